@@ -1,0 +1,504 @@
+//! Cuts a connection's bytes into requests: in place where a request arrived whole, in one assembly buffer where it
+//! did not. However the bytes are split, the requests are the same.
+
+use super::{
+    chunked::ChunkedDecoder,
+    head::{BodyFraming, RequestHead},
+    reject::RejectReason,
+};
+
+/// Room an in-place parser needs behind a body, in bytes.
+const PADDING_BYTES: usize = 64;
+
+/// Bounds on what a request may look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FramingLimits {
+    /// The whole head, blank line included; at most 64 KiB.
+    pub head_bytes_max: usize,
+    /// The request target.
+    pub target_bytes_max: usize,
+    /// One header: name and value.
+    pub header_bytes_max: usize,
+    /// The number of headers; at most 128.
+    pub headers_max: usize,
+    /// The body, decoded.
+    pub body_bytes_max: usize,
+    /// All chunk extensions of one body.
+    pub chunk_extension_bytes_max: usize,
+    /// All trailers of one body.
+    pub trailer_bytes_max: usize,
+}
+
+impl Default for FramingLimits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 32 * 1024,
+            target_bytes_max: 8 * 1024,
+            header_bytes_max: 8 * 1024,
+            headers_max: 100,
+            body_bytes_max: 4 * 1024 * 1024,
+            chunk_extension_bytes_max: 16 * 1024,
+            trailer_bytes_max: 8 * 1024,
+        }
+    }
+}
+
+/// One whole request, in the buffer it arrived in.
+pub struct Request<'a> {
+    /// The parsed head.
+    pub head: RequestHead,
+    /// The bytes of the head.
+    pub head_bytes: &'a [u8],
+    /// The body and 64 bytes behind it.
+    pub body: &'a mut [u8],
+    /// The body's length in bytes.
+    pub body_length: usize,
+}
+
+/// What the handler of a request wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// The next request.
+    Continue,
+    /// No further request before [`Framer::resume`].
+    Pause,
+    /// No further request ever.
+    Stop,
+}
+
+/// Where a connection's input stands after all of it has been looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Between requests.
+    Idle,
+    /// Inside a head.
+    Head,
+    /// Inside a body.
+    Body {
+        /// The client waits for `100 Continue`, and has not been told so before.
+        send_continue: bool,
+    },
+    /// The handler paused; there may be whole requests in the buffer.
+    Paused,
+    /// The handler stopped, or a request was refused.
+    Stopped,
+}
+
+/// A connection's input. Eight bytes while no request is half received.
+#[derive(Default)]
+pub struct Framer {
+    assembly: Option<Box<Assembly>>,
+}
+
+#[derive(Default)]
+struct Assembly {
+    bytes: Vec<u8>,
+    /// Bytes in front that have been handled.
+    handled: usize,
+    /// Looking again is of no use before this many bytes are there behind `handled`.
+    needed: usize,
+    /// The request at hand waits, or waited, for `100 Continue`.
+    continue_sent: bool,
+    chunked: Option<ChunkedRequest>,
+}
+
+struct ChunkedRequest {
+    head: RequestHead,
+    head_bytes: Vec<u8>,
+    decoder: ChunkedDecoder,
+    body: Vec<u8>,
+}
+
+/// What the front of some bytes is.
+enum Front {
+    Head,
+    Body { head: RequestHead, needed: usize },
+    Whole { head: RequestHead, body_length: usize },
+    Chunked(RequestHead),
+}
+
+fn look(input: &[u8], limits: &FramingLimits) -> Result<Front, RejectReason> {
+    let Some(head) = RequestHead::parse(input, limits)? else {
+        return Ok(Front::Head);
+    };
+    Ok(match head.framing {
+        BodyFraming::Chunked => Front::Chunked(head),
+        BodyFraming::Length(length) if input.len() - head.length < length => Front::Body {
+            head,
+            needed: head.length + length,
+        },
+        BodyFraming::Length(length) => Front::Whole {
+            head,
+            body_length: length,
+        },
+    })
+}
+
+impl Framer {
+    /// Takes what arrived: `padded[..length]`, with at least 64 bytes behind it. Calls `handle` for every request
+    /// that is whole, in order, and at most once with a refusal, which is the last call.
+    pub fn receive(
+        &mut self,
+        padded: &mut [u8],
+        length: usize,
+        limits: &FramingLimits,
+        mut handle: impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
+    ) -> Progress {
+        let mut offset = 0;
+        while self.assembly.is_none() {
+            let input = padded.get(offset..length).unwrap_or_default();
+            if input.is_empty() {
+                return Progress::Idle;
+            }
+            match look(input, limits) {
+                Err(reason) => {
+                    handle(Err(reason));
+                    return Progress::Stopped;
+                }
+                Ok(Front::Whole { head, body_length }) => {
+                    let rest = padded.get_mut(offset..).unwrap_or_default();
+                    offset += head.length + body_length;
+                    match hand_over(rest, head, body_length, &mut handle) {
+                        Flow::Continue => {}
+                        Flow::Stop => return Progress::Stopped,
+                        Flow::Pause => {
+                            self.keep(padded.get(offset..length).unwrap_or_default());
+                            return Progress::Paused;
+                        }
+                    }
+                }
+                Ok(Front::Head | Front::Body { .. } | Front::Chunked(_)) => self.keep(input),
+            }
+            if self.assembly.is_some() {
+                return self.resume(limits, handle);
+            }
+        }
+        if let Some(assembly) = &mut self.assembly {
+            assembly
+                .bytes
+                .extend_from_slice(padded.get(offset..length).unwrap_or_default());
+        }
+        self.resume(limits, handle)
+    }
+
+    /// Goes on with what has been received.
+    pub fn resume(
+        &mut self,
+        limits: &FramingLimits,
+        mut handle: impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
+    ) -> Progress {
+        let Some(assembly) = &mut self.assembly else {
+            return Progress::Idle;
+        };
+        let progress = assembly.advance(limits, &mut handle);
+        if progress == Progress::Stopped || assembly.is_empty() {
+            self.assembly = None;
+        } else {
+            assembly.compact();
+        }
+        progress
+    }
+
+    /// Bytes held that have not been handled.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| {
+            assembly.bytes.len() - assembly.handled
+                + assembly.chunked.as_ref().map_or(0, |chunked| chunked.body.len())
+        })
+    }
+
+    fn keep(&mut self, input: &[u8]) {
+        if !input.is_empty() {
+            self.assembly
+                .get_or_insert_default()
+                .bytes
+                .extend_from_slice(input);
+        }
+    }
+}
+
+/// Hands the request at the front of `padded` to its handler.
+fn hand_over(
+    padded: &mut [u8],
+    head: RequestHead,
+    body_length: usize,
+    handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
+) -> Flow {
+    let Some((head_bytes, rest)) = padded.split_at_mut_checked(head.length) else {
+        return Flow::Stop;
+    };
+    let Some(body) = rest.get_mut(..body_length + PADDING_BYTES) else {
+        return Flow::Stop;
+    };
+    handle(Ok(Request {
+        head,
+        head_bytes,
+        body,
+        body_length,
+    }))
+}
+
+impl Assembly {
+    fn is_empty(&self) -> bool {
+        self.handled == self.bytes.len() && self.chunked.is_none()
+    }
+
+    /// Drops what has been handled.
+    fn compact(&mut self) {
+        if self.handled > 0 {
+            self.bytes.drain(..self.handled);
+            self.handled = 0;
+        }
+    }
+
+    fn advance(
+        &mut self,
+        limits: &FramingLimits,
+        handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
+    ) -> Progress {
+        let length = self.bytes.len();
+        self.bytes.resize(length + PADDING_BYTES, 0);
+        let progress = loop {
+            match self.next(length, limits, handle) {
+                Ok(Step::Waiting(progress)) => break progress,
+                Ok(Step::Handled(Flow::Continue)) => {
+                    self.needed = 0;
+                    self.continue_sent = false;
+                }
+                Ok(Step::Handled(Flow::Pause)) => {
+                    self.needed = 0;
+                    self.continue_sent = false;
+                    break Progress::Paused;
+                }
+                Ok(Step::Handled(Flow::Stop)) => break Progress::Stopped,
+                Err(reason) => {
+                    handle(Err(reason));
+                    break Progress::Stopped;
+                }
+            }
+        };
+        self.bytes.truncate(length);
+        progress
+    }
+
+    fn next(
+        &mut self,
+        length: usize,
+        limits: &FramingLimits,
+        handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
+    ) -> Result<Step, RejectReason> {
+        if self.chunked.is_some() {
+            return self.next_chunked(length, limits, handle);
+        }
+        let input = self.bytes.get(self.handled..length).unwrap_or_default();
+        if input.is_empty() {
+            return Ok(Step::Waiting(Progress::Idle));
+        }
+        if input.len() < self.needed {
+            return Ok(Step::Waiting(Progress::Body { send_continue: false }));
+        }
+        match look(input, limits)? {
+            Front::Head => Ok(Step::Waiting(Progress::Head)),
+            Front::Body { head, needed } => {
+                self.needed = needed;
+                Ok(Step::Waiting(self.body_progress(&head)))
+            }
+            Front::Whole { head, body_length } => {
+                let padded = self.bytes.get_mut(self.handled..).unwrap_or_default();
+                self.handled += head.length + body_length;
+                Ok(Step::Handled(hand_over(padded, head, body_length, handle)))
+            }
+            Front::Chunked(head) => {
+                let head_bytes = input.get(..head.length).unwrap_or_default().to_vec();
+                self.handled += head.length;
+                let decoder = ChunkedDecoder::new();
+                self.chunked = Some(ChunkedRequest {
+                    head,
+                    head_bytes,
+                    decoder,
+                    body: Vec::new(),
+                });
+                self.next_chunked(length, limits, handle)
+            }
+        }
+    }
+
+    fn next_chunked(
+        &mut self,
+        length: usize,
+        limits: &FramingLimits,
+        handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
+    ) -> Result<Step, RejectReason> {
+        let Some(mut chunked) = self.chunked.take() else {
+            return Ok(Step::Waiting(Progress::Idle));
+        };
+        let input = self.bytes.get(self.handled..length).unwrap_or_default();
+        self.handled += chunked.decoder.decode(input, &mut chunked.body, limits)?;
+        if !chunked.decoder.is_done() {
+            let head = chunked.head;
+            self.chunked = Some(chunked);
+            return Ok(Step::Waiting(self.body_progress(&head)));
+        }
+        let body_length = chunked.body.len();
+        chunked.body.resize(body_length + PADDING_BYTES, 0);
+        let request = Request {
+            head: chunked.head,
+            head_bytes: &chunked.head_bytes,
+            body: &mut chunked.body,
+            body_length,
+        };
+        Ok(Step::Handled(handle(Ok(request))))
+    }
+
+    fn body_progress(&mut self, head: &RequestHead) -> Progress {
+        let send_continue = head.expect_continue && !std::mem::replace(&mut self.continue_sent, true);
+        Progress::Body { send_continue }
+    }
+}
+
+enum Step {
+    Handled(Flow),
+    Waiting(Progress),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Feeds `input` in pieces of the given lengths and writes down what came out.
+    fn transcript(input: &[u8], pieces: &[usize]) -> Vec<String> {
+        let limits = FramingLimits {
+            body_bytes_max: 1000,
+            ..FramingLimits::default()
+        };
+        let mut framer = Framer::default();
+        let mut seen = Vec::new();
+        let mut rest = input;
+        let mut pieces = pieces.iter().copied().cycle();
+        let mut stopped = false;
+        while !rest.is_empty() && !stopped {
+            let (piece, behind) = rest.split_at(pieces.next().unwrap_or(rest.len()).clamp(1, rest.len()));
+            rest = behind;
+            let mut padded = piece.to_vec();
+            padded.resize(piece.len() + PADDING_BYTES, 0xee);
+            let progress = framer.receive(&mut padded, piece.len(), &limits, |request| match request {
+                Ok(request) => {
+                    let body = String::from_utf8_lossy(&request.body[..request.body_length]).into_owned();
+                    let target =
+                        String::from_utf8_lossy(request.head.target(request.head_bytes)).into_owned();
+                    // The parser writes into the body; what is behind it may be the next request.
+                    request.body[..request.body_length].fill(0);
+                    seen.push(format!("{target} {body}"));
+                    Flow::Continue
+                }
+                Err(reason) => {
+                    seen.push(format!("{reason:?}"));
+                    Flow::Stop
+                }
+            });
+            stopped = progress == Progress::Stopped;
+        }
+        seen
+    }
+
+    const STREAM: &str = "POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world\
+        GET /2 HTTP/1.1\r\nHost: a\r\n\r\n\
+        POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nA: b\r\n\r\n\
+        POST /4 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nend\
+        POST /5 HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n";
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn any_split_of_the_bytes_gives_the_same_requests(pieces in prop::collection::vec(1_usize..120, 1..40)) {
+            let whole = transcript(STREAM.as_bytes(), &[STREAM.len()]);
+            prop_assert_eq!(&whole, &["/1 hello world", "/2 ", "/3 hello world", "/4 end", "LengthAmbiguous"]);
+            prop_assert_eq!(transcript(STREAM.as_bytes(), &pieces), whole);
+        }
+
+        #[test]
+        fn any_bytes_in_any_split_give_the_same_answer(
+            noise in prop::collection::vec(prop::sample::select(&b"GET POST/ HTTP/1.1\r\n:Content-Length: 01a\0\xff"[..]), 0..200),
+            pieces in prop::collection::vec(1_usize..50, 1..20),
+        ) {
+            let mut input = b"POST /0 HTTP/1.1\r\nHost: a\r\n".to_vec();
+            input.extend_from_slice(&noise);
+            input.extend_from_slice(b"\r\n\r\n");
+            let whole = transcript(&input, &[input.len()]);
+            prop_assert_eq!(transcript(&input, &pieces), whole);
+        }
+    }
+
+    #[test]
+    fn bodies_are_bounded_at_the_limit_and_refused_one_past_it() {
+        let length = |bytes: usize| {
+            let text = format!(
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n{}",
+                "x".repeat(bytes)
+            );
+            transcript(text.as_bytes(), &[700]).pop().unwrap().len()
+        };
+        assert_eq!(length(1000), "/ ".len() + 1000);
+        assert_eq!(length(1001), "BodyTooLarge".len());
+        let chunked = |bytes: usize| {
+            let start = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let text = format!("{start}{}0\r\n\r\n", "1\r\nx\r\n".repeat(bytes));
+            transcript(text.as_bytes(), &[700]).pop().unwrap().len()
+        };
+        assert_eq!(chunked(1000), "/ ".len() + 1000);
+        assert_eq!(chunked(1001), "BodyTooLarge".len());
+    }
+
+    #[test]
+    fn a_paused_framer_keeps_everything_until_it_is_resumed() {
+        let limits = FramingLimits::default();
+        let mut framer = Framer::default();
+        let mut padded = STREAM.as_bytes().to_vec();
+        padded.resize(STREAM.len() + PADDING_BYTES, 0);
+        let mut targets = Vec::new();
+        let mut pause = |request: Result<Request<'_>, RejectReason>| match request {
+            Ok(request) => {
+                targets.push(String::from_utf8_lossy(request.head.target(request.head_bytes)).into_owned());
+                Flow::Pause
+            }
+            Err(_) => Flow::Stop,
+        };
+        assert_eq!(
+            framer.receive(&mut padded, STREAM.len(), &limits, &mut pause),
+            Progress::Paused
+        );
+        for _ in 0..3 {
+            assert!(framer.buffered_bytes() > 0);
+            assert_eq!(framer.resume(&limits, &mut pause), Progress::Paused);
+        }
+        assert_eq!(framer.resume(&limits, &mut pause), Progress::Stopped);
+        assert_eq!(framer.resume(&limits, &mut pause), Progress::Idle);
+        assert_eq!(targets, ["/1", "/2", "/3", "/4"]);
+    }
+
+    #[test]
+    fn a_client_that_expects_100_is_told_once() {
+        let limits = FramingLimits::default();
+        let mut framer = Framer::default();
+        let mut feed = |text: &str| {
+            let mut padded = text.as_bytes().to_vec();
+            padded.resize(text.len() + PADDING_BYTES, 0);
+            framer.receive(&mut padded, text.len(), &limits, |_| Flow::Continue)
+        };
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+        for _ in 0..2 {
+            assert_eq!(feed(&head[..40]), Progress::Head);
+            assert_eq!(feed(&head[40..]), Progress::Body { send_continue: true });
+            assert_eq!(feed("ab"), Progress::Body { send_continue: false });
+            assert_eq!(feed("cd"), Progress::Idle);
+        }
+        assert_eq!(
+            feed(&format!("{head}abcd")),
+            Progress::Idle,
+            "the body did not wait"
+        );
+    }
+}

@@ -1,0 +1,189 @@
+//! Who may ask for what: Host and Origin (DNS rebinding, checklist O-01 and O-03), path, verb, media type.
+
+use super::{
+    head::{Field, Method, RequestHead},
+    reject::RejectReason,
+};
+
+/// Names by which a browser or a client on this machine reaches it.
+const LOOPBACK_NAMES: [&[u8]; 3] = [b"127.0.0.1", b"localhost", b"[::1]"];
+
+/// Where an allowed request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// A POST to the MCP endpoint.
+    Mcp,
+}
+
+/// The rules of one listener.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    endpoint: Vec<u8>,
+}
+
+impl Guard {
+    /// Answers on `endpoint`, to loopback names only.
+    #[must_use]
+    pub fn new(endpoint: &str) -> Self {
+        Self {
+            endpoint: endpoint.as_bytes().to_vec(),
+        }
+    }
+
+    /// Checks a head. The order is the specification's ladder: host, origin, path, verb, media type.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(&self, head: &RequestHead, bytes: &[u8]) -> Result<Route, RejectReason> {
+        let target = head.target(bytes);
+        let host = match head.host(bytes) {
+            Field::Value(host) if is_loopback(host) => host,
+            // HTTP/1.0 knows no Host; then no browser sent this.
+            Field::Absent => b"",
+            Field::Value(_) | Field::Repeated => return Err(RejectReason::HostForbidden),
+        };
+        match head.origin(bytes) {
+            Field::Absent => {}
+            Field::Value(origin) if is_loopback_origin(origin) => {}
+            Field::Value(_) | Field::Repeated => return Err(RejectReason::OriginForbidden),
+        }
+        if path(target, host)? != self.endpoint {
+            return Err(RejectReason::PathUnknown);
+        }
+        if head.method != Method::Post {
+            return Err(RejectReason::VerbNotAllowed);
+        }
+        match head.content_type(bytes) {
+            Field::Value(value) if is_json(value) => Ok(Route::Mcp),
+            _ => Err(RejectReason::MediaTypeUnsupported),
+        }
+    }
+}
+
+/// `host`, `host:port` or `[v6]:port`, of a loopback name.
+fn is_loopback(authority: &[u8]) -> bool {
+    LOOPBACK_NAMES.iter().any(|name| {
+        let Some((start, port)) = authority.split_at_checked(name.len()) else {
+            return false;
+        };
+        let is_port = match port.split_first() {
+            None => true,
+            Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+            Some(_) => false,
+        };
+        is_port && start.eq_ignore_ascii_case(name)
+    })
+}
+
+fn is_loopback_origin(origin: &[u8]) -> bool {
+    [b"http://".as_slice(), b"https://"].iter().any(|scheme| {
+        origin
+            .split_at_checked(scheme.len())
+            .is_some_and(|(start, authority)| start.eq_ignore_ascii_case(scheme) && is_loopback(authority))
+    })
+}
+
+/// The target's path, without its query. An absolute target must name the same host as Host does (RFC 9112, 3.2.2).
+fn path<'a>(target: &'a [u8], host: &[u8]) -> Result<&'a [u8], RejectReason> {
+    const SCHEME: &[u8] = b"http://";
+    let path = match target.split_at_checked(SCHEME.len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => {
+            let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+            let (authority, path) = rest.split_at(end);
+            if !authority.eq_ignore_ascii_case(host) {
+                return Err(RejectReason::MalformedHead);
+            }
+            path
+        }
+        _ => target,
+    };
+    Ok(path.split(|&byte| byte == b'?').next().unwrap_or_default())
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type
+        .split(|&byte| byte == b';')
+        .next()
+        .unwrap_or_default();
+    essence.trim_ascii_end().eq_ignore_ascii_case(b"application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::FramingLimits;
+
+    fn check(request: &str, headers: &str) -> Result<Route, RejectReason> {
+        let text = format!("{request} HTTP/1.1\r\n{headers}\r\n\r\n");
+        let head = RequestHead::parse(text.as_bytes(), &FramingLimits::default())
+            .unwrap()
+            .unwrap();
+        Guard::new("/mcp").check(&head, text.as_bytes())
+    }
+
+    const JSON: &str = "Content-Type: application/json";
+
+    #[test]
+    fn o_01_o_03_only_loopback_names_pass() {
+        for name in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:8080",
+            "127.0.0.1:",
+        ] {
+            let headers = format!("Host: {name}\r\nOrigin: http://{name}\r\n{JSON}");
+            assert_eq!(check("POST /mcp", &headers), Ok(Route::Mcp), "{name}");
+        }
+        for name in [
+            "evil.example",
+            "localhost.evil",
+            "127.0.0.1.evil",
+            "127.0.0.1:80x",
+            "localhost:123456",
+            "",
+            "[::1]x",
+        ] {
+            assert_eq!(
+                check("POST /mcp", &format!("Host: {name}\r\n{JSON}")),
+                Err(RejectReason::HostForbidden),
+                "{name}"
+            );
+            let headers = format!("Host: localhost\r\nOrigin: http://{name}\r\n{JSON}");
+            assert_eq!(
+                check("POST /mcp", &headers),
+                Err(RejectReason::OriginForbidden),
+                "{name}"
+            );
+        }
+        for origin in ["null", "ftp://localhost", "localhost"] {
+            let headers = format!("Host: localhost\r\nOrigin: {origin}\r\n{JSON}");
+            assert_eq!(
+                check("POST /mcp", &headers),
+                Err(RejectReason::OriginForbidden),
+                "{origin}"
+            );
+        }
+    }
+
+    #[test]
+    fn path_verb_and_media_type_are_checked_in_this_order() {
+        let host = "Host: localhost:8080";
+        assert_eq!(check("GET /other", host), Err(RejectReason::PathUnknown));
+        assert_eq!(check("GET /mcp", host), Err(RejectReason::VerbNotAllowed));
+        assert_eq!(check("POST /mcp", host), Err(RejectReason::MediaTypeUnsupported));
+        let plain = format!("{host}\r\nContent-Type: text/plain");
+        assert_eq!(
+            check("POST /mcp", &plain),
+            Err(RejectReason::MediaTypeUnsupported)
+        );
+        let charset = format!("{host}\r\nContent-Type: Application/JSON ; charset=utf-8");
+        assert_eq!(check("POST /mcp?x=y", &charset), Ok(Route::Mcp));
+        assert_eq!(check("POST http://localhost:8080/mcp", &charset), Ok(Route::Mcp));
+        assert_eq!(
+            check("POST http://127.0.0.1:8080/mcp", &charset),
+            Err(RejectReason::MalformedHead)
+        );
+    }
+}

@@ -1,0 +1,497 @@
+//! The request head: `httparse` reads it, this file keeps what the server needs and refuses what is ambiguous.
+
+use std::mem::MaybeUninit;
+
+use super::{framer::FramingLimits, reject::RejectReason};
+
+/// The verbs that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// DELETE
+    Delete,
+    /// OPTIONS
+    Options,
+    /// Any other token.
+    Other,
+}
+
+/// A part of the head, by position. Heads are limited to 32 KiB, so 16 bits do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    start: u16,
+    end: u16,
+}
+
+impl Span {
+    /// Where `part` lies within `whole`.
+    fn of(part: &[u8], whole: &[u8]) -> Self {
+        let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+        let position = |offset: usize| u16::try_from(offset).unwrap_or(u16::MAX);
+        Self {
+            start: position(start),
+            end: position(start + part.len()),
+        }
+    }
+
+    fn within(self, head: &[u8]) -> &[u8] {
+        head.get(usize::from(self.start)..usize::from(self.end))
+            .unwrap_or_default()
+    }
+}
+
+/// A header that may stand once, as it stands in the head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Located {
+    #[default]
+    Absent,
+    Once(Span),
+    Repeated,
+}
+
+impl Located {
+    fn put(&mut self, span: Span) {
+        *self = match self {
+            Self::Absent => Self::Once(span),
+            Self::Once(_) | Self::Repeated => Self::Repeated,
+        };
+    }
+}
+
+/// A header that may stand once, its value without surrounding whitespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// It is not there.
+    Absent,
+    /// Its value.
+    Value(&'a [u8]),
+    /// It is there more than once: no value can be trusted.
+    Repeated,
+}
+
+/// How the body's end is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// That many bytes; none without a Content-Length.
+    Length(usize),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// A parsed head. Values are positions; the accessors take the bytes it was parsed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The verb.
+    pub method: Method,
+    /// The head's length in bytes, the blank line included.
+    pub length: usize,
+    /// The body's framing.
+    pub framing: BodyFraming,
+    /// Whether the client wants the connection to go on.
+    pub keep_alive: bool,
+    /// HTTP/1.0: a persistent connection must be announced.
+    pub http_1_0: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+    target: Span,
+    host: Located,
+    origin: Located,
+    content_type: Located,
+    protocol_version: Located,
+    mcp_method: Located,
+    mcp_name: Located,
+}
+
+/// More headers than any limit allows; `httparse` needs the room up front.
+const HEADERS_CAPACITY: usize = 128;
+
+impl RequestHead {
+    /// Parses the head at the start of `input`. `None`: more bytes are needed.
+    ///
+    /// # Errors
+    /// The reason to refuse the request and close the connection.
+    pub fn parse(input: &[u8], limits: &FramingLimits) -> Result<Option<Self>, RejectReason> {
+        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
+        let mut request = httparse::Request::new(&mut []);
+        let window = input.get(..limits.head_bytes_max + 1).unwrap_or(input);
+        let length = match request.parse_with_uninit_headers(window, &mut headers) {
+            Ok(httparse::Status::Complete(length)) if length <= limits.head_bytes_max => length,
+            Ok(httparse::Status::Complete(_)) => return Err(RejectReason::HeadTooLarge),
+            Ok(httparse::Status::Partial) => return partial(input, limits).map(|()| None),
+            Err(httparse::Error::TooManyHeaders) => return Err(RejectReason::HeadTooLarge),
+            Err(httparse::Error::Version) => return Err(RejectReason::VersionNotSupported),
+            Err(_) => return Err(RejectReason::MalformedHead),
+        };
+        let bytes = input.get(..length).unwrap_or_default();
+        check_line_ends(bytes)?;
+        if request.headers.len() > limits.headers_max {
+            return Err(RejectReason::HeadTooLarge);
+        }
+        let target = request.path.unwrap_or_default().as_bytes();
+        if target.len() > limits.target_bytes_max {
+            return Err(RejectReason::TargetTooLong);
+        }
+        let http_1_0 = request.version == Some(0);
+        let mut head = Self {
+            method: method(request.method.unwrap_or_default()),
+            length,
+            framing: BodyFraming::Length(0),
+            keep_alive: !http_1_0,
+            http_1_0,
+            expect_continue: false,
+            target: Span::of(target, bytes),
+            host: Located::Absent,
+            origin: Located::Absent,
+            content_type: Located::Absent,
+            protocol_version: Located::Absent,
+            mcp_method: Located::Absent,
+            mcp_name: Located::Absent,
+        };
+        head.read_headers(request.headers, bytes, limits)?;
+        Ok(Some(head))
+    }
+
+    fn read_headers(
+        &mut self,
+        headers: &[httparse::Header<'_>],
+        bytes: &[u8],
+        limits: &FramingLimits,
+    ) -> Result<(), RejectReason> {
+        let mut length = None;
+        let mut chunked = false;
+        for header in headers {
+            let (name, value) = (header.name, trim(header.value));
+            if name.len() + header.value.len() > limits.header_bytes_max {
+                return Err(RejectReason::HeadTooLarge);
+            }
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            let span = Span::of(value, bytes);
+            // The length tells most names apart before a byte is compared.
+            match name.len() {
+                4 if is("host") => self.host.put(span),
+                6 if is("origin") => self.origin.put(span),
+                6 if is("expect") => {
+                    if !value.eq_ignore_ascii_case(b"100-continue") {
+                        return Err(RejectReason::ExpectationUnknown);
+                    }
+                    self.expect_continue = true;
+                }
+                8 if is("mcp-name") => self.mcp_name.put(span),
+                10 if is("mcp-method") => self.mcp_method.put(span),
+                10 if is("connection") => self.read_connection(value),
+                12 if is("content-type") => self.content_type.put(span),
+                14 if is("content-length") => {
+                    if length.replace(content_length(value)?).is_some() {
+                        return Err(RejectReason::LengthAmbiguous);
+                    }
+                }
+                17 if is("transfer-encoding") => {
+                    if chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                        return Err(RejectReason::TransferEncodingUnknown);
+                    }
+                    chunked = true;
+                }
+                20 if is("mcp-protocol-version") => self.protocol_version.put(span),
+                _ => {}
+            }
+        }
+        self.framing = match (length, chunked) {
+            // RFC 9112, section 6.1: both, or chunks in HTTP/1.0, are how requests are smuggled.
+            (Some(_), true) => return Err(RejectReason::LengthAmbiguous),
+            (None, true) if self.http_1_0 => return Err(RejectReason::LengthAmbiguous),
+            (None, true) => BodyFraming::Chunked,
+            (Some(length), false) if length > limits.body_bytes_max => {
+                return Err(RejectReason::BodyTooLarge);
+            }
+            (length, false) => BodyFraming::Length(length.unwrap_or(0)),
+        };
+        match self.host {
+            Located::Once(_) => Ok(()),
+            Located::Absent if self.http_1_0 => Ok(()),
+            Located::Absent | Located::Repeated => Err(RejectReason::HostMissing),
+        }
+    }
+
+    fn read_connection(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',').map(trim) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.keep_alive = false;
+            } else if self.http_1_0 && option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            }
+        }
+    }
+
+    /// The request target, as sent.
+    #[must_use]
+    pub fn target<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        self.target.within(head)
+    }
+
+    /// The Host header.
+    #[must_use]
+    pub fn host<'a>(&self, head: &'a [u8]) -> Field<'a> {
+        field(self.host, head)
+    }
+
+    /// The Origin header.
+    #[must_use]
+    pub fn origin<'a>(&self, head: &'a [u8]) -> Field<'a> {
+        field(self.origin, head)
+    }
+
+    /// The Content-Type header.
+    #[must_use]
+    pub fn content_type<'a>(&self, head: &'a [u8]) -> Field<'a> {
+        field(self.content_type, head)
+    }
+
+    /// The MCP-Protocol-Version header.
+    #[must_use]
+    pub fn protocol_version<'a>(&self, head: &'a [u8]) -> Field<'a> {
+        field(self.protocol_version, head)
+    }
+
+    /// The Mcp-Method header.
+    #[must_use]
+    pub fn mcp_method<'a>(&self, head: &'a [u8]) -> Field<'a> {
+        field(self.mcp_method, head)
+    }
+
+    /// The Mcp-Name header.
+    #[must_use]
+    pub fn mcp_name<'a>(&self, head: &'a [u8]) -> Field<'a> {
+        field(self.mcp_name, head)
+    }
+}
+
+fn field(located: Located, head: &[u8]) -> Field<'_> {
+    match located {
+        Located::Absent => Field::Absent,
+        Located::Once(span) => Field::Value(span.within(head)),
+        Located::Repeated => Field::Repeated,
+    }
+}
+
+/// What an incomplete head may not be already.
+fn partial(input: &[u8], limits: &FramingLimits) -> Result<(), RejectReason> {
+    let line = memchr::memchr(b'\n', input).unwrap_or(input.len());
+    // The verb and the version around the target take less than 64 bytes.
+    if line > limits.target_bytes_max + 64 {
+        return Err(RejectReason::TargetTooLong);
+    }
+    if input.len() > limits.head_bytes_max {
+        return Err(RejectReason::HeadTooLarge);
+    }
+    Ok(())
+}
+
+/// `httparse` takes a lone LF for a line's end, and lets CR stand in places; RFC 9112, section 2.2, lets us refuse
+/// what another reader might take for something else.
+fn check_line_ends(head: &[u8]) -> Result<(), RejectReason> {
+    let mut after = 0;
+    for end in memchr::memchr_iter(b'\n', head) {
+        let line = head.get(after..end).unwrap_or_default();
+        match line.split_last() {
+            Some((b'\r', rest)) if memchr::memchr(b'\r', rest).is_none() => {}
+            _ => return Err(RejectReason::MalformedHead),
+        }
+        after = end + 1;
+    }
+    Ok(())
+}
+
+fn method(token: &str) -> Method {
+    match token {
+        "POST" => Method::Post,
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "DELETE" => Method::Delete,
+        "OPTIONS" => Method::Options,
+        _ => Method::Other,
+    }
+}
+
+fn content_length(value: &[u8]) -> Result<usize, RejectReason> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(RejectReason::LengthAmbiguous);
+    }
+    // More digits than a length can have is more than any limit allows.
+    let length = value.iter().try_fold(0_usize, |sum, digit| {
+        sum.checked_mul(10)?.checked_add(usize::from(digit - b'0'))
+    });
+    length.ok_or(RejectReason::BodyTooLarge)
+}
+
+/// Without optional whitespace (RFC 9110, section 5.6.3) around it.
+fn trim(value: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = value
+        .iter()
+        .position(|byte| !is_space(byte))
+        .unwrap_or(value.len());
+    let end = value
+        .iter()
+        .rposition(|byte| !is_space(byte))
+        .map_or(start, |last| last + 1);
+    value.get(start..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<RequestHead>, RejectReason> {
+        RequestHead::parse(text.as_bytes(), &FramingLimits::default())
+    }
+
+    #[test]
+    fn headers_are_found_whatever_their_case_and_trimmed() {
+        let text = "POST /mcp HTTP/1.1\r\nhOST: a\r\nMCP-Name: \t echo \t\r\ncontent-length: 12\r\n\r\n";
+        let head = parse(text).unwrap().unwrap();
+        assert_eq!(head.length, text.len());
+        assert_eq!(head.mcp_name(text.as_bytes()), Field::Value(b"echo"));
+        assert_eq!(head.host(text.as_bytes()), Field::Value(b"a"));
+        assert_eq!(head.mcp_method(text.as_bytes()), Field::Absent);
+        assert_eq!(head.target(text.as_bytes()), b"/mcp");
+        assert_eq!(
+            (head.method, head.framing),
+            (Method::Post, BodyFraming::Length(12))
+        );
+        assert!(head.keep_alive && !head.expect_continue);
+    }
+
+    #[test]
+    fn connection_options_decide_persistence() {
+        let keeps = |version: &str, option: &str| {
+            parse(&format!(
+                "GET / HTTP/{version}\r\nHost: a\r\nConnection: {option}\r\n\r\n"
+            ))
+            .unwrap()
+            .unwrap()
+            .keep_alive
+        };
+        assert!(!keeps("1.1", "upgrade, Close"));
+        assert!(keeps("1.1", "upgrade"));
+        assert!(keeps("1.0", "keep-alive"));
+        assert!(!keeps("1.0", "upgrade"));
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        use RejectReason as R;
+        let cases = [
+            ("Content-Length: 1\r\nContent-Length: 2", R::LengthAmbiguous),
+            ("Content-Length: 1\r\nContent-Length: 1", R::LengthAmbiguous),
+            ("Content-Length: +1", R::LengthAmbiguous),
+            ("Content-Length: 0x1", R::LengthAmbiguous),
+            ("Content-Length: 1, 1", R::LengthAmbiguous),
+            ("Content-Length:", R::LengthAmbiguous),
+            ("Content-Length: 99999999999999999999999", R::BodyTooLarge),
+            ("Content-Length: 4194305", R::BodyTooLarge),
+            (
+                "Content-Length: 1\r\nTransfer-Encoding: chunked",
+                R::LengthAmbiguous,
+            ),
+            ("Transfer-Encoding: gzip, chunked", R::TransferEncodingUnknown),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                R::TransferEncodingUnknown,
+            ),
+            ("Transfer-Encoding: identity", R::TransferEncodingUnknown),
+            ("Host: b", R::HostMissing),
+            ("Expect: something", R::ExpectationUnknown),
+            ("A : b", R::MalformedHead),
+            (": b", R::MalformedHead),
+            ("A: b\r\n c", R::MalformedHead),
+            ("A: b\nC: d", R::MalformedHead),
+            ("A: b\rC: d", R::MalformedHead),
+            ("A: b\0", R::MalformedHead),
+        ];
+        for (lines, reason) in cases {
+            let text = format!("POST /mcp HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n");
+            assert_eq!(parse(&text), Err(reason), "{lines:?}");
+        }
+        assert_eq!(parse("GET / HTTP/1.1\r\n\r\n"), Err(R::HostMissing));
+        assert_eq!(parse("GET / HTTP/2.0\r\n\r\n"), Err(R::VersionNotSupported));
+        assert_eq!(parse("GET /\r\n\r\n"), Err(R::MalformedHead));
+        assert_eq!(
+            parse("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            Err(R::LengthAmbiguous)
+        );
+        // RFC 9112, section 2.2: an empty line in front is to be ignored.
+        assert!(parse("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
+        assert_eq!(
+            parse("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Err(R::MalformedHead)
+        );
+    }
+
+    #[test]
+    fn each_limit_holds_at_it_and_breaks_one_past_it() {
+        let limits = FramingLimits::default();
+        let target = |length: usize| {
+            parse(&format!(
+                "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
+                "x".repeat(length - 1)
+            ))
+            .map(|_| ())
+        };
+        assert_eq!(target(limits.target_bytes_max), Ok(()));
+        assert_eq!(
+            target(limits.target_bytes_max + 1),
+            Err(RejectReason::TargetTooLong)
+        );
+        let header = |length: usize| {
+            parse(&format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+                "x".repeat(length - 1)
+            ))
+            .map(|_| ())
+        };
+        assert_eq!(header(limits.header_bytes_max), Ok(()));
+        assert_eq!(
+            header(limits.header_bytes_max + 1),
+            Err(RejectReason::HeadTooLarge)
+        );
+        let headers = |count: usize| {
+            parse(&format!(
+                "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+                "X: y\r\n".repeat(count - 1)
+            ))
+            .map(|_| ())
+        };
+        assert_eq!(headers(limits.headers_max), Ok(()));
+        assert_eq!(headers(limits.headers_max + 1), Err(RejectReason::HeadTooLarge));
+        let head = |length: usize| {
+            let start = "GET / HTTP/1.1\r\nHost: a\r\n";
+            let mut text = start.to_owned();
+            while length - text.len() > 9000 {
+                text.push_str(&format!("X: {}\r\n", "x".repeat(7000)));
+            }
+            let last = length - text.len() - 7;
+            text.push_str(&format!("X: {}\r\n\r\n", "x".repeat(last)));
+            assert_eq!(text.len(), length);
+            parse(&text).map(|_| ())
+        };
+        assert_eq!(head(limits.head_bytes_max - 2000), Ok(()));
+        assert_eq!(head(limits.head_bytes_max), Ok(()));
+        assert_eq!(head(limits.head_bytes_max + 1), Err(RejectReason::HeadTooLarge));
+    }
+
+    #[test]
+    fn an_endless_head_is_refused_before_it_ends() {
+        assert_eq!(
+            parse(&format!("GET /{}", "x".repeat(9000))),
+            Err(RejectReason::TargetTooLong)
+        );
+        let endless = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "X: y\r\n".repeat(7000));
+        assert_eq!(parse(&endless), Err(RejectReason::HeadTooLarge));
+        assert_eq!(parse("GET / HTTP/1.1\r\nHost"), Ok(None));
+    }
+}

@@ -1,0 +1,14 @@
+//! HTTP/1.1 without I/O: bytes in, requests and refusals out; replies appended to a buffer.
+
+mod chunked;
+mod framer;
+mod guard;
+mod head;
+mod reject;
+mod response;
+
+pub use framer::{Flow, Framer, FramingLimits, Progress, Request};
+pub use guard::{Guard, Route};
+pub use head::{BodyFraming, Field, Method, RequestHead};
+pub use reject::RejectReason;
+pub use response::{CONTINUE, ResponseHeads, ResponseStart, Status};

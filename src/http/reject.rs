@@ -1,0 +1,103 @@
+//! Every way HTTP refuses a request: its status, and whether the connection survives it.
+
+use super::response::Status;
+
+/// Why a request was refused before JSON was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RejectReason {
+    /// The head is not HTTP/1.x.
+    MalformedHead,
+    /// The request target is longer than the limit.
+    TargetTooLong,
+    /// The whole head, one header or the number of headers exceeds its limit.
+    HeadTooLarge,
+    /// HTTP/0.9, HTTP/2 or later.
+    VersionNotSupported,
+    /// HTTP/1.1 without exactly one Host (RFC 9112, section 3.2).
+    HostMissing,
+    /// A Content-Length that is not a number, or given twice, or beside Transfer-Encoding.
+    LengthAmbiguous,
+    /// A Transfer-Encoding other than exactly one `chunked`.
+    TransferEncodingUnknown,
+    /// A chunk that is not what RFC 9112, section 7.1, says.
+    MalformedChunk,
+    /// The body is longer than the limit.
+    BodyTooLarge,
+    /// An Expect other than `100-continue`.
+    ExpectationUnknown,
+    /// The head did not arrive in time.
+    HeadTimeout,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// Host is not one this server answers to.
+    HostForbidden,
+    /// Origin is not one this server allows.
+    OriginForbidden,
+    /// No such path.
+    PathUnknown,
+    /// The path exists and does not take this verb.
+    VerbNotAllowed,
+    /// The body's media type is not `application/json`.
+    MediaTypeUnsupported,
+}
+
+impl RejectReason {
+    /// The status it is answered with.
+    #[must_use]
+    pub fn status(self) -> Status {
+        match self {
+            Self::MalformedHead | Self::HostMissing | Self::LengthAmbiguous | Self::MalformedChunk => {
+                Status::BadRequest
+            }
+            Self::TargetTooLong => Status::UriTooLong,
+            Self::HeadTooLarge => Status::HeaderFieldsTooLarge,
+            Self::VersionNotSupported => Status::VersionNotSupported,
+            Self::TransferEncodingUnknown => Status::NotImplemented,
+            Self::BodyTooLarge => Status::ContentTooLarge,
+            Self::ExpectationUnknown => Status::ExpectationFailed,
+            Self::HeadTimeout | Self::BodyTimeout => Status::RequestTimeout,
+            Self::HostForbidden | Self::OriginForbidden => Status::Forbidden,
+            Self::PathUnknown => Status::NotFound,
+            Self::VerbNotAllowed => Status::MethodNotAllowed,
+            Self::MediaTypeUnsupported => Status::UnsupportedMediaType,
+        }
+    }
+
+    /// Whether it is unknown where the next request begins, so that the connection must end.
+    #[must_use]
+    pub fn closes(self) -> bool {
+        !matches!(
+            self,
+            Self::HostForbidden
+                | Self::OriginForbidden
+                | Self::PathUnknown
+                | Self::VerbNotAllowed
+                | Self::MediaTypeUnsupported
+        )
+    }
+
+    /// One short sentence for the reply's body.
+    #[must_use]
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::MalformedHead => "Malformed HTTP request",
+            Self::TargetTooLong => "Request target too long",
+            Self::HeadTooLarge => "Request head too large",
+            Self::VersionNotSupported => "HTTP version not supported",
+            Self::HostMissing => "Exactly one Host header is required",
+            Self::LengthAmbiguous => "Ambiguous message length",
+            Self::TransferEncodingUnknown => "Transfer-Encoding not supported",
+            Self::MalformedChunk => "Malformed chunked body",
+            Self::BodyTooLarge => "Request body too large",
+            Self::ExpectationUnknown => "Expectation not supported",
+            Self::HeadTimeout => "Request head not received in time",
+            Self::BodyTimeout => "Request body not received in time",
+            Self::HostForbidden => "Host not allowed",
+            Self::OriginForbidden => "Origin not allowed",
+            Self::PathUnknown => "Not found",
+            Self::VerbNotAllowed => "Method not allowed",
+            Self::MediaTypeUnsupported => "Content-Type must be application/json",
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Replies: heads written straight into the send buffer, lengths patched in afterwards.
+
+use std::{io::Write, time::SystemTime};
+
+/// The statuses this server answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// 200
+    Ok,
+    /// 202
+    Accepted,
+    /// 400
+    BadRequest,
+    /// 403
+    Forbidden,
+    /// 404
+    NotFound,
+    /// 405
+    MethodNotAllowed,
+    /// 408
+    RequestTimeout,
+    /// 413
+    ContentTooLarge,
+    /// 414
+    UriTooLong,
+    /// 415
+    UnsupportedMediaType,
+    /// 417
+    ExpectationFailed,
+    /// 431
+    HeaderFieldsTooLarge,
+    /// 501
+    NotImplemented,
+    /// 503
+    ServiceUnavailable,
+    /// 505
+    VersionNotSupported,
+}
+
+impl Status {
+    /// Code and reason phrase.
+    #[must_use]
+    pub fn line(self) -> &'static str {
+        match self {
+            Self::Ok => "200 OK",
+            Self::Accepted => "202 Accepted",
+            Self::BadRequest => "400 Bad Request",
+            Self::Forbidden => "403 Forbidden",
+            Self::NotFound => "404 Not Found",
+            Self::MethodNotAllowed => "405 Method Not Allowed",
+            Self::RequestTimeout => "408 Request Timeout",
+            Self::ContentTooLarge => "413 Content Too Large",
+            Self::UriTooLong => "414 URI Too Long",
+            Self::UnsupportedMediaType => "415 Unsupported Media Type",
+            Self::ExpectationFailed => "417 Expectation Failed",
+            Self::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
+            Self::NotImplemented => "501 Not Implemented",
+            Self::ServiceUnavailable => "503 Service Unavailable",
+            Self::VersionNotSupported => "505 HTTP Version Not Supported",
+        }
+    }
+}
+
+/// The interim reply a client may wait for before it sends its body.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Digits left room for in a Content-Length; a body of another size is moved.
+const LENGTH_DIGITS: usize = 3;
+
+/// Writes the heads of replies. Keeps the common one ready, date included.
+pub struct ResponseHeads {
+    ok: Vec<u8>,
+    date: String,
+    /// Whole seconds since 1970 of `date`.
+    second: u64,
+}
+
+/// A reply whose body is being written.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a reply must be finished"]
+pub struct ResponseStart {
+    /// Where the reply starts in the buffer.
+    start: usize,
+    /// Where its body starts.
+    body: usize,
+}
+
+impl ResponseHeads {
+    /// Heads dated `now`.
+    #[must_use]
+    pub fn new(now: SystemTime) -> Self {
+        let mut heads = Self {
+            ok: Vec::new(),
+            date: String::new(),
+            second: u64::MAX,
+        };
+        heads.set_date(now);
+        heads
+    }
+
+    /// Dates the heads that follow (RFC 9110, section 6.6.1). Cheap within one second.
+    pub fn set_date(&mut self, now: SystemTime) {
+        let second = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        if second == self.second {
+            return;
+        }
+        self.second = second;
+        self.date = httpdate::fmt_http_date(now);
+        self.ok = format!(
+            "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: 000\r\n\r\n",
+            self.date
+        )
+        .into_bytes();
+    }
+
+    /// Starts a 200 on a connection that goes on. The body is appended to `out`.
+    pub fn begin(&self, out: &mut Vec<u8>) -> ResponseStart {
+        let start = out.len();
+        out.extend_from_slice(&self.ok);
+        ResponseStart {
+            start,
+            body: out.len(),
+        }
+    }
+
+    /// Puts the body's length in its place.
+    pub fn finish(&self, out: &mut Vec<u8>, response: ResponseStart) {
+        const BEHIND: usize = b"\r\n\r\n".len();
+        let length = out.len() - response.body;
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(length).as_bytes();
+        let place = response.body - BEHIND - LENGTH_DIGITS..response.body - BEHIND;
+        if let Some(place) = out
+            .get_mut(place.clone())
+            .filter(|place| place.len() == digits.len())
+        {
+            place.copy_from_slice(digits);
+        } else {
+            out.splice(place, digits.iter().copied());
+        }
+    }
+
+    /// Replaces a started reply's head: another status, or a connection that ends. `extra` is whole header lines.
+    pub fn finish_with(&self, out: &mut Vec<u8>, response: ResponseStart, status: Status, extra: &str) {
+        let body = out.split_off(response.body);
+        out.truncate(response.start);
+        self.write(out, status, extra, &body);
+    }
+
+    /// Writes a whole reply. Without a body no media type is named.
+    pub fn write(&self, out: &mut Vec<u8>, status: Status, extra: &str, body: &[u8]) {
+        let media_type = if body.is_empty() {
+            ""
+        } else {
+            "Content-Type: application/json\r\n"
+        };
+        // Writing to a vector does not fail.
+        let _ = write!(
+            out,
+            "HTTP/1.1 {}\r\nDate: {}\r\n{media_type}Content-Length: {}\r\n{extra}\r\n",
+            status.line(),
+            self.date,
+            body.len()
+        );
+        out.extend_from_slice(body);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_any_size_are_right() {
+        let heads = ResponseHeads::new(SystemTime::UNIX_EPOCH);
+        for length in [0, 1, 99, 100, 999, 1000, 123_456] {
+            let mut out = b"before".to_vec();
+            let start = heads.begin(&mut out);
+            out.resize(out.len() + length, b'x');
+            heads.finish(&mut out, start);
+            let text = String::from_utf8(out).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert_eq!(
+                head,
+                format!(
+                    "beforeHTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+                     Content-Type: application/json\r\nContent-Length: {length}"
+                )
+            );
+            assert_eq!(body.len(), length);
+        }
+    }
+
+    #[test]
+    fn a_started_reply_can_change_its_status() {
+        let heads = ResponseHeads::new(SystemTime::UNIX_EPOCH);
+        let mut out = Vec::new();
+        let start = heads.begin(&mut out);
+        out.extend_from_slice(b"{}");
+        heads.finish_with(&mut out, start, Status::NotFound, "Connection: close\r\n");
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"), "{text}");
+        assert!(
+            text.ends_with("Content-Length: 2\r\nConnection: close\r\n\r\n{}"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! JSON as this server handles it: parsed in place onto a tape, read through a cursor, written by hand.
+//!
+//! Nothing here knows of the protocol. Strings of a [`Node`] point into the buffer the bytes were received in.
+
+mod decode;
+mod deserialize;
+mod node;
+mod write;
+
+pub use decode::{Decoder, Document, NotJson};
+pub use deserialize::DeserializeError;
+pub use node::{Elements, Members, Node, Number};
+pub use write::{write_integer, write_string, write_unsigned};

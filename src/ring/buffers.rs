@@ -1,0 +1,215 @@
+//! The ring of provided buffers: the kernel picks one when bytes arrive, the owner gives it back by dropping it.
+
+use std::{
+    cell::Cell,
+    io,
+    ptr::NonNull,
+    rc::Rc,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use io_uring::{Submitter, types::BufRingEntry};
+
+/// Room behind every received byte that belongs to the buffer and holds no data: an in-place JSON parser may read
+/// past the end of its input by this much.
+pub const PADDING_BYTES: usize = 64;
+
+/// The one buffer group of a ring.
+pub(super) const BUFFER_GROUP: u16 = 0;
+
+/// Anonymous memory from `mmap`: page-aligned, zeroed, returned on drop.
+struct Pages {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+impl Pages {
+    fn new(length: usize) -> io::Result<Self> {
+        // SAFETY: a fresh anonymous mapping; no existing memory is named.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_ANONYMOUS | libc::MAP_PRIVATE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
+        Ok(Self { start, length })
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `new` with this length, and whoever borrowed from it is gone.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+/// The buffers and the ring of entries that offers them to the kernel.
+pub(super) struct BufferPool {
+    /// `count` entries of 16 bytes; the tail lives in the first one's reserved field.
+    entries: Pages,
+    storage: Pages,
+    count: u16,
+    stride: usize,
+    tail: Cell<u16>,
+    /// Buffers that are not on offer: held by somebody on this side.
+    held: Cell<u16>,
+}
+
+impl BufferPool {
+    /// `count` (a power of two) buffers of `stride` bytes each, of which the last [`PADDING_BYTES`] are never
+    /// received into.
+    pub(super) fn new(count: u16, stride: usize) -> io::Result<Rc<Self>> {
+        if !count.is_power_of_two() || stride <= PADDING_BYTES || u32::try_from(stride).is_err() {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let pool = Self {
+            entries: Pages::new(usize::from(count) * size_of::<BufRingEntry>())?,
+            storage: Pages::new(usize::from(count) * stride)?,
+            count,
+            stride,
+            tail: Cell::new(0),
+            held: Cell::new(count),
+        };
+        for id in 0..count {
+            pool.give_back(id);
+        }
+        Ok(Rc::new(pool))
+    }
+
+    /// Tells the kernel of the pool. The caller keeps the pool alive until the ring has no operation left.
+    pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
+        let address = self.entries.start.as_ptr() as u64;
+        // SAFETY: the entries are page-aligned, zeroed and sized for `count`; the ring's owner keeps them alive.
+        unsafe { submitter.register_buf_ring_with_flags(address, self.count, BUFFER_GROUP, 0) }
+    }
+
+    /// How many buffers somebody on this side holds.
+    pub(super) fn held(&self) -> u16 {
+        self.held.get()
+    }
+
+    pub(super) fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Takes over a buffer the kernel has filled.
+    pub(super) fn take(self: &Rc<Self>, id: u16, length: usize) -> ReceivedBuffer {
+        debug_assert!(id < self.count && length + PADDING_BYTES <= self.stride);
+        self.held.set(self.held.get() + 1);
+        ReceivedBuffer {
+            pool: Rc::clone(self),
+            id,
+            length,
+        }
+    }
+
+    fn start_of(&self, id: u16) -> NonNull<u8> {
+        assert!(id < self.count);
+        // SAFETY: `id < count`, so the offset stays inside the storage.
+        unsafe { self.storage.start.add(usize::from(id) * self.stride) }
+    }
+
+    fn give_back(&self, id: u16) {
+        let tail = self.tail.get();
+        let position = usize::from(tail & (self.count - 1));
+        let address = self.start_of(id).as_ptr() as u64;
+        let capacity = u32::try_from(self.stride - PADDING_BYTES).unwrap_or(0);
+        // SAFETY: `position < count`, and the kernel reads an entry only once the tail has passed it.
+        let entry = unsafe { self.entries.start.cast::<BufRingEntry>().add(position).as_mut() };
+        entry.set_addr(address);
+        entry.set_len(capacity);
+        entry.set_bid(id);
+        self.tail.set(tail.wrapping_add(1));
+        self.held.set(self.held.get() - 1);
+        // SAFETY: the entries are alive and the first one is initialised.
+        let tail_field = unsafe { BufRingEntry::tail(self.entries.start.cast().as_ptr()) };
+        // SAFETY: the tail field is aligned, lives as long as the entries and is only written through here.
+        let shared_tail = unsafe { AtomicU16::from_ptr(tail_field.cast_mut()) };
+        shared_tail.store(self.tail.get(), Ordering::Release);
+    }
+}
+
+/// Received bytes in the buffer the kernel wrote them to. Dropping it offers the buffer to the kernel again.
+pub struct ReceivedBuffer {
+    pool: Rc<BufferPool>,
+    id: u16,
+    length: usize,
+}
+
+impl ReceivedBuffer {
+    /// How many bytes arrived.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether nothing arrived; does not happen in an [`super::Event::Received`].
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The received bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: this value owns the buffer: the kernel does not touch it before it is given back, `&self` allows
+        // readers only, and every byte is initialised (zeroed pages).
+        unsafe { std::slice::from_raw_parts(self.pool.start_of(self.id).as_ptr(), self.length) }
+    }
+
+    /// The received bytes and [`PADDING_BYTES`] behind them.
+    pub fn padded_mut(&mut self) -> &mut [u8] {
+        let length = self.length + PADDING_BYTES;
+        // SAFETY: as in `bytes`, and `&mut self` makes this the only reference; `take` was given a length that
+        // leaves room for the padding inside the stride.
+        unsafe { std::slice::from_raw_parts_mut(self.pool.start_of(self.id).as_ptr(), length) }
+    }
+}
+
+impl std::fmt::Debug for ReceivedBuffer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ReceivedBuffer")
+            .field("id", &self.id)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for ReceivedBuffer {
+    fn drop(&mut self) {
+        self.pool.give_back(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_buffer_is_on_offer_again_and_padding_is_writable() {
+        let pool = BufferPool::new(8, 256).unwrap();
+        assert_eq!(pool.held(), 0);
+        let mut buffer = pool.take(5, 192);
+        assert_eq!(pool.held(), 1);
+        buffer.padded_mut().fill(7);
+        assert_eq!(buffer.bytes(), [7; 192]);
+        assert_eq!(buffer.padded_mut().len(), 256);
+        drop(buffer);
+        assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn odd_sizes_are_refused() {
+        assert!(BufferPool::new(6, 256).is_err());
+        assert!(BufferPool::new(8, PADDING_BYTES).is_err());
+    }
+}

@@ -1,0 +1,809 @@
+//! The ring itself: submits in batches, reaps in batches, and turns completions into events.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    net::TcpListener,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    rc::Rc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use super::{
+    buffers::{BUFFER_GROUP, BufferPool, PADDING_BYTES, ReceivedBuffer},
+    operation::{Kind, Tag},
+    park::{Parker, Waker},
+    slots::{InFlight, ListenerId, NeighbourId, Receive, Refused, SlotTable, SocketId, Tenancy},
+};
+
+/// Sizes of a ring. All of them are fixed once it is built.
+#[derive(Clone, Copy, Debug)]
+pub struct RingConfig {
+    /// Direct descriptors: the most sockets this ring can hold. At most the soft `RLIMIT_NOFILE`.
+    pub sockets_max: u32,
+    /// Entries of the submission queue; what does not fit waits on this side.
+    pub submission_entries: u32,
+    /// Entries of the completion queue; the kernel keeps what does not fit and posts it later.
+    pub completion_entries: u32,
+    /// Provided buffers, a power of two.
+    pub buffers: u16,
+    /// Size of a provided buffer in bytes, padding included.
+    pub buffer_bytes: usize,
+}
+
+impl Default for RingConfig {
+    fn default() -> Self {
+        Self {
+            sockets_max: 1024,
+            submission_entries: 4096,
+            completion_entries: 16_384,
+            // More or larger buffers cost throughput: the set no longer stays in the core's cache.
+            buffers: 1024,
+            buffer_bytes: 2048,
+        }
+    }
+}
+
+/// What happened, in the order it happened for each socket.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection was accepted; its receive is armed.
+    Accepted {
+        /// The listener it came through.
+        listener: ListenerId,
+        /// The new tenant.
+        socket: SocketId,
+    },
+    /// Accepting has stopped by itself, for want of slots or memory; [`Ring::resume_accept`] starts it again.
+    AcceptFailed {
+        /// The listener that no longer accepts.
+        listener: ListenerId,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Bytes arrived.
+    Received {
+        /// Whose bytes.
+        socket: SocketId,
+        /// The bytes, in place.
+        buffer: ReceivedBuffer,
+    },
+    /// The peer will send no more.
+    PeerClosed {
+        /// Who.
+        socket: SocketId,
+    },
+    /// Receiving failed, as on a reset: nothing more will arrive.
+    ReceiveFailed {
+        /// Who.
+        socket: SocketId,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The kernel is done with a buffer.
+    Sent {
+        /// To whom.
+        socket: SocketId,
+        /// The buffer given to [`Ring::send`].
+        buffer: Vec<u8>,
+        /// `Ok` when every byte of it was taken.
+        outcome: io::Result<()>,
+    },
+    /// The descriptor is closed and its slot free.
+    Closed {
+        /// Who is gone.
+        socket: SocketId,
+    },
+}
+
+/// Where another ring finds this one.
+#[derive(Clone)]
+pub struct RingAddress {
+    /// A duplicate, so that it can never name somebody else's file.
+    ring: std::sync::Arc<OwnedFd>,
+    waker: Waker,
+}
+
+/// A turn that reaped this much will find much more: then ask for everything at once.
+const REAP_MANY_FROM: usize = 16;
+/// Completions asked for when asking for everything.
+const REAP_MANY: usize = 256;
+static AT_ONCE: types::Timespec = types::Timespec::new();
+
+/// How long dropping a ring waits for the kernel to let go of its buffers, per attempt and in attempts.
+const DROP_WAIT: Duration = Duration::from_millis(20);
+const DROP_ATTEMPTS: u32 = 100;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Accepting {
+    Paused,
+    Armed,
+    /// A cancel is under way; armed again once it is through, if so wanted.
+    Cancelling {
+        resume: bool,
+    },
+}
+
+struct Listener {
+    socket: TcpListener,
+    accepting: Accepting,
+}
+
+/// A completion ring for sockets. Lives on the thread of one glommio executor.
+pub struct Ring {
+    ring: IoUring,
+    pool: Rc<BufferPool>,
+    slots: SlotTable,
+    listeners: Vec<Listener>,
+    neighbours: Vec<RingAddress>,
+    /// Entries that found the submission queue full.
+    backlog: VecDeque<squeue::Entry>,
+    /// Sockets whose receive ended for want of buffers.
+    starved: VecDeque<SocketId>,
+    completions: Vec<(u64, i32, u32)>,
+    last_batch: usize,
+    /// Operations whose final completion is still to come.
+    outstanding: usize,
+    parker: Option<Parker>,
+    /// The earliest instant a timer of ours will wake the thread.
+    alarm: Option<Instant>,
+    /// The kernel copies it when the timer is submitted, which parking does at once.
+    alarm_after: Box<types::Timespec>,
+}
+
+impl Ring {
+    /// Builds a ring on the calling thread, which must run a glommio executor.
+    ///
+    /// # Errors
+    /// What the kernel says; [`super::probe`] explains it better, beforehand.
+    pub fn new(config: RingConfig) -> io::Result<Self> {
+        let ring: IoUring = IoUring::builder()
+            .setup_cqsize(config.completion_entries)
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .build(config.submission_entries)?;
+        let pool = BufferPool::new(config.buffers, config.buffer_bytes)?;
+        let parker = Parker::new()?;
+        let submitter = ring.submitter();
+        submitter.register_files_sparse(config.sockets_max)?;
+        pool.register(&submitter)?;
+        submitter.register_eventfd(parker.event().as_raw_fd())?;
+        let mut ring = Self {
+            ring,
+            pool,
+            slots: SlotTable::default(),
+            listeners: Vec::new(),
+            neighbours: Vec::new(),
+            backlog: VecDeque::new(),
+            starved: VecDeque::new(),
+            completions: Vec::with_capacity(REAP_MANY),
+            last_batch: 0,
+            outstanding: 0,
+            parker: Some(parker),
+            alarm: None,
+            alarm_after: Box::new(types::Timespec::new()),
+        };
+        ring.ring.completion().disable_eventfd();
+        Ok(ring)
+    }
+
+    /// Takes over a listener and accepts from it.
+    pub fn listen(&mut self, socket: TcpListener) -> ListenerId {
+        let id = ListenerId(u32::try_from(self.listeners.len()).unwrap_or(u32::MAX));
+        self.listeners.push(Listener {
+            socket,
+            accepting: Accepting::Paused,
+        });
+        self.resume_accept(id);
+        id
+    }
+
+    /// Leaves new connections in the kernel's backlog. Some may still be accepted until the cancel is through.
+    pub fn pause_accept(&mut self, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(id.0 as usize) else {
+            return;
+        };
+        match listener.accepting {
+            Accepting::Armed => {
+                listener.accepting = Accepting::Cancelling { resume: false };
+                let accept = Tag::new(Kind::Accept, id.0, 0).user_data();
+                let tag = Tag::new(Kind::Cancel, u32::MAX, 0);
+                self.push(opcode::AsyncCancel::new(accept).build(), tag);
+            }
+            Accepting::Cancelling { .. } => listener.accepting = Accepting::Cancelling { resume: false },
+            Accepting::Paused => {}
+        }
+    }
+
+    /// Accepts (again).
+    pub fn resume_accept(&mut self, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(id.0 as usize) else {
+            return;
+        };
+        match listener.accepting {
+            Accepting::Paused => {
+                listener.accepting = Accepting::Armed;
+                let accept = opcode::AcceptMulti::new(types::Fd(listener.socket.as_raw_fd()))
+                    .allocate_file_index(true)
+                    .build();
+                self.push(accept, Tag::new(Kind::Accept, id.0, 0));
+            }
+            Accepting::Cancelling { .. } => listener.accepting = Accepting::Cancelling { resume: true },
+            Accepting::Armed => {}
+        }
+    }
+
+    /// How many sockets have a slot, those on their way out included.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.slots.tenants()
+    }
+
+    /// How many provided buffers are in the hands of this side.
+    #[must_use]
+    pub fn buffers_held(&self) -> u16 {
+        self.pool.held()
+    }
+
+    /// Sends a buffer, in full, with the next turn. [`Event::Sent`] gives the buffer back.
+    ///
+    /// # Errors
+    /// [`Refused`] returns the buffer when the socket is not open or has a send in flight.
+    pub fn send(&mut self, id: SocketId, buffer: Vec<u8>) -> Result<(), Refused> {
+        let Some(slot) = self.slots.open(id).filter(|slot| slot.send.is_none()) else {
+            return Err(Refused(buffer));
+        };
+        slot.send = Some(InFlight { buffer, sent: 0 });
+        self.submit_send(id);
+        Ok(())
+    }
+
+    /// Stops receiving, so that the peer's window fills. A few buffers may still arrive.
+    pub fn pause_receive(&mut self, id: SocketId) {
+        let Some(slot) = self.slots.open(id) else { return };
+        slot.receive_wanted = false;
+        self.cancel_receive(id);
+    }
+
+    /// Receives (again).
+    pub fn resume_receive(&mut self, id: SocketId) {
+        let Some(slot) = self.slots.open(id) else { return };
+        slot.receive_wanted = true;
+        self.arm_receive(id);
+    }
+
+    /// Sends FIN after what has been sent, and goes on receiving.
+    pub fn shutdown_write(&mut self, id: SocketId) {
+        if self.slots.open(id).is_some() {
+            self.submit_shutdown(id, Kind::ShutdownWrite, libc::SHUT_WR);
+        }
+    }
+
+    /// Ends the connection: cancels what is under way, waits for its final completions, then closes, which sends FIN.
+    /// No event but [`Event::Sent`] (of a send in flight) and [`Event::Closed`] will name `id` again.
+    pub fn close(&mut self, id: SocketId) {
+        let Some(slot) = self.slots.open(id) else { return };
+        slot.tenancy = Tenancy::Closing;
+        slot.receive_wanted = false;
+        if slot.is_quiet() {
+            self.submit_close(id);
+            return;
+        }
+        let sending = slot.send.is_some();
+        self.cancel_receive(id);
+        if sending {
+            let send = Tag::new(Kind::Send, id.index, id.generation).user_data();
+            self.push(
+                opcode::AsyncCancel::new(send).build(),
+                Tag::new(Kind::Cancel, id.index, id.generation),
+            );
+        }
+    }
+
+    /// Where other rings find this one.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn address(&self) -> io::Result<RingAddress> {
+        // SAFETY: the ring's descriptor is open as long as `self`, and `dup` only copies it.
+        let duplicate = unsafe { libc::dup(self.ring.as_raw_fd()) };
+        if duplicate < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a fresh descriptor that nobody else owns.
+        let ring = unsafe { OwnedFd::from_raw_fd(duplicate) };
+        Ok(RingAddress {
+            ring: std::sync::Arc::new(ring),
+            waker: self.waker(),
+        })
+    }
+
+    /// A handle with which threads without a ring wake this one.
+    #[must_use]
+    #[allow(clippy::expect_used, reason = "the parker is taken by drop alone")]
+    pub fn waker(&self) -> Waker {
+        self.parker
+            .as_ref()
+            .expect("the parker lives as long as the ring")
+            .waker()
+    }
+
+    /// Makes another ring known to this one.
+    pub fn meet(&mut self, neighbour: RingAddress) -> NeighbourId {
+        self.neighbours.push(neighbour);
+        NeighbourId(u32::try_from(self.neighbours.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// Wakes another ring's thread with the next turn, without a system call of its own. Push to its queue first.
+    pub fn wake(&mut self, id: NeighbourId) {
+        let Some(neighbour) = self.neighbours.get(id.0 as usize) else {
+            return;
+        };
+        let woken = Tag::new(Kind::Woken, 0, 0).user_data();
+        let target = types::Fd(neighbour.ring.as_raw_fd());
+        self.push(
+            opcode::MsgRingData::new(target, 0, woken, None).build(),
+            Tag::new(Kind::WakeSent, id.0, 0),
+        );
+    }
+
+    /// One turn: submits what was queued, reaps what is ready, appends what happened to `events`.
+    ///
+    /// # Errors
+    /// When the kernel refuses to go on; the ring is of no more use then.
+    pub fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        self.feed_starved();
+        self.flush_backlog();
+        if self.has_kernel_work() {
+            self.enter()?;
+        }
+        let mut completions = std::mem::take(&mut self.completions);
+        for entry in self.ring.completion() {
+            completions.push((entry.user_data(), entry.result(), entry.flags()));
+        }
+        self.last_batch = completions.len();
+        for (user_data, result, flags) in completions.drain(..) {
+            self.complete(user_data, result, flags, events);
+        }
+        self.completions = completions;
+        Ok(())
+    }
+
+    /// How many completions the last turn reaped.
+    #[must_use]
+    pub fn last_batch(&self) -> usize {
+        self.last_batch
+    }
+
+    /// Sleeps until a completion is ready, a waker is used, `until` has come or `ready` says so. `ready` is asked
+    /// again each time the executor polls, so a local task that wakes this one is heard.
+    ///
+    /// # Errors
+    /// As [`Ring::turn`].
+    pub async fn park(
+        &mut self,
+        until: Option<Instant>,
+        mut ready: impl FnMut(&mut std::task::Context<'_>) -> bool,
+    ) -> io::Result<()> {
+        if let Some(until) = until {
+            self.set_alarm(until);
+        }
+        let Some(mut parker) = self.parker.take() else {
+            return Ok(());
+        };
+        parker.announce();
+        self.ring.completion().enable_eventfd();
+        // What completed before the eventfd was on would not signal it: look once more.
+        self.flush_backlog();
+        let looked = self.enter();
+        if looked.is_ok() && self.ring.completion().is_empty() {
+            poll_fn(|context| {
+                if ready(context) {
+                    Poll::Ready(())
+                } else {
+                    parker.poll_signalled(context)
+                }
+            })
+            .await;
+        }
+        parker.awake();
+        self.ring.completion().disable_eventfd();
+        self.parker = Some(parker);
+        looked
+    }
+
+    /// Cancels everything, waits for the kernel to let go, and frees what parking holds.
+    pub async fn shut_down(mut self) {
+        let parker = self.parker.take();
+        drop(self);
+        if let Some(parker) = parker {
+            parker.close().await;
+        }
+    }
+
+    fn set_alarm(&mut self, until: Instant) {
+        if self.alarm.is_some_and(|alarm| alarm <= until) {
+            return;
+        }
+        let after = until
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
+        self.alarm = Some(until);
+        *self.alarm_after = types::Timespec::from(after);
+        let timer = opcode::Timeout::new(&raw const *self.alarm_after).build();
+        self.push(timer, Tag::new(Kind::Timer, 0, 0));
+    }
+
+    /// Whether an enter would do anything: the shared flags tell without a system call.
+    fn has_kernel_work(&mut self) -> bool {
+        let submission = self.ring.submission();
+        !submission.is_empty() || submission.taskrun() || submission.cq_overflow()
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        let result = if self.last_batch >= REAP_MANY_FROM {
+            let at_once = types::SubmitArgs::new().timespec(&AT_ONCE);
+            self.ring
+                .submitter()
+                .submit_with_args(REAP_MANY, &at_once)
+                .map(drop)
+        } else {
+            let queued = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
+            const GET_EVENTS: u32 = 1;
+            // SAFETY: no signal mask is passed, and every queued entry points to memory that a slot, the pool or
+            // this ring keeps until its completion.
+            unsafe {
+                self.ring
+                    .submitter()
+                    .enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None)
+            }
+            .map(drop)
+        };
+        match result {
+            Err(error) => match error.raw_os_error() {
+                // ETIME: fewer than asked for were ready. EBUSY and EAGAIN: reap first, submit with the next turn.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn push(&mut self, entry: squeue::Entry, tag: Tag) {
+        let entry = entry.user_data(tag.user_data());
+        self.outstanding += 1;
+        if !self.backlog.is_empty() || !self.offer(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    fn offer(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what the entry points to is owned by a slot (sends) or by this ring (timers) until completion.
+        unsafe { self.ring.submission().push(entry) }.is_ok()
+    }
+
+    /// Moves what waited into the submission queue, submitting when that is full.
+    fn flush_backlog(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.offer(&entry) {
+                self.backlog.push_front(entry);
+                if self.ring.submit().is_err() || self.ring.submission().is_full() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn feed_starved(&mut self) {
+        if self.starved.is_empty() || self.pool.held() >= self.pool_low_water() {
+            return;
+        }
+        for id in std::mem::take(&mut self.starved) {
+            if self.slots.open(id).is_some_and(|slot| slot.receive_wanted) {
+                self.arm_receive(id);
+            }
+        }
+    }
+
+    /// Receives that ended for want of buffers are armed again once half of the buffers are back.
+    fn pool_low_water(&self) -> u16 {
+        self.pool.count() / 2
+    }
+
+    fn arm_receive(&mut self, id: SocketId) {
+        let Some(slot) = self.slots.open(id).filter(|slot| slot.receive == Receive::Idle) else {
+            return;
+        };
+        slot.receive = Receive::Armed;
+        let receive = opcode::RecvMulti::new(types::Fixed(id.index), BUFFER_GROUP).build();
+        self.push(receive, Tag::new(Kind::Receive, id.index, id.generation));
+    }
+
+    fn cancel_receive(&mut self, id: SocketId) {
+        let Some(slot) = self
+            .slots
+            .tenant(id)
+            .filter(|slot| slot.receive == Receive::Armed)
+        else {
+            return;
+        };
+        slot.receive = Receive::Cancelling;
+        let receive = Tag::new(Kind::Receive, id.index, id.generation).user_data();
+        self.push(
+            opcode::AsyncCancel::new(receive).build(),
+            Tag::new(Kind::Cancel, id.index, id.generation),
+        );
+    }
+
+    fn submit_send(&mut self, id: SocketId) {
+        let Some(send) = self.slots.tenant(id).and_then(|slot| slot.send.as_ref()) else {
+            return;
+        };
+        let rest = send.buffer.get(send.sent..).unwrap_or_default();
+        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        // MSG_WAITALL has the kernel retry a short send; MSG_NOSIGNAL spares us SIGPIPE.
+        let entry = opcode::Send::new(types::Fixed(id.index), rest.as_ptr(), length)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build();
+        self.push(entry, Tag::new(Kind::Send, id.index, id.generation));
+    }
+
+    fn submit_shutdown(&mut self, id: SocketId, kind: Kind, how: i32) {
+        let Some(slot) = self.slots.tenant(id) else { return };
+        slot.shutdowns += 1;
+        let entry = opcode::Shutdown::new(types::Fixed(id.index), how).build();
+        self.push(entry, Tag::new(kind, id.index, id.generation));
+    }
+
+    fn submit_close(&mut self, id: SocketId) {
+        let Some(slot) = self.slots.tenant(id) else { return };
+        debug_assert!(slot.is_quiet());
+        slot.tenancy = Tenancy::CloseSubmitted;
+        let entry = opcode::Close::new(types::Fixed(id.index)).build();
+        self.push(entry, Tag::new(Kind::Close, id.index, id.generation));
+    }
+
+    fn close_if_quiet(&mut self, id: SocketId) {
+        let quiet = self
+            .slots
+            .tenant(id)
+            .is_some_and(|slot| slot.tenancy == Tenancy::Closing && slot.is_quiet());
+        if quiet {
+            self.submit_close(id);
+        }
+    }
+
+    fn complete(&mut self, user_data: u64, result: i32, flags: u32, events: &mut Vec<Event>) {
+        let Some(tag) = Tag::from_user_data(user_data) else {
+            debug_assert!(false, "a completion nobody asked for: {user_data:#x}");
+            return;
+        };
+        let last = !cqueue::more(flags);
+        if last && tag.kind != Kind::Woken {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
+        let id = SocketId {
+            index: tag.index,
+            generation: tag.generation,
+        };
+        match tag.kind {
+            Kind::Receive => self.complete_receive(id, result, flags, events),
+            Kind::Send => self.complete_send(id, result, events),
+            Kind::Accept => self.complete_accept(ListenerId(tag.index), result, last, events),
+            Kind::Close => {
+                // A failed close of a direct descriptor means that the slot was empty: as good as closed.
+                if self.slots.vacate(id) {
+                    events.push(Event::Closed { socket: id });
+                }
+            }
+            Kind::Cancel => self.complete_cancel(id, result),
+            Kind::Timer => self.alarm = None,
+            Kind::ShutdownWrite | Kind::ShutdownBoth => {
+                if let Some(slot) = self.slots.tenant(id) {
+                    slot.shutdowns = slot.shutdowns.saturating_sub(1);
+                    self.close_if_quiet(id);
+                }
+            }
+            Kind::WakeSent => self.complete_wake(tag.index, result),
+            Kind::Woken => {}
+        }
+    }
+
+    fn complete_accept(&mut self, id: ListenerId, result: i32, last: bool, events: &mut Vec<Event>) {
+        if let Ok(index) = u32::try_from(result) {
+            let (socket, evicted) = self.slots.occupy(index);
+            if let Some(evicted) = evicted {
+                events.push(Event::Closed { socket: evicted });
+            }
+            self.arm_receive(socket);
+            events.push(Event::Accepted { listener: id, socket });
+        }
+        if !last {
+            return;
+        }
+        let Some(listener) = self.listeners.get_mut(id.0 as usize) else {
+            return;
+        };
+        let cancelled = matches!(listener.accepting, Accepting::Cancelling { .. });
+        let resume = listener.accepting == Accepting::Cancelling { resume: true };
+        listener.accepting = Accepting::Paused;
+        let error = -result;
+        match error {
+            _ if resume => self.resume_accept(id),
+            _ if cancelled => {}
+            // The peer gave up while it waited, or the multishot ended after a good accept.
+            ..=0 | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => self.resume_accept(id),
+            _ => events.push(Event::AcceptFailed {
+                listener: id,
+                error: io::Error::from_raw_os_error(error),
+            }),
+        }
+    }
+
+    fn complete_receive(&mut self, id: SocketId, result: i32, flags: u32, events: &mut Vec<Event>) {
+        let length = usize::try_from(result).unwrap_or(0);
+        // Taken first: whatever becomes of it, dropping it gives the buffer back.
+        let buffer = cqueue::buffer_select(flags).map(|buffer| self.pool.take(buffer, length));
+        let last = !cqueue::more(flags);
+        let Some(slot) = self.slots.tenant(id) else { return };
+        let open = slot.tenancy == Tenancy::Open;
+        if last {
+            slot.receive = match -result {
+                0 => Receive::Ended,
+                ..0 | libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN => Receive::Idle,
+                _ => Receive::Ended,
+            };
+        }
+        let wanted = slot.receive_wanted;
+        let ended = slot.receive == Receive::Ended;
+        match (open, result) {
+            (false, _) => self.close_if_quiet(id),
+            (true, 1..) => {
+                if let Some(buffer) = buffer {
+                    events.push(Event::Received { socket: id, buffer });
+                }
+            }
+            (true, 0) => events.push(Event::PeerClosed { socket: id }),
+            (true, _) if ended => {
+                events.push(Event::ReceiveFailed {
+                    socket: id,
+                    error: io::Error::from_raw_os_error(-result),
+                });
+            }
+            (true, _) => {}
+        }
+        if open && last && wanted && !ended {
+            if -result == libc::ENOBUFS {
+                self.starved.push_back(id);
+            } else {
+                self.arm_receive(id);
+            }
+        }
+    }
+
+    fn complete_send(&mut self, id: SocketId, result: i32, events: &mut Vec<Event>) {
+        let Some(slot) = self.slots.tenant(id) else { return };
+        let Some(send) = slot.send.as_mut() else { return };
+        let closing = slot.tenancy != Tenancy::Open;
+        send.sent += usize::try_from(result).unwrap_or(0);
+        let rest = send.buffer.len().saturating_sub(send.sent);
+        let retry = result > 0 || matches!(-result, libc::EINTR | libc::EAGAIN);
+        if rest > 0 && retry && !closing {
+            self.submit_send(id);
+            return;
+        }
+        let outcome = match result {
+            _ if rest == 0 => Ok(()),
+            ..0 => Err(io::Error::from_raw_os_error(-result)),
+            _ => Err(io::Error::from(io::ErrorKind::WriteZero)),
+        };
+        if let Some(send) = slot.send.take() {
+            events.push(Event::Sent {
+                socket: id,
+                buffer: send.buffer,
+                outcome,
+            });
+        }
+        self.close_if_quiet(id);
+    }
+
+    /// A cancel that found nothing although its target is still under way leaves one sure means of closing:
+    /// shutting the socket down ends both directions.
+    fn complete_cancel(&mut self, id: SocketId, result: i32) {
+        let Some(slot) = self.slots.tenant(id).filter(|_| result < 0) else {
+            return;
+        };
+        if slot.tenancy == Tenancy::Closing && !slot.is_quiet() {
+            if slot.shutdowns == 0 {
+                self.submit_shutdown(id, Kind::ShutdownBoth, libc::SHUT_RDWR);
+            }
+        } else if slot.receive == Receive::Cancelling {
+            slot.receive = Receive::Armed;
+        }
+    }
+
+    /// A ring that cannot take the message is woken through its eventfd.
+    fn complete_wake(&mut self, index: u32, result: i32) {
+        if let Some(neighbour) = self.neighbours.get(index as usize).filter(|_| result < 0) {
+            neighbour.waker.wake();
+        }
+    }
+
+    /// Cancels all operations and reaps until none is left. `false` if the kernel did not let go in time.
+    fn cancel_all(&mut self) -> bool {
+        for _ in 0..DROP_ATTEMPTS {
+            self.flush_backlog();
+            if self.outstanding == 0 {
+                return true;
+            }
+            let everything = types::CancelBuilder::any();
+            // Nothing left to cancel is an error here, and fine.
+            let _ = self
+                .ring
+                .submitter()
+                .register_sync_cancel(Some(types::Timespec::from(DROP_WAIT)), everything);
+            let wait = types::Timespec::from(DROP_WAIT);
+            let _ = self
+                .ring
+                .submitter()
+                .submit_with_args(1, &types::SubmitArgs::new().timespec(&wait));
+            let mut events = Vec::new();
+            let entries: Vec<_> = self
+                .ring
+                .completion()
+                .map(|entry| (entry.user_data(), entry.result(), entry.flags()))
+                .collect();
+            for (user_data, result, flags) in entries {
+                self.complete_last(user_data, result, flags, &mut events);
+            }
+        }
+        false
+    }
+
+    /// As `complete`, but nothing is armed again.
+    fn complete_last(&mut self, user_data: u64, result: i32, flags: u32, events: &mut Vec<Event>) {
+        let tag = Tag::from_user_data(user_data);
+        match tag {
+            Some(Tag {
+                kind: Kind::Accept,
+                index,
+                ..
+            }) => {
+                if let Some(listener) = self.listeners.get_mut(index as usize) {
+                    listener.accepting = Accepting::Cancelling { resume: false };
+                }
+            }
+            Some(Tag {
+                index, generation, ..
+            }) => {
+                if let Some(slot) = self.slots.open(SocketId { index, generation }) {
+                    slot.receive_wanted = false;
+                    slot.tenancy = Tenancy::Closing;
+                }
+            }
+            None => {}
+        }
+        self.complete(user_data, result, flags, events);
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if !self.cancel_all() {
+            // The kernel may still read from or write to these: leaking them is the only sound thing to do.
+            std::mem::forget(Rc::clone(&self.pool));
+            self.slots.take_in_flight().for_each(std::mem::forget);
+            std::mem::forget(std::mem::take(&mut self.alarm_after));
+        }
+    }
+}
+
+const _: () = assert!(
+    PADDING_BYTES >= 64,
+    "simd-json reads up to 64 bytes past its input"
+);

@@ -1,0 +1,31 @@
+//! Sockets by completion on a glommio executor's thread: the only `unsafe` of the project.
+//!
+//! glommio schedules, this ring moves bytes. One [`Ring`] belongs to one thread. It accepts into *direct
+//! descriptors* (a socket costs no file descriptor), receives into a ring of provided buffers (an idle socket
+//! holds no buffer) and owns every buffer it sends until the kernel has let go of it.
+//!
+//! The interface is safe: a [`SocketId`] carries a generation, so a stale one is refused rather than reaching the
+//! slot's next tenant; a [`ReceivedBuffer`] goes back to the kernel only when it is dropped; a send takes its
+//! buffer by value and hands it back in [`Event::Sent`].
+//!
+//! ```text
+//! listen ─► Accepted ─► Received … Received ─► PeerClosed / ReceiveFailed
+//!                       send ─► Sent            close ─► Closed (the slot may be reused)
+//! ```
+
+#![allow(unsafe_code)]
+
+mod buffers;
+mod driver;
+mod listener;
+mod operation;
+mod park;
+mod probe;
+mod slots;
+
+pub use buffers::{PADDING_BYTES, ReceivedBuffer};
+pub use driver::{Event, Ring, RingAddress, RingConfig};
+pub use listener::bind;
+pub use park::{Parker, Waker};
+pub use probe::{ProbeError, probe, raise_descriptor_limit};
+pub use slots::{ListenerId, NeighbourId, Refused, SocketId};

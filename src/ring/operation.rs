@@ -1,0 +1,90 @@
+//! What the 64 bits of `user_data` say of an operation: its kind, and the slot and tenant it was made for.
+
+/// The kinds of operation the ring submits. The value is the top byte of `user_data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Accept = 1,
+    Receive = 2,
+    Send = 3,
+    ShutdownWrite = 4,
+    ShutdownBoth = 5,
+    Cancel = 6,
+    Close = 7,
+    Timer = 8,
+    /// A wake-up this ring sent to another one.
+    WakeSent = 9,
+    /// A wake-up another ring sent to this one.
+    Woken = 10,
+}
+
+impl Kind {
+    fn from_bits(bits: u64) -> Option<Self> {
+        Some(match bits {
+            1 => Self::Accept,
+            2 => Self::Receive,
+            3 => Self::Send,
+            4 => Self::ShutdownWrite,
+            5 => Self::ShutdownBoth,
+            6 => Self::Cancel,
+            7 => Self::Close,
+            8 => Self::Timer,
+            9 => Self::WakeSent,
+            10 => Self::Woken,
+            _ => return None,
+        })
+    }
+}
+
+/// Generations wrap after this many tenants of one slot: bits 32 to 55 of `user_data`.
+pub(super) const GENERATION_MASK: u32 = 0x00ff_ffff;
+
+/// One operation's identity: `kind` (8 bits), `generation` (24 bits), `index` (32 bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) kind: Kind,
+    pub(super) generation: u32,
+    pub(super) index: u32,
+}
+
+impl Tag {
+    pub(super) fn new(kind: Kind, index: u32, generation: u32) -> Self {
+        Self {
+            kind,
+            generation: generation & GENERATION_MASK,
+            index,
+        }
+    }
+
+    pub(super) fn user_data(self) -> u64 {
+        (u64::from(self.kind as u8) << 56) | (u64::from(self.generation) << 32) | u64::from(self.index)
+    }
+
+    /// `None` for bits no operation of ours can carry.
+    pub(super) fn from_user_data(bits: u64) -> Option<Self> {
+        let generation = u32::try_from((bits >> 32) & u64::from(GENERATION_MASK)).ok()?;
+        let index = u32::try_from(bits & u64::from(u32::MAX)).ok()?;
+        Some(Self {
+            kind: Kind::from_bits(bits >> 56)?,
+            generation,
+            index,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_survives_the_kernel() {
+        for kind in 1..=10 {
+            let kind = Kind::from_bits(kind).unwrap();
+            let tag = Tag::new(kind, u32::MAX, 0x1234_5678);
+            assert_eq!(tag.generation, 0x34_5678);
+            assert_eq!(Tag::from_user_data(tag.user_data()), Some(tag));
+        }
+        assert_eq!(Tag::from_user_data(u64::MAX), None);
+        assert_eq!(Tag::from_user_data(0), None);
+    }
+}

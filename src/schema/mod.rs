@@ -1,0 +1,7 @@
+//! JSON Schema over the tape: compiled once per shard, validated without another JSON tree.
+
+mod tape;
+mod validator;
+
+pub use tape::TapeJson;
+pub use validator::{SchemaError, Validator, Violation};
