@@ -162,12 +162,12 @@ impl Framer {
                         Flow::Continue => {}
                         Flow::Stop => return Progress::Stopped,
                         Flow::Pause => {
-                            self.keep(padded.get(offset..length).unwrap_or_default());
+                            self.hold(padded.get(offset..length).unwrap_or_default());
                             return Progress::Paused;
                         }
                     }
                 }
-                Ok(Front::Head | Front::Body { .. } | Front::Chunked(_)) => self.keep(input),
+                Ok(Front::Head | Front::Body { .. } | Front::Chunked(_)) => self.hold(input),
             }
             if self.assembly.is_some() {
                 return self.resume(limits, handle);
@@ -208,7 +208,8 @@ impl Framer {
         })
     }
 
-    fn keep(&mut self, input: &[u8]) {
+    /// Keeps bytes without looking at them: what arrives while the handler is paused.
+    pub fn hold(&mut self, input: &[u8]) {
         if !input.is_empty() {
             self.assembly
                 .get_or_insert_default()

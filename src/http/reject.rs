@@ -77,6 +77,30 @@ impl RejectReason {
         )
     }
 
+    /// The metric it is counted under.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MalformedHead => "malformed_head",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeadTooLarge => "head_too_large",
+            Self::VersionNotSupported => "http_version_not_supported",
+            Self::HostMissing => "host_missing",
+            Self::LengthAmbiguous => "length_ambiguous",
+            Self::TransferEncodingUnknown => "transfer_encoding_unknown",
+            Self::MalformedChunk => "malformed_chunk",
+            Self::BodyTooLarge => "body_too_large",
+            Self::ExpectationUnknown => "expectation_unknown",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::HostForbidden => "host_forbidden",
+            Self::OriginForbidden => "origin_forbidden",
+            Self::PathUnknown => "path_unknown",
+            Self::VerbNotAllowed => "verb_not_allowed",
+            Self::MediaTypeUnsupported => "media_type_unsupported",
+        }
+    }
+
     /// One short sentence for the reply's body.
     #[must_use]
     pub fn message(self) -> &'static str {

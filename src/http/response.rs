@@ -85,6 +85,13 @@ pub struct ResponseStart {
     body: usize,
 }
 
+impl ResponseStart {
+    /// Takes back what has been written of the reply.
+    pub fn abandon(self, out: &mut Vec<u8>) {
+        out.truncate(self.start);
+    }
+}
+
 impl ResponseHeads {
     /// Heads dated `now`.
     #[must_use]

@@ -20,6 +20,7 @@ pub enum Number {
     Float(f64),
 }
 
+const EMPTY_OBJECT: &[tape::Node<'static>] = &[tape::Node::Object { len: 0, count: 0 }];
 const NULL: &[tape::Node<'static>] = &[tape::Node::Static(StaticNode::Null)];
 
 impl<'a> Node<'a> {
@@ -34,6 +35,12 @@ impl<'a> Node<'a> {
         f(Node {
             nodes: &[tape::Node::String(text)],
         })
+    }
+
+    /// `{}`, where nothing was sent.
+    #[must_use]
+    pub fn empty_object() -> Self {
+        Self { nodes: EMPTY_OBJECT }
     }
 
     fn first(self) -> tape::Node<'a> {

@@ -129,7 +129,8 @@ enum Accepting {
 }
 
 struct Listener {
-    socket: TcpListener,
+    /// `None` once the listener has been stopped.
+    socket: Option<TcpListener>,
     accepting: Accepting,
 }
 
@@ -196,7 +197,7 @@ impl Ring {
     pub fn listen(&mut self, socket: TcpListener) -> ListenerId {
         let id = ListenerId(u32::try_from(self.listeners.len()).unwrap_or(u32::MAX));
         self.listeners.push(Listener {
-            socket,
+            socket: Some(socket),
             accepting: Accepting::Paused,
         });
         self.resume_accept(id);
@@ -227,14 +228,24 @@ impl Ring {
         };
         match listener.accepting {
             Accepting::Paused => {
+                let Some(socket) = &listener.socket else { return };
                 listener.accepting = Accepting::Armed;
-                let accept = opcode::AcceptMulti::new(types::Fd(listener.socket.as_raw_fd()))
+                let accept = opcode::AcceptMulti::new(types::Fd(socket.as_raw_fd()))
                     .allocate_file_index(true)
                     .build();
                 self.push(accept, Tag::new(Kind::Accept, id.0, 0));
             }
             Accepting::Cancelling { .. } => listener.accepting = Accepting::Cancelling { resume: true },
             Accepting::Armed => {}
+        }
+    }
+
+    /// Gives the listener up: new connections are refused by the kernel. The accept under way keeps the socket open
+    /// until its cancel is through.
+    pub fn stop_listening(&mut self, id: ListenerId) {
+        self.pause_accept(id);
+        if let Some(listener) = self.listeners.get_mut(id.0 as usize) {
+            listener.socket = None;
         }
     }
 

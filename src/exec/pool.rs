@@ -1,0 +1,68 @@
+//! The blocking pool: a bounded queue and a few threads, off the shards' cores where there are others.
+
+use std::{io, thread};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::completions::{Completed, RemoteCompletions, Ticket};
+use crate::registry::BlockingJob;
+
+struct Job {
+    work: BlockingJob,
+    ticket: Ticket,
+    home: RemoteCompletions,
+}
+
+/// A handle to the pool; its threads end when the last handle is gone and the queue is empty.
+#[derive(Clone)]
+pub struct BlockingPool {
+    jobs: Sender<Job>,
+}
+
+impl BlockingPool {
+    /// Starts `threads` threads, pinned in turn to `cores`, or to none if that is empty. At most `queue_max` jobs
+    /// wait.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(threads: usize, cores: &[usize], queue_max: usize) -> io::Result<Self> {
+        let (jobs, queue) = bounded(queue_max);
+        for number in 0..threads.max(1) {
+            let queue = queue.clone();
+            let core = cores.get(number % cores.len().max(1)).copied();
+            thread::Builder::new()
+                .name(format!("blocking-{number}"))
+                .spawn(move || {
+                    if let Some(id) = core {
+                        core_affinity::set_for_current(core_affinity::CoreId { id });
+                    }
+                    work_off(&queue);
+                })?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Queues a job whose reply goes home under `ticket`. Gives the ticket back when the queue is full.
+    pub(super) fn submit(
+        &self,
+        work: BlockingJob,
+        ticket: Ticket,
+        home: RemoteCompletions,
+    ) -> Result<(), Ticket> {
+        self.jobs
+            .try_send(Job { work, ticket, home })
+            .map_err(|refused| match refused {
+                TrySendError::Full(job) | TrySendError::Disconnected(job) => job.ticket,
+            })
+    }
+}
+
+fn work_off(queue: &Receiver<Job>) {
+    for job in queue {
+        let outcome = super::guarded(job.work);
+        job.home.push(Completed {
+            ticket: job.ticket,
+            outcome,
+        });
+    }
+}

@@ -1,0 +1,120 @@
+//! Envelopes of answers.
+
+use super::message::Id;
+use crate::json::{write_integer, write_string, write_unsigned};
+
+/// The error codes of JSON-RPC and of MCP (checklist, section 0.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// The body is not JSON.
+    ParseError,
+    /// JSON, but not a request.
+    InvalidRequest,
+    /// No such method.
+    MethodNotFound,
+    /// The method's parameters are wrong.
+    InvalidParams,
+    /// Our fault.
+    InternalError,
+    /// A header is missing or says something else than the body (2026-07-28).
+    HeaderMismatch,
+    /// The revision asked for is not implemented (2026-07-28).
+    UnsupportedProtocolVersion,
+    /// Too much to do: the legacy range's generic code.
+    Busy,
+}
+
+impl ErrorCode {
+    /// The number on the wire.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        match self {
+            Self::ParseError => -32700,
+            Self::InvalidRequest => -32600,
+            Self::MethodNotFound => -32601,
+            Self::InvalidParams => -32602,
+            Self::InternalError => -32603,
+            Self::HeaderMismatch => -32020,
+            Self::UnsupportedProtocolVersion => -32022,
+            Self::Busy => -32000,
+        }
+    }
+}
+
+/// Appends an id as it came, with its type.
+pub fn write_id(out: &mut Vec<u8>, id: Id<'_>) {
+    match id {
+        Id::Signed(value) => write_integer(out, value),
+        Id::Unsigned(value) => write_unsigned(out, value),
+        Id::String(value) => write_string(out, value),
+    }
+}
+
+/// Appends everything before the result's own members, its brace included.
+pub fn begin_result(out: &mut Vec<u8>, id: Id<'_>) {
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    write_id(out, id);
+    out.extend_from_slice(b",\"result\":{");
+}
+
+/// Closes what [`begin_result`] opened.
+pub fn finish_result(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"}}");
+}
+
+/// Appends a whole error answer. Without an id none is written: MCP knows no null id (checklist B-04). `data` is
+/// JSON already.
+pub fn write_error(
+    out: &mut Vec<u8>,
+    id: Option<Id<'_>>,
+    code: ErrorCode,
+    message: &str,
+    data: Option<&str>,
+) {
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
+    if let Some(id) = id {
+        out.extend_from_slice(b",\"id\":");
+        write_id(out, id);
+    }
+    out.extend_from_slice(b",\"error\":{\"code\":");
+    write_integer(out, code.number());
+    out.extend_from_slice(b",\"message\":");
+    write_string(out, message);
+    if let Some(data) = data {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(data.as_bytes());
+    }
+    out.extend_from_slice(b"}}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b_04_an_unreadable_id_is_left_out() {
+        let mut out = Vec::new();
+        write_error(&mut out, None, ErrorCode::ParseError, "Parse error", None);
+        assert_eq!(
+            out,
+            br#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"}}"#
+        );
+    }
+
+    #[test]
+    fn b_03_an_id_comes_back_with_its_type() {
+        for (id, text) in [
+            (Id::Signed(-1), "-1"),
+            (Id::Unsigned(u64::MAX), "18446744073709551615"),
+            (Id::String("1\""), r#""1\"""#),
+        ] {
+            let mut out = Vec::new();
+            begin_result(&mut out, id.to_owned().as_id());
+            finish_result(&mut out);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!(r#"{{"jsonrpc":"2.0","id":{text},"result":{{}}}}"#)
+            );
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! `server/discover` (2026-07-28).
+
+use super::router::{CallMethod, Outcome};
+use crate::{
+    http::Status,
+    jsonrpc::{Id, begin_result, finish_result},
+    registry::Snapshot,
+};
+
+pub(super) fn answer<'a>(snapshot: &Snapshot, id: Id<'_>, out: &mut Vec<u8>) -> Outcome<'a> {
+    begin_result(out, id);
+    out.extend_from_slice(snapshot.discover());
+    finish_result(out);
+    Outcome::Reply(Status::Ok, CallMethod::Discover)
+}

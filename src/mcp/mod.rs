@@ -1,0 +1,15 @@
+//! The protocol, without I/O: which era a message belongs to, which method it calls, what is answered.
+//!
+//! A message is either answered here, into the buffer given, or becomes a [`Outcome::Run`]: the caller runs the tool
+//! and writes the result with [`write_call_result`].
+
+mod discover;
+mod era;
+mod initialize;
+mod ping;
+mod router;
+mod tools;
+
+pub use era::{Headers, NameHeader};
+pub use router::{CallMethod, Outcome, route, write_not_json};
+pub use tools::{ToolCall, write_busy, write_call_failed, write_call_result};

@@ -1,0 +1,150 @@
+//! From a message to its method, or to the error the ladder demands.
+
+use super::{
+    discover,
+    era::{self, Headers, NameHeader, Params, Refusal},
+    initialize, ping, tools,
+    tools::ToolCall,
+};
+use crate::{
+    http::Status,
+    json::{Node, NotJson},
+    jsonrpc::{ErrorCode, Id, Message, write_error},
+    registry::{Revision, Snapshot},
+};
+
+/// The methods that are measured apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallMethod {
+    /// `server/discover`
+    Discover,
+    /// `initialize`
+    Initialize,
+    /// `ping`
+    Ping,
+    /// `tools/list`
+    ToolsList,
+    /// `tools/call`
+    ToolsCall,
+    /// Everything that was refused, and notifications.
+    Other,
+}
+
+impl CallMethod {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Discover,
+        Self::Initialize,
+        Self::Ping,
+        Self::ToolsList,
+        Self::ToolsCall,
+        Self::Other,
+    ];
+
+    /// The method's name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Discover => "server/discover",
+            Self::Initialize => "initialize",
+            Self::Ping => "ping",
+            Self::ToolsList => "tools/list",
+            Self::ToolsCall => "tools/call",
+            Self::Other => "other",
+        }
+    }
+
+    /// Only the two eras together know all methods.
+    fn parse(method: &str, revision: Revision) -> Option<Self> {
+        match (method, revision.is_modern()) {
+            ("tools/call", _) => Some(Self::ToolsCall),
+            ("tools/list", _) => Some(Self::ToolsList),
+            ("server/discover", true) => Some(Self::Discover),
+            ("initialize", false) => Some(Self::Initialize),
+            ("ping", false) => Some(Self::Ping),
+            _ => None,
+        }
+    }
+}
+
+/// What is to be done with a message.
+pub enum Outcome<'a> {
+    /// The answer is in the buffer.
+    Reply(Status, CallMethod),
+    /// Nothing is answered: 202.
+    Accepted,
+    /// Run this tool.
+    Run(ToolCall<'a>),
+}
+
+/// Answers a message into `out`, or says which tool is to be run.
+pub fn route<'a>(
+    snapshot: &'a Snapshot,
+    headers: &Headers<'_>,
+    root: Node<'a>,
+    out: &mut Vec<u8>,
+) -> Outcome<'a> {
+    let refused = |out: &mut Vec<u8>, id: Option<Id<'_>>, refusal: &Refusal| {
+        write_error(out, id, refusal.code, &refusal.message, refusal.data.as_deref());
+        Outcome::Reply(Status::BadRequest, CallMethod::Other)
+    };
+    let (id, method, params) = match Message::read(root) {
+        Ok(Message::Request { id, method, params }) => (id, method, params),
+        // No notification of either era changes anything here; what came is accepted and dropped (checklist H-02).
+        Ok(Message::Notification { .. }) => return Outcome::Accepted,
+        // Nobody was asked anything (checklist B-08).
+        Ok(Message::Response) => {
+            return refused(
+                out,
+                None,
+                &Refusal::new(ErrorCode::InvalidRequest, "Unexpected response"),
+            );
+        }
+        Err(malformed) => {
+            return refused(
+                out,
+                malformed.id,
+                &Refusal::new(ErrorCode::InvalidRequest, malformed.reason),
+            );
+        }
+    };
+    let params = match Params::read(params) {
+        Ok(params) => params,
+        Err(refusal) => return refused(out, Some(id), &refusal),
+    };
+    let name = match method {
+        "tools/call" => NameHeader::Expected(params.name.and_then(Node::as_str)),
+        _ => NameHeader::NotUsed,
+    };
+    let revision = match era::revision(headers, method, &params, name) {
+        Ok(revision) => revision,
+        Err(refusal) => return refused(out, Some(id), &refusal),
+    };
+    match CallMethod::parse(method, revision) {
+        Some(CallMethod::ToolsCall) => tools::call(snapshot, revision, id, &params, out),
+        Some(CallMethod::ToolsList) => tools::list(snapshot, revision, id, &params, out),
+        Some(CallMethod::Discover) => discover::answer(snapshot, id, out),
+        Some(CallMethod::Initialize) => initialize::answer(snapshot, id, &params, out),
+        Some(CallMethod::Ping) => ping::answer(id, out),
+        Some(CallMethod::Other) | None => {
+            write_error(out, Some(id), ErrorCode::MethodNotFound, "Method not found", None);
+            let status = if revision.is_modern() {
+                Status::NotFound
+            } else {
+                Status::Ok
+            };
+            Outcome::Reply(status, CallMethod::Other)
+        }
+    }
+}
+
+/// Answers a body that is not JSON.
+pub fn write_not_json(out: &mut Vec<u8>, reason: NotJson) -> Status {
+    match reason {
+        NotJson::Malformed => write_error(out, None, ErrorCode::ParseError, "Parse error", None),
+        NotJson::TooManyNodes => {
+            write_error(out, None, ErrorCode::InvalidRequest, "Too many JSON values", None)
+        }
+    }
+    Status::BadRequest
+}

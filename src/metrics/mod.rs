@@ -1,0 +1,134 @@
+//! What a shard measures: latencies by method, refusals by reason. Recorded in line, merged when asked for.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use hdrhistogram::Histogram;
+
+/// Latencies are kept from 1 ns to this, in nanoseconds, at three significant digits.
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+
+/// One shard's measurements.
+pub struct ShardMetrics {
+    latencies: Vec<(&'static str, Histogram<u64>)>,
+    refusals: BTreeMap<&'static str, u64>,
+    connections: u64,
+}
+
+impl ShardMetrics {
+    /// Empty measurements with one histogram per name; [`ShardMetrics::record`] takes the name's position.
+    #[must_use]
+    pub fn new(names: impl IntoIterator<Item = &'static str>) -> Self {
+        let empty = || {
+            // The bounds are constants the crate accepts; one that grows by itself is as good.
+            Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)
+                .unwrap_or_else(|_| unreachable!("1 ns to 60 s at 3 digits is a histogram"))
+        };
+        Self {
+            latencies: names.into_iter().map(|name| (name, empty())).collect(),
+            refusals: BTreeMap::new(),
+            connections: 0,
+        }
+    }
+
+    /// Counts one answer that took `latency` from the turn its request arrived in.
+    pub fn record(&mut self, position: usize, latency: Duration) {
+        if let Some((_, histogram)) = self.latencies.get_mut(position) {
+            histogram.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX));
+        }
+    }
+
+    /// Counts a refusal.
+    pub fn refuse(&mut self, reason: &'static str) {
+        *self.refusals.entry(reason).or_default() += 1;
+    }
+
+    /// Counts an accepted connection.
+    pub fn accept(&mut self) {
+        self.connections += 1;
+    }
+
+    /// How often something was refused for `reason`.
+    #[must_use]
+    pub fn refusals(&self, reason: &str) -> u64 {
+        self.refusals.get(reason).copied().unwrap_or(0)
+    }
+
+    /// Adds another shard's measurements.
+    pub fn merge(&mut self, other: &Self) {
+        for ((_, histogram), (_, others)) in self.latencies.iter_mut().zip(&other.latencies) {
+            // Both have the same bounds.
+            let _ = histogram.add(others);
+        }
+        for (reason, count) in &other.refusals {
+            *self.refusals.entry(reason).or_default() += count;
+        }
+        self.connections += other.connections;
+    }
+}
+
+impl fmt::Display for ShardMetrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "connections accepted: {}", self.connections)?;
+        let header = [
+            "method",
+            "count",
+            "p50 µs",
+            "p90 µs",
+            "p99 µs",
+            "p99.9 µs",
+            "max µs",
+        ];
+        let [method, rest @ ..] = header;
+        write!(formatter, "{method:<16}")?;
+        rest.iter()
+            .try_for_each(|column| write!(formatter, " {column:>10}"))?;
+        writeln!(formatter)?;
+        for (name, histogram) in self
+            .latencies
+            .iter()
+            .filter(|(_, histogram)| !histogram.is_empty())
+        {
+            write!(formatter, "{name:<16} {:>10}", histogram.len())?;
+            let quantiles = [0.5, 0.9, 0.99, 0.999].map(|quantile| histogram.value_at_quantile(quantile));
+            for nanoseconds in quantiles.into_iter().chain([histogram.max()]) {
+                write!(
+                    formatter,
+                    " {:>10.1}",
+                    Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6
+                )?;
+            }
+            writeln!(formatter)?;
+        }
+        for (reason, count) in &self.refusals {
+            writeln!(formatter, "refused {reason}: {count}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_merge_into_one_table() {
+        let mut one = ShardMetrics::new(["a", "b"]);
+        let mut two = ShardMetrics::new(["a", "b"]);
+        one.record(0, Duration::from_micros(10));
+        two.record(0, Duration::from_micros(30));
+        two.refuse("busy");
+        two.accept();
+        one.merge(&two);
+        let table = one.to_string();
+        assert!(
+            table.contains("a                         2       10.0       30.0"),
+            "{table}"
+        );
+        assert!(table.contains("refused busy: 1"), "{table}");
+        assert!(
+            !table.contains("\nb "),
+            "methods nobody called are left out: {table}"
+        );
+        assert_eq!(one.refusals("busy"), 1);
+    }
+}

@@ -1,0 +1,568 @@
+//! One core: its ring, its connections, its turn loop. Acts on what the layers below decide.
+
+mod calls;
+mod connection;
+mod pipeline;
+mod timers;
+
+use std::{
+    io,
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crossbeam_queue::ArrayQueue;
+
+pub use calls::PendingCall;
+pub use pipeline::{Handled, Pipeline};
+
+use crate::{
+    config::Limits,
+    http::{CONTINUE, Flow, Progress, RejectReason, Request},
+    metrics::ShardMetrics,
+    ring::{Event, ListenerId, ReceivedBuffer, Ring, SocketId, Waker},
+};
+use connection::{Connection, Phase};
+use timers::{Tick, Timers};
+
+/// What another thread may ask of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Take no more connections, finish what is in flight, end.
+    Drain,
+}
+
+/// How other threads reach a shard.
+#[derive(Clone)]
+pub struct ShardHandle {
+    control: Arc<ArrayQueue<Control>>,
+    waker: Waker,
+}
+
+/// Control messages that can wait for a shard.
+const CONTROL_CAPACITY: usize = 16;
+
+impl ShardHandle {
+    /// A handle to the shard that runs `ring`.
+    #[must_use]
+    pub fn new(ring: &Ring) -> Self {
+        Self {
+            control: Arc::new(ArrayQueue::new(CONTROL_CAPACITY)),
+            waker: ring.waker(),
+        }
+    }
+
+    /// Asks the shard for something. A shard that has sixteen things to do already is not asked again.
+    pub fn send(&self, control: Control) {
+        // Full: the shard is being told the same already.
+        let _ = self.control.push(control);
+        self.waker.wake();
+    }
+}
+
+/// Buffers kept for sending, and the largest that is kept, in bytes.
+const SPARE_BUFFERS_MAX: usize = 1024;
+const SPARE_BYTES_MAX: usize = 64 * 1024;
+const SEND_BUFFER_BYTES: usize = 1024;
+
+/// A refused accept is tried again after this.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// One core's lane.
+pub struct Shard {
+    ring: Ring,
+    pipeline: Pipeline,
+    handle: ShardHandle,
+    limits: Limits,
+    spin: Duration,
+    listeners: Vec<ListenerId>,
+    connections: Vec<Option<Connection>>,
+    connections_max: usize,
+    live: usize,
+    accepting: bool,
+    accept_retry_at: Option<Instant>,
+    timers: Timers,
+    /// Connections with something to send, noted in this turn.
+    dirty: Vec<SocketId>,
+    spare: Vec<Vec<u8>>,
+    now: Instant,
+    drain_until: Option<Instant>,
+}
+
+impl Shard {
+    /// A shard on the calling thread's ring. `sockets_max` is the size of the ring's table.
+    #[must_use]
+    pub fn new(
+        mut ring: Ring,
+        pipeline: Pipeline,
+        handle: ShardHandle,
+        listeners: Vec<TcpListener>,
+        limits: Limits,
+        spin: Duration,
+        sockets_max: u32,
+    ) -> Self {
+        let now = Instant::now();
+        let table = sockets_max.saturating_sub(limits.connections_reserve);
+        Self {
+            listeners: listeners
+                .into_iter()
+                .map(|listener| ring.listen(listener))
+                .collect(),
+            ring,
+            pipeline,
+            handle,
+            limits,
+            spin,
+            connections: Vec::new(),
+            connections_max: table.min(limits.connections_max).max(1) as usize,
+            live: 0,
+            accepting: true,
+            accept_retry_at: None,
+            timers: Timers::new(now),
+            dirty: Vec::new(),
+            spare: Vec::new(),
+            now,
+            drain_until: None,
+        }
+    }
+
+    /// Serves until it has been told to drain and has. Returns what was measured.
+    ///
+    /// # Errors
+    /// When the kernel refuses to go on with the ring.
+    pub async fn run(mut self) -> io::Result<ShardMetrics> {
+        let mut events = Vec::new();
+        let mut due = Vec::new();
+        let mut last_work = Instant::now();
+        loop {
+            self.ring.turn(&mut events)?;
+            self.now = Instant::now();
+            self.pipeline.begin_turn(self.now, SystemTime::now());
+            let mut worked = !events.is_empty();
+            for event in events.drain(..) {
+                self.on_event(event);
+            }
+            worked |= self.take_completed();
+            worked |= self.take_control();
+            self.timers.expire(self.now, &mut due);
+            for index in due.drain(..) {
+                self.on_timer(index);
+            }
+            self.retry_accept();
+            worked |= self.flush();
+            if self.is_drained() {
+                break;
+            }
+            if worked {
+                last_work = self.now;
+            } else if self.now.saturating_duration_since(last_work) >= self.spin {
+                self.park().await?;
+                last_work = Instant::now();
+            }
+            futures_lite::future::yield_now().await;
+        }
+        let metrics = std::mem::replace(self.pipeline.metrics(), ShardMetrics::new([]));
+        self.ring.shut_down().await;
+        Ok(metrics)
+    }
+
+    async fn park(&mut self) -> io::Result<()> {
+        let alarms = [self.timers.next(), self.accept_retry_at, self.drain_until];
+        let until = alarms.into_iter().flatten().min();
+        let completions = self.pipeline.completions();
+        let control = Arc::clone(&self.handle.control);
+        self.ring
+            .park(until, |context| {
+                !control.is_empty() || completions.is_ready(context)
+            })
+            .await
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Received { socket, buffer } => self.on_received(socket, buffer),
+            Event::Sent {
+                socket,
+                buffer,
+                outcome,
+            } => self.on_sent(socket, buffer, &outcome),
+            Event::Accepted { socket, .. } => self.on_accepted(socket),
+            Event::PeerClosed { socket } => self.on_peer_closed(socket),
+            Event::ReceiveFailed { socket, .. } => self.close(socket),
+            Event::Closed { .. } => self.resume_accept(),
+            Event::AcceptFailed { error, .. } => {
+                // Only one listener has stopped, but pausing all is simpler and lasts a moment.
+                let reason = match error.raw_os_error() {
+                    Some(libc::ENFILE | libc::EMFILE) => "accept_no_descriptor",
+                    _ => "accept_failed",
+                };
+                self.pipeline.metrics().refuse(reason);
+                self.accept_retry_at = Some(self.now + ACCEPT_RETRY);
+            }
+        }
+    }
+
+    fn on_accepted(&mut self, socket: SocketId) {
+        self.pipeline.metrics().accept();
+        let index = socket.index();
+        if index >= self.connections.len() {
+            self.connections.resize_with(index + 1, || None);
+        }
+        let deadline = self.timers.tick_after(self.now, self.limits.head_timeout);
+        if let Some(place) = self.connections.get_mut(index) {
+            debug_assert!(
+                place.is_none(),
+                "the ring closes a socket before its slot is reused"
+            );
+            *place = Some(Connection::new(socket, deadline));
+            self.live += 1;
+        }
+        self.timers.schedule(index, deadline);
+        if self.drain_until.is_some() {
+            self.close(socket);
+        } else if self.accepting && self.live >= self.connections_max {
+            self.accepting = false;
+            self.pipeline.metrics().refuse("connections_max");
+            for listener in &self.listeners {
+                self.ring.pause_accept(*listener);
+            }
+        }
+    }
+
+    /// Accepts again once a tenth of the connections has gone.
+    fn resume_accept(&mut self) {
+        if !self.accepting && self.drain_until.is_none() && self.live * 10 <= self.connections_max * 9 {
+            self.accepting = true;
+            for listener in &self.listeners {
+                self.ring.resume_accept(*listener);
+            }
+        }
+    }
+
+    fn retry_accept(&mut self) {
+        if self.accept_retry_at.is_some_and(|at| at <= self.now) {
+            self.accept_retry_at = None;
+            if self.accepting && self.drain_until.is_none() {
+                for listener in &self.listeners {
+                    self.ring.resume_accept(*listener);
+                }
+            }
+        }
+    }
+
+    fn on_received(&mut self, socket: SocketId, mut buffer: ReceivedBuffer) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Closing { .. } | Phase::Lingering => return,
+            Phase::Calling(_) | Phase::Congested => {
+                connection.framer.hold(buffer.bytes());
+                if connection.framer.buffered_bytes() > self.limits.pipelined_bytes_max && !connection.paused
+                {
+                    connection.paused = true;
+                    self.ring.pause_receive(socket);
+                }
+                return;
+            }
+            Phase::Idle | Phase::Head | Phase::Body => {}
+        }
+        let length = buffer.len();
+        self.advance(socket, Some((buffer.padded_mut(), length)));
+    }
+
+    /// Handles what has been received, new bytes last.
+    fn advance(&mut self, socket: SocketId, received: Option<(&mut [u8], usize)>) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else {
+            return;
+        };
+        if connection.out.capacity() == 0 {
+            connection.out = self
+                .spare
+                .pop()
+                .unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
+        }
+        let Connection { framer, out, .. } = connection;
+        let pipeline = &mut self.pipeline;
+        let framing = pipeline.framing();
+        let outbox_bytes_max = self.limits.outbox_bytes_max;
+        let mut last = Handled::Replied;
+        let handle = |request: Result<Request<'_>, RejectReason>| {
+            last = pipeline.handle(request, socket, out);
+            if last == Handled::Replied && out.len() > outbox_bytes_max {
+                Flow::Pause
+            } else {
+                last.flow()
+            }
+        };
+        let progress = match received {
+            Some((padded, length)) => framer.receive(padded, length, &framing, handle),
+            None => framer.resume(&framing, handle),
+        };
+        self.settle(socket, progress, last);
+    }
+
+    /// Puts a connection into the phase its input's progress asks for.
+    fn settle(&mut self, socket: SocketId, progress: Progress, last: Handled) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else {
+            return;
+        };
+        let (phase, timeout) = match (progress, last) {
+            (Progress::Paused, Handled::Pending(ticket)) => (Phase::Calling(ticket), None),
+            (Progress::Paused, _) => (Phase::Congested, None),
+            (Progress::Stopped, last) => (
+                Phase::Closing {
+                    linger: last == Handled::Refused,
+                },
+                None,
+            ),
+            (Progress::Idle, _) => (Phase::Idle, Some(self.limits.keep_alive_timeout)),
+            (Progress::Head, _) => (Phase::Head, Some(self.limits.head_timeout)),
+            (Progress::Body { send_continue }, _) => {
+                if send_continue {
+                    connection.out.extend_from_slice(CONTINUE);
+                }
+                (Phase::Body, Some(self.limits.body_timeout))
+            }
+        };
+        // A head's time runs from its first byte: the bytes that follow do not prolong it.
+        if connection.phase != Phase::Head || phase != Phase::Head {
+            connection.deadline = match timeout {
+                Some(timeout) => self.timers.tick_after(self.now, timeout),
+                None => Tick::NEVER,
+            };
+        }
+        connection.phase = phase;
+        self.timers.schedule(socket.index(), connection.deadline);
+        self.mark(socket);
+    }
+
+    /// Notes a connection for flushing.
+    fn mark(&mut self, socket: SocketId) {
+        if let Some(connection) = connection_of(&mut self.connections, socket)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(socket);
+        }
+    }
+
+    /// Sends what the turn has produced: one send for each connection. Whether there was anything.
+    fn flush(&mut self) -> bool {
+        let flushed = !self.dirty.is_empty();
+        while let Some(socket) = self.dirty.pop() {
+            let Some(connection) = connection_of(&mut self.connections, socket) else {
+                continue;
+            };
+            connection.dirty = false;
+            if connection.sending {
+                continue;
+            }
+            if connection.out.is_empty() {
+                let unused = std::mem::take(&mut connection.out);
+                keep_spare(&mut self.spare, unused);
+                self.on_outbox_empty(socket);
+                continue;
+            }
+            connection.sending = true;
+            connection.write_deadline = self.timers.tick_after(self.now, self.limits.write_timeout);
+            self.timers.schedule(socket.index(), connection.write_deadline);
+            let out = std::mem::take(&mut connection.out);
+            if self.ring.send(socket, out).is_err() {
+                self.close(socket);
+            }
+        }
+        flushed
+    }
+
+    fn on_sent(&mut self, socket: SocketId, buffer: Vec<u8>, outcome: &io::Result<()>) {
+        keep_spare(&mut self.spare, buffer);
+        let Some(connection) = connection_of(&mut self.connections, socket) else {
+            return;
+        };
+        connection.sending = false;
+        connection.write_deadline = Tick::NEVER;
+        if outcome.is_err() {
+            self.close(socket);
+            return;
+        }
+        if connection.out.is_empty() {
+            self.on_outbox_empty(socket);
+        } else {
+            self.mark(socket);
+        }
+    }
+
+    fn on_outbox_empty(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Closing { linger: true } if !connection.peer_closed => {
+                connection.phase = Phase::Lingering;
+                connection.deadline = self.timers.tick_after(self.now, self.limits.linger_timeout);
+                self.timers.schedule(socket.index(), connection.deadline);
+                self.ring.shutdown_write(socket);
+            }
+            Phase::Closing { .. } => self.close(socket),
+            Phase::Congested => self.resume(socket),
+            _ if connection.peer_closed && connection.is_reading() => self.close(socket),
+            _ => {}
+        }
+    }
+
+    /// Goes on with a connection that waited for a call or for its outbox.
+    fn resume(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else {
+            return;
+        };
+        connection.phase = Phase::Idle;
+        if connection.paused && connection.framer.buffered_bytes() <= self.limits.pipelined_bytes_max {
+            connection.paused = false;
+            self.ring.resume_receive(socket);
+        }
+        self.advance(socket, None);
+    }
+
+    fn take_completed(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(completed) = self.pipeline.next_completed() {
+            worked = true;
+            let Some(call) = self.pipeline.take_call(completed.ticket) else {
+                continue;
+            };
+            // Who asked may be gone: then nobody is answered.
+            let Some(connection) = connection_of(&mut self.connections, call.socket) else {
+                continue;
+            };
+            if connection.phase != Phase::Calling(completed.ticket) {
+                continue;
+            }
+            if connection.out.capacity() == 0 {
+                connection.out = self
+                    .spare
+                    .pop()
+                    .unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
+            }
+            let handled = self
+                .pipeline
+                .answer(&call, completed.outcome, &mut connection.out);
+            if handled == Handled::Replied {
+                self.resume(call.socket);
+            } else {
+                connection.phase = Phase::Closing { linger: false };
+                self.mark(call.socket);
+            }
+        }
+        worked
+    }
+
+    fn on_peer_closed(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else {
+            return;
+        };
+        connection.peer_closed = true;
+        // A peer may close its side first and still wait for the answer.
+        let owed = connection.sending
+            || !connection.out.is_empty()
+            || matches!(connection.phase, Phase::Calling(_) | Phase::Congested);
+        if !owed || connection.phase == Phase::Lingering {
+            self.close(socket);
+        }
+    }
+
+    fn on_timer(&mut self, index: usize) {
+        let Some(Some(connection)) = self.connections.get_mut(index) else {
+            return;
+        };
+        let socket = connection.socket;
+        let earliest = connection.deadline.min(connection.write_deadline);
+        if earliest > self.timers.tick_before(self.now) {
+            self.timers.schedule(index, earliest);
+            return;
+        }
+        if connection.write_deadline <= connection.deadline {
+            self.pipeline.metrics().refuse("write_timeout");
+            self.close(socket);
+            return;
+        }
+        let reason = match connection.phase {
+            Phase::Head => RejectReason::HeadTimeout,
+            Phase::Body => RejectReason::BodyTimeout,
+            _ => {
+                self.close(socket);
+                return;
+            }
+        };
+        let handled = self.pipeline.reject(reason, None, &mut connection.out);
+        debug_assert_eq!(handled, Handled::Refused);
+        connection.phase = Phase::Closing { linger: true };
+        connection.deadline = Tick::NEVER;
+        self.mark(socket);
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        if connection_of(&mut self.connections, socket).is_none() {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::take) {
+            keep_spare(&mut self.spare, connection.out);
+            self.live -= 1;
+        }
+        self.timers.cancel(socket.index());
+        self.ring.close(socket);
+    }
+
+    fn take_control(&mut self) -> bool {
+        let mut worked = false;
+        while let Some(Control::Drain) = self.handle.control.pop() {
+            worked = true;
+            self.begin_drain();
+        }
+        worked
+    }
+
+    fn begin_drain(&mut self) {
+        if self.drain_until.is_some() {
+            return;
+        }
+        self.drain_until = Some(self.now + self.limits.drain_timeout);
+        self.pipeline.drain();
+        for listener in &self.listeners {
+            self.ring.stop_listening(*listener);
+        }
+        let idle: Vec<_> = self
+            .connections
+            .iter()
+            .flatten()
+            .filter(|connection| {
+                connection.phase == Phase::Idle && !connection.sending && connection.out.is_empty()
+            })
+            .map(|connection| connection.socket)
+            .collect();
+        for socket in idle {
+            self.close(socket);
+        }
+    }
+
+    /// Whether a drain has come to its end, in order or in time.
+    fn is_drained(&self) -> bool {
+        self.drain_until
+            .is_some_and(|until| self.now >= until || (self.live == 0 && self.ring.sockets() == 0))
+    }
+}
+
+fn connection_of(connections: &mut [Option<Connection>], socket: SocketId) -> Option<&mut Connection> {
+    connections
+        .get_mut(socket.index())?
+        .as_mut()
+        .filter(|connection| connection.socket == socket)
+}
+
+fn keep_spare(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX && spare.len() < SPARE_BUFFERS_MAX {
+        buffer.clear();
+        spare.push(buffer);
+    }
+}

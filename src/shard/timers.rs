@@ -1,0 +1,226 @@
+//! A timer wheel: one entry a connection, moved only when it must fire earlier than it stands.
+//!
+//! A connection's deadline mostly moves away with each request. The wheel does not follow: the entry fires where it
+//! stands, and whoever owns the deadline schedules it again.
+
+use std::time::{Duration, Instant};
+
+/// Length of a tick.
+const TICK: Duration = Duration::from_millis(64);
+/// Ticks of one turn of the wheel: a little over two minutes. Later deadlines fire early and are scheduled again.
+const SLOTS: usize = 2048;
+const NONE: u32 = u32::MAX;
+
+/// A point in time, in ticks since the wheel was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tick(u32);
+
+impl Tick {
+    /// No deadline.
+    pub(super) const NEVER: Self = Self(u32::MAX);
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    previous: u32,
+    next: u32,
+    /// When it fires; [`Tick::NEVER`] when it is not on the wheel.
+    at: Tick,
+}
+
+const OFF: Entry = Entry {
+    previous: NONE,
+    next: NONE,
+    at: Tick::NEVER,
+};
+
+/// The wheel. Entries are named by small integers, as slots of a slab are.
+pub(super) struct Timers {
+    start: Instant,
+    /// Everything before this tick has fired.
+    now: u32,
+    heads: Box<[u32; SLOTS]>,
+    entries: Vec<Entry>,
+    scheduled: usize,
+}
+
+impl Timers {
+    pub(super) fn new(start: Instant) -> Self {
+        Self {
+            start,
+            now: 0,
+            heads: Box::new([NONE; SLOTS]),
+            entries: Vec::new(),
+            scheduled: 0,
+        }
+    }
+
+    /// The first tick that is not before `now + after`.
+    pub(super) fn tick_after(&self, now: Instant, after: Duration) -> Tick {
+        let elapsed = now.saturating_duration_since(self.start) + after;
+        let ticks = elapsed.as_nanos().div_ceil(TICK.as_nanos());
+        Tick(u32::try_from(ticks).unwrap_or(u32::MAX - 1).min(u32::MAX - 1))
+    }
+
+    /// The last tick that is over.
+    pub(super) fn tick_before(&self, now: Instant) -> Tick {
+        let ticks = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
+        Tick(u32::try_from(ticks).unwrap_or(u32::MAX - 1))
+    }
+
+    /// Sees to it that `index` fires at `at` or before.
+    pub(super) fn schedule(&mut self, index: usize, at: Tick) {
+        if index >= self.entries.len() {
+            self.entries.resize(index + 1, OFF);
+        }
+        let Some(entry) = self.entries.get(index) else {
+            return;
+        };
+        if entry.at <= at {
+            return;
+        }
+        self.unlink(index);
+        let horizon = self.now.saturating_add(SLOTS as u32 - 1);
+        let at = Tick(at.0.clamp(self.now, horizon));
+        let position = at.0 as usize % SLOTS;
+        let Ok(name) = u32::try_from(index) else { return };
+        let next = self.heads.get(position).copied().unwrap_or(NONE);
+        if let Some(entry) = self.entries.get_mut(index) {
+            *entry = Entry {
+                previous: NONE,
+                next,
+                at,
+            };
+        }
+        if let Some(behind) = self.entries.get_mut(next as usize) {
+            behind.previous = name;
+        }
+        if let Some(head) = self.heads.get_mut(position) {
+            *head = name;
+        }
+        self.scheduled += 1;
+    }
+
+    /// Takes `index` off the wheel.
+    pub(super) fn cancel(&mut self, index: usize) {
+        self.unlink(index);
+    }
+
+    fn unlink(&mut self, index: usize) {
+        let Some(entry) = self
+            .entries
+            .get_mut(index)
+            .filter(|entry| entry.at != Tick::NEVER)
+        else {
+            return;
+        };
+        let Entry { previous, next, at } = std::mem::replace(entry, OFF);
+        self.scheduled -= 1;
+        if let Some(behind) = self.entries.get_mut(next as usize) {
+            behind.previous = previous;
+        }
+        if let Some(before) = self.entries.get_mut(previous as usize) {
+            before.next = next;
+        } else if let Some(head) = self.heads.get_mut(at.0 as usize % SLOTS) {
+            *head = next;
+        }
+    }
+
+    /// Appends everything that is due to `due`.
+    pub(super) fn expire(&mut self, now: Instant, due: &mut Vec<usize>) {
+        let Tick(today) = self.tick_before(now);
+        if self.scheduled == 0 {
+            self.now = self.now.max(today);
+            return;
+        }
+        while self.now < today {
+            let position = self.now as usize % SLOTS;
+            while let Some(&name) = self.heads.get(position).filter(|name| **name != NONE) {
+                due.push(name as usize);
+                self.unlink(name as usize);
+            }
+            self.now += 1;
+        }
+    }
+
+    /// When [`Timers::expire`] will next have something, if ever.
+    pub(super) fn next(&self) -> Option<Instant> {
+        if self.scheduled == 0 {
+            return None;
+        }
+        let slots = (0..SLOTS as u32).map(|offset| self.now.saturating_add(offset));
+        let tick = slots.into_iter().find(|tick| {
+            self.heads
+                .get(*tick as usize % SLOTS)
+                .is_some_and(|head| *head != NONE)
+        });
+        // A slot fires once its tick is over.
+        tick.map(|tick| self.start + TICK * tick.saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expired(timers: &mut Timers, at: Instant) -> Vec<usize> {
+        let mut due = Vec::new();
+        timers.expire(at, &mut due);
+        due.sort_unstable();
+        due
+    }
+
+    #[test]
+    fn entries_fire_after_their_deadline_and_within_two_ticks_of_it() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start);
+        for (index, seconds) in [(0, 1), (1, 10), (2, 120), (7, 1)] {
+            let tick = timers.tick_after(start, Duration::from_secs(seconds));
+            timers.schedule(index, tick);
+        }
+        for (seconds, due) in [(1, vec![0, 7]), (10, vec![1]), (120, vec![2])] {
+            let deadline = start + Duration::from_secs(seconds);
+            assert!(timers.next().unwrap() >= deadline);
+            assert!(timers.next().unwrap() <= deadline + 2 * TICK);
+            assert_eq!(expired(&mut timers, deadline), []);
+            assert_eq!(expired(&mut timers, deadline + 2 * TICK), due);
+        }
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn an_entry_moves_only_to_fire_earlier() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start);
+        let later = timers.tick_after(start, Duration::from_secs(50));
+        let earlier = timers.tick_after(start, Duration::from_secs(5));
+        timers.schedule(3, later);
+        timers.schedule(4, later);
+        timers.schedule(5, later);
+        timers.schedule(4, earlier);
+        timers.schedule(4, later);
+        timers.cancel(5);
+        assert_eq!(expired(&mut timers, start + Duration::from_secs(6)), [4]);
+        assert_eq!(expired(&mut timers, start + Duration::from_secs(51)), [3]);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn a_deadline_behind_the_horizon_fires_early_to_be_scheduled_again() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start);
+        let far = timers.tick_after(start, Duration::from_secs(1000));
+        timers.schedule(0, far);
+        assert_eq!(expired(&mut timers, start + TICK * (SLOTS as u32 + 1)), [0]);
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_fires_at_once() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start);
+        assert_eq!(expired(&mut timers, start + Duration::from_secs(9)), []);
+        let past = timers.tick_after(start, Duration::from_secs(1));
+        timers.schedule(0, past);
+        assert_eq!(expired(&mut timers, start + Duration::from_secs(10)), [0]);
+    }
+}
