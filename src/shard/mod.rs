@@ -334,6 +334,11 @@ impl Shard {
             };
         }
         connection.phase = phase;
+        // Everything held has been looked at, and more is needed to go on.
+        if connection.paused && connection.is_reading() {
+            connection.paused = false;
+            self.ring.resume_receive(socket);
+        }
         self.timers.schedule(socket.index(), connection.deadline);
         self.mark(socket);
     }
@@ -418,10 +423,6 @@ impl Shard {
             return;
         };
         connection.phase = Phase::Idle;
-        if connection.paused && connection.framer.buffered_bytes() <= self.limits.pipelined_bytes_max {
-            connection.paused = false;
-            self.ring.resume_receive(socket);
-        }
         self.advance(socket, None);
     }
 

@@ -1,0 +1,254 @@
+//! The binary from outside: what a client and an operator see.
+
+mod support;
+
+use std::{
+    net::Shutdown,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use support::{Client, ServerProcess, corelane, echo, post};
+
+#[test]
+fn every_demo_tool_answers_in_both_eras() {
+    let server = ServerProcess::start(&[]);
+    let mut client = server.connect();
+    let calls = [
+        ("echo", json!({"message": "a \"quoted\"\nlane é"}), "a \"quoted\"\nlane é"),
+        ("add", json!({"a": 2, "b": 40.5}), "{\"sum\":42.5}"),
+        ("sleep", json!({"ms": 1}), "slept 1 ms"),
+        (
+            "digest",
+            json!({"text": "abc"}),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        ),
+    ];
+    for (tool, arguments, text) in calls {
+        let params = json!({"name": tool, "arguments": arguments});
+        let block = json!([{"type": "text", "text": text}]);
+        let legacy = client.legacy("tools/call", params.clone()).json();
+        assert_eq!(legacy["result"]["content"], block);
+        assert_eq!(legacy["result"].get("resultType"), None, "B-06: legacy results have none");
+        let modern = client.modern("tools/call", params).json();
+        assert_eq!((&modern["jsonrpc"], &modern["id"]), (&json!("2.0"), &json!(1)));
+        assert_eq!(modern["result"]["content"], block);
+        assert_eq!(modern["result"]["resultType"], "complete", "B-06");
+        let info = &modern["result"]["_meta"]["io.modelcontextprotocol/serverInfo"];
+        assert_eq!(info["name"], "corelane", "M-08");
+        if tool == "add" {
+            assert_eq!(modern["result"]["structuredContent"], json!({"sum": 42.5}));
+        }
+    }
+    let listed = client.modern("tools/list", json!({})).json();
+    let names: Vec<_> =
+        listed["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()).collect();
+    assert_eq!(names, ["echo", "add", "sleep", "digest"]);
+    assert_eq!((&listed["result"]["cacheScope"], listed["result"]["ttlMs"].is_u64()), (&json!("public"), true));
+    assert_eq!(listed["result"]["tools"][1]["outputSchema"]["properties"]["sum"]["type"], "number");
+    let discovered = client.modern("server/discover", json!({})).json();
+    assert_eq!(discovered["result"]["supportedVersions"][0], "2026-07-28");
+    assert_eq!(discovered["result"]["capabilities"], json!({"tools": {}}));
+    server.stop();
+}
+
+#[test]
+fn l_01_a_legacy_handshake_agrees_on_a_revision() {
+    let server = ServerProcess::start(&[]);
+    let mut client = server.connect();
+    for (asked, agreed) in [
+        ("2024-11-05", "2024-11-05"),
+        ("2025-06-18", "2025-06-18"),
+        ("2025-11-25", "2025-11-25"),
+        ("1999-01-01", "2025-11-25"),
+        ("2026-07-28", "2025-11-25"),
+    ] {
+        let params = json!({"protocolVersion": asked, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let result = client.legacy("initialize", params).json()["result"].clone();
+        assert_eq!((&result["protocolVersion"], &result["serverInfo"]["name"]), (&json!(agreed), &json!("corelane")));
+        assert_eq!(result["capabilities"], json!({"tools": {}}));
+    }
+    let accepted = client.post("", r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    assert_eq!((accepted.status, accepted.body.len()), (202, 0), "L-02");
+    assert_eq!(client.legacy("ping", json!({})).json()["result"], json!({}), "L-05");
+    server.stop();
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_even_behind_a_slow_one() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    let slow = r#"{"jsonrpc":"2.0","id":"slow","method":"tools/call","params":{"name":"sleep","arguments":{"ms":100}}}"#;
+    let mut bytes = post("", echo("first"));
+    bytes.extend(post("", slow));
+    for number in 0..500 {
+        bytes.extend(post("", echo(&number.to_string())));
+    }
+    client.send(&bytes);
+    assert_eq!(client.read().json()["result"]["content"][0]["text"], "first");
+    assert_eq!(client.read().json()["id"], "slow");
+    for number in 0..500 {
+        assert_eq!(client.read().json()["result"]["content"][0]["text"], number.to_string());
+    }
+    server.stop();
+}
+
+#[test]
+fn a_client_that_pipelines_without_reading_is_made_to_wait_and_loses_nothing() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    const REQUESTS: usize = 4000;
+    let request = post("", echo(&"x".repeat(8000)));
+    let mut writer = client.stream.try_clone().unwrap();
+    let writing = thread::spawn(move || {
+        for _ in 0..REQUESTS {
+            std::io::Write::write_all(&mut writer, &request).unwrap();
+        }
+    });
+    thread::sleep(Duration::from_millis(500));
+    let held = server.status("VmRSS");
+    for _ in 0..REQUESTS {
+        assert_eq!(client.read().body.len(), 8073);
+    }
+    writing.join().unwrap();
+    assert!(held < 100 * 1024, "{held} KiB while 32 MB of replies were owed");
+    server.stop();
+}
+
+#[test]
+fn sleeps_overlap_on_one_shard() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let started = Instant::now();
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = server.connect();
+            thread::spawn(move || client.call("sleep", json!({"ms": 500})))
+        })
+        .collect();
+    for client in clients {
+        assert_eq!(client.join().unwrap()["content"][0]["text"], "slept 500 ms");
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "twenty times 500 ms, one after the other, are ten seconds");
+    server.stop();
+}
+
+#[test]
+fn a_blocking_tool_does_not_hold_up_its_neighbours() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut busy = server.connect();
+    let slow = json!({"name": "digest", "arguments": {"text": "x", "rounds": 2_000_000}});
+    busy.send(post("", json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": slow}).to_string()));
+    let mut other = server.connect();
+    for _ in 0..10 {
+        assert_eq!(other.call("echo", json!({"message": "hi"}))["content"][0]["text"], "hi");
+    }
+    busy.stream.set_nonblocking(true).unwrap();
+    let waiting = std::io::Read::read(&mut busy.stream, &mut [0; 1]);
+    assert_eq!(waiting.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the digest is still at work");
+    busy.stream.set_nonblocking(false).unwrap();
+    assert_eq!(busy.read().status, 200);
+    server.stop();
+}
+
+#[test]
+fn connections_end_when_the_client_says_so() {
+    let server = ServerProcess::start(&[]);
+    let mut client = server.connect();
+    let reply = client.post("Connection: close\r\n", echo("last"));
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+    assert!(client.is_closed());
+
+    let mut old = server.connect();
+    let request = |extra: &str| {
+        let body = echo("old");
+        format!("POST /mcp HTTP/1.0\r\nContent-Type: application/json\r\n{extra}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let reply = old.send(request("Connection: keep-alive\r\n")).read();
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("keep-alive")));
+    assert_eq!(old.send(request("")).read().header("connection"), Some("close"));
+    assert!(old.is_closed());
+
+    let mut half = server.connect();
+    half.send(post("", r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":50}}}"#));
+    half.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(half.read().status, 200, "who closed its side first is still answered");
+    assert!(half.is_closed());
+    server.stop();
+}
+
+#[test]
+fn a_signal_drains_finishes_what_is_in_flight_and_ends_with_zero() {
+    for signal in ["-INT", "-TERM"] {
+        let server = ServerProcess::start(&["--stats"]);
+        let mut idle = server.connect();
+        idle.call("echo", json!({"message": "x"}));
+        let mut busy = server.connect();
+        busy.send(post("", r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":400}}}"#));
+        thread::sleep(Duration::from_millis(100));
+        server.signal(signal);
+        assert!(idle.is_closed(), "an idle connection is closed in order");
+        let reply = busy.read();
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+        assert_eq!(reply.json()["id"], 7);
+        assert!(busy.is_closed());
+        let address = server.address;
+        let (status, stdout, stderr) = server.wait(Duration::from_secs(5));
+        assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+        assert!(stdout.contains("tools/call                2"), "--stats: {stdout}");
+        assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let server = ServerProcess::start(&[]);
+    let mut busy = server.connect();
+    busy.send(post("", r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":60000}}}"#));
+    thread::sleep(Duration::from_millis(100));
+    server.signal("-INT");
+    thread::sleep(Duration::from_millis(100));
+    server.signal("-INT");
+    let (status, _, _) = server.wait(Duration::from_secs(3));
+    assert_eq!(status.code(), Some(130));
+}
+
+#[test]
+fn shards_share_a_port_and_all_of_them_answer() {
+    let server = ServerProcess::start(&["--shards", "4"]);
+    let clients: Vec<Client> = (0..64).map(|_| server.connect()).collect();
+    for mut client in clients {
+        assert_eq!(client.call("echo", json!({"message": "x"}))["content"][0]["text"], "x");
+    }
+    let stdout = server.stop();
+    assert_eq!(stdout, "", "histograms only with --stats");
+}
+
+#[test]
+fn several_addresses_get_a_line_each() {
+    let mut command = corelane(&["serve", "--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--shards", "1"]);
+    command.stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let lines: Vec<String> = (0..2).map(|_| lines.next().unwrap().unwrap()).collect();
+    assert!(lines[0].starts_with("listening on http://127.0.0.1:"), "{lines:?}");
+    assert!(lines[1].starts_with("listening on http://[::1]:"), "{lines:?}");
+    assert!(lines[0].contains("/mcp (1 shard on core "), "{lines:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn an_idle_server_uses_no_cpu() {
+    let server = ServerProcess::start(&[]);
+    let mut clients: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.call("echo", json!({"message": "x"}));
+    }
+    thread::sleep(Duration::from_millis(200));
+    let before = server.cpu_time();
+    thread::sleep(Duration::from_secs(2));
+    let used = server.cpu_time() - before;
+    assert!(used <= Duration::from_millis(20), "{used:?} of CPU in two idle seconds");
+    server.stop();
+}

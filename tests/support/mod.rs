@@ -1,0 +1,251 @@
+//! Starts the real binary and talks to it as bytes.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+/// A running `corelane serve` on a free port.
+pub struct ServerProcess {
+    child: Child,
+    pub address: SocketAddr,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+/// The bare binary with arguments, not yet started.
+pub fn corelane(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+    command.args(arguments);
+    command
+}
+
+impl ServerProcess {
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut command = corelane(&["serve", "--listen", "127.0.0.1:0"]);
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        let address = line
+            .strip_prefix("listening on http://")
+            .and_then(|rest| rest.split('/').next())
+            .unwrap_or_else(|| panic!("not ready: {line:?}"))
+            .parse()
+            .unwrap();
+        Self { child, address, stderr }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.address)
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the process's end: its status, its stdout, and what else it wrote to stderr.
+    pub fn wait(mut self, limit: Duration) -> (ExitStatus, String, String) {
+        let until = Instant::now() + limit;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < until, "still running after {limit:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        self.stderr.read_to_string(&mut stderr).unwrap();
+        (status, stdout, stderr)
+    }
+
+    /// SIGTERM, then a clean end.
+    pub fn stop(self) -> String {
+        self.signal("-TERM");
+        let (status, stdout, stderr) = self.wait(Duration::from_secs(15));
+        assert!(status.success(), "{status} {stderr}");
+        assert_eq!(stderr, "");
+        stdout
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// A figure of `/proc/PID/status`, as `VmRSS` in KiB.
+    pub fn status(&self, key: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
+    }
+
+    /// CPU time used so far, user and system.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 10)
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One reply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+
+    pub fn error_code(&self) -> i64 {
+        self.json()["error"]["code"].as_i64().unwrap_or_else(|| panic!("not an error: {}", self.json()))
+    }
+}
+
+/// A connection that sends bytes as they are.
+pub struct Client {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+        self
+    }
+
+    /// Reads one reply in full; `None` when the server closed instead.
+    pub fn try_read(&mut self) -> Option<Reply> {
+        let head_end = loop {
+            if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.fill()?;
+        };
+        let head = String::from_utf8(self.buffer[..head_end].to_vec()).unwrap();
+        let mut reply = Reply { status: head[9..12].parse().unwrap(), head, body: Vec::new() };
+        let length = reply.header("content-length").map_or(0, |length| length.parse().unwrap());
+        while self.buffer.len() < head_end + length {
+            self.fill().expect("the reply's body is cut short");
+        }
+        reply.body = self.buffer[head_end..head_end + length].to_vec();
+        self.buffer.drain(..head_end + length);
+        Some(reply)
+    }
+
+    pub fn read(&mut self) -> Reply {
+        self.try_read().expect("the server closed instead of replying")
+    }
+
+    /// The server has closed, without further bytes and without a reset.
+    pub fn is_closed(&mut self) -> bool {
+        self.buffer.is_empty() && self.fill().is_none()
+    }
+
+    fn fill(&mut self) -> Option<()> {
+        let mut part = [0; 16 * 1024];
+        let count = self.stream.read(&mut part).unwrap();
+        self.buffer.extend_from_slice(&part[..count]);
+        (count > 0).then_some(())
+    }
+
+    /// Posts a body with extra header lines and reads the reply.
+    pub fn post(&mut self, headers: &str, body: impl AsRef<[u8]>) -> Reply {
+        self.send(post(headers, body)).read()
+    }
+
+    /// A legacy request.
+    pub fn legacy(&mut self, method: &str, params: Value) -> Reply {
+        self.post("", json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string())
+    }
+
+    /// A 2026-07-28 request, headers and all.
+    pub fn modern(&mut self, method: &str, params: Value) -> Reply {
+        let (headers, body) = modern(method, params);
+        self.post(&headers, body)
+    }
+
+    /// Calls a tool in the legacy era and returns the result.
+    pub fn call(&mut self, tool: &str, arguments: Value) -> Value {
+        let reply = self.legacy("tools/call", json!({"name": tool, "arguments": arguments}));
+        assert_eq!(reply.status, 200);
+        reply.json()["result"].clone()
+    }
+}
+
+/// The bytes of a POST to the endpoint.
+pub fn post(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let mut bytes = format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Header lines and body of a 2026-07-28 request.
+pub fn modern(method: &str, mut params: Value) -> (String, String) {
+    let name = params["name"].as_str().map_or(String::new(), |name| format!("Mcp-Name: {name}\r\n"));
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let headers = format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {method}\r\n{name}");
+    (headers, json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string())
+}
+
+/// Echo's body with a message.
+pub fn echo(message: &str) -> String {
+    let params = json!({"name": "echo", "arguments": {"message": message}});
+    json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string()
+}
