@@ -1,21 +1,73 @@
 //! corelane: a Model Context Protocol server that gives each core its own lane.
-#![forbid(clippy::undocumented_unsafe_blocks)]
+//!
+//! A lane, or *shard*, is one pinned thread with everything it needs: a [glommio](glommio) executor, an io_uring of its
+//! own that accepts, receives and sends by completion, its connections, its copy of the registered tools with their
+//! compiled schemas. Shards share nothing on the path of a request.
+//!
+//! ```no_run
+//! use corelane::{Server, Tool};
+//!
+//! #[derive(serde::Deserialize, schemars::JsonSchema)]
+//! struct Greet {
+//!     name: String,
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     Server::builder("greeter", "1.0.0")
+//!         .tool(
+//!             Tool::new("greet")
+//!                 .description("Greets somebody")
+//!                 .input::<Greet>()
+//!                 .run(|arguments, _cx| format!("Hello, {}!", arguments.name)),
+//!         )
+//!         .main()
+//! }
+//! ```
+//!
+//! # Life of a request
+//!
+//! | # | stage | where | in → out |
+//! |---|---|---|---|
+//! | 1 | accept | [`ring`] | listener → direct descriptor → slab entry |
+//! | 2 | receive | [`ring`] → [`shard`] | a provided buffer with bytes |
+//! | 3 | frame | [`http::Framer`] | bytes → head + body, in place; assembled once if split |
+//! | 4 | guard | [`http::Guard`] | head → allowed, or a [`http::RejectReason`] with its status |
+//! | 5 | decode | [`json::Decoder`], [`jsonrpc::Message`] | body → tape → message |
+//! | 6 | era and route | [`mcp::route`] | message + headers → [`mcp::Outcome`] |
+//! | 7 | validate | [`schema::Validator`] | arguments on the tape → ok, or a result that names each path |
+//! | 8 | run | [`exec::Runner`] | inline: reply now; async and blocking: the reply comes back to its shard |
+//! | 9 | encode | [`registry::Reply`], [`http::ResponseHeads`] | reply → bytes in the send buffer |
+//! | 10 | send | [`shard`] → [`ring`] | one send in flight per connection, one system call per turn |
+//!
+//! # Threads
+//!
+//! One per shard, pinned; a few for blocking tools, off the shards' cores where there are others; one for signals; and
+//! the one that called [`Server::serve`], which waits.
+//!
+//! # Invariants
+//!
+//! 1. A buffer the kernel may touch is owned by the ring until its completion.
+//! 2. A connection's id carries a generation: a stale one reaches nobody.
+//! 3. What [`http`], [`json`], [`jsonrpc`], [`mcp`], [`registry`] and [`schema`] decide depends on their arguments only.
+//! 4. Every queue, buffer and wait has its bound in [`Limits`].
+//! 5. `unsafe` stands in [`ring`] and nowhere else.
 
-mod cli;
+// In the order of the pipeline.
 pub mod config;
-pub mod demo;
-pub mod exec;
+mod cli;
+mod server;
+pub mod shard;
+#[doc(hidden)]
+pub mod ring;
 pub mod http;
 pub mod json;
 pub mod jsonrpc;
 pub mod mcp;
-pub mod metrics;
-pub mod registry;
-#[doc(hidden)]
-pub mod ring;
 pub mod schema;
-mod server;
-pub mod shard;
+pub mod registry;
+pub mod exec;
+pub mod metrics;
+pub mod demo;
 
 pub use config::{Config, Limits};
 pub use registry::{

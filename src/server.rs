@@ -109,6 +109,12 @@ impl Server {
         }
     }
 
+    /// What it offers.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Serves until SIGINT or SIGTERM, then drains. Prints a line for each address to stderr once it is ready.
     ///
     /// # Errors

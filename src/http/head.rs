@@ -164,6 +164,7 @@ impl RequestHead {
     ) -> Result<(), RejectReason> {
         let mut length = None;
         let mut chunked = false;
+        let mut ambiguous = false;
         for header in headers {
             let (name, value) = (header.name, trim(header.value));
             if name.len() + header.value.len() > limits.header_bytes_max {
@@ -186,9 +187,8 @@ impl RequestHead {
                 10 if is("connection") => self.read_connection(value),
                 12 if is("content-type") => self.content_type.put(span),
                 14 if is("content-length") => {
-                    if length.replace(content_length(value)?).is_some() {
-                        return Err(RejectReason::LengthAmbiguous);
-                    }
+                    let repeated = length.replace(content_length(value)?).is_some();
+                    ambiguous |= repeated;
                 }
                 17 if is("transfer-encoding") => {
                     if chunked || !value.eq_ignore_ascii_case(b"chunked") {
@@ -202,6 +202,7 @@ impl RequestHead {
         }
         self.framing = match (length, chunked) {
             // RFC 9112, section 6.1: both, or chunks in HTTP/1.0, are how requests are smuggled.
+            _ if ambiguous => return Err(RejectReason::LengthAmbiguous),
             (Some(_), true) => return Err(RejectReason::LengthAmbiguous),
             (None, true) if self.http_1_0 => return Err(RejectReason::LengthAmbiguous),
             (None, true) => BodyFraming::Chunked,

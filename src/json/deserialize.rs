@@ -165,7 +165,6 @@ mod tests {
     use serde::Deserialize;
 
     use super::super::decode::tests::with_node;
-    use super::*;
 
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(rename_all = "lowercase")]

@@ -66,6 +66,7 @@ impl std::fmt::Debug for Tool {
 
 impl Tool {
     /// Starts declaring a tool. The name is what clients call it by: 1 to 64 of `A-Z a-z 0-9 _ - .`.
+    #[allow(clippy::new_ret_no_self, reason = "a tool without a handler is none")]
     pub fn new(name: impl Into<Cow<'static, str>>) -> ToolBuilder<NoArguments> {
         ToolBuilder {
             name: name.into(),

@@ -122,8 +122,11 @@ impl BufferPool {
         let position = usize::from(tail & (self.count - 1));
         let address = self.start_of(id).as_ptr() as u64;
         let capacity = u32::try_from(self.stride - PADDING_BYTES).unwrap_or(0);
-        // SAFETY: `position < count`, and the kernel reads an entry only once the tail has passed it.
-        let entry = unsafe { self.entries.start.cast::<BufRingEntry>().add(position).as_mut() };
+        // SAFETY: `position < count`, so the offset stays inside the entries.
+        let mut place = unsafe { self.entries.start.cast::<BufRingEntry>().add(position) };
+        // SAFETY: the entry is zeroed memory or an entry written before, and the kernel reads it only once the tail
+        // has passed it.
+        let entry = unsafe { place.as_mut() };
         entry.set_addr(address);
         entry.set_len(capacity);
         entry.set_bid(id);

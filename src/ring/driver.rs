@@ -177,7 +177,7 @@ impl Ring {
         let mut ring = Self {
             ring,
             pool,
-            slots: SlotTable::default(),
+            slots: SlotTable::new(config.sockets_max),
             listeners: Vec::new(),
             neighbours: Vec::new(),
             backlog: VecDeque::new(),

@@ -3,7 +3,7 @@
 use super::operation::GENERATION_MASK;
 
 /// Names one tenant of one slot. A stale id is refused everywhere, so it can be kept without care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SocketId {
     pub(super) index: u32,
     pub(super) generation: u32,
@@ -88,13 +88,21 @@ impl Slot {
 }
 
 /// All slots of a ring, by direct descriptor.
-#[derive(Default)]
 pub(super) struct SlotTable {
     slots: Vec<Slot>,
     tenants: usize,
 }
 
 impl SlotTable {
+    /// Room for `sockets_max` slots, set aside at once: growing would copy the table and leave its old places
+    /// behind. Pages are only taken as slots are used.
+    pub(super) fn new(sockets_max: u32) -> Self {
+        Self {
+            slots: Vec::with_capacity(sockets_max as usize),
+            tenants: 0,
+        }
+    }
+
     pub(super) fn tenants(&self) -> usize {
         self.tenants
     }
@@ -166,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_stale_id_never_reaches_the_next_tenant() {
-        let mut table = SlotTable::default();
+        let mut table = SlotTable::new(8);
         let (first, _) = table.occupy(3);
         assert!(table.open(first).is_some());
         assert!(table.vacate(first));
@@ -182,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_slot_reused_before_its_close_completes_evicts_the_old_tenant() {
-        let mut table = SlotTable::default();
+        let mut table = SlotTable::new(8);
         let (first, _) = table.occupy(0);
         table.tenant(first).unwrap().tenancy = Tenancy::CloseSubmitted;
         let (second, evicted) = table.occupy(0);

@@ -1,0 +1,84 @@
+//! The path of a request without sockets, for benches and tests that count.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
+use std::{rc::Rc, sync::Arc};
+
+use corelane::{
+    Limits, demo,
+    exec::{Completions, Runner},
+    http::{Flow, Framer},
+    registry::Snapshot,
+    ring::{PADDING_BYTES, SocketId},
+    shard::Pipeline,
+};
+
+/// Head and body of the canonical request (2026-07-28), as `benches/wrk/canonical.lua` sends it.
+pub fn canonical() -> Vec<u8> {
+    let body = concat!(
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"message":"hello world"},"#,
+        r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+        r#""io.modelcontextprotocol/clientInfo":{"name":"wrk","version":"1"},"#,
+        r#""io.modelcontextprotocol/clientCapabilities":{}}}}"#
+    );
+    request(
+        "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n",
+        body,
+    )
+}
+
+/// The same call at 2025-11-25, as `benches/wrk/legacy.lua` sends it.
+pub fn legacy() -> Vec<u8> {
+    let body = concat!(
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","#,
+        r#""params":{"name":"echo","arguments":{"message":"hello world"}}}"#
+    );
+    request("MCP-Protocol-Version: 2025-11-25\r\n", body)
+}
+
+fn request(headers: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// Bytes in, bytes out, for the demo tools.
+pub struct Lane {
+    pipeline: Pipeline,
+    framer: Framer,
+    padded: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Lane {
+    pub fn new() -> Self {
+        let limits = Limits::default();
+        let server = demo::server().build();
+        let snapshot = Rc::new(Snapshot::build(server.registry(), &limits).unwrap());
+        let runner = Runner::new(0, Completions::new(1, Arc::new(|| {})), None);
+        Self {
+            pipeline: Pipeline::new("/mcp", snapshot, runner, &limits),
+            framer: Framer::default(),
+            padded: Vec::with_capacity(4096),
+            out: Vec::with_capacity(4096),
+        }
+    }
+
+    /// Answers one request and returns the reply's bytes.
+    pub fn answer(&mut self, request: &[u8]) -> &[u8] {
+        self.padded.clear();
+        self.padded.extend_from_slice(request);
+        self.padded.resize(request.len() + PADDING_BYTES, 0);
+        self.out.clear();
+        let framing = self.pipeline.framing();
+        let (pipeline, out) = (&mut self.pipeline, &mut self.out);
+        self.framer
+            .receive(&mut self.padded, request.len(), &framing, |request| -> Flow {
+                pipeline.handle(request, SocketId::default(), out).flow()
+            });
+        &self.out
+    }
+}

@@ -1,0 +1,78 @@
+//! A warm request allocates nothing.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+#[path = "../benches/support/mod.rs"]
+mod lane;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use corelane::{Config, demo};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+fn blocks() -> u64 {
+    dhat::HeapStats::get().total_blocks
+}
+
+#[test]
+fn the_path_of_a_warm_canonical_request_allocates_nothing() {
+    let _profiler = dhat::Profiler::builder().testing().build();
+    for request in [lane::canonical(), lane::legacy()] {
+        let mut lane = lane::Lane::new();
+        let first = lane.answer(&request).to_vec();
+        let text = String::from_utf8(first.clone()).unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 200 OK") && text.contains("hello world"),
+            "{text}"
+        );
+        let before = blocks();
+        for _ in 0..1000 {
+            assert!(lane.answer(&request) == first.as_slice());
+        }
+        assert_eq!(blocks() - before, 0, "allocations in 1,000 warm requests");
+    }
+}
+
+#[test]
+fn a_warm_server_allocates_nothing_for_a_request() {
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let config = Config {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        shards: Some(1),
+        ..Config::default()
+    };
+    let server = demo::server().build().start(&config).unwrap();
+    let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
+    const BATCH: usize = 16;
+    const BATCHES: usize = 500;
+    let requests = lane::canonical().repeat(BATCH);
+    stream.write_all(&lane::canonical()).unwrap();
+    let mut replies = vec![0; 64 * 1024];
+    let length = stream.read(&mut replies).unwrap();
+    let mut exchange = |stream: &mut TcpStream| {
+        stream.write_all(&requests).unwrap();
+        stream.read_exact(&mut replies[..length * BATCH]).unwrap();
+    };
+    for _ in 0..100 {
+        exchange(&mut stream);
+    }
+    let before = blocks();
+    for _ in 0..BATCHES {
+        exchange(&mut stream);
+    }
+    let allocated = blocks() - before;
+    server.stopper().drain();
+    server.join().unwrap();
+    // A shard that goes to sleep allocates a little, in glommio; there is at most one sleep between two batches.
+    let sleeps = u64::try_from(BATCHES).unwrap();
+    assert!(
+        allocated <= sleeps * 8,
+        "{allocated} allocations for {} requests",
+        BATCHES * BATCH
+    );
+}

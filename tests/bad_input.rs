@@ -1,0 +1,456 @@
+//! Everything that can be wrong with a request gets its status and its error, the connection goes on or ends as
+//! RFC 9112 says, and the shard serves the next one.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{io::Write, thread, time::Duration};
+
+use serde_json::{Value, json};
+use support::{Client, ServerProcess, echo, modern, post};
+
+/// The server still answers, on a new connection.
+fn is_unharmed(server: &ServerProcess) {
+    let mut client = server.connect();
+    assert_eq!(
+        client.call("echo", json!({"message": "still here"}))["content"][0]["text"],
+        "still here"
+    );
+}
+
+#[test]
+fn malformed_heads_are_answered_and_the_connection_ends() {
+    let server = ServerProcess::start(&["--shards", "1", "--stats"]);
+    let json = "Content-Type: application/json";
+    let cases = [
+        ("garbage\r\n\r\n".to_owned(), 400),
+        ("GET\r\n\r\n".to_owned(), 400),
+        ("POST /mcp HTTP/3.0\r\nHost: localhost\r\n\r\n".to_owned(), 505),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 505),
+        ("POST /mcp HTTP/1.1\r\n\r\n".to_owned(), 400),
+        (
+            format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n{json}\r\n\r\n"),
+            400,
+        ),
+        (
+            format!(
+                "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"
+            ),
+            400,
+        ),
+        (
+            format!(
+                "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            ),
+            400,
+        ),
+        (
+            format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nTransfer-Encoding: gzip\r\n\r\n"),
+            501,
+        ),
+        (
+            format!(
+                "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"
+            ),
+            400,
+        ),
+        (
+            format!("POST /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(9000)),
+            414,
+        ),
+        (
+            format!(
+                "POST /mcp HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n",
+                "x".repeat(9000)
+            ),
+            431,
+        ),
+        (
+            format!(
+                "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
+                "A: b\r\n".repeat(120)
+            ),
+            431,
+        ),
+        (
+            format!(
+                "POST /mcp HTTP/1.1\r\nHost: localhost\r\nA: {}",
+                "b\r\nA: ".repeat(8000)
+            ),
+            431,
+        ),
+        (
+            format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: 4194305\r\n\r\n"),
+            413,
+        ),
+        (
+            format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nExpect: miracles\r\n\r\n"),
+            417,
+        ),
+        ("POST /mcp HTTP/1.1\nHost: localhost\n\n".to_owned(), 400),
+    ];
+    for (bytes, status) in &cases {
+        let mut client = server.connect();
+        let reply = client.send(bytes).read();
+        let start: String = bytes.chars().take(120).collect();
+        assert_eq!(
+            (reply.status, reply.header("connection")),
+            (*status, Some("close")),
+            "{start:?}"
+        );
+        assert!(reply.json().get("id").is_none(), "B-04");
+        assert!(client.is_closed(), "{start:?}");
+    }
+    is_unharmed(&server);
+    let stats = server.stop();
+    for reason in [
+        "malformed_head",
+        "http_version_not_supported",
+        "host_missing",
+        "length_ambiguous",
+        "malformed_chunk",
+    ] {
+        assert!(
+            stats.contains(&format!("refused {reason}: ")),
+            "{reason} is not counted: {stats}"
+        );
+    }
+    for reason in [
+        "transfer_encoding_unknown",
+        "target_too_long",
+        "head_too_large",
+        "body_too_large",
+        "expectation_unknown",
+    ] {
+        assert!(
+            stats.contains(&format!("refused {reason}: ")),
+            "{reason} is not counted: {stats}"
+        );
+    }
+}
+
+#[test]
+fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    client.send("POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9000000\r\n\r\n");
+    let mut writer = client.stream.try_clone().unwrap();
+    let writing = thread::spawn(move || {
+        for _ in 0..100 {
+            if writer.write_all(&[b'x'; 10_000]).is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    assert_eq!(client.read().status, 413, "not lost to a reset");
+    writing.join().unwrap();
+    is_unharmed(&server);
+    server.stop();
+}
+
+#[test]
+fn wrong_paths_verbs_and_media_types_leave_the_connection_open() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    let request = |verb: &str, path: &str, headers: &str| {
+        format!("{verb} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
+    };
+    assert_eq!(client.send(request("GET", "/", "")).read().status, 404);
+    for verb in ["GET", "DELETE", "PUT", "BREW"] {
+        let reply = client.send(request(verb, "/mcp", "")).read();
+        assert_eq!(
+            (reply.status, reply.header("allow")),
+            (405, Some("POST")),
+            "{verb}"
+        );
+    }
+    client.send(request("HEAD", "/mcp", ""));
+    client.send(request(
+        "POST",
+        "/mcp",
+        "Content-Type: text/plain\r\nContent-Length: 2\r\n",
+    ));
+    client.send("{}");
+    let head = client.read();
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (405, Some("0")),
+        "a reply to HEAD has no body"
+    );
+    assert_eq!(client.read().status, 415);
+    let evil = "POST /mcp HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(client.send(evil).read().status, 403, "O-03");
+    let reply = client.post("Origin: http://evil.example\r\n", echo("x"));
+    assert_eq!(reply.status, 403, "O-01");
+    assert_eq!(
+        client.post("Origin: http://localhost:3000\r\n", echo("x")).status,
+        200
+    );
+    server.stop();
+}
+
+#[test]
+fn bodies_that_are_not_json_are_parse_errors() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    let deep = "[".repeat(100_000);
+    let deep_object = "{\"a\":".repeat(100_000);
+    for body in [
+        "",
+        "{",
+        "nonsense",
+        "{\"a\":1,}",
+        "\u{feff}{}",
+        "{}{}",
+        "\"\u{1}\"",
+        &deep,
+        &deep_object,
+    ] {
+        let reply = client.post("", body);
+        assert_eq!((reply.status, reply.error_code()), (400, -32700), "{:.40}", body);
+        assert!(reply.json().get("id").is_none(), "B-04");
+    }
+    let invalid_utf8 = client.post("", b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}");
+    assert_eq!((invalid_utf8.status, invalid_utf8.error_code()), (400, -32700));
+    let many = format!("[{}1]", "1,".repeat(200_000));
+    assert_eq!(client.post("", many).error_code(), -32600, "too many values");
+    is_unharmed(&server);
+    server.stop();
+}
+
+#[test]
+fn messages_of_the_wrong_shape_are_invalid_requests() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    for body in [
+        "1",
+        "[]",
+        r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+        r#"{"id":1,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":2}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":3}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/list"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","name":"add"}}"#,
+    ] {
+        let reply = client.post("", body);
+        assert_eq!((reply.status, reply.error_code()), (400, -32600), "{body}");
+    }
+    let unknown = client.legacy("no/such/method", json!({}));
+    assert_eq!((unknown.status, unknown.error_code()), (200, -32601));
+    let unknown = client.modern("no/such/method", json!({}));
+    assert_eq!((unknown.status, unknown.error_code()), (404, -32601), "H-07");
+    for removed in ["initialize", "ping"] {
+        assert_eq!(
+            client.modern(removed, json!({})).status,
+            404,
+            "{removed} is gone in 2026-07-28"
+        );
+    }
+    server.stop();
+}
+
+#[test]
+fn wrong_calls_are_told_apart_by_what_is_wrong() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    for era in [Client::legacy, Client::modern] {
+        let unknown = era(
+            &mut client,
+            "tools/call",
+            json!({"name": "nope", "arguments": {}}),
+        );
+        assert_eq!((unknown.status, unknown.error_code()), (200, -32602), "T-11");
+        assert_eq!(unknown.json()["error"]["message"], "Unknown tool: nope");
+        for params in [
+            json!({}),
+            json!({"name": 1}),
+            json!({"name": "echo", "arguments": []}),
+        ] {
+            let reply = era(&mut client, "tools/call", params.clone());
+            assert!(matches!(reply.status, 200 | 400), "{params}");
+            assert!(matches!(reply.error_code(), -32602 | -32020), "{params}");
+        }
+        let cursor = era(&mut client, "tools/list", json!({"cursor": "nonsense"}));
+        assert_eq!(cursor.error_code(), -32602, "G-01");
+    }
+    let wrong = client.call("add", json!({"a": "x", "c": 1}));
+    assert_eq!(wrong["isError"], true, "T-11: the model can mend it");
+    let text = wrong["content"][0]["text"].as_str().unwrap();
+    for part in ["/a: ", "\"b\"", "'c'"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert_eq!(client.call("echo", Value::Null)["isError"], Value::Null);
+    server.stop();
+}
+
+#[test]
+fn v_01_to_v_06_the_body_decides_the_era_and_headers_must_agree() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    let call = json!({"name": "echo", "arguments": {"message": "x"}});
+    let (headers, body) = modern("tools/call", call.clone());
+    assert_eq!(client.post(&headers, &body).status, 200);
+
+    let code = |client: &mut Client, headers: &str, body: &str| {
+        let reply = client.post(headers, body);
+        (reply.status, reply.error_code())
+    };
+    let mismatch = (400, -32020);
+    for (from, to) in [
+        ("MCP-Protocol-Version: 2026-07-28\r\n", ""),
+        (
+            "MCP-Protocol-Version: 2026-07-28",
+            "MCP-Protocol-Version: 2025-11-25",
+        ),
+        ("Mcp-Method: tools/call\r\n", ""),
+        ("Mcp-Method: tools/call", "Mcp-Method: TOOLS/CALL"),
+        ("Mcp-Name: echo\r\n", ""),
+        ("Mcp-Name: echo", "Mcp-Name: add"),
+        ("Mcp-Name: echo", "Mcp-Name: =?base64?ZWNobw?="),
+        ("Mcp-Name: echo\r\n", "Mcp-Name: echo\r\nMcp-Name: echo\r\n"),
+    ] {
+        assert_eq!(
+            code(&mut client, &headers.replace(from, to), &body),
+            mismatch,
+            "H-20: {from} -> {to}"
+        );
+    }
+    for to in ["mcp-name:   echo  ", "Mcp-Name: =?base64?ZWNobw==?="] {
+        assert_eq!(
+            client.post(&headers.replace("Mcp-Name: echo", to), &body).status,
+            200,
+            "H-21, H-22: {to}"
+        );
+    }
+    // An unknown revision: a mismatch first, then unsupported (rung 6).
+    let future = body.replace("2026-07-28", "v999");
+    assert_eq!(code(&mut client, &headers, &future), mismatch);
+    let reply = client.post(&headers.replace("2026-07-28", "v999"), &future);
+    assert_eq!((reply.status, reply.error_code()), (400, -32022), "V-01");
+    assert_eq!(reply.json()["error"]["data"]["requested"], "v999");
+    assert!(
+        reply.json()["error"]["data"]["supported"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("2026-07-28"))
+    );
+    // A modern header without the claim, or with half of it (M-04).
+    let bare = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}).to_string();
+    assert_eq!(code(&mut client, &headers, &bare), (400, -32602));
+    let half = body.replace("io.modelcontextprotocol/clientCapabilities", "other");
+    assert_eq!(code(&mut client, &headers, &half), (400, -32602));
+    // Legacy versions by header (V-06).
+    assert_eq!(
+        client.post("MCP-Protocol-Version: 2025-06-18\r\n", &bare).status,
+        200
+    );
+    assert_eq!(
+        client.post("MCP-Protocol-Version: 1999-01-01\r\n", &bare).status,
+        400
+    );
+    assert_eq!(
+        client
+            .post("Mcp-Method: evil\r\nMcp-Name: evil\r\n", &bare)
+            .status,
+        200,
+        "legacy is not held to them"
+    );
+    server.stop();
+}
+
+#[test]
+fn a_request_may_arrive_a_byte_at_a_time_or_in_chunks() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    let bytes = post("", echo("slowly"));
+    for byte in &bytes {
+        client.send([*byte]);
+    }
+    assert_eq!(client.read().json()["result"]["content"][0]["text"], "slowly");
+    let body = echo("in chunks");
+    let (first, second) = body.split_at(30);
+    client.send("POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(format!(
+        "{:x}\r\n{first}\r\n{:x};a=b\r\n{second}\r\n0\r\n\r\n",
+        first.len(),
+        second.len()
+    ));
+    assert_eq!(client.read().json()["result"]["content"][0]["text"], "in chunks");
+    let big = "y".repeat(3_000_000);
+    assert_eq!(
+        client.post("", echo(&big)).json()["result"]["content"][0]["text"],
+        big
+    );
+    let head =
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n";
+    let body = echo("expected");
+    client.send(format!("{head}Content-Length: {}\r\n\r\n", body.len()));
+    assert_eq!(client.read().status, 100);
+    assert_eq!(
+        client.send(&body).read().json()["result"]["content"][0]["text"],
+        "expected"
+    );
+    server.stop();
+}
+
+#[test]
+fn slow_heads_and_bodies_are_timed_out() {
+    let server = ServerProcess::start(&["--shards", "1", "--stats"]);
+    let mut head = server.connect();
+    head.send("POST /mcp HTTP/1.1\r\nHo");
+    let mut body = server.connect();
+    body.send("POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\nab");
+    // A byte now and then does not prolong a head.
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(500));
+        head.send("x");
+    }
+    assert_eq!(head.read().status, 408);
+    assert!(head.is_closed());
+    assert_eq!(body.read().status, 408);
+    assert!(body.is_closed());
+    let stats = server.stop();
+    assert!(
+        stats.contains("refused head_timeout: 1") && stats.contains("refused body_timeout: 1"),
+        "{stats}"
+    );
+}
+
+#[test]
+fn a_hostile_crowd_leaves_no_memory_and_no_descriptor_behind() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let hostile: [&[u8]; 6] = [
+        b"\xff\xfe\xfd",
+        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"half",
+        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{\"a",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffff\r\n",
+        b"",
+    ];
+    let mut baseline = None;
+    for round in 0..200 {
+        let mut clients: Vec<Client> = (0..30).map(|_| server.connect()).collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            let _ = client.stream.write_all(hostile[number % hostile.len()]);
+            if number % 2 == 0 {
+                let _ = socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO));
+            }
+        }
+        drop(clients);
+        if round == 20 {
+            baseline = Some((server.status("VmRSS"), server.descriptors()));
+        }
+    }
+    is_unharmed(&server);
+    let (memory, descriptors) = baseline.unwrap();
+    assert_eq!(server.descriptors(), descriptors);
+    let grown = server.status("VmRSS").saturating_sub(memory);
+    assert!(grown < 2048, "{grown} KiB more than after a tenth of the rounds");
+    server.stop();
+}
