@@ -39,10 +39,13 @@ fn main() -> ExitCode {
 fn run(name: &str, count: u64) {
     let request = if name == "legacy" { legacy() } else { canonical() };
     let mut lane = Lane::new();
+    let expected = lane.answer(&request).to_vec();
+    assert!(expected.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(memchr::memmem::find(&expected, b"\"text\":\"hello world\"").is_some());
     for _ in 0..count {
+        // Every reply is checked, from behind its date on.
         let reply = std::hint::black_box(lane.answer(std::hint::black_box(&request)));
-        assert!(reply.starts_with(b"HTTP/1.1 200 OK\r\n") && reply.ends_with(b"}}"));
-        assert!(memchr::memmem::find(reply, b"\"text\":\"hello world\"").is_some());
+        assert!(reply.get(60..) == expected.get(60..));
     }
 }
 
