@@ -4,16 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/sbin"
+. scripts/install.sh
 
-missing=()
-command -v nginx > /dev/null || missing+=(nginx-light)
-command -v wrk > /dev/null || missing+=(wrk)
-if ((${#missing[@]})); then
-    as_root=()
-    [[ $(id -u) == 0 ]] || as_root=(sudo)
-    "${as_root[@]}" apt-get update
-    "${as_root[@]}" apt-get install --yes --no-install-recommends "${missing[@]}"
-fi
+need nginx nginx-light
+need wrk wrk
+need taskset util-linux
+need cc build-essential
+need_rust
 
 # A copy, because cargo bench builds the binary again with the features of the dev-dependencies.
 target="${CARGO_TARGET_DIR:-target}"

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{config::Config, server::Server};
+use crate::{config::Config, server::ServerBuilder};
 
 #[derive(Parser)]
 #[command(
@@ -94,16 +94,19 @@ impl Serve {
     }
 }
 
-/// Does what the process's arguments say.
-pub(crate) fn run(server: &Server) -> ExitCode {
-    let Arguments {
-        command: Command::Serve(serve),
-    } = Arguments::parse();
-    match server.serve(&serve.into_config()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+impl ServerBuilder {
+    /// Does what the process's arguments say: the command line of the `corelane` binary, for this server.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        let Arguments {
+            command: Command::Serve(serve),
+        } = Arguments::parse();
+        match self.serve(&serve.into_config()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -83,7 +83,7 @@ pub fn server() -> ServerBuilder {
                 .description("Answers after some milliseconds")
                 .input::<Sleep>()
                 .run_async(async |arguments, _cx| {
-                    glommio::timer::sleep(Duration::from_millis(arguments.ms)).await;
+                    crate::glommio::timer::sleep(Duration::from_millis(arguments.ms)).await;
                     format!("slept {} ms", arguments.ms)
                 }),
         )

@@ -70,6 +70,8 @@ pub mod metrics;
 pub mod demo;
 
 pub use config::{Config, Limits};
+/// The executor async tools run on: its timers, channels and tasks.
+pub use glommio;
 pub use registry::{
     BorrowedArguments, Context, IntoReply, NoArguments, Reply, Structured, Tool, ToolBuilder,
 };

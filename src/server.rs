@@ -235,12 +235,6 @@ impl ServerBuilder {
     pub fn serve(self, config: &Config) -> Result<(), StartError> {
         self.build().serve(config)
     }
-
-    /// Does what the process's arguments say: the command line of the `corelane` binary, for this server.
-    #[must_use]
-    pub fn main(self) -> std::process::ExitCode {
-        crate::cli::run(&self.build())
-    }
 }
 
 /// A server that runs.

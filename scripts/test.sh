@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Everything CI runs: format, lints, tests with the official clients, documentation, the ring under AddressSanitizer.
+# Installs what it needs on a fresh Debian or Ubuntu.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/install.sh
+
+need cc build-essential
+need_rust
+need node nodejs
+need npm npm
+need python3 python3
+python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+need strace strace
+need prlimit util-linux
+command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+rustup component list --installed 2>/dev/null | grep -q rustfmt || rustup component add rustfmt clippy
+
+cargo fmt --all --check
+cargo clippy --workspace --all-targets -- -D warnings
+cargo nextest run --workspace --no-fail-fast
+cargo test --workspace --doc
+RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+# The only unsafe code, with every memory access checked. Needs a nightly compiler; without one this is not run.
+if cargo +nightly --version >/dev/null 2>&1; then
+  target=$(rustc +nightly -vV | sed -n 's/^host: //p')
+  RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=target/asan \
+    cargo +nightly nextest run --target "$target" --lib --test ring --no-fail-fast
+else
+  echo "no nightly compiler: the ring's tests were not run under AddressSanitizer"
+fi

@@ -1,0 +1,229 @@
+//! Guards the architecture: imports against the table in docs/ARCHITECTURE.md, `unsafe` inside its fence, sans-io modules
+//! without I/O, no file that nobody uses.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All `.rs` files below a directory of the project.
+fn rust_files(directory: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![root().join(directory)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "nothing to check in {directory}");
+    found
+}
+
+/// The file without comments: what the compiler reads, but for strings.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| line.split("//").next().unwrap())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The module a file of `src` belongs to: its first path component below `src`.
+fn module(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// `crate::a::b` and the `a`s of `crate::{a::…, b::…}`.
+fn used_modules(code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for (position, _) in code.match_indices("crate::") {
+        let rest = &code[position + "crate::".len()..];
+        let mut depth = 0;
+        let group = rest.find(|character: char| match character {
+            '{' => {
+                depth += 1;
+                false
+            }
+            '}' => {
+                depth -= 1;
+                depth == 0
+            }
+            ';' => true,
+            _ => false,
+        });
+        let paths = if rest.starts_with('{') {
+            &rest[1..group.unwrap()]
+        } else {
+            rest
+        };
+        let mut depth = 0;
+        for part in paths.split_inclusive(['{', '}', ',']) {
+            if depth == 0 {
+                let name: String = part
+                    .trim_start()
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                if modules.contains(&name) {
+                    used.insert(name);
+                }
+            }
+            depth += part.matches('{').count();
+            depth -= part.matches('}').count().min(depth);
+            if !rest.starts_with('{') {
+                break;
+            }
+        }
+    }
+    used
+}
+
+/// The layer table.
+fn allowed() -> BTreeMap<String, BTreeSet<String>> {
+    let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let names =
+        |cell: &str| -> BTreeSet<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let rows = text
+        .lines()
+        .skip_while(|line| *line != "| module | may use | what it is |")
+        .skip(2);
+    let table: BTreeMap<_, _> = rows
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells: Vec<&str> = line.split('|').collect();
+            (names(cells[1]).pop_first().unwrap(), names(cells[2]))
+        })
+        .collect();
+    assert!(
+        table.len() > 10,
+        "the table in docs/ARCHITECTURE.md is not where it was"
+    );
+    table
+}
+
+#[test]
+fn imports_point_the_way_of_the_table() {
+    let allowed = allowed();
+    let modules: BTreeSet<String> = allowed.keys().cloned().collect();
+    let mut arrows = 0;
+    for path in rust_files("src") {
+        let module = module(&path);
+        if module == "lib" {
+            continue;
+        }
+        let may_use = allowed
+            .get(&module)
+            .unwrap_or_else(|| panic!("{module} is not in docs/ARCHITECTURE.md"));
+        for used in used_modules(&code(&path), &modules) {
+            arrows += 1;
+            assert!(
+                used == module || may_use.contains(&used),
+                "{}: {module} may not use {used}",
+                path.display()
+            );
+        }
+    }
+    assert!(arrows > 30, "the imports are not found any more");
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let modules = ["a", "b", "c", "d"].map(str::to_owned).into();
+    let code = "use crate::{\n    a::{X, b::Y},\n    c,\n};\nfn f() { crate::d::g(); other::b::h(); }";
+    assert_eq!(
+        used_modules(code, &modules),
+        ["a", "c", "d"].map(str::to_owned).into()
+    );
+}
+
+#[test]
+fn unsafe_stays_inside_the_ring() {
+    let mut inside = 0;
+    for path in ["src", "tests", "benches", "examples"]
+        .into_iter()
+        .flat_map(rust_files)
+    {
+        let code = code(&path);
+        let found = [
+            "unsafe {",
+            "unsafe fn",
+            "unsafe impl",
+            "unsafe extern",
+            "allow(unsafe_code)",
+        ]
+        .into_iter()
+        .filter(|word| code.contains(word))
+        .count();
+        if path.starts_with(root().join("src/ring")) {
+            inside += found;
+        } else if !path.ends_with("tests/tidy.rs") {
+            assert_eq!(found, 0, "{} has unsafe code", path.display());
+        }
+    }
+    assert!(inside > 0, "unsafe code is not found any more");
+}
+
+#[test]
+fn sans_io_modules_do_no_io() {
+    const WORLD: [&str; 11] = [
+        "glommio",
+        "io_uring",
+        "crossbeam",
+        "core_affinity",
+        "std::net",
+        "std::fs",
+        "std::thread",
+        "std::io::",
+        "::now()",
+        "rand::",
+        "std::process",
+    ];
+    for module in ["http", "json", "jsonrpc", "mcp", "registry", "schema"] {
+        for path in rust_files(&format!("src/{module}")) {
+            let code = code(&path);
+            for word in WORLD {
+                assert!(!code.contains(word), "{} names {word}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_is_part_of_a_module() {
+    for path in rust_files("src") {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let directory = path.parent().unwrap();
+        let declared_in = match stem {
+            "lib" | "main" => continue,
+            "mod" => directory.parent().unwrap(),
+            _ => directory,
+        };
+        let name = if stem == "mod" {
+            directory.file_name().unwrap().to_str().unwrap()
+        } else {
+            stem
+        };
+        let declaration = format!("mod {name};");
+        let parents = ["mod.rs", "lib.rs"].map(|parent| declared_in.join(parent));
+        let is_declared = parents
+            .iter()
+            .filter(|parent| parent.exists())
+            .any(|parent| code(parent).contains(&declaration));
+        assert!(is_declared, "{} is not a module of anything", path.display());
+    }
+}
