@@ -391,6 +391,24 @@ impl Ring {
         self.last_batch
     }
 
+    /// Sleeps in the kernel, and the executor with it, until a completion is ready or `limit` has passed: one system
+    /// call, where parking takes several. Wakers are not heard meanwhile, other rings are.
+    ///
+    /// # Errors
+    /// As [`Ring::turn`].
+    pub fn doze(&mut self, limit: Duration) -> io::Result<()> {
+        self.flush_backlog();
+        let limit = types::Timespec::from(limit);
+        let until = types::SubmitArgs::new().timespec(&limit);
+        tolerate(self.ring.submitter().submit_with_args(1, &until).map(drop))
+    }
+
+    /// Whether completions are waiting for the next turn.
+    #[must_use]
+    pub fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
     /// Sleeps until a completion is ready, a waker is used, `until` has come or `ready` says so. `ready` is asked
     /// again each time the executor polls, so a local task that wakes this one is heard.
     ///
@@ -475,14 +493,7 @@ impl Ring {
             }
             .map(drop)
         };
-        match result {
-            Err(error) => match error.raw_os_error() {
-                // ETIME: fewer than asked for were ready. EBUSY and EAGAIN: reap first, submit with the next turn.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
-            Ok(()) => Ok(()),
-        }
+        tolerate(result)
     }
 
     fn push(&mut self, entry: squeue::Entry, tag: Tag) {
@@ -800,6 +811,15 @@ impl Ring {
             None => {}
         }
         self.complete(user_data, result, flags, events);
+    }
+}
+
+/// What an enter may say without anything being wrong.
+fn tolerate(result: io::Result<()>) -> io::Result<()> {
+    match result.as_ref().map_err(io::Error::raw_os_error) {
+        // ETIME: fewer than asked for were ready. EBUSY and EAGAIN: reap first, submit with the next turn.
+        Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+        _ => result,
     }
 }
 

@@ -66,6 +66,9 @@ const SPARE_BUFFERS_MAX: usize = 1024;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 const SEND_BUFFER_BYTES: usize = 1024;
 
+/// How long a shard sleeps in its ring before it sleeps on its eventfd.
+const DOZE: Duration = Duration::from_micros(500);
+
 /// A refused accept is tried again after this.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -158,7 +161,7 @@ impl Shard {
             if worked {
                 last_work = self.now;
             } else if self.now.saturating_duration_since(last_work) >= self.spin {
-                self.park().await?;
+                self.sleep().await?;
                 last_work = Instant::now();
             }
             futures_lite::future::yield_now().await;
@@ -168,7 +171,15 @@ impl Shard {
         Ok(metrics)
     }
 
-    async fn park(&mut self) -> io::Result<()> {
+    /// Sleeps: first for a moment in the ring, which is cheap but deaf to the executor's tasks and to other threads, so
+    /// only while no call is in flight; then on the eventfd, until there is work.
+    async fn sleep(&mut self) -> io::Result<()> {
+        if self.pipeline.calls_in_flight() == 0 {
+            self.ring.doze(DOZE)?;
+            if self.ring.has_completions() {
+                return Ok(());
+            }
+        }
         let alarms = [self.timers.next(), self.accept_retry_at, self.drain_until];
         let until = alarms.into_iter().flatten().min();
         let completions = self.pipeline.completions();
