@@ -25,7 +25,8 @@ RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 # The only unsafe code, with every memory access checked. Needs a nightly compiler; without one this is not run.
 if cargo +nightly --version >/dev/null 2>&1; then
   target=$(rustc +nightly -vV | sed -n 's/^host: //p')
-  RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=target/asan \
+  # Freed memory is held back a little only, for a test watches the process's size.
+  RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=quarantine_size_mb=1:detect_leaks=1 CARGO_TARGET_DIR=target/asan \
     cargo +nightly nextest run --target "$target" --lib --test ring --no-fail-fast
 else
   echo "no nightly compiler: the ring's tests were not run under AddressSanitizer"

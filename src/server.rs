@@ -157,7 +157,7 @@ impl Server {
     pub fn start(&self, config: &Config) -> Result<Running, StartError> {
         // Found out here, and told in one line, rather than on a shard.
         drop(Snapshot::build(&self.registry, &config.limits)?);
-        ring::probe()?;
+        probe()?;
         let descriptors =
             ring::raise_descriptor_limit().map_err(|error| resource("with the descriptor limit", &error))?;
         let placement = Placements::choose(config)?;
@@ -346,6 +346,15 @@ impl ShardPlan {
             self.sockets_max,
         );
         Ok((shard, handle))
+    }
+}
+
+/// Asks the kernel on a thread of its own: the end of a ring may interrupt a system call of the thread that had it, and
+/// the caller's thread is the caller's.
+fn probe() -> Result<(), StartError> {
+    match thread::spawn(ring::probe).join() {
+        Ok(probed) => Ok(probed?),
+        Err(_) => Err(resource("the probe of io_uring", &"it panicked")),
     }
 }
 

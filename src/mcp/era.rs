@@ -69,7 +69,10 @@ pub(super) struct Params<'a> {
 impl<'a> Params<'a> {
     pub(super) fn read(params: Option<Node<'a>>) -> Result<Self, Refusal> {
         let mut read = Self::default();
-        for (key, value) in params.and_then(Node::members).into_iter().flatten() {
+        let Some(members) = params.and_then(Node::members) else {
+            return Ok(read);
+        };
+        for (key, value) in members {
             let slot = match key {
                 "_meta" => &mut read.meta,
                 "name" => &mut read.name,
@@ -101,7 +104,10 @@ struct Envelope<'a> {
 impl<'a> Envelope<'a> {
     fn read(meta: Option<Node<'a>>) -> Result<Self, Refusal> {
         let mut read = Self::default();
-        for (key, value) in meta.and_then(Node::members).into_iter().flatten() {
+        let Some(members) = meta.and_then(Node::members) else {
+            return Ok(read);
+        };
+        for (key, value) in members {
             let slot = match key {
                 PROTOCOL_VERSION => &mut read.protocol_version,
                 CLIENT_CAPABILITIES => &mut read.client_capabilities,

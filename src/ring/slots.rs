@@ -69,6 +69,8 @@ pub(super) struct Slot {
     pub(super) shutdowns: u8,
 }
 
+const _: () = assert!(size_of::<Slot>() <= 48);
+
 impl Slot {
     fn vacant() -> Self {
         Self {
