@@ -60,12 +60,6 @@ fn instructions(name: &str, count: u64) -> u64 {
         .expect("valgrind is needed: apt-get install valgrind");
     let report = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{report}");
-    let line = report
-        .lines()
-        .find(|line| line.contains("Collected :"))
-        .expect("callgrind's summary");
-    line.rsplit(' ')
-        .next()
-        .and_then(|count| count.parse().ok())
-        .expect("a count")
+    let line = report.lines().find(|line| line.contains("Collected :")).expect("callgrind's summary");
+    line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a count")
 }

@@ -101,10 +101,7 @@ fn run(options: &Options) -> Result<bool> {
     };
     let verdicts = verdicts(options, &results, idle.as_ref());
     write_json(options, &machine, &results, idle.as_ref(), &verdicts)?;
-    print!(
-        "{}",
-        report(options, &machine, &results, idle.as_ref(), &verdicts)
-    );
+    print!("{}", report(options, &machine, &results, idle.as_ref(), &verdicts));
     println!("samples: {}", options.json.display());
     Ok(verdicts.iter().all(|verdict| verdict.met))
 }
@@ -174,19 +171,12 @@ fn parse_arguments(arguments: &[String]) -> std::result::Result<Invocation, Stri
     }
     options.rounds = rounds.unwrap_or(options.rounds);
     options.seconds = seconds.unwrap_or(options.seconds);
-    Ok(if from_cargo_bench {
-        Invocation::Measure(options)
-    } else {
-        Invocation::Test
-    })
+    Ok(if from_cargo_bench { Invocation::Measure(options) } else { Invocation::Test })
 }
 
 /// A whole number from 1 to 10,000.
 fn parse_count<T: FromStr + TryFrom<u16>>(option: &str, text: &str) -> std::result::Result<T, String> {
-    let count = text
-        .parse::<u16>()
-        .ok()
-        .filter(|count| (1..=10_000).contains(count));
+    let count = text.parse::<u16>().ok().filter(|count| (1..=10_000).contains(count));
     let count = count.and_then(|count| T::try_from(count).ok());
     count.ok_or_else(|| format!("{option}: {text:?} is not a whole number from 1 to 10000"))
 }
@@ -310,10 +300,8 @@ fn complete_body(reply: &[u8]) -> Result<Option<&[u8]>> {
     let (head, body) = reply.split_at(end + 4);
     let head = str::from_utf8(head)?.to_ascii_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    let length: usize = length
-        .ok_or_else(|| format!("a reply without Content-Length: {head}"))?
-        .trim()
-        .parse()?;
+    let length: usize =
+        length.ok_or_else(|| format!("a reply without Content-Length: {head}"))?.trim().parse()?;
     match body.len() {
         seen if seen > length => Err(format!("{} bytes after the reply", seen - length).into()),
         seen => Ok((seen == length).then_some(body)),
@@ -403,12 +391,7 @@ impl Server {
             .spawn()
             .map_err(|error| format!("setpriv (util-linux): {error}"))?;
         let processes = vec![child.id()];
-        Ok(Self {
-            name,
-            child,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            processes,
-        })
+        Ok(Self { name, child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), processes })
     }
 
     /// Calls `ready` until it returns a value, the process ends or patience does.
@@ -442,10 +425,7 @@ impl Server {
 
     /// Memory of all its processes.
     fn memory(&self) -> Result<Memory> {
-        let mut memory = Memory {
-            resident_bytes: 0.0,
-            anonymous_bytes: 0.0,
-        };
+        let mut memory = Memory { resident_bytes: 0.0, anonymous_bytes: 0.0 };
         for process in &self.processes {
             let status = fs::read_to_string(format!("/proc/{process}/status"))?;
             memory.resident_bytes += status_kibibytes(&status, "VmRSS:")? * 1024.0;
@@ -508,10 +488,7 @@ impl CpuTime {
     fn from_fields(fields: &[String], first: usize) -> Result<Self> {
         let field = |index: usize| fields.get(index).and_then(|field| field.parse().ok());
         let (user_ticks, system_ticks) = field(first).zip(field(first + 1)).ok_or("odd /proc/PID/stat")?;
-        Ok(Self {
-            user_ticks,
-            system_ticks,
-        })
+        Ok(Self { user_ticks, system_ticks })
     }
 
     fn total(self) -> f64 {
@@ -539,17 +516,10 @@ struct Clocks {
 impl Clocks {
     fn read(server: &Server) -> Result<Self> {
         let stat = fs::read_to_string("/proc/stat")?;
-        let fields: Vec<&str> = stat
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .collect();
+        let fields: Vec<&str> = stat.lines().next().unwrap_or_default().split_whitespace().collect();
         // user, nice and steal of proc(5).
-        let machine_ticks = [1, 2, 8]
-            .iter()
-            .filter_map(|&index| fields.get(index)?.parse::<f64>().ok())
-            .sum();
+        let machine_ticks =
+            [1, 2, 8].iter().filter_map(|&index| fields.get(index)?.parse::<f64>().ok()).sum();
         Ok(Self {
             wall: Instant::now(),
             server: server.cpu_time()?,
@@ -580,9 +550,7 @@ fn stat_fields(process: u32) -> Result<Vec<String>> {
 fn status_kibibytes(status: &str, key: &str) -> Result<f64> {
     let value = status.lines().find_map(|line| line.strip_prefix(key));
     let number = value.and_then(|value| value.split_whitespace().next());
-    Ok(number
-        .ok_or_else(|| format!("no {key} in /proc/PID/status"))?
-        .parse()?)
+    Ok(number.ok_or_else(|| format!("no {key} in /proc/PID/status"))?.parse()?)
 }
 
 fn children_of(parent: u32) -> Result<Vec<u32>> {
@@ -630,9 +598,8 @@ fn start_corelane(scratch: &Scratch, extra: &[&str]) -> Result<Server> {
     let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--cpus", "0"];
     arguments.extend_from_slice(extra);
     let mut server = Server::spawn("corelane", Path::new(&program), &arguments, &log)?;
-    let port = server.wait_until(&log, || {
-        fs::read_to_string(&log).ok().as_deref().and_then(announced_port)
-    })?;
+    let port =
+        server.wait_until(&log, || fs::read_to_string(&log).ok().as_deref().and_then(announced_port))?;
     server.address.set_port(port);
     Ok(server)
 }
@@ -682,12 +649,8 @@ fn measure(
     let generator = end.generator.since(start.generator);
     let others = end.machine_ticks - start.machine_ticks - used.user_ticks - generator.user_ticks;
     let percent = |ticks: f64| 100.0 * ticks / ticks_per_second / (end.wall - start.wall).as_secs_f64();
-    let total = |key: &str| {
-        totals
-            .get(key)
-            .and_then(Value::as_f64)
-            .ok_or_else(|| format!("wrk totals lack {key}"))
-    };
+    let total =
+        |key: &str| totals.get(key).and_then(Value::as_f64).ok_or_else(|| format!("wrk totals lack {key}"));
     let requests = total("requests")?;
     let sample = Sample {
         requests,
@@ -701,27 +664,16 @@ fn measure(
         requests_per_core_second: requests / (used.total() / ticks_per_second),
     };
     check(&sample, &totals, reply_bytes).map_err(|error| {
-        format!(
-            "{}, {}, {connections} connections: {error}",
-            server.name,
-            workload.name()
-        )
+        format!("{}, {}, {connections} connections: {error}", server.name, workload.name())
     })?;
     Ok(sample)
 }
 
 /// Every request answered, and with a reply as long as the one that was read in full.
 fn check(sample: &Sample, totals: &Value, reply_bytes: usize) -> Result<()> {
-    let errors = totals
-        .get("errors")
-        .and_then(Value::as_object)
-        .ok_or("wrk totals lack errors")?;
+    let errors = totals.get("errors").and_then(Value::as_object).ok_or("wrk totals lack errors")?;
     if errors.values().any(|count| count.as_f64() != Some(0.0)) {
-        return Err(format!(
-            "wrk saw errors (status: replies of 400 and above): {}",
-            json!(errors)
-        )
-        .into());
+        return Err(format!("wrk saw errors (status: replies of 400 and above): {}", json!(errors)).into());
     }
     if sample.requests < 1.0 {
         return Err("no request was answered".into());
@@ -729,9 +681,7 @@ fn check(sample: &Sample, totals: &Value, reply_bytes: usize) -> Result<()> {
     let expected = reply_bytes as f64;
     if (sample.bytes_per_reply - expected).abs() > expected * REPLY_LENGTH_TOLERANCE {
         let seen = sample.bytes_per_reply;
-        return Err(
-            format!("wrk read {seen:.1} bytes per reply, the sampled reply has {reply_bytes}").into(),
-        );
+        return Err(format!("wrk read {seen:.1} bytes per reply, the sampled reply has {reply_bytes}").into());
     }
     Ok(())
 }
@@ -757,12 +707,7 @@ fn run_wrk(
     let totals = text.lines().find_map(|line| line.strip_prefix("totals "));
     match totals {
         Some(totals) if output.status.success() => Ok(serde_json::from_str(totals)?),
-        _ => Err(format!(
-            "wrk: {}: {text}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        )
-        .into()),
+        _ => Err(format!("wrk: {}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr)).into()),
     }
 }
 
@@ -774,10 +719,8 @@ fn ticks_per_second() -> Result<f64> {
 
 /// The trimmed standard output of a program that must succeed.
 fn command_output(program: &str, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .map_err(|error| format!("{program}: {error}"))?;
+    let output =
+        Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
     match output.status.success() {
         true => Ok(String::from_utf8(output.stdout)?.trim().to_string()),
         false => Err(format!("{program}: {}", output.status).into()),
@@ -803,10 +746,7 @@ struct Contestant {
     workload: Workload,
 }
 
-const NGINX: Contestant = Contestant {
-    host: Host::Nginx,
-    workload: Workload::Static,
-};
+const NGINX: Contestant = Contestant { host: Host::Nginx, workload: Workload::Static };
 
 impl Contestant {
     fn name(self) -> String {
@@ -829,12 +769,7 @@ fn contestants(options: &Options, connections: u32) -> Vec<Contestant> {
     };
     let mut contestants = vec![NGINX];
     for &host in hosts {
-        contestants.extend(
-            options
-                .requests
-                .iter()
-                .map(|&workload| Contestant { host, workload }),
-        );
+        contestants.extend(options.requests.iter().map(|&workload| Contestant { host, workload }));
     }
     contestants
 }
@@ -875,10 +810,7 @@ fn measure_throughput(options: &Options, scratch: &Scratch) -> Result<Results> {
         let contestants = contestants(options, connections);
         let mut reply_bytes = BTreeMap::new();
         for &contestant in &contestants {
-            reply_bytes.insert(
-                contestant,
-                sample_reply(fleet.server(contestant.host), contestant.workload)?,
-            );
+            reply_bytes.insert(contestant, sample_reply(fleet.server(contestant.host), contestant.workload)?);
         }
         for round in 1..=options.rounds {
             for (&contestant, &bytes) in &reply_bytes {
@@ -897,13 +829,7 @@ fn measure_throughput(options: &Options, scratch: &Scratch) -> Result<Results> {
 
 fn warm_up(server: &Server, workload: Workload, scratch: &Scratch) -> Result<()> {
     let reply_bytes = sample_reply(server, workload)?;
-    measure(
-        server,
-        workload,
-        scratch,
-        (LOADED_CONNECTIONS, WARM_UP_SECONDS),
-        reply_bytes,
-    )?;
+    measure(server, workload, scratch, (LOADED_CONNECTIONS, WARM_UP_SECONDS), reply_bytes)?;
     Ok(())
 }
 
@@ -934,9 +860,7 @@ struct Idle {
 
 impl Idle {
     fn throughput_ratio(&self) -> Ratio {
-        Ratio::between(&self.with_idle, &self.without_idle, |sample| {
-            sample.requests_per_second
-        })
+        Ratio::between(&self.with_idle, &self.without_idle, |sample| sample.requests_per_second)
     }
 }
 
@@ -1025,14 +949,7 @@ fn grow_memory(
     server.settle()?;
     let after = server.memory()?;
     crowd.check_open()?;
-    Ok((
-        MemoryGrowth {
-            before,
-            after,
-            connections: connections as f64,
-        },
-        crowd,
-    ))
+    Ok((MemoryGrowth { before, after, connections: connections as f64 }, crowd))
 }
 
 /// Connections that were used once and are idle now.
@@ -1055,9 +972,7 @@ impl Crowd {
     /// An error if the server has closed one, or sent something nobody asked for.
     fn check_open(&self) -> Result<()> {
         let still_open = |stream: &&TcpStream| {
-            stream
-                .peek(&mut [0])
-                .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+            stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
         };
         match self.0.iter().filter(still_open).count() {
             count if count == self.0.len() => Ok(()),
@@ -1078,24 +993,12 @@ impl Crowd {
 fn ensure_file_limit() -> Result<usize> {
     const RAISED: &str = "THROUGHPUT_FILE_LIMIT_RAISED";
     let limits = fs::read_to_string("/proc/self/limits")?;
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().next());
-    let soft = soft.map_or(Ok(0), |soft| {
-        if soft == "unlimited" {
-            Ok(usize::MAX)
-        } else {
-            soft.parse()
-        }
-    })?;
+    let soft = soft.map_or(Ok(0), |soft| if soft == "unlimited" { Ok(usize::MAX) } else { soft.parse() })?;
     if soft < IDLE_CONNECTIONS + SPARE_DESCRIPTORS && env::var_os(RAISED).is_none() {
         let script = r#"ulimit -n "$(ulimit -Hn)"; exec "$0" "$@""#;
-        let again = Command::new("sh")
-            .args(["-c", script])
-            .args(env::args_os())
-            .env(RAISED, "1")
-            .exec();
+        let again = Command::new("sh").args(["-c", script]).args(env::args_os()).env(RAISED, "1").exec();
         return Err(format!("sh: {again}").into());
     }
     Ok(soft.saturating_sub(SPARE_DESCRIPTORS).clamp(1, IDLE_CONNECTIONS))
@@ -1113,11 +1016,7 @@ fn median(samples: &[Sample], metric: Metric) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
     let half = values.len() / 2;
-    if values.len() % 2 == 1 {
-        middle(half)
-    } else {
-        (middle(half.saturating_sub(1)) + middle(half)) / 2.0
-    }
+    if values.len() % 2 == 1 { middle(half) } else { (middle(half.saturating_sub(1)) + middle(half)) / 2.0 }
 }
 
 /// Ours over theirs.
@@ -1132,11 +1031,7 @@ struct Ratio {
 
 impl Ratio {
     fn between(ours: &[Sample], theirs: &[Sample], metric: Metric) -> Self {
-        let rounds = || {
-            ours.iter()
-                .zip(theirs)
-                .map(|(ours, theirs)| metric(ours) / metric(theirs))
-        };
+        let rounds = || ours.iter().zip(theirs).map(|(ours, theirs)| metric(ours) / metric(theirs));
         Self {
             of_medians: median(ours, metric) / median(theirs, metric),
             lowest: rounds().fold(f64::INFINITY, f64::min),
@@ -1166,21 +1061,13 @@ impl Verdict {
     fn at_least(what: String, ratio: Ratio, floor: f64) -> Self {
         Self {
             goal: format!("{what} ≥ {floor:.2}"),
-            figure: format!(
-                "{:.2} ({:.2}–{:.2})",
-                ratio.of_medians, ratio.lowest, ratio.highest
-            ),
+            figure: format!("{:.2} ({:.2}–{:.2})", ratio.of_medians, ratio.lowest, ratio.highest),
             met: ratio.of_medians >= floor,
         }
     }
 
     fn line(&self) -> String {
-        format!(
-            "{}  {:<76} {}\n",
-            if self.met { "met  " } else { "SHORT" },
-            self.goal,
-            self.figure
-        )
+        format!("{}  {:<76} {}\n", if self.met { "met  " } else { "SHORT" }, self.goal, self.figure)
     }
 }
 
@@ -1200,13 +1087,7 @@ fn verdicts(options: &Options, results: &Results, idle: Option<&Idle>) -> Vec<Ve
 /// The goals for one connection count and one request.
 fn load_verdicts(results: &Results, connections: u32, workload: Workload) -> Vec<Verdict> {
     let compare = |host, metric| against_nginx(results, connections, Contestant { host, workload }, metric);
-    let what = |figure: &str| {
-        format!(
-            "{}, {}: {figure} ÷ nginx's",
-            counted(connections),
-            workload.name()
-        )
-    };
+    let what = |figure: &str| format!("{}, {}: {figure} ÷ nginx's", counted(connections), workload.name());
     let mut verdicts = Vec::new();
     if matches!(connections, 64 | 512 | 2000)
         && let Some(ratio) = compare(Host::Corelane, |sample| sample.requests_per_second)
@@ -1221,11 +1102,7 @@ fn load_verdicts(results: &Results, connections: u32, workload: Workload) -> Vec
     if matches!(connections, 1 | 8)
         && let Some(ratio) = compare(Host::Corelane, |sample| sample.p50_microseconds)
     {
-        let half = if ratio.of_medians <= 0.5 {
-            "reached"
-        } else {
-            "not reached"
-        };
+        let half = if ratio.of_medians <= 0.5 { "reached" } else { "not reached" };
         verdicts.push(Verdict {
             goal: format!("{} < 1.00", what("p50")),
             figure: format!("{:.2} (half: {half})", ratio.of_medians),
@@ -1269,14 +1146,10 @@ impl Machine {
             return Err("two cores are needed, one for the server and one for the generator".into());
         }
         let cpus = fs::read_to_string("/proc/cpuinfo")?;
-        let model = cpus
-            .lines()
-            .find(|line| line.starts_with("model name"))
-            .and_then(|line| line.split_once(": "));
+        let model =
+            cpus.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
         Ok(Self {
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
-                .trim()
-                .to_string(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_string(),
             cpu: model.map_or("unknown processor", |(_, model)| model).to_string(),
             cores,
             date: command_output("date", &["-u", "+%Y-%m-%d %H:%M UTC"])?,
@@ -1308,28 +1181,13 @@ fn report(
 }
 
 fn heading(options: &Options, machine: &Machine, results: &Results, idle: Option<&Idle>) -> String {
-    let Machine {
-        kernel,
-        cpu,
-        cores,
-        date,
-        commit,
-    } = machine;
+    let Machine { kernel, cpu, cores, date, commit } = machine;
     let mut text = format!("\ncorelane beside nginx: {date}, commit {commit}\n");
-    let _ = writeln!(
-        text,
-        "{cpu}, {cores} cores, Linux {kernel}; server on core 0, wrk on core 1"
-    );
+    let _ = writeln!(text, "{cpu}, {cores} cores, Linux {kernel}; server on core 0, wrk on core 1");
     let (rounds, seconds) = (options.rounds, options.seconds);
-    let few = if rounds < 5 {
-        " (too few to quote: 5 are needed)"
-    } else {
-        ""
-    };
+    let few = if rounds < 5 { " (too few to quote: 5 are needed)" } else { "" };
     let _ = writeln!(text, "Medians of {rounds} rounds of {seconds} s, in turn{few}");
-    let idle_samples = idle
-        .iter()
-        .flat_map(|idle| idle.with_idle.iter().chain(&idle.without_idle));
+    let idle_samples = idle.iter().flat_map(|idle| idle.with_idle.iter().chain(&idle.without_idle));
     let others = results
         .values()
         .flatten()
@@ -1337,10 +1195,7 @@ fn heading(options: &Options, machine: &Machine, results: &Results, idle: Option
         .map(|sample| sample.others_percent)
         .fold(0.0, f64::max);
     if others > BUSY_PERCENT {
-        let _ = writeln!(
-            text,
-            "DO NOT QUOTE: other work took up to {others:.0} % of a core meanwhile"
-        );
+        let _ = writeln!(text, "DO NOT QUOTE: other work took up to {others:.0} % of a core meanwhile");
     }
     text += "× is corelane ÷ nginx of the medians, then the lowest and highest round; nginx is asked GET /\n";
     text += "req/core-s is per second of server CPU time, with --spin-us 0; all else with the default\n";
@@ -1381,10 +1236,7 @@ fn throughput_row(results: &Results, connections: u32, contestant: Contestant) -
         _ => against_nginx(results, connections, contestant, metric),
     };
     let per_core = match contestant.host {
-        Host::Corelane => Contestant {
-            host: Host::CorelaneSpinZero,
-            ..contestant
-        },
+        Host::Corelane => Contestant { host: Host::CorelaneSpinZero, ..contestant },
         _ => contestant,
     };
     let per_core_metric: Metric = |sample| sample.requests_per_core_second;
@@ -1400,10 +1252,7 @@ fn throughput_row(results: &Results, connections: u32, contestant: Contestant) -
         p50_ratio.map_or(String::new(), |ratio| format!("{:.2}", ratio.of_medians)),
         median(samples, |sample| sample.server_percent),
         median(samples, |sample| sample.generator_percent),
-        per_core_samples.map_or("–".to_string(), |samples| thousands(median(
-            samples,
-            per_core_metric
-        ))),
+        per_core_samples.map_or("–".to_string(), |samples| thousands(median(samples, per_core_metric))),
         spread(ratio(per_core, per_core_metric)),
     );
     format!("{}\n", row.trim_end())
@@ -1413,17 +1262,11 @@ fn idle_table(idle: &Idle) -> String {
     let mut text = String::from("\nidle\n");
     let cpu = (idle.cpu_percent, idle.cpu_percent_connected);
     let _ = writeln!(text, "CPU, no connection   {:>8.1} % of a core", cpu.0);
-    let _ = writeln!(
-        text,
-        "CPU, {LOADED_CONNECTIONS} connections  {:>8.1} % of a core",
-        cpu.1
-    );
+    let _ = writeln!(text, "CPU, {LOADED_CONNECTIONS} connections  {:>8.1} % of a core", cpu.1);
     for (name, memory) in [("corelane", &idle.corelane_memory), ("nginx", &idle.nginx_memory)] {
         let (each, heap) = (memory.resident_bytes_each(), memory.anonymous_bytes_each());
-        let (before, after) = (
-            memory.before.resident_bytes / 1048576.0,
-            memory.after.resident_bytes / 1048576.0,
-        );
+        let (before, after) =
+            (memory.before.resident_bytes / 1048576.0, memory.after.resident_bytes / 1048576.0);
         let _ = writeln!(
             text,
             "memory, {name:<13}{each:>8.0} bytes of each of {} connections ({heap:.0} anonymous), {before:.1} → {after:.1} MiB",
@@ -1444,18 +1287,12 @@ fn idle_table(idle: &Idle) -> String {
 
 fn spread(ratio: Option<Ratio>) -> String {
     ratio.map_or(String::new(), |ratio| {
-        format!(
-            "{:.2} ({:.2}–{:.2})",
-            ratio.of_medians, ratio.lowest, ratio.highest
-        )
+        format!("{:.2} ({:.2}–{:.2})", ratio.of_medians, ratio.lowest, ratio.highest)
     })
 }
 
 fn counted(connections: u32) -> String {
-    format!(
-        "{connections} connection{}",
-        if connections == 1 { "" } else { "s" }
-    )
+    format!("{connections} connection{}", if connections == 1 { "" } else { "s" })
 }
 
 /// `230123.4` as `230,123`.
@@ -1483,13 +1320,9 @@ const METRICS: [(&str, Metric); 9] = [
     ("p99_microseconds", |sample| sample.p99_microseconds),
     ("bytes_per_reply", |sample| sample.bytes_per_reply),
     ("server_cpu_percent_of_one_core", |sample| sample.server_percent),
-    ("generator_cpu_percent_of_one_core", |sample| {
-        sample.generator_percent
-    }),
+    ("generator_cpu_percent_of_one_core", |sample| sample.generator_percent),
     ("others_cpu_percent_of_one_core", |sample| sample.others_percent),
-    ("requests_per_core_second", |sample| {
-        sample.requests_per_core_second
-    }),
+    ("requests_per_core_second", |sample| sample.requests_per_core_second),
 ];
 
 fn write_json(
@@ -1499,10 +1332,8 @@ fn write_json(
     idle: Option<&Idle>,
     verdicts: &[Verdict],
 ) -> Result<()> {
-    let series: Vec<Value> = results
-        .iter()
-        .map(|(key, samples)| series_json(results, *key, samples))
-        .collect();
+    let series: Vec<Value> =
+        results.iter().map(|(key, samples)| series_json(results, *key, samples)).collect();
     let verdicts: Vec<Value> = verdicts
         .iter()
         .map(|verdict| json!({ "goal": verdict.goal, "figure": verdict.figure, "met": verdict.met }))
@@ -1544,10 +1375,7 @@ fn series_json(results: &Results, (connections, contestant): (u32, Contestant), 
 }
 
 fn samples_json(samples: &[Sample]) -> Value {
-    samples
-        .iter()
-        .map(|sample| object(|metric| metric(sample)))
-        .collect()
+    samples.iter().map(|sample| object(|metric| metric(sample))).collect()
 }
 
 fn medians_json(samples: &[Sample]) -> Value {
@@ -1555,10 +1383,7 @@ fn medians_json(samples: &[Sample]) -> Value {
 }
 
 fn object(figure: impl Fn(Metric) -> f64) -> Value {
-    METRICS
-        .iter()
-        .map(|&(key, metric)| (key.to_string(), json!(figure(metric))))
-        .collect()
+    METRICS.iter().map(|&(key, metric)| (key.to_string(), json!(figure(metric)))).collect()
 }
 
 fn idle_json(idle: &Idle) -> Value {

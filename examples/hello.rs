@@ -20,15 +20,12 @@ fn main() -> ExitCode {
                 .run(|arguments, _cx| format!("Hello, {}!", arguments.name)),
         )
         // Async tools wait without holding the core up.
-        .tool(
-            Tool::new("greet_later")
-                .description("Takes its time")
-                .input::<Greet>()
-                .run_async(async |arguments, _cx| {
-                    corelane::glommio::timer::sleep(Duration::from_millis(100)).await;
-                    format!("Hello at last, {}!", arguments.name)
-                }),
-        )
+        .tool(Tool::new("greet_later").description("Takes its time").input::<Greet>().run_async(
+            async |arguments, _cx| {
+                corelane::glommio::timer::sleep(Duration::from_millis(100)).await;
+                format!("Hello at last, {}!", arguments.name)
+            },
+        ))
         // Blocking tools run on threads of their own; an error becomes a result the model can read.
         .tool(
             Tool::new("read_greeting")

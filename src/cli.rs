@@ -7,10 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{config::Config, server::ServerBuilder};
 
 #[derive(Parser)]
-#[command(
-    version,
-    about = "A Model Context Protocol server that gives each core its own lane"
-)]
+#[command(version, about = "A Model Context Protocol server that gives each core its own lane")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -52,15 +49,8 @@ struct CpuList(Vec<usize>);
 fn cpu_list(text: &str) -> Result<CpuList, String> {
     const CPU_MAX: usize = 4095;
     let number = |part: &str| {
-        let cpu = part
-            .trim()
-            .parse::<usize>()
-            .map_err(|_| format!("{part:?} is not a core number"))?;
-        if cpu > CPU_MAX {
-            Err(format!("core numbers end at {CPU_MAX}"))
-        } else {
-            Ok(cpu)
-        }
+        let cpu = part.trim().parse::<usize>().map_err(|_| format!("{part:?} is not a core number"))?;
+        if cpu > CPU_MAX { Err(format!("core numbers end at {CPU_MAX}")) } else { Ok(cpu) }
     };
     let mut cpus = Vec::new();
     for part in text.split(',') {
@@ -98,9 +88,7 @@ impl ServerBuilder {
     /// Does what the process's arguments say: the command line of the `corelane` binary, for this server.
     #[must_use]
     pub fn main(self) -> ExitCode {
-        let Arguments {
-            command: Command::Serve(serve),
-        } = Arguments::parse();
+        let Arguments { command: Command::Serve(serve) } = Arguments::parse();
         match self.serve(&serve.into_config()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -72,21 +72,14 @@ pub fn server() -> ServerBuilder {
                 .description("Adds two numbers")
                 .input::<Add>()
                 .output::<Sum>()
-                .run(|arguments, _cx| {
-                    Structured(Sum {
-                        sum: arguments.a + arguments.b,
-                    })
-                }),
+                .run(|arguments, _cx| Structured(Sum { sum: arguments.a + arguments.b })),
         )
-        .tool(
-            Tool::new("sleep")
-                .description("Answers after some milliseconds")
-                .input::<Sleep>()
-                .run_async(async |arguments, _cx| {
-                    crate::glommio::timer::sleep(Duration::from_millis(arguments.ms)).await;
-                    format!("slept {} ms", arguments.ms)
-                }),
-        )
+        .tool(Tool::new("sleep").description("Answers after some milliseconds").input::<Sleep>().run_async(
+            async |arguments, _cx| {
+                crate::glommio::timer::sleep(Duration::from_millis(arguments.ms)).await;
+                format!("slept {} ms", arguments.ms)
+            },
+        ))
         .tool(
             Tool::new("digest")
                 .description("SHA-256 of a text, in lowercase hexadecimal")

@@ -96,17 +96,8 @@ pub struct ServerBuilder {
 impl Server {
     /// Starts declaring a server; clients see its name and version.
     pub fn builder(name: impl Into<String>, version: impl Into<String>) -> ServerBuilder {
-        let info = ServerInfo {
-            name: name.into(),
-            version: version.into(),
-            instructions: None,
-        };
-        ServerBuilder {
-            registry: Registry {
-                info,
-                tools: Vec::new(),
-            },
-        }
+        let info = ServerInfo { name: name.into(), version: version.into(), instructions: None };
+        ServerBuilder { registry: Registry { info, tools: Vec::new() } }
     }
 
     /// What it offers.
@@ -168,11 +159,8 @@ impl Server {
             config.limits.blocking_queue_max,
         )
         .map_err(|error| resource("the blocking pool", &error))?;
-        let spin = config.spin_before_park.unwrap_or(if placement.shared {
-            Duration::ZERO
-        } else {
-            Config::SPIN
-        });
+        let spin =
+            config.spin_before_park.unwrap_or(if placement.shared { Duration::ZERO } else { Config::SPIN });
         let (started, ready) = unbounded();
         let mut shards = Vec::new();
         for (number, &core) in placement.shards.iter().enumerate() {
@@ -196,12 +184,7 @@ impl Server {
         }
         drop(started);
         let handles = await_ready(&ready, shards.len())?;
-        Ok(Running {
-            addresses,
-            placement: placement.describe(),
-            handles,
-            shards,
-        })
+        Ok(Running { addresses, placement: placement.describe(), handles, shards })
     }
 }
 
@@ -223,9 +206,7 @@ impl ServerBuilder {
     /// The server.
     #[must_use]
     pub fn build(self) -> Server {
-        Server {
-            registry: self.registry,
-        }
+        Server { registry: self.registry }
     }
 
     /// Serves until SIGINT or SIGTERM: [`Server::serve`].
@@ -270,9 +251,7 @@ impl Running {
     /// A handle that ends it.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper {
-            handles: self.handles.clone(),
-        }
+        Stopper { handles: self.handles.clone() }
     }
 
     /// Waits for its end. Returns what all shards measured.
@@ -325,26 +304,16 @@ impl ShardPlan {
 
     fn build(self) -> Result<(Shard, ShardHandle), StartError> {
         let limits = self.config.limits;
-        let ring = Ring::new(RingConfig {
-            sockets_max: self.sockets_max,
-            ..RingConfig::default()
-        })
-        .map_err(|error| resource("a ring", &error))?;
+        let ring = Ring::new(RingConfig { sockets_max: self.sockets_max, ..RingConfig::default() })
+            .map_err(|error| resource("a ring", &error))?;
         let handle = ShardHandle::new(&ring);
         let waker = ring.waker();
         let completions = Completions::new(limits.calls_in_flight_max, Arc::new(move || waker.wake()));
         let snapshot = Rc::new(Snapshot::build(&self.registry, &limits)?);
         let runner = Runner::new(self.number, completions, Some(self.pool));
         let pipeline = Pipeline::new(ENDPOINT, snapshot, runner, &limits);
-        let shard = Shard::new(
-            ring,
-            pipeline,
-            handle.clone(),
-            self.listeners,
-            limits,
-            self.spin,
-            self.sockets_max,
-        );
+        let shard =
+            Shard::new(ring, pipeline, handle.clone(), self.listeners, limits, self.spin, self.sockets_max);
         Ok((shard, handle))
     }
 }
@@ -363,11 +332,7 @@ fn await_ready(
     shards: usize,
 ) -> Result<Vec<ShardHandle>, StartError> {
     (0..shards)
-        .map(|_| {
-            ready
-                .recv()
-                .unwrap_or_else(|_| Err(resource("a shard", &"its thread ended")))
-        })
+        .map(|_| ready.recv().unwrap_or_else(|_| Err(resource("a shard", &"its thread ended"))))
         .collect()
 }
 
@@ -381,27 +346,18 @@ struct Placements {
 
 impl Placements {
     fn choose(config: &Config) -> Result<Self, StartError> {
-        let available: Vec<usize> = core_affinity::get_core_ids()
-            .unwrap_or_default()
-            .into_iter()
-            .map(|core| core.id)
-            .collect();
+        let available: Vec<usize> =
+            core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
         let cores = config.cpus.clone().unwrap_or_else(|| available.clone());
         if let Some(&core) = cores.iter().find(|core| !available.contains(core)) {
-            return Err(StartError::CoreAbsent {
-                core,
-                available: list(&available),
-            });
+            return Err(StartError::CoreAbsent { core, available: list(&available) });
         }
         let count = config.shards.unwrap_or(cores.len());
         if count == 0 || cores.is_empty() {
             return Err(StartError::Nothing("no shards"));
         }
         let shards: Vec<usize> = cores.iter().copied().cycle().take(count).collect();
-        let free = available
-            .into_iter()
-            .filter(|core| !shards.contains(core))
-            .collect();
+        let free = available.into_iter().filter(|core| !shards.contains(core)).collect();
         let shared = shards.len() > cores.len();
         Ok(Self { shards, free, shared })
     }
@@ -411,11 +367,7 @@ impl Placements {
         cores.sort_unstable();
         cores.dedup();
         let plural = |count: usize, word: &str| {
-            if count == 1 {
-                word.to_owned()
-            } else {
-                format!("{word}s")
-            }
+            if count == 1 { word.to_owned() } else { format!("{word}s") }
         };
         format!(
             "{} {} on {} {}",
@@ -442,11 +394,8 @@ fn listen(config: &Config, shards: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<Tc
         if !wanted.ip().is_loopback() {
             return Err(StartError::NotLoopback(wanted));
         }
-        let failed = |reason: io::Error| StartError::Listen {
-            address: wanted,
-            remedy: remedy(&reason),
-            reason,
-        };
+        let failed =
+            |reason: io::Error| StartError::Listen { address: wanted, remedy: remedy(&reason), reason };
         if wanted.port() != 0 {
             // Shards share the port; another server must not be let in, or let us in, by the same means.
             drop(TcpListener::bind(wanted).map_err(failed)?);
@@ -472,8 +421,5 @@ fn remedy(reason: &io::Error) -> &'static str {
 }
 
 fn resource(what: &'static str, reason: &dyn std::fmt::Display) -> StartError {
-    StartError::Resource {
-        what,
-        reason: reason.to_string(),
-    }
+    StartError::Resource { what, reason: reason.to_string() }
 }

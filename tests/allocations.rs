@@ -26,10 +26,7 @@ fn the_path_of_a_warm_canonical_request_allocates_nothing() {
         let mut lane = lane::Lane::new();
         let first = lane.answer(&request).to_vec();
         let text = String::from_utf8(first.clone()).unwrap();
-        assert!(
-            text.starts_with("HTTP/1.1 200 OK") && text.contains("hello world"),
-            "{text}"
-        );
+        assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains("hello world"), "{text}");
         let before = blocks();
         for _ in 0..1000 {
             assert!(lane.answer(&request) == first.as_slice());
@@ -41,11 +38,8 @@ fn the_path_of_a_warm_canonical_request_allocates_nothing() {
 #[test]
 fn a_warm_server_allocates_nothing_for_a_request() {
     let _profiler = dhat::Profiler::builder().testing().build();
-    let config = Config {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
-        shards: Some(1),
-        ..Config::default()
-    };
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), ..Config::default() };
     let server = demo::server().build().start(&config).unwrap();
     let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
     const BATCH: usize = 16;
@@ -70,9 +64,5 @@ fn a_warm_server_allocates_nothing_for_a_request() {
     server.join().unwrap();
     // A shard that goes to sleep allocates a little, in glommio; there is at most one sleep between two batches.
     let sleeps = u64::try_from(BATCHES).unwrap();
-    assert!(
-        allocated <= sleeps * 8,
-        "{allocated} allocations for {} requests",
-        BATCHES * BATCH
-    );
+    assert!(allocated <= sleeps * 8, "{allocated} allocations for {} requests", BATCHES * BATCH);
 }

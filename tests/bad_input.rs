@@ -13,10 +13,7 @@ use support::{Client, ServerProcess, echo, modern, post};
 /// The server still answers, on a new connection.
 fn is_unharmed(server: &ServerProcess) {
     let mut client = server.connect();
-    assert_eq!(
-        client.call("echo", json!({"message": "still here"}))["content"][0]["text"],
-        "still here"
-    );
+    assert_eq!(client.call("echo", json!({"message": "still here"}))["content"][0]["text"], "still here");
 }
 
 #[test]
@@ -29,10 +26,7 @@ fn malformed_heads_are_answered_and_the_connection_ends() {
         ("POST /mcp HTTP/3.0\r\nHost: localhost\r\n\r\n".to_owned(), 505),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 505),
         ("POST /mcp HTTP/1.1\r\n\r\n".to_owned(), 400),
-        (
-            format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n{json}\r\n\r\n"),
-            400,
-        ),
+        (format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n{json}\r\n\r\n"), 400),
         (
             format!(
                 "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"
@@ -45,60 +39,26 @@ fn malformed_heads_are_answered_and_the_connection_ends() {
             ),
             400,
         ),
-        (
-            format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nTransfer-Encoding: gzip\r\n\r\n"),
-            501,
-        ),
+        (format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nTransfer-Encoding: gzip\r\n\r\n"), 501),
         (
             format!(
                 "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"
             ),
             400,
         ),
-        (
-            format!("POST /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(9000)),
-            414,
-        ),
-        (
-            format!(
-                "POST /mcp HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n",
-                "x".repeat(9000)
-            ),
-            431,
-        ),
-        (
-            format!(
-                "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{}\r\n",
-                "A: b\r\n".repeat(120)
-            ),
-            431,
-        ),
-        (
-            format!(
-                "POST /mcp HTTP/1.1\r\nHost: localhost\r\nA: {}",
-                "b\r\nA: ".repeat(8000)
-            ),
-            431,
-        ),
-        (
-            format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: 4194305\r\n\r\n"),
-            413,
-        ),
-        (
-            format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nExpect: miracles\r\n\r\n"),
-            417,
-        ),
+        (format!("POST /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(9000)), 414),
+        (format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n", "x".repeat(9000)), 431),
+        (format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(120)), 431),
+        (format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\nA: {}", "b\r\nA: ".repeat(8000)), 431),
+        (format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nContent-Length: 4194305\r\n\r\n"), 413),
+        (format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{json}\r\nExpect: miracles\r\n\r\n"), 417),
         ("POST /mcp HTTP/1.1\nHost: localhost\n\n".to_owned(), 400),
     ];
     for (bytes, status) in &cases {
         let mut client = server.connect();
         let reply = client.send(bytes).read();
         let start: String = bytes.chars().take(120).collect();
-        assert_eq!(
-            (reply.status, reply.header("connection")),
-            (*status, Some("close")),
-            "{start:?}"
-        );
+        assert_eq!((reply.status, reply.header("connection")), (*status, Some("close")), "{start:?}");
         assert!(reply.json().get("id").is_none(), "B-04");
         assert!(client.is_closed(), "{start:?}");
     }
@@ -111,10 +71,7 @@ fn malformed_heads_are_answered_and_the_connection_ends() {
         "length_ambiguous",
         "malformed_chunk",
     ] {
-        assert!(
-            stats.contains(&format!("refused {reason}: ")),
-            "{reason} is not counted: {stats}"
-        );
+        assert!(stats.contains(&format!("refused {reason}: ")), "{reason} is not counted: {stats}");
     }
     for reason in [
         "transfer_encoding_unknown",
@@ -123,10 +80,7 @@ fn malformed_heads_are_answered_and_the_connection_ends() {
         "body_too_large",
         "expectation_unknown",
     ] {
-        assert!(
-            stats.contains(&format!("refused {reason}: ")),
-            "{reason} is not counted: {stats}"
-        );
+        assert!(stats.contains(&format!("refused {reason}: ")), "{reason} is not counted: {stats}");
     }
 }
 
@@ -160,34 +114,19 @@ fn wrong_paths_verbs_and_media_types_leave_the_connection_open() {
     assert_eq!(client.send(request("GET", "/", "")).read().status, 404);
     for verb in ["GET", "DELETE", "PUT", "BREW"] {
         let reply = client.send(request(verb, "/mcp", "")).read();
-        assert_eq!(
-            (reply.status, reply.header("allow")),
-            (405, Some("POST")),
-            "{verb}"
-        );
+        assert_eq!((reply.status, reply.header("allow")), (405, Some("POST")), "{verb}");
     }
     client.send(request("HEAD", "/mcp", ""));
-    client.send(request(
-        "POST",
-        "/mcp",
-        "Content-Type: text/plain\r\nContent-Length: 2\r\n",
-    ));
+    client.send(request("POST", "/mcp", "Content-Type: text/plain\r\nContent-Length: 2\r\n"));
     client.send("{}");
     let head = client.read();
-    assert_eq!(
-        (head.status, head.header("content-length")),
-        (405, Some("0")),
-        "a reply to HEAD has no body"
-    );
+    assert_eq!((head.status, head.header("content-length")), (405, Some("0")), "a reply to HEAD has no body");
     assert_eq!(client.read().status, 415);
     let evil = "POST /mcp HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(client.send(evil).read().status, 403, "O-03");
     let reply = client.post("Origin: http://evil.example\r\n", echo("x"));
     assert_eq!(reply.status, 403, "O-01");
-    assert_eq!(
-        client.post("Origin: http://localhost:3000\r\n", echo("x")).status,
-        200
-    );
+    assert_eq!(client.post("Origin: http://localhost:3000\r\n", echo("x")).status, 200);
     server.stop();
 }
 
@@ -197,17 +136,7 @@ fn bodies_that_are_not_json_are_parse_errors() {
     let mut client = server.connect();
     let deep = "[".repeat(100_000);
     let deep_object = "{\"a\":".repeat(100_000);
-    for body in [
-        "",
-        "{",
-        "nonsense",
-        "{\"a\":1,}",
-        "\u{feff}{}",
-        "{}{}",
-        "\"\u{1}\"",
-        &deep,
-        &deep_object,
-    ] {
+    for body in ["", "{", "nonsense", "{\"a\":1,}", "\u{feff}{}", "{}{}", "\"\u{1}\"", &deep, &deep_object] {
         let reply = client.post("", body);
         assert_eq!((reply.status, reply.error_code()), (400, -32700), "{:.40}", body);
         assert!(reply.json().get("id").is_none(), "B-04");
@@ -246,11 +175,7 @@ fn messages_of_the_wrong_shape_are_invalid_requests() {
     let unknown = client.modern("no/such/method", json!({}));
     assert_eq!((unknown.status, unknown.error_code()), (404, -32601), "H-07");
     for removed in ["initialize", "ping"] {
-        assert_eq!(
-            client.modern(removed, json!({})).status,
-            404,
-            "{removed} is gone in 2026-07-28"
-        );
+        assert_eq!(client.modern(removed, json!({})).status, 404, "{removed} is gone in 2026-07-28");
     }
     server.stop();
 }
@@ -260,18 +185,10 @@ fn wrong_calls_are_told_apart_by_what_is_wrong() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     for era in [Client::legacy, Client::modern] {
-        let unknown = era(
-            &mut client,
-            "tools/call",
-            json!({"name": "nope", "arguments": {}}),
-        );
+        let unknown = era(&mut client, "tools/call", json!({"name": "nope", "arguments": {}}));
         assert_eq!((unknown.status, unknown.error_code()), (200, -32602), "T-11");
         assert_eq!(unknown.json()["error"]["message"], "Unknown tool: nope");
-        for params in [
-            json!({}),
-            json!({"name": 1}),
-            json!({"name": "echo", "arguments": []}),
-        ] {
+        for params in [json!({}), json!({"name": 1}), json!({"name": "echo", "arguments": []})] {
             let reply = era(&mut client, "tools/call", params.clone());
             assert!(matches!(reply.status, 200 | 400), "{params}");
             assert!(matches!(reply.error_code(), -32602 | -32020), "{params}");
@@ -304,10 +221,7 @@ fn v_01_to_v_06_the_body_decides_the_era_and_headers_must_agree() {
     let mismatch = (400, -32020);
     for (from, to) in [
         ("MCP-Protocol-Version: 2026-07-28\r\n", ""),
-        (
-            "MCP-Protocol-Version: 2026-07-28",
-            "MCP-Protocol-Version: 2025-11-25",
-        ),
+        ("MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: 2025-11-25"),
         ("Mcp-Method: tools/call\r\n", ""),
         ("Mcp-Method: tools/call", "Mcp-Method: TOOLS/CALL"),
         ("Mcp-Name: echo\r\n", ""),
@@ -315,11 +229,7 @@ fn v_01_to_v_06_the_body_decides_the_era_and_headers_must_agree() {
         ("Mcp-Name: echo", "Mcp-Name: =?base64?ZWNobw?="),
         ("Mcp-Name: echo\r\n", "Mcp-Name: echo\r\nMcp-Name: echo\r\n"),
     ] {
-        assert_eq!(
-            code(&mut client, &headers.replace(from, to), &body),
-            mismatch,
-            "H-20: {from} -> {to}"
-        );
+        assert_eq!(code(&mut client, &headers.replace(from, to), &body), mismatch, "H-20: {from} -> {to}");
     }
     for to in ["mcp-name:   echo  ", "Mcp-Name: =?base64?ZWNobw==?="] {
         assert_eq!(
@@ -334,30 +244,17 @@ fn v_01_to_v_06_the_body_decides_the_era_and_headers_must_agree() {
     let reply = client.post(&headers.replace("2026-07-28", "v999"), &future);
     assert_eq!((reply.status, reply.error_code()), (400, -32022), "V-01");
     assert_eq!(reply.json()["error"]["data"]["requested"], "v999");
-    assert!(
-        reply.json()["error"]["data"]["supported"]
-            .as_array()
-            .unwrap()
-            .contains(&json!("2026-07-28"))
-    );
+    assert!(reply.json()["error"]["data"]["supported"].as_array().unwrap().contains(&json!("2026-07-28")));
     // A modern header without the claim, or with half of it (M-04).
     let bare = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}).to_string();
     assert_eq!(code(&mut client, &headers, &bare), (400, -32602));
     let half = body.replace("io.modelcontextprotocol/clientCapabilities", "other");
     assert_eq!(code(&mut client, &headers, &half), (400, -32602));
     // Legacy versions by header (V-06).
+    assert_eq!(client.post("MCP-Protocol-Version: 2025-06-18\r\n", &bare).status, 200);
+    assert_eq!(client.post("MCP-Protocol-Version: 1999-01-01\r\n", &bare).status, 400);
     assert_eq!(
-        client.post("MCP-Protocol-Version: 2025-06-18\r\n", &bare).status,
-        200
-    );
-    assert_eq!(
-        client.post("MCP-Protocol-Version: 1999-01-01\r\n", &bare).status,
-        400
-    );
-    assert_eq!(
-        client
-            .post("Mcp-Method: evil\r\nMcp-Name: evil\r\n", &bare)
-            .status,
+        client.post("Mcp-Method: evil\r\nMcp-Name: evil\r\n", &bare).status,
         200,
         "legacy is not held to them"
     );
@@ -376,26 +273,16 @@ fn a_request_may_arrive_a_byte_at_a_time_or_in_chunks() {
     let body = echo("in chunks");
     let (first, second) = body.split_at(30);
     client.send("POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
-    client.send(format!(
-        "{:x}\r\n{first}\r\n{:x};a=b\r\n{second}\r\n0\r\n\r\n",
-        first.len(),
-        second.len()
-    ));
+    client.send(format!("{:x}\r\n{first}\r\n{:x};a=b\r\n{second}\r\n0\r\n\r\n", first.len(), second.len()));
     assert_eq!(client.read().json()["result"]["content"][0]["text"], "in chunks");
     let big = "y".repeat(3_000_000);
-    assert_eq!(
-        client.post("", echo(&big)).json()["result"]["content"][0]["text"],
-        big
-    );
+    assert_eq!(client.post("", echo(&big)).json()["result"]["content"][0]["text"], big);
     let head =
         "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n";
     let body = echo("expected");
     client.send(format!("{head}Content-Length: {}\r\n\r\n", body.len()));
     assert_eq!(client.read().status, 100);
-    assert_eq!(
-        client.send(&body).read().json()["result"]["content"][0]["text"],
-        "expected"
-    );
+    assert_eq!(client.send(&body).read().json()["result"]["content"][0]["text"], "expected");
     server.stop();
 }
 

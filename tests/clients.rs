@@ -25,16 +25,12 @@ fn the_typescript_sdk_lists_and_calls_every_tool() {
     }
     install(&directory, &manifest, || {
         let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"])
-            .arg(&directory);
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&directory);
         run(&mut npm);
     });
     let server = ServerProcess::start(&[]);
     for mode in MODES {
-        let said = run(Command::new("node")
-            .arg(directory.join("client.mjs"))
-            .arg(server.url())
-            .arg(mode));
+        let said = run(Command::new("node").arg(directory.join("client.mjs")).arg(server.url()).arg(mode));
         assert!(said.starts_with(&format!("ok typescript {mode} ")), "{said}");
     }
     server.stop();
@@ -49,37 +45,23 @@ fn the_python_sdk_lists_and_calls_every_tool() {
     install(&directory, &requirements, || {
         run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
         let mut pip = Command::new(&python);
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-        ]);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
         run(pip.arg(source.join("requirements.txt")));
     });
     let server = ServerProcess::start(&[]);
     for mode in MODES {
-        let said = run(Command::new(&python)
-            .arg(source.join("client.py"))
-            .arg(server.url())
-            .arg(mode));
+        let said = run(Command::new(&python).arg(source.join("client.py")).arg(server.url()).arg(mode));
         assert!(said.starts_with(&format!("ok python {mode} ")), "{said}");
     }
     server.stop();
 }
 
 fn sources(client: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/clients")
-        .join(client)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(client)
 }
 
 fn cache(client: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("clients")
-        .join(client);
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(client);
     fs::create_dir_all(&directory).unwrap();
     directory
 }
@@ -100,10 +82,6 @@ fn run(command: &mut Command) -> String {
         .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test.sh installs what the tests need"));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{said}{complained}",
-        output.status
-    );
+    assert!(output.status.success(), "{command:?}: {}\n{said}{complained}", output.status);
     said
 }

@@ -1,12 +1,7 @@
 //! The ring against real sockets: what it promises to the shard, one test a promise. Runs under AddressSanitizer too
 //! (scripts/test.sh).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
     io::{Read, Write},
@@ -30,10 +25,7 @@ fn with_ring<T: Send + 'static>(
             let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let address = listener.local_addr().unwrap();
             ring.listen(listener);
-            let mut harness = Harness {
-                ring,
-                events: Vec::new(),
-            };
+            let mut harness = Harness { ring, events: Vec::new() };
             let result = test(&mut harness, address).await;
             harness.ring.shut_down().await;
             result
@@ -90,17 +82,12 @@ impl Harness {
     }
 
     async fn closed(&mut self, who: SocketId) {
-        self.wait(|event| matches!(event, Event::Closed { socket } if *socket == who).then_some(()))
-            .await;
+        self.wait(|event| matches!(event, Event::Closed { socket } if *socket == who).then_some(())).await;
     }
 
     async fn sent(&mut self, to: SocketId) -> (usize, bool) {
         self.wait(|event| match event {
-            Event::Sent {
-                socket,
-                buffer,
-                outcome,
-            } if *socket == to => Some((buffer.len(), outcome.is_ok())),
+            Event::Sent { socket, buffer, outcome } if *socket == to => Some((buffer.len(), outcome.is_ok())),
             _ => None,
         })
         .await
@@ -111,22 +98,13 @@ impl Harness {
         let until = Instant::now() + time;
         while Instant::now() < until {
             self.ring.turn(&mut self.events).unwrap();
-            self.ring
-                .park(Some(Instant::now() + Duration::from_millis(5)), |_| false)
-                .await
-                .unwrap();
+            self.ring.park(Some(Instant::now() + Duration::from_millis(5)), |_| false).await.unwrap();
         }
     }
 }
 
 fn small(sockets_max: u32, buffers: u16) -> RingConfig {
-    RingConfig {
-        sockets_max,
-        buffers,
-        buffer_bytes: 512,
-        submission_entries: 64,
-        completion_entries: 128,
-    }
+    RingConfig { sockets_max, buffers, buffer_bytes: 512, submission_entries: 64, completion_entries: 128 }
 }
 
 #[test]
@@ -154,8 +132,7 @@ fn bytes_go_in_and_come_out() {
             assert!(ring.sent(socket).await.1);
         }
         client.join().unwrap();
-        ring.wait(|event| matches!(event, Event::PeerClosed { .. }).then_some(()))
-            .await;
+        ring.wait(|event| matches!(event, Event::PeerClosed { .. }).then_some(())).await;
         ring.ring.close(socket);
         ring.closed(socket).await;
         assert_eq!((ring.ring.sockets(), ring.ring.buffers_held()), (0, 0));
@@ -194,10 +171,7 @@ fn late_data_never_reaches_the_slots_next_tenant() {
                 }
             });
             ring.ring.close(socket);
-            assert!(
-                ring.ring.send(socket, vec![1]).is_err(),
-                "a closed socket takes no buffer"
-            );
+            assert!(ring.ring.send(socket, vec![1]).is_err(), "a closed socket takes no buffer");
             ring.closed(socket).await;
             late.join().unwrap();
             assert!(ring.ring.send(socket, vec![1]).is_err(), "nor does a stale id");
@@ -249,8 +223,7 @@ fn half_a_close_lets_the_peer_finish() {
         client.write_all(b"thanks").unwrap();
         assert_eq!(ring.received(socket, 6).await, b"thanks");
         drop(client);
-        ring.wait(|event| matches!(event, Event::PeerClosed { .. }).then_some(()))
-            .await;
+        ring.wait(|event| matches!(event, Event::PeerClosed { .. }).then_some(())).await;
         ring.ring.close(socket);
         ring.closed(socket).await;
     });
@@ -260,9 +233,7 @@ fn half_a_close_lets_the_peer_finish() {
 fn a_paused_socket_makes_its_peer_wait() {
     with_ring(small(16, 16), async |ring, address| {
         let mut client = TcpStream::connect(address).unwrap();
-        client
-            .set_write_timeout(Some(Duration::from_millis(300)))
-            .unwrap();
+        client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
         let socket = ring.accepted().await;
         ring.ring.pause_receive(socket);
         ring.idle(Duration::from_millis(50)).await;
@@ -276,11 +247,7 @@ fn a_paused_socket_makes_its_peer_wait() {
         assert!(ring.events.is_empty(), "{:?}", ring.events);
         ring.ring.resume_receive(socket);
         client.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(
-            ring.received(socket, written).await.len(),
-            written,
-            "and nothing is lost"
-        );
+        assert_eq!(ring.received(socket, written).await.len(), written, "and nothing is lost");
     });
 }
 
@@ -308,27 +275,15 @@ fn receiving_goes_on_after_the_buffers_ran_out() {
         let count = |events: Vec<Event>| -> usize {
             events
                 .iter()
-                .map(|event| {
-                    if let Event::Received { buffer, .. } = event {
-                        buffer.len()
-                    } else {
-                        0
-                    }
-                })
+                .map(|event| if let Event::Received { buffer, .. } = event { buffer.len() } else { 0 })
                 .sum()
         };
         total += count(held);
         while total < 32_000 {
             ring.ring.turn(&mut ring.events).unwrap();
             total += count(std::mem::take(&mut ring.events));
-            ring.ring
-                .park(Some(Instant::now() + Duration::from_millis(1)), |_| false)
-                .await
-                .unwrap();
-            assert!(
-                Instant::now() < deadline + Duration::from_secs(20),
-                "{total} of 32,000 bytes came"
-            );
+            ring.ring.park(Some(Instant::now() + Duration::from_millis(1)), |_| false).await.unwrap();
+            assert!(Instant::now() < deadline + Duration::from_secs(20), "{total} of 32,000 bytes came");
         }
         assert_eq!((total, ring.ring.buffers_held()), (32_000, 0));
     });
@@ -415,10 +370,7 @@ fn a_thread_without_a_ring_wakes_a_parked_one() {
                 waker.wake();
             });
             let asleep = Instant::now();
-            ring.ring
-                .park(Some(asleep + Duration::from_secs(20)), |_| false)
-                .await
-                .unwrap();
+            ring.ring.park(Some(asleep + Duration::from_secs(20)), |_| false).await.unwrap();
             assert!(asleep.elapsed() < Duration::from_secs(10));
             waking.join().unwrap();
         }
@@ -434,10 +386,7 @@ fn a_ring_wakes_its_neighbour() {
             address_of.send(ring.ring.address().unwrap()).unwrap();
             for _ in 0..100 {
                 let asleep = Instant::now();
-                ring.ring
-                    .park(Some(asleep + Duration::from_secs(20)), |_| false)
-                    .await
-                    .unwrap();
+                ring.ring.park(Some(asleep + Duration::from_secs(20)), |_| false).await.unwrap();
                 assert!(asleep.elapsed() < Duration::from_secs(10), "not woken");
                 // Takes the message, so that the next park sleeps again.
                 ring.ring.turn(&mut ring.events).unwrap();
@@ -473,59 +422,50 @@ fn descriptors() -> usize {
 fn a_hundred_thousand_aborted_connections_leave_nothing_behind() {
     const CYCLES: usize = 100_000;
     const AT_ONCE: usize = 50;
-    with_ring(
-        RingConfig {
-            sockets_max: 256,
-            ..RingConfig::default()
-        },
-        async |ring, address| {
-            let mut baseline = None;
-            let mut done = 0;
-            while done < CYCLES {
-                let clients = thread::spawn(move || {
-                    for number in 0..AT_ONCE {
-                        let mut client = TcpStream::connect(address).unwrap();
-                        // A third goes silently, a third in the middle of a request, a third with a reset.
-                        if number % 3 == 1 {
-                            let _ = client.write_all(b"POST /mcp HT");
-                        } else if number % 3 == 2 {
-                            let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
-                        }
-                    }
-                });
-                let mut gone = 0;
-                while gone < AT_ONCE {
-                    ring.ring.turn(&mut ring.events).unwrap();
-                    if ring.events.is_empty() {
-                        ring.ring
-                            .park(Some(Instant::now() + Duration::from_secs(1)), |_| false)
-                            .await
-                            .unwrap();
-                    }
-                    for event in std::mem::take(&mut ring.events) {
-                        match event {
-                            Event::Accepted { socket, .. } if socket.index() % 2 == 0 => {
-                                let _ = ring.ring.send(socket, b"hello".to_vec());
-                            }
-                            Event::PeerClosed { socket } | Event::ReceiveFailed { socket, .. } => {
-                                ring.ring.close(socket)
-                            }
-                            Event::Closed { .. } => gone += 1,
-                            _ => {}
-                        }
+    with_ring(RingConfig { sockets_max: 256, ..RingConfig::default() }, async |ring, address| {
+        let mut baseline = None;
+        let mut done = 0;
+        while done < CYCLES {
+            let clients = thread::spawn(move || {
+                for number in 0..AT_ONCE {
+                    let mut client = TcpStream::connect(address).unwrap();
+                    // A third goes silently, a third in the middle of a request, a third with a reset.
+                    if number % 3 == 1 {
+                        let _ = client.write_all(b"POST /mcp HT");
+                    } else if number % 3 == 2 {
+                        let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
                     }
                 }
-                clients.join().unwrap();
-                done += AT_ONCE;
-                if done == CYCLES / 10 {
-                    baseline = Some((descriptors(), resident_kib()));
+            });
+            let mut gone = 0;
+            while gone < AT_ONCE {
+                ring.ring.turn(&mut ring.events).unwrap();
+                if ring.events.is_empty() {
+                    ring.ring.park(Some(Instant::now() + Duration::from_secs(1)), |_| false).await.unwrap();
+                }
+                for event in std::mem::take(&mut ring.events) {
+                    match event {
+                        Event::Accepted { socket, .. } if socket.index() % 2 == 0 => {
+                            let _ = ring.ring.send(socket, b"hello".to_vec());
+                        }
+                        Event::PeerClosed { socket } | Event::ReceiveFailed { socket, .. } => {
+                            ring.ring.close(socket)
+                        }
+                        Event::Closed { .. } => gone += 1,
+                        _ => {}
+                    }
                 }
             }
-            let (descriptors_before, resident_before) = baseline.unwrap();
-            assert_eq!((ring.ring.sockets(), ring.ring.buffers_held()), (0, 0));
-            assert_eq!(descriptors(), descriptors_before);
-            let grown = resident_kib().saturating_sub(resident_before);
-            assert!(grown < 4096, "{grown} KiB more than after a tenth of the cycles");
-        },
-    );
+            clients.join().unwrap();
+            done += AT_ONCE;
+            if done == CYCLES / 10 {
+                baseline = Some((descriptors(), resident_kib()));
+            }
+        }
+        let (descriptors_before, resident_before) = baseline.unwrap();
+        assert_eq!((ring.ring.sockets(), ring.ring.buffers_held()), (0, 0));
+        assert_eq!(descriptors(), descriptors_before);
+        let grown = resident_kib().saturating_sub(resident_before);
+        assert!(grown < 4096, "{grown} KiB more than after a tenth of the cycles");
+    });
 }

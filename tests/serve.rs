@@ -18,11 +18,7 @@ fn every_demo_tool_answers_in_both_eras() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();
     let calls = [
-        (
-            "echo",
-            json!({"message": "a \"quoted\"\nlane é"}),
-            "a \"quoted\"\nlane é",
-        ),
+        ("echo", json!({"message": "a \"quoted\"\nlane é"}), "a \"quoted\"\nlane é"),
         ("add", json!({"a": 2, "b": 40.5}), "{\"sum\":42.5}"),
         ("sleep", json!({"ms": 1}), "slept 1 ms"),
         (
@@ -36,11 +32,7 @@ fn every_demo_tool_answers_in_both_eras() {
         let block = json!([{"type": "text", "text": text}]);
         let legacy = client.legacy("tools/call", params.clone()).json();
         assert_eq!(legacy["result"]["content"], block);
-        assert_eq!(
-            legacy["result"].get("resultType"),
-            None,
-            "B-06: legacy results have none"
-        );
+        assert_eq!(legacy["result"].get("resultType"), None, "B-06: legacy results have none");
         let modern = client.modern("tools/call", params).json();
         assert_eq!((&modern["jsonrpc"], &modern["id"]), (&json!("2.0"), &json!(1)));
         assert_eq!(modern["result"]["content"], block);
@@ -52,24 +44,14 @@ fn every_demo_tool_answers_in_both_eras() {
         }
     }
     let listed = client.modern("tools/list", json!({})).json();
-    let names: Vec<_> = listed["result"]["tools"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|tool| tool["name"].clone())
-        .collect();
+    let names: Vec<_> =
+        listed["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()).collect();
     assert_eq!(names, ["echo", "add", "sleep", "digest"]);
     assert_eq!(
-        (
-            &listed["result"]["cacheScope"],
-            listed["result"]["ttlMs"].is_u64()
-        ),
+        (&listed["result"]["cacheScope"], listed["result"]["ttlMs"].is_u64()),
         (&json!("public"), true)
     );
-    assert_eq!(
-        listed["result"]["tools"][1]["outputSchema"]["properties"]["sum"]["type"],
-        "number"
-    );
+    assert_eq!(listed["result"]["tools"][1]["outputSchema"]["properties"]["sum"]["type"], "number");
     let discovered = client.modern("server/discover", json!({})).json();
     assert_eq!(discovered["result"]["supportedVersions"][0], "2026-07-28");
     assert_eq!(discovered["result"]["capabilities"], json!({"tools": {}}));
@@ -97,11 +79,7 @@ fn l_01_a_legacy_handshake_agrees_on_a_revision() {
     }
     let accepted = client.post("", r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     assert_eq!((accepted.status, accepted.body.len()), (202, 0), "L-02");
-    assert_eq!(
-        client.legacy("ping", json!({})).json()["result"],
-        json!({}),
-        "L-05"
-    );
+    assert_eq!(client.legacy("ping", json!({})).json()["result"], json!({}), "L-05");
     server.stop();
 }
 
@@ -119,10 +97,7 @@ fn pipelined_requests_are_answered_in_order_even_behind_a_slow_one() {
     assert_eq!(client.read().json()["result"]["content"][0]["text"], "first");
     assert_eq!(client.read().json()["id"], "slow");
     for number in 0..500 {
-        assert_eq!(
-            client.read().json()["result"]["content"][0]["text"],
-            number.to_string()
-        );
+        assert_eq!(client.read().json()["result"]["content"][0]["text"], number.to_string());
     }
     server.stop();
 }
@@ -180,18 +155,11 @@ fn a_blocking_tool_does_not_hold_up_its_neighbours() {
     ));
     let mut other = server.connect();
     for _ in 0..10 {
-        assert_eq!(
-            other.call("echo", json!({"message": "hi"}))["content"][0]["text"],
-            "hi"
-        );
+        assert_eq!(other.call("echo", json!({"message": "hi"}))["content"][0]["text"], "hi");
     }
     busy.stream.set_nonblocking(true).unwrap();
     let waiting = std::io::Read::read(&mut busy.stream, &mut [0; 1]);
-    assert_eq!(
-        waiting.unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock,
-        "the digest is still at work"
-    );
+    assert_eq!(waiting.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the digest is still at work");
     busy.stream.set_nonblocking(false).unwrap();
     assert_eq!(busy.read().status, 200);
     server.stop();
@@ -214,10 +182,7 @@ fn connections_end_when_the_client_says_so() {
         )
     };
     let reply = old.send(request("Connection: keep-alive\r\n")).read();
-    assert_eq!(
-        (reply.status, reply.header("connection")),
-        (200, Some("keep-alive"))
-    );
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("keep-alive")));
     assert_eq!(old.send(request("")).read().header("connection"), Some("close"));
     assert!(old.is_closed());
 
@@ -227,11 +192,7 @@ fn connections_end_when_the_client_says_so() {
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":50}}}"#,
     ));
     half.stream.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(
-        half.read().status,
-        200,
-        "who closed its side first is still answered"
-    );
+    assert_eq!(half.read().status, 200, "who closed its side first is still answered");
     assert!(half.is_closed());
     server.stop();
 }
@@ -254,14 +215,8 @@ fn a_signal_drains_finishes_what_is_in_flight_and_ends_with_zero() {
         let address = server.address;
         let (status, stdout, stderr) = server.wait(Duration::from_secs(5));
         assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
-        assert!(
-            stdout.contains("tools/call                2"),
-            "--stats: {stdout}"
-        );
-        assert!(
-            std::net::TcpStream::connect(address).is_err(),
-            "nobody listens any more"
-        );
+        assert!(stdout.contains("tools/call                2"), "--stats: {stdout}");
+        assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
     }
 }
 
@@ -283,10 +238,7 @@ fn shards_share_a_port_and_all_of_them_answer() {
     let server = ServerProcess::start(&["--shards", "4"]);
     let clients: Vec<Client> = (0..64).map(|_| server.connect()).collect();
     for mut client in clients {
-        assert_eq!(
-            client.call("echo", json!({"message": "x"}))["content"][0]["text"],
-            "x"
-        );
+        assert_eq!(client.call("echo", json!({"message": "x"}))["content"][0]["text"], "x");
     }
     let stdout = server.stop();
     assert_eq!(stdout, "", "histograms only with --stats");
@@ -294,23 +246,12 @@ fn shards_share_a_port_and_all_of_them_answer() {
 
 #[test]
 fn several_addresses_get_a_line_each() {
-    let mut command = corelane(&[
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--listen",
-        "[::1]:0",
-        "--shards",
-        "1",
-    ]);
+    let mut command = corelane(&["serve", "--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--shards", "1"]);
     command.stderr(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
     let lines: Vec<String> = (0..2).map(|_| lines.next().unwrap().unwrap()).collect();
-    assert!(
-        lines[0].starts_with("listening on http://127.0.0.1:"),
-        "{lines:?}"
-    );
+    assert!(lines[0].starts_with("listening on http://127.0.0.1:"), "{lines:?}");
     assert!(lines[1].starts_with("listening on http://[::1]:"), "{lines:?}");
     assert!(lines[0].contains("/mcp (1 shard on core "), "{lines:?}");
     child.kill().unwrap();
@@ -328,9 +269,6 @@ fn an_idle_server_uses_no_cpu() {
     let before = server.cpu_time();
     thread::sleep(Duration::from_secs(2));
     let used = server.cpu_time() - before;
-    assert!(
-        used <= Duration::from_millis(20),
-        "{used:?} of CPU in two idle seconds"
-    );
+    assert!(used <= Duration::from_millis(20), "{used:?} of CPU in two idle seconds");
     server.stop();
 }

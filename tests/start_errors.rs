@@ -27,55 +27,31 @@ fn one_line(told: (Option<i32>, String), words: &[&str]) {
 fn a_taken_port_is_named_whoever_has_it() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
-    one_line(
-        told(corelane(&["serve", "--listen", &address])),
-        &[&address, "in use", "--listen"],
-    );
+    one_line(told(corelane(&["serve", "--listen", &address])), &[&address, "in use", "--listen"]);
     // Shards share a port by SO_REUSEPORT; two servers must not.
     let server = ServerProcess::start(&["--shards", "1"]);
     let address = server.address.to_string();
-    one_line(
-        told(corelane(&["serve", "--listen", &address])),
-        &[&address, "in use", "--listen"],
-    );
+    one_line(told(corelane(&["serve", "--listen", &address])), &[&address, "in use", "--listen"]);
 }
 
 #[test]
 fn a_core_that_is_not_there_is_named() {
     one_line(
-        told(corelane(&[
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--cpus",
-            "0,4000",
-        ])),
+        told(corelane(&["serve", "--listen", "127.0.0.1:0", "--cpus", "0,4000"])),
         &["core 4000", "available: 0", "--cpus"],
     );
 }
 
 #[test]
 fn an_address_others_could_reach_is_refused() {
-    one_line(
-        told(corelane(&["serve", "--listen", "0.0.0.0:0"])),
-        &["0.0.0.0:0", "allowed hosts"],
-    );
-    one_line(
-        told(corelane(&["serve", "--listen", "[::]:0"])),
-        &["[::]:0", "loopback"],
-    );
+    one_line(told(corelane(&["serve", "--listen", "0.0.0.0:0"])), &["0.0.0.0:0", "allowed hosts"]);
+    one_line(told(corelane(&["serve", "--listen", "[::]:0"])), &["[::]:0", "loopback"]);
 }
 
 #[test]
 fn the_same_address_twice_is_refused() {
     one_line(
-        told(corelane(&[
-            "serve",
-            "--listen",
-            "127.0.0.1:1",
-            "--listen",
-            "127.0.0.1:1",
-        ])),
+        told(corelane(&["serve", "--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"])),
         &["127.0.0.1:1", "remedy"],
     );
 }
@@ -96,10 +72,7 @@ fn too_little_locked_memory_is_told_with_its_remedy() {
 /// `strace` stands in for a seccomp filter and for an old kernel: it makes the system call fail as they do.
 #[test]
 fn a_forbidden_or_missing_io_uring_is_told_with_its_remedy() {
-    for (errno, words) in [
-        ("EPERM", ["seccomp", "--security-opt"]),
-        ("ENOSYS", ["too old", "6.1"]),
-    ] {
+    for (errno, words) in [("EPERM", ["seccomp", "--security-opt"]), ("ENOSYS", ["too old", "6.1"])] {
         let mut command = Command::new("strace");
         command.args(["-f", "-q", "-o", "/dev/null", "-e", "trace=io_uring_setup"]);
         command.args(["-e", &format!("inject=io_uring_setup:error={errno}")]);
@@ -120,10 +93,7 @@ fn usage_errors_exit_with_two_and_show_the_way() {
     ] {
         let (code, text) = told(corelane(arguments));
         assert_eq!(code, Some(2), "{arguments:?}: {text}");
-        assert!(
-            text.contains("--help") || text.contains("Usage"),
-            "{arguments:?}: {text}"
-        );
+        assert!(text.contains("--help") || text.contains("Usage"), "{arguments:?}: {text}");
     }
     let (_, text) = told(corelane(&["serve", "--lisen", "127.0.0.1:0"]));
     assert!(text.contains("--listen"), "the nearest name is offered: {text}");

@@ -35,10 +35,7 @@ fn rust_files(directory: &str) -> Vec<PathBuf> {
 /// The file without comments: what the compiler reads, but for strings.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| line.split("//").next().unwrap())
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
 /// The module a file of `src` belongs to: its first path component below `src`.
@@ -66,19 +63,12 @@ fn used_modules(code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
             ';' => true,
             _ => false,
         });
-        let paths = if rest.starts_with('{') {
-            &rest[1..group.unwrap()]
-        } else {
-            rest
-        };
+        let paths = if rest.starts_with('{') { &rest[1..group.unwrap()] } else { rest };
         let mut depth = 0;
         for part in paths.split_inclusive(['{', '}', ',']) {
             if depth == 0 {
-                let name: String = part
-                    .trim_start()
-                    .chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_')
-                    .collect();
+                let name: String =
+                    part.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 if modules.contains(&name) {
                     used.insert(name);
                 }
@@ -98,10 +88,7 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
     let names =
         |cell: &str| -> BTreeSet<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
-    let rows = text
-        .lines()
-        .skip_while(|line| *line != "| module | may use | what it is |")
-        .skip(2);
+    let rows = text.lines().skip_while(|line| *line != "| module | may use | what it is |").skip(2);
     let table: BTreeMap<_, _> = rows
         .take_while(|line| line.starts_with('|'))
         .map(|line| {
@@ -109,10 +96,7 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
             (names(cells[1]).pop_first().unwrap(), names(cells[2]))
         })
         .collect();
-    assert!(
-        table.len() > 10,
-        "the table in docs/ARCHITECTURE.md is not where it was"
-    );
+    assert!(table.len() > 10, "the table in docs/ARCHITECTURE.md is not where it was");
     table
 }
 
@@ -126,9 +110,8 @@ fn imports_point_the_way_of_the_table() {
         if module == "lib" {
             continue;
         }
-        let may_use = allowed
-            .get(&module)
-            .unwrap_or_else(|| panic!("{module} is not in docs/ARCHITECTURE.md"));
+        let may_use =
+            allowed.get(&module).unwrap_or_else(|| panic!("{module} is not in docs/ARCHITECTURE.md"));
         for used in used_modules(&code(&path), &modules) {
             arrows += 1;
             assert!(
@@ -145,30 +128,18 @@ fn imports_point_the_way_of_the_table() {
 fn imports_are_found_in_every_form() {
     let modules = ["a", "b", "c", "d"].map(str::to_owned).into();
     let code = "use crate::{\n    a::{X, b::Y},\n    c,\n};\nfn f() { crate::d::g(); other::b::h(); }";
-    assert_eq!(
-        used_modules(code, &modules),
-        ["a", "c", "d"].map(str::to_owned).into()
-    );
+    assert_eq!(used_modules(code, &modules), ["a", "c", "d"].map(str::to_owned).into());
 }
 
 #[test]
 fn unsafe_stays_inside_the_ring() {
     let mut inside = 0;
-    for path in ["src", "tests", "benches", "examples"]
-        .into_iter()
-        .flat_map(rust_files)
-    {
+    for path in ["src", "tests", "benches", "examples"].into_iter().flat_map(rust_files) {
         let code = code(&path);
-        let found = [
-            "unsafe {",
-            "unsafe fn",
-            "unsafe impl",
-            "unsafe extern",
-            "allow(unsafe_code)",
-        ]
-        .into_iter()
-        .filter(|word| code.contains(word))
-        .count();
+        let found = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe_code)"]
+            .into_iter()
+            .filter(|word| code.contains(word))
+            .count();
         if path.starts_with(root().join("src/ring")) {
             inside += found;
         } else if !path.ends_with("tests/tidy.rs") {
@@ -213,17 +184,11 @@ fn every_file_is_part_of_a_module() {
             "mod" => directory.parent().unwrap(),
             _ => directory,
         };
-        let name = if stem == "mod" {
-            directory.file_name().unwrap().to_str().unwrap()
-        } else {
-            stem
-        };
+        let name = if stem == "mod" { directory.file_name().unwrap().to_str().unwrap() } else { stem };
         let declaration = format!("mod {name};");
         let parents = ["mod.rs", "lib.rs"].map(|parent| declared_in.join(parent));
-        let is_declared = parents
-            .iter()
-            .filter(|parent| parent.exists())
-            .any(|parent| code(parent).contains(&declaration));
+        let is_declared =
+            parents.iter().filter(|parent| parent.exists()).any(|parent| code(parent).contains(&declaration));
         assert!(is_declared, "{} is not a module of anything", path.display());
     }
 }

@@ -11,12 +11,8 @@ use serde_json::{Value, json};
 use support::{Client, post};
 
 fn start(server: ServerBuilder, limits: Limits) -> Running {
-    let config = Config {
-        listen: vec!["127.0.0.1:0".parse().unwrap()],
-        shards: Some(1),
-        limits,
-        ..Config::default()
-    };
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), limits, ..Config::default() };
     server.build().start(&config).unwrap()
 }
 
@@ -33,10 +29,7 @@ fn call(tool: &str) -> String {
     json!({"jsonrpc": "2.0", "id": tool, "method": "tools/call", "params": {"name": tool}}).to_string()
 }
 
-#[allow(
-    clippy::unused_unit,
-    reason = "the type of a tool that never returns must be named"
-)]
+#[allow(clippy::unused_unit, reason = "the type of a tool that never returns must be named")]
 fn server() -> ServerBuilder {
     Server::builder("test", "0")
         .tool(Tool::new("panic_inline").run(|_, _| -> String { panic!("inline") }))
@@ -58,11 +51,7 @@ fn a_panicking_tool_is_an_error_reply_and_the_shard_goes_on() {
         let reply = client.post("", call(tool));
         assert_eq!((reply.status, reply.error_code()), (200, -32603), "{tool}");
         assert_eq!(reply.json()["id"], tool);
-        assert_eq!(
-            reply.json()["error"]["message"],
-            "The tool failed",
-            "nothing of the inside is told"
-        );
+        assert_eq!(reply.json()["error"]["message"], "The tool failed", "nothing of the inside is told");
     }
     let metrics = end(running);
     assert_eq!(metrics.refusals("tool_panicked"), 3);
@@ -73,23 +62,14 @@ fn a_failing_tool_tells_the_model_and_an_empty_result_is_one() {
     let running = start(server(), Limits::default());
     let mut client = connect(&running);
     let failed = client.post("", call("fail")).json()["result"].clone();
-    assert_eq!(
-        failed,
-        json!({"content": [{"type": "text", "text": "no luck"}], "isError": true})
-    );
-    assert_eq!(
-        client.post("", call("nothing")).json()["result"],
-        json!({"content": []})
-    );
+    assert_eq!(failed, json!({"content": [{"type": "text", "text": "no luck"}], "isError": true}));
+    assert_eq!(client.post("", call("nothing")).json()["result"], json!({"content": []}));
     end(running);
 }
 
 #[test]
 fn as_many_calls_as_the_limit_run_and_one_more_is_told_busy() {
-    let limits = Limits {
-        calls_in_flight_max: 4,
-        ..Limits::default()
-    };
+    let limits = Limits { calls_in_flight_max: 4, ..Limits::default() };
     let running = start(server(), limits);
     let mut waiting: Vec<Client> = (0..4).map(|_| connect(&running)).collect();
     for client in &mut waiting {
@@ -102,11 +82,7 @@ fn as_many_calls_as_the_limit_run_and_one_more_is_told_busy() {
     for client in &mut waiting {
         assert_eq!(client.read().json()["result"]["content"][0]["text"], "waited");
     }
-    assert_eq!(
-        connect(&running).post("", call("wait")).status,
-        200,
-        "there is room again"
-    );
+    assert_eq!(connect(&running).post("", call("wait")).status, 200, "there is room again");
     assert_eq!(end(running).refusals("busy"), 1);
 }
 
@@ -118,15 +94,8 @@ fn a_full_blocking_queue_is_told_and_frees_its_ticket() {
         gate.lock().unwrap().recv().unwrap();
         "held"
     };
-    let limits = Limits {
-        blocking_queue_max: 2,
-        calls_in_flight_max: 100,
-        ..Limits::default()
-    };
-    let running = start(
-        Server::builder("test", "0").tool(Tool::new("hold").run_blocking(hold)),
-        limits,
-    );
+    let limits = Limits { blocking_queue_max: 2, calls_in_flight_max: 100, ..Limits::default() };
+    let running = start(Server::builder("test", "0").tool(Tool::new("hold").run_blocking(hold)), limits);
     // More than threads and queue can take together.
     let mut clients: Vec<Client> = (0..40).map(|_| connect(&running)).collect();
     for client in &mut clients {
@@ -139,10 +108,7 @@ fn a_full_blocking_queue_is_told_and_frees_its_ticket() {
     let statuses: Vec<u16> = clients.iter_mut().map(|client| client.read().status).collect();
     let held = statuses.iter().filter(|status| **status == 200).count();
     assert!((3..40).contains(&held), "{statuses:?}");
-    assert!(
-        statuses.iter().all(|status| matches!(status, 200 | 503)),
-        "{statuses:?}"
-    );
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
     let metrics = end(running);
     assert_eq!(metrics.refusals("busy"), 40 - held as u64);
 }
@@ -160,10 +126,7 @@ fn a_client_that_leaves_does_not_get_in_the_way_of_its_call() {
 
 #[test]
 fn connections_are_bounded_and_accepted_again_when_some_have_gone() {
-    let limits = Limits {
-        connections_max: 10,
-        ..Limits::default()
-    };
+    let limits = Limits { connections_max: 10, ..Limits::default() };
     let running = start(server(), limits);
     let mut inside: Vec<Client> = (0..10).map(|_| connect(&running)).collect();
     for client in &mut inside {
@@ -175,16 +138,9 @@ fn connections_are_bounded_and_accepted_again_when_some_have_gone() {
     }
     thread::sleep(Duration::from_millis(100));
     let last = outside.last_mut().unwrap();
-    last.stream
-        .set_read_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
-    assert!(
-        std::io::Read::read(&mut last.stream, &mut [0; 1]).is_err(),
-        "not accepted while ten are open"
-    );
-    last.stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    last.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(std::io::Read::read(&mut last.stream, &mut [0; 1]).is_err(), "not accepted while ten are open");
+    last.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     drop(inside);
     for client in &mut outside {
         assert_eq!(client.read().status, 200);
@@ -196,10 +152,7 @@ fn connections_are_bounded_and_accepted_again_when_some_have_gone() {
 fn a_registry_that_cannot_be_served_is_a_start_error_that_names_the_tool() {
     let nothing = || Tool::new("same").run(|_: NoArguments, _| ());
     let told = |server: ServerBuilder| -> String {
-        let config = Config {
-            listen: vec!["127.0.0.1:0".parse().unwrap()],
-            ..Config::default()
-        };
+        let config = Config { listen: vec!["127.0.0.1:0".parse().unwrap()], ..Config::default() };
         match server.build().start(&config) {
             Err(error @ StartError::Registry(_)) => error.to_string(),
             other => panic!("{:?}", other.err()),
@@ -211,9 +164,7 @@ fn a_registry_that_cannot_be_served_is_a_start_error_that_names_the_tool() {
         let tool = Tool::new(name.to_owned()).run(|_: NoArguments, _| ());
         assert!(told(builder().tool(tool)).contains("1 to 64"), "T-06: {name:?}");
     }
-    let tool = Tool::new("bell")
-        .description("ding\u{7}")
-        .run(|_: NoArguments, _| ());
+    let tool = Tool::new("bell").description("ding\u{7}").run(|_: NoArguments, _| ());
     assert!(told(builder().tool(tool)).contains("control characters"));
     let tool = Tool::new("number").input::<u32>().run(|_, _| ());
     assert!(told(builder().tool(tool)).contains("\"object\""), "T-04");
@@ -225,26 +176,14 @@ fn lists_are_paged_with_cursors() {
     for number in 0..25 {
         builder = builder.tool(Tool::new(format!("tool-{number}")).run(|_: NoArguments, _| ()));
     }
-    let running = start(
-        builder,
-        Limits {
-            list_page_items_max: 10,
-            ..Limits::default()
-        },
-    );
+    let running = start(builder, Limits { list_page_items_max: 10, ..Limits::default() });
     let mut client = connect(&running);
     let mut names: Vec<Value> = Vec::new();
     let mut params = json!({});
     let mut pages = 0;
     loop {
         let page = client.modern("tools/list", params).json()["result"].clone();
-        names.extend(
-            page["tools"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|tool| tool["name"].clone()),
-        );
+        names.extend(page["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()));
         pages += 1;
         match page.get("nextCursor") {
             Some(cursor) => params = json!({"cursor": cursor}),

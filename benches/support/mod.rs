@@ -21,10 +21,7 @@ pub fn canonical() -> Vec<u8> {
         r#""io.modelcontextprotocol/clientInfo":{"name":"wrk","version":"1"},"#,
         r#""io.modelcontextprotocol/clientCapabilities":{}}}}"#
     );
-    request(
-        "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n",
-        body,
-    )
+    request("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n", body)
 }
 
 /// The same call at 2025-11-25, as `benches/wrk/legacy.lua` sends it.
@@ -75,10 +72,9 @@ impl Lane {
         self.out.clear();
         let framing = self.pipeline.framing();
         let (pipeline, out) = (&mut self.pipeline, &mut self.out);
-        self.framer
-            .receive(&mut self.padded, request.len(), &framing, |request| -> Flow {
-                pipeline.handle(request, SocketId::default(), out).flow()
-            });
+        self.framer.receive(&mut self.padded, request.len(), &framing, |request| -> Flow {
+            pipeline.handle(request, SocketId::default(), out).flow()
+        });
         &self.out
     }
 }

@@ -56,10 +56,7 @@ impl Completions {
     pub fn new(capacity: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Rc<Self> {
         Rc::new(Self {
             local: RefCell::new(VecDeque::new()),
-            remote: RemoteCompletions {
-                queue: Arc::new(ArrayQueue::new(capacity.max(1))),
-                wake,
-            },
+            remote: RemoteCompletions { queue: Arc::new(ArrayQueue::new(capacity.max(1))), wake },
             sleeper: RefCell::new(None),
         })
     }
@@ -78,10 +75,7 @@ impl Completions {
     /// The next ended call.
     #[must_use]
     pub fn pop(&self) -> Option<Completed> {
-        self.local
-            .borrow_mut()
-            .pop_front()
-            .or_else(|| self.remote.queue.pop())
+        self.local.borrow_mut().pop_front().or_else(|| self.remote.queue.pop())
     }
 
     /// Whether a call has ended; if not, the task is woken when one does on this thread.

@@ -48,11 +48,7 @@ impl Runner {
     /// A runner for shard `shard`. Without a pool, blocking tools are answered "busy".
     #[must_use]
     pub fn new(shard: usize, completions: Rc<Completions>, pool: Option<BlockingPool>) -> Self {
-        Self {
-            completions,
-            pool,
-            context_shard: shard,
-        }
+        Self { completions, pool, context_shard: shard }
     }
 
     /// Where replies of pending calls arrive.
@@ -87,10 +83,7 @@ impl Runner {
                 };
                 let completions = Rc::clone(&self.completions);
                 glommio::spawn_local(async move {
-                    let outcome = AssertUnwindSafe(work)
-                        .catch_unwind()
-                        .await
-                        .map_err(|_| ToolPanicked);
+                    let outcome = AssertUnwindSafe(work).catch_unwind().await.map_err(|_| ToolPanicked);
                     completions.push(Completed { ticket, outcome });
                 })
                 .detach();

@@ -30,14 +30,12 @@ impl BlockingPool {
         for number in 0..threads.max(1) {
             let queue = queue.clone();
             let core = cores.get(number % cores.len().max(1)).copied();
-            thread::Builder::new()
-                .name(format!("blocking-{number}"))
-                .spawn(move || {
-                    if let Some(id) = core {
-                        core_affinity::set_for_current(core_affinity::CoreId { id });
-                    }
-                    work_off(&queue);
-                })?;
+            thread::Builder::new().name(format!("blocking-{number}")).spawn(move || {
+                if let Some(id) = core {
+                    core_affinity::set_for_current(core_affinity::CoreId { id });
+                }
+                work_off(&queue);
+            })?;
         }
         Ok(Self { jobs })
     }
@@ -49,20 +47,15 @@ impl BlockingPool {
         ticket: Ticket,
         home: RemoteCompletions,
     ) -> Result<(), Ticket> {
-        self.jobs
-            .try_send(Job { work, ticket, home })
-            .map_err(|refused| match refused {
-                TrySendError::Full(job) | TrySendError::Disconnected(job) => job.ticket,
-            })
+        self.jobs.try_send(Job { work, ticket, home }).map_err(|refused| match refused {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job.ticket,
+        })
     }
 }
 
 fn work_off(queue: &Receiver<Job>) {
     for job in queue {
         let outcome = super::guarded(job.work);
-        job.home.push(Completed {
-            ticket: job.ticket,
-            outcome,
-        });
+        job.home.push(Completed { ticket: job.ticket, outcome });
     }
 }

@@ -40,12 +40,7 @@ pub(super) struct ChunkedDecoder {
 
 impl ChunkedDecoder {
     pub(super) fn new() -> Self {
-        Self {
-            state: State::Size { digits: 0 },
-            left: 0,
-            extension_bytes: 0,
-            trailer_bytes: 0,
-        }
+        Self { state: State::Size { digits: 0 }, left: 0, extension_bytes: 0, trailer_bytes: 0 }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -87,14 +82,9 @@ impl ChunkedDecoder {
         const MALFORMED: Result<State, RejectReason> = Err(RejectReason::MalformedChunk);
         self.state = match (self.state, byte) {
             (State::Size { digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < SIZE_DIGITS_MAX => {
-                let digit = char::from(byte)
-                    .to_digit(16)
-                    .and_then(|digit| usize::try_from(digit).ok());
-                let grown = self
-                    .left
-                    .checked_mul(16)
-                    .zip(digit)
-                    .and_then(|(left, digit)| left.checked_add(digit));
+                let digit = char::from(byte).to_digit(16).and_then(|digit| usize::try_from(digit).ok());
+                let grown =
+                    self.left.checked_mul(16).zip(digit).and_then(|(left, digit)| left.checked_add(digit));
                 self.left = grown
                     .filter(|size| size.saturating_add(body_bytes) <= limits.body_bytes_max)
                     .ok_or(RejectReason::BodyTooLarge)?;
@@ -147,10 +137,7 @@ mod tests {
         let text = "3\r\nabc\r\n00a;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: t\r\n\r\n";
         let next = "POST";
         let (body, used, done) = decode(&format!("{text}{next}")).unwrap();
-        assert_eq!(
-            (body.as_slice(), used, done),
-            (b"abc0123456789".as_slice(), text.len(), true)
-        );
+        assert_eq!((body.as_slice(), used, done), (b"abc0123456789".as_slice(), text.len(), true));
     }
 
     #[test]
@@ -186,15 +173,9 @@ mod tests {
         let limits = FramingLimits::default();
         let extension = |bytes: usize| decode(&format!("1;{}\r\n", "x".repeat(bytes))).map(drop);
         assert_eq!(extension(limits.chunk_extension_bytes_max), Ok(()));
-        assert_eq!(
-            extension(limits.chunk_extension_bytes_max + 1),
-            Err(RejectReason::BodyTooLarge)
-        );
+        assert_eq!(extension(limits.chunk_extension_bytes_max + 1), Err(RejectReason::BodyTooLarge));
         let trailer = |bytes: usize| decode(&format!("0\r\n{}\r\n", "x".repeat(bytes))).map(drop);
         assert_eq!(trailer(limits.trailer_bytes_max), Ok(()));
-        assert_eq!(
-            trailer(limits.trailer_bytes_max + 1),
-            Err(RejectReason::HeadTooLarge)
-        );
+        assert_eq!(trailer(limits.trailer_bytes_max + 1), Err(RejectReason::HeadTooLarge));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     chunked::ChunkedDecoder,
-    head::{BodyFraming, RequestHead},
+    head::{BodyFraming, RequestHead, check_partial},
     reject::RejectReason,
 };
 
@@ -97,6 +97,9 @@ struct Assembly {
     handled: usize,
     /// Looking again is of no use before this many bytes are there behind `handled`.
     needed: usize,
+    /// Inside a head, and no line has ended since it was last parsed: parsing it again would tell nothing new, and
+    /// doing so for every byte of a slow client would cost the square of its length.
+    awaiting_line: bool,
     /// The request at hand waits, or waited, for `100 Continue`.
     continue_sent: bool,
     chunked: Option<ChunkedRequest>,
@@ -123,14 +126,10 @@ fn look(input: &[u8], limits: &FramingLimits) -> Result<Front, RejectReason> {
     };
     Ok(match head.framing {
         BodyFraming::Chunked => Front::Chunked(head),
-        BodyFraming::Length(length) if input.len() - head.length < length => Front::Body {
-            head,
-            needed: head.length + length,
-        },
-        BodyFraming::Length(length) => Front::Whole {
-            head,
-            body_length: length,
-        },
+        BodyFraming::Length(length) if input.len() - head.length < length => {
+            Front::Body { head, needed: head.length + length }
+        }
+        BodyFraming::Length(length) => Front::Whole { head, body_length: length },
     })
 }
 
@@ -173,11 +172,7 @@ impl Framer {
                 return self.resume(limits, handle);
             }
         }
-        if let Some(assembly) = &mut self.assembly {
-            assembly
-                .bytes
-                .extend_from_slice(padded.get(offset..length).unwrap_or_default());
-        }
+        self.hold(padded.get(offset..length).unwrap_or_default());
         self.resume(limits, handle)
     }
 
@@ -211,10 +206,9 @@ impl Framer {
     /// Keeps bytes without looking at them: what arrives while the handler is paused.
     pub fn hold(&mut self, input: &[u8]) {
         if !input.is_empty() {
-            self.assembly
-                .get_or_insert_default()
-                .bytes
-                .extend_from_slice(input);
+            let assembly = self.assembly.get_or_insert_default();
+            assembly.bytes.extend_from_slice(input);
+            assembly.awaiting_line &= memchr::memchr(b'\n', input).is_none();
         }
     }
 }
@@ -232,12 +226,7 @@ fn hand_over(
     let Some(body) = rest.get_mut(..body_length + PADDING_BYTES) else {
         return Flow::Stop;
     };
-    handle(Ok(Request {
-        head,
-        head_bytes,
-        body,
-        body_length,
-    }))
+    handle(Ok(Request { head, head_bytes, body, body_length }))
 }
 
 impl Assembly {
@@ -299,8 +288,15 @@ impl Assembly {
         if input.len() < self.needed {
             return Ok(Step::Waiting(Progress::Body { send_continue: false }));
         }
+        if self.awaiting_line {
+            check_partial(input, limits)?;
+            return Ok(Step::Waiting(Progress::Head));
+        }
         match look(input, limits)? {
-            Front::Head => Ok(Step::Waiting(Progress::Head)),
+            Front::Head => {
+                self.awaiting_line = true;
+                Ok(Step::Waiting(Progress::Head))
+            }
             Front::Body { head, needed } => {
                 self.needed = needed;
                 Ok(Step::Waiting(self.body_progress(&head)))
@@ -314,12 +310,7 @@ impl Assembly {
                 let head_bytes = input.get(..head.length).unwrap_or_default().to_vec();
                 self.handled += head.length;
                 let decoder = ChunkedDecoder::new();
-                self.chunked = Some(ChunkedRequest {
-                    head,
-                    head_bytes,
-                    decoder,
-                    body: Vec::new(),
-                });
+                self.chunked = Some(ChunkedRequest { head, head_bytes, decoder, body: Vec::new() });
                 self.next_chunked(length, limits, handle)
             }
         }
@@ -371,10 +362,7 @@ mod tests {
 
     /// Feeds `input` in pieces of the given lengths and writes down what came out.
     fn transcript(input: &[u8], pieces: &[usize]) -> Vec<String> {
-        let limits = FramingLimits {
-            body_bytes_max: 1000,
-            ..FramingLimits::default()
-        };
+        let limits = FramingLimits { body_bytes_max: 1000, ..FramingLimits::default() };
         let mut framer = Framer::default();
         let mut seen = Vec::new();
         let mut rest = input;
@@ -436,10 +424,8 @@ mod tests {
     #[test]
     fn bodies_are_bounded_at_the_limit_and_refused_one_past_it() {
         let length = |bytes: usize| {
-            let text = format!(
-                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n{}",
-                "x".repeat(bytes)
-            );
+            let text =
+                format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n{}", "x".repeat(bytes));
             transcript(text.as_bytes(), &[700]).pop().unwrap().len()
         };
         assert_eq!(length(1000), "/ ".len() + 1000);
@@ -467,10 +453,7 @@ mod tests {
             }
             Err(_) => Flow::Stop,
         };
-        assert_eq!(
-            framer.receive(&mut padded, STREAM.len(), &limits, &mut pause),
-            Progress::Paused
-        );
+        assert_eq!(framer.receive(&mut padded, STREAM.len(), &limits, &mut pause), Progress::Paused);
         for _ in 0..3 {
             assert!(framer.buffered_bytes() > 0);
             assert_eq!(framer.resume(&limits, &mut pause), Progress::Paused);
@@ -496,10 +479,6 @@ mod tests {
             assert_eq!(feed("ab"), Progress::Body { send_continue: false });
             assert_eq!(feed("cd"), Progress::Idle);
         }
-        assert_eq!(
-            feed(&format!("{head}abcd")),
-            Progress::Idle,
-            "the body did not wait"
-        );
+        assert_eq!(feed(&format!("{head}abcd")), Progress::Idle, "the body did not wait");
     }
 }

@@ -25,9 +25,7 @@ impl Guard {
     /// Answers on `endpoint`, to loopback names only.
     #[must_use]
     pub fn new(endpoint: &str) -> Self {
-        Self {
-            endpoint: endpoint.as_bytes().to_vec(),
-        }
+        Self { endpoint: endpoint.as_bytes().to_vec() }
     }
 
     /// Checks a head. The order is the specification's ladder: host, origin, path, verb, media type.
@@ -101,10 +99,7 @@ fn path<'a>(target: &'a [u8], host: &[u8]) -> Result<&'a [u8], RejectReason> {
 }
 
 fn is_json(content_type: &[u8]) -> bool {
-    let essence = content_type
-        .split(|&byte| byte == b';')
-        .next()
-        .unwrap_or_default();
+    let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
     essence.trim_ascii_end().eq_ignore_ascii_case(b"application/json")
 }
 
@@ -115,9 +110,7 @@ mod tests {
 
     fn check(request: &str, headers: &str) -> Result<Route, RejectReason> {
         let text = format!("{request} HTTP/1.1\r\n{headers}\r\n\r\n");
-        let head = RequestHead::parse(text.as_bytes(), &FramingLimits::default())
-            .unwrap()
-            .unwrap();
+        let head = RequestHead::parse(text.as_bytes(), &FramingLimits::default()).unwrap().unwrap();
         Guard::new("/mcp").check(&head, text.as_bytes())
     }
 
@@ -125,14 +118,7 @@ mod tests {
 
     #[test]
     fn o_01_o_03_only_loopback_names_pass() {
-        for name in [
-            "localhost",
-            "LOCALHOST:1",
-            "127.0.0.1:8080",
-            "[::1]",
-            "[::1]:8080",
-            "127.0.0.1:",
-        ] {
+        for name in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]", "[::1]:8080", "127.0.0.1:"] {
             let headers = format!("Host: {name}\r\nOrigin: http://{name}\r\n{JSON}");
             assert_eq!(check("POST /mcp", &headers), Ok(Route::Mcp), "{name}");
         }
@@ -151,19 +137,11 @@ mod tests {
                 "{name}"
             );
             let headers = format!("Host: localhost\r\nOrigin: http://{name}\r\n{JSON}");
-            assert_eq!(
-                check("POST /mcp", &headers),
-                Err(RejectReason::OriginForbidden),
-                "{name}"
-            );
+            assert_eq!(check("POST /mcp", &headers), Err(RejectReason::OriginForbidden), "{name}");
         }
         for origin in ["null", "ftp://localhost", "localhost"] {
             let headers = format!("Host: localhost\r\nOrigin: {origin}\r\n{JSON}");
-            assert_eq!(
-                check("POST /mcp", &headers),
-                Err(RejectReason::OriginForbidden),
-                "{origin}"
-            );
+            assert_eq!(check("POST /mcp", &headers), Err(RejectReason::OriginForbidden), "{origin}");
         }
     }
 
@@ -174,16 +152,10 @@ mod tests {
         assert_eq!(check("GET /mcp", host), Err(RejectReason::VerbNotAllowed));
         assert_eq!(check("POST /mcp", host), Err(RejectReason::MediaTypeUnsupported));
         let plain = format!("{host}\r\nContent-Type: text/plain");
-        assert_eq!(
-            check("POST /mcp", &plain),
-            Err(RejectReason::MediaTypeUnsupported)
-        );
+        assert_eq!(check("POST /mcp", &plain), Err(RejectReason::MediaTypeUnsupported));
         let charset = format!("{host}\r\nContent-Type: Application/JSON ; charset=utf-8");
         assert_eq!(check("POST /mcp?x=y", &charset), Ok(Route::Mcp));
         assert_eq!(check("POST http://localhost:8080/mcp", &charset), Ok(Route::Mcp));
-        assert_eq!(
-            check("POST http://127.0.0.1:8080/mcp", &charset),
-            Err(RejectReason::MalformedHead)
-        );
+        assert_eq!(check("POST http://127.0.0.1:8080/mcp", &charset), Err(RejectReason::MalformedHead));
     }
 }

@@ -33,15 +33,11 @@ impl Span {
     fn of(part: &[u8], whole: &[u8]) -> Self {
         let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
         let position = |offset: usize| u16::try_from(offset).unwrap_or(u16::MAX);
-        Self {
-            start: position(start),
-            end: position(start + part.len()),
-        }
+        Self { start: position(start), end: position(start + part.len()) }
     }
 
     fn within(self, head: &[u8]) -> &[u8] {
-        head.get(usize::from(self.start)..usize::from(self.end))
-            .unwrap_or_default()
+        head.get(usize::from(self.start)..usize::from(self.end)).unwrap_or_default()
     }
 }
 
@@ -122,7 +118,7 @@ impl RequestHead {
         let length = match request.parse_with_uninit_headers(window, &mut headers) {
             Ok(httparse::Status::Complete(length)) if length <= limits.head_bytes_max => length,
             Ok(httparse::Status::Complete(_)) => return Err(RejectReason::HeadTooLarge),
-            Ok(httparse::Status::Partial) => return partial(input, limits).map(|()| None),
+            Ok(httparse::Status::Partial) => return check_partial(input, limits).map(|()| None),
             Err(httparse::Error::TooManyHeaders) => return Err(RejectReason::HeadTooLarge),
             Err(httparse::Error::Version) => return Err(RejectReason::VersionNotSupported),
             Err(_) => return Err(RejectReason::MalformedHead),
@@ -280,7 +276,7 @@ fn field(located: Located, head: &[u8]) -> Field<'_> {
 }
 
 /// What an incomplete head may not be already.
-fn partial(input: &[u8], limits: &FramingLimits) -> Result<(), RejectReason> {
+pub(super) fn check_partial(input: &[u8], limits: &FramingLimits) -> Result<(), RejectReason> {
     let line = memchr::memchr(b'\n', input).unwrap_or(input.len());
     // The verb and the version around the target take less than 64 bytes.
     if line > limits.target_bytes_max + 64 {
@@ -296,14 +292,11 @@ fn partial(input: &[u8], limits: &FramingLimits) -> Result<(), RejectReason> {
 fn check_line_ends(head: &[u8]) -> Result<(), RejectReason> {
     let behind = head.get(1..).unwrap_or_default();
     // Without a branch for each byte, so that the compiler can look at many at once.
-    let lone = head.iter().zip(behind).fold(false, |lone, (before, byte)| {
-        lone | ((*byte == b'\n') & (*before != b'\r'))
-    });
-    if lone || head.first() == Some(&b'\n') {
-        Err(RejectReason::MalformedHead)
-    } else {
-        Ok(())
-    }
+    let lone = head
+        .iter()
+        .zip(behind)
+        .fold(false, |lone, (before, byte)| lone | ((*byte == b'\n') & (*before != b'\r')));
+    if lone || head.first() == Some(&b'\n') { Err(RejectReason::MalformedHead) } else { Ok(()) }
 }
 
 fn method(token: &str) -> Method {
@@ -322,23 +315,17 @@ fn content_length(value: &[u8]) -> Result<usize, RejectReason> {
         return Err(RejectReason::LengthAmbiguous);
     }
     // More digits than a length can have is more than any limit allows.
-    let length = value.iter().try_fold(0_usize, |sum, digit| {
-        sum.checked_mul(10)?.checked_add(usize::from(digit - b'0'))
-    });
+    let length = value
+        .iter()
+        .try_fold(0_usize, |sum, digit| sum.checked_mul(10)?.checked_add(usize::from(digit - b'0')));
     length.ok_or(RejectReason::BodyTooLarge)
 }
 
 /// Without optional whitespace (RFC 9110, section 5.6.3) around it.
 fn trim(value: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = value
-        .iter()
-        .position(|byte| !is_space(byte))
-        .unwrap_or(value.len());
-    let end = value
-        .iter()
-        .rposition(|byte| !is_space(byte))
-        .map_or(start, |last| last + 1);
+    let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
     value.get(start..end).unwrap_or_default()
 }
 
@@ -359,22 +346,17 @@ mod tests {
         assert_eq!(head.host(text.as_bytes()), Field::Value(b"a"));
         assert_eq!(head.mcp_method(text.as_bytes()), Field::Absent);
         assert_eq!(head.target(text.as_bytes()), b"/mcp");
-        assert_eq!(
-            (head.method, head.framing),
-            (Method::Post, BodyFraming::Length(12))
-        );
+        assert_eq!((head.method, head.framing), (Method::Post, BodyFraming::Length(12)));
         assert!(head.keep_alive && !head.expect_continue);
     }
 
     #[test]
     fn connection_options_decide_persistence() {
         let keeps = |version: &str, option: &str| {
-            parse(&format!(
-                "GET / HTTP/{version}\r\nHost: a\r\nConnection: {option}\r\n\r\n"
-            ))
-            .unwrap()
-            .unwrap()
-            .keep_alive
+            parse(&format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: {option}\r\n\r\n"))
+                .unwrap()
+                .unwrap()
+                .keep_alive
         };
         assert!(!keeps("1.1", "upgrade, Close"));
         assert!(keeps("1.1", "upgrade"));
@@ -394,15 +376,9 @@ mod tests {
             ("Content-Length:", R::LengthAmbiguous),
             ("Content-Length: 99999999999999999999999", R::BodyTooLarge),
             ("Content-Length: 4194305", R::BodyTooLarge),
-            (
-                "Content-Length: 1\r\nTransfer-Encoding: chunked",
-                R::LengthAmbiguous,
-            ),
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked", R::LengthAmbiguous),
             ("Transfer-Encoding: gzip, chunked", R::TransferEncodingUnknown),
-            (
-                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-                R::TransferEncodingUnknown,
-            ),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", R::TransferEncodingUnknown),
             ("Transfer-Encoding: identity", R::TransferEncodingUnknown),
             ("Host: b", R::HostMissing),
             ("Expect: something", R::ExpectationUnknown),
@@ -420,51 +396,27 @@ mod tests {
         assert_eq!(parse("GET / HTTP/1.1\r\n\r\n"), Err(R::HostMissing));
         assert_eq!(parse("GET / HTTP/2.0\r\n\r\n"), Err(R::VersionNotSupported));
         assert_eq!(parse("GET /\r\n\r\n"), Err(R::MalformedHead));
-        assert_eq!(
-            parse("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
-            Err(R::LengthAmbiguous)
-        );
+        assert_eq!(parse("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), Err(R::LengthAmbiguous));
         // RFC 9112, section 2.2: an empty line in front is to be ignored.
         assert!(parse("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
-        assert_eq!(
-            parse("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-            Err(R::MalformedHead)
-        );
+        assert_eq!(parse("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(R::MalformedHead));
     }
 
     #[test]
     fn each_limit_holds_at_it_and_breaks_one_past_it() {
         let limits = FramingLimits::default();
         let target = |length: usize| {
-            parse(&format!(
-                "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
-                "x".repeat(length - 1)
-            ))
-            .map(|_| ())
+            parse(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(length - 1))).map(|_| ())
         };
         assert_eq!(target(limits.target_bytes_max), Ok(()));
-        assert_eq!(
-            target(limits.target_bytes_max + 1),
-            Err(RejectReason::TargetTooLong)
-        );
+        assert_eq!(target(limits.target_bytes_max + 1), Err(RejectReason::TargetTooLong));
         let header = |length: usize| {
-            parse(&format!(
-                "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
-                "x".repeat(length - 1)
-            ))
-            .map(|_| ())
+            parse(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(length - 1))).map(|_| ())
         };
         assert_eq!(header(limits.header_bytes_max), Ok(()));
-        assert_eq!(
-            header(limits.header_bytes_max + 1),
-            Err(RejectReason::HeadTooLarge)
-        );
+        assert_eq!(header(limits.header_bytes_max + 1), Err(RejectReason::HeadTooLarge));
         let headers = |count: usize| {
-            parse(&format!(
-                "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
-                "X: y\r\n".repeat(count - 1)
-            ))
-            .map(|_| ())
+            parse(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count - 1))).map(|_| ())
         };
         assert_eq!(headers(limits.headers_max), Ok(()));
         assert_eq!(headers(limits.headers_max + 1), Err(RejectReason::HeadTooLarge));
@@ -486,10 +438,7 @@ mod tests {
 
     #[test]
     fn an_endless_head_is_refused_before_it_ends() {
-        assert_eq!(
-            parse(&format!("GET /{}", "x".repeat(9000))),
-            Err(RejectReason::TargetTooLong)
-        );
+        assert_eq!(parse(&format!("GET /{}", "x".repeat(9000))), Err(RejectReason::TargetTooLong));
         let endless = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "X: y\r\n".repeat(7000));
         assert_eq!(parse(&endless), Err(RejectReason::HeadTooLarge));
         assert_eq!(parse("GET / HTTP/1.1\r\nHost"), Ok(None));

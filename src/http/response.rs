@@ -96,20 +96,14 @@ impl ResponseHeads {
     /// Heads dated `now`.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
-        let mut heads = Self {
-            ok: Vec::new(),
-            date: String::new(),
-            second: u64::MAX,
-        };
+        let mut heads = Self { ok: Vec::new(), date: String::new(), second: u64::MAX };
         heads.set_date(now);
         heads
     }
 
     /// Dates the heads that follow (RFC 9110, section 6.6.1). Cheap within one second.
     pub fn set_date(&mut self, now: SystemTime) {
-        let second = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if second == self.second {
             return;
         }
@@ -126,10 +120,7 @@ impl ResponseHeads {
     pub fn begin(&self, out: &mut Vec<u8>) -> ResponseStart {
         let start = out.len();
         out.extend_from_slice(&self.ok);
-        ResponseStart {
-            start,
-            body: out.len(),
-        }
+        ResponseStart { start, body: out.len() }
     }
 
     /// Puts the body's length in its place.
@@ -139,10 +130,7 @@ impl ResponseHeads {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(length).as_bytes();
         let place = response.body - BEHIND - LENGTH_DIGITS..response.body - BEHIND;
-        if let Some(place) = out
-            .get_mut(place.clone())
-            .filter(|place| place.len() == digits.len())
-        {
+        if let Some(place) = out.get_mut(place.clone()).filter(|place| place.len() == digits.len()) {
             place.copy_from_slice(digits);
         } else {
             out.splice(place, digits.iter().copied());
@@ -158,11 +146,7 @@ impl ResponseHeads {
 
     /// Writes a whole reply. Without a body no media type is named.
     pub fn write(&self, out: &mut Vec<u8>, status: Status, extra: &str, body: &[u8]) {
-        let media_type = if body.is_empty() {
-            ""
-        } else {
-            "Content-Type: application/json\r\n"
-        };
+        let media_type = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
         // Writing to a vector does not fail.
         let _ = write!(
             out,
@@ -209,9 +193,6 @@ mod tests {
         heads.finish_with(&mut out, start, Status::NotFound, "Connection: close\r\n");
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"), "{text}");
-        assert!(
-            text.ends_with("Content-Length: 2\r\nConnection: close\r\n\r\n{}"),
-            "{text}"
-        );
+        assert!(text.ends_with("Content-Length: 2\r\nConnection: close\r\n\r\n{}"), "{text}");
     }
 }

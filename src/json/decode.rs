@@ -111,19 +111,10 @@ pub(crate) mod tests {
         let mut decoder = Decoder::new(8, 10);
         assert_eq!(refused(&mut decoder, "{\"a\":"), Some(NotJson::Malformed));
         assert_eq!(refused(&mut decoder, ""), Some(NotJson::Malformed));
-        assert_eq!(
-            refused(&mut decoder, &"[".repeat(100_000)),
-            Some(NotJson::Malformed)
-        );
+        assert_eq!(refused(&mut decoder, &"[".repeat(100_000)), Some(NotJson::Malformed));
         assert_eq!(refused(&mut decoder, "[1,2,3,4,5,6,7,8,9]"), None);
-        assert_eq!(
-            refused(&mut decoder, "[1,2,3,4,5,6,7,8,9,10]"),
-            Some(NotJson::TooManyNodes)
-        );
-        assert_eq!(
-            refused(&mut decoder, &format!("{}{}", "[".repeat(8), "]".repeat(8))),
-            None
-        );
+        assert_eq!(refused(&mut decoder, "[1,2,3,4,5,6,7,8,9,10]"), Some(NotJson::TooManyNodes));
+        assert_eq!(refused(&mut decoder, &format!("{}{}", "[".repeat(8), "]".repeat(8))), None);
         let deeper = format!("{}{}", "[".repeat(9), "]".repeat(9));
         assert_eq!(refused(&mut decoder, &deeper), Some(NotJson::Malformed));
         assert_eq!(refused(&mut decoder, "1"), None);

@@ -46,9 +46,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
         if let Some(value) = self.as_bool() {
             visitor.visit_bool(value)
         } else if let Some(members) = self.members() {
-            visitor.visit_map(MapDeserializer::new(
-                members.map(|(key, value)| (Key(key), value)),
-            ))
+            visitor.visit_map(MapDeserializer::new(members.map(|(key, value)| (Key(key), value))))
         } else if let Some(elements) = self.elements() {
             visitor.visit_seq(SeqDeserializer::new(elements))
         } else {
@@ -57,11 +55,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        if self.is_null() {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        }
+        if self.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -81,14 +75,10 @@ impl<'de> Deserializer<'de> for Node<'de> {
         if let Some(name) = self.as_str() {
             return visitor.visit_enum(Variant { name, content: None });
         }
-        let mut members = self
-            .members()
-            .ok_or_else(|| de::Error::custom("expected a string or an object"))?;
+        let mut members =
+            self.members().ok_or_else(|| de::Error::custom("expected a string or an object"))?;
         match (members.next(), members.next()) {
-            (Some((name, content)), None) => visitor.visit_enum(Variant {
-                name,
-                content: Some(content),
-            }),
+            (Some((name, content)), None) => visitor.visit_enum(Variant { name, content: Some(content) }),
             _ => Err(de::Error::custom("expected an object with one member")),
         }
     }
@@ -137,16 +127,11 @@ impl<'de> VariantAccess<'de> for Variant<'de> {
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Self::Error> {
-        seed.deserialize(
-            self.content
-                .ok_or_else(|| de::Error::custom("expected content"))?,
-        )
+        seed.deserialize(self.content.ok_or_else(|| de::Error::custom("expected content"))?)
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, Self::Error> {
-        self.content
-            .ok_or_else(|| de::Error::custom("expected content"))?
-            .deserialize_any(visitor)
+        self.content.ok_or_else(|| de::Error::custom("expected content"))?.deserialize_any(visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -154,9 +139,7 @@ impl<'de> VariantAccess<'de> for Variant<'de> {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        self.content
-            .ok_or_else(|| de::Error::custom("expected content"))?
-            .deserialize_any(visitor)
+        self.content.ok_or_else(|| de::Error::custom("expected content"))?.deserialize_any(visitor)
     }
 }
 
@@ -193,10 +176,7 @@ mod tests {
             let read = Arguments::deserialize(node).unwrap();
             assert_eq!((read.name, read.count, read.ratio), ("a\nb", 7, 3.0));
             assert_eq!(read.tags, ["x", "y"]);
-            assert_eq!(
-                (read.note, read.shape),
-                (None, Some(Shape::Circle { radius: 2.0 }))
-            );
+            assert_eq!((read.note, read.shape), (None, Some(Shape::Circle { radius: 2.0 })));
         });
         for (text, shape) in [
             (r#""point""#, Shape::Point),
@@ -209,13 +189,10 @@ mod tests {
 
     #[test]
     fn a_value_that_does_not_fit_says_why() {
-        let told = with_node(r#"{"name":1}"#, |node| {
-            Arguments::deserialize(node).unwrap_err().to_string()
-        });
+        let told = with_node(r#"{"name":1}"#, |node| Arguments::deserialize(node).unwrap_err().to_string());
         assert!(told.contains("invalid type: integer `1`"), "{told}");
-        let told = with_node(r#"{"circle":{},"point":1}"#, |node| {
-            Shape::deserialize(node).unwrap_err().to_string()
-        });
+        let told =
+            with_node(r#"{"circle":{},"point":1}"#, |node| Shape::deserialize(node).unwrap_err().to_string());
         assert!(told.contains("one member"), "{told}");
     }
 }

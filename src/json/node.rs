@@ -25,16 +25,12 @@ const NULL: &[tape::Node<'static>] = &[tape::Node::Static(StaticNode::Null)];
 
 impl<'a> Node<'a> {
     pub(super) fn root(nodes: &'a [tape::Node<'a>]) -> Self {
-        Self {
-            nodes: if nodes.is_empty() { NULL } else { nodes },
-        }
+        Self { nodes: if nodes.is_empty() { NULL } else { nodes } }
     }
 
     /// Calls `f` with a node of one string that is not on a tape.
     pub fn with_string<T>(text: &str, f: impl FnOnce(Node<'_>) -> T) -> T {
-        f(Node {
-            nodes: &[tape::Node::String(text)],
-        })
+        f(Node { nodes: &[tape::Node::String(text)] })
     }
 
     /// `{}`, where nothing was sent.
@@ -44,10 +40,7 @@ impl<'a> Node<'a> {
     }
 
     fn first(self) -> tape::Node<'a> {
-        self.nodes
-            .first()
-            .copied()
-            .unwrap_or(tape::Node::Static(StaticNode::Null))
+        self.nodes.first().copied().unwrap_or(tape::Node::Static(StaticNode::Null))
     }
 
     /// How many tape nodes this value takes, itself included.
@@ -125,10 +118,7 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn members(self) -> Option<Members<'a>> {
         match self.first() {
-            tape::Node::Object { len, .. } => Some(Members {
-                rest: self.children(),
-                left: len,
-            }),
+            tape::Node::Object { len, .. } => Some(Members { rest: self.children(), left: len }),
             _ => None,
         }
     }
@@ -137,10 +127,7 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn elements(self) -> Option<Elements<'a>> {
         match self.first() {
-            tape::Node::Array { len, .. } => Some(Elements {
-                rest: self.children(),
-                left: len,
-            }),
+            tape::Node::Array { len, .. } => Some(Elements { rest: self.children(), left: len }),
             _ => None,
         }
     }
@@ -148,10 +135,7 @@ impl<'a> Node<'a> {
     /// The member called `key`; the last one where a key is written twice.
     #[must_use]
     pub fn get(self, key: &str) -> Option<Node<'a>> {
-        self.members()?
-            .filter(|(name, _)| *name == key)
-            .last()
-            .map(|(_, value)| value)
+        self.members()?.filter(|(name, _)| *name == key).last().map(|(_, value)| value)
     }
 }
 
@@ -221,29 +205,19 @@ mod tests {
 
     #[test]
     fn a_cursor_walks_what_was_written() {
-        with_node(
-            r#"{"a":[1,-2,{"b":1.5}],"c":"h\u00e9","d":null,"c":true}"#,
-            |root| {
-                let members: Vec<_> = root.members().unwrap().map(|(key, _)| key).collect();
-                assert_eq!(members, ["a", "c", "d", "c"]);
-                assert_eq!(root.members().unwrap().len(), 4);
-                let array = root.get("a").unwrap();
-                let numbers: Vec<_> = array.elements().unwrap().map(Node::as_number).collect();
-                assert_eq!(
-                    numbers,
-                    [Some(Number::Unsigned(1)), Some(Number::Signed(-2)), None]
-                );
-                let inner = array.elements().unwrap().nth(2).unwrap();
-                assert_eq!(inner.get("b").unwrap().as_number(), Some(Number::Float(1.5)));
-                assert_eq!(root.members().unwrap().nth(1).unwrap().1.as_str(), Some("hé"));
-                assert!(root.get("d").unwrap().is_null());
-                assert_eq!(
-                    root.get("c").unwrap().as_bool(),
-                    Some(true),
-                    "the last one counts"
-                );
-                assert!(root.get("e").is_none());
-            },
-        );
+        with_node(r#"{"a":[1,-2,{"b":1.5}],"c":"h\u00e9","d":null,"c":true}"#, |root| {
+            let members: Vec<_> = root.members().unwrap().map(|(key, _)| key).collect();
+            assert_eq!(members, ["a", "c", "d", "c"]);
+            assert_eq!(root.members().unwrap().len(), 4);
+            let array = root.get("a").unwrap();
+            let numbers: Vec<_> = array.elements().unwrap().map(Node::as_number).collect();
+            assert_eq!(numbers, [Some(Number::Unsigned(1)), Some(Number::Signed(-2)), None]);
+            let inner = array.elements().unwrap().nth(2).unwrap();
+            assert_eq!(inner.get("b").unwrap().as_number(), Some(Number::Float(1.5)));
+            assert_eq!(root.members().unwrap().nth(1).unwrap().1.as_str(), Some("hé"));
+            assert!(root.get("d").unwrap().is_null());
+            assert_eq!(root.get("c").unwrap().as_bool(), Some(true), "the last one counts");
+            assert!(root.get("e").is_none());
+        });
     }
 }

@@ -49,9 +49,7 @@ fn first_special(bytes: &[u8]) -> Option<usize> {
         offset += 8;
     }
     let tail = bytes.get(offset..).unwrap_or_default();
-    tail.iter()
-        .position(|&byte| is_special(byte))
-        .map(|position| offset + position)
+    tail.iter().position(|&byte| is_special(byte)).map(|position| offset + position)
 }
 
 #[cold]

@@ -95,10 +95,7 @@ mod tests {
     fn b_04_an_unreadable_id_is_left_out() {
         let mut out = Vec::new();
         write_error(&mut out, None, ErrorCode::ParseError, "Parse error", None);
-        assert_eq!(
-            out,
-            br#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"}}"#
-        );
+        assert_eq!(out, br#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"}}"#);
     }
 
     #[test]

@@ -87,11 +87,7 @@ impl<'a> Message<'a> {
     /// [`Malformed`]: answered with -32600.
     pub fn read(root: Node<'a>) -> Result<Self, Malformed<'a>> {
         let Some(members) = root.members() else {
-            let reason = if root.is_array() {
-                "Batches are not supported"
-            } else {
-                "Not a JSON-RPC message"
-            };
+            let reason = if root.is_array() { "Batches are not supported" } else { "Not a JSON-RPC message" };
             return Err(Malformed { id: None, reason });
         };
         let (mut version, mut id, mut method, mut params, mut answer) = (None, None, None, None, None);
@@ -111,10 +107,7 @@ impl<'a> Message<'a> {
         let malformed = |reason| Malformed { id: read_id, reason };
         if repeated {
             // Two readers could take different ones for the truth.
-            return Err(Malformed {
-                id: None,
-                reason: "Repeated member",
-            });
+            return Err(Malformed { id: None, reason: "Repeated member" });
         }
         if version.and_then(Node::as_str) != Some("2.0") {
             return Err(malformed("jsonrpc must be \"2.0\""));
@@ -123,11 +116,7 @@ impl<'a> Message<'a> {
             return Err(malformed("id must be a string or an integer"));
         }
         let Some(method) = method else {
-            return if answer.is_some() {
-                Ok(Self::Response)
-            } else {
-                Err(malformed("method is missing"))
-            };
+            return if answer.is_some() { Ok(Self::Response) } else { Err(malformed("method is missing")) };
         };
         let method = method.as_str().ok_or(malformed("method must be a string"))?;
         if params.is_some_and(|params| !params.is_object()) {
@@ -171,26 +160,16 @@ mod tests {
             ("\"a\"", Id::String("a")),
             ("\"\"", Id::String("")),
         ] {
-            read(
-                &format!(r#"{{"jsonrpc":"2.0","id":{text},"method":"m"}}"#),
-                |message| {
-                    assert!(
-                        matches!(message, Ok(Message::Request { id: read, method: "m", params: None }) if read == id)
-                    );
-                },
-            );
+            read(&format!(r#"{{"jsonrpc":"2.0","id":{text},"method":"m"}}"#), |message| {
+                assert!(
+                    matches!(message, Ok(Message::Request { id: read, method: "m", params: None }) if read == id)
+                );
+            });
         }
         for text in ["null", "1.5", "1.0", "1e3", "true", "{}", "[]"] {
-            read(
-                &format!(r#"{{"jsonrpc":"2.0","id":{text},"method":"m"}}"#),
-                |message| {
-                    assert_eq!(
-                        message.unwrap_err().reason,
-                        "id must be a string or an integer",
-                        "{text}"
-                    );
-                },
-            );
+            read(&format!(r#"{{"jsonrpc":"2.0","id":{text},"method":"m"}}"#), |message| {
+                assert_eq!(message.unwrap_err().reason, "id must be a string or an integer", "{text}");
+            });
         }
     }
 
@@ -199,62 +178,26 @@ mod tests {
         for (text, reason, id) in [
             ("[]", "Batches are not supported", None),
             ("1", "Not a JSON-RPC message", None),
-            (
-                r#"{"id":1,"method":"m"}"#,
-                "jsonrpc must be \"2.0\"",
-                Some(Id::Unsigned(1)),
-            ),
-            (
-                r#"{"jsonrpc":"1.0","id":1,"method":"m"}"#,
-                "jsonrpc must be \"2.0\"",
-                Some(Id::Unsigned(1)),
-            ),
-            (
-                r#"{"jsonrpc":"2.0","id":1,"method":1}"#,
-                "method must be a string",
-                Some(Id::Unsigned(1)),
-            ),
-            (
-                r#"{"jsonrpc":"2.0","id":1}"#,
-                "method is missing",
-                Some(Id::Unsigned(1)),
-            ),
-            (
-                r#"{"jsonrpc":"2.0","id":1,"Method":"m"}"#,
-                "method is missing",
-                Some(Id::Unsigned(1)),
-            ),
+            (r#"{"id":1,"method":"m"}"#, "jsonrpc must be \"2.0\"", Some(Id::Unsigned(1))),
+            (r#"{"jsonrpc":"1.0","id":1,"method":"m"}"#, "jsonrpc must be \"2.0\"", Some(Id::Unsigned(1))),
+            (r#"{"jsonrpc":"2.0","id":1,"method":1}"#, "method must be a string", Some(Id::Unsigned(1))),
+            (r#"{"jsonrpc":"2.0","id":1}"#, "method is missing", Some(Id::Unsigned(1))),
+            (r#"{"jsonrpc":"2.0","id":1,"Method":"m"}"#, "method is missing", Some(Id::Unsigned(1))),
             (
                 r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[]}"#,
                 "params must be an object",
                 Some(Id::Unsigned(1)),
             ),
-            (
-                r#"{"jsonrpc":"2.0","id":1,"method":"m","id":2}"#,
-                "Repeated member",
-                None,
-            ),
-            (
-                r#"{"jsonrpc":"2.0","method":"a","method":"b"}"#,
-                "Repeated member",
-                None,
-            ),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","id":2}"#, "Repeated member", None),
+            (r#"{"jsonrpc":"2.0","method":"a","method":"b"}"#, "Repeated member", None),
         ] {
-            read(text, |message| {
-                assert_eq!(message.unwrap_err(), Malformed { id, reason }, "{text}")
-            });
+            read(text, |message| assert_eq!(message.unwrap_err(), Malformed { id, reason }, "{text}"));
         }
         read(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, |message| {
             assert!(matches!(message, Ok(Message::Response)))
         });
         read(r#"{"jsonrpc":"2.0","method":"m","params":{}}"#, |message| {
-            assert!(matches!(
-                message,
-                Ok(Message::Notification {
-                    method: "m",
-                    params: Some(_)
-                })
-            ));
+            assert!(matches!(message, Ok(Message::Notification { method: "m", params: Some(_) })));
         });
     }
 }

@@ -34,19 +34,11 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            data: None,
-        }
+        Self { code, message: message.into(), data: None }
     }
 
     fn unsupported(requested: &str) -> Self {
-        let supported: Vec<_> = Revision::ALL
-            .iter()
-            .rev()
-            .map(|revision| revision.as_str())
-            .collect();
+        let supported: Vec<_> = Revision::ALL.iter().rev().map(|revision| revision.as_str()).collect();
         let data = serde_json::json!({"supported": supported, "requested": requested});
         Self {
             code: ErrorCode::UnsupportedProtocolVersion,
@@ -82,10 +74,7 @@ impl<'a> Params<'a> {
                 _ => continue,
             };
             if slot.replace(value).is_some() {
-                return Err(Refusal::new(
-                    ErrorCode::InvalidRequest,
-                    "Repeated member in params",
-                ));
+                return Err(Refusal::new(ErrorCode::InvalidRequest, "Repeated member in params"));
             }
         }
         Ok(read)
@@ -116,10 +105,7 @@ impl<'a> Envelope<'a> {
                 _ => continue,
             };
             if slot.replace(value).is_some() {
-                return Err(Refusal::new(
-                    ErrorCode::InvalidRequest,
-                    "Repeated member in _meta",
-                ));
+                return Err(Refusal::new(ErrorCode::InvalidRequest, "Repeated member in _meta"));
             }
         }
         Ok(read)
@@ -132,36 +118,16 @@ impl<'a> Envelope<'a> {
             .as_str()
             .ok_or_else(|| invalid("_meta io.modelcontextprotocol/protocolVersion must be a string"))?;
         if !self.client_capabilities.is_some_and(Node::is_object) {
-            return Err(invalid(
-                "_meta io.modelcontextprotocol/clientCapabilities must be an object",
-            ));
+            return Err(invalid("_meta io.modelcontextprotocol/clientCapabilities must be an object"));
         }
         let is_text = |info: Node<'_>, key| info.get(key).is_some_and(|value| value.as_str().is_some());
-        if self
-            .client_info
-            .is_some_and(|info| !is_text(info, "name") || !is_text(info, "version"))
-        {
-            return Err(invalid(
-                "_meta io.modelcontextprotocol/clientInfo must have name and version",
-            ));
+        if self.client_info.is_some_and(|info| !is_text(info, "name") || !is_text(info, "version")) {
+            return Err(invalid("_meta io.modelcontextprotocol/clientInfo must have name and version"));
         }
-        const LEVELS: [&str; 8] = [
-            "debug",
-            "info",
-            "notice",
-            "warning",
-            "error",
-            "critical",
-            "alert",
-            "emergency",
-        ];
-        if self
-            .log_level
-            .is_some_and(|level| !level.as_str().is_some_and(|level| LEVELS.contains(&level)))
-        {
-            return Err(invalid(
-                "_meta io.modelcontextprotocol/logLevel is not a log level",
-            ));
+        const LEVELS: [&str; 8] =
+            ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+        if self.log_level.is_some_and(|level| !level.as_str().is_some_and(|level| LEVELS.contains(&level))) {
+            return Err(invalid("_meta io.modelcontextprotocol/logLevel is not a log level"));
         }
         Ok(claim)
     }
@@ -221,9 +187,9 @@ fn legacy(
     is_modern_header: bool,
 ) -> Result<Revision, Refusal> {
     match revision {
-        _ if is_modern_header && method == "initialize" => Err(mismatch(
-            "MCP-Protocol-Version names a revision without initialize",
-        )),
+        _ if is_modern_header && method == "initialize" => {
+            Err(mismatch("MCP-Protocol-Version names a revision without initialize"))
+        }
         _ if is_modern_header => Err(Refusal::new(
             ErrorCode::InvalidParams,
             format!("params._meta must have {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"),
@@ -231,9 +197,7 @@ fn legacy(
         // The handshake negotiates by its body; its header, if there, is not looked at.
         _ if method == "initialize" => Ok(Revision::LATEST_LEGACY),
         Some(Some(revision)) => Ok(revision),
-        Some(None) => Err(Refusal::unsupported(&String::from_utf8_lossy(
-            header.unwrap_or_default(),
-        ))),
+        Some(None) => Err(Refusal::unsupported(&String::from_utf8_lossy(header.unwrap_or_default()))),
         None => Ok(Revision::ASSUMED),
     }
 }
@@ -258,17 +222,12 @@ fn check_name(header: Field<'_>, name: Option<&str>) -> Result<(), Refusal> {
 
 /// Undoes `=?base64?…?=`; anything else is taken literally.
 fn decode(value: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let encoded = value
-        .strip_prefix(b"=?base64?")
-        .and_then(|rest| rest.strip_suffix(b"?="));
+    let encoded = value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?="));
     match encoded {
         Some(encoded) => {
             let bytes = BASE64_STANDARD.decode(encoded).ok()?;
             std::str::from_utf8(&bytes).is_ok().then_some(Cow::Owned(bytes))
         }
-        None => value
-            .iter()
-            .all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
-            .then_some(Cow::Borrowed(value)),
+        None => value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')).then_some(Cow::Borrowed(value)),
     }
 }

@@ -19,13 +19,7 @@ pub(super) fn answer<'a>(
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
     let Some(requested) = params.protocol_version.and_then(Node::as_str) else {
-        write_error(
-            out,
-            Some(id),
-            ErrorCode::InvalidParams,
-            "params.protocolVersion must be a string",
-            None,
-        );
+        write_error(out, Some(id), ErrorCode::InvalidParams, "params.protocolVersion must be a string", None);
         return Outcome::Reply(Status::Ok, CallMethod::Initialize);
     };
     let agreed = Revision::parse(requested.as_bytes())

@@ -32,14 +32,8 @@ pub enum CallMethod {
 
 impl CallMethod {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Discover,
-        Self::Initialize,
-        Self::Ping,
-        Self::ToolsList,
-        Self::ToolsCall,
-        Self::Other,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Discover, Self::Initialize, Self::Ping, Self::ToolsList, Self::ToolsCall, Self::Other];
 
     /// The method's name on the wire.
     #[must_use]
@@ -94,18 +88,10 @@ pub fn route<'a>(
         Ok(Message::Notification { .. }) => return Outcome::Accepted,
         // Nobody was asked anything (checklist B-08).
         Ok(Message::Response) => {
-            return refused(
-                out,
-                None,
-                &Refusal::new(ErrorCode::InvalidRequest, "Unexpected response"),
-            );
+            return refused(out, None, &Refusal::new(ErrorCode::InvalidRequest, "Unexpected response"));
         }
         Err(malformed) => {
-            return refused(
-                out,
-                malformed.id,
-                &Refusal::new(ErrorCode::InvalidRequest, malformed.reason),
-            );
+            return refused(out, malformed.id, &Refusal::new(ErrorCode::InvalidRequest, malformed.reason));
         }
     };
     let params = match Params::read(params) {
@@ -128,11 +114,7 @@ pub fn route<'a>(
         Some(CallMethod::Ping) => ping::answer(id, out),
         Some(CallMethod::Other) | None => {
             write_error(out, Some(id), ErrorCode::MethodNotFound, "Method not found", None);
-            let status = if revision.is_modern() {
-                Status::NotFound
-            } else {
-                Status::Ok
-            };
+            let status = if revision.is_modern() { Status::NotFound } else { Status::Ok };
             Outcome::Reply(status, CallMethod::Other)
         }
     }

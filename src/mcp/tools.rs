@@ -76,12 +76,7 @@ pub(super) fn call<'a>(
         write_call_result(out, snapshot, id, revision, &reply);
         return Outcome::Reply(Status::Ok, CallMethod::ToolsCall);
     }
-    Outcome::Run(ToolCall {
-        tool,
-        arguments,
-        id,
-        revision,
-    })
+    Outcome::Run(ToolCall { tool, arguments, id, revision })
 }
 
 /// Writes the answer to a call that was run.
@@ -118,11 +113,7 @@ fn explain(violations: &[Violation]) -> String {
     let mut text = "Invalid arguments".to_owned();
     for (number, violation) in violations.iter().enumerate() {
         text.push_str(if number == 0 { ": " } else { "; " });
-        text.push_str(if violation.path.is_empty() {
-            "/"
-        } else {
-            &violation.path
-        });
+        text.push_str(if violation.path.is_empty() { "/" } else { &violation.path });
         text.push_str(": ");
         text.push_str(&violation.reason);
     }

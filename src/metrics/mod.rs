@@ -69,33 +69,16 @@ impl ShardMetrics {
 impl fmt::Display for ShardMetrics {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "connections accepted: {}", self.connections)?;
-        let header = [
-            "method",
-            "count",
-            "p50 µs",
-            "p90 µs",
-            "p99 µs",
-            "p99.9 µs",
-            "max µs",
-        ];
+        let header = ["method", "count", "p50 µs", "p90 µs", "p99 µs", "p99.9 µs", "max µs"];
         let [method, rest @ ..] = header;
         write!(formatter, "{method:<16}")?;
-        rest.iter()
-            .try_for_each(|column| write!(formatter, " {column:>10}"))?;
+        rest.iter().try_for_each(|column| write!(formatter, " {column:>10}"))?;
         writeln!(formatter)?;
-        for (name, histogram) in self
-            .latencies
-            .iter()
-            .filter(|(_, histogram)| !histogram.is_empty())
-        {
+        for (name, histogram) in self.latencies.iter().filter(|(_, histogram)| !histogram.is_empty()) {
             write!(formatter, "{name:<16} {:>10}", histogram.len())?;
             let quantiles = [0.5, 0.9, 0.99, 0.999].map(|quantile| histogram.value_at_quantile(quantile));
             for nanoseconds in quantiles.into_iter().chain([histogram.max()]) {
-                write!(
-                    formatter,
-                    " {:>10.1}",
-                    Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6
-                )?;
+                write!(formatter, " {:>10.1}", Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6)?;
             }
             writeln!(formatter)?;
         }
@@ -120,15 +103,9 @@ mod tests {
         two.accept();
         one.merge(&two);
         let table = one.to_string();
-        assert!(
-            table.contains("a                         2       10.0       30.0"),
-            "{table}"
-        );
+        assert!(table.contains("a                         2       10.0       30.0"), "{table}");
         assert!(table.contains("refused busy: 1"), "{table}");
-        assert!(
-            !table.contains("\nb "),
-            "methods nobody called are left out: {table}"
-        );
+        assert!(!table.contains("\nb "), "methods nobody called are left out: {table}");
         assert_eq!(one.refusals("busy"), 1);
     }
 }

@@ -17,13 +17,8 @@ pub enum Revision {
 
 impl Revision {
     /// All of them, oldest first.
-    pub const ALL: [Self; 5] = [
-        Self::V2024_11_05,
-        Self::V2025_03_26,
-        Self::V2025_06_18,
-        Self::V2025_11_25,
-        Self::V2026_07_28,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::V2024_11_05, Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25, Self::V2026_07_28];
 
     /// The newest one a handshake can agree on.
     pub const LATEST_LEGACY: Self = Self::V2025_11_25;
@@ -47,10 +42,7 @@ impl Revision {
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         // Newest first: the most frequent one on a busy server.
-        Self::ALL
-            .into_iter()
-            .rev()
-            .find(|revision| revision.as_str().as_bytes() == text)
+        Self::ALL.into_iter().rev().find(|revision| revision.as_str().as_bytes() == text)
     }
 
     /// Whether this is the stateless era.

@@ -92,10 +92,7 @@ impl Snapshot {
     /// One page of `tools/list`: members of the result, without braces.
     #[must_use]
     pub fn tool_page(&self, revision: Revision, page: usize) -> Option<&[u8]> {
-        self.tool_pages
-            .get(revision.index())?
-            .get(page)
-            .map(Vec::as_slice)
+        self.tool_pages.get(revision.index())?.get(page).map(Vec::as_slice)
     }
 
     /// The result of `server/discover`: members without braces.
@@ -124,10 +121,7 @@ fn compile(tool: &Tool) -> Result<RegisteredTool, RegistryError> {
         return Err(RegistryError::Name(name));
     }
     let texts = tool.title.iter().chain(&tool.description);
-    if texts
-        .flat_map(|text| text.chars())
-        .any(|c| c.is_control() && c != '\n' && c != '\t')
-    {
+    if texts.flat_map(|text| text.chars()).any(|c| c.is_control() && c != '\n' && c != '\t') {
         return Err(RegistryError::Description(name));
     }
     if tool.input_schema.get("type").and_then(Value::as_str) != Some("object") {
@@ -144,27 +138,17 @@ fn compile(tool: &Tool) -> Result<RegisteredTool, RegistryError> {
         compiled("outputSchema", schema)?;
     }
     let input = compiled("inputSchema", &tool.input_schema)?;
-    Ok(RegisteredTool {
-        name: name.into(),
-        handler: tool.handler.clone(),
-        input,
-    })
+    Ok(RegisteredTool { name: name.into(), handler: tool.handler.clone(), input })
 }
 
 /// The bytes of an object without its braces.
 fn members(object: &Value) -> Vec<u8> {
     let text = object.to_string().into_bytes();
-    text.get(1..text.len().saturating_sub(1))
-        .unwrap_or_default()
-        .to_vec()
+    text.get(1..text.len().saturating_sub(1)).unwrap_or_default().to_vec()
 }
 
 fn discover(registry: &Registry, capabilities: &Value, meta: &Value) -> Value {
-    let versions: Vec<_> = Revision::ALL
-        .iter()
-        .rev()
-        .map(|revision| revision.as_str())
-        .collect();
+    let versions: Vec<_> = Revision::ALL.iter().rev().map(|revision| revision.as_str()).collect();
     let mut result = Map::new();
     result.insert("resultType".into(), "complete".into());
     result.insert("supportedVersions".into(), versions.into());
@@ -199,10 +183,7 @@ fn pages(registry: &Registry, limits: &Limits, revision: Revision, meta: &Value)
         if revision.is_modern() {
             result.insert("resultType".into(), "complete".into());
         }
-        result.insert(
-            "tools".into(),
-            tools.iter().map(|tool| describe(tool, revision)).collect(),
-        );
+        result.insert("tools".into(), tools.iter().map(|tool| describe(tool, revision)).collect());
         if number < last {
             result.insert("nextCursor".into(), (number + 1).to_string().into());
         }
@@ -233,11 +214,7 @@ fn describe(tool: &Tool, revision: Revision) -> Value {
         described.insert("description".into(), description.as_ref().into());
     }
     described.insert("inputSchema".into(), tool.input_schema.clone());
-    if let Some(schema) = tool
-        .output_schema
-        .as_ref()
-        .filter(|_| revision.has_structured_content())
-    {
+    if let Some(schema) = tool.output_schema.as_ref().filter(|_| revision.has_structured_content()) {
         described.insert("outputSchema".into(), schema.clone());
     }
     if let Some(annotations) = tool.annotations.as_ref().filter(|_| revision.has_annotations()) {

@@ -57,10 +57,7 @@ pub struct Tool {
 
 impl std::fmt::Debug for Tool {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Tool")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Tool").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -179,12 +176,10 @@ impl<A> ToolBuilder<A> {
         A: BorrowedArguments,
         F: for<'a> Fn(A::Of<'a>, Context, &mut Reply) + Send + Sync + 'static,
     {
-        self.finish(Handler::Inline(Arc::new(
-            move |node, context, reply| match A::Of::deserialize(node) {
-                Ok(arguments) => run(arguments, context, reply),
-                Err(error) => reply.error(&unfit(&error)),
-            },
-        )))
+        self.finish(Handler::Inline(Arc::new(move |node, context, reply| match A::Of::deserialize(node) {
+            Ok(arguments) => run(arguments, context, reply),
+            Err(error) => reply.error(&unfit(&error)),
+        })))
     }
 }
 
@@ -195,12 +190,10 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
         F: Fn(A, Context) -> R + Send + Sync + 'static,
         R: IntoReply,
     {
-        self.finish(Handler::Inline(Arc::new(
-            move |node, context, reply| match A::deserialize(node) {
-                Ok(arguments) => run(arguments, context).into_reply(reply),
-                Err(error) => reply.error(&unfit(&error)),
-            },
-        )))
+        self.finish(Handler::Inline(Arc::new(move |node, context, reply| match A::deserialize(node) {
+            Ok(arguments) => run(arguments, context).into_reply(reply),
+            Err(error) => reply.error(&unfit(&error)),
+        })))
     }
 
     /// An async tool: a task on the shard's executor. Timers and channels are glommio's.

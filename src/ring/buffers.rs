@@ -104,11 +104,7 @@ impl BufferPool {
     pub(super) fn take(self: &Rc<Self>, id: u16, length: usize) -> ReceivedBuffer {
         debug_assert!(id < self.count && length + PADDING_BYTES <= self.stride);
         self.held.set(self.held.get() + 1);
-        ReceivedBuffer {
-            pool: Rc::clone(self),
-            id,
-            length,
-        }
+        ReceivedBuffer { pool: Rc::clone(self), id, length }
     }
 
     fn start_of(&self, id: u16) -> NonNull<u8> {

@@ -196,10 +196,7 @@ impl Ring {
     /// Takes over a listener and accepts from it.
     pub fn listen(&mut self, socket: TcpListener) -> ListenerId {
         let id = ListenerId(u32::try_from(self.listeners.len()).unwrap_or(u32::MAX));
-        self.listeners.push(Listener {
-            socket: Some(socket),
-            accepting: Accepting::Paused,
-        });
+        self.listeners.push(Listener { socket: Some(socket), accepting: Accepting::Paused });
         self.resume_accept(id);
         id
     }
@@ -230,9 +227,8 @@ impl Ring {
             Accepting::Paused => {
                 let Some(socket) = &listener.socket else { return };
                 listener.accepting = Accepting::Armed;
-                let accept = opcode::AcceptMulti::new(types::Fd(socket.as_raw_fd()))
-                    .allocate_file_index(true)
-                    .build();
+                let accept =
+                    opcode::AcceptMulti::new(types::Fd(socket.as_raw_fd())).allocate_file_index(true).build();
                 self.push(accept, Tag::new(Kind::Accept, id.0, 0));
             }
             Accepting::Cancelling { .. } => listener.accepting = Accepting::Cancelling { resume: true },
@@ -328,20 +324,14 @@ impl Ring {
         }
         // SAFETY: a fresh descriptor that nobody else owns.
         let ring = unsafe { OwnedFd::from_raw_fd(duplicate) };
-        Ok(RingAddress {
-            ring: std::sync::Arc::new(ring),
-            waker: self.waker(),
-        })
+        Ok(RingAddress { ring: std::sync::Arc::new(ring), waker: self.waker() })
     }
 
     /// A handle with which threads without a ring wake this one.
     #[must_use]
     #[allow(clippy::expect_used, reason = "the parker is taken by drop alone")]
     pub fn waker(&self) -> Waker {
-        self.parker
-            .as_ref()
-            .expect("the parker lives as long as the ring")
-            .waker()
+        self.parker.as_ref().expect("the parker lives as long as the ring").waker()
     }
 
     /// Makes another ring known to this one.
@@ -431,14 +421,8 @@ impl Ring {
         self.flush_backlog();
         let looked = self.enter();
         if looked.is_ok() && self.ring.completion().is_empty() {
-            poll_fn(|context| {
-                if ready(context) {
-                    Poll::Ready(())
-                } else {
-                    parker.poll_signalled(context)
-                }
-            })
-            .await;
+            poll_fn(|context| if ready(context) { Poll::Ready(()) } else { parker.poll_signalled(context) })
+                .await;
         }
         parker.awake();
         self.ring.completion().disable_eventfd();
@@ -459,9 +443,7 @@ impl Ring {
         if self.alarm.is_some_and(|alarm| alarm <= until) {
             return;
         }
-        let after = until
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
+        let after = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.alarm = Some(until);
         *self.alarm_after = types::Timespec::from(after);
         let timer = opcode::Timeout::new(&raw const *self.alarm_after).build();
@@ -477,21 +459,13 @@ impl Ring {
     fn enter(&mut self) -> io::Result<()> {
         let result = if self.last_batch >= REAP_MANY_FROM {
             let at_once = types::SubmitArgs::new().timespec(&AT_ONCE);
-            self.ring
-                .submitter()
-                .submit_with_args(REAP_MANY, &at_once)
-                .map(drop)
+            self.ring.submitter().submit_with_args(REAP_MANY, &at_once).map(drop)
         } else {
             let queued = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
             const GET_EVENTS: u32 = 1;
             // SAFETY: no signal mask is passed, and every queued entry points to memory that a slot, the pool or
             // this ring keeps until its completion.
-            unsafe {
-                self.ring
-                    .submitter()
-                    .enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None)
-            }
-            .map(drop)
+            unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) }.map(drop)
         };
         tolerate(result)
     }
@@ -547,19 +521,12 @@ impl Ring {
     }
 
     fn cancel_receive(&mut self, id: SocketId) {
-        let Some(slot) = self
-            .slots
-            .tenant(id)
-            .filter(|slot| slot.receive == Receive::Armed)
-        else {
+        let Some(slot) = self.slots.tenant(id).filter(|slot| slot.receive == Receive::Armed) else {
             return;
         };
         slot.receive = Receive::Cancelling;
         let receive = Tag::new(Kind::Receive, id.index, id.generation).user_data();
-        self.push(
-            opcode::AsyncCancel::new(receive).build(),
-            Tag::new(Kind::Cancel, id.index, id.generation),
-        );
+        self.push(opcode::AsyncCancel::new(receive).build(), Tag::new(Kind::Cancel, id.index, id.generation));
     }
 
     fn submit_send(&mut self, id: SocketId) {
@@ -591,10 +558,8 @@ impl Ring {
     }
 
     fn close_if_quiet(&mut self, id: SocketId) {
-        let quiet = self
-            .slots
-            .tenant(id)
-            .is_some_and(|slot| slot.tenancy == Tenancy::Closing && slot.is_quiet());
+        let quiet =
+            self.slots.tenant(id).is_some_and(|slot| slot.tenancy == Tenancy::Closing && slot.is_quiet());
         if quiet {
             self.submit_close(id);
         }
@@ -609,10 +574,7 @@ impl Ring {
         if last && tag.kind != Kind::Woken {
             self.outstanding = self.outstanding.saturating_sub(1);
         }
-        let id = SocketId {
-            index: tag.index,
-            generation: tag.generation,
-        };
+        let id = SocketId { index: tag.index, generation: tag.generation };
         match tag.kind {
             Kind::Receive => self.complete_receive(id, result, flags, events),
             Kind::Send => self.complete_send(id, result, events),
@@ -660,10 +622,9 @@ impl Ring {
             _ if cancelled => {}
             // The peer gave up while it waited, or the multishot ended after a good accept.
             ..=0 | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => self.resume_accept(id),
-            _ => events.push(Event::AcceptFailed {
-                listener: id,
-                error: io::Error::from_raw_os_error(error),
-            }),
+            _ => {
+                events.push(Event::AcceptFailed { listener: id, error: io::Error::from_raw_os_error(error) })
+            }
         }
     }
 
@@ -692,10 +653,8 @@ impl Ring {
             }
             (true, 0) => events.push(Event::PeerClosed { socket: id }),
             (true, _) if ended => {
-                events.push(Event::ReceiveFailed {
-                    socket: id,
-                    error: io::Error::from_raw_os_error(-result),
-                });
+                events
+                    .push(Event::ReceiveFailed { socket: id, error: io::Error::from_raw_os_error(-result) });
             }
             (true, _) => {}
         }
@@ -725,11 +684,7 @@ impl Ring {
             _ => Err(io::Error::from(io::ErrorKind::WriteZero)),
         };
         if let Some(send) = slot.send.take() {
-            events.push(Event::Sent {
-                socket: id,
-                buffer: send.buffer,
-                outcome,
-            });
+            events.push(Event::Sent { socket: id, buffer: send.buffer, outcome });
         }
         self.close_if_quiet(id);
     }
@@ -770,10 +725,7 @@ impl Ring {
                 .submitter()
                 .register_sync_cancel(Some(types::Timespec::from(DROP_WAIT)), everything);
             let wait = types::Timespec::from(DROP_WAIT);
-            let _ = self
-                .ring
-                .submitter()
-                .submit_with_args(1, &types::SubmitArgs::new().timespec(&wait));
+            let _ = self.ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&wait));
             let mut events = Vec::new();
             let entries: Vec<_> = self
                 .ring
@@ -791,18 +743,12 @@ impl Ring {
     fn complete_last(&mut self, user_data: u64, result: i32, flags: u32, events: &mut Vec<Event>) {
         let tag = Tag::from_user_data(user_data);
         match tag {
-            Some(Tag {
-                kind: Kind::Accept,
-                index,
-                ..
-            }) => {
+            Some(Tag { kind: Kind::Accept, index, .. }) => {
                 if let Some(listener) = self.listeners.get_mut(index as usize) {
                     listener.accepting = Accepting::Cancelling { resume: false };
                 }
             }
-            Some(Tag {
-                index, generation, ..
-            }) => {
+            Some(Tag { index, generation, .. }) => {
                 if let Some(slot) = self.slots.open(SocketId { index, generation }) {
                     slot.receive_wanted = false;
                     slot.tenancy = Tenancy::Closing;
@@ -834,7 +780,4 @@ impl Drop for Ring {
     }
 }
 
-const _: () = assert!(
-    PADDING_BYTES >= 64,
-    "simd-json reads up to 64 bytes past its input"
-);
+const _: () = assert!(PADDING_BYTES >= 64, "simd-json reads up to 64 bytes past its input");

@@ -49,11 +49,7 @@ pub(super) struct Tag {
 
 impl Tag {
     pub(super) fn new(kind: Kind, index: u32, generation: u32) -> Self {
-        Self {
-            kind,
-            generation: generation & GENERATION_MASK,
-            index,
-        }
+        Self { kind, generation: generation & GENERATION_MASK, index }
     }
 
     pub(super) fn user_data(self) -> u64 {
@@ -64,11 +60,7 @@ impl Tag {
     pub(super) fn from_user_data(bits: u64) -> Option<Self> {
         let generation = u32::try_from((bits >> 32) & u64::from(GENERATION_MASK)).ok()?;
         let index = u32::try_from(bits & u64::from(u32::MAX)).ok()?;
-        Some(Self {
-            kind: Kind::from_bits(bits >> 56)?,
-            generation,
-            index,
-        })
+        Some(Self { kind: Kind::from_bits(bits >> 56)?, generation, index })
     }
 }
 

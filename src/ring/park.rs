@@ -63,17 +63,8 @@ impl Parker {
         let reader = event.try_clone()?;
         // SAFETY: ownership of the duplicate moves into the file.
         let event_reader = unsafe { BufferedFile::from_raw_fd(reader.into_raw_fd()) };
-        let shared = Shared {
-            sleeping: AtomicBool::new(false),
-            event: File::from(event),
-        };
-        Ok(Self {
-            waker: Waker {
-                shared: Arc::new(shared),
-            },
-            event: Rc::new(event_reader),
-            read: None,
-        })
+        let shared = Shared { sleeping: AtomicBool::new(false), event: File::from(event) };
+        Ok(Self { waker: Waker { shared: Arc::new(shared) }, event: Rc::new(event_reader), read: None })
     }
 
     /// A handle for other threads and tasks.

@@ -46,15 +46,10 @@ pub fn probe() -> Result<(), ProbeError> {
         .setup_taskrun_flag()
         .build(8)
         .map_err(|error| {
-            explain(
-                error,
-                std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok(),
-            )
+            explain(error, std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok())
         })?;
     let mut supported = Probe::new();
-    ring.submitter()
-        .register_probe(&mut supported)
-        .map_err(ProbeError::Other)?;
+    ring.submitter().register_probe(&mut supported).map_err(ProbeError::Other)?;
     let operations = [
         opcode::Accept::CODE,
         opcode::Recv::CODE,
@@ -88,32 +83,24 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 }
 
 fn explain(error: io::Error, sysctl: Option<String>) -> ProbeError {
-    let disabled = sysctl
-        .and_then(|text| text.trim().parse::<u8>().ok())
-        .unwrap_or(0);
+    let disabled = sysctl.and_then(|text| text.trim().parse::<u8>().ok()).unwrap_or(0);
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) if disabled > 0 => ProbeError::DisabledBySysctl(disabled),
         Some(libc::EPERM | libc::EACCES) => ProbeError::Forbidden,
         Some(libc::ENOSYS | libc::EINVAL) => ProbeError::KernelTooOld(kernel_release()),
-        Some(libc::ENOMEM) => limit(libc::RLIMIT_MEMLOCK).map_or_else(ProbeError::Other, |memlock| {
-            ProbeError::MemlockTooSmall(memlock.rlim_cur)
-        }),
+        Some(libc::ENOMEM) => limit(libc::RLIMIT_MEMLOCK)
+            .map_or_else(ProbeError::Other, |memlock| ProbeError::MemlockTooSmall(memlock.rlim_cur)),
         _ => ProbeError::Other(error),
     }
 }
 
 fn kernel_release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(
-        |_| "unknown release".to_owned(),
-        |release| release.trim().to_owned(),
-    )
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown release".to_owned(), |release| release.trim().to_owned())
 }
 
 fn limit(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the struct is initialised and lives through the call.
     if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
         return Err(io::Error::last_os_error());

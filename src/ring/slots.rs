@@ -99,10 +99,7 @@ impl SlotTable {
     /// Room for `sockets_max` slots, set aside at once: growing would copy the table and leave its old places
     /// behind. Pages are only taken as slots are used.
     pub(super) fn new(sockets_max: u32) -> Self {
-        Self {
-            slots: Vec::with_capacity(sockets_max as usize),
-            tenants: 0,
-        }
+        Self { slots: Vec::with_capacity(sockets_max as usize), tenants: 0 }
     }
 
     pub(super) fn tenants(&self) -> usize {
@@ -130,10 +127,7 @@ impl SlotTable {
         }
         let evicted = match self.slots.get(position) {
             Some(slot) if slot.tenancy == Tenancy::CloseSubmitted => {
-                let id = SocketId {
-                    index,
-                    generation: slot.generation,
-                };
+                let id = SocketId { index, generation: slot.generation };
                 self.vacate(id);
                 Some(id)
             }
@@ -163,10 +157,7 @@ impl SlotTable {
 
     /// Buffers the kernel may still read from.
     pub(super) fn take_in_flight(&mut self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        self.slots
-            .iter_mut()
-            .filter_map(|slot| slot.send.take())
-            .map(|send| send.buffer)
+        self.slots.iter_mut().filter_map(|slot| slot.send.take()).map(|send| send.buffer)
     }
 }
 

@@ -158,11 +158,7 @@ impl<'a> Object<'a, TapeJson> for TapeObject<'a> {
     }
 
     fn get(&self, key: &Box<str>) -> Option<Node<'a>> {
-        self.0
-            .clone()
-            .filter(|(name, _)| *name == &**key)
-            .last()
-            .map(|(_, value)| value)
+        self.0.clone().filter(|(name, _)| *name == &**key).last().map(|(_, value)| value)
     }
 
     fn members(&self) -> Members<'a> {

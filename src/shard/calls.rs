@@ -24,11 +24,7 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            calls: Vec::new(),
-            free: Vec::new(),
-            capacity,
-        }
+        Self { calls: Vec::new(), free: Vec::new(), capacity }
     }
 
     /// Files a call; `None` when as many are in flight as may be.

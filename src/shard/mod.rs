@@ -47,10 +47,7 @@ impl ShardHandle {
     /// A handle to the shard that runs `ring`.
     #[must_use]
     pub fn new(ring: &Ring) -> Self {
-        Self {
-            control: Arc::new(ArrayQueue::new(CONTROL_CAPACITY)),
-            waker: ring.waker(),
-        }
+        Self { control: Arc::new(ArrayQueue::new(CONTROL_CAPACITY)), waker: ring.waker() }
     }
 
     /// Asks the shard for something. A shard that has sixteen things to do already is not asked again.
@@ -108,10 +105,7 @@ impl Shard {
         let now = Instant::now();
         let table = sockets_max.saturating_sub(limits.connections_reserve);
         Self {
-            listeners: listeners
-                .into_iter()
-                .map(|listener| ring.listen(listener))
-                .collect(),
+            listeners: listeners.into_iter().map(|listener| ring.listen(listener)).collect(),
             ring,
             pipeline,
             handle,
@@ -184,21 +178,13 @@ impl Shard {
         let until = alarms.into_iter().flatten().min();
         let completions = self.pipeline.completions();
         let control = Arc::clone(&self.handle.control);
-        self.ring
-            .park(until, |context| {
-                !control.is_empty() || completions.is_ready(context)
-            })
-            .await
+        self.ring.park(until, |context| !control.is_empty() || completions.is_ready(context)).await
     }
 
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Received { socket, buffer } => self.on_received(socket, buffer),
-            Event::Sent {
-                socket,
-                buffer,
-                outcome,
-            } => self.on_sent(socket, buffer, &outcome),
+            Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
             Event::Accepted { socket, .. } => self.on_accepted(socket),
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, .. } => self.close(socket),
@@ -223,10 +209,7 @@ impl Shard {
         }
         let deadline = self.timers.tick_after(self.now, self.limits.head_timeout);
         if let Some(place) = self.connections.get_mut(index) {
-            debug_assert!(
-                place.is_none(),
-                "the ring closes a socket before its slot is reused"
-            );
+            debug_assert!(place.is_none(), "the ring closes a socket before its slot is reused");
             *place = Some(Connection::new(socket, deadline));
             self.live += 1;
         }
@@ -290,10 +273,7 @@ impl Shard {
             return;
         };
         if connection.out.capacity() == 0 {
-            connection.out = self
-                .spare
-                .pop()
-                .unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
+            connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
         }
         let Connection { framer, out, .. } = connection;
         let pipeline = &mut self.pipeline;
@@ -302,11 +282,7 @@ impl Shard {
         let mut last = Handled::Replied;
         let handle = |request: Result<Request<'_>, RejectReason>| {
             last = pipeline.handle(request, socket, out);
-            if last == Handled::Replied && out.len() > outbox_bytes_max {
-                Flow::Pause
-            } else {
-                last.flow()
-            }
+            if last == Handled::Replied && out.len() > outbox_bytes_max { Flow::Pause } else { last.flow() }
         };
         let progress = match received {
             Some((padded, length)) => framer.receive(padded, length, &framing, handle),
@@ -323,12 +299,7 @@ impl Shard {
         let (phase, timeout) = match (progress, last) {
             (Progress::Paused, Handled::Pending(ticket)) => (Phase::Calling(ticket), None),
             (Progress::Paused, _) => (Phase::Congested, None),
-            (Progress::Stopped, last) => (
-                Phase::Closing {
-                    linger: last == Handled::Refused,
-                },
-                None,
-            ),
+            (Progress::Stopped, last) => (Phase::Closing { linger: last == Handled::Refused }, None),
             (Progress::Idle, _) => (Phase::Idle, Some(self.limits.keep_alive_timeout)),
             (Progress::Head, _) => (Phase::Head, Some(self.limits.head_timeout)),
             (Progress::Body { send_continue }, _) => {
@@ -453,14 +424,9 @@ impl Shard {
                 continue;
             }
             if connection.out.capacity() == 0 {
-                connection.out = self
-                    .spare
-                    .pop()
-                    .unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
+                connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
             }
-            let handled = self
-                .pipeline
-                .answer(&call, completed.outcome, &mut connection.out);
+            let handled = self.pipeline.answer(&call, completed.outcome, &mut connection.out);
             if handled == Handled::Replied {
                 self.resume(call.socket);
             } else {
@@ -567,10 +533,7 @@ impl Shard {
 }
 
 fn connection_of(connections: &mut [Option<Connection>], socket: SocketId) -> Option<&mut Connection> {
-    connections
-        .get_mut(socket.index())?
-        .as_mut()
-        .filter(|connection| connection.socket == socket)
+    connections.get_mut(socket.index())?.as_mut().filter(|connection| connection.socket == socket)
 }
 
 fn keep_spare(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {

@@ -185,17 +185,9 @@ impl Pipeline {
                 http_1_0: head.http_1_0,
             })
         };
-        let context = Context {
-            revision: call.revision,
-            shard: 0,
-        };
-        let started = self.runner.start(
-            call.tool.handler(),
-            call.arguments,
-            context,
-            file_call,
-            &mut self.reply,
-        );
+        let context = Context { revision: call.revision, shard: 0 };
+        let started =
+            self.runner.start(call.tool.handler(), call.arguments, context, file_call, &mut self.reply);
         match started {
             Started::Done => mcp::write_call_result(out, &self.snapshot, call.id, call.revision, &self.reply),
             Started::Panicked => {
@@ -236,13 +228,9 @@ impl Pipeline {
                 self.metrics.refuse("tool_panicked");
             }
         }
-        let persistence = Persistence {
-            keep_alive: call.keep_alive,
-            http_1_0: call.http_1_0,
-        };
+        let persistence = Persistence { keep_alive: call.keep_alive, http_1_0: call.http_1_0 };
         let handled = self.finish_as(out, response, Status::Ok, persistence);
-        self.metrics
-            .record(CallMethod::ToolsCall as usize, call.started.elapsed());
+        self.metrics.record(CallMethod::ToolsCall as usize, call.started.elapsed());
         handled
     }
 
@@ -263,11 +251,7 @@ impl Pipeline {
             write_error(&mut body, None, ErrorCode::InvalidRequest, reason.message(), None);
         }
         self.heads.write(out, reason.status(), &extra, &body);
-        if closes {
-            Handled::Refused
-        } else {
-            Handled::Replied
-        }
+        if closes { Handled::Refused } else { Handled::Replied }
     }
 
     fn finish(
@@ -278,10 +262,7 @@ impl Pipeline {
         method: CallMethod,
         head: &RequestHead,
     ) -> Handled {
-        let persistence = Persistence {
-            keep_alive: head.keep_alive,
-            http_1_0: head.http_1_0,
-        };
+        let persistence = Persistence { keep_alive: head.keep_alive, http_1_0: head.http_1_0 };
         let handled = self.finish_as(out, response, status, persistence);
         self.metrics.record(method as usize, self.received.elapsed());
         handled
@@ -305,11 +286,7 @@ impl Pipeline {
             (true, false) => "",
         };
         self.heads.finish_with(out, response, status, extra);
-        if keep_alive {
-            Handled::Replied
-        } else {
-            Handled::RepliedLast
-        }
+        if keep_alive { Handled::Replied } else { Handled::RepliedLast }
     }
 }
 

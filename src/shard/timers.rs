@@ -28,11 +28,7 @@ struct Entry {
     at: Tick,
 }
 
-const OFF: Entry = Entry {
-    previous: NONE,
-    next: NONE,
-    at: Tick::NEVER,
-};
+const OFF: Entry = Entry { previous: NONE, next: NONE, at: Tick::NEVER };
 
 /// The wheel. Entries are named by small integers, as slots of a slab are.
 pub(super) struct Timers {
@@ -86,11 +82,7 @@ impl Timers {
         let Ok(name) = u32::try_from(index) else { return };
         let next = self.heads.get(position).copied().unwrap_or(NONE);
         if let Some(entry) = self.entries.get_mut(index) {
-            *entry = Entry {
-                previous: NONE,
-                next,
-                at,
-            };
+            *entry = Entry { previous: NONE, next, at };
         }
         if let Some(behind) = self.entries.get_mut(next as usize) {
             behind.previous = name;
@@ -107,11 +99,7 @@ impl Timers {
     }
 
     fn unlink(&mut self, index: usize) {
-        let Some(entry) = self
-            .entries
-            .get_mut(index)
-            .filter(|entry| entry.at != Tick::NEVER)
-        else {
+        let Some(entry) = self.entries.get_mut(index).filter(|entry| entry.at != Tick::NEVER) else {
             return;
         };
         let Entry { previous, next, at } = std::mem::replace(entry, OFF);
@@ -149,11 +137,9 @@ impl Timers {
             return None;
         }
         let slots = (0..SLOTS as u32).map(|offset| self.now.saturating_add(offset));
-        let tick = slots.into_iter().find(|tick| {
-            self.heads
-                .get(*tick as usize % SLOTS)
-                .is_some_and(|head| *head != NONE)
-        });
+        let tick = slots
+            .into_iter()
+            .find(|tick| self.heads.get(*tick as usize % SLOTS).is_some_and(|head| *head != NONE));
         // A slot fires once its tick is over.
         tick.map(|tick| self.start + TICK * tick.saturating_add(1))
     }

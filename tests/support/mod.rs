@@ -1,13 +1,7 @@
 //! Starts the real binary and talks to it as bytes.
 
 #![allow(unreachable_pub)]
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -40,12 +34,8 @@ impl ServerProcess {
     }
 
     pub fn spawn(mut command: Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
@@ -55,11 +45,7 @@ impl ServerProcess {
             .unwrap_or_else(|| panic!("not ready: {line:?}"))
             .parse()
             .unwrap();
-        Self {
-            child,
-            address,
-            stderr,
-        }
+        Self { child, address, stderr }
     }
 
     pub fn id(&self) -> u32 {
@@ -71,10 +57,7 @@ impl ServerProcess {
     }
 
     pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill")
-            .args([signal, &self.child.id().to_string()])
-            .status()
-            .unwrap();
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -89,12 +72,7 @@ impl ServerProcess {
             std::thread::sleep(Duration::from_millis(5));
         };
         let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut stdout)
-            .unwrap();
+        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
         self.stderr.read_to_string(&mut stderr).unwrap();
         (status, stdout, stderr)
     }
@@ -120,9 +98,7 @@ impl ServerProcess {
     }
 
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.id()))
-            .unwrap()
-            .count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
     /// CPU time used so far, user and system.
@@ -163,9 +139,7 @@ impl Reply {
     }
 
     pub fn error_code(&self) -> i64 {
-        self.json()["error"]["code"]
-            .as_i64()
-            .unwrap_or_else(|| panic!("not an error: {}", self.json()))
+        self.json()["error"]["code"].as_i64().unwrap_or_else(|| panic!("not an error: {}", self.json()))
     }
 }
 
@@ -181,10 +155,7 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new() }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -201,14 +172,8 @@ impl Client {
             self.fill()?;
         };
         let head = String::from_utf8(self.buffer[..head_end].to_vec()).unwrap();
-        let mut reply = Reply {
-            status: head[9..12].parse().unwrap(),
-            head,
-            body: Vec::new(),
-        };
-        let length = reply
-            .header("content-length")
-            .map_or(0, |length| length.parse().unwrap());
+        let mut reply = Reply { status: head[9..12].parse().unwrap(), head, body: Vec::new() };
+        let length = reply.header("content-length").map_or(0, |length| length.parse().unwrap());
         while self.buffer.len() < head_end + length {
             self.fill().expect("the reply's body is cut short");
         }
@@ -240,10 +205,7 @@ impl Client {
 
     /// A legacy request.
     pub fn legacy(&mut self, method: &str, params: Value) -> Reply {
-        self.post(
-            "",
-            json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string(),
-        )
+        self.post("", json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string())
     }
 
     /// A 2026-07-28 request, headers and all.
@@ -274,18 +236,13 @@ pub fn post(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// Header lines and body of a 2026-07-28 request.
 pub fn modern(method: &str, mut params: Value) -> (String, String) {
-    let name = params["name"]
-        .as_str()
-        .map_or(String::new(), |name| format!("Mcp-Name: {name}\r\n"));
+    let name = params["name"].as_str().map_or(String::new(), |name| format!("Mcp-Name: {name}\r\n"));
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},
     });
     let headers = format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {method}\r\n{name}");
-    (
-        headers,
-        json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string(),
-    )
+    (headers, json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string())
 }
 
 /// Echo's body with a message.
