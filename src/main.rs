@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-/// Measured against the system's allocator and jemalloc: docs/DECISIONS.md.
+/// Measured against the system's allocator and mimalloc: docs/DECISIONS.md.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     corelane::demo::server().main()
