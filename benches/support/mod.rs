@@ -45,6 +45,7 @@ fn request(headers: &str, body: &str) -> Vec<u8> {
 /// Bytes in, bytes out, for the demo tools.
 pub struct Lane {
     pipeline: Pipeline,
+    limits: Limits,
     framer: Framer,
     padded: Vec<u8>,
     out: Vec<u8>,
@@ -58,6 +59,7 @@ impl Lane {
         let runner = Runner::new(0, Completions::new(1, Arc::new(|| {})), None);
         Self {
             pipeline: Pipeline::new("/mcp", snapshot, runner, &limits),
+            limits,
             framer: Framer::default(),
             padded: Vec::with_capacity(4096),
             out: Vec::with_capacity(4096),
@@ -70,9 +72,8 @@ impl Lane {
         self.padded.extend_from_slice(request);
         self.padded.resize(request.len() + PADDING_BYTES, 0);
         self.out.clear();
-        let framing = self.pipeline.framing();
         let (pipeline, out) = (&mut self.pipeline, &mut self.out);
-        self.framer.receive(&mut self.padded, request.len(), &framing, |request| -> Flow {
+        self.framer.receive(&mut self.padded, request.len(), &self.limits, |request| -> Flow {
             pipeline.handle(request, SocketId::default(), out).flow()
         });
         &self.out

@@ -1,6 +1,7 @@
 //! Chunked bodies (RFC 9112, section 7.1), decoded as they arrive.
 
-use super::{framer::FramingLimits, reject::RejectReason};
+use super::reject::RejectReason;
+use crate::config::Limits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -53,7 +54,7 @@ impl ChunkedDecoder {
         &mut self,
         input: &[u8],
         body: &mut Vec<u8>,
-        limits: &FramingLimits,
+        limits: &Limits,
     ) -> Result<usize, RejectReason> {
         let mut used = 0;
         while let Some((&byte, rest)) = input.get(used..).and_then(<[u8]>::split_first) {
@@ -78,7 +79,7 @@ impl ChunkedDecoder {
         Ok(used)
     }
 
-    fn step(&mut self, byte: u8, body_bytes: usize, limits: &FramingLimits) -> Result<(), RejectReason> {
+    fn step(&mut self, byte: u8, body_bytes: usize, limits: &Limits) -> Result<(), RejectReason> {
         const MALFORMED: Result<State, RejectReason> = Err(RejectReason::MalformedChunk);
         self.state = match (self.state, byte) {
             (State::Size { digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < SIZE_DIGITS_MAX => {
@@ -128,7 +129,7 @@ mod tests {
     fn decode(text: &str) -> Result<(Vec<u8>, usize, bool), RejectReason> {
         let mut decoder = ChunkedDecoder::new();
         let mut body = Vec::new();
-        let used = decoder.decode(text.as_bytes(), &mut body, &FramingLimits::default())?;
+        let used = decoder.decode(text.as_bytes(), &mut body, &Limits::default())?;
         Ok((body, used, decoder.is_done()))
     }
 
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn extensions_and_trailers_are_bounded() {
-        let limits = FramingLimits::default();
+        let limits = Limits::default();
         let extension = |bytes: usize| decode(&format!("1;{}\r\n", "x".repeat(bytes))).map(drop);
         assert_eq!(extension(limits.chunk_extension_bytes_max), Ok(()));
         assert_eq!(extension(limits.chunk_extension_bytes_max + 1), Err(RejectReason::BodyTooLarge));

@@ -6,42 +6,10 @@ use super::{
     head::{BodyFraming, RequestHead, check_partial},
     reject::RejectReason,
 };
+use crate::config::Limits;
 
 /// Room an in-place parser needs behind a body, in bytes.
 const PADDING_BYTES: usize = 64;
-
-/// Bounds on what a request may look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FramingLimits {
-    /// The whole head, blank line included; at most 64 KiB.
-    pub head_bytes_max: usize,
-    /// The request target.
-    pub target_bytes_max: usize,
-    /// One header: name and value.
-    pub header_bytes_max: usize,
-    /// The number of headers; at most 128.
-    pub headers_max: usize,
-    /// The body, decoded.
-    pub body_bytes_max: usize,
-    /// All chunk extensions of one body.
-    pub chunk_extension_bytes_max: usize,
-    /// All trailers of one body.
-    pub trailer_bytes_max: usize,
-}
-
-impl Default for FramingLimits {
-    fn default() -> Self {
-        Self {
-            head_bytes_max: 32 * 1024,
-            target_bytes_max: 8 * 1024,
-            header_bytes_max: 8 * 1024,
-            headers_max: 100,
-            body_bytes_max: 4 * 1024 * 1024,
-            chunk_extension_bytes_max: 16 * 1024,
-            trailer_bytes_max: 8 * 1024,
-        }
-    }
-}
 
 /// One whole request, in the buffer it arrived in.
 pub struct Request<'a> {
@@ -120,7 +88,7 @@ enum Front {
     Chunked(RequestHead),
 }
 
-fn look(input: &[u8], limits: &FramingLimits) -> Result<Front, RejectReason> {
+fn look(input: &[u8], limits: &Limits) -> Result<Front, RejectReason> {
     let Some(head) = RequestHead::parse(input, limits)? else {
         return Ok(Front::Head);
     };
@@ -140,7 +108,7 @@ impl Framer {
         &mut self,
         padded: &mut [u8],
         length: usize,
-        limits: &FramingLimits,
+        limits: &Limits,
         mut handle: impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
     ) -> Progress {
         let mut offset = 0;
@@ -179,7 +147,7 @@ impl Framer {
     /// Goes on with what has been received.
     pub fn resume(
         &mut self,
-        limits: &FramingLimits,
+        limits: &Limits,
         mut handle: impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
     ) -> Progress {
         let Some(assembly) = &mut self.assembly else {
@@ -244,7 +212,7 @@ impl Assembly {
 
     fn advance(
         &mut self,
-        limits: &FramingLimits,
+        limits: &Limits,
         handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
     ) -> Progress {
         let length = self.bytes.len();
@@ -275,7 +243,7 @@ impl Assembly {
     fn next(
         &mut self,
         length: usize,
-        limits: &FramingLimits,
+        limits: &Limits,
         handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
     ) -> Result<Step, RejectReason> {
         if self.chunked.is_some() {
@@ -319,7 +287,7 @@ impl Assembly {
     fn next_chunked(
         &mut self,
         length: usize,
-        limits: &FramingLimits,
+        limits: &Limits,
         handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
     ) -> Result<Step, RejectReason> {
         let Some(mut chunked) = self.chunked.take() else {
@@ -362,7 +330,7 @@ mod tests {
 
     /// Feeds `input` in pieces of the given lengths and writes down what came out.
     fn transcript(input: &[u8], pieces: &[usize]) -> Vec<String> {
-        let limits = FramingLimits { body_bytes_max: 1000, ..FramingLimits::default() };
+        let limits = Limits { body_bytes_max: 1000, ..Limits::default() };
         let mut framer = Framer::default();
         let mut seen = Vec::new();
         let mut rest = input;
@@ -441,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_paused_framer_keeps_everything_until_it_is_resumed() {
-        let limits = FramingLimits::default();
+        let limits = Limits::default();
         let mut framer = Framer::default();
         let mut padded = STREAM.as_bytes().to_vec();
         padded.resize(STREAM.len() + PADDING_BYTES, 0);
@@ -465,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_client_that_expects_100_is_told_once() {
-        let limits = FramingLimits::default();
+        let limits = Limits::default();
         let mut framer = Framer::default();
         let mut feed = |text: &str| {
             let mut padded = text.as_bytes().to_vec();

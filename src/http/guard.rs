@@ -106,11 +106,11 @@ fn is_json(content_type: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::FramingLimits;
+    use crate::config::Limits;
 
     fn check(request: &str, headers: &str) -> Result<Route, RejectReason> {
         let text = format!("{request} HTTP/1.1\r\n{headers}\r\n\r\n");
-        let head = RequestHead::parse(text.as_bytes(), &FramingLimits::default()).unwrap().unwrap();
+        let head = RequestHead::parse(text.as_bytes(), &Limits::default()).unwrap().unwrap();
         Guard::new("/mcp").check(&head, text.as_bytes())
     }
 

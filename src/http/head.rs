@@ -2,7 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::{framer::FramingLimits, reject::RejectReason};
+use super::reject::RejectReason;
+use crate::config::Limits;
 
 /// The verbs that are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ impl RequestHead {
     ///
     /// # Errors
     /// The reason to refuse the request and close the connection.
-    pub fn parse(input: &[u8], limits: &FramingLimits) -> Result<Option<Self>, RejectReason> {
+    pub fn parse(input: &[u8], limits: &Limits) -> Result<Option<Self>, RejectReason> {
         let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
         let mut request = httparse::Request::new(&mut []);
         let window = input.get(..limits.head_bytes_max + 1).unwrap_or(input);
@@ -156,7 +157,7 @@ impl RequestHead {
         &mut self,
         headers: &[httparse::Header<'_>],
         bytes: &[u8],
-        limits: &FramingLimits,
+        limits: &Limits,
     ) -> Result<(), RejectReason> {
         let mut length = None;
         let mut chunked = false;
@@ -276,7 +277,7 @@ fn field(located: Located, head: &[u8]) -> Field<'_> {
 }
 
 /// What an incomplete head may not be already.
-pub(super) fn check_partial(input: &[u8], limits: &FramingLimits) -> Result<(), RejectReason> {
+pub(super) fn check_partial(input: &[u8], limits: &Limits) -> Result<(), RejectReason> {
     let line = memchr::memchr(b'\n', input).unwrap_or(input.len());
     // The verb and the version around the target take less than 64 bytes.
     if line > limits.target_bytes_max + 64 {
@@ -334,7 +335,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Option<RequestHead>, RejectReason> {
-        RequestHead::parse(text.as_bytes(), &FramingLimits::default())
+        RequestHead::parse(text.as_bytes(), &Limits::default())
     }
 
     #[test]
@@ -404,7 +405,7 @@ mod tests {
 
     #[test]
     fn each_limit_holds_at_it_and_breaks_one_past_it() {
-        let limits = FramingLimits::default();
+        let limits = Limits::default();
         let target = |length: usize| {
             parse(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(length - 1))).map(|_| ())
         };

@@ -7,7 +7,7 @@ mod head;
 mod reject;
 mod response;
 
-pub use framer::{Flow, Framer, FramingLimits, Progress, Request};
+pub use framer::{Flow, Framer, Progress, Request};
 pub use guard::{Guard, Route};
 pub use head::{BodyFraming, Field, Method, RequestHead};
 pub use reject::RejectReason;

@@ -1,6 +1,6 @@
 //! `server/discover` (2026-07-28).
 
-use super::router::{CallMethod, Outcome};
+use super::outcome::{CallMethod, Outcome};
 use crate::{
     http::Status,
     jsonrpc::{Id, begin_result, finish_result},

@@ -3,7 +3,7 @@
 
 use super::{
     era::Params,
-    router::{CallMethod, Outcome},
+    outcome::{CallMethod, Outcome},
 };
 use crate::{
     http::Status,

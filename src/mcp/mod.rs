@@ -6,10 +6,12 @@
 mod discover;
 mod era;
 mod initialize;
+mod outcome;
 mod ping;
 mod router;
 mod tools;
 
 pub use era::{Headers, NameHeader};
-pub use router::{CallMethod, Outcome, route, write_not_json};
-pub use tools::{ToolCall, write_busy, write_call_failed, write_call_result};
+pub use outcome::{CallMethod, Outcome, ToolCall};
+pub use router::{route, write_not_json};
+pub use tools::{write_busy, write_call_failed, write_call_result};

@@ -1,6 +1,6 @@
 //! `ping` (legacy): exactly `{}`.
 
-use super::router::{CallMethod, Outcome};
+use super::outcome::{CallMethod, Outcome};
 use crate::{
     http::Status,
     jsonrpc::{Id, begin_result, finish_result},

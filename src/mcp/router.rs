@@ -3,73 +3,16 @@
 use super::{
     discover,
     era::{self, Headers, NameHeader, Params, Refusal},
-    initialize, ping, tools,
-    tools::ToolCall,
+    initialize,
+    outcome::{CallMethod, Outcome},
+    ping, tools,
 };
 use crate::{
     http::Status,
     json::{Node, NotJson},
     jsonrpc::{ErrorCode, Id, Message, write_error},
-    registry::{Revision, Snapshot},
+    registry::Snapshot,
 };
-
-/// The methods that are measured apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallMethod {
-    /// `server/discover`
-    Discover,
-    /// `initialize`
-    Initialize,
-    /// `ping`
-    Ping,
-    /// `tools/list`
-    ToolsList,
-    /// `tools/call`
-    ToolsCall,
-    /// Everything that was refused, and notifications.
-    Other,
-}
-
-impl CallMethod {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Discover, Self::Initialize, Self::Ping, Self::ToolsList, Self::ToolsCall, Self::Other];
-
-    /// The method's name on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Discover => "server/discover",
-            Self::Initialize => "initialize",
-            Self::Ping => "ping",
-            Self::ToolsList => "tools/list",
-            Self::ToolsCall => "tools/call",
-            Self::Other => "other",
-        }
-    }
-
-    /// Only the two eras together know all methods.
-    fn parse(method: &str, revision: Revision) -> Option<Self> {
-        match (method, revision.is_modern()) {
-            ("tools/call", _) => Some(Self::ToolsCall),
-            ("tools/list", _) => Some(Self::ToolsList),
-            ("server/discover", true) => Some(Self::Discover),
-            ("initialize", false) => Some(Self::Initialize),
-            ("ping", false) => Some(Self::Ping),
-            _ => None,
-        }
-    }
-}
-
-/// What is to be done with a message.
-pub enum Outcome<'a> {
-    /// The answer is in the buffer.
-    Reply(Status, CallMethod),
-    /// Nothing is answered: 202.
-    Accepted,
-    /// Run this tool.
-    Run(ToolCall<'a>),
-}
 
 /// Answers a message into `out`, or says which tool is to be run.
 pub fn route<'a>(

@@ -1,30 +1,16 @@
 //! `tools/list` and `tools/call`.
 
-use std::sync::Arc;
-
 use super::{
     era::Params,
-    router::{CallMethod, Outcome},
+    outcome::{CallMethod, Outcome, ToolCall},
 };
 use crate::{
     http::Status,
     json::Node,
     jsonrpc::{ErrorCode, Id, begin_result, finish_result, write_error},
-    registry::{RegisteredTool, Reply, Revision, Snapshot},
+    registry::{Reply, Revision, Snapshot},
     schema::Violation,
 };
-
-/// A call whose arguments fit the tool's schema.
-pub struct ToolCall<'a> {
-    /// The tool.
-    pub tool: &'a Arc<RegisteredTool>,
-    /// Its arguments, on the tape.
-    pub arguments: Node<'a>,
-    /// The request's id.
-    pub id: Id<'a>,
-    /// The revision the client speaks.
-    pub revision: Revision,
-}
 
 pub(super) fn list<'a>(
     snapshot: &Snapshot,

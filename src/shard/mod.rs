@@ -277,16 +277,19 @@ impl Shard {
         }
         let Connection { framer, out, .. } = connection;
         let pipeline = &mut self.pipeline;
-        let framing = pipeline.framing();
-        let outbox_bytes_max = self.limits.outbox_bytes_max;
+        let limits = &self.limits;
         let mut last = Handled::Replied;
         let handle = |request: Result<Request<'_>, RejectReason>| {
             last = pipeline.handle(request, socket, out);
-            if last == Handled::Replied && out.len() > outbox_bytes_max { Flow::Pause } else { last.flow() }
+            if last == Handled::Replied && out.len() > limits.outbox_bytes_max {
+                Flow::Pause
+            } else {
+                last.flow()
+            }
         };
         let progress = match received {
-            Some((padded, length)) => framer.receive(padded, length, &framing, handle),
-            None => framer.resume(&framing, handle),
+            Some((padded, length)) => framer.receive(padded, length, limits, handle),
+            None => framer.resume(limits, handle),
         };
         self.settle(socket, progress, last);
     }

@@ -9,10 +9,7 @@ use super::calls::{Calls, PendingCall};
 use crate::{
     config::Limits,
     exec::{Completed, Completions, Runner, Started, Ticket, ToolPanicked},
-    http::{
-        Flow, FramingLimits, Guard, Method, RejectReason, Request, RequestHead, ResponseHeads, ResponseStart,
-        Status,
-    },
+    http::{Flow, Guard, Method, RejectReason, Request, RequestHead, ResponseHeads, ResponseStart, Status},
     json::Decoder,
     jsonrpc::{ErrorCode, write_error},
     mcp::{self, CallMethod, Headers, Outcome},
@@ -24,7 +21,6 @@ use crate::{
 /// Everything one shard needs to answer requests.
 pub struct Pipeline {
     guard: Guard,
-    framing: FramingLimits,
     decoder: Decoder,
     snapshot: Rc<Snapshot>,
     heads: ResponseHeads,
@@ -70,15 +66,6 @@ impl Pipeline {
     pub fn new(endpoint: &str, snapshot: Rc<Snapshot>, runner: Runner, limits: &Limits) -> Self {
         Self {
             guard: Guard::new(endpoint),
-            framing: FramingLimits {
-                head_bytes_max: limits.head_bytes_max,
-                target_bytes_max: limits.target_bytes_max,
-                header_bytes_max: limits.header_bytes_max,
-                headers_max: limits.headers_max,
-                body_bytes_max: limits.body_bytes_max,
-                chunk_extension_bytes_max: limits.chunk_extension_bytes_max,
-                trailer_bytes_max: limits.trailer_bytes_max,
-            },
             decoder: Decoder::new(limits.json_depth_max, limits.json_nodes_max),
             snapshot,
             heads: ResponseHeads::new(SystemTime::now()),
@@ -89,12 +76,6 @@ impl Pipeline {
             received: Instant::now(),
             draining: false,
         }
-    }
-
-    /// The bounds a framer must keep.
-    #[must_use]
-    pub fn framing(&self) -> FramingLimits {
-        self.framing
     }
 
     /// Starts a turn: latencies count from `now`, replies are dated `wall`.
