@@ -17,7 +17,7 @@ use signal_hook::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, Limits},
     exec::{BlockingPool, Completions, Runner},
     metrics::ShardMetrics,
     registry::{Registry, RegistryError, ServerInfo, Snapshot, Tool},
@@ -32,6 +32,12 @@ const ENDPOINT: &str = "/mcp";
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 /// Entries of glommio's own rings.
 const EXECUTOR_RING_DEPTH: usize = 32;
+
+/// The kernel's own bound on a table of direct descriptors.
+const TABLE_MAX: u32 = 1 << 20;
+
+/// How late a timer of an async tool may be heard while requests keep its shard busy.
+const PREEMPT: Duration = Duration::from_millis(1);
 
 /// Threads of the blocking pool where no core is free of shards.
 const BLOCKING_THREADS_MIN: usize = 4;
@@ -171,13 +177,14 @@ impl Server {
                 listeners: listeners.pop().unwrap_or_default(),
                 pool: pool.clone(),
                 spin,
-                sockets_max: u32::try_from(descriptors).unwrap_or(u32::MAX).saturating_sub(1),
+                sockets_max: sockets_max(descriptors, &config.limits),
                 started: started.clone(),
             };
             let shard = LocalExecutorBuilder::new(Placement::Fixed(core))
                 .name(&format!("shard-{number}"))
                 .io_memory(EXECUTOR_IO_BYTES)
                 .ring_depth(EXECUTOR_RING_DEPTH)
+                .preempt_timer(PREEMPT)
                 .spawn(move || plan.run())
                 .map_err(|error| resource("a shard", &error))?;
             shards.push(shard);
@@ -325,6 +332,12 @@ fn probe() -> Result<(), StartError> {
         Ok(probed) => Ok(probed?),
         Err(_) => Err(resource("the probe of io_uring", &"it panicked")),
     }
+}
+
+/// The size of a ring's table of direct descriptors: what the limits ask for, as far as the process may.
+fn sockets_max(descriptors: u64, limits: &Limits) -> u32 {
+    let wanted = limits.connections_max.saturating_add(limits.connections_reserve).min(TABLE_MAX);
+    u32::try_from(descriptors.saturating_sub(1)).map_or(wanted, |allowed| wanted.min(allowed)).max(1)
 }
 
 fn await_ready(

@@ -5,13 +5,13 @@ use std::time::Duration;
 /// Bounds. What happens at each is said beside it; the default is meant for the open network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Request head with its blank line; 431 and close.
+    /// Request head with its blank line, 65,535 at most; 431 and close.
     pub head_bytes_max: usize,
     /// Request target; 414 and close.
     pub target_bytes_max: usize,
     /// One header, name and value; 431 and close.
     pub header_bytes_max: usize,
-    /// Number of headers; 431 and close.
+    /// Number of headers, 128 at most; 431 and close.
     pub headers_max: usize,
     /// Body, decoded; 413 and close.
     pub body_bytes_max: usize,
@@ -25,10 +25,10 @@ pub struct Limits {
     pub json_nodes_max: usize,
     /// Items of one page of a list; the rest is behind a cursor.
     pub list_page_items_max: usize,
-    /// Connections of one shard; further ones wait in the kernel's backlog until a tenth has gone. The ring's table
-    /// bounds it too.
+    /// Connections of one shard; further ones wait in the kernel's backlog until a tenth has gone. The descriptor limit
+    /// of the process bounds it too, for each shard by itself.
     pub connections_max: u32,
-    /// Slots of a ring's table kept free of connections, for those accepted while accepting is being paused.
+    /// As many more may be accepted while accepting is being paused; beyond them a connection is closed at once.
     pub connections_reserve: u32,
     /// Unhandled bytes of a connection with a call in flight; more are left in the socket until it is done.
     pub pipelined_bytes_max: usize,
@@ -66,7 +66,7 @@ impl Default for Limits {
             json_depth_max: 64,
             json_nodes_max: 100_000,
             list_page_items_max: 1000,
-            connections_max: u32::MAX,
+            connections_max: 131_072,
             connections_reserve: 64,
             pipelined_bytes_max: 64 * 1024,
             outbox_bytes_max: 1024 * 1024,

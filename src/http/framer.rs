@@ -113,6 +113,7 @@ impl Framer {
     ) -> Progress {
         let mut offset = 0;
         while self.assembly.is_none() {
+            offset += empty_lines(padded.get(offset..length).unwrap_or_default());
             let input = padded.get(offset..length).unwrap_or_default();
             if input.is_empty() {
                 return Progress::Idle;
@@ -181,6 +182,11 @@ impl Framer {
     }
 }
 
+/// Bytes of empty lines in front of a request, which are to be ignored (RFC 9112, section 2.2).
+fn empty_lines(input: &[u8]) -> usize {
+    input.chunks_exact(2).take_while(|line| *line == b"\r\n").count() * 2
+}
+
 /// Hands the request at the front of `padded` to its handler.
 fn hand_over(
     padded: &mut [u8],
@@ -204,7 +210,8 @@ impl Assembly {
 
     /// Drops what has been handled.
     fn compact(&mut self) {
-        if self.handled > 0 {
+        // Not for every request: moving all that is held each time would cost the square of it.
+        if self.handled * 2 >= self.bytes.len() {
             self.bytes.drain(..self.handled);
             self.handled = 0;
         }
@@ -249,6 +256,7 @@ impl Assembly {
         if self.chunked.is_some() {
             return self.next_chunked(length, limits, handle);
         }
+        self.handled += empty_lines(self.bytes.get(self.handled..length).unwrap_or_default());
         let input = self.bytes.get(self.handled..length).unwrap_or_default();
         if input.is_empty() {
             return Ok(Step::Waiting(Progress::Idle));

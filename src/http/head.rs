@@ -104,6 +104,9 @@ pub struct RequestHead {
     mcp_name: Located,
 }
 
+/// No head may be longer, whatever the limits say: positions in it have 16 bits.
+const SPAN_BYTES_MAX: usize = u16::MAX as usize;
+
 /// More headers than any limit allows; `httparse` needs the room up front.
 const HEADERS_CAPACITY: usize = 128;
 
@@ -115,9 +118,10 @@ impl RequestHead {
     pub fn parse(input: &[u8], limits: &Limits) -> Result<Option<Self>, RejectReason> {
         let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
         let mut request = httparse::Request::new(&mut []);
-        let window = input.get(..limits.head_bytes_max + 1).unwrap_or(input);
+        let head_bytes_max = limits.head_bytes_max.min(SPAN_BYTES_MAX);
+        let window = input.get(..head_bytes_max + 1).unwrap_or(input);
         let length = match request.parse_with_uninit_headers(window, &mut headers) {
-            Ok(httparse::Status::Complete(length)) if length <= limits.head_bytes_max => length,
+            Ok(httparse::Status::Complete(length)) if length <= head_bytes_max => length,
             Ok(httparse::Status::Complete(_)) => return Err(RejectReason::HeadTooLarge),
             Ok(httparse::Status::Partial) => return check_partial(input, limits).map(|()| None),
             Err(httparse::Error::TooManyHeaders) => return Err(RejectReason::HeadTooLarge),
@@ -177,7 +181,8 @@ impl RequestHead {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
                         return Err(RejectReason::ExpectationUnknown);
                     }
-                    self.expect_continue = true;
+                    // A client of HTTP/1.0 would take the interim reply for the last one (RFC 9110, section 10.1.1).
+                    self.expect_continue = !self.http_1_0;
                 }
                 8 if is("mcp-name") => self.mcp_name.put(span),
                 10 if is("mcp-method") => self.mcp_method.put(span),
@@ -283,7 +288,7 @@ pub(super) fn check_partial(input: &[u8], limits: &Limits) -> Result<(), RejectR
     if line > limits.target_bytes_max + 64 {
         return Err(RejectReason::TargetTooLong);
     }
-    if input.len() > limits.head_bytes_max {
+    if input.len() > limits.head_bytes_max.min(SPAN_BYTES_MAX) {
         return Err(RejectReason::HeadTooLarge);
     }
     Ok(())

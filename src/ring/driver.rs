@@ -93,6 +93,11 @@ pub enum Event {
         /// `Ok` when every byte of it was taken.
         outcome: io::Result<()>,
     },
+    /// A part of a large buffer has been taken; the rest is on its way.
+    SendProgressed {
+        /// To whom.
+        socket: SocketId,
+    },
     /// The descriptor is closed and its slot free.
     Closed {
         /// Who is gone.
@@ -114,6 +119,13 @@ const REAP_MANY_FROM: usize = 16;
 const REAP_MANY: usize = 256;
 static AT_ONCE: types::Timespec = types::Timespec::new();
 
+/// How long a doze gathers completions, in microseconds, and how many at most.
+const GATHER_US: u32 = 20;
+const GATHERED_MAX: usize = 32;
+
+/// A large buffer is sent in parts of this many bytes, so that its owner sees it move.
+const SEND_SLICE_BYTES: usize = 256 * 1024;
+
 /// How long dropping a ring waits for the kernel to let go of its buffers, per attempt and in attempts.
 const DROP_WAIT: Duration = Duration::from_millis(20);
 const DROP_ATTEMPTS: u32 = 100;
@@ -131,6 +143,7 @@ enum Accepting {
 struct Listener {
     /// `None` once the listener has been stopped.
     socket: Option<TcpListener>,
+    stopped: bool,
     accepting: Accepting,
 }
 
@@ -147,6 +160,8 @@ pub struct Ring {
     starved: VecDeque<SocketId>,
     completions: Vec<(u64, i32, u32)>,
     last_batch: usize,
+    /// Moving average of the batches that were not empty.
+    usual_batch: usize,
     /// Operations whose final completion is still to come.
     outstanding: usize,
     parker: Option<Parker>,
@@ -184,6 +199,7 @@ impl Ring {
             starved: VecDeque::new(),
             completions: Vec::with_capacity(REAP_MANY),
             last_batch: 0,
+            usual_batch: 0,
             outstanding: 0,
             parker: Some(parker),
             alarm: None,
@@ -196,7 +212,7 @@ impl Ring {
     /// Takes over a listener and accepts from it.
     pub fn listen(&mut self, socket: TcpListener) -> ListenerId {
         let id = ListenerId(u32::try_from(self.listeners.len()).unwrap_or(u32::MAX));
-        self.listeners.push(Listener { socket: Some(socket), accepting: Accepting::Paused });
+        self.listeners.push(Listener { socket: Some(socket), stopped: false, accepting: Accepting::Paused });
         self.resume_accept(id);
         id
     }
@@ -224,6 +240,7 @@ impl Ring {
             return;
         };
         match listener.accepting {
+            _ if listener.stopped => {}
             Accepting::Paused => {
                 let Some(socket) = &listener.socket else { return };
                 listener.accepting = Accepting::Armed;
@@ -241,7 +258,11 @@ impl Ring {
     pub fn stop_listening(&mut self, id: ListenerId) {
         self.pause_accept(id);
         if let Some(listener) = self.listeners.get_mut(id.0 as usize) {
-            listener.socket = None;
+            listener.stopped = true;
+            // Otherwise an accept that names its descriptor is under way: it goes with the final completion.
+            if listener.accepting == Accepting::Paused {
+                listener.socket = None;
+            }
         }
     }
 
@@ -286,7 +307,7 @@ impl Ring {
 
     /// Sends FIN after what has been sent, and goes on receiving.
     pub fn shutdown_write(&mut self, id: SocketId) {
-        if self.slots.open(id).is_some() {
+        if self.slots.open(id).is_some_and(|slot| slot.shutdowns == 0) {
             self.submit_shutdown(id, Kind::ShutdownWrite, libc::SHUT_WR);
         }
     }
@@ -368,6 +389,9 @@ impl Ring {
             completions.push((entry.user_data(), entry.result(), entry.flags()));
         }
         self.last_batch = completions.len();
+        if self.last_batch > 0 {
+            self.usual_batch = (self.usual_batch * 3 + self.last_batch) / 4;
+        }
         for (user_data, result, flags) in completions.drain(..) {
             self.complete(user_data, result, flags, events);
         }
@@ -387,10 +411,19 @@ impl Ring {
     /// # Errors
     /// As [`Ring::turn`].
     pub fn doze(&mut self, limit: Duration) -> io::Result<()> {
+        self.feed_starved();
         self.flush_backlog();
         let limit = types::Timespec::from(limit);
-        let until = types::SubmitArgs::new().timespec(&limit);
-        tolerate(self.ring.submitter().submit_with_args(1, &until).map(drop))
+        let mut until = types::SubmitArgs::new().timespec(&limit);
+        let mut wanted = 1;
+        // Waking for each completion of a burst costs more than it gains: gather some of the next batch, for a moment.
+        if self.ring.params().is_feature_min_timeout() {
+            wanted = (self.usual_batch / 2).clamp(1, GATHERED_MAX);
+            if wanted > 1 {
+                until = until.min_wait_usec(GATHER_US);
+            }
+        }
+        tolerate(self.ring.submitter().submit_with_args(wanted, &until).map(drop))
     }
 
     /// Whether completions are waiting for the next turn.
@@ -412,21 +445,24 @@ impl Ring {
         if let Some(until) = until {
             self.set_alarm(until);
         }
-        let Some(mut parker) = self.parker.take() else {
-            return Ok(());
-        };
-        parker.announce();
+        if let Some(parker) = &self.parker {
+            parker.announce();
+        }
         self.ring.completion().enable_eventfd();
-        // What completed before the eventfd was on would not signal it: look once more.
+        // What completed before the eventfd was on would not signal it: look once more. And whatever the kernel has not
+        // taken yet would never wake anybody.
+        self.feed_starved();
         self.flush_backlog();
         let looked = self.enter();
-        if looked.is_ok() && self.ring.completion().is_empty() {
+        let settled = !self.has_completions() && self.backlog.is_empty() && !self.has_kernel_work();
+        if let Some(parker) = self.parker.as_mut().filter(|_| looked.is_ok() && settled) {
             poll_fn(|context| if ready(context) { Poll::Ready(()) } else { parker.poll_signalled(context) })
                 .await;
         }
-        parker.awake();
+        if let Some(parker) = &self.parker {
+            parker.awake();
+        }
         self.ring.completion().disable_eventfd();
-        self.parker = Some(parker);
         looked
     }
 
@@ -508,7 +544,7 @@ impl Ring {
 
     /// Receives that ended for want of buffers are armed again once half of the buffers are back.
     fn pool_low_water(&self) -> u16 {
-        self.pool.count() / 2
+        (self.pool.count() / 2).max(1)
     }
 
     fn arm_receive(&mut self, id: SocketId) {
@@ -534,7 +570,7 @@ impl Ring {
             return;
         };
         let rest = send.buffer.get(send.sent..).unwrap_or_default();
-        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(rest.len().min(SEND_SLICE_BYTES)).unwrap_or(u32::MAX);
         // MSG_WAITALL has the kernel retry a short send; MSG_NOSIGNAL spares us SIGPIPE.
         let entry = opcode::Send::new(types::Fixed(id.index), rest.as_ptr(), length)
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
@@ -587,12 +623,7 @@ impl Ring {
             }
             Kind::Cancel => self.complete_cancel(id, result),
             Kind::Timer => self.alarm = None,
-            Kind::ShutdownWrite | Kind::ShutdownBoth => {
-                if let Some(slot) = self.slots.tenant(id) {
-                    slot.shutdowns = slot.shutdowns.saturating_sub(1);
-                    self.close_if_quiet(id);
-                }
-            }
+            Kind::ShutdownWrite | Kind::ShutdownBoth => self.complete_shutdown(id, tag.kind),
             Kind::WakeSent => self.complete_wake(tag.index, result),
             Kind::Woken => {}
         }
@@ -616,6 +647,10 @@ impl Ring {
         let cancelled = matches!(listener.accepting, Accepting::Cancelling { .. });
         let resume = listener.accepting == Accepting::Cancelling { resume: true };
         listener.accepting = Accepting::Paused;
+        if listener.stopped {
+            listener.socket = None;
+            return;
+        }
         let error = -result;
         match error {
             _ if resume => self.resume_accept(id),
@@ -676,6 +711,7 @@ impl Ring {
         let retry = result > 0 || matches!(-result, libc::EINTR | libc::EAGAIN);
         if rest > 0 && retry && !closing {
             self.submit_send(id);
+            events.push(Event::SendProgressed { socket: id });
             return;
         }
         let outcome = match result {
@@ -701,6 +737,17 @@ impl Ring {
             }
         } else if slot.receive == Receive::Cancelling {
             slot.receive = Receive::Armed;
+        }
+    }
+
+    fn complete_shutdown(&mut self, id: SocketId, kind: Kind) {
+        let Some(slot) = self.slots.tenant(id) else { return };
+        slot.shutdowns = slot.shutdowns.saturating_sub(1);
+        if slot.tenancy == Tenancy::Closing && !slot.is_quiet() && kind == Kind::ShutdownWrite {
+            // A cancel that failed meanwhile left the sure means of closing to this moment.
+            self.submit_shutdown(id, Kind::ShutdownBoth, libc::SHUT_RDWR);
+        } else {
+            self.close_if_quiet(id);
         }
     }
 
@@ -777,6 +824,8 @@ impl Drop for Ring {
             self.slots.take_in_flight().for_each(std::mem::forget);
             std::mem::forget(std::mem::take(&mut self.alarm_after));
         }
+        // An address of this ring that somebody still holds must not keep its sockets open.
+        let _ = self.ring.submitter().unregister_files();
     }
 }
 

@@ -185,6 +185,7 @@ impl Shard {
         match event {
             Event::Received { socket, buffer } => self.on_received(socket, buffer),
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
+            Event::SendProgressed { socket } => self.on_send_progressed(socket),
             Event::Accepted { socket, .. } => self.on_accepted(socket),
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, .. } => self.close(socket),
@@ -214,7 +215,9 @@ impl Shard {
             self.live += 1;
         }
         self.timers.schedule(index, deadline);
-        if self.drain_until.is_some() {
+        let flood = self.connections_max + self.limits.connections_reserve as usize;
+        if self.drain_until.is_some() || self.live > flood {
+            // Accepted before the pause was heard.
             self.close(socket);
         } else if self.accepting && self.live >= self.connections_max {
             self.accepting = false;
@@ -278,13 +281,14 @@ impl Shard {
         let Connection { framer, out, .. } = connection;
         let pipeline = &mut self.pipeline;
         let limits = &self.limits;
-        let mut last = Handled::Replied;
+        let mut last = None;
         let handle = |request: Result<Request<'_>, RejectReason>| {
-            last = pipeline.handle(request, socket, out);
-            if last == Handled::Replied && out.len() > limits.outbox_bytes_max {
+            let handled = pipeline.handle(request, socket, out);
+            last = Some(handled);
+            if handled == Handled::Replied && out.len() > limits.outbox_bytes_max {
                 Flow::Pause
             } else {
-                last.flow()
+                handled.flow()
             }
         };
         let progress = match received {
@@ -295,14 +299,19 @@ impl Shard {
     }
 
     /// Puts a connection into the phase its input's progress asks for.
-    fn settle(&mut self, socket: SocketId, progress: Progress, last: Handled) {
+    fn settle(&mut self, socket: SocketId, progress: Progress, last: Option<Handled>) {
         let Some(connection) = connection_of(&mut self.connections, socket) else {
             return;
         };
         let (phase, timeout) = match (progress, last) {
-            (Progress::Paused, Handled::Pending(ticket)) => (Phase::Calling(ticket), None),
+            (Progress::Paused, Some(Handled::Pending(ticket))) => (Phase::Calling(ticket), None),
             (Progress::Paused, _) => (Phase::Congested, None),
-            (Progress::Stopped, last) => (Phase::Closing { linger: last == Handled::Refused }, None),
+            (Progress::Stopped, last) => {
+                // A drained client may be sending its next request already.
+                let linger =
+                    last == Some(Handled::Refused) || connection.paused || self.drain_until.is_some();
+                (Phase::Closing { linger }, None)
+            }
             (Progress::Idle, _) => (Phase::Idle, Some(self.limits.keep_alive_timeout)),
             (Progress::Head, _) => (Phase::Head, Some(self.limits.head_timeout)),
             (Progress::Body { send_continue }, _) => {
@@ -312,8 +321,8 @@ impl Shard {
                 (Phase::Body, Some(self.limits.body_timeout))
             }
         };
-        // A head's time runs from its first byte: the bytes that follow do not prolong it.
-        if connection.phase != Phase::Head || phase != Phase::Head {
+        // A head's time runs from its first byte: the bytes that follow do not prolong it, another request does.
+        if last.is_some() || connection.phase != Phase::Head || phase != Phase::Head {
             connection.deadline = match timeout {
                 Some(timeout) => self.timers.tick_after(self.now, timeout),
                 None => Tick::NEVER,
@@ -367,6 +376,12 @@ impl Shard {
         flushed
     }
 
+    fn on_send_progressed(&mut self, socket: SocketId) {
+        if let Some(connection) = connection_of(&mut self.connections, socket) {
+            connection.write_deadline = self.timers.tick_after(self.now, self.limits.write_timeout);
+        }
+    }
+
     fn on_sent(&mut self, socket: SocketId, buffer: Vec<u8>, outcome: &io::Result<()>) {
         keep_spare(&mut self.spare, buffer);
         let Some(connection) = connection_of(&mut self.connections, socket) else {
@@ -378,7 +393,7 @@ impl Shard {
             self.close(socket);
             return;
         }
-        if connection.out.is_empty() {
+        if connection.out.capacity() == 0 {
             self.on_outbox_empty(socket);
         } else {
             self.mark(socket);
@@ -392,6 +407,9 @@ impl Shard {
         match connection.phase {
             Phase::Closing { linger: true } if !connection.peer_closed => {
                 connection.phase = Phase::Lingering;
+                if std::mem::take(&mut connection.paused) {
+                    self.ring.resume_receive(socket);
+                }
                 connection.deadline = self.timers.tick_after(self.now, self.limits.linger_timeout);
                 self.timers.schedule(socket.index(), connection.deadline);
                 self.ring.shutdown_write(socket);
@@ -399,6 +417,7 @@ impl Shard {
             Phase::Closing { .. } => self.close(socket),
             Phase::Congested => self.resume(socket),
             _ if connection.peer_closed && connection.is_reading() => self.close(socket),
+            Phase::Idle if self.drain_until.is_some() => self.close(socket),
             _ => {}
         }
     }
@@ -430,11 +449,14 @@ impl Shard {
                 connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
             }
             let handled = self.pipeline.answer(&call, completed.outcome, &mut connection.out);
-            if handled == Handled::Replied {
-                self.resume(call.socket);
-            } else {
-                connection.phase = Phase::Closing { linger: false };
+            if handled != Handled::Replied {
+                connection.phase = Phase::Closing { linger: connection.paused || self.drain_until.is_some() };
                 self.mark(call.socket);
+            } else if connection.out.len() > self.limits.outbox_bytes_max {
+                connection.phase = Phase::Congested;
+                self.mark(call.socket);
+            } else {
+                self.resume(call.socket);
             }
         }
         worked

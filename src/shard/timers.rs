@@ -121,7 +121,9 @@ impl Timers {
             self.now = self.now.max(today);
             return;
         }
-        while self.now < today {
+        // One turn of the wheel passes every entry, however long ago the last look was.
+        let turn = today.min(self.now.saturating_add(SLOTS as u32));
+        while self.now < turn {
             let position = self.now as usize % SLOTS;
             while let Some(&name) = self.heads.get(position).filter(|name| **name != NONE) {
                 due.push(name as usize);
@@ -129,6 +131,7 @@ impl Timers {
             }
             self.now += 1;
         }
+        self.now = self.now.max(today);
     }
 
     /// When [`Timers::expire`] will next have something, if ever.
