@@ -72,7 +72,7 @@ pub fn server() -> ServerBuilder {
                 .description("Adds two numbers")
                 .input::<Add>()
                 .output::<Sum>()
-                .run(|arguments, _cx| Structured(Sum { sum: arguments.a + arguments.b })),
+                .run(|arguments, _cx| add(&arguments)),
         )
         .tool(Tool::new("sleep").description("Answers after some milliseconds").input::<Sleep>().run_async(
             async |arguments, _cx| {
@@ -86,6 +86,12 @@ pub fn server() -> ServerBuilder {
                 .input::<Digest>()
                 .run_blocking(|arguments, _cx| digest(&arguments)),
         )
+}
+
+fn add(arguments: &Add) -> Result<Structured<Sum>, &'static str> {
+    let sum = arguments.a + arguments.b;
+    // JSON knows no infinity.
+    if sum.is_finite() { Ok(Structured(Sum { sum })) } else { Err("the sum is out of range") }
 }
 
 fn digest(arguments: &Digest) -> String {

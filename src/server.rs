@@ -4,7 +4,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -35,9 +35,6 @@ const EXECUTOR_RING_DEPTH: usize = 32;
 
 /// The kernel's own bound on a table of direct descriptors.
 const TABLE_MAX: u32 = 1 << 20;
-
-/// How late a timer of an async tool may be heard while requests keep its shard busy.
-const PREEMPT: Duration = Duration::from_millis(1);
 
 /// Threads of the blocking pool where no core is free of shards.
 const BLOCKING_THREADS_MIN: usize = 4;
@@ -168,6 +165,7 @@ impl Server {
         let spin =
             config.spin_before_park.unwrap_or(if placement.shared { Duration::ZERO } else { Config::SPIN });
         let (started, ready) = unbounded();
+        let fellows = Fellows::default();
         let mut shards = Vec::new();
         for (number, &core) in placement.shards.iter().enumerate() {
             let plan = ShardPlan {
@@ -179,19 +177,27 @@ impl Server {
                 spin,
                 sockets_max: sockets_max(descriptors, &config.limits),
                 started: started.clone(),
+                fellows: fellows.clone(),
             };
             let shard = LocalExecutorBuilder::new(Placement::Fixed(core))
                 .name(&format!("shard-{number}"))
                 .io_memory(EXECUTOR_IO_BYTES)
                 .ring_depth(EXECUTOR_RING_DEPTH)
-                .preempt_timer(PREEMPT)
                 .spawn(move || plan.run())
                 .map_err(|error| resource("a shard", &error))?;
             shards.push(shard);
         }
         drop(started);
-        let handles = await_ready(&ready, shards.len())?;
-        Ok(Running { addresses, placement: placement.describe(), handles, shards })
+        let (handles, failed) = await_ready(&ready, shards.len());
+        let running = Running { addresses, placement: placement.describe(), handles, shards };
+        let Some(error) = failed else {
+            fellows.set(running.handles.clone());
+            return Ok(running);
+        };
+        running.stopper().drain();
+        // The first failure is the one to be told.
+        let _ = running.join();
+        Err(error)
     }
 }
 
@@ -291,15 +297,41 @@ struct ShardPlan {
     spin: Duration,
     sockets_max: u32,
     started: Sender<Result<ShardHandle, StartError>>,
+    fellows: Fellows,
+}
+
+/// All shards of a server, for the one that fails: a server with a lane less would look well and refuse a part of its
+/// clients, so the others are told to end too.
+#[derive(Clone, Default)]
+struct Fellows(Arc<OnceLock<Vec<ShardHandle>>>);
+
+/// Tells a shard's fellows when it ends.
+struct LastWill(Fellows);
+
+impl Fellows {
+    fn set(&self, handles: Vec<ShardHandle>) {
+        // Set once, by the one that started them.
+        let _ = self.0.set(handles);
+    }
+}
+
+impl Drop for LastWill {
+    /// Also when the shard's thread panics.
+    fn drop(&mut self) {
+        for handle in self.0.0.get().into_iter().flatten() {
+            handle.send(Control::Drain);
+        }
+    }
 }
 
 impl ShardPlan {
     async fn run(self) -> io::Result<ShardMetrics> {
-        let started = self.started.clone();
+        let (started, fellows) = (self.started.clone(), self.fellows.clone());
         match self.build() {
             Ok((shard, handle)) => {
                 let _ = started.send(Ok(handle));
                 drop(started);
+                let _will = LastWill(fellows);
                 shard.run().await
             }
             Err(error) => {
@@ -340,13 +372,20 @@ fn sockets_max(descriptors: u64, limits: &Limits) -> u32 {
     u32::try_from(descriptors.saturating_sub(1)).map_or(wanted, |allowed| wanted.min(allowed)).max(1)
 }
 
+/// Waits until every shard runs or has failed: the handles of those that run, and the first failure.
 fn await_ready(
     ready: &Receiver<Result<ShardHandle, StartError>>,
     shards: usize,
-) -> Result<Vec<ShardHandle>, StartError> {
-    (0..shards)
-        .map(|_| ready.recv().unwrap_or_else(|_| Err(resource("a shard", &"its thread ended"))))
-        .collect()
+) -> (Vec<ShardHandle>, Option<StartError>) {
+    let mut handles = Vec::new();
+    let mut failed = None;
+    for _ in 0..shards {
+        match ready.recv().unwrap_or_else(|_| Err(resource("a shard", &"its thread ended"))) {
+            Ok(handle) => handles.push(handle),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    (handles, failed)
 }
 
 /// Which core each shard runs on, and which are left.

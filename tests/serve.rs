@@ -221,6 +221,22 @@ fn a_signal_drains_finishes_what_is_in_flight_and_ends_with_zero() {
 }
 
 #[test]
+fn a_drain_does_not_wait_for_a_client_that_has_its_reply() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    // More than the socket takes at once: the reply is under way when the signal comes.
+    client.send(post("", echo(&"x".repeat(3_900_000))));
+    thread::sleep(Duration::from_millis(300));
+    server.signal("-TERM");
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(client.read().status, 200);
+    // The client stays, and says nothing more.
+    let (status, _, _) = server.wait(Duration::from_secs(4));
+    assert_eq!(status.code(), Some(0));
+    drop(client);
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let server = ServerProcess::start(&[]);
     let mut busy = server.connect();

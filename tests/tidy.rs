@@ -156,7 +156,7 @@ fn sans_io_modules_do_no_io() {
         "io_uring",
         "crossbeam",
         "core_affinity",
-        "std::net",
+        "TcpStream",
         "std::fs",
         "std::thread",
         "std::io::",

@@ -87,6 +87,26 @@ fn as_many_calls_as_the_limit_run_and_one_more_is_told_busy() {
 }
 
 #[test]
+fn replies_of_async_tools_count_towards_the_outbox_too() {
+    let big = Tool::new("big").run_async(async |_: NoArguments, _| "x".repeat(1024 * 1024));
+    let running = start(Server::builder("test", "0").tool(big), Limits::default());
+    let mut client = connect(&running);
+    const CALLS: usize = 300;
+    for _ in 0..CALLS {
+        client.send(post("", call("big")));
+    }
+    thread::sleep(Duration::from_secs(2));
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let resident = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let kib: usize = resident.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib < 150 * 1024, "{kib} KiB while 300 MiB of replies were owed");
+    for _ in 0..CALLS {
+        assert_eq!(client.read().body.len(), 1024 * 1024 + 77);
+    }
+    end(running);
+}
+
+#[test]
 fn a_full_blocking_queue_is_told_and_frees_its_ticket() {
     let (release, gate) = mpsc::channel::<()>();
     let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));

@@ -1,12 +1,11 @@
 //! Who may ask for what: Host and Origin (DNS rebinding, checklist O-01 and O-03), path, verb, media type.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::{
     head::{Field, Method, RequestHead},
     reject::RejectReason,
 };
-
-/// Names by which a browser or a client on this machine reaches it.
-const LOOPBACK_NAMES: [&[u8]; 3] = [b"127.0.0.1", b"localhost", b"[::1]"];
 
 /// Where an allowed request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,19 +57,23 @@ impl Guard {
     }
 }
 
-/// `host`, `host:port` or `[v6]:port`, of a loopback name.
+/// `host`, `host:port` or `[v6]:port`, of this machine itself: `localhost` or a loopback address. An address cannot be
+/// rebound by DNS.
 fn is_loopback(authority: &[u8]) -> bool {
-    LOOPBACK_NAMES.iter().any(|name| {
-        let Some((start, port)) = authority.split_at_checked(name.len()) else {
-            return false;
-        };
-        let is_port = match port.split_first() {
-            None => true,
-            Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
-            Some(_) => false,
-        };
-        is_port && start.eq_ignore_ascii_case(name)
-    })
+    let Ok(authority) = std::str::from_utf8(authority) else { return false };
+    let end = if authority.starts_with('[') { authority.find(']').map_or(0, |end| end + 1) } else { 0 };
+    let (host, port) = match authority.get(end..).and_then(|rest| rest.find(':')) {
+        Some(colon) => authority.split_at(end + colon),
+        None => (authority, ""),
+    };
+    if !port.bytes().skip(1).all(|byte| byte.is_ascii_digit()) || port.len() > ":65535".len() {
+        return false;
+    }
+    if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return v6.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback());
+    }
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn is_loopback_origin(origin: &[u8]) -> bool {
@@ -118,7 +121,15 @@ mod tests {
 
     #[test]
     fn o_01_o_03_only_loopback_names_pass() {
-        for name in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]", "[::1]:8080", "127.0.0.1:"] {
+        for name in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.2:80",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:8080",
+            "127.0.0.1:",
+        ] {
             let headers = format!("Host: {name}\r\nOrigin: http://{name}\r\n{JSON}");
             assert_eq!(check("POST /mcp", &headers), Ok(Route::Mcp), "{name}");
         }

@@ -30,6 +30,28 @@ impl<'de> IntoDeserializer<'de, DeserializeError> for Node<'de> {
     }
 }
 
+/// JSON Schema counts `1.0` among the integers, and many clients write every number that way.
+macro_rules! integers {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+            match self.as_number().and_then(whole) {
+                Some(value) => visitor.visit_i64(value),
+                None => self.deserialize_any(visitor),
+            }
+        }
+    )*};
+}
+
+/// The integer a number written with a fraction or an exponent stands for, where it is one that a double holds exactly.
+fn whole(number: Number) -> Option<i64> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match number {
+        #[allow(clippy::cast_possible_truncation, reason = "whole and at most 2^53")]
+        Number::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT_MAX => Some(value as i64),
+        _ => None,
+    }
+}
+
 impl<'de> Deserializer<'de> for Node<'de> {
     type Error = DeserializeError;
 
@@ -83,8 +105,13 @@ impl<'de> Deserializer<'de> for Node<'de> {
         }
     }
 
+    integers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        bool i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct
         seq tuple tuple_struct map struct identifier ignored_any
     }
 }
@@ -185,6 +212,18 @@ mod tests {
         ] {
             assert_eq!(with_node(text, |node| Shape::deserialize(node).unwrap()), shape);
         }
+    }
+
+    #[test]
+    fn a_whole_number_is_an_integer_however_it_is_written() {
+        for text in ["7", "7.0", "0.7e1"] {
+            assert_eq!(with_node(text, |node| u8::deserialize(node).unwrap()), 7, "{text}");
+            assert_eq!(with_node(text, |node| Option::<i64>::deserialize(node).unwrap()), Some(7), "{text}");
+        }
+        assert!(with_node("7.5", |node| u8::deserialize(node)).is_err());
+        assert!(with_node("300.0", |node| u8::deserialize(node)).is_err());
+        let large = with_node("100000000000000000000", |node| f64::deserialize(node).unwrap());
+        assert!((large - 1e20).abs() < 1.0);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub enum Number {
     Signed(i64),
     /// A non-negative integer.
     Unsigned(u64),
-    /// Written with a fraction or an exponent.
+    /// Written with a fraction or an exponent, or too large for 64 bits.
     Float(f64),
 }
 

@@ -91,7 +91,7 @@ impl<'a> Message<'a> {
             return Err(Malformed { id: None, reason });
         };
         let (mut version, mut id, mut method, mut params, mut answer) = (None, None, None, None, None);
-        let mut repeated = false;
+        let (mut repeated, mut id_repeated) = (false, false);
         for (key, value) in members {
             let slot = match key {
                 "jsonrpc" => &mut version,
@@ -101,13 +101,15 @@ impl<'a> Message<'a> {
                 "result" | "error" => &mut answer,
                 _ => continue,
             };
-            repeated |= slot.replace(value).is_some();
+            let again = slot.replace(value).is_some();
+            repeated |= again;
+            id_repeated |= again && key == "id";
         }
         let read_id = id.and_then(read_id);
         let malformed = |reason| Malformed { id: read_id, reason };
         if repeated {
             // Two readers could take different ones for the truth.
-            return Err(Malformed { id: None, reason: "Repeated member" });
+            return Err(Malformed { id: read_id.filter(|_| !id_repeated), reason: "Repeated member" });
         }
         if version.and_then(Node::as_str) != Some("2.0") {
             return Err(malformed("jsonrpc must be \"2.0\""));

@@ -156,13 +156,16 @@ pub(super) fn revision(
         Field::Repeated => return Err(mismatch("MCP-Protocol-Version is given more than once")),
     };
     let header_revision = header.map(Revision::parse);
-    let is_modern_header = header_revision.flatten().is_some_and(Revision::is_modern);
+    let is_modern_header = header.is_some_and(names_modern);
     let Some(claim) = envelope.protocol_version else {
         return legacy(method, header, header_revision, is_modern_header);
     };
     // A handshake never reaches the modern era: without a claim that is right in all parts it is a legacy one.
     let claim = match envelope.validate(claim) {
         Err(_) if method == "initialize" => return legacy(method, header, header_revision, is_modern_header),
+        Ok(claim) if method == "initialize" && !names_modern(claim.as_bytes()) => {
+            return legacy(method, header, header_revision, is_modern_header);
+        }
         claim => claim?,
     };
     if header != Some(claim.as_bytes()) {
@@ -180,6 +183,11 @@ pub(super) fn revision(
     Ok(revision)
 }
 
+/// Whether a version is 2026-07-28 or later, known or not: dates compare as text.
+fn names_modern(version: &[u8]) -> bool {
+    version >= Revision::V2026_07_28.as_str().as_bytes()
+}
+
 fn legacy(
     method: &str,
     header: Option<&[u8]>,
@@ -188,7 +196,7 @@ fn legacy(
 ) -> Result<Revision, Refusal> {
     match revision {
         _ if is_modern_header && method == "initialize" => {
-            Err(mismatch("MCP-Protocol-Version names a revision without initialize"))
+            Err(mismatch("initialize is not part of the revision that MCP-Protocol-Version names"))
         }
         _ if is_modern_header => Err(Refusal::new(
             ErrorCode::InvalidParams,
@@ -208,15 +216,16 @@ fn mismatch(message: &'static str) -> Refusal {
 
 /// Checklist H-20 to H-22.
 fn check_name(header: Field<'_>, name: Option<&str>) -> Result<(), Refusal> {
+    // A body without the parameter is a worse fault, told by the method itself.
+    let Some(name) = name else { return Ok(()) };
     let Field::Value(value) = header else {
         return Err(mismatch("Mcp-Name header must be given once"));
     };
     let decoded = decode(value).ok_or_else(|| mismatch("Mcp-Name header is malformed"))?;
-    match name {
-        Some(name) if name.as_bytes() == &*decoded => Ok(()),
-        // A body without the parameter is a worse fault, told by the method itself.
-        None => Ok(()),
-        Some(_) => Err(mismatch("Mcp-Name header does not match the body")),
+    if name.as_bytes() == &*decoded {
+        Ok(())
+    } else {
+        Err(mismatch("Mcp-Name header does not match the body"))
     }
 }
 

@@ -9,13 +9,20 @@ const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
 /// One shard's measurements.
 pub struct ShardMetrics {
-    latencies: Vec<(&'static str, Histogram<u64>)>,
+    latencies: Vec<Latencies>,
     refusals: BTreeMap<&'static str, u64>,
     connections: u64,
 }
 
+struct Latencies {
+    name: &'static str,
+    histogram: Histogram<u64>,
+    /// Answers of the turn at hand, not yet in the histogram.
+    answered: u64,
+}
+
 impl ShardMetrics {
-    /// Empty measurements with one histogram per name; [`ShardMetrics::record`] takes the name's position.
+    /// Empty measurements with one histogram per name; the other methods take the name's position.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = &'static str>) -> Self {
         let empty = || {
@@ -24,16 +31,36 @@ impl ShardMetrics {
                 .unwrap_or_else(|_| unreachable!("1 ns to 60 s at 3 digits is a histogram"))
         };
         Self {
-            latencies: names.into_iter().map(|name| (name, empty())).collect(),
+            latencies: names
+                .into_iter()
+                .map(|name| Latencies { name, histogram: empty(), answered: 0 })
+                .collect(),
             refusals: BTreeMap::new(),
             connections: 0,
         }
     }
 
-    /// Counts one answer that took `latency` from the turn its request arrived in.
+    /// Counts one answer that took `latency`.
     pub fn record(&mut self, position: usize, latency: Duration) {
-        if let Some((_, histogram)) = self.latencies.get_mut(position) {
-            histogram.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX));
+        if let Some(latencies) = self.latencies.get_mut(position) {
+            latencies.histogram.saturating_record(nanoseconds(latency));
+        }
+    }
+
+    /// Notes one answer of this turn. All of a turn's answers leave together, when it ends.
+    pub fn note(&mut self, position: usize) {
+        if let Some(latencies) = self.latencies.get_mut(position) {
+            latencies.answered += 1;
+        }
+    }
+
+    /// Counts the answers noted in a turn that took `latency`.
+    pub fn record_noted(&mut self, latency: Duration) {
+        for latencies in &mut self.latencies {
+            let answered = std::mem::take(&mut latencies.answered);
+            if answered > 0 {
+                latencies.histogram.saturating_record_n(nanoseconds(latency), answered);
+            }
         }
     }
 
@@ -55,9 +82,9 @@ impl ShardMetrics {
 
     /// Adds another shard's measurements.
     pub fn merge(&mut self, other: &Self) {
-        for ((_, histogram), (_, others)) in self.latencies.iter_mut().zip(&other.latencies) {
+        for (latencies, others) in self.latencies.iter_mut().zip(&other.latencies) {
             // Both have the same bounds.
-            let _ = histogram.add(others);
+            let _ = latencies.histogram.add(&others.histogram);
         }
         for (reason, count) in &other.refusals {
             *self.refusals.entry(reason).or_default() += count;
@@ -74,7 +101,9 @@ impl fmt::Display for ShardMetrics {
         write!(formatter, "{method:<16}")?;
         rest.iter().try_for_each(|column| write!(formatter, " {column:>10}"))?;
         writeln!(formatter)?;
-        for (name, histogram) in self.latencies.iter().filter(|(_, histogram)| !histogram.is_empty()) {
+        for Latencies { name, histogram, .. } in
+            self.latencies.iter().filter(|latencies| !latencies.histogram.is_empty())
+        {
             write!(formatter, "{name:<16} {:>10}", histogram.len())?;
             let quantiles = [0.5, 0.9, 0.99, 0.999].map(|quantile| histogram.value_at_quantile(quantile));
             for nanoseconds in quantiles.into_iter().chain([histogram.max()]) {
@@ -87,6 +116,10 @@ impl fmt::Display for ShardMetrics {
         }
         Ok(())
     }
+}
+
+fn nanoseconds(latency: Duration) -> u64 {
+    u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Reply {
     }
 
     /// Sets the structured content, and adds a text block with the same JSON for clients that know no structure
-    /// (checklist T-10). A value that cannot be JSON makes the reply an error.
+    /// (checklist T-10). A value serde cannot write makes the reply an error; a number that is not finite becomes null.
     pub fn structured<T: Serialize + ?Sized>(&mut self, value: &T) {
         self.structured.clear();
         match serde_json::to_writer(&mut self.structured, value) {

@@ -214,7 +214,11 @@ fn describe(tool: &Tool, revision: Revision) -> Value {
         described.insert("description".into(), description.as_ref().into());
     }
     described.insert("inputSchema".into(), tool.input_schema.clone());
-    if let Some(schema) = tool.output_schema.as_ref().filter(|_| revision.has_structured_content()) {
+    // Before 2026-07-28 only objects may be promised (checklist T-04).
+    let is_object = |schema: &&Value| schema.get("type").and_then(Value::as_str) == Some("object");
+    let listable =
+        |schema: &&Value| revision.is_modern() || (revision.has_structured_content() && is_object(schema));
+    if let Some(schema) = tool.output_schema.as_ref().filter(listable) {
         described.insert("outputSchema".into(), schema.clone());
     }
     if let Some(annotations) = tool.annotations.as_ref().filter(|_| revision.has_annotations()) {

@@ -199,12 +199,13 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
     /// An async tool: a task on the shard's executor. Timers and channels are glommio's.
     pub fn run_async<F, R>(self, run: F) -> Tool
     where
-        F: AsyncFn(A, Context) -> R + Clone + Send + Sync + 'static,
+        F: AsyncFn(A, Context) -> R + Send + Sync + 'static,
         R: IntoReply + 'static,
     {
+        let run = Arc::new(run);
         self.finish(Handler::Async(Arc::new(move |node, context| {
             let arguments = A::deserialize(node);
-            let run = run.clone();
+            let run = Arc::clone(&run);
             Box::pin(async move {
                 let mut reply = Reply::default();
                 match arguments {
@@ -220,12 +221,13 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
     pub fn run_blocking<F, R>(self, run: F) -> Tool
     where
         A: Send,
-        F: Fn(A, Context) -> R + Clone + Send + Sync + 'static,
+        F: Fn(A, Context) -> R + Send + Sync + 'static,
         R: IntoReply,
     {
+        let run = Arc::new(run);
         self.finish(Handler::Blocking(Arc::new(move |node, context| {
             let arguments = A::deserialize(node);
-            let run = run.clone();
+            let run = Arc::clone(&run);
             Box::new(move || {
                 let mut reply = Reply::default();
                 match arguments {

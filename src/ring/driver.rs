@@ -432,7 +432,7 @@ impl Ring {
         !self.ring.completion().is_empty()
     }
 
-    /// Sleeps until a completion is ready, a waker is used, `until` has come or `ready` says so. `ready` is asked
+    /// Sleeps until a completion is ready, a waker is used, `until` has come or `ready` says so; at times for less. `ready` is asked
     /// again each time the executor polls, so a local task that wakes this one is heard.
     ///
     /// # Errors
@@ -459,7 +459,7 @@ impl Ring {
             poll_fn(|context| if ready(context) { Poll::Ready(()) } else { parker.poll_signalled(context) })
                 .await;
         }
-        if let Some(parker) = &self.parker {
+        if let Some(parker) = &mut self.parker {
             parker.awake();
         }
         self.ring.completion().disable_eventfd();

@@ -12,9 +12,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
-use glommio::io::BufferedFile;
+use glommio::{io::BufferedFile, timer::Timer};
 
 /// Wakes a ring's thread from any thread, with a ring or without. Cheap when the thread is awake: one atomic swap.
 #[derive(Clone)]
@@ -38,6 +39,11 @@ impl Waker {
     }
 }
 
+/// A sleeper looks for itself this often. glommio 0.9 can mistake the end of one of its own timers for the end of the
+/// read (seen with its preemption timer set to 1 ms: a shard that never woke). The read given up that way stays with the
+/// kernel and takes the next signal, once. One look a second costs too little to measure.
+const LOST_SIGNAL: Duration = Duration::from_secs(1);
+
 type Read = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The sleeping side: one read of the eventfd is always under way through glommio.
@@ -45,6 +51,7 @@ pub struct Parker {
     waker: Waker,
     event: Rc<BufferedFile>,
     read: Option<Read>,
+    timer: Option<Pin<Box<Timer>>>,
 }
 
 impl Parker {
@@ -64,7 +71,12 @@ impl Parker {
         // SAFETY: ownership of the duplicate moves into the file.
         let event_reader = unsafe { BufferedFile::from_raw_fd(reader.into_raw_fd()) };
         let shared = Shared { sleeping: AtomicBool::new(false), event: File::from(event) };
-        Ok(Self { waker: Waker { shared: Arc::new(shared) }, event: Rc::new(event_reader), read: None })
+        Ok(Self {
+            waker: Waker { shared: Arc::new(shared) },
+            event: Rc::new(event_reader),
+            read: None,
+            timer: None,
+        })
     }
 
     /// A handle for other threads and tasks.
@@ -82,12 +94,18 @@ impl Parker {
         self.waker.shared.sleeping.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn awake(&self) {
+    pub(super) fn awake(&mut self) {
         self.waker.shared.sleeping.store(false, Ordering::SeqCst);
+        self.timer = None;
     }
 
-    /// Resolves when the eventfd has been signalled.
+    /// Resolves when the eventfd has been signalled, or after [`LOST_SIGNAL`].
     pub(super) fn poll_signalled(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(Timer::new(LOST_SIGNAL)));
+        if timer.as_mut().poll(context).is_ready() {
+            self.timer = None;
+            return Poll::Ready(());
+        }
         let event = &self.event;
         let read = self.read.get_or_insert_with(|| {
             let event = Rc::clone(event);
@@ -99,6 +117,7 @@ impl Parker {
         match read.as_mut().poll(context) {
             Poll::Ready(()) => {
                 self.read = None;
+                self.timer = None;
                 Poll::Ready(())
             }
             Poll::Pending => Poll::Pending,

@@ -34,6 +34,9 @@ pub struct Validator {
 /// Violations reported at most: the client needs a hint, not a flood.
 const VIOLATIONS_MAX: usize = 16;
 
+/// Characters of a violation's path, and of its reason.
+const TEXT_CHARS_MAX: usize = 300;
+
 /// A compiled pattern may take this much memory, in bytes.
 const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 
@@ -66,11 +69,20 @@ impl Validator {
             .iter_errors(value)
             .take(VIOLATIONS_MAX)
             .map(|error| Violation {
-                path: error.instance_path().as_str().to_owned(),
-                reason: error.masked_with("the value").to_string(),
+                path: shortened(error.instance_path().as_str().to_owned()),
+                reason: shortened(error.masked_with("the value").to_string()),
             })
             .collect()
     }
+}
+
+/// No more of a text than a reader needs: it may repeat what the client sent.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]

@@ -149,6 +149,9 @@ impl Shard {
             }
             self.retry_accept();
             worked |= self.flush();
+            if worked {
+                self.pipeline.end_turn();
+            }
             if self.is_drained() {
                 break;
             }

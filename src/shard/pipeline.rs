@@ -84,6 +84,11 @@ impl Pipeline {
         self.heads.set_date(wall);
     }
 
+    /// Ends a turn: its replies are on their way.
+    pub fn end_turn(&mut self) {
+        self.metrics.record_noted(self.received.elapsed());
+    }
+
     /// From now on every reply closes its connection.
     pub fn drain(&mut self) {
         self.draining = true;
@@ -245,7 +250,7 @@ impl Pipeline {
     ) -> Handled {
         let persistence = Persistence { keep_alive: head.keep_alive, http_1_0: head.http_1_0 };
         let handled = self.finish_as(out, response, status, persistence);
-        self.metrics.record(method as usize, self.received.elapsed());
+        self.metrics.note(method as usize);
         handled
     }
 
