@@ -1,6 +1,6 @@
 //! corelane: a Model Context Protocol server that gives each core its own lane.
 //!
-//! A lane, or *shard*, is one pinned thread with everything it needs: a [glommio](glommio) executor, an io_uring of its
+//! A lane, or *shard*, is one pinned thread with everything it needs: a [glommio] executor, an io_uring of its
 //! own that accepts, receives and sends by completion, its connections, its copy of the registered tools with their
 //! compiled schemas. Shards share nothing on the path of a request.
 //!
