@@ -20,6 +20,13 @@ pub struct Config {
     pub spin_before_park: Option<Duration>,
     /// Print latency histograms when the server ends.
     pub stats: bool,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// Hosts this server answers to besides loopback names: `name` on any port, or `name:port`.
+    pub allowed_hosts: Vec<String>,
+    /// Origins browsers may call from, as `https://app.example.com`, besides those of this machine where every address
+    /// listened on is a loopback one.
+    pub allowed_origins: Vec<String>,
     /// Every bound.
     pub limits: Limits,
 }
@@ -28,6 +35,10 @@ impl Config {
     /// Where a server listens unless told otherwise.
     pub const LISTEN: SocketAddr =
         SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8080));
+
+    /// Where the admin interface of the command line is served unless told otherwise.
+    pub const ADMIN: SocketAddr =
+        SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9464));
 
     /// The measured default of `spin_before_park` (docs/DECISIONS.md).
     pub const SPIN: Duration = Duration::from_micros(50);
@@ -41,6 +52,9 @@ impl Default for Config {
             cpus: None,
             spin_before_park: None,
             stats: false,
+            admin: None,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
             limits: Limits::default(),
         }
     }
