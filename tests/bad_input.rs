@@ -150,6 +150,56 @@ fn bodies_that_are_not_json_are_parse_errors() {
 }
 
 #[test]
+fn json_beyond_its_bounds_is_refused_and_counted_by_what_is_wrong() {
+    let server = ServerProcess::start(&["--shards", "1", "--stats"]);
+    let mut client = server.connect();
+    let limits = corelane::Limits::default();
+    let ping = |member: &str| format!(r#"{{"jsonrpc":"2.0","id":7,"method":"ping","params":{{{member}}}}}"#);
+    let digits = |count: usize| ping(&format!(r#""x":0.{}"#, "1".repeat(count - 2)));
+    let key = |count: usize| ping(&format!(r#""{}":1"#, "k".repeat(count)));
+    // The five members and the four names outside take ten values, the array and its name two.
+    let nodes = |count: usize| ping(&format!(r#""x":[{}1]"#, "1,".repeat(count - 12)));
+    let depth = |count: usize| ping(&format!(r#""x":{}{}"#, "[".repeat(count - 2), "]".repeat(count - 2)));
+    for (fits, beyond, code, id) in [
+        (
+            digits(limits.json_number_digits_max),
+            digits(limits.json_number_digits_max + 1),
+            -32600,
+            Value::Null,
+        ),
+        (key(limits.json_key_bytes_max), key(limits.json_key_bytes_max + 1), -32600, json!(7)),
+        (nodes(limits.json_nodes_max), nodes(limits.json_nodes_max + 1), -32600, json!(7)),
+        (depth(limits.json_depth_max), depth(limits.json_depth_max + 1), -32700, Value::Null),
+        (ping(r#""x":{"a":1,"A":1}"#), ping(r#""x":{"a":1,"a":1}"#), -32600, json!(7)),
+    ] {
+        let reply = client.post("", &fits);
+        assert_eq!((reply.status, &reply.json()["result"]), (200, &json!({})), "{fits:.80}");
+        let reply = client.post("", &beyond);
+        assert_eq!((reply.status, reply.error_code()), (400, code), "{beyond:.80}");
+        assert_eq!(reply.json()["id"], id, "{beyond:.80}");
+    }
+    let many = |last: &str| {
+        let members: Vec<_> = (0..1000).map(|number| format!(r#""{number}":0"#)).collect();
+        ping(&format!(r#"{},"{last}":1"#, members.join(",")))
+    };
+    assert_eq!(client.post("", many("1000")).status, 200);
+    assert_eq!(client.post("", many("500")).error_code(), -32600);
+    let two_ids = client.post("", r#"{"jsonrpc":"2.0","id":1,"id":1,"method":"ping"}"#);
+    assert_eq!((two_ids.error_code(), two_ids.json().get("id")), (-32600, None), "B-04");
+    is_unharmed(&server);
+    let stats = server.stop();
+    for (reason, count) in [
+        ("json_number_too_long", 1),
+        ("json_key_too_long", 1),
+        ("json_too_many_nodes", 1),
+        ("not_json", 1),
+        ("json_repeated_key", 3),
+    ] {
+        assert!(stats.contains(&format!("refused {reason}: {count}\n")), "{reason}: {stats}");
+    }
+}
+
+#[test]
 fn messages_of_the_wrong_shape_are_invalid_requests() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();

@@ -3,19 +3,47 @@
 use simd_json::{Buffers, tape, tape::Tape};
 
 use super::node::Node;
+use crate::config::Limits;
 
 /// Tapes and scratch larger than this are not kept between documents, in nodes (24 bytes each).
 const KEPT_NODES_MAX: usize = 16 * 1024;
 
-/// Why bytes are not a document.
+/// The most keys that are compared each with each; of more, references are sorted.
+const PAIRED_KEYS_MAX: usize = 16;
+
+/// Why bytes are not a document this server reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotJson {
     /// Not JSON, or nested deeper than the limit.
-    #[error("not valid JSON")]
+    #[error("Parse error")]
     Malformed,
     /// More values than the limit.
-    #[error("too many JSON values")]
+    #[error("Too many JSON values")]
     TooManyNodes,
+    /// A number of more characters than the limit.
+    #[error("A JSON number is too long")]
+    NumberTooLong,
+    /// A key longer than the limit.
+    #[error("A JSON key is too long")]
+    KeyTooLong,
+    /// An object has two members of one name: two readers could take different ones for the truth.
+    #[error("Repeated member in a JSON object")]
+    RepeatedKey,
+}
+
+impl NotJson {
+    /// The metric it is counted under.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "not_json",
+            Self::TooManyNodes => "json_too_many_nodes",
+            Self::NumberTooLong => "json_number_too_long",
+            Self::KeyTooLong => "json_key_too_long",
+            Self::RepeatedKey => "json_repeated_key",
+        }
+    }
 }
 
 /// Parses one document after the other, reusing its memory.
@@ -24,23 +52,48 @@ pub struct Decoder {
     tape: Vec<tape::Node<'static>>,
     depth_max: usize,
     nodes_max: usize,
+    number_digits_max: usize,
+    key_bytes_max: usize,
 }
 
-/// A parsed document: the tape over the bytes it was parsed from.
+/// A parsed document: the tape over the bytes it was parsed from. No object in it has two members of one name.
 pub struct Document<'decoder, 'input> {
     decoder: &'decoder mut Decoder,
     tape: Tape<'input>,
 }
 
-impl Decoder {
-    /// A decoder that refuses documents deeper than `depth_max` or of more than `nodes_max` values.
+/// Bytes that were refused.
+pub struct Refused<'decoder, 'input> {
+    /// Why.
+    pub reason: NotJson,
+    document: Option<Document<'decoder, 'input>>,
+}
+
+impl Refused<'_, '_> {
+    /// The outermost value, if the bytes were JSON at all: good for finding out whom to answer, not for more.
     #[must_use]
-    pub fn new(depth_max: usize, nodes_max: usize) -> Self {
+    pub fn root(&self) -> Option<Node<'_>> {
+        self.document.as_ref().map(Document::root)
+    }
+}
+
+impl std::fmt::Debug for Refused<'_, '_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.reason.fmt(formatter)
+    }
+}
+
+impl Decoder {
+    /// A decoder that refuses what exceeds the limits.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
         Self {
-            buffers: Buffers::with_max_depth(4096, depth_max),
+            buffers: Buffers::with_max_depth(4096, limits.json_depth_max),
             tape: Vec::with_capacity(64),
-            depth_max,
-            nodes_max,
+            depth_max: limits.json_depth_max,
+            nodes_max: limits.json_nodes_max,
+            number_digits_max: limits.json_number_digits_max,
+            key_bytes_max: limits.json_key_bytes_max,
         }
     }
 
@@ -48,20 +101,24 @@ impl Decoder {
     /// padding, 64 bytes or more behind the document, may hold anything and is left as it was.
     ///
     /// # Errors
-    /// [`NotJson`], also when the padding is too short.
+    /// [`Refused`], also when the padding is too short.
     pub fn decode<'decoder, 'input>(
         &'decoder mut self,
         padded: &'input mut [u8],
         length: usize,
-    ) -> Result<Document<'decoder, 'input>, NotJson> {
+    ) -> Result<Document<'decoder, 'input>, Refused<'decoder, 'input>> {
+        // The tape does not tell how a number was written, so this comes first; it also spares converting it.
+        if has_long_number(padded.get(..length).unwrap_or_default(), self.number_digits_max) {
+            return Err(Refused { reason: NotJson::NumberTooLong, document: None });
+        }
         let mut tape: Tape<'input> = Tape(std::mem::take(&mut self.tape)).reset();
         let filled = simd_json::fill_tape_padded(padded, length, &mut self.buffers, &mut tape);
-        let nodes = tape.0.len();
         let document = Document { decoder: self, tape };
-        match filled {
-            Err(_) => Err(NotJson::Malformed),
-            Ok(()) if nodes > document.decoder.nodes_max => Err(NotJson::TooManyNodes),
+        match filled.map_err(|_| NotJson::Malformed).and_then(|()| document.check()) {
             Ok(()) => Ok(document),
+            // What was read before the fault is of no use to anybody.
+            Err(reason @ NotJson::Malformed) => Err(Refused { reason, document: None }),
+            Err(reason) => Err(Refused { reason, document: Some(document) }),
         }
     }
 }
@@ -72,6 +129,99 @@ impl Document<'_, '_> {
     pub fn root(&self) -> Node<'_> {
         Node::root(&self.tape.0)
     }
+
+    /// What the parser does not check. Every member belongs to one object, so this is one pass, however deep.
+    fn check(&self) -> Result<(), NotJson> {
+        let nodes = self.tape.0.as_slice();
+        if nodes.len() > self.decoder.nodes_max {
+            return Err(NotJson::TooManyNodes);
+        }
+        let mut many = Vec::new();
+        for (index, node) in nodes.iter().enumerate() {
+            if let tape::Node::Object { len: 1.., .. } = node {
+                let object = Node::root(nodes.get(index..).unwrap_or_default());
+                self.check_keys(object, &mut many)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_keys<'a>(&self, object: Node<'a>, many: &mut Vec<&'a str>) -> Result<(), NotJson> {
+        let Some(members) = object.members() else { return Ok(()) };
+        let mut few = [""; PAIRED_KEYS_MAX];
+        let is_many = members.len() > PAIRED_KEYS_MAX;
+        many.clear();
+        let mut repeated = false;
+        for (number, (key, _)) in members.enumerate() {
+            if key.len() > self.decoder.key_bytes_max {
+                return Err(NotJson::KeyTooLong);
+            }
+            if is_many {
+                many.push(key);
+            } else if let Some((place, before)) = few.get_mut(..=number).and_then(<[&str]>::split_last_mut) {
+                repeated |= before.iter().any(|other| *other == key);
+                *place = key;
+            }
+        }
+        if is_many {
+            many.sort_unstable();
+            repeated = many.windows(2).any(|pair| pair.first() == pair.last());
+        }
+        if repeated { Err(NotJson::RepeatedKey) } else { Ok(()) }
+    }
+}
+
+fn is_number_part(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')
+}
+
+/// Whether a number is written with more than `digits_max` characters. So long a run of a number's characters covers one of
+/// any `digits_max + 1` places, so that only those are looked at, until one of them is part of such a run.
+fn has_long_number(json: &[u8], digits_max: usize) -> bool {
+    if json.len() <= digits_max {
+        return false;
+    }
+    let in_long_run = |place: usize| {
+        let (before, behind) = json.split_at(place);
+        let ahead = behind.iter().take(digits_max + 1).take_while(|byte| is_number_part(**byte)).count();
+        // A place without a number's character is no part of a run.
+        let back = before.iter().rev().take(digits_max + 1).take_while(|byte| is_number_part(**byte)).count();
+        ahead > 0 && ahead + back > digits_max
+    };
+    (0..json.len()).step_by(digits_max + 1).any(in_long_run)
+        && has_long_number_outside_strings(json, digits_max)
+}
+
+/// The exact answer: the run may be part of a string.
+#[cold]
+fn has_long_number_outside_strings(json: &[u8], digits_max: usize) -> bool {
+    let mut rest = json;
+    while let Some((&byte, behind)) = rest.split_first() {
+        if byte == b'"' {
+            rest = behind_string(behind);
+        } else if byte == b'-' || byte.is_ascii_digit() {
+            let length = rest.iter().take_while(|byte| is_number_part(**byte)).count();
+            if length > digits_max {
+                return true;
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        } else {
+            rest = behind;
+        }
+    }
+    false
+}
+
+/// What follows a string whose opening quote has been read.
+fn behind_string(mut rest: &[u8]) -> &[u8] {
+    while let Some(position) = memchr::memchr2(b'"', b'\\', rest) {
+        let is_end = rest.get(position) == Some(&b'"');
+        rest = rest.get(position + if is_end { 1 } else { 2 }..).unwrap_or_default();
+        if is_end {
+            return rest;
+        }
+    }
+    &[]
 }
 
 impl Drop for Document<'_, '_> {
@@ -87,28 +237,45 @@ impl Drop for Document<'_, '_> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The bytes as a receive buffer holds them: something behind them.
+    fn padded(text: &str) -> (Vec<u8>, usize) {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.resize(text.len() + 64, b'x');
+        (bytes, text.len())
+    }
 
     /// Runs `check` over the tape of `text`.
     pub(crate) fn with_node<T>(text: &str, check: impl FnOnce(Node<'_>) -> T) -> T {
-        let mut bytes = text.as_bytes().to_vec();
-        let length = bytes.len();
-        bytes.resize(length + 64, b'x');
-        let mut decoder = Decoder::new(64, 100_000);
+        let (mut bytes, length) = padded(text);
+        let mut decoder = Decoder::new(&Limits::default());
         let document = decoder.decode(&mut bytes, length).unwrap();
         check(document.root())
     }
 
     fn refused(decoder: &mut Decoder, text: &str) -> Option<NotJson> {
-        let mut bytes = text.as_bytes().to_vec();
-        let length = bytes.len();
-        bytes.resize(length + 64, 0);
-        decoder.decode(&mut bytes, length).err()
+        let (mut bytes, length) = padded(text);
+        decoder.decode(&mut bytes, length).err().map(|refused| refused.reason)
+    }
+
+    fn small() -> Decoder {
+        Decoder::new(&Limits {
+            json_depth_max: 8,
+            json_nodes_max: 10,
+            json_number_digits_max: 6,
+            json_key_bytes_max: 4,
+            ..Limits::default()
+        })
     }
 
     #[test]
     fn a_decoder_recovers_from_refusals() {
-        let mut decoder = Decoder::new(8, 10);
+        let mut decoder = small();
         assert_eq!(refused(&mut decoder, "{\"a\":"), Some(NotJson::Malformed));
         assert_eq!(refused(&mut decoder, ""), Some(NotJson::Malformed));
         assert_eq!(refused(&mut decoder, &"[".repeat(100_000)), Some(NotJson::Malformed));
@@ -118,5 +285,89 @@ pub(crate) mod tests {
         let deeper = format!("{}{}", "[".repeat(9), "]".repeat(9));
         assert_eq!(refused(&mut decoder, &deeper), Some(NotJson::Malformed));
         assert_eq!(refused(&mut decoder, "1"), None);
+    }
+
+    #[test]
+    fn a_number_is_bounded_wherever_it_stands_and_a_string_is_not() {
+        let mut decoder = small();
+        for before in 0..20 {
+            let at = |value: &str| format!("{}[\"{}\",{value} ]", " ".repeat(before), "1\\\"".repeat(4));
+            for fits in
+                ["123456", "-12345", "1.5e+2", "\"1234567890\"", "\"1\\\"34567890\"", "\"eeeeeeeeeee\""]
+            {
+                assert_eq!(refused(&mut decoder, &at(fits)), None, "{fits} behind {before}");
+            }
+            for long in ["1234567", "-123456", "1.5e+20", "0.00000", "12345678901234567890"] {
+                assert_eq!(
+                    refused(&mut decoder, &at(long)),
+                    Some(NotJson::NumberTooLong),
+                    "{long} behind {before}"
+                );
+            }
+        }
+        assert_eq!(refused(&mut decoder, "1234567"), Some(NotJson::NumberTooLong));
+        // So large that it is no double either.
+        let limits = Limits::default();
+        let digits = |count| "9".repeat(count);
+        let mut decoder = Decoder::new(&limits);
+        let fraction = |count: usize| format!("0.{}", digits(count - 2));
+        assert_eq!(refused(&mut decoder, &fraction(limits.json_number_digits_max)), None);
+        for text in [fraction(limits.json_number_digits_max + 1), digits(limits.json_number_digits_max + 1)] {
+            assert_eq!(refused(&mut decoder, &text), Some(NotJson::NumberTooLong));
+        }
+    }
+
+    #[test]
+    fn a_key_is_bounded_as_it_reads_not_as_it_is_written() {
+        let mut decoder = small();
+        for fits in [r#"{"abcd":"abcde"}"#, r#"[{"x":{"\u0061bcd":1}}]"#, r#"{"ab\u00e9":1}"#] {
+            assert_eq!(refused(&mut decoder, fits), None, "{fits}");
+        }
+        for long in [r#"{"abcde":1}"#, r#"[{"x":{"abcde":1}}]"#, r#"{"abc\u00e9":1}"#] {
+            assert_eq!(refused(&mut decoder, long), Some(NotJson::KeyTooLong), "{long}");
+        }
+        let limits = Limits::default();
+        let mut decoder = Decoder::new(&limits);
+        let key = |count: usize| format!(r#"{{"{}":1}}"#, "k".repeat(count));
+        assert_eq!(refused(&mut decoder, &key(limits.json_key_bytes_max)), None);
+        assert_eq!(refused(&mut decoder, &key(limits.json_key_bytes_max + 1)), Some(NotJson::KeyTooLong));
+    }
+
+    #[test]
+    fn a_repeated_key_is_found_at_any_place_and_depth() {
+        let mut decoder = Decoder::new(&Limits::default());
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":{"b":[]},"c":1,"a":2}"#,
+            r#"[0,[{"x":[{"a":1,"b":{},"a":1}]}]]"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"":1,"":2}"#,
+        ] {
+            assert_eq!(refused(&mut decoder, text), Some(NotJson::RepeatedKey), "{text}");
+        }
+        for text in [r#"{"a":{"a":{"a":"a"}},"A":1}"#, r#"[{"a":1},{"a":1}]"#, "{}", r#"{"a":"b","b":"a"}"#] {
+            assert_eq!(refused(&mut decoder, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_json_can_still_be_looked_at() {
+        let mut decoder = small();
+        for (text, is_readable) in [(r#"{"a":1,"a":2}"#, true), (r#"{"abcde":2}"#, true), ("{", false)] {
+            let (mut bytes, length) = padded(text);
+            let refused = decoder.decode(&mut bytes, length).err().unwrap();
+            assert_eq!(refused.root().is_some_and(Node::is_object), is_readable, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_told_apart_as_a_set_does(keys in prop::collection::vec("[a-c]{0,5}", 0..40)) {
+            let members: Vec<_> = keys.iter().map(|key| format!("\"{key}\":[{{}}]")).collect();
+            let repeated = keys.iter().collect::<HashSet<_>>().len() < keys.len();
+            let text = format!("[1,{{{}}}]", members.join(","));
+            let mut decoder = Decoder::new(&Limits::default());
+            prop_assert_eq!(refused(&mut decoder, &text), repeated.then_some(NotJson::RepeatedKey));
+        }
     }
 }

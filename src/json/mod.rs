@@ -7,7 +7,7 @@ mod deserialize;
 mod node;
 mod write;
 
-pub use decode::{Decoder, Document, NotJson};
+pub use decode::{Decoder, Document, NotJson, Refused};
 pub use deserialize::DeserializeError;
 pub use node::{Elements, Members, Node, Number};
 pub use write::{write_integer, write_string, write_unsigned};

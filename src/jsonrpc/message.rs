@@ -91,7 +91,6 @@ impl<'a> Message<'a> {
             return Err(Malformed { id: None, reason });
         };
         let (mut version, mut id, mut method, mut params, mut answer) = (None, None, None, None, None);
-        let (mut repeated, mut id_repeated) = (false, false);
         for (key, value) in members {
             let slot = match key {
                 "jsonrpc" => &mut version,
@@ -101,16 +100,10 @@ impl<'a> Message<'a> {
                 "result" | "error" => &mut answer,
                 _ => continue,
             };
-            let again = slot.replace(value).is_some();
-            repeated |= again;
-            id_repeated |= again && key == "id";
+            *slot = Some(value);
         }
         let read_id = id.and_then(read_id);
         let malformed = |reason| Malformed { id: read_id, reason };
-        if repeated {
-            // Two readers could take different ones for the truth.
-            return Err(Malformed { id: read_id.filter(|_| !id_repeated), reason: "Repeated member" });
-        }
         if version.and_then(Node::as_str) != Some("2.0") {
             return Err(malformed("jsonrpc must be \"2.0\""));
         }
@@ -131,6 +124,14 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Whom to answer about a document that was refused: its id, if it has exactly one and a valid one.
+#[must_use]
+pub fn answerable_id(root: Node<'_>) -> Option<Id<'_>> {
+    let mut ids = root.members()?.filter(|(key, _)| *key == "id");
+    let (_, id) = ids.next()?;
+    if ids.next().is_some() { None } else { read_id(id) }
+}
+
 fn read_id(node: Node<'_>) -> Option<Id<'_>> {
     match node.as_number() {
         Some(Number::Signed(value)) => Some(Id::Signed(value)),
@@ -143,12 +144,12 @@ fn read_id(node: Node<'_>) -> Option<Id<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::Decoder;
+    use crate::{config::Limits, json::Decoder};
 
     fn read<T>(text: &str, check: impl FnOnce(Result<Message<'_>, Malformed<'_>>) -> T) -> T {
         let mut bytes = text.as_bytes().to_vec();
         bytes.resize(text.len() + 64, 0);
-        let mut decoder = Decoder::new(64, 100_000);
+        let mut decoder = Decoder::new(&Limits::default());
         let document = decoder.decode(&mut bytes, text.len()).unwrap();
         check(Message::read(document.root()))
     }
@@ -190,8 +191,6 @@ mod tests {
                 "params must be an object",
                 Some(Id::Unsigned(1)),
             ),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"m","id":2}"#, "Repeated member", None),
-            (r#"{"jsonrpc":"2.0","method":"a","method":"b"}"#, "Repeated member", None),
         ] {
             read(text, |message| assert_eq!(message.unwrap_err(), Malformed { id, reason }, "{text}"));
         }
@@ -201,5 +200,24 @@ mod tests {
         read(r#"{"jsonrpc":"2.0","method":"m","params":{}}"#, |message| {
             assert!(matches!(message, Ok(Message::Notification { method: "m", params: Some(_) })));
         });
+    }
+
+    #[test]
+    fn a_refused_document_is_answered_to_its_only_id() {
+        for (text, id) in [
+            (r#"{"id":7,"a":1,"a":2}"#, Some(Id::Unsigned(7))),
+            (r#"{"a":{"id":3},"a":2,"id":"x"}"#, Some(Id::String("x"))),
+            (r#"{"id":7,"id":7}"#, None),
+            (r#"{"id":7,"\u0069d":8}"#, None),
+            (r#"{"id":null,"a":1,"a":2}"#, None),
+            (r#"{"a":1,"a":2}"#, None),
+            (r#"[{"id":1,"id":2}]"#, None),
+        ] {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes.resize(text.len() + 64, 0);
+            let mut decoder = Decoder::new(&Limits::default());
+            let refused = decoder.decode(&mut bytes, text.len()).err().unwrap();
+            assert_eq!(refused.root().and_then(answerable_id), id, "{text}");
+        }
     }
 }

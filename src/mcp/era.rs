@@ -59,10 +59,10 @@ pub(super) struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    pub(super) fn read(params: Option<Node<'a>>) -> Result<Self, Refusal> {
+    pub(super) fn read(params: Option<Node<'a>>) -> Self {
         let mut read = Self::default();
         let Some(members) = params.and_then(Node::members) else {
-            return Ok(read);
+            return read;
         };
         for (key, value) in members {
             let slot = match key {
@@ -73,11 +73,9 @@ impl<'a> Params<'a> {
                 "protocolVersion" => &mut read.protocol_version,
                 _ => continue,
             };
-            if slot.replace(value).is_some() {
-                return Err(Refusal::new(ErrorCode::InvalidRequest, "Repeated member in params"));
-            }
+            *slot = Some(value);
         }
-        Ok(read)
+        read
     }
 }
 
@@ -91,10 +89,10 @@ struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    fn read(meta: Option<Node<'a>>) -> Result<Self, Refusal> {
+    fn read(meta: Option<Node<'a>>) -> Self {
         let mut read = Self::default();
         let Some(members) = meta.and_then(Node::members) else {
-            return Ok(read);
+            return read;
         };
         for (key, value) in members {
             let slot = match key {
@@ -104,11 +102,9 @@ impl<'a> Envelope<'a> {
                 LOG_LEVEL => &mut read.log_level,
                 _ => continue,
             };
-            if slot.replace(value).is_some() {
-                return Err(Refusal::new(ErrorCode::InvalidRequest, "Repeated member in _meta"));
-            }
+            *slot = Some(value);
         }
-        Ok(read)
+        read
     }
 
     /// The revision claimed, once the rest of the envelope is as it must be (checklist M-04 to M-06).
@@ -149,7 +145,7 @@ pub(super) fn revision(
     params: &Params<'_>,
     name: NameHeader<'_>,
 ) -> Result<Revision, Refusal> {
-    let envelope = Envelope::read(params.meta)?;
+    let envelope = Envelope::read(params.meta);
     let header = match headers.protocol_version {
         Field::Value(value) => Some(value),
         Field::Absent => None,

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     http::Status,
-    json::{Node, NotJson},
-    jsonrpc::{ErrorCode, Id, Message, write_error},
+    json::{Node, NotJson, Refused},
+    jsonrpc::{ErrorCode, Id, Message, answerable_id, write_error},
     registry::Snapshot,
 };
 
@@ -37,10 +37,7 @@ pub fn route<'a>(
             return refused(out, malformed.id, &Refusal::new(ErrorCode::InvalidRequest, malformed.reason));
         }
     };
-    let params = match Params::read(params) {
-        Ok(params) => params,
-        Err(refusal) => return refused(out, Some(id), &refusal),
-    };
+    let params = Params::read(params);
     let name = match method {
         "tools/call" => NameHeader::Expected(params.name.and_then(Node::as_str)),
         _ => NameHeader::NotUsed,
@@ -63,13 +60,13 @@ pub fn route<'a>(
     }
 }
 
-/// Answers a body that is not JSON.
-pub fn write_not_json(out: &mut Vec<u8>, reason: NotJson) -> Status {
-    match reason {
-        NotJson::Malformed => write_error(out, None, ErrorCode::ParseError, "Parse error", None),
-        NotJson::TooManyNodes => {
-            write_error(out, None, ErrorCode::InvalidRequest, "Too many JSON values", None)
-        }
-    }
+/// Answers a body that is not JSON, or JSON beyond the limits.
+pub fn write_not_json(out: &mut Vec<u8>, refused: &Refused<'_, '_>) -> Status {
+    let code = match refused.reason {
+        NotJson::Malformed => ErrorCode::ParseError,
+        _ => ErrorCode::InvalidRequest,
+    };
+    let id = refused.root().and_then(answerable_id);
+    write_error(out, id, code, &refused.reason.to_string(), None);
     Status::BadRequest
 }

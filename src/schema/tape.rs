@@ -158,7 +158,7 @@ impl<'a> Object<'a, TapeJson> for TapeObject<'a> {
     }
 
     fn get(&self, key: &Box<str>) -> Option<Node<'a>> {
-        self.0.clone().filter(|(name, _)| *name == &**key).last().map(|(_, value)| value)
+        self.0.clone().find(|(name, _)| *name == &**key).map(|(_, value)| value)
     }
 
     fn members(&self) -> Members<'a> {
@@ -184,14 +184,14 @@ mod tests {
     use jsonschema::json::conformance;
 
     use super::*;
-    use crate::json::Decoder;
+    use crate::{config::Limits, json::Decoder};
 
     #[test]
     fn the_adapter_keeps_jsonschemas_own_contract() {
         let mut bytes = serde_json::to_vec(&conformance::document()).unwrap();
         let length = bytes.len();
         bytes.resize(length + 64, 0);
-        let mut decoder = Decoder::new(64, 100_000);
+        let mut decoder = Decoder::new(&Limits::default());
         let document = decoder.decode(&mut bytes, length).unwrap();
         conformance::assert_conformance::<TapeJson>(&document.root());
     }

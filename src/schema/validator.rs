@@ -90,14 +90,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::json::Decoder;
+    use crate::{config::Limits, json::Decoder};
 
     fn violations(schema: &Value, instance: &Value) -> Vec<Violation> {
         let validator = Validator::compile(schema).unwrap();
         let mut bytes = serde_json::to_vec(instance).unwrap();
         let length = bytes.len();
         bytes.resize(length + 64, 0);
-        let mut decoder = Decoder::new(64, 100_000);
+        let mut decoder = Decoder::new(&Limits::default());
         let document = decoder.decode(&mut bytes, length).unwrap();
         let violations = validator.violations(document.root());
         assert_eq!(validator.is_valid(document.root()), violations.is_empty());

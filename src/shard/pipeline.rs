@@ -66,7 +66,7 @@ impl Pipeline {
     pub fn new(endpoint: &str, snapshot: Rc<Snapshot>, runner: Runner, limits: &Limits) -> Self {
         Self {
             guard: Guard::new(endpoint),
-            decoder: Decoder::new(limits.json_depth_max, limits.json_nodes_max),
+            decoder: Decoder::new(limits),
             snapshot,
             heads: ResponseHeads::new(SystemTime::now()),
             runner,
@@ -147,7 +147,10 @@ impl Pipeline {
         let head = request.head;
         let document = match self.decoder.decode(request.body, request.body_length) {
             Ok(document) => document,
-            Err(reason) => return Responded::Now(mcp::write_not_json(out, reason), CallMethod::Other),
+            Err(refused) => {
+                self.metrics.refuse(refused.reason.name());
+                return Responded::Now(mcp::write_not_json(out, &refused), CallMethod::Other);
+            }
         };
         let headers = Headers {
             protocol_version: head.protocol_version(request.head_bytes),
