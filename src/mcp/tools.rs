@@ -99,9 +99,7 @@ fn explain(violations: &[Violation]) -> String {
     let mut text = "Invalid arguments".to_owned();
     for (number, violation) in violations.iter().enumerate() {
         text.push_str(if number == 0 { ": " } else { "; " });
-        text.push_str(if violation.path.is_empty() { "/" } else { &violation.path });
-        text.push_str(": ");
-        text.push_str(&violation.reason);
+        text.push_str(&violation.to_string());
     }
     text
 }

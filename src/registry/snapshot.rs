@@ -67,7 +67,7 @@ impl Snapshot {
             if by_name.insert(Box::from(&*tool.name), tools.len()).is_some() {
                 return Err(RegistryError::Duplicate(tool.name.to_string()));
             }
-            tools.push(Arc::new(compile(tool)?));
+            tools.push(Arc::new(compile(tool, limits)?));
         }
         let info = json!({"name": registry.info.name, "version": registry.info.version});
         let meta = json!({"_meta": {"io.modelcontextprotocol/serverInfo": info}});
@@ -114,7 +114,7 @@ impl Snapshot {
     }
 }
 
-fn compile(tool: &Tool) -> Result<RegisteredTool, RegistryError> {
+fn compile(tool: &Tool, limits: &Limits) -> Result<RegisteredTool, RegistryError> {
     let name = tool.name.to_string();
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if !(1..=64).contains(&name.len()) || !name.bytes().all(is_name) {
@@ -128,7 +128,7 @@ fn compile(tool: &Tool) -> Result<RegisteredTool, RegistryError> {
         return Err(RegistryError::NotObject(name));
     }
     let compiled = |which, schema: &Value| {
-        Validator::compile(schema).map_err(|source| RegistryError::Schema {
+        Validator::compile(schema, limits).map_err(|source| RegistryError::Schema {
             tool: name.clone(),
             which,
             source,
