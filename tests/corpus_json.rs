@@ -1,0 +1,41 @@
+//! JSONTestSuite over HTTP: what is not JSON is a parse error, what is JSON is anything else.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "support/corpora.rs"]
+mod corpora;
+mod support;
+
+use std::{collections::BTreeMap, fs};
+
+use serde_json::json;
+use support::ServerProcess;
+
+#[test]
+fn b_01_what_is_json_is_told_from_what_is_not_as_jsontestsuite_does() {
+    let Some(directory) = corpora::directory("json-parsing/test_parsing") else { return };
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    let mut counts: BTreeMap<char, usize> = BTreeMap::new();
+    let mut implementation_defined = Vec::new();
+    let mut wrong = Vec::new();
+    for (name, path) in corpora::files(&directory, "json") {
+        let reply = client.post("", fs::read(path).unwrap());
+        assert_eq!(reply.status, 400, "{name}: none of them is a JSON-RPC message");
+        let code = reply.error_code();
+        let kind = name.chars().next().unwrap();
+        *counts.entry(kind).or_default() += 1;
+        match kind {
+            'y' if code == -32600 => {}
+            'n' if code == -32700 => {}
+            'i' => implementation_defined.push(format!("{name} | {code}")),
+            _ => wrong.push(format!("{name}: {code}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    println!("{counts:?}");
+    assert_eq!(counts, [('i', 35), ('n', 188), ('y', 95)].into());
+    corpora::compare("JSON: implementation-defined", &implementation_defined);
+    assert_eq!(client.call("echo", json!({"message": "still here"}))["content"][0]["text"], "still here");
+    server.stop();
+}

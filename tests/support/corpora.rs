@@ -1,0 +1,72 @@
+//! Finds the corpora, which are not part of this project, and what docs/CORPORA.md says of them.
+
+#![allow(unreachable_pub)]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+/// The directory of a corpus; without it, prints so.
+pub fn directory(name: &str) -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora");
+    let corpora = env::var_os("CORELANE_CORPORA").map_or(beside, PathBuf::from);
+    let directory = corpora.join(name);
+    if directory.is_dir() {
+        return Some(directory);
+    }
+    println!("no corpus {name} in {}: nothing is checked (set CORELANE_CORPORA)", corpora.display());
+    None
+}
+
+/// The files below a directory that end like this, sorted, with their paths in it.
+pub fn files(directory: &Path, extension: &str) -> Vec<(String, PathBuf)> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(inner) = directories.pop() {
+        for entry in fs::read_dir(inner).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push((path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned(), path));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The table below a heading of docs/CORPORA.md: its last column says why, all others are what a test must find.
+pub fn table(heading: &str) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CORPORA.md")).unwrap();
+    let lines = text.lines().skip_while(|line| *line != format!("## {heading}")).skip(1);
+    let rows =
+        lines.take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with('|')).skip(2).map(
+            |row| {
+                let row = row.trim_matches('|');
+                let (found, why) = row.rsplit_once(" | ").unwrap_or_else(|| panic!("too few columns: {row}"));
+                assert!(!why.trim().is_empty(), "no reason: {row}");
+                (found.trim().to_owned(), why.trim().to_owned())
+            },
+        );
+    rows.collect()
+}
+
+/// Fails unless the rows found are those of the table.
+pub fn compare(heading: &str, found: &[String]) {
+    let table = table(heading);
+    let missing: Vec<_> = found.iter().filter(|row| !table.contains_key(*row)).collect();
+    let stale: Vec<_> = table.keys().filter(|row| !found.contains(row)).collect();
+    let rows: String = found
+        .iter()
+        .map(|row| format!("| {row} | {} |\n", table.get(row).map_or("", String::as_str)))
+        .collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "docs/CORPORA.md, {heading}: not explained {missing:#?}, stale {stale:#?}; found:\n{rows}"
+    );
+    assert_eq!(table.len(), found.len(), "the same row twice");
+}
