@@ -56,6 +56,8 @@
 pub mod config;
 mod cli;
 mod server;
+mod admin;
+mod live_registry;
 pub mod shard;
 #[doc(hidden)]
 pub mod ring;
@@ -72,7 +74,10 @@ pub mod demo;
 pub use config::{Config, Limits};
 /// The executor async tools run on: its timers, channels and tasks.
 pub use glommio;
+pub use live_registry::LiveRegistry;
 pub use registry::{
-    BorrowedArguments, Context, IntoReply, NoArguments, Reply, Structured, Tool, ToolBuilder,
+    Annotations, BorrowedArguments, Caller, Capabilities, Capability, Content, Context, Icon, IntoReply,
+    NoArguments, ProtocolError, Registry, RegistryError, RemoteContext, Reply, Revision, Role, Structured,
+    Theme, Tool, ToolAnnotations, ToolBuilder,
 };
 pub use server::{Running, Server, ServerBuilder, StartError, Stopper};

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     thread,
     time::Duration,
 };
@@ -17,12 +17,15 @@ use signal_hook::{
 };
 
 use crate::{
+    admin::Admin,
     config::{Config, Limits},
-    exec::{BlockingPool, Completions, Runner},
+    exec::{BlockingPool, Completions, OffShard, Runner},
+    http::Names,
+    live_registry::LiveRegistry,
     metrics::ShardMetrics,
-    registry::{Registry, RegistryError, ServerInfo, Snapshot, Tool},
+    registry::{Icon, Registry, RegistryError, ServerInfo, ShardState, Snapshot, Tool},
     ring::{self, ProbeError, Ring, RingConfig},
-    shard::{Control, Pipeline, Shard, ShardHandle},
+    shard::{Pipeline, PipelineConfig, Shard, ShardHandle},
 };
 
 /// The one endpoint.
@@ -38,6 +41,10 @@ const TABLE_MAX: u32 = 1 << 20;
 
 /// Threads of the blocking pool where no core is free of shards.
 const BLOCKING_THREADS_MIN: usize = 4;
+
+/// Threads of the tokio runtime where no core is free of shards.
+#[cfg(feature = "tokio")]
+const TOKIO_THREADS_MIN: usize = 2;
 
 /// Why a server could not start. One line, with what to do about it where that is known.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +76,16 @@ pub enum StartError {
         /// What to do.
         remedy: &'static str,
     },
+    /// The address of the admin interface cannot be listened on.
+    #[error("cannot listen on {address} for the admin interface: {reason}; remedy: {remedy}")]
+    ListenAdmin {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        reason: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// Other machines could reach the server, and it does not know by which names.
     #[error(
         "{0} is not a loopback address, and no allowed hosts are configured; remedy: listen on 127.0.0.1 or [::1]"
@@ -84,29 +101,34 @@ pub enum StartError {
     },
 }
 
+/// Makes each shard's state.
+type StateFactory = Arc<dyn Fn(usize) -> ShardState + Send + Sync>;
+
 /// A server, ready to be run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Server {
-    registry: Registry,
+    registry: LiveRegistry,
+    state: Option<StateFactory>,
 }
 
 /// Declares a server.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ServerBuilder {
     registry: Registry,
+    state: Option<StateFactory>,
 }
 
 impl Server {
     /// Starts declaring a server; clients see its name and version.
     pub fn builder(name: impl Into<String>, version: impl Into<String>) -> ServerBuilder {
-        let info = ServerInfo { name: name.into(), version: version.into(), instructions: None };
-        ServerBuilder { registry: Registry { info, tools: Vec::new() } }
+        let info = ServerInfo { name: name.into(), version: version.into(), ..ServerInfo::default() };
+        ServerBuilder { registry: Registry::new(info), state: None }
     }
 
-    /// What it offers.
+    /// What it offers, now and while it runs.
     #[must_use]
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    pub fn registry(&self) -> LiveRegistry {
+        self.registry.clone()
     }
 
     /// Serves until SIGINT or SIGTERM, then drains. Prints a line for each address to stderr once it is ready.
@@ -150,54 +172,50 @@ impl Server {
     /// When it cannot start.
     pub fn start(&self, config: &Config) -> Result<Running, StartError> {
         // Found out here, and told in one line, rather than on a shard.
-        drop(Snapshot::build(&self.registry, &config.limits)?);
+        self.registry.read(|registry| Snapshot::build(registry, &config.limits).map(drop))?;
         probe()?;
         let descriptors =
             ring::raise_descriptor_limit().map_err(|error| resource("with the descriptor limit", &error))?;
         let placement = Placements::choose(config)?;
         let (addresses, mut listeners) = listen(config, placement.shards.len())?;
-        let pool = BlockingPool::start(
-            placement.free.len().max(BLOCKING_THREADS_MIN),
-            &placement.free,
-            config.limits.blocking_queue_max,
-        )
-        .map_err(|error| resource("the blocking pool", &error))?;
-        let spin =
-            config.spin_before_park.unwrap_or(if placement.shared { Duration::ZERO } else { Config::SPIN });
-        let (started, ready) = unbounded();
-        let fellows = Fellows::default();
-        let mut shards = Vec::new();
-        for (number, &core) in placement.shards.iter().enumerate() {
-            let plan = ShardPlan {
-                number,
-                registry: self.registry.clone(),
-                config: config.clone(),
-                listeners: listeners.pop().unwrap_or_default(),
-                pool: pool.clone(),
-                spin,
-                sockets_max: sockets_max(descriptors, &config.limits),
-                started: started.clone(),
-                fellows: fellows.clone(),
-            };
-            let shard = LocalExecutorBuilder::new(Placement::Fixed(core))
-                .name(&format!("shard-{number}"))
-                .io_memory(EXECUTOR_IO_BYTES)
-                .ring_depth(EXECUTOR_RING_DEPTH)
-                .spawn(move || plan.run())
-                .map_err(|error| resource("a shard", &error))?;
-            shards.push(shard);
-        }
-        drop(started);
-        let (handles, failed) = await_ready(&ready, shards.len());
-        let running = Running { addresses, placement: placement.describe(), handles, shards };
-        let Some(error) = failed else {
-            fellows.set(running.handles.clone());
-            return Ok(running);
+        let admin_listener = config.admin.map(listen_admin).transpose()?;
+        let is_local = config.listen.iter().all(|address| address.ip().is_loopback());
+        let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
+        let off_shard = off_shard(&placement.free, &config.limits)?;
+        let mut running = Running {
+            addresses,
+            placement: placement.describe(),
+            handles: Vec::new(),
+            shards: Vec::new(),
+            admin: None,
         };
-        running.stopper().drain();
-        // The first failure is the one to be told.
-        let _ = running.join();
-        Err(error)
+        let plan = |registry: &Registry, number| ShardPlan {
+            number,
+            registry: registry.clone(),
+            state: self.state.clone(),
+            config: config.clone(),
+            names: names.clone(),
+            listeners: listeners.pop().unwrap_or_default(),
+            off_shard: off_shard.clone(),
+            spin: config.spin_before_park.unwrap_or(if placement.shared {
+                Duration::ZERO
+            } else {
+                Config::SPIN
+            }),
+            sockets_max: sockets_max(descriptors, &config.limits),
+        };
+        let started = self
+            .registry
+            .attach(&config.limits, |registry| running.start_shards(&placement.shards, plan, registry));
+        match started.and_then(|()| running.start_admin(admin_listener, &names, config.limits)) {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                running.stopper().drain();
+                // The first failure is the one to be told.
+                let _ = running.join();
+                Err(error)
+            }
+        }
     }
 }
 
@@ -205,7 +223,57 @@ impl ServerBuilder {
     /// Adds a tool. Tools are listed in the order they are added.
     #[must_use]
     pub fn tool(mut self, tool: Tool) -> Self {
-        self.registry.tools.push(tool);
+        self.registry.add(tool);
+        self
+    }
+
+    /// What people call the server.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.registry.info.title = Some(title.into());
+        self
+    }
+
+    /// What the server is for, for people.
+    #[must_use]
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.registry.info.description = Some(text.into());
+        self
+    }
+
+    /// Where to read more about the server.
+    #[must_use]
+    pub fn website_url(mut self, url: impl Into<String>) -> Self {
+        self.registry.info.website_url = Some(url.into());
+        self
+    }
+
+    /// Adds a picture of the server.
+    #[must_use]
+    pub fn icon(mut self, icon: Icon) -> Self {
+        self.registry.info.icons.push(icon);
+        self
+    }
+
+    /// Gives each shard a state of its own, made on its thread by `make` from the shard's number; tools that run there
+    /// reach it by [`Context::state`](crate::Context::state). Nothing in it needs a lock.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    ///
+    /// use corelane::{Server, Tool};
+    ///
+    /// let server = Server::builder("counter", "1")
+    ///     .shard_state(|_shard| Cell::new(0_u64))
+    ///     .tool(Tool::new("count").run(|_, cx| {
+    ///         let counter = cx.state::<Cell<u64>>();
+    ///         counter.set(counter.get() + 1);
+    ///         format!("{} calls on shard {}", counter.get(), cx.caller().shard)
+    ///     }));
+    /// ```
+    #[must_use]
+    pub fn shard_state<T: 'static>(mut self, make: impl Fn(usize) -> T + Send + Sync + 'static) -> Self {
+        self.state = Some(Arc::new(move |shard| Rc::new(make(shard))));
         self
     }
 
@@ -219,7 +287,7 @@ impl ServerBuilder {
     /// The server.
     #[must_use]
     pub fn build(self) -> Server {
-        Server { registry: self.registry }
+        Server { registry: LiveRegistry::new(self.registry), state: self.state }
     }
 
     /// Serves until SIGINT or SIGTERM: [`Server::serve`].
@@ -237,20 +305,23 @@ pub struct Running {
     placement: String,
     handles: Vec<ShardHandle>,
     shards: Vec<ExecutorJoinHandle<io::Result<ShardMetrics>>>,
+    admin: Option<Arc<Admin>>,
 }
 
 /// Ends a running server from any thread.
 #[derive(Clone)]
 pub struct Stopper {
     handles: Vec<ShardHandle>,
+    admin: Weak<Admin>,
 }
 
 impl Stopper {
     /// Takes no more connections, finishes what is in flight, ends.
     pub fn drain(&self) {
-        for handle in &self.handles {
-            handle.send(Control::Drain);
+        if let Some(admin) = self.admin.upgrade() {
+            admin.drain();
         }
+        self.handles.iter().for_each(ShardHandle::drain);
     }
 }
 
@@ -261,10 +332,63 @@ impl Running {
         &self.addresses
     }
 
+    /// Where its admin interface listens, if it has one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address())
+    }
+
+    fn start_shards(
+        &mut self,
+        cores: &[usize],
+        mut plan: impl FnMut(&Registry, usize) -> ShardPlan,
+        registry: &Registry,
+    ) -> Result<Vec<ShardHandle>, StartError> {
+        let (started, ready) = unbounded();
+        let fellows = Fellows::default();
+        for (number, &core) in cores.iter().enumerate() {
+            let plan = plan(registry, number);
+            let (started, fellows) = (started.clone(), fellows.clone());
+            let shard = LocalExecutorBuilder::new(Placement::Fixed(core))
+                .name(&format!("shard-{number}"))
+                .io_memory(EXECUTOR_IO_BYTES)
+                .ring_depth(EXECUTOR_RING_DEPTH)
+                .spawn(move || plan.run(started, fellows))
+                .map_err(|error| resource("a shard", &error))?;
+            self.shards.push(shard);
+        }
+        drop(started);
+        let (handles, failed) = await_ready(&ready, cores.len());
+        self.handles.clone_from(&handles);
+        match failed {
+            Some(error) => Err(error),
+            None => {
+                fellows.set(handles.clone());
+                Ok(handles)
+            }
+        }
+    }
+
+    fn start_admin(
+        &mut self,
+        listener: Option<TcpListener>,
+        names: &Names,
+        limits: Limits,
+    ) -> Result<(), StartError> {
+        if let Some(listener) = listener {
+            let admin = Admin::start(listener, names.clone(), limits, self.handles.clone());
+            self.admin = Some(Arc::new(admin.map_err(|error| resource("the admin interface", &error))?));
+        }
+        Ok(())
+    }
+
     /// A handle that ends it.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper { handles: self.handles.clone() }
+        Stopper {
+            handles: self.handles.clone(),
+            admin: self.admin.as_ref().map(Arc::downgrade).unwrap_or_default(),
+        }
     }
 
     /// Waits for its end. Returns what all shards measured.
@@ -291,13 +415,13 @@ impl Running {
 struct ShardPlan {
     number: usize,
     registry: Registry,
+    state: Option<StateFactory>,
     config: Config,
+    names: Names,
     listeners: Vec<TcpListener>,
-    pool: BlockingPool,
+    off_shard: OffShard,
     spin: Duration,
     sockets_max: u32,
-    started: Sender<Result<ShardHandle, StartError>>,
-    fellows: Fellows,
 }
 
 /// All shards of a server, for the one that fails: a server with a lane less would look well and refuse a part of its
@@ -319,14 +443,17 @@ impl Drop for LastWill {
     /// Also when the shard's thread panics.
     fn drop(&mut self) {
         for handle in self.0.0.get().into_iter().flatten() {
-            handle.send(Control::Drain);
+            handle.drain();
         }
     }
 }
 
 impl ShardPlan {
-    async fn run(self) -> io::Result<ShardMetrics> {
-        let (started, fellows) = (self.started.clone(), self.fellows.clone());
+    async fn run(
+        self,
+        started: Sender<Result<ShardHandle, StartError>>,
+        fellows: Fellows,
+    ) -> io::Result<ShardMetrics> {
         match self.build() {
             Ok((shard, handle)) => {
                 let _ = started.send(Ok(handle));
@@ -348,13 +475,31 @@ impl ShardPlan {
         let handle = ShardHandle::new(&ring);
         let waker = ring.waker();
         let completions = Completions::new(limits.calls_in_flight_max, Arc::new(move || waker.wake()));
-        let snapshot = Rc::new(Snapshot::build(&self.registry, &limits)?);
-        let runner = Runner::new(self.number, completions, Some(self.pool));
-        let pipeline = Pipeline::new(ENDPOINT, snapshot, runner, &limits);
+        let snapshot = Snapshot::build(&self.registry, &limits)?;
+        let state = self.state.map(|make| make(self.number));
+        let runner = Runner::new(completions, self.off_shard, state);
+        let pipeline_config =
+            PipelineConfig { endpoint: ENDPOINT, names: self.names, shard: self.number, limits: &limits };
+        let pipeline = Pipeline::new(pipeline_config, snapshot, runner);
         let shard =
             Shard::new(ring, pipeline, handle.clone(), self.listeners, limits, self.spin, self.sockets_max);
         Ok((shard, handle))
     }
+}
+
+/// Where tools run that do not run on a shard: on the cores that are free of them, if there are any.
+fn off_shard(free: &[usize], limits: &Limits) -> Result<OffShard, StartError> {
+    let threads = free.len().max(BLOCKING_THREADS_MIN);
+    let pool = BlockingPool::start(threads, free, limits.blocking_queue_max)
+        .map_err(|error| resource("the blocking pool", &error))?;
+    Ok(OffShard {
+        pool: Some(pool),
+        #[cfg(feature = "tokio")]
+        tokio: Some(
+            crate::exec::TokioRuntime::start(free.len().max(TOKIO_THREADS_MIN), free)
+                .map_err(|error| resource("the tokio runtime", &error))?,
+        ),
+    })
 }
 
 /// Asks the kernel on a thread of its own: the end of a ring may interrupt a system call of the thread that had it, and
@@ -461,6 +606,17 @@ fn listen(config: &Config, shards: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<Tc
         addresses.push(address);
     }
     Ok((addresses, by_shard))
+}
+
+fn listen_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|reason| StartError::ListenAdmin {
+        address,
+        remedy: match reason.kind() {
+            io::ErrorKind::AddrInUse => "choose another port with --admin, or --admin none",
+            _ => "choose another address with --admin, or --admin none",
+        },
+        reason,
+    })
 }
 
 fn remedy(reason: &io::Error) -> &'static str {

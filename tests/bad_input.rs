@@ -105,7 +105,7 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
 }
 
 #[test]
-fn wrong_paths_verbs_and_media_types_leave_the_connection_open() {
+fn wrong_paths_and_verbs_leave_the_connection_open_unless_a_body_comes_with_them() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     let request = |verb: &str, path: &str, headers: &str| {
@@ -114,19 +114,25 @@ fn wrong_paths_verbs_and_media_types_leave_the_connection_open() {
     assert_eq!(client.send(request("GET", "/", "")).read().status, 404);
     for verb in ["GET", "DELETE", "PUT", "BREW"] {
         let reply = client.send(request(verb, "/mcp", "")).read();
-        assert_eq!((reply.status, reply.header("allow")), (405, Some("POST")), "{verb}");
+        assert_eq!((reply.status, reply.header("allow")), (405, Some("POST, OPTIONS")), "{verb}");
     }
     client.send(request("HEAD", "/mcp", ""));
-    client.send(request("POST", "/mcp", "Content-Type: text/plain\r\nContent-Length: 2\r\n"));
-    client.send("{}");
     let head = client.read();
     assert_eq!((head.status, head.header("content-length")), (405, Some("0")), "a reply to HEAD has no body");
-    assert_eq!(client.read().status, 415);
-    let evil = "POST /mcp HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n";
+    let evil = request("POST", "/mcp", "Content-Type: application/json\r\n").replace("localhost", "evil.example");
     assert_eq!(client.send(evil).read().status, 403, "O-03");
-    let reply = client.post("Origin: http://evil.example\r\n", echo("x"));
-    assert_eq!(reply.status, 403, "O-01");
     assert_eq!(client.post("Origin: http://localhost:3000\r\n", echo("x")).status, 200);
+    for (headers, status) in [
+        ("Content-Type: text/plain\r\n", 415),
+        ("Content-Type: application/json\r\nOrigin: http://evil.example\r\n", 403),
+    ] {
+        for body in ["", "{", "{}"] {
+            let mut client = server.connect();
+            client.send(request("POST", "/mcp", &format!("{headers}Content-Length: 2\r\n")) + body);
+            assert_eq!(client.read().status, status, "told before the body is there: {body:?}");
+            assert!(client.is_closed());
+        }
+    }
     server.stop();
 }
 

@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
-use std::{rc::Rc, sync::Arc};
+use std::sync::Arc;
 
 use corelane::{
     Limits, demo,
-    exec::{Completions, Runner},
-    http::{Flow, Framer},
+    exec::{Completions, OffShard, Runner},
+    http::{Framer, Names},
     registry::Snapshot,
     ring::{PADDING_BYTES, SocketId},
-    shard::Pipeline,
+    shard::{Pipeline, PipelineConfig, Requests},
 };
 
 /// Head and body of the canonical request (2026-07-28), as `benches/wrk/canonical.lua` sends it.
@@ -55,10 +55,12 @@ impl Lane {
     pub fn new() -> Self {
         let limits = Limits::default();
         let server = demo::server().build();
-        let snapshot = Rc::new(Snapshot::build(server.registry(), &limits).unwrap());
-        let runner = Runner::new(0, Completions::new(1, Arc::new(|| {})), None);
+        let snapshot = server.registry().read(|registry| Snapshot::build(registry, &limits)).unwrap();
+        let runner = Runner::new(Completions::new(1, Arc::new(|| {})), OffShard::default(), None);
+        let config =
+            PipelineConfig { endpoint: "/mcp", names: Names::new(&[], &[], true), shard: 0, limits: &limits };
         Self {
-            pipeline: Pipeline::new("/mcp", snapshot, runner, &limits),
+            pipeline: Pipeline::new(config, snapshot, runner),
             limits,
             framer: Framer::default(),
             padded: Vec::with_capacity(4096),
@@ -73,9 +75,9 @@ impl Lane {
         self.padded.resize(request.len() + PADDING_BYTES, 0);
         self.out.clear();
         let (pipeline, out) = (&mut self.pipeline, &mut self.out);
-        self.framer.receive(&mut self.padded, request.len(), &self.limits, |request| -> Flow {
-            pipeline.handle(request, SocketId::default(), out).flow()
-        });
+        let (socket, last) = (SocketId::default(), None);
+        let mut requests = Requests { pipeline, limits: &self.limits, socket, out, last };
+        self.framer.receive(&mut self.padded, request.len(), &self.limits, &mut requests);
         &self.out
     }
 }

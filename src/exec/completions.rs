@@ -10,7 +10,7 @@ use std::{
 
 use crossbeam_queue::ArrayQueue;
 
-use super::ToolPanicked;
+use super::Unfinished;
 use crate::registry::Reply;
 
 /// Names a pending call of one shard.
@@ -22,7 +22,7 @@ pub struct Completed {
     /// Which call.
     pub ticket: Ticket,
     /// What the tool said.
-    pub outcome: Result<Reply, ToolPanicked>,
+    pub outcome: Result<Reply, Unfinished>,
 }
 
 /// One shard's inbox of ended calls.

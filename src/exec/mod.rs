@@ -1,35 +1,50 @@
-//! Runs tools: inline on the core, as a task beside the requests, or on a thread of the blocking pool.
+//! Runs tools: inline on the core, as a task beside the requests, on a thread of the blocking pool, or on tokio.
 //!
-//! Whatever a tool does, its panic ends here: it is a reply, not the end of a shard.
+//! Whatever a tool does, its panic ends here: it is a reply, not the end of a shard. A call that was started ends exactly
+//! once, with a [`Completed`], also when it was cancelled.
 
+mod cancel;
 mod completions;
 mod pool;
+#[cfg(feature = "tokio")]
+mod tokio_runtime;
 
-use std::{panic::AssertUnwindSafe, rc::Rc};
+use std::{
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use futures_lite::FutureExt;
 
+pub use cancel::{Cancel, LocalCancel};
 pub use completions::{Completed, Completions, RemoteCompletions, Ticket};
 pub use pool::BlockingPool;
+#[cfg(feature = "tokio")]
+pub use tokio_runtime::TokioRuntime;
 
 use crate::{
     json::Node,
-    registry::{Context, Handler, Reply},
+    registry::{BlockingJob, Caller, Context, Handler, LocalReply, RemoteContext, Reply, ShardState},
 };
 
-/// The tool panicked.
+/// Why a call gave no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ToolPanicked;
+pub enum Unfinished {
+    /// The tool panicked.
+    Panicked,
+    /// It was cancelled.
+    Cancelled,
+}
 
 /// What became of a call that was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started {
     /// The reply is there.
     Done,
     /// The tool panicked.
     Panicked,
     /// The reply will come through the shard's [`Completions`], under this ticket.
-    Pending(Ticket),
+    Pending(Ticket, Cancel),
     /// No room: no ticket was to be had, or the pool's queue is full and the ticket was not used.
     Busy {
         /// The ticket that was not used.
@@ -37,18 +52,28 @@ pub enum Started {
     },
 }
 
+/// Where tools run that do not run on a shard.
+#[derive(Clone, Default)]
+pub struct OffShard {
+    /// For blocking tools; without it they are answered "busy".
+    pub pool: Option<BlockingPool>,
+    /// For tools on tokio; without it they are answered "busy".
+    #[cfg(feature = "tokio")]
+    pub tokio: Option<TokioRuntime>,
+}
+
 /// One shard's way of running tools.
 pub struct Runner {
     completions: Rc<Completions>,
-    pool: Option<BlockingPool>,
-    context_shard: usize,
+    off_shard: OffShard,
+    state: Option<ShardState>,
 }
 
 impl Runner {
-    /// A runner for shard `shard`. Without a pool, blocking tools are answered "busy".
+    /// A runner for a shard with `state`.
     #[must_use]
-    pub fn new(shard: usize, completions: Rc<Completions>, pool: Option<BlockingPool>) -> Self {
-        Self { completions, pool, context_shard: shard }
+    pub fn new(completions: Rc<Completions>, off_shard: OffShard, state: Option<ShardState>) -> Self {
+        Self { completions, off_shard, state }
     }
 
     /// Where replies of pending calls arrive.
@@ -63,51 +88,82 @@ impl Runner {
         &self,
         handler: &Handler,
         arguments: Node<'_>,
-        mut context: Context,
+        caller: Caller,
         ticket: impl FnOnce() -> Option<Ticket>,
         reply: &mut Reply,
     ) -> Started {
-        context.shard = self.context_shard;
+        let context = || Context::new(caller, self.state.clone());
+        let remote_context = || {
+            let cancelled = Arc::new(AtomicBool::new(false));
+            (RemoteContext::new(caller, Arc::clone(&cancelled)), cancelled)
+        };
+        // The handler itself, before its work begins, is the tool's code too.
         match handler {
-            Handler::Inline(run) => match guarded(|| run(arguments, context, reply)) {
+            Handler::Inline(run) => match guarded(|| run(arguments, context(), reply)) {
                 Ok(()) => Started::Done,
-                Err(ToolPanicked) => Started::Panicked,
+                Err(_) => Started::Panicked,
             },
-            Handler::Async(run) => {
-                // The handler itself, before its future is polled, is the tool's code too.
-                let Ok(work) = guarded(|| run(arguments, context)) else {
-                    return Started::Panicked;
-                };
-                let Some(ticket) = ticket() else {
-                    return Started::Busy { unused: None };
-                };
-                let completions = Rc::clone(&self.completions);
-                glommio::spawn_local(async move {
-                    let outcome = AssertUnwindSafe(work).catch_unwind().await.map_err(|_| ToolPanicked);
-                    completions.push(Completed { ticket, outcome });
-                })
-                .detach();
-                Started::Pending(ticket)
-            }
+            Handler::Async(run) => match guarded(|| run(arguments, context())) {
+                Ok(work) => self.spawn(work, ticket()),
+                Err(_) => Started::Panicked,
+            },
             Handler::Blocking(run) => {
-                let Some(pool) = &self.pool else {
-                    return Started::Busy { unused: None };
-                };
-                let Ok(work) = guarded(|| run(arguments, context)) else {
-                    return Started::Panicked;
-                };
-                let Some(ticket) = ticket() else {
-                    return Started::Busy { unused: None };
-                };
-                match pool.submit(work, ticket, self.completions.remote()) {
-                    Ok(()) => Started::Pending(ticket),
-                    Err(unused) => Started::Busy { unused: Some(unused) },
+                let (context, cancelled) = remote_context();
+                match guarded(|| run(arguments, context)) {
+                    Ok(work) => self.submit(work, cancelled, ticket()),
+                    Err(_) => Started::Panicked,
+                }
+            }
+            #[cfg(feature = "tokio")]
+            Handler::Tokio(run) => {
+                let (context, cancelled) = remote_context();
+                match guarded(|| run(arguments, context)) {
+                    Ok(work) => match (&self.off_shard.tokio, ticket()) {
+                        (Some(tokio), Some(ticket)) => {
+                            let cancel = tokio.spawn(work, cancelled, ticket, self.completions.remote());
+                            Started::Pending(ticket, cancel)
+                        }
+                        (_, unused) => Started::Busy { unused },
+                    },
+                    Err(_) => Started::Panicked,
                 }
             }
         }
     }
+
+    fn spawn(&self, work: LocalReply, ticket: Option<Ticket>) -> Started {
+        let Some(ticket) = ticket else {
+            return Started::Busy { unused: None };
+        };
+        let completions = Rc::clone(&self.completions);
+        let cancel = Rc::new(LocalCancel::default());
+        let cancelled = Rc::clone(&cancel);
+        glommio::spawn_local(async move {
+            let finished =
+                async { AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Unfinished::Panicked) };
+            let cancelled = async {
+                cancelled.cancelled().await;
+                Err(Unfinished::Cancelled)
+            };
+            // Whichever is first; the other is dropped with this task.
+            let outcome = finished.or(cancelled).await;
+            completions.push(Completed { ticket, outcome });
+        })
+        .detach();
+        Started::Pending(ticket, Cancel::Task(cancel))
+    }
+
+    fn submit(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, ticket: Option<Ticket>) -> Started {
+        let (Some(pool), Some(ticket)) = (&self.off_shard.pool, ticket) else {
+            return Started::Busy { unused: ticket };
+        };
+        match pool.submit(work, Arc::clone(&cancelled), ticket, self.completions.remote()) {
+            Ok(()) => Started::Pending(ticket, Cancel::Job(cancelled)),
+            Err(unused) => Started::Busy { unused: Some(unused) },
+        }
+    }
 }
 
-fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, ToolPanicked> {
-    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| ToolPanicked)
+fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Unfinished> {
+    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| Unfinished::Panicked)
 }

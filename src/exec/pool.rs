@@ -1,14 +1,25 @@
 //! The blocking pool: a bounded queue and a few threads, off the shards' cores where there are others.
 
-use std::{io, thread};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::completions::{Completed, RemoteCompletions, Ticket};
+use super::{
+    Unfinished,
+    completions::{Completed, RemoteCompletions, Ticket},
+};
 use crate::registry::BlockingJob;
 
 struct Job {
     work: BlockingJob,
+    cancelled: Arc<AtomicBool>,
     ticket: Ticket,
     home: RemoteCompletions,
 }
@@ -44,10 +55,11 @@ impl BlockingPool {
     pub(super) fn submit(
         &self,
         work: BlockingJob,
+        cancelled: Arc<AtomicBool>,
         ticket: Ticket,
         home: RemoteCompletions,
     ) -> Result<(), Ticket> {
-        self.jobs.try_send(Job { work, ticket, home }).map_err(|refused| match refused {
+        self.jobs.try_send(Job { work, cancelled, ticket, home }).map_err(|refused| match refused {
             TrySendError::Full(job) | TrySendError::Disconnected(job) => job.ticket,
         })
     }
@@ -55,7 +67,12 @@ impl BlockingPool {
 
 fn work_off(queue: &Receiver<Job>) {
     for job in queue {
-        let outcome = super::guarded(job.work);
+        // Nobody waits for it any more: the thread is for the next one.
+        let outcome = if job.cancelled.load(Ordering::Relaxed) {
+            Err(Unfinished::Cancelled)
+        } else {
+            super::guarded(job.work)
+        };
         job.home.push(Completed { ticket: job.ticket, outcome });
     }
 }

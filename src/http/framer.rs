@@ -34,6 +34,16 @@ pub enum Flow {
     Stop,
 }
 
+/// Who handles a connection's requests.
+pub trait Handler {
+    /// A head has been read and its body is yet to come: whether it is worth waiting for. If not, the refusal has been
+    /// written and nothing further is handled. May be asked again when more of the body is there.
+    fn wants_body(&mut self, head: &RequestHead, head_bytes: &[u8]) -> bool;
+
+    /// A request is whole, or was refused; a refusal is the last call.
+    fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow;
+}
+
 /// Where a connection's input stands after all of it has been looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -83,33 +93,53 @@ struct ChunkedRequest {
 /// What the front of some bytes is.
 enum Front {
     Head,
-    Body { head: RequestHead, needed: usize },
-    Whole { head: RequestHead, body_length: usize },
+    Body {
+        head: RequestHead,
+        needed: usize,
+    },
+    Whole {
+        head: RequestHead,
+        body_length: usize,
+    },
     Chunked(RequestHead),
+    /// Its body is not wanted.
+    Unwanted,
 }
 
-fn look(input: &[u8], limits: &Limits) -> Result<Front, RejectReason> {
+fn look(input: &[u8], limits: &Limits, handler: &mut impl Handler) -> Result<Front, RejectReason> {
     let Some(head) = RequestHead::parse(input, limits)? else {
         return Ok(Front::Head);
     };
-    Ok(match head.framing {
-        BodyFraming::Chunked => Front::Chunked(head),
-        BodyFraming::Length(length) if input.len() - head.length < length => {
-            Front::Body { head, needed: head.length + length }
+    let head_bytes = input.get(..head.length).unwrap_or_default();
+    let length = match head.framing {
+        BodyFraming::Length(length)
+            if length <= input.len() - head.length && length <= limits.body_bytes_max =>
+        {
+            return Ok(Front::Whole { head, body_length: length });
         }
-        BodyFraming::Length(length) => Front::Whole { head, body_length: length },
-    })
+        BodyFraming::Length(length) => Some(length),
+        BodyFraming::Chunked => None,
+    };
+    // Who asks, and for what, is looked at before a stranger's body is taken in, and before its length is.
+    if !handler.wants_body(&head, head_bytes) {
+        return Ok(Front::Unwanted);
+    }
+    match length {
+        None => Ok(Front::Chunked(head)),
+        Some(length) if length > limits.body_bytes_max => Err(RejectReason::BodyTooLarge),
+        Some(length) => Ok(Front::Body { head, needed: head.length + length }),
+    }
 }
 
 impl Framer {
-    /// Takes what arrived: `padded[..length]`, with at least 64 bytes behind it. Calls `handle` for every request
-    /// that is whole, in order, and at most once with a refusal, which is the last call.
+    /// Takes what arrived: `padded[..length]`, with at least 64 bytes behind it. Hands over every request that is
+    /// whole, in order, and at most one refusal, which is the last.
     pub fn receive(
         &mut self,
         padded: &mut [u8],
         length: usize,
         limits: &Limits,
-        mut handle: impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
+        handler: &mut impl Handler,
     ) -> Progress {
         let mut offset = 0;
         while self.assembly.is_none() {
@@ -118,15 +148,16 @@ impl Framer {
             if input.is_empty() {
                 return Progress::Idle;
             }
-            match look(input, limits) {
+            match look(input, limits, handler) {
                 Err(reason) => {
-                    handle(Err(reason));
+                    handler.handle(Err(reason));
                     return Progress::Stopped;
                 }
+                Ok(Front::Unwanted) => return Progress::Stopped,
                 Ok(Front::Whole { head, body_length }) => {
                     let rest = padded.get_mut(offset..).unwrap_or_default();
                     offset += head.length + body_length;
-                    match hand_over(rest, head, body_length, &mut handle) {
+                    match hand_over(rest, head, body_length, handler) {
                         Flow::Continue => {}
                         Flow::Stop => return Progress::Stopped,
                         Flow::Pause => {
@@ -138,23 +169,19 @@ impl Framer {
                 Ok(Front::Head | Front::Body { .. } | Front::Chunked(_)) => self.hold(input),
             }
             if self.assembly.is_some() {
-                return self.resume(limits, handle);
+                return self.resume(limits, handler);
             }
         }
         self.hold(padded.get(offset..length).unwrap_or_default());
-        self.resume(limits, handle)
+        self.resume(limits, handler)
     }
 
     /// Goes on with what has been received.
-    pub fn resume(
-        &mut self,
-        limits: &Limits,
-        mut handle: impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
-    ) -> Progress {
+    pub fn resume(&mut self, limits: &Limits, handler: &mut impl Handler) -> Progress {
         let Some(assembly) = &mut self.assembly else {
             return Progress::Idle;
         };
-        let progress = assembly.advance(limits, &mut handle);
+        let progress = assembly.advance(limits, handler);
         if progress == Progress::Stopped || assembly.is_empty() {
             self.assembly = None;
         } else {
@@ -188,19 +215,14 @@ fn empty_lines(input: &[u8]) -> usize {
 }
 
 /// Hands the request at the front of `padded` to its handler.
-fn hand_over(
-    padded: &mut [u8],
-    head: RequestHead,
-    body_length: usize,
-    handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
-) -> Flow {
+fn hand_over(padded: &mut [u8], head: RequestHead, body_length: usize, handler: &mut impl Handler) -> Flow {
     let Some((head_bytes, rest)) = padded.split_at_mut_checked(head.length) else {
         return Flow::Stop;
     };
     let Some(body) = rest.get_mut(..body_length + PADDING_BYTES) else {
         return Flow::Stop;
     };
-    handle(Ok(Request { head, head_bytes, body, body_length }))
+    handler.handle(Ok(Request { head, head_bytes, body, body_length }))
 }
 
 impl Assembly {
@@ -217,15 +239,11 @@ impl Assembly {
         }
     }
 
-    fn advance(
-        &mut self,
-        limits: &Limits,
-        handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
-    ) -> Progress {
+    fn advance(&mut self, limits: &Limits, handler: &mut impl Handler) -> Progress {
         let length = self.bytes.len();
         self.bytes.resize(length + PADDING_BYTES, 0);
         let progress = loop {
-            match self.next(length, limits, handle) {
+            match self.next(length, limits, handler) {
                 Ok(Step::Waiting(progress)) => break progress,
                 Ok(Step::Handled(Flow::Continue)) => {
                     self.needed = 0;
@@ -238,7 +256,7 @@ impl Assembly {
                 }
                 Ok(Step::Handled(Flow::Stop)) => break Progress::Stopped,
                 Err(reason) => {
-                    handle(Err(reason));
+                    handler.handle(Err(reason));
                     break Progress::Stopped;
                 }
             }
@@ -251,10 +269,10 @@ impl Assembly {
         &mut self,
         length: usize,
         limits: &Limits,
-        handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
+        handler: &mut impl Handler,
     ) -> Result<Step, RejectReason> {
         if self.chunked.is_some() {
-            return self.next_chunked(length, limits, handle);
+            return self.next_chunked(length, limits, handler);
         }
         self.handled += empty_lines(self.bytes.get(self.handled..length).unwrap_or_default());
         let input = self.bytes.get(self.handled..length).unwrap_or_default();
@@ -268,7 +286,8 @@ impl Assembly {
             check_partial(input, limits)?;
             return Ok(Step::Waiting(Progress::Head));
         }
-        match look(input, limits)? {
+        match look(input, limits, handler)? {
+            Front::Unwanted => Ok(Step::Handled(Flow::Stop)),
             Front::Head => {
                 self.awaiting_line = true;
                 Ok(Step::Waiting(Progress::Head))
@@ -280,14 +299,14 @@ impl Assembly {
             Front::Whole { head, body_length } => {
                 let padded = self.bytes.get_mut(self.handled..).unwrap_or_default();
                 self.handled += head.length + body_length;
-                Ok(Step::Handled(hand_over(padded, head, body_length, handle)))
+                Ok(Step::Handled(hand_over(padded, head, body_length, handler)))
             }
             Front::Chunked(head) => {
                 let head_bytes = input.get(..head.length).unwrap_or_default().to_vec();
                 self.handled += head.length;
                 let decoder = ChunkedDecoder::new();
                 self.chunked = Some(ChunkedRequest { head, head_bytes, decoder, body: Vec::new() });
-                self.next_chunked(length, limits, handle)
+                self.next_chunked(length, limits, handler)
             }
         }
     }
@@ -296,7 +315,7 @@ impl Assembly {
         &mut self,
         length: usize,
         limits: &Limits,
-        handle: &mut impl FnMut(Result<Request<'_>, RejectReason>) -> Flow,
+        handler: &mut impl Handler,
     ) -> Result<Step, RejectReason> {
         let Some(mut chunked) = self.chunked.take() else {
             return Ok(Step::Waiting(Progress::Idle));
@@ -316,7 +335,7 @@ impl Assembly {
             body: &mut chunked.body,
             body_length,
         };
-        Ok(Step::Handled(handle(Ok(request))))
+        Ok(Step::Handled(handler.handle(Ok(request))))
     }
 
     fn body_progress(&mut self, head: &RequestHead) -> Progress {
@@ -336,6 +355,19 @@ mod tests {
 
     use super::*;
 
+    /// Wants every body.
+    struct Each<F>(F);
+
+    impl<F: FnMut(Result<Request<'_>, RejectReason>) -> Flow> Handler for Each<F> {
+        fn wants_body(&mut self, _head: &RequestHead, _head_bytes: &[u8]) -> bool {
+            true
+        }
+
+        fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
+            (self.0)(request)
+        }
+    }
+
     /// Feeds `input` in pieces of the given lengths and writes down what came out.
     fn transcript(input: &[u8], pieces: &[usize]) -> Vec<String> {
         let limits = Limits { body_bytes_max: 1000, ..Limits::default() };
@@ -349,7 +381,7 @@ mod tests {
             rest = behind;
             let mut padded = piece.to_vec();
             padded.resize(piece.len() + PADDING_BYTES, 0xee);
-            let progress = framer.receive(&mut padded, piece.len(), &limits, |request| match request {
+            let mut each = Each(|request: Result<Request<'_>, RejectReason>| match request {
                 Ok(request) => {
                     let body = String::from_utf8_lossy(&request.body[..request.body_length]).into_owned();
                     let target =
@@ -364,6 +396,7 @@ mod tests {
                     Flow::Stop
                 }
             });
+            let progress = framer.receive(&mut padded, piece.len(), &limits, &mut each);
             stopped = progress == Progress::Stopped;
         }
         seen
@@ -422,13 +455,13 @@ mod tests {
         let mut padded = STREAM.as_bytes().to_vec();
         padded.resize(STREAM.len() + PADDING_BYTES, 0);
         let mut targets = Vec::new();
-        let mut pause = |request: Result<Request<'_>, RejectReason>| match request {
+        let mut pause = Each(|request: Result<Request<'_>, RejectReason>| match request {
             Ok(request) => {
                 targets.push(String::from_utf8_lossy(request.head.target(request.head_bytes)).into_owned());
                 Flow::Pause
             }
             Err(_) => Flow::Stop,
-        };
+        });
         assert_eq!(framer.receive(&mut padded, STREAM.len(), &limits, &mut pause), Progress::Paused);
         for _ in 0..3 {
             assert!(framer.buffered_bytes() > 0);
@@ -446,7 +479,12 @@ mod tests {
         let mut feed = |text: &str| {
             let mut padded = text.as_bytes().to_vec();
             padded.resize(text.len() + PADDING_BYTES, 0);
-            framer.receive(&mut padded, text.len(), &limits, |_| Flow::Continue)
+            framer.receive(
+                &mut padded,
+                text.len(),
+                &limits,
+                &mut Each(|_: Result<Request<'_>, RejectReason>| Flow::Continue),
+            )
         };
         let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
         for _ in 0..2 {

@@ -10,21 +10,76 @@ use super::{
 /// Where an allowed request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// A POST to the MCP endpoint.
+    /// A message for the MCP endpoint.
     Mcp,
+    /// A browser, or a curious person, asks what may be asked.
+    Options,
 }
 
-/// The rules of one listener.
+/// Which names a server answers to, and which web pages may call it.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    hosts: Vec<String>,
+    origins: Vec<String>,
+    loopback_origins: bool,
+}
+
+impl Names {
+    /// Loopback names always; `hosts` as `name` (any port) or `name:port`; `origins` as `scheme://host[:port]`.
+    /// `loopback_origins`: pages of this machine may call too, which is right for a server only this machine reaches.
+    #[must_use]
+    pub fn new(hosts: &[String], origins: &[String], loopback_origins: bool) -> Self {
+        Self { hosts: hosts.to_vec(), origins: origins.to_vec(), loopback_origins }
+    }
+
+    /// Checks who asks. Returns the host asked for; empty where HTTP/1.0 named none.
+    ///
+    /// # Errors
+    /// [`RejectReason::HostForbidden`] or [`RejectReason::OriginForbidden`].
+    pub fn check<'a>(&self, head: &RequestHead, bytes: &'a [u8]) -> Result<&'a [u8], RejectReason> {
+        let host = match head.host(bytes) {
+            Field::Value(host) if is_loopback(host) || self.has_host(host) => host,
+            // HTTP/1.0 knows no Host; then no browser sent this.
+            Field::Absent => b"",
+            Field::Value(_) | Field::Repeated => return Err(RejectReason::HostForbidden),
+        };
+        match head.origin(bytes) {
+            Field::Absent => Ok(host),
+            Field::Value(origin) if self.has_origin(origin) => Ok(host),
+            Field::Value(_) | Field::Repeated => Err(RejectReason::OriginForbidden),
+        }
+    }
+
+    fn has_host(&self, asked: &[u8]) -> bool {
+        self.hosts.iter().map(String::as_bytes).any(|allowed| {
+            asked.split_at_checked(allowed.len()).is_some_and(|(name, rest)| {
+                let port = rest.strip_prefix(b":");
+                let has_port = !allowed.starts_with(b"[") && allowed.contains(&b':')
+                    || allowed.starts_with(b"[") && !allowed.ends_with(b"]");
+                name.eq_ignore_ascii_case(allowed)
+                    && (rest.is_empty() || !has_port && port.is_some_and(|port| is_port(port)))
+            })
+        })
+    }
+
+    fn has_origin(&self, asked: &[u8]) -> bool {
+        self.loopback_origins && is_loopback_origin(asked)
+            || self.origins.iter().any(|allowed| asked.eq_ignore_ascii_case(allowed.as_bytes()))
+    }
+}
+
+/// The rules of the MCP endpoint.
 #[derive(Clone, Debug)]
 pub struct Guard {
     endpoint: Vec<u8>,
+    names: Names,
 }
 
 impl Guard {
-    /// Answers on `endpoint`, to loopback names only.
+    /// Answers on `endpoint`, to `names`.
     #[must_use]
-    pub fn new(endpoint: &str) -> Self {
-        Self { endpoint: endpoint.as_bytes().to_vec() }
+    pub fn new(endpoint: &str, names: Names) -> Self {
+        Self { endpoint: endpoint.as_bytes().to_vec(), names }
     }
 
     /// Checks a head. The order is the specification's ladder: host, origin, path, verb, media type.
@@ -32,23 +87,14 @@ impl Guard {
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self, head: &RequestHead, bytes: &[u8]) -> Result<Route, RejectReason> {
-        let target = head.target(bytes);
-        let host = match head.host(bytes) {
-            Field::Value(host) if is_loopback(host) => host,
-            // HTTP/1.0 knows no Host; then no browser sent this.
-            Field::Absent => b"",
-            Field::Value(_) | Field::Repeated => return Err(RejectReason::HostForbidden),
-        };
-        match head.origin(bytes) {
-            Field::Absent => {}
-            Field::Value(origin) if is_loopback_origin(origin) => {}
-            Field::Value(_) | Field::Repeated => return Err(RejectReason::OriginForbidden),
-        }
-        if path(target, host)? != self.endpoint {
+        let host = self.names.check(head, bytes)?;
+        if path(head.target(bytes), host)? != self.endpoint {
             return Err(RejectReason::PathUnknown);
         }
-        if head.method != Method::Post {
-            return Err(RejectReason::VerbNotAllowed);
+        match head.method {
+            Method::Post => {}
+            Method::Options => return Ok(Route::Options),
+            _ => return Err(RejectReason::VerbNotAllowed),
         }
         match head.content_type(bytes) {
             Field::Value(value) if is_json(value) => Ok(Route::Mcp),
@@ -64,9 +110,9 @@ fn is_loopback(authority: &[u8]) -> bool {
     let end = if authority.starts_with('[') { authority.find(']').map_or(0, |end| end + 1) } else { 0 };
     let (host, port) = match authority.get(end..).and_then(|rest| rest.find(':')) {
         Some(colon) => authority.split_at(end + colon),
-        None => (authority, ""),
+        None => (authority, ":"),
     };
-    if !port.bytes().skip(1).all(|byte| byte.is_ascii_digit()) || port.len() > ":65535".len() {
+    if !port.strip_prefix(':').is_some_and(|port| is_port(port.as_bytes())) {
         return false;
     }
     if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
@@ -74,6 +120,11 @@ fn is_loopback(authority: &[u8]) -> bool {
     }
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Digits, none at all included (RFC 3986, section 3.2.3).
+fn is_port(port: &[u8]) -> bool {
+    port.len() <= "65535".len() && port.iter().all(u8::is_ascii_digit)
 }
 
 fn is_loopback_origin(origin: &[u8]) -> bool {
@@ -85,7 +136,10 @@ fn is_loopback_origin(origin: &[u8]) -> bool {
 }
 
 /// The target's path, without its query. An absolute target must name the same host as Host does (RFC 9112, 3.2.2).
-fn path<'a>(target: &'a [u8], host: &[u8]) -> Result<&'a [u8], RejectReason> {
+///
+/// # Errors
+/// [`RejectReason::MalformedHead`] when they differ.
+pub fn path<'a>(target: &'a [u8], host: &[u8]) -> Result<&'a [u8], RejectReason> {
     const SCHEME: &[u8] = b"http://";
     let path = match target.split_at_checked(SCHEME.len()) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => {
@@ -111,10 +165,14 @@ mod tests {
     use super::*;
     use crate::config::Limits;
 
-    fn check(request: &str, headers: &str) -> Result<Route, RejectReason> {
+    fn check_by(names: Names, request: &str, headers: &str) -> Result<Route, RejectReason> {
         let text = format!("{request} HTTP/1.1\r\n{headers}\r\n\r\n");
         let head = RequestHead::parse(text.as_bytes(), &Limits::default()).unwrap().unwrap();
-        Guard::new("/mcp").check(&head, text.as_bytes())
+        Guard::new("/mcp", names).check(&head, text.as_bytes())
+    }
+
+    fn check(request: &str, headers: &str) -> Result<Route, RejectReason> {
+        check_by(Names::new(&[], &[], true), request, headers)
     }
 
     const JSON: &str = "Content-Type: application/json";
@@ -136,11 +194,15 @@ mod tests {
         for name in [
             "evil.example",
             "localhost.evil",
+            "localhost.",
             "127.0.0.1.evil",
             "127.0.0.1:80x",
             "localhost:123456",
+            "user@localhost",
+            "0.0.0.0",
             "",
             "[::1]x",
+            "[::]",
         ] {
             assert_eq!(
                 check("POST /mcp", &format!("Host: {name}\r\n{JSON}")),
@@ -157,10 +219,44 @@ mod tests {
     }
 
     #[test]
+    fn configured_names_pass_and_their_lookalikes_do_not() {
+        let names = || {
+            let hosts = ["mcp.example", "api.example:8443", "[2001:db8::1]"].map(str::to_owned);
+            Names::new(&hosts, &["https://app.example".to_owned()], false)
+        };
+        let host = |name: &str| check_by(names(), "POST /mcp", &format!("Host: {name}\r\n{JSON}"));
+        for name in ["mcp.example", "MCP.example:99", "api.example:8443", "[2001:db8::1]:80", "localhost:1"] {
+            assert_eq!(host(name), Ok(Route::Mcp), "{name}");
+        }
+        for name in [
+            "mcp.example.evil",
+            "evil.mcp.example",
+            "mcp.example:x",
+            "mcp.example:99:1",
+            "api.example",
+            "api.example:84430",
+            "api.example:8443:1",
+            "[2001:db8::1]x",
+        ] {
+            assert_eq!(host(name), Err(RejectReason::HostForbidden), "{name}");
+        }
+        let origin = |origin: &str| {
+            check_by(names(), "POST /mcp", &format!("Host: mcp.example\r\nOrigin: {origin}\r\n{JSON}"))
+        };
+        assert_eq!(origin("https://APP.example"), Ok(Route::Mcp));
+        for name in
+            ["http://app.example", "https://app.example:1", "https://app.example.evil", "http://localhost"]
+        {
+            assert_eq!(origin(name), Err(RejectReason::OriginForbidden), "{name}");
+        }
+    }
+
+    #[test]
     fn path_verb_and_media_type_are_checked_in_this_order() {
         let host = "Host: localhost:8080";
         assert_eq!(check("GET /other", host), Err(RejectReason::PathUnknown));
         assert_eq!(check("GET /mcp", host), Err(RejectReason::VerbNotAllowed));
+        assert_eq!(check("OPTIONS /mcp", host), Ok(Route::Options));
         assert_eq!(check("POST /mcp", host), Err(RejectReason::MediaTypeUnsupported));
         let plain = format!("{host}\r\nContent-Type: text/plain");
         assert_eq!(check("POST /mcp", &plain), Err(RejectReason::MediaTypeUnsupported));

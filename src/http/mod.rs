@@ -1,14 +1,16 @@
 //! HTTP/1.1 without I/O: bytes in, requests and refusals out; replies appended to a buffer.
 
 mod chunked;
+mod cors;
 mod framer;
 mod guard;
 mod head;
 mod reject;
 mod response;
 
-pub use framer::{Flow, Framer, Progress, Request};
-pub use guard::{Guard, Route};
+pub use cors::{cors_headers, preflight_headers};
+pub use framer::{Flow, Framer, Handler, Progress, Request};
+pub use guard::{Guard, Names, Route, path};
 pub use head::{BodyFraming, Field, Method, RequestHead};
 pub use reject::RejectReason;
 pub use response::{CONTINUE, ResponseHeads, ResponseStart, Status};

@@ -9,6 +9,8 @@ pub enum Status {
     Ok,
     /// 202
     Accepted,
+    /// 204
+    NoContent,
     /// 400
     BadRequest,
     /// 403
@@ -44,6 +46,7 @@ impl Status {
         match self {
             Self::Ok => "200 OK",
             Self::Accepted => "202 Accepted",
+            Self::NoContent => "204 No Content",
             Self::BadRequest => "400 Bad Request",
             Self::Forbidden => "403 Forbidden",
             Self::NotFound => "404 Not Found",
@@ -146,15 +149,16 @@ impl ResponseHeads {
 
     /// Writes a whole reply. Without a body no media type is named.
     pub fn write(&self, out: &mut Vec<u8>, status: Status, extra: &str, body: &[u8]) {
-        let media_type = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
         // Writing to a vector does not fail.
-        let _ = write!(
-            out,
-            "HTTP/1.1 {}\r\nDate: {}\r\n{media_type}Content-Length: {}\r\n{extra}\r\n",
-            status.line(),
-            self.date,
-            body.len()
-        );
+        let _ = write!(out, "HTTP/1.1 {}\r\nDate: {}\r\n", status.line(), self.date);
+        if !body.is_empty() {
+            out.extend_from_slice(b"Content-Type: application/json\r\n");
+        }
+        // RFC 9110, section 8.6: a 204 has no length.
+        if status != Status::NoContent {
+            let _ = write!(out, "Content-Length: {}\r\n", body.len());
+        }
+        let _ = write!(out, "{extra}\r\n");
         out.extend_from_slice(body);
     }
 }

@@ -7,6 +7,8 @@ mod deserialize;
 mod node;
 mod write;
 
+#[cfg(test)]
+pub(crate) use decode::tests::with_node;
 pub use decode::{Decoder, Document, NotJson, Refused};
 pub use deserialize::DeserializeError;
 pub use node::{Elements, Members, Node, Number};

@@ -20,6 +20,18 @@ pub enum Number {
     Float(f64),
 }
 
+impl Number {
+    /// The nearest double.
+    #[must_use]
+    pub fn to_f64(self) -> f64 {
+        match self {
+            Self::Signed(value) => value as f64,
+            Self::Unsigned(value) => value as f64,
+            Self::Float(value) => value,
+        }
+    }
+}
+
 const EMPTY_OBJECT: &[tape::Node<'static>] = &[tape::Node::Object { len: 0, count: 0 }];
 const NULL: &[tape::Node<'static>] = &[tape::Node::Static(StaticNode::Null)];
 

@@ -18,10 +18,14 @@ pub enum ErrorCode {
     InternalError,
     /// A header is missing or says something else than the body (2026-07-28).
     HeaderMismatch,
+    /// The request needs something of the client that it did not declare (2026-07-28).
+    MissingRequiredClientCapability,
     /// The revision asked for is not implemented (2026-07-28).
     UnsupportedProtocolVersion,
-    /// Too much to do: the legacy range's generic code.
-    Busy,
+    /// The legacy range's generic code: too busy, or a header of the legacy era is wrong.
+    Generic,
+    /// A code of the tool's own.
+    Other(i64),
 }
 
 impl ErrorCode {
@@ -35,8 +39,10 @@ impl ErrorCode {
             Self::InvalidParams => -32602,
             Self::InternalError => -32603,
             Self::HeaderMismatch => -32020,
+            Self::MissingRequiredClientCapability => -32021,
             Self::UnsupportedProtocolVersion => -32022,
-            Self::Busy => -32000,
+            Self::Generic => -32000,
+            Self::Other(code) => code,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::outcome::{CallMethod, Outcome};
 use crate::{
-    http::Status,
     jsonrpc::{Id, begin_result, finish_result},
     registry::Snapshot,
 };
@@ -11,5 +10,5 @@ pub(super) fn answer<'a>(snapshot: &Snapshot, id: Id<'_>, out: &mut Vec<u8>) -> 
     begin_result(out, id);
     out.extend_from_slice(snapshot.discover());
     finish_result(out);
-    Outcome::Reply(Status::Ok, CallMethod::Discover)
+    Outcome::Reply(CallMethod::Discover)
 }

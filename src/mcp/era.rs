@@ -4,7 +4,12 @@ use std::borrow::Cow;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use crate::{http::Field, json::Node, jsonrpc::ErrorCode, registry::Revision};
+use super::outcome::Refused;
+use crate::{
+    http::{Field, RequestHead},
+    json::Node,
+    registry::{Capabilities, Revision},
+};
 
 /// `_meta` key that names the revision; its presence makes a request one of the 2026 era.
 const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -12,39 +17,54 @@ const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 
-/// The headers a message is cross-checked with.
+/// The headers a message is cross-checked with: the head it came with.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a> {
-    /// MCP-Protocol-Version
-    pub protocol_version: Field<'a>,
-    /// Mcp-Method
-    pub method: Field<'a>,
-    /// Mcp-Name
-    pub name: Field<'a>,
+    /// The parsed head.
+    pub head: &'a RequestHead,
+    /// The bytes it was parsed from.
+    pub bytes: &'a [u8],
 }
 
-/// Why a message is refused before its method is looked at.
+/// Why a message is refused.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) code: ErrorCode,
+    pub(super) reason: Refused,
     pub(super) message: Cow<'static, str>,
     /// JSON.
     pub(super) data: Option<String>,
 }
 
 impl Refusal {
-    pub(super) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), data: None }
+    pub(super) fn new(reason: Refused, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, message: message.into(), data: None }
     }
 
     fn unsupported(requested: &str) -> Self {
-        let supported: Vec<_> = Revision::ALL.iter().rev().map(|revision| revision.as_str()).collect();
-        let data = serde_json::json!({"supported": supported, "requested": requested});
+        let data = serde_json::json!({"supported": supported(), "requested": requested});
         Self {
-            code: ErrorCode::UnsupportedProtocolVersion,
+            reason: Refused::UnsupportedVersion,
             message: "Unsupported protocol version".into(),
             data: Some(data.to_string()),
         }
+    }
+}
+
+fn supported() -> Vec<&'static str> {
+    Revision::ALL.iter().rev().map(|revision| revision.as_str()).collect()
+}
+
+/// Who asks, once the era is decided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client {
+    pub(super) revision: Revision,
+    pub(super) capabilities: Capabilities,
+}
+
+impl From<Revision> for Client {
+    /// A legacy client: what it can do was said in a handshake that nobody remembers.
+    fn from(revision: Revision) -> Self {
+        Self { revision, capabilities: Capabilities::default() }
     }
 }
 
@@ -55,6 +75,7 @@ pub(super) struct Params<'a> {
     pub(super) name: Option<Node<'a>>,
     pub(super) arguments: Option<Node<'a>>,
     pub(super) cursor: Option<Node<'a>>,
+    pub(super) uri: Option<Node<'a>>,
     pub(super) protocol_version: Option<Node<'a>>,
 }
 
@@ -70,6 +91,7 @@ impl<'a> Params<'a> {
                 "name" => &mut read.name,
                 "arguments" => &mut read.arguments,
                 "cursor" => &mut read.cursor,
+                "uri" => &mut read.uri,
                 "protocolVersion" => &mut read.protocol_version,
                 _ => continue,
             };
@@ -109,7 +131,7 @@ impl<'a> Envelope<'a> {
 
     /// The revision claimed, once the rest of the envelope is as it must be (checklist M-04 to M-06).
     fn validate(&self, claim: Node<'a>) -> Result<&'a str, Refusal> {
-        let invalid = |message: &'static str| Refusal::new(ErrorCode::InvalidParams, message);
+        let invalid = |message: &'static str| Refusal::new(Refused::InvalidParams, message);
         let claim = claim
             .as_str()
             .ok_or_else(|| invalid("_meta io.modelcontextprotocol/protocolVersion must be a string"))?;
@@ -129,54 +151,72 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// The body parameter the Mcp-Name header must repeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameHeader<'a> {
-    /// The method has none.
-    NotUsed,
-    /// The parameter; `None` if the body lacks it or it is not a string.
-    Expected(Option<&'a str>),
+/// The body parameter that the Mcp-Name header must repeat, for the methods that have one (checklist, section 0.3).
+fn named_by<'a>(method: &str, params: &Params<'a>) -> Option<Option<&'a str>> {
+    match method {
+        "tools/call" | "prompts/get" => Some(params.name.and_then(Node::as_str)),
+        "resources/read" => Some(params.uri.and_then(Node::as_str)),
+        _ => None,
+    }
 }
 
-/// Decides the revision of a request (rungs 5 to 7 of the ladder).
-pub(super) fn revision(
-    headers: &Headers<'_>,
-    method: &str,
-    params: &Params<'_>,
-    name: NameHeader<'_>,
-) -> Result<Revision, Refusal> {
+/// Decides who asks (rungs 5 to 7 of the ladder).
+pub(super) fn client(headers: Headers<'_>, method: &str, params: &Params<'_>) -> Result<Client, Refusal> {
     let envelope = Envelope::read(params.meta);
-    let header = match headers.protocol_version {
-        Field::Value(value) => Some(value),
-        Field::Absent => None,
-        Field::Repeated => return Err(mismatch("MCP-Protocol-Version is given more than once")),
-    };
-    let header_revision = header.map(Revision::parse);
-    let is_modern_header = header.is_some_and(names_modern);
+    let version = version_header(headers)?;
     let Some(claim) = envelope.protocol_version else {
-        return legacy(method, header, header_revision, is_modern_header);
+        return legacy(method, version);
     };
     // A handshake never reaches the modern era: without a claim that is right in all parts it is a legacy one.
     let claim = match envelope.validate(claim) {
-        Err(_) if method == "initialize" => return legacy(method, header, header_revision, is_modern_header),
+        Err(_) if method == "initialize" => return legacy(method, version),
         Ok(claim) if method == "initialize" && !names_modern(claim.as_bytes()) => {
-            return legacy(method, header, header_revision, is_modern_header);
+            return legacy(method, version);
         }
         claim => claim?,
     };
-    if header != Some(claim.as_bytes()) {
+    let called = headers.head.mcp_method(headers.bytes);
+    // What contradicts the body is worse than a revision nobody knows, and that is worse than what is missing.
+    if version.is_some_and(|version| version != claim.as_bytes()) {
         return Err(mismatch("MCP-Protocol-Version header does not match _meta"));
     }
-    if headers.method != Field::Value(method.as_bytes()) {
+    if !matches!(called, Field::Absent) && called != Field::Value(method.as_bytes()) {
         return Err(mismatch("Mcp-Method header does not match method"));
     }
     let revision = Revision::parse(claim.as_bytes())
         .filter(|revision| revision.is_modern())
         .ok_or_else(|| Refusal::unsupported(claim))?;
-    if let NameHeader::Expected(name) = name {
-        check_name(headers.name, name)?;
+    if version.is_none() {
+        return Err(mismatch("MCP-Protocol-Version header is missing"));
     }
-    Ok(revision)
+    if called == Field::Absent {
+        return Err(mismatch("Mcp-Method header is missing"));
+    }
+    // A body without the parameter is a worse fault, told by the method itself.
+    if let Some(Some(name)) = named_by(method, params) {
+        let header = headers.head.mcp_name(headers.bytes);
+        expect(header, "Mcp-Name", |value| value == name.as_bytes())?;
+    }
+    Ok(Client {
+        revision,
+        capabilities: envelope.client_capabilities.map(Capabilities::read).unwrap_or_default(),
+    })
+}
+
+/// Checks what is known of a notification: nothing but its version, for no header is defined for one (checklist H-02).
+pub(super) fn notified(headers: Headers<'_>) -> Result<(), Refusal> {
+    match version_header(headers)? {
+        Some(version) if Revision::parse(version).is_none() => Err(unknown(version)),
+        _ => Ok(()),
+    }
+}
+
+fn version_header(headers: Headers<'_>) -> Result<Option<&[u8]>, Refusal> {
+    match headers.head.protocol_version(headers.bytes) {
+        Field::Value(value) => Ok(Some(value)),
+        Field::Absent => Ok(None),
+        Field::Repeated => Err(mismatch("MCP-Protocol-Version is given more than once")),
+    }
 }
 
 /// Whether a version is 2026-07-28 or later, known or not: dates compare as text.
@@ -184,44 +224,49 @@ fn names_modern(version: &[u8]) -> bool {
     version >= Revision::V2026_07_28.as_str().as_bytes()
 }
 
-fn legacy(
-    method: &str,
-    header: Option<&[u8]>,
-    revision: Option<Option<Revision>>,
-    is_modern_header: bool,
-) -> Result<Revision, Refusal> {
-    match revision {
-        _ if is_modern_header && method == "initialize" => {
+fn legacy(method: &str, version: Option<&[u8]>) -> Result<Client, Refusal> {
+    let is_modern = version.is_some_and(names_modern);
+    match version {
+        _ if is_modern && method == "initialize" => {
             Err(mismatch("initialize is not part of the revision that MCP-Protocol-Version names"))
         }
-        _ if is_modern_header => Err(Refusal::new(
-            ErrorCode::InvalidParams,
+        _ if is_modern => Err(Refusal::new(
+            Refused::InvalidParams,
             format!("params._meta must have {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"),
         )),
         // The handshake negotiates by its body; its header, if there, is not looked at.
-        _ if method == "initialize" => Ok(Revision::LATEST_LEGACY),
-        Some(Some(revision)) => Ok(revision),
-        Some(None) => Err(Refusal::unsupported(&String::from_utf8_lossy(header.unwrap_or_default()))),
-        None => Ok(Revision::ASSUMED),
+        _ if method == "initialize" => Ok(Revision::LATEST_LEGACY.into()),
+        Some(version) => Revision::parse(version).map(Client::from).ok_or_else(|| unknown(version)),
+        None => Ok(Revision::ASSUMED.into()),
     }
 }
 
-fn mismatch(message: &'static str) -> Refusal {
-    Refusal::new(ErrorCode::HeaderMismatch, message)
+/// A client of the legacy era knows no code for this, so the message says everything, as the official SDKs' does.
+fn unknown(version: &[u8]) -> Refusal {
+    let version = String::from_utf8_lossy(version.get(..VERSION_BYTES_TOLD).unwrap_or(version));
+    let supported = supported().join(", ");
+    let told =
+        format!("Bad Request: Unsupported protocol version: {version} (supported versions: {supported})");
+    Refusal::new(Refused::UnknownLegacyVersion, told)
 }
 
-/// Checklist H-20 to H-22.
-fn check_name(header: Field<'_>, name: Option<&str>) -> Result<(), Refusal> {
-    // A body without the parameter is a worse fault, told by the method itself.
-    let Some(name) = name else { return Ok(()) };
-    let Field::Value(value) = header else {
-        return Err(mismatch("Mcp-Name header must be given once"));
-    };
-    let decoded = decode(value).ok_or_else(|| mismatch("Mcp-Name header is malformed"))?;
-    if name.as_bytes() == &*decoded {
-        Ok(())
-    } else {
-        Err(mismatch("Mcp-Name header does not match the body"))
+/// No more of what a client sent than this is sent back, in bytes.
+const VERSION_BYTES_TOLD: usize = 64;
+
+fn mismatch(message: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::new(Refused::HeaderMismatch, message)
+}
+
+/// Checks a header that repeats a part of the body, perhaps as `=?base64?…?=` (checklist H-20 to H-23).
+pub(super) fn expect(header: Field<'_>, name: &str, fits: impl FnOnce(&[u8]) -> bool) -> Result<(), Refusal> {
+    match header {
+        Field::Absent => Err(mismatch(format!("{name} header is missing"))),
+        Field::Repeated => Err(mismatch(format!("{name} header is given more than once"))),
+        Field::Value(value) => match decode(value) {
+            None => Err(mismatch(format!("{name} header is malformed"))),
+            Some(decoded) if fits(&decoded) => Ok(()),
+            Some(_) => Err(mismatch(format!("{name} header does not match the body"))),
+        },
     }
 }
 

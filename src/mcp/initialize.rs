@@ -2,13 +2,13 @@
 //! served by itself.
 
 use super::{
-    era::Params,
-    outcome::{CallMethod, Outcome},
+    era::{Params, Refusal},
+    outcome::{CallMethod, Outcome, Refused},
+    router::refuse,
 };
 use crate::{
-    http::Status,
     json::{Node, write_string},
-    jsonrpc::{ErrorCode, Id, begin_result, finish_result, write_error},
+    jsonrpc::{Id, begin_result, finish_result},
     registry::{Revision, Snapshot},
 };
 
@@ -19,8 +19,8 @@ pub(super) fn answer<'a>(
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
     let Some(requested) = params.protocol_version.and_then(Node::as_str) else {
-        write_error(out, Some(id), ErrorCode::InvalidParams, "params.protocolVersion must be a string", None);
-        return Outcome::Reply(Status::Ok, CallMethod::Initialize);
+        let refusal = Refusal::new(Refused::InvalidMethodParams, "params.protocolVersion must be a string");
+        return refuse(out, Some(id), Revision::LATEST_LEGACY, CallMethod::Initialize, &refusal);
     };
     let agreed = Revision::parse(requested.as_bytes())
         .filter(|revision| !revision.is_modern())
@@ -29,7 +29,7 @@ pub(super) fn answer<'a>(
     out.extend_from_slice(b"\"protocolVersion\":");
     write_string(out, agreed.as_str());
     out.push(b',');
-    out.extend_from_slice(snapshot.initialize());
+    out.extend_from_slice(snapshot.initialize(agreed));
     finish_result(out);
-    Outcome::Reply(Status::Ok, CallMethod::Initialize)
+    Outcome::Reply(CallMethod::Initialize)
 }

@@ -1,14 +1,15 @@
 //! `tools/list` and `tools/call`.
 
 use super::{
-    era::Params,
-    outcome::{CallMethod, Outcome, ToolCall},
+    era::{Client, Headers, Params, Refusal},
+    header_params,
+    outcome::{CallMethod, Outcome, Refused, ToolCall},
+    router::refuse,
 };
 use crate::{
-    http::Status,
     json::Node,
-    jsonrpc::{ErrorCode, Id, begin_result, finish_result, write_error},
-    registry::{Reply, Revision, Snapshot},
+    jsonrpc::{Id, begin_result, finish_result},
+    registry::{RegisteredTool, Reply, Revision, Snapshot},
     schema::Violation,
 };
 
@@ -21,52 +22,103 @@ pub(super) fn list<'a>(
 ) -> Outcome<'a> {
     let page = match params.cursor {
         None => Some(0),
-        Some(cursor) => cursor.as_str().and_then(|cursor| cursor.parse().ok()),
+        Some(cursor) => cursor.as_str().and_then(page_number),
     };
-    match page.and_then(|page| snapshot.tool_page(revision, page)) {
-        Some(page) => {
-            begin_result(out, id);
-            out.extend_from_slice(page);
-            finish_result(out);
-        }
-        None => write_error(out, Some(id), ErrorCode::InvalidParams, "Invalid cursor", None),
-    }
-    Outcome::Reply(Status::Ok, CallMethod::ToolsList)
+    let Some(page) = page.and_then(|page| snapshot.tool_page(revision, page)) else {
+        let refusal = Refusal::new(Refused::InvalidMethodParams, "Invalid cursor");
+        return refuse(out, Some(id), revision, CallMethod::ToolsList, &refusal);
+    };
+    begin_result(out, id);
+    out.extend_from_slice(page);
+    finish_result(out);
+    Outcome::Reply(CallMethod::ToolsList)
 }
+
+/// The page a cursor of ours stands for: never the first, and written in one way only.
+fn page_number(cursor: &str) -> Option<usize> {
+    cursor.parse().ok().filter(|page: &usize| *page > 0 && page.to_string() == cursor)
+}
+
+/// No more of a name that a client made up than this is sent back, in bytes.
+const NAME_BYTES_TOLD: usize = 64;
 
 pub(super) fn call<'a>(
     snapshot: &'a Snapshot,
-    revision: Revision,
+    client: Client,
+    headers: Headers<'_>,
     id: Id<'a>,
     params: &Params<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    let invalid = |out: &mut Vec<u8>, message: &str| {
-        write_error(out, Some(id), ErrorCode::InvalidParams, message, None);
-        Outcome::Reply(Status::Ok, CallMethod::ToolsCall)
-    };
-    let Some(name) = params.name.and_then(Node::as_str) else {
-        return invalid(out, "params.name must be a string");
-    };
+    let Client { revision, capabilities } = client;
+    match find(snapshot, client, headers, params) {
+        Err(refusal) => refuse(out, Some(id), revision, CallMethod::ToolsCall, &refusal),
+        Ok((tool, arguments)) => match fit(snapshot, tool, arguments) {
+            Ok(()) => Outcome::Run(ToolCall { tool, arguments, id, revision, capabilities }),
+            // An error the model can read and mend, not one of the protocol (checklist T-11).
+            Err((refused, told)) => {
+                let mut reply = Reply::default();
+                reply.error(&told);
+                write_call_result(out, snapshot, id, revision, &reply);
+                Outcome::Refused(refused.status(revision), CallMethod::ToolsCall, refused)
+            }
+        },
+    }
+}
+
+/// Which tool is called with what, and whether this client may.
+fn find<'a>(
+    snapshot: &'a Snapshot,
+    client: Client,
+    headers: Headers<'_>,
+    params: &Params<'a>,
+) -> Result<(&'a std::sync::Arc<RegisteredTool>, Node<'a>), Refusal> {
+    let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
+    let name = params.name.and_then(Node::as_str).ok_or_else(|| invalid("params.name must be a string"))?;
     let Some(tool) = snapshot.tool(name) else {
-        return invalid(out, &format!("Unknown tool: {name}"));
+        let end = name.floor_char_boundary(NAME_BYTES_TOLD);
+        let (told, rest) = name.split_at_checked(end).unwrap_or((name, ""));
+        let more = if rest.is_empty() { "" } else { "…" };
+        return Err(Refusal::new(Refused::UnknownTool, format!("Unknown tool: {told}{more}")));
     };
     let arguments = params.arguments.unwrap_or_else(Node::empty_object);
     if !arguments.is_object() {
-        return invalid(out, "params.arguments must be an object");
+        return Err(invalid("params.arguments must be an object"));
     }
-    if !tool.input().is_valid(arguments) {
-        // An error the model can read and mend, not one of the protocol (checklist T-11).
-        let mut reply = Reply::default();
-        reply.error(&explain(&tool.input().violations(arguments)));
-        write_call_result(out, snapshot, id, revision, &reply);
-        return Outcome::Reply(Status::Ok, CallMethod::ToolsCall);
+    // Legacy clients are never held to these headers.
+    if client.revision.is_modern() {
+        header_params::check(tool.header_params(), headers, arguments)?;
     }
-    Outcome::Run(ToolCall { tool, arguments, id, revision })
+    let missing = tool.requires().without(client.capabilities);
+    if missing.is_empty() {
+        return Ok((tool, arguments));
+    }
+    let needed = missing.to_json();
+    let told = format!("Missing required client capability: {needed}");
+    let data = Some(serde_json::json!({"requiredCapabilities": needed}).to_string());
+    // The code is one of the 2026 era.
+    Err(if client.revision.is_modern() {
+        Refusal { data, ..Refusal::new(Refused::MissingCapability, told) }
+    } else {
+        Refusal { data, ..Refusal::new(Refused::InvalidMethodParams, told) }
+    })
+}
+
+/// Holds arguments against the tool's schema.
+fn fit(snapshot: &Snapshot, tool: &RegisteredTool, arguments: Node<'_>) -> Result<(), (Refused, String)> {
+    let work = arguments.node_count().saturating_mul(tool.input().subschemas());
+    if work > snapshot.validation_work_max() {
+        return Err((Refused::ValidationWork, "Invalid arguments: too many values to validate".to_owned()));
+    }
+    if tool.input().is_valid(arguments) {
+        return Ok(());
+    }
+    let violations = tool.input().violations(arguments);
+    Err((Refused::InvalidArguments, format!("Invalid arguments: {}", explain(&violations))))
 }
 
 /// Writes the answer to a call that was run.
-pub fn write_call_result(
+pub(super) fn write_call_result(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
     id: Id<'_>,
@@ -78,28 +130,20 @@ pub fn write_call_result(
         out.extend_from_slice(b"\"resultType\":\"complete\",");
     }
     reply.write(out, revision);
-    if revision.is_modern() {
-        out.push(b',');
-        out.extend_from_slice(snapshot.meta());
+    let own = if revision.is_modern() { snapshot.server_info() } else { &[] };
+    if !own.is_empty() || !reply.meta_json().is_empty() {
+        out.extend_from_slice(b",\"_meta\":{");
+        out.extend_from_slice(own);
+        if !own.is_empty() && !reply.meta_json().is_empty() {
+            out.push(b',');
+        }
+        out.extend_from_slice(reply.meta_json());
+        out.push(b'}');
     }
     finish_result(out);
 }
 
-/// Writes the answer to a call whose tool panicked.
-pub fn write_call_failed(out: &mut Vec<u8>, id: Id<'_>) {
-    write_error(out, Some(id), ErrorCode::InternalError, "The tool failed", None);
-}
-
-/// Writes the answer to a call there is no room for.
-pub fn write_busy(out: &mut Vec<u8>, id: Id<'_>) {
-    write_error(out, Some(id), ErrorCode::Busy, "Server busy", None);
-}
-
-fn explain(violations: &[Violation]) -> String {
-    let mut text = "Invalid arguments".to_owned();
-    for (number, violation) in violations.iter().enumerate() {
-        text.push_str(if number == 0 { ": " } else { "; " });
-        text.push_str(&violation.to_string());
-    }
-    text
+/// What does not fit, and where, in one line.
+pub(super) fn explain(violations: &[Violation]) -> String {
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -1,20 +1,58 @@
 //! What a tool says, encoded as it says it.
 
 use serde::Serialize;
+use serde_json::Value;
 
-use super::revision::Revision;
+use super::{content::Content, revision::Revision};
 use crate::json::write_string;
 
 /// A tool's result: content blocks, structured content, and whether it is an error. Reused between calls, so that a
 /// warm call allocates nothing.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// Content blocks, JSON, separated by commas.
+    /// Content blocks as JSON, one behind the other, each followed by what older clients get instead of it, if they do.
     content: Vec<u8>,
+    blocks: Vec<Block>,
     /// JSON; empty if there is none.
     structured: Vec<u8>,
     structured_is_object: bool,
+    /// Members of `_meta`, JSON, separated by commas.
+    meta: Vec<u8>,
     is_error: bool,
+    failure: Option<ProtocolError>,
+}
+
+/// Where a block ends in `content`.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    since: Revision,
+    end: usize,
+    /// Where what stands for it with older clients ends.
+    instead_end: usize,
+}
+
+/// An error of the protocol rather than of the tool: the client's program is told, not the model. Most failures of a
+/// tool are better told to the model, by returning any other error.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProtocolError {
+    /// JSON-RPC error code. Codes of your own belong outside -32768 to -32000.
+    pub code: i64,
+    /// One short sentence.
+    pub message: String,
+    /// Anything that helps.
+    pub data: Option<Value>,
+}
+
+impl ProtocolError {
+    /// -32602: the request's parameters are wrong in a way no schema can tell.
+    pub fn invalid_params(message: impl Into<String>) -> Self {
+        Self { code: -32602, message: message.into(), data: None }
+    }
+
+    /// -32603: it is the server's fault.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self { code: -32603, message: message.into(), data: None }
+    }
 }
 
 /// Memory kept between calls, in bytes.
@@ -23,10 +61,21 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 impl Reply {
     /// Adds a text block.
     pub fn text(&mut self, text: &str) {
-        self.separate();
-        self.content.extend_from_slice(b"{\"type\":\"text\",\"text\":");
-        write_string(&mut self.content, text);
-        self.content.push(b'}');
+        self.write_text(text);
+        self.end_block(Revision::V2024_11_05);
+    }
+
+    /// Adds a block of any kind.
+    pub fn push(&mut self, content: Content) {
+        // Writing a map of values to a vector does not fail.
+        let _ = serde_json::to_writer(&mut self.content, &content.block);
+        self.end_block(content.since);
+        if content.since > Revision::V2024_11_05 {
+            self.write_text(&content.instead);
+            if let Some(block) = self.blocks.last_mut() {
+                block.instead_end = self.content.len();
+            }
+        }
     }
 
     /// Sets the structured content, and adds a text block with the same JSON for clients that know no structure
@@ -51,26 +100,71 @@ impl Reply {
         self.text(text);
     }
 
-    /// Whether this is an error.
+    /// Makes the call fail with an error of the protocol.
+    pub fn fail(&mut self, error: ProtocolError) {
+        self.clear();
+        self.failure = Some(error);
+    }
+
+    /// Adds a member to the result's `_meta`.
+    pub fn meta(&mut self, key: &str, value: &Value) {
+        if !self.meta.is_empty() {
+            self.meta.push(b',');
+        }
+        write_string(&mut self.meta, key);
+        self.meta.push(b':');
+        // Writing a value to a vector does not fail.
+        let _ = serde_json::to_writer(&mut self.meta, value);
+    }
+
+    /// Whether this is an error the model is told of.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.is_error
     }
 
-    /// Empties the reply and keeps its memory.
-    pub fn clear(&mut self) {
-        self.content.clear();
-        self.structured.clear();
-        self.content.shrink_to(KEPT_BYTES_MAX);
-        self.structured.shrink_to(KEPT_BYTES_MAX);
-        self.structured_is_object = false;
-        self.is_error = false;
+    /// The error of the protocol, if the call failed with one.
+    #[must_use]
+    pub fn failure(&self) -> Option<&ProtocolError> {
+        self.failure.as_ref()
     }
 
-    /// Appends the members of a `CallToolResult`, without braces, as far as `revision` knows them.
+    /// The structured content: JSON; empty if there is none.
+    #[must_use]
+    pub fn structured_json(&self) -> &[u8] {
+        &self.structured
+    }
+
+    /// Members of the result's `_meta`: JSON, separated by commas.
+    #[must_use]
+    pub fn meta_json(&self) -> &[u8] {
+        &self.meta
+    }
+
+    /// Empties the reply and keeps its memory.
+    pub fn clear(&mut self) {
+        for buffer in [&mut self.content, &mut self.structured, &mut self.meta] {
+            buffer.clear();
+            buffer.shrink_to(KEPT_BYTES_MAX);
+        }
+        self.blocks.clear();
+        self.structured_is_object = false;
+        self.is_error = false;
+        self.failure = None;
+    }
+
+    /// Appends the members of a `CallToolResult`, without braces and without `_meta`, as far as `revision` knows them.
     pub fn write(&self, out: &mut Vec<u8>, revision: Revision) {
         out.extend_from_slice(b"\"content\":[");
-        out.extend_from_slice(&self.content);
+        let mut start = 0;
+        for (number, block) in self.blocks.iter().enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            let place = if block.since <= revision { start..block.end } else { block.end..block.instead_end };
+            out.extend_from_slice(self.content.get(place).unwrap_or_default());
+            start = block.instead_end;
+        }
         out.push(b']');
         let can_carry =
             revision.has_structured_content() && (revision.is_modern() || self.structured_is_object);
@@ -83,10 +177,15 @@ impl Reply {
         }
     }
 
-    fn separate(&mut self) {
-        if !self.content.is_empty() {
-            self.content.push(b',');
-        }
+    fn write_text(&mut self, text: &str) {
+        self.content.extend_from_slice(b"{\"type\":\"text\",\"text\":");
+        write_string(&mut self.content, text);
+        self.content.push(b'}');
+    }
+
+    fn end_block(&mut self, since: Revision) {
+        let end = self.content.len();
+        self.blocks.push(Block { since, end, instead_end: end });
     }
 }
 
@@ -116,9 +215,30 @@ impl IntoReply for String {
     }
 }
 
+impl IntoReply for Content {
+    fn into_reply(self, reply: &mut Reply) {
+        reply.push(self);
+    }
+}
+
+impl IntoReply for Vec<Content> {
+    fn into_reply(self, reply: &mut Reply) {
+        for content in self {
+            reply.push(content);
+        }
+    }
+}
+
 impl<T: Serialize> IntoReply for Structured<T> {
     fn into_reply(self, reply: &mut Reply) {
         reply.structured(&self.0);
+    }
+}
+
+/// Raw JSON is structured content.
+impl IntoReply for Value {
+    fn into_reply(self, reply: &mut Reply) {
+        reply.structured(&self);
     }
 }
 
@@ -128,6 +248,16 @@ impl<T: IntoReply, E: std::fmt::Display> IntoReply for Result<T, E> {
         match self {
             Ok(value) => value.into_reply(reply),
             Err(error) => reply.error(&error.to_string()),
+        }
+    }
+}
+
+/// An error of the protocol stays one.
+impl<T: IntoReply> IntoReply for Result<T, ProtocolError> {
+    fn into_reply(self, reply: &mut Reply) {
+        match self {
+            Ok(value) => value.into_reply(reply),
+            Err(error) => reply.fail(error),
         }
     }
 }
@@ -151,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn structured_content_goes_only_where_it_is_known() {
+    fn t_09_structured_content_goes_only_where_it_is_known() {
         let object = || Structured(serde_json::json!({"sum": 2}));
         let block = r#""content":[{"type":"text","text":"{\"sum\":2}"}]"#;
         assert_eq!(written(object(), Revision::V2025_03_26), block);
@@ -170,5 +300,29 @@ mod tests {
         let failed: Result<String, &str> = Err("no \"luck\"");
         let expected = r#""content":[{"type":"text","text":"no \"luck\""}],"isError":true"#;
         assert_eq!(written(failed, Revision::V2026_07_28), expected);
+    }
+
+    #[test]
+    fn blocks_a_revision_does_not_know_become_text() {
+        let blocks = || {
+            vec![
+                Content::audio(b"la", "audio/wav"),
+                Content::resource_link("file:///a", "a"),
+                Content::image(&[1], "image/png").meta("k", 1),
+            ]
+        };
+        let image = r#"{"type":"image","data":"AQ==","mimeType":"image/png","_meta":{"k":1}}"#;
+        assert_eq!(
+            written(blocks(), Revision::V2024_11_05),
+            format!(
+                r#""content":[{{"type":"text","text":"[audio, audio/wav]"}},{{"type":"text","text":"a: file:///a"}},{image}]"#
+            )
+        );
+        assert_eq!(
+            written(blocks(), Revision::V2026_07_28),
+            format!(
+                r#""content":[{{"type":"audio","data":"bGE=","mimeType":"audio/wav"}},{{"type":"resource_link","uri":"file:///a","name":"a"}},{image}]"#
+            )
+        );
     }
 }

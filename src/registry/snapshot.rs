@@ -1,11 +1,14 @@
 //! What one shard serves from: nothing in it changes, so nothing in it is locked.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
 use super::{
     Registry, RegistryError,
+    capability::Capabilities,
+    header_params::{self, HeaderParam},
+    info::{Icon, put_icons},
     revision::Revision,
     tool::{Handler, Tool},
 };
@@ -14,11 +17,19 @@ use crate::{config::Limits, schema::Validator};
 /// How long clients may keep a list, in milliseconds (checklist M-30).
 const LIST_TTL_MS: u64 = 60_000;
 
-/// A tool with its compiled schema.
+/// `_meta` key of results.
+const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+
+/// A tool with its compiled schemas.
 pub struct RegisteredTool {
     name: Box<str>,
+    position: usize,
     handler: Handler,
     input: Validator,
+    output: Option<Validator>,
+    header_params: Vec<HeaderParam>,
+    requires: Capabilities,
+    deadline: Duration,
 }
 
 impl RegisteredTool {
@@ -26,6 +37,12 @@ impl RegisteredTool {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its place in the list.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.position
     }
 
     /// How it runs.
@@ -39,6 +56,30 @@ impl RegisteredTool {
     pub fn input(&self) -> &Validator {
         &self.input
     }
+
+    /// The compiled schema of its structured content, if it promises any.
+    #[must_use]
+    pub fn output(&self) -> Option<&Validator> {
+        self.output.as_ref()
+    }
+
+    /// Arguments that clients repeat in headers.
+    #[must_use]
+    pub fn header_params(&self) -> &[HeaderParam] {
+        &self.header_params
+    }
+
+    /// What the client must be able to do.
+    #[must_use]
+    pub fn requires(&self) -> Capabilities {
+        self.requires
+    }
+
+    /// How long a call may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
 }
 
 /// Everything a shard looks up or lists, compiled and encoded.
@@ -49,10 +90,12 @@ pub struct Snapshot {
     tool_pages: [Vec<Vec<u8>>; Revision::ALL.len()],
     /// Result of `server/discover`: members without braces.
     discover: Vec<u8>,
-    /// Result of `initialize` behind its `protocolVersion`: members without braces.
-    initialize: Vec<u8>,
-    /// `"_meta":{…}` with the server's name, as every result of the 2026 era carries it (checklist M-08).
-    meta: Vec<u8>,
+    /// Results of `initialize` behind their `protocolVersion`, by revision: members without braces.
+    initialize: [Vec<u8>; Revision::ALL.len()],
+    /// `"io.modelcontextprotocol/serverInfo":{…}`, as the `_meta` of every result of the 2026 era carries it
+    /// (checklist M-08).
+    server_info: Vec<u8>,
+    validation_work_max: usize,
 }
 
 impl Snapshot {
@@ -63,14 +106,15 @@ impl Snapshot {
     pub fn build(registry: &Registry, limits: &Limits) -> Result<Self, RegistryError> {
         let mut tools = Vec::with_capacity(registry.tools.len());
         let mut by_name = HashMap::with_capacity(registry.tools.len());
-        for tool in &registry.tools {
-            if by_name.insert(Box::from(&*tool.name), tools.len()).is_some() {
-                return Err(RegistryError::Duplicate(tool.name.to_string()));
+        check_icons(&registry.info.name, &registry.info.icons)?;
+        for (position, tool) in registry.tools.iter().enumerate() {
+            if by_name.insert(Box::from(tool.name()), position).is_some() {
+                return Err(RegistryError::Duplicate(tool.name().to_owned()));
             }
-            tools.push(Arc::new(compile(tool, limits)?));
+            tools.push(Arc::new(compile(tool, position, limits)?));
         }
-        let info = json!({"name": registry.info.name, "version": registry.info.version});
-        let meta = json!({"_meta": {"io.modelcontextprotocol/serverInfo": info}});
+        let info = json!({SERVER_INFO: registry.info.describe(Revision::V2026_07_28)});
+        let meta = json!({"_meta": info});
         let capabilities = json!({"tools": {}});
         let pages = |revision| pages(registry, limits, revision, &meta);
         Ok(Self {
@@ -78,8 +122,9 @@ impl Snapshot {
             by_name,
             tool_pages: Revision::ALL.map(pages),
             discover: members(&discover(registry, &capabilities, &meta)),
-            initialize: members(&initialize(registry, &capabilities, &info)),
-            meta: members(&meta),
+            initialize: Revision::ALL.map(|revision| members(&initialize(registry, &capabilities, revision))),
+            server_info: members(&info),
+            validation_work_max: limits.validation_work_max,
         })
     }
 
@@ -87,6 +132,12 @@ impl Snapshot {
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<&Arc<RegisteredTool>> {
         self.by_name.get(name).and_then(|&index| self.tools.get(index))
+    }
+
+    /// All tools, in the order they are listed.
+    #[must_use]
+    pub fn tools(&self) -> &[Arc<RegisteredTool>] {
+        &self.tools
     }
 
     /// One page of `tools/list`: members of the result, without braces.
@@ -103,28 +154,36 @@ impl Snapshot {
 
     /// The result of `initialize` but for its `protocolVersion`: members without braces.
     #[must_use]
-    pub fn initialize(&self) -> &[u8] {
-        &self.initialize
+    pub fn initialize(&self, revision: Revision) -> &[u8] {
+        self.initialize.get(revision.index()).map_or(&[], Vec::as_slice)
     }
 
-    /// The `_meta` member of every result of the 2026 era.
+    /// The member of `_meta` that every result of the 2026 era carries.
     #[must_use]
-    pub fn meta(&self) -> &[u8] {
-        &self.meta
+    pub fn server_info(&self) -> &[u8] {
+        &self.server_info
+    }
+
+    /// [`Limits::validation_work_max`]
+    #[must_use]
+    pub fn validation_work_max(&self) -> usize {
+        self.validation_work_max
     }
 }
 
-fn compile(tool: &Tool, limits: &Limits) -> Result<RegisteredTool, RegistryError> {
-    let name = tool.name.to_string();
+fn compile(tool: &Tool, position: usize, limits: &Limits) -> Result<RegisteredTool, RegistryError> {
+    let name = tool.name().to_owned();
+    let description = &tool.description;
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if !(1..=64).contains(&name.len()) || !name.bytes().all(is_name) {
         return Err(RegistryError::Name(name));
     }
-    let texts = tool.title.iter().chain(&tool.description);
+    let texts = description.title.iter().chain(&description.text);
     if texts.flat_map(|text| text.chars()).any(|c| c.is_control() && c != '\n' && c != '\t') {
-        return Err(RegistryError::Description(name));
+        return Err(RegistryError::Text(name));
     }
-    if tool.input_schema.get("type").and_then(Value::as_str) != Some("object") {
+    check_icons(&name, &description.icons)?;
+    if description.input_schema.get("type").and_then(Value::as_str) != Some("object") {
         return Err(RegistryError::NotObject(name));
     }
     let compiled = |which, schema: &Value| {
@@ -134,11 +193,24 @@ fn compile(tool: &Tool, limits: &Limits) -> Result<RegisteredTool, RegistryError
             source,
         })
     };
-    if let Some(schema) = &tool.output_schema {
-        compiled("outputSchema", schema)?;
-    }
-    let input = compiled("inputSchema", &tool.input_schema)?;
-    Ok(RegisteredTool { name: name.into(), handler: tool.handler.clone(), input })
+    let input = compiled("inputSchema", &description.input_schema)?;
+    let output =
+        description.output_schema.as_ref().map(|schema| compiled("outputSchema", schema)).transpose()?;
+    Ok(RegisteredTool {
+        position,
+        handler: tool.handler.clone(),
+        input,
+        output,
+        header_params: header_params::find(&name, &description.input_schema)?,
+        requires: description.requires,
+        deadline: description.deadline.unwrap_or(limits.call_deadline),
+        name: name.into(),
+    })
+}
+
+fn check_icons(name: &str, icons: &[Icon]) -> Result<(), RegistryError> {
+    let is_known = |icon: &Icon| icon.src.starts_with("https:") || icon.src.starts_with("data:");
+    if icons.iter().all(is_known) { Ok(()) } else { Err(RegistryError::Icon(name.to_owned())) }
 }
 
 /// The bytes of an object without its braces.
@@ -162,10 +234,10 @@ fn discover(registry: &Registry, capabilities: &Value, meta: &Value) -> Value {
     Value::Object(result)
 }
 
-fn initialize(registry: &Registry, capabilities: &Value, info: &Value) -> Value {
+fn initialize(registry: &Registry, capabilities: &Value, revision: Revision) -> Value {
     let mut result = Map::new();
     result.insert("capabilities".into(), capabilities.clone());
-    result.insert("serverInfo".into(), info.clone());
+    result.insert("serverInfo".into(), registry.info.describe(revision));
     if let Some(instructions) = &registry.info.instructions {
         result.insert("instructions".into(), instructions.as_str().into());
     }
@@ -205,13 +277,17 @@ fn append(result: &mut Map<String, Value>, more: &Value) {
 
 /// A tool as `tools/list` shows it, as far as the revision knows it. Schemas go out as they came in (checklist J-03).
 fn describe(tool: &Tool, revision: Revision) -> Value {
+    let tool = &tool.description;
     let mut described = Map::new();
     described.insert("name".into(), tool.name.as_ref().into());
     if let Some(title) = tool.title.as_ref().filter(|_| revision.has_titles()) {
         described.insert("title".into(), title.as_ref().into());
     }
-    if let Some(description) = &tool.description {
-        described.insert("description".into(), description.as_ref().into());
+    if let Some(text) = &tool.text {
+        described.insert("description".into(), text.as_ref().into());
+    }
+    if revision.has_icons() {
+        put_icons(&mut described, &tool.icons);
     }
     described.insert("inputSchema".into(), tool.input_schema.clone());
     // Before 2026-07-28 only objects may be promised (checklist T-04).
@@ -222,7 +298,11 @@ fn describe(tool: &Tool, revision: Revision) -> Value {
         described.insert("outputSchema".into(), schema.clone());
     }
     if let Some(annotations) = tool.annotations.as_ref().filter(|_| revision.has_annotations()) {
-        described.insert("annotations".into(), annotations.clone());
+        // A struct of booleans and a string is always written.
+        described.insert("annotations".into(), serde_json::to_value(annotations).unwrap_or_default());
+    }
+    if !tool.meta.is_empty() && revision.has_structured_content() {
+        described.insert("_meta".into(), Value::Object(tool.meta.clone()));
     }
     Value::Object(described)
 }

@@ -1,25 +1,18 @@
 //! Declaring a tool.
 
-use std::{borrow::Cow, future::Future, marker::PhantomData, pin::Pin, sync::Arc};
+use std::{borrow::Cow, future::Future, marker::PhantomData, pin::Pin, sync::Arc, time::Duration};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 
 use super::{
+    capability::{Capabilities, Capability},
+    context::{Context, RemoteContext},
+    info::Icon,
     reply::{IntoReply, Reply},
-    revision::Revision,
 };
 use crate::json::Node;
-
-/// What a tool can know of the call it serves.
-#[derive(Clone, Copy, Debug)]
-pub struct Context {
-    /// The protocol revision the client speaks.
-    pub revision: Revision,
-    /// The shard that took the call.
-    pub shard: usize,
-}
 
 /// A fast tool: runs on the shard's core, at once.
 pub type InlineHandler = dyn Fn(Node<'_>, Context, &mut Reply) + Send + Sync;
@@ -30,10 +23,17 @@ pub type AsyncHandler = dyn Fn(Node<'_>, Context) -> LocalReply + Send + Sync;
 /// A blocking tool's work: moves to a thread of the pool.
 pub type BlockingJob = Box<dyn FnOnce() -> Reply + Send>;
 /// A blocking tool: runs on the blocking pool.
-pub type BlockingHandler = dyn Fn(Node<'_>, Context) -> BlockingJob + Send + Sync;
+pub type BlockingHandler = dyn Fn(Node<'_>, RemoteContext) -> BlockingJob + Send + Sync;
+/// The work of a tool on tokio: moves to a thread of its runtime.
+#[cfg(feature = "tokio")]
+pub type RemoteReply = Pin<Box<dyn Future<Output = Reply> + Send>>;
+/// A tool on tokio: a task of its runtime, off the shards' cores.
+#[cfg(feature = "tokio")]
+pub type TokioHandler = dyn Fn(Node<'_>, RemoteContext) -> RemoteReply + Send + Sync;
 
 /// How a tool runs.
 #[derive(Clone)]
+#[non_exhaustive]
 pub enum Handler {
     /// On the core, before the next request.
     Inline(Arc<InlineHandler>),
@@ -41,23 +41,58 @@ pub enum Handler {
     Async(Arc<AsyncHandler>),
     /// On a thread off the core.
     Blocking(Arc<BlockingHandler>),
+    /// As a task of a tokio runtime off the core.
+    #[cfg(feature = "tokio")]
+    Tokio(Arc<TokioHandler>),
 }
 
 /// A declared tool.
 #[derive(Clone)]
 pub struct Tool {
+    pub(super) description: Description,
+    pub(super) handler: Handler,
+}
+
+/// What clients are told of a tool, and what is asked of them.
+#[derive(Clone)]
+pub(super) struct Description {
     pub(super) name: Cow<'static, str>,
     pub(super) title: Option<Cow<'static, str>>,
-    pub(super) description: Option<Cow<'static, str>>,
+    pub(super) text: Option<Cow<'static, str>>,
+    pub(super) icons: Vec<Icon>,
     pub(super) input_schema: Value,
     pub(super) output_schema: Option<Value>,
-    pub(super) annotations: Option<Value>,
-    pub(super) handler: Handler,
+    pub(super) annotations: Option<ToolAnnotations>,
+    pub(super) meta: Map<String, Value>,
+    pub(super) requires: Capabilities,
+    pub(super) deadline: Option<Duration>,
+}
+
+/// Hints for clients about what a tool does (checklist T-07). What is `None` is not sent; clients then assume what is
+/// said here in parentheses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolAnnotations {
+    /// The name people see, for clients that do not know [`ToolBuilder::title`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Changes nothing (false).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only_hint: Option<bool>,
+    /// May destroy something, if it changes anything (true).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destructive_hint: Option<bool>,
+    /// A second call with the same arguments changes nothing more (false).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotent_hint: Option<bool>,
+    /// Reaches out into the world (true).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_world_hint: Option<bool>,
 }
 
 impl std::fmt::Debug for Tool {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Tool").field("name", &self.name).finish_non_exhaustive()
+        formatter.debug_struct("Tool").field("name", &self.name()).finish_non_exhaustive()
     }
 }
 
@@ -65,15 +100,25 @@ impl Tool {
     /// Starts declaring a tool. The name is what clients call it by: 1 to 64 of `A-Z a-z 0-9 _ - .`.
     #[allow(clippy::new_ret_no_self, reason = "a tool without a handler is none")]
     pub fn new(name: impl Into<Cow<'static, str>>) -> ToolBuilder<NoArguments> {
-        ToolBuilder {
+        let description = Description {
             name: name.into(),
             title: None,
-            description: None,
+            text: None,
+            icons: Vec::new(),
             input_schema: serde_json::json!({"type": "object", "additionalProperties": false}),
             output_schema: None,
             annotations: None,
-            arguments: PhantomData,
-        }
+            meta: Map::new(),
+            requires: Capabilities::default(),
+            deadline: None,
+        };
+        ToolBuilder { description, arguments: PhantomData }
+    }
+
+    /// What clients call it by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.description.name
     }
 }
 
@@ -106,12 +151,7 @@ pub trait BorrowedArguments {
 
 /// A tool being declared, with arguments of type `A`.
 pub struct ToolBuilder<A> {
-    name: Cow<'static, str>,
-    title: Option<Cow<'static, str>>,
-    description: Option<Cow<'static, str>>,
-    input_schema: Value,
-    output_schema: Option<Value>,
-    annotations: Option<Value>,
+    description: Description,
     arguments: PhantomData<fn(A)>,
 }
 
@@ -119,55 +159,94 @@ impl<A> ToolBuilder<A> {
     /// What the tool does, for the model.
     #[must_use]
     pub fn description(mut self, description: impl Into<Cow<'static, str>>) -> Self {
-        self.description = Some(description.into());
+        self.description.text = Some(description.into());
         self
     }
 
     /// The name people see.
     #[must_use]
     pub fn title(mut self, title: impl Into<Cow<'static, str>>) -> Self {
-        self.title = Some(title.into());
+        self.description.title = Some(title.into());
         self
     }
 
-    /// Hints for clients: a `ToolAnnotations` object, as `{"readOnlyHint": true}`.
+    /// Adds a picture that clients may show.
     #[must_use]
-    pub fn annotations(mut self, annotations: Value) -> Self {
-        self.annotations = Some(annotations);
+    pub fn icon(mut self, icon: Icon) -> Self {
+        self.description.icons.push(icon);
+        self
+    }
+
+    /// Hints for clients about what the tool does.
+    #[must_use]
+    pub fn annotations(mut self, annotations: ToolAnnotations) -> Self {
+        self.description.annotations = Some(annotations);
+        self
+    }
+
+    /// Adds a member to the tool's `_meta`.
+    #[must_use]
+    pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.description.meta.insert(key.into(), value.into());
+        self
+    }
+
+    /// The tool only works for clients that can do this; others are told so (checklist M-07). May be said repeatedly.
+    #[must_use]
+    pub fn requires(mut self, capability: Capability) -> Self {
+        self.description.requires = self.description.requires.with(capability);
+        self
+    }
+
+    /// How long a call may take, instead of `limits.call_deadline`. Kept to a tenth of a second or so.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.description.deadline = Some(deadline);
         self
     }
 
     /// Takes arguments of type `T`; their schema is derived.
     #[must_use]
     pub fn input<T: JsonSchema>(self) -> ToolBuilder<T> {
-        ToolBuilder {
-            name: self.name,
-            title: self.title,
-            description: self.description,
-            input_schema: schemars::schema_for!(T).to_value(),
-            output_schema: self.output_schema,
-            annotations: self.annotations,
-            arguments: PhantomData,
-        }
+        self.with_input(schemars::schema_for!(T).to_value())
     }
 
-    /// Promises structured content of type `T`; its schema is derived.
+    /// Takes arguments that fit a JSON Schema written by hand, as [`serde_json::Value`] or any type that can be read
+    /// from what fits. Clients see the schema as it is; a missing root `"type": "object"` is added.
     #[must_use]
-    pub fn output<T: JsonSchema>(mut self) -> Self {
-        self.output_schema = Some(schemars::schema_for!(T).to_value());
+    pub fn input_schema<T>(self, schema: Value) -> ToolBuilder<T> {
+        let schema = match schema {
+            Value::Object(mut members) => {
+                if !members.contains_key("type") {
+                    members.insert("type".into(), "object".into());
+                }
+                Value::Object(members)
+            }
+            other => other,
+        };
+        self.with_input(schema)
+    }
+
+    fn with_input<T>(self, input_schema: Value) -> ToolBuilder<T> {
+        ToolBuilder { description: Description { input_schema, ..self.description }, arguments: PhantomData }
+    }
+
+    /// Promises structured content of type `T`; its schema is derived. What the tool returns is held against it.
+    #[must_use]
+    pub fn output<T: JsonSchema>(self) -> Self {
+        let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+        self.output_schema(generator.into_root_schema_for::<T>().to_value())
+    }
+
+    /// Promises structured content that fits a JSON Schema written by hand.
+    #[must_use]
+    pub fn output_schema(mut self, schema: Value) -> Self {
+        self.description.output_schema = Some(schema);
         self
     }
 
     fn finish(self, handler: Handler) -> Tool {
-        Tool {
-            name: self.name,
-            title: self.title,
-            description: self.description,
-            input_schema: self.input_schema,
-            output_schema: self.output_schema,
-            annotations: self.annotations,
-            handler,
-        }
+        Tool { description: self.description, handler }
     }
 
     /// A fast tool that borrows its arguments and writes its reply in place.
@@ -180,6 +259,23 @@ impl<A> ToolBuilder<A> {
             Ok(arguments) => run(arguments, context, reply),
             Err(error) => reply.error(&unfit(&error)),
         })))
+    }
+
+    /// A fast tool that reads its arguments where they lie, as parsed, and writes its reply in place.
+    ///
+    /// ```
+    /// use corelane::{Tool, json::Node};
+    ///
+    /// let tool = Tool::new("size").input_schema::<()>(serde_json::json!({})).run_raw(|arguments, _cx, reply| {
+    ///     let count = arguments.members().map_or(0, |members| members.len());
+    ///     reply.text(&format!("{count} arguments"));
+    /// });
+    /// ```
+    pub fn run_raw<F>(self, run: F) -> Tool
+    where
+        F: Fn(Node<'_>, Context, &mut Reply) + Send + Sync + 'static,
+    {
+        self.finish(Handler::Inline(Arc::new(run)))
     }
 }
 
@@ -196,7 +292,8 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
         })))
     }
 
-    /// An async tool: a task on the shard's executor. Timers and channels are glommio's.
+    /// An async tool: a task on the shard's executor. Timers and channels are glommio's. Dropped when the call is
+    /// cancelled: at its deadline, or when a client of the 2026 era leaves.
     pub fn run_async<F, R>(self, run: F) -> Tool
     where
         F: AsyncFn(A, Context) -> R + Send + Sync + 'static,
@@ -207,12 +304,10 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
             let arguments = A::deserialize(node);
             let run = Arc::clone(&run);
             Box::pin(async move {
-                let mut reply = Reply::default();
                 match arguments {
-                    Ok(arguments) => run(arguments, context).await.into_reply(&mut reply),
-                    Err(error) => reply.error(&unfit(&error)),
+                    Ok(arguments) => replied(run(arguments, context).await),
+                    Err(error) => failed(&error),
                 }
-                reply
             })
         })))
     }
@@ -221,23 +316,54 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
     pub fn run_blocking<F, R>(self, run: F) -> Tool
     where
         A: Send,
-        F: Fn(A, Context) -> R + Send + Sync + 'static,
+        F: Fn(A, RemoteContext) -> R + Send + Sync + 'static,
         R: IntoReply,
     {
         let run = Arc::new(run);
         self.finish(Handler::Blocking(Arc::new(move |node, context| {
             let arguments = A::deserialize(node);
             let run = Arc::clone(&run);
-            Box::new(move || {
-                let mut reply = Reply::default();
-                match arguments {
-                    Ok(arguments) => run(arguments, context).into_reply(&mut reply),
-                    Err(error) => reply.error(&unfit(&error)),
-                }
-                reply
+            Box::new(move || match arguments {
+                Ok(arguments) => replied(run(arguments, context)),
+                Err(error) => failed(&error),
             })
         })))
     }
+
+    /// A tool on tokio, for the clients that need it: a task of a small runtime off the shards' cores. Aborted when the
+    /// call is cancelled, as [`ToolBuilder::run_async`]'s.
+    #[cfg(feature = "tokio")]
+    pub fn run_tokio<F, W, R>(self, run: F) -> Tool
+    where
+        A: Send,
+        F: Fn(A, RemoteContext) -> W + Send + Sync + 'static,
+        W: Future<Output = R> + Send + 'static,
+        R: IntoReply,
+    {
+        let run = Arc::new(run);
+        self.finish(Handler::Tokio(Arc::new(move |node, context| {
+            let arguments = A::deserialize(node);
+            let run = Arc::clone(&run);
+            Box::pin(async move {
+                match arguments {
+                    Ok(arguments) => replied(run(arguments, context).await),
+                    Err(error) => failed(&error),
+                }
+            })
+        })))
+    }
+}
+
+fn replied(said: impl IntoReply) -> Reply {
+    let mut reply = Reply::default();
+    said.into_reply(&mut reply);
+    reply
+}
+
+fn failed(error: &crate::json::DeserializeError) -> Reply {
+    let mut reply = Reply::default();
+    reply.error(&unfit(error));
+    reply
 }
 
 /// The schema let through what the type does not take: the schema and the type disagree.

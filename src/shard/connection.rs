@@ -34,6 +34,8 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// When the phase has lasted too long.
     pub(super) deadline: Tick,
+    /// When the first part of the body at hand came.
+    pub(super) body_started: Tick,
     /// When the send in flight has lasted too long.
     pub(super) write_deadline: Tick,
     /// A buffer is with the ring.
@@ -54,6 +56,7 @@ impl Connection {
             out: Vec::new(),
             phase: Phase::Idle,
             deadline,
+            body_started: Tick::NEVER,
             write_deadline: Tick::NEVER,
             sending: false,
             dirty: false,

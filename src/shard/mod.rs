@@ -2,6 +2,7 @@
 
 mod calls;
 mod connection;
+mod inbox;
 mod pipeline;
 mod timers;
 
@@ -12,51 +13,22 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crossbeam_queue::ArrayQueue;
+use glommio::timer::Timer;
 
 pub use calls::PendingCall;
-pub use pipeline::{Handled, Pipeline};
+pub use inbox::ShardHandle;
+pub use pipeline::{Handled, Pipeline, PipelineConfig, Requests};
 
 use crate::{
     config::Limits,
-    http::{CONTINUE, Flow, Progress, RejectReason, Request},
-    metrics::ShardMetrics,
-    ring::{Event, ListenerId, ReceivedBuffer, Ring, SocketId, Waker},
+    exec::{Ticket, Unfinished},
+    http::{CONTINUE, Progress, RejectReason},
+    metrics::{ShardMetrics, ShardReport},
+    registry::Reply,
+    ring::{Event, ListenerId, ReceivedBuffer, Ring, SocketId},
 };
 use connection::{Connection, Phase};
 use timers::{Tick, Timers};
-
-/// What another thread may ask of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control {
-    /// Take no more connections, finish what is in flight, end.
-    Drain,
-}
-
-/// How other threads reach a shard.
-#[derive(Clone)]
-pub struct ShardHandle {
-    control: Arc<ArrayQueue<Control>>,
-    waker: Waker,
-}
-
-/// Control messages that can wait for a shard.
-const CONTROL_CAPACITY: usize = 16;
-
-impl ShardHandle {
-    /// A handle to the shard that runs `ring`.
-    #[must_use]
-    pub fn new(ring: &Ring) -> Self {
-        Self { control: Arc::new(ArrayQueue::new(CONTROL_CAPACITY)), waker: ring.waker() }
-    }
-
-    /// Asks the shard for something. A shard that has sixteen things to do already is not asked again.
-    pub fn send(&self, control: Control) {
-        // Full: the shard is being told the same already.
-        let _ = self.control.push(control);
-        self.waker.wake();
-    }
-}
 
 /// Buffers kept for sending, and the largest that is kept, in bytes.
 const SPARE_BUFFERS_MAX: usize = 1024;
@@ -65,6 +37,10 @@ const SEND_BUFFER_BYTES: usize = 1024;
 
 /// How long a shard sleeps in its ring before it sleeps on its eventfd.
 const DOZE: Duration = Duration::from_micros(500);
+
+/// While calls are in flight the executor hears its timers and its I/O this often, however busy the shard is. By itself
+/// it would hear them every 100 ms only.
+const EXECUTOR_TURN: Duration = Duration::from_millis(1);
 
 /// A refused accept is tried again after this.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -88,6 +64,8 @@ pub struct Shard {
     spare: Vec<Vec<u8>>,
     now: Instant,
     drain_until: Option<Instant>,
+    /// When the executor last heard its timers.
+    executor_turn: Instant,
 }
 
 impl Shard {
@@ -122,6 +100,7 @@ impl Shard {
             spare: Vec::new(),
             now,
             drain_until: None,
+            executor_turn: now,
         }
     }
 
@@ -142,15 +121,16 @@ impl Shard {
                 self.on_event(event);
             }
             worked |= self.take_completed();
-            worked |= self.take_control();
+            worked |= self.take_news();
             self.timers.expire(self.now, &mut due);
             for index in due.drain(..) {
                 self.on_timer(index);
             }
+            self.expire_calls();
             self.retry_accept();
             worked |= self.flush();
             if worked {
-                self.pipeline.end_turn();
+                self.pipeline.end_turn(self.limits.turn_slow);
             }
             if self.is_drained() {
                 break;
@@ -161,7 +141,13 @@ impl Shard {
                 self.sleep().await?;
                 last_work = Instant::now();
             }
-            futures_lite::future::yield_now().await;
+            if self.pipeline.calls_in_flight() > 0 && self.now - self.executor_turn >= EXECUTOR_TURN {
+                self.executor_turn = self.now;
+                // With no task left to run the executor looks at its rings, and finds this timer, which is due.
+                Timer::new(Duration::ZERO).await;
+            } else {
+                futures_lite::future::yield_now().await;
+            }
         }
         let metrics = std::mem::replace(self.pipeline.metrics(), ShardMetrics::new([]));
         self.ring.shut_down().await;
@@ -177,11 +163,12 @@ impl Shard {
                 return Ok(());
             }
         }
-        let alarms = [self.timers.next(), self.accept_retry_at, self.drain_until];
+        let alarms =
+            [self.timers.next(), self.pipeline.next_deadline(), self.accept_retry_at, self.drain_until];
         let until = alarms.into_iter().flatten().min();
         let completions = self.pipeline.completions();
-        let control = Arc::clone(&self.handle.control);
-        self.ring.park(until, |context| !control.is_empty() || completions.is_ready(context)).await
+        let inbox = Arc::clone(&self.handle.inbox);
+        self.ring.park(until, |context| inbox.has_news() || completions.is_ready(context)).await
     }
 
     fn on_event(&mut self, event: Event) {
@@ -282,22 +269,13 @@ impl Shard {
             connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
         }
         let Connection { framer, out, .. } = connection;
-        let pipeline = &mut self.pipeline;
         let limits = &self.limits;
-        let mut last = None;
-        let handle = |request: Result<Request<'_>, RejectReason>| {
-            let handled = pipeline.handle(request, socket, out);
-            last = Some(handled);
-            if handled == Handled::Replied && out.len() > limits.outbox_bytes_max {
-                Flow::Pause
-            } else {
-                handled.flow()
-            }
-        };
+        let mut requests = Requests { pipeline: &mut self.pipeline, limits, socket, out, last: None };
         let progress = match received {
-            Some((padded, length)) => framer.receive(padded, length, limits, handle),
-            None => framer.resume(limits, handle),
+            Some((padded, length)) => framer.receive(padded, length, limits, &mut requests),
+            None => framer.resume(limits, &mut requests),
         };
+        let last = requests.last;
         self.settle(socket, progress, last);
     }
 
@@ -321,11 +299,16 @@ impl Shard {
                 if send_continue {
                     connection.out.extend_from_slice(CONTINUE);
                 }
-                (Phase::Body, Some(self.limits.body_timeout))
+                if connection.phase != Phase::Body || last.is_some() {
+                    connection.body_started = self.timers.tick_after(self.now, Duration::ZERO);
+                }
+                (Phase::Body, None)
             }
         };
         // A head's time runs from its first byte: the bytes that follow do not prolong it, another request does.
-        if last.is_some() || connection.phase != Phase::Head || phase != Phase::Head {
+        if phase == Phase::Body {
+            connection.deadline = body_deadline(&self.timers, self.now, connection, &self.limits);
+        } else if last.is_some() || connection.phase != Phase::Head || phase != Phase::Head {
             connection.deadline = match timeout {
                 Some(timeout) => self.timers.tick_after(self.now, timeout),
                 None => Tick::NEVER,
@@ -441,28 +424,40 @@ impl Shard {
             let Some(call) = self.pipeline.take_call(completed.ticket) else {
                 continue;
             };
-            // Who asked may be gone: then nobody is answered.
-            let Some(connection) = connection_of(&mut self.connections, call.socket) else {
-                continue;
-            };
-            if connection.phase != Phase::Calling(completed.ticket) {
-                continue;
-            }
-            if connection.out.capacity() == 0 {
-                connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
-            }
-            let handled = self.pipeline.answer(&call, completed.outcome, &mut connection.out);
-            if handled != Handled::Replied {
-                connection.phase = Phase::Closing { linger: connection.paused || self.drain_until.is_some() };
-                self.mark(call.socket);
-            } else if connection.out.len() > self.limits.outbox_bytes_max {
-                connection.phase = Phase::Congested;
-                self.mark(call.socket);
-            } else {
-                self.resume(call.socket);
+            if connection_calls(&mut self.connections, &call) == Some(completed.ticket) {
+                self.deliver(&call, completed.outcome);
             }
         }
         worked
+    }
+
+    /// Cancels calls that have taken too long, and says so.
+    fn expire_calls(&mut self) {
+        while let Some((ticket, call)) = self.pipeline.next_overdue(self.now) {
+            if connection_calls(&mut self.connections, &call) == Some(ticket) {
+                self.deliver(&call, Err(Unfinished::Cancelled));
+            }
+        }
+    }
+
+    /// Answers a call whose connection waits for it.
+    fn deliver(&mut self, call: &PendingCall, outcome: Result<Reply, Unfinished>) {
+        let Some(connection) = connection_of(&mut self.connections, call.socket) else {
+            return;
+        };
+        if connection.out.capacity() == 0 {
+            connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
+        }
+        let handled = self.pipeline.answer(call, outcome, &mut connection.out);
+        if handled != Handled::Replied {
+            connection.phase = Phase::Closing { linger: connection.paused || self.drain_until.is_some() };
+            self.mark(call.socket);
+        } else if connection.out.len() > self.limits.outbox_bytes_max {
+            connection.phase = Phase::Congested;
+            self.mark(call.socket);
+        } else {
+            self.resume(call.socket);
+        }
     }
 
     fn on_peer_closed(&mut self, socket: SocketId) {
@@ -470,11 +465,13 @@ impl Shard {
             return;
         };
         connection.peer_closed = true;
-        // A peer may close its side first and still wait for the answer.
+        // A peer may close its side first and still wait for the answer; not for a call that ends with its connection.
+        let cancels =
+            matches!(connection.phase, Phase::Calling(ticket) if self.pipeline.ends_with_connection(ticket));
         let owed = connection.sending
             || !connection.out.is_empty()
             || matches!(connection.phase, Phase::Calling(_) | Phase::Congested);
-        if !owed || connection.phase == Phase::Lingering {
+        if !owed || cancels || connection.phase == Phase::Lingering {
             self.close(socket);
         }
     }
@@ -514,6 +511,9 @@ impl Shard {
             return;
         }
         if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::take) {
+            if let Phase::Calling(ticket) = connection.phase {
+                self.pipeline.abandon(ticket);
+            }
             keep_spare(&mut self.spare, connection.out);
             self.live -= 1;
         }
@@ -521,13 +521,29 @@ impl Shard {
         self.ring.close(socket);
     }
 
-    fn take_control(&mut self) -> bool {
-        let mut worked = false;
-        while let Some(Control::Drain) = self.handle.control.pop() {
-            worked = true;
+    /// Does what other threads have asked for.
+    fn take_news(&mut self) -> bool {
+        if !self.handle.inbox.take_news() {
+            return false;
+        }
+        let inbox = Arc::clone(&self.handle.inbox);
+        if let Some(snapshot) = inbox.take_snapshot() {
+            self.pipeline.replace(snapshot);
+        }
+        while let Some(asker) = inbox.next_report() {
+            let report = ShardReport {
+                shard: self.pipeline.shard(),
+                metrics: self.pipeline.metrics().clone(),
+                connections: self.live,
+                calls_in_flight: self.pipeline.calls_in_flight(),
+            };
+            // Who asked may have given up.
+            let _ = asker.try_send(report);
+        }
+        if inbox.drains() {
             self.begin_drain();
         }
-        worked
+        true
     }
 
     fn begin_drain(&mut self) {
@@ -557,6 +573,25 @@ impl Shard {
     fn is_drained(&self) -> bool {
         self.drain_until
             .is_some_and(|until| self.now >= until || (self.live == 0 && self.ring.sockets() == 0))
+    }
+}
+
+/// When a body has taken too long: no part of it for a while, or too little of it, or simply too long.
+fn body_deadline(timers: &Timers, now: Instant, connection: &Connection, limits: &Limits) -> Tick {
+    let received = connection.framer.buffered_bytes() / limits.body_bytes_per_second_min.max(1);
+    let earned = Duration::from_secs(u64::try_from(received).unwrap_or(u64::MAX));
+    let started = timers.instant(connection.body_started);
+    timers
+        .tick_after(now, limits.body_timeout)
+        .min(timers.tick_after(started, limits.body_timeout.saturating_add(earned)))
+        .min(timers.tick_after(started, limits.body_total_timeout))
+}
+
+/// The call that the connection of `call` waits for, if it is still there: who asked may be gone.
+fn connection_calls(connections: &mut [Option<Connection>], call: &PendingCall) -> Option<Ticket> {
+    match connection_of(connections, call.socket)?.phase {
+        Phase::Calling(ticket) => Some(ticket),
+        _ => None,
     }
 }
 

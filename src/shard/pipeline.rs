@@ -2,30 +2,48 @@
 
 use std::{
     rc::Rc,
-    time::{Instant, SystemTime},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::calls::{Calls, PendingCall};
+use super::calls::{Calls, Exchange, PendingCall};
 use crate::{
     config::Limits,
-    exec::{Completed, Completions, Runner, Started, Ticket, ToolPanicked},
-    http::{Flow, Guard, Method, RejectReason, Request, RequestHead, ResponseHeads, ResponseStart, Status},
+    exec::{Completed, Completions, Runner, Started, Ticket, Unfinished},
+    http::{
+        Field, Flow, Guard, Handler, Method, Names, RejectReason, Request, RequestHead, ResponseHeads,
+        ResponseStart, Route, Status, cors_headers, preflight_headers,
+    },
     json::Decoder,
     jsonrpc::{ErrorCode, write_error},
-    mcp::{self, CallMethod, Headers, Outcome},
+    mcp::{self, CallAnswers, CallMethod, Headers, Outcome, Refused},
     metrics::ShardMetrics,
-    registry::{Context, Reply, Snapshot},
+    registry::{Caller, Reply, Snapshot},
     ring::SocketId,
 };
+
+/// What a pipeline is built with.
+pub struct PipelineConfig<'a> {
+    /// The path of the one endpoint.
+    pub endpoint: &'a str,
+    /// Who may ask.
+    pub names: Names,
+    /// Which shard this is.
+    pub shard: usize,
+    /// Every bound.
+    pub limits: &'a Limits,
+}
 
 /// Everything one shard needs to answer requests.
 pub struct Pipeline {
     guard: Guard,
+    shard: usize,
     decoder: Decoder,
     snapshot: Rc<Snapshot>,
     heads: ResponseHeads,
     runner: Runner,
     calls: Calls,
+    answers: CallAnswers,
     /// The reply inline tools write to, reused.
     reply: Reply,
     metrics: ShardMetrics,
@@ -61,21 +79,33 @@ impl Handled {
 }
 
 impl Pipeline {
-    /// A pipeline that serves `snapshot` on `endpoint`.
+    /// A pipeline that serves `snapshot`.
     #[must_use]
-    pub fn new(endpoint: &str, snapshot: Rc<Snapshot>, runner: Runner, limits: &Limits) -> Self {
+    pub fn new(config: PipelineConfig<'_>, snapshot: Snapshot, runner: Runner) -> Self {
+        let PipelineConfig { endpoint, names, shard, limits } = config;
+        let now = Instant::now();
+        let mut metrics = ShardMetrics::new(CallMethod::ALL.map(CallMethod::as_str));
+        metrics.set_tools(snapshot.tools().iter().map(|tool| tool.name()));
         Self {
-            guard: Guard::new(endpoint),
+            guard: Guard::new(endpoint, names),
+            shard,
             decoder: Decoder::new(limits),
-            snapshot,
+            snapshot: Rc::new(snapshot),
             heads: ResponseHeads::new(SystemTime::now()),
             runner,
-            calls: Calls::new(limits.calls_in_flight_max),
+            calls: Calls::new(limits.calls_in_flight_max, now),
+            answers: CallAnswers::new(limits),
             reply: Reply::default(),
-            metrics: ShardMetrics::new(CallMethod::ALL.map(CallMethod::as_str)),
-            received: Instant::now(),
+            metrics,
+            received: now,
             draining: false,
         }
+    }
+
+    /// Serves something else from the next request on. Calls in flight end as they were started.
+    pub fn replace(&mut self, snapshot: Snapshot) {
+        self.metrics.set_tools(snapshot.tools().iter().map(|tool| tool.name()));
+        self.snapshot = Rc::new(snapshot);
     }
 
     /// Starts a turn: latencies count from `now`, replies are dated `wall`.
@@ -84,9 +114,19 @@ impl Pipeline {
         self.heads.set_date(wall);
     }
 
-    /// Ends a turn: its replies are on their way.
-    pub fn end_turn(&mut self) {
-        self.metrics.record_noted(self.received.elapsed());
+    /// Ends a turn: its replies are on their way. One that took longer than `slow` is counted.
+    pub fn end_turn(&mut self, slow: Duration) {
+        let took = self.received.elapsed();
+        self.metrics.record_noted(took);
+        if took > slow {
+            self.metrics.event("slow_turn");
+        }
+    }
+
+    /// Which shard this is.
+    #[must_use]
+    pub fn shard(&self) -> usize {
+        self.shard
     }
 
     /// From now on every reply closes its connection.
@@ -117,6 +157,12 @@ impl Pipeline {
         self.runner.completions().pop()
     }
 
+    /// Looks at a head whose body is not there yet. A refusal is written into `out`.
+    pub fn check(&mut self, head: &RequestHead, head_bytes: &[u8], out: &mut Vec<u8>) -> Option<Handled> {
+        let reason = self.guard.check(head, head_bytes).err()?;
+        Some(self.reject(reason, Some((head, head_bytes)), out))
+    }
+
     /// Answers one request, or a refusal of the framer, into `out`.
     pub fn handle(
         &mut self,
@@ -129,12 +175,18 @@ impl Pipeline {
             Err(reason) => return self.reject(reason, None, out),
         };
         let head = request.head;
-        if let Err(reason) = self.guard.check(&head, request.head_bytes) {
-            return self.reject(reason, Some(&head), out);
+        match self.guard.check(&head, request.head_bytes) {
+            Ok(Route::Mcp) => {}
+            Ok(Route::Options) => return self.preflight(&head, request.head_bytes, out),
+            Err(reason) => return self.reject(reason, Some((&head, request.head_bytes)), out),
         }
+        let exchange = exchange(&head, request.head_bytes);
         let response = self.heads.begin(out);
-        match self.respond(request, socket, out) {
-            Responded::Now(status, method) => self.finish(out, response, status, method, &head),
+        match self.respond(request, exchange, socket, out) {
+            Responded::Now(status, method) => {
+                self.metrics.note(method as usize);
+                self.finish(out, response, status, exchange)
+            }
             Responded::Later(ticket) => {
                 response.abandon(out);
                 Handled::Pending(ticket)
@@ -143,150 +195,263 @@ impl Pipeline {
     }
 
     /// Writes the reply's body into `out`, or starts the call that will give one.
-    fn respond(&mut self, request: Request<'_>, socket: SocketId, out: &mut Vec<u8>) -> Responded {
-        let head = request.head;
-        let document = match self.decoder.decode(request.body, request.body_length) {
-            Ok(document) => document,
-            Err(refused) => {
-                self.metrics.refuse(refused.reason.name());
-                return Responded::Now(mcp::write_not_json(out, &refused), CallMethod::Other);
-            }
+    fn respond(
+        &mut self,
+        request: Request<'_>,
+        exchange: Exchange<&[u8]>,
+        socket: SocketId,
+        out: &mut Vec<u8>,
+    ) -> Responded {
+        let headers = Headers { head: &request.head, bytes: request.head_bytes };
+        let decoded = self.decoder.decode(request.body, request.body_length);
+        let outcome = match &decoded {
+            Ok(document) => mcp::route(&self.snapshot, headers, document.root(), out),
+            Err(refused) => mcp::write_not_json(out, refused),
         };
-        let headers = Headers {
-            protocol_version: head.protocol_version(request.head_bytes),
-            method: head.mcp_method(request.head_bytes),
-            name: head.mcp_name(request.head_bytes),
-        };
-        let call = match mcp::route(&self.snapshot, &headers, document.root(), out) {
+        let call = match outcome {
             Outcome::Run(call) => call,
-            Outcome::Reply(status, method) => return Responded::Now(status, method),
+            Outcome::Reply(method) => return Responded::Now(Status::Ok, method),
             Outcome::Accepted => return Responded::Now(Status::Accepted, CallMethod::Other),
+            Outcome::Refused(status, method, reason) => {
+                self.metrics.refuse(reason.name());
+                return Responded::Now(status, method);
+            }
         };
         self.reply.clear();
         let calls = &mut self.calls;
+        let received = self.received;
         let file_call = || {
             calls.insert(PendingCall {
                 socket,
+                tool: Arc::clone(call.tool),
                 id: call.id.to_owned(),
                 revision: call.revision,
-                started: self.received,
-                keep_alive: head.keep_alive,
-                http_1_0: head.http_1_0,
+                started: received,
+                exchange: Exchange {
+                    keep_alive: exchange.keep_alive,
+                    http_1_0: exchange.http_1_0,
+                    origin: exchange.origin.map(Box::from),
+                },
             })
         };
-        let context = Context { revision: call.revision, shard: 0 };
-        let started =
-            self.runner.start(call.tool.handler(), call.arguments, context, file_call, &mut self.reply);
-        match started {
-            Started::Done => mcp::write_call_result(out, &self.snapshot, call.id, call.revision, &self.reply),
-            Started::Panicked => {
-                mcp::write_call_failed(out, call.id);
-                self.metrics.refuse("tool_panicked");
+        let caller = Caller { revision: call.revision, capabilities: call.capabilities, shard: self.shard };
+        let (tool, reply) = (call.tool, &mut self.reply);
+        let started = self.runner.start(tool.handler(), call.arguments, caller, file_call, reply);
+        let refused = match started {
+            Started::Done => {
+                self.metrics.note_tool(tool.position());
+                let told = self.answers.result(out, &self.snapshot, tool, call.id, call.revision, reply);
+                if let Some(refused) = told {
+                    self.metrics.refuse(refused.name());
+                }
+                return Responded::Now(Status::Ok, CallMethod::ToolsCall);
             }
+            Started::Pending(ticket, cancel) => {
+                calls.run(ticket, cancel, received, tool.deadline());
+                return Responded::Later(ticket);
+            }
+            Started::Panicked => Refused::ToolPanicked,
             Started::Busy { unused } => {
                 if let Some(unused) = unused {
-                    drop(self.calls.take(unused));
+                    drop(calls.take(unused));
                 }
-                mcp::write_busy(out, call.id);
-                self.metrics.refuse("busy");
-                return Responded::Now(Status::ServiceUnavailable, CallMethod::ToolsCall);
+                Refused::Busy
             }
-            Started::Pending(ticket) => return Responded::Later(ticket),
-        }
-        Responded::Now(Status::Ok, CallMethod::ToolsCall)
+        };
+        self.metrics.refuse(refused.name());
+        let status = mcp::write_call_refused(out, &self.snapshot, call.id, call.revision, refused);
+        Responded::Now(status, CallMethod::ToolsCall)
     }
 
-    /// The call a ticket stands for; it is in flight no more.
+    /// The call that has ended; `None` if nobody waits for it any more.
     pub fn take_call(&mut self, ticket: Ticket) -> Option<PendingCall> {
         self.calls.take(ticket)
+    }
+
+    /// The next call whose deadline has passed. It is cancelled; what remains is to answer it.
+    pub fn next_overdue(&mut self, now: Instant) -> Option<(Ticket, PendingCall)> {
+        self.calls.next_overdue(now)
+    }
+
+    /// When there may next be an overdue call.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.calls.next_deadline()
+    }
+
+    /// Whether the end of its connection is the end of a call: in the 2026 era it is (checklist M-80); before, a client
+    /// that has closed its side may still wait for the answer.
+    #[must_use]
+    pub fn ends_with_connection(&self, ticket: Ticket) -> bool {
+        self.calls.get(ticket).is_some_and(|call| call.revision.is_modern())
+    }
+
+    /// The client of a call has gone.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        if self.ends_with_connection(ticket) && self.calls.abandon(ticket).is_some() {
+            self.metrics.event("cancelled");
+        }
     }
 
     /// Answers a call that has ended.
     pub fn answer(
         &mut self,
         call: &PendingCall,
-        outcome: Result<Reply, ToolPanicked>,
+        outcome: Result<Reply, Unfinished>,
         out: &mut Vec<u8>,
     ) -> Handled {
         let response = self.heads.begin(out);
         let id = call.id.as_id();
-        match outcome {
-            Ok(reply) => mcp::write_call_result(out, &self.snapshot, id, call.revision, &reply),
-            Err(ToolPanicked) => {
-                mcp::write_call_failed(out, id);
-                self.metrics.refuse("tool_panicked");
+        let (status, refused) = match outcome {
+            Ok(reply) => {
+                let told = self.answers.result(out, &self.snapshot, &call.tool, id, call.revision, &reply);
+                (Status::Ok, told)
             }
+            Err(unfinished) => {
+                let refused = match unfinished {
+                    Unfinished::Panicked => Refused::ToolPanicked,
+                    Unfinished::Cancelled => Refused::Deadline,
+                };
+                (mcp::write_call_refused(out, &self.snapshot, id, call.revision, refused), Some(refused))
+            }
+        };
+        if let Some(refused) = refused {
+            self.metrics.refuse(refused.name());
         }
-        let persistence = Persistence { keep_alive: call.keep_alive, http_1_0: call.http_1_0 };
-        let handled = self.finish_as(out, response, Status::Ok, persistence);
-        self.metrics.record(CallMethod::ToolsCall as usize, call.started.elapsed());
-        handled
+        let exchange = &call.exchange;
+        let exchange = Exchange {
+            keep_alive: exchange.keep_alive,
+            http_1_0: exchange.http_1_0,
+            origin: exchange.origin.as_deref(),
+        };
+        let latency = call.started.elapsed();
+        self.metrics.record(CallMethod::ToolsCall as usize, latency);
+        self.metrics.record_tool(call.tool.position(), call.tool.name(), latency);
+        self.finish(out, response, status, exchange)
     }
 
-    /// Answers a request that never came, or never ended.
-    pub fn reject(&mut self, reason: RejectReason, head: Option<&RequestHead>, out: &mut Vec<u8>) -> Handled {
+    /// Answers a request that never came, or never ended, or may not be.
+    pub fn reject(
+        &mut self,
+        reason: RejectReason,
+        head: Option<(&RequestHead, &[u8])>,
+        out: &mut Vec<u8>,
+    ) -> Handled {
         self.metrics.refuse(reason.name());
-        let closes = reason.closes() || self.draining || head.is_none_or(|head| !head.keep_alive);
+        // Where the body of a refused request ends is of no interest any more.
+        let goes_on = head.is_some_and(|(head, _)| head.keep_alive && !head.http_1_0 && !head.has_body());
+        let closes = reason.closes() || self.draining || !goes_on;
         let mut extra = String::new();
         if reason == RejectReason::VerbNotAllowed {
-            extra.push_str("Allow: POST\r\n");
+            extra.push_str("Allow: POST, OPTIONS\r\n");
+        }
+        if let Some((head, bytes)) = head
+            && !matches!(reason, RejectReason::HostForbidden | RejectReason::OriginForbidden)
+            && let Field::Value(origin) = head.origin(bytes)
+        {
+            extra.push_str(&cors_headers(origin));
         }
         if closes {
             extra.push_str("Connection: close\r\n");
         }
         let mut body = Vec::new();
         // A reply to HEAD has no body (RFC 9110, section 9.3.2).
-        if head.is_none_or(|head| head.method != Method::Head) {
+        if head.is_none_or(|(head, _)| head.method != Method::Head) {
             write_error(&mut body, None, ErrorCode::InvalidRequest, reason.message(), None);
         }
         self.heads.write(out, reason.status(), &extra, &body);
         if closes { Handled::Refused } else { Handled::Replied }
     }
 
-    fn finish(
-        &mut self,
-        out: &mut Vec<u8>,
-        response: ResponseStart,
-        status: Status,
-        method: CallMethod,
-        head: &RequestHead,
-    ) -> Handled {
-        let persistence = Persistence { keep_alive: head.keep_alive, http_1_0: head.http_1_0 };
-        let handled = self.finish_as(out, response, status, persistence);
-        self.metrics.note(method as usize);
-        handled
+    /// Answers OPTIONS.
+    fn preflight(&mut self, head: &RequestHead, head_bytes: &[u8], out: &mut Vec<u8>) -> Handled {
+        let exchange = exchange(head, head_bytes);
+        let mut extra = preflight_headers(head, head_bytes);
+        self.metrics.note(CallMethod::Other as usize);
+        let keep_alive = self.describe(exchange, &mut extra);
+        self.heads.write(out, Status::NoContent, &extra, &[]);
+        if keep_alive { Handled::Replied } else { Handled::RepliedLast }
     }
 
-    fn finish_as(
+    fn finish(
         &self,
         out: &mut Vec<u8>,
         response: ResponseStart,
         status: Status,
-        persistence: Persistence,
+        exchange: Exchange<&[u8]>,
     ) -> Handled {
-        let keep_alive = persistence.keep_alive && !self.draining;
-        if status == Status::Ok && keep_alive && !persistence.http_1_0 {
+        let is_common =
+            exchange.keep_alive && !self.draining && !exchange.http_1_0 && exchange.origin.is_none();
+        if status == Status::Ok && is_common {
             self.heads.finish(out, response);
             return Handled::Replied;
         }
-        let extra = match (keep_alive, persistence.http_1_0) {
-            (false, _) => "Connection: close\r\n",
-            (true, true) => "Connection: keep-alive\r\n",
-            (true, false) => "",
-        };
-        self.heads.finish_with(out, response, status, extra);
+        let mut extra = String::new();
+        if status == Status::ServiceUnavailable {
+            extra.push_str("Retry-After: 1\r\n");
+        }
+        let keep_alive = self.describe(exchange, &mut extra);
+        self.heads.finish_with(out, response, status, &extra);
         if keep_alive { Handled::Replied } else { Handled::RepliedLast }
     }
+
+    /// Adds the header lines that depend on who asked. Whether the connection goes on.
+    fn describe(&self, exchange: Exchange<&[u8]>, extra: &mut String) -> bool {
+        if let Some(origin) = exchange.origin {
+            extra.push_str(&cors_headers(origin));
+        }
+        let keep_alive = exchange.keep_alive && !self.draining;
+        match (keep_alive, exchange.http_1_0) {
+            (false, _) => extra.push_str("Connection: close\r\n"),
+            (true, true) => extra.push_str("Connection: keep-alive\r\n"),
+            (true, false) => {}
+        }
+        keep_alive
+    }
+}
+
+/// One connection's requests on their way from its framer through a pipeline.
+pub struct Requests<'a> {
+    /// Answers them.
+    pub pipeline: &'a mut Pipeline,
+    /// Every bound.
+    pub limits: &'a Limits,
+    /// The connection.
+    pub socket: SocketId,
+    /// Where replies go.
+    pub out: &'a mut Vec<u8>,
+    /// What became of the last one.
+    pub last: Option<Handled>,
+}
+
+impl Handler for Requests<'_> {
+    fn wants_body(&mut self, head: &RequestHead, head_bytes: &[u8]) -> bool {
+        let refused = self.pipeline.check(head, head_bytes, self.out);
+        self.last = refused.or(self.last);
+        refused.is_none()
+    }
+
+    fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
+        let handled = self.pipeline.handle(request, self.socket, self.out);
+        self.last = Some(handled);
+        if handled == Handled::Replied && self.out.len() > self.limits.outbox_bytes_max {
+            Flow::Pause
+        } else {
+            handled.flow()
+        }
+    }
+}
+
+fn exchange<'a>(head: &RequestHead, bytes: &'a [u8]) -> Exchange<&'a [u8]> {
+    let origin = match head.origin(bytes) {
+        Field::Value(origin) => Some(origin),
+        Field::Absent | Field::Repeated => None,
+    };
+    Exchange { keep_alive: head.keep_alive, http_1_0: head.http_1_0, origin }
 }
 
 /// What the body of a reply turned out to be.
 enum Responded {
     Now(Status, CallMethod),
     Later(Ticket),
-}
-
-#[derive(Clone, Copy)]
-struct Persistence {
-    keep_alive: bool,
-    http_1_0: bool,
 }

@@ -53,9 +53,14 @@ impl Timers {
 
     /// The first tick that is not before `now + after`.
     pub(super) fn tick_after(&self, now: Instant, after: Duration) -> Tick {
-        let elapsed = now.saturating_duration_since(self.start) + after;
+        let elapsed = now.saturating_duration_since(self.start).saturating_add(after);
         let ticks = elapsed.as_nanos().div_ceil(TICK.as_nanos());
         Tick(u32::try_from(ticks).unwrap_or(u32::MAX - 1).min(u32::MAX - 1))
+    }
+
+    /// When a tick begins.
+    pub(super) fn instant(&self, tick: Tick) -> Instant {
+        self.start + TICK * tick.0
     }
 
     /// The last tick that is over.

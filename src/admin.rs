@@ -1,0 +1,249 @@
+//! `/healthz`, `/readyz` and `/metrics`, on an address of their own and on threads of their own, so that they answer when
+//! the shards are busy, and cost them nothing but a copy of their figures.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    config::Limits,
+    http::{Field, Flow, Framer, Handler, Method, Names, RejectReason, Request, RequestHead, Status, path},
+    metrics::{ShardReport, write_prometheus},
+    shard::ShardHandle,
+};
+
+/// How long a shard may take to say how it is.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes read at a time, and the room an in-place parser wants behind them.
+const READ_BYTES: usize = 4096;
+const PADDING_BYTES: usize = 64;
+
+/// The admin interface, until it is dropped.
+pub(crate) struct Admin {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    listener: socket2::Socket,
+    accepting: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    names: Names,
+    limits: Limits,
+    shards: Vec<ShardHandle>,
+    connections: AtomicUsize,
+    draining: AtomicBool,
+    ended: AtomicBool,
+}
+
+impl Admin {
+    /// Serves `shards` on `listener`.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub(crate) fn start(
+        listener: TcpListener,
+        names: Names,
+        limits: Limits,
+        shards: Vec<ShardHandle>,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            names,
+            limits,
+            shards,
+            connections: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        });
+        let ending = socket2::Socket::from(listener.try_clone()?);
+        let accepting = thread::Builder::new().name("admin".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || accept(&listener, &shared)
+        })?;
+        Ok(Self { address, shared, listener: ending, accepting: Some(accepting) })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on `/readyz` says that the server is ending.
+    pub(crate) fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        // On Linux this ends an accept that waits.
+        let _ = self.listener.shutdown(std::net::Shutdown::Both);
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    while !shared.ended.load(Ordering::Relaxed) {
+        let Ok((stream, _)) = listener.accept() else {
+            // Out of descriptors, or ended: not in a circle.
+            thread::sleep(Duration::from_millis(10));
+            continue;
+        };
+        if shared.connections.fetch_add(1, Ordering::Relaxed) >= shared.limits.admin_connections_max {
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
+        let served = thread::Builder::new().name("admin-connection".to_owned()).spawn({
+            let shared = Arc::clone(shared);
+            move || {
+                // Whoever asks sees that the connection ended.
+                let _ = serve(stream, &shared);
+                shared.connections.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+        if served.is_err() {
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Answers one request and closes: nobody asks often.
+fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    let until = Instant::now() + shared.limits.head_timeout;
+    stream.set_write_timeout(Some(shared.limits.write_timeout))?;
+    let mut framer = Framer::default();
+    let mut answer = Answer { shared, reply: None };
+    let mut buffer = vec![0; READ_BYTES + PADDING_BYTES];
+    while answer.reply.is_none() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            answer.reject(RejectReason::HeadTimeout);
+            break;
+        }
+        stream.set_read_timeout(Some(left))?;
+        let received = match stream.read(buffer.get_mut(..READ_BYTES).unwrap_or_default()) {
+            Ok(0) => return Ok(()),
+            Ok(received) => received,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        framer.receive(&mut buffer, received, &shared.limits, &mut answer);
+    }
+    let reply = answer.reply.unwrap_or_default();
+    stream.write_all(&reply)?;
+    // What the client may still be sending must not reset the connection before the reply has arrived.
+    stream.shutdown(std::net::Shutdown::Write)?;
+    stream.set_read_timeout(Some(shared.limits.linger_timeout))?;
+    let _ = stream.read(&mut buffer);
+    Ok(())
+}
+
+struct Answer<'a> {
+    shared: &'a Shared,
+    reply: Option<Vec<u8>>,
+}
+
+impl Answer<'_> {
+    fn write(&mut self, status: Status, extra: &str, has_body: bool, body: &str) {
+        let mut reply = format!(
+            "HTTP/1.1 {}\r\nContent-Length: {}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+             Cache-Control: no-store\r\n{extra}Connection: close\r\n\r\n",
+            status.line(),
+            body.len()
+        );
+        if has_body {
+            reply.push_str(body);
+        }
+        self.reply = Some(reply.into_bytes());
+    }
+
+    fn reject(&mut self, reason: RejectReason) {
+        let extra = if reason == RejectReason::VerbNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
+        self.write(reason.status(), extra, true, &format!("{}\n", reason.message()));
+    }
+
+    fn handle_head(&mut self, head: &RequestHead, bytes: &[u8]) {
+        if let Err(reason) = self.answer(head, bytes) {
+            self.reject(reason);
+        }
+    }
+
+    fn answer(&mut self, head: &RequestHead, bytes: &[u8]) -> Result<(), RejectReason> {
+        let host = self.shared.names.check(head, bytes)?;
+        let asked = path(head.target(bytes), host)?;
+        if !matches!(asked, b"/healthz" | b"/readyz" | b"/metrics") {
+            return Err(RejectReason::PathUnknown);
+        }
+        if !matches!(head.method, Method::Get | Method::Head) {
+            return Err(RejectReason::VerbNotAllowed);
+        }
+        // A page that may call tools still has no business with these.
+        if head.origin(bytes) != Field::Absent {
+            return Err(RejectReason::OriginForbidden);
+        }
+        let (status, body) = match asked {
+            b"/metrics" => (Status::Ok, self.metrics()),
+            b"/healthz" => self.health(),
+            _ if self.shared.draining.load(Ordering::Relaxed) => {
+                (Status::ServiceUnavailable, "draining\n".to_owned())
+            }
+            _ => self.health(),
+        };
+        self.write(status, "", head.method == Method::Get, &body);
+        Ok(())
+    }
+
+    fn health(&self) -> (Status, String) {
+        let reports = reports(&self.shared.shards);
+        let is_silent = |shard: &usize| !reports.iter().any(|report| report.shard == *shard);
+        let silent: Vec<_> =
+            (0..self.shared.shards.len()).filter(is_silent).map(|shard| shard.to_string()).collect();
+        if silent.is_empty() {
+            (Status::Ok, "ok\n".to_owned())
+        } else {
+            (Status::ServiceUnavailable, format!("no answer from shard {}\n", silent.join(", ")))
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        write_prometheus(&mut text, self.shared.shards.len(), &reports(&self.shared.shards));
+        text
+    }
+}
+
+/// Asks all shards at once.
+fn reports(shards: &[ShardHandle]) -> Vec<ShardReport> {
+    let asked: Vec<_> = shards.iter().map(ShardHandle::report).collect();
+    let until = Instant::now() + REPORT_TIMEOUT;
+    asked.into_iter().filter_map(|report| report.recv_deadline(until).ok()).collect()
+}
+
+impl Handler for Answer<'_> {
+    fn wants_body(&mut self, head: &RequestHead, head_bytes: &[u8]) -> bool {
+        // None of these takes one.
+        self.handle_head(head, head_bytes);
+        false
+    }
+
+    fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
+        match request {
+            Ok(request) => self.handle_head(&request.head, request.head_bytes),
+            Err(reason) => self.reject(reason),
+        }
+        Flow::Stop
+    }
+}

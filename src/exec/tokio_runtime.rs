@@ -1,0 +1,87 @@
+//! A small tokio runtime off the shards' cores, for tools that use the ecosystem's clients.
+
+use std::{
+    io,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use futures_lite::FutureExt;
+use tokio::{runtime::Runtime, sync::Notify};
+
+use super::{
+    Unfinished,
+    cancel::Cancel,
+    completions::{Completed, RemoteCompletions, Ticket},
+};
+use crate::registry::RemoteReply;
+
+/// A handle to the runtime; it ends when the last handle is gone, without waiting for its tasks.
+#[derive(Clone)]
+pub struct TokioRuntime {
+    runtime: Arc<Ending>,
+}
+
+/// The runtime, until it is dropped.
+struct Ending(Option<Runtime>);
+
+impl Drop for Ending {
+    /// A runtime waits for its blocking tasks when it is dropped, and must not be dropped inside a task.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl TokioRuntime {
+    /// Starts a runtime with `threads` threads, pinned in turn to `cores`, or to none if that is empty.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(threads: usize, cores: &[usize]) -> io::Result<Self> {
+        let cores = cores.to_vec();
+        let started = AtomicUsize::new(0);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name("tokio")
+            .enable_all()
+            .on_thread_start(move || {
+                let number = started.fetch_add(1, Ordering::Relaxed);
+                if let Some(&id) = cores.get(number % cores.len().max(1)) {
+                    core_affinity::set_for_current(core_affinity::CoreId { id });
+                }
+            })
+            .build()?;
+        Ok(Self { runtime: Arc::new(Ending(Some(runtime))) })
+    }
+
+    /// Starts a task whose reply goes home under `ticket`.
+    pub(super) fn spawn(
+        &self,
+        work: RemoteReply,
+        cancelled: Arc<AtomicBool>,
+        ticket: Ticket,
+        home: RemoteCompletions,
+    ) -> Cancel {
+        let notify = Arc::new(Notify::new());
+        let notified = Arc::clone(&notify);
+        let task = async move {
+            let finished =
+                async { AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Unfinished::Panicked) };
+            let cancelled = async {
+                notified.notified().await;
+                Err(Unfinished::Cancelled)
+            };
+            let outcome = finished.or(cancelled).await;
+            home.push(Completed { ticket, outcome });
+        };
+        if let Some(runtime) = &self.runtime.0 {
+            runtime.spawn(task);
+        }
+        Cancel::Tokio(cancelled, notify)
+    }
+}

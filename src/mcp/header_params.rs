@@ -1,0 +1,46 @@
+//! `Mcp-Param-…`: arguments that a client repeats in headers (checklist H-33).
+
+use super::era::{Headers, Refusal, expect};
+use crate::{
+    json::{Node, Number},
+    registry::HeaderParam,
+};
+
+/// Checks every argument that is there against its header. Arguments that are not there, and headers nobody asked for,
+/// are not looked at; an argument of another type than the schema's is refused by the schema.
+pub(super) fn check(
+    params: &[HeaderParam],
+    headers: Headers<'_>,
+    arguments: Node<'_>,
+) -> Result<(), Refusal> {
+    for param in params {
+        let argument = param.path.iter().try_fold(arguments, |node, key| node.get(key));
+        let Some(argument) = argument.filter(|argument| is_scalar(*argument)) else {
+            continue;
+        };
+        let header = headers.head.field(headers.bytes, &param.header);
+        expect(header, &param.header, |value| equals(argument, value))?;
+    }
+    Ok(())
+}
+
+fn is_scalar(argument: Node<'_>) -> bool {
+    argument.as_str().is_some() || argument.as_number().is_some() || argument.as_bool().is_some()
+}
+
+fn equals(argument: Node<'_>, value: &[u8]) -> bool {
+    if let Some(text) = argument.as_str() {
+        return text.as_bytes() == value;
+    }
+    if let Some(boolean) = argument.as_bool() {
+        return value == if boolean { b"true".as_slice() } else { b"false" };
+    }
+    let Some(value) = std::str::from_utf8(value).ok() else { return false };
+    // `42.0` is 42: numbers are compared as such, exactly where both are written as integers.
+    match (argument.as_number(), value.parse::<i64>(), value.parse::<f64>()) {
+        (Some(Number::Signed(number)), Ok(value), _) => number == value,
+        (Some(Number::Unsigned(number)), Ok(value), _) => i64::try_from(number) == Ok(value),
+        (Some(number), _, Ok(value)) => number.to_f64() == value,
+        _ => false,
+    }
+}

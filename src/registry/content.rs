@@ -1,0 +1,125 @@
+//! Content blocks (MCP specification, server/tools, "Tool Result").
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::revision::Revision;
+
+/// One block of a tool's result.
+///
+/// ```
+/// use corelane::{Annotations, Content, Role};
+///
+/// let block = Content::image(b"\x89PNG", "image/png")
+///     .annotations(Annotations { audience: vec![Role::User], priority: Some(0.9), ..Default::default() });
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    pub(super) block: Map<String, Value>,
+    /// The first revision that knows this kind of block.
+    pub(super) since: Revision,
+    /// What older clients get instead, as text.
+    pub(super) instead: String,
+}
+
+/// Whom a block is for, and how much it matters. Members left empty are not sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Annotations {
+    /// For people, for the model, or for both.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub audience: Vec<Role>,
+    /// From 0, optional, to 1, required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<f64>,
+    /// ISO 8601, as `2026-07-28T12:00:00Z`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
+}
+
+/// Who reads a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Content {
+    fn new(kind: &str, since: Revision, instead: String) -> Self {
+        let mut block = Map::new();
+        block.insert("type".into(), kind.into());
+        Self { block, since, instead }
+    }
+
+    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.block.insert(key.into(), value.into());
+        self
+    }
+
+    /// Text.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::new("text", Revision::V2024_11_05, String::new()).with("text", text.into())
+    }
+
+    /// A picture, as bytes of `mime_type`.
+    #[must_use]
+    pub fn image(data: &[u8], mime_type: &str) -> Self {
+        Self::new("image", Revision::V2024_11_05, String::new())
+            .with("data", BASE64_STANDARD.encode(data))
+            .with("mimeType", mime_type)
+    }
+
+    /// Sound, as bytes of `mime_type`. Clients older than 2025-03-26 are told in words that there is some.
+    #[must_use]
+    pub fn audio(data: &[u8], mime_type: &str) -> Self {
+        Self::new("audio", Revision::V2025_03_26, format!("[audio, {mime_type}]"))
+            .with("data", BASE64_STANDARD.encode(data))
+            .with("mimeType", mime_type)
+    }
+
+    /// A link to a resource. Clients older than 2025-06-18 get its name and URI as text.
+    #[must_use]
+    pub fn resource_link(uri: &str, name: &str) -> Self {
+        Self::new("resource_link", Revision::V2025_06_18, format!("{name}: {uri}"))
+            .with("uri", uri)
+            .with("name", name)
+    }
+
+    /// A resource with its text.
+    #[must_use]
+    pub fn resource_text(uri: &str, mime_type: &str, text: &str) -> Self {
+        let resource = serde_json::json!({"uri": uri, "mimeType": mime_type, "text": text});
+        Self::new("resource", Revision::V2024_11_05, String::new()).with("resource", resource)
+    }
+
+    /// A resource with its bytes.
+    #[must_use]
+    pub fn resource_blob(uri: &str, mime_type: &str, data: &[u8]) -> Self {
+        let blob = BASE64_STANDARD.encode(data);
+        let resource = serde_json::json!({"uri": uri, "mimeType": mime_type, "blob": blob});
+        Self::new("resource", Revision::V2024_11_05, String::new()).with("resource", resource)
+    }
+
+    /// Says whom the block is for.
+    #[must_use]
+    pub fn annotations(self, annotations: Annotations) -> Self {
+        // A struct of plain members is always written.
+        let annotations = serde_json::to_value(annotations).unwrap_or_default();
+        self.with("annotations", annotations)
+    }
+
+    /// Adds a member to the block's `_meta`.
+    #[must_use]
+    pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        let meta = self.block.entry("_meta").or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(meta) = meta {
+            meta.insert(key.into(), value.into());
+        }
+        self
+    }
+}
