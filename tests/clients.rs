@@ -13,10 +13,31 @@ use std::{
 
 use support::ServerProcess;
 
-const MODES: [&str; 3] = ["legacy", "auto", "pinned"];
+/// What every client says of its session in `mode`, a line a step; a script ends at the first thing that is wrong.
+fn steps(client: &str, mode: &str) -> Vec<String> {
+    let is_legacy = matches!(mode, "v1" | "legacy");
+    let mut steps = vec![if is_legacy { "start 2025-11-25" } else { "start 2026-07-28" }];
+    if is_legacy {
+        steps.push("ping");
+    }
+    steps.extend(["list", "echo", "add", "digest", "twenty sleeps", "invalid arguments", "failing tool"]);
+    steps.extend(["unknown tool", "list again", "close"]);
+    steps.into_iter().map(|step| format!("{client} {mode}: {step}")).collect()
+}
+
+/// Runs a client in each mode, one server for all of them.
+fn sessions(client: &str, modes: &[&str], command: impl Fn() -> Command) {
+    let server = ServerProcess::start(&[]);
+    for mode in modes {
+        let said = run(command().arg(server.url()).arg(mode));
+        print!("{said}");
+        assert_eq!(said.lines().collect::<Vec<_>>(), steps(client, mode));
+    }
+    server.stop();
+}
 
 #[test]
-fn the_typescript_sdk_lists_and_calls_every_tool() {
+fn the_typescript_sdks_hold_their_sessions() {
     let directory = cache("typescript");
     let source = sources("typescript");
     let manifest = fs::read_to_string(source.join("package-lock.json")).unwrap();
@@ -28,16 +49,15 @@ fn the_typescript_sdk_lists_and_calls_every_tool() {
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&directory);
         run(&mut npm);
     });
-    let server = ServerProcess::start(&[]);
-    for mode in MODES {
-        let said = run(Command::new("node").arg(directory.join("client.mjs")).arg(server.url()).arg(mode));
-        assert!(said.starts_with(&format!("ok typescript {mode} ")), "{said}");
-    }
-    server.stop();
+    sessions("typescript", &["v1", "legacy", "auto", "pinned"], || {
+        let mut node = Command::new("node");
+        node.arg(directory.join("client.mjs"));
+        node
+    });
 }
 
 #[test]
-fn the_python_sdk_lists_and_calls_every_tool() {
+fn the_python_sdk_holds_its_sessions() {
     let directory = cache("python");
     let source = sources("python");
     let requirements = fs::read_to_string(source.join("requirements.txt")).unwrap();
@@ -48,12 +68,22 @@ fn the_python_sdk_lists_and_calls_every_tool() {
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
         run(pip.arg(source.join("requirements.txt")));
     });
-    let server = ServerProcess::start(&[]);
-    for mode in MODES {
-        let said = run(Command::new(&python).arg(source.join("client.py")).arg(server.url()).arg(mode));
-        assert!(said.starts_with(&format!("ok python {mode} ")), "{said}");
-    }
-    server.stop();
+    sessions("python", &["legacy", "auto", "pinned"], || {
+        let mut client = Command::new(&python);
+        client.arg(source.join("client.py"));
+        client
+    });
+}
+
+#[test]
+fn the_rust_sdk_holds_its_sessions() {
+    // Built here, because cargo builds no other package's binary for a test.
+    sessions("rust", &["legacy", "auto", "pinned"], || {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.args(["run", "--quiet", "--locked", "--package", "corelane-client-check", "--"]);
+        cargo
+    });
 }
 
 fn sources(client: &str) -> PathBuf {
