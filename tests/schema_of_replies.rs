@@ -1,0 +1,349 @@
+//! Every kind of reply fits the official JSON Schema of the revision it is sent in.
+//!
+//! The schemas are the specification's, `REVISION/schema.json` below `$CORELANE_SCHEMAS` or `../shared/mcp/schema`.
+//! Where there are none the test says so and judges nothing.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{env, fs, path::PathBuf, thread, time::Duration};
+
+use corelane::{Config, Limits, NoArguments, Running, Tool, demo};
+use serde_json::{Value, json};
+use support::{Client, Reply, modern, post};
+
+const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+const MODERN: &str = "2026-07-28";
+
+/// The schema of one revision.
+struct Schema {
+    revision: &'static str,
+    document: Value,
+}
+
+impl Schema {
+    /// All revisions' schemas, or none.
+    fn all() -> Option<Vec<Self>> {
+        let directory = env::var_os("CORELANE_SCHEMAS").map_or_else(
+            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/mcp/schema"),
+            PathBuf::from,
+        );
+        if !directory.is_dir() {
+            println!(
+                "not judged: no schemas in {}; CORELANE_SCHEMAS names another place",
+                directory.display()
+            );
+            return None;
+        }
+        let read = |revision: &'static str| {
+            let path = directory.join(revision).join("schema.json");
+            let text =
+                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            Self { revision, document: serde_json::from_str(&text).unwrap() }
+        };
+        Some(LEGACY.into_iter().chain([MODERN]).map(read).collect())
+    }
+
+    fn is_modern(&self) -> bool {
+        self.revision == MODERN
+    }
+
+    fn definitions(&self) -> &'static str {
+        if self.document.get("$defs").is_some() { "$defs" } else { "definitions" }
+    }
+
+    /// The first of these names that the revision defines: names change between revisions.
+    fn definition(&self, names: &[&'static str]) -> &'static str {
+        let defined = &self.document[self.definitions()];
+        names
+            .iter()
+            .find(|name| defined.get(**name).is_some())
+            .unwrap_or_else(|| panic!("{}: no definition of {names:?}", self.revision))
+    }
+
+    /// In what the value is not of this type.
+    fn faults(&self, name: &str, value: &Value) -> Vec<String> {
+        let definitions = self.definitions();
+        let schema = json!({
+            "$schema": self.document["$schema"],
+            definitions: self.document[definitions],
+            // Draft 7 ignores what stands beside a reference.
+            "allOf": [{"$ref": format!("#/{definitions}/{name}")}],
+        });
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+        let errors = validator.iter_errors(value);
+        errors.map(|error| format!("{}: {error}", error.instance_path().as_str())).collect()
+    }
+
+    /// Members of an object that its type does not name. The schemas are open, but a client that is strict, or of an
+    /// older revision, has no use for them.
+    fn unnamed<'a>(&self, name: &str, value: &'a Value) -> Vec<&'a str> {
+        let mut definition = &self.document[self.definitions()][name];
+        while let Some(reference) = definition["$ref"].as_str() {
+            definition = self.document.pointer(reference.trim_start_matches('#')).unwrap();
+        }
+        let members = value.as_object().unwrap().keys();
+        members.filter(|member| definition["properties"].get(*member).is_none()).map(String::as_str).collect()
+    }
+
+    #[track_caller]
+    fn check(&self, what: &str, names: &[&'static str], value: &Value) {
+        let name = self.definition(names);
+        let faults = self.faults(name, value);
+        assert!(faults.is_empty(), "{} {what}: not a {name}: {faults:#?}\n{value:#}", self.revision);
+        let unnamed = self.unnamed(name, value);
+        assert!(unnamed.is_empty(), "{} {what}: {name} has no {unnamed:?}\n{value:#}", self.revision);
+    }
+
+    /// A reply with a result of this type to the request with id 1.
+    #[track_caller]
+    fn result(&self, what: &str, name: &'static str, reply: &Reply) -> Value {
+        let message = reply.json();
+        assert_eq!((reply.status, &message["id"]), (200, &json!(1)), "{} {what}: {message}", self.revision);
+        self.check(what, &["JSONRPCResultResponse", "JSONRPCResponse"], &message);
+        self.check(what, &[name], &message["result"]);
+        message["result"].clone()
+    }
+
+    /// An error with this code; its id is the request's, or left out where it could not be read.
+    #[track_caller]
+    fn error(&self, what: &str, code: i64, reply: &Reply) {
+        let message = reply.json();
+        let error = &message["error"];
+        assert_eq!(error["code"], code, "{} {what}: {message}", self.revision);
+        // Before 2025-11-25 the schema demands an id that such a reply cannot have.
+        if message.get("id").is_some() || self.revision >= "2025-11-25" {
+            self.check(what, &["JSONRPCErrorResponse", "JSONRPCError"], &message);
+        }
+        if !self.is_modern() {
+            return;
+        }
+        match code {
+            -32700 => self.check(what, &["ParseError"], error),
+            -32600 => self.check(what, &["InvalidRequestError"], error),
+            -32601 => self.check(what, &["MethodNotFoundError"], error),
+            -32602 => self.check(what, &["InvalidParamsError"], error),
+            -32603 => self.check(what, &["InternalError"], error),
+            -32020 => self.check(what, &["HeaderMismatchError"], &message),
+            -32021 => self.check(what, &["MissingRequiredClientCapabilityError"], &message),
+            -32022 => self.check(what, &["UnsupportedProtocolVersionError"], &message),
+            _ => {}
+        }
+    }
+}
+
+/// The demo server, with pages of two tools, one that panics, and room for one call at a time.
+fn start() -> Running {
+    let limits = Limits { list_page_items_max: 2, calls_in_flight_max: 1, ..Limits::default() };
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), limits, ..Config::default() };
+    let panic = Tool::new("panic").description("Panics").run(|_: NoArguments, _| -> String { panic!("no") });
+    demo::server().instructions("Try echo").tool(panic).build().start(&config).unwrap()
+}
+
+/// Sends requests in one revision.
+struct Peer {
+    client: Client,
+    revision: &'static str,
+}
+
+impl Peer {
+    fn bytes(&self, method: &str, params: Value) -> Vec<u8> {
+        if self.revision == MODERN {
+            let (headers, body) = modern(method, params);
+            return post(&headers, body);
+        }
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        post(&self.header(), body.to_string())
+    }
+
+    fn header(&self) -> String {
+        format!("MCP-Protocol-Version: {}\r\n", self.revision)
+    }
+
+    fn ask(&mut self, method: &str, params: Value) -> Reply {
+        let bytes = self.bytes(method, params);
+        self.client.send(bytes).read()
+    }
+
+    fn call(&mut self, tool: &str, arguments: Value) -> Reply {
+        self.ask("tools/call", json!({"name": tool, "arguments": arguments}))
+    }
+
+    /// A body as it is, under the revision's header.
+    fn raw(&mut self, body: &str) -> Reply {
+        let header = self.header();
+        self.client.post(&header, body)
+    }
+}
+
+/// Runs a check in every revision, each with a connection of its own.
+fn in_every_revision(check: impl Fn(&Schema, &mut Peer, &Running)) {
+    let Some(schemas) = Schema::all() else { return };
+    let running = start();
+    for schema in &schemas {
+        let client = Client::connect(running.addresses()[0]);
+        check(schema, &mut Peer { client, revision: schema.revision }, &running);
+    }
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
+#[test]
+fn what_does_not_fit_is_found() {
+    for schema in Schema::all().unwrap_or_default() {
+        for wrong in [json!({}), json!({"content": [{"type": "text"}], "resultType": "complete"})] {
+            assert!(!schema.faults("CallToolResult", &wrong).is_empty(), "{}: {wrong}", schema.revision);
+        }
+        let untyped = json!({"content": []});
+        assert_eq!(schema.faults("CallToolResult", &untyped).is_empty(), !schema.is_modern());
+        assert_eq!(schema.unnamed("EmptyResult", &json!({"_meta": {}, "other": 1})), ["other"]);
+    }
+}
+
+#[test]
+fn greetings_fit() {
+    in_every_revision(|schema, peer, _| {
+        if schema.is_modern() {
+            let discovered =
+                schema.result("discover", "DiscoverResult", &peer.ask("server/discover", json!({})));
+            assert_eq!(discovered["instructions"], "Try echo");
+            return;
+        }
+        let info = json!({"name": "test", "version": "0"});
+        let params = json!({"protocolVersion": schema.revision, "capabilities": {}, "clientInfo": info});
+        let agreed = schema.result("initialize", "InitializeResult", &peer.ask("initialize", params));
+        assert_eq!(agreed["protocolVersion"], schema.revision);
+        let pong = schema.result("ping", "EmptyResult", &peer.ask("ping", json!({})));
+        assert_eq!(pong, json!({}));
+    });
+}
+
+#[test]
+fn every_page_of_the_list_fits() {
+    in_every_revision(|schema, peer, _| {
+        let mut params = json!({});
+        let mut names = Vec::new();
+        loop {
+            let page = schema.result("tools/list", "ListToolsResult", &peer.ask("tools/list", params));
+            for tool in page["tools"].as_array().unwrap() {
+                schema.check("a tool", &["Tool"], tool);
+                for part in ["inputSchema", "outputSchema"] {
+                    let promised = tool.get(part);
+                    promised.map(jsonschema::meta::validate).transpose().unwrap();
+                }
+                names.push(tool["name"].clone());
+            }
+            match page.get("nextCursor") {
+                Some(cursor) => params = json!({"cursor": cursor}),
+                None => break,
+            }
+        }
+        assert_eq!(names, ["echo", "add", "sleep", "digest", "panic"]);
+    });
+}
+
+#[test]
+fn results_of_calls_fit() {
+    in_every_revision(|schema, peer, _| {
+        for (tool, arguments, is_error) in [
+            ("echo", json!({"message": "héllo \"lane\"\n\u{0}"}), false),
+            ("add", json!({"a": 2, "b": 40.5}), false),
+            ("sleep", json!({"ms": 1}), false),
+            ("digest", json!({"text": "abc", "rounds": 2}), false),
+            ("add", json!({"a": 1e308, "b": 1e308}), true),
+            ("echo", json!({"message": 5}), true),
+            ("digest", json!({}), true),
+        ] {
+            let result = schema.result(tool, "CallToolResult", &peer.call(tool, arguments));
+            assert_eq!(result.get("isError").is_some(), is_error, "{tool}: {result}");
+            let is_structured = tool == "add" && !is_error && schema.revision >= "2025-06-18";
+            assert_eq!(result.get("structuredContent").is_some(), is_structured, "{tool}: {result}");
+        }
+    });
+}
+
+#[test]
+fn errors_of_methods_fit() {
+    in_every_revision(|schema, peer, _| {
+        schema.error("unknown tool", -32602, &peer.call("no-such-tool", json!({})));
+        schema.error("arguments", -32602, &peer.call("echo", json!([])));
+        schema.error("no name", -32602, &peer.ask("tools/call", json!({})));
+        schema.error("cursor", -32602, &peer.ask("tools/list", json!({"cursor": "no"})));
+        schema.error("unknown method", -32601, &peer.ask("no/such", json!({})));
+        schema.error("unoffered method", -32601, &peer.ask("prompts/list", json!({})));
+        let removed = if schema.is_modern() { "ping" } else { "server/discover" };
+        schema.error("the other era's method", -32601, &peer.ask(removed, json!({})));
+        schema.error("panic", -32603, &peer.call("panic", json!({})));
+        if !schema.is_modern() {
+            schema.error("initialize", -32602, &peer.ask("initialize", json!({})));
+        }
+    });
+}
+
+#[test]
+fn refused_messages_fit() {
+    in_every_revision(|schema, peer, _| {
+        schema.error("not JSON", -32700, &peer.raw("{"));
+        for body in [
+            "[]",
+            "1",
+            "{}",
+            r#"{"jsonrpc": "1.0", "id": 1, "method": "ping"}"#,
+            r#"{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}"#,
+            r#"{"jsonrpc": "2.0", "id": null, "method": "ping"}"#,
+            r#"{"jsonrpc": "2.0", "id": 1, "method": 1}"#,
+            r#"{"jsonrpc": "2.0", "id": 1, "result": {}}"#,
+        ] {
+            schema.error(body, -32600, &peer.raw(body));
+        }
+    });
+}
+
+#[test]
+fn refusals_of_the_envelope_fit() {
+    in_every_revision(|schema, peer, _| {
+        let body = r#"{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}"#;
+        if !schema.is_modern() {
+            let unsupported = peer.client.post("MCP-Protocol-Version: 2000-01-01\r\n", body);
+            schema.error("unknown revision", -32022, &unsupported);
+            return;
+        }
+        schema.error("no _meta", -32602, &peer.raw(body));
+        let (headers, body) = modern("tools/list", json!({}));
+        for (from, to) in [("Mcp-Method: tools/list", "Mcp-Method: ping"), (MODERN, "2025-11-25")] {
+            let reply = peer.client.post(&headers.replace(from, to), &body);
+            schema.error("mismatch", -32020, &reply);
+        }
+        let unknown = "2999-01-01";
+        let reply = peer.client.post(&headers.replace(MODERN, unknown), body.replace(MODERN, unknown));
+        schema.error("unknown revision", -32022, &reply);
+        assert_eq!(reply.json()["error"]["data"]["requested"], unknown);
+    });
+}
+
+#[test]
+fn refusals_of_http_and_of_a_busy_server_fit() {
+    in_every_revision(|schema, peer, running| {
+        let list = String::from_utf8(peer.bytes("tools/list", json!({}))).unwrap();
+        for (from, to, status) in [
+            ("POST /mcp", "POST /other", 404),
+            ("application/json", "text/plain", 415),
+            ("Host: localhost", "Host: evil.example", 403),
+            ("Host: localhost", "Host: localhost\r\nOrigin: http://evil.example", 403),
+        ] {
+            let reply = peer.client.send(list.replace(from, to)).read();
+            assert_eq!(reply.status, status, "{} {to}", schema.revision);
+            schema.error(to, reply.error_code(), &reply);
+        }
+        // The only place is taken by a call from elsewhere.
+        let mut elsewhere = Client::connect(running.addresses()[0]);
+        elsewhere.send(peer.bytes("tools/call", json!({"name": "sleep", "arguments": {"ms": 500}})));
+        thread::sleep(Duration::from_millis(100));
+        let busy = peer.call("sleep", json!({"ms": 1}));
+        assert_eq!(busy.status, 503);
+        schema.error("busy", -32000, &busy);
+        assert_eq!(elsewhere.read().status, 200);
+    });
+}
