@@ -1,0 +1,572 @@
+//! The ladder of refusals, rung by rung: the earliest failing one answers (checklist, section 2), with the code, the
+//! status and the metric it has. Test names carry the checklist's ids.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use corelane::{Capability, Config, NoArguments, Running, Server, Tool};
+use serde_json::{Value, json};
+use support::{Client, Reply, ServerProcess, modern};
+
+const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+
+fn start() -> ServerProcess {
+    ServerProcess::start(&["--shards", "1", "--stats"])
+}
+
+/// Status and code of a refusal.
+fn refused(reply: &Reply) -> (u16, i64) {
+    (reply.status, reply.error_code())
+}
+
+fn echo_call() -> (String, String) {
+    modern("tools/call", json!({"name": "echo", "arguments": {"message": "x"}}))
+}
+
+fn with_meta(meta: Value) -> String {
+    json!({"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": meta}}).to_string()
+}
+
+const DISCOVER: &str = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: server/discover\r\n";
+
+#[test]
+fn o_01_o_03_rung_1_host_and_origin_come_before_everything() {
+    let server = start();
+    for verb in ["GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT"] {
+        for path in ["/mcp", "/", "/other", "*"] {
+            for names in [
+                "Host: evil.example",
+                "Host: localhost.evil.example",
+                "Host: localhost.",
+                "Host: 0.0.0.0",
+                "Host: user@localhost",
+                "Host: localhost\r\nOrigin: http://evil.example",
+                "Host: localhost\r\nOrigin: null",
+                "Host: localhost\r\nOrigin: http://localhost:1\r\nOrigin: http://evil.example",
+            ] {
+                let mut client = server.connect();
+                let reply = client.send(format!("{verb} {path} HTTP/1.1\r\n{names}\r\n\r\n")).read();
+                assert_eq!(reply.status, 403, "{verb} {path} {names}");
+                assert_eq!(reply.header("access-control-allow-origin"), None);
+            }
+        }
+    }
+    let stats = server.stop();
+    assert!(stats.contains("refused host_forbidden: 120"), "{stats}");
+    assert!(stats.contains("refused origin_forbidden: 72"), "{stats}");
+    assert!(!stats.contains("tools/call"), "no tool was reached: {stats}");
+}
+
+#[test]
+fn h_01_rung_2_one_path_and_its_verbs() {
+    let server = start();
+    let mut client = server.connect();
+    let mut ask = |line: &str| client.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n")).read();
+    assert_eq!(ask("GET /").status, 404);
+    assert_eq!(ask("OPTIONS /other").status, 404);
+    for verb in ["GET", "DELETE", "PUT", "PATCH", "BREW"] {
+        let reply = ask(&format!("{verb} /mcp"));
+        assert_eq!((reply.status, reply.header("allow")), (405, Some("POST, OPTIONS")), "{verb}");
+    }
+    let options = ask("OPTIONS /mcp");
+    assert_eq!((options.status, options.header("allow")), (204, Some("POST, OPTIONS")));
+    assert_eq!(options.header("content-length"), None, "a 204 has none");
+    server.stop();
+}
+
+#[test]
+fn o_04_a_browser_is_told_what_it_may_send() {
+    let server = start();
+    let mut client = server.connect();
+    let origin = "http://localhost:3000";
+    let asked = "Access-Control-Request-Method: POST\r\n\
+                 Access-Control-Request-Headers: content-type, mcp-param-region, x-evil, mcp-param-a b";
+    let head = format!("OPTIONS /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n{asked}\r\n\r\n");
+    let reply = client.send(head).read();
+    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (204, Some(origin)));
+    assert_eq!(reply.header("vary"), Some("Origin"));
+    assert_eq!(reply.header("access-control-allow-methods"), Some("POST, OPTIONS"));
+    let allowed = reply.header("access-control-allow-headers").unwrap();
+    for name in ["content-type", "authorization", "mcp-protocol-version", "mcp-name", "mcp-param-region"] {
+        assert!(allowed.split(", ").any(|allowed| allowed == name), "{name} is not in {allowed}");
+    }
+    assert!(!allowed.contains("x-evil") && !allowed.contains("a b"), "{allowed}");
+    // And every reply to that page can be read by it, refusals too.
+    let (headers, body) = echo_call();
+    for (headers, status) in [(headers.clone(), 200), (headers.replace("echo", "add"), 400)] {
+        let reply = client.post(&format!("Origin: {origin}\r\n{headers}"), &body);
+        assert_eq!((reply.status, reply.header("access-control-allow-origin")), (status, Some(origin)));
+        assert!(reply.header("access-control-expose-headers").unwrap().contains("Mcp-Session-Id"));
+    }
+    let sleep = json!({"name": "sleep", "arguments": {"ms": 1}});
+    let (headers, body) = modern("tools/call", sleep);
+    let reply = client.post(&format!("Origin: {origin}\r\n{headers}"), body);
+    assert_eq!(reply.header("access-control-allow-origin"), Some(origin), "a reply that came later");
+    let missing = client.send(format!("GET /x HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n")).read();
+    assert_eq!((missing.status, missing.header("access-control-allow-origin")), (404, Some(origin)));
+    server.stop();
+}
+
+#[test]
+fn b_01_rung_3_only_json_is_read() {
+    let server = start();
+    let body = echo_call().1;
+    for (media_type, status) in [
+        ("Content-Type: application/json", 200),
+        ("content-type: Application/JSON; charset=utf-8", 200),
+        ("Content-Type: text/plain", 415),
+        ("Content-Type: application/json-seq", 415),
+        ("Content-Type: application/jsonx", 415),
+        ("Content-Type: multipart/form-data; boundary=application/json", 415),
+        ("Content-Type: application/json\r\nContent-Type: text/plain", 415),
+        ("X: y", 415),
+    ] {
+        let head = echo_call().0;
+        let bytes = format!(
+            "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{media_type}\r\n{head}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(server.connect().send(bytes).read().status, status, "CSRF: {media_type}");
+    }
+    let mut client = server.connect();
+    for body in ["", "{", "nul", "\u{feff}{}", "{\"a\":1,}", "[1,]", "{\"a\":\"\\ud800\"}"] {
+        assert_eq!(refused(&client.post("", body)), (400, -32700), "{body}");
+    }
+    let mut latin = echo_call().1.into_bytes();
+    let at = latin.iter().position(|&byte| byte == b'x').unwrap();
+    latin[at] = 0xff;
+    assert_eq!(refused(&client.post("", latin)), (400, -32700), "UTF-8 only");
+    let stats = server.stop();
+    assert!(stats.contains("refused media_type_unsupported: 6") && stats.contains("refused not_json: 8"), "{stats}");
+}
+
+#[test]
+fn b_02_b_07_b_08_rung_4_shapes_that_are_no_requests() {
+    let server = start();
+    let mut client = server.connect();
+    for body in [
+        "1",
+        "\"x\"",
+        "null",
+        "[]",
+        "{}",
+        r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+        r#"{"id":1,"method":"ping"}"#,
+        r#"{"jsonrpc":2.0,"id":1,"method":"ping"}"#,
+        r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":18446744073709551616,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":true,"method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":2}"#,
+        r#"{"jsonrpc":"2.0","id":1,"Method":"ping"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":3}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/list"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","name":"add"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"a":1,"a":2}}}"#,
+    ] {
+        assert_eq!(refused(&client.post("", body)), (400, -32600), "{body}");
+    }
+    let stats = server.stop();
+    assert!(stats.contains("refused invalid_request: 20"), "{stats}");
+}
+
+#[test]
+fn b_03_b_04_ids_come_back_as_they_were_or_not_at_all() {
+    let server = start();
+    let mut client = server.connect();
+    for id in ["0", "1", "\"1\"", "\"\"", "-9223372036854775808", "9223372036854775807", "\"\\u0000é\""] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
+        let written: Value = serde_json::from_str(id).unwrap();
+        assert_eq!(client.post("", body).json()["id"], written, "{id}");
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"none"}}"#);
+        let reply = client.post("", body).json();
+        assert_eq!((&reply["id"], &reply["error"]["code"]), (&written, &json!(-32601)));
+        assert!(reply["error"]["message"].is_string() && reply.get("result").is_none());
+    }
+    for body in ["{", "[]", r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#] {
+        assert_eq!(client.post("", body).json().get("id"), None, "never null: {body}");
+    }
+    server.stop();
+}
+
+#[test]
+fn b_05_h_02_l_21_notifications_are_accepted_and_never_answered() {
+    let server = start();
+    let mut client = server.connect();
+    let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let unknown = r#"{"jsonrpc":"2.0","method":"notifications/anything","params":{"x":1}}"#;
+    for version in ["", "MCP-Protocol-Version: 2025-06-18\r\n", "MCP-Protocol-Version: 2026-07-28\r\n"] {
+        for body in [initialized, unknown] {
+            let reply = client.post(version, body);
+            assert_eq!((reply.status, reply.body.len()), (202, 0), "{version} {body}");
+            assert_eq!(reply.header("content-length"), Some("0"));
+        }
+    }
+    for version in ["MCP-Protocol-Version: 1999-01-01\r\n", "MCP-Protocol-Version: a\r\nMCP-Protocol-Version: a\r\n"] {
+        let reply = client.post(version, initialized);
+        assert_eq!(reply.status, 400, "V-06 holds for them too: {version}");
+        assert_eq!(reply.json().get("id"), None);
+    }
+    server.stop();
+}
+
+#[test]
+fn m_04_m_05_m_06_h_08_rung_5_the_envelope_must_be_whole() {
+    let server = start();
+    let mut client = server.connect();
+    let whole = json!({VERSION: "2026-07-28", CAPABILITIES: {}});
+    assert_eq!(client.post(DISCOVER, with_meta(whole.clone())).status, 200, "M-05: clientInfo is optional");
+    let mut change = |key: &str, value: Option<Value>| {
+        let mut meta = whole.clone();
+        match value {
+            Some(value) => meta[key] = value,
+            None => drop(meta.as_object_mut().unwrap().remove(key)),
+        }
+        client.post(DISCOVER, with_meta(meta))
+    };
+    for (key, value) in [
+        (VERSION, None),
+        (VERSION, Some(json!(20_260_728))),
+        (CAPABILITIES, None),
+        (CAPABILITIES, Some(json!([]))),
+        (CAPABILITIES, Some(Value::Null)),
+        (CLIENT_INFO, Some(json!({"name": "x"}))),
+        (CLIENT_INFO, Some(json!("x"))),
+        (LOG_LEVEL, Some(json!("loud"))),
+    ] {
+        let reply = change(key, value.clone());
+        assert_eq!(refused(&reply), (400, -32602), "{key} {value:?}");
+        assert!(reply.json()["error"]["message"].as_str().unwrap().contains("io.modelcontextprotocol/"));
+    }
+    for (key, value) in [
+        (CLIENT_INFO, json!({"name": "x", "version": "1", "more": 2})),
+        (LOG_LEVEL, json!("warning")),
+        ("com.example/other", json!([1])),
+        ("traceparent", json!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+    ] {
+        assert_eq!(change(key, Some(value)).status, 200, "{key}");
+    }
+    for params in [json!({}), json!({"_meta": {}}), json!({"_meta": 1})] {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": params}).to_string();
+        assert_eq!(refused(&client.post(DISCOVER, body)), (400, -32602), "{params}");
+    }
+    let bare = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#;
+    assert_eq!(refused(&client.post(DISCOVER, bare)), (400, -32602));
+    let stats = server.stop();
+    assert!(stats.contains("refused invalid_params: 12"), "{stats}");
+}
+
+#[test]
+fn m_01_a_request_is_judged_by_itself() {
+    let server = start();
+    let mut client = server.connect();
+    let (headers, body) = echo_call();
+    for _ in 0..2 {
+        assert_eq!(client.post(&headers, &body).status, 200);
+        // Nothing of the request before is remembered: this one has no envelope of its own.
+        let bare = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        assert_eq!(refused(&client.post("MCP-Protocol-Version: 2026-07-28\r\n", bare)), (400, -32602));
+        assert_eq!(client.post("", bare).status, 200, "and the legacy era is served beside it (V-03)");
+    }
+    server.stop();
+}
+
+#[test]
+fn v_01_h_07_rungs_5_and_6_a_contradiction_comes_before_an_unknown_revision() {
+    let server = start();
+    let mut client = server.connect();
+    let (headers, body) = echo_call();
+    let future = body.replace("2026-07-28", "v999.0.0");
+    assert_eq!(refused(&client.post(&headers, &future)), (400, -32020), "header 2026-07-28, body v999");
+    let reply = client.post(&headers.replace("2026-07-28", "v999.0.0"), &future);
+    assert_eq!(refused(&reply), (400, -32022));
+    let data = reply.json()["error"]["data"].clone();
+    assert_eq!(data["requested"], "v999.0.0");
+    let discovered = client.modern("server/discover", json!({})).json()["result"]["supportedVersions"].clone();
+    for version in data["supported"].as_array().unwrap() {
+        assert!(discovered.as_array().unwrap().contains(version), "{version}");
+    }
+    // What is missing is only looked at once the revision is known.
+    assert_eq!(refused(&client.post("", &future)), (400, -32022), "no headers at all");
+    assert_eq!(refused(&client.post("Mcp-Method: ping\r\n", &future)), (400, -32020), "one that contradicts");
+    server.stop();
+}
+
+#[test]
+fn h_20_h_21_h_22_h_23_rung_7_standard_headers_repeat_the_body() {
+    let server = start();
+    let mut client = server.connect();
+    let (headers, body) = echo_call();
+    assert_eq!(client.post(&headers, &body).status, 200);
+    for (from, to) in [
+        ("MCP-Protocol-Version: 2026-07-28\r\n", ""),
+        ("MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: 2025-11-25"),
+        ("MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: 2026-07-28\r\nMCP-Protocol-Version: 2026-07-28"),
+        ("Mcp-Method: tools/call\r\n", ""),
+        ("Mcp-Method: tools/call", "Mcp-Method: tools/list"),
+        ("Mcp-Method: tools/call", "Mcp-Method: TOOLS/CALL"),
+        ("Mcp-Method: tools/call", "Mcp-Method: =?base64?dG9vbHMvY2FsbA==?="),
+        ("Mcp-Name: echo\r\n", ""),
+        ("Mcp-Name: echo", "Mcp-Name: add"),
+        ("Mcp-Name: echo", "Mcp-Name: Echo"),
+        ("Mcp-Name: echo", "Mcp-Name: ech\u{f6}"),
+        ("Mcp-Name: echo", "Mcp-Name: =?base64?ZWNobw?="),
+        ("Mcp-Name: echo", "Mcp-Name: =?base64?ZWNo!bw==?="),
+        ("Mcp-Name: echo", "Mcp-Name: =?base64?ZWNobx==?="),
+        ("Mcp-Name: echo", "Mcp-Name: =?base64?/w==?="),
+        ("Mcp-Name: echo", "Mcp-Name: =?BASE64?ZWNobw==?="),
+        ("Mcp-Name: echo\r\n", "Mcp-Name: echo\r\nMcp-Name: echo\r\n"),
+    ] {
+        let reply = client.post(&headers.replace(from, to), &body);
+        assert_eq!(refused(&reply), (400, -32020), "{from} -> {to}");
+        assert_eq!(reply.json()["id"], 1);
+    }
+    for (from, to) in [
+        ("Mcp-Name: echo", "mcp-name: \t echo  "),
+        ("Mcp-Name: echo", "MCP-NAME: =?base64?ZWNobw==?="),
+        ("Mcp-Method", "MCP-METHOD"),
+        ("Mcp-Method: tools/call", "Mcp-Method:tools/call"),
+    ] {
+        assert_eq!(client.post(&headers.replace(from, to), &body).status, 200, "{from} -> {to}");
+    }
+    // The other methods with a name are held to it although nothing answers them yet.
+    for (method, key) in [("prompts/get", "name"), ("resources/read", "uri")] {
+        let (headers, body) = modern(method, json!({key: "a"}));
+        let named = headers.replace("Mcp-Name: a\r\n", "");
+        assert_eq!(refused(&client.post(&named, &body)), (400, -32020), "{method}");
+        assert_eq!(refused(&client.post(&format!("{named}Mcp-Name: a\r\n"), &body)), (404, -32601), "{method}");
+    }
+    let stats = server.stop();
+    assert!(stats.contains("refused header_mismatch: 19"), "{stats}");
+}
+
+#[test]
+fn rung_8_methods_an_era_does_not_have_are_not_found() {
+    let server = start();
+    let mut client = server.connect();
+    for method in [
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "resources/list",
+        "prompts/list",
+        "completion/complete",
+        "subscriptions/listen",
+        "unknown/method",
+    ] {
+        let reply = client.modern(method, json!({}));
+        assert_eq!(refused(&reply), (404, -32601), "H-07, M-21: {method}");
+        assert_eq!(reply.json()["id"], 1);
+    }
+    for method in ["server/discover", "resources/list", "prompts/get", "logging/setLevel", "Ping", "tools/call "] {
+        assert_eq!(refused(&client.legacy(method, json!({"name": "x"}))), (200, -32601), "{method}");
+    }
+    let stats = server.stop();
+    assert!(stats.contains("refused unknown_method: 16"), "{stats}");
+}
+
+#[test]
+fn v_06_legacy_versions_by_header_and_by_none() {
+    let server = start();
+    let mut client = server.connect();
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
+        assert_eq!(client.post(&format!("MCP-Protocol-Version: {version}\r\n"), list).status, 200);
+    }
+    // Taken for 2025-03-26, which knows no output schema (V-07).
+    let assumed = client.post("", list).json();
+    assert_eq!(assumed["result"]["tools"][1].get("outputSchema"), None);
+    let told = client.post("MCP-Protocol-Version: 1999-01-01\r\n", list);
+    assert_eq!(refused(&told), (400, -32000));
+    let message = told.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("1999-01-01") && message.contains("2025-11-25"), "{message}");
+    let reply = client.post("Mcp-Method: evil\r\nMcp-Name: evil\r\nMcp-Session-Id: none\r\n", list);
+    assert_eq!(reply.status, 200, "legacy is not held to the headers of the 2026 era");
+    let stats = server.stop();
+    assert!(stats.contains("refused unknown_legacy_version: 1"), "{stats}");
+}
+
+#[test]
+fn v_05_l_01_l_05_the_handshake_never_reaches_the_2026_era() {
+    let server = start();
+    let mut client = server.connect();
+    let params = |asked: &str| {
+        json!({"protocolVersion": asked, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}})
+    };
+    for (asked, agreed) in [
+        ("2024-11-05", "2024-11-05"),
+        ("2025-03-26", "2025-03-26"),
+        ("2025-06-18", "2025-06-18"),
+        ("2025-11-25", "2025-11-25"),
+        ("1999-01-01", "2025-11-25"),
+        ("2026-07-28", "2025-11-25"),
+    ] {
+        let result = client.legacy("initialize", params(asked)).json()["result"].clone();
+        assert_eq!(result["protocolVersion"], agreed, "{asked}");
+        assert_eq!(result["serverInfo"]["name"], "corelane");
+        assert_eq!(result["capabilities"], json!({"tools": {}}));
+        assert_eq!(result.get("resultType"), None, "B-06");
+    }
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params("2025-11-25")}).to_string();
+    assert_eq!(refused(&client.post("MCP-Protocol-Version: 2026-07-28\r\n", body)), (400, -32020));
+    for params in [json!({}), json!({"protocolVersion": 1})] {
+        assert_eq!(refused(&client.legacy("initialize", params)), (200, -32602));
+    }
+    assert_eq!(client.legacy("ping", json!({})).json()["result"], json!({}), "L-05");
+    server.stop();
+}
+
+#[test]
+fn m_20_m_30_m_31_t_01_t_02_discovery_and_lists_say_what_there_is() {
+    let server = start();
+    let mut client = server.connect();
+    let discovered = client.modern("server/discover", json!({})).json()["result"].clone();
+    assert_eq!(discovered["resultType"], "complete");
+    assert_eq!(discovered["supportedVersions"][0], "2026-07-28");
+    assert_eq!(discovered["capabilities"], json!({"tools": {}}), "M-21: nothing is promised that is not there");
+    assert!(discovered["ttlMs"].is_u64() && discovered["cacheScope"] == "public", "M-30");
+    assert_eq!(discovered["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "corelane", "M-08");
+    assert!(discovered.get("serverInfo").is_none() && discovered.get("protocolVersion").is_none());
+    let first = client.modern("tools/list", json!({})).body;
+    for _ in 0..3 {
+        assert_eq!(server.connect().modern("tools/list", json!({})).body, first, "T-02, M-32");
+    }
+    for cursor in [json!("nonsense"), json!("0"), json!("+1"), json!("01"), json!("-1"), json!(1), json!("")] {
+        let reply = client.modern("tools/list", json!({"cursor": cursor}));
+        assert_eq!(refused(&reply), (200, -32602), "G-01: {cursor}");
+    }
+    server.stop();
+}
+
+fn running(tools: impl IntoIterator<Item = Tool>) -> Running {
+    let server = tools.into_iter().fold(Server::builder("test", "1"), |server, tool| server.tool(tool));
+    let config = Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), ..Config::default() };
+    server.build().start(&config).unwrap()
+}
+
+fn end(running: Running) -> corelane::metrics::ShardMetrics {
+    running.stopper().drain();
+    running.join().unwrap()
+}
+
+#[test]
+fn h_30_h_33_h_34_rung_9_arguments_in_headers_are_held_against_the_body() {
+    let schema = json!({"type": "object", "properties": {
+        "region": {"type": "string", "x-mcp-header": "Region"},
+        "inner": {"type": "object", "properties": {
+            "count": {"type": "integer", "x-mcp-header": "Count"},
+            "dry": {"type": "boolean", "x-mcp-header": "Dry-Run"}
+        }}
+    }});
+    let tool = Tool::new("place").input_schema(schema).run(|arguments: Value, _| arguments.to_string());
+    let running = running([tool]);
+    let mut client = Client::connect(running.addresses()[0]);
+    let mut call = |arguments: Value, lines: &str| {
+        let (headers, body) = modern("tools/call", json!({"name": "place", "arguments": arguments}));
+        let reply = client.post(&format!("{headers}{lines}"), body);
+        if reply.status == 200 { 0 } else { refused(&reply).1 }
+    };
+    let region = |text: &str| json!({"region": text});
+    let count = |number: Value| json!({"inner": {"count": number}});
+    let accepted = [
+        (region("Hello"), "Mcp-Param-Region: Hello"),
+        (region("Hello"), "mcp-param-region:\t Hello \t"),
+        (region("Hello"), "Mcp-Param-Region: =?base64?SGVsbG8=?="),
+        (region("Grüße"), "Mcp-Param-Region: =?base64?R3LDvMOfZQ==?="),
+        (region("SGVsbG8="), "Mcp-Param-Region: SGVsbG8="),
+        (region("=?base64?SGVsbG8="), "Mcp-Param-Region: =?base64?SGVsbG8="),
+        (region("Hello"), "Mcp-Param-Region: Hello\r\nMcp-Param-Unknown: anything"),
+        (count(json!(42)), "Mcp-Param-Count: 42"),
+        (count(json!(42.0)), "Mcp-Param-Count: 42"),
+        (count(json!(42)), "Mcp-Param-Count: 42.0"),
+        (count(json!(9_007_199_254_740_991_i64)), "Mcp-Param-Count: 9007199254740991"),
+        (json!({"inner": {"dry": true}}), "Mcp-Param-Dry-Run: true"),
+        (json!({}), "X: y"),
+        (json!({}), "Mcp-Param-Region: ignored"),
+        (json!({"region": null}), "X: y"),
+    ];
+    for (arguments, lines) in accepted {
+        assert_eq!(call(arguments.clone(), &format!("{lines}\r\n")), 0, "{arguments} {lines}");
+    }
+    let refused = [
+        (region("Hello"), "X: y"),
+        (region("Hello"), "Mcp-Param-Region: hello"),
+        (region("Hello"), "Mcp-Param-Region: =?base64?SGVsbG8?="),
+        (region("Hello"), "Mcp-Param-Region: =?base64?SGVs!!!bG8=?="),
+        (region("Hello"), "Mcp-Param-Region: =?base64?/////w==?="),
+        (region("Hello"), "Mcp-Param-Region: Hello\r\nMcp-Param-Region: Hello"),
+        (region("Grüße"), "Mcp-Param-Region: Grüße"),
+        (count(json!(42)), "Mcp-Param-Count: 43"),
+        (count(json!(42)), "Mcp-Param-Count: forty-two"),
+        (count(json!(42)), "Mcp-Param-Count: NaN"),
+        (count(json!(9_007_199_254_740_993_i64)), "Mcp-Param-Count: 9007199254740992"),
+        (json!({"inner": {"dry": true}}), "Mcp-Param-Dry-Run: True"),
+    ];
+    let wrong = refused.len() as u64;
+    for (arguments, lines) in refused {
+        assert_eq!(call(arguments.clone(), &format!("{lines}\r\n")), -32020, "{arguments} {lines}");
+    }
+    let legacy = client.legacy("tools/call", json!({"name": "place", "arguments": {"region": "Hello"}}));
+    assert_eq!(legacy.status, 200, "legacy is not held to it");
+    assert_eq!(end(running).refusals("header_mismatch"), wrong);
+}
+
+#[test]
+fn m_07_rung_9_a_capability_that_was_not_declared_is_named() {
+    let tool = Tool::new("ask").requires(Capability::Sampling).requires(Capability::ElicitationUrl);
+    let running = running([tool.run(|_: NoArguments, _| "asked")]);
+    let mut client = Client::connect(running.addresses()[0]);
+    let mut call = |capabilities: Value| {
+        let (headers, body) = modern("tools/call", json!({"name": "ask"}));
+        let mut body: Value = serde_json::from_str(&body).unwrap();
+        body["params"]["_meta"][CAPABILITIES] = capabilities;
+        client.post(&headers, body.to_string())
+    };
+    let reply = call(json!({"elicitation": {}}));
+    assert_eq!(refused(&reply), (400, -32021));
+    let needed = json!({"sampling": {}, "elicitation": {"url": {}}});
+    assert_eq!(reply.json()["error"]["data"], json!({"requiredCapabilities": needed}));
+    let reply = call(json!({"sampling": {}, "elicitation": {"form": {}}}));
+    assert_eq!(reply.json()["error"]["data"]["requiredCapabilities"], json!({"elicitation": {"url": {}}}));
+    assert_eq!(call(needed).status, 200);
+    assert_eq!(refused(&call(json!({}))), (400, -32021), "M-07: what was declared before does not count");
+    let legacy = client.legacy("tools/call", json!({"name": "ask"}));
+    assert_eq!(refused(&legacy), (200, -32602), "the code is one of the 2026 era");
+    assert_eq!(end(running).refusals("missing_capability"), 3);
+}
+
+#[test]
+fn h_09_t_11_b_10_what_is_wrong_with_a_call_is_told_apart() {
+    let server = start();
+    let mut client = server.connect();
+    for era in [Client::legacy, Client::modern] {
+        let unknown = era(&mut client, "tools/call", json!({"name": "nope", "arguments": {}}));
+        assert_eq!(refused(&unknown), (200, -32602));
+        assert_eq!(unknown.json()["error"]["message"], "Unknown tool: nope");
+        let long = era(&mut client, "tools/call", json!({"name": "é".repeat(1000)}));
+        let told = long.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(told.len() < 100, "{told}");
+        for params in [json!({"name": "echo", "arguments": []}), json!({"name": "echo", "arguments": null})] {
+            assert_eq!(refused(&era(&mut client, "tools/call", params.clone())), (200, -32602), "{params}");
+        }
+        let wrong = era(&mut client, "tools/call", json!({"name": "add", "arguments": {"a": "x", "c": 1}}));
+        assert_eq!((wrong.status, &wrong.json()["result"]["isError"]), (200, &json!(true)), "the model can mend it");
+        let extra = json!({"name": "add", "arguments": {"a": 1, "b": 2}, "task": {}, "more": [1]});
+        assert_eq!(era(&mut client, "tools/call", extra).json()["result"].get("isError"), None, "T-08, B-10");
+    }
+    for params in [json!({}), json!({"name": 1})] {
+        assert_eq!(refused(&client.legacy("tools/call", params.clone())), (200, -32602), "{params}");
+    }
+    server.stop();
+}
