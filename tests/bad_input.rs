@@ -119,7 +119,8 @@ fn wrong_paths_and_verbs_leave_the_connection_open_unless_a_body_comes_with_them
     client.send(request("HEAD", "/mcp", ""));
     let head = client.read();
     assert_eq!((head.status, head.header("content-length")), (405, Some("0")), "a reply to HEAD has no body");
-    let evil = request("POST", "/mcp", "Content-Type: application/json\r\n").replace("localhost", "evil.example");
+    let evil =
+        request("POST", "/mcp", "Content-Type: application/json\r\n").replace("localhost", "evil.example");
     assert_eq!(client.send(evil).read().status, 403, "O-03");
     assert_eq!(client.post("Origin: http://localhost:3000\r\n", echo("x")).status, 200);
     for (headers, status) in [

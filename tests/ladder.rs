@@ -106,7 +106,8 @@ fn o_04_a_browser_is_told_what_it_may_send() {
     let (headers, body) = modern("tools/call", sleep);
     let reply = client.post(&format!("Origin: {origin}\r\n{headers}"), body);
     assert_eq!(reply.header("access-control-allow-origin"), Some(origin), "a reply that came later");
-    let missing = client.send(format!("GET /x HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n")).read();
+    let missing =
+        client.send(format!("GET /x HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n")).read();
     assert_eq!((missing.status, missing.header("access-control-allow-origin")), (404, Some(origin)));
     server.stop();
 }
@@ -141,7 +142,10 @@ fn b_01_rung_3_only_json_is_read() {
     latin[at] = 0xff;
     assert_eq!(refused(&client.post("", latin)), (400, -32700), "UTF-8 only");
     let stats = server.stop();
-    assert!(stats.contains("refused media_type_unsupported: 6") && stats.contains("refused not_json: 8"), "{stats}");
+    assert!(
+        stats.contains("refused media_type_unsupported: 6") && stats.contains("refused not_json: 8"),
+        "{stats}"
+    );
 }
 
 #[test]
@@ -211,7 +215,9 @@ fn b_05_h_02_l_21_notifications_are_accepted_and_never_answered() {
             assert_eq!(reply.header("content-length"), Some("0"));
         }
     }
-    for version in ["MCP-Protocol-Version: 1999-01-01\r\n", "MCP-Protocol-Version: a\r\nMCP-Protocol-Version: a\r\n"] {
+    for version in
+        ["MCP-Protocol-Version: 1999-01-01\r\n", "MCP-Protocol-Version: a\r\nMCP-Protocol-Version: a\r\n"]
+    {
         let reply = client.post(version, initialized);
         assert_eq!(reply.status, 400, "V-06 holds for them too: {version}");
         assert_eq!(reply.json().get("id"), None);
@@ -256,7 +262,8 @@ fn m_04_m_05_m_06_h_08_rung_5_the_envelope_must_be_whole() {
         assert_eq!(change(key, Some(value)).status, 200, "{key}");
     }
     for params in [json!({}), json!({"_meta": {}}), json!({"_meta": 1})] {
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": params}).to_string();
+        let body =
+            json!({"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": params}).to_string();
         assert_eq!(refused(&client.post(DISCOVER, body)), (400, -32602), "{params}");
     }
     let bare = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#;
@@ -291,7 +298,8 @@ fn v_01_h_07_rungs_5_and_6_a_contradiction_comes_before_an_unknown_revision() {
     assert_eq!(refused(&reply), (400, -32022));
     let data = reply.json()["error"]["data"].clone();
     assert_eq!(data["requested"], "v999.0.0");
-    let discovered = client.modern("server/discover", json!({})).json()["result"]["supportedVersions"].clone();
+    let discovered =
+        client.modern("server/discover", json!({})).json()["result"]["supportedVersions"].clone();
     for version in data["supported"].as_array().unwrap() {
         assert!(discovered.as_array().unwrap().contains(version), "{version}");
     }
@@ -310,7 +318,10 @@ fn h_20_h_21_h_22_h_23_rung_7_standard_headers_repeat_the_body() {
     for (from, to) in [
         ("MCP-Protocol-Version: 2026-07-28\r\n", ""),
         ("MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: 2025-11-25"),
-        ("MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: 2026-07-28\r\nMCP-Protocol-Version: 2026-07-28"),
+        (
+            "MCP-Protocol-Version: 2026-07-28",
+            "MCP-Protocol-Version: 2026-07-28\r\nMCP-Protocol-Version: 2026-07-28",
+        ),
         ("Mcp-Method: tools/call\r\n", ""),
         ("Mcp-Method: tools/call", "Mcp-Method: tools/list"),
         ("Mcp-Method: tools/call", "Mcp-Method: TOOLS/CALL"),
@@ -343,7 +354,11 @@ fn h_20_h_21_h_22_h_23_rung_7_standard_headers_repeat_the_body() {
         let (headers, body) = modern(method, json!({key: "a"}));
         let named = headers.replace("Mcp-Name: a\r\n", "");
         assert_eq!(refused(&client.post(&named, &body)), (400, -32020), "{method}");
-        assert_eq!(refused(&client.post(&format!("{named}Mcp-Name: a\r\n"), &body)), (404, -32601), "{method}");
+        assert_eq!(
+            refused(&client.post(&format!("{named}Mcp-Name: a\r\n"), &body)),
+            (404, -32601),
+            "{method}"
+        );
     }
     let stats = server.stop();
     assert!(stats.contains("refused header_mismatch: 19"), "{stats}");
@@ -369,7 +384,9 @@ fn rung_8_methods_an_era_does_not_have_are_not_found() {
         assert_eq!(refused(&reply), (404, -32601), "H-07, M-21: {method}");
         assert_eq!(reply.json()["id"], 1);
     }
-    for method in ["server/discover", "resources/list", "prompts/get", "logging/setLevel", "Ping", "tools/call "] {
+    for method in
+        ["server/discover", "resources/list", "prompts/get", "logging/setLevel", "Ping", "tools/call "]
+    {
         assert_eq!(refused(&client.legacy(method, json!({"name": "x"}))), (200, -32601), "{method}");
     }
     let stats = server.stop();
@@ -401,9 +418,7 @@ fn v_06_legacy_versions_by_header_and_by_none() {
 fn v_05_l_01_l_05_the_handshake_never_reaches_the_2026_era() {
     let server = start();
     let mut client = server.connect();
-    let params = |asked: &str| {
-        json!({"protocolVersion": asked, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}})
-    };
+    let params = |asked: &str| json!({"protocolVersion": asked, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
     for (asked, agreed) in [
         ("2024-11-05", "2024-11-05"),
         ("2025-03-26", "2025-03-26"),
@@ -418,7 +433,8 @@ fn v_05_l_01_l_05_the_handshake_never_reaches_the_2026_era() {
         assert_eq!(result["capabilities"], json!({"tools": {}}));
         assert_eq!(result.get("resultType"), None, "B-06");
     }
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params("2025-11-25")}).to_string();
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params("2025-11-25")})
+        .to_string();
     assert_eq!(refused(&client.post("MCP-Protocol-Version: 2026-07-28\r\n", body)), (400, -32020));
     for params in [json!({}), json!({"protocolVersion": 1})] {
         assert_eq!(refused(&client.legacy("initialize", params)), (200, -32602));
@@ -434,7 +450,11 @@ fn m_20_m_30_m_31_t_01_t_02_discovery_and_lists_say_what_there_is() {
     let discovered = client.modern("server/discover", json!({})).json()["result"].clone();
     assert_eq!(discovered["resultType"], "complete");
     assert_eq!(discovered["supportedVersions"][0], "2026-07-28");
-    assert_eq!(discovered["capabilities"], json!({"tools": {}}), "M-21: nothing is promised that is not there");
+    assert_eq!(
+        discovered["capabilities"],
+        json!({"tools": {}}),
+        "M-21: nothing is promised that is not there"
+    );
     assert!(discovered["ttlMs"].is_u64() && discovered["cacheScope"] == "public", "M-30");
     assert_eq!(discovered["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "corelane", "M-08");
     assert!(discovered.get("serverInfo").is_none() && discovered.get("protocolVersion").is_none());
@@ -442,7 +462,8 @@ fn m_20_m_30_m_31_t_01_t_02_discovery_and_lists_say_what_there_is() {
     for _ in 0..3 {
         assert_eq!(server.connect().modern("tools/list", json!({})).body, first, "T-02, M-32");
     }
-    for cursor in [json!("nonsense"), json!("0"), json!("+1"), json!("01"), json!("-1"), json!(1), json!("")] {
+    for cursor in [json!("nonsense"), json!("0"), json!("+1"), json!("01"), json!("-1"), json!(1), json!("")]
+    {
         let reply = client.modern("tools/list", json!({"cursor": cursor}));
         assert_eq!(refused(&reply), (200, -32602), "G-01: {cursor}");
     }
@@ -451,7 +472,8 @@ fn m_20_m_30_m_31_t_01_t_02_discovery_and_lists_say_what_there_is() {
 
 fn running(tools: impl IntoIterator<Item = Tool>) -> Running {
     let server = tools.into_iter().fold(Server::builder("test", "1"), |server, tool| server.tool(tool));
-    let config = Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), ..Config::default() };
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), ..Config::default() };
     server.build().start(&config).unwrap()
 }
 
@@ -561,7 +583,11 @@ fn h_09_t_11_b_10_what_is_wrong_with_a_call_is_told_apart() {
             assert_eq!(refused(&era(&mut client, "tools/call", params.clone())), (200, -32602), "{params}");
         }
         let wrong = era(&mut client, "tools/call", json!({"name": "add", "arguments": {"a": "x", "c": 1}}));
-        assert_eq!((wrong.status, &wrong.json()["result"]["isError"]), (200, &json!(true)), "the model can mend it");
+        assert_eq!(
+            (wrong.status, &wrong.json()["result"]["isError"]),
+            (200, &json!(true)),
+            "the model can mend it"
+        );
         let extra = json!({"name": "add", "arguments": {"a": 1, "b": 2}, "task": {}, "more": [1]});
         assert_eq!(era(&mut client, "tools/call", extra).json()["result"].get("isError"), None, "T-08, B-10");
     }

@@ -4,11 +4,23 @@
 
 mod support;
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
-use corelane::{Config, Limits, NoArguments, Running, Server, ServerBuilder, StartError, Tool, glommio};
+use corelane::{
+    Annotations, Config, Content, Icon, Limits, NoArguments, ProtocolError, Reply, Role, Running, Server,
+    ServerBuilder, StartError, Structured, Tool, ToolAnnotations, glommio,
+};
 use serde_json::{Value, json};
-use support::{Client, post};
+use support::{Client, modern, post};
 
 fn start(server: ServerBuilder, limits: Limits) -> Running {
     let config =
@@ -213,4 +225,462 @@ fn lists_are_paged_with_cursors() {
     let expected: Vec<Value> = (0..25).map(|number| json!(format!("tool-{number}"))).collect();
     assert_eq!((names, pages), (expected, 3), "G-01, T-02");
     end(running);
+}
+
+/// Waits for something that is about to happen.
+fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !happened() {
+        assert!(Instant::now() < until, "{what} did not happen");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn t_09_every_kind_of_content_reaches_the_client() {
+    let annotations = Annotations {
+        audience: vec![Role::User],
+        priority: Some(0.5),
+        last_modified: Some("2026-01-01T00:00:00Z".into()),
+    };
+    let all = Tool::new("all").run(move |_: NoArguments, _| {
+        vec![
+            Content::text("t").annotations(annotations.clone()).meta("com.example/k", 1),
+            Content::image(b"\x89PNG", "image/png"),
+            Content::audio(b"RIFF", "audio/wav"),
+            Content::resource_link("file:///a", "a"),
+            Content::resource_text("file:///b", "text/plain", "b"),
+            Content::resource_blob("file:///c", "application/octet-stream", &[0, 255]),
+        ]
+    });
+    let meta = Tool::new("meta").run(|_: NoArguments, _| {
+        let mut reply = Reply::default();
+        reply.text("t");
+        reply.meta("com.example/took", &json!(7));
+        reply
+    });
+    let running = start(Server::builder("test", "0").tool(all).tool(meta), Limits::default());
+    let mut client = connect(&running);
+    let content = client.modern("tools/call", json!({"name": "all"})).json()["result"]["content"].clone();
+    assert_eq!(
+        content,
+        json!([
+            {"type": "text", "text": "t", "_meta": {"com.example/k": 1},
+             "annotations": {"audience": ["user"], "priority": 0.5, "lastModified": "2026-01-01T00:00:00Z"}},
+            {"type": "image", "data": "iVBORw==", "mimeType": "image/png"},
+            {"type": "audio", "data": "UklGRg==", "mimeType": "audio/wav"},
+            {"type": "resource_link", "uri": "file:///a", "name": "a"},
+            {"type": "resource", "resource": {"uri": "file:///b", "mimeType": "text/plain", "text": "b"}},
+            {"type": "resource", "resource": {"uri": "file:///c", "mimeType": "application/octet-stream", "blob": "AP8="}},
+        ])
+    );
+    let told = client.modern("tools/call", json!({"name": "meta"})).json()["result"]["_meta"].clone();
+    assert_eq!(
+        (&told["com.example/took"], &told["io.modelcontextprotocol/serverInfo"]["name"]),
+        (&json!(7), &json!("test"))
+    );
+    assert_eq!(
+        client.call("meta", json!({}))["_meta"],
+        json!({"com.example/took": 7}),
+        "B-06: nothing else in legacy"
+    );
+    end(running);
+}
+
+#[test]
+fn t_04_t_07_tools_are_listed_as_far_as_the_revision_knows() {
+    let tool = Tool::new("full")
+        .title("Full")
+        .description("Everything")
+        .icon(Icon { src: "https://example.com/i.png".into(), sizes: vec!["48x48".into()], ..Icon::default() })
+        .annotations(ToolAnnotations { read_only_hint: Some(true), ..ToolAnnotations::default() })
+        .meta("com.example/k", "v")
+        .input_schema::<Value>(json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": {"a": {"$anchor": "b"}}}))
+        .output_schema(json!({"type": "array"}))
+        .run(|_: Value, _| Structured([1]));
+    let server = Server::builder("test", "0").title("Test").website_url("https://example.com").tool(tool);
+    let running = start(server, Limits::default());
+    let mut client = connect(&running);
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": {"a": {"$anchor": "b"}}, "type": "object"
+    });
+    let full = json!({
+        "name": "full", "title": "Full", "description": "Everything", "inputSchema": schema, "outputSchema": {"type": "array"},
+        "icons": [{"src": "https://example.com/i.png", "sizes": ["48x48"]}], "annotations": {"readOnlyHint": true},
+        "_meta": {"com.example/k": "v"}
+    });
+    assert_eq!(client.modern("tools/list", json!({})).json()["result"]["tools"][0], full, "J-03");
+    let mut listed = |version: &str| {
+        let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        let reply = client.post(&format!("MCP-Protocol-Version: {version}\r\n"), list).json();
+        let tool = reply["result"]["tools"][0].as_object().unwrap().clone();
+        let mut keys: Vec<_> = tool.keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    let known = ["description", "inputSchema", "name"];
+    assert_eq!(listed("2024-11-05"), known);
+    assert_eq!(listed("2025-03-26"), ["annotations", "description", "inputSchema", "name"]);
+    assert_eq!(listed("2025-06-18"), ["_meta", "annotations", "description", "inputSchema", "name", "title"]);
+    assert_eq!(
+        listed("2025-11-25"),
+        ["_meta", "annotations", "description", "icons", "inputSchema", "name", "title"]
+    );
+    let initialized = client.legacy("initialize", json!({"protocolVersion": "2025-06-18"})).json();
+    assert_eq!(initialized["result"]["serverInfo"], json!({"name": "test", "version": "0", "title": "Test"}));
+    end(running);
+}
+
+#[test]
+fn t_10_structured_content_is_held_against_the_schema_that_promises_it() {
+    let promise = || json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    let tool = |name: &'static str, run: fn(Value, corelane::Context) -> Result<Value, String>| {
+        Tool::new(name).input_schema(json!({})).output_schema(promise()).run(run)
+    };
+    let later =
+        Tool::new("later").output_schema(promise()).run_async(async |_: NoArguments, _| json!({"n": "x"}));
+    let silent = Tool::new("silent").output_schema(promise()).run(|_: NoArguments, _| "no structure");
+    let running = start(
+        Server::builder("test", "0")
+            .tool(tool("kept", |_, _| Ok(json!({"n": 1}))))
+            .tool(tool("broken", |_, _| Ok(json!({"n": 1.5}))))
+            .tool(tool("failed", |_, _| Err("no luck".to_owned())))
+            .tool(later)
+            .tool(silent),
+        Limits::default(),
+    );
+    let mut client = connect(&running);
+    assert_eq!(
+        client.post("", call("kept")).json()["result"]["content"][0]["text"],
+        "{\"n\":1}",
+        "T-10: and as text"
+    );
+    for (name, part) in [("broken", "/n"), ("later", "/n"), ("silent", "no structured content")] {
+        let reply = client.post("", call(name));
+        assert_eq!((reply.status, reply.error_code()), (200, -32603), "{name}");
+        let told = reply.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(told.contains(part) && told.contains(name), "{told}");
+    }
+    assert_eq!(
+        client.post("", call("failed")).json()["result"]["isError"],
+        true,
+        "an error promises nothing"
+    );
+    assert_eq!(end(running).refusals("invalid_output"), 3);
+}
+
+#[test]
+fn an_error_of_the_protocol_stays_one() {
+    let refuse = |_: NoArguments, _: corelane::Context| -> Result<(), ProtocolError> {
+        Err(ProtocolError { code: 7, message: "not today".into(), data: Some(json!({"try": "tomorrow"})) })
+    };
+    let running =
+        start(Server::builder("test", "0").tool(Tool::new("refuse").run(refuse)), Limits::default());
+    let reply = connect(&running).post("", call("refuse"));
+    let error = json!({"code": 7, "message": "not today", "data": {"try": "tomorrow"}});
+    assert_eq!((reply.status, &reply.json()["error"]), (200, &error));
+    end(running);
+}
+
+/// Counts when it is dropped.
+struct Dropped(Arc<AtomicUsize>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Two tools that never end by themselves: one async, one blocking that looks whether it is cancelled.
+fn endless(ended: &Arc<AtomicUsize>) -> ServerBuilder {
+    let (one, other) = (Arc::clone(ended), Arc::clone(ended));
+    let forever = Tool::new("forever").run_async(async move |_: NoArguments, _| {
+        let _dropped = Dropped(Arc::clone(&one));
+        std::future::pending::<String>().await
+    });
+    let spin = Tool::new("spin").run_blocking(move |_: NoArguments, cx| {
+        while !cx.is_cancelled() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        other.fetch_add(1, Ordering::SeqCst);
+    });
+    server().tool(forever).tool(spin)
+}
+
+#[test]
+fn a_call_beyond_its_deadline_is_cancelled_and_told_to_the_model() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let brief = Tool::new("brief").deadline(Duration::from_millis(50));
+    let brief = brief.run_async(async |_: NoArguments, _| std::future::pending::<String>().await);
+    let limits = Limits { call_deadline: Duration::from_millis(300), ..Limits::default() };
+    let running = start(endless(&ended).tool(brief), limits);
+    let mut client = connect(&running);
+    for tool in ["forever", "spin", "brief"] {
+        let reply = client.post("", call(tool)).json();
+        assert_eq!(reply["result"]["isError"], true, "{tool}");
+        assert_eq!(reply["result"]["content"][0]["text"], "The tool did not answer in time");
+    }
+    assert_eq!(client.post("", call("nothing")).status, 200, "the connection goes on");
+    eventually("the end of both", || ended.load(Ordering::SeqCst) == 2);
+    assert_eq!(end(running).refusals("deadline"), 3);
+}
+
+#[test]
+fn m_80_a_call_of_the_2026_era_ends_with_its_connection() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let running = start(endless(&ended), Limits::default());
+    for tool in ["forever", "spin"] {
+        let before = ended.load(Ordering::SeqCst);
+        let (headers, body) = modern("tools/call", json!({"name": tool}));
+        let mut client = connect(&running);
+        client.send(post(&headers, body));
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(ended.load(Ordering::SeqCst), before, "{tool} still runs");
+        drop(client);
+        eventually("cancellation", || ended.load(Ordering::SeqCst) == before + 1);
+    }
+    assert_eq!(end(running).events("cancelled"), 2);
+}
+
+#[test]
+fn a_call_of_the_legacy_era_outlives_its_connection() {
+    let done = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&done);
+    let tool = Tool::new("finish").run_async(async move |_: NoArguments, _| {
+        glommio::timer::sleep(Duration::from_millis(200)).await;
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let running = start(Server::builder("test", "0").tool(tool), Limits::default());
+    connect(&running).send(post("", call("finish")));
+    eventually("its end", || done.load(Ordering::SeqCst) == 1);
+    assert_eq!(end(running).events("cancelled"), 0);
+}
+
+#[test]
+fn a_thread_whose_caller_has_gone_still_counts_as_in_flight() {
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let hold = Tool::new("hold").run_blocking(move |_: NoArguments, _| gate.lock().unwrap().recv().unwrap());
+    let limits = Limits { calls_in_flight_max: 1, ..Limits::default() };
+    let running = start(server().tool(hold), limits);
+    let (headers, body) = modern("tools/call", json!({"name": "hold"}));
+    let mut client = connect(&running);
+    client.send(post(&headers, body));
+    thread::sleep(Duration::from_millis(100));
+    drop(client);
+    thread::sleep(Duration::from_millis(100));
+    let refused = connect(&running).post("", call("wait"));
+    assert_eq!(
+        (refused.status, refused.error_code(), refused.header("retry-after")),
+        (503, -32000, Some("1"))
+    );
+    release.send(()).unwrap();
+    eventually("room", || connect(&running).post("", call("wait")).status == 200);
+    end(running);
+}
+
+#[test]
+fn each_shard_has_a_state_of_its_own() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let server = Server::builder("test", "0")
+        .shard_state(move |shard| {
+            count.fetch_add(1, Ordering::SeqCst);
+            (shard, Cell::new(0_u32))
+        })
+        .tool(Tool::new("next").run(|_: NoArguments, cx| {
+            let (shard, calls) = cx.state::<(usize, Cell<u32>)>();
+            calls.set(calls.get() + 1);
+            format!("{shard} {} {}", cx.caller().shard, calls.get())
+        }))
+        .tool(
+            Tool::new("later")
+                .run_async(async |_: NoArguments, cx| cx.state::<(usize, Cell<u32>)>().1.get().to_string()),
+        )
+        .tool(Tool::new("wrong").run(|_: NoArguments, cx| cx.state::<String>().clone()));
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(3), ..Config::default() };
+    let running = server.build().start(&config).unwrap();
+    let mut seen = std::collections::HashMap::<String, u32>::new();
+    for _ in 0..60 {
+        let result = connect(&running).call("next", json!({}));
+        let text = result["content"][0]["text"].as_str().unwrap().to_owned();
+        let [state, shard, calls] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert_eq!(state, shard);
+        let expected = seen.entry(shard.to_owned()).or_default();
+        *expected += 1;
+        assert_eq!(calls.parse(), Ok(*expected), "nobody else counts here");
+    }
+    assert!(made.load(Ordering::SeqCst) == 3 && seen.len() > 1, "{seen:?}");
+    let later = connect(&running).call("later", json!({}));
+    assert_ne!(later["content"][0]["text"], "0");
+    assert_eq!(
+        connect(&running).post("", call("wrong")).error_code(),
+        -32603,
+        "no such state: the tool failed"
+    );
+    end(running);
+}
+
+#[test]
+fn a_registry_changes_while_it_serves_and_no_request_sees_half_of_it() {
+    // Each version is one number, in three places: both tools' names, and what they say.
+    let version = |number: usize| {
+        ["a", "b"].map(|letter| {
+            Tool::new(format!("{letter}{number}"))
+                .description(format!("version {number}"))
+                .run(move |_: NoArguments, _| number.to_string())
+        })
+    };
+    let [a, b] = version(0);
+    let server = Server::builder("test", "0").tool(a).tool(b).build();
+    let registry = server.registry();
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(2), ..Config::default() };
+    let running = server.start(&config).unwrap();
+    let changing = thread::spawn(move || {
+        for number in 1..=300 {
+            let names: Vec<_> = registry
+                .read(|registry| registry.tools().iter().map(|tool| tool.name().to_owned()).collect());
+            registry
+                .update(|registry| {
+                    names.iter().for_each(|name| drop(registry.remove(name)));
+                    version(number).into_iter().for_each(|tool| registry.add(tool));
+                })
+                .unwrap();
+            thread::sleep(Duration::from_millis(1));
+        }
+        let told =
+            registry.update(|registry| registry.add(Tool::new("bad name").run(|_, _| ()))).unwrap_err();
+        assert!(told.to_string().contains("bad name"), "{told}");
+    });
+    let mut clients: Vec<Client> = (0..8).map(|_| connect(&running)).collect();
+    let mut newest = vec![0; clients.len()];
+    while newest.iter().any(|newest| *newest < 300) {
+        for (client, newest) in clients.iter_mut().zip(&mut newest) {
+            let list = client.legacy("tools/list", json!({})).json()["result"]["tools"].clone();
+            let number: usize = list[0]["name"].as_str().unwrap()[1..].parse().unwrap();
+            assert_eq!(list.as_array().unwrap().len(), 2);
+            for (tool, letter) in list.as_array().unwrap().iter().zip(["a", "b"]) {
+                assert_eq!(tool["name"], format!("{letter}{number}"));
+                assert_eq!(tool["description"], format!("version {number}"));
+            }
+            assert!(number >= *newest, "a shard never goes back");
+            *newest = number;
+            let reply = client.legacy("tools/call", json!({"name": format!("b{number}")})).json();
+            match reply["result"]["content"][0]["text"].as_str() {
+                Some(text) => assert_eq!(text, number.to_string()),
+                None => assert_eq!(reply["error"]["code"], -32602, "replaced in between"),
+            }
+        }
+    }
+    changing.join().unwrap();
+    end(running);
+}
+
+#[test]
+fn a_call_in_flight_ends_as_it_was_started_when_its_tool_is_replaced() {
+    let slow = Tool::new("slow").output_schema(json!({"type": "object"}));
+    let slow = slow.run_async(async |_: NoArguments, _| {
+        glommio::timer::sleep(Duration::from_millis(300)).await;
+        json!({"n": 1})
+    });
+    let server = Server::builder("test", "0").tool(slow).build();
+    let registry = server.registry();
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), ..Config::default() };
+    let running = server.start(&config).unwrap();
+    let mut client = connect(&running);
+    client.send(post("", call("slow")));
+    thread::sleep(Duration::from_millis(100));
+    let strict =
+        Tool::new("slow").output_schema(json!({"type": "string"})).run(|_: NoArguments, _| json!("new"));
+    assert!(registry.update(|registry| registry.replace(strict)).unwrap().is_some());
+    assert_eq!(client.read().json()["result"]["content"][0]["text"], "{\"n\":1}");
+    assert_eq!(client.post("", call("slow")).json()["result"]["content"][0]["text"], "\"new\"");
+    end(running);
+}
+
+#[test]
+fn arguments_that_take_too_long_to_validate_are_refused_before_it_begins() {
+    let schema =
+        json!({"properties": {"list": {"items": {"anyOf": [{"type": "string"}, {"type": "number"}]}}}});
+    let tool = Tool::new("many").input_schema(schema).run(|_: Value, _| "fits");
+    let limits = Limits { validation_work_max: 6 * 103, ..Limits::default() };
+    let running = start(Server::builder("test", "0").tool(tool), limits);
+    let mut client = connect(&running);
+    // The object, the key, the array and its elements.
+    let mut many = |elements: usize| client.call("many", json!({"list": vec![1; elements]}));
+    assert_eq!(many(100)["content"][0]["text"], "fits", "at the limit");
+    let refused = many(101);
+    assert_eq!(
+        (&refused["isError"], &refused["content"][0]["text"]),
+        (&json!(true), &json!("Invalid arguments: too many values to validate"))
+    );
+    assert_eq!(end(running).refusals("validation_work"), 1);
+}
+
+#[test]
+fn a_flooding_connection_does_not_keep_others_waiting() {
+    let running = start(server(), Limits::default());
+    let flood = post("", call("nothing")).repeat(20_000);
+    let flooder = connect(&running);
+    let mut writer = flooder.stream.try_clone().unwrap();
+    let writing = thread::spawn(move || std::io::Write::write_all(&mut writer, &flood));
+    let reading = thread::spawn(move || {
+        let mut flooder = flooder;
+        for _ in 0..20_000 {
+            flooder.read();
+        }
+        Instant::now()
+    });
+    let mut client = connect(&running);
+    for _ in 0..100 {
+        assert_eq!(client.post("", call("nothing")).status, 200);
+    }
+    let served = Instant::now();
+    let flooded = reading.join().unwrap();
+    writing.join().unwrap().unwrap();
+    assert!(served < flooded, "a hundred requests were answered before the flood of twenty thousand was");
+    end(running);
+}
+
+#[cfg(feature = "tokio")]
+mod on_tokio {
+    use super::*;
+
+    #[test]
+    fn a_tool_on_tokio_has_its_reactor_ends_at_its_deadline_and_may_panic() {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let dropped = Arc::clone(&ended);
+        let server = Server::builder("test", "0")
+            .tool(Tool::new("sleep").run_tokio(|_: NoArguments, _| async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                "slept"
+            }))
+            .tool(Tool::new("panic").run_tokio(|_: NoArguments, _| async { panic!("tokio") as String }))
+            .tool(Tool::new("forever").deadline(Duration::from_millis(50)).run_tokio(
+                move |_: NoArguments, _| {
+                    let dropped = Dropped(Arc::clone(&dropped));
+                    async move {
+                        let _dropped = dropped;
+                        std::future::pending::<String>().await
+                    }
+                },
+            ));
+        let running = start(server, Limits::default());
+        let mut client = connect(&running);
+        assert_eq!(client.call("sleep", json!({}))["content"][0]["text"], "slept");
+        assert_eq!(client.post("", call("panic")).error_code(), -32603);
+        assert_eq!(client.call("forever", json!({}))["isError"], true);
+        eventually("cancellation", || ended.load(Ordering::SeqCst) == 1);
+        let mut clients: Vec<Client> = (0..100).map(|_| connect(&running)).collect();
+        for client in &mut clients {
+            client.send(post("", call("sleep")));
+        }
+        for client in &mut clients {
+            assert_eq!(client.read().json()["result"]["content"][0]["text"], "slept");
+        }
+        end(running);
+    }
 }

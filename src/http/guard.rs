@@ -57,7 +57,7 @@ impl Names {
                 let has_port = !allowed.starts_with(b"[") && allowed.contains(&b':')
                     || allowed.starts_with(b"[") && !allowed.ends_with(b"]");
                 name.eq_ignore_ascii_case(allowed)
-                    && (rest.is_empty() || !has_port && port.is_some_and(|port| is_port(port)))
+                    && (rest.is_empty() || !has_port && port.is_some_and(is_port))
             })
         })
     }

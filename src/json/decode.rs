@@ -159,7 +159,7 @@ impl Document<'_, '_> {
             if is_many {
                 many.push(key);
             } else if let Some((place, before)) = few.get_mut(..=number).and_then(<[&str]>::split_last_mut) {
-                repeated |= before.iter().any(|other| *other == key);
+                repeated |= before.contains(&key);
                 *place = key;
             }
         }

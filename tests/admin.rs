@@ -1,0 +1,192 @@
+//! The admin interface: health, readiness, metrics.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use corelane::{Config, Limits, NoArguments, Running, Server, StartError, Tool, demo};
+use serde_json::json;
+use support::{Client, Reply, post};
+
+fn config() -> Config {
+    let any = "127.0.0.1:0".parse().unwrap();
+    Config { listen: vec![any], admin: Some(any), shards: Some(2), ..Config::default() }
+}
+
+fn ask(running: &Running, request: &str, headers: &str) -> Reply {
+    let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+    Client::connect(running.admin_address().unwrap()).send(request).read()
+}
+
+fn get(running: &Running, path: &str) -> Reply {
+    ask(running, &format!("GET {path}"), "")
+}
+
+fn text(reply: &Reply) -> String {
+    String::from_utf8(reply.body.clone()).unwrap()
+}
+
+/// Samples of the Prometheus text by name and labels.
+fn samples(text: &str) -> HashMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
+            (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("{line}")))
+        })
+        .collect()
+}
+
+/// Sum over shards of the samples whose name starts so.
+fn sum(samples: &HashMap<String, f64>, start: &str) -> f64 {
+    samples.iter().filter(|(name, _)| name.starts_with(start)).map(|(_, value)| value).sum()
+}
+
+#[test]
+fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
+    let running = demo::server().build().start(&config()).unwrap();
+    for _ in 0..10 {
+        let mut client = Client::connect(running.addresses()[0]);
+        client.call("echo", json!({"message": "x"}));
+        client.call("sleep", json!({"ms": 20}));
+        client.legacy("tools/call", json!({"name": "nope"}));
+        client.legacy("ping", json!({}));
+    }
+    let kept = Client::connect(running.addresses()[0]);
+    thread::sleep(Duration::from_millis(50));
+    let reply = get(&running, "/metrics");
+    assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = text(&reply);
+    let samples = samples(&text);
+    let get = |name: &str| *samples.get(name).unwrap_or_else(|| panic!("{name} is not in\n{text}"));
+    assert_eq!(get("corelane_request_duration_seconds_count{method=\"tools/call\"}"), 30.0);
+    assert_eq!(get("corelane_request_duration_seconds_count{method=\"ping\"}"), 10.0);
+    assert_eq!(get("corelane_tool_duration_seconds_count{tool=\"echo\"}"), 10.0);
+    assert_eq!(get("corelane_tool_duration_seconds_bucket{tool=\"sleep\",le=\"0.01\"}"), 0.0);
+    assert_eq!(get("corelane_tool_duration_seconds_bucket{tool=\"sleep\",le=\"+Inf\"}"), 10.0);
+    for quantile in ["0.5", "0.9", "0.99", "0.999", "0.9999"] {
+        let name =
+            format!("corelane_tool_duration_quantile_seconds{{tool=\"sleep\",quantile=\"{quantile}\"}}");
+        assert!(get(&name) >= 0.02, "{name}");
+    }
+    assert_eq!(sum(&samples, "corelane_refusals_total{"), 10.0);
+    assert!(text.contains("reason=\"unknown_tool\""), "{text}");
+    assert_eq!(sum(&samples, "corelane_connections_accepted_total{"), 11.0);
+    assert!(sum(&samples, "corelane_connections{") >= 1.0);
+    assert_eq!(sum(&samples, "corelane_requests_total{"), 40.0);
+    assert_eq!(sum(&samples, "corelane_shard_up{"), 2.0);
+    assert!(!text.contains("tool=\"digest\""), "what nobody called takes no room");
+    drop(kept);
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
+#[test]
+fn o_01_the_admin_interface_has_the_same_guard() {
+    let running = demo::server().build().start(&config()).unwrap();
+    for path in ["/healthz", "/readyz", "/metrics", "/other"] {
+        let evil = format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+        assert_eq!(Client::connect(running.admin_address().unwrap()).send(evil).read().status, 403, "{path}");
+        for origin in ["http://evil.example", "null", "http://localhost:3000"] {
+            let reply = ask(&running, &format!("GET {path}"), &format!("Origin: {origin}\r\n"));
+            let expected = if path == "/other" && origin == "http://localhost:3000" { 404 } else { 403 };
+            assert_eq!(reply.status, expected, "{path} {origin}: pages have no business here");
+        }
+    }
+    assert_eq!(ask(&running, "GET /metrics", "Host: localhost\r\n").status, 400, "two hosts");
+    for verb in ["POST", "DELETE", "OPTIONS"] {
+        let reply = ask(&running, &format!("{verb} /metrics"), "");
+        assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD")), "{verb}");
+    }
+    let reply = ask(&running, "POST /metrics", "Content-Length: 1000000\r\n");
+    assert_eq!(reply.status, 405, "told without waiting for a body");
+    assert_eq!(get(&running, "/mcp").status, 404);
+    assert_eq!(get(&running, "/healthz?verbose").status, 200);
+    let malformed = Client::connect(running.admin_address().unwrap()).send("GET\r\n\r\n").read();
+    assert_eq!(malformed.status, 400);
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
+#[test]
+fn health_and_readiness_say_when_a_shard_is_stuck_or_the_server_ends() {
+    let stuck = Tool::new("stick").run(|_: NoArguments, _| thread::sleep(Duration::from_secs(3)));
+    let wait = Tool::new("wait").run_async(async |_: NoArguments, _| {
+        corelane::glommio::timer::sleep(Duration::from_secs(1)).await;
+    });
+    let server = Server::builder("test", "0").tool(stuck).tool(wait).build();
+    let running = server.start(&Config { shards: Some(1), ..config() }).unwrap();
+    for path in ["/healthz", "/readyz"] {
+        let reply = get(&running, path);
+        assert_eq!((reply.status, text(&reply).as_str()), (200, "ok\n"), "{path}");
+        let mut head = Client::connect(running.admin_address().unwrap());
+        head.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        let mut told = String::new();
+        std::io::Read::read_to_string(&mut head.stream, &mut told).unwrap();
+        assert!(told.starts_with("HTTP/1.1 200 ") && told.ends_with("\r\n\r\n"), "no body: {told}");
+    }
+    let call = |tool: &str| {
+        post(
+            "",
+            json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool}}).to_string(),
+        )
+    };
+    let mut client = Client::connect(running.addresses()[0]);
+    client.send(call("stick"));
+    thread::sleep(Duration::from_millis(100));
+    let reply = get(&running, "/healthz");
+    assert_eq!((reply.status, text(&reply).as_str()), (503, "no answer from shard 0\n"));
+    assert!(text(&get(&running, "/metrics")).contains("corelane_shard_up{shard=\"0\"} 0"));
+    assert_eq!(client.read().status, 200);
+    assert_eq!(get(&running, "/healthz").status, 200, "it has come back");
+    let metrics = text(&get(&running, "/metrics"));
+    assert!(metrics.contains("corelane_events_total{shard=\"0\",event=\"slow_turn\"} 1"), "{metrics}");
+    client.send(call("wait"));
+    thread::sleep(Duration::from_millis(100));
+    running.stopper().drain();
+    thread::sleep(Duration::from_millis(100));
+    let reply = get(&running, "/readyz");
+    assert_eq!((reply.status, text(&reply).as_str()), (503, "draining\n"));
+    assert_eq!(get(&running, "/healthz").status, 200);
+    assert_eq!(client.read().status, 200, "what was in flight is finished");
+    running.join().unwrap();
+}
+
+#[test]
+fn admin_connections_are_bounded_in_number_and_time() {
+    let limits =
+        Limits { admin_connections_max: 2, head_timeout: Duration::from_millis(500), ..Limits::default() };
+    let running = demo::server().build().start(&Config { limits, ..config() }).unwrap();
+    let address = running.admin_address().unwrap();
+    let mut slow: Vec<Client> = (0..2).map(|_| Client::connect(address)).collect();
+    for client in &mut slow {
+        client.send("GET /healthz HT");
+    }
+    thread::sleep(Duration::from_millis(100));
+    assert!(Client::connect(address).is_closed(), "one too many");
+    let asked = Instant::now();
+    for client in &mut slow {
+        assert_eq!(client.read().status, 408);
+    }
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    drop(slow);
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(get(&running, "/healthz").status, 200, "there is room again");
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
+#[test]
+fn a_taken_admin_port_is_a_start_error_that_names_the_setting() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = Config { admin: Some(taken.local_addr().unwrap()), ..config() };
+    let error = demo::server().build().start(&config).err().unwrap();
+    assert!(matches!(error, StartError::ListenAdmin { .. }), "{error}");
+    assert!(error.to_string().contains("--admin"), "{error}");
+}
