@@ -192,3 +192,30 @@ fn every_file_is_part_of_a_module() {
         assert!(is_declared, "{} is not a module of anything", path.display());
     }
 }
+
+#[test]
+fn every_key_of_the_configuration_is_explained() {
+    let defaults = corelane::Config { admin: Some(corelane::Config::ADMIN), ..Default::default() };
+    let text = fs::read_to_string(root().join("corelane.toml")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let keys = |toml: &str| -> Vec<String> {
+        let mut table = "";
+        let mut keys = Vec::new();
+        for line in toml.lines().filter(|line| !line.starts_with('#')) {
+            if line.starts_with('[') {
+                table = line;
+            } else if let Some((key, _)) = line.split_once(" = ") {
+                keys.push(format!("{table} {key}"));
+            }
+        }
+        keys.sort();
+        keys
+    };
+    assert_eq!(keys(&text), keys(&defaults.to_toml().unwrap()));
+    for (number, line) in lines.iter().enumerate() {
+        if line.contains(" = ") && !line.starts_with('#') {
+            assert!(lines[number - 1].starts_with("# "), "{line:?} has no comment above it");
+        }
+    }
+    assert_eq!(corelane::Config::from_toml(&text).unwrap(), defaults, "corelane.toml says the defaults");
+}

@@ -1,9 +1,13 @@
 //! Every bound of the server, in one place.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
+
+use humantime_serde::re::humantime::format_duration;
+use serde::{Deserialize, Serialize};
 
 /// Bounds. What happens at each is said beside it; the default is meant for the open network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Request head with its blank line, 65,535 at most; 431 and close.
     pub head_bytes_max: usize,
@@ -52,30 +56,41 @@ pub struct Limits {
     /// Calls waiting for a thread of the blocking pool, over all shards; a further one is answered "busy".
     pub blocking_queue_max: usize,
     /// From a head's first byte to its last; 408 and close.
+    #[serde(with = "humantime_serde")]
     pub head_timeout: Duration,
     /// From one part of a body to the next; 408 and close.
+    #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
     /// From a body's first byte to its last; 408 and close.
+    #[serde(with = "humantime_serde")]
     pub body_total_timeout: Duration,
     /// Bytes per second a body must come in at, once it has taken longer than `body_timeout`; 408 and close.
     pub body_bytes_per_second_min: usize,
     /// Between two requests; close.
+    #[serde(with = "humantime_serde")]
     pub keep_alive_timeout: Duration,
     /// Without progress in sending; close.
+    #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
     /// How long a connection that was refused something is read, and what it sends thrown away, so that the refusal
     /// is not lost to a reset.
+    #[serde(with = "humantime_serde")]
     pub linger_timeout: Duration,
     /// From the start of a tool's call to its end; then it is cancelled and answered with an `isError` result. A tool may
     /// set its own.
+    #[serde(with = "humantime_serde")]
     pub call_deadline: Duration,
     /// A turn of a shard that takes longer is logged and counted: some inline tool takes its neighbours' time.
+    #[serde(with = "humantime_serde")]
     pub turn_slow: Duration,
     /// Lines a second that one shard logs of one kind; further ones are counted and told in one line.
     pub log_lines_per_second_max: u32,
+    /// Log lines that wait for stderr to take them; further ones are dropped, and told how many.
+    pub log_lines_queued_max: usize,
     /// Connections of the admin interface at one time; a further one is closed at once.
     pub admin_connections_max: usize,
     /// How long calls in flight may take to finish when the server ends.
+    #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
 }
 
@@ -114,8 +129,114 @@ impl Default for Limits {
             call_deadline: Duration::from_secs(30),
             turn_slow: Duration::from_millis(100),
             log_lines_per_second_max: 100,
+            log_lines_queued_max: 10_000,
             admin_connections_max: 32,
             drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// One setting beside the range it must be in.
+pub(super) struct Bound {
+    pub(super) key: String,
+    pub(super) value: String,
+    pub(super) range: String,
+    pub(super) is_kept: bool,
+}
+
+impl Bound {
+    pub(super) fn new<T: PartialOrd>(
+        key: impl Into<String>,
+        value: T,
+        range: &RangeInclusive<T>,
+        told: impl Fn(&T) -> String,
+    ) -> Self {
+        Self {
+            key: key.into(),
+            value: told(&value),
+            range: format!("{} to {}", told(range.start()), told(range.end())),
+            is_kept: range.contains(&value),
+        }
+    }
+}
+
+/// A setting with a range.
+trait Setting: PartialOrd + Sized {
+    fn told(&self) -> String;
+}
+
+impl Setting for usize {
+    fn told(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for u32 {
+    fn told(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for Duration {
+    fn told(&self) -> String {
+        format_duration(*self).to_string()
+    }
+}
+
+/// Takes `Limits` apart without `..`, so that no field goes without a range.
+macro_rules! bounds {
+    ($limits:expr, $($field:ident: $range:expr,)*) => {{
+        let Limits { $($field),* } = *$limits;
+        vec![$(Bound::new(concat!("limits.", stringify!($field)), $field, &$range, Setting::told)),*]
+    }};
+}
+
+impl Limits {
+    /// Every bound with the range an operator may move it in: wide, but nothing a server could not run with.
+    pub(super) fn bounds(&self) -> Vec<Bound> {
+        const GIB: usize = 1 << 30;
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        const MOMENT: Duration = Duration::from_millis(1);
+        bounds! { self,
+            // A head's places are kept in 16 bits, its headers in an array of 128.
+            head_bytes_max: 256..=65_535,
+            target_bytes_max: 64..=65_535,
+            header_bytes_max: 256..=65_535,
+            headers_max: 8..=128,
+            body_bytes_max: 1024..=GIB,
+            chunk_extension_bytes_max: 0..=GIB,
+            trailer_bytes_max: 0..=65_535,
+            // Documents and schemas are walked on the stack.
+            json_depth_max: 8..=128,
+            json_nodes_max: 64..=100_000_000,
+            json_number_digits_max: 32..=65_535,
+            json_key_bytes_max: 64..=GIB,
+            schema_depth_max: 1..=128,
+            schema_subschemas_max: 1..=1_000_000,
+            schema_pattern_bytes_max: 1024..=GIB,
+            validation_work_max: 1000..=1_000_000_000,
+            list_page_items_max: 1..=1_000_000,
+            // The kernel's bound on a table of direct descriptors.
+            connections_max: 1..=1 << 20,
+            connections_reserve: 1..=65_535,
+            pipelined_bytes_max: 1024..=GIB,
+            outbox_bytes_max: 1024..=GIB,
+            calls_in_flight_max: 1..=1_000_000,
+            blocking_queue_max: 1..=1_000_000,
+            head_timeout: MOMENT..=DAY,
+            body_timeout: MOMENT..=DAY,
+            body_total_timeout: MOMENT..=DAY,
+            body_bytes_per_second_min: 0..=GIB,
+            keep_alive_timeout: MOMENT..=DAY,
+            write_timeout: MOMENT..=DAY,
+            linger_timeout: MOMENT..=DAY,
+            call_deadline: MOMENT..=DAY,
+            turn_slow: MOMENT..=DAY,
+            log_lines_per_second_max: 1..=1_000_000,
+            log_lines_queued_max: 16..=1_000_000,
+            admin_connections_max: 1..=10_000,
+            // Zero: whatever is in flight is given up at once.
+            drain_timeout: Duration::ZERO..=DAY,
         }
     }
 }

@@ -1,13 +1,20 @@
-//! What an operator decides.
+//! What an operator decides: read from the command line, the environment and a file, and valid from then on.
 
+mod allowed;
+mod cores;
+mod file;
 mod limits;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, str::FromStr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+pub(crate) use cores::Cores;
+pub use file::ConfigError;
 pub use limits::Limits;
 
 /// How a server runs. The defaults serve on loopback with one shard per available core.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Addresses to listen on; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
@@ -27,6 +34,8 @@ pub struct Config {
     /// Origins browsers may call from, as `https://app.example.com`, besides those of this machine where every address
     /// listened on is a loopback one.
     pub allowed_origins: Vec<String>,
+    /// What the command line logs. Who calls [`Server::serve`](crate::Server::serve) brings a subscriber instead.
+    pub log: Log,
     /// Every bound.
     pub limits: Limits,
 }
@@ -42,6 +51,12 @@ impl Config {
 
     /// The measured default of `spin_before_park` (docs/DECISIONS.md).
     pub const SPIN: Duration = Duration::from_micros(50);
+
+    /// The most shards the command line starts.
+    pub(crate) const SHARDS_MAX: u16 = 1024;
+
+    /// The longest spin of the command line, in microseconds.
+    pub(crate) const SPIN_US_MAX: u32 = 1_000_000;
 }
 
 impl Default for Config {
@@ -55,7 +70,80 @@ impl Default for Config {
             admin: None,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            log: Log::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// The least severe lines that are written.
+    pub level: LogLevel,
+    /// What a line looks like.
+    pub format: LogFormat,
+}
+
+/// How severe a line is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing at all.
+    Off,
+    /// Something failed that should not.
+    Error,
+    /// Something an operator should look into.
+    #[default]
+    Warn,
+    /// Starts and ends.
+    Info,
+    /// For who looks for a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where the admin interface is served, as it is written: an address, or `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Admin(pub(crate) Option<SocketAddr>);
+
+impl FromStr for Admin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let address =
+            text.parse().map_err(|_| format!("{text:?} is neither an address with a port nor none"))?;
+        Ok(Self(Some(address)))
+    }
+}
+
+impl TryFrom<String> for Admin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Admin> for String {
+    fn from(Admin(address): Admin) -> Self {
+        address.map_or("none".to_owned(), |address| address.to_string())
     }
 }

@@ -1,0 +1,498 @@
+//! The configuration file: [`RawConfig`] is what it says, [`Config`] what it means once it is known to be valid.
+
+use std::{fs, io, net::SocketAddr, ops::Range, path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue, Deserializer};
+
+use super::{Admin, Config, Cores, Limits, Log, allowed, limits::Bound};
+
+/// What is wrong with a configuration file, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no such file, or it may not be read.
+    #[error("cannot be read: {0}; remedy: name another file, or start without one")]
+    Unreadable(#[from] io::Error),
+    /// It is not TOML.
+    #[error("line {line} is not TOML: {reason}")]
+    Syntax {
+        /// Where.
+        line: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A key nobody reads.
+    #[error("unknown key {key} (line {line}){}", .nearest.as_ref().map_or(String::new(), |name| format!("; did you mean {name}?")))]
+    UnknownKey {
+        /// The key with its table.
+        key: String,
+        /// Where.
+        line: usize,
+        /// The known key most like it.
+        nearest: Option<String>,
+    },
+    /// A value that is not what the key asks for.
+    #[error("{key} (line {line}): {reason}")]
+    WrongValue {
+        /// The key with its table.
+        key: String,
+        /// Where.
+        line: usize,
+        /// What is wrong with the value.
+        reason: String,
+    },
+    /// A value the server could not run with.
+    #[error("{key} = {value} (line {line}) is out of range: {range}")]
+    OutOfRange {
+        /// The key with its table.
+        key: String,
+        /// Where.
+        line: usize,
+        /// The value.
+        value: String,
+        /// What it may be.
+        range: String,
+    },
+    /// A configuration no file can hold.
+    #[error("cannot be written: {0}")]
+    Unwritable(#[from] toml::ser::Error),
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, Vec<ConfigError>> {
+        Self::from_toml(&fs::read_to_string(path).map_err(|error| vec![error.into()])?)
+    }
+
+    /// Reads the text of a file. What it leaves out has the default of the command line, [`Config::ADMIN`] included.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_toml(text: &str) -> Result<Self, Vec<ConfigError>> {
+        let syntax = |error: toml::de::Error| {
+            vec![ConfigError::Syntax {
+                line: line_of(text, error.span().map_or(0, |span| span.start)),
+                reason: one_line(error.message()),
+            }]
+        };
+        let document = DeTable::parse(text).map_err(syntax)?;
+        let mut keys = Keys { text, found: Vec::new(), errors: Vec::new() };
+        keys.gather("", document.get_ref(), &known_keys());
+        match RawConfig::deserialize(Deserializer::from(document)) {
+            Ok(raw) => {
+                keys.check(&raw);
+                if keys.errors.is_empty() { Ok(raw.into_config()) } else { Err(keys.errors) }
+            }
+            Err(error) => {
+                keys.refuse(&error);
+                Err(keys.errors)
+            }
+        }
+    }
+
+    /// The file that says all of this.
+    ///
+    /// # Errors
+    /// When a value has no form in TOML.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        Ok(toml::to_string(&RawConfig::from(self))?)
+    }
+}
+
+/// The file as it is written. Every key has a default, and is written out again whatever its value.
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct RawConfig {
+    server: RawServer,
+    http: RawHttp,
+    limits: Limits,
+    log: Log,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct RawServer {
+    listen: Vec<SocketAddr>,
+    #[serde(with = "auto")]
+    shards: Option<usize>,
+    #[serde(with = "auto")]
+    cpus: Option<Cores>,
+    #[serde(with = "auto")]
+    spin_us: Option<u32>,
+    admin: Admin,
+    stats: bool,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct RawHttp {
+    allowed_hosts: Vec<String>,
+    allowed_origins: Vec<String>,
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self::from(&Config { admin: Some(Config::ADMIN), ..Config::default() })
+    }
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        RawConfig::default().server
+    }
+}
+
+impl From<&Config> for RawConfig {
+    fn from(config: &Config) -> Self {
+        Self {
+            server: RawServer {
+                listen: config.listen.clone(),
+                shards: config.shards,
+                cpus: config.cpus.clone().map(Cores),
+                spin_us: config
+                    .spin_before_park
+                    .map(|spin| u32::try_from(spin.as_micros()).unwrap_or(u32::MAX)),
+                admin: Admin(config.admin),
+                stats: config.stats,
+            },
+            http: RawHttp {
+                allowed_hosts: config.allowed_hosts.clone(),
+                allowed_origins: config.allowed_origins.clone(),
+            },
+            limits: config.limits,
+            log: config.log,
+        }
+    }
+}
+
+impl RawConfig {
+    fn into_config(self) -> Config {
+        let Self { server, http, limits, log } = self;
+        Config {
+            listen: server.listen,
+            shards: server.shards,
+            cpus: server.cpus.map(|Cores(cpus)| cpus),
+            spin_before_park: server.spin_us.map(|spin| Duration::from_micros(spin.into())),
+            stats: server.stats,
+            admin: server.admin.0,
+            allowed_hosts: http.allowed_hosts,
+            allowed_origins: http.allowed_origins,
+            log,
+            limits,
+        }
+    }
+
+    fn bounds(&self) -> Vec<Bound> {
+        let mut bounds = self.limits.bounds();
+        let shards = self.server.shards.unwrap_or(1);
+        bounds.push(Bound::new("server.shards", shards, &(1..=Config::SHARDS_MAX.into()), usize::to_string));
+        let spin = self.server.spin_us.unwrap_or(0);
+        bounds.push(Bound::new("server.spin_us", spin, &(0..=Config::SPIN_US_MAX), u32::to_string));
+        bounds
+    }
+}
+
+/// Every key there is, as a tree.
+fn known_keys() -> toml::Table {
+    // Numbers, words and lists of them always have a form in TOML.
+    toml::Table::try_from(RawConfig::default()).unwrap_or_default()
+}
+
+/// The keys of a file, and what is wrong with them.
+struct Keys<'a> {
+    text: &'a str,
+    found: Vec<Key>,
+    errors: Vec<ConfigError>,
+}
+
+struct Key {
+    /// With its table: `limits.json_depth_max`.
+    name: String,
+    /// From the key to the end of its value.
+    place: Range<usize>,
+}
+
+impl Keys<'_> {
+    /// Notes the known keys of a table and refuses the others.
+    fn gather(&mut self, prefix: &str, table: &DeTable<'_>, known: &toml::Table) {
+        let mut pairs: Vec<_> = table.iter().collect();
+        pairs.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in pairs {
+            let name = format!("{prefix}{}", key.get_ref());
+            let start = key.span().start;
+            match (known.get(key.get_ref().as_ref()), value.get_ref()) {
+                (None, _) => self.errors.push(ConfigError::UnknownKey {
+                    nearest: nearest(prefix, key.get_ref()),
+                    line: line_of(self.text, start),
+                    key: name,
+                }),
+                (Some(toml::Value::Table(known)), DeValue::Table(table)) => {
+                    self.gather(&format!("{name}."), table, known);
+                }
+                (Some(toml::Value::Table(_)), _) => self.errors.push(ConfigError::WrongValue {
+                    reason: format!("is a table; write [{name}] and its keys below"),
+                    line: line_of(self.text, start),
+                    key: name,
+                }),
+                (Some(_), _) => self.found.push(Key { name, place: start..value.span().end }),
+            }
+        }
+    }
+
+    fn line(&self, name: &str) -> usize {
+        let place = self.found.iter().find(|key| key.name == name).map_or(0, |key| key.place.start);
+        line_of(self.text, place)
+    }
+
+    /// What serde says of a value, with the key in place of the type.
+    fn refuse(&mut self, error: &toml::de::Error) {
+        let place = error.span().map_or(0, |span| span.start);
+        let line = line_of(self.text, place);
+        let mut reason = one_line(error.message());
+        for number in ["usize", "u32"] {
+            reason = reason.replace(&format!("expected {number}"), "expected a whole number");
+        }
+        let Some(key) = self.found.iter().find(|key| key.place.contains(&place)) else {
+            // A table that is none has been refused already, in better words.
+            if self.errors.is_empty() {
+                self.errors.push(ConfigError::Syntax { line, reason });
+            }
+            return;
+        };
+        if let Some(bound) = RawConfig::default().bounds().into_iter().find(|bound| bound.key == key.name) {
+            reason.push_str(&format!(", {}", bound.range));
+        }
+        self.errors.push(ConfigError::WrongValue { key: key.name.clone(), line, reason });
+    }
+
+    /// What the types leave open.
+    fn check(&mut self, raw: &RawConfig) {
+        for Bound { key, value, range, .. } in raw.bounds().into_iter().filter(|bound| !bound.is_kept) {
+            self.errors.push(ConfigError::OutOfRange { line: self.line(&key), key, value, range });
+        }
+        let lists: [(_, _, fn(&str) -> _); 2] = [
+            ("http.allowed_hosts", &raw.http.allowed_hosts, allowed::check_host),
+            ("http.allowed_origins", &raw.http.allowed_origins, allowed::check_origin),
+        ];
+        for (key, entries, check) in lists {
+            for reason in entries.iter().filter_map(|entry| check(entry).err()) {
+                self.errors.push(ConfigError::WrongValue {
+                    key: key.to_owned(),
+                    line: self.line(key),
+                    reason,
+                });
+            }
+        }
+        if raw.server.listen.is_empty() {
+            self.errors.push(ConfigError::WrongValue {
+                key: "server.listen".to_owned(),
+                line: self.line("server.listen"),
+                reason: "no address; name at least one".to_owned(),
+            });
+        }
+    }
+}
+
+/// The known key most like `key`: alone where it belongs to the same table, with its own table otherwise.
+fn nearest(prefix: &str, key: &str) -> Option<String> {
+    /// Below it two words have too little in common; clap's own threshold.
+    const LIKENESS_MIN: f64 = 0.7;
+    let known = known_keys();
+    let mut names: Vec<(String, String)> = Vec::new();
+    for (table, keys) in &known {
+        names.push((String::new(), table.clone()));
+        for name in keys.as_table().into_iter().flat_map(toml::Table::keys) {
+            names.push((format!("{table}."), name.clone()));
+        }
+    }
+    // A key's own table counts a little more than the others.
+    let likeness =
+        |table: &str, name: &str| strsim::jaro_winkler(key, name) + if table == prefix { 0.05 } else { 0.0 };
+    names
+        .into_iter()
+        .map(|(table, name)| (likeness(&table, &name), table, name))
+        .filter(|(likeness, ..)| *likeness > LIKENESS_MIN)
+        .max_by(|(left, ..), (right, ..)| left.total_cmp(right))
+        .map(|(_, table, name)| if table == prefix { name } else { format!("{table}{name}") })
+}
+
+fn line_of(text: &str, position: usize) -> usize {
+    text.bytes().take(position).filter(|&byte| byte == b'\n').count() + 1
+}
+
+fn one_line(message: &str) -> String {
+    message.trim_end().replace('\n', ", ")
+}
+
+/// A setting the server finds by itself where the file says `"auto"`.
+mod auto {
+    use std::{fmt, marker::PhantomData};
+
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{Error, IntoDeserializer, Visitor},
+    };
+
+    const AUTO: &str = "auto";
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => value.serialize(serializer),
+            None => serializer.serialize_str(AUTO),
+        }
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<T>, D::Error> {
+        deserializer.deserialize_any(AutoOr(PhantomData))
+    }
+
+    struct AutoOr<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for AutoOr<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("\"auto\" or a value")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Option<T>, E> {
+            if text == AUTO { Ok(None) } else { T::deserialize(text.into_deserializer()).map(Some) }
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<Option<T>, E> {
+            T::deserialize(number.into_deserializer()).map(Some)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> String {
+        let errors = Config::from_toml(text).unwrap_err();
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn an_empty_file_says_the_defaults_of_the_command_line() {
+        let of_command_line = Config { admin: Some(Config::ADMIN), ..Config::default() };
+        assert_eq!(Config::from_toml("").unwrap(), of_command_line);
+    }
+
+    #[test]
+    fn the_defaults_are_within_their_bounds() {
+        for bound in RawConfig::default().bounds() {
+            assert!(bound.is_kept, "{} = {}: {}", bound.key, bound.value, bound.range);
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        let config = Config {
+            listen: vec!["0.0.0.0:1".parse().unwrap(), "[::1]:0".parse().unwrap()],
+            shards: Some(3),
+            cpus: Some(vec![0, 2, 1]),
+            spin_before_park: Some(Duration::ZERO),
+            stats: true,
+            admin: None,
+            allowed_hosts: vec!["a".to_owned(), "b:1".to_owned()],
+            allowed_origins: vec!["https://a".to_owned()],
+            log: Log { level: super::super::LogLevel::Off, format: super::super::LogFormat::Json },
+            limits: Limits { turn_slow: Duration::from_millis(1500), headers_max: 8, ..Limits::default() },
+        };
+        for config in [config, Config::default()] {
+            assert_eq!(Config::from_toml(&config.to_toml().unwrap()).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_the_nearest_known_one() {
+        for (text, line) in [
+            (
+                "[limits]\n\njson_dept_max = 1",
+                "unknown key limits.json_dept_max (line 3); did you mean json_depth_max?",
+            ),
+            ("limits.headers_mx = 1", "unknown key limits.headers_mx (line 1); did you mean headers_max?"),
+            ("[limit]\njson_depth_max = 1", "unknown key limit (line 1); did you mean limits?"),
+            ("listen = []", "unknown key listen (line 1); did you mean server.listen?"),
+            (
+                "[server]\nallowed_hosts = []",
+                "unknown key server.allowed_hosts (line 2); did you mean http.allowed_hosts?",
+            ),
+            ("[log]\nqqq = 1", "unknown key log.qqq (line 2)"),
+        ] {
+            assert_eq!(told(text), line);
+        }
+    }
+
+    #[test]
+    fn values_of_another_type_are_refused_by_key_and_line() {
+        for (text, words) in [
+            (
+                "[limits]\njson_depth_max = \"deep\"",
+                vec!["limits.json_depth_max (line 2)", "\"deep\"", "a whole number, 8 to 128"],
+            ),
+            ("[limits]\n\nheaders_max = -1", vec!["limits.headers_max (line 3)", "-1", "8 to 128"]),
+            ("[limits]\nheaders_max = 1.5", vec!["limits.headers_max (line 2)", "1.5"]),
+            (
+                "[limits]\nconnections_max = 5000000000",
+                vec!["limits.connections_max (line 2)", "5000000000", "1 to 1048576"],
+            ),
+            ("[limits]\nhead_timeout = 10", vec!["limits.head_timeout (line 2)", "a duration, 1ms to 1day"]),
+            ("[limits]\nhead_timeout = \"10 parsecs\"", vec!["limits.head_timeout (line 2)", "10 parsecs"]),
+            ("[limits]\nheaders_max = { a = 1 }", vec!["limits.headers_max (line 2)", "map"]),
+            ("limits = 1", vec!["limits (line 1)", "[limits]"]),
+            ("[[server]]\nstats = true", vec!["server (line 1)", "[server]"]),
+            ("[server]\nlisten = [\n\"127.0.0.1\"]", vec!["server.listen (line 3)", "socket address"]),
+            ("[server]\nlisten = []", vec!["server.listen (line 2)", "at least one"]),
+            ("[server]\nshards = \"many\"", vec!["server.shards (line 2)", "\"many\"", "1 to 1024"]),
+            ("[server]\nshards = true", vec!["server.shards (line 2)", "\"auto\""]),
+            ("[server]\ncpus = \"3-1\"", vec!["server.cpus (line 2)", "runs backwards"]),
+            ("[server]\nadmin = \"nowhere\"", vec!["server.admin (line 2)", "nowhere", "none"]),
+            ("[log]\nlevel = \"loud\"", vec!["log.level (line 2)", "loud", "warn"]),
+            ("a = ", vec!["line 1 is not TOML"]),
+            ("[log]\nlevel = 1\nlevel = 2", vec!["line 3 is not TOML", "duplicate"]),
+        ] {
+            let told = told(text);
+            assert!(!told.contains('\n'), "{told}");
+            for word in words {
+                assert!(told.contains(word), "{word:?} is not in {told:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_with_the_range() {
+        for (text, line) in [
+            (
+                "[limits]\nhead_bytes_max = 65536",
+                "limits.head_bytes_max = 65536 (line 2) is out of range: 256 to 65535",
+            ),
+            ("[limits]\nheaders_max = 0", "limits.headers_max = 0 (line 2) is out of range: 8 to 128"),
+            (
+                "[limits]\nhead_timeout = \"0s\"",
+                "limits.head_timeout = 0s (line 2) is out of range: 1ms to 1day",
+            ),
+            ("[server]\nshards = 0", "server.shards = 0 (line 2) is out of range: 1 to 1024"),
+            (
+                "[server]\nspin_us = 1000001",
+                "server.spin_us = 1000001 (line 2) is out of range: 0 to 1000000",
+            ),
+        ] {
+            assert_eq!(told(text), line);
+        }
+        assert_eq!(told("[limits]\nheaders_max = 0\nhead_timeout = \"9d\"\nfoo = 1").lines().count(), 3);
+        let hosts = told("[http]\nallowed_hosts = [\"ok\", \"https://a\"]\nallowed_origins = [\"null\"]");
+        assert!(hosts.starts_with("http.allowed_hosts (line 2): \"https://a\" has a scheme"), "{hosts}");
+        assert!(hosts.contains("\nhttp.allowed_origins (line 3): \"null\" is refused"), "{hosts}");
+    }
+}
