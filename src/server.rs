@@ -88,7 +88,8 @@ pub enum StartError {
     },
     /// Other machines could reach the server, and it does not know by which names.
     #[error(
-        "{0} is not a loopback address, and no allowed hosts are configured; remedy: listen on 127.0.0.1 or [::1]"
+        "{0} is not a loopback address, and the hosts to answer to are unknown; remedy: configure [http] allowed_hosts, or \
+         listen on loopback"
     )]
     NotLoopback(SocketAddr),
     /// A thread, a ring or a signal handler could not be made.
@@ -588,7 +589,7 @@ fn listen(config: &Config, shards: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<Tc
     let mut addresses = Vec::new();
     let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
     for &wanted in &config.listen {
-        if !wanted.ip().is_loopback() {
+        if !wanted.ip().is_loopback() && config.allowed_hosts.is_empty() {
             return Err(StartError::NotLoopback(wanted));
         }
         let failed =

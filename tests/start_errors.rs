@@ -44,7 +44,7 @@ fn a_core_that_is_not_there_is_named() {
 
 #[test]
 fn an_address_others_could_reach_is_refused() {
-    one_line(told(corelane(&["serve", "--listen", "0.0.0.0:0"])), &["0.0.0.0:0", "allowed hosts"]);
+    one_line(told(corelane(&["serve", "--listen", "0.0.0.0:0"])), &["0.0.0.0:0", "allowed_hosts"]);
     one_line(told(corelane(&["serve", "--listen", "[::]:0"])), &["[::]:0", "loopback"]);
 }
 
