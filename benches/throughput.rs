@@ -385,6 +385,8 @@ impl Server {
     fn spawn(name: &'static str, program: &Path, arguments: &[&str], log: &Path) -> Result<Self> {
         let child = leashed(program)
             .args(arguments)
+            // Two servers run at once.
+            .env("CORELANE_ADMIN", "none")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(log)?)

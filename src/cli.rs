@@ -1,86 +1,103 @@
 //! The command line: the same for the bare binary and for every server built on the library.
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::{config::Config, server::ServerBuilder};
+use crate::{
+    config::{Admin, Config, ConfigError, Cores, LogFormat, LogLevel},
+    server::{Server, ServerBuilder},
+};
 
 #[derive(Parser)]
-#[command(version, about = "A Model Context Protocol server that gives each core its own lane")]
+#[command(about = "Serves the Model Context Protocol")]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    action: Action,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Action {
     /// Serve MCP over HTTP until Ctrl-C or SIGTERM
     Serve(Serve),
+    /// Check a configuration file and print what it comes to, defaults included
+    Check {
+        /// The file
+        config: PathBuf,
+    },
 }
 
+/// What is given here or in the environment wins over the file; all of it may be left out.
 #[derive(Args)]
 struct Serve {
-    /// Address to listen on; may be given more than once, port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT", default_values_t = [Config::LISTEN])]
+    /// Configuration file [default: none]; corelane.toml in the source shows every key
+    #[arg(long, value_name = "FILE", env = "CORELANE_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Address to listen on [default: 127.0.0.1:8080]; may be given more than once, port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", env = "CORELANE_LISTEN", value_delimiter = ',')]
     listen: Vec<SocketAddr>,
 
     /// Number of shards [default: one per core]; more than cores share them
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", env = "CORELANE_SHARDS",
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(Config::SHARDS_MAX)))]
     shards: Option<u16>,
 
     /// Cores to pin shards to, as 0,2-5 [default: all available]
-    #[arg(long, value_name = "LIST", value_parser = cpu_list)]
-    cpus: Option<CpuList>,
+    #[arg(long, value_name = "LIST", env = "CORELANE_CPUS")]
+    cpus: Option<Cores>,
 
     /// Microseconds a shard looks for work before it sleeps [default: 50, or 0 where shards share a core]
-    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    #[arg(long, value_name = "MICROSECONDS",
+        value_parser = clap::value_parser!(u32).range(..=i64::from(Config::SPIN_US_MAX)))]
     spin_us: Option<u32>,
+
+    /// Address of the admin interface, or none [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR:PORT", env = "CORELANE_ADMIN")]
+    admin: Option<Admin>,
+
+    /// Least severe lines to log to stderr [default: warn]
+    #[arg(long, value_name = "LEVEL", env = "CORELANE_LOG")]
+    log: Option<LogLevel>,
+
+    /// What a line of the log looks like [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
 
     /// Print latency histograms when the server ends
     #[arg(long)]
     stats: bool,
 }
 
-#[derive(Clone)]
-struct CpuList(Vec<usize>);
-
-/// `0,2-5` → 0, 2, 3, 4, 5.
-fn cpu_list(text: &str) -> Result<CpuList, String> {
-    const CPU_MAX: usize = 4095;
-    let number = |part: &str| {
-        let cpu = part.trim().parse::<usize>().map_err(|_| format!("{part:?} is not a core number"))?;
-        if cpu > CPU_MAX { Err(format!("core numbers end at {CPU_MAX}")) } else { Ok(cpu) }
-    };
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = match part.split_once('-') {
-            Some((first, last)) => (number(first)?, number(last)?),
-            None => (number(part)?, number(part)?),
-        };
-        if first > last {
-            return Err(format!("{part:?} runs backwards"));
-        }
-        for cpu in first..=last {
-            if cpus.contains(&cpu) {
-                return Err(format!("core {cpu} is named twice"));
-            }
-            cpus.push(cpu);
-        }
-    }
-    Ok(CpuList(cpus))
-}
-
 impl Serve {
-    fn into_config(self) -> Config {
-        Config {
-            listen: self.listen,
-            shards: self.shards.map(usize::from),
-            cpus: self.cpus.map(|list| list.0),
-            spin_before_park: self.spin_us.map(|spin| Duration::from_micros(spin.into())),
-            stats: self.stats,
-            ..Config::default()
-        }
+    /// Flags and environment over file over defaults.
+    fn into_config(self) -> Result<Config, Vec<ConfigError>> {
+        let base = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config { admin: Some(Config::ADMIN), ..Config::default() },
+        };
+        Ok(Config {
+            listen: if self.listen.is_empty() { base.listen } else { self.listen },
+            shards: self.shards.map(usize::from).or(base.shards),
+            cpus: self.cpus.map(|Cores(cpus)| cpus).or(base.cpus),
+            spin_before_park: self
+                .spin_us
+                .map(|spin| Duration::from_micros(spin.into()))
+                .or(base.spin_before_park),
+            stats: self.stats || base.stats,
+            admin: self.admin.map_or(base.admin, |Admin(address)| address),
+            log: crate::config::Log {
+                level: self.log.unwrap_or(base.log.level),
+                format: self.log_format.unwrap_or(base.log.format),
+            },
+            ..base
+        })
     }
 }
 
@@ -88,21 +105,53 @@ impl ServerBuilder {
     /// Does what the process's arguments say: the command line of the `corelane` binary, for this server.
     #[must_use]
     pub fn main(self) -> ExitCode {
-        let Arguments { command: Command::Serve(serve) } = Arguments::parse();
-        match self.serve(&serve.into_config()) {
+        let server = self.build();
+        let info = server.registry().read(|registry| registry.info.clone());
+        let command = Arguments::command().name(info.name).version(info.version);
+        let arguments =
+            Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+        let told = match arguments.action {
+            Action::Serve(arguments) => serve(&server, arguments),
+            Action::Check { config } => check(&config),
+        };
+        match told {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
+            Err(lines) => {
+                for line in lines {
+                    eprintln!("error: {line}");
+                }
                 ExitCode::FAILURE
             }
         }
     }
 }
 
+fn serve(server: &Server, arguments: Serve) -> Result<(), Vec<String>> {
+    let path = arguments.config.clone().unwrap_or_default();
+    let config = arguments.into_config().map_err(|errors| {
+        // Whoever starts a server is told one line, whatever the number of mistakes.
+        let more = match errors.len().saturating_sub(1) {
+            0 => String::new(),
+            more => format!(" (and {more} more: check {} lists them)", path.display()),
+        };
+        in_file(&path, &errors).into_iter().take(1).map(|line| line + &more).collect::<Vec<_>>()
+    })?;
+    server.serve(&config).map_err(|error| vec![error.to_string()])
+}
+
+fn check(path: &Path) -> Result<(), Vec<String>> {
+    let text = Config::read(path)
+        .and_then(|config| config.to_toml().map_err(|error| vec![error]))
+        .map_err(|errors| in_file(path, &errors))?;
+    io::stdout().write_all(text.as_bytes()).map_err(|error| vec![format!("cannot print: {error}")])
+}
+
+fn in_file(path: &Path, errors: &[ConfigError]) -> Vec<String> {
+    errors.iter().map(|error| format!("{}: {error}", path.display())).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -111,17 +160,21 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_cores_are_read_or_refused_with_a_reason() {
-        assert_eq!(cpu_list("0,2-5").unwrap().0, [0, 2, 3, 4, 5]);
-        for (text, reason) in [
-            ("", "not a core number"),
-            ("a", "not a core number"),
-            ("3-1", "runs backwards"),
-            ("1,0-2", "named twice"),
-            ("0-99999", "end at"),
+    fn the_admin_address_has_a_default_and_can_be_turned_off() {
+        for (arguments, admin) in [
+            (&["", "serve"][..], Some(Config::ADMIN)),
+            (&["", "serve", "--admin", "none"], None),
+            (&["", "serve", "--admin", "[::1]:1"], Some("[::1]:1".parse().unwrap())),
         ] {
-            let told = cpu_list(text).err().unwrap();
-            assert!(told.contains(reason), "{text}: {told}");
+            // Not what the environment of whoever runs the tests says.
+            let command = Arguments::command().mut_subcommand("serve", |serve| {
+                serve.mut_args(|argument| argument.env(clap::builder::Resettable::Reset))
+            });
+            let matches = command.get_matches_from(arguments);
+            let Action::Serve(serve) = Arguments::from_arg_matches(&matches).unwrap().action else {
+                panic!("serve was asked for");
+            };
+            assert_eq!(serve.into_config().unwrap().admin, admin, "{arguments:?}");
         }
     }
 }

@@ -71,7 +71,7 @@ pub mod exec;
 pub mod metrics;
 pub mod demo;
 
-pub use config::{Config, Limits};
+pub use config::{Config, ConfigError, Limits};
 /// The executor async tools run on: its timers, channels and tasks.
 pub use glommio;
 pub use live_registry::LiveRegistry;

@@ -4,22 +4,12 @@
 
 mod support;
 
-use std::process::Command;
-
 use serde_json::json;
-use support::ServerProcess;
-
-/// An example's binary, which cargo builds beside the tests.
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().unwrap().parent().unwrap();
-    Command::new(profile.join("examples").join(name))
-}
+use support::{ServerProcess, example};
 
 #[test]
 fn hello_greets_by_a_tool_of_each_kind_on_the_librarys_command_line() {
-    let mut command = example("hello");
-    command.args(["serve", "--listen", "127.0.0.1:0", "--shards", "1"]);
+    let command = example("hello", &["serve", "--listen", "127.0.0.1:0", "--shards", "1"]);
     let server = ServerProcess::spawn(command);
     let mut client = server.connect();
     let name = json!({"name": "Ann"});

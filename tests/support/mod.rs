@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 pub struct ServerProcess {
     child: Child,
     pub address: SocketAddr,
+    /// The line it said so with.
+    pub ready: String,
     stderr: BufReader<std::process::ChildStderr>,
 }
 
@@ -23,7 +25,27 @@ pub struct ServerProcess {
 pub fn corelane(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
     command.args(arguments);
+    at_home(&mut command);
     command
+}
+
+/// An example's binary, which cargo builds beside the tests, with arguments, not yet started.
+pub fn example(name: &str, arguments: &[&str]) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().unwrap().parent().unwrap();
+    let mut command = Command::new(profile.join("examples").join(name));
+    command.args(arguments);
+    at_home(&mut command);
+    command
+}
+
+/// Hides the settings of whoever runs the tests, and lets many servers run at once: the admin interface has one port.
+/// A flag wins over the environment, so `--admin` still turns it on.
+fn at_home(command: &mut Command) {
+    for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "LOG"] {
+        command.env_remove(format!("CORELANE_{name}"));
+    }
+    command.env("CORELANE_ADMIN", "none");
 }
 
 impl ServerProcess {
@@ -37,15 +59,23 @@ impl ServerProcess {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        stderr.read_line(&mut line).unwrap();
+        // At the finest level other lines come before.
+        let mut before = String::new();
+        let line = loop {
+            let mut line = String::new();
+            let length = stderr.read_line(&mut line).unwrap();
+            if length == 0 || line.starts_with("listening on ") {
+                break line;
+            }
+            before.push_str(&line);
+        };
         let address = line
             .strip_prefix("listening on http://")
             .and_then(|rest| rest.split('/').next())
-            .unwrap_or_else(|| panic!("not ready: {line:?}"))
+            .unwrap_or_else(|| panic!("not ready: {before}{line}"))
             .parse()
             .unwrap();
-        Self { child, address, stderr }
+        Self { child, address, ready: line, stderr }
     }
 
     pub fn id(&self) -> u32 {
