@@ -12,6 +12,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     config::{Admin, Config, ConfigError, Cores, LogFormat, LogLevel},
+    log,
     server::{Server, ServerBuilder},
 };
 
@@ -136,6 +137,8 @@ fn serve(server: &Server, arguments: Serve) -> Result<(), Vec<String>> {
         };
         in_file(&path, &errors).into_iter().take(1).map(|line| line + &more).collect::<Vec<_>>()
     })?;
+    // Until the end of the server, so that its last lines are written.
+    let _log = log::start(config.log, config.limits.log_lines_queued_max);
     server.serve(&config).map_err(|error| vec![error.to_string()])
 }
 

@@ -41,8 +41,8 @@
 //!
 //! # Threads
 //!
-//! One per shard, pinned; a few for blocking tools, off the shards' cores where there are others; one for signals; and
-//! the one that called [`Server::serve`], which waits.
+//! One per shard, pinned; a few for blocking tools, off the shards' cores where there are others; one for signals; one
+//! that writes the [`log`]; and the one that called [`Server::serve`], which waits.
 //!
 //! # Invariants
 //!
@@ -54,6 +54,7 @@
 
 // In the order of the pipeline.
 pub mod config;
+pub mod log;
 mod cli;
 mod server;
 mod admin;

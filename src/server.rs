@@ -15,6 +15,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
+use tracing::info;
 
 use crate::{
     admin::Admin,
@@ -143,7 +144,19 @@ impl Server {
         for address in &running.addresses {
             eprintln!("listening on http://{address}{ENDPOINT} ({})", running.placement);
         }
-        let stop = running.stopper();
+        let limits = &config.limits;
+        let info = self.registry.read(|registry| registry.info.clone());
+        info!(
+            name = info.name,
+            version = info.version,
+            shards = running.shards.len(),
+            admin = running.admin_address().map(display),
+            connections_max = limits.connections_max,
+            calls_in_flight_max = limits.calls_in_flight_max,
+            body_bytes_max = limits.body_bytes_max,
+            "started"
+        );
+        let (stop, drain_timeout) = (running.stopper(), limits.drain_timeout);
         let watcher = signals.handle();
         let signalled = thread::Builder::new()
             .name("signals".to_owned())
@@ -153,11 +166,13 @@ impl Server {
                         // The second signal is meant.
                         std::process::exit(128 + signal);
                     }
+                    info!(signal, ?drain_timeout, "drain began");
                     stop.drain();
                 }
             })
             .map_err(|error| resource("a thread", &error))?;
         let metrics = running.join()?;
+        info!("drain ended");
         watcher.close();
         // Nothing is left to panic in there.
         let _ = signalled.join();

@@ -1,0 +1,197 @@
+//! The log of the command line, on stderr, and a bound on how often a line is written.
+
+use std::{
+    io::{self, Write},
+    panic,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use tracing::{error, level_filters::LevelFilter, warn};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// Starts the log for the whole process. Lines wait for a thread of their own to write them, so that whoever reads stderr
+/// slowly delays no shard; beyond `lines_queued_max` they are dropped. What waits is written when the value returned is
+/// dropped.
+pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
+    let lost = Arc::new(OnceLock::new());
+    let writer = TellsLoss { inner: io::stderr(), lost: lost.clone(), told: 0 };
+    let (queue, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(lines_queued_max)
+        .lossy(true)
+        .thread_name("log")
+        .finish(writer);
+    // Nothing has been logged yet, so the writer has not asked.
+    let _ = lost.set(queue.error_counter());
+    let level = match log.level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(queue);
+    // A program that brought a subscriber keeps it.
+    let _ = match log.format {
+        LogFormat::Text => tracing::subscriber::set_global_default(lines.finish()),
+        LogFormat::Json => tracing::subscriber::set_global_default(lines.json().flatten_event(true).finish()),
+    };
+    // The standard hook would write to stderr itself, and a tool may panic on a shard.
+    panic::set_hook(Box::new(|info| {
+        error!("{}", info.to_string().replace('\n', " "));
+    }));
+    guard
+}
+
+/// Stderr as the log's thread sees it: before a line, it tells how many were lost.
+struct TellsLoss<W> {
+    inner: W,
+    lost: Arc<OnceLock<ErrorCounter>>,
+    told: usize,
+}
+
+impl<W: Write> Write for TellsLoss<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let lost = self.lost.get().map_or(0, ErrorCounter::dropped_lines);
+        if lost > self.told {
+            // Queued like any other line, so that it looks like any other.
+            warn!(lines = lost - self.told, "log lines were lost: stderr is read too slowly");
+            self.told = lost;
+        }
+        self.inner.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Lets so many lines of each kind through in a second and counts the others.
+#[derive(Clone, Debug)]
+pub struct RateLimit {
+    lines_per_second_max: u32,
+    kinds: Vec<Kind>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    name: &'static str,
+    /// When the second at hand began.
+    since: Instant,
+    written: u32,
+    suppressed: u64,
+}
+
+impl RateLimit {
+    /// At most `lines_per_second_max` lines of one kind in a second that begins with its first line.
+    #[must_use]
+    pub fn new(lines_per_second_max: u32) -> Self {
+        Self { lines_per_second_max, kinds: Vec::new() }
+    }
+
+    /// Whether a line of this kind may be written now, and how many were not since the last that was.
+    pub fn admit(&mut self, kind: &'static str, now: Instant) -> Option<u64> {
+        const SECOND: Duration = Duration::from_secs(1);
+        let position = self.kinds.iter().position(|known| known.name == kind).unwrap_or_else(|| {
+            self.kinds.push(Kind { name: kind, since: now, written: 0, suppressed: 0 });
+            self.kinds.len() - 1
+        });
+        let kind = self.kinds.get_mut(position)?;
+        if now.saturating_duration_since(kind.since) >= SECOND {
+            kind.since = now;
+            kind.written = 0;
+        }
+        if kind.written >= self.lines_per_second_max {
+            kind.suppressed += 1;
+            return None;
+        }
+        kind.written += 1;
+        Some(std::mem::take(&mut kind.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_second_lets_so_many_lines_through_and_the_next_tells_the_rest() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut limit = RateLimit::new(2);
+        assert_eq!(limit.admit("a", at(0)), Some(0));
+        assert_eq!(limit.admit("a", at(900)), Some(0));
+        assert_eq!(limit.admit("a", at(950)), None);
+        assert_eq!(limit.admit("a", at(999)), None);
+        assert_eq!(limit.admit("a", at(1000)), Some(2));
+        assert_eq!(limit.admit("a", at(1001)), Some(0));
+        assert_eq!(limit.admit("a", at(1999)), None);
+        assert_eq!(limit.admit("a", at(60_000)), Some(1));
+    }
+
+    #[test]
+    fn kinds_do_not_count_against_each_other() {
+        let now = Instant::now();
+        let mut limit = RateLimit::new(1);
+        assert_eq!(limit.admit("a", now), Some(0));
+        assert_eq!(limit.admit("b", now), Some(0));
+        assert_eq!(limit.admit("a", now), None);
+        assert_eq!(limit.admit("b", now), None);
+        assert_eq!(limit.admit("b", now + Duration::from_secs(1)), Some(1));
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_a_limit_of_none_admits_nothing_more() {
+        let now = Instant::now();
+        let mut limit = RateLimit::new(0);
+        assert_eq!(limit.admit("a", now), None);
+        assert_eq!(limit.admit("a", now + Duration::from_secs(9)), None);
+    }
+
+    /// Stands for a stderr nobody reads: it takes a line each time it is told to.
+    struct Stuck {
+        go: mpsc::Receiver<()>,
+        out: mpsc::Sender<String>,
+    }
+
+    impl Write for Stuck {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let _ = self.go.recv();
+            let _ = self.out.send(String::from_utf8_lossy(line).into_owned());
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_stderr_blocks_nobody_and_what_was_lost_is_told() {
+        let ((go, going), (out, written)) = (mpsc::channel(), mpsc::channel());
+        let lost = Arc::new(OnceLock::new());
+        let writer = TellsLoss { inner: Stuck { go: going, out }, lost: lost.clone(), told: 0 };
+        let (queue, guard) = NonBlockingBuilder::default().buffered_lines_limit(4).lossy(true).finish(writer);
+        lost.set(queue.error_counter()).unwrap();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(queue).finish();
+        // For the writer's thread too, which tells the loss. No other test of this process logs.
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        let before = Instant::now();
+        for number in 0..100 {
+            tracing::info!(number, "line");
+        }
+        assert!(before.elapsed() < Duration::from_secs(5));
+        drop(go);
+        let lines: Vec<String> = (0..4).map(|_| written.recv().unwrap()).collect();
+        assert!(lines.iter().all(|line| line.contains("line number=")), "{lines:?}");
+        let loss = std::iter::from_fn(|| written.recv_timeout(Duration::from_secs(5)).ok())
+            .find(|line| line.contains("lines were lost"));
+        assert!(loss.is_some_and(|line| line.contains("lines=9")));
+        drop(guard);
+    }
+}

@@ -1,0 +1,239 @@
+//! Where a setting may stand, what wins, and what an operator is told about a mistake.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use support::{ServerProcess, corelane, echo, example, post};
+
+/// A configuration file with a name of its own, for tests run side by side.
+fn file(name: &str, text: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Runs to the end: exit code, stdout and stderr.
+fn told(mut command: Command) -> (Option<i32>, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// What `serve` and `check` say about a file, which is the same.
+fn mistake(name: &str, text: &str) -> String {
+    let path = file(name, text);
+    let (code, stdout, stderr) = told(corelane(&["check", &path]));
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    let served = told(corelane(&["serve", "--config", &path, "--listen", "127.0.0.1:0"]));
+    assert_eq!(served, (code, stdout, stderr.clone()));
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    let line = stderr.trim_end().strip_prefix(&format!("error: {path}: "));
+    line.unwrap_or_else(|| panic!("{stderr}")).to_owned()
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
+    let path = file(
+        "precedence",
+        "[server]\nlisten = [\"127.0.0.2:0\"]\nshards = 2\nstats = true\n[log]\nlevel = \"info\"",
+    );
+    let start = |environment: &[(&str, &str)], flags: &[&str]| {
+        let mut command = corelane(&["serve"]);
+        command.args(flags).envs(environment.iter().copied());
+        let server = ServerProcess::spawn(command);
+        let (address, ready) = (server.address.ip().to_string(), server.ready.clone());
+        server.signal("-TERM");
+        let (status, stdout, stderr) = server.wait(Duration::from_secs(15));
+        assert!(status.success(), "{stderr}");
+        (address, ready, stdout, stderr)
+    };
+
+    let (address, ready, stdout, stderr) = start(&[], &["--config", &path]);
+    assert_eq!(address, "127.0.0.2");
+    assert!(ready.contains("(2 shards"), "{ready}");
+    assert!(stdout.contains("connections"), "stats from the file: {stdout:?}");
+    assert!(stderr.contains("INFO"), "{stderr:?}");
+
+    let environment = [
+        ("CORELANE_CONFIG", path.as_str()),
+        ("CORELANE_LISTEN", "127.0.0.3:0,127.0.0.5:0"),
+        ("CORELANE_SHARDS", "3"),
+        ("CORELANE_CPUS", "0"),
+        ("CORELANE_LOG", "off"),
+    ];
+    let (address, ready, stdout, stderr) = start(&environment, &[]);
+    assert_eq!(address, "127.0.0.3");
+    assert!(ready.contains("(3 shards on core 0)"), "{ready}");
+    assert!(stdout.contains("connections"), "what the environment leaves out is the file's: {stdout:?}");
+    assert!(
+        stderr.starts_with("listening on http://127.0.0.5:") && stderr.lines().count() == 1,
+        "{stderr:?}"
+    );
+
+    let (address, ready, _, stderr) =
+        start(&environment, &["--listen", "127.0.0.4:0", "--shards", "1", "--log", "info"]);
+    assert_eq!(address, "127.0.0.4");
+    assert!(ready.contains("(1 shard on core 0)"), "{ready}");
+    assert!(stderr.contains("INFO") && !stderr.contains("listening"), "{stderr:?}");
+}
+
+#[test]
+fn check_prints_the_whole_configuration_and_the_print_checks_the_same() {
+    let (code, defaults, stderr) = told(corelane(&["check", "corelane.toml"]));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let path = file(
+        "round-trip",
+        "[server]\ncpus = \"0,2-3\"\nspin_us = 0\nadmin = \"none\"\n[http]\nallowed_hosts = [\"a:1\"]\n\
+         [limits]\nhead_timeout = \"1500ms\"\nheaders_max = 50",
+    );
+    let (code, printed, _) = told(corelane(&["check", &path]));
+    assert_eq!(code, Some(0));
+    let (code, again, _) = told(corelane(&["check", &file("round-trip-again", &printed)]));
+    assert_eq!((code, &again), (Some(0), &printed));
+    let changed: Vec<&str> = printed.lines().filter(|line| !defaults.contains(line)).collect();
+    assert_eq!(
+        changed,
+        [
+            "cpus = \"0,2,3\"",
+            "spin_us = 0",
+            "admin = \"none\"",
+            "allowed_hosts = [\"a:1\"]",
+            "headers_max = 50",
+            "head_timeout = \"1s 500ms\"",
+        ]
+    );
+}
+
+#[test]
+fn mistakes_are_told_with_key_line_and_remedy() {
+    assert_eq!(
+        mistake("unknown", "[limits]\nheaders_max = 64\njson_dept_max = 1"),
+        "unknown key limits.json_dept_max (line 3); did you mean json_depth_max?"
+    );
+    let wrong = mistake("type", "[server]\n\nshards = \"many\"");
+    assert!(wrong.starts_with("server.shards (line 3): ") && wrong.contains("\"many\""), "{wrong}");
+    assert_eq!(
+        mistake("range", "[limits]\nhead_bytes_max = 100000"),
+        "limits.head_bytes_max = 100000 (line 2) is out of range: 256 to 65535"
+    );
+    let origin = mistake("origin", "[http]\nallowed_origins = [\"https://a.example/\"]");
+    assert!(
+        origin.starts_with("http.allowed_origins (line 2): \"https://a.example/\" has a path"),
+        "{origin}"
+    );
+    assert!(mistake("syntax", "[limits\n").starts_with("line 1 is not TOML: "));
+}
+
+#[test]
+fn check_lists_all_mistakes_and_serve_counts_them() {
+    let path = file("many", "[limits]\nheaders_max = 0\nfoo = 1\nhead_timeout = \"0s\"");
+    let (code, _, lines) = told(corelane(&["check", &path]));
+    assert_eq!((code, lines.lines().count()), (Some(1), 3), "{lines}");
+    assert!(lines.lines().all(|line| line.starts_with("error: ")), "{lines}");
+    let (code, _, line) = told(corelane(&["serve", "--config", &path]));
+    assert_eq!((code, line.lines().count()), (Some(1), 1), "{line}");
+    assert!(line.contains("2 more") && line.contains("check"), "{line}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    for arguments in [["check", "/nowhere.toml"].as_slice(), &["serve", "--config", "/nowhere.toml"]] {
+        let (code, _, line) = told(corelane(arguments));
+        assert_eq!((code, line.lines().count()), (Some(1), 1), "{line}");
+        assert!(line.contains("/nowhere.toml") && line.contains("No such file"), "{line}");
+    }
+}
+
+#[test]
+fn an_address_others_can_reach_needs_allowed_hosts() {
+    let (code, _, line) = told(corelane(&["serve", "--listen", "0.0.0.0:0"]));
+    assert_eq!((code, line.lines().count()), (Some(1), 1), "{line}");
+    assert!(line.contains("[http] allowed_hosts") && line.contains("loopback"), "{line}");
+
+    let path = file("hosts", "[http]\nallowed_hosts = [\"mcp.example.com\"]");
+    let server = ServerProcess::spawn(corelane(&["serve", "--listen", "0.0.0.0:0", "--config", &path]));
+    let mut client = support::Client::connect(([127, 0, 0, 1], server.address.port()).into());
+    assert_eq!(client.send(post("", echo("x"))).read().status, 200);
+    server.stop();
+}
+
+#[test]
+fn json_logs_are_a_json_object_a_line() {
+    let server = ServerProcess::start(&["--shards", "1", "--log", "info", "--log-format", "json"]);
+    server.signal("-TERM");
+    let (status, _, stderr) = server.wait(Duration::from_secs(15));
+    assert!(status.success());
+    let lines: Vec<Value> = stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let messages: Vec<&Value> = lines.iter().map(|line| &line["message"]).collect();
+    assert_eq!(messages, ["started", "drain began", "drain ended"]);
+    assert!(lines.iter().all(|line| line["level"] == "INFO" && line["timestamp"].is_string()), "{stderr}");
+    assert_eq!((&lines[0]["name"], &lines[0]["shards"]), (&json!("corelane"), &json!(1)));
+    assert_eq!(lines[0]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn a_server_whose_log_is_off_says_where_it_listens_and_no_more() {
+    let server = ServerProcess::start(&["--shards", "1", "--log", "off"]);
+    assert!(server.ready.starts_with("listening on http://127.0.0.1:"));
+    server.connect().call("echo", json!({"message": "x"}));
+    server.stop();
+}
+
+#[test]
+fn a_server_answers_and_ends_though_nobody_reads_its_stderr() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--log", "info"]);
+    command.stdout(Stdio::null()).stderr(writer.try_clone().unwrap());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(reader).lines();
+    let ready = lines.next().unwrap().unwrap();
+    assert!(lines.next().unwrap().unwrap().contains("started"));
+    // More than the pipe holds: what the server writes from here on waits.
+    let (stuck, filled) = std::sync::mpsc::channel();
+    thread::spawn(move || while stuck.send(()).is_ok() && writer.write_all(&[b'x'; 1024]).is_ok() {});
+    while filled.recv_timeout(Duration::from_millis(300)).is_ok() {}
+
+    let address = ready.strip_prefix("listening on http://").unwrap().split('/').next().unwrap();
+    let mut client = support::Client::connect(address.parse().unwrap());
+    client.send(post(
+        "",
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":300}}}"#,
+    ));
+    thread::sleep(Duration::from_millis(100));
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert_eq!(client.read().status, 200);
+    let until = Instant::now() + Duration::from_secs(5);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > until {
+            child.kill().unwrap();
+            panic!("it waits for its log");
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn a_server_built_on_the_library_shows_its_own_name_and_version() {
+    let (code, version, _) = told(example("hello", &["--version"]));
+    assert_eq!((code, version.as_str()), (Some(0), "hello 1.0.0\n"));
+    let (code, help, _) = told(example("hello", &["--help"]));
+    assert_eq!(code, Some(0));
+    assert!(help.contains("Usage: hello") && !help.contains("corelane"), "{help}");
+    let (_, version, _) = told(corelane(&["--version"]));
+    assert_eq!(version, format!("corelane {}\n", env!("CARGO_PKG_VERSION")));
+}
