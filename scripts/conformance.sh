@@ -25,7 +25,7 @@ if [ "$url" = --start ]; then
   need cc build-essential
   need_rust
   cargo build --quiet --example everything
-  coproc everything { exec "$target/debug/examples/everything" serve --listen 127.0.0.1:0 2>&1; }
+  coproc everything { exec "$target/debug/examples/everything" serve --listen 127.0.0.1:0 --admin none 2>&1; }
   server=$everything_PID # bash forgets the variable when the server ends
   trap 'kill "$server" 2>/dev/null || true' EXIT
   read -r said <&"${everything[0]}" || true
