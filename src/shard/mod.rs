@@ -3,6 +3,7 @@
 mod calls;
 mod connection;
 mod inbox;
+mod journal;
 mod pipeline;
 mod timers;
 
@@ -186,7 +187,7 @@ impl Shard {
                     Some(libc::ENFILE | libc::EMFILE) => "accept_no_descriptor",
                     _ => "accept_failed",
                 };
-                self.pipeline.metrics().refuse(reason);
+                self.pipeline.refused(reason);
                 self.accept_retry_at = Some(self.now + ACCEPT_RETRY);
             }
         }
@@ -211,7 +212,7 @@ impl Shard {
             self.close(socket);
         } else if self.accepting && self.live >= self.connections_max {
             self.accepting = false;
-            self.pipeline.metrics().refuse("connections_max");
+            self.pipeline.refused("connections_max");
             for listener in &self.listeners {
                 self.ring.pause_accept(*listener);
             }
@@ -487,7 +488,7 @@ impl Shard {
             return;
         }
         if connection.write_deadline <= connection.deadline {
-            self.pipeline.metrics().refuse("write_timeout");
+            self.pipeline.refused("write_timeout");
             self.close(socket);
             return;
         }

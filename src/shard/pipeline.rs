@@ -6,7 +6,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::calls::{Calls, Exchange, PendingCall};
+use tracing::Level;
+
+use super::{
+    calls::{Calls, Exchange, PendingCall},
+    journal::Journal,
+};
 use crate::{
     config::Limits,
     exec::{Completed, Completions, Runner, Started, Ticket, Unfinished},
@@ -47,6 +52,7 @@ pub struct Pipeline {
     /// The reply inline tools write to, reused.
     reply: Reply,
     metrics: ShardMetrics,
+    journal: Journal,
     /// When the bytes at hand were reaped.
     received: Instant,
     /// The server is ending: every reply closes its connection.
@@ -97,6 +103,7 @@ impl Pipeline {
             answers: CallAnswers::new(limits),
             reply: Reply::default(),
             metrics,
+            journal: Journal::new(shard, limits.log_lines_per_second_max),
             received: now,
             draining: false,
         }
@@ -120,7 +127,14 @@ impl Pipeline {
         self.metrics.record_noted(took);
         if took > slow {
             self.metrics.event("slow_turn");
+            self.journal.note(Level::WARN, "slow_turn", None, self.received);
         }
+    }
+
+    /// Counts and logs what was refused to a client whose fault it is.
+    pub fn refused(&mut self, reason: &'static str) {
+        self.metrics.refuse(reason);
+        self.journal.note(Level::INFO, reason, None, self.received);
     }
 
     /// Which shard this is.
@@ -214,6 +228,7 @@ impl Pipeline {
             Outcome::Accepted => return Responded::Now(Status::Accepted, CallMethod::Other),
             Outcome::Refused(status, method, reason) => {
                 self.metrics.refuse(reason.name());
+                self.journal.note(Level::INFO, reason.name(), None, self.received);
                 return Responded::Now(status, method);
             }
         };
@@ -243,6 +258,7 @@ impl Pipeline {
                 let told = self.answers.result(out, &self.snapshot, tool, call.id, call.revision, reply);
                 if let Some(refused) = told {
                     self.metrics.refuse(refused.name());
+                    self.journal.note(level(refused), refused.name(), Some(tool.name()), self.received);
                 }
                 return Responded::Now(Status::Ok, CallMethod::ToolsCall);
             }
@@ -259,6 +275,7 @@ impl Pipeline {
             }
         };
         self.metrics.refuse(refused.name());
+        self.journal.note(level(refused), refused.name(), Some(tool.name()), self.received);
         let status = mcp::write_call_refused(out, &self.snapshot, call.id, call.revision, refused);
         Responded::Now(status, CallMethod::ToolsCall)
     }
@@ -317,6 +334,7 @@ impl Pipeline {
         };
         if let Some(refused) = refused {
             self.metrics.refuse(refused.name());
+            self.journal.note(level(refused), refused.name(), Some(call.tool.name()), self.received);
         }
         let exchange = &call.exchange;
         let exchange = Exchange {
@@ -337,7 +355,7 @@ impl Pipeline {
         head: Option<(&RequestHead, &[u8])>,
         out: &mut Vec<u8>,
     ) -> Handled {
-        self.metrics.refuse(reason.name());
+        self.refused(reason.name());
         // Where the body of a refused request ends is of no interest any more.
         let goes_on = head.is_some_and(|(head, _)| head.keep_alive && !head.http_1_0 && !head.has_body());
         let closes = reason.closes() || self.draining || !goes_on;
@@ -448,6 +466,14 @@ fn exchange<'a>(head: &RequestHead, bytes: &'a [u8]) -> Exchange<&'a [u8]> {
         Field::Absent | Field::Repeated => None,
     };
     Exchange { keep_alive: head.keep_alive, http_1_0: head.http_1_0, origin }
+}
+
+/// How loud to be about a call that went wrong.
+fn level(refused: Refused) -> Level {
+    match refused {
+        Refused::ToolPanicked | Refused::InvalidOutput => Level::ERROR,
+        _ => Level::WARN,
+    }
 }
 
 /// What the body of a reply turned out to be.

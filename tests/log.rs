@@ -1,0 +1,52 @@
+//! What an operator reads on stderr while the server runs.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::ServerProcess;
+
+/// The lines a server writes while `work` keeps it busy.
+fn lines(level: &str, work: impl FnOnce(&ServerProcess)) -> Vec<Value> {
+    let server = ServerProcess::start(&["--shards", "1", "--log", level, "--log-format", "json"]);
+    work(&server);
+    server.signal("-TERM");
+    let (status, _, stderr) = server.wait(Duration::from_secs(15));
+    assert!(status.success());
+    stderr.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+}
+
+#[test]
+fn each_kind_of_refusal_is_logged_so_many_times_a_second_and_the_rest_is_counted() {
+    let work = |server: &ServerProcess| {
+        let mut client = server.connect();
+        for _ in 0..500 {
+            client.post("", "{");
+        }
+        client.legacy("nope", json!({}));
+        std::thread::sleep(Duration::from_millis(1100));
+        client.post("", "{");
+    };
+    let lines = lines("info", work);
+    let of = |kind: &str| lines.iter().filter(|line| line["message"] == kind).collect::<Vec<_>>();
+    let malformed = of("not_json");
+    assert!((101..500).contains(&malformed.len()), "{} lines", malformed.len());
+    let written = malformed.len() as u64;
+    let suppressed: u64 = malformed.iter().filter_map(|line| line["suppressed"].as_u64()).sum();
+    assert_eq!(written + suppressed, 501, "nothing is lost without a word");
+    let unknown = of("unknown_method");
+    assert_eq!((unknown.len(), &unknown[0]["shard"], &unknown[0]["level"]), (1, &json!(0), &json!("INFO")));
+}
+
+#[test]
+fn what_clients_do_wrong_is_not_logged_unless_asked_for() {
+    let work = |server: &ServerProcess| {
+        let mut client = server.connect();
+        client.post("", "{");
+        client.legacy("nope", json!({}));
+    };
+    assert_eq!(lines("warn", work), Vec::<Value>::new());
+}
