@@ -103,16 +103,23 @@ impl Serve {
 }
 
 impl ServerBuilder {
-    /// Does what the process's arguments say: the command line of the `corelane` binary, for this server.
+    /// [`Server::main`] of the server that was declared.
     #[must_use]
     pub fn main(self) -> ExitCode {
-        let server = self.build();
-        let info = server.registry().read(|registry| registry.info.clone());
+        self.build().main()
+    }
+}
+
+impl Server {
+    /// Does what the process's arguments say: the command line of the `corelane` binary, for this server.
+    #[must_use]
+    pub fn main(&self) -> ExitCode {
+        let info = self.registry().read(|registry| registry.info.clone());
         let command = Arguments::command().name(info.name).version(info.version);
         let arguments =
             Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
         let told = match arguments.action {
-            Action::Serve(arguments) => serve(&server, arguments),
+            Action::Serve(arguments) => serve(self, arguments),
             Action::Check { config } => check(&config),
         };
         match told {

@@ -5,13 +5,18 @@
 mod support;
 
 use serde_json::json;
-use support::{ServerProcess, example};
+use support::{Client, ServerProcess, example};
+
+/// An example that serves.
+fn serve(name: &str) -> (ServerProcess, Client) {
+    let server = ServerProcess::spawn(example(name, &["serve", "--listen", "127.0.0.1:0", "--shards", "1"]));
+    let client = server.connect();
+    (server, client)
+}
 
 #[test]
 fn hello_greets_by_a_tool_of_each_kind_on_the_librarys_command_line() {
-    let command = example("hello", &["serve", "--listen", "127.0.0.1:0", "--shards", "1"]);
-    let server = ServerProcess::spawn(command);
-    let mut client = server.connect();
+    let (server, mut client) = serve("hello");
     let name = json!({"name": "Ann"});
     assert_eq!(client.call("greet", name.clone())["content"][0]["text"], "Hello, Ann!");
     assert_eq!(client.call("greet_later", name)["content"][0]["text"], "Hello at last, Ann!");
@@ -19,4 +24,71 @@ fn hello_greets_by_a_tool_of_each_kind_on_the_librarys_command_line() {
     assert_eq!(missing["isError"], true);
     assert!(missing["content"][0]["text"].as_str().unwrap().contains("No such file"), "{missing}");
     server.stop();
+}
+
+#[test]
+fn structured_counts_and_promises_what_it_counts() {
+    let (server, mut client) = serve("structured");
+    let result =
+        client.modern("tools/call", json!({"name": "count", "arguments": {"text": "two words"}})).json();
+    assert_eq!(result["result"]["structuredContent"], json!({"words": 2, "characters": 9}));
+    let tool = client.modern("tools/list", json!({})).json()["result"]["tools"][0].clone();
+    assert_eq!(tool["outputSchema"]["properties"]["words"]["type"], "integer");
+    server.stop();
+}
+
+#[test]
+fn state_counts_by_shard() {
+    let (server, mut client) = serve("state");
+    for times in 1..=3 {
+        let result = client.call("greet", json!({"name": "Ann"}));
+        assert_eq!(result["content"][0]["text"], format!("Hello, Ann, for the {times}th time on shard 0!"));
+    }
+    server.stop();
+}
+
+#[test]
+fn changing_learns_a_tool_and_forgets_it() {
+    let (server, mut client) = serve("changing");
+    let learned = client.call("learn", json!({"name": "moo", "says": "Moo!"}));
+    assert_eq!(learned["content"][0]["text"], "learned");
+    assert_eq!(client.call("moo", json!({}))["content"][0]["text"], "Moo!");
+    let refused = client.call("learn", json!({"name": "no such name!", "says": ""}));
+    assert_eq!(refused["isError"], true);
+    assert_eq!(client.call("forget", json!({"name": "moo"}))["content"][0]["text"], "forgotten");
+    assert_eq!(client.legacy("tools/call", json!({"name": "moo"})).error_code(), -32602);
+    server.stop();
+}
+
+#[test]
+fn raw_takes_json_as_it_comes() {
+    let (server, mut client) = serve("raw");
+    let call = json!({"name": "query", "arguments": {"table": "users"}});
+    let result = client.modern("tools/call", call).json()["result"].clone();
+    assert_eq!(result["structuredContent"], json!({"from": "users", "rows": []}));
+    assert_eq!(client.call("query", json!({"table": "secrets"}))["isError"], true);
+    assert_eq!(client.call("depth", json!({"a": [[], {"b": 1}]}))["content"][0]["text"], "3");
+    server.stop();
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn fetch_uses_a_client_that_needs_tokio() {
+    let (server, mut client) = serve("fetch");
+    let (page, _) = serve("hello");
+    let missing = client.call("fetch", json!({"url": format!("http://{}/nothing", page.address)}));
+    let told = missing["content"][0]["text"].as_str().unwrap();
+    assert!(missing["isError"] == true && told.contains("404"), "{told}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        std::io::Read::read(&mut stream, &mut [0; 1024]).unwrap();
+        let page = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\na page!";
+        std::io::Write::write_all(&mut stream, page.as_bytes()).unwrap();
+    });
+    assert_eq!(client.call("fetch", json!({"url": url}))["content"][0]["text"], "a page!");
+    answering.join().unwrap();
+    server.stop();
+    page.stop();
 }

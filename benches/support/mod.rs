@@ -76,7 +76,7 @@ impl Lane {
         self.out.clear();
         let (pipeline, out) = (&mut self.pipeline, &mut self.out);
         let (socket, last) = (SocketId::default(), None);
-        let mut requests = Requests { pipeline, limits: &self.limits, socket, out, last };
+        let mut requests = Requests { pipeline, limits: &self.limits, socket, out, last, handled: 0 };
         self.framer.receive(&mut self.padded, request.len(), &self.limits, &mut requests);
         &self.out
     }

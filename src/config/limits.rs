@@ -47,6 +47,9 @@ pub struct Limits {
     pub connections_max: u32,
     /// As many more may be accepted while accepting is being paused; beyond them a connection is closed at once.
     pub connections_reserve: u32,
+    /// Requests of one connection handled in one turn; the rest wait until these are answered, and everybody else has had
+    /// a turn.
+    pub requests_per_turn_max: usize,
     /// Unhandled bytes of a connection with a call in flight; more are left in the socket until it is done.
     pub pipelined_bytes_max: usize,
     /// Unsent bytes of a connection; no further request of it is handled before they are fewer.
@@ -115,6 +118,7 @@ impl Default for Limits {
             list_page_items_max: 1000,
             connections_max: 131_072,
             connections_reserve: 64,
+            requests_per_turn_max: 32,
             pipelined_bytes_max: 64 * 1024,
             outbox_bytes_max: 1024 * 1024,
             calls_in_flight_max: 4096,
@@ -219,6 +223,7 @@ impl Limits {
             // The kernel's bound on a table of direct descriptors.
             connections_max: 1..=1 << 20,
             connections_reserve: 1..=65_535,
+            requests_per_turn_max: 1..=1_000_000,
             pipelined_bytes_max: 1024..=GIB,
             outbox_bytes_max: 1024..=GIB,
             calls_in_flight_max: 1..=1_000_000,

@@ -14,7 +14,7 @@ pub(super) enum Phase {
     Body,
     /// A call to end; then the next request is looked at.
     Calling(Ticket),
-    /// The outbox to empty; then the next request is looked at.
+    /// The outbox to empty; then the next request is looked at. Also for a connection that has had its share of a turn.
     Congested,
     /// The outbox to empty; then the connection ends.
     Closing {
@@ -38,6 +38,8 @@ pub(super) struct Connection {
     pub(super) body_started: Tick,
     /// When the send in flight has lasted too long.
     pub(super) write_deadline: Tick,
+    /// Requests handled in this turn.
+    pub(super) handled: usize,
     /// A buffer is with the ring.
     pub(super) sending: bool,
     /// Noted for flushing at the end of the turn.
@@ -58,6 +60,7 @@ impl Connection {
             deadline,
             body_started: Tick::NEVER,
             write_deadline: Tick::NEVER,
+            handled: 0,
             sending: false,
             dirty: false,
             paused: false,

@@ -269,14 +269,16 @@ impl Shard {
         if connection.out.capacity() == 0 {
             connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
         }
-        let Connection { framer, out, .. } = connection;
+        let Connection { framer, out, handled, .. } = connection;
         let limits = &self.limits;
-        let mut requests = Requests { pipeline: &mut self.pipeline, limits, socket, out, last: None };
+        let mut requests =
+            Requests { pipeline: &mut self.pipeline, limits, socket, out, last: None, handled: *handled };
         let progress = match received {
             Some((padded, length)) => framer.receive(padded, length, limits, &mut requests),
             None => framer.resume(limits, &mut requests),
         };
         let last = requests.last;
+        *handled = requests.handled;
         self.settle(socket, progress, last);
     }
 
@@ -343,6 +345,7 @@ impl Shard {
                 continue;
             };
             connection.dirty = false;
+            connection.handled = 0;
             if connection.sending {
                 continue;
             }

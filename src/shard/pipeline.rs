@@ -440,6 +440,8 @@ pub struct Requests<'a> {
     pub out: &'a mut Vec<u8>,
     /// What became of the last one.
     pub last: Option<Handled>,
+    /// How many have been handled in this turn.
+    pub handled: usize,
 }
 
 impl Handler for Requests<'_> {
@@ -452,11 +454,10 @@ impl Handler for Requests<'_> {
     fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
         let handled = self.pipeline.handle(request, self.socket, self.out);
         self.last = Some(handled);
-        if handled == Handled::Replied && self.out.len() > self.limits.outbox_bytes_max {
-            Flow::Pause
-        } else {
-            handled.flow()
-        }
+        self.handled += 1;
+        let has_had_its_turn = self.handled >= self.limits.requests_per_turn_max
+            || self.out.len() > self.limits.outbox_bytes_max;
+        if handled == Handled::Replied && has_had_its_turn { Flow::Pause } else { handled.flow() }
     }
 }
 

@@ -1,0 +1,24 @@
+//! A tool that needs tokio's reactor, here for an HTTP client, on a runtime off the shards' cores:
+//! `cargo run --features tokio --example fetch -- serve`
+
+use std::process::ExitCode;
+
+use corelane::{Server, Tool};
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Fetch {
+    /// An http: address
+    url: String,
+}
+
+fn main() -> ExitCode {
+    let client = reqwest::Client::new();
+    Server::builder("fetch", "1.0.0")
+        .tool(Tool::new("fetch").description("Fetches a page").input::<Fetch>().run_tokio(
+            move |Fetch { url }, _cx| {
+                let request = client.get(url);
+                async move { request.send().await?.error_for_status()?.text().await }
+            },
+        ))
+        .main()
+}
