@@ -144,8 +144,8 @@ impl Shard {
             }
             if self.pipeline.calls_in_flight() > 0 && self.now - self.executor_turn >= EXECUTOR_TURN {
                 self.executor_turn = self.now;
-                // With no task left to run the executor looks at its rings, and finds this timer, which is due by then.
-                Timer::new(Duration::from_nanos(1)).await;
+                // With no task left to run, the executor looks at its rings and its timers until this one is due.
+                Timer::new(Duration::from_micros(1)).await;
             } else {
                 futures_lite::future::yield_now().await;
             }
