@@ -120,12 +120,16 @@ impl RequestHead {
         let mut request = httparse::Request::new(&mut []);
         let head_bytes_max = limits.head_bytes_max.min(SPAN_BYTES_MAX);
         let window = input.get(..head_bytes_max + 1).unwrap_or(input);
+        check_start(window, limits)?;
         let length = match request.parse_with_uninit_headers(window, &mut headers) {
             Ok(httparse::Status::Complete(length)) if length <= head_bytes_max => length,
             Ok(httparse::Status::Complete(_)) => return Err(RejectReason::HeadTooLarge),
             Ok(httparse::Status::Partial) => return check_partial(input, limits).map(|()| None),
+            Err(_) if is_fault_of_last_line(window) => return check_partial(input, limits).map(|()| None),
             Err(httparse::Error::TooManyHeaders) => return Err(RejectReason::HeadTooLarge),
-            Err(httparse::Error::Version) => return Err(RejectReason::VersionNotSupported),
+            Err(httparse::Error::Version) if names_http(window) => {
+                return Err(RejectReason::VersionNotSupported);
+            }
             Err(_) => return Err(RejectReason::MalformedHead),
         };
         let bytes = input.get(..length).unwrap_or_default();
@@ -137,9 +141,13 @@ impl RequestHead {
         if target.len() > limits.target_bytes_max {
             return Err(RejectReason::TargetTooLong);
         }
+        let verb = request.method.unwrap_or_default();
+        if !is_target(target, verb) {
+            return Err(RejectReason::MalformedHead);
+        }
         let http_1_0 = request.version == Some(0);
         let mut head = Self {
-            method: method(request.method.unwrap_or_default()),
+            method: method(verb),
             length,
             framing: BodyFraming::Length(0),
             keep_alive: !http_1_0,
@@ -301,17 +309,36 @@ fn field(located: Located, head: &[u8]) -> Field<'_> {
     }
 }
 
+/// What a head may not be, however little of it is there.
+fn check_start(input: &[u8], limits: &Limits) -> Result<(), RejectReason> {
+    // A client of another protocol, TLS most likely, need not wait until it has sent something like a line.
+    if input.first().is_some_and(|byte| !byte.is_ascii_graphic() && !matches!(byte, b'\r' | b'\n')) {
+        return Err(RejectReason::MalformedHead);
+    }
+    // The verb and the version around the target take less than 64 bytes.
+    let line_bytes_max = limits.target_bytes_max + 64;
+    match input.get(..=line_bytes_max) {
+        Some(start) if memchr::memchr(b'\n', start).is_none() => Err(RejectReason::TargetTooLong),
+        _ => Ok(()),
+    }
+}
+
 /// What an incomplete head may not be already.
 pub(super) fn check_partial(input: &[u8], limits: &Limits) -> Result<(), RejectReason> {
-    let line = memchr::memchr(b'\n', input).unwrap_or(input.len());
-    // The verb and the version around the target take less than 64 bytes.
-    if line > limits.target_bytes_max + 64 {
-        return Err(RejectReason::TargetTooLong);
-    }
+    check_start(input, limits)?;
     if input.len() > limits.head_bytes_max.min(SPAN_BYTES_MAX) {
         return Err(RejectReason::HeadTooLarge);
     }
     Ok(())
+}
+
+/// Whether a head that is refused would not be without its last line, which has not ended. Then it is too early to say:
+/// bytes that come one by one are only looked at when a line ends, and the answer must not depend on how they come.
+#[cold]
+fn is_fault_of_last_line(input: &[u8]) -> bool {
+    let lines = memchr::memrchr(b'\n', input).and_then(|end| input.get(..=end)).unwrap_or_default();
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
+    httparse::Request::new(&mut []).parse_with_uninit_headers(lines, &mut headers).is_ok()
 }
 
 /// `httparse` takes a lone LF for a line's end; RFC 9112, section 2.2, lets us refuse it, for another reader might not.
@@ -323,6 +350,24 @@ fn check_line_ends(head: &[u8]) -> Result<(), RejectReason> {
         .zip(behind)
         .fold(false, |lone, (before, byte)| lone | ((*byte == b'\n') & (*before != b'\r')));
     if lone || head.first() == Some(&b'\n') { Err(RejectReason::MalformedHead) } else { Ok(()) }
+}
+
+/// Whether what stands for the version is one of HTTP, and not of another protocol or a stray word.
+fn names_http(input: &[u8]) -> bool {
+    input.split(|&byte| byte == b' ').nth(2).is_some_and(|version| version.starts_with(b"HTTP/"))
+}
+
+/// The forms of RFC 9112, section 3.2; `PRI *`, by which HTTP/2 begins, is none of them. `httparse` lets bytes pass that no
+/// URI has.
+fn is_target(target: &[u8], verb: &str) -> bool {
+    let form = match target {
+        [b'/', ..] => true,
+        b"*" => verb == "OPTIONS",
+        _ if verb == "CONNECT" => true,
+        [first, ..] => first.is_ascii_alphabetic() && memchr::memmem::find(target, b"://").is_some(),
+        [] => false,
+    };
+    form && target.is_ascii()
 }
 
 fn method(token: &str) -> Method {
@@ -420,7 +465,22 @@ mod tests {
         }
         assert_eq!(parse("GET / HTTP/1.1\r\n\r\n"), Err(R::HostMissing));
         assert_eq!(parse("GET / HTTP/2.0\r\n\r\n"), Err(R::VersionNotSupported));
+        for line in ["GET / ICE/1.0", "GET / http/1.1", "GET /  HTTP/1.1", "GET / / HTTP/1.1"] {
+            assert_eq!(parse(&format!("{line}\r\n\r\n")), Err(R::MalformedHead), "{line}");
+        }
         assert_eq!(parse("GET /\r\n\r\n"), Err(R::MalformedHead));
+        for line in [
+            "PRI * HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET mcp HTTP/1.1",
+            "GET :// HTTP/1.1",
+            "GET /\u{e9} HTTP/1.1",
+        ] {
+            assert_eq!(parse(&format!("{line}\r\nHost: a\r\n\r\n")), Err(R::MalformedHead), "{line}");
+        }
+        for line in ["OPTIONS * HTTP/1.1", "CONNECT a:1 HTTP/1.1", "GET http://a/ HTTP/1.1"] {
+            assert!(parse(&format!("{line}\r\nHost: a\r\n\r\n")).is_ok(), "{line}");
+        }
         assert_eq!(parse("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), Err(R::LengthAmbiguous));
         // RFC 9112, section 2.2: an empty line in front is to be ignored.
         assert!(parse("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
@@ -467,5 +527,20 @@ mod tests {
         let endless = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "X: y\r\n".repeat(7000));
         assert_eq!(parse(&endless), Err(RejectReason::HeadTooLarge));
         assert_eq!(parse("GET / HTTP/1.1\r\nHost"), Ok(None));
+    }
+
+    #[test]
+    fn a_head_is_judged_by_its_whole_lines() {
+        for start in ["GET / FTP", "GET / HTTP/1.1\r\nA b", "GET / HTTP/1.1\r\nA: b\r\n c", "\0", "GET\0"] {
+            let early = parse(start);
+            let late = parse(&format!("{start}\r\n"));
+            assert!(late.is_err(), "{start:?}");
+            let is_other_protocol = start.starts_with('\0');
+            assert_eq!(early.is_err(), is_other_protocol, "{start:?}");
+        }
+        assert_eq!(parse("\x16\x03\x01\x02"), Err(RejectReason::MalformedHead), "TLS");
+        let long = "x".repeat(9000);
+        assert_eq!(parse(&format!("GET /{long} HTTP/3.0\r\n")), Err(RejectReason::TargetTooLong));
+        assert_eq!(parse(&format!("{long} / HTTP/1.1\r\n")), Err(RejectReason::TargetTooLong));
     }
 }
