@@ -1,5 +1,5 @@
 //! Cuts a connection's bytes into requests: in place where a request arrived whole, in one assembly buffer where it
-//! did not. However the bytes are split, the requests are the same.
+//! did not. However the bytes are split, the requests are the same, and so is what is refused.
 
 use super::{
     chunked::ChunkedDecoder,

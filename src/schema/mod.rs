@@ -1,5 +1,6 @@
 //! JSON Schema over the tape: compiled once per shard, validated without another JSON tree.
 
+mod bounds;
 mod tape;
 mod validator;
 

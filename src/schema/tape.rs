@@ -1,6 +1,6 @@
 //! `jsonschema`'s representation traits over a tape cursor.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::Cell};
 
 use jsonschema::{
     JsonType,
@@ -12,6 +12,33 @@ use crate::json::{Elements, Members, Node, Number};
 
 /// The tape as a representation of JSON.
 pub struct TapeJson;
+
+thread_local! {
+    /// Values that may still be looked at. The library hands nothing of ours through to a node, and cannot be interrupted:
+    /// this is how a validation ends that would take forever.
+    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Calls `validate`, which may look at `work_max` values, however often each. Beyond that they all seem to be empty, which ends
+/// any validation soon, and what it then says is worth nothing: see [`is_exhausted`].
+pub(super) fn with_work<T>(work_max: usize, validate: impl FnOnce() -> T) -> T {
+    LEFT.set(work_max);
+    let validated = validate();
+    LEFT.set(usize::MAX);
+    validated
+}
+
+/// Whether the validation under way has used up its work.
+pub(super) fn is_exhausted() -> bool {
+    LEFT.get() == 0
+}
+
+/// Whether so many more values may be looked at.
+fn spend(values: usize) -> bool {
+    let left = LEFT.get().saturating_sub(values);
+    LEFT.set(left);
+    left > 0
+}
 
 impl Json for TapeJson {
     type Node<'a> = Node<'a>;
@@ -83,11 +110,11 @@ impl<'a> JsonNode<'a, TapeJson> for Node<'a> {
     type Number = Number;
 
     fn as_object(&self) -> Option<TapeObject<'a>> {
-        self.members().map(TapeObject)
+        self.members().filter(|members| spend(members.len() + 1)).map(TapeObject)
     }
 
     fn as_array(&self) -> Option<TapeArray<'a>> {
-        self.elements().map(TapeArray)
+        self.elements().filter(|elements| spend(elements.len() + 1)).map(TapeArray)
     }
 
     fn as_string(&self) -> Option<Cow<'a, str>> {
@@ -123,22 +150,28 @@ impl<'a> JsonNode<'a, TapeJson> for Node<'a> {
     }
 
     fn to_value(&self) -> Cow<'a, Value> {
-        Cow::Owned(if let Some(text) = self.as_str() {
-            Value::String(text.to_owned())
-        } else if let Some(number) = (*self).as_number() {
-            Value::Number(number.to_number().into_owned())
-        } else if let Some(members) = self.members() {
-            let member = |(key, value): (&str, Node<'_>)| (key.to_owned(), value.to_value().into_owned());
-            Value::Object(members.map(member).collect())
-        } else if let Some(elements) = self.elements() {
-            Value::Array(elements.map(|element| element.to_value().into_owned()).collect())
-        } else {
-            self.as_bool().map_or(Value::Null, Value::Bool)
-        })
+        if !spend(self.node_count()) {
+            return Cow::Owned(Value::Null);
+        }
+        Cow::Owned(copy(*self))
     }
 
     fn identity(&self) -> Option<NodeIdentity> {
         Some(NodeIdentity::new(self.address()))
+    }
+}
+
+fn copy(node: Node<'_>) -> Value {
+    if let Some(text) = node.as_str() {
+        Value::String(text.to_owned())
+    } else if let Some(number) = node.as_number() {
+        Value::Number(number.to_number().into_owned())
+    } else if let Some(members) = node.members() {
+        Value::Object(members.map(|(key, value)| (key.to_owned(), copy(value))).collect())
+    } else if let Some(elements) = node.elements() {
+        Value::Array(elements.map(copy).collect())
+    } else {
+        node.as_bool().map_or(Value::Null, Value::Bool)
     }
 }
 

@@ -5,7 +5,10 @@ use std::fmt;
 use jsonschema::{Draft, PatternOptions, ReferencingError, ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
 
-use super::tape::TapeJson;
+use super::{
+    bounds::Bounds,
+    tape::{TapeJson, is_exhausted, with_work},
+};
 use crate::{config::Limits, json::Node};
 
 /// A tool's schema cannot be used.
@@ -49,10 +52,24 @@ fn path_for_people(path: &str) -> &str {
 pub struct Validator {
     compiled: jsonschema::Validator<TapeJson>,
     subschemas: usize,
+    work_max: usize,
+    /// See [`Bounds`].
+    recursive: Option<usize>,
 }
 
 /// Violations reported at most: the client needs a hint, not a flood.
 const VIOLATIONS_MAX: usize = 16;
+
+/// The library recurses, and through a recursive schema again for each level of the value: this many levels of the one times
+/// levels of the other fit the stack of a shard, 2 MiB, twice over even without optimisation.
+const VALIDATING_LEVELS_MAX: usize = 4096;
+
+/// As above, for finding out what does not fit.
+const EXPLAINING_LEVELS_MAX: usize = 1024;
+
+/// Values looked at, at most, to find out what does not fit, if the value does not consist of more. Of two recursive branches the library explains each in each, so that
+/// the work doubles with every level of the value.
+const EXPLAINING_WORK_MAX: usize = 50_000;
 
 /// Characters of a violation's path, and of its reason.
 const TEXT_CHARS_MAX: usize = 300;
@@ -63,7 +80,7 @@ impl Validator {
     /// # Errors
     /// When the schema is not valid, exceeds a limit, is of an unknown dialect, or refers to something outside itself.
     pub fn compile(schema: &Value, limits: &Limits) -> Result<Self, SchemaError> {
-        let subschemas = measure(schema, limits)?;
+        let Bounds { subschemas, recursive } = Bounds::of(schema, limits).map_err(SchemaError::at_root)?;
         if Draft::default().detect(schema) == Draft::Unknown {
             let dialect = schema.get("$schema").and_then(Value::as_str).unwrap_or_default();
             return Err(SchemaError {
@@ -81,7 +98,7 @@ impl Validator {
                 path: error.instance_path().as_str().to_owned(),
                 reason: shortened(explain(&error)),
             })?;
-        Ok(Self { compiled, subschemas })
+        Ok(Self { compiled, subschemas, work_max: limits.validation_work_max, recursive })
     }
 
     /// How many subschemas there are, the whole one included. Counts whatever could be one, so it is no less than there
@@ -91,23 +108,45 @@ impl Validator {
         self.subschemas
     }
 
-    /// Whether the value fits; stops at the first violation.
+    /// Whether the value fits; stops at the first violation. What takes more work than the limit does not fit.
     #[must_use]
     pub fn is_valid(&self, value: Node<'_>) -> bool {
-        self.compiled.is_valid(value)
+        !self.is_too_deep(value, VALIDATING_LEVELS_MAX)
+            && with_work(self.work_max, || self.compiled.is_valid(value) && !is_exhausted())
     }
 
-    /// What does not fit, sixteen violations at most. Slower than [`Validator::is_valid`].
+    /// What does not fit, sixteen violations at most. Slower than [`Validator::is_valid`], and to be asked of what is not valid
+    /// only: where there is too much to look at, it says so.
     #[must_use]
     pub fn violations(&self, value: Node<'_>) -> Vec<Violation> {
-        self.compiled
-            .iter_errors(value)
-            .take(VIOLATIONS_MAX)
-            .map(|error| Violation {
-                path: shortened(error.instance_path().as_str().to_owned()),
-                reason: shortened(error.masked_with("the value").to_string()),
-            })
-            .collect()
+        let beyond = || {
+            let reason = "too large or too nested to say what does not fit".to_owned();
+            Violation { path: String::new(), reason }
+        };
+        if self.is_too_deep(value, EXPLAINING_LEVELS_MAX) {
+            return if self.is_valid(value) { Vec::new() } else { vec![beyond()] };
+        }
+        with_work(EXPLAINING_WORK_MAX.max(value.node_count() * 2), || {
+            let mut violations = Vec::new();
+            for error in self.compiled.iter_errors(value).take(VIOLATIONS_MAX) {
+                // What is found behind that point is not true.
+                if is_exhausted() {
+                    break;
+                }
+                violations.push(Violation {
+                    path: shortened(error.instance_path().as_str().to_owned()),
+                    reason: shortened(error.masked_with("the value").to_string()),
+                });
+            }
+            if violations.is_empty() && is_exhausted() {
+                violations.push(beyond());
+            }
+            violations
+        })
+    }
+
+    fn is_too_deep(&self, value: Node<'_>, levels_max: usize) -> bool {
+        self.recursive.is_some_and(|levels| levels.saturating_mul(depth(value)) > levels_max)
     }
 }
 
@@ -121,28 +160,17 @@ fn explain(error: &ValidationError<'_>) -> String {
     }
 }
 
-/// Counts the objects and booleans of a schema, which are its subschemas and some others, with neither recursion nor more
-/// steps than the limits allow.
-fn measure(schema: &Value, limits: &Limits) -> Result<usize, SchemaError> {
-    let mut subschemas: usize = 0;
-    let mut left = vec![(schema, 1_usize)];
+/// Levels of a value, itself included.
+fn depth(value: Node<'_>) -> usize {
+    let mut deepest = 0;
+    let mut left = vec![(value, 1)];
     while let Some((value, depth)) = left.pop() {
-        if matches!(value, Value::Object(_) | Value::Array(_)) && depth > limits.schema_depth_max {
-            let reason = format!("nested deeper than {} levels", limits.schema_depth_max);
-            return Err(SchemaError::at_root(reason));
-        }
-        subschemas += usize::from(matches!(value, Value::Object(_) | Value::Bool(_)));
-        if subschemas > limits.schema_subschemas_max {
-            let reason = format!("more than {} subschemas", limits.schema_subschemas_max);
-            return Err(SchemaError::at_root(reason));
-        }
-        match value {
-            Value::Object(members) => left.extend(members.values().map(|value| (value, depth + 1))),
-            Value::Array(elements) => left.extend(elements.iter().map(|value| (value, depth + 1))),
-            _ => {}
-        }
+        deepest = deepest.max(depth);
+        let members = value.members().into_iter().flatten().map(|(_, member)| member);
+        let inner = members.chain(value.elements().into_iter().flatten());
+        left.extend(inner.filter(|inner| inner.node_count() > 1).map(|inner| (inner, depth + 1)));
     }
-    Ok(subschemas)
+    deepest
 }
 
 /// No more of a text than a reader needs: it may repeat what the client sent.
@@ -279,5 +307,110 @@ mod tests {
         let wide = |count: usize| json!({"anyOf": vec![json!({}); count - 1]});
         assert!(Validator::compile(&wide(limits.schema_subschemas_max), &limits).is_ok());
         assert!(Validator::compile(&wide(limits.schema_subschemas_max + 1), &limits).is_err());
+    }
+
+    /// A tree of two kinds of nodes, as an internally tagged enum gives it.
+    fn recursive() -> Value {
+        let kind = |kind: &str| {
+            json!({
+                "type": "object",
+                "properties": {"child": {"$ref": "#/$defs/node"}, "kind": {"const": kind}},
+                "required": ["kind"]
+            })
+        };
+        json!({"$ref": "#/$defs/node", "$defs": {"node": {"oneOf": [kind("a"), kind("b")]}}})
+    }
+
+    #[test]
+    fn nesting_does_not_multiply_the_work_of_a_recursive_schema() {
+        let schema = recursive();
+        let tree = |leaf: &str| {
+            (0..60).fold(
+                json!({"kind": leaf}),
+                |child, level| json!({"child": child, "kind": if level % 2 == 0 { "a" } else { "b" }}),
+            )
+        };
+        assert_eq!(violations(&schema, &tree("a")), []);
+        let found = violations(&schema, &tree("c"));
+        assert!(found.len() == 1 && found[0].path.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn what_takes_more_work_than_the_limit_does_not_fit() {
+        let limits = Limits { validation_work_max: 100, ..Limits::default() };
+        let validator = Validator::compile(&json!({"items": {"type": "integer"}}), &limits).unwrap();
+        for (count, fits) in [(90, true), (110, false), (90, true)] {
+            let mut bytes = format!("[{}1]", "1,".repeat(count - 1)).into_bytes();
+            let length = bytes.len();
+            bytes.resize(length + 64, 0);
+            let mut decoder = Decoder::new(&limits);
+            let document = decoder.decode(&mut bytes, length).unwrap();
+            assert_eq!(validator.is_valid(document.root()), fits, "{count}");
+        }
+    }
+
+    #[test]
+    fn references_that_unfold_without_end_in_sight_are_refused() {
+        let doubling = |levels: usize, to: fn(usize) -> String| {
+            let definition = |level: usize| {
+                let name =
+                    if level < levels { json!({"$ref": to(level + 1)}) } else { json!({"type": "string"}) };
+                (format!("d{level}"), json!({"$anchor": format!("a{level}"), "anyOf": [name, name]}))
+            };
+            let definitions: serde_json::Map<_, _> = (0..=levels).map(definition).collect();
+            json!({"$ref": to(0), "$defs": definitions})
+        };
+        let pointer: fn(usize) -> String = |level| format!("#/$defs/d{level}");
+        let anchor: fn(usize) -> String = |level| format!("#a{level}");
+        for to in [pointer, anchor] {
+            assert!(compile(&doubling(8, to)).is_ok());
+            let told = compile(&doubling(30, to)).err().unwrap().to_string();
+            assert!(told.contains("unfold to more than 32000"), "{told}");
+        }
+        let chain = |levels: usize| {
+            let definitions: serde_json::Map<_, _> = (0..levels)
+                .map(|level| (format!("d{level}"), json!({"$ref": format!("#/$defs/d{}", level + 1)})))
+                .chain([(format!("d{levels}"), json!(true))])
+                .collect();
+            json!({"$ref": "#/$defs/d0", "$defs": definitions})
+        };
+        assert!(compile(&chain(60)).is_ok());
+        for levels in [130, 1900] {
+            assert!(compile(&chain(levels)).is_err());
+        }
+        assert!(compile(&recursive()).is_ok());
+        let often = json!({
+            "properties": (0..500).map(|name| (format!("p{name}"), json!({"$ref": "#/$defs/a"}))).collect::<Value>(),
+            "$defs": {"a": {"properties": {"x": {"type": "string"}, "y": {"minimum": 1}, "z": {}}}}
+        });
+        assert!(compile(&often).is_ok(), "what is used in many places is none of these");
+    }
+
+    #[test]
+    fn the_deepest_value_in_the_deepest_recursive_schema_fits_the_stack() {
+        // A test's thread has as much as a shard: 2 MiB, and frames are larger without optimisation.
+        let chain = |length: usize| {
+            let mut definitions: serde_json::Map<_, _> = (0..length)
+                .map(|link| (link.to_string(), json!({"anyOf": [{"$ref": format!("#/$defs/{}", link + 1)}]})))
+                .collect();
+            let last = json!({"type": "object", "properties": {"x": {"$ref": "#"}}});
+            definitions.insert(length.to_string(), last);
+            json!({"$ref": "#/$defs/0", "$defs": definitions})
+        };
+        let longest = (1..200).rev().map(chain).find(|schema| compile(schema).is_ok()).unwrap();
+        assert!(longest["$defs"].as_object().unwrap().len() > 30);
+        let nested = |levels: usize, leaf: Value| (1..levels).fold(leaf, |inner, _| json!({"x": inner}));
+        let levels_max = Limits::default().json_depth_max;
+        for length in 1..longest["$defs"].as_object().unwrap().len() {
+            let validator = compile(&chain(length)).unwrap();
+            assert!(validator.recursive.is_some());
+            for levels in [2, 9, 30, levels_max] {
+                // What is told is told by the library, or it is that nothing can be told.
+                assert_eq!(violations(&chain(length), &nested(levels, json!(1))).len(), 1);
+            }
+        }
+        assert_eq!(violations(&chain(10), &nested(levels_max, json!({}))), []);
+        let found = violations(&chain(3), &nested(levels_max, json!(1)));
+        assert!(!found[0].reason.starts_with("too large"), "{found:?}");
     }
 }
