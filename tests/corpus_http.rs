@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, fs};
 
 use corelane::{
     Limits,
-    http::{Flow, Framer, Progress, RejectReason},
+    http::{Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
 };
 use support::ServerProcess;
 
@@ -144,31 +144,49 @@ fn with_hosts(case: &Case) -> Vec<u8> {
     input
 }
 
-/// Ours, for the input cut into pieces of a length. A connection that is not to be kept is not read on, as in the server.
-fn ours(input: &[u8], piece_length: usize) -> Verdict {
-    let limits = Limits::default();
-    let mut framer = Framer::default();
-    let mut bodies = Vec::new();
-    let mut refused = None;
-    for piece in input.chunks(piece_length) {
-        let mut padded = piece.to_vec();
-        padded.resize(piece.len() + 64, 0);
-        let progress = framer.receive(&mut padded, piece.len(), &limits, |request| match request {
+/// Writes down what the framer makes of a connection.
+#[derive(Default)]
+struct Reader {
+    bodies: Vec<usize>,
+    refused: Option<RejectReason>,
+}
+
+impl Handler for Reader {
+    fn wants_body(&mut self, _head: &RequestHead, _head_bytes: &[u8]) -> bool {
+        true
+    }
+
+    /// A connection that is not to be kept is not read on, as in the server.
+    fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
+        match request {
             Ok(request) => {
-                bodies.push(request.body_length);
+                self.bodies.push(request.body_length);
                 if request.head.keep_alive { Flow::Continue } else { Flow::Stop }
             }
             Err(reason) => {
-                refused = Some(reason);
+                self.refused = Some(reason);
                 Flow::Stop
             }
-        });
-        if progress == Progress::Stopped {
+        }
+    }
+}
+
+/// Ours, for the input cut into pieces of a length.
+fn ours(input: &[u8], piece_length: usize) -> Verdict {
+    let limits = Limits::default();
+    let mut framer = Framer::default();
+    let mut reader = Reader::default();
+    for piece in input.chunks(piece_length) {
+        let mut padded = piece.to_vec();
+        padded.resize(piece.len() + 64, 0);
+        if framer.receive(&mut padded, piece.len(), &limits, &mut reader) == Progress::Stopped {
             break;
         }
     }
-    refused
-        .map_or(Verdict::Accepted(bodies), |reason: RejectReason| Verdict::Refused(reason.name().to_owned()))
+    match reader.refused {
+        Some(reason) => Verdict::Refused(reason.name().to_owned()),
+        None => Verdict::Accepted(reader.bodies),
+    }
 }
 
 #[test]

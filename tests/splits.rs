@@ -1,21 +1,21 @@
-//! However a stream of requests is cut into pieces, and wherever a call makes it wait, the replies are the same to the byte.
+//! However a stream of requests is cut into pieces, and wherever a call makes it wait, the replies are the same to the byte; but
+//! a request that is refused by its head ends the connection where its body is still to come.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
     cell::RefCell,
-    rc::Rc,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use corelane::{
     Limits, demo,
-    exec::{Completions, Runner},
-    http::{Flow, Framer, Progress, RejectReason, Request},
+    exec::{Completions, OffShard, Runner},
+    http::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
     registry::Snapshot,
     ring::{PADDING_BYTES, SocketId},
-    shard::Pipeline,
+    shard::{Pipeline, PipelineConfig, Requests},
 };
 use proptest::{
     prelude::*,
@@ -38,56 +38,73 @@ struct Transcript {
     end: &'static str,
 }
 
+/// A connection's requests, some of which take their time.
+struct Waiting<'a> {
+    requests: Requests<'a>,
+    /// The requests, by number, behind which the connection waits as behind a call.
+    pauses: &'a [usize],
+    number: usize,
+    /// Waits for every body.
+    is_patient: bool,
+}
+
+impl Handler for Waiting<'_> {
+    fn wants_body(&mut self, head: &RequestHead, head_bytes: &[u8]) -> bool {
+        self.is_patient || self.requests.wants_body(head, head_bytes)
+    }
+
+    fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
+        self.number += 1;
+        match self.requests.handle(request) {
+            Flow::Continue if self.pauses.contains(&self.number) => Flow::Pause,
+            flow => flow,
+        }
+    }
+}
+
 impl Lane {
     fn new() -> Self {
         let limits = Limits { body_bytes_max: 4096, json_nodes_max: 100, ..Limits::default() };
-        let snapshot = Rc::new(Snapshot::build(demo::server().build().registry(), &limits).unwrap());
-        let runner = Runner::new(0, Completions::new(1, Arc::new(|| {})), None);
-        let mut pipeline = Pipeline::new("/mcp", snapshot, runner, &limits);
+        let server = demo::server().build();
+        let snapshot = server.registry().read(|registry| Snapshot::build(registry, &limits)).unwrap();
+        let runner = Runner::new(Completions::new(1, Arc::new(|| {})), OffShard::default(), None);
+        let config =
+            PipelineConfig { endpoint: "/mcp", names: Names::new(&[], &[], true), shard: 0, limits: &limits };
+        let mut pipeline = Pipeline::new(config, snapshot, runner);
         pipeline.begin_turn(Instant::now(), SystemTime::UNIX_EPOCH);
         Self { pipeline, limits }
     }
 
-    /// Feeds pieces to a new connection. After the requests whose numbers are in `pauses`, it waits as behind a call: until
-    /// the next piece has come, or behind that.
-    fn transcript(&mut self, pieces: &[&[u8]], pauses: &[usize]) -> Transcript {
+    /// Feeds pieces to a new connection. Behind a request after which it pauses it waits until the next piece has come, or
+    /// the one behind that.
+    fn transcript(&mut self, pieces: &[&[u8]], pauses: &[usize], is_patient: bool) -> Transcript {
         let Self { pipeline, limits } = self;
         let mut framer = Framer::default();
         let mut out = Vec::new();
-        let mut number = 0;
+        let requests = Requests { pipeline, limits, socket: SocketId::default(), out: &mut out, last: None };
+        let mut handler = Waiting { requests, pauses, number: 0, is_patient };
         let mut progress = Progress::Idle;
-        let mut handle = |request: Result<Request<'_>, RejectReason>| {
-            number += 1;
-            let flow = pipeline.handle(request, SocketId::default(), &mut out).flow();
-            match flow {
-                Flow::Continue if pauses.contains(&number) => Flow::Pause,
-                flow => flow,
-            }
-        };
         for (position, piece) in pieces.iter().enumerate() {
             if progress == Progress::Paused && position % 2 == 0 {
                 framer.hold(piece);
-            } else {
-                if progress == Progress::Paused {
-                    progress = framer.resume(limits, &mut handle);
-                }
-                match progress {
-                    Progress::Stopped => break,
-                    Progress::Paused => framer.hold(piece),
-                    _ => {
-                        let mut padded = piece.to_vec();
-                        // What the kernel left there.
-                        padded.resize(piece.len() + PADDING_BYTES, b'7');
-                        progress = framer.receive(&mut padded, piece.len(), limits, &mut handle);
-                    }
-                }
+                continue;
             }
-            if progress == Progress::Stopped {
-                break;
+            if progress == Progress::Paused {
+                progress = framer.resume(limits, &mut handler);
+            }
+            match progress {
+                Progress::Stopped => break,
+                Progress::Paused => framer.hold(piece),
+                _ => {
+                    let mut padded = piece.to_vec();
+                    // What the kernel left there.
+                    padded.resize(piece.len() + PADDING_BYTES, b'7');
+                    progress = framer.receive(&mut padded, piece.len(), limits, &mut handler);
+                }
             }
         }
         while progress == Progress::Paused {
-            progress = framer.resume(limits, &mut handle);
+            progress = framer.resume(limits, &mut handler);
         }
         let end = match progress {
             Progress::Idle => "idle",
@@ -98,6 +115,16 @@ impl Lane {
         };
         Transcript { replies: String::from_utf8(out).unwrap(), end }
     }
+}
+
+/// Whether a connection that was not willing to wait for a body has got the same replies, up to the refusal that ended it.
+fn is_cut_short(impatient: &Transcript, patient: &Transcript) -> bool {
+    const GUARDED: [&str; 4] = ["403 ", "404 ", "405 ", "415 "];
+    let (before, last) = impatient.replies.rsplit_once("HTTP/1.1 ").unwrap_or_default();
+    impatient.end == "stopped"
+        && GUARDED.iter().any(|status| last.starts_with(status))
+        && last.contains("Connection: close")
+        && patient.replies.starts_with(before)
 }
 
 /// A body, and the header lines that belong to it.
@@ -264,7 +291,7 @@ fn any_cut_of_any_stream_gives_the_same_replies() {
     TestRunner::new(config)
         .run(&(stream(), cuts, pauses), |(bytes, cuts, pauses)| {
             let mut lane = lane.borrow_mut();
-            let whole = lane.transcript(&[&bytes], &[]);
+            let whole = lane.transcript(&[&bytes], &[], true);
             let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             if places.is_empty() {
                 places = (0..bytes.len()).collect();
@@ -277,17 +304,22 @@ fn any_cut_of_any_stream_gives_the_same_replies() {
             totals[0] += pieces.len();
             totals[1] += whole.replies.matches("HTTP/1.1 2").count();
             totals[2] += whole.replies.matches("HTTP/1.1 4").count();
-            prop_assert_eq!(&lane.transcript(&pieces, &[]), &whole, "{:?}", String::from_utf8_lossy(&bytes));
-            prop_assert_eq!(
-                lane.transcript(&pieces, &pauses),
-                whole,
-                "{:?}",
-                String::from_utf8_lossy(&bytes)
+            let text = String::from_utf8_lossy(&bytes);
+            prop_assert_eq!(&lane.transcript(&pieces, &[], true), &whole, "{:?}", text);
+            prop_assert_eq!(&lane.transcript(&pieces, &pauses, true), &whole, "{:?}", text);
+            // In the server a body that is still to come is not waited for where the head is refused.
+            let served = lane.transcript(&pieces, &pauses, false);
+            prop_assert!(
+                served == whole || is_cut_short(&served, &whole),
+                "{:?}: {:?}, not {:?}",
+                text,
+                served,
+                whole
             );
             Ok(())
         })
         .unwrap();
     let [pieces, good, bad] = totals.into_inner();
     println!("{pieces} pieces, {good} replies to right requests, {bad} refusals");
-    assert!(good > 8000 && bad > 8000, "the streams are too much alike: {good} {bad}");
+    assert!(good > 5000 && bad > 5000, "the streams are too much alike: {good} {bad}");
 }
