@@ -19,7 +19,7 @@ fn main() -> ExitCode {
                 .description("Pretends to query a table")
                 .input_schema(schema)
                 .output_schema(json!({"type": "object", "required": ["rows"]}))
-                .run(|arguments: Value, _cx| json!({"from": arguments["table"], "rows": []})),
+                .run(|arguments: Value, _cx| json!({"from": arguments.get("table"), "rows": []})),
         )
         // Nothing is copied: the arguments are read where they were received.
         .tool(

@@ -18,10 +18,11 @@ rustup component list --installed 2>/dev/null | grep -q rustfmt || rustup compon
 
 cargo fmt --all --check
 cargo clippy --workspace --all-targets -- -D warnings
+cargo clippy --all-targets --features tokio -- -D warnings
 # What two of the tests would otherwise build while others measure time.
 cargo build --package corelane-client-check
-cargo build --example everything
-cargo nextest run --workspace --no-fail-fast
+cargo build --examples --features tokio
+cargo nextest run --workspace --features tokio --no-fail-fast
 cargo test --workspace --doc
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 

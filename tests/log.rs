@@ -48,5 +48,8 @@ fn what_clients_do_wrong_is_not_logged_unless_asked_for() {
         client.post("", "{");
         client.legacy("nope", json!({}));
     };
-    assert_eq!(lines("warn", work), Vec::<Value>::new());
+    let mut lines = lines("warn", work);
+    // An unoptimised build on a busy machine is slow at times.
+    lines.retain(|line| line["message"] != "slow_turn");
+    assert_eq!(lines, Vec::<Value>::new());
 }

@@ -81,7 +81,8 @@ impl Lane {
         let Self { pipeline, limits } = self;
         let mut framer = Framer::default();
         let mut out = Vec::new();
-        let requests = Requests { pipeline, limits, socket: SocketId::default(), out: &mut out, last: None };
+        let requests =
+            Requests { pipeline, limits, socket: SocketId::default(), out: &mut out, last: None, handled: 0 };
         let mut handler = Waiting { requests, pauses, number: 0, is_patient };
         let mut progress = Progress::Idle;
         for (position, piece) in pieces.iter().enumerate() {

@@ -139,7 +139,8 @@ fn a_full_blocking_queue_is_told_and_frees_its_ticket() {
     }
     let statuses: Vec<u16> = clients.iter_mut().map(|client| client.read().status).collect();
     let held = statuses.iter().filter(|status| **status == 200).count();
-    assert!((3..40).contains(&held), "{statuses:?}");
+    // Two wait at least; how many threads had taken one by then is up to the machine.
+    assert!((2..40).contains(&held), "{statuses:?}");
     assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
     let metrics = end(running);
     assert_eq!(metrics.refusals("busy"), 40 - held as u64);

@@ -112,7 +112,9 @@ impl ServerProcess {
         self.signal("-TERM");
         let (status, stdout, stderr) = self.wait(Duration::from_secs(15));
         assert!(status.success(), "{status} {stderr}");
-        assert_eq!(stderr, "");
+        // An unoptimised build on a busy machine is slow at times, and says so.
+        let unexpected: Vec<&str> = stderr.lines().filter(|line| !line.contains("slow_turn")).collect();
+        assert!(unexpected.is_empty(), "{unexpected:?}");
         stdout
     }
 
