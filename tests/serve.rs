@@ -288,3 +288,23 @@ fn an_idle_server_uses_no_cpu() {
     assert!(used <= Duration::from_millis(20), "{used:?} of CPU in two idle seconds");
     server.stop();
 }
+
+#[test]
+fn a_drain_does_not_wait_long_for_a_request_that_is_half_sent() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut half = server.connect();
+    half.send("POST /mcp HTTP/1.1\r\nHost: loc");
+    let mut finished = server.connect();
+    let bytes = post("", echo("late"));
+    finished.send(&bytes[..40]);
+    thread::sleep(Duration::from_millis(100));
+    let asked = Instant::now();
+    server.signal("-TERM");
+    thread::sleep(Duration::from_millis(200));
+    finished.send(&bytes[40..]);
+    assert_eq!(finished.read().json()["result"]["content"][0]["text"], "late", "it may still come");
+    assert_eq!(half.read().status, 408);
+    drop(half);
+    let (status, _, _) = server.wait(Duration::from_secs(15));
+    assert!(status.success() && asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+}

@@ -219,3 +219,61 @@ fn every_key_of_the_configuration_is_explained() {
     }
     assert_eq!(corelane::Config::from_toml(&text).unwrap(), defaults, "corelane.toml says the defaults");
 }
+
+/// The rows of docs/CHECKLIST.md: an id, and what its last column says.
+fn checklist_rows() -> BTreeMap<String, String> {
+    let text = fs::read_to_string(root().join("docs/CHECKLIST.md")).unwrap();
+    let rows = text.lines().skip_while(|line| *line != "| id | demand | tests |").skip(2);
+    let cells = rows.take_while(|line| line.starts_with('|')).map(|line| line.split('|').collect::<Vec<_>>());
+    cells.map(|cells| (cells[1].trim().to_owned(), cells[3].trim().to_owned())).collect()
+}
+
+#[test]
+fn every_demand_of_the_checklist_names_tests_that_exist() {
+    let mut tests = BTreeSet::new();
+    for path in ["src", "tests"].into_iter().flat_map(rust_files) {
+        for part in code(&path).split("#[test]").skip(1) {
+            let name = part.split("fn ").nth(1).unwrap();
+            tests.insert(name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>());
+        }
+    }
+    let rows = checklist_rows();
+    assert!(rows.len() > 50, "the table in docs/CHECKLIST.md is not where it was");
+    for (id, cell) in &rows {
+        let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty() || cell.starts_with("later"), "{id} names no test");
+        for name in named {
+            assert!(tests.contains(name), "{id}: there is no test {name}");
+        }
+    }
+}
+
+#[test]
+fn every_must_of_the_checklist_has_its_row() {
+    let path = root().join("../shared/mcp/checklist.md");
+    let Ok(text) = fs::read_to_string(&path) else {
+        println!("no checklist at {}: not compared", path.display());
+        return;
+    };
+    let part = |from: &str, to: &str| {
+        let start = text.find(from).unwrap_or_else(|| panic!("{from} is not where it was"));
+        text[start..].split(to).next().unwrap()
+    };
+    let parts = [
+        part("## 0. Constant tables", "## 5. stdio"),
+        part("### Tools - server/tools", "### Resources - server/resources"),
+        part("### JSON Schema - basic/index", "### Elicitation"),
+        part("## 9. Security", "## 10. Legacy"),
+    ];
+    let rows = checklist_rows();
+    let mut demands = 0;
+    for line in parts.iter().flat_map(|part| part.lines()) {
+        let Some(id) = line.strip_prefix("- ").and_then(|rest| rest.split(' ').next()) else { continue };
+        let is_id = id.split_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+        if is_id && (line.contains("[M]") || line.contains("[!]")) {
+            demands += 1;
+            assert!(rows.contains_key(id), "{id} is not in docs/CHECKLIST.md");
+        }
+    }
+    assert!(demands > 50, "the checklist is not read any more");
+}

@@ -37,8 +37,8 @@ pub struct Limits {
     pub schema_subschemas_max: usize,
     /// Memory of a compiled pattern, in bytes; as above.
     pub schema_pattern_bytes_max: usize,
-    /// Values in a call's arguments times subschemas of the tool's input schema; more is answered with an `isError`
-    /// result, for the shard would be busy with nothing else.
+    /// Values looked at to validate one call's arguments, one that is looked at twice counted twice; more is answered with
+    /// an `isError` result, for the shard would be busy with nothing else. The default takes a few milliseconds.
     pub validation_work_max: usize,
     /// Items of one page of a list; the rest is behind a cursor.
     pub list_page_items_max: usize,
@@ -114,7 +114,7 @@ impl Default for Limits {
             schema_depth_max: 32,
             schema_subschemas_max: 2000,
             schema_pattern_bytes_max: 1024 * 1024,
-            validation_work_max: 4_000_000,
+            validation_work_max: 250_000,
             list_page_items_max: 1000,
             connections_max: 131_072,
             connections_reserve: 64,

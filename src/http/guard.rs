@@ -106,6 +106,14 @@ impl Guard {
 /// `host`, `host:port` or `[v6]:port`, of this machine itself: `localhost` or a loopback address. An address cannot be
 /// rebound by DNS.
 fn is_loopback(authority: &[u8]) -> bool {
+    // What most clients of this machine send.
+    for name in [b"127.0.0.1".as_slice(), b"localhost"] {
+        match authority.strip_prefix(name) {
+            Some([]) => return true,
+            Some([b':', port @ ..]) if is_port(port) => return true,
+            _ => {}
+        }
+    }
     let Ok(authority) = std::str::from_utf8(authority) else { return false };
     let end = if authority.starts_with('[') { authority.find(']').map_or(0, |end| end + 1) } else { 0 };
     let (host, port) = match authority.get(end..).and_then(|rest| rest.find(':')) {

@@ -136,39 +136,51 @@ impl Document<'_, '_> {
         if nodes.len() > self.decoder.nodes_max {
             return Err(NotJson::TooManyNodes);
         }
-        let mut many = Vec::new();
         for (index, node) in nodes.iter().enumerate() {
             if let tape::Node::Object { len: 1.., .. } = node {
                 let object = Node::root(nodes.get(index..).unwrap_or_default());
-                self.check_keys(object, &mut many)?;
+                self.check_keys(object)?;
             }
         }
         Ok(())
     }
 
-    fn check_keys<'a>(&self, object: Node<'a>, many: &mut Vec<&'a str>) -> Result<(), NotJson> {
-        let Some(members) = object.members() else { return Ok(()) };
-        let mut few = [""; PAIRED_KEYS_MAX];
-        let is_many = members.len() > PAIRED_KEYS_MAX;
-        many.clear();
-        let mut repeated = false;
-        for (number, (key, _)) in members.enumerate() {
+    fn check_keys(&self, object: Node<'_>) -> Result<(), NotJson> {
+        // A bit for each key. Two of one bit may be the same key; most objects have none, and are done.
+        let mut seen = 0_u64;
+        let mut suspicious = false;
+        for (key, _) in object.members().into_iter().flatten() {
             if key.len() > self.decoder.key_bytes_max {
                 return Err(NotJson::KeyTooLong);
             }
-            if is_many {
-                many.push(key);
-            } else if let Some((place, before)) = few.get_mut(..=number).and_then(<[&str]>::split_last_mut) {
-                repeated |= before.contains(&key);
-                *place = key;
-            }
+            let bit = 1 << fingerprint(key.as_bytes());
+            suspicious |= seen & bit != 0;
+            seen |= bit;
         }
-        if is_many {
-            many.sort_unstable();
-            repeated = many.windows(2).any(|pair| pair.first() == pair.last());
-        }
-        if repeated { Err(NotJson::RepeatedKey) } else { Ok(()) }
+        if suspicious && has_repeated_key(object) { Err(NotJson::RepeatedKey) } else { Ok(()) }
     }
+}
+
+/// A number below 64, cheap, and different for most of the keys people put into one object: of the ends, the middle and the
+/// length, mixed by the golden ratio (Knuth, The Art of Computer Programming, section 6.4).
+fn fingerprint(key: &[u8]) -> u32 {
+    let byte = |byte: Option<&u8>| byte.copied().unwrap_or(0);
+    let [length, ..] = key.len().to_le_bytes();
+    let parts = [byte(key.first()), byte(key.get(key.len() / 2)), byte(key.last()), length];
+    u32::from_le_bytes(parts).wrapping_mul(0x9E37_79B1) >> 26
+}
+
+/// The exact answer. Pairs for few keys, order for many: neither is slow, however the keys were chosen.
+#[cold]
+fn has_repeated_key(object: Node<'_>) -> bool {
+    let Some(members) = object.members() else { return false };
+    if members.len() <= PAIRED_KEYS_MAX {
+        let is_repeated = |number, key| members.clone().take(number).any(|(other, _)| other == key);
+        return members.clone().enumerate().any(|(number, (key, _))| is_repeated(number, key));
+    }
+    let mut keys: Vec<&str> = members.map(|(key, _)| key).collect();
+    keys.sort_unstable();
+    keys.windows(2).any(|pair| pair.first() == pair.last())
 }
 
 fn is_number_part(byte: u8) -> bool {

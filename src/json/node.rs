@@ -166,6 +166,7 @@ pub struct Elements<'a> {
 }
 
 /// Cuts the value that starts `rest` off it.
+#[inline]
 fn take_value<'a>(rest: &mut &'a [tape::Node<'a>]) -> Option<Node<'a>> {
     let span = Node { nodes: rest }.span();
     let (value, behind) = rest.split_at_checked(span)?;
@@ -176,6 +177,7 @@ fn take_value<'a>(rest: &mut &'a [tape::Node<'a>]) -> Option<Node<'a>> {
 impl<'a> Iterator for Members<'a> {
     type Item = (&'a str, Node<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let (tape::Node::String(key), behind) = self.rest.split_first()? else {
             return None;

@@ -10,7 +10,7 @@ use crate::{
     json::Node,
     jsonrpc::{Id, begin_result, finish_result},
     registry::{RegisteredTool, Reply, Revision, Snapshot},
-    schema::Violation,
+    schema::{Verdict, Violation},
 };
 
 pub(super) fn list<'a>(
@@ -53,7 +53,7 @@ pub(super) fn call<'a>(
     let Client { revision, capabilities } = client;
     match find(snapshot, client, headers, params) {
         Err(refusal) => refuse(out, Some(id), revision, CallMethod::ToolsCall, &refusal),
-        Ok((tool, arguments)) => match fit(snapshot, tool, arguments) {
+        Ok((tool, arguments)) => match fit(tool, arguments) {
             Ok(()) => Outcome::Run(ToolCall { tool, arguments, id, revision, capabilities }),
             // An error the model can read and mend, not one of the protocol (checklist T-11).
             Err((refused, told)) => {
@@ -105,16 +105,17 @@ fn find<'a>(
 }
 
 /// Holds arguments against the tool's schema.
-fn fit(snapshot: &Snapshot, tool: &RegisteredTool, arguments: Node<'_>) -> Result<(), (Refused, String)> {
-    let work = arguments.node_count().saturating_mul(tool.input().subschemas());
-    if work > snapshot.validation_work_max() {
-        return Err((Refused::ValidationWork, "Invalid arguments: too many values to validate".to_owned()));
+fn fit(tool: &RegisteredTool, arguments: Node<'_>) -> Result<(), (Refused, String)> {
+    match tool.input().judge(arguments) {
+        Verdict::Fits => Ok(()),
+        Verdict::Unfit => {
+            let violations = tool.input().violations(arguments);
+            Err((Refused::InvalidArguments, format!("Invalid arguments: {}", explain(&violations))))
+        }
+        Verdict::TooMuchWork => {
+            Err((Refused::ValidationWork, "Invalid arguments: too many values to validate".to_owned()))
+        }
     }
-    if tool.input().is_valid(arguments) {
-        return Ok(());
-    }
-    let violations = tool.input().violations(arguments);
-    Err((Refused::InvalidArguments, format!("Invalid arguments: {}", explain(&violations))))
 }
 
 /// Writes the answer to a call that was run.

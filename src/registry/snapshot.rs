@@ -95,7 +95,6 @@ pub struct Snapshot {
     /// `"io.modelcontextprotocol/serverInfo":{…}`, as the `_meta` of every result of the 2026 era carries it
     /// (checklist M-08).
     server_info: Vec<u8>,
-    validation_work_max: usize,
 }
 
 impl Snapshot {
@@ -124,7 +123,6 @@ impl Snapshot {
             discover: members(&discover(registry, &capabilities, &meta)),
             initialize: Revision::ALL.map(|revision| members(&initialize(registry, &capabilities, revision))),
             server_info: members(&info),
-            validation_work_max: limits.validation_work_max,
         })
     }
 
@@ -162,12 +160,6 @@ impl Snapshot {
     #[must_use]
     pub fn server_info(&self) -> &[u8] {
         &self.server_info
-    }
-
-    /// [`Limits::validation_work_max`]
-    #[must_use]
-    pub fn validation_work_max(&self) -> usize {
-        self.validation_work_max
     }
 }
 

@@ -5,4 +5,4 @@ mod tape;
 mod validator;
 
 pub use tape::TapeJson;
-pub use validator::{SchemaError, Validator, Violation};
+pub use validator::{SchemaError, Validator, Verdict, Violation};

@@ -57,6 +57,17 @@ pub struct Validator {
     recursive: Option<usize>,
 }
 
+/// What a validation came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The value fits.
+    Fits,
+    /// It does not.
+    Unfit,
+    /// Finding out would take more work than the limit.
+    TooMuchWork,
+}
+
 /// Violations reported at most: the client needs a hint, not a flood.
 const VIOLATIONS_MAX: usize = 16;
 
@@ -111,8 +122,20 @@ impl Validator {
     /// Whether the value fits; stops at the first violation. What takes more work than the limit does not fit.
     #[must_use]
     pub fn is_valid(&self, value: Node<'_>) -> bool {
-        !self.is_too_deep(value, VALIDATING_LEVELS_MAX)
-            && with_work(self.work_max, || self.compiled.is_valid(value) && !is_exhausted())
+        self.judge(value) == Verdict::Fits
+    }
+
+    /// Whether the value fits, or would take more work than the limit to find out.
+    #[must_use]
+    pub fn judge(&self, value: Node<'_>) -> Verdict {
+        if self.is_too_deep(value, VALIDATING_LEVELS_MAX) {
+            return Verdict::TooMuchWork;
+        }
+        with_work(self.work_max, || match self.compiled.is_valid(value) {
+            _ if is_exhausted() => Verdict::TooMuchWork,
+            true => Verdict::Fits,
+            false => Verdict::Unfit,
+        })
     }
 
     /// What does not fit, sixteen violations at most. Slower than [`Validator::is_valid`], and to be asked of what is not valid

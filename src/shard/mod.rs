@@ -571,6 +571,14 @@ impl Shard {
         for socket in idle {
             self.close(socket);
         }
+        // A request that is half here may still come, but nobody waits for it as long as at other times.
+        let soon = self.timers.tick_after(self.now, self.limits.linger_timeout);
+        for connection in self.connections.iter_mut().flatten() {
+            if matches!(connection.phase, Phase::Head | Phase::Body) && connection.deadline > soon {
+                connection.deadline = soon;
+                self.timers.schedule(connection.socket.index(), soon);
+            }
+        }
     }
 
     /// Whether a drain has come to its end, in order or in time.
