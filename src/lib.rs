@@ -41,7 +41,7 @@
 //!
 //! # Threads
 //!
-//! One per shard, pinned; a few for blocking tools, off the shards' cores where there are others; one for signals; one
+//! One per shard, pinned; a few for blocking tools and for tokio, off the shards' cores where there are others; one for signals; one
 //! that writes the [`log`]; and the one that called [`Server::serve`], which waits.
 //!
 //! # Invariants
