@@ -1,0 +1,241 @@
+//! Every bound of a request, over the wire: at the limit it is served, one past it is refused with the status and under the name it
+//! has. Bounds of calls and connections are in `tools.rs`, those of schemas beside the code, the admin interface's in `admin.rs`.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use corelane::{Config, Limits, Running, Server, Tool, demo};
+use serde_json::{Value, json};
+use support::{Client, echo, post};
+
+fn start(limits: Limits) -> Running {
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), limits, ..Config::default() };
+    demo::server().build().start(&config).unwrap()
+}
+
+fn connect(running: &Running) -> Client {
+    Client::connect(running.addresses()[0])
+}
+
+fn end(running: Running) -> corelane::metrics::ShardMetrics {
+    running.stopper().drain();
+    running.join().unwrap()
+}
+
+/// A POST of `body` with exactly these lines between its first and its last.
+fn request(target: &str, lines: &str, body: &str) -> String {
+    format!(
+        "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .replace("Host: a", "Host: localhost")
+}
+
+fn ping(lines: &str) -> String {
+    request("/mcp", lines, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#)
+}
+
+fn head_bytes(request: &str) -> usize {
+    request.find("\r\n\r\n").unwrap() + 4
+}
+
+fn chunked(body: &str, extension: &str, trailer: &str) -> String {
+    let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    format!("{head}{:x}{extension}\r\n{body}\r\n0\r\n{trailer}\r\n", body.len())
+}
+
+/// A request with `size` of what is bounded.
+type OfSize = fn(usize) -> String;
+
+#[test]
+fn at_the_limit_a_request_is_served_and_one_past_it_is_refused_by_name() {
+    const SIZE: usize = 300;
+    let all = Limits::default();
+    let rows: [(&str, Limits, OfSize, u16); 12] = [
+        (
+            "head_too_large",
+            Limits { head_bytes_max: SIZE, ..all },
+            |size| ping(&format!("X: {}\r\n", "x".repeat(size - head_bytes(&ping("X: \r\n"))))),
+            431,
+        ),
+        (
+            "target_too_long",
+            Limits { target_bytes_max: SIZE, ..all },
+            |size| {
+                let target = format!("/mcp?{}", "x".repeat(size - 5));
+                ping("").replace("POST /mcp ", &format!("POST {target} "))
+            },
+            414,
+        ),
+        (
+            "head_too_large",
+            Limits { header_bytes_max: SIZE, ..all },
+            |size| ping(&format!("X: {}\r\n", "x".repeat(size - 1))),
+            431,
+        ),
+        (
+            "head_too_large",
+            Limits { headers_max: 100, ..all },
+            |size| ping(&"X: y\r\n".repeat(size - 200 - 3)),
+            431,
+        ),
+        ("body_too_large", Limits { body_bytes_max: SIZE, ..all }, |size| request("/mcp", "", &padded(size)), 413),
+        ("body_too_large", Limits { body_bytes_max: SIZE, ..all }, |size| chunked(&padded(size), "", ""), 413),
+        (
+            "body_too_large",
+            Limits { chunk_extension_bytes_max: SIZE, ..all },
+            |size| chunked(&padded(100), &format!(";{}", "x".repeat(size - 1)), ""),
+            413,
+        ),
+        (
+            "head_too_large",
+            Limits { trailer_bytes_max: SIZE, ..all },
+            |size| chunked(&padded(100), "", &format!("X: {}\r\n", "x".repeat(size - 3))),
+            431,
+        ),
+        (
+            "not_json",
+            Limits { json_depth_max: 100, ..all },
+            |size| {
+                // The message and its params are two levels more.
+                let levels = size - 200 - 2;
+                with_extra(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)))
+            },
+            400,
+        ),
+        (
+            "json_too_many_nodes",
+            Limits { json_nodes_max: SIZE, ..all },
+            |size| {
+                let others = count(&with_extra("[]"));
+                with_extra(&format!("[{}]", vec!["0"; size - others].join(",")))
+            },
+            400,
+        ),
+        (
+            "json_number_too_long",
+            Limits { json_number_digits_max: SIZE, ..all },
+            |size| with_extra(&format!("0.{}", "1".repeat(size - 2))),
+            400,
+        ),
+        (
+            "json_key_too_long",
+            Limits { json_key_bytes_max: SIZE, ..all },
+            |size| with_extra(&format!("{{\"{}\":1}}", "k".repeat(size))),
+            400,
+        ),
+    ];
+    for (row, (name, limits, of_size, status)) in rows.into_iter().enumerate() {
+        let running = start(limits);
+        let at = connect(&running).send(of_size(SIZE)).read();
+        assert_eq!(at.status, 200, "{row} {name}: {}", String::from_utf8_lossy(&at.body));
+        let past = connect(&running).send(of_size(SIZE + 1)).read();
+        assert_eq!(past.status, status, "{row} {name}: {}", String::from_utf8_lossy(&past.body));
+        assert_eq!(end(running).refusals(name), 1, "{row} {name}");
+    }
+}
+
+/// A ping in a body of so many bytes.
+fn padded(size: usize) -> String {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    format!("{body}{}", " ".repeat(size - body.len()))
+}
+
+/// A ping with something more in its parameters.
+fn with_extra(extra: &str) -> String {
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"extra":{extra}}}}}"#);
+    request("/mcp", "", &body)
+}
+
+/// Values in a request's body, keys included.
+fn count(request: &str) -> usize {
+    fn values(value: &Value) -> usize {
+        match value {
+            Value::Object(members) => 1 + members.values().map(|value| 1 + values(value)).sum::<usize>(),
+            Value::Array(elements) => 1 + elements.iter().map(values).sum::<usize>(),
+            _ => 1,
+        }
+    }
+    values(&serde_json::from_str(&request[head_bytes(request)..]).unwrap())
+}
+
+/// Sends a body in parts; what comes back, and when.
+fn drip(running: &Running, part: usize, parts: usize, pause: Duration) -> (u16, Duration) {
+    let body = echo(&"x".repeat(part * parts));
+    let bytes = post("", &body);
+    let (head, body) = bytes.split_at(bytes.len() - body.len());
+    let mut client = connect(running);
+    let started = Instant::now();
+    client.send(head);
+    client.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    for part in body.chunks(part) {
+        // Refused in between: then the rest is not sent.
+        if client.stream.peek(&mut [0]).is_ok() {
+            break;
+        }
+        client.send(part);
+        thread::sleep(pause);
+    }
+    client.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    (client.read().status, started.elapsed())
+}
+
+#[test]
+fn a_body_may_neither_pause_nor_crawl_nor_take_forever() {
+    let (second, pause) = (Duration::from_secs(1), Duration::from_millis(50));
+    let limits = Limits {
+        body_timeout: second / 2,
+        body_total_timeout: 3 * second,
+        body_bytes_per_second_min: 1000,
+        ..Limits::default()
+    };
+    let running = start(limits);
+    let (status, took) = drip(&running, 100, 20, pause);
+    assert_eq!(status, 200, "2,000 bytes a second for a second");
+    assert!(took > limits.body_timeout);
+    assert_eq!(drip(&running, 100, 2, second).0, 408, "a pause");
+    let (status, took) = drip(&running, 10, 100, pause);
+    assert_eq!(status, 408, "200 bytes a second");
+    assert!(took < 3 * second, "{took:?}");
+    let (status, took) = drip(&running, 100, 100, pause);
+    assert_eq!(status, 408, "fast enough, and too long");
+    assert!(took > 5 * second / 2 && took < 5 * second, "{took:?}");
+    assert_eq!(end(running).refusals("body_timeout"), 3);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_closed_and_counted() {
+    let big = Tool::new("big").run(|_: corelane::NoArguments, _| "x".repeat(64 * 1024));
+    let limits = Limits { write_timeout: Duration::from_millis(500), ..Limits::default() };
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), limits, ..Config::default() };
+    let running = Server::builder("test", "0").tool(big).build().start(&config).unwrap();
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "big"}}).to_string();
+    let mut deaf = connect(&running);
+    deaf.send(post("", &call).repeat(1000));
+    let mut other = connect(&running);
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        assert_eq!(other.call("big", json!({}))["content"][0]["text"].as_str().unwrap().len(), 64 * 1024);
+    }
+    drop(other);
+    assert_eq!(end(running).refusals("write_timeout"), 1);
+}
+
+#[test]
+fn an_idle_connection_is_closed_in_the_end() {
+    let running = start(Limits { keep_alive_timeout: Duration::from_millis(300), ..Limits::default() });
+    let mut client = connect(&running);
+    assert_eq!(client.post("", echo("x")).status, 200);
+    let answered = Instant::now();
+    assert!(client.is_closed());
+    assert!(answered.elapsed() >= Duration::from_millis(250));
+    end(running);
+}
