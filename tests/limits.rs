@@ -86,8 +86,18 @@ fn at_the_limit_a_request_is_served_and_one_past_it_is_refused_by_name() {
             |size| ping(&"X: y\r\n".repeat(size - 200 - 3)),
             431,
         ),
-        ("body_too_large", Limits { body_bytes_max: SIZE, ..all }, |size| request("/mcp", "", &padded(size)), 413),
-        ("body_too_large", Limits { body_bytes_max: SIZE, ..all }, |size| chunked(&padded(size), "", ""), 413),
+        (
+            "body_too_large",
+            Limits { body_bytes_max: SIZE, ..all },
+            |size| request("/mcp", "", &padded(size)),
+            413,
+        ),
+        (
+            "body_too_large",
+            Limits { body_bytes_max: SIZE, ..all },
+            |size| chunked(&padded(size), "", ""),
+            413,
+        ),
         (
             "body_too_large",
             Limits { chunk_extension_bytes_max: SIZE, ..all },
@@ -217,7 +227,8 @@ fn a_client_that_does_not_read_is_closed_and_counted() {
     let config =
         Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), limits, ..Config::default() };
     let running = Server::builder("test", "0").tool(big).build().start(&config).unwrap();
-    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "big"}}).to_string();
+    let call =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "big"}}).to_string();
     let mut deaf = connect(&running);
     deaf.send(post("", &call).repeat(1000));
     let mut other = connect(&running);

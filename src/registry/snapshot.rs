@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use foldhash::fast::FixedState;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -85,7 +86,8 @@ impl RegisteredTool {
 /// Everything a shard looks up or lists, compiled and encoded.
 pub struct Snapshot {
     tools: Vec<Arc<RegisteredTool>>,
-    by_name: HashMap<Box<str>, usize>,
+    /// A fast hash will do: what is in here was chosen by the server, not by its clients.
+    by_name: HashMap<Box<str>, usize, FixedState>,
     /// Results of `tools/list` by revision and page: members without braces.
     tool_pages: [Vec<Vec<u8>>; Revision::ALL.len()],
     /// Result of `server/discover`: members without braces.
@@ -104,7 +106,7 @@ impl Snapshot {
     /// The first thing that cannot be served.
     pub fn build(registry: &Registry, limits: &Limits) -> Result<Self, RegistryError> {
         let mut tools = Vec::with_capacity(registry.tools.len());
-        let mut by_name = HashMap::with_capacity(registry.tools.len());
+        let mut by_name = HashMap::with_capacity_and_hasher(registry.tools.len(), FixedState::default());
         check_icons(&registry.info.name, &registry.info.icons)?;
         for (position, tool) in registry.tools.iter().enumerate() {
             if by_name.insert(Box::from(tool.name()), position).is_some() {
