@@ -35,11 +35,13 @@ struct Latencies {
     histogram: Option<Histogram<u64>>,
     /// Answers of the turn at hand, not yet in the histogram.
     answered: u64,
+    /// Answers that said the tool had failed.
+    errors: u64,
 }
 
 impl Latencies {
     fn new(name: &str, digits: u8) -> Self {
-        Self { name: name.into(), digits, histogram: None, answered: 0 }
+        Self { name: name.into(), digits, histogram: None, answered: 0, errors: 0 }
     }
 
     fn histogram(&mut self) -> &mut Histogram<u64> {
@@ -58,6 +60,7 @@ impl Latencies {
     }
 
     fn merge(&mut self, other: &Self) {
+        self.errors += other.errors;
         if let Some(others) = &other.histogram {
             // Both have the same bounds.
             let _ = self.histogram().add(others);
@@ -99,6 +102,13 @@ impl ShardMetrics {
     pub fn record_tool(&mut self, position: usize, name: &str, latency: Duration) {
         if let Some(latencies) = self.tools.get_mut(position).filter(|latencies| *latencies.name == *name) {
             latencies.histogram().saturating_record(nanoseconds(latency));
+        }
+    }
+
+    /// Counts one answer of a tool that said it had failed. The name counts where the tools have changed since.
+    pub fn tool_error(&mut self, position: usize, name: &str) {
+        if let Some(latencies) = self.tools.get_mut(position).filter(|latencies| *latencies.name == *name) {
+            latencies.errors += 1;
         }
     }
 

@@ -74,7 +74,7 @@ fn write_all(out: &mut String, shards: usize, reports: &[ShardReport]) -> fmt::R
         ("corelane_calls_in_flight", "gauge", "Calls of async and blocking tools in flight.", |report| {
             report.calls_in_flight as u64
         }),
-        ("corelane_requests_total", "counter", "Messages answered.", |report| {
+        ("corelane_requests_total", "counter", "Messages answered, without requests refused before their body was read.", |report| {
             report.metrics.methods.iter().filter_map(|row| row.histogram.as_ref()).map(Histogram::len).sum()
         }),
     ];
@@ -90,6 +90,14 @@ fn write_all(out: &mut String, shards: usize, reports: &[ShardReport]) -> fmt::R
             let shard = report.shard;
             writeln!(out, "corelane_refusals_total{{shard=\"{shard}\",reason=\"{reason}\"}} {count}")?;
         }
+    }
+    family(out, "corelane_tool_errors_total", "counter", "Results that said the tool had failed, by tool.")?;
+    let mut errors = BTreeMap::<&str, u64>::new();
+    for row in reports.iter().flat_map(|report| &report.metrics.tools) {
+        *errors.entry(&row.name).or_default() += row.errors;
+    }
+    for (tool, count) in errors {
+        writeln!(out, "corelane_tool_errors_total{{tool=\"{tool}\"}} {count}")?;
     }
     family(out, "corelane_events_total", "counter", "Calls cancelled, turns that took too long.")?;
     for report in reports {

@@ -3,7 +3,7 @@
 mod calls;
 mod connection;
 mod inbox;
-mod journal;
+mod observer;
 mod pipeline;
 mod timers;
 

@@ -6,11 +6,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tracing::Level;
-
 use super::{
     calls::{Calls, Exchange, PendingCall},
-    journal::Journal,
+    observer::Observer,
 };
 use crate::{
     config::Limits,
@@ -51,10 +49,7 @@ pub struct Pipeline {
     answers: CallAnswers,
     /// The reply inline tools write to, reused.
     reply: Reply,
-    metrics: ShardMetrics,
-    journal: Journal,
-    /// When the bytes at hand were reaped.
-    received: Instant,
+    observer: Observer,
     /// The server is ending: every reply closes its connection.
     draining: bool,
 }
@@ -90,8 +85,8 @@ impl Pipeline {
     pub fn new(config: PipelineConfig<'_>, snapshot: Snapshot, runner: Runner) -> Self {
         let PipelineConfig { endpoint, names, shard, limits } = config;
         let now = Instant::now();
-        let mut metrics = ShardMetrics::new(CallMethod::ALL.map(CallMethod::as_str));
-        metrics.set_tools(snapshot.tools().iter().map(|tool| tool.name()));
+        let mut observer = Observer::new(shard, limits.log_lines_per_second_max, now);
+        observer.metrics().set_tools(snapshot.tools().iter().map(|tool| tool.name()));
         Self {
             guard: Guard::new(endpoint, names),
             shard,
@@ -102,39 +97,31 @@ impl Pipeline {
             calls: Calls::new(limits.calls_in_flight_max, now),
             answers: CallAnswers::new(limits),
             reply: Reply::default(),
-            metrics,
-            journal: Journal::new(shard, limits.log_lines_per_second_max),
-            received: now,
+            observer,
             draining: false,
         }
     }
 
     /// Serves something else from the next request on. Calls in flight end as they were started.
     pub fn replace(&mut self, snapshot: Snapshot) {
-        self.metrics.set_tools(snapshot.tools().iter().map(|tool| tool.name()));
+        self.observer.metrics().set_tools(snapshot.tools().iter().map(|tool| tool.name()));
         self.snapshot = Rc::new(snapshot);
     }
 
     /// Starts a turn: latencies count from `now`, replies are dated `wall`.
     pub fn begin_turn(&mut self, now: Instant, wall: SystemTime) {
-        self.received = now;
+        self.observer.begin_turn(now);
         self.heads.set_date(wall);
     }
 
-    /// Ends a turn: its replies are on their way. One that took longer than `slow` is counted.
+    /// Ends a turn: its replies are on their way. One that took longer than `slow` is counted and logged.
     pub fn end_turn(&mut self, slow: Duration) {
-        let took = self.received.elapsed();
-        self.metrics.record_noted(took);
-        if took > slow {
-            self.metrics.event("slow_turn");
-            self.journal.note(Level::WARN, "slow_turn", None, self.received);
-        }
+        self.observer.end_turn(slow);
     }
 
     /// Counts and logs what was refused to a client whose fault it is.
     pub fn refused(&mut self, reason: &'static str) {
-        self.metrics.refuse(reason);
-        self.journal.note(Level::INFO, reason, None, self.received);
+        self.observer.refused(reason, None);
     }
 
     /// Which shard this is.
@@ -150,7 +137,7 @@ impl Pipeline {
 
     /// What has been measured.
     pub fn metrics(&mut self) -> &mut ShardMetrics {
-        &mut self.metrics
+        self.observer.metrics()
     }
 
     /// Calls in flight.
@@ -198,7 +185,7 @@ impl Pipeline {
         let response = self.heads.begin(out);
         match self.respond(request, exchange, socket, out) {
             Responded::Now(status, method) => {
-                self.metrics.note(method as usize);
+                self.observer.metrics().note(method as usize);
                 self.finish(out, response, status, exchange)
             }
             Responded::Later(ticket) => {
@@ -227,14 +214,13 @@ impl Pipeline {
             Outcome::Reply(method) => return Responded::Now(Status::Ok, method),
             Outcome::Accepted => return Responded::Now(Status::Accepted, CallMethod::Other),
             Outcome::Refused(status, method, reason) => {
-                self.metrics.refuse(reason.name());
-                self.journal.note(Level::INFO, reason.name(), None, self.received);
+                self.observer.refused(reason.name(), None);
                 return Responded::Now(status, method);
             }
         };
         self.reply.clear();
         let calls = &mut self.calls;
-        let received = self.received;
+        let received = self.observer.turn_began();
         let file_call = || {
             calls.insert(PendingCall {
                 socket,
@@ -254,12 +240,9 @@ impl Pipeline {
         let started = self.runner.start(tool.handler(), call.arguments, caller, file_call, reply);
         let refused = match started {
             Started::Done => {
-                self.metrics.note_tool(tool.position());
+                self.observer.metrics().note_tool(tool.position());
                 let told = self.answers.result(out, &self.snapshot, tool, call.id, call.revision, reply);
-                if let Some(refused) = told {
-                    self.metrics.refuse(refused.name());
-                    self.journal.note(level(refused), refused.name(), Some(tool.name()), self.received);
-                }
+                self.observer.answered(tool, reply, told);
                 return Responded::Now(Status::Ok, CallMethod::ToolsCall);
             }
             Started::Pending(ticket, cancel) => {
@@ -274,8 +257,7 @@ impl Pipeline {
                 Refused::Busy
             }
         };
-        self.metrics.refuse(refused.name());
-        self.journal.note(level(refused), refused.name(), Some(tool.name()), self.received);
+        self.observer.call_refused(refused, tool);
         let status = mcp::write_call_refused(out, &self.snapshot, call.id, call.revision, refused);
         Responded::Now(status, CallMethod::ToolsCall)
     }
@@ -306,7 +288,7 @@ impl Pipeline {
     /// The client of a call has gone.
     pub fn abandon(&mut self, ticket: Ticket) {
         if self.ends_with_connection(ticket) && self.calls.abandon(ticket).is_some() {
-            self.metrics.event("cancelled");
+            self.observer.metrics().event("cancelled");
         }
     }
 
@@ -319,23 +301,21 @@ impl Pipeline {
     ) -> Handled {
         let response = self.heads.begin(out);
         let id = call.id.as_id();
-        let (status, refused) = match outcome {
+        let status = match outcome {
             Ok(reply) => {
                 let told = self.answers.result(out, &self.snapshot, &call.tool, id, call.revision, &reply);
-                (Status::Ok, told)
+                self.observer.answered(&call.tool, &reply, told);
+                Status::Ok
             }
             Err(unfinished) => {
                 let refused = match unfinished {
                     Unfinished::Panicked => Refused::ToolPanicked,
                     Unfinished::Cancelled => Refused::Deadline,
                 };
-                (mcp::write_call_refused(out, &self.snapshot, id, call.revision, refused), Some(refused))
+                self.observer.call_refused(refused, &call.tool);
+                mcp::write_call_refused(out, &self.snapshot, id, call.revision, refused)
             }
         };
-        if let Some(refused) = refused {
-            self.metrics.refuse(refused.name());
-            self.journal.note(level(refused), refused.name(), Some(call.tool.name()), self.received);
-        }
         let exchange = &call.exchange;
         let exchange = Exchange {
             keep_alive: exchange.keep_alive,
@@ -343,8 +323,8 @@ impl Pipeline {
             origin: exchange.origin.as_deref(),
         };
         let latency = call.started.elapsed();
-        self.metrics.record(CallMethod::ToolsCall as usize, latency);
-        self.metrics.record_tool(call.tool.position(), call.tool.name(), latency);
+        self.observer.metrics().record(CallMethod::ToolsCall as usize, latency);
+        self.observer.metrics().record_tool(call.tool.position(), call.tool.name(), latency);
         self.finish(out, response, status, exchange)
     }
 
@@ -355,7 +335,12 @@ impl Pipeline {
         head: Option<(&RequestHead, &[u8])>,
         out: &mut Vec<u8>,
     ) -> Handled {
-        self.refused(reason.name());
+        let asked = match (reason, head) {
+            (RejectReason::HostForbidden, Some((head, bytes))) => head.host(bytes),
+            (RejectReason::OriginForbidden, Some((head, bytes))) => head.origin(bytes),
+            _ => Field::Absent,
+        };
+        self.observer.refused(reason.name(), told(asked).as_deref());
         // Where the body of a refused request ends is of no interest any more.
         let goes_on = head.is_some_and(|(head, _)| head.keep_alive && !head.http_1_0 && !head.has_body());
         let closes = reason.closes() || self.draining || !goes_on;
@@ -385,7 +370,7 @@ impl Pipeline {
     fn preflight(&mut self, head: &RequestHead, head_bytes: &[u8], out: &mut Vec<u8>) -> Handled {
         let exchange = exchange(head, head_bytes);
         let mut extra = preflight_headers(head, head_bytes);
-        self.metrics.note(CallMethod::Other as usize);
+        self.observer.metrics().note(CallMethod::Other as usize);
         let keep_alive = self.describe(exchange, &mut extra);
         self.heads.write(out, Status::NoContent, &extra, &[]);
         if keep_alive { Handled::Replied } else { Handled::RepliedLast }
@@ -461,20 +446,22 @@ impl Handler for Requests<'_> {
     }
 }
 
+/// A header as the log tells it, shortened.
+fn told(field: Field<'_>) -> Option<String> {
+    const BYTES_TOLD: usize = 100;
+    match field {
+        Field::Absent => None,
+        Field::Repeated => Some("given more than once".to_owned()),
+        Field::Value(value) => Some(value.get(..BYTES_TOLD).unwrap_or(value).escape_ascii().to_string()),
+    }
+}
+
 fn exchange<'a>(head: &RequestHead, bytes: &'a [u8]) -> Exchange<&'a [u8]> {
     let origin = match head.origin(bytes) {
         Field::Value(origin) => Some(origin),
         Field::Absent | Field::Repeated => None,
     };
     Exchange { keep_alive: head.keep_alive, http_1_0: head.http_1_0, origin }
-}
-
-/// How loud to be about a call that went wrong.
-fn level(refused: Refused) -> Level {
-    match refused {
-        Refused::ToolPanicked | Refused::InvalidOutput => Level::ERROR,
-        _ => Level::WARN,
-    }
 }
 
 /// What the body of a reply turned out to be.

@@ -1,0 +1,104 @@
+//! What a shard counts and writes into the log: each kind of line a bounded number of times a second, and nothing at all for a
+//! level nobody listens to.
+
+use std::time::{Duration, Instant};
+
+use tracing::{Level, level_filters::LevelFilter};
+
+use crate::{
+    log::RateLimit,
+    mcp::{CallMethod, Refused},
+    metrics::ShardMetrics,
+    registry::{RegisteredTool, Reply},
+};
+
+pub(super) struct Observer {
+    shard: usize,
+    metrics: ShardMetrics,
+    limit: RateLimit,
+    /// When the turn at hand began: latencies of its answers count from here.
+    turn_began: Instant,
+}
+
+/// Writes a line at a level that is only known here; tracing wants it known when compiling.
+macro_rules! line {
+    ($level:expr, $($field:tt)*) => {
+        match $level {
+            Level::ERROR => tracing::error!($($field)*),
+            Level::WARN => tracing::warn!($($field)*),
+            Level::INFO => tracing::info!($($field)*),
+            _ => tracing::debug!($($field)*),
+        }
+    };
+}
+
+impl Observer {
+    pub(super) fn new(shard: usize, lines_per_second_max: u32, now: Instant) -> Self {
+        Self {
+            shard,
+            metrics: ShardMetrics::new(CallMethod::ALL.map(CallMethod::as_str)),
+            limit: RateLimit::new(lines_per_second_max),
+            turn_began: now,
+        }
+    }
+
+    pub(super) fn metrics(&mut self) -> &mut ShardMetrics {
+        &mut self.metrics
+    }
+
+    pub(super) fn turn_began(&self) -> Instant {
+        self.turn_began
+    }
+
+    pub(super) fn begin_turn(&mut self, now: Instant) {
+        self.turn_began = now;
+    }
+
+    /// A turn's answers are on their way. One that took longer than `slow` is worth a word.
+    pub(super) fn end_turn(&mut self, slow: Duration) {
+        let took = self.turn_began.elapsed();
+        self.metrics.record_noted(took);
+        if took > slow {
+            self.metrics.event("slow_turn");
+            self.write(Level::WARN, "slow_turn", None, Some(&format!("{} ms", took.as_millis())));
+        }
+    }
+
+    /// Something was refused to a client whose fault it is. `detail`: what it was, in short.
+    pub(super) fn refused(&mut self, reason: &'static str, detail: Option<&str>) {
+        self.metrics.refuse(reason);
+        self.write(Level::INFO, reason, None, detail);
+    }
+
+    /// A call got no result of its tool's.
+    pub(super) fn call_refused(&mut self, refused: Refused, tool: &RegisteredTool) {
+        let level = match refused {
+            Refused::ToolPanicked | Refused::InvalidOutput => Level::ERROR,
+            _ => Level::WARN,
+        };
+        self.metrics.refuse(refused.name());
+        self.write(level, refused.name(), Some(tool.name()), None);
+    }
+
+    /// A tool has answered; `refused` if its answer was.
+    pub(super) fn answered(&mut self, tool: &RegisteredTool, reply: &Reply, refused: Option<Refused>) {
+        if let Some(refused) = refused {
+            self.call_refused(refused, tool);
+        } else if reply.is_error() || reply.failure().is_some() {
+            self.metrics.tool_error(tool.position(), tool.name());
+            self.write(Level::DEBUG, "tool_error", Some(tool.name()), None);
+        }
+    }
+
+    fn write(&mut self, level: Level, kind: &'static str, tool: Option<&str>, detail: Option<&str>) {
+        if level > LevelFilter::current() {
+            return;
+        }
+        let Some(suppressed) = self.limit.admit(kind, self.turn_began) else {
+            return;
+        };
+        let shard = self.shard;
+        let suppressed = (suppressed > 0).then_some(suppressed);
+        line!(level, shard, tool, detail, suppressed, "{kind}");
+    }
+}
