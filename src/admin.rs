@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -38,6 +38,9 @@ struct Shared {
     names: Names,
     limits: Limits,
     shards: Vec<ShardHandle>,
+    /// What each shard said last, for a scrape it misses: counters must not go back. Held while shards are asked, so that they
+    /// are asked once at a time.
+    reports: Mutex<Vec<ShardReport>>,
     connections: AtomicUsize,
     draining: AtomicBool,
     ended: AtomicBool,
@@ -59,6 +62,7 @@ impl Admin {
             names,
             limits,
             shards,
+            reports: Mutex::default(),
             connections: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -128,7 +132,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     while answer.reply.is_none() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            answer.reject(RejectReason::HeadTimeout);
+            answer.reject(RejectReason::HeadTimeout, true);
             break;
         }
         stream.set_read_timeout(Some(left))?;
@@ -146,9 +150,17 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.write_all(&reply)?;
     // What the client may still be sending must not reset the connection before the reply has arrived.
     stream.shutdown(std::net::Shutdown::Write)?;
-    stream.set_read_timeout(Some(shared.limits.linger_timeout))?;
-    let _ = stream.read(&mut buffer);
-    Ok(())
+    let until = Instant::now() + shared.limits.linger_timeout;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        stream.set_read_timeout(Some(left))?;
+        if stream.read(&mut buffer)? == 0 {
+            return Ok(());
+        }
+    }
 }
 
 struct Answer<'a> {
@@ -170,14 +182,14 @@ impl Answer<'_> {
         self.reply = Some(reply.into_bytes());
     }
 
-    fn reject(&mut self, reason: RejectReason) {
+    fn reject(&mut self, reason: RejectReason, has_body: bool) {
         let extra = if reason == RejectReason::VerbNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
-        self.write(reason.status(), extra, true, &format!("{}\n", reason.message()));
+        self.write(reason.status(), extra, has_body, &format!("{}\n", reason.message()));
     }
 
     fn handle_head(&mut self, head: &RequestHead, bytes: &[u8]) {
         if let Err(reason) = self.answer(head, bytes) {
-            self.reject(reason);
+            self.reject(reason, head.method != Method::Head);
         }
     }
 
@@ -206,11 +218,14 @@ impl Answer<'_> {
         Ok(())
     }
 
+    /// Whether every shard gives a sign of life. One that has ended is not missed: then the server is ending.
     fn health(&self) -> (Status, String) {
-        let reports = reports(&self.shared.shards);
-        let is_silent = |shard: &usize| !reports.iter().any(|report| report.shard == *shard);
+        let until = Instant::now() + REPORT_TIMEOUT;
+        let is_silent =
+            |shard: &ShardHandle| !shard.has_ended() && !shard.is_alive(until) && !shard.has_ended();
+        let shards = self.shared.shards.iter().enumerate();
         let silent: Vec<_> =
-            (0..self.shared.shards.len()).filter(is_silent).map(|shard| shard.to_string()).collect();
+            shards.filter(|(_, shard)| is_silent(shard)).map(|(number, _)| number.to_string()).collect();
         if silent.is_empty() {
             (Status::Ok, "ok\n".to_owned())
         } else {
@@ -219,14 +234,20 @@ impl Answer<'_> {
     }
 
     fn metrics(&self) -> String {
+        let mut reports = self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = ask(&self.shared.shards);
+        let up: Vec<usize> = fresh.iter().map(|report| report.shard).collect();
+        reports.retain(|report| !up.contains(&report.shard));
+        reports.extend(fresh);
+        reports.sort_by_key(|report| report.shard);
         let mut text = String::new();
-        write_prometheus(&mut text, self.shared.shards.len(), &reports(&self.shared.shards));
+        write_prometheus(&mut text, self.shared.shards.len(), &up, &reports);
         text
     }
 }
 
 /// Asks all shards at once.
-fn reports(shards: &[ShardHandle]) -> Vec<ShardReport> {
+fn ask(shards: &[ShardHandle]) -> Vec<ShardReport> {
     let asked: Vec<_> = shards.iter().map(ShardHandle::report).collect();
     let until = Instant::now() + REPORT_TIMEOUT;
     asked.into_iter().filter_map(|report| report.recv_deadline(until).ok()).collect()
@@ -242,7 +263,7 @@ impl Handler for Answer<'_> {
     fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
         match request {
             Ok(request) => self.handle_head(&request.head, request.head_bytes),
-            Err(reason) => self.reject(reason),
+            Err(reason) => self.reject(reason, true),
         }
         Flow::Stop
     }

@@ -3,10 +3,11 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    panic::{self, AssertUnwindSafe},
     rc::Rc,
     sync::{Arc, OnceLock, Weak},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -37,6 +38,9 @@ const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 /// Entries of glommio's own rings.
 const EXECUTOR_RING_DEPTH: usize = 32;
 
+/// A second signal within this long of the first is the same one, heard twice.
+const SIGNAL_ECHO: Duration = Duration::from_millis(250);
+
 /// How long an executor without a task looks for one before it sleeps. Just long enough for the shard's look at the
 /// executor's timers, which waits for a microsecond.
 const EXECUTOR_SPIN: Duration = Duration::from_micros(10);
@@ -51,8 +55,9 @@ const BLOCKING_THREADS_MIN: usize = 4;
 #[cfg(feature = "tokio")]
 const TOKIO_THREADS_MIN: usize = 2;
 
-/// Why a server could not start. One line, with what to do about it where that is known.
+/// Why a server could not start, or go on. One line, with what to do about it where that is known.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The machine or its container lacks something.
     #[error(transparent)]
@@ -165,13 +170,19 @@ impl Server {
         let signalled = thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                for (count, signal) in signals.forever().enumerate() {
-                    if count > 0 {
+                let mut first = None;
+                for signal in signals.forever() {
+                    match first {
+                        None => {
+                            first = Some(Instant::now());
+                            info!(signal, ?drain_timeout, "drain began");
+                            stop.drain();
+                        }
+                        // Whoever signals a process and then its group means it once.
+                        Some(first) if first.elapsed() < SIGNAL_ECHO => {}
                         // The second signal is meant.
-                        std::process::exit(128 + signal);
+                        Some(_) => std::process::exit(128 + signal),
                     }
-                    info!(signal, ?drain_timeout, "drain began");
-                    stop.drain();
                 }
             })
             .map_err(|error| resource("a thread", &error))?;
@@ -198,7 +209,7 @@ impl Server {
             ring::raise_descriptor_limit().map_err(|error| resource("with the descriptor limit", &error))?;
         let placement = Placements::choose(config)?;
         let (addresses, mut listeners) = listen(config, placement.shards.len())?;
-        let admin_listener = config.admin.map(listen_admin).transpose()?;
+        let admin_listener = config.admin.map(|address| listen_admin(address, config)).transpose()?;
         let is_local = config.listen.iter().all(|address| address.ip().is_loopback());
         let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
         let off_shard = off_shard(&placement.free, &config.limits)?;
@@ -319,7 +330,7 @@ impl ServerBuilder {
     }
 }
 
-/// A server that runs.
+/// A server that runs. Dropping this does not end it: [`Stopper::drain`] does, and [`Running::join`] waits for the end.
 pub struct Running {
     addresses: Vec<SocketAddr>,
     placement: String,
@@ -366,22 +377,21 @@ impl Running {
     ) -> Result<Vec<ShardHandle>, StartError> {
         let (started, ready) = unbounded();
         let fellows = Fellows::default();
+        let mut unstarted = None;
         for (number, &core) in cores.iter().enumerate() {
-            let plan = plan(registry, number);
-            let (started, fellows) = (started.clone(), fellows.clone());
-            let shard = LocalExecutorBuilder::new(Placement::Fixed(core))
-                .name(&format!("shard-{number}"))
-                .io_memory(EXECUTOR_IO_BYTES)
-                .ring_depth(EXECUTOR_RING_DEPTH)
-                .spin_before_park(EXECUTOR_SPIN)
-                .spawn(move || plan.run(started, fellows))
-                .map_err(|error| resource("a shard", &error))?;
-            self.shards.push(shard);
+            match spawn(plan(registry, number), core, started.clone(), fellows.clone()) {
+                Ok(shard) => self.shards.push(shard),
+                Err(error) => {
+                    unstarted = Some(error);
+                    break;
+                }
+            }
         }
         drop(started);
-        let (handles, failed) = await_ready(&ready, cores.len());
+        // Also after a failure: whoever does run must be known, to be ended.
+        let (handles, failed) = await_ready(&ready, self.shards.len());
         self.handles.clone_from(&handles);
-        match failed {
+        match unstarted.or(failed) {
             Some(error) => Err(error),
             None => {
                 fellows.set(handles.clone());
@@ -445,13 +455,37 @@ struct ShardPlan {
     sockets_max: u32,
 }
 
+/// Starts a shard's thread.
+fn spawn(
+    plan: ShardPlan,
+    core: usize,
+    started: Sender<Result<ShardHandle, StartError>>,
+    fellows: Fellows,
+) -> Result<ExecutorJoinHandle<io::Result<ShardMetrics>>, StartError> {
+    let name = format!("shard-{}", plan.number);
+    let spawn = move || {
+        LocalExecutorBuilder::new(Placement::Fixed(core))
+            .name(&name)
+            .io_memory(EXECUTOR_IO_BYTES)
+            .ring_depth(EXECUTOR_RING_DEPTH)
+            .spin_before_park(EXECUTOR_SPIN)
+            .spawn(move || plan.run(started, fellows))
+    };
+    // glommio reads the machine's cores from files, and panics when it may not open one more.
+    match panic::catch_unwind(AssertUnwindSafe(spawn)) {
+        Ok(Ok(shard)) => Ok(shard),
+        Ok(Err(error)) => Err(resource("a shard", &error)),
+        Err(_) => Err(resource("a shard", &"no descriptor is left; remedy: raise the limit (ulimit -n)")),
+    }
+}
+
 /// All shards of a server, for the one that fails: a server with a lane less would look well and refuse a part of its
 /// clients, so the others are told to end too.
 #[derive(Clone, Default)]
 struct Fellows(Arc<OnceLock<Vec<ShardHandle>>>);
 
-/// Tells a shard's fellows when it ends.
-struct LastWill(Fellows);
+/// Tells a shard's fellows when it ends, and everybody else who has its handle.
+struct LastWill(Fellows, ShardHandle);
 
 impl Fellows {
     fn set(&self, handles: Vec<ShardHandle>) {
@@ -463,6 +497,7 @@ impl Fellows {
 impl Drop for LastWill {
     /// Also when the shard's thread panics.
     fn drop(&mut self) {
+        self.1.end();
         for handle in self.0.0.get().into_iter().flatten() {
             handle.drain();
         }
@@ -477,9 +512,9 @@ impl ShardPlan {
     ) -> io::Result<ShardMetrics> {
         match self.build() {
             Ok((shard, handle)) => {
-                let _ = started.send(Ok(handle));
+                let _ = started.send(Ok(handle.clone()));
                 drop(started);
-                let _will = LastWill(fellows);
+                let _will = LastWill(fellows, handle);
                 shard.run().await
             }
             Err(error) => {
@@ -629,7 +664,10 @@ fn listen(config: &Config, shards: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<Tc
     Ok((addresses, by_shard))
 }
 
-fn listen_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
+fn listen_admin(address: SocketAddr, config: &Config) -> Result<TcpListener, StartError> {
+    if !address.ip().is_loopback() && config.allowed_hosts.is_empty() {
+        return Err(StartError::NotLoopback(address));
+    }
     TcpListener::bind(address).map_err(|reason| StartError::ListenAdmin {
         address,
         remedy: match reason.kind() {

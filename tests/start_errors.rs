@@ -98,3 +98,32 @@ fn usage_errors_exit_with_two_and_show_the_way() {
     let (_, text) = told(corelane(&["serve", "--lisen", "127.0.0.1:0"]));
     assert!(text.contains("--listen"), "the nearest name is offered: {text}");
 }
+
+#[test]
+fn too_few_descriptors_for_the_shards_end_the_start_with_a_reason() {
+    for descriptors in [50, 60, 70, 80] {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={descriptors}:{descriptors}"));
+        command.arg(env!("CARGO_BIN_EXE_corelane")).args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--shards",
+            "16",
+        ]);
+        command.env("CORELANE_ADMIN", "none").env("CORELANE_LOG", "off");
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(std::time::Instant::now() < until, "{descriptors} descriptors: neither runs nor ends");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        };
+        let mut told = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut told).unwrap();
+        assert_eq!(status.code(), Some(1), "{descriptors}: {told}");
+        assert!(told.lines().any(|line| line.starts_with("error: ")), "{descriptors}: {told}");
+    }
+}

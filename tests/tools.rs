@@ -258,7 +258,9 @@ fn t_09_every_kind_of_content_reaches_the_client() {
     let meta = Tool::new("meta").run(|_: NoArguments, _| {
         let mut reply = Reply::default();
         reply.text("t");
-        reply.meta("com.example/took", &json!(7));
+        reply.meta("com.example/took", 6);
+        reply.meta("com.example/took", 7);
+        reply.meta("io.modelcontextprotocol/serverInfo", "forged");
         reply
     });
     let running = start(Server::builder("test", "0").tool(all).tool(meta), Limits::default());
@@ -686,4 +688,104 @@ mod on_tokio {
         }
         end(running);
     }
+}
+
+/// Panics when it is dropped.
+struct Grumpy;
+
+impl Drop for Grumpy {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            panic!("dropped");
+        }
+    }
+}
+
+#[test]
+fn a_tool_that_panics_while_it_is_cancelled_hurts_nobody_and_frees_its_place() {
+    let tool =
+        Tool::new("grumpy").deadline(Duration::from_millis(50)).run_async(async |_: NoArguments, _| {
+            let _grumpy = Grumpy;
+            std::future::pending::<String>().await
+        });
+    let limits = Limits { calls_in_flight_max: 1, ..Limits::default() };
+    let running = start(server().tool(tool), limits);
+    let mut client = connect(&running);
+    for _ in 0..3 {
+        assert_eq!(client.call("grumpy", json!({}))["isError"], true);
+        eventually("room", || connect(&running).post("", call("wait")).status == 200);
+    }
+    end(running);
+}
+
+#[test]
+fn what_a_shard_does_when_it_starts_may_look_at_the_registry_and_change_it() {
+    let server = Server::builder("test", "0").tool(Tool::new("first").run(|_: NoArguments, _| ()));
+    let slot = Arc::new(std::sync::OnceLock::<corelane::LiveRegistry>::new());
+    let registry = Arc::clone(&slot);
+    let server = server.shard_state(move |shard| {
+        let registry = registry.get().unwrap();
+        let added = Tool::new(format!("of-shard-{shard}")).run(|_: NoArguments, _| ());
+        registry.update(|registry| registry.add(added)).unwrap();
+        registry.read(|outer| registry.read(|inner| assert_eq!(outer.tools().len(), inner.tools().len())));
+    });
+    let server = server.build();
+    assert!(slot.set(server.registry()).is_ok());
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(2), ..Config::default() };
+    let running = server.start(&config).unwrap();
+    eventually("both tools on every shard", || {
+        (0..10).all(|_| {
+            let list = connect(&running).legacy("tools/list", json!({})).json();
+            list["result"]["tools"].as_array().unwrap().len() == 3
+        })
+    });
+    end(running);
+}
+
+#[test]
+fn a_server_may_start_again_and_its_registry_reaches_only_what_runs() {
+    let server = Server::builder("test", "0").tool(Tool::new("first").run(|_: NoArguments, _| ())).build();
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), ..Config::default() };
+    for round in 1..=3 {
+        let running = server.start(&config).unwrap();
+        let tool = Tool::new(format!("tool-{round}")).run(|_: NoArguments, _| ());
+        server.registry().update(|registry| registry.add(tool)).unwrap();
+        eventually("the change", || {
+            let list = connect(&running).legacy("tools/list", json!({})).json();
+            list["result"]["tools"].as_array().unwrap().len() == round + 1
+        });
+        end(running);
+    }
+}
+
+#[test]
+fn calls_that_keep_ending_do_not_keep_a_shard_from_its_other_connections() {
+    let done = Tool::new("done").run_blocking(|_: NoArguments, _| ());
+    let running = start(server().tool(done), Limits::default());
+    const CALLS: usize = 300;
+    let mut busy: Vec<Client> = (0..40).map(|_| connect(&running)).collect();
+    for client in &mut busy {
+        client.send(post("", call("done")).repeat(CALLS));
+    }
+    let mut other = connect(&running);
+    for _ in 0..20 {
+        assert_eq!(other.post("", call("nothing")).status, 200);
+    }
+    // Had it been kept from them, all of these would have been answered before.
+    let mut waiting = 0;
+    for client in &mut busy {
+        client.stream.set_nonblocking(true).unwrap();
+        let mut buffer = vec![0; 1024 * 1024];
+        let mut received = 0;
+        while let Ok(count @ 1..) = std::io::Read::read(&mut client.stream, &mut buffer[received..]) {
+            received += count;
+        }
+        let answers = String::from_utf8_lossy(&buffer[..received]).matches("HTTP/1.1 200").count();
+        waiting += usize::from(answers < CALLS);
+    }
+    assert!(waiting > 0, "twenty pings took longer than twelve thousand calls");
+    drop(busy);
+    end(running);
 }

@@ -92,6 +92,9 @@ pub struct Limits {
     pub log_lines_queued_max: usize,
     /// Connections of the admin interface at one time; a further one is closed at once.
     pub admin_connections_max: usize,
+    /// How long an idle connection is kept when the server ends, for a request that may be on its way.
+    #[serde(with = "humantime_serde")]
+    pub drain_grace: Duration,
     /// How long calls in flight may take to finish when the server ends.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
@@ -135,6 +138,7 @@ impl Default for Limits {
             log_lines_per_second_max: 100,
             log_lines_queued_max: 10_000,
             admin_connections_max: 32,
+            drain_grace: Duration::from_millis(250),
             drain_timeout: Duration::from_secs(10),
         }
     }
@@ -240,6 +244,7 @@ impl Limits {
             log_lines_per_second_max: 1..=1_000_000,
             log_lines_queued_max: 16..=1_000_000,
             admin_connections_max: 1..=10_000,
+            drain_grace: Duration::ZERO..=DAY,
             // Zero: whatever is in flight is given up at once.
             drain_timeout: Duration::ZERO..=DAY,
         }

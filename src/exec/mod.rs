@@ -11,8 +11,10 @@ mod tokio_runtime;
 
 use std::{
     panic::AssertUnwindSafe,
+    pin::Pin,
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
+    task::{self, Poll},
 };
 
 use futures_lite::FutureExt;
@@ -139,6 +141,7 @@ impl Runner {
         let cancel = Rc::new(LocalCancel::default());
         let cancelled = Rc::clone(&cancel);
         glommio::spawn_local(async move {
+            let work = Guarded(Some(work));
             let finished =
                 async { AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Unfinished::Panicked) };
             let cancelled = async {
@@ -161,6 +164,28 @@ impl Runner {
             Ok(()) => Started::Pending(ticket, Cancel::Job(cancelled)),
             Err(unused) => Started::Busy { unused: Some(unused) },
         }
+    }
+}
+
+/// A tool's work, whose panic while it is dropped half done ends here too.
+struct Guarded<W>(Option<W>);
+
+impl<W: Future + Unpin> Future for Guarded<W> {
+    type Output = W::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<W::Output> {
+        match &mut self.0 {
+            Some(work) => Pin::new(work).poll(context),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<W> Drop for Guarded<W> {
+    fn drop(&mut self) {
+        let work = self.0.take();
+        // Nobody is told: the call has ended already.
+        let _ = guarded(|| drop(work));
     }
 }
 

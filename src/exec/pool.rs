@@ -69,6 +69,7 @@ fn work_off(queue: &Receiver<Job>) {
     for job in queue {
         // Nobody waits for it any more: the thread is for the next one.
         let outcome = if job.cancelled.load(Ordering::Relaxed) {
+            let _ = super::guarded(|| drop(job.work));
             Err(Unfinished::Cancelled)
         } else {
             super::guarded(job.work)

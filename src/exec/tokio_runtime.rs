@@ -13,7 +13,7 @@ use futures_lite::FutureExt;
 use tokio::{runtime::Runtime, sync::Notify};
 
 use super::{
-    Unfinished,
+    Guarded, Unfinished,
     cancel::Cancel,
     completions::{Completed, RemoteCompletions, Ticket},
 };
@@ -69,6 +69,7 @@ impl TokioRuntime {
     ) -> Cancel {
         let notify = Arc::new(Notify::new());
         let notified = Arc::clone(&notify);
+        let work = Guarded(Some(work));
         let task = async move {
             let finished =
                 async { AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Unfinished::Panicked) };

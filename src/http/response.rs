@@ -1,6 +1,9 @@
 //! Replies: heads written straight into the send buffer, lengths patched in afterwards.
 
-use std::{io::Write, time::SystemTime};
+use std::{
+    io::Write,
+    time::{Duration, SystemTime},
+};
 
 /// The statuses this server answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +114,7 @@ impl ResponseHeads {
             return;
         }
         self.second = second;
-        self.date = httpdate::fmt_http_date(now);
+        self.date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
         self.ok = format!(
             "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: 000\r\n\r\n",
             self.date

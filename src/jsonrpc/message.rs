@@ -113,6 +113,10 @@ impl<'a> Message<'a> {
         let Some(method) = method else {
             return if answer.is_some() { Ok(Self::Response) } else { Err(malformed("method is missing")) };
         };
+        if answer.is_some() {
+            // Two readers could take it for different things.
+            return Err(malformed("a message cannot be a request and a response"));
+        }
         let method = method.as_str().ok_or(malformed("method must be a string"))?;
         if params.is_some_and(|params| !params.is_object()) {
             return Err(malformed("params must be an object"));

@@ -41,7 +41,12 @@ impl Refusal {
     }
 
     fn unsupported(requested: &str) -> Self {
-        let data = serde_json::json!({"supported": supported(), "requested": requested});
+        let mut supported = supported();
+        // A revision of the legacy era is served, but not to who claims it in `_meta`.
+        if supported.contains(&requested) {
+            supported.retain(|version| names_modern(version.as_bytes()));
+        }
+        let data = serde_json::json!({"supported": supported, "requested": requested});
         Self {
             reason: Refused::UnsupportedVersion,
             message: "Unsupported protocol version".into(),

@@ -36,11 +36,19 @@ fn equals(argument: Node<'_>, value: &[u8]) -> bool {
         return value == if boolean { b"true".as_slice() } else { b"false" };
     }
     let Some(value) = std::str::from_utf8(value).ok() else { return false };
-    // `42.0` is 42: numbers are compared as such, exactly where both are written as integers.
-    match (argument.as_number(), value.parse::<i64>(), value.parse::<f64>()) {
-        (Some(Number::Signed(number)), Ok(value), _) => number == value,
-        (Some(Number::Unsigned(number)), Ok(value), _) => i64::try_from(number) == Ok(value),
-        (Some(number), _, Ok(value)) => number.to_f64() == value,
+    let Some(number) = argument.as_number() else { return false };
+    // `42.0` is 42: numbers are compared as such, and exactly where both are written as integers.
+    let whole = match number {
+        Number::Signed(number) => Some(i128::from(number)),
+        Number::Unsigned(number) => Some(i128::from(number)),
+        Number::Float(_) => None,
+    };
+    match (whole, value.parse::<i128>(), value.parse::<f64>()) {
+        (Some(number), Ok(value), _) => number == value,
+        (_, _, Ok(value)) => number.to_f64() == value && value.abs() <= EXACT_MAX,
         _ => false,
     }
 }
+
+/// Up to here a double holds every integer.
+const EXACT_MAX: f64 = 9_007_199_254_740_991.0;

@@ -7,7 +7,7 @@ use super::{
     router::refuse,
 };
 use crate::{
-    json::Node,
+    json::{Node, write_string},
     jsonrpc::{Id, begin_result, finish_result},
     registry::{RegisteredTool, Reply, Revision, Snapshot},
     schema::{Verdict, Violation},
@@ -132,13 +132,18 @@ pub(super) fn write_call_result(
     }
     reply.write(out, revision);
     let own = if revision.is_modern() { snapshot.server_info() } else { &[] };
-    if !own.is_empty() || !reply.meta_json().is_empty() {
+    let more = reply.meta_members();
+    if !own.is_empty() || !more.is_empty() {
         out.extend_from_slice(b",\"_meta\":{");
         out.extend_from_slice(own);
-        if !own.is_empty() && !reply.meta_json().is_empty() {
-            out.push(b',');
+        for (number, (key, value)) in more.iter().enumerate() {
+            if number > 0 || !own.is_empty() {
+                out.push(b',');
+            }
+            write_string(out, key);
+            out.push(b':');
+            out.extend_from_slice(value.to_string().as_bytes());
         }
-        out.extend_from_slice(reply.meta_json());
         out.push(b'}');
     }
     finish_result(out);

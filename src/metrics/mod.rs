@@ -88,7 +88,8 @@ impl ShardMetrics {
             std::mem::take(&mut self.tools).into_iter().map(|tool| (tool.name.clone(), tool)).collect();
         let keep = |name| before.remove(name).unwrap_or_else(|| Latencies::new(name, TOOL_DIGITS));
         self.tools = names.into_iter().map(keep).collect();
-        self.noted_tools.clear();
+        let is_noted = |(position, tool): (usize, &Latencies)| (tool.answered > 0).then_some(position);
+        self.noted_tools = self.tools.iter().enumerate().filter_map(is_noted).collect();
     }
 
     /// Counts one answer of a method that took `latency`.
@@ -254,7 +255,7 @@ mod tests {
         let mut metrics = ShardMetrics::new([]);
         metrics.set_tools(["old", "kept"]);
         metrics.note_tool(1);
-        metrics.record_noted(Duration::from_micros(5));
+        // In the middle of a turn.
         metrics.set_tools(["new", "other", "kept"]);
         metrics.note_tool(2);
         metrics.record_noted(Duration::from_micros(5));

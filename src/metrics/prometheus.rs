@@ -50,19 +50,19 @@ const BUCKETS_NS: [u64; 22] = [
 
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
-/// Appends everything `shards` shards told; those that did not tell are down.
-pub fn write_prometheus(out: &mut String, shards: usize, reports: &[ShardReport]) {
+/// Appends what `shards` shards told, perhaps some time ago; those in `up` have done so just now.
+pub fn write_prometheus(out: &mut String, shards: usize, up: &[usize], reports: &[ShardReport]) {
     // Writing to a string does not fail.
-    let _ = write_all(out, shards, reports);
+    let _ = write_all(out, shards, up, reports);
 }
 
-fn write_all(out: &mut String, shards: usize, reports: &[ShardReport]) -> fmt::Result {
+fn write_all(out: &mut String, shards: usize, up: &[usize], reports: &[ShardReport]) -> fmt::Result {
     let version = env!("CARGO_PKG_VERSION");
     family(out, "corelane_build_info", "gauge", "Always 1; the version is in the label.")?;
     writeln!(out, "corelane_build_info{{version=\"{version}\"}} 1")?;
     family(out, "corelane_shard_up", "gauge", "Whether the shard answered this scrape.")?;
     for shard in 0..shards {
-        let up = u8::from(reports.iter().any(|report| report.shard == shard));
+        let up = u8::from(up.contains(&shard));
         writeln!(out, "corelane_shard_up{{shard=\"{shard}\"}} {up}")?;
     }
     type Figure = fn(&ShardReport) -> u64;
@@ -74,9 +74,20 @@ fn write_all(out: &mut String, shards: usize, reports: &[ShardReport]) -> fmt::R
         ("corelane_calls_in_flight", "gauge", "Calls of async and blocking tools in flight.", |report| {
             report.calls_in_flight as u64
         }),
-        ("corelane_requests_total", "counter", "Messages answered, without requests refused before their body was read.", |report| {
-            report.metrics.methods.iter().filter_map(|row| row.histogram.as_ref()).map(Histogram::len).sum()
-        }),
+        (
+            "corelane_requests_total",
+            "counter",
+            "Messages answered, without requests refused before their body was read.",
+            |report| {
+                report
+                    .metrics
+                    .methods
+                    .iter()
+                    .filter_map(|row| row.histogram.as_ref())
+                    .map(Histogram::len)
+                    .sum()
+            },
+        ),
     ];
     for (name, kind, help, figure) in figures {
         family(out, name, kind, help)?;
@@ -93,7 +104,8 @@ fn write_all(out: &mut String, shards: usize, reports: &[ShardReport]) -> fmt::R
     }
     family(out, "corelane_tool_errors_total", "counter", "Results that said the tool had failed, by tool.")?;
     let mut errors = BTreeMap::<&str, u64>::new();
-    for row in reports.iter().flat_map(|report| &report.metrics.tools) {
+    let called = |row: &&Latencies| row.histogram.is_some();
+    for row in reports.iter().flat_map(|report| &report.metrics.tools).filter(called) {
         *errors.entry(&row.name).or_default() += row.errors;
     }
     for (tool, count) in errors {
@@ -197,7 +209,7 @@ mod tests {
         metrics.refuse("busy");
         let reports = [ShardReport { shard: 1, metrics, connections: 5, calls_in_flight: 0 }];
         let mut out = String::new();
-        write_prometheus(&mut out, 2, &reports);
+        write_prometheus(&mut out, 2, &[1], &reports);
         for line in [
             "corelane_shard_up{shard=\"0\"} 0",
             "corelane_shard_up{shard=\"1\"} 1",

@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 
 use super::revision::Revision;
 
+/// `_meta` key of results that tells who answered.
+pub(super) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+
 /// The server as clients see it. Texts left empty are not sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerInfo {

@@ -1,9 +1,9 @@
 //! What a tool says, encoded as it says it.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{content::Content, revision::Revision};
+use super::{content::Content, info::SERVER_INFO, revision::Revision};
 use crate::json::write_string;
 
 /// A tool's result: content blocks, structured content, and whether it is an error. Reused between calls, so that a
@@ -16,8 +16,7 @@ pub struct Reply {
     /// JSON; empty if there is none.
     structured: Vec<u8>,
     structured_is_object: bool,
-    /// Members of `_meta`, JSON, separated by commas.
-    meta: Vec<u8>,
+    meta: Map<String, Value>,
     is_error: bool,
     failure: Option<ProtocolError>,
 }
@@ -106,15 +105,12 @@ impl Reply {
         self.failure = Some(error);
     }
 
-    /// Adds a member to the result's `_meta`.
-    pub fn meta(&mut self, key: &str, value: &Value) {
-        if !self.meta.is_empty() {
-            self.meta.push(b',');
+    /// Adds a member to the result's `_meta`, or replaces it. The server's own key is the server's.
+    pub fn meta(&mut self, key: impl Into<String>, value: impl Into<Value>) {
+        let key = key.into();
+        if key != SERVER_INFO {
+            self.meta.insert(key, value.into());
         }
-        write_string(&mut self.meta, key);
-        self.meta.push(b':');
-        // Writing a value to a vector does not fail.
-        let _ = serde_json::to_writer(&mut self.meta, value);
     }
 
     /// Whether this is an error the model is told of.
@@ -135,19 +131,20 @@ impl Reply {
         &self.structured
     }
 
-    /// Members of the result's `_meta`: JSON, separated by commas.
+    /// What the tool put into the result's `_meta`.
     #[must_use]
-    pub fn meta_json(&self) -> &[u8] {
+    pub fn meta_members(&self) -> &Map<String, Value> {
         &self.meta
     }
 
     /// Empties the reply and keeps its memory.
     pub fn clear(&mut self) {
-        for buffer in [&mut self.content, &mut self.structured, &mut self.meta] {
+        for buffer in [&mut self.content, &mut self.structured] {
             buffer.clear();
             buffer.shrink_to(KEPT_BYTES_MAX);
         }
         self.blocks.clear();
+        self.meta.clear();
         self.structured_is_object = false;
         self.is_error = false;
         self.failure = None;

@@ -9,7 +9,7 @@ use super::{
     Registry, RegistryError,
     capability::Capabilities,
     header_params::{self, HeaderParam},
-    info::{Icon, put_icons},
+    info::{Icon, SERVER_INFO, put_icons},
     revision::Revision,
     tool::{Handler, Tool},
 };
@@ -17,9 +17,6 @@ use crate::{config::Limits, schema::Validator};
 
 /// How long clients may keep a list, in milliseconds (checklist M-30).
 const LIST_TTL_MS: u64 = 60_000;
-
-/// `_meta` key of results.
-const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
 /// A tool with its compiled schemas.
 pub struct RegisteredTool {

@@ -1,8 +1,12 @@
 //! How other threads reach a shard: to end it, to give it something else to serve, to ask how it is.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -14,8 +18,11 @@ use crate::{
     ring::{Ring, Waker},
 };
 
-/// Reports that can be asked for at one time; one more is not answered.
+/// Reports that can be asked for at one time; one more is not answered. The admin interface asks for one at a time.
 const REPORTS_MAX: usize = 16;
+
+/// How often who waits for a sign of life looks for it.
+const SIGN_OF_LIFE: Duration = Duration::from_micros(200);
 
 /// A handle to a shard, for any thread.
 #[derive(Clone)]
@@ -32,6 +39,9 @@ pub(super) struct Inbox {
     /// The newest one: what it replaces was never served.
     snapshot: Mutex<Option<Box<Snapshot>>>,
     reports: ArrayQueue<Sender<ShardReport>>,
+    /// How often the shard has looked in here.
+    looks: AtomicU64,
+    ended: AtomicBool,
 }
 
 impl ShardHandle {
@@ -43,6 +53,8 @@ impl ShardHandle {
             drain: AtomicBool::new(false),
             snapshot: Mutex::new(None),
             reports: ArrayQueue::new(REPORTS_MAX),
+            looks: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         };
         Self { inbox: Arc::new(inbox), waker: ring.waker() }
     }
@@ -69,8 +81,34 @@ impl ShardHandle {
         receiver
     }
 
+    /// Whether the shard looks into its inbox before `until`. It need not do anything else for this.
+    #[must_use]
+    pub fn is_alive(&self, until: Instant) -> bool {
+        let looks = self.inbox.looks.load(Ordering::Relaxed);
+        self.tell();
+        while self.inbox.looks.load(Ordering::Relaxed) == looks {
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(SIGN_OF_LIFE);
+        }
+        true
+    }
+
+    /// Whether the shard has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.inbox.ended.load(Ordering::Relaxed)
+    }
+
+    /// The shard's last word.
+    pub fn end(&self) {
+        self.inbox.ended.store(true, Ordering::Relaxed);
+    }
+
     fn tell(&self) {
-        self.inbox.news.store(true, Ordering::Release);
+        // In one order with the sleeper's announcement: either it sees this, or its waker sees that it sleeps.
+        self.inbox.news.swap(true, Ordering::SeqCst);
         self.waker.wake();
     }
 }
@@ -78,12 +116,16 @@ impl ShardHandle {
 impl Inbox {
     /// Whether something is in here.
     pub(super) fn has_news(&self) -> bool {
-        self.news.load(Ordering::Relaxed)
+        self.news.load(Ordering::SeqCst)
     }
 
     /// As [`Inbox::has_news`]; not again for the same.
     pub(super) fn take_news(&self) -> bool {
-        self.has_news() && self.news.swap(false, Ordering::Acquire)
+        let has_news = self.has_news() && self.news.swap(false, Ordering::SeqCst);
+        if has_news {
+            self.looks.fetch_add(1, Ordering::Relaxed);
+        }
+        has_news
     }
 
     pub(super) fn drains(&self) -> bool {

@@ -43,6 +43,9 @@ const DOZE: Duration = Duration::from_micros(500);
 /// it would hear them every 100 ms only.
 const EXECUTOR_TURN: Duration = Duration::from_millis(1);
 
+/// Calls that have ended and are answered in one turn; the rest wait for the next.
+const COMPLETIONS_PER_TURN: usize = 256;
+
 /// A refused accept is tried again after this.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -407,7 +410,6 @@ impl Shard {
             Phase::Closing { .. } => self.close(socket),
             Phase::Congested => self.resume(socket),
             _ if connection.peer_closed && connection.is_reading() => self.close(socket),
-            Phase::Idle if self.drain_until.is_some() => self.close(socket),
             _ => {}
         }
     }
@@ -423,7 +425,9 @@ impl Shard {
 
     fn take_completed(&mut self) -> bool {
         let mut worked = false;
-        while let Some(completed) = self.pipeline.next_completed() {
+        // Not until there are none: answering one may start the next, which may be done before this loop is.
+        for _ in 0..COMPLETIONS_PER_TURN {
+            let Some(completed) = self.pipeline.next_completed() else { break };
             worked = true;
             let Some(call) = self.pipeline.take_call(completed.ticket) else {
                 continue;
@@ -453,10 +457,13 @@ impl Shard {
             connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
         }
         let handled = self.pipeline.answer(call, outcome, &mut connection.out);
+        connection.handled += 1;
+        let has_had_its_turn = connection.handled >= self.limits.requests_per_turn_max
+            || connection.out.len() > self.limits.outbox_bytes_max;
         if handled != Handled::Replied {
             connection.phase = Phase::Closing { linger: connection.paused || self.drain_until.is_some() };
             self.mark(call.socket);
-        } else if connection.out.len() > self.limits.outbox_bytes_max {
+        } else if has_had_its_turn {
             connection.phase = Phase::Congested;
             self.mark(call.socket);
         } else {
@@ -559,25 +566,18 @@ impl Shard {
         for listener in &self.listeners {
             self.ring.stop_listening(*listener);
         }
-        let idle: Vec<_> = self
-            .connections
-            .iter()
-            .flatten()
-            .filter(|connection| {
-                connection.phase == Phase::Idle && !connection.sending && connection.out.is_empty()
-            })
-            .map(|connection| connection.socket)
-            .collect();
-        for socket in idle {
-            self.close(socket);
-        }
-        // A request that is half here may still come, but nobody waits for it as long as at other times.
-        let soon = self.timers.tick_after(self.now, self.limits.linger_timeout);
+        // A client that has just been answered may have sent its next request already: it is answered once more, and told
+        // that the connection ends. One that sends half a request is not waited for as long as at other times.
+        let idle = self.timers.tick_after(self.now, self.limits.drain_grace);
+        let half = self.timers.tick_after(self.now, self.limits.linger_timeout);
         for connection in self.connections.iter_mut().flatten() {
-            if matches!(connection.phase, Phase::Head | Phase::Body) && connection.deadline > soon {
-                connection.deadline = soon;
-                self.timers.schedule(connection.socket.index(), soon);
-            }
+            let soon = match connection.phase {
+                Phase::Idle => idle,
+                Phase::Head | Phase::Body => half,
+                _ => continue,
+            };
+            connection.deadline = connection.deadline.min(soon);
+            self.timers.schedule(connection.socket.index(), connection.deadline);
         }
     }
 
