@@ -20,7 +20,7 @@ fn main() -> ExitCode {
                 let mut greeted = cx.state::<Greeted>().borrow_mut();
                 let times = greeted.entry(name.clone()).or_default();
                 *times += 1;
-                format!("Hello, {name}, for the {times}th time on shard {}!", cx.caller().shard)
+                format!("Hello, {name}! Greeted on shard {}: {times}", cx.caller().shard)
             },
         ))
         .main()

@@ -48,9 +48,6 @@ const EXECUTOR_SPIN: Duration = Duration::from_micros(10);
 /// The kernel's own bound on a table of direct descriptors.
 const TABLE_MAX: u32 = 1 << 20;
 
-/// Threads of the blocking pool where no core is free of shards.
-const BLOCKING_THREADS_MIN: usize = 4;
-
 /// Threads of the tokio runtime where no core is free of shards.
 #[cfg(feature = "tokio")]
 const TOKIO_THREADS_MIN: usize = 2;
@@ -212,7 +209,7 @@ impl Server {
         let admin_listener = config.admin.map(|address| listen_admin(address, config)).transpose()?;
         let is_local = config.listen.iter().all(|address| address.ip().is_loopback());
         let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
-        let off_shard = off_shard(&placement.free, &config.limits)?;
+        let off_shard = off_shard(&placement.free, config)?;
         let mut running = Running {
             addresses,
             placement: placement.describe(),
@@ -544,9 +541,9 @@ impl ShardPlan {
 }
 
 /// Where tools run that do not run on a shard: on the cores that are free of them, if there are any.
-fn off_shard(free: &[usize], limits: &Limits) -> Result<OffShard, StartError> {
-    let threads = free.len().max(BLOCKING_THREADS_MIN);
-    let pool = BlockingPool::start(threads, free, limits.blocking_queue_max)
+fn off_shard(free: &[usize], config: &Config) -> Result<OffShard, StartError> {
+    let threads = config.blocking_threads.unwrap_or(free.len().max(Config::BLOCKING_THREADS));
+    let pool = BlockingPool::start(threads, free, config.limits.blocking_queue_max)
         .map_err(|error| resource("the blocking pool", &error))?;
     Ok(OffShard {
         pool: Some(pool),

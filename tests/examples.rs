@@ -42,7 +42,7 @@ fn state_counts_by_shard() {
     let (server, mut client) = serve("state");
     for times in 1..=3 {
         let result = client.call("greet", json!({"name": "Ann"}));
-        assert_eq!(result["content"][0]["text"], format!("Hello, Ann, for the {times}th time on shard 0!"));
+        assert_eq!(result["content"][0]["text"], format!("Hello, Ann! Greeted on shard 0: {times}"));
     }
     server.stop();
 }

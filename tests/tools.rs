@@ -147,6 +147,25 @@ fn a_full_blocking_queue_is_told_and_frees_its_ticket() {
 }
 
 #[test]
+fn the_blocking_pool_has_as_many_threads_as_configured() {
+    let tool = Tool::new("block").run_blocking(|_: NoArguments, _| thread::sleep(Duration::from_millis(300)));
+    let any = "127.0.0.1:0".parse().unwrap();
+    let config =
+        Config { listen: vec![any], shards: Some(1), blocking_threads: Some(40), ..Config::default() };
+    let running = Server::builder("test", "0").tool(tool).build().start(&config).unwrap();
+    let mut clients: Vec<Client> = (0..40).map(|_| connect(&running)).collect();
+    let asked = Instant::now();
+    for client in &mut clients {
+        client.send(post("", call("block")));
+    }
+    for client in &mut clients {
+        assert_eq!(client.read().status, 200);
+    }
+    assert!(asked.elapsed() < Duration::from_secs(2), "one after the other they would take twelve");
+    end(running);
+}
+
+#[test]
 fn a_client_that_leaves_does_not_get_in_the_way_of_its_call() {
     let running = start(server(), Limits::default());
     for _ in 0..10 {

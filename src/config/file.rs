@@ -122,6 +122,8 @@ struct RawServer {
     cpus: Option<Cores>,
     #[serde(with = "auto")]
     spin_us: Option<u32>,
+    #[serde(with = "auto")]
+    blocking_threads: Option<usize>,
     admin: Admin,
     stats: bool,
 }
@@ -155,6 +157,7 @@ impl From<&Config> for RawConfig {
                 spin_us: config
                     .spin_before_park
                     .map(|spin| u32::try_from(spin.as_micros()).unwrap_or(u32::MAX)),
+                blocking_threads: config.blocking_threads,
                 admin: Admin(config.admin),
                 stats: config.stats,
             },
@@ -176,6 +179,7 @@ impl RawConfig {
             shards: server.shards,
             cpus: server.cpus.map(|Cores(cpus)| cpus),
             spin_before_park: server.spin_us.map(|spin| Duration::from_micros(spin.into())),
+            blocking_threads: server.blocking_threads,
             stats: server.stats,
             admin: server.admin.0,
             allowed_hosts: http.allowed_hosts,
@@ -191,6 +195,9 @@ impl RawConfig {
         bounds.push(Bound::new("server.shards", shards, &(1..=Config::SHARDS_MAX.into()), usize::to_string));
         let spin = self.server.spin_us.unwrap_or(0);
         bounds.push(Bound::new("server.spin_us", spin, &(0..=Config::SPIN_US_MAX), u32::to_string));
+        let threads = self.server.blocking_threads.unwrap_or(1);
+        let allowed = 1..=Config::BLOCKING_THREADS_MAX;
+        bounds.push(Bound::new("server.blocking_threads", threads, &allowed, usize::to_string));
         bounds
     }
 }
@@ -402,6 +409,7 @@ mod tests {
             shards: Some(3),
             cpus: Some(vec![0, 2, 1]),
             spin_before_park: Some(Duration::ZERO),
+            blocking_threads: Some(9),
             stats: true,
             admin: None,
             allowed_hosts: vec!["a".to_owned(), "b:1".to_owned()],

@@ -25,6 +25,8 @@ pub struct Config {
     /// How long a shard looks for work before it sleeps. Without it: [`Config::SPIN`] where each shard has a core of
     /// its own, zero where shards share one.
     pub spin_before_park: Option<Duration>,
+    /// Threads of the blocking pool. Without it: one for each core without a shard, [`Config::BLOCKING_THREADS`] at least.
+    pub blocking_threads: Option<usize>,
     /// Print latency histograms when the server ends.
     pub stats: bool,
     /// Where `/healthz`, `/readyz` and `/metrics` are served; `None`: nowhere.
@@ -49,6 +51,13 @@ impl Config {
     pub const ADMIN: SocketAddr =
         SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9464));
 
+    /// Threads of the blocking pool where every core has a shard. Few, for what they compute takes the shards' time; tools
+    /// that mostly wait want more.
+    pub const BLOCKING_THREADS: usize = 4;
+
+    /// The most threads the pool may be given.
+    pub const BLOCKING_THREADS_MAX: usize = 1024;
+
     /// The measured default of `spin_before_park` (docs/DECISIONS.md).
     pub const SPIN: Duration = Duration::from_micros(50);
 
@@ -66,6 +75,7 @@ impl Default for Config {
             shards: None,
             cpus: None,
             spin_before_park: None,
+            blocking_threads: None,
             stats: false,
             admin: None,
             allowed_hosts: Vec::new(),
@@ -97,9 +107,9 @@ pub enum LogLevel {
     /// Something an operator should look into.
     #[default]
     Warn,
-    /// Starts and ends.
+    /// Starts and ends, and what was refused to clients.
     Info,
-    /// For who looks for a fault.
+    /// Tools whose results are errors.
     Debug,
     /// Everything.
     Trace,

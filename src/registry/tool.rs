@@ -191,14 +191,16 @@ impl<A> ToolBuilder<A> {
         self
     }
 
-    /// The tool only works for clients that can do this; others are told so (checklist M-07). May be said repeatedly.
+    /// The tool only works for clients that can do this; others are told so (checklist M-07). May be said repeatedly. Clients
+    /// older than 2026-07-28 do not say with a request what they can do, so they are always told.
     #[must_use]
     pub fn requires(mut self, capability: Capability) -> Self {
         self.description.requires = self.description.requires.with(capability);
         self
     }
 
-    /// How long a call may take, instead of `limits.call_deadline`. Kept to a tenth of a second or so.
+    /// How long a call may take, instead of `limits.call_deadline`; then it is cancelled and answered, within a tenth of a
+    /// second or so. An inline tool is not interrupted; a blocking one keeps its thread until it returns.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.description.deadline = Some(deadline);
