@@ -141,15 +141,7 @@ impl Runner {
         let cancel = Rc::new(LocalCancel::default());
         let cancelled = Rc::clone(&cancel);
         glommio::spawn_local(async move {
-            let work = Guarded(Some(work));
-            let finished =
-                async { AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Unfinished::Panicked) };
-            let cancelled = async {
-                cancelled.cancelled().await;
-                Err(Unfinished::Cancelled)
-            };
-            // Whichever is first; the other is dropped with this task.
-            let outcome = finished.or(cancelled).await;
+            let outcome = finish(work, cancelled.cancelled()).await;
             completions.push(Completed { ticket, outcome });
         })
         .detach();
@@ -165,6 +157,20 @@ impl Runner {
             Err(unused) => Started::Busy { unused: Some(unused) },
         }
     }
+}
+
+/// What a task's work comes to, unless it is cancelled before. Whichever is first; the other is dropped.
+async fn finish(
+    work: impl Future<Output = Reply> + Unpin,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Reply, Unfinished> {
+    let work = Guarded(Some(work));
+    let finished = async { AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Unfinished::Panicked) };
+    let cancelled = async {
+        cancelled.await;
+        Err(Unfinished::Cancelled)
+    };
+    finished.or(cancelled).await
 }
 
 /// A tool's work, whose panic while it is dropped half done ends here too.

@@ -2,20 +2,18 @@
 
 use std::{
     io,
-    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use futures_lite::FutureExt;
 use tokio::{runtime::Runtime, sync::Notify};
 
 use super::{
-    Guarded, Unfinished,
     cancel::Cancel,
     completions::{Completed, RemoteCompletions, Ticket},
+    finish,
 };
 use crate::registry::RemoteReply;
 
@@ -69,15 +67,8 @@ impl TokioRuntime {
     ) -> Cancel {
         let notify = Arc::new(Notify::new());
         let notified = Arc::clone(&notify);
-        let work = Guarded(Some(work));
         let task = async move {
-            let finished =
-                async { AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Unfinished::Panicked) };
-            let cancelled = async {
-                notified.notified().await;
-                Err(Unfinished::Cancelled)
-            };
-            let outcome = finished.or(cancelled).await;
+            let outcome = finish(work, notified.notified()).await;
             home.push(Completed { ticket, outcome });
         };
         if let Some(runtime) = &self.runtime.0 {
