@@ -16,6 +16,7 @@ use std::{
 
 use corelane::ring::{Event, Ring, RingConfig, SocketId, bind};
 use glommio::{LocalExecutorBuilder, Placement};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Runs `test` on an executor's thread, with a ring that listens.
 fn with_ring<T: Send + 'static>(
@@ -487,5 +488,95 @@ fn a_hundred_thousand_aborted_connections_leave_nothing_behind() {
         assert_eq!(descriptors(), descriptors_before);
         let grown = resident_kib().saturating_sub(resident_before);
         assert!(grown < 4096, "{grown} KiB more than after a tenth of the cycles");
+    });
+}
+
+fn dialling(from: Option<SocketAddr>) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    if let Some(from) = from {
+        socket.bind(&SockAddr::from(from)).unwrap();
+    }
+    socket
+}
+
+impl Harness {
+    /// The outcome of the dial of this name.
+    async fn dialled(&mut self, name: u64) -> std::io::Result<SocketId> {
+        self.wait(|event| match event {
+            Event::Connected { token, socket } if *token == name => Some(Ok(*socket)),
+            Event::ConnectFailed { token, error } if *token == name => {
+                Some(Err(std::io::Error::from(error.kind())))
+            }
+            _ => None,
+        })
+        .await
+    }
+}
+
+#[test]
+fn a_dialled_connection_carries_bytes_both_ways_from_the_address_it_was_bound_to() {
+    with_ring(small(16, 16), async |ring, _| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        ring.ring.connect(dialling(Some("127.0.0.9:0".parse().unwrap())), address.into(), 7);
+        let socket = ring.dialled(7).await.unwrap();
+        let (mut peer, from) = listener.accept().unwrap();
+        assert_eq!(from.ip().to_string(), "127.0.0.9");
+        ring.ring.send(socket, b"there".to_vec()).unwrap();
+        let mut there = [0; 5];
+        let reading = thread::spawn(move || {
+            peer.read_exact(&mut there).unwrap();
+            peer.write_all(b"and back").unwrap();
+            there
+        });
+        assert_eq!(ring.received(socket, 8).await, b"and back");
+        assert_eq!(&reading.join().unwrap(), b"there");
+        ring.ring.close(socket);
+        ring.closed(socket).await;
+    });
+}
+
+#[test]
+fn a_refused_dial_says_so_and_leaves_its_slot() {
+    with_ring(small(4, 16), async |ring, address| {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for round in 0..20 {
+            ring.ring.connect(dialling(None), nobody.into(), round);
+            let error = ring.dialled(round).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        }
+        // Both ends of this one take a slot of the four.
+        ring.ring.connect(dialling(None), address.into(), 99);
+        ring.dialled(99).await.unwrap();
+        ring.accepted().await;
+        assert_eq!(ring.ring.sockets(), 2);
+    });
+}
+
+#[test]
+fn dialled_connections_take_no_descriptors_and_a_full_table_refuses() {
+    with_ring(RingConfig { sockets_max: 40, ..small(40, 16) }, async |ring, address| {
+        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        // Both ends are in this table.
+        for name in 0..20 {
+            ring.ring.connect(dialling(None), address.into(), name);
+            ring.dialled(name).await.unwrap();
+            ring.accepted().await;
+        }
+        let before = descriptors();
+        ring.ring.connect(dialling(None), address.into(), 20);
+        assert!(ring.dialled(20).await.is_err());
+        assert_eq!(ring.ring.sockets(), 40);
+        assert!(descriptors() <= before, "a dial keeps its descriptor");
+    });
+}
+
+#[test]
+fn a_ring_dropped_while_it_dials_lets_go() {
+    with_ring(small(16, 16), async |ring, address| {
+        for name in 0..8 {
+            ring.ring.connect(dialling(None), address.into(), name);
+        }
+        // The harness shuts the ring down with all of them under way.
     });
 }

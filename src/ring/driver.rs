@@ -15,6 +15,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::{
     buffers::{BUFFER_GROUP, BufferPool, PADDING_BYTES, ReceivedBuffer},
+    dial::Dials,
     operation::{Kind, Tag},
     park::{Parker, Waker},
     slots::{InFlight, ListenerId, NeighbourId, Receive, Refused, SlotTable, SocketId, Tenancy},
@@ -57,6 +58,20 @@ pub enum Event {
         listener: ListenerId,
         /// The new tenant.
         socket: SocketId,
+    },
+    /// A connection this side asked for is there; its receive is armed.
+    Connected {
+        /// The name given to [`Ring::connect`].
+        token: u64,
+        /// The new tenant.
+        socket: SocketId,
+    },
+    /// A connection this side asked for has failed.
+    ConnectFailed {
+        /// The name given to [`Ring::connect`].
+        token: u64,
+        /// What the kernel said.
+        error: io::Error,
     },
     /// Accepting has stopped by itself, for want of slots or memory; [`Ring::resume_accept`] starts it again.
     AcceptFailed {
@@ -154,6 +169,7 @@ pub struct Ring {
     slots: SlotTable,
     listeners: Vec<Listener>,
     neighbours: Vec<RingAddress>,
+    pub(super) dials: Dials,
     /// Entries that found the submission queue full.
     backlog: VecDeque<squeue::Entry>,
     /// Sockets whose receive ended for want of buffers.
@@ -195,6 +211,7 @@ impl Ring {
             slots: SlotTable::new(config.sockets_max),
             listeners: Vec::new(),
             neighbours: Vec::new(),
+            dials: Dials::default(),
             backlog: VecDeque::new(),
             starved: VecDeque::new(),
             completions: Vec::with_capacity(REAP_MANY),
@@ -399,6 +416,15 @@ impl Ring {
         Ok(())
     }
 
+    /// Submits what was queued without reaping, for whoever cannot wait for the turn's end.
+    ///
+    /// # Errors
+    /// As [`Ring::turn`].
+    pub fn submit(&mut self) -> io::Result<()> {
+        self.flush_backlog();
+        tolerate(self.ring.submit().map(drop))
+    }
+
     /// How many completions the last turn reaped.
     #[must_use]
     pub fn last_batch(&self) -> usize {
@@ -499,14 +525,14 @@ impl Ring {
         } else {
             let queued = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
             const GET_EVENTS: u32 = 1;
-            // SAFETY: no signal mask is passed, and every queued entry points to memory that a slot, the pool or
-            // this ring keeps until its completion.
+            // SAFETY: no signal mask is passed, and every queued entry points to memory that a slot, a dial, the
+            // pool or this ring keeps until its completion.
             unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) }.map(drop)
         };
         tolerate(result)
     }
 
-    fn push(&mut self, entry: squeue::Entry, tag: Tag) {
+    pub(super) fn push(&mut self, entry: squeue::Entry, tag: Tag) {
         let entry = entry.user_data(tag.user_data());
         self.outstanding += 1;
         if !self.backlog.is_empty() || !self.offer(&entry) {
@@ -515,7 +541,8 @@ impl Ring {
     }
 
     fn offer(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: what the entry points to is owned by a slot (sends) or by this ring (timers) until completion.
+        // SAFETY: what the entry points to is owned by a slot (sends), by a dial (connects) or by this ring (timers)
+        // until completion.
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
@@ -625,17 +652,25 @@ impl Ring {
             Kind::Timer => self.alarm = None,
             Kind::ShutdownWrite | Kind::ShutdownBoth => self.complete_shutdown(id, tag.kind),
             Kind::WakeSent => self.complete_wake(tag.index, result),
-            Kind::Woken => {}
+            Kind::Install => self.complete_install(tag.index, result, events),
+            Kind::Connect => self.complete_connect(tag.index, result, events),
+            Kind::Woken | Kind::Discard => {}
         }
+    }
+
+    /// Gives a slot its tenant, and receives.
+    pub(super) fn admit(&mut self, index: u32, events: &mut Vec<Event>) -> SocketId {
+        let (socket, evicted) = self.slots.occupy(index);
+        if let Some(evicted) = evicted {
+            events.push(Event::Closed { socket: evicted });
+        }
+        self.arm_receive(socket);
+        socket
     }
 
     fn complete_accept(&mut self, id: ListenerId, result: i32, last: bool, events: &mut Vec<Event>) {
         if let Ok(index) = u32::try_from(result) {
-            let (socket, evicted) = self.slots.occupy(index);
-            if let Some(evicted) = evicted {
-                events.push(Event::Closed { socket: evicted });
-            }
-            self.arm_receive(socket);
+            let socket = self.admit(index, events);
             events.push(Event::Accepted { listener: id, socket });
         }
         if !last {
@@ -657,9 +692,7 @@ impl Ring {
             _ if cancelled => {}
             // The peer gave up while it waited, or the multishot ended after a good accept.
             ..=0 | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => self.resume_accept(id),
-            _ => {
-                events.push(Event::AcceptFailed { listener: id, error: io::Error::from_raw_os_error(error) })
-            }
+            _ => events.push(Event::AcceptFailed { listener: id, error: os_error(result) }),
         }
     }
 
@@ -688,8 +721,7 @@ impl Ring {
             }
             (true, 0) => events.push(Event::PeerClosed { socket: id }),
             (true, _) if ended => {
-                events
-                    .push(Event::ReceiveFailed { socket: id, error: io::Error::from_raw_os_error(-result) });
+                events.push(Event::ReceiveFailed { socket: id, error: os_error(result) });
             }
             (true, _) => {}
         }
@@ -716,7 +748,7 @@ impl Ring {
         }
         let outcome = match result {
             _ if rest == 0 => Ok(()),
-            ..0 => Err(io::Error::from_raw_os_error(-result)),
+            ..0 => Err(os_error(result)),
             _ => Err(io::Error::from(io::ErrorKind::WriteZero)),
         };
         if let Some(send) = slot.send.take() {
@@ -795,6 +827,8 @@ impl Ring {
                     listener.accepting = Accepting::Cancelling { resume: false };
                 }
             }
+            // These carry no slot's number.
+            Some(Tag { kind: Kind::Install | Kind::Connect, .. }) => {}
             Some(Tag { index, generation, .. }) => {
                 if let Some(slot) = self.slots.open(SocketId { index, generation }) {
                     slot.receive_wanted = false;
@@ -805,6 +839,11 @@ impl Ring {
         }
         self.complete(user_data, result, flags, events);
     }
+}
+
+/// The error behind a completion's negative result.
+pub(super) fn os_error(result: i32) -> io::Error {
+    io::Error::from_raw_os_error(-result)
 }
 
 /// What an enter may say without anything being wrong.
@@ -823,6 +862,7 @@ impl Drop for Ring {
             std::mem::forget(Rc::clone(&self.pool));
             self.slots.take_in_flight().for_each(std::mem::forget);
             std::mem::forget(std::mem::take(&mut self.alarm_after));
+            self.forget_dials();
         }
         // An address of this ring that somebody still holds must not keep its sockets open.
         let _ = self.ring.submitter().unregister_files();

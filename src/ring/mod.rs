@@ -9,13 +9,15 @@
 //! buffer by value and hands it back in [`Event::Sent`].
 //!
 //! ```text
-//! listen ─► Accepted ─► Received … Received ─► PeerClosed / ReceiveFailed
+//! listen ─► Accepted ─┐
+//! connect ► Connected ┴► Received … Received ─► PeerClosed / ReceiveFailed
 //!                       send ─► Sent            close ─► Closed (the slot may be reused)
 //! ```
 
 #![allow(unsafe_code)]
 
 mod buffers;
+mod dial;
 mod driver;
 mod listener;
 mod operation;

@@ -16,6 +16,11 @@ pub(super) enum Kind {
     WakeSent = 9,
     /// A wake-up another ring sent to this one.
     Woken = 10,
+    /// A descriptor on its way into the table of direct descriptors.
+    Install = 11,
+    Connect = 12,
+    /// The close of a slot that never had a tenant.
+    Discard = 13,
 }
 
 impl Kind {
@@ -31,6 +36,9 @@ impl Kind {
             8 => Self::Timer,
             9 => Self::WakeSent,
             10 => Self::Woken,
+            11 => Self::Install,
+            12 => Self::Connect,
+            13 => Self::Discard,
             _ => return None,
         })
     }
@@ -70,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_tag_survives_the_kernel() {
-        for kind in 1..=10 {
+        for kind in 1..=13 {
             let kind = Kind::from_bits(kind).unwrap();
             let tag = Tag::new(kind, u32::MAX, 0x1234_5678);
             assert_eq!(tag.generation, 0x34_5678);

@@ -184,6 +184,8 @@ impl Shard {
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, .. } => self.close(socket),
             Event::Closed { .. } => self.resume_accept(),
+            // A shard never dials.
+            Event::Connected { .. } | Event::ConnectFailed { .. } => {}
             Event::AcceptFailed { error, .. } => {
                 // Only one listener has stopped, but pausing all is simpler and lasts a moment.
                 let reason = match error.raw_os_error() {

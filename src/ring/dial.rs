@@ -1,0 +1,112 @@
+//! Connecting: a socket's way from a file descriptor into the ring's table and to its peer. The server only accepts; the
+//! load generator dials.
+
+use std::{
+    os::fd::{AsRawFd, OwnedFd},
+    sync::atomic::{AtomicI32, Ordering},
+};
+
+use io_uring::{opcode, types};
+use socket2::{SockAddr, Socket};
+
+use super::{
+    driver::{Event, Ring, os_error},
+    operation::{Kind, Tag},
+};
+
+/// Asks the kernel to choose the slot: `IORING_FILE_INDEX_ALLOC`.
+const ANY_SLOT: i32 = -1;
+
+/// Connections on their way, by the number their operations carry.
+#[derive(Default)]
+pub(super) struct Dials {
+    dials: Vec<Option<Dial>>,
+    free: Vec<u32>,
+}
+
+struct Dial {
+    /// The owner's name for it.
+    token: u64,
+    /// Kept until the table has it; closed then, for the table keeps the socket open.
+    descriptor: Option<OwnedFd>,
+    /// The descriptor's number going in, the slot's coming out: the kernel reads and writes it.
+    place: Box<AtomicI32>,
+    /// The kernel reads it while the connect is under way.
+    address: Box<SockAddr>,
+}
+
+impl Dials {
+    fn insert(&mut self, dial: Dial) -> u32 {
+        if let Some(key) = self.free.pop()
+            && let Some(place) = self.dials.get_mut(key as usize)
+        {
+            *place = Some(dial);
+            return key;
+        }
+        self.dials.push(Some(dial));
+        u32::try_from(self.dials.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    fn get_mut(&mut self, key: u32) -> Option<&mut Dial> {
+        self.dials.get_mut(key as usize)?.as_mut()
+    }
+
+    fn remove(&mut self, key: u32) -> Option<Dial> {
+        let dial = self.dials.get_mut(key as usize)?.take()?;
+        self.free.push(key);
+        Some(dial)
+    }
+}
+
+impl Ring {
+    /// Connects a socket, which costs no file descriptor from then on. [`Event::Connected`] or
+    /// [`Event::ConnectFailed`] will name `token`. What is to be set on the socket, or bound, is set before.
+    pub fn connect(&mut self, socket: Socket, address: SockAddr, token: u64) {
+        let descriptor = OwnedFd::from(socket);
+        let place = Box::new(AtomicI32::new(descriptor.as_raw_fd()));
+        let pointer = place.as_ptr().cast_const();
+        let dial = Dial { token, descriptor: Some(descriptor), place, address: Box::new(address) };
+        let key = self.dials.insert(dial);
+        let install = opcode::FilesUpdate::new(pointer, 1).offset(ANY_SLOT).build();
+        self.push(install, Tag::new(Kind::Install, key, 0));
+    }
+
+    pub(super) fn complete_install(&mut self, key: u32, result: i32, events: &mut Vec<Event>) {
+        let Some(dial) = self.dials.get_mut(key) else { return };
+        dial.descriptor = None;
+        let slot = u32::try_from(dial.place.load(Ordering::Acquire)).ok().filter(|_| result == 1);
+        let Some(slot) = slot else {
+            self.fail_dial(key, result.min(-1), events);
+            return;
+        };
+        let (address, length) = (dial.address.as_ptr(), dial.address.len());
+        let connect = opcode::Connect::new(types::Fixed(slot), address.cast(), length).build();
+        self.push(connect, Tag::new(Kind::Connect, key, 0));
+    }
+
+    pub(super) fn complete_connect(&mut self, key: u32, result: i32, events: &mut Vec<Event>) {
+        let Some(dial) = self.dials.get_mut(key) else { return };
+        let Ok(slot) = u32::try_from(dial.place.load(Ordering::Acquire)) else { return };
+        if result < 0 {
+            // Nobody has heard of the slot, so nobody has to hear that it is free again.
+            let discard = opcode::Close::new(types::Fixed(slot)).build();
+            self.push(discard, Tag::new(Kind::Discard, slot, 0));
+            self.fail_dial(key, result, events);
+            return;
+        }
+        let Some(Dial { token, .. }) = self.dials.remove(key) else { return };
+        let socket = self.admit(slot, events);
+        events.push(Event::Connected { token, socket });
+    }
+
+    fn fail_dial(&mut self, key: u32, result: i32, events: &mut Vec<Event>) {
+        if let Some(Dial { token, .. }) = self.dials.remove(key) {
+            events.push(Event::ConnectFailed { token, error: os_error(result) });
+        }
+    }
+
+    /// What the kernel may still read from or write to.
+    pub(super) fn forget_dials(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.dials));
+    }
+}
