@@ -1,65 +1,425 @@
-//! Instructions per request through the path of a request without sockets, bytes in → bytes out.
+//! Instructions per operation: of each stage of the path of a request, and of whole requests, bytes in → bytes out, without
+//! sockets.
 //!
-//! Counted by callgrind over two runs of different length; the difference over the difference in requests leaves out
-//! everything that happens once. Unlike a time it repeats to the digit on one machine and build.
+//! Counted by callgrind over two runs of different length; the difference over the difference in operations leaves out
+//! everything that happens once, and what comes before the first operation is not counted at all. Unlike a time the count
+//! repeats to the digit on one machine and build, so it shows a change of a few instructions that any time would hide. For
+//! that every block of the heap is given pages of its own: `memcpy` and `memcmp` go by how their bytes lie, and where these lie
+//! would otherwise depend on all that was allocated before, by hash tables with random keys among others.
 //!
-//! `cargo bench --bench instructions`
+//! A stage is counted with its input ready and its output checked every time, by a comparison or two. What the whole request
+//! takes beyond its stages is the copy of the request into a receive buffer, and what joins the stages.
+//!
+//! Heap allocations are counted too, by dhat in this process. Its allocator costs instructions for each allocation also while
+//! it does not count; a warm request has none, which is what is being shown.
+//!
+//! `cargo bench --bench instructions`; `-- --help` lists the options. With `--profile quick` it builds in a fraction of the time,
+//! but its counts then go by how the compiler has cut the crate into parts, which an incremental build and a fresh one do
+//! differently: some tens of instructions. Those of a plain `cargo bench` are the same for the same source, wherever it lies.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "support/operations.rs"]
+mod operations;
 mod support;
 
-use std::process::{Command, ExitCode};
+use std::{
+    env,
+    hint::black_box,
+    io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::Arc,
+    time::SystemTime,
+};
 
-use support::{Lane, canonical, legacy};
+use clap::{Parser, ValueEnum};
+use corelane::{
+    Capabilities, Limits, Reply, Revision, demo,
+    exec::{Completions, OffShard, Runner, Started},
+    http::{
+        Flow, Framer, Guard, Handler, Names, Progress, RejectReason, Request, RequestHead, ResponseHeads,
+        Route,
+    },
+    json::Decoder,
+    jsonrpc::Id,
+    mcp::{self, CallAnswers, Headers, Outcome},
+    registry::{Caller, RegisteredTool, Snapshot},
+    schema::Verdict,
+};
+use operations::{Measure, chosen, decode, grouped, name, on_tape, padded, validate, what};
+use serde_json::{Map, Value, json};
+use support::{Lane, canonical, legacy, request};
 
-const REQUESTS: [u64; 2] = [1000, 3000];
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [command, name, count] = arguments.as_slice()
-        && command == "run"
-    {
-        run(name, count.parse().unwrap());
-        return ExitCode::SUCCESS;
-    }
-    if arguments.iter().any(|argument| argument == "--test") {
-        return ExitCode::SUCCESS;
-    }
-    println!("instructions per request, bytes in -> bytes out (callgrind)");
-    for name in ["canonical", "legacy"] {
-        let [few, many] = REQUESTS.map(|count| instructions(name, count));
-        let per_request = (many - few) / (REQUESTS[1] - REQUESTS[0]);
-        println!("{name:<10} {per_request:>7}");
-    }
-    ExitCode::SUCCESS
+/// Lengths of the two runs, in operations.
+const RUNS: [u64; 2] = [1000, 3000];
+
+/// Makes glibc give every block of the heap pages of its own.
+const BLOCKS_ON_PAGES: &str = "glibc.malloc.mmap_threshold=1:glibc.malloc.mmap_max=1000000";
+
+/// Operations before the first allocation is counted, and operations over which allocations are counted.
+const WARM_UP: u64 = 100;
+const COUNTED: u64 = 1000;
+
+/// In the order of the pipeline.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Operation {
+    /// the canonical request cut out of its bytes, its head parsed
+    Frame,
+    /// who may ask, for what
+    Guard,
+    /// the canonical body to the tape
+    Decode,
+    /// tape to a tool and its arguments: message, era, method, tool, arguments validated
+    Route,
+    /// of which: echo's arguments against their schema
+    Validate,
+    /// 5 string arguments against their schema
+    #[value(name = "validate_5")]
+    Validate5,
+    /// 20 string arguments against their schema
+    #[value(name = "validate_20")]
+    Validate20,
+    /// 100 string arguments against their schema
+    #[value(name = "validate_100")]
+    Validate100,
+    /// echo: its arguments read, its reply said
+    Run,
+    /// the reply to bytes, head and body
+    Encode,
+    /// whole request: tools/call of echo, 2026-07-28
+    Canonical,
+    /// whole request: tools/call of echo, 2025-11-25
+    Legacy,
+    /// whole request: tools/list, 2026-07-28
+    ToolsList,
+    /// whole request: server/discover
+    Discover,
 }
 
-/// What is measured, inside callgrind.
-fn run(name: &str, count: u64) {
-    let request = if name == "legacy" { legacy() } else { canonical() };
-    let mut lane = Lane::new();
-    let expected = lane.answer(&request).to_vec();
-    assert!(expected.starts_with(b"HTTP/1.1 200 OK\r\n"));
-    assert!(memchr::memmem::find(&expected, b"\"text\":\"hello world\"").is_some());
-    for _ in 0..count {
-        // Every reply is checked, from behind its date on.
-        let reply = std::hint::black_box(lane.answer(std::hint::black_box(&request)));
-        assert!(reply.get(60..) == expected.get(60..));
+impl Operation {
+    /// Makes the operation ready and has it measured.
+    fn measured<M: Measure>(self, measure: M) -> M::Found {
+        match self {
+            Self::Frame => frame(measure),
+            Self::Guard => guard(measure),
+            Self::Decode => decode(&split(&canonical()).1, measure),
+            Self::Route => route(measure),
+            Self::Validate => validate_echo(measure),
+            Self::Validate5 => validate(5, measure),
+            Self::Validate20 => validate(20, measure),
+            Self::Validate100 => validate(100, measure),
+            Self::Run => run(measure),
+            Self::Encode => encode(measure),
+            Self::Canonical => whole(&canonical(), "\"text\":\"hello world\"", measure),
+            Self::Legacy => whole(&legacy(), "\"text\":\"hello world\"", measure),
+            Self::ToolsList => whole(&modern("tools/list"), "\"tools\":[{\"name\":\"echo\"", measure),
+            Self::Discover => whole(&modern("server/discover"), "\"supportedVersions\":[", measure),
+        }
     }
+
+    /// Whether its allocations are counted.
+    fn is_call(self) -> bool {
+        matches!(self, Self::Canonical | Self::Legacy)
+    }
+}
+
+/// Instructions per operation of each stage of the path of a request and of whole requests, counted by valgrind.
+#[derive(Parser)]
+#[command(name = "instructions")]
+struct Options {
+    /// Write the counts to this file too. A relative path starts at the package's directory
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Count these only
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    only: Vec<Operation>,
+    /// Said by cargo bench
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Said by cargo test: nothing is measured
+    #[arg(long, hide = true)]
+    test: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [command, operation, count] = arguments.as_slice()
+        && command == "run"
+    {
+        let operation = Operation::from_str(operation, false).unwrap();
+        operation.measured(Repeated(count.parse().unwrap()));
+        return ExitCode::SUCCESS;
+    }
+    let options = Options::parse();
+    if options.test {
+        return ExitCode::SUCCESS;
+    }
+    let valgrind = match valgrind() {
+        Ok(version) => version,
+        Err(problem) => {
+            eprintln!("instructions: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    match report(&options, &valgrind) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("instructions: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, prints, and writes what was asked for.
+fn report(options: &Options, valgrind: &str) -> Result<(), String> {
+    let profile = profile();
+    println!("instructions per operation (callgrind {valgrind}, profile {profile})");
+    let (mut counts, mut allocations) = (Map::new(), Map::new());
+    for operation in chosen(&options.only) {
+        let name = name(operation);
+        let [few, many] = RUNS.map(|count| instructions(&name, count));
+        let per_operation = (many? - few?) / (RUNS[1] - RUNS[0]);
+        println!("{name:<13} {:>7}  {}", grouped(per_operation), what(operation));
+        counts.insert(name, per_operation.into());
+    }
+    println!("\nheap allocations per warm request");
+    for operation in chosen(&options.only).into_iter().filter(|operation| operation.is_call()) {
+        let per_operation = operation.measured(Allocations);
+        println!("{:<13} {per_operation:>7}", name(operation));
+        allocations.insert(name(operation), per_operation.into());
+    }
+    let Some(file) = &options.json else {
+        return Ok(());
+    };
+    let results = json!({
+        "schema": "corelane-instructions-1",
+        "unit": "instructions per operation",
+        "profile": profile,
+        "valgrind": valgrind,
+        "rustc": operations::rustc(),
+        "cpu": operations::cpu(),
+        "counts": counts,
+        "allocations": allocations,
+    });
+    operations::write_json(file, &results)
+}
+
+/// The version of valgrind, or what to do about it.
+fn valgrind() -> Result<String, String> {
+    let output = Command::new("valgrind").arg("--version").output().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "valgrind is not installed: apt-get install valgrind".to_owned(),
+        _ => format!("valgrind does not start: {error}"),
+    })?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    Ok(told.trim().strip_prefix("valgrind-").unwrap_or(told.trim()).to_owned())
+}
+
+/// The profile this program was built with, by the directory cargo put it in: `release` for a plain `cargo bench`.
+fn profile() -> String {
+    let program = env::current_exe().unwrap();
+    let directory = program.ancestors().nth(2).and_then(Path::file_name);
+    directory.map_or("unknown".into(), |name| name.to_string_lossy()).into_owned()
 }
 
 /// Runs this program under callgrind and reads its count.
-fn instructions(name: &str, count: u64) -> u64 {
-    let program = std::env::current_exe().unwrap();
+fn instructions(operation: &str, count: u64) -> Result<u64, String> {
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(program)
-        .args(["run", name, &count.to_string()])
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counted_loop*"])
+        .arg(env::current_exe().unwrap())
+        .args(["run", operation, &count.to_string()])
+        .env("GLIBC_TUNABLES", BLOCKS_ON_PAGES)
         .output()
-        .expect("valgrind is needed: apt-get install valgrind");
+        .map_err(|error| format!("valgrind does not start: {error}"))?;
     let report = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{report}");
-    let line = report.lines().find(|line| line.contains("Collected :")).expect("callgrind's summary");
-    line.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a count")
+    let collected = report.lines().find(|line| line.contains("Collected :"));
+    let collected = collected.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    let counted = |count: &u64| output.status.success() && *count > 0;
+    collected.filter(counted).ok_or_else(|| format!("{operation} failed:\n{report}"))
+}
+
+/// Runs an operation this often, inside callgrind.
+struct Repeated(u64);
+
+impl Measure for Repeated {
+    type Found = ();
+
+    fn measure(self, operation: impl FnMut() -> bool) {
+        counted_loop(self.0, operation);
+    }
+}
+
+/// Callgrind counts in here only. A function of its own, so that it can be found by its name.
+#[inline(never)]
+fn counted_loop(count: u64, mut operation: impl FnMut() -> bool) {
+    for _ in 0..count {
+        assert!(operation());
+    }
+}
+
+/// Counts the heap allocations of an operation that has been run before. One in a thousand still counts as one.
+struct Allocations;
+
+impl Measure for Allocations {
+    type Found = u64;
+
+    fn measure(self, mut operation: impl FnMut() -> bool) -> u64 {
+        for _ in 0..WARM_UP {
+            assert!(operation());
+        }
+        let _profiler = dhat::Profiler::builder().testing().build();
+        for _ in 0..COUNTED {
+            assert!(operation());
+        }
+        dhat::HeapStats::get().total_blocks.div_ceil(COUNTED)
+    }
+}
+
+/// A request of the 2026 era without parameters of its own.
+fn modern(method: &str) -> Vec<u8> {
+    let body = json!({
+        "jsonrpc": "2.0", "id": 1, "method": method,
+        "params": {"_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "wrk", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {}
+        }}
+    });
+    let headers = format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {method}\r\n");
+    request(&headers, &body.to_string())
+}
+
+/// Head and body.
+fn split(request: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let end = memchr::memmem::find(request, b"\r\n\r\n").unwrap() + 4;
+    (request.get(..end).unwrap().to_vec(), request.get(end..).unwrap().to_vec())
+}
+
+/// From the server's bytes to its bytes, every stage.
+fn whole<M: Measure>(request: &[u8], part: &str, measure: M) -> M::Found {
+    let mut lane = Lane::new();
+    let expected = lane.answer(request).to_vec();
+    assert!(expected.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(memchr::memmem::find(&expected, part.as_bytes()).is_some());
+    measure.measure(|| {
+        // From behind its date on.
+        let reply = black_box(lane.answer(black_box(request)));
+        reply.get(60..) == expected.get(60..)
+    })
+}
+
+/// Lengths of the head and of the body of the request the framer handed over.
+#[derive(Default, PartialEq)]
+struct Framed(usize, usize);
+
+impl Handler for Framed {
+    fn wants_body(&mut self, _head: &RequestHead, _head_bytes: &[u8]) -> bool {
+        false
+    }
+
+    fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
+        if let Ok(request) = black_box(request) {
+            *self = Self(request.head_bytes.len(), request.body_length);
+        }
+        Flow::Continue
+    }
+}
+
+fn frame<M: Measure>(measure: M) -> M::Found {
+    let (head, body) = split(&canonical());
+    let (mut padded, length) = padded(&canonical());
+    let (mut framer, limits) = (Framer::default(), Limits::default());
+    measure.measure(|| {
+        let mut framed = Framed::default();
+        let progress = framer.receive(black_box(&mut padded), length, &limits, &mut framed);
+        progress == Progress::Idle && framed == Framed(head.len(), body.len())
+    })
+}
+
+fn guard<M: Measure>(measure: M) -> M::Found {
+    let (bytes, _) = split(&canonical());
+    let head = RequestHead::parse(&bytes, &Limits::default()).unwrap().unwrap();
+    let guard = Guard::new("/mcp", Names::new(&[], &[], true));
+    measure.measure(|| guard.check(black_box(&head), black_box(&bytes)) == Ok(Route::Mcp))
+}
+
+/// What a shard serves from, for the demo tools.
+fn snapshot() -> Snapshot {
+    let server = demo::server().build();
+    server.registry().read(|registry| Snapshot::build(registry, &Limits::default())).unwrap()
+}
+
+/// The arguments of the canonical call.
+fn arguments() -> Value {
+    json!({"message": "hello world"})
+}
+
+fn route<M: Measure>(measure: M) -> M::Found {
+    let limits = Limits::default();
+    let (bytes, body) = split(&canonical());
+    let head = RequestHead::parse(&bytes, &limits).unwrap().unwrap();
+    let (mut body, length) = padded(&body);
+    let mut decoder = Decoder::new(&limits);
+    let document = decoder.decode(&mut body, length).unwrap();
+    let (snapshot, mut out) = (snapshot(), Vec::new());
+    let echo = snapshot.tool("echo").unwrap();
+    measure.measure(|| {
+        let headers = Headers { head: black_box(&head), bytes: black_box(&bytes) };
+        match mcp::route(&snapshot, headers, black_box(document.root()), &mut out) {
+            Outcome::Run(call) => Arc::ptr_eq(call.tool, echo) && call.id == Id::Unsigned(1),
+            _ => false,
+        }
+    })
+}
+
+fn validate_echo<M: Measure>(measure: M) -> M::Found {
+    let snapshot = snapshot();
+    let validator = snapshot.tool("echo").unwrap().input();
+    on_tape(&arguments(), |arguments| {
+        measure.measure(|| validator.judge(black_box(arguments)) == Verdict::Fits)
+    })
+}
+
+fn run<M: Measure>(measure: M) -> M::Found {
+    let snapshot = snapshot();
+    let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
+    let runner = Runner::new(Completions::new(1, Arc::new(|| {})), OffShard::default(), None);
+    let revision = Revision::V2026_07_28;
+    let caller = Caller { revision, capabilities: Capabilities::default(), shard: 0 };
+    let mut reply = Reply::default();
+    let found = on_tape(&arguments(), |arguments| {
+        measure.measure(|| {
+            reply.clear();
+            let started = runner.start(echo.handler(), black_box(arguments), caller, || None, &mut reply);
+            matches!(started, Started::Done) && !black_box(&reply).is_error()
+        })
+    });
+    let mut said = Vec::new();
+    reply.write(&mut said, revision);
+    assert!(said == br#""content":[{"type":"text","text":"hello world"}]"#);
+    found
+}
+
+fn encode<M: Measure>(measure: M) -> M::Found {
+    let snapshot = snapshot();
+    let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
+    let heads = ResponseHeads::new(SystemTime::now());
+    let mut answers = CallAnswers::new(&Limits::default());
+    let mut reply = Reply::default();
+    reply.text("hello world");
+    let expected = Lane::new().answer(&canonical()).to_vec();
+    let mut out = Vec::with_capacity(4096);
+    measure.measure(|| {
+        out.clear();
+        let response = heads.begin(&mut out);
+        let (id, revision) = (black_box(Id::Unsigned(1)), Revision::V2026_07_28);
+        let refused = answers.result(&mut out, &snapshot, echo, id, revision, black_box(&reply));
+        heads.finish(&mut out, response);
+        // From behind its date on.
+        refused.is_none() && black_box(&out).get(60..) == expected.get(60..)
+    })
 }

@@ -33,7 +33,8 @@ pub fn legacy() -> Vec<u8> {
     request("MCP-Protocol-Version: 2025-11-25\r\n", body)
 }
 
-fn request(headers: &str, body: &str) -> Vec<u8> {
+/// A request with these headers behind the usual ones.
+pub fn request(headers: &str, body: &str) -> Vec<u8> {
     format!(
         "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\n\
          Accept: application/json, text/event-stream\r\n{headers}Content-Length: {}\r\n\r\n{body}",
