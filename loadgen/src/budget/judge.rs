@@ -1,0 +1,215 @@
+//! What was measured, held against a budget.
+
+use serde::Serialize;
+
+use super::{Budget, BudgetRow, Source};
+use crate::{
+    metric::{Metric, StageTime},
+    repeats::{CORELANE, Repeats, newest_first},
+    result::ResultFile,
+};
+
+/// How a row stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Within its budget; of a row with a goal only, the goal is reached.
+    Within,
+    /// Beyond its budget.
+    Over,
+    /// It has no budget, and its goal is not reached.
+    Short,
+    /// Nothing was measured, and why.
+    NotRun(String),
+}
+
+/// A row of the budget and what became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// As in the row.
+    pub id: String,
+    /// As in the row.
+    pub what: String,
+    /// Whose number the budget is.
+    pub source: Source,
+    /// Median over the repeats: of the workload's latency, or of the stage. Microseconds.
+    pub p50_us: Option<f64>,
+    /// 95th percentile, likewise.
+    pub p95_us: Option<f64>,
+    /// The budget, for people.
+    pub budget: Option<String>,
+    /// The goal, for people.
+    pub goal: Option<String>,
+    /// Median over the repeats, in the metric's unit; or the ratio of two such medians.
+    pub measured: Option<f64>,
+    /// The same, for people.
+    pub shown: Option<String>,
+    /// How many repeats it is the median of.
+    pub repeats_count: usize,
+    /// Within the budget or not.
+    pub status: Status,
+    /// Whether the goal is reached, where there is one and something was measured.
+    pub goal_reached: Option<bool>,
+    /// What has to be known about the figure: that the run was scaled down, that the generator was the limit, that
+    /// there were errors.
+    pub remarks: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether the budget is exceeded.
+    #[must_use]
+    pub fn over(&self) -> bool {
+        self.status == Status::Over
+    }
+
+    /// Whether something was measured that is beyond the budget or does not reach the goal.
+    #[must_use]
+    pub fn falls_short(&self) -> bool {
+        self.over() || self.goal_reached == Some(false)
+    }
+}
+
+/// Whether any row is beyond its budget.
+#[must_use]
+pub fn over(verdicts: &[Verdict]) -> bool {
+    verdicts.iter().any(Verdict::over)
+}
+
+/// Judges every row by the newest result that has its figure; see [`Repeats::newest`].
+#[must_use]
+pub fn judge(budget: &Budget, files: &[ResultFile]) -> Vec<Verdict> {
+    budget.rows.iter().map(|row| verdict(row, files)).collect()
+}
+
+/// A figure, and the runs it is from.
+struct Measured<'file> {
+    value: f64,
+    /// The runs of the figure itself, then those it is divided by; none where a file has the figure once.
+    groups: Vec<Repeats<'file>>,
+}
+
+fn verdict(row: &BudgetRow, files: &[ResultFile]) -> Verdict {
+    let runs = row.workload.as_ref().and_then(|workload| Repeats::newest(files, workload, &row.contestant));
+    if let Some(group) = &runs
+        && let Some(after_s) = group.server_gone_after_s()
+    {
+        // A server that did not survive the workload keeps no budget of it.
+        let remark = format!("the server stopped answering after {after_s:.1} s");
+        return Verdict { remarks: vec![remark], ..unmeasured(row, Status::Over) };
+    }
+    match measured(row, files) {
+        Some(measured) => {
+            let group = measured.groups.first();
+            let latency = |name: &str, time| match group {
+                Some(group) => group.latency(name),
+                None => stage_us(row, files, time),
+            };
+            Verdict {
+                p50_us: latency("p50", StageTime::P50),
+                p95_us: latency("p95", StageTime::P95),
+                measured: Some(measured.value),
+                shown: Some(row.show(measured.value)),
+                repeats_count: group.map_or(1, Repeats::complete_count),
+                goal_reached: row.goal.map(|goal| row.within(measured.value, goal)),
+                remarks: measured.groups.iter().flat_map(remarks).collect(),
+                ..unmeasured(row, status(row, measured.value))
+            }
+        }
+        None => unmeasured(row, Status::NotRun(why_not(row, files, runs.as_ref()))),
+    }
+}
+
+fn unmeasured(row: &BudgetRow, status: Status) -> Verdict {
+    Verdict {
+        id: row.id.clone(),
+        what: row.what.clone(),
+        source: row.source,
+        p50_us: None,
+        p95_us: None,
+        budget: row.bound.map(|bound| row.show_limit(bound)),
+        goal: row.goal.map(|goal| row.show_limit(goal)),
+        measured: None,
+        shown: None,
+        repeats_count: 0,
+        status,
+        goal_reached: None,
+        remarks: Vec::new(),
+    }
+}
+
+fn status(row: &BudgetRow, value: f64) -> Status {
+    match (row.bound, row.goal) {
+        (Some(bound), _) if row.within(value, bound) => Status::Within,
+        (Some(_), _) => Status::Over,
+        (None, Some(goal)) if !row.within(value, goal) => Status::Short,
+        (None, _) => Status::Within,
+    }
+}
+
+/// A ratio is of two figures of one file, for only these were measured beside each other. A file that ran both at full
+/// size goes before one that scaled them down.
+fn measured<'file>(row: &BudgetRow, files: &'file [ResultFile]) -> Option<Measured<'file>> {
+    let Some(other) = &row.ratio_to else {
+        return figure(&row.metric, row.workload.as_deref(), &row.contestant, files);
+    };
+    let ratios: Vec<Measured<'file>> = newest_first(files)
+        .into_iter()
+        .map(std::slice::from_ref)
+        .filter_map(|file| {
+            let mut one = figure(&row.metric, row.workload.as_deref(), &row.contestant, file)?;
+            let by = figure(&other.metric, other.workload.as_deref(), &other.contestant, file)?;
+            one.groups.extend(by.groups);
+            (by.value > 0.0).then(|| Measured { value: one.value / by.value, ..one })
+        })
+        .collect();
+    let is_full = |one: &Measured<'_>| one.groups.iter().all(|group| group.parameters().scale == 1.0);
+    let full = ratios.iter().position(is_full).unwrap_or(0);
+    ratios.into_iter().nth(full)
+}
+
+fn figure<'file>(
+    metric: &Metric,
+    workload: Option<&str>,
+    contestant: &str,
+    files: &'file [ResultFile],
+) -> Option<Measured<'file>> {
+    if metric.is_of_file() {
+        let value = newest_first(files).into_iter().find_map(|file| metric.of_file(file))?;
+        return Some(Measured { value, groups: Vec::new() });
+    }
+    let group = Repeats::newest(files, workload?, contestant)?;
+    Some(Measured { value: group.median(metric)?, groups: vec![group] })
+}
+
+/// One of the stage's other times, in microseconds.
+fn stage_us(row: &BudgetRow, files: &[ResultFile], time: StageTime) -> Option<f64> {
+    let Metric::Stage { name, .. } = &row.metric else { return None };
+    let metric = Metric::Stage { name: name.clone(), time };
+    newest_first(files).into_iter().find_map(|file| metric.of_file(file)).map(|ns| ns / 1e3)
+}
+
+fn remarks(group: &Repeats<'_>) -> Vec<String> {
+    let whose = if group.first.contestant == CORELANE { "" } else { group.first.contestant.as_str() };
+    let scale = group.parameters().scale;
+    let scaled = (scale != 1.0).then(|| format!("at scale {scale}"));
+    let limit = group.bottleneck().map(|_| "the generator was the limit".to_owned());
+    let errors = group.errors_total();
+    let errors = (errors > 0).then(|| format!("{errors} errors"));
+    let told = [scaled, limit, errors].into_iter().flatten();
+    told.map(|remark| if whose.is_empty() { remark } else { format!("{whose}: {remark}") }).collect()
+}
+
+fn why_not(row: &BudgetRow, files: &[ResultFile], runs: Option<&Repeats<'_>>) -> String {
+    if let Some(waits_for) = &row.waits_for {
+        return format!("waits for {waits_for}");
+    }
+    let not_run = newest_first(files).into_iter().flat_map(|file| &file.not_run);
+    let said = not_run.into_iter().find(|not_run| Some(&not_run.workload) == row.workload.as_ref());
+    match (said, runs) {
+        (Some(said), None) => said.reason.clone(),
+        (_, Some(group)) if group.complete_count() == 0 => "the run was interrupted".to_owned(),
+        (_, Some(group)) if group.median(&row.metric).is_none() => format!("its runs have no {}", row.metric),
+        (_, Some(_)) => "nothing in the same file to divide by".to_owned(),
+        (None, None) => "no result has it".to_owned(),
+    }
+}

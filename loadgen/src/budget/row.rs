@@ -1,0 +1,174 @@
+//! One row of a budget, as the file says it and as it is once it makes sense.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    metric::{Better, Metric, ratio},
+    repeats::CORELANE,
+};
+
+/// Whose number a budget is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The roadmap's: the floor.
+    Roadmap,
+    /// Our own.
+    Goal,
+}
+
+/// One row of a budget.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "RawRow")]
+pub struct BudgetRow {
+    /// Unique, and short enough for the first column of a table.
+    pub id: String,
+    /// What it is about, for people.
+    pub what: String,
+    /// Whose number the budget is; of a row with a goal only, the goal.
+    pub source: Source,
+    /// The workload whose runs have the metric; none where a file has it once.
+    pub workload: Option<String>,
+    /// Whose server.
+    pub contestant: String,
+    /// The figure. Budget and goal are in its unit, or plain numbers where it is divided by another.
+    pub metric: Metric,
+    /// What the figure is divided by, out of the same file.
+    pub ratio_to: Option<Other>,
+    /// Which way is better.
+    pub better: Better,
+    /// What the figure must not be beyond.
+    pub bound: Option<f64>,
+    /// What we aim for.
+    pub goal: Option<f64>,
+    /// What has to be built before the row can be measured.
+    pub waits_for: Option<String>,
+}
+
+/// What a figure is divided by.
+#[derive(Clone, Debug)]
+pub struct Other {
+    /// As in [`BudgetRow`].
+    pub workload: Option<String>,
+    /// As in [`BudgetRow`].
+    pub contestant: String,
+    /// As in [`BudgetRow`].
+    pub metric: Metric,
+}
+
+impl BudgetRow {
+    /// A value of the row, with its unit.
+    #[must_use]
+    pub fn show(&self, value: f64) -> String {
+        if self.ratio_to.is_some() { ratio(value) } else { self.metric.show(value) }
+    }
+
+    /// A bound or a goal: `≤ 1.00 ms`, or `≥ 100,000/s`.
+    #[must_use]
+    pub fn show_limit(&self, limit: f64) -> String {
+        match self.better {
+            Better::Lower => format!("≤ {}", self.show(limit)),
+            Better::Higher => format!("≥ {}", self.show(limit)),
+        }
+    }
+
+    /// Whether a value keeps within a bound or reaches a goal.
+    #[must_use]
+    pub fn within(&self, value: f64, limit: f64) -> bool {
+        match self.better {
+            Better::Lower => value <= limit,
+            Better::Higher => value >= limit,
+        }
+    }
+}
+
+/// A row exactly as the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRow {
+    id: String,
+    what: String,
+    source: Source,
+    workload: Option<String>,
+    contestant: Option<String>,
+    metric: Metric,
+    ratio_to: Option<RawOther>,
+    max: Option<f64>,
+    min: Option<f64>,
+    goal: Option<f64>,
+    better: Option<Better>,
+    waits_for: Option<String>,
+}
+
+/// What is not said is as in the row itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOther {
+    workload: Option<String>,
+    contestant: Option<String>,
+    metric: Option<Metric>,
+}
+
+impl TryFrom<RawRow> for BudgetRow {
+    type Error = String;
+
+    fn try_from(raw: RawRow) -> Result<Self, String> {
+        let id = raw.id.clone();
+        Self::checked(raw).map_err(|why| format!("row {id:?}: {why}"))
+    }
+}
+
+impl BudgetRow {
+    fn checked(raw: RawRow) -> Result<Self, String> {
+        let (better, bound) = match (raw.max, raw.min, raw.better) {
+            (Some(max), None, None) => (Better::Lower, Some(max)),
+            (None, Some(min), None) => (Better::Higher, Some(min)),
+            (None, None, Some(better)) if raw.goal.is_some() => (better, None),
+            (None, None, _) => return Err("it needs max or min, or goal and better".to_owned()),
+            (Some(_), Some(_), _) => return Err("it has both max and min".to_owned()),
+            (_, _, Some(_)) => return Err("max and min say which way is better".to_owned()),
+        };
+        let contestant = raw.contestant.unwrap_or_else(|| CORELANE.to_owned());
+        let ratio_to = raw.ratio_to.map(|other| Other {
+            workload: other.workload.or_else(|| raw.workload.clone()),
+            contestant: other.contestant.unwrap_or_else(|| contestant.clone()),
+            metric: other.metric.unwrap_or_else(|| raw.metric.clone()),
+        });
+        let row = Self {
+            id: raw.id,
+            what: raw.what,
+            source: raw.source,
+            workload: raw.workload,
+            contestant,
+            metric: raw.metric,
+            ratio_to,
+            better,
+            bound,
+            goal: raw.goal,
+            waits_for: raw.waits_for,
+        };
+        row.check()?;
+        Ok(row)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let limits = [self.bound, self.goal].into_iter().flatten();
+        if limits.into_iter().any(|limit| !(limit.is_finite() && limit >= 0.0)) {
+            return Err("its limits are not numbers of at least 0".to_owned());
+        }
+        let one = (&self.metric, &self.workload);
+        for (metric, workload) in
+            self.ratio_to.iter().map(|other| (&other.metric, &other.workload)).chain([one])
+        {
+            if !metric.is_of_file() && workload.is_none() {
+                return Err(format!("{metric} is measured in a workload, and it names none"));
+            }
+        }
+        match (self.goal, self.bound) {
+            (Some(goal), Some(bound)) if !self.within(goal, bound) => {
+                Err(format!("its goal {goal} is looser than its budget {bound}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

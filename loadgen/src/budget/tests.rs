@@ -1,0 +1,263 @@
+use super::*;
+use crate::{
+    result::{Instructions, NotRun, Outcome, ResultFile, StageTimes, Stages},
+    sample,
+};
+
+fn shipped() -> Budget {
+    Budget::parse(include_str!("../../../bench/budget.toml")).unwrap()
+}
+
+fn parse(rows: &str) -> Budget {
+    Budget::parse(rows).unwrap_or_else(|why| panic!("{why}"))
+}
+
+fn row(rest: &str) -> String {
+    format!(
+        "[[row]]\nid = 'a'\nwhat = 'echo'\nsource = 'roadmap'\nworkload = 'canonical_closed_64'\n{rest}\n"
+    )
+}
+
+fn one(rest: &str, files: &[ResultFile]) -> Verdict {
+    judge(&parse(&row(rest)), files).remove(0)
+}
+
+fn measured() -> ResultFile {
+    sample::file(vec![sample::run("canonical_closed_64", "corelane")])
+}
+
+/// Ids that the generator's runs have.
+const WORKLOADS: [&str; 35] = [
+    "canonical_closed_64",
+    "canonical_closed_1",
+    "canonical_closed_8",
+    "legacy_closed_64",
+    "static_closed_1",
+    "static_closed_8",
+    "static_closed_64",
+    "tool_call_simple",
+    "tool_call_medium",
+    "tool_call_complex",
+    "json_small",
+    "json_medium",
+    "json_large",
+    "schema_simple",
+    "schema_medium",
+    "schema_complex",
+    "initialize",
+    "discover",
+    "tools_list",
+    "resource_read",
+    "resource_list",
+    "prompt_simple",
+    "prompt_medium",
+    "prompt_complex",
+    "tcp_burst_100_1kib",
+    "sustained_10k_1kib",
+    "sustained_10k_100kib",
+    "idle_50k",
+    "sustained_100k",
+    "burst",
+    "fanout_1k",
+    "fanout_10k_100hz",
+    "async_100x5ms",
+    "ping_beside_slow_tools",
+    "soak",
+];
+
+/// Figures that the generator's runs have.
+const FIGURES: [&str; 7] = [
+    "memory_per_connection_bytes",
+    "connections_live",
+    "requests_per_core_second",
+    "makespan_ms",
+    "recovered_after_s",
+    "throughput_beside_idle_ratio",
+    "latency_p95_steady_ratio",
+];
+
+#[test]
+fn every_row_of_the_shipped_budget_can_be_judged() {
+    let budget = shipped();
+    assert!(budget.rows.len() > 60, "{}", budget.rows.len());
+    let told: std::collections::BTreeSet<&str> = budget.rows.iter().map(|row| row.what.as_str()).collect();
+    assert_eq!(told.len(), budget.rows.len(), "two rows say the same of themselves");
+    // A row that waits for something may name what is not there yet; a mistyped name would wait for ever.
+    for row in budget.rows.iter().filter(|row| row.waits_for.is_none()) {
+        let other = row.ratio_to.iter().map(|other| (&other.workload, &other.metric));
+        for (workload, metric) in other.chain([(&row.workload, &row.metric)]) {
+            if let Some(workload) = workload {
+                assert!(WORKLOADS.contains(&workload.as_str()), "{}: {workload}", row.id);
+            }
+            if let crate::metric::Metric::Figure(name) = metric {
+                assert!(FIGURES.contains(&name.as_str()), "{}: {name}", row.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_row_of_the_shipped_budget_can_fail() {
+    for row in &shipped().rows {
+        let bad = match row.better {
+            crate::metric::Better::Lower => 1e12,
+            crate::metric::Better::Higher => 0.0,
+        };
+        let limits = [row.bound, row.goal].into_iter().flatten();
+        assert!(limits.into_iter().all(|limit| !row.within(bad, limit)), "{}", row.id);
+    }
+}
+
+#[test]
+fn without_results_nothing_is_run_and_nothing_over() {
+    let verdicts = judge(&shipped(), &[]);
+    assert!(!over(&verdicts));
+    assert!(verdicts.iter().all(|verdict| matches!(verdict.status, Status::NotRun(_))));
+    let text = table(&verdicts);
+    assert!(
+        text.contains("– not run") && text.contains("waits for subscriptions: fanout_1k_p95, "),
+        "{text}"
+    );
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+}
+
+#[test]
+fn over_is_over() {
+    let verdict = one("metric = 'p95'\nmax = 300", &[measured()]);
+    assert!(verdict.over() && over(std::slice::from_ref(&verdict)));
+    assert_eq!(verdict.measured, Some(350.0));
+    assert!(table(&[verdict]).contains("✗ OVER"));
+    assert!(!one("metric = 'p95'\nmax = 350", &[measured()]).over());
+    assert!(one("metric = 'throughput_per_s'\nmin = 150_000", &[measured()]).over());
+    assert!(!one("metric = 'throughput_per_s'\nmin = 100_000", &[measured()]).over());
+}
+
+#[test]
+fn a_goal_is_told_apart_from_the_budget() {
+    let verdict = one("metric = 'p95'\nmax = 1000\ngoal = 100", &[measured()]);
+    assert_eq!((&verdict.status, verdict.goal_reached), (&Status::Within, Some(false)));
+    assert!(verdict.falls_short() && !verdict.over());
+    let only = one("metric = 'p95'\ngoal = 100\nbetter = 'lower'", &[measured()]);
+    assert_eq!((&only.status, only.over()), (&Status::Short, false));
+    let reached = one("metric = 'p95'\ngoal = 400\nbetter = 'lower'", &[measured()]);
+    assert_eq!((&reached.status, reached.goal_reached), (&Status::Within, Some(true)));
+}
+
+#[test]
+fn the_measured_figure_is_the_median_of_the_repeats() {
+    let mut file = measured();
+    file.runs[0].latency.p95_us = 900.0;
+    for p95_us in [340.0, 350.0] {
+        let mut run = sample::run("canonical_closed_64", "corelane");
+        run.latency.p95_us = p95_us;
+        file.runs.push(run);
+    }
+    let verdict = one("metric = 'p95'\nmax = 1000", &[file]);
+    assert_eq!((verdict.measured, verdict.repeats_count), (Some(350.0), 3));
+    assert_eq!((verdict.p50_us, verdict.p95_us), (Some(200.0), Some(350.0)));
+}
+
+#[test]
+fn a_ratio_stays_within_a_file() {
+    let ratio = "metric = 'throughput_per_s'\nmin = 1.0\n\
+                 ratio_to = { workload = 'static_closed_64', contestant = 'nginx-static' }";
+    let nginx = sample::file(vec![sample::run("static_closed_64", "nginx-static")]);
+    let apart = one(ratio, &[measured(), nginx.clone()]);
+    assert_eq!(apart.status, Status::NotRun("nothing in the same file to divide by".to_owned()));
+    let mut together = nginx;
+    together.runs.push(sample::run("canonical_closed_64", "corelane"));
+    together.runs[1].throughput_per_s = 154_000.0;
+    let verdict = one(ratio, &[measured(), together.clone()]);
+    assert!((verdict.measured.unwrap() - 1.1).abs() < 1e-9);
+    assert!(verdict.shown.as_ref().unwrap().contains('×'), "{verdict:?}");
+    together.runs[1].throughput_per_s = 100_000.0;
+    together.runs[0].generator.bottleneck = Some("busy".to_owned());
+    let verdict = one(ratio, &[together]);
+    assert!(verdict.over());
+    assert_eq!(verdict.remarks, ["nginx-static: the generator was the limit"]);
+}
+
+#[test]
+fn stages_and_counts_are_of_the_file() {
+    let mut file = measured();
+    let times = |p50_ns, p95_ns| StageTimes {
+        p50_ns,
+        p95_ns,
+        p99_ns: p95_ns,
+        mean_ns: p50_ns,
+        count: 1000,
+        batch: 1,
+    };
+    file.stages = Some(Stages {
+        stages: [
+            ("validate_20".to_owned(), times(900.0, 1_500.0)),
+            ("compile_and_validate_20".to_owned(), times(90_000.0, 99_000.0)),
+        ]
+        .into(),
+        about: [].into(),
+    });
+    file.instructions = Some(Instructions {
+        counts: [].into(),
+        allocations: [("canonical".to_owned(), 1)].into(),
+        about: [].into(),
+    });
+    let verdicts = judge(&shipped(), &[file]);
+    let of = |id: &str| verdicts.iter().find(|verdict| verdict.id == id).unwrap();
+    assert_eq!(of("validate_p95").goal_reached, Some(true));
+    assert_eq!(of("validate_p95").p50_us, Some(0.9));
+    assert_eq!(of("validate_cached").measured, Some(100.0));
+    assert!(of("allocations").over());
+}
+
+#[test]
+fn what_did_not_run_says_why() {
+    let mut file = measured();
+    file.runs.clear();
+    file.not_run
+        .push(NotRun { workload: "canonical_closed_64".to_owned(), reason: "nginx is missing".to_owned() });
+    let verdict = one("metric = 'p95'\nmax = 1000", &[file]);
+    assert_eq!(verdict.status, Status::NotRun("nginx is missing".to_owned()));
+    let mut interrupted = measured();
+    interrupted.runs[0].outcome = Outcome::Interrupted;
+    let verdict = one("metric = 'p95'\nmax = 1000", &[interrupted]);
+    assert_eq!(verdict.status, Status::NotRun("the run was interrupted".to_owned()));
+}
+
+#[test]
+fn a_server_that_died_is_over() {
+    let mut file = measured();
+    file.runs[0].outcome = Outcome::ServerGone { after_s: 2.0 };
+    let verdict = one("metric = 'p95'\nmax = 1000", &[file]);
+    assert!(verdict.over());
+    assert_eq!(verdict.remarks, ["the server stopped answering after 2.0 s"]);
+}
+
+#[test]
+fn a_scaled_run_and_its_errors_are_remarked() {
+    let mut file = measured();
+    file.runs[0].parameters.scale = 0.1;
+    file.runs[0].errors_count.insert("timeout".to_owned(), 3);
+    let text = table(&[one("metric = 'p95'\nmax = 1000", &[file])]);
+    assert!(text.contains("at scale 0.1: a\n3 errors: a"), "{text}");
+}
+
+#[test]
+fn a_row_that_makes_no_sense_is_refused() {
+    for (rest, why) in [
+        ("metric = 'p95'", "it needs max or min, or goal and better"),
+        ("metric = 'p95'\ngoal = 1", "it needs max or min, or goal and better"),
+        ("metric = 'p95'\nmax = 1\nmin = 1", "both max and min"),
+        ("metric = 'p95'\nmax = 1\nbetter = 'lower'", "say which way"),
+        ("metric = 'p95'\nmax = 1\ngoal = 2", "looser"),
+        ("metric = 'p95'\nmax = nan", "not numbers"),
+        ("metric = 'p96'\nmax = 1", "is no metric"),
+        ("metric = 'p95'\nmax = 1\nunit = 'ms'", "unknown field"),
+    ] {
+        let told = Budget::parse(&row(rest)).unwrap_err();
+        assert!(told.contains(why), "{rest}: {told}");
+    }
+    let no_workload = "[[row]]\nid = 'a'\nwhat = 'a'\nsource = 'goal'\nmetric = 'p95'\nmax = 1\n";
+    assert!(Budget::parse(no_workload).unwrap_err().contains("names none"));
+    let twice = row("metric = 'p95'\nmax = 1").repeat(2);
+    assert_eq!(Budget::parse(&twice).unwrap_err(), "two rows have the id \"a\"");
+}

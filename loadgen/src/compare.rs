@@ -1,0 +1,222 @@
+//! Whether what is measured now is worse than what was measured before, beyond what noise explains.
+//!
+//! Runs are matched by workload, contestant and parameters; repeats within a file are the samples. A metric regressed
+//! where the ratio of the medians is beyond its threshold *and* the ratio's 95 % interval excludes "no change". Five
+//! repeats that scatter by ±10 % find a real 30 % nearly always where the threshold is 10 or 15 %. With the 20 % of
+//! p99 they miss it about once in ten times: there the median itself may fall short of the threshold.
+
+mod errors;
+mod instructions;
+mod likeness;
+mod self_test;
+mod table;
+mod thresholds;
+
+use serde::Serialize;
+
+use self::{
+    likeness::{Matched, Pair},
+    thresholds::Gate,
+};
+pub use self::{
+    self_test::{SelfTest, self_test},
+    thresholds::Thresholds,
+};
+use crate::{
+    error::LoadError,
+    metric::Better,
+    repeats::Repeats,
+    result::ResultFile,
+    statistics::{Ratio, median, ratio_of_medians},
+};
+
+/// Fewer repeats than this say nothing about noise.
+pub const REPEATS_COUNT_MIN: usize = 3;
+
+/// A change this small is none: ratios of equal decimals differ by a rounding.
+const ROUNDING: f64 = 1e-9;
+
+/// What a comparison says of one metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Not worse than the threshold allows.
+    Fine,
+    /// Better by more than the threshold, and noise does not explain it.
+    Improved,
+    /// Worse by more than the threshold, and noise does not explain it.
+    Regressed,
+    /// Worse by more than the threshold, but so it might be by noise; or there are too few repeats to tell.
+    Unclear,
+    /// Not to be compared.
+    Unusable,
+}
+
+/// One metric of one workload.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// The workload, with the contestant where that is not corelane; or the operation whose instructions are counted.
+    pub workload: String,
+    /// As budgets name it, but `instructions` for every operation.
+    pub metric: String,
+    /// Median of the baseline's repeats, in the metric's unit.
+    pub baseline: Option<f64>,
+    /// Median of the current repeats, in the metric's unit.
+    pub current: Option<f64>,
+    /// The same two, for people.
+    pub shown: [String; 2],
+    /// Repeats in the baseline and now.
+    pub repeats_count: [usize; 2],
+    /// Current ÷ baseline, and its interval where there are repeats enough.
+    pub ratio: Option<f64>,
+    /// Ends of the ratio's 95 % interval.
+    pub interval: Option<[f64; 2]>,
+    /// The change for the worse that is still fine, as a fraction; below 0 where lower is worse.
+    pub threshold: Option<f64>,
+    /// What to think of it.
+    pub verdict: Verdict,
+    /// Why, where the figures do not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Two results, held against each other.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// When the current result and the baseline began, and of which commits they are.
+    pub current: String,
+    /// See `current`.
+    pub baseline: String,
+    /// Everything that was compared.
+    pub rows: Vec<Row>,
+    /// Workloads that the baseline does not have.
+    pub not_in_the_baseline: Vec<String>,
+    /// Workloads that only the baseline has, and why the current result does not, if it says so.
+    pub only_in_the_baseline: Vec<String>,
+    /// What else differs and may explain a change.
+    pub notes: Vec<String>,
+}
+
+/// Holds a result against a baseline.
+///
+/// # Errors
+/// [`LoadError::Unlike`] when the processors, cores, kernels (major and minor version) or builds of the generator differ,
+/// when a workload was run with other parameters, or when there is nothing to compare.
+pub fn compare(
+    current: &ResultFile,
+    baseline: &ResultFile,
+    thresholds: &Thresholds,
+) -> Result<Comparison, LoadError> {
+    likeness::same_machine(&current.environment, &baseline.environment)?;
+    let Matched { pairs, not_in_the_baseline, only_in_the_baseline } = likeness::matched(current, baseline)?;
+    let mut rows: Vec<Row> = pairs.iter().flat_map(|pair| rows(pair, thresholds)).collect();
+    rows.extend(instructions::rows(current, baseline, thresholds));
+    if rows.is_empty() {
+        return Err(LoadError::Unlike("they have no workload in common".to_owned()));
+    }
+    Ok(Comparison {
+        current: likeness::origin(current),
+        baseline: likeness::origin(baseline),
+        rows,
+        not_in_the_baseline,
+        only_in_the_baseline,
+        notes: likeness::notes(current, baseline, &pairs),
+    })
+}
+
+impl Comparison {
+    /// Whether anything is worse than it may be.
+    #[must_use]
+    pub fn regressed(&self) -> bool {
+        self.count(Verdict::Regressed) > 0
+    }
+
+    /// Whether at least one metric was compared. Where none was, not to have regressed means nothing.
+    #[must_use]
+    pub fn usable(&self) -> bool {
+        self.rows.iter().any(|row| row.verdict != Verdict::Unusable)
+    }
+
+    /// How many metrics got this verdict.
+    #[must_use]
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.rows.iter().filter(|row| row.verdict == verdict).count()
+    }
+}
+
+fn rows(pair: &Pair<'_>, thresholds: &Thresholds) -> Vec<Row> {
+    let timings = pair.unusable().or_else(|| {
+        let limit = |group: &Repeats<'_>, whose| {
+            group.bottleneck().map(|why| format!("{whose} the generator was the limit: {why}"))
+        };
+        limit(&pair.current, "now").or_else(|| limit(&pair.baseline, "in the baseline"))
+    });
+    let gates = thresholds.gates().into_iter();
+    let mut rows: Vec<Row> = gates
+        .filter_map(|gate| {
+            // What a connection holds does not depend on how fast the generator is.
+            let unusable = if gate.of_time { timings.clone() } else { pair.unusable() };
+            row(pair, &gate, unusable)
+        })
+        .collect();
+    rows.extend(errors::row(pair));
+    rows
+}
+
+/// One metric's row; none where neither side has it.
+fn row(pair: &Pair<'_>, gate: &Gate, unusable: Option<String>) -> Option<Row> {
+    let [baseline, current] = [&pair.baseline, &pair.current].map(|group| group.samples(&gate.metric));
+    if baseline.is_empty() && current.is_empty() && unusable.is_none() {
+        return None;
+    }
+    let repeats_count = [baseline.len(), current.len()];
+    let ratio = ratio_of_medians(&current, &baseline);
+    let few = repeats_count.into_iter().min().is_some_and(|count| count < REPEATS_COUNT_MIN);
+    let unusable = unusable.or_else(|| {
+        ratio.is_none().then(|| match repeats_count {
+            [0, _] => format!("the baseline has no {}", gate.metric),
+            [_, 0] => format!("there is no {} now", gate.metric),
+            _ => format!("{} is not above 0 throughout the baseline", gate.metric),
+        })
+    });
+    let compared = if unusable.is_some() { None } else { ratio };
+    let verdict = match compared {
+        None => Verdict::Unusable,
+        Some(ratio) => verdict(gate, &ratio, few),
+    };
+    let too_few = (verdict == Verdict::Unclear && few)
+        .then(|| format!("fewer than {REPEATS_COUNT_MIN} repeats tell nothing from noise"));
+    let [baseline, current] = [median(&baseline), median(&current)];
+    Some(Row {
+        workload: pair.current.name(),
+        metric: gate.metric.to_string(),
+        baseline,
+        current,
+        shown: [baseline, current]
+            .map(|value| value.map_or_else(|| "–".to_owned(), |value| gate.metric.show(value))),
+        repeats_count,
+        ratio: compared.map(|ratio| ratio.ratio),
+        interval: compared.filter(|_| !few).map(|ratio| [ratio.low, ratio.high]),
+        threshold: Some(gate.signed_threshold()),
+        verdict,
+        reason: unusable.or(too_few),
+    })
+}
+
+fn verdict(gate: &Gate, ratio: &Ratio, few: bool) -> Verdict {
+    let (worse, worse_at_least, worse_at_most) = match gate.better {
+        Better::Lower => (ratio.ratio - 1.0, ratio.low - 1.0, ratio.high - 1.0),
+        Better::Higher => (1.0 - ratio.ratio, 1.0 - ratio.high, 1.0 - ratio.low),
+    };
+    let beyond = gate.threshold + ROUNDING;
+    if worse > beyond {
+        if !few && worse_at_least > 0.0 { Verdict::Regressed } else { Verdict::Unclear }
+    } else if worse < -beyond && !few && worse_at_most < 0.0 {
+        Verdict::Improved
+    } else {
+        Verdict::Fine
+    }
+}
+
+#[cfg(test)]
+mod tests;

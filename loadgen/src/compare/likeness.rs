@@ -1,0 +1,176 @@
+//! What must be alike for two results to say anything about each other, and which of their runs belong together.
+//!
+//! The machines must agree in processor model, cores, the kernel's major and minor version and the generator's build
+//! profile. A kernel's patch level is let pass: distributions raise it with every security fix, and it moves nothing
+//! that is measured here; a minor version brings another io_uring. The memory size is let pass as well, for virtual
+//! machines of one kind differ by a few pages.
+
+use serde_json::Value;
+
+use crate::{
+    error::LoadError,
+    repeats::Repeats,
+    result::{Environment, ResultFile},
+};
+
+/// Two groups of repeats that ask the same of the server, or were to.
+pub(super) struct Pair<'file> {
+    pub(super) current: Repeats<'file>,
+    pub(super) baseline: Repeats<'file>,
+}
+
+/// The groups of two files, by where they are found.
+pub(super) struct Matched<'file> {
+    pub(super) pairs: Vec<Pair<'file>>,
+    pub(super) not_in_the_baseline: Vec<String>,
+    pub(super) only_in_the_baseline: Vec<String>,
+}
+
+impl Pair<'_> {
+    /// Why none of the pair's figures can be compared.
+    pub(super) fn unusable(&self) -> Option<String> {
+        let [now, then] = [&self.current, &self.baseline].map(|group| group.parameters().scale);
+        if now != then {
+            return Some(format!("run at scale {now}, and at {then} in the baseline"));
+        }
+        incomplete(&self.current, "now").or_else(|| incomplete(&self.baseline, "in the baseline"))
+    }
+}
+
+/// A server that died did so under this load: repeats it survived do not stand for the workload. A run that somebody
+/// interrupted is only one repeat less.
+fn incomplete(group: &Repeats<'_>, whose: &str) -> Option<String> {
+    match group.server_gone_after_s() {
+        Some(after_s) => Some(format!("{whose} the server stopped answering after {after_s:.1} s")),
+        None => (group.complete_count() == 0).then(|| format!("{whose} it was interrupted")),
+    }
+}
+
+/// Refuses results of unlike machines, naming all that differs.
+pub(super) fn same_machine(current: &Environment, baseline: &Environment) -> Result<(), LoadError> {
+    let facts = |of: &Environment| {
+        [
+            ("the processor", of.cpu_model.clone()),
+            ("the number of cores", of.cores_count.to_string()),
+            ("the kernel", major_minor(&of.kernel)),
+            ("the generator's build", of.generator_build.clone()),
+        ]
+    };
+    let differences: Vec<String> = facts(current)
+        .into_iter()
+        .zip(facts(baseline))
+        .filter(|(now, then)| now != then)
+        .map(|((what, now), (_, then))| format!("{what} is {now}, and {then} in the baseline"))
+        .collect();
+    if differences.is_empty() { Ok(()) } else { Err(LoadError::Unlike(differences.join("; "))) }
+}
+
+fn major_minor(kernel: &str) -> String {
+    let mut parts = kernel.split(['.', '-']);
+    format!("{}.{}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
+/// Finds the groups that belong together; refuses a workload that was run with other parameters.
+pub(super) fn matched<'file>(
+    current: &'file ResultFile,
+    baseline: &'file ResultFile,
+) -> Result<Matched<'file>, LoadError> {
+    let mut before = Repeats::of(baseline);
+    let mut pairs = Vec::new();
+    let mut alone = Vec::new();
+    for group in Repeats::of(current) {
+        match before.iter().position(|other| other.first.repeats(group.first)) {
+            Some(index) => pairs.push(Pair { baseline: before.remove(index), current: group }),
+            None => alone.push(group),
+        }
+    }
+    let mut not_in_the_baseline = Vec::new();
+    for group in alone {
+        let same_name = |other: &Repeats<'_>| other.is(&group.first.workload, &group.first.contestant);
+        // One of several parameter sets of a workload, of which others are in both: a step of a sweep.
+        let is_step = pairs.iter().any(|pair| same_name(&pair.current));
+        match before.iter().position(same_name) {
+            Some(index) if !is_step => {
+                let baseline = before.remove(index);
+                if group.parameters().scale == baseline.parameters().scale {
+                    return Err(unlike_parameters(&group, &baseline));
+                }
+                pairs.push(Pair { current: group, baseline });
+            }
+            _ => not_in_the_baseline.push(group.name()),
+        }
+    }
+    let only_in_the_baseline = before.iter().map(|group| with_reason(group, current)).collect();
+    Ok(Matched { pairs, not_in_the_baseline, only_in_the_baseline })
+}
+
+fn with_reason(group: &Repeats<'_>, current: &ResultFile) -> String {
+    let not_run = current.not_run.iter().find(|not_run| not_run.workload == group.first.workload);
+    match not_run {
+        Some(not_run) => format!("{}: {}", group.name(), not_run.reason),
+        None => group.name(),
+    }
+}
+
+fn unlike_parameters(current: &Repeats<'_>, baseline: &Repeats<'_>) -> LoadError {
+    let [now, then] =
+        [current, baseline].map(|group| serde_json::to_value(group.parameters()).unwrap_or(Value::Null));
+    let mut found = Vec::new();
+    differences("", &now, &then, &mut found);
+    LoadError::Unlike(format!("{} was run with other parameters: {}", current.name(), found.join("; ")))
+}
+
+/// Names every leaf in which two values differ, with both. Parameters nest three deep, so this does not go far.
+fn differences(path: &str, now: &Value, then: &Value, found: &mut Vec<String>) {
+    match (now, then) {
+        (Value::Object(now), Value::Object(then)) => {
+            let new = then.keys().filter(|key| !now.contains_key(*key));
+            for key in now.keys().chain(new) {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let [now, then] = [now, then].map(|object| object.get(key).unwrap_or(&Value::Null));
+                differences(&path, now, then, found);
+            }
+        }
+        (Value::Array(now), Value::Array(then)) if now.len() == then.len() => {
+            for (index, (now, then)) in now.iter().zip(then).enumerate() {
+                differences(&format!("{path}[{index}]"), now, then, found);
+            }
+        }
+        _ if now == then => {}
+        (Value::Array(now), Value::Array(then)) => {
+            found.push(format!("{path} has {} entries, and {} in the baseline", now.len(), then.len()));
+        }
+        _ => found.push(format!("{path} is {now}, and {then} in the baseline")),
+    }
+}
+
+/// When a result was measured and of which commit.
+pub(super) fn origin(file: &ResultFile) -> String {
+    format!("{}, commit {}", file.started, file.environment.commit)
+}
+
+/// What differs without making the results unlike, but may be why a figure changed.
+pub(super) fn notes(current: &ResultFile, baseline: &ResultFile, pairs: &[Pair<'_>]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let [now, then] = [current, baseline].map(|file| &file.environment.generator_version);
+    if now != then {
+        notes.push(format!("the generator is version {now}, and {then} in the baseline"));
+    }
+    for pair in pairs {
+        let [now, then] = [&pair.current, &pair.baseline].map(|group| &group.first.server.flags);
+        let new = then.keys().filter(|flag| !now.contains_key(*flag));
+        for flag in now.keys().chain(new) {
+            let [now, then] = [now, then].map(|flags| match flags.get(flag) {
+                Some(true) => "on",
+                Some(false) => "off",
+                None => "unknown",
+            });
+            let note = format!("{flag} is {now}, and {then} in the baseline");
+            // Most workloads of a file share their server's flags, so one line tells it for all of them.
+            if now != then && !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+    notes
+}

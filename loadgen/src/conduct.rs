@@ -1,0 +1,368 @@
+//! One run from beginning to end: connects, loads, looks at the server meanwhile, sums up.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crossbeam_channel::RecvTimeoutError;
+
+use crate::{
+    demand::Demand,
+    engine::{Engine, IntervalRecord, Pacing, Plan, Recording, Report},
+    error::LoadError,
+    latency::Latency,
+    probe::Probed,
+    progress::{Audience, Bar},
+    result::{self, Check, GeneratorSide, Interval, Outcome, Parameters, RequestResult, Run},
+    schedule::Gaps,
+    watch::{Looks, Watch},
+};
+
+/// A generator that is busier than this is at its limit, in percent of a core.
+const BUSY_PERCENT_MAX: f64 = 95.0;
+/// A schedule that is kept worse than this at its 99th percentile is not kept, in microseconds.
+const LAG_US_MAX: f64 = 1_000.0;
+/// How long connecting may take, besides a millisecond for each connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a thread that was stopped may take to say so, beyond the timeout of its requests.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the bar moves and interruptions are heard.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What is to be run.
+#[derive(Debug)]
+pub struct Job {
+    /// A workload's id, or `custom`.
+    pub workload: String,
+    /// Whose server.
+    pub contestant: String,
+    /// The load.
+    pub plan: Plan,
+    /// What answers.
+    pub probed: Probed,
+    /// Where to look meanwhile.
+    pub watch: Watch,
+    /// What is demanded of the result.
+    pub demands: Vec<Demand>,
+    /// The share of the workload's full size.
+    pub scale: f64,
+}
+
+/// Who watches, and whether they want it to end.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Where progress is shown.
+    pub audience: Audience,
+    /// Set by Ctrl-C.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+impl World {
+    /// Whether it was asked to end.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs a job.
+///
+/// # Errors
+/// When the server cannot be reached or the generator cannot run. A server that goes away meanwhile is a result.
+pub fn conduct(job: &Job, world: &World) -> Result<Run, LoadError> {
+    let plan = Arc::new(job.plan.clone());
+    let memory_before = job.watch.resident_bytes();
+    let engine = Engine::start(&plan)?;
+    let whole = plan.warmup + plan.duration;
+    let bar = world.audience.bar(&job.workload, whole);
+    bar.connecting(plan.connections);
+    let connected = connect(job, &engine, world);
+    if let Err(error) = connected {
+        bar.clear();
+        engine.stop();
+        engine.join();
+        return Err(error);
+    }
+    let memory_connected = job.watch.resident_bytes();
+    let mut conducted = Conducted::new(&plan);
+    let metrics_before = job.watch.metrics();
+    let cpu_before = own_cpu_s();
+    conducted.follow(job, &engine, world, &bar);
+    bar.clear();
+    engine.join();
+    let mut run = conducted.sum_up(job, own_cpu_s() - cpu_before);
+    if let (Some(before), Some(after)) = (metrics_before, job.watch.metrics()) {
+        run.server_latencies = after.since(&before);
+        run.server.limits = after.limits;
+        run.server.flags = after.flags;
+    }
+    if let (Some(before), Some(after)) = (memory_before, memory_connected)
+        && plan.connections >= 1_000
+    {
+        let each = after.saturating_sub(before) as f64 / f64::from(plan.connections);
+        run.figures.insert("memory_per_connection_bytes".to_owned(), each);
+    }
+    run.checks = job.demands.iter().map(|demand| demand.check(&run)).collect();
+    Ok(run)
+}
+
+fn connect(job: &Job, engine: &Engine, world: &World) -> Result<(), LoadError> {
+    let until = Instant::now() + CONNECT_PATIENCE + Duration::from_millis(u64::from(job.plan.connections));
+    let mut ready = 0;
+    while ready < engine.threads() {
+        let unreachable =
+            |reason: String| Err(LoadError::Unreachable { url: job.plan.target.url.clone(), reason });
+        match engine.reports().recv_timeout(LOOK) {
+            Ok(Report::Ready) => ready += 1,
+            Ok(Report::Failed(reason)) => {
+                return unreachable(format!("{} connections were wanted: {reason}", job.plan.connections));
+            }
+            Ok(_) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(LoadError::Resource("a generator thread ended".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) if world.is_interrupted() => {
+                return Err(LoadError::Usage("interrupted before anything was measured".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) if Instant::now() > until => {
+                return unreachable(format!("{} connections are not there in time", job.plan.connections));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What has been heard so far.
+struct Conducted {
+    plan: Arc<Plan>,
+    recording: Recording,
+    intervals: BTreeMap<i64, IntervalRecord>,
+    outcome: Outcome,
+    began: SystemTime,
+    looks: Option<Looks>,
+    errors_seen: u64,
+}
+
+impl Conducted {
+    fn new(plan: &Arc<Plan>) -> Self {
+        Self {
+            plan: Arc::clone(plan),
+            recording: Recording::new(plan.requests.len()),
+            intervals: BTreeMap::new(),
+            outcome: Outcome::Complete,
+            began: SystemTime::now(),
+            looks: None,
+            errors_seen: 0,
+        }
+    }
+
+    fn follow(&mut self, job: &Job, engine: &Engine, world: &World, bar: &Bar) {
+        let start = engine.begin();
+        let window = start + self.plan.warmup;
+        let end = window + self.plan.duration;
+        let mut looked_s = 0.0;
+        let mut done = 0;
+        let mut give_up = end + self.plan.timeout + END_PATIENCE;
+        let mut interrupted = false;
+        while done < engine.threads() && Instant::now() < give_up {
+            match engine.reports().recv_timeout(LOOK) {
+                Ok(Report::Interval(record)) => self.on_interval(&record, engine, bar),
+                Ok(Report::Done(recording)) => {
+                    self.recording.add(&recording);
+                    done += 1;
+                }
+                Ok(Report::Gone(after_ns)) => {
+                    self.outcome = Outcome::ServerGone { after_s: after_ns as f64 / 1e9 };
+                }
+                Ok(Report::Failed(reason)) => {
+                    self.recording.first_error = Some(reason);
+                    done += 1;
+                }
+                Ok(Report::Ready) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = Instant::now();
+            bar.at(now.saturating_duration_since(start));
+            if now >= window {
+                let at_s = now.saturating_duration_since(window).as_secs_f64();
+                match &mut self.looks {
+                    None => {
+                        self.began = SystemTime::now();
+                        self.looks = job.watch.begin();
+                    }
+                    Some(looks) if at_s - looked_s >= 1.0 && now <= end => {
+                        looked_s = at_s;
+                        looks.look(at_s);
+                    }
+                    Some(_) => {}
+                }
+            }
+            if world.is_interrupted() && !interrupted {
+                interrupted = true;
+                if now < end {
+                    self.outcome = Outcome::Interrupted;
+                    engine.stop();
+                    give_up = now + self.plan.timeout + END_PATIENCE;
+                }
+            }
+        }
+        if done < engine.threads() {
+            engine.stop();
+        }
+    }
+
+    fn on_interval(&mut self, record: &IntervalRecord, engine: &Engine, bar: &Bar) {
+        self.errors_seen += record.errors;
+        let merged = self.intervals.entry(record.index).or_insert_with(|| IntervalRecord {
+            index: record.index,
+            replies: 0,
+            errors: 0,
+            latency: crate::latency::histogram(),
+        });
+        merged.add(record);
+        // The others' parts of the same interval come at the same moment, or have come.
+        let rate = record.replies as f64 * engine.threads() as f64 / self.plan.interval.as_secs_f64();
+        let at = |quantile| merged.latency.value_at_quantile(quantile) as f64 / 1e3;
+        bar.show(rate, at(0.5), at(0.99), self.errors_seen, record.index < 0);
+    }
+
+    fn sum_up(mut self, job: &Job, own_cpu_s: f64) -> Run {
+        let plan = &self.plan;
+        let recording = &self.recording;
+        let measured_s = recording.measured_ns as f64 / 1e9;
+        let per_s = |count: u64| if measured_s > 0.0 { count as f64 / measured_s } else { 0.0 };
+        let whole_s = (plan.warmup + plan.duration).as_secs_f64();
+        let generator = generator_side(plan, recording, own_cpu_s / whole_s.max(0.001) * 100.0);
+        let kinds = plan.requests.iter().zip(&recording.kinds);
+        let requests = kinds
+            .map(|(request, kind)| RequestResult {
+                name: request.parameters().name,
+                replies_count: kind.latency.len(),
+                errors_count: kind.errors,
+                latency: Latency::of(&kind.latency),
+            })
+            .collect();
+        let intervals = self.intervals(measured_s);
+        let server_process = self.looks.take().map(|mut looks| {
+            if measured_s < 1.5 || looks.is_empty() {
+                looks.look(measured_s);
+            }
+            looks.end()
+        });
+        let mut figures = BTreeMap::new();
+        if plan.pacing == Pacing::Volley && !recording.makespan.is_empty() {
+            for (name, quantile) in [("makespan_ms", 0.5), ("makespan_p95_ms", 0.95)] {
+                figures.insert(name.to_owned(), recording.makespan.value_at_quantile(quantile) as f64 / 1e6);
+            }
+        }
+        figures.insert("connections_live".to_owned(), recording.connections_live as f64);
+        if let Some(process) = server_process.as_ref().filter(|process| process.cpu_percent > 0.0) {
+            let per_core = per_s(recording.replies_in_time) / (process.cpu_percent / 100.0);
+            figures.insert("requests_per_core_second".to_owned(), per_core);
+        }
+        Run {
+            workload: job.workload.clone(),
+            contestant: job.contestant.clone(),
+            parameters: parameters(job),
+            server: job.probed.server.clone(),
+            outcome: self.outcome,
+            began_unix_s: self.began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            measured_s,
+            requests_count: recording.requests,
+            replies_count: recording.replies,
+            errors_count: recording.errors.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+            first_error: recording.first_error.clone(),
+            throughput_per_s: per_s(recording.replies_in_time),
+            sent_bytes: recording.sent_bytes,
+            received_bytes: recording.received_bytes,
+            latency: Latency::of(&recording.latency),
+            latency_uncorrected: Latency::of(&recording.uncorrected),
+            requests,
+            intervals,
+            generator,
+            server_process,
+            server_latencies: Vec::new(),
+            figures,
+            checks: Vec::<Check>::new(),
+        }
+    }
+
+    fn intervals(&self, measured_s: f64) -> Vec<Interval> {
+        let length = self.plan.interval.as_secs_f64();
+        let measured = self.intervals.range(0..i64::MAX);
+        measured
+            .filter_map(|(index, record)| {
+                let start_s = *index as f64 * length;
+                // What is left of a run that ended early is as short as it is.
+                let length_s = length.min(measured_s - start_s);
+                (length_s > 0.0).then(|| Interval {
+                    start_s,
+                    length_s,
+                    replies_count: record.replies,
+                    errors_count: record.errors,
+                    latency: Latency::of(&record.latency),
+                })
+            })
+            .collect()
+    }
+}
+
+fn parameters(job: &Job) -> Parameters {
+    let plan = &job.plan;
+    let pacing = match &plan.pacing {
+        Pacing::Open(segments, gaps) => {
+            // The rate that is measured: of the schedule's parts, the highest that lasts.
+            let rate_per_s = segments.iter().map(|segment| segment.to_per_s).fold(0.0, f64::max);
+            match gaps {
+                Gaps::Constant => result::Pacing::OpenConstant { rate_per_s },
+                Gaps::Poisson => result::Pacing::OpenPoisson { rate_per_s },
+            }
+        }
+        Pacing::Closed | Pacing::Volley | Pacing::Storm => result::Pacing::Closed,
+    };
+    Parameters {
+        era: plan.era.name().to_owned(),
+        pacing,
+        connections_count: plan.connections,
+        pipeline_depth: plan.pipeline,
+        threads_count: u32::try_from(plan.cores.len()).unwrap_or(u32::MAX),
+        duration_s: plan.duration.as_secs_f64(),
+        warmup_s: plan.warmup.as_secs_f64(),
+        requests: plan.requests.iter().map(crate::request::Request::parameters).collect(),
+        scale: job.scale,
+    }
+}
+
+fn generator_side(plan: &Plan, recording: &Recording, cpu_percent: f64) -> GeneratorSide {
+    let mut cores = plan.cores.clone();
+    cores.sort_unstable();
+    cores.dedup();
+    // Threads that share a core are as busy together.
+    let sharing = plan.cores.len().div_ceil(cores.len().max(1));
+    let busy = recording.busy_ns as f64 / recording.measured_ns.max(1) as f64 * 100.0 * sharing as f64;
+    let lag = Latency::of(&recording.lag);
+    let mut bottleneck = None;
+    if busy >= BUSY_PERCENT_MAX {
+        bottleneck = Some(format!(
+            "its busiest core worked {busy:.0} % of the time; give it more (--threads, --cpus)"
+        ));
+    } else if lag.count > 0 && lag.p99_us > LAG_US_MAX {
+        bottleneck = Some(format!(
+            "requests left late although connections were free, by {:.1} ms at the 99th percentile",
+            lag.p99_us / 1e3
+        ));
+    }
+    GeneratorSide { cores, busy_percent: busy, cpu_percent, schedule_lag: lag, bottleneck }
+}
+
+/// Processor time of this process so far, in seconds.
+fn own_cpu_s() -> f64 {
+    let stat = procfs::process::Process::myself().and_then(|process| process.stat());
+    stat.map_or(0.0, |stat| (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
+}

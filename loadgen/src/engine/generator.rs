@@ -1,0 +1,953 @@
+//! One generator thread: its turn loop.
+//!
+//! A turn reaps what arrived, judges it, sends what is due. Times are stamped when a batch is reaped and when a request is
+//! handed to the ring; at most [`SENDS_AT_ONCE`] requests wait for one system call, so that the stamp of sending is close
+//! to the truth.
+
+use std::{
+    collections::VecDeque,
+    io,
+    iter::Peekable,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use corelane::ring::{Event, Ring, RingConfig, SocketId};
+use crossbeam_channel::Sender;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{
+    Pacing, Plan,
+    client::{Awaited, Client, Stage},
+    recording::{IntervalRecord, Recording},
+    share,
+    thread::{Control, Report},
+};
+use crate::{
+    http::Part,
+    request::{Ask, Era, Request, Wrong, initialized},
+    schedule::Schedule,
+};
+
+/// Requests that wait for one system call.
+const SENDS_AT_ONCE: usize = 16;
+/// Connections one thread dials at once.
+const DIALS_AT_ONCE: usize = 128;
+/// Connections from one address of the loopback network: its ports are not endless.
+const CONNECTIONS_PER_ADDRESS: u32 = 20_000;
+/// How long a thread looks for replies without sleeping, in nanoseconds, if few are on their way.
+const SPIN_NS: u64 = 50_000;
+const SPIN_REQUESTS_MAX: usize = 8;
+/// A request that is due within this is waited for without sleeping: a sleep is not this exact. Nanoseconds.
+const DUE_SOON_NS: u64 = 200_000;
+/// The longest sleep, in nanoseconds: how late a stop may be heard.
+const SLEEP_NS_MAX: u64 = 10_000_000;
+/// How often replies that are too late are looked for, in nanoseconds.
+const LATE_LOOK_NS: u64 = 100_000_000;
+/// A failed connection is dialled again after this, doubled with each failure up to a limit. Nanoseconds.
+const REDIAL_NS: u64 = 20_000_000;
+const REDIAL_NS_MAX: u64 = 500_000_000;
+/// The server is gone when no connection has been alive for this long, in nanoseconds.
+const GONE_NS: u64 = 2_000_000_000;
+/// Before load begins a connection may fail this often in a row.
+const FAILURES_MAX_AT_START: u32 = 5;
+
+/// One thread's generator.
+pub(super) struct Generator {
+    plan: Arc<Plan>,
+    control: Arc<Control>,
+    reports: Sender<Report>,
+    ring: Ring,
+    clients: Vec<Client>,
+    /// The client of each slot of the ring.
+    by_slot: Vec<u32>,
+    /// The number of this thread's first connection among all.
+    first_connection: u32,
+    /// Connections to be dialled.
+    to_dial: VecDeque<u32>,
+    dialling: usize,
+    ready: usize,
+    /// Room for requests: a client stands here once for each it could take.
+    free: VecDeque<u32>,
+    /// Since when there has been room without interruption, in nanoseconds of the run.
+    free_since_ns: u64,
+    schedule: Option<Peekable<Schedule<SmallRng>>>,
+    /// Requests written so far, and the distance of their numbers: threads do not repeat each other's.
+    number: u64,
+    number_step: u64,
+    weights: u32,
+    random: SmallRng,
+    initialize: Request,
+    initialized: Vec<u8>,
+    /// Requests handed to the ring since its last system call.
+    unsubmitted: usize,
+    awaited: usize,
+    now_ns: u64,
+    /// When load begins and measuring begins and ends, in nanoseconds of the run.
+    start_ns: u64,
+    window_ns: (u64, u64),
+    interval: IntervalRecord,
+    recording: Recording,
+    volley_ns: Option<u64>,
+    alive_ns: u64,
+    late_look_ns: u64,
+    spun_ns: u64,
+    /// Processor time and spinning when measuring began, and what they came to when it ended.
+    busy: (u64, Option<u64>),
+    failure: Option<String>,
+}
+
+impl Generator {
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        index: usize,
+        control: Arc<Control>,
+        reports: Sender<Report>,
+    ) -> io::Result<Self> {
+        let threads = plan.cores.len();
+        let connections = share(plan.connections, index, threads);
+        let first_connection = (0..index).map(|before| share(plan.connections, before, threads)).sum();
+        let large = plan.requests.iter().any(|request| request.length() > 8 * 1024);
+        let (buffers, buffer_bytes) = if large { (256, 32 * 1024) } else { (1024, 2048) };
+        let ring = Ring::new(RingConfig {
+            sockets_max: connections.saturating_add(64),
+            buffers,
+            buffer_bytes,
+            ..RingConfig::default()
+        })?;
+        let mut random = SmallRng::seed_from_u64(0x00c0_ffee + index as u64);
+        let schedule = match &plan.pacing {
+            Pacing::Open(segments, gaps) => {
+                let parts = threads as f64;
+                let segments = segments.iter().map(|segment| {
+                    let mut part = *segment;
+                    part.from_per_s /= parts;
+                    part.to_per_s /= parts;
+                    part
+                });
+                let random = SmallRng::seed_from_u64(random.random());
+                Some(Schedule::new(segments.collect(), *gaps, index as f64 / parts, random).peekable())
+            }
+            _ => None,
+        };
+        let initialize = Request::new(&plan.target, Era::Legacy, Ask::Initialize, 1, false)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self {
+            control,
+            reports,
+            ring,
+            clients: (0..connections).map(|_| Client::default()).collect(),
+            by_slot: Vec::new(),
+            first_connection,
+            to_dial: (0..connections).collect(),
+            dialling: 0,
+            ready: 0,
+            free: VecDeque::new(),
+            free_since_ns: 0,
+            schedule,
+            number: index as u64,
+            number_step: threads as u64,
+            weights: plan.requests.iter().map(Request::weight).sum(),
+            random,
+            initialize,
+            initialized: initialized(&plan.target),
+            unsubmitted: 0,
+            awaited: 0,
+            now_ns: 0,
+            start_ns: 0,
+            window_ns: (u64::MAX, u64::MAX),
+            interval: IntervalRecord::new(0),
+            recording: Recording::new(plan.requests.len()),
+            volley_ns: None,
+            alive_ns: 0,
+            late_look_ns: 0,
+            spun_ns: 0,
+            busy: (0, None),
+            failure: None,
+            plan,
+        })
+    }
+
+    /// Connects, says that it is ready, loads when told to, reports.
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::new();
+        self.connect_all(&mut events)?;
+        if let Some(failure) = self.failure.take() {
+            let _ = self.reports.send(Report::Failed(failure));
+            self.ring.shut_down().await;
+            return Ok(());
+        }
+        let _ = self.reports.send(Report::Ready);
+        while self.control.start_ns.load(Ordering::Acquire) == 0 {
+            if self.is_stopped() {
+                self.ring.shut_down().await;
+                return Ok(());
+            }
+            self.turn(&mut events)?;
+            self.ring.doze(Duration::from_millis(1))?;
+        }
+        self.begin();
+        self.load(&mut events)?;
+        self.finish();
+        let _ = self.reports.send(Report::Done(Box::new(self.recording)));
+        self.ring.shut_down().await;
+        Ok(())
+    }
+
+    fn connect_all(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        if self.plan.pacing == Pacing::Storm {
+            // Connections are what is measured; one shows that somebody listens.
+            self.to_dial.truncate(1);
+        }
+        let wanted = self.to_dial.len();
+        while self.ready < wanted && self.failure.is_none() && !self.is_stopped() {
+            self.turn(events)?;
+            self.ring.doze(Duration::from_millis(1))?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) {
+        self.start_ns = self.control.start_ns.load(Ordering::Acquire);
+        let from = self.start_ns + nanoseconds(self.plan.warmup);
+        self.window_ns = (from, from + nanoseconds(self.plan.duration));
+        self.interval = IntervalRecord::new(self.interval_index(self.start_ns));
+        while self.clock() < self.start_ns {
+            std::hint::spin_loop();
+        }
+        self.now_ns = self.clock();
+        self.alive_ns = self.now_ns;
+        self.late_look_ns = self.now_ns;
+        self.free_since_ns = self.now_ns;
+        let clients = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
+        match self.plan.pacing {
+            Pacing::Storm => {
+                for client in 0..clients {
+                    match self.clients.get(client as usize).and_then(|client| client.socket) {
+                        // The one that was there already is not counted.
+                        Some(socket) => self.end_client(client, socket),
+                        None => self.to_dial.push_back(client),
+                    }
+                }
+            }
+            Pacing::Volley => self.fire_volley(),
+            Pacing::Closed => {
+                for client in 0..clients {
+                    for _ in 0..self.plan.pipeline {
+                        self.send_request(client, self.now_ns);
+                    }
+                }
+            }
+            Pacing::Open(..) => {}
+        }
+    }
+
+    /// Until the measured time is over and its replies are in, or the server is gone.
+    fn load(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        let mut worked_ns = self.now_ns;
+        let mut ended = false;
+        let mut drain_until_ns = u64::MAX;
+        loop {
+            let before = self.now_ns;
+            let worked = self.turn(events)?;
+            let now = self.now_ns;
+            self.mark_window(now);
+            if !ended && (now >= self.window_ns.1 || self.is_stopped()) {
+                ended = true;
+                self.window_ns.1 = self.window_ns.1.min(now);
+                self.end_busy();
+                self.give_up_unsent();
+                drain_until_ns = now + nanoseconds(self.plan.timeout);
+            }
+            if ended
+                && (self.is_drained() || now >= drain_until_ns || (self.ready == 0 && self.dialling == 0))
+            {
+                return Ok(());
+            }
+            if self.ready > 0 || self.plan.pacing == Pacing::Storm && self.recording.replies > 0 && worked {
+                self.alive_ns = now;
+            } else if now.saturating_sub(self.alive_ns) > GONE_NS && !ended {
+                let gone_ns = self.alive_ns.saturating_sub(self.window_ns.0);
+                self.window_ns.1 = self.alive_ns.max(self.window_ns.0 + 1);
+                self.end_busy();
+                let _ = self.reports.send(Report::Gone(gone_ns));
+                return Ok(());
+            }
+            if worked {
+                worked_ns = now;
+            } else if self.may_spin(now, worked_ns) {
+                self.spun_ns += now - before;
+            } else {
+                self.sleep()?;
+            }
+        }
+    }
+
+    /// Reaps, judges, sends. Whether anything happened.
+    fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<bool> {
+        self.ring.turn(events)?;
+        self.unsubmitted = 0;
+        self.now_ns = self.clock();
+        let mut worked = !events.is_empty();
+        for event in events.drain(..) {
+            self.on_event(event);
+            if self.unsubmitted >= SENDS_AT_ONCE {
+                self.submit()?;
+                self.send_due()?;
+            }
+        }
+        worked |= self.send_due()?;
+        self.dial_due();
+        if self.now_ns.saturating_sub(self.late_look_ns) >= LATE_LOOK_NS {
+            self.late_look_ns = self.now_ns;
+            self.end_late();
+        }
+        self.roll_interval();
+        Ok(worked)
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.unsubmitted = 0;
+        self.ring.submit()
+    }
+
+    /// Sends what the schedule says should have been sent by now, as far as connections have room.
+    fn send_due(&mut self) -> io::Result<bool> {
+        if self.schedule.is_none() || self.start_ns == 0 {
+            return Ok(false);
+        }
+        let mut sent = false;
+        loop {
+            let now = self.clock();
+            let start = self.start_ns;
+            let due = self.schedule.as_mut().and_then(|schedule| schedule.peek()).map(|due| due + start);
+            let Some(intended) = due.filter(|due| *due <= now && *due < self.window_ns.1) else {
+                return Ok(sent);
+            };
+            let Some(client) = self.take_free() else { return Ok(sent) };
+            if let Some(schedule) = &mut self.schedule {
+                schedule.next();
+            }
+            self.now_ns = now;
+            if self.is_measured(intended) {
+                let possible = intended.max(self.free_since_ns);
+                self.recording.lag.saturating_record(now.saturating_sub(possible).max(1));
+            }
+            self.send_request(client, intended);
+            sent = true;
+            if self.unsubmitted >= SENDS_AT_ONCE {
+                self.submit()?;
+            }
+        }
+    }
+
+    /// A client with room for a request.
+    fn take_free(&mut self) -> Option<u32> {
+        while let Some(index) = self.free.pop_front() {
+            let room = self.clients.get(index as usize).is_some_and(|client| {
+                client.stage == Stage::Ready && client.awaited.len() < self.plan.pipeline as usize
+            });
+            if room {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    fn give_free(&mut self, index: u32) {
+        if self.free.is_empty() {
+            self.free_since_ns = self.clock();
+        }
+        self.free.push_back(index);
+    }
+
+    /// Writes one request of the mix and hands it to the ring.
+    fn send_request(&mut self, index: u32, intended_ns: u64) {
+        let kind = self.pick();
+        let Some(request) = self.plan.requests.get(kind) else { return };
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        let out = if client.is_sending { &mut client.queued } else { &mut client.out };
+        let before = out.len();
+        let sent = request.write(kind, self.number, client.session.as_deref(), &mut self.random, out);
+        let written = out.len() - before;
+        self.number += self.number_step;
+        let sent_ns = self.now_ns;
+        client.awaited.push_back(Awaited::Request { sent, intended_ns, sent_ns });
+        self.awaited += 1;
+        if self.is_measured(intended_ns) {
+            self.recording.requests += 1;
+            self.recording.sent_bytes += written as u64;
+        }
+        self.flush(index);
+    }
+
+    fn pick(&mut self) -> usize {
+        if self.plan.requests.len() == 1 {
+            return 0;
+        }
+        let mut point = self.random.random_range(0..self.weights.max(1));
+        for (kind, request) in self.plan.requests.iter().enumerate() {
+            if point < request.weight() {
+                return kind;
+            }
+            point -= request.weight();
+        }
+        0
+    }
+
+    /// Hands a client's buffer to the ring, unless it has one already.
+    fn flush(&mut self, index: u32) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        let Some(socket) = client.socket.filter(|_| !client.is_sending && !client.out.is_empty()) else {
+            return;
+        };
+        match self.ring.send(socket, std::mem::take(&mut client.out)) {
+            Ok(()) => {
+                client.is_sending = true;
+                self.unsubmitted += 1;
+            }
+            // The connection is on its way out; its end will be told.
+            Err(refused) => client.out = refused.0,
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Connected { token, socket } => self.on_connected(token as u32, socket),
+            Event::ConnectFailed { token, error } => self.on_connect_failed(token as u32, &error),
+            Event::Received { socket, buffer } => {
+                if let Some(index) = self.client_of(socket) {
+                    self.on_received(index, socket, buffer.bytes());
+                }
+            }
+            Event::Sent { socket, mut buffer, outcome } => {
+                let Some(index) = self.client_of(socket) else { return };
+                let Some(client) = self.clients.get_mut(index as usize) else { return };
+                client.is_sending = false;
+                buffer.clear();
+                // What was queued meanwhile goes next; the buffers change places.
+                client.out = std::mem::replace(&mut client.queued, buffer);
+                if outcome.is_err() {
+                    self.fail(index, socket, "connection_reset", "the server reset the connection");
+                } else {
+                    self.flush(index);
+                }
+            }
+            Event::PeerClosed { socket } => {
+                if let Some(index) = self.client_of(socket) {
+                    self.on_peer_closed(index, socket);
+                }
+            }
+            Event::ReceiveFailed { socket, error } => {
+                if let Some(index) = self.client_of(socket) {
+                    self.fail(index, socket, "connection_reset", &error.to_string());
+                }
+            }
+            Event::Closed { socket } => {
+                if let Some(index) = self.client_of(socket) {
+                    self.on_closed(index);
+                }
+            }
+            Event::SendProgressed { .. } | Event::Accepted { .. } | Event::AcceptFailed { .. } => {}
+        }
+    }
+
+    fn client_of(&self, socket: SocketId) -> Option<u32> {
+        let index = *self.by_slot.get(socket.index())?;
+        self.clients.get(index as usize).filter(|client| client.socket == Some(socket))?;
+        Some(index)
+    }
+
+    fn on_connected(&mut self, index: u32, socket: SocketId) {
+        self.dialling -= 1;
+        if socket.index() >= self.by_slot.len() {
+            self.by_slot.resize(socket.index() + 1, u32::MAX);
+        }
+        if let Some(place) = self.by_slot.get_mut(socket.index()) {
+            *place = index;
+        }
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        client.socket = Some(socket);
+        client.failures = 0;
+        if self.plan.handshake {
+            client.stage = Stage::Greeting;
+            let sent = self.initialize.write(0, self.number, None, &mut self.random, &mut client.out);
+            self.number += self.number_step;
+            client.awaited.push_back(Awaited::Initialize(sent));
+            self.awaited += 1;
+            self.flush(index);
+        } else {
+            self.on_ready(index);
+        }
+    }
+
+    /// A connection can take requests.
+    fn on_ready(&mut self, index: u32) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        client.stage = Stage::Ready;
+        let dialled_ns = client.dialled_ns;
+        self.ready += 1;
+        let loading = self.start_ns > 0 && self.now_ns < self.window_ns.1;
+        match &self.plan.pacing {
+            Pacing::Open(..) => (0..self.plan.pipeline).for_each(|_| self.give_free(index)),
+            Pacing::Closed if loading => {
+                for _ in 0..self.plan.pipeline {
+                    self.send_request(index, self.now_ns);
+                }
+            }
+            Pacing::Storm if loading => self.send_request(index, dialled_ns),
+            Pacing::Closed | Pacing::Storm | Pacing::Volley => {}
+        }
+    }
+
+    fn on_received(&mut self, index: u32, socket: SocketId, bytes: &[u8]) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        if self.now_ns >= self.window_ns.0 && self.now_ns < self.window_ns.1 {
+            self.recording.received_bytes += bytes.len() as u64;
+        }
+        let mut framer = std::mem::take(&mut client.framer);
+        let received = framer.receive(bytes, &mut |part| self.on_part(index, &part));
+        match self.clients.get_mut(index as usize).filter(|client| client.socket == Some(socket)) {
+            Some(client) if client.stage != Stage::Closing => client.framer = framer,
+            _ => return,
+        }
+        if let Err(broken) = received {
+            self.fail(index, socket, "reply_broken", &broken.to_string());
+        }
+    }
+
+    fn on_part(&mut self, index: u32, part: &Part<'_>) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        match part {
+            Part::Message(head, body) => {
+                let judged = match client.awaited.front() {
+                    Some(Awaited::Initialize(sent)) => {
+                        if head.is_stream && !Request::is_reply(body) {
+                            return;
+                        }
+                        client.session.clone_from(&head.session);
+                        self.initialize.check(sent, head.status, body)
+                    }
+                    Some(Awaited::Initialized) if (200..300).contains(&head.status) => Ok(()),
+                    Some(Awaited::Initialized) => Err(Wrong::Status(head.status)),
+                    Some(Awaited::Request { sent, .. }) => {
+                        if head.is_stream && !Request::is_reply(body) {
+                            return;
+                        }
+                        let Some(request) = self.plan.requests.get(sent.kind) else { return };
+                        let judged = request.check(sent, head.status, body);
+                        if let Err(wrong) = judged
+                            && self.recording.first_error.is_none()
+                        {
+                            let said = String::from_utf8_lossy(body.get(..300).unwrap_or(body)).into_owned();
+                            self.recording.first_error = Some(format!("{wrong}: {said}"));
+                        }
+                        judged
+                    }
+                    None => Err(Wrong::Id),
+                };
+                client.judged = Some(judged);
+            }
+            Part::End(head) => {
+                let judged = client.judged.take().unwrap_or(Err(Wrong::NoResult));
+                let Some(awaited) = client.awaited.pop_front() else { return };
+                let closes = head.closes;
+                self.awaited -= 1;
+                self.on_reply(index, awaited, judged, closes);
+            }
+        }
+    }
+
+    fn on_reply(&mut self, index: u32, awaited: Awaited, judged: Result<(), Wrong>, closes: bool) {
+        match awaited {
+            Awaited::Initialize(_) | Awaited::Initialized if judged.is_err() => {
+                let reason = format!("the handshake failed: {}", judged.err().unwrap_or(Wrong::NoResult));
+                if let Some(socket) = self.socket_of(index) {
+                    self.fail(index, socket, "handshake_failed", &reason);
+                }
+            }
+            Awaited::Initialize(_) => {
+                let initialized = std::mem::take(&mut self.initialized);
+                if let Some(client) = self.clients.get_mut(index as usize) {
+                    let out = if client.is_sending { &mut client.queued } else { &mut client.out };
+                    Request::write_notification(&initialized, client.session.as_deref(), out);
+                    client.awaited.push_back(Awaited::Initialized);
+                    self.awaited += 1;
+                }
+                self.initialized = initialized;
+                self.flush(index);
+            }
+            Awaited::Initialized => self.on_ready(index),
+            Awaited::Request { sent, intended_ns, sent_ns } => {
+                self.record(sent.kind, intended_ns, sent_ns, judged);
+                if closes {
+                    // Whatever waits behind it gets no answer on this connection.
+                    if let Some(socket) = self.socket_of(index).filter(|_| self.plan.pacing != Pacing::Storm)
+                    {
+                        self.end_client(index, socket);
+                    }
+                    return;
+                }
+                self.on_room(index);
+            }
+        }
+    }
+
+    /// A reply has come: the next request may go.
+    fn on_room(&mut self, index: u32) {
+        match &self.plan.pacing {
+            Pacing::Open(..) => self.give_free(index),
+            Pacing::Closed if self.now_ns < self.window_ns.1 && !self.is_stopped() => {
+                self.now_ns = self.now_ns.max(self.start_ns);
+                self.send_request(index, self.now_ns);
+            }
+            Pacing::Volley => self.fire_volley(),
+            Pacing::Storm => {
+                if let Some(socket) = self.socket_of(index) {
+                    self.end_client(index, socket);
+                }
+            }
+            Pacing::Closed => {}
+        }
+    }
+
+    /// When no reply is out, a round is complete and the next may begin.
+    fn fire_volley(&mut self) {
+        if self.awaited > 0 {
+            return;
+        }
+        let now = self.clock();
+        if let Some(fired) = self.volley_ns.take().filter(|fired| self.is_measured(*fired)) {
+            self.recording.makespan.saturating_record(now.saturating_sub(fired).max(1));
+        }
+        if now >= self.window_ns.1 || self.is_stopped() {
+            return;
+        }
+        self.now_ns = now;
+        self.volley_ns = Some(now);
+        for index in 0..u32::try_from(self.clients.len()).unwrap_or(u32::MAX) {
+            if self.clients.get(index as usize).is_some_and(|client| client.stage == Stage::Ready) {
+                self.send_request(index, now);
+            }
+        }
+    }
+
+    fn record(&mut self, kind: usize, intended_ns: u64, sent_ns: u64, judged: Result<(), Wrong>) {
+        let now = self.now_ns;
+        let latency = now.saturating_sub(intended_ns).max(1);
+        match judged {
+            Ok(()) => {
+                self.interval.replies += 1;
+                self.interval.latency.saturating_record(latency);
+            }
+            Err(_) => self.interval.errors += 1,
+        }
+        if now >= self.window_ns.0 && now < self.window_ns.1 && judged.is_ok() {
+            self.recording.replies_in_time += 1;
+        }
+        if !self.is_measured(intended_ns) {
+            return;
+        }
+        match judged {
+            Ok(()) => {
+                self.recording.replies += 1;
+                self.recording.latency.saturating_record(latency);
+                self.recording.uncorrected.saturating_record(now.saturating_sub(sent_ns).max(1));
+                if let Some(kind) = self.recording.kinds.get_mut(kind) {
+                    kind.latency.saturating_record(latency);
+                }
+            }
+            Err(wrong) => {
+                if let Some(kind) = self.recording.kinds.get_mut(kind) {
+                    kind.errors += 1;
+                }
+                self.recording.error(wrong.kind(), || wrong.to_string());
+            }
+        }
+    }
+
+    fn on_peer_closed(&mut self, index: u32, socket: SocketId) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        let mut framer = std::mem::take(&mut client.framer);
+        let proper = framer.end(&mut |part| self.on_part(index, &part));
+        let waits = self.clients.get(index as usize).is_some_and(|client| !client.awaited.is_empty());
+        if !proper || waits {
+            self.fail(
+                index,
+                socket,
+                "connection_closed",
+                "the server closed the connection before it replied",
+            );
+        } else {
+            self.end_client(index, socket);
+        }
+    }
+
+    /// A connection has ended badly: what it waited for will not come.
+    fn fail(&mut self, index: u32, socket: SocketId, kind: &'static str, words: &str) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        if client.stage == Stage::Closing {
+            return;
+        }
+        client.failures += 1;
+        let failures = client.failures;
+        let greeting = client.stage == Stage::Greeting;
+        for awaited in std::mem::take(&mut client.awaited) {
+            self.awaited -= 1;
+            if let Awaited::Request { sent, intended_ns, .. } = awaited {
+                self.lose(sent.kind, intended_ns, kind, words);
+            }
+        }
+        if self.start_ns == 0 && (greeting || failures >= FAILURES_MAX_AT_START) {
+            self.failure = Some(words.to_owned());
+        }
+        self.end_client(index, socket);
+    }
+
+    /// Counts a request whose reply will not come.
+    fn lose(&mut self, kind: usize, intended_ns: u64, name: &'static str, words: &str) {
+        self.interval.errors += 1;
+        if self.is_measured(intended_ns) {
+            if let Some(kind) = self.recording.kinds.get_mut(kind) {
+                kind.errors += 1;
+            }
+            self.recording.error(name, || words.to_owned());
+        }
+    }
+
+    fn end_client(&mut self, index: u32, socket: SocketId) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        if client.stage == Stage::Closing {
+            return;
+        }
+        if client.stage == Stage::Ready {
+            self.ready -= 1;
+        }
+        client.stage = Stage::Closing;
+        let lost = std::mem::take(&mut client.awaited);
+        self.awaited -= lost.len();
+        for awaited in lost {
+            if let Awaited::Request { sent, intended_ns, .. } = awaited {
+                self.lose(sent.kind, intended_ns, "connection_closed", "the server closed the connection");
+            }
+        }
+        self.ring.close(socket);
+    }
+
+    fn on_closed(&mut self, index: u32) {
+        let now = self.now_ns;
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        client.reset();
+        let failures = client.failures;
+        if failures == 0 {
+            client.stage = Stage::Down;
+            self.to_dial.push_back(index);
+        } else {
+            let wait = REDIAL_NS.saturating_mul(1 << failures.min(6)).min(REDIAL_NS_MAX);
+            client.stage = Stage::Waiting { until_ns: now + wait };
+        }
+    }
+
+    fn on_connect_failed(&mut self, index: u32, error: &io::Error) {
+        self.dialling -= 1;
+        let now = self.now_ns;
+        let storm = self.plan.pacing == Pacing::Storm;
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        client.failures += 1;
+        let dialled_ns = client.dialled_ns;
+        let wait = REDIAL_NS.saturating_mul(1 << client.failures.min(6)).min(REDIAL_NS_MAX);
+        client.stage = Stage::Waiting { until_ns: now + wait };
+        if self.start_ns == 0 && client.failures >= FAILURES_MAX_AT_START {
+            self.failure = Some(error.to_string());
+        }
+        let kind = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connection_refused",
+            io::ErrorKind::AddrNotAvailable => "no_port_left",
+            _ => "connect_failed",
+        };
+        if storm && self.start_ns > 0 {
+            self.lose(0, dialled_ns, kind, &error.to_string());
+        }
+    }
+
+    /// Dials what is to be dialled, not too much at once.
+    fn dial_due(&mut self) {
+        if self.window_ns.1 <= self.now_ns {
+            return;
+        }
+        while self.dialling < DIALS_AT_ONCE {
+            let Some(index) = self.to_dial.pop_front() else { return };
+            match self.socket(index) {
+                Ok(socket) => {
+                    let now = self.clock();
+                    if let Some(client) = self.clients.get_mut(index as usize) {
+                        client.stage = Stage::Dialling;
+                        client.dialled_ns = now;
+                    }
+                    self.dialling += 1;
+                    self.ring.connect(socket, self.plan.target.address.into(), u64::from(index));
+                }
+                Err(error) => {
+                    self.dialling += 1;
+                    self.on_connect_failed(index, &error);
+                }
+            }
+        }
+    }
+
+    fn socket(&self, index: u32) -> io::Result<Socket> {
+        let target = &self.plan.target;
+        let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        let group = (self.first_connection + index) / CONNECTIONS_PER_ADDRESS;
+        if group > 0 && target.is_loopback_v4() {
+            let last = u8::try_from(group + 1).unwrap_or(u8::MAX);
+            socket.bind(&std::net::SocketAddr::from(([127, 0, 0, last], 0)).into())?;
+        }
+        Ok(socket)
+    }
+
+    /// Ends connections whose reply is too late, and dials those whose pause is over.
+    fn end_late(&mut self) {
+        let (now, timeout) = (self.now_ns, nanoseconds(self.plan.timeout));
+        let mut late = Vec::new();
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            match client.stage {
+                Stage::Waiting { until_ns } if until_ns <= now => {
+                    client.stage = Stage::Down;
+                    self.to_dial.push_back(index);
+                }
+                Stage::Greeting if client.dialled_ns + timeout < now => {
+                    late.extend(client.socket.map(|socket| (index, socket)))
+                }
+                Stage::Ready => {
+                    if let Some(Awaited::Request { sent_ns, .. }) = client.awaited.front()
+                        && sent_ns + timeout < now
+                    {
+                        late.extend(client.socket.map(|socket| (index, socket)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (index, socket) in late {
+            self.fail(index, socket, "timeout", "no reply in time");
+        }
+    }
+
+    fn socket_of(&self, index: u32) -> Option<SocketId> {
+        self.clients.get(index as usize)?.socket
+    }
+
+    /// Whether a request meant to be sent then belongs to the measured ones.
+    fn is_measured(&self, intended_ns: u64) -> bool {
+        self.start_ns > 0 && intended_ns >= self.window_ns.0 && intended_ns < self.window_ns.1
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.control.stop.load(Ordering::Relaxed)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.awaited == 0
+    }
+
+    /// What was due and found no room by the end is as late as the end, at least: leaving it out would hide a stall.
+    fn give_up_unsent(&mut self) {
+        let (start, end) = (self.start_ns, self.window_ns.1);
+        let Some(schedule) = &mut self.schedule else { return };
+        while let Some(due) = schedule.next_if(|due| due + start < end).map(|due| due + start) {
+            if due >= self.window_ns.0 {
+                self.recording.requests += 1;
+                self.recording.latency.saturating_record((end - due).max(1));
+                self.recording.error("not_sent_in_time", || {
+                    "requests that were due found no free connection before the end".to_owned()
+                });
+            }
+        }
+    }
+
+    fn mark_window(&mut self, now: u64) {
+        if self.busy.0 == 0 && now >= self.window_ns.0 {
+            self.busy.0 = (processor_ns().saturating_sub(self.spun_ns)).max(1);
+        }
+    }
+
+    fn end_busy(&mut self) {
+        let until = processor_ns().saturating_sub(self.spun_ns);
+        self.busy.1.get_or_insert(until.saturating_sub(self.busy.0));
+    }
+
+    fn interval_index(&self, now: u64) -> i64 {
+        let from_window = now as i64 - self.window_ns.0 as i64;
+        from_window.div_euclid(nanoseconds(self.plan.interval).max(1) as i64)
+    }
+
+    fn roll_interval(&mut self) {
+        if self.start_ns == 0 {
+            return;
+        }
+        // Replies that come after the end belong to the last interval.
+        let index = self.interval_index(self.now_ns.min(self.window_ns.1.saturating_sub(1)));
+        if index != self.interval.index {
+            let over = std::mem::replace(&mut self.interval, IntervalRecord::new(index));
+            let _ = self.reports.send(Report::Interval(over));
+        }
+    }
+
+    fn finish(&mut self) {
+        let left = self.awaited;
+        for _ in 0..left {
+            self.recording.error("timeout", || "no reply in time".to_owned());
+        }
+        let last = std::mem::replace(&mut self.interval, IntervalRecord::new(i64::MAX));
+        let _ = self.reports.send(Report::Interval(last));
+        self.recording.connections_live = self.ready as u64;
+        self.recording.busy_ns = self.busy.1.unwrap_or(0);
+        self.recording.measured_ns = self.window_ns.1.saturating_sub(self.window_ns.0);
+    }
+
+    /// Whether to look again at once rather than sleep.
+    fn may_spin(&mut self, now: u64, worked_ns: u64) -> bool {
+        if !self.plan.spin {
+            return false;
+        }
+        let start = self.start_ns;
+        match self.schedule.as_mut().map(|schedule| schedule.peek().map(|due| due + start)) {
+            Some(Some(due)) => due < now + DUE_SOON_NS && !self.free.is_empty() || now - worked_ns < SPIN_NS,
+            Some(None) => false,
+            None => self.awaited <= SPIN_REQUESTS_MAX && now - worked_ns < SPIN_NS,
+        }
+    }
+
+    fn sleep(&mut self) -> io::Result<()> {
+        let start = self.start_ns;
+        let mut limit = SLEEP_NS_MAX;
+        if !self.free.is_empty()
+            && let Some(due) = self.schedule.as_mut().and_then(|schedule| schedule.peek())
+        {
+            let margin = if self.plan.spin { DUE_SOON_NS / 2 } else { 0 };
+            limit = limit.min((due + start).saturating_sub(self.clock() + margin));
+        }
+        if limit == 0 {
+            return Ok(());
+        }
+        self.ring.doze(Duration::from_nanos(limit))
+    }
+
+    fn clock(&self) -> u64 {
+        nanoseconds(self.control.epoch.elapsed())
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Processor time of this thread so far, in nanoseconds.
+fn processor_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,82 @@
+//! Load: threads that send what a plan says, when it says so, and measure what comes back.
+//!
+//! Each thread is pinned to a core and has a ring of its own, as a shard of the server has. It owns its share of the
+//! connections and of the schedule; nothing is shared while it measures.
+
+mod client;
+mod generator;
+mod recording;
+mod thread;
+
+pub use recording::{IntervalRecord, KindRecord, Recording};
+pub use thread::{Engine, Report};
+
+use std::time::Duration;
+
+use crate::{
+    request::{Era, Request},
+    schedule::{Gaps, Segment},
+    target::Target,
+};
+
+/// Everything the generator threads need to know.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Whom to load.
+    pub target: Target,
+    /// How to speak.
+    pub era: Era,
+    /// Whether each connection begins with a handshake.
+    pub handshake: bool,
+    /// The mix; at least one.
+    pub requests: Vec<Request>,
+    /// How requests are timed.
+    pub pacing: Pacing,
+    /// Connections, over all threads.
+    pub connections: u32,
+    /// Requests in flight on one connection, at most.
+    pub pipeline: u32,
+    /// A core for each thread; cores may repeat.
+    pub cores: Vec<usize>,
+    /// Load before measuring.
+    pub warmup: Duration,
+    /// How long is measured.
+    pub duration: Duration,
+    /// How long a reply may take.
+    pub timeout: Duration,
+    /// The length of an interval.
+    pub interval: Duration,
+    /// Whether a thread may look for replies without sleeping: not where threads share a core with somebody.
+    pub spin: bool,
+}
+
+/// How requests are timed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pacing {
+    /// The next request when a reply has come.
+    Closed,
+    /// At the times of a schedule, warm-up included.
+    Open(Vec<Segment>, Gaps),
+    /// Each connection sends one request; when all have their reply, again.
+    Volley,
+    /// Each connection is made for one request and closed behind its reply.
+    Storm,
+}
+
+/// How many of `total` fall to part `index` of `parts`.
+fn share(total: u32, index: usize, parts: usize) -> u32 {
+    let (index, parts) = (u32::try_from(index).unwrap_or(0), u32::try_from(parts).unwrap_or(1).max(1));
+    total / parts + u32::from(index < total % parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn shares_add_up() {
+        for total in [0, 1, 7, 50_000] {
+            assert_eq!((0..3).map(|index| share(total, index, 3)).sum::<u32>(), total);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Starting the generator threads, hearing from them, ending them.
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use super::{
+    Plan,
+    generator::Generator,
+    recording::{IntervalRecord, Recording},
+};
+use crate::error::LoadError;
+
+/// What a thread says.
+#[derive(Debug)]
+pub enum Report {
+    /// All its connections are there.
+    Ready,
+    /// It cannot go on: nobody answers.
+    Failed(String),
+    /// A part of the time is over.
+    Interval(IntervalRecord),
+    /// The server has been gone for a while: since this many nanoseconds of the measured time.
+    Gone(u64),
+    /// All is measured.
+    Done(Box<Recording>),
+}
+
+/// What the threads are told.
+#[derive(Debug)]
+pub(super) struct Control {
+    /// What all times of a run count from.
+    pub(super) epoch: Instant,
+    /// When load begins, in nanoseconds of the run; 0 until it is known.
+    pub(super) start_ns: AtomicU64,
+    /// Measure no more.
+    pub(super) stop: AtomicBool,
+}
+
+/// Running generator threads. Dropping it ends them.
+#[derive(Debug)]
+pub struct Engine {
+    control: Arc<Control>,
+    reports: Receiver<Report>,
+    threads: Vec<ExecutorJoinHandle<()>>,
+}
+
+/// From the moment all threads are ready to the first request.
+const START_DELAY: Duration = Duration::from_millis(20);
+
+impl Engine {
+    /// Starts the threads; each connects its share.
+    ///
+    /// # Errors
+    /// When a thread or its ring cannot be had.
+    pub fn start(plan: &Arc<Plan>) -> Result<Self, LoadError> {
+        let resource = |reason: &dyn std::fmt::Display| LoadError::Resource(reason.to_string());
+        corelane::ring::raise_descriptor_limit().map_err(|error| resource(&error))?;
+        // On a thread of its own: the end of a ring may interrupt a system call of the thread that had it.
+        std::thread::spawn(corelane::ring::probe)
+            .join()
+            .map_err(|_| resource(&"the probe of io_uring panicked"))?
+            .map_err(|error| resource(&error))?;
+        let (sender, reports) = unbounded();
+        let control = Arc::new(Control {
+            epoch: Instant::now(),
+            start_ns: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let mut engine = Self { control, reports, threads: Vec::new() };
+        for (index, &core) in plan.cores.iter().enumerate() {
+            let thread = spawn(index, core, Arc::clone(plan), Arc::clone(&engine.control), sender.clone())?;
+            engine.threads.push(thread);
+        }
+        Ok(engine)
+    }
+
+    /// How many threads there are.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// What the threads say.
+    #[must_use]
+    pub fn reports(&self) -> &Receiver<Report> {
+        &self.reports
+    }
+
+    /// Begins the load, on all threads at one moment. Returns that moment.
+    pub fn begin(&self) -> Instant {
+        let start = Instant::now() + START_DELAY;
+        let start_ns = start.saturating_duration_since(self.control.epoch).as_nanos();
+        self.control.start_ns.store(u64::try_from(start_ns).unwrap_or(u64::MAX).max(1), Ordering::Release);
+        start
+    }
+
+    /// Ends the measured time now.
+    pub fn stop(&self) {
+        self.control.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the threads to end.
+    pub fn join(mut self) {
+        for thread in self.threads.drain(..) {
+            // What a thread had to say it has reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn spawn(
+    index: usize,
+    core: usize,
+    plan: Arc<Plan>,
+    control: Arc<Control>,
+    reports: Sender<Report>,
+) -> Result<ExecutorJoinHandle<()>, LoadError> {
+    let body = move || async move {
+        let told = reports.clone();
+        let outcome = match Generator::new(plan, index, control, reports) {
+            Ok(generator) => generator.run().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            let _ = told.send(Report::Failed(format!("the generator's ring failed: {error}")));
+        }
+    };
+    let spawn = || {
+        LocalExecutorBuilder::new(Placement::Fixed(core))
+            .name(&format!("generator-{index}"))
+            .io_memory(64 * 1024)
+            .ring_depth(16)
+            .spawn(body)
+    };
+    // glommio reads the machine's cores from files, and panics when it may not open one more.
+    match panic::catch_unwind(AssertUnwindSafe(spawn)) {
+        Ok(Ok(thread)) => Ok(thread),
+        Ok(Err(error)) => Err(LoadError::Resource(format!("no thread on core {core}: {error}"))),
+        Err(_) => Err(LoadError::Resource("no descriptor is left; remedy: ulimit -n".to_owned())),
+    }
+}

@@ -1,0 +1,80 @@
+//! Chunked bodies, taken apart as they arrive (RFC 9112, section 7.1).
+
+/// Bytes of a chunk's first line and of one trailer, at most.
+const LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Where in a chunked body the next byte stands.
+#[derive(Debug, Default)]
+pub(super) struct Chunked {
+    state: State,
+    line: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Size,
+    Data(u64),
+    DataEnd,
+    Trailer,
+}
+
+/// A chunked body that is none.
+#[derive(Debug, PartialEq)]
+pub(super) struct NotChunked;
+
+impl Chunked {
+    /// Takes bytes off the front of `bytes` and hands data to `sink`. `true` once the body is complete.
+    pub(super) fn take(
+        &mut self,
+        bytes: &mut &[u8],
+        mut sink: impl FnMut(&[u8]),
+    ) -> Result<bool, NotChunked> {
+        while !bytes.is_empty() {
+            if let State::Data(left) = &mut self.state {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                let (data, rest) = bytes.split_at(length);
+                sink(data);
+                *bytes = rest;
+                *left -= length as u64;
+                if *left == 0 {
+                    self.state = State::DataEnd;
+                }
+                continue;
+            }
+            if !self.take_line(bytes)? {
+                return Ok(false);
+            }
+            let line = std::mem::take(&mut self.line);
+            match self.state {
+                State::Size => {
+                    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+                    let digits = std::str::from_utf8(digits).map_err(|_| NotChunked)?.trim();
+                    let size = u64::from_str_radix(digits, 16).map_err(|_| NotChunked)?;
+                    self.state = if size == 0 { State::Trailer } else { State::Data(size) };
+                }
+                State::DataEnd if line.is_empty() => self.state = State::Size,
+                State::DataEnd => return Err(NotChunked),
+                State::Trailer if line.is_empty() => return Ok(true),
+                State::Trailer | State::Data(_) => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a whole line is there, without its end.
+    fn take_line(&mut self, bytes: &mut &[u8]) -> Result<bool, NotChunked> {
+        let end = memchr::memchr(b'\n', bytes);
+        let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+        *bytes = rest;
+        self.line.extend_from_slice(part);
+        if self.line.len() > LINE_BYTES_MAX {
+            return Err(NotChunked);
+        }
+        if end.is_some() {
+            self.line.pop();
+            self.line.pop_if(|byte| *byte == b'\r');
+        }
+        Ok(end.is_some())
+    }
+}

@@ -1,0 +1,337 @@
+//! Replies out of bytes. A reply that is whole in the buffer it arrived in is read there, without a copy.
+
+use super::{chunked::Chunked, events::Events};
+
+/// Bytes of a reply's head, at most.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a reply's body, at most: a reply is kept until it is whole.
+const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+const HEADERS_MAX: usize = 64;
+
+/// What a reply's head says, as far as it matters here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Head {
+    /// The status code.
+    pub status: u16,
+    /// Whether the body is an event stream.
+    pub is_stream: bool,
+    /// Whether the body claims to be JSON.
+    pub is_json: bool,
+    /// Whether the server closes the connection behind this reply.
+    pub closes: bool,
+    /// `Mcp-Session-Id`.
+    pub session: Option<Box<str>>,
+}
+
+/// A part of a reply.
+#[derive(Debug, PartialEq)]
+pub enum Part<'a> {
+    /// The whole body of a reply that is no event stream, or the data of one event of one that is.
+    Message(&'a Head, &'a [u8]),
+    /// The reply is complete.
+    End(&'a Head),
+}
+
+/// Why bytes are no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The head is not HTTP.
+    #[error("the reply is not HTTP")]
+    Head,
+    /// The head or the body is larger than anything sensible.
+    #[error("the reply is too large")]
+    TooLarge,
+    /// The body's framing is wrong.
+    #[error("the reply's body is not framed as its head says")]
+    Body,
+}
+
+/// One connection's replies.
+#[derive(Debug, Default)]
+pub struct Framer {
+    /// Of a head that is not whole, or of a body.
+    kept: Vec<u8>,
+    body: Option<Body>,
+}
+
+/// A reply whose head has been read.
+#[derive(Debug)]
+struct Body {
+    head: Head,
+    length: Length,
+    events: Option<Box<Events>>,
+}
+
+#[derive(Debug)]
+enum Length {
+    /// So many bytes are still to come.
+    Known(usize),
+    Chunked(Box<Chunked>),
+    /// It ends with the connection.
+    UntilClose,
+}
+
+impl Framer {
+    /// Takes what arrived. After an error the connection is of no more use.
+    ///
+    /// # Errors
+    /// When the bytes are no replies.
+    pub fn receive(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), Broken> {
+        while !bytes.is_empty() {
+            match self.body.take() {
+                Some(body) => self.take_body(body, &mut bytes, sink)?,
+                None if self.kept.is_empty() => match parse(bytes)? {
+                    Some((length, body)) => {
+                        bytes = bytes.get(length..).unwrap_or_default();
+                        self.begin(body, sink);
+                    }
+                    None => {
+                        self.keep(bytes, HEAD_BYTES_MAX)?;
+                        return Ok(());
+                    }
+                },
+                None => {
+                    let before = self.kept.len();
+                    self.keep(bytes, HEAD_BYTES_MAX)?;
+                    let Some((length, body)) = parse(&self.kept)? else { return Ok(()) };
+                    self.kept.clear();
+                    bytes = bytes.get(length.saturating_sub(before)..).unwrap_or_default();
+                    self.begin(body, sink);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer will send no more. `true` when that was a proper end.
+    pub fn end(&mut self, sink: &mut impl FnMut(Part<'_>)) -> bool {
+        match self.body.take() {
+            Some(Body { head, length: Length::UntilClose, events }) => {
+                if events.is_none() {
+                    sink(Part::Message(&head, &self.kept));
+                }
+                self.kept.clear();
+                sink(Part::End(&head));
+                true
+            }
+            Some(_) => false,
+            None => self.kept.is_empty(),
+        }
+    }
+
+    /// A head has been read. One without a body is a reply by itself.
+    fn begin(&mut self, body: Body, sink: &mut impl FnMut(Part<'_>)) {
+        match body {
+            // An interim reply: the real one follows.
+            Body { head: Head { status: 100..=199, .. }, .. } => {}
+            Body { head, length: Length::Known(0), .. } => {
+                sink(Part::Message(&head, b""));
+                sink(Part::End(&head));
+            }
+            body => self.body = Some(body),
+        }
+    }
+
+    fn take_body(
+        &mut self,
+        mut body: Body,
+        bytes: &mut &[u8],
+        sink: &mut impl FnMut(Part<'_>),
+    ) -> Result<(), Broken> {
+        let Body { head, length, events } = &mut body;
+        let complete = match (length, &mut *events) {
+            (Length::Known(left), None) if self.kept.is_empty() && bytes.len() >= *left => {
+                let (whole, rest) = bytes.split_at(*left);
+                *bytes = rest;
+                sink(Part::Message(head, whole));
+                sink(Part::End(head));
+                return Ok(());
+            }
+            (Length::Known(left), events) => {
+                let (part, rest) = bytes.split_at((*left).min(bytes.len()));
+                *bytes = rest;
+                *left -= part.len();
+                let complete = *left == 0;
+                self.take_part(part, head, events, sink)?;
+                complete
+            }
+            (Length::Chunked(chunked), events) => {
+                let mut taken = Ok(());
+                let complete = chunked
+                    .take(bytes, |part| {
+                        if taken.is_ok() {
+                            taken = self.take_part(part, head, events, sink);
+                        }
+                    })
+                    .map_err(|_| Broken::Body)?;
+                taken?;
+                complete
+            }
+            (Length::UntilClose, events) => {
+                self.take_part(bytes, head, events, sink)?;
+                *bytes = &[];
+                false
+            }
+        };
+        if !complete {
+            self.body = Some(body);
+            return Ok(());
+        }
+        if events.is_none() {
+            sink(Part::Message(head, &self.kept));
+        }
+        self.kept.clear();
+        sink(Part::End(head));
+        Ok(())
+    }
+
+    fn take_part(
+        &mut self,
+        part: &[u8],
+        head: &Head,
+        events: &mut Option<Box<Events>>,
+        sink: &mut impl FnMut(Part<'_>),
+    ) -> Result<(), Broken> {
+        match events {
+            Some(events) => {
+                events.take(part, |data| sink(Part::Message(head, data)));
+                Ok(())
+            }
+            None => self.keep(part, BODY_BYTES_MAX),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8], max: usize) -> Result<(), Broken> {
+        if self.kept.len() + bytes.len() > max {
+            return Err(Broken::TooLarge);
+        }
+        self.kept.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A head and its length in bytes, once it is whole.
+fn parse(bytes: &[u8]) -> Result<Option<(usize, Body)>, Broken> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let length = match response.parse(bytes).map_err(|_| Broken::Head)? {
+        httparse::Status::Complete(length) => length,
+        httparse::Status::Partial => return Ok(None),
+    };
+    let mut head = Head { status: response.code.unwrap_or(0), ..Head::default() };
+    head.closes = response.version == Some(0);
+    let mut body = None;
+    for header in response.headers.iter() {
+        let value = header.value.trim_ascii();
+        match header.name.len() {
+            10 if header.name.eq_ignore_ascii_case("connection") => {
+                head.closes = value.eq_ignore_ascii_case(b"close")
+                    || (head.closes && !value.eq_ignore_ascii_case(b"keep-alive"));
+            }
+            12 if header.name.eq_ignore_ascii_case("content-type") => {
+                let media = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+                head.is_stream = media.eq_ignore_ascii_case(b"text/event-stream");
+                head.is_json = media.eq_ignore_ascii_case(b"application/json");
+            }
+            14 if header.name.eq_ignore_ascii_case("content-length") => {
+                let digits = std::str::from_utf8(value).ok().and_then(|text| text.parse::<usize>().ok());
+                let length = digits.filter(|length| *length <= BODY_BYTES_MAX).ok_or(Broken::Body)?;
+                body = body.or(Some(Length::Known(length)));
+            }
+            14 if header.name.eq_ignore_ascii_case("mcp-session-id") => {
+                head.session = std::str::from_utf8(value).ok().map(Box::from);
+            }
+            17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
+                if !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Broken::Body);
+                }
+                body = Some(Length::Chunked(Box::default()));
+            }
+            _ => {}
+        }
+    }
+    let bodiless = matches!(head.status, 100..=199 | 204 | 304);
+    let length_of_body = match body {
+        _ if bodiless => Length::Known(0),
+        Some(length) => length,
+        None => Length::UntilClose,
+    };
+    let events = head.is_stream.then(Box::default);
+    Ok(Some((length, Body { head, length: length_of_body, events })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(stream: &[u8], cuts: &[usize]) -> (Vec<String>, bool) {
+        let mut framer = Framer::default();
+        let mut seen = Vec::new();
+        let mut sink = |part: Part<'_>| {
+            seen.push(match part {
+                Part::Message(head, body) => format!("{} {}", head.status, String::from_utf8_lossy(body)),
+                Part::End(head) => format!("end{}", if head.closes { " close" } else { "" }),
+            });
+        };
+        let mut from = 0;
+        for &cut in cuts.iter().chain([&stream.len()]) {
+            framer.receive(&stream[from..cut], &mut sink).unwrap();
+            from = cut;
+        }
+        let clean = framer.end(&mut sink);
+        (seen, clean)
+    }
+
+    const REPLIES: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello\
+        HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n\
+        HTTP/1.1 100 Continue\r\n\r\n\
+        HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: 1\r\n\r\n\
+        HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n\
+        8\r\ndata: 1\n\r\n1\r\n\n\r\nb\r\ndata: two\n\n\r\n0\r\n\r\n\
+        HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\nrest";
+
+    #[test]
+    fn replies_are_the_same_however_they_are_cut() {
+        let expected = [
+            "200 hello",
+            "end",
+            "202 ",
+            "end",
+            "200 abcde",
+            "end",
+            "200 1",
+            "200 two",
+            "end",
+            "404 rest",
+            "end close",
+        ];
+        let whole = parts(REPLIES, &[]);
+        assert_eq!(whole.0, expected);
+        assert!(whole.1);
+        for cut in 0..=REPLIES.len() {
+            assert_eq!(parts(REPLIES, &[cut]).0, expected, "cut at {cut}");
+        }
+        let each: Vec<usize> = (0..REPLIES.len()).collect();
+        assert_eq!(parts(REPLIES, &each).0, expected);
+    }
+
+    #[test]
+    fn what_is_no_reply_is_said_to_be_none() {
+        let receive = |bytes: &[u8]| Framer::default().receive(bytes, &mut |_| {});
+        assert_eq!(receive(b"SSH-2.0-x\r\n\r\n"), Err(Broken::Head));
+        assert_eq!(receive(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), Err(Broken::Body));
+        assert_eq!(receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"), Err(Broken::Body));
+        let bad_chunk = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+        assert_eq!(receive(bad_chunk), Err(Broken::Body));
+        assert_eq!(
+            receive(&[b"HTTP/1.1 200 OK\r\nA: ", &[b'a'; 70_000][..]].concat()),
+            Err(Broken::TooLarge)
+        );
+    }
+
+    #[test]
+    fn a_reply_cut_short_is_no_proper_end() {
+        assert!(!parts(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &[]).1);
+        assert!(!parts(b"HTTP/1.1 20", &[]).1);
+    }
+}

@@ -1,0 +1,43 @@
+//! `docs/PERFORMANCE.md`, made of results: no figure in it is typed by hand.
+//!
+//! Where several results have the same workload, the newest that ran it at full size speaks for it (see
+//! [`Repeats::newest`](crate::repeats::Repeats::newest)). Tables have few columns, for narrow screens.
+
+mod counts;
+mod gaps;
+mod idle;
+mod latencies;
+mod origins;
+mod peers;
+mod table;
+mod verdicts;
+
+use crate::{
+    budget::{Budget, judge},
+    result::ResultFile,
+};
+
+/// What makes the page, for its header.
+pub const COMMAND: &str = "corelane-loadgen report --markdown docs/PERFORMANCE.md RESULT…";
+
+/// The page in full.
+#[must_use]
+pub fn performance(files: &[ResultFile], budget: &Budget) -> String {
+    let verdicts = judge(budget, files);
+    let sections = [
+        origins::header(files),
+        verdicts::section(&verdicts),
+        peers::section(files),
+        latencies::section(files),
+        idle::section(files),
+        counts::instructions(files),
+        counts::stages(files),
+        gaps::section(files),
+    ];
+    let mut page = sections.join("\n\n");
+    page.push('\n');
+    page
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,33 @@
+//! Markdown tables, written close: padded columns would change every line of a table when one figure grows by a digit.
+
+/// A table; columns of figures are set to the right.
+pub(super) fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) -> String {
+    let rule: Vec<&str> =
+        (0..COLUMNS).map(|column| if is_figures(&rows, column) { "---:" } else { "---" }).collect();
+    let mut lines = vec![line(&head), line(&rule)];
+    lines.extend(rows.iter().map(|row| line(row)));
+    lines.join("\n")
+}
+
+fn is_figures<const COLUMNS: usize>(rows: &[[String; COLUMNS]], column: usize) -> bool {
+    let mut cells = rows.iter().filter_map(|row| row.get(column));
+    cells.all(|cell| {
+        let cell = cell.trim_start_matches(['*', '≤', '≥', ' ']);
+        cell == "–" || cell.starts_with(|first: char| first.is_ascii_digit())
+    })
+}
+
+fn line(cells: &[impl AsRef<str>]) -> String {
+    let cells: Vec<String> = cells.iter().map(|cell| plain(cell.as_ref()).replace('|', "\\|")).collect();
+    format!("| {} |", cells.join(" | "))
+}
+
+/// Text from a result, on one line.
+pub(super) fn plain(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A figure, or a dash where there is none.
+pub(super) fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "–".to_owned())
+}

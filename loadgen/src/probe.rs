@@ -1,0 +1,200 @@
+//! The first question: does an MCP server answer here, and how does it want to be spoken to?
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use rand::{SeedableRng, rngs::SmallRng};
+use serde_json::Value;
+
+use crate::{
+    error::LoadError,
+    http::{Framer, Head, Part},
+    request::{Ask, Era, Request},
+    result::ServerInfo,
+    target::Target,
+};
+
+/// How long the first answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the first answers said.
+#[derive(Clone, Debug)]
+pub struct Probed {
+    /// How to speak.
+    pub era: Era,
+    /// What the server says of itself.
+    pub server: ServerInfo,
+    /// Its capabilities, as it declared them.
+    pub capabilities: Value,
+    /// The names of its tools, of the first page.
+    pub tools: Vec<String>,
+}
+
+impl Probed {
+    /// A server that is not asked what it is.
+    #[must_use]
+    pub fn plain(target: &Target) -> Self {
+        let server = ServerInfo {
+            url: target.url.clone(),
+            name: "plain HTTP".to_owned(),
+            version: String::new(),
+            limits: std::collections::BTreeMap::new(),
+            flags: std::collections::BTreeMap::new(),
+        };
+        Self { era: Era::Plain, server, capabilities: Value::Null, tools: Vec::new() }
+    }
+}
+
+/// Asks in the newest way first, unless told how.
+///
+/// # Errors
+/// When nobody answers, or not as an MCP server does.
+pub fn probe(target: &Target, wanted: Option<Era>) -> Result<Probed, LoadError> {
+    if wanted == Some(Era::Plain) {
+        exchange(target, &Request::new(target, Era::Plain, Ask::Plain, 1, true)?, None)?;
+        return Ok(Probed::plain(target));
+    }
+    let mut refusal = None;
+    for era in [Era::Modern, Era::Legacy] {
+        if wanted.is_some_and(|wanted| wanted != era) {
+            continue;
+        }
+        match ask(target, era)? {
+            Ok(probed) => return Ok(probed),
+            Err(reason) => refusal = refusal.or(Some(reason)),
+        }
+    }
+    let reason = refusal.unwrap_or_else(|| "it does not answer".to_owned());
+    Err(LoadError::NotMcp { url: target.url.clone(), reason })
+}
+
+/// The outer error ends the search, the inner one is how this era was refused.
+fn ask(target: &Target, era: Era) -> Result<Result<Probed, String>, LoadError> {
+    let first = match era {
+        Era::Modern => Ask::Method("server/discover"),
+        _ => Ask::Initialize,
+    };
+    let (head, answer) = exchange(target, &Request::new(target, era, first, 1, false)?, None)?;
+    let message = match judge(&head, &answer) {
+        Ok(message) => message,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let Some(result) = message.get("result") else {
+        let error = message.pointer("/error/message").and_then(Value::as_str).unwrap_or("no result");
+        return Ok(Err(format!("it refuses {}: {error}", era.name())));
+    };
+    let spoken = match era {
+        Era::Modern => result
+            .get("supportedVersions")
+            .and_then(Value::as_array)
+            .is_some_and(|versions| versions.iter().any(|version| version == era.name())),
+        _ => result.get("protocolVersion").is_some(),
+    };
+    if !spoken {
+        return Ok(Err(format!("it does not speak {}", era.name())));
+    }
+    let info = result
+        .pointer("/_meta/io.modelcontextprotocol~1serverInfo")
+        .or_else(|| result.get("serverInfo"))
+        .cloned()
+        .unwrap_or_default();
+    let text = |key: &str| info.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let session = head.session.as_deref();
+    let tools = list_tools(target, era, session)?;
+    Ok(Ok(Probed {
+        era,
+        server: ServerInfo { name: text("name"), version: text("version"), ..Probed::plain(target).server },
+        capabilities: result.get("capabilities").cloned().unwrap_or_default(),
+        tools,
+    }))
+}
+
+/// What the server offers; nothing where it does not tell.
+fn list_tools(target: &Target, era: Era, session: Option<&str>) -> Result<Vec<String>, LoadError> {
+    let request = Request::new(target, era, Ask::Method("tools/list"), 1, false)?;
+    let (head, answer) = exchange(target, &request, session)?;
+    let message = judge(&head, &answer).unwrap_or_default();
+    let tools = message.pointer("/result/tools").and_then(Value::as_array);
+    let names = tools.into_iter().flatten().filter_map(|tool| tool.get("name")?.as_str());
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// The answer as JSON-RPC, or why it is none.
+fn judge(head: &Head, answer: &[u8]) -> Result<Value, String> {
+    let json = serde_json::from_slice::<Value>(answer).ok().filter(|value| value.get("jsonrpc").is_some());
+    match (json, head.status) {
+        (Some(message), _) => Ok(message),
+        (None, 404) => Err("it answers 404 here; is the path right? Most servers have /mcp".to_owned()),
+        (None, 401 | 403) => Err(format!("it refuses with status {}", head.status)),
+        (None, 301..=308) => {
+            Err(format!("it redirects with status {}; give the address it redirects to", head.status))
+        }
+        (None, status) => Err(format!("it answers with status {status} and no JSON-RPC")),
+    }
+}
+
+/// One request on a connection of its own, and its answer: the body, or an event stream's reply.
+///
+/// # Errors
+/// When nobody answers, in time and in HTTP.
+pub fn exchange(
+    target: &Target,
+    request: &Request,
+    session: Option<&str>,
+) -> Result<(Head, Vec<u8>), LoadError> {
+    let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
+    let mut stream = TcpStream::connect_timeout(&target.address, PATIENCE)
+        .map_err(|error| unreachable(error.to_string()))?;
+    let mut bytes = Vec::new();
+    request.write(0, 0, session, &mut SmallRng::seed_from_u64(0), &mut bytes);
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.write_all(&bytes))
+        .map_err(|error| unreachable(error.to_string()))?;
+    let mut framer = Framer::default();
+    let mut answer = Answer::default();
+    let mut buffer = [0; 16 * 1024];
+    let not_mcp = |reason: String| LoadError::NotMcp { url: target.url.clone(), reason };
+    loop {
+        let length = stream.read(&mut buffer).map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => not_mcp(format!("it does not answer within {PATIENCE:?}")),
+            _ => unreachable(error.to_string()),
+        })?;
+        let received = buffer.get(..length).unwrap_or_default();
+        if length == 0 {
+            framer.end(&mut |part| answer.take(&part));
+        } else if let Err(broken) = framer.receive(received, &mut |part| answer.take(&part)) {
+            let tls = if received.starts_with(&[0x15, 3]) { ", it speaks TLS" } else { "" };
+            return Err(not_mcp(format!("{broken}{tls}")));
+        }
+        if let Some(head) = answer.head {
+            return Ok((head, answer.body));
+        }
+        if length == 0 {
+            return Err(not_mcp("it closes the connection without an answer".to_owned()));
+        }
+    }
+}
+
+/// A reply's body, or what an event stream says to the request; its head once that is there.
+#[derive(Default)]
+struct Answer {
+    head: Option<Head>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn take(&mut self, part: &Part<'_>) {
+        match part {
+            Part::Message(head, body) if !head.is_stream || Request::is_reply(body) => {
+                self.body = body.to_vec();
+                self.head = Some((*head).clone());
+            }
+            Part::Message(..) => {}
+            Part::End(head) => self.head = Some((*head).clone()),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Axes: from where to where, on which scale, and what is written along them.
+
+use crate::units::{binary, count, percent};
+
+/// One axis of a panel.
+#[derive(Clone, Debug)]
+pub(crate) struct Axis {
+    scale: Scale,
+    /// First and last value.
+    range: (f64, f64),
+    ticks: Vec<Tick>,
+}
+
+/// A line of the grid and what is written at it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tick {
+    pub(crate) value: f64,
+    /// Empty where there is no room for it.
+    pub(crate) label: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    Linear,
+    Logarithmic,
+}
+
+/// A linear axis has about so many steps.
+const STEPS: f64 = 4.0;
+
+impl Axis {
+    /// Latencies in microseconds, logarithmic, widened to the next 1, 2 or 5.
+    pub(crate) fn latency(shortest_us: f64, longest_us: f64) -> Self {
+        // A nanosecond is the shortest that is measured.
+        let shortest_us = shortest_us.max(1e-3);
+        let longest_us = longest_us.max(shortest_us);
+        let marks: Vec<f64> =
+            (-3..12).flat_map(|exponent| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(exponent))).collect();
+        let from = marks.iter().rev().copied().find(|mark| *mark <= shortest_us * 1.0001).unwrap_or(1e-3);
+        let to =
+            marks.iter().copied().find(|mark| *mark >= longest_us && *mark > from).unwrap_or(from * 10.0);
+        // Over more than two and a half decades only the decades are named.
+        let wide = (to / from).log10() > 2.5;
+        let named = |mark: f64| !wide || is_decade(mark);
+        let ticks = marks
+            .iter()
+            .filter(|mark| (from..=to).contains(*mark) && named(**mark))
+            .map(|&value| Tick { value, label: short_latency(value) })
+            .collect();
+        Self { scale: Scale::Logarithmic, range: (from, to), ticks }
+    }
+
+    /// Percentiles, each nine as wide as the one before: an axis of 1/(1-q), up to one value in so many.
+    pub(crate) fn nines(values_count: u64) -> Self {
+        let to = (values_count as f64).max(10.0);
+        let ticks = (0..)
+            .map(|nines| (nines, 10f64.powi(nines)))
+            .take_while(|(_, value)| *value <= to)
+            .map(|(nines, value)| Tick { value, label: nines_label(nines) })
+            .collect();
+        Self { scale: Scale::Logarithmic, range: (1.0, to), ticks }
+    }
+
+    /// Seconds since measuring began.
+    pub(crate) fn time(end_s: f64) -> Self {
+        let end_s = end_s.max(0.001);
+        let (seconds, unit) = if end_s > 600.0 { (60.0, "min") } else { (1.0, "s") };
+        let ticks = steps(end_s / seconds, 6.0)
+            .into_iter()
+            .map(|value| Tick { value: value * seconds, label: format!("{} {unit}", count(value)) })
+            .filter(|tick| tick.value <= end_s)
+            .collect();
+        Self { scale: Scale::Linear, range: (0.0, end_s), ticks }
+    }
+
+    /// Numbers from 0 to at least this.
+    pub(crate) fn counts(largest: f64) -> Self {
+        // Where nothing was counted there still is an axis.
+        Self::linear(if largest > 0.0 { largest } else { 1.0 }, 1.0, count)
+    }
+
+    /// Percent from 0 to at least this.
+    pub(crate) fn percents(largest: f64) -> Self {
+        Self::linear(largest.max(1.0), 1.0, percent)
+    }
+
+    /// Bytes from 0 to at least this, named in one unit.
+    pub(crate) fn bytes(largest: f64) -> Self {
+        let largest = largest.max(1.0);
+        let (value, unit) = binary(largest);
+        Self::linear(largest, largest / value, |value| format!("{} {unit}", count(value)))
+    }
+
+    /// From 0 to the first step at or after the largest; the steps are round in units of so much.
+    fn linear(largest: f64, unit: f64, label: impl Fn(f64) -> String) -> Self {
+        let ticks: Vec<_> = steps(largest / unit, STEPS)
+            .into_iter()
+            .map(|value| Tick { value: value * unit, label: label(value) })
+            .collect();
+        let end = ticks.last().map_or(largest, |tick| tick.value);
+        Self { scale: Scale::Linear, range: (0.0, end), ticks }
+    }
+
+    /// Its first value.
+    pub(crate) fn first(&self) -> f64 {
+        self.range.0
+    }
+
+    /// Its last value.
+    pub(crate) fn last(&self) -> f64 {
+        self.range.1
+    }
+
+    /// Where a value lies: 0 at the first value, 1 at the last. What lies outside is set on the edge.
+    pub(crate) fn share(&self, value: f64) -> f64 {
+        let (from, to) = self.range;
+        // A value that is none is set on the edge too: `max` and `min` pass it by.
+        let inside = value.max(from).min(to);
+        match self.scale {
+            Scale::Linear => (inside - from) / (to - from),
+            Scale::Logarithmic => (inside / from).log10() / (to / from).log10(),
+        }
+    }
+
+    /// The ticks, named as far as the names have room beside each other: each has so much of the axis.
+    pub(crate) fn ticks_with_room(&self, share: impl Fn(&str) -> f64) -> Vec<Tick> {
+        let mut free_from = f64::NEG_INFINITY;
+        let mut ticks = self.ticks.clone();
+        for tick in &mut ticks {
+            let middle = self.share(tick.value);
+            let half = share(&tick.label) / 2.0;
+            if middle - half < free_from {
+                tick.label.clear();
+            } else {
+                free_from = middle + half;
+            }
+        }
+        ticks
+    }
+}
+
+/// From 0 in round steps to the first at or after the largest.
+fn steps(largest: f64, about: f64) -> Vec<f64> {
+    let rough = largest / about;
+    let decade = 10f64.powf(rough.log10().floor());
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|digit| digit * decade).into_iter().find(|step| *step >= rough * 0.999);
+    let step = step.unwrap_or(decade * 10.0);
+    // A little less than the largest is as good: it is a sum of floats.
+    let number = (largest / step * 0.9999).ceil().clamp(1.0, 20.0) as u32;
+    (0..=number).map(|index| f64::from(index) * step).collect()
+}
+
+fn is_decade(value: f64) -> bool {
+    let exponent = value.log10();
+    (exponent - exponent.round()).abs() < 1e-6
+}
+
+/// `100 µs`, not `100.00 µs`: a tick is a round number.
+fn short_latency(us: f64) -> String {
+    let (per_unit, unit) = match us {
+        nanoseconds if nanoseconds < 0.999 => (1e-3, "ns"),
+        microseconds if microseconds < 999.0 => (1.0, "µs"),
+        milliseconds if milliseconds < 999_000.0 => (1e3, "ms"),
+        _ => (1e6, "s"),
+    };
+    format!("{} {unit}", count(us / per_unit))
+}
+
+/// `0`, `90`, `99`, `99.9`: in percent, which the chart's caption says.
+fn nines_label(nines: i32) -> String {
+    match usize::try_from(nines).unwrap_or_default() {
+        0 => "0".to_owned(),
+        1 => "90".to_owned(),
+        2 => "99".to_owned(),
+        more => format!("99.{}", "9".repeat(more - 2)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(axis: &Axis) -> Vec<&str> {
+        axis.ticks.iter().map(|tick| tick.label.as_str()).collect()
+    }
+
+    #[test]
+    fn latencies_are_named_by_decade_or_finer() {
+        assert_eq!(labels(&Axis::latency(85.0, 400_000.0)), ["100 µs", "1 ms", "10 ms", "100 ms"]);
+        assert_eq!(Axis::latency(85.0, 400_000.0).range, (50.0, 500_000.0));
+        assert_eq!(labels(&Axis::latency(210.0, 900.0)), ["200 µs", "500 µs", "1 ms"]);
+        assert_eq!(labels(&Axis::latency(100.0, 100.0)), ["100 µs", "200 µs"]);
+        assert_eq!(Axis::latency(0.0, 0.0).range, (1e-3, 2e-3));
+        assert_eq!(Axis::latency(f64::NAN, f64::NAN).range, (1e-3, 2e-3));
+    }
+
+    #[test]
+    fn nines_go_as_far_as_there_are_values() {
+        assert_eq!(labels(&Axis::nines(120_000)), ["0", "90", "99", "99.9", "99.99", "99.999"]);
+        assert_eq!(labels(&Axis::nines(0)), ["0", "90"]);
+    }
+
+    #[test]
+    fn linear_axes_have_round_steps() {
+        assert_eq!(labels(&Axis::counts(4_312.0)), ["0", "2,000", "4,000", "6,000"]);
+        assert_eq!(labels(&Axis::counts(0.0)), ["0", "0.5", "1"]);
+        assert_eq!(labels(&Axis::counts(f64::NAN)), ["0", "0.5", "1"]);
+        assert_eq!(labels(&Axis::percents(58.0)), ["0 %", "20 %", "40 %", "60 %"]);
+        assert_eq!(labels(&Axis::bytes(13.0 * 1_048_576.0)), ["0 MiB", "5 MiB", "10 MiB", "15 MiB"]);
+        assert_eq!(labels(&Axis::time(30.0)), ["0 s", "5 s", "10 s", "15 s", "20 s", "25 s", "30 s"]);
+        assert_eq!(labels(&Axis::time(3_600.0)).last(), Some(&"60 min"));
+    }
+
+    #[test]
+    fn shares_stay_on_the_axis() {
+        let axis = Axis::latency(100.0, 10_000.0);
+        assert_eq!([100.0, 1_000.0, 10_000.0].map(|us| axis.share(us)), [0.0, 0.5, 1.0]);
+        for value in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!((0.0..=1.0).contains(&axis.share(value)), "{value}");
+        }
+    }
+
+    #[test]
+    fn names_without_room_are_left_out() {
+        let named = |share: f64| {
+            let ticks = Axis::nines(120_000).ticks_with_room(|_| share);
+            ticks.into_iter().map(|tick| tick.label).filter(|label| !label.is_empty()).collect::<Vec<_>>()
+        };
+        assert_eq!(named(0.1).len(), 6);
+        assert_eq!(named(0.3), ["0", "99", "99.99"]);
+    }
+}

@@ -1,0 +1,89 @@
+//! Intervals, put together until there are no more than a chart can show.
+
+use hdrhistogram::Histogram;
+
+use crate::{error::LoadError, latency, result::Run};
+
+/// No more columns are drawn: each is wider than two pixels of a phone.
+const COLUMNS_MAX: usize = 90;
+
+/// Some consecutive intervals.
+pub(crate) struct Column {
+    pub(crate) start_s: f64,
+    pub(crate) end_s: f64,
+    pub(crate) replies_count: u64,
+    pub(crate) errors_count: u64,
+    /// In nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+}
+
+impl Column {
+    /// Its middle, in seconds.
+    pub(crate) fn middle_s(&self) -> f64 {
+        f64::midpoint(self.start_s, self.end_s)
+    }
+
+    /// So many in it, per second.
+    pub(crate) fn per_s(&self, number: u64) -> f64 {
+        let length_s = self.end_s - self.start_s;
+        if length_s > 0.0 { number as f64 / length_s } else { 0.0 }
+    }
+}
+
+/// The intervals of a run, as few columns as are shown.
+pub(crate) fn columns(run: &Run) -> Result<Vec<Column>, LoadError> {
+    let together = run.intervals.len().div_ceil(COLUMNS_MAX).max(1);
+    run.intervals.chunks(together).map(column).collect()
+}
+
+fn column(intervals: &[crate::result::Interval]) -> Result<Column, LoadError> {
+    let mut latency = latency::histogram();
+    for interval in intervals {
+        let part = interval.latency.histogram().map_err(LoadError::Report)?;
+        latency.add(part).map_err(|error| LoadError::Report(error.to_string()))?;
+    }
+    let end_s = intervals.last().map_or(0.0, |last| last.start_s + last.length_s);
+    Ok(Column {
+        start_s: intervals.first().map_or(0.0, |first| first.start_s),
+        end_s,
+        replies_count: intervals.iter().map(|interval| interval.replies_count).sum(),
+        errors_count: intervals.iter().map(|interval| interval.errors_count).sum(),
+        latency,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn few_intervals_are_columns_as_they_are() {
+        let run = sample::run();
+        let columns = columns(&run).unwrap();
+        assert_eq!(columns.len(), run.intervals.len());
+        assert_eq!(columns[3].latency, run.intervals[3].latency.histogram().unwrap());
+        assert_eq!((columns[3].start_s, columns[3].end_s, columns[3].middle_s()), (3.0, 4.0, 3.5));
+        assert_eq!(columns[3].per_s(columns[3].replies_count), 4_000.0);
+    }
+
+    #[test]
+    fn many_intervals_are_put_together_and_nothing_is_lost() {
+        let mut run = sample::run();
+        let pattern = run.intervals.clone();
+        run.intervals = (0..200)
+            .map(|index| crate::result::Interval { start_s: index as f64, ..pattern[index % 30].clone() })
+            .collect();
+        let columns = columns(&run).unwrap();
+        assert_eq!(columns.len(), 67);
+        assert_eq!((columns[66].start_s, columns[66].end_s), (198.0, 200.0));
+        let sum = |columns: &[Column]| columns.iter().map(|column| column.latency.len()).sum::<u64>();
+        let all: u64 = run.intervals.iter().map(|interval| interval.latency.count).sum();
+        assert_eq!(sum(&columns), all);
+    }
+
+    #[test]
+    fn no_interval_is_no_column() {
+        assert!(columns(&sample::empty()).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,210 @@
+//! From panels to an SVG: the only file that knows plotters.
+
+use std::ops::Range;
+
+use maud::{Markup, PreEscaped, html};
+use plotters::{
+    backend::SVGBackend,
+    chart::{ChartBuilder, ChartContext, LabelAreaPosition},
+    coord::{
+        Shift,
+        cartesian::Cartesian2d,
+        ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter},
+    },
+    drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea as _},
+    element::{PathElement, Rectangle, Text},
+    style::{Color as _, IntoFont as _, RGBColor, ShapeStyle, TRANSPARENT, TextStyle},
+};
+
+use super::{
+    axis::{Axis, Tick},
+    ink::Ink,
+};
+use crate::error::LoadError;
+
+/// One coordinate system of a chart.
+pub(crate) struct Panel {
+    /// What its vertical axis tells, above it.
+    pub(crate) title: String,
+    /// Units of the chart's height, all included.
+    pub(crate) height: u32,
+    pub(crate) x: Axis,
+    pub(crate) y: Axis,
+    /// Whether the horizontal axis is named below this panel: not where another one of the same axis follows.
+    pub(crate) is_last: bool,
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// What is drawn into a panel, in values of its axes.
+pub(crate) enum Mark {
+    /// Points joined by a line.
+    Line { points: Vec<(f64, f64)>, ink: Ink },
+    /// A filled rectangle between two corners.
+    Field { from: (f64, f64), to: (f64, f64), ink: Ink },
+}
+
+/// Width of every chart. With it a chart that fills a narrow phone is drawn at about two thirds of its size.
+const WIDTH: u32 = 520;
+
+/// Plotters draws on whole units, which shows in curves. Tenths of them do not.
+const FINE: u32 = 10;
+
+/// Left of the vertical axis, for its names.
+const LEFT: u32 = 76;
+/// Right of the plot, where half of the last name goes.
+const RIGHT: u32 = 26;
+/// Above the plot, for the panel's title.
+const ABOVE: u32 = 38;
+/// Below the plot, for the names of the horizontal axis.
+const BELOW: u32 = 36;
+/// Below the plot of a panel that another one follows.
+const GAP: u32 = 8;
+
+/// The size the style sheet gives the text on a phone; on larger screens it is smaller.
+const TEXT: f64 = 19.0;
+
+/// An image of panels under each other, described for those who do not see it.
+pub(crate) fn svg(description: &str, panels: &[Panel]) -> Result<Markup, LoadError> {
+    let height: u32 = panels.iter().map(|panel| panel.height).sum();
+    let mut drawn = String::new();
+    {
+        let backend = SVGBackend::with_string(&mut drawn, (WIDTH * FINE, height * FINE));
+        let mut rest = backend.into_drawing_area();
+        for panel in panels {
+            let (area, below) = rest.split_vertically(panel.height * FINE);
+            panel.draw(&area).map_err(|error| LoadError::Report(error.to_string()))?;
+            rest = below;
+        }
+        rest.present().map_err(|error| LoadError::Report(error.to_string()))?;
+    }
+    let view = format!("0 0 {} {}", WIDTH * FINE, height * FINE);
+    Ok(html! {
+        svg viewBox=(view) role="img" aria-label=(description) { (PreEscaped(inside(&drawn))) }
+    })
+}
+
+/// What is between the tags of the outermost element, without what goes without saying.
+fn inside(drawn: &str) -> String {
+    let from = drawn.find('>').map_or(0, |end| end + 1);
+    let to = drawn.rfind("</svg>").unwrap_or(drawn.len());
+    // In texts these stand with escaped quotes, so only attributes are meant.
+    let short = drawn.get(from..to).unwrap_or_default().replace(" opacity=\"1\"", "");
+    short.replace(" stroke=\"none\"", "").replace(" \"/>", "\"/>").replace('\n', "")
+}
+
+type DrawResult = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+impl Panel {
+    fn draw(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> DrawResult {
+        area.draw(&Text::new(self.title.clone(), (0, fine(4)), text_style()))?;
+        let below = if self.is_last { BELOW } else { GAP };
+        let mut chart = ChartBuilder::on(area)
+            .margin_top(ABOVE * FINE)
+            .margin_right(RIGHT * FINE)
+            .set_label_area_size(LabelAreaPosition::Left, LEFT * FINE)
+            .set_label_area_size(LabelAreaPosition::Bottom, below * FINE)
+            .build_cartesian_2d(self.x_coordinate(), self.y_coordinate(below))?;
+        chart
+            .configure_mesh()
+            .bold_line_style(stroke(Ink::Grid))
+            .light_line_style(TRANSPARENT)
+            .axis_style(TRANSPARENT)
+            // Nothing is drawn of ticks in no colour, but the names keep twice their length away from the plot.
+            .set_tick_mark_size(LabelAreaPosition::Left, fine(4))
+            .set_tick_mark_size(LabelAreaPosition::Bottom, fine(7))
+            .label_style(text_style())
+            .draw()?;
+        self.marks.iter().try_for_each(|mark| mark.draw(&mut chart))
+    }
+
+    fn x_coordinate(&self) -> Coordinate {
+        let plot_width = f64::from(WIDTH - LEFT - RIGHT);
+        let mut ticks = self.x.ticks_with_room(|label| width(label) / plot_width);
+        if !self.is_last {
+            ticks.iter_mut().for_each(|tick| tick.label.clear());
+        }
+        Coordinate { axis: self.x.clone(), ticks }
+    }
+
+    fn y_coordinate(&self, below: u32) -> Coordinate {
+        let plot_height = f64::from(self.height.saturating_sub(ABOVE + below).max(1));
+        Coordinate { axis: self.y.clone(), ticks: self.y.ticks_with_room(|_| TEXT * 1.6 / plot_height) }
+    }
+}
+
+impl Mark {
+    fn draw(
+        &self,
+        chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<Coordinate, Coordinate>>,
+    ) -> DrawResult {
+        match self {
+            Self::Line { points, ink } => {
+                chart.plotting_area().draw(&PathElement::new(points.clone(), stroke(*ink)))
+            }
+            Self::Field { from, to, ink } => {
+                chart.plotting_area().draw(&Rectangle::new([*from, *to], colour(*ink).filled()))
+            }
+        }
+    }
+}
+
+/// An axis as plotters wants it.
+struct Coordinate {
+    axis: Axis,
+    ticks: Vec<Tick>,
+}
+
+impl Ranged for Coordinate {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let share = self.axis.share(*value);
+        (f64::from(limit.0) + share * (f64::from(limit.1) - f64::from(limit.0))).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        // Asked for the fine lines of a grid it has none.
+        if hint.weight().allow_light_points() {
+            return Vec::new();
+        }
+        self.ticks.iter().map(|tick| tick.value).collect()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.axis.first()..self.axis.last()
+    }
+}
+
+impl ValueFormatter<f64> for Coordinate {
+    fn format_ext(&self, value: &f64) -> String {
+        let tick = self.ticks.iter().find(|tick| tick.value.total_cmp(value).is_eq());
+        tick.map(|tick| tick.label.clone()).unwrap_or_default()
+    }
+}
+
+fn colour(ink: Ink) -> RGBColor {
+    let (red, green, blue) = ink.mark();
+    RGBColor(red, green, blue)
+}
+
+/// A unit wide; the style sheet knows better.
+fn stroke(ink: Ink) -> ShapeStyle {
+    colour(ink).stroke_width(FINE)
+}
+
+fn text_style() -> TextStyle<'static> {
+    // The backend writes a size smaller by this.
+    let size = TEXT * f64::from(FINE) * 1.24;
+    ("sans-serif", size).into_font().color(&colour(Ink::Text))
+}
+
+/// How wide a name is at its largest, in units, with a little air.
+fn width(label: &str) -> f64 {
+    // Digits are a bit wider than half their height in the fonts systems come with.
+    label.chars().count() as f64 * TEXT * 0.58 + TEXT * 0.5
+}
+
+fn fine(units: u32) -> i32 {
+    i32::try_from(units * FINE).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,78 @@
+//! The colours charts are drawn in. The drawing library writes fixed colours, so these are marks that the page's style
+//! sheet gives the colours they have in the light and in the dark.
+
+/// How many runs share a chart at most: so many colours can be told apart, also by the colour-blind.
+pub(crate) const SERIES_MAX: usize = 6;
+
+/// How many steps a heat map has.
+pub(crate) const HEAT_STEPS: usize = 8;
+
+/// What a line, an area or a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ink {
+    /// Text of axes and titles.
+    Text,
+    /// Lines of the grid.
+    Grid,
+    /// The background, drawn around lines that cross something dark.
+    Paper,
+    /// The first distribution of a run, by its number on the chart.
+    Series(usize),
+    /// Its second, dashed.
+    Dashed(usize),
+    /// The area below a line.
+    Shade,
+    /// The median over a heat map.
+    Median,
+    /// The 99th percentile over a heat map.
+    Tail,
+    /// What went wrong.
+    Error,
+    /// A field of a heat map, from the rarest to the most frequent.
+    Heat(usize),
+}
+
+impl Ink {
+    /// Red, green and blue of the mark.
+    pub(crate) fn mark(self) -> (u8, u8, u8) {
+        // Numbers above those of the style sheet would be black: the last one is better.
+        let within =
+            |number: usize, numbers: usize| u8::try_from(number.min(numbers - 1)).unwrap_or_default();
+        match self {
+            Self::Text => (1, 0, 0),
+            Self::Grid => (1, 0, 1),
+            Self::Paper => (1, 0, 2),
+            Self::Shade => (1, 0, 3),
+            Self::Median => (1, 0, 4),
+            Self::Tail => (1, 0, 5),
+            Self::Error => (1, 0, 6),
+            Self::Series(number) => (2, 0, within(number, SERIES_MAX)),
+            Self::Dashed(number) => (2, 1, within(number, SERIES_MAX)),
+            Self::Heat(step) => (3, 0, within(step, HEAT_STEPS)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_style_sheet_colours_every_mark() {
+        let style = include_str!("../page.css");
+        let singles = [Ink::Text, Ink::Grid, Ink::Paper, Ink::Shade, Ink::Median, Ink::Tail, Ink::Error];
+        let inks = singles
+            .into_iter()
+            .chain((0..SERIES_MAX).flat_map(|number| [Ink::Series(number), Ink::Dashed(number)]))
+            .chain((0..HEAT_STEPS).map(Ink::Heat));
+        for ink in inks {
+            let (red, green, blue) = ink.mark();
+            let mark = format!("#{red:02X}{green:02X}{blue:02X}");
+            assert!(
+                style.contains(&format!("=\"{mark}\"]")),
+                "{ink:?} is {mark}, which page.css does not colour"
+            );
+        }
+        assert_eq!(Ink::Heat(99).mark(), Ink::Heat(HEAT_STEPS - 1).mark());
+    }
+}

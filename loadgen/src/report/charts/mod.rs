@@ -1,0 +1,15 @@
+//! Charts, as SVG inside the page. They are drawn in marks that the page's style sheet turns into colours.
+
+mod axis;
+mod columns;
+mod drawing;
+mod heat_map;
+mod ink;
+mod over_time;
+mod percentile_curves;
+
+pub(crate) use columns::columns;
+pub(crate) use heat_map::{SHARES, heat_map};
+pub(crate) use ink::{HEAT_STEPS, Ink, SERIES_MAX};
+pub(crate) use over_time::{process, throughput};
+pub(crate) use percentile_curves::percentile_curves;

@@ -1,0 +1,109 @@
+//! Latency by percentile: what each further nine costs.
+
+use hdrhistogram::Histogram;
+use maud::Markup;
+
+use super::{
+    axis::Axis,
+    drawing::{Mark, Panel, svg},
+    ink::Ink,
+};
+use crate::{error::LoadError, report::wording::is_closed, result::Run, units::latency};
+
+/// Points of a curve per halving of the distance to 100 %.
+const TICKS_PER_HALF_DISTANCE: u32 = 10;
+
+/// The runs over each other: corrected solid, uncorrected dashed. Nothing where no run has a reply.
+pub(crate) fn percentile_curves(runs: &[(&str, &Run)]) -> Result<Option<Markup>, LoadError> {
+    let mut curves = Vec::new();
+    for (number, (_, run)) in runs.iter().enumerate() {
+        // The dashed below the solid, which it covers where both are the same.
+        if !is_closed(run) {
+            curves.push((Ink::Dashed(number), decoded(&run.latency_uncorrected)?));
+        }
+        curves.push((Ink::Series(number), decoded(&run.latency)?));
+    }
+    curves.retain(|(_, histogram)| !histogram.is_empty());
+    let Some(most) = curves.iter().map(|(_, histogram)| histogram.len()).max() else { return Ok(None) };
+    let shortest_ns = curves.iter().map(|(_, histogram)| histogram.min()).min().unwrap_or_default();
+    let longest_ns = curves.iter().map(|(_, histogram)| histogram.max()).max().unwrap_or_default();
+    let panel = Panel {
+        title: "latency".to_owned(),
+        height: 340,
+        x: Axis::nines(most),
+        y: Axis::latency(shortest_ns as f64 / 1e3, longest_ns as f64 / 1e3),
+        is_last: true,
+        marks: curves
+            .iter()
+            .map(|(ink, histogram)| Mark::Line { points: curve(histogram), ink: *ink })
+            .collect(),
+    };
+    svg(&described(runs), &[panel]).map(Some)
+}
+
+/// 1/(1-q) and the latency there in microseconds.
+fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    // The longest of n values stands at 1 - 1/n: 100 % would be infinitely far away.
+    let longest = (histogram.len() as f64, histogram.max() as f64 / 1e3);
+    let mut points: Vec<(f64, f64)> = histogram
+        .iter_quantiles(TICKS_PER_HALF_DISTANCE)
+        .map(|step| (1.0 / (1.0 - step.quantile_iterated_to()), step.value_iterated_to() as f64 / 1e3))
+        .take_while(|(place, _)| *place < longest.0)
+        .collect();
+    points.push(longest);
+    points
+}
+
+fn decoded(latency: &crate::latency::Latency) -> Result<Histogram<u64>, LoadError> {
+    latency.histogram().map_err(LoadError::Report)
+}
+
+fn described(runs: &[(&str, &Run)]) -> String {
+    let mut text = "Latency by percentile.".to_owned();
+    for (label, run) in runs.iter().filter(|(_, run)| run.latency.count > 0) {
+        let told = [("median", "p50"), ("99 %", "p99"), ("99.9 %", "p99.9"), ("longest", "max")].map(
+            |(name, percentile)| {
+                format!("{name} {}", latency(run.latency.named(percentile).unwrap_or_default()))
+            },
+        );
+        text.push_str(&format!(" {label}: {}.", told.join(", ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn a_curve_rises_from_the_shortest_to_the_longest() {
+        let histogram = sample::run().latency.histogram().unwrap();
+        let points = curve(&histogram);
+        assert!(points.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{points:?}");
+        assert_eq!(points[0].0, 1.0);
+        assert_eq!(points.last(), Some(&(120_000.0, histogram.max() as f64 / 1e3)));
+        assert!((50..1_000).contains(&points.len()), "{} points", points.len());
+    }
+
+    #[test]
+    fn an_open_loop_has_two_curves_and_a_closed_one_has_one() {
+        let lines = |run: &Run| {
+            let image = percentile_curves(&[("a", run)]).unwrap().unwrap().into_string();
+            image.matches("<polyline").count()
+        };
+        assert_eq!(lines(&sample::run()), lines(&sample::closed()) + 1);
+        assert!(percentile_curves(&[("a", &sample::empty())]).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_image_says_what_it_shows() {
+        let image = percentile_curves(&[("<us>", &sample::run())]).unwrap().unwrap().into_string();
+        assert!(
+            image.contains("role=\"img\"") && image.contains("Latency by percentile. &lt;us&gt;: median 20"),
+            "{}",
+            &image[..300]
+        );
+        assert!(!image.contains("NaN") && !image.contains("inf"));
+    }
+}

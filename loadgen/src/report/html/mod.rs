@@ -1,0 +1,128 @@
+//! The page: one HTML file that needs nothing else.
+
+mod comparison;
+mod figure;
+mod section;
+mod summary;
+mod table;
+
+use std::time::{Duration, SystemTime};
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::charts::{Ink, SERIES_MAX};
+use crate::{error::LoadError, result::Run, units::count};
+
+/// A page about runs, each under its label. It refers to nothing outside of itself, so that it can be mailed and kept.
+///
+/// # Errors
+/// When a histogram of a result is none.
+pub fn page(title: &str, runs: &[(String, &Run)]) -> Result<String, LoadError> {
+    let groups = groups(runs);
+    let shown: Vec<&Shown<'_>> = groups.iter().flatten().collect();
+    let mut comparisons = Vec::new();
+    for group in groups.iter().filter(|group| group.len() > 1) {
+        comparisons.push(comparison::comparison(group)?);
+    }
+    let mut sections = Vec::new();
+    for group in &groups {
+        for shown in group {
+            sections.push(section::section(shown, group.len() == 1)?);
+        }
+    }
+    Ok(html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(include_str!("../page.css"))) }
+            }
+            body {
+                header {
+                    h1 { (title) }
+                    p .muted { (subtitle(runs)) }
+                }
+                main {
+                    div .cards { @for shown in &shown { (summary::card(shown)) } }
+                    @for comparison in comparisons { (comparison) }
+                    @for section in sections { (section) }
+                }
+                footer { p { "Made by corelane-loadgen " (env!("CARGO_PKG_VERSION")) "." } }
+            }
+        }
+    }
+    .into_string())
+}
+
+/// A run, and how it is found on the page.
+struct Shown<'a> {
+    label: &'a str,
+    run: &'a Run,
+    /// Its number on the page, from 1.
+    number: usize,
+    /// Its number among those that share its chart, from 0: its colour.
+    series: usize,
+}
+
+impl Shown<'_> {
+    fn ink(&self) -> Ink {
+        Ink::Series(self.series)
+    }
+
+    fn anchor(&self) -> String {
+        format!("run-{}", self.number)
+    }
+
+    /// The class that colours borders as the chart colours its lines.
+    fn colour(&self) -> String {
+        format!("series-{}", self.series)
+    }
+
+    fn key(&self, is_dashed: bool) -> Markup {
+        html! { span .key .dashed[is_dashed] .(self.colour()) {} }
+    }
+}
+
+/// Runs of one workload share a chart, as many as it can hold.
+fn groups<'a>(runs: &'a [(String, &'a Run)]) -> Vec<Vec<Shown<'a>>> {
+    let mut groups: Vec<Vec<Shown<'a>>> = Vec::new();
+    for (index, (label, run)) in runs.iter().enumerate() {
+        let fits = |group: &&mut Vec<Shown<'a>>| {
+            group.len() < SERIES_MAX && group.iter().all(|shown| shown.run.workload == run.workload)
+        };
+        let shown = |series| Shown { label, run, number: index + 1, series };
+        match groups.iter_mut().find(fits) {
+            Some(group) => group.push(shown(group.len())),
+            None => groups.push(vec![shown(0)]),
+        }
+    }
+    groups
+}
+
+/// `2 runs, measured from 2026-09-21 13:33:20 UTC`
+fn subtitle(runs: &[(String, &Run)]) -> String {
+    let number = match runs.len() {
+        1 => "1 run".to_owned(),
+        number => format!("{} runs", count(number as f64)),
+    };
+    let began = runs
+        .iter()
+        .filter_map(|(_, run)| Duration::try_from_secs_f64(run.began_unix_s).ok())
+        .filter_map(|since| SystemTime::UNIX_EPOCH.checked_add(since))
+        .min();
+    // Years of five digits cannot be written: the file was tampered with, and the date is no loss.
+    let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_000_000_000);
+    match began.filter(|began| *began < latest) {
+        Some(began) => {
+            let date = humantime::format_rfc3339_seconds(began).to_string();
+            format!("{number}, measured from {} UTC", date.replace('T', " ").trim_end_matches('Z'))
+        }
+        None => number,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! Tables as a screen reader can follow them: every row and every column has its head.
+
+use maud::{Markup, html};
+
+use crate::report::tables::Table;
+
+/// A table that scrolls by itself where it is too wide.
+pub(super) fn table(table: &Table) -> Markup {
+    let is_number = |column: usize| column >= table.names;
+    html! {
+        // What scrolls must be reachable by keyboard.
+        div .scroll tabindex="0" role="region" aria-label=(table.caption) {
+            table {
+                caption { (table.caption) }
+                thead {
+                    tr {
+                        @for (column, name) in table.head.iter().enumerate() {
+                            @if name.is_empty() { td {} } @else {
+                                th scope="col" .number[is_number(column)] { (name) }
+                            }
+                        }
+                    }
+                }
+                tbody {
+                    @for row in &table.rows {
+                        tr {
+                            @for (column, cell) in row.iter().enumerate() {
+                                @if column == 0 { th scope="row" { (cell) } } @else {
+                                    td .number[is_number(column)] { (cell) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

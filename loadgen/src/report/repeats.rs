@@ -1,0 +1,99 @@
+//! Runs that measured the same thing, taken together.
+
+use super::verdict::{Level, Verdict};
+use crate::result::Run;
+
+/// At least one run.
+pub(crate) struct Repeats<'a> {
+    pub(crate) first: &'a Run,
+    /// All of them, the first included.
+    pub(crate) runs: Vec<&'a Run>,
+}
+
+/// Where the values of repeats lie.
+pub(crate) struct Spread {
+    pub(crate) lowest: f64,
+    pub(crate) median: f64,
+    pub(crate) highest: f64,
+}
+
+impl<'a> Repeats<'a> {
+    /// Puts together what repeats each other, in the order of the first of each.
+    pub(crate) fn of(runs: &'a [Run]) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for run in runs {
+            match all.iter_mut().find(|repeats| repeats.first.repeats(run)) {
+                Some(repeats) => repeats.runs.push(run),
+                None => all.push(Self { first: run, runs: vec![run] }),
+            }
+        }
+        all
+    }
+
+    /// Of one value of each run that has it; nothing where none has it.
+    pub(crate) fn spread(&self, value: impl Fn(&Run) -> Option<f64>) -> Option<Spread> {
+        let mut values: Vec<_> = self.runs.iter().filter_map(|run| value(run)).collect();
+        if values.is_empty() {
+            return None;
+        }
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or_default();
+        let middle = values.len() / 2;
+        // Of an even number, between the two in the middle.
+        let below = if values.len().is_multiple_of(2) { middle.saturating_sub(1) } else { middle };
+        Some(Spread {
+            lowest: at(0),
+            median: f64::midpoint(at(below), at(middle)),
+            highest: at(values.len().saturating_sub(1)),
+        })
+    }
+
+    /// The worst of their verdicts.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let verdicts = self.runs.iter().map(|run| Verdict::of(run));
+        let rank = |verdict: &Verdict| match verdict.level {
+            Level::Good => 0,
+            Level::Doubtful => 1,
+            Level::Bad => 2,
+        };
+        verdicts.max_by_key(rank).unwrap_or_else(|| Verdict::of(self.first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn repeats_find_each_other_and_others_do_not() {
+        let mut other = sample::run();
+        other.parameters.connections_count = 8;
+        let runs = [sample::run(), sample::peer(), other, sample::run()];
+        let all = Repeats::of(&runs);
+        assert_eq!(all.iter().map(|repeats| repeats.runs.len()).collect::<Vec<_>>(), [2, 1, 1]);
+    }
+
+    #[test]
+    fn the_median_lies_in_the_middle() {
+        let of = |values: &[f64]| {
+            let runs: Vec<_> =
+                values.iter().map(|&throughput_per_s| Run { throughput_per_s, ..sample::run() }).collect();
+            let spread = Repeats::of(&runs)[0].spread(|run| Some(run.throughput_per_s)).unwrap();
+            (spread.lowest, spread.median, spread.highest)
+        };
+        assert_eq!(of(&[5.0]), (5.0, 5.0, 5.0));
+        assert_eq!(of(&[5.0, 1.0, 2.0]), (1.0, 2.0, 5.0));
+        assert_eq!(of(&[5.0, 1.0, 2.0, 3.0]), (1.0, 2.5, 5.0));
+    }
+
+    #[test]
+    fn one_bad_repeat_spoils_all() {
+        let mut good = sample::run();
+        good.checks.clear();
+        good.errors_count.clear();
+        let runs = [good.clone(), good.clone(), Run { generator: sample::run().generator, ..sample::run() }];
+        let all = Repeats::of(&runs);
+        assert_eq!(all[0].verdict().level, Level::Bad);
+    }
+}

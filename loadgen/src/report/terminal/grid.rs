@@ -1,0 +1,122 @@
+//! Words and tables within the columns of a terminal.
+
+use tabled::{
+    Table as Grid,
+    builder::Builder,
+    grid::util::string::get_text_width,
+    settings::{
+        Alignment, Padding, Style, Width,
+        object::{Columns, Segment},
+        peaker::Priority,
+        style::HorizontalLine,
+    },
+};
+
+use crate::report::tables::Table;
+
+/// No line is longer, in columns.
+const WIDTH_MAX: usize = 100;
+
+/// Columns between two columns of a table.
+const GAP: usize = 2;
+
+/// A table with a line below its head, its caption over its first column. Where it is too wide, its names are broken
+/// rather than its numbers.
+pub(super) fn set(table: &Table) -> String {
+    let caption = if table.caption.is_empty() { table.head.first() } else { Some(&table.caption) };
+    let mut records: Vec<Vec<&str>> =
+        vec![caption.into_iter().chain(table.head.iter().skip(1)).map(String::as_str).collect()];
+    records.extend(table.rows.iter().map(|row| row.iter().map(String::as_str).collect()));
+    let mut grid = grid(&records);
+    grid.with(Style::empty().horizontals([(1, HorizontalLine::new('─'))]));
+    grid.modify(Columns::new(table.names..), Alignment::right());
+    let too_wide = grid.total_width().saturating_sub(WIDTH_MAX);
+    if too_wide > 0 {
+        let mut widths: Vec<_> = (0..table.names).map(|column| width(&records, column)).collect();
+        for _ in 0..too_wide {
+            // The widest gives, and the first of equals.
+            let Some(widest) = widths.iter_mut().rev().max_by_key(|width| **width) else { break };
+            *widest = widest.saturating_sub(1).max(1);
+        }
+        for (column, width) in widths.into_iter().enumerate() {
+            // The width that tabled is told has the gap in it.
+            let padded = if column + 1 < table.head.len() { width + GAP } else { width };
+            grid.modify(Columns::one(column), Width::wrap(padded).keep_words(true));
+        }
+    }
+    within(grid)
+}
+
+/// Names and what is said of them.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let records: Vec<_> = facts.iter().map(|(name, text)| vec![*name, text.as_str()]).collect();
+    let mut grid = grid(&records);
+    grid.with(Style::empty());
+    within(grid)
+}
+
+/// A sentence, broken between words where it is too long.
+pub(super) fn paragraph(text: &str) -> String {
+    let mut grid = grid(&[vec![text]]);
+    grid.with(Style::empty());
+    // A line that is full to its last column leaves the blank after it to the next.
+    within(grid).lines().map(str::trim_start).collect::<Vec<_>>().join("\n")
+}
+
+fn grid(records: &[Vec<&str>]) -> Grid {
+    let mut builder = Builder::default();
+    for record in records {
+        builder.push_record(record.iter().map(|text| plain(text)));
+    }
+    let mut grid = builder.build();
+    grid.modify(Segment::all(), Padding::new(0, GAP, 0, 0)).modify(Columns::last(), Padding::zero());
+    grid
+}
+
+/// Of the widest cell of a column.
+fn width(records: &[Vec<&str>], column: usize) -> usize {
+    let cells = records.iter().filter_map(|record| record.get(column));
+    cells.map(|cell| get_text_width(cell)).max().unwrap_or_default()
+}
+
+/// What a table comes to, without the blanks at the ends of its lines.
+fn within(mut grid: Grid) -> String {
+    grid.with(Width::wrap(WIDTH_MAX).keep_words(true).priority(Priority::max(true)));
+    grid.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// Text of a server, without what would steer the terminal or turn the reading direction around.
+fn plain(text: &str) -> String {
+    let steers = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_table_breaks_its_names_and_not_its_numbers() {
+        let mut table = Table::new("", &["workload", "replies/s"]);
+        table.rows.push(vec!["many words ".repeat(12), "140,705 (139k–141k)".to_owned()]);
+        let text = set(&table);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH_MAX), "{text}");
+        assert!(text.contains("140,705 (139k–141k)"), "{text}");
+        assert!(text.starts_with("workload"), "{text}");
+    }
+
+    #[test]
+    fn a_long_word_is_broken_too() {
+        let text = paragraph(&"x".repeat(250));
+        assert_eq!(text.lines().map(str::len).collect::<Vec<_>>(), [100, 100, 50]);
+    }
+
+    #[test]
+    fn nothing_is_nothing() {
+        assert_eq!(paragraph(""), "");
+        assert_eq!(facts(&[]), "");
+    }
+}

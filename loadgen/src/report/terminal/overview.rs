@@ -1,0 +1,167 @@
+//! Many runs, one line each.
+
+use super::grid;
+use crate::{
+    report::{
+        repeats::{Repeats, Spread},
+        tables::Table,
+        verdict::Level,
+        wording,
+    },
+    result::{Pacing, Run},
+    units::{UNKNOWN, compact, count, latency, latency_range, seconds},
+};
+
+/// One line for each thing that was measured. Repeats are one: their medians, with the lowest and the highest in
+/// brackets where these differ most, which is in throughput and p99.
+#[must_use]
+pub fn runs(runs: &[Run]) -> String {
+    let all = Repeats::of(runs);
+    let mut table = Table::new("", &["workload", "server", "replies/s", "p50", "p99", "p99.9", "errors", ""]);
+    table.names = 2;
+    table.rows = all.iter().map(|repeats| row(repeats, &all)).collect();
+    let mut text = grid::set(&table);
+    for note in notes(&all) {
+        text.push('\n');
+        text.push_str(&grid::paragraph(&note));
+    }
+    text.push('\n');
+    text
+}
+
+fn row(repeats: &Repeats<'_>, all: &[Repeats<'_>]) -> Vec<String> {
+    let run = repeats.first;
+    let workload = std::iter::once(run.workload.clone()).chain(differences(run, all));
+    let server = match repeats.runs.len() {
+        1 => run.contestant.clone(),
+        times => format!("{} ×{times}", run.contestant),
+    };
+    vec![
+        workload.collect::<Vec<_>>().join(", "),
+        server,
+        throughput(repeats),
+        percentile(repeats, "p50", false),
+        percentile(repeats, "p99", true),
+        percentile(repeats, "p99.9", false),
+        count(repeats.runs.iter().map(|run| run.errors_total() as f64).sum()),
+        repeats.verdict().mark().to_owned(),
+    ]
+}
+
+/// What tells this run from another of the same workload and server: without it their lines would look alike.
+fn differences(run: &Run, all: &[Repeats<'_>]) -> Vec<String> {
+    let alike: Vec<_> = all
+        .iter()
+        .map(|other| other.first)
+        .filter(|other| other.workload == run.workload && other.contestant == run.contestant)
+        .collect();
+    let words: [fn(&Run) -> String; 6] = [
+        |run| wording::era(&run.parameters.era),
+        |run| wording::plural(u64::from(run.parameters.connections_count), "connection"),
+        |run| format!("depth {}", run.parameters.pipeline_depth),
+        pace,
+        |run| wording::plural(u64::from(run.parameters.threads_count), "thread"),
+        |run| seconds(run.parameters.duration_s),
+    ];
+    let differs = |words: &fn(&Run) -> String| alike.iter().any(|other| words(other) != words(run));
+    words.iter().filter(|words| differs(words)).map(|words| words(run)).collect()
+}
+
+/// How requests are timed, in a word.
+fn pace(run: &Run) -> String {
+    match run.parameters.pacing {
+        Pacing::Closed => "closed".to_owned(),
+        Pacing::OpenConstant { rate_per_s } => format!("{}/s", count(rate_per_s)),
+        Pacing::OpenPoisson { rate_per_s } => format!("{}/s Poisson", count(rate_per_s)),
+    }
+}
+
+fn throughput(repeats: &Repeats<'_>) -> String {
+    match repeats.spread(|run| Some(run.throughput_per_s)) {
+        None => UNKNOWN.to_owned(),
+        Some(spread) if repeats.runs.len() == 1 => count(spread.median),
+        Some(Spread { lowest, median, highest }) => {
+            format!("{} ({}–{})", count(median), compact(lowest), compact(highest))
+        }
+    }
+}
+
+fn percentile(repeats: &Repeats<'_>, name: &str, ranged: bool) -> String {
+    // A run without replies was not infinitely fast.
+    let measured = |run: &Run| run.latency.named(name).filter(|_| run.latency.count > 0);
+    match repeats.spread(measured) {
+        None => UNKNOWN.to_owned(),
+        Some(spread) if !ranged || repeats.runs.len() == 1 => latency(spread.median),
+        Some(Spread { lowest, median, highest }) => latency_range(lowest, median, highest),
+    }
+}
+
+/// What the signs and brackets mean, as far as there are any.
+fn notes(all: &[Repeats<'_>]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if all.iter().any(|repeats| repeats.runs.len() > 1) {
+        notes.push(
+            "×: medians of so many runs, lowest–highest in brackets, errors of all together.".to_owned(),
+        );
+    }
+    let doubtful = |repeats: &&Repeats<'_>| repeats.verdict().level != Level::Good;
+    for repeats in all.iter().filter(doubtful) {
+        let verdict = repeats.verdict();
+        let run = repeats.first;
+        notes.push(format!("{} {}, {}: {}", verdict.mark(), run.workload, run.contestant, verdict.text));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    fn line<'a>(text: &'a str, words: &[&str]) -> &'a str {
+        let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+        text.lines().find(fits).unwrap_or_else(|| panic!("no line with {words:?}:\n{text}"))
+    }
+
+    #[test]
+    fn repeats_are_one_line_of_medians() {
+        let mut repeats = [sample::run(), sample::run(), sample::run()];
+        for (run, (rate, p99)) in
+            repeats.iter_mut().zip([(140_705.0, 1_020.0), (139_000.0, 980.0), (141_400.0, 1_100.0)])
+        {
+            run.throughput_per_s = rate;
+            run.latency.p50_us = rate / 1_000.0;
+            run.latency.p99_us = p99;
+        }
+        let text = runs(&repeats);
+        let line = line(&text, &["mixed-open"]);
+        assert!(line.contains("corelane ×3"), "{text}");
+        assert!(line.contains("140,705 (139k–141k)"), "{text}");
+        assert!(line.contains(" 141 µs "), "{text}");
+        assert!(line.contains("1.02 ms (0.980–1.10)"), "{text}");
+        assert!(line.contains(" 114 "), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+
+    #[test]
+    fn runs_that_differ_say_in_what() {
+        let mut more = sample::run();
+        more.parameters.connections_count = 512;
+        let text = runs(&[sample::run(), more, sample::peer()]);
+        line(&text, &["mixed-open, 64 connections", "corelane"]);
+        line(&text, &["mixed-open, 512 connections", "corelane"]);
+        assert!(!line(&text, &["rust-sdk", "✓"]).contains("connections"), "{text}");
+        line(&text, &["✗ mixed-open, corelane: 1 of 2 checks failed"]);
+        assert!(!text.contains('×'), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_a_head_and_a_run_without_replies_has_no_percentiles() {
+        assert!(runs(&[]).starts_with("workload"));
+        // A repeat in which nothing was answered does not count as a fast one.
+        let text = runs(&[sample::run(), sample::empty()]);
+        assert!(line(&text, &["corelane ×2"]).contains("205 µs  100 ms (100–100)"), "{text}");
+        let text = runs(&[sample::empty()]);
+        assert!(text.contains('–') && !text.contains("NaN"), "{text}");
+    }
+}

@@ -1,0 +1,88 @@
+//! What a run comes to, in a few words: the worst thing that can be said of it.
+
+use super::wording::plural;
+use crate::{
+    result::{Outcome, Run},
+    units::{count, seconds},
+};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Everything demanded was met, and nothing went wrong.
+    Good,
+    /// The figures do not mean what they seem to.
+    Doubtful,
+    /// Something demanded was not met, or something went wrong.
+    Bad,
+}
+
+/// What a run comes to.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) level: Level,
+    pub(crate) text: String,
+}
+
+impl Verdict {
+    /// Judges a run.
+    pub(crate) fn of(run: &Run) -> Self {
+        let failed = run.checks.iter().filter(|check| !check.passed).count();
+        let checks = run.checks.len();
+        let (level, text) = match run.outcome {
+            Outcome::ServerGone { after_s } => {
+                (Level::Bad, format!("server gone after {}", seconds(after_s)))
+            }
+            _ if failed > 0 => (Level::Bad, format!("{failed} of {} failed", plural(checks as u64, "check"))),
+            // Before the errors: what a generator at its limit counts as late replies may be its own doing.
+            _ if run.generator.bottleneck.is_some() => {
+                (Level::Doubtful, "the generator was the limit".to_owned())
+            }
+            Outcome::Interrupted => (Level::Doubtful, "interrupted".to_owned()),
+            // Errors that the checks allow are no failure.
+            Outcome::Complete if checks == 0 && run.errors_total() > 0 => {
+                let share = run.errors_total() as f64 / (run.requests_count.max(1) as f64) * 100.0;
+                (Level::Bad, format!("{} % of requests failed", count(share)))
+            }
+            Outcome::Complete if run.replies_count == 0 => (Level::Bad, "nothing was answered".to_owned()),
+            Outcome::Complete if checks == 0 => (Level::Good, "no errors".to_owned()),
+            Outcome::Complete => (Level::Good, format!("{} passed", plural(checks as u64, "check"))),
+        };
+        Self { level, text }
+    }
+
+    /// One character for it.
+    pub(crate) fn mark(&self) -> &'static str {
+        match self.level {
+            Level::Good => "✓",
+            Level::Doubtful => "!",
+            Level::Bad => "✗",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn the_worst_is_said_first() {
+        let told = |run: &Run| {
+            let verdict = Verdict::of(run);
+            format!("{} {}", verdict.mark(), verdict.text)
+        };
+        let mut run = sample::run();
+        assert_eq!(told(&run), "✗ 1 of 2 checks failed");
+        run.generator.bottleneck = Some("its thread was busy all the time".to_owned());
+        assert_eq!(told(&run), "✗ 1 of 2 checks failed");
+        run.checks.retain(|check| check.passed);
+        assert_eq!(told(&run), "! the generator was the limit");
+        run.generator.bottleneck = None;
+        assert_eq!(told(&run), "✓ 1 check passed");
+        run.checks.clear();
+        assert_eq!(told(&run), "✗ 0.0317 % of requests failed");
+        assert_eq!(told(&sample::peer()), "✓ no errors");
+        assert_eq!(told(&sample::empty()), "✗ server gone after 0 s");
+    }
+}

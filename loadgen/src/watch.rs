@@ -1,0 +1,309 @@
+//! The server's side: its process, found by the port it listens on, and its own figures, read from its admin address.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use procfs::{
+    net::TcpState,
+    process::{FDTarget, Process},
+};
+
+use crate::{
+    result::{ProcessSample, ServerLatency, ServerProcess},
+    target::Target,
+};
+
+/// How long the admin address may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where to look.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// The server's process.
+    pub pid: Option<i32>,
+    /// Its admin address.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Watch {
+    /// What is given, and else what can be found: a server of this machine by its listening socket, its admin address
+    /// among the other sockets it listens on.
+    #[must_use]
+    pub fn find(target: &Target, pid: Option<i32>, admin: Option<SocketAddr>) -> Self {
+        let pid = pid.or_else(|| listener_pid(target.address));
+        let admin = admin.or_else(|| {
+            let others = listening(pid?).into_iter().filter(|address| *address != target.address);
+            others.into_iter().find(|address| metrics(*address).is_some())
+        });
+        Self { pid, admin }
+    }
+
+    /// What the server says of itself now.
+    #[must_use]
+    pub fn metrics(&self) -> Option<Metrics> {
+        self.admin.and_then(metrics)
+    }
+
+    /// Begins to look at the process.
+    #[must_use]
+    pub fn begin(&self) -> Option<Looks> {
+        let pid = self.pid?;
+        let first = Look::at(pid)?;
+        Some(Looks { pid, first, last: first, samples: Vec::new() })
+    }
+
+    /// Memory only this process has, in bytes, resident now.
+    #[must_use]
+    pub fn resident_bytes(&self) -> Option<u64> {
+        Look::at(self.pid?).map(|look| look.resident_bytes)
+    }
+}
+
+/// One look at a process.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Instant,
+    cpu_s: f64,
+    resident_bytes: u64,
+    switches: u64,
+}
+
+impl Look {
+    fn at(pid: i32) -> Option<Self> {
+        let process = Process::new(pid).ok()?;
+        let stat = process.stat().ok()?;
+        let switches = process
+            .tasks()
+            .ok()?
+            .flatten()
+            .filter_map(|task| task.status().ok())
+            .map(|status| {
+                status.voluntary_ctxt_switches.unwrap_or(0) + status.nonvoluntary_ctxt_switches.unwrap_or(0)
+            })
+            .sum();
+        Some(Self {
+            at: Instant::now(),
+            cpu_s: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
+            resident_bytes: stat.rss * procfs::page_size(),
+            switches,
+        })
+    }
+
+    fn cpu_percent_since(&self, before: &Self) -> f64 {
+        let elapsed = self.at.saturating_duration_since(before.at).as_secs_f64();
+        if elapsed > 0.0 { (self.cpu_s - before.cpu_s) / elapsed * 100.0 } else { 0.0 }
+    }
+}
+
+/// The looks at one process.
+#[derive(Debug)]
+pub struct Looks {
+    pid: i32,
+    first: Look,
+    last: Look,
+    samples: Vec<ProcessSample>,
+}
+
+impl Looks {
+    /// Looks again, `at_s` seconds into the measured time.
+    pub fn look(&mut self, at_s: f64) {
+        let Some(look) = Look::at(self.pid) else { return };
+        self.samples.push(ProcessSample {
+            at_s,
+            cpu_percent: look.cpu_percent_since(&self.last),
+            resident_bytes: look.resident_bytes,
+        });
+        self.last = look;
+    }
+
+    /// Whether there was only the first.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// What they come to.
+    #[must_use]
+    pub fn end(self) -> ServerProcess {
+        ServerProcess {
+            pid: self.pid,
+            cpu_percent: self.last.cpu_percent_since(&self.first),
+            context_switches_count: self.last.switches.saturating_sub(self.first.switches),
+            samples: self.samples,
+        }
+    }
+}
+
+/// A server's own figures.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Cumulative counts by method and upper bound in seconds.
+    buckets: BTreeMap<String, Vec<(f64, u64)>>,
+    /// Limits in force.
+    pub limits: BTreeMap<String, f64>,
+    /// Optimisations, on or off.
+    pub flags: BTreeMap<String, bool>,
+}
+
+impl Metrics {
+    /// Reads Prometheus' text format, as far as corelane writes it.
+    fn parse(text: &str) -> Self {
+        let mut metrics = Self::default();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let Some((name, value)) = line.rsplit_once(' ') else { continue };
+            let Ok(value) = value.parse::<f64>() else { continue };
+            let label = |key: &str| {
+                let rest = name.split_once(&format!("{key}=\""))?.1;
+                Some(rest.split_once('"')?.0.to_owned())
+            };
+            match name.split('{').next() {
+                Some("corelane_request_duration_seconds_bucket") => {
+                    if let (Some(method), Some(bound)) = (label("method"), label("le")) {
+                        let bound =
+                            if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap_or(0.0) };
+                        metrics.buckets.entry(method).or_default().push((bound, value as u64));
+                    }
+                }
+                Some("corelane_limit") => {
+                    metrics.limits.extend(label("limit").map(|limit| (limit, value)));
+                }
+                Some("corelane_flag") => {
+                    metrics.flags.extend(label("flag").map(|flag| (flag, value != 0.0)));
+                }
+                _ => {}
+            }
+        }
+        metrics
+    }
+
+    /// What was measured between `before` and these, by method.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Vec<ServerLatency> {
+        let mut latencies = Vec::new();
+        for (method, buckets) in &self.buckets {
+            let none = Vec::new();
+            let earlier = before.buckets.get(method).unwrap_or(&none);
+            let count_before = |index: usize| earlier.get(index).map_or(0, |(_, count)| *count);
+            let counts: Vec<(f64, u64)> = buckets
+                .iter()
+                .enumerate()
+                .map(|(index, (bound, count))| (*bound, count.saturating_sub(count_before(index))))
+                .collect();
+            let count = counts.last().map_or(0, |(_, count)| *count);
+            if count == 0 {
+                continue;
+            }
+            let bound_of = |quantile: f64| {
+                let rank = (quantile * count as f64).ceil() as u64;
+                let bound = counts.iter().find(|(_, below)| *below >= rank).map_or(0.0, |(bound, _)| *bound);
+                if bound.is_finite() { bound * 1e6 } else { crate::latency::LATENCY_NS_MAX as f64 / 1e3 }
+            };
+            latencies.push(ServerLatency {
+                method: method.clone(),
+                count,
+                p50_us_max: bound_of(0.5),
+                p99_us_max: bound_of(0.99),
+                p99_9_us_max: bound_of(0.999),
+            });
+        }
+        latencies
+    }
+}
+
+/// Reads an admin address; nothing where nobody answers there as corelane does.
+fn metrics(address: SocketAddr) -> Option<Metrics> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).ok()?;
+    let (head, body) = reply.split_once("\r\n\r\n")?;
+    (head.starts_with("HTTP/1.1 200") && body.contains("corelane_build_info")).then(|| Metrics::parse(body))
+}
+
+/// All sockets somebody of this machine listens on: address and inode.
+fn listeners() -> Vec<(SocketAddr, u64)> {
+    let v4 = procfs::net::tcp().unwrap_or_default();
+    let v6 = procfs::net::tcp6().unwrap_or_default();
+    let entries = v4.into_iter().chain(v6).filter(|entry| entry.state == TcpState::Listen);
+    entries.map(|entry| (entry.local_address, entry.inode)).collect()
+}
+
+/// The process that listens on a port of this machine.
+fn listener_pid(target: SocketAddr) -> Option<i32> {
+    let inodes: Vec<u64> = listeners()
+        .into_iter()
+        .filter(|(address, _)| {
+            address.port() == target.port() && (address.ip() == target.ip() || address.ip().is_unspecified())
+        })
+        .map(|(_, inode)| inode)
+        .collect();
+    if inodes.is_empty() {
+        return None;
+    }
+    let own = i32::try_from(std::process::id()).ok();
+    let mut processes = procfs::process::all_processes().ok()?.flatten();
+    processes
+        .find(|process| {
+            Some(process.pid) != own && sockets(process).iter().any(|inode| inodes.contains(inode))
+        })
+        .map(|process| process.pid)
+}
+
+/// Where a process listens.
+fn listening(pid: i32) -> Vec<SocketAddr> {
+    let Ok(process) = Process::new(pid) else { return Vec::new() };
+    let own = sockets(&process);
+    listeners().into_iter().filter(|(_, inode)| own.contains(inode)).map(|(address, _)| address).collect()
+}
+
+fn sockets(process: &Process) -> Vec<u64> {
+    let descriptors = process.fd().into_iter().flatten().flatten();
+    descriptors
+        .filter_map(|descriptor| match descriptor.target {
+            FDTarget::Socket(inode) => Some(inode),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_own_figures_are_what_came_between_two_looks() {
+        let at = |low: u64, high: u64| {
+            Metrics::parse(&format!(
+                "# HELP x\ncorelane_request_duration_seconds_bucket{{method=\"ping\",le=\"0.001\"}} {low}\n\
+                 corelane_request_duration_seconds_bucket{{method=\"ping\",le=\"0.01\"}} {high}\n\
+                 corelane_request_duration_seconds_bucket{{method=\"ping\",le=\"+Inf\"}} {high}\n\
+                 corelane_limit{{limit=\"body_bytes_max\"}} 4194304\n"
+            ))
+        };
+        let latencies = at(190, 200).since(&at(100, 100));
+        assert_eq!(latencies.len(), 1);
+        let ping = &latencies[0];
+        assert_eq!((ping.count, ping.p50_us_max, ping.p99_us_max), (100, 1_000.0, 10_000.0));
+        assert_eq!(at(1, 1).limits["body_bytes_max"], 4_194_304.0);
+        assert!(at(1, 1).since(&at(1, 1)).is_empty(), "a method nobody called");
+    }
+
+    #[test]
+    fn a_process_is_found_by_the_port_it_listens_on() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // Never this process itself: a generator does not measure itself.
+        assert_eq!(listener_pid(listener.local_addr().unwrap()), None);
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(listening(own).contains(&listener.local_addr().unwrap()));
+        let watch = Watch { pid: Some(own), admin: None };
+        let mut looks = watch.begin().unwrap();
+        looks.look(1.0);
+        let process = looks.end();
+        assert!(process.samples[0].resident_bytes > 100_000);
+    }
+}
