@@ -8,19 +8,15 @@
 mod errors;
 mod instructions;
 mod likeness;
-mod self_test;
 mod table;
 mod thresholds;
 
 use serde::Serialize;
 
+pub use self::thresholds::Thresholds;
 use self::{
     likeness::{Matched, Pair},
     thresholds::Gate,
-};
-pub use self::{
-    self_test::{SelfTest, self_test},
-    thresholds::Thresholds,
 };
 use crate::{
     error::LoadError,

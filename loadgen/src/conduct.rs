@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use crate::{
     demand::Demand,
@@ -75,6 +75,14 @@ impl World {
 /// # Errors
 /// When the server cannot be reached or the generator cannot run. A server that goes away meanwhile is a result.
 pub fn conduct(job: &Job, world: &World) -> Result<Run, LoadError> {
+    conduct_loaded(job, world, None)
+}
+
+/// Runs a job, and says when its connections are there.
+///
+/// # Errors
+/// As [`conduct`].
+pub fn conduct_loaded(job: &Job, world: &World, loaded: Option<Sender<()>>) -> Result<Run, LoadError> {
     let plan = Arc::new(job.plan.clone());
     let memory_before = job.watch.resident_bytes();
     let engine = Engine::start(&plan)?;
@@ -89,6 +97,10 @@ pub fn conduct(job: &Job, world: &World) -> Result<Run, LoadError> {
         return Err(error);
     }
     let memory_connected = job.watch.resident_bytes();
+    if let Some(loaded) = loaded {
+        // Whoever waits for it may have gone.
+        let _ = loaded.send(());
+    }
     let mut conducted = Conducted::new(&plan);
     let metrics_before = job.watch.metrics();
     let cpu_before = own_cpu_s();
@@ -139,10 +151,10 @@ fn connect(job: &Job, engine: &Engine, world: &World) -> Result<(), LoadError> {
 }
 
 /// What has been heard so far.
-struct Conducted {
+pub(crate) struct Conducted {
     plan: Arc<Plan>,
-    recording: Recording,
-    intervals: BTreeMap<i64, IntervalRecord>,
+    pub(crate) recording: Recording,
+    pub(crate) intervals: BTreeMap<i64, IntervalRecord>,
     outcome: Outcome,
     began: SystemTime,
     looks: Option<Looks>,
@@ -150,7 +162,7 @@ struct Conducted {
 }
 
 impl Conducted {
-    fn new(plan: &Arc<Plan>) -> Self {
+    pub(crate) fn new(plan: &Arc<Plan>) -> Self {
         Self {
             plan: Arc::clone(plan),
             recording: Recording::new(plan.requests.len()),
@@ -191,16 +203,11 @@ impl Conducted {
             bar.at(now.saturating_duration_since(start));
             if now >= window {
                 let at_s = now.saturating_duration_since(window).as_secs_f64();
-                match &mut self.looks {
-                    None => {
-                        self.began = SystemTime::now();
-                        self.looks = job.watch.begin();
-                    }
-                    Some(looks) if at_s - looked_s >= 1.0 && now <= end => {
-                        looked_s = at_s;
-                        looks.look(at_s);
-                    }
-                    Some(_) => {}
+                if self.looks.is_none() {
+                    self.begin_looks(job);
+                } else if at_s - looked_s >= 1.0 && now <= end {
+                    looked_s = at_s;
+                    self.look(at_s);
                 }
             }
             if world.is_interrupted() && !interrupted {
@@ -217,14 +224,21 @@ impl Conducted {
         }
     }
 
+    /// The measured time begins.
+    pub(crate) fn begin_looks(&mut self, job: &Job) {
+        self.began = SystemTime::now();
+        self.looks = job.watch.begin();
+    }
+
+    pub(crate) fn look(&mut self, at_s: f64) {
+        if let Some(looks) = &mut self.looks {
+            looks.look(at_s);
+        }
+    }
+
     fn on_interval(&mut self, record: &IntervalRecord, engine: &Engine, bar: &Bar) {
         self.errors_seen += record.errors;
-        let merged = self.intervals.entry(record.index).or_insert_with(|| IntervalRecord {
-            index: record.index,
-            replies: 0,
-            errors: 0,
-            latency: crate::latency::histogram(),
-        });
+        let merged = self.intervals.entry(record.index).or_insert_with(|| IntervalRecord::new(record.index));
         merged.add(record);
         // The others' parts of the same interval come at the same moment, or have come.
         let rate = record.replies as f64 * engine.threads() as f64 / self.plan.interval.as_secs_f64();
@@ -232,7 +246,7 @@ impl Conducted {
         bar.show(rate, at(0.5), at(0.99), self.errors_seen, record.index < 0);
     }
 
-    fn sum_up(mut self, job: &Job, own_cpu_s: f64) -> Run {
+    pub(crate) fn sum_up(mut self, job: &Job, own_cpu_s: f64) -> Run {
         let plan = &self.plan;
         let recording = &self.recording;
         let measured_s = recording.measured_ns as f64 / 1e9;

@@ -52,6 +52,12 @@ impl FromStr for Demand {
 }
 
 impl Demand {
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Holds a run to it. A latency of no replies holds nothing.
     #[must_use]
     pub fn check(&self, run: &Run) -> Check {

@@ -1,14 +1,22 @@
 //! placeholder
 pub mod budget;
+pub mod cli;
 pub mod compare;
 pub mod conduct;
 pub mod demand;
 pub mod engine;
+pub mod environment;
 pub mod error;
+pub mod fanout;
+pub mod fields;
+pub mod figures;
 pub mod http;
+pub mod idle;
 pub mod latency;
 pub mod markdown;
 pub mod metric;
+pub mod placement;
+pub mod planted;
 pub mod probe;
 pub mod progress;
 pub mod repeats;
@@ -16,10 +24,13 @@ pub mod report;
 pub mod request;
 pub mod result;
 pub mod schedule;
+pub mod spawn;
 pub mod statistics;
+pub mod suite;
 pub mod target;
 pub mod template;
 pub mod units;
 pub mod watch;
+pub mod workloads;
 #[cfg(test)]
 mod sample;

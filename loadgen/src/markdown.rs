@@ -39,5 +39,11 @@ pub fn performance(files: &[ResultFile], budget: &Budget) -> String {
     page
 }
 
+/// One result's servers beside each other.
+#[must_use]
+pub fn beside(file: &ResultFile) -> String {
+    peers::section(std::slice::from_ref(file))
+}
+
 #[cfg(test)]
 mod tests;

@@ -271,6 +271,18 @@ impl Request {
         Sent { id, kind, echo }
     }
 
+    /// A request of 2026-07-28 that is written by hand and sent once.
+    #[must_use]
+    pub fn post(target: &Target, method: &str, body: &str) -> Vec<u8> {
+        let (path, host, version, length) = (&target.path, &target.host, Era::Modern.name(), body.len());
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+             Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: {version}\r\n\
+             Mcp-Method: {method}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+
     /// Whether a message of an event stream is a reply: notifications may come before it.
     #[must_use]
     pub fn is_reply(body: &[u8]) -> bool {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Core numbers without repetition, written as `0,2-5`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(crate) struct Cores(pub(crate) Vec<usize>);
+pub struct Cores(pub Vec<usize>);
 
 impl FromStr for Cores {
     type Err = String;

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use cores::Cores;
+pub use cores::Cores;
 pub use file::ConfigError;
 pub use limits::Limits;
 

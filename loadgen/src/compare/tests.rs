@@ -1,6 +1,6 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{self_test::slowed, *};
+use super::*;
 use crate::{
     result::{Instructions, Outcome, Run},
     sample,
@@ -300,18 +300,30 @@ fn the_table_fits_a_terminal() {
     assert_eq!(json["rows"][0]["verdict"], "regressed");
 }
 
-#[test]
-fn the_self_test_catches_what_it_plants() {
-    let thresholds = Thresholds::default();
-    assert!(self_test(&quiet(5), &thresholds).unwrap().passed());
-    assert!(!self_test(&quiet(2), &thresholds).unwrap().passed());
-    // A workload too long to be repeated is no reason to distrust the others.
-    let mut with_a_soak = quiet(5);
-    with_a_soak.runs.push(sample::run("soak", "corelane"));
-    assert!(self_test(&with_a_soak, &thresholds).unwrap().passed());
-    // Nothing is found where a planted slowdown is within what noise may be.
-    let scattered = changed(quiet(5), |run| run.latency.p50_us = run.latency.p50_us.powi(120));
-    assert!(!self_test(&scattered, &thresholds).unwrap().passed());
+/// A run with every time so many times as long.
+fn slowed(mut run: Run, factor: f64) -> Run {
+    for latency in [&mut run.latency, &mut run.latency_uncorrected] {
+        slow(latency, factor);
+    }
+    run.throughput_per_s /= factor;
+    run
+}
+
+/// The histogram stays as it was: no comparison reads it.
+fn slow(latency: &mut Latency, factor: f64) {
+    for time in [
+        &mut latency.min_us,
+        &mut latency.mean_us,
+        &mut latency.p50_us,
+        &mut latency.p90_us,
+        &mut latency.p95_us,
+        &mut latency.p99_us,
+        &mut latency.p99_9_us,
+        &mut latency.p99_99_us,
+        &mut latency.max_us,
+    ] {
+        *time *= factor;
+    }
 }
 
 /// Five repeats that scatter by ±10 %, each metric for itself.

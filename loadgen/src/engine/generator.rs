@@ -15,11 +15,11 @@ use std::{
 use corelane::ring::{Event, Ring, RingConfig, SocketId};
 use crossbeam_channel::Sender;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     Pacing, Plan,
     client::{Awaited, Client, Stage},
+    dial_socket,
     recording::{IntervalRecord, Recording},
     share,
     thread::{Control, Report},
@@ -34,8 +34,6 @@ use crate::{
 const SENDS_AT_ONCE: usize = 16;
 /// Connections one thread dials at once.
 const DIALS_AT_ONCE: usize = 128;
-/// Connections from one address of the loopback network: its ports are not endless.
-const CONNECTIONS_PER_ADDRESS: u32 = 20_000;
 /// How long a thread looks for replies without sleeping, in nanoseconds, if few are on their way.
 const SPIN_NS: u64 = 50_000;
 const SPIN_REQUESTS_MAX: usize = 8;
@@ -778,7 +776,7 @@ impl Generator {
         }
         while self.dialling < DIALS_AT_ONCE {
             let Some(index) = self.to_dial.pop_front() else { return };
-            match self.socket(index) {
+            match dial_socket(&self.plan.target, self.first_connection + index) {
                 Ok(socket) => {
                     let now = self.clock();
                     if let Some(client) = self.clients.get_mut(index as usize) {
@@ -794,18 +792,6 @@ impl Generator {
                 }
             }
         }
-    }
-
-    fn socket(&self, index: u32) -> io::Result<Socket> {
-        let target = &self.plan.target;
-        let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
-        let group = (self.first_connection + index) / CONNECTIONS_PER_ADDRESS;
-        if group > 0 && target.is_loopback_v4() {
-            let last = u8::try_from(group + 1).unwrap_or(u8::MAX);
-            socket.bind(&std::net::SocketAddr::from(([127, 0, 0, last], 0)).into())?;
-        }
-        Ok(socket)
     }
 
     /// Ends connections whose reply is too late, and dials those whose pause is over.

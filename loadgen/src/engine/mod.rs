@@ -11,7 +11,9 @@ mod thread;
 pub use recording::{IntervalRecord, KindRecord, Recording};
 pub use thread::{Engine, Report};
 
-use std::time::Duration;
+use std::{io, net::SocketAddr, time::Duration};
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     request::{Era, Request},
@@ -61,6 +63,24 @@ pub enum Pacing {
     Volley,
     /// Each connection is made for one request and closed behind its reply.
     Storm,
+}
+
+/// Connections from one address of the loopback network: its ports are not endless.
+const CONNECTIONS_PER_ADDRESS: u32 = 20_000;
+
+/// A socket for the connection of this number, not yet connected.
+///
+/// # Errors
+/// When the process has no descriptor or the address no port left.
+pub fn dial_socket(target: &Target, number: u32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    let group = number / CONNECTIONS_PER_ADDRESS;
+    if group > 0 && target.is_loopback_v4() {
+        let last = u8::try_from(group + 1).unwrap_or(u8::MAX);
+        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into())?;
+    }
+    Ok(socket)
 }
 
 /// How many of `total` fall to part `index` of `parts`.

@@ -64,7 +64,9 @@ pub struct IntervalRecord {
 }
 
 impl IntervalRecord {
-    pub(super) fn new(index: i64) -> Self {
+    /// Nothing in it yet.
+    #[must_use]
+    pub fn new(index: i64) -> Self {
         Self { index, replies: 0, errors: 0, latency: histogram() }
     }
 

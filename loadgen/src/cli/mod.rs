@@ -1,0 +1,132 @@
+//! The command line. Exit code 0: done; 1: a demand, a check or a budget does not hold; 2: it could not be done.
+
+mod load;
+mod output;
+mod peers;
+mod results;
+mod saturate;
+mod suites;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::{conduct::World, error::LoadError, progress::Audience, workloads};
+
+/// Measures MCP servers honestly: latency from the intended send time, every reply checked.
+#[derive(Parser)]
+#[command(name = "corelane-loadgen", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// No progress bar
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One run: a mix of requests at a fixed rate (--rate), or as fast as replies come (--closed)
+    Run(load::Run),
+    /// The highest rate that holds a demand, found by trying
+    Saturate(saturate::Saturate),
+    /// A long run; says how memory, throughput and p99 changed
+    Soak(load::Soak),
+    /// Many connections that do almost nothing; memory for each, and throughput beside them
+    Idle(load::Idle),
+    /// One update, many subscribers: the time to each and to the last
+    Fanout(load::FanOut),
+    /// Connections that are made for one request each
+    Storm(load::Storm),
+    /// The named workloads
+    Workloads,
+    /// Runs every workload and keeps the result as what later ones are held against
+    Baseline(suites::Baseline),
+    /// Runs the baseline's workloads again; exit 1 if something got worse, 2 without a usable baseline
+    Regression(suites::Regression),
+    /// Holds one result against another
+    Compare(results::Compare),
+    /// Holds results against the budgets
+    Budget(results::Budget),
+    /// Runs other servers and corelane in turn
+    Peers(peers::Peers),
+    /// Turns results into pages and tables
+    Report(results::Report),
+}
+
+/// Does what the process's arguments say.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let world = match world(arguments.quiet) {
+        Ok(world) => world,
+        Err(error) => return fail(&error),
+    };
+    let done = match arguments.command {
+        Command::Run(command) => command.execute(&world),
+        Command::Saturate(command) => command.execute(&world),
+        Command::Soak(command) => command.execute(&world),
+        Command::Idle(command) => command.execute(&world),
+        Command::Fanout(command) => command.execute(&world),
+        Command::Storm(command) => command.execute(&world),
+        Command::Workloads => list_workloads(),
+        Command::Baseline(command) => command.execute(&world),
+        Command::Regression(command) => command.execute(&world),
+        Command::Compare(command) => command.execute(&world),
+        Command::Budget(command) => command.execute(),
+        Command::Peers(command) => command.execute(&world),
+        Command::Report(command) => command.execute(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &LoadError) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(2)
+}
+
+/// The first Ctrl-C ends the run, and what ran is reported; the second ends the program.
+fn world(quiet: bool) -> Result<World, LoadError> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // In this order: the signal that sets the flag does not yet end the program.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
+            .map_err(|error| LoadError::Resource(error.to_string()))?;
+    }
+    Ok(World { audience: Audience::of(quiet), interrupted })
+}
+
+fn list_workloads() -> Result<bool, LoadError> {
+    for workload in workloads::all() {
+        println!("{:<24} {}", workload.id, workload.about);
+    }
+    Ok(true)
+}
+
+/// Writes to stdout; whoever stops reading has seen enough.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out
+        .write_all(text.as_bytes())
+        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Arguments::command().debug_assert();
+    }
+}

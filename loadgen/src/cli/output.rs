@@ -1,0 +1,91 @@
+//! Where results go: the terminal always, files on request.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use clap::Args;
+
+use super::print;
+use crate::{
+    error::LoadError,
+    report,
+    result::{Outcome, ResultFile, Run, write_whole},
+};
+
+/// Files to write.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Output {
+    /// The result as JSON, histograms and all
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// A page with charts, in one file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
+    /// The latency distribution, as HdrHistogram's plotter reads it
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
+
+    /// The latencies over time, as HdrHistogram's log tools read them
+    #[arg(long, value_name = "FILE")]
+    hlog: Option<PathBuf>,
+}
+
+impl Output {
+    /// Before anything is measured: nobody wants to hear after an hour that a directory is not there.
+    pub(super) fn check(&self) -> Result<(), LoadError> {
+        [&self.json, &self.html, &self.hgrm, &self.hlog]
+            .into_iter()
+            .flatten()
+            .try_for_each(|path| writable(path))
+    }
+
+    /// Prints one run, writes the files, says whether all it was held to holds.
+    pub(super) fn tell(&self, started: SystemTime, run: Run) -> Result<bool, LoadError> {
+        print(&report::terminal::run(&run));
+        let good = is_good(&run);
+        if let Some(path) = &self.html {
+            let title = format!("{} · {}", run.workload, run.server.name);
+            let label = run.workload.clone();
+            write_whole(path, report::page(&title, &[(label, &run)])?.as_bytes())?;
+        }
+        if let Some(path) = &self.hgrm {
+            let histogram = run.latency.histogram().map_err(LoadError::Report)?;
+            write_whole(path, report::hgrm(&histogram).as_bytes())?;
+        }
+        if let Some(path) = &self.hlog {
+            write_whole(path, report::hlog(&run)?.as_bytes())?;
+        }
+        if let Some(path) = &self.json {
+            ResultFile::of_this_process(started, vec![run], Vec::new()).write(path)?;
+        }
+        Ok(good)
+    }
+}
+
+/// A run is good when the server was there to its end, every reply was right and every demand holds.
+fn is_good(run: &Run) -> bool {
+    let served = !matches!(run.outcome, Outcome::ServerGone { .. });
+    // Who demands something of the errors has said how many are too many.
+    let judged = run.checks.iter().any(|check| check.demand.starts_with("errors"));
+    served && (judged || run.errors_total() == 0) && run.checks.iter().all(|check| check.passed)
+}
+
+/// Whether a file can be written there.
+pub(super) fn writable(path: &Path) -> Result<(), LoadError> {
+    let unwritable = |reason: String| LoadError::Unwritable { path: path.to_owned(), reason };
+    if path.is_dir() {
+        return Err(unwritable("it is a directory".to_owned()));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(|error| unwritable(error.to_string()))?;
+    let trial = parent.join(format!(".corelane-loadgen-{}", std::process::id()));
+    fs::write(&trial, b"")
+        .and_then(|()| fs::remove_file(&trial))
+        .map_err(|error| unwritable(error.to_string()))
+}

@@ -1,0 +1,341 @@
+//! Other servers and corelane, in turn, on one core, with the same generator.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::{
+    load::{Cpus, cpu_list, positive},
+    output::writable,
+    print,
+};
+use crate::{
+    conduct::{Job, World, conduct},
+    engine::{Pacing, Plan},
+    error::LoadError,
+    placement::Placement,
+    probe::probe,
+    report,
+    request::{Ask, Era, Request},
+    result::{NotRun, ResultFile, Run},
+    schedule::{Gaps, Segment},
+    spawn::{Spawned, free_address},
+    target::Target,
+    watch::Watch,
+};
+
+/// `peers`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Peers {
+    /// The list of peers
+    #[arg(default_value = "benches/peers/peers.toml")]
+    list: PathBuf,
+
+    /// Where each was installed, in a folder of its name
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/peers")]
+    directory: PathBuf,
+
+    /// corelane's binary
+    #[arg(long, value_name = "FILE", default_value = "target/release/corelane")]
+    corelane: PathBuf,
+
+    /// A configuration for nginx, with @PORT@ in it: the static reference
+    #[arg(long, value_name = "FILE", default_value = "benches/nginx-static.conf.in")]
+    nginx: PathBuf,
+
+    /// Peers that could not be installed and are only reported: NAME=REASON
+    #[arg(long, value_name = "NAME=REASON")]
+    absent: Vec<String>,
+
+    /// Peers to run [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Rounds, in each of which every server has its turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+
+    /// How long each is measured, each time
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+
+    /// Requests a second at which all are compared; those that cannot keep it say so
+    #[arg(long, value_name = "R", default_value_t = 500.0, value_parser = positive)]
+    rate: f64,
+
+    /// Connections of the closed loops
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 8, 64])]
+    connections: Vec<u32>,
+
+    /// The servers' core
+    #[arg(long, value_name = "CORE", default_value_t = 0)]
+    server_core: usize,
+
+    /// The generator's cores [default: from the last backwards]
+    #[arg(long, value_name = "LIST", value_parser = cpu_list)]
+    cpus: Option<Cpus>,
+
+    /// The result as JSON
+    #[arg(long, value_name = "FILE", default_value = "target/peers.json")]
+    json: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    peer: Vec<Peer>,
+}
+
+/// A server to run.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Peer {
+    name: String,
+    #[allow(dead_code, reason = "for readers; what is installed is what install.sh installs")]
+    version: String,
+    command: Vec<String>,
+    path: String,
+    /// Revisions it answers, best first; none for plain HTTP.
+    era: Vec<String>,
+    #[serde(default)]
+    #[allow(dead_code, reason = "every connection of the older revisions begins with one")]
+    handshake: bool,
+    note: String,
+}
+
+/// TypeScript's runtime compiles for seconds before it is as fast as it gets.
+const WARMUP: Duration = Duration::from_secs(1);
+const FIRST_WARMUP: Duration = Duration::from_secs(5);
+
+impl Peers {
+    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+        writable(&self.json)?;
+        let started = SystemTime::now();
+        let mut not_run: Vec<NotRun> = self.absent.iter().map(|text| absent(text)).collect();
+        let contestants = self.contestants(&not_run)?;
+        let placement = Placement::new(None, self.cpus.clone().map(|Cpus(cpus)| cpus))?;
+        let mut runs = Vec::new();
+        let mut servers = Vec::new();
+        let mut notes = BTreeMap::new();
+        for peer in contestants {
+            notes.insert(peer.name.clone(), peer.note.clone());
+            match self.start(&peer) {
+                Ok(server) => servers.push((peer, server)),
+                Err(error) => not_run.push(NotRun { workload: peer.name, reason: error.to_string() }),
+            }
+        }
+        let mut warm = Vec::new();
+        for round in 0..self.rounds {
+            for (peer, server) in &servers {
+                if world.is_interrupted() {
+                    break;
+                }
+                world.audience.say(&format!("round {} of {} · {}", round + 1, self.rounds, peer.name));
+                match self.turn(peer, server, &placement, !warm.contains(&peer.name), world) {
+                    Ok(measured) => runs.extend(measured),
+                    Err(error) => {
+                        not_run.push(NotRun { workload: peer.name.clone(), reason: error.to_string() })
+                    }
+                }
+                warm.push(peer.name.clone());
+            }
+        }
+        print(&report::terminal::runs(&runs));
+        let file = ResultFile::of_this_process(started, runs, not_run);
+        print(&crate::markdown::beside(&file));
+        for (name, note) in &notes {
+            print(&format!("{name}: {note}\n"));
+        }
+        for not_run in &file.not_run {
+            print(&format!("NOT RUN: {}: {}\n", not_run.workload, not_run.reason));
+        }
+        file.write(&self.json)?;
+        print(&format!("result: {}\n", self.json.display()));
+        Ok(true)
+    }
+
+    /// corelane and nginx first, then the list.
+    fn contestants(&self, absent: &[NotRun]) -> Result<Vec<Peer>, LoadError> {
+        let unusable = |reason: String| LoadError::Usage(format!("{}: {reason}", self.list.display()));
+        let text = fs::read_to_string(&self.list).map_err(|error| unusable(error.to_string()))?;
+        let list: List = toml::from_str(&text).map_err(|error| unusable(error.message().to_owned()))?;
+        let corelane = self.corelane.to_string_lossy().into_owned();
+        let arguments =
+            ["serve", "--listen", "127.0.0.1:{port}", "--admin", "none", "--shards", "1", "--cpus"];
+        let mut command = vec![corelane];
+        command.extend(arguments.map(str::to_owned));
+        command.push(self.server_core.to_string());
+        let own = Peer {
+            name: "corelane".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: command.clone(),
+            path: "/mcp".to_owned(),
+            era: vec![Era::Modern.name().to_owned(), Era::Legacy.name().to_owned()],
+            handshake: false,
+            note: "arguments validated against their schema".to_owned(),
+        };
+        let calm = Peer {
+            name: "corelane-spin-0".to_owned(),
+            command: command.into_iter().chain(["--spin-us".to_owned(), "0".to_owned()]).collect(),
+            note: "as corelane; it never spins, so that its processor time is work".to_owned(),
+            ..own.clone()
+        };
+        let nginx = Peer {
+            name: "nginx-static".to_owned(),
+            version: String::new(),
+            command: ["nginx", "-p", "{scratch}", "-c", "nginx.conf"].map(str::to_owned).to_vec(),
+            path: "/".to_owned(),
+            era: Vec::new(),
+            handshake: false,
+            note: "answers a fixed two bytes".to_owned(),
+        };
+        let wanted = |peer: &Peer| {
+            let is_absent = absent.iter().any(|not_run| not_run.workload == peer.name);
+            !is_absent && (self.only.is_empty() || self.only.contains(&peer.name))
+        };
+        Ok([own, calm, nginx].into_iter().chain(list.peer).filter(wanted).collect())
+    }
+
+    fn start(&self, peer: &Peer) -> Result<(Spawned, Target), LoadError> {
+        let address = free_address()?;
+        let directory = self.directory.join(&peer.name);
+        let fill = |text: &String| {
+            let text = text.replace("{port}", &address.port().to_string());
+            text.replace("{directory}", &directory.to_string_lossy())
+        };
+        let mut words: Vec<String> = peer.command.iter().map(fill).collect();
+        if let Some(word) = words.iter_mut().find(|word| *word == "{scratch}") {
+            *word = self.nginx_configuration(address.port())?;
+        }
+        let (program, arguments) =
+            words.split_first().ok_or_else(|| LoadError::Usage(format!("{} has no command", peer.name)))?;
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let server = Spawned::start(command, address, self.server_core)?;
+        let target = Target::parse(&format!("http://{address}{}", peer.path))?;
+        Ok((server, target))
+    }
+
+    /// A directory with nginx's configuration, in which it keeps its files.
+    fn nginx_configuration(&self, port: u16) -> Result<String, LoadError> {
+        let unusable = |error: std::io::Error| LoadError::Usage(format!("{}: {error}", self.nginx.display()));
+        let scratch = std::env::temp_dir().join(format!("corelane-peers-{}", std::process::id()));
+        fs::create_dir_all(&scratch).map_err(unusable)?;
+        let text = fs::read_to_string(&self.nginx).map_err(unusable)?;
+        let text = text.replace("@PORT@", &port.to_string());
+        fs::write(scratch.join("nginx.conf"), text).map_err(unusable)?;
+        Ok(scratch.to_string_lossy().into_owned())
+    }
+
+    /// One server's turn: closed loops, then the equal rate.
+    fn turn(
+        &self,
+        peer: &Peer,
+        (server, target): &(Spawned, Target),
+        placement: &Placement,
+        cold: bool,
+        world: &World,
+    ) -> Result<Vec<Run>, LoadError> {
+        let eras: Vec<Era> = match peer.era.as_slice() {
+            [] => vec![Era::Plain],
+            names => [Era::Modern, Era::Legacy]
+                .into_iter()
+                .filter(|era| names.iter().any(|name| name == era.name()))
+                .collect(),
+        };
+        let mut runs = Vec::new();
+        for (index, &era) in eras.iter().enumerate() {
+            let prefix = match era {
+                Era::Modern => "canonical",
+                Era::Legacy => "legacy",
+                Era::Plain => "static",
+            };
+            // The era a server does not do best is measured at 64 connections, where throughput is quoted.
+            let counts = self.connections.iter().filter(|count| index == 0 || **count == 64);
+            for &connections in counts {
+                let workload = format!("{prefix}_closed_{connections}");
+                let mut job = self.job(peer, server, target, era, connections, placement)?;
+                job.workload = workload;
+                if cold && runs.is_empty() {
+                    job.plan.warmup = FIRST_WARMUP;
+                    conduct(&job, world)?;
+                    job.plan.warmup = WARMUP;
+                }
+                runs.push(conduct(&job, world)?);
+            }
+            if index == 0 {
+                let mut job = self.job(peer, server, target, era, 16, placement)?;
+                job.workload = format!("{prefix}_open_{}", self.rate);
+                let whole = (job.plan.warmup + job.plan.duration).as_secs_f64();
+                job.plan.pacing = Pacing::Open(vec![Segment::steady(whole, self.rate)], Gaps::Poisson);
+                runs.push(conduct(&job, world)?);
+            }
+        }
+        Ok(runs)
+    }
+
+    fn job(
+        &self,
+        peer: &Peer,
+        server: &Spawned,
+        target: &Target,
+        era: Era,
+        connections: u32,
+        placement: &Placement,
+    ) -> Result<Job, LoadError> {
+        let probed = probe(target, Some(era))?;
+        let ask = match era {
+            Era::Plain => Ask::Plain,
+            _ => Ask::Tool { name: "echo".to_owned(), arguments: r#"{"message":"hello world"}"#.to_owned() },
+        };
+        let cores = placement.cores(connections);
+        Ok(Job {
+            workload: String::new(),
+            contestant: peer.name.clone(),
+            plan: Plan {
+                target: target.clone(),
+                era,
+                handshake: era == Era::Legacy,
+                requests: vec![Request::new(target, era, ask, 1, false)?],
+                pacing: Pacing::Closed,
+                connections,
+                pipeline: 1,
+                spin: Placement::may_spin(&cores),
+                cores,
+                warmup: WARMUP,
+                duration: self.duration,
+                timeout: Duration::from_secs(10),
+                interval: Duration::from_secs(1),
+            },
+            probed,
+            // nginx answers from a child of the process that was started.
+            watch: Watch::find(target, worker_of(server.pid()), None),
+            demands: Vec::new(),
+            scale: 1.0,
+        })
+    }
+}
+
+/// A server's worker, where it has one: the process that was started, or its only child.
+fn worker_of(pid: Option<i32>) -> Option<i32> {
+    let pid = pid?;
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(Path::new(&path)).unwrap_or_default();
+    let mut children = children.split_whitespace();
+    match (children.next(), children.next()) {
+        (Some(only), None) => only.parse().ok().or(Some(pid)),
+        _ => Some(pid),
+    }
+}
+
+fn absent(text: &str) -> NotRun {
+    let (name, reason) = text.split_once('=').unwrap_or((text, "it was not installed"));
+    NotRun { workload: name.to_owned(), reason: reason.to_owned() }
+}

@@ -1,0 +1,210 @@
+//! Commands on results that are there.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{
+    load::positive,
+    output::writable,
+    print,
+    suites::{self_test, thresholds},
+};
+use crate::{
+    budget,
+    compare::compare,
+    conduct::World,
+    error::LoadError,
+    latency, markdown, report,
+    result::{ResultFile, Run, write_whole},
+};
+
+/// The budgets and where results lie, in this project.
+const BUDGET: &str = "bench/budget.toml";
+const BASELINE: &str = "bench/baseline/main_latest.json";
+/// Several runs on one page are told apart by eye up to this number.
+const RUNS_PER_PAGE_MAX: usize = 24;
+
+/// `compare`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Compare {
+    /// The result in question
+    #[arg(required_unless_present = "self_test")]
+    current: Option<PathBuf>,
+
+    /// What it is held against
+    #[arg(required_unless_present = "self_test")]
+    baseline: Option<PathBuf>,
+
+    /// One threshold for latencies and throughput [default: p50 10 %, p95 15 %, p99 20 %, throughput 10 %]
+    #[arg(long, value_name = "SHARE", value_parser = positive)]
+    threshold: Option<f64>,
+
+    /// Plant a delay in a server and see whether it is found
+    #[arg(long, conflicts_with_all = ["current", "baseline", "threshold"])]
+    self_test: bool,
+}
+
+impl Compare {
+    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+        let (Some(current), Some(baseline)) = (&self.current, &self.baseline) else {
+            return self_test(world);
+        };
+        let thresholds = thresholds(self.threshold)?;
+        let comparison = compare(&ResultFile::read(current)?, &ResultFile::read(baseline)?, &thresholds)?;
+        print(&comparison.table());
+        if !comparison.usable() {
+            return Err(LoadError::Unlike("no run of one can be held against a run of the other".to_owned()));
+        }
+        Ok(!comparison.regressed())
+    }
+}
+
+/// `budget`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Budget {
+    /// Results
+    #[arg(default_value = BASELINE)]
+    results: Vec<PathBuf>,
+
+    /// The budgets
+    #[arg(long, value_name = "FILE", default_value = BUDGET)]
+    budget: PathBuf,
+}
+
+impl Budget {
+    pub(super) fn execute(self) -> Result<bool, LoadError> {
+        let budget = budget::Budget::read(&self.budget)?;
+        let verdicts = budget::judge(&budget, &read_all(&self.results)?);
+        print(&budget::table(&verdicts));
+        print(&budget::summary(&verdicts));
+        Ok(!budget::over(&verdicts))
+    }
+}
+
+/// `report`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Report {
+    /// Results
+    #[arg(required_unless_present = "schema")]
+    results: Vec<PathBuf>,
+
+    /// A page with charts, in one file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
+    /// This project's docs/PERFORMANCE.md
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// The budgets the markdown holds them against
+    #[arg(long, value_name = "FILE", default_value = BUDGET)]
+    budget: PathBuf,
+
+    /// The latency distribution of all runs together, as HdrHistogram's plotter reads it
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
+
+    /// The latencies over time of the only run, as HdrHistogram's log tools read them
+    #[arg(long, value_name = "FILE")]
+    hlog: Option<PathBuf>,
+
+    /// Workloads [default: all]
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Print the schema of result files
+    #[arg(long, conflicts_with_all = ["results", "html", "markdown", "hgrm", "hlog"])]
+    schema: bool,
+}
+
+impl Report {
+    pub(super) fn execute(self) -> Result<bool, LoadError> {
+        if self.schema {
+            print(&schema());
+            return Ok(true);
+        }
+        for path in [&self.html, &self.markdown, &self.hgrm, &self.hlog].into_iter().flatten() {
+            writable(path)?;
+        }
+        let files = read_all(&self.results)?;
+        let runs = self.runs(&files);
+        if let Some(path) = &self.html {
+            write_whole(path, page(&runs)?.as_bytes())?;
+        }
+        if let Some(path) = &self.markdown {
+            let budget = budget::Budget::read(&self.budget)?;
+            write_whole(path, markdown::performance(&files, &budget).as_bytes())?;
+        }
+        if let Some(path) = &self.hgrm {
+            let mut all = latency::histogram();
+            for (_, run) in &runs {
+                // All have the same bounds.
+                let _ = all.add(run.latency.histogram().map_err(LoadError::Report)?);
+            }
+            write_whole(path, report::hgrm(&all).as_bytes())?;
+        }
+        if let Some(path) = &self.hlog {
+            let [(_, run)] = runs.as_slice() else {
+                let count = runs.len();
+                return Err(LoadError::Usage(format!(
+                    "--hlog takes one run, these are {count}; choose with --only"
+                )));
+            };
+            write_whole(path, report::hlog(run)?.as_bytes())?;
+        }
+        let nothing_written =
+            [&self.html, &self.markdown, &self.hgrm, &self.hlog].iter().all(|path| path.is_none());
+        if nothing_written {
+            match runs.as_slice() {
+                [(_, run)] => print(&report::terminal::run(run)),
+                runs => print(&report::terminal::runs(
+                    &runs.iter().map(|(_, run)| (*run).clone()).collect::<Vec<_>>(),
+                )),
+            }
+        }
+        Ok(true)
+    }
+
+    fn runs<'a>(&self, files: &'a [ResultFile]) -> Vec<(String, &'a Run)> {
+        let wanted = |run: &&Run| self.only.is_empty() || self.only.contains(&run.workload);
+        let mut named = Vec::new();
+        for (file, path) in files.iter().zip(&self.results) {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            for run in file.runs.iter().filter(wanted) {
+                // Files are told apart by their names where there are several, runs by what they measured.
+                let what = if run.contestant == "corelane" {
+                    run.workload.clone()
+                } else {
+                    format!("{} {}", run.contestant, run.workload)
+                };
+                named.push((if files.len() > 1 { format!("{stem}: {what}") } else { what }, run));
+            }
+        }
+        named
+    }
+}
+
+fn page(runs: &[(String, &Run)]) -> Result<String, LoadError> {
+    if runs.len() > RUNS_PER_PAGE_MAX {
+        return Err(LoadError::Usage(format!(
+            "a page takes {RUNS_PER_PAGE_MAX} runs, these are {}; choose workloads with --only",
+            runs.len()
+        )));
+    }
+    let title = match runs {
+        [(label, run)] => format!("{label} · {}", run.server.name),
+        _ => format!("{} runs", runs.len()),
+    };
+    report::page(&title, runs)
+}
+
+/// The schema of [`ResultFile`], as JSON Schema.
+pub(super) fn schema() -> String {
+    let schema = schemars::schema_for!(ResultFile);
+    serde_json::to_string_pretty(&schema).unwrap_or_default()
+}
+
+fn read_all(paths: &[PathBuf]) -> Result<Vec<ResultFile>, LoadError> {
+    paths.iter().map(|path: &PathBuf| ResultFile::read(Path::new(path))).collect()
+}

@@ -1,0 +1,189 @@
+//! The highest rate a server holds a demand at: found by halving, confirmed by repeating.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use clap::Args;
+
+use super::{
+    load::{Mix, Span, Whom, positive},
+    output::writable,
+    print,
+};
+use crate::{
+    conduct::{Job, World, conduct},
+    demand::Demand,
+    engine::Pacing,
+    error::LoadError,
+    report,
+    result::{Outcome, ResultFile, Run},
+    schedule::{Gaps, Segment},
+    units,
+};
+
+/// The search ends when the rate is known this well.
+const PRECISION: f64 = 0.02;
+/// A rate that does not hold when it is tried again is lowered by this share.
+const STEP_DOWN: f64 = 0.03;
+/// Rates tried before the search gives up.
+const TRIALS_MAX: usize = 40;
+
+/// The highest rate.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Saturate {
+    #[command(flatten)]
+    whom: Whom,
+
+    /// What the server must hold: p99<1ms; may be given more than once. Errors are never allowed
+    #[arg(long, value_name = "DEMAND", required = true)]
+    slo: Vec<Demand>,
+
+    /// Connections
+    #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
+
+    /// How long each rate is tried
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
+    trial: Duration,
+
+    /// Runs at the rate that was found, all of which must hold
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    confirmations: usize,
+
+    /// The highest rate to try [default: half again what a closed loop reaches]
+    #[arg(long, value_name = "R", value_parser = positive)]
+    rate_max: Option<f64>,
+
+    /// Every run as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    #[command(flatten)]
+    mix: Mix,
+}
+
+impl Saturate {
+    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+        self.json.iter().try_for_each(|path| writable(path))?;
+        let started = SystemTime::now();
+        let span = Span::new(self.connections, self.trial, Duration::from_millis(500), self.slo.clone());
+        let mut job = self.whom.job(&self.mix, &span, false)?;
+        job.workload = "saturate".to_owned();
+        let mut search = Search { job, world, runs: Vec::new() };
+        let found = search.find(self.rate_max, self.confirmations)?;
+        let mut runs = search.runs;
+        let last = runs.last_mut();
+        let limited = runs_limited(last.as_deref());
+        if let (Some(rate), Some(run)) = (found, last) {
+            run.figures.insert("rate_highest_per_s".to_owned(), rate);
+        }
+        print(&report::terminal::runs(&runs));
+        let demands: Vec<String> = self.slo.iter().map(|demand| demand.text().to_owned()).collect();
+        let demands = demands.join(", ");
+        match found {
+            Some(rate) => print(&format!("{} requests/s hold {demands}\n", units::count(rate))),
+            None => print(&format!("no rate was found that holds {demands}\n")),
+        }
+        if let Some(reason) = limited {
+            print(&format!("THE GENERATOR WAS THE LIMIT above that: {reason}. The server may hold more.\n"));
+        }
+        if let Some(path) = &self.json {
+            ResultFile::of_this_process(started, runs, Vec::new()).write(path)?;
+        }
+        Ok(found.is_some())
+    }
+}
+
+fn runs_limited(run: Option<&Run>) -> Option<String> {
+    run?.generator.bottleneck.clone()
+}
+
+struct Search<'a> {
+    job: Job,
+    world: &'a World,
+    runs: Vec<Run>,
+}
+
+/// What a rate was worth.
+#[derive(Clone, Copy, PartialEq)]
+enum Trial {
+    Holds,
+    Fails,
+    /// The server may hold it, but this generator cannot say.
+    GeneratorFails,
+}
+
+impl Search<'_> {
+    /// `None` when not even a small rate holds, or somebody interrupted.
+    fn find(&mut self, rate_max: Option<f64>, confirmations: usize) -> Result<Option<f64>, LoadError> {
+        let mut too_much = match rate_max {
+            Some(rate) => rate,
+            None => {
+                let closed = conduct(&self.job, self.world)?;
+                let reached = closed.throughput_per_s;
+                self.runs.push(closed);
+                reached * 1.5
+            }
+        };
+        let mut enough = 0.0;
+        if rate_max.is_some() && self.holds(too_much)? == Trial::Holds {
+            enough = too_much;
+        }
+        let mut trials = 0;
+        while too_much - enough > too_much * PRECISION && trials < TRIALS_MAX && !self.world.is_interrupted()
+        {
+            trials += 1;
+            let rate = f64::midpoint(enough, too_much).round();
+            if rate < 1.0 {
+                break;
+            }
+            if self.holds(rate)? == Trial::Holds { enough = rate } else { too_much = rate }
+        }
+        'confirm: while enough >= 1.0 && trials < TRIALS_MAX {
+            for _ in 0..confirmations {
+                trials += 1;
+                if self.world.is_interrupted() {
+                    return Ok(None);
+                }
+                if self.holds(enough)? != Trial::Holds {
+                    enough = (enough * (1.0 - STEP_DOWN)).round();
+                    continue 'confirm;
+                }
+            }
+            return Ok(Some(enough));
+        }
+        Ok(None)
+    }
+
+    fn holds(&mut self, rate: f64) -> Result<Trial, LoadError> {
+        let whole = (self.job.plan.warmup + self.job.plan.duration).as_secs_f64();
+        self.job.plan.pacing = Pacing::Open(vec![Segment::steady(whole, rate)], Gaps::Constant);
+        let run = conduct(&self.job, self.world)?;
+        if matches!(run.outcome, Outcome::ServerGone { .. }) {
+            return Err(LoadError::Unreachable {
+                url: run.server.url,
+                reason: format!("the server ended at {} requests/s", units::count(rate)),
+            });
+        }
+        let held = run.errors_total() == 0 && run.checks.iter().all(|check| check.passed);
+        let trial = match (held, &run.generator.bottleneck) {
+            (true, _) => Trial::Holds,
+            (false, None) => Trial::Fails,
+            (false, Some(_)) => Trial::GeneratorFails,
+        };
+        let verdict = match trial {
+            Trial::Holds => "holds",
+            Trial::Fails => "does not hold",
+            Trial::GeneratorFails => "the generator cannot keep up",
+        };
+        self.world.audience.say(&format!(
+            "{:>10}/s  p99 {}  {verdict}",
+            units::count(rate),
+            units::latency(run.latency.p99_us)
+        ));
+        self.runs.push(run);
+        Ok(trial)
+    }
+}

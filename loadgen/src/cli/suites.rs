@@ -1,0 +1,306 @@
+//! The suite of named workloads: kept as a baseline, run again against it, tested with a planted delay.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use serde::de::DeserializeOwned;
+
+use super::{
+    load::{Cpus, cpu_list, positive},
+    output::writable,
+    print,
+};
+use crate::{
+    compare::{Thresholds, Verdict, compare},
+    conduct::{World, conduct},
+    error::LoadError,
+    placement::Placement,
+    planted, report,
+    request::{Ask, Era},
+    result::{Outcome, ResultFile, Run},
+    suite::{Suite, start_fixture},
+    target::Target,
+    workloads::{self, Kind, Pace, Workload},
+};
+
+/// Where the baseline is kept.
+const BASELINE: &str = "bench/baseline/main_latest.json";
+
+/// The suite and how it is run.
+#[derive(Args, Clone, Debug)]
+struct How {
+    /// Workloads [default: all but the soak]
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// How often each is run
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeats: u32,
+
+    /// How long each run is measured [default: a few seconds, by workload]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+
+    /// Each workload at its full length
+    #[arg(long, conflicts_with = "duration")]
+    full: bool,
+
+    /// The share of connections and rates
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = positive)]
+    scale: f64,
+
+    /// A server that runs already [default: a fixture server is started for each workload]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+
+    /// Core of the server that is started
+    #[arg(long, value_name = "CORE", default_value_t = 0)]
+    server_core: usize,
+
+    /// Cores of the generator [default: from the last backwards]
+    #[arg(long, value_name = "LIST", value_parser = cpu_list)]
+    cpus: Option<Cpus>,
+
+    /// Result of `cargo bench --bench instructions -- --json FILE`, to be kept with the others
+    #[arg(long, value_name = "FILE")]
+    instructions: Option<PathBuf>,
+
+    /// Result of `cargo bench --bench stages -- --json FILE`, to be kept with the others
+    #[arg(long, value_name = "FILE")]
+    stages: Option<PathBuf>,
+}
+
+impl How {
+    fn suite(&self) -> Result<Suite, LoadError> {
+        let all = workloads::all();
+        let unknown = self.only.iter().find(|id| !all.iter().any(|workload| workload.id == **id));
+        if let Some(id) = unknown {
+            return Err(LoadError::Usage(format!(
+                "there is no workload {id:?}; corelane-loadgen workloads lists them"
+            )));
+        }
+        let asked = |workload: &Workload| match self.only.as_slice() {
+            [] => workload.id != "soak",
+            only => only.iter().any(|id| id == workload.id),
+        };
+        Ok(Suite {
+            workloads: all.into_iter().filter(asked).collect(),
+            repeats: self.repeats,
+            duration: self.duration,
+            brief: !self.full,
+            scale: self.scale,
+            target: self.url.as_deref().map(Target::parse).transpose()?,
+            server_core: self.server_core,
+            placement: Placement::new(None, self.cpus.clone().map(|Cpus(cpus)| cpus))?,
+        })
+    }
+
+    fn run(&self, world: &World) -> Result<ResultFile, LoadError> {
+        let suite = self.suite()?;
+        // Read first: nobody wants to hear after half an hour that a file is not there.
+        let instructions = self.instructions.as_deref().map(read_part).transpose()?;
+        let stages = self.stages.as_deref().map(read_part).transpose()?;
+        let mut file = suite.run(world)?;
+        (file.instructions, file.stages) = (instructions, stages);
+        Ok(file)
+    }
+}
+
+/// A bench's own result, which becomes a part of ours.
+fn read_part<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
+    let broken = |reason: String| LoadError::ResultBroken { path: path.to_owned(), reason };
+    let text = fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| broken(error.to_string()))
+}
+
+/// What went wrong in a suite, one line each.
+fn failures(file: &ResultFile) -> Vec<String> {
+    let failure = |run: &Run| {
+        let what = match &run.outcome {
+            Outcome::Interrupted => "was interrupted".to_owned(),
+            Outcome::ServerGone { after_s } => format!("lost its server after {after_s:.1} s"),
+            // Where more is asked than any core can do, what is not done in time is the result.
+            Outcome::Complete if run.workload == "burst" => return None,
+            Outcome::Complete if run.errors_total() > 0 => {
+                let first = run.first_error.as_deref().unwrap_or("unknown");
+                format!("had {} errors, the first: {first}", run.errors_total())
+            }
+            Outcome::Complete => return None,
+        };
+        Some(format!("{} {what}", run.workload))
+    };
+    file.runs.iter().filter_map(failure).collect()
+}
+
+/// `baseline`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Baseline {
+    #[command(flatten)]
+    how: How,
+
+    /// Where it is kept; not overwritten when a workload failed
+    #[arg(long, short, value_name = "FILE", default_value = BASELINE)]
+    output: PathBuf,
+}
+
+impl Baseline {
+    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+        writable(&self.output)?;
+        let file = self.how.run(world)?;
+        print(&report::terminal::runs(&file.runs));
+        for not_run in &file.not_run {
+            print(&format!("not run: {}: {}\n", not_run.workload, not_run.reason));
+        }
+        let failures = failures(&file);
+        if failures.is_empty() && !file.runs.is_empty() {
+            file.write(&self.output)?;
+            print(&format!("kept: {}\n", self.output.display()));
+            return Ok(true);
+        }
+        for failure in &failures {
+            print(&format!("FAILED: {failure}\n"));
+        }
+        print(&format!("{} was left as it is\n", self.output.display()));
+        Ok(false)
+    }
+}
+
+/// `regression`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Regression {
+    #[command(flatten)]
+    how: How,
+
+    /// What to hold the result against
+    #[arg(long, value_name = "FILE", default_value = BASELINE)]
+    baseline: PathBuf,
+
+    /// One threshold for latencies and throughput [default: p50 10 %, p95 15 %, p99 20 %, throughput 10 %]
+    #[arg(long, value_name = "SHARE", value_parser = positive)]
+    threshold: Option<f64>,
+
+    /// The result as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Plant a delay in the server and see whether it is found
+    #[arg(long, conflicts_with_all = ["only", "instructions", "stages", "url", "json"])]
+    self_test: bool,
+}
+
+impl Regression {
+    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+        if self.self_test {
+            return self_test(world);
+        }
+        self.json.iter().try_for_each(|path| writable(path))?;
+        let thresholds = thresholds(self.threshold)?;
+        let baseline = ResultFile::read(&self.baseline)?;
+        let mut how = self.how;
+        if how.only.is_empty() {
+            // What the baseline has, at the length it has it: anything else could not be compared.
+            how.only = baseline.runs.iter().map(|run| run.workload.clone()).collect();
+            how.only.dedup();
+            how.only.retain(|id| workloads::named(id).is_some());
+        }
+        let file = how.run(world)?;
+        if let Some(path) = &self.json {
+            file.write(path)?;
+        }
+        let comparison = compare(&file, &baseline, &thresholds)?;
+        print(&comparison.table());
+        let failures = failures(&file);
+        for failure in &failures {
+            print(&format!("FAILED: {failure}\n"));
+        }
+        if !comparison.usable() {
+            return Err(LoadError::Unlike(
+                "nothing of the baseline could be held against this run".to_owned(),
+            ));
+        }
+        Ok(failures.is_empty() && !comparison.regressed())
+    }
+}
+
+pub(super) fn thresholds(all: Option<f64>) -> Result<Thresholds, LoadError> {
+    match all {
+        Some(share) => Thresholds::default().with_times(share),
+        None => Ok(Thresholds::default()),
+    }
+}
+
+/// What is planted, and how often each server is measured.
+const PLANTED: Duration = Duration::from_micros(300);
+const SELF_TEST_REPEATS: usize = 3;
+/// How far what is found may be from what was planted: machines are noisy.
+const FOUND: std::ops::RangeInclusive<f64> = 0.8..=1.6;
+
+/// Measures a server with and without a planted delay, in turn. The figure reported must move by the delay's size, the
+/// comparison must find it, and must find nothing between two servers that are alike.
+pub(super) fn self_test(world: &World) -> Result<bool, LoadError> {
+    let workload = Workload {
+        id: "self_test",
+        about: "a tool that takes as long as was planted",
+        era: Era::Modern,
+        asks: vec![(Ask::Tool { name: planted::TOOL.to_owned(), arguments: "{}".to_owned() }, 1)],
+        pace: Pace::Open(500.0, crate::schedule::Gaps::Constant),
+        connections: 8,
+        duration: Duration::from_secs(2),
+        brief: Duration::from_secs(2),
+        warmup: Duration::from_millis(500),
+        shards: 1,
+        kind: Kind::Plain,
+    };
+    let suite = Suite {
+        workloads: Vec::new(),
+        repeats: 1,
+        duration: None,
+        brief: true,
+        scale: 1.0,
+        target: None,
+        server_core: 0,
+        placement: Placement::default(),
+    };
+    let measure = |delay: Duration| -> Result<Run, LoadError> {
+        let server = start_fixture(1, suite.server_core, delay)?;
+        conduct(&suite.job(&workload, &server.target, Some(server.admin))?, world)
+    };
+    let (mut without, mut again, mut with) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..SELF_TEST_REPEATS {
+        without.push(measure(Duration::ZERO)?);
+        with.push(measure(PLANTED)?);
+        again.push(measure(Duration::ZERO)?);
+    }
+    let file = |runs| ResultFile::of_this_process(std::time::SystemTime::now(), runs, Vec::new());
+    let (without, again, with) = (file(without), file(again), file(with));
+    let median = |file: &ResultFile| {
+        let p50: Vec<f64> = file.runs.iter().map(|run| run.latency.p50_us).collect();
+        crate::statistics::median(&p50).unwrap_or(0.0)
+    };
+    let planted_us = PLANTED.as_secs_f64() * 1e6;
+    let found_us = median(&with) - median(&without);
+    let thresholds = Thresholds::default();
+    let (slowed, alike) = (compare(&with, &without, &thresholds)?, compare(&again, &without, &thresholds)?);
+    print(&slowed.table());
+    let checks = [
+        (
+            format!("planted {planted_us:.0} µs, found {found_us:.0} µs"),
+            FOUND.contains(&(found_us / planted_us)),
+        ),
+        ("the comparison finds it".to_owned(), slowed.regressed()),
+        // The median only: what the machine does to a tail is no mistake of the comparison.
+        ("nothing is found in the median where nothing is planted".to_owned(), !regressed_in(&alike, "p50")),
+    ];
+    for (what, passed) in &checks {
+        print(&format!("{} {what}\n", if *passed { "✓" } else { "✗" }));
+    }
+    Ok(checks.iter().all(|(_, passed)| *passed))
+}
+
+fn regressed_in(comparison: &crate::compare::Comparison, metric: &str) -> bool {
+    comparison.rows.iter().any(|row| row.metric == metric && row.verdict == Verdict::Regressed)
+}

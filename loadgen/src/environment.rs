@@ -1,0 +1,58 @@
+//! What a result says of where it was measured.
+
+use std::{process::Command, time::SystemTime};
+
+use crate::result::{Environment, NotRun, ResultFile, Run, SCHEMA};
+
+impl Environment {
+    /// This machine and this build.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpus.lines().find(|line| line.starts_with("model name"));
+        let model = model.and_then(|line| line.split_once(": ")).map_or("unknown", |(_, model)| model);
+        let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let memory = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            cpu_model: model.to_owned(),
+            cores_count: core_affinity::get_core_ids().map_or(1, |cores| cores.len()),
+            memory_bytes: memory * 1024,
+            kernel: kernel.trim().to_owned(),
+            generator_version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: commit(),
+            generator_build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+        }
+    }
+}
+
+/// `git describe` of where it was started.
+fn commit() -> String {
+    let described = Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]).output();
+    let text = described.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+    let text = text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+    if text.trim().is_empty() { "unknown".to_owned() } else { text.trim().to_owned() }
+}
+
+impl ResultFile {
+    /// A file about this process's measurements.
+    #[must_use]
+    pub fn of_this_process(started: SystemTime, runs: Vec<Run>, not_run: Vec<NotRun>) -> Self {
+        // A path says nothing of a measurement but where somebody keeps his programs.
+        let mut command_line: Vec<String> = std::env::args().collect();
+        if let Some(program) = command_line.first_mut() {
+            let name = std::path::Path::new(program.as_str()).file_name();
+            *program = name.unwrap_or_default().to_string_lossy().into_owned();
+        }
+        Self {
+            schema: SCHEMA.to_owned(),
+            started: humantime::format_rfc3339_seconds(started).to_string(),
+            command_line,
+            environment: Environment::of_this_machine(),
+            runs,
+            not_run,
+            instructions: None,
+            stages: None,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Arguments and schemas of 1 to 100 fields, for the workloads that measure what fields cost, and for the server that
+//! offers them.
+
+use serde_json::{Map, Value, json};
+
+/// So many strings, as JSON.
+#[must_use]
+pub fn strings(count: usize) -> String {
+    object(count, |index| json!(format!("value number {index}")))
+}
+
+/// So many fields of five kinds, as JSON.
+#[must_use]
+pub fn mixed(count: usize) -> String {
+    object(count, |index| match index % 5 {
+        0 => json!(format!("name-{index}")),
+        1 => json!(index),
+        2 => json!(index as f64 + 0.5),
+        3 => json!(index.is_multiple_of(2)),
+        _ => json!(["one", "two", "three"]),
+    })
+}
+
+/// What [`strings`] must look like.
+#[must_use]
+pub fn strings_schema(count: usize) -> Value {
+    schema(count, |_| json!({"type": "string"}))
+}
+
+/// What [`mixed`] must look like, with rules for every field.
+#[must_use]
+pub fn mixed_schema(count: usize) -> Value {
+    schema(count, |index| match index % 5 {
+        0 => json!({"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[a-z]+-[0-9]+$"}),
+        1 => json!({"type": "integer", "minimum": 0, "maximum": 1000}),
+        2 => json!({"type": "number", "exclusiveMinimum": 0}),
+        3 => json!({"type": "boolean"}),
+        _ => json!({"type": "array", "items": {"enum": ["one", "two", "three"]}, "maxItems": 8}),
+    })
+}
+
+fn object(count: usize, value: impl Fn(usize) -> Value) -> String {
+    Value::Object((0..count).map(|index| (name(index), value(index))).collect()).to_string()
+}
+
+fn schema(count: usize, field: impl Fn(usize) -> Value) -> Value {
+    let properties: Map<String, Value> = (0..count).map(|index| (name(index), field(index))).collect();
+    let required: Vec<String> = (0..count).map(name).collect();
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+fn name(index: usize) -> String {
+    format!("field_{index:02}")
+}

@@ -1,0 +1,111 @@
+//! What some workloads measure besides latency and throughput, read off the intervals of their runs.
+
+use crate::{
+    latency::Latency,
+    result::{Interval, Run},
+};
+
+/// Back to normal: latency is no more than this many times what it was before a burst.
+const RECOVERED_RATIO: f64 = 2.0;
+/// Differences below this are nobody's trouble, in microseconds.
+const RECOVERED_US_MIN: f64 = 1_000.0;
+
+/// Adds the figures that belong to the run's workload.
+pub fn derive(run: &mut Run) {
+    let figures: Vec<(&str, Option<f64>)> = match run.workload.as_str() {
+        "burst" => vec![("recovered_after_s", recovered_after_s(run)), ("burst_p95_us", burst_p95_us(run))],
+        "sustained_100k" => vec![("latency_p95_steady_ratio", steady_ratio(&run.intervals))],
+        "soak" => vec![
+            ("memory_growth_ratio", memory_growth(run)),
+            (
+                "throughput_steady_ratio",
+                last_to_first(&run.intervals, |interval| interval.replies_count as f64 / interval.length_s),
+            ),
+            ("latency_p99_growth_ratio", last_to_first(&run.intervals, |interval| interval.latency.p99_us)),
+        ],
+        _ => Vec::new(),
+    };
+    let known = figures.into_iter().filter_map(|(name, figure)| Some((name.to_owned(), figure?)));
+    run.figures.extend(known);
+}
+
+/// A burst is the middle third.
+fn thirds(run: &Run) -> [&[Interval]; 3] {
+    let third = run.intervals.len() / 3;
+    let (before, rest) = run.intervals.split_at(third);
+    let (burst, after) = rest.split_at(third);
+    [before, burst, after]
+}
+
+/// From the end of the burst until the 95th percentile is back for good, in seconds. A run too short to tell has none.
+fn recovered_after_s(run: &Run) -> Option<f64> {
+    let [before, _, after] = thirds(run);
+    let usual = median(before.iter().map(|interval| interval.latency.p95_us))?;
+    let bound = (usual * RECOVERED_RATIO).max(RECOVERED_US_MIN);
+    let burst_end = after.first()?.start_s;
+    let last_bad =
+        after.iter().rfind(|interval| interval.latency.count == 0 || interval.latency.p95_us > bound);
+    Some(last_bad.map_or(0.0, |interval| interval.start_s + interval.length_s - burst_end))
+}
+
+fn burst_p95_us(run: &Run) -> Option<f64> {
+    let [_, burst, _] = thirds(run);
+    let mut all = crate::latency::histogram();
+    for interval in burst {
+        let _ = all.add(interval.latency.histogram().ok()?);
+    }
+    Some(Latency::of(&all).p95_us)
+}
+
+/// The worst interval's 95th percentile over the usual one's.
+fn steady_ratio(intervals: &[Interval]) -> Option<f64> {
+    let p95 = || intervals.iter().map(|interval| interval.latency.p95_us);
+    Some(p95().fold(0.0, f64::max) / median(p95())?)
+}
+
+/// Of resident memory: the median of the last tenth of the looks over the first tenth's.
+fn memory_growth(run: &Run) -> Option<f64> {
+    let samples = &run.server_process.as_ref()?.samples;
+    last_to_first(samples, |sample| sample.resident_bytes as f64)
+}
+
+fn last_to_first<T>(parts: &[T], figure: impl Fn(&T) -> f64) -> Option<f64> {
+    let tenth = parts.len().div_ceil(10);
+    let first = median(parts.iter().take(tenth).map(&figure))?;
+    let last = median(parts.iter().rev().take(tenth).map(&figure))?;
+    (first > 0.0).then(|| last / first)
+}
+
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    crate::statistics::median(&values.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(index: usize, p95_us: f64) -> Interval {
+        let latency = Latency { count: 100, p95_us, ..Latency::default() };
+        Interval { start_s: index as f64, length_s: 1.0, replies_count: 100, errors_count: 0, latency }
+    }
+
+    #[test]
+    fn recovery_counts_from_the_bursts_end_to_the_last_bad_interval() {
+        let mut run = crate::sample::run("burst", "corelane");
+        let p95 = [300.0, 310.0, 290.0, 9_000.0, 9_000.0, 9_000.0, 5_000.0, 300.0, 320.0];
+        run.intervals = p95.iter().enumerate().map(|(index, p95)| interval(index, *p95)).collect();
+        assert_eq!(recovered_after_s(&run), Some(1.0));
+        run.intervals[8].latency.p95_us = 2_000.0;
+        assert_eq!(recovered_after_s(&run), Some(3.0), "a relapse is no recovery");
+        run.intervals.clear();
+        assert_eq!(recovered_after_s(&run), None);
+    }
+
+    #[test]
+    fn one_bad_second_shows_in_the_steady_ratio() {
+        let mut intervals: Vec<_> = (0..10).map(|index| interval(index, 200.0)).collect();
+        assert_eq!(steady_ratio(&intervals), Some(1.0));
+        intervals[4].latency.p95_us = 900.0;
+        assert_eq!(steady_ratio(&intervals), Some(4.5));
+    }
+}

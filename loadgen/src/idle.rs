@@ -1,0 +1,98 @@
+//! Load beside load: many connections that do almost nothing, and what others feel of them.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    conduct::{Job, World, conduct, conduct_loaded},
+    engine::{Pacing, Plan},
+    error::LoadError,
+    request::{Ask, Request},
+    result::{Outcome, Run},
+};
+
+/// The connections whose throughput is measured beside the idle ones.
+const BUSY_CONNECTIONS: u32 = 64;
+/// How long their throughput is measured, each time.
+const BUSY: Duration = Duration::from_secs(3);
+
+/// Opens the job's connections and keeps a sample of them live. Then opens them again and measures what 64 busy
+/// connections reach beside them and without them, as `throughput_beside_idle_ratio`.
+///
+/// # Errors
+/// As [`conduct`].
+pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
+    let mut idle = conduct(job, world)?;
+    if world.is_interrupted() || idle.outcome != Outcome::Complete {
+        return Ok(idle);
+    }
+    let busy = busy(job)?;
+    let alone = conduct(&busy, world)?;
+    let background = Job { plan: Plan { duration: 2 * BUSY, ..job.plan.clone() }, ..busy_background(job) };
+    let (_, together) = beside(&background, world, || conduct(&busy, world))?;
+    if alone.throughput_per_s > 0.0 {
+        let ratio = together.throughput_per_s / alone.throughput_per_s;
+        idle.figures.insert("throughput_beside_idle_ratio".to_owned(), ratio);
+    }
+    Ok(idle)
+}
+
+/// Does `measure` once the background's connections are there. Returns the background's run and what was measured.
+///
+/// # Errors
+/// When one of them cannot run.
+pub fn beside(
+    background: &Job,
+    world: &World,
+    measure: impl FnOnce() -> Result<Run, LoadError>,
+) -> Result<(Run, Run), LoadError> {
+    let (loaded, is_loaded) = crossbeam_channel::bounded(1);
+    let quiet =
+        World { audience: crate::progress::Audience::Nobody, interrupted: Arc::clone(&world.interrupted) };
+    world.audience.say(&format!("opening {} connections", background.plan.connections));
+    std::thread::scope(|scope| {
+        let running = scope.spawn(move || conduct_loaded(background, &quiet, Some(loaded)));
+        // A background that fails to load drops its end of the channel.
+        let measured = is_loaded.recv().ok().map(|()| measure());
+        let background =
+            running.join().map_err(|_| LoadError::Resource("a generator panicked".to_owned()))??;
+        match measured {
+            Some(measured) => Ok((background, measured?)),
+            None => Err(LoadError::Resource("the background load did not begin".to_owned())),
+        }
+    })
+}
+
+/// The same job again, for its connections only.
+fn busy_background(job: &Job) -> Job {
+    Job {
+        workload: job.workload.clone(),
+        contestant: job.contestant.clone(),
+        plan: job.plan.clone(),
+        probed: job.probed.clone(),
+        watch: crate::watch::Watch::default(),
+        demands: Vec::new(),
+        scale: job.scale,
+    }
+}
+
+/// A closed loop of the same request over a few connections.
+fn busy(job: &Job) -> Result<Job, LoadError> {
+    let ask = Ask::Tool { name: "echo".to_owned(), arguments: r#"{"message":"hello world"}"#.to_owned() };
+    let mut plan = job.plan.clone();
+    plan.requests = vec![Request::new(&plan.target, plan.era, ask, 1, false)?];
+    plan.connections = BUSY_CONNECTIONS;
+    plan.pacing = Pacing::Closed;
+    plan.cores.truncate(1);
+    plan.duration = BUSY;
+    plan.warmup = Duration::from_secs(1);
+    plan.interval = Duration::from_secs(1);
+    Ok(Job {
+        workload: "canonical_closed_64".to_owned(),
+        contestant: job.contestant.clone(),
+        plan,
+        probed: job.probed.clone(),
+        watch: crate::watch::Watch { pid: job.watch.pid, admin: None },
+        demands: Vec::new(),
+        scale: 1.0,
+    })
+}

@@ -1,0 +1,244 @@
+//! Named workloads, run one after the other against a server: one that is there, or one started for each.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::Value;
+
+use crate::{
+    conduct::{Job, World, conduct},
+    engine::Plan,
+    error::LoadError,
+    fanout, figures, idle,
+    placement::Placement,
+    planted,
+    probe::{Probed, probe},
+    request::{Ask, Era, Request},
+    result::{NotRun, ResultFile, Run},
+    spawn::{Spawned, free_address},
+    target::Target,
+    watch::Watch,
+    workloads::{Kind, Workload, slow_tools},
+};
+
+/// How a suite is run.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    /// The workloads.
+    pub workloads: Vec<Workload>,
+    /// How often each.
+    pub repeats: u32,
+    /// How long each, instead of what it takes by itself.
+    pub duration: Option<Duration>,
+    /// Whether each takes its short time.
+    pub brief: bool,
+    /// The share of connections and rates.
+    pub scale: f64,
+    /// A server that is there; without one, the fixture server is started for each workload.
+    pub target: Option<Target>,
+    /// The server's core, where it is started.
+    pub server_core: usize,
+    /// Where the generator's threads run.
+    pub placement: Placement,
+}
+
+impl Suite {
+    /// Runs all of them. A workload the server has no answer to is noted, not an error.
+    ///
+    /// # Errors
+    /// When a server cannot be started or reached.
+    pub fn run(&self, world: &World) -> Result<ResultFile, LoadError> {
+        let started = SystemTime::now();
+        let (mut runs, mut not_run) = (Vec::new(), Vec::new());
+        for workload in &self.workloads {
+            if world.is_interrupted() {
+                let reason = "interrupted".to_owned();
+                not_run.push(NotRun { workload: workload.id.to_owned(), reason });
+                continue;
+            }
+            world.audience.say(&format!("{} · {}", workload.id, workload.about));
+            match self.run_one(workload, world) {
+                Ok(repeats) => runs.extend(repeats),
+                Err(LoadError::Unsupported(reason)) => {
+                    not_run.push(NotRun { workload: workload.id.to_owned(), reason });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ResultFile::of_this_process(started, runs, not_run))
+    }
+
+    fn run_one(&self, workload: &Workload, world: &World) -> Result<Vec<Run>, LoadError> {
+        let server = match &self.target {
+            Some(_) => None,
+            None => Some(start_fixture(workload.shards, self.server_core, Duration::ZERO)?),
+        };
+        let target = match (&self.target, &server) {
+            (Some(target), _) => target.clone(),
+            (None, Some(server)) => server.target.clone(),
+            (None, None) => return Err(LoadError::Usage("there is no server".to_owned())),
+        };
+        let mut runs = Vec::new();
+        let repeats = if workload.kind == Kind::Idle { 1 } else { self.repeats };
+        for _ in 0..repeats {
+            if world.is_interrupted() {
+                break;
+            }
+            runs.push(self.once(workload, &target, server.as_ref().map(|server| server.admin), world)?);
+        }
+        Ok(runs)
+    }
+
+    fn once(
+        &self,
+        workload: &Workload,
+        target: &Target,
+        admin: Option<SocketAddr>,
+        world: &World,
+    ) -> Result<Run, LoadError> {
+        let job = self.job(workload, target, admin)?;
+        let mut run = match workload.kind {
+            Kind::Plain => conduct(&job, world)?,
+            Kind::Idle => idle::run(&job, world)?,
+            Kind::FanOut => fanout::run(&job, world)?,
+            Kind::BesideSlowTools => {
+                let mut beside = self.job(&slow_tools(), target, admin)?;
+                beside.plan.duration = job.plan.warmup + job.plan.duration + Duration::from_secs(5);
+                beside.plan.spin = false;
+                idle::beside(&beside, world, || conduct(&job, world))?.1
+            }
+        };
+        figures::derive(&mut run);
+        Ok(run)
+    }
+
+    /// A workload as a job against a server.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or has no answer to it.
+    pub fn job(
+        &self,
+        workload: &Workload,
+        target: &Target,
+        admin: Option<SocketAddr>,
+    ) -> Result<Job, LoadError> {
+        let probed = probe(target, Some(workload.era))?;
+        for (ask, _) in &workload.asks {
+            supported(&probed, ask, workload.kind)?;
+        }
+        let own = if self.brief { workload.brief } else { workload.duration };
+        let duration = self.duration.unwrap_or(own);
+        let scaled = f64::from(workload.connections) * self.scale;
+        let connections = (scaled.round() as u32).max(1);
+        let pacing = workload.pace.pacing(self.scale, workload.warmup, duration);
+        let requests: Result<Vec<Request>, LoadError> = workload
+            .asks
+            .iter()
+            .map(|(ask, weight)| Request::new(target, workload.era, ask.clone(), *weight, false))
+            .collect();
+        let cores = self.placement.cores(connections);
+        let plan = Plan {
+            target: target.clone(),
+            era: workload.era,
+            handshake: workload.era == Era::Legacy,
+            requests: requests?,
+            spin: Placement::may_spin(&cores) && connections <= 20_000,
+            cores,
+            interval: interval(workload.id, duration),
+            pacing,
+            connections,
+            pipeline: 1,
+            warmup: workload.warmup,
+            duration,
+            timeout: Duration::from_secs(20),
+        };
+        let watch = Watch::find(target, None, admin);
+        Ok(Job {
+            workload: workload.id.to_owned(),
+            contestant: "corelane".to_owned(),
+            plan,
+            probed,
+            watch,
+            demands: Vec::new(),
+            scale: self.scale,
+        })
+    }
+}
+
+/// An interval's length: a second, longer in long runs, so that a report stays readable; a tenth where recovery is timed.
+#[must_use]
+pub fn interval(workload: &str, duration: Duration) -> Duration {
+    if workload == "burst" {
+        return Duration::from_millis(100);
+    }
+    Duration::from_secs((duration.as_secs() / 240).max(1))
+}
+
+/// Whether the server has what is asked for.
+fn supported(probed: &Probed, ask: &Ask, kind: Kind) -> Result<(), LoadError> {
+    let server = &probed.server.name;
+    let capability = |name: &str| probed.capabilities.get(name).is_some_and(Value::is_object);
+    let lacks = |what: &str| Err(LoadError::Unsupported(format!("{server} has no {what}")));
+    match ask {
+        _ if kind == Kind::FanOut
+            && probed.capabilities.pointer("/resources/subscribe") != Some(&Value::Bool(true)) =>
+        {
+            lacks("subscriptions")
+        }
+        Ask::Tool { name, .. } if !probed.tools.contains(name) => lacks(&format!("tool {name}")),
+        Ask::Resource { .. } | Ask::Method("resources/list") if !capability("resources") => {
+            lacks("resources")
+        }
+        Ask::Prompt { .. } if !capability("prompts") => lacks("prompts"),
+        _ => Ok(()),
+    }
+}
+
+/// The fixture server, started.
+#[derive(Debug)]
+pub struct Fixture {
+    /// Where it serves.
+    pub target: Target,
+    /// Where it tells of itself.
+    pub admin: SocketAddr,
+    _process: Arc<Spawned>,
+}
+
+/// Starts the fixture server with a planted delay.
+///
+/// # Errors
+/// When it is not there or does not start.
+pub fn start_fixture(shards: usize, core: usize, delay: Duration) -> Result<Fixture, LoadError> {
+    let program = fixture_program()?;
+    let (address, admin) = (free_address()?, free_address()?);
+    let mut command = Command::new(program);
+    for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "ADMIN", "LOG"] {
+        command.env_remove(format!("CORELANE_{name}"));
+    }
+    command
+        .env(planted::DELAY_VARIABLE, delay.as_micros().to_string())
+        .arg("serve")
+        .args(["--listen", &address.to_string(), "--admin", &admin.to_string()])
+        .args(["--shards", &shards.to_string(), "--cpus", &core.to_string()]);
+    let process = Spawned::start(command, address, core)?;
+    let target = Target::parse(&format!("http://{}/mcp", process.address()))?;
+    Ok(Fixture { target, admin, _process: Arc::new(process) })
+}
+
+/// It is built and installed beside this program.
+fn fixture_program() -> Result<PathBuf, LoadError> {
+    let own = std::env::current_exe().map_err(|error| LoadError::Resource(error.to_string()))?;
+    let program = own.with_file_name("corelane-fixture");
+    if program.exists() {
+        return Ok(program);
+    }
+    Err(LoadError::Resource(
+        "corelane-fixture is not beside this program; build both: cargo build --release -p corelane-loadgen"
+            .to_owned(),
+    ))
+}

@@ -1,0 +1,341 @@
+//! The named workloads. Their ids and parameters stay as they are, so that results compare over time.
+
+use std::time::Duration;
+
+use crate::{
+    engine::Pacing,
+    fields,
+    request::{Ask, Era},
+    schedule::{Gaps, Segment},
+};
+
+/// A workload: what is asked, by how many, how fast.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Its id.
+    pub id: &'static str,
+    /// What it is, in words.
+    pub about: &'static str,
+    /// How to speak.
+    pub era: Era,
+    /// What is asked.
+    pub asks: Vec<(Ask, u32)>,
+    /// How requests are timed.
+    pub pace: Pace,
+    /// Connections.
+    pub connections: u32,
+    /// How long it takes by itself.
+    pub duration: Duration,
+    /// How long it takes as one of many, in a suite.
+    pub brief: Duration,
+    /// Load before measuring.
+    pub warmup: Duration,
+    /// Shards the server should have: one ring's table holds fewer than 20,000 connections here.
+    pub shards: usize,
+    /// What runs meanwhile, or instead.
+    pub kind: Kind,
+}
+
+/// What kind of run it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One run.
+    Plain,
+    /// One run beside a thousand slow calls.
+    BesideSlowTools,
+    /// Connections that do almost nothing, and throughput beside them.
+    Idle,
+    /// Updates to subscribers.
+    FanOut,
+}
+
+/// How requests are timed, at full size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// As [`Pacing::Closed`].
+    Closed,
+    /// As [`Pacing::Volley`].
+    Volley,
+    /// So many requests a second.
+    Open(f64, Gaps),
+    /// A third of the time at one rate, a third at the other, a third back.
+    Burst(f64, f64),
+}
+
+impl Pace {
+    /// At another size, for a run of this length.
+    #[must_use]
+    pub fn pacing(self, scale: f64, warmup: Duration, duration: Duration) -> Pacing {
+        let (warmup_s, duration_s) = (warmup.as_secs_f64(), duration.as_secs_f64());
+        match self {
+            Self::Closed => Pacing::Closed,
+            Self::Volley => Pacing::Volley,
+            Self::Open(rate, gaps) => {
+                Pacing::Open(vec![Segment::steady(warmup_s + duration_s, rate * scale)], gaps)
+            }
+            Self::Burst(usual, burst) => {
+                let part = duration_s / 3.0;
+                let steps = [(warmup_s + part, usual), (part, burst), (part, usual)];
+                let segments = steps.map(|(length_s, rate)| Segment::steady(length_s, rate * scale));
+                Pacing::Open(segments.to_vec(), Gaps::Constant)
+            }
+        }
+    }
+}
+
+/// The message of the canonical request.
+const HELLO: &str = r#"{"message":"hello world"}"#;
+/// Requests a second of the workloads whose latency is held against a budget: far from what a core can do.
+const EASY_RATE: f64 = 10_000.0;
+
+fn tool(name: &str, arguments: impl Into<String>) -> Ask {
+    Ask::Tool { name: name.to_owned(), arguments: arguments.into() }
+}
+
+/// All of them, in the order in which they are listed and run.
+#[must_use]
+pub fn all() -> Vec<Workload> {
+    let seconds = Duration::from_secs;
+    let base = Workload {
+        id: "",
+        about: "",
+        era: Era::Modern,
+        asks: vec![(tool("echo", HELLO), 1)],
+        pace: Pace::Closed,
+        connections: 64,
+        duration: seconds(10),
+        brief: seconds(3),
+        warmup: seconds(1),
+        shards: 1,
+        kind: Kind::Plain,
+    };
+    let mut workloads = vec![
+        Workload {
+            id: "canonical_closed_1",
+            about: "the canonical request, 1 connection",
+            connections: 1,
+            ..base.clone()
+        },
+        Workload {
+            id: "canonical_closed_8",
+            about: "the canonical request, 8 connections",
+            connections: 8,
+            ..base.clone()
+        },
+        Workload {
+            id: "canonical_closed_64",
+            about: "the canonical request, 64 connections",
+            ..base.clone()
+        },
+        Workload {
+            id: "legacy_closed_64",
+            about: "the canonical request at 2025-11-25, 64 connections",
+            era: Era::Legacy,
+            ..base.clone()
+        },
+    ];
+    let easy = Workload { connections: 16, pace: Pace::Open(EASY_RATE, Gaps::Poisson), ..base.clone() };
+    for (id, about, tool_name, count) in [
+        ("tool_call_simple", "a call with 1 string", "strings_1", 1),
+        ("tool_call_medium", "a call with 5 strings", "strings_5", 5),
+        ("tool_call_complex", "a call with 20 strings", "strings_20", 20),
+    ] {
+        workloads.push(Workload {
+            id,
+            about,
+            asks: vec![(tool(tool_name, fields::strings(count)), 1)],
+            ..easy.clone()
+        });
+    }
+    for (id, about, tool_name, count) in [
+        ("json_small", "5 fields there and back", "json_5", 5),
+        ("json_medium", "20 fields there and back", "json_20", 20),
+        ("json_large", "100 fields there and back", "json_100", 100),
+        ("schema_simple", "5 fields with rules", "schema_5", 5),
+        ("schema_medium", "20 fields with rules", "schema_20", 20),
+        ("schema_complex", "100 fields with rules", "schema_100", 100),
+    ] {
+        workloads.push(Workload {
+            id,
+            about,
+            asks: vec![(tool(tool_name, fields::mixed(count)), 1)],
+            ..easy.clone()
+        });
+    }
+    for (id, about, era, ask) in [
+        ("initialize", "the older revisions' first request", Era::Legacy, Ask::Initialize),
+        ("discover", "server/discover", Era::Modern, Ask::Method("server/discover")),
+        ("tools_list", "tools/list", Era::Modern, Ask::Method("tools/list")),
+        ("resource_list", "resources/list", Era::Modern, Ask::Method("resources/list")),
+        ("resource_read", "a resource", Era::Modern, Ask::Resource { uri: "demo://counter".to_owned() }),
+        ("prompt_simple", "a prompt without variables", Era::Modern, prompt(0)),
+        ("prompt_medium", "a prompt with 10 variables", Era::Modern, prompt(10)),
+        ("prompt_complex", "a prompt with 50 variables", Era::Modern, prompt(50)),
+    ] {
+        workloads.push(Workload { id, about, era, asks: vec![(ask, 1)], ..easy.clone() });
+    }
+    let padded = |bytes: usize| vec![(tool("echo", format!(r#"{{"message":"{{{{pad:{bytes}}}}}"}}"#)), 1)];
+    workloads.extend([
+        Workload {
+            id: "tcp_burst_100_1kib",
+            about: "1 KiB there and back over 100 connections",
+            asks: padded(1024),
+            connections: 100,
+            ..base.clone()
+        },
+        Workload {
+            id: "sustained_10k_1kib",
+            about: "1 KiB there and back over 10,000 connections",
+            asks: padded(1024),
+            connections: 10_000,
+            warmup: seconds(2),
+            duration: seconds(30),
+            ..base.clone()
+        },
+        Workload {
+            id: "sustained_10k_100kib",
+            about: "100 KiB there and back over 10,000 connections",
+            asks: padded(100 * 1024),
+            connections: 10_000,
+            warmup: seconds(5),
+            duration: seconds(30),
+            brief: seconds(5),
+            ..base.clone()
+        },
+        Workload {
+            id: "sustained_100k",
+            about: "1,000 clients, 100 requests a second each",
+            pace: Pace::Open(100_000.0, Gaps::Constant),
+            connections: 1_000,
+            duration: seconds(300),
+            brief: seconds(10),
+            warmup: seconds(2),
+            ..base.clone()
+        },
+        Workload {
+            id: "burst",
+            about: "100,000 requests a second, then 200,000, then back",
+            pace: Pace::Burst(100_000.0, 200_000.0),
+            connections: 1_000,
+            duration: seconds(30),
+            brief: seconds(15),
+            warmup: seconds(2),
+            ..base.clone()
+        },
+        Workload {
+            id: "async_100x5ms",
+            about: "100 calls of 5 ms at once, over 100 connections",
+            asks: vec![(tool("sleep", r#"{"ms":5}"#), 1)],
+            pace: Pace::Volley,
+            connections: 100,
+            ..base.clone()
+        },
+        Workload {
+            id: "ping_beside_slow_tools",
+            about: "ping while 1,000 slow tools run",
+            era: Era::Legacy,
+            asks: vec![(Ask::Method("ping"), 1)],
+            pace: Pace::Open(1_000.0, Gaps::Poisson),
+            connections: 8,
+            kind: Kind::BesideSlowTools,
+            brief: seconds(5),
+            ..base.clone()
+        },
+        Workload {
+            id: "idle_50k",
+            about: "50,000 connections, 0.01 requests a second each",
+            pace: Pace::Open(500.0, Gaps::Poisson),
+            connections: 50_000,
+            duration: seconds(60),
+            brief: seconds(20),
+            warmup: seconds(2),
+            shards: 3,
+            kind: Kind::Idle,
+            ..base.clone()
+        },
+        fan_out("fanout_1k", "1,000 subscribers, 10 updates a second", 1_000, 10.0, 1),
+        fan_out("fanout_10k_10hz", "10,000 subscribers, 10 updates a second", 10_000, 10.0, 2),
+        fan_out("fanout_10k_100hz", "10,000 subscribers, 100 updates a second, collapsed", 10_000, 100.0, 2),
+        Workload {
+            id: "soak",
+            about: "a mix for two hours",
+            asks: vec![
+                (tool("echo", r#"{"message":"{{random:64}}"}"#), 80),
+                (tool("add", r#"{"a":1,"b":{{counter}}}"#), 10),
+                (tool("digest", r#"{"text":"{{random:32}}"}"#), 3),
+                (tool("sleep", r#"{"ms":2}"#), 2),
+                (Ask::Method("tools/list"), 5),
+            ],
+            pace: Pace::Open(20_000.0, Gaps::Poisson),
+            connections: 200,
+            duration: seconds(7200),
+            brief: seconds(20),
+            ..base
+        },
+    ]);
+    workloads
+}
+
+fn fan_out(id: &'static str, about: &'static str, connections: u32, rate: f64, shards: usize) -> Workload {
+    Workload {
+        id,
+        about,
+        era: Era::Modern,
+        asks: vec![(tool("touch", r#"{"uri":"demo://counter"}"#), 1)],
+        pace: Pace::Open(rate, Gaps::Constant),
+        connections,
+        duration: Duration::from_secs(60),
+        brief: Duration::from_secs(10),
+        warmup: Duration::from_secs(1),
+        shards,
+        kind: Kind::FanOut,
+    }
+}
+
+fn prompt(variables: usize) -> Ask {
+    Ask::Prompt { name: format!("variables_{variables}"), arguments: fields::strings(variables) }
+}
+
+/// The calls of [`Kind::BesideSlowTools`]: each connection sleeps, and sleeps again.
+#[must_use]
+pub fn slow_tools() -> Workload {
+    Workload {
+        id: "slow_tools",
+        about: "1,000 calls that sleep",
+        era: Era::Modern,
+        asks: vec![(tool("sleep", r#"{"ms":1000}"#), 1)],
+        pace: Pace::Closed,
+        connections: 1_000,
+        duration: Duration::ZERO,
+        brief: Duration::ZERO,
+        warmup: Duration::ZERO,
+        shards: 1,
+        kind: Kind::Plain,
+    }
+}
+
+/// The one with this id.
+#[must_use]
+pub fn named(id: &str) -> Option<Workload> {
+    all().into_iter().find(|workload| workload.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_and_every_request_can_be_made() {
+        let target = crate::target::Target::parse("http://127.0.0.1/mcp").unwrap();
+        let mut ids: Vec<_> = all().iter().map(|workload| workload.id).collect();
+        ids.sort_unstable();
+        let count = ids.len();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+        for workload in all() {
+            for (ask, weight) in workload.asks {
+                crate::request::Request::new(&target, workload.era, ask, weight, false).unwrap();
+            }
+        }
+    }
+}
