@@ -8,12 +8,15 @@ use crate::{
     error::LoadError,
     request::{Ask, Request},
     result::{Outcome, Run},
+    statistics::median,
 };
 
 /// The connections whose throughput is measured beside the idle ones.
 const BUSY_CONNECTIONS: u32 = 64;
-/// How long their throughput is measured, each time.
-const BUSY: Duration = Duration::from_secs(3);
+/// How long their throughput is measured, each time, and how often.
+const BUSY: Duration = Duration::from_secs(2);
+const BUSY_WARMUP: Duration = Duration::from_millis(500);
+const BUSY_RUNS: u32 = 3;
 
 /// Opens the job's connections and keeps a sample of them live. Then opens them again and measures what 64 busy
 /// connections reach beside them and without them, as `throughput_beside_idle_ratio`.
@@ -26,25 +29,33 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
         return Ok(idle);
     }
     let busy = busy(job)?;
-    let alone = conduct(&busy, world)?;
-    let background = Job { plan: Plan { duration: 2 * BUSY, ..job.plan.clone() }, ..busy_background(job) };
-    let (_, together) = beside(&background, world, || conduct(&busy, world))?;
-    if alone.throughput_per_s > 0.0 {
-        let ratio = together.throughput_per_s / alone.throughput_per_s;
-        idle.figures.insert("throughput_beside_idle_ratio".to_owned(), ratio);
+    let plan =
+        Plan { duration: (BUSY + BUSY_WARMUP + Duration::from_secs(1)) * BUSY_RUNS, ..job.plan.clone() };
+    let background = Job { plan, ..connections_of(job) };
+    let mut alone = throughputs(&busy, world)?;
+    let (_, together) = beside(&background, world, || throughputs(&busy, world))?;
+    alone.extend(throughputs(&busy, world)?);
+    if let (Some(alone), Some(together)) = (median(&alone), median(&together))
+        && alone > 0.0
+    {
+        idle.figures.insert("throughput_beside_idle_ratio".to_owned(), together / alone);
     }
     Ok(idle)
+}
+
+fn throughputs(busy: &Job, world: &World) -> Result<Vec<f64>, LoadError> {
+    (0..BUSY_RUNS).map(|_| conduct(busy, world).map(|run| run.throughput_per_s)).collect()
 }
 
 /// Does `measure` once the background's connections are there. Returns the background's run and what was measured.
 ///
 /// # Errors
 /// When one of them cannot run.
-pub fn beside(
+pub fn beside<T>(
     background: &Job,
     world: &World,
-    measure: impl FnOnce() -> Result<Run, LoadError>,
-) -> Result<(Run, Run), LoadError> {
+    measure: impl FnOnce() -> Result<T, LoadError>,
+) -> Result<(Run, T), LoadError> {
     let (loaded, is_loaded) = crossbeam_channel::bounded(1);
     let quiet =
         World { audience: crate::progress::Audience::Nobody, interrupted: Arc::clone(&world.interrupted) };
@@ -63,7 +74,7 @@ pub fn beside(
 }
 
 /// The same job again, for its connections only.
-fn busy_background(job: &Job) -> Job {
+fn connections_of(job: &Job) -> Job {
     Job {
         workload: job.workload.clone(),
         contestant: job.contestant.clone(),
@@ -84,7 +95,7 @@ fn busy(job: &Job) -> Result<Job, LoadError> {
     plan.pacing = Pacing::Closed;
     plan.cores.truncate(1);
     plan.duration = BUSY;
-    plan.warmup = Duration::from_secs(1);
+    plan.warmup = BUSY_WARMUP;
     plan.interval = Duration::from_secs(1);
     Ok(Job {
         workload: "canonical_closed_64".to_owned(),

@@ -792,6 +792,7 @@ impl Ring {
 
     /// Cancels all operations and reaps until none is left. `false` if the kernel did not let go in time.
     fn cancel_all(&mut self) -> bool {
+        self.close_all();
         for _ in 0..DROP_ATTEMPTS {
             self.flush_backlog();
             if self.outstanding == 0 {
@@ -816,6 +817,27 @@ impl Ring {
             }
         }
         false
+    }
+
+    /// Closes every socket. Cancelling one operation by its name is a look-up, cancelling all of them is a walk through
+    /// all of them for each: minutes, with tens of thousands.
+    fn close_all(&mut self) {
+        for id in self.slots.open_ids() {
+            self.close(id);
+        }
+        let mut events = Vec::new();
+        let until = Instant::now() + DROP_WAIT * DROP_ATTEMPTS;
+        while self.slots.tenants() > 0 && Instant::now() < until {
+            if self.turn(&mut events).is_err() {
+                return;
+            }
+            events.clear();
+            if self.last_batch == 0 {
+                let wait = types::Timespec::from(Duration::from_millis(1));
+                let until = types::SubmitArgs::new().timespec(&wait);
+                let _ = self.ring.submitter().submit_with_args(1, &until);
+            }
+        }
     }
 
     /// As `complete`, but nothing is armed again.

@@ -118,6 +118,13 @@ impl SlotTable {
         self.tenant(id).filter(|slot| slot.tenancy == Tenancy::Open)
     }
 
+    /// Everybody who has not been closed.
+    pub(super) fn open_ids(&self) -> Vec<SocketId> {
+        let slots = (0..).zip(&self.slots);
+        let open = slots.filter(|(_, slot)| slot.tenancy == Tenancy::Open);
+        open.map(|(index, slot)| SocketId { index, generation: slot.generation }).collect()
+    }
+
     /// Gives the slot a new tenant. If a close was with the kernel, the kernel's reuse of the slot tells that it
     /// has happened although its completion is still to come: the evicted tenant is returned.
     pub(super) fn occupy(&mut self, index: u32) -> (SocketId, Option<SocketId>) {

@@ -41,7 +41,7 @@ pub(super) enum Stage {
         until_ns: u64,
     },
     Dialling,
-    /// In the handshake of the older revisions.
+    /// In the handshake of the older revisions, or waiting for its first reply.
     Greeting,
     Ready,
     /// Waiting for the ring to give the slot back.
@@ -55,6 +55,8 @@ pub(super) enum Awaited {
     Initialize(Sent),
     /// `notifications/initialized`.
     Initialized,
+    /// The request by which a connection shows that it is live, before load begins.
+    First(Sent),
     /// A request of the mix.
     Request {
         sent: Sent,

@@ -60,8 +60,8 @@ pub(super) struct Generator {
     clients: Vec<Client>,
     /// The client of each slot of the ring.
     by_slot: Vec<u32>,
-    /// The number of this thread's first connection among all.
-    first_connection: u32,
+    /// Dials so far, counted from a start of this thread's own.
+    dials: u32,
     /// Connections to be dialled.
     to_dial: VecDeque<u32>,
     dialling: usize,
@@ -105,7 +105,8 @@ impl Generator {
     ) -> io::Result<Self> {
         let threads = plan.cores.len();
         let connections = share(plan.connections, index, threads);
-        let first_connection = (0..index).map(|before| share(plan.connections, before, threads)).sum();
+        // Far enough from the other threads' that a storm does not meet them soon.
+        let dials = u32::try_from(index).unwrap_or(0).wrapping_mul(1_500_000);
         let large = plan.requests.iter().any(|request| request.length() > 8 * 1024);
         let (buffers, buffer_bytes) = if large { (256, 32 * 1024) } else { (1024, 2048) };
         let ring = Ring::new(RingConfig {
@@ -137,7 +138,7 @@ impl Generator {
             ring,
             clients: (0..connections).map(|_| Client::default()).collect(),
             by_slot: Vec::new(),
-            first_connection,
+            dials,
             to_dial: (0..connections).collect(),
             dialling: 0,
             ready: 0,
@@ -468,16 +469,19 @@ impl Generator {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.socket = Some(socket);
         client.failures = 0;
-        if self.plan.handshake {
-            client.stage = Stage::Greeting;
-            let sent = self.initialize.write(0, self.number, None, &mut self.random, &mut client.out);
-            self.number += self.number_step;
-            client.awaited.push_back(Awaited::Initialize(sent));
-            self.awaited += 1;
-            self.flush(index);
-        } else {
-            self.on_ready(index);
-        }
+        let handshake = self.plan.handshake;
+        let first = match self.plan.requests.first() {
+            _ if handshake => &self.initialize,
+            // A connection may have to wait long for its first request, and a server need not wait for it that long.
+            Some(request) if matches!(self.plan.pacing, Pacing::Open(..)) => request,
+            _ => return self.on_ready(index),
+        };
+        client.stage = Stage::Greeting;
+        let sent = first.write(0, self.number, None, &mut self.random, &mut client.out);
+        self.number += self.number_step;
+        client.awaited.push_back(if handshake { Awaited::Initialize(sent) } else { Awaited::First(sent) });
+        self.awaited += 1;
+        self.flush(index);
     }
 
     /// A connection can take requests.
@@ -529,7 +533,7 @@ impl Generator {
                     }
                     Some(Awaited::Initialized) if (200..300).contains(&head.status) => Ok(()),
                     Some(Awaited::Initialized) => Err(Wrong::Status(head.status)),
-                    Some(Awaited::Request { sent, .. }) => {
+                    Some(Awaited::Request { sent, .. } | Awaited::First(sent)) => {
                         if head.is_stream && !Request::is_reply(body) {
                             return;
                         }
@@ -559,8 +563,10 @@ impl Generator {
 
     fn on_reply(&mut self, index: u32, awaited: Awaited, judged: Result<(), Wrong>, closes: bool) {
         match awaited {
-            Awaited::Initialize(_) | Awaited::Initialized if judged.is_err() => {
-                let reason = format!("the handshake failed: {}", judged.err().unwrap_or(Wrong::NoResult));
+            Awaited::Initialize(_) | Awaited::Initialized | Awaited::First(_) if judged.is_err() => {
+                let wrong = judged.err().unwrap_or(Wrong::NoResult);
+                let said = self.recording.first_error.take().unwrap_or_else(|| wrong.to_string());
+                let reason = format!("the first reply is wrong: {said}");
                 if let Some(socket) = self.socket_of(index) {
                     self.fail(index, socket, "handshake_failed", &reason);
                 }
@@ -576,7 +582,7 @@ impl Generator {
                 self.initialized = initialized;
                 self.flush(index);
             }
-            Awaited::Initialized => self.on_ready(index),
+            Awaited::Initialized | Awaited::First(_) => self.on_ready(index),
             Awaited::Request { sent, intended_ns, sent_ns } => {
                 self.record(sent.kind, intended_ns, sent_ns, judged);
                 if closes {
@@ -776,7 +782,9 @@ impl Generator {
         }
         while self.dialling < DIALS_AT_ONCE {
             let Some(index) = self.to_dial.pop_front() else { return };
-            match dial_socket(&self.plan.target, self.first_connection + index) {
+            let number = self.dials;
+            self.dials = self.dials.wrapping_add(1);
+            match dial_socket(&self.plan, number) {
                 Ok(socket) => {
                     let now = self.clock();
                     if let Some(client) = self.clients.get_mut(index as usize) {

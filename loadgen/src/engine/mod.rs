@@ -65,22 +65,40 @@ pub enum Pacing {
     Storm,
 }
 
-/// Connections from one address of the loopback network: its ports are not endless.
-const CONNECTIONS_PER_ADDRESS: u32 = 20_000;
+/// From this many connections on, addresses and ports of the loopback network are chosen here: one address has 28,000 ports
+/// to choose from by default, and the fewer are left, the longer the kernel looks for one.
+const CHOOSE_PORTS_FROM: u32 = 1_000;
+/// The ports that are chosen, of each address from 127.0.0.2 on.
+const PORTS: std::ops::Range<u32> = 10_000..60_000;
+/// Ports tried for one connection.
+const TRIES: u32 = 64;
 
-/// A socket for the connection of this number, not yet connected.
+/// A socket for a connection of a plan, not yet connected. `number` counts the dials.
 ///
 /// # Errors
 /// When the process has no descriptor or the address no port left.
-pub fn dial_socket(target: &Target, number: u32) -> io::Result<Socket> {
+pub fn dial_socket(plan: &Plan, number: u32) -> io::Result<Socket> {
+    let target = &plan.target;
     let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    let group = number / CONNECTIONS_PER_ADDRESS;
-    if group > 0 && target.is_loopback_v4() {
-        let last = u8::try_from(group + 1).unwrap_or(u8::MAX);
-        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into())?;
+    if !target.is_loopback_v4() || (plan.connections < CHOOSE_PORTS_FROM && plan.pacing != Pacing::Storm) {
+        return Ok(socket);
     }
-    Ok(socket)
+    // Also ports whose last connection ended a moment ago.
+    socket.set_reuse_address(true)?;
+    let mut bound = Ok(());
+    for attempt in 0..TRIES {
+        // Another process begins elsewhere.
+        let number = number.wrapping_add(std::process::id().wrapping_mul(7_919)).wrapping_add(attempt * 101);
+        let last = 2 + number / (PORTS.end - PORTS.start) % 250;
+        let port = PORTS.start + number % (PORTS.end - PORTS.start);
+        let (last, port) = (u8::try_from(last).unwrap_or(2), u16::try_from(port).unwrap_or(0));
+        bound = socket.bind(&SocketAddr::from(([127, 0, 0, last], port)).into());
+        if bound.is_ok() {
+            break;
+        }
+    }
+    bound.map(|()| socket)
 }
 
 /// How many of `total` fall to part `index` of `parts`.
