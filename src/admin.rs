@@ -15,7 +15,7 @@ use std::{
 use crate::{
     config::Limits,
     http::{Field, Flow, Framer, Handler, Method, Names, RejectReason, Request, RequestHead, Status, path},
-    metrics::{ShardReport, write_prometheus},
+    metrics::{ShardReport, write_limits, write_prometheus},
     shard::ShardHandle,
 };
 
@@ -242,6 +242,7 @@ impl Answer<'_> {
         reports.sort_by_key(|report| report.shard);
         let mut text = String::new();
         write_prometheus(&mut text, self.shared.shards.len(), &up, &reports);
+        write_limits(&mut text, &self.shared.limits.figures());
         text
     }
 }

@@ -81,6 +81,8 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
     assert!(sum(&samples, "corelane_connections{") >= 1.0);
     assert_eq!(sum(&samples, "corelane_requests_total{"), 40.0);
     assert_eq!(sum(&samples, "corelane_shard_up{"), 2.0);
+    assert_eq!(get("corelane_limit{limit=\"body_bytes_max\"}"), 4_194_304.0);
+    assert_eq!(get("corelane_limit{limit=\"drain_grace\"}"), 0.25);
     assert!(!text.contains("tool=\"digest\""), "what nobody called takes no room");
     drop(kept);
     running.stopper().drain();

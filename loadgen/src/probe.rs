@@ -20,6 +20,9 @@ use crate::{
 /// How long the first answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What a 404 to every question means.
+const WRONG_PATH: &str = "it answers 404 here; is the path right? Most servers have /mcp";
+
 /// What the first answers said.
 #[derive(Clone, Debug)]
 pub struct Probed {
@@ -64,6 +67,8 @@ pub fn probe(target: &Target, wanted: Option<Era>) -> Result<Probed, LoadError> 
         }
         match ask(target, era)? {
             Ok(probed) => return Ok(probed),
+            // The older revisions' refusal says more of a path that is not there.
+            Err(reason) if reason == WRONG_PATH => refusal = Some(reason),
             Err(reason) => refusal = refusal.or(Some(reason)),
         }
     }
@@ -83,6 +88,9 @@ fn ask(target: &Target, era: Era) -> Result<Result<Probed, String>, LoadError> {
         Err(reason) => return Ok(Err(reason)),
     };
     let Some(result) = message.get("result") else {
+        if head.status == 404 && era == Era::Legacy {
+            return Ok(Err(WRONG_PATH.to_owned()));
+        }
         let error = message.pointer("/error/message").and_then(Value::as_str).unwrap_or("no result");
         return Ok(Err(format!("it refuses {}: {error}", era.name())));
     };
@@ -127,7 +135,7 @@ fn judge(head: &Head, answer: &[u8]) -> Result<Value, String> {
     let json = serde_json::from_slice::<Value>(answer).ok().filter(|value| value.get("jsonrpc").is_some());
     match (json, head.status) {
         (Some(message), _) => Ok(message),
-        (None, 404) => Err("it answers 404 here; is the path right? Most servers have /mcp".to_owned()),
+        (None, 404) => Err(WRONG_PATH.to_owned()),
         (None, 401 | 403) => Err(format!("it refuses with status {}", head.status)),
         (None, 301..=308) => {
             Err(format!("it redirects with status {}; give the address it redirects to", head.status))

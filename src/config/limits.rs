@@ -150,6 +150,8 @@ pub(super) struct Bound {
     pub(super) value: String,
     pub(super) range: String,
     pub(super) is_kept: bool,
+    /// The value as a number, if it is one: durations in seconds.
+    figure: Option<f64>,
 }
 
 impl Bound {
@@ -164,6 +166,7 @@ impl Bound {
             value: told(&value),
             range: format!("{} to {}", told(range.start()), told(range.end())),
             is_kept: range.contains(&value),
+            figure: None,
         }
     }
 }
@@ -171,11 +174,18 @@ impl Bound {
 /// A setting with a range.
 trait Setting: PartialOrd + Sized {
     fn told(&self) -> String;
+
+    /// As a number: durations in seconds.
+    fn figure(&self) -> f64;
 }
 
 impl Setting for usize {
     fn told(&self) -> String {
         self.to_string()
+    }
+
+    fn figure(&self) -> f64 {
+        *self as f64
     }
 }
 
@@ -183,11 +193,19 @@ impl Setting for u32 {
     fn told(&self) -> String {
         self.to_string()
     }
+
+    fn figure(&self) -> f64 {
+        f64::from(*self)
+    }
 }
 
 impl Setting for Duration {
     fn told(&self) -> String {
         format_duration(*self).to_string()
+    }
+
+    fn figure(&self) -> f64 {
+        self.as_secs_f64()
     }
 }
 
@@ -195,11 +213,21 @@ impl Setting for Duration {
 macro_rules! bounds {
     ($limits:expr, $($field:ident: $range:expr,)*) => {{
         let Limits { $($field),* } = *$limits;
-        vec![$(Bound::new(concat!("limits.", stringify!($field)), $field, &$range, Setting::told)),*]
+        vec![$({
+            let bound = Bound::new(concat!("limits.", stringify!($field)), $field, &$range, Setting::told);
+            Bound { figure: Some($field.figure()), ..bound }
+        }),*]
     }};
 }
 
 impl Limits {
+    /// Every limit by its key, as a number: durations in seconds.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(String, f64)> {
+        let key = |bound: &Bound| bound.key.trim_start_matches("limits.").to_owned();
+        self.bounds().iter().filter_map(|bound| Some((key(bound), bound.figure?))).collect()
+    }
+
     /// Every bound with the range an operator may move it in: wide, but nothing a server could not run with.
     pub(super) fn bounds(&self) -> Vec<Bound> {
         const GIB: usize = 1 << 30;

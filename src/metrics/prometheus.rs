@@ -56,6 +56,17 @@ pub fn write_prometheus(out: &mut String, shards: usize, up: &[usize], reports: 
     let _ = write_all(out, shards, up, reports);
 }
 
+/// Appends the limits in force, so that whoever reads the measurements knows under which they were made.
+pub fn write_limits(out: &mut String, limits: &[(String, f64)]) {
+    let written =
+        family(out, "corelane_limit", "gauge", "Limits in force; durations in seconds.").and_then(|()| {
+            limits
+                .iter()
+                .try_for_each(|(limit, value)| writeln!(out, "corelane_limit{{limit=\"{limit}\"}} {value}"))
+        });
+    debug_assert!(written.is_ok(), "writing to a string does not fail");
+}
+
 fn write_all(out: &mut String, shards: usize, up: &[usize], reports: &[ShardReport]) -> fmt::Result {
     let version = env!("CARGO_PKG_VERSION");
     family(out, "corelane_build_info", "gauge", "Always 1; the version is in the label.")?;

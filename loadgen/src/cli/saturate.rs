@@ -71,12 +71,10 @@ impl Saturate {
         let span = Span::new(self.connections, self.trial, Duration::from_millis(500), self.slo.clone());
         let mut job = self.whom.job(&self.mix, &span, false)?;
         job.workload = "saturate".to_owned();
-        let mut search = Search { job, world, runs: Vec::new() };
+        let mut search = Search { job, world, runs: Vec::new(), limited: None };
         let found = search.find(self.rate_max, self.confirmations)?;
-        let mut runs = search.runs;
-        let last = runs.last_mut();
-        let limited = runs_limited(last.as_deref());
-        if let (Some(rate), Some(run)) = (found, last) {
+        let Search { mut runs, limited, .. } = search;
+        if let (Some(rate), Some(run)) = (found, runs.last_mut()) {
             run.figures.insert("rate_highest_per_s".to_owned(), rate);
         }
         print(&report::terminal::runs(&runs));
@@ -96,14 +94,12 @@ impl Saturate {
     }
 }
 
-fn runs_limited(run: Option<&Run>) -> Option<String> {
-    run?.generator.bottleneck.clone()
-}
-
 struct Search<'a> {
     job: Job,
     world: &'a World,
     runs: Vec<Run>,
+    /// Why the lowest rate that was not held was not: the generator's fault, if it was.
+    limited: Option<String>,
 }
 
 /// What a rate was worth.
@@ -183,6 +179,9 @@ impl Search<'_> {
             units::count(rate),
             units::latency(run.latency.p99_us)
         ));
+        if !held {
+            self.limited.clone_from(&run.generator.bottleneck);
+        }
         self.runs.push(run);
         Ok(trial)
     }

@@ -2,6 +2,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::*;
 use crate::{
+    latency::Latency,
     result::{Instructions, Outcome, Run},
     sample,
 };
