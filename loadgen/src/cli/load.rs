@@ -170,6 +170,10 @@ impl Run {
     pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
         self.output.check()?;
         let started = SystemTime::now();
+        // Clap lets these pass beside another pace.
+        if self.rate.is_none() && (self.poisson || !self.ramp.is_zero()) {
+            return Err(LoadError::Usage("--poisson and --ramp go with --rate".to_owned()));
+        }
         if let Some(id) = &self.workload {
             let suite = self.whom.suite(id, self.span.duration, self.scale)?;
             let mut file = suite.run(world)?;

@@ -48,6 +48,8 @@ const REDIAL_NS: u64 = 20_000_000;
 const REDIAL_NS_MAX: u64 = 500_000_000;
 /// The server is gone when no connection has been alive for this long, in nanoseconds.
 const GONE_NS: u64 = 2_000_000_000;
+/// What was due and has no free connection is sent for this long after the end, in nanoseconds.
+const UNSENT_NS: u64 = 1_000_000_000;
 /// Before load begins a connection may fail this often in a row.
 const FAILURES_MAX_AT_START: u32 = 5;
 
@@ -246,7 +248,7 @@ impl Generator {
     fn load(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let mut worked_ns = self.now_ns;
         let mut ended = false;
-        let mut drain_until_ns = u64::MAX;
+        let (mut drain_until_ns, mut unsent_until_ns) = (u64::MAX, u64::MAX);
         loop {
             let before = self.now_ns;
             let worked = self.turn(events)?;
@@ -256,12 +258,13 @@ impl Generator {
                 ended = true;
                 self.window_ns.1 = self.window_ns.1.min(now);
                 self.end_busy();
-                self.give_up_unsent();
                 drain_until_ns = now + nanoseconds(self.plan.timeout);
+                unsent_until_ns = now + UNSENT_NS.min(nanoseconds(self.plan.timeout));
             }
-            if ended
-                && (self.is_drained() || now >= drain_until_ns || (self.ready == 0 && self.dialling == 0))
-            {
+            if ended && (now >= unsent_until_ns || self.ready == 0) {
+                self.give_up_unsent();
+            }
+            if ended && (self.is_drained() || now >= drain_until_ns) {
                 return Ok(());
             }
             if self.ready > 0 || self.plan.pacing == Pacing::Storm && self.recording.replies > 0 && worked {
@@ -844,8 +847,11 @@ impl Generator {
         self.control.stop.load(Ordering::Relaxed)
     }
 
-    fn is_drained(&self) -> bool {
-        self.awaited == 0
+    /// Nothing is awaited, and nothing is due that waits for a free connection.
+    fn is_drained(&mut self) -> bool {
+        let (start, end) = (self.start_ns, self.window_ns.1);
+        let due = self.schedule.as_mut().and_then(|schedule| schedule.peek());
+        self.awaited == 0 && due.is_none_or(|due| due + start >= end)
     }
 
     /// What was due and found no room by the end is as late as the end, at least: leaving it out would hide a stall.
@@ -857,7 +863,7 @@ impl Generator {
                 self.recording.requests += 1;
                 self.recording.latency.saturating_record((end - due).max(1));
                 self.recording.error("not_sent_in_time", || {
-                    "requests that were due found no free connection before the end".to_owned()
+                    "requests that were due found no free connection in time".to_owned()
                 });
             }
         }
@@ -892,9 +898,15 @@ impl Generator {
     }
 
     fn finish(&mut self) {
-        let left = self.awaited;
-        for _ in 0..left {
-            self.recording.error("timeout", || "no reply in time".to_owned());
+        for awaited in self.clients.iter_mut().flat_map(|client| client.awaited.drain(..)) {
+            if let Awaited::Request { sent, intended_ns, .. } = awaited
+                && (self.window_ns.0..self.window_ns.1).contains(&intended_ns)
+            {
+                if let Some(kind) = self.recording.kinds.get_mut(sent.kind) {
+                    kind.errors += 1;
+                }
+                self.recording.error("timeout", || "no reply in time".to_owned());
+            }
         }
         let last = std::mem::replace(&mut self.interval, IntervalRecord::new(i64::MAX));
         let _ = self.reports.send(Report::Interval(last));

@@ -1,0 +1,259 @@
+//! Servers that answer wrongly, late, or no more: every failure is counted as what it is, and nothing hangs.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        mpsc::{Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use support::{
+    Answer, Fixture, Stub, echo, end_within, json_reply, loadgen, manners, measured, run, scratch,
+};
+
+/// A server that answers every tenth echo in its own way.
+fn every_tenth(wrong: impl Fn(&Value) -> Answer + Send + Sync + 'static) -> Stub {
+    Stub::start(move |request, number| {
+        manners(request).unwrap_or_else(|| match number % 10 {
+            9 => wrong(request),
+            _ => Answer::Json(echo(request)),
+        })
+    })
+}
+
+#[test]
+fn wrong_replies_are_told_apart_and_never_counted_as_latencies() {
+    let status = |line: &'static str| {
+        move |_: &Value| Answer::Raw(format!("HTTP/1.1 {line}\r\nContent-Length: 2\r\n\r\nno").into_bytes())
+    };
+    let changed = |pointer: &'static str, value: Value| {
+        move |request: &Value| {
+            let mut reply = echo(request);
+            *reply.pointer_mut(pointer).unwrap() = value.clone();
+            Answer::Json(reply)
+        }
+    };
+    let error = |request: &Value| {
+        Answer::Json(
+            json!({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32603, "message": "x"}}),
+        )
+    };
+    let short = |request: &Value| {
+        let mut bytes = json_reply(&echo(request));
+        bytes.truncate(bytes.len() - 5);
+        // The rest never comes.
+        Answer::Raw(bytes)
+    };
+    let cases: Vec<(&str, Stub)> = vec![
+        ("status_5xx", every_tenth(status("500 Internal Server Error"))),
+        ("busy_503", every_tenth(status("503 Service Unavailable"))),
+        ("status_other", every_tenth(status("429 Too Many Requests"))),
+        ("reply_not_json", every_tenth(status("200 OK"))),
+        ("reply_id_wrong", every_tenth(changed("/id", json!("1")))),
+        ("echo_wrong", every_tenth(changed("/result/content/0/text", json!("hullo")))),
+        ("result_incomplete", every_tenth(changed("/result/resultType", json!("input_required")))),
+        ("jsonrpc_error", every_tenth(error)),
+        ("connection_closed", every_tenth(|_| Answer::Close)),
+        ("reply_broken", every_tenth(|_| Answer::Raw(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec()))),
+        ("timeout", every_tenth(short)),
+    ];
+    thread::scope(|scope| {
+        for (kind, stub) in &cases {
+            scope.spawn(move || {
+                let url = stub.url();
+                let arguments = [
+                    "run",
+                    &url,
+                    "--rate",
+                    "100",
+                    "-d",
+                    "1s",
+                    "--warmup",
+                    "0s",
+                    "-c",
+                    "4",
+                    "--timeout",
+                    "300ms",
+                ];
+                let (result, said) = measured(kind, &arguments);
+                assert_eq!(said.code, Some(1), "{kind}: {said:?}");
+                let errors = result["errors_count"].as_object().unwrap();
+                assert!(errors.contains_key(*kind), "{kind}: {errors:?}");
+                assert!(result["first_error"].is_string(), "{kind}");
+                let counted: u64 = errors.values().map(|count| count.as_u64().unwrap()).sum();
+                let late = errors.get("not_sent_in_time").map_or(0, |count| count.as_u64().unwrap());
+                assert_eq!(
+                    result["replies_count"].as_u64().unwrap() + counted,
+                    result["requests_count"].as_u64().unwrap()
+                );
+                assert_eq!(
+                    result["latency"]["count"].as_u64().unwrap(),
+                    result["replies_count"].as_u64().unwrap() + late
+                );
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stall_is_charged_to_every_request_it_kept_waiting() {
+    // One connection, a request due every 2 ms, one stall of 600 ms: some 300 requests were kept waiting, only one of
+    // them had been sent.
+    let stub = Stub::start(|request, number| {
+        manners(request).unwrap_or_else(|| match number {
+            250 => Answer::Late(Duration::from_millis(600), echo(request)),
+            _ => Answer::Json(echo(request)),
+        })
+    });
+    let url = stub.url();
+    let arguments = ["run", &url, "--rate", "500", "-d", "2s", "--warmup", "100ms", "-c", "1"];
+    let (result, said) = measured("stall", &arguments);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(result["replies_count"], 1000);
+    let at = |which: &str, name: &str| result[which][name].as_f64().unwrap();
+    assert!(at("latency", "max_us") > 590_000.0);
+    assert!(at("latency", "p90_us") > 200_000.0, "{}", result["latency"]["p90_us"]);
+    assert!(at("latency_uncorrected", "p90_us") < 100_000.0, "{}", result["latency_uncorrected"]["p90_us"]);
+}
+
+#[test]
+fn event_streams_are_read_past_their_notifications() {
+    let stub = Stub::start(|request, _| {
+        let note =
+            json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1}});
+        manners(request).unwrap_or_else(|| Answer::Stream(vec![note.clone(), note, echo(request)]))
+    });
+    let url = stub.url();
+    let (result, said) = measured("stream", &["run", &url, "--closed", "-d", "1s", "-c", "2"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(result["replies_count"].as_u64().unwrap() > 10);
+}
+
+#[test]
+fn updates_reach_every_subscriber_and_the_last_is_timed() {
+    let listeners: Arc<Mutex<Vec<Sender<Value>>>> = Arc::default();
+    let told = Arc::clone(&listeners);
+    let stub = Stub::start(move |request, _| match request["method"].as_str() {
+        Some("subscriptions/listen") => {
+            let (sender, events) = channel();
+            sender.send(notification("subscriptions/acknowledged")).unwrap();
+            told.lock().unwrap().push(sender);
+            Answer::Events(events)
+        }
+        Some("tools/call") => {
+            let update = notification("resources/updated");
+            told.lock().unwrap().iter().for_each(|listener| listener.send(update.clone()).unwrap());
+            Answer::Json(echo(request))
+        }
+        _ => manners(request).unwrap(),
+    });
+    let url = stub.url();
+    let arguments = ["fanout", &url, "--subscribers", "20", "--rate", "20", "-d", "2s"];
+    let (result, said) = measured("fanout", &arguments);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let published = result["requests_count"].as_u64().unwrap();
+    assert!((38..=42).contains(&published), "{published}");
+    assert_eq!(result["replies_count"], published * 20);
+    assert_eq!(result["figures"]["stale_readers_count"], 0.0);
+    assert!(result["figures"]["last_socket_p95_us"].as_f64().unwrap() > 0.0);
+    assert_eq!(listeners.lock().unwrap().len(), 20);
+}
+
+fn notification(name: &str) -> Value {
+    json!({"jsonrpc": "2.0", "method": format!("notifications/{name}"), "params": {}})
+}
+
+#[test]
+fn a_server_that_dies_is_a_reported_outcome() {
+    let mut server = Fixture::start();
+    let path = scratch("dies").join("result.json");
+    let child =
+        loadgen(&["run", &server.url, "--rate", "500", "-d", "60s", "--json", path.to_str().unwrap()])
+            .spawn()
+            .unwrap();
+    thread::sleep(Duration::from_millis(2500));
+    server.child.kill().unwrap();
+    let said = end_within(child, Duration::from_secs(20));
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let run = &file["runs"][0];
+    let after = run["outcome"]["server_gone"]["after_s"].as_f64().unwrap();
+    assert!(after < 10.0, "{after}");
+    assert!(run["replies_count"].as_u64().unwrap() > 100, "what ran is kept");
+}
+
+#[test]
+fn an_interrupted_run_reports_what_ran() {
+    let server = Fixture::start();
+    let path = scratch("interrupted").join("result.json");
+    let child =
+        loadgen(&["run", &server.url, "--rate", "200", "-d", "60s", "--json", path.to_str().unwrap()])
+            .spawn()
+            .unwrap();
+    thread::sleep(Duration::from_millis(2500));
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let said = end_within(child, Duration::from_secs(10));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let run = &file["runs"][0];
+    assert_eq!(run["outcome"], "interrupted");
+    assert_eq!(run["errors_count"], json!({}));
+    assert!(run["measured_s"].as_f64().unwrap() < 30.0);
+    assert!(run["replies_count"].as_u64().unwrap() > 50);
+}
+
+#[test]
+fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
+    let server = Fixture::start();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = format!("http://{closed}/mcp");
+    let wrong_path = server.url.replace("/mcp", "/else");
+    let tls = Stub::start(|_, _| Answer::Raw(vec![0x15, 3, 1, 0, 2, 2, 70]));
+    let web = Stub::start(|_, _| Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec()));
+    let (tls, web) = (tls.url(), web.url());
+    let budget = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/budget.toml");
+    let secure = server.url.replace("http:", "https:");
+    let cases: Vec<(Vec<&str>, &str)> = vec![
+        (vec!["run", &closed, "--closed"], "cannot be reached"),
+        (vec!["run", &wrong_path, "--closed"], "is the path right?"),
+        (vec!["run", &tls, "--closed"], "speaks TLS"),
+        (vec!["run", &web, "--closed"], "is not an MCP server"),
+        (vec!["run", &secure, "--closed"], "TLS is not spoken here"),
+        (vec!["run", &server.url, "--closed", "--tool", "nope"], "has no tool \"nope\""),
+        (vec!["run", &server.url, "--closed", "--tool", "echo={"], "echo"),
+        (vec!["run", &server.url, "--closed", "--tool", "echo={}=0"], "weight 0"),
+        (vec!["run", &server.url, "--closed", "--json", "/proc/nope/x.json"], "cannot be written"),
+        (vec!["run", &server.url, "--closed", "--cpus", "4000"], "no core 4000"),
+        (vec!["run", &server.url, "--workload", "nope"], "no workload"),
+        (vec!["run", &server.url, "--workload", "resource_read"], "has no resources"),
+        (vec!["fanout", &server.url], "has no subscriptions"),
+        (vec!["budget", "no/such/file.json", "--budget", budget], "not a usable result"),
+        (vec!["budget", "no/such/file.json", "--budget", "no/such/budget.toml"], "no/such/budget.toml"),
+        (vec!["baseline", "--only", "nope"], "no workload"),
+        (vec!["regression", "--baseline", "no/such/file.json"], "not a usable result"),
+    ];
+    for (arguments, words) in cases {
+        let said = run(&arguments);
+        assert_eq!(said.code, Some(2), "{arguments:?}: {said:?}");
+        assert_eq!(said.err.lines().count(), 1, "{arguments:?}: {}", said.err);
+        assert!(said.err.contains(words), "{arguments:?}: {}", said.err);
+        assert_eq!(said.out, "", "{arguments:?}");
+    }
+    for arguments in [
+        &["run", "--rate", "0"][..],
+        &["run", "--rate", "5", "--closed"],
+        &["run"],
+        &["run", "--closed", "--poisson"],
+        &["run", "--closed", "--slo", "p98<1ms"],
+        &["run", "--rate", "5", "-d", "soon"],
+    ] {
+        assert_eq!(run(arguments).code, Some(2), "{arguments:?}");
+    }
+}

@@ -1,0 +1,185 @@
+//! Every gate, once open and once shut.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use support::{Answer, Fixture, Stub, echo, manners, run, scratch};
+
+/// A result with three repeats of a run against a real server, in a file.
+fn result(home: &Path) -> PathBuf {
+    let server = Fixture::start();
+    let path = home.join("baseline.json");
+    let said = run(&[
+        "baseline",
+        "--url",
+        &server.url,
+        "--only",
+        "canonical_closed_8",
+        "--repeats",
+        "3",
+        "--duration",
+        "500ms",
+        "--output",
+        path.to_str().unwrap(),
+    ]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    path
+}
+
+fn changed(from: &Path, name: &str, change: impl Fn(&mut Value)) -> String {
+    let mut file: Value = serde_json::from_str(&std::fs::read_to_string(from).unwrap()).unwrap();
+    change(&mut file);
+    let path = from.with_file_name(name);
+    std::fs::write(&path, file.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Every run's figure times a factor.
+fn scaled(file: &mut Value, pointer: &str, factor: f64) {
+    for run in file["runs"].as_array_mut().unwrap() {
+        let figure = run.pointer_mut(pointer).unwrap();
+        *figure = json!(figure.as_f64().unwrap() * factor);
+    }
+}
+
+#[test]
+fn a_comparison_is_exit_code_0_1_or_2() {
+    let home = scratch("compare");
+    let path = result(&home);
+    // The machine's mood of this test is not what is tested: one run three times, and no limit of the generator.
+    let baseline = changed(&path, "steady.json", |file| {
+        let mut run = file["runs"][0].clone();
+        run["generator"].as_object_mut().unwrap().remove("bottleneck");
+        file["runs"] = json!([run, run, run]);
+    });
+    let baseline = Path::new(&baseline);
+    let current = baseline.to_str().unwrap();
+    let compare = |other: &str| run(&["compare", other, current]);
+    assert_eq!(compare(current).code, Some(0), "{:?}", compare(current));
+    let slower = changed(baseline, "slower.json", |file| scaled(file, "/latency/p99_us", 1.3));
+    let said = compare(&slower);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("REGRESSED"), "{}", said.out);
+    let fewer = changed(baseline, "fewer.json", |file| scaled(file, "/throughput_per_s", 0.8));
+    assert_eq!(compare(&fewer).code, Some(1));
+    // What is better is no regression, and a wider threshold lets more through.
+    let faster = changed(baseline, "faster.json", |file| scaled(file, "/latency/p99_us", 0.5));
+    assert_eq!(compare(&faster).code, Some(0));
+    assert_eq!(run(&["compare", &slower, current, "--threshold", "0.5"]).code, Some(0));
+    let elsewhere = changed(baseline, "elsewhere.json", |file| {
+        file["environment"]["cpu_model"] = json!("another");
+    });
+    let otherwise = changed(baseline, "otherwise.json", |file| {
+        for run in file["runs"].as_array_mut().unwrap() {
+            run["parameters"]["connections_count"] = json!(9);
+        }
+    });
+    let broken = changed(baseline, "broken.json", |file| file["runs"][0]["latency"] = json!("fast"));
+    let foreign = changed(baseline, "foreign.json", |file| file["schema"] = json!("another-1"));
+    for (path, words) in [
+        (elsewhere, "cannot be compared"),
+        (otherwise, "cannot be compared"),
+        (broken, "not a usable result"),
+        (foreign, "not a usable result"),
+    ] {
+        let said = compare(&path);
+        assert_eq!(said.code, Some(2), "{path}: {said:?}");
+        assert!(said.err.contains(words) && said.err.lines().count() == 1, "{path}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_budget_that_is_exceeded_is_exit_code_1() {
+    let home = scratch("budget");
+    let path = result(&home);
+    let budget = home.join("budget.toml");
+    let judge = |max: f64| {
+        let row = format!(
+            "[[row]]\nid = \"p99\"\nwhat = \"p99\"\nsource = \"goal\"\nworkload = \"canonical_closed_8\"\n\
+             metric = \"p99\"\nmax = {max:.1}\n"
+        );
+        std::fs::write(&budget, row).unwrap();
+        run(&["budget", path.to_str().unwrap(), "--budget", budget.to_str().unwrap()])
+    };
+    let within = judge(1e9);
+    assert_eq!(within.code, Some(0), "{within:?}");
+    assert!(within.out.contains('✓'));
+    let over = judge(0.1);
+    assert_eq!(over.code, Some(1), "{over:?}");
+    assert!(over.out.contains("✗ OVER"), "{}", over.out);
+    std::fs::write(&budget, "[[row]]\nid = 5\n").unwrap();
+    let broken = run(&["budget", path.to_str().unwrap(), "--budget", budget.to_str().unwrap()]);
+    assert_eq!(broken.code, Some(2), "{broken:?}");
+}
+
+#[test]
+fn a_baseline_is_not_overwritten_when_a_workload_failed() {
+    let home = scratch("keep");
+    let kept = home.join("kept.json");
+    std::fs::write(&kept, "the old one").unwrap();
+    let stub = Stub::start(|request, number| {
+        manners(request)
+            .unwrap_or_else(|| if number % 7 == 6 { Answer::Close } else { Answer::Json(echo(request)) })
+    });
+    let said = run(&[
+        "baseline",
+        "--url",
+        &stub.url(),
+        "--only",
+        "canonical_closed_8",
+        "--repeats",
+        "1",
+        "--duration",
+        "500ms",
+        "--output",
+        kept.to_str().unwrap(),
+    ]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("FAILED: canonical_closed_8"), "{}", said.out);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "the old one");
+}
+
+#[test]
+fn a_regression_run_holds_itself_against_the_baseline() {
+    let home = scratch("regression");
+    let path = result(&home);
+    let server = Fixture::start();
+    let common = ["--url", &server.url, "--repeats", "3", "--duration", "500ms"];
+    let against = |baseline: &str| {
+        let arguments = ["regression", "--baseline", baseline, "--threshold", "0.9"];
+        run(&[&arguments[..], &common[..]].concat())
+    };
+    let fast = changed(&path, "fast.json", |file| {
+        for pointer in ["/latency/p50_us", "/latency/p95_us", "/latency/p99_us"] {
+            scaled(file, pointer, 0.01);
+        }
+    });
+    let said = against(&fast);
+    // A generator at its limit, as in an unoptimised build, is not compared: then there is nothing usable.
+    assert!(matches!(said.code, Some(1 | 2)), "{said:?}");
+    assert!(said.out.contains("REGRESSED") || said.out.contains("generator"), "{said:?}");
+}
+
+#[test]
+fn a_delay_planted_in_the_server_is_found_in_its_size() {
+    let said = run(&["regression", "--self-test"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("planted 300 µs"), "{}", said.out);
+}
+
+#[test]
+fn performance_markdown_is_made_of_results() {
+    let home = scratch("markdown");
+    let path = result(&home);
+    let page = home.join("PERFORMANCE.md");
+    let budget = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/budget.toml");
+    let said =
+        run(&["report", path.to_str().unwrap(), "--markdown", page.to_str().unwrap(), "--budget", budget]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("canonical_closed_8") && page.contains("not run"), "{page}");
+}

@@ -1,0 +1,186 @@
+//! Runs against a real server: what is counted is what happened, in every form of output.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use serde_json::Value;
+use support::{Fixture, measured, run, scratch};
+
+/// Every request was answered, and the server counted at least as many.
+fn assert_clean(run: &Value) {
+    assert_eq!(run["outcome"], "complete");
+    assert_eq!(run["errors_count"], serde_json::json!({}), "{}", run["first_error"]);
+    let count = run["requests_count"].as_u64().unwrap();
+    assert!(count > 0);
+    assert_eq!(run["replies_count"], count);
+    assert_eq!(run["latency"]["count"], count);
+}
+
+fn served(run: &Value, method: &str) -> u64 {
+    let rows = run["server_latencies"].as_array().unwrap();
+    rows.iter().find(|row| row["method"] == method).map_or(0, |row| row["count"].as_u64().unwrap())
+}
+
+#[test]
+fn an_open_loop_sends_what_its_schedule_says_in_both_eras() {
+    let server = Fixture::start();
+    for era in ["2026-07-28", "2025-11-25"] {
+        let arguments = ["run", &server.url, "--era", era, "--rate", "400", "-d", "2s", "-c", "8"];
+        let (result, said) = measured(&format!("open-{era}"), &arguments);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_clean(&result);
+        assert_eq!(result["requests_count"], 800);
+        assert_eq!(result["parameters"]["era"], era);
+        assert_eq!(result["generator"]["schedule_lag"]["count"], 800);
+        // Warm-up and first replies are served too.
+        assert!(served(&result, "tools/call") >= 1200, "{}", result["server_latencies"]);
+        assert_eq!(result["server"]["limits"]["body_bytes_max"], 4_194_304.0);
+        assert_eq!(result["server_process"]["pid"], server.child.id());
+    }
+}
+
+#[test]
+fn a_closed_loop_asks_again_when_it_was_answered() {
+    let server = Fixture::start();
+    for pipeline in ["1", "4"] {
+        let arguments = ["run", &server.url, "--closed", "-d", "1s", "-c", "3", "--pipeline", pipeline];
+        let (result, said) = measured(&format!("closed-{pipeline}"), &arguments);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_clean(&result);
+        assert!(said.out.contains("A closed loop hides stalls"));
+    }
+}
+
+#[test]
+fn a_mix_has_its_weights_and_every_text_comes_back() {
+    let server = Fixture::start();
+    let (result, said) = measured(
+        "mix",
+        &[
+            "run",
+            &server.url,
+            "--rate",
+            "1000",
+            "-d",
+            "2s",
+            "--poisson",
+            "--tool",
+            r#"echo={"message":"{{random:9}} {{counter}} {{pad:20}} \"=\""}=70"#,
+            "--tool",
+            r#"add={"a":{{counter}},"b":1}=20"#,
+            "--list=10",
+        ],
+    );
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_clean(&result);
+    let share = |index: usize| {
+        result["requests"][index]["replies_count"].as_f64().unwrap()
+            / result["replies_count"].as_f64().unwrap()
+    };
+    for (index, weight) in [0.7, 0.2, 0.1].into_iter().enumerate() {
+        assert!((share(index) - weight).abs() < 0.05, "{index}: {}", share(index));
+    }
+}
+
+#[test]
+fn files_of_every_kind_are_written() {
+    let server = Fixture::start();
+    let home = scratch("files");
+    let path = |name: &str| home.join("made/on/the/way").join(name).to_str().unwrap().to_owned();
+    let files =
+        ["json", "html", "hgrm", "hlog"].map(|kind| (format!("--{kind}"), path(&format!("run.{kind}"))));
+    let mut arguments = vec!["run", &server.url, "--rate", "200", "-d", "1s", "--slo", "p99<10s"];
+    arguments.extend(files.iter().flat_map(|(flag, path)| [flag.as_str(), path.as_str()]));
+    let said = run(&arguments);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("p99<10s"), "{}", said.out);
+    let read = |index: usize| std::fs::read_to_string(&files[index].1).unwrap();
+    assert!(read(1).contains("<svg") && !read(1).contains("<script"));
+    assert!(read(2).contains("#[Mean"));
+    assert!(read(3).starts_with('#'));
+    // The published schema, the one the program prints, and what it writes are the same.
+    let published = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/result.schema.json");
+    let published = std::fs::read_to_string(published).unwrap();
+    assert_eq!(
+        run(&["report", "--schema"]).out,
+        published,
+        "corelane-loadgen report --schema > docs/result.schema.json"
+    );
+    let schema: Value = serde_json::from_str(&published).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut result: Value = serde_json::from_str(&read(0)).unwrap();
+    assert!(validator.is_valid(&result), "{:?}", validator.iter_errors(&result).next().unwrap().to_string());
+    result["runs"][0]["latency"]["p50_us"] = "fast".into();
+    assert!(!validator.is_valid(&result));
+    // A result can be turned into the same pages again.
+    let again = path("again.html");
+    assert_eq!(run(&["report", &files[0].1, "--html", &again]).code, Some(0));
+    assert!(std::fs::read_to_string(again).unwrap().contains("<svg"));
+}
+
+#[test]
+fn a_demand_that_does_not_hold_is_exit_code_1() {
+    let server = Fixture::start();
+    let run = |demand| run(&["run", &server.url, "--rate", "100", "-d", "1s", "--slo", demand]);
+    assert_eq!(run("p50<1ns").code, Some(1));
+    assert_eq!(run("throughput>1000000").code, Some(1));
+    assert_eq!(run("throughput>50").code, Some(0));
+}
+
+#[test]
+fn connections_are_held_counted_and_let_go() {
+    let server = Fixture::start();
+    let (result, said) = measured("idle", &["idle", &server.url, "-c", "2000", "--rate", "0.1", "-d", "2s"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(result["figures"]["connections_live"], 2000.0);
+    assert!(result["figures"]["memory_per_connection_bytes"].as_f64().unwrap() < 8192.0);
+    assert!(result["figures"]["throughput_beside_idle_ratio"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_storm_makes_a_connection_for_each_request() {
+    let server = Fixture::start();
+    for era in ["2026-07-28", "2025-11-25"] {
+        let arguments = ["storm", &server.url, "--era", era, "-c", "4", "-d", "1s"];
+        let (result, said) = measured(&format!("storm-{era}"), &arguments);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_clean(&result);
+    }
+}
+
+#[test]
+fn a_search_finds_a_rate_and_confirms_it() {
+    let server = Fixture::start();
+    let home = scratch("saturate");
+    let json = home.join("search.json");
+    let arguments = ["saturate", &server.url, "--slo", "p50<1s", "--rate-max", "300", "--trial", "500ms"];
+    let said = run(&[&arguments[..], &["--json", json.to_str().unwrap()]].concat());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("300 requests/s hold p50<1s"), "{}", said.out);
+    let none = run(&["saturate", &server.url, "--slo", "p50<1ns", "--rate-max", "64", "--trial", "200ms"]);
+    assert_eq!(none.code, Some(1), "{none:?}");
+}
+
+#[test]
+fn a_short_soak_tells_what_changed() {
+    let server = Fixture::start();
+    let (result, said) = measured("soak", &["soak", &server.url, "--rate", "300", "-d", "4s"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for figure in ["memory_growth_ratio", "throughput_steady_ratio", "latency_p99_growth_ratio"] {
+        assert!(result["figures"][figure].as_f64().unwrap() > 0.0, "{figure}");
+    }
+}
+
+#[test]
+fn named_workloads_run_and_say_their_scale() {
+    let server = Fixture::start();
+    for workload in ["schema_complex", "json_large", "async_100x5ms", "burst", "ping_beside_slow_tools"] {
+        let arguments = ["run", &server.url, "--workload", workload, "--scale", "0.02", "-d", "3s"];
+        let (result, said) = measured(workload, &arguments);
+        assert_eq!(said.code, Some(0), "{workload}: {said:?}");
+        assert_eq!(result["workload"], workload);
+        assert_eq!(result["parameters"]["scale"], 0.02);
+        assert_clean(&result);
+    }
+}

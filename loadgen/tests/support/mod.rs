@@ -1,0 +1,232 @@
+//! Starts the real binaries, and servers that behave badly on purpose.
+
+#![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::Receiver,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+/// A fixture server on a free port.
+pub struct Fixture {
+    pub child: Child,
+    pub url: String,
+}
+
+impl Fixture {
+    pub fn start() -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane-fixture"));
+        for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "ADMIN", "LOG"] {
+            command.env_remove(format!("CORELANE_{name}"));
+        }
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.split_whitespace().nth(2).unwrap_or_else(|| panic!("not ready: {line}")).to_owned();
+        Self { child, url }
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// The load generator with arguments, not yet started.
+pub fn loadgen(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corelane-loadgen"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the load generator to its end.
+pub fn run(arguments: &[&str]) -> Said {
+    loadgen(arguments).output().unwrap().into()
+}
+
+/// A directory of a test's own, empty.
+pub fn scratch(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("loadgen-{name}"));
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Runs the load generator and returns the only run of its JSON result with what it said.
+pub fn measured(name: &str, arguments: &[&str]) -> (Value, Said) {
+    let path = scratch(name).join("result.json");
+    let mut all = arguments.to_vec();
+    all.extend(["--json", path.to_str().unwrap()]);
+    let said = run(&all);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("no result: {said:?}"));
+    let file: Value = serde_json::from_str(&text).unwrap();
+    (file["runs"][0].clone(), said)
+}
+
+/// What a stub does with a request.
+pub enum Answer {
+    /// 200, as JSON.
+    Json(Value),
+    /// 200, as an event stream of these messages.
+    Stream(Vec<Value>),
+    /// 200, as an event stream of what comes through here, until nobody can send any more.
+    Events(Receiver<Value>),
+    /// These bytes, whatever they are.
+    Raw(Vec<u8>),
+    /// The answer, after a while. Nobody else is answered meanwhile.
+    Late(Duration, Value),
+    /// The connection is closed.
+    Close,
+}
+
+/// A server made of one function: from the request and its number to an answer.
+pub struct Stub {
+    pub address: SocketAddr,
+    pub requests: Arc<AtomicUsize>,
+}
+
+impl Stub {
+    pub fn start(answer: impl Fn(&Value, usize) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (answer, counter) = (Arc::new(answer), Arc::clone(&requests));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (answer, counter) = (Arc::clone(&answer), Arc::clone(&counter));
+                thread::spawn(move || serve(stream.unwrap(), &*answer, &counter));
+            }
+        });
+        Self { address, requests }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.address)
+    }
+}
+
+/// `server/discover` and `tools/list` as an MCP server answers them; nothing for other methods.
+pub fn manners(request: &Value) -> Option<Answer> {
+    let result = match request["method"].as_str()? {
+        "server/discover" => json!({
+            "resultType": "complete",
+            "supportedVersions": ["2026-07-28"],
+            "capabilities": {"tools": {}, "resources": {"subscribe": true}},
+            "serverInfo": {"name": "stub", "version": "1"},
+        }),
+        "tools/list" => json!({"resultType": "complete", "tools": [
+            {"name": "echo", "inputSchema": {"type": "object"}},
+            {"name": "touch", "inputSchema": {"type": "object"}},
+        ]}),
+        _ => return None,
+    };
+    Some(Answer::Json(json!({"jsonrpc": "2.0", "id": request["id"], "result": result})))
+}
+
+/// The right answer to an echo.
+pub fn echo(request: &Value) -> Value {
+    let text = &request["params"]["arguments"]["message"];
+    let result = json!({"resultType": "complete", "content": [{"type": "text", "text": text}]});
+    json!({"jsonrpc": "2.0", "id": request["id"], "result": result})
+}
+
+fn serve(stream: TcpStream, answer: &dyn Fn(&Value, usize) -> Answer, counter: &AtomicUsize) {
+    stream.set_nodelay(true).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut writer = stream;
+    loop {
+        let mut length = 0;
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|count| count > 0) && line != "\r\n" {
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        if line.is_empty() || reader.read_exact(&mut body).is_err() {
+            return;
+        }
+        let request: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let bytes = match answer(&request, counter.fetch_add(1, Ordering::SeqCst)) {
+            Answer::Json(value) => json_reply(&value),
+            Answer::Late(time, value) => {
+                thread::sleep(time);
+                json_reply(&value)
+            }
+            Answer::Stream(messages) => stream_reply(&messages),
+            Answer::Events(events) => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n";
+                let mut written = writer.write_all(head.as_bytes());
+                for message in events {
+                    written = written.and_then(|()| write!(writer, "data: {message}\n\n"));
+                }
+                return;
+            }
+            Answer::Raw(bytes) => bytes,
+            Answer::Close => return,
+        };
+        if writer.write_all(&bytes).is_err() {
+            return;
+        }
+    }
+}
+
+pub fn json_reply(value: &Value) -> Vec<u8> {
+    let body = value.to_string();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:";
+    format!("{head} {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn stream_reply(messages: &[Value]) -> Vec<u8> {
+    let events: String =
+        messages.iter().map(|message| format!("event: message\ndata: {message}\n\n")).collect();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked";
+    format!("{head}\r\n\r\n{:x}\r\n{events}\r\n0\r\n\r\n", events.len()).into_bytes()
+}
+
+/// Waits for a process's end, and fails if it takes too long.
+pub fn end_within(mut child: Child, limit: Duration) -> Said {
+    let until = Instant::now() + limit;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > until {
+            child.kill().unwrap();
+            panic!("still running after {limit:?}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap().into()
+}
