@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Throughput, latency and idle cost of corelane beside a static nginx, measured in one run.
-# scripts/bench.sh --help lists the options; about 12 minutes without any, 4 with --quick.
+# Measures this machine: every named workload, instruction counts and stage times, held against the budgets.
+# scripts/bench.sh [OPTIONS of `corelane-loadgen baseline`]; about 12 minutes and the builds. Leaves the result in
+# target/bench/result.json and a page of it in docs/PERFORMANCE.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PATH="$PATH:/usr/sbin"
 . scripts/install.sh
 
-need nginx nginx-light
-need wrk wrk
-need taskset util-linux
 need cc build-essential
+need valgrind valgrind
 need_rust
-
-# A copy, because cargo bench builds the binary again with the features of the dev-dependencies.
-target="${CARGO_TARGET_DIR:-target}"
-if [[ -z ${CORELANE_BIN:-} ]]; then
-    cargo build --release --bin corelane
-    install -D "$target/release/corelane" "$target/bench/corelane"
-    export CORELANE_BIN="$target/bench/corelane"
-fi
-exec cargo bench --bench throughput -- "$@"
+out=target/bench
+mkdir -p "$out"
+cargo build --release --package corelane-loadgen --bins
+cargo bench --bench instructions -- --json "$PWD/$out/instructions.json"
+cargo bench --bench stages -- --json "$PWD/$out/stages.json"
+target/release/corelane-loadgen baseline --output "$out/result.json" \
+  --instructions "$out/instructions.json" --stages "$out/stages.json" "$@"
+results=("$out/result.json")
+[ ! -e target/peers.json ] || results+=(target/peers.json)
+target/release/corelane-loadgen report "${results[@]}" --markdown docs/PERFORMANCE.md
+target/release/corelane-loadgen budget "${results[@]}"

@@ -13,7 +13,7 @@ use corelane::{
     shard::{Pipeline, PipelineConfig, Requests},
 };
 
-/// Head and body of the canonical request (2026-07-28), as `benches/wrk/canonical.lua` sends it.
+/// Head and body of the canonical request (2026-07-28).
 pub fn canonical() -> Vec<u8> {
     let body = concat!(
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"message":"hello world"},"#,
@@ -24,7 +24,7 @@ pub fn canonical() -> Vec<u8> {
     request("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n", body)
 }
 
-/// The same call at 2025-11-25, as `benches/wrk/legacy.lua` sends it.
+/// The same call at 2025-11-25.
 pub fn legacy() -> Vec<u8> {
     let body = concat!(
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","#,

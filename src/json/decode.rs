@@ -136,28 +136,37 @@ impl Document<'_, '_> {
         if nodes.len() > self.decoder.nodes_max {
             return Err(NotJson::TooManyNodes);
         }
-        for (index, node) in nodes.iter().enumerate() {
+        let mut rest = nodes;
+        while let Some((node, behind)) = rest.split_first() {
             if let tape::Node::Object { len: 1.., .. } = node {
-                let object = Node::root(nodes.get(index..).unwrap_or_default());
-                self.check_keys(object)?;
+                self.check_keys(rest)?;
             }
+            rest = behind;
         }
         Ok(())
     }
 
-    fn check_keys(&self, object: Node<'_>) -> Result<(), NotJson> {
-        // A bit for each key. Two of one bit may be the same key; most objects have none, and are done.
+    fn check_keys(&self, nodes: &[tape::Node<'_>]) -> Result<(), NotJson> {
+        let Some((tape::Node::Object { len, .. }, mut rest)) = nodes.split_first() else { return Ok(()) };
         let mut seen = 0_u64;
         let mut suspicious = false;
-        for (key, _) in object.members().into_iter().flatten() {
-            if key.len() > self.decoder.key_bytes_max {
-                return Err(NotJson::KeyTooLong);
-            }
+        let mut longest = 0;
+        for _ in 0..*len {
+            let [tape::Node::String(key), value, ..] = rest else { break };
+            let span = match value {
+                tape::Node::Object { count, .. } | tape::Node::Array { count, .. } => count + 2,
+                _ => 2,
+            };
+            longest = longest.max(key.len());
             let bit = 1 << fingerprint(key.as_bytes());
             suspicious |= seen & bit != 0;
             seen |= bit;
+            rest = rest.get(span..).unwrap_or_default();
         }
-        if suspicious && has_repeated_key(object) { Err(NotJson::RepeatedKey) } else { Ok(()) }
+        if longest > self.decoder.key_bytes_max {
+            return Err(NotJson::KeyTooLong);
+        }
+        if suspicious && has_repeated_key(Node::root(nodes)) { Err(NotJson::RepeatedKey) } else { Ok(()) }
     }
 }
 

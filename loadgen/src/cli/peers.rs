@@ -27,7 +27,9 @@ use crate::{
     result::{NotRun, ResultFile, Run},
     schedule::{Gaps, Segment},
     spawn::{Spawned, free_address},
+    statistics::median,
     target::Target,
+    units,
     watch::Watch,
 };
 
@@ -148,6 +150,7 @@ impl Peers {
             }
         }
         print(&report::terminal::runs(&runs));
+        print(&against_wrk(&runs));
         let file = ResultFile::of_this_process(started, runs, not_run);
         print(&crate::markdown::beside(&file));
         for (name, note) in &notes {
@@ -268,7 +271,13 @@ impl Peers {
                     conduct(&job, world)?;
                     job.plan.warmup = WARMUP;
                 }
-                runs.push(conduct(&job, world)?);
+                let mut run = conduct(&job, world)?;
+                if era == Era::Plain && connections == WRK_CONNECTIONS {
+                    let core = job.plan.cores.first().copied().unwrap_or(0);
+                    let theirs = wrk(target, core, self.duration);
+                    run.figures.extend(theirs.map(|rate| (WRK_FIGURE.to_owned(), rate)));
+                }
+                runs.push(run);
             }
             if index == 0 {
                 let mut job = self.job(peer, server, target, era, 16, placement)?;
@@ -320,6 +329,41 @@ impl Peers {
             demands: Vec::new(),
             scale: 1.0,
         })
+    }
+}
+
+/// At how many connections another generator measures the static reference too, and where its figure is kept.
+const WRK_CONNECTIONS: u32 = 64;
+const WRK_FIGURE: &str = "wrk_throughput_per_s";
+/// How far the two may be apart.
+const WRK_TOLERANCE: f64 = 0.05;
+
+/// What `wrk` makes of a server, in requests per second; nothing where there is no `wrk`.
+fn wrk(target: &Target, core: usize, duration: Duration) -> Option<f64> {
+    let output = Command::new("taskset")
+        .args(["-c", &core.to_string(), "wrk", "-t1", &format!("-c{WRK_CONNECTIONS}")])
+        .args([&format!("-d{}s", duration.as_secs().max(1)), &target.url])
+        .output();
+    let text = String::from_utf8(output.ok()?.stdout).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Requests/sec:"))?.trim().parse().ok()
+}
+
+/// This generator beside `wrk`, in turn, on the same server.
+fn against_wrk(runs: &[Run]) -> String {
+    let both: Vec<(f64, f64)> =
+        runs.iter().filter_map(|run| Some((run.throughput_per_s, *run.figures.get(WRK_FIGURE)?))).collect();
+    let (ours, theirs): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
+    match (median(&ours), median(&theirs)) {
+        (Some(ours), Some(theirs)) if theirs > 0.0 => {
+            let ratio = ours / theirs;
+            let verdict = if (ratio - 1.0).abs() <= WRK_TOLERANCE { "within" } else { "NOT within" };
+            format!(
+                "generator ÷ wrk on nginx-static, {WRK_CONNECTIONS} connections: {ratio:.3} ({} ÷ {} requests/s), {verdict} 5 %\n",
+                units::count(ours),
+                units::count(theirs)
+            )
+        }
+        _ => "wrk is not there: the generator was not checked against it\n".to_owned(),
     }
 }
 

@@ -109,12 +109,16 @@ pub(super) struct Report {
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
 
+    /// A page on how the results changed from the oldest to the newest
+    #[arg(long, value_name = "FILE")]
+    trend: Option<PathBuf>,
+
     /// Workloads [default: all]
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
 
     /// Print the schema of result files
-    #[arg(long, conflicts_with_all = ["results", "html", "markdown", "hgrm", "hlog"])]
+    #[arg(long, conflicts_with_all = ["results", "html", "markdown", "hgrm", "hlog", "trend"])]
     schema: bool,
 }
 
@@ -124,7 +128,8 @@ impl Report {
             print(&schema());
             return Ok(true);
         }
-        for path in [&self.html, &self.markdown, &self.hgrm, &self.hlog].into_iter().flatten() {
+        let written = [&self.html, &self.markdown, &self.hgrm, &self.hlog, &self.trend];
+        for path in written.into_iter().flatten() {
             writable(path)?;
         }
         let files = read_all(&self.results)?;
@@ -135,6 +140,9 @@ impl Report {
         if let Some(path) = &self.markdown {
             let budget = budget::Budget::read(&self.budget)?;
             write_whole(path, markdown::performance(&files, &budget).as_bytes())?;
+        }
+        if let Some(path) = &self.trend {
+            write_whole(path, report::trend(&files)?.as_bytes())?;
         }
         if let Some(path) = &self.hgrm {
             let mut all = latency::histogram();
@@ -153,9 +161,7 @@ impl Report {
             };
             write_whole(path, report::hlog(run)?.as_bytes())?;
         }
-        let nothing_written =
-            [&self.html, &self.markdown, &self.hgrm, &self.hlog].iter().all(|path| path.is_none());
-        if nothing_written {
+        if written.iter().all(|path| path.is_none()) {
             match runs.as_slice() {
                 [(_, run)] => print(&report::terminal::run(run)),
                 runs => print(&report::terminal::runs(

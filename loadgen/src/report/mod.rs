@@ -20,9 +20,11 @@ mod repeats;
 pub(crate) mod sample;
 mod tables;
 pub mod terminal;
+mod trend;
 mod verdict;
 mod wording;
 
 pub use hgrm::hgrm;
 pub use hlog::hlog;
 pub use html::page;
+pub use trend::trend;

@@ -7,9 +7,11 @@ mod heat_map;
 mod ink;
 mod over_time;
 mod percentile_curves;
+mod trend;
 
 pub(crate) use columns::columns;
 pub(crate) use heat_map::{SHARES, heat_map};
 pub(crate) use ink::{HEAT_STEPS, Ink, SERIES_MAX};
 pub(crate) use over_time::{process, throughput};
 pub(crate) use percentile_curves::percentile_curves;
+pub(crate) use trend::{Day, trend_chart};

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# One result a day, and a page on how they changed: scripts/daily-bench.sh [DIRECTORY]. docs/BENCHMARKING.md has a
+# systemd timer and a cron line for it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/install.sh
+
+need cc build-essential
+need_rust
+directory=${1:-target/bench/daily}
+mkdir -p "$directory"
+cargo build --release --package corelane-loadgen --bins
+status=0
+target/release/corelane-loadgen baseline --repeats 3 --output "$directory/$(date -u +%Y-%m-%d).json" || status=$?
+target/release/corelane-loadgen report "$directory"/*.json --trend "$directory/trend.html"
+echo "trend: $directory/trend.html"
+exit "$status"
