@@ -24,7 +24,7 @@ cargo build --package corelane-client-check
 cargo build --examples --features tokio
 cargo nextest run --workspace --features tokio --no-fail-fast
 cargo test --workspace --doc
-RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package corelane --package corelane-loadgen
 
 # The only unsafe code, with every memory access checked. Needs a nightly compiler; without one this is not run.
 if cargo +nightly --version >/dev/null 2>&1; then

@@ -1,8 +1,11 @@
 //! How results changed from one day to the next: a page with a chart for each workload.
 
-use maud::{DOCTYPE, PreEscaped, html};
+use maud::html;
 
-use super::charts::{Day, trend_chart};
+use super::{
+    charts::{Day, trend_chart},
+    html::document,
+};
 use crate::{
     error::LoadError,
     metric::Metric,
@@ -40,37 +43,19 @@ pub fn trend(files: &[ResultFile]) -> Result<String, LoadError> {
             }
         });
     }
-    let title = "Trend";
-    Ok(html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) }
-                style { (PreEscaped(include_str!("page.css"))) }
-            }
-            body {
-                header {
-                    h1 { (title) }
-                    p .muted { "Medians of each result, the oldest on the left. Machines have moods: a step counts, a wobble does not." }
-                }
-                main {
-                    div .board { @for section in sections { (section) } }
-                    section {
-                        h2 { "Results" }
-                        ol {
-                            @for file in &files {
-                                li { (file.started) ", commit " (file.environment.commit) ", " (file.environment.cpu_model) }
-                            }
-                        }
-                    }
+    let body = html! {
+        div .board { @for section in sections { (section) } }
+        section {
+            h2 { "Results" }
+            ol {
+                @for file in &files {
+                    li { (file.started) ", commit " (file.environment.commit) ", " (file.environment.cpu_model) }
                 }
             }
         }
-    }
-    .into_string())
+    };
+    let subtitle = "Medians of each result, the oldest on the left. Machines have moods: a step counts, a wobble does not.";
+    Ok(document("Trend", subtitle, &body))
 }
 
 fn day(number: usize, file: &ResultFile, name: &str) -> Option<Day> {

@@ -30,7 +30,17 @@ pub fn page(title: &str, runs: &[(String, &Run)]) -> Result<String, LoadError> {
             sections.push(section::section(shown, group.len() == 1)?);
         }
     }
-    Ok(html! {
+    let body = html! {
+        div .cards { @for shown in &shown { (summary::card(shown)) } }
+        @for comparison in comparisons { (comparison) }
+        @for section in sections { (section) }
+    };
+    Ok(document(title, &subtitle(runs), &body))
+}
+
+/// What every page has around it.
+pub(super) fn document(title: &str, subtitle: &str, body: &Markup) -> String {
+    html! {
         (DOCTYPE)
         html lang="en" {
             head {
@@ -43,18 +53,14 @@ pub fn page(title: &str, runs: &[(String, &Run)]) -> Result<String, LoadError> {
             body {
                 header {
                     h1 { (title) }
-                    p .muted { (subtitle(runs)) }
+                    p .muted { (subtitle) }
                 }
-                main {
-                    div .cards { @for shown in &shown { (summary::card(shown)) } }
-                    @for comparison in comparisons { (comparison) }
-                    @for section in sections { (section) }
-                }
+                main { (body) }
                 footer { p { "Made by corelane-loadgen " (env!("CARGO_PKG_VERSION")) "." } }
             }
         }
     }
-    .into_string())
+    .into_string()
 }
 
 /// A run, and how it is found on the page.

@@ -4,6 +4,9 @@
 //! handed to the ring; at most [`SENDS_AT_ONCE`] requests wait for one system call, so that the stamp of sending is close
 //! to the truth.
 
+mod connecting;
+mod measuring;
+
 use std::{
     collections::VecDeque,
     io,
@@ -193,19 +196,6 @@ impl Generator {
         self.finish();
         let _ = self.reports.send(Report::Done(Box::new(self.recording)));
         self.ring.shut_down().await;
-        Ok(())
-    }
-
-    fn connect_all(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        if self.plan.pacing == Pacing::Storm {
-            // Connections are what is measured; one shows that somebody listens.
-            self.to_dial.truncate(1);
-        }
-        let wanted = self.to_dial.len();
-        while self.ready < wanted && self.failure.is_none() && !self.is_stopped() {
-            self.turn(events)?;
-            self.ring.doze(Duration::from_millis(1))?;
-        }
         Ok(())
     }
 
@@ -455,57 +445,6 @@ impl Generator {
         }
     }
 
-    fn client_of(&self, socket: SocketId) -> Option<u32> {
-        let index = *self.by_slot.get(socket.index())?;
-        self.clients.get(index as usize).filter(|client| client.socket == Some(socket))?;
-        Some(index)
-    }
-
-    fn on_connected(&mut self, index: u32, socket: SocketId) {
-        self.dialling -= 1;
-        if socket.index() >= self.by_slot.len() {
-            self.by_slot.resize(socket.index() + 1, u32::MAX);
-        }
-        if let Some(place) = self.by_slot.get_mut(socket.index()) {
-            *place = index;
-        }
-        let Some(client) = self.clients.get_mut(index as usize) else { return };
-        client.socket = Some(socket);
-        client.failures = 0;
-        let handshake = self.plan.handshake;
-        let first = match self.plan.requests.first() {
-            _ if handshake => &self.initialize,
-            // A connection may have to wait long for its first request, and a server need not wait for it that long.
-            Some(request) if matches!(self.plan.pacing, Pacing::Open(..)) => request,
-            _ => return self.on_ready(index),
-        };
-        client.stage = Stage::Greeting;
-        let sent = first.write(0, self.number, None, &mut self.random, &mut client.out);
-        self.number += self.number_step;
-        client.awaited.push_back(if handshake { Awaited::Initialize(sent) } else { Awaited::First(sent) });
-        self.awaited += 1;
-        self.flush(index);
-    }
-
-    /// A connection can take requests.
-    fn on_ready(&mut self, index: u32) {
-        let Some(client) = self.clients.get_mut(index as usize) else { return };
-        client.stage = Stage::Ready;
-        let dialled_ns = client.dialled_ns;
-        self.ready += 1;
-        let loading = self.start_ns > 0 && self.now_ns < self.window_ns.1;
-        match &self.plan.pacing {
-            Pacing::Open(..) => (0..self.plan.pipeline).for_each(|_| self.give_free(index)),
-            Pacing::Closed if loading => {
-                for _ in 0..self.plan.pipeline {
-                    self.send_request(index, self.now_ns);
-                }
-            }
-            Pacing::Storm if loading => self.send_request(index, dialled_ns),
-            Pacing::Closed | Pacing::Storm | Pacing::Volley => {}
-        }
-    }
-
     fn on_received(&mut self, index: u32, socket: SocketId, bytes: &[u8]) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         if self.now_ns >= self.window_ns.0 && self.now_ns < self.window_ns.1 {
@@ -640,209 +579,6 @@ impl Generator {
         }
     }
 
-    fn record(&mut self, kind: usize, intended_ns: u64, sent_ns: u64, judged: Result<(), Wrong>) {
-        let now = self.now_ns;
-        let latency = now.saturating_sub(intended_ns).max(1);
-        match judged {
-            Ok(()) => {
-                self.interval.replies += 1;
-                self.interval.latency.saturating_record(latency);
-            }
-            Err(_) => self.interval.errors += 1,
-        }
-        if now >= self.window_ns.0 && now < self.window_ns.1 && judged.is_ok() {
-            self.recording.replies_in_time += 1;
-        }
-        if !self.is_measured(intended_ns) {
-            return;
-        }
-        match judged {
-            Ok(()) => {
-                self.recording.replies += 1;
-                self.recording.latency.saturating_record(latency);
-                self.recording.uncorrected.saturating_record(now.saturating_sub(sent_ns).max(1));
-                if let Some(kind) = self.recording.kinds.get_mut(kind) {
-                    kind.latency.saturating_record(latency);
-                }
-            }
-            Err(wrong) => {
-                if let Some(kind) = self.recording.kinds.get_mut(kind) {
-                    kind.errors += 1;
-                }
-                self.recording.error(wrong.kind(), || wrong.to_string());
-            }
-        }
-    }
-
-    fn on_peer_closed(&mut self, index: u32, socket: SocketId) {
-        let Some(client) = self.clients.get_mut(index as usize) else { return };
-        let mut framer = std::mem::take(&mut client.framer);
-        let proper = framer.end(&mut |part| self.on_part(index, &part));
-        let waits = self.clients.get(index as usize).is_some_and(|client| !client.awaited.is_empty());
-        if !proper || waits {
-            self.fail(
-                index,
-                socket,
-                "connection_closed",
-                "the server closed the connection before it replied",
-            );
-        } else {
-            self.end_client(index, socket);
-        }
-    }
-
-    /// A connection has ended badly: what it waited for will not come.
-    fn fail(&mut self, index: u32, socket: SocketId, kind: &'static str, words: &str) {
-        let Some(client) = self.clients.get_mut(index as usize) else { return };
-        if client.stage == Stage::Closing {
-            return;
-        }
-        client.failures += 1;
-        let failures = client.failures;
-        let greeting = client.stage == Stage::Greeting;
-        for awaited in std::mem::take(&mut client.awaited) {
-            self.awaited -= 1;
-            if let Awaited::Request { sent, intended_ns, .. } = awaited {
-                self.lose(sent.kind, intended_ns, kind, words);
-            }
-        }
-        if self.start_ns == 0 && (greeting || failures >= FAILURES_MAX_AT_START) {
-            self.failure = Some(words.to_owned());
-        }
-        self.end_client(index, socket);
-    }
-
-    /// Counts a request whose reply will not come.
-    fn lose(&mut self, kind: usize, intended_ns: u64, name: &'static str, words: &str) {
-        self.interval.errors += 1;
-        if self.is_measured(intended_ns) {
-            if let Some(kind) = self.recording.kinds.get_mut(kind) {
-                kind.errors += 1;
-            }
-            self.recording.error(name, || words.to_owned());
-        }
-    }
-
-    fn end_client(&mut self, index: u32, socket: SocketId) {
-        let Some(client) = self.clients.get_mut(index as usize) else { return };
-        if client.stage == Stage::Closing {
-            return;
-        }
-        if client.stage == Stage::Ready {
-            self.ready -= 1;
-        }
-        client.stage = Stage::Closing;
-        let lost = std::mem::take(&mut client.awaited);
-        self.awaited -= lost.len();
-        for awaited in lost {
-            if let Awaited::Request { sent, intended_ns, .. } = awaited {
-                self.lose(sent.kind, intended_ns, "connection_closed", "the server closed the connection");
-            }
-        }
-        self.ring.close(socket);
-    }
-
-    fn on_closed(&mut self, index: u32) {
-        let now = self.now_ns;
-        let Some(client) = self.clients.get_mut(index as usize) else { return };
-        client.reset();
-        let failures = client.failures;
-        if failures == 0 {
-            client.stage = Stage::Down;
-            self.to_dial.push_back(index);
-        } else {
-            let wait = REDIAL_NS.saturating_mul(1 << failures.min(6)).min(REDIAL_NS_MAX);
-            client.stage = Stage::Waiting { until_ns: now + wait };
-        }
-    }
-
-    fn on_connect_failed(&mut self, index: u32, error: &io::Error) {
-        self.dialling -= 1;
-        let now = self.now_ns;
-        let storm = self.plan.pacing == Pacing::Storm;
-        let Some(client) = self.clients.get_mut(index as usize) else { return };
-        client.failures += 1;
-        let dialled_ns = client.dialled_ns;
-        let wait = REDIAL_NS.saturating_mul(1 << client.failures.min(6)).min(REDIAL_NS_MAX);
-        client.stage = Stage::Waiting { until_ns: now + wait };
-        if self.start_ns == 0 && client.failures >= FAILURES_MAX_AT_START {
-            self.failure = Some(error.to_string());
-        }
-        let kind = match error.kind() {
-            io::ErrorKind::ConnectionRefused => "connection_refused",
-            io::ErrorKind::AddrNotAvailable => "no_port_left",
-            _ => "connect_failed",
-        };
-        if storm && self.start_ns > 0 {
-            self.lose(0, dialled_ns, kind, &error.to_string());
-        }
-    }
-
-    /// Dials what is to be dialled, not too much at once.
-    fn dial_due(&mut self) {
-        if self.window_ns.1 <= self.now_ns {
-            return;
-        }
-        while self.dialling < DIALS_AT_ONCE {
-            let Some(index) = self.to_dial.pop_front() else { return };
-            let number = self.dials;
-            self.dials = self.dials.wrapping_add(1);
-            match dial_socket(&self.plan, number) {
-                Ok(socket) => {
-                    let now = self.clock();
-                    if let Some(client) = self.clients.get_mut(index as usize) {
-                        client.stage = Stage::Dialling;
-                        client.dialled_ns = now;
-                    }
-                    self.dialling += 1;
-                    self.ring.connect(socket, self.plan.target.address.into(), u64::from(index));
-                }
-                Err(error) => {
-                    self.dialling += 1;
-                    self.on_connect_failed(index, &error);
-                }
-            }
-        }
-    }
-
-    /// Ends connections whose reply is too late, and dials those whose pause is over.
-    fn end_late(&mut self) {
-        let (now, timeout) = (self.now_ns, nanoseconds(self.plan.timeout));
-        let mut late = Vec::new();
-        for (index, client) in self.clients.iter_mut().enumerate() {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
-            match client.stage {
-                Stage::Waiting { until_ns } if until_ns <= now => {
-                    client.stage = Stage::Down;
-                    self.to_dial.push_back(index);
-                }
-                Stage::Greeting if client.dialled_ns + timeout < now => {
-                    late.extend(client.socket.map(|socket| (index, socket)))
-                }
-                Stage::Ready => {
-                    if let Some(Awaited::Request { sent_ns, .. }) = client.awaited.front()
-                        && sent_ns + timeout < now
-                    {
-                        late.extend(client.socket.map(|socket| (index, socket)));
-                    }
-                }
-                _ => {}
-            }
-        }
-        for (index, socket) in late {
-            self.fail(index, socket, "timeout", "no reply in time");
-        }
-    }
-
-    fn socket_of(&self, index: u32) -> Option<SocketId> {
-        self.clients.get(index as usize)?.socket
-    }
-
-    /// Whether a request meant to be sent then belongs to the measured ones.
-    fn is_measured(&self, intended_ns: u64) -> bool {
-        self.start_ns > 0 && intended_ns >= self.window_ns.0 && intended_ns < self.window_ns.1
-    }
-
     fn is_stopped(&self) -> bool {
         self.control.stop.load(Ordering::Relaxed)
     }
@@ -852,67 +588,6 @@ impl Generator {
         let (start, end) = (self.start_ns, self.window_ns.1);
         let due = self.schedule.as_mut().and_then(|schedule| schedule.peek());
         self.awaited == 0 && due.is_none_or(|due| due + start >= end)
-    }
-
-    /// What was due and found no room by the end is as late as the end, at least: leaving it out would hide a stall.
-    fn give_up_unsent(&mut self) {
-        let (start, end) = (self.start_ns, self.window_ns.1);
-        let Some(schedule) = &mut self.schedule else { return };
-        while let Some(due) = schedule.next_if(|due| due + start < end).map(|due| due + start) {
-            if due >= self.window_ns.0 {
-                self.recording.requests += 1;
-                self.recording.latency.saturating_record((end - due).max(1));
-                self.recording.error("not_sent_in_time", || {
-                    "requests that were due found no free connection in time".to_owned()
-                });
-            }
-        }
-    }
-
-    fn mark_window(&mut self, now: u64) {
-        if self.busy.0 == 0 && now >= self.window_ns.0 {
-            self.busy.0 = (processor_ns().saturating_sub(self.spun_ns)).max(1);
-        }
-    }
-
-    fn end_busy(&mut self) {
-        let until = processor_ns().saturating_sub(self.spun_ns);
-        self.busy.1.get_or_insert(until.saturating_sub(self.busy.0));
-    }
-
-    fn interval_index(&self, now: u64) -> i64 {
-        let from_window = now as i64 - self.window_ns.0 as i64;
-        from_window.div_euclid(nanoseconds(self.plan.interval).max(1) as i64)
-    }
-
-    fn roll_interval(&mut self) {
-        if self.start_ns == 0 {
-            return;
-        }
-        // Replies that come after the end belong to the last interval.
-        let index = self.interval_index(self.now_ns.min(self.window_ns.1.saturating_sub(1)));
-        if index != self.interval.index {
-            let over = std::mem::replace(&mut self.interval, IntervalRecord::new(index));
-            let _ = self.reports.send(Report::Interval(over));
-        }
-    }
-
-    fn finish(&mut self) {
-        for awaited in self.clients.iter_mut().flat_map(|client| client.awaited.drain(..)) {
-            if let Awaited::Request { sent, intended_ns, .. } = awaited
-                && (self.window_ns.0..self.window_ns.1).contains(&intended_ns)
-            {
-                if let Some(kind) = self.recording.kinds.get_mut(sent.kind) {
-                    kind.errors += 1;
-                }
-                self.recording.error("timeout", || "no reply in time".to_owned());
-            }
-        }
-        let last = std::mem::replace(&mut self.interval, IntervalRecord::new(i64::MAX));
-        let _ = self.reports.send(Report::Interval(last));
-        self.recording.connections_live = self.ready as u64;
-        self.recording.busy_ns = self.busy.1.unwrap_or(0);
-        self.recording.measured_ns = self.window_ns.1.saturating_sub(self.window_ns.0);
     }
 
     /// Whether to look again at once rather than sleep.
