@@ -1,6 +1,6 @@
 //! The life of a thread's connections: dialled, greeted, ready, lost, dialled again.
 
-use std::io;
+use std::{io, time::Duration};
 
 use corelane::ring::{Event, SocketId};
 

@@ -22,7 +22,6 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use super::{
     Pacing, Plan,
     client::{Awaited, Client, Stage},
-    dial_socket,
     recording::{IntervalRecord, Recording},
     share,
     thread::{Control, Report},

@@ -17,7 +17,19 @@ use crate::{
 #[must_use]
 pub fn runs(runs: &[Run]) -> String {
     let all = Repeats::of(runs);
-    let mut table = Table::new("", &["workload", if is_one_server(&all) { "" } else { "server" }, "replies/s", "p50", "p99", "p99.9", "errors", ""]);
+    let mut table = Table::new(
+        "",
+        &[
+            "workload",
+            if is_one_server(&all) { "" } else { "server" },
+            "replies/s",
+            "p50",
+            "p99",
+            "p99.9",
+            "errors",
+            "",
+        ],
+    );
     table.names = 2;
     table.rows = all.iter().map(|repeats| row(repeats, &all)).collect();
     let mut text = grid::set(&table);
