@@ -37,7 +37,8 @@ fn thirds(run: &Run) -> [&[Interval]; 3] {
     [before, burst, after]
 }
 
-/// From the end of the burst until the 95th percentile is back for good, in seconds. A run too short to tell has none.
+/// From the end of the burst until the 95th percentile is back for good, in seconds. Where it never is, one interval longer
+/// than was watched; a run too short to tell has none.
 fn recovered_after_s(run: &Run) -> Option<f64> {
     let [before, _, after] = thirds(run);
     let usual = median(before.iter().map(|interval| interval.latency.p95_us))?;
@@ -45,7 +46,12 @@ fn recovered_after_s(run: &Run) -> Option<f64> {
     let burst_end = after.first()?.start_s;
     let last_bad =
         after.iter().rfind(|interval| interval.latency.count == 0 || interval.latency.p95_us > bound);
-    Some(last_bad.map_or(0.0, |interval| interval.start_s + interval.length_s - burst_end))
+    let last = after.last()?;
+    Some(match last_bad {
+        None => 0.0,
+        Some(bad) if bad.start_s >= last.start_s => last.start_s + 2.0 * last.length_s - burst_end,
+        Some(bad) => bad.start_s + bad.length_s - burst_end,
+    })
 }
 
 fn burst_p95_us(run: &Run) -> Option<f64> {
@@ -96,7 +102,11 @@ mod tests {
         run.intervals = p95.iter().enumerate().map(|(index, p95)| interval(index, *p95)).collect();
         assert_eq!(recovered_after_s(&run), Some(1.0));
         run.intervals[8].latency.p95_us = 2_000.0;
-        assert_eq!(recovered_after_s(&run), Some(3.0), "a relapse is no recovery");
+        assert_eq!(
+            recovered_after_s(&run),
+            Some(4.0),
+            "a relapse is no recovery, and longer than was watched"
+        );
         run.intervals.clear();
         assert_eq!(recovered_after_s(&run), None);
     }

@@ -184,7 +184,9 @@ impl Report {
                 } else {
                     format!("{} {}", run.contestant, run.workload)
                 };
-                named.push((if files.len() > 1 { format!("{stem}: {what}") } else { what }, run));
+                let label = if files.len() > 1 { format!("{stem}: {what}") } else { what };
+                let earlier = named.iter().filter(|(_, other): &&(String, &Run)| run.repeats(other)).count();
+                named.push((if earlier > 0 { format!("{label} #{}", earlier + 1) } else { label }, run));
             }
         }
         named
