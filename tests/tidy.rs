@@ -168,7 +168,8 @@ fn sans_io_modules_do_no_io() {
         ["http", "json", "jsonrpc", "mcp", "registry", "schema"].map(|module| format!("src/{module}"));
     let generator = ["http", "compare", "markdown"].map(|module| format!("loadgen/src/{module}"));
     for module in server.iter().chain(&generator) {
-        for path in rust_files(module) {
+        // A module's tests may do what it may not.
+        for path in rust_files(module).into_iter().filter(|path| !path.ends_with("tests.rs")) {
             let code = code(&path);
             for word in WORLD {
                 assert!(!code.contains(word), "{} names {word}", path.display());

@@ -27,6 +27,8 @@ use crate::{
 const BUSY_PERCENT_MAX: f64 = 95.0;
 /// A schedule that is kept worse than this at its 99th percentile is not kept, in microseconds.
 const LAG_US_MAX: f64 = 1_000.0;
+/// Requests a second of one thread, at most: several times what any machine does.
+const RATE_PER_THREAD_MAX: f64 = 5e6;
 /// How long connecting may take, besides a millisecond for each connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a thread that was stopped may take to say so, beyond the timeout of its requests.
@@ -83,6 +85,7 @@ pub fn conduct(job: &Job, world: &World) -> Result<Run, LoadError> {
 /// # Errors
 /// As [`conduct`].
 pub fn conduct_loaded(job: &Job, world: &World, loaded: Option<Sender<()>>) -> Result<Run, LoadError> {
+    satisfiable(&job.plan)?;
     let plan = Arc::new(job.plan.clone());
     let memory_before = job.watch.resident_bytes();
     let engine = Engine::start(&plan)?;
@@ -121,6 +124,26 @@ pub fn conduct_loaded(job: &Job, world: &World, loaded: Option<Sender<()>>) -> R
     }
     run.checks = job.demands.iter().map(|demand| demand.check(&run)).collect();
     Ok(run)
+}
+
+/// Whether a schedule can be kept by anybody, and has a request in it.
+fn satisfiable(plan: &Plan) -> Result<(), LoadError> {
+    let Pacing::Open(segments, _) = &plan.pacing else { return Ok(()) };
+    let highest = segments.iter().map(|segment| segment.to_per_s).fold(0.0, f64::max);
+    let most = RATE_PER_THREAD_MAX * plan.cores.len() as f64;
+    if highest > most {
+        return Err(LoadError::Usage(format!(
+            "no generator of {} threads keeps a schedule of {highest:e} requests a second; {most:e} is the most",
+            plan.cores.len()
+        )));
+    }
+    if highest * plan.duration.as_secs_f64() < 1.0 {
+        return Err(LoadError::Usage(format!(
+            "a schedule of {highest} requests a second has none in {:?}; measure longer or ask faster",
+            plan.duration
+        )));
+    }
+    Ok(())
 }
 
 fn connect(job: &Job, engine: &Engine, world: &World) -> Result<(), LoadError> {

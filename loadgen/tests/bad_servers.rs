@@ -233,6 +233,8 @@ fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
         (vec!["run", &server.url, "--closed", "--cpus", "4000"], "no core 4000"),
         (vec!["run", &server.url, "--workload", "nope"], "no workload"),
         (vec!["run", &server.url, "--workload", "resource_read"], "has no resources"),
+        (vec!["run", &server.url, "--rate", "1e12"], "no generator of 1 threads keeps a schedule"),
+        (vec!["run", &server.url, "--rate", "0.1", "-d", "1s"], "has none in 1s"),
         (vec!["fanout", &server.url], "has no subscriptions"),
         (vec!["budget", "no/such/file.json", "--budget", budget], "not a usable result"),
         (vec!["budget", "no/such/file.json", "--budget", "no/such/budget.toml"], "no/such/budget.toml"),
@@ -251,6 +253,7 @@ fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
         &["run", "--rate", "5", "--closed"],
         &["run"],
         &["run", "--closed", "--poisson"],
+        &["run", "--workload", "discover", "-c", "5"],
         &["run", "--closed", "--slo", "p98<1ms"],
         &["run", "--rate", "5", "-d", "soon"],
     ] {

@@ -66,7 +66,7 @@ const WORKLOADS: [&str; 35] = [
 ];
 
 /// Figures that the generator's runs have.
-const FIGURES: [&str; 7] = [
+const FIGURES: [&str; 9] = [
     "memory_per_connection_bytes",
     "connections_live",
     "requests_per_core_second",
@@ -74,6 +74,8 @@ const FIGURES: [&str; 7] = [
     "recovered_after_s",
     "throughput_beside_idle_ratio",
     "latency_p95_steady_ratio",
+    "memory_growth_ratio",
+    "throughput_steady_ratio",
 ];
 
 #[test]

@@ -137,7 +137,7 @@ pub(super) struct Run {
     closed: bool,
 
     /// One of the named workloads, with its own parameters
-    #[arg(long, value_name = "ID", help_heading = "Load", conflicts_with_all = ["tool", "list", "resource", "prompt", "discover", "ping", "plain", "pipeline", "poisson", "ramp"])]
+    #[arg(long, value_name = "ID", help_heading = "Load", conflicts_with_all = ["tool", "list", "resource", "prompt", "discover", "ping", "plain", "pipeline", "poisson", "ramp", "connections", "warmup"])]
     workload: Option<String>,
 
     /// The share of a workload's connections and rate
