@@ -10,6 +10,8 @@ pub struct Demand {
     text: String,
     figure: Figure,
     limit: f64,
+    /// What the figure is divided by to be in the unit the demand is written in.
+    unit: f64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -35,19 +37,20 @@ impl FromStr for Demand {
         let (name, rest) = text.split_at(split);
         let operator = rest.chars().next().unwrap_or('=');
         let value = rest.trim_start_matches(['<', '>', '=']).trim();
-        let (figure, limit) = match name.trim() {
+        let (figure, limit, unit) = match name.trim() {
             "errors" if operator != '>' => {
                 let (number, unit) = value.strip_suffix('%').map_or((value, 1.0), |number| (number, 0.01));
-                (Figure::Errors, number.trim().parse::<f64>().map_err(|_| usage())? * unit)
+                (Figure::Errors, number.trim().parse::<f64>().map_err(|_| usage())? * unit, unit)
             }
-            "throughput" if operator != '<' => (Figure::Throughput, value.parse().map_err(|_| usage())?),
+            "throughput" if operator != '<' => (Figure::Throughput, value.parse().map_err(|_| usage())?, 1.0),
             name @ ("p50" | "p90" | "p95" | "p99" | "p99.9" | "p99.99" | "max") if operator != '>' => {
                 let limit: Duration = humantime::parse_duration(value).map_err(|_| usage())?;
-                (Figure::Latency(name.to_owned()), limit.as_secs_f64() * 1e6)
+                let unit = microseconds_of_unit(value).ok_or_else(usage)?;
+                (Figure::Latency(name.to_owned()), limit.as_secs_f64() * 1e6, unit)
             }
             _ => return Err(usage()),
         };
-        Ok(Self { text: text.to_owned(), figure, limit })
+        Ok(Self { text: text.to_owned(), figure, limit, unit })
     }
 }
 
@@ -71,8 +74,16 @@ impl Demand {
             Figure::Errors => measured <= self.limit,
             Figure::Latency(_) => run.latency.count > 0 && measured <= self.limit,
         };
-        Check { demand: self.text.clone(), measured, passed }
+        Check { demand: self.text.clone(), measured: measured / self.unit, passed }
     }
+}
+
+/// The last unit of a time, as `ms` of `1ms`, in microseconds.
+fn microseconds_of_unit(time: &str) -> Option<f64> {
+    let unit =
+        time.rsplit(|character: char| character.is_ascii_digit() || character.is_whitespace()).next()?;
+    let one = humantime::parse_duration(&format!("1{unit}")).ok()?;
+    Some(one.as_secs_f64() * 1e6)
 }
 
 #[cfg(test)]
@@ -88,5 +99,26 @@ mod tests {
             assert!(text.parse::<Demand>().is_err(), "{text}");
         }
         assert_eq!("p99=1.5ms".parse::<Demand>().err(), None);
+    }
+
+    #[test]
+    fn what_was_measured_is_told_in_the_demands_unit() {
+        let mut run = crate::sample::run("discover", "corelane");
+        run.latency.p99_us = 1_500.0;
+        run.requests_count = 1_000;
+        run.errors_count = [("timeout".to_owned(), 5)].into();
+        for (demand, measured, passed) in [
+            ("p99<1ms", 1.5, false),
+            ("p99<2ms", 1.5, true),
+            ("p99<1s", 0.0015, true),
+            ("p99<900us", 1_500.0, false),
+            ("p99<1s 2ms", 1.5, true),
+            ("errors<1%", 0.5, true),
+            ("errors=0", 0.005, false),
+        ] {
+            let check = demand.parse::<Demand>().unwrap().check(&run);
+            assert!((check.measured - measured).abs() < 1e-9, "{check:?}");
+            assert_eq!(check.passed, passed, "{check:?}");
+        }
     }
 }

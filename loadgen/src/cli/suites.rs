@@ -267,7 +267,10 @@ pub(super) fn self_test(world: &World) -> Result<bool, LoadError> {
     };
     let measure = |delay: Duration| -> Result<Run, LoadError> {
         let server = start_fixture(1, suite.server_core, delay)?;
-        conduct(&suite.job(&workload, &server.target, Some(server.admin))?, world)
+        let mut run = conduct(&suite.job(&workload, &server.target, Some(server.admin))?, world)?;
+        // On a busy machine requests leave late in the tail; what is planted is in the median.
+        run.generator.bottleneck = None;
+        Ok(run)
     };
     let (mut without, mut again, mut with) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..SELF_TEST_REPEATS {
