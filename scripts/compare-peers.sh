@@ -11,8 +11,7 @@ need wrk wrk
 need taskset util-linux
 need cc build-essential
 need_rust
-cargo build --release --bin corelane
-cargo build --release --package corelane-loadgen --bins
+cargo build --release --package corelane --package corelane-loadgen --bins
 absent=()
 for peer in rmcp turbomcp typescript fastmcp; do
   echo "installing $peer" >&2
