@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::{
     conduct::{Conducted, Job, World},
-    engine::{IntervalRecord, Pacing, Plan, Recording, dial_socket},
+    engine::{IntervalRecord, Pacing, Plan, Recording, dial_socket, nanoseconds},
     error::LoadError,
     http::{Framer, Part},
     latency::histogram,
@@ -138,7 +138,7 @@ struct FanOut {
     listening: u32,
     collapsed: bool,
     published: Vec<Published>,
-    /// Touches whose reply is still to come, and the first that has not been sent yet for want of it.
+    /// Touches whose reply is still to come.
     publishing: VecDeque<crate::request::Sent>,
     number: u64,
     random: SmallRng,
@@ -440,10 +440,6 @@ impl FanOut {
     fn clock(&self) -> u64 {
         nanoseconds(self.epoch.elapsed())
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The request that opens a subscriber's stream.

@@ -9,6 +9,7 @@ use crate::{
     request::{Ask, Request},
     result::{Outcome, Run},
     statistics::median,
+    watch::Watch,
 };
 
 /// The connections whose throughput is measured beside the idle ones.
@@ -31,7 +32,7 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
     let busy = busy(job)?;
     let plan =
         Plan { duration: (BUSY + BUSY_WARMUP + Duration::from_secs(1)) * BUSY_RUNS, ..job.plan.clone() };
-    let background = Job { plan, ..connections_of(job) };
+    let background = another(job, &job.workload, plan, Watch::default());
     let mut alone = throughputs(&busy, world)?;
     let (_, together) = beside(&background, world, || throughputs(&busy, world))?;
     alone.extend(throughputs(&busy, world)?);
@@ -73,14 +74,14 @@ pub fn beside<T>(
     })
 }
 
-/// The same job again, for its connections only.
-fn connections_of(job: &Job) -> Job {
+/// The job's server under another load.
+fn another(job: &Job, workload: &str, plan: Plan, watch: Watch) -> Job {
     Job {
-        workload: job.workload.clone(),
+        workload: workload.to_owned(),
         contestant: job.contestant.clone(),
-        plan: job.plan.clone(),
+        plan,
         probed: job.probed.clone(),
-        watch: crate::watch::Watch::default(),
+        watch,
         demands: Vec::new(),
         scale: job.scale,
     }
@@ -97,13 +98,6 @@ fn busy(job: &Job) -> Result<Job, LoadError> {
     plan.duration = BUSY;
     plan.warmup = BUSY_WARMUP;
     plan.interval = Duration::from_secs(1);
-    Ok(Job {
-        workload: "canonical_closed_64".to_owned(),
-        contestant: job.contestant.clone(),
-        plan,
-        probed: job.probed.clone(),
-        watch: crate::watch::Watch { pid: job.watch.pid, admin: None },
-        demands: Vec::new(),
-        scale: 1.0,
-    })
+    let watch = Watch { pid: job.watch.pid, admin: None };
+    Ok(another(job, "canonical_closed_64", plan, watch))
 }

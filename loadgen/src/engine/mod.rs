@@ -101,6 +101,11 @@ pub fn dial_socket(plan: &Plan, number: u32) -> io::Result<Socket> {
     bound.map(|()| socket)
 }
 
+/// A time as the engines count it.
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// How many of `total` fall to part `index` of `parts`.
 fn share(total: u32, index: usize, parts: usize) -> u32 {
     let (index, parts) = (u32::try_from(index).unwrap_or(0), u32::try_from(parts).unwrap_or(1).max(1));

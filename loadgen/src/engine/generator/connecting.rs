@@ -4,11 +4,12 @@ use std::{io, time::Duration};
 
 use corelane::ring::{Event, SocketId};
 
-use super::{DIALS_AT_ONCE, FAILURES_MAX_AT_START, Generator, REDIAL_NS, REDIAL_NS_MAX, nanoseconds};
+use super::{DIALS_AT_ONCE, FAILURES_MAX_AT_START, Generator, REDIAL_NS, REDIAL_NS_MAX};
+
 use crate::engine::{
     Pacing,
     client::{Awaited, Stage},
-    dial_socket,
+    dial_socket, nanoseconds,
 };
 
 impl Generator {
@@ -142,7 +143,7 @@ impl Generator {
             client.stage = Stage::Down;
             self.to_dial.push_back(index);
         } else {
-            let wait = REDIAL_NS.saturating_mul(1 << failures.min(6)).min(REDIAL_NS_MAX);
+            let wait = pause_ns(failures);
             client.stage = Stage::Waiting { until_ns: now + wait };
         }
     }
@@ -154,7 +155,7 @@ impl Generator {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.failures += 1;
         let dialled_ns = client.dialled_ns;
-        let wait = REDIAL_NS.saturating_mul(1 << client.failures.min(6)).min(REDIAL_NS_MAX);
+        let wait = pause_ns(client.failures);
         client.stage = Stage::Waiting { until_ns: now + wait };
         if self.start_ns == 0 && client.failures >= FAILURES_MAX_AT_START {
             self.failure = Some(error.to_string());
@@ -228,4 +229,9 @@ impl Generator {
     pub(super) fn socket_of(&self, index: u32) -> Option<SocketId> {
         self.clients.get(index as usize)?.socket
     }
+}
+
+/// How long to wait after so many failures in a row, in nanoseconds.
+fn pause_ns(failures: u32) -> u64 {
+    REDIAL_NS.saturating_mul(1 << failures.min(6)).min(REDIAL_NS_MAX)
 }

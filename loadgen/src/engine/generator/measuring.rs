@@ -1,8 +1,8 @@
 //! What a thread writes down, and which of it belongs to the measured time.
 
-use super::{Generator, nanoseconds, processor_ns};
+use super::{Generator, processor_ns};
 use crate::{
-    engine::{client::Awaited, recording::IntervalRecord, thread::Report},
+    engine::{client::Awaited, nanoseconds, recording::IntervalRecord, thread::Report},
     request::Wrong,
 };
 

@@ -22,6 +22,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use super::{
     Pacing, Plan,
     client::{Awaited, Client, Stage},
+    nanoseconds,
     recording::{IntervalRecord, Recording},
     share,
     thread::{Control, Report},
@@ -620,10 +621,6 @@ impl Generator {
     fn clock(&self) -> u64 {
         nanoseconds(self.control.epoch.elapsed())
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Processor time of this thread so far, in nanoseconds.
