@@ -124,6 +124,8 @@ impl Search<'_> {
             }
         };
         let mut enough = 0.0;
+        // A rate below this has no request in a trial: nothing would be measured.
+        let least = (1.0 / self.job.plan.duration.as_secs_f64()).max(1.0);
         if rate_max.is_some() && self.holds(too_much)? == Trial::Holds {
             enough = too_much;
         }
@@ -132,12 +134,12 @@ impl Search<'_> {
         {
             trials += 1;
             let rate = f64::midpoint(enough, too_much).round();
-            if rate < 1.0 {
+            if rate < least {
                 break;
             }
             if self.holds(rate)? == Trial::Holds { enough = rate } else { too_much = rate }
         }
-        'confirm: while enough >= 1.0 && trials < TRIALS_MAX {
+        'confirm: while enough >= least && trials < TRIALS_MAX {
             for _ in 0..confirmations {
                 trials += 1;
                 if self.world.is_interrupted() {
