@@ -59,14 +59,17 @@ mod cli;
 mod server;
 mod admin;
 mod live_registry;
+mod broadcast;
 pub mod shard;
 #[doc(hidden)]
 pub mod ring;
 pub mod http;
+pub mod lines;
 pub mod json;
 pub mod jsonrpc;
 pub mod mcp;
 pub mod schema;
+pub mod seal;
 pub mod registry;
 pub mod exec;
 pub mod metrics;
@@ -77,8 +80,11 @@ pub use config::{Config, ConfigError, Limits};
 pub use glommio;
 pub use live_registry::LiveRegistry;
 pub use registry::{
-    Annotations, BorrowedArguments, Caller, Capabilities, Capability, Content, Context, Icon, IntoReply,
-    NoArguments, ProtocolError, Registry, RegistryError, RemoteContext, Reply, Revision, Role, Structured,
-    Theme, Tool, ToolAnnotations, ToolBuilder,
+    Annotations, AskError, BorrowedArguments, CacheScope, CallError, Caller, Capabilities, Capability,
+    Completer, Completing, Completion, Content, Contents, Context, Elicited, Form, Icon, IntoCompletion,
+    IntoContents, IntoMessages, IntoReply, Level, ListRoots, Messages, NoArguments, Page, Ping, Prompt,
+    PromptArgument, PromptBuilder, ProtocolError, Question, Read, Registry, RegistryError, RemoteContext,
+    Reply, Resource, ResourceBuilder, ResourceTemplate, ResourceTemplateBuilder, Revision, Role, Root,
+    Sampled, Sampling, Structured, TaskTerms, Theme, Tool, ToolAnnotations, ToolBuilder,
 };
 pub use server::{Running, Server, ServerBuilder, StartError, Stopper};

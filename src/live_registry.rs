@@ -3,9 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
+    broadcast::Broadcast,
     config::Limits,
-    registry::{Registry, RegistryError, Snapshot},
-    shard::ShardHandle,
+    mcp::Event,
+    registry::{Publish, Registry, RegistryError, Snapshot},
+    seal::Secret,
+    shard::{ShardHandle, Takeover},
 };
 
 /// A handle to a server's registry. Get it before the server runs ([`Server::registry`](crate::Server::registry)), hand
@@ -32,6 +35,8 @@ struct Shared {
     /// How often it has changed.
     changes: u64,
     limits: Limits,
+    secret: Option<Secret>,
+    broadcast: Broadcast,
     shards: Vec<ShardHandle>,
 }
 
@@ -73,16 +78,26 @@ impl LiveRegistry {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = self.read(Registry::clone);
         let value = change(&mut changed);
-        let (shards, limits) = {
+        let (before, shards, limits, secret, broadcast) = {
             let mut shared = self.lock();
             shared.shards.retain(|shard| !shard.has_ended());
-            (shared.shards.clone(), shared.limits)
+            let secret = shared.secret();
+            (
+                Arc::clone(&shared.registry),
+                shared.shards.clone(),
+                shared.limits,
+                secret,
+                shared.broadcast.clone(),
+            )
         };
         // One at least, so that a mistake is found also while nothing runs.
-        let compile = |_| Snapshot::build(&changed, &limits);
+        let compile = |_| Snapshot::build(&changed, &limits, &secret);
         let snapshots: Vec<_> = (0..shards.len().max(1)).map(compile).collect::<Result<_, _>>()?;
+        let before = Snapshot::build(&before, &limits, &secret)?;
+        let lists = snapshots.first().map(|after| after.changed_since(&before)).unwrap_or_default();
+        let takeover = Takeover::new(lists, shards.len(), broadcast);
         for (shard, snapshot) in shards.iter().zip(snapshots) {
-            shard.replace(snapshot);
+            shard.replace(snapshot, Arc::clone(&takeover));
         }
         let mut shared = self.lock();
         shared.registry = Arc::new(changed);
@@ -90,10 +105,18 @@ impl LiveRegistry {
         Ok(value)
     }
 
+    /// Tells the subscribers of a resource, on all shards, that it has changed; from any thread.
+    pub fn resource_updated(&self, uri: &str) {
+        let broadcast = self.lock().broadcast.clone();
+        broadcast.publish(Event::resource_updated(uri));
+    }
+
     /// Starts shards with what is registered now, and changes them from then on.
     pub(crate) fn attach<E: From<RegistryError>>(
         &self,
         limits: &Limits,
+        secret: &Secret,
+        broadcast: &Broadcast,
         start: impl FnOnce(&Registry) -> Result<Vec<ShardHandle>, E>,
     ) -> Result<(), E> {
         let (registry, changes) = {
@@ -105,13 +128,30 @@ impl LiveRegistry {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = self.read(Registry::clone);
         if self.lock().changes != changes {
+            // Nobody has seen the one before.
+            let takeover = Takeover::new(Default::default(), started.len(), broadcast.clone());
             for shard in &started {
-                shard.replace(Snapshot::build(&newest, limits)?);
+                shard.replace(Snapshot::build(&newest, limits, secret)?, Arc::clone(&takeover));
             }
         }
         let mut shared = self.lock();
         shared.shards.extend(started);
         shared.limits = *limits;
+        shared.secret = Some(secret.clone());
+        shared.broadcast = broadcast.clone();
         Ok(())
+    }
+}
+
+impl Shared {
+    /// The key cursors are signed with; while nothing is served, any will do.
+    fn secret(&self) -> Secret {
+        self.secret.clone().unwrap_or_else(|| Secret::new(b""))
+    }
+}
+
+impl Publish for Broadcast {
+    fn resource_updated(&self, uri: &str) {
+        self.publish(Event::resource_updated(uri));
     }
 }

@@ -20,13 +20,18 @@ use tracing::info;
 
 use crate::{
     admin::Admin,
+    broadcast::Broadcast,
     config::{Config, Limits},
     exec::{BlockingPool, Completions, OffShard, Runner},
     http::Names,
     live_registry::LiveRegistry,
     metrics::ShardMetrics,
-    registry::{Icon, Registry, RegistryError, ServerInfo, ShardState, Snapshot, Tool},
+    registry::{
+        Icon, Prompt, Publish, Registry, RegistryError, Resource, ResourceTemplate, ServerInfo, ShardSide,
+        ShardState, Snapshot, Tool,
+    },
     ring::{self, ProbeError, Ring, RingConfig},
+    seal::Secret,
     shard::{Pipeline, PipelineConfig, Shard, ShardHandle},
 };
 
@@ -44,6 +49,9 @@ const SIGNAL_ECHO: Duration = Duration::from_millis(250);
 /// How long an executor without a task looks for one before it sleeps. Just long enough for the shard's look at the
 /// executor's timers, which waits for a microsecond.
 const EXECUTOR_SPIN: Duration = Duration::from_micros(10);
+
+/// The shortest key that signs, in bytes.
+const SECRET_BYTES_MIN: usize = 32;
 
 /// The kernel's own bound on a table of direct descriptors.
 const TABLE_MAX: u32 = 1 << 20;
@@ -99,6 +107,14 @@ pub enum StartError {
          listen on loopback"
     )]
     NotLoopback(SocketAddr),
+    /// The key in `[security] secret_file` cannot be used.
+    #[error("cannot use secret_file {path}: {reason}; remedy: head -c 32 /dev/urandom | base64 > {path}")]
+    Secret {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A thread, a ring or a signal handler could not be made.
     #[error("cannot start {what}: {reason}")]
     Resource {
@@ -200,7 +216,9 @@ impl Server {
     /// When it cannot start.
     pub fn start(&self, config: &Config) -> Result<Running, StartError> {
         // Found out here, and told in one line, rather than on a shard.
-        self.registry.read(|registry| Snapshot::build(registry, &config.limits).map(drop))?;
+        let secret = secret(config)?;
+        self.registry.read(|registry| Snapshot::build(registry, &config.limits, &secret).map(drop))?;
+        let broadcast = Broadcast::default();
         probe()?;
         let descriptors =
             ring::raise_descriptor_limit().map_err(|error| resource("with the descriptor limit", &error))?;
@@ -231,10 +249,15 @@ impl Server {
                 Config::SPIN
             }),
             sockets_max: sockets_max(descriptors, &config.limits),
+            shards: placement.shards.len(),
+            secret: secret.clone(),
+            broadcast: broadcast.clone(),
         };
-        let started = self
-            .registry
-            .attach(&config.limits, |registry| running.start_shards(&placement.shards, plan, registry));
+        let started = self.registry.attach(&config.limits, &secret, &broadcast, |registry| {
+            let handles = running.start_shards(&placement.shards, plan, registry)?;
+            broadcast.connect(handles.iter().map(|handle| Arc::clone(handle.mailbox())).collect());
+            Ok(handles)
+        });
         match started.and_then(|()| running.start_admin(admin_listener, &names, config.limits)) {
             Ok(()) => Ok(running),
             Err(error) => {
@@ -252,6 +275,34 @@ impl ServerBuilder {
     #[must_use]
     pub fn tool(mut self, tool: Tool) -> Self {
         self.registry.add(tool);
+        self
+    }
+
+    /// Adds a resource. Resources are listed in the order they are added.
+    #[must_use]
+    pub fn resource(mut self, resource: Resource) -> Self {
+        self.registry.add(resource);
+        self
+    }
+
+    /// Adds a template of resources. The first that a URI matches reads it.
+    #[must_use]
+    pub fn template(mut self, template: ResourceTemplate) -> Self {
+        self.registry.add(template);
+        self
+    }
+
+    /// Adds a prompt. Prompts are listed in the order they are added.
+    #[must_use]
+    pub fn prompt(mut self, prompt: Prompt) -> Self {
+        self.registry.add(prompt);
+        self
+    }
+
+    /// Declares an extension (checklist N-01): an id with a prefix, as `com.example/foo`, and its settings.
+    #[must_use]
+    pub fn extension(mut self, id: impl Into<String>, settings: serde_json::Value) -> Self {
+        self.registry.declare_extension(id, settings);
         self
     }
 
@@ -450,6 +501,9 @@ struct ShardPlan {
     off_shard: OffShard,
     spin: Duration,
     sockets_max: u32,
+    shards: usize,
+    secret: Secret,
+    broadcast: Broadcast,
 }
 
 /// Starts a shard's thread.
@@ -525,19 +579,47 @@ impl ShardPlan {
         let limits = self.config.limits;
         let ring = Ring::new(RingConfig { sockets_max: self.sockets_max, ..RingConfig::default() })
             .map_err(|error| resource("a ring", &error))?;
-        let handle = ShardHandle::new(&ring);
+        let handle = ShardHandle::new(&ring, limits.broadcast_queue_max);
         let waker = ring.waker();
-        let completions = Completions::new(limits.calls_in_flight_max, Arc::new(move || waker.wake()));
-        let snapshot = Snapshot::build(&self.registry, &limits)?;
+        let wake = Arc::new(move || waker.wake());
+        let completions = Completions::new(limits.calls_in_flight_max, limits.notes_queue_max, wake);
+        let snapshot = Snapshot::build(&self.registry, &limits, &self.secret)?;
         let state = self.state.map(|make| make(self.number));
-        let runner = Runner::new(completions, self.off_shard, state);
-        let pipeline_config =
-            PipelineConfig { endpoint: ENDPOINT, names: self.names, shard: self.number, limits: &limits };
+        let publisher: Arc<dyn Publish> = Arc::new(self.broadcast.clone());
+        let side = ShardSide { state, publisher: Some(publisher) };
+        let runner = Runner::new(completions, self.off_shard, side);
+        let pipeline_config = PipelineConfig {
+            endpoint: ENDPOINT,
+            names: self.names,
+            shard: self.number,
+            shards: self.shards,
+            secret: self.secret,
+            broadcast: self.broadcast,
+            limits: &limits,
+        };
         let pipeline = Pipeline::new(pipeline_config, snapshot, runner);
         let shard =
             Shard::new(ring, pipeline, handle.clone(), self.listeners, limits, self.spin, self.sockets_max);
         Ok((shard, handle))
     }
+}
+
+/// The key that signs what clients carry: from its file, or one that nobody knows and that ends with the server.
+fn secret(config: &Config) -> Result<Secret, StartError> {
+    if let Some(path) = &config.secret_file {
+        let key = std::fs::read(path).map_err(|reason| StartError::Secret {
+            path: path.display().to_string(),
+            reason: reason.to_string(),
+        })?;
+        if key.trim_ascii().len() < SECRET_BYTES_MIN {
+            let reason = format!("fewer than {SECRET_BYTES_MIN} bytes");
+            return Err(StartError::Secret { path: path.display().to_string(), reason });
+        }
+        return Ok(Secret::new(key.trim_ascii()));
+    }
+    let mut key = [0; SECRET_BYTES_MIN];
+    getrandom::fill(&mut key).map_err(|error| resource("without randomness", &error))?;
+    Ok(Secret::new(&key))
 }
 
 /// Where tools run that do not run on a shard: on the cores that are free of them, if there are any.

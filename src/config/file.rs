@@ -108,6 +108,7 @@ impl Config {
 struct RawConfig {
     server: RawServer,
     http: RawHttp,
+    security: RawSecurity,
     limits: Limits,
     log: Log,
 }
@@ -133,6 +134,13 @@ struct RawServer {
 struct RawHttp {
     allowed_hosts: Vec<String>,
     allowed_origins: Vec<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct RawSecurity {
+    /// Empty: none.
+    secret_file: String,
 }
 
 impl Default for RawConfig {
@@ -165,6 +173,13 @@ impl From<&Config> for RawConfig {
                 allowed_hosts: config.allowed_hosts.clone(),
                 allowed_origins: config.allowed_origins.clone(),
             },
+            security: RawSecurity {
+                secret_file: config
+                    .secret_file
+                    .as_ref()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+            },
             limits: config.limits,
             log: config.log,
         }
@@ -173,7 +188,7 @@ impl From<&Config> for RawConfig {
 
 impl RawConfig {
     fn into_config(self) -> Config {
-        let Self { server, http, limits, log } = self;
+        let Self { server, http, security, limits, log } = self;
         Config {
             listen: server.listen,
             shards: server.shards,
@@ -184,6 +199,7 @@ impl RawConfig {
             admin: server.admin.0,
             allowed_hosts: http.allowed_hosts,
             allowed_origins: http.allowed_origins,
+            secret_file: Some(security.secret_file).filter(|path| !path.is_empty()).map(Into::into),
             log,
             limits,
         }

@@ -19,6 +19,8 @@ pub struct Limits {
     pub headers_max: usize,
     /// Body, decoded; 413 and close.
     pub body_bytes_max: usize,
+    /// One line of newline-delimited JSON; -32600, and the line is skipped.
+    pub line_bytes_max: usize,
     /// All chunk extensions of one body; 413 and close.
     pub chunk_extension_bytes_max: usize,
     /// All trailers of one body; 431 and close.
@@ -58,6 +60,46 @@ pub struct Limits {
     pub calls_in_flight_max: usize,
     /// Calls waiting for a thread of the blocking pool, over all shards; a further one is answered "busy".
     pub blocking_queue_max: usize,
+    /// Legacy sessions of one shard of which something is kept: a stream, subscriptions; one more is answered "busy"
+    /// unless an idle one can go.
+    pub sessions_kept_max: usize,
+    /// Legacy sessions of which every shard remembers that they ended, or which log messages they want; the oldest is
+    /// forgotten.
+    pub session_notes_max: usize,
+    /// From the opening of a legacy session to its end; 404 from then on, and the client opens another.
+    #[serde(with = "humantime_serde")]
+    pub session_ttl: Duration,
+    /// Things one subscription may ask to hear of; -32603.
+    pub subscription_topics_max: usize,
+    /// Things all subscriptions of one shard hear of; one more is answered -32603.
+    pub subscriptions_max: usize,
+    /// Between two signs of life on a stream that has nothing to tell.
+    #[serde(with = "humantime_serde")]
+    pub stream_keep_alive: Duration,
+    /// Streams of legacy sessions on one shard that can be resumed; the oldest is forgotten.
+    pub replay_streams_max: usize,
+    /// Bytes of one such stream that are kept; the oldest event is forgotten.
+    pub replay_bytes_max: usize,
+    /// Messages from other shards that wait; beyond them events are told as "everything has changed", and requests are
+    /// answered "busy".
+    pub broadcast_queue_max: usize,
+    /// What running calls of one shard have said and has not been sent; further progress and log messages are dropped.
+    pub notes_queue_max: usize,
+    /// Calls in flight on one connection of lines; further lines are left in the socket until one is done.
+    pub calls_per_line_max: usize,
+    /// Messages in one batch (2025-03-26); -32600.
+    pub batch_messages_max: usize,
+    /// From a question to a client to its answer; then the call that asked is cancelled.
+    #[serde(with = "humantime_serde")]
+    pub question_timeout: Duration,
+    /// How long a call that needs input may be retried; -32602 from then on.
+    #[serde(with = "humantime_serde")]
+    pub request_state_ttl: Duration,
+    /// Tasks one shard keeps, those that have ended included; one more is answered "busy".
+    pub tasks_max: usize,
+    /// How long a task is kept that does not say so itself.
+    #[serde(with = "humantime_serde")]
+    pub task_ttl: Duration,
     /// From a head's first byte to its last; 408 and close.
     #[serde(with = "humantime_serde")]
     pub head_timeout: Duration,
@@ -108,6 +150,7 @@ impl Default for Limits {
             header_bytes_max: 8 * 1024,
             headers_max: 100,
             body_bytes_max: 4 * 1024 * 1024,
+            line_bytes_max: 10 * 1024 * 1024,
             chunk_extension_bytes_max: 16 * 1024,
             trailer_bytes_max: 8 * 1024,
             json_depth_max: 64,
@@ -126,6 +169,22 @@ impl Default for Limits {
             outbox_bytes_max: 1024 * 1024,
             calls_in_flight_max: 4096,
             blocking_queue_max: 1024,
+            sessions_kept_max: 16_384,
+            session_notes_max: 1 << 18,
+            session_ttl: Duration::from_secs(24 * 60 * 60),
+            subscription_topics_max: 1024,
+            subscriptions_max: 1 << 18,
+            stream_keep_alive: Duration::from_secs(15),
+            replay_streams_max: 4096,
+            replay_bytes_max: 256 * 1024,
+            broadcast_queue_max: 4096,
+            notes_queue_max: 16_384,
+            calls_per_line_max: 256,
+            batch_messages_max: 100,
+            question_timeout: Duration::from_secs(10 * 60),
+            request_state_ttl: Duration::from_secs(60 * 60),
+            tasks_max: 4096,
+            task_ttl: Duration::from_secs(60 * 60),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             body_total_timeout: Duration::from_secs(30),
@@ -240,6 +299,7 @@ impl Limits {
             header_bytes_max: 256..=65_535,
             headers_max: 8..=128,
             body_bytes_max: 1024..=GIB,
+            line_bytes_max: 1024..=GIB,
             chunk_extension_bytes_max: 0..=GIB,
             trailer_bytes_max: 0..=65_535,
             // Documents and schemas are walked on the stack.
@@ -260,6 +320,22 @@ impl Limits {
             outbox_bytes_max: 1024..=GIB,
             calls_in_flight_max: 1..=1_000_000,
             blocking_queue_max: 1..=1_000_000,
+            sessions_kept_max: 1..=10_000_000,
+            session_notes_max: 1..=100_000_000,
+            session_ttl: Duration::from_secs(1)..=DAY * 365,
+            subscription_topics_max: 1..=1_000_000,
+            subscriptions_max: 1..=100_000_000,
+            stream_keep_alive: MOMENT..=DAY,
+            replay_streams_max: 1..=1_000_000,
+            replay_bytes_max: 1024..=GIB,
+            broadcast_queue_max: 16..=1_000_000,
+            notes_queue_max: 16..=10_000_000,
+            calls_per_line_max: 1..=1_000_000,
+            batch_messages_max: 1..=100_000,
+            question_timeout: MOMENT..=DAY,
+            request_state_ttl: MOMENT..=DAY * 365,
+            tasks_max: 1..=10_000_000,
+            task_ttl: Duration::from_secs(1)..=DAY * 365,
             head_timeout: MOMENT..=DAY,
             body_timeout: MOMENT..=DAY,
             body_total_timeout: MOMENT..=DAY,

@@ -5,7 +5,7 @@ mod cores;
 mod file;
 mod limits;
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct Config {
     /// Origins browsers may call from, as `https://app.example.com`, besides those of this machine where every address
     /// listened on is a loopback one.
     pub allowed_origins: Vec<String>,
+    /// A file with the key that signs session ids, cursors and request states: at least 32 bytes. Without it a key is made up
+    /// at every start, and what was signed before is not known any more.
+    pub secret_file: Option<PathBuf>,
     /// What the command line logs. Who calls [`Server::serve`](crate::Server::serve) brings a subscriber instead.
     pub log: Log,
     /// Every bound.
@@ -80,6 +83,7 @@ impl Default for Config {
             admin: None,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            secret_file: None,
             log: Log::default(),
             limits: Limits::default(),
         }

@@ -1,4 +1,4 @@
-//! Where replies of pending calls come back to their shard.
+//! How calls that run beside the requests reach their shard: what they say meanwhile, and their end.
 
 use std::{
     cell::RefCell,
@@ -11,25 +11,40 @@ use std::{
 use crossbeam_queue::ArrayQueue;
 
 use super::Unfinished;
-use crate::registry::Reply;
+use crate::registry::{Note, Reply};
 
-/// Names a pending call of one shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(pub u32);
+/// Names a pending call of one shard: its place, and which of the calls that had this place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    /// The place.
+    pub index: u32,
+    /// Which one.
+    pub generation: u32,
+}
 
 /// A pending call that has ended.
 pub struct Completed {
     /// Which call.
     pub ticket: Ticket,
-    /// What the tool said.
+    /// What it came to.
     pub outcome: Result<Reply, Unfinished>,
 }
 
-/// One shard's inbox of ended calls.
+/// What a pending call has to tell.
+pub enum CallEvent {
+    /// It says something.
+    Said(Ticket, Note),
+    /// It has ended.
+    Ended(Completed),
+}
+
+/// One shard's inbox of its calls.
 pub struct Completions {
-    /// From tasks on this thread.
+    /// Ends of tasks on this thread.
     local: RefCell<VecDeque<Completed>>,
     remote: RemoteCompletions,
+    /// An end that waits until what was said before it has been heard: that many notes.
+    held: RefCell<Option<(Completed, usize)>>,
     /// The shard's task, when it sleeps.
     sleeper: RefCell<Option<Waker>>,
 }
@@ -37,26 +52,40 @@ pub struct Completions {
 /// The part of it that other threads see.
 #[derive(Clone)]
 pub struct RemoteCompletions {
-    queue: Arc<ArrayQueue<Completed>>,
+    ends: Arc<ArrayQueue<Completed>>,
+    notes: Arc<ArrayQueue<(Ticket, Note)>>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl RemoteCompletions {
     /// Hands an ended call to its shard. The queue holds as many as a shard may have in flight, so it has room.
     pub(super) fn push(&self, completed: Completed) {
-        let refused = self.queue.push(completed);
+        let refused = self.ends.push(completed);
         debug_assert!(refused.is_ok(), "more completions than calls in flight");
         (self.wake)();
+    }
+
+    /// Hands over what a call says, if there is room.
+    pub(super) fn say(&self, ticket: Ticket, note: Note) -> bool {
+        let is_taken = self.notes.push((ticket, note)).is_ok();
+        (self.wake)();
+        is_taken
     }
 }
 
 impl Completions {
-    /// An inbox for at most `capacity` calls in flight. `wake` is called from other threads, after a push.
+    /// An inbox for at most `calls_max` calls in flight, and `notes_max` notes of theirs. `wake` is called after a push from
+    /// another thread.
     #[must_use]
-    pub fn new(capacity: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Rc<Self> {
+    pub fn new(calls_max: usize, notes_max: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Rc<Self> {
         Rc::new(Self {
             local: RefCell::new(VecDeque::new()),
-            remote: RemoteCompletions { queue: Arc::new(ArrayQueue::new(capacity.max(1))), wake },
+            remote: RemoteCompletions {
+                ends: Arc::new(ArrayQueue::new(calls_max.max(1))),
+                notes: Arc::new(ArrayQueue::new(notes_max.max(1))),
+                wake,
+            },
+            held: RefCell::new(None),
             sleeper: RefCell::new(None),
         })
     }
@@ -72,18 +101,42 @@ impl Completions {
         }
     }
 
-    /// The next ended call.
+    /// The next thing a call has to tell. What it said comes before its end.
     #[must_use]
-    pub fn pop(&self) -> Option<Completed> {
-        self.local.borrow_mut().pop_front().or_else(|| self.remote.queue.pop())
+    pub fn pop(&self) -> Option<CallEvent> {
+        let said = |(ticket, note)| CallEvent::Said(ticket, note);
+        if let Some((ended, left)) = self.held.take() {
+            // Others may go on talking: those that were there are enough.
+            let note = if left > 0 { self.remote.notes.pop() } else { None };
+            return Some(match note {
+                Some(note) => {
+                    self.held.replace(Some((ended, left - 1)));
+                    said(note)
+                }
+                None => CallEvent::Ended(ended),
+            });
+        }
+        let ended = self.local.borrow_mut().pop_front().or_else(|| self.remote.ends.pop());
+        let Some(ended) = ended else { return self.remote.notes.pop().map(said) };
+        // What it said before it ended is there by now.
+        match self.remote.notes.len() {
+            0 => Some(CallEvent::Ended(ended)),
+            left => {
+                self.held.replace(Some((ended, left)));
+                self.pop()
+            }
+        }
     }
 
-    /// Whether a call has ended; if not, the task is woken when one does on this thread.
+    /// Whether there is anything; if not, the task is woken when something comes from this thread.
     pub fn is_ready(&self, context: &mut Context<'_>) -> bool {
-        if !self.local.borrow().is_empty() || !self.remote.queue.is_empty() {
-            return true;
+        let is_ready = !self.local.borrow().is_empty()
+            || !self.remote.ends.is_empty()
+            || !self.remote.notes.is_empty()
+            || self.held.borrow().is_some();
+        if !is_ready {
+            *self.sleeper.borrow_mut() = Some(context.waker().clone());
         }
-        *self.sleeper.borrow_mut() = Some(context.waker().clone());
-        false
+        is_ready
     }
 }

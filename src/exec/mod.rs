@@ -1,6 +1,6 @@
-//! Runs tools: inline on the core, as a task beside the requests, on a thread of the blocking pool, or on tokio.
+//! Runs what is offered: inline on the core, as a task beside the requests, on a thread of the blocking pool, or on tokio.
 //!
-//! Whatever a tool does, its panic ends here: it is a reply, not the end of a shard. A call that was started ends exactly
+//! Whatever a handler does, its panic ends here: it is a reply, not the end of a shard. A call that was started ends exactly
 //! once, with a [`Completed`], also when it was cancelled.
 
 mod cancel;
@@ -20,14 +20,17 @@ use std::{
 use futures_lite::FutureExt;
 
 pub use cancel::{Cancel, LocalCancel};
-pub use completions::{Completed, Completions, RemoteCompletions, Ticket};
+pub use completions::{CallEvent, Completed, Completions, RemoteCompletions, Ticket};
 pub use pool::BlockingPool;
 #[cfg(feature = "tokio")]
 pub use tokio_runtime::TokioRuntime;
 
 use crate::{
     json::Node,
-    registry::{BlockingJob, Caller, Context, Handler, LocalReply, RemoteContext, Reply, ShardState},
+    registry::{
+        BlockingJob, CallDetails, Caller, Context, Conversation, Handler, LocalReply, RemoteContext, Reply,
+        ShardSide,
+    },
 };
 
 /// Why a call gave no reply.
@@ -37,16 +40,21 @@ pub enum Unfinished {
     Panicked,
     /// It was cancelled.
     Cancelled,
+    /// It ends with a question, and starts again with the answer.
+    InputRequired,
 }
 
 /// What became of a call that was started.
 pub enum Started {
-    /// The reply is there.
-    Done,
-    /// The tool panicked.
-    Panicked,
+    /// The reply is there; and what was said before, if anything could be.
+    Done(Option<Arc<Conversation>>),
+    /// The handler panicked.
+    Panicked {
+        /// The ticket that was not used.
+        unused: Option<Ticket>,
+    },
     /// The reply will come through the shard's [`Completions`], under this ticket.
-    Pending(Ticket, Cancel),
+    Pending(Ticket, Cancel, Arc<Conversation>),
     /// No room: no ticket was to be had, or the pool's queue is full and the ticket was not used.
     Busy {
         /// The ticket that was not used.
@@ -64,18 +72,24 @@ pub struct OffShard {
     pub tokio: Option<TokioRuntime>,
 }
 
-/// One shard's way of running tools.
+/// One shard's way of running handlers.
 pub struct Runner {
     completions: Rc<Completions>,
     off_shard: OffShard,
-    state: Option<ShardState>,
+    side: Rc<ShardSide>,
+}
+
+/// What runs beside the requests, before it is started.
+struct Beside {
+    ticket: Ticket,
+    conversation: Arc<Conversation>,
 }
 
 impl Runner {
-    /// A runner for a shard with `state`.
+    /// A runner for a shard with this side.
     #[must_use]
-    pub fn new(completions: Rc<Completions>, off_shard: OffShard, state: Option<ShardState>) -> Self {
-        Self { completions, off_shard, state }
+    pub fn new(completions: Rc<Completions>, off_shard: OffShard, side: ShardSide) -> Self {
+        Self { completions, off_shard, side: Rc::new(side) }
     }
 
     /// Where replies of pending calls arrive.
@@ -84,76 +98,98 @@ impl Runner {
         &self.completions
     }
 
-    /// Starts a tool. `reply` is empty and is filled when the call is [`Started::Done`]; `ticket` names the call if it
+    /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]; `ticket` names the call if it
     /// is not done at once.
     pub fn start(
         &self,
         handler: &Handler,
-        arguments: Node<'_>,
+        input: Node<'_>,
         caller: Caller,
+        details: Option<Box<CallDetails>>,
         ticket: impl FnOnce() -> Option<Ticket>,
         reply: &mut Reply,
     ) -> Started {
-        let context = || Context::new(caller, self.state.clone());
+        if let Handler::Inline(run) = handler {
+            let conversation = details
+                .map(|details| Arc::new(Conversation::held(caller.revision, caller.capabilities, *details)));
+            let context = Context::new(caller, Rc::clone(&self.side), conversation.clone());
+            return match guarded(|| run(input, context, reply)) {
+                Ok(()) => Started::Done(conversation),
+                Err(_) => Started::Panicked { unused: None },
+            };
+        }
+        let Some(ticket) = ticket() else { return Started::Busy { unused: None } };
+        let outlet = self.completions.remote();
+        let carrier = Box::new(move |note| outlet.say(ticket, note));
+        let details = *details.unwrap_or_default();
+        let conversation =
+            Arc::new(Conversation::carried(caller.revision, caller.capabilities, details, carrier));
+        let beside = Beside { ticket, conversation: Arc::clone(&conversation) };
         let remote_context = || {
             let cancelled = Arc::new(AtomicBool::new(false));
-            (RemoteContext::new(caller, Arc::clone(&cancelled)), cancelled)
+            let publisher = self.side.publisher.clone();
+            let context = RemoteContext::new(
+                caller,
+                Arc::clone(&cancelled),
+                publisher,
+                Some(Arc::clone(&conversation)),
+            );
+            (context, cancelled)
         };
         // The handler itself, before its work begins, is the tool's code too.
-        match handler {
-            Handler::Inline(run) => match guarded(|| run(arguments, context(), reply)) {
-                Ok(()) => Started::Done,
-                Err(_) => Started::Panicked,
-            },
-            Handler::Async(run) => match guarded(|| run(arguments, context())) {
-                Ok(work) => self.spawn(work, ticket()),
-                Err(_) => Started::Panicked,
-            },
+        let started = match handler {
+            Handler::Inline(_) => return Started::Busy { unused: Some(ticket) },
+            Handler::Async(run) => {
+                let context = Context::new(caller, Rc::clone(&self.side), Some(Arc::clone(&conversation)));
+                guarded(|| run(input, context)).map(|work| self.spawn(work, beside))
+            }
             Handler::Blocking(run) => {
                 let (context, cancelled) = remote_context();
-                match guarded(|| run(arguments, context)) {
-                    Ok(work) => self.submit(work, cancelled, ticket()),
-                    Err(_) => Started::Panicked,
-                }
+                guarded(|| run(input, context)).map(|work| self.submit(work, cancelled, beside))
             }
             #[cfg(feature = "tokio")]
             Handler::Tokio(run) => {
                 let (context, cancelled) = remote_context();
-                match guarded(|| run(arguments, context)) {
-                    Ok(work) => match (&self.off_shard.tokio, ticket()) {
-                        (Some(tokio), Some(ticket)) => {
-                            let cancel = tokio.spawn(work, cancelled, ticket, self.completions.remote());
-                            Started::Pending(ticket, cancel)
-                        }
-                        (_, unused) => Started::Busy { unused },
-                    },
-                    Err(_) => Started::Panicked,
-                }
+                guarded(|| run(input, context)).map(|work| match &self.off_shard.tokio {
+                    Some(tokio) => {
+                        let home = self.completions.remote();
+                        let cancel = tokio.spawn(work, cancelled, &beside, home);
+                        Started::Pending(ticket, cancel, beside.conversation)
+                    }
+                    None => Started::Busy { unused: Some(ticket) },
+                })
             }
-        }
+        };
+        started.unwrap_or(Started::Panicked { unused: Some(ticket) })
     }
 
-    fn spawn(&self, work: LocalReply, ticket: Option<Ticket>) -> Started {
-        let Some(ticket) = ticket else {
-            return Started::Busy { unused: None };
-        };
+    fn spawn(&self, work: LocalReply, beside: Beside) -> Started {
+        let Beside { ticket, conversation } = beside;
         let completions = Rc::clone(&self.completions);
         let cancel = Rc::new(LocalCancel::default());
         let cancelled = Rc::clone(&cancel);
+        let talk = Arc::clone(&conversation);
         glommio::spawn_local(async move {
-            let outcome = finish(work, cancelled.cancelled()).await;
+            let outcome = finish(work, talk, cancelled.cancelled()).await;
             completions.push(Completed { ticket, outcome });
         })
         .detach();
-        Started::Pending(ticket, Cancel::Task(cancel))
+        Started::Pending(ticket, Cancel::Task(cancel), conversation)
     }
 
-    fn submit(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, ticket: Option<Ticket>) -> Started {
-        let (Some(pool), Some(ticket)) = (&self.off_shard.pool, ticket) else {
-            return Started::Busy { unused: ticket };
+    fn submit(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, beside: Beside) -> Started {
+        let Beside { ticket, conversation } = beside;
+        let Some(pool) = &self.off_shard.pool else {
+            return Started::Busy { unused: Some(ticket) };
         };
+        let talk = Arc::clone(&conversation);
+        // A handler that has hit upon a question says something for the sake of form only.
+        let work = Box::new(move || {
+            let reply = work();
+            if talk.has_unanswered() { Err(Unfinished::InputRequired) } else { Ok(reply) }
+        });
         match pool.submit(work, Arc::clone(&cancelled), ticket, self.completions.remote()) {
-            Ok(()) => Started::Pending(ticket, Cancel::Job(cancelled)),
+            Ok(()) => Started::Pending(ticket, Cancel::Job(cancelled), conversation),
             Err(unused) => Started::Busy { unused: Some(unused) },
         }
     }
@@ -162,10 +198,11 @@ impl Runner {
 /// What a task's work comes to, unless it is cancelled before. Whichever is first; the other is dropped.
 async fn finish(
     work: impl Future<Output = Reply> + Unpin,
+    conversation: Arc<Conversation>,
     cancelled: impl Future<Output = ()>,
 ) -> Result<Reply, Unfinished> {
-    let work = Guarded(Some(work));
-    let finished = async { AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Unfinished::Panicked) };
+    let work = Guarded { work: Some(work), conversation };
+    let finished = async { AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Err(Unfinished::Panicked)) };
     let cancelled = async {
         cancelled.await;
         Err(Unfinished::Cancelled)
@@ -173,23 +210,31 @@ async fn finish(
     finished.or(cancelled).await
 }
 
-/// A tool's work, whose panic while it is dropped half done ends here too.
-struct Guarded<W>(Option<W>);
+/// A handler's work: it ends where it has hit upon a question that nobody has answered yet; and its panic while it is dropped
+/// half done ends here.
+struct Guarded<W> {
+    work: Option<W>,
+    conversation: Arc<Conversation>,
+}
 
-impl<W: Future + Unpin> Future for Guarded<W> {
-    type Output = W::Output;
+impl<W: Future<Output = Reply> + Unpin> Future for Guarded<W> {
+    type Output = Result<Reply, Unfinished>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<W::Output> {
-        match &mut self.0 {
-            Some(work) => Pin::new(work).poll(context),
-            None => Poll::Pending,
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        match Pin::new(work).poll(context) {
+            Poll::Ready(reply) => Poll::Ready(Ok(reply)),
+            Poll::Pending if self.conversation.has_unanswered() => {
+                Poll::Ready(Err(Unfinished::InputRequired))
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 }
 
 impl<W> Drop for Guarded<W> {
     fn drop(&mut self) {
-        let work = self.0.take();
+        let work = self.work.take();
         // Nobody is told: the call has ended already.
         let _ = guarded(|| drop(work));
     }

@@ -15,10 +15,13 @@ use super::{
     Unfinished,
     completions::{Completed, RemoteCompletions, Ticket},
 };
-use crate::registry::BlockingJob;
+use crate::registry::Reply;
+
+/// What is done on a thread.
+pub(super) type Work = Box<dyn FnOnce() -> Result<Reply, Unfinished> + Send>;
 
 struct Job {
-    work: BlockingJob,
+    work: Work,
     cancelled: Arc<AtomicBool>,
     ticket: Ticket,
     home: RemoteCompletions,
@@ -54,7 +57,7 @@ impl BlockingPool {
     /// Queues a job whose reply goes home under `ticket`. Gives the ticket back when the queue is full.
     pub(super) fn submit(
         &self,
-        work: BlockingJob,
+        work: Work,
         cancelled: Arc<AtomicBool>,
         ticket: Ticket,
         home: RemoteCompletions,
@@ -72,7 +75,7 @@ fn work_off(queue: &Receiver<Job>) {
             let _ = super::guarded(|| drop(job.work));
             Err(Unfinished::Cancelled)
         } else {
-            super::guarded(job.work)
+            super::guarded(job.work).unwrap_or_else(Err)
         };
         job.home.push(Completed { ticket: job.ticket, outcome });
     }

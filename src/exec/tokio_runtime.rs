@@ -11,8 +11,9 @@ use std::{
 use tokio::{runtime::Runtime, sync::Notify};
 
 use super::{
+    Beside,
     cancel::Cancel,
-    completions::{Completed, RemoteCompletions, Ticket},
+    completions::{Completed, RemoteCompletions},
     finish,
 };
 use crate::registry::RemoteReply;
@@ -62,13 +63,14 @@ impl TokioRuntime {
         &self,
         work: RemoteReply,
         cancelled: Arc<AtomicBool>,
-        ticket: Ticket,
+        beside: &Beside,
         home: RemoteCompletions,
     ) -> Cancel {
         let notify = Arc::new(Notify::new());
         let notified = Arc::clone(&notify);
+        let (ticket, conversation) = (beside.ticket, Arc::clone(&beside.conversation));
         let task = async move {
-            let outcome = finish(work, notified.notified()).await;
+            let outcome = finish(work, conversation, notified.notified()).await;
             home.push(Completed { ticket, outcome });
         };
         if let Some(runtime) = &self.runtime.0 {

@@ -3,8 +3,8 @@
 
 use super::head::{Field, RequestHead};
 
-/// What the endpoint takes.
-const METHODS: &str = "POST, OPTIONS";
+/// The verbs the endpoint takes.
+pub const METHODS: &str = "POST, GET, DELETE, OPTIONS";
 
 /// Request headers a page may set, besides `Mcp-Param-…`.
 const HEADERS: &str = "content-type, accept, authorization, mcp-protocol-version, mcp-method, mcp-name, \

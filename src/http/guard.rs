@@ -12,6 +12,10 @@ use super::{
 pub enum Route {
     /// A message for the MCP endpoint.
     Mcp,
+    /// A legacy session's stream is asked for (checklist L-24).
+    Stream,
+    /// A legacy session is to end (checklist L-55).
+    End,
     /// A browser, or a curious person, asks what may be asked.
     Options,
 }
@@ -94,6 +98,9 @@ impl Guard {
         match head.method {
             Method::Post => {}
             Method::Options => return Ok(Route::Options),
+            Method::Get if head.accepts_events(bytes) => return Ok(Route::Stream),
+            Method::Get => return Err(RejectReason::NotAcceptable),
+            Method::Delete => return Ok(Route::End),
             _ => return Err(RejectReason::VerbNotAllowed),
         }
         match head.content_type(bytes) {

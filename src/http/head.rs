@@ -102,6 +102,9 @@ pub struct RequestHead {
     protocol_version: Located,
     mcp_method: Located,
     mcp_name: Located,
+    mcp_session_id: Located,
+    last_event_id: Located,
+    accept: Located,
 }
 
 /// No head may be longer, whatever the limits say: positions in it have 16 bits.
@@ -160,6 +163,9 @@ impl RequestHead {
             protocol_version: Located::Absent,
             mcp_method: Located::Absent,
             mcp_name: Located::Absent,
+            mcp_session_id: Located::Absent,
+            last_event_id: Located::Absent,
+            accept: Located::Absent,
         };
         head.read_headers(request.headers, bytes, limits)?;
         Ok(Some(head))
@@ -185,6 +191,7 @@ impl RequestHead {
             match name.len() {
                 4 if is("host") => self.host.put(span),
                 6 if is("origin") => self.origin.put(span),
+                6 if is("accept") => self.accept.put(span),
                 6 if is("expect") => {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
                         return Err(RejectReason::ExpectationUnknown);
@@ -196,6 +203,8 @@ impl RequestHead {
                 10 if is("mcp-method") => self.mcp_method.put(span),
                 10 if is("connection") => self.read_connection(value),
                 12 if is("content-type") => self.content_type.put(span),
+                13 if is("last-event-id") => self.last_event_id.put(span),
+                14 if is("mcp-session-id") => self.mcp_session_id.put(span),
                 14 if is("content-length") => {
                     let repeated = length.replace(content_length(value)?).is_some();
                     ambiguous |= repeated;
@@ -292,6 +301,31 @@ impl RequestHead {
     #[must_use]
     pub fn mcp_method<'a>(&self, head: &'a [u8]) -> Field<'a> {
         field(self.mcp_method, head)
+    }
+
+    /// The Mcp-Session-Id header.
+    #[must_use]
+    pub fn mcp_session_id<'a>(&self, head: &'a [u8]) -> Field<'a> {
+        field(self.mcp_session_id, head)
+    }
+
+    /// The Last-Event-ID header.
+    #[must_use]
+    pub fn last_event_id<'a>(&self, head: &'a [u8]) -> Field<'a> {
+        field(self.last_event_id, head)
+    }
+
+    /// Whether the client reads event streams, as Accept says. Without an Accept it reads anything (RFC 9110, section
+    /// 12.5.1); one that is given twice is a list in two parts, and is not looked into.
+    #[must_use]
+    pub fn accepts_events(&self, head: &[u8]) -> bool {
+        let Field::Value(accept) = field(self.accept, head) else { return true };
+        accept.split(|&byte| byte == b',').any(|range| {
+            let essence = range.split(|&byte| byte == b';').next().unwrap_or_default();
+            [b"text/event-stream".as_slice(), b"text/*", b"*/*"]
+                .iter()
+                .any(|known| trim(essence).eq_ignore_ascii_case(known))
+        })
     }
 
     /// The Mcp-Name header.

@@ -40,6 +40,8 @@ pub enum RejectReason {
     VerbNotAllowed,
     /// The body's media type is not `application/json`.
     MediaTypeUnsupported,
+    /// A stream is asked for by a client that reads none.
+    NotAcceptable,
 }
 
 impl RejectReason {
@@ -61,6 +63,7 @@ impl RejectReason {
             Self::PathUnknown => Status::NotFound,
             Self::VerbNotAllowed => Status::MethodNotAllowed,
             Self::MediaTypeUnsupported => Status::UnsupportedMediaType,
+            Self::NotAcceptable => Status::NotAcceptable,
         }
     }
 
@@ -74,6 +77,7 @@ impl RejectReason {
                 | Self::PathUnknown
                 | Self::VerbNotAllowed
                 | Self::MediaTypeUnsupported
+                | Self::NotAcceptable
         )
     }
 
@@ -98,6 +102,7 @@ impl RejectReason {
             Self::PathUnknown => "path_unknown",
             Self::VerbNotAllowed => "verb_not_allowed",
             Self::MediaTypeUnsupported => "media_type_unsupported",
+            Self::NotAcceptable => "not_acceptable",
         }
     }
 
@@ -122,6 +127,7 @@ impl RejectReason {
             Self::PathUnknown => "Not found",
             Self::VerbNotAllowed => "Method not allowed",
             Self::MediaTypeUnsupported => "Content-Type must be application/json",
+            Self::NotAcceptable => "Accept must have text/event-stream",
         }
     }
 }

@@ -22,8 +22,12 @@ pub enum Status {
     NotFound,
     /// 405
     MethodNotAllowed,
+    /// 406
+    NotAcceptable,
     /// 408
     RequestTimeout,
+    /// 409
+    Conflict,
     /// 413
     ContentTooLarge,
     /// 414
@@ -54,7 +58,9 @@ impl Status {
             Self::Forbidden => "403 Forbidden",
             Self::NotFound => "404 Not Found",
             Self::MethodNotAllowed => "405 Method Not Allowed",
+            Self::NotAcceptable => "406 Not Acceptable",
             Self::RequestTimeout => "408 Request Timeout",
+            Self::Conflict => "409 Conflict",
             Self::ContentTooLarge => "413 Content Too Large",
             Self::UriTooLong => "414 URI Too Long",
             Self::UnsupportedMediaType => "415 Unsupported Media Type",
@@ -69,6 +75,10 @@ impl Status {
 
 /// The interim reply a client may wait for before it sends its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Header lines of every stream of events: no cache keeps it, no proxy holds it back (checklist H-05).
+const EVENTS_LINES: &str =
+    "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n";
 
 /// Digits left room for in a Content-Length; a body of another size is moved.
 const LENGTH_DIGITS: usize = 3;
@@ -95,6 +105,12 @@ impl ResponseStart {
     /// Takes back what has been written of the reply.
     pub fn abandon(self, out: &mut Vec<u8>) {
         out.truncate(self.start);
+    }
+
+    /// Takes the body that has been written off, for another to be written.
+    #[must_use]
+    pub fn take_body(self, out: &mut Vec<u8>) -> Vec<u8> {
+        out.split_off(self.body.min(out.len()))
     }
 }
 
@@ -148,6 +164,27 @@ impl ResponseHeads {
         let body = out.split_off(response.body);
         out.truncate(response.start);
         self.write(out, status, extra, &body);
+    }
+
+    /// Writes the head of a stream of events. Chunked where the client knows chunks; else it lasts as long as the connection.
+    /// `extra` is whole header lines.
+    pub fn write_events_head(&self, out: &mut Vec<u8>, chunked: bool, extra: &str) {
+        let framing = if chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
+        // Writing to a vector does not fail.
+        let _ = write!(out, "HTTP/1.1 200 OK\r\nDate: {}\r\n{EVENTS_LINES}{framing}{extra}\r\n", self.date);
+    }
+
+    /// Replaces a started reply by one whose body is a stream of events that has ended already.
+    pub fn finish_events(&self, out: &mut Vec<u8>, response: ResponseStart, extra: &str) {
+        let body = out.split_off(response.body);
+        out.truncate(response.start);
+        let _ = write!(
+            out,
+            "HTTP/1.1 200 OK\r\nDate: {}\r\n{EVENTS_LINES}Content-Length: {}\r\n{extra}\r\n",
+            self.date,
+            body.len()
+        );
+        out.extend_from_slice(&body);
     }
 
     /// Writes a whole reply. Without a body no media type is named.

@@ -24,6 +24,10 @@ pub enum ErrorCode {
     UnsupportedProtocolVersion,
     /// The legacy range's generic code: too busy, or a header of the legacy era is wrong.
     Generic,
+    /// There is no such resource (before 2026-07-28).
+    ResourceNotFound,
+    /// The legacy session has ended, or never was.
+    SessionNotFound,
     /// A code of the tool's own.
     Other(i64),
 }
@@ -41,6 +45,8 @@ impl ErrorCode {
             Self::HeaderMismatch => -32020,
             Self::MissingRequiredClientCapability => -32021,
             Self::UnsupportedProtocolVersion => -32022,
+            Self::ResourceNotFound => -32002,
+            Self::SessionNotFound => -32001,
             Self::Generic => -32000,
             Self::Other(code) => code,
         }

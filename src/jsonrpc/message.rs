@@ -68,7 +68,14 @@ pub enum Message<'a> {
         params: Option<Node<'a>>,
     },
     /// A result or an error.
-    Response,
+    Response {
+        /// What it answers; `None` where that could not be read.
+        id: Option<Id<'a>>,
+        /// The result; absent in an error.
+        result: Option<Node<'a>>,
+        /// The error; absent in a result.
+        error: Option<Node<'a>>,
+    },
 }
 
 /// Why JSON is not a message. Carries the id where one could be read, for the answer.
@@ -90,14 +97,16 @@ impl<'a> Message<'a> {
             let reason = if root.is_array() { "Batches are not supported" } else { "Not a JSON-RPC message" };
             return Err(Malformed { id: None, reason });
         };
-        let (mut version, mut id, mut method, mut params, mut answer) = (None, None, None, None, None);
+        let (mut version, mut id, mut method, mut params) = (None, None, None, None);
+        let (mut result, mut error) = (None, None);
         for (key, value) in members {
             let slot = match key {
                 "jsonrpc" => &mut version,
                 "id" => &mut id,
                 "method" => &mut method,
                 "params" => &mut params,
-                "result" | "error" => &mut answer,
+                "result" => &mut result,
+                "error" => &mut error,
                 _ => continue,
             };
             *slot = Some(value);
@@ -111,9 +120,13 @@ impl<'a> Message<'a> {
             return Err(malformed("id must be a string or an integer"));
         }
         let Some(method) = method else {
-            return if answer.is_some() { Ok(Self::Response) } else { Err(malformed("method is missing")) };
+            return match (result, error) {
+                (None, None) => Err(malformed("method is missing")),
+                (Some(_), Some(_)) => Err(malformed("a response cannot be a result and an error")),
+                _ => Ok(Self::Response { id: read_id, result, error }),
+            };
         };
-        if answer.is_some() {
+        if result.is_some() || error.is_some() {
             // Two readers could take it for different things.
             return Err(malformed("a message cannot be a request and a response"));
         }
@@ -199,7 +212,7 @@ mod tests {
             read(text, |message| assert_eq!(message.unwrap_err(), Malformed { id, reason }, "{text}"));
         }
         read(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, |message| {
-            assert!(matches!(message, Ok(Message::Response)))
+            assert!(matches!(message, Ok(Message::Response { id: Some(Id::Unsigned(1)), .. })))
         });
         read(r#"{"jsonrpc":"2.0","method":"m","params":{}}"#, |message| {
             assert!(matches!(message, Ok(Message::Notification { method: "m", params: Some(_) })));

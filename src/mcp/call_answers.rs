@@ -2,14 +2,14 @@
 
 use super::{
     outcome::Refused,
-    tools::{explain, write_call_result},
+    tools::{explain, write_call_result, write_result_members},
 };
 use crate::{
     config::Limits,
     http::Status,
-    json::Decoder,
-    jsonrpc::{ErrorCode, Id, write_error},
-    registry::{RegisteredTool, Reply, Revision, Snapshot},
+    json::{Decoder, write_unsigned},
+    jsonrpc::{ErrorCode, Id, begin_result, finish_result, write_error},
+    registry::{Callable, Kind, Reply, Revision, Snapshot},
     schema::Validator,
 };
 
@@ -29,30 +29,53 @@ impl CallAnswers {
         Self { decoder: Decoder::new(limits), scratch: Vec::new() }
     }
 
-    /// Writes what a tool said; or, where it broke its promise, that it did, and says so.
+    /// Writes what was said; or, where a tool broke its promise, that it did, and says so. The status is 200 but for what the
+    /// client lacks (checklist H-08).
     pub fn result(
         &mut self,
         out: &mut Vec<u8>,
         snapshot: &Snapshot,
-        tool: &RegisteredTool,
+        callable: &Callable,
         id: Id<'_>,
         revision: Revision,
         reply: &Reply,
-    ) -> Option<Refused> {
+    ) -> (Status, Option<Refused>) {
         if let Some(failure) = reply.failure() {
+            let code = failure.code_for(revision);
             let data = failure.data.as_ref().map(ToString::to_string);
-            write_error(out, Some(id), ErrorCode::Other(failure.code), &failure.message, data.as_deref());
-            return None;
+            write_error(out, Some(id), ErrorCode::Other(code), &failure.message, data.as_deref());
+            let lacks = code == ErrorCode::MissingRequiredClientCapability.number() && revision.is_modern();
+            return if lacks {
+                (Status::BadRequest, Some(Refused::MissingCapability))
+            } else {
+                (Status::Ok, None)
+            };
         }
-        if let Some(output) = tool.output().filter(|_| !reply.is_error())
+        if let Some(output) = callable.output().filter(|_| !reply.is_error())
             && let Err(why) = self.check(output, reply.structured_json())
         {
-            let message = format!("Tool {} broke its outputSchema: {why}", tool.name());
+            let message = format!("Tool {} broke its outputSchema: {why}", callable.name());
             write_error(out, Some(id), ErrorCode::InternalError, &message, None);
-            return Some(Refused::InvalidOutput);
+            return (Status::Ok, Some(Refused::InvalidOutput));
         }
-        write_call_result(out, snapshot, id, revision, reply);
-        None
+        match callable.kind() {
+            Kind::Tool => write_call_result(out, snapshot, id, revision, reply),
+            kind => {
+                begin_result(out, id);
+                write_result_members(out, snapshot, revision, reply, |out| match kind {
+                    Kind::Prompt => reply.write_prompt(out, revision),
+                    Kind::Completion => reply.write_completion(out),
+                    Kind::Tool | Kind::Resource => {
+                        reply.write_contents(out, revision);
+                        if revision.is_modern() {
+                            write_cache(out, callable);
+                        }
+                    }
+                });
+                finish_result(out);
+            }
+        }
+        (Status::Ok, None)
     }
 
     fn check(&mut self, output: &Validator, json: &[u8]) -> Result<(), String> {
@@ -73,20 +96,35 @@ impl CallAnswers {
     }
 }
 
+/// How long what was read may be kept, and for whom (checklist M-30).
+fn write_cache(out: &mut Vec<u8>, callable: &Callable) {
+    let cache = callable.cache();
+    out.extend_from_slice(b",\"ttlMs\":");
+    write_unsigned(out, u64::try_from(cache.ttl.as_millis()).unwrap_or(u64::MAX));
+    out.extend_from_slice(b",\"cacheScope\":\"");
+    out.extend_from_slice(cache.scope.as_str().as_bytes());
+    out.push(b'"');
+}
+
 /// Writes the answer to a call that gave no result: no room, a panic, out of time. Nothing of the inside is told.
 pub fn write_call_refused(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
+    kind: Kind,
     id: Id<'_>,
     revision: Revision,
     refused: Refused,
 ) -> Status {
-    let message = match refused {
-        Refused::Busy => "Server busy",
-        Refused::Deadline => "The tool did not answer in time",
-        _ => "The tool failed",
+    let message = match (refused, kind) {
+        (Refused::Busy, _) => "Server busy",
+        (Refused::Deadline, Kind::Tool) => "The tool did not answer in time",
+        (Refused::Deadline, _) => "No answer in time",
+        (_, Kind::Tool) => "The tool failed",
+        _ => "Internal error",
     };
-    match refused.code() {
+    // Only a tool's result can be an error.
+    let code = refused.code().or_else(|| (kind != Kind::Tool).then_some(ErrorCode::InternalError));
+    match code {
         Some(code) => write_error(out, Some(id), code, message, None),
         None => {
             let mut reply = Reply::default();

@@ -4,11 +4,14 @@ use std::borrow::Cow;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::outcome::Refused;
+use super::{
+    outcome::Refused,
+    sessions::{Session, Sessions},
+};
 use crate::{
     http::{Field, RequestHead},
-    json::Node,
-    registry::{Capabilities, Revision},
+    json::{Node, Number},
+    registry::{Capabilities, Level, Revision},
 };
 
 /// `_meta` key that names the revision; its presence makes a request one of the 2026 era.
@@ -16,6 +19,26 @@ const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+
+/// How a message came.
+#[derive(Clone, Copy, Debug)]
+pub enum Transport<'a> {
+    /// As a request's body.
+    Http(Headers<'a>),
+    /// As a line; the handshake that came before on the same connection, if one did (checklist S-06b).
+    Line(Option<Handshake>),
+}
+
+/// What a handshake on a connection agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// The revision.
+    pub revision: Revision,
+    /// What the client can do.
+    pub capabilities: Capabilities,
+    /// The least severe log messages it wants.
+    pub level: Option<Level>,
+}
 
 /// The headers a message is cross-checked with: the head it came with.
 #[derive(Clone, Copy, Debug)]
@@ -61,15 +84,39 @@ fn supported() -> Vec<&'static str> {
 
 /// Who asks, once the era is decided.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Client {
+pub(super) struct Client<'a> {
     pub(super) revision: Revision,
     pub(super) capabilities: Capabilities,
+    pub(super) tie: Tie,
+    pub(super) level: Option<Level>,
+    /// What progress is reported under.
+    pub(super) progress_token: Option<Node<'a>>,
+    /// The extensions it declared.
+    pub(super) extensions: Option<Node<'a>>,
 }
 
-impl From<Revision> for Client {
-    /// A legacy client: what it can do was said in a handshake that nobody remembers.
-    fn from(revision: Revision) -> Self {
-        Self { revision, capabilities: Capabilities::default() }
+/// What ties a request to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// Nothing: it is served by itself.
+    None,
+    /// A legacy session.
+    Session(Session),
+    /// The connection it came on, a line's.
+    Connection,
+}
+
+impl Client<'_> {
+    /// A legacy client that nothing more is known of.
+    fn legacy(revision: Revision) -> Self {
+        Self {
+            revision,
+            capabilities: Capabilities::default(),
+            tie: Tie::None,
+            level: None,
+            progress_token: None,
+            extensions: None,
+        }
     }
 }
 
@@ -82,6 +129,16 @@ pub(super) struct Params<'a> {
     pub(super) cursor: Option<Node<'a>>,
     pub(super) uri: Option<Node<'a>>,
     pub(super) protocol_version: Option<Node<'a>>,
+    pub(super) capabilities: Option<Node<'a>>,
+    pub(super) input_responses: Option<Node<'a>>,
+    pub(super) request_state: Option<Node<'a>>,
+    pub(super) notifications: Option<Node<'a>>,
+    pub(super) level: Option<Node<'a>>,
+    pub(super) reference: Option<Node<'a>>,
+    pub(super) argument: Option<Node<'a>>,
+    pub(super) context: Option<Node<'a>>,
+    pub(super) task_id: Option<Node<'a>>,
+    pub(super) request_id: Option<Node<'a>>,
 }
 
 impl<'a> Params<'a> {
@@ -98,6 +155,16 @@ impl<'a> Params<'a> {
                 "cursor" => &mut read.cursor,
                 "uri" => &mut read.uri,
                 "protocolVersion" => &mut read.protocol_version,
+                "capabilities" => &mut read.capabilities,
+                "inputResponses" => &mut read.input_responses,
+                "requestState" => &mut read.request_state,
+                "notifications" => &mut read.notifications,
+                "level" => &mut read.level,
+                "ref" => &mut read.reference,
+                "argument" => &mut read.argument,
+                "context" => &mut read.context,
+                "taskId" => &mut read.task_id,
+                "requestId" => &mut read.request_id,
                 _ => continue,
             };
             *slot = Some(value);
@@ -113,6 +180,7 @@ struct Envelope<'a> {
     client_capabilities: Option<Node<'a>>,
     client_info: Option<Node<'a>>,
     log_level: Option<Node<'a>>,
+    progress_token: Option<Node<'a>>,
 }
 
 impl<'a> Envelope<'a> {
@@ -127,6 +195,7 @@ impl<'a> Envelope<'a> {
                 CLIENT_CAPABILITIES => &mut read.client_capabilities,
                 CLIENT_INFO => &mut read.client_info,
                 LOG_LEVEL => &mut read.log_level,
+                "progressToken" => &mut read.progress_token,
                 _ => continue,
             };
             *slot = Some(value);
@@ -147,12 +216,25 @@ impl<'a> Envelope<'a> {
         if self.client_info.is_some_and(|info| !is_text(info, "name") || !is_text(info, "version")) {
             return Err(invalid("_meta io.modelcontextprotocol/clientInfo must have name and version"));
         }
-        const LEVELS: [&str; 8] =
-            ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
-        if self.log_level.is_some_and(|level| !level.as_str().is_some_and(|level| LEVELS.contains(&level))) {
+        if self.log_level.is_some_and(|level| level.as_str().and_then(Level::parse).is_none()) {
             return Err(invalid("_meta io.modelcontextprotocol/logLevel is not a log level"));
         }
         Ok(claim)
+    }
+
+    /// The token, which must be a text or an integer (checklist B-02, M-90).
+    fn progress_token(&self) -> Result<Option<Node<'a>>, Refusal> {
+        let is_token = |token: Node<'_>| {
+            token.as_str().is_some()
+                || matches!(token.as_number(), Some(Number::Signed(_) | Number::Unsigned(_)))
+        };
+        match self.progress_token {
+            Some(token) if !is_token(token) => Err(Refusal::new(
+                Refused::InvalidMethodParams,
+                "_meta progressToken must be a string or an integer",
+            )),
+            token => Ok(token),
+        }
     }
 }
 
@@ -161,25 +243,57 @@ fn named_by<'a>(method: &str, params: &Params<'a>) -> Option<Option<&'a str>> {
     match method {
         "tools/call" | "prompts/get" => Some(params.name.and_then(Node::as_str)),
         "resources/read" => Some(params.uri.and_then(Node::as_str)),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => Some(params.task_id.and_then(Node::as_str)),
         _ => None,
     }
 }
 
 /// Decides who asks (rungs 5 to 7 of the ladder).
-pub(super) fn client(headers: Headers<'_>, method: &str, params: &Params<'_>) -> Result<Client, Refusal> {
+pub(super) fn client<'a>(
+    transport: Transport<'_>,
+    sessions: &mut Sessions,
+    now: u64,
+    method: &str,
+    params: &Params<'a>,
+) -> Result<Client<'a>, Refusal> {
     let envelope = Envelope::read(params.meta);
-    let version = version_header(headers)?;
+    let mut legacy = || legacy(transport, sessions, now, method, &envelope);
     let Some(claim) = envelope.protocol_version else {
-        return legacy(method, version);
+        return legacy();
     };
     // A handshake never reaches the modern era: without a claim that is right in all parts it is a legacy one.
     let claim = match envelope.validate(claim) {
-        Err(_) if method == "initialize" => return legacy(method, version),
-        Ok(claim) if method == "initialize" && !names_modern(claim.as_bytes()) => {
-            return legacy(method, version);
-        }
+        Err(_) if method == "initialize" => return legacy(),
+        Ok(claim) if method == "initialize" && !names_modern(claim.as_bytes()) => return legacy(),
         claim => claim?,
     };
+    let known = Revision::parse(claim.as_bytes()).filter(|revision| revision.is_modern());
+    let revision = match transport {
+        // No layer of headers there (checklist S-05).
+        Transport::Line(_) => known.ok_or_else(|| Refusal::unsupported(claim))?,
+        Transport::Http(headers) => cross_check(headers, claim, known, method, params)?,
+    };
+    let capabilities = envelope.client_capabilities;
+    let level = envelope.log_level.and_then(Node::as_str).and_then(Level::parse);
+    Ok(Client {
+        revision,
+        capabilities: capabilities.map(Capabilities::read).unwrap_or_default(),
+        tie: Tie::None,
+        level,
+        progress_token: envelope.progress_token()?,
+        extensions: capabilities.and_then(|capabilities| capabilities.get("extensions")),
+    })
+}
+
+/// Holds the headers against the body.
+fn cross_check(
+    headers: Headers<'_>,
+    claim: &str,
+    known: Option<Revision>,
+    method: &str,
+    params: &Params<'_>,
+) -> Result<Revision, Refusal> {
+    let version = version_header(headers)?;
     let called = headers.head.mcp_method(headers.bytes);
     // What contradicts the body is worse than a revision nobody knows, and that is worse than what is missing.
     if version.is_some_and(|version| version != claim.as_bytes()) {
@@ -188,9 +302,7 @@ pub(super) fn client(headers: Headers<'_>, method: &str, params: &Params<'_>) ->
     if !matches!(called, Field::Absent) && called != Field::Value(method.as_bytes()) {
         return Err(mismatch("Mcp-Method header does not match method"));
     }
-    let revision = Revision::parse(claim.as_bytes())
-        .filter(|revision| revision.is_modern())
-        .ok_or_else(|| Refusal::unsupported(claim))?;
+    let revision = known.ok_or_else(|| Refusal::unsupported(claim))?;
     if version.is_none() {
         return Err(mismatch("MCP-Protocol-Version header is missing"));
     }
@@ -202,17 +314,24 @@ pub(super) fn client(headers: Headers<'_>, method: &str, params: &Params<'_>) ->
         let header = headers.head.mcp_name(headers.bytes);
         expect(header, "Mcp-Name", |value| value == name.as_bytes())?;
     }
-    Ok(Client {
-        revision,
-        capabilities: envelope.client_capabilities.map(Capabilities::read).unwrap_or_default(),
-    })
+    Ok(revision)
 }
 
 /// Checks what is known of a notification: nothing but its version, for no header is defined for one (checklist H-02).
-pub(super) fn notified(headers: Headers<'_>) -> Result<(), Refusal> {
+pub(super) fn notified(transport: Transport<'_>) -> Result<(), Refusal> {
+    let Transport::Http(headers) = transport else { return Ok(()) };
     match version_header(headers)? {
         Some(version) if Revision::parse(version).is_none() => Err(unknown(version)),
         _ => Ok(()),
+    }
+}
+
+/// The revision the header names, if it names one this server knows; `None` without the header.
+pub(super) fn version(headers: Headers<'_>) -> Option<Option<Revision>> {
+    match headers.head.protocol_version(headers.bytes) {
+        Field::Absent => None,
+        Field::Value(version) => Some(Revision::parse(version)),
+        Field::Repeated => Some(None),
     }
 }
 
@@ -229,20 +348,85 @@ fn names_modern(version: &[u8]) -> bool {
     version >= Revision::V2026_07_28.as_str().as_bytes()
 }
 
-fn legacy(method: &str, version: Option<&[u8]>) -> Result<Client, Refusal> {
+fn legacy<'a>(
+    transport: Transport<'_>,
+    sessions: &mut Sessions,
+    now: u64,
+    method: &str,
+    envelope: &Envelope<'a>,
+) -> Result<Client<'a>, Refusal> {
+    let client = match transport {
+        Transport::Http(headers) => legacy_by_headers(headers, sessions, now, method)?,
+        Transport::Line(Some(handshake)) => Client {
+            capabilities: handshake.capabilities,
+            tie: Tie::Connection,
+            level: handshake.level,
+            ..Client::legacy(handshake.revision)
+        },
+        Transport::Line(None) if matches!(method, "initialize" | "ping") => {
+            Client { tie: Tie::Connection, ..Client::legacy(Revision::LATEST_LEGACY) }
+        }
+        // Checklist L-02.
+        Transport::Line(None) => {
+            return Err(Refusal::new(Refused::InvalidRequest, "initialize must come first"));
+        }
+    };
+    Ok(Client { progress_token: envelope.progress_token()?, ..client })
+}
+
+fn legacy_by_headers<'a>(
+    headers: Headers<'_>,
+    sessions: &mut Sessions,
+    now: u64,
+    method: &str,
+) -> Result<Client<'a>, Refusal> {
+    let version = version_header(headers)?;
     let is_modern = version.is_some_and(names_modern);
     match version {
         _ if is_modern && method == "initialize" => {
-            Err(mismatch("initialize is not part of the revision that MCP-Protocol-Version names"))
+            return Err(mismatch("initialize is not part of the revision that MCP-Protocol-Version names"));
         }
-        _ if is_modern => Err(Refusal::new(
-            Refused::InvalidParams,
-            format!("params._meta must have {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"),
-        )),
-        // The handshake negotiates by its body; its header, if there, is not looked at.
-        _ if method == "initialize" => Ok(Revision::LATEST_LEGACY.into()),
-        Some(version) => Revision::parse(version).map(Client::from).ok_or_else(|| unknown(version)),
-        None => Ok(Revision::ASSUMED.into()),
+        _ if is_modern => {
+            return Err(Refusal::new(
+                Refused::InvalidParams,
+                format!("params._meta must have {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"),
+            ));
+        }
+        // The handshake negotiates by its body; its headers, if there, are not looked at.
+        _ if method == "initialize" => return Ok(Client::legacy(Revision::LATEST_LEGACY)),
+        _ => {}
+    }
+    let named = match version {
+        Some(version) => Some(Revision::parse(version).ok_or_else(|| unknown(version))?),
+        None => None,
+    };
+    match session(headers, sessions, now)? {
+        None => Ok(Client::legacy(named.unwrap_or(Revision::ASSUMED))),
+        // What was agreed on holds, whatever known revision the header names (checklist V-06).
+        Some(session) => Ok(Client {
+            capabilities: session.capabilities,
+            tie: Tie::Session(session),
+            level: sessions.level(session.key),
+            ..Client::legacy(session.revision)
+        }),
+    }
+}
+
+/// The session a request names.
+pub(super) fn session(
+    headers: Headers<'_>,
+    sessions: &mut Sessions,
+    now: u64,
+) -> Result<Option<Session>, Refusal> {
+    match headers.head.mcp_session_id(headers.bytes) {
+        Field::Absent => Ok(None),
+        Field::Value(id) => {
+            let unknown = || Refusal::new(Refused::UnknownSession, "Session not found");
+            sessions.verify(id, now).map(Some).ok_or_else(unknown)
+        }
+        Field::Repeated => {
+            Err(Refusal::new(Refused::InvalidRequest, "Mcp-Session-Id is given more than once"))
+        }
     }
 }
 

@@ -1,19 +1,19 @@
-//! `initialize` (legacy): agrees on a revision (checklist V-05, L-01). No session is made: every later request is
-//! served by itself.
+//! `initialize` (legacy): agrees on a revision, and opens a session (checklist V-05, L-01, L-55).
 
 use super::{
-    era::{Params, Refusal},
+    era::{Params, Refusal, Transport},
     outcome::{CallMethod, Outcome, Refused},
-    router::refuse,
+    router::{World, handshake, refuse},
 };
 use crate::{
     json::{Node, write_string},
     jsonrpc::{Id, begin_result, finish_result},
-    registry::{Revision, Snapshot},
+    registry::Revision,
 };
 
 pub(super) fn answer<'a>(
-    snapshot: &Snapshot,
+    world: &mut World<'a, '_>,
+    transport: Transport<'_>,
     id: Id<'_>,
     params: &Params<'_>,
     out: &mut Vec<u8>,
@@ -29,7 +29,15 @@ pub(super) fn answer<'a>(
     out.extend_from_slice(b"\"protocolVersion\":");
     write_string(out, agreed.as_str());
     out.push(b',');
-    out.extend_from_slice(snapshot.initialize(agreed));
+    out.extend_from_slice(world.snapshot.initialize(agreed));
     finish_result(out);
-    Outcome::Reply(CallMethod::Initialize)
+    let handshake = handshake(agreed, params);
+    let session = match transport {
+        Transport::Http(_) => {
+            let entropy = (world.entropy)();
+            Some(world.sessions.open(agreed, handshake.capabilities, world.now, entropy))
+        }
+        Transport::Line(_) => None,
+    };
+    Outcome::Agreed(handshake, session)
 }

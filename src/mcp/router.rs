@@ -1,62 +1,219 @@
 //! From a message to its method, or to the error the ladder demands.
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use super::{
-    discover,
-    era::{self, Headers, Params, Refusal},
-    initialize,
-    outcome::{CallMethod, Outcome, Refused},
-    ping, tools,
+    completion, discover,
+    era::{self, Handshake, Params, Refusal, Tie, Transport},
+    initialize, lists, logging,
+    outcome::{CallMethod, ClientAnswer, Outcome, Refused},
+    ping, prompts,
+    questions::QuestionId,
+    resources,
+    sessions::Sessions,
+    subscriptions, tasks, tools,
 };
 use crate::{
-    json::{self, Node, NotJson},
+    config::Limits,
+    json::{self, Node, NotJson, Number},
     jsonrpc::{Id, Message, answerable_id, write_error},
-    registry::{Revision, Snapshot},
+    registry::{List, Revision, Snapshot},
 };
 
-/// Answers a message into `out`, or says which tool is to be run.
+/// What answering depends on besides the message.
+pub struct World<'a, 's> {
+    /// What is offered.
+    pub snapshot: &'a Snapshot,
+    /// What is known of legacy sessions; also what signs.
+    pub sessions: &'s mut Sessions,
+    /// Seconds since 1970.
+    pub now: u64,
+    /// Bytes nobody can guess.
+    pub entropy: &'s mut dyn FnMut() -> [u8; 16],
+    /// Every bound.
+    pub limits: &'s Limits,
+}
+
+/// Answers a message into `out`, or says what is to be done about it.
 pub fn route<'a>(
-    snapshot: &'a Snapshot,
-    headers: Headers<'_>,
+    world: &mut World<'a, '_>,
+    transport: Transport<'_>,
     root: Node<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
     // Until the era is decided, for the status of a refusal does not depend on it.
     let any = Revision::ASSUMED;
-    let (id, method, params) = match Message::read(root) {
+    let (id, method, whole) = match Message::read(root) {
         Ok(Message::Request { id, method, params }) => (id, method, params),
-        // No notification of either era changes anything here; what came is accepted and dropped (checklist H-02).
-        Ok(Message::Notification { .. }) => {
-            return match era::notified(headers) {
-                Ok(()) => Outcome::Accepted,
+        Ok(Message::Notification { method, params }) => {
+            return match notified(world, transport, method, params) {
+                Ok(outcome) => outcome,
                 Err(refusal) => refuse(out, None, any, CallMethod::Other, &refusal),
             };
         }
-        // Nobody was asked anything (checklist B-08).
-        Ok(Message::Response) => {
-            let refusal = Refusal::new(Refused::InvalidRequest, "Unexpected response");
-            return refuse(out, None, any, CallMethod::Other, &refusal);
+        Ok(Message::Response { id, result, error }) => {
+            return match answered(world, transport, id, result, error) {
+                Ok(answer) => Outcome::Answered(answer),
+                Err(refusal) => refuse(out, None, any, CallMethod::Other, &refusal),
+            };
         }
         Err(malformed) => {
             let refusal = Refusal::new(Refused::InvalidRequest, malformed.reason);
             return refuse(out, malformed.id, any, CallMethod::Other, &refusal);
         }
     };
-    let params = Params::read(params);
-    let client = match era::client(headers, method, &params) {
+    let params = Params::read(whole);
+    let client = match era::client(transport, world.sessions, world.now, method, &params) {
         Ok(client) => client,
-        Err(refusal) => return refuse(out, Some(id), any, CallMethod::Other, &refusal),
+        Err(refusal) => {
+            // What is wrong with the rest of `_meta` is no fault of the envelope, so its status is the method's own.
+            return refuse(out, Some(id), any, CallMethod::Other, &refusal);
+        }
     };
-    match CallMethod::parse(method, client.revision) {
-        Some(CallMethod::ToolsCall) => tools::call(snapshot, client, headers, id, &params, out),
-        Some(CallMethod::ToolsList) => tools::list(snapshot, client.revision, id, &params, out),
-        Some(CallMethod::Discover) => discover::answer(snapshot, id, out),
-        Some(CallMethod::Initialize) => initialize::answer(snapshot, id, &params, out),
-        Some(CallMethod::Ping) => ping::answer(id, out),
-        Some(CallMethod::Other) | None => {
+    let snapshot = world.snapshot;
+    let revision = client.revision;
+    let known = CallMethod::parse(method, revision).filter(|method| resources::offered(snapshot, *method));
+    let Some(method) = known else {
+        let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
+        return refuse(out, Some(id), revision, CallMethod::Other, &refusal);
+    };
+    let list = |list, out| lists::answer(snapshot, list, method, revision, id, &params, out);
+    match method {
+        CallMethod::ToolsCall => tools::call(world, client, transport, id, &params, out),
+        CallMethod::ToolsList => list(List::Tools, out),
+        CallMethod::ResourcesList => list(List::Resources, out),
+        CallMethod::TemplatesList => list(List::Templates, out),
+        CallMethod::PromptsList => list(List::Prompts, out),
+        CallMethod::ResourcesRead => resources::read(world, client, id, &params, out),
+        CallMethod::PromptsGet => prompts::get(world, client, id, &params, out),
+        CallMethod::Complete => {
+            let whole = whole.unwrap_or_else(Node::empty_object);
+            completion::complete(world, client, id, (whole, &params), out)
+        }
+        CallMethod::Discover => discover::answer(snapshot, id, out),
+        CallMethod::Listen => {
+            let uris_max = world.limits.subscription_topics_max;
+            subscriptions::listen(snapshot, &client, id, &params, uris_max, out)
+        }
+        CallMethod::TasksGet | CallMethod::TasksUpdate | CallMethod::TasksCancel => {
+            tasks::request(method, world.sessions.secret(), &client, id, &params, out)
+        }
+        CallMethod::Initialize => initialize::answer(world, transport, id, &params, out),
+        CallMethod::Ping => ping::answer(id, out),
+        CallMethod::SetLevel => logging::set_level(&client, id, &params, out),
+        CallMethod::Subscribe | CallMethod::Unsubscribe => {
+            resources::subscribe(snapshot, &client, id, method, &params, out)
+        }
+        CallMethod::Other => {
             let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
-            refuse(out, Some(id), client.revision, CallMethod::Other, &refusal)
+            refuse(out, Some(id), revision, CallMethod::Other, &refusal)
         }
     }
+}
+
+/// Of all that clients tell, one thing matters here: that an answer is not wanted any more (checklist L-66, M-81).
+/// Everything else is accepted and dropped (H-02).
+fn notified<'a>(
+    world: &mut World<'a, '_>,
+    transport: Transport<'_>,
+    method: &str,
+    params: Option<Node<'a>>,
+) -> Result<Outcome<'a>, Refusal> {
+    era::notified(transport)?;
+    let tie = match transport {
+        Transport::Http(headers) => match era::session(headers, world.sessions, world.now)? {
+            Some(session) => Tie::Session(session),
+            None => Tie::None,
+        },
+        Transport::Line(_) => Tie::Connection,
+    };
+    if method != "notifications/cancelled" || tie == Tie::None {
+        return Ok(Outcome::Accepted);
+    }
+    let id = params.and_then(|params| read_id(params.get("requestId")?));
+    // What is malformed is ignored, like what is unknown or has ended.
+    Ok(id.map_or(Outcome::Accepted, |id| Outcome::Cancelled(tie, id.to_owned())))
+}
+
+fn read_id(node: Node<'_>) -> Option<Id<'_>> {
+    match node.as_number() {
+        Some(Number::Signed(value)) => Some(Id::Signed(value)),
+        Some(Number::Unsigned(value)) => Some(Id::Unsigned(value)),
+        Some(Number::Float(_)) => None,
+        None => node.as_str().map(Id::String),
+    }
+}
+
+/// An answer to a question of ours; to anything else there is none (checklist B-08, L-58).
+fn answered(
+    world: &mut World<'_, '_>,
+    transport: Transport<'_>,
+    id: Option<Id<'_>>,
+    result: Option<Node<'_>>,
+    error: Option<Node<'_>>,
+) -> Result<ClientAnswer, Refusal> {
+    let unexpected = || Refusal::new(Refused::UnknownRequest, "Unexpected response");
+    let session = match transport {
+        Transport::Http(headers) => {
+            let session = era::session(headers, world.sessions, world.now)?;
+            Some(session.ok_or_else(unexpected)?.key)
+        }
+        Transport::Line(_) => None,
+    };
+    let Some(Id::String(id)) = id else { return Err(unexpected()) };
+    let question = QuestionId::open(id, world.sessions.secret(), session).ok_or_else(unexpected)?;
+    let answer = match (result, error) {
+        (Some(result), _) if result.is_object() => Ok(Value::deserialize(result).unwrap_or_default()),
+        (Some(_), _) => return Err(Refusal::new(Refused::InvalidRequest, "result must be an object")),
+        (None, error) => {
+            let part = |key: &str| error.and_then(|error| error.get(key));
+            let code = match part("code").and_then(Node::as_number) {
+                Some(Number::Signed(code)) => code,
+                Some(Number::Unsigned(code)) => i64::try_from(code).unwrap_or(i64::MAX),
+                _ => 0,
+            };
+            let message = part("message").and_then(Node::as_str).unwrap_or_default();
+            Err((code, message.to_owned()))
+        }
+    };
+    Ok(ClientAnswer { question, session, answer })
+}
+
+/// Whether an array of messages is taken (checklist B-07, L-70): in 2025-03-26, which knows them, and without any sign of a
+/// later revision.
+#[must_use]
+pub fn takes_batches(world: &mut World<'_, '_>, transport: Transport<'_>) -> bool {
+    let knows = |revision: Revision| revision == Revision::V2025_03_26;
+    match transport {
+        Transport::Line(handshake) => handshake.is_some_and(|handshake| knows(handshake.revision)),
+        Transport::Http(headers) => match era::session(headers, world.sessions, world.now) {
+            Ok(Some(session)) => knows(session.revision),
+            Ok(None) => era::version(headers).is_none_or(|version| version.is_some_and(knows)),
+            Err(_) => false,
+        },
+    }
+}
+
+/// The session that a request which is no message must name; else the refusal is in the buffer.
+///
+/// # Errors
+/// 400 without one, 404 for one that is not known.
+pub fn require_session<'a>(
+    sessions: &mut Sessions,
+    now: u64,
+    headers: era::Headers<'_>,
+    out: &mut Vec<u8>,
+) -> Result<super::sessions::Session, Outcome<'a>> {
+    let found = era::session(headers, sessions, now)
+        .and_then(|session| session.ok_or_else(resources::session_needed));
+    found.map_err(|refusal| refuse(out, None, Revision::ASSUMED, CallMethod::Other, &refusal))
+}
+
+/// The handshake a legacy `initialize` comes to.
+pub(super) fn handshake(revision: Revision, params: &Params<'_>) -> Handshake {
+    let capabilities = params.capabilities.map(crate::registry::Capabilities::read).unwrap_or_default();
+    Handshake { revision, capabilities, level: None }
 }
 
 /// Writes a refusal.
@@ -82,4 +239,28 @@ pub fn write_not_json<'a>(out: &mut Vec<u8>, refused: &json::Refused<'_, '_>) ->
     let id = refused.root().and_then(answerable_id);
     let refusal = Refusal::new(reason, refused.reason.to_string());
     refuse(out, id, Revision::ASSUMED, CallMethod::Other, &refusal)
+}
+
+/// Refuses something outside the protocol's methods: a stream, a session's end, a batch.
+pub fn write_refused<'a>(
+    out: &mut Vec<u8>,
+    id: Option<Id<'_>>,
+    revision: Revision,
+    method: CallMethod,
+    reason: Refused,
+    message: &'static str,
+) -> Outcome<'a> {
+    refuse(out, id, revision, method, &Refusal::new(reason, message))
+}
+
+/// No more of a name that a client made up than this is sent back, in bytes.
+const NAME_BYTES_TOLD: usize = 64;
+
+/// A name as it is told in an error.
+pub(super) fn shortened(name: &str) -> std::borrow::Cow<'_, str> {
+    let end = name.floor_char_boundary(NAME_BYTES_TOLD);
+    match name.split_at_checked(end) {
+        Some((told, rest)) if !rest.is_empty() => format!("{told}…").into(),
+        _ => name.into(),
+    }
 }

@@ -1,10 +1,13 @@
-//! `tools/list` and `tools/call`.
+//! `tools/call`.
+
+use std::sync::Arc;
 
 use super::{
-    era::{Client, Headers, Params, Refusal},
+    call::Request,
+    era::{Client, Params, Refusal, Transport},
     header_params,
-    outcome::{CallMethod, Outcome, Refused, ToolCall},
-    router::refuse,
+    outcome::{CallMethod, Outcome, Refused},
+    router::{World, refuse, shortened},
 };
 use crate::{
     json::{Node, write_string},
@@ -13,80 +16,51 @@ use crate::{
     schema::{Verdict, Violation},
 };
 
-pub(super) fn list<'a>(
-    snapshot: &Snapshot,
-    revision: Revision,
-    id: Id<'_>,
-    params: &Params<'_>,
-    out: &mut Vec<u8>,
-) -> Outcome<'a> {
-    let page = match params.cursor {
-        None => Some(0),
-        Some(cursor) => cursor.as_str().and_then(page_number),
-    };
-    let Some(page) = page.and_then(|page| snapshot.tool_page(revision, page)) else {
-        let refusal = Refusal::new(Refused::InvalidMethodParams, "Invalid cursor");
-        return refuse(out, Some(id), revision, CallMethod::ToolsList, &refusal);
-    };
-    begin_result(out, id);
-    out.extend_from_slice(page);
-    finish_result(out);
-    Outcome::Reply(CallMethod::ToolsList)
-}
-
-/// The page a cursor of ours stands for: never the first, and written in one way only.
-fn page_number(cursor: &str) -> Option<usize> {
-    cursor.parse().ok().filter(|page: &usize| *page > 0 && page.to_string() == cursor)
-}
-
-/// No more of a name that a client made up than this is sent back, in bytes.
-const NAME_BYTES_TOLD: usize = 64;
-
 pub(super) fn call<'a>(
-    snapshot: &'a Snapshot,
-    client: Client,
-    headers: Headers<'_>,
+    world: &World<'a, '_>,
+    client: Client<'a>,
+    transport: Transport<'_>,
     id: Id<'a>,
     params: &Params<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    let Client { revision, capabilities } = client;
-    match find(snapshot, client, headers, params) {
-        Err(refusal) => refuse(out, Some(id), revision, CallMethod::ToolsCall, &refusal),
-        Ok((tool, arguments)) => match fit(tool, arguments) {
-            Ok(()) => Outcome::Run(ToolCall { tool, arguments, id, revision, capabilities }),
+    let revision = client.revision;
+    let run = |out: &mut Vec<u8>| {
+        let (tool, arguments) = find(world.snapshot, &client, transport, params)?;
+        if let Err((refused, told)) = fit(tool, arguments) {
             // An error the model can read and mend, not one of the protocol (checklist T-11).
-            Err((refused, told)) => {
-                let mut reply = Reply::default();
-                reply.error(&told);
-                write_call_result(out, snapshot, id, revision, &reply);
-                Outcome::Refused(refused.status(revision), CallMethod::ToolsCall, refused)
-            }
-        },
-    }
+            let mut reply = Reply::default();
+            reply.error(&told);
+            write_call_result(out, world.snapshot, id, revision, &reply);
+            return Ok(Outcome::Refused(refused.status(revision), CallMethod::ToolsCall, refused));
+        }
+        let name = tool.callable().name();
+        let arguments_sent = params.arguments;
+        let request = Request { client, id, params, method: "tools/call", name, arguments: arguments_sent };
+        request.run(tool.callable(), arguments, world.sessions.secret(), world.now)
+    };
+    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ToolsCall, &refusal))
 }
 
 /// Which tool is called with what, and whether this client may.
 fn find<'a>(
     snapshot: &'a Snapshot,
-    client: Client,
-    headers: Headers<'_>,
+    client: &Client<'_>,
+    transport: Transport<'_>,
     params: &Params<'a>,
-) -> Result<(&'a std::sync::Arc<RegisteredTool>, Node<'a>), Refusal> {
+) -> Result<(&'a Arc<RegisteredTool>, Node<'a>), Refusal> {
     let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
     let name = params.name.and_then(Node::as_str).ok_or_else(|| invalid("params.name must be a string"))?;
-    let Some(tool) = snapshot.tool(name) else {
-        let end = name.floor_char_boundary(NAME_BYTES_TOLD);
-        let (told, rest) = name.split_at_checked(end).unwrap_or((name, ""));
-        let more = if rest.is_empty() { "" } else { "…" };
-        return Err(Refusal::new(Refused::UnknownTool, format!("Unknown tool: {told}{more}")));
-    };
+    let unknown = || Refusal::new(Refused::UnknownTool, format!("Unknown tool: {}", shortened(name)));
+    let tool = snapshot.tool(name).ok_or_else(unknown)?;
     let arguments = params.arguments.unwrap_or_else(Node::empty_object);
     if !arguments.is_object() {
         return Err(invalid("params.arguments must be an object"));
     }
-    // Legacy clients are never held to these headers.
-    if client.revision.is_modern() {
+    // Legacy clients are never held to these headers, and lines have none.
+    if let Transport::Http(headers) = transport
+        && client.revision.is_modern()
+    {
         header_params::check(tool.header_params(), headers, arguments)?;
     }
     let missing = tool.requires().without(client.capabilities);
@@ -127,10 +101,22 @@ pub(super) fn write_call_result(
     reply: &Reply,
 ) {
     begin_result(out, id);
+    write_result_members(out, snapshot, revision, reply, |out| reply.write(out, revision));
+    finish_result(out);
+}
+
+/// Appends a result's members: what every result of the era has, around those of `write`.
+pub(super) fn write_result_members(
+    out: &mut Vec<u8>,
+    snapshot: &Snapshot,
+    revision: Revision,
+    reply: &Reply,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
     if revision.is_modern() {
         out.extend_from_slice(b"\"resultType\":\"complete\",");
     }
-    reply.write(out, revision);
+    write(out);
     let own = if revision.is_modern() { snapshot.server_info() } else { &[] };
     let more = reply.meta_members();
     if !own.is_empty() || !more.is_empty() {
@@ -146,7 +132,6 @@ pub(super) fn write_call_result(
         }
         out.push(b'}');
     }
-    finish_result(out);
 }
 
 /// What does not fit, and where, in one line.

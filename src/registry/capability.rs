@@ -17,15 +17,26 @@ pub enum Capability {
     ElicitationUrl,
     /// `roots`: tells its directories.
     Roots,
+    /// `extensions["io.modelcontextprotocol/tasks"]`: comes back for the results of tasks.
+    Tasks,
 }
+
+/// The tasks extension's id (SEP-2663).
+pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// A set of capabilities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(u8);
 
 impl Capability {
-    const ALL: [Self; 5] =
-        [Self::Sampling, Self::SamplingTools, Self::ElicitationForm, Self::ElicitationUrl, Self::Roots];
+    const ALL: [Self; 6] = [
+        Self::Sampling,
+        Self::SamplingTools,
+        Self::ElicitationForm,
+        Self::ElicitationUrl,
+        Self::Roots,
+        Self::Tasks,
+    ];
 
     fn bit(self) -> u8 {
         1 << self as u8
@@ -39,6 +50,7 @@ impl Capability {
             Self::ElicitationForm => ("elicitation", Some("form")),
             Self::ElicitationUrl => ("elicitation", Some("url")),
             Self::Roots => ("roots", None),
+            Self::Tasks => ("extensions", Some(TASKS)),
         }
     }
 }
@@ -75,6 +87,18 @@ impl Capabilities {
     #[must_use]
     pub fn has(self, capability: Capability) -> bool {
         self.0 & capability.bit() != 0
+    }
+
+    /// As a byte, to be put where a set cannot be.
+    #[must_use]
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set that a byte from [`Capabilities::bits`] stands for.
+    #[must_use]
+    pub fn from_bits(bits: u8) -> Self {
+        Self(bits)
     }
 
     /// Those of `self` that `other` lacks.
@@ -122,7 +146,8 @@ mod tests {
             (r#"{"sampling":{"tools":{}}}"#, vec![Capability::Sampling, Capability::SamplingTools]),
             (r#"{"elicitation":{}}"#, vec![Capability::ElicitationForm]),
             (r#"{"elicitation":{"url":{}}}"#, vec![Capability::ElicitationUrl]),
-            (r#"{"sampling":true,"x":{}}"#, vec![]),
+            (r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#, vec![Capability::Tasks]),
+            (r#"{"sampling":true,"x":{},"extensions":{"x":{}}}"#, vec![]),
         ] {
             let expected = expected.into_iter().fold(Capabilities::default(), Capabilities::with);
             assert_eq!(with_node(text, Capabilities::read), expected, "{text}");

@@ -38,6 +38,18 @@ pub struct Annotations {
     pub last_modified: Option<String>,
 }
 
+impl Annotations {
+    /// As an object, as far as `revision` knows it.
+    pub(super) fn describe(&self, revision: Revision) -> Value {
+        let known = Self {
+            last_modified: self.last_modified.clone().filter(|_| revision.has_meta()),
+            ..self.clone()
+        };
+        // A struct of plain members is always written.
+        serde_json::to_value(known).unwrap_or_default()
+    }
+}
+
 /// Who reads a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -121,5 +133,17 @@ impl Content {
             meta.insert(key.into(), value.into());
         }
         self
+    }
+}
+
+impl From<&str> for Content {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<String> for Content {
+    fn from(text: String) -> Self {
+        Self::text(text)
     }
 }

@@ -83,3 +83,10 @@ pub(super) fn put_icons(object: &mut Map<String, Value>, icons: &[Icon]) {
         object.insert("icons".into(), serde_json::to_value(icons).unwrap_or_default());
     }
 }
+
+/// Adds the members of `more`, an object.
+pub(super) fn append(result: &mut Map<String, Value>, more: &Value) {
+    if let Value::Object(more) = more {
+        result.extend(more.clone());
+    }
+}

@@ -1,29 +1,53 @@
-//! What a server offers: tools as they are declared, and the snapshot a shard serves from.
+//! What a server offers: tools, resources and prompts as they are declared, and the snapshot a shard serves from.
 
+mod callable;
 mod capability;
+mod compile;
+mod completion;
 mod content;
 mod context;
+mod conversation;
+mod describe;
+mod handler;
 mod header_params;
 mod info;
+mod input;
+mod level;
+mod list;
+mod prompt;
 mod reply;
+mod resource;
 mod revision;
 mod snapshot;
 mod tool;
+mod uri_template;
 
-pub use capability::{Capabilities, Capability};
+pub use callable::{Callable, Kind, SharedCallable};
+pub use capability::{Capabilities, Capability, TASKS};
+pub use completion::{Completer, Completing, Completion, IntoCompletion};
 pub use content::{Annotations, Content, Role};
-pub use context::{Caller, Context, RemoteContext, ShardState};
+pub use context::{Caller, Context, Publish, RemoteContext, ShardSide, ShardState};
+pub use conversation::{Asking, CallDetails, CallError, Carrier, Conversation, Note, TaskTerms};
+pub use handler::{AsyncHandler, BlockingHandler, BlockingJob, Handler, InlineHandler, LocalReply};
+#[cfg(feature = "tokio")]
+pub use handler::{RemoteReply, TokioHandler};
 pub use header_params::HeaderParam;
 pub use info::{Icon, ServerInfo, Theme};
-pub use reply::{IntoReply, ProtocolError, Reply, Structured};
-pub use revision::Revision;
-pub use snapshot::{RegisteredTool, Snapshot};
-pub use tool::{
-    AsyncHandler, BlockingHandler, BlockingJob, BorrowedArguments, Handler, InlineHandler, LocalReply,
-    NoArguments, Tool, ToolAnnotations, ToolBuilder,
+pub use input::{
+    AskError, Elicited, Form, InputRequest, ListRoots, Page, Ping, Question, Root, Sampled, Sampling,
 };
-#[cfg(feature = "tokio")]
-pub use tool::{RemoteReply, TokioHandler};
+pub use level::Level;
+pub use list::{List, Lists};
+pub use prompt::{IntoMessages, Messages, Prompt, PromptArgument, PromptBuilder};
+pub use reply::{COMPLETIONS_MAX, IntoReply, ProtocolError, Reply, Structured};
+pub use resource::{
+    Cache, CacheScope, Contents, IntoContents, Read, Resource, ResourceBuilder, ResourceTemplate,
+    ResourceTemplateBuilder,
+};
+pub use revision::Revision;
+pub use snapshot::{Completers, RegisteredPrompt, RegisteredTool, Snapshot};
+pub use tool::{BorrowedArguments, NoArguments, Tool, ToolAnnotations, ToolBuilder};
+pub use uri_template::{UriTemplate, UriTemplateError};
 
 /// Everything a server offers, before it is compiled.
 #[derive(Clone, Debug, Default)]
@@ -31,13 +55,48 @@ pub struct Registry {
     /// Who we are.
     pub info: ServerInfo,
     tools: Vec<Tool>,
+    resources: Vec<Resource>,
+    templates: Vec<ResourceTemplate>,
+    prompts: Vec<Prompt>,
+    /// Extensions the server declares, with their settings.
+    extensions: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Something a registry keeps, each under a name of its own.
+pub trait Entry: Sized {
+    /// What it is found by.
+    fn key(&self) -> &str;
+
+    /// Where a registry keeps its kind.
+    fn entries(registry: &mut Registry) -> &mut Vec<Self>;
+}
+
+macro_rules! entries {
+    ($($entry:ty, $key:ident, $field:ident;)*) => {$(
+        impl Entry for $entry {
+            fn key(&self) -> &str {
+                self.$key()
+            }
+
+            fn entries(registry: &mut Registry) -> &mut Vec<Self> {
+                &mut registry.$field
+            }
+        }
+    )*};
+}
+
+entries! {
+    Tool, name, tools;
+    Resource, uri, resources;
+    ResourceTemplate, template, templates;
+    Prompt, name, prompts;
 }
 
 impl Registry {
     /// Of a server that offers nothing yet.
     #[must_use]
     pub fn new(info: ServerInfo) -> Self {
-        Self { info, tools: Vec::new() }
+        Self { info, ..Self::default() }
     }
 
     /// The tools, in the order they are listed.
@@ -46,26 +105,52 @@ impl Registry {
         &self.tools
     }
 
-    /// Adds a tool behind the others. Two of one name are refused when the registry is compiled.
-    pub fn add(&mut self, tool: Tool) {
-        self.tools.push(tool);
+    /// The resources, in the order they are listed.
+    #[must_use]
+    pub fn resources(&self) -> &[Resource] {
+        &self.resources
     }
 
-    /// Puts a tool in the place of the one with its name, or behind the others. Returns the one it replaced.
-    pub fn replace(&mut self, tool: Tool) -> Option<Tool> {
-        match self.tools.iter_mut().find(|other| other.name() == tool.name()) {
-            Some(place) => Some(std::mem::replace(place, tool)),
+    /// The templates of resources, in the order they are listed.
+    #[must_use]
+    pub fn templates(&self) -> &[ResourceTemplate] {
+        &self.templates
+    }
+
+    /// The prompts, in the order they are listed.
+    #[must_use]
+    pub fn prompts(&self) -> &[Prompt] {
+        &self.prompts
+    }
+
+    /// Adds a tool, a resource, a template or a prompt behind the others of its kind. Two of one name are refused when the
+    /// registry is compiled.
+    pub fn add<E: Entry>(&mut self, entry: E) {
+        E::entries(self).push(entry);
+    }
+
+    /// Puts something in the place of the one with its name, or behind the others. Returns the one it replaced.
+    pub fn replace<E: Entry>(&mut self, entry: E) -> Option<E> {
+        let entries = E::entries(self);
+        match entries.iter_mut().find(|other| other.key() == entry.key()) {
+            Some(place) => Some(std::mem::replace(place, entry)),
             None => {
-                self.tools.push(tool);
+                entries.push(entry);
                 None
             }
         }
     }
 
-    /// Takes a tool out.
-    pub fn remove(&mut self, name: &str) -> Option<Tool> {
-        let position = self.tools.iter().position(|tool| tool.name() == name)?;
-        Some(self.tools.remove(position))
+    /// Takes out what has this name: `registry.remove::<Tool>("old")`.
+    pub fn remove<E: Entry>(&mut self, key: &str) -> Option<E> {
+        let entries = E::entries(self);
+        let position = entries.iter().position(|entry| entry.key() == key)?;
+        Some(entries.remove(position))
+    }
+
+    /// Declares an extension (checklist N-01): an id with a prefix, as `com.example/foo`, and its settings.
+    pub fn declare_extension(&mut self, id: impl Into<String>, settings: serde_json::Value) {
+        self.extensions.insert(id.into(), settings);
     }
 }
 
@@ -74,14 +159,39 @@ impl Registry {
 #[non_exhaustive]
 pub enum RegistryError {
     /// Names are 1 to 64 of `A-Z a-z 0-9 _ - .` (checklist T-06).
-    #[error("tool name {0:?} is not 1 to 64 of A-Z a-z 0-9 _ - .")]
+    #[error("name {0:?} is not 1 to 64 of A-Z a-z 0-9 _ - .")]
     Name(String),
-    /// Two tools share a name.
-    #[error("two tools are called {0:?}")]
+    /// Two tools, resources, templates or prompts share a name.
+    #[error("two of a kind are called {0:?}")]
     Duplicate(String),
     /// Control characters would reach the model.
-    #[error("the title or description of tool {0:?} holds control characters")]
+    #[error("the title or description of {0:?} holds control characters")]
     Text(String),
+    /// A URI that is none (RFC 3986).
+    #[error("{0:?} is not a URI with a scheme")]
+    Uri(String),
+    /// A template that cannot be compiled.
+    #[error("template {template:?}: {source}")]
+    Template {
+        /// The template.
+        template: String,
+        /// What is wrong.
+        source: UriTemplateError,
+    },
+    /// A completer of something that is no argument.
+    #[error("{of:?} has no argument {argument:?} that could be completed")]
+    Completer {
+        /// The prompt or the template.
+        of: String,
+        /// The argument.
+        argument: String,
+    },
+    /// An inline tool cannot become a task.
+    #[error("tool {0:?} runs inline, so it cannot be a task")]
+    InlineTask(String),
+    /// An extension's id must have a prefix (checklist N-01).
+    #[error("extension {0:?} has no prefix, as com.example/ would be")]
+    Extension(String),
     /// An icon that is no `https:` or `data:` URI.
     #[error("an icon of {0:?} is neither an https: nor a data: URI")]
     Icon(String),

@@ -1,21 +1,29 @@
-//! What a tool says, encoded as it says it.
+//! What a handler says, encoded as it says it.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{content::Content, info::SERVER_INFO, revision::Revision};
-use crate::json::write_string;
+use super::{
+    content::{Content, Role},
+    conversation::CallError,
+    info::SERVER_INFO,
+    input::AskError,
+    revision::Revision,
+};
+use crate::json::{write_string, write_unsigned};
 
-/// A tool's result: content blocks, structured content, and whether it is an error. Reused between calls, so that a
-/// warm call allocates nothing.
+/// A handler's result: for a tool content blocks, structured content, and whether it is an error; for a prompt its
+/// messages, for a resource its contents. Reused between calls, so that a warm call allocates nothing.
 #[derive(Debug, Default)]
 pub struct Reply {
     /// Content blocks as JSON, one behind the other, each followed by what older clients get instead of it, if they do.
     content: Vec<u8>,
     blocks: Vec<Block>,
-    /// JSON; empty if there is none.
+    /// JSON; empty if there is none. For a completion, its members.
     structured: Vec<u8>,
     structured_is_object: bool,
+    /// A prompt's.
+    description: Option<String>,
     meta: Map<String, Value>,
     is_error: bool,
     failure: Option<ProtocolError>,
@@ -54,6 +62,31 @@ impl ProtocolError {
     }
 }
 
+/// -32002: the code for a resource that is not there, before 2026-07-28; from then on it is -32602 (checklist R-04).
+const RESOURCE_NOT_FOUND: i64 = -32002;
+
+impl ProtocolError {
+    /// There is no resource of this URI.
+    #[must_use]
+    pub fn resource_not_found(uri: &str) -> Self {
+        Self {
+            code: RESOURCE_NOT_FOUND,
+            message: "Resource not found".to_owned(),
+            data: Some(serde_json::json!({"uri": uri})),
+        }
+    }
+
+    /// The code a client of this revision knows it by.
+    #[must_use]
+    pub fn code_for(&self, revision: Revision) -> i64 {
+        let is_renamed = self.code == RESOURCE_NOT_FOUND && revision.is_modern();
+        if is_renamed { Self::invalid_params("").code } else { self.code }
+    }
+}
+
+/// The most values of one completion (checklist C-01).
+pub const COMPLETIONS_MAX: usize = 100;
+
 /// Memory kept between calls, in bytes.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -90,6 +123,62 @@ impl Reply {
             }
             Err(error) => self.error(&format!("The result cannot be encoded: {error}")),
         }
+    }
+
+    /// Adds a message of a prompt.
+    pub fn message(&mut self, role: Role, content: &Content) {
+        let before: &[u8] = match role {
+            Role::User => b"{\"role\":\"user\",\"content\":",
+            Role::Assistant => b"{\"role\":\"assistant\",\"content\":",
+        };
+        self.content.extend_from_slice(before);
+        // Writing a map of values to a vector does not fail.
+        let _ = serde_json::to_writer(&mut self.content, &content.block);
+        self.content.push(b'}');
+        self.end_block(content.since);
+        if content.since > Revision::V2024_11_05 {
+            self.content.extend_from_slice(before);
+            self.write_text(&content.instead);
+            self.content.push(b'}');
+            if let Some(block) = self.blocks.last_mut() {
+                block.instead_end = self.content.len();
+            }
+        }
+    }
+
+    /// Says what a prompt is for, once it is filled in.
+    pub fn describe(&mut self, text: impl Into<String>) {
+        self.description = Some(text.into());
+    }
+
+    /// Adds a part of a resource: an object of `ResourceContents`.
+    pub(super) fn contents(&mut self, contents: &Map<String, Value>) {
+        let _ = serde_json::to_writer(&mut self.content, contents);
+        self.end_block(Revision::V2024_11_05);
+    }
+
+    /// Sets the values of a completion, of which there may be more: `total`, if that is known. No more than
+    /// [`COMPLETIONS_MAX`] are sent.
+    pub(super) fn completion<'a>(
+        &mut self,
+        values: impl ExactSizeIterator<Item = &'a str>,
+        total: Option<usize>,
+    ) {
+        let count = values.len();
+        self.structured.clear();
+        self.structured.extend_from_slice(b"\"values\":[");
+        for (number, value) in values.take(COMPLETIONS_MAX).enumerate() {
+            if number > 0 {
+                self.structured.push(b',');
+            }
+            write_string(&mut self.structured, value);
+        }
+        let total = total.unwrap_or(count).max(count);
+        self.structured.extend_from_slice(b"],\"total\":");
+        write_unsigned(&mut self.structured, total as u64);
+        let more: &[u8] =
+            if total > count.min(COMPLETIONS_MAX) { b",\"hasMore\":true" } else { b",\"hasMore\":false" };
+        self.structured.extend_from_slice(more);
     }
 
     /// Makes the reply an error with this text, whatever it was before.
@@ -146,22 +235,47 @@ impl Reply {
         self.blocks.clear();
         self.meta.clear();
         self.structured_is_object = false;
+        self.description = None;
         self.is_error = false;
         self.failure = None;
+    }
+
+    /// Appends the members of a `GetPromptResult`, without braces and without `_meta`, as far as `revision` knows them.
+    pub fn write_prompt(&self, out: &mut Vec<u8>, revision: Revision) {
+        if let Some(description) = &self.description {
+            out.extend_from_slice(b"\"description\":");
+            write_string(out, description);
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"messages\":[");
+        self.write_blocks(out, revision);
+        out.push(b']');
+    }
+
+    /// Appends the members of a `ReadResourceResult`, without braces, `_meta` and what is said about caching.
+    pub fn write_contents(&self, out: &mut Vec<u8>, revision: Revision) {
+        out.extend_from_slice(b"\"contents\":[");
+        self.write_blocks(out, revision);
+        out.push(b']');
+    }
+
+    /// Appends the members of a `CompleteResult`, without braces and without `_meta`.
+    pub fn write_completion(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\"completion\":{");
+        out.extend_from_slice(&self.structured);
+        out.push(b'}');
+    }
+
+    /// Whether there is no block in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
     }
 
     /// Appends the members of a `CallToolResult`, without braces and without `_meta`, as far as `revision` knows them.
     pub fn write(&self, out: &mut Vec<u8>, revision: Revision) {
         out.extend_from_slice(b"\"content\":[");
-        let mut start = 0;
-        for (number, block) in self.blocks.iter().enumerate() {
-            if number > 0 {
-                out.push(b',');
-            }
-            let place = if block.since <= revision { start..block.end } else { block.end..block.instead_end };
-            out.extend_from_slice(self.content.get(place).unwrap_or_default());
-            start = block.instead_end;
-        }
+        self.write_blocks(out, revision);
         out.push(b']');
         let can_carry =
             revision.has_structured_content() && (revision.is_modern() || self.structured_is_object);
@@ -171,6 +285,19 @@ impl Reply {
         }
         if self.is_error {
             out.extend_from_slice(b",\"isError\":true");
+        }
+    }
+
+    /// Appends the blocks, each in the form `revision` knows.
+    fn write_blocks(&self, out: &mut Vec<u8>, revision: Revision) {
+        let mut start = 0;
+        for (number, block) in self.blocks.iter().enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            let place = if block.since <= revision { start..block.end } else { block.end..block.instead_end };
+            out.extend_from_slice(self.content.get(place).unwrap_or_default());
+            start = block.instead_end;
         }
     }
 
@@ -255,6 +382,23 @@ impl<T: IntoReply> IntoReply for Result<T, ProtocolError> {
         match self {
             Ok(value) => value.into_reply(reply),
             Err(error) => reply.fail(error),
+        }
+    }
+}
+
+/// A question that was not answered is told to the client's program.
+impl<T: IntoReply> IntoReply for Result<T, AskError> {
+    fn into_reply(self, reply: &mut Reply) {
+        self.map_err(ProtocolError::from).into_reply(reply);
+    }
+}
+
+impl<T: IntoReply> IntoReply for Result<T, CallError> {
+    fn into_reply(self, reply: &mut Reply) {
+        match self {
+            Ok(value) => value.into_reply(reply),
+            Err(CallError::Told(text)) => reply.error(&text),
+            Err(CallError::Protocol(error)) => reply.fail(error),
         }
     }
 }

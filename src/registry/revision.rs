@@ -69,6 +69,10 @@ impl Revision {
         self >= Self::V2025_11_25
     }
 
+    pub(super) fn has_meta(self) -> bool {
+        self >= Self::V2025_06_18
+    }
+
     pub(super) fn has_titles(self) -> bool {
         self >= Self::V2025_06_18
     }

@@ -7,58 +7,36 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Registry, RegistryError,
-    capability::Capabilities,
-    header_params::{self, HeaderParam},
-    info::{Icon, SERVER_INFO, put_icons},
+    callable::{Callable, Kind, SharedCallable},
+    capability::{Capabilities, TASKS},
+    compile, describe,
+    header_params::HeaderParam,
+    info::{SERVER_INFO, append},
+    list::{LIST_TTL_MS, List, Lists, Pages, members},
     revision::Revision,
-    tool::{Handler, Tool},
+    uri_template::UriTemplate,
 };
-use crate::{config::Limits, schema::Validator};
-
-/// How long clients may keep a list, in milliseconds (checklist M-30).
-const LIST_TTL_MS: u64 = 60_000;
+use crate::{config::Limits, schema::Validator, seal::Secret};
 
 /// A tool with its compiled schemas.
 pub struct RegisteredTool {
-    name: Box<str>,
-    position: usize,
-    handler: Handler,
-    input: Validator,
-    output: Option<Validator>,
-    header_params: Vec<HeaderParam>,
-    requires: Capabilities,
-    deadline: Duration,
+    pub(super) callable: SharedCallable,
+    pub(super) input: Validator,
+    pub(super) header_params: Vec<HeaderParam>,
+    pub(super) requires: Capabilities,
 }
 
 impl RegisteredTool {
-    /// What clients call it by.
+    /// What runs.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its place in the list.
-    #[must_use]
-    pub fn position(&self) -> usize {
-        self.position
-    }
-
-    /// How it runs.
-    #[must_use]
-    pub fn handler(&self) -> &Handler {
-        &self.handler
+    pub fn callable(&self) -> &SharedCallable {
+        &self.callable
     }
 
     /// The compiled schema of its arguments.
     #[must_use]
     pub fn input(&self) -> &Validator {
         &self.input
-    }
-
-    /// The compiled schema of its structured content, if it promises any.
-    #[must_use]
-    pub fn output(&self) -> Option<&Validator> {
-        self.output.as_ref()
     }
 
     /// Arguments that clients repeat in headers.
@@ -72,21 +50,75 @@ impl RegisteredTool {
     pub fn requires(&self) -> Capabilities {
         self.requires
     }
+}
 
-    /// How long a call may take.
+/// A prompt with what its arguments must be.
+pub struct RegisteredPrompt {
+    pub(super) callable: SharedCallable,
+    pub(super) required: Vec<Box<str>>,
+    pub(super) completers: Completers,
+}
+
+impl RegisteredPrompt {
+    /// What runs.
     #[must_use]
-    pub fn deadline(&self) -> Duration {
-        self.deadline
+    pub fn callable(&self) -> &SharedCallable {
+        &self.callable
+    }
+
+    /// The arguments that must be given.
+    pub fn required(&self) -> impl Iterator<Item = &str> {
+        self.required.iter().map(AsRef::as_ref)
+    }
+
+    /// Its arguments, with how they are completed.
+    #[must_use]
+    pub fn completers(&self) -> &Completers {
+        &self.completers
     }
 }
+
+/// The arguments of a prompt or the variables of a template, each with what completes it, if something does.
+#[derive(Default)]
+pub struct Completers {
+    pub(super) arguments: Vec<(Box<str>, Option<SharedCallable>)>,
+}
+
+impl Completers {
+    /// Whether there is such an argument, and what completes it.
+    #[must_use]
+    pub fn find(&self, argument: &str) -> Option<Option<&SharedCallable>> {
+        let found = self.arguments.iter().find(|(name, _)| **name == *argument)?;
+        Some(found.1.as_ref())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.arguments.iter().all(|(_, completer)| completer.is_none())
+    }
+}
+
+/// A template, compiled.
+pub(super) struct RegisteredTemplate {
+    pub(super) template: UriTemplate,
+    pub(super) callable: SharedCallable,
+    pub(super) completers: Completers,
+}
+
+/// A fast hash will do: what is in there was chosen by the server, not by its clients.
+type ByName<T> = HashMap<Box<str>, T, FixedState>;
 
 /// Everything a shard looks up or lists, compiled and encoded.
 pub struct Snapshot {
     tools: Vec<Arc<RegisteredTool>>,
-    /// A fast hash will do: what is in here was chosen by the server, not by its clients.
-    by_name: HashMap<Box<str>, usize, FixedState>,
-    /// Results of `tools/list` by revision and page: members without braces.
-    tool_pages: [Vec<Vec<u8>>; Revision::ALL.len()],
+    tools_by_name: ByName<usize>,
+    prompts: ByName<RegisteredPrompt>,
+    resources: ByName<SharedCallable>,
+    templates: Vec<RegisteredTemplate>,
+    /// By list and revision.
+    pages: [[Pages; Revision::ALL.len()]; List::ALL.len()],
+    /// Lists there are, with what they hold.
+    offers: Lists,
+    completes: bool,
     /// Result of `server/discover`: members without braces.
     discover: Vec<u8>,
     /// Results of `initialize` behind their `protocolVersion`, by revision: members without braces.
@@ -101,34 +133,83 @@ impl Snapshot {
     ///
     /// # Errors
     /// The first thing that cannot be served.
-    pub fn build(registry: &Registry, limits: &Limits) -> Result<Self, RegistryError> {
+    pub fn build(registry: &Registry, limits: &Limits, secret: &Secret) -> Result<Self, RegistryError> {
+        compile::check_icons(&registry.info.name, &registry.info.icons)?;
+        compile::check_extensions(&registry.extensions)?;
         let mut tools = Vec::with_capacity(registry.tools.len());
-        let mut by_name = HashMap::with_capacity_and_hasher(registry.tools.len(), FixedState::default());
-        check_icons(&registry.info.name, &registry.info.icons)?;
+        let mut tools_by_name = ByName::default();
         for (position, tool) in registry.tools.iter().enumerate() {
-            if by_name.insert(Box::from(tool.name()), position).is_some() {
-                return Err(RegistryError::Duplicate(tool.name().to_owned()));
-            }
-            tools.push(Arc::new(compile(tool, position, limits)?));
+            insert(&mut tools_by_name, tool.name(), position)?;
+            tools.push(Arc::new(compile::tool(tool, position, limits)?));
         }
+        let mut prompts = ByName::default();
+        for (position, prompt) in registry.prompts.iter().enumerate() {
+            insert(&mut prompts, prompt.name(), compile::prompt(prompt, position, limits)?)?;
+        }
+        let mut resources = ByName::default();
+        for (position, resource) in registry.resources.iter().enumerate() {
+            insert(&mut resources, resource.uri(), compile::resource(resource, position, limits)?)?;
+        }
+        let mut known = ByName::default();
+        let mut templates = Vec::with_capacity(registry.templates.len());
+        for (position, template) in registry.templates.iter().enumerate() {
+            insert(&mut known, template.template(), ())?;
+            templates.push(compile::template(template, position, limits)?);
+        }
+
+        let mut offers = Lists::default().with(List::Tools);
+        if !resources.is_empty() || !templates.is_empty() {
+            offers = offers.with(List::Resources);
+        }
+        if !prompts.is_empty() {
+            offers = offers.with(List::Prompts);
+        }
+        let completes = prompts.values().any(|prompt| !prompt.completers.is_empty())
+            || templates.iter().any(|template| !template.completers.is_empty());
         let info = json!({SERVER_INFO: registry.info.describe(Revision::V2026_07_28)});
         let meta = json!({"_meta": info});
-        let capabilities = json!({"tools": {}});
-        let pages = |revision| pages(registry, limits, revision, &meta);
+        let pages = |list: List| {
+            Revision::ALL.map(|revision| {
+                let items: Vec<Value> = match list {
+                    List::Tools => registry.tools.iter().map(|tool| describe::tool(tool, revision)).collect(),
+                    List::Prompts => {
+                        registry.prompts.iter().map(|prompt| describe::prompt(prompt, revision)).collect()
+                    }
+                    List::Resources => registry
+                        .resources
+                        .iter()
+                        .map(|resource| describe::resource("uri", &resource.description, revision))
+                        .collect(),
+                    List::Templates => registry
+                        .templates
+                        .iter()
+                        .map(|template| describe::resource("uriTemplate", &template.description, revision))
+                        .collect(),
+                };
+                Pages::encode(list, &items, limits.list_page_items_max, revision, &meta, secret)
+            })
+        };
+        let capabilities = |revision| capabilities(registry, offers, completes, revision);
         Ok(Self {
-            tools,
-            by_name,
-            tool_pages: Revision::ALL.map(pages),
-            discover: members(&discover(registry, &capabilities, &meta)),
-            initialize: Revision::ALL.map(|revision| members(&initialize(registry, &capabilities, revision))),
+            pages: List::ALL.map(pages),
+            discover: members(&discover(registry, &capabilities(Revision::V2026_07_28), &meta)),
+            initialize: Revision::ALL
+                .map(|revision| members(&initialize(registry, &capabilities(revision), revision))),
             server_info: members(&info),
+            tools,
+            tools_by_name,
+            prompts,
+            resources,
+            templates,
+            offers,
+            completes,
         })
     }
 
     /// Finds a tool.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<&Arc<RegisteredTool>> {
-        self.by_name.get(name).and_then(|&index| self.tools.get(index))
+        self.tools_by_name.get(name).and_then(|&index| self.tools.get(index))
     }
 
     /// All tools, in the order they are listed.
@@ -137,10 +218,51 @@ impl Snapshot {
         &self.tools
     }
 
-    /// One page of `tools/list`: members of the result, without braces.
+    /// Finds a prompt.
     #[must_use]
-    pub fn tool_page(&self, revision: Revision, page: usize) -> Option<&[u8]> {
-        self.tool_pages.get(revision.index())?.get(page).map(Vec::as_slice)
+    pub fn prompt(&self, name: &str) -> Option<&RegisteredPrompt> {
+        self.prompts.get(name)
+    }
+
+    /// Finds what reads a resource: its own, or that of the first template its URI matches.
+    #[must_use]
+    pub fn resource(&self, uri: &str) -> Option<&SharedCallable> {
+        self.resources.get(uri).or_else(|| {
+            let template = self.templates.iter().find(|template| template.template.is_match(uri))?;
+            Some(&template.callable)
+        })
+    }
+
+    /// Finds the variables of a template by the template's text.
+    #[must_use]
+    pub fn template_completers(&self, template: &str) -> Option<&Completers> {
+        let found = self.templates.iter().find(|other| other.template.as_str() == template)?;
+        Some(&found.completers)
+    }
+
+    /// Whether a list is offered at all. Tools always are.
+    #[must_use]
+    pub fn offers(&self, list: List) -> bool {
+        self.offers.has(list)
+    }
+
+    /// Whether anything can be completed.
+    #[must_use]
+    pub fn completes(&self) -> bool {
+        self.completes
+    }
+
+    /// One page of a list, by the cursor of the page before: members of the result, without braces.
+    #[must_use]
+    pub fn page(&self, list: List, revision: Revision, cursor: Option<&str>) -> Option<&[u8]> {
+        self.pages.get(list.index())?.get(revision.index())?.page(cursor)
+    }
+
+    /// In which lists this differs from another.
+    #[must_use]
+    pub fn changed_since(&self, other: &Self) -> Lists {
+        let differs = |list: &List| self.pages.get(list.index()) != other.pages.get(list.index());
+        List::ALL.into_iter().filter(differs).fold(Lists::default(), Lists::with)
     }
 
     /// The result of `server/discover`: members without braces.
@@ -162,52 +284,34 @@ impl Snapshot {
     }
 }
 
-fn compile(tool: &Tool, position: usize, limits: &Limits) -> Result<RegisteredTool, RegistryError> {
-    let name = tool.name().to_owned();
-    let description = &tool.description;
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if !(1..=64).contains(&name.len()) || !name.bytes().all(is_name) {
-        return Err(RegistryError::Name(name));
+fn insert<T>(map: &mut ByName<T>, name: &str, value: T) -> Result<(), RegistryError> {
+    match map.insert(name.into(), value) {
+        None => Ok(()),
+        Some(_) => Err(RegistryError::Duplicate(name.to_owned())),
     }
-    let texts = description.title.iter().chain(&description.text);
-    if texts.flat_map(|text| text.chars()).any(|c| c.is_control() && c != '\n' && c != '\t') {
-        return Err(RegistryError::Text(name));
-    }
-    check_icons(&name, &description.icons)?;
-    if description.input_schema.get("type").and_then(Value::as_str) != Some("object") {
-        return Err(RegistryError::NotObject(name));
-    }
-    let compiled = |which, schema: &Value| {
-        Validator::compile(schema, limits).map_err(|source| RegistryError::Schema {
-            tool: name.clone(),
-            which,
-            source,
-        })
-    };
-    let input = compiled("inputSchema", &description.input_schema)?;
-    let output =
-        description.output_schema.as_ref().map(|schema| compiled("outputSchema", schema)).transpose()?;
-    Ok(RegisteredTool {
-        position,
-        handler: tool.handler.clone(),
-        input,
-        output,
-        header_params: header_params::find(&name, &description.input_schema)?,
-        requires: description.requires,
-        deadline: description.deadline.unwrap_or(limits.call_deadline),
-        name: name.into(),
-    })
 }
 
-fn check_icons(name: &str, icons: &[Icon]) -> Result<(), RegistryError> {
-    let is_known = |icon: &Icon| icon.src.starts_with("https:") || icon.src.starts_with("data:");
-    if icons.iter().all(is_known) { Ok(()) } else { Err(RegistryError::Icon(name.to_owned())) }
-}
-
-/// The bytes of an object without its braces.
-fn members(object: &Value) -> Vec<u8> {
-    let text = object.to_string().into_bytes();
-    text.get(1..text.len().saturating_sub(1)).unwrap_or_default().to_vec()
+/// What a server can do. Only what works is named (checklist M-21, M-69).
+fn capabilities(registry: &Registry, offers: Lists, completes: bool, revision: Revision) -> Value {
+    let mut capabilities = Map::new();
+    capabilities.insert("tools".into(), json!({"listChanged": true}));
+    if offers.has(List::Resources) {
+        capabilities.insert("resources".into(), json!({"subscribe": true, "listChanged": true}));
+    }
+    if offers.has(List::Prompts) {
+        capabilities.insert("prompts".into(), json!({"listChanged": true}));
+    }
+    // Before 2025-03-26 there was no name for it.
+    if completes && revision >= Revision::V2025_03_26 {
+        capabilities.insert("completions".into(), json!({}));
+    }
+    capabilities.insert("logging".into(), json!({}));
+    if revision.is_modern() {
+        let mut extensions = registry.extensions.clone();
+        extensions.insert(TASKS.into(), json!({}));
+        capabilities.insert("extensions".into(), Value::Object(extensions));
+    }
+    Value::Object(capabilities)
 }
 
 fn discover(registry: &Registry, capabilities: &Value, meta: &Value) -> Value {
@@ -235,65 +339,23 @@ fn initialize(registry: &Registry, capabilities: &Value, revision: Revision) -> 
     Value::Object(result)
 }
 
-fn pages(registry: &Registry, limits: &Limits, revision: Revision, meta: &Value) -> Vec<Vec<u8>> {
-    let chunks: Vec<&[Tool]> = match registry.tools.as_slice() {
-        [] => vec![&[]],
-        tools => tools.chunks(limits.list_page_items_max.max(1)).collect(),
-    };
-    let last = chunks.len() - 1;
-    let page = |(number, tools): (usize, &&[Tool])| {
-        let mut result = Map::new();
-        if revision.is_modern() {
-            result.insert("resultType".into(), "complete".into());
-        }
-        result.insert("tools".into(), tools.iter().map(|tool| describe(tool, revision)).collect());
-        if number < last {
-            result.insert("nextCursor".into(), (number + 1).to_string().into());
-        }
-        if revision.is_modern() {
-            result.insert("ttlMs".into(), LIST_TTL_MS.into());
-            result.insert("cacheScope".into(), "public".into());
-            append(&mut result, meta);
-        }
-        members(&Value::Object(result))
-    };
-    chunks.iter().enumerate().map(page).collect()
-}
-
-fn append(result: &mut Map<String, Value>, more: &Value) {
-    if let Value::Object(more) = more {
-        result.extend(more.clone());
+/// A callable as it is registered: what most of them have in common.
+pub(super) fn callable(
+    kind: Kind,
+    name: &str,
+    position: usize,
+    handler: &super::handler::Handler,
+    deadline: Option<Duration>,
+    limits: &Limits,
+) -> Callable {
+    Callable {
+        kind,
+        name: name.into(),
+        position,
+        handler: handler.clone(),
+        deadline: deadline.unwrap_or(limits.call_deadline),
+        output: None,
+        cache: super::resource::Cache::default(),
+        task: None,
     }
-}
-
-/// A tool as `tools/list` shows it, as far as the revision knows it. Schemas go out as they came in (checklist J-03).
-fn describe(tool: &Tool, revision: Revision) -> Value {
-    let tool = &tool.description;
-    let mut described = Map::new();
-    described.insert("name".into(), tool.name.as_ref().into());
-    if let Some(title) = tool.title.as_ref().filter(|_| revision.has_titles()) {
-        described.insert("title".into(), title.as_ref().into());
-    }
-    if let Some(text) = &tool.text {
-        described.insert("description".into(), text.as_ref().into());
-    }
-    if revision.has_icons() {
-        put_icons(&mut described, &tool.icons);
-    }
-    described.insert("inputSchema".into(), tool.input_schema.clone());
-    // Before 2026-07-28 only objects may be promised (checklist T-04).
-    let is_object = |schema: &&Value| schema.get("type").and_then(Value::as_str) == Some("object");
-    let listable =
-        |schema: &&Value| revision.is_modern() || (revision.has_structured_content() && is_object(schema));
-    if let Some(schema) = tool.output_schema.as_ref().filter(listable) {
-        described.insert("outputSchema".into(), schema.clone());
-    }
-    if let Some(annotations) = tool.annotations.as_ref().filter(|_| revision.has_annotations()) {
-        // A struct of booleans and a string is always written.
-        described.insert("annotations".into(), serde_json::to_value(annotations).unwrap_or_default());
-    }
-    if !tool.meta.is_empty() && revision.has_structured_content() {
-        described.insert("_meta".into(), Value::Object(tool.meta.clone()));
-    }
-    Value::Object(described)
 }

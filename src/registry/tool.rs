@@ -1,6 +1,6 @@
 //! Declaring a tool.
 
-use std::{borrow::Cow, future::Future, marker::PhantomData, pin::Pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, marker::PhantomData, sync::Arc, time::Duration};
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -9,42 +9,12 @@ use serde_json::{Map, Value};
 use super::{
     capability::{Capabilities, Capability},
     context::{Context, RemoteContext},
+    conversation::TaskTerms,
+    handler::{Convert, Handler},
     info::Icon,
     reply::{IntoReply, Reply},
 };
 use crate::json::Node;
-
-/// A fast tool: runs on the shard's core, at once.
-pub type InlineHandler = dyn Fn(Node<'_>, Context, &mut Reply) + Send + Sync;
-/// An async tool's work: stays on the shard's thread.
-pub type LocalReply = Pin<Box<dyn Future<Output = Reply>>>;
-/// An async tool: a task on the shard's executor.
-pub type AsyncHandler = dyn Fn(Node<'_>, Context) -> LocalReply + Send + Sync;
-/// A blocking tool's work: moves to a thread of the pool.
-pub type BlockingJob = Box<dyn FnOnce() -> Reply + Send>;
-/// A blocking tool: runs on the blocking pool.
-pub type BlockingHandler = dyn Fn(Node<'_>, RemoteContext) -> BlockingJob + Send + Sync;
-/// The work of a tool on tokio: moves to a thread of its runtime.
-#[cfg(feature = "tokio")]
-pub type RemoteReply = Pin<Box<dyn Future<Output = Reply> + Send>>;
-/// A tool on tokio: a task of its runtime, off the shards' cores.
-#[cfg(feature = "tokio")]
-pub type TokioHandler = dyn Fn(Node<'_>, RemoteContext) -> RemoteReply + Send + Sync;
-
-/// How a tool runs.
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum Handler {
-    /// On the core, before the next request.
-    Inline(Arc<InlineHandler>),
-    /// As a task beside the requests.
-    Async(Arc<AsyncHandler>),
-    /// On a thread off the core.
-    Blocking(Arc<BlockingHandler>),
-    /// As a task of a tokio runtime off the core.
-    #[cfg(feature = "tokio")]
-    Tokio(Arc<TokioHandler>),
-}
 
 /// A declared tool.
 #[derive(Clone)]
@@ -66,6 +36,8 @@ pub(super) struct Description {
     pub(super) meta: Map<String, Value>,
     pub(super) requires: Capabilities,
     pub(super) deadline: Option<Duration>,
+    /// Calls of clients that know tasks become tasks at once.
+    pub(super) task: Option<TaskTerms>,
 }
 
 /// Hints for clients about what a tool does (checklist T-07). What is `None` is not sent; clients then assume what is
@@ -111,6 +83,7 @@ impl Tool {
             meta: Map::new(),
             requires: Capabilities::default(),
             deadline: None,
+            task: None,
         };
         ToolBuilder { description, arguments: PhantomData }
     }
@@ -207,6 +180,14 @@ impl<A> ToolBuilder<A> {
         self
     }
 
+    /// For what takes long: clients that know the tasks extension get a task at once, others wait for the result. With
+    /// [`ToolBuilder::requires`] and [`Capability::Tasks`] there is no waiting. Not for inline tools.
+    #[must_use]
+    pub fn task(mut self, terms: TaskTerms) -> Self {
+        self.description.task = Some(terms);
+        self
+    }
+
     /// Takes arguments of type `T`; their schema is derived.
     #[must_use]
     pub fn input<T: JsonSchema>(self) -> ToolBuilder<T> {
@@ -288,6 +269,7 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
         F: Fn(A, Context) -> R + Send + Sync + 'static,
         R: IntoReply,
     {
+        // Not by way of `Convert`: what is fast is worth a call less.
         self.finish(Handler::Inline(Arc::new(move |node, context, reply| match A::deserialize(node) {
             Ok(arguments) => run(arguments, context).into_reply(reply),
             Err(error) => reply.error(&unfit(&error)),
@@ -301,17 +283,7 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
         F: AsyncFn(A, Context) -> R + Send + Sync + 'static,
         R: IntoReply + 'static,
     {
-        let run = Arc::new(run);
-        self.finish(Handler::Async(Arc::new(move |node, context| {
-            let arguments = A::deserialize(node);
-            let run = Arc::clone(&run);
-            Box::pin(async move {
-                match arguments {
-                    Ok(arguments) => replied(run(arguments, context).await),
-                    Err(error) => failed(&error),
-                }
-            })
-        })))
+        self.finish(convert().local(run))
     }
 
     /// A blocking tool: runs on a thread of the blocking pool.
@@ -319,17 +291,9 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
     where
         A: Send,
         F: Fn(A, RemoteContext) -> R + Send + Sync + 'static,
-        R: IntoReply,
+        R: IntoReply + 'static,
     {
-        let run = Arc::new(run);
-        self.finish(Handler::Blocking(Arc::new(move |node, context| {
-            let arguments = A::deserialize(node);
-            let run = Arc::clone(&run);
-            Box::new(move || match arguments {
-                Ok(arguments) => replied(run(arguments, context)),
-                Err(error) => failed(&error),
-            })
-        })))
+        self.finish(convert().blocking(run))
     }
 
     /// A tool on tokio, for the clients that need it: a task of a small runtime off the shards' cores. Aborted when the
@@ -340,32 +304,21 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
         A: Send,
         F: Fn(A, RemoteContext) -> W + Send + Sync + 'static,
         W: Future<Output = R> + Send + 'static,
-        R: IntoReply,
+        R: IntoReply + 'static,
     {
-        let run = Arc::new(run);
-        self.finish(Handler::Tokio(Arc::new(move |node, context| {
-            let arguments = A::deserialize(node);
-            let run = Arc::clone(&run);
-            Box::pin(async move {
-                match arguments {
-                    Ok(arguments) => replied(run(arguments, context).await),
-                    Err(error) => failed(&error),
-                }
-            })
-        })))
+        self.finish(convert().tokio(run))
     }
 }
 
-fn replied(said: impl IntoReply) -> Reply {
-    let mut reply = Reply::default();
-    said.into_reply(&mut reply);
-    reply
-}
-
-fn failed(error: &crate::json::DeserializeError) -> Reply {
-    let mut reply = Reply::default();
-    reply.error(&unfit(error));
-    reply
+fn convert<A: DeserializeOwned + 'static, R: IntoReply + 'static>() -> Convert<A, R> {
+    Convert {
+        read: Arc::new(|node| match A::deserialize(node) {
+            Ok(arguments) => Ok((arguments, ())),
+            Err(error) => Err(unfit(&error)),
+        }),
+        refuse: |reply, told| reply.error(&told),
+        put: |said: R, (), reply: &mut Reply| said.into_reply(reply),
+    }
 }
 
 /// The schema let through what the type does not take: the schema and the type disagree.

@@ -1,4 +1,4 @@
-//! Calls in flight on one shard.
+//! Calls in flight on one shard, and requests that wait for another shard.
 
 use std::{
     sync::Arc,
@@ -7,22 +7,77 @@ use std::{
 
 use super::timers::{Tick, Timers};
 use crate::{
+    broadcast::StreamId,
     exec::{Cancel, Ticket},
     jsonrpc::OwnedId,
-    registry::{RegisteredTool, Revision},
+    mcp::{Binding, CallMethod, SessionKey, TaskKey},
+    registry::{Conversation, Revision, SharedCallable},
     ring::SocketId,
 };
 
 /// What is needed to answer a call when it ends.
-pub struct PendingCall {
-    /// Who waits for it.
-    pub socket: SocketId,
-    pub(super) tool: Arc<RegisteredTool>,
+pub(super) struct PendingCall {
+    pub(super) recipient: Recipient,
+    pub(super) callable: SharedCallable,
     pub(super) id: OwnedId,
     pub(super) revision: Revision,
     pub(super) started: Instant,
-    pub(super) exchange: Exchange<Box<[u8]>>,
+    /// When it has taken too long.
+    pub(super) deadline: Instant,
+    /// The legacy session it belongs to.
+    pub(super) session: Option<SessionKey>,
+    /// What a request state of it would be bound to.
+    pub(super) binding: Option<Binding>,
+    /// Its questions that are not answered yet: number and key.
+    pub(super) questions: Vec<(u32, String)>,
+    pub(super) asked: u32,
 }
+
+/// Who gets an answer.
+pub(super) enum Recipient {
+    /// The connection that waits for it.
+    Http {
+        socket: SocketId,
+        exchange: Exchange<Box<[u8]>>,
+        /// The client reads event streams.
+        accepts_events: bool,
+        /// The reply has become a stream of events.
+        streams: bool,
+        /// That stream, where it can be resumed.
+        stream: Option<StreamId>,
+        /// One of several answers to one request.
+        in_batch: bool,
+    },
+    /// A line of this connection.
+    Line(SocketId),
+    /// Whoever asks for this task.
+    Task(TaskKey),
+    /// Whoever resumes this stream.
+    Stream(StreamId),
+}
+
+impl Recipient {
+    /// The connection, if there is one.
+    pub(super) fn socket(&self) -> Option<SocketId> {
+        match self {
+            Self::Http { socket, .. } | Self::Line(socket) => Some(*socket),
+            Self::Task(_) | Self::Stream(_) => None,
+        }
+    }
+}
+
+/// A request whose answer another shard has.
+pub(super) struct Elsewhere {
+    pub(super) recipient: Recipient,
+    pub(super) id: Option<OwnedId>,
+    pub(super) method: CallMethod,
+    pub(super) started: Instant,
+    /// Shards that have not answered yet.
+    pub(super) left: usize,
+}
+
+/// How long another shard may take to answer.
+const ELSEWHERE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the reply's head depends on.
 #[derive(Clone, Copy)]
@@ -33,14 +88,33 @@ pub(super) struct Exchange<Origin> {
     pub(super) origin: Option<Origin>,
 }
 
-enum Entry {
+impl Exchange<&[u8]> {
+    /// A copy that borrows nothing.
+    pub(super) fn to_owned(self) -> Exchange<Box<[u8]>> {
+        Exchange { keep_alive: self.keep_alive, http_1_0: self.http_1_0, origin: self.origin.map(Box::from) }
+    }
+}
+
+impl Exchange<Box<[u8]>> {
+    pub(super) fn borrowed(&self) -> Exchange<&[u8]> {
+        Exchange { keep_alive: self.keep_alive, http_1_0: self.http_1_0, origin: self.origin.as_deref() }
+    }
+}
+
+enum State {
     Free,
     /// Filed, and not started yet.
     Filed(PendingCall),
-    Running(PendingCall, Cancel),
+    Running(PendingCall, Cancel, Arc<Conversation>),
     /// Nobody waits for it any more. It keeps its place until it has ended, for until then it takes up a thread or a place
     /// in a queue.
     Abandoned,
+    Elsewhere(Elsewhere),
+}
+
+struct Entry {
+    state: State,
+    generation: u32,
 }
 
 /// A bounded slab of pending calls, with their deadlines.
@@ -50,6 +124,12 @@ pub(super) struct Calls {
     capacity: usize,
     timers: Timers,
     due: Vec<usize>,
+}
+
+/// What has taken too long.
+pub(super) enum Overdue {
+    Call(Ticket, PendingCall),
+    Elsewhere(Elsewhere),
 }
 
 impl Calls {
@@ -63,62 +143,167 @@ impl Calls {
         }
     }
 
-    /// Files a call; `None` when as many are in flight as may be.
-    pub(super) fn insert(&mut self, call: PendingCall) -> Option<Ticket> {
+    fn put(&mut self, state: State) -> Option<Ticket> {
         if let Some(index) = self.free.pop() {
-            *self.entries.get_mut(index as usize)? = Entry::Filed(call);
-            return Some(Ticket(index));
+            let entry = self.entries.get_mut(index as usize)?;
+            entry.state = state;
+            return Some(Ticket { index, generation: entry.generation });
         }
         if self.entries.len() >= self.capacity {
             return None;
         }
         let index = u32::try_from(self.entries.len()).ok()?;
-        self.entries.push(Entry::Filed(call));
-        Some(Ticket(index))
+        self.entries.push(Entry { state, generation: 0 });
+        Some(Ticket { index, generation: 0 })
     }
 
-    /// The call runs: it can be cancelled, and will be after `deadline`.
-    pub(super) fn run(&mut self, ticket: Ticket, cancel: Cancel, now: Instant, deadline: Duration) {
-        let index = ticket.0 as usize;
-        if let Some(entry) = self.entries.get_mut(index)
-            && let Entry::Filed(call) = std::mem::replace(entry, Entry::Free)
-        {
-            *entry = Entry::Running(call, cancel);
-            self.timers.schedule(index, self.timers.tick_after(now, deadline));
+    fn entry(&mut self, ticket: Ticket) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(ticket.index as usize)?;
+        (entry.generation == ticket.generation).then_some(entry)
+    }
+
+    /// Files a call; `None` when as many are in flight as may be.
+    pub(super) fn insert(&mut self, call: PendingCall) -> Option<Ticket> {
+        self.put(State::Filed(call))
+    }
+
+    /// Files a request that waits for another shard; `None` when as many are in flight as may be.
+    pub(super) fn wait(&mut self, elsewhere: Elsewhere, now: Instant) -> Option<Ticket> {
+        let ticket = self.put(State::Elsewhere(elsewhere))?;
+        self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, ELSEWHERE_TIMEOUT));
+        Some(ticket)
+    }
+
+    /// The call runs: it can be cancelled, and will be at its deadline.
+    pub(super) fn run(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<Conversation>, now: Instant) {
+        let Some(entry) = self.entry(ticket) else { return };
+        if let State::Filed(call) = std::mem::replace(&mut entry.state, State::Free) {
+            let after = call.deadline.saturating_duration_since(now);
+            entry.state = State::Running(call, cancel, talk);
+            self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, after));
         }
+    }
+
+    /// Gives a call another deadline.
+    pub(super) fn set_deadline(&mut self, ticket: Ticket, now: Instant, deadline: Instant) {
+        if let Some(call) = self.get_mut(ticket) {
+            call.deadline = deadline;
+            let after = deadline.saturating_duration_since(now);
+            self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, after));
+        }
+    }
+
+    fn release(&mut self, ticket: Ticket) -> Option<State> {
+        let entry = self.entry(ticket)?;
+        let state = std::mem::replace(&mut entry.state, State::Free);
+        if matches!(state, State::Free) {
+            return None;
+        }
+        entry.generation = entry.generation.wrapping_add(1);
+        self.timers.cancel(ticket.index as usize);
+        self.free.push(ticket.index);
+        Some(state)
     }
 
     /// Takes out a call that has ended; `None` if nobody waits for it any more.
-    pub(super) fn take(&mut self, ticket: Ticket) -> Option<PendingCall> {
-        let index = ticket.0 as usize;
-        let entry = std::mem::replace(self.entries.get_mut(index)?, Entry::Free);
-        if matches!(entry, Entry::Free) {
-            return None;
+    pub(super) fn take(&mut self, ticket: Ticket) -> Option<(PendingCall, Option<Arc<Conversation>>)> {
+        match self.release(ticket)? {
+            State::Filed(call) => Some((call, None)),
+            State::Running(call, _, talk) => {
+                talk.end();
+                Some((call, Some(talk)))
+            }
+            State::Free | State::Abandoned | State::Elsewhere(_) => None,
         }
-        self.timers.cancel(index);
-        self.free.push(ticket.0);
-        match entry {
-            Entry::Filed(call) | Entry::Running(call, _) => Some(call),
-            Entry::Free | Entry::Abandoned => None,
+    }
+
+    /// One shard has answered: the request, once all have.
+    pub(super) fn take_answered(&mut self, ticket: Ticket) -> Option<Elsewhere> {
+        match &mut self.entry(ticket)?.state {
+            State::Elsewhere(elsewhere) => {
+                elsewhere.left = elsewhere.left.saturating_sub(1);
+                if elsewhere.left > 0 {
+                    return None;
+                }
+            }
+            _ => return None,
         }
+        match self.release(ticket)? {
+            State::Elsewhere(elsewhere) => Some(elsewhere),
+            _ => None,
+        }
+    }
+
+    /// Whether a request still waits for other shards.
+    pub(super) fn is_waiting(&mut self, ticket: Ticket) -> bool {
+        self.entry(ticket).is_some_and(|entry| matches!(entry.state, State::Elsewhere(_)))
     }
 
     /// The call, if somebody waits for it.
     pub(super) fn get(&self, ticket: Ticket) -> Option<&PendingCall> {
-        match self.entries.get(ticket.0 as usize)? {
-            Entry::Filed(call) | Entry::Running(call, _) => Some(call),
-            Entry::Free | Entry::Abandoned => None,
+        let entry = self.entries.get(ticket.index as usize)?;
+        match &entry.state {
+            State::Filed(call) | State::Running(call, ..) if entry.generation == ticket.generation => {
+                Some(call)
+            }
+            _ => None,
         }
+    }
+
+    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut PendingCall> {
+        match &mut self.entry(ticket)?.state {
+            State::Filed(call) | State::Running(call, ..) => Some(call),
+            State::Free | State::Abandoned | State::Elsewhere(_) => None,
+        }
+    }
+
+    /// The talk of a call that runs.
+    pub(super) fn talk(&mut self, ticket: Ticket) -> Option<&Arc<Conversation>> {
+        match &self.entry(ticket)?.state {
+            State::Running(_, _, talk) => Some(talk),
+            _ => None,
+        }
+    }
+
+    /// The call of this session, or of this connection, with this id.
+    pub(super) fn find(
+        &self,
+        session: Option<SessionKey>,
+        line: Option<SocketId>,
+        id: &OwnedId,
+    ) -> Option<Ticket> {
+        self.entries.iter().enumerate().find_map(|(index, entry)| match &entry.state {
+            State::Running(call, ..)
+                if call.id == *id
+                    && call.session == session
+                    && (line.is_none() || call.recipient.socket() == line) =>
+            {
+                Some(Ticket { index: u32::try_from(index).ok()?, generation: entry.generation })
+            }
+            _ => None,
+        })
+    }
+
+    /// The calls whose answers are lines of this connection.
+    pub(super) fn of_line(&self, line: SocketId) -> Vec<Ticket> {
+        let of_line = |(index, entry): (usize, &Entry)| match &entry.state {
+            State::Running(call, ..) if matches!(call.recipient, Recipient::Line(socket) if socket == line) => {
+                Some(Ticket { index: u32::try_from(index).ok()?, generation: entry.generation })
+            }
+            _ => None,
+        };
+        self.entries.iter().enumerate().filter_map(of_line).collect()
     }
 
     /// Cancels a call that runs: from here on nobody waits for it.
     pub(super) fn abandon(&mut self, ticket: Ticket) -> Option<PendingCall> {
-        let entry = self.entries.get_mut(ticket.0 as usize)?;
-        if !matches!(entry, Entry::Running(..)) {
+        let entry = self.entry(ticket)?;
+        if !matches!(entry.state, State::Running(..)) {
             return None;
         }
-        match std::mem::replace(entry, Entry::Abandoned) {
-            Entry::Running(call, cancel) => {
+        match std::mem::replace(&mut entry.state, State::Abandoned) {
+            State::Running(call, cancel, talk) => {
+                talk.end();
                 cancel.cancel();
                 Some(call)
             }
@@ -126,23 +311,32 @@ impl Calls {
         }
     }
 
-    /// A call whose deadline has passed: cancelled.
-    pub(super) fn next_overdue(&mut self, now: Instant) -> Option<(Ticket, PendingCall)> {
+    /// A call whose deadline has passed: cancelled; or a request no other shard has answered in time.
+    pub(super) fn next_overdue(&mut self, now: Instant) -> Option<Overdue> {
         if self.due.is_empty() {
             self.timers.expire(now, &mut self.due);
         }
         while let Some(index) = self.due.pop() {
-            let ticket = Ticket(u32::try_from(index).ok()?);
-            let (started, deadline) = match self.get(ticket) {
-                Some(call) => (call.started, call.tool.deadline()),
-                None => continue,
+            let Some(entry) = self.entries.get(index) else { continue };
+            let ticket = Ticket { index: u32::try_from(index).ok()?, generation: entry.generation };
+            let deadline = match &entry.state {
+                State::Elsewhere(elsewhere) => elsewhere.started + ELSEWHERE_TIMEOUT,
+                State::Filed(call) | State::Running(call, ..) => call.deadline,
+                State::Free | State::Abandoned => continue,
             };
-            if now.saturating_duration_since(started) >= deadline {
-                return self.abandon(ticket).map(|call| (ticket, call));
+            if now < deadline {
+                // Beyond the wheel's horizon, or another call by now.
+                let at: Tick = self.timers.tick_after(now, deadline - now);
+                self.timers.schedule(index, at);
+                continue;
             }
-            // Beyond the wheel's horizon, or another call by now.
-            let at: Tick = self.timers.tick_after(started, deadline);
-            self.timers.schedule(index, at);
+            if matches!(entry.state, State::Elsewhere(_)) {
+                if let Some(State::Elsewhere(elsewhere)) = self.release(ticket) {
+                    return Some(Overdue::Elsewhere(elsewhere));
+                }
+                continue;
+            }
+            return self.abandon(ticket).map(|call| Overdue::Call(ticket, call));
         }
         None
     }

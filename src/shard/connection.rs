@@ -1,7 +1,10 @@
 //! One connection's state between two events. Small: most connections are idle most of the time.
 
+use super::engine::Line;
 use super::timers::Tick;
-use crate::{exec::Ticket, http::Framer, ring::SocketId};
+use crate::{
+    broadcast::StreamId, exec::Ticket, http::Framer, lines::LineFramer, mcp::ListenerKey, ring::SocketId,
+};
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +17,12 @@ pub(super) enum Phase {
     Body,
     /// A call to end; then the next request is looked at.
     Calling(Ticket),
+    /// That many answers of a batch; then the next request is looked at.
+    Batch(u32),
+    /// The client to leave: it is told what it subscribed to.
+    Listening(ListenerKey),
+    /// The client to leave: it is told what a legacy session hears of, which is kept by some shard.
+    Carrying(StreamId),
     /// The outbox to empty; then the next request is looked at. Also for a connection that has had its share of a turn.
     Congested,
     /// The outbox to empty; then the connection ends.
@@ -26,9 +35,19 @@ pub(super) enum Phase {
     Lingering,
 }
 
+/// A connection of lines: many requests are in flight on it.
+pub(super) struct Lines {
+    pub(super) framer: LineFramer,
+    pub(super) line: Line,
+    /// Answers that are owed.
+    pub(super) pending: usize,
+}
+
 pub(super) struct Connection {
     pub(super) socket: SocketId,
     pub(super) framer: Framer,
+    /// What there is besides, if it speaks lines.
+    pub(super) lines: Option<Box<Lines>>,
     /// Replies that wait to be sent. Owns memory only while there are some.
     pub(super) out: Vec<u8>,
     pub(super) phase: Phase,
@@ -55,6 +74,7 @@ impl Connection {
         Self {
             socket,
             framer: Framer::default(),
+            lines: None,
             out: Vec::new(),
             phase: Phase::Idle,
             deadline,
@@ -75,4 +95,4 @@ impl Connection {
 }
 
 /// Fifteen thousand idle ones should cost no more than their entries.
-const _: () = assert!(size_of::<Option<Connection>>() <= 96);
+const _: () = assert!(size_of::<Option<Connection>>() <= 128);

@@ -1,9 +1,10 @@
-//! How other threads reach a shard: to end it, to give it something else to serve, to ask how it is.
+//! How other threads reach a shard: to end it, to give it something else to serve, to ask how it is. What other shards have to
+//! say is in the mailbox beside it.
 
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -13,8 +14,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_queue::ArrayQueue;
 
 use crate::{
+    broadcast::{Broadcast, Mailbox},
+    mcp::Event,
     metrics::ShardReport,
-    registry::Snapshot,
+    registry::{Lists, Snapshot},
     ring::{Ring, Waker},
 };
 
@@ -28,6 +31,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_micros(200);
 #[derive(Clone)]
 pub struct ShardHandle {
     pub(super) inbox: Arc<Inbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     waker: Waker,
 }
 
@@ -37,7 +41,7 @@ pub(super) struct Inbox {
     news: AtomicBool,
     drain: AtomicBool,
     /// The newest one: what it replaces was never served.
-    snapshot: Mutex<Option<Box<Snapshot>>>,
+    snapshot: Mutex<Option<(Box<Snapshot>, Arc<Takeover>)>>,
     reports: ArrayQueue<Sender<ShardReport>>,
     /// How often the shard has looked in here.
     looks: AtomicU64,
@@ -45,18 +49,29 @@ pub(super) struct Inbox {
 }
 
 impl ShardHandle {
-    /// A handle to the shard that runs `ring`.
+    /// A handle to the shard that runs `ring`. At most `messages_max` messages of other shards wait for it.
     #[must_use]
-    pub fn new(ring: &Ring) -> Self {
-        let inbox = Inbox {
+    pub fn new(ring: &Ring, messages_max: usize) -> Self {
+        let inbox = Arc::new(Inbox {
             news: AtomicBool::new(false),
             drain: AtomicBool::new(false),
             snapshot: Mutex::new(None),
             reports: ArrayQueue::new(REPORTS_MAX),
             looks: AtomicU64::new(0),
             ended: AtomicBool::new(false),
-        };
-        Self { inbox: Arc::new(inbox), waker: ring.waker() }
+        });
+        let (told, waker) = (Arc::clone(&inbox), ring.waker());
+        let wake = Box::new(move || {
+            told.news.swap(true, Ordering::SeqCst);
+            waker.wake();
+        });
+        Self { inbox, mailbox: Arc::new(Mailbox::new(messages_max, wake)), waker: ring.waker() }
+    }
+
+    /// Where other shards put what they have to say.
+    #[must_use]
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
     }
 
     /// Take no more connections, finish what is in flight, end.
@@ -66,8 +81,15 @@ impl ShardHandle {
     }
 
     /// Serve this from the next turn on.
-    pub fn replace(&self, snapshot: Snapshot) {
-        *self.inbox.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(snapshot));
+    pub fn replace(&self, snapshot: Snapshot, takeover: Arc<Takeover>) {
+        let newest = Some((Box::new(snapshot), Arc::clone(&takeover)));
+        let mut waiting = self.inbox.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        // What it replaces is never served here, so what that changed is this one's change too.
+        if let Some((_, replaced)) = std::mem::replace(&mut *waiting, newest) {
+            takeover.add(replaced.changed());
+            replaced.done();
+        }
+        drop(waiting);
         self.tell();
     }
 
@@ -113,6 +135,38 @@ impl ShardHandle {
     }
 }
 
+/// How a change of the registry makes its way: clients hear of it when the last shard serves it, so that whoever asks then,
+/// and whomever, sees it.
+pub struct Takeover {
+    changed: AtomicU8,
+    left: AtomicUsize,
+    broadcast: Broadcast,
+}
+
+impl Takeover {
+    /// Of a change to these lists, on that many shards.
+    #[must_use]
+    pub fn new(changed: Lists, shards: usize, broadcast: Broadcast) -> Arc<Self> {
+        let changed = AtomicU8::new(changed.bits());
+        Arc::new(Self { changed, left: AtomicUsize::new(shards), broadcast })
+    }
+
+    fn changed(&self) -> Lists {
+        Lists::from_bits(self.changed.load(Ordering::Acquire))
+    }
+
+    fn add(&self, lists: Lists) {
+        self.changed.fetch_or(lists.bits(), Ordering::AcqRel);
+    }
+
+    /// One more shard serves it, or something newer.
+    pub(super) fn done(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.changed().iter().for_each(|list| self.broadcast.publish(Event::list_changed(list)));
+        }
+    }
+}
+
 impl Inbox {
     /// Whether something is in here.
     pub(super) fn has_news(&self) -> bool {
@@ -132,8 +186,9 @@ impl Inbox {
         self.drain.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take_snapshot(&self) -> Option<Snapshot> {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).take().map(|snapshot| *snapshot)
+    pub(super) fn take_snapshot(&self) -> Option<(Snapshot, Arc<Takeover>)> {
+        let taken = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.map(|(snapshot, takeover)| (*snapshot, takeover))
     }
 
     pub(super) fn next_report(&self) -> Option<Sender<ShardReport>> {

@@ -2,9 +2,16 @@
 
 mod calls;
 mod connection;
+mod engine;
+mod homes;
 mod inbox;
 mod observer;
 mod pipeline;
+mod plane;
+mod replay;
+mod streams;
+mod talk;
+mod tasks;
 mod timers;
 
 use std::{
@@ -16,19 +23,18 @@ use std::{
 
 use glommio::timer::Timer;
 
-pub use calls::PendingCall;
-pub use inbox::ShardHandle;
+pub use inbox::{ShardHandle, Takeover};
 pub use pipeline::{Handled, Pipeline, PipelineConfig, Requests};
 
 use crate::{
     config::Limits,
-    exec::{Ticket, Unfinished},
+    exec::{CallEvent, Completed},
     http::{CONTINUE, Progress, RejectReason},
     metrics::{ShardMetrics, ShardReport},
-    registry::Reply,
     ring::{Event, ListenerId, ReceivedBuffer, Ring, SocketId},
 };
 use connection::{Connection, Phase};
+use engine::Engine;
 use timers::{Tick, Timers};
 
 /// Buffers kept for sending, and the largest that is kept, in bytes.
@@ -70,6 +76,8 @@ pub struct Shard {
     drain_until: Option<Instant>,
     /// When the executor last heard its timers.
     executor_turn: Instant,
+    /// Messages of other shards are left over from the last turn.
+    has_more: bool,
 }
 
 impl Shard {
@@ -105,6 +113,7 @@ impl Shard {
             now,
             drain_until: None,
             executor_turn: now,
+            has_more: false,
         }
     }
 
@@ -145,7 +154,7 @@ impl Shard {
                 self.sleep().await?;
                 last_work = Instant::now();
             }
-            if self.pipeline.calls_in_flight() > 0 && self.now - self.executor_turn >= EXECUTOR_TURN {
+            if self.pipeline.engine.calls.len() > 0 && self.now - self.executor_turn >= EXECUTOR_TURN {
                 self.executor_turn = self.now;
                 // With no task left to run, the executor looks at its rings and its timers until this one is due.
                 Timer::new(Duration::from_micros(1)).await;
@@ -161,16 +170,20 @@ impl Shard {
     /// Sleeps: first for a moment in the ring, which is cheap but deaf to the executor's tasks and to other threads, so
     /// only while no call is in flight; then on the eventfd, until there is work.
     async fn sleep(&mut self) -> io::Result<()> {
-        if self.pipeline.calls_in_flight() == 0 {
+        if self.pipeline.engine.calls.len() == 0 {
             self.ring.doze(DOZE)?;
             if self.ring.has_completions() {
                 return Ok(());
             }
         }
-        let alarms =
-            [self.timers.next(), self.pipeline.next_deadline(), self.accept_retry_at, self.drain_until];
+        let alarms = [
+            self.timers.next(),
+            self.pipeline.engine.calls.next_deadline(),
+            self.accept_retry_at,
+            self.drain_until,
+        ];
         let until = alarms.into_iter().flatten().min();
-        let completions = self.pipeline.completions();
+        let completions = self.pipeline.engine.completions();
         let inbox = Arc::clone(&self.handle.inbox);
         self.ring.park(until, |context| inbox.has_news() || completions.is_ready(context)).await
     }
@@ -251,10 +264,22 @@ impl Shard {
         };
         match connection.phase {
             Phase::Closing { .. } | Phase::Lingering => return,
-            Phase::Calling(_) | Phase::Congested => {
-                connection.framer.hold(buffer.bytes());
-                if connection.framer.buffered_bytes() > self.limits.pipelined_bytes_max && !connection.paused
-                {
+            Phase::Calling(_)
+            | Phase::Congested
+            | Phase::Batch(_)
+            | Phase::Listening(_)
+            | Phase::Carrying(_) => {
+                let buffered = match &mut connection.lines {
+                    Some(lines) => {
+                        lines.framer.hold(buffer.bytes());
+                        lines.framer.buffered_bytes()
+                    }
+                    None => {
+                        connection.framer.hold(buffer.bytes());
+                        connection.framer.buffered_bytes()
+                    }
+                };
+                if buffered > self.limits.pipelined_bytes_max && !connection.paused {
                     connection.paused = true;
                     self.ring.pause_receive(socket);
                 }
@@ -263,7 +288,11 @@ impl Shard {
             Phase::Idle | Phase::Head | Phase::Body => {}
         }
         let length = buffer.len();
-        self.advance(socket, Some((buffer.padded_mut(), length)));
+        if connection.lines.is_some() {
+            self.advance_lines(socket, Some((buffer.padded_mut(), length)));
+        } else {
+            self.advance(socket, Some((buffer.padded_mut(), length)));
+        }
     }
 
     /// Handles what has been received, new bytes last.
@@ -294,6 +323,13 @@ impl Shard {
         };
         let (phase, timeout) = match (progress, last) {
             (Progress::Paused, Some(Handled::Pending(ticket))) => (Phase::Calling(ticket), None),
+            (Progress::Paused, Some(Handled::Batch(left))) => (Phase::Batch(left), None),
+            (Progress::Paused, Some(Handled::Listening(listener))) => {
+                (Phase::Listening(listener), Some(self.limits.stream_keep_alive))
+            }
+            (Progress::Paused, Some(Handled::Carrying(stream))) => {
+                (Phase::Carrying(stream), Some(self.limits.stream_keep_alive))
+            }
             (Progress::Paused, _) => (Phase::Congested, None),
             (Progress::Stopped, last) => {
                 // A drained client may be sending its next request already.
@@ -330,6 +366,7 @@ impl Shard {
         }
         self.timers.schedule(socket.index(), connection.deadline);
         self.mark(socket);
+        self.apply_effects();
     }
 
     /// Notes a connection for flushing.
@@ -388,6 +425,8 @@ impl Shard {
             self.close(socket);
             return;
         }
+        self.catch_up(socket);
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         if connection.out.capacity() == 0 {
             self.on_outbox_empty(socket);
         } else {
@@ -411,7 +450,9 @@ impl Shard {
             }
             Phase::Closing { .. } => self.close(socket),
             Phase::Congested => self.resume(socket),
-            _ if connection.peer_closed && connection.is_reading() => self.close(socket),
+            _ if connection.peer_closed && connection.is_reading() && connection.lines.is_none() => {
+                self.close(socket);
+            }
             _ => {}
         }
     }
@@ -422,20 +463,26 @@ impl Shard {
             return;
         };
         connection.phase = Phase::Idle;
-        self.advance(socket, None);
+        if connection.lines.is_some() {
+            self.advance_lines(socket, None);
+        } else {
+            self.advance(socket, None);
+        }
     }
 
     fn take_completed(&mut self) -> bool {
         let mut worked = false;
         // Not until there are none: answering one may start the next, which may be done before this loop is.
         for _ in 0..COMPLETIONS_PER_TURN {
-            let Some(completed) = self.pipeline.next_completed() else { break };
+            let Some(event) = self.pipeline.engine.next_event() else { break };
             worked = true;
-            let Some(call) = self.pipeline.take_call(completed.ticket) else {
-                continue;
-            };
-            if connection_calls(&mut self.connections, &call) == Some(completed.ticket) {
-                self.deliver(&call, completed.outcome);
+            match event {
+                CallEvent::Said(ticket, note) => self.on_said(ticket, note),
+                CallEvent::Ended(Completed { ticket, outcome }) => {
+                    if let Some((call, talk)) = self.pipeline.engine.calls.take(ticket) {
+                        self.deliver(ticket, &call, talk.as_ref(), outcome.map_err(Engine::refusal));
+                    }
+                }
             }
         }
         worked
@@ -443,34 +490,10 @@ impl Shard {
 
     /// Cancels calls that have taken too long, and says so.
     fn expire_calls(&mut self) {
-        while let Some((ticket, call)) = self.pipeline.next_overdue(self.now) {
-            if connection_calls(&mut self.connections, &call) == Some(ticket) {
-                self.deliver(&call, Err(Unfinished::Cancelled));
-            }
+        while let Some((ticket, call, refused)) = self.pipeline.engine.next_overdue() {
+            self.deliver(ticket, &call, None, Err(refused));
         }
-    }
-
-    /// Answers a call whose connection waits for it.
-    fn deliver(&mut self, call: &PendingCall, outcome: Result<Reply, Unfinished>) {
-        let Some(connection) = connection_of(&mut self.connections, call.socket) else {
-            return;
-        };
-        if connection.out.capacity() == 0 {
-            connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
-        }
-        let handled = self.pipeline.answer(call, outcome, &mut connection.out);
-        connection.handled += 1;
-        let has_had_its_turn = connection.handled >= self.limits.requests_per_turn_max
-            || connection.out.len() > self.limits.outbox_bytes_max;
-        if handled != Handled::Replied {
-            connection.phase = Phase::Closing { linger: connection.paused || self.drain_until.is_some() };
-            self.mark(call.socket);
-        } else if has_had_its_turn {
-            connection.phase = Phase::Congested;
-            self.mark(call.socket);
-        } else {
-            self.resume(call.socket);
-        }
+        self.apply_effects();
     }
 
     fn on_peer_closed(&mut self, socket: SocketId) {
@@ -479,11 +502,18 @@ impl Shard {
         };
         connection.peer_closed = true;
         // A peer may close its side first and still wait for the answer; not for a call that ends with its connection.
-        let cancels =
-            matches!(connection.phase, Phase::Calling(ticket) if self.pipeline.ends_with_connection(ticket));
+        let cancels = match connection.phase {
+            Phase::Calling(ticket) => self.pipeline.engine.ends_with_connection(ticket),
+            Phase::Listening(_) | Phase::Carrying(_) => true,
+            _ => false,
+        };
+        if connection.lines.is_some() {
+            self.on_lines_ended(socket);
+            return;
+        }
         let owed = connection.sending
             || !connection.out.is_empty()
-            || matches!(connection.phase, Phase::Calling(_) | Phase::Congested);
+            || matches!(connection.phase, Phase::Calling(_) | Phase::Batch(_) | Phase::Congested);
         if !owed || cancels || connection.phase == Phase::Lingering {
             self.close(socket);
         }
@@ -507,6 +537,10 @@ impl Shard {
         let reason = match connection.phase {
             Phase::Head => RejectReason::HeadTimeout,
             Phase::Body => RejectReason::BodyTimeout,
+            Phase::Listening(_) | Phase::Carrying(_) => {
+                self.on_keep_alive(socket);
+                return;
+            }
             _ => {
                 self.close(socket);
                 return;
@@ -524,9 +558,7 @@ impl Shard {
             return;
         }
         if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::take) {
-            if let Phase::Calling(ticket) = connection.phase {
-                self.pipeline.abandon(ticket);
-            }
+            self.let_go(&connection);
             keep_spare(&mut self.spare, connection.out);
             self.live -= 1;
         }
@@ -536,19 +568,21 @@ impl Shard {
 
     /// Does what other threads have asked for.
     fn take_news(&mut self) -> bool {
-        if !self.handle.inbox.take_news() {
+        if !self.handle.inbox.take_news() && !std::mem::take(&mut self.has_more) {
             return false;
         }
+        self.take_messages();
         let inbox = Arc::clone(&self.handle.inbox);
-        if let Some(snapshot) = inbox.take_snapshot() {
+        if let Some((snapshot, takeover)) = inbox.take_snapshot() {
             self.pipeline.replace(snapshot);
+            takeover.done();
         }
         while let Some(asker) = inbox.next_report() {
             let report = ShardReport {
                 shard: self.pipeline.shard(),
                 metrics: self.pipeline.metrics().clone(),
                 connections: self.live,
-                calls_in_flight: self.pipeline.calls_in_flight(),
+                calls_in_flight: self.pipeline.engine.calls.len(),
             };
             // Who asked may have given up.
             let _ = asker.try_send(report);
@@ -572,6 +606,7 @@ impl Shard {
         // that the connection ends. One that sends half a request is not waited for as long as at other times.
         let idle = self.timers.tick_after(self.now, self.limits.drain_grace);
         let half = self.timers.tick_after(self.now, self.limits.linger_timeout);
+        self.end_streams();
         for connection in self.connections.iter_mut().flatten() {
             let soon = match connection.phase {
                 Phase::Idle => idle,
@@ -599,14 +634,6 @@ fn body_deadline(timers: &Timers, now: Instant, connection: &Connection, limits:
         .tick_after(now, limits.body_timeout)
         .min(timers.tick_after(started, limits.body_timeout.saturating_add(earned)))
         .min(timers.tick_after(started, limits.body_total_timeout))
-}
-
-/// The call that the connection of `call` waits for, if it is still there: who asked may be gone.
-fn connection_calls(connections: &mut [Option<Connection>], call: &PendingCall) -> Option<Ticket> {
-    match connection_of(connections, call.socket)?.phase {
-        Phase::Calling(ticket) => Some(ticket),
-        _ => None,
-    }
 }
 
 fn connection_of(connections: &mut [Option<Connection>], socket: SocketId) -> Option<&mut Connection> {

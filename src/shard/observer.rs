@@ -9,7 +9,7 @@ use crate::{
     log::RateLimit,
     mcp::{CallMethod, Refused},
     metrics::ShardMetrics,
-    registry::{RegisteredTool, Reply},
+    registry::{Callable, Kind, Reply},
 };
 
 pub(super) struct Observer {
@@ -70,23 +70,25 @@ impl Observer {
         self.write(Level::INFO, reason, None, detail);
     }
 
-    /// A call got no result of its tool's.
-    pub(super) fn call_refused(&mut self, refused: Refused, tool: &RegisteredTool) {
+    /// A call got no result of its handler's.
+    pub(super) fn call_refused(&mut self, refused: Refused, callable: &Callable) {
         let level = match refused {
             Refused::ToolPanicked | Refused::InvalidOutput => Level::ERROR,
             _ => Level::WARN,
         };
         self.metrics.refuse(refused.name());
-        self.write(level, refused.name(), Some(tool.name()), None);
+        self.write(level, refused.name(), Some(callable.name()), None);
     }
 
-    /// A tool has answered; `refused` if its answer was.
-    pub(super) fn answered(&mut self, tool: &RegisteredTool, reply: &Reply, refused: Option<Refused>) {
+    /// A handler has answered; `refused` if its answer was.
+    pub(super) fn answered(&mut self, callable: &Callable, reply: &Reply, refused: Option<Refused>) {
         if let Some(refused) = refused {
-            self.call_refused(refused, tool);
+            self.call_refused(refused, callable);
         } else if reply.is_error() || reply.failure().is_some() {
-            self.metrics.tool_error(tool.position(), tool.name());
-            self.write(Level::DEBUG, "tool_error", Some(tool.name()), None);
+            if callable.kind() == Kind::Tool {
+                self.metrics.tool_error(callable.position(), callable.name());
+            }
+            self.write(Level::DEBUG, "tool_error", Some(callable.name()), None);
         }
     }
 

@@ -2,27 +2,31 @@
 
 use std::{
     rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
-    calls::{Calls, Exchange, PendingCall},
-    observer::Observer,
+    calls::{Exchange, Recipient},
+    engine::{Engine, EngineConfig, Line, Performed, Via},
+    replay::read_event_id,
+    talk::frame_events,
 };
 use crate::{
+    broadcast::{Broadcast, Request as Elsewhere, StreamId},
     config::Limits,
-    exec::{Completed, Completions, Runner, Started, Ticket, Unfinished},
+    exec::{Runner, Ticket},
     http::{
-        Field, Flow, Guard, Handler, Method, Names, RejectReason, Request, RequestHead, ResponseHeads,
-        ResponseStart, Route, Status, cors_headers, preflight_headers,
+        Field, Flow, Guard, Handler, METHODS, Method, Names, RejectReason, Request, RequestHead,
+        ResponseHeads, ResponseStart, Route, Status, begin_event, chunk, cors_headers, finish_event,
+        preflight_headers, write_event,
     },
     json::Decoder,
     jsonrpc::{ErrorCode, write_error},
-    mcp::{self, CallAnswers, CallMethod, Headers, Outcome, Refused},
+    mcp::{self, CallMethod, Headers, ListenerKey, Refused, Session, Transport},
     metrics::ShardMetrics,
-    registry::{Caller, Reply, Snapshot},
+    registry::{Note, Snapshot},
     ring::SocketId,
+    seal::Secret,
 };
 
 /// What a pipeline is built with.
@@ -33,6 +37,12 @@ pub struct PipelineConfig<'a> {
     pub names: Names,
     /// Which shard this is.
     pub shard: usize,
+    /// Of how many.
+    pub shards: usize,
+    /// What signs what clients carry; the same for all shards.
+    pub secret: Secret,
+    /// Reaches the other shards.
+    pub broadcast: Broadcast,
     /// Every bound.
     pub limits: &'a Limits,
 }
@@ -40,16 +50,9 @@ pub struct PipelineConfig<'a> {
 /// Everything one shard needs to answer requests.
 pub struct Pipeline {
     guard: Guard,
-    shard: usize,
     decoder: Decoder,
-    snapshot: Rc<Snapshot>,
-    heads: ResponseHeads,
-    runner: Runner,
-    calls: Calls,
-    answers: CallAnswers,
-    /// The reply inline tools write to, reused.
-    reply: Reply,
-    observer: Observer,
+    pub(super) heads: ResponseHeads,
+    pub(super) engine: Engine,
     /// The server is ending: every reply closes its connection.
     draining: bool,
 }
@@ -65,6 +68,12 @@ pub enum Handled {
     Refused,
     /// The reply comes later, under this ticket.
     Pending(Ticket),
+    /// The reply is a stream that has begun, and ends when that many answers have come.
+    Batch(u32),
+    /// The reply is a stream of notifications that has begun.
+    Listening(ListenerKey),
+    /// The reply is a session's stream that has begun.
+    Carrying(StreamId),
 }
 
 impl Handled {
@@ -73,7 +82,7 @@ impl Handled {
     pub fn flow(self) -> Flow {
         match self {
             Self::Replied => Flow::Continue,
-            Self::Pending(_) => Flow::Pause,
+            Self::Pending(_) | Self::Batch(_) | Self::Listening(_) | Self::Carrying(_) => Flow::Pause,
             Self::RepliedLast | Self::Refused => Flow::Stop,
         }
     }
@@ -83,51 +92,37 @@ impl Pipeline {
     /// A pipeline that serves `snapshot`.
     #[must_use]
     pub fn new(config: PipelineConfig<'_>, snapshot: Snapshot, runner: Runner) -> Self {
-        let PipelineConfig { endpoint, names, shard, limits } = config;
-        let now = Instant::now();
-        let mut observer = Observer::new(shard, limits.log_lines_per_second_max, now);
-        observer.metrics().set_tools(snapshot.tools().iter().map(|tool| tool.name()));
+        let PipelineConfig { endpoint, names, shard, shards, secret, broadcast, limits } = config;
+        let engine = EngineConfig { shard, shards, secret, broadcast, limits: *limits };
         Self {
             guard: Guard::new(endpoint, names),
-            shard,
             decoder: Decoder::new(limits),
-            snapshot: Rc::new(snapshot),
             heads: ResponseHeads::new(SystemTime::now()),
-            runner,
-            calls: Calls::new(limits.calls_in_flight_max, now),
-            answers: CallAnswers::new(limits),
-            reply: Reply::default(),
-            observer,
+            engine: Engine::new(engine, snapshot, runner),
             draining: false,
         }
     }
 
-    /// Serves something else from the next request on. Calls in flight end as they were started.
-    pub fn replace(&mut self, snapshot: Snapshot) {
-        self.observer.metrics().set_tools(snapshot.tools().iter().map(|tool| tool.name()));
-        self.snapshot = Rc::new(snapshot);
-    }
-
     /// Starts a turn: latencies count from `now`, replies are dated `wall`.
     pub fn begin_turn(&mut self, now: Instant, wall: SystemTime) {
-        self.observer.begin_turn(now);
+        self.engine.begin_turn(now, wall.duration_since(UNIX_EPOCH).unwrap_or_default());
         self.heads.set_date(wall);
     }
 
     /// Ends a turn: its replies are on their way. One that took longer than `slow` is counted and logged.
     pub fn end_turn(&mut self, slow: Duration) {
-        self.observer.end_turn(slow);
+        self.engine.observer.end_turn(slow);
     }
 
     /// Counts and logs what was refused to a client whose fault it is.
     pub fn refused(&mut self, reason: &'static str) {
-        self.observer.refused(reason, None);
+        self.engine.observer.refused(reason, None);
     }
 
     /// Which shard this is.
     #[must_use]
     pub fn shard(&self) -> usize {
-        self.shard
+        self.engine.shard
     }
 
     /// From now on every reply closes its connection.
@@ -137,25 +132,7 @@ impl Pipeline {
 
     /// What has been measured.
     pub fn metrics(&mut self) -> &mut ShardMetrics {
-        self.observer.metrics()
-    }
-
-    /// Calls in flight.
-    #[must_use]
-    pub fn calls_in_flight(&self) -> usize {
-        self.calls.len()
-    }
-
-    /// Where calls that have ended arrive.
-    #[must_use]
-    pub fn completions(&self) -> Rc<Completions> {
-        Rc::clone(self.runner.completions())
-    }
-
-    /// The next call that has ended.
-    #[must_use]
-    pub fn next_completed(&self) -> Option<Completed> {
-        self.runner.completions().pop()
+        self.engine.observer.metrics()
     }
 
     /// Looks at a head whose body is not there yet. A refusal is written into `out`.
@@ -175,157 +152,248 @@ impl Pipeline {
             Ok(request) => request,
             Err(reason) => return self.reject(reason, None, out),
         };
-        let head = request.head;
-        match self.guard.check(&head, request.head_bytes) {
-            Ok(Route::Mcp) => {}
-            Ok(Route::Options) => return self.preflight(&head, request.head_bytes, out),
-            Err(reason) => return self.reject(reason, Some((&head, request.head_bytes)), out),
-        }
-        let exchange = exchange(&head, request.head_bytes);
-        let response = self.heads.begin(out);
-        match self.respond(request, exchange, socket, out) {
-            Responded::Now(status, method) => {
-                self.observer.metrics().note(method as usize);
-                self.finish(out, response, status, exchange)
+        let (head, bytes) = (request.head, request.head_bytes);
+        let route = match self.guard.check(&head, bytes) {
+            Ok(route) => route,
+            Err(reason) => return self.reject(reason, Some((&head, bytes)), out),
+        };
+        let exchange = exchange(&head, bytes);
+        match route {
+            Route::Options => self.preflight(&head, bytes, out),
+            Route::Mcp => self.message(request, exchange, socket, out),
+            Route::Stream => {
+                let response = self.heads.begin(out);
+                let performed = self.open_stream(Headers { head: &head, bytes }, exchange, socket, out);
+                self.settle(out, response, performed, exchange)
             }
-            Responded::Later(ticket) => {
-                response.abandon(out);
-                Handled::Pending(ticket)
+            Route::End => {
+                let response = self.heads.begin(out);
+                let performed = self.end_session(Headers { head: &head, bytes }, exchange, socket, out);
+                self.settle(out, response, performed, exchange)
             }
         }
     }
 
-    /// Writes the reply's body into `out`, or starts the call that will give one.
-    fn respond(
+    /// Answers a message, or several.
+    fn message(
         &mut self,
         request: Request<'_>,
         exchange: Exchange<&[u8]>,
         socket: SocketId,
         out: &mut Vec<u8>,
-    ) -> Responded {
-        let headers = Headers { head: &request.head, bytes: request.head_bytes };
-        let decoded = self.decoder.decode(request.body, request.body_length);
-        let outcome = match &decoded {
-            Ok(document) => mcp::route(&self.snapshot, headers, document.root(), out),
-            Err(refused) => mcp::write_not_json(out, refused),
-        };
-        let call = match outcome {
-            Outcome::Run(call) => call,
-            Outcome::Reply(method) => return Responded::Now(Status::Ok, method),
-            Outcome::Accepted => return Responded::Now(Status::Accepted, CallMethod::Other),
-            Outcome::Refused(status, method, reason) => {
-                self.observer.refused(reason.name(), None);
-                return Responded::Now(status, method);
-            }
-        };
-        self.reply.clear();
-        let calls = &mut self.calls;
-        let received = self.observer.turn_began();
-        let file_call = || {
-            calls.insert(PendingCall {
-                socket,
-                tool: Arc::clone(call.tool),
-                id: call.id.to_owned(),
-                revision: call.revision,
-                started: received,
-                exchange: Exchange {
-                    keep_alive: exchange.keep_alive,
-                    http_1_0: exchange.http_1_0,
-                    origin: exchange.origin.map(Box::from),
-                },
-            })
-        };
-        let caller = Caller { revision: call.revision, capabilities: call.capabilities, shard: self.shard };
-        let (tool, reply) = (call.tool, &mut self.reply);
-        let started = self.runner.start(tool.handler(), call.arguments, caller, file_call, reply);
-        let refused = match started {
-            Started::Done => {
-                self.observer.metrics().note_tool(tool.position());
-                let told = self.answers.result(out, &self.snapshot, tool, call.id, call.revision, reply);
-                self.observer.answered(tool, reply, told);
-                return Responded::Now(Status::Ok, CallMethod::ToolsCall);
-            }
-            Started::Pending(ticket, cancel) => {
-                calls.run(ticket, cancel, received, tool.deadline());
-                return Responded::Later(ticket);
-            }
-            Started::Panicked => Refused::ToolPanicked,
-            Started::Busy { unused } => {
-                if let Some(unused) = unused {
-                    drop(calls.take(unused));
+    ) -> Handled {
+        let Request { head, head_bytes: bytes, body, body_length } = request;
+        let transport = Transport::Http(Headers { head: &head, bytes });
+        let response = self.heads.begin(out);
+        let Self { decoder, engine, .. } = self;
+        let decoded = decoder.decode(body, body_length);
+        let accepts_events = !exchange.http_1_0 && head.accepts_events(bytes);
+        let via = || Via::Http { socket, exchange, accepts_events, in_batch: false };
+        let performed = match &decoded {
+            Ok(document) => {
+                let root = document.root();
+                match root.elements() {
+                    Some(messages) if messages.len() > 0 && engine.takes_batches(transport) => {
+                        let via = || Via::Http { socket, exchange, accepts_events, in_batch: true };
+                        engine.batch(transport, messages, via, out)
+                    }
+                    _ => engine.message(transport, root, via(), out),
                 }
-                Refused::Busy
             }
+            Err(refused) => engine.refuse(mcp::write_not_json(out, refused)),
         };
-        self.observer.call_refused(refused, tool);
-        let status = mcp::write_call_refused(out, &self.snapshot, call.id, call.revision, refused);
-        Responded::Now(status, CallMethod::ToolsCall)
+        drop(decoded);
+        self.settle(out, response, performed, exchange)
     }
 
-    /// The call that has ended; `None` if nobody waits for it any more.
-    pub fn take_call(&mut self, ticket: Ticket) -> Option<PendingCall> {
-        self.calls.take(ticket)
-    }
-
-    /// The next call whose deadline has passed. It is cancelled; what remains is to answer it.
-    pub fn next_overdue(&mut self, now: Instant) -> Option<(Ticket, PendingCall)> {
-        self.calls.next_overdue(now)
-    }
-
-    /// When there may next be an overdue call.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.calls.next_deadline()
-    }
-
-    /// Whether the end of its connection is the end of a call: in the 2026 era it is (checklist M-80); before, a client
-    /// that has closed its side may still wait for the answer.
-    #[must_use]
-    pub fn ends_with_connection(&self, ticket: Ticket) -> bool {
-        self.calls.get(ticket).is_some_and(|call| call.revision.is_modern())
-    }
-
-    /// The client of a call has gone.
-    pub fn abandon(&mut self, ticket: Ticket) {
-        if self.ends_with_connection(ticket) && self.calls.abandon(ticket).is_some() {
-            self.observer.metrics().event("cancelled");
+    /// Finishes a reply that was begun, in the way that what was done asks for.
+    fn settle(
+        &mut self,
+        out: &mut Vec<u8>,
+        response: ResponseStart,
+        performed: Performed,
+        exchange: Exchange<&[u8]>,
+    ) -> Handled {
+        match performed {
+            Performed::Answered(status, method, notes) => {
+                self.metrics().note(method as usize);
+                if notes.is_empty() {
+                    return self.finish(out, response, status, exchange, "");
+                }
+                self.finish_with_notes(out, response, &notes, exchange)
+            }
+            Performed::Opened(session) => {
+                self.metrics().note(CallMethod::Initialize as usize);
+                self.finish(out, response, Status::Ok, exchange, &format!("Mcp-Session-Id: {session}\r\n"))
+            }
+            Performed::Pending(ticket) => {
+                response.abandon(out);
+                Handled::Pending(ticket)
+            }
+            Performed::Batch(parts) => self.batch(out, response, parts, exchange),
+            Performed::Listening(listener, acknowledged) => {
+                self.metrics().note(CallMethod::Listen as usize);
+                if exchange.http_1_0 {
+                    self.engine.plane.subscriptions.remove(listener);
+                    response.abandon(out);
+                    return self.reject(RejectReason::VersionNotSupported, None, out);
+                }
+                response.abandon(out);
+                self.begin_events(out, exchange);
+                chunk(out, true, |out| write_event(out, None, &acknowledged));
+                Handled::Listening(listener)
+            }
+            Performed::Attached(stream, events, ended) => {
+                response.abandon(out);
+                self.begin_events(out, exchange);
+                out.extend_from_slice(&frame_events(&events, ended));
+                if ended { self.after_events(exchange) } else { Handled::Carrying(stream) }
+            }
+            // Agreements and lines are for connections of lines.
+            Performed::Agreed(_) | Performed::Tied(..) | Performed::Silent => {
+                self.finish(out, response, Status::Accepted, exchange, "")
+            }
         }
     }
 
-    /// Answers a call that has ended.
-    pub fn answer(
+    /// Turns a reply with something to be said before it into a stream that has ended already.
+    fn finish_with_notes(
         &mut self,
-        call: &PendingCall,
-        outcome: Result<Reply, Unfinished>,
         out: &mut Vec<u8>,
+        response: ResponseStart,
+        notes: &[Note],
+        exchange: Exchange<&[u8]>,
     ) -> Handled {
-        let response = self.heads.begin(out);
-        let id = call.id.as_id();
-        let status = match outcome {
-            Ok(reply) => {
-                let told = self.answers.result(out, &self.snapshot, &call.tool, id, call.revision, &reply);
-                self.observer.answered(&call.tool, &reply, told);
-                Status::Ok
+        let answer = response.take_body(out);
+        for note in notes {
+            if let Note::Message(message) = note {
+                write_event(out, None, message);
             }
-            Err(unfinished) => {
-                let refused = match unfinished {
-                    Unfinished::Panicked => Refused::ToolPanicked,
-                    Unfinished::Cancelled => Refused::Deadline,
-                };
-                self.observer.call_refused(refused, &call.tool);
-                mcp::write_call_refused(out, &self.snapshot, id, call.revision, refused)
+        }
+        begin_event(out, None);
+        out.extend_from_slice(&answer);
+        finish_event(out);
+        let mut extra = String::new();
+        let keep_alive = self.describe(exchange, &mut extra);
+        self.heads.finish_events(out, response, &extra);
+        if keep_alive { Handled::Replied } else { Handled::RepliedLast }
+    }
+
+    /// The answers to a batch: an array if all are there, else a stream (checklist L-70).
+    fn batch(
+        &mut self,
+        out: &mut Vec<u8>,
+        response: ResponseStart,
+        parts: super::engine::Parts,
+        exchange: Exchange<&[u8]>,
+    ) -> Handled {
+        let super::engine::Parts { answers, pending } = parts;
+        self.metrics().note(CallMethod::Other as usize);
+        if pending == 0 && answers.is_empty() {
+            return self.finish(out, response, Status::Accepted, exchange, "");
+        }
+        if pending == 0 {
+            out.push(b'[');
+            out.extend_from_slice(&answers.join(b",".as_slice()));
+            out.push(b']');
+            return self.finish(out, response, Status::Ok, exchange, "");
+        }
+        response.abandon(out);
+        self.begin_events(out, exchange);
+        for answer in answers {
+            chunk(out, true, |out| write_event(out, None, &answer));
+        }
+        Handled::Batch(pending)
+    }
+
+    /// A legacy session's stream is asked for (checklist L-24, L-50).
+    fn open_stream(
+        &mut self,
+        headers: Headers<'_>,
+        exchange: Exchange<&[u8]>,
+        socket: SocketId,
+        out: &mut Vec<u8>,
+    ) -> Performed {
+        let engine = &mut self.engine;
+        let session = match engine.session(headers, out) {
+            Ok(session) => session,
+            Err(performed) => return performed,
+        };
+        let resume = match headers.head.last_event_id(headers.bytes) {
+            Field::Absent => None,
+            Field::Value(id) => match read_event_id(id) {
+                Some(resume) => Some(resume),
+                None => return engine.refuse_plain(out, Refused::UnknownStream, "Unknown Last-Event-ID"),
+            },
+            Field::Repeated => {
+                return engine.refuse_plain(
+                    out,
+                    Refused::UnknownStream,
+                    "Last-Event-ID is given more than once",
+                );
             }
         };
-        let exchange = &call.exchange;
-        let exchange = Exchange {
-            keep_alive: exchange.keep_alive,
-            http_1_0: exchange.http_1_0,
-            origin: exchange.origin.as_deref(),
+        if exchange.http_1_0 {
+            return engine.refuse_plain(out, Refused::InvalidRequest, "A stream needs HTTP/1.1");
+        }
+        let keeper = resume.map_or(session.home, |(stream, _)| stream.shard);
+        let request = Elsewhere::Attach { session, socket, resume };
+        let recipient = recipient(socket, exchange);
+        engine.ask(keeper, request, (None, CallMethod::Other), recipient, out)
+    }
+
+    /// A legacy session is to end (checklist L-55).
+    fn end_session(
+        &mut self,
+        headers: Headers<'_>,
+        exchange: Exchange<&[u8]>,
+        socket: SocketId,
+        out: &mut Vec<u8>,
+    ) -> Performed {
+        let engine = &mut self.engine;
+        let session: Session = match engine.session(headers, out) {
+            Ok(session) => session,
+            Err(performed) => return performed,
         };
-        let latency = call.started.elapsed();
-        self.observer.metrics().record(CallMethod::ToolsCall as usize, latency);
-        self.observer.metrics().record_tool(call.tool.position(), call.tool.name(), latency);
-        self.finish(out, response, status, exchange)
+        let request = Elsewhere::End(session.key);
+        let recipient = recipient(socket, exchange);
+        engine.ask_all(request, (None, CallMethod::Other), recipient, out)
+    }
+
+    /// Answers one line into `out`; every answer ends with a line feed. The ticket of what will be answered later.
+    pub(super) fn line(
+        &mut self,
+        padded: &mut [u8],
+        length: usize,
+        line: &mut Line,
+        out: &mut Vec<u8>,
+    ) -> u32 {
+        let Self { decoder, engine, .. } = self;
+        let start = out.len();
+        let transport = Transport::Line(line.handshake);
+        let decoded = decoder.decode(padded, length);
+        let socket = line.socket;
+        let performed = match &decoded {
+            Ok(document) => {
+                let root = document.root();
+                match root.elements() {
+                    Some(messages) if messages.len() > 0 && engine.takes_batches(transport) => {
+                        engine.batch(transport, messages, || Via::Line(socket), out)
+                    }
+                    _ => engine.message(transport, root, Via::Line(socket), out),
+                }
+            }
+            Err(refused) => engine.refuse(mcp::write_not_json(out, refused)),
+        };
+        drop(decoded);
+        engine.settle_line(performed, line, start, out)
+    }
+
+    /// Writes the head of a stream of events.
+    pub(super) fn begin_events(&mut self, out: &mut Vec<u8>, exchange: Exchange<&[u8]>) {
+        let mut extra = String::new();
+        self.describe(exchange, &mut extra);
+        self.heads.write_events_head(out, true, &extra);
     }
 
     /// Answers a request that never came, or never ended, or may not be.
@@ -340,13 +408,13 @@ impl Pipeline {
             (RejectReason::OriginForbidden, Some((head, bytes))) => head.origin(bytes),
             _ => Field::Absent,
         };
-        self.observer.refused(reason.name(), told(asked).as_deref());
+        self.engine.observer.refused(reason.name(), told(asked).as_deref());
         // Where the body of a refused request ends is of no interest any more.
         let goes_on = head.is_some_and(|(head, _)| head.keep_alive && !head.http_1_0 && !head.has_body());
         let closes = reason.closes() || self.draining || !goes_on;
         let mut extra = String::new();
         if reason == RejectReason::VerbNotAllowed {
-            extra.push_str("Allow: POST, OPTIONS\r\n");
+            extra.push_str(&format!("Allow: {METHODS}\r\n"));
         }
         if let Some((head, bytes)) = head
             && !matches!(reason, RejectReason::HostForbidden | RejectReason::OriginForbidden)
@@ -370,32 +438,39 @@ impl Pipeline {
     fn preflight(&mut self, head: &RequestHead, head_bytes: &[u8], out: &mut Vec<u8>) -> Handled {
         let exchange = exchange(head, head_bytes);
         let mut extra = preflight_headers(head, head_bytes);
-        self.observer.metrics().note(CallMethod::Other as usize);
+        self.metrics().note(CallMethod::Other as usize);
         let keep_alive = self.describe(exchange, &mut extra);
         self.heads.write(out, Status::NoContent, &extra, &[]);
         if keep_alive { Handled::Replied } else { Handled::RepliedLast }
     }
 
-    fn finish(
+    /// Puts the status and the length of a reply's body in their places. `more` is whole header lines.
+    pub(super) fn finish(
         &self,
         out: &mut Vec<u8>,
         response: ResponseStart,
         status: Status,
         exchange: Exchange<&[u8]>,
+        more: &str,
     ) -> Handled {
         let is_common =
             exchange.keep_alive && !self.draining && !exchange.http_1_0 && exchange.origin.is_none();
-        if status == Status::Ok && is_common {
+        if status == Status::Ok && is_common && more.is_empty() {
             self.heads.finish(out, response);
             return Handled::Replied;
         }
-        let mut extra = String::new();
+        let mut extra = more.to_owned();
         if status == Status::ServiceUnavailable {
             extra.push_str("Retry-After: 1\r\n");
         }
         let keep_alive = self.describe(exchange, &mut extra);
         self.heads.finish_with(out, response, status, &extra);
         if keep_alive { Handled::Replied } else { Handled::RepliedLast }
+    }
+
+    /// What follows a stream that has ended.
+    pub(super) fn after_events(&self, exchange: Exchange<&[u8]>) -> Handled {
+        if exchange.keep_alive && !self.draining { Handled::Replied } else { Handled::RepliedLast }
     }
 
     /// Adds the header lines that depend on who asked. Whether the connection goes on.
@@ -410,6 +485,12 @@ impl Pipeline {
             (true, false) => {}
         }
         keep_alive
+    }
+
+    /// Serves something else from the next request on. Calls in flight end as they were started.
+    pub fn replace(&mut self, snapshot: Snapshot) {
+        self.metrics().set_tools(snapshot.tools().iter().map(|tool| tool.callable().name()));
+        self.engine.snapshot = Rc::new(snapshot);
     }
 }
 
@@ -464,8 +545,7 @@ fn exchange<'a>(head: &RequestHead, bytes: &'a [u8]) -> Exchange<&'a [u8]> {
     Exchange { keep_alive: head.keep_alive, http_1_0: head.http_1_0, origin }
 }
 
-/// What the body of a reply turned out to be.
-enum Responded {
-    Now(Status, CallMethod),
-    Later(Ticket),
+/// Who gets the answer to a request that is no message.
+fn recipient(socket: SocketId, exchange: Exchange<&[u8]>) -> Recipient {
+    Via::Http { socket, exchange, accepts_events: false, in_batch: false }.recipient()
 }

@@ -1,0 +1,113 @@
+//! What a request brings along for what it runs: where progress is told, which log messages are wanted, how the client can
+//! be asked, the answers of earlier rounds.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    era::{Client, Params, Refusal, Tie},
+    outcome::{Call, Outcome, Refused},
+    request_state,
+};
+use crate::{
+    json::Node,
+    jsonrpc::Id,
+    registry::{Asking, CallDetails, Handler, SharedCallable},
+    seal::Secret,
+};
+
+/// A checked request, becoming a call.
+pub(super) struct Request<'a, 'p> {
+    pub(super) client: Client<'a>,
+    pub(super) id: Id<'a>,
+    pub(super) params: &'p Params<'a>,
+    pub(super) method: &'static str,
+    /// What the method names: a tool, a prompt, a URI.
+    pub(super) name: &'a str,
+    /// What else the answers of an earlier round depend on.
+    pub(super) arguments: Option<Node<'a>>,
+}
+
+impl<'a> Request<'a, '_> {
+    /// The call of this callable with this input.
+    pub(super) fn run(
+        self,
+        callable: &'a SharedCallable,
+        input: Node<'a>,
+        secret: &Secret,
+        now: u64,
+    ) -> Result<Outcome<'a>, Refusal> {
+        let Self { client, id, params, .. } = self;
+        let is_modern = client.revision.is_modern();
+        let is_inline = matches!(callable.handler(), Handler::Inline(_));
+        let resumes = is_modern && (params.input_responses.is_some() || params.request_state.is_some());
+        let can_be_asked = is_modern && !is_inline && !client.capabilities.is_empty();
+        let binding =
+            (resumes || can_be_asked).then(|| request_state::binding(self.method, self.name, self.arguments));
+        let answers = match &binding {
+            Some(binding) if resumes => {
+                let state = texts(params)?;
+                let answers = request_state::answers(secret, now, binding, state, params.input_responses);
+                let invalid = || Refusal::new(Refused::InvalidState, "Invalid requestState");
+                answers.ok_or_else(invalid)?
+            }
+            _ => Default::default(),
+        };
+        let talks = client.progress_token.is_some() || client.level.is_some();
+        let extensions = client.extensions.filter(|extensions| extensions.is_object());
+        let details = (talks || resumes || !is_inline || extensions.is_some()).then(|| {
+            Box::new(CallDetails {
+                progress_token: client.progress_token.map(token),
+                log_level: client.level,
+                asking: match (is_modern, client.tie) {
+                    (true, _) => Asking::Replay,
+                    (false, Tie::Session(_) | Tie::Connection) => Asking::Wait,
+                    (false, Tie::None) => Asking::Never("the request belongs to no session"),
+                },
+                answers,
+                extensions: extensions.map(object).unwrap_or_default(),
+            })
+        });
+        Ok(Outcome::Run(Call {
+            callable,
+            input,
+            id,
+            revision: client.revision,
+            capabilities: client.capabilities,
+            tie: client.tie,
+            details,
+            binding,
+        }))
+    }
+}
+
+/// Checks the shape of what a retried request brings (checklist M-47); returns its state.
+fn texts<'a>(params: &Params<'a>) -> Result<Option<&'a str>, Refusal> {
+    let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
+    if let Some(responses) = params.input_responses {
+        let members =
+            responses.members().ok_or_else(|| invalid("params.inputResponses must be an object"))?;
+        if members.map(|(_, value)| value).any(|value| !value.is_object()) {
+            return Err(invalid("an input response must be an object"));
+        }
+    }
+    match params.request_state {
+        None => Ok(None),
+        Some(state) => {
+            let state = state.as_str().ok_or_else(|| invalid("params.requestState must be a string"))?;
+            Ok(Some(state))
+        }
+    }
+}
+
+/// A progress token as JSON.
+fn token(token: Node<'_>) -> Box<str> {
+    Value::deserialize(token).unwrap_or_default().to_string().into()
+}
+
+fn object(node: Node<'_>) -> serde_json::Map<String, Value> {
+    match Value::deserialize(node) {
+        Ok(Value::Object(members)) => members,
+        _ => serde_json::Map::new(),
+    }
+}

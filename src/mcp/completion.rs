@@ -1,0 +1,88 @@
+//! `completion/complete` (checklist C-01).
+
+use super::{
+    call::Request,
+    era::{Client, Params, Refusal},
+    outcome::{CallMethod, Outcome, Refused},
+    router::{World, refuse, shortened},
+};
+use crate::{
+    json::Node,
+    jsonrpc::{Id, begin_result, finish_result},
+    registry::{Completers, Snapshot},
+};
+
+/// `whole`: all of `params`, which is what a completer reads.
+pub(super) fn complete<'a>(
+    world: &World<'a, '_>,
+    client: Client<'a>,
+    id: Id<'a>,
+    (whole, params): (Node<'a>, &Params<'a>),
+    out: &mut Vec<u8>,
+) -> Outcome<'a> {
+    let revision = client.revision;
+    let run = |out: &mut Vec<u8>| {
+        let (completers, argument) = find(world.snapshot, params)?;
+        let unknown = || invalid(format!("Unknown argument: {}", shortened(argument)));
+        let Some(completer) = completers.find(argument).ok_or_else(unknown)? else {
+            // There is nothing to choose from.
+            begin_result(out, id);
+            if revision.is_modern() {
+                out.extend_from_slice(b"\"resultType\":\"complete\",");
+            }
+            out.extend_from_slice(b"\"completion\":{\"values\":[],\"total\":0,\"hasMore\":false}");
+            if revision.is_modern() {
+                out.extend_from_slice(b",\"_meta\":{");
+                out.extend_from_slice(world.snapshot.server_info());
+                out.push(b'}');
+            }
+            finish_result(out);
+            return Ok(Outcome::Reply(CallMethod::Complete));
+        };
+        let client = Client { capabilities: Default::default(), ..client };
+        let request = Request {
+            client,
+            id,
+            params: &Params::default(),
+            method: "completion/complete",
+            name: "",
+            arguments: None,
+        };
+        request.run(completer, whole, world.sessions.secret(), world.now)
+    };
+    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::Complete, &refusal))
+}
+
+fn invalid(told: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+    Refusal::new(Refused::InvalidMethodParams, told)
+}
+
+/// Whose argument is completed, and which.
+fn find<'s, 'a>(snapshot: &'s Snapshot, params: &Params<'a>) -> Result<(&'s Completers, &'a str), Refusal> {
+    let reference = params.reference.filter(|reference| reference.is_object());
+    let reference = reference.ok_or_else(|| invalid("params.ref must be an object"))?;
+    let text = |object: Node<'a>, key: &str| object.get(key).and_then(Node::as_str);
+    let argument = params.argument.filter(|argument| text(*argument, "value").is_some());
+    let argument = argument.and_then(|argument| text(argument, "name"));
+    let argument =
+        argument.ok_or_else(|| invalid("params.argument must have a name and a value, both strings"))?;
+    if params.context.is_some_and(|context| {
+        !context.is_object() || context.get("arguments").is_some_and(|arguments| !arguments.is_object())
+    }) {
+        return Err(invalid("params.context.arguments must be an object"));
+    }
+    let completers = match text(reference, "type") {
+        Some("ref/prompt") => {
+            let name = text(reference, "name").ok_or_else(|| invalid("params.ref.name must be a string"))?;
+            let prompt = snapshot.prompt(name);
+            prompt.ok_or_else(|| invalid(format!("Unknown prompt: {}", shortened(name))))?.completers()
+        }
+        Some("ref/resource") => {
+            let uri = text(reference, "uri").ok_or_else(|| invalid("params.ref.uri must be a string"))?;
+            let completers = snapshot.template_completers(uri);
+            completers.ok_or_else(|| invalid(format!("Unknown resource template: {}", shortened(uri))))?
+        }
+        _ => return Err(invalid("params.ref.type must be ref/prompt or ref/resource")),
+    };
+    Ok((completers, argument))
+}

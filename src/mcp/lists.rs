@@ -1,0 +1,35 @@
+//! The four lists: pages that were encoded when the registry was compiled (checklist G-01).
+
+use super::{
+    era::{Params, Refusal},
+    outcome::{CallMethod, Outcome, Refused},
+    router::refuse,
+};
+use crate::{
+    jsonrpc::{Id, begin_result, finish_result},
+    registry::{List, Revision, Snapshot},
+};
+
+pub(super) fn answer<'a>(
+    snapshot: &Snapshot,
+    list: List,
+    method: CallMethod,
+    revision: Revision,
+    id: Id<'_>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Outcome<'a> {
+    let page = match params.cursor {
+        None => snapshot.page(list, revision, None),
+        // An empty one is one too, and none of ours.
+        Some(cursor) => cursor.as_str().and_then(|cursor| snapshot.page(list, revision, Some(cursor))),
+    };
+    let Some(page) = page else {
+        let refusal = Refusal::new(Refused::InvalidMethodParams, "Invalid cursor");
+        return refuse(out, Some(id), revision, method, &refusal);
+    };
+    begin_result(out, id);
+    out.extend_from_slice(page);
+    finish_result(out);
+    Outcome::Reply(method)
+}

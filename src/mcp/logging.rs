@@ -1,0 +1,24 @@
+//! `logging/setLevel` (legacy; checklist L-61).
+
+use super::{
+    era::{Client, Params, Refusal, Tie},
+    outcome::{CallMethod, Outcome, Refused, SessionAction},
+    resources::session_needed,
+    router::refuse,
+};
+use crate::{json::Node, jsonrpc::Id, registry::Level};
+
+pub(super) fn set_level<'a>(
+    client: &Client<'a>,
+    id: Id<'a>,
+    params: &Params<'a>,
+    out: &mut Vec<u8>,
+) -> Outcome<'a> {
+    let level = params.level.and_then(Node::as_str).and_then(Level::parse);
+    let refusal = match (level, client.tie) {
+        (None, _) => Refusal::new(Refused::InvalidMethodParams, "params.level is not a log level"),
+        (Some(_), Tie::None) => session_needed(),
+        (Some(level), tie) => return Outcome::Tied(id, tie, SessionAction::SetLevel(level)),
+    };
+    refuse(out, Some(id), client.revision, CallMethod::SetLevel, &refusal)
+}

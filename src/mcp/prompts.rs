@@ -1,0 +1,39 @@
+//! `prompts/get` (checklist P-02, P-03).
+
+use super::{
+    call::Request,
+    era::{Client, Params, Refusal},
+    outcome::{CallMethod, Outcome, Refused},
+    router::{World, refuse, shortened},
+};
+use crate::{json::Node, jsonrpc::Id};
+
+pub(super) fn get<'a>(
+    world: &World<'a, '_>,
+    client: Client<'a>,
+    id: Id<'a>,
+    params: &Params<'a>,
+    out: &mut Vec<u8>,
+) -> Outcome<'a> {
+    let revision = client.revision;
+    let run = || {
+        let invalid = |told: String| Refusal::new(Refused::InvalidMethodParams, told);
+        let name = params.name.and_then(Node::as_str);
+        let name = name.ok_or_else(|| invalid("params.name must be a string".to_owned()))?;
+        let unknown = || Refusal::new(Refused::UnknownPrompt, format!("Unknown prompt: {}", shortened(name)));
+        let prompt = world.snapshot.prompt(name).ok_or_else(unknown)?;
+        let arguments = params.arguments.unwrap_or_else(Node::empty_object);
+        let members = arguments.members();
+        let mut members = members.ok_or_else(|| invalid("params.arguments must be an object".to_owned()))?;
+        if let Some((key, _)) = members.find(|(_, value)| value.as_str().is_none()) {
+            return Err(invalid(format!("Argument {} must be a string", shortened(key))));
+        }
+        if let Some(missing) = prompt.required().find(|required| arguments.get(required).is_none()) {
+            return Err(invalid(format!("Missing required argument: {missing}")));
+        }
+        let arguments_sent = params.arguments;
+        let request = Request { client, id, params, method: "prompts/get", name, arguments: arguments_sent };
+        request.run(prompt.callable(), arguments, world.sessions.secret(), world.now)
+    };
+    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::PromptsGet, &refusal))
+}

@@ -1,0 +1,88 @@
+//! `resources/read`, `resources/subscribe` and `resources/unsubscribe`; the lists are in [`lists`](super::lists).
+
+use super::{
+    call::Request,
+    era::{Client, Params, Refusal, Tie},
+    outcome::{CallMethod, Outcome, Refused, SessionAction},
+    router::{World, refuse},
+};
+use crate::{
+    json::Node,
+    jsonrpc::Id,
+    registry::{List, Revision, Snapshot},
+};
+
+pub(super) fn read<'a>(
+    world: &World<'a, '_>,
+    client: Client<'a>,
+    id: Id<'a>,
+    params: &Params<'a>,
+    out: &mut Vec<u8>,
+) -> Outcome<'a> {
+    let revision = client.revision;
+    let run = || {
+        let (uri, node) = uri(params)?;
+        let found = world.snapshot.resource(uri).ok_or_else(|| not_found(uri, revision))?;
+        let request = Request { client, id, params, method: "resources/read", name: uri, arguments: None };
+        request.run(found, node, world.sessions.secret(), world.now)
+    };
+    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ResourcesRead, &refusal))
+}
+
+/// What a legacy session wants to hear of, or no more.
+pub(super) fn subscribe<'a>(
+    snapshot: &Snapshot,
+    client: &Client<'a>,
+    id: Id<'a>,
+    method: CallMethod,
+    params: &Params<'a>,
+    out: &mut Vec<u8>,
+) -> Outcome<'a> {
+    let read = || {
+        let (uri, _) = uri(params)?;
+        if client.tie == Tie::None {
+            return Err(session_needed());
+        }
+        if method == CallMethod::Unsubscribe {
+            return Ok(SessionAction::Unsubscribe(uri.to_owned()));
+        }
+        snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
+        Ok(SessionAction::Subscribe(uri.to_owned()))
+    };
+    match read() {
+        Ok(action) => Outcome::Tied(id, client.tie, action),
+        Err(refusal) => refuse(out, Some(id), client.revision, method, &refusal),
+    }
+}
+
+/// A request that only makes sense in a session.
+pub(super) fn session_needed() -> Refusal {
+    Refusal::new(Refused::SessionNeeded, "Bad Request: Mcp-Session-Id header is required")
+}
+
+fn uri<'a>(params: &Params<'a>) -> Result<(&'a str, Node<'a>), Refusal> {
+    let invalid = || Refusal::new(Refused::InvalidMethodParams, "params.uri must be a string");
+    let node = params.uri.ok_or_else(invalid)?;
+    Ok((node.as_str().ok_or_else(invalid)?, node))
+}
+
+/// Every revision has its own code for it (checklist R-04).
+fn not_found(uri: &str, revision: Revision) -> Refusal {
+    let reason = if revision.is_modern() { Refused::UnknownResource } else { Refused::UnknownLegacyResource };
+    let data = Some(serde_json::json!({"uri": uri}).to_string());
+    Refusal { data, ..Refusal::new(reason, "Resource not found") }
+}
+
+/// Whether a list is there at all: methods of what is not offered are not found (checklist M-21).
+pub(super) fn offered(snapshot: &Snapshot, method: CallMethod) -> bool {
+    match method {
+        CallMethod::ResourcesList
+        | CallMethod::TemplatesList
+        | CallMethod::ResourcesRead
+        | CallMethod::Subscribe
+        | CallMethod::Unsubscribe => snapshot.offers(List::Resources),
+        CallMethod::PromptsList | CallMethod::PromptsGet => snapshot.offers(List::Prompts),
+        CallMethod::Complete => snapshot.completes(),
+        _ => true,
+    }
+}

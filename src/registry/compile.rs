@@ -1,0 +1,174 @@
+//! What is declared becomes what runs; what cannot be served is refused here, once, rather than request by request.
+
+use std::sync::Arc;
+
+use fluent_uri::Uri;
+use serde_json::{Map, Value};
+
+use super::{
+    RegistryError,
+    callable::{Callable, Kind, SharedCallable},
+    completion::Completer,
+    handler::Handler,
+    header_params,
+    info::Icon,
+    prompt::Prompt,
+    resource::{Resource, ResourceDescription, ResourceTemplate},
+    snapshot::{Completers, RegisteredPrompt, RegisteredTemplate, RegisteredTool, callable},
+    tool::Tool,
+    uri_template::UriTemplate,
+};
+use crate::{config::Limits, schema::Validator};
+
+pub(super) fn tool(tool: &Tool, position: usize, limits: &Limits) -> Result<RegisteredTool, RegistryError> {
+    let description = &tool.description;
+    let name = tool.name();
+    check_name(name)?;
+    check_texts(name, [description.title.as_deref(), description.text.as_deref()])?;
+    check_icons(name, &description.icons)?;
+    if description.input_schema.get("type").and_then(Value::as_str) != Some("object") {
+        return Err(RegistryError::NotObject(name.to_owned()));
+    }
+    if description.task.is_some() && matches!(tool.handler, Handler::Inline(_)) {
+        return Err(RegistryError::InlineTask(name.to_owned()));
+    }
+    let compiled = |which, schema: &Value| {
+        Validator::compile(schema, limits).map_err(|source| RegistryError::Schema {
+            tool: name.to_owned(),
+            which,
+            source,
+        })
+    };
+    let input = compiled("inputSchema", &description.input_schema)?;
+    let output =
+        description.output_schema.as_ref().map(|schema| compiled("outputSchema", schema)).transpose()?;
+    let callable = callable(Kind::Tool, name, position, &tool.handler, description.deadline, limits);
+    Ok(RegisteredTool {
+        callable: Arc::new(Callable { output, task: description.task, ..callable }),
+        input,
+        header_params: header_params::find(name, &description.input_schema)?,
+        requires: description.requires,
+    })
+}
+
+pub(super) fn prompt(
+    prompt: &Prompt,
+    position: usize,
+    limits: &Limits,
+) -> Result<RegisteredPrompt, RegistryError> {
+    let description = &prompt.description;
+    let name = prompt.name();
+    check_name(name)?;
+    let texts = description.arguments.iter().flat_map(|argument| [&argument.title, &argument.description]);
+    check_texts(name, texts.map(Option::as_deref))?;
+    check_texts(name, [description.title.as_deref(), description.text.as_deref()])?;
+    check_icons(name, &description.icons)?;
+    let arguments = description.arguments.iter().map(|argument| argument.name.as_str());
+    let required = description.arguments.iter().filter(|argument| argument.required);
+    Ok(RegisteredPrompt {
+        callable: Arc::new(callable(
+            Kind::Prompt,
+            name,
+            position,
+            &prompt.handler,
+            description.deadline,
+            limits,
+        )),
+        required: required.map(|argument| argument.name.as_str().into()).collect(),
+        completers: completers(name, arguments, &description.completers, limits)?,
+    })
+}
+
+pub(super) fn resource(
+    resource: &Resource,
+    position: usize,
+    limits: &Limits,
+) -> Result<SharedCallable, RegistryError> {
+    let uri = resource.uri();
+    Uri::parse(uri).map_err(|_| RegistryError::Uri(uri.to_owned()))?;
+    read(&resource.description, position, &resource.handler, limits)
+}
+
+pub(super) fn template(
+    template: &ResourceTemplate,
+    position: usize,
+    limits: &Limits,
+) -> Result<RegisteredTemplate, RegistryError> {
+    let text = template.template();
+    let compiled = UriTemplate::parse(text)
+        .map_err(|source| RegistryError::Template { template: text.to_owned(), source })?;
+    let completers = completers(text, compiled.variables(), &template.description.completers, limits)?;
+    let callable = read(&template.description, position, &template.handler, limits)?;
+    Ok(RegisteredTemplate { template: compiled, callable, completers })
+}
+
+fn read(
+    description: &ResourceDescription,
+    position: usize,
+    handler: &Handler,
+    limits: &Limits,
+) -> Result<SharedCallable, RegistryError> {
+    let uri = description.uri.as_ref();
+    let texts = [Some(description.name.as_ref()), description.title.as_deref(), description.text.as_deref()];
+    check_texts(uri, texts)?;
+    check_icons(uri, &description.icons)?;
+    let callable = callable(Kind::Resource, uri, position, handler, description.deadline, limits);
+    Ok(Arc::new(Callable { cache: description.cache, ..callable }))
+}
+
+fn completers<'a>(
+    of: &str,
+    arguments: impl Iterator<Item = &'a str>,
+    completers: &[Completer],
+    limits: &Limits,
+) -> Result<Completers, RegistryError> {
+    let arguments: Vec<&str> = arguments.collect();
+    if let Some(unknown) =
+        completers.iter().find(|completer| !arguments.contains(&completer.argument.as_ref()))
+    {
+        return Err(RegistryError::Completer {
+            of: of.to_owned(),
+            argument: unknown.argument.clone().into_owned(),
+        });
+    }
+    let compiled = |argument: &&str| {
+        let completer = completers.iter().find(|completer| completer.argument == **argument)?;
+        Some(Arc::new(callable(Kind::Completion, of, 0, &completer.handler, None, limits)))
+    };
+    let arguments = arguments.iter().map(|argument| (Box::from(*argument), compiled(argument))).collect();
+    Ok(Completers { arguments })
+}
+
+fn check_name(name: &str) -> Result<(), RegistryError> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if (1..=64).contains(&name.len()) && name.bytes().all(is_name) {
+        Ok(())
+    } else {
+        Err(RegistryError::Name(name.to_owned()))
+    }
+}
+
+fn check_texts<'a>(
+    name: &str,
+    texts: impl IntoIterator<Item = Option<&'a str>>,
+) -> Result<(), RegistryError> {
+    let is_control = |character: char| character.is_control() && character != '\n' && character != '\t';
+    if texts.into_iter().flatten().flat_map(str::chars).any(is_control) {
+        return Err(RegistryError::Text(name.to_owned()));
+    }
+    Ok(())
+}
+
+pub(super) fn check_icons(name: &str, icons: &[Icon]) -> Result<(), RegistryError> {
+    let is_known = |icon: &Icon| icon.src.starts_with("https:") || icon.src.starts_with("data:");
+    if icons.iter().all(is_known) { Ok(()) } else { Err(RegistryError::Icon(name.to_owned())) }
+}
+
+pub(super) fn check_extensions(extensions: &Map<String, Value>) -> Result<(), RegistryError> {
+    let has_prefix =
+        |id: &str| id.split_once('/').is_some_and(|(prefix, name)| prefix.contains('.') && !name.is_empty());
+    match extensions.keys().find(|id| !has_prefix(id)) {
+        None => Ok(()),
+        Some(id) => Err(RegistryError::Extension(id.clone())),
+    }
+}

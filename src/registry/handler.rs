@@ -1,0 +1,144 @@
+//! How what a server offers is run: inline, as a task, on a thread, on tokio; the same four ways for tools, resources,
+//! prompts and completions.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use super::{
+    context::{Context, RemoteContext},
+    reply::Reply,
+};
+use crate::json::Node;
+
+/// Fast: runs on the shard's core, at once.
+pub type InlineHandler = dyn Fn(Node<'_>, Context, &mut Reply) + Send + Sync;
+/// The work of an async handler: stays on the shard's thread.
+pub type LocalReply = Pin<Box<dyn Future<Output = Reply>>>;
+/// A task on the shard's executor.
+pub type AsyncHandler = dyn Fn(Node<'_>, Context) -> LocalReply + Send + Sync;
+/// The work of a blocking handler: moves to a thread of the pool.
+pub type BlockingJob = Box<dyn FnOnce() -> Reply + Send>;
+/// Runs on the blocking pool.
+pub type BlockingHandler = dyn Fn(Node<'_>, RemoteContext) -> BlockingJob + Send + Sync;
+/// The work of a handler on tokio: moves to a thread of its runtime.
+#[cfg(feature = "tokio")]
+pub type RemoteReply = Pin<Box<dyn Future<Output = Reply> + Send>>;
+/// A task of the tokio runtime, off the shards' cores.
+#[cfg(feature = "tokio")]
+pub type TokioHandler = dyn Fn(Node<'_>, RemoteContext) -> RemoteReply + Send + Sync;
+
+/// How something runs.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Handler {
+    /// On the core, before the next request.
+    Inline(Arc<InlineHandler>),
+    /// As a task beside the requests.
+    Async(Arc<AsyncHandler>),
+    /// On a thread off the core.
+    Blocking(Arc<BlockingHandler>),
+    /// As a task of a tokio runtime off the core.
+    #[cfg(feature = "tokio")]
+    Tokio(Arc<TokioHandler>),
+}
+
+/// How a handler's input is read and its output put into a reply: what differs between tools, resources, prompts and
+/// completions. `Kept` goes past the handler, from the input to the output.
+pub(super) struct Convert<In, Out, Kept = ()> {
+    /// Reads the input, or says to the client what is wrong with it.
+    pub(super) read: Read<In, Kept>,
+    /// Puts what is wrong with the input into the reply.
+    pub(super) refuse: fn(&mut Reply, String),
+    /// Puts the output into the reply.
+    pub(super) put: fn(Out, Kept, &mut Reply),
+}
+
+/// Reads a handler's input.
+pub(super) type Read<In, Kept> = Arc<dyn Fn(Node<'_>) -> Result<(In, Kept), String> + Send + Sync>;
+
+impl<In: 'static, Out: 'static, Kept: 'static> Convert<In, Out, Kept> {
+    fn answer(&self, reply: &mut Reply, input: Result<(In, Kept), String>, run: impl FnOnce(In) -> Out) {
+        match input {
+            Ok((input, kept)) => (self.put)(run(input), kept, reply),
+            Err(told) => (self.refuse)(reply, told),
+        }
+    }
+
+    async fn answer_later(
+        &self,
+        input: Result<(In, Kept), String>,
+        run: impl AsyncFnOnce(In) -> Out,
+    ) -> Reply {
+        let mut reply = Reply::default();
+        match input {
+            Ok((input, kept)) => (self.put)(run(input).await, kept, &mut reply),
+            Err(told) => (self.refuse)(&mut reply, told),
+        }
+        reply
+    }
+
+    /// Runs on the core, before the next request.
+    pub(super) fn inline(self, run: impl Fn(In, Context) -> Out + Send + Sync + 'static) -> Handler {
+        Handler::Inline(Arc::new(move |node, context, reply| {
+            self.answer(reply, (self.read)(node), |input| run(input, context));
+        }))
+    }
+
+    /// A task on the shard's executor.
+    pub(super) fn local(self, run: impl AsyncFn(In, Context) -> Out + Send + Sync + 'static) -> Handler {
+        let shared = Arc::new((self, run));
+        Handler::Async(Arc::new(move |node, context| {
+            let input = (shared.0.read)(node);
+            let shared = Arc::clone(&shared);
+            Box::pin(async move {
+                let (convert, run) = &*shared;
+                convert.answer_later(input, async |input| run(input, context).await).await
+            })
+        }))
+    }
+
+    /// On a thread of the blocking pool.
+    pub(super) fn blocking(self, run: impl Fn(In, RemoteContext) -> Out + Send + Sync + 'static) -> Handler
+    where
+        In: Send,
+        Kept: Send,
+    {
+        let shared = Arc::new((self, run));
+        Handler::Blocking(Arc::new(move |node, context| {
+            let input = (shared.0.read)(node);
+            let shared = Arc::clone(&shared);
+            Box::new(move || {
+                let (convert, run) = &*shared;
+                let mut reply = Reply::default();
+                convert.answer(&mut reply, input, |input| run(input, context));
+                reply
+            })
+        }))
+    }
+
+    /// A task of the tokio runtime.
+    #[cfg(feature = "tokio")]
+    pub(super) fn tokio<Work>(
+        self,
+        run: impl Fn(In, RemoteContext) -> Work + Send + Sync + 'static,
+    ) -> Handler
+    where
+        In: Send,
+        Kept: Send,
+        Work: Future<Output = Out> + Send + 'static,
+    {
+        let shared = Arc::new((self, run));
+        Handler::Tokio(Arc::new(move |node, context| {
+            let input = (shared.0.read)(node);
+            let shared = Arc::clone(&shared);
+            Box::pin(async move {
+                let (convert, run) = &*shared;
+                let mut reply = Reply::default();
+                match input {
+                    Ok((input, kept)) => (convert.put)(run(input, context).await, kept, &mut reply),
+                    Err(told) => (convert.refuse)(&mut reply, told),
+                }
+                reply
+            })
+        }))
+    }
+}

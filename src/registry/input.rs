@@ -1,0 +1,453 @@
+//! What a server may ask of a client: forms and pages for the person, a completion of its model, its directories
+//! (checklist E-01 to E-05). The same questions in both eras; how they travel differs.
+
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+
+use super::{
+    capability::{Capabilities, Capability},
+    content::{Content, Role},
+    reply::ProtocolError,
+    revision::Revision,
+};
+
+/// One question as it is sent: `method` and `params` of the request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputRequest {
+    /// `elicitation/create`, `sampling/createMessage`, `roots/list` or `ping`.
+    pub method: &'static str,
+    /// Its parameters: an object.
+    pub params: Value,
+}
+
+/// Something to ask a client, and how its answer is read.
+pub trait Question {
+    /// What the answer comes to.
+    type Answer;
+
+    /// What the call knows the question by: a retried request brings the answer under this key. Without one it is numbered.
+    fn key(&self) -> Option<&str> {
+        None
+    }
+
+    /// What the client must be able to do; nothing, for a ping.
+    fn needs(&self) -> Option<Capability>;
+
+    /// The request, as `revision` knows it. `id`: a name for the question that the client has not heard before.
+    fn request(&self, revision: Revision, id: &str) -> InputRequest;
+
+    /// Reads an answer. `None`: it is not what was asked for.
+    fn read(&self, answer: &Value) -> Option<Self::Answer>;
+}
+
+/// Why a question was not answered. In a handler's result it becomes what the client must be told.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum AskError {
+    /// The client did not say that it can do this (checklist M-43).
+    Unsupported(Capability),
+    /// The call cannot wait: it runs inline, or it is a legacy client's without a session.
+    CannotWait(&'static str),
+    /// The client answered with an error.
+    Refused {
+        /// Its code.
+        code: i64,
+        /// Its message.
+        message: String,
+    },
+    /// The client answered with something else than what was asked for.
+    Malformed,
+    /// No answer came in time, or the client has gone.
+    NoAnswer,
+    /// The call is to end here: its result will be the question (2026-07-28). Only blocking handlers see this; they hand
+    /// it on.
+    InputRequired,
+}
+
+impl From<AskError> for ProtocolError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Unsupported(capability) => Self::missing_capability(capability),
+            AskError::CannotWait(why) => Self::internal(format!("The client cannot be asked: {why}")),
+            AskError::Refused { message, .. } => Self::internal(format!("The client refused: {message}")),
+            AskError::Malformed => Self::internal("The client's answer is malformed"),
+            AskError::NoAnswer => Self::internal("The client did not answer"),
+            AskError::InputRequired => Self::internal("Input is required"),
+        }
+    }
+}
+
+impl ProtocolError {
+    /// -32021: the request needs something of the client that it did not declare.
+    #[must_use]
+    pub fn missing_capability(capability: Capability) -> Self {
+        let needed = Capabilities::default().with(capability).to_json();
+        Self {
+            code: -32021,
+            message: format!("Missing required client capability: {needed}"),
+            data: Some(json!({"requiredCapabilities": needed})),
+        }
+    }
+}
+
+/// What a person said to a form or a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Elicited<T> {
+    /// Filled in, or agreed to.
+    Accepted(T),
+    /// Refused.
+    Declined,
+    /// Closed without an answer.
+    Cancelled,
+}
+
+impl<T> Elicited<T> {
+    /// What was filled in, if it was.
+    #[must_use]
+    pub fn accepted(self) -> Option<T> {
+        match self {
+            Self::Accepted(value) => Some(value),
+            Self::Declined | Self::Cancelled => None,
+        }
+    }
+
+    /// The action's name on the wire.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Accepted(_) => "accept",
+            Self::Declined => "decline",
+            Self::Cancelled => "cancel",
+        }
+    }
+}
+
+/// A form for the person: flat, of texts, numbers, booleans and choices. Never for secrets (checklist E-03).
+///
+/// ```
+/// use corelane::Form;
+///
+/// #[derive(serde::Deserialize, schemars::JsonSchema)]
+/// struct Name {
+///     name: String,
+/// }
+///
+/// let form = Form::<Name>::new("What is your name?").key("user_name");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Form<T> {
+    key: Option<String>,
+    message: String,
+    schema: Value,
+    answer: PhantomData<fn() -> T>,
+}
+
+impl<T: JsonSchema> Form<T> {
+    /// A form with a field for each of `T`'s.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+        if let Value::Object(members) = &mut schema {
+            // Clients read the properties and what is required; a form is no place for the rest.
+            members.retain(|key, _| matches!(key.as_str(), "type" | "properties" | "required"));
+        }
+        Self { key: None, message: message.into(), schema, answer: PhantomData }
+    }
+}
+
+impl<T> Form<T> {
+    /// A form with a schema written by hand: an object whose properties are flat.
+    #[must_use]
+    pub fn with_schema(message: impl Into<String>, schema: Value) -> Self {
+        Self { key: None, message: message.into(), schema, answer: PhantomData }
+    }
+
+    /// What the call knows the question by; unique in the call.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+}
+
+impl<T: DeserializeOwned> Question for Form<T> {
+    type Answer = Elicited<T>;
+
+    fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    fn needs(&self) -> Option<Capability> {
+        Some(Capability::ElicitationForm)
+    }
+
+    fn request(&self, revision: Revision, _id: &str) -> InputRequest {
+        let mut params = json!({"message": self.message, "requestedSchema": self.schema});
+        // Before 2025-11-25 there was only one mode, and no name for it.
+        if revision >= Revision::V2025_11_25
+            && let Value::Object(members) = &mut params
+        {
+            members.insert("mode".into(), "form".into());
+        }
+        InputRequest { method: "elicitation/create", params }
+    }
+
+    fn read(&self, answer: &Value) -> Option<Elicited<T>> {
+        Some(match answer.get("action")?.as_str()? {
+            "accept" => {
+                let content = answer.get("content").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+                Elicited::Accepted(T::deserialize(content).ok()?)
+            }
+            "decline" => Elicited::Declined,
+            "cancel" => Elicited::Cancelled,
+            _ => return None,
+        })
+    }
+}
+
+/// A page for the person to open: for what the model and the client must not see.
+#[derive(Clone, Debug)]
+pub struct Page {
+    key: Option<String>,
+    message: String,
+    url: String,
+}
+
+impl Page {
+    /// Asks the person to open `url`.
+    #[must_use]
+    pub fn new(message: impl Into<String>, url: impl Into<String>) -> Self {
+        Self { key: None, message: message.into(), url: url.into() }
+    }
+
+    /// What the call knows the question by; unique in the call.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+}
+
+impl Question for Page {
+    /// Accepted: the person agreed to open the page. What happens there is between the page and the server.
+    type Answer = Elicited<()>;
+
+    fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    fn needs(&self) -> Option<Capability> {
+        Some(Capability::ElicitationUrl)
+    }
+
+    fn request(&self, revision: Revision, id: &str) -> InputRequest {
+        let mut params = json!({"mode": "url", "message": self.message, "url": self.url});
+        // Only this revision names them (checklist E-02).
+        if revision == Revision::V2025_11_25
+            && let Value::Object(members) = &mut params
+        {
+            members.insert("elicitationId".into(), id.into());
+        }
+        InputRequest { method: "elicitation/create", params }
+    }
+
+    fn read(&self, answer: &Value) -> Option<Elicited<()>> {
+        Some(match answer.get("action")?.as_str()? {
+            "accept" => Elicited::Accepted(()),
+            "decline" => Elicited::Declined,
+            "cancel" => Elicited::Cancelled,
+            _ => return None,
+        })
+    }
+}
+
+/// A question to the client's model. Members left out are the client's choice.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sampling {
+    #[serde(skip)]
+    key: Option<String>,
+    messages: Vec<Value>,
+    max_tokens: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_prompt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stop_sequences: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_preferences: Option<Value>,
+}
+
+impl Sampling {
+    /// Asks for at most `max_tokens` tokens.
+    #[must_use]
+    pub fn new(max_tokens: u32) -> Self {
+        Self { max_tokens, ..Self::default() }
+    }
+
+    /// Asks a user's question: [`Sampling::new`] with one message.
+    #[must_use]
+    pub fn question(text: impl Into<String>, max_tokens: u32) -> Self {
+        Self::new(max_tokens).message(Role::User, Content::text(text))
+    }
+
+    /// What the call knows the question by; unique in the call.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Adds a message behind the others: text, image or audio.
+    #[must_use]
+    pub fn message(mut self, role: Role, content: Content) -> Self {
+        self.messages.push(json!({"role": role, "content": content.block}));
+        self
+    }
+
+    /// What the model is told before the messages.
+    #[must_use]
+    pub fn system_prompt(mut self, text: impl Into<String>) -> Self {
+        self.system_prompt = Some(text.into());
+        self
+    }
+
+    /// How freely the model chooses its words.
+    #[must_use]
+    pub fn temperature(mut self, temperature: f64) -> Self {
+        self.temperature = Some(temperature);
+        self
+    }
+
+    /// Where the model is to stop; may be said repeatedly.
+    #[must_use]
+    pub fn stop_sequence(mut self, text: impl Into<String>) -> Self {
+        self.stop_sequences.push(text.into());
+        self
+    }
+
+    /// `ModelPreferences` as the specification's schema has them.
+    #[must_use]
+    pub fn model_preferences(mut self, preferences: Value) -> Self {
+        self.model_preferences = Some(preferences);
+        self
+    }
+}
+
+/// What the client's model said.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sampled {
+    /// A content block, or a list of them.
+    pub content: Value,
+    /// Which model it was.
+    #[serde(default)]
+    pub model: String,
+    /// Why it stopped: `endTurn`, `stopSequence`, `maxTokens`, or the client's own word.
+    #[serde(default)]
+    pub stop_reason: Option<String>,
+}
+
+impl Sampled {
+    /// The text of its first text block; empty if there is none.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let blocks = self.content.as_array().map_or(std::slice::from_ref(&self.content), Vec::as_slice);
+        blocks.iter().find_map(|block| block.get("text")?.as_str()).unwrap_or_default()
+    }
+}
+
+impl Question for Sampling {
+    type Answer = Sampled;
+
+    fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    fn needs(&self) -> Option<Capability> {
+        Some(Capability::Sampling)
+    }
+
+    fn request(&self, _revision: Revision, _id: &str) -> InputRequest {
+        // A struct of plain members is always written.
+        InputRequest {
+            method: "sampling/createMessage",
+            params: serde_json::to_value(self).unwrap_or_default(),
+        }
+    }
+
+    fn read(&self, answer: &Value) -> Option<Sampled> {
+        answer.get("content").filter(|content| content.is_object() || content.is_array())?;
+        Sampled::deserialize(answer).ok()
+    }
+}
+
+/// Which directories the client works in.
+#[derive(Clone, Debug, Default)]
+pub struct ListRoots {
+    key: Option<String>,
+}
+
+impl ListRoots {
+    /// What the call knows the question by; unique in the call.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+}
+
+/// A directory, or another place, that the client works in.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Root {
+    /// A `file:` URI.
+    pub uri: String,
+    /// What people call it.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+impl Question for ListRoots {
+    type Answer = Vec<Root>;
+
+    fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    fn needs(&self) -> Option<Capability> {
+        Some(Capability::Roots)
+    }
+
+    fn request(&self, _revision: Revision, _id: &str) -> InputRequest {
+        InputRequest { method: "roots/list", params: json!({}) }
+    }
+
+    fn read(&self, answer: &Value) -> Option<Vec<Root>> {
+        Deserialize::deserialize(answer.get("roots")?).ok()
+    }
+}
+
+/// Whether the client is there. Clients of the 2026 era know no such question.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ping;
+
+impl Question for Ping {
+    type Answer = ();
+
+    fn needs(&self) -> Option<Capability> {
+        None
+    }
+
+    fn request(&self, _revision: Revision, _id: &str) -> InputRequest {
+        InputRequest { method: "ping", params: json!({}) }
+    }
+
+    fn read(&self, answer: &Value) -> Option<()> {
+        answer.is_object().then_some(())
+    }
+}

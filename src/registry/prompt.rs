@@ -1,0 +1,323 @@
+//! Declaring a prompt (MCP specification, server/prompts; checklist P-01 to P-03).
+
+use std::{borrow::Cow, marker::PhantomData, sync::Arc, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::{
+    completion::Completer,
+    content::{Content, Role},
+    context::{Context, RemoteContext},
+    conversation::CallError,
+    handler::{Convert, Handler},
+    info::Icon,
+    input::AskError,
+    reply::{ProtocolError, Reply},
+    tool::NoArguments,
+};
+
+/// A declared prompt.
+#[derive(Clone)]
+pub struct Prompt {
+    pub(super) description: PromptDescription,
+    pub(super) handler: Handler,
+}
+
+/// What clients are told of a prompt.
+#[derive(Clone)]
+pub(super) struct PromptDescription {
+    pub(super) name: Cow<'static, str>,
+    pub(super) title: Option<Cow<'static, str>>,
+    pub(super) text: Option<Cow<'static, str>>,
+    pub(super) arguments: Vec<PromptArgument>,
+    pub(super) icons: Vec<Icon>,
+    pub(super) meta: Map<String, Value>,
+    pub(super) completers: Vec<Completer>,
+    pub(super) deadline: Option<Duration>,
+}
+
+/// One argument of a prompt: a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PromptArgument {
+    /// What programs call it.
+    pub name: String,
+    /// What people call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Whether it must be given.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+}
+
+/// The messages a prompt comes to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Messages {
+    description: Option<String>,
+    messages: Vec<(Role, Content)>,
+}
+
+impl Messages {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says what they are for.
+    #[must_use]
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = Some(text.into());
+        self
+    }
+
+    /// Adds something the user says.
+    #[must_use]
+    pub fn user(mut self, content: impl Into<Content>) -> Self {
+        self.messages.push((Role::User, content.into()));
+        self
+    }
+
+    /// Adds something the model says.
+    #[must_use]
+    pub fn assistant(mut self, content: impl Into<Content>) -> Self {
+        self.messages.push((Role::Assistant, content.into()));
+        self
+    }
+}
+
+/// What a prompt may return.
+pub trait IntoMessages {
+    /// The messages, or why there are none.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn into_messages(self) -> Result<Messages, ProtocolError>;
+}
+
+impl IntoMessages for Messages {
+    fn into_messages(self) -> Result<Messages, ProtocolError> {
+        Ok(self)
+    }
+}
+
+/// One message of the user's.
+impl IntoMessages for &str {
+    fn into_messages(self) -> Result<Messages, ProtocolError> {
+        Ok(Messages::new().user(self))
+    }
+}
+
+/// One message of the user's.
+impl IntoMessages for String {
+    fn into_messages(self) -> Result<Messages, ProtocolError> {
+        Ok(Messages::new().user(self))
+    }
+}
+
+/// One message of the user's.
+impl IntoMessages for Content {
+    fn into_messages(self) -> Result<Messages, ProtocolError> {
+        Ok(Messages::new().user(self))
+    }
+}
+
+impl<T: IntoMessages> IntoMessages for Result<T, CallError> {
+    fn into_messages(self) -> Result<Messages, ProtocolError> {
+        match self {
+            Ok(value) => value.into_messages(),
+            Err(CallError::Told(text)) => Err(ProtocolError::internal(text)),
+            Err(CallError::Protocol(error)) => Err(error),
+        }
+    }
+}
+
+impl<T: IntoMessages> IntoMessages for Result<T, AskError> {
+    fn into_messages(self) -> Result<Messages, ProtocolError> {
+        self.map_err(CallError::from).into_messages()
+    }
+}
+
+impl std::fmt::Debug for Prompt {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Prompt").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Prompt {
+    /// Starts declaring a prompt. The name is what clients call it by, as a tool's.
+    #[allow(clippy::new_ret_no_self, reason = "a prompt without a handler is none")]
+    pub fn new(name: impl Into<Cow<'static, str>>) -> PromptBuilder<NoArguments> {
+        let description = PromptDescription {
+            name: name.into(),
+            title: None,
+            text: None,
+            arguments: Vec::new(),
+            icons: Vec::new(),
+            meta: Map::new(),
+            completers: Vec::new(),
+            deadline: None,
+        };
+        PromptBuilder { description, arguments: PhantomData }
+    }
+
+    /// What clients call it by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.description.name
+    }
+}
+
+/// A prompt being declared, with arguments of type `A`.
+pub struct PromptBuilder<A> {
+    description: PromptDescription,
+    arguments: PhantomData<fn(A)>,
+}
+
+impl<A> PromptBuilder<A> {
+    /// What the prompt is for.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<Cow<'static, str>>) -> Self {
+        self.description.text = Some(description.into());
+        self
+    }
+
+    /// The name people see.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<Cow<'static, str>>) -> Self {
+        self.description.title = Some(title.into());
+        self
+    }
+
+    /// Adds a picture that clients may show.
+    #[must_use]
+    pub fn icon(mut self, icon: Icon) -> Self {
+        self.description.icons.push(icon);
+        self
+    }
+
+    /// Adds a member to the prompt's `_meta`.
+    #[must_use]
+    pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.description.meta.insert(key.into(), value.into());
+        self
+    }
+
+    /// Takes arguments of type `T`, a struct of texts: each field is one, with its description; those that are not
+    /// `Option`s are required.
+    #[must_use]
+    pub fn arguments<T: JsonSchema>(mut self) -> PromptBuilder<T> {
+        let schema = schemars::schema_for!(T).to_value();
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let required = schema.get("required").and_then(Value::as_array);
+        let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|other| other == name));
+        let properties = schema.get("properties").and_then(Value::as_object);
+        self.description.arguments = properties
+            .into_iter()
+            .flatten()
+            .map(|(name, property)| PromptArgument {
+                name: name.clone(),
+                title: text(property.get("title")),
+                description: text(property.get("description")),
+                required: is_required(name),
+            })
+            .collect();
+        PromptBuilder { description: self.description, arguments: PhantomData }
+    }
+
+    /// Takes one more argument, for prompts that take them as a map:
+    /// `PromptBuilder<BTreeMap<String, String>>`.
+    #[must_use]
+    pub fn argument(
+        mut self,
+        argument: PromptArgument,
+    ) -> PromptBuilder<std::collections::BTreeMap<String, String>> {
+        self.description.arguments.push(argument);
+        PromptBuilder { description: self.description, arguments: PhantomData }
+    }
+
+    /// Says how an argument is completed.
+    #[must_use]
+    pub fn complete(mut self, completer: Completer) -> Self {
+        self.description.completers.push(completer);
+        self
+    }
+
+    /// How long filling it in may take, instead of `limits.call_deadline`.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.description.deadline = Some(deadline);
+        self
+    }
+}
+
+impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
+    fn finish(self, handler: Handler) -> Prompt {
+        Prompt { description: self.description, handler }
+    }
+
+    /// Fast: runs on the core, before the next request. Must not block.
+    pub fn run<F, R>(self, run: F) -> Prompt
+    where
+        F: Fn(A, Context) -> R + Send + Sync + 'static,
+        R: IntoMessages + 'static,
+    {
+        self.finish(convert().inline(run))
+    }
+
+    /// A task on the shard's executor, as [`ToolBuilder::run_async`](crate::ToolBuilder::run_async).
+    pub fn run_async<F, R>(self, run: F) -> Prompt
+    where
+        F: AsyncFn(A, Context) -> R + Send + Sync + 'static,
+        R: IntoMessages + 'static,
+    {
+        self.finish(convert().local(run))
+    }
+
+    /// On a thread of the blocking pool.
+    pub fn run_blocking<F, R>(self, run: F) -> Prompt
+    where
+        A: Send,
+        F: Fn(A, RemoteContext) -> R + Send + Sync + 'static,
+        R: IntoMessages + 'static,
+    {
+        self.finish(convert().blocking(run))
+    }
+
+    /// A task of the tokio runtime, as [`ToolBuilder::run_tokio`](crate::ToolBuilder::run_tokio).
+    #[cfg(feature = "tokio")]
+    pub fn run_tokio<F, W, R>(self, run: F) -> Prompt
+    where
+        A: Send,
+        F: Fn(A, RemoteContext) -> W + Send + Sync + 'static,
+        W: Future<Output = R> + Send + 'static,
+        R: IntoMessages + 'static,
+    {
+        self.finish(convert().tokio(run))
+    }
+}
+
+fn convert<A: DeserializeOwned + 'static, R: IntoMessages + 'static>() -> Convert<A, R> {
+    Convert {
+        read: Arc::new(|node| match A::deserialize(node) {
+            Ok(arguments) => Ok((arguments, ())),
+            Err(error) => Err(format!("Invalid arguments: {error}")),
+        }),
+        refuse: |reply, told| reply.fail(ProtocolError::invalid_params(told)),
+        put: |said: R, (), reply: &mut Reply| match said.into_messages() {
+            Ok(Messages { description, messages }) => {
+                if let Some(description) = description {
+                    reply.describe(description);
+                }
+                for (role, content) in &messages {
+                    reply.message(*role, content);
+                }
+            }
+            Err(error) => reply.fail(error),
+        },
+    }
+}

@@ -1,0 +1,622 @@
+//! What becomes of a message, whatever it came by: it is answered, run, or passed on to whoever keeps what it is about.
+
+use std::{
+    collections::VecDeque,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    calls::{Calls, Elsewhere, Exchange, PendingCall, Recipient},
+    observer::Observer,
+    plane::{Listener, Moment, Plane},
+};
+use crate::{
+    broadcast::{Answer, Broadcast, Message, Request, StreamId},
+    config::Limits,
+    exec::{CallEvent, Completions, Runner, Started, Ticket},
+    http::Status,
+    json::{Elements, Node},
+    jsonrpc::{Id, OwnedId, begin_result, finish_result, write_id},
+    mcp::{
+        self, Call, CallAnswers, CallMethod, Handshake, Headers, ListenerKey, Outcome, Refused, Session,
+        SessionAction, Sessions, TaskRequest, Tie, Topic, Transport, Wanted, World,
+    },
+    registry::{Caller, Kind, Note, Reply, Revision, Snapshot},
+    ring::SocketId,
+    seal::Secret,
+};
+
+pub(super) struct EngineConfig {
+    pub(super) shard: usize,
+    pub(super) shards: usize,
+    pub(super) secret: Secret,
+    pub(super) broadcast: Broadcast,
+    pub(super) limits: Limits,
+}
+
+pub(super) struct Engine {
+    pub(super) shard: usize,
+    pub(super) snapshot: Rc<Snapshot>,
+    pub(super) calls: Calls,
+    pub(super) plane: Plane,
+    pub(super) observer: Observer,
+    pub(super) sessions: Sessions,
+    /// Answers that are ready, for recipients that wait.
+    pub(super) told: VecDeque<(Ticket, Recipient, Status, Vec<u8>, CallMethod)>,
+    /// Calls that were cancelled, and why.
+    pub(super) overdue: VecDeque<(Ticket, PendingCall, Refused)>,
+    runner: Runner,
+    pub(super) answers: CallAnswers,
+    /// The reply inline handlers write to, reused.
+    reply: Reply,
+    pub(super) entropy: Entropy,
+    pub(super) moment: Moment,
+    pub(super) limits: Limits,
+}
+
+/// So much randomness is fetched at a time, in bytes.
+const ENTROPY_BYTES: usize = 512;
+
+/// Unguessable bytes, fetched in bulk.
+pub(super) struct Entropy {
+    bytes: [u8; ENTROPY_BYTES],
+    used: usize,
+}
+
+impl Entropy {
+    pub(super) fn take<const N: usize>(&mut self) -> [u8; N] {
+        if self.used + N > self.bytes.len() {
+            // Without randomness nothing could be kept apart: better no session than one that can be guessed.
+            if getrandom::fill(&mut self.bytes).is_err() {
+                std::process::abort();
+            }
+            self.used = 0;
+        }
+        let mut taken = [0; N];
+        let place = self.bytes.get(self.used..self.used + N).unwrap_or_default();
+        taken.iter_mut().zip(place).for_each(|(to, from)| *to = *from);
+        self.used += N;
+        taken
+    }
+}
+
+/// How a message came, and how its answer goes.
+#[derive(Clone, Copy)]
+pub(super) enum Via<'a> {
+    Http { socket: SocketId, exchange: Exchange<&'a [u8]>, accepts_events: bool, in_batch: bool },
+    Line(SocketId),
+}
+
+impl Via<'_> {
+    /// Who gets an answer that comes later.
+    pub(super) fn recipient(self) -> Recipient {
+        match self {
+            Self::Http { socket, exchange, accepts_events, in_batch } => Recipient::Http {
+                socket,
+                exchange: exchange.to_owned(),
+                accepts_events,
+                streams: in_batch,
+                stream: None,
+                in_batch,
+            },
+            Self::Line(socket) => Recipient::Line(socket),
+        }
+    }
+}
+
+/// A connection of lines.
+pub(super) struct Line {
+    pub(super) socket: SocketId,
+    pub(super) handshake: Option<Handshake>,
+    /// What its legacy subscriptions hear by.
+    pub(super) listener: Option<ListenerKey>,
+    /// Its subscriptions of the 2026 era, by the ids of their requests.
+    pub(super) listens: Vec<(OwnedId, ListenerKey)>,
+}
+
+/// What was done about a message.
+pub(super) enum Performed {
+    /// The answer is in the buffer; these notes come before it.
+    Answered(Status, CallMethod, Vec<Note>),
+    /// As `Answered`, to a handshake that opened a session.
+    Opened(String),
+    /// As `Answered`, to a handshake on a line.
+    Agreed(Handshake),
+    /// The answer comes later.
+    Pending(Ticket),
+    /// The answers to several messages.
+    Batch(Parts),
+    /// A stream is to begin with this.
+    Listening(ListenerKey, Vec<u8>),
+    /// A stream that is kept elsewhere begins with these events, or is only these.
+    Attached(StreamId, Vec<u8>, bool),
+    /// For a connection of lines to do itself.
+    Tied(OwnedId, SessionAction),
+    /// There is no answer.
+    Silent,
+}
+
+/// Answers to a batch: those that are there, and how many are not.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) answers: Vec<Vec<u8>>,
+    pub(super) pending: u32,
+}
+
+impl Engine {
+    pub(super) fn new(config: EngineConfig, snapshot: Snapshot, runner: Runner) -> Self {
+        let EngineConfig { shard, shards, secret, broadcast, limits } = config;
+        let now = Instant::now();
+        let mut observer = Observer::new(shard, limits.log_lines_per_second_max, now);
+        observer.metrics().set_tools(snapshot.tools().iter().map(|tool| tool.callable().name()));
+        let ttl = limits.session_ttl.as_secs();
+        Self {
+            shard,
+            snapshot: Rc::new(snapshot),
+            calls: Calls::new(limits.calls_in_flight_max, now),
+            plane: Plane::new(u16::try_from(shard).unwrap_or(u16::MAX), &limits, broadcast),
+            observer,
+            sessions: Sessions::new(secret, shards, ttl, limits.session_notes_max),
+            told: VecDeque::new(),
+            overdue: VecDeque::new(),
+            runner,
+            answers: CallAnswers::new(&limits),
+            reply: Reply::default(),
+            entropy: Entropy { bytes: [0; ENTROPY_BYTES], used: ENTROPY_BYTES },
+            moment: Moment { monotonic: now, wall: Duration::ZERO },
+            limits,
+        }
+    }
+
+    pub(super) fn begin_turn(&mut self, now: Instant, wall: Duration) {
+        self.observer.begin_turn(now);
+        self.moment = Moment { monotonic: now, wall };
+    }
+
+    /// Where calls that have something to tell do it.
+    pub(super) fn completions(&self) -> Rc<Completions> {
+        Rc::clone(self.runner.completions())
+    }
+
+    /// What the next call has to tell.
+    pub(super) fn next_event(&self) -> Option<CallEvent> {
+        self.runner.completions().pop()
+    }
+
+    pub(super) fn takes_batches(&mut self, transport: Transport<'_>) -> bool {
+        let snapshot = Rc::clone(&self.snapshot);
+        self.with_world(&snapshot, |world| mcp::takes_batches(world, transport))
+    }
+
+    fn with_world<'a, T>(
+        &mut self,
+        snapshot: &'a Snapshot,
+        use_it: impl FnOnce(&mut World<'a, '_>) -> T,
+    ) -> T {
+        let Self { sessions, entropy, moment, limits, .. } = self;
+        let mut entropy = || entropy.take();
+        let now = moment.wall.as_secs();
+        use_it(&mut World { snapshot, sessions, now, entropy: &mut entropy, limits })
+    }
+
+    /// Answers one message, or starts what will.
+    pub(super) fn message(
+        &mut self,
+        transport: Transport<'_>,
+        root: Node<'_>,
+        via: Via<'_>,
+        out: &mut Vec<u8>,
+    ) -> Performed {
+        let snapshot = Rc::clone(&self.snapshot);
+        let outcome = self.with_world(&snapshot, |world| mcp::route(world, transport, root, out));
+        self.perform(outcome, via, out)
+    }
+
+    /// Answers several messages at once (checklist B-07, L-70).
+    pub(super) fn batch<'a>(
+        &mut self,
+        transport: Transport<'_>,
+        messages: Elements<'_>,
+        via: impl Fn() -> Via<'a>,
+        out: &mut Vec<u8>,
+    ) -> Performed {
+        if messages.len() > self.limits.batch_messages_max {
+            return self.refuse_plain(out, Refused::InvalidRequest, "Too many messages in a batch");
+        }
+        let mut parts = Parts::default();
+        for message in messages {
+            let start = out.len();
+            if message.get("method").and_then(Node::as_str) == Some("initialize") {
+                self.refuse_plain(out, Refused::InvalidRequest, "initialize must not be in a batch");
+            } else {
+                match self.message(transport, message, via(), out) {
+                    Performed::Pending(_) => parts.pending += 1,
+                    Performed::Listening(listener, _) => {
+                        self.plane.subscriptions.remove(listener);
+                        self.refuse_plain(out, Refused::InvalidRequest, "Not in a batch");
+                    }
+                    _ => {}
+                }
+            }
+            let answer = out.split_off(start);
+            if !answer.is_empty() {
+                parts.answers.push(answer);
+            }
+        }
+        Performed::Batch(parts)
+    }
+
+    /// Counts a refusal that has been written, or anything else that is.
+    pub(super) fn refuse(&mut self, outcome: Outcome<'_>) -> Performed {
+        match outcome {
+            Outcome::Refused(status, method, reason) => {
+                self.observer.refused(reason.name(), None);
+                Performed::Answered(status, method, Vec::new())
+            }
+            _ => Performed::Silent,
+        }
+    }
+
+    /// Refuses what is no method of the protocol.
+    pub(super) fn refuse_plain(
+        &mut self,
+        out: &mut Vec<u8>,
+        reason: Refused,
+        message: &'static str,
+    ) -> Performed {
+        self.refuse(mcp::write_refused(out, None, Revision::ASSUMED, CallMethod::Other, reason, message))
+    }
+
+    /// The session that a request which is no message must name.
+    pub(super) fn session(&mut self, headers: Headers<'_>, out: &mut Vec<u8>) -> Result<Session, Performed> {
+        let now = self.moment.wall.as_secs();
+        let found = mcp::require_session(&mut self.sessions, now, headers, out);
+        found.map_err(|refused| self.refuse(refused))
+    }
+
+    fn perform(&mut self, outcome: Outcome<'_>, via: Via<'_>, out: &mut Vec<u8>) -> Performed {
+        match outcome {
+            Outcome::Run(call) => self.run(call, via, out),
+            Outcome::Reply(method) => Performed::Answered(Status::Ok, method, Vec::new()),
+            Outcome::Accepted => Performed::Silent,
+            refused @ Outcome::Refused(..) => self.refuse(refused),
+            Outcome::Agreed(_, Some(session)) => Performed::Opened(session),
+            Outcome::Agreed(handshake, None) => Performed::Agreed(handshake),
+            Outcome::Listen(wanted) => self.listen(wanted, via, out),
+            Outcome::Tied(id, Tie::Session(session), action) => self.tied(id, session, action, via, out),
+            Outcome::Tied(id, _, action) => Performed::Tied(id.to_owned(), action),
+            Outcome::Answered(answer) => {
+                self.client_answer(answer);
+                Performed::Silent
+            }
+            Outcome::Cancelled(tie, id) => {
+                self.cancel(tie, &id, via);
+                Performed::Silent
+            }
+            Outcome::Task(id, request) => {
+                let keeper = request.key.shard;
+                let method = request.action.method();
+                let id = Some(id.to_owned());
+                self.ask(keeper, Request::Task(request), (id, method), via.recipient(), out)
+            }
+        }
+    }
+
+    fn run(&mut self, call: Call<'_>, via: Via<'_>, out: &mut Vec<u8>) -> Performed {
+        let Call { callable, input, id, revision, capabilities, tie, details, binding } = call;
+        let method = CallMethod::from(callable.kind());
+        self.reply.clear();
+        let calls = &mut self.calls;
+        let received = self.observer.turn_began();
+        let file_call = || {
+            calls.insert(PendingCall {
+                recipient: via.recipient(),
+                callable: Arc::clone(callable),
+                id: id.to_owned(),
+                revision,
+                started: received,
+                deadline: received + callable.deadline(),
+                session: tie.session().map(|session| session.key),
+                binding,
+                questions: Vec::new(),
+                asked: 0,
+            })
+        };
+        let caller = Caller { revision, capabilities, shard: self.shard };
+        let reply = &mut self.reply;
+        let started = self.runner.start(callable.handler(), input, caller, details, file_call, reply);
+        let refused = match started {
+            Started::Done(conversation) => {
+                if callable.kind() == Kind::Tool {
+                    self.observer.metrics().note_tool(callable.position());
+                }
+                let (status, told) = self.answers.result(out, &self.snapshot, callable, id, revision, reply);
+                self.observer.answered(callable, reply, told);
+                let notes = conversation.map(|conversation| conversation.take_held()).unwrap_or_default();
+                return Performed::Answered(status, method, notes);
+            }
+            Started::Pending(ticket, cancel, conversation) => {
+                let becomes_task =
+                    callable.task().filter(|_| capabilities.has(crate::registry::Capability::Tasks));
+                calls.run(ticket, cancel, Arc::clone(&conversation), received);
+                if let Some(terms) = becomes_task {
+                    // What the handler would do first, done for it.
+                    let _ = conversation.become_task(terms);
+                }
+                return Performed::Pending(ticket);
+            }
+            Started::Panicked { unused } => {
+                unused.map(|unused| drop(calls.take(unused)));
+                Refused::ToolPanicked
+            }
+            Started::Busy { unused } => {
+                unused.map(|unused| drop(calls.take(unused)));
+                Refused::Busy
+            }
+        };
+        self.observer.call_refused(refused, callable);
+        let status = mcp::write_call_refused(out, &self.snapshot, callable.kind(), id, revision, refused);
+        Performed::Answered(status, method, Vec::new())
+    }
+
+    /// Opens a subscription (checklist M-60 to M-68).
+    fn listen(&mut self, wanted: Wanted, via: Via<'_>, out: &mut Vec<u8>) -> Performed {
+        let Wanted { id, topics, acknowledged } = wanted;
+        if !self.plane.subscriptions.has_room(topics.len().max(1)) {
+            let (reason, told) = (Refused::TooManySubscriptions, "Too many subscriptions");
+            let method = CallMethod::Listen;
+            let id = Some(id.as_id());
+            return self.refuse(mcp::write_refused(out, id, Revision::V2026_07_28, method, reason, told));
+        }
+        let mut text = Vec::new();
+        write_id(&mut text, id.as_id());
+        let key = match via {
+            Via::Http { socket, .. } => Listener::Stream(socket),
+            Via::Line(socket) => Listener::Line(socket),
+        };
+        let listener = self.plane.subscriptions.insert(key, Some(text.into()));
+        for topic in topics {
+            self.plane.subscriptions.subscribe(listener, topic);
+        }
+        Performed::Listening(listener, acknowledged)
+    }
+
+    fn tied(
+        &mut self,
+        id: Id<'_>,
+        session: Session,
+        action: SessionAction,
+        via: Via<'_>,
+        out: &mut Vec<u8>,
+    ) -> Performed {
+        let id = Some(id.to_owned());
+        let method = action.method();
+        match action {
+            SessionAction::SetLevel(level) => {
+                let request = Request::SetLevel(session.key, level);
+                self.ask_all(request, (id, method), via.recipient(), out)
+            }
+            SessionAction::Subscribe(uri) => {
+                let request = Request::Subscribe(session, uri);
+                self.ask(session.home, request, (id, method), via.recipient(), out)
+            }
+            SessionAction::Unsubscribe(uri) => {
+                let request = Request::Unsubscribe(session, uri);
+                self.ask(session.home, request, (id, method), via.recipient(), out)
+            }
+        }
+    }
+
+    /// Has something done by the shard that keeps what it is about: at once, if that is this one. `about`: the request's id
+    /// and its method.
+    pub(super) fn ask(
+        &mut self,
+        keeper: u16,
+        request: Request,
+        about: (Option<OwnedId>, CallMethod),
+        recipient: Recipient,
+        out: &mut Vec<u8>,
+    ) -> Performed {
+        let (id, method) = about;
+        let started = self.observer.turn_began();
+        if keeper == self.plane.shard {
+            let answer = self.serve(&request, keeper);
+            let elsewhere = Elsewhere { recipient, id, method, started, left: 0 };
+            return self.conclude(&elsewhere, answer, out);
+        }
+        let elsewhere = Elsewhere { recipient, id, method, started, left: 1 };
+        let id = elsewhere.id.clone();
+        let Some(ticket) = self.calls.wait(elsewhere, self.moment.monotonic) else {
+            return self.busy(id, method, out);
+        };
+        let from = self.plane.shard;
+        if self.plane.broadcast.post(keeper, Message::Ask { from, ticket, request }) {
+            return Performed::Pending(ticket);
+        }
+        self.calls.take_answered(ticket);
+        self.busy(id, method, out)
+    }
+
+    /// Has something done by every shard, and answers when all have.
+    pub(super) fn ask_all(
+        &mut self,
+        request: Request,
+        about: (Option<OwnedId>, CallMethod),
+        recipient: Recipient,
+        out: &mut Vec<u8>,
+    ) -> Performed {
+        let (id, method) = about;
+        let started = self.observer.turn_began();
+        let from = self.plane.shard;
+        let answer = self.serve(&request, from);
+        let others = self.plane.broadcast.mailboxes().len().saturating_sub(1);
+        let elsewhere = Elsewhere { recipient, id, method, started, left: others };
+        if others == 0 {
+            return self.conclude(&elsewhere, answer, out);
+        }
+        let id = elsewhere.id.clone();
+        let Some(ticket) = self.calls.wait(elsewhere, self.moment.monotonic) else {
+            return self.busy(id, method, out);
+        };
+        for shard in 0..=u16::try_from(others).unwrap_or(u16::MAX) {
+            let request = request.clone();
+            if shard != from && !self.plane.broadcast.post(shard, Message::Ask { from, ticket, request }) {
+                // Some may have done it: asking again does no harm.
+                while self.calls.take_answered(ticket).is_none() && self.calls.is_waiting(ticket) {}
+                return self.busy(id, method, out);
+            }
+        }
+        Performed::Pending(ticket)
+    }
+
+    fn busy(&mut self, id: Option<OwnedId>, method: CallMethod, out: &mut Vec<u8>) -> Performed {
+        let id = id.as_ref().map(OwnedId::as_id);
+        let told = "Server busy";
+        self.refuse(mcp::write_refused(out, id, Revision::ASSUMED, method, Refused::Busy, told))
+    }
+
+    /// Does what another shard, or this one, asks for.
+    pub(super) fn serve(&mut self, request: &Request, from: u16) -> Answer {
+        let answer = self.plane.serve(request, from, &mut self.sessions, self.moment);
+        if let (Request::Task(TaskRequest { key, action }), Answer::Task(_)) = (request, &answer) {
+            self.task_action(*key, action);
+        }
+        answer
+    }
+
+    /// Writes what a request that was served elsewhere came to.
+    pub(super) fn conclude(&mut self, elsewhere: &Elsewhere, answer: Answer, out: &mut Vec<u8>) -> Performed {
+        let id = elsewhere.id.as_ref().map(OwnedId::as_id);
+        let method = elsewhere.method;
+        let refused = |out: &mut Vec<u8>, reason, told| {
+            mcp::write_refused(out, id, Revision::ASSUMED, method, reason, told)
+        };
+        match (answer, id) {
+            (Answer::Done, Some(id)) => {
+                begin_result(out, id);
+                finish_result(out);
+            }
+            // A session has ended.
+            (Answer::Done, None) => return Performed::Answered(Status::NoContent, method, Vec::new()),
+            (Answer::Task(view), Some(id)) if method == CallMethod::TasksGet => {
+                mcp::write_task(out, &self.snapshot, id, &view);
+            }
+            (Answer::Task(_), Some(id)) => mcp::write_task_acknowledged(out, &self.snapshot, id),
+            (Answer::Unknown, Some(id)) => return self.refuse(mcp::write_unknown_task(out, id, method)),
+            (Answer::Unknown | Answer::Task(_), None) => {
+                return self.refuse(refused(out, Refused::UnknownStream, "Unknown Last-Event-ID"));
+            }
+            (Answer::Taken, _) => {
+                return self.refuse(refused(
+                    out,
+                    Refused::StreamTaken,
+                    "Conflict: the session has a stream already",
+                ));
+            }
+            (Answer::Full, _) => {
+                return self.refuse(refused(out, Refused::Busy, "Server busy"));
+            }
+            (Answer::Attached(stream, events, ended), _) => {
+                return Performed::Attached(stream, events, ended);
+            }
+        }
+        Performed::Answered(Status::Ok, method, Vec::new())
+    }
+
+    /// Finishes what came as a line: the answer, if there is one, becomes a line. How many answers will come later.
+    pub(super) fn settle_line(
+        &mut self,
+        performed: Performed,
+        line: &mut Line,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) -> u32 {
+        let mut pending = 0;
+        match performed {
+            Performed::Answered(_, method, notes) => {
+                self.observer.metrics().note(method as usize);
+                let answer = out.split_off(start);
+                for note in notes {
+                    if let Note::Message(message) = note {
+                        out.extend_from_slice(&message);
+                        out.push(b'\n');
+                    }
+                }
+                out.extend_from_slice(&answer);
+            }
+            Performed::Agreed(handshake) => line.handshake = Some(handshake),
+            Performed::Pending(_) => pending = 1,
+            Performed::Batch(parts) => {
+                pending = parts.pending;
+                if !parts.answers.is_empty() {
+                    out.push(b'[');
+                    out.extend_from_slice(&parts.answers.join(b",".as_slice()));
+                    out.push(b']');
+                }
+            }
+            Performed::Listening(listener, acknowledged) => {
+                out.extend_from_slice(&acknowledged);
+                if let Some(id) = self.plane.subscriptions.id(listener).and_then(read_owned_id) {
+                    line.listens.push((id, listener));
+                }
+            }
+            Performed::Tied(id, action) => self.tied_to_line(&id, action, line, out),
+            Performed::Opened(_) | Performed::Attached(..) | Performed::Silent => {}
+        }
+        if out.len() > start {
+            out.push(b'\n');
+        }
+        pending
+    }
+
+    /// Does for a connection of lines what a session asks for.
+    fn tied_to_line(&mut self, id: &OwnedId, action: SessionAction, line: &mut Line, out: &mut Vec<u8>) {
+        let method = action.method();
+        let id = id.as_id();
+        let subscriptions = &mut self.plane.subscriptions;
+        match action {
+            SessionAction::SetLevel(level) => {
+                if let Some(handshake) = &mut line.handshake {
+                    handshake.level = Some(level);
+                }
+            }
+            SessionAction::Subscribe(uri) => {
+                if !subscriptions.has_room(1) {
+                    let (reason, told) = (Refused::TooManySubscriptions, "Too many subscriptions");
+                    let revision = Revision::LATEST_LEGACY;
+                    self.refuse(mcp::write_refused(out, Some(id), revision, method, reason, told));
+                    return;
+                }
+                let listener = self.line_listener(line);
+                self.plane.subscriptions.subscribe(listener, Topic::resource(&uri));
+            }
+            SessionAction::Unsubscribe(uri) => {
+                if let Some(listener) = line.listener {
+                    subscriptions.unsubscribe(listener, &Topic::resource(&uri));
+                }
+            }
+        }
+        self.observer.metrics().note(method as usize);
+        begin_result(out, id);
+        finish_result(out);
+    }
+
+    /// What a legacy client of lines hears by; from its handshake on it hears of changed lists (checklist L-62).
+    pub(super) fn line_listener(&mut self, line: &mut Line) -> ListenerKey {
+        let socket = line.socket;
+        *line.listener.get_or_insert_with(|| self.plane.subscriptions.insert(Listener::Line(socket), None))
+    }
+}
+
+/// The id of a subscription, from its JSON.
+pub(super) fn read_owned_id(json: &[u8]) -> Option<OwnedId> {
+    match serde_json::from_slice(json).ok()? {
+        serde_json::Value::String(text) => Some(OwnedId::String(text.into())),
+        serde_json::Value::Number(number) => {
+            number.as_u64().map(OwnedId::Unsigned).or_else(|| number.as_i64().map(OwnedId::Signed))
+        }
+        _ => None,
+    }
+}

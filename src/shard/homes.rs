@@ -1,0 +1,94 @@
+//! What a shard keeps of the legacy sessions that are at home here: a stream, and what they want to hear of. Only sessions that
+//! asked for either are in here.
+
+use std::collections::{HashMap, VecDeque};
+
+use foldhash::fast::RandomState;
+
+use super::plane::Listener;
+use crate::{
+    broadcast::StreamId,
+    mcp::{ListenerKey, Session, SessionKey, Subscriptions, Topic},
+    registry::List,
+};
+
+use super::replay::Replay;
+
+/// A session's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) stream: StreamId,
+    pub(super) listener: ListenerKey,
+    expires: u64,
+}
+
+/// A bounded table; when it is full the oldest session without a connection goes.
+pub(super) struct Homes {
+    sessions: HashMap<SessionKey, Kept, RandomState>,
+    order: VecDeque<SessionKey>,
+    sessions_max: usize,
+}
+
+impl Homes {
+    pub(super) fn new(sessions_max: usize) -> Self {
+        Self { sessions: HashMap::default(), order: VecDeque::new(), sessions_max }
+    }
+
+    /// What is kept of a session, from now on at least its stream. `None`: there is no room.
+    pub(super) fn keep(
+        &mut self,
+        session: &Session,
+        now: u64,
+        replay: &mut Replay,
+        subscriptions: &mut Subscriptions<Listener>,
+    ) -> Option<Kept> {
+        if let Some(kept) = self.sessions.get(&session.key) {
+            return Some(*kept);
+        }
+        if self.sessions.len() >= self.sessions_max {
+            let is_idle = |key: &SessionKey| {
+                let kept = self.sessions.get(key);
+                kept.is_none_or(|kept| kept.expires <= now || replay.carrier(kept.stream).is_none())
+            };
+            let oldest = self.order.iter().copied().find(is_idle)?;
+            self.forget(oldest, replay, subscriptions);
+        }
+        if !subscriptions.has_room(List::ALL.len()) {
+            return None;
+        }
+        let stream = replay.open(session.key, true, None)?;
+        let listener = subscriptions.insert(Listener::Session(stream), None);
+        // Every legacy client hears of changed lists (checklist L-62).
+        for list in [List::Tools, List::Resources, List::Prompts] {
+            subscriptions.subscribe(listener, Topic::list(list));
+        }
+        let kept = Kept { stream, listener, expires: session.expires };
+        self.sessions.insert(session.key, kept);
+        self.order.push_back(session.key);
+        Some(kept)
+    }
+
+    /// What is kept of a session, if anything is.
+    pub(super) fn get(&self, key: SessionKey) -> Option<Kept> {
+        self.sessions.get(&key).copied()
+    }
+
+    /// Lets go of a session: what was kept of it.
+    pub(super) fn forget(
+        &mut self,
+        key: SessionKey,
+        replay: &mut Replay,
+        subscriptions: &mut Subscriptions<Listener>,
+    ) -> Option<Kept> {
+        let kept = self.sessions.remove(&key)?;
+        self.order.retain(|other| *other != key);
+        subscriptions.remove(kept.listener);
+        replay.close(kept.stream);
+        Some(kept)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+}

@@ -1,0 +1,194 @@
+//! What a shard keeps beyond its requests: subscriptions, streams, sessions at home here, tasks; and its part in what crosses
+//! between shards.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    homes::Homes,
+    replay::{Carrier, Replay, Sent},
+    tasks::Tasks,
+};
+use crate::{
+    broadcast::{Answer, Broadcast, Message, Request, StreamId},
+    config::Limits,
+    mcp::{Sessions, Subscriptions, Topic},
+    ring::SocketId,
+};
+
+/// Who hears of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listener {
+    /// A stream of `subscriptions/listen`.
+    Stream(SocketId),
+    /// A line of this connection.
+    Line(SocketId),
+    /// A legacy session's stream.
+    Session(StreamId),
+}
+
+/// Something for a connection of this shard that does not come from a request of its own.
+pub(super) struct Effect {
+    pub(super) socket: SocketId,
+    pub(super) bytes: Vec<u8>,
+    pub(super) then: Then,
+}
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// More will come.
+    Stays,
+    /// The reply is complete: the next request is looked at.
+    Resumes,
+    /// Nothing follows.
+    Closes,
+}
+
+/// The moment, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) monotonic: Instant,
+    /// Since 1970.
+    pub(super) wall: Duration,
+}
+
+impl Moment {
+    pub(super) fn both(self) -> (Instant, Duration) {
+        (self.monotonic, self.wall)
+    }
+}
+
+pub(super) struct Plane {
+    pub(super) shard: u16,
+    pub(super) subscriptions: Subscriptions<Listener>,
+    pub(super) homes: Homes,
+    pub(super) replay: Replay,
+    pub(super) tasks: Tasks,
+    pub(super) broadcast: Broadcast,
+    /// What is to be done with connections, before the turn ends.
+    pub(super) effects: Vec<Effect>,
+}
+
+impl Plane {
+    pub(super) fn new(shard: u16, limits: &Limits, broadcast: Broadcast) -> Self {
+        Self {
+            shard,
+            subscriptions: Subscriptions::new(limits.subscriptions_max),
+            homes: Homes::new(limits.sessions_kept_max),
+            replay: Replay::new(shard, limits.replay_streams_max, limits.replay_bytes_max),
+            tasks: Tasks::new(shard, limits.tasks_max, limits.task_ttl),
+            broadcast,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Sends an event of a stream that is kept here where it goes now.
+    pub(super) fn forward(&mut self, id: StreamId, sent: Option<Sent>) {
+        let Some(Sent { carrier, event, ended }) = sent else { return };
+        self.carry(id, carrier, event, ended);
+    }
+
+    fn carry(&mut self, id: StreamId, carrier: Carrier, events: Vec<u8>, ended: bool) {
+        let socket = carrier.socket;
+        if carrier.shard == self.shard {
+            let then = if ended { Then::Closes } else { Then::Stays };
+            self.effects.push(Effect { socket, bytes: events, then });
+        } else if !self.broadcast.post(carrier.shard, Message::Stream { socket, events, ended }) {
+            // It is kept: whoever comes back for it gets it.
+            self.replay.detach(id, socket);
+        }
+    }
+
+    /// Keeps a message on a stream that is kept here, and sends it.
+    pub(super) fn push(&mut self, id: StreamId, message: &[u8], ended: bool) {
+        let sent = self.replay.push(id, message, ended);
+        self.forward(id, sent);
+    }
+
+    /// Tells whoever listens to a task how it is.
+    pub(super) fn publish_task(&mut self, key: crate::mcp::TaskKey, now: Instant) {
+        let Some(view) = self.tasks.view(key, now) else { return };
+        let mut members = Vec::new();
+        view.write(&mut members, true);
+        self.broadcast.publish(crate::mcp::Event::task_changed(&view.id, &members));
+    }
+
+    /// Does what a request asks of the state that is kept here. `from`: the shard of the connection. Answers to a task's
+    /// questions, and its end, are the caller's to pass on to the call.
+    pub(super) fn serve(
+        &mut self,
+        request: &Request,
+        from: u16,
+        sessions: &mut Sessions,
+        moment: Moment,
+    ) -> Answer {
+        let Self { homes, replay, subscriptions, .. } = self;
+        match request {
+            Request::SetLevel(key, level) => {
+                sessions.set_level(*key, *level);
+                Answer::Done
+            }
+            Request::End(key) => {
+                sessions.end(*key);
+                if let Some(kept) = homes.get(*key) {
+                    let carrier = replay.carrier(kept.stream);
+                    homes.forget(*key, replay, subscriptions);
+                    if let Some(carrier) = carrier {
+                        self.carry(kept.stream, carrier, Vec::new(), true);
+                    }
+                }
+                Answer::Done
+            }
+            Request::Subscribe(session, uri) => {
+                let now = moment.wall.as_secs();
+                let Some(kept) = homes.keep(session, now, replay, subscriptions) else { return Answer::Full };
+                if !subscriptions.has_room(1) {
+                    return Answer::Full;
+                }
+                subscriptions.subscribe(kept.listener, Topic::resource(uri));
+                Answer::Done
+            }
+            Request::Unsubscribe(session, uri) => {
+                if let Some(kept) = homes.get(session.key) {
+                    subscriptions.unsubscribe(kept.listener, &Topic::resource(uri));
+                }
+                Answer::Done
+            }
+            Request::Attach { session, socket, resume } => {
+                let carrier = Carrier { shard: from, socket: *socket };
+                let (stream, after) = match resume {
+                    Some((stream, after)) => (*stream, Some(*after)),
+                    None => {
+                        let now = moment.wall.as_secs();
+                        let kept = homes.keep(session, now, replay, subscriptions);
+                        let Some(kept) = kept else { return Answer::Full };
+                        if replay.carrier(kept.stream).is_some() {
+                            return Answer::Taken;
+                        }
+                        // What came while nobody listened is not lost.
+                        (kept.stream, None)
+                    }
+                };
+                match replay.attach(stream, session.key, after, carrier) {
+                    None => Answer::Unknown,
+                    Some((missed, ended, before)) => {
+                        let mut events = replay.prime(stream, None);
+                        if !missed.is_empty() || session.revision < crate::registry::Revision::V2025_11_25 {
+                            // Where it stands is told by what follows, and older clients read no event without data.
+                            events.clear();
+                        }
+                        events.extend_from_slice(&missed);
+                        if let Some(before) = before {
+                            self.carry(stream, before, Vec::new(), true);
+                        }
+                        Answer::Attached(stream, events, ended)
+                    }
+                }
+            }
+            Request::Task(request) => match self.tasks.view(request.key, moment.monotonic) {
+                None => Answer::Unknown,
+                Some(view) => Answer::Task(Box::new(view.clone())),
+            },
+        }
+    }
+}

@@ -1,0 +1,603 @@
+//! What reaches connections besides the answers to their own requests: notes of running calls, events, messages of other
+//! shards; and connections of lines.
+
+use std::sync::Arc;
+
+use super::{
+    Shard,
+    calls::{Elsewhere, PendingCall, Recipient},
+    connection::{Connection, Lines, Phase},
+    connection_of,
+    engine::{Line, Performed},
+    pipeline::{Handled, Pipeline},
+    plane::{Effect, Listener, Then},
+    talk::{Way, frame_events},
+};
+use crate::{
+    broadcast::Message,
+    exec::Ticket,
+    http::{KEEP_ALIVE, LAST_CHUNK, Status, chunk, write_event},
+    jsonrpc::{ErrorCode, write_error},
+    lines::{Flow, Handler, LineFramer, LineTooLong, Progress},
+    mcp::{CallMethod, Event, ListenerKey, Refused, write_listen_ended},
+    registry::{Conversation, Note, Reply},
+    ring::SocketId,
+};
+
+/// Messages of other shards that are taken in one turn; the rest wait for the next.
+const MESSAGES_PER_TURN: usize = 1024;
+
+/// Whether a connection is idle enough to be told of an event at once; else it hears later, of the newest only.
+fn has_room(connection: &Connection) -> bool {
+    !connection.sending && connection.out.len() < EVENTS_BYTES_MAX
+}
+
+/// Events that are put together before they are sent, in bytes.
+const EVENTS_BYTES_MAX: usize = 16 * 1024;
+
+/// Appends an event for a listener whose connection this is.
+fn write_to(connection: &mut Connection, event: &Event, id: Option<&[u8]>) {
+    if connection.lines.is_some() {
+        event.write(&mut connection.out, id);
+        connection.out.push(b'\n');
+    } else {
+        chunk(&mut connection.out, true, |out| {
+            crate::http::begin_event(out, None);
+            event.write(out, id);
+            crate::http::finish_event(out);
+        });
+    }
+}
+
+impl Shard {
+    /// A running call says something.
+    pub(super) fn on_said(&mut self, ticket: Ticket, note: Note) {
+        // Nothing but a task is told without a stream.
+        if !matches!(note, Note::Task(_)) && matches!(self.pipeline.engine.way(ticket), Way::Begin) {
+            self.begin_stream(ticket);
+        }
+        self.pipeline.engine.on_note(ticket, note);
+        self.apply_effects();
+    }
+
+    /// The reply that a connection waits for becomes a stream.
+    fn begin_stream(&mut self, ticket: Ticket) {
+        let Self { pipeline, connections, .. } = self;
+        let Some(Recipient::Http { socket, exchange, .. }) =
+            pipeline.engine.calls.get(ticket).map(|call| &call.recipient)
+        else {
+            return;
+        };
+        let exchange = exchange.borrowed().to_owned();
+        let Some(connection) = connection_of(connections, *socket)
+            .filter(|connection| connection.phase == Phase::Calling(ticket))
+        else {
+            return;
+        };
+        pipeline.begin_events(&mut connection.out, exchange.borrowed());
+        let Some((socket, primed)) = pipeline.engine.begin_stream(ticket) else { return };
+        if !primed.is_empty() {
+            connection.out.extend_from_slice(&frame_events(&primed, false));
+        }
+        self.mark(socket);
+    }
+
+    /// Does what has been decided for connections other than the one at hand.
+    pub(super) fn apply_effects(&mut self) {
+        let mut effects = std::mem::take(&mut self.pipeline.engine.plane.effects);
+        for effect in effects.drain(..) {
+            self.apply(effect);
+        }
+        // Applying one may have led to another; the next turn does that. The memory is kept.
+        if self.pipeline.engine.plane.effects.is_empty() {
+            self.pipeline.engine.plane.effects = effects;
+        }
+        while let Some((ticket, recipient, status, answer, method)) = self.pipeline.engine.told.pop_front() {
+            self.tell(ticket, &recipient, status, &answer, method);
+        }
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        let Effect { socket, bytes, then } = effect;
+        let limit = self.limits.outbox_bytes_max;
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if connection.lines.is_some() {
+            connection.out.extend_from_slice(&bytes);
+        } else {
+            let ended = then != Then::Stays && !matches!(connection.phase, Phase::Batch(2..));
+            connection.out.extend_from_slice(&frame_events(&bytes, ended));
+        }
+        if then == Then::Stays && connection.out.len() > limit {
+            // Whoever reads too slowly is not waited for: it may come back for what it missed.
+            self.pipeline.refused("slow_reader");
+            self.close(socket);
+            return;
+        }
+        self.mark(socket);
+        match then {
+            Then::Stays => {}
+            Then::Resumes => self.answered_one(socket),
+            Then::Closes => self.end_reply(socket, Handled::Replied),
+        }
+    }
+
+    /// One of the answers a connection waits for has been written.
+    fn answered_one(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        match &mut connection.phase {
+            Phase::Batch(left @ 2..) => *left -= 1,
+            _ => self.end_reply(socket, Handled::Replied),
+        }
+    }
+
+    /// A reply that came later is complete.
+    pub(super) fn end_reply(&mut self, socket: SocketId, handled: Handled) {
+        let draining = self.drain_until.is_some();
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.handled += 1;
+        let has_had_its_turn = connection.handled >= self.limits.requests_per_turn_max
+            || connection.out.len() > self.limits.outbox_bytes_max;
+        if handled != Handled::Replied || draining {
+            connection.phase = Phase::Closing { linger: connection.paused || draining };
+            self.mark(socket);
+        } else if has_had_its_turn {
+            connection.phase = Phase::Congested;
+            self.mark(socket);
+        } else {
+            self.resume(socket);
+        }
+    }
+
+    /// Answers a call that has ended.
+    pub(super) fn deliver(
+        &mut self,
+        ticket: Ticket,
+        call: &PendingCall,
+        talk: Option<&Arc<Conversation>>,
+        outcome: Result<Reply, Refused>,
+    ) {
+        let mut answer = Vec::new();
+        if let Recipient::Http { socket, exchange, streams: false, .. } = &call.recipient {
+            // The usual case: straight into the connection's outbox.
+            let Self { pipeline, connections, spare, .. } = self;
+            let Some(connection) = connection_of(connections, *socket)
+                .filter(|connection| connection.phase == Phase::Calling(ticket))
+            else {
+                return;
+            };
+            if connection.out.capacity() == 0 {
+                connection.out = spare.pop().unwrap_or_default();
+            }
+            let out = &mut connection.out;
+            let response = pipeline.heads.begin(out);
+            let status = pipeline.engine.write_answer(call, talk, outcome, out);
+            let handled = pipeline.finish(out, response, status, exchange.borrowed(), "");
+            self.mark(*socket);
+            self.end_reply(*socket, handled);
+            return;
+        }
+        let status = self.pipeline.engine.write_answer(call, talk, outcome, &mut answer);
+        self.tell(ticket, &call.recipient, status, &answer, CallMethod::from(call.callable.kind()));
+        self.apply_effects();
+    }
+
+    /// Gives a recipient an answer that came later: JSON; nothing at all where the client does not want it any more.
+    fn tell(
+        &mut self,
+        ticket: Ticket,
+        recipient: &Recipient,
+        status: Status,
+        answer: &[u8],
+        method: CallMethod,
+    ) {
+        let Self { pipeline, connections, .. } = self;
+        match recipient {
+            Recipient::Task(key) => pipeline.engine.end_task(*key, answer),
+            Recipient::Stream(stream) | Recipient::Http { stream: Some(stream), .. } => {
+                pipeline.engine.plane.push(*stream, answer, true);
+            }
+            Recipient::Line(socket) => {
+                let Some(connection) = connection_of(connections, *socket) else { return };
+                connection.out.extend_from_slice(answer);
+                if !answer.is_empty() {
+                    connection.out.push(b'\n');
+                }
+                if let Some(lines) = &mut connection.lines {
+                    lines.pending = lines.pending.saturating_sub(1);
+                }
+                let socket = *socket;
+                self.mark(socket);
+                self.resume_lines(socket);
+            }
+            Recipient::Http { socket, exchange, streams, .. } => {
+                let Some(connection) = connection_of(connections, *socket) else { return };
+                match connection.phase {
+                    Phase::Calling(other) if other == ticket || ticket == Ticket::default() => {}
+                    Phase::Batch(_) => {}
+                    _ => return,
+                }
+                let (socket, streams) = (*socket, *streams);
+                if streams {
+                    if !answer.is_empty() {
+                        chunk(&mut connection.out, true, |out| write_event(out, None, answer));
+                    }
+                    if !matches!(connection.phase, Phase::Batch(2..)) {
+                        connection.out.extend_from_slice(LAST_CHUNK);
+                    }
+                    self.mark(socket);
+                    self.answered_one(socket);
+                    return;
+                }
+                let exchange = exchange.borrowed();
+                let response = pipeline.heads.begin(&mut connection.out);
+                connection.out.extend_from_slice(answer);
+                pipeline.metrics().note(method as usize);
+                let handled = pipeline.finish(&mut connection.out, response, status, exchange, "");
+                self.mark(socket);
+                self.end_reply(socket, handled);
+            }
+        }
+    }
+
+    /// Takes what other shards have to say.
+    pub(super) fn take_messages(&mut self) {
+        let mailbox = Arc::clone(&self.handle.mailbox);
+        if mailbox.take_missed() {
+            self.pipeline.metrics().event("events_missed");
+            let Self { pipeline, connections, .. } = self;
+            let plane = &mut pipeline.engine.plane;
+            let (mut told, replay) = (Vec::new(), &mut plane.replay);
+            let mut sent = Vec::new();
+            plane.subscriptions.publish_all(|event, key, id| {
+                deliver_event(event, key, id, connections, &mut told, |stream, message| {
+                    sent.push((stream, replay.push(stream, message, false)));
+                })
+            });
+            sent.into_iter().for_each(|(stream, sent)| plane.forward(stream, sent));
+            told.into_iter().for_each(|socket| self.mark(socket));
+        }
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(message) = mailbox.take() else { break };
+            self.on_message(message);
+        }
+        // What did not fit into this turn is there in the next.
+        self.has_more = !mailbox.is_empty();
+        self.apply_effects();
+    }
+
+    fn on_message(&mut self, message: Message) {
+        let engine = &mut self.pipeline.engine;
+        match message {
+            Message::Event(event) => self.publish(&event),
+            Message::Ask { from, ticket, request } => {
+                let answer = engine.serve(&request, from);
+                if !engine.plane.broadcast.post(from, Message::Answer { ticket, answer }) {
+                    // It waits no longer than for anything else.
+                    engine.observer.metrics().event("answer_lost");
+                }
+            }
+            Message::Answer { ticket, answer } => {
+                if let Some((elsewhere, performed, out)) = engine.on_answer(ticket, answer) {
+                    self.conclude(ticket, &elsewhere, performed, &out);
+                }
+            }
+            Message::ClientAnswer(answer) => engine.client_answer(answer),
+            Message::Cancel(session, id) => engine.cancel_in_session(session, &id),
+            Message::Stream { socket, events, ended } => {
+                let then = if ended { Then::Closes } else { Then::Stays };
+                let is_carrying = connection_of(&mut self.connections, socket)
+                    .is_some_and(|connection| matches!(connection.phase, Phase::Carrying(_)));
+                if is_carrying {
+                    self.apply(Effect { socket, bytes: events, then });
+                }
+            }
+            Message::Detached(stream, socket) => {
+                engine.plane.replay.detach(stream, socket);
+            }
+        }
+    }
+
+    /// What another shard was asked for has come.
+    fn conclude(&mut self, ticket: Ticket, elsewhere: &Elsewhere, performed: Performed, answer: &[u8]) {
+        match performed {
+            Performed::Attached(stream, events, ended) => {
+                let Recipient::Http { socket, exchange, .. } = &elsewhere.recipient else { return };
+                let Self { pipeline, connections, .. } = self;
+                let waits = connection_of(connections, *socket)
+                    .filter(|connection| connection.phase == Phase::Calling(ticket));
+                let Some(connection) = waits else {
+                    // It left before its stream came.
+                    pipeline.engine.plane.broadcast.post(stream.shard, Message::Detached(stream, *socket));
+                    return;
+                };
+                pipeline.begin_events(&mut connection.out, exchange.borrowed());
+                connection.out.extend_from_slice(&frame_events(&events, ended));
+                connection.phase = Phase::Carrying(stream);
+                let socket = *socket;
+                self.keep_alive(socket);
+                if ended {
+                    self.end_reply(socket, Handled::Replied);
+                }
+                self.mark(socket);
+            }
+            Performed::Answered(status, method, _) => {
+                self.tell(ticket, &elsewhere.recipient, status, answer, method);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells everybody here of an event.
+    fn publish(&mut self, event: &Arc<Event>) {
+        let Self { pipeline, connections, .. } = self;
+        let plane = &mut pipeline.engine.plane;
+        let replay = &mut plane.replay;
+        let (mut told, mut sent) = (Vec::new(), Vec::new());
+        plane.subscriptions.publish(event, |key, id| {
+            deliver_event(event, key, id, connections, &mut told, |stream, message| {
+                sent.push((stream, replay.push(stream, message, false)));
+            })
+        });
+        sent.into_iter().for_each(|(stream, sent)| plane.forward(stream, sent));
+        told.into_iter().for_each(|socket| self.mark(socket));
+    }
+
+    /// A listener's connection has sent what it had: what it missed meanwhile, it hears now.
+    pub(super) fn catch_up(&mut self, socket: SocketId) {
+        let Self { pipeline, connections, .. } = self;
+        let Some(connection) = connection_of(connections, socket) else { return };
+        let subscriptions = &mut pipeline.engine.plane.subscriptions;
+        let mut flush = |connection: &mut Connection, listener| {
+            subscriptions.flush(listener, |event, id| {
+                let room = has_room(connection);
+                if room {
+                    write_to(connection, event, id);
+                }
+                room
+            });
+        };
+        match (connection.phase, &connection.lines) {
+            (Phase::Listening(listener), _) => flush(connection, listener),
+            (_, Some(lines)) => {
+                let of_line: Vec<ListenerKey> = lines
+                    .line
+                    .listens
+                    .iter()
+                    .map(|(_, listener)| *listener)
+                    .chain(lines.line.listener)
+                    .collect();
+                of_line.into_iter().for_each(|listener| flush(connection, listener));
+            }
+            _ => return,
+        }
+        if !connection.out.is_empty() {
+            self.mark(socket);
+        }
+    }
+
+    /// A stream has begun, or has given a sign of life: the next is due.
+    pub(super) fn keep_alive(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.deadline = self.timers.tick_after(self.now, self.limits.stream_keep_alive);
+        self.timers.schedule(socket.index(), connection.deadline);
+    }
+
+    /// Gives a sign of life on a stream that has nothing to tell.
+    pub(super) fn on_keep_alive(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if !connection.sending && connection.out.is_empty() {
+            chunk(&mut connection.out, true, |out| out.extend_from_slice(KEEP_ALIVE));
+            self.mark(socket);
+        }
+        self.keep_alive(socket);
+    }
+
+    /// What a connection has open ends with it.
+    pub(super) fn let_go(&mut self, connection: &Connection) {
+        let engine = &mut self.pipeline.engine;
+        match connection.phase {
+            Phase::Calling(ticket) => engine.abandon(ticket),
+            Phase::Listening(listener) => engine.plane.subscriptions.remove(listener),
+            Phase::Carrying(stream) if stream.shard == engine.plane.shard => {
+                engine.plane.replay.detach(stream, connection.socket);
+            }
+            Phase::Carrying(stream) => {
+                engine.plane.broadcast.post(stream.shard, Message::Detached(stream, connection.socket));
+            }
+            _ => {}
+        }
+        if let Some(lines) = &connection.lines {
+            let listeners =
+                lines.line.listens.iter().map(|(_, listener)| *listener).chain(lines.line.listener);
+            listeners.for_each(|listener| engine.plane.subscriptions.remove(listener));
+            for ticket in engine.calls.of_line(connection.socket) {
+                if engine.calls.abandon(ticket).is_some() {
+                    engine.observer.metrics().event("cancelled");
+                }
+            }
+        }
+    }
+
+    /// The server ends: streams end in order (checklist M-66).
+    pub(super) fn end_streams(&mut self) {
+        let mut ended = Vec::new();
+        for connection in self.connections.iter_mut().flatten() {
+            let subscriptions = &mut self.pipeline.engine.plane.subscriptions;
+            match connection.phase {
+                Phase::Listening(listener) => {
+                    let id = subscriptions.id(listener).and_then(super::engine::read_owned_id);
+                    if let Some(id) = id {
+                        chunk(&mut connection.out, true, |out| {
+                            crate::http::begin_event(out, None);
+                            write_listen_ended(out, id.as_id());
+                            crate::http::finish_event(out);
+                        });
+                    }
+                    subscriptions.remove(listener);
+                }
+                Phase::Carrying(_) => {}
+                _ => {
+                    if let Some(lines) = &mut connection.lines {
+                        for (id, listener) in std::mem::take(&mut lines.line.listens) {
+                            write_listen_ended(&mut connection.out, id.as_id());
+                            connection.out.push(b'\n');
+                            subscriptions.remove(listener);
+                        }
+                        ended.push((connection.socket, true));
+                    }
+                    continue;
+                }
+            }
+            connection.out.extend_from_slice(LAST_CHUNK);
+            ended.push((connection.socket, false));
+        }
+        for (socket, is_lines) in ended {
+            if is_lines {
+                self.end_lines(socket);
+            } else if let Some(connection) = connection_of(&mut self.connections, socket) {
+                connection.phase = Phase::Closing { linger: true };
+            }
+            self.mark(socket);
+        }
+    }
+
+    /// A connection speaks lines.
+    pub(super) fn begin_lines(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let line = Line { socket, handshake: None, listener: None, listens: Vec::new() };
+        connection.lines = Some(Box::new(Lines { framer: LineFramer::default(), line, pending: 0 }));
+        connection.deadline = super::timers::Tick::NEVER;
+        self.timers.cancel(socket.index());
+    }
+
+    /// Handles what has been received on a connection of lines, new bytes last.
+    pub(super) fn advance_lines(&mut self, socket: SocketId, received: Option<(&mut [u8], usize)>) {
+        let Self { pipeline, connections, limits, spare, .. } = self;
+        let Some(connection) = connection_of(connections, socket) else { return };
+        if connection.out.capacity() == 0 {
+            connection.out = spare.pop().unwrap_or_default();
+        }
+        let peer_closed = connection.peer_closed;
+        let Connection { lines, out, handled, .. } = connection;
+        let Some(lines) = lines else { return };
+        let Lines { framer, line, pending } = &mut **lines;
+        let handshake = line.handshake;
+        let mut speaking = Speaking { pipeline, limits, line, pending, out, handled: *handled };
+        let progress = match received {
+            Some((padded, length)) => framer.receive(padded, length, limits, &mut speaking),
+            None if peer_closed => framer.finish(limits, &mut speaking),
+            None => framer.resume(limits, &mut speaking),
+        };
+        *handled = speaking.handled;
+        if line.handshake != handshake && line.listener.is_none() {
+            // From now on it hears of changed lists, as every legacy client does (checklist L-62).
+            let listener = pipeline.engine.line_listener(line);
+            for list in crate::registry::List::ALL {
+                pipeline.engine.plane.subscriptions.subscribe(listener, crate::mcp::Topic::list(list));
+            }
+        }
+        connection.phase = match progress {
+            Progress::Paused => Phase::Congested,
+            _ => Phase::Idle,
+        };
+        let owes = connection.lines.as_ref().is_some_and(|lines| lines.pending > 0);
+        if peer_closed && progress != Progress::Paused && !owes {
+            connection.phase = Phase::Closing { linger: false };
+        }
+        if connection.paused && connection.phase == Phase::Idle {
+            connection.paused = false;
+            self.ring.resume_receive(socket);
+        }
+        self.mark(socket);
+        self.apply_effects();
+    }
+
+    /// The peer of a connection of lines has sent everything it will: what it asked for is answered, but what runs long is not
+    /// waited for (checklist S-04).
+    pub(super) fn on_lines_ended(&mut self, socket: SocketId) {
+        if connection_of(&mut self.connections, socket)
+            .is_some_and(|connection| connection.phase == Phase::Idle)
+        {
+            self.advance_lines(socket, None);
+        }
+    }
+
+    /// A connection of lines owes less than before.
+    pub(super) fn resume_lines(&mut self, socket: SocketId) {
+        let draining = self.drain_until.is_some();
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let owes = connection.lines.as_ref().is_some_and(|lines| lines.pending > 0);
+        if !owes && (draining || connection.peer_closed) && connection.phase != Phase::Congested {
+            connection.phase = Phase::Closing { linger: false };
+            self.mark(socket);
+        } else if connection.phase == Phase::Congested {
+            self.advance_lines(socket, None);
+        }
+    }
+
+    /// The server ends: a connection of lines is read no more, and closed when it owes nothing.
+    fn end_lines(&mut self, socket: SocketId) {
+        self.resume_lines(socket);
+    }
+}
+
+/// Hands an event to one listener. `keep`: keeps a message of a session's stream.
+fn deliver_event(
+    event: &Event,
+    key: Listener,
+    id: Option<&[u8]>,
+    connections: &mut [Option<Connection>],
+    told: &mut Vec<SocketId>,
+    keep: impl FnOnce(crate::broadcast::StreamId, &[u8]),
+) -> bool {
+    let socket = match key {
+        Listener::Stream(socket) | Listener::Line(socket) => socket,
+        Listener::Session(stream) => {
+            let mut message = Vec::new();
+            event.write(&mut message, None);
+            keep(stream, &message);
+            return true;
+        }
+    };
+    // One that has gone is taken out when its end is heard of.
+    let Some(connection) = connection_of(connections, socket) else { return true };
+    if !has_room(connection) {
+        return false;
+    }
+    write_to(connection, event, id);
+    if !connection.dirty {
+        told.push(socket);
+    }
+    true
+}
+
+/// One connection's lines on their way from its framer through a pipeline.
+struct Speaking<'a> {
+    pipeline: &'a mut Pipeline,
+    limits: &'a crate::config::Limits,
+    line: &'a mut Line,
+    pending: &'a mut usize,
+    out: &'a mut Vec<u8>,
+    handled: usize,
+}
+
+impl Handler for Speaking<'_> {
+    fn line(&mut self, line: Result<crate::lines::Line<'_>, LineTooLong>) -> Flow {
+        match line {
+            Ok(crate::lines::Line { padded, length }) => {
+                let pending = self.pipeline.line(padded, length, self.line, self.out);
+                *self.pending += pending as usize;
+            }
+            Err(LineTooLong) => {
+                self.pipeline.refused("line_too_long");
+                write_error(self.out, None, ErrorCode::InvalidRequest, "Line too long", None);
+                self.out.push(b'\n');
+            }
+        }
+        self.handled += 1;
+        let has_had_its_turn = self.handled >= self.limits.requests_per_turn_max
+            || self.out.len() > self.limits.outbox_bytes_max
+            || *self.pending >= self.limits.calls_per_line_max;
+        if has_had_its_turn { Flow::Pause } else { Flow::Continue }
+    }
+}
