@@ -43,9 +43,10 @@ use corelane::{
     },
     json::Decoder,
     jsonrpc::Id,
-    mcp::{self, CallAnswers, Headers, Outcome},
-    registry::{Caller, RegisteredTool, Snapshot},
+    mcp::{self, CallAnswers, Headers, Outcome, Sessions, Transport, World},
+    registry::{Caller, RegisteredTool, ShardSide, Snapshot},
     schema::Verdict,
+    seal::Secret,
 };
 use operations::{Measure, chosen, decode, grouped, name, on_tape, padded, validate, what};
 use serde_json::{Map, Value, json};
@@ -350,7 +351,7 @@ fn guard<M: Measure>(measure: M) -> M::Found {
 /// What a shard serves from, for the demo tools.
 fn snapshot() -> Snapshot {
     let server = demo::server().build();
-    server.registry().read(|registry| Snapshot::build(registry, &Limits::default())).unwrap()
+    server.registry().read(|registry| Snapshot::build(registry, &Limits::default(), &Secret::new(b"key"))).unwrap()
 }
 
 /// The arguments of the canonical call.
@@ -367,10 +368,14 @@ fn route<M: Measure>(measure: M) -> M::Found {
     let document = decoder.decode(&mut body, length).unwrap();
     let (snapshot, mut out) = (snapshot(), Vec::new());
     let echo = snapshot.tool("echo").unwrap();
+    let mut sessions = Sessions::new(Secret::new(b"key"), 1, 100, 100);
+    let mut entropy = || [0; 16];
+    let mut world =
+        World { snapshot: &snapshot, sessions: &mut sessions, now: 0, entropy: &mut entropy, limits: &limits };
     measure.measure(|| {
-        let headers = Headers { head: black_box(&head), bytes: black_box(&bytes) };
-        match mcp::route(&snapshot, headers, black_box(document.root()), &mut out) {
-            Outcome::Run(call) => Arc::ptr_eq(call.tool, echo) && call.id == Id::Unsigned(1),
+        let transport = Transport::Http(Headers { head: black_box(&head), bytes: black_box(&bytes) });
+        match mcp::route(&mut world, transport, black_box(document.root()), &mut out) {
+            Outcome::Run(call) => Arc::ptr_eq(call.callable, echo.callable()) && call.id == Id::Unsigned(1),
             _ => false,
         }
     })
@@ -387,15 +392,16 @@ fn validate_echo<M: Measure>(measure: M) -> M::Found {
 fn run<M: Measure>(measure: M) -> M::Found {
     let snapshot = snapshot();
     let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
-    let runner = Runner::new(Completions::new(1, Arc::new(|| {})), OffShard::default(), None);
+    let runner = Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
     let revision = Revision::V2026_07_28;
     let caller = Caller { revision, capabilities: Capabilities::default(), shard: 0 };
     let mut reply = Reply::default();
+    let handler = echo.callable().handler();
     let found = on_tape(&arguments(), |arguments| {
         measure.measure(|| {
             reply.clear();
-            let started = runner.start(echo.handler(), black_box(arguments), caller, || None, &mut reply);
-            matches!(started, Started::Done) && !black_box(&reply).is_error()
+            let started = runner.start(handler, black_box(arguments), caller, None, || None, &mut reply);
+            matches!(started, Started::Done(None)) && !black_box(&reply).is_error()
         })
     });
     let mut said = Vec::new();
@@ -417,7 +423,8 @@ fn encode<M: Measure>(measure: M) -> M::Found {
         out.clear();
         let response = heads.begin(&mut out);
         let (id, revision) = (black_box(Id::Unsigned(1)), Revision::V2026_07_28);
-        let refused = answers.result(&mut out, &snapshot, echo, id, revision, black_box(&reply));
+        let (_, refused) =
+            answers.result(&mut out, &snapshot, echo.callable(), id, revision, black_box(&reply));
         heads.finish(&mut out, response);
         // From behind its date on.
         refused.is_none() && black_box(&out).get(60..) == expected.get(60..)

@@ -32,6 +32,7 @@ use corelane::{
     mcp::CallAnswers,
     registry::{ServerInfo, Snapshot},
     schema::{Validator, Verdict},
+    seal::Secret,
 };
 use hdrhistogram::Histogram;
 use operations::{Measure, chosen, decode, grouped, name, on_tape, strings, validate, what};
@@ -306,7 +307,7 @@ fn body_of_call(count: usize) -> Vec<u8> {
 
 /// What a tool that says a text costs besides itself: the text escaped, and the result of a call around it.
 fn encode<M: Measure>(measure: M) -> M::Found {
-    let snapshot = Snapshot::build(&registry(1), &Limits::default()).unwrap();
+    let snapshot = Snapshot::build(&registry(1), &Limits::default(), &Secret::new(b"key")).unwrap();
     let tool = snapshot.tools().first().unwrap();
     let mut answers = CallAnswers::new(&Limits::default());
     let (mut reply, mut out) = (Reply::default(), Vec::with_capacity(4096));
@@ -319,7 +320,7 @@ fn encode<M: Measure>(measure: M) -> M::Found {
         out.clear();
         reply.clear();
         reply.text(black_box("hello world"));
-        answers.result(&mut out, &snapshot, tool, id, Revision::V2026_07_28, &reply);
+        answers.result(&mut out, &snapshot, tool.callable(), id, Revision::V2026_07_28, &reply);
         black_box(&out) == expected.as_bytes()
     })
 }
@@ -354,12 +355,12 @@ fn registry(tools: usize) -> Registry {
 fn look_up<M: Measure>(tools: usize, measure: M) -> M::Found {
     /// Has no divisor in common with a number of tools.
     const STRIDE: usize = 389;
-    let snapshot = Snapshot::build(&registry(tools), &Limits::default()).unwrap();
+    let snapshot = Snapshot::build(&registry(tools), &Limits::default(), &Secret::new(b"key")).unwrap();
     let order = (0..tools).map(|number| number * STRIDE % tools);
     let wanted: Vec<(String, usize)> = order.map(|number| (tool_name(number), number)).collect();
     let mut turns = wanted.iter().cycle();
     measure.measure(|| {
         let Some((name, position)) = turns.next() else { return false };
-        snapshot.tool(black_box(name)).is_some_and(|tool| tool.position() == *position)
+        snapshot.tool(black_box(name)).is_some_and(|tool| tool.callable().position() == *position)
     })
 }

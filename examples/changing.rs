@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     );
     let forget = Tool::new("forget").description("Forgets a tool").input::<Forget>().run_blocking(
         move |Forget { name }, _cx| -> Result<&str, RegistryError> {
-            let forgotten = forgetting.update(|registry| registry.remove(&name))?;
+            let forgotten = forgetting.update(|registry| registry.remove::<Tool>(&name))?;
             Ok(if forgotten.is_some() { "forgotten" } else { "never knew it" })
         },
     );

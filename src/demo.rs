@@ -1,12 +1,21 @@
-//! The tools of the bare binary: one of each kind, so that a newcomer sees each answer.
+//! What the bare binary serves: one of each kind, so that a newcomer sees each answer.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{BorrowedArguments, Server, ServerBuilder, Structured, Tool};
+use crate::{
+    BorrowedArguments, CacheScope, Completer, Prompt, Resource, ResourceTemplate, Server, ServerBuilder,
+    Structured, Tool,
+};
 
 #[derive(Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -53,6 +62,26 @@ struct Digest {
     rounds: u32,
 }
 
+/// The resource that `touch` advances.
+const COUNTER: &str = "demo://counter";
+
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Touch<'a> {
+    /// demo://counter
+    uri: &'a str,
+}
+
+impl BorrowedArguments for Touch<'static> {
+    type Of<'a> = Touch<'a>;
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Greet {
+    /// Who is greeted
+    name: String,
+}
+
 fn one() -> u32 {
     1
 }
@@ -60,6 +89,8 @@ fn one() -> u32 {
 /// The demo server.
 #[must_use]
 pub fn server() -> ServerBuilder {
+    let counter = Arc::new(AtomicU64::new(0));
+    let touched = Arc::clone(&counter);
     Server::builder("corelane", env!("CARGO_PKG_VERSION"))
         .tool(
             Tool::new("echo")
@@ -86,7 +117,45 @@ pub fn server() -> ServerBuilder {
                 .input::<Digest>()
                 .run_blocking(|arguments, _cx| digest(&arguments)),
         )
+        .tool(
+            Tool::new("touch")
+                .description("Advances demo://counter and tells its subscribers")
+                .input::<Touch<'static>>()
+                .run_borrowed(move |arguments, cx, reply| {
+                    if arguments.uri != COUNTER {
+                        return reply.error(&format!("only {COUNTER} can be touched"));
+                    }
+                    let count = touched.fetch_add(1, Ordering::Relaxed) + 1;
+                    cx.resource_updated(COUNTER);
+                    reply.text(&count.to_string());
+                }),
+        )
+        .resource(
+            Resource::new(COUNTER, "counter")
+                .description("How often it was touched")
+                .mime_type("text/plain")
+                .run(move |_uri, _cx| counter.load(Ordering::Relaxed).to_string()),
+        )
+        .template(
+            ResourceTemplate::new("demo://greeting/{name}", "greeting")
+                .description("A greeting for somebody")
+                .mime_type("text/plain")
+                .cache(Duration::from_secs(60), CacheScope::Public)
+                .variables::<Greet>()
+                .complete(Completer::of("name", NAMES))
+                .run(|read, _cx| format!("Hello, {}!", read.variables.name)),
+        )
+        .prompt(
+            Prompt::new("greet")
+                .description("Asks the model to greet somebody")
+                .arguments::<Greet>()
+                .complete(Completer::of("name", NAMES))
+                .run(|arguments, _cx| format!("Please greet {} in one friendly sentence.", arguments.name)),
+        )
 }
+
+/// What a client may offer for a name.
+const NAMES: [&str; 3] = ["Ada", "Alan", "Grace"];
 
 fn add(arguments: &Add) -> Result<Structured<Sum>, &'static str> {
     let sum = arguments.a + arguments.b;

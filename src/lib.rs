@@ -59,7 +59,7 @@ mod cli;
 mod server;
 mod admin;
 mod live_registry;
-mod broadcast;
+pub mod broadcast;
 pub mod shard;
 #[doc(hidden)]
 pub mod ring;

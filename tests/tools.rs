@@ -567,7 +567,7 @@ fn a_registry_changes_while_it_serves_and_no_request_sees_half_of_it() {
                 .read(|registry| registry.tools().iter().map(|tool| tool.name().to_owned()).collect());
             registry
                 .update(|registry| {
-                    names.iter().for_each(|name| drop(registry.remove(name)));
+                    names.iter().for_each(|name| drop(registry.remove::<Tool>(name)));
                     version(number).into_iter().for_each(|tool| registry.add(tool));
                 })
                 .unwrap();

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use corelane::{
     Limits, demo,
+    broadcast::Broadcast,
     exec::{Completions, OffShard, Runner},
     http::{Framer, Names},
-    registry::Snapshot,
+    registry::{ShardSide, Snapshot},
     ring::{PADDING_BYTES, SocketId},
+    seal::Secret,
     shard::{Pipeline, PipelineConfig, Requests},
 };
 
@@ -56,10 +58,18 @@ impl Lane {
     pub fn new() -> Self {
         let limits = Limits::default();
         let server = demo::server().build();
-        let snapshot = server.registry().read(|registry| Snapshot::build(registry, &limits)).unwrap();
-        let runner = Runner::new(Completions::new(1, Arc::new(|| {})), OffShard::default(), None);
+        let snapshot = server.registry().read(|registry| Snapshot::build(registry, &limits, &Secret::new(b"key"))).unwrap();
+        let runner = Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
         let config =
-            PipelineConfig { endpoint: "/mcp", names: Names::new(&[], &[], true), shard: 0, limits: &limits };
+            PipelineConfig {
+                endpoint: "/mcp",
+                names: Names::new(&[], &[], true),
+                shard: 0,
+                shards: 1,
+                secret: Secret::new(b"key"),
+                broadcast: Broadcast::default(),
+                limits: &limits,
+            };
         Self {
             pipeline: Pipeline::new(config, snapshot, runner),
             limits,

@@ -430,6 +430,7 @@ mod tests {
             admin: None,
             allowed_hosts: vec!["a".to_owned(), "b:1".to_owned()],
             allowed_origins: vec!["https://a".to_owned()],
+            secret_file: Some("key".into()),
             log: Log { level: super::super::LogLevel::Off, format: super::super::LogFormat::Json },
             limits: Limits { turn_slow: Duration::from_millis(1500), headers_max: 8, ..Limits::default() },
         };

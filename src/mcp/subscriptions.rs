@@ -363,9 +363,9 @@ mod tests {
         subscriptions.subscribe(two, Topic::resource("b"));
         assert_eq!(heard(&mut subscriptions, "a"), [1]);
         assert_eq!(heard(&mut subscriptions, "b"), [1, 2]);
-        assert_eq!(heard(&mut subscriptions, "c"), []);
+        assert!(heard(&mut subscriptions, "c").is_empty());
         subscriptions.unsubscribe(one, &Topic::resource("a"));
-        assert_eq!(heard(&mut subscriptions, "a"), []);
+        assert!(heard(&mut subscriptions, "a").is_empty());
         subscriptions.remove(one);
         assert_eq!(heard(&mut subscriptions, "b"), [2]);
         assert_eq!(subscriptions.subscribed(), 1);
