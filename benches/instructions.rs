@@ -351,7 +351,10 @@ fn guard<M: Measure>(measure: M) -> M::Found {
 /// What a shard serves from, for the demo tools.
 fn snapshot() -> Snapshot {
     let server = demo::server().build();
-    server.registry().read(|registry| Snapshot::build(registry, &Limits::default(), &Secret::new(b"key"))).unwrap()
+    server
+        .registry()
+        .read(|registry| Snapshot::build(registry, &Limits::default(), &Secret::new(b"key")))
+        .unwrap()
 }
 
 /// The arguments of the canonical call.
@@ -370,8 +373,13 @@ fn route<M: Measure>(measure: M) -> M::Found {
     let echo = snapshot.tool("echo").unwrap();
     let mut sessions = Sessions::new(Secret::new(b"key"), 1, 100, 100);
     let mut entropy = || [0; 16];
-    let mut world =
-        World { snapshot: &snapshot, sessions: &mut sessions, now: 0, entropy: &mut entropy, limits: &limits };
+    let mut world = World {
+        snapshot: &snapshot,
+        sessions: &mut sessions,
+        now: 0,
+        entropy: &mut entropy,
+        limits: &limits,
+    };
     measure.measure(|| {
         let transport = Transport::Http(Headers { head: black_box(&head), bytes: black_box(&bytes) });
         match mcp::route(&mut world, transport, black_box(document.root()), &mut out) {
@@ -392,7 +400,8 @@ fn validate_echo<M: Measure>(measure: M) -> M::Found {
 fn run<M: Measure>(measure: M) -> M::Found {
     let snapshot = snapshot();
     let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
-    let runner = Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
+    let runner =
+        Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
     let revision = Revision::V2026_07_28;
     let caller = Caller { revision, capabilities: Capabilities::default(), shard: 0 };
     let mut reply = Reply::default();

@@ -579,7 +579,7 @@ impl ShardPlan {
         let limits = self.config.limits;
         let ring = Ring::new(RingConfig { sockets_max: self.sockets_max, ..RingConfig::default() })
             .map_err(|error| resource("a ring", &error))?;
-        let handle = ShardHandle::new(&ring, limits.broadcast_queue_max);
+        let handle = ShardHandle::new(self.number, &ring, limits.broadcast_queue_max);
         let waker = ring.waker();
         let wake = Arc::new(move || waker.wake());
         let completions = Completions::new(limits.calls_in_flight_max, limits.notes_queue_max, wake);
@@ -665,6 +665,8 @@ fn await_ready(
             Err(error) => failed = failed.or(Some(error)),
         }
     }
+    // They come as they are ready; messages are addressed by their numbers.
+    handles.sort_by_key(ShardHandle::number);
     (handles, failed)
 }
 

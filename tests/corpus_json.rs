@@ -20,7 +20,8 @@ fn b_01_what_is_json_is_told_from_what_is_not_as_jsontestsuite_does() {
     let mut implementation_defined = Vec::new();
     let mut wrong = Vec::new();
     for (name, path) in corpora::files(&directory, "json") {
-        let reply = client.post("", fs::read(path).unwrap());
+        // A revision without batches, for many of them are arrays.
+        let reply = client.post("MCP-Protocol-Version: 2025-11-25\r\n", fs::read(path).unwrap());
         assert_eq!(reply.status, 400, "{name}: none of them is a JSON-RPC message");
         let code = reply.error_code();
         let kind = name.chars().next().unwrap();

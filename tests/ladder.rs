@@ -68,12 +68,16 @@ fn h_01_rung_2_one_path_and_its_verbs() {
     let mut ask = |line: &str| client.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n")).read();
     assert_eq!(ask("GET /").status, 404);
     assert_eq!(ask("OPTIONS /other").status, 404);
-    for verb in ["GET", "DELETE", "PUT", "PATCH", "BREW"] {
+    for verb in ["PUT", "PATCH", "BREW"] {
         let reply = ask(&format!("{verb} /mcp"));
-        assert_eq!((reply.status, reply.header("allow")), (405, Some("POST, OPTIONS")), "{verb}");
+        assert_eq!(
+            (reply.status, reply.header("allow")),
+            (405, Some("POST, GET, DELETE, OPTIONS")),
+            "{verb}"
+        );
     }
     let options = ask("OPTIONS /mcp");
-    assert_eq!((options.status, options.header("allow")), (204, Some("POST, OPTIONS")));
+    assert_eq!((options.status, options.header("allow")), (204, Some("POST, GET, DELETE, OPTIONS")));
     assert_eq!(options.header("content-length"), None, "a 204 has none");
     server.stop();
 }
@@ -89,7 +93,7 @@ fn o_04_a_browser_is_told_what_it_may_send() {
     let reply = client.send(head).read();
     assert_eq!((reply.status, reply.header("access-control-allow-origin")), (204, Some(origin)));
     assert_eq!(reply.header("vary"), Some("Origin"));
-    assert_eq!(reply.header("access-control-allow-methods"), Some("POST, OPTIONS"));
+    assert_eq!(reply.header("access-control-allow-methods"), Some("POST, GET, DELETE, OPTIONS"));
     let allowed = reply.header("access-control-allow-headers").unwrap();
     for name in ["content-type", "authorization", "mcp-protocol-version", "mcp-name", "mcp-param-region"] {
         assert!(allowed.split(", ").any(|allowed| allowed == name), "{name} is not in {allowed}");
@@ -158,7 +162,6 @@ fn b_02_b_07_b_08_rung_4_shapes_that_are_no_requests() {
         "null",
         "[]",
         "{}",
-        r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
         r#"{"id":1,"method":"ping"}"#,
         r#"{"jsonrpc":2.0,"id":1,"method":"ping"}"#,
         r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#,
@@ -181,7 +184,7 @@ fn b_02_b_07_b_08_rung_4_shapes_that_are_no_requests() {
         assert_eq!(refused(&client.post("", body)), (400, -32600), "{body}");
     }
     let stats = server.stop();
-    assert!(stats.contains("refused invalid_request: 21"), "{stats}");
+    assert!(stats.contains("refused invalid_request: 18"), "{stats}");
 }
 
 #[test]
@@ -355,14 +358,14 @@ fn h_20_h_21_h_22_h_23_rung_7_standard_headers_repeat_the_body() {
     ] {
         assert_eq!(client.post(&headers.replace(from, to), &body).status, 200, "{from} -> {to}");
     }
-    // The other methods with a name are held to it although nothing answers them yet.
+    // The other methods with a name are held to it before they are looked at.
     for (method, key) in [("prompts/get", "name"), ("resources/read", "uri")] {
         let (headers, body) = modern(method, json!({key: "a"}));
         let named = headers.replace("Mcp-Name: a\r\n", "");
         assert_eq!(refused(&client.post(&named, &body)), (400, -32020), "{method}");
         assert_eq!(
             refused(&client.post(&format!("{named}Mcp-Name: a\r\n"), &body)),
-            (404, -32601),
+            (200, -32602),
             "{method}"
         );
     }
@@ -380,10 +383,8 @@ fn rung_8_methods_an_era_does_not_have_are_not_found() {
         "logging/setLevel",
         "resources/subscribe",
         "resources/unsubscribe",
-        "resources/list",
-        "prompts/list",
-        "completion/complete",
-        "subscriptions/listen",
+        "tasks/list",
+        "tasks/result",
         "unknown/method",
     ] {
         let reply = client.modern(method, json!({}));
@@ -391,12 +392,12 @@ fn rung_8_methods_an_era_does_not_have_are_not_found() {
         assert_eq!(reply.json()["id"], 1);
     }
     for method in
-        ["server/discover", "resources/list", "prompts/get", "logging/setLevel", "Ping", "tools/call "]
+        ["server/discover", "subscriptions/listen", "tasks/get", "tasks/list", "Ping", "tools/call "]
     {
         assert_eq!(refused(&client.legacy(method, json!({"name": "x"}))), (200, -32601), "{method}");
     }
     let stats = server.stop();
-    assert!(stats.contains("refused unknown_method: 16"), "{stats}");
+    assert!(stats.contains("refused unknown_method: 14"), "{stats}");
 }
 
 #[test]
@@ -414,7 +415,7 @@ fn v_06_legacy_versions_by_header_and_by_none() {
     assert_eq!(refused(&told), (400, -32000));
     let message = told.json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("1999-01-01") && message.contains("2025-11-25"), "{message}");
-    let reply = client.post("Mcp-Method: evil\r\nMcp-Name: evil\r\nMcp-Session-Id: none\r\n", list);
+    let reply = client.post("Mcp-Method: evil\r\nMcp-Name: evil\r\n", list);
     assert_eq!(reply.status, 200, "legacy is not held to the headers of the 2026 era");
     let stats = server.stop();
     assert!(stats.contains("refused unknown_legacy_version: 1"), "{stats}");
@@ -436,7 +437,10 @@ fn v_05_l_01_l_05_the_handshake_never_reaches_the_2026_era() {
         let result = client.legacy("initialize", params(asked)).json()["result"].clone();
         assert_eq!(result["protocolVersion"], agreed, "{asked}");
         assert_eq!(result["serverInfo"]["name"], "corelane");
-        assert_eq!(result["capabilities"], json!({"tools": {}}));
+        let completions = (agreed >= "2025-03-26").then(|| json!({}));
+        assert_eq!(result["capabilities"].get("completions"), completions.as_ref(), "{asked}");
+        assert_eq!(result["capabilities"]["resources"], json!({"subscribe": true, "listChanged": true}));
+        assert!(result["capabilities"].get("extensions").is_none(), "N-01: an older client knows none");
         assert_eq!(result.get("resultType"), None, "B-06");
     }
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params("2025-11-25")})
@@ -458,7 +462,14 @@ fn m_20_m_30_m_31_t_01_t_02_discovery_and_lists_say_what_there_is() {
     assert_eq!(discovered["supportedVersions"][0], "2026-07-28");
     assert_eq!(
         discovered["capabilities"],
-        json!({"tools": {}}),
+        json!({
+            "tools": {"listChanged": true},
+            "resources": {"subscribe": true, "listChanged": true},
+            "prompts": {"listChanged": true},
+            "completions": {},
+            "logging": {},
+            "extensions": {"io.modelcontextprotocol/tasks": {}}
+        }),
         "M-21: nothing is promised that is not there"
     );
     assert!(discovered["ttlMs"].is_u64() && discovered["cacheScope"] == "public", "M-30");

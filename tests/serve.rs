@@ -46,7 +46,7 @@ fn every_demo_tool_answers_in_both_eras() {
     let listed = client.modern("tools/list", json!({})).json();
     let names: Vec<_> =
         listed["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()).collect();
-    assert_eq!(names, ["echo", "add", "sleep", "digest"]);
+    assert_eq!(names, ["echo", "add", "sleep", "digest", "touch"]);
     assert_eq!(
         (&listed["result"]["cacheScope"], listed["result"]["ttlMs"].is_u64()),
         (&json!("public"), true)
@@ -54,7 +54,7 @@ fn every_demo_tool_answers_in_both_eras() {
     assert_eq!(listed["result"]["tools"][1]["outputSchema"]["properties"]["sum"]["type"], "number");
     let discovered = client.modern("server/discover", json!({})).json();
     assert_eq!(discovered["result"]["supportedVersions"][0], "2026-07-28");
-    assert_eq!(discovered["result"]["capabilities"], json!({"tools": {}}));
+    assert_eq!(discovered["result"]["capabilities"]["tools"], json!({"listChanged": true}));
     server.stop();
 }
 
@@ -75,7 +75,7 @@ fn l_01_a_legacy_handshake_agrees_on_a_revision() {
             (&result["protocolVersion"], &result["serverInfo"]["name"]),
             (&json!(agreed), &json!("corelane"))
         );
-        assert_eq!(result["capabilities"], json!({"tools": {}}));
+        assert_eq!(result["capabilities"]["tools"], json!({"listChanged": true}));
     }
     let accepted = client.post("", r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     assert_eq!((accepted.status, accepted.body.len()), (202, 0), "L-02");

@@ -10,8 +10,9 @@ use std::{
 };
 
 use corelane::{
-    Limits, demo,
+    Limits,
     broadcast::Broadcast,
+    demo,
     exec::{Completions, OffShard, Runner},
     http::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
     registry::{ShardSide, Snapshot},
@@ -68,18 +69,21 @@ impl Lane {
     fn new() -> Self {
         let limits = Limits { body_bytes_max: 4096, json_nodes_max: 100, ..Limits::default() };
         let server = demo::server().build();
-        let snapshot = server.registry().read(|registry| Snapshot::build(registry, &limits, &Secret::new(b"key"))).unwrap();
-        let runner = Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
-        let config =
-            PipelineConfig {
-                endpoint: "/mcp",
-                names: Names::new(&[], &[], true),
-                shard: 0,
-                shards: 1,
-                secret: Secret::new(b"key"),
-                broadcast: Broadcast::default(),
-                limits: &limits,
-            };
+        let snapshot = server
+            .registry()
+            .read(|registry| Snapshot::build(registry, &limits, &Secret::new(b"key")))
+            .unwrap();
+        let runner =
+            Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
+        let config = PipelineConfig {
+            endpoint: "/mcp",
+            names: Names::new(&[], &[], true),
+            shard: 0,
+            shards: 1,
+            secret: Secret::new(b"key"),
+            broadcast: Broadcast::default(),
+            limits: &limits,
+        };
         let mut pipeline = Pipeline::new(config, snapshot, runner);
         pipeline.begin_turn(Instant::now(), SystemTime::UNIX_EPOCH);
         Self { pipeline, limits }

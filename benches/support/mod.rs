@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use corelane::{
-    Limits, demo,
+    Limits,
     broadcast::Broadcast,
+    demo,
     exec::{Completions, OffShard, Runner},
     http::{Framer, Names},
     registry::{ShardSide, Snapshot},
@@ -58,18 +59,21 @@ impl Lane {
     pub fn new() -> Self {
         let limits = Limits::default();
         let server = demo::server().build();
-        let snapshot = server.registry().read(|registry| Snapshot::build(registry, &limits, &Secret::new(b"key"))).unwrap();
-        let runner = Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
-        let config =
-            PipelineConfig {
-                endpoint: "/mcp",
-                names: Names::new(&[], &[], true),
-                shard: 0,
-                shards: 1,
-                secret: Secret::new(b"key"),
-                broadcast: Broadcast::default(),
-                limits: &limits,
-            };
+        let snapshot = server
+            .registry()
+            .read(|registry| Snapshot::build(registry, &limits, &Secret::new(b"key")))
+            .unwrap();
+        let runner =
+            Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
+        let config = PipelineConfig {
+            endpoint: "/mcp",
+            names: Names::new(&[], &[], true),
+            shard: 0,
+            shards: 1,
+            secret: Secret::new(b"key"),
+            broadcast: Broadcast::default(),
+            limits: &limits,
+        };
         Self {
             pipeline: Pipeline::new(config, snapshot, runner),
             limits,

@@ -270,7 +270,19 @@ mod tests {
     fn path_verb_and_media_type_are_checked_in_this_order() {
         let host = "Host: localhost:8080";
         assert_eq!(check("GET /other", host), Err(RejectReason::PathUnknown));
-        assert_eq!(check("GET /mcp", host), Err(RejectReason::VerbNotAllowed));
+        assert_eq!(check("PUT /mcp", host), Err(RejectReason::VerbNotAllowed));
+        assert_eq!(check("GET /mcp", host), Ok(Route::Stream));
+        assert_eq!(check("DELETE /mcp", host), Ok(Route::End));
+        for (accept, read) in [
+            ("text/event-stream", true),
+            ("application/json, Text/Event-Stream;q=0.5", true),
+            ("*/*", true),
+            ("application/json", false),
+            ("", false),
+        ] {
+            let expected = if read { Ok(Route::Stream) } else { Err(RejectReason::NotAcceptable) };
+            assert_eq!(check("GET /mcp", &format!("{host}\r\nAccept: {accept}")), expected, "{accept}");
+        }
         assert_eq!(check("OPTIONS /mcp", host), Ok(Route::Options));
         assert_eq!(check("POST /mcp", host), Err(RejectReason::MediaTypeUnsupported));
         let plain = format!("{host}\r\nContent-Type: text/plain");

@@ -1,7 +1,5 @@
 //! Server-sent events (WHATWG HTML, section 9.2.6) and the chunks they travel in (RFC 9112, section 7.1; checklist H-11).
 
-use std::io::Write;
-
 /// A comment: nothing but a sign of life.
 pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
@@ -37,10 +35,10 @@ pub fn write_event(out: &mut Vec<u8>, id: Option<&str>, data: &[u8]) {
 /// L-23).
 pub fn write_retry(out: &mut Vec<u8>, id: Option<&str>, retry_ms: Option<u128>) {
     if let Some(id) = id {
-        let _ = writeln!(out, "id: {id}");
+        out.extend_from_slice(format!("id: {id}\n").as_bytes());
     }
     if let Some(retry_ms) = retry_ms {
-        let _ = writeln!(out, "retry: {retry_ms}");
+        out.extend_from_slice(format!("retry: {retry_ms}\n").as_bytes());
     }
     out.extend_from_slice(b"data: \n\n");
 }

@@ -33,6 +33,7 @@ pub struct ShardHandle {
     pub(super) inbox: Arc<Inbox>,
     pub(super) mailbox: Arc<Mailbox>,
     waker: Waker,
+    number: usize,
 }
 
 /// What has been asked of a shard and not yet done.
@@ -49,9 +50,9 @@ pub(super) struct Inbox {
 }
 
 impl ShardHandle {
-    /// A handle to the shard that runs `ring`. At most `messages_max` messages of other shards wait for it.
+    /// A handle to the shard of this number, which runs `ring`. At most `messages_max` messages of other shards wait for it.
     #[must_use]
-    pub fn new(ring: &Ring, messages_max: usize) -> Self {
+    pub fn new(number: usize, ring: &Ring, messages_max: usize) -> Self {
         let inbox = Arc::new(Inbox {
             news: AtomicBool::new(false),
             drain: AtomicBool::new(false),
@@ -65,7 +66,13 @@ impl ShardHandle {
             told.news.swap(true, Ordering::SeqCst);
             waker.wake();
         });
-        Self { inbox, mailbox: Arc::new(Mailbox::new(messages_max, wake)), waker: ring.waker() }
+        Self { inbox, mailbox: Arc::new(Mailbox::new(messages_max, wake)), waker: ring.waker(), number }
+    }
+
+    /// Which shard it is.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// Where other shards put what they have to say.
