@@ -128,7 +128,13 @@ impl Lane {
             Progress::Paused => "paused",
             Progress::Stopped => "stopped",
         };
-        Transcript { replies: String::from_utf8(out).unwrap(), end }
+        // No two sessions have the same id.
+        let replies = String::from_utf8(out).unwrap();
+        let replies = replies.lines().map(|line| match line.split_once("Mcp-Session-Id: ") {
+            Some((before, id)) => format!("{before}Mcp-Session-Id: {} characters", id.trim().len()),
+            None => line.to_owned(),
+        });
+        Transcript { replies: replies.collect::<Vec<_>>().join("\r\n"), end }
     }
 }
 
