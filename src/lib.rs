@@ -30,7 +30,7 @@
 //! |---|---|---|---|
 //! | 1 | accept | [`ring`] | listener → direct descriptor → slab entry |
 //! | 2 | receive | [`ring`] → [`shard`] | a provided buffer with bytes |
-//! | 3 | frame | [`http::Framer`] | bytes → head + body, in place; assembled once if split |
+//! | 3 | frame | [`http::Framer`] | bytes → head + body, in place; assembled once if split ([`lines::LineFramer`] where lines are spoken) |
 //! | 4 | guard | [`http::Guard`] | head → allowed, or a [`http::RejectReason`] with its status |
 //! | 5 | decode | [`json::Decoder`], [`jsonrpc::Message`] | body → tape → message |
 //! | 6 | era and route | [`mcp::route`] | message + headers → [`mcp::Outcome`] |
@@ -48,7 +48,7 @@
 //!
 //! 1. A buffer the kernel may touch is owned by the ring until its completion.
 //! 2. A connection's id carries a generation: a stale one reaches nobody.
-//! 3. What [`http`], [`json`], [`jsonrpc`], [`mcp`], [`registry`] and [`schema`] decide depends on their arguments only.
+//! 3. What [`http`], [`lines`], [`json`], [`jsonrpc`], [`mcp`], [`registry`] and [`schema`] decide depends on their arguments only.
 //! 4. Every queue, buffer and wait has its bound in [`Limits`].
 //! 5. `unsafe` stands in [`ring`] and nowhere else.
 
@@ -63,6 +63,7 @@ pub mod shard;
 #[doc(hidden)]
 pub mod ring;
 pub mod http;
+pub mod lines;
 pub mod json;
 pub mod jsonrpc;
 pub mod mcp;

@@ -1,0 +1,410 @@
+//! Cuts a connection's bytes into lines: in place where a line arrived whole, in one assembly buffer where it did not.
+//! However the bytes are split, the lines are the same, and so is what is refused.
+
+use crate::config::Limits;
+
+/// Room an in-place parser needs behind a line, in bytes.
+const PADDING_BYTES: usize = 64;
+
+/// One whole line, in the buffer it arrived in.
+#[derive(Debug)]
+pub struct Line<'a> {
+    /// The line and 64 bytes behind it, which belong to whatever comes next and must be left as they are.
+    pub padded: &'a mut [u8],
+    /// The line's length in bytes, without its ending; never zero.
+    pub length: usize,
+}
+
+/// A line is longer than [`Limits::line_bytes_max`]. What is left of it is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Line too long")]
+pub struct LineTooLong;
+
+/// What the handler of a line wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// The next line.
+    Continue,
+    /// No further line before [`LineFramer::resume`].
+    Pause,
+    /// No further line ever.
+    Stop,
+}
+
+/// Who handles a connection's lines.
+pub trait Handler {
+    /// A line is whole, or is refused; the connection goes on after a refusal.
+    fn line(&mut self, line: Result<Line<'_>, LineTooLong>) -> Flow;
+}
+
+/// Where a connection's input stands after all of it has been looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Between lines.
+    Idle,
+    /// Inside a line.
+    Line,
+    /// The handler paused; there may be whole lines in the buffer.
+    Paused,
+    /// The handler stopped.
+    Stopped,
+}
+
+/// A connection's input. Eight bytes while no line is half received.
+#[derive(Default)]
+pub struct LineFramer {
+    assembly: Option<Box<Assembly>>,
+}
+
+#[derive(Default)]
+struct Assembly {
+    bytes: Vec<u8>,
+    /// Bytes in front that have been handled.
+    handled: usize,
+    /// Bytes behind `handled` that hold no newline: looking at them for each part of a long line would cost the square of
+    /// its length.
+    searched: usize,
+    /// The line at hand has been refused.
+    skipping: bool,
+}
+
+impl LineFramer {
+    /// Takes what arrived: `padded[..length]`, with at least 64 bytes behind it. Hands over every line that is whole, in
+    /// order. Lines end with LF or CRLF; empty ones are skipped.
+    pub fn receive(
+        &mut self,
+        padded: &mut [u8],
+        length: usize,
+        limits: &Limits,
+        handler: &mut impl Handler,
+    ) -> Progress {
+        let mut offset = 0;
+        while self.assembly.is_none() {
+            let input = padded.get(offset..length).unwrap_or_default();
+            if input.is_empty() {
+                return Progress::Idle;
+            }
+            let Some(end) = memchr::memchr(b'\n', input) else { break };
+            let content = content_length(input, end);
+            let line = padded.get_mut(offset..).unwrap_or_default();
+            offset += end + 1;
+            match hand_over(line, content, limits, handler) {
+                Flow::Continue => {}
+                Flow::Stop => return Progress::Stopped,
+                Flow::Pause => {
+                    self.hold(padded.get(offset..length).unwrap_or_default());
+                    return Progress::Paused;
+                }
+            }
+        }
+        self.hold(padded.get(offset..length).unwrap_or_default());
+        self.resume(limits, handler)
+    }
+
+    /// Goes on with what has been received.
+    pub fn resume(&mut self, limits: &Limits, handler: &mut impl Handler) -> Progress {
+        let Some(assembly) = &mut self.assembly else {
+            return Progress::Idle;
+        };
+        let progress = assembly.advance(limits, handler);
+        if progress == Progress::Stopped || assembly.is_empty() {
+            self.assembly = None;
+        } else {
+            assembly.compact();
+        }
+        progress
+    }
+
+    /// The input has ended: hands over what is left, and the last line though no newline ends it. If the handler pauses,
+    /// call it again instead of [`LineFramer::resume`], until it returns something else than [`Progress::Paused`].
+    pub fn finish(&mut self, limits: &Limits, handler: &mut impl Handler) -> Progress {
+        match self.resume(limits, handler) {
+            Progress::Line => {
+                self.hold(b"\n");
+                self.resume(limits, handler)
+            }
+            progress => progress,
+        }
+    }
+
+    /// Bytes held that have not been handled.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len() - assembly.handled)
+    }
+
+    /// Keeps bytes without looking at them: what arrives while the handler is paused.
+    pub fn hold(&mut self, input: &[u8]) {
+        if !input.is_empty() {
+            self.assembly.get_or_insert_default().bytes.extend_from_slice(input);
+        }
+    }
+}
+
+impl Assembly {
+    fn is_empty(&self) -> bool {
+        self.handled == self.bytes.len() && !self.skipping
+    }
+
+    /// Drops what has been handled.
+    fn compact(&mut self) {
+        if self.handled == self.bytes.len() {
+            // Nothing is kept of a line that is skipped, its memory least of all.
+            self.bytes = Vec::new();
+            self.handled = 0;
+        } else if self.handled * 2 >= self.bytes.len() {
+            // Not for every line: moving all that is held each time would cost the square of it.
+            self.bytes.drain(..self.handled);
+            self.handled = 0;
+        }
+    }
+
+    fn advance(&mut self, limits: &Limits, handler: &mut impl Handler) -> Progress {
+        let length = self.bytes.len();
+        self.bytes.resize(length + PADDING_BYTES, 0);
+        let progress = loop {
+            match self.next(length, limits, handler) {
+                Step::Handled(Flow::Continue) => {}
+                Step::Handled(Flow::Pause) => break Progress::Paused,
+                Step::Handled(Flow::Stop) => break Progress::Stopped,
+                Step::Waiting(progress) => break progress,
+            }
+        };
+        self.bytes.truncate(length);
+        progress
+    }
+
+    fn next(&mut self, length: usize, limits: &Limits, handler: &mut impl Handler) -> Step {
+        let input = self.bytes.get(self.handled..length).unwrap_or_default();
+        debug_assert!(self.searched <= input.len());
+        let behind = input.get(self.searched..).unwrap_or_default();
+        let Some(end) = memchr::memchr(b'\n', behind).map(|end| self.searched + end) else {
+            return self.wait(length, limits, handler);
+        };
+        let content = content_length(input, end);
+        let start = self.handled;
+        self.handled += end + 1;
+        self.searched = 0;
+        if std::mem::take(&mut self.skipping) {
+            return Step::Handled(Flow::Continue);
+        }
+        Step::Handled(hand_over(self.bytes.get_mut(start..).unwrap_or_default(), content, limits, handler))
+    }
+
+    /// No line ends in what is there: refused now if it is too long already.
+    fn wait(&mut self, length: usize, limits: &Limits, handler: &mut impl Handler) -> Step {
+        let input = self.bytes.get(self.handled..length).unwrap_or_default();
+        // The carriage return of an ending does not count, and the last byte may be one.
+        let is_too_long = content_length(input, input.len()) > limits.line_bytes_max;
+        if !self.skipping && !is_too_long {
+            self.searched = input.len();
+            return Step::Waiting(if input.is_empty() { Progress::Idle } else { Progress::Line });
+        }
+        self.handled = length;
+        self.searched = 0;
+        if std::mem::replace(&mut self.skipping, true) {
+            return Step::Waiting(Progress::Line);
+        }
+        Step::Handled(handler.line(Err(LineTooLong)))
+    }
+}
+
+enum Step {
+    Handled(Flow),
+    Waiting(Progress),
+}
+
+/// The length of the line whose newline is at `end`, without its ending.
+fn content_length(input: &[u8], end: usize) -> usize {
+    match input.get(..end) {
+        Some([.., b'\r']) => end - 1,
+        _ => end,
+    }
+}
+
+/// Hands the line at the front of `padded` to its handler.
+fn hand_over(padded: &mut [u8], length: usize, limits: &Limits, handler: &mut impl Handler) -> Flow {
+    if length == 0 {
+        return Flow::Continue;
+    }
+    if length > limits.line_bytes_max {
+        return handler.line(Err(LineTooLong));
+    }
+    match padded.get_mut(..length + PADDING_BYTES) {
+        Some(padded) => handler.line(Ok(Line { padded, length })),
+        None => Flow::Stop,
+    }
+}
+
+/// Whether a line is the first one of an HTTP request. Over TCP on loopback this must end the connection: a page in a browser
+/// can send a request there whose body are lines that call tools, and does not need to see the answer.
+#[must_use]
+pub fn is_http(line: &[u8]) -> bool {
+    let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    line.first().is_some_and(u8::is_ascii_alphabetic) && version.starts_with(b"HTTP/")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Small enough to be exceeded in a test.
+    fn limits() -> Limits {
+        Limits { line_bytes_max: 100, ..Limits::default() }
+    }
+
+    struct Each<F>(F);
+
+    impl<F: FnMut(Result<Line<'_>, LineTooLong>) -> Flow> Handler for Each<F> {
+        fn line(&mut self, line: Result<Line<'_>, LineTooLong>) -> Flow {
+            (self.0)(line)
+        }
+    }
+
+    /// The line as text, or `too long`. Ruins it as a parser may, and nothing behind it.
+    fn told(line: Result<Line<'_>, LineTooLong>) -> String {
+        match line {
+            Ok(Line { padded, length }) => {
+                assert_eq!(padded.len(), length + PADDING_BYTES);
+                let text = String::from_utf8_lossy(&padded[..length]).into_owned();
+                padded[..length].fill(b'\n');
+                text
+            }
+            Err(LineTooLong) => "too long".to_owned(),
+        }
+    }
+
+    fn padded(bytes: &[u8]) -> Vec<u8> {
+        let mut padded = bytes.to_vec();
+        padded.resize(bytes.len() + PADDING_BYTES, b'\n');
+        padded
+    }
+
+    /// Feeds `input` in pieces of the given lengths, pausing at each line for which `pauses` says so, and writes down what
+    /// came out.
+    fn transcript(input: &[u8], pieces: &[usize], mut pauses: impl FnMut() -> bool) -> Vec<String> {
+        let limits = limits();
+        let mut framer = LineFramer::default();
+        let mut seen = Vec::new();
+        let mut each = Each(|line: Result<Line<'_>, LineTooLong>| {
+            seen.push(told(line));
+            if pauses() { Flow::Pause } else { Flow::Continue }
+        });
+        let mut rest = input;
+        let mut pieces = pieces.iter().copied().cycle();
+        let mut progress = Progress::Idle;
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(pieces.next().unwrap_or(rest.len()).clamp(1, rest.len()));
+            rest = behind;
+            if progress == Progress::Paused && piece.len() % 2 == 0 {
+                framer.hold(piece);
+                continue;
+            }
+            progress = framer.receive(&mut padded(piece), piece.len(), &limits, &mut each);
+        }
+        while framer.finish(&limits, &mut each) == Progress::Paused {}
+        assert_eq!(framer.buffered_bytes(), 0);
+        assert!(framer.assembly.is_none(), "nothing is kept");
+        seen
+    }
+
+    fn stream() -> (Vec<u8>, Vec<String>) {
+        let [fits, exceeds] = [100, 101].map(|length| "x".repeat(length));
+        let long = "y".repeat(1000);
+        let stream = format!(
+            "a\n\n\r\nb c\r\n{fits}\n{fits}\r\n{exceeds}\n{exceeds}\r\nd\re\n{long}\r\nf\n\r\r\nlast"
+        );
+        let lines = ["a", "b c", &fits, &fits, "too long", "too long", "d\re", "too long", "f", "\r", "last"];
+        (stream.into_bytes(), lines.map(str::to_owned).into())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn any_split_of_the_bytes_gives_the_same_lines(
+            pieces in prop::collection::vec(1_usize..120, 1..40),
+            pauses in prop::collection::vec(any::<bool>(), 1..8),
+        ) {
+            let (stream, lines) = stream();
+            prop_assert_eq!(&transcript(&stream, &[stream.len()], || false), &lines);
+            let mut pauses = pauses.into_iter().cycle();
+            prop_assert_eq!(transcript(&stream, &pieces, || pauses.next().unwrap_or(false)), lines);
+        }
+
+        #[test]
+        fn any_bytes_in_any_split_give_the_same_lines(
+            noise in prop::collection::vec(prop::sample::select(&b"a\r\n\0\xff"[..]), 0..300),
+            pieces in prop::collection::vec(1_usize..50, 1..20),
+        ) {
+            let mut naive: Vec<String> = Vec::new();
+            for line in noise.split(|&byte| byte == b'\n') {
+                match line.strip_suffix(b"\r").unwrap_or(line) {
+                    [] => {}
+                    line if line.len() > 100 => naive.push("too long".to_owned()),
+                    line => naive.push(String::from_utf8_lossy(line).into_owned()),
+                }
+            }
+            prop_assert_eq!(transcript(&noise, &pieces, || false), naive);
+        }
+    }
+
+    #[test]
+    fn whole_lines_are_handed_over_where_they_landed() {
+        let mut received = padded(b"one\ntwo\r\n");
+        let place = received.as_ptr_range();
+        let mut framer = LineFramer::default();
+        let mut each = Each(|line: Result<Line<'_>, LineTooLong>| {
+            assert!(place.contains(&line.unwrap().padded.as_ptr()));
+            Flow::Continue
+        });
+        assert_eq!(framer.receive(&mut received, 9, &limits(), &mut each), Progress::Idle);
+    }
+
+    #[test]
+    fn a_line_too_long_is_refused_before_its_end_and_takes_no_memory() {
+        let mut framer = LineFramer::default();
+        let mut refused = 0;
+        let mut each = Each(|line: Result<Line<'_>, LineTooLong>| {
+            refused += usize::from(line.is_err());
+            Flow::Continue
+        });
+        for _ in 0..1000 {
+            let progress = framer.receive(&mut padded(&[b'x'; 60]), 60, &limits(), &mut each);
+            assert_eq!(progress, Progress::Line);
+            assert!(framer.buffered_bytes() <= 100);
+        }
+        assert_eq!(framer.receive(&mut padded(b"\n"), 1, &limits(), &mut each), Progress::Idle);
+        assert_eq!(refused, 1);
+    }
+
+    #[test]
+    fn a_paused_framer_keeps_everything_until_it_is_resumed() {
+        let mut framer = LineFramer::default();
+        let mut seen = Vec::new();
+        let mut each = Each(|line: Result<Line<'_>, LineTooLong>| {
+            seen.push(told(line));
+            if seen.len() == 4 { Flow::Stop } else { Flow::Pause }
+        });
+        assert_eq!(framer.receive(&mut padded(b"1\n2\n3\n4\n5"), 9, &limits(), &mut each), Progress::Paused);
+        framer.hold(b"\n");
+        for left in [8, 6] {
+            assert_eq!(framer.buffered_bytes(), left);
+            assert_eq!(framer.resume(&limits(), &mut each), Progress::Paused);
+        }
+        assert_eq!(framer.resume(&limits(), &mut each), Progress::Stopped);
+        assert_eq!(framer.resume(&limits(), &mut each), Progress::Idle);
+        assert_eq!(seen, ["1", "2", "3", "4"]);
+    }
+
+    #[test]
+    fn a_request_in_http_is_told_from_a_message() {
+        for line in ["POST / HTTP/1.1", "GET http://127.0.0.1:9000/ HTTP/1.0", "PRI * HTTP/2.0"] {
+            assert!(is_http(line.as_bytes()), "{line}");
+        }
+        for line in ["", "{\"jsonrpc\": \"2.0 HTTP/1.1", "[1, \" HTTP/1.1", "POST", " HTTP/1.1"] {
+            assert!(!is_http(line.as_bytes()), "{line}");
+        }
+    }
+}
