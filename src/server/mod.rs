@@ -1,5 +1,7 @@
 //! Starts shards and the blocking pool, waits for signals, drains, joins: the only place that makes threads.
 
+mod listening;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -20,15 +22,16 @@ use tracing::info;
 
 use crate::{
     admin::Admin,
-    config::{Config, Limits},
+    config::{Config, Endpoint, Limits, Listen, Transport},
     exec::{BlockingPool, Completions, OffShard, Runner},
     http::Names,
     live_registry::LiveRegistry,
     metrics::ShardMetrics,
     registry::{Icon, Registry, RegistryError, ServerInfo, ShardState, Snapshot, Tool},
-    ring::{self, ProbeError, Ring, RingConfig},
-    shard::{Pipeline, PipelineConfig, Shard, ShardHandle},
+    ring::{self, ProbeError, Ring, RingConfig, SocketFile},
+    shard::{Pipeline, PipelineConfig, Shard, ShardHandle, Sources},
 };
+use listening::{Listening, listen_admin};
 
 /// The one endpoint.
 const ENDPOINT: &str = "/mcp";
@@ -74,10 +77,10 @@ pub enum StartError {
     #[error("nothing to serve: {0}")]
     Nothing(&'static str),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {reason}; remedy: {remedy}")]
+    #[error("cannot listen on {listen}: {reason}; remedy: {remedy}")]
     Listen {
-        /// The address.
-        address: SocketAddr,
+        /// Where.
+        listen: Listen,
         /// What the kernel said.
         reason: io::Error,
         /// What to do.
@@ -99,6 +102,12 @@ pub enum StartError {
          listen on loopback"
     )]
     NotLoopback(SocketAddr),
+    /// Other machines could reach the server, and nothing in newline-delimited JSON says whom they mean to reach.
+    #[error(
+        "tcp://{0} is not a loopback address, and anybody who reaches it could call tools; remedy: listen on loopback behind \
+         a proxy that knows its clients, or serve HTTP"
+    )]
+    LinesNotLoopback(SocketAddr),
     /// A thread, a ring or a signal handler could not be made.
     #[error("cannot start {what}: {reason}")]
     Resource {
@@ -139,18 +148,30 @@ impl Server {
         self.registry.clone()
     }
 
-    /// Serves until SIGINT or SIGTERM, then drains. Prints a line for each address to stderr once it is ready.
+    /// Serves until SIGINT or SIGTERM, then drains. Prints a line for each listener to stderr once it is ready.
     ///
     /// # Errors
     /// When it cannot start.
     pub fn serve(&self, config: &Config) -> Result<(), StartError> {
-        let mut signals =
-            Signals::new([SIGINT, SIGTERM]).map_err(|error| resource("signal handling", &error))?;
+        let signals = signals()?;
         let running = self.start(config)?;
-        for address in &running.addresses {
-            eprintln!("listening on http://{address}{ENDPOINT} ({})", running.placement);
+        for listen in &running.listeners {
+            eprintln!("{}", start_line(listen, &running.placement));
         }
-        let limits = &config.limits;
+        let metrics = self.run(running, signals, &config.limits)?;
+        if config.stats {
+            print!("{metrics}");
+        }
+        Ok(())
+    }
+
+    /// Waits for the end, by a signal or otherwise.
+    fn run(
+        &self,
+        running: Running,
+        mut signals: Signals,
+        limits: &Limits,
+    ) -> Result<ShardMetrics, StartError> {
         let info = self.registry.read(|registry| registry.info.clone());
         info!(
             name = info.name,
@@ -188,10 +209,7 @@ impl Server {
         watcher.close();
         // Nothing is left to panic in there.
         let _ = signalled.join();
-        if config.stats {
-            print!("{metrics}");
-        }
-        Ok(())
+        Ok(metrics)
     }
 
     /// Starts serving and returns at once.
@@ -199,19 +217,38 @@ impl Server {
     /// # Errors
     /// When it cannot start.
     pub fn start(&self, config: &Config) -> Result<Running, StartError> {
-        // Found out here, and told in one line, rather than on a shard.
+        let placement = self.prepare(config).and_then(|()| Placements::choose(config))?;
+        let listening = Listening::open(config, placement.shards.len())?;
+        self.launch(config, placement, listening)
+    }
+
+    /// Whether the tools can be served on this machine: found out here, and told in one line, rather than on a shard.
+    fn prepare(&self, config: &Config) -> Result<(), StartError> {
         self.registry.read(|registry| Snapshot::build(registry, &config.limits).map(drop))?;
-        probe()?;
+        probe()
+    }
+
+    fn launch(
+        &self,
+        config: &Config,
+        placement: Placements,
+        listening: Listening,
+    ) -> Result<Running, StartError> {
         let descriptors =
             ring::raise_descriptor_limit().map_err(|error| resource("with the descriptor limit", &error))?;
-        let placement = Placements::choose(config)?;
-        let (addresses, mut listeners) = listen(config, placement.shards.len())?;
+        let Listening { listeners, sources, files } = listening;
+        let mut sources = sources.into_iter();
         let admin_listener = config.admin.map(|address| listen_admin(address, config)).transpose()?;
-        let is_local = config.listen.iter().all(|address| address.ip().is_loopback());
+        let is_local = listeners.iter().all(Listen::is_local);
         let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
         let off_shard = off_shard(&placement.free, config)?;
+        let addresses = listeners.iter().filter_map(|listen| match listen {
+            Listen { transport: Transport::Http, endpoint: Endpoint::Tcp(address) } => Some(*address),
+            _ => None,
+        });
         let mut running = Running {
-            addresses,
+            addresses: addresses.collect(),
+            listeners,
             placement: placement.describe(),
             handles: Vec::new(),
             shards: Vec::new(),
@@ -223,7 +260,8 @@ impl Server {
             state: self.state.clone(),
             config: config.clone(),
             names: names.clone(),
-            listeners: listeners.pop().unwrap_or_default(),
+            sources: sources.next().unwrap_or_default(),
+            files: files.clone(),
             off_shard: off_shard.clone(),
             spin: config.spin_before_park.unwrap_or(if placement.shared {
                 Duration::ZERO
@@ -232,9 +270,8 @@ impl Server {
             }),
             sockets_max: sockets_max(descriptors, &config.limits),
         };
-        let started = self
-            .registry
-            .attach(&config.limits, |registry| running.start_shards(&placement.shards, plan, registry));
+        let started =
+            self.registry.attach(&config.limits, |registry| running.start_shards(&placement, plan, registry));
         match started.and_then(|()| running.start_admin(admin_listener, &names, config.limits)) {
             Ok(()) => Ok(running),
             Err(error) => {
@@ -329,6 +366,7 @@ impl ServerBuilder {
 
 /// A server that runs. Dropping this does not end it: [`Stopper::drain`] does, and [`Running::join`] waits for the end.
 pub struct Running {
+    listeners: Vec<Listen>,
     addresses: Vec<SocketAddr>,
     placement: String,
     handles: Vec<ShardHandle>,
@@ -356,6 +394,12 @@ impl Stopper {
 impl Running {
     /// Where it listens; real ports where port 0 was asked for.
     #[must_use]
+    pub fn listeners(&self) -> &[Listen] {
+        &self.listeners
+    }
+
+    /// The TCP addresses among them that speak HTTP.
+    #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -368,14 +412,15 @@ impl Running {
 
     fn start_shards(
         &mut self,
-        cores: &[usize],
+        placement: &Placements,
         mut plan: impl FnMut(&Registry, usize) -> ShardPlan,
         registry: &Registry,
     ) -> Result<Vec<ShardHandle>, StartError> {
         let (started, ready) = unbounded();
         let fellows = Fellows::default();
         let mut unstarted = None;
-        for (number, &core) in cores.iter().enumerate() {
+        for (number, &core) in placement.shards.iter().enumerate() {
+            let core = if placement.pinned { Placement::Fixed(core) } else { Placement::Unbound };
             match spawn(plan(registry, number), core, started.clone(), fellows.clone()) {
                 Ok(shard) => self.shards.push(shard),
                 Err(error) => {
@@ -446,7 +491,8 @@ struct ShardPlan {
     state: Option<StateFactory>,
     config: Config,
     names: Names,
-    listeners: Vec<TcpListener>,
+    sources: Sources,
+    files: Vec<Arc<SocketFile>>,
     off_shard: OffShard,
     spin: Duration,
     sockets_max: u32,
@@ -455,13 +501,13 @@ struct ShardPlan {
 /// Starts a shard's thread.
 fn spawn(
     plan: ShardPlan,
-    core: usize,
+    core: Placement,
     started: Sender<Result<ShardHandle, StartError>>,
     fellows: Fellows,
 ) -> Result<ExecutorJoinHandle<io::Result<ShardMetrics>>, StartError> {
     let name = format!("shard-{}", plan.number);
     let spawn = move || {
-        LocalExecutorBuilder::new(Placement::Fixed(core))
+        LocalExecutorBuilder::new(core)
             .name(&name)
             .io_memory(EXECUTOR_IO_BYTES)
             .ring_depth(EXECUTOR_RING_DEPTH)
@@ -507,6 +553,7 @@ impl ShardPlan {
         started: Sender<Result<ShardHandle, StartError>>,
         fellows: Fellows,
     ) -> io::Result<ShardMetrics> {
+        let _files = self.files.clone();
         match self.build() {
             Ok((shard, handle)) => {
                 let _ = started.send(Ok(handle.clone()));
@@ -535,7 +582,7 @@ impl ShardPlan {
             PipelineConfig { endpoint: ENDPOINT, names: self.names, shard: self.number, limits: &limits };
         let pipeline = Pipeline::new(pipeline_config, snapshot, runner);
         let shard =
-            Shard::new(ring, pipeline, handle.clone(), self.listeners, limits, self.spin, self.sockets_max);
+            Shard::new(ring, pipeline, handle.clone(), self.sources, limits, self.spin, self.sockets_max);
         Ok((shard, handle))
     }
 }
@@ -592,6 +639,8 @@ struct Placements {
     free: Vec<usize>,
     /// Some shards share a core.
     shared: bool,
+    /// Shards stay on their cores.
+    pinned: bool,
 }
 
 impl Placements {
@@ -609,7 +658,7 @@ impl Placements {
         let shards: Vec<usize> = cores.iter().copied().cycle().take(count).collect();
         let free = available.into_iter().filter(|core| !shards.contains(core)).collect();
         let shared = shards.len() > cores.len();
-        Ok(Self { shards, free, shared })
+        Ok(Self { shards, free, shared, pinned: true })
     }
 
     fn describe(&self) -> String {
@@ -633,55 +682,21 @@ fn list(cores: &[usize]) -> String {
     cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// One listener for each address and shard.
-fn listen(config: &Config, shards: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
-    if config.listen.is_empty() {
-        return Err(StartError::Nothing("no address"));
+/// What an operator, and a script, is told of a listener that is ready.
+fn start_line(listen: &Listen, placement: &str) -> String {
+    match (listen.transport, &listen.endpoint) {
+        (Transport::Http, Endpoint::Tcp(_)) => {
+            format!("listening on http://{listen}{ENDPOINT} ({placement})")
+        }
+        (Transport::Http, Endpoint::Unix(_)) => {
+            format!("listening on {listen} (HTTP at {ENDPOINT}, {placement})")
+        }
+        (Transport::Lines, _) => format!("listening on {listen} (newline-delimited JSON, {placement})"),
     }
-    let mut addresses = Vec::new();
-    let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
-    for &wanted in &config.listen {
-        if !wanted.ip().is_loopback() && config.allowed_hosts.is_empty() {
-            return Err(StartError::NotLoopback(wanted));
-        }
-        let failed =
-            |reason: io::Error| StartError::Listen { address: wanted, remedy: remedy(&reason), reason };
-        if wanted.port() != 0 {
-            // Shards share the port; another server must not be let in, or let us in, by the same means.
-            drop(TcpListener::bind(wanted).map_err(failed)?);
-        }
-        let mut address = wanted;
-        for listeners in &mut by_shard {
-            let listener = ring::bind(address).map_err(failed)?;
-            address = listener.local_addr().map_err(failed)?;
-            listeners.push(listener);
-        }
-        addresses.push(address);
-    }
-    Ok((addresses, by_shard))
 }
 
-fn listen_admin(address: SocketAddr, config: &Config) -> Result<TcpListener, StartError> {
-    if !address.ip().is_loopback() && config.allowed_hosts.is_empty() {
-        return Err(StartError::NotLoopback(address));
-    }
-    TcpListener::bind(address).map_err(|reason| StartError::ListenAdmin {
-        address,
-        remedy: match reason.kind() {
-            io::ErrorKind::AddrInUse => "choose another port with --admin, or --admin none",
-            _ => "choose another address with --admin, or --admin none",
-        },
-        reason,
-    })
-}
-
-fn remedy(reason: &io::Error) -> &'static str {
-    match reason.kind() {
-        io::ErrorKind::AddrInUse => "stop the program that has it, or choose another port with --listen",
-        io::ErrorKind::PermissionDenied => "choose a port above 1023, or grant CAP_NET_BIND_SERVICE",
-        io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen",
-        _ => "choose another address with --listen",
-    }
+fn signals() -> Result<Signals, StartError> {
+    Signals::new([SIGINT, SIGTERM]).map_err(|error| resource("signal handling", &error))
 }
 
 fn resource(what: &'static str, reason: &dyn std::fmt::Display) -> StartError {

@@ -1,7 +1,7 @@
 //! One connection's state between two events. Small: most connections are idle most of the time.
 
 use super::timers::Tick;
-use crate::{exec::Ticket, http::Framer, ring::SocketId};
+use crate::{config::Transport, exec::Ticket, http::Framer, ring::SocketId};
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub(super) enum Phase {
 
 pub(super) struct Connection {
     pub(super) socket: SocketId,
+    /// What is spoken on it.
+    #[expect(dead_code, reason = "connections that speak lines are refused for now")]
+    pub(super) transport: Transport,
     pub(super) framer: Framer,
     /// Replies that wait to be sent. Owns memory only while there are some.
     pub(super) out: Vec<u8>,
@@ -51,9 +54,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: SocketId, deadline: Tick) -> Self {
+    pub(super) fn new(socket: SocketId, transport: Transport, deadline: Tick) -> Self {
         Self {
             socket,
+            transport,
             framer: Framer::default(),
             out: Vec::new(),
             phase: Phase::Idle,

@@ -5,11 +5,11 @@ mod connection;
 mod inbox;
 mod observer;
 mod pipeline;
+mod sources;
 mod timers;
 
 use std::{
     io,
-    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,9 +19,10 @@ use glommio::timer::Timer;
 pub use calls::PendingCall;
 pub use inbox::ShardHandle;
 pub use pipeline::{Handled, Pipeline, PipelineConfig, Requests};
+pub use sources::Sources;
 
 use crate::{
-    config::Limits,
+    config::{Limits, Transport},
     exec::{Ticket, Unfinished},
     http::{CONTINUE, Progress, RejectReason},
     metrics::{ShardMetrics, ShardReport},
@@ -57,6 +58,10 @@ pub struct Shard {
     limits: Limits,
     spin: Duration,
     listeners: Vec<ListenerId>,
+    /// What the connections of each listener speak.
+    transports: Vec<Transport>,
+    /// It serves one connection, which it was given, and ends with it.
+    adopts: bool,
     connections: Vec<Option<Connection>>,
     connections_max: usize,
     live: usize,
@@ -79,15 +84,19 @@ impl Shard {
         mut ring: Ring,
         pipeline: Pipeline,
         handle: ShardHandle,
-        listeners: Vec<TcpListener>,
+        sources: Sources,
         limits: Limits,
         spin: Duration,
         sockets_max: u32,
     ) -> Self {
         let now = Instant::now();
         let table = sockets_max.saturating_sub(limits.connections_reserve);
+        let adopts = sources.adopted.is_some();
+        let (listeners, transports) = sources.open(&mut ring);
         Self {
-            listeners: listeners.into_iter().map(|listener| ring.listen(listener)).collect(),
+            listeners,
+            transports,
+            adopts,
             ring,
             pipeline,
             handle,
@@ -180,12 +189,18 @@ impl Shard {
             Event::Received { socket, buffer } => self.on_received(socket, buffer),
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
             Event::SendProgressed { socket } => self.on_send_progressed(socket),
-            Event::Accepted { socket, .. } => self.on_accepted(socket),
+            Event::Accepted { socket, listener } => {
+                let transport = self.transports.get(listener.index()).copied();
+                self.on_accepted(socket, transport.unwrap_or(Transport::Http));
+            }
+            Event::Connected { socket, .. } => self.on_accepted(socket, Transport::Lines),
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, .. } => self.close(socket),
             Event::Closed { .. } => self.resume_accept(),
-            // A shard never dials.
-            Event::Connected { .. } | Event::ConnectFailed { .. } => {}
+            Event::ConnectFailed { .. } => {
+                self.pipeline.refused("adopt_failed");
+                self.begin_drain();
+            }
             Event::AcceptFailed { error, .. } => {
                 // Only one listener has stopped, but pausing all is simpler and lasts a moment.
                 let reason = match error.raw_os_error() {
@@ -198,7 +213,7 @@ impl Shard {
         }
     }
 
-    fn on_accepted(&mut self, socket: SocketId) {
+    fn on_accepted(&mut self, socket: SocketId, transport: Transport) {
         self.pipeline.metrics().accept();
         let index = socket.index();
         if index >= self.connections.len() {
@@ -207,13 +222,16 @@ impl Shard {
         let deadline = self.timers.tick_after(self.now, self.limits.head_timeout);
         if let Some(place) = self.connections.get_mut(index) {
             debug_assert!(place.is_none(), "the ring closes a socket before its slot is reused");
-            *place = Some(Connection::new(socket, deadline));
+            *place = Some(Connection::new(socket, transport, deadline));
             self.live += 1;
         }
         self.timers.schedule(index, deadline);
         let flood = self.connections_max + self.limits.connections_reserve as usize;
         if self.drain_until.is_some() || self.live > flood {
             // Accepted before the pause was heard.
+            self.close(socket);
+        } else if transport == Transport::Lines {
+            self.pipeline.refused("lines_unsupported");
             self.close(socket);
         } else if self.accepting && self.live >= self.connections_max {
             self.accepting = false;
@@ -532,6 +550,9 @@ impl Shard {
         }
         self.timers.cancel(socket.index());
         self.ring.close(socket);
+        if self.adopts && self.live == 0 {
+            self.begin_drain();
+        }
     }
 
     /// Does what other threads have asked for.
