@@ -26,6 +26,8 @@ struct Arguments {
 enum Action {
     /// Serve MCP over HTTP, or as newline-delimited JSON over sockets, until Ctrl-C or SIGTERM
     Serve(Serve),
+    /// Serve the one client at standard input and output until it closes its end
+    Stdio(Stdio),
     /// Check a configuration file and print what it comes to, defaults included
     Check {
         /// The file
@@ -71,6 +73,21 @@ struct Serve {
     stats: bool,
 }
 
+/// Likewise. Who starts a server this way may start many: what there can be only one of, it does not take from anywhere else.
+#[derive(Args)]
+struct Stdio {
+    /// Configuration file [default: none]; where to listen, and the admin interface, are not taken from it
+    #[arg(long, value_name = "FILE", env = "CORELANE_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Address of the admin interface, or none [default: none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<Admin>,
+
+    #[command(flatten)]
+    log: Log,
+}
+
 #[derive(Args)]
 struct Log {
     /// Least severe lines to log to stderr [default: warn]
@@ -88,6 +105,17 @@ impl Log {
             level: self.log.unwrap_or(base.level),
             format: self.log_format.unwrap_or(base.format),
         }
+    }
+}
+
+impl Stdio {
+    fn into_config(self) -> Result<Config, Vec<ConfigError>> {
+        let base = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        let admin = self.admin.and_then(|Admin(address)| address);
+        Ok(Config { admin, log: self.log.over(base.log), ..base })
     }
 }
 
@@ -134,6 +162,10 @@ impl Server {
             Action::Serve(arguments) => {
                 let path = arguments.config.clone();
                 serve(path, arguments.into_config(), |config| self.serve(config))
+            }
+            Action::Stdio(arguments) => {
+                let path = arguments.config.clone();
+                serve(path, arguments.into_config(), |config| self.serve_stdio(config))
             }
             Action::Check { config } => check(&config),
         };

@@ -42,7 +42,7 @@
 //! # Threads
 //!
 //! One per shard, pinned; a few for blocking tools and for tokio, off the shards' cores where there are others; one for signals; one
-//! that writes the [`log`]; and the one that called [`Server::serve`], which waits.
+//! that writes the [`log`]; two that copy for stdio; and the one that called [`Server::serve`], which waits.
 //!
 //! # Invariants
 //!
@@ -59,6 +59,7 @@ mod cli;
 mod server;
 mod admin;
 mod live_registry;
+mod stdio;
 pub mod shard;
 #[doc(hidden)]
 pub mod ring;

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     path::Path,
     sync::Arc,
 };
@@ -55,6 +56,12 @@ impl Listening {
             listening.listeners.push(Listen { transport: wanted.transport, endpoint });
         }
         Ok(listening)
+    }
+
+    /// One shard, which serves a connection that is there already.
+    pub(super) fn adopt(socket: OwnedFd) -> Self {
+        let sources = Sources { listeners: Vec::new(), adopted: Some(socket) };
+        Self { listeners: Vec::new(), sources: vec![sources], files: Vec::new() }
     }
 
     fn add(&mut self, wanted: &Listen) -> io::Result<Endpoint> {

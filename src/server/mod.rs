@@ -18,7 +18,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
@@ -30,6 +30,7 @@ use crate::{
     registry::{Icon, Registry, RegistryError, ServerInfo, ShardState, Snapshot, Tool},
     ring::{self, ProbeError, Ring, RingConfig, SocketFile},
     shard::{Pipeline, PipelineConfig, Shard, ShardHandle, Sources},
+    stdio,
 };
 use listening::{Listening, listen_admin};
 
@@ -43,6 +44,9 @@ const EXECUTOR_RING_DEPTH: usize = 32;
 
 /// A second signal within this long of the first is the same one, heard twice.
 const SIGNAL_ECHO: Duration = Duration::from_millis(250);
+
+/// Connections of a server that has one client. A table for a hundred thousand would be set aside for nothing.
+const STDIO_CONNECTIONS: u32 = 16;
 
 /// How long an executor without a task looks for one before it sleeps. Just long enough for the shard's look at the
 /// executor's timers, which waits for a microsecond.
@@ -161,6 +165,31 @@ impl Server {
         let metrics = self.run(running, signals, &config.limits)?;
         if config.stats {
             print!("{metrics}");
+        }
+        Ok(())
+    }
+
+    /// Serves the one client at standard input and output until it closes its end, or until SIGINT or SIGTERM; then
+    /// drains. One shard, on whatever core is free unless `cpus` says otherwise; nothing is listened on but the admin
+    /// address, if there is one. What tools print to standard output goes to standard error.
+    ///
+    /// # Errors
+    /// When it cannot start.
+    pub fn serve_stdio(&self, config: &Config) -> Result<(), StartError> {
+        let signals = signals()?;
+        let limits =
+            Limits { connections_max: config.limits.connections_max.min(STDIO_CONNECTIONS), ..config.limits };
+        let config = &Config { shards: Some(1), limits, ..config.clone() };
+        let placement = self.prepare(config).and_then(|()| Placements::unbound(config))?;
+        let (socket, bridge) =
+            stdio::bridge().map_err(|error| resource("with standard input and output", &error))?;
+        let running = self.launch(config, placement, Listening::adopt(socket.into()))?;
+        let metrics = self.run(running, signals, &limits)?;
+        if let Err(error) = bridge.join(limits.write_timeout) {
+            warn!(%error, "what was left to write to standard output is lost");
+        }
+        if config.stats {
+            eprint!("{metrics}");
         }
         Ok(())
     }
@@ -659,6 +688,15 @@ impl Placements {
         let free = available.into_iter().filter(|core| !shards.contains(core)).collect();
         let shared = shards.len() > cores.len();
         Ok(Self { shards, free, shared, pinned: true })
+    }
+
+    /// For a process that is one of many and has no core of its own: it goes where there is room, unless told otherwise.
+    fn unbound(config: &Config) -> Result<Self, StartError> {
+        let chosen = Self::choose(config)?;
+        Ok(match config.cpus {
+            Some(_) => chosen,
+            None => Self { free: Vec::new(), shared: true, pinned: false, ..chosen },
+        })
     }
 
     fn describe(&self) -> String {
