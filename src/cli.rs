@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write},
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -11,9 +10,9 @@ use std::{
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    config::{Admin, Config, ConfigError, Cores, LogFormat, LogLevel},
+    config::{Admin, Config, ConfigError, Cores, Listen, LogFormat, LogLevel},
     log,
-    server::{Server, ServerBuilder},
+    server::{Server, ServerBuilder, StartError},
 };
 
 #[derive(Parser)]
@@ -25,8 +24,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Serve MCP over HTTP until Ctrl-C or SIGTERM
+    /// Serve MCP over HTTP, or as newline-delimited JSON over sockets, until Ctrl-C or SIGTERM
     Serve(Serve),
+    /// Serve the one client at standard input and output until it closes its end
+    Stdio(Stdio),
     /// Check a configuration file and print what it comes to, defaults included
     Check {
         /// The file
@@ -41,9 +42,10 @@ struct Serve {
     #[arg(long, value_name = "FILE", env = "CORELANE_CONFIG")]
     config: Option<PathBuf>,
 
-    /// Address to listen on [default: 127.0.0.1:8080]; may be given more than once, port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT", env = "CORELANE_LISTEN", value_delimiter = ',')]
-    listen: Vec<SocketAddr>,
+    /// Where to listen [default: 127.0.0.1:8080]: ADDR:PORT or http+unix:PATH for HTTP, tcp://ADDR:PORT or unix:PATH for
+    /// newline-delimited JSON; may be given more than once, port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", env = "CORELANE_LISTEN", value_delimiter = ',')]
+    listen: Vec<Listen>,
 
     /// Number of shards [default: one per core]; more than cores share them
     #[arg(long, value_name = "N", env = "CORELANE_SHARDS",
@@ -63,6 +65,31 @@ struct Serve {
     #[arg(long, value_name = "ADDR:PORT", env = "CORELANE_ADMIN")]
     admin: Option<Admin>,
 
+    #[command(flatten)]
+    log: Log,
+
+    /// Print latency histograms when the server ends
+    #[arg(long)]
+    stats: bool,
+}
+
+/// Likewise. Who starts a server this way may start many: what there can be only one of, it does not take from anywhere else.
+#[derive(Args)]
+struct Stdio {
+    /// Configuration file [default: none]; where to listen, and the admin interface, are not taken from it
+    #[arg(long, value_name = "FILE", env = "CORELANE_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Address of the admin interface, or none [default: none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<Admin>,
+
+    #[command(flatten)]
+    log: Log,
+}
+
+#[derive(Args)]
+struct Log {
     /// Least severe lines to log to stderr [default: warn]
     #[arg(long, value_name = "LEVEL", env = "CORELANE_LOG")]
     log: Option<LogLevel>,
@@ -70,10 +97,26 @@ struct Serve {
     /// What a line of the log looks like [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+}
 
-    /// Print latency histograms when the server ends
-    #[arg(long)]
-    stats: bool,
+impl Log {
+    fn over(self, base: crate::config::Log) -> crate::config::Log {
+        crate::config::Log {
+            level: self.log.unwrap_or(base.level),
+            format: self.log_format.unwrap_or(base.format),
+        }
+    }
+}
+
+impl Stdio {
+    fn into_config(self) -> Result<Config, Vec<ConfigError>> {
+        let base = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        let admin = self.admin.and_then(|Admin(address)| address);
+        Ok(Config { admin, log: self.log.over(base.log), ..base })
+    }
 }
 
 impl Serve {
@@ -93,10 +136,7 @@ impl Serve {
                 .or(base.spin_before_park),
             stats: self.stats || base.stats,
             admin: self.admin.map_or(base.admin, |Admin(address)| address),
-            log: crate::config::Log {
-                level: self.log.unwrap_or(base.log.level),
-                format: self.log_format.unwrap_or(base.log.format),
-            },
+            log: self.log.over(base.log),
             ..base
         })
     }
@@ -119,7 +159,14 @@ impl Server {
         let arguments =
             Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
         let told = match arguments.action {
-            Action::Serve(arguments) => serve(self, arguments),
+            Action::Serve(arguments) => {
+                let path = arguments.config.clone();
+                serve(path, arguments.into_config(), |config| self.serve(config))
+            }
+            Action::Stdio(arguments) => {
+                let path = arguments.config.clone();
+                serve(path, arguments.into_config(), |config| self.serve_stdio(config))
+            }
             Action::Check { config } => check(&config),
         };
         match told {
@@ -134,9 +181,13 @@ impl Server {
     }
 }
 
-fn serve(server: &Server, arguments: Serve) -> Result<(), Vec<String>> {
-    let path = arguments.config.clone().unwrap_or_default();
-    let config = arguments.into_config().map_err(|errors| {
+fn serve(
+    path: Option<PathBuf>,
+    config: Result<Config, Vec<ConfigError>>,
+    serve: impl FnOnce(&Config) -> Result<(), StartError>,
+) -> Result<(), Vec<String>> {
+    let path = path.unwrap_or_default();
+    let config = config.map_err(|errors| {
         // Whoever starts a server is told one line, whatever the number of mistakes.
         let more = match errors.len().saturating_sub(1) {
             0 => String::new(),
@@ -146,7 +197,7 @@ fn serve(server: &Server, arguments: Serve) -> Result<(), Vec<String>> {
     })?;
     // Until the end of the server, so that its last lines are written.
     let _log = log::start(config.log, config.limits.log_lines_queued_max);
-    server.serve(&config).map_err(|error| vec![error.to_string()])
+    serve(&config).map_err(|error| vec![error.to_string()])
 }
 
 fn check(path: &Path) -> Result<(), Vec<String>> {

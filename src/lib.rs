@@ -30,7 +30,7 @@
 //! |---|---|---|---|
 //! | 1 | accept | [`ring`] | listener → direct descriptor → slab entry |
 //! | 2 | receive | [`ring`] → [`shard`] | a provided buffer with bytes |
-//! | 3 | frame | [`http::Framer`] | bytes → head + body, in place; assembled once if split |
+//! | 3 | frame | [`http::Framer`] | bytes → head + body, in place; assembled once if split ([`lines::LineFramer`] where lines are spoken) |
 //! | 4 | guard | [`http::Guard`] | head → allowed, or a [`http::RejectReason`] with its status |
 //! | 5 | decode | [`json::Decoder`], [`jsonrpc::Message`] | body → tape → message |
 //! | 6 | era and route | [`mcp::route`] | message + headers → [`mcp::Outcome`] |
@@ -42,13 +42,13 @@
 //! # Threads
 //!
 //! One per shard, pinned; a few for blocking tools and for tokio, off the shards' cores where there are others; one for signals; one
-//! that writes the [`log`]; and the one that called [`Server::serve`], which waits.
+//! that writes the [`log`]; two that copy for stdio; and the one that called [`Server::serve`], which waits.
 //!
 //! # Invariants
 //!
 //! 1. A buffer the kernel may touch is owned by the ring until its completion.
 //! 2. A connection's id carries a generation: a stale one reaches nobody.
-//! 3. What [`http`], [`json`], [`jsonrpc`], [`mcp`], [`registry`] and [`schema`] decide depends on their arguments only.
+//! 3. What [`http`], [`lines`], [`json`], [`jsonrpc`], [`mcp`], [`registry`] and [`schema`] decide depends on their arguments only.
 //! 4. Every queue, buffer and wait has its bound in [`Limits`].
 //! 5. `unsafe` stands in [`ring`] and nowhere else.
 
@@ -59,6 +59,7 @@ mod cli;
 mod server;
 mod admin;
 mod live_registry;
+mod stdio;
 pub mod broadcast;
 pub mod shard;
 #[doc(hidden)]

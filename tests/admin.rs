@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
@@ -15,8 +16,8 @@ use serde_json::json;
 use support::{Client, Reply, post};
 
 fn config() -> Config {
-    let any = "127.0.0.1:0".parse().unwrap();
-    Config { listen: vec![any], admin: Some(any), shards: Some(2), ..Config::default() }
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    Config { listen: vec![any.into()], admin: Some(any), shards: Some(2), ..Config::default() }
 }
 
 fn ask(running: &Running, request: &str, headers: &str) -> Reply {

@@ -6,6 +6,7 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corelane::ring::{Event, Ring, RingConfig, SocketId, bind};
+use corelane::ring::{Event, Ring, RingConfig, SocketId, UnixSocket, bind};
 use glommio::{LocalExecutorBuilder, Placement};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -578,5 +579,78 @@ fn a_ring_dropped_while_it_dials_lets_go() {
             ring.ring.connect(dialling(None), address.into(), name);
         }
         // The harness shuts the ring down with all of them under way.
+    });
+}
+
+#[test]
+fn an_adopted_connection_carries_bytes_both_ways_and_keeps_no_descriptor() {
+    with_ring(small(16, 16), async |ring, _| {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = descriptors();
+        ring.ring.adopt(ours.into(), 5);
+        let socket = ring.dialled(5).await.unwrap();
+        assert_eq!(descriptors(), before - 1);
+        theirs.write_all(b"there").unwrap();
+        assert_eq!(ring.received(socket, 5).await, b"there");
+        ring.ring.send(socket, b"and back".to_vec()).unwrap();
+        ring.sent(socket).await;
+        ring.ring.close(socket);
+        ring.closed(socket).await;
+        let mut back = Vec::new();
+        theirs.read_to_end(&mut back).unwrap();
+        assert_eq!(back, b"and back");
+    });
+}
+
+#[test]
+fn what_cannot_be_adopted_is_told_by_its_name() {
+    with_ring(small(1, 16), async |ring, _| {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ring.ring.adopt(ours.into(), 1);
+        ring.dialled(1).await.unwrap();
+        ring.ring.adopt(theirs.into(), 2);
+        assert!(ring.dialled(2).await.is_err(), "the table is full");
+    });
+}
+
+#[test]
+fn a_unix_socket_is_accepted_from_paused_and_given_up() {
+    with_ring(small(64, 16), async |ring, _| {
+        let path = std::env::temp_dir().join(format!("corelane-ring-{}.sock", std::process::id()));
+        let unix = UnixSocket::bind(&path).unwrap();
+        // A second ring that shares it, and never accepts.
+        let _other = unix.listener().unwrap();
+        let listener = ring.ring.listen(unix.listener().unwrap());
+        let file = unix.into_file();
+        for _ in 0..10 {
+            let mut client = UnixStream::connect(&path).unwrap();
+            let socket = ring.accepted().await;
+            client.write_all(b"hello").unwrap();
+            assert_eq!(ring.received(socket, 5).await, b"hello");
+        }
+        let accepted =
+            |events: &[Event]| events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count();
+        ring.ring.pause_accept(listener);
+        ring.idle(Duration::from_millis(20)).await;
+        let mut waiting: Vec<_> = (0..5).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        ring.idle(Duration::from_millis(50)).await;
+        assert_eq!(accepted(&ring.events), 0);
+        ring.ring.resume_accept(listener);
+        for _ in 0..5 {
+            ring.accepted().await;
+        }
+        // In one turn, so that the accept is cancelled and armed again.
+        ring.ring.pause_accept(listener);
+        ring.ring.resume_accept(listener);
+        waiting.push(UnixStream::connect(&path).unwrap());
+        ring.accepted().await;
+        ring.ring.stop_listening(listener);
+        ring.idle(Duration::from_millis(20)).await;
+        let _waits = UnixStream::connect(&path).expect("the other ring's listener is open");
+        ring.idle(Duration::from_millis(50)).await;
+        assert_eq!(accepted(&ring.events), 0);
+        drop(file);
+        assert!(!path.exists());
     });
 }

@@ -1,11 +1,11 @@
 //! The configuration file: [`RawConfig`] is what it says, [`Config`] what it means once it is known to be valid.
 
-use std::{fs, io, net::SocketAddr, ops::Range, path::Path, time::Duration};
+use std::{fs, io, ops::Range, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::{Admin, Config, Cores, Limits, Log, allowed, limits::Bound};
+use super::{Admin, Config, Cores, Limits, Listen, Log, allowed, limits::Bound};
 
 /// What is wrong with a configuration file, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +116,7 @@ struct RawConfig {
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
 struct RawServer {
-    listen: Vec<SocketAddr>,
+    listen: Vec<Listen>,
     #[serde(with = "auto")]
     shards: Option<usize>,
     #[serde(with = "auto")]
@@ -421,7 +421,9 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_the_same() {
         let config = Config {
-            listen: vec!["0.0.0.0:1".parse().unwrap(), "[::1]:0".parse().unwrap()],
+            listen: ["0.0.0.0:1", "http+unix:a", "tcp://[::1]:0", "unix:/b"]
+                .map(|text| text.parse().unwrap())
+                .into(),
             shards: Some(3),
             cpus: Some(vec![0, 2, 1]),
             spin_before_park: Some(Duration::ZERO),
@@ -477,7 +479,10 @@ mod tests {
             ("[limits]\nheaders_max = { a = 1 }", vec!["limits.headers_max (line 2)", "map"]),
             ("limits = 1", vec!["limits (line 1)", "[limits]"]),
             ("[[server]]\nstats = true", vec!["server (line 1)", "[server]"]),
-            ("[server]\nlisten = [\n\"127.0.0.1\"]", vec!["server.listen (line 3)", "socket address"]),
+            (
+                "[server]\nlisten = [\n\"127.0.0.1\"]",
+                vec!["server.listen (line 3)", "127.0.0.1", "unix:PATH"],
+            ),
             ("[server]\nlisten = []", vec!["server.listen (line 2)", "at least one"]),
             ("[server]\nshards = \"many\"", vec!["server.shards (line 2)", "\"many\"", "1 to 1024"]),
             ("[server]\nshards = true", vec!["server.shards (line 2)", "\"auto\""]),

@@ -19,12 +19,12 @@ pub struct Limits {
     pub headers_max: usize,
     /// Body, decoded; 413 and close.
     pub body_bytes_max: usize,
-    /// One line of newline-delimited JSON; -32600, and the line is skipped.
-    pub line_bytes_max: usize,
     /// All chunk extensions of one body; 413 and close.
     pub chunk_extension_bytes_max: usize,
     /// All trailers of one body; 431 and close.
     pub trailer_bytes_max: usize,
+    /// A line of newline-delimited JSON without its ending; an error, and the rest of the line is skipped.
+    pub line_bytes_max: usize,
     /// Nesting of a JSON document; -32700.
     pub json_depth_max: usize,
     /// Values in a JSON document, keys included; -32600.
@@ -150,9 +150,9 @@ impl Default for Limits {
             header_bytes_max: 8 * 1024,
             headers_max: 100,
             body_bytes_max: 4 * 1024 * 1024,
-            line_bytes_max: 10 * 1024 * 1024,
             chunk_extension_bytes_max: 16 * 1024,
             trailer_bytes_max: 8 * 1024,
+            line_bytes_max: 10 * 1024 * 1024,
             json_depth_max: 64,
             json_nodes_max: 100_000,
             json_number_digits_max: 1024,
@@ -299,9 +299,9 @@ impl Limits {
             header_bytes_max: 256..=65_535,
             headers_max: 8..=128,
             body_bytes_max: 1024..=GIB,
-            line_bytes_max: 1024..=GIB,
             chunk_extension_bytes_max: 0..=GIB,
             trailer_bytes_max: 0..=65_535,
+            line_bytes_max: 1024..=GIB,
             // Documents and schemas are walked on the stack.
             json_depth_max: 8..=128,
             json_nodes_max: 64..=100_000_000,

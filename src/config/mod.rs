@@ -4,6 +4,7 @@ mod allowed;
 mod cores;
 mod file;
 mod limits;
+mod listen;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -12,12 +13,13 @@ use serde::{Deserialize, Serialize};
 pub use cores::Cores;
 pub use file::ConfigError;
 pub use limits::Limits;
+pub use listen::{Endpoint, Listen, Transport};
 
 /// How a server runs. The defaults serve on loopback with one shard per available core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Addresses to listen on; port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: Vec<Listen>,
     /// Number of shards; one per core of `cpus` without it. May exceed the cores: shards then share them.
     pub shards: Option<usize>,
     /// Cores to pin shards to; all available ones without it.
@@ -74,7 +76,7 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![Self::LISTEN],
+            listen: vec![Self::LISTEN.into()],
             shards: None,
             cpus: None,
             spin_before_park: None,

@@ -1,5 +1,5 @@
-//! Connecting: a socket's way from a file descriptor into the ring's table and to its peer. The server only accepts; the
-//! load generator dials.
+//! A socket's way from a file descriptor into the ring's table, and to its peer if it has none yet. The server only accepts,
+//! and adopts the socket behind stdio; the load generator dials.
 
 use std::{
     os::fd::{AsRawFd, OwnedFd},
@@ -31,8 +31,8 @@ struct Dial {
     descriptor: Option<OwnedFd>,
     /// The descriptor's number going in, the slot's coming out: the kernel reads and writes it.
     place: Box<AtomicI32>,
-    /// The kernel reads it while the connect is under way.
-    address: Box<SockAddr>,
+    /// The kernel reads it while the connect is under way. `None`: the socket is connected already.
+    address: Option<Box<SockAddr>>,
 }
 
 impl Dials {
@@ -62,10 +62,19 @@ impl Ring {
     /// Connects a socket, which costs no file descriptor from then on. [`Event::Connected`] or
     /// [`Event::ConnectFailed`] will name `token`. What is to be set on the socket, or bound, is set before.
     pub fn connect(&mut self, socket: Socket, address: SockAddr, token: u64) {
-        let descriptor = OwnedFd::from(socket);
+        self.install(OwnedFd::from(socket), Some(address), token);
+    }
+
+    /// Takes over a socket that is connected, which costs no file descriptor from then on. [`Event::Connected`] or
+    /// [`Event::ConnectFailed`] will name `token`.
+    pub fn adopt(&mut self, socket: OwnedFd, token: u64) {
+        self.install(socket, None, token);
+    }
+
+    fn install(&mut self, descriptor: OwnedFd, address: Option<SockAddr>, token: u64) {
         let place = Box::new(AtomicI32::new(descriptor.as_raw_fd()));
         let pointer = place.as_ptr().cast_const();
-        let dial = Dial { token, descriptor: Some(descriptor), place, address: Box::new(address) };
+        let dial = Dial { token, descriptor: Some(descriptor), place, address: address.map(Box::new) };
         let key = self.dials.insert(dial);
         let install = opcode::FilesUpdate::new(pointer, 1).offset(ANY_SLOT).build();
         self.push(install, Tag::new(Kind::Install, key, 0));
@@ -79,7 +88,11 @@ impl Ring {
             self.fail_dial(key, result.min(-1), events);
             return;
         };
-        let (address, length) = (dial.address.as_ptr(), dial.address.len());
+        let Some(address) = &dial.address else {
+            self.complete_connect(key, 0, events);
+            return;
+        };
+        let (address, length) = (address.as_ptr(), address.len());
         let connect = opcode::Connect::new(types::Fixed(slot), address.cast(), length).build();
         self.push(connect, Tag::new(Kind::Connect, key, 0));
     }

@@ -4,8 +4,8 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    net::TcpListener,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    ptr,
     rc::Rc,
     task::Poll,
     time::{Duration, Instant},
@@ -16,6 +16,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::{
     buffers::{BUFFER_GROUP, BufferPool, PADDING_BYTES, ReceivedBuffer},
     dial::Dials,
+    listener::Listener,
     operation::{Kind, Tag},
     park::{Parker, Waker},
     slots::{InFlight, ListenerId, NeighbourId, Receive, Refused, SlotTable, SocketId, Tenancy},
@@ -59,16 +60,16 @@ pub enum Event {
         /// The new tenant.
         socket: SocketId,
     },
-    /// A connection this side asked for is there; its receive is armed.
+    /// A connection this side asked for, or brought along, is there; its receive is armed.
     Connected {
-        /// The name given to [`Ring::connect`].
+        /// The name given to [`Ring::connect`] or [`Ring::adopt`].
         token: u64,
         /// The new tenant.
         socket: SocketId,
     },
     /// A connection this side asked for has failed.
     ConnectFailed {
-        /// The name given to [`Ring::connect`].
+        /// The name given to [`Ring::connect`] or [`Ring::adopt`].
         token: u64,
         /// What the kernel said.
         error: io::Error,
@@ -155,9 +156,9 @@ enum Accepting {
     },
 }
 
-struct Listener {
+struct Source {
     /// `None` once the listener has been stopped.
-    socket: Option<TcpListener>,
+    socket: Option<Listener>,
     stopped: bool,
     accepting: Accepting,
 }
@@ -167,7 +168,7 @@ pub struct Ring {
     ring: IoUring,
     pool: Rc<BufferPool>,
     slots: SlotTable,
-    listeners: Vec<Listener>,
+    listeners: Vec<Source>,
     neighbours: Vec<RingAddress>,
     pub(super) dials: Dials,
     /// Entries that found the submission queue full.
@@ -227,9 +228,10 @@ impl Ring {
     }
 
     /// Takes over a listener and accepts from it.
-    pub fn listen(&mut self, socket: TcpListener) -> ListenerId {
+    pub fn listen(&mut self, listener: impl Into<Listener>) -> ListenerId {
         let id = ListenerId(u32::try_from(self.listeners.len()).unwrap_or(u32::MAX));
-        self.listeners.push(Listener { socket: Some(socket), stopped: false, accepting: Accepting::Paused });
+        let socket = Some(listener.into());
+        self.listeners.push(Source { socket, stopped: false, accepting: Accepting::Paused });
         self.resume_accept(id);
         id
     }
@@ -261,8 +263,16 @@ impl Ring {
             Accepting::Paused => {
                 let Some(socket) = &listener.socket else { return };
                 listener.accepting = Accepting::Armed;
-                let accept =
-                    opcode::AcceptMulti::new(types::Fd(socket.as_raw_fd())).allocate_file_index(true).build();
+                let descriptor = types::Fd(socket.descriptor.as_raw_fd());
+                let accept = if socket.shared {
+                    // Of those who wait at one socket the kernel wakes the first, and a multishot never leaves its place:
+                    // it would get all connections. One that comes again lines up behind the others.
+                    opcode::Accept::new(descriptor, ptr::null_mut(), ptr::null_mut())
+                        .file_index(Some(types::DestinationSlot::auto_target()))
+                        .build()
+                } else {
+                    opcode::AcceptMulti::new(descriptor).allocate_file_index(true).build()
+                };
                 self.push(accept, Tag::new(Kind::Accept, id.0, 0));
             }
             Accepting::Cancelling { .. } => listener.accepting = Accepting::Cancelling { resume: true },

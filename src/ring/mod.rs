@@ -10,7 +10,8 @@
 //!
 //! ```text
 //! listen ─► Accepted ─┐
-//! connect ► Connected ┴► Received … Received ─► PeerClosed / ReceiveFailed
+//! connect ► Connected ┤
+//! adopt ──► Connected ┴► Received … Received ─► PeerClosed / ReceiveFailed
 //!                       send ─► Sent            close ─► Closed (the slot may be reused)
 //! ```
 
@@ -27,7 +28,7 @@ mod slots;
 
 pub use buffers::{PADDING_BYTES, ReceivedBuffer};
 pub use driver::{Event, Ring, RingAddress, RingConfig};
-pub use listener::bind;
+pub use listener::{Listener, SocketFile, UnixSocket, bind};
 pub use park::{Parker, Waker};
-pub use probe::{ProbeError, probe, raise_descriptor_limit};
+pub use probe::{ProbeError, divert_stdout, probe, raise_descriptor_limit};
 pub use slots::{ListenerId, NeighbourId, Refused, SocketId};

@@ -1,6 +1,9 @@
 //! What the kernel allows, asked before anything starts: each refusal is one line with its remedy.
 
-use std::io;
+use std::{
+    io::{self, Write},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
 
 use io_uring::{IoUring, Probe, opcode};
 
@@ -80,6 +83,22 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(descriptors.rlim_cur)
+}
+
+/// Takes standard output for the caller alone. What anybody else prints to it goes to standard error from here on.
+///
+/// # Errors
+/// When the process has no descriptor left.
+pub fn divert_stdout() -> io::Result<OwnedFd> {
+    let mut stdout = io::stdout().lock();
+    stdout.flush()?;
+    let taken = stdout.as_fd().try_clone_to_owned()?;
+    let (from, to) = (io::stderr().as_raw_fd(), stdout.as_raw_fd());
+    // SAFETY: both are open for as long as the process is, and nobody owns the one that is replaced.
+    if unsafe { libc::dup2(from, to) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(taken)
 }
 
 fn explain(error: io::Error, sysctl: Option<String>) -> ProbeError {

@@ -25,6 +25,14 @@ pub struct NeighbourId(pub(super) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerId(pub(super) u32);
 
+impl ListenerId {
+    /// The listener's position in the order of [`super::Ring::listen`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The ring did not take the buffer: the socket is gone or closing, or a send is already in flight.
 #[derive(Debug)]
 pub struct Refused(pub Vec<u8>);

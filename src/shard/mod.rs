@@ -9,6 +9,7 @@ mod observer;
 mod pipeline;
 mod plane;
 mod replay;
+mod sources;
 mod streams;
 mod talk;
 mod tasks;
@@ -16,7 +17,6 @@ mod timers;
 
 use std::{
     io,
-    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -25,9 +25,10 @@ use glommio::timer::Timer;
 
 pub use inbox::{ShardHandle, Takeover};
 pub use pipeline::{Handled, Pipeline, PipelineConfig, Requests};
+pub use sources::Sources;
 
 use crate::{
-    config::Limits,
+    config::{Limits, Transport},
     exec::{CallEvent, Completed},
     http::{CONTINUE, Progress, RejectReason},
     metrics::{ShardMetrics, ShardReport},
@@ -63,6 +64,10 @@ pub struct Shard {
     limits: Limits,
     spin: Duration,
     listeners: Vec<ListenerId>,
+    /// What the connections of each listener speak.
+    transports: Vec<Transport>,
+    /// It serves one connection, which it was given, and ends with it.
+    adopts: bool,
     connections: Vec<Option<Connection>>,
     connections_max: usize,
     live: usize,
@@ -87,15 +92,19 @@ impl Shard {
         mut ring: Ring,
         pipeline: Pipeline,
         handle: ShardHandle,
-        listeners: Vec<TcpListener>,
+        sources: Sources,
         limits: Limits,
         spin: Duration,
         sockets_max: u32,
     ) -> Self {
         let now = Instant::now();
         let table = sockets_max.saturating_sub(limits.connections_reserve);
+        let adopts = sources.adopted.is_some();
+        let (listeners, transports) = sources.open(&mut ring);
         Self {
-            listeners: listeners.into_iter().map(|listener| ring.listen(listener)).collect(),
+            listeners,
+            transports,
+            adopts,
             ring,
             pipeline,
             handle,
@@ -193,12 +202,18 @@ impl Shard {
             Event::Received { socket, buffer } => self.on_received(socket, buffer),
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
             Event::SendProgressed { socket } => self.on_send_progressed(socket),
-            Event::Accepted { socket, .. } => self.on_accepted(socket),
+            Event::Accepted { socket, listener } => {
+                let transport = self.transports.get(listener.index()).copied();
+                self.on_accepted(socket, transport.unwrap_or(Transport::Http));
+            }
+            Event::Connected { socket, .. } => self.on_accepted(socket, Transport::Lines),
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, .. } => self.close(socket),
             Event::Closed { .. } => self.resume_accept(),
-            // A shard never dials.
-            Event::Connected { .. } | Event::ConnectFailed { .. } => {}
+            Event::ConnectFailed { .. } => {
+                self.pipeline.refused("adopt_failed");
+                self.begin_drain();
+            }
             Event::AcceptFailed { error, .. } => {
                 // Only one listener has stopped, but pausing all is simpler and lasts a moment.
                 let reason = match error.raw_os_error() {
@@ -211,7 +226,7 @@ impl Shard {
         }
     }
 
-    fn on_accepted(&mut self, socket: SocketId) {
+    fn on_accepted(&mut self, socket: SocketId, transport: Transport) {
         self.pipeline.metrics().accept();
         let index = socket.index();
         if index >= self.connections.len() {
@@ -228,7 +243,12 @@ impl Shard {
         if self.drain_until.is_some() || self.live > flood {
             // Accepted before the pause was heard.
             self.close(socket);
-        } else if self.accepting && self.live >= self.connections_max {
+            return;
+        }
+        if transport == Transport::Lines {
+            self.begin_lines(socket);
+        }
+        if self.accepting && self.live >= self.connections_max {
             self.accepting = false;
             self.pipeline.refused("connections_max");
             for listener in &self.listeners {
@@ -337,6 +357,7 @@ impl Shard {
                     last == Some(Handled::Refused) || connection.paused || self.drain_until.is_some();
                 (Phase::Closing { linger }, None)
             }
+            (Progress::Idle, _) if self.drain_until.is_some() => (Phase::Idle, Some(self.limits.drain_grace)),
             (Progress::Idle, _) => (Phase::Idle, Some(self.limits.keep_alive_timeout)),
             (Progress::Head, _) => (Phase::Head, Some(self.limits.head_timeout)),
             (Progress::Body { send_continue }, _) => {
@@ -564,6 +585,9 @@ impl Shard {
         }
         self.timers.cancel(socket.index());
         self.ring.close(socket);
+        if self.adopts && self.live == 0 {
+            self.begin_drain();
+        }
     }
 
     /// Does what other threads have asked for.

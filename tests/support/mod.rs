@@ -69,12 +69,12 @@ impl ServerProcess {
             }
             before.push_str(&line);
         };
-        let address = line
-            .strip_prefix("listening on http://")
-            .and_then(|rest| rest.split('/').next())
-            .unwrap_or_else(|| panic!("not ready: {before}{line}"))
-            .parse()
-            .unwrap();
+        let listen =
+            line.strip_prefix("listening on ").unwrap_or_else(|| panic!("not ready: {before}{line}"));
+        let tcp = listen.strip_prefix("http://").or(listen.strip_prefix("tcp://"));
+        // A Unix socket has no address.
+        let none = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = tcp.map_or(none, |rest| rest.split(['/', ' ']).next().unwrap().parse().unwrap());
         Self { child, address, ready: line, stderr }
     }
 
@@ -176,8 +176,8 @@ impl Reply {
 }
 
 /// A connection that sends bytes as they are.
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     buffer: Vec<u8>,
 }
 
@@ -187,6 +187,12 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub fn over(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 

@@ -1,5 +1,7 @@
 //! Starts shards and the blocking pool, waits for signals, drains, joins: the only place that makes threads.
 
+mod listening;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -16,12 +18,12 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     admin::Admin,
     broadcast::Broadcast,
-    config::{Config, Limits},
+    config::{Config, Endpoint, Limits, Listen, Transport},
     exec::{BlockingPool, Completions, OffShard, Runner},
     http::Names,
     live_registry::LiveRegistry,
@@ -30,10 +32,12 @@ use crate::{
         Icon, Prompt, Publish, Registry, RegistryError, Resource, ResourceTemplate, ServerInfo, ShardSide,
         ShardState, Snapshot, Tool,
     },
-    ring::{self, ProbeError, Ring, RingConfig},
+    ring::{self, ProbeError, Ring, RingConfig, SocketFile},
     seal::Secret,
-    shard::{Pipeline, PipelineConfig, Shard, ShardHandle},
+    shard::{Pipeline, PipelineConfig, Shard, ShardHandle, Sources},
+    stdio,
 };
+use listening::{Listening, listen_admin};
 
 /// The one endpoint.
 const ENDPOINT: &str = "/mcp";
@@ -45,6 +49,9 @@ const EXECUTOR_RING_DEPTH: usize = 32;
 
 /// A second signal within this long of the first is the same one, heard twice.
 const SIGNAL_ECHO: Duration = Duration::from_millis(250);
+
+/// Connections of a server that has one client. A table for a hundred thousand would be set aside for nothing.
+const STDIO_CONNECTIONS: u32 = 16;
 
 /// How long an executor without a task looks for one before it sleeps. Just long enough for the shard's look at the
 /// executor's timers, which waits for a microsecond.
@@ -82,10 +89,10 @@ pub enum StartError {
     #[error("nothing to serve: {0}")]
     Nothing(&'static str),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {reason}; remedy: {remedy}")]
+    #[error("cannot listen on {listen}: {reason}; remedy: {remedy}")]
     Listen {
-        /// The address.
-        address: SocketAddr,
+        /// Where.
+        listen: Listen,
         /// What the kernel said.
         reason: io::Error,
         /// What to do.
@@ -115,6 +122,12 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Other machines could reach the server, and nothing in newline-delimited JSON says whom they mean to reach.
+    #[error(
+        "tcp://{0} is not a loopback address, and anybody who reaches it could call tools; remedy: listen on loopback behind \
+         a proxy that knows its clients, or serve HTTP"
+    )]
+    LinesNotLoopback(SocketAddr),
     /// A thread, a ring or a signal handler could not be made.
     #[error("cannot start {what}: {reason}")]
     Resource {
@@ -155,18 +168,56 @@ impl Server {
         self.registry.clone()
     }
 
-    /// Serves until SIGINT or SIGTERM, then drains. Prints a line for each address to stderr once it is ready.
+    /// Serves until SIGINT or SIGTERM, then drains. Prints a line for each listener to stderr once it is ready.
     ///
     /// # Errors
     /// When it cannot start.
     pub fn serve(&self, config: &Config) -> Result<(), StartError> {
-        let mut signals =
-            Signals::new([SIGINT, SIGTERM]).map_err(|error| resource("signal handling", &error))?;
+        let signals = signals()?;
         let running = self.start(config)?;
-        for address in &running.addresses {
-            eprintln!("listening on http://{address}{ENDPOINT} ({})", running.placement);
+        for listen in &running.listeners {
+            eprintln!("{}", start_line(listen, &running.placement));
         }
-        let limits = &config.limits;
+        let metrics = self.run(running, signals, &config.limits)?;
+        if config.stats {
+            print!("{metrics}");
+        }
+        Ok(())
+    }
+
+    /// Serves the one client at standard input and output until it closes its end, or until SIGINT or SIGTERM; then
+    /// drains. One shard, on whatever core is free unless `cpus` says otherwise; nothing is listened on but the admin
+    /// address, if there is one. What tools print to standard output goes to standard error.
+    ///
+    /// # Errors
+    /// When it cannot start.
+    pub fn serve_stdio(&self, config: &Config) -> Result<(), StartError> {
+        let signals = signals()?;
+        let limits =
+            Limits { connections_max: config.limits.connections_max.min(STDIO_CONNECTIONS), ..config.limits };
+        let config = &Config { shards: Some(1), limits, ..config.clone() };
+        let secret = self.prepare(config)?;
+        let placement = Placements::unbound(config)?;
+        let (socket, bridge) =
+            stdio::bridge().map_err(|error| resource("with standard input and output", &error))?;
+        let running = self.launch(config, &secret, placement, Listening::adopt(socket.into()))?;
+        let metrics = self.run(running, signals, &limits)?;
+        if let Err(error) = bridge.join(limits.write_timeout) {
+            warn!(%error, "what was left to write to standard output is lost");
+        }
+        if config.stats {
+            eprint!("{metrics}");
+        }
+        Ok(())
+    }
+
+    /// Waits for the end, by a signal or otherwise.
+    fn run(
+        &self,
+        running: Running,
+        mut signals: Signals,
+        limits: &Limits,
+    ) -> Result<ShardMetrics, StartError> {
         let info = self.registry.read(|registry| registry.info.clone());
         info!(
             name = info.name,
@@ -204,10 +255,7 @@ impl Server {
         watcher.close();
         // Nothing is left to panic in there.
         let _ = signalled.join();
-        if config.stats {
-            print!("{metrics}");
-        }
-        Ok(())
+        Ok(metrics)
     }
 
     /// Starts serving and returns at once.
@@ -215,21 +263,44 @@ impl Server {
     /// # Errors
     /// When it cannot start.
     pub fn start(&self, config: &Config) -> Result<Running, StartError> {
-        // Found out here, and told in one line, rather than on a shard.
+        let secret = self.prepare(config)?;
+        let placement = Placements::choose(config)?;
+        let listening = Listening::open(config, placement.shards.len())?;
+        self.launch(config, &secret, placement, listening)
+    }
+
+    /// Whether the registry can be served on this machine: found out here, and told in one line, rather than on a shard.
+    /// What signs what clients carry.
+    fn prepare(&self, config: &Config) -> Result<Secret, StartError> {
         let secret = secret(config)?;
         self.registry.read(|registry| Snapshot::build(registry, &config.limits, &secret).map(drop))?;
-        let broadcast = Broadcast::default();
         probe()?;
+        Ok(secret)
+    }
+
+    fn launch(
+        &self,
+        config: &Config,
+        secret: &Secret,
+        placement: Placements,
+        listening: Listening,
+    ) -> Result<Running, StartError> {
         let descriptors =
             ring::raise_descriptor_limit().map_err(|error| resource("with the descriptor limit", &error))?;
-        let placement = Placements::choose(config)?;
-        let (addresses, mut listeners) = listen(config, placement.shards.len())?;
+        let Listening { listeners, sources, files } = listening;
+        let mut sources = sources.into_iter();
         let admin_listener = config.admin.map(|address| listen_admin(address, config)).transpose()?;
-        let is_local = config.listen.iter().all(|address| address.ip().is_loopback());
+        let is_local = listeners.iter().all(Listen::is_local);
         let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
         let off_shard = off_shard(&placement.free, config)?;
+        let broadcast = Broadcast::default();
+        let addresses = listeners.iter().filter_map(|listen| match listen {
+            Listen { transport: Transport::Http, endpoint: Endpoint::Tcp(address) } => Some(*address),
+            _ => None,
+        });
         let mut running = Running {
-            addresses,
+            addresses: addresses.collect(),
+            listeners,
             placement: placement.describe(),
             handles: Vec::new(),
             shards: Vec::new(),
@@ -241,7 +312,8 @@ impl Server {
             state: self.state.clone(),
             config: config.clone(),
             names: names.clone(),
-            listeners: listeners.pop().unwrap_or_default(),
+            sources: sources.next().unwrap_or_default(),
+            files: files.clone(),
             off_shard: off_shard.clone(),
             spin: config.spin_before_park.unwrap_or(if placement.shared {
                 Duration::ZERO
@@ -253,8 +325,8 @@ impl Server {
             secret: secret.clone(),
             broadcast: broadcast.clone(),
         };
-        let started = self.registry.attach(&config.limits, &secret, &broadcast, |registry| {
-            let handles = running.start_shards(&placement.shards, plan, registry)?;
+        let started = self.registry.attach(&config.limits, secret, &broadcast, |registry| {
+            let handles = running.start_shards(&placement, plan, registry)?;
             broadcast.connect(handles.iter().map(|handle| Arc::clone(handle.mailbox())).collect());
             Ok(handles)
         });
@@ -380,6 +452,7 @@ impl ServerBuilder {
 
 /// A server that runs. Dropping this does not end it: [`Stopper::drain`] does, and [`Running::join`] waits for the end.
 pub struct Running {
+    listeners: Vec<Listen>,
     addresses: Vec<SocketAddr>,
     placement: String,
     handles: Vec<ShardHandle>,
@@ -407,6 +480,12 @@ impl Stopper {
 impl Running {
     /// Where it listens; real ports where port 0 was asked for.
     #[must_use]
+    pub fn listeners(&self) -> &[Listen] {
+        &self.listeners
+    }
+
+    /// The TCP addresses among them that speak HTTP.
+    #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -419,14 +498,15 @@ impl Running {
 
     fn start_shards(
         &mut self,
-        cores: &[usize],
+        placement: &Placements,
         mut plan: impl FnMut(&Registry, usize) -> ShardPlan,
         registry: &Registry,
     ) -> Result<Vec<ShardHandle>, StartError> {
         let (started, ready) = unbounded();
         let fellows = Fellows::default();
         let mut unstarted = None;
-        for (number, &core) in cores.iter().enumerate() {
+        for (number, &core) in placement.shards.iter().enumerate() {
+            let core = if placement.pinned { Placement::Fixed(core) } else { Placement::Unbound };
             match spawn(plan(registry, number), core, started.clone(), fellows.clone()) {
                 Ok(shard) => self.shards.push(shard),
                 Err(error) => {
@@ -497,7 +577,8 @@ struct ShardPlan {
     state: Option<StateFactory>,
     config: Config,
     names: Names,
-    listeners: Vec<TcpListener>,
+    sources: Sources,
+    files: Vec<Arc<SocketFile>>,
     off_shard: OffShard,
     spin: Duration,
     sockets_max: u32,
@@ -509,13 +590,13 @@ struct ShardPlan {
 /// Starts a shard's thread.
 fn spawn(
     plan: ShardPlan,
-    core: usize,
+    core: Placement,
     started: Sender<Result<ShardHandle, StartError>>,
     fellows: Fellows,
 ) -> Result<ExecutorJoinHandle<io::Result<ShardMetrics>>, StartError> {
     let name = format!("shard-{}", plan.number);
     let spawn = move || {
-        LocalExecutorBuilder::new(Placement::Fixed(core))
+        LocalExecutorBuilder::new(core)
             .name(&name)
             .io_memory(EXECUTOR_IO_BYTES)
             .ring_depth(EXECUTOR_RING_DEPTH)
@@ -561,6 +642,7 @@ impl ShardPlan {
         started: Sender<Result<ShardHandle, StartError>>,
         fellows: Fellows,
     ) -> io::Result<ShardMetrics> {
+        let _files = self.files.clone();
         match self.build() {
             Ok((shard, handle)) => {
                 let _ = started.send(Ok(handle.clone()));
@@ -599,7 +681,7 @@ impl ShardPlan {
         };
         let pipeline = Pipeline::new(pipeline_config, snapshot, runner);
         let shard =
-            Shard::new(ring, pipeline, handle.clone(), self.listeners, limits, self.spin, self.sockets_max);
+            Shard::new(ring, pipeline, handle.clone(), self.sources, limits, self.spin, self.sockets_max);
         Ok((shard, handle))
     }
 }
@@ -676,6 +758,8 @@ struct Placements {
     free: Vec<usize>,
     /// Some shards share a core.
     shared: bool,
+    /// Shards stay on their cores.
+    pinned: bool,
 }
 
 impl Placements {
@@ -693,7 +777,16 @@ impl Placements {
         let shards: Vec<usize> = cores.iter().copied().cycle().take(count).collect();
         let free = available.into_iter().filter(|core| !shards.contains(core)).collect();
         let shared = shards.len() > cores.len();
-        Ok(Self { shards, free, shared })
+        Ok(Self { shards, free, shared, pinned: true })
+    }
+
+    /// For a process that is one of many and has no core of its own: it goes where there is room, unless told otherwise.
+    fn unbound(config: &Config) -> Result<Self, StartError> {
+        let chosen = Self::choose(config)?;
+        Ok(match config.cpus {
+            Some(_) => chosen,
+            None => Self { free: Vec::new(), shared: true, pinned: false, ..chosen },
+        })
     }
 
     fn describe(&self) -> String {
@@ -717,55 +810,21 @@ fn list(cores: &[usize]) -> String {
     cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// One listener for each address and shard.
-fn listen(config: &Config, shards: usize) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
-    if config.listen.is_empty() {
-        return Err(StartError::Nothing("no address"));
+/// What an operator, and a script, is told of a listener that is ready.
+fn start_line(listen: &Listen, placement: &str) -> String {
+    match (listen.transport, &listen.endpoint) {
+        (Transport::Http, Endpoint::Tcp(_)) => {
+            format!("listening on http://{listen}{ENDPOINT} ({placement})")
+        }
+        (Transport::Http, Endpoint::Unix(_)) => {
+            format!("listening on {listen} (HTTP at {ENDPOINT}, {placement})")
+        }
+        (Transport::Lines, _) => format!("listening on {listen} (newline-delimited JSON, {placement})"),
     }
-    let mut addresses = Vec::new();
-    let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
-    for &wanted in &config.listen {
-        if !wanted.ip().is_loopback() && config.allowed_hosts.is_empty() {
-            return Err(StartError::NotLoopback(wanted));
-        }
-        let failed =
-            |reason: io::Error| StartError::Listen { address: wanted, remedy: remedy(&reason), reason };
-        if wanted.port() != 0 {
-            // Shards share the port; another server must not be let in, or let us in, by the same means.
-            drop(TcpListener::bind(wanted).map_err(failed)?);
-        }
-        let mut address = wanted;
-        for listeners in &mut by_shard {
-            let listener = ring::bind(address).map_err(failed)?;
-            address = listener.local_addr().map_err(failed)?;
-            listeners.push(listener);
-        }
-        addresses.push(address);
-    }
-    Ok((addresses, by_shard))
 }
 
-fn listen_admin(address: SocketAddr, config: &Config) -> Result<TcpListener, StartError> {
-    if !address.ip().is_loopback() && config.allowed_hosts.is_empty() {
-        return Err(StartError::NotLoopback(address));
-    }
-    TcpListener::bind(address).map_err(|reason| StartError::ListenAdmin {
-        address,
-        remedy: match reason.kind() {
-            io::ErrorKind::AddrInUse => "choose another port with --admin, or --admin none",
-            _ => "choose another address with --admin, or --admin none",
-        },
-        reason,
-    })
-}
-
-fn remedy(reason: &io::Error) -> &'static str {
-    match reason.kind() {
-        io::ErrorKind::AddrInUse => "stop the program that has it, or choose another port with --listen",
-        io::ErrorKind::PermissionDenied => "choose a port above 1023, or grant CAP_NET_BIND_SERVICE",
-        io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen",
-        _ => "choose another address with --listen",
-    }
+fn signals() -> Result<Signals, StartError> {
+    Signals::new([SIGINT, SIGTERM]).map_err(|error| resource("signal handling", &error))
 }
 
 fn resource(what: &'static str, reason: &dyn std::fmt::Display) -> StartError {
