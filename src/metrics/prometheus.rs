@@ -20,6 +20,14 @@ pub struct ShardReport {
     pub connections: usize,
     /// Calls in flight now.
     pub calls_in_flight: usize,
+    /// What subscriptions hear of, over all of them.
+    pub subscribed: usize,
+    /// Legacy sessions of which a stream or subscriptions are kept.
+    pub sessions_kept: usize,
+    /// Streams that can be resumed.
+    pub replay_streams: usize,
+    /// Tasks kept, those that have ended included.
+    pub tasks: usize,
 }
 
 /// Upper bounds of the buckets, in nanoseconds: 1 µs to 10 s.
@@ -77,13 +85,25 @@ fn write_all(out: &mut String, shards: usize, up: &[usize], reports: &[ShardRepo
         writeln!(out, "corelane_shard_up{{shard=\"{shard}\"}} {up}")?;
     }
     type Figure = fn(&ShardReport) -> u64;
-    let figures: [(&str, &str, &str, Figure); 4] = [
+    let figures: [(&str, &str, &str, Figure); 8] = [
         ("corelane_connections", "gauge", "Connections open.", |report| report.connections as u64),
         ("corelane_connections_accepted_total", "counter", "Connections accepted.", |report| {
             report.metrics.connections
         }),
         ("corelane_calls_in_flight", "gauge", "Calls of async and blocking tools in flight.", |report| {
             report.calls_in_flight as u64
+        }),
+        ("corelane_subscribed", "gauge", "What subscriptions hear of, over all of them.", |report| {
+            report.subscribed as u64
+        }),
+        ("corelane_sessions_kept", "gauge", "Legacy sessions of which something is kept.", |report| {
+            report.sessions_kept as u64
+        }),
+        ("corelane_replay_streams", "gauge", "Streams that can be resumed.", |report| {
+            report.replay_streams as u64
+        }),
+        ("corelane_tasks", "gauge", "Tasks kept, those that have ended included.", |report| {
+            report.tasks as u64
         }),
         (
             "corelane_requests_total",
@@ -218,7 +238,16 @@ mod tests {
             metrics.record(0, Duration::from_micros(latency));
         }
         metrics.refuse("busy");
-        let reports = [ShardReport { shard: 1, metrics, connections: 5, calls_in_flight: 0 }];
+        let reports = [ShardReport {
+            shard: 1,
+            metrics,
+            connections: 5,
+            calls_in_flight: 0,
+            subscribed: 3,
+            sessions_kept: 0,
+            replay_streams: 0,
+            tasks: 0,
+        }];
         let mut out = String::new();
         write_prometheus(&mut out, 2, &[1], &reports);
         for line in [

@@ -607,6 +607,10 @@ impl Shard {
                 metrics: self.pipeline.metrics().clone(),
                 connections: self.live,
                 calls_in_flight: self.pipeline.engine.calls.len(),
+                subscribed: self.pipeline.engine.plane.subscriptions.subscribed(),
+                sessions_kept: self.pipeline.engine.plane.homes.len(),
+                replay_streams: self.pipeline.engine.plane.replay.len(),
+                tasks: self.pipeline.engine.plane.tasks.len(),
             };
             // Who asked may have given up.
             let _ = asker.try_send(report);

@@ -18,7 +18,7 @@ use crate::{
     exec::Ticket,
     http::{KEEP_ALIVE, LAST_CHUNK, Status, chunk, write_event},
     jsonrpc::{ErrorCode, write_error},
-    lines::{Flow, Handler, LineFramer, LineTooLong, Progress},
+    lines::{Flow, Handler, LineFramer, LineTooLong, Progress, is_http},
     mcp::{CallMethod, Event, ListenerKey, Refused, write_listen_ended},
     registry::{Conversation, Note, Reply},
     ring::SocketId,
@@ -498,7 +498,8 @@ impl Shard {
         }
         connection.phase = match progress {
             Progress::Paused => Phase::Congested,
-            _ => Phase::Idle,
+            Progress::Stopped => Phase::Closing { linger: false },
+            Progress::Idle | Progress::Line => Phase::Idle,
         };
         let owes = connection.lines.as_ref().is_some_and(|lines| lines.pending > 0);
         if peer_closed && progress != Progress::Paused && !owes {
@@ -515,9 +516,11 @@ impl Shard {
     /// The peer of a connection of lines has sent everything it will: what it asked for is answered, but what runs long is not
     /// waited for (checklist S-04).
     pub(super) fn on_lines_ended(&mut self, socket: SocketId) {
-        if connection_of(&mut self.connections, socket)
-            .is_some_and(|connection| connection.phase == Phase::Idle)
-        {
+        let soon = self.timers.tick_after(self.now, self.limits.linger_timeout);
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.deadline = soon;
+        self.timers.schedule(socket.index(), soon);
+        if connection.phase == Phase::Idle {
             self.advance_lines(socket, None);
         }
     }
@@ -584,6 +587,13 @@ struct Speaking<'a> {
 impl Handler for Speaking<'_> {
     fn line(&mut self, line: Result<crate::lines::Line<'_>, LineTooLong>) -> Flow {
         match line {
+            // A web page can send lines inside a request; it must not reach a tool by them.
+            Ok(crate::lines::Line { padded, length })
+                if self.line.handshake.is_none() && is_http(padded.get(..length).unwrap_or_default()) =>
+            {
+                self.pipeline.refused("lines_not_http");
+                return Flow::Stop;
+            }
             Ok(crate::lines::Line { padded, length }) => {
                 let pending = self.pipeline.line(padded, length, self.line, self.out);
                 *self.pending += pending as usize;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corelane::{Content, Tool, demo};
+use corelane::{Content, Prompt, PromptArgument, Tool, demo};
 use corelane_loadgen::{fields, planted};
 use serde_json::{Value, json};
 
@@ -43,6 +43,9 @@ fn main() -> ExitCode {
                     .run(|arguments: Value, _cx| arguments),
             );
     }
+    for count in [0, 10, 50] {
+        server = server.prompt(prompt(count));
+    }
     let delay = planted::delay_of_this_process();
     server
         .tool(
@@ -55,6 +58,21 @@ fn main() -> ExitCode {
                 }),
         )
         .main()
+}
+
+/// A prompt whose text says all of its variables.
+fn prompt(count: usize) -> Prompt {
+    let mut prompt = Prompt::new(format!("variables_{count}"))
+        .description("Says its variables")
+        .argument(PromptArgument { name: "parameter_0".to_owned(), ..Default::default() });
+    for number in 1..count {
+        prompt =
+            prompt.argument(PromptArgument { name: format!("parameter_{number}"), ..Default::default() });
+    }
+    prompt.run(|arguments, _cx| {
+        let said: Vec<String> = arguments.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        said.join("\n")
+    })
 }
 
 /// Holds the shard up, as a tool that computes.
