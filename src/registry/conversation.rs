@@ -73,6 +73,8 @@ pub struct CallDetails {
     pub answers: BTreeMap<String, Value>,
     /// The extensions the client declared, with their settings.
     pub extensions: Map<String, Value>,
+    /// The call becomes a task before its handler begins.
+    pub task: Option<TaskTerms>,
 }
 
 impl Default for CallDetails {
@@ -83,6 +85,7 @@ impl Default for CallDetails {
             asking: Asking::Never("this request cannot wait for it"),
             answers: BTreeMap::new(),
             extensions: Map::new(),
+            task: None,
         }
     }
 }

@@ -338,13 +338,7 @@ impl Engine {
                 return Performed::Answered(status, method, notes);
             }
             Started::Pending(ticket, cancel, conversation) => {
-                let becomes_task =
-                    callable.task().filter(|_| capabilities.has(crate::registry::Capability::Tasks));
-                calls.run(ticket, cancel, Arc::clone(&conversation), received);
-                if let Some(terms) = becomes_task {
-                    // What the handler would do first, done for it.
-                    let _ = conversation.become_task(terms);
-                }
+                calls.run(ticket, cancel, conversation, received);
                 return Performed::Pending(ticket);
             }
             Started::Panicked { unused } => {
