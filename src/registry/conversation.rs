@@ -264,9 +264,12 @@ impl Conversation {
         if matches!(self.outlet, Outlet::Held(_)) {
             return Err(AskError::CannotWait("an inline handler cannot become a task"));
         }
+        if !self.say(Note::Task(terms)) {
+            return Err(AskError::NoAnswer);
+        }
         // From here on there is somebody to wait: the task.
         self.lock().asking = Asking::Wait;
-        if self.say(Note::Task(terms)) { Ok(true) } else { Err(AskError::NoAnswer) }
+        Ok(true)
     }
 
     /// Asks the client.
