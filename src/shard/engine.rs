@@ -90,6 +90,14 @@ pub(super) enum Via<'a> {
 }
 
 impl Via<'_> {
+    /// Whether anything can be said before an answer: to who reads streams of events, or lines.
+    fn hears(self) -> bool {
+        match self {
+            Self::Http { accepts_events, .. } => accepts_events,
+            Self::Line(_) => true,
+        }
+    }
+
     /// Who gets an answer that comes later.
     pub(super) fn recipient(self) -> Recipient {
         match self {
@@ -334,7 +342,8 @@ impl Engine {
                 }
                 let (status, told) = self.answers.result(out, &self.snapshot, callable, id, revision, reply);
                 self.observer.answered(callable, reply, told);
-                let notes = conversation.map(|conversation| conversation.take_held()).unwrap_or_default();
+                let heard = conversation.filter(|_| via.hears());
+                let notes = heard.map(|conversation| conversation.take_held()).unwrap_or_default();
                 return Performed::Answered(status, method, notes);
             }
             Started::Pending(ticket, cancel, conversation) => {
