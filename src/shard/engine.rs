@@ -429,6 +429,13 @@ impl Engine {
             let elsewhere = Elsewhere { recipient, id, method, started, left: 0 };
             return self.conclude(&elsewhere, answer, out);
         }
+        if usize::from(keeper) >= self.plane.broadcast.mailboxes().len()
+            && matches!(request, Request::Task(_))
+        {
+            // Of a process that had more shards.
+            let elsewhere = Elsewhere { recipient, id, method, started, left: 0 };
+            return self.conclude(&elsewhere, Answer::Unknown, out);
+        }
         let elsewhere = Elsewhere { recipient, id, method, started, left: 1 };
         let id = elsewhere.id.clone();
         let Some(ticket) = self.calls.wait(elsewhere, self.moment.monotonic) else {
