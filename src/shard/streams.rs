@@ -381,7 +381,7 @@ impl Shard {
     pub(super) fn keep_alive(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.deadline = self.timers.tick_after(self.now, self.limits.stream_keep_alive);
-        self.timers.schedule(socket.index(), connection.deadline);
+        self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
     }
 
     /// Gives a sign of life on a stream that has nothing to tell.
