@@ -177,7 +177,6 @@ impl Engine {
         let kept = self.plane.tasks.insert(ticket, terms, secret, moment.both(), nonce);
         let Some((key, expires)) = kept else {
             if let Some(call) = self.calls.abandon(ticket) {
-                self.observer.call_refused(Refused::Busy, &call.callable);
                 self.overdue.push_back((ticket, call, Refused::Busy));
             }
             return;
