@@ -23,7 +23,9 @@ use corelane::{
     Config, Context, Limits, LiveRegistry, NoArguments, Prompt, Resource, ResourceTemplate, Running, Server,
     ServerBuilder, Tool, demo,
 };
-use peer::{Ask, Event, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start, until};
+use peer::{
+    Ask, Event, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start, until,
+};
 use serde_json::{Value, json};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -48,11 +50,9 @@ fn server() -> ServerBuilder {
         .template(ResourceTemplate::new("test://of/{x}", "of").run(|_, _| "of"))
         .prompt(Prompt::new("ask").run(|_: NoArguments, _| "ask"));
     #[cfg(feature = "tokio")]
-    let server = server.tool(
-        Tool::new("tokio").input::<Uri>().run_tokio(|changed: Uri, cx| async move {
-            cx.resource_updated(&changed.uri);
-        }),
-    );
+    let server = server.tool(Tool::new("tokio").input::<Uri>().run_tokio(|changed: Uri, cx| async move {
+        cx.resource_updated(&changed.uri);
+    }));
     server
 }
 
@@ -137,7 +137,10 @@ fn m_61_only_what_will_be_heard_is_acknowledged() {
     let running = start(server(), 1, Limits::default());
     let mut acknowledged = |filter: Value| listen(&mut connect(&running), filter, 1);
     assert_eq!(acknowledged(json!({})), json!({}));
-    assert_eq!(acknowledged(json!({"toolsListChanged": false, "promptsListChanged": true})), json!({"promptsListChanged": true}));
+    assert_eq!(
+        acknowledged(json!({"toolsListChanged": false, "promptsListChanged": true})),
+        json!({"promptsListChanged": true})
+    );
     assert_eq!(acknowledged(json!({"resourceSubscriptions": []})), json!({}));
     assert_eq!(
         acknowledged(json!({"resourceSubscriptions": ["b", "a", "b"], "future": {"x": 1}, "taskIds": []})),
@@ -146,7 +149,8 @@ fn m_61_only_what_will_be_heard_is_acknowledged() {
     end(running);
     // What is not offered is not heard of (checklist M-69).
     let bare = start(Server::builder("bare", "0").tool(shard_tool()), 1, Limits::default());
-    let capabilities = connect(&bare).ask(&Ask::new("server/discover", json!({}))).result()["capabilities"].clone();
+    let capabilities =
+        connect(&bare).ask(&Ask::new("server/discover", json!({}))).result()["capabilities"].clone();
     assert!(capabilities.get("resources").is_none() && capabilities.get("prompts").is_none());
     assert_eq!(listen(&mut connect(&bare), everything(), 1), json!({"toolsListChanged": true}));
     end(bare);
@@ -248,14 +252,20 @@ fn m_69_t_13_changed_lists_are_told_when_every_shard_serves_them() {
     };
     for round in 0..10 {
         let name = format!("new{round}");
-        registry.update(|registry| registry.add(Tool::new(name.clone()).run(|_: NoArguments, _| "new"))).unwrap();
+        registry
+            .update(|registry| registry.add(Tool::new(name.clone()).run(|_: NoArguments, _| "new")))
+            .unwrap();
         told(&mut ears, "tools");
         assert!(listed("tools/list", "tools", "name", &name), "{round}");
-        registry.update(|registry| registry.add(Prompt::new(name.clone()).run(|_: NoArguments, _| "new"))).unwrap();
+        registry
+            .update(|registry| registry.add(Prompt::new(name.clone()).run(|_: NoArguments, _| "new")))
+            .unwrap();
         told(&mut ears, "prompts");
         assert!(listed("prompts/list", "prompts", "name", &name), "{round}");
         let uri = format!("test://new/{round}");
-        registry.update(|registry| registry.add(Resource::new(uri.clone(), "new").run(|_, _| "new"))).unwrap();
+        registry
+            .update(|registry| registry.add(Resource::new(uri.clone(), "new").run(|_, _| "new")))
+            .unwrap();
         told(&mut ears, "resources");
         assert!(listed("resources/list", "resources", "uri", &uri), "{round}");
         let template = format!("test://new{round}/{{x}}");
@@ -281,7 +291,8 @@ fn m_69_t_13_changed_lists_are_told_when_every_shard_serves_them() {
     for ear in &mut ears {
         let mut methods: Vec<String> = (0..3).map(|_| heard(ear, "e").0).collect();
         methods.sort();
-        let expected = ["prompts", "resources", "tools"].map(|list| format!("notifications/{list}/list_changed"));
+        let expected =
+            ["prompts", "resources", "tools"].map(|list| format!("notifications/{list}/list_changed"));
         assert_eq!(methods, expected);
         ear.expect_quiet(Duration::from_millis(30));
     }
@@ -298,7 +309,11 @@ fn m_65_every_subscription_of_a_client_hears_by_its_own_id() {
     let mut streams: Vec<Peer> = (0..8).map(|_| connect(&running)).collect();
     for (number, stream) in streams.iter_mut().enumerate() {
         // Two of them of one id: on HTTP nothing forbids it (checklist B-03).
-        listen(stream, json!({"resourceSubscriptions": ["test://a"], "toolsListChanged": number % 2 == 0}), number / 2);
+        listen(
+            stream,
+            json!({"resourceSubscriptions": ["test://a"], "toolsListChanged": number % 2 == 0}),
+            number / 2,
+        );
     }
     registry.resource_updated("test://a");
     registry.update(|registry| registry.remove::<Tool>("async")).unwrap();
