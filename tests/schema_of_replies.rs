@@ -7,95 +7,17 @@
 
 mod support;
 
-use std::{env, fs, path::PathBuf, thread, time::Duration};
+#[path = "support/schema.rs"]
+mod schema;
+
+use std::{thread, time::Duration};
 
 use corelane::{Config, Limits, NoArguments, Running, Tool, demo};
+use schema::{MODERN, Schema};
 use serde_json::{Value, json};
 use support::{Client, Reply, modern, post};
 
-const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
-const MODERN: &str = "2026-07-28";
-
-/// The schema of one revision.
-struct Schema {
-    revision: &'static str,
-    document: Value,
-}
-
 impl Schema {
-    /// All revisions' schemas, or none.
-    fn all() -> Option<Vec<Self>> {
-        let directory = env::var_os("CORELANE_SCHEMAS").map_or_else(
-            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/mcp/schema"),
-            PathBuf::from,
-        );
-        if !directory.is_dir() {
-            println!(
-                "not judged: no schemas in {}; CORELANE_SCHEMAS names another place",
-                directory.display()
-            );
-            return None;
-        }
-        let read = |revision: &'static str| {
-            let path = directory.join(revision).join("schema.json");
-            let text =
-                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            Self { revision, document: serde_json::from_str(&text).unwrap() }
-        };
-        Some(LEGACY.into_iter().chain([MODERN]).map(read).collect())
-    }
-
-    fn is_modern(&self) -> bool {
-        self.revision == MODERN
-    }
-
-    fn definitions(&self) -> &'static str {
-        if self.document.get("$defs").is_some() { "$defs" } else { "definitions" }
-    }
-
-    /// The first of these names that the revision defines: names change between revisions.
-    fn definition(&self, names: &[&'static str]) -> &'static str {
-        let defined = &self.document[self.definitions()];
-        names
-            .iter()
-            .find(|name| defined.get(**name).is_some())
-            .unwrap_or_else(|| panic!("{}: no definition of {names:?}", self.revision))
-    }
-
-    /// In what the value is not of this type.
-    fn faults(&self, name: &str, value: &Value) -> Vec<String> {
-        let definitions = self.definitions();
-        let schema = json!({
-            "$schema": self.document["$schema"],
-            definitions: self.document[definitions],
-            // Draft 7 ignores what stands beside a reference.
-            "allOf": [{"$ref": format!("#/{definitions}/{name}")}],
-        });
-        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
-        let errors = validator.iter_errors(value);
-        errors.map(|error| format!("{}: {error}", error.instance_path().as_str())).collect()
-    }
-
-    /// Members of an object that its type does not name. The schemas are open, but a client that is strict, or of an
-    /// older revision, has no use for them.
-    fn unnamed<'a>(&self, name: &str, value: &'a Value) -> Vec<&'a str> {
-        let mut definition = &self.document[self.definitions()][name];
-        while let Some(reference) = definition["$ref"].as_str() {
-            definition = self.document.pointer(reference.trim_start_matches('#')).unwrap();
-        }
-        let members = value.as_object().unwrap().keys();
-        members.filter(|member| definition["properties"].get(*member).is_none()).map(String::as_str).collect()
-    }
-
-    #[track_caller]
-    fn check(&self, what: &str, names: &[&'static str], value: &Value) {
-        let name = self.definition(names);
-        let faults = self.faults(name, value);
-        assert!(faults.is_empty(), "{} {what}: not a {name}: {faults:#?}\n{value:#}", self.revision);
-        let unnamed = self.unnamed(name, value);
-        assert!(unnamed.is_empty(), "{} {what}: {name} has no {unnamed:?}\n{value:#}", self.revision);
-    }
-
     /// A reply with a result of this type to the request with id 1.
     #[track_caller]
     fn result(&self, what: &str, name: &'static str, reply: &Reply) -> Value {

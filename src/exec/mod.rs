@@ -122,8 +122,13 @@ impl Runner {
         let outlet = self.completions.remote();
         let carrier = Box::new(move |note| outlet.say(ticket, note));
         let details = *details.unwrap_or_default();
+        let becomes_task = details.task;
         let conversation =
             Arc::new(Conversation::carried(caller.revision, caller.capabilities, details, carrier));
+        if let Some(terms) = becomes_task {
+            // What the handler would do first, done for it: it may ask at once, on a thread of its own.
+            let _ = conversation.become_task(terms);
+        }
         let beside = Beside { ticket, conversation: Arc::clone(&conversation) };
         let remote_context = || {
             let cancelled = Arc::new(AtomicBool::new(false));

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     json::Node,
     jsonrpc::Id,
-    registry::{Asking, CallDetails, Handler, SharedCallable},
+    registry::{Asking, CallDetails, Capability, Handler, SharedCallable},
     seal::Secret,
 };
 
@@ -66,6 +66,7 @@ impl<'a> Request<'a, '_> {
                 },
                 answers,
                 extensions: extensions.map(object).unwrap_or_default(),
+                task: callable.task().filter(|_| client.capabilities.has(Capability::Tasks)),
             })
         });
         Ok(Outcome::Run(Call {

@@ -73,6 +73,8 @@ pub struct CallDetails {
     pub answers: BTreeMap<String, Value>,
     /// The extensions the client declared, with their settings.
     pub extensions: Map<String, Value>,
+    /// The call becomes a task before its handler begins.
+    pub task: Option<TaskTerms>,
 }
 
 impl Default for CallDetails {
@@ -83,6 +85,7 @@ impl Default for CallDetails {
             asking: Asking::Never("this request cannot wait for it"),
             answers: BTreeMap::new(),
             extensions: Map::new(),
+            task: None,
         }
     }
 }
@@ -261,9 +264,12 @@ impl Conversation {
         if matches!(self.outlet, Outlet::Held(_)) {
             return Err(AskError::CannotWait("an inline handler cannot become a task"));
         }
+        if !self.say(Note::Task(terms)) {
+            return Err(AskError::NoAnswer);
+        }
         // From here on there is somebody to wait: the task.
         self.lock().asking = Asking::Wait;
-        if self.say(Note::Task(terms)) { Ok(true) } else { Err(AskError::NoAnswer) }
+        Ok(true)
     }
 
     /// Asks the client.

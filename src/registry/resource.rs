@@ -3,7 +3,10 @@
 use std::{borrow::Cow, collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::de::{DeserializeOwned, value::MapDeserializer};
+use serde::de::{
+    DeserializeOwned, Deserializer, IntoDeserializer, Visitor,
+    value::{Error, MapDeserializer},
+};
 use serde_json::{Map, Value};
 
 use super::{
@@ -447,9 +450,9 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
         let read = move |node: Node<'_>| {
             let uri = text(node);
             let values = template.as_ref().and_then(|template| template.matches(&uri)).unwrap_or_default();
-            let variables =
-                V::deserialize(MapDeserializer::<_, serde::de::value::Error>::new(values.into_iter()))
-                    .map_err(|error| format!("Invalid URI: {error}"))?;
+            let values = values.into_iter().map(|(name, value)| (name, Variable(value)));
+            let variables = V::deserialize(MapDeserializer::<_, Error>::new(values))
+                .map_err(|error| format!("Invalid URI: {error}"))?;
             Ok((Read { uri: uri.clone(), variables }, Kept { uri, mime_type: mime_type.clone() }))
         };
         Convert { read: Arc::new(read), refuse, put }
@@ -501,6 +504,51 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
     {
         let handler = self.convert().tokio(run);
         self.finish(handler)
+    }
+}
+
+/// A variable's value. Where an `Option` is wanted it is there: serde's own deserializer of a text knows nothing of that.
+struct Variable(String);
+
+impl IntoDeserializer<'_, Error> for Variable {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Variable {
+    type Error = Error;
+
+    fn deserialize_any<T: Visitor<'de>>(self, visitor: T) -> Result<T::Value, Error> {
+        visitor.visit_string(self.0)
+    }
+
+    fn deserialize_option<T: Visitor<'de>>(self, visitor: T) -> Result<T::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<T: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: T,
+    ) -> Result<T::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<T: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: T,
+    ) -> Result<T::Value, Error> {
+        IntoDeserializer::<Error>::into_deserializer(self.0).deserialize_enum(name, variants, visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct identifier ignored_any
     }
 }
 

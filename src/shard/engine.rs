@@ -90,6 +90,14 @@ pub(super) enum Via<'a> {
 }
 
 impl Via<'_> {
+    /// Whether anything can be said before an answer: to who reads streams of events, or lines.
+    fn hears(self) -> bool {
+        match self {
+            Self::Http { accepts_events, .. } => accepts_events,
+            Self::Line(_) => true,
+        }
+    }
+
     /// Who gets an answer that comes later.
     pub(super) fn recipient(self) -> Recipient {
         match self {
@@ -334,17 +342,12 @@ impl Engine {
                 }
                 let (status, told) = self.answers.result(out, &self.snapshot, callable, id, revision, reply);
                 self.observer.answered(callable, reply, told);
-                let notes = conversation.map(|conversation| conversation.take_held()).unwrap_or_default();
+                let heard = conversation.filter(|_| via.hears());
+                let notes = heard.map(|conversation| conversation.take_held()).unwrap_or_default();
                 return Performed::Answered(status, method, notes);
             }
             Started::Pending(ticket, cancel, conversation) => {
-                let becomes_task =
-                    callable.task().filter(|_| capabilities.has(crate::registry::Capability::Tasks));
-                calls.run(ticket, cancel, Arc::clone(&conversation), received);
-                if let Some(terms) = becomes_task {
-                    // What the handler would do first, done for it.
-                    let _ = conversation.become_task(terms);
-                }
+                calls.run(ticket, cancel, conversation, received);
                 return Performed::Pending(ticket);
             }
             Started::Panicked { unused } => {
@@ -425,6 +428,13 @@ impl Engine {
             let answer = self.serve(&request, keeper);
             let elsewhere = Elsewhere { recipient, id, method, started, left: 0 };
             return self.conclude(&elsewhere, answer, out);
+        }
+        if usize::from(keeper) >= self.plane.broadcast.mailboxes().len()
+            && matches!(request, Request::Task(_))
+        {
+            // Of a process that had more shards.
+            let elsewhere = Elsewhere { recipient, id, method, started, left: 0 };
+            return self.conclude(&elsewhere, Answer::Unknown, out);
         }
         let elsewhere = Elsewhere { recipient, id, method, started, left: 1 };
         let id = elsewhere.id.clone();

@@ -386,6 +386,10 @@ impl Shard {
             self.ring.resume_receive(socket);
         }
         self.timers.schedule(socket.index(), connection.deadline);
+        if self.drain_until.is_some() && matches!(phase, Phase::Listening(_) | Phase::Carrying(_)) {
+            // One more that came too late.
+            self.end_streams();
+        }
         self.mark(socket);
         self.apply_effects();
     }

@@ -116,17 +116,17 @@ impl Shard {
         self.mark(socket);
         match then {
             Then::Stays => {}
-            Then::Resumes => self.answered_one(socket),
+            Then::Resumes => self.answered_one(socket, Handled::Replied),
             Then::Closes => self.end_reply(socket, Handled::Replied),
         }
     }
 
     /// One of the answers a connection waits for has been written.
-    fn answered_one(&mut self, socket: SocketId) {
+    fn answered_one(&mut self, socket: SocketId, handled: Handled) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         match &mut connection.phase {
             Phase::Batch(left @ 2..) => *left -= 1,
-            _ => self.end_reply(socket, Handled::Replied),
+            _ => self.end_reply(socket, handled),
         }
     }
 
@@ -224,8 +224,9 @@ impl Shard {
                     if !matches!(connection.phase, Phase::Batch(2..)) {
                         connection.out.extend_from_slice(LAST_CHUNK);
                     }
+                    let handled = pipeline.after_events(exchange.borrowed());
                     self.mark(socket);
-                    self.answered_one(socket);
+                    self.answered_one(socket, handled);
                     return;
                 }
                 let exchange = exchange.borrowed();
@@ -316,7 +317,8 @@ impl Shard {
                 let socket = *socket;
                 self.keep_alive(socket);
                 if ended {
-                    self.end_reply(socket, Handled::Replied);
+                    let handled = self.pipeline.after_events(exchange.borrowed());
+                    self.end_reply(socket, handled);
                 }
                 self.mark(socket);
             }
@@ -379,7 +381,7 @@ impl Shard {
     pub(super) fn keep_alive(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.deadline = self.timers.tick_after(self.now, self.limits.stream_keep_alive);
-        self.timers.schedule(socket.index(), connection.deadline);
+        self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
     }
 
     /// Gives a sign of life on a stream that has nothing to tell.

@@ -177,7 +177,6 @@ impl Engine {
         let kept = self.plane.tasks.insert(ticket, terms, secret, moment.both(), nonce);
         let Some((key, expires)) = kept else {
             if let Some(call) = self.calls.abandon(ticket) {
-                self.observer.call_refused(Refused::Busy, &call.callable);
                 self.overdue.push_back((ticket, call, Refused::Busy));
             }
             return;
@@ -312,7 +311,8 @@ impl Engine {
             Err(Refused::InputRequired) => {
                 let asked = talk.map(|talk| talk.take_unanswered()).unwrap_or_default();
                 let answers = talk.map(|talk| talk.answers()).unwrap_or_default();
-                let expires = self.moment.wall.as_secs() + self.limits.request_state_ttl.as_secs();
+                // Rather a moment too late than too early.
+                let expires = (self.moment.wall + self.limits.request_state_ttl).as_secs() + 1;
                 let binding = call.binding.unwrap_or_default();
                 let secret = self.sessions.secret();
                 let round = (&asked, answers);

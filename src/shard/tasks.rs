@@ -88,10 +88,14 @@ impl Tasks {
         }
     }
 
-    fn find(&mut self, key: TaskKey, now: Instant) -> Option<&mut Task> {
+    fn entry(&mut self, key: TaskKey) -> Option<&mut Task> {
         let place =
             self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?;
-        place.task.as_mut().filter(|task| task.nonce == key.nonce && task.expires > now)
+        place.task.as_mut().filter(|task| task.nonce == key.nonce)
+    }
+
+    fn find(&mut self, key: TaskKey, now: Instant) -> Option<&mut Task> {
+        self.entry(key).filter(|task| task.expires > now)
     }
 
     /// The task as clients see it.
@@ -140,9 +144,10 @@ impl Tasks {
 
     /// The task has ended, unless it had before.
     pub(super) fn end(&mut self, key: TaskKey, status: TaskStatus, (now, wall): (Instant, Duration)) {
-        let Some(task) = self.find(key, now) else { return };
+        // Also one whose time is over: it runs no more, so its place can be another's.
+        let Some(task) = self.entry(key) else { return };
         task.ticket = None;
-        if !task.view.status.is_terminal() {
+        if task.expires > now && !task.view.status.is_terminal() {
             task.view.status = status;
             task.view.updated = wall;
         }

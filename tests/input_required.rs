@@ -1,0 +1,609 @@
+//! Calls that need input (checklist M-40 to M-49): they end with their questions, and start again with the answers; between
+//! two rounds nothing is held.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+#[path = "support/peer.rs"]
+mod peer;
+#[path = "support/schema.rs"]
+mod schema;
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use corelane::{
+    AskError, CallError, Config, Contents, Context, Elicited, Form, Limits, ListRoots, NoArguments, Page,
+    Ping, Prompt, RemoteContext, Resource, Role, Running, Sampling, Server, ServerBuilder, Tool,
+};
+use peer::{Answer, Ask, Peer, config, connect, connect_to, end, shard_tool, start};
+use serde_json::{Value, json};
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Name {
+    /// What people call you
+    name: String,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Topic {
+    topic: String,
+}
+
+fn form(message: &str) -> Form<Name> {
+    Form::new(message)
+}
+
+fn said(name: &Elicited<Name>) -> String {
+    match name {
+        Elicited::Accepted(name) => name.name.clone(),
+        other => other.action().to_owned(),
+    }
+}
+
+/// Two answers that are waited for together.
+async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+    let (mut a, mut b) = (std::pin::pin!(a), std::pin::pin!(b));
+    let (mut of_a, mut of_b) = (None, None);
+    std::future::poll_fn(move |context| {
+        use std::task::Poll;
+        if of_a.is_none()
+            && let Poll::Ready(answer) = a.as_mut().poll(context)
+        {
+            of_a = Some(answer);
+        }
+        if of_b.is_none()
+            && let Poll::Ready(answer) = b.as_mut().poll(context)
+        {
+            of_b = Some(answer);
+        }
+        if of_a.is_some() && of_b.is_some() {
+            return Poll::Ready((of_a.take().unwrap(), of_b.take().unwrap()));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn server() -> ServerBuilder {
+    let server = Server::builder("test", "0")
+        .tool(shard_tool())
+        .tool(Tool::new("once").run_async(async |_: NoArguments, cx: Context| {
+            let name = cx.elicit(form("Your name?").key("user_name")).await?;
+            Ok::<_, AskError>(format!("Hello, {}", said(&name)))
+        }))
+        .tool(Tool::new("other").run_async(async |_: NoArguments, cx: Context| {
+            let name = cx.elicit(form("Your name?").key("user_name")).await?;
+            Ok::<_, AskError>(format!("Other, {}", said(&name)))
+        }))
+        .tool(Tool::new("about").input::<Topic>().run_async(async |about: Topic, cx: Context| {
+            let name = cx.elicit(form("Who?").key("user_name")).await?;
+            Ok::<_, AskError>(format!("{} of {}", said(&name), about.topic))
+        }))
+        .tool(Tool::new("twice").run_async(async |_: NoArguments, cx: Context| {
+            let first = cx.elicit(form("First?")).await?;
+            let second = cx.elicit(form("Second?")).await?;
+            let third = cx.elicit(form("Third?").key("third")).await?;
+            Ok::<_, CallError>(format!("{}, {}, {}", said(&first), said(&second), said(&third)))
+        }))
+        .tool(Tool::new("at_once").run_async(async |_: NoArguments, cx: Context| {
+            let (name, roots) =
+                both(cx.elicit(form("Your name?").key("name")), cx.ask(ListRoots::default().key("roots")))
+                    .await;
+            let (name, roots) = (name?, roots?);
+            Ok::<_, AskError>(format!("{} in {}", said(&name), roots[0].uri))
+        }))
+        .tool(Tool::new("page").run_async(async |_: NoArguments, cx: Context| {
+            let agreed = cx.elicit(Page::new("Pay", "https://example.com/pay").key("pay")).await?;
+            Ok::<_, AskError>(agreed.action().to_owned())
+        }))
+        .tool(Tool::new("sample").run_async(async |_: NoArguments, cx: Context| {
+            let question =
+                Sampling::question("What is the answer?", 10).system_prompt("Be brief").key("model");
+            let question = question.message(Role::Assistant, "So far".into());
+            Ok::<_, AskError>(cx.sample(question).await?.text().to_owned())
+        }))
+        .tool(Tool::new("ping").run_async(async |_: NoArguments, cx: Context| {
+            cx.ask(Ping).await?;
+            Ok::<_, AskError>("pong")
+        }))
+        .tool(Tool::new("speaks_first").run_async(async |_: NoArguments, cx: Context| {
+            cx.progress(1.0, None, None);
+            let name = cx.elicit(form("Your name?").key("user_name")).await?;
+            cx.progress(2.0, None, None);
+            Ok::<_, AskError>(said(&name))
+        }))
+        .tool(Tool::new("blocking").run_blocking(|_: NoArguments, cx| blocking(&cx)))
+        .tool(Tool::new("stubborn").run_blocking(|_: NoArguments, cx| {
+            // Whatever it says after a question that nobody has answered, the question is the result.
+            let _ = cx.block_on(cx.elicit(form("Your name?").key("user_name")));
+            "not this"
+        }))
+        .prompt(Prompt::new("ask").arguments::<Topic>().run_async(async |about: Topic, cx: Context| {
+            let name = cx.elicit(form("Who?").key("user_name")).await?;
+            Ok::<_, AskError>(format!("{} on {}", said(&name), about.topic))
+        }))
+        .prompt(Prompt::new("ask_blocking").run_blocking(|_: NoArguments, cx| blocking(&cx)))
+        .resource(Resource::new("test://ask", "ask").run_async(async |_uri, cx: Context| {
+            let name = cx.elicit(form("Who?").key("user_name")).await?;
+            Ok::<_, AskError>(Contents::text(said(&name)))
+        }))
+        .resource(
+            Resource::new("test://ask/blocking", "ask").run_blocking(|_uri, cx: RemoteContext| blocking(&cx)),
+        );
+    #[cfg(feature = "tokio")]
+    let server = server.tool(Tool::new("tokio").run_tokio(|_: NoArguments, cx| async move {
+        let first = cx.elicit(form("First?").key("user_name")).await?;
+        let second = cx.elicit(form("Second?").key("second")).await?;
+        Ok::<_, CallError>(format!("{} and {}", said(&first), said(&second)))
+    }));
+    server
+}
+
+fn blocking(cx: &RemoteContext) -> Result<String, CallError> {
+    let first = cx.block_on(cx.elicit(form("First?").key("user_name")))?;
+    let second = cx.block_on(cx.elicit(form("Second?").key("second")))?;
+    Ok(format!("{} and {}", said(&first), said(&second)))
+}
+
+fn ask(tool: &str) -> Ask {
+    Ask::call(tool, json!({})).can(json!({"elicitation": {}}))
+}
+
+fn accept(name: &str) -> Value {
+    json!({"action": "accept", "content": {"name": name}})
+}
+
+/// A round that asks: what, by keys; and the state.
+#[track_caller]
+fn asked(answer: &Answer) -> (Value, Value) {
+    let result = answer.result();
+    assert_eq!(answer.status, 200);
+    assert_eq!(result["resultType"], "input_required", "{result}");
+    for absent in ["content", "contents", "messages", "isError", "ttlMs", "cacheScope"] {
+        assert!(result.get(absent).is_none(), "{absent}: {result}");
+    }
+    for (key, request) in result["inputRequests"].as_object().unwrap() {
+        let members: Vec<_> = request.as_object().unwrap().keys().collect();
+        assert_eq!(members, ["method", "params"], "{key}");
+    }
+    (result["inputRequests"].clone(), result["requestState"].clone())
+}
+
+/// The same again, with answers.
+fn retry(ask: &Ask, state: &Value, responses: Value) -> Ask {
+    ask.clone().id("retry").with("requestState", state.clone()).with("inputResponses", responses)
+}
+
+#[test]
+fn m_40_m_44_a_call_asks_ends_and_starts_again_with_the_answer() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let (requests, state) = asked(&peer.ask(&ask("once")));
+    assert_eq!(
+        requests,
+        json!({"user_name": {"method": "elicitation/create", "params": {
+            "mode": "form",
+            "message": "Your name?",
+            "requestedSchema": {
+                "type": "object",
+                "properties": {"name": {"type": "string", "description": "What people call you"}},
+                "required": ["name"],
+            },
+        }}})
+    );
+    schema::check_modern("InputRequests", &requests);
+    let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": accept("Ann")})));
+    assert_eq!(
+        (answer.result()["resultType"].as_str(), answer.text().as_str()),
+        (Some("complete"), "Hello, Ann")
+    );
+    // Not single-use: nothing is kept that would know (checklist M-46).
+    let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": accept("Bob")})));
+    assert_eq!(answer.text(), "Hello, Bob");
+    let metrics = end(running);
+    assert_eq!(metrics.events("input_required"), 1);
+}
+
+#[test]
+fn m_46_answers_without_a_state_do_where_the_key_is_known() {
+    let running = start(server(), 1, Limits::default());
+    let first = ask("once").with("inputResponses", json!({"user_name": accept("Ann")}));
+    assert_eq!(connect(&running).ask(&first).text(), "Hello, Ann");
+    end(running);
+}
+
+#[test]
+fn m_44_answers_of_earlier_rounds_are_carried_by_the_state() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let (first, state) = asked(&peer.ask(&ask("twice")));
+    let key = |requests: &Value| requests.as_object().unwrap().keys().next().unwrap().clone();
+    assert_eq!(first[key(&first)]["params"]["message"], "First?");
+    let (second, state) = asked(&peer.ask(&retry(&ask("twice"), &state, json!({key(&first): accept("a")}))));
+    assert_eq!(second.as_object().unwrap().len(), 1, "{second}");
+    assert_eq!(second[key(&second)]["params"]["message"], "Second?");
+    assert_ne!(key(&first), key(&second), "unique in the call");
+    let (third, state) = asked(&peer.ask(&retry(&ask("twice"), &state, json!({key(&second): accept("b")}))));
+    assert_eq!(key(&third), "third");
+    let answer = peer.ask(&retry(&ask("twice"), &state, json!({"third": accept("c")})));
+    assert_eq!(answer.text(), "a, b, c");
+    end(running);
+}
+
+#[test]
+fn m_40_several_questions_are_asked_at_once() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let whole = Ask::call("at_once", json!({})).can(json!({"elicitation": {}, "roots": {}}));
+    let (requests, state) = asked(&peer.ask(&whole));
+    assert_eq!(requests["roots"]["method"], "roots/list");
+    assert_eq!(requests["name"]["method"], "elicitation/create");
+    let roots = json!({"roots": [{"uri": "file:///home", "name": "home"}]});
+    // One of the two: the other is asked for again (checklist M-47).
+    let (left, state) = asked(&peer.ask(&retry(&whole, &state, json!({"roots": roots}))));
+    assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
+    let answer = peer.ask(&retry(&whole, &state, json!({"name": accept("Ann")})));
+    assert_eq!(answer.text(), "Ann in file:///home");
+    end(running);
+}
+
+#[test]
+fn m_49_declined_and_cancelled_are_answers() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let (_, state) = asked(&peer.ask(&ask("once")));
+    for action in ["decline", "cancel"] {
+        let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": {"action": action}})));
+        assert_eq!(answer.text(), format!("Hello, {action}"));
+    }
+    end(running);
+}
+
+#[test]
+fn m_47_what_is_no_answer_is_refused_and_what_is_not_the_one_is_asked_again() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let (_, state) = asked(&peer.ask(&ask("once")));
+    for responses in [
+        json!(null),
+        json!([]),
+        json!("x"),
+        json!(1),
+        json!({"user_name": null}),
+        json!({"user_name": "accept"}),
+        json!({"user_name": ["accept"]}),
+        json!({"user_name": accept("Ann"), "other": null}),
+    ] {
+        let answer = peer.ask(&retry(&ask("once"), &state, responses.clone()));
+        assert_eq!(answer.refused(), (200, -32602), "{responses}");
+    }
+    for responses in [
+        json!({}),
+        json!({"someone": accept("Ann")}),
+        json!({"user_name": {}}),
+        json!({"user_name": {"action": "perhaps"}}),
+        json!({"user_name": {"action": "accept"}}),
+        json!({"user_name": {"action": "accept", "content": {"name": 7}}}),
+    ] {
+        let (again, _) = asked(&peer.ask(&retry(&ask("once"), &state, responses.clone())));
+        assert!(again.get("user_name").is_some(), "{responses}");
+    }
+    // Unknown ones beside the right one are ignored.
+    let answer = peer.ask(&retry(
+        &ask("once"),
+        &state,
+        json!({"user_name": accept("Ann"), "x": {"action": "accept"}, "": {}}),
+    ));
+    assert_eq!(answer.text(), "Hello, Ann");
+    // And an answer that was malformed does not stay.
+    let wrong = json!({"user_name": {"action": "perhaps"}});
+    let (_, state) = asked(&peer.ask(&retry(&ask("once"), &state, wrong)));
+    let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": accept("Eve")})));
+    assert_eq!(answer.text(), "Hello, Eve");
+    end(running);
+}
+
+#[test]
+fn m_45_states_that_are_forged_or_of_another_request_are_refused() {
+    let running = start(server(), 1, Limits::default());
+    let elsewhere = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let answers = json!({"user_name": accept("Ann")});
+    let (_, state) = asked(&peer.ask(&ask("once")));
+    let about = |topic: &str| Ask::call("about", json!({"topic": topic})).can(json!({"elicitation": {}}));
+    let prompt = |topic: &str| {
+        Ask::new("prompts/get", json!({"name": "ask", "arguments": {"topic": topic}}))
+            .can(json!({"elicitation": {}}))
+    };
+    let (_, of_about) = asked(&peer.ask(&about("tea")));
+    let (_, of_prompt) = asked(&peer.ask(&prompt("tea")));
+    let (_, of_resource) = asked(&peer.ask(&Ask::read("test://ask").can(json!({"elicitation": {}}))));
+    let (_, foreign) = asked(&connect(&elsewhere).ask(&ask("once")));
+    let mut refuse = |ask: Ask, state: &Value| {
+        let answer = peer.ask(&retry(&ask, state, answers.clone()));
+        assert_eq!(answer.refused(), (200, -32602), "{} {state}", ask.params);
+    };
+    refuse(ask("other"), &state);
+    refuse(ask("once"), &foreign);
+    refuse(ask("once"), &of_about);
+    refuse(about("coffee"), &of_about);
+    refuse(prompt("coffee"), &of_prompt);
+    refuse(prompt("tea"), &of_about);
+    refuse(about("tea"), &of_prompt);
+    refuse(Ask::read("test://ask/blocking").can(json!({"elicitation": {}})), &of_resource);
+    refuse(
+        Ask::call("once", json!({})).can(json!({"elicitation": {}})).with("arguments", json!({})),
+        &of_about,
+    );
+    let text = state.as_str().unwrap();
+    for position in (0..text.len()).step_by(5) {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
+        refuse(ask("once"), &json!(String::from_utf8(bytes).unwrap()));
+    }
+    for forged in [json!(""), json!("x"), json!(format!("{text}A")), json!(&text[1..]), json!("é")] {
+        refuse(ask("once"), &forged);
+    }
+    for wrong in [json!(null), json!(7), json!({}), json!([text])] {
+        refuse(ask("once"), &wrong);
+    }
+    // What cannot ask does not take states either.
+    refuse(Ask::call("shard", json!({})), &json!("forged"));
+    // The right ones are still good.
+    assert_eq!(peer.ask(&retry(&about("tea"), &of_about, answers.clone())).text(), "Ann of tea");
+    end(running);
+    end(elsewhere);
+}
+
+#[test]
+fn m_45_a_state_expires_and_not_before_its_time() {
+    for (ttl, wait) in [(Duration::from_millis(300), 1400), (Duration::from_secs(1), 2100)] {
+        let limits = Limits { request_state_ttl: ttl, ..Limits::default() };
+        let running = start(server(), 1, limits);
+        let mut peer = connect(&running);
+        let (_, state) = asked(&peer.ask(&ask("once")));
+        let again = retry(&ask("once"), &state, json!({"user_name": accept("Ann")}));
+        thread::sleep(ttl / 2);
+        assert_eq!(peer.ask(&again).text(), "Hello, Ann", "half of {ttl:?} have passed");
+        thread::sleep(Duration::from_millis(wait));
+        assert_eq!(peer.ask(&again).refused(), (200, -32602), "{ttl:?}");
+        end(running);
+    }
+}
+
+#[test]
+fn m_43_only_what_the_client_declared_with_this_request_is_asked() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    for (tool, declared, needed) in [
+        ("once", json!({}), json!({"elicitation": {"form": {}}})),
+        ("once", json!({"elicitation": {"url": {}}}), json!({"elicitation": {"form": {}}})),
+        ("once", json!({"sampling": {}, "roots": {}}), json!({"elicitation": {"form": {}}})),
+        ("page", json!({"elicitation": {}}), json!({"elicitation": {"url": {}}})),
+        ("sample", json!({"elicitation": {}}), json!({"sampling": {}})),
+        ("blocking", json!({}), json!({"elicitation": {"form": {}}})),
+        #[cfg(feature = "tokio")]
+        ("tokio", json!({}), json!({"elicitation": {"form": {}}})),
+    ] {
+        // It declared everything a moment ago: that counts for nothing (checklist M-07).
+        let all = json!({"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}});
+        asked(&peer.ask(&Ask::call(tool, json!({})).can(all)));
+        let answer = peer.ask(&Ask::call(tool, json!({})).can(declared.clone()));
+        assert_eq!(answer.refused(), (400, -32021), "{tool} {declared}");
+        assert_eq!(answer.error()["data"], json!({"requiredCapabilities": needed}), "{tool} {declared}");
+    }
+    for ask in [Ask::new("prompts/get", json!({"name": "ask_blocking"})), Ask::read("test://ask")] {
+        assert_eq!(peer.ask(&ask).refused(), (400, -32021), "{}", ask.method);
+    }
+    // Of two questions asked at once, the one that cannot be asked is not.
+    let half = Ask::call("at_once", json!({})).can(json!({"elicitation": {}}));
+    let (requests, state) = asked(&peer.ask(&half));
+    assert_eq!(requests.as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
+    let answer = peer.ask(&retry(&half, &state, json!({"name": accept("Ann")})));
+    assert_eq!(answer.refused(), (400, -32021));
+    assert_eq!(answer.error()["data"], json!({"requiredCapabilities": {"roots": {}}}));
+    end(running);
+}
+
+#[test]
+fn e_02_e_04_pages_and_the_clients_model_are_asked_as_the_revision_has_it() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let page = Ask::call("page", json!({})).can(json!({"elicitation": {"url": {}}}));
+    let (requests, state) = asked(&peer.ask(&page));
+    let params = json!({"mode": "url", "message": "Pay", "url": "https://example.com/pay"});
+    assert_eq!(
+        requests,
+        json!({"pay": {"method": "elicitation/create", "params": params}}),
+        "no id since 2026"
+    );
+    schema::check_modern("InputRequests", &requests);
+    for action in ["accept", "decline", "cancel"] {
+        let answer = peer.ask(&retry(&page, &state, json!({"pay": {"action": action}})));
+        assert_eq!(answer.text(), action);
+    }
+    let sample = Ask::call("sample", json!({})).can(json!({"sampling": {}}));
+    let (requests, state) = asked(&peer.ask(&sample));
+    schema::check_modern("InputRequests", &requests);
+    let request = &requests["model"];
+    assert_eq!(request["method"], "sampling/createMessage");
+    assert_eq!(
+        request["params"],
+        json!({
+            "messages": [
+                {"role": "user", "content": {"type": "text", "text": "What is the answer?"}},
+                {"role": "assistant", "content": {"type": "text", "text": "So far"}},
+            ],
+            "maxTokens": 10,
+            "systemPrompt": "Be brief",
+        })
+    );
+    let response = json!({"role": "assistant", "content": {"type": "text", "text": "42"}, "model": "m"});
+    assert_eq!(peer.ask(&retry(&sample, &state, json!({"model": response}))).text(), "42");
+    end(running);
+}
+
+#[test]
+fn m_41_a_ping_is_no_question_of_this_era() {
+    let running = start(server(), 1, Limits::default());
+    let answer = connect(&running).ask(&ask("ping"));
+    assert_eq!(answer.refused(), (200, -32603));
+    end(running);
+}
+
+#[test]
+fn m_41_prompts_and_resources_ask_too() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let can = json!({"elicitation": {}});
+    let prompt =
+        Ask::new("prompts/get", json!({"name": "ask", "arguments": {"topic": "tea"}})).can(can.clone());
+    let (requests, state) = asked(&peer.ask(&prompt));
+    assert_eq!(requests["user_name"]["params"]["message"], "Who?");
+    let answer = peer.ask(&retry(&prompt, &state, json!({"user_name": accept("Ann")})));
+    assert_eq!(answer.result()["messages"][0]["content"]["text"], "Ann on tea");
+    let read = Ask::read("test://ask").can(can.clone());
+    let (_, state) = asked(&peer.ask(&read));
+    let answer = peer.ask(&retry(&read, &state, json!({"user_name": accept("Ann")})));
+    assert_eq!(answer.result()["contents"], json!([{"uri": "test://ask", "text": "Ann"}]));
+    for ask in [
+        Ask::new("prompts/get", json!({"name": "ask_blocking"})).can(can.clone()),
+        Ask::read("test://ask/blocking").can(can),
+    ] {
+        let (_, state) = asked(&peer.ask(&ask));
+        let (left, state) = asked(&peer.ask(&retry(&ask, &state, json!({"user_name": accept("Ann")}))));
+        assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["second"]);
+        let answer = peer.ask(&retry(&ask, &state, json!({"second": accept("Bob")})));
+        assert!(answer.result().to_string().contains("Ann and Bob"), "{}", answer.result());
+    }
+    end(running);
+}
+
+#[test]
+fn m_40_blocking_and_tokio_handlers_are_straight_code_too() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let tools: &[&str] = &[
+        "blocking",
+        #[cfg(feature = "tokio")]
+        "tokio",
+    ];
+    for tool in tools {
+        for _ in 0..20 {
+            let (first, state) = asked(&peer.ask(&ask(tool)));
+            assert_eq!(first["user_name"]["params"]["message"], "First?");
+            let (second, state) =
+                asked(&peer.ask(&retry(&ask(tool), &state, json!({"user_name": accept("A")}))));
+            assert_eq!(second["second"]["params"]["message"], "Second?");
+            let answer = peer.ask(&retry(&ask(tool), &state, json!({"second": {"action": "decline"}})));
+            assert_eq!(answer.text(), "A and decline", "{tool}");
+        }
+    }
+    let (_, state) = asked(&peer.ask(&ask("stubborn")));
+    let answer = peer.ask(&retry(&ask("stubborn"), &state, json!({"user_name": accept("A")})));
+    assert_eq!(answer.text(), "not this");
+    end(running);
+}
+
+#[test]
+fn m_40_a_question_may_end_a_stream() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let asking = ask("speaks_first").token("p");
+    let answer = peer.ask(&asking);
+    assert_eq!((answer.is_stream, answer.notes().len()), (true, 1));
+    let (_, state) = asked(&answer);
+    let answer = peer.ask(&retry(&asking, &state, json!({"user_name": accept("Ann")})));
+    assert_eq!((answer.notes().len(), answer.text().as_str()), (2, "Ann"));
+    end(running);
+}
+
+#[test]
+fn m_41_lists_never_ask_and_every_result_names_its_type() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let (_, state) = asked(&peer.ask(&ask("once")));
+    for method in
+        ["tools/list", "prompts/list", "resources/list", "resources/templates/list", "server/discover"]
+    {
+        let plain = Ask::new(method, json!({})).can(json!({"elicitation": {}}));
+        for ask in [plain.clone(), retry(&plain, &state, json!({"user_name": accept("Ann")}))] {
+            assert_eq!(peer.ask(&ask).result()["resultType"], "complete", "B-06: {method}");
+        }
+    }
+    end(running);
+}
+
+/// A key that outlives a process.
+struct SecretFile(PathBuf);
+
+impl SecretFile {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("corelane-{name}-{}", std::process::id()));
+        std::fs::File::create(&path).unwrap().write_all(&[b's'; 48]).unwrap();
+        Self(path)
+    }
+
+    fn start(&self, shards: usize) -> Running {
+        let config = Config { secret_file: Some(self.0.clone()), ..config(shards, Limits::default()) };
+        server().build().start(&config).unwrap()
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn m_46_nothing_is_held_between_rounds() {
+    let secret = SecretFile::new("rounds");
+    let running = secret.start(3);
+    let (mut one, mut two) = (connect_to(&running, 0), connect_to(&running, 2));
+    let (requests, state) = asked(&one.ask(&ask("twice")));
+    let key = requests.as_object().unwrap().keys().next().unwrap().clone();
+    drop(one);
+    // On another shard, and on another connection.
+    let (requests, state) = asked(&two.ask(&retry(&ask("twice"), &state, json!({key: accept("a")}))));
+    let key = requests.as_object().unwrap().keys().next().unwrap().clone();
+    drop(two);
+    end(running);
+    // And by another process with the same key.
+    let running = secret.start(1);
+    let mut peer = connect(&running);
+    let (_, state) = asked(&peer.ask(&retry(&ask("twice"), &state, json!({key: accept("b")}))));
+    let answer = peer.ask(&retry(&ask("twice"), &state, json!({"third": accept("c")})));
+    assert_eq!(answer.text(), "a, b, c");
+    end(running);
+}
+
+#[test]
+fn m_46_a_call_that_asked_takes_up_no_place() {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&begun);
+    let tool = Tool::new("asks").run_async(async move |_: NoArguments, cx: Context| {
+        count.fetch_add(1, Ordering::SeqCst);
+        cx.elicit(form("Who?")).await.map(|name| said(&name))
+    });
+    let limits = Limits { calls_in_flight_max: 2, ..Limits::default() };
+    let running = start(Server::builder("test", "0").tool(tool), 1, limits);
+    let mut peers: Vec<Peer> = (0..10).map(|_| connect(&running)).collect();
+    for _ in 0..10 {
+        for peer in &mut peers {
+            asked(&peer.ask(&ask("asks")));
+        }
+    }
+    assert_eq!(begun.load(Ordering::SeqCst), 100);
+    end(running);
+}

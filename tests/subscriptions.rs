@@ -1,0 +1,600 @@
+//! `subscriptions/listen`: what is acknowledged, what is heard of, on which shard ever it happens, and how it ends (checklist
+//! M-60 to M-69).
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+#[path = "support/peer.rs"]
+mod peer;
+#[path = "support/schema.rs"]
+mod schema;
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use corelane::{
+    Config, Context, Limits, LiveRegistry, NoArguments, Prompt, Resource, ResourceTemplate, Running, Server,
+    ServerBuilder, Tool, demo,
+};
+use peer::{
+    Ask, Event, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start, until,
+};
+use serde_json::{Value, json};
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Uri {
+    uri: String,
+}
+
+/// One of everything, and tools that tell of a changed resource from wherever they run.
+fn server() -> ServerBuilder {
+    let server = Server::builder("test", "0")
+        .tool(shard_tool())
+        .tool(Tool::new("inline").input::<Uri>().run(|changed: Uri, cx| cx.resource_updated(&changed.uri)))
+        .tool(Tool::new("async").input::<Uri>().run_async(async |changed: Uri, cx: Context| {
+            cx.resource_updated(&changed.uri);
+        }))
+        .tool(
+            Tool::new("blocking")
+                .input::<Uri>()
+                .run_blocking(|changed: Uri, cx| cx.resource_updated(&changed.uri)),
+        )
+        .resource(Resource::new("test://a", "a").run(|_, _| "a"))
+        .template(ResourceTemplate::new("test://of/{x}", "of").run(|_, _| "of"))
+        .prompt(Prompt::new("ask").run(|_: NoArguments, _| "ask"));
+    #[cfg(feature = "tokio")]
+    let server = server.tool(Tool::new("tokio").input::<Uri>().run_tokio(|changed: Uri, cx| async move {
+        cx.resource_updated(&changed.uri);
+    }));
+    server
+}
+
+/// A server whose registry can be changed.
+fn start_live(server: ServerBuilder, shards: usize, limits: Limits) -> (Running, LiveRegistry) {
+    let server = server.build();
+    let registry = server.registry();
+    (server.start(&config(shards, limits)).unwrap(), registry)
+}
+
+fn everything() -> Value {
+    json!({
+        "toolsListChanged": true,
+        "promptsListChanged": true,
+        "resourcesListChanged": true,
+        "resourceSubscriptions": ["test://a", "test://of/b"],
+    })
+}
+
+/// Opens a subscription; what was acknowledged. Its id is what every message of it carries.
+#[track_caller]
+fn listen(peer: &mut Peer, filter: Value, id: impl Into<Value>) -> Value {
+    let id = id.into();
+    peer.open(&Ask::listen(filter).id(id.clone()));
+    let first = peer.message();
+    assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{first}");
+    assert_eq!(first["params"]["_meta"], json!({SUBSCRIPTION: id}), "{first}");
+    first["params"]["notifications"].clone()
+}
+
+/// The next message: which method, and of which URI.
+#[track_caller]
+fn heard(peer: &mut Peer, id: impl Into<Value>) -> (String, Value) {
+    let message = peer.message();
+    assert_eq!(message["params"]["_meta"], json!({SUBSCRIPTION: id.into()}), "{message}");
+    (message["method"].as_str().unwrap().to_owned(), message["params"]["uri"].clone())
+}
+
+#[track_caller]
+fn expect_update(peer: &mut Peer, id: impl Into<Value>, uri: &str) {
+    assert_eq!(heard(peer, id), ("notifications/resources/updated".to_owned(), json!(uri)));
+}
+
+#[test]
+fn m_60_a_filter_must_be_there_and_be_one() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    for filter in [
+        json!(null),
+        json!([]),
+        json!("toolsListChanged"),
+        json!({"toolsListChanged": "yes"}),
+        json!({"toolsListChanged": null}),
+        json!({"promptsListChanged": 1}),
+        json!({"resourcesListChanged": []}),
+        json!({"resourceSubscriptions": "test://a"}),
+        json!({"resourceSubscriptions": [1]}),
+        json!({"resourceSubscriptions": null}),
+    ] {
+        let answer = peer.ask(&Ask::listen(filter.clone()));
+        assert_eq!((answer.refused(), answer.is_stream), ((200, -32602), false), "{filter}");
+    }
+    let answer = peer.ask(&Ask::new("subscriptions/listen", json!({})));
+    assert_eq!(answer.refused(), (200, -32602));
+    end(running);
+}
+
+#[test]
+fn m_61_m_62_the_first_message_acknowledges_with_the_requests_own_id() {
+    let running = start(server(), 2, Limits::default());
+    for id in [json!(7), json!("7"), json!(0), json!(-3), json!(u64::MAX), json!(""), json!("a \"b\"\n")] {
+        let mut peer = connect(&running);
+        assert_eq!(listen(&mut peer, everything(), id.clone()), everything(), "{id}");
+        connect(&running).ask(&Ask::call("inline", json!({"uri": "test://a"})));
+        expect_update(&mut peer, id, "test://a");
+    }
+    end(running);
+}
+
+#[test]
+fn m_61_only_what_will_be_heard_is_acknowledged() {
+    let running = start(server(), 1, Limits::default());
+    let mut acknowledged = |filter: Value| listen(&mut connect(&running), filter, 1);
+    assert_eq!(acknowledged(json!({})), json!({}));
+    assert_eq!(
+        acknowledged(json!({"toolsListChanged": false, "promptsListChanged": true})),
+        json!({"promptsListChanged": true})
+    );
+    assert_eq!(acknowledged(json!({"resourceSubscriptions": []})), json!({}));
+    assert_eq!(
+        acknowledged(json!({"resourceSubscriptions": ["b", "a", "b"], "future": {"x": 1}, "taskIds": []})),
+        json!({"resourceSubscriptions": ["b", "a"]})
+    );
+    end(running);
+    // What is not offered is not heard of (checklist M-69).
+    let bare = start(Server::builder("bare", "0").tool(shard_tool()), 1, Limits::default());
+    let capabilities =
+        connect(&bare).ask(&Ask::new("server/discover", json!({}))).result()["capabilities"].clone();
+    assert!(capabilities.get("resources").is_none() && capabilities.get("prompts").is_none());
+    assert_eq!(listen(&mut connect(&bare), everything(), 1), json!({"toolsListChanged": true}));
+    end(bare);
+}
+
+#[test]
+fn m_63_nothing_comes_that_was_not_asked_for() {
+    let (running, registry) = start_live(server(), 2, Limits::default());
+    let mut tools = connect(&running);
+    let ask = Ask::listen(json!({"toolsListChanged": true})).id("t").token("p").meta(LOG_LEVEL, "debug");
+    tools.open(&ask);
+    assert_eq!(tools.message()["params"]["notifications"], json!({"toolsListChanged": true}));
+    let mut one = connect(&running);
+    listen(&mut one, json!({"resourceSubscriptions": ["test://a"]}), "one");
+    let mut nothing = connect(&running);
+    listen(&mut nothing, json!({}), "nothing");
+    for uri in ["test://a/", "test://A", "test://of/b", "notifications/tools/list_changed", ""] {
+        registry.resource_updated(uri);
+    }
+    registry.update(|registry| registry.add(Prompt::new("more").run(|_: NoArguments, _| "more"))).unwrap();
+    tools.expect_quiet(Duration::from_millis(100));
+    one.expect_quiet(Duration::from_millis(50));
+    registry.resource_updated("test://a");
+    expect_update(&mut one, "one", "test://a");
+    nothing.expect_quiet(Duration::from_millis(50));
+    end(running);
+}
+
+#[test]
+fn m_64_updates_reach_the_streams_of_every_shard_from_wherever_they_come() {
+    const SHARDS: usize = 4;
+    let (running, registry) = start_live(server(), SHARDS, Limits::default());
+    let mut ears: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
+    for (shard, ear) in ears.iter_mut().enumerate() {
+        listen(ear, everything(), shard);
+    }
+    let tools: &[&str] = &[
+        "inline",
+        "async",
+        "blocking",
+        #[cfg(feature = "tokio")]
+        "tokio",
+    ];
+    for shard in 0..SHARDS {
+        let mut teller = connect_to(&running, shard);
+        for tool in tools {
+            for uri in ["test://a", "test://of/b"] {
+                teller.ask(&Ask::call(tool, json!({"uri": uri}))).result();
+                for (shard, ear) in ears.iter_mut().enumerate() {
+                    expect_update(ear, shard, uri);
+                }
+            }
+        }
+    }
+    // And from a thread that is nobody's.
+    thread::spawn(move || registry.resource_updated("test://a")).join().unwrap();
+    for (shard, ear) in ears.iter_mut().enumerate() {
+        expect_update(ear, shard, "test://a");
+        ear.expect_quiet(Duration::from_millis(20));
+    }
+    end(running);
+}
+
+#[test]
+fn m_64_whoever_reads_after_an_update_sees_what_is_new() {
+    let running = start(demo::server(), 2, Limits::default());
+    let mut ear = connect(&running);
+    listen(&mut ear, json!({"resourceSubscriptions": ["demo://counter"]}), 1);
+    let mut client = connect(&running);
+    for count in 1..=20 {
+        let touched = client.ask(&Ask::call("touch", json!({"uri": "demo://counter"})));
+        assert_eq!(touched.text(), count.to_string());
+        expect_update(&mut ear, 1, "demo://counter");
+        let read = client.ask(&Ask::read("demo://counter"));
+        assert_eq!(read.result()["contents"][0]["text"], count.to_string());
+    }
+    end(running);
+}
+
+#[test]
+fn m_69_t_13_changed_lists_are_told_when_every_shard_serves_them() {
+    const SHARDS: usize = 3;
+    let (running, registry) = start_live(server(), SHARDS, Limits::default());
+    let mut ears: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
+    let mut askers: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
+    for ear in &mut ears {
+        listen(ear, everything(), "e");
+    }
+    let told = |ears: &mut Vec<Peer>, method: &str| {
+        for ear in ears {
+            assert_eq!(heard(ear, "e").0, format!("notifications/{method}/list_changed"));
+        }
+    };
+    let mut listed = |method: &'static str, member: &str, key: &str, name: &str| {
+        askers.iter_mut().all(|asker| {
+            let answer = asker.ask(&Ask::new(method, json!({})));
+            answer.result()[member].as_array().unwrap().iter().any(|entry| entry[key] == name)
+        })
+    };
+    for round in 0..10 {
+        let name = format!("new{round}");
+        registry
+            .update(|registry| registry.add(Tool::new(name.clone()).run(|_: NoArguments, _| "new")))
+            .unwrap();
+        told(&mut ears, "tools");
+        assert!(listed("tools/list", "tools", "name", &name), "{round}");
+        registry
+            .update(|registry| registry.add(Prompt::new(name.clone()).run(|_: NoArguments, _| "new")))
+            .unwrap();
+        told(&mut ears, "prompts");
+        assert!(listed("prompts/list", "prompts", "name", &name), "{round}");
+        let uri = format!("test://new/{round}");
+        registry
+            .update(|registry| registry.add(Resource::new(uri.clone(), "new").run(|_, _| "new")))
+            .unwrap();
+        told(&mut ears, "resources");
+        assert!(listed("resources/list", "resources", "uri", &uri), "{round}");
+        let template = format!("test://new{round}/{{x}}");
+        registry
+            .update(|registry| registry.add(ResourceTemplate::new(template.clone(), "new").run(|_, _| "new")))
+            .unwrap();
+        told(&mut ears, "resources");
+        assert!(listed("resources/templates/list", "resourceTemplates", "uriTemplate", &template), "{round}");
+    }
+    // A change of nothing is none; of all three, each is told once.
+    registry.update(|_| ()).unwrap();
+    for ear in &mut ears {
+        ear.expect_quiet(Duration::from_millis(30));
+    }
+    registry
+        .update(|registry| {
+            registry.remove::<Tool>("new0").unwrap();
+            registry.remove::<Prompt>("new0").unwrap();
+            registry.remove::<Resource>("test://new/0").unwrap();
+            registry.remove::<ResourceTemplate>("test://new0/{x}").unwrap();
+        })
+        .unwrap();
+    for ear in &mut ears {
+        let mut methods: Vec<String> = (0..3).map(|_| heard(ear, "e").0).collect();
+        methods.sort();
+        let expected =
+            ["prompts", "resources", "tools"].map(|list| format!("notifications/{list}/list_changed"));
+        assert_eq!(methods, expected);
+        ear.expect_quiet(Duration::from_millis(30));
+    }
+    // What cannot be served changes nothing.
+    let wrong = registry.update(|registry| registry.add(Tool::new("shard").run(|_: NoArguments, _| "twice")));
+    assert!(wrong.is_err());
+    ears[0].expect_quiet(Duration::from_millis(30));
+    end(running);
+}
+
+#[test]
+fn m_65_every_subscription_of_a_client_hears_by_its_own_id() {
+    let (running, registry) = start_live(server(), 2, Limits::default());
+    let mut streams: Vec<Peer> = (0..8).map(|_| connect(&running)).collect();
+    for (number, stream) in streams.iter_mut().enumerate() {
+        // Two of them of one id: on HTTP nothing forbids it (checklist B-03).
+        listen(
+            stream,
+            json!({"resourceSubscriptions": ["test://a"], "toolsListChanged": number % 2 == 0}),
+            number / 2,
+        );
+    }
+    registry.resource_updated("test://a");
+    registry.update(|registry| registry.remove::<Tool>("async")).unwrap();
+    for (number, stream) in streams.iter_mut().enumerate() {
+        expect_update(stream, number / 2, "test://a");
+        if number % 2 == 0 {
+            assert_eq!(heard(stream, number / 2).0, "notifications/tools/list_changed");
+        }
+        stream.expect_quiet(Duration::from_millis(10));
+    }
+    end(running);
+}
+
+#[test]
+fn m_68_subscriptions_are_bounded_and_room_comes_back() {
+    let limits = Limits { subscription_topics_max: 3, subscriptions_max: 5, ..Limits::default() };
+    let (running, registry) = start_live(server(), 1, limits);
+    let uris = |count: usize| (0..count).map(|number| format!("test://of/{number}")).collect::<Vec<_>>();
+    let ask = |count: usize| Ask::listen(json!({"resourceSubscriptions": uris(count)}));
+    let mut peer = connect(&running);
+    let answer = peer.ask(&ask(4));
+    assert_eq!((answer.refused(), answer.is_stream), ((200, -32603), false));
+    let mut first = connect(&running);
+    first.open(&ask(3));
+    first.message();
+    assert_eq!(peer.ask(&ask(3)).refused(), (200, -32603), "five in all");
+    let mut second = connect(&running);
+    second.open(&ask(2));
+    second.message();
+    assert_eq!(peer.ask(&ask(1)).refused(), (200, -32603));
+    registry.resource_updated("test://of/0");
+    expect_update(&mut first, 1, "test://of/0");
+    expect_update(&mut second, 1, "test://of/0");
+    drop(first);
+    until("there is room again", || {
+        let mut peer = connect(&running);
+        peer.send(ask(3).bytes());
+        let mut start = [0; 1024];
+        let count = peer.stream.read(&mut start).unwrap();
+        String::from_utf8_lossy(&start[..count]).contains("text/event-stream")
+    });
+    let metrics = end(running);
+    assert!(metrics.refusals("too_many_subscriptions") >= 3);
+}
+
+#[test]
+fn m_68_a_stream_with_nothing_to_tell_gives_signs_of_life() {
+    let limits = Limits { stream_keep_alive: Duration::from_millis(100), ..Limits::default() };
+    let (running, registry) = start_live(server(), 1, limits);
+    let mut peer = connect(&running);
+    listen(&mut peer, everything(), 1);
+    let began = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(peer.event(), Some(Event::Comment));
+    }
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
+    registry.resource_updated("test://a");
+    expect_update(&mut peer, 1, "test://a");
+    assert_eq!(peer.event(), Some(Event::Comment), "and goes on");
+    end(running);
+}
+
+#[test]
+fn m_66_when_the_server_ends_a_subscription_ends_with_its_result() {
+    let running = start(server(), 2, Limits::default());
+    let mut ears: Vec<(Value, Peer)> =
+        [json!(7), json!("seven")].into_iter().map(|id| (id, connect(&running))).collect();
+    for (id, ear) in &mut ears {
+        listen(ear, everything(), id.clone());
+    }
+    let began = Instant::now();
+    running.stopper().drain();
+    for (id, mut ear) in ears {
+        let last = ear.message();
+        let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: id}});
+        assert_eq!(last, json!({"jsonrpc": "2.0", "id": id, "result": expected}));
+        schema::check_modern("SubscriptionsListenResultResponse", &last);
+        assert_eq!(ear.event(), None);
+        assert!(ear.is_closed());
+    }
+    running.join().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn m_66_a_subscription_that_comes_while_the_server_ends_does_not_hold_it_up() {
+    let limits = Limits {
+        drain_grace: Duration::from_secs(2),
+        drain_timeout: Duration::from_secs(20),
+        ..Limits::default()
+    };
+    let running = start(server(), 1, limits);
+    let mut peer = connect(&running);
+    peer.ask(&Ask::call("shard", json!({}))).result();
+    let began = Instant::now();
+    running.stopper().drain();
+    thread::sleep(Duration::from_millis(100));
+    listen(&mut peer, everything(), 5);
+    assert_eq!(peer.message()["result"]["_meta"][SUBSCRIPTION], 5);
+    assert_eq!(peer.event(), None);
+    drop(peer);
+    running.join().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// A figure of `/metrics`, over all shards.
+fn figure(admin: SocketAddr, name: &str) -> f64 {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let values = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+    values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+#[test]
+fn m_67_abrupt_ends_leave_nothing_behind() {
+    let limits = Limits { subscriptions_max: 60, ..Limits::default() };
+    let config = Config { admin: Some("127.0.0.1:0".parse().unwrap()), ..config(2, limits) };
+    let server = server().build();
+    let registry = server.registry();
+    let running = server.start(&config).unwrap();
+    let admin = running.admin_address().unwrap();
+    for round in 0..20 {
+        let mut peers: Vec<Peer> = (0..10).map(|_| connect(&running)).collect();
+        for (number, peer) in peers.iter_mut().enumerate() {
+            if number % 5 == 4 {
+                // Gone before the acknowledgement was read.
+                peer.send(Ask::listen(everything()).bytes());
+            } else {
+                listen(peer, everything(), number);
+            }
+        }
+        registry.resource_updated("test://a");
+        for (number, peer) in peers.iter().enumerate() {
+            match number % 3 {
+                0 => socket2::SockRef::from(&peer.stream).set_linger(Some(Duration::ZERO)).unwrap(),
+                1 => peer.stream.shutdown(std::net::Shutdown::Write).unwrap(),
+                _ => {}
+            }
+        }
+        drop(peers);
+        registry.resource_updated("test://a");
+        until(&format!("round {round}: all are gone"), || figure(admin, "corelane_connections") == 0.0);
+    }
+    // Fifty topics would not fit twice.
+    let mut ears: Vec<Peer> = (0..10).map(|_| connect(&running)).collect();
+    for (number, ear) in ears.iter_mut().enumerate() {
+        listen(ear, everything(), number);
+    }
+    registry.resource_updated("test://a");
+    for (number, ear) in ears.iter_mut().enumerate() {
+        expect_update(ear, number, "test://a");
+        ear.expect_quiet(Duration::from_millis(10));
+    }
+    drop(ears);
+    end(running);
+}
+
+/// A connection whose reader takes little and then nothing.
+fn connect_narrow(running: &Running) -> Peer {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&running.addresses()[0].into()).unwrap();
+    Peer::over(socket.into())
+}
+
+/// URIs that fill a socket's buffers soon.
+fn long_uris(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("test://of/{number}/{}", "x".repeat(7000))).collect()
+}
+
+#[test]
+fn a_reader_that_stalls_delays_nobody_and_is_let_go_in_time() {
+    let limits = Limits { write_timeout: Duration::from_secs(1), ..Limits::default() };
+    let config = Config { admin: Some("127.0.0.1:0".parse().unwrap()), ..config(1, limits) };
+    let server = server().build();
+    let registry = server.registry();
+    let running = server.start(&config).unwrap();
+    let admin = running.admin_address().unwrap();
+    let uris = long_uris(300);
+    let mut stalled = connect_narrow(&running);
+    listen(&mut stalled, json!({"resourceSubscriptions": uris}), "slow");
+    let mut other = connect(&running);
+    listen(&mut other, json!({"resourceSubscriptions": ["test://a", uris[0]]}), "quick");
+    let began = Instant::now();
+    while figure(admin, "corelane_connections") > 1.0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is still there");
+        uris.iter().for_each(|uri| registry.resource_updated(uri));
+        expect_update(&mut other, "quick", &uris[0]);
+        let told = Instant::now();
+        registry.resource_updated("test://a");
+        expect_update(&mut other, "quick", "test://a");
+        assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+        thread::sleep(Duration::from_millis(20));
+    }
+    drop((stalled, other));
+    let metrics = end(running);
+    assert_eq!(metrics.refusals("write_timeout"), 1);
+}
+
+#[test]
+fn a_slow_reader_hears_of_each_thing_at_last_and_of_nothing_stale() {
+    const ROUNDS: usize = 40;
+    let (running, registry) = start_live(server(), 2, Limits::default());
+    let uris = long_uris(200);
+    let mut slow = connect_narrow(&running);
+    listen(&mut slow, json!({"resourceSubscriptions": uris, "toolsListChanged": true}), "slow");
+    for _ in 0..ROUNDS {
+        uris.iter().for_each(|uri| registry.resource_updated(uri));
+        thread::sleep(Duration::from_millis(5));
+    }
+    registry.update(|registry| registry.remove::<Tool>("async")).unwrap();
+    // Each of them, at least once after the last change; and far fewer than there were.
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut lists = 0;
+    slow.stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let total = ROUNDS * uris.len();
+    loop {
+        let (method, uri) = heard(&mut slow, "slow");
+        match uri.as_str() {
+            Some(uri) => *counts.entry(uri.to_owned()).or_default() += 1,
+            None => {
+                assert_eq!(method, "notifications/tools/list_changed");
+                lists += 1;
+            }
+        }
+        let told: usize = counts.values().sum();
+        assert!(told < total, "nothing was put together");
+        if lists == 1 && counts.len() == uris.len() {
+            break;
+        }
+    }
+    // What waits is bounded by what there is to hear of.
+    let mut rest = 0;
+    while rest <= uris.len() && drained(&mut slow) {
+        rest += 1;
+    }
+    assert!(rest <= uris.len(), "{rest}");
+    registry.resource_updated(&uris[7]);
+    expect_update(&mut slow, "slow", &uris[7]);
+    slow.expect_quiet(Duration::from_millis(50));
+    end(running);
+}
+
+/// Whether one more message comes soon.
+fn drained(peer: &mut Peer) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        peer.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        peer.message()
+    }))
+    .is_ok()
+}
+
+#[test]
+fn events_that_find_no_room_between_shards_are_told_as_a_change_of_everything() {
+    let limits = Limits { broadcast_queue_max: 16, ..Limits::default() };
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    let held = Arc::clone(&gate);
+    // While it holds its shard, that shard takes nothing.
+    let hold = Tool::new("hold").run(move |_: NoArguments, _| {
+        held.wait();
+        held.wait();
+    });
+    let (running, registry) = start_live(server().tool(hold), 1, limits);
+    let uris: Vec<String> = (0..100).map(|number| format!("test://of/{number}")).collect();
+    let mut ear = connect(&running);
+    listen(&mut ear, json!({"resourceSubscriptions": uris, "promptsListChanged": true}), 1);
+    let mut holder = connect(&running);
+    holder.send(Ask::call("hold", json!({})).bytes());
+    gate.wait();
+    uris[..50].iter().for_each(|uri| registry.resource_updated(uri));
+    gate.wait();
+    let mut missing: std::collections::BTreeSet<&str> = uris[..50].iter().map(String::as_str).collect();
+    while !missing.is_empty() {
+        let (_, uri) = heard(&mut ear, 1);
+        if let Some(uri) = uri.as_str() {
+            missing.remove(uri);
+        }
+    }
+    let metrics = end(running);
+    assert_eq!(metrics.events("events_missed"), 1);
+}

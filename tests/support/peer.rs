@@ -1,0 +1,514 @@
+//! A client of 2026-07-28: asks, reads JSON or a stream of events, and holds whatever comes against the official schema.
+
+#![allow(unreachable_pub)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use corelane::{Config, Limits, NoArguments, Running, ServerBuilder, Tool, metrics::ShardMetrics};
+use serde_json::{Map, Value, json};
+
+use crate::schema::check_modern;
+
+pub const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+pub const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+pub const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+
+/// Starts a server in this process.
+pub fn start(server: ServerBuilder, shards: usize, limits: Limits) -> Running {
+    server.build().start(&config(shards, limits)).unwrap()
+}
+
+pub fn config(shards: usize, limits: Limits) -> Config {
+    Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(shards), limits, ..Config::default() }
+}
+
+pub fn connect(running: &Running) -> Peer {
+    Peer::connect(running.addresses()[0])
+}
+
+/// Ends a server; what it measured.
+pub fn end(running: Running) -> ShardMetrics {
+    running.stopper().drain();
+    running.join().unwrap()
+}
+
+/// Tells which shard answers, for [`connect_to`].
+pub fn shard_tool() -> Tool {
+    Tool::new("shard").run(|_: NoArguments, cx| cx.caller().shard.to_string())
+}
+
+/// A connection of this shard.
+pub fn connect_to(running: &Running, shard: usize) -> Peer {
+    for _ in 0..1000 {
+        let mut peer = connect(running);
+        if peer.ask(&Ask::call("shard", json!({}))).text() == shard.to_string() {
+            return peer;
+        }
+    }
+    panic!("no connection came to shard {shard}");
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < limit, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A request.
+#[derive(Clone)]
+pub struct Ask {
+    pub method: &'static str,
+    pub params: Value,
+    id: Value,
+    capabilities: Value,
+    meta: Map<String, Value>,
+    headers: String,
+    version: &'static str,
+}
+
+impl Ask {
+    pub fn new(method: &'static str, params: Value) -> Self {
+        Self {
+            method,
+            params,
+            id: json!(1),
+            capabilities: json!({}),
+            meta: Map::new(),
+            headers: String::new(),
+            version: "HTTP/1.1",
+        }
+    }
+
+    pub fn call(tool: &str, arguments: Value) -> Self {
+        Self::new("tools/call", json!({"name": tool, "arguments": arguments}))
+    }
+
+    pub fn read(uri: &str) -> Self {
+        Self::new("resources/read", json!({"uri": uri}))
+    }
+
+    pub fn listen(filter: Value) -> Self {
+        Self::new("subscriptions/listen", json!({"notifications": filter}))
+    }
+
+    pub fn id(mut self, id: impl Into<Value>) -> Self {
+        self.id = id.into();
+        self
+    }
+
+    /// What the client can do.
+    pub fn can(mut self, capabilities: Value) -> Self {
+        self.capabilities = capabilities;
+        self
+    }
+
+    pub fn meta(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.meta.insert(key.to_owned(), value.into());
+        self
+    }
+
+    pub fn token(self, token: impl Into<Value>) -> Self {
+        self.meta("progressToken", token)
+    }
+
+    pub fn header(mut self, line: &str) -> Self {
+        self.headers.push_str(line);
+        self.headers.push_str("\r\n");
+        self
+    }
+
+    pub fn http_1_0(mut self) -> Self {
+        self.version = "HTTP/1.0";
+        self
+    }
+
+    /// With one more parameter.
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.params[key] = value.into();
+        self
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut params = self.params.clone();
+        let mut meta = self.meta.clone();
+        meta.insert(VERSION.into(), "2026-07-28".into());
+        meta.insert(CAPABILITIES.into(), self.capabilities.clone());
+        params["_meta"] = Value::Object(meta);
+        let name = match self.method {
+            "tools/call" | "prompts/get" => &params["name"],
+            "resources/read" => &params["uri"],
+            "tasks/get" | "tasks/update" | "tasks/cancel" => &params["taskId"],
+            _ => &Value::Null,
+        };
+        let name =
+            name.as_str().map_or(String::new(), |name| format!("Mcp-Name: {}\r\n", header_value(name)));
+        let body =
+            json!({"jsonrpc": "2.0", "id": self.id, "method": self.method, "params": params}).to_string();
+        format!(
+            "POST /mcp {}\r\nHost: localhost\r\nContent-Type: application/json\r\nMCP-Protocol-Version: 2026-07-28\r\n\
+             Mcp-Method: {}\r\n{name}{}Content-Length: {}\r\n\r\n{body}",
+            self.version,
+            self.method,
+            self.headers,
+            body.len()
+        )
+        .into_bytes()
+    }
+}
+
+/// A value as a header carries it (checklist H-22).
+fn header_value(value: &str) -> String {
+    if value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) && value.trim() == value {
+        value.to_owned()
+    } else {
+        format!("=?base64?{}?=", BASE64_STANDARD.encode(value))
+    }
+}
+
+/// A whole reply: notifications, and the response behind them.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub is_stream: bool,
+    pub messages: Vec<Value>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
+    /// The response.
+    #[track_caller]
+    pub fn last(&self) -> &Value {
+        self.messages.last().unwrap_or_else(|| panic!("no message: {}", self.head))
+    }
+
+    /// What came before it.
+    pub fn notes(&self) -> &[Value] {
+        &self.messages[..self.messages.len() - 1]
+    }
+
+    #[track_caller]
+    pub fn result(&self) -> &Value {
+        assert!(self.last()["result"].is_object(), "no result: {}", self.last());
+        &self.last()["result"]
+    }
+
+    /// The text of a tool's first block.
+    #[track_caller]
+    pub fn text(&self) -> String {
+        self.result()["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{}", self.last())).to_owned()
+    }
+
+    /// Status and code of an error.
+    #[track_caller]
+    pub fn refused(&self) -> (u16, i64) {
+        (self.status, self.error()["code"].as_i64().unwrap_or_else(|| panic!("no error: {}", self.last())))
+    }
+
+    pub fn error(&self) -> &Value {
+        &self.last()["error"]
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then_some(value.trim())
+    })
+}
+
+/// Something on a stream.
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    Message(Value),
+    Comment,
+}
+
+/// A connection.
+pub struct Peer {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+    /// Of the stream at hand, without its chunks.
+    decoded: Vec<u8>,
+    is_over: bool,
+}
+
+impl Peer {
+    pub fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    pub fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { stream, buffer: Vec::new(), decoded: Vec::new(), is_over: true }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+        self
+    }
+
+    /// Asks, and reads the whole reply.
+    #[track_caller]
+    pub fn ask(&mut self, ask: &Ask) -> Answer {
+        self.send(ask.bytes());
+        self.answer(ask)
+    }
+
+    /// Reads the whole reply to what has been sent.
+    #[track_caller]
+    pub fn answer(&mut self, ask: &Ask) -> Answer {
+        let head = self.head();
+        let status = head[9..12].parse().unwrap();
+        let is_stream =
+            header(&head, "content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
+        let length = header(&head, "content-length").map(|length| length.parse::<usize>().unwrap());
+        let mut messages = Vec::new();
+        if header(&head, "transfer-encoding") == Some("chunked") {
+            assert!(length.is_none() && is_stream, "{head}");
+            self.is_over = false;
+            while let Some(event) = self.event() {
+                if let Event::Message(message) = event {
+                    messages.push(message);
+                }
+            }
+        } else {
+            let length = length.unwrap_or_else(|| panic!("neither chunks nor a length: {head}"));
+            while self.buffer.len() < length {
+                self.fill().expect("the reply is cut short");
+            }
+            let body: Vec<u8> = self.buffer.drain(..length).collect();
+            if is_stream {
+                self.decoded = body;
+                while let Some(event) = self.parse_event() {
+                    if let Event::Message(message) = event {
+                        messages.push(message);
+                    }
+                }
+                assert!(
+                    self.decoded.is_empty(),
+                    "half an event: {:?}",
+                    String::from_utf8_lossy(&self.decoded)
+                );
+            } else if !body.is_empty() {
+                let text = String::from_utf8_lossy(&body).into_owned();
+                messages.push(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")));
+            }
+        }
+        if is_stream {
+            assert_eq!(header(&head, "x-accel-buffering"), Some("no"), "{head}");
+        }
+        messages.iter().for_each(|message| check(ask, message));
+        if let [before @ .., last] = messages.as_slice() {
+            assert!(before.iter().all(|message| message.get("id").is_none()), "{messages:?}");
+            assert_eq!(last["id"], ask.id, "{last}");
+        }
+        Answer { status, head, is_stream, messages }
+    }
+
+    /// Asks for what is answered with a stream, and reads its head.
+    #[track_caller]
+    pub fn open(&mut self, ask: &Ask) -> String {
+        self.send(ask.bytes());
+        let head = self.head();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert_eq!(header(&head, "content-type"), Some("text/event-stream"), "{head}");
+        assert_eq!(header(&head, "transfer-encoding"), Some("chunked"), "{head}");
+        assert_eq!(header(&head, "x-accel-buffering"), Some("no"), "{head}");
+        assert_eq!(header(&head, "mcp-session-id"), None, "{head}");
+        self.is_over = false;
+        head
+    }
+
+    fn head(&mut self) -> String {
+        let end = loop {
+            if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.fill().expect("the server closed instead of replying");
+        };
+        String::from_utf8(self.buffer.drain(..end).collect()).unwrap()
+    }
+
+    /// The next thing on the stream; `None` at its end.
+    pub fn event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.parse_event() {
+                if let Event::Message(message) = &event {
+                    check_notification(message);
+                }
+                return Some(event);
+            }
+            if self.is_over {
+                assert!(
+                    self.decoded.is_empty(),
+                    "half an event: {:?}",
+                    String::from_utf8_lossy(&self.decoded)
+                );
+                return None;
+            }
+            if !self.take_chunk() {
+                self.fill().expect("the stream is cut short");
+            }
+        }
+    }
+
+    /// The next message; the stream must not end before it.
+    #[track_caller]
+    pub fn message(&mut self) -> Value {
+        loop {
+            match self.event() {
+                Some(Event::Message(message)) => return message,
+                Some(Event::Comment) => {}
+                None => panic!("the stream has ended"),
+            }
+        }
+    }
+
+    /// Nothing but comments comes for so long.
+    #[track_caller]
+    pub fn expect_quiet(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            while self.take_chunk() {}
+            if let Some(Event::Message(message)) = self.parse_event() {
+                panic!("not quiet: {message}");
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
+            let mut part = [0; 4096];
+            match self.stream.read(&mut part) {
+                Ok(0) => panic!("closed"),
+                Ok(count) => self.buffer.extend_from_slice(&part[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    }
+
+    /// The server has closed, without further bytes and without a reset.
+    pub fn is_closed(&mut self) -> bool {
+        self.buffer.is_empty() && self.fill().is_none()
+    }
+
+    /// Takes a chunk off the buffer, if there is a whole one.
+    fn take_chunk(&mut self) -> bool {
+        if self.is_over {
+            return false;
+        }
+        let Some(line) = self.buffer.windows(2).position(|window| window == b"\r\n") else { return false };
+        let digits = std::str::from_utf8(&self.buffer[..line]).unwrap();
+        let length = usize::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("not a chunk: {digits:?}"));
+        let end = line + 2 + length + 2;
+        if self.buffer.len() < end {
+            return false;
+        }
+        assert_eq!(&self.buffer[end - 2..end], b"\r\n");
+        self.decoded.extend_from_slice(&self.buffer[line + 2..end - 2]);
+        self.buffer.drain(..end);
+        self.is_over = length == 0;
+        true
+    }
+
+    fn parse_event(&mut self) -> Option<Event> {
+        let end = self.decoded.windows(2).position(|window| window == b"\n\n")?;
+        let text = String::from_utf8(self.decoded.drain(..end + 2).collect()).unwrap();
+        let text = text.trim_end_matches('\n');
+        if text.starts_with(':') {
+            assert_eq!(text.lines().count(), 1, "{text}");
+            return Some(Event::Comment);
+        }
+        // One line each, no id, nothing to come back by (checklist H-06, H-11).
+        let data =
+            text.strip_prefix("event: message\ndata: ").unwrap_or_else(|| panic!("not an event: {text}"));
+        assert_eq!(data.lines().count(), 1, "{text}");
+        Some(Event::Message(serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}"))))
+    }
+
+    fn fill(&mut self) -> Option<()> {
+        let mut part = [0; 16 * 1024];
+        let count = self.stream.read(&mut part).unwrap();
+        self.buffer.extend_from_slice(&part[..count]);
+        (count > 0).then_some(())
+    }
+}
+
+/// Holds a notification against its type.
+#[track_caller]
+fn check_notification(message: &Value) {
+    assert_eq!(message["jsonrpc"], "2.0", "{message}");
+    let name = match message["method"].as_str() {
+        None | Some("notifications/tasks") => return,
+        Some("notifications/progress") => "ProgressNotification",
+        Some("notifications/message") => "LoggingMessageNotification",
+        Some("notifications/subscriptions/acknowledged") => "SubscriptionsAcknowledgedNotification",
+        Some("notifications/resources/updated") => "ResourceUpdatedNotification",
+        Some("notifications/resources/list_changed") => "ResourceListChangedNotification",
+        Some("notifications/tools/list_changed") => "ToolListChangedNotification",
+        Some("notifications/prompts/list_changed") => "PromptListChangedNotification",
+        Some(other) => panic!("{other} on a stream of the 2026 era: {message}"),
+    };
+    assert!(message.get("id").is_none(), "a server sends no requests: {message}");
+    check_modern(name, message);
+}
+
+/// Holds whatever answers a request against its type.
+#[track_caller]
+fn check(ask: &Ask, message: &Value) {
+    if message.get("method").is_some() {
+        return check_notification(message);
+    }
+    if let Some(error) = message.get("error") {
+        check_modern("JSONRPCErrorResponse", message);
+        match error["code"].as_i64().unwrap() {
+            -32602 => check_modern("InvalidParamsError", error),
+            -32021 => check_modern("MissingRequiredClientCapabilityError", message),
+            -32002 | -32042 => panic!("a code of the legacy era: {message}"),
+            _ => {}
+        }
+        return;
+    }
+    check_modern("JSONRPCResultResponse", message);
+    let result = &message["result"];
+    let name = match (result["resultType"].as_str(), ask.method) {
+        (Some("input_required"), "tools/call" | "prompts/get" | "resources/read") => "InputRequiredResult",
+        (Some("complete"), "tools/call") => "CallToolResult",
+        (Some("complete"), "prompts/get") => "GetPromptResult",
+        (Some("complete"), "resources/read") => "ReadResourceResult",
+        (Some("complete"), "tools/list") => "ListToolsResult",
+        (Some("complete"), "resources/list") => "ListResourcesResult",
+        (Some("complete"), "resources/templates/list") => "ListResourceTemplatesResult",
+        (Some("complete"), "prompts/list") => "ListPromptsResult",
+        (Some("complete"), "completion/complete") => "CompleteResult",
+        (Some("complete"), "server/discover") => "DiscoverResult",
+        (Some("complete"), "subscriptions/listen") => "SubscriptionsListenResult",
+        (Some("complete"), "tasks/get" | "tasks/update" | "tasks/cancel") => "Result",
+        (Some("task"), "tools/call") => "Result",
+        other => panic!("no such result: {other:?}: {message}"),
+    };
+    check_modern(name, result);
+    if ask.method != "subscriptions/listen" {
+        assert!(result["_meta"][SERVER_INFO]["name"].is_string(), "M-08: {message}");
+    }
+}

@@ -1,0 +1,121 @@
+//! The official JSON Schemas: `REVISION/schema.json` below `$CORELANE_SCHEMAS` or `../shared/mcp/schema`. Where there are
+//! none nothing is judged.
+
+#![allow(unreachable_pub)]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::{
+    collections::HashMap,
+    env, fs,
+    path::PathBuf,
+    sync::{Arc, LazyLock, Mutex},
+};
+
+use serde_json::{Value, json};
+
+pub const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+pub const MODERN: &str = "2026-07-28";
+
+/// The schema of one revision.
+pub struct Schema {
+    pub revision: &'static str,
+    document: Value,
+}
+
+impl Schema {
+    /// All revisions' schemas, or none.
+    pub fn all() -> Option<Vec<Self>> {
+        let directory = env::var_os("CORELANE_SCHEMAS").map_or_else(
+            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/mcp/schema"),
+            PathBuf::from,
+        );
+        if !directory.is_dir() {
+            println!(
+                "not judged: no schemas in {}; CORELANE_SCHEMAS names another place",
+                directory.display()
+            );
+            return None;
+        }
+        let read = |revision: &'static str| {
+            let path = directory.join(revision).join("schema.json");
+            let text =
+                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            Self { revision, document: serde_json::from_str(&text).unwrap() }
+        };
+        Some(LEGACY.into_iter().chain([MODERN]).map(read).collect())
+    }
+
+    pub fn is_modern(&self) -> bool {
+        self.revision == MODERN
+    }
+
+    pub fn definitions(&self) -> &'static str {
+        if self.document.get("$defs").is_some() { "$defs" } else { "definitions" }
+    }
+
+    /// The first of these names that the revision defines: names change between revisions.
+    pub fn definition(&self, names: &[&'static str]) -> &'static str {
+        let defined = &self.document[self.definitions()];
+        names
+            .iter()
+            .find(|name| defined.get(**name).is_some())
+            .unwrap_or_else(|| panic!("{}: no definition of {names:?}", self.revision))
+    }
+
+    /// A validator of this type.
+    fn compile(&self, name: &str) -> jsonschema::Validator {
+        let definitions = self.definitions();
+        let schema = json!({
+            "$schema": self.document["$schema"],
+            definitions: self.document[definitions],
+            // Draft 7 ignores what stands beside a reference.
+            "allOf": [{"$ref": format!("#/{definitions}/{name}")}],
+        });
+        jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+    }
+
+    /// In what the value is not of this type.
+    pub fn faults(&self, name: &str, value: &Value) -> Vec<String> {
+        let validator = self.compile(name);
+        let errors = validator.iter_errors(value);
+        errors.map(|error| format!("{}: {error}", error.instance_path().as_str())).collect()
+    }
+
+    /// Members of an object that its type does not name. The schemas are open, but a client that is strict, or of an
+    /// older revision, has no use for them.
+    pub fn unnamed<'a>(&self, name: &str, value: &'a Value) -> Vec<&'a str> {
+        let mut definition = &self.document[self.definitions()][name];
+        while let Some(reference) = definition["$ref"].as_str() {
+            definition = self.document.pointer(reference.trim_start_matches('#')).unwrap();
+        }
+        let members = value.as_object().unwrap().keys();
+        members.filter(|member| definition["properties"].get(*member).is_none()).map(String::as_str).collect()
+    }
+
+    #[track_caller]
+    pub fn check(&self, what: &str, names: &[&'static str], value: &Value) {
+        let name = self.definition(names);
+        let faults = self.faults(name, value);
+        assert!(faults.is_empty(), "{} {what}: not a {name}: {faults:#?}\n{value:#}", self.revision);
+        let unnamed = self.unnamed(name, value);
+        assert!(unnamed.is_empty(), "{} {what}: {name} has no {unnamed:?}\n{value:#}", self.revision);
+    }
+}
+
+/// The schema of the 2026 era, and what has been compiled of it.
+static NEWEST: LazyLock<Option<Schema>> = LazyLock::new(|| Schema::all()?.pop());
+static COMPILED: LazyLock<Mutex<HashMap<&'static str, Arc<jsonschema::Validator>>>> =
+    LazyLock::new(Mutex::default);
+
+/// Holds a value against a type of 2026-07-28, if there is a schema to hold it against.
+#[track_caller]
+pub fn check_modern(name: &'static str, value: &Value) {
+    let Some(schema) = &*NEWEST else { return };
+    let compile = || Arc::new(schema.compile(name));
+    let validator = Arc::clone(COMPILED.lock().unwrap().entry(name).or_insert_with(compile));
+    let faults: Vec<String> = validator
+        .iter_errors(value)
+        .map(|error| format!("{}: {error}", error.instance_path().as_str()))
+        .collect();
+    assert!(faults.is_empty(), "not a {name}: {faults:#?}\n{value:#}");
+}

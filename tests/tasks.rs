@@ -1,0 +1,696 @@
+//! The tasks extension, end to end (checklist ).
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+#[path = "support/peer.rs"]
+mod peer;
+#[path = "support/schema.rs"]
+mod schema;
+
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use corelane::{
+    CallError, Capability, Config, Context, Elicited, Form, Limits, NoArguments, ProtocolError, Running,
+    Server, ServerBuilder, TaskTerms, Tool, glommio::timer::sleep,
+};
+use peer::{
+    Answer, Ask, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start, until,
+};
+use serde_json::{Value, json};
+
+const TASKS: &str = "io.modelcontextprotocol/tasks";
+
+fn terms() -> TaskTerms {
+    TaskTerms { ttl: Some(Duration::from_secs(60)), poll_interval: Duration::from_millis(50) }
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Name {
+    name: String,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Wait {
+    ms: u64,
+}
+
+fn server() -> ServerBuilder {
+    let server = Server::builder("test", "0")
+        .tool(shard_tool())
+        .tool(Tool::new("slow").input::<Wait>().task(terms()).run_async(async |wait: Wait, _| {
+            sleep(Duration::from_millis(wait.ms)).await;
+            "slept"
+        }))
+        .tool(Tool::new("at_once").task(terms()).run_async(async |_: NoArguments, _| "at once"))
+        .tool(Tool::new("by_itself").run_async(async |_: NoArguments, cx: Context| {
+            let is_task = cx.become_task(terms())?;
+            sleep(Duration::from_millis(20)).await;
+            Ok::<_, CallError>(format!("task: {is_task}"))
+        }))
+        .tool(
+            Tool::new("only_task")
+                .requires(Capability::Tasks)
+                .task(terms())
+                .run_async(async |_: NoArguments, _| "as a task"),
+        )
+        .tool(Tool::new("only_task_too").run_async(async |_: NoArguments, cx: Context| {
+            cx.require_task(terms())?;
+            Ok::<_, ProtocolError>("as a task")
+        }))
+        .tool(Tool::new("blocking").task(terms()).run_blocking(|_: NoArguments, cx| {
+            thread::sleep(Duration::from_millis(20));
+            format!("blocking, cancelled: {}", cx.is_cancelled())
+        }))
+        .tool(
+            Tool::new("told")
+                .task(terms())
+                .run_async(async |_: NoArguments, _| Err::<(), _>("no luck".to_owned())),
+        )
+        .tool(Tool::new("fails").task(terms()).run_async(async |_: NoArguments, _| {
+            let data = Some(json!({"why": "x"}));
+            Err::<(), _>(ProtocolError { code: -32603, message: "broken }}".into(), data })
+        }))
+        .tool(Tool::new("panics").task(terms()).run_async(async |_: NoArguments, _| panic!("no") as &str))
+        .tool(
+            Tool::new("structured")
+                .task(terms())
+                .output_schema(json!({"type": "object"}))
+                .run_async(async |_: NoArguments, _| json!({"a": {"b": {}}})),
+        )
+        .tool(Tool::new("asks").task(terms()).run_async(async |_: NoArguments, cx: Context| {
+            cx.progress(1.0, None, None);
+            cx.log(corelane::Level::Error, "nobody hears this");
+            let first = cx.elicit(Form::<Name>::new("First?").key("first")).await?;
+            let second = cx.elicit(Form::<Name>::new("Second?").key("second")).await?;
+            let said = |name: Elicited<Name>| name.accepted().map_or("nobody".to_owned(), |name| name.name);
+            Ok::<_, CallError>(format!("{} and {}", said(first), said(second)))
+        }))
+        .tool(Tool::new("asks_blocking").task(terms()).run_blocking(|_: NoArguments, cx| {
+            let name = cx.block_on(cx.elicit(Form::<Name>::new("Who?").key("who")))?;
+            Ok::<_, CallError>(format!("blocking {}", name.action()))
+        }));
+    #[cfg(feature = "tokio")]
+    let server =
+        server.tool(Tool::new("asks_tokio").task(terms()).run_tokio(|_: NoArguments, cx| async move {
+            let name = cx.elicit(Form::<Name>::new("Who?").key("who")).await?;
+            Ok::<_, CallError>(format!("tokio {}", name.action()))
+        }));
+    server
+}
+
+fn knows() -> Value {
+    json!({"elicitation": {}, "extensions": {TASKS: {}}})
+}
+
+fn call(tool: &str) -> Ask {
+    Ask::call(tool, json!({})).can(knows())
+}
+
+fn about(method: &'static str, task: &Value) -> Ask {
+    Ask::new(method, json!({"taskId": task})).can(knows())
+}
+
+/// Calls what becomes a task; its id.
+#[track_caller]
+fn create(peer: &mut Peer, ask: &Ask) -> Value {
+    let answer = peer.ask(ask);
+    assert_eq!(answer.result()["resultType"], "task", "{}", answer.last());
+    answer.result()["taskId"].clone()
+}
+
+#[track_caller]
+fn get(peer: &mut Peer, task: &Value) -> Value {
+    let answer = peer.ask(&about("tasks/get", task));
+    check_task(answer.result());
+    answer.result().clone()
+}
+
+/// Asks until the task has this status.
+#[track_caller]
+fn wait_for(peer: &mut Peer, task: &Value, status: &str) -> Value {
+    let mut last = Value::Null;
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        let view = get(peer, task);
+        if view["status"] == status {
+            return view;
+        }
+        assert!(Instant::now() < limit, "not {status}: {view}");
+        assert!(last.is_null() || last["status"] != "completed", "{last} then {view}");
+        last = view;
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The shape of a task, and what only some statuses have (checklist ).
+#[track_caller]
+fn check_task(view: &Value) {
+    let status = view["status"].as_str().unwrap();
+    assert!(view["taskId"].as_str().unwrap().len() >= 32, "{view}");
+    for moment in ["createdAt", "lastUpdatedAt"] {
+        let moment = view[moment].as_str().unwrap();
+        assert!(moment.len() == "2026-07-28T00:00:00.000Z".len() && moment.ends_with('Z'), "{moment}");
+    }
+    assert!(view["lastUpdatedAt"].as_str() >= view["createdAt"].as_str(), "{view}");
+    assert_eq!((&view["ttlMs"], &view["pollIntervalMs"]), (&json!(60_000), &json!(50)), "{view}");
+    for absent in ["task", "ttl", "pollInterval", "requestState"] {
+        assert!(view.get(absent).is_none(), "{absent}: {view}");
+    }
+    for (member, of) in [("result", "completed"), ("error", "failed"), ("inputRequests", "input_required")] {
+        assert_eq!(view.get(member).is_some(), status == of, "{member}: {view}");
+    }
+}
+
+#[test]
+fn x_01_the_extension_is_declared_and_the_old_capability_is_not() {
+    let running = start(server(), 1, Limits::default());
+    let discovered = connect(&running).ask(&Ask::new("server/discover", json!({})));
+    let capabilities = &discovered.result()["capabilities"];
+    assert_eq!(capabilities["extensions"][TASKS], json!({}));
+    assert!(capabilities.get("tasks").is_none(), "{capabilities}");
+    end(running);
+}
+
+#[test]
+fn x_02_without_the_extension_an_optional_tool_runs_as_ever() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    for (tool, said) in
+        [("at_once", "at once"), ("by_itself", "task: false"), ("blocking", "blocking, cancelled: false")]
+    {
+        for capabilities in [json!({}), json!({"extensions": {}}), json!({"extensions": {TASKS: true}})] {
+            // What a client of another revision would send is not looked at.
+            let ask = Ask::call(tool, json!({})).can(capabilities).with("task", json!({"ttl": 1000}));
+            let answer = peer.ask(&ask);
+            assert_eq!(
+                (answer.result()["resultType"].as_str(), answer.text().as_str()),
+                (Some("complete"), said)
+            );
+        }
+    }
+    let legacy = support::Client::connect(running.addresses()[0]).call("at_once", json!({}));
+    assert_eq!(legacy["content"][0]["text"], "at once");
+    end(running);
+}
+
+#[test]
+fn x_04_what_can_only_be_a_task_says_what_is_missing() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    for tool in ["only_task", "only_task_too"] {
+        let answer = peer.ask(&Ask::call(tool, json!({})));
+        assert_eq!(answer.refused(), (400, -32021), "{tool}");
+        let needed = &answer.error()["data"]["requiredCapabilities"];
+        assert_eq!(needed, &json!({"extensions": {TASKS: {}}}), "{tool}");
+        let task = create(&mut peer, &call(tool));
+        let view = wait_for(&mut peer, &task, "completed");
+        assert_eq!(view["result"]["content"][0]["text"], "as a task");
+    }
+    end(running);
+}
+
+#[test]
+fn x_03_x_05_a_task_is_told_at_once_and_its_result_later() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let ask =
+        Ask::call("slow", json!({"ms": 300})).can(knows()).id("the-call").token("p").meta(LOG_LEVEL, "debug");
+    let asked = Instant::now();
+    let created = peer.ask(&ask);
+    assert!(asked.elapsed() < Duration::from_millis(250), "{:?}", asked.elapsed());
+    assert!(!created.is_stream);
+    let created = created.result();
+    assert_eq!((created["resultType"].as_str(), created["status"].as_str()), (Some("task"), Some("working")));
+    check_task(created);
+    let task = created["taskId"].clone();
+    let view = get(&mut peer, &task);
+    assert_eq!((view["resultType"].as_str(), view["status"].as_str()), (Some("complete"), Some("working")));
+    let view = wait_for(&mut peer, &task, "completed");
+    assert_eq!(view["result"]["content"], json!([{"type": "text", "text": "slept"}]));
+    assert_eq!(view["result"]["resultType"], "complete");
+    schema::check_modern("CallToolResult", &view["result"]);
+    assert_eq!(view["createdAt"], created["createdAt"]);
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(get(&mut peer, &task), view, "and so it stays");
+    end(running);
+}
+
+#[test]
+fn x_03_many_tasks_that_end_at_once_are_tasks_all_the_same() {
+    let running = start(server(), 2, Limits::default());
+    let mut peers = [connect_to(&running, 0), connect_to(&running, 1)];
+    for round in 0..50 {
+        for tool in ["at_once", "by_itself", "blocking"] {
+            let (here, there) = (round % 2, (round + 1) % 2);
+            let task = create(&mut peers[here], &call(tool));
+            // Whoever asks, and at once (checklist X-03).
+            get(&mut peers[there], &task);
+            let view = wait_for(&mut peers[there], &task, "completed");
+            assert!(view["result"]["content"][0]["text"].is_string(), "{view}");
+        }
+    }
+    end(running);
+}
+
+#[test]
+fn x_05_every_kind_of_end_is_told() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let task = create(&mut peer, &call("told"));
+    let view = wait_for(&mut peer, &task, "completed");
+    assert_eq!(
+        (&view["result"]["isError"], &view["result"]["content"][0]["text"]),
+        (&json!(true), &json!("no luck"))
+    );
+    let task = create(&mut peer, &call("fails"));
+    let view = wait_for(&mut peer, &task, "failed");
+    assert_eq!(view["error"], json!({"code": -32603, "message": "broken }}", "data": {"why": "x"}}));
+    let task = create(&mut peer, &call("panics"));
+    let view = wait_for(&mut peer, &task, "failed");
+    assert_eq!(view["error"]["code"], -32603);
+    let task = create(&mut peer, &call("structured"));
+    let view = wait_for(&mut peer, &task, "completed");
+    assert_eq!(view["result"]["structuredContent"], json!({"a": {"b": {}}}));
+    end(running);
+}
+
+#[test]
+fn x_05_x_12_a_task_is_found_from_every_shard_by_its_id_alone() {
+    const SHARDS: usize = 3;
+    let running = start(server(), SHARDS, Limits::default());
+    let mut peers: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
+    for owner in 0..SHARDS {
+        let task = create(&mut peers[owner], &Ask::call("slow", json!({"ms": 100})).can(knows()));
+        for peer in &mut peers {
+            assert_eq!(get(peer, &task)["taskId"], task);
+        }
+        for peer in &mut peers {
+            wait_for(peer, &task, "completed");
+        }
+    }
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        ids.insert(create(&mut peers[0], &call("at_once")).to_string());
+    }
+    assert_eq!(ids.len(), 20);
+    end(running);
+}
+
+#[test]
+fn x_06_questions_of_a_task_are_answered_bit_by_bit_from_any_shard() {
+    let running = start(server(), 2, Limits::default());
+    let (mut owner, mut other) = (connect_to(&running, 0), connect_to(&running, 1));
+    let task = create(&mut owner, &call("asks").token("p").meta(LOG_LEVEL, "debug"));
+    let view = wait_for(&mut other, &task, "input_required");
+    let asked = &view["inputRequests"];
+    assert_eq!(asked.as_object().unwrap().keys().collect::<Vec<_>>(), ["first"]);
+    assert_eq!(asked["first"]["method"], "elicitation/create");
+    assert_eq!(asked["first"]["params"]["message"], "First?");
+    assert!(asked["first"].get("id").is_none() && asked["first"].get("jsonrpc").is_none());
+    schema::check_modern("InputRequests", asked);
+
+    let update = |responses: Value| about("tasks/update", &task).with("inputResponses", responses);
+    // Unknown keys are ignored, and nothing at all is fine.
+    for responses in [json!({}), json!({"second": {"action": "cancel"}, "other": {"action": "accept"}})] {
+        let heard = other.ask(&update(responses));
+        assert_eq!(heard.result()["resultType"], "complete");
+        assert_eq!(heard.result().as_object().unwrap().keys().collect::<Vec<_>>(), ["resultType", "_meta"]);
+        assert_eq!(get(&mut owner, &task)["status"], "input_required");
+    }
+    other.ask(&update(json!({"first": {"action": "accept", "content": {"name": "Ada"}}}))).result();
+    until("the second question", || get(&mut other, &task)["inputRequests"].get("second").is_some());
+    let view = get(&mut owner, &task);
+    assert_eq!(view["inputRequests"].as_object().unwrap().len(), 1, "only what is outstanding: {view}");
+    // The first has been answered already.
+    let again =
+        json!({"first": {"action": "accept", "content": {"name": "Eve"}}, "second": {"action": "decline"}});
+    owner.ask(&update(again)).result();
+    let view = wait_for(&mut other, &task, "completed");
+    assert_eq!(view["result"]["content"][0]["text"], "Ada and nobody");
+    // It has ended: heard, and nothing changes.
+    other.ask(&update(json!({"second": {"action": "accept", "content": {"name": "Eve"}}}))).result();
+    assert_eq!(get(&mut owner, &task), view);
+    end(running);
+}
+
+#[test]
+fn x_06_blocking_and_tokio_tasks_wait_for_answers_however_early_they_ask() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let tools: &[&str] = &[
+        "asks_blocking",
+        #[cfg(feature = "tokio")]
+        "asks_tokio",
+    ];
+    for round in 0..30 {
+        for tool in tools {
+            let task = create(&mut peer, &call(tool));
+            let view = wait_for(&mut peer, &task, "input_required");
+            assert_eq!(view["inputRequests"]["who"]["params"]["message"], "Who?", "{round}");
+            let responses = json!({"who": {"action": "decline"}});
+            peer.ask(&about("tasks/update", &task).with("inputResponses", responses)).result();
+            let view = wait_for(&mut peer, &task, "completed");
+            let said = view["result"]["content"][0]["text"].as_str().unwrap();
+            assert!(said.ends_with("decline"), "{round} {tool} {said}");
+        }
+    }
+    end(running);
+}
+
+#[test]
+fn x_06_malformed_answers_are_refused() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let task = create(&mut peer, &call("asks"));
+    for responses in [json!(null), json!([]), json!("x"), json!({"first": null}), json!({"first": "accept"})]
+    {
+        let answer = peer.ask(&about("tasks/update", &task).with("inputResponses", responses.clone()));
+        assert_eq!(answer.refused(), (200, -32602), "{responses}");
+    }
+    let answer = peer.ask(&about("tasks/update", &task));
+    assert_eq!(answer.refused(), (200, -32602), "none at all");
+    assert_eq!(wait_for(&mut peer, &task, "input_required")["status"], "input_required");
+    end(running);
+}
+
+#[test]
+fn x_07_a_cancelled_task_stops_and_stays_cancelled() {
+    let inside = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&inside);
+    let tool = Tool::new("forever").task(terms()).run_async(async move |_: NoArguments, _| {
+        struct Guest(Arc<AtomicUsize>);
+        impl Drop for Guest {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        let _guest = Guest(Arc::clone(&count));
+        sleep(Duration::from_secs(600)).await;
+    });
+    let running = start(server().tool(tool), 2, Limits::default());
+    let (mut owner, mut other) = (connect_to(&running, 0), connect_to(&running, 1));
+    let task = create(&mut owner, &call("forever"));
+    until("it runs", || inside.load(Ordering::SeqCst) == 1);
+    let heard = other.ask(&about("tasks/cancel", &task));
+    assert_eq!(heard.result().as_object().unwrap().keys().collect::<Vec<_>>(), ["resultType", "_meta"]);
+    let view = wait_for(&mut owner, &task, "cancelled");
+    until("it has stopped", || inside.load(Ordering::SeqCst) == 0);
+    // Again: heard, and nothing changes.
+    owner.ask(&about("tasks/cancel", &task)).result();
+    assert_eq!(get(&mut other, &task), view);
+    // One that waits for an answer, and one that has ended.
+    let asking = create(&mut owner, &call("asks"));
+    wait_for(&mut owner, &asking, "input_required");
+    other.ask(&about("tasks/cancel", &asking)).result();
+    wait_for(&mut other, &asking, "cancelled");
+    let ended = create(&mut owner, &call("at_once"));
+    let view = wait_for(&mut owner, &ended, "completed");
+    other.ask(&about("tasks/cancel", &ended)).result();
+    assert_eq!(get(&mut owner, &ended), view);
+    end(running);
+}
+
+#[test]
+fn m_83_a_task_outlives_the_connection_it_was_asked_for_on() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let task = create(&mut peer, &Ask::call("slow", json!({"ms": 200})).can(knows()));
+    drop(peer);
+    let mut peer = connect(&running);
+    assert_eq!(get(&mut peer, &task)["status"], "working");
+    wait_for(&mut peer, &task, "completed");
+    end(running);
+}
+
+#[test]
+fn x_08_methods_that_are_gone_and_clients_that_know_no_tasks() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    for method in ["tasks/result", "tasks/list"] {
+        assert_eq!(peer.ask(&Ask::new(method, json!({"taskId": "x"})).can(knows())).refused(), (404, -32601));
+    }
+    let task = create(&mut peer, &call("at_once"));
+    for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+        for capabilities in [json!({}), json!({"extensions": {}}), json!({"tasks": {}})] {
+            let answer = peer.ask(&about(method, &task).can(capabilities));
+            assert_eq!(answer.refused(), (400, -32021), "{method}");
+            let needed = &answer.error()["data"]["requiredCapabilities"];
+            assert_eq!(needed, &json!({"extensions": {TASKS: {}}}));
+        }
+    }
+    end(running);
+}
+
+#[test]
+fn x_09_the_header_names_the_task() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let task = create(&mut peer, &call("at_once"));
+    let whole = String::from_utf8(about("tasks/get", &task).bytes()).unwrap();
+    let line = format!("Mcp-Name: {}\r\n", task.as_str().unwrap());
+    assert!(whole.contains(&line));
+    for instead in ["", "Mcp-Name: other\r\n"] {
+        peer.send(whole.replace(&line, instead));
+        let answer = peer.answer(&about("tasks/get", &task));
+        assert_eq!(answer.refused(), (400, -32020), "{instead:?}");
+    }
+    end(running);
+}
+
+#[test]
+fn x_12_ids_that_are_forged_or_malformed_are_unknown() {
+    let running = start(server(), 2, Limits::default());
+    let other = start(server(), 2, Limits::default());
+    let mut peer = connect(&running);
+    let own = create(&mut peer, &call("at_once"));
+    let text = own.as_str().unwrap();
+    let foreign = create(&mut connect(&other), &call("at_once"));
+    let flipped = |position: usize| {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
+        json!(String::from_utf8(bytes).unwrap())
+    };
+    let mut forged = vec![foreign, json!(""), json!("1"), json!(&text[1..]), json!(format!("{text}A"))];
+    forged.extend((0..text.len()).step_by(7).map(flipped));
+    for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+        for id in &forged {
+            let answer = peer.ask(&about(method, id).with("inputResponses", json!({})));
+            assert_eq!(answer.refused(), (200, -32602), "{method} {id}");
+        }
+        for id in [json!(7), json!(null), json!({})] {
+            let answer = peer.ask(&about(method, &id).with("inputResponses", json!({})));
+            assert_eq!(answer.refused(), (200, -32602), "{method} {id}");
+        }
+    }
+    assert_eq!(wait_for(&mut peer, &own, "completed")["status"], "completed");
+    end(running);
+    end(other);
+}
+
+#[test]
+fn x_12_tasks_are_kept_for_their_time_and_not_longer() {
+    let limits = Limits { task_ttl: Duration::from_secs(1), tasks_max: 2, ..Limits::default() };
+    let short = TaskTerms { ttl: None, poll_interval: Duration::from_millis(10) };
+    let inside = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&inside);
+    let server = server()
+        .tool(Tool::new("short").task(short).run_async(async |_: NoArguments, _| "short"))
+        .tool(Tool::new("long").task(short).run_async(async move |_: NoArguments, _| {
+            struct Guest(Arc<AtomicUsize>);
+            impl Drop for Guest {
+                fn drop(&mut self) {
+                    self.0.fetch_sub(1, Ordering::SeqCst);
+                }
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            let _guest = Guest(Arc::clone(&count));
+            sleep(Duration::from_secs(600)).await;
+        }));
+    let running = start(server, 1, limits);
+    let mut peer = connect(&running);
+    for round in 0..2 {
+        let began = Instant::now();
+        // One that ends, and one that does not: both go, and leave their places to others.
+        let tasks = [create(&mut peer, &call("short")), create(&mut peer, &call("long"))];
+        assert_eq!(
+            peer.ask(&call("short")).refused(),
+            (503, -32000),
+            "{round}: there is no room for a third"
+        );
+        assert_eq!(inside.load(Ordering::SeqCst), 1);
+        for task in &tasks {
+            let mut found = 0;
+            until("it expires", || {
+                let asked = Instant::now();
+                let answer = peer.ask(&about("tasks/get", task));
+                if answer.error().is_null() {
+                    assert_eq!(answer.result()["ttlMs"], 1000);
+                    found += 1;
+                    return false;
+                }
+                assert_eq!(answer.refused(), (200, -32602));
+                // Not earlier than was said.
+                assert!(Instant::now() - began >= Duration::from_millis(1000), "{:?}", asked - began);
+                true
+            });
+            assert!(found > 0 || task != &tasks[0], "{round}");
+        }
+        until("what ran is stopped", || inside.load(Ordering::SeqCst) == 0);
+    }
+    let metrics = end(running);
+    assert_eq!(metrics.refusals("busy"), 2);
+}
+
+#[test]
+fn tasks_max_is_told_busy_and_room_comes_back() {
+    let limits = Limits { tasks_max: 3, task_ttl: Duration::from_secs(1), ..Limits::default() };
+    let terms = TaskTerms { ttl: Some(Duration::from_secs(1)), poll_interval: Duration::from_millis(10) };
+    let server = Server::builder("test", "0")
+        .tool(Tool::new("kept").task(terms).run_async(async |_: NoArguments, _| "kept"))
+        .tool(Tool::new("asks").run_async(async move |_: NoArguments, cx: Context| {
+            cx.progress(1.0, None, None);
+            sleep(Duration::from_millis(10)).await;
+            cx.become_task(terms)?;
+            Ok::<_, CallError>("asks")
+        }));
+    let running = start(server, 1, limits);
+    let mut peer = connect(&running);
+    for _ in 0..3 {
+        create(&mut peer, &call("kept"));
+    }
+    let busy = peer.ask(&call("kept"));
+    assert_eq!(busy.refused(), (503, -32000));
+    assert!(busy.header("retry-after").is_some());
+    // Where the stream has begun the status has been said.
+    let busy = peer.ask(&call("asks").token("p"));
+    assert_eq!((busy.is_stream, busy.refused()), (true, (200, -32000)));
+    assert_eq!(peer.ask(&Ask::call("kept", json!({}))).text(), "kept", "who knows no tasks is served");
+    thread::sleep(Duration::from_millis(1200));
+    create(&mut peer, &call("kept"));
+    end(running);
+}
+
+/// Opens a stream about tasks; what was acknowledged.
+fn listen(peer: &mut Peer, tasks: &[&Value]) -> Value {
+    peer.open(&Ask::listen(json!({"taskIds": tasks})).can(knows()).id("listen"));
+    peer.message()["params"]["notifications"].clone()
+}
+
+/// The next change of a task.
+#[track_caller]
+fn heard(peer: &mut Peer) -> Value {
+    let message = peer.message();
+    assert_eq!(message["method"], "notifications/tasks", "{message}");
+    let params = message["params"].clone();
+    assert_eq!(params["_meta"], json!({SUBSCRIPTION: "listen"}), "{message}");
+    assert!(params.get("resultType").is_none(), "{message}");
+    check_task(&params);
+    params
+}
+
+#[test]
+fn x_10_changes_of_a_task_are_heard_on_every_shard() {
+    const SHARDS: usize = 3;
+    let running = start(server(), SHARDS, Limits::default());
+    let mut asker = connect_to(&running, 0);
+    let task = create(&mut asker, &Ask::call("slow", json!({"ms": 400})).can(knows()));
+    let other = create(&mut asker, &Ask::call("slow", json!({"ms": 200})).can(knows()));
+    let mut ears: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
+    for ear in &mut ears {
+        assert_eq!(listen(ear, &[&task]), json!({"taskIds": [task]}));
+    }
+    for ear in &mut ears {
+        let params = heard(ear);
+        assert_eq!((&params["taskId"], &params["status"]), (&task, &json!("completed")), "not of {other}");
+        assert_eq!(params["result"]["content"][0]["text"], "slept");
+    }
+    end(running);
+}
+
+#[test]
+fn x_10_questions_answers_and_the_end_are_heard_one_after_the_other() {
+    let running = start(server(), 2, Limits::default());
+    let (mut asker, mut ear) = (connect_to(&running, 0), connect_to(&running, 1));
+    let task = create(&mut asker, &call("asks").token("p").meta(LOG_LEVEL, "debug"));
+    wait_for(&mut asker, &task, "input_required");
+    listen(&mut ear, &[&task]);
+    let answer = |peer: &mut Peer, key: &str| {
+        let responses = json!({key: {"action": "accept", "content": {"name": key}}});
+        peer.ask(&about("tasks/update", &task).with("inputResponses", responses)).result().clone()
+    };
+    answer(&mut asker, "first");
+    // What follows closely may be told as one.
+    let mut view = heard(&mut ear);
+    if view["status"] == "working" {
+        view = heard(&mut ear);
+    }
+    assert_eq!(view["inputRequests"].as_object().unwrap().keys().collect::<Vec<_>>(), ["second"]);
+    answer(&mut asker, "second");
+    let mut view = heard(&mut ear);
+    if view["status"] == "working" {
+        view = heard(&mut ear);
+    }
+    assert_eq!(
+        (&view["status"], &view["result"]["content"][0]["text"]),
+        (&json!("completed"), &json!("first and second"))
+    );
+    ear.expect_quiet(Duration::from_millis(50));
+
+    let task = create(&mut asker, &call("asks"));
+    let mut ear = connect_to(&running, 1);
+    listen(&mut ear, &[&task]);
+    asker.ask(&about("tasks/cancel", &task)).result();
+    let mut view = heard(&mut ear);
+    while view["status"] != "cancelled" {
+        view = heard(&mut ear);
+    }
+    end(running);
+}
+
+#[test]
+fn x_10_who_does_not_know_the_extension_cannot_listen_to_tasks() {
+    let running = start(server(), 1, Limits::default());
+    let mut peer = connect(&running);
+    let task = create(&mut peer, &call("at_once"));
+    let answer = peer.ask(&Ask::listen(json!({"taskIds": [task], "toolsListChanged": true})));
+    assert_eq!(answer.refused(), (400, -32021));
+    assert_eq!(answer.error()["data"]["requiredCapabilities"], json!({"extensions": {TASKS: {}}}));
+    for filter in [json!({"taskIds": "x"}), json!({"taskIds": [1]}), json!({"taskIds": {}})] {
+        assert_eq!(peer.ask(&Ask::listen(filter).can(knows())).refused(), (200, -32602));
+    }
+    end(running);
+}
+
+#[test]
+fn x_12_an_id_of_a_server_that_had_more_shards_is_unknown() {
+    let secret = std::env::temp_dir().join(format!("corelane-tasks-{}", std::process::id()));
+    std::fs::File::create(&secret).unwrap().write_all(&[b'k'; 40]).unwrap();
+    let serve = |shards: usize| -> Running {
+        let config = Config { secret_file: Some(secret.clone()), ..config(shards, Limits::default()) };
+        server().build().start(&config).unwrap()
+    };
+    let running = serve(2);
+    let task = create(&mut connect_to(&running, 1), &call("at_once"));
+    end(running);
+    for shards in [1, 2] {
+        let running = serve(shards);
+        for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+            let answer: Answer =
+                connect(&running).ask(&about(method, &task).with("inputResponses", json!({})));
+            assert_eq!(answer.refused(), (200, -32602), "{method} of {shards}");
+        }
+        end(running);
+    }
+    std::fs::remove_file(secret).unwrap();
+}
