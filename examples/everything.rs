@@ -3,8 +3,13 @@
 //! `scripts/conformance.sh --start` runs the suite against it. Names and texts are the suite's.
 
 use std::process::ExitCode;
+use std::{future::Future, time::Duration};
 
-use corelane::{Capability, Content, Server, ServerBuilder, Tool};
+use corelane::{
+    CallError, Capability, Completer, Content, Contents, Context, Elicited, Form, Level, ListRoots, Messages,
+    NoArguments, Prompt, ProtocolError, Resource, ResourceTemplate, Root, Sampled, Sampling, Server,
+    ServerBuilder, TaskTerms, Tool, glommio::timer::sleep,
+};
 use serde_json::{Value, json};
 
 /// One pixel.
@@ -21,7 +26,41 @@ struct Region {
 
 fn main() -> ExitCode {
     let server = Server::builder("everything", env!("CARGO_PKG_VERSION"));
-    modern(schemas(contents(server))).main()
+    let server = [contents, schemas, talking, asking, input, tasks, resources, prompts, modern]
+        .into_iter()
+        .fold(server, |server, add| add(server))
+        .build();
+    // Tools that change the registry need it before they are in it.
+    let registry = server.registry();
+    for (name, change) in
+        [("test_trigger_tool_change", change_tools as Change), ("test_trigger_prompt_change", change_prompts)]
+    {
+        let changing = registry.clone();
+        let tool = Tool::new(name)
+            .description("Changes a list")
+            .run_blocking(move |_: NoArguments, _cx| changing.update(change).map(|()| "changed"));
+        if let Err(error) = registry.update(|registry| registry.add(tool)) {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    server.main()
+}
+
+type Change = fn(&mut corelane::Registry);
+
+/// Adds a tool, or takes it out again.
+fn change_tools(registry: &mut corelane::Registry) {
+    if registry.remove::<Tool>("came_and_goes").is_none() {
+        registry.add(Tool::new("came_and_goes").description("Comes and goes").run(|_, _cx| "here"));
+    }
+}
+
+/// Adds a prompt, or takes it out again.
+fn change_prompts(registry: &mut corelane::Registry) {
+    if registry.remove::<Prompt>("came_and_goes").is_none() {
+        registry.add(Prompt::new("came_and_goes").description("Comes and goes").run(|_, _cx| "here"));
+    }
 }
 
 /// Every kind of content. A text comes first, because the suite calls the first tool without arguments and expects no
@@ -133,5 +172,384 @@ fn modern(server: ServerBuilder) -> ServerBuilder {
             Tool::new("test_logging_tool")
                 .description("Logs nothing unasked")
                 .run(|_, _cx| "Nothing was logged"),
+        )
+}
+
+/// The suite's pace between two notifications.
+const PACE: Duration = Duration::from_millis(50);
+
+/// What a tool says while it runs.
+fn talking(server: ServerBuilder) -> ServerBuilder {
+    server
+        .tool(Tool::new("test_tool_with_progress").description("Tells how far it is").run_async(
+            async |_: NoArguments, cx| {
+                for progress in [0.0, 50.0, 100.0] {
+                    cx.progress(progress, Some(100.0), None);
+                    sleep(PACE).await;
+                }
+                "done"
+            },
+        ))
+        .tool(Tool::new("test_tool_with_logging").description("Logs what it does").run_async(
+            async |_: NoArguments, cx| {
+                cx.log(Level::Info, "Tool execution started");
+                sleep(PACE).await;
+                cx.log(Level::Info, "Tool processing data");
+                sleep(PACE).await;
+                cx.log(Level::Info, "Tool execution completed");
+                "logged"
+            },
+        ))
+        .tool(
+            Tool::new("test_reconnection").description("Lets its client come back for the result").run_async(
+                async |_: NoArguments, cx| {
+                    cx.disconnect(Duration::from_millis(500));
+                    sleep(PACE).await;
+                    "Reconnection test completed successfully"
+                },
+            ),
+        )
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Question {
+    /// What the model is asked
+    prompt: String,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Message {
+    /// What the person is told
+    message: String,
+}
+
+/// Questions on a legacy session's stream.
+fn asking(server: ServerBuilder) -> ServerBuilder {
+    server
+        .tool(Tool::new("test_sampling").description("Asks the client's model").input::<Question>().run_async(
+            async |question, cx| {
+                let said = cx.sample(Sampling::question(question.prompt, 100)).await?;
+                Ok::<_, CallError>(format!("LLM response: {}", said.text()))
+            },
+        ))
+        .tool(Tool::new("test_elicitation").description("Asks the person").input::<Message>().run_async(
+            async |message, cx| {
+                let schema = json!({
+                    "type": "object",
+                    "properties": {
+                        "username": {"type": "string", "description": "User's response"},
+                        "email": {"type": "string", "description": "User's email address"}
+                    },
+                    "required": ["username", "email"]
+                });
+                told("User response", &ask(&cx, &message.message, schema).await?)
+            },
+        ))
+        .tool(Tool::new("test_elicitation_sep1034_defaults").description("Asks with defaults").run_async(
+            async |_: NoArguments, cx| {
+                let schema = json!({"type": "object", "properties": {
+                    "name": {"type": "string", "default": "John Doe"},
+                    "age": {"type": "integer", "default": 30},
+                    "score": {"type": "number", "default": 95.5},
+                    "status": {"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
+                    "verified": {"type": "boolean", "default": true}
+                }});
+                told("Elicitation completed", &ask(&cx, "Please review these values", schema).await?)
+            },
+        ))
+        .tool(Tool::new("test_elicitation_sep1330_enums").description("Asks for choices").run_async(
+            async |_: NoArguments, cx| {
+                let options = ["option1", "option2", "option3"];
+                let titled = json!([
+                    {"const": "value1", "title": "First Option"},
+                    {"const": "value2", "title": "Second Option"},
+                    {"const": "value3", "title": "Third Option"}
+                ]);
+                let schema = json!({"type": "object", "properties": {
+                    "untitledSingle": {"type": "string", "enum": options},
+                    "titledSingle": {"type": "string", "oneOf": titled},
+                    "legacyEnum": {"type": "string", "enum": ["opt1", "opt2", "opt3"],
+                                   "enumNames": ["Option One", "Option Two", "Option Three"]},
+                    "untitledMulti": {"type": "array", "items": {"type": "string", "enum": options}},
+                    "titledMulti": {"type": "array", "items": {"anyOf": titled}}
+                }});
+                told("Elicitation completed", &ask(&cx, "Please choose", schema).await?)
+            },
+        ))
+}
+
+/// Asks the person to fill in a form.
+async fn ask(cx: &Context, message: &str, schema: Value) -> Result<Elicited<Value>, CallError> {
+    Ok(cx.elicit(Form::<Value>::with_schema(message, schema)).await?)
+}
+
+/// What the person said, as a text.
+fn told(what: &str, said: &Elicited<Value>) -> Result<String, CallError> {
+    let content = said.clone().accepted().unwrap_or_default();
+    Ok(format!("{what}: action={}, content={content}", said.action()))
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Name {
+    name: String,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Color {
+    color: String,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Confirmed {
+    ok: bool,
+}
+
+/// The person's name, under the key the suite answers.
+async fn user_name(cx: &Context) -> Result<String, CallError> {
+    let said = cx.elicit(Form::<Name>::new("What is your name?").key("user_name")).await?;
+    Ok(said.accepted().map_or_else(|| "stranger".to_owned(), |said| said.name))
+}
+
+async fn confirmed(cx: &Context) -> Result<bool, CallError> {
+    let said = cx.elicit(Form::<Confirmed>::new("Please confirm").key("confirm")).await?;
+    Ok(said.accepted().is_some_and(|said| said.ok))
+}
+
+fn names(roots: &[Root]) -> String {
+    roots.iter().map(|root| root.name.as_deref().unwrap_or(&root.uri)).collect::<Vec<_>>().join(", ")
+}
+
+/// Waits for two answers together, so that both are asked for at once.
+async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
+    futures_lite::future::zip(one, other).await
+}
+
+/// Calls that need input: the same code in both eras.
+fn input(server: ServerBuilder) -> ServerBuilder {
+    let ask = |name: &'static str| Tool::new(name).description("Needs input");
+    server
+        .tool(ask("test_input_required_result_elicitation").run_async(async |_: NoArguments, cx| {
+            Ok::<_, CallError>(format!("Hello, {}!", user_name(&cx).await?))
+        }))
+        .tool(ask("test_input_required_result_sampling").run_async(async |_: NoArguments, cx| {
+            let question = Sampling::question("What is the capital of France?", 100).key("capital_question");
+            Ok::<_, CallError>(cx.sample(question).await?.text().to_owned())
+        }))
+        .tool(ask("test_input_required_result_list_roots").run_async(async |_: NoArguments, cx| {
+            let roots = cx.ask(ListRoots::default().key("client_roots")).await?;
+            Ok::<_, CallError>(format!("Roots: {}", names(&roots)))
+        }))
+        .tool(ask("test_input_required_result_request_state").run_async(async |_: NoArguments, cx| {
+            confirmed(&cx).await?;
+            Ok::<_, CallError>("state-ok")
+        }))
+        .tool(ask("test_input_required_result_tampered_state").run_async(async |_: NoArguments, cx| {
+            confirmed(&cx).await?;
+            Ok::<_, CallError>("state-ok")
+        }))
+        .tool(ask("test_input_required_result_multiple_inputs").run_async(async |_: NoArguments, cx| {
+            let greeting = cx.sample(Sampling::question("Generate a greeting", 50).key("greeting"));
+            let roots = cx.ask(ListRoots::default().key("client_roots"));
+            let (name, (greeting, roots)) = both(user_name(&cx), both(greeting, roots)).await;
+            let (greeting, roots): (Sampled, Vec<Root>) = (greeting?, roots?);
+            Ok::<_, CallError>(format!("{} {} ({})", greeting.text(), name?, names(&roots)))
+        }))
+        .tool(ask("test_input_required_result_multi_round").run_async(async |_: NoArguments, cx| {
+            let name = cx.elicit(Form::<Name>::new("Step 1: What is your name?").key("step1")).await?;
+            let color =
+                cx.elicit(Form::<Color>::new("Step 2: What is your favorite color?").key("step2")).await?;
+            let (name, color) =
+                (name.accepted().map(|said| said.name), color.accepted().map(|said| said.color));
+            Ok::<_, CallError>(format!("{} likes {}", name.unwrap_or_default(), color.unwrap_or_default()))
+        }))
+        .tool(ask("test_input_required_result_capabilities").run_async(async |_: NoArguments, cx| {
+            // Whatever the client can do.
+            if cx.caller().capabilities.has(Capability::Sampling) {
+                let said = cx.sample(Sampling::question("Say something", 100).key("question")).await?;
+                return Ok(said.text().to_owned());
+            }
+            Ok::<_, CallError>(format!("Hello, {}!", user_name(&cx).await?))
+        }))
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Compute {
+    seconds: f64,
+    label: Option<String>,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Delete {
+    filename: String,
+}
+
+/// How the suite's tasks are kept.
+const TERMS: TaskTerms =
+    TaskTerms { ttl: Some(Duration::from_secs(300)), poll_interval: Duration::from_millis(100) };
+
+/// Calls that become tasks.
+fn tasks(server: ServerBuilder) -> ServerBuilder {
+    server
+        .tool(
+            Tool::new("greet")
+                .description("Greets at once")
+                .input::<Name>()
+                .run(|arguments, _cx| format!("Hello, {}!", arguments.name)),
+        )
+        .tool(
+            Tool::new("slow_compute")
+                .description("Takes its time")
+                .input::<Compute>()
+                .deadline(Duration::from_secs(120))
+                .task(TERMS)
+                .run_async(async |arguments, _cx| {
+                    sleep(Duration::from_secs_f64(arguments.seconds.clamp(0.0, 60.0))).await;
+                    format!("computed {}", arguments.label.unwrap_or_default())
+                }),
+        )
+        .tool(Tool::new("failing_job").description("Fails as a task").run_async(
+            async |_: NoArguments, cx| {
+                cx.require_task(TERMS)?;
+                sleep(Duration::from_secs(1)).await;
+                Err::<(), _>(CallError::Told("The job failed".to_owned()))
+            },
+        ))
+        .tool(
+            Tool::new("protocol_error_job").description("Fails in the protocol").task(TERMS).run_async(
+                async |_: NoArguments, _cx| Err::<(), _>(ProtocolError::internal("The job broke")),
+            ),
+        )
+        .tool(
+            Tool::new("confirm_delete")
+                .description("Asks before it deletes")
+                .input::<Delete>()
+                .task(TERMS)
+                .run_async(async |arguments, cx| {
+                    let question = format!("Delete {}?", arguments.filename);
+                    let said = cx.elicit(Form::<Confirmed>::new(question).key("confirm")).await?;
+                    let is_confirmed = said.accepted().is_some_and(|said| said.ok);
+                    let done = if is_confirmed { "deleted" } else { "kept" };
+                    Ok::<_, CallError>(format!("{} was {done}", arguments.filename))
+                }),
+        )
+        .tool(Tool::new("multi_input").description("Asks two things at once").task(TERMS).run_async(
+            async |_: NoArguments, cx| {
+                let name = cx.elicit(Form::<Name>::new("Name?").key("name"));
+                let color = cx.elicit(Form::<Color>::new("Color?").key("color"));
+                let (name, color) = both(name, color).await;
+                let (name, color) =
+                    (name?.accepted().map(|said| said.name), color?.accepted().map(|said| said.color));
+                Ok::<_, CallError>(format!(
+                    "{} likes {}",
+                    name.unwrap_or_default(),
+                    color.unwrap_or_default()
+                ))
+            },
+        ))
+        .tool(Tool::new("test_tool_with_task").description("Asks, then goes on as a task").run_async(
+            async |_: NoArguments, cx| {
+                let name = user_name(&cx).await?;
+                cx.become_task(TERMS)?;
+                sleep(PACE).await;
+                Ok::<_, CallError>(format!("Hello, {name}!"))
+            },
+        ))
+}
+
+#[derive(serde::Deserialize)]
+struct Id {
+    id: String,
+}
+
+fn resources(server: ServerBuilder) -> ServerBuilder {
+    server
+        .resource(
+            Resource::new("test://static-text", "static-text")
+                .description("A text")
+                .mime_type("text/plain")
+                .contents([Contents::text("This is the content of the static text resource.")]),
+        )
+        .resource(
+            Resource::new("test://static-binary", "static-binary")
+                .description("An image")
+                .mime_type("image/png")
+                .contents([Contents::blob(PNG)]),
+        )
+        .resource(
+            Resource::new("test://watched-resource", "watched-resource")
+                .description("A text to subscribe to")
+                .mime_type("text/plain")
+                .contents([Contents::text("Watched")]),
+        )
+        .template(
+            ResourceTemplate::new("test://template/{id}/data", "template")
+                .description("Data for an id")
+                .mime_type("application/json")
+                .variables::<Id>()
+                .run(|read, _cx| {
+                    let id = read.variables.id;
+                    json!({"id": id, "templateTest": true, "data": format!("Data for ID: {id}")}).to_string()
+                }),
+        )
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Two {
+    /// The first
+    arg1: String,
+    /// The second
+    arg2: String,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Embedded {
+    /// What is embedded
+    resource_uri: String,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Used {
+    context: String,
+}
+
+fn prompts(server: ServerBuilder) -> ServerBuilder {
+    server
+        .prompt(
+            Prompt::new("test_simple_prompt")
+                .description("A prompt without arguments")
+                .run(|_: NoArguments, _cx| "This is a simple prompt for testing."),
+        )
+        .prompt(
+            Prompt::new("test_prompt_with_arguments")
+                .description("A prompt with two arguments")
+                .arguments::<Two>()
+                .complete(Completer::of("arg1", ["testing", "tested", "other"]))
+                .run(|two, _cx| format!("Prompt with arguments: arg1='{}', arg2='{}'", two.arg1, two.arg2)),
+        )
+        .prompt(
+            Prompt::new("test_prompt_with_embedded_resource")
+                .description("A prompt with a resource")
+                .arguments::<Embedded>()
+                .run(|embedded, _cx| {
+                    let text = "Embedded resource content for testing.";
+                    Messages::new()
+                        .user(Content::resource_text(&embedded.resource_uri, "text/plain", text))
+                        .user("Please process the embedded resource above.")
+                }),
+        )
+        .prompt(Prompt::new("test_prompt_with_image").description("A prompt with an image").run(
+            |_: NoArguments, _cx| {
+                Messages::new().user(Content::image(PNG, "image/png")).user("Please analyze the image above.")
+            },
+        ))
+        .prompt(
+            Prompt::new("test_input_required_result_prompt")
+                .description("A prompt that needs input")
+                .run_async(async |_: NoArguments, cx| {
+                    let form = Form::<Used>::new("What context should the prompt use?").key("user_context");
+                    let context = cx.elicit(form).await?.accepted().map(|used| used.context);
+                    Ok::<_, CallError>(format!("Use this context: {}", context.unwrap_or_default()))
+                }),
         )
 }
