@@ -1,6 +1,6 @@
 //! The server the official conformance suite tests: `cargo run --example everything -- serve`
 //!
-//! `scripts/conformance.sh --start` runs the suite against it. Names and texts are the suite's.
+//! `scripts/conformance.sh --start` runs the suite against it. Names, keys and texts are the suite's.
 
 use std::process::ExitCode;
 use std::{future::Future, time::Duration};
@@ -426,24 +426,18 @@ fn tasks(server: ServerBuilder) -> ServerBuilder {
                 .task(TERMS)
                 .run_async(async |arguments, cx| {
                     let question = format!("Delete {}?", arguments.filename);
-                    let said = cx.elicit(Form::<Confirmed>::new(question).key("confirm")).await?;
-                    let is_confirmed = said.accepted().is_some_and(|said| said.ok);
-                    let done = if is_confirmed { "deleted" } else { "kept" };
+                    let schema = json!({"type": "object", "properties": {"confirm": {"type": "boolean"}}});
+                    let said = ask(&cx, &question, schema).await?;
+                    let done = if said.accepted().is_some() { "deleted" } else { "kept" };
                     Ok::<_, CallError>(format!("{} was {done}", arguments.filename))
                 }),
         )
         .tool(Tool::new("multi_input").description("Asks two things at once").task(TERMS).run_async(
             async |_: NoArguments, cx| {
-                let name = cx.elicit(Form::<Name>::new("Name?").key("name"));
-                let color = cx.elicit(Form::<Color>::new("Color?").key("color"));
-                let (name, color) = both(name, color).await;
-                let (name, color) =
-                    (name?.accepted().map(|said| said.name), color?.accepted().map(|said| said.color));
-                Ok::<_, CallError>(format!(
-                    "{} likes {}",
-                    name.unwrap_or_default(),
-                    color.unwrap_or_default()
-                ))
+                let schema = json!({"type": "object", "properties": {"value": {"type": "string"}}});
+                let (one, other) =
+                    both(ask(&cx, "First?", schema.clone()), ask(&cx, "Second?", schema)).await;
+                Ok::<_, CallError>(format!("{} and {}", one?.action(), other?.action()))
             },
         ))
         .tool(Tool::new("test_tool_with_task").description("Asks, then goes on as a task").run_async(
