@@ -71,6 +71,46 @@ fn raw_takes_json_as_it_comes() {
     server.stop();
 }
 
+#[test]
+fn notes_are_read_found_completed_and_missed() {
+    let (server, mut client) = serve("notes");
+    let written = client.call("write", json!({"title": "milk", "text": "Two bottles"}));
+    assert_eq!(written["content"][0]["text"], "note://milk");
+    let read = client.legacy("resources/read", json!({"uri": "note://milk"})).json();
+    let contents = json!([{"uri": "note://milk", "mimeType": "text/plain", "text": "Two bottles"}]);
+    assert_eq!(read["result"]["contents"], contents);
+    assert_eq!(client.legacy("resources/read", json!({"uri": "note://rye"})).error_code(), -32002);
+    let asked = json!({
+        "ref": {"type": "ref/resource", "uri": "note://{title}"},
+        "argument": {"name": "title", "value": "mi"}
+    });
+    let completed = client.legacy("completion/complete", asked).json();
+    assert_eq!(completed["result"]["completion"]["values"], json!(["milk"]));
+    server.stop();
+}
+
+#[test]
+fn prompts_are_filled_in() {
+    let (server, mut client) = serve("prompts");
+    let arguments = json!({"language": "rust", "code": "fn main() {}"});
+    let filled = client.legacy("prompts/get", json!({"name": "review", "arguments": arguments})).json();
+    let messages = filled["result"]["messages"].as_array().unwrap();
+    let roles: Vec<_> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["user", "user", "assistant"]);
+    assert!(messages[0]["content"]["text"].as_str().unwrap().contains("correctness"));
+    let incomplete = client.legacy("prompts/get", json!({"name": "review", "arguments": {}}));
+    assert_eq!(incomplete.error_code(), -32602);
+    server.stop();
+}
+
+#[test]
+fn tasks_are_waited_for_by_clients_that_know_none() {
+    let (server, mut client) = serve("tasks");
+    let baked = client.call("bake", json!({"loaves": 3}));
+    assert_eq!(baked["content"][0]["text"], "3 loaves");
+    server.stop();
+}
+
 #[cfg(feature = "tokio")]
 #[test]
 fn fetch_uses_a_client_that_needs_tokio() {

@@ -1,0 +1,45 @@
+//! A tool that takes long: a task for clients that know tasks, a wait with progress for the others:
+//! `cargo run --example tasks -- serve`
+
+use std::{process::ExitCode, time::Duration};
+
+use corelane::{CallError, Elicited, Form, Server, TaskTerms, Tool, glommio::timer::sleep};
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Bake {
+    /// How many loaves
+    #[schemars(range(max = 1000))]
+    loaves: u32,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Sure {
+    /// Whether to go on
+    sure: bool,
+}
+
+/// Kept for an hour; ask every half second.
+const TERMS: TaskTerms =
+    TaskTerms { ttl: Some(Duration::from_secs(3600)), poll_interval: Duration::from_millis(500) };
+
+fn main() -> ExitCode {
+    Server::builder("bakery", "1.0.0")
+        .tool(Tool::new("bake").description("Bakes bread").input::<Bake>().task(TERMS).run_async(
+            async |bake, cx| {
+                // In a task this waits for the answer, and the task says so; else the call does.
+                if bake.loaves > 100 {
+                    let form = Form::<Sure>::new(format!("Really {} loaves?", bake.loaves));
+                    match cx.elicit(form).await? {
+                        Elicited::Accepted(Sure { sure: true }) => {}
+                        _ => return Ok("nothing was baked".to_owned()),
+                    }
+                }
+                for loaf in 1..=bake.loaves {
+                    sleep(Duration::from_millis(5)).await;
+                    cx.progress(loaf.into(), Some(bake.loaves.into()), None);
+                }
+                Ok::<_, CallError>(format!("{} loaves", bake.loaves))
+            },
+        ))
+        .main()
+}
