@@ -20,10 +20,10 @@ use std::{
 };
 
 use corelane::{
-    Capability, Contents, Context, Level, Limits, NoArguments, Prompt, ProtocolError, Reply, Resource,
-    Server, ServerBuilder, Tool, glommio::timer::sleep,
+    Capability, Contents, Context, Level, Limits, NoArguments, Prompt, ProtocolError, Resource, Server,
+    ServerBuilder, Tool, glommio::timer::sleep,
 };
-use peer::{Answer, Ask, Event, LOG_LEVEL, Peer, connect, end, start, until};
+use peer::{Answer, Ask, LOG_LEVEL, Peer, connect, end, start, until};
 use serde_json::{Value, json};
 use support::{Client, modern};
 
@@ -550,7 +550,3 @@ fn o_04_a_page_may_read_a_stream_too() {
     }
     end(running);
 }
-
-/// Only so that the imports are the same with and without tokio.
-const _: fn(&Reply) -> bool = Reply::is_error;
-const _: Option<Event> = None;

@@ -135,7 +135,7 @@ fn m_61_m_62_the_first_message_acknowledges_with_the_requests_own_id() {
 #[test]
 fn m_61_only_what_will_be_heard_is_acknowledged() {
     let running = start(server(), 1, Limits::default());
-    let mut acknowledged = |filter: Value| listen(&mut connect(&running), filter, 1);
+    let acknowledged = |filter: Value| listen(&mut connect(&running), filter, 1);
     assert_eq!(acknowledged(json!({})), json!({}));
     assert_eq!(
         acknowledged(json!({"toolsListChanged": false, "promptsListChanged": true})),

@@ -125,6 +125,7 @@ fn about(method: &'static str, task: &Value) -> Ask {
 fn create(peer: &mut Peer, ask: &Ask) -> Value {
     let answer = peer.ask(ask);
     assert_eq!(answer.result()["resultType"], "task", "{}", answer.last());
+    assert!(!answer.is_stream, "X-10: a task tells nothing on its request's stream");
     answer.result()["taskId"].clone()
 }
 
@@ -418,6 +419,51 @@ fn x_07_a_cancelled_task_stops_and_stays_cancelled() {
     let view = wait_for(&mut owner, &ended, "completed");
     other.ask(&about("tasks/cancel", &ended)).result();
     assert_eq!(get(&mut owner, &ended), view);
+    end(running);
+}
+
+#[test]
+fn x_07_a_cancelled_task_that_waits_for_an_answer_frees_its_thread() {
+    let config = Config { blocking_threads: Some(1), ..config(1, Limits::default()) };
+    let running = server().build().start(&config).unwrap();
+    let mut peer = connect(&running);
+    for round in 0..5 {
+        let task = create(&mut peer, &call("asks_blocking"));
+        wait_for(&mut peer, &task, "input_required");
+        peer.ask(&about("tasks/cancel", &task)).result();
+        wait_for(&mut peer, &task, "cancelled");
+        let answer = peer.ask(&Ask::call("blocking", json!({})));
+        assert_eq!(answer.text(), "blocking, cancelled: false", "{round}");
+    }
+    end(running);
+}
+
+#[test]
+fn x_03_x_10_what_has_spoken_may_become_a_task_and_speaks_no_more() {
+    let tool = Tool::new("speaks").run_async(async |_: NoArguments, cx: Context| {
+        cx.progress(1.0, None, None);
+        sleep(Duration::from_millis(20)).await;
+        cx.require_task(terms())?;
+        cx.progress(2.0, None, None);
+        cx.log(corelane::Level::Error, "nobody hears this");
+        sleep(Duration::from_millis(20)).await;
+        cx.progress(3.0, None, None);
+        Ok::<_, ProtocolError>("spoken")
+    });
+    let running = start(server().tool(tool), 1, Limits::default());
+    let mut peer = connect(&running);
+    let answer = peer.ask(&call("speaks").token("p").meta(LOG_LEVEL, "debug"));
+    assert!(answer.is_stream);
+    let told: Vec<_> = answer.notes().iter().map(|note| note["params"]["progress"].clone()).collect();
+    assert_eq!(told, [1]);
+    assert_eq!(answer.result()["resultType"], "task");
+    let task = answer.result()["taskId"].clone();
+    // The connection goes on, and hears nothing but its answers.
+    let view = wait_for(&mut peer, &task, "completed");
+    assert_eq!(view["result"]["content"][0]["text"], "spoken");
+    // Too late to say that a status would have been right.
+    let answer = peer.ask(&Ask::call("speaks", json!({})).token("p"));
+    assert_eq!((answer.is_stream, answer.refused()), (true, (200, -32021)));
     end(running);
 }
 
