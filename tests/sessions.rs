@@ -1,0 +1,550 @@
+//! Legacy sessions (checklist, section 10): their ids, their streams, what is asked of their clients, on every shard.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "support/session.rs"]
+mod session;
+mod support;
+
+use std::{collections::BTreeSet, fs, thread, time::Duration};
+
+use corelane::{
+    CallError, Config, Context, Form, Level, Limits, NoArguments, Page, Ping, Prompt, Resource, Running,
+    Sampling, Server, Tool, glommio::timer::sleep,
+};
+use serde_json::{Value, json};
+use session::{Session, handshake};
+use support::ServerProcess;
+
+const NEWEST: &str = "2025-11-25";
+const ABLE: fn() -> Value = || json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}, "roots": {}});
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Name {
+    name: String,
+}
+
+async fn greet(cx: &Context) -> Result<String, CallError> {
+    let said = cx.elicit(Form::<Name>::new("Name?")).await?;
+    Ok(match said.action() {
+        "accept" => format!("Hello, {}!", said.accepted().unwrap().name),
+        other => other.to_owned(),
+    })
+}
+
+fn server() -> Server {
+    let server = Server::builder("sessions", "0")
+        .tool(Tool::new("greet").run_async(async |_: NoArguments, cx| greet(&cx).await))
+        .tool(Tool::new("greet_blocking").run_blocking(|_: NoArguments, cx| {
+            let said = cx.block_on(cx.elicit(Form::<Name>::new("Name?")))?;
+            Ok::<_, CallError>(
+                said.accepted().map_or_else(String::new, |said| format!("Hello, {}!", said.name)),
+            )
+        }))
+        .tool(Tool::new("model").run_async(async |_: NoArguments, cx| {
+            Ok::<_, CallError>(cx.sample(Sampling::question("Why?", 10)).await?.text().to_owned())
+        }))
+        .tool(Tool::new("open_page").run_async(async |_: NoArguments, cx| {
+            Ok::<_, CallError>(cx.elicit(Page::new("Log in", "https://example.com")).await?.action())
+        }))
+        .tool(Tool::new("alive").run_async(async |_: NoArguments, cx| {
+            cx.ask(Ping).await?;
+            Ok::<_, CallError>("alive")
+        }))
+        .tool(Tool::new("log").run_async(async |_: NoArguments, cx| {
+            cx.log(Level::Debug, "fine");
+            cx.log_as("part", Level::Error, json!({"bad": 1}));
+            "logged"
+        }))
+        .tool(Tool::new("wait").run_async(async |_: NoArguments, cx| {
+            cx.progress(1.0, None, Some("waiting"));
+            sleep(Duration::from_secs(30)).await;
+            "waited"
+        }))
+        .tool(Tool::new("poll").run_async(async |_: NoArguments, cx| {
+            cx.disconnect(Duration::from_millis(200));
+            sleep(Duration::from_millis(100)).await;
+            "polled"
+        }))
+        .tool(Tool::new("cut").run_async(async |_: NoArguments, cx| {
+            cx.log(Level::Error, "began");
+            sleep(Duration::from_millis(300)).await;
+            "not lost"
+        }))
+        .tool(Tool::new("echo").input::<Name>().run(|arguments, _cx| arguments.name))
+        .tool(Tool::new("echo_later").input::<Name>().run_async(async |arguments, _cx| {
+            sleep(Duration::from_millis(2)).await;
+            arguments.name
+        }))
+        .tool(Tool::new("touch").run(|_: NoArguments, cx| cx.resource_updated("test://a")))
+        .resource(Resource::new("test://a", "a").run(|_, _cx| "a"))
+        .prompt(Prompt::new("p").run(|_: NoArguments, _cx| "p"));
+    server.build()
+}
+
+fn config(shards: usize, limits: Limits) -> Config {
+    let listen = vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()];
+    Config { listen, shards: Some(shards), limits, ..Config::default() }
+}
+
+fn start(shards: usize, limits: Limits) -> Running {
+    server().start(&config(shards, limits)).unwrap()
+}
+
+fn open(running: &Running) -> Session {
+    Session::open(running.addresses()[0], NEWEST, ABLE())
+}
+
+fn end(running: Running) -> corelane::metrics::ShardMetrics {
+    running.stopper().drain();
+    running.join().unwrap()
+}
+
+/// So many connections reach every one of four shards, but for one time in a thousand.
+const MANY: usize = 32;
+
+#[test]
+fn l_55_o_05_an_id_is_visible_unguessable_and_good_on_every_shard() {
+    let running = start(4, Limits::default());
+    let ids: BTreeSet<String> = (0..50).map(|_| open(&running).id).collect();
+    assert_eq!(ids.len(), 50);
+    assert!(ids.iter().all(|id| id.len() >= 40 && id.bytes().all(|byte| (0x21..=0x7e).contains(&byte))));
+    let session = Session::open(running.addresses()[0], "2025-06-18", ABLE());
+    for number in 0..MANY {
+        assert_eq!(session.call(number, "echo", json!({"name": "x"})).text(), "x");
+    }
+    // A modern request has no session, whatever it says.
+    let (headers, body) = support::modern("server/discover", json!({}));
+    let headers = format!("{headers}Mcp-Session-Id: nonsense\r\n");
+    let reply = support::Client::connect(running.addresses()[0]).post(&headers, body);
+    assert_eq!((reply.status, reply.header("mcp-session-id")), (200, None));
+    end(running);
+}
+
+#[test]
+fn l_55_unknown_and_ended_sessions_are_unknown_to_every_shard() {
+    let running = start(4, Limits::default());
+    let session = open(&running);
+    let foreign = Session { id: open(&start(1, Limits::default())).id, ..session.clone() };
+    let forged = Session { id: session.id.replace(|_: char| true, "A"), ..session.clone() };
+    for unknown in [foreign, forged, Session { id: "nonsense".to_owned(), ..session.clone() }] {
+        let mut reply = unknown.ask(1, "tools/list", json!({}));
+        assert_eq!((reply.status, reply.error_code()), (404, -32001));
+        assert_eq!((unknown.get(None).status, unknown.delete()), (404, 404));
+        assert_eq!(unknown.notify("notifications/initialized", json!({})), 404);
+    }
+    for _ in 0..MANY {
+        assert_eq!(session.ask(1, "ping", json!({})).status, 200);
+    }
+    assert_eq!(session.delete(), 204);
+    for _ in 0..MANY {
+        assert_eq!(session.ask(1, "ping", json!({})).status, 404, "every shard has let go before the reply");
+    }
+    assert_eq!(session.delete(), 404);
+    assert!(end(running).refusals("unknown_session") > MANY as u64);
+}
+
+#[test]
+fn l_55_a_session_grows_too_old() {
+    let running = start(1, Limits { session_ttl: Duration::from_secs(1), ..Limits::default() });
+    let session = open(&running);
+    assert_eq!(session.ask(1, "ping", json!({})).status, 200);
+    thread::sleep(Duration::from_millis(2100));
+    assert_eq!(session.ask(1, "ping", json!({})).status, 404);
+    end(running);
+}
+
+#[test]
+fn what_belongs_to_a_session_needs_one_and_the_rest_does_not() {
+    let running = start(2, Limits::default());
+    let without = Session { address: running.addresses()[0], id: String::new() };
+    for (method, params) in [
+        ("logging/setLevel", json!({"level": "info"})),
+        ("resources/subscribe", json!({"uri": "test://a"})),
+        ("resources/unsubscribe", json!({"uri": "test://a"})),
+    ] {
+        let mut reply = without.ask(1, method, params);
+        assert_eq!((reply.status, reply.error_code()), (400, -32000), "{method}");
+    }
+    assert_eq!((without.get(None).status, without.delete()), (400, 400));
+    for (method, params) in [
+        ("tools/list", json!({})),
+        ("resources/read", json!({"uri": "test://a"})),
+        ("prompts/get", json!({"name": "p"})),
+        ("ping", json!({})),
+    ] {
+        assert!(without.ask(1, method, params).response()["result"].is_object(), "{method}");
+    }
+    let told = without.call(1, "greet", json!({})).response();
+    assert!(told["error"]["message"].as_str().unwrap().contains("capability"), "{told}");
+    end(running);
+}
+
+#[test]
+fn ids_survive_a_restart_and_a_change_of_shards_by_a_secret_file() {
+    let file = std::env::temp_dir().join(format!("corelane-secret-{}", std::process::id()));
+    fs::write(&file, "a key of at least thirty-two bytes, which this is").unwrap();
+    let config = std::env::temp_dir().join(format!("corelane-secret-{}.toml", std::process::id()));
+    fs::write(&config, format!("[security]\nsecret_file = {:?}\n", file.display().to_string())).unwrap();
+    let start =
+        |shards: &str| ServerProcess::start(&["--config", config.to_str().unwrap(), "--shards", shards]);
+    let server = start("4");
+    let sessions: Vec<Session> = (0..40).map(|_| Session::open(server.address, NEWEST, json!({}))).collect();
+    server.stop();
+    for (shards, all) in [("4", true), ("8", true), ("1", false)] {
+        let server = start(shards);
+        let statuses = sessions.iter().map(|session| {
+            let session = Session { address: server.address, ..session.clone() };
+            session.ask(1, "ping", json!({})).status
+        });
+        let statuses: Vec<u16> = statuses.collect();
+        let known = statuses.iter().filter(|status| **status == 200).count();
+        assert!(
+            statuses.iter().all(|status| matches!(status, 200 | 404)),
+            "never a wrong answer: {statuses:?}"
+        );
+        assert!(if all { known == 40 } else { known < 40 }, "{shards}: {known}");
+        server.stop();
+    }
+    fs::write(&file, "short").unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+    let output = support::corelane(&arguments).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains("secret_file") && told.contains("32 bytes") && told.lines().count() == 1, "{told}");
+    fs::remove_file(file).unwrap();
+    fs::remove_file(config).unwrap();
+}
+
+#[test]
+fn sessions_that_are_opened_and_abandoned_cost_no_memory() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let mut client = server.connect();
+    let mut open = |count: usize| {
+        for _ in 0..count {
+            assert_eq!(client.legacy("initialize", handshake(NEWEST, json!({}))).status, 200);
+        }
+    };
+    open(2_000);
+    let before = server.status("VmRSS");
+    open(20_000);
+    let grown = server.status("VmRSS").saturating_sub(before);
+    assert!(grown < 2_000, "{grown} KiB for 20,000 sessions");
+    server.stop();
+}
+
+#[test]
+fn l_60_subscribers_hear_of_changes_on_their_stream_wherever_it_is() {
+    let server = server();
+    let registry = server.registry();
+    let running = server.start(&config(3, Limits::default())).unwrap();
+    for round in 0..12 {
+        let session = open(&running);
+        let mut stream = session.get(None);
+        assert_eq!((stream.status, stream.is_stream()), (200, true));
+        let subscribed = session.ask("s", "resources/subscribe", json!({"uri": "test://a"})).response();
+        assert_eq!(subscribed, json!({"jsonrpc": "2.0", "id": "s", "result": {}}));
+        session.call(1, "touch", json!({})).response();
+        let updated = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "test://a"}});
+        assert_eq!(stream.message(), updated);
+        session.ask(2, "resources/unsubscribe", json!({"uri": "test://a"})).response();
+        session.call(3, "touch", json!({})).response();
+        registry
+            .update(|registry| registry.replace(Tool::new(format!("t{round}")).run(|_, _cx| "")))
+            .unwrap();
+        let told = stream.message();
+        assert_eq!(told["method"], "notifications/tools/list_changed", "L-62; no longer of the resource");
+        registry
+            .update(|registry| {
+                registry.replace(Prompt::new(format!("p{round}")).run(|_: NoArguments, _cx| ""))
+            })
+            .unwrap();
+        assert_eq!(stream.message()["method"], "notifications/prompts/list_changed");
+    }
+    let unknown = open(&running).ask(1, "resources/subscribe", json!({"uri": "test://none"})).error_code();
+    assert_eq!(unknown, -32002);
+    end(running);
+}
+
+#[test]
+fn l_24_l_50_one_stream_each_and_what_was_missed_comes_back() {
+    let running = start(3, Limits::default());
+    for _ in 0..8 {
+        let session = open(&running);
+        session.ask(1, "resources/subscribe", json!({"uri": "test://a"})).response();
+        let mut stream = session.get(None);
+        assert_eq!(session.get(None).status, 409);
+        session.call(2, "touch", json!({})).response();
+        let first = loop {
+            let event = stream.event().unwrap();
+            if event.data.is_some() {
+                break event;
+            }
+        };
+        drop(stream);
+        let id = first.id.unwrap();
+        // Until its shard has heard that the stream has gone.
+        let wait = || thread::sleep(Duration::from_millis(50));
+        wait();
+        session.call(3, "touch", json!({})).response();
+        session.call(4, "touch", json!({})).response();
+        let mut resumed = session.get(Some(&id));
+        assert_eq!(resumed.message()["method"], "notifications/resources/updated");
+        assert_eq!(resumed.message()["method"], "notifications/resources/updated");
+        session.call(5, "touch", json!({})).response();
+        let last = resumed.event().unwrap();
+        assert!(last.id.unwrap() > id, "it goes on");
+        let other = open(&running);
+        assert_eq!(other.get(Some(&id)).status, 400, "another session's");
+        assert_eq!(session.get(Some("nonsense")).status, 400);
+    }
+    end(running);
+}
+
+#[test]
+fn l_58_questions_are_asked_on_the_calls_stream_and_answered_on_any_connection() {
+    let running = start(4, Limits::default());
+    let session = open(&running);
+    for (number, tool) in ["greet", "greet_blocking"].into_iter().cycle().take(MANY).enumerate() {
+        let mut reply = session.call(number, tool, json!({}));
+        let question = reply.message();
+        assert_eq!(question["method"], "elicitation/create");
+        assert_eq!(question["params"]["mode"], "form");
+        let answer = json!({"action": "accept", "content": {"name": format!("n{number}")}});
+        assert_eq!(session.answer(&question["id"], answer.clone()), 202);
+        assert_eq!(reply.text(), format!("Hello, n{number}!"));
+        assert_eq!(session.answer(&question["id"], answer), 202, "one too many is dropped");
+    }
+    let mut reply = session.call("m", "model", json!({}));
+    let question = reply.message();
+    assert_eq!(
+        (&question["method"], &question["params"]["maxTokens"]),
+        (&json!("sampling/createMessage"), &json!(10))
+    );
+    let said = json!({"role": "assistant", "content": {"type": "text", "text": "Because"}, "model": "m"});
+    session.answer(&question["id"], said);
+    assert_eq!(reply.text(), "Because");
+    let mut reply = session.call("p", "open_page", json!({}));
+    let question = reply.message();
+    assert!(question["params"]["elicitationId"].is_string(), "E-02: {question}");
+    session.answer(&question["id"], json!({"action": "decline"}));
+    assert_eq!(reply.text(), "decline");
+    let mut reply = session.call("a", "alive", json!({}));
+    let question = reply.message();
+    assert_eq!(question["method"], "ping");
+    session.answer(&question["id"], json!({}));
+    assert_eq!(reply.text(), "alive");
+    // An error is an answer too.
+    let mut reply = session.call("e", "greet", json!({}));
+    let question = reply.message();
+    let refused =
+        json!({"jsonrpc": "2.0", "id": question["id"], "error": {"code": -1, "message": "busy eating"}});
+    assert_eq!(session.post(&refused).status, 202);
+    assert!(reply.response()["error"]["message"].as_str().unwrap().contains("busy eating"));
+    end(running);
+}
+
+#[test]
+fn answers_to_what_was_never_asked_are_refused() {
+    let running = start(2, Limits::default());
+    let (session, other) = (open(&running), open(&running));
+    let mut reply = session.call(1, "greet", json!({}));
+    let question = reply.message();
+    let answer = json!({"action": "cancel"});
+    assert_eq!(other.answer(&question["id"], answer.clone()), 400, "it was not asked");
+    for id in [json!("nonsense"), json!(1), json!("")] {
+        assert_eq!(session.answer(&id, answer.clone()), 400, "{id}");
+    }
+    let without = Session { id: String::new(), ..session.clone() };
+    assert_eq!(without.answer(&question["id"], answer.clone()), 400);
+    assert_eq!(session.answer(&question["id"], answer), 202);
+    assert_eq!(reply.text(), "cancel");
+    let unable = Session::open(running.addresses()[0], NEWEST, json!({}));
+    let told = unable.call(1, "greet", json!({})).response();
+    assert!(told["error"]["message"].as_str().unwrap().contains("elicitation"), "M-43: {told}");
+    assert!(end(running).refusals("unknown_request") >= 5);
+}
+
+#[test]
+fn a_question_nobody_answers_ends_its_call_in_time() {
+    let limits = Limits {
+        question_timeout: Duration::from_millis(300),
+        call_deadline: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let running = start(1, limits);
+    let session = open(&running);
+    let mut reply = session.call(1, "greet", json!({}));
+    let question = reply.message();
+    thread::sleep(Duration::from_millis(200));
+    // The call's own deadline does not run while its client thinks.
+    session.answer(&question["id"], json!({"action": "decline"}));
+    assert_eq!(reply.text(), "decline");
+    let mut reply = session.call(2, "greet", json!({}));
+    reply.message();
+    assert_eq!(reply.response()["result"]["isError"], true);
+    end(running);
+}
+
+#[test]
+fn l_61_log_messages_come_from_the_level_a_session_asked_for_on_every_shard() {
+    let running = start(4, Limits::default());
+    let (session, silent) = (open(&running), open(&running));
+    assert_eq!(session.ask(1, "logging/setLevel", json!({"level": "loud"})).error_code(), -32602);
+    let set = session.ask(2, "logging/setLevel", json!({"level": "warning"})).response();
+    assert_eq!(set["result"], json!({}));
+    for number in 0..MANY {
+        let mut reply = session.call(number, "log", json!({}));
+        let expected = json!({"level": "error", "logger": "part", "data": {"bad": 1}});
+        assert_eq!(reply.message()["params"], expected, "and not the debug message");
+        assert_eq!(reply.text(), "logged");
+        assert!(!silent.call(number, "log", json!({})).is_stream(), "another session's level is its own");
+    }
+    end(running);
+}
+
+#[test]
+fn l_66_a_call_is_cancelled_from_any_connection_of_its_session_only() {
+    let running = start(4, Limits::default());
+    let (session, other) = (open(&running), open(&running));
+    for number in 0..12 {
+        let waiting = {
+            let session = session.clone();
+            thread::spawn(move || {
+                let params = json!({"name": "wait", "arguments": {}, "_meta": {"progressToken": number}});
+                let mut reply = session.ask(number, "tools/call", params);
+                let told = reply.message();
+                assert_eq!(told["params"]["progressToken"], number);
+                while reply.event().is_some_and(|event| event.data.is_none()) {}
+            })
+        };
+        thread::sleep(Duration::from_millis(50));
+        let cancel = json!({"requestId": number, "reason": "enough"});
+        assert_eq!(other.notify("notifications/cancelled", cancel.clone()), 202);
+        thread::sleep(Duration::from_millis(20));
+        assert!(!waiting.is_finished(), "another session's id is another id");
+        assert_eq!(session.notify("notifications/cancelled", cancel), 202);
+        waiting.join().unwrap();
+    }
+    for params in [json!({"requestId": 999}), json!({}), json!({"requestId": 1.5})] {
+        assert_eq!(session.notify("notifications/cancelled", params), 202, "unknown ones are ignored");
+    }
+    assert_eq!(end(running).events("cancelled"), 12);
+}
+
+#[test]
+fn l_23_a_call_lets_its_connection_go_and_its_client_comes_back() {
+    let running = start(3, Limits::default());
+    for number in 0..9 {
+        let session = open(&running);
+        let mut reply = session.call(number, "poll", json!({}));
+        let primed = reply.event().unwrap();
+        assert!(primed.id.is_some() && primed.data.is_none(), "{primed:?}");
+        let last = loop {
+            match reply.event() {
+                Some(event) => assert!(event.data.is_none() && event.retry == Some(200), "{event:?}"),
+                None => break primed.id.clone().unwrap(),
+            }
+        };
+        assert_eq!(session.get(Some(&last)).text(), "polled");
+        // A connection that is cut is no different.
+        session.ask("l", "logging/setLevel", json!({"level": "debug"})).response();
+        let mut reply = session.call("cut", "cut", json!({}));
+        let began = loop {
+            let event = reply.event().unwrap();
+            if event.data.is_some() {
+                break event;
+            }
+        };
+        drop(reply);
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(session.get(began.id.as_deref()).text(), "not lost");
+    }
+    let older = Session::open(running.addresses()[0], "2025-06-18", ABLE());
+    let mut reply = older.call(1, "greet", json!({}));
+    assert!(reply.event().unwrap().data.is_some(), "older clients cannot read an event without data");
+    end(running);
+}
+
+#[test]
+fn b_07_l_70_batches_are_answered_in_2025_03_26() {
+    let running = start(2, Limits { batch_messages_max: 10, ..Limits::default() });
+    let session = Session::open(running.addresses()[0], "2025-03-26", json!({}));
+    let call = |id: Value, tool: &str| json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": tool, "arguments": {"name": id.to_string()}}});
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let inline = session
+        .post(&json!([call(json!(1), "echo"), note, call(json!("b"), "echo"), call(json!(3), "none")]))
+        .json();
+    let ids: Vec<&Value> = inline.as_array().unwrap().iter().map(|answer| &answer["id"]).collect();
+    assert_eq!(ids, [&json!(1), &json!("b"), &json!(3)]);
+    assert_eq!(
+        (&inline[0]["result"]["content"][0]["text"], &inline[2]["error"]["code"]),
+        (&json!("1"), &json!(-32602))
+    );
+    let mut mixed = session.post(&json!([
+        call(json!(1), "echo_later"),
+        call(json!(2), "echo"),
+        call(json!(3), "echo_later")
+    ]));
+    let mut answered = BTreeSet::new();
+    while let Some(event) = mixed.event() {
+        let answer = event.data.unwrap();
+        assert_eq!(answer["result"]["content"][0]["text"], answer["id"].to_string());
+        answered.insert(answer["id"].as_u64().unwrap());
+    }
+    assert_eq!(answered, [1, 2, 3].into());
+    assert_eq!(session.post(&json!([note, note])).status, 202);
+    let mut empty = session.post(&json!([]));
+    assert_eq!((empty.status, empty.error_code()), (400, -32600));
+    let mut many = session.post(&json!(vec![note; 11]));
+    assert_eq!((many.status, many.error_code()), (400, -32600));
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": handshake("2025-03-26", json!({}))});
+    let refused = session.post(&json!([hello, call(json!(2), "echo")])).json();
+    assert_eq!((&refused[0]["error"]["code"], &refused[1]["id"]), (&json!(-32600), &json!(2)));
+    for revision in ["2025-06-18", NEWEST] {
+        let session = Session::open(running.addresses()[0], revision, json!({}));
+        let mut reply = session.post(&json!([call(json!(1), "echo")]));
+        assert_eq!((reply.status, reply.error_code()), (400, -32600), "{revision}");
+    }
+    end(running);
+}
+
+#[test]
+fn b_03_clients_that_use_the_same_ids_never_get_each_others_answers() {
+    let running = start(2, Limits::default());
+    let address = running.addresses()[0];
+    let clients: Vec<_> = (0..64)
+        .map(|client| {
+            thread::spawn(move || {
+                let mut connection = support::Client::connect(address);
+                for number in 0..100 {
+                    let name = format!("{client} {number}");
+                    let tool = if number % 3 == 0 { "echo_later" } else { "echo" };
+                    let result = connection.call(tool, json!({"name": name}));
+                    assert_eq!(result["content"][0]["text"], name);
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    end(running);
+}
+
+#[test]
+fn streams_end_with_the_server_and_give_a_sign_of_life_before() {
+    let running = start(1, Limits { stream_keep_alive: Duration::from_millis(100), ..Limits::default() });
+    let session = open(&running);
+    let request = format!(
+        "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {}\r\n\r\n",
+        session.id
+    );
+    let mut raw = std::net::TcpStream::connect(session.address).unwrap();
+    std::io::Write::write_all(&mut raw, request.as_bytes()).unwrap();
+    thread::sleep(Duration::from_millis(350));
+    running.stopper().drain();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut raw, &mut text).unwrap();
+    assert!(text.matches(": keep-alive").count() >= 2, "{text}");
+    assert!(text.ends_with("0\r\n\r\n"), "in order: {text}");
+    running.join().unwrap();
+}
