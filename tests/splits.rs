@@ -130,7 +130,7 @@ impl Lane {
         };
         // No two sessions have the same id.
         let replies = String::from_utf8(out).unwrap();
-        let replies = replies.lines().map(|line| match line.split_once("Mcp-Session-Id: ") {
+        let replies = replies.split("\r\n").map(|line| match line.split_once("Mcp-Session-Id: ") {
             Some((before, id)) => format!("{before}Mcp-Session-Id: {} characters", id.trim().len()),
             None => line.to_owned(),
         });
