@@ -59,14 +59,14 @@ fn invalid(told: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
 
 /// Whose argument is completed, and which.
 fn find<'s, 'a>(snapshot: &'s Snapshot, params: &Params<'a>) -> Result<(&'s Completers, &'a str), Refusal> {
-    let reference = params.reference.filter(|reference| reference.is_object());
+    let reference = params.get("ref").filter(|reference| reference.is_object());
     let reference = reference.ok_or_else(|| invalid("params.ref must be an object"))?;
     let text = |object: Node<'a>, key: &str| object.get(key).and_then(Node::as_str);
-    let argument = params.argument.filter(|argument| text(*argument, "value").is_some());
+    let argument = params.get("argument").filter(|argument| text(*argument, "value").is_some());
     let argument = argument.and_then(|argument| text(argument, "name"));
     let argument =
         argument.ok_or_else(|| invalid("params.argument must have a name and a value, both strings"))?;
-    if params.context.is_some_and(|context| {
+    if params.get("context").is_some_and(|context| {
         !context.is_object() || context.get("arguments").is_some_and(|arguments| !arguments.is_object())
     }) {
         return Err(invalid("params.context.arguments must be an object"));

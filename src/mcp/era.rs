@@ -128,22 +128,15 @@ pub(super) struct Params<'a> {
     pub(super) arguments: Option<Node<'a>>,
     pub(super) cursor: Option<Node<'a>>,
     pub(super) uri: Option<Node<'a>>,
-    pub(super) protocol_version: Option<Node<'a>>,
-    pub(super) capabilities: Option<Node<'a>>,
     pub(super) input_responses: Option<Node<'a>>,
     pub(super) request_state: Option<Node<'a>>,
-    pub(super) notifications: Option<Node<'a>>,
-    pub(super) level: Option<Node<'a>>,
-    pub(super) reference: Option<Node<'a>>,
-    pub(super) argument: Option<Node<'a>>,
-    pub(super) context: Option<Node<'a>>,
-    pub(super) task_id: Option<Node<'a>>,
-    pub(super) request_id: Option<Node<'a>>,
+    /// All of them, for what few methods read.
+    whole: Option<Node<'a>>,
 }
 
 impl<'a> Params<'a> {
     pub(super) fn read(params: Option<Node<'a>>) -> Self {
-        let mut read = Self::default();
+        let mut read = Self { whole: params, ..Self::default() };
         let Some(members) = params.and_then(Node::members) else {
             return read;
         };
@@ -154,22 +147,18 @@ impl<'a> Params<'a> {
                 "arguments" => &mut read.arguments,
                 "cursor" => &mut read.cursor,
                 "uri" => &mut read.uri,
-                "protocolVersion" => &mut read.protocol_version,
-                "capabilities" => &mut read.capabilities,
                 "inputResponses" => &mut read.input_responses,
                 "requestState" => &mut read.request_state,
-                "notifications" => &mut read.notifications,
-                "level" => &mut read.level,
-                "ref" => &mut read.reference,
-                "argument" => &mut read.argument,
-                "context" => &mut read.context,
-                "taskId" => &mut read.task_id,
-                "requestId" => &mut read.request_id,
                 _ => continue,
             };
             *slot = Some(value);
         }
         read
+    }
+
+    /// Any of them by its name.
+    pub(super) fn get(&self, key: &str) -> Option<Node<'a>> {
+        self.whole?.get(key)
     }
 }
 
@@ -243,7 +232,7 @@ fn named_by<'a>(method: &str, params: &Params<'a>) -> Option<Option<&'a str>> {
     match method {
         "tools/call" | "prompts/get" => Some(params.name.and_then(Node::as_str)),
         "resources/read" => Some(params.uri.and_then(Node::as_str)),
-        "tasks/get" | "tasks/update" | "tasks/cancel" => Some(params.task_id.and_then(Node::as_str)),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => Some(params.get("taskId").and_then(Node::as_str)),
         _ => None,
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn answer<'a>(
     params: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    let Some(requested) = params.protocol_version.and_then(Node::as_str) else {
+    let Some(requested) = params.get("protocolVersion").and_then(Node::as_str) else {
         let refusal = Refusal::new(Refused::InvalidMethodParams, "params.protocolVersion must be a string");
         return refuse(out, Some(id), Revision::LATEST_LEGACY, CallMethod::Initialize, &refusal);
     };

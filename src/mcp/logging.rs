@@ -14,7 +14,7 @@ pub(super) fn set_level<'a>(
     params: &Params<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    let level = params.level.and_then(Node::as_str).and_then(Level::parse);
+    let level = params.get("level").and_then(Node::as_str).and_then(Level::parse);
     let refusal = match (level, client.tie) {
         (None, _) => Refusal::new(Refused::InvalidMethodParams, "params.level is not a log level"),
         (Some(_), Tie::None) => session_needed(),

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     config::Limits,
+    http::Status,
     json::{self, Node, NotJson, Number},
     jsonrpc::{Id, Message, answerable_id, write_error},
     registry::{List, Revision, Snapshot},
@@ -199,20 +200,25 @@ pub fn takes_batches(world: &mut World<'_, '_>, transport: Transport<'_>) -> boo
 ///
 /// # Errors
 /// 400 without one, 404 for one that is not known.
-pub fn require_session<'a>(
+pub fn require_session(
     sessions: &mut Sessions,
     now: u64,
     headers: era::Headers<'_>,
     out: &mut Vec<u8>,
-) -> Result<super::sessions::Session, Outcome<'a>> {
-    let found = era::session(headers, sessions, now)
-        .and_then(|session| session.ok_or_else(resources::session_needed));
-    found.map_err(|refusal| refuse(out, None, Revision::ASSUMED, CallMethod::Other, &refusal))
+) -> Result<super::sessions::Session, (Status, Refused)> {
+    let found = era::session(headers, sessions, now);
+    let refusal = match found.and_then(|session| session.ok_or_else(resources::session_needed)) {
+        Ok(session) => return Ok(session),
+        Err(refusal) => refusal,
+    };
+    refuse(out, None, Revision::ASSUMED, CallMethod::Other, &refusal);
+    Err((refusal.reason.status(Revision::ASSUMED), refusal.reason))
 }
 
 /// The handshake a legacy `initialize` comes to.
 pub(super) fn handshake(revision: Revision, params: &Params<'_>) -> Handshake {
-    let capabilities = params.capabilities.map(crate::registry::Capabilities::read).unwrap_or_default();
+    let capabilities =
+        params.get("capabilities").map(crate::registry::Capabilities::read).unwrap_or_default();
     Handshake { revision, capabilities, level: None }
 }
 

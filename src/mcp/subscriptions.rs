@@ -55,7 +55,7 @@ fn read(
 ) -> Result<Wanted, Refusal> {
     let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
     let filter = params
-        .notifications
+        .get("notifications")
         .filter(|filter| filter.is_object())
         .ok_or_else(|| invalid("params.notifications must be an object"))?;
     let mut lists = Lists::default();

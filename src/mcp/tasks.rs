@@ -119,8 +119,10 @@ fn read(
     if !client.capabilities.has(Capability::Tasks) {
         return Err(missing_capability(Capability::Tasks));
     }
-    let id =
-        params.task_id.and_then(Node::as_str).ok_or_else(|| invalid("params.taskId must be a string"))?;
+    let id = params
+        .get("taskId")
+        .and_then(Node::as_str)
+        .ok_or_else(|| invalid("params.taskId must be a string"))?;
     let key = TaskKey::open(id, secret).ok_or_else(unknown_task)?;
     let action = match method {
         CallMethod::TasksUpdate => {

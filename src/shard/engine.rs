@@ -16,7 +16,7 @@ use crate::{
     broadcast::{Answer, Broadcast, Message, Request, StreamId},
     config::Limits,
     exec::{CallEvent, Completions, Runner, Started, Ticket},
-    http::Status,
+    http::{RequestHead, Status},
     json::{Elements, Node},
     jsonrpc::{Id, OwnedId, begin_result, finish_result, write_id},
     mcp::{
@@ -85,15 +85,18 @@ impl Entropy {
 /// How a message came, and how its answer goes.
 #[derive(Clone, Copy)]
 pub(super) enum Via<'a> {
-    Http { socket: SocketId, exchange: Exchange<&'a [u8]>, accepts_events: bool, in_batch: bool },
+    Http { socket: SocketId, exchange: Exchange<&'a [u8]>, head: (&'a RequestHead, &'a [u8]), in_batch: bool },
     Line(SocketId),
 }
 
 impl Via<'_> {
-    /// Whether anything can be said before an answer: to who reads streams of events, or lines.
+    /// Whether anything can be said before an answer: to who reads streams of events, or lines. Not asked without need: the
+    /// header is a list.
     fn hears(self) -> bool {
         match self {
-            Self::Http { accepts_events, .. } => accepts_events,
+            Self::Http { exchange, head: (head, bytes), .. } => {
+                !exchange.http_1_0 && head.accepts_events(bytes)
+            }
             Self::Line(_) => true,
         }
     }
@@ -101,10 +104,10 @@ impl Via<'_> {
     /// Who gets an answer that comes later.
     pub(super) fn recipient(self) -> Recipient {
         match self {
-            Self::Http { socket, exchange, accepts_events, in_batch } => Recipient::Http {
+            Self::Http { socket, exchange, in_batch, .. } => Recipient::Http {
                 socket,
                 exchange: exchange.to_owned(),
-                accepts_events,
+                accepts_events: self.hears(),
                 streams: in_batch,
                 stream: None,
                 in_batch,
@@ -281,7 +284,10 @@ impl Engine {
     pub(super) fn session(&mut self, headers: Headers<'_>, out: &mut Vec<u8>) -> Result<Session, Performed> {
         let now = self.moment.wall.as_secs();
         let found = mcp::require_session(&mut self.sessions, now, headers, out);
-        found.map_err(|refused| self.refuse(refused))
+        found.map_err(|(status, reason)| {
+            self.observer.refused(reason.name(), None);
+            Performed::Answered(status, CallMethod::Other, Vec::new())
+        })
     }
 
     fn perform(&mut self, outcome: Outcome<'_>, via: Via<'_>, out: &mut Vec<u8>) -> Performed {
@@ -351,11 +357,11 @@ impl Engine {
                 return Performed::Pending(ticket);
             }
             Started::Panicked { unused } => {
-                unused.map(|unused| drop(calls.take(unused)));
+                release(calls, unused);
                 Refused::ToolPanicked
             }
             Started::Busy { unused } => {
-                unused.map(|unused| drop(calls.take(unused)));
+                release(calls, unused);
                 Refused::Busy
             }
         };
@@ -617,6 +623,13 @@ impl Engine {
     pub(super) fn line_listener(&mut self, line: &mut Line) -> ListenerKey {
         let socket = line.socket;
         *line.listener.get_or_insert_with(|| self.plane.subscriptions.insert(Listener::Line(socket), None))
+    }
+}
+
+/// Gives back a place that was not used.
+fn release(calls: &mut Calls, unused: Option<Ticket>) {
+    if let Some(unused) = unused {
+        drop(calls.take(unused));
     }
 }
 

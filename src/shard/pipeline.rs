@@ -187,14 +187,13 @@ impl Pipeline {
         let response = self.heads.begin(out);
         let Self { decoder, engine, .. } = self;
         let decoded = decoder.decode(body, body_length);
-        let accepts_events = !exchange.http_1_0 && head.accepts_events(bytes);
-        let via = || Via::Http { socket, exchange, accepts_events, in_batch: false };
+        let via = || Via::Http { socket, exchange, head: (&head, bytes), in_batch: false };
         let performed = match &decoded {
             Ok(document) => {
                 let root = document.root();
                 match root.elements() {
                     Some(messages) if messages.len() > 0 && engine.takes_batches(transport) => {
-                        let via = || Via::Http { socket, exchange, accepts_events, in_batch: true };
+                        let via = || Via::Http { socket, exchange, head: (&head, bytes), in_batch: true };
                         engine.batch(transport, messages, via, out)
                     }
                     _ => engine.message(transport, root, via(), out),
@@ -547,5 +546,12 @@ fn exchange<'a>(head: &RequestHead, bytes: &'a [u8]) -> Exchange<&'a [u8]> {
 
 /// Who gets the answer to a request that is no message.
 fn recipient(socket: SocketId, exchange: Exchange<&[u8]>) -> Recipient {
-    Via::Http { socket, exchange, accepts_events: false, in_batch: false }.recipient()
+    Recipient::Http {
+        socket,
+        exchange: exchange.to_owned(),
+        accepts_events: false,
+        streams: false,
+        stream: None,
+        in_batch: false,
+    }
 }
