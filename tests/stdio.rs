@@ -4,8 +4,13 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
 
+use serde_json::{Value, json};
 use support::corelane;
 
 /// Runs to the end without input: exit code, stdout and stderr.
@@ -41,4 +46,182 @@ fn what_is_wrong_with_its_configuration_is_told_in_a_line() {
     let (code, stdout, stderr) = told(corelane(&["stdio", "--config", "/nowhere.toml"]));
     assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(1), "", 1), "{stderr}");
     assert!(stderr.contains("/nowhere.toml"), "{stderr}");
+}
+
+/// A running `corelane stdio`, asked line by line.
+struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = corelane(&["stdio"]);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, input, output }
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    fn ask(&mut self, id: impl Into<Value>, method: &str, params: Value) {
+        self.say(&json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": params}).to_string());
+    }
+
+    /// As a client of 2026-07-28.
+    fn modern(&mut self, id: impl Into<Value>, method: &str, mut params: Value) {
+        params["_meta"] = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {}
+        });
+        self.ask(id, method, params);
+    }
+
+    fn shake_hands(&mut self, revision: &str) {
+        let params = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
+        self.ask("hello", "initialize", params);
+        assert_eq!(self.hear()["result"]["protocolVersion"], revision);
+        self.say(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    }
+
+    fn hear(&mut self) -> Value {
+        let mut line = String::new();
+        assert!(self.output.read_line(&mut line).unwrap() > 0, "it has ended");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+
+    /// The end of its input: what else it says, and its exit code.
+    fn end(mut self) -> (Vec<Value>, Option<i32>) {
+        drop(self.input.take());
+        let rest = self.output.by_ref().lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap());
+        let rest = rest.collect();
+        (rest, self.child.wait().unwrap().code())
+    }
+}
+
+#[test]
+fn s_01_s_03_s_05_the_era_is_decided_line_by_line() {
+    let mut process = Process::start(&[]);
+    process.ask(1, "tools/list", json!({}));
+    assert_eq!(process.hear()["error"]["code"], -32600, "L-02: a handshake must come first");
+    process.ask(2, "ping", json!({}));
+    assert_eq!(process.hear()["result"], json!({}));
+    process.modern(3, "server/discover", json!({}));
+    assert_eq!(process.hear()["result"]["supportedVersions"][0], "2026-07-28", "S-06: without any header");
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2099-01-01", "io.modelcontextprotocol/clientCapabilities": {}});
+    process.ask(4, "tools/list", json!({"_meta": meta}));
+    assert_eq!(process.hear()["error"]["code"], -32022);
+    process.ask(5, "tools/list", json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}));
+    assert_eq!(process.hear()["error"]["code"], -32602);
+    process.shake_hands("2025-06-18");
+    process.ask(6, "tools/call", json!({"name": "echo", "arguments": {"message": "old"}}));
+    let old = process.hear();
+    assert_eq!((&old["id"], old["result"].get("resultType")), (&json!(6), None));
+    process.modern("7", "tools/call", json!({"name": "echo", "arguments": {"message": "new"}}));
+    let new = process.hear();
+    assert_eq!((&new["id"], &new["result"]["resultType"]), (&json!("7"), &json!("complete")));
+    process.say("nonsense");
+    let refused = process.hear();
+    assert_eq!((&refused["error"]["code"], refused.get("id")), (&json!(-32700), None), "S-09");
+    process.say(r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#);
+    assert_eq!(process.hear()["error"]["code"], -32600, "B-07");
+    assert_eq!(process.end(), (vec![], Some(0)));
+}
+
+#[test]
+fn s_07_m_81_l_66_lines_are_answered_as_they_are_done_and_not_when_they_are_cancelled() {
+    let mut process = Process::start(&[]);
+    process.shake_hands("2025-11-25");
+    let sleep = |ms: u32| json!({"name": "sleep", "arguments": {"ms": ms}});
+    process.ask("slow", "tools/call", sleep(300));
+    process.ask("long", "tools/call", sleep(60_000));
+    process.modern("modern", "tools/call", sleep(60_000));
+    process.ask("quick", "tools/call", sleep(1));
+    assert_eq!(process.hear()["id"], "quick");
+    for id in ["long", "modern", "never asked"] {
+        process.say(
+            &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}})
+                .to_string(),
+        );
+    }
+    assert_eq!(process.hear()["id"], "slow");
+    process.ask("last", "ping", json!({}));
+    assert_eq!(process.hear()["id"], "last");
+    // What was cancelled is never heard of; what runs when the input ends is answered, if it is done soon.
+    process.ask("soon", "tools/call", sleep(200));
+    process.ask("too late", "tools/call", sleep(60_000));
+    let began = Instant::now();
+    let (rest, code) = process.end();
+    assert_eq!((rest.len(), &rest[0]["id"], code), (1, &json!("soon"), Some(0)));
+    assert!(began.elapsed() < Duration::from_secs(20), "S-04");
+}
+
+#[test]
+fn subscriptions_of_both_eras_share_a_line() {
+    let mut process = Process::start(&[]);
+    process.shake_hands("2025-11-25");
+    process.ask(1, "resources/subscribe", json!({"uri": "demo://counter"}));
+    assert_eq!(process.hear()["result"], json!({}));
+    process.modern(
+        "l",
+        "subscriptions/listen",
+        json!({"notifications": {"resourceSubscriptions": ["demo://counter"]}}),
+    );
+    assert_eq!(process.hear()["method"], "notifications/subscriptions/acknowledged");
+    process.ask(2, "tools/call", json!({"name": "touch", "arguments": {"uri": "demo://counter"}}));
+    let mut told: Vec<Value> = (0..3).map(|_| process.hear()).collect();
+    told.retain(|message| message["method"] == "notifications/resources/updated");
+    let ids: Vec<&Value> = told
+        .iter()
+        .map(|message| &message["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"])
+        .collect();
+    assert!(ids.len() == 2 && ids.contains(&&Value::Null) && ids.contains(&&json!("l")), "{told:?}");
+    let (_, code) = process.end();
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn s_08_lines_over_sockets_are_the_same_and_no_web_page_gets_through() {
+    let path = std::env::temp_dir().join(format!("corelane-lines-{}.sock", std::process::id()));
+    let listen = format!("unix:{}", path.display());
+    let server = support::ServerProcess::start(&[
+        "--listen",
+        &listen,
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--shards",
+        "2",
+        "--log",
+        "info",
+    ]);
+    for _ in 0..8 {
+        let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut lines = BufReader::new(stream);
+        let mut ask = |line: &str| {
+            writeln!(lines.get_mut(), "{line}").unwrap();
+            let mut answer = String::new();
+            lines.read_line(&mut answer).unwrap();
+            answer
+        };
+        assert_eq!(
+            ask(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#),
+            "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n"
+        );
+        assert!(ask("POST / HTTP/1.1").is_empty(), "closed: another's page must not call tools");
+        // A half-closed connection has its answer.
+        let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        write!(stream, r#"{{"jsonrpc":"2.0","id":8,"method":"ping"}}"#).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "{\"jsonrpc\":\"2.0\",\"id\":8,\"result\":{}}\n");
+    }
+    server.signal("-TERM");
+    let (status, _, _) = server.wait(Duration::from_secs(15));
+    assert!(status.success() && !path.exists());
 }
