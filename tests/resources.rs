@@ -800,3 +800,23 @@ fn t_04_r_02_p_01_entries_are_listed_as_each_revision_knows_them() {
     }
     end(running);
 }
+
+#[test]
+fn n_01_an_extension_is_declared_under_a_prefixed_id_and_seen_by_who_asks() {
+    let tool = Tool::new("colour").run_async(async |_: NoArguments, cx: Context| {
+        cx.extension("com.example/colour")
+            .map_or_else(|| "none".to_owned(), |settings| settings["is"].to_string())
+    });
+    let server = Server::builder("test", "0").extension("com.example/colour", json!({"v": 1})).tool(tool);
+    let running = start(server, 1, Limits::default());
+    let mut peer = connect(&running);
+    let discovered = peer.ask(&Ask::new("server/discover", json!({})));
+    assert_eq!(discovered.result()["capabilities"]["extensions"]["com.example/colour"], json!({"v": 1}));
+    assert_eq!(peer.ask(&Ask::call("colour", json!({}))).text(), "none");
+    let able = json!({"extensions": {"com.example/colour": {"is": "red"}}});
+    assert_eq!(peer.ask(&Ask::call("colour", json!({})).can(able)).text(), "\"red\"");
+    end(running);
+    let nameless = Server::builder("test", "0").extension("colour", json!({})).build();
+    let refused = nameless.start(&config(1, Limits::default())).err().unwrap().to_string();
+    assert!(refused.contains("prefix"), "{refused}");
+}

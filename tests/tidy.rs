@@ -1,7 +1,7 @@
 //! Guards the architecture: imports against the table in docs/ARCHITECTURE.md, `unsafe` inside its fence, sans-io modules
 //! without I/O, no file that nobody uses.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -248,7 +248,7 @@ fn every_demand_of_the_checklist_names_tests_that_exist() {
     assert!(rows.len() > 50, "the table in docs/CHECKLIST.md is not where it was");
     for (id, cell) in &rows {
         let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
-        assert!(!named.is_empty() || cell.starts_with("later"), "{id} names no test");
+        assert!(!named.is_empty(), "{id} names no test");
         for name in named {
             assert!(tests.contains(name), "{id}: there is no test {name}");
         }
@@ -262,19 +262,11 @@ fn every_must_of_the_checklist_has_its_row() {
         println!("no checklist at {}: not compared", path.display());
         return;
     };
-    let part = |from: &str, to: &str| {
-        let start = text.find(from).unwrap_or_else(|| panic!("{from} is not where it was"));
-        text[start..].split(to).next().unwrap()
-    };
-    let parts = [
-        part("## 0. Constant tables", "## 5. stdio"),
-        part("### Tools - server/tools", "### Resources - server/resources"),
-        part("### JSON Schema - basic/index", "### Elicitation"),
-        part("## 9. Security", "## 10. Legacy"),
-    ];
+    let start = text.find("## 0. Constant tables").expect("the checklist is not where it was");
+    let end = text.find("## 11. Authorization").expect("the checklist is not where it was");
     let rows = checklist_rows();
     let mut demands = 0;
-    for line in parts.iter().flat_map(|part| part.lines()) {
+    for line in text[start..end].lines() {
         let Some(id) = line.strip_prefix("- ").and_then(|rest| rest.split(' ').next()) else { continue };
         let is_id = id.split_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
         if is_id && (line.contains("[M]") || line.contains("[!]")) {
@@ -282,5 +274,5 @@ fn every_must_of_the_checklist_has_its_row() {
             assert!(rows.contains_key(id), "{id} is not in docs/CHECKLIST.md");
         }
     }
-    assert!(demands > 50, "the checklist is not read any more");
+    assert!(demands > 90, "the checklist is not read any more");
 }
