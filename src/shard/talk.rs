@@ -256,7 +256,8 @@ impl Engine {
         let Some(call) = self.calls.abandon(ticket) else { return };
         self.observer.metrics().event("cancelled");
         match call.recipient {
-            Recipient::Http { in_batch: false, .. } => {
+            // A line owes one answer less.
+            Recipient::Http { in_batch: false, .. } | Recipient::Line(_) => {
                 self.told.push_back((
                     ticket,
                     call.recipient,
@@ -269,7 +270,7 @@ impl Engine {
                 self.plane.effects.push(Effect { socket, bytes: Vec::new(), then: Then::Resumes });
             }
             Recipient::Stream(stream) => self.plane.replay.close(stream),
-            Recipient::Line(_) | Recipient::Task(_) => {}
+            Recipient::Task(_) => {}
         }
     }
 
