@@ -149,7 +149,9 @@ pub fn answerable_id(root: Node<'_>) -> Option<Id<'_>> {
     if ids.next().is_some() { None } else { read_id(id) }
 }
 
-fn read_id(node: Node<'_>) -> Option<Id<'_>> {
+/// The id a value is, if it is a valid one.
+#[must_use]
+pub fn read_id(node: Node<'_>) -> Option<Id<'_>> {
     match node.as_number() {
         Some(Number::Signed(value)) => Some(Id::Signed(value)),
         Some(Number::Unsigned(value)) => Some(Id::Unsigned(value)),

@@ -4,4 +4,4 @@ mod encode;
 mod message;
 
 pub use encode::{ErrorCode, begin_result, finish_result, write_error, write_id};
-pub use message::{Id, Malformed, Message, OwnedId, answerable_id};
+pub use message::{Id, Malformed, Message, OwnedId, answerable_id, read_id};

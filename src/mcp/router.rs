@@ -18,7 +18,7 @@ use crate::{
     config::Limits,
     http::Status,
     json::{self, Node, NotJson, Number},
-    jsonrpc::{Id, Message, answerable_id, write_error},
+    jsonrpc::{Id, Message, answerable_id, read_id, write_error},
     registry::{List, Revision, Snapshot},
 };
 
@@ -135,15 +135,6 @@ fn notified<'a>(
     let id = params.and_then(|params| read_id(params.get("requestId")?));
     // What is malformed is ignored, like what is unknown or has ended.
     Ok(id.map_or(Outcome::Accepted, |id| Outcome::Cancelled(tie, id.to_owned())))
-}
-
-fn read_id(node: Node<'_>) -> Option<Id<'_>> {
-    match node.as_number() {
-        Some(Number::Signed(value)) => Some(Id::Signed(value)),
-        Some(Number::Unsigned(value)) => Some(Id::Unsigned(value)),
-        Some(Number::Float(_)) => None,
-        None => node.as_str().map(Id::String),
-    }
 }
 
 /// An answer to a question of ours; to anything else there is none (checklist B-08, L-58).

@@ -142,3 +142,47 @@ impl<In: 'static, Out: 'static, Kept: 'static> Convert<In, Out, Kept> {
         }))
     }
 }
+
+/// The ways in which whatever is declared may run, for a builder with `convert` and `finish`: its input, and what it may
+/// return.
+macro_rules! ways_to_run {
+    ($input:ty, $output:path, $declared:ty, Send: [$($send:ty),*]) => {
+        /// A task on the shard's executor. Timers and channels are glommio's. Dropped when the call is cancelled: at its
+        /// deadline, or when a client of the 2026 era leaves.
+        pub fn run_async<F, R>(self, run: F) -> $declared
+        where
+            F: AsyncFn($input, Context) -> R + Send + Sync + 'static,
+            R: $output + 'static,
+        {
+            let handler = self.convert().local(run);
+            self.finish(handler)
+        }
+
+        /// On a thread of the blocking pool.
+        pub fn run_blocking<F, R>(self, run: F) -> $declared
+        where
+            $($send: Send,)*
+            F: Fn($input, RemoteContext) -> R + Send + Sync + 'static,
+            R: $output + 'static,
+        {
+            let handler = self.convert().blocking(run);
+            self.finish(handler)
+        }
+
+        /// On tokio, for the clients that need it: a task of a small runtime off the shards' cores. Aborted when the call is
+        /// cancelled, as [`Self::run_async`]'s.
+        #[cfg(feature = "tokio")]
+        pub fn run_tokio<F, W, R>(self, run: F) -> $declared
+        where
+            $($send: Send,)*
+            F: Fn($input, RemoteContext) -> W + Send + Sync + 'static,
+            W: Future<Output = R> + Send + 'static,
+            R: $output + 'static,
+        {
+            let handler = self.convert().tokio(run);
+            self.finish(handler)
+        }
+    };
+}
+
+pub(super) use ways_to_run;

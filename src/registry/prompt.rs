@@ -11,7 +11,7 @@ use super::{
     content::{Content, Role},
     context::{Context, RemoteContext},
     conversation::CallError,
-    handler::{Convert, Handler},
+    handler::{Convert, Handler, ways_to_run},
     info::Icon,
     input::AskError,
     reply::{ProtocolError, Reply},
@@ -256,6 +256,27 @@ impl<A> PromptBuilder<A> {
 }
 
 impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
+    fn convert<R: IntoMessages + 'static>(&self) -> Convert<A, R> {
+        Convert {
+            read: Arc::new(|node| match A::deserialize(node) {
+                Ok(arguments) => Ok((arguments, ())),
+                Err(error) => Err(format!("Invalid arguments: {error}")),
+            }),
+            refuse: |reply, told| reply.fail(ProtocolError::invalid_params(told)),
+            put: |said: R, (), reply: &mut Reply| match said.into_messages() {
+                Ok(Messages { description, messages }) => {
+                    if let Some(description) = description {
+                        reply.describe(description);
+                    }
+                    for (role, content) in &messages {
+                        reply.message(*role, content);
+                    }
+                }
+                Err(error) => reply.fail(error),
+            },
+        }
+    }
+
     fn finish(self, handler: Handler) -> Prompt {
         Prompt { description: self.description, handler }
     }
@@ -266,58 +287,9 @@ impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
         F: Fn(A, Context) -> R + Send + Sync + 'static,
         R: IntoMessages + 'static,
     {
-        self.finish(convert().inline(run))
+        let handler = self.convert().inline(run);
+        self.finish(handler)
     }
 
-    /// A task on the shard's executor, as [`ToolBuilder::run_async`](crate::ToolBuilder::run_async).
-    pub fn run_async<F, R>(self, run: F) -> Prompt
-    where
-        F: AsyncFn(A, Context) -> R + Send + Sync + 'static,
-        R: IntoMessages + 'static,
-    {
-        self.finish(convert().local(run))
-    }
-
-    /// On a thread of the blocking pool.
-    pub fn run_blocking<F, R>(self, run: F) -> Prompt
-    where
-        A: Send,
-        F: Fn(A, RemoteContext) -> R + Send + Sync + 'static,
-        R: IntoMessages + 'static,
-    {
-        self.finish(convert().blocking(run))
-    }
-
-    /// A task of the tokio runtime, as [`ToolBuilder::run_tokio`](crate::ToolBuilder::run_tokio).
-    #[cfg(feature = "tokio")]
-    pub fn run_tokio<F, W, R>(self, run: F) -> Prompt
-    where
-        A: Send,
-        F: Fn(A, RemoteContext) -> W + Send + Sync + 'static,
-        W: Future<Output = R> + Send + 'static,
-        R: IntoMessages + 'static,
-    {
-        self.finish(convert().tokio(run))
-    }
-}
-
-fn convert<A: DeserializeOwned + 'static, R: IntoMessages + 'static>() -> Convert<A, R> {
-    Convert {
-        read: Arc::new(|node| match A::deserialize(node) {
-            Ok(arguments) => Ok((arguments, ())),
-            Err(error) => Err(format!("Invalid arguments: {error}")),
-        }),
-        refuse: |reply, told| reply.fail(ProtocolError::invalid_params(told)),
-        put: |said: R, (), reply: &mut Reply| match said.into_messages() {
-            Ok(Messages { description, messages }) => {
-                if let Some(description) = description {
-                    reply.describe(description);
-                }
-                for (role, content) in &messages {
-                    reply.message(*role, content);
-                }
-            }
-            Err(error) => reply.fail(error),
-        },
-    }
+    ways_to_run!(A, IntoMessages, Prompt, Send: [A]);
 }

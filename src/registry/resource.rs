@@ -14,7 +14,7 @@ use super::{
     content::Annotations,
     context::{Context, RemoteContext},
     conversation::CallError,
-    handler::{Convert, Handler},
+    handler::{Convert, Handler, ways_to_run},
     info::Icon,
     input::AskError,
     reply::{ProtocolError, Reply},
@@ -392,37 +392,7 @@ impl ResourceBuilder {
         self.finish(handler)
     }
 
-    /// Read by a task on the shard's executor, as [`ToolBuilder::run_async`](crate::ToolBuilder::run_async).
-    pub fn run_async<F, R>(self, run: F) -> Resource
-    where
-        F: AsyncFn(String, Context) -> R + Send + Sync + 'static,
-        R: IntoContents + 'static,
-    {
-        let handler = self.convert().local(run);
-        self.finish(handler)
-    }
-
-    /// Read on a thread of the blocking pool.
-    pub fn run_blocking<F, R>(self, run: F) -> Resource
-    where
-        F: Fn(String, RemoteContext) -> R + Send + Sync + 'static,
-        R: IntoContents + 'static,
-    {
-        let handler = self.convert().blocking(run);
-        self.finish(handler)
-    }
-
-    /// Read by a task of the tokio runtime, as [`ToolBuilder::run_tokio`](crate::ToolBuilder::run_tokio).
-    #[cfg(feature = "tokio")]
-    pub fn run_tokio<F, W, R>(self, run: F) -> Resource
-    where
-        F: Fn(String, RemoteContext) -> W + Send + Sync + 'static,
-        W: Future<Output = R> + Send + 'static,
-        R: IntoContents + 'static,
-    {
-        let handler = self.convert().tokio(run);
-        self.finish(handler)
-    }
+    ways_to_run!(String, IntoContents, Resource, Send: []);
 }
 
 impl<V> ResourceTemplateBuilder<V> {
@@ -472,39 +442,7 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
         self.finish(handler)
     }
 
-    /// Read by a task on the shard's executor, as [`ToolBuilder::run_async`](crate::ToolBuilder::run_async).
-    pub fn run_async<F, R>(self, run: F) -> ResourceTemplate
-    where
-        F: AsyncFn(Read<V>, Context) -> R + Send + Sync + 'static,
-        R: IntoContents + 'static,
-    {
-        let handler = self.convert().local(run);
-        self.finish(handler)
-    }
-
-    /// Read on a thread of the blocking pool.
-    pub fn run_blocking<F, R>(self, run: F) -> ResourceTemplate
-    where
-        V: Send,
-        F: Fn(Read<V>, RemoteContext) -> R + Send + Sync + 'static,
-        R: IntoContents + 'static,
-    {
-        let handler = self.convert().blocking(run);
-        self.finish(handler)
-    }
-
-    /// Read by a task of the tokio runtime, as [`ToolBuilder::run_tokio`](crate::ToolBuilder::run_tokio).
-    #[cfg(feature = "tokio")]
-    pub fn run_tokio<F, W, R>(self, run: F) -> ResourceTemplate
-    where
-        V: Send,
-        F: Fn(Read<V>, RemoteContext) -> W + Send + Sync + 'static,
-        W: Future<Output = R> + Send + 'static,
-        R: IntoContents + 'static,
-    {
-        let handler = self.convert().tokio(run);
-        self.finish(handler)
-    }
+    ways_to_run!(Read<V>, IntoContents, ResourceTemplate, Send: [V]);
 }
 
 /// A variable's value. Where an `Option` is wanted it is there: serde's own deserializer of a text knows nothing of that.

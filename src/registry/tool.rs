@@ -10,7 +10,7 @@ use super::{
     capability::{Capabilities, Capability},
     context::{Context, RemoteContext},
     conversation::TaskTerms,
-    handler::{Convert, Handler},
+    handler::{Convert, Handler, ways_to_run},
     info::Icon,
     reply::{IntoReply, Reply},
 };
@@ -263,6 +263,17 @@ impl<A> ToolBuilder<A> {
 }
 
 impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
+    fn convert<R: IntoReply + 'static>(&self) -> Convert<A, R> {
+        Convert {
+            read: Arc::new(|node| match A::deserialize(node) {
+                Ok(arguments) => Ok((arguments, ())),
+                Err(error) => Err(unfit(&error)),
+            }),
+            refuse: |reply, told| reply.error(&told),
+            put: |said: R, (), reply: &mut Reply| said.into_reply(reply),
+        }
+    }
+
     /// A fast tool: runs on the core, before the next request. Must not block.
     pub fn run<F, R>(self, run: F) -> Tool
     where
@@ -276,49 +287,7 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
         })))
     }
 
-    /// An async tool: a task on the shard's executor. Timers and channels are glommio's. Dropped when the call is
-    /// cancelled: at its deadline, or when a client of the 2026 era leaves.
-    pub fn run_async<F, R>(self, run: F) -> Tool
-    where
-        F: AsyncFn(A, Context) -> R + Send + Sync + 'static,
-        R: IntoReply + 'static,
-    {
-        self.finish(convert().local(run))
-    }
-
-    /// A blocking tool: runs on a thread of the blocking pool.
-    pub fn run_blocking<F, R>(self, run: F) -> Tool
-    where
-        A: Send,
-        F: Fn(A, RemoteContext) -> R + Send + Sync + 'static,
-        R: IntoReply + 'static,
-    {
-        self.finish(convert().blocking(run))
-    }
-
-    /// A tool on tokio, for the clients that need it: a task of a small runtime off the shards' cores. Aborted when the
-    /// call is cancelled, as [`ToolBuilder::run_async`]'s.
-    #[cfg(feature = "tokio")]
-    pub fn run_tokio<F, W, R>(self, run: F) -> Tool
-    where
-        A: Send,
-        F: Fn(A, RemoteContext) -> W + Send + Sync + 'static,
-        W: Future<Output = R> + Send + 'static,
-        R: IntoReply + 'static,
-    {
-        self.finish(convert().tokio(run))
-    }
-}
-
-fn convert<A: DeserializeOwned + 'static, R: IntoReply + 'static>() -> Convert<A, R> {
-    Convert {
-        read: Arc::new(|node| match A::deserialize(node) {
-            Ok(arguments) => Ok((arguments, ())),
-            Err(error) => Err(unfit(&error)),
-        }),
-        refuse: |reply, told| reply.error(&told),
-        put: |said: R, (), reply: &mut Reply| said.into_reply(reply),
-    }
+    ways_to_run!(A, IntoReply, Tool, Send: [A]);
 }
 
 /// The schema let through what the type does not take: the schema and the type disagree.
