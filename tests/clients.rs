@@ -9,31 +9,59 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
-use support::ServerProcess;
+use support::{ServerProcess, corelane, example};
 
 /// What every client says of its session in `mode`, a line a step; a script ends at the first thing that is wrong.
-fn steps(client: &str, mode: &str) -> Vec<String> {
+fn steps(client: &str, session: &str, mode: &str) -> Vec<String> {
     let is_legacy = matches!(mode, "v1" | "legacy");
     let mut steps = vec![if is_legacy { "start 2025-11-25" } else { "start 2026-07-28" }];
     if is_legacy {
         steps.push("ping");
     }
-    steps.extend(["list", "echo", "add", "digest", "twenty sleeps", "invalid arguments", "failing tool"]);
-    steps.extend(["unknown tool", "list again", "close"]);
+    if session == "demo" {
+        steps.extend(["list", "echo", "add", "digest", "twenty sleeps", "invalid arguments", "failing tool"]);
+        steps.extend(["unknown tool", "list again"]);
+    } else {
+        steps.extend(["pages", "resources", "prompts", "completion", "elicitation", "sampling", "roots"]);
+        steps.extend(["progress", "log", "cancellation", "resource updated", "list changed", "unsubscribe"]);
+    }
+    steps.push("close");
     steps.into_iter().map(|step| format!("{client} {mode}: {step}")).collect()
 }
 
-/// Runs a client in each mode, one server for all of them.
+/// Runs a client in each mode: with the demo server and with the talking one, over HTTP, one server for all of them, and
+/// over standard input and output, a server for each.
 fn sessions(client: &str, modes: &[&str], command: impl Fn() -> Command) {
-    let server = ServerProcess::start(&[]);
-    for mode in modes {
-        let said = run(command().arg(server.url()).arg(mode));
+    let session = |session: &str, mode: &str, target: &Command| {
+        let mut command = command();
+        command.args([session, mode]).arg(target.get_program()).args(target.get_args());
+        // Those servers hear of no admin address either.
+        command.env("CORELANE_ADMIN", "none");
+        let said = run(&mut command);
         print!("{said}");
-        assert_eq!(said.lines().collect::<Vec<_>>(), steps(client, mode));
+        assert_eq!(said.lines().collect::<Vec<_>>(), steps(client, session, mode));
+    };
+    // Lists of several pages.
+    let pages = cache(client).join("pages.toml");
+    fs::write(&pages, "[limits]\nlist_page_items_max = 2\n").unwrap();
+    let pages = pages.to_str().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--shards", "2"];
+    let demo = ServerProcess::spawn(corelane(&serve));
+    let talking = ServerProcess::spawn(example("talking", &[&serve[..], &["--config", pages]].concat()));
+    for mode in modes {
+        session("demo", mode, &Command::new(demo.url()));
+        session("demo", mode, &corelane(&["stdio"]));
+        session("talking", mode, &Command::new(talking.url()));
+        session("talking", mode, &example("talking", &["stdio", "--config", pages]));
     }
-    server.stop();
+    demo.stop();
+    // A call that was cancelled counts for a minute if it was not: then the drain would take ten seconds.
+    let began = Instant::now();
+    talking.stop();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -41,7 +69,7 @@ fn the_typescript_sdks_hold_their_sessions() {
     let directory = cache("typescript");
     let source = sources("typescript");
     let manifest = fs::read_to_string(source.join("package-lock.json")).unwrap();
-    for file in ["package.json", "package-lock.json", "client.mjs"] {
+    for file in ["package.json", "package-lock.json", "check.mjs", "client.mjs", "demo.mjs", "talking.mjs"] {
         fs::copy(source.join(file), directory.join(file)).unwrap();
     }
     install(&directory, &manifest, || {

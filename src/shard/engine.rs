@@ -145,6 +145,8 @@ pub(super) enum Performed {
     Attached(StreamId, Vec<u8>, bool),
     /// For a connection of lines to do itself.
     Tied(OwnedId, SessionAction),
+    /// No call has this id, but a subscription of the line may; there is no answer (checklist M-66).
+    Unwanted(OwnedId),
     /// There is no answer.
     Silent,
 }
@@ -305,10 +307,8 @@ impl Engine {
                 self.client_answer(answer);
                 Performed::Silent
             }
-            Outcome::Cancelled(tie, id) => {
-                self.cancel(tie, &id, via);
-                Performed::Silent
-            }
+            Outcome::Cancelled(tie, id) if self.cancel(tie, &id, via) => Performed::Silent,
+            Outcome::Cancelled(_, id) => Performed::Unwanted(id),
             Outcome::Task(id, request) => {
                 let keeper = request.key.shard;
                 let method = request.action.method();
@@ -579,6 +579,11 @@ impl Engine {
                 }
             }
             Performed::Tied(id, action) => self.tied_to_line(&id, action, line, out),
+            Performed::Unwanted(id) => {
+                for (_, listener) in line.listens.extract_if(.., |(listened, _)| *listened == id) {
+                    self.plane.subscriptions.remove(listener);
+                }
+            }
             Performed::Opened(_) | Performed::Attached(..) | Performed::Silent => {}
         }
         if out.len() > start {

@@ -249,7 +249,7 @@ impl Pipeline {
                 if ended { self.after_events(exchange) } else { Handled::Carrying(stream) }
             }
             // Agreements and lines are for connections of lines.
-            Performed::Agreed(_) | Performed::Tied(..) | Performed::Silent => {
+            Performed::Agreed(_) | Performed::Tied(..) | Performed::Unwanted(_) | Performed::Silent => {
                 self.finish(out, response, Status::Accepted, exchange, "")
             }
         }

@@ -222,8 +222,8 @@ impl Engine {
     }
 
     /// A client does not want the answer to a request any more (checklist L-66, M-81): here, and, in a session, wherever it
-    /// runs.
-    pub(super) fn cancel(&mut self, tie: Tie, id: &OwnedId, via: Via<'_>) {
+    /// runs. `false`: it is no call of this connection's.
+    pub(super) fn cancel(&mut self, tie: Tie, id: &OwnedId, via: Via<'_>) -> bool {
         match (tie, via) {
             (Tie::Session(session), _) => {
                 self.cancel_in_session(session.key, id);
@@ -236,12 +236,12 @@ impl Engine {
                 }
             }
             (_, Via::Line(socket)) => {
-                if let Some(ticket) = self.calls.find(None, Some(socket), id) {
-                    self.give_up(ticket);
-                }
+                let Some(ticket) = self.calls.find(None, Some(socket), id) else { return false };
+                self.give_up(ticket);
             }
             _ => {}
         }
+        true
     }
 
     /// As [`Engine::cancel`], for the calls of a session that run here.
