@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/schema.rs"]
+mod schema;
 #[path = "support/session.rs"]
 mod session;
 mod support;
@@ -17,6 +19,8 @@ use session::{Session, handshake};
 use support::ServerProcess;
 
 const NEWEST: &str = "2025-11-25";
+/// What a request is taken for that says nothing.
+const ASSUMED: &str = "2025-03-26";
 const ABLE: fn() -> Value = || json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}, "roots": {}});
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -157,7 +161,8 @@ fn l_55_a_session_grows_too_old() {
 #[test]
 fn what_belongs_to_a_session_needs_one_and_the_rest_does_not() {
     let running = start(2, Limits::default());
-    let without = Session { address: running.addresses()[0], id: String::new() };
+    let without =
+        Session { address: running.addresses()[0], id: String::new(), revision: ASSUMED.to_owned() };
     for (method, params) in [
         ("logging/setLevel", json!({"level": "info"})),
         ("resources/subscribe", json!({"uri": "test://a"})),

@@ -102,20 +102,43 @@ impl Schema {
     }
 }
 
-/// The schema of the 2026 era, and what has been compiled of it.
-static NEWEST: LazyLock<Option<Schema>> = LazyLock::new(|| Schema::all()?.pop());
-static COMPILED: LazyLock<Mutex<HashMap<&'static str, Arc<jsonschema::Validator>>>> =
-    LazyLock::new(Mutex::default);
+/// The schemas, and what has been compiled of them.
+static SCHEMAS: LazyLock<Option<Vec<Schema>>> = LazyLock::new(Schema::all);
+type Compiled = HashMap<(&'static str, &'static str), Arc<jsonschema::Validator>>;
+static COMPILED: LazyLock<Mutex<Compiled>> = LazyLock::new(Mutex::default);
 
 /// Holds a value against a type of 2026-07-28, if there is a schema to hold it against.
 #[track_caller]
 pub fn check_modern(name: &'static str, value: &Value) {
-    let Some(schema) = &*NEWEST else { return };
+    check_as(MODERN, &[name], value);
+}
+
+/// Holds a value against the first of these types that the revision defines.
+#[track_caller]
+pub fn check_as(revision: &str, names: &[&'static str], value: &Value) {
+    let Some(schemas) = &*SCHEMAS else { return };
+    let schema = schemas.iter().find(|schema| schema.revision == revision).unwrap();
+    let name = schema.definition(names);
     let compile = || Arc::new(schema.compile(name));
-    let validator = Arc::clone(COMPILED.lock().unwrap().entry(name).or_insert_with(compile));
+    let validator =
+        Arc::clone(COMPILED.lock().unwrap().entry((schema.revision, name)).or_insert_with(compile));
     let faults: Vec<String> = validator
         .iter_errors(value)
         .map(|error| format!("{}: {error}", error.instance_path().as_str()))
         .collect();
-    assert!(faults.is_empty(), "not a {name}: {faults:#?}\n{value:#}");
+    assert!(faults.is_empty(), "{revision}: not a {name}: {faults:#?}\n{value:#}");
+}
+
+/// Holds a message of a server of the legacy era against its type.
+#[track_caller]
+pub fn check_legacy(revision: &str, message: &Value) {
+    let types: &[&'static str] = match (message.get("method"), message.get("id"), message.get("error")) {
+        (Some(_), Some(_), _) => &["ServerRequest"],
+        (Some(_), None, _) => &["ServerNotification"],
+        // Before 2025-11-25 the schema demands an id that such a reply cannot have.
+        (None, None, Some(_)) if revision < "2025-11-25" => return,
+        (None, _, Some(_)) => &["JSONRPCErrorResponse", "JSONRPCError"],
+        (None, _, None) => &["JSONRPCResultResponse", "JSONRPCResponse"],
+    };
+    check_as(revision, types, message);
 }

@@ -11,11 +11,15 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::schema::check_legacy;
+
 /// A session, and where its server is.
 #[derive(Clone)]
 pub struct Session {
     pub address: SocketAddr,
     pub id: String,
+    /// What was agreed on.
+    pub revision: String,
 }
 
 /// One reply being read.
@@ -23,6 +27,7 @@ pub struct Reading {
     reader: BufReader<TcpStream>,
     pub status: u16,
     pub head: String,
+    revision: String,
     chunked: bool,
     decoded: Vec<u8>,
     length: usize,
@@ -44,12 +49,13 @@ pub fn handshake(revision: &str, capabilities: Value) -> Value {
 
 impl Session {
     pub fn open(address: SocketAddr, revision: &str, capabilities: Value) -> Self {
-        let without = Self { address, id: String::new() };
-        let reply = without.ask(1, "initialize", handshake(revision, capabilities));
+        let without = Self { address, id: String::new(), revision: revision.to_owned() };
+        let mut reply = without.ask(1, "initialize", handshake(revision, capabilities));
         assert_eq!(reply.status, 200, "{}", reply.head);
         let id =
             reply.header("mcp-session-id").unwrap_or_else(|| panic!("no session: {}", reply.head)).to_owned();
-        let session = Self { address, id };
+        let agreed = reply.json()["result"]["protocolVersion"].as_str().unwrap().to_owned();
+        let session = Self { address, id, revision: agreed };
         assert_eq!(session.notify("notifications/initialized", json!({})), 202);
         session
     }
@@ -67,7 +73,7 @@ impl Session {
             self.headers(),
             body.len()
         );
-        Reading::of(self.address, &head)
+        Reading::of(self.address, &self.revision, &head)
     }
 
     pub fn ask(&self, id: impl Into<Value>, method: &str, params: Value) -> Reading {
@@ -94,13 +100,14 @@ impl Session {
             "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{}{last}\r\n",
             self.headers()
         );
-        Reading::of(self.address, &head)
+        Reading::of(self.address, &self.revision, &head)
     }
 
     /// Ends the session: the reply's status.
     pub fn delete(&self) -> u16 {
         Reading::of(
             self.address,
+            &self.revision,
             &format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\n{}\r\n", self.headers()),
         )
         .status
@@ -108,7 +115,7 @@ impl Session {
 }
 
 impl Reading {
-    pub fn of(address: SocketAddr, request: &str) -> Self {
+    pub fn of(address: SocketAddr, revision: &str, request: &str) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
@@ -119,7 +126,15 @@ impl Reading {
             assert!(reader.read_line(&mut head).unwrap() > 0, "closed instead of a reply: {head}");
         }
         let status = head[9..12].parse().unwrap();
-        let mut reading = Self { reader, status, head, chunked: false, decoded: Vec::new(), length: 0 };
+        let mut reading = Self {
+            reader,
+            status,
+            head,
+            revision: revision.to_owned(),
+            chunked: false,
+            decoded: Vec::new(),
+            length: 0,
+        };
         reading.chunked = reading.header("transfer-encoding") == Some("chunked");
         reading.length = reading.header("content-length").map_or(0, |length| length.parse().unwrap());
         reading
@@ -141,8 +156,13 @@ impl Reading {
         assert!(!self.is_stream(), "{}", self.head);
         let mut body = vec![0; self.length];
         self.reader.read_exact(&mut body).unwrap();
-        serde_json::from_slice(&body)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&body)))
+        let message: Value = serde_json::from_slice(&body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&body)));
+        match message.as_array() {
+            Some(batch) => batch.iter().for_each(|message| check_legacy(&self.revision, message)),
+            None => check_legacy(&self.revision, &message),
+        }
+        message
     }
 
     /// The response, however it comes.
@@ -194,7 +214,9 @@ impl Reading {
                         "id" => event.id = Some(value.to_owned()),
                         "retry" => event.retry = Some(value.parse().unwrap()),
                         "data" if !value.is_empty() => {
-                            event.data = Some(serde_json::from_str(value).unwrap())
+                            let message = serde_json::from_str(value).unwrap();
+                            check_legacy(&self.revision, &message);
+                            event.data = Some(message);
                         }
                         "data" | "event" => {}
                         other => panic!("{other}"),
