@@ -470,6 +470,8 @@ impl Shard {
                 self.ring.shutdown_write(socket);
             }
             Phase::Closing { .. } => self.close(socket),
+            // The end of a call resumes it.
+            Phase::Congested if connection.owes() >= self.limits.calls_per_line_max => {}
             Phase::Congested => self.resume(socket),
             _ if connection.peer_closed && connection.is_reading() && connection.lines.is_none() => {
                 self.close(socket);
