@@ -639,6 +639,8 @@ impl Shard {
         self.end_streams();
         for connection in self.connections.iter_mut().flatten() {
             let soon = match connection.phase {
+                // It is closed when all is answered.
+                Phase::Idle if connection.owes() > 0 => continue,
                 Phase::Idle => idle,
                 Phase::Head | Phase::Body => half,
                 _ => continue,
