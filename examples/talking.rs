@@ -86,6 +86,8 @@ fn main() -> ExitCode {
         ))
         .tool(Tool::new("turn").description("Turns the page, and tells the readers").run(move |_, cx| {
             let number = turned.fetch_add(1, Ordering::Relaxed) + 1;
+            // Goes to standard error when standard output is the client's.
+            println!("turned to page {number}");
             cx.resource_updated(PAGE);
             format!("page {number}")
         }))

@@ -88,6 +88,11 @@ impl Connection {
         }
     }
 
+    /// Answers that are owed, where lines are spoken.
+    pub(super) fn owes(&self) -> usize {
+        self.lines.as_ref().map_or(0, |lines| lines.pending)
+    }
+
     /// Whether requests are handled as they arrive.
     pub(super) fn is_reading(&self) -> bool {
         matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body)

@@ -156,6 +156,8 @@ pub(super) enum Performed {
 pub(super) struct Parts {
     pub(super) answers: Vec<Vec<u8>>,
     pub(super) pending: u32,
+    /// For a connection of lines to do itself.
+    pub(super) tied: Vec<(OwnedId, SessionAction)>,
 }
 
 impl Engine {
@@ -246,6 +248,7 @@ impl Engine {
             } else {
                 match self.message(transport, message, via(), out) {
                     Performed::Pending(_) => parts.pending += 1,
+                    Performed::Tied(id, action) => parts.tied.push((id, action)),
                     Performed::Listening(listener, _) => {
                         self.plane.subscriptions.remove(listener);
                         self.refuse_plain(out, Refused::InvalidRequest, "Not in a batch");
@@ -564,8 +567,12 @@ impl Engine {
             }
             Performed::Agreed(handshake) => line.handshake = Some(handshake),
             Performed::Pending(_) => pending = 1,
-            Performed::Batch(parts) => {
+            Performed::Batch(mut parts) => {
                 pending = parts.pending;
+                for (id, action) in parts.tied {
+                    self.tied_to_line(&id, action, line, out);
+                    parts.answers.push(out.split_off(start));
+                }
                 if !parts.answers.is_empty() {
                     out.push(b'[');
                     out.extend_from_slice(&parts.answers.join(b",".as_slice()));

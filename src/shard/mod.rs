@@ -474,6 +474,8 @@ impl Shard {
                 self.ring.shutdown_write(socket);
             }
             Phase::Closing { .. } => self.close(socket),
+            // The end of a call resumes it.
+            Phase::Congested if connection.owes() >= self.limits.calls_per_line_max => {}
             Phase::Congested => self.resume(socket),
             _ if connection.peer_closed && connection.is_reading() && connection.lines.is_none() => {
                 self.close(socket);
@@ -641,6 +643,8 @@ impl Shard {
         self.end_streams();
         for connection in self.connections.iter_mut().flatten() {
             let soon = match connection.phase {
+                // It is closed when all is answered.
+                Phase::Idle if connection.owes() > 0 => continue,
                 Phase::Idle => idle,
                 Phase::Head | Phase::Body => half,
                 _ => continue,

@@ -286,7 +286,7 @@ impl Pipeline {
         parts: super::engine::Parts,
         exchange: Exchange<&[u8]>,
     ) -> Handled {
-        let super::engine::Parts { answers, pending } = parts;
+        let super::engine::Parts { answers, pending, tied: _ } = parts;
         self.metrics().note(CallMethod::Other as usize);
         if pending == 0 && answers.is_empty() {
             return self.finish(out, response, Status::Accepted, exchange, "");
