@@ -217,7 +217,17 @@ fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
     let wrong_path = server.url.replace("/mcp", "/else");
     let tls = Stub::start(|_, _| Answer::Raw(vec![0x15, 3, 1, 0, 2, 2, 70]));
     let web = Stub::start(|_, _| Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec()));
-    let (tls, web) = (tls.url(), web.url());
+    // A server of tools and of nothing else.
+    let bare = Stub::start(|request, _| match manners(request) {
+        Some(Answer::Json(mut message)) => {
+            if let Some(capabilities) = message["result"].get_mut("capabilities") {
+                *capabilities = json!({"tools": {}});
+            }
+            Answer::Json(message)
+        }
+        _ => Answer::Json(echo(request)),
+    });
+    let (tls, web, bare) = (tls.url(), web.url(), bare.url());
     let budget = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/budget.toml");
     let secure = server.url.replace("http:", "https:");
     let cases: Vec<(Vec<&str>, &str)> = vec![
@@ -232,10 +242,10 @@ fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
         (vec!["run", &server.url, "--closed", "--json", "/proc/nope/x.json"], "cannot be written"),
         (vec!["run", &server.url, "--closed", "--cpus", "4000"], "no core 4000"),
         (vec!["run", &server.url, "--workload", "nope"], "no workload"),
-        (vec!["run", &server.url, "--workload", "resource_read"], "has no resources"),
+        (vec!["run", &bare, "--workload", "resource_read"], "has no resources"),
         (vec!["run", &server.url, "--rate", "1e12"], "no generator of 1 threads keeps a schedule"),
         (vec!["run", &server.url, "--rate", "0.1", "-d", "1s"], "has none in 1s"),
-        (vec!["fanout", &server.url], "has no subscriptions"),
+        (vec!["fanout", &bare], "has no subscriptions"),
         (vec!["budget", "no/such/file.json", "--budget", budget], "not a usable result"),
         (vec!["budget", "no/such/file.json", "--budget", "no/such/budget.toml"], "no/such/budget.toml"),
         (vec!["baseline", "--only", "nope"], "no workload"),
