@@ -66,17 +66,10 @@ fn sessions(client: &str, modes: &[&str], command: impl Fn() -> Command) {
 
 #[test]
 fn the_typescript_sdks_hold_their_sessions() {
-    let directory = cache("typescript");
-    let source = sources("typescript");
-    let manifest = fs::read_to_string(source.join("package-lock.json")).unwrap();
-    for file in ["package.json", "package-lock.json", "check.mjs", "client.mjs", "demo.mjs", "talking.mjs"] {
-        fs::copy(source.join(file), directory.join(file)).unwrap();
+    let directory = npm("typescript");
+    for script in ["check.mjs", "client.mjs", "demo.mjs", "talking.mjs"] {
+        fs::copy(sources("typescript").join(script), directory.join(script)).unwrap();
     }
-    install(&directory, &manifest, || {
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&directory);
-        run(&mut npm);
-    });
     sessions("typescript", &["v1", "legacy", "auto", "pinned"], || {
         let mut node = Command::new("node");
         node.arg(directory.join("client.mjs"));
@@ -112,6 +105,57 @@ fn the_rust_sdk_holds_its_sessions() {
         cargo.args(["run", "--quiet", "--locked", "--package", "corelane-client-check", "--"]);
         cargo
     });
+}
+
+/// The command line of the MCP Inspector, in both eras, over both transports.
+#[test]
+fn the_inspector_lists_and_calls() {
+    let directory = npm("inspector");
+    // It needs a newer node than distributions have, so that is pinned beside it.
+    let packages = fs::read_dir(directory.join("node_modules")).unwrap();
+    let node = packages.map(|package| package.unwrap().path().join("bin/node")).find(|node| node.exists());
+    let script = "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js";
+    let server = ServerProcess::start(&[]);
+    let inspect = |era: &str, target: &Command, arguments: &[&str]| -> serde_json::Value {
+        let mut inspector = Command::new(node.as_ref().unwrap());
+        inspector.arg(directory.join(script)).arg("--cli");
+        inspector.arg(target.get_program()).args(target.get_args());
+        inspector.args(["--format", "json", "--protocol-era", era]).args(arguments);
+        // It keeps files there, and hands the environment on.
+        inspector.env("HOME", &directory).env("CORELANE_ADMIN", "none");
+        let said = run(&mut inspector);
+        let said: serde_json::Value =
+            serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        said.get("result").unwrap_or(&said).clone()
+    };
+    for era in ["legacy", "modern"] {
+        for target in [Command::new(server.url()), corelane(&["stdio"])] {
+            let tools = inspect(era, &target, &["--method", "tools/list", "--strict"]);
+            let names = tools["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap());
+            assert_eq!(names.collect::<Vec<_>>(), ["echo", "add", "sleep", "digest", "touch"]);
+            let echo = ["--method", "tools/call", "--tool-name", "echo", "--tool-arg", "message=hi there"];
+            assert_eq!(inspect(era, &target, &echo)["content"][0]["text"], "hi there");
+            let resources = inspect(era, &target, &["--method", "resources/list"]);
+            assert_eq!(resources["resources"][0]["uri"], "demo://counter");
+            let prompts = inspect(era, &target, &["--method", "prompts/list"]);
+            assert_eq!(prompts["prompts"][0]["arguments"][0]["name"], "name");
+        }
+    }
+    server.stop();
+}
+
+/// A directory with what a client's manifest names, from npm.
+fn npm(client: &str) -> PathBuf {
+    let (directory, source) = (cache(client), sources(client));
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(source.join(file), directory.join(file)).unwrap();
+    }
+    install(&directory, &fs::read_to_string(source.join("package-lock.json")).unwrap(), || {
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&directory);
+        run(&mut npm);
+    });
+    directory
 }
 
 fn sources(client: &str) -> PathBuf {
