@@ -142,6 +142,9 @@ export async function talking(client, { ProtocolError, kind, mode, isLegacy, ste
 
   if (isLegacy) await client.unsubscribeResource({ uri: PAGE });
   else await subscription.close();
+  // Over HTTP the server hears of it when the stream is closed, which is not waited for.
+  await call('count', { to: 2 });
+  updated.forget();
   await call('turn');
   await call('count', { to: 2 });
   check(updated.isEmpty(), 'nothing is told after unsubscribing');
@@ -178,5 +181,5 @@ function waiting() {
     }
     return told.shift();
   };
-  return { tell, next, isEmpty: () => told.length === 0 };
+  return { tell, next, isEmpty: () => told.length === 0, forget: () => told.splice(0) };
 }

@@ -388,6 +388,9 @@ impl Session {
             }
             Changes::Stream(mut subscription) => subscription.cancel().await?,
         }
+        // Over HTTP the server hears of it when the stream is closed, which is not waited for.
+        self.count(2).await?;
+        talker.forget().await;
         self.text("turn", json!({})).await?;
         self.count(2).await?;
         let mut told = talker.told.lock().await;
