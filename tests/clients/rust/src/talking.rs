@@ -39,12 +39,15 @@ use crate::{
 const PAGE: &str = "book://page";
 const WAIT: Duration = Duration::from_secs(10);
 
+/// How far, of how much, and what is told of it.
+type Progress = (f64, Option<f64>, Option<String>);
+
 /// Answers what the server asks, and keeps what it tells outside the answers to requests.
 #[derive(Clone)]
 pub(crate) struct Talker {
     declines: Arc<Mutex<bool>>,
     logged: Arc<Mutex<Vec<String>>>,
-    progress: Arc<Mutex<Vec<(f64, Option<f64>, Option<String>)>>>,
+    progress: Arc<Mutex<Vec<Progress>>>,
     tell: UnboundedSender<String>,
     told: Arc<AsyncMutex<UnboundedReceiver<String>>>,
 }
