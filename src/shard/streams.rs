@@ -11,6 +11,7 @@ use super::{
     engine::{Line, Performed},
     pipeline::{Handled, Pipeline},
     plane::{Effect, Listener, Then},
+    replay::Carrier,
     talk::{Way, frame_events},
 };
 use crate::{
@@ -292,8 +293,8 @@ impl Shard {
                     self.apply(Effect { socket, bytes: events, then });
                 }
             }
-            Message::Detached(stream, socket) => {
-                engine.plane.replay.detach(stream, socket);
+            Message::Detached { stream, from, socket } => {
+                engine.plane.replay.detach(stream, Carrier { shard: from, socket });
             }
         }
     }
@@ -308,7 +309,7 @@ impl Shard {
                     .filter(|connection| connection.phase == Phase::Calling(ticket));
                 let Some(connection) = waits else {
                     // It left before its stream came.
-                    pipeline.engine.plane.broadcast.post(stream.shard, Message::Detached(stream, *socket));
+                    pipeline.engine.plane.detach(stream, *socket);
                     return;
                 };
                 pipeline.begin_events(&mut connection.out, exchange.borrowed());
@@ -400,12 +401,7 @@ impl Shard {
         match connection.phase {
             Phase::Calling(ticket) => engine.abandon(ticket),
             Phase::Listening(listener) => engine.plane.subscriptions.remove(listener),
-            Phase::Carrying(stream) if stream.shard == engine.plane.shard => {
-                engine.plane.replay.detach(stream, connection.socket);
-            }
-            Phase::Carrying(stream) => {
-                engine.plane.broadcast.post(stream.shard, Message::Detached(stream, connection.socket));
-            }
+            Phase::Carrying(stream) => engine.plane.detach(stream, connection.socket),
             _ => {}
         }
         if let Some(lines) = &connection.lines {

@@ -161,7 +161,7 @@ impl Engine {
         let Recipient::Http { socket, stream: Some(stream), .. } = call.recipient else { return };
         call.recipient = Recipient::Stream(stream);
         let bytes = self.plane.replay.prime(stream, Some(retry.as_millis()));
-        self.plane.replay.detach(stream, socket);
+        self.plane.detach(stream, socket);
         self.plane.effects.push(Effect { socket, bytes, then: Then::Resumes });
     }
 
@@ -389,7 +389,7 @@ impl Engine {
             && let Recipient::Http { socket, stream: Some(stream), .. } = call.recipient
         {
             call.recipient = Recipient::Stream(stream);
-            self.plane.replay.detach(stream, socket);
+            self.plane.detach(stream, socket);
         }
     }
 
