@@ -141,15 +141,19 @@ impl Engine {
         let now = self.moment.monotonic;
         let key = self.calls.get_mut(ticket).filter(|call| call.session == answer.session).and_then(|call| {
             let position = call.questions.iter().position(|(number, _)| *number == question.number)?;
-            let deadline = now + call.callable.deadline();
-            Some((call.questions.swap_remove(position).1, deadline))
+            let key = call.questions.swap_remove(position).1;
+            // While another one is open, the call's time does not run.
+            let deadline = call.questions.is_empty().then(|| now + call.callable.deadline());
+            Some((key, deadline))
         });
         // A second answer, or one to a call that has ended.
         let Some((key, deadline)) = key else {
             self.observer.metrics().event("answer_unexpected");
             return;
         };
-        self.calls.set_deadline(ticket, now, deadline);
+        if let Some(deadline) = deadline {
+            self.calls.set_deadline(ticket, now, deadline);
+        }
         if let Some(talk) = self.calls.talk(ticket) {
             talk.answer(&key, answer.answer);
         }
