@@ -265,6 +265,9 @@ impl Engine {
         let Some(call) = self.calls.abandon(ticket) else { return };
         self.observer.metrics().event("cancelled");
         match call.recipient {
+            Recipient::Stream(stream) | Recipient::Http { stream: Some(stream), .. } => {
+                self.plane.end(stream);
+            }
             // A line owes one answer less.
             Recipient::Http { in_batch: false, .. } | Recipient::Line(_) => {
                 self.told.push_back((
@@ -278,7 +281,6 @@ impl Engine {
             Recipient::Http { socket, .. } => {
                 self.plane.effects.push(Effect { socket, bytes: Vec::new(), then: Then::Resumes });
             }
-            Recipient::Stream(stream) => self.plane.replay.close(stream),
             Recipient::Task(_) => {}
         }
     }
