@@ -285,6 +285,11 @@ impl Engine {
         self.refuse(mcp::write_refused(out, None, Revision::ASSUMED, CallMethod::Other, reason, message))
     }
 
+    /// Whether there is a shard of this number: what a server of more shards kept is not known any more.
+    pub(super) fn has_shard(&self, shard: u16) -> bool {
+        shard == self.plane.shard || usize::from(shard) < self.plane.broadcast.mailboxes().len()
+    }
+
     /// The session that a request which is no message must name.
     pub(super) fn session(&mut self, headers: Headers<'_>, out: &mut Vec<u8>) -> Result<Session, Performed> {
         let now = self.moment.wall.as_secs();

@@ -320,7 +320,7 @@ impl Pipeline {
         };
         let resume = match headers.head.last_event_id(headers.bytes) {
             Field::Absent => None,
-            Field::Value(id) => match read_event_id(id) {
+            Field::Value(id) => match read_event_id(id).filter(|(stream, _)| engine.has_shard(stream.shard)) {
                 Some(resume) => Some(resume),
                 None => return engine.refuse_plain(out, Refused::UnknownStream, "Unknown Last-Event-ID"),
             },
