@@ -433,7 +433,8 @@ impl Shard {
                     }
                     subscriptions.remove(listener);
                 }
-                Phase::Carrying(_) => {}
+                // What comes from now on is not for it.
+                Phase::Carrying(stream) => self.pipeline.engine.plane.detach(stream, connection.socket),
                 _ => {
                     if let Some(lines) = &mut connection.lines {
                         for (id, listener) in std::mem::take(&mut lines.line.listens) {
