@@ -73,7 +73,12 @@ pub enum Handled {
     /// The reply is a stream of notifications that has begun.
     Listening(ListenerKey),
     /// The reply is a session's stream that has begun.
-    Carrying(StreamId),
+    Carrying {
+        /// The stream.
+        stream: StreamId,
+        /// The connection ends with it.
+        last: bool,
+    },
 }
 
 impl Handled {
@@ -82,7 +87,9 @@ impl Handled {
     pub fn flow(self) -> Flow {
         match self {
             Self::Replied => Flow::Continue,
-            Self::Pending(_) | Self::Batch(_) | Self::Listening(_) | Self::Carrying(_) => Flow::Pause,
+            Self::Pending(_) | Self::Batch(_) | Self::Listening(_) | Self::Carrying { .. } => {
+                Flow::Pause
+            },
             Self::RepliedLast | Self::Refused => Flow::Stop,
         }
     }
@@ -246,7 +253,7 @@ impl Pipeline {
                 response.abandon(out);
                 self.begin_events(out, exchange);
                 out.extend_from_slice(&frame_events(&events, ended));
-                if ended { self.after_events(exchange) } else { Handled::Carrying(stream) }
+                if ended { self.after_events(exchange) } else { Handled::Carrying { stream, last: !exchange.keep_alive } }
             }
             // Agreements and lines are for connections of lines.
             Performed::Agreed(_) | Performed::Tied(..) | Performed::Unwanted(_) | Performed::Silent => {

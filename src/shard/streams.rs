@@ -76,6 +76,7 @@ impl Shard {
             return;
         };
         pipeline.begin_events(&mut connection.out, exchange.borrowed());
+        connection.last = !exchange.keep_alive;
         let Some((socket, primed)) = pipeline.engine.begin_stream(ticket) else { return };
         if !primed.is_empty() {
             connection.out.extend_from_slice(&frame_events(&primed, false));
@@ -114,11 +115,12 @@ impl Shard {
             self.close(socket);
             return;
         }
+        let handled = if connection.last { Handled::RepliedLast } else { Handled::Replied };
         self.mark(socket);
         match then {
             Then::Stays => {}
-            Then::Resumes => self.answered_one(socket, Handled::Replied),
-            Then::Closes => self.end_reply(socket, Handled::Replied),
+            Then::Resumes => self.answered_one(socket, handled),
+            Then::Closes => self.end_reply(socket, handled),
         }
     }
 
@@ -315,6 +317,7 @@ impl Shard {
                 pipeline.begin_events(&mut connection.out, exchange.borrowed());
                 connection.out.extend_from_slice(&frame_events(&events, ended));
                 connection.phase = Phase::Carrying(stream);
+                connection.last = !exchange.keep_alive;
                 let socket = *socket;
                 self.keep_alive(socket);
                 if ended {
