@@ -15,7 +15,7 @@ use super::{
     talk::{Way, frame_events},
 };
 use crate::{
-    broadcast::Message,
+    broadcast::{Answer, Message, Request},
     exec::Ticket,
     http::{KEEP_ALIVE, LAST_CHUNK, Status, chunk, write_event},
     jsonrpc::{ErrorCode, write_error},
@@ -275,8 +275,15 @@ impl Shard {
             Message::Event(event) => self.publish(&event),
             Message::Ask { from, ticket, request } => {
                 let answer = engine.serve(&request, from);
+                let attached = match (&request, &answer) {
+                    (Request::Attach { socket, .. }, Answer::Attached(stream, ..)) => Some((*stream, *socket)),
+                    _ => None,
+                };
                 if !engine.plane.broadcast.post(from, Message::Answer { ticket, answer }) {
-                    // It waits no longer than for anything else.
+                    // It waits no longer than for anything else, and carries nothing.
+                    if let Some((stream, socket)) = attached {
+                        engine.plane.replay.detach(stream, Carrier { shard: from, socket });
+                    }
                     engine.observer.metrics().event("answer_lost");
                 }
             }
