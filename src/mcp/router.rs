@@ -60,7 +60,15 @@ pub fn route<'a>(
             };
         }
         Err(malformed) => {
-            let refusal = Refusal::new(Refused::InvalidRequest, malformed.reason);
+            // An array is no message, but if its session has gone the client must hear that (checklist L-55).
+            let unknown = match transport {
+                Transport::Http(headers) if root.elements().is_some() => {
+                    era::session(headers, world.sessions, world.now).err()
+                }
+                _ => None,
+            };
+            let malformed_too = || Refusal::new(Refused::InvalidRequest, malformed.reason);
+            let refusal = unknown.unwrap_or_else(malformed_too);
             return refuse(out, malformed.id, any, CallMethod::Other, &refusal);
         }
     };
