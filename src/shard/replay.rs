@@ -229,7 +229,10 @@ mod tests {
         );
         assert_eq!((ended, before), (false, None));
         assert!(replay.attach(id, 8, None, carrier).is_none(), "another session's");
-        assert!(!replay.detach(id, Carrier { shard: 2, ..carrier }), "another shard's socket of the same number");
+        assert!(
+            !replay.detach(id, Carrier { shard: 2, ..carrier }),
+            "another shard's socket of the same number"
+        );
         assert!(replay.attach(id, 7, Some(3), carrier).is_none(), "there was no such event");
         let sent = replay.push(id, b"1", true).unwrap();
         assert_eq!((sent.carrier, sent.ended), (carrier, true));

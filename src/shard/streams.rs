@@ -276,7 +276,9 @@ impl Shard {
             Message::Ask { from, ticket, request } => {
                 let answer = engine.serve(&request, from);
                 let attached = match (&request, &answer) {
-                    (Request::Attach { socket, .. }, Answer::Attached(stream, ..)) => Some((*stream, *socket)),
+                    (Request::Attach { socket, .. }, Answer::Attached(stream, ..)) => {
+                        Some((*stream, *socket))
+                    }
                     _ => None,
                 };
                 if !engine.plane.broadcast.post(from, Message::Answer { ticket, answer }) {
