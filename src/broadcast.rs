@@ -50,7 +50,14 @@ pub enum Message {
         ended: bool,
     },
     /// The connection that carried a stream kept here has gone.
-    Detached(StreamId, SocketId),
+    Detached {
+        /// The stream.
+        stream: StreamId,
+        /// Whose connection it was: sockets of two shards may have the same number.
+        from: u16,
+        /// The connection.
+        socket: SocketId,
+    },
 }
 
 /// What is asked of the shard that keeps something.

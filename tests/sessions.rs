@@ -159,6 +159,43 @@ fn l_55_a_session_grows_too_old() {
 }
 
 #[test]
+fn l_56_what_was_agreed_on_holds_whatever_known_version_the_header_names() {
+    let running = start(4, Limits::default());
+    let older = Session::open(running.addresses()[0], "2025-06-18", json!({"elicitation": {}}));
+    let unable = Session::open(running.addresses()[0], NEWEST, json!({}));
+    let greet = |session: &Session, version: &str| {
+        let headers = format!("Accept: text/event-stream\r\nMCP-Protocol-Version: {version}\r\n");
+        let call =
+            json!({"jsonrpc": "2.0", "id": version, "method": "tools/call", "params": {"name": "greet"}});
+        session.post_with(&headers, &call)
+    };
+    for version in ["2024-11-05", "2025-03-26", "2025-06-18", NEWEST].into_iter().cycle().take(MANY) {
+        let mut reply = greet(&older, version);
+        let question = reply.message();
+        assert_eq!(question["params"].get("mode"), None, "2025-06-18 knows no modes: {version}");
+        older.answer(&question["id"], json!({"action": "decline"}));
+        assert_eq!(reply.text(), "decline");
+        assert!(greet(&unable, version).response()["error"].is_object(), "what it cannot do it still cannot");
+    }
+    let mut unknown = greet(&older, "1999-01-01");
+    assert_eq!((unknown.status, unknown.error_code()), (400, -32000));
+    end(running);
+}
+
+#[test]
+fn of_sessions_that_ended_so_many_are_remembered() {
+    let running = start(2, Limits { session_notes_max: 3, ..Limits::default() });
+    let sessions: Vec<Session> = (0..4).map(|_| open(&running)).collect();
+    assert!(sessions.iter().all(|session| session.delete() == 204));
+    for _ in 0..4 {
+        let statuses: Vec<u16> =
+            sessions.iter().map(|session| session.ask(1, "ping", json!({})).status).collect();
+        assert_eq!(statuses, [200, 404, 404, 404], "the oldest is forgotten, with nothing but its name");
+    }
+    end(running);
+}
+
+#[test]
 fn what_belongs_to_a_session_needs_one_and_the_rest_does_not() {
     let running = start(2, Limits::default());
     let without =
@@ -211,13 +248,26 @@ fn ids_survive_a_restart_and_a_change_of_shards_by_a_secret_file() {
         assert!(if all { known == 40 } else { known < 40 }, "{shards}: {known}");
         server.stop();
     }
-    fs::write(&file, "short").unwrap();
+    // Two at a time are as one: what one opened, the other knows.
+    let (one, other) = (start("2"), start("2"));
+    for _ in 0..8 {
+        let session = Session::open(one.address, NEWEST, json!({}));
+        let there = Session { address: other.address, ..session };
+        assert_eq!(there.ask(1, "ping", json!({})).status, 200);
+    }
+    one.stop();
+    other.stop();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
-    let output = support::corelane(&arguments).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(told.contains("secret_file") && told.contains("32 bytes") && told.lines().count() == 1, "{told}");
-    fs::remove_file(file).unwrap();
+    let refused = |why: &str| {
+        let output = support::corelane(&arguments).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(told.contains("secret_file") && told.contains(why) && told.lines().count() == 1, "{told}");
+    };
+    fs::write(&file, "short").unwrap();
+    refused("32 bytes");
+    fs::remove_file(&file).unwrap();
+    refused("No such file");
     fs::remove_file(config).unwrap();
 }
 

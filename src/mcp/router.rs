@@ -19,7 +19,7 @@ use crate::{
     http::Status,
     json::{self, Node, NotJson, Number},
     jsonrpc::{Id, Message, answerable_id, read_id, write_error},
-    registry::{List, Revision, Snapshot},
+    registry::{Capabilities, Capability, List, Revision, Snapshot},
 };
 
 /// What answering depends on besides the message.
@@ -60,7 +60,15 @@ pub fn route<'a>(
             };
         }
         Err(malformed) => {
-            let refusal = Refusal::new(Refused::InvalidRequest, malformed.reason);
+            // An array is no message, but if its session has gone the client must hear that (checklist L-55).
+            let unknown = match transport {
+                Transport::Http(headers) if root.elements().is_some() => {
+                    era::session(headers, world.sessions, world.now).err()
+                }
+                _ => None,
+            };
+            let malformed_too = || Refusal::new(Refused::InvalidRequest, malformed.reason);
+            let refusal = unknown.unwrap_or_else(malformed_too);
             return refuse(out, malformed.id, any, CallMethod::Other, &refusal);
         }
     };
@@ -208,9 +216,16 @@ pub fn require_session(
 
 /// The handshake a legacy `initialize` comes to.
 pub(super) fn handshake(revision: Revision, params: &Params<'_>) -> Handshake {
-    let capabilities =
-        params.get("capabilities").map(crate::registry::Capabilities::read).unwrap_or_default();
-    Handshake { revision, capabilities, level: None }
+    let declared = params.get("capabilities").map(Capabilities::read).unwrap_or_default();
+    // What a revision does not know is not asked for under it, whatever its client declares.
+    let unknown = match revision {
+        Revision::V2024_11_05 | Revision::V2025_03_26 => {
+            Capabilities::default().with(Capability::ElicitationForm).with(Capability::ElicitationUrl)
+        }
+        Revision::V2025_06_18 => Capabilities::default().with(Capability::ElicitationUrl),
+        Revision::V2025_11_25 | Revision::V2026_07_28 => Capabilities::default(),
+    };
+    Handshake { revision, capabilities: declared.without(unknown), level: None }
 }
 
 /// Writes a refusal.

@@ -67,6 +67,8 @@ pub(super) struct Connection {
     pub(super) paused: bool,
     /// The peer has sent everything it will.
     pub(super) peer_closed: bool,
+    /// The stream at hand is the last reply, as its request wished.
+    pub(super) last: bool,
 }
 
 impl Connection {
@@ -85,6 +87,7 @@ impl Connection {
             dirty: false,
             paused: false,
             peer_closed: false,
+            last: false,
         }
     }
 

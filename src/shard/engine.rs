@@ -18,7 +18,7 @@ use crate::{
     exec::{CallEvent, Completions, Runner, Started, Ticket},
     http::{RequestHead, Status},
     json::{Elements, Node},
-    jsonrpc::{Id, OwnedId, begin_result, finish_result, write_id},
+    jsonrpc::{Id, OwnedId, answerable_id, begin_result, finish_result, write_id},
     mcp::{
         self, Call, CallAnswers, CallMethod, Handshake, Headers, ListenerKey, Outcome, Refused, Session,
         SessionAction, Sessions, TaskRequest, Tie, Topic, Transport, Wanted, World,
@@ -244,7 +244,10 @@ impl Engine {
         for message in messages {
             let start = out.len();
             if message.get("method").and_then(Node::as_str) == Some("initialize") {
-                self.refuse_plain(out, Refused::InvalidRequest, "initialize must not be in a batch");
+                let (id, told) = (answerable_id(message), "initialize must not be in a batch");
+                let method = CallMethod::Initialize;
+                let reason = Refused::InvalidRequest;
+                self.refuse(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, told));
             } else {
                 match self.message(transport, message, via(), out) {
                     Performed::Pending(_) => parts.pending += 1,
@@ -283,6 +286,11 @@ impl Engine {
         message: &'static str,
     ) -> Performed {
         self.refuse(mcp::write_refused(out, None, Revision::ASSUMED, CallMethod::Other, reason, message))
+    }
+
+    /// Whether there is a shard of this number: what a server of more shards kept is not known any more.
+    pub(super) fn has_shard(&self, shard: u16) -> bool {
+        shard == self.plane.shard || usize::from(shard) < self.plane.broadcast.mailboxes().len()
     }
 
     /// The session that a request which is no message must name.

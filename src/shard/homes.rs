@@ -45,18 +45,21 @@ impl Homes {
         if let Some(kept) = self.sessions.get(&session.key) {
             return Some(*kept);
         }
-        if self.sessions.len() >= self.sessions_max {
+        // There may be no room in this table, or in one of those it leans on.
+        let stream = loop {
+            if self.sessions.len() < self.sessions_max
+                && subscriptions.has_room(List::ALL.len())
+                && let Some(stream) = replay.open(session.key, true, None)
+            {
+                break stream;
+            }
             let is_idle = |key: &SessionKey| {
                 let kept = self.sessions.get(key);
                 kept.is_none_or(|kept| kept.expires <= now || replay.carrier(kept.stream).is_none())
             };
             let oldest = self.order.iter().copied().find(is_idle)?;
             self.forget(oldest, replay, subscriptions);
-        }
-        if !subscriptions.has_room(List::ALL.len()) {
-            return None;
-        }
-        let stream = replay.open(session.key, true, None)?;
+        };
         let listener = subscriptions.insert(Listener::Session(stream), None);
         // Every legacy client hears of changed lists (checklist L-62).
         for list in [List::Tools, List::Resources, List::Prompts] {

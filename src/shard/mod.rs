@@ -347,7 +347,8 @@ impl Shard {
             (Progress::Paused, Some(Handled::Listening(listener))) => {
                 (Phase::Listening(listener), Some(self.limits.stream_keep_alive))
             }
-            (Progress::Paused, Some(Handled::Carrying(stream))) => {
+            (Progress::Paused, Some(Handled::Carrying { stream, last })) => {
+                connection.last = last;
                 (Phase::Carrying(stream), Some(self.limits.stream_keep_alive))
             }
             (Progress::Paused, _) => (Phase::Congested, None),

@@ -73,7 +73,12 @@ pub enum Handled {
     /// The reply is a stream of notifications that has begun.
     Listening(ListenerKey),
     /// The reply is a session's stream that has begun.
-    Carrying(StreamId),
+    Carrying {
+        /// The stream.
+        stream: StreamId,
+        /// The connection ends with it.
+        last: bool,
+    },
 }
 
 impl Handled {
@@ -82,7 +87,7 @@ impl Handled {
     pub fn flow(self) -> Flow {
         match self {
             Self::Replied => Flow::Continue,
-            Self::Pending(_) | Self::Batch(_) | Self::Listening(_) | Self::Carrying(_) => Flow::Pause,
+            Self::Pending(_) | Self::Batch(_) | Self::Listening(_) | Self::Carrying { .. } => Flow::Pause,
             Self::RepliedLast | Self::Refused => Flow::Stop,
         }
     }
@@ -246,7 +251,11 @@ impl Pipeline {
                 response.abandon(out);
                 self.begin_events(out, exchange);
                 out.extend_from_slice(&frame_events(&events, ended));
-                if ended { self.after_events(exchange) } else { Handled::Carrying(stream) }
+                if ended {
+                    self.after_events(exchange)
+                } else {
+                    Handled::Carrying { stream, last: !exchange.keep_alive }
+                }
             }
             // Agreements and lines are for connections of lines.
             Performed::Agreed(_) | Performed::Tied(..) | Performed::Unwanted(_) | Performed::Silent => {
@@ -320,10 +329,12 @@ impl Pipeline {
         };
         let resume = match headers.head.last_event_id(headers.bytes) {
             Field::Absent => None,
-            Field::Value(id) => match read_event_id(id) {
-                Some(resume) => Some(resume),
-                None => return engine.refuse_plain(out, Refused::UnknownStream, "Unknown Last-Event-ID"),
-            },
+            Field::Value(id) => {
+                match read_event_id(id).filter(|(stream, _)| engine.has_shard(stream.shard)) {
+                    Some(resume) => Some(resume),
+                    None => return engine.refuse_plain(out, Refused::UnknownStream, "Unknown Last-Event-ID"),
+                }
+            }
             Field::Repeated => {
                 return engine.refuse_plain(
                     out,

@@ -95,7 +95,26 @@ impl Plane {
             self.effects.push(Effect { socket, bytes: events, then });
         } else if !self.broadcast.post(carrier.shard, Message::Stream { socket, events, ended }) {
             // It is kept: whoever comes back for it gets it.
-            self.replay.detach(id, socket);
+            self.replay.detach(id, carrier);
+        }
+    }
+
+    /// A connection of this shard carries a stream no more.
+    pub(super) fn detach(&mut self, stream: StreamId, socket: SocketId) {
+        let from = self.shard;
+        if stream.shard == from {
+            self.replay.detach(stream, Carrier { shard: from, socket });
+        } else {
+            self.broadcast.post(stream.shard, Message::Detached { stream, from, socket });
+        }
+    }
+
+    /// Ends a stream that nothing more is said on, not even an answer.
+    pub(super) fn end(&mut self, id: StreamId) {
+        let carrier = self.replay.carrier(id);
+        self.replay.close(id);
+        if let Some(carrier) = carrier {
+            self.carry(id, carrier, Vec::new(), true);
         }
     }
 

@@ -146,14 +146,15 @@ impl Replay {
         {
             stream.bytes -= oldest.len();
         }
-        let carrier = stream.carrier?;
+        // What has ended occupies no connection: it may be forgotten.
+        let carrier = if ended { stream.carrier.take()? } else { stream.carrier? };
         stream.sent = stream.last;
         Some(Sent { carrier, event, ended })
     }
 
-    /// Gives a stream another connection: what came behind the event `after`, or behind
-    /// what has been sent, and whether that is all there will be. The
-    /// connection it had before, if it still had one, is the second answer.
+    /// Gives a stream another connection: what came behind the event `after`, or behind what has been sent, and whether that
+    /// is all there will be; then the connection it had before, if it still had one. `None`: it is not there, or never had
+    /// such an event.
     pub(super) fn attach(
         &mut self,
         id: StreamId,
@@ -162,17 +163,21 @@ impl Replay {
         carrier: Carrier,
     ) -> Option<(Vec<u8>, bool, Option<Carrier>)> {
         let stream = self.get_mut(id).filter(|stream| stream.session == session)?;
-        let before = stream.carrier.replace(carrier);
         let after = after.unwrap_or(stream.sent);
+        if after > stream.last {
+            return None;
+        }
+        let before = stream.carrier.take();
+        stream.carrier = Some(carrier).filter(|_| !stream.ended);
         stream.sent = stream.last;
         let missed = stream.events.iter().filter(|(number, _)| *number > after);
         Some((missed.flat_map(|(_, event)| event.iter().copied()).collect(), stream.ended, before))
     }
 
     /// The connection has gone: `false` if the stream has another by now.
-    pub(super) fn detach(&mut self, id: StreamId, socket: SocketId) -> bool {
+    pub(super) fn detach(&mut self, id: StreamId, gone: Carrier) -> bool {
         let Some(stream) = self.get_mut(id) else { return false };
-        stream.carrier.take_if(|carrier| carrier.socket == socket).is_some()
+        stream.carrier.take_if(|carrier| *carrier == gone).is_some()
     }
 
     /// The connection a stream has.
@@ -224,11 +229,17 @@ mod tests {
         );
         assert_eq!((ended, before), (false, None));
         assert!(replay.attach(id, 8, None, carrier).is_none(), "another session's");
+        assert!(
+            !replay.detach(id, Carrier { shard: 2, ..carrier }),
+            "another shard's socket of the same number"
+        );
+        assert!(replay.attach(id, 7, Some(3), carrier).is_none(), "there was no such event");
         let sent = replay.push(id, b"1", true).unwrap();
         assert_eq!((sent.carrier, sent.ended), (carrier, true));
-        assert!(replay.detach(id, carrier.socket));
+        assert_eq!(replay.carrier(id), None, "it has ended");
         let (missed, ended, _) = replay.attach(id, 7, Some(2), carrier).unwrap();
         assert!(missed.ends_with(b"data: 1\n\n") && ended);
+        assert_eq!(replay.carrier(id), None);
         for text in ["", "1", "1-2-3", "1-2-3-4-5", "a-2-3-4", "1--3-4", "99999-0-0-0"] {
             assert_eq!(read_event_id(text.as_bytes()), None, "{text}");
         }
@@ -246,7 +257,7 @@ mod tests {
         assert!(missed.len() <= 200, "{}", missed.len());
         let two = replay.open(2, false, Some(carrier)).unwrap();
         assert_eq!(replay.open(3, false, None), None, "both are in use");
-        assert!(replay.detach(one, carrier.socket));
+        assert!(replay.detach(one, carrier));
         assert!(replay.open(3, false, None).is_some());
         assert!(replay.attach(one, 1, Some(0), carrier).is_none(), "the oldest without a connection went");
         assert_eq!((replay.len(), replay.carrier(two)), (2, Some(carrier)));

@@ -11,10 +11,11 @@ use super::{
     engine::{Line, Performed},
     pipeline::{Handled, Pipeline},
     plane::{Effect, Listener, Then},
+    replay::Carrier,
     talk::{Way, frame_events},
 };
 use crate::{
-    broadcast::Message,
+    broadcast::{Answer, Message, Request},
     exec::Ticket,
     http::{KEEP_ALIVE, LAST_CHUNK, Status, chunk, write_event},
     jsonrpc::{ErrorCode, write_error},
@@ -75,6 +76,7 @@ impl Shard {
             return;
         };
         pipeline.begin_events(&mut connection.out, exchange.borrowed());
+        connection.last = !exchange.keep_alive;
         let Some((socket, primed)) = pipeline.engine.begin_stream(ticket) else { return };
         if !primed.is_empty() {
             connection.out.extend_from_slice(&frame_events(&primed, false));
@@ -113,11 +115,12 @@ impl Shard {
             self.close(socket);
             return;
         }
+        let handled = if connection.last { Handled::RepliedLast } else { Handled::Replied };
         self.mark(socket);
         match then {
             Then::Stays => {}
-            Then::Resumes => self.answered_one(socket, Handled::Replied),
-            Then::Closes => self.end_reply(socket, Handled::Replied),
+            Then::Resumes => self.answered_one(socket, handled),
+            Then::Closes => self.end_reply(socket, handled),
         }
     }
 
@@ -272,8 +275,17 @@ impl Shard {
             Message::Event(event) => self.publish(&event),
             Message::Ask { from, ticket, request } => {
                 let answer = engine.serve(&request, from);
+                let attached = match (&request, &answer) {
+                    (Request::Attach { socket, .. }, Answer::Attached(stream, ..)) => {
+                        Some((*stream, *socket))
+                    }
+                    _ => None,
+                };
                 if !engine.plane.broadcast.post(from, Message::Answer { ticket, answer }) {
-                    // It waits no longer than for anything else.
+                    // It waits no longer than for anything else, and carries nothing.
+                    if let Some((stream, socket)) = attached {
+                        engine.plane.replay.detach(stream, Carrier { shard: from, socket });
+                    }
                     engine.observer.metrics().event("answer_lost");
                 }
             }
@@ -292,8 +304,8 @@ impl Shard {
                     self.apply(Effect { socket, bytes: events, then });
                 }
             }
-            Message::Detached(stream, socket) => {
-                engine.plane.replay.detach(stream, socket);
+            Message::Detached { stream, from, socket } => {
+                engine.plane.replay.detach(stream, Carrier { shard: from, socket });
             }
         }
     }
@@ -308,12 +320,13 @@ impl Shard {
                     .filter(|connection| connection.phase == Phase::Calling(ticket));
                 let Some(connection) = waits else {
                     // It left before its stream came.
-                    pipeline.engine.plane.broadcast.post(stream.shard, Message::Detached(stream, *socket));
+                    pipeline.engine.plane.detach(stream, *socket);
                     return;
                 };
                 pipeline.begin_events(&mut connection.out, exchange.borrowed());
                 connection.out.extend_from_slice(&frame_events(&events, ended));
                 connection.phase = Phase::Carrying(stream);
+                connection.last = !exchange.keep_alive;
                 let socket = *socket;
                 self.keep_alive(socket);
                 if ended {
@@ -400,12 +413,7 @@ impl Shard {
         match connection.phase {
             Phase::Calling(ticket) => engine.abandon(ticket),
             Phase::Listening(listener) => engine.plane.subscriptions.remove(listener),
-            Phase::Carrying(stream) if stream.shard == engine.plane.shard => {
-                engine.plane.replay.detach(stream, connection.socket);
-            }
-            Phase::Carrying(stream) => {
-                engine.plane.broadcast.post(stream.shard, Message::Detached(stream, connection.socket));
-            }
+            Phase::Carrying(stream) => engine.plane.detach(stream, connection.socket),
             _ => {}
         }
         if let Some(lines) = &connection.lines {
@@ -437,7 +445,8 @@ impl Shard {
                     }
                     subscriptions.remove(listener);
                 }
-                Phase::Carrying(_) => {}
+                // What comes from now on is not for it.
+                Phase::Carrying(stream) => self.pipeline.engine.plane.detach(stream, connection.socket),
                 _ => {
                     if let Some(lines) = &mut connection.lines {
                         for (id, listener) in std::mem::take(&mut lines.line.listens) {

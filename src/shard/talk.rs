@@ -119,7 +119,12 @@ impl Engine {
         message.extend_from_slice(b",\"method\":");
         write_string(&mut message, request.method);
         message.extend_from_slice(b",\"params\":");
-        message.extend_from_slice(request.params.to_string().as_bytes());
+        let mut params = request.params.clone();
+        // The call's own name for it is another call's too (checklist E-02).
+        if let Some(name) = params.get_mut("elicitationId") {
+            *name = id.into();
+        }
+        message.extend_from_slice(params.to_string().as_bytes());
         message.push(b'}');
         if self.send(ticket, &message) {
             self.calls.set_deadline(ticket, moment.monotonic, moment.monotonic + timeout);
@@ -141,15 +146,19 @@ impl Engine {
         let now = self.moment.monotonic;
         let key = self.calls.get_mut(ticket).filter(|call| call.session == answer.session).and_then(|call| {
             let position = call.questions.iter().position(|(number, _)| *number == question.number)?;
-            let deadline = now + call.callable.deadline();
-            Some((call.questions.swap_remove(position).1, deadline))
+            let key = call.questions.swap_remove(position).1;
+            // While another one is open, the call's time does not run.
+            let deadline = call.questions.is_empty().then(|| now + call.callable.deadline());
+            Some((key, deadline))
         });
         // A second answer, or one to a call that has ended.
         let Some((key, deadline)) = key else {
             self.observer.metrics().event("answer_unexpected");
             return;
         };
-        self.calls.set_deadline(ticket, now, deadline);
+        if let Some(deadline) = deadline {
+            self.calls.set_deadline(ticket, now, deadline);
+        }
         if let Some(talk) = self.calls.talk(ticket) {
             talk.answer(&key, answer.answer);
         }
@@ -161,7 +170,7 @@ impl Engine {
         let Recipient::Http { socket, stream: Some(stream), .. } = call.recipient else { return };
         call.recipient = Recipient::Stream(stream);
         let bytes = self.plane.replay.prime(stream, Some(retry.as_millis()));
-        self.plane.replay.detach(stream, socket);
+        self.plane.detach(stream, socket);
         self.plane.effects.push(Effect { socket, bytes, then: Then::Resumes });
     }
 
@@ -256,6 +265,9 @@ impl Engine {
         let Some(call) = self.calls.abandon(ticket) else { return };
         self.observer.metrics().event("cancelled");
         match call.recipient {
+            Recipient::Stream(stream) | Recipient::Http { stream: Some(stream), .. } => {
+                self.plane.end(stream);
+            }
             // A line owes one answer less.
             Recipient::Http { in_batch: false, .. } | Recipient::Line(_) => {
                 self.told.push_back((
@@ -269,7 +281,6 @@ impl Engine {
             Recipient::Http { socket, .. } => {
                 self.plane.effects.push(Effect { socket, bytes: Vec::new(), then: Then::Resumes });
             }
-            Recipient::Stream(stream) => self.plane.replay.close(stream),
             Recipient::Task(_) => {}
         }
     }
@@ -389,7 +400,7 @@ impl Engine {
             && let Recipient::Http { socket, stream: Some(stream), .. } = call.recipient
         {
             call.recipient = Recipient::Stream(stream);
-            self.plane.replay.detach(stream, socket);
+            self.plane.detach(stream, socket);
         }
     }
 

@@ -66,13 +66,24 @@ impl Session {
 
     /// Sends a body on a connection of its own.
     pub fn post(&self, body: &Value) -> Reading {
+        self.post_with("Accept: application/json, text/event-stream\r\n", body)
+    }
+
+    /// As [`Session::post`], with other header lines.
+    pub fn post_with(&self, headers: &str, body: &Value) -> Reading {
         let body = body.to_string();
         let head = format!(
             "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-             Accept: application/json, text/event-stream\r\n{}Content-Length: {}\r\n\r\n{body}",
+             {headers}{}Content-Length: {}\r\n\r\n{body}",
             self.headers(),
             body.len()
         );
+        Reading::of(self.address, &self.revision, &head)
+    }
+
+    /// Asks for a stream with other header lines.
+    pub fn get_with(&self, headers: &str) -> Reading {
+        let head = format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\n{headers}{}\r\n", self.headers());
         Reading::of(self.address, &self.revision, &head)
     }
 
@@ -96,11 +107,7 @@ impl Session {
     /// Opens the session's stream, or resumes one.
     pub fn get(&self, last: Option<&str>) -> Reading {
         let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
-        let head = format!(
-            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{}{last}\r\n",
-            self.headers()
-        );
-        Reading::of(self.address, &self.revision, &head)
+        self.get_with(&format!("Accept: text/event-stream\r\n{last}"))
     }
 
     /// Ends the session: the reply's status.
@@ -229,6 +236,25 @@ impl Reading {
             }
             self.chunk()?;
         }
+    }
+
+    /// Nothing more comes for a while.
+    pub fn is_quiet(&mut self) -> bool {
+        self.wait_for(Duration::from_millis(150), |error| {
+            matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+        }) == Err(true)
+    }
+
+    /// The server has closed the connection, and not only ended the reply.
+    pub fn is_closed(&mut self) -> bool {
+        self.wait_for(Duration::from_secs(2), |_| false) == Ok(0)
+    }
+
+    fn wait_for(&mut self, limit: Duration, is_expected: fn(&std::io::Error) -> bool) -> Result<usize, bool> {
+        self.reader.get_ref().set_read_timeout(Some(limit)).unwrap();
+        let came = self.reader.fill_buf().map(<[u8]>::len).map_err(|error| is_expected(&error));
+        self.reader.get_ref().set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        came
     }
 
     fn chunk(&mut self) -> Option<()> {

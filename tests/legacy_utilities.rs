@@ -1,0 +1,419 @@
+//! What legacy clients may do besides calling: set a log level, be told of progress, cancel, send several messages at once, and
+//! use whatever ids they like (checklist B-03, B-07, L-61, L-66, L-70, M-90).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "support/schema.rs"]
+mod schema;
+#[path = "support/session.rs"]
+mod session;
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use corelane::{Config, Level, Limits, NoArguments, Resource, Running, Server, Tool, glommio::timer::sleep};
+use serde_json::{Value, json};
+use session::{Event, Session, handshake};
+use support::{Client, post};
+
+const NEWEST: &str = "2025-11-25";
+/// What a request is taken for that says nothing.
+const ASSUMED: &str = "2025-03-26";
+const LEVELS: [(Level, &str); 8] = [
+    (Level::Debug, "debug"),
+    (Level::Info, "info"),
+    (Level::Notice, "notice"),
+    (Level::Warning, "warning"),
+    (Level::Error, "error"),
+    (Level::Critical, "critical"),
+    (Level::Alert, "alert"),
+    (Level::Emergency, "emergency"),
+];
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+struct Say {
+    text: String,
+}
+
+/// Counts when it is dropped.
+struct Dropped(Arc<AtomicUsize>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn server(dropped: &Arc<AtomicUsize>) -> Server {
+    let (quiet, loud) = (Arc::clone(dropped), Arc::clone(dropped));
+    Server::builder("utilities", "0")
+        .tool(Tool::new("log").run_async(async |_: NoArguments, cx| {
+            LEVELS.iter().for_each(|(level, name)| cx.log(*level, name));
+        }))
+        .tool(Tool::new("log_inline").run(|_: NoArguments, cx| {
+            LEVELS.iter().for_each(|(level, name)| cx.log(*level, name));
+        }))
+        .tool(Tool::new("count").run_async(async |_: NoArguments, cx| {
+            for (progress, message) in
+                [(1.0, Some("one")), (1.0, Some("again")), (0.5, None), (2.5, Some("more"))]
+            {
+                cx.progress(progress, Some(3.0), message);
+            }
+        }))
+        .tool(Tool::new("wait").run_async(async move |_: NoArguments, _cx| {
+            let _dropped = Dropped(Arc::clone(&quiet));
+            sleep(Duration::from_secs(30)).await;
+            "waited"
+        }))
+        .tool(Tool::new("wait_loudly").run_async(async move |_: NoArguments, cx| {
+            let _dropped = Dropped(Arc::clone(&loud));
+            cx.progress(1.0, None, None);
+            sleep(Duration::from_secs(30)).await;
+            "waited"
+        }))
+        .tool(Tool::new("nap").run_async(async |_: NoArguments, _cx| {
+            sleep(Duration::from_millis(300)).await;
+            "napped"
+        }))
+        .tool(Tool::new("say").input::<Say>().run(|say, _cx| say.text))
+        .tool(Tool::new("say_later").input::<Say>().run_async(async |say, _cx| {
+            sleep(Duration::from_millis(1)).await;
+            say.text
+        }))
+        .resource(Resource::new("test://a", "a").run(|_, _cx| "a"))
+        .build()
+}
+
+fn start(shards: usize, limits: Limits) -> (Running, Arc<AtomicUsize>) {
+    let dropped = Arc::default();
+    let listen = vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()];
+    let config = Config { listen, shards: Some(shards), limits, ..Config::default() };
+    (server(&dropped).start(&config).unwrap(), dropped)
+}
+
+fn open(running: &Running, revision: &str) -> Session {
+    Session::open(running.addresses()[0], revision, json!({}))
+}
+
+/// No session.
+fn stateless(address: std::net::SocketAddr) -> Session {
+    Session { address, id: String::new(), revision: ASSUMED.to_owned() }
+}
+
+fn end(running: Running) -> corelane::metrics::ShardMetrics {
+    running.stopper().drain();
+    running.join().unwrap()
+}
+
+fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !happened() {
+        assert!(Instant::now() < until, "{what} did not happen");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn call(id: impl Into<Value>, tool: &str, text: &str) -> Value {
+    let arguments = if tool.starts_with("say") { json!({"text": text}) } else { json!({}) };
+    json!({"jsonrpc": "2.0", "id": id.into(), "method": "tools/call", "params": {"name": tool, "arguments": arguments}})
+}
+
+/// What a call logs, as the client hears it.
+fn logged(session: &Session, tool: &str) -> Vec<String> {
+    let mut reply = session.call(1, tool, json!({}));
+    if !reply.is_stream() {
+        reply.json();
+        return Vec::new();
+    }
+    std::iter::from_fn(|| reply.event())
+        .filter_map(|event| event.data)
+        .filter(|message| message["method"] == "notifications/message")
+        .map(|message| {
+            assert_eq!(message["params"]["level"], message["params"]["data"]);
+            message["params"]["level"].as_str().unwrap().to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn l_61_each_level_lets_through_what_is_as_severe_on_every_shard_until_another_is_set() {
+    let (running, _) = start(4, Limits::default());
+    let session = open(&running, "2025-06-18");
+    assert!(logged(&session, "log").is_empty(), "nothing without being asked");
+    for (number, (_, level)) in LEVELS.iter().enumerate() {
+        let set = session.ask("s", "logging/setLevel", json!({"level": level})).response();
+        assert_eq!(set, json!({"jsonrpc": "2.0", "id": "s", "result": {}}));
+        let expected: Vec<&str> = LEVELS[number..].iter().map(|(_, name)| *name).collect();
+        for tool in ["log", "log_inline", "log", "log_inline", "log", "log_inline"] {
+            assert_eq!(logged(&session, tool), expected, "{tool} at {level}");
+        }
+    }
+    for params in [json!({"level": "WARNING"}), json!({"level": 3}), json!({}), json!({"level": ""})] {
+        let mut refused = session.ask(1, "logging/setLevel", params.clone());
+        assert_eq!((refused.status, refused.error_code()), (200, -32602), "{params}");
+    }
+    assert_eq!(logged(&session, "log"), ["emergency"], "what was refused changed nothing");
+    end(running);
+}
+
+#[test]
+fn what_is_noted_of_sessions_is_bounded_and_the_oldest_is_forgotten() {
+    let (running, _) = start(2, Limits { session_notes_max: 2, ..Limits::default() });
+    let sessions: Vec<Session> = (0..3).map(|_| open(&running, NEWEST)).collect();
+    for session in &sessions {
+        session.ask(1, "logging/setLevel", json!({"level": "alert"})).response();
+    }
+    let heard: Vec<usize> = sessions.iter().map(|session| logged(session, "log").len()).collect();
+    assert_eq!(heard, [0, 2, 2], "the first is as before it asked");
+    assert!(sessions.iter().all(|session| session.ask(1, "ping", json!({})).status == 200));
+    end(running);
+}
+
+#[test]
+fn m_90_progress_has_its_token_grows_and_has_a_message_where_the_revision_knows_one() {
+    let (running, _) = start(2, Limits::default());
+    for (revision, has_message) in
+        [("2024-11-05", false), ("2025-03-26", true), ("2025-06-18", true), (NEWEST, true)]
+    {
+        let session = open(&running, revision);
+        for token in [json!("t"), json!(7), json!("7"), json!(-1)] {
+            let params = json!({"name": "count", "_meta": {"progressToken": token}});
+            let mut reply = session.ask(1, "tools/call", params);
+            let mut told: Vec<Value> =
+                std::iter::from_fn(|| reply.event()).filter_map(|event| event.data).collect();
+            assert!(told.pop().unwrap()["result"].is_object());
+            let params = |progress: Value, message: &str| {
+                let mut params = json!({"progressToken": token, "progress": progress, "total": 3});
+                if has_message {
+                    params["message"] = json!(message);
+                }
+                json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+            };
+            assert_eq!(told, [params(json!(1), "one"), params(json!(2.5), "more")], "{revision}");
+        }
+        assert!(!session.call(1, "count", json!({})).is_stream(), "without a token nothing is told");
+        let mut refused =
+            session.ask(1, "tools/call", json!({"name": "count", "_meta": {"progressToken": 1.5}}));
+        assert_eq!(refused.error_code(), -32602, "B-02");
+    }
+    let nobody = stateless(running.addresses()[0]);
+    let params = json!({"name": "count", "_meta": {"progressToken": 1}});
+    assert_eq!(
+        nobody.ask(1, "tools/call", params).message()["params"]["progress"],
+        1,
+        "no session is needed"
+    );
+    end(running);
+}
+
+#[test]
+fn l_66_a_call_that_has_said_nothing_is_cancelled_and_its_post_ends_without_an_answer() {
+    let (running, dropped) = start(4, Limits::default());
+    let (session, other) = (open(&running, NEWEST), open(&running, NEWEST));
+    for number in 0..16 {
+        // Ids of both kinds; neither is the other.
+        let (id, wrong) = if number % 2 == 0 {
+            (json!(number), json!(number.to_string()))
+        } else {
+            (json!(number.to_string()), json!(number))
+        };
+        let waiting = {
+            let (session, id) = (session.clone(), id.clone());
+            thread::spawn(move || {
+                let mut reply = session.call(id, "wait", json!({}));
+                (reply.status, reply.is_quiet(), reply.header("content-length").map(str::to_owned))
+            })
+        };
+        thread::sleep(Duration::from_millis(40));
+        other.notify("notifications/cancelled", json!({"requestId": id}));
+        session.notify("notifications/cancelled", json!({"requestId": wrong}));
+        let without = Session { id: String::new(), ..session.clone() };
+        assert_eq!(without.notify("notifications/cancelled", json!({"requestId": id})), 202);
+        thread::sleep(Duration::from_millis(20));
+        assert_eq!(dropped.load(Ordering::SeqCst), number, "none of these is it");
+        assert_eq!(
+            session.notify("notifications/cancelled", json!({"requestId": id, "reason": "enough"})),
+            202
+        );
+        let (status, goes_on, length) = waiting.join().unwrap();
+        assert_eq!((status, goes_on), (202, true), "{length:?}");
+        eventually("the handler's end", || dropped.load(Ordering::SeqCst) == number + 1);
+    }
+    assert_eq!(end(running).events("cancelled"), 16);
+}
+
+#[test]
+fn l_66_a_cancelled_stream_ends_without_another_event_also_where_it_was_resumed() {
+    let (running, dropped) = start(3, Limits::default());
+    for number in 0..6 {
+        let session = open(&running, NEWEST);
+        let ask =
+            || session.ask("w", "tools/call", json!({"name": "wait_loudly", "_meta": {"progressToken": 1}}));
+        let cancel = || session.notify("notifications/cancelled", json!({"requestId": "w"}));
+        let mut reply = ask();
+        reply.message();
+        cancel();
+        assert_eq!(reply.event(), None, "an event without data would be one");
+        assert!(reply.is_quiet(), "the connection goes on");
+        let mut reply = ask();
+        let told = loop {
+            let event: Event = reply.event().unwrap();
+            if event.data.is_some() {
+                break event;
+            }
+        };
+        let mut resumed = session.get(told.id.as_deref());
+        assert_eq!(resumed.status, 200);
+        thread::sleep(Duration::from_millis(20));
+        cancel();
+        while let Some(event) = resumed.event() {
+            assert_eq!(event.data, None);
+        }
+        eventually("the end of both", || dropped.load(Ordering::SeqCst) == 2 * number + 2);
+        assert_eq!(session.get(told.id.as_deref()).status, 400, "there is nothing to come back for");
+    }
+    end(running);
+}
+
+#[test]
+fn l_70_a_batch_needs_no_session_but_no_later_revision() {
+    let (running, _) = start(2, Limits::default());
+    let nobody = stateless(running.addresses()[0]);
+    let batch = json!([call(1, "say", "a"), call("1", "say", "b")]);
+    let accept = "Accept: application/json, text/event-stream\r\n";
+    for headers in [accept.to_owned(), format!("{accept}MCP-Protocol-Version: 2025-03-26\r\n")] {
+        let answers = nobody.post_with(&headers, &batch).json();
+        let ids: Vec<&Value> = answers.as_array().unwrap().iter().map(|answer| &answer["id"]).collect();
+        assert_eq!(ids, [&json!(1), &json!("1")], "in order, with their types");
+        assert_eq!(answers[1]["result"]["content"][0]["text"], "b");
+    }
+    for version in ["2024-11-05", "2025-06-18", NEWEST, "2026-07-28", "1999-01-01"] {
+        let mut refused = nobody.post_with(&format!("{accept}MCP-Protocol-Version: {version}\r\n"), &batch);
+        assert_eq!((refused.status, refused.error_code()), (400, -32600), "{version}");
+    }
+    for nonsense in [json!([]), json!([1]), json!([[]]), json!([{}])] {
+        let mut refused = nobody.post(&nonsense);
+        let told = refused.json();
+        let error = if told.is_array() { &told[0] } else { &told };
+        assert_eq!(error["error"]["code"], -32600, "{nonsense}: {told}");
+    }
+    end(running);
+}
+
+#[test]
+fn l_70_a_batch_of_a_session_may_hold_whatever_a_session_may_ask() {
+    let (running, _) = start(4, Limits::default());
+    for _ in 0..8 {
+        let session = open(&running, "2025-03-26");
+        let batch = json!([
+            {"jsonrpc": "2.0", "id": "l", "method": "logging/setLevel", "params": {"level": "alert"}},
+            {"jsonrpc": "2.0", "method": "notifications/initialized"},
+            {"jsonrpc": "2.0", "id": "s", "method": "resources/subscribe", "params": {"uri": "test://a"}},
+            {"jsonrpc": "2.0", "id": "p", "method": "ping"},
+            call("n", "say", "now"),
+            call("t", "say_later", "then"),
+            {"jsonrpc": "2.0", "id": "i", "method": "initialize", "params": handshake("2025-03-26", json!({}))},
+            {"jsonrpc": "2.0", "id": "?", "method": "no/such"},
+        ]);
+        let mut reply = session.post(&batch);
+        let mut answers = std::collections::BTreeMap::new();
+        while let Some(event) = reply.event() {
+            let answer = event.data.unwrap();
+            let id = answer["id"].as_str().unwrap_or_else(|| panic!("whose is {answer}?")).to_owned();
+            assert!(answers.insert(id, answer).is_none(), "one each");
+        }
+        assert_eq!(answers.len(), 7, "{answers:?}");
+        for id in ["l", "s", "p"] {
+            assert_eq!(answers[id]["result"], json!({}));
+        }
+        assert_eq!(answers["n"]["result"]["content"][0]["text"], "now");
+        assert_eq!(answers["t"]["result"]["content"][0]["text"], "then");
+        assert_eq!(
+            (&answers["i"]["error"]["code"], &answers["?"]["error"]["code"]),
+            (&json!(-32600), &json!(-32601))
+        );
+        assert_eq!(logged(&session, "log"), ["alert", "emergency"], "it was set");
+        let gone = session.clone();
+        assert_eq!(session.delete(), 204);
+        let mut refused = gone.post(&json!([call(1, "say", "x")]));
+        assert_eq!((refused.status, refused.error_code()), (404, -32001), "L-55");
+    }
+    end(running);
+}
+
+#[test]
+fn l_66_l_70_one_call_of_a_batch_is_cancelled_and_the_others_are_answered() {
+    let (running, dropped) = start(3, Limits::default());
+    for number in 0..6 {
+        let session = open(&running, "2025-03-26");
+        let mut reply =
+            session.post(&json!([call("w", "wait", ""), call("n", "nap", ""), call("s", "say", "x")]));
+        assert_eq!(session.notify("notifications/cancelled", json!({"requestId": "w"})), 202);
+        let ids: BTreeSet<String> = std::iter::from_fn(|| reply.event())
+            .map(|event| event.data.unwrap()["id"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(ids, ["n", "s"].map(str::to_owned).into());
+        assert!(reply.is_quiet(), "the connection goes on");
+        eventually("the handler's end", || dropped.load(Ordering::SeqCst) == number + 1);
+        // All of them: the stream ends with nothing in it.
+        let mut reply = session.post(&json!([call("n", "nap", "")]));
+        session.notify("notifications/cancelled", json!({"requestId": "n"}));
+        assert_eq!(reply.event(), None);
+    }
+    end(running);
+}
+
+/// So many clients at one time, each on its own connection, with so many requests, of which that many are sent at once.
+const CLIENTS: usize = 200;
+const REQUESTS: usize = 500;
+const AT_ONCE: usize = 50;
+
+#[test]
+fn b_03_a_hundred_thousand_answers_to_the_same_ids_each_reach_who_asked() {
+    let (running, _) = start(4, Limits::default());
+    let address = running.addresses()[0];
+    let threads: Vec<_> = (0..8)
+        .map(|thread| {
+            thread::spawn(move || {
+                let mut clients: Vec<(usize, Client)> =
+                    (thread..CLIENTS).step_by(8).map(|client| (client, Client::connect(address))).collect();
+                let mut answered = 0;
+                for start in (0..REQUESTS).step_by(AT_ONCE) {
+                    let numbers = start..start + AT_ONCE;
+                    for (client, connection) in &mut clients {
+                        let bytes: Vec<u8> = numbers
+                            .clone()
+                            .flat_map(|number| {
+                                let tool = if number % 10 == 0 { "say_later" } else { "say" };
+                                post("", call(number, tool, &format!("{client}/{number}")).to_string())
+                            })
+                            .collect();
+                        connection.send(bytes);
+                    }
+                    for (client, connection) in &mut clients {
+                        for number in numbers.clone() {
+                            let reply = connection.read();
+                            let body = String::from_utf8_lossy(&reply.body);
+                            let (id, text) =
+                                (format!("\"id\":{number},"), format!("\"text\":\"{client}/{number}\""));
+                            assert!(body.contains(&id) && body.contains(&text), "{id} {text}: {body}");
+                            answered += 1;
+                        }
+                    }
+                }
+                answered
+            })
+        })
+        .collect();
+    let answered: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!(answered, CLIENTS * REQUESTS);
+    end(running);
+}

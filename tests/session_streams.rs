@@ -1,0 +1,535 @@
+//! The streams of legacy sessions (checklist L-23, L-24, L-46, L-50, L-60, L-62): who hears what, what is kept for whom, and
+//! for how long.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "support/schema.rs"]
+mod schema;
+#[path = "support/session.rs"]
+mod session;
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    thread,
+    time::{Duration, Instant},
+};
+
+use corelane::{
+    Config, Level, Limits, NoArguments, Resource, ResourceTemplate, Running, Server, Tool,
+    glommio::timer::sleep,
+};
+use serde_json::{Value, json};
+use session::{Event, Reading, Session};
+use support::Client;
+
+const NEWEST: &str = "2025-11-25";
+/// What a request is taken for that says nothing.
+const ASSUMED: &str = "2025-03-26";
+const UPDATED: &str = "notifications/resources/updated";
+
+fn server() -> Server {
+    Server::builder("streams", "0")
+        .tool(Tool::new("shard").run(|_: NoArguments, cx| cx.caller().shard.to_string()))
+        .tool(Tool::new("touch").run(|_: NoArguments, cx| cx.resource_updated("test://a")))
+        .tool(Tool::new("touch_for_long").run_async(async |_: NoArguments, cx| {
+            for _ in 0..300 {
+                cx.resource_updated("test://a");
+                sleep(Duration::from_millis(1)).await;
+            }
+        }))
+        .tool(Tool::new("talk").run_async(async |_: NoArguments, cx| {
+            for number in 0..3 {
+                cx.log(Level::Info, number);
+                sleep(Duration::from_millis(20)).await;
+            }
+            "talked"
+        }))
+        .tool(Tool::new("poll").run_async(async |_: NoArguments, cx| {
+            cx.disconnect(Duration::from_millis(100));
+            sleep(Duration::from_millis(50)).await;
+            "polled"
+        }))
+        .resource(Resource::new("test://a", "a").run(|_, _cx| "a"))
+        .resource(Resource::new("test://b", "b").run(|_, _cx| "b"))
+        .build()
+}
+
+fn config(shards: usize, limits: Limits) -> Config {
+    let listen = vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()];
+    Config { listen, shards: Some(shards), limits, ..Config::default() }
+}
+
+fn start(shards: usize, limits: Limits) -> Running {
+    server().start(&config(shards, limits)).unwrap()
+}
+
+fn open(running: &Running) -> Session {
+    Session::open(running.addresses()[0], NEWEST, json!({}))
+}
+
+fn subscribe(session: &Session, uri: &str) {
+    let reply = session.ask("s", "resources/subscribe", json!({"uri": uri})).response();
+    assert_eq!(reply["result"], json!({}), "{reply}");
+}
+
+fn touch(session: &Session) {
+    session.call("t", "touch", json!({})).response();
+}
+
+/// No session.
+fn stateless(address: std::net::SocketAddr) -> Session {
+    Session { address, id: String::new(), revision: ASSUMED.to_owned() }
+}
+
+fn end(running: Running) -> corelane::metrics::ShardMetrics {
+    running.stopper().drain();
+    running.join().unwrap()
+}
+
+/// The next event with data.
+fn told(stream: &mut Reading) -> Event {
+    loop {
+        let event = stream.event().expect("the stream has ended");
+        if event.data.is_some() {
+            return event;
+        }
+    }
+}
+
+fn method(event: &Event) -> &str {
+    event.data.as_ref().unwrap()["method"].as_str().unwrap_or("")
+}
+
+/// The number of an event in its stream.
+fn number(event: &Event) -> u64 {
+    event.id.as_ref().unwrap().rsplit('-').next().unwrap().parse().unwrap()
+}
+
+/// Waits for something that is about to happen.
+fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !happened() {
+        assert!(Instant::now() < until, "{what} did not happen");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A connection to every shard.
+fn one_each(running: &Running, shards: usize) -> BTreeMap<String, Client> {
+    let mut clients = BTreeMap::new();
+    for _ in 0..2000 {
+        let mut client = Client::connect(running.addresses()[0]);
+        let shard = client.call("shard", json!({}))["content"][0]["text"].as_str().unwrap().to_owned();
+        clients.entry(shard).or_insert(client);
+        if clients.len() == shards {
+            return clients;
+        }
+    }
+    panic!("only {:?} of {shards} shards answer", clients.keys());
+}
+
+#[test]
+fn l_24_a_stream_is_for_who_reads_events_and_has_a_session() {
+    let running = start(2, Limits::default());
+    let session = open(&running);
+    assert_eq!(session.get_with("Accept: application/json\r\n").status, 406);
+    assert_eq!(session.get_with("Accept: text/html, text/event-stream;q=0.5\r\n").status, 200);
+    let without = Session { id: String::new(), ..session.clone() };
+    let mut refused = without.get(None);
+    assert_eq!((refused.status, refused.json()["error"]["code"].as_i64()), (400, Some(-32000)));
+    let unknown = Session { id: "A".repeat(session.id.len()), ..session.clone() };
+    assert_eq!(unknown.get(None).status, 404);
+    let head = format!(
+        "GET /mcp HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {}\r\n\r\n",
+        open(&running).id
+    );
+    assert_eq!(
+        Reading::of(session.address, NEWEST, &head).status,
+        400,
+        "its end could not be told from a cut"
+    );
+    end(running);
+}
+
+#[test]
+fn l_60_a_change_on_any_shard_is_heard_on_any_stream_of_a_session_at_home_on_any_shard() {
+    const SHARDS: usize = 4;
+    let running = start(SHARDS, Limits::default());
+    let mut clients = one_each(&running, SHARDS);
+    // Homes and connections are spread by chance: so many make every combination likely.
+    let mut streams: Vec<(Session, Reading)> = (0..48)
+        .map(|_| {
+            let session = open(&running);
+            let stream = session.get(None);
+            assert_eq!(stream.status, 200);
+            subscribe(&session, "test://a");
+            (session, stream)
+        })
+        .collect();
+    let (other, mut deaf) = (open(&running), open(&running).get(None));
+    subscribe(&other, "test://b");
+    let mut wrong = other.get(None);
+    for client in clients.values_mut() {
+        client.call("touch", json!({}));
+    }
+    for (number, (_, stream)) in streams.iter_mut().enumerate() {
+        for _ in 0..SHARDS {
+            let event = told(stream);
+            assert_eq!(event.data.unwrap()["params"], json!({"uri": "test://a"}));
+        }
+        assert!(number % 12 != 0 || stream.is_quiet(), "once each");
+    }
+    wrong.event();
+    deaf.event();
+    assert!(wrong.is_quiet() && deaf.is_quiet(), "who did not ask hears nothing");
+    end(running);
+}
+
+#[test]
+fn l_60_who_unsubscribes_hears_no_more() {
+    let running = start(2, Limits::default());
+    for _ in 0..6 {
+        let session = open(&running);
+        let mut stream = session.get(None);
+        stream.event();
+        subscribe(&session, "test://a");
+        subscribe(&session, "test://a");
+        touch(&session);
+        told(&mut stream);
+        assert!(stream.is_quiet(), "twice is once");
+        let gone = session.ask(1, "resources/unsubscribe", json!({"uri": "test://a"})).response();
+        assert_eq!(gone["result"], json!({}));
+        touch(&session);
+        assert!(stream.is_quiet());
+    }
+    end(running);
+}
+
+#[test]
+fn l_62_lists_that_change_are_told_without_being_asked() {
+    let server = server();
+    let registry = server.registry();
+    let running = server.start(&config(3, Limits::default())).unwrap();
+    let mut streams: Vec<Reading> = (0..12).map(|_| open(&running).get(None)).collect();
+    streams.iter_mut().for_each(|stream| drop(stream.event()));
+    registry.update(|registry| registry.replace(Resource::new("test://c", "c").run(|_, _cx| "c"))).unwrap();
+    registry
+        .update(|registry| registry.replace(ResourceTemplate::new("t://{x}", "t").run(|_, _cx| "")))
+        .unwrap();
+    registry.update(|registry| registry.replace(Tool::new("new").run(|_: NoArguments, _cx| ""))).unwrap();
+    for stream in &mut streams {
+        for expected in ["resources", "resources", "tools"] {
+            let event = told(stream);
+            let expected = format!("notifications/{expected}/list_changed");
+            assert_eq!(event.data.unwrap(), json!({"jsonrpc": "2.0", "method": expected}));
+        }
+        assert!(stream.is_quiet());
+    }
+    end(running);
+}
+
+#[test]
+fn what_came_while_nobody_listened_is_told_to_who_comes_as_far_as_it_is_kept() {
+    let limits = Limits { replay_bytes_max: 1024, ..Limits::default() };
+    let running = start(3, limits);
+    for _ in 0..4 {
+        let session = open(&running);
+        subscribe(&session, "test://a");
+        for _ in 0..3 {
+            touch(&session);
+        }
+        let mut stream = session.get(None);
+        for expected in 1..=3 {
+            let event = stream.event().unwrap();
+            assert_eq!((method(&event), number(&event)), (UPDATED, expected), "without a priming event");
+        }
+        let left = number_of_last_after(&session, stream, 40);
+        assert!((2..30).contains(&left.0), "{left:?}: a kibibyte holds a few");
+        assert_eq!(left.1, 43, "the newest are kept");
+    }
+    end(running);
+}
+
+/// Leaves a stream, has that many changes come, and comes back: how many are told, and the number of the last.
+fn number_of_last_after(session: &Session, stream: Reading, changes: usize) -> (usize, u64) {
+    drop(stream);
+    let mut again = None;
+    eventually("the end of the first stream", || {
+        let stream = session.get(None);
+        let is_free = stream.status == 200;
+        again = is_free.then_some(stream);
+        is_free
+    });
+    drop(again);
+    thread::sleep(Duration::from_millis(100));
+    for _ in 0..changes {
+        touch(session);
+    }
+    let mut stream = session.get(None);
+    assert_eq!(stream.status, 200);
+    let (mut count, mut last) = (0, 0);
+    while count == 0 || last < 43 {
+        let event = told(&mut stream);
+        assert!(number(&event) > last, "in order");
+        (count, last) = (count + 1, number(&event));
+    }
+    assert!(stream.is_quiet());
+    (count, last)
+}
+
+#[test]
+fn l_46_l_50_each_stream_has_its_own_messages_and_gets_back_no_others() {
+    let running = start(3, Limits::default());
+    for _ in 0..8 {
+        let session = open(&running);
+        session.ask(1, "logging/setLevel", json!({"level": "debug"})).response();
+        subscribe(&session, "test://a");
+        let mut own = session.get(None);
+        let mut reply = session.call("talk", "talk", json!({}));
+        let began = told(&mut reply);
+        touch(&session);
+        let mut said = vec![began.clone()];
+        while said.last().is_some_and(|event| !method(event).is_empty()) {
+            said.push(told(&mut reply));
+        }
+        assert_eq!(reply.event(), None, "L-22: behind the response it ends");
+        let logged = said.iter().filter(|event| method(event) == "notifications/message").count();
+        assert_eq!((logged, said.len()), (3, 4), "{said:?}");
+        let update = told(&mut own);
+        assert_eq!(method(&update), UPDATED);
+        assert!(own.is_quiet(), "what is said on one stream is not said on another");
+        touch(&session);
+        touch(&session);
+        let mut resumed = session.get(update.id.as_deref());
+        for expected in [2, 3] {
+            let event = told(&mut resumed);
+            assert_eq!((method(&event), number(&event)), (UPDATED, expected));
+        }
+        assert!(resumed.is_quiet());
+        let mut resumed = session.get(began.id.as_deref());
+        let rest: Vec<Event> = std::iter::from_fn(|| resumed.event()).collect();
+        assert_eq!(rest, said[1..], "the same events under the same ids, and then its end");
+        let prefix = |event: &Event| event.id.as_ref().unwrap().rsplit_once('-').unwrap().0.to_owned();
+        assert_ne!(prefix(&update), prefix(&began), "ids of two streams differ");
+    }
+    end(running);
+}
+
+#[test]
+fn l_50_an_event_that_never_was_is_unknown() {
+    let running = start(2, Limits::default());
+    let (session, other) = (open(&running), open(&running));
+    subscribe(&session, "test://a");
+    let mut stream = session.get(None);
+    touch(&session);
+    let id = told(&mut stream).id.unwrap();
+    let (place, last) = id.rsplit_once('-').unwrap();
+    let parts: Vec<&str> = id.split('-').collect();
+    let beyond = format!("{place}-{}", last.parse::<u64>().unwrap() + 1);
+    let shards = [format!("7-{}-{}-1", parts[1], parts[2]), format!("65535-{}-{}-1", parts[1], parts[2])];
+    let made_up = ["nonsense", "1", "0-0-0", "0-99-0-1", "-1-0-0-1", "99999-0-0-0"].map(str::to_owned);
+    for unknown in made_up.into_iter().chain(shards).chain([beyond]) {
+        let mut refused = session.get(Some(&unknown));
+        assert_eq!((refused.status, refused.error_code()), (400, -32600), "{unknown}");
+    }
+    assert_eq!(other.get(Some(&id)).status, 400, "another session's");
+    let twice = format!("Accept: text/event-stream\r\nLast-Event-ID: {id}\r\nLast-Event-ID: {id}\r\n");
+    assert_eq!(session.get_with(&twice).status, 400);
+    touch(&session);
+    assert_eq!(method(&told(&mut stream)), UPDATED, "none of them has taken the stream over");
+    end(running);
+}
+
+#[test]
+fn l_50_a_stream_that_is_resumed_ends_where_it_was_and_the_end_of_that_connection_does_not_end_it() {
+    let running = start(4, Limits::default());
+    for _ in 0..24 {
+        let session = open(&running);
+        subscribe(&session, "test://a");
+        let mut before = session.get(None);
+        touch(&session);
+        let id = told(&mut before).id.unwrap();
+        let mut after = session.get(Some(&id));
+        assert_eq!(after.status, 200, "its client need not wait until the server knows that it had left");
+        while let Some(event) = before.event() {
+            assert_eq!(event.data, None, "L-46");
+        }
+        drop(before);
+        // Whatever the number of the socket that has gone.
+        thread::sleep(Duration::from_millis(10));
+        touch(&session);
+        assert_eq!(method(&told(&mut after)), UPDATED);
+        assert_eq!(session.get(None).status, 409, "it is carried");
+    }
+    end(running);
+}
+
+#[test]
+fn l_24_a_client_that_leaves_makes_room_for_its_next_stream() {
+    let running = start(4, Limits::default());
+    for _ in 0..12 {
+        let session = open(&running);
+        for _ in 0..3 {
+            let mut stream = None;
+            eventually("the end of the one before", || {
+                let asked = session.get(None);
+                assert!(matches!(asked.status, 200 | 409), "{}", asked.head);
+                stream = Some(asked);
+                stream.as_ref().is_some_and(|stream| stream.status == 200)
+            });
+        }
+    }
+    end(running);
+}
+
+#[test]
+fn streams_that_have_ended_make_room_for_others() {
+    let limits = Limits { replay_streams_max: 4, ..Limits::default() };
+    let running = start(1, limits);
+    let session = open(&running);
+    session.ask(1, "logging/setLevel", json!({"level": "debug"})).response();
+    let mut ids = Vec::new();
+    for call in 0..12 {
+        let mut reply = session.call(call, "talk", json!({}));
+        let primed = reply.event().unwrap();
+        assert!(primed.data.is_none() && primed.id.is_some(), "call {call} can be resumed: {primed:?}");
+        assert_eq!(reply.text(), "talked");
+        ids.push(primed.id.unwrap());
+    }
+    assert_eq!(session.get(ids.last().map(String::as_str)).text(), "talked");
+    assert_eq!(session.get(ids.first().map(String::as_str)).status, 400, "the oldest is forgotten");
+    assert_eq!(session.get(None).status, 200, "the session's own finds room too");
+    end(running);
+}
+
+#[test]
+fn sessions_nobody_listens_for_make_room_for_others() {
+    let with = |limits: Limits| {
+        let running = start(1, limits);
+        for _ in 0..12 {
+            subscribe(&open(&running), "test://a");
+        }
+        let mut held: Vec<(Session, Reading)> = (0..3)
+            .map(|_| {
+                let session = open(&running);
+                let stream = session.get(None);
+                (session, stream)
+            })
+            .collect();
+        assert!(held.iter().all(|(_, stream)| stream.status == 200));
+        let late = open(&running);
+        let mut busy = late.get(None);
+        assert_eq!((busy.status, busy.error_code()), (503, -32000), "those in use stay");
+        held.pop();
+        eventually("room", || late.get(None).status == 200);
+        for (session, stream) in &mut held {
+            subscribe(session, "test://a");
+            touch(session);
+            assert_eq!(method(&told(stream)), UPDATED, "they were not disturbed");
+        }
+        end(running);
+    };
+    with(Limits { sessions_kept_max: 3, ..Limits::default() });
+    with(Limits { replay_streams_max: 3, ..Limits::default() });
+    with(Limits { subscriptions_max: 12, ..Limits::default() });
+}
+
+#[test]
+fn a_session_that_ends_ends_its_stream() {
+    let running = start(4, Limits::default());
+    for _ in 0..12 {
+        let session = open(&running);
+        subscribe(&session, "test://a");
+        let mut stream = session.get(None);
+        assert_eq!(session.delete(), 204);
+        while stream.event().is_some() {}
+        assert!(stream.is_quiet(), "the connection goes on");
+        let session = open(&running);
+        let mut stream = session.get_with("Accept: text/event-stream\r\nConnection: close\r\n");
+        assert_eq!((stream.status, stream.header("connection")), (200, Some("close")));
+        session.delete();
+        while stream.event().is_some() {}
+        assert!(stream.is_closed(), "as it was asked to");
+    }
+    end(running);
+}
+
+#[test]
+fn a_reply_that_became_a_stream_closes_its_connection_where_that_was_asked_for() {
+    let running = start(1, Limits::default());
+    let session = open(&running);
+    session.ask(1, "logging/setLevel", json!({"level": "debug"})).response();
+    let call =
+        |tool: &str| json!({"jsonrpc": "2.0", "id": tool, "method": "tools/call", "params": {"name": tool}});
+    let accept = "Accept: application/json, text/event-stream\r\n";
+    for tool in ["talk", "poll"] {
+        let mut reply = session.post_with(&format!("{accept}Connection: close\r\n"), &call(tool));
+        while reply.event().is_some() {}
+        assert!(reply.is_closed(), "{tool}");
+        let mut reply = session.post_with(accept, &call(tool));
+        while reply.event().is_some() {}
+        assert!(reply.is_quiet(), "{tool}: the connection goes on");
+    }
+    end(running);
+}
+
+#[test]
+fn l_23_older_clients_and_those_without_a_session_are_not_sent_away() {
+    let running = start(2, Limits::default());
+    let address = running.addresses()[0];
+    let older = ["2025-06-18", "2025-03-26", "2024-11-05"]
+        .map(|revision| Session::open(address, revision, json!({})));
+    for session in older.into_iter().chain([stateless(address)]) {
+        let mut reply = session.call(1, "poll", json!({}));
+        if !reply.is_stream() {
+            assert_eq!(reply.text(), "polled");
+            continue;
+        }
+        let events: Vec<Event> = std::iter::from_fn(|| reply.event()).collect();
+        assert!(events.iter().all(|event| event.data.is_some()), "no event without data: {events:?}");
+        assert_eq!(events.last().unwrap().data.as_ref().unwrap()["result"]["content"][0]["text"], "polled");
+    }
+    let older = Session::open(address, "2025-06-18", json!({}));
+    subscribe(&older, "test://a");
+    let mut stream = older.get(None);
+    touch(&older);
+    assert_eq!(method(&stream.event().unwrap()), UPDATED, "not primed either");
+    end(running);
+}
+
+#[test]
+fn nothing_follows_a_stream_that_ended_with_the_server() {
+    let running = start(2, Limits::default());
+    let sessions: Vec<Session> = (0..6).map(|_| open(&running)).collect();
+    let mut raws: Vec<std::net::TcpStream> = sessions
+        .iter()
+        .map(|session| {
+            subscribe(session, "test://a");
+            let head = format!(
+                "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: {}\r\n\r\n",
+                session.id
+            );
+            let mut raw = std::net::TcpStream::connect(session.address).unwrap();
+            raw.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+            raw.write_all(head.as_bytes()).unwrap();
+            raw
+        })
+        .collect();
+    let calling = {
+        let session = sessions[0].clone();
+        thread::spawn(move || session.call(1, "touch_for_long", json!({})).response())
+    };
+    thread::sleep(Duration::from_millis(100));
+    running.stopper().drain();
+    for raw in &mut raws {
+        let mut text = String::new();
+        raw.read_to_string(&mut text).unwrap();
+        assert!(text.contains(UPDATED), "{text}");
+        assert_eq!(text.find("\r\n0\r\n\r\n"), Some(text.len() - 7), "its end is the last of it: {text}");
+    }
+    let answered: Value = calling.join().unwrap();
+    assert!(answered["result"].is_object(), "{answered}");
+    running.join().unwrap();
+}
