@@ -3,11 +3,7 @@
 
 use std::fmt;
 
-use crate::{
-    json::write_string,
-    jsonrpc::{Id, write_id},
-    registry::List,
-};
+use crate::{json::write_string, registry::List};
 
 /// Something that may change. A text, so that it can be looked up; the first letter tells its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,13 +124,13 @@ impl Event {
     }
 }
 
-/// Appends the result that ends a subscription in order (checklist M-66).
-pub fn write_listen_ended(out: &mut Vec<u8>, id: Id<'_>) {
+/// Appends the result that ends the subscription of this id, which is JSON, in order (checklist M-66).
+pub fn write_listen_ended(out: &mut Vec<u8>, id: &[u8]) {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    write_id(out, id);
+    out.extend_from_slice(id);
     out.extend_from_slice(b",\"result\":{\"resultType\":\"complete\",");
     out.extend_from_slice(SUBSCRIPTION_ID.as_bytes());
-    write_id(out, id);
+    out.extend_from_slice(id);
     out.extend_from_slice(b"}}}");
 }
 

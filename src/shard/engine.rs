@@ -123,8 +123,15 @@ pub(super) struct Line {
     pub(super) handshake: Option<Handshake>,
     /// What its legacy subscriptions hear by.
     pub(super) listener: Option<ListenerKey>,
-    /// Its subscriptions of the 2026 era, by the ids of their requests.
-    pub(super) listens: Vec<(OwnedId, ListenerKey)>,
+    /// Its subscriptions of the 2026 era.
+    pub(super) listens: Vec<ListenerKey>,
+}
+
+impl Line {
+    /// Everything it hears by.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = ListenerKey> {
+        self.listens.iter().copied().chain(self.listener)
+    }
 }
 
 /// What was done about a message.
@@ -390,13 +397,11 @@ impl Engine {
             let id = Some(id.as_id());
             return self.refuse(mcp::write_refused(out, id, Revision::V2026_07_28, method, reason, told));
         }
-        let mut text = Vec::new();
-        write_id(&mut text, id.as_id());
         let key = match via {
             Via::Http { socket, .. } => Listener::Stream(socket),
             Via::Line(socket) => Listener::Line(socket),
         };
-        let listener = self.plane.subscriptions.insert(key, Some(text.into()));
+        let listener = self.plane.subscriptions.insert(key, Some(id_text(id.as_id())));
         for topic in topics {
             self.plane.subscriptions.subscribe(listener, topic);
         }
@@ -589,15 +594,18 @@ impl Engine {
             }
             Performed::Listening(listener, acknowledged) => {
                 out.extend_from_slice(&acknowledged);
-                if let Some(id) = self.plane.subscriptions.id(listener).and_then(read_owned_id) {
-                    line.listens.push((id, listener));
-                }
+                line.listens.push(listener);
             }
             Performed::Tied(id, action) => self.tied_to_line(&id, action, line, out),
             Performed::Unwanted(id) => {
-                for (_, listener) in line.listens.extract_if(.., |(listened, _)| *listened == id) {
-                    self.plane.subscriptions.remove(listener);
-                }
+                let (id, subscriptions) = (id_text(id.as_id()), &mut self.plane.subscriptions);
+                line.listens.retain(|listener| {
+                    let is_wanted = subscriptions.id(*listener) != Some(&*id);
+                    if !is_wanted {
+                        subscriptions.remove(*listener);
+                    }
+                    is_wanted
+                });
             }
             Performed::Opened(_) | Performed::Attached(..) | Performed::Silent => {}
         }
@@ -653,13 +661,9 @@ fn release(calls: &mut Calls, unused: Option<Ticket>) {
     }
 }
 
-/// The id of a subscription, from its JSON.
-pub(super) fn read_owned_id(json: &[u8]) -> Option<OwnedId> {
-    match serde_json::from_slice(json).ok()? {
-        serde_json::Value::String(text) => Some(OwnedId::String(text.into())),
-        serde_json::Value::Number(number) => {
-            number.as_u64().map(OwnedId::Unsigned).or_else(|| number.as_i64().map(OwnedId::Signed))
-        }
-        _ => None,
-    }
+/// An id as JSON.
+fn id_text(id: Id<'_>) -> Box<[u8]> {
+    let mut text = Vec::new();
+    write_id(&mut text, id);
+    text.into()
 }

@@ -11,16 +11,16 @@ use super::{
     engine::{Line, Performed},
     pipeline::{Handled, Pipeline},
     plane::{Effect, Listener, Then},
-    replay::Carrier,
+    replay::{Carrier, Replay, Sent},
     talk::{Way, frame_events},
 };
 use crate::{
-    broadcast::{Answer, Message, Request},
+    broadcast::{Answer, Message, Request, StreamId},
     exec::Ticket,
-    http::{KEEP_ALIVE, LAST_CHUNK, Status, chunk, write_event},
+    http::{KEEP_ALIVE, LAST_CHUNK, Status, begin_event, chunk, finish_event, write_event},
     jsonrpc::{ErrorCode, write_error},
     lines::{Flow, Handler, LineFramer, LineTooLong, Progress, is_http},
-    mcp::{CallMethod, Event, ListenerKey, Refused, write_listen_ended},
+    mcp::{CallMethod, Event, ListenerKey, Refused, Subscriptions, write_listen_ended},
     registry::{Conversation, Note, Reply},
     ring::SocketId,
 };
@@ -36,16 +36,16 @@ fn has_room(connection: &Connection) -> bool {
 /// Events that are put together before they are sent, in bytes.
 const EVENTS_BYTES_MAX: usize = 16 * 1024;
 
-/// Appends an event for a listener whose connection this is.
-fn write_to(connection: &mut Connection, event: &Event, id: Option<&[u8]>) {
+/// Appends a message that does not come from a request of the connection's own: as a line, or as an event.
+fn tell_connection(connection: &mut Connection, write: impl FnOnce(&mut Vec<u8>)) {
     if connection.lines.is_some() {
-        event.write(&mut connection.out, id);
+        write(&mut connection.out);
         connection.out.push(b'\n');
     } else {
         chunk(&mut connection.out, true, |out| {
-            crate::http::begin_event(out, None);
-            event.write(out, id);
-            crate::http::finish_event(out);
+            begin_event(out, None);
+            write(out);
+            finish_event(out);
         });
     }
 }
@@ -248,17 +248,9 @@ impl Shard {
         let mailbox = Arc::clone(&self.handle.mailbox);
         if mailbox.take_missed() {
             self.pipeline.metrics().event("events_missed");
-            let Self { pipeline, connections, .. } = self;
-            let plane = &mut pipeline.engine.plane;
-            let (mut told, replay) = (Vec::new(), &mut plane.replay);
-            let mut sent = Vec::new();
-            plane.subscriptions.publish_all(|event, key, id| {
-                deliver_event(event, key, id, connections, &mut told, |stream, message| {
-                    sent.push((stream, replay.push(stream, message, false)));
-                })
+            self.hand_out(|subscriptions, delivery| {
+                subscriptions.publish_all(|event, key, id| delivery.deliver(event, key, id));
             });
-            sent.into_iter().for_each(|(stream, sent)| plane.forward(stream, sent));
-            told.into_iter().for_each(|socket| self.mark(socket));
         }
         for _ in 0..MESSAGES_PER_TURN {
             let Some(message) = mailbox.take() else { break };
@@ -344,16 +336,20 @@ impl Shard {
 
     /// Tells everybody here of an event.
     fn publish(&mut self, event: &Arc<Event>) {
+        self.hand_out(|subscriptions, delivery| {
+            subscriptions.publish(event, |key, id| delivery.deliver(event, key, id));
+        });
+    }
+
+    /// Has events handed out, and sends on what came of it.
+    fn hand_out(&mut self, publish: impl FnOnce(&mut Subscriptions<Listener>, &mut Delivery<'_>)) {
         let Self { pipeline, connections, .. } = self;
         let plane = &mut pipeline.engine.plane;
-        let replay = &mut plane.replay;
-        let (mut told, mut sent) = (Vec::new(), Vec::new());
-        plane.subscriptions.publish(event, |key, id| {
-            deliver_event(event, key, id, connections, &mut told, |stream, message| {
-                sent.push((stream, replay.push(stream, message, false)));
-            })
-        });
-        sent.into_iter().for_each(|(stream, sent)| plane.forward(stream, sent));
+        let mut delivery =
+            Delivery { connections, replay: &mut plane.replay, told: Vec::new(), kept: Vec::new() };
+        publish(&mut plane.subscriptions, &mut delivery);
+        let Delivery { told, kept, .. } = delivery;
+        kept.into_iter().for_each(|(stream, sent)| plane.forward(stream, sent));
         told.into_iter().for_each(|socket| self.mark(socket));
     }
 
@@ -366,7 +362,7 @@ impl Shard {
             subscriptions.flush(listener, |event, id| {
                 let room = has_room(connection);
                 if room {
-                    write_to(connection, event, id);
+                    tell_connection(connection, |out| event.write(out, id));
                 }
                 room
             });
@@ -374,13 +370,7 @@ impl Shard {
         match (connection.phase, &connection.lines) {
             (Phase::Listening(listener), _) => flush(connection, listener),
             (_, Some(lines)) => {
-                let of_line: Vec<ListenerKey> = lines
-                    .line
-                    .listens
-                    .iter()
-                    .map(|(_, listener)| *listener)
-                    .chain(lines.line.listener)
-                    .collect();
+                let of_line: Vec<ListenerKey> = lines.line.listeners().collect();
                 of_line.into_iter().for_each(|listener| flush(connection, listener));
             }
             _ => return,
@@ -417,8 +407,7 @@ impl Shard {
             _ => {}
         }
         if let Some(lines) = &connection.lines {
-            let listeners =
-                lines.line.listens.iter().map(|(_, listener)| *listener).chain(lines.line.listener);
+            let listeners = lines.line.listeners();
             listeners.for_each(|listener| engine.plane.subscriptions.remove(listener));
             for ticket in engine.calls.of_line(connection.socket) {
                 if engine.calls.abandon(ticket).is_some() {
@@ -432,42 +421,32 @@ impl Shard {
     pub(super) fn end_streams(&mut self) {
         let mut ended = Vec::new();
         for connection in self.connections.iter_mut().flatten() {
-            let subscriptions = &mut self.pipeline.engine.plane.subscriptions;
-            match connection.phase {
-                Phase::Listening(listener) => {
-                    let id = subscriptions.id(listener).and_then(super::engine::read_owned_id);
-                    if let Some(id) = id {
-                        chunk(&mut connection.out, true, |out| {
-                            crate::http::begin_event(out, None);
-                            write_listen_ended(out, id.as_id());
-                            crate::http::finish_event(out);
-                        });
-                    }
-                    subscriptions.remove(listener);
-                }
+            let plane = &mut self.pipeline.engine.plane;
+            let listens = match (connection.phase, &mut connection.lines) {
+                (Phase::Listening(listener), _) => vec![listener],
                 // What comes from now on is not for it.
-                Phase::Carrying(stream) => self.pipeline.engine.plane.detach(stream, connection.socket),
-                _ => {
-                    if let Some(lines) = &mut connection.lines {
-                        for (id, listener) in std::mem::take(&mut lines.line.listens) {
-                            write_listen_ended(&mut connection.out, id.as_id());
-                            connection.out.push(b'\n');
-                            subscriptions.remove(listener);
-                        }
-                        ended.push((connection.socket, true));
-                    }
-                    continue;
+                (Phase::Carrying(stream), _) => {
+                    plane.detach(stream, connection.socket);
+                    Vec::new()
                 }
+                (_, Some(lines)) => std::mem::take(&mut lines.line.listens),
+                _ => continue,
+            };
+            for listener in listens {
+                if let Some(id) = plane.subscriptions.id(listener) {
+                    tell_connection(connection, |out| write_listen_ended(out, id));
+                }
+                plane.subscriptions.remove(listener);
             }
-            connection.out.extend_from_slice(LAST_CHUNK);
-            ended.push((connection.socket, false));
-        }
-        for (socket, is_lines) in ended {
-            if is_lines {
-                self.end_lines(socket);
-            } else if let Some(connection) = connection_of(&mut self.connections, socket) {
+            if connection.lines.is_none() {
+                connection.out.extend_from_slice(LAST_CHUNK);
                 connection.phase = Phase::Closing { linger: true };
             }
+            ended.push(connection.socket);
+        }
+        for socket in ended {
+            // A connection of lines is read no more, and closed when it owes nothing.
+            self.resume_lines(socket);
             self.mark(socket);
         }
     }
@@ -540,7 +519,8 @@ impl Shard {
     pub(super) fn resume_lines(&mut self, socket: SocketId) {
         let draining = self.drain_until.is_some();
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
-        let owes = connection.lines.as_ref().is_some_and(|lines| lines.pending > 0);
+        let Some(lines) = &connection.lines else { return };
+        let owes = lines.pending > 0;
         if !owes && (draining || connection.peer_closed) && connection.phase != Phase::Congested {
             connection.phase = Phase::Closing { linger: false };
             self.mark(socket);
@@ -548,41 +528,41 @@ impl Shard {
             self.advance_lines(socket, None);
         }
     }
-
-    /// The server ends: a connection of lines is read no more, and closed when it owes nothing.
-    fn end_lines(&mut self, socket: SocketId) {
-        self.resume_lines(socket);
-    }
 }
 
-/// Hands an event to one listener. `keep`: keeps a message of a session's stream.
-fn deliver_event(
-    event: &Event,
-    key: Listener,
-    id: Option<&[u8]>,
-    connections: &mut [Option<Connection>],
-    told: &mut Vec<SocketId>,
-    keep: impl FnOnce(crate::broadcast::StreamId, &[u8]),
-) -> bool {
-    let socket = match key {
-        Listener::Stream(socket) | Listener::Line(socket) => socket,
-        Listener::Session(stream) => {
-            let mut message = Vec::new();
-            event.write(&mut message, None);
-            keep(stream, &message);
-            return true;
+/// Events on their way to the listeners of one shard.
+struct Delivery<'a> {
+    connections: &'a mut [Option<Connection>],
+    replay: &'a mut Replay,
+    /// Connections that have something to send now.
+    told: Vec<SocketId>,
+    /// Streams of sessions that have kept it, and where it goes from there.
+    kept: Vec<(StreamId, Option<Sent>)>,
+}
+
+impl Delivery<'_> {
+    /// Hands an event to one listener; `false`: it has no room now.
+    fn deliver(&mut self, event: &Event, listener: Listener, id: Option<&[u8]>) -> bool {
+        let socket = match listener {
+            Listener::Stream(socket) | Listener::Line(socket) => socket,
+            Listener::Session(stream) => {
+                let mut message = Vec::new();
+                event.write(&mut message, None);
+                self.kept.push((stream, self.replay.push(stream, &message, false)));
+                return true;
+            }
+        };
+        // One that has gone is taken out when its end is heard of.
+        let Some(connection) = connection_of(self.connections, socket) else { return true };
+        if !has_room(connection) {
+            return false;
         }
-    };
-    // One that has gone is taken out when its end is heard of.
-    let Some(connection) = connection_of(connections, socket) else { return true };
-    if !has_room(connection) {
-        return false;
+        tell_connection(connection, |out| event.write(out, id));
+        if !connection.dirty {
+            self.told.push(socket);
+        }
+        true
     }
-    write_to(connection, event, id);
-    if !connection.dirty {
-        told.push(socket);
-    }
-    true
 }
 
 /// One connection's lines on their way from its framer through a pipeline.
