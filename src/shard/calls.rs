@@ -234,9 +234,9 @@ impl Calls {
         }
     }
 
-    /// Whether a request still waits for other shards.
-    pub(super) fn is_waiting(&mut self, ticket: Ticket) -> bool {
-        self.entry(ticket).is_some_and(|entry| matches!(entry.state, State::Elsewhere(_)))
+    /// A request waits for other shards no more; what they answer is ignored.
+    pub(super) fn forget(&mut self, ticket: Ticket) {
+        self.release(ticket);
     }
 
     /// The call, if somebody waits for it.

@@ -101,6 +101,16 @@ impl Via<'_> {
         }
     }
 
+    /// The same, for one of several messages.
+    pub(super) fn in_batch(self) -> Self {
+        match self {
+            Self::Http { socket, exchange, head, .. } => {
+                Self::Http { socket, exchange, head, in_batch: true }
+            }
+            Self::Line(socket) => Self::Line(socket),
+        }
+    }
+
     /// Who gets an answer that comes later.
     pub(super) fn recipient(self) -> Recipient {
         match self {
@@ -237,11 +247,11 @@ impl Engine {
     }
 
     /// Answers several messages at once (checklist B-07, L-70).
-    pub(super) fn batch<'a>(
+    pub(super) fn batch(
         &mut self,
         transport: Transport<'_>,
         messages: Elements<'_>,
-        via: impl Fn() -> Via<'a>,
+        via: Via<'_>,
         out: &mut Vec<u8>,
     ) -> Performed {
         if messages.len() > self.limits.batch_messages_max {
@@ -256,7 +266,7 @@ impl Engine {
                 let reason = Refused::InvalidRequest;
                 self.refuse(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, told));
             } else {
-                match self.message(transport, message, via(), out) {
+                match self.message(transport, message, via, out) {
                     Performed::Pending(_) => parts.pending += 1,
                     Performed::Tied(id, action) => parts.tied.push((id, action)),
                     Performed::Listening(listener, _) => {
@@ -392,10 +402,7 @@ impl Engine {
     fn listen(&mut self, wanted: Wanted, via: Via<'_>, out: &mut Vec<u8>) -> Performed {
         let Wanted { id, topics, acknowledged } = wanted;
         if !self.plane.subscriptions.has_room(topics.len().max(1)) {
-            let (reason, told) = (Refused::TooManySubscriptions, "Too many subscriptions");
-            let method = CallMethod::Listen;
-            let id = Some(id.as_id());
-            return self.refuse(mcp::write_refused(out, id, Revision::V2026_07_28, method, reason, told));
+            return self.refuse_subscription(id.as_id(), Revision::V2026_07_28, CallMethod::Listen, out);
         }
         let key = match via {
             Via::Http { socket, .. } => Listener::Stream(socket),
@@ -406,6 +413,17 @@ impl Engine {
             self.plane.subscriptions.subscribe(listener, topic);
         }
         Performed::Listening(listener, acknowledged)
+    }
+
+    fn refuse_subscription(
+        &mut self,
+        id: Id<'_>,
+        revision: Revision,
+        method: CallMethod,
+        out: &mut Vec<u8>,
+    ) -> Performed {
+        let (reason, told) = (Refused::TooManySubscriptions, "Too many subscriptions");
+        self.refuse(mcp::write_refused(out, Some(id), revision, method, reason, told))
     }
 
     fn tied(
@@ -446,29 +464,17 @@ impl Engine {
     ) -> Performed {
         let (id, method) = about;
         let started = self.observer.turn_began();
-        if keeper == self.plane.shard {
-            let answer = self.serve(&request, keeper);
-            let elsewhere = Elsewhere { recipient, id, method, started, left: 0 };
+        let elsewhere = Elsewhere { recipient, id, method, started, left: 1 };
+        // A task may be of a process that had more shards.
+        let is_gone = matches!(request, Request::Task(_)) && !self.has_shard(keeper);
+        if is_gone || keeper == self.plane.shard {
+            let answer = if is_gone { Answer::Unknown } else { self.serve(&request, keeper) };
             return self.conclude(&elsewhere, answer, out);
         }
-        if usize::from(keeper) >= self.plane.broadcast.mailboxes().len()
-            && matches!(request, Request::Task(_))
-        {
-            // Of a process that had more shards.
-            let elsewhere = Elsewhere { recipient, id, method, started, left: 0 };
-            return self.conclude(&elsewhere, Answer::Unknown, out);
-        }
-        let elsewhere = Elsewhere { recipient, id, method, started, left: 1 };
-        let id = elsewhere.id.clone();
-        let Some(ticket) = self.calls.wait(elsewhere, self.moment.monotonic) else {
-            return self.busy(id, method, out);
-        };
         let from = self.plane.shard;
-        if self.plane.broadcast.post(keeper, Message::Ask { from, ticket, request }) {
-            return Performed::Pending(ticket);
-        }
-        self.calls.take_answered(ticket);
-        self.busy(id, method, out)
+        self.wait(elsewhere, out, |broadcast, ticket| {
+            broadcast.post(keeper, Message::Ask { from, ticket, request })
+        })
     }
 
     /// Has something done by every shard, and answers when all have.
@@ -488,19 +494,29 @@ impl Engine {
         if others == 0 {
             return self.conclude(&elsewhere, answer, out);
         }
-        let id = elsewhere.id.clone();
-        let Some(ticket) = self.calls.wait(elsewhere, self.moment.monotonic) else {
-            return self.busy(id, method, out);
-        };
-        for shard in 0..=u16::try_from(others).unwrap_or(u16::MAX) {
-            let request = request.clone();
-            if shard != from && !self.plane.broadcast.post(shard, Message::Ask { from, ticket, request }) {
-                // Some may have done it: asking again does no harm.
-                while self.calls.take_answered(ticket).is_none() && self.calls.is_waiting(ticket) {}
-                return self.busy(id, method, out);
+        self.wait(elsewhere, out, |broadcast, ticket| {
+            // Where one cannot be asked, others may have done it: asking again does no harm.
+            (0..=u16::try_from(others).unwrap_or(u16::MAX))
+                .filter(|shard| *shard != from)
+                .all(|shard| broadcast.post(shard, Message::Ask { from, ticket, request: request.clone() }))
+        })
+    }
+
+    /// Files a request that `ask` asks other shards about; `false`: it cannot.
+    fn wait(
+        &mut self,
+        elsewhere: Elsewhere,
+        out: &mut Vec<u8>,
+        ask: impl FnOnce(&Broadcast, Ticket) -> bool,
+    ) -> Performed {
+        let (id, method) = (elsewhere.id.clone(), elsewhere.method);
+        if let Some(ticket) = self.calls.wait(elsewhere, self.moment.monotonic) {
+            if ask(&self.plane.broadcast, ticket) {
+                return Performed::Pending(ticket);
             }
+            self.calls.forget(ticket);
         }
-        Performed::Pending(ticket)
+        self.busy(id, method, out)
     }
 
     fn busy(&mut self, id: Option<OwnedId>, method: CallMethod, out: &mut Vec<u8>) -> Performed {
@@ -628,9 +644,7 @@ impl Engine {
             }
             SessionAction::Subscribe(uri) => {
                 if !subscriptions.has_room(1) {
-                    let (reason, told) = (Refused::TooManySubscriptions, "Too many subscriptions");
-                    let revision = Revision::LATEST_LEGACY;
-                    self.refuse(mcp::write_refused(out, Some(id), revision, method, reason, told));
+                    self.refuse_subscription(id, Revision::LATEST_LEGACY, method, out);
                     return;
                 }
                 let listener = self.line_listener(line);

@@ -163,51 +163,57 @@ impl Pipeline {
             Err(reason) => return self.reject(reason, Some((&head, bytes)), out),
         };
         let exchange = exchange(&head, bytes);
+        let headers = Headers { head: &head, bytes };
         match route {
             Route::Options => self.preflight(&head, bytes, out),
-            Route::Mcp => self.message(request, exchange, socket, out),
-            Route::Stream => {
-                let response = self.heads.begin(out);
-                let performed = self.open_stream(Headers { head: &head, bytes }, exchange, socket, out);
-                self.settle(out, response, performed, exchange)
+            Route::Mcp => {
+                let via = Via::Http { socket, exchange, head: (&head, bytes), in_batch: false };
+                self.reply(exchange, out, |pipeline, out| {
+                    let transport = Transport::Http(headers);
+                    pipeline.perform(request.body, request.body_length, transport, via, out)
+                })
             }
-            Route::End => {
-                let response = self.heads.begin(out);
-                let performed = self.end_session(Headers { head: &head, bytes }, exchange, socket, out);
-                self.settle(out, response, performed, exchange)
-            }
+            Route::Stream => self
+                .reply(exchange, out, |pipeline, out| pipeline.open_stream(headers, exchange, socket, out)),
+            Route::End => self
+                .reply(exchange, out, |pipeline, out| pipeline.end_session(headers, exchange, socket, out)),
         }
     }
 
-    /// Answers a message, or several.
-    fn message(
+    /// Replies with what `perform` does and writes.
+    fn reply(
         &mut self,
-        request: Request<'_>,
         exchange: Exchange<&[u8]>,
-        socket: SocketId,
         out: &mut Vec<u8>,
+        perform: impl FnOnce(&mut Self, &mut Vec<u8>) -> Performed,
     ) -> Handled {
-        let Request { head, head_bytes: bytes, body, body_length } = request;
-        let transport = Transport::Http(Headers { head: &head, bytes });
         let response = self.heads.begin(out);
+        let performed = perform(self, out);
+        self.settle(out, response, performed, exchange)
+    }
+
+    /// Decodes what a client has sent, and does it: one message, or several.
+    fn perform(
+        &mut self,
+        padded: &mut [u8],
+        length: usize,
+        transport: Transport<'_>,
+        via: Via<'_>,
+        out: &mut Vec<u8>,
+    ) -> Performed {
         let Self { decoder, engine, .. } = self;
-        let decoded = decoder.decode(body, body_length);
-        let via = || Via::Http { socket, exchange, head: (&head, bytes), in_batch: false };
-        let performed = match &decoded {
+        match decoder.decode(padded, length) {
             Ok(document) => {
                 let root = document.root();
                 match root.elements() {
                     Some(messages) if messages.len() > 0 && engine.takes_batches(transport) => {
-                        let via = || Via::Http { socket, exchange, head: (&head, bytes), in_batch: true };
-                        engine.batch(transport, messages, via, out)
+                        engine.batch(transport, messages, via.in_batch(), out)
                     }
-                    _ => engine.message(transport, root, via(), out),
+                    _ => engine.message(transport, root, via, out),
                 }
             }
-            Err(refused) => engine.refuse(mcp::write_not_json(out, refused)),
-        };
-        drop(decoded);
-        self.settle(out, response, performed, exchange)
+            Err(refused) => engine.refuse(mcp::write_not_json(out, &refused)),
+        }
     }
 
     /// Finishes a reply that was begun, in the way that what was done asks for.
@@ -378,25 +384,10 @@ impl Pipeline {
         line: &mut Line,
         out: &mut Vec<u8>,
     ) -> u32 {
-        let Self { decoder, engine, .. } = self;
         let start = out.len();
         let transport = Transport::Line(line.handshake);
-        let decoded = decoder.decode(padded, length);
-        let socket = line.socket;
-        let performed = match &decoded {
-            Ok(document) => {
-                let root = document.root();
-                match root.elements() {
-                    Some(messages) if messages.len() > 0 && engine.takes_batches(transport) => {
-                        engine.batch(transport, messages, || Via::Line(socket), out)
-                    }
-                    _ => engine.message(transport, root, Via::Line(socket), out),
-                }
-            }
-            Err(refused) => engine.refuse(mcp::write_not_json(out, refused)),
-        };
-        drop(decoded);
-        engine.settle_line(performed, line, start, out)
+        let performed = self.perform(padded, length, transport, Via::Line(line.socket), out);
+        self.engine.settle_line(performed, line, start, out)
     }
 
     /// Writes the head of a stream of events.
