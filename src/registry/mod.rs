@@ -7,6 +7,7 @@ mod completion;
 mod content;
 mod context;
 mod conversation;
+mod declare;
 mod describe;
 mod handler;
 mod header_params;

@@ -11,6 +11,7 @@ use super::{
     content::{Content, Role},
     context::{Context, RemoteContext},
     conversation::CallError,
+    declare::ways_to_describe,
     handler::{Convert, Handler, ways_to_run},
     info::Icon,
     input::AskError,
@@ -179,33 +180,10 @@ pub struct PromptBuilder<A> {
 }
 
 impl<A> PromptBuilder<A> {
-    /// What the prompt is for.
-    #[must_use]
-    pub fn description(mut self, description: impl Into<Cow<'static, str>>) -> Self {
-        self.description.text = Some(description.into());
-        self
-    }
-
-    /// The name people see.
-    #[must_use]
-    pub fn title(mut self, title: impl Into<Cow<'static, str>>) -> Self {
-        self.description.title = Some(title.into());
-        self
-    }
-
-    /// Adds a picture that clients may show.
-    #[must_use]
-    pub fn icon(mut self, icon: Icon) -> Self {
-        self.description.icons.push(icon);
-        self
-    }
-
-    /// Adds a member to the prompt's `_meta`.
-    #[must_use]
-    pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.description.meta.insert(key.into(), value.into());
-        self
-    }
+    ways_to_describe!(
+        "What the prompt is for.",
+        "How long filling it in may take, instead of `limits.call_deadline`."
+    );
 
     /// Takes arguments of type `T`, a struct of texts: each field is one, with its description; those that are not
     /// `Option`s are required.
@@ -244,13 +222,6 @@ impl<A> PromptBuilder<A> {
     #[must_use]
     pub fn complete(mut self, completer: Completer) -> Self {
         self.description.completers.push(completer);
-        self
-    }
-
-    /// How long filling it in may take, instead of `limits.call_deadline`.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.description.deadline = Some(deadline);
         self
     }
 }

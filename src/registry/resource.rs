@@ -14,6 +14,7 @@ use super::{
     content::Annotations,
     context::{Context, RemoteContext},
     conversation::CallError,
+    declare::ways_to_describe,
     handler::{Convert, Handler, ways_to_run},
     info::Icon,
     input::AskError,
@@ -294,31 +295,15 @@ pub struct ResourceTemplateBuilder<V> {
 /// What resources and templates are described by alike.
 macro_rules! describe {
     () => {
-        /// The name people see.
-        #[must_use]
-        pub fn title(mut self, title: impl Into<Cow<'static, str>>) -> Self {
-            self.description.title = Some(title.into());
-            self
-        }
-
-        /// What it holds, for people and for the model.
-        #[must_use]
-        pub fn description(mut self, text: impl Into<Cow<'static, str>>) -> Self {
-            self.description.text = Some(text.into());
-            self
-        }
+        ways_to_describe!(
+            "What it holds, for people and for the model.",
+            "How long reading may take, instead of `limits.call_deadline`."
+        );
 
         /// Its media type, where its contents do not have their own.
         #[must_use]
         pub fn mime_type(mut self, mime_type: impl Into<Cow<'static, str>>) -> Self {
             self.description.mime_type = Some(mime_type.into());
-            self
-        }
-
-        /// Adds a picture that clients may show.
-        #[must_use]
-        pub fn icon(mut self, icon: Icon) -> Self {
-            self.description.icons.push(icon);
             self
         }
 
@@ -329,24 +314,10 @@ macro_rules! describe {
             self
         }
 
-        /// Adds a member to its `_meta`.
-        #[must_use]
-        pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-            self.description.meta.insert(key.into(), value.into());
-            self
-        }
-
         /// How long, and for whom, what was read may be kept; not at all without this.
         #[must_use]
         pub fn cache(mut self, ttl: Duration, scope: CacheScope) -> Self {
             self.description.cache = Cache { ttl, scope };
-            self
-        }
-
-        /// How long reading may take, instead of `limits.call_deadline`.
-        #[must_use]
-        pub fn deadline(mut self, deadline: Duration) -> Self {
-            self.description.deadline = Some(deadline);
             self
         }
     };

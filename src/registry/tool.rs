@@ -10,6 +10,7 @@ use super::{
     capability::{Capabilities, Capability},
     context::{Context, RemoteContext},
     conversation::TaskTerms,
+    declare::ways_to_describe,
     handler::{Convert, Handler, ways_to_run},
     info::Icon,
     reply::{IntoReply, Reply},
@@ -129,26 +130,11 @@ pub struct ToolBuilder<A> {
 }
 
 impl<A> ToolBuilder<A> {
-    /// What the tool does, for the model.
-    #[must_use]
-    pub fn description(mut self, description: impl Into<Cow<'static, str>>) -> Self {
-        self.description.text = Some(description.into());
-        self
-    }
-
-    /// The name people see.
-    #[must_use]
-    pub fn title(mut self, title: impl Into<Cow<'static, str>>) -> Self {
-        self.description.title = Some(title.into());
-        self
-    }
-
-    /// Adds a picture that clients may show.
-    #[must_use]
-    pub fn icon(mut self, icon: Icon) -> Self {
-        self.description.icons.push(icon);
-        self
-    }
+    ways_to_describe!(
+        "What the tool does, for the model.",
+        "How long a call may take, instead of `limits.call_deadline`; then it is cancelled and answered, within a tenth of a \
+         second or so. An inline tool is not interrupted; a blocking one keeps its thread until it returns."
+    );
 
     /// Hints for clients about what the tool does.
     #[must_use]
@@ -157,26 +143,11 @@ impl<A> ToolBuilder<A> {
         self
     }
 
-    /// Adds a member to the tool's `_meta`.
-    #[must_use]
-    pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.description.meta.insert(key.into(), value.into());
-        self
-    }
-
     /// The tool only works for clients that can do this; others are told so (checklist M-07). May be said repeatedly. Clients
     /// older than 2026-07-28 do not say with a request what they can do, so they are always told.
     #[must_use]
     pub fn requires(mut self, capability: Capability) -> Self {
         self.description.requires = self.description.requires.with(capability);
-        self
-    }
-
-    /// How long a call may take, instead of `limits.call_deadline`; then it is cancelled and answered, within a tenth of a
-    /// second or so. An inline tool is not interrupted; a blocking one keeps its thread until it returns.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.description.deadline = Some(deadline);
         self
     }
 
