@@ -1,0 +1,104 @@
+//! The regular expression that matches what a template expands to.
+
+use super::parts::{Expression, Modifier, Operator, Part, Variable, expressions};
+
+impl Expression {
+    /// The expression as a regular expression: one group for each variable, or one for all that have names, which
+    /// [`super::UriTemplate::matches`] takes apart. `behind` is what follows.
+    fn pattern(&self, behind: &[Part]) -> String {
+        let separator = escape(self.operator.separator());
+        let first = self.operator.first().map(escape).unwrap_or_default();
+        let all: Vec<String> = self.variables.iter().map(|one| self.variable_pattern(one, behind)).collect();
+        // Lists take in what separates variables, unless nothing follows them.
+        let is_separable = matches!(self.operator, Operator::Simple | Operator::Path)
+            && self.variables.iter().rev().skip(1).all(|variable| variable.modifier != Modifier::Explode);
+        match self.operator {
+            Operator::Query => format!("((?:{first}{})?)", some_of(&all, &separator)),
+            Operator::Matrix | Operator::Continuation => format!("({})", any_of(&all, &separator)),
+            Operator::Path if is_separable => any_of(&all, &separator),
+            Operator::Simple if is_separable => match all.split_first() {
+                Some((head, tail)) => format!("{head}{}", any_of(tail, &separator)),
+                None => String::new(),
+            },
+            Operator::Simple | Operator::Reserved => all.join(&separator),
+            Operator::Fragment | Operator::Label | Operator::Path => {
+                format!("(?:{first}{})?", all.join(&separator))
+            }
+        }
+    }
+
+    fn variable_pattern(&self, variable: &Variable, behind: &[Part]) -> String {
+        let keeps = |character: char| self.operator.keeps(variable.modifier, character);
+        let kept: String = ('!'..='~').filter(|character| keeps(*character)).map(escape).collect();
+        let is_named = self.operator.is_named();
+        // `;var` is the empty value, `;var=` is no expansion.
+        let least = usize::from(self.operator == Operator::Matrix);
+        let could_swallow = |other: &Expression| other.operator.first().is_some_and(keeps);
+        let lazy = if expressions(behind).any(could_swallow) { "?" } else { "" };
+        let value = match variable.modifier {
+            // One character is one byte, or a leading one with those that continue it: URIs with anything else have been
+            // turned away.
+            Modifier::Prefix(most) => {
+                format!("(?:[{kept}]|%[0-7]{HEX}|%[C-Fc-f]{HEX}(?:%[89ABab]{HEX})*){{{least},{most}}}{lazy}")
+            }
+            Modifier::Whole | Modifier::Explode => format!("(?:[{kept}]|%{HEX}{HEX}){{{least},}}{lazy}"),
+        };
+        let name = regex::escape(&variable.name);
+        match self.operator {
+            Operator::Matrix => format!("{name}(?:={value})?"),
+            _ if is_named => format!("{name}={value}"),
+            _ => format!("({value})"),
+        }
+    }
+}
+
+const HEX: &str = "[0-9A-Fa-f]";
+
+pub(super) fn pattern(parts: &[Part]) -> String {
+    let mut pattern = String::from(r"\A");
+    let mut behind = parts;
+    while let Some((part, rest)) = behind.split_first() {
+        behind = rest;
+        match part {
+            Part::Literal(literal) => literal_pattern(literal, &mut pattern),
+            Part::Expression(expression) => pattern.push_str(&expression.pattern(rest)),
+        }
+    }
+    pattern.push_str(r"\z");
+    pattern
+}
+
+/// The digits behind a `%` in either case.
+fn literal_pattern(literal: &str, pattern: &mut String) {
+    let mut digits = 0_u8;
+    for character in literal.chars() {
+        let is_digit = digits > 0;
+        digits = if character == '%' { 2 } else { digits.saturating_sub(1) };
+        if is_digit && character.is_ascii_alphabetic() {
+            pattern.extend(['[', character.to_ascii_lowercase(), character.to_ascii_uppercase(), ']']);
+        } else {
+            pattern.push_str(&escape(character));
+        }
+    }
+}
+
+/// Any of `all`, in order, each behind a separator.
+fn any_of(all: &[String], separator: &str) -> String {
+    all.iter().fold(String::new(), |pattern, one| pattern + "(?:" + separator + one + ")?")
+}
+
+/// Any of `all`, but at least one, in order, with separators between. Halving keeps the pattern short: what may follow the
+/// first one is written once for each half, not once for each variable.
+fn some_of(all: &[String], separator: &str) -> String {
+    let (left, right) = all.split_at(all.len() / 2);
+    if left.is_empty() {
+        return right.concat();
+    }
+    let follows = any_of(right, separator);
+    format!("(?:{}{follows}|{})", some_of(left, separator), some_of(right, separator))
+}
+
+fn escape(character: char) -> String {
+    let mut bytes = [0; 4];
+    regex::escape(character.encode_utf8(&mut bytes))
+}
