@@ -5,6 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh
 
+# Everything is built once here, and a small disk is enough.
+export CARGO_INCREMENTAL=0
+df -h . | tail -1
+
 need cc build-essential
 need_rust
 need node nodejs
