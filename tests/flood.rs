@@ -15,8 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
-use support::ServerProcess;
+use serde_json::json;
+use support::{
+    ServerProcess,
+    schema::{NEWEST_LEGACY, check_message},
+};
 
 const REQUESTS: u64 = 30_000;
 const CLIENTS: u64 = 2;
@@ -176,7 +179,7 @@ fn statuses(mut replies: &[u8]) -> Vec<u16> {
         // A reply to HEAD has none, whatever its length is.
         if length > 0 {
             assert!(body.len() >= length, "a reply is cut short: {head}");
-            serde_json::from_slice::<Value>(&body[..length]).unwrap();
+            check_message(NEWEST_LEGACY, &serde_json::from_slice(&body[..length]).unwrap());
         }
         statuses.push(status);
         replies = &body[length..];

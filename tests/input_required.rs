@@ -5,11 +5,6 @@
 
 mod support;
 
-#[path = "support/peer.rs"]
-mod peer;
-#[path = "support/schema.rs"]
-mod schema;
-
 use std::{
     io::Write,
     path::PathBuf,
@@ -25,8 +20,8 @@ use corelane::{
     AskError, CallError, Config, Contents, Context, Elicited, Form, Limits, ListRoots, NoArguments, Page,
     Ping, Prompt, RemoteContext, Resource, Role, Running, Sampling, Server, ServerBuilder, Tool,
 };
-use peer::{Answer, Ask, Peer, config, connect, connect_to, end, shard_tool, start};
 use serde_json::{Value, json};
+use support::peer::{Answer, Ask, Peer, config, connect, connect_to, end, shard_tool, start};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Name {
@@ -201,7 +196,7 @@ fn m_40_m_44_a_call_asks_ends_and_starts_again_with_the_answer() {
             },
         }}})
     );
-    schema::check_modern("InputRequests", &requests);
+    support::schema::check_modern("InputRequests", &requests);
     let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": accept("Ann")})));
     assert_eq!(
         (answer.result()["resultType"].as_str(), answer.text().as_str()),
@@ -427,14 +422,14 @@ fn e_02_e_04_pages_and_the_clients_model_are_asked_as_the_revision_has_it() {
         json!({"pay": {"method": "elicitation/create", "params": params}}),
         "no id since 2026"
     );
-    schema::check_modern("InputRequests", &requests);
+    support::schema::check_modern("InputRequests", &requests);
     for action in ["accept", "decline", "cancel"] {
         let answer = peer.ask(&retry(&page, &state, json!({"pay": {"action": action}})));
         assert_eq!(answer.text(), action);
     }
     let sample = Ask::call("sample", json!({})).can(json!({"sampling": {}}));
     let (requests, state) = asked(&peer.ask(&sample));
-    schema::check_modern("InputRequests", &requests);
+    support::schema::check_modern("InputRequests", &requests);
     let request = &requests["model"];
     assert_eq!(request["method"], "sampling/createMessage");
     assert_eq!(

@@ -3,10 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "support/schema.rs"]
-mod schema;
-#[path = "support/session.rs"]
-mod session;
 mod support;
 
 use std::{
@@ -21,7 +17,7 @@ use std::{
 
 use corelane::{Config, Level, Limits, NoArguments, Resource, Running, Server, Tool, glommio::timer::sleep};
 use serde_json::{Value, json};
-use session::{Event, Session, handshake};
+use support::session::{Event, Session, handshake};
 use support::{Client, post};
 
 const NEWEST: &str = "2025-11-25";

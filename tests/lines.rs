@@ -17,7 +17,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{Client, ServerProcess, corelane, example};
+use support::{
+    Client, ServerProcess, corelane, example,
+    schema::{NEWEST_LEGACY, check_message},
+};
 
 /// How long anything may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -28,6 +31,8 @@ const SILENCE: Duration = Duration::from_millis(300);
 struct Peer {
     input: Option<Box<dyn Write>>,
     output: Receiver<String>,
+    /// The legacy revision that was agreed on.
+    revision: String,
 }
 
 impl Peer {
@@ -40,7 +45,7 @@ impl Peer {
                 }
             }
         });
-        Self { input: Some(Box::new(input)), output: lines }
+        Self { input: Some(Box::new(input)), output: lines, revision: NEWEST_LEGACY.to_owned() }
     }
 
     fn send_text(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
@@ -57,7 +62,7 @@ impl Peer {
         let line = self.output.recv_timeout(LIMIT).expect("no line came");
         let message: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let messages = message.as_array().map_or(std::slice::from_ref(&message), Vec::as_slice);
-        assert!(messages.iter().all(|message| message["jsonrpc"] == "2.0"), "{line}");
+        messages.iter().for_each(|message| check_message(&self.revision, message));
         message
     }
 
@@ -76,6 +81,7 @@ impl Peer {
     fn initialize(&mut self, version: &str, capabilities: &Value) -> &mut Self {
         let params = json!({"protocolVersion": version, "capabilities": capabilities,
             "clientInfo": {"name": "test", "version": "0"}});
+        version.clone_into(&mut self.revision);
         let agreed = self.ask(&legacy(0, "initialize", params));
         assert_eq!(agreed["result"]["protocolVersion"], version, "{agreed}");
         self.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))

@@ -3,10 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "support/schema.rs"]
-mod schema;
-#[path = "support/session.rs"]
-mod session;
 mod support;
 
 use std::{
@@ -20,7 +16,7 @@ use corelane::{
 };
 use futures_lite::future::zip;
 use serde_json::{Value, json};
-use session::{Reading, Session};
+use support::session::{Reading, Session};
 
 const NEWEST: &str = "2025-11-25";
 /// What a request is taken for that says nothing.

@@ -4,11 +4,6 @@
 
 mod support;
 
-#[path = "support/peer.rs"]
-mod peer;
-#[path = "support/schema.rs"]
-mod schema;
-
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use corelane::{
@@ -17,10 +12,10 @@ use corelane::{
     ResourceTemplate, Role, Running, Server, ServerBuilder, Theme, Tool, ToolAnnotations,
     glommio::timer::sleep,
 };
-use peer::{Ask, Peer, config, connect, connect_to, end, shard_tool, start};
-use schema::{LEGACY, Schema};
 use serde_json::{Value, json};
 use support::Client;
+use support::peer::{Ask, Peer, config, connect, connect_to, end, shard_tool, start};
+use support::schema::{LEGACY, MODERN, Schema};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Place {
@@ -643,7 +638,9 @@ fn g_01_cursors_are_good_for_their_own_list_as_it_was() {
     }
     // A change of one list leaves the cursors of the others alone.
     registry.update(|registry| registry.add(Tool::new("more").run(|_: NoArguments, _| "x"))).unwrap();
-    peer::until("the change is served", || page(&mut peer, LISTS[0], None).1.as_ref() != Some(&cursors[0]));
+    support::peer::until("the change is served", || {
+        page(&mut peer, LISTS[0], None).1.as_ref() != Some(&cursors[0])
+    });
     assert_eq!(peer.ask(&Ask::new("tools/list", json!({"cursor": cursors[0]}))).refused(), (200, -32602));
     for (list, cursor) in LISTS.into_iter().zip(&cursors).skip(1) {
         assert_eq!(page(&mut peer, list, Some(cursor)).0, ["t2", "t3"]);
@@ -748,12 +745,12 @@ fn t_04_r_02_p_01_entries_are_listed_as_each_revision_knows_them() {
     let running = start(decorated(), 1, Limits::default());
     let mut client = Client::connect(running.addresses()[0]);
     let schemas = Schema::all();
-    let revisions = LEGACY.into_iter().chain([schema::MODERN]);
+    let revisions = LEGACY.into_iter().chain([MODERN]);
     for (number, revision) in revisions.enumerate() {
         // By their order: which revision brought what.
         let [since_03, since_06, since_25] = [number >= 1, number >= 2, number >= 3];
         let mut list = |method: &'static str, member: &str| {
-            let reply = if revision == schema::MODERN {
+            let reply = if revision == MODERN {
                 client.modern(method, json!({}))
             } else {
                 let body = json!({"jsonrpc": "2.0", "id": 1, "method": method}).to_string();

@@ -7,15 +7,50 @@
 
 mod support;
 
-#[path = "support/schema.rs"]
-mod schema;
-
 use std::{thread, time::Duration};
 
 use corelane::{Config, Limits, NoArguments, Running, Tool, demo};
-use schema::{MODERN, Schema};
 use serde_json::{Value, json};
-use support::{Client, Reply, modern, post};
+use support::{
+    Client, Reply, modern, post,
+    schema::{MODERN, NEWEST_LEGACY, Schema, check_message},
+};
+
+/// The judge of all other tests' messages, judged.
+#[test]
+fn a_message_that_does_not_fit_is_found_out() {
+    if Schema::all().is_none() {
+        return;
+    }
+    let fits = |message: Value| std::panic::catch_unwind(|| check_message(NEWEST_LEGACY, &message)).is_ok();
+    let result = |result| json!({"jsonrpc": "2.0", "id": 1, "result": result});
+    let text = json!({"type": "text", "text": "x"});
+    for (message, is_right) in [
+        (result(json!({})), true),
+        (result(json!({"content": [text]})), true),
+        (result(json!({"content": text})), false),
+        (result(json!({"content": [{"type": "text"}]})), false),
+        (result(json!({"resultType": "complete", "content": [text]})), true),
+        (result(json!({"resultType": "complete", "tools": []})), false),
+        (result(json!({"something": "else"})), false),
+        (json!({"jsonrpc": "1.0", "id": 1, "result": {}}), false),
+        (json!({"jsonrpc": "2.0", "id": null, "result": {}}), false),
+        (json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32600, "message": "x"}}), true),
+        (json!({"jsonrpc": "2.0", "id": 1, "error": {"code": "x", "message": "x"}}), false),
+        (
+            json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 1}}),
+            true,
+        ),
+        (
+            json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "loud", "data": 1}}),
+            false,
+        ),
+        (json!({"jsonrpc": "2.0", "id": "q", "method": "roots/list"}), true),
+        (json!({"jsonrpc": "2.0", "id": "q", "method": "roots/burn"}), false),
+    ] {
+        assert_eq!(fits(message.clone()), is_right, "{message}");
+    }
+}
 
 impl Schema {
     /// A reply with a result of this type to the request with id 1.

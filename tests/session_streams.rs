@@ -3,10 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "support/schema.rs"]
-mod schema;
-#[path = "support/session.rs"]
-mod session;
 mod support;
 
 use std::{
@@ -21,8 +17,8 @@ use corelane::{
     glommio::timer::sleep,
 };
 use serde_json::{Value, json};
-use session::{Event, Reading, Session};
 use support::Client;
+use support::session::{Event, Reading, Session};
 
 const NEWEST: &str = "2025-11-25";
 /// What a request is taken for that says nothing.

@@ -2,10 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "support/schema.rs"]
-mod schema;
-#[path = "support/session.rs"]
-mod session;
 mod support;
 
 use std::{collections::BTreeSet, fs, thread, time::Duration};
@@ -15,8 +11,8 @@ use corelane::{
     Sampling, Server, Tool, glommio::timer::sleep,
 };
 use serde_json::{Value, json};
-use session::{Session, handshake};
 use support::ServerProcess;
+use support::session::{Session, handshake};
 
 const NEWEST: &str = "2025-11-25";
 /// What a request is taken for that says nothing.

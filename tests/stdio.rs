@@ -11,7 +11,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::corelane;
+use support::{
+    corelane,
+    schema::{NEWEST_LEGACY, check_message},
+};
 
 /// Runs to the end without input: exit code, stdout and stderr.
 fn told(mut command: Command) -> (Option<i32>, String, String) {
@@ -53,6 +56,8 @@ struct Process {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    /// The legacy revision that was agreed on.
+    revision: String,
 }
 
 impl Process {
@@ -61,7 +66,7 @@ impl Process {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let (input, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
-        Self { child, input, output }
+        Self { child, input, output, revision: NEWEST_LEGACY.to_owned() }
     }
 
     fn say(&mut self, line: &str) {
@@ -83,6 +88,7 @@ impl Process {
 
     fn shake_hands(&mut self, revision: &str) {
         let params = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
+        revision.clone_into(&mut self.revision);
         self.ask("hello", "initialize", params);
         assert_eq!(self.hear()["result"]["protocolVersion"], revision);
         self.say(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
@@ -91,14 +97,20 @@ impl Process {
     fn hear(&mut self) -> Value {
         let mut line = String::new();
         assert!(self.output.read_line(&mut line).unwrap() > 0, "it has ended");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+        self.checked(&line)
+    }
+
+    fn checked(&self, line: &str) -> Value {
+        let message = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        check_message(&self.revision, &message);
+        message
     }
 
     /// The end of its input: what else it says, and its exit code.
     fn end(mut self) -> (Vec<Value>, Option<i32>) {
         drop(self.input.take());
-        let rest = self.output.by_ref().lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap());
-        let rest = rest.collect();
+        let lines: Vec<String> = self.output.by_ref().lines().map(Result::unwrap).collect();
+        let rest = lines.iter().map(|line| self.checked(line)).collect();
         (rest, self.child.wait().unwrap().code())
     }
 }

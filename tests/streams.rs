@@ -5,11 +5,6 @@
 
 mod support;
 
-#[path = "support/peer.rs"]
-mod peer;
-#[path = "support/schema.rs"]
-mod schema;
-
 use std::{
     sync::{
         Arc,
@@ -23,8 +18,8 @@ use corelane::{
     Capability, Contents, Context, Level, Limits, NoArguments, Prompt, ProtocolError, Resource, Server,
     ServerBuilder, Tool, glommio::timer::sleep,
 };
-use peer::{Answer, Ask, LOG_LEVEL, Peer, connect, end, start, until};
 use serde_json::{Value, json};
+use support::peer::{Answer, Ask, LOG_LEVEL, Peer, connect, end, start, until};
 use support::{Client, modern};
 
 /// What every kind of handler says: grows, stands still, goes back, is not a number, grows.
@@ -474,7 +469,7 @@ fn a_reader_that_falls_behind_a_talkative_call_is_let_go_and_counted() {
         }
     });
     let limits = Limits { write_timeout: Duration::from_secs(60), ..Limits::default() };
-    let running = start(Server::builder("test", "0").tool(tool).tool(peer::shard_tool()), 1, limits);
+    let running = start(Server::builder("test", "0").tool(tool).tool(support::peer::shard_tool()), 1, limits);
     let mut peer = connect(&running);
     peer.open(&ask("talks").token("p"));
     assert_eq!(peer.message()["params"]["progress"], 1);

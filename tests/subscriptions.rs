@@ -5,11 +5,6 @@
 
 mod support;
 
-#[path = "support/peer.rs"]
-mod peer;
-#[path = "support/schema.rs"]
-mod schema;
-
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
@@ -23,10 +18,10 @@ use corelane::{
     Config, Context, Limits, LiveRegistry, NoArguments, Prompt, Resource, ResourceTemplate, Running, Server,
     ServerBuilder, Tool, demo,
 };
-use peer::{
+use serde_json::{Value, json};
+use support::peer::{
     Ask, Event, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start, until,
 };
-use serde_json::{Value, json};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Uri {
@@ -391,7 +386,7 @@ fn m_66_when_the_server_ends_a_subscription_ends_with_its_result() {
         let last = ear.message();
         let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: id}});
         assert_eq!(last, json!({"jsonrpc": "2.0", "id": id, "result": expected}));
-        schema::check_modern("SubscriptionsListenResultResponse", &last);
+        support::schema::check_modern("SubscriptionsListenResultResponse", &last);
         assert_eq!(ear.event(), None);
         assert!(ear.is_closed());
     }

@@ -4,11 +4,6 @@
 
 mod support;
 
-#[path = "support/peer.rs"]
-mod peer;
-#[path = "support/schema.rs"]
-mod schema;
-
 use std::{
     io::Write,
     sync::{
@@ -23,10 +18,10 @@ use corelane::{
     CallError, Capability, Config, Context, Elicited, Form, Limits, NoArguments, ProtocolError, Running,
     Server, ServerBuilder, TaskTerms, Tool, glommio::timer::sleep,
 };
-use peer::{
+use serde_json::{Value, json};
+use support::peer::{
     Answer, Ask, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start, until,
 };
-use serde_json::{Value, json};
 
 const TASKS: &str = "io.modelcontextprotocol/tasks";
 
@@ -239,7 +234,7 @@ fn x_03_x_05_a_task_is_told_at_once_and_its_result_later() {
     let view = wait_for(&mut peer, &task, "completed");
     assert_eq!(view["result"]["content"], json!([{"type": "text", "text": "slept"}]));
     assert_eq!(view["result"]["resultType"], "complete");
-    schema::check_modern("CallToolResult", &view["result"]);
+    support::schema::check_modern("CallToolResult", &view["result"]);
     assert_eq!(view["createdAt"], created["createdAt"]);
     thread::sleep(Duration::from_millis(20));
     assert_eq!(get(&mut peer, &task), view, "and so it stays");
@@ -318,7 +313,7 @@ fn x_06_questions_of_a_task_are_answered_bit_by_bit_from_any_shard() {
     assert_eq!(asked["first"]["method"], "elicitation/create");
     assert_eq!(asked["first"]["params"]["message"], "First?");
     assert!(asked["first"].get("id").is_none() && asked["first"].get("jsonrpc").is_none());
-    schema::check_modern("InputRequests", asked);
+    support::schema::check_modern("InputRequests", asked);
 
     let update = |responses: Value| about("tasks/update", &task).with("inputResponses", responses);
     // Unknown keys are ignored, and nothing at all is fine.

@@ -12,6 +12,10 @@ use std::{
 
 use serde_json::{Value, json};
 
+pub mod peer;
+pub mod schema;
+pub mod session;
+
 /// A running `corelane serve` on a free port.
 pub struct ServerProcess {
     child: Child,
@@ -158,6 +162,20 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Holds whatever messages of the protocol it has against the official schema; what is not modern, against the newest
+    /// legacy revision, which these replies are the same in.
+    fn check(&self) {
+        if self.header("content-type") != Some("application/json") {
+            return;
+        }
+        match self.json() {
+            Value::Array(messages) => {
+                messages.iter().for_each(|one| schema::check_message(schema::NEWEST_LEGACY, one))
+            }
+            message => schema::check_message(schema::NEWEST_LEGACY, &message),
+        }
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
@@ -217,6 +235,7 @@ impl<S: Read + Write> Client<S> {
         }
         reply.body = self.buffer[head_end..head_end + length].to_vec();
         self.buffer.drain(..head_end + length);
+        reply.check();
         Some(reply)
     }
 

@@ -13,7 +13,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use corelane::{Config, Limits, NoArguments, Running, ServerBuilder, Tool, metrics::ShardMetrics};
 use serde_json::{Map, Value, json};
 
-use crate::schema::check_modern;
+use super::schema::check_modern;
 
 pub const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";

@@ -14,6 +14,7 @@ use std::{
 use serde_json::{Value, json};
 
 pub const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+pub const NEWEST_LEGACY: &str = "2025-11-25";
 pub const MODERN: &str = "2026-07-28";
 
 /// The schema of one revision.
@@ -129,16 +130,69 @@ pub fn check_as(revision: &str, names: &[&'static str], value: &Value) {
     assert!(faults.is_empty(), "{revision}: not a {name}: {faults:#?}\n{value:#}");
 }
 
-/// Holds a message of a server of the legacy era against its type.
+/// Holds a message of a server against its type; `legacy` is the revision of what does not show that it is modern. What a
+/// result is of is told by its members: no two types of result share those.
 #[track_caller]
-pub fn check_legacy(revision: &str, message: &Value) {
-    let types: &[&'static str] = match (message.get("method"), message.get("id"), message.get("error")) {
-        (Some(_), Some(_), _) => &["ServerRequest"],
-        (Some(_), None, _) => &["ServerNotification"],
+pub fn check_message(legacy: &str, message: &Value) {
+    let part = |key: &str| message.get(key);
+    match (part("method"), part("id"), part("error")) {
+        (Some(method), None, _) if is_modern_notification(method, message) => {
+            // The extension's schema is another one.
+            if method != "notifications/tasks" {
+                check_as(MODERN, &["ServerNotification"], message);
+            }
+        }
+        (Some(_), None, _) => check_as(legacy, &["ServerNotification"], message),
+        // The 2026 era knows no requests of a server.
+        (Some(_), Some(_), _) => check_as(legacy, &["ServerRequest"], message),
         // Before 2025-11-25 the schema demands an id that such a reply cannot have.
-        (None, None, Some(_)) if revision < "2025-11-25" => return,
-        (None, _, Some(_)) => &["JSONRPCErrorResponse", "JSONRPCError"],
-        (None, _, None) => &["JSONRPCResultResponse", "JSONRPCResponse"],
-    };
-    check_as(revision, types, message);
+        (None, None, Some(_)) if legacy < "2025-11-25" => {
+            check_as(MODERN, &["JSONRPCErrorResponse"], message)
+        }
+        (None, _, Some(_)) => check_as(legacy, &["JSONRPCErrorResponse", "JSONRPCError"], message),
+        (None, _, None) => {
+            let result = &message["result"];
+            let revision = if result.get("resultType").is_some() { MODERN } else { legacy };
+            check_as(revision, &["JSONRPCResultResponse", "JSONRPCResponse"], message);
+            check_as(revision, &[result_type(result)], result);
+        }
+    }
+}
+
+fn is_modern_notification(method: &Value, message: &Value) -> bool {
+    let modern = ["notifications/tasks", "notifications/subscriptions/acknowledged"];
+    modern.iter().any(|name| method == name)
+        || message.pointer("/params/_meta/io.modelcontextprotocol~1subscriptionId").is_some()
+}
+
+fn result_type(result: &Value) -> &'static str {
+    let types = [
+        ("content", "CallToolResult"),
+        ("tools", "ListToolsResult"),
+        ("contents", "ReadResourceResult"),
+        ("resources", "ListResourcesResult"),
+        ("resourceTemplates", "ListResourceTemplatesResult"),
+        ("messages", "GetPromptResult"),
+        ("prompts", "ListPromptsResult"),
+        ("completion", "CompleteResult"),
+        ("protocolVersion", "InitializeResult"),
+        ("supportedVersions", "DiscoverResult"),
+    ];
+    let found = types.iter().find(|(member, _)| result.get(*member).is_some());
+    match (found, result["resultType"].as_str()) {
+        (_, Some("input_required")) => "InputRequiredResult",
+        (Some((_, name)), _) => name,
+        // A task, or nothing but what every result has.
+        (None, Some("task")) => "Result",
+        (None, _) if result.get("taskId").is_some() => "Result",
+        (None, Some(_)) if result.pointer("/_meta/io.modelcontextprotocol~1subscriptionId").is_some() => {
+            "SubscriptionsListenResult"
+        }
+        (None, _) => {
+            let rest =
+                result.as_object().unwrap().keys().filter(|key| !matches!(&***key, "_meta" | "resultType"));
+            assert_eq!(rest.count(), 0, "what result is this? {result:#}");
+            "EmptyResult"
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::schema::check_legacy;
+use super::schema::check_message;
 
 /// A session, and where its server is.
 #[derive(Clone)]
@@ -166,8 +166,8 @@ impl Reading {
         let message: Value = serde_json::from_slice(&body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&body)));
         match message.as_array() {
-            Some(batch) => batch.iter().for_each(|message| check_legacy(&self.revision, message)),
-            None => check_legacy(&self.revision, &message),
+            Some(batch) => batch.iter().for_each(|message| check_message(&self.revision, message)),
+            None => check_message(&self.revision, &message),
         }
         message
     }
@@ -222,7 +222,7 @@ impl Reading {
                         "retry" => event.retry = Some(value.parse().unwrap()),
                         "data" if !value.is_empty() => {
                             let message = serde_json::from_str(value).unwrap();
-                            check_legacy(&self.revision, &message);
+                            check_message(&self.revision, &message);
                             event.data = Some(message);
                         }
                         "data" | "event" => {}
