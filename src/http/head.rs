@@ -185,39 +185,44 @@ impl RequestHead {
             if name.len() + header.value.len() > limits.header_bytes_max {
                 return Err(RejectReason::HeadTooLarge);
             }
-            let is = |other: &str| is_named(name, other);
-            let span = Span::of(value, bytes);
             // The length tells most names apart before a byte is compared.
-            match name.len() {
-                4 if is("host") => self.host.put(span),
-                6 if is("origin") => self.origin.put(span),
-                6 if is("accept") => self.accept.put(span),
-                6 if is("expect") => {
+            let located = match name.len() {
+                4 if is_named(name, b"host") => &mut self.host,
+                6 if is_named(name, b"origin") => &mut self.origin,
+                6 if is_named(name, b"accept") => &mut self.accept,
+                8 if is_named(name, b"mcp-name") => &mut self.mcp_name,
+                10 if is_named(name, b"mcp-method") => &mut self.mcp_method,
+                12 if is_named(name, b"content-type") => &mut self.content_type,
+                13 if is_named(name, b"last-event-id") => &mut self.last_event_id,
+                14 if is_named(name, b"mcp-session-id") => &mut self.mcp_session_id,
+                20 if is_named(name, b"mcp-protocol-version") => &mut self.protocol_version,
+                6 if is_named(name, b"expect") => {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
                         return Err(RejectReason::ExpectationUnknown);
                     }
                     // A client of HTTP/1.0 would take the interim reply for the last one (RFC 9110, section 10.1.1).
                     self.expect_continue = !self.http_1_0;
+                    continue;
                 }
-                8 if is("mcp-name") => self.mcp_name.put(span),
-                10 if is("mcp-method") => self.mcp_method.put(span),
-                10 if is("connection") => self.read_connection(value),
-                12 if is("content-type") => self.content_type.put(span),
-                13 if is("last-event-id") => self.last_event_id.put(span),
-                14 if is("mcp-session-id") => self.mcp_session_id.put(span),
-                14 if is("content-length") => {
+                10 if is_named(name, b"connection") => {
+                    self.read_connection(value);
+                    continue;
+                }
+                14 if is_named(name, b"content-length") => {
                     let repeated = length.replace(content_length(value)?).is_some();
                     ambiguous |= repeated;
+                    continue;
                 }
-                17 if is("transfer-encoding") => {
+                17 if is_named(name, b"transfer-encoding") => {
                     if chunked || !value.eq_ignore_ascii_case(b"chunked") {
                         return Err(RejectReason::TransferEncodingUnknown);
                     }
                     chunked = true;
+                    continue;
                 }
-                20 if is("mcp-protocol-version") => self.protocol_version.put(span),
-                _ => {}
-            }
+                _ => continue,
+            };
+            located.put(Span::of(value, bytes));
         }
         self.framing = match (length, chunked) {
             // RFC 9112, section 6.1: both, or chunks in HTTP/1.0, are how requests are smuggled.
@@ -426,11 +431,13 @@ fn content_length(value: &[u8]) -> Result<usize, RejectReason> {
     length.ok_or(RejectReason::BodyTooLarge)
 }
 
-/// Whether a token is `lower`, a name in small letters and hyphens, in any case. Without a branch for each byte: no byte of a
-/// token but the letter itself becomes the letter, or the hyphen the hyphen, when its sixth bit is set.
-fn is_named(token: &str, lower: &str) -> bool {
+/// Whether a token is `lower`, a name in small letters and hyphens, in any case. Without a branch for each byte, and of a length
+/// the compiler knows: no byte of a token but the letter itself becomes the letter, or the hyphen the hyphen, when its sixth
+/// bit is set.
+fn is_named<const LENGTH: usize>(token: &str, lower: &[u8; LENGTH]) -> bool {
     let differs = |different: u8, (byte, lower): (&u8, &u8)| different | (byte | 0x20) ^ lower;
-    token.len() == lower.len() && token.as_bytes().iter().zip(lower.as_bytes()).fold(0, differs) == 0
+    let token: Result<&[u8; LENGTH], _> = token.as_bytes().try_into();
+    token.is_ok_and(|token| token.iter().zip(lower).fold(0, differs) == 0)
 }
 
 /// Without optional whitespace (RFC 9110, section 5.6.3) around it.

@@ -170,13 +170,15 @@ impl Document<'_, '_> {
     }
 }
 
-/// A number below 64, cheap, and different for most of the keys people put into one object: of the ends, the middle and the
-/// length, mixed by the golden ratio (Knuth, The Art of Computer Programming, section 6.4).
+/// A number below 64, cheap, and different for most of the keys people put into one object: of both ends and the length, mixed by
+/// the golden ratio (Knuth, The Art of Computer Programming, section 6.4).
 fn fingerprint(key: &[u8]) -> u32 {
-    let byte = |byte: Option<&u8>| byte.copied().unwrap_or(0);
     let [length, ..] = key.len().to_le_bytes();
-    let parts = [byte(key.first()), byte(key.get(key.len() / 2)), byte(key.last()), length];
-    u32::from_le_bytes(parts).wrapping_mul(0x9E37_79B1) >> 26
+    let ends = match (key.first_chunk(), key.last_chunk()) {
+        (Some(first), Some(last)) => u32::from_le_bytes(*first) ^ u32::from_le_bytes(*last).rotate_left(9),
+        _ => key.iter().fold(0, |ends, byte| ends << 8 | u32::from(*byte)),
+    };
+    (ends ^ u32::from(length)).wrapping_mul(0x9E37_79B1) >> 26
 }
 
 /// The exact answer. Pairs for few keys, order for many: neither is slow, however the keys were chosen.

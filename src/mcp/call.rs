@@ -18,7 +18,7 @@ use crate::{
 
 /// A checked request, becoming a call.
 pub(super) struct Request<'a, 'p> {
-    pub(super) client: Client<'a>,
+    pub(super) client: &'p Client<'a>,
     pub(super) id: Id<'a>,
     pub(super) params: &'p Params<'a>,
     pub(super) method: &'static str,

@@ -15,7 +15,7 @@ use crate::{
 /// `whole`: all of `params`, which is what a completer reads.
 pub(super) fn complete<'a>(
     world: &World<'a, '_>,
-    client: Client<'a>,
+    client: &Client<'a>,
     id: Id<'a>,
     (whole, params): (Node<'a>, &Params<'a>),
     out: &mut Vec<u8>,
@@ -39,7 +39,7 @@ pub(super) fn complete<'a>(
             finish_result(out);
             return Ok(Outcome::Reply(CallMethod::Complete));
         };
-        let client = Client { capabilities: Default::default(), ..client };
+        let client = &Client { capabilities: Default::default(), ..*client };
         let request = Request {
             client,
             id,

@@ -10,7 +10,7 @@ use crate::{json::Node, jsonrpc::Id};
 
 pub(super) fn get<'a>(
     world: &World<'a, '_>,
-    client: Client<'a>,
+    client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,
     out: &mut Vec<u8>,

@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) fn read<'a>(
     world: &World<'a, '_>,
-    client: Client<'a>,
+    client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,
     out: &mut Vec<u8>,

@@ -89,16 +89,16 @@ pub fn route<'a>(
     };
     let list = |list, out| lists::answer(snapshot, list, method, revision, id, &params, out);
     match method {
-        CallMethod::ToolsCall => tools::call(world, client, transport, id, &params, out),
+        CallMethod::ToolsCall => tools::call(world, &client, transport, id, &params, out),
         CallMethod::ToolsList => list(List::Tools, out),
         CallMethod::ResourcesList => list(List::Resources, out),
         CallMethod::TemplatesList => list(List::Templates, out),
         CallMethod::PromptsList => list(List::Prompts, out),
-        CallMethod::ResourcesRead => resources::read(world, client, id, &params, out),
-        CallMethod::PromptsGet => prompts::get(world, client, id, &params, out),
+        CallMethod::ResourcesRead => resources::read(world, &client, id, &params, out),
+        CallMethod::PromptsGet => prompts::get(world, &client, id, &params, out),
         CallMethod::Complete => {
             let whole = whole.unwrap_or_else(Node::empty_object);
-            completion::complete(world, client, id, (whole, &params), out)
+            completion::complete(world, &client, id, (whole, &params), out)
         }
         CallMethod::Discover => discover::answer(snapshot, id, out),
         CallMethod::Listen => {

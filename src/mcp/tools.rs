@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::{
     call::Request,
     era::{Client, Params, Refusal, Transport},
@@ -18,7 +20,7 @@ use crate::{
 
 pub(super) fn call<'a>(
     world: &World<'a, '_>,
-    client: Client<'a>,
+    client: &Client<'a>,
     transport: Transport<'_>,
     id: Id<'a>,
     params: &Params<'a>,
@@ -26,7 +28,7 @@ pub(super) fn call<'a>(
 ) -> Outcome<'a> {
     let revision = client.revision;
     let run = |out: &mut Vec<u8>| {
-        let (tool, arguments) = find(world.snapshot, &client, transport, params)?;
+        let (tool, arguments) = find(world.snapshot, client, transport, params)?;
         if let Err((refused, told)) = fit(tool, arguments) {
             // An error the model can read and mend, not one of the protocol (checklist T-11).
             let mut reply = Reply::default();
@@ -119,18 +121,26 @@ pub(super) fn write_result_members(
     write(out);
     let own = if revision.is_modern() { snapshot.server_info() } else { &[] };
     let more = reply.meta_members();
-    if !own.is_empty() || !more.is_empty() {
-        out.extend_from_slice(b",\"_meta\":{");
-        out.extend_from_slice(own);
-        for (number, (key, value)) in more.iter().enumerate() {
-            if number > 0 || !own.is_empty() {
-                out.push(b',');
-            }
-            write_string(out, key);
-            out.push(b':');
-            out.extend_from_slice(value.to_string().as_bytes());
+    if own.is_empty() && more.is_empty() {
+        return;
+    }
+    out.extend_from_slice(b",\"_meta\":{");
+    out.extend_from_slice(own);
+    if !more.is_empty() {
+        write_meta_members(out, own, more);
+    }
+    out.push(b'}');
+}
+
+/// Appends what a handler has put into `_meta`, behind the server's `own`.
+fn write_meta_members(out: &mut Vec<u8>, own: &[u8], more: &Map<String, Value>) {
+    for (number, (key, value)) in more.iter().enumerate() {
+        if number > 0 || !own.is_empty() {
+            out.push(b',');
         }
-        out.push(b'}');
+        write_string(out, key);
+        out.push(b':');
+        out.extend_from_slice(value.to_string().as_bytes());
     }
 }
 

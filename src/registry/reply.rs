@@ -233,7 +233,10 @@ impl Reply {
             buffer.shrink_to(KEPT_BYTES_MAX);
         }
         self.blocks.clear();
-        self.meta.clear();
+        // To clear a map is work even where it is empty.
+        if !self.meta.is_empty() {
+            self.meta.clear();
+        }
         self.structured_is_object = false;
         self.description = None;
         self.is_error = false;
