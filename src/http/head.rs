@@ -181,8 +181,9 @@ impl RequestHead {
         let mut chunked = false;
         let mut ambiguous = false;
         for header in headers {
-            let (name, value) = (header.name, trim(header.value));
-            if name.len() + header.value.len() > limits.header_bytes_max {
+            // `httparse` leaves no whitespace around a value.
+            let (name, value) = (header.name, header.value);
+            if name.len() + value.len() > limits.header_bytes_max {
                 return Err(RejectReason::HeadTooLarge);
             }
             // The length tells most names apart before a byte is compared.
@@ -267,7 +268,7 @@ impl RequestHead {
         let mut found = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
         match (found.next(), found.next()) {
             (None, _) => Field::Absent,
-            (Some(header), None) => Field::Value(trim(header.value)),
+            (Some(header), None) => Field::Value(header.value),
             (Some(_), Some(_)) => Field::Repeated,
         }
     }
