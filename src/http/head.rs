@@ -53,10 +53,7 @@ enum Located {
 
 impl Located {
     fn put(&mut self, span: Span) {
-        *self = match self {
-            Self::Absent => Self::Once(span),
-            Self::Once(_) | Self::Repeated => Self::Repeated,
-        };
+        *self = if *self == Self::Absent { Self::Once(span) } else { Self::Repeated };
     }
 }
 

@@ -42,8 +42,8 @@ impl<'a> Request<'a, '_> {
         let is_inline = matches!(callable.handler(), Handler::Inline(_));
         let resumes = is_modern && (params.input_responses.is_some() || params.request_state.is_some());
         let can_be_asked = is_modern && !is_inline && !client.capabilities.is_empty();
-        let binding =
-            (resumes || can_be_asked).then(|| request_state::binding(self.method, self.name, self.arguments));
+        let binding = (resumes || can_be_asked)
+            .then(|| Box::new(request_state::binding(self.method, self.name, self.arguments)));
         let answers = match &binding {
             Some(binding) if resumes => {
                 let state = texts(params)?;

@@ -344,7 +344,7 @@ fn legacy<'a>(
     method: &str,
     envelope: &Envelope<'a>,
 ) -> Result<Client<'a>, Refusal> {
-    let client = match transport {
+    let mut client = match transport {
         Transport::Http(headers) => legacy_by_headers(headers, sessions, now, method)?,
         Transport::Line(Some(handshake)) => Client {
             capabilities: handshake.capabilities,
@@ -360,7 +360,8 @@ fn legacy<'a>(
             return Err(Refusal::new(Refused::InvalidRequest, "initialize must come first"));
         }
     };
-    Ok(Client { progress_token: envelope.progress_token()?, ..client })
+    client.progress_token = envelope.progress_token()?;
+    Ok(client)
 }
 
 fn legacy_by_headers<'a>(
@@ -370,7 +371,11 @@ fn legacy_by_headers<'a>(
     method: &str,
 ) -> Result<Client<'a>, Refusal> {
     let version = version_header(headers)?;
-    let is_modern = version.is_some_and(names_modern);
+    let named = version.map(Revision::parse);
+    let is_modern = match named {
+        Some(Some(revision)) => revision.is_modern(),
+        Some(None) | None => version.is_some_and(names_modern),
+    };
     match version {
         _ if is_modern && method == "initialize" => {
             return Err(mismatch("initialize is not part of the revision that MCP-Protocol-Version names"));
@@ -385,12 +390,12 @@ fn legacy_by_headers<'a>(
         _ if method == "initialize" => return Ok(Client::legacy(Revision::LATEST_LEGACY)),
         _ => {}
     }
-    let named = match version {
-        Some(version) => Some(Revision::parse(version).ok_or_else(|| unknown(version))?),
-        None => None,
+    let named = match (version, named) {
+        (Some(version), Some(None)) => return Err(unknown(version)),
+        (_, named) => named.flatten().unwrap_or(Revision::ASSUMED),
     };
     match session(headers, sessions, now)? {
-        None => Ok(Client::legacy(named.unwrap_or(Revision::ASSUMED))),
+        None => Ok(Client::legacy(named)),
         // What was agreed on holds, whatever known revision the header names (checklist V-06).
         Some(session) => Ok(Client {
             capabilities: session.capabilities,

@@ -322,8 +322,9 @@ pub struct Call<'a> {
     pub tie: Tie,
     /// What it may say and ask while it runs; nothing, if that was not asked for.
     pub details: Option<Box<CallDetails>>,
-    /// What a request state would be bound to; needed only where the client can be asked.
-    pub binding: Option<Binding>,
+    /// What a request state would be bound to; needed only where the client can be asked. Boxed, for most calls are moved
+    /// without it.
+    pub binding: Option<Box<Binding>>,
 }
 
 /// Stands for a method and its parameters: a request state is good for the same only.

@@ -27,7 +27,7 @@ pub(super) struct PendingCall {
     /// The legacy session it belongs to.
     pub(super) session: Option<SessionKey>,
     /// What a request state of it would be bound to.
-    pub(super) binding: Option<Binding>,
+    pub(super) binding: Option<Box<Binding>>,
     /// Its questions that are not answered yet: number and key.
     pub(super) questions: Vec<(u32, String)>,
     pub(super) asked: u32,

@@ -325,7 +325,7 @@ impl Engine {
                 let answers = talk.map(|talk| talk.answers()).unwrap_or_default();
                 // Rather a moment too late than too early.
                 let expires = (self.moment.wall + self.limits.request_state_ttl).as_secs() + 1;
-                let binding = call.binding.unwrap_or_default();
+                let binding = call.binding.as_deref().copied().unwrap_or_default();
                 let secret = self.sessions.secret();
                 let round = (&asked, answers);
                 mcp::write_input_required(out, &self.snapshot, secret, id, expires, &binding, round);
