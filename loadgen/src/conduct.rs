@@ -399,7 +399,7 @@ fn generator_side(plan: &Plan, recording: &Recording, cpu_percent: f64) -> Gener
 }
 
 /// Processor time of this process so far, in seconds.
-fn own_cpu_s() -> f64 {
+pub(crate) fn own_cpu_s() -> f64 {
     let stat = procfs::process::Process::myself().and_then(|process| process.stat());
     stat.map_or(0.0, |stat| (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
 }

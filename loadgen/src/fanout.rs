@@ -3,7 +3,10 @@
 //! Subscribers hold a `subscriptions/listen` stream (2026-07-28); a publisher touches the resource at a fixed rate. An update
 //! says which resource changed and no more, so updates are told apart by their order: where none may be lost, the k-th
 //! update on a stream is the k-th that was published. Where updates may be collapsed (latest wins), a stream is behind by
-//! the oldest update it has not been told of.
+//! the oldest update it has not been told of: more updates than were published are wrong, fewer are not.
+//!
+//! Reading an update must not take longer than sending it, or the time to the last socket would be the reader's: one that equals
+//! the last one of its stream, byte for byte, is not parsed again.
 
 use std::{
     collections::VecDeque,
@@ -22,9 +25,10 @@ use rand::{SeedableRng, rngs::SmallRng};
 use serde_json::{Value, json};
 
 use crate::{
-    conduct::{Conducted, Job, World},
-    engine::{IntervalRecord, Pacing, Plan, Recording, dial_socket, nanoseconds},
+    conduct::{Conducted, Job, World, own_cpu_s},
+    engine::{IntervalRecord, Pacing, Plan, Recording, dial_socket, nanoseconds, processor_ns},
     error::LoadError,
+    figures::UPDATES_PUBLISHED,
     http::{Framer, Part},
     latency::histogram,
     request::{Request, modern_meta},
@@ -42,6 +46,8 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(5);
 /// How often the main thread looks at the server.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the next update is awaited without sleeping: to wake a sleeper is work for the server's core.
+const SPIN_NS: u64 = 1_000_000;
 
 /// Runs a job: its connections are subscribers, its request is what the publisher sends, at its rate.
 ///
@@ -72,6 +78,7 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
         })
         .map_err(|error| LoadError::Resource(format!("no thread on core {core}: {error}")))?;
     let began = Instant::now();
+    let cpu_before = own_cpu_s();
     conducted.begin_looks(job);
     let outcome = loop {
         match told.recv_timeout(LOOK) {
@@ -89,10 +96,10 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
         outcome.map_err(|reason| LoadError::Unreachable { url: job.plan.target.url.clone(), reason })?;
     conducted.recording = measured.recording;
     conducted.intervals = measured.intervals.into_iter().map(|record| (record.index, record)).collect();
-    let mut run = conducted.sum_up(job, 0.0);
+    let mut run = conducted.sum_up(job, own_cpu_s() - cpu_before);
     run.figures.insert("last_socket_p50_us".to_owned(), measured.last_socket_us.0);
     run.figures.insert("last_socket_p95_us".to_owned(), measured.last_socket_us.1);
-    run.figures.insert("updates_published_count".to_owned(), measured.published as f64);
+    run.figures.insert(UPDATES_PUBLISHED.to_owned(), measured.published as f64);
     run.figures.insert("stale_readers_count".to_owned(), measured.stale as f64);
     Ok(run)
 }
@@ -117,6 +124,10 @@ struct Stream {
     listening: bool,
     /// Updates it was told of, or covers: the number of the next one it has not been told of.
     told: usize,
+    /// Updates that came.
+    updates: usize,
+    /// The last update, which was found right.
+    last: Vec<u8>,
 }
 
 /// An update that was published.
@@ -124,6 +135,20 @@ struct Published {
     at_ns: u64,
     /// Streams that were told.
     told: u32,
+}
+
+/// Processor time of this thread, in nanoseconds, without what it span.
+#[derive(Default)]
+struct Work {
+    spun_ns: u64,
+    /// When measuring began.
+    begun_ns: Option<u64>,
+}
+
+impl Work {
+    fn done_ns(&self) -> u64 {
+        processor_ns().saturating_sub(self.spun_ns)
+    }
 }
 
 struct FanOut {
@@ -147,6 +172,7 @@ struct FanOut {
     intervals: Vec<IntervalRecord>,
     last_socket: hdrhistogram::Histogram<u64>,
     window_ns: (u64, u64),
+    work: Work,
     now_ns: u64,
     epoch: Instant,
     failure: Option<String>,
@@ -179,6 +205,7 @@ impl FanOut {
             intervals: Vec::new(),
             last_socket: histogram(),
             window_ns: (u64::MAX, u64::MAX),
+            work: Work::default(),
             now_ns: 0,
             epoch: Instant::now(),
             failure: None,
@@ -233,13 +260,19 @@ impl FanOut {
         let Pacing::Open(segments, gaps) = self.plan.pacing.clone() else { return Ok(()) };
         let mut schedule = Schedule::new(segments, gaps, 0.0, SmallRng::seed_from_u64(2)).peekable();
         let mut drain_until = u64::MAX;
+        let mut worked_ns = start;
         while self.failure.is_none() {
-            self.turn(&mut events)?;
+            let before = self.now_ns;
+            let worked = self.turn(&mut events)?;
             let now = self.now_ns;
+            if now >= from && self.work.begun_ns.is_none() {
+                self.work.begun_ns = Some(self.work.done_ns());
+            }
             if drain_until == u64::MAX
                 && (now >= self.window_ns.1 || self.interrupted.load(Ordering::Relaxed))
             {
                 self.window_ns.1 = self.window_ns.1.min(now);
+                self.recording.busy_ns = self.work.done_ns() - self.work.begun_ns.unwrap_or_default();
                 drain_until = now + nanoseconds(DRAIN);
             }
             let all_told =
@@ -258,11 +291,22 @@ impl FanOut {
                 }
                 wait = wait.min(due - now);
             }
-            self.ring.doze(Duration::from_nanos(wait))?;
+            if worked {
+                worked_ns = now;
+            } else if self.plan.spin && self.awaits_updates() && now - worked_ns < SPIN_NS {
+                self.work.spun_ns += now - before;
+            } else {
+                self.ring.doze(Duration::from_nanos(wait))?;
+            }
         }
         self.recording.measured_ns = self.window_ns.1.saturating_sub(self.window_ns.0);
         self.intervals.push(std::mem::replace(&mut self.interval, IntervalRecord::new(0)));
         Ok(())
+    }
+
+    /// Whether somebody has not been told of the last update.
+    fn awaits_updates(&self) -> bool {
+        self.published.last().is_some_and(|published| (published.told as usize) < self.streams.len() - 1)
     }
 
     /// Sends one touch. It counts from the time it was meant to be sent.
@@ -271,20 +315,24 @@ impl FanOut {
         let Some(request) = self.plan.requests.first() else { return };
         let mut out = Vec::new();
         let sent = request.write(0, self.number, None, &mut self.random, &mut out);
+        let bytes = out.len() as u64;
         // One is under way still: this one is late, and its subscribers will feel it.
         if self.ring.send(socket, out).is_err() {
             *self.recording.errors.entry("publish_late").or_default() += 1;
             return;
         }
         self.number += 1;
+        self.recording.sent_bytes += if self.is_measured(due_ns) { bytes } else { 0 };
         self.publishing.push_back(sent);
         self.published.push(Published { at_ns: due_ns, told: 0 });
         self.recording.requests += u64::from(self.is_measured(due_ns));
     }
 
-    fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+    /// Whether anything happened.
+    fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<bool> {
         self.ring.turn(events)?;
         self.now_ns = self.clock();
+        let worked = !events.is_empty();
         for event in events.drain(..) {
             self.on_event(event);
         }
@@ -297,7 +345,7 @@ impl FanOut {
             self.ring.connect(socket, self.plan.target.address.into(), index as u64);
         }
         self.roll_interval();
-        Ok(())
+        Ok(worked)
     }
 
     fn on_event(&mut self, event: Event) {
@@ -346,6 +394,9 @@ impl FanOut {
         let Some(index) = self.index_of(socket) else { return };
         let Some(stream) = self.streams.get_mut(index) else { return };
         let mut framer = std::mem::take(&mut stream.framer);
+        if self.window_ns.0 <= self.now_ns && self.now_ns < self.window_ns.1 {
+            self.recording.received_bytes += bytes.len() as u64;
+        }
         let received = framer.receive(bytes, &mut |part| {
             if let Part::Message(head, body) = part {
                 self.on_message(index, head.status, body);
@@ -370,9 +421,17 @@ impl FanOut {
             }
             return;
         }
+        if self.streams.get(index).is_some_and(|stream| !stream.last.is_empty() && stream.last == body) {
+            return self.on_update(index);
+        }
         let message: Value = serde_json::from_slice(body).unwrap_or_default();
         match message.get("method").and_then(Value::as_str) {
-            Some("notifications/resources/updated") => self.on_update(index),
+            Some("notifications/resources/updated") => {
+                if let Some(stream) = self.streams.get_mut(index) {
+                    stream.last = body.to_vec();
+                }
+                self.on_update(index);
+            }
             Some("notifications/subscriptions/acknowledged") => {
                 if let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.listening) {
                     stream.listening = true;
@@ -392,11 +451,16 @@ impl FanOut {
         let now = self.now_ns;
         let subscribers = u32::try_from(self.streams.len() - 1).unwrap_or(u32::MAX);
         let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.updates += 1;
         let from = stream.told;
         let until = if self.collapsed { self.published.len() } else { (from + 1).min(self.published.len()) };
         stream.told = until;
         let covered = self.published.get_mut(from..until).unwrap_or_default();
         let Some(oldest) = covered.first().map(|published| published.at_ns) else {
+            // It is about what an earlier one was taken to cover, for it was on its way to the server already.
+            if self.collapsed && stream.updates <= self.published.len() {
+                return;
+            }
             // Nothing was published that it could be about.
             *self.recording.errors.entry("update_unasked").or_default() += 1;
             return;

@@ -5,6 +5,9 @@ use crate::{
     result::{Interval, Run},
 };
 
+/// How many updates a fan-out published. No other workload has this figure.
+pub const UPDATES_PUBLISHED: &str = "updates_published_count";
+
 /// Back to normal: latency is no more than this many times what it was before a burst.
 const RECOVERED_RATIO: f64 = 2.0;
 /// Differences below this are nobody's trouble, in microseconds.

@@ -1,6 +1,7 @@
 //! How a run is put into words, alike in the terminal and on the page.
 
 use crate::{
+    figures::UPDATES_PUBLISHED,
     result::{GeneratorSide, Outcome, Pacing, Parameters, Run, ServerInfo, ServerProcess},
     units::{bytes, count, latency, percent, seconds},
 };
@@ -86,7 +87,16 @@ pub(crate) fn ending(outcome: &Outcome) -> Option<String> {
 }
 
 /// `4,000/s: 120,000 of 120,038 requests answered right`
+/// `10,000/s: 100 updates told 100,000 times`
 pub(crate) fn throughput(run: &Run) -> String {
+    if run.figures.contains_key(UPDATES_PUBLISHED) {
+        return format!(
+            "{}/s: {} told {}",
+            count(run.throughput_per_s),
+            plural(run.requests_count, "update"),
+            plural(run.replies_count, "time")
+        );
+    }
     format!(
         "{}/s: {} of {} answered right",
         count(run.throughput_per_s),
@@ -195,6 +205,10 @@ mod tests {
         assert_eq!(errors(&run), "38: 8 status, 30 timeout");
         assert_eq!(ending(&run.outcome), None);
         assert_eq!(throughput(&run), "4,000/s: 120,000 of 120,038 requests answered right");
+        let mut fan_out = run.clone();
+        fan_out.requests_count = 120;
+        fan_out.figures.insert(UPDATES_PUBLISHED.to_owned(), 130.0);
+        assert_eq!(throughput(&fan_out), "4,000/s: 120 updates told 120,000 times");
         assert_eq!(errors(&sample::empty()), "none");
     }
 

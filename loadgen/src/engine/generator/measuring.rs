@@ -1,6 +1,6 @@
 //! What a thread writes down, and which of it belongs to the measured time.
 
-use super::{Generator, processor_ns};
+use super::{super::processor_ns, Generator};
 use crate::{
     engine::{client::Awaited, nanoseconds, recording::IntervalRecord, thread::Report},
     request::Wrong,

@@ -622,9 +622,3 @@ impl Generator {
         nanoseconds(self.control.epoch.elapsed())
     }
 }
-
-/// Processor time of this thread so far, in nanoseconds.
-fn processor_ns() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
-}
