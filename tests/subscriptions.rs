@@ -210,6 +210,22 @@ fn m_64_updates_reach_the_streams_of_every_shard_from_wherever_they_come() {
 }
 
 #[test]
+fn m_64_updates_of_one_moment_are_told_once() {
+    let running = start(server(), 1, Limits::default());
+    let (mut reader, mut writer) = (connect(&running), connect(&running));
+    listen(&mut reader, everything(), 1);
+    let touch = |uri: &str| Ask::call("inline", json!({"uri": uri})).bytes();
+    // As much as one segment holds, so that the server reads it at once.
+    let touches = ["test://a", "test://a", "test://of/b", "test://a"].map(touch).concat();
+    writer.send(touches);
+    for uri in ["test://a", "test://of/b", "test://a"] {
+        expect_update(&mut reader, 1, uri);
+    }
+    reader.expect_quiet(Duration::from_millis(200));
+    end(running);
+}
+
+#[test]
 fn m_64_whoever_reads_after_an_update_sees_what_is_new() {
     let running = start(demo::server(), 2, Limits::default());
     let mut ear = connect(&running);

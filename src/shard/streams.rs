@@ -557,7 +557,13 @@ impl Delivery<'_> {
         if !has_room(connection) {
             return false;
         }
+        let start = connection.out.len();
         tell_connection(connection, |out| event.write(out, id));
+        let (before, written) = connection.out.split_at(start);
+        if before.ends_with(written) {
+            // Not sent yet, and it says all there is to say.
+            connection.out.truncate(start);
+        }
         if !connection.dirty {
             self.told.push(socket);
         }
