@@ -27,7 +27,7 @@ fn measured() -> ResultFile {
 }
 
 /// Ids that the generator's runs have.
-const WORKLOADS: [&str; 35] = [
+const WORKLOADS: [&str; 36] = [
     "canonical_closed_64",
     "canonical_closed_1",
     "canonical_closed_8",
@@ -59,6 +59,7 @@ const WORKLOADS: [&str; 35] = [
     "sustained_100k",
     "burst",
     "fanout_1k",
+    "fanout_10k_10hz",
     "fanout_10k_100hz",
     "async_100x5ms",
     "ping_beside_slow_tools",
@@ -66,7 +67,7 @@ const WORKLOADS: [&str; 35] = [
 ];
 
 /// Figures that the generator's runs have.
-const FIGURES: [&str; 9] = [
+const FIGURES: [&str; 11] = [
     "memory_per_connection_bytes",
     "connections_live",
     "requests_per_core_second",
@@ -76,6 +77,8 @@ const FIGURES: [&str; 9] = [
     "latency_p95_steady_ratio",
     "memory_growth_ratio",
     "throughput_steady_ratio",
+    "last_socket_p95_us",
+    "stale_readers_count",
 ];
 
 #[test]
@@ -117,7 +120,7 @@ fn without_results_nothing_is_run_and_nothing_over() {
     assert!(verdicts.iter().all(|verdict| matches!(verdict.status, Status::NotRun(_))));
     let text = table(&verdicts);
     assert!(
-        text.contains("– not run") && text.contains("waits for subscriptions: fanout_1k_p95, "),
+        text.contains("– not run") && text.contains("waits for a count of encodings: fanout_1k_encodings"),
         "{text}"
     );
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");

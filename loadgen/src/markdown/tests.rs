@@ -106,7 +106,7 @@ fn what_is_over_says_so_with_its_figure() {
             &format!("- P99 at 100,000 requests a second: {measured}; the budget is ≤"),
             &format!("| {measured} | **✗ OVER** |"),
             "goal ✗ falls short",
-            "| waits for subscriptions |",
+            "| waits for a count of encodings |",
             "† idle connections live at once: at scale 0.5",
         ],
     );
