@@ -172,6 +172,12 @@ impl<T> Form<T> {
         self.key = Some(key.into());
         self
     }
+
+    /// Whether this is what the form asks for. A schema that is none allows nothing.
+    fn allows(&self, content: &Value) -> bool {
+        let options = jsonschema::options().should_validate_formats(true);
+        options.build(&self.schema).is_ok_and(|schema| schema.is_valid(content))
+    }
 }
 
 impl<T: DeserializeOwned> Question for Form<T> {
@@ -200,6 +206,8 @@ impl<T: DeserializeOwned> Question for Form<T> {
         Some(match answer.get("action")?.as_str()? {
             "accept" => {
                 let content = answer.get("content").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+                // The client should have checked (checklist E-01); it is not believed.
+                self.allows(&content).then_some(())?;
                 Elicited::Accepted(T::deserialize(content).ok()?)
             }
             "decline" => Elicited::Declined,
@@ -449,5 +457,38 @@ impl Question for Ping {
 
     fn read(&self, answer: &Value) -> Option<()> {
         answer.is_object().then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e_01_an_answer_is_held_against_the_forms_schema() {
+        let schema = json!({
+            "type": "object",
+            "properties": {
+                "age": {"type": "integer", "minimum": 18, "maximum": 120},
+                "mail": {"type": "string", "format": "email"},
+                "colour": {"type": "string", "enum": ["red", "green"]},
+            },
+            "required": ["age"],
+        });
+        let form = Form::<Value>::with_schema("Who are you?", schema);
+        let accepted = |content: Value| form.read(&json!({"action": "accept", "content": content})).is_some();
+        assert!(accepted(json!({"age": 18, "mail": "a@example.com", "colour": "red"})));
+        for content in [
+            json!({}),
+            json!({"age": 17}),
+            json!({"age": "18"}),
+            json!({"age": 18, "mail": "nobody"}),
+            json!({"age": 18, "colour": "blue"}),
+            json!([18]),
+        ] {
+            assert!(!accepted(content.clone()), "{content}");
+        }
+        // Nothing needs to fit where nothing was accepted.
+        assert_eq!(form.read(&json!({"action": "decline", "content": {"age": 1}})), Some(Elicited::Declined));
     }
 }
