@@ -19,8 +19,10 @@ use corelane::{
     ServerBuilder, Tool, glommio::timer::sleep,
 };
 use serde_json::{Value, json};
-use support::peer::{Answer, Ask, LOG_LEVEL, Peer, connect, end, start, until};
-use support::{Client, modern};
+use support::{
+    Client, modern,
+    peer::{Answer, Ask, Event, LOG_LEVEL, Peer, connect, end, start, until},
+};
 
 /// What every kind of handler says: grows, stands still, goes back, is not a number, grows.
 macro_rules! steps {
@@ -324,6 +326,35 @@ fn h_03_events_come_when_they_are_said_not_when_the_call_ends() {
     gate.store(true, Ordering::Relaxed);
     assert_eq!(peer.message()["result"]["content"][0]["text"], "done");
     assert_eq!(peer.event(), None);
+    end(running);
+}
+
+#[test]
+fn h_11_a_call_that_takes_its_time_gives_signs_of_life_on_its_stream() {
+    let slow = Tool::new("slow").run_async(async |_: NoArguments, cx: Context| {
+        cx.progress(1.0, None, None);
+        sleep(Duration::from_millis(1000)).await;
+        "slept"
+    });
+    let limits = Limits { stream_keep_alive: Duration::from_millis(100), ..Limits::default() };
+    let running = start(Server::builder("test", "0").tool(slow), 1, limits);
+    let mut peer = connect(&running);
+    for _ in 0..2 {
+        peer.open(&ask("slow").token("p"));
+        let mut signs = 0;
+        let answer = loop {
+            match peer.event().expect("it ended without an answer") {
+                Event::Comment => signs += 1,
+                Event::Message(message) if message.get("id").is_some() => break message,
+                Event::Message(_) => {}
+            }
+        };
+        assert_eq!(answer["result"]["content"][0]["text"], "slept");
+        assert!(signs >= 2, "{signs}");
+        assert_eq!(peer.event(), None, "the stream ends with the answer");
+        // Idle for longer than a sign of life takes, and there still.
+        thread::sleep(Duration::from_millis(400));
+    }
     end(running);
 }
 

@@ -343,7 +343,9 @@ impl Shard {
         };
         let (phase, timeout) = match (progress, last) {
             (Progress::Paused, Some(Handled::Pending(ticket))) => (Phase::Calling(ticket), None),
-            (Progress::Paused, Some(Handled::Batch(left))) => (Phase::Batch(left), None),
+            (Progress::Paused, Some(Handled::Batch(left))) => {
+                (Phase::Batch(left), Some(self.limits.stream_keep_alive))
+            }
             (Progress::Paused, Some(Handled::Listening(listener))) => {
                 (Phase::Listening(listener), Some(self.limits.stream_keep_alive))
             }
@@ -565,7 +567,7 @@ impl Shard {
         let reason = match connection.phase {
             Phase::Head => RejectReason::HeadTimeout,
             Phase::Body => RejectReason::BodyTimeout,
-            Phase::Listening(_) | Phase::Carrying(_) => {
+            Phase::Calling(_) | Phase::Batch(_) | Phase::Listening(_) | Phase::Carrying(_) => {
                 self.on_keep_alive(socket);
                 return;
             }

@@ -13,6 +13,7 @@ use super::{
     plane::{Effect, Listener, Then},
     replay::{Carrier, Replay, Sent},
     talk::{Way, frame_events},
+    timers::Tick,
 };
 use crate::{
     broadcast::{Answer, Message, Request, StreamId},
@@ -82,6 +83,7 @@ impl Shard {
             connection.out.extend_from_slice(&frame_events(&primed, false));
         }
         self.mark(socket);
+        self.keep_alive(socket);
     }
 
     /// Does what has been decided for connections other than the one at hand.
@@ -138,6 +140,8 @@ impl Shard {
         let draining = self.drain_until.is_some();
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.handled += 1;
+        // There are no more signs of life.
+        connection.deadline = Tick::NEVER;
         let has_had_its_turn = connection.handled >= self.limits.requests_per_turn_max
             || connection.out.len() > self.limits.outbox_bytes_max;
         if handled != Handled::Replied || draining {
@@ -456,7 +460,7 @@ impl Shard {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let line = Line { socket, handshake: None, listener: None, listens: Vec::new() };
         connection.lines = Some(Box::new(Lines { framer: LineFramer::default(), line, pending: 0 }));
-        connection.deadline = super::timers::Tick::NEVER;
+        connection.deadline = Tick::NEVER;
         self.timers.cancel(socket.index());
     }
 
