@@ -501,6 +501,27 @@ fn e_01_a_legacy_line_is_asked_and_answers_while_the_call_waits() {
 }
 
 #[test]
+fn e_01_answers_are_read_where_no_further_call_may_come() {
+    let config = limits("asking", "calls_per_line_max = 1");
+    let mut server = Piped::start(example("talking", &["stdio", "--config", &config]));
+    let peer = &mut server.peer;
+    peer.initialize("2025-11-25", &json!({"elicitation": {}}));
+    let question = peer.ask(&legacy(1, "tools/call", call("ask_name", json!({}))));
+    let refused = peer.ask(&legacy(2, "tools/call", call("ask_name", json!({}))));
+    assert_eq!((&refused["id"], code(&refused)), (&json!(2), -32000));
+    assert_eq!(peer.ask(&legacy(3, "ping", json!({})))["id"], 3);
+    let accepted = json!({"action": "accept", "content": {"name": "Ann"}});
+    let answer = peer.ask(&json!({"jsonrpc": "2.0", "id": question["id"], "result": accepted}));
+    assert_eq!((&answer["id"], text(&answer)), (&json!(1), "Hello, Ann!"));
+    // There is room again.
+    let question = peer.ask(&legacy(4, "tools/call", call("ask_name", json!({}))));
+    assert_eq!(question["method"], "elicitation/create");
+    let declined = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}});
+    assert_eq!(peer.ask(&declined)["id"], 4);
+    server.end();
+}
+
+#[test]
 fn e_01_a_call_that_needs_input_ends_with_its_question_and_is_retried_on_the_line() {
     let mut server = Piped::talking();
     let can = json!({"elicitation": {"form": {}}});

@@ -85,7 +85,8 @@ pub struct Limits {
     pub broadcast_queue_max: usize,
     /// What running calls of one shard have said and has not been sent; further progress and log messages are dropped.
     pub notes_queue_max: usize,
-    /// Calls in flight on one connection of lines; further lines are left in the socket until one is done.
+    /// Calls in flight on one connection of lines; further lines are left in the socket until one is done, or has a question for
+    /// the client.
     pub calls_per_line_max: usize,
     /// Messages in one batch (2025-03-26); -32600.
     pub batch_messages_max: usize,

@@ -174,6 +174,17 @@ impl Calls {
         Some(ticket)
     }
 
+    /// Whether a call of this connection of lines waits for its client's answer. Looks at all calls.
+    pub(super) fn asks(&self, socket: SocketId) -> bool {
+        self.entries.iter().any(|entry| match &entry.state {
+            State::Running(call, ..) => {
+                matches!(call.recipient, Recipient::Line(line) if line == socket)
+                    && !call.questions.is_empty()
+            }
+            _ => false,
+        })
+    }
+
     /// The call runs: it can be cancelled, and will be at its deadline.
     pub(super) fn run(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<Conversation>, now: Instant) {
         let Some(entry) = self.entry(ticket) else { return };

@@ -85,8 +85,17 @@ impl Entropy {
 /// How a message came, and how its answer goes.
 #[derive(Clone, Copy)]
 pub(super) enum Via<'a> {
-    Http { socket: SocketId, exchange: Exchange<&'a [u8]>, head: (&'a RequestHead, &'a [u8]), in_batch: bool },
-    Line(SocketId),
+    Http {
+        socket: SocketId,
+        exchange: Exchange<&'a [u8]>,
+        head: (&'a RequestHead, &'a [u8]),
+        in_batch: bool,
+    },
+    Line {
+        socket: SocketId,
+        /// It has as many calls in flight as it may, and is read for the answers they wait for.
+        full: bool,
+    },
 }
 
 impl Via<'_> {
@@ -97,8 +106,13 @@ impl Via<'_> {
             Self::Http { exchange, head: (head, bytes), .. } => {
                 !exchange.http_1_0 && head.accepts_events(bytes)
             }
-            Self::Line(_) => true,
+            Self::Line { .. } => true,
         }
+    }
+
+    /// Whether no further call may come this way.
+    fn is_full(self) -> bool {
+        matches!(self, Self::Line { full: true, .. })
     }
 
     /// The same, for one of several messages.
@@ -107,7 +121,7 @@ impl Via<'_> {
             Self::Http { socket, exchange, head, .. } => {
                 Self::Http { socket, exchange, head, in_batch: true }
             }
-            Self::Line(socket) => Self::Line(socket),
+            line @ Self::Line { .. } => line,
         }
     }
 
@@ -122,7 +136,7 @@ impl Via<'_> {
                 stream: None,
                 in_batch,
             },
-            Self::Line(socket) => Recipient::Line(socket),
+            Self::Line { socket, .. } => Recipient::Line(socket),
         }
     }
 }
@@ -135,6 +149,8 @@ pub(super) struct Line {
     pub(super) listener: Option<ListenerKey>,
     /// Its subscriptions of the 2026 era.
     pub(super) listens: Vec<ListenerKey>,
+    /// It has as many calls in flight as it may.
+    pub(super) full: bool,
 }
 
 impl Line {
@@ -353,6 +369,9 @@ impl Engine {
         let calls = &mut self.calls;
         let received = self.observer.turn_began();
         let file_call = || {
+            if via.is_full() {
+                return None;
+            }
             calls.insert(PendingCall {
                 recipient: via.recipient(),
                 callable: Arc::clone(callable),
@@ -406,7 +425,7 @@ impl Engine {
         }
         let key = match via {
             Via::Http { socket, .. } => Listener::Stream(socket),
-            Via::Line(socket) => Listener::Line(socket),
+            Via::Line { socket, .. } => Listener::Line(socket),
         };
         let listener = self.plane.subscriptions.insert(key, Some(id_text(id.as_id())));
         for topic in topics {

@@ -478,7 +478,7 @@ impl Shard {
             }
             Phase::Closing { .. } => self.close(socket),
             // The end of a call resumes it.
-            Phase::Congested if connection.owes() >= self.limits.calls_per_line_max => {}
+            Phase::Congested if self.pipeline.waits_for_calls(socket, connection.owes(), &self.limits) => {}
             Phase::Congested => self.resume(socket),
             _ if connection.peer_closed && connection.is_reading() && connection.lines.is_none() => {
                 self.close(socket);

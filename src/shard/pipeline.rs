@@ -376,6 +376,12 @@ impl Pipeline {
         engine.ask_all(request, (None, CallMethod::Other), recipient, out)
     }
 
+    /// Whether a connection of lines that is owed so many answers is not read until there is one of them. It is, where a call
+    /// waits for an answer of its client.
+    pub(super) fn waits_for_calls(&self, socket: SocketId, owed: usize, limits: &Limits) -> bool {
+        owed >= limits.calls_per_line_max && !self.engine.calls.asks(socket)
+    }
+
     /// Answers one line into `out`; every answer ends with a line feed. The ticket of what will be answered later.
     pub(super) fn line(
         &mut self,
@@ -386,7 +392,8 @@ impl Pipeline {
     ) -> u32 {
         let start = out.len();
         let transport = Transport::Line(line.handshake);
-        let performed = self.perform(padded, length, transport, Via::Line(line.socket), out);
+        let via = Via::Line { socket: line.socket, full: line.full };
+        let performed = self.perform(padded, length, transport, via, out);
         self.engine.settle_line(performed, line, start, out)
     }
 

@@ -458,7 +458,7 @@ impl Shard {
     /// A connection speaks lines.
     pub(super) fn begin_lines(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
-        let line = Line { socket, handshake: None, listener: None, listens: Vec::new() };
+        let line = Line { socket, handshake: None, listener: None, listens: Vec::new(), full: false };
         connection.lines = Some(Box::new(Lines { framer: LineFramer::default(), line, pending: 0 }));
         connection.deadline = Tick::NEVER;
         self.timers.cancel(socket.index());
@@ -596,6 +596,7 @@ impl Handler for Speaking<'_> {
                 return Flow::Stop;
             }
             Ok(crate::lines::Line { padded, length }) => {
+                self.line.full = *self.pending >= self.limits.calls_per_line_max;
                 let pending = self.pipeline.line(padded, length, self.line, self.out);
                 *self.pending += pending as usize;
             }
@@ -608,7 +609,7 @@ impl Handler for Speaking<'_> {
         self.handled += 1;
         let has_had_its_turn = self.handled >= self.limits.requests_per_turn_max
             || self.out.len() > self.limits.outbox_bytes_max
-            || *self.pending >= self.limits.calls_per_line_max;
+            || self.pipeline.waits_for_calls(self.line.socket, *self.pending, self.limits);
         if has_had_its_turn { Flow::Pause } else { Flow::Continue }
     }
 }

@@ -244,7 +244,7 @@ impl Engine {
                     }
                 }
             }
-            (_, Via::Line(socket)) => {
+            (_, Via::Line { socket, .. }) => {
                 let Some(ticket) = self.calls.find(None, Some(socket), id) else { return false };
                 self.give_up(ticket);
             }
