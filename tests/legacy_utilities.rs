@@ -17,8 +17,10 @@ use std::{
 
 use corelane::{Config, Level, Limits, NoArguments, Resource, Running, Server, Tool, glommio::timer::sleep};
 use serde_json::{Value, json};
-use support::session::{Event, Session, handshake};
-use support::{Client, post};
+use support::{
+    Client, post,
+    session::{Event, Session, handshake},
+};
 
 const NEWEST: &str = "2025-11-25";
 /// What a request is taken for that says nothing.

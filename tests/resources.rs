@@ -13,9 +13,11 @@ use corelane::{
     glommio::timer::sleep,
 };
 use serde_json::{Value, json};
-use support::Client;
-use support::peer::{Ask, Peer, config, connect, connect_to, end, shard_tool, start};
-use support::schema::{LEGACY, MODERN, Schema};
+use support::{
+    Client,
+    peer::{Ask, Peer, config, connect, connect_to, end, shard_tool, start},
+    schema::{LEGACY, MODERN, Schema},
+};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Place {

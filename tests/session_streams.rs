@@ -17,8 +17,10 @@ use corelane::{
     glommio::timer::sleep,
 };
 use serde_json::{Value, json};
-use support::Client;
-use support::session::{Event, Reading, Session};
+use support::{
+    Client,
+    session::{Event, Reading, Session},
+};
 
 const NEWEST: &str = "2025-11-25";
 /// What a request is taken for that says nothing.

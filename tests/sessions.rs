@@ -11,8 +11,10 @@ use corelane::{
     Sampling, Server, Tool, glommio::timer::sleep,
 };
 use serde_json::{Value, json};
-use support::ServerProcess;
-use support::session::{Session, handshake};
+use support::{
+    ServerProcess,
+    session::{Session, handshake},
+};
 
 const NEWEST: &str = "2025-11-25";
 /// What a request is taken for that says nothing.
