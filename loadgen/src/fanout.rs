@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use crate::{
     conduct::{Conducted, Job, World, own_cpu_s},
-    engine::{IntervalRecord, Pacing, Plan, Recording, dial_socket, nanoseconds, processor_ns},
+    engine::{IntervalRecord, Pacing, Plan, Recording, Work, dial_socket, nanoseconds},
     error::LoadError,
     figures::UPDATES_PUBLISHED,
     http::{Framer, Part},
@@ -135,20 +135,6 @@ struct Published {
     at_ns: u64,
     /// Streams that were told.
     told: u32,
-}
-
-/// Processor time of this thread, in nanoseconds, without what it span.
-#[derive(Default)]
-struct Work {
-    spun_ns: u64,
-    /// When measuring began.
-    begun_ns: Option<u64>,
-}
-
-impl Work {
-    fn done_ns(&self) -> u64 {
-        processor_ns().saturating_sub(self.spun_ns)
-    }
 }
 
 struct FanOut {
@@ -265,14 +251,14 @@ impl FanOut {
             let before = self.now_ns;
             let worked = self.turn(&mut events)?;
             let now = self.now_ns;
-            if now >= from && self.work.begun_ns.is_none() {
-                self.work.begun_ns = Some(self.work.done_ns());
+            if now >= from {
+                self.work.begin();
             }
             if drain_until == u64::MAX
                 && (now >= self.window_ns.1 || self.interrupted.load(Ordering::Relaxed))
             {
                 self.window_ns.1 = self.window_ns.1.min(now);
-                self.recording.busy_ns = self.work.done_ns() - self.work.begun_ns.unwrap_or_default();
+                self.work.end();
                 drain_until = now + nanoseconds(DRAIN);
             }
             let all_told =
@@ -294,11 +280,12 @@ impl FanOut {
             if worked {
                 worked_ns = now;
             } else if self.plan.spin && self.awaits_updates() && now - worked_ns < SPIN_NS {
-                self.work.spun_ns += now - before;
+                self.work.spin(now - before);
             } else {
                 self.ring.doze(Duration::from_nanos(wait))?;
             }
         }
+        self.recording.busy_ns = self.work.done_ns();
         self.recording.measured_ns = self.window_ns.1.saturating_sub(self.window_ns.0);
         self.intervals.push(std::mem::replace(&mut self.interval, IntervalRecord::new(0)));
         Ok(())
@@ -394,7 +381,7 @@ impl FanOut {
         let Some(index) = self.index_of(socket) else { return };
         let Some(stream) = self.streams.get_mut(index) else { return };
         let mut framer = std::mem::take(&mut stream.framer);
-        if self.window_ns.0 <= self.now_ns && self.now_ns < self.window_ns.1 {
+        if self.is_measured(self.now_ns) {
             self.recording.received_bytes += bytes.len() as u64;
         }
         let received = framer.receive(bytes, &mut |part| {

@@ -7,9 +7,11 @@ mod client;
 mod generator;
 mod recording;
 mod thread;
+mod work;
 
 pub use recording::{IntervalRecord, KindRecord, Recording};
 pub use thread::{Engine, Report};
+pub(crate) use work::Work;
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -99,12 +101,6 @@ pub fn dial_socket(plan: &Plan, number: u32) -> io::Result<Socket> {
         }
     }
     bound.map(|()| socket)
-}
-
-/// Processor time of this thread so far, in nanoseconds.
-pub(crate) fn processor_ns() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
 }
 
 /// A time as the engines count it.

@@ -1,6 +1,6 @@
 //! What a thread writes down, and which of it belongs to the measured time.
 
-use super::{super::processor_ns, Generator};
+use super::Generator;
 use crate::{
     engine::{client::Awaited, nanoseconds, recording::IntervalRecord, thread::Report},
     request::Wrong,
@@ -73,14 +73,9 @@ impl Generator {
     }
 
     pub(super) fn mark_window(&mut self, now: u64) {
-        if self.busy.0 == 0 && now >= self.window_ns.0 {
-            self.busy.0 = (processor_ns().saturating_sub(self.spun_ns)).max(1);
+        if now >= self.window_ns.0 {
+            self.work.begin();
         }
-    }
-
-    pub(super) fn end_busy(&mut self) {
-        let until = processor_ns().saturating_sub(self.spun_ns);
-        self.busy.1.get_or_insert(until.saturating_sub(self.busy.0));
     }
 
     pub(super) fn interval_index(&self, now: u64) -> i64 {
@@ -114,7 +109,7 @@ impl Generator {
         let last = std::mem::replace(&mut self.interval, IntervalRecord::new(i64::MAX));
         let _ = self.reports.send(Report::Interval(last));
         self.recording.connections_live = self.ready as u64;
-        self.recording.busy_ns = self.busy.1.unwrap_or(0);
+        self.recording.busy_ns = self.work.done_ns();
         self.recording.measured_ns = self.window_ns.1.saturating_sub(self.window_ns.0);
     }
 }

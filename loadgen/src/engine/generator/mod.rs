@@ -26,6 +26,7 @@ use super::{
     recording::{IntervalRecord, Recording},
     share,
     thread::{Control, Report},
+    work::Work,
 };
 use crate::{
     http::Part,
@@ -95,9 +96,7 @@ pub(super) struct Generator {
     volley_ns: Option<u64>,
     alive_ns: u64,
     late_look_ns: u64,
-    spun_ns: u64,
-    /// Processor time and spinning when measuring began, and what they came to when it ended.
-    busy: (u64, Option<u64>),
+    work: Work,
     failure: Option<String>,
 }
 
@@ -166,8 +165,7 @@ impl Generator {
             volley_ns: None,
             alive_ns: 0,
             late_look_ns: 0,
-            spun_ns: 0,
-            busy: (0, None),
+            work: Work::default(),
             failure: None,
             plan,
         })
@@ -247,7 +245,7 @@ impl Generator {
             if !ended && (now >= self.window_ns.1 || self.is_stopped()) {
                 ended = true;
                 self.window_ns.1 = self.window_ns.1.min(now);
-                self.end_busy();
+                self.work.end();
                 drain_until_ns = now + nanoseconds(self.plan.timeout);
                 unsent_until_ns = now + UNSENT_NS.min(nanoseconds(self.plan.timeout));
             }
@@ -262,14 +260,14 @@ impl Generator {
             } else if now.saturating_sub(self.alive_ns) > GONE_NS && !ended {
                 let gone_ns = self.alive_ns.saturating_sub(self.window_ns.0);
                 self.window_ns.1 = self.alive_ns.max(self.window_ns.0 + 1);
-                self.end_busy();
+                self.work.end();
                 let _ = self.reports.send(Report::Gone(gone_ns));
                 return Ok(());
             }
             if worked {
                 worked_ns = now;
             } else if self.may_spin(now, worked_ns) {
-                self.spun_ns += now - before;
+                self.work.spin(now - before);
             } else {
                 self.sleep()?;
             }
