@@ -149,8 +149,6 @@ pub(super) struct Line {
     pub(super) listener: Option<ListenerKey>,
     /// Its subscriptions of the 2026 era.
     pub(super) listens: Vec<ListenerKey>,
-    /// It has as many calls in flight as it may.
-    pub(super) full: bool,
 }
 
 impl Line {

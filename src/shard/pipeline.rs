@@ -382,17 +382,19 @@ impl Pipeline {
         owed >= limits.calls_per_line_max && !self.engine.calls.asks(socket)
     }
 
-    /// Answers one line into `out`; every answer ends with a line feed. The ticket of what will be answered later.
+    /// Answers one line into `out`; every answer ends with a line feed. How many answers will come later. `full`: no further call
+    /// may come.
     pub(super) fn line(
         &mut self,
         padded: &mut [u8],
         length: usize,
         line: &mut Line,
+        full: bool,
         out: &mut Vec<u8>,
     ) -> u32 {
         let start = out.len();
         let transport = Transport::Line(line.handshake);
-        let via = Via::Line { socket: line.socket, full: line.full };
+        let via = Via::Line { socket: line.socket, full };
         let performed = self.perform(padded, length, transport, via, out);
         self.engine.settle_line(performed, line, start, out)
     }

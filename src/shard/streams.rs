@@ -458,7 +458,7 @@ impl Shard {
     /// A connection speaks lines.
     pub(super) fn begin_lines(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
-        let line = Line { socket, handshake: None, listener: None, listens: Vec::new(), full: false };
+        let line = Line { socket, handshake: None, listener: None, listens: Vec::new() };
         connection.lines = Some(Box::new(Lines { framer: LineFramer::default(), line, pending: 0 }));
         connection.deadline = Tick::NEVER;
         self.timers.cancel(socket.index());
@@ -596,8 +596,8 @@ impl Handler for Speaking<'_> {
                 return Flow::Stop;
             }
             Ok(crate::lines::Line { padded, length }) => {
-                self.line.full = *self.pending >= self.limits.calls_per_line_max;
-                let pending = self.pipeline.line(padded, length, self.line, self.out);
+                let full = *self.pending >= self.limits.calls_per_line_max;
+                let pending = self.pipeline.line(padded, length, self.line, full, self.out);
                 *self.pending += pending as usize;
             }
             Err(LineTooLong) => {
