@@ -61,8 +61,7 @@ impl Peer {
     fn next(&mut self) -> Value {
         let line = self.output.recv_timeout(LIMIT).expect("no line came");
         let message: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        let messages = message.as_array().map_or(std::slice::from_ref(&message), Vec::as_slice);
-        messages.iter().for_each(|message| check_message(&self.revision, message));
+        check_message(&self.revision, &message);
         message
     }
 

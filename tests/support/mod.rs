@@ -165,14 +165,8 @@ impl Reply {
     /// Holds whatever messages of the protocol it has against the official schema; what is not modern, against the newest
     /// legacy revision, which these replies are the same in.
     fn check(&self) {
-        if self.header("content-type") != Some("application/json") {
-            return;
-        }
-        match self.json() {
-            Value::Array(messages) => {
-                messages.iter().for_each(|one| schema::check_message(schema::NEWEST_LEGACY, one))
-            }
-            message => schema::check_message(schema::NEWEST_LEGACY, &message),
+        if self.header("content-type") == Some("application/json") {
+            schema::check_message(schema::NEWEST_LEGACY, &self.json());
         }
     }
 

@@ -130,10 +130,13 @@ pub fn check_as(revision: &str, names: &[&'static str], value: &Value) {
     assert!(faults.is_empty(), "{revision}: not a {name}: {faults:#?}\n{value:#}");
 }
 
-/// Holds a message of a server against its type; `legacy` is the revision of what does not show that it is modern. What a
+/// Holds a message of a server, or each of a batch, against its type; `legacy` is the revision of what does not show that it is modern. What a
 /// result is of is told by its members: no two types of result share those.
 #[track_caller]
 pub fn check_message(legacy: &str, message: &Value) {
+    if let Some(batch) = message.as_array() {
+        return batch.iter().for_each(|message| check_message(legacy, message));
+    }
     let part = |key: &str| message.get(key);
     match (part("method"), part("id"), part("error")) {
         (Some(method), None, _) if is_modern_notification(method, message) => {

@@ -165,10 +165,7 @@ impl Reading {
         self.reader.read_exact(&mut body).unwrap();
         let message: Value = serde_json::from_slice(&body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&body)));
-        match message.as_array() {
-            Some(batch) => batch.iter().for_each(|message| check_message(&self.revision, message)),
-            None => check_message(&self.revision, &message),
-        }
+        check_message(&self.revision, &message);
         message
     }
 
