@@ -1,14 +1,18 @@
 //! The regular expression that matches what a template expands to.
 
-use super::parts::{Expression, Modifier, Operator, Part, Variable, expressions};
+use super::{
+    parts::{Expression, Modifier, Operator, Part, Variable, expressions},
+    percent::{is_raw_in_path, is_raw_in_query, survives_encode_uri_component},
+};
 
 impl Expression {
     /// The expression as a regular expression: one group for each variable, or one for all that have names, which
-    /// [`super::UriTemplate::matches`] takes apart. `behind` is what follows.
-    fn pattern(&self, behind: &[Part]) -> String {
+    /// [`super::UriTemplate::matches`] takes apart. `behind` is what follows; `in_query`: the expression is part of the
+    /// URI's query or fragment.
+    fn pattern(&self, behind: &[Part], in_query: bool) -> String {
         let separator = escape(self.operator.separator());
         let first = self.operator.first().map(escape).unwrap_or_default();
-        let all: Vec<String> = self.variables.iter().map(|one| self.variable_pattern(one, behind)).collect();
+        let all: Vec<String> = self.variables.iter().map(|one| self.variable_pattern(one, behind, in_query)).collect();
         // Lists take in what separates variables, unless nothing follows them.
         let is_separable = matches!(self.operator, Operator::Simple | Operator::Path)
             && self.variables.iter().rev().skip(1).all(|variable| variable.modifier != Modifier::Explode);
@@ -27,14 +31,33 @@ impl Expression {
         }
     }
 
-    fn variable_pattern(&self, variable: &Variable, behind: &[Part]) -> String {
+    /// Whether a value may hold the character as it is although its expansion would percent-encode it: RFC 3986 allows it in
+    /// that position, and it does not say where the value ends.
+    fn tolerates(&self, character: char, behind: &[Part], in_query: bool) -> bool {
+        let is_allowed = if in_query { is_raw_in_query(character) } else { is_raw_in_path(character) };
+        // The comma separates the values of `{a,b}`, and nothing in `{a}`.
+        let is_separated = self.operator != Operator::Simple || self.variables.len() > 1;
+        let begins_another = |other: &Expression| other.operator.first() == Some(character);
+        let is_end = literal_begins_with(behind, character) && !survives_encode_uri_component(character);
+        is_allowed
+            && !(is_separated && character == self.operator.separator())
+            && !is_end
+            && !expressions(behind).any(begins_another)
+    }
+
+    fn variable_pattern(&self, variable: &Variable, behind: &[Part], in_query: bool) -> String {
         let keeps = |character: char| self.operator.keeps(variable.modifier, character);
-        let kept: String = ('!'..='~').filter(|character| keeps(*character)).map(escape).collect();
+        let tolerates = |character: char| self.tolerates(character, behind, in_query);
+        let kept: String =
+            ('!'..='~').filter(|character| keeps(*character) || tolerates(*character)).map(escape).collect();
         let is_named = self.operator.is_named();
         // `;var` is the empty value, `;var=` is no expansion.
         let least = usize::from(self.operator == Operator::Matrix);
         let could_swallow = |other: &Expression| other.operator.first().is_some_and(keeps);
-        let lazy = if expressions(behind).any(could_swallow) { "?" } else { "" };
+        let could_swallow_literal =
+            |character: char| literal_begins_with(behind, character) && !keeps(character) && tolerates(character);
+        let is_lazy = expressions(behind).any(could_swallow) || ('!'..='~').any(could_swallow_literal);
+        let lazy = if is_lazy { "?" } else { "" };
         let value = match variable.modifier {
             // One character is one byte, or a leading one with those that continue it: URIs with anything else have been
             // turned away.
@@ -57,15 +80,30 @@ const HEX: &str = "[0-9A-Fa-f]";
 pub(super) fn pattern(parts: &[Part]) -> String {
     let mut pattern = String::from(r"\A");
     let mut behind = parts;
+    let mut in_query = false;
     while let Some((part, rest)) = behind.split_first() {
         behind = rest;
         match part {
-            Part::Literal(literal) => literal_pattern(literal, &mut pattern),
-            Part::Expression(expression) => pattern.push_str(&expression.pattern(rest)),
+            Part::Literal(literal) => {
+                in_query |= literal.contains(['?', '#']);
+                literal_pattern(literal, &mut pattern);
+            }
+            Part::Expression(expression) => {
+                in_query |= matches!(
+                    expression.operator,
+                    Operator::Query | Operator::Continuation | Operator::Fragment
+                );
+                pattern.push_str(&expression.pattern(rest, in_query));
+            }
         }
     }
     pattern.push_str(r"\z");
     pattern
+}
+
+/// Whether the next part is a literal with this character first.
+fn literal_begins_with(behind: &[Part], character: char) -> bool {
+    matches!(behind.first(), Some(Part::Literal(literal)) if literal.starts_with(character))
 }
 
 /// The digits behind a `%` in either case.

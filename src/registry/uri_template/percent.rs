@@ -12,6 +12,23 @@ pub(super) fn is_reserved(character: char) -> bool {
     ":/?#[]@!$&'()*+,;=".contains(character)
 }
 
+/// Besides the unreserved ones, the characters that may stand in a segment of a path as they are (`pchar` of RFC 3986, section
+/// 3.3).
+pub(super) fn is_raw_in_path(character: char) -> bool {
+    "!$&'()*+,;=:@".contains(character)
+}
+
+/// The same for a query and a fragment (RFC 3986, sections 3.4 and 3.5).
+pub(super) fn is_raw_in_query(character: char) -> bool {
+    is_raw_in_path(character) || "/?".contains(character)
+}
+
+/// Besides the unreserved ones, what ECMAScript's `encodeURIComponent` leaves as it is, with which official SDKs expand
+/// templates.
+pub(super) fn survives_encode_uri_component(character: char) -> bool {
+    "!'()*".contains(character)
+}
+
 pub(super) fn begins_with_triplet(text: &str) -> bool {
     matches!(text.as_bytes(), [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
