@@ -445,7 +445,11 @@ fn v_05_l_01_l_05_the_handshake_never_reaches_the_2026_era() {
     }
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params("2025-11-25")})
         .to_string();
-    assert_eq!(refused(&client.post("MCP-Protocol-Version: 2026-07-28\r\n", body)), (400, -32020));
+    for header in ["2026-07-28", "2027-01-01", "foo", "1999-01-01", "2025-03-26\r\nMCP-Protocol-Version: foo"]
+    {
+        let reply = client.post(&format!("MCP-Protocol-Version: {header}\r\n"), &body);
+        assert_eq!(reply.json()["result"]["protocolVersion"], "2025-11-25", "{header}: the body negotiates");
+    }
     for params in [json!({}), json!({"protocolVersion": 1})] {
         assert_eq!(refused(&client.legacy("initialize", params)), (200, -32602));
     }

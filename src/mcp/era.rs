@@ -332,9 +332,16 @@ fn version_header(headers: Headers<'_>) -> Result<Option<&[u8]>, Refusal> {
     }
 }
 
-/// Whether a version is 2026-07-28 or later, known or not: dates compare as text.
+/// Whether a version is 2026-07-28 or later, known or not: dates compare as text. What is no date is no revision.
 fn names_modern(version: &[u8]) -> bool {
-    version >= Revision::V2026_07_28.as_str().as_bytes()
+    version >= Revision::V2026_07_28.as_str().as_bytes() && is_date(version)
+}
+
+/// `YYYY-MM-DD`, with a month and a day that can be.
+fn is_date(version: &[u8]) -> bool {
+    let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = version else { return false };
+    let is_digits = [y0, y1, y2, y3, m0, m1, d0, d1].iter().all(u8::is_ascii_digit);
+    is_digits && (b"01"..=b"12").contains(&&[m0, m1]) && (b"01"..=b"31").contains(&&[d0, d1])
 }
 
 fn legacy<'a>(
@@ -370,6 +377,10 @@ fn legacy_by_headers<'a>(
     now: u64,
     method: &str,
 ) -> Result<Client<'a>, Refusal> {
+    // The handshake negotiates by its body; its headers, if there, are not looked at.
+    if method == "initialize" {
+        return Ok(Client::legacy(Revision::LATEST_LEGACY));
+    }
     let version = version_header(headers)?;
     let named = version.map(Revision::parse);
     let is_modern = match named {
@@ -377,17 +388,12 @@ fn legacy_by_headers<'a>(
         Some(None) | None => version.is_some_and(names_modern),
     };
     match version {
-        _ if is_modern && method == "initialize" => {
-            return Err(mismatch("initialize is not part of the revision that MCP-Protocol-Version names"));
-        }
         _ if is_modern => {
             return Err(Refusal::new(
                 Refused::InvalidParams,
                 format!("params._meta must have {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"),
             ));
         }
-        // The handshake negotiates by its body; its headers, if there, are not looked at.
-        _ if method == "initialize" => return Ok(Client::legacy(Revision::LATEST_LEGACY)),
         _ => {}
     }
     let named = match (version, named) {

@@ -198,14 +198,14 @@ pub fn takes_batches(world: &mut World<'_, '_>, transport: Transport<'_>) -> boo
 /// The session that a request which is no message must name; else the refusal is in the buffer.
 ///
 /// # Errors
-/// 400 without one, 404 for one that is not known.
+/// 400 without one or with a version that is not known, 404 for a session that is not known.
 pub fn require_session(
     sessions: &mut Sessions,
     now: u64,
     headers: era::Headers<'_>,
     out: &mut Vec<u8>,
 ) -> Result<super::sessions::Session, (Status, Refused)> {
-    let found = era::session(headers, sessions, now);
+    let found = era::notified(Transport::Http(headers)).and_then(|()| era::session(headers, sessions, now));
     let refusal = match found.and_then(|session| session.ok_or_else(resources::session_needed)) {
         Ok(session) => return Ok(session),
         Err(refusal) => refusal,
