@@ -177,6 +177,7 @@ impl RequestHead {
         let mut length = None;
         let mut chunked = false;
         let mut ambiguous = false;
+        let mut closes = false;
         for header in headers {
             // `httparse` leaves no whitespace around a value.
             let (name, value) = (header.name, header.value);
@@ -203,7 +204,7 @@ impl RequestHead {
                     continue;
                 }
                 10 if is_named(name, b"connection") => {
-                    self.read_connection(value);
+                    closes |= self.read_connection(value);
                     continue;
                 }
                 14 if is_named(name, b"content-length") => {
@@ -222,6 +223,8 @@ impl RequestHead {
             };
             located.put(Span::of(value, bytes));
         }
+        // Whatever stands beside it (RFC 9112, section 9.3).
+        self.keep_alive &= !closes;
         self.framing = match (length, chunked) {
             // RFC 9112, section 6.1: both, or chunks in HTTP/1.0, are how requests are smuggled.
             _ if ambiguous => return Err(RejectReason::LengthAmbiguous),
@@ -237,14 +240,17 @@ impl RequestHead {
         }
     }
 
-    fn read_connection(&mut self, value: &[u8]) {
+    /// Whether `close` is among the options.
+    fn read_connection(&mut self, value: &[u8]) -> bool {
+        let mut closes = false;
         for option in value.split(|&byte| byte == b',').map(trim) {
             if option.eq_ignore_ascii_case(b"close") {
-                self.keep_alive = false;
+                closes = true;
             } else if self.http_1_0 && option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
             }
         }
+        closes
     }
 
     /// Whether bytes of a body follow.
@@ -318,23 +324,67 @@ impl RequestHead {
         field(self.last_event_id, head)
     }
 
-    /// Whether the client reads event streams, as Accept says. Without an Accept it reads anything (RFC 9110, section
-    /// 12.5.1); one that is given twice is a list in two parts, and is not looked into.
+    /// Whether the client reads event streams, as Accept says: by the most specific range that has them, whose weight must not
+    /// be zero (RFC 9110, sections 12.4.2 and 12.5.1). Without an Accept it reads anything; one that is given twice is a list
+    /// in two parts.
     #[must_use]
     pub fn accepts_events(&self, head: &[u8]) -> bool {
-        let Field::Value(accept) = field(self.accept, head) else { return true };
-        accept.split(|&byte| byte == b',').any(|range| {
-            let essence = range.split(|&byte| byte == b';').next().unwrap_or_default();
-            [b"text/event-stream".as_slice(), b"text/*", b"*/*"]
-                .iter()
-                .any(|known| trim(essence).eq_ignore_ascii_case(known))
-        })
+        match field(self.accept, head) {
+            Field::Absent => true,
+            Field::Value(accept) => EventRanges::default().read(accept).accepts(),
+            Field::Repeated => {
+                let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
+                let mut request = httparse::Request::new(&mut []);
+                // It has been parsed before.
+                if request.parse_with_uninit_headers(head, &mut headers).is_err() {
+                    return true;
+                }
+                let accepts = request.headers.iter().filter(|header| is_named(header.name, b"accept"));
+                accepts.fold(EventRanges::default(), |ranges, accept| ranges.read(accept.value)).accepts()
+            }
+        }
     }
 
     /// The Mcp-Name header.
     #[must_use]
     pub fn mcp_name<'a>(&self, head: &'a [u8]) -> Field<'a> {
         field(self.mcp_name, head)
+    }
+}
+
+/// What the ranges of an Accept header say of event streams, from the most specific to the least: whether one of them has a
+/// weight above zero; `None` without such a range.
+#[derive(Clone, Copy, Default)]
+struct EventRanges([Option<bool>; 3]);
+
+impl EventRanges {
+    /// With the ranges of one more header.
+    fn read(mut self, accept: &[u8]) -> Self {
+        for range in accept.split(|&byte| byte == b',') {
+            let mut parts = range.split(|&byte| byte == b';').map(trim);
+            let essence = parts.next().unwrap_or_default();
+            let known = [b"text/event-stream".as_slice(), b"text/*", b"*/*"];
+            let known = known.iter().zip(&mut self.0).find(|(known, _)| essence.eq_ignore_ascii_case(known));
+            if let Some((_, place)) = known {
+                *place = Some(place.unwrap_or(false) || !parts.any(is_weight_of_zero));
+            }
+        }
+        self
+    }
+
+    fn accepts(self) -> bool {
+        self.0.into_iter().flatten().next().unwrap_or(false)
+    }
+}
+
+/// Whether a parameter of a range is `q=0`, with any number of zeros behind the point.
+fn is_weight_of_zero(parameter: &[u8]) -> bool {
+    let mut parts = parameter.splitn(2, |&byte| byte == b'=').map(trim);
+    let is_weight = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"q"));
+    match parts.next() {
+        Some([b'0']) => is_weight,
+        Some([b'0', b'.', zeros @ ..]) => is_weight && zeros.iter().all(|&digit| digit == b'0'),
+        _ => false,
     }
 }
 
@@ -479,6 +529,59 @@ mod tests {
         assert!(keeps("1.1", "upgrade"));
         assert!(keeps("1.0", "keep-alive"));
         assert!(!keeps("1.0", "upgrade"));
+    }
+
+    #[test]
+    fn close_wins_over_keep_alive_wherever_it_stands() {
+        for lines in [
+            "Connection: close, keep-alive",
+            "Connection: keep-alive, close",
+            "Connection: Keep-Alive , CLOSE",
+            "Connection: close\r\nConnection: keep-alive",
+            "Connection: keep-alive\r\nConnection: close",
+            "Connection: close\r\nX: y\r\nConnection: TE, keep-alive",
+        ] {
+            for version in ["1.0", "1.1"] {
+                let head =
+                    parse(&format!("GET / HTTP/{version}\r\nHost: a\r\n{lines}\r\n\r\n")).unwrap().unwrap();
+                assert!(!head.keep_alive, "{version} {lines}");
+            }
+        }
+    }
+
+    #[test]
+    fn accept_weight_of_zero_excludes_event_streams() {
+        let accepts = |lines: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n");
+            parse(&text).unwrap().unwrap().accepts_events(text.as_bytes())
+        };
+        for lines in [
+            "X: y",
+            "Accept: text/event-stream",
+            "Accept: application/json, text/event-stream;q=0.1",
+            "Accept: Text/Event-Stream; charset=utf-8; Q=0.001",
+            "Accept: text/*",
+            "Accept: application/json;q=0, */*",
+            "Accept: */*;q=0, text/event-stream",
+            "Accept: text/*;q=0, text/event-stream;q=1",
+            "Accept: */*;q=0, text/*",
+            "Accept: application/json\r\nAccept: text/event-stream",
+        ] {
+            assert!(accepts(lines), "{lines}");
+        }
+        for lines in [
+            "Accept: application/json",
+            "Accept: text/event-stream;q=0",
+            "Accept: text/event-stream ; q = 0.000 , */*",
+            "Accept: */*, text/event-stream;q=0.0",
+            "Accept: text/*;q=0, */*",
+            "Accept: */*;q=0",
+            "Accept: application/json, text/event-stream;charset=utf-8;q=0",
+            "Accept: application/json\r\nAccept: text/plain",
+            "Accept: */*\r\nAccept: text/event-stream;q=0",
+        ] {
+            assert!(!accepts(lines), "{lines}");
+        }
     }
 
     #[test]

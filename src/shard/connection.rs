@@ -1,5 +1,6 @@
 //! One connection's state between two events. Small: most connections are idle most of the time.
 
+use super::calls::Exchange;
 use super::engine::Line;
 use super::timers::Tick;
 use crate::{
@@ -69,6 +70,14 @@ pub(super) struct Connection {
     pub(super) peer_closed: bool,
     /// The stream at hand is the last reply, as its request wished.
     pub(super) last: bool,
+    /// In [`Phase::Batch`]: the answers so far, where the reply is to be one JSON array.
+    pub(super) collected: Option<Box<Collected>>,
+}
+
+/// The answers to a batch whose client reads no stream of events: they are sent together once all are there.
+pub(super) struct Collected {
+    pub(super) answers: Vec<Vec<u8>>,
+    pub(super) exchange: Exchange<Box<[u8]>>,
 }
 
 impl Connection {
@@ -88,6 +97,7 @@ impl Connection {
             paused: false,
             peer_closed: false,
             last: false,
+            collected: None,
         }
     }
 

@@ -132,7 +132,7 @@ impl Via<'_> {
                 socket,
                 exchange: exchange.to_owned(),
                 accepts_events: self.hears(),
-                streams: in_batch,
+                streams: in_batch && self.hears(),
                 stream: None,
                 in_batch,
             },
@@ -172,6 +172,8 @@ pub(super) enum Performed {
     Batch(Parts),
     /// A stream is to begin with this.
     Listening(ListenerKey, Vec<u8>),
+    /// The answer would be a stream, and the client reads none.
+    NotAcceptable,
     /// A stream that is kept elsewhere begins with these events, or is only these.
     Attached(StreamId, Vec<u8>, bool),
     /// For a connection of lines to do itself.
@@ -187,6 +189,8 @@ pub(super) enum Performed {
 pub(super) struct Parts {
     pub(super) answers: Vec<Vec<u8>>,
     pub(super) pending: u32,
+    /// The client reads a stream of events.
+    pub(super) streams: bool,
     /// For a connection of lines to do itself.
     pub(super) tied: Vec<(OwnedId, SessionAction)>,
 }
@@ -271,7 +275,7 @@ impl Engine {
         if messages.len() > self.limits.batch_messages_max {
             return self.refuse_plain(out, Refused::InvalidRequest, "Too many messages in a batch");
         }
-        let mut parts = Parts::default();
+        let mut parts = Parts { streams: via.hears(), ..Parts::default() };
         for message in messages {
             let start = out.len();
             if message.get("method").and_then(Node::as_str) == Some("initialize") {
@@ -283,6 +287,9 @@ impl Engine {
                 match self.message(transport, message, via, out) {
                     Performed::Pending(_) => parts.pending += 1,
                     Performed::Tied(id, action) => parts.tied.push((id, action)),
+                    Performed::NotAcceptable => {
+                        self.refuse_plain(out, Refused::InvalidRequest, "Not in a batch");
+                    }
                     Performed::Listening(listener, _) => {
                         self.plane.subscriptions.remove(listener);
                         self.refuse_plain(out, Refused::InvalidRequest, "Not in a batch");
@@ -418,6 +425,12 @@ impl Engine {
     /// Opens a subscription (checklist M-60 to M-68).
     fn listen(&mut self, wanted: Wanted, via: Via<'_>, out: &mut Vec<u8>) -> Performed {
         let Wanted { id, topics, acknowledged } = wanted;
+        if let Via::Http { exchange, head: (head, bytes), .. } = via
+            && !exchange.http_1_0
+            && !head.accepts_events(bytes)
+        {
+            return Performed::NotAcceptable;
+        }
         if !self.plane.subscriptions.has_room(topics.len().max(1)) {
             return self.refuse_subscription(id.as_id(), Revision::V2026_07_28, CallMethod::Listen, out);
         }
@@ -640,7 +653,8 @@ impl Engine {
                     is_wanted
                 });
             }
-            Performed::Opened(_) | Performed::Attached(..) | Performed::Silent => {}
+            Performed::Opened(_) | Performed::Attached(..) | Performed::NotAcceptable | Performed::Silent => {
+            }
         }
         if out.len() > start {
             out.push(b'\n');

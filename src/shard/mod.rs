@@ -346,6 +346,10 @@ impl Shard {
             (Progress::Paused, Some(Handled::Batch(left))) => {
                 (Phase::Batch(left), Some(self.limits.stream_keep_alive))
             }
+            (Progress::Paused, Some(Handled::Collecting(left))) => {
+                connection.collected = self.pipeline.collected.take();
+                (Phase::Batch(left), None)
+            }
             (Progress::Paused, Some(Handled::Listening(listener))) => {
                 (Phase::Listening(listener), Some(self.limits.stream_keep_alive))
             }

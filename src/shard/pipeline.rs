@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     calls::{Exchange, Recipient},
+    connection::Collected,
     engine::{Engine, EngineConfig, Line, Performed, Via},
     replay::read_event_id,
     talk::frame_events,
@@ -55,6 +56,8 @@ pub struct Pipeline {
     pub(super) engine: Engine,
     /// The server is ending: every reply closes its connection.
     draining: bool,
+    /// With [`Handled::Collecting`]: what its connection keeps from here on.
+    pub(super) collected: Option<Box<Collected>>,
 }
 
 /// What became of a request.
@@ -70,6 +73,8 @@ pub enum Handled {
     Pending(Ticket),
     /// The reply is a stream that has begun, and ends when that many answers have come.
     Batch(u32),
+    /// The reply is a JSON array, begun when that many more answers have come.
+    Collecting(u32),
     /// The reply is a stream of notifications that has begun.
     Listening(ListenerKey),
     /// The reply is a session's stream that has begun.
@@ -87,7 +92,11 @@ impl Handled {
     pub fn flow(self) -> Flow {
         match self {
             Self::Replied => Flow::Continue,
-            Self::Pending(_) | Self::Batch(_) | Self::Listening(_) | Self::Carrying { .. } => Flow::Pause,
+            Self::Pending(_)
+            | Self::Batch(_)
+            | Self::Collecting(_)
+            | Self::Listening(_)
+            | Self::Carrying { .. } => Flow::Pause,
             Self::RepliedLast | Self::Refused => Flow::Stop,
         }
     }
@@ -105,6 +114,7 @@ impl Pipeline {
             heads: ResponseHeads::new(SystemTime::now()),
             engine: Engine::new(engine, snapshot, runner),
             draining: false,
+            collected: None,
         }
     }
 
@@ -253,6 +263,10 @@ impl Pipeline {
                 chunk(out, true, |out| write_event(out, None, &acknowledged));
                 Handled::Listening(listener)
             }
+            Performed::NotAcceptable => {
+                response.abandon(out);
+                self.reject(RejectReason::NotAcceptable, None, out)
+            }
             Performed::Attached(stream, events, ended) => {
                 response.abandon(out);
                 self.begin_events(out, exchange);
@@ -293,7 +307,8 @@ impl Pipeline {
         if keep_alive { Handled::Replied } else { Handled::RepliedLast }
     }
 
-    /// The answers to a batch: an array if all are there, else a stream (checklist L-70).
+    /// The answers to a batch: an array if all are there, else a stream (checklist L-70); an array later where the client reads
+    /// no stream.
     fn batch(
         &mut self,
         out: &mut Vec<u8>,
@@ -301,23 +316,38 @@ impl Pipeline {
         parts: super::engine::Parts,
         exchange: Exchange<&[u8]>,
     ) -> Handled {
-        let super::engine::Parts { answers, pending, tied: _ } = parts;
+        let super::engine::Parts { answers, pending, streams, tied: _ } = parts;
         self.metrics().note(CallMethod::Other as usize);
-        if pending == 0 && answers.is_empty() {
-            return self.finish(out, response, Status::Accepted, exchange, "");
-        }
         if pending == 0 {
-            out.push(b'[');
-            out.extend_from_slice(&answers.join(b",".as_slice()));
-            out.push(b']');
-            return self.finish(out, response, Status::Ok, exchange, "");
+            return self.finish_batch(out, response, &answers, exchange);
         }
         response.abandon(out);
+        if !streams {
+            self.collected = Some(Box::new(Collected { answers, exchange: exchange.to_owned() }));
+            return Handled::Collecting(pending);
+        }
         self.begin_events(out, exchange);
         for answer in answers {
             chunk(out, true, |out| write_event(out, None, &answer));
         }
         Handled::Batch(pending)
+    }
+
+    /// Finishes a reply to a batch all of whose answers are there: an array, or nothing where there are none.
+    pub(super) fn finish_batch(
+        &self,
+        out: &mut Vec<u8>,
+        response: ResponseStart,
+        answers: &[Vec<u8>],
+        exchange: Exchange<&[u8]>,
+    ) -> Handled {
+        if answers.is_empty() {
+            return self.finish(out, response, Status::Accepted, exchange, "");
+        }
+        out.push(b'[');
+        out.extend_from_slice(&answers.join(b",".as_slice()));
+        out.push(b']');
+        self.finish(out, response, Status::Ok, exchange, "")
     }
 
     /// A legacy session's stream is asked for (checklist L-24, L-50).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     Shard,
     calls::{Elsewhere, PendingCall, Recipient},
-    connection::{Connection, Lines, Phase},
+    connection::{Collected, Connection, Lines, Phase},
     connection_of,
     engine::{Line, Performed},
     pipeline::{Handled, Pipeline},
@@ -107,7 +107,7 @@ impl Shard {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         if connection.lines.is_some() {
             connection.out.extend_from_slice(&bytes);
-        } else {
+        } else if connection.collected.is_none() {
             let ended = then != Then::Stays && !matches!(connection.phase, Phase::Batch(2..));
             connection.out.extend_from_slice(&frame_events(&bytes, ended));
         }
@@ -131,8 +131,22 @@ impl Shard {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         match &mut connection.phase {
             Phase::Batch(left @ 2..) => *left -= 1,
-            _ => self.end_reply(socket, handled),
+            _ => match connection.collected.take() {
+                Some(collected) => self.end_batch(socket, &collected),
+                None => self.end_reply(socket, handled),
+            },
         }
+    }
+
+    /// All answers to a batch are there, and are sent as one array.
+    fn end_batch(&mut self, socket: SocketId, collected: &Collected) {
+        let Self { pipeline, connections, .. } = self;
+        let Some(connection) = connection_of(connections, socket) else { return };
+        let response = pipeline.heads.begin(&mut connection.out);
+        let exchange = collected.exchange.borrowed();
+        let handled = pipeline.finish_batch(&mut connection.out, response, &collected.answers, exchange);
+        self.mark(socket);
+        self.end_reply(socket, handled);
     }
 
     /// A reply that came later is complete.
@@ -164,7 +178,7 @@ impl Shard {
         outcome: Result<Reply, Refused>,
     ) {
         let mut answer = Vec::new();
-        if let Recipient::Http { socket, exchange, streams: false, .. } = &call.recipient {
+        if let Recipient::Http { socket, exchange, streams: false, in_batch: false, .. } = &call.recipient {
             // The usual case: straight into the connection's outbox.
             let Self { pipeline, connections, spare, .. } = self;
             let Some(connection) = connection_of(connections, *socket)
@@ -224,6 +238,13 @@ impl Shard {
                     _ => return,
                 }
                 let (socket, streams) = (*socket, *streams);
+                if let Some(collected) = &mut connection.collected {
+                    if !answer.is_empty() {
+                        collected.answers.push(answer.to_vec());
+                    }
+                    self.answered_one(socket, Handled::Replied);
+                    return;
+                }
                 if streams {
                     if !answer.is_empty() {
                         chunk(&mut connection.out, true, |out| write_event(out, None, answer));

@@ -465,7 +465,8 @@ mod tests {
                     continue;
                 }
                 let uri = format!("{before}{value}{after}");
-                let expected = if after.ends_with('1') { format!("a={value} b=1") } else { format!("a={value}") };
+                let expected =
+                    if after.ends_with('1') { format!("a={value} b=1") } else { format!("a={value}") };
                 assert_eq!(matched(text, &uri), expected, "{text} {uri}");
             }
         }

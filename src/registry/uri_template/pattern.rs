@@ -12,7 +12,8 @@ impl Expression {
     fn pattern(&self, behind: &[Part], in_query: bool) -> String {
         let separator = escape(self.operator.separator());
         let first = self.operator.first().map(escape).unwrap_or_default();
-        let all: Vec<String> = self.variables.iter().map(|one| self.variable_pattern(one, behind, in_query)).collect();
+        let all: Vec<String> =
+            self.variables.iter().map(|one| self.variable_pattern(one, behind, in_query)).collect();
         // Lists take in what separates variables, unless nothing follows them.
         let is_separable = matches!(self.operator, Operator::Simple | Operator::Path)
             && self.variables.iter().rev().skip(1).all(|variable| variable.modifier != Modifier::Explode);
@@ -54,8 +55,9 @@ impl Expression {
         // `;var` is the empty value, `;var=` is no expansion.
         let least = usize::from(self.operator == Operator::Matrix);
         let could_swallow = |other: &Expression| other.operator.first().is_some_and(keeps);
-        let could_swallow_literal =
-            |character: char| literal_begins_with(behind, character) && !keeps(character) && tolerates(character);
+        let could_swallow_literal = |character: char| {
+            literal_begins_with(behind, character) && !keeps(character) && tolerates(character)
+        };
         let is_lazy = expressions(behind).any(could_swallow) || ('!'..='~').any(could_swallow_literal);
         let lazy = if is_lazy { "?" } else { "" };
         let value = match variable.modifier {
