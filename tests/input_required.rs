@@ -270,7 +270,6 @@ fn m_47_what_is_no_answer_is_refused_and_what_is_not_the_one_is_asked_again() {
     let mut peer = connect(&running);
     let (_, state) = asked(&peer.ask(&ask("once")));
     for responses in [
-        json!(null),
         json!([]),
         json!("x"),
         json!(1),
@@ -349,7 +348,7 @@ fn m_45_states_that_are_forged_or_of_another_request_are_refused() {
     for forged in [json!(""), json!("x"), json!(format!("{text}A")), json!(&text[1..]), json!("é")] {
         refuse(ask("once"), &forged);
     }
-    for wrong in [json!(null), json!(7), json!({}), json!([text])] {
+    for wrong in [json!(7), json!({}), json!([text])] {
         refuse(ask("once"), &wrong);
     }
     // What cannot ask does not take states either.

@@ -33,6 +33,8 @@ pub struct Limits {
     pub json_number_digits_max: usize,
     /// A key in a JSON document, in bytes; -32600.
     pub json_key_bytes_max: usize,
+    /// A JSON-RPC id or a progress token, in bytes; -32600 without id, -32602 for a token.
+    pub id_bytes_max: usize,
     /// Nesting of a tool's schema; the server does not start, the registry does not change.
     pub schema_depth_max: usize,
     /// Subschemas of a tool's schema, all objects and booleans counted; as above.
@@ -158,6 +160,7 @@ impl Default for Limits {
             json_nodes_max: 100_000,
             json_number_digits_max: 1024,
             json_key_bytes_max: 1024,
+            id_bytes_max: 1024,
             schema_depth_max: 32,
             schema_subschemas_max: 2000,
             schema_pattern_bytes_max: 1024 * 1024,
@@ -308,6 +311,7 @@ impl Limits {
             json_nodes_max: 64..=100_000_000,
             json_number_digits_max: 32..=65_535,
             json_key_bytes_max: 64..=GIB,
+            id_bytes_max: 64..=65_535,
             schema_depth_max: 1..=128,
             schema_subschemas_max: 1..=1_000_000,
             schema_pattern_bytes_max: 1024..=GIB,

@@ -94,7 +94,7 @@ impl Guard {
         let host = self.names.check(head, bytes)?;
         let target = head.target(bytes);
         // What nearly all send is compared first, here and below.
-        if target != self.endpoint && path(target, host)? != self.endpoint {
+        if target != self.endpoint && !self.is_endpoint(path(target, host)?) {
             return Err(RejectReason::PathUnknown);
         }
         match head.method {
@@ -107,8 +107,16 @@ impl Guard {
         }
         match head.content_type(bytes) {
             Field::Value(value) if is_json(value) => Ok(Route::Mcp),
+            _ if head.is_encoded => Err(RejectReason::ContentEncodingUnsupported),
             _ => Err(RejectReason::MediaTypeUnsupported),
         }
+    }
+}
+
+impl Guard {
+    /// Whether a path is the endpoint's, with or without a slash at its end.
+    fn is_endpoint(&self, path: &[u8]) -> bool {
+        path == self.endpoint || path.strip_suffix(b"/").unwrap_or(path) == self.endpoint
     }
 }
 
@@ -295,6 +303,36 @@ mod tests {
         assert_eq!(check("POST /mcp", &plain), Err(RejectReason::MediaTypeUnsupported));
         let charset = format!("{host}\r\nContent-Type: Application/JSON ; charset=utf-8");
         assert_eq!(check("POST /mcp?x=y", &charset), Ok(Route::Mcp));
+        for target in ["/mcp/", "/mcp/?x=y", "http://localhost:8080/mcp/"] {
+            assert_eq!(check(&format!("POST {target}"), &charset), Ok(Route::Mcp), "{target}");
+        }
+        for target in ["/mcp//", "/mcp/x", "//mcp", "/", "/mcp%2F"] {
+            assert_eq!(
+                check(&format!("POST {target}"), &charset),
+                Err(RejectReason::PathUnknown),
+                "{target}"
+            );
+        }
+        for encoding in ["identity", "Identity", "", "identity, identity"] {
+            for lines in [
+                format!("Content-Encoding: {encoding}\r\n{charset}"),
+                format!("{charset}\r\nContent-Encoding: {encoding}"),
+            ] {
+                assert_eq!(check("POST /mcp", &lines), Ok(Route::Mcp), "{lines}");
+            }
+        }
+        for encoding in ["gzip", "br", "identity, gzip", "gzip\r\nContent-Encoding: identity", "x"] {
+            for lines in [
+                format!("Content-Encoding: {encoding}\r\n{charset}"),
+                format!("{charset}\r\nContent-Encoding: {encoding}"),
+            ] {
+                assert_eq!(
+                    check("POST /mcp", &lines),
+                    Err(RejectReason::ContentEncodingUnsupported),
+                    "{lines}"
+                );
+            }
+        }
         assert_eq!(check("POST http://localhost:8080/mcp", &charset), Ok(Route::Mcp));
         assert_eq!(check("POST http://127.0.0.1:8080/mcp", &charset), Err(RejectReason::MalformedHead));
     }

@@ -92,6 +92,8 @@ pub struct RequestHead {
     pub http_1_0: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expect_continue: bool,
+    /// The body is encoded (RFC 9110, section 8.4), which is not supported; then no media type is told.
+    pub is_encoded: bool,
     target: Span,
     host: Located,
     origin: Located,
@@ -153,6 +155,7 @@ impl RequestHead {
             keep_alive: !http_1_0,
             http_1_0,
             expect_continue: false,
+            is_encoded: false,
             target: Span::of(target, bytes),
             host: Located::Absent,
             origin: Located::Absent,
@@ -210,6 +213,16 @@ impl RequestHead {
                 14 if is_named(name, b"content-length") => {
                     let repeated = length.replace(content_length(value)?).is_some();
                     ambiguous |= repeated;
+                    continue;
+                }
+                16 if is_named(name, b"content-encoding") => {
+                    let is_coding =
+                        |coding: &[u8]| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity");
+                    if value.split(|&byte| byte == b',').map(trim).any(is_coding) {
+                        self.is_encoded = true;
+                        // So that whoever looks at the media type, as for every body, finds that there is more to look at.
+                        self.content_type = Located::Repeated;
+                    }
                     continue;
                 }
                 17 if is_named(name, b"transfer-encoding") => {

@@ -40,6 +40,8 @@ pub enum RejectReason {
     VerbNotAllowed,
     /// The body's media type is not `application/json`.
     MediaTypeUnsupported,
+    /// The body has a Content-Encoding other than `identity`.
+    ContentEncodingUnsupported,
     /// A stream is asked for by a client that reads none.
     NotAcceptable,
 }
@@ -62,7 +64,7 @@ impl RejectReason {
             Self::HostForbidden | Self::OriginForbidden => Status::Forbidden,
             Self::PathUnknown => Status::NotFound,
             Self::VerbNotAllowed => Status::MethodNotAllowed,
-            Self::MediaTypeUnsupported => Status::UnsupportedMediaType,
+            Self::MediaTypeUnsupported | Self::ContentEncodingUnsupported => Status::UnsupportedMediaType,
             Self::NotAcceptable => Status::NotAcceptable,
         }
     }
@@ -77,6 +79,7 @@ impl RejectReason {
                 | Self::PathUnknown
                 | Self::VerbNotAllowed
                 | Self::MediaTypeUnsupported
+                | Self::ContentEncodingUnsupported
                 | Self::NotAcceptable
         )
     }
@@ -102,6 +105,7 @@ impl RejectReason {
             Self::PathUnknown => "path_unknown",
             Self::VerbNotAllowed => "verb_not_allowed",
             Self::MediaTypeUnsupported => "media_type_unsupported",
+            Self::ContentEncodingUnsupported => "content_encoding_unsupported",
             Self::NotAcceptable => "not_acceptable",
         }
     }
@@ -127,6 +131,7 @@ impl RejectReason {
             Self::PathUnknown => "Not found",
             Self::VerbNotAllowed => "Method not allowed",
             Self::MediaTypeUnsupported => "Content-Type must be application/json",
+            Self::ContentEncodingUnsupported => "Content-Encoding must be identity: send the body unencoded",
             Self::NotAcceptable => "Accept must have text/event-stream",
         }
     }

@@ -59,6 +59,7 @@ pub fn write_id(out: &mut Vec<u8>, id: Id<'_>) {
         Id::Signed(value) => write_integer(out, value),
         Id::Unsigned(value) => write_unsigned(out, value),
         Id::String(value) => write_string(out, value),
+        Id::Written(text) => out.extend_from_slice(text.as_bytes()),
     }
 }
 

@@ -1,9 +1,15 @@
 //! One message: a request, a notification or a response.
 
+use std::hash::{Hash, Hasher};
+
+use super::{
+    as_written::{as_written, integer},
+    encode::write_id,
+};
 use crate::json::{Node, Number};
 
-/// A request's id: a string or an integer, never null (checklist B-02).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A request's id: a string or an integer, never null (checklist B-02). Equal where its value is, however it was written.
+#[derive(Clone, Copy, Debug)]
 pub enum Id<'a> {
     /// Any integer that fits 64 bits signed.
     Signed(i64),
@@ -11,10 +17,12 @@ pub enum Id<'a> {
     Unsigned(u64),
     /// A string.
     String(&'a str),
+    /// The text of an integer that fits 64 bits, with a fraction, an exponent or a minus sign that its value does not tell.
+    Written(&'a str),
 }
 
-/// An id that outlives the request it came with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An id that outlives the request it came with. Equal where its value is, and hashed by it.
+#[derive(Clone, Debug)]
 pub enum OwnedId {
     /// As [`Id::Signed`].
     Signed(i64),
@@ -22,9 +30,20 @@ pub enum OwnedId {
     Unsigned(u64),
     /// As [`Id::String`].
     String(Box<str>),
+    /// As [`Id::Written`].
+    Written(Box<str>),
 }
 
-impl Id<'_> {
+/// What ids are compared and hashed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IdValue<'a> {
+    /// An integer of 64 bits, signed or not.
+    Integer(i128),
+    /// A string.
+    String(&'a str),
+}
+
+impl<'a> Id<'a> {
     /// A copy that borrows nothing.
     #[must_use]
     pub fn to_owned(self) -> OwnedId {
@@ -32,6 +51,19 @@ impl Id<'_> {
             Self::Signed(value) => OwnedId::Signed(value),
             Self::Unsigned(value) => OwnedId::Unsigned(value),
             Self::String(value) => OwnedId::String(value.into()),
+            Self::Written(text) => OwnedId::Written(text.into()),
+        }
+    }
+
+    /// What the id is compared by.
+    #[must_use]
+    pub fn value(self) -> IdValue<'a> {
+        match self {
+            Self::Signed(value) => IdValue::Integer(value.into()),
+            Self::Unsigned(value) => IdValue::Integer(value.into()),
+            Self::String(value) => IdValue::String(value),
+            // Whoever makes one has looked.
+            Self::Written(text) => IdValue::Integer(integer(text).unwrap_or_default()),
         }
     }
 }
@@ -44,8 +76,46 @@ impl OwnedId {
             Self::Signed(value) => Id::Signed(*value),
             Self::Unsigned(value) => Id::Unsigned(*value),
             Self::String(value) => Id::String(value),
+            Self::Written(text) => Id::Written(text),
         }
     }
+
+    /// What the id is compared by.
+    #[must_use]
+    pub fn value(&self) -> IdValue<'_> {
+        self.as_id().value()
+    }
+}
+
+impl PartialEq for Id<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value() == other.value()
+    }
+}
+
+impl Eq for Id<'_> {}
+
+impl PartialEq for OwnedId {
+    fn eq(&self, other: &Self) -> bool {
+        self.value() == other.value()
+    }
+}
+
+impl Eq for OwnedId {}
+
+impl Hash for OwnedId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.value().hash(state);
+    }
+}
+
+/// Whether an id has the value of one that is JSON text.
+#[must_use]
+pub fn has_value_of(id: Id<'_>, json: &[u8]) -> bool {
+    let mut text = Vec::new();
+    write_id(&mut text, id);
+    let number = std::str::from_utf8(json).ok().and_then(integer).map(IdValue::Integer);
+    text == json || number == Some(id.value())
 }
 
 /// A message with the shape JSON-RPC demands.
@@ -88,11 +158,11 @@ pub struct Malformed<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads a message off the tape.
+    /// Reads a message off the tape. An id of more than `id_bytes_max` bytes is none.
     ///
     /// # Errors
     /// [`Malformed`]: answered with -32600.
-    pub fn read(root: Node<'a>) -> Result<Self, Malformed<'a>> {
+    pub fn read(root: Node<'a>, id_bytes_max: usize) -> Result<Self, Malformed<'a>> {
         let Some(members) = root.members() else {
             let reason = if root.is_array() { "Batches are not supported" } else { "Not a JSON-RPC message" };
             return Err(Malformed { id: None, reason });
@@ -111,28 +181,46 @@ impl<'a> Message<'a> {
             };
             *slot = Some(value);
         }
-        let read_id = id.and_then(read_id);
+        let mut id_fault = None;
+        let read_id = id.and_then(|id| {
+            read_id(id, id_bytes_max).or_else(|| {
+                read_uncommon_id(root, "id", id, id_bytes_max).map_err(|fault| id_fault = Some(fault)).ok()
+            })
+        });
         let malformed = |reason| Malformed { id: read_id, reason };
         if version.and_then(Node::as_str) != Some("2.0") {
             return Err(malformed("jsonrpc must be \"2.0\""));
         }
-        if id.is_some() && read_id.is_none() {
-            return Err(malformed("id must be a string or an integer"));
+        if let Some(fault) = id_fault {
+            return Err(malformed(match fault {
+                IdFault::Kind => "id must be a string or an integer",
+                IdFault::Range => "id must be an integer of 64 bits",
+                IdFault::Long => "id has more bytes than limits.id_bytes_max",
+            }));
         }
-        let Some(method) = method else {
-            return match (result, error) {
-                (None, None) => Err(malformed("method is missing")),
-                (Some(_), Some(_)) => Err(malformed("a response cannot be a result and an error")),
-                _ => Ok(Self::Response { id: read_id, result, error }),
-            };
-        };
-        if result.is_some() || error.is_some() {
-            // Two readers could take it for different things.
-            return Err(malformed("a message cannot be a request and a response"));
+        if result.is_some() || error.is_some() || method.is_none_or(Node::is_null) {
+            // Optional members that are null are absent; a result is not optional where there is no error.
+            let is_there = |node: &Node<'_>| !node.is_null();
+            method = method.filter(is_there);
+            error = error.filter(is_there);
+            result = result.filter(|result| is_there(result) || method.or(error).is_none());
+            match (method, result, error) {
+                (None, None, None) => return Err(malformed("method is missing")),
+                (None, Some(_), Some(_)) => {
+                    return Err(malformed("a response cannot be a result and an error"));
+                }
+                (None, ..) => return Ok(Self::Response { id: read_id, result, error }),
+                (Some(_), None, None) => {}
+                // Two readers could take it for different things.
+                (Some(_), ..) => return Err(malformed("a message cannot be a request and a response")),
+            }
         }
-        let method = method.as_str().ok_or(malformed("method must be a string"))?;
+        let method = method.and_then(Node::as_str).ok_or(malformed("method must be a string"))?;
         if params.is_some_and(|params| !params.is_object()) {
-            return Err(malformed("params must be an object"));
+            params = params.filter(|params| !params.is_null());
+            if params.is_some() {
+                return Err(malformed("params must be an object"));
+            }
         }
         Ok(match read_id {
             Some(id) => Self::Request { id, method, params },
@@ -141,23 +229,72 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Whom to answer about a document that was refused: its id, if it has exactly one and a valid one.
-#[must_use]
-pub fn answerable_id(root: Node<'_>) -> Option<Id<'_>> {
-    let mut ids = root.members()?.filter(|(key, _)| *key == "id");
-    let (_, id) = ids.next()?;
-    if ids.next().is_some() { None } else { read_id(id) }
+/// Why a value is no id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdFault {
+    /// Neither a string nor an integer.
+    Kind,
+    /// A number that is no integer of 64 bits.
+    Range,
+    /// Longer than an id may be.
+    Long,
 }
 
-/// The id a value is, if it is a valid one.
+/// Whom to answer about a document that was refused: its id, if it has exactly one and a valid one.
 #[must_use]
-pub fn read_id(node: Node<'_>) -> Option<Id<'_>> {
+pub fn answerable_id(root: Node<'_>, id_bytes_max: usize) -> Option<Id<'_>> {
+    let mut ids = root.members()?.filter(|(key, _)| *key == "id");
+    let (_, id) = ids.next()?;
+    if ids.next().is_some() { None } else { read_id(id, id_bytes_max) }
+}
+
+/// The id a value is, if it is one whose text its value tells, as nearly every one is; else see [`read_id_member`].
+#[must_use]
+pub fn read_id(node: Node<'_>, id_bytes_max: usize) -> Option<Id<'_>> {
     match node.as_number() {
+        Some(Number::Signed(0) | Number::Float(_)) => None,
         Some(Number::Signed(value)) => Some(Id::Signed(value)),
         Some(Number::Unsigned(value)) => Some(Id::Unsigned(value)),
-        Some(Number::Float(_)) => None,
-        None => node.as_str().map(Id::String),
+        None => node.as_str().filter(|text| text.len() <= id_bytes_max).map(Id::String),
     }
+}
+
+/// The id that `object[key]` is; `None` if it is absent or null.
+///
+/// # Errors
+/// What is wrong with it; [`IdFault::Range`] also where [`needs_text`](super::needs_text) has not been asked before.
+pub fn read_id_member<'a>(
+    object: Node<'a>,
+    key: &str,
+    id_bytes_max: usize,
+) -> Result<Option<Id<'a>>, IdFault> {
+    match object.get(key).filter(|id| !id.is_null()) {
+        None => Ok(None),
+        Some(id) => match read_id(id, id_bytes_max) {
+            Some(id) => Ok(Some(id)),
+            None => read_uncommon_id(object, key, id, id_bytes_max).map(Some),
+        },
+    }
+}
+
+/// What [`read_id`] does not know.
+#[cold]
+fn read_uncommon_id<'a>(
+    object: Node<'a>,
+    key: &str,
+    node: Node<'a>,
+    id_bytes_max: usize,
+) -> Result<Id<'a>, IdFault> {
+    if node.as_str().is_some() {
+        return Err(IdFault::Long);
+    }
+    match node.as_number() {
+        None => return Err(IdFault::Kind),
+        Some(Number::Float(value)) if value.fract() != 0.0 => return Err(IdFault::Kind),
+        Some(_) => {}
+    }
+    let text = as_written(object, key).filter(|text| integer(text).is_some()).ok_or(IdFault::Range)?;
+    if text.len() <= id_bytes_max { Ok(Id::Written(text)) } else { Err(IdFault::Long) }
 }
 
 #[cfg(test)]
@@ -170,7 +307,7 @@ mod tests {
         bytes.resize(text.len() + 64, 0);
         let mut decoder = Decoder::new(&Limits::default());
         let document = decoder.decode(&mut bytes, text.len()).unwrap();
-        check(Message::read(document.root()))
+        check(Message::read(document.root(), 1024))
     }
 
     #[test]
@@ -181,6 +318,7 @@ mod tests {
             ("18446744073709551615", Id::Unsigned(u64::MAX)),
             ("\"a\"", Id::String("a")),
             ("\"\"", Id::String("")),
+            ("1.50e2,\"\\u0000id\":\"1.50e2\"", Id::Unsigned(150)),
         ] {
             read(&format!(r#"{{"jsonrpc":"2.0","id":{text},"method":"m"}}"#), |message| {
                 assert!(
@@ -188,10 +326,105 @@ mod tests {
                 );
             });
         }
-        for text in ["null", "1.5", "1.0", "1e3", "true", "{}", "[]"] {
+        for text in ["null", "true", "{}", "[]", "1.5"] {
             read(&format!(r#"{{"jsonrpc":"2.0","id":{text},"method":"m"}}"#), |message| {
                 assert_eq!(message.unwrap_err().reason, "id must be a string or an integer", "{text}");
             });
+        }
+        for text in ["1e30", "18446744073709551616", "1.0,\"\\u0000id\":\"x\"", "1.0,\"\\u0000id\":\"1.5\""] {
+            read(&format!(r#"{{"jsonrpc":"2.0","id":{text},"method":"m"}}"#), |message| {
+                let malformed = message.unwrap_err();
+                assert_eq!(
+                    (malformed.id, malformed.reason),
+                    (None, "id must be an integer of 64 bits"),
+                    "{text}"
+                );
+            });
+        }
+    }
+
+    #[test]
+    fn id_longer_than_the_limit_is_refused_without_id() {
+        let long = "é".repeat(512);
+        read(&format!(r#"{{"jsonrpc":"2.0","id":"{long}","method":"m"}}"#), |message| {
+            assert!(matches!(message, Ok(Message::Request { id: Id::String(text), .. }) if text == long));
+        });
+        for rest in [r#""method":"m""#, r#""result":{}"#, r#""error":{}"#] {
+            read(&format!(r#"{{"jsonrpc":"2.0","id":"{long}x",{rest}}}"#), |message| {
+                let malformed = message.unwrap_err();
+                assert_eq!(
+                    (malformed.id, malformed.reason),
+                    (None, "id has more bytes than limits.id_bytes_max")
+                );
+            });
+        }
+    }
+
+    #[test]
+    fn ids_are_equal_and_hashed_by_value() {
+        let hash = |id: Id<'_>| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            id.to_owned().hash(&mut hasher);
+            hasher.finish()
+        };
+        for (one, other) in [
+            (Id::Unsigned(1000), Id::Written("1e3")),
+            (Id::Written("1000.0"), Id::Written("1E3")),
+            (Id::Signed(-5), Id::Written("-5.0")),
+            (Id::Unsigned(0), Id::Written("-0")),
+            (Id::Unsigned(7), Id::Signed(7)),
+        ] {
+            assert_eq!(one, other);
+            assert_eq!(one.to_owned(), other.to_owned());
+            assert_eq!(hash(one), hash(other));
+            let mut text = Vec::new();
+            write_id(&mut text, other);
+            assert!(has_value_of(one, &text));
+        }
+        for (one, other) in [
+            (Id::Unsigned(1000), Id::String("1000")),
+            (Id::Unsigned(1000), Id::Unsigned(1001)),
+            (Id::String("1e3"), Id::Written("1e3")),
+            (Id::Written("9007199254740993.0"), Id::Unsigned(9_007_199_254_740_992)),
+        ] {
+            assert_ne!(one.to_owned(), other.to_owned());
+            let mut text = Vec::new();
+            write_id(&mut text, other);
+            assert!(!has_value_of(one, &text));
+        }
+    }
+
+    #[test]
+    fn null_for_an_optional_member_counts_as_absent() {
+        read(
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":null,"result":null,"error":null}"#,
+            |message| {
+                assert!(matches!(message, Ok(Message::Request { params: None, .. })));
+            },
+        );
+        read(r#"{"jsonrpc":"2.0","id":1,"result":{},"error":null,"method":null,"params":null}"#, |message| {
+            assert!(matches!(message, Ok(Message::Response { result: Some(_), error: None, .. })));
+        });
+        read(r#"{"jsonrpc":"2.0","id":1,"result":null,"error":{}}"#, |message| {
+            assert!(matches!(message, Ok(Message::Response { result: None, error: Some(_), .. })));
+        });
+        read(r#"{"jsonrpc":"2.0","id":1,"result":null}"#, |message| {
+            assert!(matches!(message, Ok(Message::Response { result: Some(_), error: None, .. })));
+        });
+        for (text, reason) in [
+            (r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, "id must be a string or an integer"),
+            (r#"{"jsonrpc":"2.0","id":1,"method":null}"#, "method is missing"),
+            (r#"{"jsonrpc":"2.0","id":1,"error":null}"#, "method is missing"),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{}}"#,
+                "a response cannot be a result and an error",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"m","error":{}}"#,
+                "a message cannot be a request and a response",
+            ),
+        ] {
+            read(text, |message| assert_eq!(message.unwrap_err().reason, reason, "{text}"));
         }
     }
 
@@ -236,7 +469,7 @@ mod tests {
             bytes.resize(text.len() + 64, 0);
             let mut decoder = Decoder::new(&Limits::default());
             let refused = decoder.decode(&mut bytes, text.len()).err().unwrap();
-            assert_eq!(refused.root().and_then(answerable_id), id, "{text}");
+            assert_eq!(refused.root().and_then(|root| answerable_id(root, 1024)), id, "{text}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     json::Node,
-    jsonrpc::Id,
+    jsonrpc::{Id, write_id},
     registry::{Asking, CallDetails, Capability, Handler, SharedCallable},
     seal::Secret,
 };
@@ -40,14 +40,19 @@ impl<'a> Request<'a, '_> {
         let Self { client, id, params, .. } = self;
         let is_modern = client.revision.is_modern();
         let is_inline = matches!(callable.handler(), Handler::Inline(_));
-        let resumes = is_modern && (params.input_responses.is_some() || params.request_state.is_some());
+        let resumes = is_modern
+            && (params.input_responses.is_some() || params.request_state.is_some())
+            && [params.input_responses, params.request_state].iter().flatten().any(|node| !node.is_null());
         let can_be_asked = is_modern && !is_inline && !client.capabilities.is_empty();
-        let binding = (resumes || can_be_asked)
-            .then(|| Box::new(request_state::binding(self.method, self.name, self.arguments)));
+        let binding = (resumes || can_be_asked).then(|| {
+            let arguments = self.arguments.filter(|arguments| !arguments.is_null());
+            Box::new(request_state::binding(self.method, self.name, arguments))
+        });
         let answers = match &binding {
             Some(binding) if resumes => {
                 let state = texts(params)?;
-                let answers = request_state::answers(secret, now, binding, state, params.input_responses);
+                let responses = params.input_responses.filter(|responses| !responses.is_null());
+                let answers = request_state::answers(secret, now, binding, state, responses);
                 let invalid = || Refusal::new(Refused::InvalidState, "Invalid requestState");
                 answers.ok_or_else(invalid)?
             }
@@ -85,14 +90,14 @@ impl<'a> Request<'a, '_> {
 /// Checks the shape of what a retried request brings (checklist M-47); returns its state.
 fn texts<'a>(params: &Params<'a>) -> Result<Option<&'a str>, Refusal> {
     let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
-    if let Some(responses) = params.input_responses {
+    if let Some(responses) = params.input_responses.filter(|responses| !responses.is_null()) {
         let members =
             responses.members().ok_or_else(|| invalid("params.inputResponses must be an object"))?;
         if members.map(|(_, value)| value).any(|value| !value.is_object()) {
             return Err(invalid("an input response must be an object"));
         }
     }
-    match params.request_state {
+    match params.request_state.filter(|state| !state.is_null()) {
         None => Ok(None),
         Some(state) => {
             let state = state.as_str().ok_or_else(|| invalid("params.requestState must be a string"))?;
@@ -102,8 +107,10 @@ fn texts<'a>(params: &Params<'a>) -> Result<Option<&'a str>, Refusal> {
 }
 
 /// A progress token as JSON.
-fn token(token: Node<'_>) -> Box<str> {
-    Value::deserialize(token).unwrap_or_default().to_string().into()
+fn token(token: Id<'_>) -> Box<str> {
+    let mut text = Vec::new();
+    write_id(&mut text, token);
+    String::from_utf8(text).unwrap_or_default().into()
 }
 
 fn object(node: Node<'_>) -> serde_json::Map<String, Value> {

@@ -66,8 +66,10 @@ fn find<'s, 'a>(snapshot: &'s Snapshot, params: &Params<'a>) -> Result<(&'s Comp
     let argument = argument.and_then(|argument| text(argument, "name"));
     let argument =
         argument.ok_or_else(|| invalid("params.argument must have a name and a value, both strings"))?;
-    if params.get("context").is_some_and(|context| {
-        !context.is_object() || context.get("arguments").is_some_and(|arguments| !arguments.is_object())
+    let is_there = |node: &Node<'_>| !node.is_null();
+    if params.get("context").filter(is_there).is_some_and(|context| {
+        !context.is_object()
+            || context.get("arguments").filter(is_there).is_some_and(|arguments| !arguments.is_object())
     }) {
         return Err(invalid("params.context.arguments must be an object"));
     }

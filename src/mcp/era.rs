@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     http::{Field, RequestHead},
-    json::{Node, Number},
+    json::Node,
+    jsonrpc::{Id, IdFault, read_id_member},
     registry::{Capabilities, Level, Revision},
 };
 
@@ -90,7 +91,7 @@ pub(super) struct Client<'a> {
     pub(super) tie: Tie,
     pub(super) level: Option<Level>,
     /// What progress is reported under.
-    pub(super) progress_token: Option<Node<'a>>,
+    pub(super) progress_token: Option<Id<'a>>,
     /// The extensions it declared.
     pub(super) extensions: Option<Node<'a>>,
 }
@@ -165,6 +166,8 @@ impl<'a> Params<'a> {
 /// What `_meta` says of the request, before any of it is believed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Envelope<'a> {
+    /// All of it.
+    whole: Option<Node<'a>>,
     protocol_version: Option<Node<'a>>,
     client_capabilities: Option<Node<'a>>,
     client_info: Option<Node<'a>>,
@@ -174,7 +177,7 @@ struct Envelope<'a> {
 
 impl<'a> Envelope<'a> {
     fn read(meta: Option<Node<'a>>) -> Self {
-        let mut read = Self::default();
+        let mut read = Self { whole: meta, ..Self::default() };
         let Some(members) = meta.and_then(Node::members) else {
             return read;
         };
@@ -202,28 +205,36 @@ impl<'a> Envelope<'a> {
             return Err(invalid("_meta io.modelcontextprotocol/clientCapabilities must be an object"));
         }
         let is_text = |info: Node<'_>, key| info.get(key).is_some_and(|value| value.as_str().is_some());
-        if self.client_info.is_some_and(|info| !is_text(info, "name") || !is_text(info, "version")) {
+        let is_there = |node: &Node<'_>| !node.is_null();
+        if self
+            .client_info
+            .filter(is_there)
+            .is_some_and(|info| !is_text(info, "name") || !is_text(info, "version"))
+        {
             return Err(invalid("_meta io.modelcontextprotocol/clientInfo must have name and version"));
         }
-        if self.log_level.is_some_and(|level| level.as_str().and_then(Level::parse).is_none()) {
+        if self
+            .log_level
+            .filter(is_there)
+            .is_some_and(|level| level.as_str().and_then(Level::parse).is_none())
+        {
             return Err(invalid("_meta io.modelcontextprotocol/logLevel is not a log level"));
         }
         Ok(claim)
     }
 
     /// The token, which must be a text or an integer (checklist B-02, M-90).
-    fn progress_token(&self) -> Result<Option<Node<'a>>, Refusal> {
-        let is_token = |token: Node<'_>| {
-            token.as_str().is_some()
-                || matches!(token.as_number(), Some(Number::Signed(_) | Number::Unsigned(_)))
-        };
-        match self.progress_token {
-            Some(token) if !is_token(token) => Err(Refusal::new(
-                Refused::InvalidMethodParams,
-                "_meta progressToken must be a string or an integer",
-            )),
-            token => Ok(token),
-        }
+    fn progress_token(&self, bytes_max: usize) -> Result<Option<Id<'a>>, Refusal> {
+        let (Some(_), Some(whole)) = (self.progress_token, self.whole) else { return Ok(None) };
+        read_id_member(whole, "progressToken", bytes_max).map_err(|fault| {
+            let told = match fault {
+                IdFault::Kind | IdFault::Range => {
+                    "_meta progressToken must be a string or an integer of 64 bits"
+                }
+                IdFault::Long => "_meta progressToken has more bytes than limits.id_bytes_max",
+            };
+            Refusal::new(Refused::InvalidMethodParams, told)
+        })
     }
 }
 
@@ -244,9 +255,10 @@ pub(super) fn client<'a>(
     now: u64,
     method: &str,
     params: &Params<'a>,
+    id_bytes_max: usize,
 ) -> Result<Client<'a>, Refusal> {
     let envelope = Envelope::read(params.meta);
-    let mut legacy = || legacy(transport, sessions, now, method, &envelope);
+    let mut legacy = || legacy(transport, sessions, now, method, &envelope, id_bytes_max);
     let Some(claim) = envelope.protocol_version else {
         return legacy();
     };
@@ -269,7 +281,7 @@ pub(super) fn client<'a>(
         capabilities: capabilities.map(Capabilities::read).unwrap_or_default(),
         tie: Tie::None,
         level,
-        progress_token: envelope.progress_token()?,
+        progress_token: envelope.progress_token(id_bytes_max)?,
         extensions: capabilities.and_then(|capabilities| capabilities.get("extensions")),
     })
 }
@@ -350,6 +362,7 @@ fn legacy<'a>(
     now: u64,
     method: &str,
     envelope: &Envelope<'a>,
+    id_bytes_max: usize,
 ) -> Result<Client<'a>, Refusal> {
     let mut client = match transport {
         Transport::Http(headers) => legacy_by_headers(headers, sessions, now, method)?,
@@ -367,7 +380,7 @@ fn legacy<'a>(
             return Err(Refusal::new(Refused::InvalidRequest, "initialize must come first"));
         }
     };
-    client.progress_token = envelope.progress_token()?;
+    client.progress_token = envelope.progress_token(id_bytes_max)?;
     Ok(client)
 }
 

@@ -19,7 +19,7 @@ pub(super) fn answer<'a>(
     params: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    let page = match params.cursor {
+    let page = match params.cursor.filter(|cursor| !cursor.is_null()) {
         None => snapshot.page(list, revision, None),
         // An empty one is one too, and none of ours.
         Some(cursor) => cursor.as_str().and_then(|cursor| snapshot.page(list, revision, Some(cursor))),

@@ -22,13 +22,16 @@ pub(super) fn get<'a>(
         let name = name.ok_or_else(|| invalid("params.name must be a string".to_owned()))?;
         let unknown = || Refusal::new(Refused::UnknownPrompt, format!("Unknown prompt: {}", shortened(name)));
         let prompt = world.snapshot.prompt(name).ok_or_else(unknown)?;
-        let arguments = params.arguments.unwrap_or_else(Node::empty_object);
+        let is_there = |node: &Node<'_>| !node.is_null();
+        let arguments = params.arguments.filter(is_there).unwrap_or_else(Node::empty_object);
         let members = arguments.members();
         let mut members = members.ok_or_else(|| invalid("params.arguments must be an object".to_owned()))?;
-        if let Some((key, _)) = members.find(|(_, value)| value.as_str().is_none()) {
+        if let Some((key, _)) = members.find(|(_, value)| value.as_str().is_none() && is_there(value)) {
             return Err(invalid(format!("Argument {} must be a string", shortened(key))));
         }
-        if let Some(missing) = prompt.required().find(|required| arguments.get(required).is_none()) {
+        if let Some(missing) =
+            prompt.required().find(|required| arguments.get(required).filter(is_there).is_none())
+        {
             return Err(invalid(format!("Missing required argument: {missing}")));
         }
         let arguments_sent = params.arguments;

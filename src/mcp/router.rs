@@ -18,7 +18,7 @@ use crate::{
     config::Limits,
     http::Status,
     json::{self, Node, NotJson, Number},
-    jsonrpc::{Id, Message, answerable_id, read_id, write_error},
+    jsonrpc::{Id, IdFault, Message, answerable_id, read_id_member, write_error},
     registry::{Capabilities, Capability, List, Revision, Snapshot},
 };
 
@@ -45,7 +45,7 @@ pub fn route<'a>(
 ) -> Outcome<'a> {
     // Until the era is decided, for the status of a refusal does not depend on it.
     let any = Revision::ASSUMED;
-    let (id, method, whole) = match Message::read(root) {
+    let (id, method, whole) = match Message::read(root, world.limits.id_bytes_max) {
         Ok(Message::Request { id, method, params }) => (id, method, params),
         Ok(Message::Notification { method, params }) => {
             return match notified(world, transport, method, params) {
@@ -73,7 +73,8 @@ pub fn route<'a>(
         }
     };
     let params = Params::read(whole);
-    let client = match era::client(transport, world.sessions, world.now, method, &params) {
+    let id_bytes_max = world.limits.id_bytes_max;
+    let client = match era::client(transport, world.sessions, world.now, method, &params, id_bytes_max) {
         Ok(client) => client,
         Err(refusal) => {
             // What is wrong with the rest of `_meta` is no fault of the envelope, so its status is the method's own.
@@ -137,11 +138,23 @@ fn notified<'a>(
         },
         Transport::Line(_) => Tie::Connection,
     };
-    if method != "notifications/cancelled" || tie == Tie::None {
+    if method != "notifications/cancelled" {
         return Ok(Outcome::Accepted);
     }
-    let id = params.and_then(|params| read_id(params.get("requestId")?));
-    // What is malformed is ignored, like what is unknown or has ended.
+    let id_bytes_max = world.limits.id_bytes_max;
+    let id = match params.map(|params| read_id_member(params, "requestId", id_bytes_max)) {
+        Some(Ok(id)) => id,
+        // What is malformed is ignored, like what is unknown or has ended.
+        None | Some(Err(IdFault::Kind)) => None,
+        Some(Err(IdFault::Range)) => {
+            return Err(Refusal::new(Refused::InvalidRequest, "requestId must be an integer of 64 bits"));
+        }
+        Some(Err(IdFault::Long)) => {
+            let told = "requestId has more bytes than limits.id_bytes_max";
+            return Err(Refusal::new(Refused::InvalidRequest, told));
+        }
+    };
+    let id = id.filter(|_| tie != Tie::None);
     Ok(id.map_or(Outcome::Accepted, |id| Outcome::Cancelled(tie, id.to_owned())))
 }
 
@@ -243,12 +256,16 @@ pub(super) fn refuse<'a>(
 }
 
 /// Answers a body that is not JSON, or JSON beyond the limits.
-pub fn write_not_json<'a>(out: &mut Vec<u8>, refused: &json::Refused<'_, '_>) -> Outcome<'a> {
+pub fn write_not_json<'a>(
+    out: &mut Vec<u8>,
+    refused: &json::Refused<'_, '_>,
+    id_bytes_max: usize,
+) -> Outcome<'a> {
     let reason = match refused.reason {
         NotJson::Malformed => Refused::NotJson,
         beyond => Refused::BeyondLimits(beyond.name()),
     };
-    let id = refused.root().and_then(answerable_id);
+    let id = refused.root().and_then(|root| answerable_id(root, id_bytes_max));
     let refusal = Refusal::new(reason, refused.reason.to_string());
     refuse(out, id, Revision::ASSUMED, CallMethod::Other, &refusal)
 }

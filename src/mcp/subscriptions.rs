@@ -15,7 +15,7 @@ use super::{
     router::refuse,
 };
 use crate::{
-    json::write_string,
+    json::{Node, write_string},
     jsonrpc::{Id, OwnedId, write_id},
     registry::{Capability, List, Lists, ProtocolError, Snapshot},
 };
@@ -58,13 +58,14 @@ fn read(
         .get("notifications")
         .filter(|filter| filter.is_object())
         .ok_or_else(|| invalid("params.notifications must be an object"))?;
+    let is_there = |node: &Node<'_>| !node.is_null();
     let mut lists = Lists::default();
     for (name, list) in [
         ("toolsListChanged", List::Tools),
         ("promptsListChanged", List::Prompts),
         ("resourcesListChanged", List::Resources),
     ] {
-        match filter.get(name).map(|wanted| wanted.as_bool()) {
+        match filter.get(name).filter(is_there).map(|wanted| wanted.as_bool()) {
             None | Some(Some(false)) => {}
             // What is not offered is not heard of either; the acknowledgement says so.
             Some(Some(true)) if snapshot.offers(list) => lists = lists.with(list),
@@ -73,7 +74,7 @@ fn read(
         }
     }
     let texts = |name: &str, told: &'static str| -> Result<Vec<String>, Refusal> {
-        let Some(listed) = filter.get(name) else { return Ok(Vec::new()) };
+        let Some(listed) = filter.get(name).filter(is_there) else { return Ok(Vec::new()) };
         let elements = listed.elements().ok_or_else(|| invalid(told))?;
         let mut texts = Vec::with_capacity(elements.len().min(uris_max));
         for element in elements {

@@ -55,9 +55,12 @@ fn find<'a>(
     let name = params.name.and_then(Node::as_str).ok_or_else(|| invalid("params.name must be a string"))?;
     let unknown = || Refusal::new(Refused::UnknownTool, format!("Unknown tool: {}", shortened(name)));
     let tool = snapshot.tool(name).ok_or_else(unknown)?;
-    let arguments = params.arguments.unwrap_or_else(Node::empty_object);
+    let mut arguments = params.arguments.unwrap_or_else(Node::empty_object);
     if !arguments.is_object() {
-        return Err(invalid("params.arguments must be an object"));
+        if !arguments.is_null() {
+            return Err(invalid("params.arguments must be an object"));
+        }
+        arguments = Node::empty_object();
     }
     // Legacy clients are never held to these headers, and lines have none.
     if let Transport::Http(headers) = transport

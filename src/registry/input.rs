@@ -205,7 +205,8 @@ impl<T: DeserializeOwned> Question for Form<T> {
     fn read(&self, answer: &Value) -> Option<Elicited<T>> {
         Some(match answer.get("action")?.as_str()? {
             "accept" => {
-                let content = answer.get("content").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+                let content = answer.get("content").filter(|content| !content.is_null());
+                let content = content.cloned().unwrap_or_else(|| Value::Object(Map::new()));
                 // The client should have checked (checklist E-01); it is not believed.
                 self.allows(&content).then_some(())?;
                 Elicited::Accepted(T::deserialize(content).ok()?)

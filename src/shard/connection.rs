@@ -42,6 +42,8 @@ pub(super) struct Lines {
     pub(super) line: Line,
     /// Answers that are owed.
     pub(super) pending: usize,
+    /// No line has come yet: the first may begin with a byte order mark.
+    pub(super) is_new: bool,
 }
 
 pub(super) struct Connection {

@@ -18,7 +18,7 @@ use crate::{
     exec::{CallEvent, Completions, Runner, Started, Ticket},
     http::{RequestHead, Status},
     json::{Elements, Node},
-    jsonrpc::{Id, OwnedId, answerable_id, begin_result, finish_result, write_id},
+    jsonrpc::{Id, OwnedId, answerable_id, begin_result, finish_result, has_value_of, needs_text, write_id},
     mcp::{
         self, Call, CallAnswers, CallMethod, Handshake, Headers, ListenerKey, Outcome, Refused, Session,
         SessionAction, Sessions, TaskRequest, Tie, Topic, Transport, Wanted, World,
@@ -174,6 +174,8 @@ pub(super) enum Performed {
     Listening(ListenerKey, Vec<u8>),
     /// The answer would be a stream, and the client reads none.
     NotAcceptable,
+    /// Nothing was done: the text of an id's or a token's number must be known first.
+    NeedsText,
     /// A stream that is kept elsewhere begins with these events, or is only these.
     Attached(StreamId, Vec<u8>, bool),
     /// For a connection of lines to do itself.
@@ -260,7 +262,15 @@ impl Engine {
         out: &mut Vec<u8>,
     ) -> Performed {
         let snapshot = Rc::clone(&self.snapshot);
+        let start = out.len();
         let outcome = self.with_world(&snapshot, |world| mcp::route(world, transport, root, out));
+        // Whatever its text is needed for cannot be read without.
+        if let Outcome::Refused(..) = outcome
+            && needs_text(root)
+        {
+            out.truncate(start);
+            return Performed::NeedsText;
+        }
         self.perform(outcome, via, out)
     }
 
@@ -275,11 +285,15 @@ impl Engine {
         if messages.len() > self.limits.batch_messages_max {
             return self.refuse_plain(out, Refused::InvalidRequest, "Too many messages in a batch");
         }
+        if messages.clone().any(needs_text) {
+            return Performed::NeedsText;
+        }
         let mut parts = Parts { streams: via.hears(), ..Parts::default() };
         for message in messages {
             let start = out.len();
             if message.get("method").and_then(Node::as_str) == Some("initialize") {
-                let (id, told) = (answerable_id(message), "initialize must not be in a batch");
+                let id = answerable_id(message, self.limits.id_bytes_max);
+                let told = "initialize must not be in a batch";
                 let method = CallMethod::Initialize;
                 let reason = Refused::InvalidRequest;
                 self.refuse(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, told));
@@ -644,17 +658,21 @@ impl Engine {
             }
             Performed::Tied(id, action) => self.tied_to_line(&id, action, line, out),
             Performed::Unwanted(id) => {
-                let (id, subscriptions) = (id_text(id.as_id()), &mut self.plane.subscriptions);
+                let subscriptions = &mut self.plane.subscriptions;
                 line.listens.retain(|listener| {
-                    let is_wanted = subscriptions.id(*listener) != Some(&*id);
+                    let is_wanted =
+                        !subscriptions.id(*listener).is_some_and(|other| has_value_of(id.as_id(), other));
                     if !is_wanted {
                         subscriptions.remove(*listener);
                     }
                     is_wanted
                 });
             }
-            Performed::Opened(_) | Performed::Attached(..) | Performed::NotAcceptable | Performed::Silent => {
-            }
+            Performed::Opened(_)
+            | Performed::Attached(..)
+            | Performed::NotAcceptable
+            | Performed::NeedsText
+            | Performed::Silent => {}
         }
         if out.len() > start {
             out.push(b'\n');

@@ -22,7 +22,7 @@ use crate::{
         preflight_headers, write_event,
     },
     json::Decoder,
-    jsonrpc::{ErrorCode, write_error},
+    jsonrpc::{ErrorCode, Rewritten, write_error},
     mcp::{self, CallMethod, Headers, ListenerKey, Refused, Session, Transport},
     metrics::ShardMetrics,
     registry::{Note, Snapshot},
@@ -212,18 +212,26 @@ impl Pipeline {
         out: &mut Vec<u8>,
     ) -> Performed {
         let Self { decoder, engine, .. } = self;
-        match decoder.decode(padded, length) {
+        let id_bytes_max = engine.limits.id_bytes_max;
+        let rewritten = match decoder.decode(&mut *padded, length) {
             Ok(document) => {
                 let root = document.root();
-                match root.elements() {
+                let performed = match root.elements() {
                     Some(messages) if messages.len() > 0 && engine.takes_batches(transport) => {
                         engine.batch(transport, messages, via.in_batch(), out)
                     }
                     _ => engine.message(transport, root, via, out),
+                };
+                match performed {
+                    Performed::NeedsText => Rewritten::new(root),
+                    performed => return performed,
                 }
             }
-            Err(refused) => engine.refuse(mcp::write_not_json(out, &refused)),
-        }
+            Err(refused) => return engine.refuse(mcp::write_not_json(out, &refused, id_bytes_max)),
+        };
+        let (mut again, length) = rewritten.finish(padded.get(..length).unwrap_or_default());
+        // A document that has been rewritten needs no further text.
+        self.perform(&mut again, length, transport, via, out)
     }
 
     /// Finishes a reply that was begun, in the way that what was done asks for.
@@ -278,9 +286,11 @@ impl Pipeline {
                 }
             }
             // Agreements and lines are for connections of lines.
-            Performed::Agreed(_) | Performed::Tied(..) | Performed::Unwanted(_) | Performed::Silent => {
-                self.finish(out, response, Status::Accepted, exchange, "")
-            }
+            Performed::Agreed(_)
+            | Performed::Tied(..)
+            | Performed::Unwanted(_)
+            | Performed::NeedsText
+            | Performed::Silent => self.finish(out, response, Status::Accepted, exchange, ""),
         }
     }
 
@@ -455,6 +465,10 @@ impl Pipeline {
         let mut extra = String::new();
         if reason == RejectReason::VerbNotAllowed {
             extra.push_str(&format!("Allow: {METHODS}\r\n"));
+        }
+        if reason == RejectReason::ContentEncodingUnsupported {
+            // RFC 9110, section 15.5.16: what it should have been.
+            extra.push_str("Accept-Encoding: identity\r\n");
         }
         if let Some((head, bytes)) = head
             && !matches!(reason, RejectReason::HostForbidden | RejectReason::OriginForbidden)

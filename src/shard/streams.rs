@@ -480,7 +480,8 @@ impl Shard {
     pub(super) fn begin_lines(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let line = Line { socket, handshake: None, listener: None, listens: Vec::new() };
-        connection.lines = Some(Box::new(Lines { framer: LineFramer::default(), line, pending: 0 }));
+        connection.lines =
+            Some(Box::new(Lines { framer: LineFramer::default(), line, pending: 0, is_new: true }));
         connection.deadline = Tick::NEVER;
         self.timers.cancel(socket.index());
     }
@@ -495,9 +496,9 @@ impl Shard {
         let peer_closed = connection.peer_closed;
         let Connection { lines, out, handled, .. } = connection;
         let Some(lines) = lines else { return };
-        let Lines { framer, line, pending } = &mut **lines;
+        let Lines { framer, line, pending, is_new } = &mut **lines;
         let handshake = line.handshake;
-        let mut speaking = Speaking { pipeline, limits, line, pending, out, handled: *handled };
+        let mut speaking = Speaking { pipeline, limits, line, pending, is_new, out, handled: *handled };
         let progress = match received {
             Some((padded, length)) => framer.receive(padded, length, limits, &mut speaking),
             None if peer_closed => framer.finish(limits, &mut speaking),
@@ -596,18 +597,38 @@ impl Delivery<'_> {
     }
 }
 
+/// Takes the byte order mark off a line that begins with one (RFC 8259, section 8.1, allows to ignore it).
+fn skip_byte_order_mark(line: &mut crate::lines::Line<'_>) {
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+    if line.length >= MARK.len() && line.padded.starts_with(MARK) {
+        let padded = std::mem::take(&mut line.padded);
+        line.padded = padded.get_mut(MARK.len()..).unwrap_or_default();
+        line.length -= MARK.len();
+    }
+}
+
 /// One connection's lines on their way from its framer through a pipeline.
 struct Speaking<'a> {
     pipeline: &'a mut Pipeline,
     limits: &'a crate::config::Limits,
     line: &'a mut Line,
     pending: &'a mut usize,
+    is_new: &'a mut bool,
     out: &'a mut Vec<u8>,
     handled: usize,
 }
 
 impl Handler for Speaking<'_> {
-    fn line(&mut self, line: Result<crate::lines::Line<'_>, LineTooLong>) -> Flow {
+    fn line(&mut self, mut line: Result<crate::lines::Line<'_>, LineTooLong>) -> Flow {
+        if std::mem::replace(self.is_new, false)
+            && let Ok(first) = &mut line
+        {
+            skip_byte_order_mark(first);
+            let rest = first.padded.get(..first.length).unwrap_or_default();
+            if rest.trim_ascii().is_empty() {
+                return Flow::Continue;
+            }
+        }
         match line {
             // A web page can send lines inside a request; it must not reach a tool by them.
             Ok(crate::lines::Line { padded, length })
