@@ -1,9 +1,12 @@
 //! The one crossing between shards: events for whoever subscribed, and what concerns the state another shard keeps. A bounded
 //! queue for each shard; nothing that answers an ordinary request comes through here.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 use crossbeam_queue::ArrayQueue;
@@ -11,7 +14,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::{
     exec::Ticket,
     jsonrpc::OwnedId,
-    mcp::{ClientAnswer, Event, Session, SessionKey, TaskRequest, TaskView},
+    mcp::{ClientAnswer, Event, Instance, Session, SessionKey, TaskRequest, TaskView},
     registry::Level,
     ring::SocketId,
 };
@@ -161,20 +164,42 @@ impl Mailbox {
     }
 }
 
-/// The queues of all shards of a server, known once all have started.
-#[derive(Clone, Default)]
-pub struct Broadcast(Arc<OnceLock<Vec<Arc<Mailbox>>>>);
+/// The queues of all shards of a server, known once all have started; and what tells this run of it from others.
+#[derive(Clone)]
+pub struct Broadcast {
+    mailboxes: Arc<OnceLock<Vec<Arc<Mailbox>>>>,
+    instance: Instance,
+}
+
+impl Default for Broadcast {
+    /// Of a new instance.
+    fn default() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let [a, b, c, d, ..] = since.as_secs().to_le_bytes();
+        let mut node = [0; 5];
+        // Without randomness the epoch still tells one run from the next.
+        let _ = getrandom::fill(&mut node);
+        let instance = Instance { epoch: u32::from_le_bytes([a, b, c, d]), node };
+        Self { mailboxes: Arc::default(), instance }
+    }
+}
 
 impl Broadcast {
+    /// The instance whose shards these are.
+    #[must_use]
+    pub fn instance(&self) -> Instance {
+        self.instance
+    }
+
     /// Once, by whoever started the shards.
     pub fn connect(&self, mailboxes: Vec<Arc<Mailbox>>) {
-        let _ = self.0.set(mailboxes);
+        let _ = self.mailboxes.set(mailboxes);
     }
 
     /// All queues, in the order of the shards.
     #[must_use]
     pub fn mailboxes(&self) -> &[Arc<Mailbox>] {
-        self.0.get().map(Vec::as_slice).unwrap_or_default()
+        self.mailboxes.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Tells one shard. `false`: it has no room, or there is no such shard.

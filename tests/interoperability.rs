@@ -695,3 +695,59 @@ fn byte_order_mark_and_lines_of_blanks_are_skipped() {
     let _ = output.read_to_end(&mut rest);
     assert_eq!(rest, b"");
 }
+
+/// A configuration with a key of its own, so that ids are good for more than one process.
+fn keyed(name: &str) -> String {
+    let file = |extension: &str| {
+        std::env::temp_dir()
+            .join(format!("corelane-interoperability-{}-{name}.{extension}", std::process::id()))
+    };
+    let (key, config) = (file("key"), file("toml"));
+    std::fs::write(&key, "a key of at least thirty-two bytes, which this is").unwrap();
+    std::fs::write(&config, format!("[security]\nsecret_file = {:?}\n", key.display().to_string())).unwrap();
+    config.display().to_string()
+}
+
+/// What another process kept of a session is unknown to this one, which serves the session all the same.
+fn assert_foreign(session: &Session, address: std::net::SocketAddr, last: &str) {
+    let there = Session { address, ..session.clone() };
+    assert_eq!(there.ask(1, "ping", json!({})).status, 200);
+    assert_eq!(there.ask(1, "tools/list", json!({})).status, 200);
+    let resumed = there.get(Some(last));
+    assert_eq!(resumed.status, 400, "an event of another process: {}", resumed.head);
+    assert_eq!(there.get(None).status, 404, "its stream is gone");
+    for method in ["resources/subscribe", "resources/unsubscribe"] {
+        let mut reply = there.ask(1, method, json!({"uri": "demo://counter"}));
+        assert_eq!((reply.status, reply.error_code()), (404, -32001), "{method}");
+    }
+    // Another one begins anew, and ending the old one is no fault.
+    let fresh = Session::open(address, LEGACY, json!({}));
+    assert_eq!(fresh.get(None).status, 200);
+    assert_eq!(fresh.ask(1, "resources/subscribe", json!({"uri": "demo://counter"})).status, 200);
+    assert_eq!(there.delete(), 204);
+    assert_eq!(there.ask(1, "ping", json!({})).status, 404);
+}
+
+#[test]
+fn event_ids_and_kept_state_are_unknown_to_another_process_with_the_same_key() {
+    let config = keyed("instances");
+    let start = || ServerProcess::start(&["--config", &config, "--shards", "1"]);
+    let server = start();
+    let session = Session::open(server.address, LEGACY, json!({}));
+    let mut stream = session.get(None);
+    let last = stream.event().unwrap().id.unwrap();
+    assert_eq!(session.ask(1, "resources/subscribe", json!({"uri": "demo://counter"})).status, 200);
+    drop(stream);
+    assert_eq!(session.get(Some(&last)).status, 200, "the process that kept it knows it");
+    let second = start();
+    assert_foreign(&session, second.address, &last);
+    second.stop();
+    server.stop();
+    let restarted = start();
+    // The event of the same number on the stream of the same place, as the old process would have counted.
+    let fresh = Session::open(restarted.address, LEGACY, json!({}));
+    let own = fresh.get(None).event().unwrap().id.unwrap();
+    assert_ne!(own, last);
+    assert_foreign(&session, restarted.address, &last);
+    restarted.stop();
+}

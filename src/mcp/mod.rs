@@ -33,7 +33,7 @@ pub use outcome::{Binding, Call, CallMethod, ClientAnswer, Outcome, Refused, Ses
 pub use questions::QuestionId;
 pub use request_state::write_input_required;
 pub use router::{World, require_session, route, takes_batches, write_not_json, write_refused};
-pub use sessions::{Session, SessionKey, Sessions};
+pub use sessions::{Instance, Session, SessionKey, Sessions};
 pub use subscriptions::{ListenerKey, Subscriptions, Wanted};
 pub use tasks::{
     TaskAction, TaskKey, TaskRequest, TaskStatus, TaskView, write_task, write_task_acknowledged,

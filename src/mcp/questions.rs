@@ -1,7 +1,7 @@
 //! The ids of the server's own requests to legacy clients (checklist L-58). Signed, so that an answer to a request that was
 //! never made is refused by any shard, and bound to the session that was asked.
 
-use super::sessions::SessionKey;
+use super::sessions::{Instance, SessionKey};
 use crate::seal::{Purpose, Secret};
 
 /// Names a question: who asked it, and which of its questions it is.
@@ -18,21 +18,27 @@ pub struct QuestionId {
 }
 
 impl QuestionId {
-    /// The id on the wire.
+    /// The id on the wire: good for this session of this instance.
     #[must_use]
-    pub fn seal(self, secret: &Secret, session: Option<SessionKey>) -> String {
+    pub fn seal(self, secret: &Secret, session: Option<SessionKey>, instance: Instance) -> String {
         let mut payload = self.shard.to_le_bytes().to_vec();
         for part in [self.index, self.generation, self.number] {
             payload.extend_from_slice(&part.to_le_bytes());
         }
-        secret.seal(Purpose::ServerRequest, &payload, &[&session.unwrap_or_default().to_le_bytes()])
+        let session = session.unwrap_or_default().to_le_bytes();
+        secret.seal(Purpose::ServerRequest, &payload, &[&session, &instance.bytes()])
     }
 
     /// The question an id of this server's names.
     #[must_use]
-    pub fn open(text: &str, secret: &Secret, session: Option<SessionKey>) -> Option<Self> {
+    pub fn open(
+        text: &str,
+        secret: &Secret,
+        session: Option<SessionKey>,
+        instance: Instance,
+    ) -> Option<Self> {
         let bound = session.unwrap_or_default().to_le_bytes();
-        let payload = secret.open(Purpose::ServerRequest, text.as_bytes(), &[&bound])?;
+        let payload = secret.open(Purpose::ServerRequest, text.as_bytes(), &[&bound, &instance.bytes()])?;
         let (shard, rest) = payload.split_first_chunk()?;
         let (index, rest) = rest.split_first_chunk()?;
         let (generation, rest) = rest.split_first_chunk()?;
@@ -54,10 +60,13 @@ mod tests {
     fn l_58_an_answer_is_good_for_its_question_and_its_session_only() {
         let secret = Secret::new(b"key");
         let question = QuestionId { shard: 1, index: 2, generation: 3, number: 4 };
-        let text = question.seal(&secret, Some(7));
-        assert_eq!(QuestionId::open(&text, &secret, Some(7)), Some(question));
-        assert_eq!(QuestionId::open(&text, &secret, Some(8)), None);
-        assert_eq!(QuestionId::open(&text, &secret, None), None);
-        assert_eq!(QuestionId::open("s-1", &secret, Some(7)), None);
+        let instance = Instance { epoch: 1, node: [2; 5] };
+        let text = question.seal(&secret, Some(7), instance);
+        assert_eq!(QuestionId::open(&text, &secret, Some(7), instance), Some(question));
+        assert_eq!(QuestionId::open(&text, &secret, Some(8), instance), None);
+        assert_eq!(QuestionId::open(&text, &secret, None, instance), None);
+        assert_eq!(QuestionId::open("s-1", &secret, Some(7), instance), None);
+        let later = Instance { epoch: 2, ..instance };
+        assert_eq!(QuestionId::open(&text, &secret, Some(7), later), None, "another run's");
     }
 }

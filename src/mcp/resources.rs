@@ -43,6 +43,10 @@ pub(super) fn subscribe<'a>(
         if client.tie == Tie::None {
             return Err(session_needed());
         }
+        if client.tie.session().is_some_and(|session| session.is_foreign) {
+            // What it subscribed to is kept elsewhere, or was: its client opens another session (checklist L-55).
+            return Err(Refusal::new(Refused::UnknownSession, "Session not found"));
+        }
         if method == CallMethod::Unsubscribe {
             return Ok(SessionAction::Unsubscribe(uri.to_owned()));
         }

@@ -175,7 +175,8 @@ fn answered(
         Transport::Line(_) => None,
     };
     let Some(Id::String(id)) = id else { return Err(unexpected()) };
-    let question = QuestionId::open(id, world.sessions.secret(), session).ok_or_else(unexpected)?;
+    let question = QuestionId::open(id, world.sessions.secret(), session, world.sessions.instance());
+    let question = question.ok_or_else(unexpected)?;
     let answer = match (result, error) {
         (Some(result), _) if result.is_object() => Ok(Value::deserialize(result).unwrap_or_default()),
         (Some(_), _) => return Err(Refusal::new(Refused::InvalidRequest, "result must be an object")),

@@ -14,6 +14,31 @@ use crate::{
 /// Names a session: the random part of its id.
 pub type SessionKey = u128;
 
+/// One run of one server process: what it kept is unknown to the next run, and to other processes with the same key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Instance {
+    /// When it started, in seconds since 1970, without what 32 bits do not hold.
+    pub epoch: u32,
+    /// The node: random bytes.
+    pub node: [u8; 5],
+}
+
+impl Instance {
+    /// Bytes of an instance in an id.
+    const BYTES: usize = 4 + 5;
+
+    pub(super) fn bytes(self) -> [u8; Self::BYTES] {
+        let ([a, b, c, d], [e, f, g, h, i]) = (self.epoch.to_be_bytes(), self.node);
+        [a, b, c, d, e, f, g, h, i]
+    }
+}
+
+impl std::fmt::Display for Instance {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.bytes().iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
 /// A session, as its id tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -27,12 +52,14 @@ pub struct Session {
     pub capabilities: Capabilities,
     /// When it ends, in seconds since 1970.
     pub expires: u64,
+    /// Another instance opened it: whatever that one keeps of it, a stream or subscriptions, is unknown here.
+    pub is_foreign: bool,
 }
 
-/// The layout of an id: version, home, revision, capabilities, end, key.
-const PAYLOAD_BYTES: usize = 1 + 2 + 1 + 1 + 8 + 16;
+/// The layout of an id: version, home, revision, capabilities, end, key, instance.
+const PAYLOAD_BYTES: usize = 1 + 2 + 1 + 1 + 8 + 16 + Instance::BYTES;
 const ID_BYTES: usize = (PAYLOAD_BYTES + TAG_BYTES) / 3 * 4;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const _: () = assert!((PAYLOAD_BYTES + TAG_BYTES).is_multiple_of(3), "no byte of an id is half used");
 
@@ -42,6 +69,7 @@ const VERIFIED: usize = 512;
 /// What a shard knows of sessions.
 pub struct Sessions {
     secret: Secret,
+    instance: Instance,
     shards: u16,
     ttl_seconds: u64,
     verified: Vec<Option<([u8; ID_BYTES], Session)>>,
@@ -64,6 +92,7 @@ impl Sessions {
     pub fn new(secret: Secret, shards: usize, ttl_seconds: u64, notes_max: usize) -> Self {
         Self {
             secret,
+            instance: Instance::default(),
             shards: u16::try_from(shards).unwrap_or(u16::MAX).max(1),
             ttl_seconds,
             verified: vec![None; VERIFIED],
@@ -71,6 +100,18 @@ impl Sessions {
             noted: VecDeque::new(),
             notes_max: notes_max.max(1),
         }
+    }
+
+    /// The same, of this instance.
+    #[must_use]
+    pub fn of(self, instance: Instance) -> Self {
+        Self { instance, ..self }
+    }
+
+    /// The instance that opens them.
+    #[must_use]
+    pub fn instance(&self) -> Instance {
+        self.instance
     }
 
     /// The key everything is signed with.
@@ -97,6 +138,7 @@ impl Sessions {
         payload.push(capabilities.bits());
         payload.extend_from_slice(&now.saturating_add(self.ttl_seconds).to_le_bytes());
         payload.extend_from_slice(&entropy);
+        payload.extend_from_slice(&self.instance.bytes());
         self.secret.seal(Purpose::Session, &payload, &[])
     }
 
@@ -127,13 +169,15 @@ impl Sessions {
         let payload = self.secret.open(Purpose::Session, id, &[])?;
         let payload: [u8; PAYLOAD_BYTES] = payload.try_into().ok()?;
         let [version, home_low, home_high, revision, capabilities, rest @ ..] = payload;
-        let (expires, key) = rest.split_at_checked(8)?;
+        let (expires, rest) = rest.split_at_checked(8)?;
+        let (key, instance) = rest.split_at_checked(16)?;
         let session = Session {
             key: u128::from_le_bytes(key.try_into().ok()?),
             home: u16::from_le_bytes([home_low, home_high]),
             revision: Revision::ALL.get(usize::from(revision)).copied()?,
             capabilities: Capabilities::from_bits(capabilities),
             expires: u64::from_le_bytes(expires.try_into().ok()?),
+            is_foreign: instance != self.instance.bytes(),
         };
         // Fewer shards than when it was opened: nobody keeps what it left there.
         (version == VERSION && session.home < self.shards).then_some(session)
@@ -241,6 +285,16 @@ mod tests {
         assert_eq!(sessions.verify(foreign.as_bytes(), 0), None);
         for id in ["", "x", &id[1..], &format!("{id}A")] {
             assert_eq!(sessions.verify(id.as_bytes(), 0), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn session_of_another_instance_is_known_and_foreign() {
+        let of = |epoch, node| sessions(1).of(Instance { epoch, node: [node; 5] });
+        let id = of(1, 1).open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1));
+        for (epoch, node, is_foreign) in [(1, 1, false), (2, 1, true), (1, 2, true)] {
+            let session = of(epoch, node).verify(id.as_bytes(), 0).unwrap();
+            assert_eq!(session.is_foreign, is_foreign, "{epoch} {node}");
         }
     }
 

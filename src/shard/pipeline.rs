@@ -376,7 +376,8 @@ impl Pipeline {
         let resume = match headers.head.last_event_id(headers.bytes) {
             Field::Absent => None,
             Field::Value(id) => {
-                match read_event_id(id).filter(|(stream, _)| engine.has_shard(stream.shard)) {
+                let resume = read_event_id(engine.plane.broadcast.instance(), id);
+                match resume.filter(|(stream, _)| engine.has_shard(stream.shard)) {
                     Some(resume) => Some(resume),
                     None => return engine.refuse_plain(out, Refused::UnknownStream, "Unknown Last-Event-ID"),
                 }
@@ -391,6 +392,10 @@ impl Pipeline {
         };
         if exchange.http_1_0 {
             return engine.refuse_plain(out, Refused::InvalidRequest, "A stream needs HTTP/1.1");
+        }
+        if session.is_foreign {
+            // What another instance kept for it is unknown here. Its client opens another session, and subscribes again.
+            return engine.refuse_plain(out, Refused::UnknownSession, "Session not found");
         }
         let keeper = resume.map_or(session.home, |(stream, _)| stream.shard);
         let request = Elsewhere::Attach { session, socket, resume };

@@ -75,7 +75,12 @@ impl Plane {
             shard,
             subscriptions: Subscriptions::new(limits.subscriptions_max),
             homes: Homes::new(limits.sessions_kept_max),
-            replay: Replay::new(shard, limits.replay_streams_max, limits.replay_bytes_max),
+            replay: Replay::new(
+                shard,
+                broadcast.instance(),
+                limits.replay_streams_max,
+                limits.replay_bytes_max,
+            ),
             tasks: Tasks::new(shard, limits.tasks_max, limits.task_ttl),
             broadcast,
             effects: Vec::new(),

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::{
     broadcast::StreamId,
     http::{write_event, write_retry},
-    mcp::SessionKey,
+    mcp::{Instance, SessionKey},
     ring::SocketId,
 };
 
@@ -41,6 +41,7 @@ struct Place {
 /// A bounded table of streams; when it is full the oldest without a connection goes.
 pub(super) struct Replay {
     shard: u16,
+    instance: Instance,
     places: Vec<Place>,
     free: Vec<u32>,
     /// The order they came in.
@@ -57,8 +58,16 @@ pub(super) struct Sent {
 }
 
 impl Replay {
-    pub(super) fn new(shard: u16, streams_max: usize, bytes_max: usize) -> Self {
-        Self { shard, places: Vec::new(), free: Vec::new(), order: VecDeque::new(), streams_max, bytes_max }
+    pub(super) fn new(shard: u16, instance: Instance, streams_max: usize, bytes_max: usize) -> Self {
+        Self {
+            shard,
+            instance,
+            places: Vec::new(),
+            free: Vec::new(),
+            order: VecDeque::new(),
+            streams_max,
+            bytes_max,
+        }
     }
 
     /// A new stream; `None` when all that could go are in use.
@@ -126,18 +135,18 @@ impl Replay {
     pub(super) fn prime(&self, id: StreamId, retry_ms: Option<u128>) -> Vec<u8> {
         let mut event = Vec::new();
         let last = self.get(id).map_or(0, |stream| stream.last);
-        write_retry(&mut event, Some(&event_id(id, last)), retry_ms);
+        write_retry(&mut event, Some(&event_id(self.instance, id, last)), retry_ms);
         event
     }
 
     /// Keeps a message, and says where it goes, if anywhere. `ended`: it is the last.
     pub(super) fn push(&mut self, id: StreamId, message: &[u8], ended: bool) -> Option<Sent> {
-        let bytes_max = self.bytes_max;
+        let (bytes_max, instance) = (self.bytes_max, self.instance);
         let stream = self.get_mut(id)?;
         stream.last += 1;
         stream.ended |= ended;
         let mut event = Vec::with_capacity(message.len() + 64);
-        write_event(&mut event, Some(&event_id(id, stream.last)), message);
+        write_event(&mut event, Some(&event_id(instance, id, stream.last)), message);
         stream.bytes += event.len();
         stream.events.push_back((stream.last, event.as_slice().into()));
         while stream.bytes > bytes_max
@@ -191,15 +200,19 @@ impl Replay {
     }
 }
 
-/// An event's id: the stream it belongs to, and its number there.
-fn event_id(id: StreamId, number: u64) -> String {
-    format!("{}-{}-{}-{number}", id.shard, id.index, id.generation)
+/// An event's id: the instance that keeps it, the stream it belongs to, and its number there.
+fn event_id(instance: Instance, id: StreamId, number: u64) -> String {
+    format!("{instance}-{}-{}-{}-{number}", id.shard, id.index, id.generation)
 }
 
-/// The event an id names.
-pub(super) fn read_event_id(text: &[u8]) -> Option<(StreamId, u64)> {
+/// The event an id of this instance names.
+pub(super) fn read_event_id(instance: Instance, text: &[u8]) -> Option<(StreamId, u64)> {
     let text = std::str::from_utf8(text).ok()?;
-    let mut parts = text.split('-');
+    let (of, rest) = text.split_once('-')?;
+    if of != instance.to_string() {
+        return None;
+    }
+    let mut parts = rest.split('-');
     let id = StreamId {
         shard: parts.next()?.parse().ok()?,
         index: parts.next()?.parse().ok()?,
@@ -213,19 +226,21 @@ pub(super) fn read_event_id(text: &[u8]) -> Option<(StreamId, u64)> {
 mod tests {
     use super::*;
 
+    const INSTANCE: Instance = Instance { epoch: 7, node: [1, 2, 3, 4, 5] };
+
     #[test]
     fn l_50_a_stream_is_resumed_behind_the_last_event_and_by_its_session_only() {
-        let mut replay = Replay::new(3, 10, 10_000);
+        let mut replay = Replay::new(3, INSTANCE, 10, 10_000);
         let carrier = Carrier { shard: 1, socket: SocketId::default() };
         let id = replay.open(7, true, None).unwrap();
         assert!(replay.push(id, b"{}", false).is_none(), "it has no connection");
         replay.push(id, b"[]", false);
-        let text = event_id(id, 1);
-        assert_eq!(read_event_id(text.as_bytes()), Some((id, 1)));
+        let text = event_id(INSTANCE, id, 1);
+        assert_eq!(read_event_id(INSTANCE, text.as_bytes()), Some((id, 1)));
         let (missed, ended, before) = replay.attach(id, 7, Some(1), carrier).unwrap();
         assert_eq!(
             String::from_utf8(missed).unwrap(),
-            format!("id: {}\nevent: message\ndata: []\n\n", event_id(id, 2))
+            format!("id: {}\nevent: message\ndata: []\n\n", event_id(INSTANCE, id, 2))
         );
         assert_eq!((ended, before), (false, None));
         assert!(replay.attach(id, 8, None, carrier).is_none(), "another session's");
@@ -241,13 +256,19 @@ mod tests {
         assert!(missed.ends_with(b"data: 1\n\n") && ended);
         assert_eq!(replay.carrier(id), None);
         for text in ["", "1", "1-2-3", "1-2-3-4-5", "a-2-3-4", "1--3-4", "99999-0-0-0"] {
-            assert_eq!(read_event_id(text.as_bytes()), None, "{text}");
+            assert_eq!(read_event_id(INSTANCE, format!("{INSTANCE}-{text}").as_bytes()), None, "{text}");
         }
+        let later = Instance { epoch: 8, ..INSTANCE };
+        let other = Instance { node: [8; 5], ..INSTANCE };
+        for instance in [later, other] {
+            assert_eq!(read_event_id(instance, text.as_bytes()), None, "another run's");
+        }
+        assert_eq!(read_event_id(INSTANCE, b"3-0-0-1"), None);
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut replay = Replay::new(0, 2, 200);
+        let mut replay = Replay::new(0, INSTANCE, 2, 200);
         let carrier = Carrier { shard: 0, socket: SocketId::default() };
         let one = replay.open(1, false, None).unwrap();
         for _ in 0..100 {

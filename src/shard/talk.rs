@@ -113,7 +113,7 @@ impl Engine {
         call.asked += 1;
         call.questions.push((number, key.clone()));
         let question = QuestionId { shard, index: ticket.index, generation: ticket.generation, number };
-        let id = question.seal(&secret, call.session);
+        let id = question.seal(&secret, call.session, self.plane.broadcast.instance());
         let mut message = b"{\"jsonrpc\":\"2.0\",\"id\":".to_vec();
         write_string(&mut message, &id);
         message.extend_from_slice(b",\"method\":");
