@@ -382,13 +382,33 @@ fn s_04_the_end_of_input_waits_for_short_calls() {
 }
 
 #[test]
-fn s_04_the_end_of_input_does_not_wait_for_long_calls() {
-    let mut server = Piped::demo();
-    server.peer.send(&modern(1, "tools/call", sleep(60_000))).close();
-    let began = Instant::now();
+fn s_04_the_end_of_input_waits_for_calls_that_take_less_than_a_drain() {
+    // Longer than a refused connection lingers.
+    let config = limits("ended", "linger_timeout = \"50ms\"");
+    let mut server = Piped::start(corelane(&["stdio", "--config", &config]));
+    server.peer.send(&modern(1, "tools/call", sleep(1000))).close();
+    assert_eq!(text(&server.peer.next()), "slept 1000 ms");
     let (status, stderr) = server.wait(LIMIT);
-    assert_eq!(status.code(), Some(0), "{stderr}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn s_04_calls_that_take_longer_than_a_drain_are_abandoned_and_named() {
+    let config = limits("abandoned", "drain_timeout = \"300ms\"");
+    for signalled in [false, true] {
+        let mut server = Piped::start(corelane(&["stdio", "--config", &config]));
+        server.peer.send(&modern(1, "tools/call", sleep(60_000)));
+        assert_eq!(server.peer.ask(&modern(2, "tools/list", json!({})))["id"], 2, "the call is in flight");
+        if signalled {
+            server.terminate();
+        } else {
+            server.peer.close();
+        }
+        let (status, stderr) = server.wait(LIMIT);
+        assert_eq!(status.code(), Some(0), "{stderr}");
+        assert!(stderr.contains("calls_abandoned") && stderr.contains("sleep"), "{stderr}");
+        assert!(stderr.contains("limits.drain_timeout"), "{stderr}");
+    }
 }
 
 #[test]

@@ -306,6 +306,15 @@ impl Calls {
         self.entries.iter().enumerate().filter_map(of_line).collect()
     }
 
+    /// What is called by each call that runs.
+    pub(super) fn running(&self) -> Vec<String> {
+        let name = |entry: &Entry| match &entry.state {
+            State::Running(call, ..) => Some(call.callable.name().to_owned()),
+            _ => None,
+        };
+        self.entries.iter().filter_map(name).collect()
+    }
+
     /// Cancels a call that runs: from here on nobody waits for it.
     pub(super) fn abandon(&mut self, ticket: Ticket) -> Option<PendingCall> {
         let entry = self.entry(ticket)?;

@@ -171,6 +171,8 @@ impl Shard {
                 futures_lite::future::yield_now().await;
             }
         }
+        let engine = &mut self.pipeline.engine;
+        engine.observer.abandoned(&engine.calls.running());
         let metrics = std::mem::replace(self.pipeline.metrics(), ShardMetrics::new([]));
         self.ring.shut_down().await;
         Ok(metrics)
@@ -576,6 +578,9 @@ impl Shard {
                 return;
             }
             _ => {
+                if connection.owes() > 0 {
+                    self.log_abandoned(socket);
+                }
                 self.close(socket);
                 return;
             }

@@ -92,6 +92,21 @@ impl Observer {
         }
     }
 
+    /// Calls of a client that waited for them, but no longer than a drain may take, are cancelled without an answer.
+    pub(super) fn abandoned(&mut self, names: &[String]) {
+        const NAMES_MAX: usize = 10;
+        if names.is_empty() {
+            return;
+        }
+        names.iter().for_each(|_| self.metrics.event("call_abandoned"));
+        let more = names.len().saturating_sub(NAMES_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let named = names.get(..NAMES_MAX).unwrap_or(names).join(", ");
+        let detail =
+            format!("not done within limits.drain_timeout, cancelled without an answer: {named}{more}");
+        self.write(Level::WARN, "calls_abandoned", None, Some(&detail));
+    }
+
     fn write(&mut self, level: Level, kind: &'static str, tool: Option<&str>, detail: Option<&str>) {
         if level > LevelFilter::current() {
             return;

@@ -422,6 +422,15 @@ impl Shard {
         self.keep_alive(socket);
     }
 
+    /// A connection of lines is closed although calls of it are in flight: its peer has waited for as long as a drain may take.
+    pub(super) fn log_abandoned(&mut self, socket: SocketId) {
+        let engine = &mut self.pipeline.engine;
+        let tickets = engine.calls.of_line(socket);
+        let names = tickets.iter().filter_map(|ticket| Some(engine.calls.get(*ticket)?.callable.name()));
+        let names: Vec<String> = names.map(ToOwned::to_owned).collect();
+        engine.observer.abandoned(&names);
+    }
+
     /// What a connection has open ends with it.
     pub(super) fn let_go(&mut self, connection: &Connection) {
         let engine = &mut self.pipeline.engine;
@@ -529,10 +538,10 @@ impl Shard {
         self.apply_effects();
     }
 
-    /// The peer of a connection of lines has sent everything it will: what it asked for is answered, but what runs long is not
-    /// waited for (checklist S-04).
+    /// The peer of a connection of lines has sent everything it will: what it asked for is answered, for as long as a drain may
+    /// take (checklist S-04).
     pub(super) fn on_lines_ended(&mut self, socket: SocketId) {
-        let soon = self.timers.tick_after(self.now, self.limits.linger_timeout);
+        let soon = self.timers.tick_after(self.now, self.limits.drain_timeout);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.deadline = soon;
         self.timers.schedule(socket.index(), soon);
