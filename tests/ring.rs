@@ -400,33 +400,65 @@ fn a_thread_without_a_ring_wakes_a_parked_one() {
 }
 
 #[test]
-fn a_ring_wakes_its_neighbour() {
-    let (address_of, addresses) = std::sync::mpsc::channel();
+fn waiting_ring_with_a_short_preemption_timer_hears_every_wake() {
+    const WAKES: usize = 1000;
     let (woken, wakes) = std::sync::mpsc::channel();
-    let sleeper = thread::spawn(move || {
-        with_ring(small(16, 16), async move |ring, _| {
-            address_of.send(ring.ring.address().unwrap()).unwrap();
-            for _ in 0..100 {
-                let asleep = Instant::now();
-                ring.ring.park(Some(asleep + Duration::from_secs(20)), |_| false).await.unwrap();
-                assert!(asleep.elapsed() < Duration::from_secs(10), "not woken");
-                // Takes the message, so that the next park sleeps again.
-                ring.ring.turn(&mut ring.events).unwrap();
+    let (waker_of, wakers) = std::sync::mpsc::channel();
+    let queued = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let queue = Arc::clone(&queued);
+    // glommio parks with a runnable task when this timer fires before the first task has run.
+    let sleeper = LocalExecutorBuilder::new(Placement::Unbound)
+        .io_memory(64 * 1024)
+        .preempt_timer(Duration::from_micros(20))
+        .spawn(move || async move {
+            let mut ring = Ring::new(small(16, 16)).unwrap();
+            let mut events = Vec::new();
+            waker_of.send(ring.waker()).unwrap();
+            for wake in 1..=WAKES {
+                while queue.load(Ordering::SeqCst) < wake {
+                    ring.wait(None, || queue.load(Ordering::SeqCst) >= wake).unwrap();
+                    ring.turn(&mut events).unwrap();
+                }
                 woken.send(()).unwrap();
             }
-        });
-    });
-    let address = addresses.recv().unwrap();
-    with_ring(small(16, 16), async move |ring, _| {
-        let neighbour = ring.ring.meet(address);
-        for _ in 0..100 {
+            ring.shut_down().await;
+        })
+        .unwrap();
+    let waker = wakers.recv().unwrap();
+    for wake in 0..WAKES {
+        if wake % 10 == 0 {
+            // So that it sleeps; most of the others race with its falling asleep.
             thread::sleep(Duration::from_millis(1));
-            ring.ring.wake(neighbour);
-            ring.ring.turn(&mut ring.events).unwrap();
-            wakes.recv_timeout(Duration::from_secs(15)).unwrap();
+        }
+        queued.fetch_add(1, Ordering::SeqCst);
+        waker.wake();
+        wakes.recv_timeout(Duration::from_secs(20)).expect("a wake-up was lost");
+    }
+    sleeper.join().unwrap();
+}
+
+#[test]
+fn waiting_ring_that_nobody_wakes_blocks_until_its_limit() {
+    with_ring(small(16, 16), async |ring, _| {
+        ring.ring.turn(&mut ring.events).unwrap();
+        for _ in 0..5 {
+            let asleep = Instant::now();
+            ring.ring.wait(Some(Duration::from_millis(80)), || false).unwrap();
+            assert!(asleep.elapsed() >= Duration::from_millis(60), "{:?}", asleep.elapsed());
         }
     });
-    sleeper.join().unwrap();
+}
+
+#[test]
+fn ring_shuts_down_while_a_read_of_its_eventfd_is_under_way() {
+    with_ring(small(16, 16), async |ring, _| {
+        // Leaves the executor's read behind.
+        ring.ring.park(Some(Instant::now() + Duration::from_millis(20)), |_| false).await.unwrap();
+        let _ = futures_lite::future::poll_once(
+            ring.ring.park(Some(Instant::now() + Duration::from_secs(20)), |_| false),
+        )
+        .await;
+    });
 }
 
 /// Resident memory of this process, in KiB.

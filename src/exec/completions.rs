@@ -128,12 +128,18 @@ impl Completions {
         }
     }
 
-    /// Whether there is anything; if not, the task is woken when something comes from this thread.
-    pub fn is_ready(&self, context: &mut Context<'_>) -> bool {
-        let is_ready = !self.local.borrow().is_empty()
+    /// Whether there is anything.
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        !self.local.borrow().is_empty()
             || !self.remote.ends.is_empty()
             || !self.remote.notes.is_empty()
-            || self.held.borrow().is_some();
+            || self.held.borrow().is_some()
+    }
+
+    /// Whether there is anything; if not, the task is woken when something comes from this thread.
+    pub fn is_ready(&self, context: &mut Context<'_>) -> bool {
+        let is_ready = self.has_any();
         if !is_ready {
             *self.sleeper.borrow_mut() = Some(context.waker().clone());
         }

@@ -10,6 +10,7 @@ mod pool;
 mod tokio_runtime;
 
 use std::{
+    cell::Cell,
     panic::AssertUnwindSafe,
     pin::Pin,
     rc::Rc,
@@ -77,6 +78,7 @@ pub struct Runner {
     completions: Rc<Completions>,
     off_shard: OffShard,
     side: Rc<ShardSide>,
+    tasks: Cell<bool>,
 }
 
 /// What runs beside the requests, before it is started.
@@ -89,13 +91,21 @@ impl Runner {
     /// A runner for a shard with this side.
     #[must_use]
     pub fn new(completions: Rc<Completions>, off_shard: OffShard, side: ShardSide) -> Self {
-        Self { completions, off_shard, side: Rc::new(side) }
+        let tasks = Cell::new(side.state.is_some());
+        Self { completions, off_shard, side: Rc::new(side), tasks }
     }
 
     /// Where replies of pending calls arrive.
     #[must_use]
     pub fn completions(&self) -> &Rc<Completions> {
         &self.completions
+    }
+
+    /// Whether tasks may run on this thread's executor: from the first async call on, or from the start where the shard has
+    /// a state. A handler may have detached a task that outlives its call.
+    #[must_use]
+    pub fn may_have_tasks(&self) -> bool {
+        self.tasks.get()
     }
 
     /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]; `ticket` names the call if it
@@ -169,6 +179,7 @@ impl Runner {
     }
 
     fn spawn(&self, work: LocalReply, beside: Beside) -> Started {
+        self.tasks.set(true);
         let Beside { ticket, conversation } = beside;
         let completions = Rc::clone(&self.completions);
         let cancel = Rc::new(LocalCancel::default());

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::AsRawFd,
     ptr,
     rc::Rc,
     task::Poll,
@@ -19,7 +19,7 @@ use super::{
     listener::Listener,
     operation::{Kind, Tag},
     park::{Parker, Waker},
-    slots::{InFlight, ListenerId, NeighbourId, Receive, Refused, SlotTable, SocketId, Tenancy},
+    slots::{InFlight, ListenerId, Receive, Refused, SlotTable, SocketId, Tenancy},
 };
 
 /// Sizes of a ring. All of them are fixed once it is built.
@@ -121,14 +121,6 @@ pub enum Event {
     },
 }
 
-/// Where another ring finds this one.
-#[derive(Clone)]
-pub struct RingAddress {
-    /// A duplicate, so that it can never name somebody else's file.
-    ring: std::sync::Arc<OwnedFd>,
-    waker: Waker,
-}
-
 /// A turn that reaped this much will find much more: then ask for everything at once.
 const REAP_MANY_FROM: usize = 16;
 /// Completions asked for when asking for everything.
@@ -169,7 +161,6 @@ pub struct Ring {
     pool: Rc<BufferPool>,
     slots: SlotTable,
     listeners: Vec<Source>,
-    neighbours: Vec<RingAddress>,
     pub(super) dials: Dials,
     /// Entries that found the submission queue full.
     backlog: VecDeque<squeue::Entry>,
@@ -182,6 +173,8 @@ pub struct Ring {
     /// Operations whose final completion is still to come.
     outstanding: usize,
     parker: Option<Parker>,
+    /// Everything is being cancelled: nothing is armed again.
+    ended: bool,
     /// The earliest instant a timer of ours will wake the thread.
     alarm: Option<Instant>,
     /// The kernel copies it when the timer is submitted, which parking does at once.
@@ -205,13 +198,12 @@ impl Ring {
         let submitter = ring.submitter();
         submitter.register_files_sparse(config.sockets_max)?;
         pool.register(&submitter)?;
-        submitter.register_eventfd(parker.event().as_raw_fd())?;
+        submitter.register_eventfd(parker.signalled().as_raw_fd())?;
         let mut ring = Self {
             ring,
             pool,
             slots: SlotTable::new(config.sockets_max),
             listeners: Vec::new(),
-            neighbours: Vec::new(),
             dials: Dials::default(),
             backlog: VecDeque::new(),
             starved: VecDeque::new(),
@@ -220,10 +212,12 @@ impl Ring {
             usual_batch: 0,
             outstanding: 0,
             parker: Some(parker),
+            ended: false,
             alarm: None,
             alarm_after: Box::new(types::Timespec::new()),
         };
         ring.ring.completion().disable_eventfd();
+        ring.arm_wake();
         Ok(ring)
     }
 
@@ -360,45 +354,11 @@ impl Ring {
         }
     }
 
-    /// Where other rings find this one.
-    ///
-    /// # Errors
-    /// When the process has no descriptor left.
-    pub fn address(&self) -> io::Result<RingAddress> {
-        // SAFETY: the ring's descriptor is open as long as `self`, and `dup` only copies it.
-        let duplicate = unsafe { libc::dup(self.ring.as_raw_fd()) };
-        if duplicate < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a fresh descriptor that nobody else owns.
-        let ring = unsafe { OwnedFd::from_raw_fd(duplicate) };
-        Ok(RingAddress { ring: std::sync::Arc::new(ring), waker: self.waker() })
-    }
-
-    /// A handle with which threads without a ring wake this one.
+    /// A handle with which any thread wakes this one.
     #[must_use]
     #[allow(clippy::expect_used, reason = "the parker is taken by drop alone")]
     pub fn waker(&self) -> Waker {
         self.parker.as_ref().expect("the parker lives as long as the ring").waker()
-    }
-
-    /// Makes another ring known to this one.
-    pub fn meet(&mut self, neighbour: RingAddress) -> NeighbourId {
-        self.neighbours.push(neighbour);
-        NeighbourId(u32::try_from(self.neighbours.len() - 1).unwrap_or(u32::MAX))
-    }
-
-    /// Wakes another ring's thread with the next turn, without a system call of its own. Push to its queue first.
-    pub fn wake(&mut self, id: NeighbourId) {
-        let Some(neighbour) = self.neighbours.get(id.0 as usize) else {
-            return;
-        };
-        let woken = Tag::new(Kind::Woken, 0, 0).user_data();
-        let target = types::Fd(neighbour.ring.as_raw_fd());
-        self.push(
-            opcode::MsgRingData::new(target, 0, woken, None).build(),
-            Tag::new(Kind::WakeSent, id.0, 0),
-        );
     }
 
     /// One turn: submits what was queued, reaps what is ready, appends what happened to `events`.
@@ -442,15 +402,38 @@ impl Ring {
     }
 
     /// Sleeps in the kernel, and the executor with it, until a completion is ready or `limit` has passed: one system
-    /// call, where parking takes several. Wakers are not heard meanwhile, other rings are.
+    /// call, where parking takes several. Wakers are not heard meanwhile.
     ///
     /// # Errors
     /// As [`Ring::turn`].
     pub fn doze(&mut self, limit: Duration) -> io::Result<()> {
+        self.block(Some(limit))
+    }
+
+    /// As [`Ring::doze`], but a waker ends it too, and without a `limit` nothing else does. `ready` is asked once, after
+    /// wakers have begun to write: whatever was queued before is seen by it.
+    ///
+    /// # Errors
+    /// As [`Ring::turn`].
+    pub fn wait(&mut self, limit: Option<Duration>, ready: impl FnOnce() -> bool) -> io::Result<()> {
+        if let Some(parker) = &self.parker {
+            parker.announce_in_ring();
+        }
+        let waited = if ready() { Ok(()) } else { self.block(limit) };
+        if let Some(parker) = &self.parker {
+            parker.awake();
+        }
+        waited
+    }
+
+    fn block(&mut self, limit: Option<Duration>) -> io::Result<()> {
         self.feed_starved();
         self.flush_backlog();
-        let limit = types::Timespec::from(limit);
-        let mut until = types::SubmitArgs::new().timespec(&limit);
+        let limit = limit.map(types::Timespec::from);
+        let mut until = types::SubmitArgs::new();
+        if let Some(limit) = &limit {
+            until = until.timespec(limit);
+        }
         let mut wanted = 1;
         // Waking for each completion of a burst costs more than it gains: gather some of the next batch, for a moment.
         if self.ring.params().is_feature_min_timeout() {
@@ -458,6 +441,10 @@ impl Ring {
             if wanted > 1 {
                 until = until.min_wait_usec(GATHER_US);
             }
+        }
+        if limit.is_none() {
+            // A gathering wait without a limit would wait for all that are wanted.
+            wanted = 1;
         }
         tolerate(self.ring.submitter().submit_with_args(wanted, &until).map(drop))
     }
@@ -482,7 +469,7 @@ impl Ring {
             self.set_alarm(until);
         }
         if let Some(parker) = &self.parker {
-            parker.announce();
+            parker.announce_in_executor();
         }
         self.ring.completion().enable_eventfd();
         // What completed before the eventfd was on would not signal it: look once more. And whatever the kernel has not
@@ -495,7 +482,7 @@ impl Ring {
             poll_fn(|context| if ready(context) { Poll::Ready(()) } else { parker.poll_signalled(context) })
                 .await;
         }
-        if let Some(parker) = &mut self.parker {
+        if let Some(parker) = &self.parker {
             parker.awake();
         }
         self.ring.completion().disable_eventfd();
@@ -507,8 +494,18 @@ impl Ring {
         let parker = self.parker.take();
         drop(self);
         if let Some(parker) = parker {
-            parker.close().await;
+            parker.close();
+            // The executor has one round to take the read's end. It is not waited for.
+            futures_lite::future::yield_now().await;
         }
+    }
+
+    /// Has the eventfd polled that wakers write to.
+    fn arm_wake(&mut self) {
+        let Some(descriptor) = self.parker.as_ref().map(|parker| parker.polled().as_raw_fd()) else { return };
+        let readable = u32::from(libc::POLLIN.unsigned_abs());
+        let poll = opcode::PollAdd::new(types::Fd(descriptor), readable).multi(true).build();
+        self.push(poll, Tag::new(Kind::Woken, u32::MAX, 0));
     }
 
     fn set_alarm(&mut self, until: Instant) {
@@ -644,7 +641,7 @@ impl Ring {
             return;
         };
         let last = !cqueue::more(flags);
-        if last && tag.kind != Kind::Woken {
+        if last {
             self.outstanding = self.outstanding.saturating_sub(1);
         }
         let id = SocketId { index: tag.index, generation: tag.generation };
@@ -661,9 +658,9 @@ impl Ring {
             Kind::Cancel => self.complete_cancel(id, result),
             Kind::Timer => self.alarm = None,
             Kind::ShutdownWrite | Kind::ShutdownBoth => self.complete_shutdown(id, tag.kind),
-            Kind::WakeSent => self.complete_wake(tag.index, result),
             Kind::Install => self.complete_install(tag.index, result, events),
             Kind::Connect => self.complete_connect(tag.index, result, events),
+            Kind::Woken if last && !self.ended => self.arm_wake(),
             Kind::Woken | Kind::Discard => {}
         }
     }
@@ -793,16 +790,10 @@ impl Ring {
         }
     }
 
-    /// A ring that cannot take the message is woken through its eventfd.
-    fn complete_wake(&mut self, index: u32, result: i32) {
-        if let Some(neighbour) = self.neighbours.get(index as usize).filter(|_| result < 0) {
-            neighbour.waker.wake();
-        }
-    }
-
     /// Cancels all operations and reaps until none is left. `false` if the kernel did not let go in time.
     fn cancel_all(&mut self) -> bool {
         self.close_all();
+        self.ended = true;
         for _ in 0..DROP_ATTEMPTS {
             self.flush_backlog();
             if self.outstanding == 0 {
@@ -896,7 +887,6 @@ impl Drop for Ring {
             std::mem::forget(std::mem::take(&mut self.alarm_after));
             self.forget_dials();
         }
-        // An address of this ring that somebody still holds must not keep its sockets open.
         let _ = self.ring.submitter().unregister_files();
     }
 }

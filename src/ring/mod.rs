@@ -27,8 +27,8 @@ mod probe;
 mod slots;
 
 pub use buffers::{PADDING_BYTES, ReceivedBuffer};
-pub use driver::{Event, Ring, RingAddress, RingConfig};
+pub use driver::{Event, Ring, RingConfig};
 pub use listener::{Listener, SocketFile, UnixSocket, bind};
 pub use park::{Parker, Waker};
 pub use probe::{ProbeError, divert_stdout, probe, raise_descriptor_limit};
-pub use slots::{ListenerId, NeighbourId, Refused, SocketId};
+pub use slots::{ListenerId, Refused, SocketId};

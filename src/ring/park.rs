@@ -1,4 +1,4 @@
-//! Sleeping and being woken: an eventfd that the ring signals on a completion and any thread may write to.
+//! Sleeping and being woken: two eventfds, one that the ring itself polls and one that the executor reads.
 
 use std::{
     fs::File,
@@ -9,74 +9,76 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
-use glommio::{io::BufferedFile, timer::Timer};
+use glommio::io::BufferedFile;
 
-/// Wakes a ring's thread from any thread, with a ring or without. Cheap when the thread is awake: one atomic swap.
+/// The thread runs: it looks at its queues before it sleeps.
+const AWAKE: u8 = 0;
+/// The thread is blocked in its own ring, which polls [`Shared::polled`].
+const IN_RING: u8 = 1;
+/// The thread is parked in glommio, which reads [`Shared::read`].
+const IN_EXECUTOR: u8 = 2;
+
+/// Wakes a ring's thread from any thread. Cheap when the thread is awake: one atomic swap.
 #[derive(Clone)]
 pub struct Waker {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// Set by the sleeper just before it looks for work a last time, cleared by whoever wakes it.
-    sleeping: AtomicBool,
-    event: File,
+    /// Where the thread sleeps. Set just before it looks for work a last time, cleared by whoever wakes it.
+    state: AtomicU8,
+    /// Wakes a thread that is blocked in its ring. Never read: the multishot poll completes at each write, and the
+    /// counter cannot overflow in the life of a process.
+    polled: File,
+    /// Wakes a thread that is parked in the executor. The ring signals it too, on each completion.
+    read: File,
 }
 
 impl Waker {
     /// Makes the sleeper look at its queues. Push to the queue first, then wake.
     pub fn wake(&self) {
-        if self.shared.sleeping.swap(false, Ordering::SeqCst) {
-            // An eventfd's write fails only when its counter would overflow: then it is readable already.
-            let _ = (&self.shared.event).write(&1_u64.to_ne_bytes());
-        }
+        let mut event = match self.shared.state.swap(AWAKE, Ordering::SeqCst) {
+            IN_RING => &self.shared.polled,
+            IN_EXECUTOR => &self.shared.read,
+            _ => return,
+        };
+        // An eventfd's write fails only when its counter would overflow: then it is readable already.
+        let _ = event.write(&1_u64.to_ne_bytes());
     }
 }
 
-/// A sleeper looks for itself this often. glommio 0.9 can mistake the end of one of its own timers for the end of the
-/// read (seen with its preemption timer set to 1 ms: a shard that never woke). The read given up that way stays with the
-/// kernel and takes the next signal, once. One look a second costs too little to measure.
-const LOST_SIGNAL: Duration = Duration::from_secs(1);
-
 type Read = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The sleeping side: one read of the eventfd is always under way through glommio.
+/// The sleeping side.
+///
+/// glommio 0.9 parks although a task is runnable when its preemption timer fires before the first task of a round has
+/// run (`executor::run_task_queues` returns `false` then, as it does when nothing is runnable). So a thread sleeps in its
+/// own ring where it can, and in glommio only while tasks of the executor are alive; the executor needs a preemption
+/// timer that is far longer than any pause of the thread.
 pub struct Parker {
     waker: Waker,
-    event: Rc<BufferedFile>,
+    reader: Rc<BufferedFile>,
     read: Option<Read>,
-    timer: Option<Pin<Box<Timer>>>,
 }
 
 impl Parker {
-    /// Makes the eventfd. Must be called on a glommio executor's thread.
+    /// Makes the eventfds. Must be called on a glommio executor's thread.
     ///
     /// # Errors
     /// When the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointers; the result is checked below.
-        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if descriptor < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a fresh descriptor that nobody else owns.
-        let event = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        let reader = event.try_clone()?;
+        let (polled, read) = (eventfd()?, eventfd()?);
+        let reader = read.try_clone()?;
         // SAFETY: ownership of the duplicate moves into the file.
-        let event_reader = unsafe { BufferedFile::from_raw_fd(reader.into_raw_fd()) };
-        let shared = Shared { sleeping: AtomicBool::new(false), event: File::from(event) };
-        Ok(Self {
-            waker: Waker { shared: Arc::new(shared) },
-            event: Rc::new(event_reader),
-            read: None,
-            timer: None,
-        })
+        let reader = unsafe { BufferedFile::from_raw_fd(reader.into_raw_fd()) };
+        let shared =
+            Shared { state: AtomicU8::new(AWAKE), polled: File::from(polled), read: File::from(read) };
+        Ok(Self { waker: Waker { shared: Arc::new(shared) }, reader: Rc::new(reader), read: None })
     }
 
     /// A handle for other threads and tasks.
@@ -85,54 +87,63 @@ impl Parker {
         self.waker.clone()
     }
 
-    pub(super) fn event(&self) -> &File {
-        &self.waker.shared.event
+    /// The eventfd that the ring polls.
+    pub(super) fn polled(&self) -> &File {
+        &self.waker.shared.polled
     }
 
-    /// From here on [`Waker::wake`] writes to the eventfd. Look for work once more after this, before sleeping.
-    pub(super) fn announce(&self) {
-        self.waker.shared.sleeping.store(true, Ordering::SeqCst);
+    /// The eventfd that the ring signals on a completion.
+    pub(super) fn signalled(&self) -> &File {
+        &self.waker.shared.read
     }
 
-    pub(super) fn awake(&mut self) {
-        self.waker.shared.sleeping.store(false, Ordering::SeqCst);
-        self.timer = None;
+    /// From here on [`Waker::wake`] ends a wait in the ring. Look for work once more after this, before sleeping.
+    pub(super) fn announce_in_ring(&self) {
+        self.waker.shared.state.store(IN_RING, Ordering::SeqCst);
     }
 
-    /// Resolves when the eventfd has been signalled, or after [`LOST_SIGNAL`].
+    /// As [`Parker::announce_in_ring`], for a thread that parks in the executor.
+    pub(super) fn announce_in_executor(&self) {
+        self.waker.shared.state.store(IN_EXECUTOR, Ordering::SeqCst);
+    }
+
+    pub(super) fn awake(&self) {
+        self.waker.shared.state.store(AWAKE, Ordering::SeqCst);
+    }
+
+    /// Resolves when the executor's eventfd has been signalled.
     pub(super) fn poll_signalled(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(Timer::new(LOST_SIGNAL)));
-        if timer.as_mut().poll(context).is_ready() {
-            self.timer = None;
-            return Poll::Ready(());
-        }
-        let event = &self.event;
+        let reader = &self.reader;
         let read = self.read.get_or_insert_with(|| {
-            let event = Rc::clone(event);
+            let reader = Rc::clone(reader);
             Box::pin(async move {
                 // What the counter says does not matter, nor does a failed read: the turn loop looks by itself.
-                let _ = event.read_at(0, size_of::<u64>()).await;
+                let _ = reader.read_at(0, size_of::<u64>()).await;
             })
         });
         match read.as_mut().poll(context) {
             Poll::Ready(()) => {
                 self.read = None;
-                self.timer = None;
                 Poll::Ready(())
             }
             Poll::Pending => Poll::Pending,
         }
     }
 
-    /// Ends the read under way and closes the eventfd's reading side.
-    pub async fn close(mut self) {
-        if let Some(read) = self.read.take() {
-            self.announce();
-            self.waker.wake();
-            read.await;
-        }
-        if let Ok(event) = Rc::try_unwrap(self.event) {
-            let _ = event.close().await;
-        }
+    /// Ends the read under way, if there is one, and lets the executor close the eventfd. Waits for neither, so it cannot
+    /// hang: the executor keeps the read's buffer until its completion.
+    pub fn close(self) {
+        let mut event = &self.waker.shared.read;
+        let _ = event.write(&1_u64.to_ne_bytes());
     }
+}
+
+fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the result is checked below.
+    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

@@ -61,7 +61,7 @@ pub fn probe() -> Result<(), ProbeError> {
         opcode::Close::CODE,
         opcode::AsyncCancel::CODE,
         opcode::Timeout::CODE,
-        opcode::MsgRingData::CODE,
+        opcode::PollAdd::CODE,
     ];
     if operations.into_iter().all(|code| supported.is_supported(code)) {
         Ok(())

@@ -17,10 +17,6 @@ impl SocketId {
     }
 }
 
-/// Names another ring that this one can wake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NeighbourId(pub(super) u32);
-
 /// Names one listener of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerId(pub(super) u32);

@@ -57,6 +57,10 @@ const STDIO_CONNECTIONS: u32 = 16;
 /// executor's timers, which waits for a microsecond.
 const EXECUTOR_SPIN: Duration = Duration::from_micros(10);
 
+/// How long glommio lets tasks run before it looks at its rings. When this timer fires before the first task of a round has
+/// run, glommio 0.9 parks although a task is runnable: it must be longer than any pause of a thread.
+const EXECUTOR_PREEMPTION: Duration = Duration::from_secs(60);
+
 /// The shortest key that signs, in bytes.
 const SECRET_BYTES_MIN: usize = 32;
 
@@ -601,6 +605,7 @@ fn spawn(
             .io_memory(EXECUTOR_IO_BYTES)
             .ring_depth(EXECUTOR_RING_DEPTH)
             .spin_before_park(EXECUTOR_SPIN)
+            .preempt_timer(EXECUTOR_PREEMPTION)
             .spawn(move || plan.run(started, fellows))
     };
     // glommio reads the machine's cores from files, and panics when it may not open one more.

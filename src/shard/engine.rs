@@ -232,6 +232,11 @@ impl Engine {
         Rc::clone(self.runner.completions())
     }
 
+    /// Whether tasks may run on this thread's executor besides the shard's own.
+    pub(super) fn may_have_tasks(&self) -> bool {
+        self.runner.may_have_tasks()
+    }
+
     /// What the next call has to tell.
     pub(super) fn next_event(&self) -> Option<CallEvent> {
         self.runner.completions().pop()

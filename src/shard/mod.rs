@@ -43,12 +43,18 @@ const SPARE_BUFFERS_MAX: usize = 1024;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 const SEND_BUFFER_BYTES: usize = 1024;
 
-/// How long a shard sleeps in its ring before it sleeps on its eventfd.
+/// How long a shard sleeps in its ring before it looks for its next deadline, and before it parks in its executor.
 const DOZE: Duration = Duration::from_micros(500);
 
 /// While calls are in flight the executor hears its timers and its I/O this often, however busy the shard is. By itself
-/// it would hear them every 100 ms only.
+/// it would hear them when its preemption timer fires only, which takes seconds.
 const EXECUTOR_TURN: Duration = Duration::from_millis(1);
+
+/// The same while no call is in flight: a task that a handler has detached may be left.
+const EXECUTOR_TURN_IDLE: Duration = Duration::from_millis(100);
+
+/// A shard that sleeps until a deadline sleeps for this long at least.
+const ALARM_MIN: Duration = Duration::from_millis(1);
 
 /// Calls that have ended and are answered in one turn; the rest wait for the next.
 const COMPLETIONS_PER_TURN: usize = 256;
@@ -83,6 +89,8 @@ pub struct Shard {
     executor_turn: Instant,
     /// Messages of other shards are left over from the last turn.
     has_more: bool,
+    /// Effects are being applied: what comes of one is applied by the same loop, not by one inside it.
+    applying: bool,
 }
 
 impl Shard {
@@ -123,6 +131,7 @@ impl Shard {
             drain_until: None,
             executor_turn: now,
             has_more: false,
+            applying: false,
         }
     }
 
@@ -163,7 +172,9 @@ impl Shard {
                 self.sleep().await?;
                 last_work = Instant::now();
             }
-            if self.pipeline.engine.calls.len() > 0 && self.now - self.executor_turn >= EXECUTOR_TURN {
+            let every =
+                if self.pipeline.engine.calls.len() > 0 { EXECUTOR_TURN } else { EXECUTOR_TURN_IDLE };
+            if self.now.saturating_duration_since(self.executor_turn) >= every {
                 self.executor_turn = self.now;
                 // With no task left to run, the executor looks at its rings and its timers until this one is due.
                 Timer::new(Duration::from_micros(1)).await;
@@ -178,12 +189,16 @@ impl Shard {
         Ok(metrics)
     }
 
-    /// Sleeps: first for a moment in the ring, which is cheap but deaf to the executor's tasks and to other threads, so
-    /// only while no call is in flight; then on the eventfd, until there is work.
+    /// Sleeps until there is work: blocked in the ring, one system call, which stops the executor's tasks too. While tasks
+    /// may be alive the shard parks in its executor instead; first in the ring for a moment, if no call is in flight.
     async fn sleep(&mut self) -> io::Result<()> {
-        if self.pipeline.engine.calls.len() == 0 {
-            self.ring.doze(DOZE)?;
-            if self.ring.has_completions() {
+        let completions = self.pipeline.engine.completions();
+        let inbox = Arc::clone(&self.handle.inbox);
+        let has_tasks = self.pipeline.engine.may_have_tasks();
+        let is_ready = || inbox.has_news() || completions.has_any();
+        if !has_tasks || self.pipeline.engine.calls.len() == 0 {
+            self.ring.wait(Some(DOZE), is_ready)?;
+            if self.ring.has_completions() || is_ready() {
                 return Ok(());
             }
         }
@@ -194,9 +209,11 @@ impl Shard {
             self.drain_until,
         ];
         let until = alarms.into_iter().flatten().min();
-        let completions = self.pipeline.engine.completions();
-        let inbox = Arc::clone(&self.handle.inbox);
-        self.ring.park(until, |context| inbox.has_news() || completions.is_ready(context)).await
+        if has_tasks {
+            return self.ring.park(until, |context| inbox.has_news() || completions.is_ready(context)).await;
+        }
+        let limit = until.map(|until| until.saturating_duration_since(Instant::now()).max(ALARM_MIN));
+        self.ring.wait(limit, is_ready)
     }
 
     fn on_event(&mut self, event: Event) {

@@ -88,17 +88,27 @@ impl Shard {
 
     /// Does what has been decided for connections other than the one at hand.
     pub(super) fn apply_effects(&mut self) {
-        let mut effects = std::mem::take(&mut self.pipeline.engine.plane.effects);
-        for effect in effects.drain(..) {
-            self.apply(effect);
+        // A reply resumes its connection, whose next request may come back here: thousands of replies are one loop, not one
+        // stack frame each.
+        if self.applying {
+            return;
         }
-        // Applying one may have led to another; the next turn does that. The memory is kept.
-        if self.pipeline.engine.plane.effects.is_empty() {
-            self.pipeline.engine.plane.effects = effects;
-        }
-        while let Some((ticket, recipient, status, answer, method)) = self.pipeline.engine.told.pop_front() {
+        self.applying = true;
+        loop {
+            let mut effects = std::mem::take(&mut self.pipeline.engine.plane.effects);
+            for effect in effects.drain(..) {
+                self.apply(effect);
+            }
+            // The memory is kept.
+            if self.pipeline.engine.plane.effects.is_empty() {
+                self.pipeline.engine.plane.effects = effects;
+            }
+            let Some((ticket, recipient, status, answer, method)) = self.pipeline.engine.told.pop_front() else {
+                break;
+            };
             self.tell(ticket, &recipient, status, &answer, method);
         }
+        self.applying = false;
     }
 
     fn apply(&mut self, effect: Effect) {
