@@ -73,6 +73,8 @@ pub struct Limits {
     pub session_ttl: Duration,
     /// Things one subscription may ask to hear of; -32603.
     pub subscription_topics_max: usize,
+    /// Subscriptions that are open at one time on one connection of lines; one more is answered -32603.
+    pub subscriptions_per_connection_max: usize,
     /// Things all subscriptions of one shard hear of; one more is answered -32603.
     pub subscriptions_max: usize,
     /// Between two signs of life on a stream that has nothing to tell.
@@ -177,6 +179,7 @@ impl Default for Limits {
             session_notes_max: 1 << 18,
             session_ttl: Duration::from_secs(24 * 60 * 60),
             subscription_topics_max: 1024,
+            subscriptions_per_connection_max: 64,
             subscriptions_max: 1 << 18,
             stream_keep_alive: Duration::from_secs(15),
             replay_streams_max: 1024,
@@ -329,6 +332,7 @@ impl Limits {
             session_notes_max: 1..=100_000_000,
             session_ttl: Duration::from_secs(1)..=DAY * 365,
             subscription_topics_max: 1..=1_000_000,
+            subscriptions_per_connection_max: 1..=1_000_000,
             subscriptions_max: 1..=100_000_000,
             stream_keep_alive: MOMENT..=DAY,
             replay_streams_max: 1..=1_000_000,

@@ -1,6 +1,6 @@
 //! What is declared becomes what runs; what cannot be served is refused here, once, rather than request by request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use fluent_uri::Uri;
 use serde_json::{Map, Value};
@@ -9,6 +9,7 @@ use super::{
     RegistryError,
     callable::{Callable, Kind, SharedCallable},
     completion::Completer,
+    conversation::TaskTerms,
     handler::Handler,
     header_params,
     info::Icon,
@@ -42,7 +43,10 @@ pub(super) fn tool(tool: &Tool, position: usize, limits: &Limits) -> Result<Regi
     let input = compiled("inputSchema", &description.input_schema)?;
     let output =
         description.output_schema.as_ref().map(|schema| compiled("outputSchema", schema)).transpose()?;
-    let callable = callable(Kind::Tool, name, position, &tool.handler, description.deadline, limits);
+    let callable = callable(Kind::Tool, name, position, &tool.handler, description.deadline, limits)?;
+    if let Some(terms) = description.task {
+        check_terms(name, terms)?;
+    }
     Ok(RegisteredTool {
         callable: Arc::new(Callable { output, task: description.task, ..callable }),
         input,
@@ -73,7 +77,7 @@ pub(super) fn prompt(
             &prompt.handler,
             description.deadline,
             limits,
-        )),
+        )?),
         required: required.map(|argument| argument.name.as_str().into()).collect(),
         completers: completers(name, arguments, &description.completers, limits)?,
     })
@@ -112,7 +116,8 @@ fn read(
     let texts = [Some(description.name.as_ref()), description.title.as_deref(), description.text.as_deref()];
     check_texts(uri, texts)?;
     check_icons(uri, &description.icons)?;
-    let callable = callable(Kind::Resource, uri, position, handler, description.deadline, limits);
+    let callable = callable(Kind::Resource, uri, position, handler, description.deadline, limits)?;
+    check_duration(uri, "cache ttl", description.cache.ttl, Duration::ZERO)?;
     Ok(Arc::new(Callable { cache: description.cache, ..callable }))
 }
 
@@ -132,11 +137,42 @@ fn completers<'a>(
         });
     }
     let compiled = |argument: &&str| {
-        let completer = completers.iter().find(|completer| completer.argument == **argument)?;
-        Some(Arc::new(callable(Kind::Completion, of, 0, &completer.handler, None, limits)))
+        let completer = completers.iter().find(|completer| completer.argument == **argument);
+        let callable = completer
+            .map(|completer| callable(Kind::Completion, of, 0, &completer.handler, None, limits))
+            .transpose()?;
+        Ok((Box::from(*argument), callable.map(Arc::new)))
     };
-    let arguments = arguments.iter().map(|argument| (Box::from(*argument), compiled(argument))).collect();
+    let arguments = arguments.iter().map(compiled).collect::<Result<_, RegistryError>>()?;
     Ok(Completers { arguments })
+}
+
+/// The longest time that can be declared: as long as a session may last.
+const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const DEADLINE_MIN: Duration = Duration::from_millis(1);
+
+/// How long a call of `of` may take.
+pub(super) fn check_deadline(of: &str, deadline: Duration) -> Result<(), RegistryError> {
+    check_duration(of, "deadline", deadline, DEADLINE_MIN)
+}
+
+fn check_terms(of: &str, terms: TaskTerms) -> Result<(), RegistryError> {
+    if let Some(ttl) = terms.ttl {
+        check_duration(of, "task ttl", ttl, DEADLINE_MIN)?;
+    }
+    check_duration(of, "task poll_interval", terms.poll_interval, Duration::ZERO)
+}
+
+fn check_duration(
+    of: &str,
+    what: &'static str,
+    value: Duration,
+    min: Duration,
+) -> Result<(), RegistryError> {
+    if (min..=DURATION_MAX).contains(&value) {
+        return Ok(());
+    }
+    Err(RegistryError::OutOfRange { of: of.to_owned(), what, value, min, max: DURATION_MAX })
 }
 
 fn check_name(name: &str) -> Result<(), RegistryError> {

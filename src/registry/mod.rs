@@ -179,6 +179,20 @@ pub enum RegistryError {
         /// What is wrong.
         source: UriTemplateError,
     },
+    /// A time that is too short or too long to be meant.
+    #[error("{of:?}: {what} is {value:?}; it must be from {min:?} to {max:?}")]
+    OutOfRange {
+        /// The tool, resource, template or prompt.
+        of: String,
+        /// Which of its settings.
+        what: &'static str,
+        /// What it was set to.
+        value: std::time::Duration,
+        /// The least it may be.
+        min: std::time::Duration,
+        /// The most it may be.
+        max: std::time::Duration,
+    },
     /// A completer of something that is no argument.
     #[error("{of:?} has no argument {argument:?} that could be completed")]
     Completer {

@@ -347,8 +347,11 @@ pub(super) fn callable(
     handler: &super::handler::Handler,
     deadline: Option<Duration>,
     limits: &Limits,
-) -> Callable {
-    Callable {
+) -> Result<Callable, RegistryError> {
+    if let Some(deadline) = deadline {
+        compile::check_deadline(name, deadline)?;
+    }
+    Ok(Callable {
         kind,
         name: name.into(),
         position,
@@ -357,5 +360,5 @@ pub(super) fn callable(
         output: None,
         cache: super::resource::Cache::default(),
         task: None,
-    }
+    })
 }

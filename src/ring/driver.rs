@@ -121,6 +121,24 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The socket it is about, if it is about one.
+    #[must_use]
+    pub fn socket(&self) -> Option<SocketId> {
+        match self {
+            Self::Accepted { socket, .. }
+            | Self::Connected { socket, .. }
+            | Self::Received { socket, .. }
+            | Self::PeerClosed { socket }
+            | Self::ReceiveFailed { socket, .. }
+            | Self::Sent { socket, .. }
+            | Self::SendProgressed { socket }
+            | Self::Closed { socket } => Some(*socket),
+            Self::ConnectFailed { .. } | Self::AcceptFailed { .. } => None,
+        }
+    }
+}
+
 /// A turn that reaped this much will find much more: then ask for everything at once.
 const REAP_MANY_FROM: usize = 16;
 /// Completions asked for when asking for everything.

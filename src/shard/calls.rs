@@ -1,9 +1,13 @@
 //! Calls in flight on one shard, and requests that wait for another shard.
 
 use std::{
+    collections::BTreeSet,
+    hash::BuildHasher,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use foldhash::fast::RandomState;
 
 use super::timers::{Tick, Timers};
 use crate::{
@@ -115,6 +119,8 @@ enum State {
 struct Entry {
     state: State,
     generation: u32,
+    /// Where a running call stands in the index, if it can be named by a client.
+    hash: Option<u64>,
 }
 
 /// A bounded slab of pending calls, with their deadlines.
@@ -124,6 +130,9 @@ pub(super) struct Calls {
     capacity: usize,
     timers: Timers,
     due: Vec<usize>,
+    /// Running calls by whose they are and by their id, hashed: what a cancellation names.
+    index: BTreeSet<(u64, u32)>,
+    hasher: RandomState,
 }
 
 /// What has taken too long.
@@ -140,6 +149,8 @@ impl Calls {
             capacity,
             timers: Timers::new(now, capacity),
             due: Vec::new(),
+            index: BTreeSet::new(),
+            hasher: RandomState::default(),
         }
     }
 
@@ -153,7 +164,7 @@ impl Calls {
             return None;
         }
         let index = u32::try_from(self.entries.len()).ok()?;
-        self.entries.push(Entry { state, generation: 0 });
+        self.entries.push(Entry { state, generation: 0, hash: None });
         Some(Ticket { index, generation: 0 })
     }
 
@@ -190,7 +201,15 @@ impl Calls {
         let Some(entry) = self.entry(ticket) else { return };
         if let State::Filed(call) = std::mem::replace(&mut entry.state, State::Free) {
             let after = call.deadline.saturating_duration_since(now);
-            entry.state = State::Running(call, cancel, talk);
+            // Only what a client can name: a call of a session, or of a connection of lines.
+            let line = if let Recipient::Line(socket) = call.recipient { Some(socket) } else { None };
+            let hash = (call.session.is_some() || line.is_some())
+                .then(|| self.hasher.hash_one((call.session, line.filter(|_| call.session.is_none()), &call.id)));
+            if let Some(entry) = self.entry(ticket) {
+                entry.hash = hash;
+                entry.state = State::Running(call, cancel, talk);
+            }
+            self.index.extend(hash.map(|hash| (hash, ticket.index)));
             self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, after));
         }
     }
@@ -204,6 +223,12 @@ impl Calls {
         }
     }
 
+    fn unindex(&mut self, index: u32, hash: Option<u64>) {
+        if let Some(hash) = hash {
+            self.index.remove(&(hash, index));
+        }
+    }
+
     fn release(&mut self, ticket: Ticket) -> Option<State> {
         let entry = self.entry(ticket)?;
         let state = std::mem::replace(&mut entry.state, State::Free);
@@ -211,6 +236,8 @@ impl Calls {
             return None;
         }
         entry.generation = entry.generation.wrapping_add(1);
+        let hash = entry.hash.take();
+        self.unindex(ticket.index, hash);
         self.timers.cancel(ticket.index as usize);
         self.free.push(ticket.index);
         Some(state)
@@ -283,16 +310,41 @@ impl Calls {
         line: Option<SocketId>,
         id: &OwnedId,
     ) -> Option<Ticket> {
-        self.entries.iter().enumerate().find_map(|(index, entry)| match &entry.state {
-            State::Running(call, ..)
-                if call.id == *id
-                    && call.session == session
-                    && (line.is_none() || call.recipient.socket() == line) =>
-            {
-                Some(Ticket { index: u32::try_from(index).ok()?, generation: entry.generation })
+        let hash = self.hasher.hash_one((session, line.filter(|_| session.is_none()), id));
+        self.index.range((hash, 0)..=(hash, u32::MAX)).find_map(|(_, index)| {
+            let entry = self.entries.get(*index as usize)?;
+            match &entry.state {
+                State::Running(call, ..)
+                    if call.id == *id
+                        && call.session == session
+                        && (line.is_none() || call.recipient.socket() == line) =>
+                {
+                    Some(Ticket { index: *index, generation: entry.generation })
+                }
+                _ => None,
             }
-            _ => None,
         })
+    }
+
+    /// Everything whose answer this connection waits for. Looks at all calls.
+    pub(super) fn of_socket(&self, socket: SocketId) -> Vec<Ticket> {
+        let of_socket = |(index, entry): (usize, &Entry)| {
+            let recipient = match &entry.state {
+                State::Filed(call) | State::Running(call, ..) => &call.recipient,
+                State::Elsewhere(elsewhere) => &elsewhere.recipient,
+                State::Free | State::Abandoned => return None,
+            };
+            let is_its = recipient.socket() == Some(socket);
+            is_its.then_some(Ticket { index: u32::try_from(index).ok()?, generation: entry.generation })
+        };
+        self.entries.iter().enumerate().filter_map(of_socket).collect()
+    }
+
+    /// Cancels a call that runs, and frees the place of what does not: nobody waits for the answer.
+    pub(super) fn end_unanswered(&mut self, ticket: Ticket) {
+        if self.abandon(ticket).is_none() {
+            self.release(ticket);
+        }
     }
 
     /// The calls whose answers are lines of this connection.
@@ -321,7 +373,9 @@ impl Calls {
         if !matches!(entry.state, State::Running(..)) {
             return None;
         }
-        match std::mem::replace(&mut entry.state, State::Abandoned) {
+        let (state, hash) = (std::mem::replace(&mut entry.state, State::Abandoned), entry.hash.take());
+        self.unindex(ticket.index, hash);
+        match state {
             State::Running(call, cancel, talk) => {
                 talk.end();
                 cancel.cancel();

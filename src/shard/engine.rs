@@ -11,6 +11,7 @@ use super::{
     calls::{Calls, Elsewhere, Exchange, PendingCall, Recipient},
     observer::Observer,
     plane::{Listener, Moment, Plane},
+    timers::instant_after,
 };
 use crate::{
     broadcast::{Answer, Broadcast, Message, Request, StreamId},
@@ -95,6 +96,8 @@ pub(super) enum Via<'a> {
         socket: SocketId,
         /// It has as many calls in flight as it may, and is read for the answers they wait for.
         full: bool,
+        /// Subscriptions of the 2026 era that it has open.
+        listens: usize,
     },
 }
 
@@ -402,7 +405,7 @@ impl Engine {
                 id: id.to_owned(),
                 revision,
                 started: received,
-                deadline: received + callable.deadline(),
+                deadline: instant_after(received, callable.deadline()),
                 session: tie.session().map(|session| session.key),
                 binding,
                 questions: Vec::new(),
@@ -450,7 +453,11 @@ impl Engine {
         {
             return Performed::NotAcceptable;
         }
-        if !self.plane.subscriptions.has_room(topics.len().max(1)) {
+        // One connection has one stream; a line has many subscriptions, also such as hear of nothing.
+        let listens = if let Via::Line { listens, .. } = via { listens } else { 0 };
+        if listens >= self.limits.subscriptions_per_connection_max
+            || !self.plane.subscriptions.has_room(topics.len().max(1))
+        {
             return self.refuse_subscription(id.as_id(), Revision::V2026_07_28, CallMethod::Listen, out);
         }
         let key = match via {

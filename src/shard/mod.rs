@@ -16,7 +16,9 @@ mod tasks;
 mod timers;
 
 use std::{
+    any::Any,
     io,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -89,6 +91,8 @@ pub struct Shard {
     executor_turn: Instant,
     /// Messages of other shards are left over from the last turn.
     has_more: bool,
+    /// The connection whose input is being handled.
+    handling: Option<SocketId>,
     /// Effects are being applied: what comes of one is applied by the same loop, not by one inside it.
     applying: bool,
 }
@@ -131,6 +135,7 @@ impl Shard {
             drain_until: None,
             executor_turn: now,
             has_more: false,
+            handling: None,
             applying: false,
         }
     }
@@ -149,13 +154,15 @@ impl Shard {
             self.pipeline.begin_turn(self.now, SystemTime::now());
             let mut worked = !events.is_empty();
             for event in events.drain(..) {
-                self.on_event(event);
+                self.guarded(event.socket(), |shard| shard.on_event(event));
             }
             worked |= self.take_completed();
             worked |= self.take_news();
             self.timers.expire(self.now, &mut due);
             for index in due.drain(..) {
-                self.on_timer(index);
+                let socket = self.connections.get(index).and_then(Option::as_ref);
+                let socket = socket.map(|connection| connection.socket);
+                self.guarded(socket, |shard| shard.on_timer(index));
             }
             self.expire_calls();
             self.retry_accept();
@@ -214,6 +221,31 @@ impl Shard {
         }
         let limit = until.map(|until| until.saturating_duration_since(Instant::now()).max(ALARM_MIN));
         self.ring.wait(limit, is_ready)
+    }
+
+    /// Does something for one connection. A panic meanwhile ends that connection and its calls, and nothing else; where no
+    /// connection is concerned it ends the shard, which makes the server drain.
+    fn guarded(&mut self, socket: Option<SocketId>, work: impl FnOnce(&mut Self)) {
+        let outer = std::mem::replace(&mut self.handling, socket);
+        let applying = self.applying;
+        if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| work(self))) {
+            let Some(socket) = self.handling else { std::panic::resume_unwind(panic) };
+            self.applying = applying;
+            self.drop_panicked(socket, &*panic);
+        }
+        self.handling = outer;
+    }
+
+    #[cold]
+    fn drop_panicked(&mut self, socket: SocketId, panic: &(dyn Any + Send)) {
+        let text = panic.downcast_ref::<&str>().copied();
+        let told = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let engine = &mut self.pipeline.engine;
+        engine.observer.panicked(told.unwrap_or("no message"));
+        for ticket in engine.calls.of_socket(socket) {
+            engine.calls.end_unanswered(ticket);
+        }
+        self.close(socket);
     }
 
     fn on_event(&mut self, event: Event) {
@@ -336,6 +368,7 @@ impl Shard {
 
     /// Handles what has been received, new bytes last.
     fn advance(&mut self, socket: SocketId, received: Option<(&mut [u8], usize)>) {
+        self.handling = Some(socket);
         let Some(connection) = connection_of(&mut self.connections, socket) else {
             return;
         };
@@ -502,7 +535,7 @@ impl Shard {
             Phase::Closing { .. } => self.close(socket),
             // The end of a call resumes it.
             Phase::Congested if self.pipeline.waits_for_calls(socket, connection.owes(), &self.limits) => {}
-            Phase::Congested => self.resume(socket),
+            Phase::Congested => self.guarded(Some(socket), |shard| shard.resume(socket)),
             _ if connection.peer_closed && connection.is_reading() && connection.lines.is_none() => {
                 self.close(socket);
             }
@@ -660,7 +693,7 @@ impl Shard {
         if self.drain_until.is_some() {
             return;
         }
-        self.drain_until = Some(self.now + self.limits.drain_timeout);
+        self.drain_until = Some(timers::instant_after(self.now, self.limits.drain_timeout));
         self.pipeline.drain();
         for listener in &self.listeners {
             self.ring.stop_listening(*listener);

@@ -70,6 +70,14 @@ impl Observer {
         self.write(Level::INFO, reason, None, detail);
     }
 
+    /// Counts and logs a panic while one connection was handled.
+    pub(super) fn panicked(&mut self, message: &str) {
+        self.metrics.event("connection_panicked");
+        let backtrace = std::backtrace::Backtrace::force_capture();
+        let detail = format!("{message}; the connection is dropped; caught at: {backtrace}").replace('\n', " ");
+        self.write(Level::ERROR, "connection_panicked", None, Some(&detail));
+    }
+
     /// A call got no result of its handler's.
     pub(super) fn call_refused(&mut self, refused: Refused, callable: &Callable) {
         let level = match refused {

@@ -1,7 +1,10 @@
 //! What a shard keeps beyond its requests: subscriptions, streams, sessions at home here, tasks; and its part in what crosses
 //! between shards.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::{
     homes::Homes,
@@ -66,7 +69,7 @@ pub(super) struct Plane {
     pub(super) tasks: Tasks,
     pub(super) broadcast: Broadcast,
     /// What is to be done with connections, before the turn ends.
-    pub(super) effects: Vec<Effect>,
+    pub(super) effects: VecDeque<Effect>,
 }
 
 impl Plane {
@@ -83,7 +86,7 @@ impl Plane {
             ),
             tasks: Tasks::new(shard, limits.tasks_max, limits.task_ttl),
             broadcast,
-            effects: Vec::new(),
+            effects: VecDeque::new(),
         }
     }
 
@@ -97,7 +100,7 @@ impl Plane {
         let socket = carrier.socket;
         if carrier.shard == self.shard {
             let then = if ended { Then::Closes } else { Then::Stays };
-            self.effects.push(Effect { socket, bytes: events, then });
+            self.effects.push_back(Effect { socket, bytes: events, then });
         } else if !self.broadcast.post(carrier.shard, Message::Stream { socket, events, ended }) {
             // It is kept: whoever comes back for it gets it.
             self.replay.detach(id, carrier);

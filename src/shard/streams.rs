@@ -95,13 +95,8 @@ impl Shard {
         }
         self.applying = true;
         loop {
-            let mut effects = std::mem::take(&mut self.pipeline.engine.plane.effects);
-            for effect in effects.drain(..) {
+            while let Some(effect) = self.pipeline.engine.plane.effects.pop_front() {
                 self.apply(effect);
-            }
-            // The memory is kept.
-            if self.pipeline.engine.plane.effects.is_empty() {
-                self.pipeline.engine.plane.effects = effects;
             }
             let Some((ticket, recipient, status, answer, method)) = self.pipeline.engine.told.pop_front() else {
                 break;
@@ -507,6 +502,7 @@ impl Shard {
 
     /// Handles what has been received on a connection of lines, new bytes last.
     pub(super) fn advance_lines(&mut self, socket: SocketId, received: Option<(&mut [u8], usize)>) {
+        self.handling = Some(socket);
         let Self { pipeline, connections, limits, spare, .. } = self;
         let Some(connection) = connection_of(connections, socket) else { return };
         if connection.out.capacity() == 0 {

@@ -7,6 +7,7 @@ use super::{
     engine::{Engine, Performed, Via},
     plane::{Effect, Then},
     replay::Carrier,
+    timers::instant_after,
 };
 use crate::{
     broadcast::{Answer, Message, StreamId},
@@ -81,7 +82,7 @@ impl Engine {
             }
             Way::Begin | Way::None => return false,
         };
-        self.plane.effects.push(Effect { socket, bytes, then: Then::Stays });
+        self.plane.effects.push_back(Effect { socket, bytes, then: Then::Stays });
         true
     }
 
@@ -127,7 +128,7 @@ impl Engine {
         message.extend_from_slice(params.to_string().as_bytes());
         message.push(b'}');
         if self.send(ticket, &message) {
-            self.calls.set_deadline(ticket, moment.monotonic, moment.monotonic + timeout);
+            self.calls.set_deadline(ticket, moment.monotonic, instant_after(moment.monotonic, timeout));
         } else if let Some(talk) = self.calls.talk(ticket) {
             talk.answer(&key, Err((0, "the client cannot be reached".to_owned())));
         }
@@ -148,7 +149,7 @@ impl Engine {
             let position = call.questions.iter().position(|(number, _)| *number == question.number)?;
             let key = call.questions.swap_remove(position).1;
             // While another one is open, the call's time does not run.
-            let deadline = call.questions.is_empty().then(|| now + call.callable.deadline());
+            let deadline = call.questions.is_empty().then(|| instant_after(now, call.callable.deadline()));
             Some((key, deadline))
         });
         // A second answer, or one to a call that has ended.
@@ -171,7 +172,7 @@ impl Engine {
         call.recipient = Recipient::Stream(stream);
         let bytes = self.plane.replay.prime(stream, Some(retry.as_millis()));
         self.plane.detach(stream, socket);
-        self.plane.effects.push(Effect { socket, bytes, then: Then::Resumes });
+        self.plane.effects.push_back(Effect { socket, bytes, then: Then::Resumes });
     }
 
     /// The call goes on as a task: whoever waits is told where to ask for it (checklist X-03).
@@ -279,7 +280,7 @@ impl Engine {
                 ));
             }
             Recipient::Http { socket, .. } => {
-                self.plane.effects.push(Effect { socket, bytes: Vec::new(), then: Then::Resumes });
+                self.plane.effects.push_back(Effect { socket, bytes: Vec::new(), then: Then::Resumes });
             }
             Recipient::Task(_) => {}
         }
@@ -324,7 +325,7 @@ impl Engine {
                 let asked = talk.map(|talk| talk.take_unanswered()).unwrap_or_default();
                 let answers = talk.map(|talk| talk.answers()).unwrap_or_default();
                 // Rather a moment too late than too early.
-                let expires = (self.moment.wall + self.limits.request_state_ttl).as_secs() + 1;
+                let expires = self.moment.wall.saturating_add(self.limits.request_state_ttl).as_secs().saturating_add(1);
                 let binding = call.binding.as_deref().copied().unwrap_or_default();
                 let secret = self.sessions.secret();
                 let round = (&asked, answers);

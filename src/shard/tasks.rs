@@ -74,7 +74,7 @@ impl Tasks {
             ttl: Some(ttl),
             poll_interval: terms.poll_interval,
         };
-        let expires = now + ttl;
+        let expires = super::timers::instant_after(now, ttl);
         place.task = Some(Task { view, ticket: Some(ticket), nonce, expires });
         Some((key, expires))
     }
