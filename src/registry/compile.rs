@@ -163,12 +163,7 @@ fn check_terms(of: &str, terms: TaskTerms) -> Result<(), RegistryError> {
     check_duration(of, "task poll_interval", terms.poll_interval, Duration::ZERO)
 }
 
-fn check_duration(
-    of: &str,
-    what: &'static str,
-    value: Duration,
-    min: Duration,
-) -> Result<(), RegistryError> {
+fn check_duration(of: &str, what: &'static str, value: Duration, min: Duration) -> Result<(), RegistryError> {
     if (min..=DURATION_MAX).contains(&value) {
         return Ok(());
     }

@@ -203,8 +203,9 @@ impl Calls {
             let after = call.deadline.saturating_duration_since(now);
             // Only what a client can name: a call of a session, or of a connection of lines.
             let line = if let Recipient::Line(socket) = call.recipient { Some(socket) } else { None };
-            let hash = (call.session.is_some() || line.is_some())
-                .then(|| self.hasher.hash_one((call.session, line.filter(|_| call.session.is_none()), &call.id)));
+            let hash = (call.session.is_some() || line.is_some()).then(|| {
+                self.hasher.hash_one((call.session, line.filter(|_| call.session.is_none()), &call.id))
+            });
             if let Some(entry) = self.entry(ticket) {
                 entry.hash = hash;
                 entry.state = State::Running(call, cancel, talk);

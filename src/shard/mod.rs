@@ -179,8 +179,7 @@ impl Shard {
                 self.sleep().await?;
                 last_work = Instant::now();
             }
-            let every =
-                if self.pipeline.engine.calls.len() > 0 { EXECUTOR_TURN } else { EXECUTOR_TURN_IDLE };
+            let every = if self.pipeline.engine.calls.len() > 0 { EXECUTOR_TURN } else { EXECUTOR_TURN_IDLE };
             if self.now.saturating_duration_since(self.executor_turn) >= every {
                 self.executor_turn = self.now;
                 // With no task left to run, the executor looks at its rings and its timers until this one is due.

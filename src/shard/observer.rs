@@ -74,7 +74,8 @@ impl Observer {
     pub(super) fn panicked(&mut self, message: &str) {
         self.metrics.event("connection_panicked");
         let backtrace = std::backtrace::Backtrace::force_capture();
-        let detail = format!("{message}; the connection is dropped; caught at: {backtrace}").replace('\n', " ");
+        let detail =
+            format!("{message}; the connection is dropped; caught at: {backtrace}").replace('\n', " ");
         self.write(Level::ERROR, "connection_panicked", None, Some(&detail));
     }
 

@@ -98,7 +98,8 @@ impl Shard {
             while let Some(effect) = self.pipeline.engine.plane.effects.pop_front() {
                 self.apply(effect);
             }
-            let Some((ticket, recipient, status, answer, method)) = self.pipeline.engine.told.pop_front() else {
+            let Some((ticket, recipient, status, answer, method)) = self.pipeline.engine.told.pop_front()
+            else {
                 break;
             };
             self.tell(ticket, &recipient, status, &answer, method);

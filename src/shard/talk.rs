@@ -325,7 +325,12 @@ impl Engine {
                 let asked = talk.map(|talk| talk.take_unanswered()).unwrap_or_default();
                 let answers = talk.map(|talk| talk.answers()).unwrap_or_default();
                 // Rather a moment too late than too early.
-                let expires = self.moment.wall.saturating_add(self.limits.request_state_ttl).as_secs().saturating_add(1);
+                let expires = self
+                    .moment
+                    .wall
+                    .saturating_add(self.limits.request_state_ttl)
+                    .as_secs()
+                    .saturating_add(1);
                 let binding = call.binding.as_deref().copied().unwrap_or_default();
                 let secret = self.sessions.secret();
                 let round = (&asked, answers);

@@ -1,0 +1,230 @@
+//! What must not end a shard: many requests that time out at once, times beyond any clock, a panic in the middle of a turn,
+//! a client that subscribes without end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{
+    fmt,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use corelane::{
+    CacheScope, Config, Limits, NoArguments, Prompt, Resource, ResourceTemplate, Running, Server, TaskTerms,
+    Tool,
+};
+use serde_json::json;
+use support::{Client, ServerProcess, session::Session};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn start(server: &Server, shards: usize, limits: Limits) -> Running {
+    let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()];
+    server.start(&Config { listen, shards: Some(shards), limits, ..Config::default() }).unwrap()
+}
+
+#[test]
+fn thousands_of_cross_shard_requests_that_time_out_at_once_are_answered() {
+    const CONNECTIONS: usize = 3000;
+    // Longer than one shard waits for another.
+    const HELD: Duration = Duration::from_secs(8);
+    let hold = Tool::new("hold").run(|_: NoArguments, _| {
+        thread::sleep(HELD);
+        "held"
+    });
+    let server = Server::builder("held", "0").tool(hold).build();
+    let running = start(&server, 2, Limits::default());
+    let address = running.addresses()[0];
+    let session = Session::open(address, "2025-11-25", json!({}));
+    let mut waiting: Vec<TcpStream> =
+        (0..CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut holding = Client::connect(address);
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "hold", "arguments": {}}});
+    holding.send(support::post(&format!("Mcp-Session-Id: {}\r\n", session.id), call.to_string()));
+    let level =
+        json!({"jsonrpc": "2.0", "id": 2, "method": "logging/setLevel", "params": {"level": "error"}})
+            .to_string();
+    let headers = format!("Mcp-Session-Id: {}\r\nMCP-Protocol-Version: 2025-11-25\r\n", session.id);
+    let request = support::post(&headers, &level);
+    for connection in &mut waiting {
+        connection.write_all(&request).unwrap();
+    }
+    let mut timed_out = 0;
+    for connection in &mut waiting {
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut line = String::new();
+        BufReader::new(connection).read_line(&mut line).unwrap();
+        assert!(line.starts_with("HTTP/1.1 "), "{line:?}");
+        timed_out += usize::from(line.contains(" 503 "));
+    }
+    // The kernel deals connections out to the shards about evenly.
+    assert!(timed_out > CONNECTIONS / 10, "{timed_out} timed out");
+    drop(waiting);
+    assert_eq!(Client::connect(address).legacy("ping", json!({})).status, 200);
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
+#[test]
+fn declared_time_beyond_its_range_is_refused_with_its_name_and_limit() {
+    let terms = |ttl, poll_interval| TaskTerms { ttl, poll_interval };
+    let second = Duration::from_secs(1);
+    let named =
+        |name: &'static str| Server::builder("times", "0").tool(Tool::new(name).run(|_: NoArguments, _| ""));
+    let task = |terms| {
+        let tool = Tool::new("t").task(terms).run_async(async |_: NoArguments, _| "");
+        Server::builder("times", "0").tool(tool)
+    };
+    let servers = [
+        (Tool::new("t").deadline(Duration::MAX).run(|_: NoArguments, _| ""), "deadline"),
+        (Tool::new("t").deadline(Duration::ZERO).run(|_: NoArguments, _| ""), "deadline"),
+    ]
+    .map(|(tool, what)| (Server::builder("times", "0").tool(tool), what));
+    let others = [
+        (task(terms(Some(Duration::MAX), second)), "task ttl"),
+        (task(terms(None, Duration::MAX)), "task poll_interval"),
+        (
+            named("x").resource(Resource::new("test://a", "a").deadline(Duration::MAX).run(|_, _| "a")),
+            "deadline",
+        ),
+        (
+            named("x").resource(
+                Resource::new("test://a", "a").cache(Duration::MAX, CacheScope::Public).run(|_, _| "a"),
+            ),
+            "cache ttl",
+        ),
+        (
+            named("x")
+                .template(ResourceTemplate::new("test://{a}", "a").deadline(Duration::MAX).run(|_, _| "a")),
+            "deadline",
+        ),
+        (
+            named("x").prompt(Prompt::new("p").deadline(Duration::MAX).run(|_: NoArguments, _| "p")),
+            "deadline",
+        ),
+    ];
+    for (server, what) in servers.into_iter().chain(others) {
+        let error = server.build().start(&Config::default()).err().expect("it is refused").to_string();
+        assert!(error.contains(what) && error.contains("31536000s"), "{error}");
+    }
+}
+
+#[test]
+fn limits_beyond_any_clock_still_serve() {
+    let limits = Limits { call_deadline: Duration::MAX, task_ttl: Duration::MAX, ..Limits::default() };
+    let tool = Tool::new("later").run_async(async |_: NoArguments, _| "done");
+    let endless = TaskTerms { ttl: Some(Duration::MAX), poll_interval: Duration::ZERO };
+    let task = Tool::new("task").run_async(async move |_: NoArguments, cx| match cx.become_task(endless) {
+        Ok(_) => "task",
+        Err(_) => "no task",
+    });
+    let running = start(&Server::builder("limits", "0").tool(tool).tool(task).build(), 1, limits);
+    let mut client = Client::connect(running.addresses()[0]);
+    for tool in ["later", "task"] {
+        assert!(client.call(tool, json!({}))["content"][0]["text"].is_string(), "{tool}");
+    }
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
+/// A log that cannot take one of the lines: it panics on the shard's thread, outside every handler.
+struct Panics;
+
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, _: &Field, value: &dyn fmt::Debug) {
+        self.0.push_str(&format!("{value:?} "));
+    }
+}
+
+impl Subscriber for Panics {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        assert!(!text.0.contains("host_forbidden"), "the log is full");
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[test]
+fn panic_while_a_connection_is_handled_drops_that_connection_only() {
+    tracing::subscriber::set_global_default(Panics).unwrap();
+    let echo = Tool::new("later").run_async(async |_: NoArguments, _| "done");
+    let running = start(&Server::builder("panics", "0").tool(echo).build(), 1, Limits::default());
+    let address = running.addresses()[0];
+    let mut other = Client::connect(address);
+    assert_eq!(other.legacy("ping", json!({})).status, 200);
+    for _ in 0..3 {
+        let mut guilty = TcpStream::connect(address).unwrap();
+        guilty.set_read_timeout(Some(PATIENCE)).unwrap();
+        guilty.write_all(b"POST /mcp HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n").unwrap();
+        let mut rest = Vec::new();
+        // The end, or a reset where something was left unread.
+        let _ = guilty.read_to_end(&mut rest);
+        assert!(rest.is_empty());
+    }
+    assert_eq!(other.legacy("ping", json!({})).status, 200);
+    assert_eq!(other.call("later", json!({}))["content"][0]["text"], "done");
+    running.stopper().drain();
+    let metrics = running.join().unwrap();
+    assert!(metrics.events("connection_panicked") >= 1);
+}
+
+#[test]
+fn subscriptions_of_one_connection_of_lines_are_bounded_also_when_they_hear_of_nothing() {
+    let server =
+        ServerProcess::spawn(support::corelane(&["serve", "--listen", "tcp://127.0.0.1:0", "--shards", "1"]));
+    let mut input = TcpStream::connect(server.address).unwrap();
+    input.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut output = BufReader::new(input.try_clone().unwrap());
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "0"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let listen = |id: usize| {
+        json!({"jsonrpc": "2.0", "id": id, "method": "subscriptions/listen",
+            "params": {"_meta": meta, "notifications": {}}})
+    };
+    let mut ask = |message: serde_json::Value, answered: bool| {
+        input.write_all(format!("{message}\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        if answered {
+            output.read_line(&mut line).unwrap();
+        }
+        line
+    };
+    for id in 0..64 {
+        assert!(ask(listen(id), true).contains("acknowledged"), "{id}");
+    }
+    for id in 64..70 {
+        assert!(ask(listen(id), true).contains("-32603"), "{id}");
+    }
+    // Room comes back.
+    ask(
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"_meta": meta, "requestId": 3}}),
+        false,
+    );
+    assert!(ask(listen(70), true).contains("acknowledged"));
+    server.stop();
+}
