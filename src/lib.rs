@@ -52,9 +52,17 @@
 //! 4. Every queue, buffer and wait has its bound in [`Limits`].
 //! 5. `unsafe` stands in [`ring`] and nowhere else.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "corelane runs on Linux only: it drives sockets through io_uring, which needs Linux 6.1 or newer on x86-64 or aarch64. \
+     Build it there, in a Linux virtual machine, in WSL 2, or in a container whose seccomp profile allows io_uring \
+     (deploy/seccomp.json)"
+);
+
 // In the order of the pipeline.
 pub mod config;
 pub mod log;
+#[cfg(feature = "cli")]
 mod cli;
 mod server;
 mod admin;

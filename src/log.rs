@@ -1,20 +1,25 @@
 //! The log of the command line, on stderr, and a bound on how often a line is written.
 
+use std::time::{Duration, Instant};
+#[cfg(feature = "cli")]
 use std::{
     io::{self, Write},
     panic,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
 };
 
+#[cfg(feature = "cli")]
 use tracing::{error, level_filters::LevelFilter, warn};
+#[cfg(feature = "cli")]
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
+#[cfg(feature = "cli")]
 use crate::config::{Log, LogFormat, LogLevel};
 
 /// Starts the log for the whole process. Lines wait for a thread of their own to write them, so that whoever reads stderr
 /// slowly delays no shard; beyond `lines_queued_max` they are dropped. What waits is written when the value returned is
 /// dropped.
+#[cfg(feature = "cli")]
 pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
     let lost = Arc::new(OnceLock::new());
     let writer = TellsLoss { inner: io::stderr(), lost: lost.clone(), told: 0 };
@@ -47,12 +52,14 @@ pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
 }
 
 /// Stderr as the log's thread sees it: before a line, it tells how many were lost.
+#[cfg(feature = "cli")]
 struct TellsLoss<W> {
     inner: W,
     lost: Arc<OnceLock<ErrorCounter>>,
     told: usize,
 }
 
+#[cfg(feature = "cli")]
 impl<W: Write> Write for TellsLoss<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let lost = self.lost.get().map_or(0, ErrorCounter::dropped_lines);
@@ -113,7 +120,7 @@ impl RateLimit {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use std::sync::mpsc;
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 /// Measured against the system's allocator and mimalloc: docs/DECISIONS.md.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
