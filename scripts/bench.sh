@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# Measures this machine: every named workload, instruction counts and stage times, held against the budgets.
-# scripts/bench.sh [OPTIONS of `corelane-loadgen baseline`]; about 12 minutes and the builds. Leaves the result in
-# target/bench/result.json and a page of it in docs/PERFORMANCE.md.
+# Usage: scripts/bench.sh [OPTION of `corelane-loadgen baseline`]...
+#
+# Measures this machine: every named workload, instruction counts and stage times, held against the budgets. Takes about 12
+# minutes and the builds. Leaves the result in target/bench/result.json and a page of it in docs/PERFORMANCE.md.
+#
+# Options of `corelane-loadgen baseline`:
+#   --only --repeats --duration --full --scale --url --server-core --cpus --quiet -q
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh
+read_options "$@"
 
-need cc build-essential
 need valgrind valgrind
-need_rust
+need_build
 out=target/bench
 mkdir -p "$out"
 cargo build --release --package corelane-loadgen --bins

@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
-# corelane, other servers and a static nginx in turn on one core, with the same generator; the generator beside wrk.
-# scripts/compare-peers.sh [OPTIONS of `corelane-loadgen peers`]. A peer that cannot be installed is reported.
+# Usage: scripts/compare-peers.sh [OPTION of `corelane-loadgen peers`]...
+#
+# Measures corelane, other servers and a static nginx in turn on one core, with the same generator, and the generator beside wrk.
+# Installs the other servers; one that cannot be installed is reported.
+#
+# Options of `corelane-loadgen peers`:
+#   --directory --corelane --nginx --absent --only --rounds --duration --rate --connections --server-core --cpus --json --quiet -q
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/sbin"
 . scripts/install.sh
+read_options "$@"
 
 need nginx nginx-light
 need wrk wrk
 need taskset util-linux
-need cc build-essential
-need_rust
-cargo build --release --package corelane --package corelane-loadgen --bins
+need_build
+cargo build --release --features corelane/jemalloc --package corelane --package corelane-loadgen --bins
 absent=()
 for peer in rmcp turbomcp typescript fastmcp; do
   echo "installing $peer" >&2

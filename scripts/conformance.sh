@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
-# The official conformance suite: scripts/conformance.sh URL|--start [REVISION ...]
-# URL is a server on this machine that has the suite's fixtures; --start serves examples/everything for the run, on two shards.
-# Every scenario of both revisions is run, those that are not scored too. Prints each one's result, and exits 1 if any fails.
+# Usage: scripts/conformance.sh URL|--start [REVISION]...
+#
+# Runs the official conformance suite: every scenario of the given revisions (default: 2025-11-25 and 2026-07-28), those that are
+# not scored too. Prints the result of each, and exits 1 if any fails.
+#
+#   URL        a server on this machine that has the suite's fixtures
+#   --start    serve examples/everything for the run, on two shards
 set -euo pipefail
-url=${1:?usage: scripts/conformance.sh URL|--start [REVISION ...]}
-shift
-revisions=${*:-2025-11-25 2026-07-28}
 cd "$(dirname "$0")/.."
 . scripts/install.sh
+read_options "$@"
+[ $# -gt 0 ] || { usage >&2; exit 2; }
+url=$1
+shift
+revisions=${*:-2025-11-25 2026-07-28}
 
 need node nodejs
 need npm npm
@@ -24,8 +30,7 @@ fi
 suite=("$home"/node_modules/node-linux-*/bin/node "$home/node_modules/@modelcontextprotocol/conformance/dist/index.js")
 
 if [ "$url" = --start ]; then
-  need cc build-essential
-  need_rust
+  need_build
   cargo build --quiet --example everything
   said="$home/server.log"
   "$target/debug/examples/everything" serve --listen 127.0.0.1:0 --admin none --shards 2 2>"$said" &

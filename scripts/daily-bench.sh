@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# One result a day, and a page on how they changed: scripts/daily-bench.sh [DIRECTORY]. docs/BENCHMARKING.md has a
-# systemd timer and a cron line for it.
+# Usage: scripts/daily-bench.sh [DIRECTORY]
+#
+# Measures one result a day into DIRECTORY (default: target/bench/daily), and writes a page on how they changed.
+# docs/BENCHMARKING.md has a systemd timer and a cron line for it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh
+read_options "$@"
+no_arguments "${@:2}"
 
-need cc build-essential
-need_rust
+need_build
 directory=${1:-target/bench/daily}
 mkdir -p "$directory"
 cargo build --release --package corelane-loadgen --bins

@@ -1,4 +1,6 @@
-# Sourced by the other scripts: installs what a fresh Debian or Ubuntu machine lacks.
+#!/usr/bin/env bash
+# Sourced by the other scripts: installs what a fresh Debian or Ubuntu machine lacks, and reads their options.
+# Run by itself it prints this and does nothing.
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
@@ -17,3 +19,44 @@ need_rust() {
   curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal
   . "$HOME/.cargo/env"
 }
+
+# A C compiler, make and git: the build script of glommio compiles liburing and starts git, that of jemalloc starts make.
+need_build() {
+  need cc build-essential
+  need make make
+  need git git
+  need_rust
+}
+
+# The script's help is the comment at its top.
+usage() { sed -n '2,/^[^#]/ s/^#\( \|$\)//p' "scripts/${0##*/}"; }
+
+# read_options "$@": prints the help for --help and exits 0; exits 2 at an option that the help does not name.
+read_options() {
+  local argument option words
+  words=" $(usage | tr -cs 'a-zA-Z0-9-' ' ') "
+  for argument; do
+    case $argument in
+      -h | --help) usage; exit 0 ;;
+      -?*)
+        option=${argument%%=*}
+        case $words in *" $option "*) continue ;; esac
+        echo "error: ${0##*/} has no option $option; scripts/${0##*/} --help lists its options" >&2
+        exit 2
+        ;;
+    esac
+  done
+}
+
+# no_arguments "$@": exits 2 at an argument.
+no_arguments() {
+  [ $# = 0 ] || { echo "error: ${0##*/} takes no argument, not $1" >&2; exit 2; }
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  set -euo pipefail
+  cd "$(dirname "$0")/.."
+  read_options "$@"
+  no_arguments "$@"
+  usage
+fi

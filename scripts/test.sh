@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# Everything CI runs: format, lints, tests with the official clients, documentation, the ring under AddressSanitizer.
-# Installs what it needs on a fresh Debian or Ubuntu.
+# Usage: scripts/test.sh
+#
+# Runs everything that CI runs: format, lints, feature combinations, tests with the official clients, documentation, the ring
+# under AddressSanitizer. Installs what it needs on a fresh Debian or Ubuntu.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh
+read_options "$@"
+no_arguments "$@"
 
 # Everything is built once here, and a small disk is enough.
 export CARGO_INCREMENTAL=0
 df -h . | tail -1
 
-need cc build-essential
-need_rust
+need_build
 need node nodejs
 need npm npm
 need python3 python3
@@ -23,6 +26,10 @@ rustup component list --installed 2>/dev/null | grep -q rustfmt || rustup compon
 cargo fmt --all --check
 cargo clippy --workspace --all-targets -- -D warnings
 cargo clippy --all-targets --features tokio -- -D warnings
+for features in "" cli tokio; do
+  cargo clippy --no-default-features --features "$features" --lib -- -D warnings
+done
+cargo clippy --features jemalloc --bins -- -D warnings
 # What two of the tests would otherwise build while others measure time.
 cargo build --package corelane-client-check
 cargo build --examples --features tokio
