@@ -14,6 +14,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use sd_notify::NotifyState;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -173,6 +174,7 @@ impl Server {
     }
 
     /// Serves until SIGINT or SIGTERM, then drains. Prints a line for each listener to stderr once it is ready.
+    /// Reports `READY=1` and `STOPPING=1` to the service manager that `NOTIFY_SOCKET` names, if any (sd_notify(3)).
     ///
     /// # Errors
     /// When it cannot start.
@@ -182,6 +184,7 @@ impl Server {
         for listen in &running.listeners {
             eprintln!("{}", start_line(listen, &running.placement));
         }
+        notify_service_manager(&[NotifyState::Ready]);
         let metrics = self.run(running, signals, &config.limits)?;
         if config.stats {
             print!("{metrics}");
@@ -242,6 +245,7 @@ impl Server {
                 for signal in signals.forever() {
                     match first {
                         None => {
+                            notify_service_manager(&[NotifyState::Stopping]);
                             first = Some(Instant::now());
                             info!(signal, ?drain_timeout, "drain began");
                             stop.drain();
@@ -825,6 +829,13 @@ fn start_line(listen: &Listen, placement: &str) -> String {
             format!("listening on {listen} (HTTP at {ENDPOINT}, {placement})")
         }
         (Transport::Lines, _) => format!("listening on {listen} (newline-delimited JSON, {placement})"),
+    }
+}
+
+/// Reports a state to systemd, where `NOTIFY_SOCKET` is set.
+fn notify_service_manager(state: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(false, state) {
+        warn!(%error, "cannot report the server's state to NOTIFY_SOCKET");
     }
 }
 
