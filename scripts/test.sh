@@ -20,6 +20,13 @@ need python3 python3
 python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
 need strace strace
 need prlimit util-linux
+need curl curl
+need openssl openssl
+PATH="$PATH:/usr/sbin"
+need nginx nginx-light
+need haproxy haproxy
+need systemd-analyze systemd
+/usr/bin/python3 -c "import seccomp" 2>/dev/null || install_packages python3-seccomp
 command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 rustup component list --installed 2>/dev/null | grep -q rustfmt || rustup component add rustfmt clippy
 
