@@ -67,6 +67,7 @@ pub(super) fn prompt(
     check_texts(name, texts.map(Option::as_deref))?;
     check_texts(name, [description.title.as_deref(), description.text.as_deref()])?;
     check_icons(name, &description.icons)?;
+    check_readable(name, description.unreadable.as_deref())?;
     let arguments = description.arguments.iter().map(|argument| argument.name.as_str());
     let required = description.arguments.iter().filter(|argument| argument.required);
     Ok(RegisteredPrompt {
@@ -101,6 +102,7 @@ pub(super) fn template(
     let text = template.template();
     let compiled = UriTemplate::parse(text)
         .map_err(|source| RegistryError::Template { template: text.to_owned(), source })?;
+    check_readable(text, template.description.unreadable.as_deref())?;
     let completers = completers(text, compiled.variables(), &template.description.completers, limits)?;
     let callable = read(&template.description, position, &template.handler, limits)?;
     Ok(RegisteredTemplate { template: compiled, callable, completers })
@@ -172,10 +174,17 @@ fn check_duration(of: &str, what: &'static str, value: Duration, min: Duration) 
 
 fn check_name(name: &str) -> Result<(), RegistryError> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if (1..=64).contains(&name.len()) && name.bytes().all(is_name) {
+    if (1..=128).contains(&name.len()) && name.bytes().all(is_name) {
         Ok(())
     } else {
         Err(RegistryError::Name(name.to_owned()))
+    }
+}
+
+fn check_readable(of: &str, unreadable: Option<&str>) -> Result<(), RegistryError> {
+    match unreadable {
+        None => Ok(()),
+        Some(reason) => Err(RegistryError::Arguments { of: of.to_owned(), reason: reason.to_owned() }),
     }
 }
 

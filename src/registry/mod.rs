@@ -20,6 +20,7 @@ mod reply;
 mod resource;
 mod revision;
 mod snapshot;
+mod text;
 mod tool;
 mod uri_template;
 
@@ -159,8 +160,8 @@ impl Registry {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// Names are 1 to 64 of `A-Z a-z 0-9 _ - .` (checklist T-06).
-    #[error("name {0:?} is not 1 to 64 of A-Z a-z 0-9 _ - .")]
+    /// Names are 1 to 128 of `A-Z a-z 0-9 _ - .` (checklist T-06).
+    #[error("name {0:?} is not 1 to 128 of A-Z a-z 0-9 _ - .")]
     Name(String),
     /// Two tools, resources, templates or prompts share a name.
     #[error("two of a kind are called {0:?}")]
@@ -192,6 +193,14 @@ pub enum RegistryError {
         min: std::time::Duration,
         /// The most it may be.
         max: std::time::Duration,
+    },
+    /// Arguments or variables of a type that can never be read from texts.
+    #[error("{of:?} takes texts, and its type cannot be read from them: {reason}")]
+    Arguments {
+        /// The prompt or the template.
+        of: String,
+        /// What is wrong.
+        reason: String,
     },
     /// A completer of something that is no argument.
     #[error("{of:?} has no argument {argument:?} that could be completed")]

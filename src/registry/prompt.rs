@@ -16,6 +16,7 @@ use super::{
     info::Icon,
     input::AskError,
     reply::{ProtocolError, Reply},
+    text::{self, Text},
     tool::NoArguments,
 };
 
@@ -37,6 +38,8 @@ pub(super) struct PromptDescription {
     pub(super) meta: Map<String, Value>,
     pub(super) completers: Vec<Completer>,
     pub(super) deadline: Option<Duration>,
+    /// Why the handler's type can never be read from the arguments.
+    pub(super) unreadable: Option<String>,
 }
 
 /// One argument of a prompt: a text.
@@ -162,6 +165,7 @@ impl Prompt {
             meta: Map::new(),
             completers: Vec::new(),
             deadline: None,
+            unreadable: None,
         };
         PromptBuilder { description, arguments: PhantomData }
     }
@@ -185,8 +189,21 @@ impl<A> PromptBuilder<A> {
         "How long filling it in may take, instead of `limits.call_deadline`."
     );
 
-    /// Takes arguments of type `T`, a struct of texts: each field is one, with its description; those that are not
-    /// `Option`s are required.
+    /// Takes arguments of type `T`, a struct: each field is one, with its description; those that are not `Option`s are
+    /// required. Clients send texts; numbers, booleans, characters and enums of plain names are read from them. A type with
+    /// other fields is refused with the registry.
+    ///
+    /// ```
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// struct Review {
+    ///     code: String,
+    ///     lines: Option<u32>,
+    /// }
+    ///
+    /// let prompt = corelane::Prompt::new("review")
+    ///     .arguments::<Review>()
+    ///     .run(|review, _cx| format!("Review {} lines of {}", review.lines.unwrap_or(10), review.code));
+    /// ```
     #[must_use]
     pub fn arguments<T: JsonSchema>(mut self) -> PromptBuilder<T> {
         let schema = schemars::schema_for!(T).to_value();
@@ -229,9 +246,13 @@ impl<A> PromptBuilder<A> {
 impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
     fn convert<R: IntoMessages + 'static>(&self) -> Convert<A, R> {
         Convert {
-            read: Arc::new(|node| match A::deserialize(node) {
-                Ok(arguments) => Ok((arguments, ())),
-                Err(error) => Err(format!("Invalid arguments: {error}")),
+            read: Arc::new(|node| {
+                let arguments = node.members().into_iter().flatten().map(|(name, value)| {
+                    (name, Text { text: value.as_str().unwrap_or_default().into(), list: None })
+                });
+                let arguments: A =
+                    text::read(arguments).map_err(|error| format!("Invalid arguments: {error}"))?;
+                Ok((arguments, ()))
             }),
             refuse: |reply, told| reply.fail(ProtocolError::invalid_params(told)),
             put: |said: R, (), reply: &mut Reply| match said.into_messages() {
@@ -248,7 +269,9 @@ impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
         }
     }
 
-    fn finish(self, handler: Handler) -> Prompt {
+    fn finish(mut self, handler: Handler) -> Prompt {
+        let names: Vec<&str> = self.description.arguments.iter().map(|argument| &*argument.name).collect();
+        self.description.unreadable = text::unreadable::<A>(&names, false);
         Prompt { description: self.description, handler }
     }
 

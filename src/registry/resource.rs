@@ -3,10 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::de::{
-    DeserializeOwned, Deserializer, IntoDeserializer, Visitor,
-    value::{Error, MapDeserializer},
-};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
@@ -19,6 +16,7 @@ use super::{
     info::Icon,
     input::AskError,
     reply::{ProtocolError, Reply},
+    text::{self, Text},
     uri_template::UriTemplate,
 };
 use crate::json::Node;
@@ -53,6 +51,8 @@ pub(super) struct ResourceDescription {
     pub(super) cache: Cache,
     pub(super) completers: Vec<Completer>,
     pub(super) deadline: Option<Duration>,
+    /// Why the handler's type can never be read from the template's variables.
+    pub(super) unreadable: Option<String>,
 }
 
 /// How long, and for whom, what was read may be kept (checklist M-30).
@@ -245,6 +245,7 @@ impl ResourceDescription {
             cache: Cache::default(),
             completers: Vec::new(),
             deadline: None,
+            unreadable: None,
         }
     }
 }
@@ -343,7 +344,7 @@ impl ResourceBuilder {
     fn convert<R: IntoContents + 'static>(&self) -> Convert<String, R, Kept> {
         let mime_type = self.description.mime_type.clone();
         let read = move |node: Node<'_>| {
-            let uri = text(node);
+            let uri = uri(node);
             Ok((uri.clone(), Kept { uri, mime_type: mime_type.clone() }))
         };
         Convert { read: Arc::new(read), refuse, put }
@@ -369,7 +370,21 @@ impl ResourceBuilder {
 impl<V> ResourceTemplateBuilder<V> {
     describe!();
 
-    /// Takes the variables as a `T`, a struct of texts; what is not an `Option` must be there.
+    /// Takes the variables as a `T`, a struct; what is not an `Option` must be there. Numbers, booleans, characters and enums
+    /// of plain names are read from the texts that stand in the URI, and lists from what stands between commas, or between the
+    /// separators of an exploded variable. A type with other fields is refused with the registry.
+    ///
+    /// ```
+    /// #[derive(serde::Deserialize)]
+    /// struct Day {
+    ///     year: u16,
+    ///     tags: Option<Vec<String>>,
+    /// }
+    ///
+    /// let template = corelane::ResourceTemplate::new("logs://{year}{/tags*}", "day")
+    ///     .variables::<Day>()
+    ///     .run(|read, _cx| format!("{} {:?}", read.variables.year, read.variables.tags));
+    /// ```
     #[must_use]
     pub fn variables<T>(self) -> ResourceTemplateBuilder<T> {
         ResourceTemplateBuilder { description: self.description, variables: PhantomData }
@@ -389,17 +404,23 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
         // A template that cannot be compiled is refused with the registry, before anything is read by it.
         let template = UriTemplate::parse(&self.description.uri).ok();
         let read = move |node: Node<'_>| {
-            let uri = text(node);
-            let values = template.as_ref().and_then(|template| template.matches(&uri)).unwrap_or_default();
-            let values = values.into_iter().map(|(name, value)| (name, Variable(value)));
-            let variables = V::deserialize(MapDeserializer::<_, Error>::new(values))
-                .map_err(|error| format!("Invalid URI: {error}"))?;
+            let uri = uri(node);
+            let values = template.as_ref().and_then(|template| template.lists(&uri)).unwrap_or_default();
+            let values = values
+                .into_iter()
+                .map(|(name, value, list)| (name, Text { text: value.into(), list: Some(list) }));
+            let variables = text::read(values).map_err(|error| format!("Invalid URI: {error}"))?;
             Ok((Read { uri: uri.clone(), variables }, Kept { uri, mime_type: mime_type.clone() }))
         };
         Convert { read: Arc::new(read), refuse, put }
     }
 
-    fn finish(self, handler: Handler) -> ResourceTemplate {
+    fn finish(mut self, handler: Handler) -> ResourceTemplate {
+        // A template that cannot be compiled is refused for that.
+        if let Ok(template) = UriTemplate::parse(&self.description.uri) {
+            let names: Vec<&str> = template.variables().collect();
+            self.description.unreadable = text::unreadable::<V>(&names, true);
+        }
         ResourceTemplate { description: self.description, handler }
     }
 
@@ -416,52 +437,7 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
     ways_to_run!(Read<V>, IntoContents, ResourceTemplate, Send: [V]);
 }
 
-/// A variable's value. Where an `Option` is wanted it is there: serde's own deserializer of a text knows nothing of that.
-struct Variable(String);
-
-impl IntoDeserializer<'_, Error> for Variable {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-impl<'de> Deserializer<'de> for Variable {
-    type Error = Error;
-
-    fn deserialize_any<T: Visitor<'de>>(self, visitor: T) -> Result<T::Value, Error> {
-        visitor.visit_string(self.0)
-    }
-
-    fn deserialize_option<T: Visitor<'de>>(self, visitor: T) -> Result<T::Value, Error> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<T: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: T,
-    ) -> Result<T::Value, Error> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<T: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: T,
-    ) -> Result<T::Value, Error> {
-        IntoDeserializer::<Error>::into_deserializer(self.0).deserialize_enum(name, variants, visitor)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
-    }
-}
-
-fn text(node: Node<'_>) -> String {
+fn uri(node: Node<'_>) -> String {
     node.as_str().unwrap_or_default().to_owned()
 }
 

@@ -35,7 +35,7 @@ use regex::{Regex, RegexBuilder};
 
 use self::{
     parse::{has_scheme, parse_parts},
-    parts::{Part, Variable, expressions},
+    parts::{Modifier, Part, Variable, expressions},
     pattern::pattern,
     percent::{decode, decodes_to_text},
 };
@@ -169,6 +169,26 @@ impl UriTemplate {
     /// it. Nothing in the values is to be trusted.
     #[must_use]
     pub fn matches(&self, uri: &str) -> Option<Vec<(&str, String)>> {
+        self.raw(uri)?.into_iter().map(|(name, value, _)| Some((name, decode(value)?))).collect()
+    }
+
+    /// As [`matches`](Self::matches), each value also as the list it may be. An exploded one is split before it is decoded; any
+    /// other at its commas, which most operators have encoded.
+    pub(super) fn lists(&self, uri: &str) -> Option<Vec<(&str, String, Vec<String>)>> {
+        let read = |(name, value, separator): (_, &str, Option<char>)| {
+            let text = decode(value)?;
+            let members = match separator {
+                _ if value.is_empty() => Vec::new(),
+                Some(separator) => value.split(separator).map(decode).collect::<Option<_>>()?,
+                None => text.split(',').map(str::to_owned).collect(),
+            };
+            Some((name, text, members))
+        };
+        self.raw(uri)?.into_iter().map(read).collect()
+    }
+
+    /// The variables with their values as they stand in the URI, and what separates the members of an exploded one.
+    fn raw<'u>(&self, uri: &'u str) -> Option<Vec<(&str, &'u str, Option<char>)>> {
         if !is_readable(uri) {
             return None;
         }
@@ -176,6 +196,10 @@ impl UriTemplate {
         let mut groups = captures.iter().skip(1).map(|group| group.map(|group| group.as_str()));
         let mut values = Vec::with_capacity(captures.len());
         for expression in expressions(&self.parts) {
+            let separator = |variable: &Variable| match variable.modifier {
+                Modifier::Explode => Some(expression.operator.separator()),
+                Modifier::Whole | Modifier::Prefix(_) => None,
+            };
             if expression.operator.is_named() {
                 let group = groups.next().flatten().unwrap_or_default();
                 // Behind the operator; no value holds a separator as it is.
@@ -185,13 +209,13 @@ impl UriTemplate {
                     let value = parameters.peek().and_then(|parameter| value_of(parameter, &variable.name));
                     if let Some(value) = value {
                         parameters.next();
-                        values.push((&*variable.name, decode(value)?));
+                        values.push((&*variable.name, value, separator(variable)));
                     }
                 }
             } else {
                 for variable in &expression.variables {
                     if let Some(value) = groups.next().flatten() {
-                        values.push((&*variable.name, decode(value)?));
+                        values.push((&*variable.name, value, separator(variable)));
                     }
                 }
             }
