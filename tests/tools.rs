@@ -212,14 +212,116 @@ fn a_registry_that_cannot_be_served_is_a_start_error_that_names_the_tool() {
     };
     let builder = || Server::builder("test", "0");
     assert!(told(builder().tool(nothing()).tool(nothing())).contains("\"same\""));
-    for name in ["", "a b", "a/b", "ä", &"x".repeat(65)] {
+    for name in ["", "a b", "a/b", "ä", &"x".repeat(129)] {
         let tool = Tool::new(name.to_owned()).run(|_: NoArguments, _| ());
-        assert!(told(builder().tool(tool)).contains("1 to 64"), "T-06: {name:?}");
+        assert!(told(builder().tool(tool)).contains("1 to 128"), "T-06: {name:?}");
     }
     let tool = Tool::new("bell").description("ding\u{7}").run(|_: NoArguments, _| ());
     assert!(told(builder().tool(tool)).contains("control characters"));
+    let tool = Tool::new("choice").input::<Choice>().run(|_, _| ());
+    assert!(told(builder().tool(tool)).contains("\"object\""), "T-04: a text is no object");
     let tool = Tool::new("number").input::<u32>().run(|_, _| ());
     assert!(told(builder().tool(tool)).contains("\"object\""), "T-04");
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+enum Choice {
+    #[allow(dead_code, reason = "never made")]
+    Plain,
+    #[allow(dead_code, reason = "never made")]
+    Holds { a: u8 },
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+#[allow(dead_code, reason = "compared by their debug output")]
+enum External {
+    Circle { radius: f64 },
+    Square(u32),
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+#[serde(tag = "shape")]
+#[allow(dead_code, reason = "compared by their debug output")]
+enum Internal {
+    Nothing,
+    Square { side: u32 },
+    Of(Side),
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+#[serde(tag = "shape", content = "value")]
+#[allow(dead_code, reason = "compared by their debug output")]
+enum Adjacent {
+    Nothing,
+    Square(u32),
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+#[allow(dead_code, reason = "compared by their debug output")]
+struct Side {
+    side: u32,
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "compared by their debug output")]
+enum Untagged {
+    Side(Side),
+    Nested(Box<Internal>),
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
+struct UserId(u64);
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+#[allow(dead_code, reason = "compared by their debug output")]
+struct Keyed {
+    users: std::collections::BTreeMap<UserId, bool>,
+    flags: std::collections::BTreeMap<i8, u128>,
+}
+
+#[test]
+fn enums_and_maps_of_any_key_are_arguments() {
+    macro_rules! shows {
+        ($server:expr, $($name:literal $type:ty),*) => {
+            $server$(.tool(Tool::new($name).input::<$type>().run(|value, _| format!("{value:?}"))))*
+        };
+    }
+    let long = "x".repeat(128);
+    let server = shows!(Server::builder("test", "0"), "external" External, "internal" Internal,
+        "adjacent" Adjacent, "untagged" Untagged, "keyed" Keyed, "option" Option<Side>);
+    let running = start(server.tool(Tool::new(long.clone()).run(|_, _| "long")), Limits::default());
+    let mut client = connect(&running);
+    for (tool, arguments, text) in [
+        ("external", json!({"Circle": {"radius": 1}}), "Circle { radius: 1.0 }"),
+        ("external", json!({"Square": 2.0}), "Square(2)"),
+        ("internal", json!({"shape": "Nothing"}), "Nothing"),
+        ("internal", json!({"shape": "Square", "side": 2.0}), "Square { side: 2 }"),
+        ("internal", json!({"side": 2.0, "shape": "Of"}), "Of(Side { side: 2 })"),
+        ("adjacent", json!({"shape": "Nothing"}), "Nothing"),
+        ("adjacent", json!({"value": 3.0, "shape": "Square"}), "Square(3)"),
+        ("untagged", json!({"side": 4.0}), "Side(Side { side: 4 })"),
+        ("untagged", json!({"shape": "Nothing"}), "Nested(Nothing)"),
+        ("option", json!({"side": 5}), "Some(Side { side: 5 })"),
+        (
+            "keyed",
+            json!({"users": {"7": true}, "flags": {"-1": 2.0}}),
+            "Keyed { users: {UserId(7): true}, flags: {-1: 2} }",
+        ),
+        (&long, json!({}), "long"),
+    ] {
+        let params = json!({"name": tool, "arguments": arguments});
+        let reply = client.modern("tools/call", params).json();
+        assert_eq!(reply["result"]["content"][0]["text"], text, "{tool} {arguments}: {reply}");
+    }
+    let reply =
+        client.modern("tools/call", json!({"name": "internal", "arguments": {"shape": "Round"}})).json();
+    assert_eq!(reply["result"]["isError"], true, "{reply}");
+    let listed = client.modern("tools/list", json!({})).json();
+    for tool in listed["result"]["tools"].as_array().unwrap() {
+        assert_eq!(tool["inputSchema"]["type"], "object", "T-04: {}", tool["name"]);
+    }
+    end(running);
 }
 
 #[test]

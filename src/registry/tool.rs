@@ -70,7 +70,7 @@ impl std::fmt::Debug for Tool {
 }
 
 impl Tool {
-    /// Starts declaring a tool. The name is what clients call it by: 1 to 64 of `A-Z a-z 0-9 _ - .`.
+    /// Starts declaring a tool. The name is what clients call it by: 1 to 128 of `A-Z a-z 0-9 _ - .`.
     #[allow(clippy::new_ret_no_self, reason = "a tool without a handler is none")]
     pub fn new(name: impl Into<Cow<'static, str>>) -> ToolBuilder<NoArguments> {
         let description = Description {
@@ -159,10 +159,31 @@ impl<A> ToolBuilder<A> {
         self
     }
 
-    /// Takes arguments of type `T`; their schema is derived.
+    /// Takes arguments of type `T`; their schema is derived. `T` is a struct, a map, or an enum of which every variant is
+    /// written as an object.
+    ///
+    /// ```
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// #[serde(tag = "shape", rename_all = "lowercase")]
+    /// enum Shape {
+    ///     Circle { radius: f64 },
+    ///     Square { side: f64 },
+    /// }
+    ///
+    /// let tool = corelane::Tool::new("area").input::<Shape>().run(|shape, _cx| match shape {
+    ///     Shape::Circle { radius } => (radius * radius * std::f64::consts::PI).to_string(),
+    ///     Shape::Square { side } => (side * side).to_string(),
+    /// });
+    /// ```
     #[must_use]
     pub fn input<T: JsonSchema>(self) -> ToolBuilder<T> {
-        self.with_input(schemars::schema_for!(T).to_value())
+        let mut schema = schemars::schema_for!(T).to_value();
+        if is_object(&schema, &schema, REFERENCES_MAX)
+            && let Value::Object(members) = &mut schema
+        {
+            members.insert("type".into(), "object".into());
+        }
+        self.with_input(schema)
     }
 
     /// Takes arguments that fit a JSON Schema written by hand, as [`serde_json::Value`] or any type that can be read
@@ -259,6 +280,38 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
     }
 
     ways_to_run!(A, IntoReply, Tool, Send: [A]);
+}
+
+/// The most references that are followed to the schema of one branch.
+const REFERENCES_MAX: usize = 16;
+
+/// Whether a schema allows objects only, and `null`, which arguments never are: an enum's says so in its branches, and a root of
+/// tools must say so itself (checklist T-04).
+fn is_object(schema: &Value, root: &Value, references_left: usize) -> bool {
+    let Some(next) = references_left.checked_sub(1) else { return false };
+    let branches =
+        |key: &str| schema.get(key).and_then(Value::as_array).filter(|branches| !branches.is_empty());
+    let is_null = |branch: &Value| branch.get("type").is_some_and(|name| name == "null");
+    let all = |branches: &Vec<Value>| {
+        branches.iter().any(|branch| !is_null(branch))
+            && branches.iter().all(|branch| is_null(branch) || is_object(branch, root, next))
+    };
+    match schema.get("type") {
+        Some(Value::String(name)) => name == "object",
+        Some(Value::Array(names)) => {
+            names.iter().any(|name| name == "object")
+                && names.iter().all(|name| name == "object" || name == "null")
+        }
+        Some(_) => false,
+        None => {
+            let target = schema.get("$ref").and_then(Value::as_str);
+            let target = target.and_then(|target| root.pointer(target.strip_prefix('#')?));
+            target.is_some_and(|target| is_object(target, root, next))
+                || branches("oneOf").is_some_and(all)
+                || branches("anyOf").is_some_and(all)
+                || branches("allOf").is_some_and(|parts| parts.iter().any(|part| is_object(part, root, next)))
+        }
+    }
 }
 
 /// The schema let through what the type does not take: the schema and the type disagree.
