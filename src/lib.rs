@@ -90,10 +90,11 @@ pub use glommio;
 pub use live_registry::LiveRegistry;
 pub use registry::{
     Annotations, AskError, BorrowedArguments, CacheScope, CallError, Caller, Capabilities, Capability,
-    Completer, Completing, Completion, Content, Contents, Context, Elicited, Form, Icon, IntoCompletion,
-    IntoContents, IntoMessages, IntoReply, Level, ListRoots, Messages, NoArguments, Page, Ping, Prompt,
-    PromptArgument, PromptBuilder, ProtocolError, Question, Read, Registry, RegistryError, RemoteContext,
-    Reply, Resource, ResourceBuilder, ResourceTemplate, ResourceTemplateBuilder, Revision, Role, Root,
-    Sampled, Sampling, Structured, TaskTerms, Theme, Tool, ToolAnnotations, ToolBuilder,
+    Completer, Completing, Completion, Content, Contents, Context, Elicited, Form, HandlerError, Icon,
+    IntoCompletion, IntoContents, IntoMessages, IntoReply, Level, ListRoots, Messages, NoArguments, Page,
+    Ping, Prompt, PromptArgument, PromptBuilder, ProtocolError, Question, Read, Registry, RegistryError,
+    RemoteContext, Reply, Resource, ResourceBuilder, ResourceLink, ResourceTemplate, ResourceTemplateBuilder,
+    Revision, Role, Root, Sampled, Sampling, Structured, TaskTerms, Theme, Tool, ToolAnnotations,
+    ToolBuilder,
 };
 pub use server::{Running, Server, ServerBuilder, StartError, Stopper};

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     json::Node,
     jsonrpc::{Id, write_id},
-    registry::{Asking, CallDetails, Capability, Handler, SharedCallable},
+    registry::{Asking, CallDetails, Capability, Handler, Level, SharedCallable},
     seal::Secret,
 };
 
@@ -63,7 +63,8 @@ impl<'a> Request<'a, '_> {
         let details = (talks || resumes || !is_inline || extensions.is_some()).then(|| {
             Box::new(CallDetails {
                 progress_token: client.progress_token.map(token),
-                log_level: client.level,
+                // A legacy client that never set a level leaves the choice to the server (checklist L-61).
+                log_level: client.level.or((!is_modern).then_some(Level::Info)),
                 asking: match (is_modern, client.tie) {
                     (true, _) => Asking::Replay,
                     (false, Tie::Session(_) | Tie::Connection) => Asking::Wait,

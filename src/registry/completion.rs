@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     context::{Context, RemoteContext},
-    conversation::CallError,
+    conversation::HandlerError,
     handler::{Convert, Handler},
     reply::{ProtocolError, Reply},
 };
@@ -41,6 +41,11 @@ impl<T: Into<String>> From<Vec<T>> for Completion {
 }
 
 /// What a completer may return.
+#[diagnostic::on_unimplemented(
+    message = "a completer cannot return `{Self}`",
+    label = "cannot be made a completion",
+    note = "return a `Vec` of texts, `Completion`, or an `Option` or a `Result` of these"
+)]
 pub trait IntoCompletion {
     /// The values, or why there are none.
     ///
@@ -49,18 +54,28 @@ pub trait IntoCompletion {
     fn into_completion(self) -> Result<Completion, ProtocolError>;
 }
 
-impl<T: Into<Completion>> IntoCompletion for T {
+impl IntoCompletion for Completion {
+    fn into_completion(self) -> Result<Completion, ProtocolError> {
+        Ok(self)
+    }
+}
+
+impl<T: Into<String>> IntoCompletion for Vec<T> {
     fn into_completion(self) -> Result<Completion, ProtocolError> {
         Ok(self.into())
     }
 }
 
-impl<T: Into<Completion>> IntoCompletion for Result<T, CallError> {
+/// No values, where there is nothing.
+impl<T: IntoCompletion> IntoCompletion for Option<T> {
     fn into_completion(self) -> Result<Completion, ProtocolError> {
-        self.map(Into::into).map_err(|error| match error {
-            CallError::Told(text) => ProtocolError::internal(text),
-            CallError::Protocol(error) => error,
-        })
+        self.map_or_else(|| Ok(Completion::default()), IntoCompletion::into_completion)
+    }
+}
+
+impl<T: IntoCompletion, E: HandlerError> IntoCompletion for Result<T, E> {
+    fn into_completion(self) -> Result<Completion, ProtocolError> {
+        self.map_err(|error| error.into_call_error().into_protocol())?.into_completion()
     }
 }
 

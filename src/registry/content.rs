@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::revision::Revision;
+use super::{info::Icon, revision::Revision};
 
 /// One block of a tool's result.
 ///
@@ -133,6 +133,89 @@ impl Content {
             meta.insert(key.into(), value.into());
         }
         self
+    }
+}
+
+/// A link to a resource, with all that the specification lets it say (MCP specification, schema, `ResourceLink`).
+///
+/// ```
+/// use corelane::{NoArguments, ResourceLink, Tool};
+///
+/// let tool = Tool::new("find").run(|_: NoArguments, _cx| {
+///     ResourceLink::new("file:///report.pdf", "report.pdf")
+///         .title("Report")
+///         .description("The report of this year")
+///         .mime_type("application/pdf")
+///         .size(48_213)
+/// });
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResourceLink(Content);
+
+impl ResourceLink {
+    /// A link to what clients read by `uri`, and programs call `name`.
+    #[must_use]
+    pub fn new(uri: &str, name: &str) -> Self {
+        Self(Content::resource_link(uri, name))
+    }
+
+    /// The name people see.
+    #[must_use]
+    pub fn title(self, title: impl Into<String>) -> Self {
+        Self(self.0.with("title", title.into()))
+    }
+
+    /// What it holds, for people and for the model.
+    #[must_use]
+    pub fn description(self, description: impl Into<String>) -> Self {
+        Self(self.0.with("description", description.into()))
+    }
+
+    /// Its media type.
+    #[must_use]
+    pub fn mime_type(self, mime_type: impl Into<String>) -> Self {
+        Self(self.0.with("mimeType", mime_type.into()))
+    }
+
+    /// Its size in bytes, before any encoding.
+    #[must_use]
+    pub fn size(self, bytes: u64) -> Self {
+        Self(self.0.with("size", bytes))
+    }
+
+    /// Adds a picture that clients may show.
+    #[must_use]
+    pub fn icon(mut self, icon: Icon) -> Self {
+        let icons = self.0.block.entry("icons").or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(icons) = icons {
+            // A struct of plain members is always written.
+            icons.push(serde_json::to_value(icon).unwrap_or_default());
+        }
+        self
+    }
+
+    /// Says whom it is for.
+    #[must_use]
+    pub fn annotations(self, annotations: Annotations) -> Self {
+        Self(self.0.annotations(annotations))
+    }
+
+    /// Adds a member to its `_meta`.
+    #[must_use]
+    pub fn meta(self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        Self(self.0.meta(key, value))
+    }
+}
+
+impl From<ResourceLink> for Content {
+    fn from(link: ResourceLink) -> Self {
+        link.0
+    }
+}
+
+impl From<std::borrow::Cow<'_, str>> for Content {
+    fn from(text: std::borrow::Cow<'_, str>) -> Self {
+        Self::text(text)
     }
 }
 

@@ -67,6 +67,14 @@ pub enum AskError {
     InputRequired,
 }
 
+impl std::fmt::Display for AskError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&ProtocolError::from(self.clone()).message)
+    }
+}
+
+impl std::error::Error for AskError {}
+
 impl From<AskError> for ProtocolError {
     fn from(error: AskError) -> Self {
         match error {

@@ -27,9 +27,11 @@ mod uri_template;
 pub use callable::{Callable, Kind, SharedCallable};
 pub use capability::{Capabilities, Capability, TASKS};
 pub use completion::{Completer, Completing, Completion, IntoCompletion};
-pub use content::{Annotations, Content, Role};
+pub use content::{Annotations, Content, ResourceLink, Role};
 pub use context::{Caller, Context, Publish, RemoteContext, ShardSide, ShardState};
-pub use conversation::{Asking, CallDetails, CallError, Carrier, Conversation, Note, TaskTerms};
+pub use conversation::{
+    Asking, CallDetails, CallError, Carrier, Conversation, HandlerError, Note, TaskTerms,
+};
 pub use handler::{AsyncHandler, BlockingHandler, BlockingJob, Handler, InlineHandler, LocalReply};
 #[cfg(feature = "tokio")]
 pub use handler::{RemoteReply, TokioHandler};

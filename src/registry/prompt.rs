@@ -10,11 +10,10 @@ use super::{
     completion::Completer,
     content::{Content, Role},
     context::{Context, RemoteContext},
-    conversation::CallError,
+    conversation::HandlerError,
     declare::ways_to_describe,
     handler::{Convert, Handler, ways_to_run},
     info::Icon,
-    input::AskError,
     reply::{ProtocolError, Reply},
     text::{self, Text},
     tool::NoArguments,
@@ -95,6 +94,11 @@ impl Messages {
 }
 
 /// What a prompt may return.
+#[diagnostic::on_unimplemented(
+    message = "a prompt cannot return `{Self}`",
+    label = "cannot be made messages",
+    note = "return a text, `Content`, `Vec<Content>`, `Messages`, or a `Result` of these"
+)]
 pub trait IntoMessages {
     /// The messages, or why there are none.
     ///
@@ -130,19 +134,23 @@ impl IntoMessages for Content {
     }
 }
 
-impl<T: IntoMessages> IntoMessages for Result<T, CallError> {
+/// One message of the user's.
+impl IntoMessages for Cow<'_, str> {
     fn into_messages(self) -> Result<Messages, ProtocolError> {
-        match self {
-            Ok(value) => value.into_messages(),
-            Err(CallError::Told(text)) => Err(ProtocolError::internal(text)),
-            Err(CallError::Protocol(error)) => Err(error),
-        }
+        Ok(Messages::new().user(self))
     }
 }
 
-impl<T: IntoMessages> IntoMessages for Result<T, AskError> {
+/// A message of the user's for each.
+impl<T: Into<Content>> IntoMessages for Vec<T> {
     fn into_messages(self) -> Result<Messages, ProtocolError> {
-        self.map_err(CallError::from).into_messages()
+        Ok(self.into_iter().fold(Messages::new(), Messages::user))
+    }
+}
+
+impl<T: IntoMessages, E: HandlerError> IntoMessages for Result<T, E> {
+    fn into_messages(self) -> Result<Messages, ProtocolError> {
+        self.map_err(|error| error.into_call_error().into_protocol())?.into_messages()
     }
 }
 

@@ -1,13 +1,14 @@
 //! What a handler says, encoded as it says it.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    content::{Content, Role},
-    conversation::CallError,
+    content::{Content, ResourceLink, Role},
+    conversation::{CallError, HandlerError},
     info::SERVER_INFO,
-    input::AskError,
     revision::Revision,
 };
 use crate::json::{write_string, write_unsigned};
@@ -40,7 +41,8 @@ struct Block {
 
 /// An error of the protocol rather than of the tool: the client's program is told, not the model. Most failures of a
 /// tool are better told to the model, by returning any other error.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
 pub struct ProtocolError {
     /// JSON-RPC error code. Codes of your own belong outside -32768 to -32000.
     pub code: i64,
@@ -113,15 +115,25 @@ impl Reply {
     /// Sets the structured content, and adds a text block with the same JSON for clients that know no structure
     /// (checklist T-10). A value serde cannot write makes the reply an error; a number that is not finite becomes null.
     pub fn structured<T: Serialize + ?Sized>(&mut self, value: &T) {
+        if self.structured_only(value) {
+            let text = String::from_utf8(std::mem::take(&mut self.structured)).unwrap_or_default();
+            self.text(&text);
+            self.structured = text.into_bytes();
+        }
+    }
+
+    /// As [`structured`](Self::structured), without the text block. Whether it could be written.
+    fn structured_only<T: Serialize + ?Sized>(&mut self, value: &T) -> bool {
         self.structured.clear();
         match serde_json::to_writer(&mut self.structured, value) {
             Ok(()) => {
                 self.structured_is_object = self.structured.first() == Some(&b'{');
-                let text = String::from_utf8(std::mem::take(&mut self.structured)).unwrap_or_default();
-                self.text(&text);
-                self.structured = text.into_bytes();
+                true
             }
-            Err(error) => self.error(&format!("The result cannot be encoded: {error}")),
+            Err(error) => {
+                self.error(&format!("The result cannot be encoded: {error}"));
+                false
+            }
         }
     }
 
@@ -316,7 +328,23 @@ impl Reply {
     }
 }
 
-/// What a tool may return.
+/// What a tool may return: `()`, a text, a number or a `bool`; [`Content`] or a `Vec` of it; [`Structured`] or a JSON value, also
+/// behind blocks that stand for it; an `Option` or a `Result` of these; a whole [`Reply`].
+///
+/// ```
+/// use corelane::{NoArguments, Structured, Tool};
+///
+/// let answer = Tool::new("answer").run(|_: NoArguments, _cx| 42);
+/// let both = Tool::new("both").run(|_: NoArguments, _cx| {
+///     ("The sum is 3", Structured(serde_json::json!({"sum": 3})))
+/// });
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a tool cannot return `{Self}`",
+    label = "cannot be made a reply",
+    note = "return a text, a number, `Content`, `Vec<Content>`, `Structured(value)` for a value that serde can write, or a `Result` of \
+            these"
+)]
 pub trait IntoReply {
     /// Puts the value into an empty reply.
     fn into_reply(self, reply: &mut Reply);
@@ -342,16 +370,23 @@ impl IntoReply for String {
     }
 }
 
+impl IntoReply for ResourceLink {
+    fn into_reply(self, reply: &mut Reply) {
+        reply.push(self.into());
+    }
+}
+
 impl IntoReply for Content {
     fn into_reply(self, reply: &mut Reply) {
         reply.push(self);
     }
 }
 
-impl IntoReply for Vec<Content> {
+/// A block for each: of [`Content`], links and texts.
+impl<T: Into<Content>> IntoReply for Vec<T> {
     fn into_reply(self, reply: &mut Reply) {
         for content in self {
-            reply.push(content);
+            reply.push(content.into());
         }
     }
 }
@@ -369,42 +404,54 @@ impl IntoReply for Value {
     }
 }
 
-/// An error becomes a result with `isError`, its text for the model to read.
-impl<T: IntoReply, E: std::fmt::Display> IntoReply for Result<T, E> {
+/// An error becomes a result with `isError`, its text for the model to read; one of the protocol stays one.
+impl<T: IntoReply, E: HandlerError> IntoReply for Result<T, E> {
     fn into_reply(self, reply: &mut Reply) {
-        match self {
-            Ok(value) => value.into_reply(reply),
-            Err(error) => reply.error(&error.to_string()),
-        }
-    }
-}
-
-/// An error of the protocol stays one.
-impl<T: IntoReply> IntoReply for Result<T, ProtocolError> {
-    fn into_reply(self, reply: &mut Reply) {
-        match self {
-            Ok(value) => value.into_reply(reply),
-            Err(error) => reply.fail(error),
-        }
-    }
-}
-
-/// A question that was not answered is told to the client's program.
-impl<T: IntoReply> IntoReply for Result<T, AskError> {
-    fn into_reply(self, reply: &mut Reply) {
-        self.map_err(ProtocolError::from).into_reply(reply);
-    }
-}
-
-impl<T: IntoReply> IntoReply for Result<T, CallError> {
-    fn into_reply(self, reply: &mut Reply) {
-        match self {
+        match self.map_err(HandlerError::into_call_error) {
             Ok(value) => value.into_reply(reply),
             Err(CallError::Told(text)) => reply.error(&text),
             Err(CallError::Protocol(error)) => reply.fail(error),
         }
     }
 }
+
+/// Nothing, where there is nothing.
+impl<T: IntoReply> IntoReply for Option<T> {
+    fn into_reply(self, reply: &mut Reply) {
+        if let Some(value) = self {
+            value.into_reply(reply);
+        }
+    }
+}
+
+/// Blocks of the first, and structured content without the text that [`Structured`] alone adds. An error in the first stays.
+impl<T: IntoReply, S: Serialize> IntoReply for (T, Structured<S>) {
+    fn into_reply(self, reply: &mut Reply) {
+        self.0.into_reply(reply);
+        if !reply.is_error && reply.failure.is_none() {
+            reply.structured_only(&self.1.0);
+        }
+    }
+}
+
+impl IntoReply for Cow<'_, str> {
+    fn into_reply(self, reply: &mut Reply) {
+        reply.text(&self);
+    }
+}
+
+/// A text.
+macro_rules! texts {
+    ($($type:ty)*) => {$(
+        impl IntoReply for $type {
+            fn into_reply(self, reply: &mut Reply) {
+                reply.text(&self.to_string());
+            }
+        }
+    )*};
+}
+
+texts! { bool char i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 }
 
 impl IntoReply for Reply {
     fn into_reply(self, reply: &mut Reply) {
@@ -444,6 +491,44 @@ mod tests {
         let failed: Result<String, &str> = Err("no \"luck\"");
         let expected = r#""content":[{"type":"text","text":"no \"luck\""}],"isError":true"#;
         assert_eq!(written(failed, Revision::V2026_07_28), expected);
+    }
+
+    #[test]
+    fn plain_values_become_blocks() {
+        let newest = Revision::V2026_07_28;
+        let text = |text: &str| format!(r#"{{"type":"text","text":"{text}"}}"#);
+        let blocks = |blocks: &[String]| format!(r#""content":[{}]"#, blocks.join(","));
+        assert_eq!(written(None::<String>, newest), blocks(&[]));
+        assert_eq!(written(Some(7_u8), newest), blocks(&[text("7")]));
+        assert_eq!(written(-1.5, newest), blocks(&[text("-1.5")]));
+        assert_eq!(written(u128::MAX, newest), blocks(&[text(&u128::MAX.to_string())]));
+        assert_eq!(written(true, newest), blocks(&[text("true")]));
+        assert_eq!(written(Cow::Borrowed("a"), newest), blocks(&[text("a")]));
+        assert_eq!(written(vec!["a", "b"], newest), blocks(&[text("a"), text("b")]));
+        let both = ("two", Structured(serde_json::json!({"sum": 2})));
+        let structured = format!(r#"{},"structuredContent":{{"sum":2}}"#, blocks(&[text("two")]));
+        assert_eq!(written(both, newest), structured);
+        let failed = (Err::<String, _>("no"), Structured(2));
+        assert_eq!(written(failed, newest), format!(r#"{},"isError":true"#, blocks(&[text("no")])));
+    }
+
+    #[test]
+    fn links_say_all_that_a_resource_says() {
+        let icon = crate::registry::Icon { src: "data:,".into(), ..Default::default() };
+        let annotations = crate::registry::Annotations { priority: Some(1.0), ..Default::default() };
+        let link = ResourceLink::new("file:///a", "a")
+            .title("A")
+            .description("first")
+            .mime_type("text/plain")
+            .size(3)
+            .icon(icon)
+            .annotations(annotations)
+            .meta("k", 1);
+        let block = concat!(
+            r#"{"type":"resource_link","uri":"file:///a","name":"a","title":"A","description":"first","#,
+            r#""mimeType":"text/plain","size":3,"icons":[{"src":"data:,"}],"annotations":{"priority":1.0},"_meta":{"k":1}}"#
+        );
+        assert_eq!(written(link, Revision::V2026_07_28), format!(r#""content":[{block}]"#));
     }
 
     #[test]

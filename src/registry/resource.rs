@@ -10,11 +10,10 @@ use super::{
     completion::Completer,
     content::Annotations,
     context::{Context, RemoteContext},
-    conversation::CallError,
+    conversation::HandlerError,
     declare::ways_to_describe,
     handler::{Convert, Handler, ways_to_run},
     info::Icon,
-    input::AskError,
     reply::{ProtocolError, Reply},
     text::{self, Text},
     uri_template::UriTemplate,
@@ -154,6 +153,11 @@ impl Contents {
 }
 
 /// What reading a resource may return. `None` is a resource that is not there.
+#[diagnostic::on_unimplemented(
+    message = "reading a resource cannot return `{Self}`",
+    label = "cannot be made contents",
+    note = "return a text, `Contents`, `Vec<Contents>`, or an `Option` or a `Result` of these"
+)]
 pub trait IntoContents {
     /// The contents, or why there are none.
     ///
@@ -180,6 +184,12 @@ impl IntoContents for String {
     }
 }
 
+impl IntoContents for Cow<'_, str> {
+    fn into_contents(self) -> Result<Option<Vec<Contents>>, ProtocolError> {
+        Ok(Some(vec![Contents::text(self)]))
+    }
+}
+
 impl IntoContents for &str {
     fn into_contents(self) -> Result<Option<Vec<Contents>>, ProtocolError> {
         Ok(Some(vec![Contents::text(self)]))
@@ -192,19 +202,9 @@ impl<T: IntoContents> IntoContents for Option<T> {
     }
 }
 
-impl<T: IntoContents> IntoContents for Result<T, CallError> {
+impl<T: IntoContents, E: HandlerError> IntoContents for Result<T, E> {
     fn into_contents(self) -> Result<Option<Vec<Contents>>, ProtocolError> {
-        match self {
-            Ok(value) => value.into_contents(),
-            Err(CallError::Told(text)) => Err(ProtocolError::internal(text)),
-            Err(CallError::Protocol(error)) => Err(error),
-        }
-    }
-}
-
-impl<T: IntoContents> IntoContents for Result<T, AskError> {
-    fn into_contents(self) -> Result<Option<Vec<Contents>>, ProtocolError> {
-        self.map_err(CallError::from).into_contents()
+        self.map_err(|error| error.into_call_error().into_protocol())?.into_contents()
     }
 }
 
