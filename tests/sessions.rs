@@ -446,6 +446,8 @@ fn l_61_log_messages_come_from_the_level_a_session_asked_for_on_every_shard() {
     assert_eq!(session.ask(1, "logging/setLevel", json!({"level": "loud"})).error_code(), -32602);
     let set = session.ask(2, "logging/setLevel", json!({"level": "warning"})).response();
     assert_eq!(set["result"], json!({}));
+    let set = silent.ask(2, "logging/setLevel", json!({"level": "alert"})).response();
+    assert_eq!(set["result"], json!({}));
     for number in 0..MANY {
         let mut reply = session.call(number, "log", json!({}));
         let expected = json!({"level": "error", "logger": "part", "data": {"bad": 1}});
