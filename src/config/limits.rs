@@ -142,7 +142,8 @@ pub struct Limits {
     /// How long an idle connection is kept when the server ends, for a request that may be on its way.
     #[serde(with = "humantime_serde")]
     pub drain_grace: Duration,
-    /// How long calls in flight may take to finish when the server ends.
+    /// How long calls in flight may take to finish when the server ends, or when a client of lines has ended its input; then
+    /// they are cancelled and named in the log.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
 }

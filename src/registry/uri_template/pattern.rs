@@ -40,10 +40,8 @@ impl Expression {
         let is_separated = self.operator != Operator::Simple || self.variables.len() > 1;
         let begins_another = |other: &Expression| other.operator.first() == Some(character);
         let is_end = literal_begins_with(behind, character) && !survives_encode_uri_component(character);
-        is_allowed
-            && !(is_separated && character == self.operator.separator())
-            && !is_end
-            && !expressions(behind).any(begins_another)
+        let separates = is_separated && character == self.operator.separator();
+        is_allowed && !separates && !is_end && !expressions(behind).any(begins_another)
     }
 
     fn variable_pattern(&self, variable: &Variable, behind: &[Part], in_query: bool) -> String {
