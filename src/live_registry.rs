@@ -6,7 +6,7 @@ use crate::{
     broadcast::Broadcast,
     config::Limits,
     mcp::Event,
-    registry::{Publish, Registry, RegistryError, Snapshot},
+    registry::{EncodedLists, Publish, Registry, RegistryError, Snapshot},
     seal::Secret,
     shard::{ShardHandle, Takeover},
 };
@@ -32,6 +32,8 @@ pub struct LiveRegistry {
 #[derive(Default)]
 struct Shared {
     registry: Arc<Registry>,
+    /// The lists of `registry`, as they were encoded for the limits and the secret below.
+    encoded: Option<Arc<EncodedLists>>,
     /// How often it has changed.
     changes: u64,
     limits: Limits,
@@ -63,7 +65,7 @@ impl LiveRegistry {
         look(&registry)
     }
 
-    /// Changes the registry. It is compiled here, on the calling thread, once for each shard; then every shard takes it up
+    /// Changes the registry. What is new is compiled here, on the calling thread; then every shard takes it up
     /// between two requests, within a turn of its own. So a request is answered from the old one or from the new one, and
     /// for a moment two shards may differ. Calls in flight end as they were started.
     ///
@@ -78,30 +80,43 @@ impl LiveRegistry {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = self.read(Registry::clone);
         let value = change(&mut changed);
-        let (before, shards, limits, secret, broadcast) = {
+        let (before, encoded_before, shards, limits, secret, broadcast) = {
             let mut shared = self.lock();
             shared.shards.retain(|shard| !shard.has_ended());
             let secret = shared.secret();
             (
                 Arc::clone(&shared.registry),
+                shared.encoded.clone(),
                 shared.shards.clone(),
                 shared.limits,
                 secret,
                 shared.broadcast.clone(),
             )
         };
+        let encoded_before = match encoded_before {
+            Some(encoded) => encoded,
+            None => Arc::clone(Snapshot::build(&before, &limits, &secret)?.encoded()),
+        };
         // One at least, so that a mistake is found also while nothing runs.
-        let compile = |_| Snapshot::build(&changed, &limits, &secret);
-        let snapshots: Vec<_> = (0..shards.len().max(1)).map(compile).collect::<Result<_, _>>()?;
-        let before = Snapshot::build(&before, &limits, &secret)?;
-        let lists = snapshots.first().map(|after| after.changed_since(&before)).unwrap_or_default();
+        let first_shard = shards.first().map_or(0, ShardHandle::number);
+        let first = Snapshot::build_for(&changed, &limits, &secret, first_shard, None)?;
+        let encoded = Arc::clone(first.encoded());
+        let others = shards
+            .iter()
+            .skip(1)
+            .map(|shard| Snapshot::build_for(&changed, &limits, &secret, shard.number(), Some(&encoded)));
+        let others: Vec<_> = others.collect::<Result<_, _>>()?;
+        let lists = encoded.changed_since(&encoded_before);
         let takeover = Takeover::new(lists, shards.len(), broadcast);
-        for (shard, snapshot) in shards.iter().zip(snapshots) {
+        for (shard, snapshot) in shards.iter().zip(std::iter::once(first).chain(others)) {
             shard.replace(snapshot, Arc::clone(&takeover));
         }
         let mut shared = self.lock();
-        shared.registry = Arc::new(changed);
+        shared.encoded = Some(encoded);
+        let replaced = std::mem::replace(&mut shared.registry, Arc::new(changed));
         shared.changes += 1;
+        drop(shared);
+        drop((replaced, before));
         Ok(value)
     }
 
@@ -131,11 +146,13 @@ impl LiveRegistry {
             // Nobody has seen the one before.
             let takeover = Takeover::new(Default::default(), started.len(), broadcast.clone());
             for shard in &started {
-                shard.replace(Snapshot::build(&newest, limits, secret)?, Arc::clone(&takeover));
+                let snapshot = Snapshot::build_for(&newest, limits, secret, shard.number(), None)?;
+                shard.replace(snapshot, Arc::clone(&takeover));
             }
         }
         let mut shared = self.lock();
         shared.shards.extend(started);
+        shared.encoded = None;
         shared.limits = *limits;
         shared.secret = Some(secret.clone());
         shared.broadcast = broadcast.clone();

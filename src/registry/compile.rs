@@ -1,6 +1,9 @@
 //! What is declared becomes what runs; what cannot be served is refused here, once, rather than request by request.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use fluent_uri::Uri;
 use serde_json::{Map, Value};
@@ -10,18 +13,52 @@ use super::{
     callable::{Callable, Kind, SharedCallable},
     completion::Completer,
     conversation::TaskTerms,
+    describe,
     handler::Handler,
-    header_params,
+    header_params::{self, HeaderParam},
     info::Icon,
+    list::{Items, items},
     prompt::Prompt,
     resource::{Resource, ResourceDescription, ResourceTemplate},
     snapshot::{Completers, RegisteredPrompt, RegisteredTemplate, RegisteredTool, callable},
     tool::Tool,
     uri_template::UriTemplate,
 };
-use crate::{config::Limits, schema::Validator};
+use crate::{
+    config::Limits,
+    schema::{CompiledSchema, SchemaError},
+};
 
-pub(super) fn tool(tool: &Tool, position: usize, limits: &Limits) -> Result<RegisteredTool, RegistryError> {
+/// What is compiled of a tool, shared by its copies and by all shards.
+pub(super) struct CompiledTool {
+    limits: Limits,
+    input: CompiledSchema,
+    output: Option<CompiledSchema>,
+    header_params: Vec<HeaderParam>,
+    pub(super) items: Items,
+    /// As the shards last ran it, by shard: most tools stay as they are when a registry changes.
+    registered: Mutex<Vec<Option<Arc<RegisteredTool>>>>,
+}
+
+/// What has been compiled of a tool with the limits last asked for.
+#[derive(Default)]
+pub(super) struct CompiledOnce(Mutex<Option<Arc<CompiledTool>>>);
+
+/// Compiles a tool, unless that has been done.
+pub(super) fn tool(tool: &Tool, limits: &Limits) -> Result<Arc<CompiledTool>, RegistryError> {
+    // What is in there is whole, or not there.
+    let mut compiled = tool.description.compiled.0.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*compiled {
+        Some(compiled) if compiled.limits == *limits => Ok(Arc::clone(compiled)),
+        _ => {
+            let new = Arc::new(compile_tool(tool, limits)?);
+            *compiled = Some(Arc::clone(&new));
+            Ok(new)
+        }
+    }
+}
+
+fn compile_tool(tool: &Tool, limits: &Limits) -> Result<CompiledTool, RegistryError> {
     let description = &tool.description;
     let name = tool.name();
     check_name(name)?;
@@ -34,25 +71,68 @@ pub(super) fn tool(tool: &Tool, position: usize, limits: &Limits) -> Result<Regi
         return Err(RegistryError::InlineTask(name.to_owned()));
     }
     let compiled = |which, schema: &Value| {
-        Validator::compile(schema, limits).map_err(|source| RegistryError::Schema {
-            tool: name.to_owned(),
-            which,
-            source,
-        })
+        CompiledSchema::compile(schema, limits).map_err(|source| schema_error(name, which, source))
     };
     let input = compiled("inputSchema", &description.input_schema)?;
     let output =
         description.output_schema.as_ref().map(|schema| compiled("outputSchema", schema)).transpose()?;
-    let callable = callable(Kind::Tool, name, position, &tool.handler, description.deadline, limits)?;
     if let Some(terms) = description.task {
         check_terms(name, terms)?;
     }
-    Ok(RegisteredTool {
+    Ok(CompiledTool {
+        limits: *limits,
+        input,
+        output,
+        header_params: header_params::find(name, &description.input_schema)?,
+        items: items(|revision| describe::tool(tool, revision)),
+        registered: Mutex::default(),
+    })
+}
+
+/// A tool as a shard runs it.
+pub(super) fn registered_tool(
+    tool: &Tool,
+    position: usize,
+    limits: &Limits,
+    shard: usize,
+) -> Result<Arc<RegisteredTool>, RegistryError> {
+    let compiled = self::tool(tool, limits)?;
+    // What is in there is whole, or not there.
+    let mut registered = compiled.registered.lock().unwrap_or_else(PoisonError::into_inner);
+    if registered.len() <= shard {
+        registered.resize(shard.saturating_add(1), None);
+    }
+    match registered.get(shard) {
+        Some(Some(before)) if before.callable.position() == position => return Ok(Arc::clone(before)),
+        _ => {}
+    }
+    let description = &tool.description;
+    let name = tool.name();
+    let input = compiled
+        .input
+        .validator(&description.input_schema, shard)
+        .map_err(|source| schema_error(name, "inputSchema", source))?;
+    let output = match (&compiled.output, &description.output_schema) {
+        (Some(compiled), Some(schema)) => Some(
+            compiled.validator(schema, shard).map_err(|source| schema_error(name, "outputSchema", source))?,
+        ),
+        _ => None,
+    };
+    let callable = callable(Kind::Tool, name, position, &tool.handler, description.deadline, limits)?;
+    let new = Arc::new(RegisteredTool {
         callable: Arc::new(Callable { output, task: description.task, ..callable }),
         input,
-        header_params: header_params::find(name, &description.input_schema)?,
+        header_params: compiled.header_params.clone(),
         requires: description.requires,
-    })
+    });
+    if let Some(place) = registered.get_mut(shard) {
+        *place = Some(Arc::clone(&new));
+    }
+    Ok(new)
+}
+
+fn schema_error(tool: &str, which: &'static str, source: SchemaError) -> RegistryError {
+    RegistryError::Schema { tool: tool.to_owned(), which, source }
 }
 
 pub(super) fn prompt(

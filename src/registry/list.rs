@@ -1,10 +1,15 @@
 //! Lists, encoded page by page when the registry is compiled, so that answering one is a copy (checklist G-01).
 
-use serde_json::{Map, Value};
+use std::sync::Arc;
+
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{info::append, revision::Revision};
-use crate::seal::{Purpose, Secret};
+use super::revision::Revision;
+use crate::{
+    json::write_string,
+    seal::{Purpose, Secret},
+};
 
 /// The lists there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +106,35 @@ impl Lists {
     }
 }
 
+/// Bytes a page has, at most, besides its items and the members of every result.
+const PAGE_MEMBERS_BYTES: usize = 512;
+
+/// One item of a list as a revision shows it, encoded once.
+pub(super) struct Item {
+    text: Box<str>,
+    digest: [u8; 32],
+}
+
+/// One item of a list, by revision.
+pub(super) type Items = Arc<[Arc<Item>; Revision::ALL.len()]>;
+
+/// Encodes an item. Revisions that show it alike share one text.
+pub(super) fn items(describe: impl Fn(Revision) -> Value) -> Items {
+    let mut last: Option<Arc<Item>> = None;
+    Arc::new(Revision::ALL.map(|revision| {
+        let text = describe(revision).to_string();
+        let item = match last.take() {
+            Some(last) if *last.text == text => last,
+            _ => {
+                let digest = Sha256::digest(&text).into();
+                Arc::new(Item { text: text.into(), digest })
+            }
+        };
+        last = Some(Arc::clone(&item));
+        item
+    }))
+}
+
 /// The pages of one list for one revision.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pages {
@@ -117,42 +151,52 @@ struct Page {
 
 impl Pages {
     /// Encodes a list. A cursor is good for exactly this list: after a change it is refused, rather than skipping an item or
-    /// showing one twice.
+    /// showing one twice. `meta`: the members of every result of the 2026 era, without braces.
     pub(super) fn encode(
         list: List,
-        items: &[Value],
+        items: &[&Item],
         page_items_max: usize,
         revision: Revision,
-        meta: &Value,
+        meta: &[u8],
         secret: &Secret,
     ) -> Self {
         let mut whole = Sha256::new();
         whole.update(list.member());
-        items.iter().for_each(|item| whole.update(item.to_string()));
+        items.iter().for_each(|item| whole.update(item.digest));
         let whole = whole.finalize();
         let cursor = |page: usize| {
             let page = u32::try_from(page).unwrap_or(u32::MAX).to_le_bytes();
             secret.seal(Purpose::Cursor, &page, &[&whole])
         };
-        let chunks: Vec<&[Value]> =
+        let chunks: Vec<&[&Item]> =
             if items.is_empty() { vec![&[]] } else { items.chunks(page_items_max.max(1)).collect() };
         let last = chunks.len() - 1;
-        let page = |(number, items): (usize, &&[Value])| {
-            let mut result = Map::new();
+        let page = |(number, items): (usize, &&[&Item])| {
+            let bytes: usize = items.iter().map(|item| item.text.len() + 1).sum();
+            let mut members = Vec::with_capacity(bytes + meta.len() + PAGE_MEMBERS_BYTES);
             if revision.is_modern() {
-                result.insert("resultType".into(), "complete".into());
+                members.extend_from_slice(b"\"resultType\":\"complete\",");
             }
-            result.insert(list.member().into(), items.to_vec().into());
+            write_string(&mut members, list.member());
+            members.extend_from_slice(b":[");
+            for (number, item) in items.iter().enumerate() {
+                if number > 0 {
+                    members.push(b',');
+                }
+                members.extend_from_slice(item.text.as_bytes());
+            }
+            members.push(b']');
             if number < last {
-                result.insert("nextCursor".into(), cursor(number + 1).into());
+                members.extend_from_slice(b",\"nextCursor\":");
+                write_string(&mut members, &cursor(number + 1));
             }
             if revision.is_modern() {
-                result.insert("ttlMs".into(), LIST_TTL_MS.into());
-                result.insert("cacheScope".into(), "public".into());
-                append(&mut result, meta);
+                let told = format!(",\"ttlMs\":{LIST_TTL_MS},\"cacheScope\":\"public\",");
+                members.extend_from_slice(told.as_bytes());
+                members.extend_from_slice(meta);
             }
             let cursor = if number == 0 { String::new() } else { cursor(number) };
-            Page { cursor, members: members(&Value::Object(result)) }
+            Page { cursor, members }
         };
         Self { pages: chunks.iter().enumerate().map(page).collect() }
     }

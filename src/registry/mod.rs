@@ -49,7 +49,7 @@ pub use resource::{
     ResourceTemplateBuilder,
 };
 pub use revision::Revision;
-pub use snapshot::{Completers, RegisteredPrompt, RegisteredTool, Snapshot};
+pub use snapshot::{Completers, EncodedLists, RegisteredPrompt, RegisteredTool, Snapshot};
 pub use tool::{BorrowedArguments, NoArguments, Tool, ToolAnnotations, ToolBuilder};
 pub use uri_template::{UriTemplate, UriTemplateError};
 

@@ -12,7 +12,7 @@ use super::{
     compile, describe,
     header_params::HeaderParam,
     info::{SERVER_INFO, append},
-    list::{LIST_TTL_MS, List, Lists, Pages, members},
+    list::{Item, Items, LIST_TTL_MS, List, Lists, Pages, items, members},
     revision::Revision,
     uri_template::UriTemplate,
 };
@@ -107,6 +107,19 @@ pub(super) struct RegisteredTemplate {
 /// A fast hash will do: what is in there was chosen by the server, not by its clients.
 type ByName<T> = HashMap<Box<str>, T, FixedState>;
 
+/// The pages of one list, by revision.
+type PagesByRevision = [Arc<Pages>; Revision::ALL.len()];
+
+/// The answers that are the same on every shard, encoded.
+pub struct EncodedLists {
+    /// By list.
+    pages: [PagesByRevision; List::ALL.len()],
+    /// Result of `server/discover`: members without braces.
+    discover: Vec<u8>,
+    /// Results of `initialize` behind their `protocolVersion`, by revision: members without braces.
+    initialize: [Vec<u8>; Revision::ALL.len()],
+}
+
 /// Everything a shard looks up or lists, compiled and encoded.
 pub struct Snapshot {
     tools: Vec<Arc<RegisteredTool>>,
@@ -114,33 +127,120 @@ pub struct Snapshot {
     prompts: ByName<RegisteredPrompt>,
     resources: ByName<SharedCallable>,
     templates: Vec<RegisteredTemplate>,
-    /// By list and revision.
-    pages: [[Pages; Revision::ALL.len()]; List::ALL.len()],
+    /// Shared by all shards.
+    encoded: Arc<EncodedLists>,
     /// Lists there are, with what they hold.
     offers: Lists,
     completes: bool,
-    /// Result of `server/discover`: members without braces.
-    discover: Vec<u8>,
-    /// Results of `initialize` behind their `protocolVersion`, by revision: members without braces.
-    initialize: [Vec<u8>; Revision::ALL.len()],
     /// `"io.modelcontextprotocol/serverInfo":{…}`, as the `_meta` of every result of the 2026 era carries it
     /// (checklist M-08).
     server_info: Vec<u8>,
 }
 
+impl EncodedLists {
+    fn build(
+        registry: &Registry,
+        offers: Lists,
+        completes: bool,
+        limits: &Limits,
+        secret: &Secret,
+    ) -> Result<Self, RegistryError> {
+        let info = json!({SERVER_INFO: registry.info.describe(Revision::V2026_07_28)});
+        let meta = json!({"_meta": info});
+        let meta_members = members(&meta);
+        let pages = |list: List| -> Result<PagesByRevision, RegistryError> {
+            let listed: Vec<Items> = match list {
+                List::Tools => registry
+                    .tools
+                    .iter()
+                    .map(|tool| Ok(Arc::clone(&compile::tool(tool, limits)?.items)))
+                    .collect::<Result<_, RegistryError>>()?,
+                List::Prompts => registry
+                    .prompts
+                    .iter()
+                    .map(|prompt| items(|revision| describe::prompt(prompt, revision)))
+                    .collect(),
+                List::Resources => registry
+                    .resources
+                    .iter()
+                    .map(|resource| {
+                        items(|revision| describe::resource("uri", &resource.description, revision))
+                    })
+                    .collect(),
+                List::Templates => registry
+                    .templates
+                    .iter()
+                    .map(|template| {
+                        items(|revision| describe::resource("uriTemplate", &template.description, revision))
+                    })
+                    .collect(),
+            };
+            let mut last: Option<(Vec<&Item>, Arc<Pages>)> = None;
+            Ok(Revision::ALL.map(|revision| {
+                let shown: Vec<&Item> =
+                    listed.iter().filter_map(|item| item.get(revision.index()).map(|item| &**item)).collect();
+                // Legacy revisions that show every item alike have the same pages.
+                let same = last.take().filter(|(before, _)| {
+                    !revision.is_modern()
+                        && before.iter().zip(&shown).all(|(before, item)| std::ptr::eq(*before, *item))
+                });
+                let pages = same.map_or_else(
+                    || {
+                        let page_items_max = limits.list_page_items_max;
+                        Arc::new(Pages::encode(list, &shown, page_items_max, revision, &meta_members, secret))
+                    },
+                    |(_, pages)| pages,
+                );
+                last = Some((shown, Arc::clone(&pages)));
+                pages
+            }))
+        };
+        let [tools, resources, templates, prompts] = List::ALL.map(pages);
+        let capabilities = |revision| capabilities(registry, offers, completes, revision);
+        Ok(Self {
+            pages: [tools?, resources?, templates?, prompts?],
+            discover: members(&discover(registry, &capabilities(Revision::V2026_07_28), &meta)),
+            initialize: Revision::ALL
+                .map(|revision| members(&initialize(registry, &capabilities(revision), revision))),
+        })
+    }
+
+    /// In which lists this differs from another.
+    #[must_use]
+    pub fn changed_since(&self, other: &Self) -> Lists {
+        let differs = |list: &List| self.pages.get(list.index()) != other.pages.get(list.index());
+        List::ALL.into_iter().filter(differs).fold(Lists::default(), Lists::with)
+    }
+}
+
 impl Snapshot {
-    /// Compiles a registry.
+    /// Compiles a registry for the first shard, or for the only one.
     ///
     /// # Errors
     /// The first thing that cannot be served.
     pub fn build(registry: &Registry, limits: &Limits, secret: &Secret) -> Result<Self, RegistryError> {
+        Self::build_for(registry, limits, secret, 0, None)
+    }
+
+    /// Compiles a registry for a shard: only what no registry before it had. `encoded`: that of another shard's snapshot of
+    /// the same registry, if there is one.
+    ///
+    /// # Errors
+    /// The first thing that cannot be served.
+    pub fn build_for(
+        registry: &Registry,
+        limits: &Limits,
+        secret: &Secret,
+        shard: usize,
+        encoded: Option<&Arc<EncodedLists>>,
+    ) -> Result<Self, RegistryError> {
         compile::check_icons(&registry.info.name, &registry.info.icons)?;
         compile::check_extensions(&registry.extensions)?;
         let mut tools = Vec::with_capacity(registry.tools.len());
-        let mut tools_by_name = ByName::default();
+        let mut tools_by_name = ByName::with_capacity_and_hasher(registry.tools.len(), FixedState::default());
         for (position, tool) in registry.tools.iter().enumerate() {
             insert(&mut tools_by_name, tool.name(), position)?;
-            tools.push(Arc::new(compile::tool(tool, position, limits)?));
+            tools.push(compile::registered_tool(tool, position, limits, shard)?);
         }
         let mut prompts = ByName::default();
         for (position, prompt) in registry.prompts.iter().enumerate() {
@@ -166,35 +266,13 @@ impl Snapshot {
         }
         let completes = prompts.values().any(|prompt| !prompt.completers.is_empty())
             || templates.iter().any(|template| !template.completers.is_empty());
-        let info = json!({SERVER_INFO: registry.info.describe(Revision::V2026_07_28)});
-        let meta = json!({"_meta": info});
-        let pages = |list: List| {
-            Revision::ALL.map(|revision| {
-                let items: Vec<Value> = match list {
-                    List::Tools => registry.tools.iter().map(|tool| describe::tool(tool, revision)).collect(),
-                    List::Prompts => {
-                        registry.prompts.iter().map(|prompt| describe::prompt(prompt, revision)).collect()
-                    }
-                    List::Resources => registry
-                        .resources
-                        .iter()
-                        .map(|resource| describe::resource("uri", &resource.description, revision))
-                        .collect(),
-                    List::Templates => registry
-                        .templates
-                        .iter()
-                        .map(|template| describe::resource("uriTemplate", &template.description, revision))
-                        .collect(),
-                };
-                Pages::encode(list, &items, limits.list_page_items_max, revision, &meta, secret)
-            })
+        let encoded = match encoded {
+            Some(encoded) => Arc::clone(encoded),
+            None => Arc::new(EncodedLists::build(registry, offers, completes, limits, secret)?),
         };
-        let capabilities = |revision| capabilities(registry, offers, completes, revision);
+        let info = json!({SERVER_INFO: registry.info.describe(Revision::V2026_07_28)});
         Ok(Self {
-            pages: List::ALL.map(pages),
-            discover: members(&discover(registry, &capabilities(Revision::V2026_07_28), &meta)),
-            initialize: Revision::ALL
-                .map(|revision| members(&initialize(registry, &capabilities(revision), revision))),
+            encoded,
             server_info: members(&info),
             tools,
             tools_by_name,
@@ -204,6 +282,12 @@ impl Snapshot {
             offers,
             completes,
         })
+    }
+
+    /// The answers that are the same on every shard.
+    #[must_use]
+    pub fn encoded(&self) -> &Arc<EncodedLists> {
+        &self.encoded
     }
 
     /// Finds a tool.
@@ -255,26 +339,19 @@ impl Snapshot {
     /// One page of a list, by the cursor of the page before: members of the result, without braces.
     #[must_use]
     pub fn page(&self, list: List, revision: Revision, cursor: Option<&str>) -> Option<&[u8]> {
-        self.pages.get(list.index())?.get(revision.index())?.page(cursor)
-    }
-
-    /// In which lists this differs from another.
-    #[must_use]
-    pub fn changed_since(&self, other: &Self) -> Lists {
-        let differs = |list: &List| self.pages.get(list.index()) != other.pages.get(list.index());
-        List::ALL.into_iter().filter(differs).fold(Lists::default(), Lists::with)
+        self.encoded.pages.get(list.index())?.get(revision.index())?.page(cursor)
     }
 
     /// The result of `server/discover`: members without braces.
     #[must_use]
     pub fn discover(&self) -> &[u8] {
-        &self.discover
+        &self.encoded.discover
     }
 
     /// The result of `initialize` but for its `protocolVersion`: members without braces.
     #[must_use]
     pub fn initialize(&self, revision: Revision) -> &[u8] {
-        self.initialize.get(revision.index()).map_or(&[], Vec::as_slice)
+        self.encoded.initialize.get(revision.index()).map_or(&[], Vec::as_slice)
     }
 
     /// The member of `_meta` that every result of the 2026 era carries.

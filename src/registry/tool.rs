@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     capability::{Capabilities, Capability},
+    compile::CompiledOnce,
     context::{Context, RemoteContext},
     conversation::TaskTerms,
     declare::ways_to_describe,
@@ -20,12 +21,12 @@ use crate::json::Node;
 /// A declared tool.
 #[derive(Clone)]
 pub struct Tool {
-    pub(super) description: Description,
+    /// Shared by the copies of a tool, with what has been compiled of it: a registry that changes compiles only what is new.
+    pub(super) description: Arc<Description>,
     pub(super) handler: Handler,
 }
 
 /// What clients are told of a tool, and what is asked of them.
-#[derive(Clone)]
 pub(super) struct Description {
     pub(super) name: Cow<'static, str>,
     pub(super) title: Option<Cow<'static, str>>,
@@ -39,6 +40,7 @@ pub(super) struct Description {
     pub(super) deadline: Option<Duration>,
     /// Calls of clients that know tasks become tasks at once.
     pub(super) task: Option<TaskTerms>,
+    pub(super) compiled: CompiledOnce,
 }
 
 /// Hints for clients about what a tool does (checklist T-07). What is `None` is not sent; clients then assume what is
@@ -85,6 +87,7 @@ impl Tool {
             requires: Capabilities::default(),
             deadline: None,
             task: None,
+            compiled: CompiledOnce::default(),
         };
         ToolBuilder { description, arguments: PhantomData }
     }
@@ -221,7 +224,7 @@ impl<A> ToolBuilder<A> {
     }
 
     fn finish(self, handler: Handler) -> Tool {
-        Tool { description: self.description, handler }
+        Tool { description: Arc::new(self.description), handler }
     }
 
     /// A fast tool that borrows its arguments and writes its reply in place.

@@ -1,8 +1,10 @@
-//! JSON Schema over the tape: compiled once per shard, validated without another JSON tree.
+//! JSON Schema over the tape: compiled once per schema text, validated without another JSON tree.
 
 mod bounds;
+mod cache;
 mod tape;
 mod validator;
 
+pub use cache::CompiledSchema;
 pub use tape::TapeJson;
 pub use validator::{SchemaError, Validator, Verdict, Violation};

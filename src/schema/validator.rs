@@ -48,9 +48,12 @@ fn path_for_people(path: &str) -> &str {
 }
 
 /// A schema, compiled: draft 2020-12 unless its `$schema` names 2019-09, 7, 6 or 4. Patterns match in linear time;
-/// references to the network or to files are refused.
+/// references to the network or to files are refused. A copy shares what was compiled.
+#[derive(Clone)]
 pub struct Validator {
     compiled: jsonschema::Validator<TapeJson>,
+    /// It has regular expressions, whose scratch space threads would contend for.
+    has_state: bool,
     subschemas: usize,
     work_max: usize,
     /// See [`Bounds`].
@@ -109,7 +112,13 @@ impl Validator {
                 path: error.instance_path().as_str().to_owned(),
                 reason: shortened(explain(&error)),
             })?;
-        Ok(Self { compiled, subschemas, work_max: limits.validation_work_max, recursive })
+        let has_state = has_patterns(schema);
+        Ok(Self { compiled, has_state, subschemas, work_max: limits.validation_work_max, recursive })
+    }
+
+    /// Whether threads that use it at once would contend for its inner state.
+    pub(super) fn has_state(&self) -> bool {
+        self.has_state
     }
 
     /// How many subschemas there are, the whole one included. Counts whatever could be one, so it is no less than there
@@ -170,6 +179,17 @@ impl Validator {
 
     fn is_too_deep(&self, value: Node<'_>, levels_max: usize) -> bool {
         self.recursive.is_some_and(|levels| levels.saturating_mul(depth(value)) > levels_max)
+    }
+}
+
+/// Whether there may be regular expressions. The schema's depth has been checked before.
+fn has_patterns(schema: &Value) -> bool {
+    match schema {
+        Value::Object(members) => members.iter().any(|(key, value)| {
+            matches!(key.as_str(), "pattern" | "patternProperties") || has_patterns(value)
+        }),
+        Value::Array(elements) => elements.iter().any(has_patterns),
+        _ => false,
     }
 }
 

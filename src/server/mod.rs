@@ -30,8 +30,8 @@ use crate::{
     live_registry::LiveRegistry,
     metrics::ShardMetrics,
     registry::{
-        Icon, Prompt, Publish, Registry, RegistryError, Resource, ResourceTemplate, ServerInfo, ShardSide,
-        ShardState, Snapshot, Tool,
+        EncodedLists, Icon, Prompt, Publish, Registry, RegistryError, Resource, ResourceTemplate, ServerInfo,
+        ShardSide, ShardState, Snapshot, Tool,
     },
     ring::{self, ProbeError, Ring, RingConfig, SocketFile},
     seal::Secret,
@@ -314,9 +314,18 @@ impl Server {
             shards: Vec::new(),
             admin: None,
         };
+        // All shards share the encoded lists. Without them a shard finds out itself what cannot be served.
+        let mut encoded: Option<Arc<EncodedLists>> = None;
         let plan = |registry: &Registry, number| ShardPlan {
             number,
             registry: registry.clone(),
+            encoded: {
+                if encoded.is_none() {
+                    let built = Snapshot::build(registry, &config.limits, secret);
+                    encoded = built.ok().map(|snapshot| Arc::clone(snapshot.encoded()));
+                }
+                encoded.clone()
+            },
             state: self.state.clone(),
             config: config.clone(),
             names: names.clone(),
@@ -582,6 +591,8 @@ impl Running {
 struct ShardPlan {
     number: usize,
     registry: Registry,
+    /// Encoded from `registry`.
+    encoded: Option<Arc<EncodedLists>>,
     state: Option<StateFactory>,
     config: Config,
     names: Names,
@@ -674,7 +685,8 @@ impl ShardPlan {
         let waker = ring.waker();
         let wake = Arc::new(move || waker.wake());
         let completions = Completions::new(limits.calls_in_flight_max, limits.notes_queue_max, wake);
-        let snapshot = Snapshot::build(&self.registry, &limits, &self.secret)?;
+        let snapshot =
+            Snapshot::build_for(&self.registry, &limits, &self.secret, self.number, self.encoded.as_ref())?;
         let state = self.state.map(|make| make(self.number));
         let publisher: Arc<dyn Publish> = Arc::new(self.broadcast.clone());
         let side = ShardSide { state, publisher: Some(publisher) };

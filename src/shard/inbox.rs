@@ -43,6 +43,8 @@ pub(super) struct Inbox {
     drain: AtomicBool,
     /// The newest one: what it replaces was never served.
     snapshot: Mutex<Option<(Box<Snapshot>, Arc<Takeover>)>>,
+    /// What the shard served before: freeing it takes time, so the thread that makes the next change does it.
+    retired: Mutex<Option<Snapshot>>,
     reports: ArrayQueue<Sender<ShardReport>>,
     /// How often the shard has looked in here.
     looks: AtomicU64,
@@ -57,6 +59,7 @@ impl ShardHandle {
             news: AtomicBool::new(false),
             drain: AtomicBool::new(false),
             snapshot: Mutex::new(None),
+            retired: Mutex::new(None),
             reports: ArrayQueue::new(REPORTS_MAX),
             looks: AtomicU64::new(0),
             ended: AtomicBool::new(false),
@@ -89,10 +92,12 @@ impl ShardHandle {
 
     /// Serve this from the next turn on.
     pub fn replace(&self, snapshot: Snapshot, takeover: Arc<Takeover>) {
+        drop(self.inbox.retired.lock().unwrap_or_else(PoisonError::into_inner).take());
         let newest = Some((Box::new(snapshot), Arc::clone(&takeover)));
         let mut waiting = self.inbox.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         // What it replaces is never served here, so what that changed is this one's change too.
-        if let Some((_, replaced)) = std::mem::replace(&mut *waiting, newest) {
+        let replaced = std::mem::replace(&mut *waiting, newest);
+        if let Some((_, replaced)) = &replaced {
             takeover.add(replaced.changed());
             replaced.done();
         }
@@ -191,6 +196,13 @@ impl Inbox {
 
     pub(super) fn drains(&self) -> bool {
         self.drain.load(Ordering::Relaxed)
+    }
+
+    /// Keeps what is served no longer until another thread frees it. Only two changes in a row without a thread between
+    /// them would free one here.
+    pub(super) fn retire(&self, snapshot: Snapshot) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        *retired = Some(snapshot);
     }
 
     pub(super) fn take_snapshot(&self) -> Option<(Snapshot, Arc<Takeover>)> {

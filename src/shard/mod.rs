@@ -665,7 +665,9 @@ impl Shard {
         self.take_messages();
         let inbox = Arc::clone(&self.handle.inbox);
         if let Some((snapshot, takeover)) = inbox.take_snapshot() {
-            self.pipeline.replace(snapshot);
+            if let Some(before) = self.pipeline.replace(snapshot) {
+                inbox.retire(before);
+            }
             takeover.done();
         }
         while let Some(asker) = inbox.next_report() {

@@ -546,10 +546,11 @@ impl Pipeline {
         keep_alive
     }
 
-    /// Serves something else from the next request on. Calls in flight end as they were started.
-    pub fn replace(&mut self, snapshot: Snapshot) {
+    /// Serves something else from the next request on. Calls in flight end as they were started. Returns what was served
+    /// before, to be freed elsewhere.
+    pub fn replace(&mut self, snapshot: Snapshot) -> Option<Snapshot> {
         self.metrics().set_tools(snapshot.tools().iter().map(|tool| tool.callable().name()));
-        self.engine.snapshot = Rc::new(snapshot);
+        Rc::into_inner(std::mem::replace(&mut self.engine.snapshot, Rc::new(snapshot)))
     }
 }
 

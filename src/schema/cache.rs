@@ -1,0 +1,155 @@
+//! Validators shared by equal schemas, for the whole process.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
+};
+
+use serde_json::Value;
+
+use super::{SchemaError, Validator};
+use crate::config::Limits;
+
+/// Entries the table has before the first removal of those whose validator is gone.
+const ENTRIES_MIN: usize = 64;
+
+/// The validators in use, by the text of their schema. Looked into when a registry is compiled, never by a request.
+#[derive(Default)]
+struct Table {
+    by_text: HashMap<Box<str>, Vec<Entry>>,
+    /// At this many texts those without a validator are removed.
+    cleanup_at: usize,
+}
+
+struct Entry {
+    limits: Limits,
+    /// 0 where all shards share the validator.
+    shard: usize,
+    validator: Weak<Validator>,
+}
+
+impl Table {
+    fn find(&self, text: &str, limits: &Limits, shard: usize) -> Option<Arc<Validator>> {
+        let entries = self.by_text.get(text)?;
+        let is_asked_for = |entry: &&Entry| entry.shard == shard && entry.limits == *limits;
+        entries.iter().filter(is_asked_for).find_map(|entry| entry.validator.upgrade())
+    }
+
+    fn insert(&mut self, text: String, limits: &Limits, shard: usize, validator: &Arc<Validator>) {
+        if self.by_text.len() >= self.cleanup_at.max(ENTRIES_MIN) {
+            self.by_text.retain(|_, entries| {
+                entries.retain(|entry| entry.validator.strong_count() > 0);
+                !entries.is_empty()
+            });
+            self.cleanup_at = self.by_text.len().saturating_mul(2);
+        }
+        let entries = self.by_text.entry(text.into()).or_default();
+        entries.retain(|entry| entry.validator.strong_count() > 0);
+        entries.push(Entry { limits: *limits, shard, validator: Arc::downgrade(validator) });
+    }
+}
+
+static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
+
+/// The validator of a schema: one in use, or a new one.
+fn shared(schema: &Value, limits: &Limits, shard: usize) -> Result<Arc<Validator>, SchemaError> {
+    let text = schema.to_string();
+    // An entry is whole before it is inserted, so a panic leaves nothing half done.
+    let lock = || TABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(validator) = lock().find(&text, limits, shard) {
+        return Ok(validator);
+    }
+    // Without the lock: two threads may compile the same schema at once, and either validator will do.
+    let validator = Arc::new(Validator::compile(schema, limits)?);
+    lock().insert(text, limits, shard, &validator);
+    Ok(validator)
+}
+
+/// The validators of one schema: one for all shards, or one for each shard where a validator has state that threads would
+/// contend for.
+pub struct CompiledSchema {
+    limits: Limits,
+    /// By shard; a single one if all shards share it.
+    validators: Mutex<Vec<Option<Arc<Validator>>>>,
+}
+
+impl CompiledSchema {
+    /// Compiles a schema, unless an equal one is in use with the same limits.
+    ///
+    /// # Errors
+    /// As [`Validator::compile`].
+    pub fn compile(schema: &Value, limits: &Limits) -> Result<Self, SchemaError> {
+        let validators = Mutex::new(vec![Some(shared(schema, limits, 0)?)]);
+        Ok(Self { limits: *limits, validators })
+    }
+
+    /// The validator that a shard uses. `schema` is the one this was compiled from.
+    ///
+    /// # Errors
+    /// As [`Validator::compile`]; there are none where the schema has been compiled before.
+    pub fn validator(&self, schema: &Value, shard: usize) -> Result<Validator, SchemaError> {
+        let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Some(first)) = validators.first()
+            && !first.has_state()
+        {
+            return Ok(Validator::clone(first));
+        }
+        if let Some(Some(own)) = validators.get(shard) {
+            return Ok(Validator::clone(own));
+        }
+        let own = shared(schema, &self.limits, shard)?;
+        if validators.len() <= shard {
+            validators.resize(shard.saturating_add(1), None);
+        }
+        let validator = Validator::clone(&own);
+        if let Some(place) = validators.get_mut(shard) {
+            *place = Some(own);
+        }
+        Ok(validator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn equal_schemas_share_a_validator_until_the_last_is_dropped() {
+        let limits = Limits::default();
+        let schema = |key: &str| json!({"type": "object", "properties": {key: {"type": "string"}}});
+        let one = shared(&schema("a"), &limits, 0).unwrap();
+        let same = shared(&schema("a"), &limits, 0).unwrap();
+        assert!(Arc::ptr_eq(&one, &same));
+        assert!(!Arc::ptr_eq(&one, &shared(&schema("b"), &limits, 0).unwrap()));
+        let narrow = Limits { validation_work_max: 1, ..limits };
+        assert!(!Arc::ptr_eq(&one, &shared(&schema("a"), &narrow, 0).unwrap()), "other limits");
+        let gone = Arc::downgrade(&one);
+        drop((one, same));
+        assert!(gone.upgrade().is_none(), "the table owns nothing");
+        // Entries of schemas that are gone do not add up.
+        for number in 0..1000 {
+            shared(&schema(&number.to_string()), &limits, 0).unwrap();
+        }
+        assert!(TABLE.lock().unwrap().by_text.len() < 400);
+    }
+
+    #[test]
+    fn validators_with_a_pattern_are_compiled_once_for_each_shard_and_others_once_for_all() {
+        let limits = Limits::default();
+        for (schema, has_state) in [
+            (json!({"type": "string"}), false),
+            (json!({"properties": {"pattern": {"type": "string"}}}), true),
+            (json!({"properties": {"a": {"pattern": "^(a|b)+c"}}}), true),
+            (json!({"$defs": {"a": {"patternProperties": {"^(a|b)+c": {}}}}}), true),
+        ] {
+            let compiled = CompiledSchema::compile(&schema, &limits).unwrap();
+            for shard in [0, 1, 0, 1] {
+                compiled.validator(&schema, shard).unwrap();
+            }
+            let count = compiled.validators.lock().unwrap().len();
+            assert_eq!(count, if has_state { 2 } else { 1 }, "{schema}");
+        }
+    }
+}
