@@ -158,7 +158,8 @@ impl<T: JsonSchema> Form<T> {
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-        let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+        let mut schema =
+            super::tool::listable(settings.into_generator().into_root_schema_for::<T>().to_value());
         if let Value::Object(members) = &mut schema {
             // Clients read the properties and what is required; a form is no place for the rest.
             members.retain(|key, _| matches!(key.as_str(), "type" | "properties" | "required"));

@@ -186,7 +186,7 @@ impl<A> ToolBuilder<A> {
         {
             members.insert("type".into(), "object".into());
         }
-        self.with_input(schema)
+        self.with_input(listable(schema))
     }
 
     /// Takes arguments that fit a JSON Schema written by hand, as [`serde_json::Value`] or any type that can be read
@@ -213,7 +213,7 @@ impl<A> ToolBuilder<A> {
     #[must_use]
     pub fn output<T: JsonSchema>(self) -> Self {
         let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-        self.output_schema(generator.into_root_schema_for::<T>().to_value())
+        self.output_schema(listable(generator.into_root_schema_for::<T>().to_value()))
     }
 
     /// Promises structured content that fits a JSON Schema written by hand.
@@ -317,7 +317,72 @@ fn is_object(schema: &Value, root: &Value, references_left: usize) -> bool {
     }
 }
 
+/// Formats that schemars derives and JSON Schema does not know; the range they stand for is in the schema too.
+const DERIVED_FORMATS: [&str; 15] = [
+    "int8", "int16", "int32", "int64", "int128", "int", "uint8", "uint16", "uint32", "uint64", "uint128",
+    "uint", "float", "double", "char",
+];
+
+/// A derived schema without what only the type's author knows: its name, the dialect, which is the default, and formats that
+/// clients may refuse.
+pub(super) fn listable(mut schema: Value) -> Value {
+    if let Value::Object(members) = &mut schema {
+        members.shift_remove("title");
+        members.shift_remove("$schema");
+    }
+    remove_derived_formats(&mut schema);
+    schema
+}
+
+fn remove_derived_formats(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            if members
+                .get("format")
+                .and_then(Value::as_str)
+                .is_some_and(|format| DERIVED_FORMATS.contains(&format))
+            {
+                members.shift_remove("format");
+            }
+            for (key, value) in members.iter_mut() {
+                // These hold values.
+                if !matches!(key.as_str(), "const" | "default" | "enum" | "examples") {
+                    remove_derived_formats(value);
+                }
+            }
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(remove_derived_formats),
+        _ => {}
+    }
+}
+
 /// The schema let through what the type does not take: the schema and the type disagree.
 fn unfit(error: &crate::json::DeserializeError) -> String {
     format!("Invalid arguments: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn derived_schemas_list_neither_title_nor_dialect_nor_formats_of_rust() {
+        #[derive(JsonSchema)]
+        #[allow(dead_code, reason = "only its schema is looked at")]
+        struct Sizes {
+            format: u64,
+            list: Vec<i32>,
+            ratio: Option<f64>,
+        }
+        let schema = listable(schemars::schema_for!(Sizes).to_value());
+        assert_eq!(schema["properties"]["format"], json!({"type": "integer", "minimum": 0}));
+        let text = schema.to_string();
+        for absent in ["title", "$schema", "uint64", "int32", "double"] {
+            assert!(!text.contains(absent), "{absent}: {text}");
+        }
+        let kept = json!({"properties": {"at": {"format": "date-time", "default": {"format": "uint64"}}}});
+        assert_eq!(listable(kept.clone()), kept);
+    }
 }

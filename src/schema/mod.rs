@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cache;
+mod explain;
 mod tape;
 mod validator;
 

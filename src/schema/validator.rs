@@ -1,12 +1,13 @@
 //! A compiled schema.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use jsonschema::{Draft, PatternOptions, ReferencingError, ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
 
 use super::{
     bounds::Bounds,
+    explain::{self, KnownNames},
     tape::{TapeJson, is_exhausted, with_work},
 };
 use crate::{config::Limits, json::Node};
@@ -54,6 +55,8 @@ pub struct Validator {
     compiled: jsonschema::Validator<TapeJson>,
     /// It has regular expressions, whose scratch space threads would contend for.
     has_state: bool,
+    /// For messages.
+    known: Arc<KnownNames>,
     subschemas: usize,
     work_max: usize,
     /// See [`Bounds`].
@@ -113,7 +116,8 @@ impl Validator {
                 reason: shortened(explain(&error)),
             })?;
         let has_state = has_patterns(schema);
-        Ok(Self { compiled, has_state, subschemas, work_max: limits.validation_work_max, recursive })
+        let known = Arc::new(explain::known_names(schema));
+        Ok(Self { compiled, has_state, known, subschemas, work_max: limits.validation_work_max, recursive })
     }
 
     /// Whether threads that use it at once would contend for its inner state.
@@ -167,7 +171,7 @@ impl Validator {
                 }
                 violations.push(Violation {
                     path: shortened(error.instance_path().as_str().to_owned()),
-                    reason: shortened(error.masked_with("the value").to_string()),
+                    reason: shortened(explain::explain(&error, &self.known)),
                 });
             }
             if violations.is_empty() && is_exhausted() {
@@ -193,11 +197,57 @@ fn has_patterns(schema: &Value) -> bool {
     }
 }
 
+/// The first construct of a pattern that only an engine that backtracks can match.
+fn backtracking_construct(pattern: &str) -> Option<&'static str> {
+    let mut rest = pattern;
+    let mut in_class = false;
+    while let Some(character) = rest.chars().next() {
+        let after = rest.get(character.len_utf8()..).unwrap_or_default();
+        rest = match character {
+            '\\' => {
+                let escaped = after.chars().next();
+                if !in_class && (matches!(escaped, Some('1'..='9')) || after.starts_with("k<")) {
+                    return Some("a backreference");
+                }
+                after.get(escaped.map_or(0, char::len_utf8)..).unwrap_or_default()
+            }
+            '[' => {
+                in_class = true;
+                after
+            }
+            ']' => {
+                in_class = false;
+                after
+            }
+            '(' if !in_class && (after.starts_with("?=") || after.starts_with("?!")) => {
+                return Some("a lookahead");
+            }
+            '(' if !in_class && (after.starts_with("?<=") || after.starts_with("?<!")) => {
+                return Some("a lookbehind");
+            }
+            _ => after,
+        };
+    }
+    None
+}
+
 fn explain(error: &ValidationError<'_>) -> String {
     match error.kind() {
         // Checklist J-02.
         ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) => {
             format!("{uri:?} is outside the schema: nothing is read from the network or from files")
+        }
+        ValidationErrorKind::PropertyNames { error } => explain(error),
+        ValidationErrorKind::Format { format } if format == "regex" => {
+            let pattern = error.instance().as_str().unwrap_or_default();
+            match backtracking_construct(pattern) {
+                Some(construct) => format!(
+                    "pattern {:?} uses {construct}: only patterns that match in linear time are supported; remedy: write \
+                     it without",
+                    shortened(pattern.to_owned())
+                ),
+                None => error.to_string(),
+            }
         }
         _ => error.to_string(),
     }
@@ -263,6 +313,54 @@ mod tests {
     }
 
     #[test]
+    fn violations_name_what_would_fit() {
+        let schema = json!({
+            "properties": {
+                "city": {"type": "string"},
+                "unit": {"anyOf": [{"$ref": "#/$defs/unit"}, {"type": "null"}]},
+                "gone": false,
+                "shape": {"oneOf": [
+                    {"type": "object", "properties": {"kind": {"const": "circle"}, "radius": {"type": "number"}},
+                        "required": ["kind", "radius"]},
+                    {"type": "object", "properties": {"kind": {"const": "square"}, "side": {"type": "number"}},
+                        "required": ["kind", "side"]}
+                ]},
+                "inner": {"$ref": "#/$defs/inner"}
+            },
+            "additionalProperties": false,
+            "$defs": {
+                "unit": {"type": "string", "enum": ["metric", "imperial"]},
+                "inner": {"type": "object", "properties": {"street": {}}, "additionalProperties": false}
+            }
+        });
+        for (value, path, told) in [
+            (json!({"unit": "metrical"}), "/unit", "must be one of \"imperial\", \"metric\", null"),
+            (json!({"citty": "Ulm"}), "", "unknown argument \"citty\", did you mean \"city\"?"),
+            (json!({"zzz": 1}), "", "unknown argument \"zzz\""),
+            (json!({"inner": {"stret": 1}}), "/inner", "did you mean \"street\"?"),
+            (json!({"gone": 1}), "/gone", "\"gone\" is not allowed here"),
+            (json!({"city": 1}), "/city", "the value is not of type \"string\""),
+            (
+                json!({"shape": {"kind": "cirle"}}),
+                "/shape",
+                "/shape/kind must be one of \"circle\", \"square\"",
+            ),
+            (
+                json!({"shape": {"kind": "square", "side": "x"}}),
+                "/shape",
+                "/shape/side the value is not of type",
+            ),
+        ] {
+            let found = violations(&schema, &value);
+            let [violation] = found.as_slice() else { panic!("{found:?}") };
+            assert!(violation.path == path && violation.reason.contains(told), "{value}: {violation:?}");
+        }
+        let many: Vec<String> = (0..1000).map(|number| format!("value {number}")).collect();
+        let found = violations(&json!({"anyOf": [{"enum": many}, {"type": "null"}]}), &json!("x"));
+        assert!(found[0].reason.chars().count() <= TEXT_CHARS_MAX + 1, "{found:?}");
+    }
+
+    #[test]
     fn j_02_a_reference_to_elsewhere_is_refused_when_compiling_and_says_so() {
         for reference in ["http://169.254.169.254/", "file:///etc/passwd", "other.json", "urn:x:y"] {
             for schema in [
@@ -315,6 +413,30 @@ mod tests {
             assert!(text.starts_with(&format!("invalid JSON Schema at {told}")) || told == ": ", "{text}");
             assert!(text.len() < 500, "{text}");
         }
+    }
+
+    #[test]
+    fn patterns_that_need_backtracking_are_refused_with_the_construct() {
+        for (pattern, construct) in [
+            ("^(?!\\.)[a-z]+$", "a lookahead"),
+            ("(?=.*[0-9]).{8,}x", "a lookahead"),
+            ("(?<=a)b", "a lookbehind"),
+            ("(?<!a)b", "a lookbehind"),
+            ("(a)\\1", "a backreference"),
+            ("(?<x>a)\\k<x>", "a backreference"),
+        ] {
+            for schema in [
+                json!({"properties": {"a": {"pattern": pattern}}}),
+                json!({"patternProperties": {pattern: {}}}),
+                json!({"propertyNames": {"pattern": pattern}}),
+                json!({"$defs": {"a": {"items": {"pattern": pattern}}}}),
+            ] {
+                // Some lookaheads are split into parts that match in linear time.
+                let Err(error) = compile(&schema) else { continue };
+                assert!(error.reason.contains(&format!("uses {construct}")), "{schema}: {error}");
+            }
+        }
+        assert_eq!(backtracking_construct("[(?=]\\(?=\\\\1"), None);
     }
 
     #[test]

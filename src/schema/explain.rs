@@ -1,0 +1,193 @@
+//! What does not fit, in words that a model can act on. Only for values that are not valid.
+
+use std::collections::BTreeSet;
+
+use jsonschema::{
+    ValidationError,
+    error::{TypeKind, ValidationErrorKind},
+};
+use serde_json::Value;
+
+/// How deep in branches of branches an explanation goes.
+const BRANCHES_DEEP_MAX: usize = 4;
+
+/// Violations of the closest branch that are told, at most.
+const BRANCH_VIOLATIONS_MAX: usize = 3;
+
+/// Names of arguments this similar (Jaro-Winkler) are suggested.
+const SIMILARITY_MIN: f64 = 0.75;
+
+/// The names of properties that a schema knows, by the JSON pointer of the subschema.
+pub(super) type KnownNames = Box<[(Box<str>, Box<[Box<str>]>)]>;
+
+/// Collects the names of properties. The schema's depth has been checked before.
+pub(super) fn known_names(schema: &Value) -> KnownNames {
+    let mut known = Vec::new();
+    collect(schema, &mut String::new(), &mut known);
+    known.into()
+}
+
+fn collect(schema: &Value, pointer: &mut String, known: &mut Vec<(Box<str>, Box<[Box<str>]>)>) {
+    let mut inner = |key: &str, value: &Value| {
+        let length = pointer.len();
+        pointer.push('/');
+        pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+        collect(value, pointer, known);
+        pointer.truncate(length);
+    };
+    match schema {
+        Value::Object(members) => {
+            members.iter().for_each(|(key, value)| inner(key, value));
+            if let Some(properties) = members.get("properties").and_then(Value::as_object) {
+                let names = properties.keys().map(|name| name.as_str().into()).collect();
+                known.push((pointer.as_str().into(), names));
+            }
+        }
+        Value::Array(elements) => {
+            elements.iter().enumerate().for_each(|(index, value)| inner(&index.to_string(), value));
+        }
+        _ => {}
+    }
+}
+
+/// Explains one violation.
+pub(super) fn explain(error: &ValidationError<'_>, known: &KnownNames) -> String {
+    explain_within(error, known, BRANCHES_DEEP_MAX)
+}
+
+fn explain_within(error: &ValidationError<'_>, known: &KnownNames, deep: usize) -> String {
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let told = unexpected.iter().map(|name| match similar(error, name, known) {
+                Some(similar) => format!("unknown argument {name:?}, did you mean {similar:?}?"),
+                None => format!("unknown argument {name:?}"),
+            });
+            told.collect::<Vec<_>>().join("; ")
+        }
+        ValidationErrorKind::FalseSchema => {
+            let path = error.instance_path().as_str();
+            match path.rsplit('/').next().filter(|name| !name.is_empty()) {
+                Some(name) => format!("{name:?} is not allowed here"),
+                None => "no value is allowed here".to_owned(),
+            }
+        }
+        ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. } => {
+            let mut values = BTreeSet::new();
+            add_allowed(error, &mut values);
+            format!("must be {}", one_of(&values))
+        }
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }
+            if deep > 0 =>
+        {
+            branches(error, context, known, deep - 1)
+        }
+        _ => error.masked_with("the value").to_string(),
+    }
+}
+
+/// What a value must be that fits none of several branches.
+fn branches(
+    error: &ValidationError<'_>,
+    context: &[Vec<ValidationError<'static>>],
+    known: &KnownNames,
+    deep: usize,
+) -> String {
+    let here = error.instance_path();
+    // A choice of values: an enum with or without null, or types.
+    let mut values = BTreeSet::new();
+    let is_choice = context.iter().all(|branch| {
+        branch.iter().any(|error| error.instance_path() == here && add_allowed(error, &mut values))
+    });
+    if is_choice && !values.is_empty() {
+        return format!("must be {}", one_of(&values));
+    }
+    // Objects told apart by the value of a member: where no branch has this value, all values are told.
+    let mut tags: Option<(&str, BTreeSet<String>)> = None;
+    let is_tagged = context.iter().all(|branch| {
+        branch.iter().any(|error| match tags.as_mut() {
+            Some((path, values)) => error.instance_path().as_str() == *path && add_value(error, values),
+            None => {
+                let mut values = BTreeSet::new();
+                let adds = error.instance_path() != here && add_value(error, &mut values);
+                if adds {
+                    tags = Some((error.instance_path().as_str(), values));
+                }
+                adds
+            }
+        })
+    });
+    if let Some((path, values)) = tags.filter(|_| is_tagged) {
+        return format!("{path} must be {}", one_of(&values));
+    }
+    let closest = context.iter().filter(|branch| !branch.is_empty()).min_by_key(|branch| {
+        let of_kind =
+            |is: fn(&ValidationErrorKind) -> bool| branch.iter().filter(|error| is(error.kind())).count();
+        let other_type = branch.iter().any(|error| {
+            error.instance_path() == here && matches!(error.kind(), ValidationErrorKind::Type { .. })
+        });
+        let other_tag = of_kind(|kind| matches!(kind, ValidationErrorKind::Constant { .. }));
+        (other_type, other_tag, branch.len())
+    });
+    let Some(closest) = closest else { return error.masked_with("the value").to_string() };
+    let told = closest.iter().take(BRANCH_VIOLATIONS_MAX).map(|error| {
+        let reason = explain_within(error, known, deep);
+        if error.instance_path() == here { reason } else { format!("{} {reason}", error.instance_path()) }
+    });
+    format!(
+        "fits none of {} alternatives; of the closest: {}",
+        context.len(),
+        told.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// Adds the values or types that a violation names. False if it names none.
+fn add_allowed(error: &ValidationError<'_>, values: &mut BTreeSet<String>) -> bool {
+    match error.kind() {
+        ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => values.insert(named(&kind.to_string())),
+        ValidationErrorKind::Type { kind: TypeKind::Multiple(kinds) } => {
+            values.extend(kinds.iter().map(|kind| named(&kind.to_string())));
+            return true;
+        }
+        _ => return add_value(error, values),
+    };
+    true
+}
+
+/// A type, as a message names it.
+fn named(kind: &str) -> String {
+    match kind {
+        "null" => "null".to_owned(),
+        "array" | "integer" | "object" => format!("an {kind}"),
+        _ => format!("a {kind}"),
+    }
+}
+
+fn add_value(error: &ValidationError<'_>, values: &mut BTreeSet<String>) -> bool {
+    match error.kind() {
+        ValidationErrorKind::Enum { options } => {
+            values.extend(options.as_array().into_iter().flatten().map(Value::to_string));
+        }
+        ValidationErrorKind::Constant { expected_value } => {
+            values.insert(expected_value.to_string());
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn one_of(values: &BTreeSet<String>) -> String {
+    let listed = values.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    if values.len() > 1 { format!("one of {listed}") } else { listed }
+}
+
+/// The property that an unknown one is most similar to.
+fn similar<'a>(error: &ValidationError<'_>, name: &str, known: &'a KnownNames) -> Option<&'a str> {
+    let path = error.schema_path().as_str();
+    let (parent, _) = path.rsplit_once('/')?;
+    let (_, names) = known.iter().find(|(pointer, _)| **pointer == *parent)?;
+    let rated =
+        names.iter().map(|known| (strsim::jaro_winkler(&name.to_lowercase(), &known.to_lowercase()), known));
+    let (similarity, best) = rated.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    (similarity >= SIMILARITY_MIN).then_some(&**best)
+}
