@@ -18,7 +18,10 @@ const BRANCH_VIOLATIONS_MAX: usize = 3;
 const SIMILARITY_MIN: f64 = 0.75;
 
 /// The names of properties that a schema knows, by the JSON pointer of the subschema.
-pub(super) type KnownNames = Box<[(Box<str>, Box<[Box<str>]>)]>;
+pub(super) type KnownNames = Box<[Known]>;
+
+/// A subschema's JSON pointer, and the properties it names.
+type Known = (Box<str>, Box<[Box<str>]>);
 
 /// Collects the names of properties. The schema's depth has been checked before.
 pub(super) fn known_names(schema: &Value) -> KnownNames {
@@ -27,7 +30,7 @@ pub(super) fn known_names(schema: &Value) -> KnownNames {
     known.into()
 }
 
-fn collect(schema: &Value, pointer: &mut String, known: &mut Vec<(Box<str>, Box<[Box<str>]>)>) {
+fn collect(schema: &Value, pointer: &mut String, known: &mut Vec<Known>) {
     let mut inner = |key: &str, value: &Value| {
         let length = pointer.len();
         pointer.push('/');
