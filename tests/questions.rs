@@ -410,7 +410,8 @@ fn who_cannot_be_asked_is_not_and_the_handler_is_told_why() {
 
 #[test]
 fn a_blocking_handler_nobody_answers_gives_its_thread_back() {
-    let limits = Limits { question_timeout: Duration::from_millis(200), ..Limits::default() };
+    let one = Limits { blocking_threads_max: 1, blocking_waiting_max: 1, ..Limits::default() };
+    let limits = Limits { question_timeout: Duration::from_millis(200), ..one };
     let config = Config { blocking_threads: Some(1), ..config(1, limits) };
     let running = server().build().start(&config).unwrap();
     let session = open(&running);
@@ -418,8 +419,7 @@ fn a_blocking_handler_nobody_answers_gives_its_thread_back() {
     reply.message();
     assert_eq!(reply.response()["result"]["isError"], true, "in time");
     assert_eq!(session.call(2, "quick", json!({})).text(), "quick");
-    let limits = Limits::default();
-    let config = Config { limits, ..config };
+    let config = Config { limits: one, ..config };
     let patient = server().build().start(&config).unwrap();
     let session = open(&patient);
     let mut reply = session.call(1, "form_blocking", json!({}));
@@ -428,6 +428,43 @@ fn a_blocking_handler_nobody_answers_gives_its_thread_back() {
     assert_eq!(session.call(2, "quick", json!({})).text(), "quick", "cancelled while it waits");
     end(running);
     end(patient);
+}
+
+#[test]
+fn blocking_calls_of_silent_clients_do_not_delay_other_blocking_calls() {
+    let limits = Limits { blocking_threads_max: 1, blocking_waiting_max: 8, ..Limits::default() };
+    let config = Config { blocking_threads: Some(1), ..config(1, limits) };
+    let running = server().build().start(&config).unwrap();
+    let tools = ["form_blocking", "page_blocking", "model_blocking", "roots_blocking", "ping_blocking"];
+    let mut silent = Vec::new();
+    for tool in tools.into_iter().cycle().take(8) {
+        let session = open(&running);
+        let mut reply = session.call(1, tool, json!({}));
+        assert!(reply.message()["method"].is_string(), "{tool}");
+        silent.push((session, reply));
+    }
+    let session = open(&running);
+    assert_eq!(session.call(1, "quick", json!({})).text(), "quick");
+    // As many wait as may: one more question is refused, and the thread is free again.
+    let refused = session.call(2, "ping_blocking", json!({})).text();
+    assert!(refused.contains("CannotWait") && refused.contains("blocking_waiting_max"), "{refused}");
+    assert_eq!(session.call(3, "quick", json!({})).text(), "quick");
+    // Once one has ended, there is a place again.
+    silent[0].0.notify("notifications/cancelled", json!({"requestId": 1}));
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        // A refusal comes at once, as JSON; a question begins a stream.
+        if session.call(4, "ping_blocking", json!({})).is_stream() {
+            break;
+        }
+        assert!(Instant::now() < until, "the place of a cancelled call is never free");
+    }
+    session.notify("notifications/cancelled", json!({"requestId": 4}));
+    for (session, _reply) in &silent[1..] {
+        session.notify("notifications/cancelled", json!({"requestId": 1}));
+    }
+    drop(silent);
+    end(running);
 }
 
 #[test]

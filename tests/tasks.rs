@@ -419,7 +419,8 @@ fn x_07_a_cancelled_task_stops_and_stays_cancelled() {
 
 #[test]
 fn x_07_a_cancelled_task_that_waits_for_an_answer_frees_its_thread() {
-    let config = Config { blocking_threads: Some(1), ..config(1, Limits::default()) };
+    let limits = Limits { blocking_threads_max: 1, blocking_waiting_max: 1, ..Limits::default() };
+    let config = Config { blocking_threads: Some(1), ..config(1, limits) };
     let running = server().build().start(&config).unwrap();
     let mut peer = connect(&running);
     for round in 0..5 {

@@ -126,7 +126,12 @@ fn a_full_blocking_queue_is_told_and_frees_its_ticket() {
         gate.lock().unwrap().recv().unwrap();
         "held"
     };
-    let limits = Limits { blocking_queue_max: 2, calls_in_flight_max: 100, ..Limits::default() };
+    let limits = Limits {
+        blocking_queue_max: 2,
+        blocking_threads_max: 4,
+        calls_in_flight_max: 100,
+        ..Limits::default()
+    };
     let running = start(Server::builder("test", "0").tool(Tool::new("hold").run_blocking(hold)), limits);
     // More than threads and queue can take together.
     let mut clients: Vec<Client> = (0..40).map(|_| connect(&running)).collect();
@@ -162,6 +167,23 @@ fn the_blocking_pool_has_as_many_threads_as_configured() {
         assert_eq!(client.read().status, 200);
     }
     assert!(asked.elapsed() < Duration::from_secs(2), "one after the other they would take twelve");
+    end(running);
+}
+
+#[test]
+fn twenty_blocking_calls_run_at_the_same_time_by_default() {
+    let all = std::sync::Arc::new(std::sync::Barrier::new(20));
+    let tool = Tool::new("meet").run_blocking(move |_: NoArguments, _| {
+        all.wait();
+    });
+    let running = start(Server::builder("test", "0").tool(tool), Limits::default());
+    let mut clients: Vec<Client> = (0..20).map(|_| connect(&running)).collect();
+    for client in &mut clients {
+        client.send(post("", call("meet")));
+    }
+    for client in &mut clients {
+        assert_eq!(client.read().status, 200);
+    }
     end(running);
 }
 

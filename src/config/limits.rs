@@ -62,6 +62,13 @@ pub struct Limits {
     pub calls_in_flight_max: usize,
     /// Calls waiting for a thread of the blocking pool, over all shards; a further one is answered "busy".
     pub blocking_queue_max: usize,
+    /// Threads of the blocking pool whose handlers do not wait for a client; further calls wait in the queue. The pool has
+    /// `blocking_threads` of them from the start, even where that is more, and starts others as calls wait for 10 ms; those
+    /// end after 10 s without a call.
+    pub blocking_threads_max: usize,
+    /// Blocking handlers that wait for an answer of their client, over all shards. Each holds a thread beyond
+    /// `blocking_threads_max`; a further question fails with [`AskError::CannotWait`](crate::AskError::CannotWait).
+    pub blocking_waiting_max: usize,
     /// Legacy sessions of one shard of which something is kept: a stream, subscriptions; one more is answered "busy"
     /// unless an idle one can go.
     pub sessions_kept_max: usize,
@@ -176,6 +183,8 @@ impl Default for Limits {
             outbox_bytes_max: 1024 * 1024,
             calls_in_flight_max: 4096,
             blocking_queue_max: 1024,
+            blocking_threads_max: 64,
+            blocking_waiting_max: 1024,
             sessions_kept_max: 16_384,
             session_notes_max: 1 << 18,
             session_ttl: Duration::from_secs(24 * 60 * 60),
@@ -329,6 +338,8 @@ impl Limits {
             outbox_bytes_max: 1024..=GIB,
             calls_in_flight_max: 1..=1_000_000,
             blocking_queue_max: 1..=1_000_000,
+            blocking_threads_max: 1..=1024,
+            blocking_waiting_max: 0..=65_535,
             sessions_kept_max: 1..=10_000_000,
             session_notes_max: 1..=100_000_000,
             session_ttl: Duration::from_secs(1)..=DAY * 365,

@@ -27,7 +27,8 @@ pub struct Config {
     /// How long a shard looks for work before it sleeps. Without it: [`Config::SPIN`] where each shard has a core of
     /// its own, zero where shards share one.
     pub spin_before_park: Option<Duration>,
-    /// Threads of the blocking pool. Without it: one for each core without a shard, [`Config::BLOCKING_THREADS`] at least.
+    /// Threads of the blocking pool that are always there; [`Limits::blocking_threads_max`] bounds those that come and go.
+    /// Without it: one for each core without a shard, [`Config::BLOCKING_THREADS`] at least.
     pub blocking_threads: Option<usize>,
     /// Print latency histograms when the server ends.
     pub stats: bool,
@@ -56,11 +57,10 @@ impl Config {
     pub const ADMIN: SocketAddr =
         SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9464));
 
-    /// Threads of the blocking pool where every core has a shard. Few, for what they compute takes the shards' time; tools
-    /// that mostly wait want more.
+    /// Threads of the blocking pool that are always there where every core has a shard.
     pub const BLOCKING_THREADS: usize = 4;
 
-    /// The most threads the pool may be given.
+    /// The most threads the pool may be given from the start.
     pub const BLOCKING_THREADS_MAX: usize = 1024;
 
     /// The measured default of `spin_before_park` (docs/DECISIONS.md).

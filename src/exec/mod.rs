@@ -22,7 +22,7 @@ use futures_lite::FutureExt;
 
 pub use cancel::{Cancel, LocalCancel};
 pub use completions::{CallEvent, Completed, Completions, RemoteCompletions, Ticket};
-pub use pool::BlockingPool;
+pub use pool::{BlockingPool, PoolConfig};
 #[cfg(feature = "tokio")]
 pub use tokio_runtime::TokioRuntime;
 
@@ -133,8 +133,11 @@ impl Runner {
         let carrier = Box::new(move |note| outlet.say(ticket, note));
         let details = *details.unwrap_or_default();
         let becomes_task = details.task;
-        let conversation =
-            Arc::new(Conversation::carried(caller.revision, caller.capabilities, details, carrier));
+        let mut conversation = Conversation::carried(caller.revision, caller.capabilities, details, carrier);
+        if let (Handler::Blocking(_), Some(pool)) = (handler, &self.off_shard.pool) {
+            conversation = conversation.with_wait_gauge(pool.wait_gauge());
+        }
+        let conversation = Arc::new(conversation);
         if let Some(terms) = becomes_task {
             // What the handler would do first, done for it: it may ask at once, on a thread of its own.
             let _ = conversation.become_task(terms);

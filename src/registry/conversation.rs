@@ -6,7 +6,7 @@ use std::{
     error::Error,
     fmt,
     future::poll_fn,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     time::Duration,
 };
@@ -96,6 +96,24 @@ impl Default for CallDetails {
 /// Takes a note to the shard; `false` when there is no room for it.
 pub type Carrier = Box<dyn Fn(Note) -> bool + Send + Sync>;
 
+/// Counts the handlers that hold a thread while they wait for their client.
+pub trait WaitGauge: Send + Sync {
+    /// A handler begins to wait; `false` when as many wait as may.
+    fn begin(&self) -> bool;
+
+    /// One that began has ended to wait.
+    fn end(&self);
+}
+
+/// One wait that was counted, until it ends.
+struct Waiting<'a>(&'a dyn WaitGauge);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 enum Outlet {
     /// An inline call's: kept until it has ended.
     Held(Mutex<Vec<Note>>),
@@ -110,6 +128,8 @@ pub struct Conversation {
     log_level: Option<Level>,
     extensions: Map<String, Value>,
     outlet: Outlet,
+    /// Of a handler that holds a thread while it waits.
+    wait_gauge: Option<Arc<dyn WaitGauge>>,
     talk: Mutex<Talk>,
 }
 
@@ -153,6 +173,12 @@ impl Conversation {
         Self::new(revision, capabilities, details, Outlet::Carried(carrier))
     }
 
+    /// The same, of a handler that holds a thread while it waits for an answer: `gauge` counts it meanwhile.
+    #[must_use]
+    pub fn with_wait_gauge(self, gauge: Arc<dyn WaitGauge>) -> Self {
+        Self { wait_gauge: Some(gauge), ..self }
+    }
+
     fn new(revision: Revision, capabilities: Capabilities, details: CallDetails, outlet: Outlet) -> Self {
         let talk = Talk {
             asking: details.asking,
@@ -170,6 +196,7 @@ impl Conversation {
             log_level: details.log_level,
             extensions: details.extensions,
             outlet,
+            wait_gauge: None,
             talk: Mutex::new(talk),
         }
     }
@@ -286,6 +313,8 @@ impl Conversation {
             question.key().map_or_else(|| format!("question-{}", talk.questions), str::to_owned)
         };
         let mut is_asked = false;
+        // Counted from the first poll that waits to the end of the question, whoever polls it.
+        let mut waiting = None;
         poll_fn(|context| {
             let mut talk = self.lock();
             match talk.asking {
@@ -311,6 +340,14 @@ impl Conversation {
             }
             if talk.ended {
                 return Poll::Ready(Err(AskError::NoAnswer));
+            }
+            if let (Some(gauge), None) = (self.wait_gauge.as_deref(), &waiting) {
+                if !gauge.begin() {
+                    return Poll::Ready(Err(AskError::CannotWait(
+                        "as many blocking handlers as may (blocking_waiting_max) wait for their clients",
+                    )));
+                }
+                waiting = Some(Waiting(gauge));
             }
             talk.waiting.insert(key.clone(), Some(context.waker().clone()));
             drop(talk);

@@ -30,7 +30,7 @@ pub use completion::{Completer, Completing, Completion, IntoCompletion};
 pub use content::{Annotations, Content, ResourceLink, Role};
 pub use context::{Caller, Context, Publish, RemoteContext, ShardSide, ShardState};
 pub use conversation::{
-    Asking, CallDetails, CallError, Carrier, Conversation, HandlerError, Note, TaskTerms,
+    Asking, CallDetails, CallError, Carrier, Conversation, HandlerError, Note, TaskTerms, WaitGauge,
 };
 pub use handler::{AsyncHandler, BlockingHandler, BlockingJob, Handler, InlineHandler, LocalReply};
 #[cfg(feature = "tokio")]

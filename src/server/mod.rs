@@ -25,7 +25,7 @@ use crate::{
     admin::Admin,
     broadcast::Broadcast,
     config::{Config, Endpoint, Limits, Listen, Transport},
-    exec::{BlockingPool, Completions, OffShard, Runner},
+    exec::{BlockingPool, Completions, OffShard, PoolConfig, Runner},
     http::Names,
     live_registry::LiveRegistry,
     metrics::ShardMetrics,
@@ -64,6 +64,9 @@ const EXECUTOR_PREEMPTION: Duration = Duration::from_secs(60);
 
 /// The shortest key that signs, in bytes.
 const SECRET_BYTES_MIN: usize = 32;
+
+/// A thread of the blocking pool beyond the fixed number ends after this long without a call.
+const BLOCKING_IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// The kernel's own bound on a table of direct descriptors.
 const TABLE_MAX: u32 = 1 << 20;
@@ -728,8 +731,15 @@ fn secret(config: &Config) -> Result<Secret, StartError> {
 /// Where tools run that do not run on a shard: on the cores that are free of them, if there are any.
 fn off_shard(free: &[usize], config: &Config) -> Result<OffShard, StartError> {
     let threads = config.blocking_threads.unwrap_or(free.len().max(Config::BLOCKING_THREADS));
-    let pool = BlockingPool::start(threads, free, config.limits.blocking_queue_max)
-        .map_err(|error| resource("the blocking pool", &error))?;
+    let pool = PoolConfig {
+        threads,
+        threads_max: config.limits.blocking_threads_max,
+        waiting_max: config.limits.blocking_waiting_max,
+        queue_max: config.limits.blocking_queue_max,
+        idle_max: BLOCKING_IDLE_MAX,
+        cores: free.to_vec(),
+    };
+    let pool = BlockingPool::start(pool).map_err(|error| resource("the blocking pool", &error))?;
     Ok(OffShard {
         pool: Some(pool),
         #[cfg(feature = "tokio")]
