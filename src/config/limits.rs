@@ -63,8 +63,8 @@ pub struct Limits {
     /// Calls waiting for a thread of the blocking pool, over all shards; a further one is answered "busy".
     pub blocking_queue_max: usize,
     /// Threads of the blocking pool whose handlers do not wait for a client; further calls wait in the queue. The pool has
-    /// `blocking_threads` of them from the start, even where that is more, and starts others as calls wait for 10 ms; those
-    /// end after 10 s without a call.
+    /// `blocking_threads` of them from the start, even where that is more, and starts others as calls wait for 10 ms while
+    /// fewer than `blocking_threads` of its threads compute; those end after 10 s without a call.
     pub blocking_threads_max: usize,
     /// Blocking handlers that wait for an answer of their client, over all shards. Each holds a thread beyond
     /// `blocking_threads_max`; a further question fails with [`AskError::CannotWait`](crate::AskError::CannotWait).

@@ -1,13 +1,13 @@
 //! The blocking pool: a bounded queue and threads that come and go, off the shards' cores where there are others.
 //!
 //! A fixed number of threads is always there. A supervisor thread starts more, up to a maximum, once a job has waited for
-//! [`WAIT_MAX`]; those end when they have had no job for a while. A thread whose handler waits for its client does not
+//! [`WAIT_MAX`], unless as many threads as are always there compute: more would only take turns with them. Those end when they have had no job for a while. A thread whose handler waits for its client does not
 //! count towards that maximum, so clients that do not answer cannot keep other calls from running.
 
 use std::{
     io,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     thread::{self, Thread},
@@ -15,6 +15,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use rustix::thread::{Pid, gettid};
 
 use super::{
     Unfinished,
@@ -76,6 +77,8 @@ struct Shared {
     config: PoolConfig,
     /// Threads there are.
     threads: AtomicUsize,
+    /// Their ids.
+    ids: Mutex<Vec<Pid>>,
     /// Threads that wait for a job.
     idle: AtomicUsize,
     /// Threads whose handler waits for its client.
@@ -103,6 +106,7 @@ impl BlockingPool {
         let shared = Arc::new(Shared {
             config,
             threads: AtomicUsize::new(0),
+            ids: Mutex::default(),
             idle: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
@@ -185,6 +189,21 @@ impl Shared {
         allowed.saturating_sub(self.threads.load(SeqCst))
     }
 
+    fn ids(&self) -> MutexGuard<'_, Vec<Pid>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many threads compute, or wait for a processor. None where `/proc` does not say.
+    fn running(&self) -> usize {
+        let is_running = |id: &Pid| {
+            let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", id.as_raw_nonzero()));
+            // The state follows the name, which may contain anything.
+            stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('R')))
+        };
+        let ids = self.ids().clone();
+        ids.iter().filter(|id| is_running(id)).count()
+    }
+
     /// Starts threads for jobs that wait, until the last handle is gone.
     fn supervise(self: &Arc<Self>, queue: &Receiver<Job>) {
         let mut has_failed = false;
@@ -202,7 +221,11 @@ impl Shared {
             // The queue is first in, first out: those not taken from its front have waited all the time.
             let taken = self.taken.load(SeqCst).saturating_sub(taken);
             let overdue = queued.saturating_sub(usize::try_from(taken).unwrap_or(usize::MAX));
-            for _ in 0..overdue.min(self.room()) {
+            let mut start = overdue.min(self.room());
+            if start > 0 {
+                start = start.min(self.config.threads.saturating_sub(self.running()));
+            }
+            for _ in 0..start {
                 match self.start_thread(queue, false) {
                     Ok(()) => has_failed = false,
                     Err(error) => {
@@ -237,7 +260,10 @@ impl Shared {
                 // Only more weight can be forbidden.
                 None => drop(rustix::process::setpriority_process(None, SHARED_CORE_NICE)),
             }
+            let id = gettid();
+            shared.ids().push(id);
             shared.run_jobs(&queue, is_permanent);
+            shared.ids().retain(|other| *other != id);
             shared.threads.fetch_sub(1, SeqCst);
         });
         if started.is_err() {
