@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 #[cfg(feature = "cli")]
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     io::{self, Write},
     panic,
     sync::{Arc, OnceLock},
@@ -45,10 +46,40 @@ pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
         LogFormat::Json => tracing::subscriber::set_global_default(lines.json().flatten_event(true).finish()),
     };
     // The standard hook would write to stderr itself, and a tool may panic on a shard.
-    panic::set_hook(Box::new(|info| {
-        error!("{}", info.to_string().replace('\n', " "));
+    let program = program_hook();
+    panic::set_hook(Box::new(move |info| {
+        let text = info.to_string().replace('\n', " ");
+        let remedy = remedy(&text);
+        // As RUST_BACKTRACE says.
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        error!(remedy, backtrace, "{text}");
+        if let Some(program) = &program {
+            program(info);
+        }
     }));
     guard
+}
+
+/// What helps against a panic, where that is known: tokio's resources panic on a thread that is none of tokio's.
+fn remedy(panic: &str) -> Option<&'static str> {
+    let is_tokio = panic.contains("there is no reactor running") || panic.contains("context of a Tokio");
+    is_tokio.then_some("declare the tool with run_tokio (feature tokio), which runs it on a tokio runtime")
+}
+
+type PanicHook = Box<dyn Fn(&panic::PanicHookInfo<'_>) + Sync + Send>;
+
+/// The hook that the program set; none where it is the standard one.
+fn program_hook() -> Option<PanicHook> {
+    let hook = panic::take_hook();
+    // Now there is none, so this one is the standard one.
+    let standard = panic::take_hook();
+    #[allow(
+        ambiguous_wide_pointer_comparisons,
+        reason = "the addresses of what has no size say nothing, the tables do"
+    )]
+    let is_standard = std::ptr::eq(&raw const *hook, &raw const *standard);
+    (!is_standard).then_some(hook)
 }
 
 /// Stderr as the log's thread sees it: before a line, it tells how many were lost.
@@ -158,6 +189,21 @@ mod tests {
         let mut limit = RateLimit::new(0);
         assert_eq!(limit.admit("a", now), None);
         assert_eq!(limit.admit("a", now + Duration::from_secs(9)), None);
+    }
+
+    #[test]
+    fn hook_of_the_program_is_told_from_the_standard_one() {
+        assert!(program_hook().is_none());
+        panic::set_hook(Box::new(|_| ()));
+        assert!(program_hook().is_some());
+        assert!(program_hook().is_none(), "it has been taken");
+    }
+
+    #[test]
+    fn panic_of_a_tokio_resource_has_a_remedy() {
+        let told = "there is no reactor running, must be called from the context of a Tokio 1.x runtime";
+        assert!(remedy(told).unwrap().contains("run_tokio"));
+        assert_eq!(remedy("index out of bounds"), None);
     }
 
     /// Stands for a stderr nobody reads: it takes a line each time it is told to.

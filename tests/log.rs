@@ -53,3 +53,41 @@ fn what_clients_do_wrong_is_not_logged_unless_asked_for() {
     lines.retain(|line| line["message"] != "slow_turn");
     assert_eq!(lines, Vec::<Value>::new());
 }
+
+/// Takes the log of this process.
+#[derive(Clone, Default)]
+struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_slow_turn_names_the_tool() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let slow = |_: corelane::NoArguments, _: corelane::Context| {
+        std::thread::sleep(Duration::from_millis(200));
+        "slow"
+    };
+    let server = corelane::Server::builder("log", "0").tool(corelane::Tool::new("lingers").run(slow)).build();
+    let listen = vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()];
+    let config = corelane::Config { listen, shards: Some(1), ..corelane::Config::default() };
+    let running = server.start(&config).unwrap();
+    let session =
+        support::session::Session::open(running.addresses()[0], "2025-11-25", serde_json::json!({}));
+    assert_eq!(session.call(1, "lingers", serde_json::json!({})).text(), "slow");
+    running.stopper().drain();
+    running.join().unwrap();
+    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let line = log.lines().find(|line| line.contains("slow_turn")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("tool=\"lingers\""), "{line}");
+}

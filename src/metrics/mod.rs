@@ -130,6 +130,13 @@ impl ShardMetrics {
         }
     }
 
+    /// The names of tools with answers noted in this turn, `max` at most.
+    #[must_use]
+    pub fn noted_tools(&self, max: usize) -> Vec<&str> {
+        let named = |position: &usize| self.tools.get(*position).map(|tool| tool.name.as_ref());
+        self.noted_tools.iter().filter_map(named).take(max).collect()
+    }
+
     /// Counts the answers noted in a turn that took `latency`.
     pub fn record_noted(&mut self, latency: Duration) {
         let nanoseconds = nanoseconds(latency);

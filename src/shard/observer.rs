@@ -20,6 +20,9 @@ pub(super) struct Observer {
     turn_began: Instant,
 }
 
+/// Names of tools in the line about a slow turn.
+const SLOW_TOOLS_MAX: usize = 8;
+
 /// Writes a line at a level that is only known here; tracing wants it known when compiling.
 macro_rules! line {
     ($level:expr, $($field:tt)*) => {
@@ -57,11 +60,14 @@ impl Observer {
     /// A turn's answers are on their way. One that took longer than `slow` is worth a word.
     pub(super) fn end_turn(&mut self, slow: Duration) {
         let took = self.turn_began.elapsed();
-        self.metrics.record_noted(took);
         if took > slow {
+            // The tools whose calls ended in this turn; which of them took the time is not measured.
+            let tools = self.metrics.noted_tools(SLOW_TOOLS_MAX).join(", ");
+            let tools = Some(tools.as_str()).filter(|tools| !tools.is_empty());
             self.metrics.event("slow_turn");
-            self.write(Level::WARN, "slow_turn", None, Some(&format!("{} ms", took.as_millis())));
+            self.write(Level::WARN, "slow_turn", tools, Some(&format!("{} ms", took.as_millis())));
         }
+        self.metrics.record_noted(took);
     }
 
     /// Something was refused to a client whose fault it is. `detail`: what it was, in short.
