@@ -10,7 +10,7 @@ use std::{
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    config::{Admin, Config, ConfigError, Cores, Listen, LogFormat, LogLevel},
+    config::{Admin, Config, ConfigError, Cores, Listen, LogFormat, LogLevel, ShardPlacement},
     log,
     server::{Server, ServerBuilder, StartError},
 };
@@ -55,6 +55,10 @@ struct Serve {
     /// Cores to pin shards to, as 0,2-5 [default: all available]
     #[arg(long, value_name = "LIST", env = "CORELANE_CPUS")]
     cpus: Option<Cores>,
+
+    /// Whether shards stay on their cores [default: auto, which pins them unless there are fewer than cores]
+    #[arg(long, value_name = "PLACEMENT", env = "CORELANE_PLACEMENT")]
+    placement: Option<ShardPlacement>,
 
     /// Microseconds a shard looks for work before it sleeps [default: 50, or 0 where shards share a core]
     #[arg(long, value_name = "MICROSECONDS",
@@ -130,6 +134,7 @@ impl Serve {
             listen: if self.listen.is_empty() { base.listen } else { self.listen },
             shards: self.shards.map(usize::from).or(base.shards),
             cpus: self.cpus.map(|Cores(cpus)| cpus).or(base.cpus),
+            placement: self.placement.unwrap_or(base.placement),
             spin_before_park: self
                 .spin_us
                 .map(|spin| Duration::from_micros(spin.into()))

@@ -84,7 +84,7 @@ pub mod exec;
 pub mod metrics;
 pub mod demo;
 
-pub use config::{Config, ConfigError, Limits};
+pub use config::{Config, ConfigError, Limits, ShardPlacement};
 /// The executor async tools run on: its timers, channels and tasks.
 pub use glommio;
 pub use live_registry::LiveRegistry;

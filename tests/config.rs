@@ -242,3 +242,43 @@ fn a_server_built_on_the_library_shows_its_own_name_and_version() {
     let (_, version, _) = told(corelane(&["--version"]));
     assert_eq!(version, format!("corelane {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+/// The cores that the thread of the first shard may run on, and those of the process.
+fn cores_of_a_shard(arguments: &[&str]) -> (String, String) {
+    let server = ServerProcess::start(arguments);
+    let cores = |directory: &std::path::Path| {
+        let status = std::fs::read_to_string(directory.join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+        line.trim().to_owned()
+    };
+    let process = std::path::PathBuf::from(format!("/proc/{}", server.id()));
+    let threads = std::fs::read_dir(process.join("task")).unwrap().map(|entry| entry.unwrap().path());
+    let is_shard = |thread: &std::path::PathBuf| {
+        std::fs::read_to_string(thread.join("comm")).unwrap().starts_with("shard-0")
+    };
+    let shard = cores(&threads.into_iter().find(is_shard).unwrap());
+    let all = cores(&process);
+    server.stop();
+    (shard, all)
+}
+
+#[test]
+fn fewer_shards_than_cores_are_pinned_only_when_told_to() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        return;
+    }
+    for arguments in [&["--shards", "1"][..], &["--shards", "1", "--placement", "none"]] {
+        let (shard, all) = cores_of_a_shard(arguments);
+        assert_eq!(shard, all, "{arguments:?}");
+    }
+    for arguments in [
+        &["--shards", "1", "--placement", "cores"][..],
+        &["--shards", "1", "--cpus", "0"],
+        &["--shards", "1", "--cpus", "0,1"],
+    ] {
+        let (shard, all) = cores_of_a_shard(arguments);
+        assert!(shard != all && shard.parse::<u32>().is_ok(), "{arguments:?}: {shard} of {all}");
+    }
+    let (shard, all) = cores_of_a_shard(&["--placement", "none", "--shards", "5"]);
+    assert_eq!(shard, all);
+}

@@ -5,7 +5,7 @@ use std::{fs, io, ops::Range, path::Path, time::Duration};
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::{Admin, Config, Cores, Limits, Listen, Log, allowed, limits::Bound};
+use super::{Admin, Config, Cores, Limits, Listen, Log, ShardPlacement, allowed, limits::Bound};
 
 /// What is wrong with a configuration file, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +121,7 @@ struct RawServer {
     shards: Option<usize>,
     #[serde(with = "auto")]
     cpus: Option<Cores>,
+    placement: ShardPlacement,
     #[serde(with = "auto")]
     spin_us: Option<u32>,
     #[serde(with = "auto")]
@@ -162,6 +163,7 @@ impl From<&Config> for RawConfig {
                 listen: config.listen.clone(),
                 shards: config.shards,
                 cpus: config.cpus.clone().map(Cores),
+                placement: config.placement,
                 spin_us: config
                     .spin_before_park
                     .map(|spin| u32::try_from(spin.as_micros()).unwrap_or(u32::MAX)),
@@ -193,6 +195,7 @@ impl RawConfig {
             listen: server.listen,
             shards: server.shards,
             cpus: server.cpus.map(|Cores(cpus)| cpus),
+            placement: server.placement,
             spin_before_park: server.spin_us.map(|spin| Duration::from_micros(spin.into())),
             blocking_threads: server.blocking_threads,
             stats: server.stats,
@@ -426,6 +429,7 @@ mod tests {
                 .into(),
             shards: Some(3),
             cpus: Some(vec![0, 2, 1]),
+            placement: ShardPlacement::None,
             spin_before_park: Some(Duration::ZERO),
             blocking_threads: Some(9),
             stats: true,

@@ -20,10 +20,13 @@ pub use listen::{Endpoint, Listen, Transport};
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: Vec<Listen>,
-    /// Number of shards; one per core of `cpus` without it. May exceed the cores: shards then share them.
+    /// Number of shards. Without it: one per core of `cpus`, or fewer where a CPU quota allows fewer
+    /// ([`std::thread::available_parallelism`]). May exceed the cores: shards then share them.
     pub shards: Option<usize>,
     /// Cores to pin shards to; all available ones without it.
     pub cpus: Option<Vec<usize>>,
+    /// Whether shards stay on their cores.
+    pub placement: ShardPlacement,
     /// How long a shard looks for work before it sleeps. Without it: [`Config::SPIN`] where each shard has a core of
     /// its own, zero where shards share one.
     pub spin_before_park: Option<Duration>,
@@ -79,6 +82,7 @@ impl Default for Config {
             listen: vec![Self::LISTEN.into()],
             shards: None,
             cpus: None,
+            placement: ShardPlacement::Auto,
             spin_before_park: None,
             blocking_threads: None,
             stats: false,
@@ -90,6 +94,20 @@ impl Default for Config {
             limits: Limits::default(),
         }
     }
+}
+
+/// Whether shards stay on their cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ShardPlacement {
+    /// Pinned where `cpus` names cores, or where every core has a shard; not pinned where there are fewer shards than cores,
+    /// so that several servers do not meet on the first ones.
+    #[default]
+    Auto,
+    /// Pinned to the cores of `cpus` in turn, or to those available.
+    Cores,
+    /// Not pinned: they run on any core the process may use, whatever `cpus` says.
+    None,
 }
 
 /// What is logged, and how.

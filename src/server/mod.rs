@@ -5,6 +5,7 @@ mod listening;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    num::NonZero,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
     sync::{Arc, OnceLock, Weak},
@@ -24,7 +25,7 @@ use tracing::{info, warn};
 use crate::{
     admin::Admin,
     broadcast::Broadcast,
-    config::{Config, Endpoint, Limits, Listen, Transport},
+    config::{Config, Endpoint, Limits, Listen, ShardPlacement, Transport},
     exec::{BlockingPool, Completions, OffShard, PoolConfig, Runner},
     http::Names,
     live_registry::LiveRegistry,
@@ -207,7 +208,7 @@ impl Server {
             Limits { connections_max: config.limits.connections_max.min(STDIO_CONNECTIONS), ..config.limits };
         let config = &Config { shards: Some(1), limits, ..config.clone() };
         let secret = self.prepare(config)?;
-        let placement = Placements::unbound(config)?;
+        let placement = Placements::one_of_many(config)?;
         let (socket, bridge) =
             stdio::bridge().map_err(|error| resource("with standard input and output", &error))?;
         let running = self.launch(config, &secret, placement, Listening::adopt(socket.into()))?;
@@ -785,12 +786,21 @@ fn await_ready(
 
 /// Which core each shard runs on, and which are left.
 struct Placements {
+    /// One for each shard; of no meaning where they are not pinned.
     shards: Vec<usize>,
+    /// Where shards that are not pinned may run: all that the process may use.
+    any: Vec<usize>,
     free: Vec<usize>,
     /// Some shards share a core.
     shared: bool,
     /// Shards stay on their cores.
     pinned: bool,
+}
+
+/// One shard for each core that the process may use, or fewer where a CPU quota (cgroup) allows fewer.
+fn default_shards(config: &Config) -> usize {
+    let allowed = thread::available_parallelism().map_or(1, NonZero::get);
+    config.cpus.as_ref().map_or(allowed, |cpus| cpus.len().min(allowed.max(1)))
 }
 
 impl Placements {
@@ -801,36 +811,44 @@ impl Placements {
         if let Some(&core) = cores.iter().find(|core| !available.contains(core)) {
             return Err(StartError::CoreAbsent { core, available: list(&available) });
         }
-        let count = config.shards.unwrap_or(cores.len());
+        let count = config.shards.unwrap_or_else(|| default_shards(config));
         if count == 0 || cores.is_empty() {
             return Err(StartError::Nothing("no shards"));
         }
+        let pinned = match config.placement {
+            ShardPlacement::Cores => true,
+            ShardPlacement::None => false,
+            // Fewer shards than cores: other servers choose too, and all would choose the first cores.
+            ShardPlacement::Auto => config.cpus.is_some() || count >= cores.len(),
+        };
+        let shared = count > cores.len();
+        if !pinned {
+            return Ok(Self { shards: vec![0; count], any: available, free: Vec::new(), shared, pinned });
+        }
         let shards: Vec<usize> = cores.iter().copied().cycle().take(count).collect();
         let free = available.into_iter().filter(|core| !shards.contains(core)).collect();
-        let shared = shards.len() > cores.len();
-        Ok(Self { shards, free, shared, pinned: true })
+        Ok(Self { shards, any: Vec::new(), free, shared, pinned })
     }
 
-    /// For a process that is one of many and has no core of its own: it goes where there is room, unless told otherwise.
-    fn unbound(config: &Config) -> Result<Self, StartError> {
+    /// For a process that is one of many and has no core of its own: it goes where there is room, unless told otherwise, and
+    /// does not spin.
+    fn one_of_many(config: &Config) -> Result<Self, StartError> {
         let chosen = Self::choose(config)?;
-        Ok(match config.cpus {
-            Some(_) => chosen,
-            None => Self { free: Vec::new(), shared: true, pinned: false, ..chosen },
-        })
+        Ok(Self { shared: chosen.shared || !chosen.pinned, ..chosen })
     }
 
     fn describe(&self) -> String {
-        let mut cores = self.shards.clone();
+        let mut cores = if self.pinned { self.shards.clone() } else { self.any.clone() };
         cores.sort_unstable();
         cores.dedup();
         let plural = |count: usize, word: &str| {
             if count == 1 { word.to_owned() } else { format!("{word}s") }
         };
         format!(
-            "{} {} on {} {}",
+            "{} {} on {}{} {}",
             self.shards.len(),
             plural(self.shards.len(), "shard"),
+            if self.pinned || cores.len() == 1 { "" } else { "any of " },
             plural(cores.len(), "core"),
             list(&cores)
         )
