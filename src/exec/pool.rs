@@ -348,7 +348,9 @@ mod tests {
         let barrier = Arc::new(Barrier::new(3));
         for _ in 0..9 {
             let barrier = Arc::clone(&barrier);
-            submit(&pool, &completions, move || drop(barrier.wait()));
+            submit(&pool, &completions, move || {
+                barrier.wait();
+            });
         }
         let threads = || pool.0.shared.threads.load(SeqCst);
         let all = std::cell::Cell::new(0);
