@@ -69,15 +69,87 @@ fn too_little_locked_memory_is_told_with_its_remedy() {
     one_line(told(command), &["65536 bytes", "ulimit -l"]);
 }
 
-/// `strace` stands in for a seccomp filter and for an old kernel: it makes the system call fail as they do.
+/// `strace` stands in for a seccomp filter, and for a kernel that has run out of something: it makes the system call fail as
+/// they do. Seccomp profiles answer with EPERM or with ENOSYS.
 #[test]
-fn a_forbidden_or_missing_io_uring_is_told_with_its_remedy() {
-    for (errno, words) in [("EPERM", ["seccomp", "--security-opt"]), ("ENOSYS", ["too old", "6.1"])] {
-        let mut command = Command::new("strace");
-        command.args(["-f", "-q", "-o", "/dev/null", "-e", "trace=io_uring_setup"]);
-        command.args(["-e", &format!("inject=io_uring_setup:error={errno}")]);
-        command.args([env!("CARGO_BIN_EXE_corelane"), "serve", "--listen", "127.0.0.1:0"]);
-        one_line(told(command), &words);
+fn refused_io_uring_is_told_with_cause_and_remedy() {
+    let profile = "--security-opt seccomp=deploy/seccomp.json";
+    for (errno, words) in [
+        ("EPERM", ["seccomp profile", profile]),
+        ("ENOSYS", ["seccomp profile", profile]),
+        ("EINVAL", ["new enough", "remedy"]),
+        ("ENOMEM", ["RLIMIT_MEMLOCK", "ulimit -l"]),
+        ("EMFILE", ["RLIMIT_NOFILE", "ulimit -n"]),
+        ("EIO", ["io_uring could not be set up", "remedy"]),
+    ] {
+        for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["stdio"]] {
+            let mut command = Command::new("strace");
+            command.args(["-f", "-q", "-o", "/dev/null", "-e", "trace=io_uring_setup"]);
+            command.args(["-e", &format!("inject=io_uring_setup:error={errno}")]);
+            command.arg(env!("CARGO_BIN_EXE_corelane")).args(arguments);
+            command.env("CORELANE_ADMIN", "none").stdin(std::process::Stdio::null());
+            one_line(told(command), &words);
+        }
+    }
+}
+
+/// A user that may not lock more than 8 MiB, as most may.
+fn as_nobody(shards: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "prlimit",
+        "--memlock=8388608:8388608",
+    ]);
+    command.args([env!("CARGO_BIN_EXE_corelane"), "serve", "--listen", "127.0.0.1:0", "--shards", shards]);
+    command.env("CORELANE_ADMIN", "none").env("CORELANE_LOG", "off").current_dir("/");
+    command
+}
+
+#[test]
+fn sixteen_shards_start_with_eight_mebibytes_of_locked_memory() {
+    let server = ServerProcess::spawn(as_nobody("16"));
+    assert!(server.ready.contains("(16 shards"), "{}", server.ready);
+    server.stop();
+}
+
+#[test]
+fn shards_that_lock_too_much_are_told_with_need_limit_and_remedy() {
+    one_line(told(as_nobody("200")), &["200 shards", "8192 KiB", "ulimit -l", "--shards"]);
+}
+
+#[test]
+fn low_descriptor_limits_are_told_with_need_limit_and_remedy() {
+    for descriptors in [4, 5, 6, 8, 10, 12, 16, 20, 24, 31] {
+        for arguments in [&["serve", "--listen", "127.0.0.1:0", "--shards", "1"][..], &["stdio"]] {
+            let mut command = Command::new("prlimit");
+            command.arg(format!("--nofile={descriptors}:{descriptors}"));
+            command.arg(env!("CARGO_BIN_EXE_corelane")).args(arguments);
+            command.env("CORELANE_ADMIN", "none").stdin(std::process::Stdio::null());
+            one_line(told(command), &["1 shards", &format!("may have {descriptors} "), "ulimit -n 32"]);
+        }
+    }
+    for descriptors in [32, 64] {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={descriptors}:{descriptors}"));
+        command.args([env!("CARGO_BIN_EXE_corelane"), "serve", "--listen", "127.0.0.1:0", "--shards", "1"]);
+        command.env("CORELANE_ADMIN", "127.0.0.1:0");
+        ServerProcess::spawn(command).stop();
+    }
+}
+
+#[test]
+fn descriptors_too_few_for_connections_max_are_a_warning_with_the_figure() {
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=1000:1000", env!("CARGO_BIN_EXE_corelane"), "serve", "--listen", "127.0.0.1:0"]);
+    command.args(["--shards", "1"]).env("CORELANE_ADMIN", "none");
+    let server = ServerProcess::spawn(command);
+    server.signal("-TERM");
+    let (_, _, stderr) = server.wait(std::time::Duration::from_secs(15));
+    for words in ["allows 935 connections", "connections_max=131072", "ulimit -n 131137"] {
+        assert!(stderr.contains(words), "{words:?} is not in {stderr}");
     }
 }
 

@@ -50,6 +50,24 @@ impl Default for RingConfig {
     }
 }
 
+impl RingConfig {
+    /// Bytes that the kernel counts as locked for such a ring (Linux 6.14 and newer; older ones count fewer).
+    #[must_use]
+    pub fn locked_bytes(&self) -> u64 {
+        const PAGE: u64 = 4096;
+        const SUBMISSION: u64 = 64;
+        const SUBMISSION_INDEX: u64 = 4;
+        const COMPLETION: u64 = 16;
+        const BUFFER: u64 = 16;
+        let submissions = u64::from(self.submission_entries);
+        let queues = u64::from(self.completion_entries) * COMPLETION + submissions * SUBMISSION_INDEX;
+        // Both queues share a mapping, with a head of less than a page.
+        (submissions * SUBMISSION).next_multiple_of(PAGE)
+            + (queues + 1).next_multiple_of(PAGE)
+            + (u64::from(self.buffers) * BUFFER).next_multiple_of(PAGE)
+    }
+}
+
 /// What happened, in the order it happened for each socket.
 #[derive(Debug)]
 pub enum Event {

@@ -3,6 +3,8 @@
 use std::{
     io::{self, Write},
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
 };
 
 use io_uring::{IoUring, Probe, opcode};
@@ -10,27 +12,47 @@ use io_uring::{IoUring, Probe, opcode};
 /// glommio locks this much memory for each executor's rings, in bytes.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
+/// How long, and how often, a ring is tried again that the kernel has no memory for.
+const MEMORY_RETRY_MAX: Duration = Duration::from_secs(1);
+const MEMORY_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Why this machine, or this container, cannot run a ring.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// `io_uring_setup` is refused and the sysctl says so.
     #[error(
-        "io_uring is disabled on this machine (kernel.io_uring_disabled = {0}); remedy: sysctl -w kernel.io_uring_disabled=0"
+        "io_uring is disabled on this machine (kernel.io_uring_disabled = {0}), and corelane needs it for HTTP and stdio alike; remedy: sysctl -w kernel.io_uring_disabled=0{group}", group = if *.0 == 1 { ", or set kernel.io_uring_group to a group of this user" } else { "" }
     )]
     DisabledBySysctl(u8),
-    /// `io_uring_setup` is refused although the sysctl allows it: a seccomp filter, as container defaults have.
+    /// `io_uring_setup` is refused although the sysctl allows it and the kernel has it: a seccomp filter, as container
+    /// defaults have.
     #[error(
-        "io_uring is forbidden for this process, probably by a container's seccomp profile; remedy: run with a profile that allows io_uring_setup, io_uring_enter and io_uring_register (Docker: --security-opt seccomp=FILE)"
+        "io_uring is forbidden for this process ({0}; Linux {kernel} has it), probably by a container's seccomp profile, and corelane needs it for HTTP and stdio alike; remedy: run with a profile that allows io_uring_setup, io_uring_enter and io_uring_register, such as deploy/seccomp.json (docker run --security-opt seccomp=deploy/seccomp.json)", kernel = kernel_release()
     )]
-    Forbidden,
+    Forbidden(#[source] io::Error),
     /// No io_uring, or one without the flags and operations used.
     #[error("the kernel ({0}) is too old: Linux 6.1 or newer is needed; remedy: upgrade the kernel")]
     KernelTooOld(String),
+    /// A kernel that is new enough does not know a flag or an operation.
+    #[error(
+        "the kernel ({kernel}) is new enough and refuses what corelane needs of io_uring ({0}); remedy: a kernel with the whole of io_uring, or a sandbox that passes it on", kernel = kernel_release()
+    )]
+    Unsupported(io::Error),
+    /// A ring cannot be made although `RLIMIT_MEMLOCK` would allow one.
+    #[error(
+        "the kernel has no memory for a ring: this user's processes have locked nearly all of what they may ({0} bytes, RLIMIT_MEMLOCK), or the machine or its container has no memory left; remedy: ulimit -l {kib} (systemd: LimitMEMLOCK={kib}K, Docker: --ulimit memlock={bytes}), or end other processes", kib = .0.saturating_mul(2) / 1024, bytes = .0.saturating_mul(2)
+    )]
+    MemlockUsedUp(u64),
+    /// No descriptor is left for a ring.
+    #[error(
+        "no descriptor is left for a ring: the process may have {0} (RLIMIT_NOFILE); remedy: ulimit -n 1024 (systemd: LimitNOFILE=1024)"
+    )]
+    Descriptors(u64),
     /// `RLIMIT_MEMLOCK` is too small for the rings.
     #[error("the locked-memory limit is {0} bytes and {MEMLOCK_BYTES_MIN} are needed; remedy: ulimit -l {kib}, or LimitMEMLOCK={kib}K in the systemd unit", kib = 8 * MEMLOCK_BYTES_MIN / 1024)]
     MemlockTooSmall(u64),
     /// Anything else the kernel said.
-    #[error("io_uring could not be set up: {0}")]
+    #[error("io_uring could not be set up: {0}; remedy: look for the reason in the kernel's log (dmesg)")]
     Other(#[source] io::Error),
 }
 
@@ -39,20 +61,16 @@ pub enum ProbeError {
 /// # Errors
 /// The first thing that is missing.
 pub fn probe() -> Result<(), ProbeError> {
-    let memlock = limit(libc::RLIMIT_MEMLOCK).map_err(ProbeError::Other)?;
-    if memlock.rlim_cur < MEMLOCK_BYTES_MIN {
-        return Err(ProbeError::MemlockTooSmall(memlock.rlim_cur));
+    let memlock = raise_memlock_limit().map_err(ProbeError::Other)?;
+    if memlock < MEMLOCK_BYTES_MIN {
+        return Err(ProbeError::MemlockTooSmall(memlock));
     }
-    let ring: IoUring = IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .build(8)
-        .map_err(|error| {
-            explain(error, std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok())
-        })?;
+    let build = || -> io::Result<IoUring> {
+        IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(8)
+    };
+    let ring = retry_for_memory(build).map_err(explain)?;
     let mut supported = Probe::new();
-    ring.submitter().register_probe(&mut supported).map_err(ProbeError::Other)?;
+    ring.submitter().register_probe(&mut supported).map_err(explain)?;
     let operations = [
         opcode::Accept::CODE,
         opcode::Recv::CODE,
@@ -66,8 +84,40 @@ pub fn probe() -> Result<(), ProbeError> {
     if operations.into_iter().all(|code| supported.is_supported(code)) {
         Ok(())
     } else {
-        Err(ProbeError::KernelTooOld(kernel_release()))
+        Err(too_old_or(ProbeError::Unsupported(io::Error::from_raw_os_error(libc::EOPNOTSUPP))))
     }
+}
+
+/// Makes a ring, or what needs one. The memory of rings that are gone is still counted for a moment, so where there is not
+/// enough it is tried again for a second.
+///
+/// # Errors
+/// The last error of `make`; every other one than `ENOMEM` at once.
+pub fn retry_for_memory<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + MEMORY_RETRY_MAX;
+    loop {
+        match make() {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && Instant::now() < until => {
+                thread::sleep(MEMORY_RETRY_INTERVAL);
+            }
+            made => return made,
+        }
+    }
+}
+
+/// Raises the soft limit of locked memory to the hard one and returns it, in bytes. It counts all processes of the user.
+///
+/// # Errors
+/// What `getrlimit` says.
+pub fn raise_memlock_limit() -> io::Result<u64> {
+    let memlock = limit(libc::RLIMIT_MEMLOCK)?;
+    if memlock.rlim_cur == memlock.rlim_max {
+        return Ok(memlock.rlim_cur);
+    }
+    let raised = libc::rlimit { rlim_cur: memlock.rlim_max, ..memlock };
+    // SAFETY: the struct is initialised and lives through the call.
+    let refused = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const raised) } != 0;
+    Ok(if refused { memlock.rlim_cur } else { raised.rlim_cur })
 }
 
 /// Raises the soft descriptor limit to the hard one and returns it: a ring's table of direct descriptors is bounded
@@ -101,14 +151,35 @@ pub fn divert_stdout() -> io::Result<OwnedFd> {
     Ok(taken)
 }
 
-fn explain(error: io::Error, sysctl: Option<String>) -> ProbeError {
+/// Says why the kernel refuses a ring.
+#[must_use]
+pub fn explain(error: io::Error) -> ProbeError {
+    explain_with(error, std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok())
+}
+
+/// `otherwise`, unless the kernel's release is reason enough.
+fn too_old_or(otherwise: ProbeError) -> ProbeError {
+    const MINIMUM: (u32, u32) = (6, 1);
+    let release = kernel_release();
+    let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= MINIMUM => otherwise,
+        _ => ProbeError::KernelTooOld(release),
+    }
+}
+
+fn explain_with(error: io::Error, sysctl: Option<String>) -> ProbeError {
     let disabled = sysctl.and_then(|text| text.trim().parse::<u8>().ok()).unwrap_or(0);
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) if disabled > 0 => ProbeError::DisabledBySysctl(disabled),
-        Some(libc::EPERM | libc::EACCES) => ProbeError::Forbidden,
-        Some(libc::ENOSYS | libc::EINVAL) => ProbeError::KernelTooOld(kernel_release()),
+        Some(libc::EPERM | libc::EACCES) => ProbeError::Forbidden(error),
+        // Seccomp profiles answer with either.
+        Some(libc::ENOSYS) => too_old_or(ProbeError::Forbidden(error)),
+        Some(libc::EINVAL) => too_old_or(ProbeError::Unsupported(error)),
         Some(libc::ENOMEM) => limit(libc::RLIMIT_MEMLOCK)
-            .map_or_else(ProbeError::Other, |memlock| ProbeError::MemlockTooSmall(memlock.rlim_cur)),
+            .map_or_else(ProbeError::Other, |memlock| ProbeError::MemlockUsedUp(memlock.rlim_cur)),
+        Some(libc::EMFILE | libc::ENFILE) => limit(libc::RLIMIT_NOFILE)
+            .map_or_else(ProbeError::Other, |files| ProbeError::Descriptors(files.rlim_cur)),
         _ => ProbeError::Other(error),
     }
 }
@@ -132,7 +203,7 @@ mod tests {
     use super::*;
 
     fn told(errno: i32, sysctl: &str) -> String {
-        explain(io::Error::from_raw_os_error(errno), Some(sysctl.to_owned())).to_string()
+        explain_with(io::Error::from_raw_os_error(errno), Some(sysctl.to_owned())).to_string()
     }
 
     #[test]
@@ -140,9 +211,13 @@ mod tests {
         for (line, word) in [
             (told(libc::EPERM, "2\n"), "sysctl -w kernel.io_uring_disabled=0"),
             (told(libc::EPERM, "0\n"), "seccomp"),
-            (told(libc::ENOSYS, "0\n"), "6.1"),
-            (told(libc::EINVAL, "0\n"), "upgrade the kernel"),
+            (told(libc::EPERM, "1\n"), "kernel.io_uring_group"),
+            (told(libc::ENOSYS, "0\n"), "seccomp=deploy/seccomp.json"),
+            (told(libc::EINVAL, "0\n"), "new enough"),
             (told(libc::ENOMEM, "0\n"), "ulimit -l"),
+            (told(libc::EMFILE, "0\n"), "ulimit -n"),
+            (told(libc::EIO, "0\n"), "remedy"),
+            (ProbeError::KernelTooOld("5.10.0".to_owned()).to_string(), "6.1"),
             (ProbeError::MemlockTooSmall(65536).to_string(), "ulimit -l 4096"),
         ] {
             assert!(line.contains(word), "{line}");

@@ -8,13 +8,13 @@ use std::{
     num::NonZero,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use crossbeam_channel::{Sender, unbounded};
+use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use sd_notify::NotifyState;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -48,6 +48,29 @@ const ENDPOINT: &str = "/mcp";
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 /// Entries of glommio's own rings.
 const EXECUTOR_RING_DEPTH: usize = 32;
+
+/// What the kernel counts as locked for it, in bytes: a registered buffer of 64 KiB and two queues in each of its three rings.
+const EXECUTOR_LOCKED_BYTES: u64 = 3 * (64 * 1024 + 2 * 4096);
+/// How long, and how often, an executor is tried again that the kernel has no memory for.
+const EXECUTOR_RETRY_MAX: Duration = Duration::from_secs(1);
+const EXECUTOR_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A shard's ring. A turn handles at most 256 completions, and what finds a queue full waits for the next turn; the queues
+/// count as locked memory, of which users that are not root have 8 MiB by default.
+const SHARD_RING: RingConfig = RingConfig {
+    sockets_max: 1024,
+    submission_entries: 512,
+    completion_entries: 2048,
+    buffers: 1024,
+    buffer_bytes: 2048,
+};
+
+/// Connections of a shard below which the descriptor limit is warned of.
+const CONNECTIONS_FEW: u32 = 16_384;
+
+/// Descriptors of a process without a shard, and of each shard with one listener; measured, and some to spare.
+const DESCRIPTORS_BASE: u64 = 24;
+const DESCRIPTORS_PER_SHARD: u64 = 8;
 
 /// A second signal within this long of the first is the same one, heard twice.
 const SIGNAL_ECHO: Duration = Duration::from_millis(250);
@@ -137,6 +160,35 @@ pub enum StartError {
          a proxy that knows its clients, or serve HTTP"
     )]
     LinesNotLoopback(SocketAddr),
+    /// The shards' rings take more memory than this user may lock.
+    #[error(
+        "cannot lock the memory of {shards} shards: they need {need_kib} KiB, and this user's processes may lock {limit_kib} \
+         KiB together (RLIMIT_MEMLOCK), enough for {fit} shards where nothing else is locked; remedy: ulimit -l {need_kib} \
+         (systemd: LimitMEMLOCK={need_kib}K, Docker: --ulimit memlock={need_bytes}), or --shards {fit}",
+        fit = limit_kib.saturating_mul(*shards as u64).checked_div(*need_kib).unwrap_or(0).max(1),
+        need_bytes = need_kib.saturating_mul(1024)
+    )]
+    Memlock {
+        /// How many there are to be.
+        shards: usize,
+        /// What they lock, in KiB.
+        need_kib: u64,
+        /// The limit in force, in KiB.
+        limit_kib: u64,
+    },
+    /// The process may not have as many descriptors as the shards need.
+    #[error(
+        "{shards} shards need about {need} descriptors, and the process may have {limit} (RLIMIT_NOFILE); remedy: ulimit -n \
+         {need} (systemd: LimitNOFILE={need}, Docker: --ulimit nofile={need}), or fewer --shards"
+    )]
+    Descriptors {
+        /// How many there are to be.
+        shards: usize,
+        /// What they need.
+        need: u64,
+        /// The limit in force.
+        limit: u64,
+    },
     /// A thread, a ring or a signal handler could not be made.
     #[error("cannot start {what}: {reason}")]
     Resource {
@@ -183,6 +235,7 @@ impl Server {
     /// # Errors
     /// When it cannot start.
     pub fn serve(&self, config: &Config) -> Result<(), StartError> {
+        check_descriptors(config)?;
         let signals = signals()?;
         let running = self.start(config)?;
         for listen in &running.listeners {
@@ -203,10 +256,11 @@ impl Server {
     /// # Errors
     /// When it cannot start.
     pub fn serve_stdio(&self, config: &Config) -> Result<(), StartError> {
-        let signals = signals()?;
         let limits =
             Limits { connections_max: config.limits.connections_max.min(STDIO_CONNECTIONS), ..config.limits };
         let config = &Config { shards: Some(1), limits, ..config.clone() };
+        check_descriptors(config)?;
+        let signals = signals()?;
         let secret = self.prepare(config)?;
         let placement = Placements::one_of_many(config)?;
         let (socket, bridge) =
@@ -240,6 +294,15 @@ impl Server {
             body_bytes_max = limits.body_bytes_max,
             "started"
         );
+        if let Some(connections) = running.connections_allowed.filter(|allowed| is_too_few(*allowed, limits))
+        {
+            warn!(
+                connections_max = limits.connections_max,
+                "the descriptor limit allows {connections} connections for each shard, fewer than connections_max; \
+                 remedy: ulimit -n {} (systemd: LimitNOFILE), or a lower connections_max",
+                u64::from(limits.connections_max) + u64::from(limits.connections_reserve) + 1
+            );
+        }
         let (stop, drain_timeout) = (running.stopper(), limits.drain_timeout);
         let watcher = signals.handle();
         let signalled = thread::Builder::new()
@@ -275,6 +338,7 @@ impl Server {
     /// # Errors
     /// When it cannot start.
     pub fn start(&self, config: &Config) -> Result<Running, StartError> {
+        check_descriptors(config)?;
         let secret = self.prepare(config)?;
         let placement = Placements::choose(config)?;
         let listening = Listening::open(config, placement.shards.len())?;
@@ -317,6 +381,9 @@ impl Server {
             handles: Vec::new(),
             shards: Vec::new(),
             admin: None,
+            connections_allowed: Some(
+                sockets_max(descriptors, &config.limits).saturating_sub(config.limits.connections_reserve),
+            ),
         };
         // All shards share the encoded lists. Without them a shard finds out itself what cannot be served.
         let mut encoded: Option<Arc<EncodedLists>> = None;
@@ -479,6 +546,8 @@ pub struct Running {
     handles: Vec<ShardHandle>,
     shards: Vec<ExecutorJoinHandle<io::Result<ShardMetrics>>>,
     admin: Option<Arc<Admin>>,
+    /// Connections of one shard that the descriptor limit leaves room for.
+    connections_allowed: Option<u32>,
 }
 
 /// Ends a running server from any thread.
@@ -523,30 +592,79 @@ impl Running {
         mut plan: impl FnMut(&Registry, usize) -> ShardPlan,
         registry: &Registry,
     ) -> Result<Vec<ShardHandle>, StartError> {
-        let (started, ready) = unbounded();
         let fellows = Fellows::default();
-        let mut unstarted = None;
+        let shards = placement.shards.len();
+        let mut unstarted: Vec<Unstarted> = Vec::new();
         for (number, &core) in placement.shards.iter().enumerate() {
             let core = if placement.pinned { Placement::Fixed(core) } else { Placement::Unbound };
-            match spawn(plan(registry, number), core, started.clone(), fellows.clone()) {
-                Ok(shard) => self.shards.push(shard),
+            unstarted.push(Unstarted {
+                number,
+                core,
+                plan: Arc::new(Mutex::new(Some(plan(registry, number)))),
+            });
+        }
+        // The memory of executors that are gone is still counted for a moment.
+        let until = Instant::now() + EXECUTOR_RETRY_MAX;
+        let failed = loop {
+            let (ready, failed) = self.start_some(&mut unstarted, shards, &fellows);
+            // Also after a failure: whoever does run must be known, to be ended.
+            self.handles.extend(ready);
+            match failed {
+                Some(StartError::Memlock { .. }) if Instant::now() < until && !unstarted.is_empty() => {
+                    thread::sleep(EXECUTOR_RETRY_INTERVAL);
+                }
+                failed => break failed,
+            }
+        };
+        // They come as they are ready; messages are addressed by their numbers.
+        self.handles.sort_by_key(ShardHandle::number);
+        match failed {
+            Some(error) => Err(error),
+            None => {
+                fellows.set(self.handles.clone());
+                Ok(self.handles.clone())
+            }
+        }
+    }
+
+    /// Starts those that have not been: the handles of those that run, and the first failure. Where the executor could not be
+    /// made the shard stays among them.
+    fn start_some(
+        &mut self,
+        unstarted: &mut Vec<Unstarted>,
+        shards: usize,
+        fellows: &Fellows,
+    ) -> (Vec<ShardHandle>, Option<StartError>) {
+        let (started, results) = unbounded();
+        let (mut handles, mut failed) = (Vec::new(), None);
+        let mut joins = Vec::new();
+        for shard in unstarted.iter() {
+            match spawn(shard, shards, started.clone(), fellows.clone()) {
+                Ok(join) => joins.push(join),
                 Err(error) => {
-                    unstarted = Some(error);
+                    failed = Some(error);
                     break;
                 }
             }
         }
         drop(started);
-        // Also after a failure: whoever does run must be known, to be ended.
-        let (handles, failed) = await_ready(&ready, self.shards.len());
-        self.handles.clone_from(&handles);
-        match unstarted.or(failed) {
-            Some(error) => Err(error),
-            None => {
-                fellows.set(handles.clone());
-                Ok(handles)
+        // Each thread sends one result, or ends without.
+        for result in results {
+            match result {
+                Ok(handle) => handles.push(handle),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
+        for (shard, join) in std::mem::take(unstarted).into_iter().zip(joins) {
+            if shard.plan.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+                self.shards.push(join);
+                continue;
+            }
+            let reason = join.join().err();
+            failed = failed.or_else(|| Some(no_executor(reason, shards)));
+            unstarted.push(shard);
+        }
+        (handles, failed)
     }
 
     fn start_admin(
@@ -610,14 +728,31 @@ struct ShardPlan {
     broadcast: Broadcast,
 }
 
+/// A shard whose thread is to be started.
+struct Unstarted {
+    number: usize,
+    core: Placement,
+    /// Taken by the shard's thread once its executor runs.
+    plan: Arc<Mutex<Option<ShardPlan>>>,
+}
+
 /// Starts a shard's thread.
 fn spawn(
-    plan: ShardPlan,
-    core: Placement,
+    shard: &Unstarted,
+    shards: usize,
     started: Sender<Result<ShardHandle, StartError>>,
     fellows: Fellows,
 ) -> Result<ExecutorJoinHandle<io::Result<ShardMetrics>>, StartError> {
-    let name = format!("shard-{}", plan.number);
+    let name = format!("shard-{}", shard.number);
+    let (core, plan) = (shard.core.clone(), Arc::clone(&shard.plan));
+    let run = move || async move {
+        // In a statement of its own, so that the lock is not held from here on.
+        let plan = plan.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match plan {
+            Some(plan) => plan.run(started, fellows).await,
+            None => Ok(ShardMetrics::new([])),
+        }
+    };
     let spawn = move || {
         LocalExecutorBuilder::new(core)
             .name(&name)
@@ -625,14 +760,62 @@ fn spawn(
             .ring_depth(EXECUTOR_RING_DEPTH)
             .spin_before_park(EXECUTOR_SPIN)
             .preempt_timer(EXECUTOR_PREEMPTION)
-            .spawn(move || plan.run(started, fellows))
+            .spawn(run)
     };
     // glommio reads the machine's cores from files, and panics when it may not open one more.
     match panic::catch_unwind(AssertUnwindSafe(spawn)) {
         Ok(Ok(shard)) => Ok(shard),
-        Ok(Err(error)) => Err(resource("a shard", &error)),
-        Err(_) => Err(resource("a shard", &"no descriptor is left; remedy: raise the limit (ulimit -n)")),
+        Ok(Err(error)) => Err(no_executor(Some(error), shards)),
+        Err(_) => Err(too_few_descriptors(shards)),
     }
+}
+
+/// Why glommio's executor could not be made.
+fn no_executor(reason: Option<GlommioError<()>>, shards: usize) -> StartError {
+    match reason {
+        Some(GlommioError::IoError(error) | GlommioError::EnhancedIoError { source: error, .. }) => {
+            refused("a shard", error, shards)
+        }
+        // glommio panics where a system call fails that it counts on.
+        Some(GlommioError::BuilderError(_)) | None => too_few_descriptors(shards),
+        Some(error) => resource("a shard", &error),
+    }
+}
+
+/// What the kernel refused, with the limit that may be the reason.
+fn refused(what: &'static str, error: io::Error, shards: usize) -> StartError {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => StartError::Memlock {
+            shards,
+            need_kib: (shards as u64).saturating_mul(shard_locked_bytes()).div_ceil(1024),
+            limit_kib: ring::raise_memlock_limit().unwrap_or(0) / 1024,
+        },
+        Some(libc::EMFILE | libc::ENFILE) => too_few_descriptors(shards),
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EINVAL) => ring::explain(error).into(),
+        _ => resource(what, &error),
+    }
+}
+
+fn too_few_descriptors(shards: usize) -> StartError {
+    let need = DESCRIPTORS_BASE + (shards as u64).saturating_mul(DESCRIPTORS_PER_SHARD);
+    StartError::Descriptors { shards, need, limit: ring::raise_descriptor_limit().unwrap_or(0) }
+}
+
+/// Bytes that count as locked for one shard.
+fn shard_locked_bytes() -> u64 {
+    EXECUTOR_LOCKED_BYTES + RingConfig { sockets_max: 1, ..SHARD_RING }.locked_bytes()
+}
+
+/// Whether there can be enough descriptors: found out before the first is taken.
+fn check_descriptors(config: &Config) -> Result<(), StartError> {
+    let limit =
+        ring::raise_descriptor_limit().map_err(|error| resource("with the descriptor limit", &error))?;
+    let shards = config.shards.unwrap_or_else(|| default_shards(config));
+    let StartError::Descriptors { need, .. } = too_few_descriptors(shards) else { return Ok(()) };
+    // One for each further listener of a shard.
+    let listeners = (config.listen.len().saturating_sub(1) as u64).saturating_mul(shards as u64);
+    let need = need.saturating_add(listeners);
+    if limit < need { Err(StartError::Descriptors { shards, need, limit }) } else { Ok(()) }
 }
 
 /// All shards of a server, for the one that fails: a server with a lane less would look well and refuse a part of its
@@ -683,8 +866,8 @@ impl ShardPlan {
 
     fn build(self) -> Result<(Shard, ShardHandle), StartError> {
         let limits = self.config.limits;
-        let ring = Ring::new(RingConfig { sockets_max: self.sockets_max, ..RingConfig::default() })
-            .map_err(|error| resource("a ring", &error))?;
+        let build = || Ring::new(RingConfig { sockets_max: self.sockets_max, ..SHARD_RING });
+        let ring = ring::retry_for_memory(build).map_err(|error| refused("a ring", error, self.shards))?;
         let handle = ShardHandle::new(self.number, &ring, limits.broadcast_queue_max);
         let waker = ring.waker();
         let wake = Arc::new(move || waker.wake());
@@ -760,28 +943,17 @@ fn probe() -> Result<(), StartError> {
     }
 }
 
+/// Whether an operator should know that the descriptor limit allows so few connections: fewer than were asked for, or than a
+/// server should have. The default of `connections_max` is more than many machines allow.
+fn is_too_few(allowed: u32, limits: &Limits) -> bool {
+    let is_asked_for = limits.connections_max != Limits::default().connections_max;
+    allowed < limits.connections_max && (is_asked_for || allowed < CONNECTIONS_FEW)
+}
+
 /// The size of a ring's table of direct descriptors: what the limits ask for, as far as the process may.
 fn sockets_max(descriptors: u64, limits: &Limits) -> u32 {
     let wanted = limits.connections_max.saturating_add(limits.connections_reserve).min(TABLE_MAX);
     u32::try_from(descriptors.saturating_sub(1)).map_or(wanted, |allowed| wanted.min(allowed)).max(1)
-}
-
-/// Waits until every shard runs or has failed: the handles of those that run, and the first failure.
-fn await_ready(
-    ready: &Receiver<Result<ShardHandle, StartError>>,
-    shards: usize,
-) -> (Vec<ShardHandle>, Option<StartError>) {
-    let mut handles = Vec::new();
-    let mut failed = None;
-    for _ in 0..shards {
-        match ready.recv().unwrap_or_else(|_| Err(resource("a shard", &"its thread ended"))) {
-            Ok(handle) => handles.push(handle),
-            Err(error) => failed = failed.or(Some(error)),
-        }
-    }
-    // They come as they are ready; messages are addressed by their numbers.
-    handles.sort_by_key(ShardHandle::number);
-    (handles, failed)
 }
 
 /// Which core each shard runs on, and which are left.
