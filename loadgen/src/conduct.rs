@@ -12,7 +12,7 @@ use std::{
 use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use crate::{
-    demand::Demand,
+    demand::{self, Demand},
     engine::{Engine, IntervalRecord, Pacing, Plan, Recording, Report},
     error::LoadError,
     latency::Latency,
@@ -107,10 +107,12 @@ pub fn conduct_loaded(job: &Job, world: &World, loaded: Option<Sender<()>>) -> R
     let mut conducted = Conducted::new(&plan);
     let metrics_before = job.watch.metrics();
     let cpu_before = own_cpu_s();
+    let followed = Instant::now();
     conducted.follow(job, &engine, world, &bar);
     bar.clear();
     engine.join();
-    let mut run = conducted.sum_up(job, own_cpu_s() - cpu_before);
+    let cpu_percent = (own_cpu_s() - cpu_before) / followed.elapsed().as_secs_f64().max(0.001) * 100.0;
+    let mut run = conducted.sum_up(job, cpu_percent);
     if let (Some(before), Some(after)) = (metrics_before, job.watch.metrics()) {
         run.server_latencies = after.since(&before);
         run.server.limits = after.limits;
@@ -122,7 +124,7 @@ pub fn conduct_loaded(job: &Job, world: &World, loaded: Option<Sender<()>>) -> R
         let each = after.saturating_sub(before) as f64 / f64::from(plan.connections);
         run.figures.insert("memory_per_connection_bytes".to_owned(), each);
     }
-    run.checks = job.demands.iter().map(|demand| demand.check(&run)).collect();
+    run.checks = demand::check_all(&job.demands, &run);
     Ok(run)
 }
 
@@ -162,7 +164,7 @@ fn connect(job: &Job, engine: &Engine, world: &World) -> Result<(), LoadError> {
                 return Err(LoadError::Resource("a generator thread ended".to_owned()));
             }
             Err(RecvTimeoutError::Timeout) if world.is_interrupted() => {
-                return Err(LoadError::Usage("interrupted before anything was measured".to_owned()));
+                return Err(LoadError::Interrupted);
             }
             Err(RecvTimeoutError::Timeout) if Instant::now() > until => {
                 return unreachable(format!("{} connections are not there in time", job.plan.connections));
@@ -182,6 +184,8 @@ pub(crate) struct Conducted {
     began: SystemTime,
     looks: Option<Looks>,
     errors_seen: u64,
+    /// The number of the latest interval whose figures were shown.
+    shown: i64,
 }
 
 impl Conducted {
@@ -194,6 +198,7 @@ impl Conducted {
             began: SystemTime::now(),
             looks: None,
             errors_seen: 0,
+            shown: i64::MIN,
         }
     }
 
@@ -247,6 +252,11 @@ impl Conducted {
         }
     }
 
+    /// It was ended by the person who started it.
+    pub(crate) fn interrupt(&mut self) {
+        self.outcome = Outcome::Interrupted;
+    }
+
     /// The measured time begins.
     pub(crate) fn begin_looks(&mut self, job: &Job) {
         self.began = SystemTime::now();
@@ -263,19 +273,24 @@ impl Conducted {
         self.errors_seen += record.errors;
         let merged = self.intervals.entry(record.index).or_insert_with(|| IntervalRecord::new(record.index));
         merged.add(record);
+        // Replies that came late belong to intervals that were shown before.
+        if record.index < self.shown {
+            return;
+        }
+        self.shown = record.index;
         // The others' parts of the same interval come at the same moment, or have come.
-        let rate = record.replies as f64 * engine.threads() as f64 / self.plan.interval.as_secs_f64();
+        let rate = record.completed as f64 * engine.threads() as f64 / self.plan.interval.as_secs_f64();
         let at = |quantile| merged.latency.value_at_quantile(quantile) as f64 / 1e3;
         bar.show(rate, at(0.5), at(0.99), self.errors_seen, record.index < 0);
     }
 
-    pub(crate) fn sum_up(mut self, job: &Job, own_cpu_s: f64) -> Run {
+    /// `cpu_percent`: processor time of this process while it measured, in percent of a core.
+    pub(crate) fn sum_up(mut self, job: &Job, cpu_percent: f64) -> Run {
         let plan = &self.plan;
         let recording = &self.recording;
         let measured_s = recording.measured_ns as f64 / 1e9;
         let per_s = |count: u64| if measured_s > 0.0 { count as f64 / measured_s } else { 0.0 };
-        let whole_s = (plan.warmup + plan.duration).as_secs_f64();
-        let generator = generator_side(plan, recording, own_cpu_s / whole_s.max(0.001) * 100.0);
+        let generator = generator_side(plan, recording, cpu_percent);
         let kinds = plan.requests.iter().zip(&recording.kinds);
         let requests = kinds
             .map(|(request, kind)| RequestResult {
@@ -315,6 +330,8 @@ impl Conducted {
             replies_count: recording.replies,
             errors_count: recording.errors.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
             first_error: recording.first_error.clone(),
+            reconnects_count: recording.reconnects,
+            resent_count: recording.resent,
             throughput_per_s: per_s(recording.replies_in_time),
             sent_bytes: recording.sent_bytes,
             received_bytes: recording.received_bytes,
@@ -330,23 +347,34 @@ impl Conducted {
         }
     }
 
+    /// All intervals of the measured time, also those in which nothing was due. What belongs to a later one, because a
+    /// thread heard of the end a moment later, is added to the last.
     fn intervals(&self, measured_s: f64) -> Vec<Interval> {
         let length = self.plan.interval.as_secs_f64();
-        let measured = self.intervals.range(0..i64::MAX);
-        measured
-            .filter_map(|(index, record)| {
-                let start_s = *index as f64 * length;
+        if measured_s <= 0.0 || length <= 0.0 {
+            return Vec::new();
+        }
+        let count = ((measured_s / length - 1e-9).ceil() as i64).max(1);
+        let mut records = BTreeMap::new();
+        for (index, record) in self.intervals.range(0..) {
+            let index = (*index).min(count - 1);
+            records.entry(index).or_insert_with(|| IntervalRecord::new(index)).add(record);
+        }
+        let empty = IntervalRecord::new(0);
+        let interval = |index: i64| {
+            let record = records.get(&index).unwrap_or(&empty);
+            let start_s = index as f64 * length;
+            Interval {
+                start_s,
                 // What is left of a run that ended early is as short as it is.
-                let length_s = length.min(measured_s - start_s);
-                (length_s > 0.0).then(|| Interval {
-                    start_s,
-                    length_s,
-                    replies_count: record.replies,
-                    errors_count: record.errors,
-                    latency: Latency::of(&record.latency),
-                })
-            })
-            .collect()
+                length_s: length.min(measured_s - start_s),
+                replies_count: record.replies,
+                errors_count: record.errors,
+                completed_count: Some(record.completed),
+                latency: Latency::of(&record.latency),
+            }
+        };
+        (0..count).map(interval).collect()
     }
 }
 

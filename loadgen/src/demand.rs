@@ -2,7 +2,16 @@
 
 use std::{str::FromStr, time::Duration};
 
-use crate::result::{Check, Run};
+use crate::result::{Check, Outcome, Run};
+
+/// Holds a run to all demands. One that was interrupted is held to none.
+#[must_use]
+pub fn check_all(demands: &[Demand], run: &Run) -> Vec<Check> {
+    if run.outcome == Outcome::Interrupted {
+        return Vec::new();
+    }
+    demands.iter().map(|demand| demand.check(run)).collect()
+}
 
 /// One demand on a run's result.
 #[derive(Clone, Debug, PartialEq)]

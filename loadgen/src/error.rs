@@ -8,6 +8,9 @@ pub enum LoadError {
     /// Words that make no sense together.
     #[error("{0}")]
     Usage(String),
+    /// Ctrl-C, before there was anything to report. No failure.
+    #[error("interrupted before anything was measured")]
+    Interrupted,
     /// Nobody answers there.
     #[error("{url} cannot be reached: {reason}")]
     Unreachable {

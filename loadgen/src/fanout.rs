@@ -9,7 +9,7 @@
 //! the last one of its stream, byte for byte, is not parsed again.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     sync::{
         Arc,
@@ -95,8 +95,15 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
     let measured =
         outcome.map_err(|reason| LoadError::Unreachable { url: job.plan.target.url.clone(), reason })?;
     conducted.recording = measured.recording;
-    conducted.intervals = measured.intervals.into_iter().map(|record| (record.index, record)).collect();
-    let mut run = conducted.sum_up(job, own_cpu_s() - cpu_before);
+    conducted.intervals = measured.intervals;
+    let cpu_percent = (own_cpu_s() - cpu_before) / began.elapsed().as_secs_f64().max(0.001) * 100.0;
+    if conducted.recording.measured_ns == 0 && world.is_interrupted() {
+        return Err(LoadError::Interrupted);
+    }
+    if world.is_interrupted() {
+        conducted.interrupt();
+    }
+    let mut run = conducted.sum_up(job, cpu_percent);
     run.figures.insert("last_socket_p50_us".to_owned(), measured.last_socket_us.0);
     run.figures.insert("last_socket_p95_us".to_owned(), measured.last_socket_us.1);
     run.figures.insert(UPDATES_PUBLISHED.to_owned(), measured.published as f64);
@@ -108,7 +115,7 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
 struct Measured {
     /// Latency is from an update's publishing to its arrival on one stream.
     recording: Recording,
-    intervals: Vec<IntervalRecord>,
+    intervals: BTreeMap<i64, IntervalRecord>,
     /// From an update's publishing to its arrival on the last stream: median and 95th percentile, in microseconds.
     last_socket_us: (f64, f64),
     published: u64,
@@ -154,8 +161,7 @@ struct FanOut {
     number: u64,
     random: SmallRng,
     recording: Recording,
-    interval: IntervalRecord,
-    intervals: Vec<IntervalRecord>,
+    intervals: BTreeMap<i64, IntervalRecord>,
     last_socket: hdrhistogram::Histogram<u64>,
     window_ns: (u64, u64),
     work: Work,
@@ -187,8 +193,7 @@ impl FanOut {
             number: 0,
             random: SmallRng::seed_from_u64(1),
             recording: Recording::new(plan.requests.len()),
-            interval: IntervalRecord::new(0),
-            intervals: Vec::new(),
+            intervals: BTreeMap::new(),
             last_socket: histogram(),
             window_ns: (u64::MAX, u64::MAX),
             work: Work::default(),
@@ -235,6 +240,9 @@ impl FanOut {
         while self.listening < self.plan.connections && self.failure.is_none() {
             self.turn(&mut events)?;
             self.ring.doze(Duration::from_millis(1))?;
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             if self.epoch.elapsed() > patience {
                 let (there, wanted) = (self.listening, self.plan.connections);
                 self.failure = Some(format!("{there} of {wanted} streams were acknowledged in time"));
@@ -248,17 +256,17 @@ impl FanOut {
         let mut drain_until = u64::MAX;
         let mut worked_ns = start;
         while self.failure.is_none() {
-            let before = self.now_ns;
+            let before = self.clock();
             let worked = self.turn(&mut events)?;
             let now = self.now_ns;
             if now >= from {
-                self.work.begin();
+                self.work.begin(now);
             }
             if drain_until == u64::MAX
                 && (now >= self.window_ns.1 || self.interrupted.load(Ordering::Relaxed))
             {
                 self.window_ns.1 = self.window_ns.1.min(now);
-                self.work.end();
+                self.work.end(now);
                 drain_until = now + nanoseconds(DRAIN);
             }
             let all_told =
@@ -280,14 +288,14 @@ impl FanOut {
             if worked {
                 worked_ns = now;
             } else if self.plan.spin && self.awaits_updates() && now - worked_ns < SPIN_NS {
-                self.work.spin(now - before);
+                self.work.idle(self.clock() - before);
             } else {
                 self.ring.doze(Duration::from_nanos(wait))?;
+                self.work.idle(self.clock() - before);
             }
         }
         self.recording.busy_ns = self.work.done_ns();
         self.recording.measured_ns = self.window_ns.1.saturating_sub(self.window_ns.0);
-        self.intervals.push(std::mem::replace(&mut self.interval, IntervalRecord::new(0)));
         Ok(())
     }
 
@@ -331,7 +339,6 @@ impl FanOut {
             let socket = dial_socket(&self.plan, number)?;
             self.ring.connect(socket, self.plan.target.address.into(), index as u64);
         }
-        self.roll_interval();
         Ok(worked)
     }
 
@@ -459,9 +466,13 @@ impl FanOut {
             }
         }
         let latency = now.saturating_sub(oldest).max(1);
-        self.interval.replies += 1;
-        self.interval.latency.saturating_record(latency);
+        if self.is_measured(now) {
+            self.interval_at(now).completed += 1;
+        }
         if self.is_measured(oldest) {
+            let interval = self.interval_at(oldest);
+            interval.replies += 1;
+            interval.latency.saturating_record(latency);
             self.recording.replies += 1;
             self.recording.replies_in_time += u64::from(now < self.window_ns.1);
             self.recording.latency.saturating_record(latency);
@@ -476,16 +487,11 @@ impl FanOut {
         at_ns >= self.window_ns.0 && at_ns < self.window_ns.1
     }
 
-    fn roll_interval(&mut self) {
-        if self.window_ns.0 == u64::MAX {
-            return;
-        }
-        let now = self.now_ns.min(self.window_ns.1.saturating_sub(1));
-        let length = nanoseconds(self.plan.interval).max(1) as i64;
-        let index = (now as i64 - self.window_ns.0 as i64).div_euclid(length);
-        if index != self.interval.index {
-            self.intervals.push(std::mem::replace(&mut self.interval, IntervalRecord::new(index)));
-        }
+    /// The interval of a time of the measured time.
+    fn interval_at(&mut self, at_ns: u64) -> &mut IntervalRecord {
+        let length_ns = nanoseconds(self.plan.interval).max(1);
+        let index = (at_ns.saturating_sub(self.window_ns.0) / length_ns) as i64;
+        self.intervals.entry(index).or_insert_with(|| IntervalRecord::new(index))
     }
 
     fn clock(&self) -> u64 {

@@ -20,10 +20,7 @@ pub fn derive(run: &mut Run) {
         "sustained_100k" => vec![("latency_p95_steady_ratio", steady_ratio(&run.intervals))],
         "soak" => vec![
             ("memory_growth_ratio", memory_growth(run)),
-            (
-                "throughput_steady_ratio",
-                last_to_first(&run.intervals, |interval| interval.replies_count as f64 / interval.length_s),
-            ),
+            ("throughput_steady_ratio", last_to_first(&run.intervals, Interval::throughput_per_s)),
             ("latency_p99_growth_ratio", last_to_first(&run.intervals, |interval| interval.latency.p99_us)),
         ],
         _ => Vec::new(),
@@ -59,17 +56,28 @@ fn recovered_after_s(run: &Run) -> Option<f64> {
 
 fn burst_p95_us(run: &Run) -> Option<f64> {
     let [_, burst, _] = thirds(run);
-    let mut all = crate::latency::histogram();
-    for interval in burst {
-        let _ = all.add(interval.latency.histogram().ok()?);
-    }
-    Some(Latency::of(&all).p95_us)
+    p95_of(burst)
 }
 
-/// The worst interval's 95th percentile over the usual one's.
+/// The worst second's 95th percentile over the usual one's.
 fn steady_ratio(intervals: &[Interval]) -> Option<f64> {
-    let p95 = || intervals.iter().map(|interval| interval.latency.p95_us);
-    Some(p95().fold(0.0, f64::max) / median(p95())?)
+    let length_s = intervals.first()?.length_s.max(1e-9);
+    let together = ((1.0 / length_s).round() as usize).max(1);
+    let p95: Option<Vec<f64>> = intervals.chunks(together).map(p95_of).collect();
+    let p95 = p95?;
+    Some(p95.iter().copied().fold(0.0, f64::max) / median(p95.iter().copied())?)
+}
+
+/// The 95th percentile of some intervals together; none where a histogram is broken.
+fn p95_of(intervals: &[Interval]) -> Option<f64> {
+    if let [only] = intervals {
+        return Some(only.latency.p95_us);
+    }
+    let mut all = crate::latency::histogram();
+    for interval in intervals {
+        all.add(interval.latency.histogram().ok()?).ok()?;
+    }
+    Some(Latency::of(&all).p95_us)
 }
 
 /// Of resident memory: the median of the last tenth of the looks over the first tenth's.
@@ -95,7 +103,14 @@ mod tests {
 
     fn interval(index: usize, p95_us: f64) -> Interval {
         let latency = Latency { count: 100, p95_us, ..Latency::default() };
-        Interval { start_s: index as f64, length_s: 1.0, replies_count: 100, errors_count: 0, latency }
+        Interval {
+            start_s: index as f64,
+            length_s: 1.0,
+            replies_count: 100,
+            errors_count: 0,
+            completed_count: None,
+            latency,
+        }
     }
 
     #[test]

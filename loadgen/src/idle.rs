@@ -33,9 +33,17 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
     let plan =
         Plan { duration: (BUSY + BUSY_WARMUP + Duration::from_secs(1)) * BUSY_RUNS, ..job.plan.clone() };
     let background = another(job, &job.workload, plan, Watch::default());
-    let mut alone = throughputs(&busy, world)?;
-    let (_, together) = beside(&background, world, || throughputs(&busy, world))?;
-    alone.extend(throughputs(&busy, world)?);
+    let measured = || {
+        let mut alone = throughputs(&busy, world)?;
+        let (_, together) = beside(&background, world, || throughputs(&busy, world))?;
+        alone.extend(throughputs(&busy, world)?);
+        Ok((alone, together))
+    };
+    let (alone, together) = match measured() {
+        // The connections themselves have been measured; the comparison has not.
+        Err(LoadError::Interrupted) => return Ok(idle),
+        measured => measured?,
+    };
     if let (Some(alone), Some(together)) = (median(&alone), median(&together))
         && alone > 0.0
     {
@@ -45,7 +53,11 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
 }
 
 fn throughputs(busy: &Job, world: &World) -> Result<Vec<f64>, LoadError> {
-    (0..BUSY_RUNS).map(|_| conduct(busy, world).map(|run| run.throughput_per_s)).collect()
+    let throughput = |_| match conduct(busy, world)? {
+        Run { outcome: Outcome::Interrupted, .. } => Err(LoadError::Interrupted),
+        run => Ok(run.throughput_per_s),
+    };
+    (0..BUSY_RUNS).map(throughput).collect()
 }
 
 /// Does `measure` once the background's connections are there. Returns the background's run and what was measured.
@@ -69,6 +81,7 @@ pub fn beside<T>(
             running.join().map_err(|_| LoadError::Resource("a generator panicked".to_owned()))??;
         match measured {
             Some(measured) => Ok((background, measured?)),
+            None if world.is_interrupted() => Err(LoadError::Interrupted),
             None => Err(LoadError::Resource("the background load did not begin".to_owned())),
         }
     })

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rand::{SeedableRng, rngs::SmallRng};
@@ -17,8 +17,8 @@ use crate::{
     target::Target,
 };
 
-/// How long the first answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server that closes behind its reply may take to do so. A connection of the load itself is not kept waiting.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a 404 to every question means.
 const WRONG_PATH: &str = "it answers 404 here; is the path right? Most servers have /mcp";
@@ -34,6 +34,8 @@ pub struct Probed {
     pub capabilities: Value,
     /// The names of its tools, of the first page.
     pub tools: Vec<String>,
+    /// Whether it closed the connection behind its first reply without having announced it.
+    pub closes_unannounced: bool,
 }
 
 impl Probed {
@@ -47,7 +49,13 @@ impl Probed {
             limits: std::collections::BTreeMap::new(),
             flags: std::collections::BTreeMap::new(),
         };
-        Self { era: Era::Plain, server, capabilities: Value::Null, tools: Vec::new() }
+        Self {
+            era: Era::Plain,
+            server,
+            capabilities: Value::Null,
+            tools: Vec::new(),
+            closes_unannounced: false,
+        }
     }
 }
 
@@ -55,17 +63,18 @@ impl Probed {
 ///
 /// # Errors
 /// When nobody answers, or not as an MCP server does.
-pub fn probe(target: &Target, wanted: Option<Era>) -> Result<Probed, LoadError> {
+pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<Probed, LoadError> {
     if wanted == Some(Era::Plain) {
-        exchange(target, &Request::new(target, Era::Plain, Ask::Plain, 1, true)?, None)?;
-        return Ok(Probed::plain(target));
+        let request = Request::new(target, Era::Plain, Ask::Plain, 1, false)?;
+        let mut answer = exchange(target, &request, None, timeout)?;
+        return Ok(Probed { closes_unannounced: answer.closes_unannounced(), ..Probed::plain(target) });
     }
     let mut refusal = None;
     for era in [Era::Modern, Era::Legacy] {
         if wanted.is_some_and(|wanted| wanted != era) {
             continue;
         }
-        match ask(target, era)? {
+        match ask(target, era, timeout)? {
             Ok(probed) => return Ok(probed),
             // The older revisions' refusal says more of a path that is not there.
             Err(reason) if reason == WRONG_PATH => refusal = Some(reason),
@@ -77,12 +86,14 @@ pub fn probe(target: &Target, wanted: Option<Era>) -> Result<Probed, LoadError> 
 }
 
 /// The outer error ends the search, the inner one is how this era was refused.
-fn ask(target: &Target, era: Era) -> Result<Result<Probed, String>, LoadError> {
+fn ask(target: &Target, era: Era, timeout: Duration) -> Result<Result<Probed, String>, LoadError> {
     let first = match era {
         Era::Modern => Ask::Method("server/discover"),
         _ => Ask::Initialize,
     };
-    let (head, answer) = exchange(target, &Request::new(target, era, first, 1, false)?, None)?;
+    let mut exchanged = exchange(target, &Request::new(target, era, first, 1, false)?, None, timeout)?;
+    let closes_unannounced = exchanged.closes_unannounced();
+    let Exchanged { head, body: answer, .. } = exchanged;
     let message = match judge(&head, &answer) {
         Ok(message) => message,
         Err(reason) => return Ok(Err(reason)),
@@ -111,19 +122,25 @@ fn ask(target: &Target, era: Era) -> Result<Result<Probed, String>, LoadError> {
         .unwrap_or_default();
     let text = |key: &str| info.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let session = head.session.as_deref();
-    let tools = list_tools(target, era, session)?;
+    let tools = list_tools(target, era, session, timeout)?;
     Ok(Ok(Probed {
         era,
         server: ServerInfo { name: text("name"), version: text("version"), ..Probed::plain(target).server },
         capabilities: result.get("capabilities").cloned().unwrap_or_default(),
         tools,
+        closes_unannounced,
     }))
 }
 
 /// What the server offers; nothing where it does not tell.
-fn list_tools(target: &Target, era: Era, session: Option<&str>) -> Result<Vec<String>, LoadError> {
+fn list_tools(
+    target: &Target,
+    era: Era,
+    session: Option<&str>,
+    timeout: Duration,
+) -> Result<Vec<String>, LoadError> {
     let request = Request::new(target, era, Ask::Method("tools/list"), 1, false)?;
-    let (head, answer) = exchange(target, &request, session)?;
+    let Exchanged { head, body: answer, .. } = exchange(target, &request, session, timeout)?;
     let message = judge(&head, &answer).unwrap_or_default();
     let tools = message.pointer("/result/tools").and_then(Value::as_array);
     let names = tools.into_iter().flatten().filter_map(|tool| tool.get("name")?.as_str());
@@ -152,23 +169,29 @@ pub fn exchange(
     target: &Target,
     request: &Request,
     session: Option<&str>,
-) -> Result<(Head, Vec<u8>), LoadError> {
+    timeout: Duration,
+) -> Result<Exchanged, LoadError> {
     let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
-    let mut stream = TcpStream::connect_timeout(&target.address, PATIENCE)
+    let mut stream = TcpStream::connect_timeout(&target.address, timeout)
         .map_err(|error| unreachable(error.to_string()))?;
     let mut bytes = Vec::new();
     request.write(0, 0, session, &mut SmallRng::seed_from_u64(0), &mut bytes);
+    let until = Instant::now() + timeout;
     stream
-        .set_read_timeout(Some(PATIENCE))
+        .set_write_timeout(Some(timeout))
         .and_then(|()| stream.write_all(&bytes))
         .map_err(|error| unreachable(error.to_string()))?;
     let mut framer = Framer::default();
     let mut answer = Answer::default();
     let mut buffer = [0; 16 * 1024];
     let not_mcp = |reason: String| LoadError::NotMcp { url: target.url.clone(), reason };
+    let late = || not_mcp(format!("it does not answer within {timeout:?}"));
     loop {
+        let left =
+            until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or_else(late)?;
+        stream.set_read_timeout(Some(left)).map_err(|error| unreachable(error.to_string()))?;
         let length = stream.read(&mut buffer).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => not_mcp(format!("it does not answer within {PATIENCE:?}")),
+            std::io::ErrorKind::WouldBlock => late(),
             _ => unreachable(error.to_string()),
         })?;
         let received = buffer.get(..length).unwrap_or_default();
@@ -179,11 +202,34 @@ pub fn exchange(
             return Err(not_mcp(format!("{broken}{tls}")));
         }
         if let Some(head) = answer.head {
-            return Ok((head, answer.body));
+            return Ok(Exchanged { head, body: answer.body, stream });
         }
         if length == 0 {
             return Err(not_mcp("it closes the connection without an answer".to_owned()));
         }
+    }
+}
+
+/// A reply, and the connection it came on.
+#[derive(Debug)]
+pub struct Exchanged {
+    /// Its head.
+    pub head: Head,
+    /// Its body, or the message of an event stream that is the reply.
+    pub body: Vec<u8>,
+    stream: TcpStream,
+}
+
+impl Exchanged {
+    /// Whether the server closes the connection soon after the reply, which did not announce it.
+    fn closes_unannounced(&mut self) -> bool {
+        let waits = self.stream.set_read_timeout(Some(CLOSE_PATIENCE)).is_ok();
+        let length = self.stream.read(&mut [0]);
+        let reset = length.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+        !self.head.closes
+            && !self.head.is_stream
+            && waits
+            && (reset || length.is_ok_and(|length| length == 0))
     }
 }
 

@@ -95,6 +95,13 @@ pub struct Run {
     /// The first reply that was wrong, or the first failure, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_error: Option<String>,
+    /// Connections made anew while measuring, because the server or an error had ended the one before.
+    #[serde(default)]
+    pub reconnects_count: u64,
+    /// Requests sent once more because the server had closed their connection before it read them; each counts once, from
+    /// the time it was first due.
+    #[serde(default)]
+    pub resent_count: u64,
     /// Right replies per second.
     pub throughput_per_s: f64,
     /// Bytes sent and received while measuring, heads included.
@@ -254,12 +261,24 @@ pub struct Interval {
     pub start_s: f64,
     /// Its length in seconds.
     pub length_s: f64,
-    /// Right replies in it.
+    /// Right replies to requests that were due in it, whenever they came.
     pub replies_count: u64,
-    /// Errors in it.
+    /// Requests due in it that came to nothing.
     pub errors_count: u64,
-    /// Of the replies in it, from the intended time of sending.
+    /// Right replies that came in it, whenever their requests were due. Results of older generators do not have it; their
+    /// `replies_count` is this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_count: Option<u64>,
+    /// Of the requests that were due in it, from the intended time of sending.
     pub latency: Latency,
+}
+
+impl Interval {
+    /// Right replies per second that came in it.
+    #[must_use]
+    pub fn throughput_per_s(&self) -> f64 {
+        self.completed_count.unwrap_or(self.replies_count) as f64 / self.length_s.max(1e-9)
+    }
 }
 
 /// How the generator itself did: a generator that cannot keep up measures itself.
@@ -268,7 +287,8 @@ pub struct Interval {
 pub struct GeneratorSide {
     /// Cores its threads were pinned to.
     pub cores: Vec<usize>,
-    /// Time its busiest thread spent on work, waiting and spinning left out, in percent of one core.
+    /// Share of the measured time in which its busiest thread was not idle, in percent. A thread is idle while it sleeps or
+    /// looks for work in vain; time another process or virtual machine took from it in the middle of its work is not idle.
     pub busy_percent: f64,
     /// Processor time of the whole process, in percent of one core; spinning included.
     pub cpu_percent: f64,

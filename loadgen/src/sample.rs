@@ -83,6 +83,8 @@ pub(crate) fn run(workload: &str, contestant: &str) -> Run {
         replies_count: 1_400_000,
         errors_count: BTreeMap::new(),
         first_error: None,
+        reconnects_count: 0,
+        resent_count: 0,
         throughput_per_s: 140_000.0,
         sent_bytes: 980_000_000,
         received_bytes: 400_000_000,

@@ -26,6 +26,9 @@ use crate::{
     workloads::{Kind, Workload, slow_tools},
 };
 
+/// How long a reply may take where nobody says.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
+
 /// How a suite is run.
 #[derive(Clone, Debug)]
 pub struct Suite {
@@ -39,6 +42,8 @@ pub struct Suite {
     pub brief: bool,
     /// The share of connections and rates.
     pub scale: f64,
+    /// How long a reply may take.
+    pub timeout: Duration,
     /// A server that is there; without one, the fixture server is started for each workload.
     pub target: Option<Target>,
     /// The server's core, where it is started.
@@ -64,6 +69,10 @@ impl Suite {
             world.audience.say(&format!("{} · {}", workload.id, workload.about));
             match self.run_one(workload, world) {
                 Ok(repeats) => runs.extend(repeats),
+                Err(LoadError::Interrupted) => {
+                    let reason = "interrupted".to_owned();
+                    not_run.push(NotRun { workload: workload.id.to_owned(), reason });
+                }
                 Err(LoadError::Unsupported(reason)) => {
                     not_run.push(NotRun { workload: workload.id.to_owned(), reason });
                 }
@@ -89,7 +98,11 @@ impl Suite {
             if world.is_interrupted() {
                 break;
             }
-            runs.push(self.once(workload, &target, server.as_ref().map(|server| server.admin), world)?);
+            match self.once(workload, &target, server.as_ref().map(|server| server.admin), world) {
+                // What ran before is reported.
+                Err(LoadError::Interrupted) if !runs.is_empty() => break,
+                run => runs.push(run?),
+            }
         }
         Ok(runs)
     }
@@ -127,7 +140,7 @@ impl Suite {
         target: &Target,
         admin: Option<SocketAddr>,
     ) -> Result<Job, LoadError> {
-        let probed = probe(target, Some(workload.era))?;
+        let probed = probe(target, Some(workload.era), self.timeout)?;
         for (ask, _) in &workload.asks {
             supported(&probed, ask, workload.kind)?;
         }
@@ -146,6 +159,7 @@ impl Suite {
             target: target.clone(),
             era: workload.era,
             handshake: workload.era == Era::Legacy,
+            closes_unannounced: probed.closes_unannounced,
             requests: requests?,
             spin: Placement::may_spin(&cores) && connections <= 20_000,
             cores,
@@ -155,7 +169,7 @@ impl Suite {
             pipeline: 1,
             warmup: workload.warmup,
             duration,
-            timeout: Duration::from_secs(20),
+            timeout: self.timeout,
         };
         let watch = Watch::find(target, None, admin);
         Ok(Job {
@@ -170,13 +184,23 @@ impl Suite {
     }
 }
 
-/// An interval's length: a second, longer in long runs, so that a report stays readable; a tenth where recovery is timed.
+/// The fewest intervals of a run: enough to see a stall of a few hundred milliseconds in a run of some seconds.
+const INTERVALS_MIN: u32 = 60;
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// An interval's length: the longest of 1, 2 and 5 times a power of ten that divides the run into at least 60 parts; a
+/// tenth of a second where recovery is timed.
 #[must_use]
 pub fn interval(workload: &str, duration: Duration) -> Duration {
     if workload == "burst" {
         return Duration::from_millis(100);
     }
-    Duration::from_secs((duration.as_secs() / 240).max(1))
+    let mut decade = INTERVAL_MIN;
+    while decade * 10 * INTERVALS_MIN <= duration {
+        decade *= 10;
+    }
+    let fits = [5, 2].into_iter().find(|times| decade * *times * INTERVALS_MIN <= duration);
+    decade * fits.unwrap_or(1)
 }
 
 /// Whether the server has what is asked for.

@@ -65,6 +65,18 @@ impl Ring {
         self.install(OwnedFd::from(socket), Some(address), token);
     }
 
+    /// Abandons connects under this token that are under way. [`Event::ConnectFailed`] reports `ECANCELED`, unless the
+    /// connect ends first.
+    pub fn cancel_connect(&mut self, token: u64) {
+        let dials = self.dials.dials.iter().zip(0..);
+        let is_wanted = |dial: &Option<Dial>| dial.as_ref().is_some_and(|dial| dial.token == token);
+        let keys: Vec<u32> = dials.filter(|(dial, _)| is_wanted(dial)).map(|(_, key)| key).collect();
+        for key in keys {
+            let connect = Tag::new(Kind::Connect, key, 0).user_data();
+            self.push(opcode::AsyncCancel::new(connect).build(), Tag::new(Kind::Cancel, u32::MAX, 0));
+        }
+    }
+
     /// Takes over a socket that is connected, which costs no file descriptor from then on. [`Event::Connected`] or
     /// [`Event::ConnectFailed`] will name `token`.
     pub fn adopt(&mut self, socket: OwnedFd, token: u64) {

@@ -10,13 +10,14 @@ use clap::{ArgGroup, Args};
 use super::output::Output;
 use crate::{
     conduct::{Job, World, conduct},
-    demand::Demand,
+    demand::{self, Demand},
     engine::{Pacing, Plan},
     error::LoadError,
     fanout, figures, idle,
     placement::Placement,
     probe::{Probed, probe},
     request::{Ask, Era, Request},
+    result::{Check, Outcome},
     schedule::{Gaps, Segment},
     suite::{self, Suite},
     target::Target,
@@ -179,10 +180,10 @@ impl Run {
             let mut file = suite.run(world)?;
             return match (file.runs.pop(), file.not_run.pop()) {
                 (Some(mut run), _) => {
-                    run.checks
-                        .extend(self.span.slo.iter().map(|demand| demand.check(&run)).collect::<Vec<_>>());
+                    run.checks.extend(demand::check_all(&self.span.slo, &run));
                     self.output.tell(started, run)
                 }
+                (None, _) if world.is_interrupted() => Err(LoadError::Interrupted),
                 (None, not_run) => {
                     let reason = not_run.map_or("nothing was run".to_owned(), |not_run| not_run.reason);
                     Err(LoadError::Unsupported(format!("{id} cannot be run: {reason}")))
@@ -297,11 +298,13 @@ impl Idle {
         job.plan.pacing = open(self.rate * f64::from(self.connections), Gaps::Poisson, &span);
         let mut run = idle::run(&job, world)?;
         let live = run.figures.get("connections_live").copied().unwrap_or(0.0);
-        run.checks.push(crate::result::Check {
-            demand: format!("connections_live={}", self.connections),
-            measured: live,
-            passed: live >= f64::from(self.connections),
-        });
+        if run.outcome != Outcome::Interrupted {
+            run.checks.push(Check {
+                demand: format!("connections_live={}", self.connections),
+                measured: live,
+                passed: live >= f64::from(self.connections),
+            });
+        }
         self.output.tell(started, run)
     }
 }
@@ -345,7 +348,7 @@ impl FanOut {
         let mut job = suite.job(&workload, &target, self.whom.admin)?;
         job.workload = "fanout".to_owned();
         let mut run = fanout::run(&job, world)?;
-        run.checks = self.slo.iter().map(|demand| demand.check(&run)).collect();
+        run.checks = demand::check_all(&self.slo, &run);
         self.output.tell(started, run)
     }
 }
@@ -384,7 +387,7 @@ impl Whom {
     pub(super) fn job(&self, mix: &Mix, span: &Span, closing: bool) -> Result<Job, LoadError> {
         let target = self.target(mix.plain)?;
         let wanted = if mix.plain { Some(Era::Plain) } else { self.era.or(mix.needs_era()) };
-        let probed = probe(&target, wanted)?;
+        let probed = probe(&target, wanted, self.timeout)?;
         let asks = mix.asks(&probed)?;
         let requests: Result<Vec<Request>, LoadError> = asks
             .into_iter()
@@ -394,6 +397,7 @@ impl Whom {
         let plan = Plan {
             era: probed.era,
             handshake: probed.era == Era::Legacy,
+            closes_unannounced: probed.closes_unannounced,
             requests: requests?,
             pacing: Pacing::Closed,
             connections: span.connections,
@@ -448,6 +452,7 @@ impl Whom {
             duration,
             brief: false,
             scale,
+            timeout: self.timeout,
             target: Some(Target::parse(&self.url)?),
             server_core: 0,
             placement: self.placement()?,

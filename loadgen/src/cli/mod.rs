@@ -84,6 +84,11 @@ pub fn main() -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // Who ends the program has not met a failure of it.
+        Err(error @ LoadError::Interrupted) => {
+            eprintln!("{error}");
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(&error),
     }
 }

@@ -299,7 +299,7 @@ impl Peers {
         connections: u32,
         placement: &Placement,
     ) -> Result<Job, LoadError> {
-        let probed = probe(target, Some(era))?;
+        let probed = probe(target, Some(era), crate::suite::TIMEOUT)?;
         let ask = match era {
             Era::Plain => Ask::Plain,
             _ => Ask::Tool { name: "echo".to_owned(), arguments: r#"{"message":"hello world"}"#.to_owned() },
@@ -311,6 +311,7 @@ impl Peers {
             plan: Plan {
                 target: target.clone(),
                 era,
+                closes_unannounced: probed.closes_unannounced,
                 handshake: era == Era::Legacy,
                 requests: vec![Request::new(target, era, ask, 1, false)?],
                 pacing: Pacing::Closed,

@@ -72,8 +72,14 @@ impl Saturate {
         let mut job = self.whom.job(&self.mix, &span, false)?;
         job.workload = "saturate".to_owned();
         let mut search = Search { job, world, runs: Vec::new(), limited: None };
-        let found = search.find(self.rate_max, self.confirmations)?;
+        let found = match search.find(self.rate_max, self.confirmations) {
+            // Nothing ran to its end: there is no report.
+            Err(LoadError::Interrupted) if search.runs.is_empty() => return Err(LoadError::Interrupted),
+            Err(LoadError::Interrupted) => None,
+            found => found?,
+        };
         let Search { mut runs, limited, .. } = search;
+        let interrupted = found.is_none() && world.is_interrupted();
         if let (Some(rate), Some(run)) = (found, runs.last_mut()) {
             run.figures.insert("rate_highest_per_s".to_owned(), rate);
         }
@@ -82,15 +88,16 @@ impl Saturate {
         let demands = demands.join(", ");
         match found {
             Some(rate) => print(&format!("{} requests/s hold {demands}\n", units::count(rate))),
+            None if interrupted => print("interrupted: no rate was confirmed\n"),
             None => print(&format!("no rate was found that holds {demands}\n")),
         }
-        if let Some(reason) = limited {
+        if let Some(reason) = limited.filter(|_| !interrupted) {
             print(&format!("THE GENERATOR WAS THE LIMIT above that: {reason}. The server may hold more.\n"));
         }
         if let Some(path) = &self.json {
             ResultFile::of_this_process(started, runs, Vec::new()).write(path)?;
         }
-        Ok(found.is_some())
+        Ok(found.is_some() || interrupted)
     }
 }
 
@@ -112,12 +119,15 @@ enum Trial {
 }
 
 impl Search<'_> {
-    /// `None` when not even a small rate holds, or somebody interrupted.
+    /// `None` when not even a small rate holds.
+    ///
+    /// # Errors
+    /// [`LoadError::Interrupted`] when somebody interrupted; the runs are there.
     fn find(&mut self, rate_max: Option<f64>, confirmations: usize) -> Result<Option<f64>, LoadError> {
         let mut too_much = match rate_max {
             Some(rate) => rate,
             None => {
-                let closed = conduct(&self.job, self.world)?;
+                let closed = self.conduct()?;
                 let reached = closed.throughput_per_s;
                 self.runs.push(closed);
                 reached * 1.5
@@ -130,8 +140,7 @@ impl Search<'_> {
             enough = too_much;
         }
         let mut trials = 0;
-        while too_much - enough > too_much * PRECISION && trials < TRIALS_MAX && !self.world.is_interrupted()
-        {
+        while too_much - enough > too_much * PRECISION && trials < TRIALS_MAX {
             trials += 1;
             let rate = f64::midpoint(enough, too_much).round();
             if rate < least {
@@ -142,9 +151,6 @@ impl Search<'_> {
         'confirm: while enough >= least && trials < TRIALS_MAX {
             for _ in 0..confirmations {
                 trials += 1;
-                if self.world.is_interrupted() {
-                    return Ok(None);
-                }
                 if self.holds(enough)? != Trial::Holds {
                     enough = (enough * (1.0 - STEP_DOWN)).round();
                     continue 'confirm;
@@ -155,10 +161,23 @@ impl Search<'_> {
         Ok(None)
     }
 
+    /// One run. An interrupted one says nothing of its rate: it is kept for the report, and ends the search.
+    fn conduct(&mut self) -> Result<Run, LoadError> {
+        if self.world.is_interrupted() {
+            return Err(LoadError::Interrupted);
+        }
+        let run = conduct(&self.job, self.world)?;
+        if run.outcome == Outcome::Interrupted {
+            self.runs.push(run);
+            return Err(LoadError::Interrupted);
+        }
+        Ok(run)
+    }
+
     fn holds(&mut self, rate: f64) -> Result<Trial, LoadError> {
         let whole = (self.job.plan.warmup + self.job.plan.duration).as_secs_f64();
         self.job.plan.pacing = Pacing::Open(vec![Segment::steady(whole, rate)], Gaps::Constant);
-        let run = conduct(&self.job, self.world)?;
+        let run = self.conduct()?;
         if matches!(run.outcome, Outcome::ServerGone { .. }) {
             return Err(LoadError::Unreachable {
                 url: run.server.url,

@@ -22,7 +22,7 @@ use crate::{
     planted, report,
     request::{Ask, Era},
     result::{Outcome, ResultFile, Run},
-    suite::{Suite, start_fixture},
+    suite::{Suite, TIMEOUT, start_fixture},
     target::Target,
     workloads::{self, Kind, Pace, Workload},
 };
@@ -93,6 +93,7 @@ impl How {
             duration: self.duration,
             brief: !self.full,
             scale: self.scale,
+            timeout: TIMEOUT,
             target: self.url.as_deref().map(Target::parse).transpose()?,
             server_core: self.server_core,
             placement: Placement::new(None, self.cpus.clone().map(|Cpus(cpus)| cpus))?,
@@ -115,6 +116,11 @@ fn read_part<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
     let broken = |reason: String| LoadError::ResultBroken { path: path.to_owned(), reason };
     let text = fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| broken(error.to_string()))
+}
+
+/// Whether a suite was ended by the person who started it: what did not run to its end is held against nothing.
+fn interrupted(file: &ResultFile, world: &World) -> bool {
+    world.is_interrupted() || file.runs.iter().any(|run| run.outcome == Outcome::Interrupted)
 }
 
 /// What went wrong in a suite, one line each.
@@ -154,6 +160,10 @@ impl Baseline {
         print(&report::terminal::runs(&file.runs));
         for not_run in &file.not_run {
             print(&format!("not run: {}: {}\n", not_run.workload, not_run.reason));
+        }
+        if interrupted(&file, world) {
+            print(&format!("interrupted: {} was left as it is\n", self.output.display()));
+            return Ok(true);
         }
         let failures = failures(&file);
         if failures.is_empty() && !file.runs.is_empty() {
@@ -211,6 +221,11 @@ impl Regression {
         if let Some(path) = &self.json {
             file.write(path)?;
         }
+        if interrupted(&file, world) {
+            print(&report::terminal::runs(&file.runs));
+            print("interrupted: nothing was held against the baseline\n");
+            return Ok(true);
+        }
         let comparison = compare(&file, &baseline, &thresholds)?;
         print(&comparison.table());
         let failures = failures(&file);
@@ -261,6 +276,7 @@ pub(super) fn self_test(world: &World) -> Result<bool, LoadError> {
         duration: None,
         brief: true,
         scale: 1.0,
+        timeout: TIMEOUT,
         target: None,
         server_core: 0,
         placement: Placement::default(),
@@ -268,6 +284,9 @@ pub(super) fn self_test(world: &World) -> Result<bool, LoadError> {
     let measure = |delay: Duration| -> Result<Run, LoadError> {
         let server = start_fixture(1, suite.server_core, delay)?;
         let mut run = conduct(&suite.job(&workload, &server.target, Some(server.admin))?, world)?;
+        if run.outcome == Outcome::Interrupted {
+            return Err(LoadError::Interrupted);
+        }
         // On a busy machine requests leave late in the tail; what is planted is in the median.
         run.generator.bottleneck = None;
         Ok(run)

@@ -24,10 +24,22 @@ pub(super) struct Client {
     /// Requests written while a send is under way.
     pub(super) queued: Vec<u8>,
     pub(super) is_sending: bool,
+    /// Requests to be sent once it is connected again: their connection ended before the server read them.
+    pub(super) again: VecDeque<Again>,
+    /// Replies that this connection has brought.
+    pub(super) replies: u64,
+    /// The handshake of the older revisions, which outlives a connection as the session does.
+    pub(super) handshake: Handshake,
     pub(super) session: Option<Box<str>>,
+    /// Whether it has been ready for load before.
+    pub(super) was_ready: bool,
+    /// Connections so far.
+    pub(super) connections: u64,
     /// When this connection was begun, in nanoseconds of the run.
     pub(super) dialled_ns: u64,
-    /// Dials that failed in a row.
+    /// When the first connection of this handshake was begun.
+    pub(super) begun_ns: u64,
+    /// Connections that failed, or brought no reply, in a row.
     pub(super) failures: u32,
 }
 
@@ -44,6 +56,12 @@ pub(super) enum Stage {
     /// In the handshake of the older revisions, or waiting for its first reply.
     Greeting,
     Ready,
+    /// The server has closed while requests were on their way. Sending tells whether it had read them: if not, its system
+    /// has reset the connection.
+    Ended {
+        /// Whether the send that tells has been handed to the ring.
+        asked: bool,
+    },
     /// Waiting for the ring to give the slot back.
     Closing,
 }
@@ -66,8 +84,33 @@ pub(super) enum Awaited {
     },
 }
 
+/// A request that is sent once more, on a new connection. Its times stay those of the first sending.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Again {
+    pub(super) kind: usize,
+    pub(super) intended_ns: u64,
+    pub(super) sent_ns: u64,
+}
+
+/// How far the handshake of the older revisions is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// `initialize` is to be sent.
+    #[default]
+    New,
+    /// `notifications/initialized` is to be sent.
+    Answered,
+    Done,
+}
+
 impl Client {
-    /// Forgets a connection that has ended.
+    /// Begins the handshake anew with the next connection.
+    pub(super) fn end_session(&mut self) {
+        self.handshake = Handshake::New;
+        self.session = None;
+    }
+
+    /// Clears what belongs to a connection that has ended; the session stays.
     pub(super) fn reset(&mut self) {
         self.socket = None;
         self.framer = Framer::default();
@@ -76,6 +119,6 @@ impl Client {
         self.out.clear();
         self.queued.clear();
         self.is_sending = false;
-        self.session = None;
+        self.replies = 0;
     }
 }

@@ -32,6 +32,8 @@ pub struct Plan {
     pub era: Era,
     /// Whether each connection begins with a handshake.
     pub handshake: bool,
+    /// Whether the server closes behind each reply without announcing it: every reply is then read as if it had.
+    pub closes_unannounced: bool,
     /// The mix; at least one.
     pub requests: Vec<Request>,
     /// How requests are timed.

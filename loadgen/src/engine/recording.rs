@@ -33,9 +33,13 @@ pub struct Recording {
     pub sent_bytes: u64,
     /// Bytes received.
     pub received_bytes: u64,
+    /// Connections made anew in the measured time because the server, or an error, had ended the one before.
+    pub reconnects: u64,
+    /// Requests sent once more because the server had closed their connection before it read them.
+    pub resent: u64,
     /// Connections open at the end.
     pub connections_live: u64,
-    /// Nanoseconds of work of the busiest thread.
+    /// Nanoseconds in which the busiest thread was not idle.
     pub busy_ns: u64,
     /// Nanoseconds from the first to the last moment of the measured time.
     pub measured_ns: u64,
@@ -55,11 +59,13 @@ pub struct KindRecord {
 pub struct IntervalRecord {
     /// Which part: 0 is the first of the measured time, those of the warm-up are negative.
     pub index: i64,
-    /// Right replies.
+    /// Right replies to requests that were due in it.
     pub replies: u64,
-    /// Errors.
+    /// Requests due in it that came to nothing.
     pub errors: u64,
-    /// As in [`Recording`].
+    /// Right replies that came in it, whenever their requests were due.
+    pub completed: u64,
+    /// Of the requests that were due in it, as in [`Recording`].
     pub latency: Histogram<u64>,
 }
 
@@ -67,13 +73,14 @@ impl IntervalRecord {
     /// Nothing in it yet.
     #[must_use]
     pub fn new(index: i64) -> Self {
-        Self { index, replies: 0, errors: 0, latency: histogram() }
+        Self { index, replies: 0, errors: 0, completed: 0, latency: histogram() }
     }
 
     /// Adds another thread's record of the same part.
     pub fn add(&mut self, other: &Self) {
         self.replies += other.replies;
         self.errors += other.errors;
+        self.completed += other.completed;
         add(&mut self.latency, &other.latency);
     }
 }
@@ -95,6 +102,8 @@ impl Recording {
             replies: 0,
             sent_bytes: 0,
             received_bytes: 0,
+            reconnects: 0,
+            resent: 0,
             connections_live: 0,
             busy_ns: 0,
             measured_ns: 0,
@@ -130,6 +139,8 @@ impl Recording {
         self.replies += other.replies;
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;
+        self.reconnects += other.reconnects;
+        self.resent += other.resent;
         self.connections_live += other.connections_live;
         self.busy_ns = self.busy_ns.max(other.busy_ns);
         self.measured_ns = self.measured_ns.max(other.measured_ns);

@@ -1,44 +1,77 @@
 //! How busy a thread is while it measures.
 
-/// Processor time of the calling thread between two moments, without what it span, in nanoseconds.
+/// How much of the measured time a thread needed, in nanoseconds of wall-clock time.
+///
+/// A thread has headroom while it has nothing to do: it sleeps, or it looks for work and finds none. All other time is
+/// work, including the time another process or another virtual machine (steal) held its core in the middle of it: work
+/// that takes longer leaves less headroom. A thread that is never idle is at its limit, however little processor time a
+/// shared core gave it; processor time alone would call it half idle on a core of which half is stolen.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    spun_ns: u64,
-    begun_ns: Option<u64>,
+    /// When measuring began, and the idle time before that.
+    begun: Option<(u64, u64)>,
+    idle_ns: u64,
     done_ns: Option<u64>,
 }
 
 impl Work {
-    /// So long it has looked for work in vain.
-    pub(crate) fn spin(&mut self, ns: u64) {
-        self.spun_ns += ns;
+    /// For so long the thread slept, or looked for work in vain.
+    pub(crate) fn idle(&mut self, ns: u64) {
+        self.idle_ns += ns;
     }
 
     /// Measuring begins; only the first time counts.
-    pub(crate) fn begin(&mut self) {
-        if self.begun_ns.is_none() {
-            self.begun_ns = Some(self.so_far_ns());
-        }
+    pub(crate) fn begin(&mut self, now_ns: u64) {
+        self.begun.get_or_insert((now_ns, self.idle_ns));
     }
 
     /// Measuring ends; only the first time counts.
-    pub(crate) fn end(&mut self) {
-        let until = self.so_far_ns();
-        self.done_ns.get_or_insert(until.saturating_sub(self.begun_ns.unwrap_or(0)));
+    pub(crate) fn end(&mut self, now_ns: u64) {
+        let (begun_ns, idle_before_ns) = self.begun.unwrap_or((now_ns, self.idle_ns));
+        let elapsed_ns = now_ns.saturating_sub(begun_ns);
+        let idle_ns = self.idle_ns - idle_before_ns;
+        self.done_ns.get_or_insert(elapsed_ns.saturating_sub(idle_ns));
     }
 
     /// What it came to; 0 before the end.
     pub(crate) fn done_ns(&self) -> u64 {
         self.done_ns.unwrap_or(0)
     }
-
-    fn so_far_ns(&self) -> u64 {
-        processor_ns().saturating_sub(self.spun_ns)
-    }
 }
 
-/// Processor time of this thread so far, in nanoseconds.
-fn processor_ns() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Turns of a thread: how long each took by the clock, and whether it found work.
+    fn busy_of(turns: &[(u64, bool)]) -> u64 {
+        let mut work = Work::default();
+        let mut now_ns = 1_000;
+        work.idle(500);
+        work.begin(now_ns);
+        for (ns, worked) in turns {
+            now_ns += ns;
+            if !worked {
+                work.idle(*ns);
+            }
+        }
+        work.end(now_ns);
+        work.idle(77);
+        work.end(now_ns + 77);
+        work.done_ns()
+    }
+
+    #[test]
+    fn idle_turns_are_not_work_however_long_the_core_was_taken_away() {
+        assert_eq!(busy_of(&[(10, true), (90, false)]), 10);
+        // 30 of the spin's 90 were another process's: the thread still needed 10 of 100.
+        assert_eq!(busy_of(&[(10, true), (90, false), (10, true), (90, false)]), 20);
+        assert_eq!(busy_of(&[(100, false)]), 0);
+    }
+
+    #[test]
+    fn a_thread_that_is_never_idle_is_busy_all_the_time_on_a_core_that_is_shared() {
+        // Each turn works 10 and is held up for 30: a quarter of a core is all the thread gets, and it needs it.
+        assert_eq!(busy_of(&[(40, true); 10]), 400);
+    }
 }

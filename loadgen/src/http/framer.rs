@@ -6,7 +6,9 @@ use super::{chunked::Chunked, events::Events};
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a reply's body, at most: a reply is kept until it is whole.
 const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
-const HEADERS_MAX: usize = 64;
+/// Header lines of a head: room for the usual number, and for as many as a head of [`HEAD_BYTES_MAX`] can hold.
+const HEADERS_USUAL: usize = 64;
+const HEADERS_MAX: usize = HEAD_BYTES_MAX / 4;
 
 /// What a reply's head says, as far as it matters here.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,7 +19,8 @@ pub struct Head {
     pub is_stream: bool,
     /// Whether the body claims to be JSON.
     pub is_json: bool,
-    /// Whether the server closes the connection behind this reply.
+    /// Whether the connection ends with this reply: the server announces it, speaks HTTP/1.0 without keep-alive, or ends
+    /// the body by closing (RFC 9112, sections 6.3 and 9.3).
     pub closes: bool,
     /// `Mcp-Session-Id`.
     pub session: Option<Box<str>>,
@@ -101,6 +104,12 @@ impl Framer {
             }
         }
         Ok(())
+    }
+
+    /// Whether no byte of an unfinished reply has been received.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.body.is_none() && self.kept.is_empty()
     }
 
     /// The peer will send no more. `true` when that was a proper end.
@@ -212,21 +221,41 @@ impl Framer {
 
 /// A head and its length in bytes, once it is whole.
 fn parse(bytes: &[u8]) -> Result<Option<(usize, Body)>, Broken> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut headers);
-    let length = match response.parse(bytes).map_err(|_| Broken::Head)? {
+    match parse_into(&mut [httparse::EMPTY_HEADER; HEADERS_USUAL], bytes) {
+        Err(httparse::Error::TooManyHeaders) => {
+            parse_into(&mut vec![httparse::EMPTY_HEADER; HEADERS_MAX], bytes).map_err(|_| Broken::Head)?
+        }
+        parsed => parsed.map_err(|_| Broken::Head)?,
+    }
+}
+
+/// As [`parse`], with room for so many header lines. The inner error is the body's.
+#[expect(clippy::type_complexity, reason = "two kinds of error, one of which is tried again with more room")]
+fn parse_into<'a>(
+    headers: &mut [httparse::Header<'a>],
+    bytes: &'a [u8],
+) -> Result<Result<Option<(usize, Body)>, Broken>, httparse::Error> {
+    let mut response = httparse::Response::new(headers);
+    let length = match response.parse(bytes)? {
         httparse::Status::Complete(length) => length,
-        httparse::Status::Partial => return Ok(None),
+        httparse::Status::Partial => return Ok(Ok(None)),
     };
+    Ok(interpret(&response).map(|body| Some((length, body))))
+}
+
+/// What a complete head says of itself and its body.
+fn interpret(response: &httparse::Response<'_, '_>) -> Result<Body, Broken> {
     let mut head = Head { status: response.code.unwrap_or(0), ..Head::default() };
-    head.closes = response.version == Some(0);
+    let (mut close, mut keep_alive) = (false, false);
     let mut body = None;
     for header in response.headers.iter() {
         let value = header.value.trim_ascii();
         match header.name.len() {
             10 if header.name.eq_ignore_ascii_case("connection") => {
-                head.closes = value.eq_ignore_ascii_case(b"close")
-                    || (head.closes && !value.eq_ignore_ascii_case(b"keep-alive"));
+                for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    close |= option.eq_ignore_ascii_case(b"close");
+                    keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
             }
             12 if header.name.eq_ignore_ascii_case("content-type") => {
                 let media = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -256,8 +285,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Body)>, Broken> {
         Some(length) => length,
         None => Length::UntilClose,
     };
+    let is_http_1_0 = response.version == Some(0);
+    head.closes = close || (is_http_1_0 && !keep_alive) || matches!(length_of_body, Length::UntilClose);
     let events = head.is_stream.then(Box::default);
-    Ok(Some((length, Body { head, length: length_of_body, events })))
+    Ok(Body { head, length: length_of_body, events })
 }
 
 #[cfg(test)]
@@ -327,6 +358,58 @@ mod tests {
             receive(&[b"HTTP/1.1 200 OK\r\nA: ", &[b'a'; 70_000][..]].concat()),
             Err(Broken::TooLarge)
         );
+    }
+
+    #[test]
+    fn connection_header_lists_are_read_in_any_case_and_on_several_lines() {
+        let closes = |version: &str, lines: &str| {
+            let mut closes = None;
+            let reply = format!("HTTP/{version} 200 OK\r\n{lines}Content-Length: 0\r\n\r\n");
+            let mut sink = |part: Part<'_>| {
+                if let Part::End(head) = part {
+                    closes = Some(head.closes);
+                }
+            };
+            Framer::default().receive(reply.as_bytes(), &mut sink).unwrap();
+            closes.unwrap()
+        };
+        for lines in [
+            "Connection: close\r\n",
+            "connection: TE, Close\r\n",
+            "Connection: CLOSE ,TE\r\n",
+            "Connection: TE\r\nCONNECTION: close\r\n",
+            "Connection: close\r\nConnection: TE\r\n",
+            "Connection: close, keep-alive\r\n",
+        ] {
+            assert!(closes("1.1", lines), "{lines}");
+            assert!(closes("1.0", lines), "{lines}");
+        }
+        for lines in [
+            "Connection: keep-alive\r\n",
+            "Connection: TE, Keep-Alive\r\n",
+            "Connection: closed, keep-alive\r\n",
+        ] {
+            assert!(!closes("1.1", lines), "{lines}");
+            assert!(!closes("1.0", lines), "{lines}");
+        }
+        assert!(!closes("1.1", ""));
+        assert!(closes("1.0", ""));
+    }
+
+    #[test]
+    fn a_reply_delimited_by_close_announces_that_the_connection_ends() {
+        let (seen, clean) = parts(b"HTTP/1.1 200 OK\r\n\r\nall of it", &[]);
+        assert_eq!(seen, ["200 all of it", "end close"]);
+        assert!(clean);
+    }
+
+    #[test]
+    fn a_head_of_many_header_lines_is_read() {
+        for count in [64, 65, 1_000, 10_000] {
+            let lines: String = (0..count).map(|_| "a:b\r\n").collect();
+            let reply = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 2\r\n\r\nok");
+            assert_eq!(parts(reply.as_bytes(), &[]).0, ["200 ok", "end"], "{count}");
+        }
     }
 
     #[test]

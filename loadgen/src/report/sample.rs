@@ -117,6 +117,8 @@ fn measured(shape: &Shape) -> Run {
         replies_count,
         errors_count: BTreeMap::from([("status".to_owned(), errors - 30), ("timeout".to_owned(), 30)]),
         first_error: Some("status 503 instead of 200: too many calls are waiting".to_owned()),
+        reconnects_count: 0,
+        resent_count: 0,
         throughput_per_s: replies_count as f64 / INTERVALS as f64,
         sent_bytes: replies_count * 712,
         received_bytes: replies_count * 655,
@@ -241,6 +243,7 @@ fn record(shape: &Shape) -> Recorded {
         start_s: index as f64,
         length_s: 1.0,
         replies_count: part.len(),
+        completed_count: None,
         errors_count: if index == STALLED + 1 { 34 } else { u64::from(index % 7 == 3) },
         latency: Latency::of(part),
     };

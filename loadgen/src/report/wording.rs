@@ -121,6 +121,16 @@ pub(crate) fn errors(run: &Run) -> String {
     format!("{}: {}", count(run.errors_total() as f64), kinds.join(", "))
 }
 
+/// `120 reconnects, 3 requests sent again`; nothing where every connection lasted.
+pub(crate) fn reconnects(run: &Run) -> Option<String> {
+    let resent = match run.resent_count {
+        0 => String::new(),
+        count => format!(", {} sent again", plural(count, "request")),
+    };
+    let any = run.reconnects_count > 0 || run.resent_count > 0;
+    any.then(|| format!("{}{resent}", plural(run.reconnects_count, "reconnect")))
+}
+
 /// How the generator did.
 pub(crate) fn generator(generator: &GeneratorSide) -> String {
     let lag = match generator.schedule_lag.count {

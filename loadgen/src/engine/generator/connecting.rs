@@ -4,13 +4,17 @@ use std::{io, time::Duration};
 
 use corelane::ring::{Event, SocketId};
 
-use super::{DIALS_AT_ONCE, FAILURES_MAX_AT_START, Generator, REDIAL_NS, REDIAL_NS_MAX};
+use super::{DIALS_AT_ONCE, FAILURES_MAX_AT_START, Generator, REDIAL_NS, REDIAL_NS_MAX, RESET_NS};
 
 use crate::engine::{
     Pacing,
-    client::{Awaited, Stage},
+    client::{Again, Awaited, Client, Handshake, Stage},
     dial_socket, nanoseconds,
 };
+
+const CLOSED: &str = "the server closed the connection before it replied";
+/// How the ring reports a connect that was cancelled.
+const ECANCELED: i32 = 125;
 
 impl Generator {
     pub(super) fn connect_all(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
@@ -19,7 +23,8 @@ impl Generator {
             self.to_dial.truncate(1);
         }
         let wanted = self.to_dial.len();
-        while self.ready < wanted && self.failure.is_none() && !self.is_stopped() {
+        // A server may close behind its first reply: each connection has to be ready once, not all at one moment.
+        while self.greeted < wanted && self.failure.is_none() && !self.is_stopped() {
             self.turn(events)?;
             self.ring.doze(Duration::from_millis(1))?;
         }
@@ -42,10 +47,19 @@ impl Generator {
         }
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.socket = Some(socket);
-        client.failures = 0;
+        client.connections += 1;
+        let is_reconnect = client.connections > 1 && self.plan.pacing != Pacing::Storm;
+        if is_reconnect && self.start_ns > 0 && (self.window_ns.0..self.window_ns.1).contains(&self.now_ns) {
+            self.recording.reconnects += 1;
+        }
         let handshake = self.plan.handshake;
         let first = match self.plan.requests.first() {
-            _ if handshake => &self.initialize,
+            _ if handshake && client.handshake == Handshake::New => &self.initialize,
+            _ if handshake && client.handshake == Handshake::Answered => {
+                client.stage = Stage::Greeting;
+                return self.send_initialized(index);
+            }
+            _ if client.was_ready => return self.on_ready(index),
             // A connection may have to wait long for its first request, and a server need not wait for it that long.
             Some(request) if matches!(self.plan.pacing, Pacing::Open(..)) => request,
             _ => return self.on_ready(index),
@@ -62,35 +76,94 @@ impl Generator {
     pub(super) fn on_ready(&mut self, index: u32) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.stage = Stage::Ready;
-        let dialled_ns = client.dialled_ns;
+        let begun_ns = client.begun_ns;
+        let again = std::mem::take(&mut client.again);
         self.ready += 1;
-        let loading = self.start_ns > 0 && self.now_ns < self.window_ns.1;
-        match &self.plan.pacing {
-            Pacing::Open(..) => (0..self.plan.pipeline).for_each(|_| self.give_free(index)),
-            Pacing::Closed if loading => {
-                for _ in 0..self.plan.pipeline {
-                    self.send_request(index, self.now_ns);
-                }
-            }
-            Pacing::Storm if loading => self.send_request(index, dialled_ns),
-            Pacing::Closed | Pacing::Storm | Pacing::Volley => {}
+        self.greet(index);
+        let room = (self.plan.pipeline as usize).saturating_sub(again.len());
+        for request in again {
+            self.write_request(index, request);
         }
+        let loading = self.start_ns > 0 && self.now_ns < self.window_ns.1 && !self.is_stopped();
+        match &self.plan.pacing {
+            Pacing::Open(..) => (0..room).for_each(|_| self.give_free(index)),
+            Pacing::Closed if loading => self.ask(index),
+            Pacing::Storm if loading => self.send_request(index, begun_ns),
+            Pacing::Volley => self.fire_volley(),
+            Pacing::Closed | Pacing::Storm => {}
+        }
+    }
+
+    /// Notes that a connection has been, or could have been, ready for load.
+    pub(super) fn greet(&mut self, index: u32) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        self.greeted += usize::from(!client.was_ready);
+        client.was_ready = true;
     }
 
     pub(super) fn on_peer_closed(&mut self, index: u32, socket: SocketId) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
+        let may_resend = client.may_resend();
         let mut framer = std::mem::take(&mut client.framer);
         let proper = framer.end(&mut |part| self.on_part(index, &part));
-        let waits = self.clients.get(index as usize).is_some_and(|client| !client.awaited.is_empty());
-        if !proper || waits {
-            self.fail(
-                index,
-                socket,
-                "connection_closed",
-                "the server closed the connection before it replied",
-            );
-        } else {
+        // A reply that ends with the connection has ended the client already.
+        let Some(client) =
+            self.clients.get_mut(index as usize).filter(|client| client.stage != Stage::Closing)
+        else {
+            return;
+        };
+        if proper && client.awaited.is_empty() {
+            client.failures += u32::from(client.replies == 0);
             self.end_client(index, socket);
+        } else if may_resend {
+            client.stage = Stage::Ended { asked: false };
+            self.ready -= 1;
+            self.doubtful.push_back((index, socket, self.now_ns + RESET_NS));
+        } else {
+            self.fail(index, socket, "connection_closed", CLOSED);
+        }
+    }
+
+    /// Finds out whether a server that has closed had read what was sent. An empty line between requests means nothing (RFC
+    /// 9112, section 2.2); sending it fails if the server's system has reset the connection, which it does when it gets
+    /// bytes that nobody will read. Then the server has not seen the requests, and they are sent again. Else it has, and
+    /// closed instead of replying.
+    pub(super) fn on_sent_after_end(&mut self, index: u32, socket: SocketId) {
+        let client = self.clients.get_mut(index as usize).filter(|client| client.socket == Some(socket));
+        let Some(client) = client else { return };
+        let Stage::Ended { asked } = &mut client.stage else { return };
+        if !*asked && self.ring.send(socket, b"\r\n".to_vec()).is_ok() {
+            *asked = true;
+            client.is_sending = true;
+            self.unsubmitted += 1;
+        } else {
+            self.fail(index, socket, "connection_closed", CLOSED);
+        }
+    }
+
+    /// The connection was reset. A server that had replied before and then closed does that to requests it has not read.
+    pub(super) fn on_reset(&mut self, index: u32, socket: SocketId, words: &str) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        if client.may_resend() || matches!(client.stage, Stage::Ended { .. }) {
+            self.keep_requests(index);
+            self.end_client(index, socket);
+        } else {
+            self.fail(index, socket, "connection_reset", words);
+        }
+    }
+
+    /// Keeps the requests of a connection for the next one.
+    fn keep_requests(&mut self, index: u32) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        for awaited in std::mem::take(&mut client.awaited) {
+            match awaited {
+                Awaited::Request { sent, intended_ns, sent_ns } => {
+                    client.again.push_back(Again { kind: sent.kind, intended_ns, sent_ns });
+                    let measured = (self.window_ns.0..self.window_ns.1).contains(&intended_ns);
+                    self.recording.resent += u64::from(measured);
+                }
+                _ => self.awaited -= 1,
+            }
         }
     }
 
@@ -101,6 +174,7 @@ impl Generator {
             return;
         }
         client.failures += 1;
+        client.end_session();
         let failures = client.failures;
         let greeting = client.stage == Stage::Greeting;
         for awaited in std::mem::take(&mut client.awaited) {
@@ -124,13 +198,8 @@ impl Generator {
             self.ready -= 1;
         }
         client.stage = Stage::Closing;
-        let lost = std::mem::take(&mut client.awaited);
-        self.awaited -= lost.len();
-        for awaited in lost {
-            if let Awaited::Request { sent, intended_ns, .. } = awaited {
-                self.lose(sent.kind, intended_ns, "connection_closed", "the server closed the connection");
-            }
-        }
+        // Requests behind the reply that announced the end are not answered on this connection.
+        self.keep_requests(index);
         self.ring.close(socket);
     }
 
@@ -152,27 +221,34 @@ impl Generator {
         self.dialling -= 1;
         let now = self.now_ns;
         let storm = self.plan.pacing == Pacing::Storm;
+        let is_late = error.raw_os_error() == Some(ECANCELED);
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.failures += 1;
-        let dialled_ns = client.dialled_ns;
+        let begun_ns = client.begun_ns;
         let wait = pause_ns(client.failures);
         client.stage = Stage::Waiting { until_ns: now + wait };
-        if self.start_ns == 0 && client.failures >= FAILURES_MAX_AT_START {
-            self.failure = Some(error.to_string());
+        let words =
+            if is_late { format!("no connection within {:?}", self.plan.timeout) } else { error.to_string() };
+        if self.start_ns == 0 && (is_late || client.failures >= FAILURES_MAX_AT_START) {
+            self.failure = Some(words.clone());
         }
         let kind = match error.kind() {
+            _ if is_late => "timeout",
             io::ErrorKind::ConnectionRefused => "connection_refused",
             io::ErrorKind::AddrNotAvailable => "no_port_left",
             _ => "connect_failed",
         };
         if storm && self.start_ns > 0 {
-            self.lose(0, dialled_ns, kind, &error.to_string());
+            // A new connection has to be counted as a request: nothing was sent.
+            self.recording.requests += u64::from(self.is_measured(begun_ns));
+            self.lose(0, begun_ns, kind, &words);
         }
+        self.fire_volley();
     }
 
     /// Dials what is to be dialled, not too much at once.
     pub(super) fn dial_due(&mut self) {
-        if self.window_ns.1 <= self.now_ns {
+        if !self.may_dial() {
             return;
         }
         while self.dialling < DIALS_AT_ONCE {
@@ -185,6 +261,9 @@ impl Generator {
                     if let Some(client) = self.clients.get_mut(index as usize) {
                         client.stage = Stage::Dialling;
                         client.dialled_ns = now;
+                        if client.handshake == Handshake::New {
+                            client.begun_ns = now;
+                        }
                     }
                     self.dialling += 1;
                     self.ring.connect(socket, self.plan.target.address.into(), u64::from(index));
@@ -201,9 +280,16 @@ impl Generator {
     pub(super) fn end_late(&mut self) {
         let (now, timeout) = (self.now_ns, nanoseconds(self.plan.timeout));
         let mut late = Vec::new();
+        let mut lost = Vec::new();
         for (index, client) in self.clients.iter_mut().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
+            while let Some(again) = client.again.pop_front_if(|again| again.sent_ns + timeout < now) {
+                lost.push(again);
+            }
             match client.stage {
+                Stage::Dialling if client.dialled_ns + timeout < now => {
+                    self.ring.cancel_connect(u64::from(index));
+                }
                 Stage::Waiting { until_ns } if until_ns <= now => {
                     client.stage = Stage::Down;
                     self.to_dial.push_back(index);
@@ -221,13 +307,36 @@ impl Generator {
                 _ => {}
             }
         }
+        self.awaited -= lost.len();
+        for again in lost {
+            self.lose(again.kind, again.intended_ns, "timeout", "no reply in time");
+        }
         for (index, socket) in late {
             self.fail(index, socket, "timeout", "no reply in time");
         }
     }
 
+    /// After the end of the measured time connections are made only for requests that were due before.
+    fn may_dial(&mut self) -> bool {
+        let (start, end) = (self.start_ns, self.window_ns.1);
+        let is_owed = |this: &mut Self| {
+            let due = this.schedule.as_mut().and_then(|schedule| schedule.peek().copied());
+            due.is_some_and(|due| due + start < end)
+                || this.clients.iter().any(|client| !client.again.is_empty())
+        };
+        self.now_ns < end || (!self.to_dial.is_empty() && is_owed(self))
+    }
+
     pub(super) fn socket_of(&self, index: u32) -> Option<SocketId> {
         self.clients.get(index as usize)?.socket
+    }
+}
+
+impl Client {
+    /// Whether requests of this connection may be sent again if the server has not read them: it has replied before, so
+    /// that it may have closed behind that reply, and nothing of another reply has come.
+    fn may_resend(&self) -> bool {
+        self.stage == Stage::Ready && self.replies > 0 && self.framer.is_idle() && !self.awaited.is_empty()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Generator;
 use crate::{
-    engine::{client::Awaited, nanoseconds, recording::IntervalRecord, thread::Report},
+    engine::{client::Awaited, recording::IntervalRecord, thread::Report},
     request::Wrong,
 };
 
@@ -10,15 +10,22 @@ impl Generator {
     pub(super) fn record(&mut self, kind: usize, intended_ns: u64, sent_ns: u64, judged: Result<(), Wrong>) {
         let now = self.now_ns;
         let latency = now.saturating_sub(intended_ns).max(1);
-        match judged {
-            Ok(()) => {
-                self.interval.replies += 1;
-                self.interval.latency.saturating_record(latency);
-            }
-            Err(_) => self.interval.errors += 1,
+        if judged.is_ok() {
+            self.interval_at(now).completed += 1;
         }
         if now >= self.window_ns.0 && now < self.window_ns.1 && judged.is_ok() {
             self.recording.replies_in_time += 1;
+        }
+        if !self.belongs(intended_ns) {
+            return;
+        }
+        let interval = self.interval_at(intended_ns);
+        match judged {
+            Ok(()) => {
+                interval.replies += 1;
+                interval.latency.saturating_record(latency);
+            }
+            Err(_) => interval.errors += 1,
         }
         if !self.is_measured(intended_ns) {
             return;
@@ -43,7 +50,9 @@ impl Generator {
 
     /// Counts a request whose reply will not come.
     pub(super) fn lose(&mut self, kind: usize, intended_ns: u64, name: &'static str, words: &str) {
-        self.interval.errors += 1;
+        if self.belongs(intended_ns) {
+            self.interval_at(intended_ns).errors += 1;
+        }
         if self.is_measured(intended_ns) {
             if let Some(kind) = self.recording.kinds.get_mut(kind) {
                 kind.errors += 1;
@@ -65,6 +74,10 @@ impl Generator {
             if due >= self.window_ns.0 {
                 self.recording.requests += 1;
                 self.recording.latency.saturating_record((end - due).max(1));
+                let index = index_of(self.window_ns.0, self.interval_ns, due);
+                let interval = self.intervals.entry(index).or_insert_with(|| IntervalRecord::new(index));
+                interval.errors += 1;
+                interval.latency.saturating_record((end - due).max(1));
                 self.recording.error("not_sent_in_time", || {
                     "requests that were due found no free connection in time".to_owned()
                 });
@@ -74,42 +87,63 @@ impl Generator {
 
     pub(super) fn mark_window(&mut self, now: u64) {
         if now >= self.window_ns.0 {
-            self.work.begin();
+            self.work.begin(now);
         }
     }
 
-    pub(super) fn interval_index(&self, now: u64) -> i64 {
-        let from_window = now as i64 - self.window_ns.0 as i64;
-        from_window.div_euclid(nanoseconds(self.plan.interval).max(1) as i64)
+    /// Whether a request meant to be sent then has an interval: all have, but those that were due after a run's end that
+    /// came early.
+    fn belongs(&self, intended_ns: u64) -> bool {
+        self.start_ns > 0 && intended_ns < self.window_ns.1
     }
 
+    /// The interval of this time. What is after the end belongs to the last one.
+    fn interval_at(&mut self, at_ns: u64) -> &mut IntervalRecord {
+        let at_ns = at_ns.min(self.window_ns.1.saturating_sub(1));
+        let index = index_of(self.window_ns.0, self.interval_ns, at_ns);
+        self.intervals.entry(index).or_insert_with(|| IntervalRecord::new(index))
+    }
+
+    /// Reports the intervals touched so far whenever the clock enters another. Replies that come later are reported later,
+    /// under the same number.
     pub(super) fn roll_interval(&mut self) {
         if self.start_ns == 0 {
             return;
         }
-        // Replies that come after the end belong to the last interval.
-        let index = self.interval_index(self.now_ns.min(self.window_ns.1.saturating_sub(1)));
-        if index != self.interval.index {
-            let over = std::mem::replace(&mut self.interval, IntervalRecord::new(index));
-            let _ = self.reports.send(Report::Interval(over));
+        let index =
+            index_of(self.window_ns.0, self.interval_ns, self.now_ns.min(self.window_ns.1.saturating_sub(1)));
+        if index != self.interval_index {
+            self.interval_index = index;
+            self.report_intervals();
+        }
+    }
+
+    fn report_intervals(&mut self) {
+        for (_, interval) in std::mem::take(&mut self.intervals) {
+            let _ = self.reports.send(Report::Interval(interval));
         }
     }
 
     pub(super) fn finish(&mut self) {
-        for awaited in self.clients.iter_mut().flat_map(|client| client.awaited.drain(..)) {
-            if let Awaited::Request { sent, intended_ns, .. } = awaited
-                && (self.window_ns.0..self.window_ns.1).contains(&intended_ns)
-            {
-                if let Some(kind) = self.recording.kinds.get_mut(sent.kind) {
-                    kind.errors += 1;
-                }
-                self.recording.error("timeout", || "no reply in time".to_owned());
-            }
+        let mut unanswered = Vec::new();
+        for client in &mut self.clients {
+            unanswered.extend(client.again.drain(..).map(|again| (again.kind, again.intended_ns)));
+            unanswered.extend(client.awaited.drain(..).filter_map(|awaited| match awaited {
+                Awaited::Request { sent, intended_ns, .. } => Some((sent.kind, intended_ns)),
+                _ => None,
+            }));
         }
-        let last = std::mem::replace(&mut self.interval, IntervalRecord::new(i64::MAX));
-        let _ = self.reports.send(Report::Interval(last));
+        for (kind, intended_ns) in unanswered {
+            self.lose(kind, intended_ns, "timeout", "no reply in time");
+        }
+        self.report_intervals();
         self.recording.connections_live = self.ready as u64;
         self.recording.busy_ns = self.work.done_ns();
         self.recording.measured_ns = self.window_ns.1.saturating_sub(self.window_ns.0);
     }
+}
+
+/// The number of the interval a time belongs to, counted from the beginning of the measured time.
+fn index_of(window_ns: u64, interval_ns: u64, at_ns: u64) -> i64 {
+    (at_ns as i64 - window_ns as i64).div_euclid(interval_ns as i64)
 }

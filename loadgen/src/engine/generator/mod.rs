@@ -8,7 +8,7 @@ mod connecting;
 mod measuring;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     iter::Peekable,
     sync::{Arc, atomic::Ordering},
@@ -21,7 +21,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{
     Pacing, Plan,
-    client::{Awaited, Client, Stage},
+    client::{Again, Awaited, Client, Handshake, Stage},
     nanoseconds,
     recording::{IntervalRecord, Recording},
     share,
@@ -50,6 +50,8 @@ const LATE_LOOK_NS: u64 = 100_000_000;
 /// A failed connection is dialled again after this, doubled with each failure up to a limit. Nanoseconds.
 const REDIAL_NS: u64 = 20_000_000;
 const REDIAL_NS_MAX: u64 = 500_000_000;
+/// How long a server's system may take to reset a connection whose bytes nobody will read, in nanoseconds.
+const RESET_NS: u64 = 1_000_000;
 /// The server is gone when no connection has been alive for this long, in nanoseconds.
 const GONE_NS: u64 = 2_000_000_000;
 /// What was due and has no free connection is sent for this long after the end, in nanoseconds.
@@ -71,7 +73,11 @@ pub(super) struct Generator {
     /// Connections to be dialled.
     to_dial: VecDeque<u32>,
     dialling: usize,
+    /// Connections the server has closed while requests were on their way, and when to find out whether it read them.
+    doubtful: VecDeque<(u32, SocketId, u64)>,
     ready: usize,
+    /// Clients that have been ready at least once.
+    greeted: usize,
     /// Room for requests: a client stands here once for each it could take.
     free: VecDeque<u32>,
     /// Since when there has been room without interruption, in nanoseconds of the run.
@@ -91,7 +97,11 @@ pub(super) struct Generator {
     /// When load begins and measuring begins and ends, in nanoseconds of the run.
     start_ns: u64,
     window_ns: (u64, u64),
-    interval: IntervalRecord,
+    /// Intervals not yet reported, by number.
+    intervals: BTreeMap<i64, IntervalRecord>,
+    interval_ns: u64,
+    /// The interval of the clock.
+    interval_index: i64,
     recording: Recording,
     volley_ns: Option<u64>,
     alive_ns: u64,
@@ -145,7 +155,9 @@ impl Generator {
             dials,
             to_dial: (0..connections).collect(),
             dialling: 0,
+            doubtful: VecDeque::new(),
             ready: 0,
+            greeted: 0,
             free: VecDeque::new(),
             free_since_ns: 0,
             schedule,
@@ -160,7 +172,9 @@ impl Generator {
             now_ns: 0,
             start_ns: 0,
             window_ns: (u64::MAX, u64::MAX),
-            interval: IntervalRecord::new(0),
+            intervals: BTreeMap::new(),
+            interval_ns: nanoseconds(plan.interval).max(1),
+            interval_index: i64::MIN,
             recording: Recording::new(plan.requests.len()),
             volley_ns: None,
             alive_ns: 0,
@@ -201,7 +215,6 @@ impl Generator {
         self.start_ns = self.control.start_ns.load(Ordering::Acquire);
         let from = self.start_ns + nanoseconds(self.plan.warmup);
         self.window_ns = (from, from + nanoseconds(self.plan.duration));
-        self.interval = IntervalRecord::new(self.interval_index(self.start_ns));
         while self.clock() < self.start_ns {
             std::hint::spin_loop();
         }
@@ -223,8 +236,9 @@ impl Generator {
             Pacing::Volley => self.fire_volley(),
             Pacing::Closed => {
                 for client in 0..clients {
-                    for _ in 0..self.plan.pipeline {
-                        self.send_request(client, self.now_ns);
+                    // One that is being connected again asks when it is ready.
+                    if self.clients.get(client as usize).is_some_and(|client| client.stage == Stage::Ready) {
+                        self.ask(client);
                     }
                 }
             }
@@ -238,18 +252,19 @@ impl Generator {
         let mut ended = false;
         let (mut drain_until_ns, mut unsent_until_ns) = (u64::MAX, u64::MAX);
         loop {
-            let before = self.now_ns;
+            let before = self.clock();
             let worked = self.turn(events)?;
             let now = self.now_ns;
             self.mark_window(now);
             if !ended && (now >= self.window_ns.1 || self.is_stopped()) {
                 ended = true;
-                self.window_ns.1 = self.window_ns.1.min(now);
-                self.work.end();
+                // What was sent at this very moment belongs to the measured time.
+                self.window_ns.1 = self.window_ns.1.min(now + 1);
+                self.work.end(now);
                 drain_until_ns = now + nanoseconds(self.plan.timeout);
                 unsent_until_ns = now + UNSENT_NS.min(nanoseconds(self.plan.timeout));
             }
-            if ended && (now >= unsent_until_ns || self.ready == 0) {
+            if ended && now >= unsent_until_ns {
                 self.give_up_unsent();
             }
             if ended && (self.is_drained() || now >= drain_until_ns) {
@@ -257,19 +272,20 @@ impl Generator {
             }
             if self.ready > 0 || self.plan.pacing == Pacing::Storm && self.recording.replies > 0 && worked {
                 self.alive_ns = now;
-            } else if now.saturating_sub(self.alive_ns) > GONE_NS && !ended {
+            } else if now.saturating_sub(self.alive_ns) > GONE_NS && self.dialling == 0 && !ended {
                 let gone_ns = self.alive_ns.saturating_sub(self.window_ns.0);
                 self.window_ns.1 = self.alive_ns.max(self.window_ns.0 + 1);
-                self.work.end();
+                self.work.end(now);
                 let _ = self.reports.send(Report::Gone(gone_ns));
                 return Ok(());
             }
             if worked {
                 worked_ns = now;
             } else if self.may_spin(now, worked_ns) {
-                self.work.spin(now - before);
+                self.work.idle(self.clock() - before);
             } else {
                 self.sleep()?;
+                self.work.idle(self.clock() - before);
             }
         }
     }
@@ -288,6 +304,11 @@ impl Generator {
             }
         }
         worked |= self.send_due()?;
+        while let Some((index, socket, _)) =
+            self.doubtful.pop_front_if(|(_, _, due_ns)| *due_ns <= self.now_ns)
+        {
+            self.on_sent_after_end(index, socket);
+        }
         self.dial_due();
         if self.now_ns.saturating_sub(self.late_look_ns) >= LATE_LOOK_NS {
             self.late_look_ns = self.now_ns;
@@ -355,6 +376,14 @@ impl Generator {
     /// Writes one request of the mix and hands it to the ring.
     fn send_request(&mut self, index: u32, intended_ns: u64) {
         let kind = self.pick();
+        let sent_ns = self.now_ns;
+        self.awaited += 1;
+        self.recording.requests += u64::from(self.is_measured(intended_ns));
+        self.write_request(index, Again { kind, intended_ns, sent_ns });
+    }
+
+    /// Writes a request, which is counted already, and hands it to the ring.
+    fn write_request(&mut self, index: u32, Again { kind, intended_ns, sent_ns }: Again) {
         let Some(request) = self.plan.requests.get(kind) else { return };
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let out = if client.is_sending { &mut client.queued } else { &mut client.out };
@@ -362,11 +391,8 @@ impl Generator {
         let sent = request.write(kind, self.number, client.session.as_deref(), &mut self.random, out);
         let written = out.len() - before;
         self.number += self.number_step;
-        let sent_ns = self.now_ns;
         client.awaited.push_back(Awaited::Request { sent, intended_ns, sent_ns });
-        self.awaited += 1;
         if self.is_measured(intended_ns) {
-            self.recording.requests += 1;
             self.recording.sent_bytes += written as u64;
         }
         self.flush(index);
@@ -418,10 +444,10 @@ impl Generator {
                 buffer.clear();
                 // What was queued meanwhile goes next; the buffers change places.
                 client.out = std::mem::replace(&mut client.queued, buffer);
-                if outcome.is_err() {
-                    self.fail(index, socket, "connection_reset", "the server reset the connection");
-                } else {
-                    self.flush(index);
+                match (outcome, client.stage) {
+                    (Err(_), _) => self.on_reset(index, socket, "the server reset the connection"),
+                    (Ok(()), Stage::Ended { .. }) => self.on_sent_after_end(index, socket),
+                    (Ok(()), _) => self.flush(index),
                 }
             }
             Event::PeerClosed { socket } => {
@@ -431,7 +457,7 @@ impl Generator {
             }
             Event::ReceiveFailed { socket, error } => {
                 if let Some(index) = self.client_of(socket) {
-                    self.fail(index, socket, "connection_reset", &error.to_string());
+                    self.on_reset(index, socket, &error.to_string());
                 }
             }
             Event::Closed { socket } => {
@@ -502,6 +528,11 @@ impl Generator {
     }
 
     fn on_reply(&mut self, index: u32, awaited: Awaited, judged: Result<(), Wrong>, closes: bool) {
+        let closes = closes || self.plan.closes_unannounced;
+        if let Some(client) = self.clients.get_mut(index as usize) {
+            client.replies += 1;
+            client.failures = 0;
+        }
         match awaited {
             Awaited::Initialize(_) | Awaited::Initialized | Awaited::First(_) if judged.is_err() => {
                 let wrong = judged.err().unwrap_or(Wrong::NoResult);
@@ -512,29 +543,61 @@ impl Generator {
                 }
             }
             Awaited::Initialize(_) => {
-                let initialized = std::mem::take(&mut self.initialized);
                 if let Some(client) = self.clients.get_mut(index as usize) {
-                    let out = if client.is_sending { &mut client.queued } else { &mut client.out };
-                    Request::write_notification(&initialized, client.session.as_deref(), out);
-                    client.awaited.push_back(Awaited::Initialized);
-                    self.awaited += 1;
+                    client.handshake = Handshake::Answered;
                 }
-                self.initialized = initialized;
-                self.flush(index);
+                match self.socket_of(index).filter(|_| closes) {
+                    Some(socket) => self.end_client(index, socket),
+                    None => self.send_initialized(index),
+                }
             }
-            Awaited::Initialized | Awaited::First(_) => self.on_ready(index),
-            Awaited::Request { sent, intended_ns, sent_ns } => {
-                self.record(sent.kind, intended_ns, sent_ns, judged);
-                if closes {
-                    // Whatever waits behind it gets no answer on this connection.
-                    if let Some(socket) = self.socket_of(index).filter(|_| self.plan.pacing != Pacing::Storm)
-                    {
+            Awaited::Initialized | Awaited::First(_) => {
+                if let Some(client) = self.clients.get_mut(index as usize) {
+                    client.handshake = Handshake::Done;
+                }
+                match self.socket_of(index).filter(|_| closes) {
+                    // It has shown that it answers; the next connection is ready at once.
+                    Some(socket) => {
+                        self.greet(index);
                         self.end_client(index, socket);
                     }
-                    return;
+                    None => self.on_ready(index),
                 }
-                self.on_room(index);
             }
+            Awaited::Request { sent, intended_ns, sent_ns } => {
+                self.record(sent.kind, intended_ns, sent_ns, judged);
+                let Some(client) = self.clients.get_mut(index as usize) else { return };
+                // A server that does not know the session wants a new one.
+                let is_session_over = client.session.is_some() && judged == Err(Wrong::Status(404));
+                if is_session_over {
+                    client.end_session();
+                }
+                let ends = closes || is_session_over;
+                match client.socket.filter(|_| ends && self.plan.pacing != Pacing::Storm) {
+                    Some(socket) => {
+                        self.end_client(index, socket);
+                        self.fire_volley();
+                    }
+                    None => self.on_room(index),
+                }
+            }
+        }
+    }
+
+    fn send_initialized(&mut self, index: u32) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        let out = if client.is_sending { &mut client.queued } else { &mut client.out };
+        Request::write_notification(&self.initialized, client.session.as_deref(), out);
+        client.awaited.push_back(Awaited::Initialized);
+        self.awaited += 1;
+        self.flush(index);
+    }
+
+    /// Fills a connection of a closed loop with requests.
+    fn ask(&mut self, index: u32) {
+        let taken = self.clients.get(index as usize).map_or(0, |client| client.awaited.len());
+        for _ in taken..self.plan.pipeline as usize {
+            self.send_request(index, self.now_ns);
         }
     }
 
@@ -548,7 +611,9 @@ impl Generator {
             }
             Pacing::Volley => self.fire_volley(),
             Pacing::Storm => {
-                if let Some(socket) = self.socket_of(index) {
+                let Some(client) = self.clients.get_mut(index as usize) else { return };
+                client.end_session();
+                if let Some(socket) = client.socket {
                     self.end_client(index, socket);
                 }
             }
@@ -556,16 +621,18 @@ impl Generator {
         }
     }
 
-    /// When no reply is out, a round is complete and the next may begin.
+    /// When no reply is out, a round is complete; the next begins once all connections are there that can be had.
     fn fire_volley(&mut self) {
-        if self.awaited > 0 {
+        if self.awaited > 0 || self.start_ns == 0 || self.plan.pacing != Pacing::Volley {
             return;
         }
         let now = self.clock();
         if let Some(fired) = self.volley_ns.take().filter(|fired| self.is_measured(*fired)) {
             self.recording.makespan.saturating_record(now.saturating_sub(fired).max(1));
         }
-        if now >= self.window_ns.1 || self.is_stopped() {
+        let is_settled = |client: &Client| matches!(client.stage, Stage::Ready | Stage::Waiting { .. });
+        let is_over = now >= self.window_ns.1 || self.is_stopped();
+        if is_over || self.ready == 0 || !self.clients.iter().all(is_settled) {
             return;
         }
         self.now_ns = now;

@@ -4,14 +4,16 @@ use hdrhistogram::Histogram;
 
 use crate::{error::LoadError, latency, result::Run};
 
-/// No more columns are drawn: each is wider than two pixels of a phone.
-const COLUMNS_MAX: usize = 90;
+/// No more columns are drawn: each is wider than two pixels of a phone's screen. A run has 60 to 150 intervals.
+const COLUMNS_MAX: usize = 150;
 
 /// Some consecutive intervals.
 pub(crate) struct Column {
     pub(crate) start_s: f64,
     pub(crate) end_s: f64,
-    pub(crate) replies_count: u64,
+    /// Right replies that came in it.
+    pub(crate) completed_count: u64,
+    /// Requests due in it that failed.
     pub(crate) errors_count: u64,
     /// In nanoseconds.
     pub(crate) latency: Histogram<u64>,
@@ -46,7 +48,10 @@ fn column(intervals: &[crate::result::Interval]) -> Result<Column, LoadError> {
     Ok(Column {
         start_s: intervals.first().map_or(0.0, |first| first.start_s),
         end_s,
-        replies_count: intervals.iter().map(|interval| interval.replies_count).sum(),
+        completed_count: intervals
+            .iter()
+            .map(|interval| interval.completed_count.unwrap_or(interval.replies_count))
+            .sum(),
         errors_count: intervals.iter().map(|interval| interval.errors_count).sum(),
         latency,
     })
@@ -64,7 +69,7 @@ mod tests {
         assert_eq!(columns.len(), run.intervals.len());
         assert_eq!(columns[3].latency, run.intervals[3].latency.histogram().unwrap());
         assert_eq!((columns[3].start_s, columns[3].end_s, columns[3].middle_s()), (3.0, 4.0, 3.5));
-        assert_eq!(columns[3].per_s(columns[3].replies_count), 4_000.0);
+        assert_eq!(columns[3].per_s(columns[3].completed_count), 4_000.0);
     }
 
     #[test]
@@ -75,7 +80,7 @@ mod tests {
             .map(|index| crate::result::Interval { start_s: index as f64, ..pattern[index % 30].clone() })
             .collect();
         let columns = columns(&run).unwrap();
-        assert_eq!(columns.len(), 67);
+        assert_eq!(columns.len(), 100);
         assert_eq!((columns[66].start_s, columns[66].end_s), (198.0, 200.0));
         let sum = |columns: &[Column]| columns.iter().map(|column| column.latency.len()).sum::<u64>();
         let all: u64 = run.intervals.iter().map(|interval| interval.latency.count).sum();

@@ -18,7 +18,7 @@ use crate::{
 pub(crate) fn throughput(columns: &[Column], ink: Ink) -> Result<Option<Markup>, LoadError> {
     let Some(last) = columns.last() else { return Ok(None) };
     let time = Axis::time(last.end_s);
-    let replies: Vec<f64> = columns.iter().map(|column| column.per_s(column.replies_count)).collect();
+    let replies: Vec<f64> = columns.iter().map(|column| column.per_s(column.completed_count)).collect();
     let errors: Vec<f64> = columns.iter().map(|column| column.per_s(column.errors_count)).collect();
     let has_errors = errors.iter().any(|rate| *rate > 0.0);
     let mut panels = vec![Panel {

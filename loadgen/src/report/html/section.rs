@@ -81,6 +81,7 @@ fn facts(run: &Run) -> Markup {
                 dt { "throughput" } dd { (unbroken(&wording::throughput(run))) }
                 dt { "traffic" } dd { (unbroken(&wording::traffic(run))) }
                 dt { "errors" } dd { (wording::errors(run)) }
+                @if let Some(told) = wording::reconnects(run) { dt { "connections" } dd { (told) } }
                 @if let Some(error) = &run.first_error { dt { "first error" } dd { bdi { (error) } } }
                 dt { "generator" } dd { (generator) }
                 @if let Some(process) = process { dt { "server" } dd { (process) } }

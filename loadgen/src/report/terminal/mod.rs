@@ -59,6 +59,7 @@ fn facts(run: &Run) -> Vec<(&'static str, String)> {
         ("errors", wording::errors(run)),
     ];
     facts.extend(run.first_error.iter().map(|error| ("first error", error.clone())));
+    facts.extend(wording::reconnects(run).map(|told| ("connections", told)));
     facts.push(("generator", wording::generator(&run.generator)));
     facts.extend(run.server_process.iter().map(|process| ("server", wording::process(process))));
     facts

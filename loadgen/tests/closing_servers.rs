@@ -1,0 +1,266 @@
+//! Servers that end connections: each reply that was announced or delivered is a reply, and a run always ends.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use support::{Answer, echo, end_within, loadgen, manners, measured, run, scratch};
+
+/// How a server frames a reply, and after how many replies it closes the connection; 0 is never.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    name: &'static str,
+    status_line: &'static str,
+    headers: &'static str,
+    has_length: bool,
+    closes_after: usize,
+}
+
+const MANNERS: &[Manner] = &[
+    Manner {
+        name: "announced",
+        status_line: "HTTP/1.1 200 OK",
+        headers: "Connection: close\r\n",
+        has_length: true,
+        closes_after: 1,
+    },
+    Manner {
+        name: "list",
+        status_line: "HTTP/1.1 200 OK",
+        headers: "Connection: TE, Close\r\n",
+        has_length: true,
+        closes_after: 1,
+    },
+    Manner {
+        name: "lines",
+        status_line: "HTTP/1.1 200 OK",
+        headers: "connection: TE\r\nCONNECTION: CLOSE\r\n",
+        has_length: true,
+        closes_after: 1,
+    },
+    Manner {
+        name: "unannounced",
+        status_line: "HTTP/1.1 200 OK",
+        headers: "",
+        has_length: true,
+        closes_after: 1,
+    },
+    Manner {
+        name: "every-third",
+        status_line: "HTTP/1.1 200 OK",
+        headers: "",
+        has_length: true,
+        closes_after: 3,
+    },
+    Manner {
+        name: "until-close",
+        status_line: "HTTP/1.1 200 OK",
+        headers: "",
+        has_length: false,
+        closes_after: 1,
+    },
+    Manner {
+        name: "http-1.0",
+        status_line: "HTTP/1.0 200 OK",
+        headers: "",
+        has_length: true,
+        closes_after: 1,
+    },
+    Manner {
+        name: "http-1.0-until-close",
+        status_line: "HTTP/1.0 200 OK",
+        headers: "",
+        has_length: false,
+        closes_after: 1,
+    },
+    Manner {
+        name: "http-1.0-keep-alive",
+        status_line: "HTTP/1.0 200 OK",
+        headers: "Connection: Keep-Alive\r\n",
+        has_length: true,
+        closes_after: 0,
+    },
+];
+
+/// A server of one manner; one thread for each connection.
+fn start(manner: Manner) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || serve(stream.unwrap(), manner));
+        }
+    });
+    address
+}
+
+fn serve(mut stream: TcpStream, manner: Manner) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    for number in 1.. {
+        let Some(request) = read_request(&mut reader) else { return };
+        let reply = match manners(&request) {
+            Some(Answer::Json(value)) => value,
+            _ if request["method"] == "initialize" => initialized(&request),
+            _ => echo(&request),
+        };
+        let body = if request.get("id").is_some() { reply.to_string() } else { String::new() };
+        let length =
+            if manner.has_length { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
+        let Manner { status_line, headers, .. } = manner;
+        let reply = format!("{status_line}\r\nContent-Type: application/json\r\n{headers}{length}\r\n{body}");
+        if stream.write_all(reply.as_bytes()).is_err() || number == manner.closes_after {
+            return;
+        }
+    }
+}
+
+fn initialized(request: &Value) -> Value {
+    let result = json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+        "serverInfo": {"name": "closing", "version": "1"}});
+    json!({"jsonrpc": "2.0", "id": request["id"], "result": result})
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Value> {
+    let mut length = 0;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if let Some(value) = line.strip_prefix("Content-Length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+fn assert_all_answered(what: &str, result: &Value) {
+    assert_eq!(result["errors_count"], json!({}), "{what}: {}", result["first_error"]);
+    assert_eq!(result["outcome"], "complete", "{what}");
+    let count = result["requests_count"].as_u64().unwrap();
+    assert!(count > 0, "{what}");
+    assert_eq!(result["replies_count"], count, "{what}");
+    let sum = |name: &str| -> u64 {
+        result["intervals"].as_array().unwrap().iter().map(|part| part[name].as_u64().unwrap()).sum()
+    };
+    assert_eq!(sum("replies_count"), count, "{what}");
+}
+
+#[test]
+fn closing_servers_answer_every_request_of_an_open_and_of_a_closed_loop() {
+    for manner in MANNERS {
+        let url = format!("http://{}/mcp", start(*manner));
+        for pace in [&["--rate", "200"][..], &["--closed"]] {
+            for era in ["2026-07-28", "2025-11-25"] {
+                let what = format!("{} {pace:?} {era}", manner.name);
+                let mut arguments =
+                    vec!["run", &url, "-c", "4", "-d", "1s", "--warmup", "100ms", "--era", era];
+                arguments.extend(pace);
+                let (result, said) = measured(&format!("{}-{}-{era}", manner.name, pace[0]), &arguments);
+                // A close that crosses a request is told from a refusal by what the system does with it: nearly always.
+                let requests = result["requests_count"].as_f64().unwrap();
+                assert!(result["replies_count"].as_f64().unwrap() >= requests * 0.99, "{what}: {said:?}");
+                if manner.closes_after <= 1 {
+                    assert_all_answered(&what, &result);
+                }
+                let reconnects = result["reconnects_count"].as_u64().unwrap();
+                assert_eq!(reconnects > 0, manner.closes_after > 0, "{what}: {reconnects} reconnects");
+                assert_eq!(said.out.contains("reconnect"), manner.closes_after > 0, "{what}: {}", said.out);
+            }
+        }
+    }
+}
+
+#[test]
+fn closing_servers_are_measured_by_every_command() {
+    let url = format!("http://{}/mcp", start(MANNERS[0]));
+    for arguments in [
+        &["soak", &url, "--rate", "100", "-c", "4", "-d", "1s"][..],
+        &["storm", &url, "-c", "4", "-d", "1s"],
+        &["idle", &url, "-c", "4", "--rate", "10", "-d", "1s"],
+    ] {
+        let (result, said) = measured(&format!("closing-{}", arguments[0]), arguments);
+        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+        assert_all_answered(arguments[0], &result);
+    }
+    let said = run(&["saturate", &url, "--slo", "p50<1s", "--rate-max", "50", "--trial", "300ms", "-c", "4"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+#[test]
+fn python_http_server_is_measured_in_both_loops() {
+    let home = scratch("python");
+    let mut python = Command::new("python3")
+        .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
+        .arg(&home)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(python.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let port = line.split("port ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let url = format!("http://127.0.0.1:{port}/");
+    for pace in [&["--rate", "50"][..], &["--closed"]] {
+        let arguments =
+            [&["run", &url, "--plain", "-c", "4", "-d", "1s", "--warmup", "0s"][..], pace].concat();
+        let (result, said) = measured(&format!("python{}", pace[0]), &arguments);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_all_answered(pace[0], &result);
+        assert!(result["reconnects_count"].as_u64().unwrap() > 0);
+    }
+    python.kill().unwrap();
+    python.wait().unwrap();
+}
+
+/// A server that stops to behave after so many connections: the load's first, or the probe's.
+fn start_until(connections: usize, then: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let stream = stream.unwrap();
+            if number < connections {
+                thread::spawn(move || serve(stream, MANNERS[0]));
+            } else {
+                then(stream);
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn runs_end_when_a_server_accepts_and_never_answers_or_hangs_up() {
+    let (kept, held) = std::sync::mpsc::channel();
+    let silent = start_until(2, move |stream| kept.send(stream).unwrap());
+    let rude = start_until(2, drop);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let deaf = listener.local_addr().unwrap();
+    for address in [silent, rude, deaf] {
+        let url = format!("http://{address}/mcp");
+        for pace in [&["--rate", "50"][..], &["--closed"]] {
+            let arguments =
+                [&["run", &url, "--timeout", "500ms", "-c", "2", "-d", "1s", "--warmup", "0s"][..], pace]
+                    .concat();
+            let said = end_within(loadgen(&arguments).spawn().unwrap(), Duration::from_secs(20));
+            assert!(matches!(said.code, Some(1 | 2)), "{address} {pace:?}: {said:?}");
+        }
+    }
+    drop(held);
+}
