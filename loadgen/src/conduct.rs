@@ -115,6 +115,7 @@ pub fn conduct_loaded(job: &Job, world: &World, loaded: Option<Sender<()>>) -> R
     let mut run = conducted.sum_up(job, cpu_percent);
     if let (Some(before), Some(after)) = (metrics_before, job.watch.metrics()) {
         run.server_latencies = after.since(&before);
+        run.server.commit = after.commit;
         run.server.limits = after.limits;
         run.server.flags = after.flags;
     }

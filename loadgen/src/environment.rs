@@ -1,6 +1,6 @@
 //! What a result says of where it was measured.
 
-use std::{process::Command, time::SystemTime};
+use std::time::SystemTime;
 
 use crate::result::{Environment, NotRun, ResultFile, Run, SCHEMA};
 
@@ -20,18 +20,10 @@ impl Environment {
             memory_bytes: memory * 1024,
             kernel: kernel.trim().to_owned(),
             generator_version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: commit(),
+            commit: "unknown".to_owned(),
             generator_build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         }
     }
-}
-
-/// `git describe` of where it was started.
-fn commit() -> String {
-    let described = Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]).output();
-    let text = described.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    let text = text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
-    if text.trim().is_empty() { "unknown".to_owned() } else { text.trim().to_owned() }
 }
 
 impl ResultFile {
@@ -44,11 +36,13 @@ impl ResultFile {
             let name = std::path::Path::new(program.as_str()).file_name();
             *program = name.unwrap_or_default().to_string_lossy().into_owned();
         }
+        let commit = runs.iter().find_map(|run| run.server.commit.clone());
+        let commit = commit.unwrap_or_else(|| "unknown".to_owned());
         Self {
             schema: SCHEMA.to_owned(),
             started: humantime::format_rfc3339_seconds(started).to_string(),
             command_line,
-            environment: Environment::of_this_machine(),
+            environment: Environment { commit, ..Environment::of_this_machine() },
             runs,
             not_run,
             instructions: None,

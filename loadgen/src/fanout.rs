@@ -337,7 +337,7 @@ impl FanOut {
             let number = u32::try_from(index).unwrap_or(u32::MAX);
             self.dialling += 1;
             let socket = dial_socket(&self.plan, number)?;
-            self.ring.connect(socket, self.plan.target.address.into(), index as u64);
+            self.ring.connect(socket, self.plan.target.sock_addr()?, index as u64);
         }
         Ok(worked)
     }

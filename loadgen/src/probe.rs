@@ -2,12 +2,12 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
     time::{Duration, Instant},
 };
 
 use rand::{SeedableRng, rngs::SmallRng};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     error::LoadError,
@@ -46,6 +46,7 @@ impl Probed {
             url: target.url.clone(),
             name: "plain HTTP".to_owned(),
             version: String::new(),
+            commit: None,
             limits: std::collections::BTreeMap::new(),
             flags: std::collections::BTreeMap::new(),
         };
@@ -172,8 +173,7 @@ pub fn exchange(
     timeout: Duration,
 ) -> Result<Exchanged, LoadError> {
     let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
-    let mut stream = TcpStream::connect_timeout(&target.address, timeout)
-        .map_err(|error| unreachable(error.to_string()))?;
+    let mut stream = connect(target, timeout).map_err(|error| unreachable(error.to_string()))?;
     let mut bytes = Vec::new();
     request.write(0, 0, session, &mut SmallRng::seed_from_u64(0), &mut bytes);
     let until = Instant::now() + timeout;
@@ -210,6 +210,13 @@ pub fn exchange(
     }
 }
 
+fn connect(target: &Target, timeout: Duration) -> std::io::Result<Socket> {
+    let address = target.sock_addr()?;
+    let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
+    socket.connect_timeout(&address, timeout)?;
+    Ok(socket)
+}
+
 /// A reply, and the connection it came on.
 #[derive(Debug)]
 pub struct Exchanged {
@@ -217,7 +224,7 @@ pub struct Exchanged {
     pub head: Head,
     /// Its body, or the message of an event stream that is the reply.
     pub body: Vec<u8>,
-    stream: TcpStream,
+    stream: Socket,
 }
 
 impl Exchanged {

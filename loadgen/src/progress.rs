@@ -1,6 +1,10 @@
 //! What a person sees while it runs. Quiet where nobody looks.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{
+    cell::Cell,
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -11,20 +15,26 @@ use crate::units;
 pub enum Audience {
     /// A person at a terminal.
     Terminal,
+    /// A file or a pipe: a plain line now and then.
+    Lines,
     /// Nobody: progress is not written.
     Nobody,
 }
 
 impl Audience {
-    /// Somebody, if stderr is a terminal and nobody asked for quiet.
+    /// A bar if stderr is a terminal, plain lines if it is not, nothing if somebody asked for quiet.
     #[must_use]
     pub fn of(quiet: bool) -> Self {
-        if !quiet && std::io::stderr().is_terminal() { Self::Terminal } else { Self::Nobody }
+        match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Self::Nobody,
+            (false, true) => Self::Terminal,
+            (false, false) => Self::Lines,
+        }
     }
 
     /// A line of its own, for what takes several runs.
     pub fn say(self, line: &str) {
-        if self == Self::Terminal {
+        if self != Self::Nobody {
             eprintln!("{line}");
         }
     }
@@ -32,32 +42,48 @@ impl Audience {
     /// A bar for one run.
     #[must_use]
     pub fn bar(self, what: &str, length: Duration) -> Bar {
-        if self == Self::Nobody {
-            return Bar(ProgressBar::hidden());
+        if self != Self::Terminal {
+            let lines = (self == Self::Lines)
+                .then(|| Lines { what: what.to_owned(), told: Cell::new(Instant::now()) });
+            return Bar { bar: ProgressBar::hidden(), lines };
         }
         let bar = ProgressBar::with_draw_target(Some(milliseconds(length)), ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {msg}") {
             bar.set_style(style.progress_chars("━╸─"));
         }
         bar.set_prefix(what.to_owned());
-        Bar(bar)
+        Bar { bar, lines: None }
     }
 }
 
 /// A bar that fills as time passes.
 #[derive(Debug)]
-pub struct Bar(ProgressBar);
+pub struct Bar {
+    bar: ProgressBar,
+    lines: Option<Lines>,
+}
+
+/// Progress where there is no terminal.
+#[derive(Debug)]
+struct Lines {
+    what: String,
+    /// When the last line was written.
+    told: Cell<Instant>,
+}
+
+/// From one plain line to the next.
+const LINE_EVERY: Duration = Duration::from_secs(1);
 
 impl Bar {
     /// Before the load begins.
     pub fn connecting(&self, connections: u32) {
-        self.0.set_message(format!("connecting {}", units::count(f64::from(connections))));
-        self.0.tick();
+        self.bar.set_message(format!("connecting {}", units::count(f64::from(connections))));
+        self.bar.tick();
     }
 
     /// So much time has passed.
     pub fn at(&self, elapsed: Duration) {
-        self.0.set_position(milliseconds(elapsed));
+        self.bar.set_position(milliseconds(elapsed));
     }
 
     /// What the last interval came to: replies per second, percentiles in microseconds, errors so far.
@@ -65,17 +91,22 @@ impl Bar {
         let phase = if warming { "warm-up · " } else { "" };
         let errors =
             if errors > 0 { format!(" · {} errors", units::count(errors as f64)) } else { String::new() };
-        self.0.set_message(format!(
+        let message = format!(
             "{phase}{}/s · p50 {} · p99 {}{errors}",
             units::count(rate_per_s),
             units::latency(p50_us),
             units::latency(p99_us),
-        ));
+        );
+        if let Some(lines) = self.lines.as_ref().filter(|lines| lines.told.get().elapsed() >= LINE_EVERY) {
+            lines.told.set(Instant::now());
+            eprintln!("{}: {message}", lines.what);
+        }
+        self.bar.set_message(message);
     }
 
     /// It is over.
     pub fn clear(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 

@@ -160,10 +160,11 @@ impl Request {
         };
         let path = &target.path;
         let host = &target.host;
+        let headers = &target.headers;
         let connection = if closing { "Connection: close\r\n" } else { "" };
         if ask == Ask::Plain {
             return Ok(Self {
-                head: format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{connection}").into_bytes(),
+                head: format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}{connection}").into_bytes(),
                 head_end: b"\r\n".to_vec(),
                 body: None,
                 ask,
@@ -197,7 +198,7 @@ impl Request {
         };
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
-             Accept: application/json, text/event-stream\r\n{version}{connection}"
+             Accept: application/json, text/event-stream\r\n{version}{headers}{connection}"
         );
         Ok(Self {
             head: head.into_bytes(),
@@ -274,11 +275,12 @@ impl Request {
     /// A request of 2026-07-28 that is written by hand and sent once.
     #[must_use]
     pub fn post(target: &Target, method: &str, body: &str) -> Vec<u8> {
-        let (path, host, version, length) = (&target.path, &target.host, Era::Modern.name(), body.len());
+        let Target { path, host, headers, .. } = target;
+        let (version, length) = (Era::Modern.name(), body.len());
         format!(
             "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
              Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: {version}\r\n\
-             Mcp-Method: {method}\r\nContent-Length: {length}\r\n\r\n{body}"
+             Mcp-Method: {method}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
         )
         .into_bytes()
     }
@@ -451,11 +453,12 @@ fn write_session(session: Option<&str>, out: &mut Vec<u8>) {
 #[must_use]
 pub fn initialized(target: &Target) -> Vec<u8> {
     let body = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-    let (path, host, version) = (&target.path, &target.host, Era::Legacy.name());
+    let Target { path, host, headers, .. } = target;
+    let version = Era::Legacy.name();
     format!(
         "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
          Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: {version}\r\n\
-         Content-Length: {}\r\n\r\n{body}",
+         {headers}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

@@ -52,7 +52,8 @@ pub struct Environment {
     pub kernel: String,
     /// Version of the generator.
     pub generator_version: String,
-    /// `git describe` of the working directory, or `unknown`.
+    /// The commit the measured server was built from, or `unknown`. Older generators wrote `git describe` of the directory
+    /// they were started in.
     pub commit: String,
     /// How the generator was built: `release` or `debug`.
     pub generator_build: String,
@@ -72,9 +73,9 @@ pub struct NotRun {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// A workload's id, or `custom`.
+    /// A workload's id; of other runs what is asked, as `tools/call echo`.
     pub workload: String,
-    /// Whose server: `corelane`, or a peer's name.
+    /// Whose server: the name that was given, or the server's own.
     pub contestant: String,
     /// What was asked of it.
     pub parameters: Parameters,
@@ -216,6 +217,9 @@ pub struct ServerInfo {
     pub name: String,
     /// Its version, if it said one.
     pub version: String,
+    /// The commit it was built from, as its admin address tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// Limits in force, as its admin address tells them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, f64>,

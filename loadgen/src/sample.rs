@@ -73,6 +73,7 @@ pub(crate) fn run(workload: &str, contestant: &str) -> Run {
             url: "http://127.0.0.1:8080/mcp".to_owned(),
             name: contestant.to_owned(),
             version: "0.1.0".to_owned(),
+            commit: None,
             limits: BTreeMap::new(),
             flags: BTreeMap::new(),
         },

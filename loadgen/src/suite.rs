@@ -44,6 +44,10 @@ pub struct Suite {
     pub scale: f64,
     /// How long a reply may take.
     pub timeout: Duration,
+    /// Whose server it is, in results [default: what the server calls itself].
+    pub name: Option<String>,
+    /// See [`Plan::seed`].
+    pub seed: u64,
     /// A server that is there; without one, the fixture server is started for each workload.
     pub target: Option<Target>,
     /// The server's core, where it is started.
@@ -66,7 +70,9 @@ impl Suite {
                 not_run.push(NotRun { workload: workload.id.to_owned(), reason });
                 continue;
             }
-            world.audience.say(&format!("{} · {}", workload.id, workload.about));
+            if self.workloads.len() > 1 {
+                world.audience.say(&format!("{} · {}", workload.id, workload.about));
+            }
             match self.run_one(workload, world) {
                 Ok(repeats) => runs.extend(repeats),
                 Err(LoadError::Interrupted) => {
@@ -170,11 +176,12 @@ impl Suite {
             warmup: workload.warmup,
             duration,
             timeout: self.timeout,
+            seed: self.seed,
         };
         let watch = Watch::find(target, None, admin);
         Ok(Job {
             workload: workload.id.to_owned(),
-            contestant: "corelane".to_owned(),
+            contestant: contestant(self.name.as_deref(), &probed),
             plan,
             probed,
             watch,
@@ -187,6 +194,16 @@ impl Suite {
 /// The fewest intervals of a run: enough to see a stall of a few hundred milliseconds in a run of some seconds.
 const INTERVALS_MIN: u32 = 60;
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// Whose server it is: the name that was given, or else what the server calls itself.
+#[must_use]
+pub fn contestant(name: Option<&str>, probed: &Probed) -> String {
+    let own = probed.server.name.as_str();
+    name.unwrap_or(if own.is_empty() { "unnamed" } else { own }).to_owned()
+}
+
+/// What random numbers begin with where nobody says.
+pub const SEED: u64 = 0x00c0_ffee;
 
 /// An interval's length: the longest of 1, 2 and 5 times a power of ten that divides the run into at least 60 parts; a
 /// tenth of a second where recovery is timed.

@@ -1,62 +1,172 @@
 //! Whom to load: a URL, taken apart and resolved once.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::{
+    net::{IpAddr, SocketAddr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use socket2::SockAddr;
+use url::Url;
 
 use crate::error::LoadError;
+
+/// What begins a target that is a Unix socket on which HTTP is spoken.
+const HTTP_UNIX: &str = "http+unix:";
+/// How long one address of several may take to accept, before the next is tried.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where connections go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket's path.
+    Unix(PathBuf),
+}
 
 /// A server's endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// As given, with its path.
+    /// As given, with its path, without its fragment.
     pub url: String,
-    /// The first address its host has.
-    pub address: SocketAddr,
+    /// Of the addresses its host has, the first that accepts a connection.
+    pub address: Address,
     /// What the `Host` header says.
     pub host: String,
-    /// Path and query.
+    /// Path and query, as a request line takes them.
     pub path: String,
+    /// Further header lines of every request, each with its end.
+    pub headers: String,
 }
 
 impl Target {
-    /// Reads `http://HOST[:PORT][/PATH]`; without a path `/mcp` is meant.
+    /// Reads `http://HOST[:PORT][/PATH]` or `http+unix:PATH`; without a path `/mcp` is meant. A fragment is dropped; what a
+    /// request line does not take is percent-encoded (WHATWG URL standard).
     ///
     /// # Errors
     /// When it is no such URL, asks for TLS, or its host is unknown.
     pub fn parse(text: &str) -> Result<Self, LoadError> {
         let unusable = |reason: &str| LoadError::Usage(format!("{text:?} is not a usable address: {reason}"));
+        if text.contains(char::is_control) {
+            return Err(unusable("it has control characters; it should look like http://HOST:PORT/mcp"));
+        }
+        if let Some(path) = text.strip_prefix(HTTP_UNIX) {
+            return Self::unix(path).map_err(|reason| unusable(&reason));
+        }
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        match scheme {
+        match scheme.to_ascii_lowercase().as_str() {
             "http" => {}
             "https" => {
                 return Err(unusable(
                     "TLS is not spoken here; measure the server behind the TLS proxy, at its http:// address",
                 ));
             }
-            _ => return Err(unusable("it should begin with http://")),
+            _ => return Err(unusable("it should begin with http:// or http+unix:")),
         }
-        let split = rest.find('/').unwrap_or(rest.len());
-        let (host, path) = rest.split_at(split);
-        if host.is_empty() || host.contains(['@', ' ']) || text.contains(char::is_control) {
+        let split = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, behind) = rest.split_at(split);
+        // The URL standard reads past these; a person who writes them means something else.
+        if authority.is_empty() || authority.contains(['@', ' ', '\\']) {
             return Err(unusable("it should look like http://HOST:PORT/mcp"));
         }
-        let path = if path.is_empty() { "/mcp" } else { path };
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
-        let mut addresses = with_port.to_socket_addrs().map_err(|error| unusable(&error.to_string()))?;
-        let address = addresses.next().ok_or_else(|| unusable("its host has no address"))?;
+        let url = Url::parse(&format!("http://{rest}")).map_err(|error| unusable(&error.to_string()))?;
+        let mut path = if behind.starts_with('/') { url.path() } else { "/mcp" }.to_owned();
+        if let Some(query) = url.query() {
+            path = format!("{path}?{query}");
+        }
+        let host = url.host_str().unwrap_or_default();
+        let host = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
+        let addresses = url.socket_addrs(|| Some(80)).map_err(|error| unusable(&error.to_string()))?;
+        let address = first_that_accepts(&addresses).ok_or_else(|| unusable("its host has no address"))?;
         Ok(Self {
             url: format!("http://{host}{path}"),
-            address,
-            host: host.to_owned(),
-            path: path.to_owned(),
+            address: Address::Tcp(address),
+            host,
+            path,
+            headers: String::new(),
         })
+    }
+
+    fn unix(path: &str) -> Result<Self, String> {
+        let path = PathBuf::from(path);
+        if path.as_os_str().is_empty() {
+            return Err("the path of its socket is missing".to_owned());
+        }
+        SockAddr::unix(&path).map_err(|error| error.to_string())?;
+        Ok(Self {
+            url: format!("{HTTP_UNIX}{}", path.display()),
+            address: Address::Unix(path),
+            host: "localhost".to_owned(),
+            path: "/mcp".to_owned(),
+            headers: String::new(),
+        })
+    }
+
+    /// Adds header lines to every request.
+    ///
+    /// # Errors
+    /// When one is not `NAME:VALUE` (RFC 9110, sections 5.1 and 5.5), or is one that this program writes itself.
+    pub fn with_headers(mut self, headers: &[String]) -> Result<Self, LoadError> {
+        for header in headers {
+            let unusable = |reason: &str| LoadError::Usage(format!("--header {header:?}: {reason}"));
+            let (name, value) = header.split_once(':').ok_or_else(|| unusable("write it as NAME:VALUE"))?;
+            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if name.is_empty() || !name.bytes().all(is_token) {
+                return Err(unusable("its name is no header's name"));
+            }
+            if value.contains(|character: char| character.is_control() && character != '\t') {
+                return Err(unusable("its value has control characters"));
+            }
+            let framing = ["content-length", "transfer-encoding", "connection"];
+            if framing.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
+                return Err(unusable("the framing of requests cannot be changed"));
+            }
+            if name.eq_ignore_ascii_case("host") {
+                value.trim().clone_into(&mut self.host);
+            } else {
+                self.headers.push_str(&format!("{name}: {}\r\n", value.trim()));
+            }
+        }
+        Ok(self)
+    }
+
+    /// The address as sockets take it.
+    ///
+    /// # Errors
+    /// When a path is too long for a socket.
+    pub fn sock_addr(&self) -> std::io::Result<SockAddr> {
+        match &self.address {
+            Address::Tcp(address) => Ok((*address).into()),
+            Address::Unix(path) => SockAddr::unix(path),
+        }
+    }
+
+    /// The address and port, where it has one.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self.address {
+            Address::Tcp(address) => Some(address),
+            Address::Unix(_) => None,
+        }
     }
 
     /// Whether connections may come from any of 127.0.0.0/8, which multiplies the ports there are.
     #[must_use]
     pub fn is_loopback_v4(&self) -> bool {
-        matches!(self.address.ip(), IpAddr::V4(address) if address.is_loopback())
+        self.tcp().is_some_and(|address| matches!(address.ip(), IpAddr::V4(address) if address.is_loopback()))
     }
+}
+
+/// Of several addresses the first that accepts a connection; the first of all where none does, so that the error is its.
+fn first_that_accepts(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    if addresses.len() > 1 {
+        let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, ADDRESS_PATIENCE).is_ok();
+        if let Some(address) = addresses.iter().find(accepts) {
+            return Some(*address);
+        }
+    }
+    addresses.first().copied()
 }
 
 #[cfg(test)]
@@ -68,10 +178,42 @@ mod tests {
         let target = Target::parse("http://127.0.0.1:8080/some/mcp?x=1").unwrap();
         assert_eq!(target.path, "/some/mcp?x=1");
         assert_eq!(target.host, "127.0.0.1:8080");
-        assert_eq!(target.address.port(), 8080);
+        assert_eq!(target.tcp().unwrap().port(), 8080);
         let short = Target::parse("127.0.0.1:9").unwrap();
         assert_eq!((short.url.as_str(), short.path.as_str()), ("http://127.0.0.1:9/mcp", "/mcp"));
-        assert_eq!(Target::parse("http://[::1]/").unwrap().address.to_string(), "[::1]:80");
+        assert_eq!(Target::parse("http://[::1]/").unwrap().tcp().unwrap().to_string(), "[::1]:80");
+        for (text, path) in [
+            ("HTTP://127.0.0.1:9/mcp", "/mcp"),
+            ("http://127.0.0.1:9/mcp#part", "/mcp"),
+            ("http://127.0.0.1:9#part", "/mcp"),
+            ("http://127.0.0.1:9?a=1", "/mcp?a=1"),
+            ("http://127.0.0.1:9/a b/\u{fc}?q=x y", "/a%20b/%C3%BC?q=x%20y"),
+        ] {
+            assert_eq!(Target::parse(text).unwrap().path, path, "{text}");
+        }
+        let unix = Target::parse("http+unix:/tmp/a b.sock").unwrap();
+        assert_eq!(unix.address, Address::Unix("/tmp/a b.sock".into()));
+    }
+
+    #[test]
+    fn every_address_of_a_name_is_tried() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert_eq!(first_that_accepts(&[closed, open]), Some(open));
+        assert_eq!(first_that_accepts(&[closed, closed]), Some(closed));
+    }
+
+    #[test]
+    fn header_lines_are_taken_or_refused() {
+        let with = |header: &str| {
+            Target::parse("http://127.0.0.1:9/mcp").unwrap().with_headers(&[header.to_owned()])
+        };
+        assert_eq!(with("Authorization: Bearer x:y").unwrap().headers, "Authorization: Bearer x:y\r\n");
+        assert_eq!(with("host:example").unwrap().host, "example");
+        for wrong in ["x", ":x", "a b:c", "a:b\r\nc:d", "Content-Length: 1", "connection:close"] {
+            assert!(with(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -81,6 +223,7 @@ mod tests {
             ("ftp://127.0.0.1/", "http://"),
             ("http:///mcp", "look like"),
             ("http://127.0.0.1:99999/", "invalid port"),
+            ("http+unix:", "missing"),
             ("http://user@127.0.0.1/", "look like"),
         ] {
             let error = Target::parse(text).unwrap_err().to_string();

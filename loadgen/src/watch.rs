@@ -13,6 +13,7 @@ use procfs::{
 };
 
 use crate::{
+    error::LoadError,
     result::{ProcessSample, ServerLatency, ServerProcess},
     target::Target,
 };
@@ -34,12 +35,30 @@ impl Watch {
     /// among the other sockets it listens on.
     #[must_use]
     pub fn find(target: &Target, pid: Option<i32>, admin: Option<SocketAddr>) -> Self {
-        let pid = pid.or_else(|| listener_pid(target.address));
+        let pid = pid.or_else(|| listener_pid(target.tcp()?));
         let admin = admin.or_else(|| {
-            let others = listening(pid?).into_iter().filter(|address| *address != target.address);
+            let others = listening(pid?).into_iter().filter(|address| Some(*address) != target.tcp());
             others.into_iter().find(|address| metrics(*address).is_some())
         });
         Self { pid, admin }
+    }
+
+    /// As [`Self::find`], with what is given held to its word.
+    ///
+    /// # Errors
+    /// When there is no such process, or the address does not answer `/metrics` as corelane does.
+    pub fn given(target: &Target, pid: Option<i32>, admin: Option<SocketAddr>) -> Result<Self, LoadError> {
+        if let Some(pid) = pid.filter(|pid| Look::at(*pid).is_none()) {
+            return Err(LoadError::Usage(format!(
+                "--server-pid {pid}: there is no such process, or /proc does not show it"
+            )));
+        }
+        if let Some(admin) = admin.filter(|admin| metrics(*admin).is_none()) {
+            return Err(LoadError::Usage(format!(
+                "--admin {admin}: GET /metrics is not answered there as corelane answers it; it is the address of `corelane serve --admin`"
+            )));
+        }
+        Ok(Self::find(target, pid, admin))
     }
 
     /// What the server says of itself now.
@@ -147,6 +166,8 @@ pub struct Metrics {
     pub limits: BTreeMap<String, f64>,
     /// Optimisations, on or off.
     pub flags: BTreeMap<String, bool>,
+    /// The commit it was built from, where it knows.
+    pub commit: Option<String>,
 }
 
 impl Metrics {
@@ -168,6 +189,7 @@ impl Metrics {
                         metrics.buckets.entry(method).or_default().push((bound, value as u64));
                     }
                 }
+                Some("corelane_build_info") => metrics.commit = label("commit"),
                 Some("corelane_limit") => {
                     metrics.limits.extend(label("limit").map(|limit| (limit, value)));
                 }

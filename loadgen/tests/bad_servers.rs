@@ -210,6 +210,34 @@ fn an_interrupted_run_reports_what_ran() {
 }
 
 #[test]
+fn interrupted_search_judges_nothing_and_reports_what_ran() {
+    let server = Fixture::start();
+    let arguments = ["saturate", &server.url, "--slo", "p50<1ns", "--rate-max", "300", "--trial", "1s"];
+    let mut child = loadgen(&arguments).spawn().unwrap();
+    // The first trial has been judged, so that there is something to report.
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("does not hold") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut stderr, &mut line).unwrap() > 0, "it ended early");
+    }
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let said = end_within(child, Duration::from_secs(20));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("interrupted: no rate was confirmed"), "{}", said.out);
+    assert!(!said.out.contains("THE GENERATOR"), "{}", said.out);
+}
+
+#[test]
+fn never_answering_server_is_given_up_after_the_timeout() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let said = run(&["run", &url, "--closed", "--timeout", "700ms"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("within 700ms"), "{}", said.err);
+}
+
+#[test]
 fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
     let server = Fixture::start();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -228,6 +256,7 @@ fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
         _ => Answer::Json(echo(request)),
     });
     let (tls, web, bare) = (tls.url(), web.url(), bare.url());
+    let admin = closed.trim_start_matches("http://").trim_end_matches("/mcp");
     let budget = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/budget.toml");
     let secure = server.url.replace("http:", "https:");
     let cases: Vec<(Vec<&str>, &str)> = vec![
@@ -245,6 +274,9 @@ fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
         (vec!["run", &bare, "--workload", "resource_read"], "has no resources"),
         (vec!["run", &server.url, "--rate", "1e12"], "no generator of 1 threads keeps a schedule"),
         (vec!["run", &server.url, "--rate", "0.1", "-d", "1s"], "has none in 1s"),
+        (vec!["run", &server.url, "--closed", "--server-pid", "999999999"], "no such process"),
+        (vec!["run", &server.url, "--closed", "--admin", admin], "--admin"),
+        (vec!["run", &server.url, "--closed", "--header", "no colon"], "NAME:VALUE"),
         (vec!["fanout", &bare], "has no subscriptions"),
         (vec!["budget", "no/such/file.json", "--budget", budget], "not a usable result"),
         (vec!["budget", "no/such/file.json", "--budget", "no/such/budget.toml"], "no/such/budget.toml"),
@@ -266,6 +298,9 @@ fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
         &["run", "--workload", "discover", "-c", "5"],
         &["run", "--closed", "--slo", "p98<1ms"],
         &["run", "--rate", "5", "-d", "soon"],
+        &["run", "--rate", "5", "-d", "0s"],
+        &["run", "--rate", "5", "--threads", "0"],
+        &["run", "--rate", "5", "--timeout", "0s"],
     ] {
         assert_eq!(run(arguments).code, Some(2), "{arguments:?}");
     }

@@ -53,6 +53,28 @@ fn a_closed_loop_asks_again_when_it_was_answered() {
 }
 
 #[test]
+fn run_names_the_server_by_its_own_name_or_the_given_one_and_counts_add_up() {
+    let server = Fixture::start();
+    for (name, expected) in [(&[][..], "corelane"), (&["--name", "mine"], "mine")] {
+        let mut arguments =
+            vec!["run", &server.url, "--rate", "300", "-d", "1s", "--header", "X-A: b", "--seed", "7"];
+        arguments.extend(name);
+        let (result, said) = measured(&format!("name-{expected}"), &arguments);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(result["contestant"], expected);
+        assert_eq!(result["workload"], "tools/call echo");
+        let parts = result["intervals"].as_array().unwrap();
+        assert!(parts.len() >= 50, "{} intervals", parts.len());
+        let sum = |pointer: &str| -> u64 {
+            parts.iter().map(|part| part.pointer(pointer).unwrap().as_u64().unwrap()).sum()
+        };
+        assert_eq!(sum("/replies_count"), 300);
+        assert_eq!(sum("/latency/count"), result["latency"]["count"].as_u64().unwrap());
+        assert!(result["generator"]["busy_percent"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
 fn a_mix_has_its_weights_and_every_text_comes_back() {
     let server = Fixture::start();
     let (result, said) = measured(

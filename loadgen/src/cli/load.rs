@@ -39,11 +39,11 @@ pub(super) struct Whom {
     era: Option<Era>,
 
     /// How long a reply may take
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span)]
     timeout: Duration,
 
     /// Generator threads [default: 1, more where connections need them]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<usize>,
 
     /// Cores to pin them to, as 1 or 2-5 [default: from the last backwards]
@@ -58,9 +58,17 @@ pub(super) struct Whom {
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
 
-    /// Whose server it is, in results
-    #[arg(long, value_name = "NAME", default_value = "corelane")]
-    contestant: String,
+    /// Whose server it is, in results [default: what the server calls itself]
+    #[arg(long, value_name = "NAME", alias = "contestant")]
+    name: Option<String>,
+
+    /// A header line of every request; may be given more than once
+    #[arg(long, value_name = "NAME:VALUE")]
+    header: Vec<String>,
+
+    /// What random arguments and gaps begin with: the same seed sends the same requests at the same times
+    #[arg(long, value_name = "NUMBER", default_value_t = suite::SEED)]
+    seed: u64,
 }
 
 /// A list of cores.
@@ -110,7 +118,7 @@ pub(super) struct Span {
     connections: u32,
 
     /// How long is measured [default: 10s, or what a workload takes]
-    #[arg(long, short, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, short, value_name = "TIME", value_parser = span)]
     duration: Option<Duration>,
 
     /// Load before measuring
@@ -222,7 +230,7 @@ pub(super) struct Soak {
     connections: u32,
 
     /// How long is measured
-    #[arg(long, short, value_name = "TIME", default_value = "2h", value_parser = humantime::parse_duration)]
+    #[arg(long, short, value_name = "TIME", default_value = "2h", value_parser = span)]
     duration: Duration,
 
     /// What the result must hold
@@ -270,7 +278,7 @@ pub(super) struct Idle {
     rate: f64,
 
     /// How long they are kept
-    #[arg(long, short, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, short, value_name = "TIME", default_value = "60s", value_parser = span)]
     duration: Duration,
 
     /// What the result must hold
@@ -324,7 +332,7 @@ pub(super) struct FanOut {
     rate: f64,
 
     /// How long is measured
-    #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = span)]
     duration: Duration,
 
     /// What the result must hold
@@ -339,7 +347,7 @@ impl FanOut {
     pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
         self.output.check()?;
         let started = SystemTime::now();
-        let target = Target::parse(&self.whom.url)?;
+        let target = self.whom.target(false)?;
         let mut workload =
             workloads::named("fanout_1k").ok_or_else(|| LoadError::Usage("no fan-out".to_owned()))?;
         workload.connections = self.subscribers;
@@ -407,23 +415,25 @@ impl Whom {
             warmup: span.warmup,
             duration: span.duration(),
             timeout: self.timeout,
-            interval: suite::interval("custom", span.duration()),
+            seed: self.seed,
+            interval: suite::interval("", span.duration()),
             target: target.clone(),
         };
         Ok(Job {
-            workload: "custom".to_owned(),
-            contestant: self.contestant.clone(),
+            workload: what_is_asked(&plan),
+            contestant: suite::contestant(self.name.as_deref(), &probed),
             plan,
             probed,
-            watch: Watch::find(&target, self.server_pid, self.admin),
+            watch: Watch::given(&target, self.server_pid, self.admin)?,
             demands: span.slo.clone(),
             scale: 1.0,
         })
     }
 
     fn target(&self, plain: bool) -> Result<Target, LoadError> {
-        let mut target = Target::parse(&self.url)?;
-        if plain && !self.url.trim_start_matches("http://").contains('/') {
+        let mut target = Target::parse(&self.url)?.with_headers(&self.header)?;
+        let behind = self.url.split_once("://").map_or(self.url.as_str(), |(_, behind)| behind);
+        if plain && !behind.contains(['/', '?']) {
             target.path = "/".to_owned();
         }
         Ok(target)
@@ -453,7 +463,9 @@ impl Whom {
             brief: false,
             scale,
             timeout: self.timeout,
-            target: Some(Target::parse(&self.url)?),
+            name: self.name.clone(),
+            seed: self.seed,
+            target: Some(self.target(false)?),
             server_core: 0,
             placement: self.placement()?,
         })
@@ -529,6 +541,12 @@ impl Mix {
     }
 }
 
+/// What a run without another name is called.
+fn what_is_asked(plan: &Plan) -> String {
+    let names: Vec<String> = plan.requests.iter().map(|request| request.parameters().name).collect();
+    names.join(" + ")
+}
+
 fn default_arguments(tool: &str) -> &'static str {
     if tool == "echo" { r#"{"message":"hello world"}"# } else { "{}" }
 }
@@ -564,6 +582,21 @@ fn era(text: &str) -> Result<Era, String> {
         "2026-07-28" => Ok(Era::Modern),
         "2025-11-25" => Ok(Era::Legacy),
         _ => Err("there are 2026-07-28 and 2025-11-25".to_owned()),
+    }
+}
+
+/// A time above 0.
+pub(super) fn span(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if span.is_zero() => Err("a time above 0 is needed".to_owned()),
+        span => span.map_err(|error| error.to_string()),
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(threads @ 1..=1024) => Ok(threads),
+        _ => Err("a number from 1 to 1024 is needed".to_owned()),
     }
 }
 

@@ -49,20 +49,23 @@ impl Output {
     pub(super) fn tell(&self, started: SystemTime, run: Run) -> Result<bool, LoadError> {
         print(&report::terminal::run(&run));
         let good = is_good(&run);
+        let file = ResultFile::of_this_process(started, vec![run], Vec::new());
+        let [run] = file.runs.as_slice() else { return Ok(good) };
         if let Some(path) = &self.html {
-            let title = format!("{} · {}", run.workload, run.server.name);
+            let title = format!("{} · {}", run.workload, run.contestant);
             let label = run.workload.clone();
-            write_whole(path, report::page(&title, &[(label, &run)])?.as_bytes())?;
+            let page = report::page(&title, &[(label, run)], std::slice::from_ref(&file))?;
+            write_whole(path, page.as_bytes())?;
         }
         if let Some(path) = &self.hgrm {
             let histogram = run.latency.histogram().map_err(LoadError::Report)?;
             write_whole(path, report::hgrm(&histogram).as_bytes())?;
         }
         if let Some(path) = &self.hlog {
-            write_whole(path, report::hlog(&run)?.as_bytes())?;
+            write_whole(path, report::hlog(run)?.as_bytes())?;
         }
         if let Some(path) = &self.json {
-            ResultFile::of_this_process(started, vec![run], Vec::new()).write(path)?;
+            file.write(path)?;
         }
         Ok(good)
     }

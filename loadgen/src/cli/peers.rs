@@ -322,6 +322,7 @@ impl Peers {
                 warmup: WARMUP,
                 duration: self.duration,
                 timeout: Duration::from_secs(10),
+                seed: crate::suite::SEED,
                 interval: Duration::from_secs(1),
             },
             probed,

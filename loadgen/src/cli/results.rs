@@ -135,7 +135,7 @@ impl Report {
         let files = read_all(&self.results)?;
         let runs = self.runs(&files);
         if let Some(path) = &self.html {
-            write_whole(path, page(&runs)?.as_bytes())?;
+            write_whole(path, page(&runs, &files)?.as_bytes())?;
         }
         if let Some(path) = &self.markdown {
             let budget = budget::Budget::read(&self.budget)?;
@@ -193,7 +193,7 @@ impl Report {
     }
 }
 
-fn page(runs: &[(String, &Run)]) -> Result<String, LoadError> {
+fn page(runs: &[(String, &Run)], files: &[ResultFile]) -> Result<String, LoadError> {
     if runs.len() > RUNS_PER_PAGE_MAX {
         return Err(LoadError::Usage(format!(
             "a page takes {RUNS_PER_PAGE_MAX} runs, these are {}; choose workloads with --only",
@@ -204,7 +204,7 @@ fn page(runs: &[(String, &Run)]) -> Result<String, LoadError> {
         [(label, run)] => format!("{label} · {}", run.server.name),
         _ => format!("{} runs", runs.len()),
     };
-    report::page(&title, runs)
+    report::page(&title, runs, files)
 }
 
 /// The schema of [`ResultFile`], as JSON Schema.

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 
 use super::{
-    load::{Mix, Span, Whom, positive},
+    load::{Mix, Span, Whom, positive, span},
     output::writable,
     print,
 };
@@ -45,7 +45,7 @@ pub(super) struct Saturate {
     connections: u32,
 
     /// How long each rate is tried
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = span)]
     trial: Duration,
 
     /// Runs at the rate that was found, all of which must hold
@@ -68,8 +68,8 @@ impl Saturate {
     pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
         self.json.iter().try_for_each(|path| writable(path))?;
         let started = SystemTime::now();
-        let span = Span::new(self.connections, self.trial, Duration::from_millis(500), self.slo.clone());
-        let mut job = self.whom.job(&self.mix, &span, false)?;
+        let whole = Span::new(self.connections, self.trial, Duration::from_millis(500), self.slo.clone());
+        let mut job = self.whom.job(&self.mix, &whole, false)?;
         job.workload = "saturate".to_owned();
         let mut search = Search { job, world, runs: Vec::new(), limited: None };
         let found = match search.find(self.rate_max, self.confirmations) {

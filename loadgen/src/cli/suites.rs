@@ -22,7 +22,7 @@ use crate::{
     planted, report,
     request::{Ask, Era},
     result::{Outcome, ResultFile, Run},
-    suite::{Suite, TIMEOUT, start_fixture},
+    suite::{SEED, Suite, TIMEOUT, start_fixture},
     target::Target,
     workloads::{self, Kind, Pace, Workload},
 };
@@ -94,6 +94,8 @@ impl How {
             brief: !self.full,
             scale: self.scale,
             timeout: TIMEOUT,
+            name: None,
+            seed: SEED,
             target: self.url.as_deref().map(Target::parse).transpose()?,
             server_core: self.server_core,
             placement: Placement::new(None, self.cpus.clone().map(|Cpus(cpus)| cpus))?,
@@ -121,6 +123,26 @@ fn read_part<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
 /// Whether a suite was ended by the person who started it: what did not run to its end is held against nothing.
 fn interrupted(file: &ResultFile, world: &World) -> bool {
     world.is_interrupted() || file.runs.iter().any(|run| run.outcome == Outcome::Interrupted)
+}
+
+/// Why `regression` could hold nothing against this baseline, if it could not: the baseline is held against itself.
+fn unusable(file: &ResultFile) -> Result<Vec<String>, LoadError> {
+    let comparison = compare(file, file, &Thresholds::default())?;
+    if comparison.usable() {
+        return Ok(Vec::new());
+    }
+    let limit = |run: &Run| {
+        run.generator
+            .bottleneck
+            .as_ref()
+            .map(|reason| format!("{}: the generator was the limit: {reason}", run.workload))
+    };
+    let mut reasons: Vec<String> = file.runs.iter().filter_map(limit).collect();
+    reasons.dedup();
+    if reasons.is_empty() {
+        reasons.push(format!("no run could be held against another of its kind:\n{}", comparison.table()));
+    }
+    Ok(reasons)
 }
 
 /// What went wrong in a suite, one line each.
@@ -165,7 +187,8 @@ impl Baseline {
             print(&format!("interrupted: {} was left as it is\n", self.output.display()));
             return Ok(true);
         }
-        let failures = failures(&file);
+        let mut failures = failures(&file);
+        failures.extend(unusable(&file)?);
         if failures.is_empty() && !file.runs.is_empty() {
             file.write(&self.output)?;
             print(&format!("kept: {}\n", self.output.display()));
@@ -277,6 +300,8 @@ pub(super) fn self_test(world: &World) -> Result<bool, LoadError> {
         brief: true,
         scale: 1.0,
         timeout: TIMEOUT,
+        name: None,
+        seed: SEED,
         target: None,
         server_core: 0,
         placement: Placement::default(),

@@ -20,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::{
     request::{Era, Request},
     schedule::{Gaps, Segment},
-    target::Target,
+    target::{Address, Target},
 };
 
 /// Everything the generator threads need to know.
@@ -50,6 +50,8 @@ pub struct Plan {
     pub duration: Duration,
     /// How long a reply may take.
     pub timeout: Duration,
+    /// What random arguments and gaps begin with: the same seed sends the same requests at the same times.
+    pub seed: u64,
     /// The length of an interval.
     pub interval: Duration,
     /// Whether a thread may look for replies without sleeping: not where threads share a core with somebody.
@@ -83,7 +85,10 @@ const TRIES: u32 = 64;
 /// When the process has no descriptor or the address no port left.
 pub fn dial_socket(plan: &Plan, number: u32) -> io::Result<Socket> {
     let target = &plan.target;
-    let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, Some(Protocol::TCP))?;
+    let Address::Tcp(address) = target.address else {
+        return Socket::new(Domain::UNIX, Type::STREAM, None);
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if !target.is_loopback_v4() || (plan.connections < CHOOSE_PORTS_FROM && plan.pacing != Pacing::Storm) {
         return Ok(socket);

@@ -35,6 +35,7 @@ pub(crate) fn peer() -> Run {
             url: "http://127.0.0.1:8090/mcp".to_owned(),
             name: "rust-sdk-peer".to_owned(),
             version: "0.9.1".to_owned(),
+            commit: None,
             limits: BTreeMap::new(),
             flags: BTreeMap::new(),
         };
@@ -104,6 +105,7 @@ fn measured(shape: &Shape) -> Run {
             url: "http://127.0.0.1:8080/mcp".to_owned(),
             name: "corelane".to_owned(),
             version: "0.1.0".to_owned(),
+            commit: None,
             limits: BTreeMap::from([
                 ("body_bytes_max".to_owned(), 4_194_304.0),
                 ("header_timeout_ms".to_owned(), 10_000.0),
@@ -270,7 +272,7 @@ fn reports_to_look_at() {
         Some("its thread worked 99.7 % of the time; give it more (--threads)".to_owned());
     let named = |runs: &[(&str, &Run)]| {
         let runs: Vec<_> = runs.iter().map(|(label, run)| ((*label).to_owned(), *run)).collect();
-        super::page("A sample of the report", &runs).unwrap()
+        super::page("A sample of the report", &runs, &[]).unwrap()
     };
     write("one.html", named(&[("corelane, closed loop", &limited)]));
     write("two.html", named(&[("corelane", &run()), ("rust-sdk", &peer())]));

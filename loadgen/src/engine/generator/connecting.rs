@@ -255,8 +255,10 @@ impl Generator {
             let Some(index) = self.to_dial.pop_front() else { return };
             let number = self.dials;
             self.dials = self.dials.wrapping_add(1);
-            match dial_socket(&self.plan, number) {
-                Ok(socket) => {
+            let dialled = dial_socket(&self.plan, number)
+                .and_then(|socket| Ok((socket, self.plan.target.sock_addr()?)));
+            match dialled {
+                Ok((socket, address)) => {
                     let now = self.clock();
                     if let Some(client) = self.clients.get_mut(index as usize) {
                         client.stage = Stage::Dialling;
@@ -266,7 +268,7 @@ impl Generator {
                         }
                     }
                     self.dialling += 1;
-                    self.ring.connect(socket, self.plan.target.address.into(), u64::from(index));
+                    self.ring.connect(socket, address, u64::from(index));
                 }
                 Err(error) => {
                     self.dialling += 1;

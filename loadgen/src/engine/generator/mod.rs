@@ -51,7 +51,7 @@ const LATE_LOOK_NS: u64 = 100_000_000;
 const REDIAL_NS: u64 = 20_000_000;
 const REDIAL_NS_MAX: u64 = 500_000_000;
 /// How long a server's system may take to reset a connection whose bytes nobody will read, in nanoseconds.
-const RESET_NS: u64 = 1_000_000;
+const RESET_NS: u64 = 5_000_000;
 /// The server is gone when no connection has been alive for this long, in nanoseconds.
 const GONE_NS: u64 = 2_000_000_000;
 /// What was due and has no free connection is sent for this long after the end, in nanoseconds.
@@ -129,7 +129,7 @@ impl Generator {
             buffer_bytes,
             ..RingConfig::default()
         })?;
-        let mut random = SmallRng::seed_from_u64(0x00c0_ffee + index as u64);
+        let mut random = SmallRng::seed_from_u64(plan.seed.wrapping_add(index as u64));
         let schedule = match &plan.pacing {
             Pacing::Open(segments, gaps) => {
                 let parts = threads as f64;

@@ -81,7 +81,7 @@ mod tests {
             .collect();
         let columns = columns(&run).unwrap();
         assert_eq!(columns.len(), 100);
-        assert_eq!((columns[66].start_s, columns[66].end_s), (198.0, 200.0));
+        assert_eq!((columns[99].start_s, columns[99].end_s), (198.0, 200.0));
         let sum = |columns: &[Column]| columns.iter().map(|column| column.latency.len()).sum::<u64>();
         let all: u64 = run.intervals.iter().map(|interval| interval.latency.count).sum();
         assert_eq!(sum(&columns), all);

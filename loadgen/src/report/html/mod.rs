@@ -10,14 +10,21 @@ use std::time::{Duration, SystemTime};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::charts::{Ink, SERIES_MAX};
-use crate::{error::LoadError, result::Run, units::count};
+use super::{
+    charts::{Ink, SERIES_MAX},
+    wording,
+};
+use crate::{
+    error::LoadError,
+    result::{ResultFile, Run},
+    units::count,
+};
 
-/// A page about runs, each under its label. It refers to nothing outside of itself, so that it can be mailed and kept.
+/// A page about runs, each under its label, and the files they are from. It refers to nothing outside of itself, so that it can be mailed and kept.
 ///
 /// # Errors
 /// When a histogram of a result is none.
-pub fn page(title: &str, runs: &[(String, &Run)]) -> Result<String, LoadError> {
+pub fn page(title: &str, runs: &[(String, &Run)], files: &[ResultFile]) -> Result<String, LoadError> {
     let groups = groups(runs);
     let shown: Vec<&Shown<'_>> = groups.iter().flatten().collect();
     let mut comparisons = Vec::new();
@@ -34,8 +41,29 @@ pub fn page(title: &str, runs: &[(String, &Run)]) -> Result<String, LoadError> {
         div .cards { @for shown in &shown { (summary::card(shown)) } }
         @for comparison in comparisons { (comparison) }
         @for section in sections { (section) }
+        (origins(files))
     };
     Ok(document(title, &subtitle(runs), &body))
+}
+
+/// Where and how it was measured.
+fn origins(files: &[ResultFile]) -> Markup {
+    html! {
+        @if !files.is_empty() {
+            section {
+                h2 { "Measured on" }
+                @for file in files {
+                    dl .facts {
+                        dt { "processor" } dd { (file.environment.cpu_model) ", " (wording::plural(file.environment.cores_count as u64, "core")) }
+                        dt { "kernel" } dd { (file.environment.kernel) }
+                        dt { "generator" } dd { (file.environment.generator_version) " (" (file.environment.generator_build) ")" }
+                        dt { "server commit" } dd { (file.environment.commit) }
+                        dt { "command line" } dd { code { (file.command_line.join(" ")) } }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// What every page has around it.

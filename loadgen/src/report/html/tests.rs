@@ -7,7 +7,7 @@ use crate::{report::sample, result::Run};
 
 fn paged(runs: &[(&str, &Run)]) -> String {
     let runs: Vec<(String, &Run)> = runs.iter().map(|(label, run)| ((*label).to_owned(), *run)).collect();
-    page("Sample", &runs).unwrap()
+    page("Sample", &runs, &[]).unwrap()
 }
 
 /// Text between tags that follows a text.
@@ -71,7 +71,7 @@ fn what_a_server_says_stays_text() {
     run.figures.insert(hostile.to_owned(), 1.0);
     run.checks[0].demand = hostile.to_owned();
     let runs = [(hostile.to_owned(), &run), (hostile.to_owned(), &run)];
-    let page = page(hostile, &runs).unwrap();
+    let page = page(hostile, &runs, &[]).unwrap();
     assert!(!page.contains("<script>") && !page.contains("\" onload"), "a tag or an attribute got through");
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
 }
@@ -137,7 +137,7 @@ fn runs_without_replies_without_intervals_and_with_one_are_pages() {
 fn what_is_no_histogram_is_told() {
     let mut run = sample::run();
     run.intervals[3].latency.histogram_ns = "AAAA".to_owned();
-    assert!(page("Sample", &[("a".to_owned(), &run)]).is_err());
+    assert!(page("Sample", &[("a".to_owned(), &run)], &[]).is_err());
 }
 
 /// The luminances of the colours that the style sheet names in the light, or in the dark.

@@ -14,8 +14,16 @@ use tabled::{
 
 use crate::report::tables::Table;
 
-/// No line is longer, in columns.
+/// No line is longer, in columns, where the text does not go to a terminal.
 const WIDTH_MAX: usize = 100;
+/// Between these the width follows the terminal: below, tables cannot be read, and above, paragraphs cannot.
+const TERMINAL_WIDTHS: std::ops::RangeInclusive<usize> = 40..=160;
+
+/// How wide lines may be.
+fn width_max() -> usize {
+    let columns = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+    columns.map_or(WIDTH_MAX, |columns| columns.clamp(*TERMINAL_WIDTHS.start(), *TERMINAL_WIDTHS.end()))
+}
 
 /// Columns between two columns of a table.
 const GAP: usize = 2;
@@ -30,7 +38,7 @@ pub(super) fn set(table: &Table) -> String {
     let mut grid = grid(&records);
     grid.with(Style::empty().horizontals([(1, HorizontalLine::new('─'))]));
     grid.modify(Columns::new(table.names..), Alignment::right());
-    let too_wide = grid.total_width().saturating_sub(WIDTH_MAX);
+    let too_wide = grid.total_width().saturating_sub(width_max());
     if too_wide > 0 {
         let mut widths: Vec<_> = (0..table.names).map(|column| width(&records, column)).collect();
         for _ in 0..too_wide {
@@ -81,7 +89,7 @@ fn width(records: &[Vec<&str>], column: usize) -> usize {
 
 /// What a table comes to, without the blanks at the ends of its lines.
 fn within(mut grid: Grid) -> String {
-    grid.with(Width::wrap(WIDTH_MAX).keep_words(true).priority(Priority::max(true)));
+    grid.with(Width::wrap(width_max()).keep_words(true).priority(Priority::max(true)));
     grid.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
