@@ -230,7 +230,6 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Body)>, Broken> {
 }
 
 /// As [`parse`], with room for so many header lines. The inner error is the body's.
-#[expect(clippy::type_complexity, reason = "two kinds of error, one of which is tried again with more room")]
 fn parse_into<'a>(
     headers: &mut [httparse::Header<'a>],
     bytes: &'a [u8],

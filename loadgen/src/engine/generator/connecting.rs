@@ -285,8 +285,8 @@ impl Generator {
         let mut lost = Vec::new();
         for (index, client) in self.clients.iter_mut().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            while let Some(again) = client.again.pop_front_if(|again| again.sent_ns + timeout < now) {
-                lost.push(again);
+            while client.again.front().is_some_and(|again| again.sent_ns + timeout < now) {
+                lost.extend(client.again.pop_front());
             }
             match client.stage {
                 Stage::Dialling if client.dialled_ns + timeout < now => {

@@ -304,9 +304,11 @@ impl Generator {
             }
         }
         worked |= self.send_due()?;
-        while let Some((index, socket, _)) =
-            self.doubtful.pop_front_if(|(_, _, due_ns)| *due_ns <= self.now_ns)
-        {
+        while let Some(&(index, socket, due_ns)) = self.doubtful.front() {
+            if due_ns > self.now_ns {
+                break;
+            }
+            self.doubtful.pop_front();
             self.on_sent_after_end(index, socket);
         }
         self.dial_due();
