@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`, on an address of their own and on threads of their own, so that they answer when
+//! `/healthz`, `/livez`, `/readyz` and `/metrics`, on an address of their own and on threads of their own, so that they answer when
 //! the shards are busy, and cost them nothing but a copy of their figures.
 
 use std::{
@@ -12,10 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use strum::VariantArray;
+use tracing::warn;
+
 use crate::{
     config::Limits,
-    http::{Field, Flow, Framer, Handler, Method, Names, RejectReason, Request, RequestHead, Status, path},
-    metrics::{ShardReport, write_limits, write_prometheus},
+    http::{
+        Field, Flow, Framer, Handler, Method, Names, RejectReason, Request, RequestHead, Status, excerpt,
+        path,
+    },
+    log::RateLimit,
+    metrics::{ShardReport, write_admin_refusals, write_limits, write_prometheus},
     shard::ShardHandle,
 };
 
@@ -25,6 +32,33 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes read at a time, and the room an in-place parser wants behind them.
 const READ_BYTES: usize = 4096;
 const PADDING_BYTES: usize = 64;
+
+/// Refused requests of the admin address, by reason, and how often they are logged.
+struct Refusals {
+    counts: Vec<u64>,
+    log: RateLimit,
+}
+
+impl Refusals {
+    fn new(lines_per_second_max: u32) -> Self {
+        Self { counts: vec![0; RejectReason::VARIANTS.len()], log: RateLimit::new(lines_per_second_max) }
+    }
+
+    /// Counts and logs a refused request. `head` names the host and the origin of one that was read.
+    fn add(&mut self, reason: RejectReason, head: Option<(&RequestHead, &[u8])>) {
+        let index = RejectReason::VARIANTS.iter().position(|known| *known == reason);
+        if let Some(count) = index.and_then(|index| self.counts.get_mut(index)) {
+            *count += 1;
+        }
+        let Some(suppressed) = self.log.admit(reason.name(), Instant::now()) else { return };
+        let suppressed = (suppressed > 0).then_some(suppressed);
+        let host = head.and_then(|(head, bytes)| excerpt(head.host(bytes)));
+        let origin = head.and_then(|(head, bytes)| excerpt(head.origin(bytes)));
+        let remedy =
+            (reason == RejectReason::HostForbidden).then_some("add the host to [admin] allowed_hosts");
+        warn!(reason = reason.name(), host, origin, suppressed, remedy, "admin request refused");
+    }
+}
 
 /// The admin interface, until it is dropped.
 pub(crate) struct Admin {
@@ -41,6 +75,7 @@ struct Shared {
     /// What each shard said last, for a scrape it misses: counters must not go back. Held while shards are asked, so that they
     /// are asked once at a time.
     reports: Mutex<Vec<ShardReport>>,
+    refusals: Mutex<Refusals>,
     connections: AtomicUsize,
     draining: AtomicBool,
     ended: AtomicBool,
@@ -63,6 +98,7 @@ impl Admin {
             limits,
             shards,
             reports: Mutex::default(),
+            refusals: Mutex::new(Refusals::new(limits.log_lines_per_second_max)),
             connections: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -132,7 +168,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     while answer.reply.is_none() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            answer.reject(RejectReason::HeadTimeout, true);
+            answer.reject(RejectReason::HeadTimeout, None);
             break;
         }
         stream.set_read_timeout(Some(left))?;
@@ -182,21 +218,23 @@ impl Answer<'_> {
         self.reply = Some(reply.into_bytes());
     }
 
-    fn reject(&mut self, reason: RejectReason, has_body: bool) {
+    fn reject(&mut self, reason: RejectReason, head: Option<(&RequestHead, &[u8])>) {
+        self.shared.refusals.lock().unwrap_or_else(PoisonError::into_inner).add(reason, head);
+        let has_body = head.is_none_or(|(head, _)| head.method != Method::Head);
         let extra = if reason == RejectReason::VerbNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
         self.write(reason.status(), extra, has_body, &format!("{}\n", reason.message()));
     }
 
     fn handle_head(&mut self, head: &RequestHead, bytes: &[u8]) {
         if let Err(reason) = self.answer(head, bytes) {
-            self.reject(reason, head.method != Method::Head);
+            self.reject(reason, Some((head, bytes)));
         }
     }
 
     fn answer(&mut self, head: &RequestHead, bytes: &[u8]) -> Result<(), RejectReason> {
         let host = self.shared.names.check(head, bytes)?;
         let asked = path(head.target(bytes), host)?;
-        if !matches!(asked, b"/healthz" | b"/readyz" | b"/metrics") {
+        if !matches!(asked, b"/healthz" | b"/livez" | b"/readyz" | b"/metrics") {
             return Err(RejectReason::PathUnknown);
         }
         if !matches!(head.method, Method::Get | Method::Head) {
@@ -208,7 +246,7 @@ impl Answer<'_> {
         }
         let (status, body) = match asked {
             b"/metrics" => (Status::Ok, self.metrics()),
-            b"/healthz" => self.health(),
+            b"/healthz" | b"/livez" => self.health(),
             _ if self.shared.draining.load(Ordering::Relaxed) => {
                 (Status::ServiceUnavailable, "draining\n".to_owned())
             }
@@ -242,6 +280,10 @@ impl Answer<'_> {
         reports.sort_by_key(|report| report.shard);
         let mut text = String::new();
         write_prometheus(&mut text, self.shared.shards.len(), &up, &reports);
+        let refusals = self.shared.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts =
+            RejectReason::VARIANTS.iter().map(|reason| reason.name()).zip(refusals.counts.iter().copied());
+        write_admin_refusals(&mut text, counts);
         write_limits(&mut text, &self.shared.limits.figures());
         text
     }
@@ -264,7 +306,7 @@ impl Handler for Answer<'_> {
     fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
         match request {
             Ok(request) => self.handle_head(&request.head, request.head_bytes),
-            Err(reason) => self.reject(reason, true),
+            Err(reason) => self.reject(reason, None),
         }
         Flow::Stop
     }

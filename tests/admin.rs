@@ -125,7 +125,7 @@ fn health_and_readiness_say_when_a_shard_is_stuck_or_the_server_ends() {
     });
     let server = Server::builder("test", "0").tool(stuck).tool(wait).build();
     let running = server.start(&Config { shards: Some(1), ..config() }).unwrap();
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/healthz", "/livez", "/readyz"] {
         let reply = get(&running, path);
         assert_eq!((reply.status, text(&reply).as_str()), (200, "ok\n"), "{path}");
         let mut head = Client::connect(running.admin_address().unwrap());
@@ -181,6 +181,40 @@ fn admin_connections_are_bounded_in_number_and_time() {
     drop(slow);
     thread::sleep(Duration::from_millis(100));
     assert_eq!(get(&running, "/healthz").status, 200, "there is room again");
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
+#[test]
+fn ip_addresses_and_configured_hosts_are_answered_on_the_admin_address() {
+    let hosts = vec!["probe.example".to_owned(), "scrape.example:9464".to_owned()];
+    let config = Config { admin_allowed_hosts: hosts, ..config() };
+    let running = demo::server().build().start(&config).unwrap();
+    let status = |host: &str| {
+        let request = format!("GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        Client::connect(running.admin_address().unwrap()).send(request).read().status
+    };
+    for host in [
+        "10.1.2.3:9464",
+        "10.1.2.3",
+        "[2001:db8::1]:9464",
+        "[fe80::1]",
+        "probe.example:1",
+        "scrape.example:9464",
+    ] {
+        assert_eq!(status(host), 200, "{host}");
+    }
+    for host in ["evil.example", "scrape.example", "10.1.2.3.evil.example", "2001:db8::1"] {
+        assert_eq!(status(host), 403, "{host}");
+    }
+    let text = text(&get(&running, "/metrics"));
+    assert!(text.contains("corelane_admin_refusals_total{reason=\"host_forbidden\"} 4"), "{text}");
+    assert!(text.contains("corelane_admin_refusals_total{reason=\"head_timeout\"} 0"), "{text}");
+    // An address of the server itself is no host of the protocol's endpoint.
+    let mut client = Client::connect(running.addresses()[0]);
+    let request = String::from_utf8(support::post("", support::echo("x"))).unwrap();
+    assert_eq!(client.send(request.replace("localhost", "10.1.2.3")).read().status, 403);
+    drop(client);
     running.stopper().drain();
     running.join().unwrap();
 }

@@ -91,3 +91,26 @@ fn a_slow_turn_names_the_tool() {
     let line = log.lines().find(|line| line.contains("slow_turn")).unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("tool=\"lingers\""), "{line}");
 }
+
+#[test]
+fn refused_hosts_and_origins_are_warnings_that_name_them() {
+    let work = |server: &ServerProcess| {
+        let request = |host: &str, origin: &str| {
+            format!(
+                "POST /mcp HTTP/1.1\r\nHost: {host}\r\n{origin}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+            )
+        };
+        for _ in 0..150 {
+            assert_eq!(server.connect().send(request("mcp.evil.example", "")).read().status, 403);
+        }
+        let origin = "Origin: https://page.evil.example\r\n";
+        assert_eq!(server.connect().send(request("localhost", origin)).read().status, 403);
+    };
+    let lines = lines("warn", work);
+    let of = |kind: &str| lines.iter().filter(|line| line["message"] == kind).collect::<Vec<_>>();
+    let hosts = of("host_forbidden");
+    assert!((100..=150).contains(&hosts.len()), "{}", hosts.len());
+    assert_eq!((&hosts[0]["level"], &hosts[0]["detail"]), (&json!("WARN"), &json!("mcp.evil.example")));
+    let origins = of("origin_forbidden");
+    assert_eq!((origins.len(), &origins[0]["detail"]), (1, &json!("https://page.evil.example")));
+}

@@ -339,3 +339,41 @@ fn a_drain_loses_no_request_of_a_busy_client_and_resets_nobody() {
     let (status, _, _) = server.wait(Duration::from_secs(15));
     assert!(status.success());
 }
+
+#[test]
+fn sighup_is_ignored_with_a_line_in_the_log() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    server.signal("-HUP");
+    server.signal("-HUP");
+    server.connect().call("echo", json!({"message": "x"}));
+    server.signal("-TERM");
+    let (status, _, stderr) = server.wait(Duration::from_secs(15));
+    assert!(status.success(), "{status}");
+    assert!(stderr.contains("WARN") && stderr.contains("SIGHUP is ignored"), "{stderr}");
+}
+
+#[test]
+fn readiness_ends_at_once_and_the_listener_stays_open_for_drain_delay() {
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = probe.local_addr().unwrap();
+    drop(probe);
+    let config = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("drain-delay.toml");
+    std::fs::write(&config, "[limits]\ndrain_delay = \"1h\"\n").unwrap();
+    let config = config.to_str().unwrap();
+    let server = ServerProcess::start(&["--shards", "1", "--config", config, "--admin", &admin.to_string()]);
+    let ready = || {
+        support::Client::connect(admin).send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").read().status
+    };
+    assert_eq!(ready(), 200);
+    server.signal("-TERM");
+    let until = std::time::Instant::now() + Duration::from_secs(15);
+    while ready() != 503 {
+        assert!(std::time::Instant::now() < until, "still ready");
+    }
+    server.connect().call("echo", json!({"message": "new connections are served"}));
+    // Beyond the time in which a second signal counts as an echo of the first.
+    std::thread::sleep(Duration::from_millis(400));
+    server.signal("-TERM");
+    let (status, _, _) = server.wait(Duration::from_secs(15));
+    assert_eq!(status.code(), Some(128 + 15), "the second signal ends it at once");
+}

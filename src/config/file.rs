@@ -107,6 +107,7 @@ impl Config {
 #[serde(default)]
 struct RawConfig {
     server: RawServer,
+    admin: RawAdmin,
     http: RawHttp,
     security: RawSecurity,
     limits: Limits,
@@ -128,6 +129,12 @@ struct RawServer {
     blocking_threads: Option<usize>,
     admin: Admin,
     stats: bool,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct RawAdmin {
+    allowed_hosts: Vec<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -171,6 +178,7 @@ impl From<&Config> for RawConfig {
                 admin: Admin(config.admin),
                 stats: config.stats,
             },
+            admin: RawAdmin { allowed_hosts: config.admin_allowed_hosts.clone() },
             http: RawHttp {
                 allowed_hosts: config.allowed_hosts.clone(),
                 allowed_origins: config.allowed_origins.clone(),
@@ -190,7 +198,7 @@ impl From<&Config> for RawConfig {
 
 impl RawConfig {
     fn into_config(self) -> Config {
-        let Self { server, http, security, limits, log } = self;
+        let Self { server, admin, http, security, limits, log } = self;
         Config {
             listen: server.listen,
             shards: server.shards,
@@ -200,6 +208,7 @@ impl RawConfig {
             blocking_threads: server.blocking_threads,
             stats: server.stats,
             admin: server.admin.0,
+            admin_allowed_hosts: admin.allowed_hosts,
             allowed_hosts: http.allowed_hosts,
             allowed_origins: http.allowed_origins,
             secret_file: Some(security.secret_file).filter(|path| !path.is_empty()).map(Into::into),
@@ -299,7 +308,8 @@ impl Keys<'_> {
         for Bound { key, value, range, .. } in raw.bounds().into_iter().filter(|bound| !bound.is_kept) {
             self.errors.push(ConfigError::OutOfRange { line: self.line(&key), key, value, range });
         }
-        let lists: [(_, _, fn(&str) -> _); 2] = [
+        let lists: [(_, _, fn(&str) -> _); 3] = [
+            ("admin.allowed_hosts", &raw.admin.allowed_hosts, allowed::check_host),
             ("http.allowed_hosts", &raw.http.allowed_hosts, allowed::check_host),
             ("http.allowed_origins", &raw.http.allowed_origins, allowed::check_origin),
         ];
@@ -434,6 +444,7 @@ mod tests {
             blocking_threads: Some(9),
             stats: true,
             admin: None,
+            admin_allowed_hosts: vec!["m".to_owned()],
             allowed_hosts: vec!["a".to_owned(), "b:1".to_owned()],
             allowed_origins: vec!["https://a".to_owned()],
             secret_file: Some("key".into()),

@@ -149,6 +149,10 @@ pub struct Limits {
     /// How long an idle connection is kept when the server ends, for a request that may be on its way.
     #[serde(with = "humantime_serde")]
     pub drain_grace: Duration,
+    /// From SIGINT or SIGTERM, when `/readyz` turns 503, to the drain: the listeners stay open meanwhile, so that a load
+    /// balancer can take the server out first.
+    #[serde(with = "humantime_serde")]
+    pub drain_delay: Duration,
     /// How long calls in flight may take to finish when the server ends, or when a client of lines has ended its input; then
     /// they are cancelled and named in the log.
     #[serde(with = "humantime_serde")]
@@ -215,6 +219,7 @@ impl Default for Limits {
             log_lines_queued_max: 10_000,
             admin_connections_max: 32,
             drain_grace: Duration::from_millis(250),
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
         }
     }
@@ -370,6 +375,7 @@ impl Limits {
             log_lines_queued_max: 16..=1_000_000,
             admin_connections_max: 1..=10_000,
             drain_grace: Duration::ZERO..=DAY,
+            drain_delay: Duration::ZERO..=DAY,
             // Zero: whatever is in flight is given up at once.
             drain_timeout: Duration::ZERO..=DAY,
         }

@@ -37,6 +37,8 @@ pub struct Config {
     pub stats: bool,
     /// Where `/healthz`, `/readyz` and `/metrics` are served; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// Hosts the admin address answers to besides `allowed_hosts`, loopback names and IP addresses.
+    pub admin_allowed_hosts: Vec<String>,
     /// Hosts this server answers to besides loopback names: `name` on any port, or `name:port`.
     pub allowed_hosts: Vec<String>,
     /// Origins browsers may call from, as `https://app.example.com`, besides those of this machine where every address
@@ -87,6 +89,7 @@ impl Default for Config {
             blocking_threads: None,
             stats: false,
             admin: None,
+            admin_allowed_hosts: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             secret_file: None,

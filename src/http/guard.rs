@@ -1,6 +1,6 @@
 //! Who may ask for what: Host and Origin (DNS rebinding, checklist O-01 and O-03), path, verb, media type.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
     head::{Field, Method, RequestHead},
@@ -26,6 +26,7 @@ pub struct Names {
     hosts: Vec<String>,
     origins: Vec<String>,
     loopback_origins: bool,
+    ip_literals: bool,
 }
 
 impl Names {
@@ -33,7 +34,14 @@ impl Names {
     /// `loopback_origins`: pages of this machine may call too, which is right for a server only this machine reaches.
     #[must_use]
     pub fn new(hosts: &[String], origins: &[String], loopback_origins: bool) -> Self {
-        Self { hosts: hosts.to_vec(), origins: origins.to_vec(), loopback_origins }
+        Self { hosts: hosts.to_vec(), origins: origins.to_vec(), loopback_origins, ip_literals: false }
+    }
+
+    /// The same names, and every IP address, with or without a port: DNS cannot rebind an address, and probes and scrapers
+    /// reach a server by its own.
+    #[must_use]
+    pub fn with_ip_literals(self) -> Self {
+        Self { ip_literals: true, ..self }
     }
 
     /// Checks who asks. Returns the host asked for; empty where HTTP/1.0 named none.
@@ -43,6 +51,7 @@ impl Names {
     pub fn check<'a>(&self, head: &RequestHead, bytes: &'a [u8]) -> Result<&'a [u8], RejectReason> {
         let host = match head.host(bytes) {
             Field::Value(host) if is_loopback(host) || self.has_host(host) => host,
+            Field::Value(host) if self.ip_literals && is_address(host, |_| true) => host,
             // HTTP/1.0 knows no Host; then no browser sent this.
             Field::Absent => b"",
             Field::Value(_) | Field::Repeated => return Err(RejectReason::HostForbidden),
@@ -131,6 +140,15 @@ fn is_loopback(authority: &[u8]) -> bool {
             _ => {}
         }
     }
+    let is_localhost = |name: &[u8]| name.eq_ignore_ascii_case(b"localhost");
+    let name = authority.split(|&byte| byte == b':').next().unwrap_or_default();
+    let port = authority.get(name.len()..).unwrap_or_default();
+    is_localhost(name) && (port.is_empty() || port.strip_prefix(b":").is_some_and(is_port))
+        || is_address(authority, |address| address.is_loopback())
+}
+
+/// `v4`, `[v6]`, each with or without a port, of an address that `is_allowed`.
+fn is_address(authority: &[u8], is_allowed: impl Fn(IpAddr) -> bool) -> bool {
     let Ok(authority) = std::str::from_utf8(authority) else { return false };
     let end = if authority.starts_with('[') { authority.find(']').map_or(0, |end| end + 1) } else { 0 };
     let (host, port) = match authority.get(end..).and_then(|rest| rest.find(':')) {
@@ -141,10 +159,9 @@ fn is_loopback(authority: &[u8]) -> bool {
         return false;
     }
     if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        return v6.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback());
+        return v6.parse::<Ipv6Addr>().is_ok_and(|address| is_allowed(address.into()));
     }
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+    host.parse::<Ipv4Addr>().is_ok_and(|address| is_allowed(address.into()))
 }
 
 /// Digits, none at all included (RFC 3986, section 3.2.3).
@@ -277,6 +294,39 @@ mod tests {
             ["http://app.example", "https://app.example:1", "https://app.example.evil", "http://localhost"]
         {
             assert_eq!(origin(name), Err(RejectReason::OriginForbidden), "{name}");
+        }
+    }
+
+    #[test]
+    fn ip_literals_pass_where_they_are_allowed_and_names_do_not() {
+        let names = || Names::new(&[], &[], true).with_ip_literals();
+        let host =
+            |name: &str| check_by(names(), "POST /mcp", &format!("Host: {name}\r\n{JSON}")).map(|_| ());
+        for name in [
+            "10.1.2.3",
+            "10.1.2.3:9464",
+            "0.0.0.0:1",
+            "[2001:db8::1]",
+            "[2001:db8::1]:9464",
+            "[::ffff:10.0.0.1]:1",
+            "127.0.0.1",
+            "localhost:9464",
+        ] {
+            assert_eq!(host(name), Ok(()), "{name}");
+        }
+        for name in [
+            "evil.example",
+            "10.1.2.3.evil.example",
+            "10.1.2.3:x",
+            "10.1.2",
+            "2001:db8::1",
+            "[2001:db8::1]x",
+            "[10.1.2.3]",
+            "user@10.1.2.3",
+            "10.1.2.3:123456",
+            "",
+        ] {
+            assert_eq!(host(name), Err(RejectReason::HostForbidden), "{name}");
         }
     }
 

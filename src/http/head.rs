@@ -509,6 +509,18 @@ fn trim(value: &[u8]) -> &[u8] {
     value.get(start..end).unwrap_or_default()
 }
 
+/// A header's value as the log shows it: escaped, its first 100 bytes.
+pub fn excerpt(field: Field<'_>) -> Option<String> {
+    const EXCERPT_BYTES_MAX: usize = 100;
+    match field {
+        Field::Absent => None,
+        Field::Repeated => Some("given more than once".to_owned()),
+        Field::Value(value) => {
+            Some(value.get(..EXCERPT_BYTES_MAX).unwrap_or(value).escape_ascii().to_string())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ mod sse;
 pub use cors::{METHODS, cors_headers, preflight_headers};
 pub use framer::{Flow, Framer, Handler, Progress, Request};
 pub use guard::{Guard, Names, Route, path};
-pub use head::{BodyFraming, Field, Method, RequestHead};
+pub use head::{BodyFraming, Field, Method, RequestHead, excerpt};
 pub use reject::RejectReason;
 pub use response::{CONTINUE, ResponseHeads, ResponseStart, Status};
 pub use sse::{KEEP_ALIVE, LAST_CHUNK, begin_event, chunk, finish_event, write_event, write_retry};

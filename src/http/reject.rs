@@ -3,7 +3,7 @@
 use super::response::Status;
 
 /// Why a request was refused before JSON was looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::VariantArray)]
 #[non_exhaustive]
 pub enum RejectReason {
     /// The head is not HTTP/1.x.

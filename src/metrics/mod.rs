@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
-pub use prometheus::{ShardReport, write_limits, write_prometheus};
+pub use prometheus::{ShardReport, write_admin_refusals, write_limits, write_prometheus};
 
 /// Latencies are kept from 1 ns to this, in nanoseconds.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;

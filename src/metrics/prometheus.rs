@@ -75,6 +75,16 @@ pub fn write_limits(out: &mut String, limits: &[(String, f64)]) {
     debug_assert!(written.is_ok(), "writing to a string does not fail");
 }
 
+/// Appends how many requests the admin address refused, by reason.
+pub fn write_admin_refusals(out: &mut String, counts: impl Iterator<Item = (&'static str, u64)>) {
+    let name = "corelane_admin_refusals_total";
+    // Writing to a string does not fail.
+    let _ = family(out, name, "counter", "Requests the admin address refused, by reason.");
+    for (reason, count) in counts {
+        let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
+    }
+}
+
 fn write_all(out: &mut String, shards: usize, up: &[usize], reports: &[ShardReport]) -> fmt::Result {
     let version = env!("CARGO_PKG_VERSION");
     family(out, "corelane_build_info", "gauge", "Always 1; the version is in the label.")?;

@@ -97,10 +97,7 @@ impl Listening {
 }
 
 /// Listens for the admin interface.
-pub(super) fn listen_admin(address: SocketAddr, config: &Config) -> Result<TcpListener, StartError> {
-    if !address.ip().is_loopback() && config.allowed_hosts.is_empty() {
-        return Err(StartError::NotLoopback(address));
-    }
+pub(super) fn listen_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).map_err(|reason| StartError::ListenAdmin {
         address,
         remedy: match reason.kind() {

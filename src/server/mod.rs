@@ -17,7 +17,7 @@ use crossbeam_channel::{Sender, unbounded};
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use sd_notify::NotifyState;
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 use tracing::{info, warn};
@@ -256,8 +256,12 @@ impl Server {
     /// # Errors
     /// When it cannot start.
     pub fn serve_stdio(&self, config: &Config) -> Result<(), StartError> {
-        let limits =
-            Limits { connections_max: config.limits.connections_max.min(STDIO_CONNECTIONS), ..config.limits };
+        let limits = Limits {
+            connections_max: config.limits.connections_max.min(STDIO_CONNECTIONS),
+            // Nobody balances the load of one client.
+            drain_delay: Duration::ZERO,
+            ..config.limits
+        };
         let config = &Config { shards: Some(1), limits, ..config.clone() };
         check_descriptors(config)?;
         let signals = signals()?;
@@ -303,19 +307,23 @@ impl Server {
                 u64::from(limits.connections_max) + u64::from(limits.connections_reserve) + 1
             );
         }
-        let (stop, drain_timeout) = (running.stopper(), limits.drain_timeout);
+        let stop = running.stopper();
+        let (drain_delay, drain_timeout) = (limits.drain_delay, limits.drain_timeout);
         let watcher = signals.handle();
         let signalled = thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 let mut first = None;
                 for signal in signals.forever() {
+                    if signal == SIGHUP {
+                        warn!("SIGHUP is ignored: a running server does not reload its configuration; restart it");
+                        continue;
+                    }
                     match first {
                         None => {
                             notify_service_manager(&[NotifyState::Stopping]);
                             first = Some(Instant::now());
-                            info!(signal, ?drain_timeout, "drain began");
-                            stop.drain();
+                            drain_after(drain_delay, drain_timeout, signal, &stop);
                         }
                         // Whoever signals a process and then its group means it once.
                         Some(first) if first.elapsed() < SIGNAL_ECHO => {}
@@ -365,9 +373,11 @@ impl Server {
             ring::raise_descriptor_limit().map_err(|error| resource("with the descriptor limit", &error))?;
         let Listening { listeners, sources, files } = listening;
         let mut sources = sources.into_iter();
-        let admin_listener = config.admin.map(|address| listen_admin(address, config)).transpose()?;
+        let admin_listener = config.admin.map(listen_admin).transpose()?;
         let is_local = listeners.iter().all(Listen::is_local);
         let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
+        let admin_hosts = [config.allowed_hosts.as_slice(), &config.admin_allowed_hosts].concat();
+        let admin_names = Names::new(&admin_hosts, &config.allowed_origins, is_local).with_ip_literals();
         let off_shard = off_shard(&placement.free, config)?;
         let broadcast = Broadcast::default();
         let addresses = listeners.iter().filter_map(|listen| match listen {
@@ -418,7 +428,7 @@ impl Server {
             broadcast.connect(handles.iter().map(|handle| Arc::clone(handle.mailbox())).collect());
             Ok(handles)
         });
-        match started.and_then(|()| running.start_admin(admin_listener, &names, config.limits)) {
+        match started.and_then(|()| running.start_admin(admin_listener, &admin_names, config.limits)) {
             Ok(()) => Ok(running),
             Err(error) => {
                 running.stopper().drain();
@@ -558,11 +568,16 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Takes no more connections, finishes what is in flight, ends.
-    pub fn drain(&self) {
+    /// From now on `/readyz` answers 503; everything else goes on.
+    pub fn unready(&self) {
         if let Some(admin) = self.admin.upgrade() {
             admin.drain();
         }
+    }
+
+    /// Takes no more connections, finishes what is in flight, ends.
+    pub fn drain(&self) {
+        self.unready();
         self.handles.iter().for_each(ShardHandle::drain);
     }
 }
@@ -1051,8 +1066,29 @@ fn notify_service_manager(state: &[NotifyState]) {
     }
 }
 
+/// Announces the end at once, and begins the drain after `delay`: on a thread of its own, so that a second signal is heard
+/// meanwhile.
+fn drain_after(delay: Duration, drain_timeout: Duration, signal: i32, stop: &Stopper) {
+    if delay.is_zero() {
+        info!(signal, ?drain_timeout, "drain began");
+        return stop.drain();
+    }
+    stop.unready();
+    info!(signal, ?delay, ?drain_timeout, "not ready: drain begins after drain_delay");
+    let later = stop.clone();
+    let waiting = thread::Builder::new().name("drain-delay".to_owned()).spawn(move || {
+        thread::sleep(delay);
+        info!(?drain_timeout, "drain began");
+        later.drain();
+    });
+    if waiting.is_err() {
+        warn!("drain begins without drain_delay: no thread could be started for it");
+        stop.drain();
+    }
+}
+
 fn signals() -> Result<Signals, StartError> {
-    Signals::new([SIGINT, SIGTERM]).map_err(|error| resource("signal handling", &error))
+    Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| resource("signal handling", &error))
 }
 
 fn resource(what: &'static str, reason: &dyn std::fmt::Display) -> StartError {

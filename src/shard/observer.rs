@@ -85,6 +85,12 @@ impl Observer {
         self.write(Level::ERROR, "connection_panicked", None, Some(&detail));
     }
 
+    /// A request names a host or an origin that is not allowed: an operator has to know the name to allow it.
+    pub(super) fn forbidden(&mut self, reason: &'static str, name: &str) {
+        self.metrics.refuse(reason);
+        self.write(Level::WARN, reason, None, Some(name));
+    }
+
     /// A call got no result of its handler's.
     pub(super) fn call_refused(&mut self, refused: Refused, callable: &Callable) {
         let level = match refused {

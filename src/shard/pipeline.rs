@@ -18,7 +18,7 @@ use crate::{
     exec::{Runner, Ticket},
     http::{
         Field, Flow, Guard, Handler, METHODS, Method, Names, RejectReason, Request, RequestHead,
-        ResponseHeads, ResponseStart, Route, Status, begin_event, chunk, cors_headers, finish_event,
+        ResponseHeads, ResponseStart, Route, Status, begin_event, chunk, cors_headers, excerpt, finish_event,
         preflight_headers, write_event,
     },
     json::Decoder,
@@ -463,7 +463,10 @@ impl Pipeline {
             (RejectReason::OriginForbidden, Some((head, bytes))) => head.origin(bytes),
             _ => Field::Absent,
         };
-        self.engine.observer.refused(reason.name(), told(asked).as_deref());
+        match excerpt(asked) {
+            Some(name) => self.engine.observer.forbidden(reason.name(), &name),
+            None => self.engine.observer.refused(reason.name(), None),
+        }
         // Where the body of a refused request ends is of no interest any more.
         let goes_on = head.is_some_and(|(head, _)| head.keep_alive && !head.http_1_0 && !head.has_body());
         let closes = reason.closes() || self.draining || !goes_on;
@@ -584,16 +587,6 @@ impl Handler for Requests<'_> {
         let has_had_its_turn = self.handled >= self.limits.requests_per_turn_max
             || self.out.len() > self.limits.outbox_bytes_max;
         if handled == Handled::Replied && has_had_its_turn { Flow::Pause } else { handled.flow() }
-    }
-}
-
-/// A header as the log tells it, shortened.
-fn told(field: Field<'_>) -> Option<String> {
-    const BYTES_TOLD: usize = 100;
-    match field {
-        Field::Absent => None,
-        Field::Repeated => Some("given more than once".to_owned()),
-        Field::Value(value) => Some(value.get(..BYTES_TOLD).unwrap_or(value).escape_ascii().to_string()),
     }
 }
 
