@@ -1,16 +1,23 @@
 //! The command line: the same for the bare binary and for every server built on the library.
 
 use std::{
+    ffi::OsStr,
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use clap::builder::Resettable;
+use humantime_serde::re::humantime::format_rfc3339_micros;
 
 use crate::{
-    config::{Admin, Config, ConfigError, Cores, Listen, LogFormat, LogLevel, ShardPlacement},
+    config::{
+        Admin, Config, ConfigError, Cores, Listen, LogFormat, LogLevel, ShardPlacement, check_host, check_origin,
+    },
     log,
     server::{Server, ServerBuilder, StartError},
 };
@@ -69,6 +76,19 @@ struct Serve {
     #[arg(long, value_name = "ADDR:PORT", env = "CORELANE_ADMIN")]
     admin: Option<Admin>,
 
+    /// Hosts to answer to besides loopback names: NAME or NAME:PORT [default: none]
+    #[arg(long, value_name = "HOST", env = "CORELANE_ALLOWED_HOSTS", value_delimiter = ',', alias = "allowed-host",
+        value_parser = host)]
+    allowed_hosts: Vec<String>,
+
+    /// Origins whose pages may call: SCHEME://HOST or SCHEME://HOST:PORT [default: none]
+    #[arg(long, value_name = "ORIGIN", env = "CORELANE_ALLOWED_ORIGINS", value_delimiter = ',', alias = "allowed-origin",
+        value_parser = origin)]
+    allowed_origins: Vec<String>,
+
+    #[command(flatten)]
+    secret: SecretFile,
+
     #[command(flatten)]
     log: Log,
 
@@ -89,7 +109,38 @@ struct Stdio {
     admin: Option<Admin>,
 
     #[command(flatten)]
+    secret: SecretFile,
+
+    #[command(flatten)]
     log: Log,
+}
+
+#[derive(Args)]
+struct SecretFile {
+    /// File with the key that signs session ids, cursors and request states [default: a key of its own at every start]
+    #[arg(long, value_name = "FILE", env = "CORELANE_SECRET_FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+fn host(text: &str) -> Result<String, String> {
+    check_host(text).map(|()| text.to_owned())
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    check_origin(text).map(|()| text.to_owned())
+}
+
+/// Environment variables that are set and empty count as unset.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty =
+        |variable: Option<&OsStr>| variable.and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    ["serve", "stdio"].into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |subcommand| {
+            subcommand.mut_args(|argument| {
+                if is_empty(argument.get_env()) { argument.env(Resettable::Reset) } else { argument }
+            })
+        })
+    })
 }
 
 #[derive(Args)]
@@ -99,7 +150,7 @@ struct Log {
     log: Option<LogLevel>,
 
     /// What a line of the log looks like [default: text]
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", env = "CORELANE_LOG_FORMAT")]
     log_format: Option<LogFormat>,
 }
 
@@ -119,7 +170,8 @@ impl Stdio {
             None => Config::default(),
         };
         let admin = self.admin.and_then(|Admin(address)| address);
-        Ok(Config { admin, log: self.log.over(base.log), ..base })
+        let secret_file = self.secret.secret_file.or(base.secret_file);
+        Ok(Config { admin, secret_file, log: self.log.over(base.log), ..base })
     }
 }
 
@@ -140,6 +192,17 @@ impl Serve {
                 .map(|spin| Duration::from_micros(spin.into()))
                 .or(base.spin_before_park),
             stats: self.stats || base.stats,
+            allowed_hosts: if self.allowed_hosts.is_empty() {
+                base.allowed_hosts
+            } else {
+                self.allowed_hosts
+            },
+            allowed_origins: if self.allowed_origins.is_empty() {
+                base.allowed_origins
+            } else {
+                self.allowed_origins
+            },
+            secret_file: self.secret.secret_file.or(base.secret_file),
             admin: self.admin.map_or(base.admin, |Admin(address)| address),
             log: self.log.over(base.log),
             ..base
@@ -160,25 +223,37 @@ impl Server {
     #[must_use]
     pub fn main(&self) -> ExitCode {
         let info = self.registry().read(|registry| registry.info.clone());
-        let command = Arguments::command().name(info.name).version(info.version);
+        let command = without_empty_variables(Arguments::command().name(info.name).version(info.version));
         let arguments =
             Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+        let mut format = LogFormat::Text;
         let told = match arguments.action {
             Action::Serve(arguments) => {
                 let path = arguments.config.clone();
-                serve(path, arguments.into_config(), |config| self.serve(config))
+                format = arguments.log.log_format.unwrap_or_default();
+                serve(path, arguments.into_config(), |config| {
+                    format = config.log.format;
+                    self.serve(config)
+                })
             }
             Action::Stdio(arguments) => {
                 let path = arguments.config.clone();
-                serve(path, arguments.into_config(), |config| self.serve_stdio(config))
+                format = arguments.log.log_format.unwrap_or_default();
+                serve(path, arguments.into_config(), |config| {
+                    format = config.log.format;
+                    self.serve_stdio(config)
+                })
             }
-            Action::Check { config } => check(&config),
+            Action::Check { config } => check(self, &config),
         };
         match told {
             Ok(()) => ExitCode::SUCCESS,
             Err(lines) => {
                 for line in lines {
-                    eprintln!("error: {line}");
+                    match format {
+                        LogFormat::Text => eprintln!("error: {line}"),
+                        LogFormat::Json => eprintln!("{}", json_line(&line)),
+                    }
                 }
                 ExitCode::FAILURE
             }
@@ -205,10 +280,28 @@ fn serve(
     serve(&config).map_err(|error| vec![error.to_string()])
 }
 
-fn check(path: &Path) -> Result<(), Vec<String>> {
-    let text = Config::read(path)
-        .and_then(|config| config.to_toml().map_err(|error| vec![error]))
-        .map_err(|errors| in_file(path, &errors))?;
+/// An error line as the log writes it in JSON.
+fn json_line(message: &str) -> String {
+    let now = format_rfc3339_micros(SystemTime::now()).to_string();
+    serde_json::json!({"timestamp": now, "level": "ERROR", "message": message}).to_string()
+}
+
+fn check(server: &Server, path: &Path) -> Result<(), Vec<String>> {
+    let source = fs::read_to_string(path).map_err(|error| in_file(path, &[error.into()]))?;
+    let config = Config::from_toml(&source).map_err(|errors| in_file(path, &errors))?;
+    let mistakes: Vec<String> = server
+        .check(&config)
+        .into_iter()
+        .map(|error| {
+            let line = error.key().and_then(|key| Some((key, Config::line_of_key(&source, key)?)));
+            let place = line.map(|(key, line)| format!("{key} (line {line}): ")).unwrap_or_default();
+            format!("{}: {place}{error}", path.display())
+        })
+        .collect();
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let text = config.to_toml().map_err(|error| in_file(path, &[error]))?;
     io::stdout().write_all(text.as_bytes()).map_err(|error| vec![format!("cannot print: {error}")])
 }
 

@@ -94,7 +94,7 @@ fn check_prints_the_whole_configuration_and_the_print_checks_the_same() {
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let path = file(
         "round-trip",
-        "[server]\ncpus = \"0,2-3\"\nspin_us = 0\nadmin = \"none\"\n[http]\nallowed_hosts = [\"a:1\"]\n\
+        "[server]\ncpus = \"0\"\nspin_us = 0\nadmin = \"none\"\n[http]\nallowed_hosts = [\"a:1\"]\n\
          [limits]\nhead_timeout = \"1500ms\"\nheaders_max = 50",
     );
     let (code, printed, _) = told(corelane(&["check", &path]));
@@ -105,7 +105,7 @@ fn check_prints_the_whole_configuration_and_the_print_checks_the_same() {
     assert_eq!(
         changed,
         [
-            "cpus = \"0,2,3\"",
+            "cpus = \"0\"",
             "spin_us = 0",
             "admin = \"none\"",
             "allowed_hosts = [\"a:1\"]",
@@ -180,10 +180,11 @@ fn json_logs_are_a_json_object_a_line() {
     assert!(status.success());
     let lines: Vec<Value> = stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let messages: Vec<&Value> = lines.iter().map(|line| &line["message"]).collect();
-    assert_eq!(messages, ["started", "drain began", "drain ended"]);
+    assert!(messages[0].as_str().unwrap().starts_with("listening on http://127.0.0.1:"), "{stderr}");
+    assert_eq!(messages[1..], ["started", "drain began", "drain ended"]);
     assert!(lines.iter().all(|line| line["level"] == "INFO" && line["timestamp"].is_string()), "{stderr}");
-    assert_eq!((&lines[0]["name"], &lines[0]["shards"]), (&json!("corelane"), &json!(1)));
-    assert_eq!(lines[0]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&lines[1]["name"], &lines[1]["shards"]), (&json!("corelane"), &json!(1)));
+    assert_eq!(lines[1]["version"], env!("CARGO_PKG_VERSION"));
 }
 
 #[test]
@@ -281,4 +282,93 @@ fn fewer_shards_than_cores_are_pinned_only_when_told_to() {
     }
     let (shard, all) = cores_of_a_shard(&["--placement", "none", "--shards", "5"]);
     assert_eq!(shard, all);
+}
+
+#[test]
+fn empty_environment_variables_count_as_unset() {
+    let mut command = corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1"]);
+    for name in [
+        "CONFIG",
+        "SHARDS",
+        "CPUS",
+        "LOG",
+        "LOG_FORMAT",
+        "ALLOWED_HOSTS",
+        "ALLOWED_ORIGINS",
+        "SECRET_FILE",
+        "LISTEN",
+    ] {
+        command.env(format!("CORELANE_{name}"), "");
+    }
+    ServerProcess::spawn(command).stop();
+}
+
+#[test]
+fn hosts_origins_key_and_log_format_have_flags_and_variables() {
+    let key = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("flags.key");
+    fs::write(&key, "pZ7p1sC2hA0Z3C0vK9mJw5o8v3m1pX2y").unwrap();
+    for by_flag in [true, false] {
+        let mut command =
+            corelane(&["serve", "--listen", "http://localhost:0/mcp", "--shards", "1", "--log", "info"]);
+        for (name, value) in [
+            ("allowed-hosts", "a.example,b.example:1"),
+            ("allowed-origins", "https://a.example"),
+            ("secret-file", key.to_str().unwrap()),
+            ("log-format", "json"),
+        ] {
+            if by_flag {
+                command.args([&format!("--{name}"), value]);
+            } else {
+                command.env(format!("CORELANE_{}", name.replace('-', "_").to_uppercase()), value);
+            }
+        }
+        let server = ServerProcess::spawn(command);
+        for (host, status) in [("a.example:9", 200), ("b.example:1", 200), ("b.example:2", 403)] {
+            let request = String::from_utf8(post("Origin: https://a.example\r\n", echo("x"))).unwrap();
+            assert_eq!(
+                server.connect().send(request.replace("localhost", host)).read().status,
+                status,
+                "{host}"
+            );
+        }
+        server.signal("-TERM");
+        let (_, _, stderr) = server.wait(Duration::from_secs(15));
+        assert!(stderr.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{stderr}");
+    }
+    let (code, _, told) = told(corelane(&["serve", "--allowed-hosts", "https://a.example"]));
+    assert!(code == Some(2) && told.contains("has a scheme"), "{told}");
+}
+
+#[test]
+fn start_errors_are_json_where_the_log_is() {
+    for arguments in [
+        ["serve", "--log-format", "json", "--listen", "0.0.0.0:0"],
+        ["serve", "--log-format", "json", "--config", "/nowhere.toml"],
+    ] {
+        let (code, _, line) = told(corelane(&arguments));
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((code, &line["level"]), (Some(1), &json!("ERROR")));
+        assert!(line["message"].as_str().unwrap().contains("remedy"), "{line}");
+    }
+}
+
+#[test]
+fn check_finds_what_serve_would_refuse_each_with_its_line() {
+    let path = file(
+        "unstartable",
+        "[server]\nlisten = [\"0.0.0.0:0\", \"tcp://0.0.0.0:0\"]\ncpus = \"4000\"\n[security]\nsecret_file = \"/nowhere.key\"",
+    );
+    let (code, stdout, stderr) = told(corelane(&["check", &path]));
+    assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(1), "", 4), "{stderr}");
+    for words in [
+        ["server.cpus (line 3)", "core 4000"],
+        ["server.listen (line 2)", "allowed_hosts"],
+        ["server.listen (line 2)", "proxy"],
+        ["security.secret_file (line 5)", "No such file"],
+    ] {
+        assert!(
+            stderr.lines().any(|line| words.iter().all(|word| line.contains(word))),
+            "{words:?}: {stderr}"
+        );
+    }
 }

@@ -544,7 +544,7 @@ struct SecretFile(PathBuf);
 impl SecretFile {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("corelane-{name}-{}", std::process::id()));
-        std::fs::File::create(&path).unwrap().write_all(&[b's'; 48]).unwrap();
+        std::fs::File::create(&path).unwrap().write_all(b"f3Kq8Zr1xWm5Tn7Yb2Vc9Lp4Hd6Gs0Ja").unwrap();
         Self(path)
     }
 

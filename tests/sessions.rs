@@ -224,6 +224,7 @@ fn what_belongs_to_a_session_needs_one_and_the_rest_does_not() {
 fn ids_survive_a_restart_and_a_change_of_shards_by_a_secret_file() {
     let file = std::env::temp_dir().join(format!("corelane-secret-{}", std::process::id()));
     fs::write(&file, "a key of at least thirty-two bytes, which this is").unwrap();
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let config = std::env::temp_dir().join(format!("corelane-secret-{}.toml", std::process::id()));
     fs::write(&config, format!("[security]\nsecret_file = {:?}\n", file.display().to_string())).unwrap();
     let start =

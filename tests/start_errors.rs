@@ -199,3 +199,41 @@ fn too_few_descriptors_for_the_shards_end_the_start_with_a_reason() {
         assert!(told.lines().any(|line| line.starts_with("error: ")), "{descriptors}: {told}");
     }
 }
+
+#[test]
+fn a_secret_file_that_is_unsafe_is_refused_and_never_overwritten() {
+    use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let serve = |path: &str| {
+        told(corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--secret-file", path]))
+    };
+    let key = |name: &str, bytes: &[u8], mode: u32| {
+        let path = directory.join(name);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = b"pZ7p1sC2hA0Z3C0vK9mJw5o8v3m1pX2y";
+    one_line(serve(&key("zero.key", &[0; 32], 0o600)), &["zero.key", "equal"]);
+    one_line(serve(&key("pattern.key", &b"secret".repeat(8), 0o600)), &["pattern of 6"]);
+    one_line(serve(&key("short.key", b"secret", 0o600)), &["6 bytes, fewer than 32"]);
+    one_line(serve(&key("writable.key", good, 0o622)), &["others may write", "chmod 600"]);
+    let fifo = directory.join("fifo.key");
+    let _ = fs::remove_file(&fifo);
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for path in [fifo.to_str().unwrap(), "/dev/zero", "/dev/null", "/dev", "/tmp/"] {
+        one_line(serve(path), &[path, "not a regular file"]);
+    }
+    one_line(serve("/nowhere/a.key"), &["No such file", "make a key"]);
+    let (code, text) = serve("/proc/self/mem");
+    assert!(code == Some(1) && !text.contains("> /proc"), "{text}");
+    // The warning is written before the server fails to start for another reason.
+    let readable = key("readable.key", good, 0o644);
+    let (code, told) =
+        told(corelane(&["serve", "--listen", "127.0.0.1:0", "--cpus", "4000", "--secret-file", &readable]));
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("WARN") && told.contains("can be read by others") && told.contains("chmod 600"),
+        "{told}"
+    );
+}

@@ -717,7 +717,7 @@ fn x_10_who_does_not_know_the_extension_cannot_listen_to_tasks() {
 #[test]
 fn x_12_an_id_of_a_server_that_had_more_shards_is_unknown() {
     let secret = std::env::temp_dir().join(format!("corelane-tasks-{}", std::process::id()));
-    std::fs::File::create(&secret).unwrap().write_all(&[b'k'; 40]).unwrap();
+    std::fs::File::create(&secret).unwrap().write_all(b"f3Kq8Zr1xWm5Tn7Yb2Vc9Lp4Hd6Gs0Ja").unwrap();
     let serve = |shards: usize| -> Running {
         let config = Config { secret_file: Some(secret.clone()), ..config(shards, Limits::default()) };
         server().build().start(&config).unwrap()

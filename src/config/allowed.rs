@@ -8,7 +8,7 @@ use fluent_uri::{
 };
 
 /// `name`, `name:port`, and addresses likewise.
-pub(super) fn check_host(entry: &str) -> Result<(), String> {
+pub(crate) fn check_host(entry: &str) -> Result<(), String> {
     if entry.contains("://") {
         return Err(format!("{entry:?} has a scheme; write it as name or name:port"));
     }
@@ -22,7 +22,7 @@ pub(super) fn check_host(entry: &str) -> Result<(), String> {
 }
 
 /// `scheme://host[:port]`, as a browser sends it.
-pub(super) fn check_origin(entry: &str) -> Result<(), String> {
+pub(crate) fn check_origin(entry: &str) -> Result<(), String> {
     if entry == "null" {
         return Err("\"null\" is refused, for any page can have this origin; name the page's own".to_owned());
     }

@@ -81,16 +81,34 @@ impl Config {
         let document = DeTable::parse(text).map_err(syntax)?;
         let mut keys = Keys { text, found: Vec::new(), errors: Vec::new() };
         keys.gather("", document.get_ref(), &known_keys());
-        match RawConfig::deserialize(Deserializer::from(document)) {
-            Ok(raw) => {
-                keys.check(&raw);
-                if keys.errors.is_empty() { Ok(raw.into_config()) } else { Err(keys.errors) }
-            }
-            Err(error) => {
-                keys.refuse(&error);
-                Err(keys.errors)
+        let mut wrong: Vec<String> = Vec::new();
+        loop {
+            // Without the keys whose values are of another type, to find what is wrong with the others.
+            let mut rest = document.clone();
+            wrong.iter().for_each(|key| remove(rest.get_mut(), key));
+            match RawConfig::deserialize(Deserializer::from(rest)) {
+                Ok(raw) => {
+                    keys.check(&raw, &wrong);
+                    keys.errors.sort_by_key(ConfigError::line);
+                    return if keys.errors.is_empty() { Ok(raw.into_config()) } else { Err(keys.errors) };
+                }
+                Err(error) => match keys.refuse(&error) {
+                    Some(key) if !wrong.contains(&key) => wrong.push(key),
+                    _ => {
+                        keys.errors.sort_by_key(ConfigError::line);
+                        return Err(keys.errors);
+                    }
+                },
             }
         }
+    }
+
+    /// The line of a file's text that sets `key`, as `security.secret_file`; none where the text does not.
+    pub(crate) fn line_of_key(text: &str, key: &str) -> Option<usize> {
+        let document = DeTable::parse(text).ok()?;
+        let mut keys = Keys { text, found: Vec::new(), errors: Vec::new() };
+        keys.gather("", document.get_ref(), &known_keys());
+        keys.found.iter().find(|found| found.name == key).map(|found| line_of(text, found.place.start))
     }
 
     /// The file that says all of this.
@@ -99,6 +117,31 @@ impl Config {
     /// When a value has no form in TOML.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         Ok(toml::to_string(&RawConfig::from(self))?)
+    }
+}
+
+impl ConfigError {
+    /// The line it is about; none for what is about the whole file.
+    fn line(&self) -> Option<usize> {
+        match self {
+            Self::Syntax { line, .. }
+            | Self::UnknownKey { line, .. }
+            | Self::WrongValue { line, .. }
+            | Self::OutOfRange { line, .. } => Some(*line),
+            Self::Unreadable(_) | Self::Unwritable(_) => None,
+        }
+    }
+}
+
+/// Removes `table.key`, or the table where no key is named.
+fn remove(document: &mut DeTable<'_>, key: &str) {
+    match key.split_once('.') {
+        Some((table, key)) => {
+            if let Some(DeValue::Table(table)) = document.get_mut(table).map(|value| value.get_mut()) {
+                table.remove(key);
+            }
+        }
+        None => drop(document.remove(key)),
     }
 }
 
@@ -283,7 +326,8 @@ impl Keys<'_> {
     }
 
     /// What serde says of a value, with the key in place of the type.
-    fn refuse(&mut self, error: &toml::de::Error) {
+    /// Returns the key.
+    fn refuse(&mut self, error: &toml::de::Error) -> Option<String> {
         let place = error.span().map_or(0, |span| span.start);
         let line = line_of(self.text, place);
         let mut reason = one_line(error.message());
@@ -292,19 +336,27 @@ impl Keys<'_> {
         }
         let Some(key) = self.found.iter().find(|key| key.place.contains(&place)) else {
             // A table that is none has been refused already, in better words.
+            let table = self.errors.iter().find_map(|error| match error {
+                ConfigError::WrongValue { key, line: at, .. } if *at == line && !key.contains('.') => {
+                    Some(key.clone())
+                }
+                _ => None,
+            });
             if self.errors.is_empty() {
                 self.errors.push(ConfigError::Syntax { line, reason });
             }
-            return;
+            return table;
         };
         if let Some(bound) = RawConfig::default().bounds().into_iter().find(|bound| bound.key == key.name) {
             reason.push_str(&format!(", {}", bound.range));
         }
-        self.errors.push(ConfigError::WrongValue { key: key.name.clone(), line, reason });
+        let key = key.name.clone();
+        self.errors.push(ConfigError::WrongValue { key: key.clone(), line, reason });
+        Some(key)
     }
 
     /// What the types leave open.
-    fn check(&mut self, raw: &RawConfig) {
+    fn check(&mut self, raw: &RawConfig, wrong: &[String]) {
         for Bound { key, value, range, .. } in raw.bounds().into_iter().filter(|bound| !bound.is_kept) {
             self.errors.push(ConfigError::OutOfRange { line: self.line(&key), key, value, range });
         }
@@ -322,7 +374,7 @@ impl Keys<'_> {
                 });
             }
         }
-        if raw.server.listen.is_empty() {
+        if raw.server.listen.is_empty() && !wrong.iter().any(|key| key == "server.listen") {
             self.errors.push(ConfigError::WrongValue {
                 key: "server.listen".to_owned(),
                 line: self.line("server.listen"),
@@ -535,6 +587,20 @@ mod tests {
         ] {
             assert_eq!(told(text), line);
         }
+        let several = told(
+            "[server]\nshards = true\nlisten = [\"x\"]\n[limits]\nheaders_max = \"a\"\nhead_timeout = 1\nfoo = 1\n\
+             json_depth_max = 1\n[log]\nlevel = 3",
+        );
+        let lines: Vec<bool> = several
+            .lines()
+            .zip([2, 3, 5, 6, 7, 8, 10])
+            .map(|(told, line)| told.contains(&format!("(line {line})")))
+            .collect();
+        assert_eq!(lines, [true; 7], "{several}");
+        let sizes =
+            Config::from_toml("[limits]\nbody_bytes_max = \"8MiB\"\noutbox_bytes_max = 4096").unwrap();
+        assert_eq!((sizes.limits.body_bytes_max, sizes.limits.outbox_bytes_max), (8 << 20, 4096));
+        assert!(told("[limits]\nbody_bytes_max = \"8 parsecs\"").contains("\"4MiB\""));
         assert_eq!(told("[limits]\nheaders_max = 0\nhead_timeout = \"9d\"\nfoo = 1").lines().count(), 3);
         let hosts = told("[http]\nallowed_hosts = [\"ok\", \"https://a\"]\nallowed_origins = [\"null\"]");
         assert!(hosts.starts_with("http.allowed_hosts (line 2): \"https://a\" has a scheme"), "{hosts}");

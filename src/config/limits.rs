@@ -10,20 +10,27 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Limits {
     /// Request head with its blank line, 65,535 at most; 431 and close.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub head_bytes_max: usize,
     /// Request target; 414 and close.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub target_bytes_max: usize,
     /// One header, name and value; 431 and close.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub header_bytes_max: usize,
     /// Number of headers, 128 at most; 431 and close.
     pub headers_max: usize,
     /// Body, decoded; 413 and close.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub body_bytes_max: usize,
     /// All chunk extensions of one body; 413 and close.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub chunk_extension_bytes_max: usize,
     /// All trailers of one body; 431 and close.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub trailer_bytes_max: usize,
     /// A line of newline-delimited JSON without its ending; an error, and the rest of the line is skipped.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub line_bytes_max: usize,
     /// Nesting of a JSON document; -32700.
     pub json_depth_max: usize,
@@ -32,6 +39,7 @@ pub struct Limits {
     /// Characters of a number in a JSON document; -32600.
     pub json_number_digits_max: usize,
     /// A key in a JSON document, in bytes; -32600.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub json_key_bytes_max: usize,
     /// A JSON-RPC id or a progress token, in bytes; -32600 without id, -32602 for a token.
     pub id_bytes_max: usize,
@@ -40,6 +48,7 @@ pub struct Limits {
     /// Subschemas of a tool's schema, all objects and booleans counted; as above.
     pub schema_subschemas_max: usize,
     /// Memory of a compiled pattern, in bytes; as above.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub schema_pattern_bytes_max: usize,
     /// Values looked at to validate one call's arguments, one that is looked at twice counted twice; more is answered with
     /// an `isError` result, for the shard would be busy with nothing else. The default takes a few milliseconds.
@@ -55,8 +64,10 @@ pub struct Limits {
     /// a turn.
     pub requests_per_turn_max: usize,
     /// Unhandled bytes of a connection with a call in flight; more are left in the socket until it is done.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub pipelined_bytes_max: usize,
     /// Unsent bytes of a connection; no further request of it is handled before they are fewer.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub outbox_bytes_max: usize,
     /// Calls in flight on one shard; a further one is answered "busy".
     pub calls_in_flight_max: usize,
@@ -90,6 +101,7 @@ pub struct Limits {
     /// Streams of legacy sessions on one shard that can be resumed; the oldest is forgotten.
     pub replay_streams_max: usize,
     /// Bytes of one such stream that are kept; the oldest event is forgotten.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub replay_bytes_max: usize,
     /// Messages from other shards that wait; beyond them events are told as "everything has changed", and requests are
     /// answered "busy".
@@ -122,6 +134,7 @@ pub struct Limits {
     #[serde(with = "humantime_serde")]
     pub body_total_timeout: Duration,
     /// Bytes per second a body must come in at, once it has taken longer than `body_timeout`; 408 and close.
+    #[serde(deserialize_with = "super::size::deserialize")]
     pub body_bytes_per_second_min: usize,
     /// Between two requests; close.
     #[serde(with = "humantime_serde")]

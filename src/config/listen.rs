@@ -81,7 +81,12 @@ impl FromStr for Listen {
         } else if let Some(address) = text.strip_prefix(TCP) {
             (Transport::Lines, tcp(text, address)?)
         } else {
-            (Transport::Http, tcp(text, text.strip_prefix(HTTP).unwrap_or(text))?)
+            let address = match text.strip_prefix(HTTP) {
+                // As the line `listening on …` prints it.
+                Some(rest) => rest.strip_suffix(ENDPOINT).or(rest.strip_suffix('/')).unwrap_or(rest),
+                None => text,
+            };
+            (Transport::Http, tcp(text, address)?)
         };
         Ok(Self { transport, endpoint })
     }
@@ -115,6 +120,7 @@ impl de::Visitor<'_> for Text {
 }
 
 const HTTP: &str = "http://";
+const ENDPOINT: &str = "/mcp";
 const HTTP_UNIX: &str = "http+unix:";
 const TCP: &str = "tcp://";
 const UNIX: &str = "unix:";
@@ -123,8 +129,19 @@ const UNIX: &str = "unix:";
 const FORMS: &str = "ADDR:PORT or http://ADDR:PORT, http+unix:PATH, tcp://ADDR:PORT, unix:PATH";
 
 fn tcp(text: &str, address: &str) -> Result<Endpoint, String> {
-    let address = address.parse().map_err(|_| format!("{text:?} is nothing to listen on; write {FORMS}"))?;
+    let address =
+        address_of(address).ok_or_else(|| format!("{text:?} is nothing to listen on; write {FORMS}"))?;
     Ok(Endpoint::Tcp(address))
+}
+
+/// `ADDR:PORT`, where `localhost` stands for 127.0.0.1.
+pub(super) fn address_of(text: &str) -> Option<SocketAddr> {
+    match text.rsplit_once(':') {
+        Some((name, port)) if name.eq_ignore_ascii_case("localhost") => {
+            Some(SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port.parse().ok()?)))
+        }
+        _ => text.parse().ok(),
+    }
 }
 
 fn unix(path: &str) -> Result<Endpoint, String> {
@@ -152,6 +169,11 @@ mod tests {
         for (text, transport, endpoint, written) in [
             ("127.0.0.1:8080", Transport::Http, Endpoint::Tcp(address), "127.0.0.1:8080"),
             ("http://127.0.0.1:8080", Transport::Http, Endpoint::Tcp(address), "127.0.0.1:8080"),
+            ("http://127.0.0.1:8080/mcp", Transport::Http, Endpoint::Tcp(address), "127.0.0.1:8080"),
+            ("http://127.0.0.1:8080/", Transport::Http, Endpoint::Tcp(address), "127.0.0.1:8080"),
+            ("localhost:8080", Transport::Http, Endpoint::Tcp(address), "127.0.0.1:8080"),
+            ("http://localhost:8080/mcp", Transport::Http, Endpoint::Tcp(address), "127.0.0.1:8080"),
+            ("tcp://localhost:8080", Transport::Lines, Endpoint::Tcp(address), "tcp://127.0.0.1:8080"),
             ("tcp://127.0.0.1:8080", Transport::Lines, Endpoint::Tcp(address), "tcp://127.0.0.1:8080"),
             ("http+unix:run/a b.sock", Transport::Http, path(), "http+unix:run/a b.sock"),
             ("unix:run/a b.sock", Transport::Lines, path(), "unix:run/a b.sock"),
@@ -174,9 +196,12 @@ mod tests {
             ("", "\"\""),
             ("nonsense", "nonsense"),
             ("127.0.0.1", "127.0.0.1"),
-            ("localhost:8080", "localhost"),
+            ("localhost", "localhost"),
+            ("localhost:x", "localhost"),
+            ("example.com:8080", "example.com"),
             ("https://127.0.0.1:443", "https"),
-            ("http://127.0.0.1:8080/mcp", "/mcp"),
+            ("http://127.0.0.1:8080/other", "/other"),
+            ("127.0.0.1:8080/mcp", "/mcp"),
             ("tcp:127.0.0.1:1", "tcp:"),
             ("/run/a.sock", "/run/a.sock"),
             ("unix:", "not the path"),

@@ -5,11 +5,13 @@ mod cores;
 mod file;
 mod limits;
 mod listen;
+mod size;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use allowed::{check_host, check_origin};
 pub use cores::Cores;
 pub use file::ConfigError;
 pub use limits::Limits;
@@ -167,8 +169,8 @@ impl FromStr for Admin {
         if text == "none" {
             return Ok(Self(None));
         }
-        let address =
-            text.parse().map_err(|_| format!("{text:?} is neither an address with a port nor none"))?;
+        let address = listen::address_of(text)
+            .ok_or_else(|| format!("{text:?} is neither an address with a port nor none"))?;
         Ok(Self(Some(address)))
     }
 }

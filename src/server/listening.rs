@@ -37,17 +37,7 @@ impl Listening {
             files: Vec::new(),
         };
         for wanted in &config.listen {
-            if let Endpoint::Tcp(address) = wanted.endpoint
-                && !wanted.is_local()
-            {
-                match wanted.transport {
-                    Transport::Lines => return Err(StartError::LinesNotLoopback(address)),
-                    Transport::Http if config.allowed_hosts.is_empty() => {
-                        return Err(StartError::NotLoopback(address));
-                    }
-                    Transport::Http => {}
-                }
-            }
+            check_reach(wanted, config)?;
             let endpoint = listening.add(wanted).map_err(|reason| StartError::Listen {
                 remedy: remedy(&wanted.endpoint, &reason),
                 listen: wanted.clone(),
@@ -94,6 +84,30 @@ impl Listening {
         self.files.push(Arc::new(socket.into_file()));
         Ok(())
     }
+}
+
+/// Whether an address that other machines can reach may be listened on.
+pub(super) fn check_reach(wanted: &Listen, config: &Config) -> Result<(), StartError> {
+    match (&wanted.endpoint, wanted.transport) {
+        (Endpoint::Tcp(_), _) if wanted.is_local() => Ok(()),
+        (Endpoint::Tcp(address), Transport::Lines) => Err(StartError::LinesNotLoopback(*address)),
+        (Endpoint::Tcp(address), Transport::Http) if config.allowed_hosts.is_empty() => {
+            Err(StartError::NotLoopback(*address))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Endpoints that are named more than once; port 0 is another port each time.
+pub(super) fn repeated(listen: &[Listen]) -> Option<StartError> {
+    let again = listen.iter().enumerate().find(|(index, wanted)| {
+        let is_free = matches!(wanted.endpoint, Endpoint::Tcp(address) if address.port() == 0);
+        !is_free && listen.iter().take(*index).any(|before| before.endpoint == wanted.endpoint)
+    });
+    again.map(|(_, wanted)| {
+        let reason = io::Error::from(io::ErrorKind::AddrInUse);
+        StartError::Listen { listen: wanted.clone(), reason, remedy: "name each address once" }
+    })
 }
 
 /// Listens for the admin interface.

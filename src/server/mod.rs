@@ -1,6 +1,7 @@
 //! Starts shards and the blocking pool, waits for signals, drains, joins: the only place that makes threads.
 
 mod listening;
+mod secret_file;
 
 use std::{
     io,
@@ -25,7 +26,7 @@ use tracing::{info, warn};
 use crate::{
     admin::Admin,
     broadcast::Broadcast,
-    config::{Config, Endpoint, Limits, Listen, ShardPlacement, Transport},
+    config::{Config, Endpoint, Limits, Listen, LogFormat, ShardPlacement, Transport},
     exec::{BlockingPool, Completions, OffShard, PoolConfig, Runner},
     http::Names,
     live_registry::LiveRegistry,
@@ -39,7 +40,8 @@ use crate::{
     shard::{Pipeline, PipelineConfig, Shard, ShardHandle, Sources},
     stdio,
 };
-use listening::{Listening, listen_admin};
+use listening::{Listening, check_reach, listen_admin, repeated};
+use secret_file::{SECRET_BYTES_MIN, read_secret};
 
 /// The one endpoint.
 const ENDPOINT: &str = "/mcp";
@@ -85,9 +87,6 @@ const EXECUTOR_SPIN: Duration = Duration::from_micros(10);
 /// How long glommio lets tasks run before it looks at its rings. When this timer fires before the first task of a round has
 /// run, glommio 0.9 parks although a task is runnable: it must be longer than any pause of a thread.
 const EXECUTOR_PREEMPTION: Duration = Duration::from_secs(60);
-
-/// The shortest key that signs, in bytes.
-const SECRET_BYTES_MIN: usize = 32;
 
 /// A thread of the blocking pool beyond the fixed number ends after this long without a call.
 const BLOCKING_IDLE_MAX: Duration = Duration::from_secs(10);
@@ -147,12 +146,14 @@ pub enum StartError {
     )]
     NotLoopback(SocketAddr),
     /// The key in `[security] secret_file` cannot be used.
-    #[error("cannot use secret_file {path}: {reason}; remedy: head -c 32 /dev/urandom | base64 > {path}")]
+    #[error("cannot use secret_file {path}: {reason}; remedy: {remedy}")]
     Secret {
         /// The file.
         path: String,
         /// What is wrong with it.
         reason: String,
+        /// What to do.
+        remedy: String,
     },
     /// Other machines could reach the server, and nothing in newline-delimited JSON says whom they mean to reach.
     #[error(
@@ -199,6 +200,19 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// The setting it is about.
+    pub(crate) fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::CoreAbsent { .. } => Some("server.cpus"),
+            Self::Listen { .. } | Self::NotLoopback(_) | Self::LinesNotLoopback(_) => Some("server.listen"),
+            Self::ListenAdmin { .. } => Some("server.admin"),
+            Self::Secret { .. } => Some("security.secret_file"),
+            _ => None,
+        }
+    }
+}
+
 /// Makes each shard's state.
 type StateFactory = Arc<dyn Fn(usize) -> ShardState + Send + Sync>;
 
@@ -239,7 +253,12 @@ impl Server {
         let signals = signals()?;
         let running = self.start(config)?;
         for listen in &running.listeners {
-            eprintln!("{}", start_line(listen, &running.placement));
+            let line = start_line(listen, &running.placement);
+            // Scripts wait for this line, in these words, whatever the log looks like.
+            eprintln!("{line}");
+            if config.log.format == LogFormat::Json {
+                info!("{line}");
+            }
         }
         notify_service_manager(&[NotifyState::Ready]);
         let metrics = self.run(running, signals, &config.limits)?;
@@ -339,6 +358,24 @@ impl Server {
         // Nothing is left to panic in there.
         let _ = signalled.join();
         Ok(metrics)
+    }
+
+    /// Everything that would keep a server of this configuration from starting and can be found without listening: cores,
+    /// addresses, the key, the registry.
+    pub(crate) fn check(&self, config: &Config) -> Vec<StartError> {
+        let mut errors: Vec<_> = Placements::choose(config).err().into_iter().collect();
+        errors.extend(config.listen.iter().filter_map(|listen| check_reach(listen, config).err()));
+        errors.extend(repeated(&config.listen));
+        match secret(config) {
+            Ok(secret) => {
+                let snapshot = self
+                    .registry
+                    .read(|registry| Snapshot::build(registry, &config.limits, &secret).map(drop));
+                errors.extend(snapshot.err().map(StartError::from));
+            }
+            Err(error) => errors.push(error),
+        }
+        errors
     }
 
     /// Starts serving and returns at once.
@@ -912,15 +949,7 @@ impl ShardPlan {
 /// The key that signs what clients carry: from its file, or one that nobody knows and that ends with the server.
 fn secret(config: &Config) -> Result<Secret, StartError> {
     if let Some(path) = &config.secret_file {
-        let key = std::fs::read(path).map_err(|reason| StartError::Secret {
-            path: path.display().to_string(),
-            reason: reason.to_string(),
-        })?;
-        if key.trim_ascii().len() < SECRET_BYTES_MIN {
-            let reason = format!("fewer than {SECRET_BYTES_MIN} bytes");
-            return Err(StartError::Secret { path: path.display().to_string(), reason });
-        }
-        return Ok(Secret::new(key.trim_ascii()));
+        return Ok(Secret::new(&read_secret(path)?));
     }
     let mut key = [0; SECRET_BYTES_MIN];
     getrandom::fill(&mut key).map_err(|error| resource("without randomness", &error))?;

@@ -46,7 +46,18 @@ pub fn example(name: &str, arguments: &[&str]) -> Command {
 /// Hides the settings of whoever runs the tests, and lets many servers run at once: the admin interface has one port.
 /// A flag wins over the environment, so `--admin` still turns it on.
 fn at_home(command: &mut Command) {
-    for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "PLACEMENT", "LOG"] {
+    for name in [
+        "CONFIG",
+        "LISTEN",
+        "SHARDS",
+        "CPUS",
+        "PLACEMENT",
+        "LOG",
+        "LOG_FORMAT",
+        "ALLOWED_HOSTS",
+        "ALLOWED_ORIGINS",
+        "SECRET_FILE",
+    ] {
         command.env_remove(format!("CORELANE_{name}"));
     }
     command.env("CORELANE_ADMIN", "none");
@@ -117,7 +128,8 @@ impl ServerProcess {
         let (status, stdout, stderr) = self.wait(Duration::from_secs(15));
         assert!(status.success(), "{status} {stderr}");
         // An unoptimised build on a busy machine is slow at times, and says so; and its descriptors may be few.
-        let expected = ["slow_turn", "the descriptor limit allows"];
+        // A host or an origin that a test makes up is refused with a warning.
+        let expected = ["slow_turn", "the descriptor limit allows", "host_forbidden", "origin_forbidden"];
         let is_expected = |line: &&str| expected.iter().any(|words| line.contains(words));
         let unexpected: Vec<&str> = stderr.lines().filter(|line| !is_expected(line)).collect();
         assert!(unexpected.is_empty(), "{unexpected:?}");
