@@ -279,7 +279,8 @@ impl Answer<'_> {
         reports.extend(fresh);
         reports.sort_by_key(|report| report.shard);
         let mut text = String::new();
-        write_prometheus(&mut text, self.shared.shards.len(), &up, &reports);
+        let call_deadline = self.shared.limits.call_deadline;
+        write_prometheus(&mut text, self.shared.shards.len(), &up, &reports, call_deadline);
         let refusals = self.shared.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let counts =
             RejectReason::VARIANTS.iter().map(|reason| reason.name()).zip(refusals.counts.iter().copied());

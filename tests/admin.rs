@@ -58,6 +58,7 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
         client.call("sleep", json!({"ms": 20}));
         client.legacy("tools/call", json!({"name": "nope"}));
         client.legacy("ping", json!({}));
+        client.call("echo", json!({}));
     }
     let kept = Client::connect(running.addresses()[0]);
     thread::sleep(Duration::from_millis(50));
@@ -66,7 +67,7 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
     let text = text(&reply);
     let samples = samples(&text);
     let get = |name: &str| *samples.get(name).unwrap_or_else(|| panic!("{name} is not in\n{text}"));
-    assert_eq!(get("corelane_request_duration_seconds_count{method=\"tools/call\"}"), 30.0);
+    assert_eq!(get("corelane_request_duration_seconds_count{method=\"tools/call\"}"), 40.0);
     assert_eq!(get("corelane_request_duration_seconds_count{method=\"ping\"}"), 10.0);
     assert_eq!(get("corelane_tool_duration_seconds_count{tool=\"echo\"}"), 10.0);
     assert_eq!(get("corelane_tool_duration_seconds_bucket{tool=\"sleep\",le=\"0.01\"}"), 0.0);
@@ -76,15 +77,28 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
             format!("corelane_tool_duration_quantile_seconds{{tool=\"sleep\",quantile=\"{quantile}\"}}");
         assert!(get(&name) >= 0.02, "{name}");
     }
-    assert_eq!(sum(&samples, "corelane_refusals_total{"), 10.0);
+    assert_eq!(sum(&samples, "corelane_refusals_total{"), 20.0);
     assert!(text.contains("reason=\"unknown_tool\""), "{text}");
     assert_eq!(sum(&samples, "corelane_connections_accepted_total{"), 11.0);
     assert!(sum(&samples, "corelane_connections{") >= 1.0);
-    assert_eq!(sum(&samples, "corelane_requests_total{"), 40.0);
+    assert_eq!(sum(&samples, "corelane_requests_total{"), 50.0);
     assert_eq!(sum(&samples, "corelane_shard_up{"), 2.0);
     assert_eq!(get("corelane_limit{limit=\"body_bytes_max\"}"), 4_194_304.0);
     assert_eq!(get("corelane_limit{limit=\"drain_grace\"}"), 0.25);
-    assert!(!text.contains("tool=\"digest\""), "what nobody called takes no room");
+    assert!(!text.contains("duration_seconds_count{tool=\"digest\""), "what nobody called has no histogram");
+    for reason in ["error", "timeout", "invalid_arguments", "busy", "panic", "invalid_output"] {
+        assert_eq!(get(&format!("corelane_tool_errors_total{{tool=\"digest\",reason=\"{reason}\"}}")), 0.0);
+    }
+    assert_eq!(get("corelane_tool_errors_total{tool=\"echo\",reason=\"invalid_arguments\"}"), 10.0);
+    for name in
+        ["refusals_total{shard=\"0\",reason=\"busy\"}", "events_total{shard=\"1\",event=\"cancelled\"}"]
+    {
+        assert_eq!(get(&format!("corelane_{name}")), 0.0, "it is there before it happens");
+    }
+    assert_eq!(get("corelane_request_duration_seconds_bucket{method=\"ping\",le=\"50\"}"), 10.0);
+    assert!(sum(&samples, "corelane_received_bytes_total{") > 1000.0);
+    assert!(sum(&samples, "corelane_sent_bytes_total{") > 1000.0);
+    assert!(sum(&samples, "corelane_shard_busy_seconds_total{") > 0.0);
     drop(kept);
     running.stopper().drain();
     running.join().unwrap();

@@ -95,7 +95,7 @@ impl From<Kind> for CallMethod {
 }
 
 /// Why a message is refused: its code, its status, and the metric it is counted under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumIter)]
 #[non_exhaustive]
 pub enum Refused {
     /// The body is not JSON, or nested too deeply.
@@ -256,6 +256,8 @@ pub enum Outcome<'a> {
     Agreed(Handshake, Option<String>),
     /// The refusal is in the buffer.
     Refused(Status, CallMethod, Refused),
+    /// As [`Outcome::Refused`], to a call of this tool.
+    RefusedCall(Status, Refused, &'a SharedCallable),
     /// Nothing is answered: 202.
     Accepted,
     /// Run this.

@@ -34,7 +34,7 @@ pub(super) fn call<'a>(
             let mut reply = Reply::default();
             reply.error(&told);
             write_call_result(out, world.snapshot, id, revision, &reply);
-            return Ok(Outcome::Refused(refused.status(revision), CallMethod::ToolsCall, refused));
+            return Ok(Outcome::RefusedCall(refused.status(revision), refused, tool.callable()));
         }
         let name = tool.callable().name();
         let arguments_sent = params.arguments;

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use hdrhistogram::Histogram;
+use strum::VariantArray;
 
-use super::{Latencies, ShardMetrics};
+use super::{Distribution, Series, ShardMetrics, ToolFailure};
 
 /// What one shard says of itself.
 pub struct ShardReport {
@@ -30,8 +30,9 @@ pub struct ShardReport {
     pub tasks: usize,
 }
 
-/// Upper bounds of the buckets, in nanoseconds: 1 µs to 10 s.
-const BUCKETS_NS: [u64; 22] = [
+/// Upper bounds of the buckets, in nanoseconds: 1 µs to 100,000 s. Those that `call_deadline` asks for are written, up to 10 s
+/// in any case.
+const BUCKETS_NS: [u64; 34] = [
     1_000,
     2_000,
     5_000,
@@ -54,14 +55,36 @@ const BUCKETS_NS: [u64; 22] = [
     2_000_000_000,
     5_000_000_000,
     10_000_000_000,
+    20_000_000_000,
+    50_000_000_000,
+    100_000_000_000,
+    200_000_000_000,
+    500_000_000_000,
+    1_000_000_000_000,
+    2_000_000_000_000,
+    5_000_000_000_000,
+    10_000_000_000_000,
+    20_000_000_000_000,
+    50_000_000_000_000,
+    100_000_000_000_000,
 ];
+const BUCKETS_MIN: usize = 22;
 
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
-/// Appends what `shards` shards told, perhaps some time ago; those in `up` have done so just now.
-pub fn write_prometheus(out: &mut String, shards: usize, up: &[usize], reports: &[ShardReport]) {
+/// Appends what `shards` shards told, perhaps some time ago; those in `up` have done so just now. The buckets of latencies cover
+/// `call_deadline`.
+pub fn write_prometheus(
+    out: &mut String,
+    shards: usize,
+    up: &[usize],
+    reports: &[ShardReport],
+    call_deadline: Duration,
+) {
+    let shorter = BUCKETS_NS.iter().filter(|bound| u128::from(**bound) < call_deadline.as_nanos()).count();
+    let buckets = BUCKETS_NS.get(..(shorter + 1).max(BUCKETS_MIN)).unwrap_or(&BUCKETS_NS);
     // Writing to a string does not fail.
-    let _ = write_all(out, shards, up, reports);
+    let _ = write_all(out, shards, up, reports, buckets);
 }
 
 /// Appends the limits in force, so that whoever reads the measurements knows under which they were made.
@@ -85,7 +108,13 @@ pub fn write_admin_refusals(out: &mut String, counts: impl Iterator<Item = (&'st
     }
 }
 
-fn write_all(out: &mut String, shards: usize, up: &[usize], reports: &[ShardReport]) -> fmt::Result {
+fn write_all(
+    out: &mut String,
+    shards: usize,
+    up: &[usize],
+    reports: &[ShardReport],
+    buckets: &[u64],
+) -> fmt::Result {
     let version = env!("CARGO_PKG_VERSION");
     family(out, "corelane_build_info", "gauge", "Always 1; the version is in the label.")?;
     writeln!(out, "corelane_build_info{{version=\"{version}\"}} 1")?;
@@ -95,7 +124,7 @@ fn write_all(out: &mut String, shards: usize, up: &[usize], reports: &[ShardRepo
         writeln!(out, "corelane_shard_up{{shard=\"{shard}\"}} {up}")?;
     }
     type Figure = fn(&ShardReport) -> u64;
-    let figures: [(&str, &str, &str, Figure); 8] = [
+    let figures: [(&str, &str, &str, Figure); 10] = [
         ("corelane_connections", "gauge", "Connections open.", |report| report.connections as u64),
         ("corelane_connections_accepted_total", "counter", "Connections accepted.", |report| {
             report.metrics.connections
@@ -119,22 +148,30 @@ fn write_all(out: &mut String, shards: usize, up: &[usize], reports: &[ShardRepo
             "corelane_requests_total",
             "counter",
             "Messages answered, without requests refused before their body was read.",
-            |report| {
-                report
-                    .metrics
-                    .methods
-                    .iter()
-                    .filter_map(|row| row.histogram.as_ref())
-                    .map(Histogram::len)
-                    .sum()
-            },
+            |report| report.metrics.methods.iter().map(|row| row.distribution().len()).sum(),
         ),
+        ("corelane_received_bytes_total", "counter", "Bytes received from clients.", |report| {
+            report.metrics.received_bytes
+        }),
+        ("corelane_sent_bytes_total", "counter", "Bytes given to the kernel for clients.", |report| {
+            report.metrics.sent_bytes
+        }),
     ];
     for (name, kind, help, figure) in figures {
         family(out, name, kind, help)?;
         for report in reports {
             writeln!(out, "{name}{{shard=\"{}\"}} {}", report.shard, figure(report))?;
         }
+    }
+    let busy = "corelane_shard_busy_seconds_total";
+    family(
+        out,
+        busy,
+        "counter",
+        "Time in turns that had work to do, without looking for it and without system calls.",
+    )?;
+    for report in reports {
+        writeln!(out, "{busy}{{shard=\"{}\"}} {}", report.shard, report.metrics.busy.as_secs_f64())?;
     }
     family(out, "corelane_refusals_total", "counter", "What was refused, by reason.")?;
     for report in reports {
@@ -143,14 +180,19 @@ fn write_all(out: &mut String, shards: usize, up: &[usize], reports: &[ShardRepo
             writeln!(out, "corelane_refusals_total{{shard=\"{shard}\",reason=\"{reason}\"}} {count}")?;
         }
     }
-    family(out, "corelane_tool_errors_total", "counter", "Results that said the tool had failed, by tool.")?;
-    let mut errors = BTreeMap::<&str, u64>::new();
-    let called = |row: &&Latencies| row.histogram.is_some();
-    for row in reports.iter().flat_map(|report| &report.metrics.tools).filter(called) {
-        *errors.entry(&row.name).or_default() += row.errors;
+    family(out, "corelane_tool_errors_total", "counter", "Calls without a good result, by tool and reason.")?;
+    let mut errors = BTreeMap::<&str, [u64; ToolFailure::VARIANTS.len()]>::new();
+    for row in reports.iter().flat_map(|report| report.metrics.tools.iter()) {
+        let counts = errors.entry(&row.name).or_default();
+        for (count, failure) in counts.iter_mut().zip(ToolFailure::VARIANTS) {
+            *count += row.failures(*failure);
+        }
     }
-    for (tool, count) in errors {
-        writeln!(out, "corelane_tool_errors_total{{tool=\"{tool}\"}} {count}")?;
+    for (tool, counts) in errors {
+        for (count, failure) in counts.into_iter().zip(ToolFailure::VARIANTS) {
+            let reason = <&str>::from(failure);
+            writeln!(out, "corelane_tool_errors_total{{tool=\"{tool}\",reason=\"{reason}\"}} {count}")?;
+        }
     }
     family(out, "corelane_events_total", "counter", "Calls cancelled, turns that took too long.")?;
     for report in reports {
@@ -159,32 +201,37 @@ fn write_all(out: &mut String, shards: usize, up: &[usize], reports: &[ShardRepo
             writeln!(out, "corelane_events_total{{shard=\"{shard}\",event=\"{event}\"}} {count}")?;
         }
     }
-    let methods = merged(reports.iter().flat_map(|report| &report.metrics.methods));
+    let methods = merged(reports.iter().flat_map(|report| report.metrics.methods.iter().map(AsRef::as_ref)));
     histograms(
         out,
         "corelane_request_duration",
         "method",
         "From bytes received to reply sent off",
         &methods,
+        buckets,
     )?;
-    let tools = merged(reports.iter().flat_map(|report| &report.metrics.tools));
-    histograms(out, "corelane_tool_duration", "tool", "From bytes received to result sent off", &tools)
+    let tools = merged(reports.iter().flat_map(|report| report.metrics.tools.iter().map(AsRef::as_ref)));
+    histograms(
+        out,
+        "corelane_tool_duration",
+        "tool",
+        "From bytes received to result sent off",
+        &tools,
+        buckets,
+    )
 }
 
 fn family(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
-/// The histograms of all shards, by name.
-fn merged<'a>(rows: impl Iterator<Item = &'a Latencies>) -> BTreeMap<&'a str, Histogram<u64>> {
-    let mut merged = BTreeMap::<&str, Histogram<u64>>::new();
+/// The latencies of all shards, by name; names without any are left out.
+fn merged<'a>(rows: impl Iterator<Item = &'a Series>) -> BTreeMap<&'a str, Distribution> {
+    let mut merged = BTreeMap::<&str, Distribution>::new();
     for row in rows {
-        if let Some(histogram) = &row.histogram {
-            match merged.get_mut(&*row.name) {
-                // All of one kind have the same bounds.
-                Some(sum) => drop(sum.add(histogram)),
-                None => drop(merged.insert(&row.name, histogram.clone())),
-            }
+        let distribution = row.distribution();
+        if distribution.len() > 0 {
+            merged.entry(&row.name).or_default().add(distribution);
         }
     }
     merged
@@ -196,21 +243,22 @@ fn histograms(
     name: &str,
     label: &str,
     help: &str,
-    rows: &BTreeMap<&str, Histogram<u64>>,
+    rows: &BTreeMap<&str, Distribution>,
+    buckets: &[u64],
 ) -> fmt::Result {
     family(out, &format!("{name}_seconds"), "histogram", &format!("{help}, by {label}."))?;
     for (value, histogram) in rows {
-        let mut recorded = histogram.iter_recorded().peekable();
+        let mut recorded = histogram.counts.iter().peekable();
         let mut cumulative = 0;
-        for bound in BUCKETS_NS {
-            while let Some(step) = recorded.next_if(|step| step.value_iterated_to() <= bound) {
-                cumulative += step.count_since_last_iteration();
+        for &bound in buckets {
+            while let Some(step) = recorded.next_if(|(highest, _)| **highest <= bound) {
+                cumulative += step.1;
             }
             let bound = seconds(bound);
             writeln!(out, "{name}_seconds_bucket{{{label}=\"{value}\",le=\"{bound}\"}} {cumulative}")?;
         }
         let count = histogram.len();
-        let sum = histogram.mean() * count as f64 / 1e9;
+        let sum = histogram.sum_ns as f64 / 1e9;
         writeln!(out, "{name}_seconds_bucket{{{label}=\"{value}\",le=\"+Inf\"}} {count}")?;
         writeln!(out, "{name}_seconds_sum{{{label}=\"{value}\"}} {sum}")?;
         writeln!(out, "{name}_seconds_count{{{label}=\"{value}\"}} {count}")?;
@@ -259,7 +307,7 @@ mod tests {
             tasks: 0,
         }];
         let mut out = String::new();
-        write_prometheus(&mut out, 2, &[1], &reports);
+        write_prometheus(&mut out, 2, &[1], &reports, Duration::from_secs(30));
         for line in [
             "corelane_shard_up{shard=\"0\"} 0",
             "corelane_shard_up{shard=\"1\"} 1",
@@ -269,6 +317,7 @@ mod tests {
             "corelane_request_duration_seconds_bucket{method=\"ping\",le=\"0.000002\"} 0",
             "corelane_request_duration_seconds_bucket{method=\"ping\",le=\"0.00001\"} 3",
             "corelane_request_duration_seconds_bucket{method=\"ping\",le=\"10\"} 3",
+            "corelane_request_duration_seconds_bucket{method=\"ping\",le=\"50\"} 4",
             "corelane_request_duration_seconds_bucket{method=\"ping\",le=\"+Inf\"} 4",
             "corelane_request_duration_seconds_count{method=\"ping\"} 4",
         ] {

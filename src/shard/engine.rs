@@ -369,6 +369,10 @@ impl Engine {
             Outcome::Reply(method) => Performed::Answered(Status::Ok, method, Vec::new()),
             Outcome::Accepted => Performed::Silent,
             refused @ Outcome::Refused(..) => self.refuse(refused),
+            Outcome::RefusedCall(status, reason, callable) => {
+                self.observer.call_refused(reason, callable);
+                Performed::Answered(status, CallMethod::from(callable.kind()), Vec::new())
+            }
             Outcome::Agreed(_, Some(session)) => Performed::Opened(session),
             Outcome::Agreed(handshake, None) => Performed::Agreed(handshake),
             Outcome::Listen(wanted) => self.listen(wanted, via, out),

@@ -329,6 +329,7 @@ impl Shard {
     }
 
     fn on_received(&mut self, socket: SocketId, mut buffer: ReceivedBuffer) {
+        self.pipeline.metrics().receive(buffer.len());
         let Some(connection) = connection_of(&mut self.connections, socket) else {
             return;
         };
@@ -484,6 +485,7 @@ impl Shard {
             connection.write_deadline = self.timers.tick_after(self.now, self.limits.write_timeout);
             self.timers.schedule(socket.index(), connection.write_deadline);
             let out = std::mem::take(&mut connection.out);
+            self.pipeline.metrics().send(out.len());
             if self.ring.send(socket, out).is_err() {
                 self.close(socket);
             }

@@ -3,14 +3,39 @@
 
 use std::time::{Duration, Instant};
 
+use strum::{IntoEnumIterator, VariantArray};
 use tracing::{Level, level_filters::LevelFilter};
 
 use crate::{
+    http::RejectReason,
     log::RateLimit,
     mcp::{CallMethod, Refused},
-    metrics::ShardMetrics,
+    metrics::{ShardMetrics, ToolFailure},
     registry::{Callable, Kind, Reply},
 };
+
+/// Reasons of refusals that are neither HTTP's nor the protocol's.
+const SHARD_REFUSALS: [&str; 8] = [
+    "accept_failed",
+    "accept_no_descriptor",
+    "adopt_failed",
+    "connections_max",
+    "line_too_long",
+    "lines_not_http",
+    "slow_reader",
+    "write_timeout",
+];
+
+/// What is counted that is no refusal.
+const EVENTS: [&str; 7] = [
+    "answer_lost",
+    "answer_unexpected",
+    "cancel_lost",
+    "cancelled",
+    "events_missed",
+    "input_required",
+    "slow_turn",
+];
 
 pub(super) struct Observer {
     shard: usize,
@@ -37,12 +62,13 @@ macro_rules! line {
 
 impl Observer {
     pub(super) fn new(shard: usize, lines_per_second_max: u32, now: Instant) -> Self {
-        Self {
-            shard,
-            metrics: ShardMetrics::new(CallMethod::ALL.map(CallMethod::as_str)),
-            limit: RateLimit::new(lines_per_second_max),
-            turn_began: now,
-        }
+        let mut metrics = ShardMetrics::new(CallMethod::ALL.map(CallMethod::as_str));
+        let http = RejectReason::VARIANTS.iter().map(|reason| reason.name());
+        // A limit of JSON has no name of its own among these.
+        let mcp =
+            Refused::iter().map(Refused::name).filter(|name| !name.is_empty() && *name != "input_required");
+        metrics.declare(http.chain(mcp).chain(SHARD_REFUSALS), EVENTS);
+        Self { shard, metrics, limit: RateLimit::new(lines_per_second_max), turn_began: now }
     }
 
     pub(super) fn metrics(&mut self) -> &mut ShardMetrics {
@@ -95,9 +121,22 @@ impl Observer {
     pub(super) fn call_refused(&mut self, refused: Refused, callable: &Callable) {
         let level = match refused {
             Refused::ToolPanicked | Refused::InvalidOutput => Level::ERROR,
+            // The client's fault.
+            Refused::InvalidArguments | Refused::ValidationWork => Level::INFO,
             _ => Level::WARN,
         };
         self.metrics.refuse(refused.name());
+        let failure = match refused {
+            Refused::Deadline => Some(ToolFailure::Timeout),
+            Refused::InvalidArguments | Refused::ValidationWork => Some(ToolFailure::InvalidArguments),
+            Refused::Busy => Some(ToolFailure::Busy),
+            Refused::ToolPanicked => Some(ToolFailure::Panic),
+            Refused::InvalidOutput => Some(ToolFailure::InvalidOutput),
+            _ => None,
+        };
+        if let Some(failure) = failure.filter(|_| callable.kind() == Kind::Tool) {
+            self.metrics.tool_failed(callable.position(), callable.name(), failure);
+        }
         self.write(level, refused.name(), Some(callable.name()), None);
     }
 
@@ -107,7 +146,7 @@ impl Observer {
             self.call_refused(refused, callable);
         } else if reply.is_error() || reply.failure().is_some() {
             if callable.kind() == Kind::Tool {
-                self.metrics.tool_error(callable.position(), callable.name());
+                self.metrics.tool_failed(callable.position(), callable.name(), ToolFailure::Error);
             }
             self.write(Level::DEBUG, "tool_error", Some(callable.name()), None);
         }
