@@ -16,7 +16,8 @@ use humantime_serde::re::humantime::format_rfc3339_micros;
 
 use crate::{
     config::{
-        Admin, Config, ConfigError, Cores, Listen, LogFormat, LogLevel, ShardPlacement, check_host, check_origin,
+        Admin, Config, ConfigError, Cores, Listen, LogFormat, LogLevel, ShardPlacement, check_host,
+        check_origin,
     },
     log,
     server::{Server, ServerBuilder, StartError},

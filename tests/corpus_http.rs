@@ -7,6 +7,8 @@
 mod corpora;
 mod support;
 
+use support::missing;
+
 use std::{collections::BTreeMap, fmt, fs};
 
 use corelane::{

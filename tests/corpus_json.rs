@@ -6,6 +6,8 @@
 mod corpora;
 mod support;
 
+use support::missing;
+
 use std::{collections::BTreeMap, fs};
 
 use serde_json::json;

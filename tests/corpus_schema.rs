@@ -5,6 +5,8 @@
 
 #[path = "support/corpora.rs"]
 mod corpora;
+#[path = "support/missing.rs"]
+mod missing;
 
 use std::{collections::BTreeMap, fs};
 

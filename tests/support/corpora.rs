@@ -3,9 +3,6 @@
 #![allow(unreachable_pub)]
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "missing.rs"]
-mod missing;
-
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -24,7 +21,7 @@ fn roots() -> Vec<PathBuf> {
 pub fn directory(name: &str) -> Option<PathBuf> {
     let found = roots().into_iter().map(|root| root.join(name)).find(|directory| directory.is_dir());
     if found.is_none() {
-        missing::report(&format!("the corpus {name}"), "scripts/corpora.sh installs it");
+        crate::missing::report(&format!("the corpus {name}"), "scripts/corpora.sh installs it");
     }
     found
 }

@@ -12,6 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 
+pub mod missing;
 pub mod peer;
 pub mod schema;
 pub mod session;

@@ -4,9 +4,6 @@
 #![allow(unreachable_pub)]
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "missing.rs"]
-mod missing;
-
 use std::{
     collections::HashMap,
     env, fs,
@@ -34,7 +31,7 @@ impl Schema {
             PathBuf::from,
         );
         if !directory.is_dir() {
-            missing::report(
+            super::missing::report(
                 &format!("the directory of the official schemas, {},", directory.display()),
                 "CORELANE_SCHEMAS names another directory with REVISION/schema.json files",
             );
