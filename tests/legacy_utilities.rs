@@ -18,7 +18,7 @@ use std::{
 use corelane::{Config, Level, Limits, NoArguments, Resource, Running, Server, Tool, glommio::timer::sleep};
 use serde_json::{Value, json};
 use support::{
-    Client, post,
+    Client, await_calls_in_flight, post,
     session::{Event, Session, handshake},
 };
 
@@ -92,8 +92,14 @@ fn server(dropped: &Arc<AtomicUsize>) -> Server {
 
 fn start(shards: usize, limits: Limits) -> (Running, Arc<AtomicUsize>) {
     let dropped = Arc::default();
-    let listen = vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()];
-    let config = Config { listen, shards: Some(shards), limits, ..Config::default() };
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config {
+        listen: vec![any.into()],
+        admin: Some(any),
+        shards: Some(shards),
+        limits,
+        ..Config::default()
+    };
     (server(&dropped).start(&config).unwrap(), dropped)
 }
 
@@ -231,7 +237,7 @@ fn l_66_a_call_that_has_said_nothing_is_cancelled_and_its_post_ends_without_an_a
                 (reply.status, reply.is_quiet(), reply.header("content-length").map(str::to_owned))
             })
         };
-        thread::sleep(Duration::from_millis(40));
+        await_calls_in_flight(&running, 1);
         other.notify("notifications/cancelled", json!({"requestId": id}));
         session.notify("notifications/cancelled", json!({"requestId": wrong}));
         let without = Session { id: String::new(), ..session.clone() };

@@ -7,12 +7,10 @@
 
 mod support;
 
-use std::{thread, time::Duration};
-
 use corelane::{Config, Limits, NoArguments, Running, Tool, demo};
 use serde_json::{Value, json};
 use support::{
-    Client, Reply, modern, post,
+    Client, Reply, await_calls_in_flight, modern, post,
     schema::{MODERN, NEWEST_LEGACY, Schema, check_message},
 };
 
@@ -93,8 +91,9 @@ impl Schema {
 /// The demo server, with pages of two tools, one that panics, and room for one call at a time.
 fn start() -> Running {
     let limits = Limits { list_page_items_max: 2, calls_in_flight_max: 1, ..Limits::default() };
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
     let config =
-        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), limits, ..Config::default() };
+        Config { listen: vec![any.into()], admin: Some(any), shards: Some(1), limits, ..Config::default() };
     let panic = Tool::new("panic").description("Panics").run(|_: NoArguments, _| -> String { panic!("no") });
     demo::server().instructions("Try echo").tool(panic).build().start(&config).unwrap()
 }
@@ -296,8 +295,8 @@ fn refusals_of_http_and_of_a_busy_server_fit() {
         }
         // The only place is taken by a call from elsewhere.
         let mut elsewhere = Client::connect(running.addresses()[0]);
-        elsewhere.send(peer.bytes("tools/call", json!({"name": "sleep", "arguments": {"ms": 500}})));
-        thread::sleep(Duration::from_millis(100));
+        elsewhere.send(peer.bytes("tools/call", json!({"name": "sleep", "arguments": {"ms": 1000}})));
+        await_calls_in_flight(running, 1);
         let busy = peer.call("sleep", json!({"ms": 1}));
         assert_eq!(busy.status, 503);
         schema.error("busy", -32000, &busy);

@@ -7,8 +7,7 @@ mod support;
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::Read,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -19,8 +18,11 @@ use corelane::{
     ServerBuilder, Tool, demo,
 };
 use serde_json::{Value, json};
-use support::peer::{
-    Ask, Event, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start, until,
+use support::{
+    figure,
+    peer::{
+        Ask, Event, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start, until,
+    },
 };
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -429,16 +431,6 @@ fn m_66_a_subscription_that_comes_while_the_server_ends_does_not_hold_it_up() {
     drop(peer);
     running.join().unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-}
-
-/// A figure of `/metrics`, over all shards.
-fn figure(admin: SocketAddr, name: &str) -> f64 {
-    let mut stream = TcpStream::connect(admin).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let values = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
-    values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
 #[test]

@@ -20,12 +20,15 @@ use corelane::{
     ServerBuilder, StartError, Structured, Tool, ToolAnnotations, glommio,
 };
 use serde_json::{Value, json};
-use support::{Client, modern, post};
+use support::{Client, await_calls_in_flight, figure, modern, post};
 
 fn start(server: ServerBuilder, limits: Limits) -> Running {
-    let config =
-        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), limits, ..Config::default() };
-    server.build().start(&config).unwrap()
+    server.build().start(&config(limits)).unwrap()
+}
+
+fn config(limits: Limits) -> Config {
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    Config { listen: vec![any.into()], admin: Some(any), shards: Some(1), limits, ..Config::default() }
 }
 
 fn connect(running: &Running) -> Client {
@@ -50,7 +53,7 @@ fn server() -> ServerBuilder {
         .tool(Tool::new("fail").run(|_, _| -> Result<String, String> { Err("no luck".to_owned()) }))
         .tool(Tool::new("nothing").run(|_: NoArguments, _| ()))
         .tool(Tool::new("wait").run_async(async |_, _| {
-            glommio::timer::sleep(Duration::from_millis(300)).await;
+            glommio::timer::sleep(Duration::from_secs(1)).await;
             "waited"
         }))
 }
@@ -87,7 +90,7 @@ fn as_many_calls_as_the_limit_run_and_one_more_is_told_busy() {
     for client in &mut waiting {
         client.send(post("", call("wait")));
     }
-    thread::sleep(Duration::from_millis(100));
+    await_calls_in_flight(&running, 4);
     let refused = connect(&running).post("", call("wait"));
     assert_eq!((refused.status, refused.error_code()), (503, -32000));
     assert_eq!(refused.json()["id"], "wait");
@@ -193,7 +196,7 @@ fn a_client_that_leaves_does_not_get_in_the_way_of_its_call() {
     for _ in 0..10 {
         connect(&running).send(post("", call("wait")));
     }
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(1500));
     assert_eq!(connect(&running).post("", call("nothing")).status, 200);
     end(running);
 }
@@ -581,10 +584,11 @@ fn m_80_a_call_of_the_2026_era_ends_with_its_connection() {
         let (headers, body) = modern("tools/call", json!({"name": tool}));
         let mut client = connect(&running);
         client.send(post(&headers, body));
-        thread::sleep(Duration::from_millis(50));
+        await_calls_in_flight(&running, 1);
         assert_eq!(ended.load(Ordering::SeqCst), before, "{tool} still runs");
         drop(client);
         eventually("cancellation", || ended.load(Ordering::SeqCst) == before + 1);
+        await_calls_in_flight(&running, 0);
     }
     assert_eq!(end(running).events("cancelled"), 2);
 }
@@ -613,9 +617,10 @@ fn a_thread_whose_caller_has_gone_still_counts_as_in_flight() {
     let (headers, body) = modern("tools/call", json!({"name": "hold"}));
     let mut client = connect(&running);
     client.send(post(&headers, body));
-    thread::sleep(Duration::from_millis(100));
+    await_calls_in_flight(&running, 1);
     drop(client);
-    thread::sleep(Duration::from_millis(100));
+    let admin = running.admin_address().unwrap();
+    eventually("the connection's end", || figure(admin, "corelane_connections") == 0.0);
     let refused = connect(&running).post("", call("wait"));
     assert_eq!(
         (refused.status, refused.error_code(), refused.header("retry-after")),
@@ -729,17 +734,15 @@ fn a_registry_changes_while_it_serves_and_no_request_sees_half_of_it() {
 fn a_call_in_flight_ends_as_it_was_started_when_its_tool_is_replaced() {
     let slow = Tool::new("slow").output_schema(json!({"type": "object"}));
     let slow = slow.run_async(async |_: NoArguments, _| {
-        glommio::timer::sleep(Duration::from_millis(300)).await;
+        glommio::timer::sleep(Duration::from_secs(1)).await;
         json!({"n": 1})
     });
     let server = Server::builder("test", "0").tool(slow).build();
     let registry = server.registry();
-    let config =
-        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), ..Config::default() };
-    let running = server.start(&config).unwrap();
+    let running = server.start(&config(Limits::default())).unwrap();
     let mut client = connect(&running);
     client.send(post("", call("slow")));
-    thread::sleep(Duration::from_millis(100));
+    await_calls_in_flight(&running, 1);
     let strict =
         Tool::new("slow").output_schema(json!({"type": "string"})).run(|_: NoArguments, _| json!("new"));
     assert!(registry.update(|registry| registry.replace(strict)).unwrap().is_some());

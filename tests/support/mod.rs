@@ -316,3 +316,24 @@ pub fn echo(message: &str) -> String {
     let params = json!({"name": "echo", "arguments": {"message": message}});
     json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string()
 }
+
+/// A figure of `/metrics`, added up over all shards.
+pub fn figure(admin: SocketAddr, name: &str) -> f64 {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let values = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+    values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+/// Waits until as many calls are in flight. The server needs an admin address.
+#[track_caller]
+pub fn await_calls_in_flight(running: &corelane::Running, count: u32) {
+    let admin = running.admin_address().expect("the server has an admin address");
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while figure(admin, "corelane_calls_in_flight") != f64::from(count) {
+        assert!(std::time::Instant::now() < until, "{count} calls in flight did not happen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
