@@ -55,14 +55,21 @@ fn a_warm_server_allocates_nothing_for_a_request() {
     for _ in 0..100 {
         exchange(&mut stream);
     }
-    let before = blocks();
-    for _ in 0..BATCHES {
-        exchange(&mut stream);
-    }
-    let allocated = blocks() - before;
+    // A round may still need a buffer for the first time, where a send was slower than ever before.
+    let rounds = [(); 5].map(|()| {
+        let before = blocks();
+        for _ in 0..BATCHES {
+            exchange(&mut stream);
+        }
+        blocks() - before
+    });
     server.stopper().drain();
     server.join().unwrap();
-    // A shard that goes to sleep allocates a little, in glommio; there is at most one sleep between two batches.
-    let sleeps = u64::try_from(BATCHES).unwrap();
-    assert!(allocated <= sleeps * 8, "{allocated} allocations for {} requests", BATCHES * BATCH);
+    assert_eq!(
+        rounds.iter().min(),
+        Some(&0),
+        "{rounds:?} allocations in rounds of {} requests",
+        BATCHES * BATCH
+    );
+    assert!(rounds.iter().sum::<u64>() < 32, "{rounds:?}: a few buffers, not a few for each round");
 }

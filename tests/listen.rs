@@ -174,7 +174,8 @@ fn values_that_are_nothing_to_listen_on_are_usage_errors_in_a_line() {
         ("unix:", "path of a socket"),
         ("udp://127.0.0.1:1", "udp"),
         ("tcp://127.0.0.1", "tcp://127.0.0.1"),
-        ("http://127.0.0.1:1/mcp", "/mcp"),
+        ("http://127.0.0.1:1/mcp/tools", "/mcp/tools"),
+        ("localhost:http", "localhost:http"),
         (&long, "108 bytes"),
     ] {
         let output = serve(&[listen]).output().unwrap();

@@ -101,7 +101,7 @@ impl Lane {
         let mut progress = Progress::Idle;
         for (position, piece) in pieces.iter().enumerate() {
             if progress == Progress::Paused && position % 2 == 0 {
-                framer.hold(piece);
+                framer.hold(piece, Box::default);
                 continue;
             }
             if progress == Progress::Paused {
@@ -109,7 +109,7 @@ impl Lane {
             }
             match progress {
                 Progress::Stopped => break,
-                Progress::Paused => framer.hold(piece),
+                Progress::Paused => framer.hold(piece, Box::default),
                 _ => {
                     let mut padded = piece.to_vec();
                     // What the kernel left there.

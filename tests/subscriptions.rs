@@ -102,18 +102,19 @@ fn m_60_a_filter_must_be_there_and_be_one() {
         json!([]),
         json!("toolsListChanged"),
         json!({"toolsListChanged": "yes"}),
-        json!({"toolsListChanged": null}),
         json!({"promptsListChanged": 1}),
         json!({"resourcesListChanged": []}),
         json!({"resourceSubscriptions": "test://a"}),
         json!({"resourceSubscriptions": [1]}),
-        json!({"resourceSubscriptions": null}),
     ] {
         let answer = peer.ask(&Ask::listen(filter.clone()));
         assert_eq!((answer.refused(), answer.is_stream), ((200, -32602), false), "{filter}");
     }
     let answer = peer.ask(&Ask::new("subscriptions/listen", json!({})));
     assert_eq!(answer.refused(), (200, -32602));
+    // A member that is null counts as absent.
+    let absent = json!({"toolsListChanged": null, "resourceSubscriptions": null, "promptsListChanged": true});
+    assert_eq!(listen(&mut peer, absent, 1), json!({"promptsListChanged": true}));
     end(running);
 }
 

@@ -585,6 +585,8 @@ fn m_80_a_call_of_the_2026_era_ends_with_its_connection() {
         let mut client = connect(&running);
         client.send(post(&headers, body));
         await_calls_in_flight(&running, 1);
+        // In flight is not yet begun.
+        thread::sleep(Duration::from_millis(50));
         assert_eq!(ended.load(Ordering::SeqCst), before, "{tool} still runs");
         drop(client);
         eventually("cancellation", || ended.load(Ordering::SeqCst) == before + 1);

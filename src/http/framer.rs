@@ -42,6 +42,14 @@ pub trait Handler {
 
     /// A request is whole, or was refused; a refusal is the last call.
     fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow;
+
+    /// An empty assembly buffer for a request that is split, from [`Self::keep_assembly`] where there is one.
+    fn take_assembly(&mut self) -> Box<Assembly> {
+        Box::default()
+    }
+
+    /// Takes an assembly buffer that is no longer needed, for another connection's request.
+    fn keep_assembly(&mut self, _assembly: Box<Assembly>) {}
 }
 
 /// Where a connection's input stands after all of it has been looked at.
@@ -68,8 +76,9 @@ pub struct Framer {
     assembly: Option<Box<Assembly>>,
 }
 
+/// Input that could not be handled where it was received: a split request, and what follows it.
 #[derive(Default)]
-struct Assembly {
+pub struct Assembly {
     bytes: Vec<u8>,
     /// Bytes in front that have been handled.
     handled: usize,
@@ -161,18 +170,22 @@ impl Framer {
                         Flow::Continue => {}
                         Flow::Stop => return Progress::Stopped,
                         Flow::Pause => {
-                            self.hold(padded.get(offset..length).unwrap_or_default());
+                            self.hold(padded.get(offset..length).unwrap_or_default(), || {
+                                handler.take_assembly()
+                            });
                             return Progress::Paused;
                         }
                     }
                 }
-                Ok(Front::Head | Front::Body { .. } | Front::Chunked(_)) => self.hold(input),
+                Ok(Front::Head | Front::Body { .. } | Front::Chunked(_)) => {
+                    self.hold(input, || handler.take_assembly())
+                }
             }
             if self.assembly.is_some() {
                 return self.resume(limits, handler);
             }
         }
-        self.hold(padded.get(offset..length).unwrap_or_default());
+        self.hold(padded.get(offset..length).unwrap_or_default(), || handler.take_assembly());
         self.resume(limits, handler)
     }
 
@@ -183,7 +196,9 @@ impl Framer {
         };
         let progress = assembly.advance(limits, handler);
         if progress == Progress::Stopped || assembly.is_empty() {
-            self.assembly = None;
+            if let Some(assembly) = self.assembly.take() {
+                handler.keep_assembly(assembly);
+            }
         } else {
             assembly.compact();
         }
@@ -199,10 +214,11 @@ impl Framer {
         })
     }
 
-    /// Keeps bytes without looking at them: what arrives while the handler is paused.
-    pub fn hold(&mut self, input: &[u8]) {
+    /// Keeps bytes without looking at them: what arrives while the handler is paused. `buffer` gives the assembly buffer, if one is
+    /// needed.
+    pub fn hold(&mut self, input: &[u8], buffer: impl FnOnce() -> Box<Assembly>) {
         if !input.is_empty() {
-            let assembly = self.assembly.get_or_insert_default();
+            let assembly = self.assembly.get_or_insert_with(buffer);
             assembly.bytes.extend_from_slice(input);
             assembly.awaiting_line &= memchr::memchr(b'\n', input).is_none();
         }
@@ -226,6 +242,16 @@ fn hand_over(padded: &mut [u8], head: RequestHead, body_length: usize, handler: 
 }
 
 impl Assembly {
+    /// Empties the buffer and keeps its capacity, in bytes, unless that is over `bytes_max`.
+    pub fn clear(&mut self, bytes_max: usize) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        *self = Self::default();
+        if bytes.capacity() <= bytes_max {
+            self.bytes = bytes;
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.handled == self.bytes.len() && self.chunked.is_none()
     }

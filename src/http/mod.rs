@@ -10,7 +10,7 @@ mod response;
 mod sse;
 
 pub use cors::{METHODS, cors_headers, preflight_headers};
-pub use framer::{Flow, Framer, Handler, Progress, Request};
+pub use framer::{Assembly, Flow, Framer, Handler, Progress, Request};
 pub use guard::{Guard, Names, Route, path};
 pub use head::{BodyFraming, Field, Method, RequestHead, excerpt};
 pub use reject::RejectReason;

@@ -346,7 +346,7 @@ impl Shard {
                         lines.framer.buffered_bytes()
                     }
                     None => {
-                        connection.framer.hold(buffer.bytes());
+                        connection.framer.hold(buffer.bytes(), || self.pipeline.take_assembly());
                         connection.framer.buffered_bytes()
                     }
                 };

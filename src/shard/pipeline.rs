@@ -17,7 +17,7 @@ use crate::{
     config::Limits,
     exec::{Runner, Ticket},
     http::{
-        Field, Flow, Guard, Handler, METHODS, Method, Names, RejectReason, Request, RequestHead,
+        Assembly, Field, Flow, Guard, Handler, METHODS, Method, Names, RejectReason, Request, RequestHead,
         ResponseHeads, ResponseStart, Route, Status, begin_event, chunk, cors_headers, excerpt, finish_event,
         preflight_headers, write_event,
     },
@@ -29,6 +29,9 @@ use crate::{
     ring::SocketId,
     seal::Secret,
 };
+
+/// The largest spare assembly buffer that is kept, in bytes.
+const SPARE_ASSEMBLY_BYTES_MAX: usize = 64 * 1024;
 
 /// What a pipeline is built with.
 pub struct PipelineConfig<'a> {
@@ -56,6 +59,8 @@ pub struct Pipeline {
     pub(super) engine: Engine,
     /// The server is ending: every reply closes its connection.
     draining: bool,
+    /// An empty buffer for the next request that is split over receive buffers: at most one, so that a warm shard allocates none.
+    spare_assembly: Option<Box<Assembly>>,
     /// With [`Handled::Collecting`]: what its connection keeps from here on.
     pub(super) collected: Option<Box<Collected>>,
 }
@@ -114,6 +119,7 @@ impl Pipeline {
             heads: ResponseHeads::new(SystemTime::now()),
             engine: Engine::new(engine, snapshot, runner),
             draining: false,
+            spare_assembly: None,
             collected: None,
         }
     }
@@ -549,6 +555,11 @@ impl Pipeline {
         keep_alive
     }
 
+    /// An empty assembly buffer: the spare one, if it is there.
+    pub(super) fn take_assembly(&mut self) -> Box<Assembly> {
+        self.spare_assembly.take().unwrap_or_default()
+    }
+
     /// Serves something else from the next request on. Calls in flight end as they were started. Returns what was served
     /// before, to be freed elsewhere.
     pub fn replace(&mut self, snapshot: Snapshot) -> Option<Snapshot> {
@@ -574,6 +585,15 @@ pub struct Requests<'a> {
 }
 
 impl Handler for Requests<'_> {
+    fn take_assembly(&mut self) -> Box<Assembly> {
+        self.pipeline.take_assembly()
+    }
+
+    fn keep_assembly(&mut self, mut assembly: Box<Assembly>) {
+        assembly.clear(SPARE_ASSEMBLY_BYTES_MAX);
+        self.pipeline.spare_assembly = Some(assembly);
+    }
+
     fn wants_body(&mut self, head: &RequestHead, head_bytes: &[u8]) -> bool {
         let refused = self.pipeline.check(head, head_bytes, self.out);
         self.last = refused.or(self.last);
