@@ -97,4 +97,25 @@ pub use registry::{
     Revision, Role, Root, Sampled, Sampling, Structured, TaskTerms, Theme, Tool, ToolAnnotations,
     ToolBuilder,
 };
+/// The version of schemars that [`ToolBuilder::input`] takes schemas from. With it a server needs no dependency on
+/// schemars of its own, and cannot have a second version of it: name the crate to the derive, as below for both.
+///
+/// ```
+/// use corelane::{Server, Tool};
+///
+/// #[derive(corelane::serde::Deserialize, corelane::schemars::JsonSchema)]
+/// #[serde(crate = "corelane::serde")]
+/// #[schemars(crate = "corelane::schemars")]
+/// struct Greet {
+///     name: String,
+/// }
+///
+/// let server = Server::builder("greeter", "1.0.0")
+///     .tool(Tool::new("greet").input::<Greet>().run(|greet, _cx| format!("Hello, {}!", greet.name)))
+///     .build();
+/// ```
+pub use schemars;
+/// The version of serde that tools' arguments and results are read and written with. Types that derive from it need
+/// `#[serde(crate = "corelane::serde")]`; the example is at [`schemars`].
+pub use serde;
 pub use server::{Running, Server, ServerBuilder, StartError, Stopper};
