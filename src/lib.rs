@@ -1,8 +1,9 @@
 //! corelane: a Model Context Protocol server that gives each core its own lane.
 //!
 //! A lane, or *shard*, is one pinned thread with everything it needs: a [glommio] executor, an io_uring of its
-//! own that accepts, receives and sends by completion, its connections, its copy of the registered tools with their
-//! compiled schemas. Shards share nothing on the path of a request.
+//! own that accepts, receives and sends by completion, its connections, its copy of the registered tools. Schemas are
+//! compiled once per process, or once per shard where they have a pattern. No two shards write to the same memory on the path
+//! of a request.
 //!
 //! ```no_run
 //! use corelane::{Server, Tool};
