@@ -83,6 +83,15 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
     assert!(sum(&samples, "corelane_connections{") >= 1.0);
     assert_eq!(sum(&samples, "corelane_requests_total{"), 50.0);
     assert_eq!(sum(&samples, "corelane_shard_up{"), 2.0);
+    let build = text.lines().find(|line| line.starts_with("corelane_build_info{")).unwrap();
+    let version = format!("{{version=\"{}\",commit=\"", env!("CARGO_PKG_VERSION"));
+    assert!(build.contains(&version) && build.contains("\",rustc=\"rustc 1."), "{build}");
+    assert!(build.contains("\",features=\"") && build.ends_with("\"} 1"), "{build}");
+    let commit = build.split_once("commit=\"").and_then(|(_, rest)| rest.split('"').next()).unwrap();
+    let is_hexadecimal = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // A package that was unpacked without `.git` may not know it.
+    let may_be_unknown = !std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists();
+    assert!(is_hexadecimal || may_be_unknown, "{build}");
     assert_eq!(get("corelane_limit{limit=\"body_bytes_max\"}"), 4_194_304.0);
     assert_eq!(get("corelane_limit{limit=\"drain_grace\"}"), 0.25);
     assert!(!text.contains("duration_seconds_count{tool=\"digest\""), "what nobody called has no histogram");

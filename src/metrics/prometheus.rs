@@ -115,9 +115,21 @@ fn write_all(
     reports: &[ShardReport],
     buckets: &[u64],
 ) -> fmt::Result {
-    let version = env!("CARGO_PKG_VERSION");
-    family(out, "corelane_build_info", "gauge", "Always 1; the version is in the label.")?;
-    writeln!(out, "corelane_build_info{{version=\"{version}\"}} 1")?;
+    family(
+        out,
+        "corelane_build_info",
+        "gauge",
+        "Always 1; what the server was built from is in the labels.",
+    )?;
+    writeln!(
+        out,
+        "corelane_build_info{{version=\"{}\",commit=\"{}\",rustc=\"{}\",features=\"{}\"}} 1",
+        env!("CARGO_PKG_VERSION"),
+        env!("CORELANE_COMMIT"),
+        // Of the four the only one with free text.
+        env!("CORELANE_RUSTC").replace('\\', "\\\\").replace('"', "\\\""),
+        env!("CORELANE_FEATURES"),
+    )?;
     family(out, "corelane_shard_up", "gauge", "Whether the shard answered this scrape.")?;
     for shard in 0..shards {
         let up = u8::from(up.contains(&shard));
