@@ -22,7 +22,7 @@ use crate::{
         path,
     },
     log::RateLimit,
-    metrics::{ShardReport, write_admin_refusals, write_limits, write_prometheus},
+    metrics::{ShardReport, write_admin_refusals, write_limits, write_process, write_prometheus},
     shard::ShardHandle,
 };
 
@@ -286,6 +286,7 @@ impl Answer<'_> {
             RejectReason::VARIANTS.iter().map(|reason| reason.name()).zip(refusals.counts.iter().copied());
         write_admin_refusals(&mut text, counts);
         write_limits(&mut text, &self.shared.limits.figures());
+        write_process(&mut text);
         text
     }
 }

@@ -83,6 +83,15 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
     assert!(sum(&samples, "corelane_connections{") >= 1.0);
     assert_eq!(sum(&samples, "corelane_requests_total{"), 50.0);
     assert_eq!(sum(&samples, "corelane_shard_up{"), 2.0);
+    assert!(get("process_cpu_seconds_total") >= 0.0);
+    assert!(get("process_resident_memory_bytes") > 1e6);
+    assert!(get("process_virtual_memory_bytes") >= get("process_resident_memory_bytes"));
+    assert!(get("process_open_fds") > 3.0 && get("process_max_fds") > get("process_open_fds"));
+    assert!(get("process_threads") >= 3.0, "two shards and the admin thread");
+    let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
+        - get("process_start_time_seconds");
+    // The kernel rounds the time of its start to seconds.
+    assert!((-2.0..3600.0).contains(&age), "{age} s");
     let build = text.lines().find(|line| line.starts_with("corelane_build_info{")).unwrap();
     let version = format!("{{version=\"{}\",commit=\"", env!("CARGO_PKG_VERSION"));
     assert!(build.contains(&version) && build.contains("\",rustc=\"rustc 1."), "{build}");

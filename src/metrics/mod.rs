@@ -1,5 +1,6 @@
 //! What a shard measures: latencies by method and by tool, refusals by reason. Recorded in line, merged when asked for.
 
+mod process;
 mod prometheus;
 mod series;
 
@@ -8,6 +9,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 pub use series::ToolFailure;
 use series::{Distribution, Series};
 
+pub use process::write_process;
 pub use prometheus::{ShardReport, write_admin_refusals, write_limits, write_prometheus};
 
 /// Precision of the latencies of methods, which are few, and of tools, which may be many: buckets for each power of two, as a

@@ -1,0 +1,58 @@
+//! The process as Prometheus' own clients report it
+//! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>), from `/proc/self`.
+
+use std::fmt::{self, Write};
+
+use super::prometheus::family;
+
+/// Appends the `process_` metrics. Those that `/proc` does not tell are left out.
+pub fn write_process(out: &mut String) {
+    // Writing to a string does not fail.
+    let _ = write_all(out);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_all(_: &mut String) -> fmt::Result {
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn write_all(out: &mut String) -> fmt::Result {
+    use procfs::process::{LimitValue, Process};
+
+    let Ok(process) = Process::myself() else { return Ok(()) };
+    let stat = process.stat().ok();
+    let ticks_per_second = procfs::ticks_per_second() as f64;
+    let cpu = stat.as_ref().map(|stat| (stat.utime + stat.stime) as f64 / ticks_per_second);
+    let started = stat.as_ref().and_then(|stat| {
+        let booted = procfs::boot_time_secs().ok()?;
+        Some(booted as f64 + stat.starttime as f64 / ticks_per_second)
+    });
+    let open = process.fd_count().ok().map(|count| count as f64);
+    let open_max = process.limits().ok().map(|limits| match limits.max_open_files.soft_limit {
+        LimitValue::Value(value) => value as f64,
+        LimitValue::Unlimited => f64::INFINITY,
+    });
+    let resident = stat.as_ref().map(|stat| stat.rss.saturating_mul(procfs::page_size()) as f64);
+    let figures = [
+        ("process_cpu_seconds_total", "counter", "User and system processor time, in seconds.", cpu),
+        ("process_resident_memory_bytes", "gauge", "Resident memory, in bytes.", resident),
+        (
+            "process_virtual_memory_bytes",
+            "gauge",
+            "Address space, in bytes.",
+            stat.as_ref().map(|stat| stat.vsize as f64),
+        ),
+        ("process_open_fds", "gauge", "Open file descriptors.", open),
+        ("process_max_fds", "gauge", "File descriptors that may be open.", open_max),
+        ("process_start_time_seconds", "gauge", "When the process started, in seconds since 1970.", started),
+        ("process_threads", "gauge", "Threads.", stat.as_ref().map(|stat| stat.num_threads as f64)),
+    ];
+    for (name, kind, help, figure) in figures {
+        if let Some(figure) = figure {
+            family(out, name, kind, help)?;
+            writeln!(out, "{name} {figure}")?;
+        }
+    }
+    Ok(())
+}
