@@ -4,13 +4,28 @@
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-install_packages() {
+update_package_lists() {
   if [ -z "${corelane_apt_updated:-}" ]; then as_root apt-get update -qq; corelane_apt_updated=1; fi
+}
+
+install_packages() {
+  update_package_lists
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 # need COMMAND PACKAGE: installs the package unless the command is there.
 need() { command -v "$1" >/dev/null || install_packages "$2"; }
+
+# promtool alone: the package that has it would also start a server.
+need_promtool() {
+  command -v promtool >/dev/null && return
+  update_package_lists
+  local directory
+  directory=$(mktemp -d)
+  (cd "$directory" && apt-get download -qq prometheus && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool)
+  as_root install "$directory/usr/bin/promtool" /usr/local/bin/promtool
+  rm -r "$directory"
+}
 
 # Rust by its own installer, where there is none.
 need_rust() {

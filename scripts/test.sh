@@ -26,6 +26,7 @@ PATH="$PATH:/usr/sbin"
 need nginx nginx-light
 need haproxy haproxy
 need systemd-analyze systemd
+need_promtool
 /usr/bin/python3 -c "import seccomp" 2>/dev/null || install_packages python3-seccomp
 command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
 rustup component list --installed 2>/dev/null | grep -q rustfmt || rustup component add rustfmt clippy

@@ -6,14 +6,16 @@ mod support;
 
 use std::{
     collections::HashMap,
+    io::Write,
     net::SocketAddr,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use corelane::{Config, Limits, NoArguments, Running, Server, StartError, Tool, demo};
 use serde_json::json;
-use support::{Client, Reply, post};
+use support::{Client, Reply, modern, post, session::Session};
 
 fn config() -> Config {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -120,6 +122,58 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
     drop(kept);
     running.stopper().drain();
     running.join().unwrap();
+}
+
+#[test]
+fn promtool_accepts_the_metrics_of_traffic_of_all_kinds() {
+    let fails = Tool::new("names-may.have_these")
+        .run(|_: NoArguments, _| -> () { panic!("\"quoted\" \\ and\nbroken") });
+    let running = demo::server().tool(fails).build().start(&config()).unwrap();
+    let address = running.addresses()[0];
+    let session = Session::open(address, "2025-11-25", json!({}));
+    let stream = session.get(None);
+    let listening = modern("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}));
+    let mut listener = Client::connect(address);
+    listener.send(post(&listening.0, listening.1));
+    let calls = [
+        ("echo", json!({"message": "x"})),
+        ("echo", json!({})),
+        ("sleep", json!({"ms": 1})),
+        ("names-may.have_these", json!({})),
+        ("no\"such\\tool\n", json!({})),
+    ];
+    for (tool, arguments) in calls {
+        session.call(2, tool, arguments.clone());
+        Client::connect(address).modern("tools/call", json!({"name": tool, "arguments": arguments}));
+    }
+    for method in ["tools/list", "resources/list", "prompts/list", "ping", "no\"such\\method\n"] {
+        Client::connect(address).modern(method, json!({}));
+    }
+    for request in [
+        "GET /no HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "\"\\\r\n\r\n",
+        "GET /mcp HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        Client::connect(address).send(request).read();
+    }
+    assert_eq!(get(&running, "/\"no\\").status, 404);
+    let metrics = get(&running, "/metrics");
+    let samples = samples(&text(&metrics));
+    assert!(
+        sum(&samples, "corelane_tool_errors_total{tool=\"names-may.have_these\",reason=\"panic\"}") >= 1.0
+    );
+    drop((stream, listener));
+    running.stopper().drain();
+    running.join().unwrap();
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut promtool) = command.spawn() else {
+        return support::missing::report("promtool", "scripts/test.sh installs it");
+    };
+    promtool.stdin.take().unwrap().write_all(&metrics.body).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let found = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && found.is_empty(), "{found}");
 }
 
 #[test]

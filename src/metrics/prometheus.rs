@@ -278,7 +278,7 @@ fn histograms(
     family(
         out,
         &format!("{name}_quantile_seconds"),
-        "gauge",
+        "summary",
         &format!("{help}: quantiles since the start."),
     )?;
     for (value, histogram) in rows {
@@ -289,6 +289,9 @@ fn histograms(
                 "{name}_quantile_seconds{{{label}=\"{value}\",quantile=\"{quantile}\"}} {latency}"
             )?;
         }
+        let sum = histogram.sum_ns as f64 / 1e9;
+        writeln!(out, "{name}_quantile_seconds_sum{{{label}=\"{value}\"}} {sum}")?;
+        writeln!(out, "{name}_quantile_seconds_count{{{label}=\"{value}\"}} {}", histogram.len())?;
     }
     Ok(())
 }
