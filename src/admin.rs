@@ -17,12 +17,15 @@ use tracing::warn;
 
 use crate::{
     config::Limits,
+    exec::PoolObserver,
     http::{
         Field, Flow, Framer, Handler, Method, Names, RejectReason, Request, RequestHead, Status, excerpt,
         path,
     },
     log::RateLimit,
-    metrics::{ShardReport, write_admin_refusals, write_limits, write_process, write_prometheus},
+    metrics::{
+        ShardReport, write_admin_refusals, write_gauge, write_limits, write_process, write_prometheus,
+    },
     shard::ShardHandle,
 };
 
@@ -72,6 +75,7 @@ struct Shared {
     names: Names,
     limits: Limits,
     shards: Vec<ShardHandle>,
+    pool: PoolObserver,
     /// What each shard said last, for a scrape it misses: counters must not go back. Held while shards are asked, so that they
     /// are asked once at a time.
     reports: Mutex<Vec<ShardReport>>,
@@ -82,7 +86,7 @@ struct Shared {
 }
 
 impl Admin {
-    /// Serves `shards` on `listener`.
+    /// Serves what `shards` and the blocking `pool` measure on `listener`.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -91,12 +95,14 @@ impl Admin {
         names: Names,
         limits: Limits,
         shards: Vec<ShardHandle>,
+        pool: PoolObserver,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             names,
             limits,
             shards,
+            pool,
             reports: Mutex::default(),
             refusals: Mutex::new(Refusals::new(limits.log_lines_per_second_max)),
             connections: AtomicUsize::new(0),
@@ -271,7 +277,27 @@ impl Answer<'_> {
         }
     }
 
+    fn write_pool(&self, out: &mut String) {
+        let Some(load) = self.shared.pool.load() else { return };
+        let depth = [("blocking", load.queued)];
+        write_gauge(
+            out,
+            "corelane_queue_depth",
+            "Calls that wait for a thread of their pool.",
+            "queue",
+            depth,
+        );
+        // The three are read one after another.
+        let running = load.threads.saturating_sub(load.idle).saturating_sub(load.waiting);
+        let threads = [("idle", load.idle), ("running", running), ("waiting_for_client", load.waiting)];
+        let help = "Threads of the blocking pool, by what they do.";
+        write_gauge(out, "corelane_blocking_threads", help, "state", threads);
+    }
+
     fn metrics(&self) -> String {
+        // As they are before the shards are woken to report, which empties them.
+        let mailboxes: Vec<_> =
+            self.shared.shards.iter().map(|shard| shard.mailbox().len()).enumerate().collect();
         let mut reports = self.shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = ask(&self.shared.shards);
         let up: Vec<usize> = fresh.iter().map(|report| report.shard).collect();
@@ -281,6 +307,9 @@ impl Answer<'_> {
         let mut text = String::new();
         let call_deadline = self.shared.limits.call_deadline;
         write_prometheus(&mut text, self.shared.shards.len(), &up, &reports, call_deadline);
+        let help = "Messages of other shards that wait for this one.";
+        write_gauge(&mut text, "corelane_mailbox_messages", help, "shard", mailboxes);
+        self.write_pool(&mut text);
         let refusals = self.shared.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let counts =
             RejectReason::VARIANTS.iter().map(|reason| reason.name()).zip(refusals.counts.iter().copied());

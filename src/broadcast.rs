@@ -151,6 +151,12 @@ impl Mailbox {
         self.queue.pop()
     }
 
+    /// Messages in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether there is anything in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -9,6 +9,7 @@ use std::{
     io::Write,
     net::SocketAddr,
     process::{Command, Stdio},
+    sync::{Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -174,6 +175,46 @@ fn promtool_accepts_the_metrics_of_traffic_of_all_kinds() {
     let output = promtool.wait_with_output().unwrap();
     let found = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && found.is_empty(), "{found}");
+}
+
+#[test]
+fn queue_depth_threads_and_open_streams_are_reported() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let block = Tool::new("block").run_blocking(move |_: NoArguments, _| _ = released.lock().unwrap().recv());
+    let limits = Limits { blocking_threads_max: 1, ..Limits::default() };
+    let config = Config { blocking_threads: Some(1), limits, ..config() };
+    let running = Server::builder("test", "0").tool(block).build().start(&config).unwrap();
+    let address = running.addresses()[0];
+    let until = |wanted: &[(&str, f64)]| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let samples = samples(&text(&get(&running, "/metrics")));
+            if wanted.iter().all(|(name, value)| sum(&samples, name) == *value) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{wanted:?} is not reached: {samples:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let queue = "corelane_queue_depth{queue=\"blocking\"}";
+    let idle = "corelane_blocking_threads{state=\"idle\"}";
+    let busy = "corelane_blocking_threads{state=\"running\"}";
+    until(&[(queue, 0.0), (idle, 1.0), (busy, 0.0), ("corelane_replay_streams_attached{", 0.0)]);
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "block"}});
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(address)).collect();
+    clients.iter_mut().for_each(|client| _ = client.send(post("", call.to_string())));
+    until(&[(queue, 2.0), (idle, 0.0), (busy, 1.0), ("corelane_calls_in_flight{", 3.0)]);
+    let session = Session::open(address, "2025-11-25", json!({}));
+    let stream = session.get(None);
+    until(&[("corelane_replay_streams_attached{", 1.0), ("corelane_mailbox_messages{", 0.0)]);
+    drop(stream);
+    until(&[("corelane_replay_streams_attached{", 0.0), ("corelane_replay_streams{", 1.0)]);
+    drop(release);
+    clients.iter_mut().for_each(|client| assert_eq!(client.read().status, 200));
+    until(&[(queue, 0.0), (idle, 1.0), (busy, 0.0), ("corelane_calls_in_flight{", 0.0)]);
+    running.stopper().drain();
+    running.join().unwrap();
 }
 
 #[test]

@@ -22,7 +22,7 @@ use futures_lite::FutureExt;
 
 pub use cancel::{Cancel, LocalCancel};
 pub use completions::{CallEvent, Completed, Completions, RemoteCompletions, Ticket};
-pub use pool::{BlockingPool, PoolConfig};
+pub use pool::{BlockingPool, PoolConfig, PoolLoad, PoolObserver};
 #[cfg(feature = "tokio")]
 pub use tokio_runtime::TokioRuntime;
 

@@ -7,7 +7,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     thread::{self, Thread},
@@ -147,10 +147,48 @@ impl BlockingPool {
         Ok(())
     }
 
+    /// Reads the pool's figures without keeping it.
+    #[must_use]
+    pub fn observer(&self) -> PoolObserver {
+        PoolObserver(Arc::downgrade(&self.0))
+    }
+
     /// Counts the threads whose handlers wait for their clients.
     pub(super) fn wait_gauge(&self) -> Arc<dyn WaitGauge> {
         Arc::clone(&self.0.shared) as Arc<dyn WaitGauge>
     }
+}
+
+/// Reads a pool's figures from any thread; the pool ends as if there were none.
+#[derive(Clone, Default)]
+pub struct PoolObserver(Weak<Handle>);
+
+impl PoolObserver {
+    /// The pool's figures now. `None`: there is no pool, or it has ended.
+    #[must_use]
+    pub fn load(&self) -> Option<PoolLoad> {
+        let handle = self.0.upgrade()?;
+        let shared = &handle.shared;
+        Some(PoolLoad {
+            queued: handle.jobs.len(),
+            threads: shared.threads.load(SeqCst),
+            idle: shared.idle.load(SeqCst),
+            waiting: shared.waiting.load(SeqCst),
+        })
+    }
+}
+
+/// A pool's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolLoad {
+    /// Jobs that wait for a thread.
+    pub queued: usize,
+    /// Threads there are.
+    pub threads: usize,
+    /// Threads without a job.
+    pub idle: usize,
+    /// Threads whose handler waits for its client.
+    pub waiting: usize,
 }
 
 impl WaitGauge for Shared {

@@ -20,12 +20,16 @@ pub struct ShardReport {
     pub connections: usize,
     /// Calls in flight now.
     pub calls_in_flight: usize,
+    /// Subscriptions open, and legacy sessions with one.
+    pub listeners: usize,
     /// What subscriptions hear of, over all of them.
     pub subscribed: usize,
     /// Legacy sessions of which a stream or subscriptions are kept.
     pub sessions_kept: usize,
     /// Streams that can be resumed.
     pub replay_streams: usize,
+    /// Streams among them that have a connection.
+    pub replay_streams_attached: usize,
     /// Tasks kept, those that have ended included.
     pub tasks: usize,
 }
@@ -108,6 +112,21 @@ pub fn write_admin_refusals(out: &mut String, counts: impl Iterator<Item = (&'st
     }
 }
 
+/// Appends a gauge with one sample for each value of `label`.
+pub fn write_gauge<L: fmt::Display>(
+    out: &mut String,
+    name: &str,
+    help: &str,
+    label: &str,
+    samples: impl IntoIterator<Item = (L, usize)>,
+) {
+    // Writing to a string does not fail.
+    let _ = family(out, name, "gauge", help);
+    for (value, sample) in samples {
+        let _ = writeln!(out, "{name}{{{label}=\"{value}\"}} {sample}");
+    }
+}
+
 fn write_all(
     out: &mut String,
     shards: usize,
@@ -136,13 +155,16 @@ fn write_all(
         writeln!(out, "corelane_shard_up{{shard=\"{shard}\"}} {up}")?;
     }
     type Figure = fn(&ShardReport) -> u64;
-    let figures: [(&str, &str, &str, Figure); 10] = [
+    let figures: [(&str, &str, &str, Figure); 12] = [
         ("corelane_connections", "gauge", "Connections open.", |report| report.connections as u64),
         ("corelane_connections_accepted_total", "counter", "Connections accepted.", |report| {
             report.metrics.connections
         }),
         ("corelane_calls_in_flight", "gauge", "Calls of async and blocking tools in flight.", |report| {
             report.calls_in_flight as u64
+        }),
+        ("corelane_listeners", "gauge", "Subscriptions open, and legacy sessions with one.", |report| {
+            report.listeners as u64
         }),
         ("corelane_subscribed", "gauge", "What subscriptions hear of, over all of them.", |report| {
             report.subscribed as u64
@@ -153,6 +175,12 @@ fn write_all(
         ("corelane_replay_streams", "gauge", "Streams that can be resumed.", |report| {
             report.replay_streams as u64
         }),
+        (
+            "corelane_replay_streams_attached",
+            "gauge",
+            "Streams among them that have a connection.",
+            |report| report.replay_streams_attached as u64,
+        ),
         ("corelane_tasks", "gauge", "Tasks kept, those that have ended included.", |report| {
             report.tasks as u64
         }),
@@ -316,9 +344,11 @@ mod tests {
             metrics,
             connections: 5,
             calls_in_flight: 0,
+            listeners: 2,
             subscribed: 3,
             sessions_kept: 0,
             replay_streams: 0,
+            replay_streams_attached: 0,
             tasks: 0,
         }];
         let mut out = String::new();

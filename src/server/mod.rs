@@ -27,7 +27,7 @@ use crate::{
     admin::Admin,
     broadcast::Broadcast,
     config::{Config, Endpoint, Limits, Listen, LogFormat, ShardPlacement, Transport},
-    exec::{BlockingPool, Completions, OffShard, PoolConfig, Runner},
+    exec::{BlockingPool, Completions, OffShard, PoolConfig, PoolObserver, Runner},
     http::Names,
     live_registry::LiveRegistry,
     metrics::ShardMetrics,
@@ -416,6 +416,7 @@ impl Server {
         let admin_hosts = [config.allowed_hosts.as_slice(), &config.admin_allowed_hosts].concat();
         let admin_names = Names::new(&admin_hosts, &config.allowed_origins, is_local).with_ip_literals();
         let off_shard = off_shard(&placement.free, config)?;
+        let pool = off_shard.pool.as_ref().map(BlockingPool::observer).unwrap_or_default();
         let broadcast = Broadcast::default();
         let addresses = listeners.iter().filter_map(|listen| match listen {
             Listen { transport: Transport::Http, endpoint: Endpoint::Tcp(address) } => Some(*address),
@@ -465,7 +466,7 @@ impl Server {
             broadcast.connect(handles.iter().map(|handle| Arc::clone(handle.mailbox())).collect());
             Ok(handles)
         });
-        match started.and_then(|()| running.start_admin(admin_listener, &admin_names, config.limits)) {
+        match started.and_then(|()| running.start_admin(admin_listener, &admin_names, config.limits, pool)) {
             Ok(()) => Ok(running),
             Err(error) => {
                 running.stopper().drain();
@@ -724,9 +725,10 @@ impl Running {
         listener: Option<TcpListener>,
         names: &Names,
         limits: Limits,
+        pool: PoolObserver,
     ) -> Result<(), StartError> {
         if let Some(listener) = listener {
-            let admin = Admin::start(listener, names.clone(), limits, self.handles.clone());
+            let admin = Admin::start(listener, names.clone(), limits, self.handles.clone(), pool);
             self.admin = Some(Arc::new(admin.map_err(|error| resource("the admin interface", &error))?));
         }
         Ok(())

@@ -678,9 +678,11 @@ impl Shard {
                 metrics: self.pipeline.metrics().clone(),
                 connections: self.live,
                 calls_in_flight: self.pipeline.engine.calls.len(),
+                listeners: self.pipeline.engine.plane.subscriptions.listeners(),
                 subscribed: self.pipeline.engine.plane.subscriptions.subscribed(),
                 sessions_kept: self.pipeline.engine.plane.homes.len(),
                 replay_streams: self.pipeline.engine.plane.replay.len(),
+                replay_streams_attached: self.pipeline.engine.plane.replay.attached(),
                 tasks: self.pipeline.engine.plane.tasks.len(),
             };
             // Who asked may have given up.

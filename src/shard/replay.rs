@@ -194,6 +194,12 @@ impl Replay {
         self.get(id)?.carrier
     }
 
+    /// How many have a connection.
+    pub(super) fn attached(&self) -> usize {
+        let streams = self.places.iter().filter_map(|place| place.stream.as_ref());
+        streams.filter(|stream| stream.carrier.is_some()).count()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.free.len()
