@@ -153,6 +153,7 @@ struct RawConfig {
     admin: RawAdmin,
     http: RawHttp,
     security: RawSecurity,
+    schema: RawSchema,
     limits: Limits,
     log: Log,
 }
@@ -194,6 +195,12 @@ struct RawSecurity {
     secret_file: String,
 }
 
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct RawSchema {
+    backtracking: bool,
+}
+
 impl Default for RawConfig {
     fn default() -> Self {
         Self::from(&Config { admin: Some(Config::ADMIN), ..Config::default() })
@@ -233,6 +240,7 @@ impl From<&Config> for RawConfig {
                     .map(|path| path.display().to_string())
                     .unwrap_or_default(),
             },
+            schema: RawSchema { backtracking: config.limits.schema_backtracking },
             limits: config.limits,
             log: config.log,
         }
@@ -241,7 +249,7 @@ impl From<&Config> for RawConfig {
 
 impl RawConfig {
     fn into_config(self) -> Config {
-        let Self { server, admin, http, security, limits, log } = self;
+        let Self { server, admin, http, security, schema, limits, log } = self;
         Config {
             listen: server.listen,
             shards: server.shards,
@@ -256,7 +264,7 @@ impl RawConfig {
             allowed_origins: http.allowed_origins,
             secret_file: Some(security.secret_file).filter(|path| !path.is_empty()).map(Into::into),
             log,
-            limits,
+            limits: Limits { schema_backtracking: schema.backtracking, ..limits },
         }
     }
 
@@ -485,6 +493,9 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_the_same() {
+        let backtracking = Config::from_toml("[schema]\nbacktracking = true").unwrap();
+        assert!(backtracking.limits.schema_backtracking);
+        assert_eq!(Config::from_toml(&backtracking.to_toml().unwrap()).unwrap(), backtracking);
         let config = Config {
             listen: ["0.0.0.0:1", "http+unix:a", "tcp://[::1]:0", "unix:/b"]
                 .map(|text| text.parse().unwrap())

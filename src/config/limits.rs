@@ -50,6 +50,12 @@ pub struct Limits {
     /// Memory of a compiled pattern, in bytes; as above.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub schema_pattern_bytes_max: usize,
+    /// Whether patterns with a lookahead, a lookbehind or a backreference are supported: `[schema] backtracking`.
+    #[serde(skip)]
+    pub schema_backtracking: bool,
+    /// Steps of one match of such a pattern; a string that takes more is answered with an `isError` result. What the matches of one
+    /// call may cost, two steps for a value, counts against `validation_work_max` before the first of them.
+    pub schema_backtrack_steps_max: usize,
     /// Values looked at to validate one call's arguments, one that is looked at twice counted twice; more is answered with
     /// an `isError` result, for the shard would be busy with nothing else. The default takes a few milliseconds.
     pub validation_work_max: usize,
@@ -191,6 +197,8 @@ impl Default for Limits {
             schema_depth_max: 32,
             schema_subschemas_max: 2000,
             schema_pattern_bytes_max: 1024 * 1024,
+            schema_backtracking: false,
+            schema_backtrack_steps_max: 10_000,
             validation_work_max: 250_000,
             list_page_items_max: 1000,
             connections_max: 131_072,
@@ -283,6 +291,16 @@ impl Setting for usize {
     }
 }
 
+impl Setting for bool {
+    fn told(&self) -> String {
+        self.to_string()
+    }
+
+    fn figure(&self) -> f64 {
+        f64::from(u8::from(*self))
+    }
+}
+
 impl Setting for u32 {
     fn told(&self) -> String {
         self.to_string()
@@ -346,6 +364,8 @@ impl Limits {
             schema_depth_max: 1..=128,
             schema_subschemas_max: 1..=1_000_000,
             schema_pattern_bytes_max: 1024..=GIB,
+            schema_backtracking: false..=true,
+            schema_backtrack_steps_max: 100..=10_000_000,
             validation_work_max: 1000..=1_000_000_000,
             list_page_items_max: 1..=1_000_000,
             // The kernel's bound on a table of direct descriptors.

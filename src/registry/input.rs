@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 
+use jsonschema::PatternOptions;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -13,6 +14,7 @@ use super::{
     reply::ProtocolError,
     revision::Revision,
 };
+use crate::config::Limits;
 
 /// One question as it is sent: `method` and `params` of the request.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,9 +184,12 @@ impl<T> Form<T> {
         self
     }
 
-    /// Whether this is what the form asks for. A schema that is none allows nothing.
+    /// Whether this is what the form asks for. A schema that is none allows nothing, nor does one with a pattern that cannot be matched
+    /// in linear time or takes more memory than a tool's may by default.
     fn allows(&self, content: &Value) -> bool {
-        let options = jsonschema::options().should_validate_formats(true);
+        let patterns = PatternOptions::regex().size_limit(Limits::default().schema_pattern_bytes_max);
+        let options =
+            jsonschema::options().should_validate_formats(true).with_pattern_options(patterns).offline();
         options.build(&self.schema).is_ok_and(|schema| schema.is_valid(content))
     }
 }
@@ -497,6 +502,12 @@ mod tests {
             json!([18]),
         ] {
             assert!(!accepted(content.clone()), "{content}");
+        }
+        // A person's answer is matched in linear time, whatever the pattern.
+        for (pattern, is_allowed) in [("^a+$", true), ("^(?:(?=a)a+)+$", false), ("^(a)\\1$", false)] {
+            let form = Form::<Value>::with_schema("?", json!({"properties": {"a": {"pattern": pattern}}}));
+            let answer = json!({"action": "accept", "content": {"a": "aa"}});
+            assert_eq!(form.read(&answer).is_some(), is_allowed, "{pattern}");
         }
         // Nothing needs to fit where nothing was accepted.
         assert_eq!(form.read(&json!({"action": "decline", "content": {"age": 1}})), Some(Elicited::Declined));

@@ -85,6 +85,9 @@ fn explain_within(error: &ValidationError<'_>, known: &KnownNames, deep: usize) 
         {
             branches(error, context, known, deep - 1)
         }
+        ValidationErrorKind::BacktrackLimitExceeded { .. } => {
+            "matching a pattern takes more steps than schema_backtrack_steps_max allows".to_owned()
+        }
         _ => error.masked_with("the value").to_string(),
     }
 }

@@ -1,5 +1,6 @@
 //! JSON Schema over the tape: compiled once per schema text, validated without another JSON tree.
 
+mod backtracking;
 mod bounds;
 mod cache;
 mod explain;

@@ -17,6 +17,8 @@ thread_local! {
     /// Values that may still be looked at. The library hands nothing of ours through to a node, and cannot be interrupted:
     /// this is how a validation ends that would take forever.
     static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// See [`with_whole_copies`].
+    static COPIES_WHOLE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Calls `validate`, which may look at `work_max` values, however often each. Beyond that they all seem to be empty, which ends
@@ -26,6 +28,15 @@ pub(super) fn with_work<T>(work_max: usize, validate: impl FnOnce() -> T) -> T {
     let validated = validate();
     LEFT.set(usize::MAX);
     validated
+}
+
+/// Calls `explain`, for which a copy of a value is true even if the work is used up. The library takes the place of a match that it
+/// could not finish out of such a copy, and panics where it is not there.
+pub(super) fn with_whole_copies<T>(explain: impl FnOnce() -> T) -> T {
+    COPIES_WHOLE.set(true);
+    let explained = explain();
+    COPIES_WHOLE.set(false);
+    explained
 }
 
 /// Whether the validation under way has used up its work.
@@ -150,7 +161,7 @@ impl<'a> JsonNode<'a, TapeJson> for Node<'a> {
     }
 
     fn to_value(&self) -> Cow<'a, Value> {
-        if !spend(self.node_count()) {
+        if !spend(self.node_count()) && !COPIES_WHOLE.get() {
             return Cow::Owned(Value::Null);
         }
         Cow::Owned(copy(*self))

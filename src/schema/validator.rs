@@ -6,9 +6,10 @@ use jsonschema::{Draft, PatternOptions, ReferencingError, ValidationError, error
 use serde_json::Value;
 
 use super::{
+    backtracking::Backtracking,
     bounds::Bounds,
     explain::{self, KnownNames},
-    tape::{TapeJson, is_exhausted, with_work},
+    tape::{TapeJson, is_exhausted, with_whole_copies, with_work},
 };
 use crate::{config::Limits, json::Node};
 
@@ -59,8 +60,15 @@ pub struct Validator {
     known: Arc<KnownNames>,
     subschemas: usize,
     work_max: usize,
+    /// What most schemas have no use for.
+    extra: Option<Arc<Extra>>,
+}
+
+/// What a schema needs checked before a value is held against it.
+struct Extra {
     /// See [`Bounds`].
     recursive: Option<usize>,
+    backtracking: Option<Backtracking>,
 }
 
 /// What a validation came to.
@@ -107,17 +115,28 @@ impl Validator {
                 )),
             });
         }
-        let compiled = jsonschema::options_for::<TapeJson>()
-            .with_pattern_options(PatternOptions::regex().size_limit(limits.schema_pattern_bytes_max))
-            .offline()
-            .build(schema)
-            .map_err(|error| SchemaError {
-                path: error.instance_path().as_str().to_owned(),
-                reason: shortened(explain(&error)),
-            })?;
+        let options = || jsonschema::options_for::<TapeJson>().offline();
+        let linear = PatternOptions::regex().size_limit(limits.schema_pattern_bytes_max);
+        let mut backtracking = None;
+        let compiled = match options().with_pattern_options(linear).build(schema) {
+            Err(error) if limits.schema_backtracking && is_about_a_pattern(&error) => {
+                backtracking = Some(Backtracking::of(schema, limits));
+                let patterns = PatternOptions::fancy_regex()
+                    .size_limit(limits.schema_pattern_bytes_max)
+                    .backtrack_limit(limits.schema_backtrack_steps_max);
+                options().with_pattern_options(patterns).build(schema)
+            }
+            built => built,
+        };
+        let compiled = compiled.map_err(|error| SchemaError {
+            path: error.instance_path().as_str().to_owned(),
+            reason: shortened(explain(&error, limits.schema_backtracking)),
+        })?;
+        let extra = (recursive.is_some() || backtracking.is_some())
+            .then(|| Arc::new(Extra { recursive, backtracking }));
         let has_state = has_patterns(schema);
         let known = Arc::new(explain::known_names(schema));
-        Ok(Self { compiled, has_state, known, subschemas, work_max: limits.validation_work_max, recursive })
+        Ok(Self { compiled, has_state, known, subschemas, work_max: limits.validation_work_max, extra })
     }
 
     /// Whether threads that use it at once would contend for its inner state.
@@ -141,10 +160,14 @@ impl Validator {
     /// Whether the value fits, or would take more work than the limit to find out.
     #[must_use]
     pub fn judge(&self, value: Node<'_>) -> Verdict {
-        if self.is_too_deep(value, VALIDATING_LEVELS_MAX) {
-            return Verdict::TooMuchWork;
+        let mut work_max = self.work_max;
+        if let Some(extra) = &self.extra {
+            work_max = work_max.saturating_sub(extra.work(value, VALIDATING_LEVELS_MAX, work_max));
+            if work_max == 0 {
+                return Verdict::TooMuchWork;
+            }
         }
-        with_work(self.work_max, || match self.compiled.is_valid(value) {
+        with_work(work_max, || match self.compiled.is_valid(value) {
             _ if is_exhausted() => Verdict::TooMuchWork,
             true => Verdict::Fits,
             false => Verdict::Unfit,
@@ -159,30 +182,53 @@ impl Validator {
             let reason = "too large or too nested to say what does not fit".to_owned();
             Violation { path: String::new(), reason }
         };
-        if self.is_too_deep(value, EXPLAINING_LEVELS_MAX) {
+        let is_beyond =
+            |extra: &Arc<Extra>| extra.work(value, EXPLAINING_LEVELS_MAX, self.work_max) >= self.work_max;
+        if self.extra.as_ref().is_some_and(is_beyond) {
             return if self.is_valid(value) { Vec::new() } else { vec![beyond()] };
         }
-        with_work(EXPLAINING_WORK_MAX.max(value.node_count() * 2), || {
-            let mut violations = Vec::new();
-            for error in self.compiled.iter_errors(value).take(VIOLATIONS_MAX) {
-                // What is found behind that point is not true.
-                if is_exhausted() {
-                    break;
+        let explain = || {
+            with_work(EXPLAINING_WORK_MAX.max(value.node_count() * 2), || {
+                let mut violations = Vec::new();
+                for error in self.compiled.iter_errors(value).take(VIOLATIONS_MAX) {
+                    // What is found behind that point is not true.
+                    if is_exhausted() {
+                        break;
+                    }
+                    violations.push(Violation {
+                        path: shortened(error.instance_path().as_str().to_owned()),
+                        reason: shortened(explain::explain(&error, &self.known)),
+                    });
                 }
-                violations.push(Violation {
-                    path: shortened(error.instance_path().as_str().to_owned()),
-                    reason: shortened(explain::explain(&error, &self.known)),
-                });
-            }
-            if violations.is_empty() && is_exhausted() {
-                violations.push(beyond());
-            }
-            violations
-        })
+                if violations.is_empty() && is_exhausted() {
+                    violations.push(beyond());
+                }
+                violations
+            })
+        };
+        match &self.extra {
+            Some(extra) if extra.backtracking.is_some() => with_whole_copies(explain),
+            _ => explain(),
+        }
     }
+}
 
-    fn is_too_deep(&self, value: Node<'_>, levels_max: usize) -> bool {
-        self.recursive.is_some_and(|levels| levels.saturating_mul(depth(value)) > levels_max)
+impl Extra {
+    /// What is to be counted into the work beforehand; `work_max` or more: a value is not to be validated.
+    fn work(&self, value: Node<'_>, levels_max: usize, work_max: usize) -> usize {
+        if self.recursive.is_some_and(|levels| levels.saturating_mul(depth(value)) > levels_max) {
+            return work_max;
+        }
+        self.backtracking.as_ref().map_or(0, |patterns| patterns.cost(value, work_max))
+    }
+}
+
+/// Whether a schema was refused for one of its patterns.
+fn is_about_a_pattern(error: &ValidationError<'_>) -> bool {
+    match error.kind() {
+        ValidationErrorKind::PropertyNames { error } => is_about_a_pattern(error),
+        ValidationErrorKind::Format { format } => format == "regex",
+        _ => false,
     }
 }
 
@@ -231,22 +277,28 @@ fn backtracking_construct(pattern: &str) -> Option<&'static str> {
     None
 }
 
-fn explain(error: &ValidationError<'_>) -> String {
+fn explain(error: &ValidationError<'_>, backtracking: bool) -> String {
     match error.kind() {
         // Checklist J-02.
         ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) => {
             format!("{uri:?} is outside the schema: nothing is read from the network or from files")
         }
-        ValidationErrorKind::PropertyNames { error } => explain(error),
+        ValidationErrorKind::PropertyNames { error } => explain(error, backtracking),
         ValidationErrorKind::Format { format } if format == "regex" => {
             let pattern = error.instance().as_str().unwrap_or_default();
             match backtracking_construct(pattern) {
-                Some(construct) => format!(
-                    "pattern {:?} uses {construct}: only patterns that match in linear time are supported; remedy: write \
-                     it without",
+                Some(construct) if !backtracking => format!(
+                    "pattern {:?} uses {construct}: only patterns that match in linear time are supported; remedy: write it \
+                     without, or set [schema] backtracking = true",
                     shortened(pattern.to_owned())
                 ),
-                None => error.to_string(),
+                // The library translates no named reference, unless a lookahead or a lookbehind comes before it.
+                Some(_) if pattern.contains("\\k<") => format!(
+                    "pattern {:?} uses a named backreference, which is not supported; remedy: refer to the group by its \
+                     number, as \\1",
+                    shortened(pattern.to_owned())
+                ),
+                _ => error.to_string(),
             }
         }
         _ => error.to_string(),
@@ -415,28 +467,128 @@ mod tests {
         }
     }
 
+    const ZOD_EMAIL: &str =
+        r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$";
+
+    fn backtracking() -> Limits {
+        Limits { schema_backtracking: true, ..Limits::default() }
+    }
+
+    /// A schema for each place of a pattern, and around `text` a value that has it there.
+    fn places(pattern: &str, text: &str) -> [(Value, Value); 8] {
+        [
+            (json!({"properties": {"a": {"pattern": pattern}}}), json!({"a": text})),
+            (json!({"properties": {"a": {"items": {"pattern": pattern}}}}), json!({"a": [text]})),
+            (json!({"patternProperties": {pattern: {}}, "additionalProperties": false}), json!({text: 1})),
+            (json!({"propertyNames": {"pattern": pattern}}), json!({text: 1})),
+            (
+                json!({"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"pattern": pattern}}}),
+                json!({"a": text}),
+            ),
+            (
+                json!({"propertyNames": {"$ref": "#/$defs/a"}, "$defs": {"a": {"pattern": pattern}}}),
+                json!({text: 1}),
+            ),
+            (json!({"additionalProperties": {"anyOf": [{"pattern": pattern}, false]}}), json!({"a": text})),
+            (
+                json!({"properties": {"a": {"pattern": pattern}, "b": {"$ref": "#/properties/a"}}}),
+                json!({"b": text}),
+            ),
+        ]
+    }
+
+    fn judge(schema: &Value, instance: &Value, limits: &Limits) -> (Verdict, String) {
+        let validator = Validator::compile(schema, limits).unwrap();
+        let mut bytes = serde_json::to_vec(instance).unwrap();
+        let length = bytes.len();
+        bytes.resize(length + 64, 0);
+        let mut decoder = Decoder::new(limits);
+        let document = decoder.decode(&mut bytes, length).unwrap();
+        (validator.judge(document.root()), format!("{:?}", validator.violations(document.root())))
+    }
+
     #[test]
     fn patterns_that_need_backtracking_are_refused_with_the_construct() {
-        for (pattern, construct) in [
-            ("^(?!\\.)[a-z]+$", "a lookahead"),
-            ("(?=.*[0-9]).{8,}x", "a lookahead"),
-            ("(?<=a)b", "a lookbehind"),
-            ("(?<!a)b", "a lookbehind"),
-            ("(a)\\1", "a backreference"),
-            ("(?<x>a)\\k<x>", "a backreference"),
+        for (pattern, construct, fits, unfit) in [
+            (ZOD_EMAIL, "a lookahead", "ann@example.com", "ann..b@example.com"),
+            ("^(?!\\.)[a-z]+$", "a lookahead", "abc", ".abc"),
+            ("(?=.*[0-9]).{8,}x", "a lookahead", "12345678x", "abcdefghx"),
+            ("(?<=a)b", "a lookbehind", "ab", "cb"),
+            ("(?<!a)b", "a lookbehind", "cb", "ab"),
+            ("(a)\\1", "a backreference", "aa", "ab"),
+            ("(?<x>a)\\1", "a backreference", "aa", "ab"),
         ] {
-            for schema in [
-                json!({"properties": {"a": {"pattern": pattern}}}),
-                json!({"patternProperties": {pattern: {}}}),
-                json!({"propertyNames": {"pattern": pattern}}),
-                json!({"$defs": {"a": {"items": {"pattern": pattern}}}}),
-            ] {
-                // Some lookaheads are split into parts that match in linear time.
-                let Err(error) = compile(&schema) else { continue };
+            for (schema, value) in places(pattern, fits) {
+                let Err(error) = compile(&schema) else { panic!("{schema} is accepted") };
                 assert!(error.reason.contains(&format!("uses {construct}")), "{schema}: {error}");
+                assert!(error.reason.contains("set [schema] backtracking = true"), "{schema}: {error}");
+                assert_eq!(judge(&schema, &value, &backtracking()).0, Verdict::Fits, "{schema}");
+            }
+            for (schema, value) in places(pattern, unfit) {
+                let (verdict, told) = judge(&schema, &value, &backtracking());
+                assert!(verdict == Verdict::Unfit && told != "[]", "{schema}: {verdict:?}, {told}");
             }
         }
+        for (schema, _) in places("(?<x>a)\\k<x>", "") {
+            assert!(compile(&schema).err().unwrap().reason.contains("uses a backreference"));
+            let told = Validator::compile(&schema, &backtracking()).err().unwrap().to_string();
+            assert!(told.contains("named backreference") && told.contains("by its number"), "{told}");
+        }
         assert_eq!(backtracking_construct("[(?=]\\(?=\\\\1"), None);
+        let linear = Validator::compile(&json!({"pattern": "^(a|b)+c"}), &backtracking()).unwrap();
+        assert!(linear.extra.is_none(), "costs nothing more");
+        assert!(Validator::compile(&json!({"pattern": "(?=a"}), &backtracking()).is_err());
+    }
+
+    #[test]
+    fn a_match_that_takes_more_steps_than_the_limit_is_a_violation() {
+        let text = format!("{}!", "a".repeat(200));
+        for (schema, value) in places("^(?:(?=a)a+)+$", &text) {
+            let (verdict, told) = judge(&schema, &value, &backtracking());
+            assert!(
+                verdict == Verdict::Unfit && told.contains("schema_backtrack_steps_max"),
+                "{schema}: {told}"
+            );
+        }
+        for pattern in ["^(?=(a+)+$)", "^(?=(a|a)+$)b"] {
+            for (schema, value) in places(pattern, &text) {
+                let limits = backtracking();
+                assert_eq!(judge(&schema, &value, &limits).0, Verdict::Unfit, "{schema}");
+            }
+        }
+        // The library copies the value to find the place of the match, even when its work is used up.
+        let schema = json!({"items": {"anyOf": vec![json!({"pattern": "^(?:(?=a)a+)+$"}); 20]}});
+        let many: Vec<Value> = (0..20).map(|number| json!(format!("{text}{number}"))).collect();
+        let limits = Limits { validation_work_max: 1_000_000_000, ..backtracking() };
+        assert!(judge(&schema, &json!(many), &limits).1.contains("schema_backtrack_steps_max"));
+    }
+
+    #[test]
+    fn strings_that_may_take_too_many_steps_are_refused_before_they_are_matched() {
+        for (count, verdict) in [(10, Verdict::Fits), (100, Verdict::TooMuchWork)] {
+            let texts: Vec<String> = (0..count).map(|number| format!("u{number}@example.com")).collect();
+            let names: Value = texts.iter().map(|text| (text.clone(), json!(1))).collect();
+            for (schema, value) in [
+                (json!({"properties": {"a": {"items": {"pattern": ZOD_EMAIL}}}}), json!({"a": texts})),
+                (
+                    json!({"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"items": {"pattern": ZOD_EMAIL}}}}),
+                    json!({"a": texts}),
+                ),
+                (json!({"patternProperties": {ZOD_EMAIL: {}}}), names.clone()),
+                (json!({"propertyNames": {"pattern": ZOD_EMAIL}}), names.clone()),
+                (
+                    json!({"propertyNames": {"$ref": "#/$defs/a"}, "$defs": {"a": {"pattern": ZOD_EMAIL}}}),
+                    names,
+                ),
+            ] {
+                assert_eq!(judge(&schema, &value, &backtracking()).0, verdict, "{schema}, {count}");
+            }
+        }
+        let schema = json!({"properties": {"mail": {"pattern": ZOD_EMAIL}, "text": {"type": "string"}}});
+        let value = |mail: &str| json!({"mail": mail, "text": "x".repeat(100_000)});
+        assert_eq!(judge(&schema, &value("a@example.com"), &backtracking()).0, Verdict::Fits, "no candidate");
+        let long = value(&"a".repeat(100_000));
+        assert_eq!(judge(&schema, &long, &backtracking()).0, Verdict::TooMuchWork);
     }
 
     #[test]
@@ -568,7 +720,7 @@ mod tests {
         let levels_max = Limits::default().json_depth_max;
         for length in 1..longest["$defs"].as_object().unwrap().len() {
             let validator = compile(&chain(length)).unwrap();
-            assert!(validator.recursive.is_some());
+            assert!(validator.extra.as_ref().is_some_and(|extra| extra.recursive.is_some()));
             for levels in [2, 9, 30, levels_max] {
                 // What is told is told by the library, or it is that nothing can be told.
                 assert_eq!(violations(&chain(length), &nested(levels, json!(1))).len(), 1);
