@@ -33,16 +33,16 @@ rustup component list --installed 2>/dev/null | grep -q rustfmt || rustup compon
 
 cargo fmt --all --check
 cargo clippy --workspace --all-targets -- -D warnings
-cargo clippy --all-targets --features tokio -- -D warnings
-for features in "" cli tokio; do
+cargo clippy --all-targets --features tokio,anyhow -- -D warnings
+for features in "" cli tokio anyhow; do
   cargo clippy --no-default-features --features "$features" --lib -- -D warnings
 done
 cargo clippy --features jemalloc --bins -- -D warnings
 # What two of the tests would otherwise build while others measure time.
 cargo build --package corelane-client-check
-cargo build --examples --features tokio
+cargo build --examples --features tokio,anyhow
 scripts/corpora.sh
-cargo nextest run --workspace --features tokio --no-fail-fast
+cargo nextest run --workspace --features tokio,anyhow --no-fail-fast
 cargo test --workspace --doc
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package corelane --package corelane-loadgen
 
