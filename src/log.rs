@@ -62,14 +62,17 @@ pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
 }
 
 /// What helps against a panic, where that is known: tokio's resources panic on a thread that is none of tokio's.
+#[cfg(feature = "cli")]
 fn remedy(panic: &str) -> Option<&'static str> {
     let is_tokio = panic.contains("there is no reactor running") || panic.contains("context of a Tokio");
     is_tokio.then_some("declare the tool with run_tokio (feature tokio), which runs it on a tokio runtime")
 }
 
+#[cfg(feature = "cli")]
 type PanicHook = Box<dyn Fn(&panic::PanicHookInfo<'_>) + Sync + Send>;
 
 /// The hook that the program set; none where it is the standard one.
+#[cfg(feature = "cli")]
 fn program_hook() -> Option<PanicHook> {
     let hook = panic::take_hook();
     // Now there is none, so this one is the standard one.

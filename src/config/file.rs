@@ -104,6 +104,7 @@ impl Config {
     }
 
     /// The line of a file's text that sets `key`, as `security.secret_file`; none where the text does not.
+    #[cfg(feature = "cli")]
     pub(crate) fn line_of_key(text: &str, key: &str) -> Option<usize> {
         let document = DeTable::parse(text).ok()?;
         let mut keys = Keys { text, found: Vec::new(), errors: Vec::new() };

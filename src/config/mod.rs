@@ -11,6 +11,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cli")]
 pub(crate) use allowed::{check_host, check_origin};
 pub use cores::Cores;
 pub use file::ConfigError;
@@ -102,7 +103,8 @@ impl Default for Config {
 }
 
 /// Whether shards stay on their cores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum ShardPlacement {
     /// Pinned where `cpus` names cores, or where every core has a shard; not pinned where there are fewer shards than cores,

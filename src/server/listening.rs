@@ -99,6 +99,7 @@ pub(super) fn check_reach(wanted: &Listen, config: &Config) -> Result<(), StartE
 }
 
 /// Endpoints that are named more than once; port 0 is another port each time.
+#[cfg(feature = "cli")]
 pub(super) fn repeated(listen: &[Listen]) -> Option<StartError> {
     let again = listen.iter().enumerate().find(|(index, wanted)| {
         let is_free = matches!(wanted.endpoint, Endpoint::Tcp(address) if address.port() == 0);

@@ -40,7 +40,9 @@ use crate::{
     shard::{Pipeline, PipelineConfig, Shard, ShardHandle, Sources},
     stdio,
 };
-use listening::{Listening, check_reach, listen_admin, repeated};
+use listening::{Listening, listen_admin};
+#[cfg(feature = "cli")]
+use listening::{check_reach, repeated};
 use secret_file::{SECRET_BYTES_MIN, read_secret};
 
 /// The one endpoint.
@@ -202,6 +204,7 @@ pub enum StartError {
 
 impl StartError {
     /// The setting it is about.
+    #[cfg(feature = "cli")]
     pub(crate) fn key(&self) -> Option<&'static str> {
         match self {
             Self::CoreAbsent { .. } => Some("server.cpus"),
@@ -362,6 +365,7 @@ impl Server {
 
     /// Everything that would keep a server of this configuration from starting and can be found without listening: cores,
     /// addresses, the key, the registry.
+    #[cfg(feature = "cli")]
     pub(crate) fn check(&self, config: &Config) -> Vec<StartError> {
         let mut errors: Vec<_> = Placements::choose(config).err().into_iter().collect();
         errors.extend(config.listen.iter().filter_map(|listen| check_reach(listen, config).err()));
