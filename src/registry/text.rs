@@ -136,7 +136,7 @@ impl<'de> Deserializer<'de> for Text<'de> {
 }
 
 /// Texts by name. An error names the text that does not fit.
-pub(super) struct Texts<'de, I> {
+struct Texts<'de, I> {
     texts: I,
     next: Option<(&'de str, Text<'de>)>,
 }
@@ -145,7 +145,7 @@ pub(super) struct Texts<'de, I> {
 pub(super) fn read<'de, T: de::Deserialize<'de>>(
     texts: impl Iterator<Item = (&'de str, Text<'de>)>,
 ) -> Result<T, Error> {
-    T::deserialize(Texts { texts, next: None })
+    T::deserialize(Named(Texts { texts, next: None }))
 }
 
 impl<'de, I: Iterator<Item = (&'de str, Text<'de>)>> MapAccess<'de> for Texts<'de, I> {
@@ -164,22 +164,25 @@ impl<'de, I: Iterator<Item = (&'de str, Text<'de>)>> MapAccess<'de> for Texts<'d
     }
 }
 
-impl<'de, I: Iterator<Item = (&'de str, Text<'de>)>> Deserializer<'de> for Texts<'de, I> {
-    type Error = Error;
+/// A type's members by name, whatever kind of type asks for them.
+struct Named<M>(M);
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_map(self)
+impl<'de, M: MapAccess<'de>> Deserializer<'de> for Named<M> {
+    type Error = M::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, M::Error> {
+        visitor.visit_map(self.0)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, M::Error> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, M::Error> {
         visitor.visit_unit()
     }
 
@@ -195,7 +198,7 @@ pub(super) fn unreadable<T: DeserializeOwned>(names: &[&str], takes_lists: bool)
     let mut reason = None;
     for variant in 0..VARIANTS_TRIED {
         let sample = Sample { names, next: 0, text: SampleText { takes_lists, variant } };
-        match T::deserialize(sample) {
+        match T::deserialize(Named(sample)) {
             Ok(_) | Err(Unreadable::Value) => return None,
             Err(Unreadable::Type(told)) => return Some(told),
             // Another of its variants may be a plain name.
@@ -258,31 +261,6 @@ impl<'de> MapAccess<'de> for Sample<'_> {
             Unreadable::Enum(reason) => Unreadable::Enum(format!("`{name}` {reason}")),
             Unreadable::Value => Unreadable::Value,
         })
-    }
-}
-
-impl<'de> Deserializer<'de> for Sample<'_> {
-    type Error = Unreadable;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unreadable> {
-        visitor.visit_map(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Unreadable> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unreadable> {
-        visitor.visit_unit()
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit_struct seq tuple
-        tuple_struct map struct enum identifier ignored_any
     }
 }
 
