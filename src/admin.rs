@@ -26,7 +26,7 @@ use crate::{
     metrics::{
         ShardReport, write_admin_refusals, write_gauge, write_limits, write_process, write_prometheus,
     },
-    shard::ShardHandle,
+    shard::{ShardHandle, instant_after},
 };
 
 /// How long a shard may take to say how it is.
@@ -166,7 +166,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 
 /// Answers one request and closes: nobody asks often.
 fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    let until = after(shared.limits.head_timeout);
+    let until = instant_after(Instant::now(), shared.limits.head_timeout);
     stream.set_write_timeout(Some(shared.limits.write_timeout))?;
     let mut framer = Framer::default();
     let mut answer = Answer { shared, reply: None };
@@ -192,7 +192,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.write_all(&reply)?;
     // What the client may still be sending must not reset the connection before the reply has arrived.
     stream.shutdown(std::net::Shutdown::Write)?;
-    let until = after(shared.limits.linger_timeout);
+    let until = instant_after(Instant::now(), shared.limits.linger_timeout);
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -341,9 +341,4 @@ impl Handler for Answer<'_> {
         }
         Flow::Stop
     }
-}
-/// `wait` from now; at once where that time cannot be told.
-fn after(wait: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(wait).unwrap_or(now)
 }

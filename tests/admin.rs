@@ -354,3 +354,12 @@ fn a_taken_admin_port_is_a_start_error_that_names_the_setting() {
     assert!(matches!(error, StartError::ListenAdmin { .. }), "{error}");
     assert!(error.to_string().contains("--admin"), "{error}");
 }
+
+#[test]
+fn admin_timeouts_beyond_any_clock_do_not_refuse_requests() {
+    let limits = Limits { head_timeout: Duration::MAX, linger_timeout: Duration::MAX, ..Limits::default() };
+    let running = demo::server().build().start(&Config { limits, ..config() }).unwrap();
+    assert_eq!(get(&running, "/livez").status, 200);
+    running.stopper().drain();
+    running.join().unwrap();
+}

@@ -28,6 +28,7 @@ use glommio::timer::Timer;
 pub use inbox::{ShardHandle, Takeover};
 pub use pipeline::{Handled, Pipeline, PipelineConfig, Requests};
 pub use sources::Sources;
+pub(crate) use timers::instant_after;
 
 use crate::{
     config::{Limits, Transport},
@@ -698,7 +699,7 @@ impl Shard {
         if self.drain_until.is_some() {
             return;
         }
-        self.drain_until = Some(timers::instant_after(self.now, self.limits.drain_timeout));
+        self.drain_until = Some(instant_after(self.now, self.limits.drain_timeout));
         self.pipeline.drain();
         for listener in &self.listeners {
             self.ring.stop_listening(*listener);

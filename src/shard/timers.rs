@@ -15,7 +15,7 @@ const NONE: u32 = u32::MAX;
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// `now + after`, or a time that is never reached where that cannot be told.
-pub(super) fn instant_after(now: Instant, after: Duration) -> Instant {
+pub(crate) fn instant_after(now: Instant, after: Duration) -> Instant {
     now.checked_add(after.min(FAR)).unwrap_or(now)
 }
 
