@@ -208,7 +208,9 @@ impl Rewritten {
         for (place, behind_key) in self.missing.into_iter().rev() {
             let behind = behind_key.checked_sub(start).and_then(|offset| source.get(offset..));
             let text = number_behind_key(behind.unwrap_or_default());
-            self.json.splice(place..place, text.iter().copied());
+            let behind = self.json.split_off(place);
+            self.json.extend_from_slice(text);
+            self.json.extend_from_slice(&behind);
         }
         let length = self.json.len();
         self.json.resize(length + PADDING_BYTES, 0);

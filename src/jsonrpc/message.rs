@@ -188,6 +188,7 @@ impl<'a> Message<'a> {
             })
         });
         let malformed = |reason| Malformed { id: read_id, reason };
+        let name = method.and_then(Node::as_str);
         if version.and_then(Node::as_str) != Some("2.0") {
             return Err(malformed("jsonrpc must be \"2.0\""));
         }
@@ -198,7 +199,8 @@ impl<'a> Message<'a> {
                 IdFault::Long => "id has more bytes than limits.id_bytes_max",
             }));
         }
-        if result.is_some() || error.is_some() || method.is_none_or(Node::is_null) {
+        // Anything but a request or a notification without a fault.
+        if result.is_some() || error.is_some() || name.is_none() {
             // Optional members that are null are absent; a result is not optional where there is no error.
             let is_there = |node: &Node<'_>| !node.is_null();
             method = method.filter(is_there);
@@ -215,7 +217,7 @@ impl<'a> Message<'a> {
                 (Some(_), ..) => return Err(malformed("a message cannot be a request and a response")),
             }
         }
-        let method = method.and_then(Node::as_str).ok_or(malformed("method must be a string"))?;
+        let method = name.ok_or(malformed("method must be a string"))?;
         if params.is_some_and(|params| !params.is_object()) {
             params = params.filter(|params| !params.is_null());
             if params.is_some() {

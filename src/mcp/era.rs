@@ -205,18 +205,16 @@ impl<'a> Envelope<'a> {
             return Err(invalid("_meta io.modelcontextprotocol/clientCapabilities must be an object"));
         }
         let is_text = |info: Node<'_>, key| info.get(key).is_some_and(|value| value.as_str().is_some());
-        let is_there = |node: &Node<'_>| !node.is_null();
+        // What is null is absent: looked at last, for nobody sends it.
         if self
             .client_info
-            .filter(is_there)
-            .is_some_and(|info| !is_text(info, "name") || !is_text(info, "version"))
+            .is_some_and(|info| !(is_text(info, "name") && is_text(info, "version")) && !info.is_null())
         {
             return Err(invalid("_meta io.modelcontextprotocol/clientInfo must have name and version"));
         }
         if self
             .log_level
-            .filter(is_there)
-            .is_some_and(|level| level.as_str().and_then(Level::parse).is_none())
+            .is_some_and(|level| level.as_str().and_then(Level::parse).is_none() && !level.is_null())
         {
             return Err(invalid("_meta io.modelcontextprotocol/logLevel is not a log level"));
         }

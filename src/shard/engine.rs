@@ -272,14 +272,38 @@ impl Engine {
         let snapshot = Rc::clone(&self.snapshot);
         let start = out.len();
         let outcome = self.with_world(&snapshot, |world| mcp::route(world, transport, root, out));
-        // Whatever its text is needed for cannot be read without.
-        if let Outcome::Refused(..) = outcome
-            && needs_text(root)
-        {
-            out.truncate(start);
-            return Performed::NeedsText;
+        match outcome {
+            Outcome::Run(call) => self.run(call, via, out),
+            // Whatever its text is needed for cannot be read without.
+            Outcome::Refused(..) if needs_text(root) => {
+                out.truncate(start);
+                Performed::NeedsText
+            }
+            refused @ Outcome::Refused(..) => self.refuse(refused),
+            Outcome::RefusedCall(status, reason, callable) => {
+                self.observer.call_refused(reason, callable);
+                Performed::Answered(status, CallMethod::from(callable.kind()), Vec::new())
+            }
+            Outcome::Reply(method) => Performed::Answered(Status::Ok, method, Vec::new()),
+            Outcome::Accepted => Performed::Silent,
+            Outcome::Agreed(_, Some(session)) => Performed::Opened(session),
+            Outcome::Agreed(handshake, None) => Performed::Agreed(handshake),
+            Outcome::Listen(wanted) => self.listen(wanted, via, out),
+            Outcome::Tied(id, Tie::Session(session), action) => self.tied(id, session, action, via, out),
+            Outcome::Tied(id, _, action) => Performed::Tied(id.to_owned(), action),
+            Outcome::Answered(answer) => {
+                self.client_answer(answer);
+                Performed::Silent
+            }
+            Outcome::Cancelled(tie, id) if self.cancel(tie, &id, via) => Performed::Silent,
+            Outcome::Cancelled(_, id) => Performed::Unwanted(id),
+            Outcome::Task(id, request) => {
+                let keeper = request.key.shard;
+                let method = request.action.method();
+                let id = Some(id.to_owned());
+                self.ask(keeper, Request::Task(request), (id, method), via.recipient(), out)
+            }
         }
-        self.perform(outcome, via, out)
     }
 
     /// Answers several messages at once (checklist B-07, L-70).
@@ -361,36 +385,6 @@ impl Engine {
             self.observer.refused(reason.name(), None);
             Performed::Answered(status, CallMethod::Other, Vec::new())
         })
-    }
-
-    fn perform(&mut self, outcome: Outcome<'_>, via: Via<'_>, out: &mut Vec<u8>) -> Performed {
-        match outcome {
-            Outcome::Run(call) => self.run(call, via, out),
-            Outcome::Reply(method) => Performed::Answered(Status::Ok, method, Vec::new()),
-            Outcome::Accepted => Performed::Silent,
-            refused @ Outcome::Refused(..) => self.refuse(refused),
-            Outcome::RefusedCall(status, reason, callable) => {
-                self.observer.call_refused(reason, callable);
-                Performed::Answered(status, CallMethod::from(callable.kind()), Vec::new())
-            }
-            Outcome::Agreed(_, Some(session)) => Performed::Opened(session),
-            Outcome::Agreed(handshake, None) => Performed::Agreed(handshake),
-            Outcome::Listen(wanted) => self.listen(wanted, via, out),
-            Outcome::Tied(id, Tie::Session(session), action) => self.tied(id, session, action, via, out),
-            Outcome::Tied(id, _, action) => Performed::Tied(id.to_owned(), action),
-            Outcome::Answered(answer) => {
-                self.client_answer(answer);
-                Performed::Silent
-            }
-            Outcome::Cancelled(tie, id) if self.cancel(tie, &id, via) => Performed::Silent,
-            Outcome::Cancelled(_, id) => Performed::Unwanted(id),
-            Outcome::Task(id, request) => {
-                let keeper = request.key.shard;
-                let method = request.action.method();
-                let id = Some(id.to_owned());
-                self.ask(keeper, Request::Task(request), (id, method), via.recipient(), out)
-            }
-        }
     }
 
     fn run(&mut self, call: Call<'_>, via: Via<'_>, out: &mut Vec<u8>) -> Performed {

@@ -235,8 +235,20 @@ impl Pipeline {
             }
             Err(refused) => return engine.refuse(mcp::write_not_json(out, &refused, id_bytes_max)),
         };
-        let (mut again, length) = rewritten.finish(padded.get(..length).unwrap_or_default());
-        // A document that has been rewritten needs no further text.
+        self.perform_rewritten(rewritten, padded.get(..length).unwrap_or_default(), transport, via, out)
+    }
+
+    /// Decodes what a client has sent once more, with the texts of its numbers, and does it: it needs no further text.
+    #[cold]
+    fn perform_rewritten(
+        &mut self,
+        rewritten: Rewritten,
+        source: &[u8],
+        transport: Transport<'_>,
+        via: Via<'_>,
+        out: &mut Vec<u8>,
+    ) -> Performed {
+        let (mut again, length) = rewritten.finish(source);
         self.perform(&mut again, length, transport, via, out)
     }
 
