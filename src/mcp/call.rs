@@ -54,9 +54,9 @@ impl<'a> Request<'a, '_> {
                 let responses = params.input_responses.filter(|responses| !responses.is_null());
                 let answers = request_state::answers(secret, now, binding, state, responses);
                 let invalid = || Refusal::new(Refused::InvalidState, "Invalid requestState");
-                answers.ok_or_else(invalid)?
+                Some(answers.ok_or_else(invalid)?)
             }
-            _ => Default::default(),
+            _ => None,
         };
         let talks = client.progress_token.is_some() || client.level.is_some();
         let extensions = client.extensions.filter(|extensions| extensions.is_object());
@@ -70,7 +70,7 @@ impl<'a> Request<'a, '_> {
                     (false, Tie::Session(_) | Tie::Connection) => Asking::Wait,
                     (false, Tie::None) => Asking::Never("the request belongs to no session"),
                 },
-                answers,
+                answers: answers.unwrap_or_default(),
                 extensions: extensions.map(object).unwrap_or_default(),
                 task: callable.task().filter(|_| client.capabilities.has(Capability::Tasks)),
             })
