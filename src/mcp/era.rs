@@ -208,7 +208,7 @@ impl<'a> Envelope<'a> {
         // What is null is absent: looked at last, for nobody sends it.
         if self
             .client_info
-            .is_some_and(|info| !(is_text(info, "name") && is_text(info, "version")) && !info.is_null())
+            .is_some_and(|info| (!is_text(info, "name") || !is_text(info, "version")) && !info.is_null())
         {
             return Err(invalid("_meta io.modelcontextprotocol/clientInfo must have name and version"));
         }
