@@ -53,8 +53,9 @@ pub struct Limits {
     /// Whether patterns with a lookahead, a lookbehind or a backreference are supported: `[schema] backtracking`.
     #[serde(skip)]
     pub schema_backtracking: bool,
-    /// Steps of one match of such a pattern; a string that takes more is answered with an `isError` result. What the matches of one
-    /// call may cost, two steps for a value, counts against `validation_work_max` before the first of them.
+    /// Steps of one match of such a pattern; a string that takes more is answered with an `isError` result. Each match counts as
+    /// half as many values against `validation_work_max`: before the first of them, a pattern once for each string it may be
+    /// matched against, and then one by one.
     pub schema_backtrack_steps_max: usize,
     /// Values looked at to validate one call's arguments, one that is looked at twice counted twice; more is answered with
     /// an `isError` result, for the shard would be busy with nothing else. The default takes a few milliseconds.
@@ -332,7 +333,37 @@ macro_rules! bounds {
     }};
 }
 
+/// The limits that a compiled schema depends on. Each is described with the field of [`Limits`] it is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchemaLimits {
+    /// [`Limits::schema_depth_max`]
+    pub depth_max: usize,
+    /// [`Limits::schema_subschemas_max`]
+    pub subschemas_max: usize,
+    /// [`Limits::schema_pattern_bytes_max`]
+    pub pattern_bytes_max: usize,
+    /// [`Limits::schema_backtracking`]
+    pub backtracking: bool,
+    /// [`Limits::schema_backtrack_steps_max`]
+    pub backtrack_steps_max: usize,
+    /// [`Limits::validation_work_max`]
+    pub work_max: usize,
+}
+
 impl Limits {
+    /// What a compiled schema depends on.
+    #[must_use]
+    pub fn schema(&self) -> SchemaLimits {
+        SchemaLimits {
+            depth_max: self.schema_depth_max,
+            subschemas_max: self.schema_subschemas_max,
+            pattern_bytes_max: self.schema_pattern_bytes_max,
+            backtracking: self.schema_backtracking,
+            backtrack_steps_max: self.schema_backtrack_steps_max,
+            work_max: self.validation_work_max,
+        }
+    }
+
     /// Every limit by its key, as a number: durations in seconds.
     #[must_use]
     pub fn figures(&self) -> Vec<(String, f64)> {

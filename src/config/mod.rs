@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use allowed::{check_host, check_origin};
 pub use cores::Cores;
 pub use file::ConfigError;
-pub use limits::Limits;
+pub use limits::{Limits, SchemaLimits};
 pub use listen::{Endpoint, Listen, Transport};
 
 /// How a server runs. The defaults serve on loopback with one shard per available core.

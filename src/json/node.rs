@@ -152,7 +152,7 @@ impl<'a> Node<'a> {
 }
 
 /// Iterates over an object's members.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Members<'a> {
     rest: &'a [tape::Node<'a>],
     left: usize,

@@ -10,6 +10,7 @@ use super::{
     request_state,
 };
 use crate::{
+    config::Limits,
     json::Node,
     jsonrpc::{Id, write_id},
     registry::{Asking, CallDetails, Capability, Handler, Level, SharedCallable},
@@ -26,6 +27,7 @@ pub(super) struct Request<'a, 'p> {
     pub(super) name: &'a str,
     /// What else the answers of an earlier round depend on.
     pub(super) arguments: Option<Node<'a>>,
+    pub(super) limits: &'p Limits,
 }
 
 impl<'a> Request<'a, '_> {
@@ -72,6 +74,7 @@ impl<'a> Request<'a, '_> {
                 },
                 answers: answers.unwrap_or_default(),
                 extensions: extensions.map(object).unwrap_or_default(),
+                schema_limits: self.limits.schema(),
                 task: callable.task().filter(|_| client.capabilities.has(Capability::Tasks)),
             })
         });

@@ -47,6 +47,7 @@ pub(super) fn complete<'a>(
             method: "completion/complete",
             name: "",
             arguments: None,
+            limits: world.limits,
         };
         request.run(completer, whole, world.sessions.secret(), world.now)
     };

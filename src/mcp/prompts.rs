@@ -35,7 +35,15 @@ pub(super) fn get<'a>(
             return Err(invalid(format!("Missing required argument: {missing}")));
         }
         let arguments_sent = params.arguments;
-        let request = Request { client, id, params, method: "prompts/get", name, arguments: arguments_sent };
+        let request = Request {
+            client,
+            id,
+            params,
+            method: "prompts/get",
+            name,
+            arguments: arguments_sent,
+            limits: world.limits,
+        };
         request.run(prompt.callable(), arguments, world.sessions.secret(), world.now)
     };
     run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::PromptsGet, &refusal))

@@ -23,7 +23,15 @@ pub(super) fn read<'a>(
     let run = || {
         let (uri, node) = uri(params)?;
         let found = world.snapshot.resource(uri).ok_or_else(|| not_found(uri, revision))?;
-        let request = Request { client, id, params, method: "resources/read", name: uri, arguments: None };
+        let request = Request {
+            client,
+            id,
+            params,
+            method: "resources/read",
+            name: uri,
+            arguments: None,
+            limits: world.limits,
+        };
         request.run(found, node, world.sessions.secret(), world.now)
     };
     run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ResourcesRead, &refusal))

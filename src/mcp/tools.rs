@@ -38,7 +38,15 @@ pub(super) fn call<'a>(
         }
         let name = tool.callable().name();
         let arguments_sent = params.arguments;
-        let request = Request { client, id, params, method: "tools/call", name, arguments: arguments_sent };
+        let request = Request {
+            client,
+            id,
+            params,
+            method: "tools/call",
+            name,
+            arguments: arguments_sent,
+            limits: world.limits,
+        };
         request.run(tool.callable(), arguments, world.sessions.secret(), world.now)
     };
     run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ToolsCall, &refusal))

@@ -71,7 +71,7 @@ fn compile_tool(tool: &Tool, limits: &Limits) -> Result<CompiledTool, RegistryEr
         return Err(RegistryError::InlineTask(name.to_owned()));
     }
     let compiled = |which, schema: &Value| {
-        CompiledSchema::compile(schema, limits).map_err(|source| schema_error(name, which, source))
+        CompiledSchema::compile(schema, &limits.schema()).map_err(|source| schema_error(name, which, source))
     };
     let input = compiled("inputSchema", &description.input_schema)?;
     let output =

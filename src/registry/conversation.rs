@@ -21,6 +21,7 @@ use super::{
     reply::ProtocolError,
     revision::Revision,
 };
+use crate::config::{Limits, SchemaLimits};
 
 /// Something a call tells the server while it runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +77,8 @@ pub struct CallDetails {
     pub answers: BTreeMap<String, Value>,
     /// The extensions the client declared, with their settings.
     pub extensions: Map<String, Value>,
+    /// What the schemas of forms are compiled within.
+    pub schema_limits: SchemaLimits,
     /// The call becomes a task before its handler begins.
     pub task: Option<TaskTerms>,
 }
@@ -88,6 +91,7 @@ impl Default for CallDetails {
             asking: Asking::Never("this request cannot wait for it"),
             answers: BTreeMap::new(),
             extensions: Map::new(),
+            schema_limits: Limits::default().schema(),
             task: None,
         }
     }
@@ -127,6 +131,7 @@ pub struct Conversation {
     progress_token: Option<Box<str>>,
     log_level: Option<Level>,
     extensions: Map<String, Value>,
+    schema_limits: SchemaLimits,
     outlet: Outlet,
     /// Of a handler that holds a thread while it waits.
     wait_gauge: Option<Arc<dyn WaitGauge>>,
@@ -195,6 +200,7 @@ impl Conversation {
             progress_token: details.progress_token,
             log_level: details.log_level,
             extensions: details.extensions,
+            schema_limits: details.schema_limits,
             outlet,
             wait_gauge: None,
             talk: Mutex::new(talk),
@@ -320,7 +326,8 @@ impl Conversation {
             match talk.asking {
                 Asking::Never(why) => return Poll::Ready(Err(AskError::CannotWait(why))),
                 Asking::Replay => {
-                    if let Some(answer) = talk.answers.get(&key).and_then(|answer| question.read(answer)) {
+                    let read = |answer| question.read(answer, &self.schema_limits);
+                    if let Some(answer) = talk.answers.get(&key).and_then(read) {
                         return Poll::Ready(Ok(answer));
                     }
                     if question.needs().is_none() {
@@ -336,7 +343,7 @@ impl Conversation {
             }
             if let Some(answer) = talk.answers.remove(&key) {
                 talk.waiting.remove(&key);
-                return Poll::Ready(read(&question, &answer));
+                return Poll::Ready(read(&question, &answer, &self.schema_limits));
             }
             if talk.ended {
                 return Poll::Ready(Err(AskError::NoAnswer));
@@ -410,14 +417,14 @@ impl Conversation {
 /// Member under which a client's error is kept among the answers; no result has it.
 const ERROR: &str = "\u{0}error";
 
-fn read<Q: Question>(question: &Q, answer: &Value) -> Result<Q::Answer, AskError> {
+fn read<Q: Question>(question: &Q, answer: &Value, limits: &SchemaLimits) -> Result<Q::Answer, AskError> {
     if let Some(error) = answer.get(ERROR) {
         return Err(AskError::Refused {
             code: error.get("code").and_then(Value::as_i64).unwrap_or_default(),
             message: error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned(),
         });
     }
-    question.read(answer).ok_or(AskError::Malformed)
+    question.read(answer, limits).ok_or(AskError::Malformed)
 }
 
 /// Whole numbers without a fraction: easier to read, and the same to JSON.

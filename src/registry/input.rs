@@ -3,7 +3,6 @@
 
 use std::marker::PhantomData;
 
-use jsonschema::PatternOptions;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -14,7 +13,7 @@ use super::{
     reply::ProtocolError,
     revision::Revision,
 };
-use crate::config::Limits;
+use crate::{config::SchemaLimits, schema::Validator};
 
 /// One question as it is sent: `method` and `params` of the request.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +40,8 @@ pub trait Question {
     /// The request, as `revision` knows it. `id`: a name for the question that the client has not heard before.
     fn request(&self, revision: Revision, id: &str) -> InputRequest;
 
-    /// Reads an answer. `None`: it is not what was asked for.
-    fn read(&self, answer: &Value) -> Option<Self::Answer>;
+    /// Reads an answer. `None`: it is not what was asked for. `limits`: those of the schema it may be held against.
+    fn read(&self, answer: &Value, limits: &SchemaLimits) -> Option<Self::Answer>;
 }
 
 /// Why a question was not answered. In a handler's result it becomes what the client must be told.
@@ -184,13 +183,10 @@ impl<T> Form<T> {
         self
     }
 
-    /// Whether this is what the form asks for. A schema that is none allows nothing, nor does one with a pattern that cannot be matched
-    /// in linear time or takes more memory than a tool's may by default.
-    fn allows(&self, content: &Value) -> bool {
-        let patterns = PatternOptions::regex().size_limit(Limits::default().schema_pattern_bytes_max);
-        let options =
-            jsonschema::options().should_validate_formats(true).with_pattern_options(patterns).offline();
-        options.build(&self.schema).is_ok_and(|schema| schema.is_valid(content))
+    /// Whether this is what the form asks for. A schema that is none, or that exceeds the limits, allows nothing, nor does one
+    /// with a pattern that backtracks where the operator does not allow it.
+    fn allows(&self, content: &Value, limits: &SchemaLimits) -> bool {
+        Validator::with_formats(&self.schema, limits).is_ok_and(|validator| validator.allows(content))
     }
 }
 
@@ -216,13 +212,13 @@ impl<T: DeserializeOwned> Question for Form<T> {
         InputRequest { method: "elicitation/create", params }
     }
 
-    fn read(&self, answer: &Value) -> Option<Elicited<T>> {
+    fn read(&self, answer: &Value, limits: &SchemaLimits) -> Option<Elicited<T>> {
         Some(match answer.get("action")?.as_str()? {
             "accept" => {
                 let content = answer.get("content").filter(|content| !content.is_null());
                 let content = content.cloned().unwrap_or_else(|| Value::Object(Map::new()));
                 // The client should have checked (checklist E-01); it is not believed.
-                self.allows(&content).then_some(())?;
+                self.allows(&content, limits).then_some(())?;
                 Elicited::Accepted(T::deserialize(content).ok()?)
             }
             "decline" => Elicited::Declined,
@@ -278,7 +274,7 @@ impl Question for Page {
         InputRequest { method: "elicitation/create", params }
     }
 
-    fn read(&self, answer: &Value) -> Option<Elicited<()>> {
+    fn read(&self, answer: &Value, _limits: &SchemaLimits) -> Option<Elicited<()>> {
         Some(match answer.get("action")?.as_str()? {
             "accept" => Elicited::Accepted(()),
             "decline" => Elicited::Declined,
@@ -404,7 +400,7 @@ impl Question for Sampling {
         }
     }
 
-    fn read(&self, answer: &Value) -> Option<Sampled> {
+    fn read(&self, answer: &Value, _limits: &SchemaLimits) -> Option<Sampled> {
         answer.get("content").filter(|content| content.is_object() || content.is_array())?;
         Sampled::deserialize(answer).ok()
     }
@@ -450,7 +446,7 @@ impl Question for ListRoots {
         InputRequest { method: "roots/list", params: json!({}) }
     }
 
-    fn read(&self, answer: &Value) -> Option<Vec<Root>> {
+    fn read(&self, answer: &Value, _limits: &SchemaLimits) -> Option<Vec<Root>> {
         Deserialize::deserialize(answer.get("roots")?).ok()
     }
 }
@@ -470,7 +466,7 @@ impl Question for Ping {
         InputRequest { method: "ping", params: json!({}) }
     }
 
-    fn read(&self, answer: &Value) -> Option<()> {
+    fn read(&self, answer: &Value, _limits: &SchemaLimits) -> Option<()> {
         answer.is_object().then_some(())
     }
 }
@@ -478,6 +474,7 @@ impl Question for Ping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limits;
 
     #[test]
     fn e_01_an_answer_is_held_against_the_forms_schema() {
@@ -491,7 +488,9 @@ mod tests {
             "required": ["age"],
         });
         let form = Form::<Value>::with_schema("Who are you?", schema);
-        let accepted = |content: Value| form.read(&json!({"action": "accept", "content": content})).is_some();
+        let limits = Limits::default().schema();
+        let accepted =
+            |content: Value| form.read(&json!({"action": "accept", "content": content}), &limits).is_some();
         assert!(accepted(json!({"age": 18, "mail": "a@example.com", "colour": "red"})));
         for content in [
             json!({}),
@@ -503,13 +502,38 @@ mod tests {
         ] {
             assert!(!accepted(content.clone()), "{content}");
         }
-        // A person's answer is matched in linear time, whatever the pattern.
-        for (pattern, is_allowed) in [("^a+$", true), ("^(?:(?=a)a+)+$", false), ("^(a)\\1$", false)] {
-            let form = Form::<Value>::with_schema("?", json!({"properties": {"a": {"pattern": pattern}}}));
-            let answer = json!({"action": "accept", "content": {"a": "aa"}});
-            assert_eq!(form.read(&answer).is_some(), is_allowed, "{pattern}");
-        }
         // Nothing needs to fit where nothing was accepted.
-        assert_eq!(form.read(&json!({"action": "decline", "content": {"age": 1}})), Some(Elicited::Declined));
+        assert_eq!(
+            form.read(&json!({"action": "decline", "content": {"age": 1}}), &limits),
+            Some(Elicited::Declined)
+        );
+    }
+
+    #[test]
+    fn a_forms_schema_is_compiled_within_the_operators_limits() {
+        let default = Limits::default().schema();
+        let backtracking = SchemaLimits { backtracking: true, ..default };
+        let few_bytes = SchemaLimits { pattern_bytes_max: 1024, ..default };
+        let few_steps = SchemaLimits { backtrack_steps_max: 100, ..backtracking };
+        let little_work = SchemaLimits { work_max: 1, ..default };
+        let shallow = SchemaLimits { depth_max: 2, ..default };
+        let read = |pattern: &str, text: &str, limits: &SchemaLimits| {
+            let form = Form::<Value>::with_schema("?", json!({"properties": {"a": {"pattern": pattern}}}));
+            form.read(&json!({"action": "accept", "content": {"a": text}}), limits).is_some()
+        };
+        let long = "a".repeat(200);
+        for (pattern, text, limits, is_allowed) in [
+            ("^a+b?$", "aa", &default, true),
+            ("^(a)\\1$", "aa", &default, false),
+            ("^(a)\\1$", "aa", &backtracking, true),
+            ("^(a)\\1$", "ab", &backtracking, false),
+            ("^(?:(?=a)a+)+b$", &long, &backtracking, false),
+            ("^(?=a)[ab]+c?$", "ab", &few_steps, true),
+            ("^(a|b){500}$", "aa", &few_bytes, false),
+            ("^a+b?$", "aa", &little_work, false),
+            ("^a+b?$", "aa", &shallow, false),
+        ] {
+            assert_eq!(read(pattern, text, limits), is_allowed, "{pattern} {limits:?}");
+        }
     }
 }

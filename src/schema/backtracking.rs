@@ -1,25 +1,21 @@
-//! Patterns that only an engine that backtracks can match, and what matching them costs.
+//! Patterns that only an engine that backtracks can match, and the strings they may be matched against.
 
 use std::collections::BTreeMap;
 
 use jsonschema::PatternOptions;
 use serde_json::{Value, json};
 
-use crate::{config::Limits, json::Node};
-
-/// Steps of the backtracking engine that count as one value looked at.
-const STEPS_PER_VALUE: usize = 2;
-
-/// A step may scan the rest of the string with the linear engine: this many bytes count as one more step.
-const BYTES_PER_STEP: usize = 256;
+use super::tape::{MatchCosts, match_cost};
+use crate::{config::SchemaLimits, json::Node};
 
 /// The patterns of a schema that backtrack, by the strings they are matched against. A pattern counts once, whatever
-/// refers to it. Where matches exceed their steps, the library validates again for each outcome they might have had, 63 times at most;
-/// that is not counted.
+/// refers to it.
 pub(super) struct Backtracking {
     steps_max: usize,
-    /// For keys: `patternProperties`, `propertyNames`.
+    /// For keys: `patternProperties`.
     of_keys: usize,
+    /// For names: `propertyNames`.
+    of_names: usize,
     /// For any string of the value.
     of_strings: usize,
     /// For strings that are, or are in an array that is, the property of this name.
@@ -29,35 +25,36 @@ pub(super) struct Backtracking {
 /// What the patterns of a subschema are matched against.
 #[derive(Clone, Copy)]
 enum Target<'a> {
-    Keys,
+    Names,
     Strings,
     Property(&'a str),
 }
 
 impl Backtracking {
     /// Finds the patterns. The schema's depth has been checked before.
-    pub(super) fn of(schema: &Value, limits: &Limits) -> Self {
+    pub(super) fn of(schema: &Value, limits: &SchemaLimits) -> Self {
         let mut found = Self {
-            steps_max: limits.schema_backtrack_steps_max,
+            steps_max: limits.backtrack_steps_max,
             of_keys: 0,
+            of_names: 0,
             of_strings: 0,
             of_properties: BTreeMap::new(),
         };
         found.collect(schema, Target::Strings, has_plain_references(schema), limits);
-        // A reference may apply a definition to keys.
+        // A reference may apply a definition to names.
         if has_key(schema, "propertyNames") {
-            found.of_keys = found.of_keys.saturating_add(found.of_strings);
+            found.of_names = found.of_names.saturating_add(found.of_strings);
         }
         found
     }
 
-    fn collect<'a>(&mut self, schema: &'a Value, target: Target<'a>, is_plain: bool, limits: &Limits) {
+    fn collect<'a>(&mut self, schema: &'a Value, target: Target<'a>, is_plain: bool, limits: &SchemaLimits) {
         match schema {
             Value::Object(members) => {
                 for (key, value) in members {
                     match (key.as_str(), value) {
                         ("pattern", Value::String(pattern)) if backtracks(pattern, limits) => match target {
-                            Target::Keys => self.of_keys += 1,
+                            Target::Names => self.of_names += 1,
                             Target::Property(name) if is_plain => {
                                 *self.of_properties.entry(name.into()).or_default() += 1;
                             }
@@ -74,7 +71,7 @@ impl Backtracking {
                                 self.collect(inner, Target::Strings, is_plain, limits);
                             }
                         }
-                        ("propertyNames", value) => self.collect(value, Target::Keys, is_plain, limits),
+                        ("propertyNames", value) => self.collect(value, Target::Names, is_plain, limits),
                         (
                             "$defs" | "definitions" | "additionalProperties" | "unevaluatedProperties",
                             value,
@@ -90,38 +87,45 @@ impl Backtracking {
         }
     }
 
-    /// What matching the strings of a value costs at most, in values looked at; at least `cost_max` where it is more than that.
-    pub(super) fn cost(&self, value: Node<'_>, cost_max: usize) -> usize {
+    /// What matching the strings of a value costs; `None` where each pattern's match against each of them may cost `cost_max` or
+    /// more, in values looked at.
+    pub(super) fn costs(&self, value: Node<'_>, cost_max: usize) -> Option<MatchCosts> {
+        let mut costs = MatchCosts {
+            steps_max: self.steps_max,
+            of_all: self.of_strings > 0,
+            candidates: Vec::new(),
+            of_keys: self.of_keys,
+            of_names: self.of_names > 0,
+        };
+        let of_names = self.of_keys.saturating_add(self.of_names);
         let mut cost: usize = 0;
         let mut left = vec![(value, None)];
         while let Some((value, property)) = left.pop() {
-            if cost >= cost_max {
-                break;
-            }
             if let Some(text) = value.as_str() {
                 let own = property.and_then(|name: &str| self.of_properties.get(name)).copied();
-                cost = cost.saturating_add(
-                    self.cost_of(text, self.of_strings.saturating_add(own.unwrap_or_default())),
-                );
+                if own.is_some() && !costs.of_all {
+                    costs.candidates.push(value.address());
+                }
+                let patterns = self.of_strings.saturating_add(own.unwrap_or_default());
+                cost = cost.saturating_add(match_cost(self.steps_max, text).saturating_mul(patterns));
             }
             for (key, member) in value.members().into_iter().flatten() {
-                cost = cost.saturating_add(self.cost_of(key, self.of_keys));
+                cost = cost.saturating_add(match_cost(self.steps_max, key).saturating_mul(of_names));
                 left.push((member, Some(key)));
+            }
+            if cost >= cost_max {
+                return None;
             }
             left.extend(value.elements().into_iter().flatten().map(|element| (element, property)));
         }
-        cost
-    }
-
-    fn cost_of(&self, text: &str, patterns: usize) -> usize {
-        let steps = self.steps_max.saturating_mul(1 + text.len() / BYTES_PER_STEP);
-        patterns.saturating_mul(steps / STEPS_PER_VALUE)
+        costs.candidates.sort_unstable();
+        Some(costs)
     }
 }
 
 /// Whether the linear engine cannot match a pattern.
-fn backtracks(pattern: &str, limits: &Limits) -> bool {
-    let options = PatternOptions::regex().size_limit(limits.schema_pattern_bytes_max);
+fn backtracks(pattern: &str, limits: &SchemaLimits) -> bool {
+    let options = PatternOptions::regex().size_limit(limits.pattern_bytes_max);
     jsonschema::options().with_pattern_options(options).build(&json!({"pattern": pattern})).is_err()
 }
 

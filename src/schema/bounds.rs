@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::config::Limits;
+use crate::config::SchemaLimits;
 
 /// Subschemas a schema may have, for each one of the limit, when everything it refers to is put in its place: twenty that each
 /// refer twice to the next are a million, and all of them may be applied to a single value.
@@ -23,7 +23,7 @@ pub(super) struct Bounds {
 
 impl Bounds {
     /// Measures a schema; the error says which limit it exceeds.
-    pub(super) fn of(schema: &Value, limits: &Limits) -> Result<Self, String> {
+    pub(super) fn of(schema: &Value, limits: &SchemaLimits) -> Result<Self, String> {
         let subschemas = count(schema, limits)?;
         let mut unfolding = Unfolding::new(schema, limits);
         let unfolded = unfolding.measure(schema, 0);
@@ -39,16 +39,16 @@ impl Bounds {
 
 /// Counts the objects and booleans of a schema, which are its subschemas and some others, with neither recursion nor more
 /// steps than the limits allow.
-fn count(schema: &Value, limits: &Limits) -> Result<usize, String> {
+fn count(schema: &Value, limits: &SchemaLimits) -> Result<usize, String> {
     let mut subschemas: usize = 0;
     let mut left = vec![(schema, 1_usize)];
     while let Some((value, depth)) = left.pop() {
-        if matches!(value, Value::Object(_) | Value::Array(_)) && depth > limits.schema_depth_max {
-            return Err(format!("nested deeper than {} levels", limits.schema_depth_max));
+        if matches!(value, Value::Object(_) | Value::Array(_)) && depth > limits.depth_max {
+            return Err(format!("nested deeper than {} levels", limits.depth_max));
         }
         subschemas += usize::from(matches!(value, Value::Object(_) | Value::Bool(_)));
-        if subschemas > limits.schema_subschemas_max {
-            return Err(format!("more than {} subschemas", limits.schema_subschemas_max));
+        if subschemas > limits.subschemas_max {
+            return Err(format!("more than {} subschemas", limits.subschemas_max));
         }
         match value {
             Value::Object(members) => left.extend(members.values().map(|value| (value, depth + 1))),
@@ -89,7 +89,7 @@ impl Unfolded {
 }
 
 impl<'a> Unfolding<'a> {
-    fn new(root: &'a Value, limits: &Limits) -> Self {
+    fn new(root: &'a Value, limits: &SchemaLimits) -> Self {
         let mut named = HashMap::new();
         let mut left = vec![root];
         while let Some(value) = left.pop() {
@@ -109,8 +109,8 @@ impl<'a> Unfolding<'a> {
             root,
             named,
             measured: HashMap::new(),
-            subschemas_max: limits.schema_subschemas_max.saturating_mul(UNFOLDING_MAX),
-            depth_max: limits.schema_depth_max.saturating_mul(UNFOLDED_DEPTH_MAX),
+            subschemas_max: limits.subschemas_max.saturating_mul(UNFOLDING_MAX),
+            depth_max: limits.depth_max.saturating_mul(UNFOLDED_DEPTH_MAX),
             is_recursive: false,
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{SchemaError, Validator};
-use crate::config::Limits;
+use crate::config::SchemaLimits;
 
 /// Entries the table has before the first removal of those whose validator is gone.
 const ENTRIES_MIN: usize = 64;
@@ -22,20 +22,20 @@ struct Table {
 }
 
 struct Entry {
-    limits: Limits,
+    limits: SchemaLimits,
     /// 0 where all shards share the validator.
     shard: usize,
     validator: Weak<Validator>,
 }
 
 impl Table {
-    fn find(&self, text: &str, limits: &Limits, shard: usize) -> Option<Arc<Validator>> {
+    fn find(&self, text: &str, limits: &SchemaLimits, shard: usize) -> Option<Arc<Validator>> {
         let entries = self.by_text.get(text)?;
         let is_asked_for = |entry: &&Entry| entry.shard == shard && entry.limits == *limits;
         entries.iter().filter(is_asked_for).find_map(|entry| entry.validator.upgrade())
     }
 
-    fn insert(&mut self, text: String, limits: &Limits, shard: usize, validator: &Arc<Validator>) {
+    fn insert(&mut self, text: String, limits: &SchemaLimits, shard: usize, validator: &Arc<Validator>) {
         if self.by_text.len() >= self.cleanup_at.max(ENTRIES_MIN) {
             self.by_text.retain(|_, entries| {
                 entries.retain(|entry| entry.validator.strong_count() > 0);
@@ -52,7 +52,7 @@ impl Table {
 static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
 
 /// The validator of a schema: one in use, or a new one.
-fn shared(schema: &Value, limits: &Limits, shard: usize) -> Result<Arc<Validator>, SchemaError> {
+fn shared(schema: &Value, limits: &SchemaLimits, shard: usize) -> Result<Arc<Validator>, SchemaError> {
     let text = schema.to_string();
     // An entry is whole before it is inserted, so a panic leaves nothing half done.
     let lock = || TABLE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +60,7 @@ fn shared(schema: &Value, limits: &Limits, shard: usize) -> Result<Arc<Validator
         return Ok(validator);
     }
     // Without the lock: two threads may compile the same schema at once, and either validator will do.
-    let validator = Arc::new(Validator::compile(schema, limits)?);
+    let validator = Arc::new(Validator::compile_within(schema, limits, false)?);
     lock().insert(text, limits, shard, &validator);
     Ok(validator)
 }
@@ -68,7 +68,7 @@ fn shared(schema: &Value, limits: &Limits, shard: usize) -> Result<Arc<Validator
 /// The validators of one schema: one for all shards, or one for each shard where a validator has state that threads would
 /// contend for.
 pub struct CompiledSchema {
-    limits: Limits,
+    limits: SchemaLimits,
     /// By shard; a single one if all shards share it.
     validators: Mutex<Vec<Option<Arc<Validator>>>>,
 }
@@ -78,7 +78,7 @@ impl CompiledSchema {
     ///
     /// # Errors
     /// As [`Validator::compile`].
-    pub fn compile(schema: &Value, limits: &Limits) -> Result<Self, SchemaError> {
+    pub fn compile(schema: &Value, limits: &SchemaLimits) -> Result<Self, SchemaError> {
         let validators = Mutex::new(vec![Some(shared(schema, limits, 0)?)]);
         Ok(Self { limits: *limits, validators })
     }
@@ -114,16 +114,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::Limits;
 
     #[test]
     fn equal_schemas_share_a_validator_until_the_last_is_dropped() {
-        let limits = Limits::default();
+        let limits = Limits::default().schema();
         let schema = |key: &str| json!({"type": "object", "properties": {key: {"type": "string"}}});
         let one = shared(&schema("a"), &limits, 0).unwrap();
         let same = shared(&schema("a"), &limits, 0).unwrap();
         assert!(Arc::ptr_eq(&one, &same));
         assert!(!Arc::ptr_eq(&one, &shared(&schema("b"), &limits, 0).unwrap()));
-        let narrow = Limits { validation_work_max: 1, ..limits };
+        let narrow = SchemaLimits { work_max: 1, ..limits };
         assert!(!Arc::ptr_eq(&one, &shared(&schema("a"), &narrow, 0).unwrap()), "other limits");
         let gone = Arc::downgrade(&one);
         drop((one, same));
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn validators_with_a_pattern_are_compiled_once_for_each_shard_and_others_once_for_all() {
-        let limits = Limits::default();
+        let limits = Limits::default().schema();
         for (schema, has_state) in [
             (json!({"type": "string"}), false),
             (json!({"properties": {"pattern": {"type": "string"}}}), true),

@@ -1,6 +1,9 @@
 //! `jsonschema`'s representation traits over a tape cursor.
 
-use std::{borrow::Cow, cell::Cell};
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+};
 
 use jsonschema::{
     JsonType,
@@ -19,6 +22,84 @@ thread_local! {
     static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
     /// See [`with_whole_copies`].
     static COPIES_WHOLE: Cell<bool> = const { Cell::new(false) };
+    /// See [`with_match_costs`].
+    static COUNTS_MATCHES: Cell<bool> = const { Cell::new(false) };
+    static MATCH_COSTS: RefCell<Option<MatchCosts>> = const { RefCell::new(None) };
+    /// The node at hand is the name of a member.
+    static IS_NAME: Cell<bool> = const { Cell::new(false) };
+    /// Strings that keywords have got.
+    #[cfg(test)]
+    pub(super) static STRINGS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What the strings of one value cost each time a keyword gets one, because a pattern may be matched against it.
+pub(super) struct MatchCosts {
+    /// Steps that one match may take.
+    pub(super) steps_max: usize,
+    /// Every string may be matched.
+    pub(super) of_all: bool,
+    /// The addresses of the strings that may be matched, ascending; not used where all may be.
+    pub(super) candidates: Vec<usize>,
+    /// Patterns of `patternProperties`, which are matched against each name that an iteration over the members yields.
+    pub(super) of_keys: usize,
+    /// Whether a member's name may be matched as `propertyNames` applies to it.
+    pub(super) of_names: bool,
+}
+
+/// Steps of the backtracking engine that count as one value looked at.
+const STEPS_PER_VALUE: usize = 2;
+
+/// A step may scan the rest of the string with the linear engine: this many bytes count as one more step.
+const BYTES_PER_STEP: usize = 256;
+
+/// What one match of a pattern against `text` costs at most, in values looked at.
+pub(super) fn match_cost(steps_max: usize, text: &str) -> usize {
+    steps_max.saturating_mul(1 + text.len() / BYTES_PER_STEP) / STEPS_PER_VALUE
+}
+
+impl MatchCosts {
+    /// Whether the work suffices for a match against this string, if there may be one.
+    fn spend_for(&self, node: Node<'_>, text: &str) -> bool {
+        let is_candidate = if IS_NAME.get() {
+            self.of_names
+        } else {
+            self.of_all || self.candidates.binary_search(&node.address()).is_ok()
+        };
+        !is_candidate || spend(match_cost(self.steps_max, text))
+    }
+
+    /// Whether the work suffices for the matches against all names of an object.
+    fn spend_for_keys(&self, members: &Members<'_>) -> bool {
+        self.of_keys == 0
+            || members
+                .clone()
+                .all(|(key, _)| spend(match_cost(self.steps_max, key).saturating_mul(self.of_keys)))
+    }
+}
+
+/// Calls `validate`, with each look at a string and at the names of an object counted into its work as `costs` says. The library
+/// matches a pattern each time it gets a string, and it may validate a value again up to 63 times where a match exceeded its
+/// steps, so no count that is made before can be a bound.
+pub(super) fn with_match_costs<T>(costs: MatchCosts, validate: impl FnOnce() -> T) -> T {
+    /// Ends it also where `validate` panics.
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            COUNTS_MATCHES.set(false);
+            IS_NAME.set(false);
+            MATCH_COSTS.set(None);
+        }
+    }
+    MATCH_COSTS.set(Some(costs));
+    COUNTS_MATCHES.set(true);
+    let _reset = Reset;
+    validate()
+}
+
+/// Whether the work suffices for what `costs` says.
+#[cold]
+fn spend_for_matches(costs: impl FnOnce(&MatchCosts) -> bool) -> bool {
+    MATCH_COSTS.with_borrow(|found| found.as_ref().is_none_or(costs))
 }
 
 /// Calls `validate`, which may look at `work_max` values, however often each. Beyond that they all seem to be empty, which ends
@@ -65,7 +146,10 @@ impl Json for TapeJson {
     }
 
     fn with_string_node<T>((): &mut (), string: &str, f: impl FnOnce(Node<'_>) -> T) -> T {
-        Node::with_string(string, f)
+        IS_NAME.set(true);
+        let result = Node::with_string(string, f);
+        IS_NAME.set(false);
+        result
     }
 }
 
@@ -128,8 +212,19 @@ impl<'a> JsonNode<'a, TapeJson> for Node<'a> {
         self.elements().filter(|elements| spend(elements.len() + 1)).map(TapeArray)
     }
 
+    /// For patterns above all, so this is where a match is counted; lengths and equality do without.
     fn as_string(&self) -> Option<Cow<'a, str>> {
-        self.as_str().map(Cow::Borrowed)
+        let text = self.as_str()?;
+        if COUNTS_MATCHES.get() && !spend_for_matches(|costs| costs.spend_for(*self, text)) {
+            return Some(Cow::Borrowed(""));
+        }
+        #[cfg(test)]
+        STRINGS.set(STRINGS.get() + 1);
+        Some(Cow::Borrowed(text))
+    }
+
+    fn string_length(&self) -> Option<u64> {
+        self.as_str().map(|text| text.chars().count() as u64)
     }
 
     fn as_number(&self) -> Option<Number> {
@@ -206,6 +301,9 @@ impl<'a> Object<'a, TapeJson> for TapeObject<'a> {
     }
 
     fn members(&self) -> Members<'a> {
+        if COUNTS_MATCHES.get() && !spend_for_matches(|costs| costs.spend_for_keys(&self.0)) {
+            return Members::default();
+        }
         self.0.clone()
     }
 }

@@ -9,9 +9,12 @@ use super::{
     backtracking::Backtracking,
     bounds::Bounds,
     explain::{self, KnownNames},
-    tape::{TapeJson, is_exhausted, with_whole_copies, with_work},
+    tape::{TapeJson, is_exhausted, with_match_costs, with_whole_copies, with_work},
 };
-use crate::{config::Limits, json::Node};
+use crate::{
+    config::{Limits, SchemaLimits},
+    json::{Decoder, Node},
+};
 
 /// A tool's schema cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +99,9 @@ const EXPLAINING_LEVELS_MAX: usize = 1024;
 /// the work doubles with every level of the value.
 const EXPLAINING_WORK_MAX: usize = 50_000;
 
+/// What the parser reads beyond its input.
+const PADDING_BYTES: usize = 64;
+
 /// Characters of a violation's path, and of its reason.
 const TEXT_CHARS_MAX: usize = 300;
 
@@ -105,6 +111,22 @@ impl Validator {
     /// # Errors
     /// When the schema is not valid, exceeds a limit, is of an unknown dialect, or refers to something outside itself.
     pub fn compile(schema: &Value, limits: &Limits) -> Result<Self, SchemaError> {
+        Self::compile_within(schema, &limits.schema(), false)
+    }
+
+    /// Compiles a schema whose formats are checked too, whatever its dialect.
+    ///
+    /// # Errors
+    /// As [`Validator::compile`].
+    pub fn with_formats(schema: &Value, limits: &SchemaLimits) -> Result<Self, SchemaError> {
+        Self::compile_within(schema, limits, true)
+    }
+
+    pub(super) fn compile_within(
+        schema: &Value,
+        limits: &SchemaLimits,
+        checks_formats: bool,
+    ) -> Result<Self, SchemaError> {
         let Bounds { subschemas, recursive } = Bounds::of(schema, limits).map_err(SchemaError::at_root)?;
         if Draft::default().detect(schema) == Draft::Unknown {
             let dialect = schema.get("$schema").and_then(Value::as_str).unwrap_or_default();
@@ -115,28 +137,31 @@ impl Validator {
                 )),
             });
         }
-        let options = || jsonschema::options_for::<TapeJson>().offline();
-        let linear = PatternOptions::regex().size_limit(limits.schema_pattern_bytes_max);
+        let options = || {
+            let options = jsonschema::options_for::<TapeJson>().offline();
+            if checks_formats { options.should_validate_formats(true) } else { options }
+        };
+        let linear = PatternOptions::regex().size_limit(limits.pattern_bytes_max);
         let mut backtracking = None;
         let compiled = match options().with_pattern_options(linear).build(schema) {
-            Err(error) if limits.schema_backtracking && is_about_a_pattern(&error) => {
+            Err(error) if limits.backtracking && is_about_a_pattern(&error) => {
                 backtracking = Some(Backtracking::of(schema, limits));
                 let patterns = PatternOptions::fancy_regex()
-                    .size_limit(limits.schema_pattern_bytes_max)
-                    .backtrack_limit(limits.schema_backtrack_steps_max);
+                    .size_limit(limits.pattern_bytes_max)
+                    .backtrack_limit(limits.backtrack_steps_max);
                 options().with_pattern_options(patterns).build(schema)
             }
             built => built,
         };
         let compiled = compiled.map_err(|error| SchemaError {
             path: error.instance_path().as_str().to_owned(),
-            reason: shortened(explain(&error, limits.schema_backtracking)),
+            reason: shortened(explain(&error, limits.backtracking)),
         })?;
         let extra = (recursive.is_some() || backtracking.is_some())
             .then(|| Arc::new(Extra { recursive, backtracking }));
         let has_state = has_patterns(schema);
         let known = Arc::new(explain::known_names(schema));
-        Ok(Self { compiled, has_state, known, subschemas, work_max: limits.validation_work_max, extra })
+        Ok(Self { compiled, has_state, known, subschemas, work_max: limits.work_max, extra })
     }
 
     /// Whether threads that use it at once would contend for its inner state.
@@ -160,18 +185,35 @@ impl Validator {
     /// Whether the value fits, or would take more work than the limit to find out.
     #[must_use]
     pub fn judge(&self, value: Node<'_>) -> Verdict {
-        let mut work_max = self.work_max;
-        if let Some(extra) = &self.extra {
-            work_max = work_max.saturating_sub(extra.work(value, VALIDATING_LEVELS_MAX, work_max));
-            if work_max == 0 {
-                return Verdict::TooMuchWork;
-            }
+        let judge = || {
+            with_work(self.work_max, || match self.compiled.is_valid(value) {
+                _ if is_exhausted() => Verdict::TooMuchWork,
+                true => Verdict::Fits,
+                false => Verdict::Unfit,
+            })
+        };
+        match &self.extra {
+            None => judge(),
+            Some(extra) => extra
+                .validate(value, VALIDATING_LEVELS_MAX, self.work_max, judge)
+                .unwrap_or(Verdict::TooMuchWork),
         }
-        with_work(work_max, || match self.compiled.is_valid(value) {
-            _ if is_exhausted() => Verdict::TooMuchWork,
-            true => Verdict::Fits,
-            false => Verdict::Unfit,
-        })
+    }
+
+    /// Whether a value that is not on a tape fits. One nested deeper than a request may be by default does not.
+    #[must_use]
+    pub fn allows(&self, value: &Value) -> bool {
+        let mut bytes = value.to_string().into_bytes();
+        let length = bytes.len();
+        bytes.resize(length + PADDING_BYTES, 0);
+        // Whoever made the value bounded it.
+        let limits = Limits {
+            json_nodes_max: length,
+            json_number_digits_max: length,
+            json_key_bytes_max: length,
+            ..Limits::default()
+        };
+        Decoder::new(&limits).decode(&mut bytes, length).is_ok_and(|document| self.is_valid(document.root()))
     }
 
     /// What does not fit, sixteen violations at most. Slower than [`Validator::is_valid`], and to be asked of what is not valid
@@ -182,13 +224,13 @@ impl Validator {
             let reason = "too large or too nested to say what does not fit".to_owned();
             Violation { path: String::new(), reason }
         };
-        let is_beyond =
-            |extra: &Arc<Extra>| extra.work(value, EXPLAINING_LEVELS_MAX, self.work_max) >= self.work_max;
-        if self.extra.as_ref().is_some_and(is_beyond) {
-            return if self.is_valid(value) { Vec::new() } else { vec![beyond()] };
+        let backtracks = self.extra.as_ref().is_some_and(|extra| extra.backtracking.is_some());
+        let mut work_max = EXPLAINING_WORK_MAX.max(value.node_count() * 2);
+        if backtracks {
+            work_max = work_max.saturating_add(self.work_max);
         }
         let explain = || {
-            with_work(EXPLAINING_WORK_MAX.max(value.node_count() * 2), || {
+            with_work(work_max, || {
                 let mut violations = Vec::new();
                 for error in self.compiled.iter_errors(value).take(VIOLATIONS_MAX) {
                     // What is found behind that point is not true.
@@ -206,20 +248,32 @@ impl Validator {
                 violations
             })
         };
+        let explain = || if backtracks { with_whole_copies(explain) } else { explain() };
         match &self.extra {
-            Some(extra) if extra.backtracking.is_some() => with_whole_copies(explain),
-            _ => explain(),
+            None => explain(),
+            Some(extra) => extra
+                .validate(value, EXPLAINING_LEVELS_MAX, self.work_max, explain)
+                .unwrap_or_else(|| if self.is_valid(value) { Vec::new() } else { vec![beyond()] }),
         }
     }
 }
 
 impl Extra {
-    /// What is to be counted into the work beforehand; `work_max` or more: a value is not to be validated.
-    fn work(&self, value: Node<'_>, levels_max: usize, work_max: usize) -> usize {
+    /// Calls `validate`, unless the value is too deep for the schema or its strings may take too many steps to match.
+    fn validate<T>(
+        &self,
+        value: Node<'_>,
+        levels_max: usize,
+        work_max: usize,
+        validate: impl FnOnce() -> T,
+    ) -> Option<T> {
         if self.recursive.is_some_and(|levels| levels.saturating_mul(depth(value)) > levels_max) {
-            return work_max;
+            return None;
         }
-        self.backtracking.as_ref().map_or(0, |patterns| patterns.cost(value, work_max))
+        match &self.backtracking {
+            None => Some(validate()),
+            Some(patterns) => Some(with_match_costs(patterns.costs(value, work_max)?, validate)),
+        }
     }
 }
 
@@ -589,6 +643,38 @@ mod tests {
         assert_eq!(judge(&schema, &value("a@example.com"), &backtracking()).0, Verdict::Fits, "no candidate");
         let long = value(&"a".repeat(100_000));
         assert_eq!(judge(&schema, &long, &backtracking()).0, Verdict::TooMuchWork);
+    }
+
+    #[test]
+    fn matches_beyond_their_steps_are_not_tried_again_beyond_the_work_limit() {
+        // The library tries each outcome of the slow matches, 64 times at most, and matches the others again each time.
+        let (slow, fast) = (format!("{}!", "a".repeat(200)), "aa");
+        let texts: Vec<String> = (0..40)
+            .map(|number| if number < 6 { format!("{slow}{number}") } else { format!("{fast}{number}") })
+            .collect();
+        let limits = backtracking();
+        let names: Value = texts.iter().map(|text| (text.clone(), json!(1))).collect();
+        let pattern = json!({"pattern": "^(?:(?=a)a+)+$|^aa[0-9]+$"});
+        let referring = json!({
+            "properties": {"a": {"items": {"allOf": vec![json!({"$ref": "#/$defs/a"}); 100]}}},
+            "$defs": {"a": pattern}
+        });
+        for (schema, value) in [
+            (json!({"properties": {"a": {"items": pattern}}}), json!({"a": texts})),
+            (json!({"items": {"not": {"not": pattern}}}), json!(texts)),
+            (json!({"propertyNames": pattern}), names.clone()),
+            (json!({"patternProperties": {"^(?:(?=a)a+)+$|^aa[0-9]+$": {}}}), names),
+            // A pattern is counted once before, and matched as often as it is referred to.
+            (referring, json!({"a": vec![fast; 40]})),
+        ] {
+            let strings_max = limits.validation_work_max / (limits.schema_backtrack_steps_max / 2);
+            super::super::tape::STRINGS.set(0);
+            let (verdict, told) = judge(&schema, &value, &limits);
+            let strings = super::super::tape::STRINGS.get();
+            assert_eq!(verdict, Verdict::TooMuchWork, "{schema}: {told}");
+            // Once to judge, and once with a fifth more to explain.
+            assert!(strings <= strings_max * 2 + strings_max / 5, "{schema}: {strings} strings");
+        }
     }
 
     #[test]
