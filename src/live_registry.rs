@@ -6,7 +6,7 @@ use crate::{
     broadcast::Broadcast,
     config::Limits,
     mcp::Event,
-    registry::{EncodedLists, Publish, Registry, RegistryError, Snapshot},
+    registry::{Publish, Registry, RegistryError, Snapshot},
     seal::Secret,
     shard::{ShardHandle, Takeover},
 };
@@ -32,8 +32,8 @@ pub struct LiveRegistry {
 #[derive(Default)]
 struct Shared {
     registry: Arc<Registry>,
-    /// The lists of `registry`, as they were encoded for the limits and the secret below.
-    encoded: Option<Arc<EncodedLists>>,
+    /// `registry`, compiled for one shard with the limits and the secret below, once it has changed.
+    compiled: Option<Snapshot>,
     /// How often it has changed.
     changes: u64,
     limits: Limits,
@@ -80,43 +80,48 @@ impl LiveRegistry {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = self.read(Registry::clone);
         let value = change(&mut changed);
-        let (before, encoded_before, shards, limits, secret, broadcast) = {
+        let changed = Arc::new(changed);
+        let (registry, compiled, shards, limits, secret, broadcast) = {
             let mut shared = self.lock();
             shared.shards.retain(|shard| !shard.has_ended());
             let secret = shared.secret();
             (
                 Arc::clone(&shared.registry),
-                shared.encoded.clone(),
+                shared.compiled.clone(),
                 shared.shards.clone(),
                 shared.limits,
                 secret,
                 shared.broadcast.clone(),
             )
         };
-        let encoded_before = match encoded_before {
-            Some(encoded) => encoded,
-            None => Arc::clone(Snapshot::build(&before, &limits, &secret)?.encoded()),
-        };
         // One at least, so that a mistake is found also while nothing runs.
         let first_shard = shards.first().map_or(0, ShardHandle::number);
-        let first = Snapshot::build_for(&changed, &limits, &secret, first_shard, None)?;
-        let encoded = Arc::clone(first.encoded());
-        let others = shards
-            .iter()
-            .skip(1)
-            .map(|shard| Snapshot::build_for(&changed, &limits, &secret, shard.number(), Some(&encoded)));
+        let before: Vec<Option<Snapshot>> =
+            shards.iter().map(|shard| shard.newest().map(|served| served.snapshot)).collect();
+        let first_before = match before.first() {
+            Some(Some(before)) => before.clone(),
+            _ => match compiled {
+                Some(compiled) => compiled,
+                None => Snapshot::build(&registry, &limits, &secret)?,
+            },
+        };
+        let first = Snapshot::build_for(&changed, &limits, &secret, first_shard, Some(&first_before), None)?;
+        let encoded = first.encoded();
+        let others = shards.iter().zip(&before).skip(1).map(|(shard, before)| {
+            Snapshot::build_for(&changed, &limits, &secret, shard.number(), before.as_ref(), Some(encoded))
+        });
         let others: Vec<_> = others.collect::<Result<_, _>>()?;
-        let lists = encoded.changed_since(&encoded_before);
+        let lists = encoded.changed_since(first_before.encoded());
         let takeover = Takeover::new(lists, shards.len(), broadcast);
+        let compiled = first.clone();
         for (shard, snapshot) in shards.iter().zip(std::iter::once(first).chain(others)) {
             shard.replace(snapshot, Arc::clone(&takeover));
         }
         let mut shared = self.lock();
-        shared.encoded = Some(encoded);
-        let replaced = std::mem::replace(&mut shared.registry, Arc::new(changed));
+        let replaced = (shared.compiled.replace(compiled), std::mem::replace(&mut shared.registry, changed));
         shared.changes += 1;
         drop(shared);
-        drop((replaced, before));
+        drop(replaced);
         Ok(value)
     }
 
@@ -132,7 +137,7 @@ impl LiveRegistry {
         limits: &Limits,
         secret: &Secret,
         broadcast: &Broadcast,
-        start: impl FnOnce(&Registry) -> Result<Vec<ShardHandle>, E>,
+        start: impl FnOnce(&Arc<Registry>) -> Result<Vec<ShardHandle>, E>,
     ) -> Result<(), E> {
         let (registry, changes) = {
             let shared = self.lock();
@@ -141,18 +146,18 @@ impl LiveRegistry {
         // Without a lock: what a shard does when it starts may look at the registry.
         let started = start(&registry)?;
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = self.read(Registry::clone);
+        let newest = Arc::clone(&self.lock().registry);
         if self.lock().changes != changes {
             // Nobody has seen the one before.
             let takeover = Takeover::new(Default::default(), started.len(), broadcast.clone());
             for shard in &started {
-                let snapshot = Snapshot::build_for(&newest, limits, secret, shard.number(), None)?;
+                let snapshot = Snapshot::build_for(&newest, limits, secret, shard.number(), None, None)?;
                 shard.replace(snapshot, Arc::clone(&takeover));
             }
         }
         let mut shared = self.lock();
         shared.shards.extend(started);
-        shared.encoded = None;
+        shared.compiled = None;
         shared.limits = *limits;
         shared.secret = Some(secret.clone());
         shared.broadcast = broadcast.clone();

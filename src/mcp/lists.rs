@@ -29,7 +29,7 @@ pub(super) fn answer<'a>(
         return refuse(out, Some(id), revision, method, &refusal);
     };
     begin_result(out, id);
-    out.extend_from_slice(page);
+    page.iter().for_each(|part| out.extend_from_slice(part));
     finish_result(out);
     Outcome::Reply(method)
 }

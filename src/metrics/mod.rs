@@ -17,14 +17,39 @@ pub use prometheus::{ShardReport, write_admin_refusals, write_gauge, write_limit
 const METHOD_PRECISION: u32 = 10;
 const TOOL_PRECISION: u32 = 7;
 
+/// Where the calls of a shard's tools are counted, by the tools' positions. A clone shares it.
+#[derive(Clone, Default)]
+pub struct ToolSeries(Arc<[Arc<Series>]>);
+
+impl ToolSeries {
+    /// Empty ones, for tools of these names.
+    #[must_use]
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::default().with(names.into_iter().map(|name| (name, None)))
+    }
+
+    /// Those of other tools: each with its name, and the position of the series here that it goes on with.
+    #[must_use]
+    pub fn with<'a>(&self, tools: impl IntoIterator<Item = (&'a str, Option<usize>)>) -> Self {
+        let series =
+            |(name, before): (&str, Option<usize>)| match before.and_then(|before| self.0.get(before)) {
+                Some(series) => Arc::clone(series),
+                None => Arc::new(Series::new(name, TOOL_PRECISION)),
+            };
+        Self(tools.into_iter().map(series).collect())
+    }
+}
+
 /// One shard's measurements. A clone shares the latencies with the shard, which goes on recording: it costs as much however
 /// many tools there are and however much has been measured.
 #[derive(Clone)]
 pub struct ShardMetrics {
     methods: Arc<[Arc<Series>]>,
-    tools: Arc<[Arc<Series>]>,
+    tools: ToolSeries,
     /// Tools with answers noted in this turn.
     noted_tools: Vec<usize>,
+    /// The same, of tools that have been replaced since.
+    noted_before: Vec<Arc<Series>>,
     refusals: BTreeMap<&'static str, u64>,
     events: BTreeMap<&'static str, u64>,
     connections: u64,
@@ -39,8 +64,9 @@ impl ShardMetrics {
     pub fn new<'a>(methods: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
             methods: methods.into_iter().map(|name| Arc::new(Series::new(name, METHOD_PRECISION))).collect(),
-            tools: Arc::default(),
+            tools: ToolSeries::default(),
             noted_tools: Vec::new(),
+            noted_before: Vec::new(),
             refusals: BTreeMap::new(),
             events: BTreeMap::new(),
             connections: 0,
@@ -60,18 +86,18 @@ impl ShardMetrics {
         events.into_iter().for_each(|event| _ = self.events.entry(event).or_default());
     }
 
-    /// Says which tools there are from now on; those that were there keep what was measured.
-    pub fn set_tools<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
-        let before: BTreeMap<&str, &Arc<Series>> =
-            self.tools.iter().map(|tool| (tool.name.as_ref(), tool)).collect();
-        let keep = |name: &'a str| match before.get(name) {
-            Some(series) => Arc::clone(series),
-            None => Arc::new(Series::new(name, TOOL_PRECISION)),
-        };
-        let tools: Arc<[_]> = names.into_iter().map(keep).collect();
-        let is_noted = |(position, tool): (usize, &Arc<Series>)| tool.has_noted().then_some(position);
-        self.noted_tools = tools.iter().enumerate().filter_map(is_noted).collect();
-        self.tools = tools;
+    /// Counts the calls of tools there from now on. Returns where they were counted before, to be freed elsewhere. The work
+    /// does not depend on the number of tools.
+    pub fn set_tools(&mut self, tools: ToolSeries) -> ToolSeries {
+        let noted = self.noted_tools.drain(..).filter_map(|position| self.tools.0.get(position));
+        self.noted_before.extend(noted.map(Arc::clone));
+        std::mem::replace(&mut self.tools, tools)
+    }
+
+    /// Where the calls of tools are counted.
+    #[must_use]
+    pub fn tools(&self) -> &ToolSeries {
+        &self.tools
     }
 
     /// Counts one answer of a method that took `latency`.
@@ -83,14 +109,14 @@ impl ShardMetrics {
 
     /// Counts one answer of a tool that took `latency`. The name counts where the tools have changed since.
     pub fn record_tool(&mut self, position: usize, name: &str, latency: Duration) {
-        if let Some(latencies) = self.tools.get(position).filter(|latencies| *latencies.name == *name) {
+        if let Some(latencies) = self.tools.0.get(position).filter(|latencies| *latencies.name == *name) {
             latencies.record(nanoseconds(latency), 1);
         }
     }
 
     /// Counts one failed call of a tool. The name counts where the tools have changed since.
     pub fn tool_failed(&mut self, position: usize, name: &str, failure: ToolFailure) {
-        if let Some(latencies) = self.tools.get(position).filter(|latencies| *latencies.name == *name) {
+        if let Some(latencies) = self.tools.0.get(position).filter(|latencies| *latencies.name == *name) {
             latencies.fail(failure);
         }
     }
@@ -104,7 +130,7 @@ impl ShardMetrics {
 
     /// Notes one answer of a tool in this turn.
     pub fn note_tool(&mut self, position: usize) {
-        if let Some(latencies) = self.tools.get(position)
+        if let Some(latencies) = self.tools.0.get(position)
             && latencies.note()
         {
             self.noted_tools.push(position);
@@ -114,8 +140,8 @@ impl ShardMetrics {
     /// The names of tools with answers noted in this turn, `max` at most.
     #[must_use]
     pub fn noted_tools(&self, max: usize) -> Vec<&str> {
-        let named = |position: &usize| self.tools.get(*position).map(|tool| tool.name.as_ref());
-        self.noted_tools.iter().filter_map(named).take(max).collect()
+        let noted = self.noted_tools.iter().filter_map(|position| self.tools.0.get(*position));
+        self.noted_before.iter().chain(noted).map(|tool| tool.name.as_ref()).take(max).collect()
     }
 
     /// Counts the answers noted in a turn that took `latency`.
@@ -125,8 +151,11 @@ impl ShardMetrics {
         for latencies in self.methods.iter() {
             latencies.record_noted(nanoseconds);
         }
+        while let Some(latencies) = self.noted_before.pop() {
+            latencies.record_noted(nanoseconds);
+        }
         while let Some(position) = self.noted_tools.pop() {
-            if let Some(latencies) = self.tools.get(position) {
+            if let Some(latencies) = self.tools.0.get(position) {
                 latencies.record_noted(nanoseconds);
             }
         }
@@ -174,13 +203,13 @@ impl ShardMetrics {
         for (latencies, others) in self.methods.iter().zip(other.methods.iter()) {
             latencies.merge(others);
         }
-        for others in other.tools.iter() {
-            match self.tools.iter().find(|tool| tool.name == others.name) {
+        for others in other.tools.0.iter() {
+            match self.tools.0.iter().find(|tool| tool.name == others.name) {
                 Some(tool) => tool.merge(others),
                 None => {
                     let tool = Series::new(&others.name, TOOL_PRECISION);
                     tool.merge(others);
-                    self.tools = self.tools.iter().cloned().chain([Arc::new(tool)]).collect();
+                    self.tools = ToolSeries(self.tools.0.iter().cloned().chain([Arc::new(tool)]).collect());
                 }
             }
         }
@@ -200,7 +229,7 @@ impl ShardMetrics {
 impl fmt::Display for ShardMetrics {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "connections accepted: {}", self.connections)?;
-        for (kind, table) in [("method", &self.methods), ("tool", &self.tools)] {
+        for (kind, table) in [("method", &self.methods), ("tool", &self.tools.0)] {
             let recorded: Vec<_> = table
                 .iter()
                 .map(|row| (&row.name, row.distribution()))
@@ -259,10 +288,12 @@ mod tests {
     #[test]
     fn a_clone_shares_the_latencies_whatever_was_measured() {
         let mut metrics = ShardMetrics::new(["a"]);
-        metrics.set_tools(["t"]);
+        metrics.set_tools(ToolSeries::new(["t"]));
         (0..40).for_each(|power| metrics.record(0, Duration::from_nanos(1 << power)));
         let clone = metrics.clone();
-        assert!(Arc::ptr_eq(&metrics.methods, &clone.methods) && Arc::ptr_eq(&metrics.tools, &clone.tools));
+        assert!(
+            Arc::ptr_eq(&metrics.methods, &clone.methods) && Arc::ptr_eq(&metrics.tools.0, &clone.tools.0)
+        );
         let distribution = clone.methods[0].distribution();
         assert_eq!((distribution.len(), distribution.max()), (40, (1 << 39) + (1 << 29) - 1));
         assert!((1 << 19..=(1 << 19) + (1 << 9)).contains(&distribution.value_at_quantile(0.5)));
@@ -271,11 +302,14 @@ mod tests {
     #[test]
     fn tools_keep_their_figures_when_the_list_changes() {
         let mut metrics = ShardMetrics::new([]);
-        metrics.set_tools(["old", "kept"]);
+        let before = ToolSeries::new(["old", "kept"]);
+        metrics.set_tools(before.clone());
         metrics.note_tool(1);
         // In the middle of a turn.
-        metrics.set_tools(["new", "other", "kept"]);
+        let after = before.with([("new", None), ("other", None), ("kept", Some(1))]);
+        assert!(Arc::ptr_eq(&metrics.set_tools(after).0, &before.0), "freed by the caller");
         metrics.note_tool(2);
+        assert_eq!(metrics.noted_tools(3), ["kept"]);
         metrics.record_noted(Duration::from_micros(5));
         metrics.record_tool(0, "old", Duration::from_micros(5));
         let table = metrics.to_string();

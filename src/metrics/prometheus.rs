@@ -222,7 +222,7 @@ fn write_all(
     }
     family(out, "corelane_tool_errors_total", "counter", "Calls without a good result, by tool and reason.")?;
     let mut errors = BTreeMap::<&str, [u64; ToolFailure::VARIANTS.len()]>::new();
-    for row in reports.iter().flat_map(|report| report.metrics.tools.iter()) {
+    for row in reports.iter().flat_map(|report| report.metrics.tools.0.iter()) {
         let counts = errors.entry(&row.name).or_default();
         for (count, failure) in counts.iter_mut().zip(ToolFailure::VARIANTS) {
             *count += row.failures(*failure);
@@ -250,7 +250,7 @@ fn write_all(
         &methods,
         buckets,
     )?;
-    let tools = merged(reports.iter().flat_map(|report| report.metrics.tools.iter().map(AsRef::as_ref)));
+    let tools = merged(reports.iter().flat_map(|report| report.metrics.tools.0.iter().map(AsRef::as_ref)));
     histograms(
         out,
         "corelane_tool_duration",

@@ -83,10 +83,6 @@ impl Series {
         noted == 0
     }
 
-    pub(super) fn has_noted(&self) -> bool {
-        self.noted.load(Relaxed) > 0
-    }
-
     /// Adds the answers noted.
     pub(super) fn record_noted(&self, nanoseconds: u64) {
         let noted = self.noted.load(Relaxed);

@@ -1,15 +1,17 @@
 //! What is declared becomes what runs; what cannot be served is refused here, once, rather than request by request.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use fluent_uri::Uri;
+use foldhash::fast::FixedState;
 use serde_json::{Map, Value};
 
 use super::{
-    RegistryError,
+    Entry, Registry, RegistryError,
     callable::{Callable, Kind, SharedCallable},
     completion::Completer,
     conversation::TaskTerms,
@@ -17,7 +19,7 @@ use super::{
     handler::Handler,
     header_params::{self, HeaderParam},
     info::Icon,
-    list::{Items, items},
+    list::{Items, List, items},
     prompt::Prompt,
     resource::{Resource, ResourceDescription, ResourceTemplate},
     snapshot::{Completers, RegisteredPrompt, RegisteredTemplate, RegisteredTool, callable},
@@ -25,17 +27,215 @@ use super::{
     uri_template::UriTemplate,
 };
 use crate::{
-    config::Limits,
+    config::{Limits, SchemaLimits},
     schema::{CompiledSchema, SchemaError},
 };
 
+/// What a registry declares, and what a shard runs of it.
+pub(super) trait Compile: Entry {
+    /// What a shard runs.
+    type Compiled;
+
+    /// The list it stands in.
+    const LIST: List;
+
+    /// The declarations of this kind, in the order they are listed.
+    fn declared(registry: &Registry) -> &[Self];
+
+    /// The declaration's address: copies share it, others do not as long as they live.
+    fn address(&self) -> usize;
+
+    /// The declaration as it is listed.
+    fn items(&self, limits: &Limits) -> Result<Items, RegistryError>;
+
+    /// What the shard runs.
+    fn compile(
+        &self,
+        position: usize,
+        limits: &Limits,
+        shard: usize,
+    ) -> Result<Arc<Self::Compiled>, RegistryError>;
+
+    /// Whether what was compiled can be run at this position.
+    fn fits(_compiled: &Self::Compiled, _position: usize) -> bool {
+        true
+    }
+}
+
+/// Where declarations were in the list before this one: almost always where they are now.
+pub(super) struct Before<'a, E> {
+    entries: &'a [E],
+    /// Positions by address, once a declaration is not found where it is now.
+    by_address: Option<HashMap<usize, usize, FixedState>>,
+}
+
+impl<'a, E: Compile> Before<'a, E> {
+    pub(super) fn new(registry: Option<&'a Registry>) -> Self {
+        Self { entries: registry.map_or(&[], E::declared), by_address: None }
+    }
+
+    /// Whether nothing has changed.
+    pub(super) fn is_same(&self, entries: &[E]) -> bool {
+        entries.len() == self.entries.len() && self.is_start_of(entries)
+    }
+
+    /// Whether nothing has changed but that there are more.
+    pub(super) fn is_start_of(&self, entries: &[E]) -> bool {
+        entries.len() >= self.entries.len()
+            && self.entries.iter().zip(entries).all(|(one, other)| one.address() == other.address())
+    }
+
+    /// How many there were.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Where the declaration that is at `position` now was before.
+    pub(super) fn position(&mut self, position: usize, entry: &E) -> Option<usize> {
+        let address = entry.address();
+        if self.entries.get(position).is_some_and(|before| before.address() == address) {
+            return Some(position);
+        }
+        let entries = self.entries;
+        let by_address = self.by_address.get_or_insert_with(|| {
+            entries.iter().enumerate().map(|(position, entry)| (entry.address(), position)).collect()
+        });
+        by_address.get(&address).copied()
+    }
+}
+
+impl Compile for Tool {
+    type Compiled = RegisteredTool;
+
+    const LIST: List = List::Tools;
+
+    fn declared(registry: &Registry) -> &[Self] {
+        &registry.tools
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.description).addr()
+    }
+
+    fn items(&self, limits: &Limits) -> Result<Items, RegistryError> {
+        Ok(Arc::clone(&tool(self, limits)?.items))
+    }
+
+    fn compile(
+        &self,
+        position: usize,
+        limits: &Limits,
+        shard: usize,
+    ) -> Result<Arc<RegisteredTool>, RegistryError> {
+        registered_tool(self, position, limits, shard)
+    }
+
+    fn fits(compiled: &RegisteredTool, position: usize) -> bool {
+        compiled.callable.position() == position
+    }
+}
+
+impl Compile for Prompt {
+    type Compiled = RegisteredPrompt;
+
+    const LIST: List = List::Prompts;
+
+    fn declared(registry: &Registry) -> &[Self] {
+        &registry.prompts
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.description).addr()
+    }
+
+    fn items(&self, _limits: &Limits) -> Result<Items, RegistryError> {
+        Ok(items(|revision| describe::prompt(self, revision)))
+    }
+
+    fn compile(
+        &self,
+        position: usize,
+        limits: &Limits,
+        _shard: usize,
+    ) -> Result<Arc<RegisteredPrompt>, RegistryError> {
+        prompt(self, position, limits).map(Arc::new)
+    }
+}
+
+impl Compile for Resource {
+    type Compiled = Callable;
+
+    const LIST: List = List::Resources;
+
+    fn declared(registry: &Registry) -> &[Self] {
+        &registry.resources
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.description).addr()
+    }
+
+    fn items(&self, _limits: &Limits) -> Result<Items, RegistryError> {
+        Ok(items(|revision| describe::resource("uri", &self.description, revision)))
+    }
+
+    fn compile(
+        &self,
+        position: usize,
+        limits: &Limits,
+        _shard: usize,
+    ) -> Result<SharedCallable, RegistryError> {
+        resource(self, position, limits)
+    }
+}
+
+impl Compile for ResourceTemplate {
+    type Compiled = RegisteredTemplate;
+
+    const LIST: List = List::Templates;
+
+    fn declared(registry: &Registry) -> &[Self] {
+        &registry.templates
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.description).addr()
+    }
+
+    fn items(&self, _limits: &Limits) -> Result<Items, RegistryError> {
+        Ok(items(|revision| describe::resource("uriTemplate", &self.description, revision)))
+    }
+
+    fn compile(
+        &self,
+        position: usize,
+        limits: &Limits,
+        _shard: usize,
+    ) -> Result<Arc<RegisteredTemplate>, RegistryError> {
+        template(self, position, limits).map(Arc::new)
+    }
+}
+
+/// The limits that a compiled tool depends on.
+#[derive(PartialEq, Eq)]
+struct ToolLimits {
+    schema: SchemaLimits,
+    call_deadline: Duration,
+}
+
+impl ToolLimits {
+    fn of(limits: &Limits) -> Self {
+        Self { schema: limits.schema(), call_deadline: limits.call_deadline }
+    }
+}
+
 /// What is compiled of a tool, shared by its copies and by all shards.
 pub(super) struct CompiledTool {
-    limits: Limits,
+    limits: ToolLimits,
     input: CompiledSchema,
     output: Option<CompiledSchema>,
     header_params: Vec<HeaderParam>,
-    pub(super) items: Items,
+    items: Items,
     /// As the shards last ran it, by shard: most tools stay as they are when a registry changes.
     registered: Mutex<Vec<Option<Arc<RegisteredTool>>>>,
 }
@@ -45,11 +245,11 @@ pub(super) struct CompiledTool {
 pub(super) struct CompiledOnce(Mutex<Option<Arc<CompiledTool>>>);
 
 /// Compiles a tool, unless that has been done.
-pub(super) fn tool(tool: &Tool, limits: &Limits) -> Result<Arc<CompiledTool>, RegistryError> {
+fn tool(tool: &Tool, limits: &Limits) -> Result<Arc<CompiledTool>, RegistryError> {
     // What is in there is whole, or not there.
     let mut compiled = tool.description.compiled.0.lock().unwrap_or_else(PoisonError::into_inner);
     match &*compiled {
-        Some(compiled) if compiled.limits == *limits => Ok(Arc::clone(compiled)),
+        Some(compiled) if compiled.limits == ToolLimits::of(limits) => Ok(Arc::clone(compiled)),
         _ => {
             let new = Arc::new(compile_tool(tool, limits)?);
             *compiled = Some(Arc::clone(&new));
@@ -80,7 +280,7 @@ fn compile_tool(tool: &Tool, limits: &Limits) -> Result<CompiledTool, RegistryEr
         check_terms(name, terms)?;
     }
     Ok(CompiledTool {
-        limits: *limits,
+        limits: ToolLimits::of(limits),
         input,
         output,
         header_params: header_params::find(name, &description.input_schema)?,
@@ -90,7 +290,7 @@ fn compile_tool(tool: &Tool, limits: &Limits) -> Result<CompiledTool, RegistryEr
 }
 
 /// A tool as a shard runs it.
-pub(super) fn registered_tool(
+fn registered_tool(
     tool: &Tool,
     position: usize,
     limits: &Limits,
@@ -135,11 +335,7 @@ fn schema_error(tool: &str, which: &'static str, source: SchemaError) -> Registr
     RegistryError::Schema { tool: tool.to_owned(), which, source }
 }
 
-pub(super) fn prompt(
-    prompt: &Prompt,
-    position: usize,
-    limits: &Limits,
-) -> Result<RegisteredPrompt, RegistryError> {
+fn prompt(prompt: &Prompt, position: usize, limits: &Limits) -> Result<RegisteredPrompt, RegistryError> {
     let description = &prompt.description;
     let name = prompt.name();
     check_name(name)?;
@@ -164,17 +360,13 @@ pub(super) fn prompt(
     })
 }
 
-pub(super) fn resource(
-    resource: &Resource,
-    position: usize,
-    limits: &Limits,
-) -> Result<SharedCallable, RegistryError> {
+fn resource(resource: &Resource, position: usize, limits: &Limits) -> Result<SharedCallable, RegistryError> {
     let uri = resource.uri();
     Uri::parse(uri).map_err(|_| RegistryError::Uri(uri.to_owned()))?;
     read(&resource.description, position, &resource.handler, limits)
 }
 
-pub(super) fn template(
+fn template(
     template: &ResourceTemplate,
     position: usize,
     limits: &Limits,

@@ -106,9 +106,6 @@ impl Lists {
     }
 }
 
-/// Bytes a page has, at most, besides its items and the members of every result.
-const PAGE_MEMBERS_BYTES: usize = 512;
-
 /// One item of a list as a revision shows it, encoded once.
 pub(super) struct Item {
     text: Box<str>,
@@ -135,9 +132,124 @@ pub(super) fn items(describe: impl Fn(Revision) -> Value) -> Items {
     }))
 }
 
+/// The items of one page, encoded. Shared by all snapshots in which the same items are a page, and by the pages of all
+/// revisions that show them alike.
+#[derive(Debug, PartialEq, Eq)]
+struct Chunk {
+    /// The items, with commas between them.
+    text: Box<[u8]>,
+    digest: [u8; 32],
+}
+
+/// The items of one page, by revision.
+type Chunks = Arc<[Arc<Chunk>; Revision::ALL.len()]>;
+
+fn encode_chunk(items: &[Items]) -> Chunks {
+    let mut last: Option<(Vec<&Arc<Item>>, Arc<Chunk>)> = None;
+    Arc::new(Revision::ALL.map(|revision| {
+        let shown: Vec<&Arc<Item>> = items.iter().filter_map(|item| item.get(revision.index())).collect();
+        let is_same =
+            |before: &[&Arc<Item>]| before.iter().zip(&shown).all(|(before, item)| Arc::ptr_eq(before, item));
+        let chunk = match &last {
+            Some((before, chunk)) if is_same(before) => Arc::clone(chunk),
+            _ => {
+                let bytes: usize = shown.iter().map(|item| item.text.len() + 1).sum();
+                let mut text = Vec::with_capacity(bytes);
+                let mut digest = Sha256::new();
+                for (number, item) in shown.iter().enumerate() {
+                    if number > 0 {
+                        text.push(b',');
+                    }
+                    text.extend_from_slice(item.text.as_bytes());
+                    digest.update(item.digest);
+                }
+                Arc::new(Chunk { text: text.into(), digest: digest.finalize().into() })
+            }
+        };
+        last = Some((shown, Arc::clone(&chunk)));
+        chunk
+    }))
+}
+
+/// One list, encoded.
+pub(super) struct EncodedList {
+    items: Vec<Items>,
+    chunks: Vec<Chunks>,
+    /// By revision.
+    pages: [Arc<Pages>; Revision::ALL.len()],
+}
+
+/// What the pages of a list depend on besides its items.
+pub(super) struct PageSettings<'a> {
+    pub(super) items_max: usize,
+    /// The members of every result of the 2026 era, without braces.
+    pub(super) meta: &'a [u8],
+    pub(super) secret: &'a Secret,
+}
+
+impl EncodedList {
+    /// Encodes the pages that are not the same in `before`, a list of the same kind with as many items to a page.
+    pub(super) fn encode(
+        list: List,
+        items: Vec<Items>,
+        before: Option<&Self>,
+        settings: &PageSettings<'_>,
+    ) -> Self {
+        let items_max = settings.items_max.max(1);
+        let mut chunks_before =
+            before.into_iter().flat_map(|before| before.items.chunks(items_max).zip(&before.chunks));
+        let chunks = items.chunks(items_max).map(|chunk| match chunks_before.next() {
+            Some((before, chunks)) if is_same(before, chunk) => Arc::clone(chunks),
+            _ => encode_chunk(chunk),
+        });
+        let mut chunks: Vec<Chunks> = chunks.collect();
+        if chunks.is_empty() {
+            chunks.push(encode_chunk(&[]));
+        }
+        let mut last: Option<(Vec<&Arc<Chunk>>, Arc<Pages>)> = None;
+        let pages = Revision::ALL.map(|revision| {
+            let shown: Vec<&Arc<Chunk>> =
+                chunks.iter().filter_map(|chunks| chunks.get(revision.index())).collect();
+            // Legacy revisions that show every item alike have the same pages.
+            let is_same = |before: &[&Arc<Chunk>]| {
+                !revision.is_modern()
+                    && before.iter().zip(&shown).all(|(before, chunk)| Arc::ptr_eq(before, chunk))
+            };
+            let pages = match &last {
+                Some((before, pages)) if is_same(before) => Arc::clone(pages),
+                _ => Arc::new(Pages::encode(list, &shown, revision, settings)),
+            };
+            last = Some((shown, Arc::clone(&pages)));
+            pages
+        });
+        Self { items, chunks, pages }
+    }
+
+    /// The item at a position.
+    pub(super) fn item(&self, position: usize) -> Option<&Items> {
+        self.items.get(position)
+    }
+
+    /// The page a cursor asks for, the first without one: members of the result without braces, in three parts.
+    pub(super) fn page(&self, revision: Revision, cursor: Option<&str>) -> Option<[&[u8]; 3]> {
+        self.pages.get(revision.index())?.page(cursor)
+    }
+
+    /// Whether clients are shown the same.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.pages == other.pages
+    }
+}
+
+fn is_same(one: &[Items], other: &[Items]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+}
+
 /// The pages of one list for one revision.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Pages {
+#[derive(Debug, PartialEq, Eq)]
+struct Pages {
+    /// What stands before the items.
+    head: Vec<u8>,
     pages: Vec<Page>,
 }
 
@@ -145,69 +257,53 @@ pub(super) struct Pages {
 struct Page {
     /// What asks for it; the first is asked for without one.
     cursor: String,
-    /// Members of the result, without braces.
-    members: Vec<u8>,
+    items: Arc<Chunk>,
+    /// What stands behind the items.
+    tail: Vec<u8>,
 }
 
 impl Pages {
     /// Encodes a list. A cursor is good for exactly this list: after a change it is refused, rather than skipping an item or
-    /// showing one twice. `meta`: the members of every result of the 2026 era, without braces.
-    pub(super) fn encode(
-        list: List,
-        items: &[&Item],
-        page_items_max: usize,
-        revision: Revision,
-        meta: &[u8],
-        secret: &Secret,
-    ) -> Self {
+    /// showing one twice.
+    fn encode(list: List, chunks: &[&Arc<Chunk>], revision: Revision, settings: &PageSettings<'_>) -> Self {
         let mut whole = Sha256::new();
         whole.update(list.member());
-        items.iter().for_each(|item| whole.update(item.digest));
+        chunks.iter().for_each(|chunk| whole.update(chunk.digest));
         let whole = whole.finalize();
         let cursor = |page: usize| {
             let page = u32::try_from(page).unwrap_or(u32::MAX).to_le_bytes();
-            secret.seal(Purpose::Cursor, &page, &[&whole])
+            settings.secret.seal(Purpose::Cursor, &page, &[&whole])
         };
-        let chunks: Vec<&[&Item]> =
-            if items.is_empty() { vec![&[]] } else { items.chunks(page_items_max.max(1)).collect() };
-        let last = chunks.len() - 1;
-        let page = |(number, items): (usize, &&[&Item])| {
-            let bytes: usize = items.iter().map(|item| item.text.len() + 1).sum();
-            let mut members = Vec::with_capacity(bytes + meta.len() + PAGE_MEMBERS_BYTES);
-            if revision.is_modern() {
-                members.extend_from_slice(b"\"resultType\":\"complete\",");
-            }
-            write_string(&mut members, list.member());
-            members.extend_from_slice(b":[");
-            for (number, item) in items.iter().enumerate() {
-                if number > 0 {
-                    members.push(b',');
-                }
-                members.extend_from_slice(item.text.as_bytes());
-            }
-            members.push(b']');
-            if number < last {
-                members.extend_from_slice(b",\"nextCursor\":");
-                write_string(&mut members, &cursor(number + 1));
+        let mut head = Vec::new();
+        if revision.is_modern() {
+            head.extend_from_slice(b"\"resultType\":\"complete\",");
+        }
+        write_string(&mut head, list.member());
+        head.extend_from_slice(b":[");
+        let page = |(number, chunk): (usize, &&Arc<Chunk>)| {
+            let mut tail = Vec::new();
+            tail.push(b']');
+            if number + 1 < chunks.len() {
+                tail.extend_from_slice(b",\"nextCursor\":");
+                write_string(&mut tail, &cursor(number + 1));
             }
             if revision.is_modern() {
                 let told = format!(",\"ttlMs\":{LIST_TTL_MS},\"cacheScope\":\"public\",");
-                members.extend_from_slice(told.as_bytes());
-                members.extend_from_slice(meta);
+                tail.extend_from_slice(told.as_bytes());
+                tail.extend_from_slice(settings.meta);
             }
             let cursor = if number == 0 { String::new() } else { cursor(number) };
-            Page { cursor, members }
+            Page { cursor, items: Arc::clone(chunk), tail }
         };
-        Self { pages: chunks.iter().enumerate().map(page).collect() }
+        Self { pages: chunks.iter().enumerate().map(page).collect(), head }
     }
 
-    /// The page a cursor asks for; the first without one.
-    pub(super) fn page(&self, cursor: Option<&str>) -> Option<&[u8]> {
+    fn page(&self, cursor: Option<&str>) -> Option<[&[u8]; 3]> {
         let page = match cursor {
             None => self.pages.first()?,
             Some(cursor) => self.pages.iter().skip(1).find(|page| page.cursor == cursor)?,
         };
-        Some(&page.members)
+        Some([&self.head, &page.items.text, &page.tail])
     }
 }
 

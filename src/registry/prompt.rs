@@ -22,12 +22,12 @@ use super::{
 /// A declared prompt.
 #[derive(Clone)]
 pub struct Prompt {
-    pub(super) description: PromptDescription,
+    /// Shared by the copies of a declaration: a registry that changes compiles and encodes only what is new.
+    pub(super) description: Arc<PromptDescription>,
     pub(super) handler: Handler,
 }
 
 /// What clients are told of a prompt.
-#[derive(Clone)]
 pub(super) struct PromptDescription {
     pub(super) name: Cow<'static, str>,
     pub(super) title: Option<Cow<'static, str>>,
@@ -280,7 +280,7 @@ impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
     fn finish(mut self, handler: Handler) -> Prompt {
         let names: Vec<&str> = self.description.arguments.iter().map(|argument| &*argument.name).collect();
         self.description.unreadable = text::unreadable::<A>(&names, false);
-        Prompt { description: self.description, handler }
+        Prompt { description: Arc::new(self.description), handler }
     }
 
     /// Fast: runs on the core, before the next request. Must not block.

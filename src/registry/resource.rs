@@ -23,19 +23,20 @@ use crate::json::Node;
 /// A declared resource.
 #[derive(Clone)]
 pub struct Resource {
-    pub(super) description: ResourceDescription,
+    /// Shared by the copies of a declaration: a registry that changes compiles and encodes only what is new.
+    pub(super) description: Arc<ResourceDescription>,
     pub(super) handler: Handler,
 }
 
 /// A declared template: resources that are not listed one by one.
 #[derive(Clone)]
 pub struct ResourceTemplate {
-    pub(super) description: ResourceDescription,
+    /// Shared by the copies of a declaration: a registry that changes compiles and encodes only what is new.
+    pub(super) description: Arc<ResourceDescription>,
     pub(super) handler: Handler,
 }
 
 /// What clients are told of a resource or a template.
-#[derive(Clone)]
 pub(super) struct ResourceDescription {
     /// The URI, or the template.
     pub(super) uri: Cow<'static, str>,
@@ -351,7 +352,7 @@ impl ResourceBuilder {
     }
 
     fn finish(self, handler: Handler) -> Resource {
-        Resource { description: self.description, handler }
+        Resource { description: Arc::new(self.description), handler }
     }
 
     /// Read by a fast function, which gets the URI: runs on the core, before the next request. Must not block.
@@ -421,7 +422,7 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
             let names: Vec<&str> = template.variables().collect();
             self.description.unreadable = text::unreadable::<V>(&names, true);
         }
-        ResourceTemplate { description: self.description, handler }
+        ResourceTemplate { description: Arc::new(self.description), handler }
     }
 
     /// Read by a fast function: runs on the core, before the next request. Must not block.

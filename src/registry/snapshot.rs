@@ -1,19 +1,23 @@
 //! What one shard serves from: nothing in it changes, so nothing in it is locked.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use foldhash::fast::FixedState;
+use hashbrown::{HashTable, hash_table::Entry};
 use serde_json::{Map, Value, json};
 
 use super::{
     Registry, RegistryError,
     callable::{Callable, Kind, SharedCallable},
     capability::{Capabilities, TASKS},
-    compile, describe,
+    compile::{self, Before, Compile},
     header_params::HeaderParam,
     info::{SERVER_INFO, append},
-    list::{Item, Items, LIST_TTL_MS, List, Lists, Pages, items, members},
+    list::{EncodedList, LIST_TTL_MS, List, Lists, PageSettings, members},
+    prompt::Prompt,
+    resource::{Resource, ResourceTemplate},
     revision::Revision,
+    tool::Tool,
     uri_template::UriTemplate,
 };
 use crate::{config::Limits, schema::Validator, seal::Secret};
@@ -91,10 +95,6 @@ impl Completers {
         let found = self.arguments.iter().find(|(name, _)| **name == *argument)?;
         Some(found.1.as_ref())
     }
-
-    fn is_empty(&self) -> bool {
-        self.arguments.iter().all(|(_, completer)| completer.is_none())
-    }
 }
 
 /// A template, compiled.
@@ -104,111 +104,188 @@ pub(super) struct RegisteredTemplate {
     pub(super) completers: Completers,
 }
 
-/// A fast hash will do: what is in there was chosen by the server, not by its clients.
-type ByName<T> = HashMap<Box<str>, T, FixedState>;
+/// Where the entries of one kind are, by name. A fast hash will do: what is in there was chosen by the server, not by its
+/// clients.
+#[derive(Clone, Default)]
+struct Index(HashTable<u32>);
 
-/// The pages of one list, by revision.
-type PagesByRevision = [Arc<Pages>; Revision::ALL.len()];
+fn hash(name: &str) -> u64 {
+    FixedState::default().hash_one(name)
+}
 
-/// The answers that are the same on every shard, encoded.
+impl Index {
+    /// Finds the places of all entries; two of one name are refused.
+    fn build<E: Compile>(
+        entries: &[E],
+        before: Option<&Self>,
+        kept: &Before<'_, E>,
+    ) -> Result<Self, RegistryError> {
+        // Names of entries that are where they were are not looked at.
+        let before = before.filter(|_| kept.is_start_of(entries));
+        let known = before.map_or(0, |_| kept.len());
+        let mut index = before.cloned().unwrap_or_default();
+        let name = |position: u32| entries.get(position as usize).map_or("", E::key);
+        for (position, entry) in entries.iter().enumerate().skip(known) {
+            let position = u32::try_from(position).unwrap_or(u32::MAX);
+            let hashed = hash(entry.key());
+            match index.0.entry(hashed, |other| name(*other) == entry.key(), |other| hash(name(*other))) {
+                Entry::Occupied(_) => return Err(RegistryError::Duplicate(entry.key().to_owned())),
+                Entry::Vacant(place) => _ = place.insert(position),
+            }
+        }
+        Ok(index)
+    }
+
+    /// Finds the entry of this name.
+    fn find<'a, T>(
+        &self,
+        entries: &'a [Arc<T>],
+        name: &str,
+        name_of: impl Fn(&T) -> &str,
+    ) -> Option<&'a Arc<T>> {
+        let entry = |position: &u32| entries.get(*position as usize);
+        let is_named = |position: &u32| entry(position).is_some_and(|entry| name_of(entry) == name);
+        self.0.find(hash(name), is_named).and_then(entry)
+    }
+}
+
+/// What is the same on every shard: encoded answers, and where each name is.
 pub struct EncodedLists {
+    registry: Arc<Registry>,
+    limits: Limits,
     /// By list.
-    pages: [PagesByRevision; List::ALL.len()],
+    lists: [Arc<EncodedList>; List::ALL.len()],
+    /// By list.
+    indexes: [Arc<Index>; List::ALL.len()],
+    /// Lists there are, with what they hold.
+    offers: Lists,
+    completes: bool,
+    /// `"_meta":{…}` of a result that has nothing else in it.
+    meta: Vec<u8>,
+    /// `"io.modelcontextprotocol/serverInfo":{…}`, as the `_meta` of every result of the 2026 era carries it
+    /// (checklist M-08).
+    server_info: Vec<u8>,
     /// Result of `server/discover`: members without braces.
     discover: Vec<u8>,
     /// Results of `initialize` behind their `protocolVersion`, by revision: members without braces.
     initialize: [Vec<u8>; Revision::ALL.len()],
 }
 
-/// Everything a shard looks up or lists, compiled and encoded.
+/// Everything a shard looks up or lists, compiled and encoded. A copy shares it.
+#[derive(Clone)]
 pub struct Snapshot {
-    tools: Vec<Arc<RegisteredTool>>,
-    tools_by_name: ByName<usize>,
-    prompts: ByName<RegisteredPrompt>,
-    resources: ByName<SharedCallable>,
-    templates: Vec<RegisteredTemplate>,
+    tools: Arc<[Arc<RegisteredTool>]>,
+    prompts: Arc<[Arc<RegisteredPrompt>]>,
+    resources: Arc<[SharedCallable]>,
+    templates: Arc<[Arc<RegisteredTemplate>]>,
     /// Shared by all shards.
     encoded: Arc<EncodedLists>,
-    /// Lists there are, with what they hold.
-    offers: Lists,
-    completes: bool,
-    /// `"io.modelcontextprotocol/serverInfo":{…}`, as the `_meta` of every result of the 2026 era carries it
-    /// (checklist M-08).
-    server_info: Vec<u8>,
+}
+
+/// What a list needs for its encoding.
+struct Encoding<'a> {
+    registry: &'a Registry,
+    before: Option<&'a EncodedLists>,
+    limits: &'a Limits,
+    settings: PageSettings<'a>,
+}
+
+impl Encoding<'_> {
+    /// Encodes a list, and finds the places of its names: only what has changed.
+    fn list<E: Compile>(&self) -> Result<(Arc<EncodedList>, Arc<Index>), RegistryError> {
+        let entries = E::declared(self.registry);
+        let mut kept = Before::<E>::new(self.before.map(|before| &*before.registry));
+        let before = self.before.and_then(|before| {
+            Some((before.lists.get(E::LIST.index())?, before.indexes.get(E::LIST.index())?))
+        });
+        let has_meta = self.before.is_some_and(|before| before.meta == self.settings.meta);
+        if let Some((list, index)) = before
+            && has_meta
+            && kept.is_same(entries)
+        {
+            return Ok((Arc::clone(list), Arc::clone(index)));
+        }
+        let list_before = before.map(|(list, _)| list);
+        let item = |(position, entry): (usize, &E)| {
+            let item =
+                list_before.zip(kept.position(position, entry)).and_then(|(list, before)| list.item(before));
+            item.map_or_else(|| entry.items(self.limits), |item| Ok(Arc::clone(item)))
+        };
+        let items = entries.iter().enumerate().map(item).collect::<Result<Vec<_>, _>>()?;
+        let index = Index::build(entries, before.map(|(_, index)| &**index), &kept)?;
+        let list_before = list_before.map(AsRef::as_ref);
+        Ok((Arc::new(EncodedList::encode(E::LIST, items, list_before, &self.settings)), Arc::new(index)))
+    }
 }
 
 impl EncodedLists {
     fn build(
-        registry: &Registry,
-        offers: Lists,
-        completes: bool,
+        registry: &Arc<Registry>,
         limits: &Limits,
         secret: &Secret,
+        before: Option<&Self>,
     ) -> Result<Self, RegistryError> {
         let info = json!({SERVER_INFO: registry.info.describe(Revision::V2026_07_28)});
-        let meta = json!({"_meta": info});
-        let meta_members = members(&meta);
-        let pages = |list: List| -> Result<PagesByRevision, RegistryError> {
-            let listed: Vec<Items> = match list {
-                List::Tools => registry
-                    .tools
-                    .iter()
-                    .map(|tool| Ok(Arc::clone(&compile::tool(tool, limits)?.items)))
-                    .collect::<Result<_, RegistryError>>()?,
-                List::Prompts => registry
-                    .prompts
-                    .iter()
-                    .map(|prompt| items(|revision| describe::prompt(prompt, revision)))
-                    .collect(),
-                List::Resources => registry
-                    .resources
-                    .iter()
-                    .map(|resource| {
-                        items(|revision| describe::resource("uri", &resource.description, revision))
-                    })
-                    .collect(),
-                List::Templates => registry
-                    .templates
-                    .iter()
-                    .map(|template| {
-                        items(|revision| describe::resource("uriTemplate", &template.description, revision))
-                    })
-                    .collect(),
-            };
-            let mut last: Option<(Vec<&Item>, Arc<Pages>)> = None;
-            Ok(Revision::ALL.map(|revision| {
-                let shown: Vec<&Item> =
-                    listed.iter().filter_map(|item| item.get(revision.index()).map(|item| &**item)).collect();
-                // Legacy revisions that show every item alike have the same pages.
-                let same = last.take().filter(|(before, _)| {
-                    !revision.is_modern()
-                        && before.iter().zip(&shown).all(|(before, item)| std::ptr::eq(*before, *item))
-                });
-                let pages = same.map_or_else(
-                    || {
-                        let page_items_max = limits.list_page_items_max;
-                        Arc::new(Pages::encode(list, &shown, page_items_max, revision, &meta_members, secret))
-                    },
-                    |(_, pages)| pages,
-                );
-                last = Some((shown, Arc::clone(&pages)));
-                pages
-            }))
-        };
-        let [tools, resources, templates, prompts] = List::ALL.map(pages);
+        let server_info = members(&info);
+        let whole_meta = json!({"_meta": info});
+        let meta = members(&whole_meta);
+        let settings = PageSettings { items_max: limits.list_page_items_max, meta: &meta, secret };
+        let encoding = Encoding { registry, before, limits, settings };
+        let (tools, tools_index) = encoding.list::<Tool>()?;
+        let (prompts, prompts_index) = encoding.list::<Prompt>()?;
+        let (resources, resources_index) = encoding.list::<Resource>()?;
+        let (templates, templates_index) = encoding.list::<ResourceTemplate>()?;
+
+        let mut offers = Lists::default().with(List::Tools);
+        if !registry.resources.is_empty() || !registry.templates.is_empty() {
+            offers = offers.with(List::Resources);
+        }
+        if !registry.prompts.is_empty() {
+            offers = offers.with(List::Prompts);
+        }
+        let completes = registry.prompts.iter().any(|prompt| !prompt.description.completers.is_empty())
+            || registry.templates.iter().any(|template| !template.description.completers.is_empty());
         let capabilities = |revision| capabilities(registry, offers, completes, revision);
         Ok(Self {
-            pages: [tools?, resources?, templates?, prompts?],
-            discover: members(&discover(registry, &capabilities(Revision::V2026_07_28), &meta)),
+            lists: List::ALL.map(|list| {
+                Arc::clone(match list {
+                    List::Tools => &tools,
+                    List::Resources => &resources,
+                    List::Templates => &templates,
+                    List::Prompts => &prompts,
+                })
+            }),
+            indexes: List::ALL.map(|list| {
+                Arc::clone(match list {
+                    List::Tools => &tools_index,
+                    List::Resources => &resources_index,
+                    List::Templates => &templates_index,
+                    List::Prompts => &prompts_index,
+                })
+            }),
+            discover: members(&discover(registry, &capabilities(Revision::V2026_07_28), &whole_meta)),
             initialize: Revision::ALL
                 .map(|revision| members(&initialize(registry, &capabilities(revision), revision))),
+            registry: Arc::clone(registry),
+            limits: *limits,
+            offers,
+            completes,
+            meta,
+            server_info,
         })
+    }
+
+    fn index(&self, list: List) -> Option<&Index> {
+        self.indexes.get(list.index()).map(AsRef::as_ref)
     }
 
     /// In which lists this differs from another.
     #[must_use]
     pub fn changed_since(&self, other: &Self) -> Lists {
-        let differs = |list: &List| self.pages.get(list.index()) != other.pages.get(list.index());
+        let differs = |list: &List| match (self.lists.get(list.index()), other.lists.get(list.index())) {
+            (Some(one), Some(other)) => !Arc::ptr_eq(one, other) && !one.is_like(other),
+            _ => false,
+        };
         List::ALL.into_iter().filter(differs).fold(Lists::default(), Lists::with)
     }
 }
@@ -219,68 +296,38 @@ impl Snapshot {
     /// # Errors
     /// The first thing that cannot be served.
     pub fn build(registry: &Registry, limits: &Limits, secret: &Secret) -> Result<Self, RegistryError> {
-        Self::build_for(registry, limits, secret, 0, None)
+        Self::build_for(&Arc::new(registry.clone()), limits, secret, 0, None, None)
     }
 
-    /// Compiles a registry for a shard: only what no registry before it had. `encoded`: that of another shard's snapshot of
-    /// the same registry, if there is one.
+    /// Compiles a registry for a shard: only what no registry before it had. `before`: what the shard served before, if it did;
+    /// `encoded`: that of another shard's snapshot of the same registry, if there is one.
     ///
     /// # Errors
     /// The first thing that cannot be served.
     pub fn build_for(
-        registry: &Registry,
+        registry: &Arc<Registry>,
         limits: &Limits,
         secret: &Secret,
         shard: usize,
+        before: Option<&Self>,
         encoded: Option<&Arc<EncodedLists>>,
     ) -> Result<Self, RegistryError> {
         compile::check_icons(&registry.info.name, &registry.info.icons)?;
         compile::check_extensions(&registry.extensions)?;
-        let mut tools = Vec::with_capacity(registry.tools.len());
-        let mut tools_by_name = ByName::with_capacity_and_hasher(registry.tools.len(), FixedState::default());
-        for (position, tool) in registry.tools.iter().enumerate() {
-            insert(&mut tools_by_name, tool.name(), position)?;
-            tools.push(compile::registered_tool(tool, position, limits, shard)?);
-        }
-        let mut prompts = ByName::default();
-        for (position, prompt) in registry.prompts.iter().enumerate() {
-            insert(&mut prompts, prompt.name(), compile::prompt(prompt, position, limits)?)?;
-        }
-        let mut resources = ByName::default();
-        for (position, resource) in registry.resources.iter().enumerate() {
-            insert(&mut resources, resource.uri(), compile::resource(resource, position, limits)?)?;
-        }
-        let mut known = ByName::default();
-        let mut templates = Vec::with_capacity(registry.templates.len());
-        for (position, template) in registry.templates.iter().enumerate() {
-            insert(&mut known, template.template(), ())?;
-            templates.push(compile::template(template, position, limits)?);
-        }
-
-        let mut offers = Lists::default().with(List::Tools);
-        if !resources.is_empty() || !templates.is_empty() {
-            offers = offers.with(List::Resources);
-        }
-        if !prompts.is_empty() {
-            offers = offers.with(List::Prompts);
-        }
-        let completes = prompts.values().any(|prompt| !prompt.completers.is_empty())
-            || templates.iter().any(|template| !template.completers.is_empty());
-        let encoded = match encoded {
-            Some(encoded) => Arc::clone(encoded),
-            None => Arc::new(EncodedLists::build(registry, offers, completes, limits, secret)?),
-        };
-        let info = json!({SERVER_INFO: registry.info.describe(Revision::V2026_07_28)});
+        let before = before.filter(|before| before.encoded.limits == *limits);
+        let compiling = Compiling { registry, before, limits, shard };
         Ok(Self {
-            encoded,
-            server_info: members(&info),
-            tools,
-            tools_by_name,
-            prompts,
-            resources,
-            templates,
-            offers,
-            completes,
+            tools: compiling.all::<Tool>(|before| &before.tools)?,
+            prompts: compiling.all::<Prompt>(|before| &before.prompts)?,
+            resources: compiling.all::<Resource>(|before| &before.resources)?,
+            templates: compiling.all::<ResourceTemplate>(|before| &before.templates)?,
+            encoded: match encoded {
+                Some(encoded) => Arc::clone(encoded),
+                None => {
+                    let before = before.map(|before| &*before.encoded);
+                    Arc::new(EncodedLists::build(registry, limits, secret, before)?)
+                }
+            },
         })
     }
 
@@ -293,7 +340,7 @@ impl Snapshot {
     /// Finds a tool.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<&Arc<RegisteredTool>> {
-        self.tools_by_name.get(name).and_then(|&index| self.tools.get(index))
+        self.encoded.index(List::Tools)?.find(&self.tools, name, |tool| tool.callable.name())
     }
 
     /// All tools, in the order they are listed.
@@ -305,13 +352,15 @@ impl Snapshot {
     /// Finds a prompt.
     #[must_use]
     pub fn prompt(&self, name: &str) -> Option<&RegisteredPrompt> {
-        self.prompts.get(name)
+        let index = self.encoded.index(List::Prompts)?;
+        index.find(&self.prompts, name, |prompt| prompt.callable.name()).map(AsRef::as_ref)
     }
 
     /// Finds what reads a resource: its own, or that of the first template its URI matches.
     #[must_use]
     pub fn resource(&self, uri: &str) -> Option<&SharedCallable> {
-        self.resources.get(uri).or_else(|| {
+        let index = self.encoded.index(List::Resources)?;
+        index.find(&self.resources, uri, Callable::name).or_else(|| {
             let template = self.templates.iter().find(|template| template.template.is_match(uri))?;
             Some(&template.callable)
         })
@@ -327,19 +376,19 @@ impl Snapshot {
     /// Whether a list is offered at all. Tools always are.
     #[must_use]
     pub fn offers(&self, list: List) -> bool {
-        self.offers.has(list)
+        self.encoded.offers.has(list)
     }
 
     /// Whether anything can be completed.
     #[must_use]
     pub fn completes(&self) -> bool {
-        self.completes
+        self.encoded.completes
     }
 
-    /// One page of a list, by the cursor of the page before: members of the result, without braces.
+    /// One page of a list, by the cursor of the page before: members of the result without braces, in three parts.
     #[must_use]
-    pub fn page(&self, list: List, revision: Revision, cursor: Option<&str>) -> Option<&[u8]> {
-        self.encoded.pages.get(list.index())?.get(revision.index())?.page(cursor)
+    pub fn page(&self, list: List, revision: Revision, cursor: Option<&str>) -> Option<[&[u8]; 3]> {
+        self.encoded.lists.get(list.index())?.page(revision, cursor)
     }
 
     /// The result of `server/discover`: members without braces.
@@ -357,14 +406,39 @@ impl Snapshot {
     /// The member of `_meta` that every result of the 2026 era carries.
     #[must_use]
     pub fn server_info(&self) -> &[u8] {
-        &self.server_info
+        &self.encoded.server_info
     }
 }
 
-fn insert<T>(map: &mut ByName<T>, name: &str, value: T) -> Result<(), RegistryError> {
-    match map.insert(name.into(), value) {
-        None => Ok(()),
-        Some(_) => Err(RegistryError::Duplicate(name.to_owned())),
+/// What a shard's part of a snapshot is compiled from.
+struct Compiling<'a> {
+    registry: &'a Registry,
+    before: Option<&'a Snapshot>,
+    limits: &'a Limits,
+    shard: usize,
+}
+
+impl Compiling<'_> {
+    /// All of one kind: what the snapshot before had is taken from there.
+    fn all<E: Compile>(
+        &self,
+        of: impl Fn(&Snapshot) -> &Arc<[Arc<E::Compiled>]>,
+    ) -> Result<Arc<[Arc<E::Compiled>]>, RegistryError> {
+        let entries = E::declared(self.registry);
+        let mut kept = Before::<E>::new(self.before.map(|before| &*before.encoded.registry));
+        let before = self.before.map(of);
+        if let Some(before) = before.filter(|_| kept.is_same(entries)) {
+            return Ok(Arc::clone(before));
+        }
+        let compiled = |(position, entry): (usize, &E)| {
+            let compiled =
+                before.zip(kept.position(position, entry)).and_then(|(all, before)| all.get(before));
+            match compiled.filter(|compiled| E::fits(compiled, position)) {
+                Some(compiled) => Ok(Arc::clone(compiled)),
+                None => entry.compile(position, self.limits, self.shard),
+            }
+        };
+        entries.iter().enumerate().map(compiled).collect()
     }
 }
 
@@ -438,4 +512,153 @@ pub(super) fn callable(
         cache: super::resource::Cache::default(),
         task: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> Registry {
+        let mut registry = Registry::default();
+        for number in 0..5 {
+            registry.add(Tool::new(format!("tool{number}")).run(|_, _| "x"));
+            registry.add(Prompt::new(format!("prompt{number}")).run(|_, _| "x"));
+            registry.add(Resource::new(format!("x://{number}"), "x").run(|_, _| "x"));
+            registry.add(ResourceTemplate::new(format!("x://{number}/{{name}}"), "x").run(|_, _| "x"));
+        }
+        registry
+    }
+
+    fn limits() -> Limits {
+        Limits { list_page_items_max: 2, ..Limits::default() }
+    }
+
+    fn following(registry: &Registry, before: Option<&Snapshot>) -> Snapshot {
+        let secret = Secret::new(b"key");
+        Snapshot::build_for(&Arc::new(registry.clone()), &limits(), &secret, 0, before, None).unwrap()
+    }
+
+    /// All pages of all lists, by cursor.
+    fn pages(snapshot: &Snapshot) -> Vec<String> {
+        let mut pages = Vec::new();
+        for (list, revision) in
+            List::ALL.into_iter().flat_map(|list| Revision::ALL.map(|revision| (list, revision)))
+        {
+            let mut cursor: Option<String> = None;
+            loop {
+                let page = snapshot.page(list, revision, cursor.as_deref()).unwrap().concat();
+                let page = format!("{{{}}}", String::from_utf8(page).unwrap());
+                let next =
+                    serde_json::from_str::<Value>(&page).unwrap()["nextCursor"].as_str().map(str::to_owned);
+                pages.push(page);
+                if next.is_none() {
+                    break;
+                }
+                cursor = next;
+            }
+        }
+        pages
+    }
+
+    #[test]
+    fn a_changed_registry_is_served_as_one_that_is_compiled_from_nothing() {
+        let mut registry = registry();
+        let mut snapshot = following(&registry, None);
+        let changes: [fn(&mut Registry); 11] = [
+            |_| {},
+            |registry| registry.add(Tool::new("new").run(|_, _| "x")),
+            |registry| _ = registry.remove::<Tool>("tool0"),
+            |registry| _ = registry.replace(Tool::new("tool2").title("Other").run(|_, _| "x")),
+            |registry| registry.add(Prompt::new("new").title("New").run(|_, _| "x")),
+            |registry| _ = registry.remove::<Resource>("x://1"),
+            |registry| _ = registry.remove::<ResourceTemplate>("x://4/{name}"),
+            |registry| registry.tools.reverse(),
+            |registry| registry.info.name = "other".to_owned(),
+            |registry| registry.prompts.clear(),
+            |registry| registry.tools.swap(0, 3),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let encoded = Arc::clone(snapshot.encoded());
+            change(&mut registry);
+            snapshot = following(&registry, Some(&snapshot));
+            let fresh = following(&registry, None);
+            assert_eq!(pages(&snapshot), pages(&fresh), "change {number}");
+            assert_eq!(snapshot.discover(), fresh.discover());
+            assert_eq!(snapshot.encoded().changed_since(&encoded), fresh.encoded().changed_since(&encoded));
+            for (position, tool) in registry.tools.iter().enumerate() {
+                let found = snapshot.tool(tool.name()).unwrap();
+                assert_eq!((found.callable.name(), found.callable.position()), (tool.name(), position));
+            }
+            assert!(registry.prompts.iter().all(|prompt| snapshot.prompt(prompt.name()).is_some()));
+            assert!(registry.resources.iter().all(|resource| snapshot.resource(resource.uri()).is_some()));
+            for gone in ["tool0", "prompt0"].iter().filter(|_| number == changes.len() - 1) {
+                assert!(snapshot.tool(gone).is_none() && snapshot.prompt(gone).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn two_of_one_name_are_refused_however_they_came() {
+        let secret = Secret::new(b"key");
+        let before = following(&registry(), None);
+        let duplicates: [fn(&mut Registry); 5] = [
+            |registry| registry.add(Tool::new("tool3").run(|_, _| "x")),
+            |registry| registry.add(Prompt::new("prompt0").run(|_, _| "x")),
+            |registry| registry.add(Resource::new("x://4", "y").run(|_, _| "x")),
+            |registry| registry.add(ResourceTemplate::new("x://0/{name}", "y").run(|_, _| "x")),
+            |registry| registry.tools.insert(0, Tool::new("tool4").run(|_, _| "x")),
+        ];
+        for duplicate in duplicates {
+            let mut registry = (*before.encoded.registry).clone();
+            duplicate(&mut registry);
+            let built = Snapshot::build_for(&Arc::new(registry), &limits(), &secret, 0, Some(&before), None);
+            assert!(matches!(built, Err(RegistryError::Duplicate(_))));
+        }
+    }
+
+    #[test]
+    fn a_change_compiles_and_encodes_only_what_is_new() {
+        let mut registry = registry();
+        let before = following(&registry, None);
+        registry.add(Prompt::new("new").run(|_, _| "x"));
+        registry.remove::<Resource>("x://0");
+        registry.add(Tool::new("new").run(|_, _| "x"));
+        let after = following(&registry, Some(&before));
+        assert!(before.tools.iter().zip(&*after.tools).all(|(one, other)| Arc::ptr_eq(one, other)));
+        assert!(before.prompts.iter().zip(&*after.prompts).all(|(one, other)| Arc::ptr_eq(one, other)));
+        assert!(
+            before
+                .resources
+                .iter()
+                .skip(1)
+                .zip(&*after.resources)
+                .all(|(one, other)| Arc::ptr_eq(one, other))
+        );
+        assert!(Arc::ptr_eq(&before.templates, &after.templates));
+        let list = |snapshot: &Snapshot, list: List| Arc::clone(&snapshot.encoded.lists[list.index()]);
+        assert!(Arc::ptr_eq(&list(&before, List::Templates), &list(&after, List::Templates)));
+        for (kind, shift) in [(List::Tools, 0), (List::Prompts, 0), (List::Resources, 1)] {
+            let (before, after) = (list(&before, kind), list(&after, kind));
+            for position in shift..5 {
+                let (one, other) = (before.item(position).unwrap(), after.item(position - shift).unwrap());
+                assert!(Arc::ptr_eq(one, other), "{kind:?} {position}");
+            }
+        }
+        let text = |snapshot: &Snapshot, list: List| {
+            snapshot.page(list, Revision::V2026_07_28, None).unwrap()[1].as_ptr()
+        };
+        assert_eq!(text(&before, List::Tools), text(&after, List::Tools), "the first page's items");
+        // With other limits nothing is taken over.
+        let limits = Limits { list_page_items_max: 3, ..Limits::default() };
+        let other = Snapshot::build_for(
+            &after.encoded.registry,
+            &limits,
+            &Secret::new(b"key"),
+            0,
+            Some(&after),
+            None,
+        )
+        .unwrap();
+        assert_ne!(pages(&other), pages(&after));
+    }
 }

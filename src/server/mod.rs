@@ -37,7 +37,7 @@ use crate::{
     },
     ring::{self, ProbeError, Ring, RingConfig, SocketFile},
     seal::Secret,
-    shard::{Pipeline, PipelineConfig, Shard, ShardHandle, Sources},
+    shard::{Pipeline, PipelineConfig, Served, Shard, ShardHandle, Sources},
     stdio,
 };
 use listening::{Listening, listen_admin};
@@ -439,12 +439,12 @@ impl Server {
         };
         // All shards share the encoded lists. Without them a shard finds out itself what cannot be served.
         let mut encoded: Option<Arc<EncodedLists>> = None;
-        let plan = |registry: &Registry, number| ShardPlan {
+        let plan = |registry: &Arc<Registry>, number| ShardPlan {
             number,
-            registry: registry.clone(),
+            registry: Arc::clone(registry),
             encoded: {
                 if encoded.is_none() {
-                    let built = Snapshot::build(registry, &config.limits, secret);
+                    let built = Snapshot::build_for(registry, &config.limits, secret, number, None, None);
                     encoded = built.ok().map(|snapshot| Arc::clone(snapshot.encoded()));
                 }
                 encoded.clone()
@@ -646,8 +646,8 @@ impl Running {
     fn start_shards(
         &mut self,
         placement: &Placements,
-        mut plan: impl FnMut(&Registry, usize) -> ShardPlan,
-        registry: &Registry,
+        mut plan: impl FnMut(&Arc<Registry>, usize) -> ShardPlan,
+        registry: &Arc<Registry>,
     ) -> Result<Vec<ShardHandle>, StartError> {
         let fellows = Fellows::default();
         let shards = placement.shards.len();
@@ -770,7 +770,7 @@ impl Running {
 /// What a shard's thread needs to build its shard.
 struct ShardPlan {
     number: usize,
-    registry: Registry,
+    registry: Arc<Registry>,
     /// Encoded from `registry`.
     encoded: Option<Arc<EncodedLists>>,
     state: Option<StateFactory>,
@@ -930,8 +930,8 @@ impl ShardPlan {
         let waker = ring.waker();
         let wake = Arc::new(move || waker.wake());
         let completions = Completions::new(limits.calls_in_flight_max, limits.notes_queue_max, wake);
-        let snapshot =
-            Snapshot::build_for(&self.registry, &limits, &self.secret, self.number, self.encoded.as_ref())?;
+        let (registry, encoded) = (&self.registry, self.encoded.as_ref());
+        let snapshot = Snapshot::build_for(registry, &limits, &self.secret, self.number, None, encoded)?;
         let state = self.state.map(|make| make(self.number));
         let publisher: Arc<dyn Publish> = Arc::new(self.broadcast.clone());
         let side = ShardSide { state, publisher: Some(publisher) };
@@ -945,7 +945,8 @@ impl ShardPlan {
             broadcast: self.broadcast,
             limits: &limits,
         };
-        let pipeline = Pipeline::new(pipeline_config, snapshot, runner);
+        let mut pipeline = Pipeline::new(pipeline_config, snapshot.clone(), runner);
+        handle.begin(Served { snapshot, tools: pipeline.metrics().tools().clone() });
         let shard =
             Shard::new(ring, pipeline, handle.clone(), self.sources, limits, self.spin, self.sockets_max);
         Ok((shard, handle))

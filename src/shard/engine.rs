@@ -24,6 +24,7 @@ use crate::{
         self, Call, CallAnswers, CallMethod, Handshake, Headers, ListenerKey, Outcome, Refused, Session,
         SessionAction, Sessions, TaskRequest, Tie, Topic, Transport, Wanted, World,
     },
+    metrics::ToolSeries,
     registry::{Caller, Kind, Note, Reply, Revision, Snapshot},
     ring::SocketId,
     seal::Secret,
@@ -205,7 +206,8 @@ impl Engine {
         let EngineConfig { shard, shards, secret, broadcast, limits } = config;
         let now = Instant::now();
         let mut observer = Observer::new(shard, limits.log_lines_per_second_max, now);
-        observer.metrics().set_tools(snapshot.tools().iter().map(|tool| tool.callable().name()));
+        let names = snapshot.tools().iter().map(|tool| tool.callable().name());
+        observer.metrics().set_tools(ToolSeries::new(names));
         let ttl = limits.session_ttl.as_secs();
         Self {
             shard,

@@ -16,7 +16,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::{
     broadcast::{Broadcast, Mailbox},
     mcp::Event,
-    metrics::ShardReport,
+    metrics::{ShardReport, ToolSeries},
     registry::{Lists, Snapshot},
     ring::{Ring, Waker},
 };
@@ -36,15 +36,49 @@ pub struct ShardHandle {
     number: usize,
 }
 
+/// What a shard serves, and where it counts the calls of its tools. A copy shares both.
+#[derive(Clone)]
+pub struct Served {
+    /// What it serves.
+    pub snapshot: Snapshot,
+    /// By the tools' positions.
+    pub tools: ToolSeries,
+}
+
+impl Served {
+    /// What a shard is to serve: tools that were there before, by their names, are counted on.
+    fn new(snapshot: Snapshot, before: Option<&Self>) -> Self {
+        let names = snapshot.tools().iter().map(|tool| tool.callable().name());
+        let Some(before) = before else {
+            return Self { tools: ToolSeries::new(names), snapshot };
+        };
+        let tools_before = before.snapshot.tools();
+        if std::ptr::eq(tools_before, snapshot.tools()) {
+            return Self { snapshot, tools: before.tools.clone() };
+        }
+        let tools = before.tools.with(snapshot.tools().iter().enumerate().map(|(position, tool)| {
+            // Almost all are where they were: then nothing of them is looked at.
+            if tools_before.get(position).is_some_and(|before| Arc::ptr_eq(before, tool)) {
+                return ("", Some(position));
+            }
+            let name = tool.callable().name();
+            (name, before.snapshot.tool(name).map(|before| before.callable().position()))
+        }));
+        Self { snapshot, tools }
+    }
+}
+
 /// What has been asked of a shard and not yet done.
 pub(super) struct Inbox {
     /// Something is in here. Set last, taken first, so that a busy shard looks at one flag a turn.
     news: AtomicBool,
     drain: AtomicBool,
     /// The newest one: what it replaces was never served.
-    snapshot: Mutex<Option<(Box<Snapshot>, Arc<Takeover>)>>,
+    snapshot: Mutex<Option<(Box<Served>, Arc<Takeover>)>>,
+    /// What the shard was last told to serve: the next change is made from it.
+    newest: Mutex<Option<Served>>,
     /// What the shard served before: freeing it takes time, so the thread that makes the next change does it.
-    retired: Mutex<Option<Snapshot>>,
+    retired: Mutex<Option<Served>>,
     reports: ArrayQueue<Sender<ShardReport>>,
     /// How often the shard has looked in here.
     looks: AtomicU64,
@@ -59,6 +93,7 @@ impl ShardHandle {
             news: AtomicBool::new(false),
             drain: AtomicBool::new(false),
             snapshot: Mutex::new(None),
+            newest: Mutex::new(None),
             retired: Mutex::new(None),
             reports: ArrayQueue::new(REPORTS_MAX),
             looks: AtomicU64::new(0),
@@ -90,10 +125,24 @@ impl ShardHandle {
         self.tell();
     }
 
+    /// The shard begins with this.
+    pub fn begin(&self, served: Served) {
+        *self.inbox.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(served);
+    }
+
+    /// What the shard was last told to serve.
+    #[must_use]
+    pub fn newest(&self) -> Option<Served> {
+        self.inbox.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Serve this from the next turn on.
     pub fn replace(&self, snapshot: Snapshot, takeover: Arc<Takeover>) {
         drop(self.inbox.retired.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let newest = Some((Box::new(snapshot), Arc::clone(&takeover)));
+        let before = self.newest();
+        let served = Served::new(snapshot, before.as_ref());
+        self.begin(served.clone());
+        let newest = Some((Box::new(served), Arc::clone(&takeover)));
         let mut waiting = self.inbox.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         // What it replaces is never served here, so what that changed is this one's change too.
         let replaced = std::mem::replace(&mut *waiting, newest);
@@ -200,14 +249,14 @@ impl Inbox {
 
     /// Keeps what is served no longer until another thread frees it. Only two changes in a row without a thread between
     /// them would free one here.
-    pub(super) fn retire(&self, snapshot: Snapshot) {
+    pub(super) fn retire(&self, served: Served) {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        *retired = Some(snapshot);
+        *retired = Some(served);
     }
 
-    pub(super) fn take_snapshot(&self) -> Option<(Snapshot, Arc<Takeover>)> {
+    pub(super) fn take_snapshot(&self) -> Option<(Served, Arc<Takeover>)> {
         let taken = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        taken.map(|(snapshot, takeover)| (*snapshot, takeover))
+        taken.map(|(served, takeover)| (*served, takeover))
     }
 
     pub(super) fn next_report(&self) -> Option<Sender<ShardReport>> {

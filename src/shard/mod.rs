@@ -25,7 +25,7 @@ use std::{
 
 use glommio::timer::Timer;
 
-pub use inbox::{ShardHandle, Takeover};
+pub use inbox::{Served, ShardHandle, Takeover};
 pub use pipeline::{Handled, Pipeline, PipelineConfig, Requests};
 pub use sources::Sources;
 pub(crate) use timers::instant_after;
@@ -667,8 +667,8 @@ impl Shard {
         }
         self.take_messages();
         let inbox = Arc::clone(&self.handle.inbox);
-        if let Some((snapshot, takeover)) = inbox.take_snapshot() {
-            if let Some(before) = self.pipeline.replace(snapshot) {
+        if let Some((served, takeover)) = inbox.take_snapshot() {
+            if let Some(before) = self.pipeline.replace(served) {
                 inbox.retire(before);
             }
             takeover.done();

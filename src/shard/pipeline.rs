@@ -9,6 +9,7 @@ use super::{
     calls::{Exchange, Recipient},
     connection::Collected,
     engine::{Engine, EngineConfig, Line, Performed, Via},
+    inbox::Served,
     replay::read_event_id,
     talk::frame_events,
 };
@@ -574,9 +575,10 @@ impl Pipeline {
 
     /// Serves something else from the next request on. Calls in flight end as they were started. Returns what was served
     /// before, to be freed elsewhere.
-    pub fn replace(&mut self, snapshot: Snapshot) -> Option<Snapshot> {
-        self.metrics().set_tools(snapshot.tools().iter().map(|tool| tool.callable().name()));
-        Rc::into_inner(std::mem::replace(&mut self.engine.snapshot, Rc::new(snapshot)))
+    pub fn replace(&mut self, served: Served) -> Option<Served> {
+        let tools = self.metrics().set_tools(served.tools);
+        let before = std::mem::replace(&mut self.engine.snapshot, Rc::new(served.snapshot));
+        Rc::into_inner(before).map(|snapshot| Served { snapshot, tools })
     }
 }
 
