@@ -10,7 +10,8 @@ use std::{
     net::TcpStream,
 };
 
-use corelane::{Config, demo};
+use corelane::{Config, config::Limits, demo, json::Decoder, schema::Validator};
+use serde_json::json;
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -69,4 +70,28 @@ fn a_warm_server_allocates_nothing_for_a_request() {
     let least = *rounds.iter().min().unwrap();
     let requests = u64::try_from(BATCH * BATCHES).unwrap();
     assert_eq!(least * 100 / requests, 0, "{rounds:?} allocations in rounds of {requests} requests");
+}
+
+#[test]
+fn the_first_match_of_a_pattern_that_backtracks_compiles_nothing() {
+    // An engine that is used the first time makes its scratch space: the same for a pattern and for the parts the library
+    // splits it into.
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let limits = Limits { schema_backtracking: true, ..Limits::default() };
+    let parts = json!({"allOf": [{"pattern": "^(?:.*[0-9])"}, {"pattern": "^(?:[a-zé0-9]+$)"}, {"pattern": "^(?:.{2,}$)"}]});
+    let whole = json!({"pattern": "^(?=.*[0-9])(?=[a-zé0-9]+$).{2,}$"});
+    let [of_parts, of_whole] = [parts, whole].map(|schema| {
+        let validator = Validator::compile(&schema, &limits).unwrap();
+        let mut bytes = "\"aé1\"".to_owned().into_bytes();
+        let length = bytes.len();
+        bytes.resize(length + 64, 0);
+        let mut decoder = Decoder::new(&limits);
+        let document = decoder.decode(&mut bytes, length).unwrap();
+        let before = blocks();
+        assert!(validator.is_valid(document.root()));
+        let first = blocks() - before;
+        assert!(validator.is_valid(document.root()));
+        first
+    });
+    assert!(of_whole <= of_parts + 8, "{of_whole} allocations, {of_parts} of the parts");
 }

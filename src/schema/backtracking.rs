@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use jsonschema::PatternOptions;
+use jsonschema::{PatternCache, PatternOptions};
+use jsonschema_regex::{Sequence, split_leading_lookaheads, to_rust_regex};
 use serde_json::{Value, json};
 
 use super::tape::{MatchCosts, match_cost};
@@ -120,6 +121,51 @@ impl Backtracking {
         }
         costs.candidates.sort_unstable();
         Some(costs)
+    }
+}
+
+/// A string that no [`Sequence`] decides, as long as the longest that one asks for.
+const UNDECIDED: (&str, usize) = ("é", 1001);
+
+/// Compiles what the library would compile at the first match of a string that is not ASCII, which is a shard's. It splits a pattern
+/// that begins with lookaheads into parts, and decides some of these without an engine as long as a string is ASCII. Schemas
+/// that are built with this cache share the engines.
+pub(super) fn compile_ahead(schema: &Value) -> PatternCache {
+    let cache = PatternCache::new();
+    compile_parts(schema, &cache);
+    cache
+}
+
+fn compile_parts(schema: &Value, cache: &PatternCache) {
+    match schema {
+        Value::Object(members) => {
+            for (key, value) in members {
+                match value {
+                    Value::String(pattern) if key == "pattern" => {
+                        let parts = split_leading_lookaheads(pattern).unwrap_or_default();
+                        parts
+                            .iter()
+                            .filter(|part| is_sequence(part))
+                            .for_each(|part| compile_part(part, cache));
+                    }
+                    _ => compile_parts(value, cache),
+                }
+            }
+        }
+        Value::Array(elements) => elements.iter().for_each(|element| compile_parts(element, cache)),
+        _ => {}
+    }
+}
+
+fn is_sequence(pattern: &str) -> bool {
+    to_rust_regex(pattern).is_ok_and(|pattern| Sequence::compile(&pattern).is_some())
+}
+
+fn compile_part(part: &str, cache: &PatternCache) {
+    let options = jsonschema::options().with_pattern_cache(cache.clone());
+    if let Ok(validator) = options.build(&json!({"pattern": part})) {
+        // Whatever it says: its engine has been needed.
+        let _ = validator.is_valid(&Value::String(UNDECIDED.0.repeat(UNDECIDED.1)));
     }
 }
 

@@ -6,7 +6,7 @@ use jsonschema::{Draft, PatternOptions, ReferencingError, ValidationError, error
 use serde_json::Value;
 
 use super::{
-    backtracking::Backtracking,
+    backtracking::{Backtracking, compile_ahead},
     bounds::Bounds,
     explain::{self, KnownNames},
     tape::{TapeJson, is_exhausted, with_match_costs, with_whole_copies, with_work},
@@ -149,7 +149,8 @@ impl Validator {
                 let patterns = PatternOptions::fancy_regex()
                     .size_limit(limits.pattern_bytes_max)
                     .backtrack_limit(limits.backtrack_steps_max);
-                options().with_pattern_options(patterns).build(schema)
+                let cache = compile_ahead(schema);
+                options().with_pattern_options(patterns).with_pattern_cache(cache).build(schema)
             }
             built => built,
         };
