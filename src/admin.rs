@@ -24,7 +24,8 @@ use crate::{
     },
     log::RateLimit,
     metrics::{
-        ShardReport, write_admin_refusals, write_gauge, write_limits, write_process, write_prometheus,
+        ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_process,
+        write_prometheus,
     },
     shard::{ShardHandle, instant_after},
 };
@@ -314,6 +315,8 @@ impl Answer<'_> {
         let counts =
             RejectReason::VARIANTS.iter().map(|reason| reason.name()).zip(refusals.counts.iter().copied());
         write_admin_refusals(&mut text, counts);
+        let help = "Schemas compiled since the process began.";
+        write_counter(&mut text, "corelane_schemas_compiled_total", help, crate::schema::compiled());
         write_limits(&mut text, &self.shared.limits.figures());
         write_process(&mut text);
         text

@@ -86,6 +86,7 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
     assert!(sum(&samples, "corelane_connections{") >= 1.0);
     assert_eq!(sum(&samples, "corelane_requests_total{"), 50.0);
     assert_eq!(sum(&samples, "corelane_shard_up{"), 2.0);
+    assert!(get("corelane_schemas_compiled_total") >= 3.0, "the tools' schemas");
     assert!(get("process_cpu_seconds_total") >= 0.0);
     assert!(get("process_resident_memory_bytes") > 1e6);
     assert!(get("process_virtual_memory_bytes") >= get("process_resident_memory_bytes"));

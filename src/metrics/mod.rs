@@ -10,7 +10,9 @@ pub use series::ToolFailure;
 use series::{Distribution, Series};
 
 pub use process::write_process;
-pub use prometheus::{ShardReport, write_admin_refusals, write_gauge, write_limits, write_prometheus};
+pub use prometheus::{
+    ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_prometheus,
+};
 
 /// Precision of the latencies of methods, which are few, and of tools, which may be many: buckets for each power of two, as a
 /// power of two. Latencies are off by at most 0.1 % and 0.8 %.

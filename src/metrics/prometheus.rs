@@ -112,6 +112,13 @@ pub fn write_admin_refusals(out: &mut String, counts: impl Iterator<Item = (&'st
     }
 }
 
+/// Appends a counter of the whole process.
+pub fn write_counter(out: &mut String, name: &str, help: &str, count: u64) {
+    // Writing to a string does not fail.
+    let _ = family(out, name, "counter", help);
+    let _ = writeln!(out, "{name} {count}");
+}
+
 /// Appends a gauge with one sample for each value of `label`.
 pub fn write_gauge<L: fmt::Display>(
     out: &mut String,

@@ -9,4 +9,4 @@ mod validator;
 
 pub use cache::CompiledSchema;
 pub use tape::TapeJson;
-pub use validator::{SchemaError, Validator, Verdict, Violation};
+pub use validator::{SchemaError, Validator, Verdict, Violation, compiled};

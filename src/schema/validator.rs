@@ -1,6 +1,12 @@
 //! A compiled schema.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use jsonschema::{Draft, PatternOptions, ReferencingError, ValidationError, error::ValidationErrorKind};
 use serde_json::Value;
@@ -15,6 +21,15 @@ use crate::{
     config::{Limits, SchemaLimits},
     json::{Decoder, Node},
 };
+
+/// Schemas compiled since the process began, those that were refused included.
+static COMPILED: AtomicU64 = AtomicU64::new(0);
+
+/// How many schemas have been compiled since the process began, those that were refused included.
+#[must_use]
+pub fn compiled() -> u64 {
+    COMPILED.load(Ordering::Relaxed)
+}
 
 /// A tool's schema cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +142,7 @@ impl Validator {
         limits: &SchemaLimits,
         checks_formats: bool,
     ) -> Result<Self, SchemaError> {
+        COMPILED.fetch_add(1, Ordering::Relaxed);
         let Bounds { subschemas, recursive } = Bounds::of(schema, limits).map_err(SchemaError::at_root)?;
         if Draft::default().detect(schema) == Draft::Unknown {
             let dialect = schema.get("$schema").and_then(Value::as_str).unwrap_or_default();
