@@ -97,7 +97,6 @@ pub(super) fn with_match_costs<T>(costs: MatchCosts, validate: impl FnOnce() -> 
 }
 
 /// Whether the work suffices for what `costs` says.
-#[cold]
 fn spend_for_matches(costs: impl FnOnce(&MatchCosts) -> bool) -> bool {
     MATCH_COSTS.with_borrow(|found| found.as_ref().is_none_or(costs))
 }
@@ -130,6 +129,24 @@ fn spend(values: usize) -> bool {
     let left = LEFT.get().saturating_sub(values);
     LEFT.set(left);
     left > 0
+}
+
+/// The string of a node, empty where the work does not suffice.
+#[cold]
+#[inline(never)]
+fn counted_string<'a>(node: Node<'_>, text: &'a str) -> &'a str {
+    if spend_for_matches(|costs| costs.spend_for(node, text)) { text } else { "" }
+}
+
+/// The members of an object, none where the work does not suffice.
+#[cold]
+#[inline(never)]
+fn counted_members<'a>(members: &Members<'a>) -> Members<'a> {
+    if spend_for_matches(|costs| costs.spend_for_keys(members)) {
+        members.clone()
+    } else {
+        Members::default()
+    }
 }
 
 impl Json for TapeJson {
@@ -215,12 +232,9 @@ impl<'a> JsonNode<'a, TapeJson> for Node<'a> {
     /// For patterns above all, so this is where a match is counted; lengths and equality do without.
     fn as_string(&self) -> Option<Cow<'a, str>> {
         let text = self.as_str()?;
-        if COUNTS_MATCHES.get() && !spend_for_matches(|costs| costs.spend_for(*self, text)) {
-            return Some(Cow::Borrowed(""));
-        }
         #[cfg(test)]
-        STRINGS.set(STRINGS.get() + 1);
-        Some(Cow::Borrowed(text))
+        STRINGS.set(STRINGS.get() + usize::from(!is_exhausted()));
+        Some(Cow::Borrowed(if COUNTS_MATCHES.get() { counted_string(*self, text) } else { text }))
     }
 
     fn string_length(&self) -> Option<u64> {
@@ -301,10 +315,7 @@ impl<'a> Object<'a, TapeJson> for TapeObject<'a> {
     }
 
     fn members(&self) -> Members<'a> {
-        if COUNTS_MATCHES.get() && !spend_for_matches(|costs| costs.spend_for_keys(&self.0)) {
-            return Members::default();
-        }
-        self.0.clone()
+        if COUNTS_MATCHES.get() { counted_members(&self.0) } else { self.0.clone() }
     }
 }
 

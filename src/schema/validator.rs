@@ -202,19 +202,28 @@ impl Validator {
     /// Whether the value fits, or would take more work than the limit to find out.
     #[must_use]
     pub fn judge(&self, value: Node<'_>) -> Verdict {
-        let judge = || {
-            with_work(self.work_max, || match self.compiled.is_valid(value) {
-                _ if is_exhausted() => Verdict::TooMuchWork,
-                true => Verdict::Fits,
-                false => Verdict::Unfit,
-            })
-        };
         match &self.extra {
-            None => judge(),
-            Some(extra) => extra
-                .validate(value, VALIDATING_LEVELS_MAX, self.work_max, judge)
-                .unwrap_or(Verdict::TooMuchWork),
+            None => self.judge_at_once(value),
+            Some(extra) => self.judge_with(extra, value),
         }
+    }
+
+    #[inline]
+    fn judge_at_once(&self, value: Node<'_>) -> Verdict {
+        with_work(self.work_max, || match self.compiled.is_valid(value) {
+            _ if is_exhausted() => Verdict::TooMuchWork,
+            true => Verdict::Fits,
+            false => Verdict::Unfit,
+        })
+    }
+
+    /// Out of line: most schemas need none of it.
+    #[cold]
+    #[inline(never)]
+    fn judge_with(&self, extra: &Extra, value: Node<'_>) -> Verdict {
+        extra
+            .validate(value, VALIDATING_LEVELS_MAX, self.work_max, || self.judge_at_once(value))
+            .unwrap_or(Verdict::TooMuchWork)
     }
 
     /// Whether a value that is not on a tape fits. One nested deeper than a request may be by default does not.
