@@ -20,13 +20,12 @@ use std::{
 
 use corelane::ring::{Event, Ring, RingConfig, SocketId};
 use crossbeam_channel::RecvTimeoutError;
-use glommio::{LocalExecutorBuilder, Placement};
 use rand::{SeedableRng, rngs::SmallRng};
 use serde_json::{Value, json};
 
 use crate::{
     conduct::{Conducted, Job, World, own_cpu_s},
-    engine::{IntervalRecord, Pacing, Plan, Recording, Work, dial_socket, nanoseconds},
+    engine::{IntervalRecord, Pacing, Plan, Recording, Work, dial_socket, executor, nanoseconds},
     error::LoadError,
     figures::UPDATES_PUBLISHED,
     http::{Framer, Part},
@@ -62,10 +61,7 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
     corelane::ring::raise_descriptor_limit().map_err(|error| LoadError::Resource(error.to_string()))?;
     let bar = world.audience.bar(&job.workload, plan.warmup + plan.duration);
     bar.connecting(plan.connections);
-    let thread = LocalExecutorBuilder::new(Placement::Fixed(core))
-        .name("fan-out")
-        .io_memory(64 * 1024)
-        .ring_depth(16)
+    let thread = executor(core, "fan-out")
         .spawn({
             let plan = Arc::clone(&plan);
             move || async move {

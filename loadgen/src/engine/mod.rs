@@ -10,6 +10,7 @@ mod thread;
 mod work;
 
 pub use recording::{IntervalRecord, KindRecord, Recording};
+pub(crate) use thread::executor;
 pub use thread::{Engine, Report};
 pub(crate) use work::Work;
 

@@ -123,6 +123,20 @@ impl Drop for Engine {
     }
 }
 
+/// How long glommio lets tasks run before it looks at its rings. When this timer fires before the first task of a round has
+/// run, glommio 0.9 parks although a task is runnable, and the thread never wakes: it must be longer than any pause of a
+/// thread.
+const PREEMPTION: Duration = Duration::from_secs(60);
+
+/// An executor for a thread of the generator, pinned to a core. Its own rings are small: the sockets have another.
+pub(crate) fn executor(core: usize, name: &str) -> LocalExecutorBuilder {
+    LocalExecutorBuilder::new(Placement::Fixed(core))
+        .name(name)
+        .io_memory(64 * 1024)
+        .ring_depth(16)
+        .preempt_timer(PREEMPTION)
+}
+
 fn spawn(
     index: usize,
     core: usize,
@@ -140,13 +154,7 @@ fn spawn(
             let _ = told.send(Report::Failed(format!("the generator's ring failed: {error}")));
         }
     };
-    let spawn = || {
-        LocalExecutorBuilder::new(Placement::Fixed(core))
-            .name(&format!("generator-{index}"))
-            .io_memory(64 * 1024)
-            .ring_depth(16)
-            .spawn(body)
-    };
+    let spawn = || executor(core, &format!("generator-{index}")).spawn(body);
     // glommio reads the machine's cores from files, and panics when it may not open one more.
     match panic::catch_unwind(AssertUnwindSafe(spawn)) {
         Ok(Ok(thread)) => Ok(thread),
