@@ -5,7 +5,7 @@
 # minutes and the builds. Leaves the result in target/bench/result.json and a page of it in docs/PERFORMANCE.md.
 #
 # Options of `corelane-loadgen baseline`:
-#   --only --repeats --duration --full --scale --url --server-core --cpus --quiet -q
+#   --only --repeats --duration --full --scale --url --stdio --server-core --cpus --quiet -q
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh

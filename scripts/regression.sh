@@ -5,7 +5,7 @@
 # 2: nothing to compare with, or wrong usage.
 #
 # Options of `corelane-loadgen regression`:
-#   --only --repeats --duration --full --scale --url --server-core --cpus --stages --baseline --threshold --json --self-test
+#   --only --repeats --duration --full --scale --url --stdio --server-core --cpus --stages --baseline --threshold --json --self-test
 #   --quiet -q
 set -euo pipefail
 cd "$(dirname "$0")/.."

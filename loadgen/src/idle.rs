@@ -14,6 +14,8 @@ use crate::{
 
 /// The connections whose throughput is measured beside the idle ones.
 const BUSY_CONNECTIONS: u32 = 64;
+/// The same, where each is a process.
+const BUSY_PROCESSES: u32 = 8;
 /// How long their throughput is measured, each time, and how often.
 const BUSY: Duration = Duration::from_secs(2);
 const BUSY_WARMUP: Duration = Duration::from_millis(500);
@@ -105,7 +107,7 @@ fn busy(job: &Job) -> Result<Job, LoadError> {
     let ask = Ask::Tool { name: "echo".to_owned(), arguments: r#"{"message":"hello world"}"#.to_owned() };
     let mut plan = job.plan.clone();
     plan.requests = vec![Request::new(&plan.target, plan.era, ask, 1, false)?];
-    plan.connections = BUSY_CONNECTIONS;
+    plan.connections = if plan.target.program().is_some() { BUSY_PROCESSES } else { BUSY_CONNECTIONS };
     plan.pacing = Pacing::Closed;
     plan.cores.truncate(1);
     plan.duration = BUSY;

@@ -58,7 +58,8 @@ impl Placement {
     }
 }
 
-fn available() -> Vec<usize> {
+/// The cores the current thread may use.
+pub(crate) fn available() -> Vec<usize> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let cores: Vec<usize> = cores.into_iter().map(|core| core.id).collect();
     if cores.is_empty() { vec![0] } else { cores }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
@@ -12,8 +13,9 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     error::LoadError,
     http::{Framer, Head, Part},
-    request::{Ask, Era, Request},
+    request::{Ask, Era, Request, initialized},
     result::ServerInfo,
+    stdio::{Process, end_all},
     target::Target,
 };
 
@@ -75,7 +77,12 @@ pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<
         if wanted.is_some_and(|wanted| wanted != era) {
             continue;
         }
-        match ask(target, era, timeout)? {
+        let asked = match ask(target, era, timeout) {
+            // A process may end, or say nothing, when it is spoken to in a way it does not know.
+            Err(LoadError::NotMcp { reason, .. }) if target.program().is_some() => Err(reason),
+            asked => asked?,
+        };
+        match asked {
             Ok(probed) => return Ok(probed),
             // The older revisions' refusal says more of a path that is not there.
             Err(reason) if reason == WRONG_PATH => refusal = Some(reason),
@@ -92,9 +99,17 @@ fn ask(target: &Target, era: Era, timeout: Duration) -> Result<Result<Probed, St
         Era::Modern => Ask::Method("server/discover"),
         _ => Ask::Initialize,
     };
-    let mut exchanged = exchange(target, &Request::new(target, era, first, 1, false)?, None, timeout)?;
-    let closes_unannounced = exchanged.closes_unannounced();
-    let Exchanged { head, body: answer, .. } = exchanged;
+    let request = Request::new(target, era, first, 1, false)?;
+    let mut conversation = target.program().map(|_| Conversation::start(target)).transpose()?;
+    let mut closes_unannounced = false;
+    let (head, answer) = match &mut conversation {
+        Some(conversation) => conversation.ask(target, &request, timeout)?,
+        None => {
+            let mut exchanged = exchange(target, &request, None, timeout)?;
+            closes_unannounced = exchanged.closes_unannounced();
+            (exchanged.head, exchanged.body)
+        }
+    };
     let message = match judge(&head, &answer) {
         Ok(message) => message,
         Err(reason) => return Ok(Err(reason)),
@@ -123,7 +138,20 @@ fn ask(target: &Target, era: Era, timeout: Duration) -> Result<Result<Probed, St
         .unwrap_or_default();
     let text = |key: &str| info.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let session = head.session.as_deref();
-    let tools = list_tools(target, era, session, timeout)?;
+    let list = Request::new(target, era, Ask::Method("tools/list"), 1, false)?;
+    let (head, answer) = match &mut conversation {
+        Some(conversation) => {
+            if era == Era::Legacy {
+                conversation.write(target, &initialized(target), timeout)?;
+            }
+            conversation.ask(target, &list, timeout)?
+        }
+        None => {
+            let exchanged = exchange(target, &list, session, timeout)?;
+            (exchanged.head, exchanged.body)
+        }
+    };
+    let tools = names_of_tools(&judge(&head, &answer).unwrap_or_default());
     Ok(Ok(Probed {
         era,
         server: ServerInfo { name: text("name"), version: text("version"), ..Probed::plain(target).server },
@@ -134,18 +162,10 @@ fn ask(target: &Target, era: Era, timeout: Duration) -> Result<Result<Probed, St
 }
 
 /// What the server offers; nothing where it does not tell.
-fn list_tools(
-    target: &Target,
-    era: Era,
-    session: Option<&str>,
-    timeout: Duration,
-) -> Result<Vec<String>, LoadError> {
-    let request = Request::new(target, era, Ask::Method("tools/list"), 1, false)?;
-    let Exchanged { head, body: answer, .. } = exchange(target, &request, session, timeout)?;
-    let message = judge(&head, &answer).unwrap_or_default();
+fn names_of_tools(message: &Value) -> Vec<String> {
     let tools = message.pointer("/result/tools").and_then(Value::as_array);
     let names = tools.into_iter().flatten().filter_map(|tool| tool.get("name")?.as_str());
-    Ok(names.map(str::to_owned).collect())
+    names.map(str::to_owned).collect()
 }
 
 /// The answer as JSON-RPC, or why it is none.
@@ -176,16 +196,31 @@ pub fn exchange(
     let mut stream = connect(target, timeout).map_err(|error| unreachable(error.to_string()))?;
     let mut bytes = Vec::new();
     request.write(0, 0, session, &mut SmallRng::seed_from_u64(0), &mut bytes);
-    let until = Instant::now() + timeout;
+    write(target, &mut stream, &bytes, timeout)?;
+    let (head, body) = read(target, &mut stream, &mut Framer::default(), timeout)?;
+    Ok(Exchanged { head, body, stream })
+}
+
+fn write(target: &Target, stream: &mut Socket, bytes: &[u8], timeout: Duration) -> Result<(), LoadError> {
     stream
         .set_write_timeout(Some(timeout))
-        .and_then(|()| stream.write_all(&bytes))
-        .map_err(|error| unreachable(error.to_string()))?;
-    let mut framer = Framer::default();
-    let mut answer = Answer::default();
-    let mut buffer = [0; 16 * 1024];
+        .and_then(|()| stream.write_all(bytes))
+        .map_err(|error| LoadError::Unreachable { url: target.url.clone(), reason: error.to_string() })
+}
+
+/// Reads one reply.
+fn read(
+    target: &Target,
+    stream: &mut Socket,
+    framer: &mut Framer,
+    timeout: Duration,
+) -> Result<(Head, Vec<u8>), LoadError> {
+    let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
     let not_mcp = |reason: String| LoadError::NotMcp { url: target.url.clone(), reason };
     let late = || not_mcp(format!("it does not answer within {timeout:?}"));
+    let until = Instant::now() + timeout;
+    let mut answer = Answer::default();
+    let mut buffer = [0; 16 * 1024];
     loop {
         let left =
             until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or_else(late)?;
@@ -202,11 +237,70 @@ pub fn exchange(
             return Err(not_mcp(format!("{broken}{tls}")));
         }
         if let Some(head) = answer.head {
-            return Ok(Exchanged { head, body: answer.body, stream });
+            return Ok((head, answer.body));
         }
         if length == 0 {
-            return Err(not_mcp("it closes the connection without an answer".to_owned()));
+            return Err(not_mcp(CLOSED.to_owned()));
         }
+    }
+}
+
+/// How a server is told that says nothing.
+const CLOSED: &str = "it closes the connection without an answer";
+
+/// A process that is asked several questions. Dropping it lets the process end.
+struct Conversation {
+    stream: Option<Socket>,
+    framer: Framer,
+    process: Option<Process>,
+}
+
+impl Conversation {
+    fn start(target: &Target) -> Result<Self, LoadError> {
+        let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
+        let program = target.program().ok_or_else(|| unreachable("it is no command".to_owned()))?;
+        let (stream, process) = program.start(&[]).map_err(|error| unreachable(error.to_string()))?;
+        let stream = Some(Socket::from(OwnedFd::from(stream)));
+        Ok(Self { stream, framer: Framer::lines(), process: Some(process) })
+    }
+
+    fn ask(
+        &mut self,
+        target: &Target,
+        request: &Request,
+        timeout: Duration,
+    ) -> Result<(Head, Vec<u8>), LoadError> {
+        let mut bytes = Vec::new();
+        request.write(0, 0, None, &mut SmallRng::seed_from_u64(0), &mut bytes);
+        self.write(target, &bytes, timeout)?;
+        let Some(stream) = &mut self.stream else { return Err(self.ended(target)) };
+        match read(target, stream, &mut self.framer, timeout) {
+            // Its output has ended, or was reset because it has not read all of its input.
+            Err(LoadError::Unreachable { .. }) => Err(self.ended(target)),
+            Err(LoadError::NotMcp { reason, .. }) if reason == CLOSED => Err(self.ended(target)),
+            read => read,
+        }
+    }
+
+    fn write(&mut self, target: &Target, bytes: &[u8], timeout: Duration) -> Result<(), LoadError> {
+        let Some(stream) = &mut self.stream else { return Err(self.ended(target)) };
+        match write(target, stream, bytes, timeout) {
+            Err(_) => Err(self.ended(target)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Why there is no answer.
+    fn ended(&mut self, target: &Target) -> LoadError {
+        let words = self.process.as_mut().map(Process::last_words);
+        LoadError::NotMcp { url: target.url.clone(), reason: words.unwrap_or_else(|| CLOSED.to_owned()) }
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.stream = None;
+        end_all(self.process.take());
     }
 }
 

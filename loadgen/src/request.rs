@@ -158,6 +158,7 @@ impl Request {
             }
             Ask::Method(_) | Ask::Plain => (String::new(), None),
         };
+        let is_line = target.program().is_some();
         let path = &target.path;
         let host = &target.host;
         let headers = &target.headers;
@@ -185,7 +186,13 @@ impl Request {
             }
         };
         let before_id = br#"{"jsonrpc":"2.0","id":"#.to_vec();
-        let behind_id = Template::of(&format!(r#","method":"{method}"{params}}}"#));
+        let mut behind_id = format!(r#","method":"{method}"{params}}}"#);
+        if is_line {
+            // Between tokens only: inside of strings a line's end is escaped.
+            behind_id = behind_id.replace(['\n', '\r'], " ");
+            behind_id.push('\n');
+        }
+        let behind_id = Template::of(&behind_id);
         let length = before_id.len() + ID_DIGITS + behind_id.length(&holes);
         let version = match (&ask, modern) {
             (Ask::Initialize, _) => String::new(),
@@ -200,9 +207,11 @@ impl Request {
             "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
              Accept: application/json, text/event-stream\r\n{version}{headers}{connection}"
         );
+        let head_end = format!("Content-Length: {length}\r\n\r\n");
+        let (head, head_end) = if is_line { Default::default() } else { (head, head_end) };
         Ok(Self {
             head: head.into_bytes(),
-            head_end: format!("Content-Length: {length}\r\n\r\n").into_bytes(),
+            head_end: head_end.into_bytes(),
             body: Some((before_id, behind_id)),
             ask,
             weight,
@@ -283,6 +292,16 @@ impl Request {
              Mcp-Method: {method}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
         )
         .into_bytes()
+    }
+
+    /// The id of a reply, if it is a number of ours.
+    #[must_use]
+    pub fn id_of(body: &[u8]) -> Option<u64> {
+        #[derive(Deserialize)]
+        struct Identified {
+            id: u64,
+        }
+        serde_json::from_slice::<Identified>(body).ok().map(|message| message.id)
     }
 
     /// Whether a message of an event stream is a reply: notifications may come before it.
@@ -455,6 +474,9 @@ pub fn initialized(target: &Target) -> Vec<u8> {
     let body = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     let Target { path, host, headers, .. } = target;
     let version = Era::Legacy.name();
+    if target.program().is_some() {
+        return format!("{body}\n").into_bytes();
+    }
     format!(
         "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
          Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: {version}\r\n\
@@ -605,6 +627,26 @@ mod tests {
             let error = Request::new(&target(), Era::Modern, ask, 1, false).unwrap_err().to_string();
             assert!(error.contains("echo") && !error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn a_line_has_no_head_and_no_line_breaks_inside() {
+        let target = Target::stdio("server --flag").unwrap();
+        let arguments = "{\n \"message\":\r\n \"a\\nb {{counter}}\"}".to_owned();
+        let ask = Ask::Tool { name: "echo".to_owned(), arguments };
+        let request = Request::new(&target, Era::Modern, ask, 1, false).unwrap();
+        let mut out = Vec::new();
+        let sent = request.write(0, 5, None, &mut StdRng::seed_from_u64(1), &mut out);
+        assert_eq!(out.len(), request.length());
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.find(['\n', '\r']), Some(text.len() - 1), "{text}");
+        let body: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(body["params"]["arguments"]["message"], "a\nb 1000000005");
+        assert_eq!((body["id"].as_u64(), Request::id_of(text.as_bytes())), (Some(sent.id), Some(sent.id)));
+        assert_eq!(
+            initialized(&target).iter().position(|byte| *byte == b'\n'),
+            Some(initialized(&target).len() - 1)
+        );
     }
 
     #[test]

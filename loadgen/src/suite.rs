@@ -146,14 +146,22 @@ impl Suite {
         target: &Target,
         admin: Option<SocketAddr>,
     ) -> Result<Job, LoadError> {
+        let scaled = f64::from(workload.connections) * self.scale;
+        let connections = (scaled.round() as u32).max(1);
+        if let Some(reason) = target.too_many(connections) {
+            return Err(LoadError::Unsupported(reason));
+        }
+        if workload.kind == Kind::FanOut && target.program().is_some() {
+            return Err(LoadError::Unsupported(
+                "a server on stdio has one client: nothing fans out".to_owned(),
+            ));
+        }
         let probed = probe(target, Some(workload.era), self.timeout)?;
         for (ask, _) in &workload.asks {
             supported(&probed, ask, workload.kind)?;
         }
         let own = if self.brief { workload.brief } else { workload.duration };
         let duration = self.duration.unwrap_or(own);
-        let scaled = f64::from(workload.connections) * self.scale;
-        let connections = (scaled.round() as u32).max(1);
         let pacing = workload.pace.pacing(self.scale, workload.warmup, duration);
         let requests: Result<Vec<Request>, LoadError> = workload
             .asks

@@ -9,7 +9,10 @@ use std::{
 use socket2::SockAddr;
 use url::Url;
 
-use crate::error::LoadError;
+use crate::{
+    error::LoadError,
+    stdio::{PROCESSES_MAX, Program},
+};
 
 /// What begins a target that is a Unix socket on which HTTP is spoken.
 const HTTP_UNIX: &str = "http+unix:";
@@ -23,6 +26,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// A Unix socket's path.
     Unix(PathBuf),
+    /// A process for each connection, spoken to in newline-delimited JSON over its standard input and output.
+    Stdio(Program),
 }
 
 /// A server's endpoint.
@@ -103,6 +108,42 @@ impl Target {
         })
     }
 
+    /// A server that each connection starts for itself.
+    ///
+    /// # Errors
+    /// When the command line cannot be split into words.
+    pub fn stdio(command: &str) -> Result<Self, LoadError> {
+        let program = Program::parse(command)
+            .map_err(|reason| LoadError::Usage(format!("--stdio {command:?}: {reason}")))?;
+        Ok(Self {
+            url: format!("stdio:{command}"),
+            address: Address::Stdio(program),
+            host: String::new(),
+            path: String::new(),
+            headers: String::new(),
+        })
+    }
+
+    /// The command, where each connection is a process.
+    #[must_use]
+    pub fn program(&self) -> Option<&Program> {
+        match &self.address {
+            Address::Stdio(program) => Some(program),
+            _ => None,
+        }
+    }
+
+    /// Why this target cannot have so many connections, if it cannot.
+    #[must_use]
+    pub fn too_many(&self, connections: u32) -> Option<String> {
+        let is_too_many = self.program().is_some() && connections > PROCESSES_MAX;
+        is_too_many.then(|| {
+            format!(
+                "--stdio starts a process for each of {connections} connections; {PROCESSES_MAX} is the most (-c)"
+            )
+        })
+    }
+
     /// Adds header lines to every request.
     ///
     /// # Errors
@@ -134,11 +175,12 @@ impl Target {
     /// The address as sockets take it.
     ///
     /// # Errors
-    /// When a path is too long for a socket.
+    /// When a path is too long for a socket, or it is a process and no address.
     pub fn sock_addr(&self) -> std::io::Result<SockAddr> {
         match &self.address {
             Address::Tcp(address) => Ok((*address).into()),
             Address::Unix(path) => SockAddr::unix(path),
+            Address::Stdio(_) => Err(std::io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -147,7 +189,7 @@ impl Target {
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self.address {
             Address::Tcp(address) => Some(address),
-            Address::Unix(_) => None,
+            Address::Unix(_) | Address::Stdio(_) => None,
         }
     }
 

@@ -34,6 +34,11 @@ pub(super) struct Whom {
     #[arg(default_value = URL)]
     url: String,
 
+    /// A command instead of a URL: each connection starts one and speaks to it in newline-delimited JSON over its stdin
+    /// and stdout
+    #[arg(long, value_name = "'CMD ARGS'", conflicts_with_all = ["url", "header", "admin"])]
+    stdio: Option<String>,
+
     /// Revision of the protocol, 2026-07-28 or 2025-11-25 [default: the newest the server speaks]
     #[arg(long, value_name = "REVISION", value_parser = era)]
     era: Option<Era>,
@@ -381,6 +386,9 @@ impl Storm {
     pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
         self.output.check()?;
         let started = SystemTime::now();
+        if self.whom.stdio.is_some() {
+            return Err(LoadError::Usage("a storm is one of connections, and --stdio has none".to_owned()));
+        }
         let mut job = self.whom.job(&self.mix, &self.span, true)?;
         job.workload = "storm".to_owned();
         job.plan.pacing = Pacing::Storm;
@@ -394,6 +402,9 @@ impl Whom {
     /// What is asked of the server as a job; its pacing is a closed loop until somebody says otherwise.
     pub(super) fn job(&self, mix: &Mix, span: &Span, closing: bool) -> Result<Job, LoadError> {
         let target = self.target(mix.plain)?;
+        if let Some(reason) = target.too_many(span.connections) {
+            return Err(LoadError::Usage(reason));
+        }
         let wanted = if mix.plain { Some(Era::Plain) } else { self.era.or(mix.needs_era()) };
         let probed = probe(&target, wanted, self.timeout)?;
         let asks = mix.asks(&probed)?;
@@ -431,6 +442,14 @@ impl Whom {
     }
 
     fn target(&self, plain: bool) -> Result<Target, LoadError> {
+        if let Some(command) = &self.stdio {
+            if plain {
+                return Err(LoadError::Usage(
+                    "--plain is HTTP, and a server on --stdio speaks none".to_owned(),
+                ));
+            }
+            return Target::stdio(command);
+        }
         let mut target = Target::parse(&self.url)?.with_headers(&self.header)?;
         let behind = self.url.split_once("://").map_or(self.url.as_str(), |(_, behind)| behind);
         if plain && !behind.contains(['/', '?']) {

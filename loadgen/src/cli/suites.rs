@@ -57,6 +57,10 @@ struct How {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 
+    /// A command instead of a URL: each connection starts one and speaks to it over its stdin and stdout
+    #[arg(long, value_name = "'CMD ARGS'", conflicts_with = "url")]
+    stdio: Option<String>,
+
     /// Core of the server that is started
     #[arg(long, value_name = "CORE", default_value_t = 0)]
     server_core: usize,
@@ -96,7 +100,11 @@ impl How {
             timeout: TIMEOUT,
             name: None,
             seed: SEED,
-            target: self.url.as_deref().map(Target::parse).transpose()?,
+            target: match (&self.url, &self.stdio) {
+                (Some(url), _) => Some(Target::parse(url)?),
+                (None, Some(command)) => Some(Target::stdio(command)?),
+                (None, None) => None,
+            },
             server_core: self.server_core,
             placement: Placement::new(None, self.cpus.clone().map(|Cpus(cpus)| cpus))?,
         })
@@ -221,7 +229,7 @@ pub(super) struct Regression {
     json: Option<PathBuf>,
 
     /// Plant a delay in the server and see whether it is found
-    #[arg(long, conflicts_with_all = ["only", "instructions", "stages", "url", "json"])]
+    #[arg(long, conflicts_with_all = ["only", "instructions", "stages", "url", "stdio", "json"])]
     self_test: bool,
 }
 

@@ -84,6 +84,16 @@ pub(super) enum Awaited {
     },
 }
 
+impl Awaited {
+    /// The JSON-RPC id of its reply; none of a notification.
+    fn id(&self) -> Option<u64> {
+        match self {
+            Self::Initialize(sent) | Self::First(sent) | Self::Request { sent, .. } => Some(sent.id),
+            Self::Initialized => None,
+        }
+    }
+}
+
 /// A request that is sent once more, on a new connection. Its times stay those of the first sending.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Again {
@@ -108,6 +118,14 @@ impl Client {
     pub(super) fn end_session(&mut self) {
         self.handshake = Handshake::New;
         self.session = None;
+    }
+
+    /// Replies of one process come in any order: what has this id is awaited next. An unknown id changes nothing.
+    pub(super) fn expect(&mut self, id: Option<u64>) {
+        let place = self.awaited.iter().position(|awaited| id.is_some() && awaited.id() == id);
+        if let Some(awaited) = place.filter(|place| *place > 0).and_then(|place| self.awaited.remove(place)) {
+            self.awaited.push_front(awaited);
+        }
     }
 
     /// Clears what belongs to a connection that has ended; the session stays.

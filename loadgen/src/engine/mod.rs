@@ -86,8 +86,10 @@ const TRIES: u32 = 64;
 /// When the process has no descriptor or the address no port left.
 pub fn dial_socket(plan: &Plan, number: u32) -> io::Result<Socket> {
     let target = &plan.target;
-    let Address::Tcp(address) = target.address else {
-        return Socket::new(Domain::UNIX, Type::STREAM, None);
+    let address = match target.address {
+        Address::Tcp(address) => address,
+        Address::Unix(_) => return Socket::new(Domain::UNIX, Type::STREAM, None),
+        Address::Stdio(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;

@@ -1,6 +1,6 @@
 //! Replies out of bytes. A reply that is whole in the buffer it arrived in is read there, without a copy.
 
-use super::{chunked::Chunked, events::Events};
+use super::{chunked::Chunked, events::Events, lines};
 
 /// Bytes of a reply's head, at most.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -36,7 +36,7 @@ pub enum Part<'a> {
 }
 
 /// Why bytes are no reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// The head is not HTTP.
     #[error("the reply is not HTTP")]
@@ -47,14 +47,19 @@ pub enum Broken {
     /// The body's framing is wrong.
     #[error("the reply's body is not framed as its head says")]
     Body,
+    /// A line that is no message.
+    #[error("its output has a line that is no JSON-RPC message: {0}")]
+    Line(Box<str>),
 }
 
 /// One connection's replies.
 #[derive(Debug, Default)]
 pub struct Framer {
-    /// Of a head that is not whole, or of a body.
+    /// Of a head that is not whole, of a body, or of a line.
     kept: Vec<u8>,
     body: Option<Body>,
+    /// Whether each line is a message, instead of HTTP.
+    lines: bool,
 }
 
 /// A reply whose head has been read.
@@ -75,11 +80,20 @@ enum Length {
 }
 
 impl Framer {
+    /// For newline-delimited JSON. A reply has the status 200; notifications and the server's own requests are passed over.
+    #[must_use]
+    pub fn lines() -> Self {
+        Self { lines: true, ..Self::default() }
+    }
+
     /// Takes what arrived. After an error the connection is of no more use.
     ///
     /// # Errors
     /// When the bytes are no replies.
     pub fn receive(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), Broken> {
+        if self.lines {
+            return self.receive_lines(bytes, sink);
+        }
         while !bytes.is_empty() {
             match self.body.take() {
                 Some(body) => self.take_body(body, &mut bytes, sink)?,
@@ -104,6 +118,23 @@ impl Framer {
             }
         }
         Ok(())
+    }
+
+    fn receive_lines(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), Broken> {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            let (line, rest) = bytes.split_at(end);
+            bytes = rest.get(1..).unwrap_or_default();
+            if self.kept.is_empty() {
+                lines::message(line, sink)?;
+            } else {
+                self.keep(line, BODY_BYTES_MAX)?;
+                let mut kept = std::mem::take(&mut self.kept);
+                lines::message(&kept, sink)?;
+                kept.clear();
+                self.kept = kept;
+            }
+        }
+        self.keep(bytes, BODY_BYTES_MAX)
     }
 
     /// Whether no byte of an unfinished reply has been received.
@@ -310,6 +341,35 @@ mod tests {
         }
         let clean = framer.end(&mut sink);
         (seen, clean)
+    }
+
+    #[test]
+    fn lines_are_the_same_however_they_are_cut() {
+        let stream = b"\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\r\n\n\
+            {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\
+            {\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"method\":1}}\n";
+        for cut in 0..stream.len() {
+            let mut framer = Framer::lines();
+            let mut seen = Vec::new();
+            let mut sink = |part: Part<'_>| {
+                if let Part::Message(_, body) = part {
+                    seen.push(String::from_utf8_lossy(body).into_owned());
+                }
+            };
+            framer.receive(&stream[..cut], &mut sink).unwrap();
+            framer.receive(&stream[cut..], &mut sink).unwrap();
+            assert!(framer.end(&mut sink));
+            let expected = [
+                r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+                r#"{"jsonrpc":"2.0","id":2,"result":{"method":1}}"#,
+            ];
+            assert_eq!(seen, expected, "cut at {cut}");
+        }
+        let mut framer = Framer::lines();
+        let broken = framer.receive(b"Listening\n", &mut |_| panic!("it is no message")).unwrap_err();
+        assert!(broken.to_string().ends_with(": Listening"), "{broken}");
+        framer.receive(b"{\"half\":", &mut |_| {}).unwrap();
+        assert!(!framer.end(&mut |_| {}));
     }
 
     const REPLIES: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello\

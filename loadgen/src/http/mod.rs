@@ -1,7 +1,8 @@
-//! Replies as they arrive: HTTP framing and event streams. Sans-io: bytes in, parts of replies out.
+//! Replies as they arrive: HTTP framing and event streams, or lines. Sans-io: bytes in, parts of replies out.
 
 mod chunked;
 mod events;
 mod framer;
+mod lines;
 
 pub use framer::{Broken, Framer, Head, Part};

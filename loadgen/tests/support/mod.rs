@@ -218,6 +218,27 @@ fn stream_reply(messages: &[Value]) -> Vec<u8> {
     format!("{head}\r\n\r\n{:x}\r\n{events}\r\n0\r\n\r\n", events.len()).into_bytes()
 }
 
+/// Waits for a line of progress that has all of these words; what comes behind it is read and dropped.
+pub fn wait_for_line(child: &mut Child, words: &[&str]) {
+    wait_for_lines(child, words, 1);
+}
+
+/// As [`wait_for_line`], for several lines.
+pub fn wait_for_lines(child: &mut Child, words: &[&str], count: usize) {
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut seen = 0;
+    while seen < count {
+        let mut line = String::new();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended before a line had {words:?}");
+        seen += usize::from(words.iter().all(|word| line.contains(word)) && !line.contains("warm-up"));
+    }
+    // Whoever reads no further must not stop it.
+    thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+}
+
+/// A line of progress of a run that is being measured.
+pub const MEASURING: &str = "/s · p50";
+
 /// Waits for a process's end, and fails if it takes too long.
 pub fn end_within(mut child: Child, limit: Duration) -> Said {
     let until = Instant::now() + limit;

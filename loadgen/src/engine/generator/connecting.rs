@@ -6,10 +6,13 @@ use corelane::ring::{Event, SocketId};
 
 use super::{DIALS_AT_ONCE, FAILURES_MAX_AT_START, Generator, REDIAL_NS, REDIAL_NS_MAX, RESET_NS};
 
-use crate::engine::{
-    Pacing,
-    client::{Again, Awaited, Client, Handshake, Stage},
-    dial_socket, nanoseconds,
+use crate::{
+    engine::{
+        Pacing,
+        client::{Again, Awaited, Client, Handshake, Stage},
+        dial_socket, nanoseconds,
+    },
+    http::Framer,
 };
 
 const CLOSED: &str = "the server closed the connection before it replied";
@@ -47,6 +50,7 @@ impl Generator {
         }
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.socket = Some(socket);
+        client.framer = if self.processes.is_some() { Framer::lines() } else { Framer::default() };
         client.connections += 1;
         let is_reconnect = client.connections > 1 && self.plan.pacing != Pacing::Storm;
         if is_reconnect && self.start_ns > 0 && (self.window_ns.0..self.window_ns.1).contains(&self.now_ns) {
@@ -59,6 +63,8 @@ impl Generator {
                 client.stage = Stage::Greeting;
                 return self.send_initialized(index);
             }
+            // A process is ready when it has answered once.
+            Some(request) if self.processes.is_some() => request,
             _ if client.was_ready => return self.on_ready(index),
             // A connection may have to wait long for its first request, and a server need not wait for it that long.
             Some(request) if matches!(self.plan.pacing, Pacing::Open(..)) => request,
@@ -103,7 +109,7 @@ impl Generator {
 
     pub(super) fn on_peer_closed(&mut self, index: u32, socket: SocketId) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
-        let may_resend = client.may_resend();
+        let may_resend = client.may_resend() && self.processes.is_none();
         let mut framer = std::mem::take(&mut client.framer);
         let proper = framer.end(&mut |part| self.on_part(index, &part));
         // A reply that ends with the connection has ended the client already.
@@ -120,8 +126,16 @@ impl Generator {
             self.ready -= 1;
             self.doubtful.push_back((index, socket, self.now_ns + RESET_NS));
         } else {
-            self.fail(index, socket, "connection_closed", CLOSED);
+            let words = self.words_of_end(index, CLOSED);
+            self.fail(index, socket, "connection_closed", &words);
         }
+    }
+
+    /// Why a connection has ended: of a process, its status and last words where they will be shown.
+    fn words_of_end(&mut self, index: u32, words: &str) -> String {
+        let is_shown = self.start_ns == 0 || self.recording.first_error.is_none();
+        let processes = self.processes.as_mut().filter(|_| is_shown);
+        processes.and_then(|processes| processes.last_words(index)).unwrap_or_else(|| words.to_owned())
     }
 
     /// Finds out whether a server that has closed had read what was sent. An empty line between requests means nothing (RFC
@@ -144,11 +158,13 @@ impl Generator {
     /// The connection was reset. A server that had replied before and then closed does that to requests it has not read.
     pub(super) fn on_reset(&mut self, index: u32, socket: SocketId, words: &str) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
-        if client.may_resend() || matches!(client.stage, Stage::Ended { .. }) {
+        let is_process = self.processes.is_some();
+        if !is_process && (client.may_resend() || matches!(client.stage, Stage::Ended { .. })) {
             self.keep_requests(index);
             self.end_client(index, socket);
         } else {
-            self.fail(index, socket, "connection_reset", words);
+            let words = self.words_of_end(index, words);
+            self.fail(index, socket, "connection_reset", &words);
         }
     }
 
@@ -207,6 +223,9 @@ impl Generator {
         let now = self.now_ns;
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.reset();
+        if self.processes.is_some() {
+            client.end_session();
+        }
         let failures = client.failures;
         if failures == 0 {
             client.stage = Stage::Down;
@@ -253,12 +272,8 @@ impl Generator {
         }
         while self.dialling < DIALS_AT_ONCE {
             let Some(index) = self.to_dial.pop_front() else { return };
-            let number = self.dials;
-            self.dials = self.dials.wrapping_add(1);
-            let dialled = dial_socket(&self.plan, number)
-                .and_then(|socket| Ok((socket, self.plan.target.sock_addr()?)));
-            match dialled {
-                Ok((socket, address)) => {
+            match self.dial(index) {
+                Ok(()) => {
                     let now = self.clock();
                     if let Some(client) = self.clients.get_mut(index as usize) {
                         client.stage = Stage::Dialling;
@@ -268,7 +283,6 @@ impl Generator {
                         }
                     }
                     self.dialling += 1;
-                    self.ring.connect(socket, address, u64::from(index));
                 }
                 Err(error) => {
                     self.dialling += 1;
@@ -278,9 +292,26 @@ impl Generator {
         }
     }
 
+    /// Begins a connection: dials, or starts the process that is its peer.
+    fn dial(&mut self, index: u32) -> io::Result<()> {
+        if let Some(processes) = &mut self.processes {
+            let socket = processes.start(index)?;
+            self.ring.adopt(socket.into(), u64::from(index));
+            return Ok(());
+        }
+        let number = self.dials;
+        self.dials = self.dials.wrapping_add(1);
+        let socket = dial_socket(&self.plan, number)?;
+        self.ring.connect(socket, self.plan.target.sock_addr()?, u64::from(index));
+        Ok(())
+    }
+
     /// Ends connections whose reply is too late, and dials those whose pause is over.
     pub(super) fn end_late(&mut self) {
         let (now, timeout) = (self.now_ns, nanoseconds(self.plan.timeout));
+        if let Some(processes) = &self.processes {
+            processes.trim();
+        }
         let mut late = Vec::new();
         let mut lost = Vec::new();
         for (index, client) in self.clients.iter_mut().enumerate() {

@@ -32,6 +32,7 @@ use crate::{
     http::Part,
     request::{Ask, Era, Request, Wrong, initialized},
     schedule::Schedule,
+    stdio::Processes,
 };
 
 /// Requests that wait for one system call.
@@ -65,6 +66,8 @@ pub(super) struct Generator {
     control: Arc<Control>,
     reports: Sender<Report>,
     ring: Ring,
+    /// The servers, where each connection is a process. They end when their sockets have been closed: after the ring.
+    processes: Option<Processes>,
     clients: Vec<Client>,
     /// The client of each slot of the ring.
     by_slot: Vec<u32>,
@@ -150,6 +153,7 @@ impl Generator {
             control,
             reports,
             ring,
+            processes: plan.target.program().map(|program| Processes::new(program, &plan.cores)),
             clients: (0..connections).map(|_| Client::default()).collect(),
             by_slot: Vec::new(),
             dials,
@@ -488,9 +492,13 @@ impl Generator {
     }
 
     fn on_part(&mut self, index: u32, part: &Part<'_>) {
+        let is_process = self.processes.is_some();
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         match part {
             Part::Message(head, body) => {
+                if is_process && client.awaited.len() > 1 {
+                    client.expect(Request::id_of(body));
+                }
                 let judged = match client.awaited.front() {
                     Some(Awaited::Initialize(sent)) => {
                         if head.is_stream && !Request::is_reply(body) {
@@ -574,7 +582,9 @@ impl Generator {
                 if is_session_over {
                     client.end_session();
                 }
-                let ends = closes || is_session_over;
+                // Replies of a process are told apart by their ids alone.
+                let is_astray = self.processes.is_some() && judged == Err(Wrong::Id);
+                let ends = closes || is_session_over || is_astray;
                 match client.socket.filter(|_| ends && self.plan.pacing != Pacing::Storm) {
                     Some(socket) => {
                         self.end_client(index, socket);
@@ -590,6 +600,12 @@ impl Generator {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let out = if client.is_sending { &mut client.queued } else { &mut client.out };
         Request::write_notification(&self.initialized, client.session.as_deref(), out);
+        if self.processes.is_some() {
+            // Only HTTP replies to a notification.
+            client.handshake = Handshake::Done;
+            self.flush(index);
+            return self.on_ready(index);
+        }
         client.awaited.push_back(Awaited::Initialized);
         self.awaited += 1;
         self.flush(index);
