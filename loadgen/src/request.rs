@@ -304,6 +304,13 @@ impl Request {
         serde_json::from_slice::<Identified>(body).ok().map(|message| message.id)
     }
 
+    /// Whether it may be sent again although the server may have read it (RFC 9112, section 9.3.1): a `GET` may, a `POST`
+    /// may not.
+    #[must_use]
+    pub fn is_idempotent(&self) -> bool {
+        self.ask == Ask::Plain
+    }
+
     /// Whether a message of an event stream is a reply: notifications may come before it.
     #[must_use]
     pub fn is_reply(body: &[u8]) -> bool {

@@ -99,8 +99,8 @@ pub struct Run {
     /// Connections made anew while measuring, because the server or an error had ended the one before.
     #[serde(default)]
     pub reconnects_count: u64,
-    /// Requests sent once more because the server had closed their connection before it read them; each counts once, from
-    /// the time it was first due.
+    /// Requests sent once more because the server had closed their connection before it read them, or, of a `GET`, before it
+    /// replied; each counts once, from the time it was first due.
     #[serde(default)]
     pub resent_count: u64,
     /// Right replies per second.

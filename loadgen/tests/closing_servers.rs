@@ -178,12 +178,7 @@ fn answers_every_request(manner: &Manner) {
             let mut arguments = vec!["run", &url, "-c", "4", "-d", "1s", "--warmup", "100ms", "--era", era];
             arguments.extend(pace);
             let (result, said) = measured(&format!("{}-{}-{era}", manner.name, pace[0]), &arguments);
-            // A close that crosses a request is told from a refusal by what the system does with it: nearly always.
-            let requests = result["requests_count"].as_f64().unwrap();
-            assert!(result["replies_count"].as_f64().unwrap() >= requests * 0.9, "{what}: {said:?}");
-            if manner.closes_after <= 1 {
-                assert_all_answered(&what, &result);
-            }
+            assert_all_answered(&what, &result);
             let reconnects = result["reconnects_count"].as_u64().unwrap();
             assert_eq!(reconnects > 0, manner.closes_after > 0, "{what}: {reconnects} reconnects");
             assert_eq!(said.out.contains("reconnect"), manner.closes_after > 0, "{what}: {}", said.out);

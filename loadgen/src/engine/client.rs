@@ -81,6 +81,8 @@ pub(super) enum Awaited {
         /// When it was meant to be sent, and when it was, in nanoseconds of the run.
         intended_ns: u64,
         sent_ns: u64,
+        /// Whether it was sent again although the server may have read it.
+        is_retry: bool,
     },
 }
 
@@ -100,6 +102,8 @@ pub(super) struct Again {
     pub(super) kind: usize,
     pub(super) intended_ns: u64,
     pub(super) sent_ns: u64,
+    /// See [`Awaited::Request`].
+    pub(super) is_retry: bool,
 }
 
 /// How far the handshake of the older revisions is.
@@ -126,6 +130,13 @@ impl Client {
         if let Some(awaited) = place.filter(|place| *place > 0).and_then(|place| self.awaited.remove(place)) {
             self.awaited.push_front(awaited);
         }
+    }
+
+    /// Whether it is connected, or is being connected again behind a reply that was its connection's last.
+    pub(super) fn is_live(&self) -> bool {
+        let is_between =
+            matches!(self.stage, Stage::Down | Stage::Dialling | Stage::Greeting | Stage::Closing);
+        self.stage == Stage::Ready || (is_between && self.was_ready && self.failures == 0)
     }
 
     /// Clears what belongs to a connection that has ended; the session stays.

@@ -35,9 +35,9 @@ pub struct Recording {
     pub received_bytes: u64,
     /// Connections made anew in the measured time because the server, or an error, had ended the one before.
     pub reconnects: u64,
-    /// Requests sent once more because the server had closed their connection before it read them.
+    /// Requests sent once more because the server had closed their connection before it read them, or, of a `GET`, before it replied.
     pub resent: u64,
-    /// Connections open at the end.
+    /// Connections open at the end, or being made anew behind a reply that was the last on theirs.
     pub connections_live: u64,
     /// Nanoseconds in which the busiest thread was not idle.
     pub busy_ns: u64,

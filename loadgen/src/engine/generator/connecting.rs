@@ -13,6 +13,7 @@ use crate::{
         dial_socket, nanoseconds,
     },
     http::Framer,
+    request::Request,
 };
 
 const CLOSED: &str = "the server closed the connection before it replied";
@@ -142,14 +143,33 @@ impl Generator {
     /// 9112, section 2.2); sending it fails if the server's system has reset the connection, which it does when it gets
     /// bytes that nobody will read. Then the server has not seen the requests, and they are sent again. Else it has, and
     /// closed instead of replying.
-    pub(super) fn on_sent_after_end(&mut self, index: u32, socket: SocketId) {
+    pub(super) fn ask_after_end(&mut self, index: u32, socket: SocketId) {
         let client = self.clients.get_mut(index as usize).filter(|client| client.socket == Some(socket));
         let Some(client) = client else { return };
         let Stage::Ended { asked } = &mut client.stage else { return };
-        if !*asked && self.ring.send(socket, b"\r\n".to_vec()).is_ok() {
+        // A request that is still under way tells when it has been sent: it is asked then.
+        if !client.is_sending && self.ring.send(socket, b"\r\n".to_vec()).is_ok() {
             *asked = true;
             client.is_sending = true;
             self.unsubmitted += 1;
+        }
+    }
+
+    /// The server has read what was sent and closed instead of replying. What may be repeated is sent once more, on another
+    /// connection; the rest has failed.
+    pub(super) fn on_read_and_closed(&mut self, index: u32, socket: SocketId) {
+        let Some(client) = self.clients.get_mut(index as usize) else { return };
+        let requests = &self.plan.requests;
+        let may_retry = client.awaited.iter_mut().all(|awaited| match awaited {
+            Awaited::Request { sent, is_retry, .. } => {
+                !std::mem::replace(is_retry, true)
+                    && requests.get(sent.kind).is_some_and(Request::is_idempotent)
+            }
+            _ => false,
+        });
+        if may_retry {
+            self.keep_requests(index);
+            self.end_client(index, socket);
         } else {
             self.fail(index, socket, "connection_closed", CLOSED);
         }
@@ -173,8 +193,8 @@ impl Generator {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         for awaited in std::mem::take(&mut client.awaited) {
             match awaited {
-                Awaited::Request { sent, intended_ns, sent_ns } => {
-                    client.again.push_back(Again { kind: sent.kind, intended_ns, sent_ns });
+                Awaited::Request { sent, intended_ns, sent_ns, is_retry } => {
+                    client.again.push_back(Again { kind: sent.kind, intended_ns, sent_ns, is_retry });
                     let measured = (self.window_ns.0..self.window_ns.1).contains(&intended_ns);
                     self.recording.resent += u64::from(measured);
                 }

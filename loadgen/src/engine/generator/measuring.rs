@@ -137,7 +137,8 @@ impl Generator {
             self.lose(kind, intended_ns, "timeout", "no reply in time");
         }
         self.report_intervals();
-        self.recording.connections_live = self.ready as u64;
+        self.recording.connections_live =
+            self.clients.iter().filter(|client| client.is_live()).count() as u64;
         self.recording.busy_ns = self.work.done_ns();
         self.recording.measured_ns = self.window_ns.1.saturating_sub(self.window_ns.0);
     }

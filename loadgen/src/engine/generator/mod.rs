@@ -313,7 +313,7 @@ impl Generator {
                 break;
             }
             self.doubtful.pop_front();
-            self.on_sent_after_end(index, socket);
+            self.ask_after_end(index, socket);
         }
         self.dial_due();
         if self.now_ns.saturating_sub(self.late_look_ns) >= LATE_LOOK_NS {
@@ -385,11 +385,12 @@ impl Generator {
         let sent_ns = self.now_ns;
         self.awaited += 1;
         self.recording.requests += u64::from(self.is_measured(intended_ns));
-        self.write_request(index, Again { kind, intended_ns, sent_ns });
+        self.write_request(index, Again { kind, intended_ns, sent_ns, is_retry: false });
     }
 
     /// Writes a request, which is counted already, and hands it to the ring.
-    fn write_request(&mut self, index: u32, Again { kind, intended_ns, sent_ns }: Again) {
+    fn write_request(&mut self, index: u32, again: Again) {
+        let Again { kind, intended_ns, sent_ns, is_retry } = again;
         let Some(request) = self.plan.requests.get(kind) else { return };
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let out = if client.is_sending { &mut client.queued } else { &mut client.out };
@@ -397,7 +398,7 @@ impl Generator {
         let sent = request.write(kind, self.number, client.session.as_deref(), &mut self.random, out);
         let written = out.len() - before;
         self.number += self.number_step;
-        client.awaited.push_back(Awaited::Request { sent, intended_ns, sent_ns });
+        client.awaited.push_back(Awaited::Request { sent, intended_ns, sent_ns, is_retry });
         if self.is_measured(intended_ns) {
             self.recording.sent_bytes += written as u64;
         }
@@ -452,7 +453,11 @@ impl Generator {
                 client.out = std::mem::replace(&mut client.queued, buffer);
                 match (outcome, client.stage) {
                     (Err(_), _) => self.on_reset(index, socket, "the server reset the connection"),
-                    (Ok(()), Stage::Ended { .. }) => self.on_sent_after_end(index, socket),
+                    (Ok(()), Stage::Ended { asked: true }) => self.on_read_and_closed(index, socket),
+                    // Its system may need a moment to refuse what was sent last.
+                    (Ok(()), Stage::Ended { asked: false }) => {
+                        self.doubtful.push_back((index, socket, self.now_ns + RESET_NS));
+                    }
                     (Ok(()), _) => self.flush(index),
                 }
             }
@@ -574,7 +579,7 @@ impl Generator {
                     None => self.on_ready(index),
                 }
             }
-            Awaited::Request { sent, intended_ns, sent_ns } => {
+            Awaited::Request { sent, intended_ns, sent_ns, .. } => {
                 self.record(sent.kind, intended_ns, sent_ns, judged);
                 let Some(client) = self.clients.get_mut(index as usize) else { return };
                 // A server that does not know the session wants a new one.
