@@ -253,9 +253,9 @@ impl Conducted {
         }
     }
 
-    /// It was ended by the person who started it.
-    pub(crate) fn interrupt(&mut self) {
-        self.outcome = Outcome::Interrupted;
+    /// It did not run as planned.
+    pub(crate) fn end_with(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
     }
 
     /// The measured time begins.

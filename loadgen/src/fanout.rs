@@ -31,7 +31,7 @@ use crate::{
     http::{Framer, Part},
     latency::histogram,
     request::{Request, modern_meta},
-    result::Run,
+    result::{Outcome, Run},
     schedule::Schedule,
 };
 
@@ -47,6 +47,13 @@ const DRAIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the next update is awaited without sleeping: to wake a sleeper is work for the server's core.
 const SPIN_NS: u64 = 1_000_000;
+
+/// How long the publisher waits before it connects again where its last connection brought nothing, in nanoseconds.
+const REDIAL_NS: u64 = 20_000_000;
+/// How often a publisher that cannot take what is due is looked at, in nanoseconds.
+const PUBLISHER_LOOK_NS: u64 = 100_000;
+/// The server is gone when the publisher has had no connection for this long, in nanoseconds.
+const GONE_NS: u64 = 2_000_000_000;
 
 /// Runs a job: its connections are subscribers, its request is what the publisher sends, at its rate.
 ///
@@ -96,8 +103,10 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
     if conducted.recording.measured_ns == 0 && world.is_interrupted() {
         return Err(LoadError::Interrupted);
     }
-    if world.is_interrupted() {
-        conducted.interrupt();
+    match measured.gone_after_s {
+        Some(after_s) => conducted.end_with(Outcome::ServerGone { after_s }),
+        None if world.is_interrupted() => conducted.end_with(Outcome::Interrupted),
+        None => {}
     }
     let mut run = conducted.sum_up(job, cpu_percent);
     run.figures.insert("last_socket_p50_us".to_owned(), measured.last_socket_us.0);
@@ -117,6 +126,8 @@ struct Measured {
     published: u64,
     /// Streams that were not told of the last update.
     stale: u64,
+    /// When the publisher lost the server, in seconds of the measured time, if it did.
+    gone_after_s: Option<f64>,
 }
 
 /// One subscriber's stream.
@@ -140,6 +151,22 @@ struct Published {
     told: u32,
 }
 
+/// The publisher's connection.
+#[derive(Default)]
+struct Publisher {
+    /// Touches whose reply is still to come.
+    awaited: VecDeque<crate::request::Sent>,
+    /// Whether the server closes connections behind replies: then one touch is sent at a time.
+    closes: bool,
+    /// Connections so far, and replies that the current one has brought.
+    connections: u64,
+    replies: u64,
+    /// Since when it has had none, and when to connect again; in nanoseconds.
+    lost_ns: Option<u64>,
+    redial_ns: Option<u64>,
+    gone_after_s: Option<f64>,
+}
+
 struct FanOut {
     plan: Arc<Plan>,
     interrupted: Arc<AtomicBool>,
@@ -152,8 +179,7 @@ struct FanOut {
     listening: u32,
     collapsed: bool,
     published: Vec<Published>,
-    /// Touches whose reply is still to come.
-    publishing: VecDeque<crate::request::Sent>,
+    publisher: Publisher,
     number: u64,
     random: SmallRng,
     recording: Recording,
@@ -185,7 +211,7 @@ impl FanOut {
             // More than a human could want: the reader is meant to get the latest.
             collapsed: rate > 50.0,
             published: Vec::new(),
-            publishing: VecDeque::new(),
+            publisher: Publisher { closes: plan.closes_unannounced, ..Publisher::default() },
             number: 0,
             random: SmallRng::seed_from_u64(1),
             recording: Recording::new(plan.requests.len()),
@@ -227,6 +253,7 @@ impl FanOut {
             last_socket_us,
             published: published as u64,
             stale: stale as u64,
+            gone_after_s: self.publisher.gone_after_s,
         })
     }
 
@@ -265,6 +292,12 @@ impl FanOut {
                 self.work.end(now);
                 drain_until = now + nanoseconds(DRAIN);
             }
+            if self.is_gone() {
+                self.work.end(now);
+                self.publisher.gone_after_s = Some(now.saturating_sub(from) as f64 / 1e9);
+                self.window_ns.1 = self.window_ns.1.min(now);
+                break;
+            }
             let all_told =
                 || self.streams.iter().rev().skip(1).all(|stream| stream.told >= self.published.len());
             if drain_until != u64::MAX && (now >= drain_until || all_told()) {
@@ -274,12 +307,12 @@ impl FanOut {
             if drain_until == u64::MAX
                 && let Some(due) = schedule.peek().map(|due| due + start)
             {
-                if due <= now {
+                if due <= now && self.can_publish() {
                     schedule.next();
                     self.publish(due);
                     continue;
                 }
-                wait = wait.min(due - now);
+                wait = wait.min(if due > now { due - now } else { PUBLISHER_LOOK_NS });
             }
             if worked {
                 worked_ns = now;
@@ -300,6 +333,41 @@ impl FanOut {
         self.published.last().is_some_and(|published| (published.told as usize) < self.streams.len() - 1)
     }
 
+    /// Whether the publisher has a connection that takes a touch. What is due waits for one, and counts from its due time.
+    fn can_publish(&self) -> bool {
+        let is_connected = self.streams.last().is_some_and(|stream| stream.socket.is_some());
+        is_connected && (!self.publisher.closes || self.publisher.awaited.is_empty())
+    }
+
+    /// Whether the publisher has been without a connection for too long.
+    fn is_gone(&self) -> bool {
+        self.publisher.lost_ns.is_some_and(|lost_ns| self.now_ns.saturating_sub(lost_ns) > GONE_NS)
+    }
+
+    /// The publisher's connection has ended: another is made. A touch without a reply may have been published or not; it
+    /// is an error, and expected on no stream unless one was told of it.
+    fn on_publisher_lost(&mut self) {
+        let publisher = &mut self.publisher;
+        let unanswered = publisher.awaited.len();
+        publisher.awaited.clear();
+        if unanswered > 0 {
+            *self.recording.errors.entry("connection_closed").or_default() += unanswered as u64;
+            let words = "the server closed the publisher's connection before it replied";
+            self.recording.first_error.get_or_insert_with(|| words.to_owned());
+            let known = self.published.len() - unanswered.min(self.published.len());
+            while self.published.len() > known && self.published.last().is_some_and(|last| last.told == 0) {
+                self.published.pop();
+            }
+        }
+        publisher.lost_ns.get_or_insert(self.now_ns);
+        let pause_ns = if publisher.replies > 0 { 0 } else { REDIAL_NS };
+        publisher.redial_ns = Some(self.now_ns + pause_ns);
+        if let Some(stream) = self.streams.last_mut() {
+            stream.socket = None;
+            stream.framer = Framer::default();
+        }
+    }
+
     /// Sends one touch. It counts from the time it was meant to be sent.
     fn publish(&mut self, due_ns: u64) {
         let Some(socket) = self.streams.last().and_then(|stream| stream.socket) else { return };
@@ -314,7 +382,7 @@ impl FanOut {
         }
         self.number += 1;
         self.recording.sent_bytes += if self.is_measured(due_ns) { bytes } else { 0 };
-        self.publishing.push_back(sent);
+        self.publisher.awaited.push_back(sent);
         self.published.push(Published { at_ns: due_ns, told: 0 });
         self.recording.requests += u64::from(self.is_measured(due_ns));
     }
@@ -326,6 +394,10 @@ impl FanOut {
         let worked = !events.is_empty();
         for event in events.drain(..) {
             self.on_event(event);
+        }
+        if self.publisher.redial_ns.is_some_and(|due| due <= self.now_ns) {
+            self.publisher.redial_ns = None;
+            self.to_dial.push_back(self.streams.len() - 1);
         }
         while self.dialling < DIALS_AT_ONCE
             && let Some(index) = self.to_dial.pop_front()
@@ -355,16 +427,32 @@ impl FanOut {
                     if index < last {
                         // A fresh connection takes it.
                         let _ = self.ring.send(socket, listen(&self.plan, index));
+                    } else {
+                        let is_measured = self.is_measured(self.now_ns);
+                        let publisher = &mut self.publisher;
+                        publisher.connections += 1;
+                        publisher.replies = 0;
+                        publisher.lost_ns = None;
+                        self.recording.reconnects += u64::from(publisher.connections > 1 && is_measured);
                     }
                 }
             }
-            Event::ConnectFailed { error, .. } => self.failure = Some(error.to_string()),
+            Event::ConnectFailed { token, error } => {
+                self.dialling -= 1;
+                let is_publisher = usize::try_from(token).is_ok_and(|index| index + 1 == self.streams.len());
+                if is_publisher && self.publisher.connections > 0 {
+                    self.publisher.redial_ns = Some(self.now_ns + REDIAL_NS);
+                } else {
+                    self.failure = Some(error.to_string());
+                }
+            }
             Event::Received { socket, buffer } => self.on_received(socket, buffer.bytes()),
             Event::PeerClosed { socket } | Event::ReceiveFailed { socket, .. } => {
                 self.ring.close(socket);
-                if self.index_of(socket) == Some(self.streams.len() - 1) {
-                    self.failure = Some("the publisher's connection ended".to_owned());
-                } else {
+                let index = self.index_of(socket);
+                if index == Some(self.streams.len() - 1) {
+                    self.on_publisher_lost();
+                } else if index.is_some() {
                     self.recording.first_error.get_or_insert("a stream ended".to_owned());
                     *self.recording.errors.entry("stream_ended").or_default() += 1;
                     self.listening = self.listening.saturating_sub(1);
@@ -387,13 +475,19 @@ impl FanOut {
         if self.is_measured(self.now_ns) {
             self.recording.received_bytes += bytes.len() as u64;
         }
-        let received = framer.receive(bytes, &mut |part| {
-            if let Part::Message(head, body) = part {
-                self.on_message(index, head.status, body);
-            }
+        let mut closes = false;
+        let received = framer.receive(bytes, &mut |part| match part {
+            Part::Message(head, body) => self.on_message(index, head.status, body),
+            Part::End(head) => closes |= head.closes,
         });
         if let Some(stream) = self.streams.get_mut(index) {
             stream.framer = framer;
+        }
+        let is_publisher = index + 1 == self.streams.len();
+        self.publisher.closes |= closes && is_publisher;
+        if is_publisher && self.publisher.closes && self.publisher.replies > 0 {
+            self.ring.close(socket);
+            self.on_publisher_lost();
         }
         if let Err(broken) = received {
             self.failure = Some(broken.to_string());
@@ -402,10 +496,12 @@ impl FanOut {
 
     fn on_message(&mut self, index: usize, status: u16, body: &[u8]) {
         if index + 1 == self.streams.len() {
-            let (Some(sent), Some(request)) = (self.publishing.pop_front(), self.plan.requests.first())
+            let (Some(sent), Some(request)) =
+                (self.publisher.awaited.pop_front(), self.plan.requests.first())
             else {
                 return;
             };
+            self.publisher.replies += 1;
             if let Err(wrong) = request.check(&sent, status, body) {
                 self.failure = Some(format!("the update could not be published: {wrong}"));
             }

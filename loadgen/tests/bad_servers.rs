@@ -172,41 +172,21 @@ fn notification(name: &str) -> Value {
 
 #[test]
 fn a_server_that_dies_is_a_reported_outcome() {
-    let mut server = Fixture::start();
-    let path = scratch("dies").join("result.json");
-    let child =
-        loadgen(&["run", &server.url, "--rate", "500", "-d", "60s", "--json", path.to_str().unwrap()])
-            .spawn()
-            .unwrap();
-    thread::sleep(Duration::from_millis(2500));
-    server.child.kill().unwrap();
-    let said = end_within(child, Duration::from_secs(20));
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let run = &file["runs"][0];
-    let after = run["outcome"]["server_gone"]["after_s"].as_f64().unwrap();
-    assert!(after < 10.0, "{after}");
-    assert!(run["replies_count"].as_u64().unwrap() > 100, "what ran is kept");
-}
-
-#[test]
-fn an_interrupted_run_reports_what_ran() {
-    let server = Fixture::start();
-    let path = scratch("interrupted").join("result.json");
-    let child =
-        loadgen(&["run", &server.url, "--rate", "200", "-d", "60s", "--json", path.to_str().unwrap()])
-            .spawn()
-            .unwrap();
-    thread::sleep(Duration::from_millis(2500));
-    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let said = end_within(child, Duration::from_secs(10));
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let run = &file["runs"][0];
-    assert_eq!(run["outcome"], "interrupted");
-    assert_eq!(run["errors_count"], json!({}));
-    assert!(run["measured_s"].as_f64().unwrap() < 30.0);
-    assert!(run["replies_count"].as_u64().unwrap() > 50);
+    for load in [&["run", "--rate", "500"][..], &["fanout", "--subscribers", "20", "--rate", "20"]] {
+        let mut server = Fixture::start();
+        let path = scratch(&format!("dies-{}", load[0])).join("result.json");
+        let arguments = [load, &[&server.url, "-d", "60s", "--json", path.to_str().unwrap()]].concat();
+        let child = loadgen(&arguments).spawn().unwrap();
+        thread::sleep(Duration::from_millis(2500));
+        server.child.kill().unwrap();
+        let said = end_within(child, Duration::from_secs(20));
+        assert_eq!(said.code, Some(1), "{said:?}");
+        let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let run = &file["runs"][0];
+        let after = run["outcome"]["server_gone"]["after_s"].as_f64().unwrap();
+        assert!(after < 10.0, "{after}");
+        assert!(run["replies_count"].as_u64().unwrap() > 100, "what ran is kept");
+    }
 }
 
 #[test]

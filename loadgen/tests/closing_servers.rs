@@ -8,12 +8,17 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Sender, channel},
+    },
     thread,
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use support::{Answer, echo, end_within, loadgen, manners, measured, run, scratch};
+use support::{Answer, Stub, echo, end_within, loadgen, manners, measured, run, scratch};
 
 /// How a server frames a reply, and after how many replies it closes the connection; 0 is never.
 #[derive(Clone, Copy, Debug)]
@@ -200,6 +205,92 @@ fn closing_servers_are_measured_by_every_command() {
     }
     let said = run(&["saturate", &url, "--slo", "p50<1s", "--rate-max", "50", "--trial", "300ms", "-c", "4"]);
     assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+#[test]
+fn fan_out_publishes_on_when_its_connection_is_closed() {
+    for is_announced in [true, false] {
+        let listeners: Arc<Mutex<Vec<Sender<Value>>>> = Arc::default();
+        let told = Arc::clone(&listeners);
+        let touches = AtomicUsize::new(0);
+        let stub = Stub::start(move |request, _| match request["method"].as_str() {
+            Some("subscriptions/listen") => {
+                let (sender, events) = channel();
+                sender.send(notification("subscriptions/acknowledged")).unwrap();
+                told.lock().unwrap().push(sender);
+                Answer::Events(events)
+            }
+            Some("tools/call") => {
+                let update = notification("resources/updated");
+                told.lock().unwrap().iter().for_each(|listener| listener.send(update.clone()).unwrap());
+                match touches.fetch_add(1, Ordering::SeqCst) % 3 {
+                    2 => Answer::Last { reply: echo(request), is_announced },
+                    _ => Answer::Json(echo(request)),
+                }
+            }
+            _ => manners(request).unwrap(),
+        });
+        let url = stub.url();
+        let arguments = ["fanout", &url, "--subscribers", "5", "--rate", "20", "-d", "2s"];
+        let (result, said) = measured(&format!("fanout-closing-{is_announced}"), &arguments);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let published = result["requests_count"].as_u64().unwrap();
+        assert!((38..=42).contains(&published), "{published}");
+        assert_eq!(result["replies_count"], published * 5);
+        assert!(result["reconnects_count"].as_u64().unwrap() >= 10, "{}", result["reconnects_count"]);
+        assert!(said.out.contains("reconnects"), "{}", said.out);
+    }
+}
+
+fn notification(name: &str) -> Value {
+    json!({"jsonrpc": "2.0", "method": format!("notifications/{name}"), "params": {}})
+}
+
+/// Reads every fifth request of a connection and closes instead of replying.
+fn start_unreliable(reply: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || {
+                let mut stream = stream.unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                for number in 1.. {
+                    let mut line = String::new();
+                    while line != "\r\n" {
+                        line.clear();
+                        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    if number % 5 == 0 || stream.write_all(reply.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn get_that_was_read_and_not_answered_is_sent_again_and_no_call_is() {
+    let url = format!("http://{}/", start_unreliable("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+    let arguments = ["run", &url, "--plain", "--rate", "200", "-c", "2", "-d", "1s", "--warmup", "0s"];
+    let (result, said) = measured("unreliable-get", &arguments);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_all_answered("get", &result);
+    assert!(result["resent_count"].as_u64().unwrap() > 10, "{}", result["resent_count"]);
+    let stub = Stub::start(|request, number| {
+        manners(request)
+            .unwrap_or_else(|| if number % 5 == 4 { Answer::Close } else { Answer::Json(echo(request)) })
+    });
+    let url = stub.url();
+    let arguments = ["run", &url, "--rate", "200", "-c", "2", "-d", "1s", "--warmup", "0s"];
+    let (result, said) = measured("unreliable-call", &arguments);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(result["errors_count"]["connection_closed"].as_u64().unwrap() > 10, "{}", result["errors_count"]);
+    assert_eq!(result["resent_count"], 0);
 }
 
 #[test]

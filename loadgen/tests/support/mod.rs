@@ -108,6 +108,8 @@ pub enum Answer {
     Raw(Vec<u8>),
     /// The answer, after a while. Nobody else is answered meanwhile.
     Late(Duration, Value),
+    /// 200, as JSON, and the connection is closed behind it, which its head says or not.
+    Last { reply: Value, is_announced: bool },
     /// The connection is closed.
     Close,
 }
@@ -197,6 +199,12 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&Value, usize) -> Answer, counter: &
                 return;
             }
             Answer::Raw(bytes) => bytes,
+            Answer::Last { reply, is_announced } => {
+                let reply = String::from_utf8(json_reply(&reply)).unwrap();
+                let head = if is_announced { "OK\r\nConnection: close\r\n" } else { "OK\r\n" };
+                let _ = writer.write_all(reply.replacen("OK\r\n", head, 1).as_bytes());
+                return;
+            }
             Answer::Close => return,
         };
         if writer.write_all(&bytes).is_err() {
