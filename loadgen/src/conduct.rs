@@ -86,6 +86,9 @@ pub fn conduct(job: &Job, world: &World) -> Result<Run, LoadError> {
 /// As [`conduct`].
 pub fn conduct_loaded(job: &Job, world: &World, loaded: Option<Sender<()>>) -> Result<Run, LoadError> {
     satisfiable(&job.plan)?;
+    if world.is_interrupted() {
+        return Err(LoadError::Interrupted);
+    }
     let plan = Arc::new(job.plan.clone());
     let memory_before = job.watch.resident_bytes();
     let engine = Engine::start(&plan)?;

@@ -9,12 +9,20 @@ mod suites;
 
 use std::{
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use clap::{Parser, Subcommand};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+    low_level::emulate_default_handler,
+};
 
-use crate::{conduct::World, error::LoadError, progress::Audience, workloads};
+use crate::{conduct::World, error::LoadError, process, progress::Audience, workloads};
 
 /// Measures MCP servers honestly: latency from the intended send time, every reply checked.
 #[derive(Parser)]
@@ -98,15 +106,21 @@ fn fail(error: &LoadError) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The first Ctrl-C ends the run, and what ran is reported; the second ends the program.
+/// The first Ctrl-C ends the run, and what ran is reported; the second ends the program and the servers it has started.
 fn world(quiet: bool) -> Result<World, LoadError> {
+    let resource = |error: std::io::Error| LoadError::Resource(error.to_string());
     let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // In this order: the signal that sets the flag does not yet end the program.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
-            .map_err(|error| LoadError::Resource(error.to_string()))?;
-    }
+    let flag = Arc::clone(&interrupted);
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(resource)?;
+    let listen = move || {
+        for signal in signals.forever() {
+            if flag.swap(true, Ordering::Relaxed) {
+                process::kill_all();
+                let _ = emulate_default_handler(signal);
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map_err(resource)?;
     Ok(World { audience: Audience::of(quiet), interrupted })
 }
 

@@ -127,6 +127,9 @@ impl Peers {
         let mut servers = Vec::new();
         let mut notes = BTreeMap::new();
         for peer in contestants {
+            if world.is_interrupted() {
+                break;
+            }
             notes.insert(peer.name.clone(), peer.note.clone());
             match self.start(&peer) {
                 Ok(server) => servers.push((peer, server)),
@@ -140,8 +143,9 @@ impl Peers {
                     break;
                 }
                 world.audience.say(&format!("round {} of {} · {}", round + 1, self.rounds, peer.name));
-                match self.turn(peer, server, &placement, !warm.contains(&peer.name), world) {
-                    Ok(measured) => runs.extend(measured),
+                let is_cold = !warm.contains(&peer.name);
+                match self.turn(peer, server, &placement, is_cold, world, &mut runs) {
+                    Ok(()) | Err(LoadError::Interrupted) => {}
                     Err(error) => {
                         not_run.push(NotRun { workload: peer.name.clone(), reason: error.to_string() })
                     }
@@ -150,6 +154,14 @@ impl Peers {
             }
         }
         print(&report::terminal::runs(&runs));
+        if world.is_interrupted() {
+            ResultFile::of_this_process(started, runs, not_run).write(&self.json)?;
+            print(&format!(
+                "interrupted: nothing was held against each other; what ran is in {}\n",
+                self.json.display()
+            ));
+            return Ok(true);
+        }
         print(&against_wrk(&runs));
         let file = ResultFile::of_this_process(started, runs, not_run);
         print(&crate::markdown::beside(&file));
@@ -237,7 +249,7 @@ impl Peers {
         Ok(scratch.to_string_lossy().into_owned())
     }
 
-    /// One server's turn: closed loops, then the equal rate.
+    /// One server's turn: closed loops, then the equal rate. What ran before an error is in `runs`.
     fn turn(
         &self,
         peer: &Peer,
@@ -245,7 +257,8 @@ impl Peers {
         placement: &Placement,
         cold: bool,
         world: &World,
-    ) -> Result<Vec<Run>, LoadError> {
+        runs: &mut Vec<Run>,
+    ) -> Result<(), LoadError> {
         let eras: Vec<Era> = match peer.era.as_slice() {
             [] => vec![Era::Plain],
             names => [Era::Modern, Era::Legacy]
@@ -253,7 +266,7 @@ impl Peers {
                 .filter(|era| names.iter().any(|name| name == era.name()))
                 .collect(),
         };
-        let mut runs = Vec::new();
+        let mut cold = cold;
         for (index, &era) in eras.iter().enumerate() {
             let prefix = match era {
                 Era::Modern => "canonical",
@@ -266,13 +279,13 @@ impl Peers {
                 let workload = format!("{prefix}_closed_{connections}");
                 let mut job = self.job(peer, server, target, era, connections, placement)?;
                 job.workload = workload;
-                if cold && runs.is_empty() {
+                if std::mem::take(&mut cold) {
                     job.plan.warmup = FIRST_WARMUP;
                     conduct(&job, world)?;
                     job.plan.warmup = WARMUP;
                 }
                 let mut run = conduct(&job, world)?;
-                if era == Era::Plain && connections == WRK_CONNECTIONS {
+                if era == Era::Plain && connections == WRK_CONNECTIONS && !world.is_interrupted() {
                     let core = job.plan.cores.first().copied().unwrap_or(0);
                     let theirs = wrk(target, core, self.duration);
                     run.figures.extend(theirs.map(|rate| (WRK_FIGURE.to_owned(), rate)));
@@ -287,7 +300,7 @@ impl Peers {
                 runs.push(conduct(&job, world)?);
             }
         }
-        Ok(runs)
+        Ok(())
     }
 
     fn job(

@@ -33,12 +33,13 @@ impl Verdict {
             Outcome::ServerGone { after_s } => {
                 (Level::Bad, format!("server gone after {}", seconds(after_s)))
             }
+            // What has not run to its end is not judged.
+            Outcome::Interrupted => (Level::Doubtful, "interrupted".to_owned()),
             _ if failed > 0 => (Level::Bad, format!("{failed} of {} failed", plural(checks as u64, "check"))),
             // Before the errors: what a generator at its limit counts as late replies may be its own doing.
             _ if run.generator.bottleneck.is_some() => {
                 (Level::Doubtful, "the generator was the limit".to_owned())
             }
-            Outcome::Interrupted => (Level::Doubtful, "interrupted".to_owned()),
             // Errors that the checks allow are no failure.
             Outcome::Complete if checks == 0 && run.errors_total() > 0 => {
                 let share = run.errors_total() as f64 / (run.requests_count.max(1) as f64) * 100.0;

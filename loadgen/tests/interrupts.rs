@@ -1,0 +1,160 @@
+//! Ctrl-C: what ran is reported, nothing is judged, the exit code is 0, and no server is left.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::{
+    os::unix::process::CommandExt as _,
+    process::{Child, Command},
+    sync::{Arc, Mutex, atomic::Ordering, mpsc::channel},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use support::{
+    Answer, Fixture, MEASURING, Said, Stub, echo, end_within, loadgen, manners, run, scratch, wait_for_line,
+    wait_for_lines,
+};
+
+/// A command in a group of its own, as a shell starts it at a terminal.
+fn start(arguments: &[&str]) -> Child {
+    loadgen(arguments).process_group(0).spawn().unwrap()
+}
+
+/// Ctrl-C at a terminal: the whole group gets it.
+fn interrupt(child: Child) -> Said {
+    let group = format!("-{}", child.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    end_within(child, Duration::from_secs(60))
+}
+
+/// Interrupts once a line of progress has all of these words.
+fn interrupt_at(arguments: &[&str], words: &[&str]) -> Said {
+    let mut child = start(arguments);
+    wait_for_line(&mut child, words);
+    interrupt(child)
+}
+
+fn runs(path: &std::path::Path) -> Vec<Value> {
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    file["runs"].as_array().unwrap().clone()
+}
+
+fn assert_interrupted(what: &str, run: &Value) {
+    assert_eq!(run["outcome"], "interrupted", "{what}");
+    assert_eq!(run["errors_count"], json!({}), "{what}: {}", run["first_error"]);
+    assert!(run["replies_count"].as_u64().unwrap() > 0, "{what}");
+    assert!(run.get("checks").is_none(), "{what}: {}", run["checks"]);
+}
+
+#[test]
+fn interrupted_load_of_every_kind_is_reported_and_held_to_nothing() {
+    let server = Fixture::start();
+    for arguments in [
+        &["run", &server.url, "--rate", "200", "-d", "60s"][..],
+        &["soak", &server.url, "--rate", "100", "-d", "60s"],
+        &["storm", &server.url, "-c", "2", "-d", "60s", "--warmup", "0s"],
+        &["idle", &server.url, "-c", "100", "--rate", "2", "-d", "60s"],
+        &["run", &server.url, "--workload", "discover", "--scale", "0.01", "-d", "60s"],
+    ] {
+        let path = scratch(&format!("interrupted-{}-{}", arguments[0], arguments.len())).join("result.json");
+        let outputs = ["--slo", "p50<1ns", "--json", path.to_str().unwrap()];
+        let said = interrupt_at(&[arguments, &outputs].concat(), &[MEASURING]);
+        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+        assert!(said.out.contains("It was interrupted"), "{arguments:?}: {}", said.out);
+        assert_interrupted(arguments[0], &runs(&path)[0]);
+    }
+}
+
+#[test]
+fn interrupted_fan_out_is_reported() {
+    let listeners: Arc<Mutex<Vec<std::sync::mpsc::Sender<Value>>>> = Arc::default();
+    let told = Arc::clone(&listeners);
+    let notification =
+        |name: &str| json!({"jsonrpc": "2.0", "method": format!("notifications/{name}"), "params": {}});
+    let stub = Stub::start(move |request, _| match request["method"].as_str() {
+        Some("subscriptions/listen") => {
+            let (sender, events) = channel();
+            sender.send(notification("subscriptions/acknowledged")).unwrap();
+            told.lock().unwrap().push(sender);
+            Answer::Events(events)
+        }
+        Some("tools/call") => {
+            let update = notification("resources/updated");
+            told.lock().unwrap().iter().for_each(|listener| listener.send(update.clone()).unwrap());
+            Answer::Json(echo(request))
+        }
+        _ => manners(request).unwrap(),
+    });
+    let path = scratch("interrupted-fanout").join("result.json");
+    let url = stub.url();
+    let arguments = ["fanout", &url, "--subscribers", "5", "--rate", "20", "-d", "60s", "--slo", "p50<1ns"];
+    let child = start(&[&arguments[..], &["--json", path.to_str().unwrap()]].concat());
+    // Its warm-up of a second is over.
+    while stub.requests.load(Ordering::SeqCst) < 60 {
+        thread::yield_now();
+    }
+    let said = interrupt(child);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_interrupted("fanout", &runs(&path)[0]);
+}
+
+#[test]
+fn interrupted_suites_report_what_ran_and_judge_nothing() {
+    let home = scratch("interrupted-suites");
+    let kept = home.join("kept.json");
+    let server = Fixture::start();
+    let make = ["run", &server.url, "--workload", "canonical_closed_8", "-d", "500ms", "--json"];
+    let said = run(&[&make[..], &[kept.to_str().unwrap()]].concat());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let before = std::fs::read_to_string(&kept).unwrap();
+    let path = kept.to_str().unwrap();
+    let common = ["--only", "canonical_closed_8,discover", "--duration", "60s", "--scale", "0.1"];
+    // Each starts a server of its own, which must be there until the run has been reported.
+    let baseline = [&["baseline", "--output", path][..], &common].concat();
+    let regression = [&["regression", "--baseline", path][..], &common].concat();
+    for (arguments, words) in [(baseline, "was left as it is"), (regression, "nothing was held against")] {
+        let said = interrupt_at(&arguments, &["canonical_closed_8: ", MEASURING]);
+        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+        assert!(
+            said.out.contains("interrupted: ") && said.out.contains(words),
+            "{arguments:?}: {}",
+            said.out
+        );
+        assert!(said.out.contains("! canonical_closed_8, corelane: interrupted"), "{}", said.out);
+        assert!(!said.out.contains("FAILED") && !said.out.contains("gone"), "{}", said.out);
+    }
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), before);
+}
+
+#[test]
+fn interrupted_self_test_judges_nothing() {
+    let mut child = start(&["compare", "--self-test"]);
+    // A run is told of twice at most: the first has ended.
+    wait_for_lines(&mut child, &["self_test: "], 3);
+    let said = interrupt(child);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(!said.out.contains('✗') && !said.out.contains("found"), "{}", said.out);
+    assert!(said.out.contains("interrupted: nothing was held against"), "{said:?}");
+}
+
+#[test]
+fn interrupted_turn_of_a_peer_keeps_its_runs() {
+    let home = scratch("interrupted-peers");
+    let path = home.join("peers.json");
+    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/peers/peers.toml");
+    let arguments =
+        ["peers", list, "--corelane", env!("CARGO_BIN_EXE_corelane-fixture"), "--only", "corelane"];
+    let options = ["--connections", "8", "--duration", "6s", "--json", path.to_str().unwrap()];
+    // Behind the closed loop of the same turn.
+    let said = interrupt_at(&[&arguments[..], &options].concat(), &["canonical_open_500: "]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("interrupted: nothing was held against each other"), "{}", said.out);
+    let runs = runs(&path);
+    assert_eq!(runs[0]["workload"], "canonical_closed_8");
+    assert_eq!(runs[0]["outcome"], "complete");
+    assert_eq!(runs.len(), 2);
+    assert_eq!(runs[1]["outcome"], "interrupted");
+}
