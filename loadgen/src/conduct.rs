@@ -318,7 +318,10 @@ impl Conducted {
             }
         }
         figures.insert("connections_live".to_owned(), recording.connections_live as f64);
-        if let Some(process) = server_process.as_ref().filter(|process| process.cpu_percent > 0.0) {
+        let may_spin = job.watch.may_spin(&job.probed.server.name);
+        if let Some(process) =
+            server_process.as_ref().filter(|process| process.cpu_percent > 0.0 && !may_spin)
+        {
             let per_core = per_s(recording.replies_in_time) / (process.cpu_percent / 100.0);
             figures.insert("requests_per_core_second".to_owned(), per_core);
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
@@ -67,6 +68,15 @@ impl Watch {
         self.admin.and_then(metrics)
     }
 
+    /// Whether the process may look for work before it sleeps, so that its processor time is not its work. A corelane server
+    /// does unless its command line or its environment says that it does not; `name` is what the server calls itself.
+    #[must_use]
+    pub fn may_spin(&self, name: &str) -> bool {
+        let is_corelane = self.admin.is_some() || name == "corelane";
+        let process = self.pid.and_then(|pid| Process::new(pid).ok());
+        is_corelane && !process.is_some_and(|process| is_started_without_spin(&process))
+    }
+
     /// Begins to look at the process.
     #[must_use]
     pub fn begin(&self) -> Option<Looks> {
@@ -81,6 +91,27 @@ impl Watch {
         Look::at(self.pid?).map(|look| look.resident_bytes)
     }
 }
+
+/// Whether a process was started to sleep at once when it has no work. An argument counts before a variable.
+fn is_started_without_spin(process: &Process) -> bool {
+    let arguments = process.cmdline().unwrap_or_default();
+    let of_argument = arguments.iter().enumerate().find_map(|(index, argument)| {
+        let value = argument.strip_prefix(SPIN_ARGUMENT)?;
+        match value.strip_prefix('=') {
+            Some(value) => Some(value.to_owned()),
+            None => arguments.get(index + 1).filter(|_| value.is_empty()).cloned(),
+        }
+    });
+    let of_variable = || {
+        let value = process.environ().ok()?.remove(OsStr::new(SPIN_VARIABLE))?;
+        value.into_string().ok()
+    };
+    of_argument.or_else(of_variable).is_some_and(|value| value == "0")
+}
+
+/// How corelane is told for how many microseconds it looks for work before it sleeps.
+const SPIN_ARGUMENT: &str = "--spin-us";
+const SPIN_VARIABLE: &str = "CORELANE_SPIN_US";
 
 /// One look at a process.
 #[derive(Clone, Copy, Debug)]
@@ -313,6 +344,32 @@ mod tests {
         assert_eq!((ping.count, ping.p50_us_max, ping.p99_us_max), (100, 1_000.0, 10_000.0));
         assert_eq!(at(1, 1).limits["body_bytes_max"], 4_194_304.0);
         assert!(at(1, 1).since(&at(1, 1)).is_empty(), "a method nobody called");
+    }
+
+    #[test]
+    fn a_server_spins_unless_it_was_started_not_to() {
+        let spins = |script: &str, variable: &str, name: &str| {
+            let mut command = std::process::Command::new("sh");
+            // The words behind the script are its own, as a server's flags are.
+            command.args(["-c", "read line", "sh"]).args(script.split_whitespace());
+            command.env(SPIN_VARIABLE, variable).stdin(std::process::Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let watch = Watch { pid: i32::try_from(child.id()).ok(), admin: None };
+            // The kernel shows them a moment after the process has begun.
+            while Process::new(watch.pid.unwrap()).unwrap().cmdline().unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+            let spins = watch.may_spin(name);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            spins
+        };
+        assert!(!spins("serve --spin-us 0", "", "corelane"));
+        assert!(!spins("serve --spin-us=0", "50", "corelane"));
+        assert!(!spins("serve", "0", "corelane"));
+        assert!(spins("serve --spin-us 50", "0", "corelane"));
+        assert!(spins("serve", "", "corelane"));
+        assert!(!spins("serve", "", "another"));
     }
 
     #[test]
