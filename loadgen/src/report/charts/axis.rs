@@ -1,5 +1,10 @@
 //! Axes: from where to where, on which scale, and what is written along them.
 
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime},
+};
+
 use crate::units::{binary, count, percent};
 
 /// One axis of a panel.
@@ -25,6 +30,28 @@ enum Scale {
     Logarithmic,
 }
 
+const HOUR_S: f64 = 3_600.0;
+const DAY_S: f64 = 24.0 * HOUR_S;
+const YEAR_S: f64 = 365.0 * DAY_S;
+/// Distances of dates, in seconds: the shortest is taken that leaves room for their names.
+const DATE_STEPS_S: [f64; 11] = [
+    HOUR_S,
+    3.0 * HOUR_S,
+    6.0 * HOUR_S,
+    12.0 * HOUR_S,
+    DAY_S,
+    2.0 * DAY_S,
+    7.0 * DAY_S,
+    14.0 * DAY_S,
+    28.0 * DAY_S,
+    91.0 * DAY_S,
+    182.0 * DAY_S,
+];
+/// In the year 9987.
+const DATE_S_MAX: f64 = 253_000_000_000.0;
+/// Dates on one axis, at most.
+const DATES_MAX: f64 = 6.0;
+
 /// A linear axis has about so many steps.
 const STEPS: f64 = 4.0;
 
@@ -39,8 +66,8 @@ impl Axis {
         let from = marks.iter().rev().copied().find(|mark| *mark <= shortest_us * 1.0001).unwrap_or(1e-3);
         let to =
             marks.iter().copied().find(|mark| *mark >= longest_us && *mark > from).unwrap_or(from * 10.0);
-        // Over more than two and a half decades only the decades are named.
-        let wide = (to / from).log10() > 2.5;
+        // Where there is more than a decade and a half, only the decades are named.
+        let wide = (to / from).log10() > 1.7;
         let named = |mark: f64| !wide || is_decade(mark);
         let ticks = marks
             .iter()
@@ -71,6 +98,26 @@ impl Axis {
             .filter(|tick| tick.value <= end_s)
             .collect();
         Self { scale: Scale::Linear, range: (0.0, end_s), ticks }
+    }
+
+    /// Dates from the first to the last of these moments, in seconds since 1970 (UTC), with a margin so that no point lies
+    /// on the edge. Less than two days are named by the hour.
+    pub(crate) fn dates(first_s: f64, last_s: f64) -> Self {
+        // Years of five digits cannot be written.
+        let [first_s, last_s] = [first_s, last_s.max(first_s)].map(|at_s| at_s.clamp(0.0, DATE_S_MAX));
+        let margin = ((last_s - first_s) * 0.03).max(HOUR_S);
+        let range = (first_s - margin, last_s + margin);
+        let span = range.1 - range.0;
+        let step = DATE_STEPS_S.into_iter().find(|step| span / step <= DATES_MAX);
+        let step = step.unwrap_or_else(|| (span / DATES_MAX / YEAR_S).ceil() * YEAR_S);
+        let is_named_by_hour = step < DAY_S;
+        let first = (range.0 / step).ceil();
+        let ticks = (0..)
+            .map(|index| (first + f64::from(index)) * step)
+            .take_while(|value| *value <= range.1)
+            .map(|value| Tick { value, label: date_label(value, is_named_by_hour, span > YEAR_S) })
+            .collect();
+        Self { scale: Scale::Linear, range, ticks }
     }
 
     /// Numbers from 0 to at least this.
@@ -167,6 +214,23 @@ fn short_latency(us: f64) -> String {
     format!("{} {unit}", count(us / per_unit))
 }
 
+/// `Nov 27`, `Nov 27 06:00` or, where years pass, `2026-11-27`.
+fn date_label(unix_s: f64, is_named_by_hour: bool, has_years: bool) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let since = Duration::try_from_secs_f64(unix_s).unwrap_or_default();
+    let Some(at) = SystemTime::UNIX_EPOCH.checked_add(since) else { return String::new() };
+    // `2026-11-27T06:00:00Z`
+    let text = humantime::format_rfc3339_seconds(at).to_string();
+    let part = |range: Range<usize>| text.get(range).unwrap_or_default();
+    if has_years {
+        return part(0..10).to_owned();
+    }
+    let month = part(5..7).parse::<usize>().ok().and_then(|month| MONTHS.get(month.checked_sub(1)?));
+    let day = format!("{} {}", month.copied().unwrap_or_default(), part(8..10).trim_start_matches('0'));
+    if is_named_by_hour { format!("{day} {}", part(11..16)) } else { day }
+}
+
 /// `0`, `90`, `99`, `99.9`: in percent, which the chart's caption says.
 fn nines_label(nines: i32) -> String {
     match usize::try_from(nines).unwrap_or_default() {
@@ -210,6 +274,21 @@ mod tests {
         assert_eq!(labels(&Axis::bytes(13.0 * 1_048_576.0)), ["0 MiB", "5 MiB", "10 MiB", "15 MiB"]);
         assert_eq!(labels(&Axis::time(30.0)), ["0 s", "5 s", "10 s", "15 s", "20 s", "25 s", "30 s"]);
         assert_eq!(labels(&Axis::time(3_600.0)).last(), Some(&"60 min"));
+    }
+
+    #[test]
+    fn dates_have_names_with_room_beside_each_other() {
+        // 2026-11-27T00:00:00Z
+        let start = 1_795_737_600.0;
+        assert_eq!(labels(&Axis::dates(start, start))[0], "Nov 26 23:00");
+        let days = |days: f64| Axis::dates(start, start + days * DAY_S);
+        assert_eq!(labels(&days(3.0)), ["Nov 27", "Nov 28", "Nov 29", "Nov 30"]);
+        assert!(labels(&days(60.0)).len() <= 6, "{:?}", labels(&days(60.0)));
+        assert!(labels(&days(60.0)).len() >= 3, "{:?}", labels(&days(60.0)));
+        assert!(labels(&days(1_500.0)).iter().all(|label| label.len() == 10), "{:?}", labels(&days(1_500.0)));
+        assert!((0.0..0.1).contains(&days(3.0).share(start)));
+        let far = Axis::dates(-1e12, 1e15);
+        assert!(far.ticks.len() <= 7);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use plotters::{
         ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter},
     },
     drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea as _},
-    element::{PathElement, Rectangle, Text},
+    element::{Circle, PathElement, Rectangle, Text},
     style::{Color as _, IntoFont as _, RGBColor, ShapeStyle, TRANSPARENT, TextStyle},
 };
 
@@ -39,6 +39,8 @@ pub(crate) struct Panel {
 pub(crate) enum Mark {
     /// Points joined by a line.
     Line { points: Vec<(f64, f64)>, ink: Ink },
+    /// A point of its own, so that a single value is seen and a value is told from the line to the next.
+    Dot { at: (f64, f64), ink: Ink },
     /// A filled rectangle between two corners.
     Field { from: (f64, f64), to: (f64, f64), ink: Ink },
 }
@@ -59,6 +61,9 @@ const ABOVE: u32 = 38;
 const BELOW: u32 = 36;
 /// Below the plot of a panel that another one follows.
 const GAP: u32 = 8;
+
+/// The radius of a point.
+const DOT: u32 = 4;
 
 /// The size the style sheet gives the text on a phone; on larger screens it is smaller.
 const TEXT: f64 = 19.0;
@@ -140,6 +145,9 @@ impl Mark {
         match self {
             Self::Line { points, ink } => {
                 chart.plotting_area().draw(&PathElement::new(points.clone(), stroke(*ink)))
+            }
+            Self::Dot { at, ink } => {
+                chart.plotting_area().draw(&Circle::new(*at, fine(DOT), colour(*ink).filled()))
             }
             Self::Field { from, to, ink } => {
                 chart.plotting_area().draw(&Rectangle::new([*from, *to], colour(*ink).filled()))

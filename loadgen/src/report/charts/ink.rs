@@ -20,6 +20,8 @@ pub(crate) enum Ink {
     Series(usize),
     /// Its second, dashed.
     Dashed(usize),
+    /// A point of a series.
+    Dot(usize),
     /// The area below a line.
     Shade,
     /// The median over a heat map.
@@ -48,6 +50,7 @@ impl Ink {
             Self::Error => (1, 0, 6),
             Self::Series(number) => (2, 0, within(number, SERIES_MAX)),
             Self::Dashed(number) => (2, 1, within(number, SERIES_MAX)),
+            Self::Dot(number) => (2, 2, within(number, SERIES_MAX)),
             Self::Heat(step) => (3, 0, within(step, HEAT_STEPS)),
         }
     }
@@ -63,7 +66,10 @@ mod tests {
         let singles = [Ink::Text, Ink::Grid, Ink::Paper, Ink::Shade, Ink::Median, Ink::Tail, Ink::Error];
         let inks = singles
             .into_iter()
-            .chain((0..SERIES_MAX).flat_map(|number| [Ink::Series(number), Ink::Dashed(number)]))
+            .chain(
+                (0..SERIES_MAX)
+                    .flat_map(|number| [Ink::Series(number), Ink::Dashed(number), Ink::Dot(number)]),
+            )
             .chain((0..HEAT_STEPS).map(Ink::Heat));
         for ink in inks {
             let (red, green, blue) = ink.mark();

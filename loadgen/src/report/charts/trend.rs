@@ -11,26 +11,29 @@ use crate::error::LoadError;
 
 /// One result's figures.
 pub(crate) struct Day {
-    /// Its number among all results, from 0.
-    pub(crate) number: usize,
+    /// When it was measured, in seconds since 1970.
+    pub(crate) unix_s: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) throughput_per_s: f64,
 }
 
-/// Throughput above; p50 and, in another colour, p99 below.
-pub(crate) fn trend_chart(name: &str, results: usize, days: &[Day]) -> Result<Markup, LoadError> {
+/// The series of p50 and p99. Throughput has the first's colour, in a panel of its own.
+pub(crate) const P50: usize = 0;
+pub(crate) const P99: usize = 1;
+
+/// Throughput above, p50 and p99 below, a point for each result. All charts of a page have the same dates, from the first to
+/// the last of `span_s`.
+pub(crate) fn trend_chart(name: &str, span_s: (f64, f64), days: &[Day]) -> Result<Markup, LoadError> {
     let highest = |figure: fn(&Day) -> f64| days.iter().map(figure).fold(0.0, f64::max);
     let lowest = days.iter().map(|day| day.p50_us).fold(f64::INFINITY, f64::min);
-    let line = |figure: fn(&Day) -> f64, ink: Ink| Mark::Line {
-        // A single day is drawn as a short level.
-        points: match days {
-            [only] => vec![(only.number as f64, figure(only)), (only.number as f64 + 0.5, figure(only))],
-            days => days.iter().map(|day| (day.number as f64, figure(day))).collect(),
-        },
-        ink,
+    let series = |figure: fn(&Day) -> f64, number: usize| {
+        let points: Vec<(f64, f64)> = days.iter().map(|day| (day.unix_s, figure(day))).collect();
+        let dots = points.clone().into_iter().map(move |at| Mark::Dot { at, ink: Ink::Dot(number) });
+        let line = (points.len() > 1).then_some(Mark::Line { points, ink: Ink::Series(number) });
+        line.into_iter().chain(dots).collect::<Vec<_>>()
     };
-    let x = Axis::counts((results.saturating_sub(1)).max(1) as f64);
+    let x = Axis::dates(span_s.0, span_s.1);
     let panels = [
         Panel {
             title: "requests per second".to_owned(),
@@ -38,16 +41,16 @@ pub(crate) fn trend_chart(name: &str, results: usize, days: &[Day]) -> Result<Ma
             x: x.clone(),
             y: Axis::counts(highest(|day| day.throughput_per_s)),
             is_last: false,
-            marks: vec![line(|day| day.throughput_per_s, Ink::Series(0))],
+            marks: series(|day| day.throughput_per_s, P50),
         },
         Panel {
-            title: "p50 and p99".to_owned(),
-            height: 200,
+            title: "latency".to_owned(),
+            height: 210,
             x,
             y: Axis::latency(lowest.max(0.001), highest(|day| day.p99_us).max(0.002)),
             is_last: true,
-            marks: vec![line(|day| day.p50_us, Ink::Series(0)), line(|day| day.p99_us, Ink::Series(1))],
+            marks: series(|day| day.p99_us, P99).into_iter().chain(series(|day| day.p50_us, P50)).collect(),
         },
     ];
-    svg(&format!("{name} over {} results: throughput, p50 and p99.", days.len()), &panels)
+    svg(&format!("{name} over {} results: throughput, p50 and p99 by date.", days.len()), &panels)
 }
