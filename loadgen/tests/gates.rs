@@ -7,7 +7,9 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use support::{Answer, Fixture, Stub, echo, manners, run, scratch};
+use support::{
+    Answer, Fixture, MEASURING, Stub, echo, end_within, loadgen, manners, run, scratch, wait_for_line,
+};
 
 /// A result with three repeats of a run against a real server, in a file.
 fn result(home: &Path) -> PathBuf {
@@ -182,4 +184,28 @@ fn performance_markdown_is_made_of_results() {
     assert_eq!(said.code, Some(0), "{said:?}");
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains("canonical_closed_8") && page.contains("not run"), "{page}");
+}
+
+#[test]
+fn a_baseline_that_regression_could_not_use_is_refused_with_the_reason() {
+    let home = scratch("unusable");
+    let kept = home.join("kept.json");
+    std::fs::write(&kept, "the old one").unwrap();
+    let server = Fixture::start();
+    let arguments =
+        ["baseline", "--url", &server.url, "--only", "discover", "--repeats", "1", "--scale", "0.05"];
+    let output = ["--duration", "5s", "--output", kept.to_str().unwrap()];
+    let mut child = loadgen(&[&arguments[..], &output].concat()).spawn().unwrap();
+    wait_for_line(&mut child, &["discover: ", MEASURING]);
+    // The generator stands still while requests are due and connections are free.
+    let id = child.id().to_string();
+    let signal = |name: &str| std::process::Command::new("kill").args([name, &id]).status().unwrap();
+    signal("-STOP");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    signal("-CONT");
+    let said = end_within(child, std::time::Duration::from_secs(60));
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("FAILED: discover: the generator was the limit: "), "{}", said.out);
+    assert!(said.out.contains("was left as it is"), "{}", said.out);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "the old one");
 }
