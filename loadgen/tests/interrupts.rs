@@ -6,7 +6,7 @@ mod support;
 
 use std::{
     os::unix::process::CommandExt as _,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex, atomic::Ordering, mpsc::channel},
     thread,
     time::Duration,
@@ -157,4 +157,32 @@ fn interrupted_turn_of_a_peer_keeps_its_runs() {
     assert_eq!(runs[0]["outcome"], "complete");
     assert_eq!(runs.len(), 2);
     assert_eq!(runs[1]["outcome"], "interrupted");
+}
+
+#[test]
+fn closed_terminal_ends_a_run_and_its_server_and_nohup_does_not() {
+    let server = Fixture::start();
+    let arguments = ["run", &server.url, "--rate", "100", "-d", "60s", "--warmup", "0s"];
+    let mut child = start(&arguments);
+    wait_for_line(&mut child, &[MEASURING]);
+    let signal = |name: &str, child: &Child| {
+        Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    };
+    signal("-HUP", &child);
+    let said = end_within(child, Duration::from_secs(60));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("It was interrupted"), "{}", said.out);
+    let mut child = Command::new("nohup")
+        .arg(env!("CARGO_BIN_EXE_corelane-loadgen"))
+        .args(["run", &server.url, "--rate", "100", "-d", "3s", "--warmup", "0s"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_line(&mut child, &[MEASURING]);
+    signal("-HUP", &child);
+    let said = end_within(child, Duration::from_secs(60));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(!said.out.contains("interrupted"), "{}", said.out);
 }

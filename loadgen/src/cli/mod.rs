@@ -17,7 +17,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
     low_level::emulate_default_handler,
 };
@@ -112,6 +112,11 @@ fn world(quiet: bool) -> Result<World, LoadError> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(resource)?;
+    // A terminal that is closed tells this program alone. nohup has it ignored.
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    if status.is_ok_and(|status| status.sigign & (1 << (SIGHUP - 1)) == 0) {
+        signals.add_signal(SIGHUP).map_err(resource)?;
+    }
     let listen = move || {
         for signal in signals.forever() {
             if flag.swap(true, Ordering::Relaxed) {
