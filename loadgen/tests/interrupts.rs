@@ -37,6 +37,22 @@ fn interrupt_at(arguments: &[&str], words: &[&str]) -> Said {
     interrupt(child)
 }
 
+/// The processes a process has started.
+fn children(of: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{of}/task")).unwrap();
+    let children = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap());
+    let children: Vec<String> = children.collect();
+    children.iter().flat_map(|text| text.split_whitespace()).map(|id| id.parse().unwrap()).collect()
+}
+
+/// The process group of a process.
+fn group(of: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{of}/stat")).unwrap();
+    // Behind the name: state, parent, group.
+    let (_, behind) = stat.rsplit_once(')').unwrap();
+    behind.split_whitespace().nth(2).unwrap().parse().unwrap()
+}
+
 fn runs(path: &std::path::Path) -> Vec<Value> {
     let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     file["runs"].as_array().unwrap().clone()
@@ -116,7 +132,13 @@ fn interrupted_suites_report_what_ran_and_judge_nothing() {
     let baseline = [&["baseline", "--output", path][..], &common].concat();
     let regression = [&["regression", "--baseline", path][..], &common].concat();
     for (arguments, words) in [(baseline, "was left as it is"), (regression, "nothing was held against")] {
-        let said = interrupt_at(&arguments, &["canonical_closed_8: ", MEASURING]);
+        let mut child = start(&arguments);
+        wait_for_line(&mut child, &["canonical_closed_8: ", MEASURING]);
+        let servers = children(child.id());
+        assert_eq!(servers.len(), 1, "{servers:?}");
+        assert_eq!(group(servers[0]), servers[0], "Ctrl-C at the terminal would reach the server");
+        let said = interrupt(child);
+        assert!(!std::fs::exists(format!("/proc/{}", servers[0])).unwrap(), "the server is left");
         assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
         assert!(
             said.out.contains("interrupted: ") && said.out.contains(words),
