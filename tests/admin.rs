@@ -16,7 +16,9 @@ use std::{
 
 use corelane::{Config, Limits, NoArguments, Running, Server, StartError, Tool, demo};
 use serde_json::json;
-use support::{Client, Reply, modern, post, session::Session};
+use support::{
+    Client, Reply, await_calls_in_flight, await_figure, eventually, modern, post, session::Session,
+};
 
 fn config() -> Config {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -64,7 +66,7 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
         client.call("echo", json!({}));
     }
     let kept = Client::connect(running.addresses()[0]);
-    thread::sleep(Duration::from_millis(50));
+    await_figure(running.admin_address().unwrap(), "corelane_connections", 1.0);
     let reply = get(&running, "/metrics");
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let text = text(&reply);
@@ -188,15 +190,10 @@ fn queue_depth_threads_and_open_streams_are_reported() {
     let running = Server::builder("test", "0").tool(block).build().start(&config).unwrap();
     let address = running.addresses()[0];
     let until = |wanted: &[(&str, f64)]| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
+        eventually(&format!("{wanted:?}"), || {
             let samples = samples(&text(&get(&running, "/metrics")));
-            if wanted.iter().all(|(name, value)| sum(&samples, name) == *value) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{wanted:?} is not reached: {samples:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
+            wanted.iter().all(|(name, value)| sum(&samples, name) == *value)
+        });
     };
     let queue = "corelane_queue_depth{queue=\"blocking\"}";
     let idle = "corelane_blocking_threads{state=\"idle\"}";
@@ -247,7 +244,11 @@ fn o_01_the_admin_interface_has_the_same_guard() {
 
 #[test]
 fn health_and_readiness_say_when_a_shard_is_stuck_or_the_server_ends() {
-    let stuck = Tool::new("stick").run(|_: NoArguments, _| thread::sleep(Duration::from_secs(3)));
+    let (begun, sticking) = mpsc::channel();
+    let stuck = Tool::new("stick").run(move |_: NoArguments, _| {
+        begun.send(()).unwrap();
+        thread::sleep(Duration::from_secs(3));
+    });
     let wait = Tool::new("wait").run_async(async |_: NoArguments, _| {
         corelane::glommio::timer::sleep(Duration::from_secs(1)).await;
     });
@@ -270,7 +271,7 @@ fn health_and_readiness_say_when_a_shard_is_stuck_or_the_server_ends() {
     };
     let mut client = Client::connect(running.addresses()[0]);
     client.send(call("stick"));
-    thread::sleep(Duration::from_millis(100));
+    sticking.recv_timeout(Duration::from_secs(20)).unwrap();
     let reply = get(&running, "/healthz");
     assert_eq!((reply.status, text(&reply).as_str()), (503, "no answer from shard 0\n"));
     assert!(text(&get(&running, "/metrics")).contains("corelane_shard_up{shard=\"0\"} 0"));
@@ -279,9 +280,8 @@ fn health_and_readiness_say_when_a_shard_is_stuck_or_the_server_ends() {
     let metrics = text(&get(&running, "/metrics"));
     assert!(metrics.contains("corelane_events_total{shard=\"0\",event=\"slow_turn\"} 1"), "{metrics}");
     client.send(call("wait"));
-    thread::sleep(Duration::from_millis(100));
+    await_calls_in_flight(&running, 1);
     running.stopper().drain();
-    thread::sleep(Duration::from_millis(100));
     let reply = get(&running, "/readyz");
     assert_eq!((reply.status, text(&reply).as_str()), (503, "draining\n"));
     assert_eq!(get(&running, "/healthz").status, 200);
@@ -299,7 +299,7 @@ fn admin_connections_are_bounded_in_number_and_time() {
     for client in &mut slow {
         client.send("GET /healthz HT");
     }
-    thread::sleep(Duration::from_millis(100));
+    // Connections are accepted in their order.
     assert!(Client::connect(address).is_closed(), "one too many");
     let asked = Instant::now();
     for client in &mut slow {
@@ -307,8 +307,14 @@ fn admin_connections_are_bounded_in_number_and_time() {
     }
     assert!(asked.elapsed() < Duration::from_secs(5));
     drop(slow);
-    thread::sleep(Duration::from_millis(100));
-    assert_eq!(get(&running, "/healthz").status, 200, "there is room again");
+    eventually("room", || {
+        // One too many is closed, perhaps with its request unread, which resets it.
+        let mut client = Client::connect(address);
+        let _ = client.stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut reply = String::new();
+        let _ = std::io::Read::read_to_string(&mut client.stream, &mut reply);
+        reply.starts_with("HTTP/1.1 200 ")
+    });
     running.stopper().drain();
     running.join().unwrap();
 }

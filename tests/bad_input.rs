@@ -274,6 +274,7 @@ fn slow_heads_and_bodies_are_timed_out() {
     body.send("POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\nab");
     // A byte now and then does not prolong a head.
     for _ in 0..5 {
+        // Shorter than the time for a head, which these exceed together.
         thread::sleep(Duration::from_millis(500));
         head.send("x");
     }

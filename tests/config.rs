@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
     process::{Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -198,12 +198,23 @@ fn a_server_whose_log_is_off_says_where_it_listens_and_no_more() {
 #[test]
 fn a_server_answers_and_ends_though_nobody_reads_its_stderr() {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    let mut command = corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--log", "info"]);
+    let mut command = corelane(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--shards",
+        "1",
+        "--log",
+        "info",
+        "--admin",
+        "127.0.0.1:0",
+    ]);
     command.stdout(Stdio::null()).stderr(writer.try_clone().unwrap());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(reader).lines();
     let ready = lines.next().unwrap().unwrap();
-    assert!(lines.next().unwrap().unwrap().contains("started"));
+    let started = lines.next().unwrap().unwrap();
+    let admin = support::admin_address(&started).unwrap_or_else(|| panic!("{started}"));
     // More than the pipe holds: what the server writes from here on waits.
     let (stuck, filled) = std::sync::mpsc::channel();
     thread::spawn(move || while stuck.send(()).is_ok() && writer.write_all(&[b'x'; 1024]).is_ok() {});
@@ -213,23 +224,14 @@ fn a_server_answers_and_ends_though_nobody_reads_its_stderr() {
     let mut client = support::Client::connect(address.parse().unwrap());
     client.send(post(
         "",
-        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":300}}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":1000}}}"#,
     ));
-    thread::sleep(Duration::from_millis(100));
+    support::await_figure(admin, "corelane_calls_in_flight", 1.0);
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert_eq!(client.read().status, 200);
     drop(client);
-    let until = Instant::now() + Duration::from_secs(10);
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if Instant::now() > until {
-            child.kill().unwrap();
-            panic!("it waits for its log");
-        }
-        thread::sleep(Duration::from_millis(5));
-    };
+    // One that waits for its log never ends.
+    let status = support::exit_status(&mut child, Duration::from_secs(10));
     assert!(status.success(), "{status}");
 }
 

@@ -398,6 +398,7 @@ fn smuggling_what_two_readers_could_read_differently_is_answered_once_and_ends_t
             let mut client = server.connect();
             client.send(&all[..cut]);
             if cut < all.len() {
+                // A pause, so that most of the parts are read one by one.
                 std::thread::sleep(std::time::Duration::from_millis(1));
                 let _ = std::io::Write::write_all(&mut client.stream, &all[cut..]);
             }

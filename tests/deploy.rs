@@ -12,12 +12,11 @@ use std::{
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
-use support::{ServerProcess, corelane, echo, modern};
+use support::{ServerProcess, corelane, echo, eventually, modern};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -301,12 +300,10 @@ impl Proxy {
     fn start(mut command: Command, directory: PathBuf, port: u16) -> Self {
         command.env("PATH", sbin()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
-        let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_err() {
+        eventually("the proxy's start", || {
             assert!(process.try_wait().unwrap().is_none(), "the proxy ended: see {}", directory.display());
-            assert!(Instant::now() < until, "the proxy does not listen");
-            thread::sleep(Duration::from_millis(10));
-        }
+            TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_ok()
+        });
         Self { process, directory, port }
     }
 
@@ -327,14 +324,11 @@ impl Proxy {
     /// A tool is called, and a stream's event arrives while the stream is open.
     fn carries_calls_and_streams(&self) {
         // A proxy that checks its server first answers 503 until it has.
-        let until = Instant::now() + PATIENCE;
-        let text = loop {
-            let (_, text) = run(&mut self.curl("", &echo("through the proxy")));
-            if !text.contains("503") || Instant::now() > until {
-                break text;
-            }
-            thread::sleep(Duration::from_millis(20));
-        };
+        let mut text = String::new();
+        eventually("the proxy's check", || {
+            (_, text) = run(&mut self.curl("", &echo("through the proxy")));
+            !text.contains("503")
+        });
         let reply: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         assert_eq!(reply["result"]["content"][0]["text"], "through the proxy");
 

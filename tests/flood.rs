@@ -17,7 +17,7 @@ use std::{
 
 use serde_json::json;
 use support::{
-    ServerProcess,
+    ServerProcess, eventually,
     schema::{NEWEST_LEGACY, check_message},
 };
 
@@ -283,11 +283,7 @@ fn a_flood_of_damaged_requests_leaves_the_server_as_it_was() {
     // Warm: every buffer and table has been needed once.
     flood(server.address, !seed, 5000);
     let settled = |server: &ServerProcess| {
-        let until = Instant::now() + Duration::from_secs(15);
-        while connections(server.address) > 0 {
-            assert!(Instant::now() < until, "{} connections are left", connections(server.address));
-            thread::sleep(Duration::from_millis(20));
-        }
+        eventually("the end of all connections", || connections(server.address) == 0);
         (server.status("VmRSS") * 1024, server.descriptors())
     };
     let (memory, descriptors) = settled(&server);

@@ -12,13 +12,13 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use corelane::{Config, Level, Limits, NoArguments, Resource, Running, Server, Tool, glommio::timer::sleep};
 use serde_json::{Value, json};
 use support::{
-    Client, await_calls_in_flight, post,
+    Client, await_calls_in_flight, eventually, post,
     session::{Event, Session, handshake},
 };
 
@@ -115,14 +115,6 @@ fn stateless(address: std::net::SocketAddr) -> Session {
 fn end(running: Running) -> corelane::metrics::ShardMetrics {
     running.stopper().drain();
     running.join().unwrap()
-}
-
-fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !happened() {
-        assert!(Instant::now() < until, "{what} did not happen");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn call(id: impl Into<Value>, tool: &str, text: &str) -> Value {
@@ -242,7 +234,8 @@ fn l_66_a_call_that_has_said_nothing_is_cancelled_and_its_post_ends_without_an_a
         session.notify("notifications/cancelled", json!({"requestId": wrong}));
         let without = Session { id: String::new(), ..session.clone() };
         assert_eq!(without.notify("notifications/cancelled", json!({"requestId": id})), 202);
-        thread::sleep(Duration::from_millis(20));
+        // Every shard has taken them before it reports.
+        await_calls_in_flight(&running, 1);
         assert_eq!(dropped.load(Ordering::SeqCst), number, "none of these is it");
         assert_eq!(
             session.notify("notifications/cancelled", json!({"requestId": id, "reason": "enough"})),
@@ -277,7 +270,6 @@ fn l_66_a_cancelled_stream_ends_without_another_event_also_where_it_was_resumed(
         };
         let mut resumed = session.get(told.id.as_deref());
         assert_eq!(resumed.status, 200);
-        thread::sleep(Duration::from_millis(20));
         cancel();
         while let Some(event) = resumed.event() {
             assert_eq!(event.data, None);

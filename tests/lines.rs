@@ -18,7 +18,7 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{
-    Client, ServerProcess, corelane, example,
+    Client, ServerProcess, corelane, example, exit_status,
     schema::{NEWEST_LEGACY, check_message},
 };
 
@@ -136,15 +136,9 @@ impl Piped {
     }
 
     /// Waits for the process's end: its status, and what it wrote to stderr.
+    #[track_caller]
     fn wait(mut self, limit: Duration) -> (ExitStatus, String) {
-        let until = Instant::now() + limit;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < until, "still running after {limit:?}");
-            thread::sleep(Duration::from_millis(5));
-        };
+        let status = exit_status(&mut self.child, limit);
         let mut stderr = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         (status, stderr)
@@ -327,6 +321,7 @@ fn s_09_what_is_no_message_is_answered_without_an_id_and_the_line_goes_on() {
     let whole = format!("{}\n", modern(2, "tools/list", json!({})));
     for part in whole.as_bytes().chunks(40) {
         peer.send_text(part);
+        // A pause between the parts, so that most of them are read one by one.
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(peer.next()["id"], 2);

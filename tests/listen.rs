@@ -13,7 +13,6 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
     time::Duration,
 };
 
@@ -22,7 +21,7 @@ use corelane::{
     config::{Endpoint, Listen, Transport},
 };
 use serde_json::json;
-use support::{Client, ServerProcess, corelane, echo, post};
+use support::{Client, ServerProcess, await_figure, corelane, echo, post};
 
 /// A path of its own for each test, with nothing there. Not in the build's directory: its name may be too long.
 fn place(name: &str) -> PathBuf {
@@ -86,13 +85,13 @@ fn http_over_a_unix_socket_is_http_and_its_file_goes_with_the_server() {
 #[test]
 fn a_drain_over_a_unix_socket_finishes_what_is_in_flight() {
     let path = place("drain.sock");
-    let server = ServerProcess::spawn(serve(&[&http(&path)]));
+    let server = ServerProcess::observed(serve(&[&http(&path)]));
     let mut busy = connect(&path);
     busy.send(post(
         "",
-        r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":400}}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":1000}}}"#,
     ));
-    thread::sleep(Duration::from_millis(100));
+    await_figure(server.admin(), "corelane_calls_in_flight", 1.0);
     server.signal("-TERM");
     let reply = busy.read();
     assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));

@@ -27,6 +27,7 @@ fn each_kind_of_refusal_is_logged_so_many_times_a_second_and_the_rest_is_counted
             client.post("", "{");
         }
         client.legacy("nope", json!({}));
+        // Longer than the second that the limit of lines is about.
         std::thread::sleep(Duration::from_millis(1100));
         client.post("", "{");
     };

@@ -16,7 +16,10 @@ use corelane::{
 };
 use futures_lite::future::zip;
 use serde_json::{Value, json};
-use support::session::{Reading, Session};
+use support::{
+    await_figure,
+    session::{Reading, Session},
+};
 
 const NEWEST: &str = "2025-11-25";
 /// What a request is taken for that says nothing.
@@ -97,8 +100,8 @@ fn server() -> ServerBuilder {
 }
 
 fn config(shards: usize, limits: Limits) -> Config {
-    let listen = vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()];
-    Config { listen, shards: Some(shards), limits, ..Config::default() }
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    Config { listen: vec![any.into()], admin: Some(any), shards: Some(shards), limits, ..Config::default() }
 }
 
 fn start(shards: usize, limits: Limits) -> Running {
@@ -279,12 +282,14 @@ fn several_questions_are_open_at_once_and_the_calls_time_does_not_run_until_all_
             .collect();
         ids.sort_by_key(|(message, _)| message == late);
         session.answer(&ids[0].1, accept(u64::from(ids[0].0 == "other")));
+        // Longer than the call's deadline.
         thread::sleep(Duration::from_millis(600));
         session.answer(&ids[1].1, accept(u64::from(ids[1].0 == "other")));
         assert_eq!(reply.text(), "Some(0) Some(1)", "{late} was late");
     }
     // Once they are, it does.
     let mut reply = session.call(1, "slow_after", json!({}));
+    // Its question waits for longer than the call's deadline.
     thread::sleep(Duration::from_millis(400));
     session.answer(&reply.message()["id"], json!({}));
     let asked = Instant::now();
@@ -480,7 +485,7 @@ fn a_question_is_answered_although_its_stream_was_cut_and_the_result_comes_when_
             }
         };
         drop(reply);
-        thread::sleep(Duration::from_millis(20));
+        await_figure(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
         assert_eq!(session.answer(&question.data.as_ref().unwrap()["id"], accept(n)), 202);
         assert_eq!(session.get(question.id.as_deref()).text(), format!("{n} Some({n})"));
     }

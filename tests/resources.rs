@@ -745,9 +745,7 @@ fn g_01_cursors_are_good_for_their_own_list_as_it_was() {
     }
     // A change of one list leaves the cursors of the others alone.
     registry.update(|registry| registry.add(Tool::new("more").run(|_: NoArguments, _| "x"))).unwrap();
-    support::peer::until("the change is served", || {
-        page(&mut peer, LISTS[0], None).1.as_ref() != Some(&cursors[0])
-    });
+    support::eventually("the change", || page(&mut peer, LISTS[0], None).1.as_ref() != Some(&cursors[0]));
     assert_eq!(peer.ask(&Ask::new("tools/list", json!({"cursor": cursors[0]}))).refused(), (200, -32602));
     for (list, cursor) in LISTS.into_iter().zip(&cursors).skip(1) {
         assert_eq!(page(&mut peer, list, Some(cursor)).0, ["t2", "t3"]);

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use corelane::{
@@ -18,7 +18,7 @@ use corelane::{
 };
 use serde_json::{Value, json};
 use support::{
-    Client,
+    Client, await_figure, eventually,
     session::{Event, Reading, Session},
 };
 
@@ -55,8 +55,8 @@ fn server() -> Server {
 }
 
 fn config(shards: usize, limits: Limits) -> Config {
-    let listen = vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()];
-    Config { listen, shards: Some(shards), limits, ..Config::default() }
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    Config { listen: vec![any.into()], admin: Some(any), shards: Some(shards), limits, ..Config::default() }
 }
 
 fn start(shards: usize, limits: Limits) -> Running {
@@ -100,18 +100,21 @@ fn method(event: &Event) -> &str {
     event.data.as_ref().unwrap()["method"].as_str().unwrap_or("")
 }
 
+/// The text of a reply so far, which has these words.
+fn read_until(raw: &mut std::net::TcpStream, words: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(words) {
+        let mut part = [0; 4096];
+        let count = raw.read(&mut part).unwrap();
+        assert!(count > 0, "it ended: {text}");
+        text.push_str(std::str::from_utf8(&part[..count]).unwrap());
+    }
+    text
+}
+
 /// The number of an event in its stream.
 fn number(event: &Event) -> u64 {
     event.id.as_ref().unwrap().rsplit('-').next().unwrap().parse().unwrap()
-}
-
-/// Waits for something that is about to happen.
-fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !happened() {
-        assert!(Instant::now() < until, "{what} did not happen");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A connection to every shard.
@@ -243,7 +246,7 @@ fn what_came_while_nobody_listened_is_told_to_who_comes_as_far_as_it_is_kept() {
             let event = stream.event().unwrap();
             assert_eq!((method(&event), number(&event)), (UPDATED, expected), "without a priming event");
         }
-        let left = number_of_last_after(&session, stream, 40);
+        let left = number_of_last_after(&running, &session, stream, 40);
         assert!((2..30).contains(&left.0), "{left:?}: a kibibyte holds a few");
         assert_eq!(left.1, 43, "the newest are kept");
     }
@@ -251,7 +254,12 @@ fn what_came_while_nobody_listened_is_told_to_who_comes_as_far_as_it_is_kept() {
 }
 
 /// Leaves a stream, has that many changes come, and comes back: how many are told, and the number of the last.
-fn number_of_last_after(session: &Session, stream: Reading, changes: usize) -> (usize, u64) {
+fn number_of_last_after(
+    running: &Running,
+    session: &Session,
+    stream: Reading,
+    changes: usize,
+) -> (usize, u64) {
     drop(stream);
     let mut again = None;
     eventually("the end of the first stream", || {
@@ -261,7 +269,7 @@ fn number_of_last_after(session: &Session, stream: Reading, changes: usize) -> (
         is_free
     });
     drop(again);
-    thread::sleep(Duration::from_millis(100));
+    await_figure(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
     for _ in 0..changes {
         touch(session);
     }
@@ -355,8 +363,8 @@ fn l_50_a_stream_that_is_resumed_ends_where_it_was_and_the_end_of_that_connectio
             assert_eq!(event.data, None, "L-46");
         }
         drop(before);
-        // Whatever the number of the socket that has gone.
-        thread::sleep(Duration::from_millis(10));
+        // Only the later one is left, whatever the number of the socket that has gone.
+        await_figure(running.admin_address().unwrap(), "corelane_connections", 1.0);
         touch(&session);
         assert_eq!(method(&told(&mut after)), UPDATED);
         assert_eq!(session.get(None).status, 409, "it is carried");
@@ -519,11 +527,10 @@ fn nothing_follows_a_stream_that_ended_with_the_server() {
         let session = sessions[0].clone();
         thread::spawn(move || session.call(1, "touch_for_long", json!({})).response())
     };
-    thread::sleep(Duration::from_millis(100));
+    let mut texts: Vec<String> = raws.iter_mut().map(|raw| read_until(raw, UPDATED)).collect();
     running.stopper().drain();
-    for raw in &mut raws {
-        let mut text = String::new();
-        raw.read_to_string(&mut text).unwrap();
+    for (raw, text) in raws.iter_mut().zip(&mut texts) {
+        raw.read_to_string(text).unwrap();
         assert!(text.contains(UPDATED), "{text}");
         assert_eq!(text.find("\r\n0\r\n\r\n"), Some(text.len() - 7), "its end is the last of it: {text}");
     }

@@ -4,7 +4,11 @@
 
 mod support;
 
-use std::{collections::BTreeSet, fs, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use corelane::{
     CallError, Config, Context, Form, Level, Limits, NoArguments, Page, Ping, Prompt, Resource, Running,
@@ -12,7 +16,7 @@ use corelane::{
 };
 use serde_json::{Value, json};
 use support::{
-    ServerProcess,
+    ServerProcess, await_figure, eventually, figure,
     session::{Session, handshake},
 };
 
@@ -85,8 +89,8 @@ fn server() -> Server {
 }
 
 fn config(shards: usize, limits: Limits) -> Config {
-    let listen = vec![std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()];
-    Config { listen, shards: Some(shards), limits, ..Config::default() }
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    Config { listen: vec![any.into()], admin: Some(any), shards: Some(shards), limits, ..Config::default() }
 }
 
 fn start(shards: usize, limits: Limits) -> Running {
@@ -100,6 +104,11 @@ fn open(running: &Running) -> Session {
 fn end(running: Running) -> corelane::metrics::ShardMetrics {
     running.stopper().drain();
     running.join().unwrap()
+}
+
+/// Waits until no stream has a connection.
+fn await_detached(running: &Running) {
+    await_figure(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
 }
 
 /// So many connections reach every one of four shards, but for one time in a thousand.
@@ -149,10 +158,11 @@ fn l_55_unknown_and_ended_sessions_are_unknown_to_every_shard() {
 #[test]
 fn l_55_a_session_grows_too_old() {
     let running = start(1, Limits { session_ttl: Duration::from_secs(1), ..Limits::default() });
+    let began = Instant::now();
     let session = open(&running);
     assert_eq!(session.ask(1, "ping", json!({})).status, 200);
-    thread::sleep(Duration::from_millis(2100));
-    assert_eq!(session.ask(1, "ping", json!({})).status, 404);
+    eventually("its expiry", || session.ask(1, "ping", json!({})).status == 404);
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     end(running);
 }
 
@@ -337,9 +347,7 @@ fn l_24_l_50_one_stream_each_and_what_was_missed_comes_back() {
         };
         drop(stream);
         let id = first.id.unwrap();
-        // Until its shard has heard that the stream has gone.
-        let wait = || thread::sleep(Duration::from_millis(50));
-        wait();
+        await_detached(&running);
         session.call(3, "touch", json!({})).response();
         session.call(4, "touch", json!({})).response();
         let mut resumed = session.get(Some(&id));
@@ -430,8 +438,8 @@ fn a_question_nobody_answers_ends_its_call_in_time() {
     let session = open(&running);
     let mut reply = session.call(1, "greet", json!({}));
     let question = reply.message();
+    // The call's own deadline, which this exceeds, does not run while its client thinks.
     thread::sleep(Duration::from_millis(200));
-    // The call's own deadline does not run while its client thinks.
     session.answer(&question["id"], json!({"action": "decline"}));
     assert_eq!(reply.text(), "decline");
     let mut reply = session.call(2, "greet", json!({}));
@@ -464,23 +472,17 @@ fn l_66_a_call_is_cancelled_from_any_connection_of_its_session_only() {
     let running = start(4, Limits::default());
     let (session, other) = (open(&running), open(&running));
     for number in 0..12 {
-        let waiting = {
-            let session = session.clone();
-            thread::spawn(move || {
-                let params = json!({"name": "wait", "arguments": {}, "_meta": {"progressToken": number}});
-                let mut reply = session.ask(number, "tools/call", params);
-                let told = reply.message();
-                assert_eq!(told["params"]["progressToken"], number);
-                while reply.event().is_some_and(|event| event.data.is_none()) {}
-            })
-        };
-        thread::sleep(Duration::from_millis(50));
+        let params = json!({"name": "wait", "arguments": {}, "_meta": {"progressToken": number}});
+        let mut reply = session.ask(number, "tools/call", params);
+        let told = reply.message();
+        assert_eq!(told["params"]["progressToken"], number);
         let cancel = json!({"requestId": number, "reason": "enough"});
         assert_eq!(other.notify("notifications/cancelled", cancel.clone()), 202);
-        thread::sleep(Duration::from_millis(20));
-        assert!(!waiting.is_finished(), "another session's id is another id");
+        // Every shard has taken it before it reports.
+        let in_flight = figure(running.admin_address().unwrap(), "corelane_calls_in_flight");
+        assert_eq!(in_flight, 1.0, "another session's id is another id");
         assert_eq!(session.notify("notifications/cancelled", cancel), 202);
-        waiting.join().unwrap();
+        while reply.event().is_some_and(|event| event.data.is_none()) {}
     }
     for params in [json!({"requestId": 999}), json!({}), json!({"requestId": 1.5})] {
         assert_eq!(session.notify("notifications/cancelled", params), 202, "unknown ones are ignored");
@@ -513,7 +515,7 @@ fn l_23_a_call_lets_its_connection_go_and_its_client_comes_back() {
             }
         };
         drop(reply);
-        thread::sleep(Duration::from_millis(50));
+        await_detached(&running);
         assert_eq!(session.get(began.id.as_deref()).text(), "not lost");
     }
     let older = Session::open(running.addresses()[0], "2025-06-18", ABLE());
@@ -598,11 +600,17 @@ fn streams_end_with_the_server_and_give_a_sign_of_life_before() {
     );
     let mut raw = std::net::TcpStream::connect(session.address).unwrap();
     std::io::Write::write_all(&mut raw, request.as_bytes()).unwrap();
-    thread::sleep(Duration::from_millis(900));
+    raw.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    let mut bytes = Vec::new();
+    while String::from_utf8_lossy(&bytes).matches(": keep-alive").count() < 2 {
+        let mut part = [0; 4096];
+        let count = std::io::Read::read(&mut raw, &mut part).unwrap();
+        assert!(count > 0, "it ended: {}", String::from_utf8_lossy(&bytes));
+        bytes.extend_from_slice(&part[..count]);
+    }
     running.stopper().drain();
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut raw, &mut text).unwrap();
-    assert!(text.matches(": keep-alive").count() >= 2, "{text}");
+    std::io::Read::read_to_end(&mut raw, &mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
     assert!(text.ends_with("0\r\n\r\n"), "in order: {text}");
     running.join().unwrap();
 }

@@ -186,14 +186,7 @@ fn too_few_descriptors_for_the_shards_end_the_start_with_a_reason() {
         ]);
         command.env("CORELANE_ADMIN", "none").env("CORELANE_LOG", "off");
         let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(std::time::Instant::now() < until, "{descriptors} descriptors: neither runs nor ends");
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        };
+        let status = support::exit_status(&mut child, std::time::Duration::from_secs(20));
         let mut told = String::new();
         std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut told).unwrap();
         assert_eq!(status.code(), Some(1), "{descriptors}: {told}");

@@ -20,8 +20,8 @@ use corelane::{
 };
 use serde_json::{Value, json};
 use support::{
-    Client, modern,
-    peer::{Answer, Ask, Event, LOG_LEVEL, Peer, connect, end, start, until},
+    Client, eventually, modern,
+    peer::{Answer, Ask, Event, LOG_LEVEL, Peer, connect, end, start},
 };
 
 /// What every kind of handler says: grows, stands still, goes back, is not a number, grows.
@@ -352,7 +352,7 @@ fn h_11_a_call_that_takes_its_time_gives_signs_of_life_on_its_stream() {
         assert_eq!(answer["result"]["content"][0]["text"], "slept");
         assert!(signs >= 2, "{signs}");
         assert_eq!(peer.event(), None, "the stream ends with the answer");
-        // Idle for longer than a sign of life takes, and there still.
+        // Idle for longer than the time between signs of life, which is what is tested: it is there still.
         thread::sleep(Duration::from_millis(400));
     }
     end(running);
@@ -462,7 +462,7 @@ fn m_80_h_10_a_client_that_closes_a_stream_cancels_its_call() {
                 }
                 _ => drop(peer),
             }
-            until(&format!("{tool} ends after {ends}"), || inside.load(Ordering::SeqCst) == 0);
+            eventually(&format!("the end of {tool} after {ends}"), || inside.load(Ordering::SeqCst) == 0);
         }
     }
     let metrics = end(running);

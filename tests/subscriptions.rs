@@ -19,10 +19,8 @@ use corelane::{
 };
 use serde_json::{Value, json};
 use support::{
-    figure,
-    peer::{
-        Ask, Event, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start, until,
-    },
+    eventually, figure,
+    peer::{Ask, Event, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start},
 };
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -362,7 +360,7 @@ fn m_68_subscriptions_are_bounded_and_room_comes_back() {
     expect_update(&mut first, 1, "test://of/0");
     expect_update(&mut second, 1, "test://of/0");
     drop(first);
-    until("there is room again", || {
+    eventually("room", || {
         let mut peer = connect(&running);
         peer.send(ask(3).bytes());
         let mut start = [0; 1024];
@@ -421,11 +419,16 @@ fn m_66_a_subscription_that_comes_while_the_server_ends_does_not_hold_it_up() {
         ..Limits::default()
     };
     let running = start(server(), 1, limits);
-    let mut peer = connect(&running);
-    peer.ask(&Ask::call("shard", json!({}))).result();
+    let (mut peer, mut probe) = (connect(&running), connect(&running));
+    for peer in [&mut peer, &mut probe] {
+        peer.ask(&Ask::call("shard", json!({}))).result();
+    }
     let began = Instant::now();
     running.stopper().drain();
-    thread::sleep(Duration::from_millis(100));
+    // A shard that drains closes after its answer.
+    eventually("the drain", || {
+        probe.ask(&Ask::call("shard", json!({}))).header("connection") == Some("close")
+    });
     listen(&mut peer, everything(), 5);
     assert_eq!(peer.message()["result"]["_meta"][SUBSCRIPTION], 5);
     assert_eq!(peer.event(), None);
@@ -462,7 +465,9 @@ fn m_67_abrupt_ends_leave_nothing_behind() {
         }
         drop(peers);
         registry.resource_updated("test://a");
-        until(&format!("round {round}: all are gone"), || figure(admin, "corelane_connections") == 0.0);
+        eventually(&format!("round {round}: the end of all"), || {
+            figure(admin, "corelane_connections") == 0.0
+        });
     }
     // Fifty topics would not fit twice.
     let mut ears: Vec<Peer> = (0..10).map(|_| connect(&running)).collect();

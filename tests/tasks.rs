@@ -19,8 +19,9 @@ use corelane::{
     Server, ServerBuilder, TaskTerms, Tool, glommio::timer::sleep,
 };
 use serde_json::{Value, json};
-use support::peer::{
-    Answer, Ask, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start, until,
+use support::{
+    eventually,
+    peer::{Answer, Ask, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start},
 };
 
 const TASKS: &str = "io.modelcontextprotocol/tasks";
@@ -135,17 +136,14 @@ fn get(peer: &mut Peer, task: &Value) -> Value {
 #[track_caller]
 fn wait_for(peer: &mut Peer, task: &Value, status: &str) -> Value {
     let mut last = Value::Null;
-    let limit = Instant::now() + Duration::from_secs(20);
-    loop {
+    eventually(&format!("the status {status}"), || {
         let view = get(peer, task);
-        if view["status"] == status {
-            return view;
-        }
-        assert!(Instant::now() < limit, "not {status}: {view}");
-        assert!(last.is_null() || last["status"] != "completed", "{last} then {view}");
+        let has_status = view["status"] == status;
+        assert!(has_status || last["status"] != "completed", "{last} then {view}");
         last = view;
-        thread::sleep(Duration::from_millis(5));
-    }
+        has_status
+    });
+    last
 }
 
 /// The shape of a task, and what only some statuses have (checklist ).
@@ -236,6 +234,7 @@ fn x_03_x_05_a_task_is_told_at_once_and_its_result_later() {
     assert_eq!(view["result"]["resultType"], "complete");
     support::schema::check_modern("CallToolResult", &view["result"]);
     assert_eq!(view["createdAt"], created["createdAt"]);
+    // Long enough that a time read from the clock would be another one.
     thread::sleep(Duration::from_millis(20));
     assert_eq!(get(&mut peer, &task), view, "and so it stays");
     end(running);
@@ -324,7 +323,7 @@ fn x_06_questions_of_a_task_are_answered_bit_by_bit_from_any_shard() {
         assert_eq!(get(&mut owner, &task)["status"], "input_required");
     }
     other.ask(&update(json!({"first": {"action": "accept", "content": {"name": "Ada"}}}))).result();
-    until("the second question", || get(&mut other, &task)["inputRequests"].get("second").is_some());
+    eventually("the second question", || get(&mut other, &task)["inputRequests"].get("second").is_some());
     let view = get(&mut owner, &task);
     assert_eq!(view["inputRequests"].as_object().unwrap().len(), 1, "only what is outstanding: {view}");
     // The first has been answered already.
@@ -397,11 +396,11 @@ fn x_07_a_cancelled_task_stops_and_stays_cancelled() {
     let running = start(server().tool(tool), 2, Limits::default());
     let (mut owner, mut other) = (connect_to(&running, 0), connect_to(&running, 1));
     let task = create(&mut owner, &call("forever"));
-    until("it runs", || inside.load(Ordering::SeqCst) == 1);
+    eventually("its start", || inside.load(Ordering::SeqCst) == 1);
     let heard = other.ask(&about("tasks/cancel", &task));
     assert_eq!(heard.result().as_object().unwrap().keys().collect::<Vec<_>>(), ["resultType", "_meta"]);
     let view = wait_for(&mut owner, &task, "cancelled");
-    until("it has stopped", || inside.load(Ordering::SeqCst) == 0);
+    eventually("its end", || inside.load(Ordering::SeqCst) == 0);
     // Again: heard, and nothing changes.
     owner.ask(&about("tasks/cancel", &task)).result();
     assert_eq!(get(&mut other, &task), view);
@@ -573,7 +572,7 @@ fn x_12_tasks_are_kept_for_their_time_and_not_longer() {
         assert_eq!(inside.load(Ordering::SeqCst), 1);
         for task in &tasks {
             let mut found = 0;
-            until("it expires", || {
+            eventually("its expiry", || {
                 let asked = Instant::now();
                 let answer = peer.ask(&about("tasks/get", task));
                 if answer.error().is_null() {
@@ -588,7 +587,7 @@ fn x_12_tasks_are_kept_for_their_time_and_not_longer() {
             });
             assert!(found > 0 || task != &tasks[0], "{round}");
         }
-        until("what ran is stopped", || inside.load(Ordering::SeqCst) == 0);
+        eventually("the end of what ran", || inside.load(Ordering::SeqCst) == 0);
     }
     let metrics = end(running);
     assert_eq!(metrics.refusals("busy"), 2);
@@ -618,8 +617,7 @@ fn tasks_max_is_told_busy_and_room_comes_back() {
     let busy = peer.ask(&call("asks").token("p"));
     assert_eq!((busy.is_stream, busy.refused()), (true, (200, -32000)));
     assert_eq!(peer.ask(&Ask::call("kept", json!({}))).text(), "kept", "who knows no tasks is served");
-    thread::sleep(Duration::from_millis(1200));
-    create(&mut peer, &call("kept"));
+    eventually("room", || peer.ask(&call("kept")).status == 200);
     end(running);
 }
 

@@ -20,7 +20,7 @@ use corelane::{
     ServerBuilder, StartError, Structured, Tool, ToolAnnotations, glommio,
 };
 use serde_json::{Value, json};
-use support::{Client, await_calls_in_flight, figure, modern, post};
+use support::{Client, await_calls_in_flight, await_figure, eventually, figure, modern, post, settled};
 
 fn start(server: ServerBuilder, limits: Limits) -> Running {
     server.build().start(&config(limits)).unwrap()
@@ -110,7 +110,8 @@ fn replies_of_async_tools_count_towards_the_outbox_too() {
     for _ in 0..CALLS {
         client.send(post("", call("big")));
     }
-    thread::sleep(Duration::from_secs(2));
+    let admin = running.admin_address().unwrap();
+    settled("the bytes sent", || figure(admin, "corelane_sent_bytes_total"));
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let resident = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     let kib: usize = resident.split_whitespace().nth(1).unwrap().parse().unwrap();
@@ -141,7 +142,11 @@ fn a_full_blocking_queue_is_told_and_frees_its_ticket() {
     for client in &mut clients {
         client.send(post("", call("hold")));
     }
-    thread::sleep(Duration::from_millis(300));
+    // Each of them is refused, waits or runs.
+    let admin = running.admin_address().unwrap();
+    eventually("the arrival of all", || {
+        figure(admin, "corelane_refusals_total") + figure(admin, "corelane_calls_in_flight") == 40.0
+    });
     for _ in 0..40 {
         release.send(()).unwrap();
     }
@@ -196,7 +201,10 @@ fn a_client_that_leaves_does_not_get_in_the_way_of_its_call() {
     for _ in 0..10 {
         connect(&running).send(post("", call("wait")));
     }
-    thread::sleep(Duration::from_millis(1500));
+    let admin = running.admin_address().unwrap();
+    await_figure(admin, "corelane_connections_accepted_total", 10.0);
+    await_figure(admin, "corelane_connections", 0.0);
+    await_calls_in_flight(&running, 0);
     assert_eq!(connect(&running).post("", call("nothing")).status, 200);
     end(running);
 }
@@ -213,11 +221,9 @@ fn connections_are_bounded_and_accepted_again_when_some_have_gone() {
     for client in &mut outside {
         client.send(post("", call("nothing")));
     }
-    thread::sleep(Duration::from_millis(100));
-    let last = outside.last_mut().unwrap();
-    last.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    assert!(std::io::Read::read(&mut last.stream, &mut [0; 1]).is_err(), "not accepted while ten are open");
-    last.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let admin = running.admin_address().unwrap();
+    eventually("a refusal", || figure(admin, "corelane_refusals_total") >= 1.0);
+    assert_eq!(figure(admin, "corelane_connections"), 10.0, "no more while ten are open");
     drop(inside);
     for client in &mut outside {
         assert_eq!(client.read().status, 200);
@@ -373,15 +379,6 @@ fn lists_are_paged_with_cursors() {
     let expected: Vec<Value> = (0..25).map(|number| json!(format!("tool-{number}"))).collect();
     assert_eq!((names, pages), (expected, 3), "G-01, T-02");
     end(running);
-}
-
-/// Waits for something that is about to happen.
-fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !happened() {
-        assert!(Instant::now() < until, "{what} did not happen");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -542,13 +539,17 @@ impl Drop for Dropped {
 }
 
 /// Two tools that never end by themselves: one async, one blocking that looks whether it is cancelled.
-fn endless(ended: &Arc<AtomicUsize>) -> ServerBuilder {
+/// Tools that run until they are cancelled, and count how often they began and ended.
+fn endless(began: &Arc<AtomicUsize>, ended: &Arc<AtomicUsize>) -> ServerBuilder {
     let (one, other) = (Arc::clone(ended), Arc::clone(ended));
+    let (one_began, other_began) = (Arc::clone(began), Arc::clone(began));
     let forever = Tool::new("forever").run_async(async move |_: NoArguments, _| {
         let _dropped = Dropped(Arc::clone(&one));
+        one_began.fetch_add(1, Ordering::SeqCst);
         std::future::pending::<String>().await
     });
     let spin = Tool::new("spin").run_blocking(move |_: NoArguments, cx| {
+        other_began.fetch_add(1, Ordering::SeqCst);
         while !cx.is_cancelled() {
             thread::sleep(Duration::from_millis(1));
         }
@@ -563,7 +564,7 @@ fn a_call_beyond_its_deadline_is_cancelled_and_told_to_the_model() {
     let brief = Tool::new("brief").deadline(Duration::from_millis(50));
     let brief = brief.run_async(async |_: NoArguments, _| std::future::pending::<String>().await);
     let limits = Limits { call_deadline: Duration::from_millis(300), ..Limits::default() };
-    let running = start(endless(&ended).tool(brief), limits);
+    let running = start(endless(&Arc::default(), &ended).tool(brief), limits);
     let mut client = connect(&running);
     for tool in ["forever", "spin", "brief"] {
         let reply = client.post("", call(tool)).json();
@@ -577,16 +578,15 @@ fn a_call_beyond_its_deadline_is_cancelled_and_told_to_the_model() {
 
 #[test]
 fn m_80_a_call_of_the_2026_era_ends_with_its_connection() {
-    let ended = Arc::new(AtomicUsize::new(0));
-    let running = start(endless(&ended), Limits::default());
+    let (began, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let running = start(endless(&began, &ended), Limits::default());
     for tool in ["forever", "spin"] {
         let before = ended.load(Ordering::SeqCst);
         let (headers, body) = modern("tools/call", json!({"name": tool}));
         let mut client = connect(&running);
         client.send(post(&headers, body));
-        await_calls_in_flight(&running, 1);
         // In flight is not yet begun.
-        thread::sleep(Duration::from_millis(50));
+        eventually("its start", || began.load(Ordering::SeqCst) == before + 1);
         assert_eq!(ended.load(Ordering::SeqCst), before, "{tool} still runs");
         drop(client);
         eventually("cancellation", || ended.load(Ordering::SeqCst) == before + 1);

@@ -172,12 +172,15 @@ fn notification(name: &str) -> Value {
 
 #[test]
 fn a_server_that_dies_is_a_reported_outcome() {
-    for load in [&["run", "--rate", "500"][..], &["fanout", "--subscribers", "20", "--rate", "20"]] {
+    // Until two seconds to warm up, and half a second and more, have been served.
+    for (load, requests) in
+        [(&["run", "--rate", "500"][..], 1500.0), (&["fanout", "--subscribers", "20", "--rate", "20"], 60.0)]
+    {
         let mut server = Fixture::start();
         let path = scratch(&format!("dies-{}", load[0])).join("result.json");
         let arguments = [load, &[&server.url, "-d", "60s", "--json", path.to_str().unwrap()]].concat();
         let child = loadgen(&arguments).spawn().unwrap();
-        thread::sleep(Duration::from_millis(2500));
+        server.await_requests(requests);
         server.child.kill().unwrap();
         let said = end_within(child, Duration::from_secs(20));
         assert_eq!(said.code, Some(1), "{said:?}");

@@ -21,6 +21,8 @@ pub mod session;
 pub struct ServerProcess {
     child: Child,
     pub address: SocketAddr,
+    /// The admin address, of a server that [`ServerProcess::observed`] started.
+    admin: Option<SocketAddr>,
     /// The line it said so with.
     pub ready: String,
     stderr: BufReader<std::process::ChildStderr>,
@@ -91,7 +93,23 @@ impl ServerProcess {
         // A Unix socket has no address.
         let none = SocketAddr::from(([0, 0, 0, 0], 0));
         let address = tcp.map_or(none, |rest| rest.split(['/', ' ']).next().unwrap().parse().unwrap());
-        Self { child, address, ready: line, stderr }
+        Self { child, address, admin: None, ready: line, stderr }
+    }
+
+    /// Starts a server with an admin address and a log from `info` up, which names that address.
+    pub fn observed(mut command: Command) -> Self {
+        command.args(["--admin", "127.0.0.1:0", "--log", "info"]);
+        let mut server = Self::spawn(command);
+        while server.admin.is_none() {
+            let mut line = String::new();
+            assert!(server.stderr.read_line(&mut line).unwrap() > 0, "it ended before it started");
+            server.admin = admin_address(&line);
+        }
+        server
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.expect("the server is observed")
     }
 
     pub fn id(&self) -> u32 {
@@ -108,15 +126,9 @@ impl ServerProcess {
     }
 
     /// Waits for the process's end: its status, its stdout, and what else it wrote to stderr.
+    #[track_caller]
     pub fn wait(mut self, limit: Duration) -> (ExitStatus, String, String) {
-        let until = Instant::now() + limit;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < until, "still running after {limit:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        };
+        let status = exit_status(&mut self.child, limit);
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
         self.stderr.read_to_string(&mut stderr).unwrap();
@@ -130,7 +142,8 @@ impl ServerProcess {
         assert!(status.success(), "{status} {stderr}");
         // An unoptimised build on a busy machine is slow at times, and says so; and its descriptors may be few.
         // A host or an origin that a test makes up is refused with a warning.
-        let expected = ["slow_turn", "the descriptor limit allows", "host_forbidden", "origin_forbidden"];
+        let expected =
+            [" INFO ", "slow_turn", "the descriptor limit allows", "host_forbidden", "origin_forbidden"];
         let is_expected = |line: &&str| expected.iter().any(|words| line.contains(words));
         let unexpected: Vec<&str> = stderr.lines().filter(|line| !is_expected(line)).collect();
         assert!(unexpected.is_empty(), "{unexpected:?}");
@@ -317,7 +330,7 @@ pub fn echo(message: &str) -> String {
     json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string()
 }
 
-/// A figure of `/metrics`, added up over all shards.
+/// A figure of `/metrics`, added up over all shards. Each shard has taken what others sent it before it reports.
 pub fn figure(admin: SocketAddr, name: &str) -> f64 {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -327,13 +340,60 @@ pub fn figure(admin: SocketAddr, name: &str) -> f64 {
     values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
+/// The admin address that a `started` line of the log names.
+pub fn admin_address(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(" admin=")?;
+    Some(rest.split_whitespace().next()?.parse().unwrap())
+}
+
+/// Waits until something has happened.
+#[track_caller]
+pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !happened() {
+        assert!(Instant::now() < until, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until a value is the same a hundred times in a row: nothing that changes it goes on.
+#[track_caller]
+pub fn settled<T: PartialEq>(what: &str, mut look: impl FnMut() -> T) -> T {
+    let (mut last, mut equal) = (look(), 0);
+    eventually(&format!("the end of changes of {what}"), || {
+        let now = look();
+        equal = if now == last { equal + 1 } else { 0 };
+        last = now;
+        equal == 100
+    });
+    last
+}
+
+/// Waits until a process has ended.
+#[track_caller]
+pub fn exit_status(child: &mut Child, limit: Duration) -> ExitStatus {
+    let until = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > until {
+            let _ = child.kill();
+            panic!("still running after {limit:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until a figure of `/metrics`, added up over all shards, has this value.
+#[track_caller]
+pub fn await_figure(admin: SocketAddr, name: &str, value: f64) {
+    eventually(&format!("{name} of {value}"), || figure(admin, name) == value);
+}
+
 /// Waits until as many calls are in flight. The server needs an admin address.
 #[track_caller]
 pub fn await_calls_in_flight(running: &corelane::Running, count: u32) {
     let admin = running.admin_address().expect("the server has an admin address");
-    let until = std::time::Instant::now() + Duration::from_secs(20);
-    while figure(admin, "corelane_calls_in_flight") != f64::from(count) {
-        assert!(std::time::Instant::now() < until, "{count} calls in flight did not happen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    await_figure(admin, "corelane_calls_in_flight", f64::from(count));
 }

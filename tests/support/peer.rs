@@ -56,16 +56,6 @@ pub fn connect_to(running: &Running, shard: usize) -> Peer {
     panic!("no connection came to shard {shard}");
 }
 
-/// Waits until something is so.
-#[track_caller]
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < limit, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// A request.
 #[derive(Clone)]
 pub struct Ask {

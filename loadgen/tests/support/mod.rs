@@ -7,7 +7,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStderr, Command, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -23,6 +23,9 @@ use serde_json::{Value, json};
 pub struct Fixture {
     pub child: Child,
     pub url: String,
+    admin: SocketAddr,
+    /// Open as long as the server may write to it.
+    _log: BufReader<ChildStderr>,
 }
 
 impl Fixture {
@@ -32,11 +35,36 @@ impl Fixture {
             command.env_remove(format!("CORELANE_{name}"));
         }
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "1"]);
+        command.args(["--log", "info"]);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        log.read_line(&mut line).unwrap();
         let url = line.split_whitespace().nth(2).unwrap_or_else(|| panic!("not ready: {line}")).to_owned();
-        Self { child, url }
+        // The next line names the admin address.
+        log.read_line(&mut line).unwrap();
+        let admin = line.split_once(" admin=").and_then(|(_, rest)| rest.split_whitespace().next());
+        let admin = admin.unwrap_or_else(|| panic!("not started: {line}")).parse().unwrap();
+        Self { child, url, admin, _log: log }
+    }
+
+    /// Waits until so many requests have been answered.
+    #[track_caller]
+    pub fn await_requests(&self, count: f64) {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let mut stream = TcpStream::connect(self.admin).unwrap();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            let line = text.lines().find(|line| line.starts_with("corelane_requests_total{"));
+            let answered: f64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+            if answered >= count {
+                return;
+            }
+            assert!(Instant::now() < until, "{answered} of {count} requests");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
