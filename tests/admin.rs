@@ -66,6 +66,7 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
         client.call("echo", json!({}));
     }
     let kept = Client::connect(running.addresses()[0]);
+    await_figure(running.admin_address().unwrap(), "corelane_connections_accepted_total", 11.0);
     await_figure(running.admin_address().unwrap(), "corelane_connections", 1.0);
     let reply = get(&running, "/metrics");
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));

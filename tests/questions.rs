@@ -484,8 +484,13 @@ fn a_question_is_answered_although_its_stream_was_cut_and_the_result_comes_when_
                 break event;
             }
         };
-        drop(reply);
-        await_figure(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
+        if n % 2 == 0 {
+            // As if it only sent no more: the server finds out when it writes.
+            drop(reply);
+        } else {
+            reply.reset();
+            await_figure(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
+        }
         assert_eq!(session.answer(&question.data.as_ref().unwrap()["id"], accept(n)), 202);
         assert_eq!(session.get(question.id.as_deref()).text(), format!("{n} Some({n})"));
     }

@@ -242,6 +242,11 @@ impl Reading {
         }) == Err(true)
     }
 
+    /// Leaves with a reset, which the server cannot take for the end of what the client sends.
+    pub fn reset(self) {
+        socket2::SockRef::from(self.reader.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// The server has closed the connection, and not only ended the reply.
     pub fn is_closed(&mut self) -> bool {
         self.wait_for(Duration::from_secs(2), |_| false) == Ok(0)
