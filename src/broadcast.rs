@@ -170,7 +170,7 @@ impl Mailbox {
     }
 }
 
-/// The queues of all shards of a server, known once all have started; and what tells this run of it from others.
+/// The queues of all shards of a server, set once all have started; and the id of this run of it.
 #[derive(Clone)]
 pub struct Broadcast {
     mailboxes: Arc<OnceLock<Vec<Arc<Mailbox>>>>,
@@ -183,7 +183,7 @@ impl Default for Broadcast {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let [a, b, c, d, ..] = since.as_secs().to_le_bytes();
         let mut node = [0; 5];
-        // Without randomness the epoch still tells one run from the next.
+        // Without randomness the epoch still distinguishes one run from the next.
         let _ = getrandom::fill(&mut node);
         let instance = Instance { epoch: u32::from_le_bytes([a, b, c, d]), node };
         Self { mailboxes: Arc::default(), instance }

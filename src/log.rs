@@ -50,7 +50,7 @@ pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
     panic::set_hook(Box::new(move |info| {
         let text = info.to_string().replace('\n', " ");
         let remedy = remedy(&text);
-        // As RUST_BACKTRACE says.
+        // Captured if RUST_BACKTRACE is set.
         let backtrace = Backtrace::capture();
         let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
         error!(remedy, backtrace, "{text}");

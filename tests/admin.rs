@@ -105,7 +105,7 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
     assert!(build.contains("\",features=\"") && build.ends_with("\"} 1"), "{build}");
     let commit = build.split_once("commit=\"").and_then(|(_, rest)| rest.split('"').next()).unwrap();
     let is_hexadecimal = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-    // A package that was unpacked without `.git` may not know it.
+    // A package that was unpacked without `.git` may have none.
     let may_be_unknown = !std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists();
     assert!(is_hexadecimal || may_be_unknown, "{build}");
     assert_eq!(get("corelane_limit{limit=\"body_bytes_max\"}"), 4_194_304.0);

@@ -260,7 +260,7 @@ fn http_1_0_client_never_gets_a_chunk() {
             assert!(client.is_closed(), "{connection}{accept}");
         }
     }
-    // Nor does one that asks for a stream.
+    // Nor does a request for a stream.
     let session = Session::open(server.address, LEGACY, json!({})).id;
     let mut client = server.connect();
     client.send(format!(
@@ -341,7 +341,7 @@ fn version_header_that_is_no_date_is_an_unsupported_version() {
             reply.json()["error"]["data"]["supported"].as_array().unwrap().contains(&json!("2026-07-28"))
         );
     }
-    // A later date is a later revision: the body must say so too.
+    // A later date is a later revision: the body must name it too.
     let reply = client
         .post("MCP-Protocol-Version: 2027-01-01\r\n", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     assert_eq!((reply.status, reply.error_code()), (400, -32602));
@@ -597,7 +597,7 @@ fn null_for_an_optional_parameter_counts_as_absent() {
         ] {
             wire.result(method, params);
         }
-        // Absent, and needed: that is told by the tool and by the prompt.
+        // Absent, and needed: the tool and the prompt report that.
         let called = wire.result("tools/call", r#"{"name":"echo","arguments":null}"#);
         assert_eq!(called["isError"], true, "{}: {called}", wire.name);
         for (method, params) in [

@@ -234,7 +234,7 @@ fn l_66_a_call_that_has_said_nothing_is_cancelled_and_its_post_ends_without_an_a
         session.notify("notifications/cancelled", json!({"requestId": wrong}));
         let without = Session { id: String::new(), ..session.clone() };
         assert_eq!(without.notify("notifications/cancelled", json!({"requestId": id})), 202);
-        // Every shard has taken them before it reports.
+        // Every shard has handled them before it reports.
         await_calls_in_flight(&running, 1);
         assert_eq!(dropped.load(Ordering::SeqCst), number, "none of these is it");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What README.md tells people to type, against the real binary.
+//! The commands of README.md against the real binary.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 

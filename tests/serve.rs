@@ -27,7 +27,7 @@ fn readiness(server: &ServerProcess) -> u16 {
 /// Waits until every shard drains, after a signal.
 fn await_drain(server: &ServerProcess) {
     eventually("the end of readiness", || readiness(server) == 503);
-    // The shards have been told before. A shard that reports sees that in the same turn.
+    // The flag of each shard is set before. A shard that reports reads it in the same turn.
     figure(server.admin(), "corelane_connections");
 }
 

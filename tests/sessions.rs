@@ -479,7 +479,7 @@ fn l_66_a_call_is_cancelled_from_any_connection_of_its_session_only() {
         assert_eq!(told["params"]["progressToken"], number);
         let cancel = json!({"requestId": number, "reason": "enough"});
         assert_eq!(other.notify("notifications/cancelled", cancel.clone()), 202);
-        // Every shard has taken it before it reports.
+        // Every shard has handled it before it reports.
         let in_flight = figure(running.admin_address().unwrap(), "corelane_calls_in_flight");
         assert_eq!(in_flight, 1.0, "another session's id is another id");
         assert_eq!(session.notify("notifications/cancelled", cancel), 202);

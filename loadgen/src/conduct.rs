@@ -355,7 +355,7 @@ impl Conducted {
     }
 
     /// All intervals of the measured time, also those in which nothing was due. What belongs to a later one, because a
-    /// thread heard of the end a moment later, is added to the last.
+    /// thread noticed the end later, is added to the last.
     fn intervals(&self, measured_s: f64) -> Vec<Interval> {
         let length = self.plan.interval.as_secs_f64();
         if measured_s <= 0.0 || length <= 0.0 {

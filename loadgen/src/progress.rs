@@ -22,7 +22,7 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// A bar if stderr is a terminal, plain lines if it is not, nothing if somebody asked for quiet.
+    /// A bar if stderr is a terminal, plain lines if it is not, nothing with `--quiet`.
     #[must_use]
     pub fn of(quiet: bool) -> Self {
         match (quiet, std::io::stderr().is_terminal()) {

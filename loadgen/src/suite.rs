@@ -26,7 +26,7 @@ use crate::{
     workloads::{Kind, Workload, slow_tools},
 };
 
-/// How long a reply may take where nobody says.
+/// How long a reply may take by default.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How a suite is run.
@@ -210,7 +210,7 @@ pub fn contestant(name: Option<&str>, probed: &Probed) -> String {
     name.unwrap_or(if own.is_empty() { "unnamed" } else { own }).to_owned()
 }
 
-/// What random numbers begin with where nobody says.
+/// The default seed of random numbers.
 pub const SEED: u64 = 0x00c0_ffee;
 
 /// An interval's length: the longest of 1, 2 and 5 times a power of ten that divides the run into at least 60 parts; a

@@ -197,7 +197,7 @@ pub struct Metrics {
     pub limits: BTreeMap<String, f64>,
     /// Optimisations, on or off.
     pub flags: BTreeMap<String, bool>,
-    /// The commit it was built from, where it knows.
+    /// The commit it was built from, if its admin address names one.
     pub commit: Option<String>,
 }
 

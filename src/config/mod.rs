@@ -113,7 +113,7 @@ pub enum ShardPlacement {
     Auto,
     /// Pinned to the cores of `cpus` in turn, or to those available.
     Cores,
-    /// Not pinned: they run on any core the process may use, whatever `cpus` says.
+    /// Not pinned: they run on any core the process may use, whatever `cpus` is.
     None,
 }
 

@@ -88,7 +88,7 @@ struct Shared {
     /// Threads started so far: the next one's number.
     started: AtomicUsize,
     supervisor: OnceLock<Thread>,
-    /// The supervisor has been told to look at the queue.
+    /// The supervisor watches the queue.
     is_watched: AtomicBool,
     /// The last handle is gone.
     ended: AtomicBool,
@@ -124,7 +124,7 @@ impl BlockingPool {
         let supervisor = thread::Builder::new()
             .name("blocking-pool".to_owned())
             .spawn(move || supervised.supervise(&queue))?;
-        // Set once. A job that comes before it is looked at when the supervisor begins.
+        // Set once. The supervisor finds a job queued before it when it starts.
         let _ = shared.supervisor.set(supervisor.thread().clone());
         Ok(pool)
     }
@@ -208,7 +208,7 @@ impl WaitGauge for Shared {
 }
 
 impl Shared {
-    /// Has the supervisor look at the queue until it is empty.
+    /// Makes the supervisor watch the queue until it is empty.
     fn watch(&self) {
         if !self.is_watched.swap(true, SeqCst) {
             self.wake_supervisor();
@@ -231,7 +231,7 @@ impl Shared {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many threads compute, or wait for a processor. None where `/proc` does not say.
+    /// How many threads compute, or wait for a processor. 0 where `/proc` cannot be read.
     fn running(&self) -> usize {
         let is_running = |id: &Pid| {
             let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", id.as_raw_nonzero()));

@@ -92,7 +92,7 @@ pub struct RequestHead {
     pub http_1_0: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expect_continue: bool,
-    /// The body is encoded (RFC 9110, section 8.4), which is not supported; then no media type is told.
+    /// The body is encoded (RFC 9110, section 8.4), which is not supported; then no media type is reported.
     pub is_encoded: bool,
     target: Span,
     host: Located,
@@ -220,7 +220,7 @@ impl RequestHead {
                         |coding: &[u8]| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity");
                     if value.split(|&byte| byte == b',').map(trim).any(is_coding) {
                         self.is_encoded = true;
-                        // So that whoever looks at the media type, as for every body, finds that there is more to look at.
+                        // The check of the media type, which every body gets, then checks the encoding too.
                         self.content_type = Located::Repeated;
                     }
                     continue;
@@ -337,7 +337,7 @@ impl RequestHead {
         field(self.last_event_id, head)
     }
 
-    /// Whether the client reads event streams, as Accept says: by the most specific range that has them, whose weight must not
+    /// Whether the client accepts event streams: by the most specific range that has them, whose weight must not
     /// be zero (RFC 9110, sections 12.4.2 and 12.5.1). Without an Accept it reads anything; one that is given twice is a list
     /// in two parts.
     #[must_use]
@@ -365,7 +365,7 @@ impl RequestHead {
     }
 }
 
-/// What the ranges of an Accept header say of event streams, from the most specific to the least: whether one of them has a
+/// The ranges of an Accept header that include event streams, from the most specific to the least: whether one of them has a
 /// weight above zero; `None` without such a range.
 #[derive(Clone, Copy, Default)]
 struct EventRanges([Option<bool>; 3]);

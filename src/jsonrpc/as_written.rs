@@ -73,7 +73,7 @@ pub fn needs_text(message: Node<'_>) -> bool {
     lacks(Some(message), Place::Message) || lacks(params, Place::Params) || lacks(meta, Place::Meta)
 }
 
-/// Whether a number may be an integer of 64 bits whose text its value does not tell.
+/// Whether a number may be an integer of 64 bits whose text cannot be derived from its value.
 fn may_be_integer(node: Node<'_>) -> bool {
     match node.as_number() {
         Some(Number::Float(value)) => value.fract() == 0.0 && value.abs() <= GREATEST as f64,

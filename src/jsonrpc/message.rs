@@ -17,7 +17,7 @@ pub enum Id<'a> {
     Unsigned(u64),
     /// A string.
     String(&'a str),
-    /// The text of an integer that fits 64 bits, with a fraction, an exponent or a minus sign that its value does not tell.
+    /// The text of an integer that fits 64 bits, with a fraction, an exponent or a minus sign that its value lacks.
     Written(&'a str),
 }
 
@@ -62,7 +62,7 @@ impl<'a> Id<'a> {
             Self::Signed(value) => IdValue::Integer(value.into()),
             Self::Unsigned(value) => IdValue::Integer(value.into()),
             Self::String(value) => IdValue::String(value),
-            // Whoever makes one has looked.
+            // Checked where it was made.
             Self::Written(text) => IdValue::Integer(integer(text).unwrap_or_default()),
         }
     }
@@ -250,7 +250,7 @@ pub fn answerable_id(root: Node<'_>, id_bytes_max: usize) -> Option<Id<'_>> {
     if ids.next().is_some() { None } else { read_id(id, id_bytes_max) }
 }
 
-/// The id a value is, if it is one whose text its value tells, as nearly every one is; else see [`read_id_member`].
+/// The id a value is, if its text can be derived from its value, as for nearly every id; else see [`read_id_member`].
 #[must_use]
 pub fn read_id(node: Node<'_>, id_bytes_max: usize) -> Option<Id<'_>> {
     match node.as_number() {
@@ -264,7 +264,7 @@ pub fn read_id(node: Node<'_>, id_bytes_max: usize) -> Option<Id<'_>> {
 /// The id that `object[key]` is; `None` if it is absent or null.
 ///
 /// # Errors
-/// What is wrong with it; [`IdFault::Range`] also where [`needs_text`](super::needs_text) has not been asked before.
+/// What is wrong with it; [`IdFault::Range`] also where [`needs_text`](super::needs_text) was not called before.
 pub fn read_id_member<'a>(
     object: Node<'a>,
     key: &str,
@@ -279,7 +279,7 @@ pub fn read_id_member<'a>(
     }
 }
 
-/// What [`read_id`] does not know.
+/// The ids that [`read_id`] does not read.
 #[cold]
 fn read_uncommon_id<'a>(
     object: Node<'a>,

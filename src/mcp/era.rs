@@ -388,7 +388,7 @@ fn legacy_by_headers<'a>(
     now: u64,
     method: &str,
 ) -> Result<Client<'a>, Refusal> {
-    // The handshake negotiates by its body; its headers, if there, are not looked at.
+    // The handshake negotiates by its body; its headers, if there, are ignored.
     if method == "initialize" {
         return Ok(Client::legacy(Revision::LATEST_LEGACY));
     }

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 
 use super::prometheus::family;
 
-/// Appends the `process_` metrics. Those that `/proc` does not tell are left out.
+/// Appends the `process_` metrics. Those that `/proc` does not have are left out.
 pub fn write_process(out: &mut String) {
     // Writing to a string does not fail.
     let _ = write_all(out);

@@ -34,7 +34,7 @@ pub struct ShardReport {
     pub tasks: usize,
 }
 
-/// Upper bounds of the buckets, in nanoseconds: 1 µs to 100,000 s. Those that `call_deadline` asks for are written, up to 10 s
+/// Upper bounds of the buckets, in nanoseconds: 1 µs to 100,000 s. Those up to `call_deadline` are written, up to 10 s
 /// in any case.
 const BUCKETS_NS: [u64; 34] = [
     1_000,
@@ -76,7 +76,7 @@ const BUCKETS_MIN: usize = 22;
 
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
-/// Appends what `shards` shards told, perhaps some time ago; those in `up` have done so just now. The buckets of latencies cover
+/// Appends the latest reports of `shards` shards; those in `up` answered this scrape. The buckets of latencies cover
 /// `call_deadline`.
 pub fn write_prometheus(
     out: &mut String,

@@ -15,7 +15,7 @@ const LATENCY_BITS_MAX: u32 = 47;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ToolFailure {
-    /// Its result said so.
+    /// Its result has `isError`.
     Error,
     /// It did not answer before its deadline.
     Timeout,
@@ -62,7 +62,7 @@ impl Series {
     pub(super) fn record(&self, nanoseconds: u64, count: u64) {
         let nanoseconds = nanoseconds.min((1 << LATENCY_BITS_MAX) - 1);
         let bits = u64::BITS - nanoseconds.leading_zeros();
-        // Bits that the buckets do not tell apart.
+        // Bits below the resolution of the buckets.
         let shift = bits.saturating_sub(self.precision + 1);
         let first = if shift == 0 { 0 } else { 1 << self.precision };
         let Some(power) = self.powers.get(shift as usize) else { return };

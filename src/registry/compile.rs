@@ -240,7 +240,7 @@ pub(super) struct CompiledTool {
     registered: Mutex<Vec<Option<Arc<RegisteredTool>>>>,
 }
 
-/// What has been compiled of a tool with the limits last asked for.
+/// What has been compiled of a tool with the limits last used.
 #[derive(Default)]
 pub(super) struct CompiledOnce(Mutex<Option<Arc<CompiledTool>>>);
 

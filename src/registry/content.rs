@@ -136,7 +136,7 @@ impl Content {
     }
 }
 
-/// A link to a resource, with all that the specification lets it say (MCP specification, schema, `ResourceLink`).
+/// A link to a resource, with every member of the specification (MCP specification, schema, `ResourceLink`).
 ///
 /// ```
 /// use corelane::{NoArguments, ResourceLink, Tool};

@@ -319,7 +319,7 @@ impl Conversation {
             question.key().map_or_else(|| format!("question-{}", talk.questions), str::to_owned)
         };
         let mut is_asked = false;
-        // Counted from the first poll that waits to the end of the question, whoever polls it.
+        // Counted from the first poll that waits to the end of the question, on any thread.
         let mut waiting = None;
         poll_fn(|context| {
             let mut talk = self.lock();
@@ -434,7 +434,7 @@ fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() <= EXACT_MAX { (value as i64).into() } else { value.into() }
 }
 
-/// What a handler may fail with: told to the model, or an error of the protocol. `?` makes one of any error. It carries an error
+/// The error of a handler: a result for the model, or an error of the protocol. `?` makes one of any error. It holds an error
 /// and is none itself, so that it can be made of all others; [`CallError::into_error`] gives one back.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallError {
@@ -445,7 +445,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// The error that is carried, for functions that return another carrier, such as `anyhow::Error`.
+    /// The error it holds, for functions that return another error type, such as `anyhow::Error`.
     ///
     /// ```
     /// use corelane::{CallError, ProtocolError};
@@ -509,7 +509,7 @@ impl<E: Error + 'static> From<E> for CallError {
 
 /// What a handler's `Result` may hold as its error: alike for tools, resources, templates, prompts and completers. Implemented for
 /// all that can be displayed: [`CallError`], [`ProtocolError`] and [`AskError`] keep their codes, also inside a boxed error or
-/// an `anyhow::Error` (feature `anyhow`), of which the whole chain is told; of any other value its text is.
+/// an `anyhow::Error` (feature `anyhow`), whose whole chain is sent; of any other value its text is.
 ///
 /// ```
 /// use corelane::{NoArguments, Tool};
@@ -530,7 +530,7 @@ impl<E: Error + 'static> From<E> for CallError {
     note = "return `CallError`, any `std::error::Error`, a text, or `anyhow::Error`"
 )]
 pub trait HandlerError {
-    /// What the client is told.
+    /// The error that the client gets.
     fn into_call_error(self) -> CallError;
 }
 

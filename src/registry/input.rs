@@ -183,7 +183,7 @@ impl<T> Form<T> {
         self
     }
 
-    /// Whether this is what the form asks for. A schema that is none, or that exceeds the limits, allows nothing, nor does one
+    /// Whether the content is valid for the form. A schema that is none, or that exceeds the limits, allows nothing, nor does one
     /// with a pattern that backtracks where the operator does not allow it.
     fn allows(&self, content: &Value, limits: &SchemaLimits) -> bool {
         Validator::with_formats(&self.schema, limits).is_ok_and(|validator| validator.allows(content))

@@ -1,5 +1,5 @@
 //! serde over named texts: a prompt's arguments and a template's variables become the numbers, booleans, enums and lists that a
-//! type asks for. What no text can become (a nested struct, a map) is found when the type is registered.
+//! type has. What no text can become (a nested struct, a map) is found when the type is registered.
 
 use std::borrow::Cow;
 
@@ -164,7 +164,7 @@ impl<'de, I: Iterator<Item = (&'de str, Text<'de>)>> MapAccess<'de> for Texts<'d
     }
 }
 
-/// A type's members by name, whatever kind of type asks for them.
+/// A type's members by name, for every kind of type.
 struct Named<M>(M);
 
 impl<'de, M: MapAccess<'de>> Deserializer<'de> for Named<M> {
@@ -264,7 +264,7 @@ impl<'de> MapAccess<'de> for Sample<'_> {
     }
 }
 
-/// A value of whatever type is asked for, if a text can become one.
+/// A sample value of the type being deserialized, if a text can become one.
 #[derive(Clone, Copy)]
 struct SampleText {
     takes_lists: bool,

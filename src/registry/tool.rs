@@ -288,8 +288,8 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
 /// The most references that are followed to the schema of one branch.
 const REFERENCES_MAX: usize = 16;
 
-/// Whether a schema allows objects only, and `null`, which arguments never are: an enum's says so in its branches, and a root of
-/// tools must say so itself (checklist T-04).
+/// Whether a schema allows objects only, and `null`, which arguments never are: an enum's has that in its branches, and a root of
+/// tools needs it itself (checklist T-04).
 fn is_object(schema: &Value, root: &Value, references_left: usize) -> bool {
     let Some(next) = references_left.checked_sub(1) else { return false };
     let branches =
@@ -317,13 +317,13 @@ fn is_object(schema: &Value, root: &Value, references_left: usize) -> bool {
     }
 }
 
-/// Formats that schemars derives and JSON Schema does not know; the range they stand for is in the schema too.
+/// Formats that schemars derives and JSON Schema does not define; the range they stand for is in the schema too.
 const DERIVED_FORMATS: [&str; 15] = [
     "int8", "int16", "int32", "int64", "int128", "int", "uint8", "uint16", "uint32", "uint64", "uint128",
     "uint", "float", "double", "char",
 ];
 
-/// A derived schema without what only the type's author knows: its name, the dialect, which is the default, and formats that
+/// A derived schema without what is of no use to a client: its type's name, the dialect, which is the default, and formats that
 /// clients may refuse.
 pub(super) fn listable(mut schema: Value) -> Value {
     if let Value::Object(members) = &mut schema {

@@ -438,7 +438,7 @@ impl Ring {
     }
 
     /// Sleeps in the kernel, and the executor with it, until a completion is ready or `limit` has passed: one system
-    /// call, where parking takes several. Wakers are not heard meanwhile.
+    /// call, where parking takes several. Wakers do not end it.
     ///
     /// # Errors
     /// As [`Ring::turn`].
@@ -446,7 +446,7 @@ impl Ring {
         self.block(Some(limit))
     }
 
-    /// As [`Ring::doze`], but a waker ends it too, and without a `limit` nothing else does. `ready` is asked once, after
+    /// As [`Ring::doze`], but a waker ends it too, and without a `limit` nothing else does. `ready` is called once, after
     /// wakers have begun to write: whatever was queued before is seen by it.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use std::{
 
 use glommio::io::BufferedFile;
 
-/// The thread runs: it looks at its queues before it sleeps.
+/// The thread runs: it checks its queues before it sleeps.
 const AWAKE: u8 = 0;
 /// The thread is blocked in its own ring, which polls [`Shared::polled`].
 const IN_RING: u8 = 1;
@@ -30,7 +30,7 @@ pub struct Waker {
 }
 
 struct Shared {
-    /// Where the thread sleeps. Set just before it looks for work a last time, cleared by whoever wakes it.
+    /// Where the thread sleeps. Set just before it checks its queues a last time, cleared by the waker.
     state: AtomicU8,
     /// Wakes a thread that is blocked in its ring. Never read: the multishot poll completes at each write, and the
     /// counter cannot overflow in the life of a process.

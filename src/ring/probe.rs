@@ -33,7 +33,7 @@ pub enum ProbeError {
     /// No io_uring, or one without the flags and operations used.
     #[error("the kernel ({0}) is too old: Linux 6.1 or newer is needed; remedy: upgrade the kernel")]
     KernelTooOld(String),
-    /// A kernel that is new enough does not know a flag or an operation.
+    /// A kernel that is new enough lacks a flag or an operation.
     #[error(
         "the kernel ({kernel}) is new enough and refuses what corelane needs of io_uring ({0}); remedy: a kernel with the whole of io_uring, or a sandbox that passes it on", kernel = kernel_release()
     )]
@@ -108,7 +108,7 @@ pub fn retry_for_memory<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Resul
 /// Raises the soft limit of locked memory to the hard one and returns it, in bytes. It counts all processes of the user.
 ///
 /// # Errors
-/// What `getrlimit` says.
+/// The error of `getrlimit`.
 pub fn raise_memlock_limit() -> io::Result<u64> {
     let memlock = limit(libc::RLIMIT_MEMLOCK)?;
     if memlock.rlim_cur == memlock.rlim_max {

@@ -11,13 +11,13 @@ use serde_json::Value;
 /// How deep in branches of branches an explanation goes.
 const BRANCHES_DEEP_MAX: usize = 4;
 
-/// Violations of the closest branch that are told, at most.
+/// Violations of the closest branch that are reported, at most.
 const BRANCH_VIOLATIONS_MAX: usize = 3;
 
 /// Names of arguments this similar (Jaro-Winkler) are suggested.
 const SIMILARITY_MIN: f64 = 0.75;
 
-/// The names of properties that a schema knows, by the JSON pointer of the subschema.
+/// The names of properties that a schema declares, by the JSON pointer of the subschema.
 pub(super) type KnownNames = Box<[Known]>;
 
 /// A subschema's JSON pointer, and the properties it names.
@@ -108,7 +108,7 @@ fn branches(
     if is_choice && !values.is_empty() {
         return format!("must be {}", one_of(&values));
     }
-    // Objects told apart by the value of a member: where no branch has this value, all values are told.
+    // Objects distinguished by the value of a member: where no branch has this value, all values are reported.
     let mut tags: Option<(&str, BTreeSet<String>)> = None;
     let is_tagged = context.iter().all(|branch| {
         branch.iter().any(|error| match tags.as_mut() {

@@ -86,7 +86,7 @@ const STDIO_CONNECTIONS: u32 = 16;
 /// executor's timers, which waits for a microsecond.
 const EXECUTOR_SPIN: Duration = Duration::from_micros(10);
 
-/// How long glommio lets tasks run before it looks at its rings. When this timer fires before the first task of a round has
+/// How long glommio lets tasks run before it polls its rings. When this timer fires before the first task of a round has
 /// run, glommio 0.9 parks although a task is runnable: it must be longer than any pause of a thread.
 const EXECUTOR_PREEMPTION: Duration = Duration::from_secs(60);
 
@@ -257,7 +257,7 @@ impl Server {
         let running = self.start(config)?;
         for listen in &running.listeners {
             let line = start_line(listen, &running.placement);
-            // Scripts wait for this line, in these words, whatever the log looks like.
+            // Scripts wait for this line, in these words, whatever the format of the log.
             eprintln!("{line}");
             if config.log.format == LogFormat::Json {
                 info!("{line}");
@@ -664,7 +664,7 @@ impl Running {
         let until = Instant::now() + EXECUTOR_RETRY_MAX;
         let failed = loop {
             let (ready, failed) = self.start_some(&mut unstarted, shards, &fellows);
-            // Also after a failure: whoever does run must be known, to be ended.
+            // Also after a failure: the shards that did start must be ended.
             self.handles.extend(ready);
             match failed {
                 Some(StartError::Memlock { .. }) if Instant::now() < until && !unstarted.is_empty() => {
@@ -994,7 +994,7 @@ fn probe() -> Result<(), StartError> {
     }
 }
 
-/// Whether an operator should know that the descriptor limit allows so few connections: fewer than were asked for, or than a
+/// Whether to warn that the descriptor limit allows so few connections: fewer than were asked for, or than a
 /// server should have. The default of `connections_max` is more than many machines allow.
 fn is_too_few(allowed: u32, limits: &Limits) -> bool {
     let is_asked_for = limits.connections_max != Limits::default().connections_max;
@@ -1053,7 +1053,7 @@ impl Placements {
         Ok(Self { shards, any: Vec::new(), free, shared, pinned })
     }
 
-    /// For a process that is one of many and has no core of its own: it goes where there is room, unless told otherwise, and
+    /// For a process that is one of many and has no core of its own: it goes where there is room, unless configured otherwise, and
     /// does not spin.
     fn one_of_many(config: &Config) -> Result<Self, StartError> {
         let chosen = Self::choose(config)?;
@@ -1102,7 +1102,7 @@ fn notify_service_manager(state: &[NotifyState]) {
     }
 }
 
-/// Announces the end at once, and begins the drain after `delay`: on a thread of its own, so that a second signal is heard
+/// Announces the end at once, and begins the drain after `delay`: on a thread of its own, so that a second signal is handled
 /// meanwhile.
 fn drain_after(delay: Duration, drain_timeout: Duration, signal: i32, stop: &Stopper) {
     if delay.is_zero() {

@@ -341,7 +341,7 @@ impl Calls {
         self.entries.iter().enumerate().filter_map(of_socket).collect()
     }
 
-    /// Cancels a call that runs, and frees the place of what does not: nobody waits for the answer.
+    /// Cancels a call that runs, and frees the slot of one that does not: its answer has no recipient.
     pub(super) fn end_unanswered(&mut self, ticket: Ticket) {
         if self.abandon(ticket).is_none() {
             self.release(ticket);

@@ -453,7 +453,7 @@ impl Engine {
         {
             return Performed::NotAcceptable;
         }
-        // One connection has one stream; a line has many subscriptions, also such as hear of nothing.
+        // One connection has one stream; a line has many subscriptions, also ones without a topic.
         let listens = if let Via::Line { listens, .. } = via { listens } else { 0 };
         if listens >= self.limits.subscriptions_per_connection_max
             || !self.plane.subscriptions.has_room(topics.len().max(1))

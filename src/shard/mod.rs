@@ -46,11 +46,11 @@ const SPARE_BUFFERS_MAX: usize = 1024;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 const SEND_BUFFER_BYTES: usize = 1024;
 
-/// How long a shard sleeps in its ring before it looks for its next deadline, and before it parks in its executor.
+/// How long a shard sleeps in its ring before it computes its next deadline, and before it parks in its executor.
 const DOZE: Duration = Duration::from_micros(500);
 
-/// While calls are in flight the executor hears its timers and its I/O this often, however busy the shard is. By itself
-/// it would hear them when its preemption timer fires only, which takes seconds.
+/// While calls are in flight the executor polls its timers and its I/O this often, however busy the shard is. By itself
+/// it would poll them only when its preemption timer fires, which takes seconds.
 const EXECUTOR_TURN: Duration = Duration::from_millis(1);
 
 /// The same while no call is in flight: a task that a handler has detached may be left.

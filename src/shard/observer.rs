@@ -111,7 +111,7 @@ impl Observer {
         self.write(Level::ERROR, "connection_panicked", None, Some(&detail));
     }
 
-    /// A request names a host or an origin that is not allowed: an operator has to know the name to allow it.
+    /// A request names a host or an origin that is not allowed: the line names it, so that an operator can allow it.
     pub(super) fn forbidden(&mut self, reason: &'static str, name: &str) {
         self.metrics.refuse(reason);
         self.write(Level::WARN, reason, None, Some(name));

@@ -545,7 +545,7 @@ impl Shard {
         self.apply_effects();
     }
 
-    /// The peer of a connection of lines has sent everything it will: what it asked for is answered, for as long as a drain may
+    /// The peer of a connection of lines has ended its input: its requests are answered, for as long as a drain may
     /// take (checklist S-04).
     pub(super) fn on_lines_ended(&mut self, socket: SocketId) {
         let soon = self.timers.tick_after(self.now, self.limits.drain_timeout);

@@ -11,10 +11,10 @@ const TICK: Duration = Duration::from_millis(64);
 const SLOTS: usize = 2048;
 const NONE: u32 = u32::MAX;
 
-/// So far ahead that it is never reached, and still a time that can be told.
+/// So far ahead that it is never reached, and still representable.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// `now + after`, or a time that is never reached where that cannot be told.
+/// `now + after`, or a time that is never reached where the sum is not representable.
 pub(crate) fn instant_after(now: Instant, after: Duration) -> Instant {
     now.checked_add(after.min(FAR)).unwrap_or(now)
 }

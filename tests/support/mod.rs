@@ -140,7 +140,7 @@ impl ServerProcess {
         self.signal("-TERM");
         let (status, stdout, stderr) = self.wait(Duration::from_secs(15));
         assert!(status.success(), "{status} {stderr}");
-        // An unoptimised build on a busy machine is slow at times, and says so; and its descriptors may be few.
+        // An unoptimised build on a busy machine is slow at times, and logs that; and its descriptors may be few.
         // A host or an origin that a test makes up is refused with a warning.
         let expected =
             [" INFO ", "slow_turn", "the descriptor limit allows", "host_forbidden", "origin_forbidden"];
@@ -330,7 +330,7 @@ pub fn echo(message: &str) -> String {
     json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string()
 }
 
-/// A figure of `/metrics`, added up over all shards. Each shard has taken what others sent it before it reports.
+/// A figure of `/metrics`, added up over all shards. A shard handles what others sent it before it reports.
 pub fn figure(admin: SocketAddr, name: &str) -> f64 {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();

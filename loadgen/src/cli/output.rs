@@ -71,7 +71,7 @@ impl Output {
     }
 }
 
-/// A run that was interrupted is judged by nobody. Another is good when the server was there to its end, every reply was right and every demand holds.
+/// An interrupted run is not rated. Any other is good when the server was there to its end, every reply was right and every demand holds.
 fn is_good(run: &Run) -> bool {
     if run.outcome == Outcome::Interrupted {
         return true;

@@ -122,7 +122,7 @@ impl Search<'_> {
     /// `None` when not even a small rate holds.
     ///
     /// # Errors
-    /// [`LoadError::Interrupted`] when somebody interrupted; the runs are there.
+    /// [`LoadError::Interrupted`] when the search was interrupted; the runs up to then are kept.
     fn find(&mut self, rate_max: Option<f64>, confirmations: usize) -> Result<Option<f64>, LoadError> {
         let mut too_much = match rate_max {
             Some(rate) => rate,
@@ -161,7 +161,7 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// One run. An interrupted one says nothing of its rate: it is kept for the report, and ends the search.
+    /// One run. An interrupted one gives no result for its rate: it is kept for the report, and ends the search.
     fn conduct(&mut self) -> Result<Run, LoadError> {
         if self.world.is_interrupted() {
             return Err(LoadError::Interrupted);

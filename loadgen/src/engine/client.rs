@@ -56,10 +56,10 @@ pub(super) enum Stage {
     /// In the handshake of the older revisions, or waiting for its first reply.
     Greeting,
     Ready,
-    /// The server has closed while requests were on their way. Sending tells whether it had read them: if not, its system
+    /// The server has closed while requests were on their way. Sending shows whether it had read them: if not, its system
     /// has reset the connection.
     Ended {
-        /// Whether the send that tells has been handed to the ring.
+        /// Whether the send that shows it has been handed to the ring.
         asked: bool,
     },
     /// Waiting for the ring to give the slot back.

@@ -2,7 +2,7 @@
 
 /// How much of the measured time a thread needed, in nanoseconds of wall-clock time.
 ///
-/// A thread has headroom while it has nothing to do: it sleeps, or it looks for work and finds none. All other time is
+/// A thread has headroom while it has nothing to do: it sleeps, or it polls and finds no work. All other time is
 /// work, including the time another process or another virtual machine (steal) held its core in the middle of it: work
 /// that takes longer leaves less headroom. A thread that is never idle is at its limit, however little processor time a
 /// shared core gave it; processor time alone would call it half idle on a core of which half is stolen.
@@ -15,7 +15,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// For so long the thread slept, or looked for work in vain.
+    /// How long the thread slept, or polled without finding work.
     pub(crate) fn idle(&mut self, ns: u64) {
         self.idle_ns += ns;
     }

@@ -273,7 +273,7 @@ fn parse_into<'a>(
     Ok(interpret(&response).map(|body| Some((length, body))))
 }
 
-/// What a complete head says of itself and its body.
+/// How the body of a complete head is delimited.
 fn interpret(response: &httparse::Response<'_, '_>) -> Result<Body, Broken> {
     let mut head = Head { status: response.code.unwrap_or(0), ..Head::default() };
     let (mut close, mut keep_alive) = (false, false);

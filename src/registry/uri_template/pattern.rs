@@ -33,7 +33,7 @@ impl Expression {
     }
 
     /// Whether a value may hold the character as it is although its expansion would percent-encode it: RFC 3986 allows it in
-    /// that position, and it does not say where the value ends.
+    /// that position, and it does not end the value.
     fn tolerates(&self, character: char, behind: &[Part], in_query: bool) -> bool {
         let is_allowed = if in_query { is_raw_in_query(character) } else { is_raw_in_path(character) };
         // The comma separates the values of `{a,b}`, and nothing in `{a}`.

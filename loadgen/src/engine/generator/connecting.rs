@@ -141,7 +141,7 @@ impl Generator {
 
     /// Finds out whether a server that has closed had read what was sent. An empty line between requests means nothing (RFC
     /// 9112, section 2.2); sending it fails if the server's system has reset the connection, which it does when it gets
-    /// bytes that nobody will read. Then the server has not seen the requests, and they are sent again. Else it has, and
+    /// bytes for a closed socket. Then the server has not seen the requests, and they are sent again. Else it has, and
     /// closed instead of replying.
     pub(super) fn ask_after_end(&mut self, index: u32, socket: SocketId) {
         let client = self.clients.get_mut(index as usize).filter(|client| client.socket == Some(socket));

@@ -51,7 +51,7 @@ const LATE_LOOK_NS: u64 = 100_000_000;
 /// A failed connection is dialled again after this, doubled with each failure up to a limit. Nanoseconds.
 const REDIAL_NS: u64 = 20_000_000;
 const REDIAL_NS_MAX: u64 = 500_000_000;
-/// How long a server's system may take to reset a connection whose bytes nobody will read, in nanoseconds.
+/// How long a server's system may take to reset a connection that gets bytes after its close, in nanoseconds.
 const RESET_NS: u64 = 5_000_000;
 /// The server is gone when no connection has been alive for this long, in nanoseconds.
 const GONE_NS: u64 = 2_000_000_000;
