@@ -8,6 +8,7 @@ mod lane;
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    sync::Mutex,
 };
 
 use corelane::{Config, config::Limits, demo, json::Decoder, schema::Validator};
@@ -16,12 +17,16 @@ use serde_json::json;
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
+/// A process has one profiler at a time.
+static PROFILED: Mutex<()> = Mutex::new(());
+
 fn blocks() -> u64 {
     dhat::HeapStats::get().total_blocks
 }
 
 #[test]
 fn the_path_of_a_warm_canonical_request_allocates_nothing() {
+    let _alone = PROFILED.lock();
     let _profiler = dhat::Profiler::builder().testing().build();
     for request in [lane::canonical(), lane::legacy()] {
         let mut lane = lane::Lane::new();
@@ -38,6 +43,7 @@ fn the_path_of_a_warm_canonical_request_allocates_nothing() {
 
 #[test]
 fn a_warm_server_allocates_nothing_for_a_request() {
+    let _alone = PROFILED.lock();
     let _profiler = dhat::Profiler::builder().testing().build();
     let config =
         Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), ..Config::default() };
