@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "cli")]
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
+    cell::Cell,
     io::{self, Write},
     panic,
     sync::{Arc, OnceLock},
@@ -45,20 +46,53 @@ pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
         LogFormat::Text => tracing::subscriber::set_global_default(lines.finish()),
         LogFormat::Json => tracing::subscriber::set_global_default(lines.json().flatten_event(true).finish()),
     };
-    // The standard hook would write to stderr itself, and a tool may panic on a shard.
+    log_panics();
+    guard
+}
+
+#[cfg(feature = "cli")]
+thread_local! {
+    /// The stack of this thread's last panic, where the log does not have it yet.
+    static LAST_PANIC: Cell<Option<Backtrace>> = const { Cell::new(None) };
+}
+
+/// Sets a hook that logs each panic, and then calls the hook of the program, if it set one. The standard hook would write to
+/// stderr itself, and a tool may panic on a shard.
+///
+/// With `RUST_BACKTRACE` the line has the stack. Without that variable the stack is only kept, its names unresolved, for
+/// [`take_backtrace`]: whether the panic is a fault of the server's is known where it is caught.
+#[cfg(feature = "cli")]
+fn log_panics() {
     let program = program_hook();
+    let is_set = |name| std::env::var_os(name).is_some();
+    let is_kept = !is_set("RUST_BACKTRACE") && !is_set("RUST_LIB_BACKTRACE");
     panic::set_hook(Box::new(move |info| {
         let text = info.to_string().replace('\n', " ");
         let remedy = remedy(&text);
         // Captured if RUST_BACKTRACE is set.
         let backtrace = Backtrace::capture();
         let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        if is_kept {
+            // The thread's locals may be gone.
+            let _ = LAST_PANIC.try_with(|last| last.set(Some(Backtrace::force_capture())));
+        }
         error!(remedy, backtrace, "{text}");
         if let Some(program) = &program {
             program(info);
         }
     }));
-    guard
+}
+
+/// The stack of the calling thread's last panic. None where it has been logged, where `RUST_BACKTRACE` forbids it, and in a
+/// program that does not use [`Server::main`](crate::Server::main): there its own hook reports panics.
+#[cfg(feature = "cli")]
+pub(crate) fn take_backtrace() -> Option<String> {
+    LAST_PANIC.take().map(|backtrace| backtrace.to_string())
+}
+
+#[cfg(not(feature = "cli"))]
+pub(crate) fn take_backtrace() -> Option<String> {
+    None
 }
 
 /// What helps against a panic, where that is known: tokio's resources panic on a thread that is none of tokio's.
@@ -207,6 +241,22 @@ mod tests {
         let told = "there is no reactor running, must be called from the context of a Tokio 1.x runtime";
         assert!(remedy(told).unwrap().contains("run_tokio"));
         assert_eq!(remedy("index out of bounds"), None);
+    }
+
+    #[test]
+    fn stack_of_a_panic_is_taken_after_it_was_caught_and_names_who_panicked() {
+        #[inline(never)]
+        fn culprit() {
+            panic!("on purpose");
+        }
+        // Whoever runs the tests may have set it.
+        if std::env::var_os("RUST_BACKTRACE").is_some() || std::env::var_os("RUST_LIB_BACKTRACE").is_some() {
+            return;
+        }
+        log_panics();
+        assert!(panic::catch_unwind(culprit).is_err());
+        assert!(take_backtrace().unwrap().contains("culprit"));
+        assert_eq!(take_backtrace(), None, "it has been taken");
     }
 
     /// Stands for a stderr nobody reads: it takes a line each time it is told to.

@@ -17,11 +17,12 @@ use std::{
 use crossbeam_channel::{Sender, unbounded};
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use sd_notify::NotifyState;
+use futures_lite::FutureExt;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     admin::Admin,
@@ -32,6 +33,7 @@ use crate::{
     live_registry::LiveRegistry,
     metrics::ShardMetrics,
     registry::{
+    log,
         EncodedLists, Icon, Prompt, Publish, Registry, RegistryError, Resource, ResourceTemplate, ServerInfo,
         ShardSide, ShardState, Snapshot, Tool,
     },
@@ -910,10 +912,15 @@ impl ShardPlan {
         let _files = self.files.clone();
         match self.build() {
             Ok((shard, handle)) => {
+        let number = self.number;
                 let _ = started.send(Ok(handle.clone()));
                 drop(started);
                 let _will = LastWill(fellows, handle);
-                shard.run().await
+                AssertUnwindSafe(shard.run()).catch_unwind().await.unwrap_or_else(|panic| {
+                    let backtrace = log::take_backtrace();
+                    error!(shard = number, backtrace, "shard_panicked: its thread ends, the server drains");
+                    panic::resume_unwind(panic)
+                })
             }
             Err(error) => {
                 let _ = started.send(Err(error));

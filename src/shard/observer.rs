@@ -8,7 +8,7 @@ use tracing::{Level, level_filters::LevelFilter};
 
 use crate::{
     http::RejectReason,
-    log::RateLimit,
+    log::{self, RateLimit},
     mcp::{CallMethod, Refused},
     metrics::{ShardMetrics, ToolFailure},
     registry::{Callable, Kind, Reply},
@@ -27,11 +27,13 @@ const SHARD_REFUSALS: [&str; 8] = [
 ];
 
 /// What is counted that is no refusal.
-const EVENTS: [&str; 7] = [
+const EVENTS: [&str; 9] = [
     "answer_lost",
     "answer_unexpected",
+    "call_abandoned",
     "cancel_lost",
     "cancelled",
+    "connection_panicked",
     "events_missed",
     "input_required",
     "slow_turn",
@@ -102,13 +104,14 @@ impl Observer {
         self.write(Level::INFO, reason, None, detail);
     }
 
-    /// Counts and logs a panic while one connection was handled.
+    /// Counts and logs a panic while one connection was handled: a fault of the server, so its stack is logged.
     pub(super) fn panicked(&mut self, message: &str) {
-        self.metrics.event("connection_panicked");
-        let backtrace = std::backtrace::Backtrace::force_capture();
-        let detail =
-            format!("{message}; the connection is dropped; caught at: {backtrace}").replace('\n', " ");
-        self.write(Level::ERROR, "connection_panicked", None, Some(&detail));
+        const KIND: &str = "connection_panicked";
+        self.metrics.event(KIND);
+        let Some(suppressed) = self.limit.admit(KIND, self.turn_began) else { return };
+        let (shard, suppressed) = (self.shard, (suppressed > 0).then_some(suppressed));
+        let detail = format!("{}; the connection is dropped", message.replace('\n', " "));
+        tracing::error!(shard, detail, backtrace = log::take_backtrace(), suppressed, "{KIND}");
     }
 
     /// A request names a host or an origin that is not allowed: the line names it, so that an operator can allow it.

@@ -2,13 +2,23 @@
 //! line. The suite starts it by itself.
 
 use std::{
+    fmt, io,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use corelane::{Content, Prompt, PromptArgument, Tool, demo};
+use corelane::{Content, NoArguments, Prompt, PromptArgument, ServerBuilder, Tool, demo};
 use corelane_loadgen::{fields, planted};
 use serde_json::{Value, json};
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
+};
 
 /// As the bare binary, so that what is measured is the same.
 #[global_allocator]
@@ -46,6 +56,13 @@ fn main() -> ExitCode {
     for count in [0, 10, 50] {
         server = server.prompt(prompt(count));
     }
+    if let Ok(line) = std::env::var(planted::PANICS_VARIABLE) {
+        server = with_panics(server);
+        let log = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr);
+        let log = tracing_subscriber::registry().with(LevelFilter::INFO).with(log).with(PanicsAt(line));
+        // The first one set stays.
+        let _ = tracing::subscriber::set_global_default(log);
+    }
     let delay = planted::delay_of_this_process();
     server
         .tool(
@@ -58,6 +75,55 @@ fn main() -> ExitCode {
                 }),
         )
         .main()
+}
+
+/// Adds a tool that panics for each way to run one.
+fn with_panics(server: ServerBuilder) -> ServerBuilder {
+    let tool = |name| Tool::new(name).description("Panics");
+    server
+        .tool(tool("panic_inline").run(|_: NoArguments, _cx| panic_inline()))
+        .tool(tool("panic_async").run_async(async |_: NoArguments, _cx| panic_async()))
+        .tool(tool("panic_blocking").run_blocking(|_: NoArguments, _cx| panic_blocking()))
+}
+
+/// Functions whose names the log must have.
+macro_rules! panicking {
+    ($($name:ident)*) => {
+        $(
+            #[inline(never)]
+            #[allow(clippy::panic, reason = "the fault that is planted")]
+            fn $name() {
+                panic!("planted");
+            }
+        )*
+    };
+}
+
+panicking!(panic_inline panic_async panic_blocking panic_in_log);
+
+/// A log that cannot take one of its lines.
+struct PanicsAt(String);
+
+impl<S: Subscriber> Layer<S> for PanicsAt {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let mut message = Message::default();
+        event.record(&mut message);
+        if message.0 == self.0 {
+            panic_in_log();
+        }
+    }
+}
+
+/// The message of a line.
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
 }
 
 /// A prompt whose text says all of its variables.
