@@ -55,6 +55,30 @@ fn what_clients_do_wrong_is_not_logged_unless_asked_for() {
     assert_eq!(lines, Vec::<Value>::new());
 }
 
+#[test]
+fn an_unknown_tool_is_named_in_the_log_escaped_and_cut() {
+    let long = "x".repeat(5000);
+    let work = |server: &ServerProcess| {
+        let mut client = server.connect();
+        for name in ["nope", "\u{1b}[31mred\nlines", &long] {
+            client.legacy("tools/call", json!({"name": name, "arguments": {}}));
+        }
+    };
+    let lines = lines("info", work);
+    let unknown = lines.iter().filter(|line| line["message"] == "unknown_tool");
+    let details: Vec<&str> = unknown.map(|line| line["detail"].as_str().unwrap()).collect();
+    assert_eq!(details[..2], ["Unknown tool: nope", "Unknown tool: \u{1b}[31mred\nlines"]);
+    assert!(details[2].starts_with("Unknown tool: xxx") && details[2].len() < 100, "{}", details[2]);
+    // As text: one line, and nothing that a terminal obeys.
+    let server = ServerProcess::start(&["--shards", "1", "--log", "info"]);
+    work(&server);
+    server.signal("-TERM");
+    let (_, _, stderr) = server.wait(Duration::from_secs(15));
+    assert!(stderr.contains(r#"detail="Unknown tool: nope""#), "{stderr}");
+    assert!(stderr.lines().any(|line| line.contains("red") && line.contains("lines")), "{stderr}");
+    assert!(!stderr.contains('\u{1b}'), "{stderr:?}");
+}
+
 /// Takes the log of this process.
 #[derive(Clone, Default)]
 struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);

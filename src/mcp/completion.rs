@@ -51,7 +51,7 @@ pub(super) fn complete<'a>(
         };
         request.run(completer, whole, world.sessions.secret(), world.now)
     };
-    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::Complete, &refusal))
+    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::Complete, refusal))
 }
 
 fn invalid(told: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {

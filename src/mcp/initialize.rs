@@ -20,7 +20,7 @@ pub(super) fn answer<'a>(
 ) -> Outcome<'a> {
     let Some(requested) = params.get("protocolVersion").and_then(Node::as_str) else {
         let refusal = Refusal::new(Refused::InvalidMethodParams, "params.protocolVersion must be a string");
-        return refuse(out, Some(id), Revision::LATEST_LEGACY, CallMethod::Initialize, &refusal);
+        return refuse(out, Some(id), Revision::LATEST_LEGACY, CallMethod::Initialize, refusal);
     };
     let agreed = Revision::parse(requested.as_bytes())
         .filter(|revision| !revision.is_modern())

@@ -26,7 +26,7 @@ pub(super) fn answer<'a>(
     };
     let Some(page) = page else {
         let refusal = Refusal::new(Refused::InvalidMethodParams, "Invalid cursor");
-        return refuse(out, Some(id), revision, method, &refusal);
+        return refuse(out, Some(id), revision, method, refusal);
     };
     begin_result(out, id);
     page.iter().for_each(|part| out.extend_from_slice(part));

@@ -20,5 +20,5 @@ pub(super) fn set_level<'a>(
         (Some(_), Tie::None) => session_needed(),
         (Some(level), tie) => return Outcome::Tied(id, tie, SessionAction::SetLevel(level)),
     };
-    refuse(out, Some(id), client.revision, CallMethod::SetLevel, &refusal)
+    refuse(out, Some(id), client.revision, CallMethod::SetLevel, refusal)
 }

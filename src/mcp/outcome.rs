@@ -1,5 +1,7 @@
 //! What becomes of a message, and which method it called.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::{
@@ -254,8 +256,8 @@ pub enum Outcome<'a> {
     Reply(CallMethod),
     /// As [`Outcome::Reply`], to a handshake. Over HTTP a session has been opened, of this id.
     Agreed(Handshake, Option<String>),
-    /// The refusal is in the buffer.
-    Refused(Status, CallMethod, Refused),
+    /// The refusal is in the buffer. The text is its message, which names what the client asked for, cut.
+    Refused(Status, CallMethod, Refused, Cow<'static, str>),
     /// As [`Outcome::Refused`], to a call of this tool.
     RefusedCall(Status, Refused, &'a SharedCallable),
     /// Nothing is answered: 202.

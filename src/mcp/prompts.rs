@@ -46,5 +46,5 @@ pub(super) fn get<'a>(
         };
         request.run(prompt.callable(), arguments, world.sessions.secret(), world.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::PromptsGet, &refusal))
+    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::PromptsGet, refusal))
 }

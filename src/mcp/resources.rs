@@ -34,7 +34,7 @@ pub(super) fn read<'a>(
         };
         request.run(found, node, world.sessions.secret(), world.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ResourcesRead, &refusal))
+    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ResourcesRead, refusal))
 }
 
 /// What a legacy session wants to hear of, or no more.
@@ -63,7 +63,7 @@ pub(super) fn subscribe<'a>(
     };
     match read() {
         Ok(action) => Outcome::Tied(id, client.tie, action),
-        Err(refusal) => refuse(out, Some(id), client.revision, method, &refusal),
+        Err(refusal) => refuse(out, Some(id), client.revision, method, refusal),
     }
 }
 

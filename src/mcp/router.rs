@@ -50,13 +50,13 @@ pub fn route<'a>(
         Ok(Message::Notification { method, params }) => {
             return match notified(world, transport, method, params) {
                 Ok(outcome) => outcome,
-                Err(refusal) => refuse(out, None, any, CallMethod::Other, &refusal),
+                Err(refusal) => refuse(out, None, any, CallMethod::Other, refusal),
             };
         }
         Ok(Message::Response { id, result, error }) => {
             return match answered(world, transport, id, result, error) {
                 Ok(answer) => Outcome::Answered(answer),
-                Err(refusal) => refuse(out, None, any, CallMethod::Other, &refusal),
+                Err(refusal) => refuse(out, None, any, CallMethod::Other, refusal),
             };
         }
         Err(malformed) => {
@@ -69,7 +69,7 @@ pub fn route<'a>(
             };
             let malformed_too = || Refusal::new(Refused::InvalidRequest, malformed.reason);
             let refusal = unknown.unwrap_or_else(malformed_too);
-            return refuse(out, malformed.id, any, CallMethod::Other, &refusal);
+            return refuse(out, malformed.id, any, CallMethod::Other, refusal);
         }
     };
     let params = Params::read(whole);
@@ -78,7 +78,7 @@ pub fn route<'a>(
         Ok(client) => client,
         Err(refusal) => {
             // What is wrong with the rest of `_meta` is no fault of the envelope, so its status is the method's own.
-            return refuse(out, Some(id), any, CallMethod::Other, &refusal);
+            return refuse(out, Some(id), any, CallMethod::Other, refusal);
         }
     };
     let snapshot = world.snapshot;
@@ -86,7 +86,7 @@ pub fn route<'a>(
     let known = CallMethod::parse(method, revision).filter(|method| resources::offered(snapshot, *method));
     let Some(method) = known else {
         let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
-        return refuse(out, Some(id), revision, CallMethod::Other, &refusal);
+        return refuse(out, Some(id), revision, CallMethod::Other, refusal);
     };
     let list = |list, out| lists::answer(snapshot, list, method, revision, id, &params, out);
     match method {
@@ -117,7 +117,7 @@ pub fn route<'a>(
         }
         CallMethod::Other => {
             let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
-            refuse(out, Some(id), revision, CallMethod::Other, &refusal)
+            refuse(out, Some(id), revision, CallMethod::Other, refusal)
         }
     }
 }
@@ -224,8 +224,9 @@ pub fn require_session(
         Ok(session) => return Ok(session),
         Err(refusal) => refusal,
     };
-    refuse(out, None, Revision::ASSUMED, CallMethod::Other, &refusal);
-    Err((refusal.reason.status(Revision::ASSUMED), refusal.reason))
+    let reason = refusal.reason;
+    refuse(out, None, Revision::ASSUMED, CallMethod::Other, refusal);
+    Err((reason.status(Revision::ASSUMED), reason))
 }
 
 /// The handshake a legacy `initialize` comes to.
@@ -248,12 +249,13 @@ pub(super) fn refuse<'a>(
     id: Option<Id<'_>>,
     revision: Revision,
     method: CallMethod,
-    refusal: &Refusal,
+    refusal: Refusal,
 ) -> Outcome<'a> {
-    if let Some(code) = refusal.reason.code() {
-        write_error(out, id, code, &refusal.message, refusal.data.as_deref());
+    let Refusal { reason, message, data } = refusal;
+    if let Some(code) = reason.code() {
+        write_error(out, id, code, &message, data.as_deref());
     }
-    Outcome::Refused(refusal.reason.status(revision), method, refusal.reason)
+    Outcome::Refused(reason.status(revision), method, reason, message)
 }
 
 /// Answers a body that is not JSON, or JSON beyond the limits.
@@ -268,7 +270,7 @@ pub fn write_not_json<'a>(
     };
     let id = refused.root().and_then(|root| answerable_id(root, id_bytes_max));
     let refusal = Refusal::new(reason, refused.reason.to_string());
-    refuse(out, id, Revision::ASSUMED, CallMethod::Other, &refusal)
+    refuse(out, id, Revision::ASSUMED, CallMethod::Other, refusal)
 }
 
 /// Refuses something outside the protocol's methods: a stream, a session's end, a batch.
@@ -280,7 +282,7 @@ pub fn write_refused<'a>(
     reason: Refused,
     message: &'static str,
 ) -> Outcome<'a> {
-    refuse(out, id, revision, method, &Refusal::new(reason, message))
+    refuse(out, id, revision, method, Refusal::new(reason, message))
 }
 
 /// No more of a name that a client made up than this is sent back, in bytes.

@@ -42,7 +42,7 @@ pub(super) fn listen<'a>(
 ) -> Outcome<'a> {
     match read(snapshot, client, id, params, uris_max) {
         Ok(wanted) => Outcome::Listen(wanted),
-        Err(refusal) => refuse(out, Some(id), client.revision, CallMethod::Listen, &refusal),
+        Err(refusal) => refuse(out, Some(id), client.revision, CallMethod::Listen, refusal),
     }
 }
 

@@ -105,7 +105,7 @@ pub(super) fn request<'a>(
 ) -> Outcome<'a> {
     match read(method, secret, client, params) {
         Ok(request) => Outcome::Task(id, request),
-        Err(refusal) => refuse(out, Some(id), client.revision, method, &refusal),
+        Err(refusal) => refuse(out, Some(id), client.revision, method, refusal),
     }
 }
 
@@ -147,7 +147,7 @@ fn unknown_task() -> Refusal {
 
 /// Refuses a request about a task that is not kept here any more.
 pub fn write_unknown_task(out: &mut Vec<u8>, id: Id<'_>, method: CallMethod) -> Outcome<'static> {
-    refuse(out, Some(id), crate::registry::Revision::V2026_07_28, method, &unknown_task())
+    refuse(out, Some(id), crate::registry::Revision::V2026_07_28, method, unknown_task())
 }
 
 /// How a task is.

@@ -49,7 +49,7 @@ pub(super) fn call<'a>(
         };
         request.run(tool.callable(), arguments, world.sessions.secret(), world.now)
     };
-    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ToolsCall, &refusal))
+    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ToolsCall, refusal))
 }
 
 /// Which tool is called with what, and whether this client may.

@@ -356,8 +356,8 @@ impl Engine {
     /// Counts a refusal that has been written, or anything else that is.
     pub(super) fn refuse(&mut self, outcome: Outcome<'_>) -> Performed {
         match outcome {
-            Outcome::Refused(status, method, reason) => {
-                self.observer.refused(reason.name(), None);
+            Outcome::Refused(status, method, reason, message) => {
+                self.observer.refused(reason.name(), Some(&message));
                 Performed::Answered(status, method, Vec::new())
             }
             _ => Performed::Silent,
