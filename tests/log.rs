@@ -79,6 +79,14 @@ fn an_unknown_tool_is_named_in_the_log_escaped_and_cut() {
     assert!(!stderr.contains('\u{1b}'), "{stderr:?}");
 }
 
+#[test]
+fn start_tells_at_level_debug_whether_rings_can_post_to_each_other() {
+    let server = ServerProcess::start(&["--shards", "1", "--log", "debug"]);
+    let line = server.before.lines().find(|line| line.contains("io_uring has what is needed"));
+    // Linux has it since 5.18, and 6.1 is needed; a sandbox may lack it.
+    assert!(line.is_some_and(|line| line.contains("msg_ring=")), "{}", server.before);
+}
+
 /// Takes the log of this process.
 #[derive(Clone, Default)]
 struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);

@@ -31,6 +31,7 @@ pub use driver::{Event, Ring, RingConfig};
 pub use listener::{Listener, SocketFile, UnixSocket, bind};
 pub use park::{Parker, Waker};
 pub use probe::{
-    ProbeError, divert_stdout, explain, probe, raise_descriptor_limit, raise_memlock_limit, retry_for_memory,
+    Optional, ProbeError, divert_stdout, explain, probe, raise_descriptor_limit, raise_memlock_limit,
+    retry_for_memory,
 };
 pub use slots::{ListenerId, Refused, SocketId};

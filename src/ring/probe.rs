@@ -56,11 +56,18 @@ pub enum ProbeError {
     Other(#[source] io::Error),
 }
 
-/// Asks the kernel for everything the ring and the executor need.
+/// What the kernel can do beyond what is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Optional {
+    /// One ring can post a completion to another (`IORING_OP_MSG_RING`).
+    pub msg_ring: bool,
+}
+
+/// Asks the kernel for everything the ring and the executor need. Returns what else it can do.
 ///
 /// # Errors
 /// The first thing that is missing.
-pub fn probe() -> Result<(), ProbeError> {
+pub fn probe() -> Result<Optional, ProbeError> {
     let memlock = raise_memlock_limit().map_err(ProbeError::Other)?;
     if memlock < MEMLOCK_BYTES_MIN {
         return Err(ProbeError::MemlockTooSmall(memlock));
@@ -82,7 +89,7 @@ pub fn probe() -> Result<(), ProbeError> {
         opcode::PollAdd::CODE,
     ];
     if operations.into_iter().all(|code| supported.is_supported(code)) {
-        Ok(())
+        Ok(Optional { msg_ring: supported.is_supported(opcode::MsgRingData::CODE) })
     } else {
         Err(too_old_or(ProbeError::Unsupported(io::Error::from_raw_os_error(libc::EOPNOTSUPP))))
     }

@@ -22,7 +22,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     admin::Admin,
@@ -996,7 +996,11 @@ fn off_shard(free: &[usize], config: &Config) -> Result<OffShard, StartError> {
 /// the caller's thread is the caller's.
 fn probe() -> Result<(), StartError> {
     match thread::spawn(ring::probe).join() {
-        Ok(probed) => Ok(probed?),
+        Ok(probed) => {
+            let ring::Optional { msg_ring } = probed?;
+            debug!(msg_ring, "io_uring has what is needed");
+            Ok(())
+        }
         Err(_) => Err(resource("the probe of io_uring", &"it panicked")),
     }
 }

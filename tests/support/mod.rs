@@ -25,6 +25,8 @@ pub struct ServerProcess {
     admin: Option<SocketAddr>,
     /// The line it said so with.
     pub ready: String,
+    /// What it had logged before that.
+    pub before: String,
     stderr: BufReader<std::process::ChildStderr>,
 }
 
@@ -93,7 +95,7 @@ impl ServerProcess {
         // A Unix socket has no address.
         let none = SocketAddr::from(([0, 0, 0, 0], 0));
         let address = tcp.map_or(none, |rest| rest.split(['/', ' ']).next().unwrap().parse().unwrap());
-        Self { child, address, admin: None, ready: line, stderr }
+        Self { child, address, admin: None, ready: line, before, stderr }
     }
 
     /// Starts a server with an admin address and a log from `info` up, which names that address.
