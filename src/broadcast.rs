@@ -100,6 +100,8 @@ pub enum Answer {
     Taken,
     /// There is no room.
     Full,
+    /// The session hears of as many things as one may.
+    TooMany,
     /// A stream is carried from now on: this much of it at once, and whether that is all.
     Attached(StreamId, Vec<u8>, bool),
 }

@@ -443,6 +443,27 @@ fn sessions_nobody_listens_for_make_room_for_others() {
 }
 
 #[test]
+fn subscriptions_of_one_session_are_bounded_and_room_comes_back() {
+    let limits = Limits { subscription_topics_max: 1, ..Limits::default() };
+    // With one shard every session is at home where it is asked; with three most are asked elsewhere.
+    for shards in [1, 3] {
+        let running = start(shards, limits);
+        for _ in 0..6 {
+            let (session, other) = (open(&running), open(&running));
+            subscribe(&session, "test://a");
+            let ask = |method: &str, uri: &str| session.ask(1, method, json!({"uri": uri}));
+            let mut refused = ask("resources/subscribe", "test://b");
+            assert_eq!((refused.status, refused.error_code()), (200, -32603));
+            subscribe(&session, "test://a");
+            subscribe(&other, "test://b");
+            ask("resources/unsubscribe", "test://a").response();
+            subscribe(&session, "test://b");
+        }
+        assert_eq!(end(running).refusals("too_many_subscriptions"), 6);
+    }
+}
+
+#[test]
 fn a_session_that_ends_ends_its_stream() {
     let running = start(4, Limits::default());
     for _ in 0..12 {

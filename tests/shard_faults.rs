@@ -16,7 +16,7 @@ use std::{
 
 use corelane::{
     CacheScope, Config, Limits, NoArguments, Prompt, Resource, ResourceTemplate, Running, Server, TaskTerms,
-    Tool,
+    Tool, config::Endpoint,
 };
 use serde_json::json;
 use support::{Client, ServerProcess, session::Session};
@@ -201,6 +201,40 @@ fn panic_while_a_connection_is_handled_drops_that_connection_only() {
     running.stopper().drain();
     let metrics = running.join().unwrap();
     assert!(metrics.events("connection_panicked") >= 1);
+}
+
+#[test]
+fn legacy_subscriptions_of_one_connection_of_lines_are_bounded_and_room_comes_back() {
+    let item = ResourceTemplate::new("test://{item}", "item").run(|_, _| "item");
+    let lines = vec!["tcp://127.0.0.1:0".parse().unwrap()];
+    let limits = Limits { subscription_topics_max: 3, ..Limits::default() };
+    let config = Config { listen: lines, shards: Some(1), limits, ..Config::default() };
+    let running = Server::builder("bounded", "0").template(item).build().start(&config).unwrap();
+    let Endpoint::Tcp(address) = running.listeners()[0].endpoint else { panic!("no address") };
+    let mut input = TcpStream::connect(address).unwrap();
+    input.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut output = BufReader::new(input.try_clone().unwrap());
+    let mut ask = |method: &str, params: serde_json::Value| {
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        input.write_all(format!("{message}\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
+    ask("initialize", support::session::handshake("2025-11-25", json!({})));
+    let mut subscribe = |method: &str, item: usize| {
+        let answer = ask(method, json!({"uri": format!("test://{item}")}));
+        answer["error"]["code"].as_i64()
+    };
+    for item in 0..3 {
+        assert_eq!(subscribe("resources/subscribe", item), None);
+    }
+    assert_eq!(subscribe("resources/subscribe", 3), Some(-32603));
+    assert_eq!(subscribe("resources/subscribe", 1), None, "it hears of this one already");
+    assert_eq!(subscribe("resources/unsubscribe", 1), None);
+    assert_eq!(subscribe("resources/subscribe", 3), None);
+    running.stopper().drain();
+    assert_eq!(running.join().unwrap().refusals("too_many_subscriptions"), 1);
 }
 
 #[test]

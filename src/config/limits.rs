@@ -96,7 +96,8 @@ pub struct Limits {
     /// From the opening of a legacy session to its end; 404 from then on, and the client opens another.
     #[serde(with = "humantime_serde")]
     pub session_ttl: Duration,
-    /// Things one subscription may ask to hear of; -32603.
+    /// Resources and tasks that one subscription may ask to hear of, and resources that one legacy session or legacy
+    /// connection of lines may subscribe to; one more is answered -32603.
     pub subscription_topics_max: usize,
     /// Subscriptions that are open at one time on one connection of lines; one more is answered -32603.
     pub subscriptions_per_connection_max: usize,

@@ -222,6 +222,14 @@ impl<K: Copy> Subscriptions<K> {
         entry.slots.push(Slot { topic, place: places.len() - 1, pending: None });
         self.subscribed += 1;
     }
+    /// Whether a listener may hear of this resource too: it does already, or hears of fewer than `resources_max`.
+    #[must_use]
+    pub fn admits(&self, listener: ListenerKey, resource: &Topic, resources_max: usize) -> bool {
+        let Some(Some(entry)) = self.listeners.get(listener.0 as usize) else { return false };
+        let resources = entry.slots.iter().filter(|slot| slot.topic.as_resource().is_some()).count();
+        resources < resources_max || entry.slots.iter().any(|slot| slot.topic == *resource)
+    }
+
 
     /// From now on it does not.
     pub fn unsubscribe(&mut self, listener: ListenerKey, topic: &Topic) {

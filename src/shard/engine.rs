@@ -58,6 +58,8 @@ pub(super) struct Engine {
     pub(super) limits: Limits,
 }
 
+const TOO_MANY_SUBSCRIPTIONS: &str = "Too many subscriptions";
+
 /// So much randomness is fetched at a time, in bytes.
 const ENTROPY_BYTES: usize = 512;
 
@@ -478,8 +480,8 @@ impl Engine {
         method: CallMethod,
         out: &mut Vec<u8>,
     ) -> Performed {
-        let (reason, told) = (Refused::TooManySubscriptions, "Too many subscriptions");
-        self.refuse(mcp::write_refused(out, Some(id), revision, method, reason, told))
+        let reason = Refused::TooManySubscriptions;
+        self.refuse(mcp::write_refused(out, Some(id), revision, method, reason, TOO_MANY_SUBSCRIPTIONS))
     }
 
     fn tied(
@@ -622,6 +624,9 @@ impl Engine {
             (Answer::Full, _) => {
                 return self.refuse(refused(out, Refused::Busy, "Server busy"));
             }
+            (Answer::TooMany, _) => {
+                return self.refuse(refused(out, Refused::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS));
+            }
             (Answer::Attached(stream, events, ended), _) => {
                 return Performed::Attached(stream, events, ended);
             }
@@ -709,7 +714,12 @@ impl Engine {
                     return;
                 }
                 let listener = self.line_listener(line);
-                self.plane.subscriptions.subscribe(listener, Topic::resource(&uri));
+                let (topic, topics_max) = (Topic::resource(&uri), self.limits.subscription_topics_max);
+                if !self.plane.subscriptions.admits(listener, &topic, topics_max) {
+                    self.refuse_subscription(id, Revision::LATEST_LEGACY, method, out);
+                    return;
+                }
+                self.plane.subscriptions.subscribe(listener, topic);
             }
             SessionAction::Unsubscribe(uri) => {
                 if let Some(listener) = line.listener {

@@ -68,6 +68,7 @@ pub(super) struct Plane {
     pub(super) replay: Replay,
     pub(super) tasks: Tasks,
     pub(super) broadcast: Broadcast,
+    subscription_topics_max: usize,
     /// What is to be done with connections, before the turn ends.
     pub(super) effects: VecDeque<Effect>,
 }
@@ -86,6 +87,7 @@ impl Plane {
             ),
             tasks: Tasks::new(shard, limits.tasks_max, limits.task_ttl),
             broadcast,
+            subscription_topics_max: limits.subscription_topics_max,
             effects: VecDeque::new(),
         }
     }
@@ -172,7 +174,11 @@ impl Plane {
                 if !subscriptions.has_room(1) {
                     return Answer::Full;
                 }
-                subscriptions.subscribe(kept.listener, Topic::resource(uri));
+                let topic = Topic::resource(uri);
+                if !subscriptions.admits(kept.listener, &topic, self.subscription_topics_max) {
+                    return Answer::TooMany;
+                }
+                subscriptions.subscribe(kept.listener, topic);
                 Answer::Done
             }
             Request::Unsubscribe(session, uri) => {
