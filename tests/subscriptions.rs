@@ -372,6 +372,28 @@ fn m_68_subscriptions_are_bounded_and_room_comes_back() {
 }
 
 #[test]
+fn a_long_uri_or_task_id_is_not_kept() {
+    let limits = Limits { subscription_uri_bytes_max: 100, ..Limits::default() };
+    let running = start(server(), 1, limits);
+    let text = |length: usize| format!("test://of/{}", "x".repeat(length - "test://of/".len()));
+    let mut peer = connect(&running);
+    let able = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+    for name in ["resourceSubscriptions", "taskIds"] {
+        let ask = Ask::listen(json!({name: [text(100), text(101)]})).can(able.clone());
+        let answer = peer.ask(&ask);
+        assert_eq!(answer.refused(), (200, -32602), "{name}");
+        assert!(answer.error()["message"].as_str().unwrap().contains("subscription_uri_bytes_max"), "{name}");
+    }
+    listen(&mut peer, json!({"resourceSubscriptions": [text(100)]}), 1);
+    let session = support::session::Session::open(running.addresses()[0], "2025-11-25", json!({}));
+    for (length, is_kept) in [(100, true), (101, false)] {
+        let reply = session.ask(1, "resources/subscribe", json!({"uri": text(length)})).response();
+        assert_eq!(reply["error"]["code"].as_i64(), (!is_kept).then_some(-32602), "{reply}");
+    }
+    end(running);
+}
+
+#[test]
 fn m_68_a_stream_with_nothing_to_tell_gives_signs_of_life() {
     let limits = Limits { stream_keep_alive: Duration::from_millis(100), ..Limits::default() };
     let (running, registry) = start_live(server(), 1, limits);
@@ -496,9 +518,14 @@ fn long_uris(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("test://of/{number}/{}", "x".repeat(7000))).collect()
 }
 
+/// Limits under which these may be subscribed to.
+fn long_uris_limits() -> Limits {
+    Limits { subscription_uri_bytes_max: 8 * 1024, ..Limits::default() }
+}
+
 #[test]
 fn a_reader_that_stalls_delays_nobody_and_is_let_go_in_time() {
-    let limits = Limits { write_timeout: Duration::from_secs(1), ..Limits::default() };
+    let limits = Limits { write_timeout: Duration::from_secs(1), ..long_uris_limits() };
     let config = Config { admin: Some("127.0.0.1:0".parse().unwrap()), ..config(1, limits) };
     let server = server().build();
     let registry = server.registry();
@@ -528,7 +555,7 @@ fn a_reader_that_stalls_delays_nobody_and_is_let_go_in_time() {
 #[test]
 fn a_slow_reader_hears_of_each_thing_at_last_and_of_nothing_stale() {
     const ROUNDS: usize = 40;
-    let (running, registry) = start_live(server(), 2, Limits::default());
+    let (running, registry) = start_live(server(), 2, long_uris_limits());
     let uris = long_uris(200);
     let mut slow = connect_narrow(&running);
     listen(&mut slow, json!({"resourceSubscriptions": uris, "toolsListChanged": true}), "slow");

@@ -99,6 +99,9 @@ pub struct Limits {
     /// Resources and tasks that one subscription may ask to hear of, and resources that one legacy session or legacy
     /// connection of lines may subscribe to; one more is answered -32603.
     pub subscription_topics_max: usize,
+    /// One such URI, and the id of one such task; a longer one is answered -32602.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub subscription_uri_bytes_max: usize,
     /// Subscriptions that are open at one time on one connection of lines; one more is answered -32603.
     pub subscriptions_per_connection_max: usize,
     /// Things all subscriptions of one shard hear of; one more is answered -32603.
@@ -216,6 +219,7 @@ impl Default for Limits {
             session_notes_max: 1 << 18,
             session_ttl: Duration::from_secs(24 * 60 * 60),
             subscription_topics_max: 1024,
+            subscription_uri_bytes_max: 2048,
             subscriptions_per_connection_max: 64,
             subscriptions_max: 1 << 18,
             stream_keep_alive: Duration::from_secs(15),
@@ -414,6 +418,7 @@ impl Limits {
             session_notes_max: 1..=100_000_000,
             session_ttl: Duration::from_secs(1)..=DAY * 365,
             subscription_topics_max: 1..=1_000_000,
+            subscription_uri_bytes_max: 64..=65_535,
             subscriptions_per_connection_max: 1..=1_000_000,
             subscriptions_max: 1..=100_000_000,
             stream_keep_alive: MOMENT..=DAY,

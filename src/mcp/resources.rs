@@ -5,6 +5,7 @@ use super::{
     era::{Client, Params, Refusal, Tie},
     outcome::{CallMethod, Outcome, Refused, SessionAction},
     router::{World, refuse},
+    subscriptions,
 };
 use crate::{
     json::Node,
@@ -39,7 +40,7 @@ pub(super) fn read<'a>(
 
 /// What a legacy session wants to hear of, or no more.
 pub(super) fn subscribe<'a>(
-    snapshot: &Snapshot,
+    world: &World<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
     method: CallMethod,
@@ -58,7 +59,8 @@ pub(super) fn subscribe<'a>(
         if method == CallMethod::Unsubscribe {
             return Ok(SessionAction::Unsubscribe(uri.to_owned()));
         }
-        snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
+        subscriptions::check_length(uri, world.limits)?;
+        world.snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
         Ok(SessionAction::Subscribe(uri.to_owned()))
     };
     match read() {

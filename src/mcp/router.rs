@@ -102,10 +102,7 @@ pub fn route<'a>(
             completion::complete(world, &client, id, (whole, &params), out)
         }
         CallMethod::Discover => discover::answer(snapshot, id, out),
-        CallMethod::Listen => {
-            let uris_max = world.limits.subscription_topics_max;
-            subscriptions::listen(snapshot, &client, id, &params, uris_max, out)
-        }
+        CallMethod::Listen => subscriptions::listen(world, &client, id, &params, out),
         CallMethod::TasksGet | CallMethod::TasksUpdate | CallMethod::TasksCancel => {
             tasks::request(method, world.sessions.secret(), &client, id, &params, out)
         }
@@ -113,7 +110,7 @@ pub fn route<'a>(
         CallMethod::Ping => ping::answer(id, out),
         CallMethod::SetLevel => logging::set_level(&client, id, &params, out),
         CallMethod::Subscribe | CallMethod::Unsubscribe => {
-            resources::subscribe(snapshot, &client, id, method, &params, out)
+            resources::subscribe(world, &client, id, method, &params, out)
         }
         CallMethod::Other => {
             let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");

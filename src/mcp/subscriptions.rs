@@ -12,9 +12,10 @@ use super::{
     era::{Client, Params, Refusal},
     events::{Event, Topic},
     outcome::{CallMethod, Outcome, Refused},
-    router::refuse,
+    router::{World, refuse},
 };
 use crate::{
+    config::Limits,
     json::{Node, write_string},
     jsonrpc::{Id, OwnedId, write_id},
     registry::{Capability, List, Lists, ProtocolError, Snapshot},
@@ -33,14 +34,13 @@ pub struct Wanted {
 
 /// Reads `subscriptions/listen` (checklist M-60).
 pub(super) fn listen<'a>(
-    snapshot: &Snapshot,
+    world: &World<'a, '_>,
     client: &Client<'a>,
     id: Id<'_>,
     params: &Params<'a>,
-    uris_max: usize,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    match read(snapshot, client, id, params, uris_max) {
+    match read(world.snapshot, client, id, params, world.limits) {
         Ok(wanted) => Outcome::Listen(wanted),
         Err(refusal) => refuse(out, Some(id), client.revision, CallMethod::Listen, refusal),
     }
@@ -51,7 +51,7 @@ fn read(
     client: &Client<'_>,
     id: Id<'_>,
     params: &Params<'_>,
-    uris_max: usize,
+    limits: &Limits,
 ) -> Result<Wanted, Refusal> {
     let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
     let filter = params
@@ -73,6 +73,7 @@ fn read(
             Some(None) => return Err(invalid("a filter of params.notifications must be a boolean")),
         }
     }
+    let uris_max = limits.subscription_topics_max;
     let texts = |name: &str, told: &'static str| -> Result<Vec<String>, Refusal> {
         let Some(listed) = filter.get(name).filter(is_there) else { return Ok(Vec::new()) };
         let elements = listed.elements().ok_or_else(|| invalid(told))?;
@@ -86,6 +87,7 @@ fn read(
                         "Too many subscriptions in one request",
                     ));
                 }
+                check_length(text, limits)?;
                 texts.push(text.to_owned());
             }
         }
@@ -136,6 +138,15 @@ fn read(
         .chain(uris.iter().map(|uri| Topic::resource(uri)))
         .chain(tasks.iter().map(|id| Topic::task(id)));
     Ok(Wanted { id: id.to_owned(), topics: topics.collect(), acknowledged })
+}
+
+/// Whether a URI or a task's id is short enough to be kept.
+pub(super) fn check_length(topic: &str, limits: &Limits) -> Result<(), Refusal> {
+    if topic.len() <= limits.subscription_uri_bytes_max {
+        return Ok(());
+    }
+    let told = "a URI or a task id has more bytes than limits.subscription_uri_bytes_max";
+    Err(Refusal::new(Refused::InvalidMethodParams, told))
 }
 
 /// What a request needs and its client does not have (checklist M-07).
@@ -211,6 +222,14 @@ impl<K: Copy> Subscriptions<K> {
         self.subscribed + topics <= self.subscribed_max
     }
 
+    /// Whether a listener may hear of this resource too: it does already, or hears of fewer than `resources_max`.
+    #[must_use]
+    pub fn admits(&self, listener: ListenerKey, resource: &Topic, resources_max: usize) -> bool {
+        let Some(Some(entry)) = self.listeners.get(listener.0 as usize) else { return false };
+        let resources = entry.slots.iter().filter(|slot| slot.topic.as_resource().is_some()).count();
+        resources < resources_max || entry.slots.iter().any(|slot| slot.topic == *resource)
+    }
+
     /// From now on the listener hears of this too.
     pub fn subscribe(&mut self, listener: ListenerKey, topic: Topic) {
         let Some(Some(entry)) = self.listeners.get_mut(listener.0 as usize) else { return };
@@ -222,14 +241,6 @@ impl<K: Copy> Subscriptions<K> {
         entry.slots.push(Slot { topic, place: places.len() - 1, pending: None });
         self.subscribed += 1;
     }
-    /// Whether a listener may hear of this resource too: it does already, or hears of fewer than `resources_max`.
-    #[must_use]
-    pub fn admits(&self, listener: ListenerKey, resource: &Topic, resources_max: usize) -> bool {
-        let Some(Some(entry)) = self.listeners.get(listener.0 as usize) else { return false };
-        let resources = entry.slots.iter().filter(|slot| slot.topic.as_resource().is_some()).count();
-        resources < resources_max || entry.slots.iter().any(|slot| slot.topic == *resource)
-    }
-
 
     /// From now on it does not.
     pub fn unsubscribe(&mut self, listener: ListenerKey, topic: &Topic) {
