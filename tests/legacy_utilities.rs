@@ -19,7 +19,7 @@ use corelane::{Config, Level, Limits, NoArguments, Resource, Running, Server, To
 use serde_json::{Value, json};
 use support::{
     Client, await_calls_in_flight, eventually, post,
-    session::{Event, Session, handshake},
+    session::{Event, Reading, Session, handshake},
 };
 
 const NEWEST: &str = "2025-11-25";
@@ -246,6 +246,50 @@ fn l_66_a_call_that_has_said_nothing_is_cancelled_and_its_post_ends_without_an_a
         eventually("the handler's end", || dropped.load(Ordering::SeqCst) == number + 1);
     }
     assert_eq!(end(running).events("cancelled"), 16);
+}
+
+/// A message whose id is written as given, on a connection of its own.
+fn post_text(session: &Session, body: &str) -> Reading {
+    let headers =
+        format!("Accept: application/json, text/event-stream\r\nMcp-Session-Id: {}\r\n", session.id);
+    let request = String::from_utf8(post(&headers, body)).unwrap();
+    Reading::of(session.address, &session.revision, &request)
+}
+
+#[test]
+fn cancellation_of_an_id_leaves_the_call_of_another_session_with_an_equal_one() {
+    // With one shard both calls are in one table.
+    for shards in [1, 3] {
+        let (running, dropped) = start(shards, Limits::default());
+        let ids = [("1000", "1000"), ("1000", "1e3"), ("1e3", "1000"), ("1e3", "1e3"), ("1000.0", "1e3")];
+        for (id, named) in ids {
+            let sessions = [open(&running, NEWEST), open(&running, NEWEST)];
+            let before = dropped.load(Ordering::SeqCst);
+            let calls = sessions.clone().map(|session| {
+                let call = format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"wait","arguments":{{}}}}}}"#
+                );
+                thread::spawn(move || post_text(&session, &call).status)
+            });
+            await_calls_in_flight(&running, 2);
+            let mut left = 2;
+            for (session, call) in sessions.iter().zip(calls) {
+                let cancel = format!(
+                    r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{named}}}}}"#
+                );
+                assert_eq!(post_text(session, &cancel).status, 202);
+                assert_eq!(call.join().unwrap(), 202, "{id} by {named}: the cancelled call's POST ends");
+                left -= 1;
+                await_calls_in_flight(&running, left);
+                // The first session again: its call has ended, and the other's is not its.
+                assert_eq!(post_text(&sessions[0], &cancel).status, 202);
+                assert_eq!(sessions[1].ask(1, "ping", json!({})).response()["result"], json!({}));
+                let ended = u32::try_from(dropped.load(Ordering::SeqCst) - before).unwrap();
+                assert_eq!(ended, 2 - left, "{id} by {named}");
+            }
+        }
+        end(running);
+    }
 }
 
 #[test]

@@ -121,6 +121,8 @@ struct Entry {
     generation: u32,
     /// Where a running call stands in the index, if it can be named by a client.
     hash: Option<u64>,
+    /// As `hash`, for the connection of lines that it came on.
+    line_hash: Option<u64>,
 }
 
 /// A bounded slab of pending calls, with their deadlines.
@@ -130,7 +132,8 @@ pub(super) struct Calls {
     capacity: usize,
     timers: Timers,
     due: Vec<usize>,
-    /// Running calls by whose they are and by their id, hashed: what a cancellation names.
+    /// Running calls by whose they are and by their id, hashed: what a cancellation names. Those of lines also by their
+    /// connection, hashed. Whoever looks compares what is found.
     index: BTreeSet<(u64, u32)>,
     hasher: RandomState,
 }
@@ -164,7 +167,7 @@ impl Calls {
             return None;
         }
         let index = u32::try_from(self.entries.len()).ok()?;
-        self.entries.push(Entry { state, generation: 0, hash: None });
+        self.entries.push(Entry { state, generation: 0, hash: None, line_hash: None });
         Some(Ticket { index, generation: 0 })
     }
 
@@ -185,14 +188,22 @@ impl Calls {
         Some(ticket)
     }
 
-    /// Whether a call of this connection of lines waits for its client's answer. Looks at all calls.
-    pub(super) fn asks(&self, socket: SocketId) -> bool {
-        self.entries.iter().any(|entry| match &entry.state {
-            State::Running(call, ..) => {
-                matches!(call.recipient, Recipient::Line(line) if line == socket)
-                    && !call.questions.is_empty()
+    /// Whether a call of this connection of lines waits for its client's answer.
+    pub(super) fn asks(&self, line: SocketId) -> bool {
+        self.running_of_line(line).any(|(_, call)| !call.questions.is_empty())
+    }
+
+    /// The calls that run and whose answers are lines of this connection.
+    fn running_of_line(&self, line: SocketId) -> impl Iterator<Item = (Ticket, &PendingCall)> {
+        let hash = self.hasher.hash_one(line);
+        self.index.range((hash, 0)..=(hash, u32::MAX)).filter_map(move |&(_, index)| {
+            let entry = self.entries.get(index as usize)?;
+            match &entry.state {
+                State::Running(call, ..) if matches!(call.recipient, Recipient::Line(socket) if socket == line) => {
+                    Some((Ticket { index, generation: entry.generation }, call))
+                }
+                _ => None,
             }
-            _ => false,
         })
     }
 
@@ -206,11 +217,12 @@ impl Calls {
             let hash = (call.session.is_some() || line.is_some()).then(|| {
                 self.hasher.hash_one((call.session, line.filter(|_| call.session.is_none()), &call.id))
             });
+            let line_hash = line.map(|line| self.hasher.hash_one(line));
             if let Some(entry) = self.entry(ticket) {
-                entry.hash = hash;
+                (entry.hash, entry.line_hash) = (hash, line_hash);
                 entry.state = State::Running(call, cancel, talk);
             }
-            self.index.extend(hash.map(|hash| (hash, ticket.index)));
+            self.index.extend(hash.into_iter().chain(line_hash).map(|hash| (hash, ticket.index)));
             self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, after));
         }
     }
@@ -224,8 +236,8 @@ impl Calls {
         }
     }
 
-    fn unindex(&mut self, index: u32, hash: Option<u64>) {
-        if let Some(hash) = hash {
+    fn unindex(&mut self, index: u32, hashes: [Option<u64>; 2]) {
+        for hash in hashes.into_iter().flatten() {
             self.index.remove(&(hash, index));
         }
     }
@@ -237,8 +249,8 @@ impl Calls {
             return None;
         }
         entry.generation = entry.generation.wrapping_add(1);
-        let hash = entry.hash.take();
-        self.unindex(ticket.index, hash);
+        let hashes = [entry.hash.take(), entry.line_hash.take()];
+        self.unindex(ticket.index, hashes);
         self.timers.cancel(ticket.index as usize);
         self.free.push(ticket.index);
         Some(state)
@@ -350,13 +362,7 @@ impl Calls {
 
     /// The calls whose answers are lines of this connection.
     pub(super) fn of_line(&self, line: SocketId) -> Vec<Ticket> {
-        let of_line = |(index, entry): (usize, &Entry)| match &entry.state {
-            State::Running(call, ..) if matches!(call.recipient, Recipient::Line(socket) if socket == line) => {
-                Some(Ticket { index: u32::try_from(index).ok()?, generation: entry.generation })
-            }
-            _ => None,
-        };
-        self.entries.iter().enumerate().filter_map(of_line).collect()
+        self.running_of_line(line).map(|(ticket, _)| ticket).collect()
     }
 
     /// What is called by each call that runs.
@@ -374,8 +380,9 @@ impl Calls {
         if !matches!(entry.state, State::Running(..)) {
             return None;
         }
-        let (state, hash) = (std::mem::replace(&mut entry.state, State::Abandoned), entry.hash.take());
-        self.unindex(ticket.index, hash);
+        let state = std::mem::replace(&mut entry.state, State::Abandoned);
+        let hashes = [entry.hash.take(), entry.line_hash.take()];
+        self.unindex(ticket.index, hashes);
         match state {
             State::Running(call, cancel, talk) => {
                 talk.end();
