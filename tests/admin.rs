@@ -217,6 +217,65 @@ fn queue_depth_threads_and_open_streams_are_reported() {
 }
 
 #[test]
+fn connections_are_reported_by_what_they_do() {
+    let wait = Tool::new("wait").run_async(async |_: NoArguments, _| std::future::pending::<()>().await);
+    let body = Tool::new("body").run(|_: NoArguments, _| "x".repeat(64 << 20));
+    let limits = Limits {
+        outbox_bytes_max: 128 << 20,
+        linger_timeout: Duration::from_secs(60),
+        drain_timeout: Duration::ZERO,
+        ..Limits::default()
+    };
+    let config = Config { shards: Some(1), limits, ..config() };
+    let running = Server::builder("states", "0").tool(wait).tool(body).build().start(&config).unwrap();
+    let address = running.addresses()[0];
+    let call = |tool: &str| {
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": {}}})
+            .to_string()
+    };
+    let connect = |count: usize, bytes: &[u8]| -> Vec<Client> {
+        let one = |_| {
+            let mut client = Client::connect(address);
+            client.send(bytes);
+            client
+        };
+        (0..count).map(one).collect()
+    };
+    let listen = modern("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}));
+    let idle = connect(5, b"");
+    let reading = connect(4, b"POST /mcp HTTP/1.1\r\n");
+    let handling = connect(3, &post("", call("wait")));
+    // More than the sockets between them hold.
+    let writing = connect(1, &post("", call("body")));
+    let streaming = connect(2, &post(&listen.0, listen.1));
+    // A refused request: the server waits for the client to close.
+    let closing = connect(1, b"nonsense\r\n\r\n");
+    let expected: [(&str, f64); 6] = [
+        ("idle", 5.0),
+        ("reading", 4.0),
+        ("handling", 3.0),
+        ("writing", 1.0),
+        ("streaming", 2.0),
+        ("closing", 1.0),
+    ];
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let samples = samples(&text(&get(&running, "/metrics")));
+        let state =
+            |state: &str| samples[&format!("corelane_connection_states{{shard=\"0\",state=\"{state}\"}}")];
+        if expected.iter().all(|(name, count)| state(name) == *count) {
+            assert_eq!(sum(&samples, "corelane_connections{"), 16.0);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{:?}", expected.map(|(name, _)| (name, state(name))));
+        thread::sleep(Duration::from_millis(5));
+    }
+    drop((idle, reading, handling, writing, streaming, closing));
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
+#[test]
 fn o_01_the_admin_interface_has_the_same_guard() {
     let running = demo::server().build().start(&config()).unwrap();
     for path in ["/healthz", "/readyz", "/metrics", "/other"] {

@@ -11,7 +11,8 @@ use series::{Distribution, Series};
 
 pub use process::write_process;
 pub use prometheus::{
-    ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_prometheus,
+    ConnectionState, ConnectionStates, ShardReport, write_admin_refusals, write_counter, write_gauge,
+    write_limits, write_prometheus,
 };
 
 /// Precision of the latencies of methods, which are few, and of tools, which may be many: buckets for each power of two, as a

@@ -10,6 +10,27 @@ use strum::VariantArray;
 
 use super::{Distribution, Series, ShardMetrics, ToolFailure};
 
+/// What an open connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum ConnectionState {
+    /// Between two requests.
+    Idle,
+    /// A request has begun to arrive.
+    Reading,
+    /// Calls of it are in flight.
+    Handling,
+    /// Its client has not taken all of a reply yet.
+    Writing,
+    /// It carries a stream of events that has no end of its own.
+    Streaming,
+    /// Its last reply has been written, and the client has not closed.
+    Closing,
+}
+
+/// How many connections are in each state, in the order of [`ConnectionState`].
+pub type ConnectionStates = [usize; ConnectionState::VARIANTS.len()];
+
 /// What one shard says of itself.
 pub struct ShardReport {
     /// Which shard.
@@ -18,6 +39,8 @@ pub struct ShardReport {
     pub metrics: ShardMetrics,
     /// Connections open now.
     pub connections: usize,
+    /// The same by state. Counted over several turns, so that the sum may differ.
+    pub connection_states: ConnectionStates,
     /// Calls in flight now.
     pub calls_in_flight: usize,
     /// Subscriptions open, and legacy sessions with one.
@@ -210,6 +233,14 @@ fn write_all(
             writeln!(out, "{name}{{shard=\"{}\"}} {}", report.shard, figure(report))?;
         }
     }
+    let states = "corelane_connection_states";
+    family(out, states, "gauge", "Connections open, by what they do.")?;
+    for report in reports {
+        for (state, count) in ConnectionState::VARIANTS.iter().zip(report.connection_states) {
+            let (shard, state) = (report.shard, <&str>::from(state));
+            writeln!(out, "{states}{{shard=\"{shard}\",state=\"{state}\"}} {count}")?;
+        }
+    }
     let busy = "corelane_shard_busy_seconds_total";
     family(
         out,
@@ -350,6 +381,7 @@ mod tests {
             shard: 1,
             metrics,
             connections: 5,
+            connection_states: [2, 1, 1, 0, 1, 0],
             calls_in_flight: 0,
             listeners: 2,
             subscribed: 3,
@@ -364,6 +396,8 @@ mod tests {
             "corelane_shard_up{shard=\"0\"} 0",
             "corelane_shard_up{shard=\"1\"} 1",
             "corelane_connections{shard=\"1\"} 5",
+            "corelane_connection_states{shard=\"1\",state=\"idle\"} 2",
+            "corelane_connection_states{shard=\"1\",state=\"streaming\"} 1",
             "corelane_requests_total{shard=\"1\"} 4",
             "corelane_refusals_total{shard=\"1\",reason=\"busy\"} 1",
             "corelane_request_duration_seconds_bucket{method=\"ping\",le=\"0.000002\"} 0",

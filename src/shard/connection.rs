@@ -4,7 +4,13 @@ use super::calls::Exchange;
 use super::engine::Line;
 use super::timers::Tick;
 use crate::{
-    broadcast::StreamId, exec::Ticket, http::Framer, lines::LineFramer, mcp::ListenerKey, ring::SocketId,
+    broadcast::StreamId,
+    exec::Ticket,
+    http::Framer,
+    lines::LineFramer,
+    mcp::ListenerKey,
+    metrics::{ConnectionState, ConnectionStates},
+    ring::SocketId,
 };
 
 /// What a connection waits for.
@@ -108,6 +114,21 @@ impl Connection {
         self.lines.as_ref().map_or(0, |lines| lines.pending)
     }
 
+    /// What it does, for who watches the shard.
+    pub(super) fn state(&self) -> ConnectionState {
+        match self.phase {
+            Phase::Closing { .. } | Phase::Lingering => ConnectionState::Closing,
+            Phase::Listening(_) | Phase::Carrying(_) => ConnectionState::Streaming,
+            Phase::Calling(_) | Phase::Batch(_) => ConnectionState::Handling,
+            Phase::Congested if !self.sending && self.owes() > 0 => ConnectionState::Handling,
+            Phase::Congested => ConnectionState::Writing,
+            Phase::Idle | Phase::Head | Phase::Body if self.sending => ConnectionState::Writing,
+            Phase::Idle if self.owes() > 0 => ConnectionState::Handling,
+            Phase::Idle => ConnectionState::Idle,
+            Phase::Head | Phase::Body => ConnectionState::Reading,
+        }
+    }
+
     /// Whether requests are handled as they arrive.
     pub(super) fn is_reading(&self) -> bool {
         matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body)
@@ -116,3 +137,51 @@ impl Connection {
 
 /// Fifteen thousand idle ones should cost no more than their entries.
 const _: () = assert!(size_of::<Option<Connection>>() <= 128);
+
+/// Counts a shard's connections by state, some at a time: the table may be long.
+#[derive(Default)]
+pub(super) struct Census {
+    next: usize,
+    counts: ConnectionStates,
+}
+
+impl Census {
+    /// Looks at that many more places of the table. The counts, once it has come to the table's end; the next call begins
+    /// anew.
+    pub(super) fn go_on(&mut self, table: &[Option<Connection>], places: usize) -> Option<ConnectionStates> {
+        let end = table.len().min(self.next.saturating_add(places));
+        for connection in table.get(self.next..end).into_iter().flatten().flatten() {
+            if let Some(count) = self.counts.get_mut(connection.state() as usize) {
+                *count += 1;
+            }
+        }
+        self.next = end;
+        (end == table.len()).then(|| std::mem::take(self).counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn census_counts_every_place_once_however_many_at_a_time() {
+        let connection = |phase| Connection { phase, ..Connection::new(SocketId::default(), Tick::NEVER) };
+        let mut table: Vec<_> = [Phase::Idle, Phase::Head, Phase::Lingering, Phase::Idle, Phase::Body]
+            .map(|phase| Some(connection(phase)))
+            .into();
+        table.insert(2, None);
+        let mut census = Census::default();
+        for places in 1..8 {
+            let mut calls = 1;
+            let counts = loop {
+                if let Some(counts) = census.go_on(&table, places) {
+                    break counts;
+                }
+                calls += 1;
+            };
+            assert_eq!((counts, calls), ([2, 2, 0, 0, 0, 1], 6_usize.div_ceil(places)), "{places}");
+        }
+        assert_eq!(census.go_on(&[], 1), Some([0; 6]));
+    }
+}

@@ -259,6 +259,11 @@ impl Inbox {
         taken.map(|(served, takeover)| (*served, takeover))
     }
 
+    /// Whether somebody waits for a report.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.reports.is_empty()
+    }
+
     pub(super) fn next_report(&self) -> Option<Sender<ShardReport>> {
         self.reports.pop()
     }

@@ -25,6 +25,7 @@ use std::{
 
 use glommio::timer::Timer;
 
+use inbox::Inbox;
 pub use inbox::{Served, ShardHandle, Takeover};
 pub use pipeline::{Handled, Pipeline, PipelineConfig, Requests};
 pub use sources::Sources;
@@ -34,10 +35,10 @@ use crate::{
     config::{Limits, Transport},
     exec::{CallEvent, Completed},
     http::{CONTINUE, Progress, RejectReason},
-    metrics::{ShardMetrics, ShardReport},
+    metrics::{ConnectionStates, ShardMetrics, ShardReport},
     ring::{Event, ListenerId, ReceivedBuffer, Ring, SocketId},
 };
-use connection::{Connection, Phase};
+use connection::{Census, Connection, Phase};
 use engine::Engine;
 use timers::{Tick, Timers};
 
@@ -61,6 +62,10 @@ const ALARM_MIN: Duration = Duration::from_millis(1);
 
 /// Calls that have ended and are answered in one turn; the rest wait for the next.
 const COMPLETIONS_PER_TURN: usize = 256;
+
+/// Places of the table of connections that are counted by state in one turn; a report waits until all have been. A turn of a
+/// shard with 131,072 of them would take milliseconds.
+const PLACES_COUNTED_PER_TURN: usize = 8192;
 
 /// A refused accept is tried again after this.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -90,8 +95,10 @@ pub struct Shard {
     drain_until: Option<Instant>,
     /// When the executor last heard its timers.
     executor_turn: Instant,
-    /// Messages of other shards are left over from the last turn.
+    /// Messages of other shards, or connections to count, are left over from the last turn.
     has_more: bool,
+    /// The count of connections by state for the next report.
+    census: Census,
     /// The connection whose input is being handled.
     handling: Option<SocketId>,
     /// Effects are being applied: what comes of one is applied by the same loop, not by one inside it.
@@ -136,6 +143,7 @@ impl Shard {
             drain_until: None,
             executor_turn: now,
             has_more: false,
+            census: Census::default(),
             handling: None,
             applying: false,
         }
@@ -673,11 +681,26 @@ impl Shard {
             }
             takeover.done();
         }
+        if inbox.is_asked() {
+            match self.census.go_on(&self.connections, PLACES_COUNTED_PER_TURN) {
+                Some(states) => self.report(&inbox, states),
+                None => self.has_more = true,
+            }
+        }
+        if inbox.drains() {
+            self.begin_drain();
+        }
+        true
+    }
+
+    /// Answers everyone who has asked for a report.
+    fn report(&mut self, inbox: &Inbox, connection_states: ConnectionStates) {
         while let Some(asker) = inbox.next_report() {
             let report = ShardReport {
                 shard: self.pipeline.shard(),
                 metrics: self.pipeline.metrics().clone(),
                 connections: self.live,
+                connection_states,
                 calls_in_flight: self.pipeline.engine.calls.len(),
                 listeners: self.pipeline.engine.plane.subscriptions.listeners(),
                 subscribed: self.pipeline.engine.plane.subscriptions.subscribed(),
@@ -689,10 +712,6 @@ impl Shard {
             // Who asked may have given up.
             let _ = asker.try_send(report);
         }
-        if inbox.drains() {
-            self.begin_drain();
-        }
-        true
     }
 
     fn begin_drain(&mut self) {
