@@ -123,7 +123,7 @@ pub(super) fn listen_admin(address: SocketAddr) -> Result<TcpListener, StartErro
     })
 }
 
-fn remedy(endpoint: &Endpoint, reason: &io::Error) -> &'static str {
+pub(super) fn remedy(endpoint: &Endpoint, reason: &io::Error) -> &'static str {
     match (endpoint, reason.kind()) {
         (Endpoint::Tcp(_), io::ErrorKind::AddrInUse) => {
             "stop the program that has it, or choose another port with --listen"

@@ -2,6 +2,8 @@
 
 mod listening;
 mod secret_file;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,
@@ -15,9 +17,9 @@ use std::{
 };
 
 use crossbeam_channel::{Sender, unbounded};
+use futures_lite::FutureExt;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use sd_notify::NotifyState;
-use futures_lite::FutureExt;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -31,9 +33,9 @@ use crate::{
     exec::{BlockingPool, Completions, OffShard, PoolConfig, PoolObserver, Runner},
     http::Names,
     live_registry::LiveRegistry,
+    log,
     metrics::ShardMetrics,
     registry::{
-    log,
         EncodedLists, Icon, Prompt, Publish, Registry, RegistryError, Resource, ResourceTemplate, ServerInfo,
         ShardSide, ShardState, Snapshot, Tool,
     },
@@ -910,9 +912,9 @@ impl ShardPlan {
         fellows: Fellows,
     ) -> io::Result<ShardMetrics> {
         let _files = self.files.clone();
+        let number = self.number;
         match self.build() {
             Ok((shard, handle)) => {
-        let number = self.number;
                 let _ = started.send(Ok(handle.clone()));
                 drop(started);
                 let _will = LastWill(fellows, handle);
