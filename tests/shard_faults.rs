@@ -238,6 +238,45 @@ fn legacy_subscriptions_of_one_connection_of_lines_are_bounded_and_room_comes_ba
 }
 
 #[test]
+fn what_all_subscriptions_of_one_connection_of_lines_hear_of_is_bounded() {
+    let lines = vec!["tcp://127.0.0.1:0".parse().unwrap()];
+    let limits = Limits { subscription_topics_max: 3, ..Limits::default() };
+    let config = Config { listen: lines, shards: Some(1), limits, ..Config::default() };
+    let resource = Resource::new("test://a", "a").run(|_, _| "a");
+    let running = Server::builder("bounded", "0").resource(resource).build().start(&config).unwrap();
+    let Endpoint::Tcp(address) = running.listeners()[0].endpoint else { panic!("no address") };
+    let mut input = TcpStream::connect(address).unwrap();
+    input.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut output = BufReader::new(input.try_clone().unwrap());
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "0"},
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+    });
+    let mut id = 0;
+    let mut listen = |resources: usize, tasks: usize| {
+        id += 1;
+        let names = |count| (0..count).map(|name| format!("test://{id}/{name}")).collect::<Vec<_>>();
+        let notifications = json!({"resourcesListChanged": true, "resourceSubscriptions": names(resources),
+            "taskIds": names(tasks)});
+        let params = json!({"_meta": meta, "notifications": notifications});
+        let ask = json!({"jsonrpc": "2.0", "id": id, "method": "subscriptions/listen", "params": params});
+        input.write_all(format!("{ask}\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()["error"]["code"].as_i64()
+    };
+    assert_eq!(listen(2, 2), Some(-32603), "four in one subscription");
+    assert_eq!(listen(1, 1), None);
+    assert_eq!(listen(2, 0), Some(-32603), "four in two");
+    assert_eq!(listen(0, 1), None);
+    assert_eq!(listen(1, 0), Some(-32603));
+    assert_eq!(listen(0, 0), None, "lists are no more than there are");
+    running.stopper().drain();
+    assert_eq!(running.join().unwrap().refusals("too_many_subscriptions"), 3);
+}
+
+#[test]
 fn subscriptions_of_one_connection_of_lines_are_bounded_also_when_they_hear_of_nothing() {
     let server =
         ServerProcess::spawn(support::corelane(&["serve", "--listen", "tcp://127.0.0.1:0", "--shards", "1"]));

@@ -96,8 +96,8 @@ pub struct Limits {
     /// From the opening of a legacy session to its end; 404 from then on, and the client opens another.
     #[serde(with = "humantime_serde")]
     pub session_ttl: Duration,
-    /// Resources and tasks that one subscription may ask to hear of, and resources that one legacy session or legacy
-    /// connection of lines may subscribe to; one more is answered -32603.
+    /// Resources and tasks that all subscriptions of one connection hear of, and resources that one legacy session or legacy
+    /// connection of lines subscribes to; one more is answered -32603.
     pub subscription_topics_max: usize,
     /// One such URI, and the id of one such task; a longer one is answered -32602.
     #[serde(deserialize_with = "super::size::deserialize")]

@@ -28,6 +28,12 @@ impl Topic {
         Self(format!("t{id}").into())
     }
 
+    /// Whether this is a list: the others have names that clients chose.
+    #[must_use]
+    pub fn is_list(&self) -> bool {
+        self.0.starts_with('l')
+    }
+
     /// The URI, if this is a resource.
     #[must_use]
     pub fn as_resource(&self) -> Option<&str> {

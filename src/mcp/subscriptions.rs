@@ -222,12 +222,19 @@ impl<K: Copy> Subscriptions<K> {
         self.subscribed + topics <= self.subscribed_max
     }
 
+    /// Resources and tasks that a listener hears of.
+    #[must_use]
+    pub fn named(&self, listener: ListenerKey) -> usize {
+        let entry = self.listeners.get(listener.0 as usize).and_then(Option::as_ref);
+        let slots = entry.map_or(&[][..], |entry| &entry.slots);
+        slots.iter().filter(|slot| !slot.topic.is_list()).count()
+    }
+
     /// Whether a listener may hear of this resource too: it does already, or hears of fewer than `resources_max`.
     #[must_use]
     pub fn admits(&self, listener: ListenerKey, resource: &Topic, resources_max: usize) -> bool {
         let Some(Some(entry)) = self.listeners.get(listener.0 as usize) else { return false };
-        let resources = entry.slots.iter().filter(|slot| slot.topic.as_resource().is_some()).count();
-        resources < resources_max || entry.slots.iter().any(|slot| slot.topic == *resource)
+        self.named(listener) < resources_max || entry.slots.iter().any(|slot| slot.topic == *resource)
     }
 
     /// From now on the listener hears of this too.

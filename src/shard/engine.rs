@@ -100,7 +100,7 @@ pub(super) enum Via<'a> {
         /// It has as many calls in flight as it may, and is read for the answers they wait for.
         full: bool,
         /// Subscriptions of the 2026 era that it has open.
-        listens: usize,
+        listens: &'a [ListenerKey],
     },
 }
 
@@ -456,8 +456,12 @@ impl Engine {
             return Performed::NotAcceptable;
         }
         // One connection has one stream; a line has many subscriptions, also ones without a topic.
-        let listens = if let Via::Line { listens, .. } = via { listens } else { 0 };
-        if listens >= self.limits.subscriptions_per_connection_max
+        let listens = if let Via::Line { listens, .. } = via { listens } else { &[] };
+        let named =
+            |topics: usize, listener: &ListenerKey| topics + self.plane.subscriptions.named(*listener);
+        let wanted = topics.iter().filter(|topic| !topic.is_list()).count();
+        if listens.len() >= self.limits.subscriptions_per_connection_max
+            || listens.iter().fold(wanted, named) > self.limits.subscription_topics_max
             || !self.plane.subscriptions.has_room(topics.len().max(1))
         {
             return self.refuse_subscription(id.as_id(), Revision::V2026_07_28, CallMethod::Listen, out);

@@ -458,7 +458,7 @@ impl Pipeline {
     ) -> u32 {
         let start = out.len();
         let transport = Transport::Line(line.handshake);
-        let via = Via::Line { socket: line.socket, full, listens: line.listens.len() };
+        let via = Via::Line { socket: line.socket, full, listens: &line.listens };
         let performed = self.perform(padded, length, transport, via, out);
         self.engine.settle_line(performed, line, start, out)
     }
