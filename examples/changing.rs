@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use corelane::{RegistryError, Server, Tool};
+use corelane::{Server, Tool};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Learn {
@@ -22,16 +22,15 @@ fn main() -> ExitCode {
     let registry = server.registry();
     let (learning, forgetting) = (registry.clone(), registry.clone());
     let learn = Tool::new("learn").description("Learns a new tool").input::<Learn>().run_blocking(
-        move |Learn { name, says }, _cx| -> Result<&str, RegistryError> {
+        move |Learn { name, says }, _cx| {
             let tool = Tool::new(name).description("Learned").run(move |_, _cx| says.clone());
-            learning.update(|registry| registry.replace(tool))?;
-            Ok("learned")
+            learning.update(|registry| registry.replace(tool)).map(|_| "learned")
         },
     );
     let forget = Tool::new("forget").description("Forgets a tool").input::<Forget>().run_blocking(
-        move |Forget { name }, _cx| -> Result<&str, RegistryError> {
-            let forgotten = forgetting.update(|registry| registry.remove::<Tool>(&name))?;
-            Ok(if forgotten.is_some() { "forgotten" } else { "never knew it" })
+        move |Forget { name }, _cx| {
+            let forgotten = forgetting.update(|registry| registry.remove::<Tool>(&name));
+            forgotten.map(|tool| if tool.is_some() { "forgotten" } else { "never knew it" })
         },
     );
     let added = registry.update(|registry| {

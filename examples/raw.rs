@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use corelane::{Content, Server, Tool};
+use corelane::{Server, Tool};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             Tool::new("depth")
                 .description("How deep its arguments go")
                 .input_schema::<()>(json!({}))
-                .run_raw(|arguments, _cx, reply| reply.push(Content::text(depth(arguments).to_string()))),
+                .run_raw(|arguments, _cx, reply| reply.text(&depth(arguments).to_string())),
         )
         .main()
 }

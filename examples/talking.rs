@@ -64,14 +64,14 @@ fn main() -> ExitCode {
         }))
         .tool(Tool::new("ask_model").description("Asks the client's model").input::<Question>().run_async(
             async |arguments, cx| {
-                let said = cx.sample(Sampling::question(arguments.question, 100)).await?;
-                Ok::<_, AskError>(format!("{} says: {}", said.model, said.text()))
+                let said = cx.sample(Sampling::question(arguments.question, 100)).await;
+                said.map(|said| format!("{} says: {}", said.model, said.text()))
             },
         ))
         // A blocking tool asks too: it waits on its own thread.
         .tool(Tool::new("ask_roots").description("Asks where the client works").run_blocking(|_, cx| {
-            let roots = cx.block_on(cx.roots())?;
-            Ok::<_, AskError>(roots.into_iter().map(|root| root.uri).collect::<Vec<_>>().join(" "))
+            cx.block_on(cx.roots())
+                .map(|roots| roots.into_iter().map(|root| root.uri).collect::<Vec<_>>().join(" "))
         }))
         // A tenth of a second for each number, unless the client cancels the call.
         .tool(Tool::new("count").description("Counts, and tells how far it is").input::<Count>().run_async(

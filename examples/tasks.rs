@@ -3,7 +3,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use corelane::{CallError, Elicited, Form, Server, TaskTerms, Tool, glommio::timer::sleep};
+use corelane::{CallError, Form, Server, TaskTerms, Tool, glommio::timer::sleep};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Bake {
@@ -29,9 +29,8 @@ fn main() -> ExitCode {
                 // In a task this waits for the answer, and the task says so; else the call does.
                 if bake.loaves > 100 {
                     let form = Form::<Sure>::new(format!("Really {} loaves?", bake.loaves));
-                    match cx.elicit(form).await? {
-                        Elicited::Accepted(Sure { sure: true }) => {}
-                        _ => return Ok("nothing was baked".to_owned()),
+                    if !cx.elicit(form).await?.accepted().is_some_and(|said| said.sure) {
+                        return Ok("nothing was baked".to_owned());
                     }
                 }
                 for loaf in 1..=bake.loaves {
