@@ -534,6 +534,8 @@ pub trait HandlerError {
     fn into_call_error(self) -> CallError;
 }
 
+// Else the compiler names the missing `Display` only, and not the message above.
+#[diagnostic::do_not_recommend]
 impl<E: fmt::Display + 'static> HandlerError for E {
     fn into_call_error(self) -> CallError {
         let error: &dyn Any = &self;

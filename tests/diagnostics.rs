@@ -1,0 +1,110 @@
+//! What the compiler says about handlers that return what no reply can be made of.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::SystemTime,
+};
+
+/// Handlers that return a `$returned`.
+const HANDLERS: &str = r#"
+use corelane::{Completer, NoArguments, Prompt, Resource, Tool};
+
+#[derive(Clone)]
+pub struct Mine;
+
+pub fn tool() -> Tool {
+    Tool::new("t").run(|_: NoArguments, _| $returned)
+}
+
+pub fn prompt() -> Prompt {
+    Prompt::new("p").run(|_: NoArguments, _| $returned)
+}
+
+pub fn resource() -> Resource {
+    Resource::new("test://r", "r").run(|_, _| $returned)
+}
+
+pub fn completer() -> Completer {
+    Completer::new("a", |_, _| $returned)
+}
+
+pub fn blocking() -> Tool {
+    Tool::new("t").run_blocking(|_: NoArguments, _| $returned)
+}
+"#;
+
+fn handlers(returned: [&str; 5]) -> String {
+    returned.iter().fold(HANDLERS.to_owned(), |source, returned| source.replacen("$returned", returned, 1))
+}
+
+/// Where cargo puts the libraries that this test is linked with.
+fn libraries() -> PathBuf {
+    env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+/// The library as it was built last.
+fn library() -> PathBuf {
+    let built = fs::read_dir(libraries()).unwrap().map(|entry| entry.unwrap().path());
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with("libcorelane-") && name.ends_with(".rlib")
+    };
+    let age =
+        |path: &PathBuf| path.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    built.filter(is_library).max_by_key(age).unwrap()
+}
+
+/// Compiles a program as far as it takes to find out whether it is one. What the compiler says if not.
+fn compile(name: &str, source: &str) -> Result<(), String> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = directory.join(format!("diagnostics_{name}.rs"));
+    fs::write(&file, source).unwrap();
+    let output = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args(["--edition=2024", "--crate-type=lib", "--emit=metadata", "--color=never", "--out-dir"])
+        .arg(directory)
+        .arg("-L")
+        .arg(format!("dependency={}", libraries().display()))
+        .arg("--extern")
+        .arg(format!("corelane={}", library().display()))
+        .arg(file)
+        .output()
+        .unwrap();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
+}
+
+#[test]
+fn handlers_that_return_no_reply_are_told_what_to_return() {
+    // What is refused below is refused for what it returns.
+    assert_eq!(compile("fine", &handlers(["1", "\"\"", "\"\"", "vec![\"\"]", "()"])), Ok(()));
+    let told = compile("wrong_reply", &handlers(["Mine"; 5])).unwrap_err();
+    for expected in [
+        "a tool cannot return `Mine`",
+        "a prompt cannot return `Mine`",
+        "reading a resource cannot return `Mine`",
+        "a completer cannot return `Mine`",
+        "cannot be made a reply",
+        "cannot be made messages",
+        "cannot be made contents",
+        "cannot be made a completion",
+        "return a text",
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    assert_eq!(told.matches("error[E0277]").count(), 5, "{told}");
+}
+
+#[test]
+fn errors_that_cannot_be_told_are_named_with_what_can() {
+    let told = compile("wrong_error", &handlers(["Err::<String, _>(Mine)"; 5])).unwrap_err();
+    for expected in [
+        "`Mine` cannot be the error of a handler",
+        "cannot be displayed",
+        "return `CallError`, any `std::error::Error`, a text, or `anyhow::Error`",
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+}
