@@ -1,9 +1,9 @@
 //! What does not fit, in words that a model can act on. Only for values that are not valid.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use jsonschema::{
-    ValidationError,
+    JsonType, ValidationError,
     error::{TypeKind, ValidationErrorKind},
 };
 use serde_json::Value;
@@ -13,6 +13,10 @@ const BRANCHES_DEEP_MAX: usize = 4;
 
 /// Violations of the closest branch that are reported, at most.
 const BRANCH_VIOLATIONS_MAX: usize = 3;
+
+/// Values, types or unknown names that are listed, at most: the list of an enum may be as long as its schema, and that of unknown
+/// names as long as the client likes.
+const LISTED_MAX: usize = 32;
 
 /// Names of arguments this similar (Jaro-Winkler) are suggested.
 const SIMILARITY_MIN: f64 = 0.75;
@@ -62,11 +66,15 @@ fn explain_within(error: &ValidationError<'_>, known: &KnownNames, deep: usize) 
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-            let told = unexpected.iter().map(|name| match similar(error, name, known) {
+            let told = unexpected.iter().take(LISTED_MAX).map(|name| match similar(error, name, known) {
                 Some(similar) => format!("unknown argument {name:?}, did you mean {similar:?}?"),
                 None => format!("unknown argument {name:?}"),
             });
-            told.collect::<Vec<_>>().join("; ")
+            let mut told = told.collect::<Vec<_>>().join("; ");
+            if unexpected.len() > LISTED_MAX {
+                told.push_str("; …");
+            }
+            told
         }
         ValidationErrorKind::FalseSchema => {
             let path = error.instance_path().as_str();
@@ -76,9 +84,9 @@ fn explain_within(error: &ValidationError<'_>, known: &KnownNames, deep: usize) 
             }
         }
         ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. } => {
-            let mut values = BTreeSet::new();
+            let mut values = Allowed::default();
             add_allowed(error, &mut values);
-            format!("must be {}", one_of(&values))
+            format!("must be {values}")
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }
             if deep > 0 =>
@@ -101,20 +109,20 @@ fn branches(
 ) -> String {
     let here = error.instance_path();
     // A choice of values: an enum with or without null, or types.
-    let mut values = BTreeSet::new();
+    let mut values = Allowed::default();
     let is_choice = context.iter().all(|branch| {
         branch.iter().any(|error| error.instance_path() == here && add_allowed(error, &mut values))
     });
-    if is_choice && !values.is_empty() {
-        return format!("must be {}", one_of(&values));
+    if is_choice && !values.listed.is_empty() {
+        return format!("must be {values}");
     }
     // Objects distinguished by the value of a member: where no branch has this value, all values are reported.
-    let mut tags: Option<(&str, BTreeSet<String>)> = None;
+    let mut tags: Option<(&str, Allowed)> = None;
     let is_tagged = context.iter().all(|branch| {
         branch.iter().any(|error| match tags.as_mut() {
             Some((path, values)) => error.instance_path().as_str() == *path && add_value(error, values),
             None => {
-                let mut values = BTreeSet::new();
+                let mut values = Allowed::default();
                 let adds = error.instance_path() != here && add_value(error, &mut values);
                 if adds {
                     tags = Some((error.instance_path().as_str(), values));
@@ -124,7 +132,7 @@ fn branches(
         })
     });
     if let Some((path, values)) = tags.filter(|_| is_tagged) {
-        return format!("{path} must be {}", one_of(&values));
+        return format!("{path} must be {values}");
     }
     let closest = context.iter().filter(|branch| !branch.is_empty()).min_by_key(|branch| {
         let of_kind =
@@ -147,44 +155,66 @@ fn branches(
     )
 }
 
+/// Values and types that would fit.
+#[derive(Default)]
+struct Allowed {
+    listed: BTreeSet<String>,
+    /// There are more than [`LISTED_MAX`].
+    is_cut: bool,
+}
+
+impl Allowed {
+    /// Adds as many as are listed; no more are written out.
+    fn add<T>(&mut self, values: impl IntoIterator<Item = T>, written: impl Fn(T) -> String) {
+        for value in values {
+            if self.listed.len() >= LISTED_MAX {
+                self.is_cut = true;
+                return;
+            }
+            self.listed.insert(written(value));
+        }
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = self.listed.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let one_of = if self.listed.len() > 1 { "one of " } else { "" };
+        let more = if self.is_cut { ", …" } else { "" };
+        write!(formatter, "{one_of}{listed}{more}")
+    }
+}
+
 /// Adds the values or types that a violation names. False if it names none.
-fn add_allowed(error: &ValidationError<'_>, values: &mut BTreeSet<String>) -> bool {
+fn add_allowed(error: &ValidationError<'_>, values: &mut Allowed) -> bool {
     match error.kind() {
-        ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => values.insert(named(&kind.to_string())),
+        ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => values.add([*kind], named),
         ValidationErrorKind::Type { kind: TypeKind::Multiple(kinds) } => {
-            values.extend(kinds.iter().map(|kind| named(&kind.to_string())));
-            return true;
+            values.add(kinds.iter(), named);
         }
         _ => return add_value(error, values),
-    };
+    }
     true
 }
 
 /// A type, as a message names it.
-fn named(kind: &str) -> String {
+fn named(kind: JsonType) -> String {
     match kind {
-        "null" => "null".to_owned(),
-        "array" | "integer" | "object" => format!("an {kind}"),
+        JsonType::Null => "null".to_owned(),
+        JsonType::Array | JsonType::Integer | JsonType::Object => format!("an {kind}"),
         _ => format!("a {kind}"),
     }
 }
 
-fn add_value(error: &ValidationError<'_>, values: &mut BTreeSet<String>) -> bool {
+fn add_value(error: &ValidationError<'_>, values: &mut Allowed) -> bool {
     match error.kind() {
         ValidationErrorKind::Enum { options } => {
-            values.extend(options.as_array().into_iter().flatten().map(Value::to_string));
+            values.add(options.as_array().into_iter().flatten(), Value::to_string);
         }
-        ValidationErrorKind::Constant { expected_value } => {
-            values.insert(expected_value.to_string());
-        }
+        ValidationErrorKind::Constant { expected_value } => values.add([&**expected_value], Value::to_string),
         _ => return false,
     }
     true
-}
-
-fn one_of(values: &BTreeSet<String>) -> String {
-    let listed = values.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    if values.len() > 1 { format!("one of {listed}") } else { listed }
 }
 
 /// The property that an unknown one is most similar to.

@@ -56,6 +56,13 @@ pub struct Violation {
     pub reason: String,
 }
 
+impl Violation {
+    /// A violation; what is longer than a reader needs of either text is cut off.
+    pub(crate) fn new(path: String, reason: String) -> Self {
+        Self { path: shortened(path), reason: shortened(reason) }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}: {}", path_for_people(&self.path), self.reason)
@@ -263,10 +270,8 @@ impl Validator {
                     if is_exhausted() {
                         break;
                     }
-                    violations.push(Violation {
-                        path: shortened(error.instance_path().as_str().to_owned()),
-                        reason: shortened(explain::explain(&error, &self.known)),
-                    });
+                    let path = error.instance_path().as_str().to_owned();
+                    violations.push(Violation::new(path, explain::explain(&error, &self.known)));
                 }
                 if violations.is_empty() && is_exhausted() {
                     violations.push(beyond());
@@ -490,6 +495,29 @@ mod tests {
         let many: Vec<String> = (0..1000).map(|number| format!("value {number}")).collect();
         let found = violations(&json!({"anyOf": [{"enum": many}, {"type": "null"}]}), &json!("x"));
         assert!(found[0].reason.chars().count() <= TEXT_CHARS_MAX + 1, "{found:?}");
+    }
+
+    #[test]
+    fn long_lists_are_cut_before_they_are_written() {
+        let listed = |schema: &Value, value: &Value| {
+            let found = violations(schema, value);
+            let [violation] = found.as_slice() else { panic!("{found:?}") };
+            assert!(violation.reason.ends_with(", …") || violation.reason.ends_with("; …"), "{violation:?}");
+            violation.reason.matches([',', ';']).count()
+        };
+        let numbers: Vec<u32> = (0..400).collect();
+        let constants: Vec<Value> = numbers.iter().map(|number| json!({"const": number})).collect();
+        let tagged: Vec<Value> =
+            numbers.iter().map(|number| json!({"properties": {"k": {"const": number}}})).collect();
+        assert_eq!(listed(&json!({"enum": numbers}), &json!(-1)), 32);
+        assert_eq!(listed(&json!({"anyOf": constants}), &json!(-1)), 32);
+        assert_eq!(listed(&json!({"oneOf": tagged}), &json!({"k": -1})), 32);
+        let unknown: serde_json::Map<String, Value> =
+            numbers.iter().map(|number| (number.to_string(), json!(1))).collect();
+        let strict = json!({"additionalProperties": false});
+        let found = violations(&strict, &Value::Object(unknown));
+        // The text is cut again.
+        assert!(!found[0].reason.contains("\"32\""), "{found:?}");
     }
 
     #[test]
