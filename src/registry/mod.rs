@@ -15,6 +15,7 @@ mod info;
 mod input;
 mod level;
 mod list;
+mod mismatch;
 mod prompt;
 mod reply;
 mod resource;

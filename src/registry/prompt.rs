@@ -255,11 +255,13 @@ impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
     fn convert<R: IntoMessages + 'static>(&self) -> Convert<A, R> {
         Convert {
             read: Arc::new(|node| {
-                let arguments = node.members().into_iter().flatten().map(|(name, value)| {
-                    (name, Text { text: value.as_str().unwrap_or_default().into(), list: None })
-                });
+                let arguments = || {
+                    node.members().into_iter().flatten().map(|(name, value)| {
+                        (name, Text { text: value.as_str().unwrap_or_default().into(), list: None })
+                    })
+                };
                 let arguments: A =
-                    text::read(arguments).map_err(|error| format!("Invalid arguments: {error}"))?;
+                    text::read(arguments).map_err(|told| format!("Invalid arguments: {told}"))?;
                 Ok((arguments, ()))
             }),
             refuse: |reply, told| reply.fail(ProtocolError::invalid_params(told)),

@@ -406,11 +406,13 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
         let template = UriTemplate::parse(&self.description.uri).ok();
         let read = move |node: Node<'_>| {
             let uri = uri(node);
-            let values = template.as_ref().and_then(|template| template.lists(&uri)).unwrap_or_default();
-            let values = values
-                .into_iter()
-                .map(|(name, value, list)| (name, Text { text: value.into(), list: Some(list) }));
-            let variables = text::read(values).map_err(|error| format!("Invalid URI: {error}"))?;
+            let values = || {
+                let values = template.as_ref().and_then(|template| template.lists(&uri)).unwrap_or_default();
+                values
+                    .into_iter()
+                    .map(|(name, value, list)| (name, Text { text: value.into(), list: Some(list) }))
+            };
+            let variables = text::read(values).map_err(|told| format!("Invalid URI: {told}"))?;
             Ok((Read { uri: uri.clone(), variables }, Kept { uri, mime_type: mime_type.clone() }))
         };
         Convert { read: Arc::new(read), refuse, put }

@@ -12,6 +12,8 @@ use serde::{
     forward_to_deserialize_any,
 };
 
+use super::mismatch::mismatch;
+
 /// One text, and how it reads as a list.
 pub(super) struct Text<'de> {
     pub(super) text: Cow<'de, str>,
@@ -135,17 +137,23 @@ impl<'de> Deserializer<'de> for Text<'de> {
     }
 }
 
-/// Texts by name. An error names the text that does not fit.
+/// Texts by name.
 struct Texts<'de, I> {
     texts: I,
     next: Option<(&'de str, Text<'de>)>,
 }
 
-/// Reads a type from texts by name.
-pub(super) fn read<'de, T: de::Deserialize<'de>>(
-    texts: impl Iterator<Item = (&'de str, Text<'de>)>,
-) -> Result<T, Error> {
-    T::deserialize(Named(Texts { texts, next: None }))
+/// Reads a type from texts by name. They are made once more if they do not fit, to find out where.
+///
+/// # Errors
+/// What does not fit, behind its JSON pointer.
+pub(super) fn read<'de, T, I>(texts: impl Fn() -> I) -> Result<T, String>
+where
+    T: de::Deserialize<'de>,
+    I: Iterator<Item = (&'de str, Text<'de>)>,
+{
+    let named = || Named(Texts { texts: texts(), next: None });
+    T::deserialize(named()).map_err(|_| mismatch::<T>(named()))
 }
 
 impl<'de, I: Iterator<Item = (&'de str, Text<'de>)>> MapAccess<'de> for Texts<'de, I> {
@@ -158,9 +166,9 @@ impl<'de, I: Iterator<Item = (&'de str, Text<'de>)>> MapAccess<'de> for Texts<'d
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let (name, text) =
+        let (_, text) =
             self.next.take().ok_or_else(|| de::Error::custom("a value was read before its name"))?;
-        seed.deserialize(text).map_err(|error| de::Error::custom(format_args!("{name}: {error}")))
+        seed.deserialize(text)
     }
 }
 
@@ -469,7 +477,7 @@ mod tests {
             ("list", "1,2"),
             ("pair", "1,up"),
         ];
-        let all: All = read(texts.into_iter().map(|(name, value)| (name, text(value)))).unwrap();
+        let all: All = read(|| texts.into_iter().map(|(name, value)| (name, text(value)))).unwrap();
         let (letter, number) = ('é', Some(Number(u128::MAX)));
         let wanted = All {
             text: "5".into(),
@@ -487,15 +495,17 @@ mod tests {
 
     #[test]
     fn a_text_that_does_not_fit_is_named() {
-        for (value, says) in
-            [("300", "n: "), ("x", "n: invalid type: string \"x\", expected u8"), ("", "n: ")]
-        {
-            let error =
-                read::<BTreeMap<String, u8>>([("n", text(value))].into_iter()).unwrap_err().to_string();
-            assert!(error.starts_with(says), "{error}");
+        fn reason<T: DeserializeOwned + std::fmt::Debug>(value: &'static str) -> String {
+            read::<BTreeMap<String, T>, _>(|| [("n", text(value))].into_iter()).unwrap_err()
         }
-        assert!(read::<BTreeMap<String, (u8, u8)>>([("n", text("1,2,3"))].into_iter()).is_err());
-        assert!(read::<BTreeMap<String, f32>>([("n", text("inf"))].into_iter()).is_err());
+        for (value, says) in
+            [("300", "/n: "), ("x", "/n: invalid type: string \"x\", expected u8"), ("", "/n: ")]
+        {
+            assert!(reason::<u8>(value).starts_with(says), "{}", reason::<u8>(value));
+        }
+        assert!(reason::<Vec<u8>>("1,2,x").starts_with("/n/2: invalid type: string \"x\""));
+        assert!(reason::<(u8, u8)>("1,2,3").starts_with("/n: "));
+        assert!(reason::<f32>("inf").starts_with("/n: "));
     }
 
     #[test]

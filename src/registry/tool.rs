@@ -14,6 +14,7 @@ use super::{
     declare::ways_to_describe,
     handler::{Convert, Handler, ways_to_run},
     info::Icon,
+    mismatch::mismatch,
     reply::{IntoReply, Reply},
 };
 use crate::json::Node;
@@ -235,7 +236,7 @@ impl<A> ToolBuilder<A> {
     {
         self.finish(Handler::Inline(Arc::new(move |node, context, reply| match A::Of::deserialize(node) {
             Ok(arguments) => run(arguments, context, reply),
-            Err(error) => reply.error(&unfit(&error)),
+            Err(_) => reply.error(&unfit::<A::Of<'_>>(node)),
         })))
     }
 
@@ -262,7 +263,7 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
         Convert {
             read: Arc::new(|node| match A::deserialize(node) {
                 Ok(arguments) => Ok((arguments, ())),
-                Err(error) => Err(unfit(&error)),
+                Err(_) => Err(unfit::<A>(node)),
             }),
             refuse: |reply, told| reply.error(&told),
             put: |said: R, (), reply: &mut Reply| said.into_reply(reply),
@@ -278,7 +279,7 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
         // Not by way of `Convert`: what is fast is worth a call less.
         self.finish(Handler::Inline(Arc::new(move |node, context, reply| match A::deserialize(node) {
             Ok(arguments) => run(arguments, context).into_reply(reply),
-            Err(error) => reply.error(&unfit(&error)),
+            Err(_) => reply.error(&unfit::<A>(node)),
         })))
     }
 
@@ -356,9 +357,11 @@ fn remove_derived_formats(schema: &mut Value) {
     }
 }
 
-/// The schema let through what the type does not take: the schema and the type disagree.
-fn unfit(error: &crate::json::DeserializeError) -> String {
-    format!("Invalid arguments: {error}")
+/// Why arguments that fit the schema do not fit the type: the two disagree.
+#[cold]
+#[inline(never)]
+fn unfit<'a, A: Deserialize<'a>>(arguments: Node<'a>) -> String {
+    format!("Invalid arguments: {}", mismatch::<A>(arguments))
 }
 
 #[cfg(test)]
