@@ -6,6 +6,7 @@
 mod support;
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     sync::{
         Arc,
@@ -15,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use corelane::{Config, Level, Limits, NoArguments, Resource, Running, Server, Tool, glommio::timer::sleep};
+use corelane::{
+    Config, Context, Level, Limits, NoArguments, Resource, Running, Server, Tool, glommio::timer::sleep,
+};
 use serde_json::{Value, json};
 use support::{
     Client, await_calls_in_flight, eventually, post,
@@ -41,6 +44,11 @@ struct Say {
     text: String,
 }
 
+thread_local! {
+    /// The context of a call that has ended.
+    static KEPT: Cell<Option<Context>> = const { Cell::new(None) };
+}
+
 /// Counts when it is dropped.
 struct Dropped(Arc<AtomicUsize>);
 
@@ -58,6 +66,17 @@ fn server(dropped: &Arc<AtomicUsize>) -> Server {
         }))
         .tool(Tool::new("log_inline").run(|_: NoArguments, cx| {
             LEVELS.iter().for_each(|(level, name)| cx.log(*level, name));
+        }))
+        .tool(Tool::new("keep_context").run(|_: NoArguments, cx| KEPT.set(Some(cx))))
+        .tool(Tool::new("log_kept").run(|_: NoArguments, _cx| {
+            if let Some(kept) = KEPT.take() {
+                assert!(!kept.logs(Level::Emergency));
+                kept.log(Level::Emergency, "too late");
+            }
+        }))
+        .tool(Tool::new("log_and_panic").run(|_: NoArguments, cx| {
+            cx.log(Level::Info, "about to panic");
+            assert!(!cx.logs(Level::Info), "panics");
         }))
         .tool(Tool::new("count").run_async(async |_: NoArguments, cx| {
             for (progress, message) in
@@ -144,7 +163,9 @@ fn l_61_each_level_lets_through_what_is_as_severe_on_every_shard_until_another_i
     let (running, _) = start(4, Limits::default());
     let session = open(&running, "2025-06-18");
     let unasked: Vec<&str> = LEVELS[1..].iter().map(|(_, name)| *name).collect();
-    assert_eq!(logged(&session, "log"), unasked, "from info up without being asked");
+    for tool in ["log", "log_inline", "log_inline"] {
+        assert_eq!(logged(&session, tool), unasked, "{tool}: from info up without being asked");
+    }
     for (number, (_, level)) in LEVELS.iter().enumerate() {
         let set = session.ask("s", "logging/setLevel", json!({"level": level})).response();
         assert_eq!(set, json!({"jsonrpc": "2.0", "id": "s", "result": {}}));
@@ -158,6 +179,25 @@ fn l_61_each_level_lets_through_what_is_as_severe_on_every_shard_until_another_i
         assert_eq!((refused.status, refused.error_code()), (200, -32602), "{params}");
     }
     assert_eq!(logged(&session, "log"), ["emergency"], "what was refused changed nothing");
+    end(running);
+}
+
+#[test]
+fn inline_log_messages_of_one_call_reach_its_client_only() {
+    let (running, _) = start(1, Limits::default());
+    let session = open(&running, "2025-06-18");
+    for round in 0..3 {
+        // The context of this call is used by later ones.
+        assert_eq!(session.call(1, "keep_context", json!({})).response()["result"]["content"], json!([]));
+        assert!(!session.call(2, "log_kept", json!({})).is_stream(), "the call that was meant has ended");
+        assert_eq!(logged(&session, "log_inline").len(), 7, "{round}");
+        assert!(!session.call(3, "say", json!({"text": "x"})).is_stream(), "this one logs nothing");
+        let failed = session.call(4, "log_and_panic", json!({})).response();
+        assert_eq!(failed["error"]["code"], -32603);
+        assert!(!session.call(5, "say", json!({"text": "x"})).is_stream(), "nor what came before");
+    }
+    let nobody = stateless(running.addresses()[0]);
+    assert_eq!(logged(&nobody, "log_inline").len(), 7, "no session is needed");
     end(running);
 }
 

@@ -122,9 +122,13 @@ impl Runner {
         if let Handler::Inline(run) = handler {
             let conversation = details
                 .map(|details| Arc::new(Conversation::held(caller.revision, caller.capabilities, *details)));
-            let context = Context::new(caller, Rc::clone(&self.side), conversation.clone());
-            return match guarded(|| run(input, context, reply)) {
-                Ok(()) => Started::Done(conversation),
+            // A client of the 2026 era that names no level wants no log messages.
+            let inline_call = (!caller.revision.is_modern()).then(|| self.side.inline_log.begin());
+            let context = Context::inline(caller, Rc::clone(&self.side), conversation.clone(), inline_call);
+            let done = guarded(|| run(input, context, reply));
+            let logged = inline_call.and_then(|_| self.side.inline_log.end());
+            return match done {
+                Ok(()) => Started::Done(conversation.or(logged)),
                 Err(_) => Started::Panicked { unused: None },
             };
         }

@@ -60,13 +60,13 @@ impl<'a> Request<'a, '_> {
             }
             _ => None,
         };
+        // An inline call that brings nothing gets its conversation if it logs: see `InlineLog`.
         let talks = client.progress_token.is_some() || client.level.is_some();
         let extensions = client.extensions.filter(|extensions| extensions.is_object());
         let details = (talks || resumes || !is_inline || extensions.is_some()).then(|| {
             Box::new(CallDetails {
                 progress_token: client.progress_token.map(token),
-                // A legacy client that never set a level leaves the choice to the server (checklist L-61).
-                log_level: client.level.or((!is_modern).then_some(Level::Info)),
+                log_level: client.level.or((!is_modern).then_some(Level::LEGACY_DEFAULT)),
                 asking: match (is_modern, client.tie) {
                     (true, _) => Asking::Replay,
                     (false, Tie::Session(_) | Tie::Connection) => Asking::Wait,

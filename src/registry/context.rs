@@ -2,6 +2,8 @@
 
 use std::{
     any::Any,
+    cell::Cell,
+    num::NonZeroUsize,
     pin::pin,
     rc::Rc,
     sync::{
@@ -18,7 +20,7 @@ use serde_json::Value;
 
 use super::{
     capability::{Capabilities, Capability},
-    conversation::{Conversation, TaskTerms},
+    conversation::{CallDetails, Conversation, TaskTerms},
     input::{AskError, Question},
     level::Level,
     reply::ProtocolError,
@@ -52,6 +54,59 @@ pub struct ShardSide {
     pub state: Option<ShardState>,
     /// Reaches the subscribers of all shards; without it nobody is told.
     pub publisher: Option<Arc<dyn Publish>>,
+    /// What the inline call that runs logs.
+    pub inline_log: InlineLog,
+}
+
+/// The log messages of inline calls of legacy clients that never set a level. Few such calls log, so the first message of a call
+/// creates its conversation. One inline call runs at a time on a shard.
+pub struct InlineLog {
+    /// The number of the call that runs, or of the next one. A context that outlives its call has an earlier number.
+    call: Cell<NonZeroUsize>,
+    conversation: Cell<Option<Arc<Conversation>>>,
+}
+
+impl Default for InlineLog {
+    fn default() -> Self {
+        Self { call: Cell::new(NonZeroUsize::MIN), conversation: Cell::default() }
+    }
+}
+
+/// A copy is another shard's, and empty.
+impl Clone for InlineLog {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl InlineLog {
+    /// The number of the call that begins.
+    #[must_use]
+    pub fn begin(&self) -> NonZeroUsize {
+        self.call.get()
+    }
+
+    /// Ends the call: its conversation, if it has logged anything.
+    #[must_use]
+    pub fn end(&self) -> Option<Arc<Conversation>> {
+        self.call.set(self.call.get().saturating_add(1));
+        self.conversation.take()
+    }
+
+    fn runs(&self, call: NonZeroUsize) -> bool {
+        self.call.get() == call
+    }
+
+    /// The conversation of the call that runs.
+    #[cold]
+    fn conversation(&self, caller: Caller) -> Arc<Conversation> {
+        let conversation = self.conversation.take().unwrap_or_else(|| {
+            let details = CallDetails { log_level: Some(Level::LEGACY_DEFAULT), ..CallDetails::default() };
+            Arc::new(Conversation::held(caller.revision, caller.capabilities, details))
+        });
+        self.conversation.set(Some(Arc::clone(&conversation)));
+        conversation
+    }
 }
 
 /// How often a blocking handler that waits for an answer looks whether its call has been cancelled.
@@ -63,13 +118,48 @@ pub struct Context {
     caller: Caller,
     side: Rc<ShardSide>,
     conversation: Option<Arc<Conversation>>,
+    /// Of an inline call without a conversation, that may log: its number.
+    inline_call: Option<NonZeroUsize>,
 }
 
 impl Context {
     /// A context of `caller` on a shard; without a conversation nothing can be said or asked.
     #[must_use]
     pub fn new(caller: Caller, side: Rc<ShardSide>, conversation: Option<Arc<Conversation>>) -> Self {
-        Self { caller, side, conversation }
+        Self { caller, side, conversation, inline_call: None }
+    }
+
+    /// The context of an inline call. `inline_call`: the number that [`InlineLog::begin`] gave, if its client is to get what the call
+    /// logs without a conversation.
+    #[must_use]
+    pub fn inline(
+        caller: Caller,
+        side: Rc<ShardSide>,
+        conversation: Option<Arc<Conversation>>,
+        inline_call: Option<NonZeroUsize>,
+    ) -> Self {
+        Self { caller, side, conversation, inline_call }
+    }
+
+    /// The conversation that a log message of this level goes to, if the client wants any of it.
+    fn conversation_for_log(&self, level: Level) -> Option<Arc<Conversation>> {
+        match &self.conversation {
+            Some(conversation) => conversation.logs(level).then(|| Arc::clone(conversation)),
+            None => self.logs_inline(level).then(|| self.side.inline_log.conversation(self.caller)),
+        }
+    }
+
+    fn logs_inline(&self, level: Level) -> bool {
+        level >= Level::LEGACY_DEFAULT && self.inline_call.is_some_and(|call| self.side.inline_log.runs(call))
+    }
+
+    /// Whether a log message of this level would be sent.
+    #[must_use]
+    pub fn logs(&self, level: Level) -> bool {
+        match &self.conversation {
+            Some(conversation) => conversation.logs(level),
+            None => self.logs_inline(level),
+        }
     }
 
     /// Who calls.
@@ -126,6 +216,16 @@ impl RemoteContext {
         conversation: Option<Arc<Conversation>>,
     ) -> Self {
         Self { caller, cancelled, publisher, conversation }
+    }
+
+    fn conversation_for_log(&self, level: Level) -> Option<Arc<Conversation>> {
+        self.conversation.clone().filter(|conversation| conversation.logs(level))
+    }
+
+    /// Whether a log message of this level would be sent.
+    #[must_use]
+    pub fn logs(&self, level: Level) -> bool {
+        self.conversation.as_ref().is_some_and(|conversation| conversation.logs(level))
     }
 
     /// Who calls.
@@ -189,24 +289,20 @@ macro_rules! talk {
                 }
             }
 
-            /// Sends a log message to the client, if it wants any of this level. No secrets, nothing of the inside.
+            /// Sends a log message to the client, if it wants any of this level: a client of 2026-07-28 names the level with
+            /// its request, a legacy one sets it for its session, or gets messages from `info` up. No secrets, nothing of the
+            /// inside.
             pub fn log(&self, level: Level, data: impl Serialize) {
-                if let Some(conversation) = &self.conversation {
+                if let Some(conversation) = self.conversation_for_log(level) {
                     conversation.log(level, None, &data);
                 }
             }
 
             /// As [`Self::log`], under a logger's name.
             pub fn log_as(&self, logger: &str, level: Level, data: impl Serialize) {
-                if let Some(conversation) = &self.conversation {
+                if let Some(conversation) = self.conversation_for_log(level) {
                     conversation.log(level, Some(logger), &data);
                 }
-            }
-
-            /// Whether a log message of this level would be sent.
-            #[must_use]
-            pub fn logs(&self, level: Level) -> bool {
-                self.conversation.as_ref().is_some_and(|conversation| conversation.logs(level))
             }
 
             /// Asks the client, and waits for the answer. In a legacy session, and in a task, the call waits. Else, since

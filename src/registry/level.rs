@@ -15,6 +15,10 @@ pub enum Level {
 }
 
 impl Level {
+    /// The least severe messages that a legacy client gets which never set a level: the choice is the server's then
+    /// (checklist L-61).
+    pub const LEGACY_DEFAULT: Self = Self::Info;
+
     const ALL: [Self; 8] = [
         Self::Debug,
         Self::Info,

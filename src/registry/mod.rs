@@ -29,7 +29,7 @@ pub use callable::{Callable, Kind, SharedCallable};
 pub use capability::{Capabilities, Capability, TASKS};
 pub use completion::{Completer, Completing, Completion, IntoCompletion};
 pub use content::{Annotations, Content, ResourceLink, Role};
-pub use context::{Caller, Context, Publish, RemoteContext, ShardSide, ShardState};
+pub use context::{Caller, Context, InlineLog, Publish, RemoteContext, ShardSide, ShardState};
 pub use conversation::{
     Asking, CallDetails, CallError, Carrier, Conversation, HandlerError, Note, TaskTerms, WaitGauge,
 };

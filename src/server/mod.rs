@@ -943,7 +943,7 @@ impl ShardPlan {
         let snapshot = Snapshot::build_for(registry, &limits, &self.secret, self.number, None, encoded)?;
         let state = self.state.map(|make| make(self.number));
         let publisher: Arc<dyn Publish> = Arc::new(self.broadcast.clone());
-        let side = ShardSide { state, publisher: Some(publisher) };
+        let side = ShardSide { state, publisher: Some(publisher), ..ShardSide::default() };
         let runner = Runner::new(completions, self.off_shard, side);
         let pipeline_config = PipelineConfig {
             endpoint: ENDPOINT,
