@@ -15,10 +15,7 @@ fn main() -> ExitCode {
     let client = reqwest::Client::new();
     Server::builder("fetch", "1.0.0")
         .tool(Tool::new("fetch").description("Fetches a page").input::<Fetch>().run_tokio(
-            move |Fetch { url }, _cx| {
-                let request = client.get(url);
-                async move { request.send().await?.error_for_status()?.text().await }
-            },
+            async move |Fetch { url }, _cx| client.get(url).send().await?.error_for_status()?.text().await,
         ))
         .main()
 }

@@ -43,7 +43,7 @@ cargo build --package corelane-client-check
 cargo build --examples --features tokio,anyhow
 scripts/corpora.sh
 cargo nextest run --workspace --features tokio,anyhow --no-fail-fast
-cargo test --workspace --doc
+cargo test --workspace --features tokio,anyhow --doc
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package corelane --package corelane-loadgen
 
 # The only unsafe code, with every memory access checked. Needs a nightly compiler; without one this is not run.

@@ -16,8 +16,8 @@ use std::{
 };
 
 use corelane::{
-    Annotations, Config, Content, Icon, Limits, NoArguments, ProtocolError, Reply, Role, Running, Server,
-    ServerBuilder, StartError, Structured, Tool, ToolAnnotations, glommio,
+    Annotations, Config, Content, Icon, Limits, NoArguments, ProtocolError, Reply, Role,
+    Running, Server, ServerBuilder, StartError, Structured, Tool, ToolAnnotations, glommio,
 };
 use serde_json::{Value, json};
 use support::{Client, await_calls_in_flight, await_figure, eventually, figure, modern, post, settled};
@@ -800,7 +800,59 @@ fn a_flooding_connection_does_not_keep_others_waiting() {
 
 #[cfg(feature = "tokio")]
 mod on_tokio {
+    use corelane::{Prompt, RemoteContext, Resource, ResourceTemplate};
+    use tokio::sync::Semaphore;
+
     use super::*;
+
+    /// Borrows a call's context while it waits.
+    async fn greet(
+        cx: &RemoteContext,
+        pause: &Semaphore,
+        name: &str,
+    ) -> Result<String, tokio::sync::AcquireError> {
+        let _permit = pause.acquire().await?;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Ok(format!("{name} on shard {}", cx.caller().shard))
+    }
+
+    #[test]
+    fn async_closures_on_tokio_borrow_their_context_and_what_they_capture() {
+        let pause = Arc::new(Semaphore::new(1));
+        let pauses = [(); 4].map(|()| Arc::clone(&pause));
+        let [one, two, three, four] = pauses;
+        let server = Server::builder("test", "0")
+            .tool(Tool::new("tool").run_tokio(async move |_: NoArguments, cx| {
+                let cx = &cx;
+                let told = greet(cx, &one, "tool").await?;
+                cx.progress(1.0, None, None);
+                Ok::<_, tokio::sync::AcquireError>(told)
+            }))
+            .resource(
+                Resource::new("test://r", "r").run_tokio(async move |uri, cx| greet(&cx, &two, &uri).await),
+            )
+            .template(
+                ResourceTemplate::new("test://t/{a}", "t")
+                    .run_tokio(async move |read, cx| greet(&cx, &three, &read.variables["a"]).await),
+            )
+            .prompt(
+                Prompt::new("prompt")
+                    .run_tokio(async move |_: NoArguments, cx| greet(&cx, &four, "prompt").await),
+            );
+        let running = start(server, Limits::default());
+        let mut client = connect(&running);
+        // Each call has the closure's captures anew.
+        for _ in 0..3 {
+            assert_eq!(client.call("tool", json!({}))["content"][0]["text"], "tool on shard 0");
+            for (uri, text) in [("test://r", "test://r on shard 0"), ("test://t/x", "x on shard 0")] {
+                let result = client.legacy("resources/read", json!({"uri": uri})).json();
+                assert_eq!(result["result"]["contents"][0]["text"], text);
+            }
+            let prompt = client.legacy("prompts/get", json!({"name": "prompt"})).json();
+            assert_eq!(prompt["result"]["messages"][0]["content"]["text"], "prompt on shard 0");
+        }
+        end(running);
+    }
 
     #[test]
     fn a_tool_on_tokio_has_its_reactor_ends_at_its_deadline_and_may_panic() {

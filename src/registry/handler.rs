@@ -115,11 +115,13 @@ impl<In: 'static, Out: 'static, Kept: 'static> Convert<In, Out, Kept> {
         }))
     }
 
-    /// A task of the tokio runtime.
+    /// A task of the tokio runtime. Each call takes a copy of the closure: an async closure that borrows what it has captured is
+    /// no `Fn`, and that the futures of an `AsyncFn` are `Send` cannot be asked for yet (return type notation, rust-lang/rust
+    /// 109417). Called by value, it gives a future that owns what it captured.
     #[cfg(feature = "tokio")]
     pub(super) fn tokio<Work>(
         self,
-        run: impl Fn(In, RemoteContext) -> Work + Send + Sync + 'static,
+        run: impl FnOnce(In, RemoteContext) -> Work + Clone + Send + Sync + 'static,
     ) -> Handler
     where
         In: Send,
@@ -134,7 +136,9 @@ impl<In: 'static, Out: 'static, Kept: 'static> Convert<In, Out, Kept> {
                 let (convert, run) = &*shared;
                 let mut reply = Reply::default();
                 match input {
-                    Ok((input, kept)) => (convert.put)(run(input, context).await, kept, &mut reply),
+                    Ok((input, kept)) => {
+                        (convert.put)(run.clone()(input, context).await, kept, &mut reply);
+                    }
                     Err(told) => (convert.refuse)(&mut reply, told),
                 }
                 reply
@@ -171,11 +175,33 @@ macro_rules! ways_to_run {
 
         /// On tokio, for the clients that need it: a task of a small runtime off the shards' cores. Aborted when the call is
         /// cancelled, as [`Self::run_async`]'s.
+        ///
+        /// Takes async closures, as [`Self::run_async`], and closures that return a future. The task moves between threads,
+        /// so what is held across an `.await` must be `Send`. Each call gets a copy of the closure, so what it captures must
+        /// be `Clone`: an HTTP client is cheap to copy, anything else goes into an `Arc`.
+        ///
+        /// ```
+        /// use std::{sync::Arc, time::Duration};
+        ///
+        /// use corelane::Tool;
+        /// # #[derive(serde::Deserialize, schemars::JsonSchema)]
+        /// # struct Lookup {
+        /// #     name: String,
+        /// # }
+        ///
+        /// let pauses = Arc::new(tokio::sync::Semaphore::new(4));
+        /// let tool = Tool::new("lookup").input::<Lookup>().run_tokio(async move |lookup, cx| {
+        ///     let _permit = pauses.acquire().await?;
+        ///     cx.progress(1.0, None, None);
+        ///     tokio::time::sleep(Duration::from_millis(1)).await;
+        ///     Ok::<_, tokio::sync::AcquireError>(lookup.name)
+        /// });
+        /// ```
         #[cfg(feature = "tokio")]
         pub fn run_tokio<F, W, R>(self, run: F) -> $declared
         where
             $($send: Send,)*
-            F: Fn($input, RemoteContext) -> W + Send + Sync + 'static,
+            F: FnOnce($input, RemoteContext) -> W + Clone + Send + Sync + 'static,
             W: Future<Output = R> + Send + 'static,
             R: $output + 'static,
         {
