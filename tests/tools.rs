@@ -16,7 +16,7 @@ use std::{
 };
 
 use corelane::{
-    Annotations, Config, Content, Icon, Limits, NoArguments, ProtocolError, Reply, Role,
+    Annotations, BorrowedArguments, Config, Content, Icon, Limits, NoArguments, ProtocolError, Reply, Role,
     Running, Server, ServerBuilder, StartError, Structured, Tool, ToolAnnotations, glommio,
 };
 use serde_json::{Value, json};
@@ -309,6 +309,72 @@ struct UserId(u64);
 struct Keyed {
     users: std::collections::BTreeMap<UserId, bool>,
     flags: std::collections::BTreeMap<i8, u128>,
+}
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+#[allow(dead_code, reason = "compared by their debug output")]
+struct Wide {
+    text: String,
+    numbers: Vec<u128>,
+    signed: Option<i128>,
+}
+
+impl BorrowedArguments for Wide {
+    type Of<'a> = Self;
+}
+
+#[test]
+fn integers_of_128_bits_are_arguments_however_a_tool_runs() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let run = || {
+        let runs = Arc::clone(&runs);
+        move |wide: Wide| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            format!("{:?} {:?}", wide.numbers, wide.signed)
+        }
+    };
+    let tool = |name: &'static str| Tool::new(name).input::<Wide>();
+    let (inline, borrowed, one, other) = (run(), run(), run(), run());
+    let server = Server::builder("test", "0")
+        .tool(tool("inline").run(move |wide, _| inline(wide)))
+        .tool(tool("borrowed").run_borrowed(move |wide, _, reply| reply.text(&borrowed(wide))))
+        .tool(tool("async").run_async(async move |wide, _| one(wide)))
+        .tool(tool("blocking").run_blocking(move |wide, _| other(wide)));
+    #[cfg(feature = "tokio")]
+    let third = run();
+    #[cfg(feature = "tokio")]
+    let server = server.tool(tool("tokio").run_tokio(async move |wide, _| third(wide)));
+    let tools: Vec<&str> = ["inline", "borrowed", "async", "blocking"]
+        .into_iter()
+        .chain(cfg!(feature = "tokio").then_some("tokio"))
+        .collect();
+    let running = start(server, Limits::default());
+    let mut client = connect(&running);
+    // Escapes are undone in place, so the digits are looked for between strings that are no JSON any more.
+    let request = |name: &str, numbers: &str| {
+        let arguments = format!(
+            r#"{{"text":"\"\",5\"","numbers":{numbers},"signed":-170141183460469231731687303715884105728}}"#
+        );
+        let params = format!(r#"{{"arguments":{arguments},"name":"{name}"}}"#);
+        format!(r#"{{"jsonrpc":"2.0","id":1.0,"method":"tools/call","params":{params}}}"#)
+    };
+    let wide = "[1,340282366920938463463374607431768211455,18446744073709551616]";
+    let text = format!("{} Some({})", wide.replace(',', ", "), i128::MIN);
+    for (number, name) in tools.iter().enumerate() {
+        let reply = client.post("", request(name, wide)).json();
+        assert_eq!(reply["result"]["content"][0]["text"], text, "{name}: {reply}");
+        let refused = client.post("", request(name, "[1,340282366920938463463374607431768211456]")).json();
+        let told = refused["result"]["content"][0]["text"].as_str().unwrap();
+        let beginning = "Invalid arguments: /numbers/1: invalid type: floating point";
+        assert!(told.starts_with(beginning), "{name}: {refused}");
+        assert_eq!(runs.load(Ordering::SeqCst), number + 1, "{name} ran once");
+    }
+    // In a batch too each call runs once.
+    let batch = format!("[{},{}]", request("inline", "[7]"), request("inline", wide));
+    let answers = client.post("", batch).json();
+    assert_eq!(answers[1]["result"]["content"][0]["text"], text, "{answers}");
+    assert_eq!(runs.load(Ordering::SeqCst), tools.len() + 2);
+    end(running);
 }
 
 #[test]

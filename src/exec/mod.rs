@@ -27,7 +27,7 @@ pub use pool::{BlockingPool, PoolConfig, PoolLoad, PoolObserver};
 pub use tokio_runtime::TokioRuntime;
 
 use crate::{
-    json::Node,
+    json::{Node, gave_up},
     registry::{
         BlockingJob, CallDetails, Caller, Context, Conversation, Handler, LocalReply, RemoteContext, Reply,
         ShardSide,
@@ -58,6 +58,12 @@ pub enum Started {
     Pending(Ticket, Cancel, Arc<Conversation>),
     /// No room: no ticket was to be had, or the pool's queue is full and the ticket was not used.
     Busy {
+        /// The ticket that was not used.
+        unused: Option<Ticket>,
+    },
+    /// The arguments could not be read without the digits of their numbers, so the handler has not run: the document is to be
+    /// handled again with its [`Digits`](crate::json::Digits).
+    NeedsDigits {
         /// The ticket that was not used.
         unused: Option<Ticket>,
     },
@@ -128,6 +134,7 @@ impl Runner {
             let done = guarded(|| run(input, context, reply));
             let logged = inline_call.and_then(|_| self.side.inline_log.end());
             return match done {
+                Ok(()) if reply.is_error() && gave_up() => Started::NeedsDigits { unused: None },
                 Ok(()) => Started::Done(conversation.or(logged)),
                 Err(_) => Started::Panicked { unused: None },
             };
@@ -163,16 +170,16 @@ impl Runner {
             Handler::Inline(_) => return Started::Busy { unused: Some(ticket) },
             Handler::Async(run) => {
                 let context = Context::new(caller, Rc::clone(&self.side), Some(Arc::clone(&conversation)));
-                guarded(|| run(input, context)).map(|work| self.spawn(work, beside))
+                prepared(|| run(input, context)).map(|work| self.spawn(work, beside))
             }
             Handler::Blocking(run) => {
                 let (context, cancelled) = remote_context();
-                guarded(|| run(input, context)).map(|work| self.submit(work, cancelled, beside))
+                prepared(|| run(input, context)).map(|work| self.submit(work, cancelled, beside))
             }
             #[cfg(feature = "tokio")]
             Handler::Tokio(run) => {
                 let (context, cancelled) = remote_context();
-                guarded(|| run(input, context)).map(|work| match &self.off_shard.tokio {
+                prepared(|| run(input, context)).map(|work| match &self.off_shard.tokio {
                     Some(tokio) => {
                         let home = self.completions.remote();
                         let cancel = tokio.spawn(work, cancelled, &beside, home);
@@ -182,7 +189,11 @@ impl Runner {
                 })
             }
         };
-        started.unwrap_or(Started::Panicked { unused: Some(ticket) })
+        match started {
+            Ok(started) => started,
+            Err(Unprepared::NeedsDigits) => Started::NeedsDigits { unused: Some(ticket) },
+            Err(Unprepared::Panicked) => Started::Panicked { unused: Some(ticket) },
+        }
     }
 
     fn spawn(&self, work: LocalReply, beside: Beside) -> Started {
@@ -260,6 +271,21 @@ impl<W> Drop for Guarded<W> {
         let work = self.work.take();
         // Nobody is told: the call has ended already.
         let _ = guarded(|| drop(work));
+    }
+}
+
+/// Why there is no work of a handler.
+enum Unprepared {
+    Panicked,
+    NeedsDigits,
+}
+
+/// What reads the arguments and makes work of them that has not begun.
+fn prepared<W>(prepare: impl FnOnce() -> W) -> Result<W, Unprepared> {
+    match guarded(prepare) {
+        Ok(_) if gave_up() => Err(Unprepared::NeedsDigits),
+        Ok(work) => Ok(work),
+        Err(_) => Err(Unprepared::Panicked),
     }
 }
 

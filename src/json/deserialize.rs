@@ -15,7 +15,10 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::node::{Elements, Members, Node, Number};
+use super::{
+    digits::{may_be_wide, with_digits},
+    node::{Elements, Members, Node, Number},
+};
 
 /// Why a value does not fit a type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +82,24 @@ macro_rules! numbers {
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
             match self.as_number() {
                 Some(number) => $visit(number, visitor),
+                None => self.deserialize_any(visitor),
+            }
+        }
+    )*};
+}
+
+/// Integers of 128 bits: of those that have more than 64 the tape has no digits.
+macro_rules! wide_numbers {
+    ($($method:ident $visit:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+            match self.as_number() {
+                Some(Number::Float(value)) if may_be_wide(value) => {
+                    match with_digits(self, str::parse) {
+                        Some(Ok(value)) => visitor.$visit(value),
+                        _ => visitor.visit_f64(value),
+                    }
+                }
+                Some(number) => visit_integral(number, visitor),
                 None => self.deserialize_any(visitor),
             }
         }
@@ -149,8 +170,12 @@ impl<'de> Deserializer<'de> for Node<'de> {
 
     numbers! {
         visit_integral:
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+    }
+
+    wide_numbers! {
+        deserialize_i128 visit_i128 deserialize_u128 visit_u128
     }
 
     numbers! { visit_number: deserialize_f64 }
@@ -396,11 +421,16 @@ mod tests {
         use serde::de::DeserializeOwned;
         use serde_json::value::RawValue;
 
-        use super::*;
+        use super::{super::super::digits::tests::digits, *};
 
-        /// Checks that a type reads `text` from the tape as `serde_json` reads it, or that both refuse it.
+        /// Checks that a type reads `text` from the tape as `serde_json` reads it, or that both refuse it. The digits of numbers are
+        /// at hand.
         fn same<T: DeserializeOwned + Debug>(text: &str) {
-            let tape = with_node(text, |node| T::deserialize(node));
+            let digits = digits(text);
+            let tape = with_node(text, |node| {
+                let _at_hand = digits.install(node);
+                T::deserialize(node)
+            });
             let wanted = serde_json::from_str::<T>(text);
             let is_same = match (&tape, &wanted) {
                 (Ok(tape), Ok(wanted)) => format!("{tape:?}") == format!("{wanted:?}"),
@@ -543,6 +573,12 @@ mod tests {
                 "-9223372036854775808", "18446744073709551615", "1.5", "-2.25", "1e-3", "true", "\"1\"", "null");
             same!(f64, f32, serde_json::Value, serde_json::Number => "5.0", "1e3", "100000000000000000000", "1e300");
             same!(i64, u64 => "-9223372036854775809", "18446744073709551616", "1e300", "100000000000000000000");
+            same!(u128, i128, u64, i64, f64, Option<u128>, Vec<u128>, Vec<Option<i128>>, BTreeMap<String, i128>,
+                std::num::NonZeroU128, Untagged, serde_json::Value
+                => "340282366920938463463374607431768211455", "340282366920938463463374607431768211456",
+                "18446744073709551616", "-9223372036854775809", "-170141183460469231731687303715884105728",
+                "-170141183460469231731687303715884105729", "1e30", "[18446744073709551616,1,-9223372036854775809]",
+                "[18446744073709551616,1,18446744073709551617]", "{\"a\":-9223372036854775809,\"b\":5}");
             same!(Pair, (u8, u8), [u8; 2], Vec<u8>, std::collections::BTreeSet<u8>, (u8,), (u8, Option<u8>),
                 Option<(u8, u8)>, std::time::Duration, Vec<Option<Vec<u8>>>
                 => "[]", "[1]", "[1,2]", "[1,null]", "[1,2,3]", "[1,\"a\"]", "null", "{}", "[[1],null]");

@@ -4,6 +4,7 @@
 
 mod decode;
 mod deserialize;
+mod digits;
 mod node;
 mod write;
 
@@ -11,5 +12,7 @@ mod write;
 pub(crate) use decode::tests::with_node;
 pub use decode::{Decoder, Document, NotJson, Refused};
 pub use deserialize::DeserializeError;
+pub use digits::{Digits, Installed, Places, lacks_digits};
+pub(crate) use digits::{gave_up, give_up_for_want_of_digits};
 pub use node::{Elements, Members, Node, Number};
 pub use write::{write_integer, write_string, write_unsigned};

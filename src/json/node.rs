@@ -63,6 +63,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The tape nodes of this value: itself and what it contains.
+    pub(super) fn tape(self) -> &'a [tape::Node<'a>] {
+        self.nodes.get(..self.span()).unwrap_or_default()
+    }
+
     fn children(self) -> &'a [tape::Node<'a>] {
         self.nodes.get(1..self.span()).unwrap_or_default()
     }

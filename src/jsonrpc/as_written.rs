@@ -2,7 +2,7 @@
 //! and echoed byte for byte. The tape keeps a number's value and not its text, so a document with such a number is read twice:
 //! [`Rewritten`] is the document with the text of each as a string beside it. Nothing here runs for other documents.
 
-use crate::json::{Node, Number, write_string};
+use crate::json::{Digits, Node, Number, Places, write_string};
 
 /// Bytes a parser needs behind a document.
 const PADDING_BYTES: usize = 64;
@@ -133,6 +133,7 @@ pub struct Rewritten {
     json: Vec<u8>,
     /// Where texts are missing: the place in `json`, and the address behind the key whose value it is.
     missing: Vec<(usize, usize)>,
+    places: Places,
 }
 
 impl Rewritten {
@@ -140,7 +141,7 @@ impl Rewritten {
     #[cold]
     #[must_use]
     pub fn new(root: Node<'_>) -> Self {
-        let mut rewritten = Self { json: Vec::new(), missing: Vec::new() };
+        let mut rewritten = Self { json: Vec::new(), missing: Vec::new(), places: Places::of(root) };
         rewritten.write(root, Place::Message);
         rewritten
     }
@@ -199,10 +200,11 @@ impl Rewritten {
         }
     }
 
-    /// The document with the texts that were missing, and its length; behind it is the room that a parser needs. `source`: the
-    /// bytes it was read from.
+    /// The document with the texts that were missing, and its length; behind it is the room that a parser needs. And the digits
+    /// that its doubles stand for. `source`: the bytes it was read from.
     #[must_use]
-    pub fn finish(mut self, source: &[u8]) -> (Vec<u8>, usize) {
+    pub fn finish(mut self, source: &[u8]) -> (Vec<u8>, usize, Digits) {
+        let digits = self.places.find(source);
         let start = source.as_ptr().addr();
         // From the last to the first, so that the places before stay as they are.
         for (place, behind_key) in self.missing.into_iter().rev() {
@@ -214,7 +216,7 @@ impl Rewritten {
         }
         let length = self.json.len();
         self.json.resize(length + PADDING_BYTES, 0);
-        (self.json, length)
+        (self.json, length, digits)
     }
 }
 
@@ -290,7 +292,7 @@ mod tests {
         bytes.resize(text.len() + 64, 0xff);
         let mut decoder = Decoder::new(&Limits::default());
         let rewritten = Rewritten::new(decoder.decode(&mut bytes, text.len()).unwrap().root());
-        let (json, length) = rewritten.finish(&bytes[..text.len()]);
+        let (json, length, _) = rewritten.finish(&bytes[..text.len()]);
         String::from_utf8(json[..length].to_vec()).unwrap()
     }
 

@@ -17,7 +17,7 @@ use super::{
     mismatch::mismatch,
     reply::{IntoReply, Reply},
 };
-use crate::json::Node;
+use crate::json::{Node, give_up_for_want_of_digits};
 
 /// A declared tool.
 #[derive(Clone)]
@@ -357,10 +357,14 @@ fn remove_derived_formats(schema: &mut Value) {
     }
 }
 
-/// Why arguments that fit the schema do not fit the type: the two disagree.
+/// Why arguments that fit the schema do not fit the type: the two disagree. Empty if they are to be read again with the digits of
+/// their numbers, see [`Started::NeedsDigits`](crate::exec::Started::NeedsDigits).
 #[cold]
 #[inline(never)]
 fn unfit<'a, A: Deserialize<'a>>(arguments: Node<'a>) -> String {
+    if give_up_for_want_of_digits() {
+        return String::new();
+    }
     format!("Invalid arguments: {}", mismatch::<A>(arguments))
 }
 

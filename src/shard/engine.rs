@@ -18,7 +18,7 @@ use crate::{
     config::Limits,
     exec::{CallEvent, Completions, Runner, Started, Ticket},
     http::{RequestHead, Status},
-    json::{Elements, Node},
+    json::{Elements, Node, lacks_digits},
     jsonrpc::{Id, OwnedId, answerable_id, begin_result, finish_result, has_value_of, needs_text, write_id},
     mcp::{
         self, Call, CallAnswers, CallMethod, Handshake, Headers, ListenerKey, Outcome, Refused, Session,
@@ -310,8 +310,25 @@ impl Engine {
         }
     }
 
+    /// Does what a document asks for: one message, or several.
+    #[inline(always)]
+    pub(super) fn messages(
+        &mut self,
+        transport: Transport<'_>,
+        root: Node<'_>,
+        via: Via<'_>,
+        out: &mut Vec<u8>,
+    ) -> Performed {
+        match root.elements() {
+            Some(messages) if messages.len() > 0 && self.takes_batches(transport) => {
+                self.batch(transport, messages, via.in_batch(), out)
+            }
+            _ => self.message(transport, root, via, out),
+        }
+    }
+
     /// Answers several messages at once (checklist B-07, L-70).
-    pub(super) fn batch(
+    fn batch(
         &mut self,
         transport: Transport<'_>,
         messages: Elements<'_>,
@@ -321,7 +338,8 @@ impl Engine {
         if messages.len() > self.limits.batch_messages_max {
             return self.refuse_plain(out, Refused::InvalidRequest, "Too many messages in a batch");
         }
-        if messages.clone().any(needs_text) {
+        // None of them must have run when another one turns out to need it.
+        if messages.clone().any(|message| needs_text(message) || lacks_digits(message)) {
             return Performed::NeedsText;
         }
         let mut parts = Parts { streams: via.hears(), ..Parts::default() };
@@ -431,6 +449,10 @@ impl Engine {
             Started::Pending(ticket, cancel, conversation) => {
                 calls.run(ticket, cancel, conversation, received);
                 return Performed::Pending(ticket);
+            }
+            Started::NeedsDigits { unused } => {
+                release(calls, unused);
+                return Performed::NeedsText;
             }
             Started::Panicked { unused } => {
                 release(calls, unused);

@@ -223,13 +223,7 @@ impl Pipeline {
         let rewritten = match decoder.decode(&mut *padded, length) {
             Ok(document) => {
                 let root = document.root();
-                let performed = match root.elements() {
-                    Some(messages) if messages.len() > 0 && engine.takes_batches(transport) => {
-                        engine.batch(transport, messages, via.in_batch(), out)
-                    }
-                    _ => engine.message(transport, root, via, out),
-                };
-                match performed {
+                match engine.messages(transport, root, via, out) {
                     Performed::NeedsText => Rewritten::new(root),
                     performed => return performed,
                 }
@@ -239,7 +233,7 @@ impl Pipeline {
         self.perform_rewritten(rewritten, padded.get(..length).unwrap_or_default(), transport, via, out)
     }
 
-    /// Decodes what a client has sent once more, with the texts of its numbers, and does it: it needs no further text.
+    /// Decodes a document that has been rewritten, and does what it asks for: it needs no further text. `source`: the bytes it was read from.
     #[cold]
     fn perform_rewritten(
         &mut self,
@@ -249,8 +243,16 @@ impl Pipeline {
         via: Via<'_>,
         out: &mut Vec<u8>,
     ) -> Performed {
-        let (mut again, length) = rewritten.finish(source);
-        self.perform(&mut again, length, transport, via, out)
+        let Self { decoder, engine, .. } = self;
+        let (mut again, length, digits) = rewritten.finish(source);
+        match decoder.decode(&mut again, length) {
+            Ok(document) => {
+                let root = document.root();
+                let _at_hand = digits.install(root);
+                engine.messages(transport, root, via, out)
+            }
+            Err(refused) => engine.refuse(mcp::write_not_json(out, &refused, engine.limits.id_bytes_max)),
+        }
     }
 
     /// Finishes a reply that was begun, in the way that what was done asks for.
