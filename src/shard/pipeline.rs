@@ -233,7 +233,8 @@ impl Pipeline {
         self.perform_rewritten(rewritten, padded.get(..length).unwrap_or_default(), transport, via, out)
     }
 
-    /// Decodes a document that has been rewritten, and does what it asks for: it needs no further text. `source`: the bytes it was read from.
+    /// Decodes a document that has been rewritten, and does what it asks for: it needs no further text. `source`: the bytes it was
+    /// read from.
     #[cold]
     fn perform_rewritten(
         &mut self,
