@@ -135,7 +135,11 @@ impl RequestHead {
             Err(_) => return Err(RejectReason::MalformedHead),
         };
         let bytes = input.get(..length).unwrap_or_default();
-        check_line_ends(bytes)?;
+        if has_plain_line_ends(bytes, &request) {
+            debug_assert_eq!(check_line_ends(bytes), Ok(()), "{:?}", bytes.escape_ascii());
+        } else {
+            check_line_ends(bytes)?;
+        }
         if request.headers.len() > limits.headers_max {
             return Err(RejectReason::HeadTooLarge);
         }
@@ -439,6 +443,20 @@ fn is_fault_of_last_line(input: &[u8]) -> bool {
     let lines = memchr::memrchr(b'\n', input).and_then(|end| input.get(..=end)).unwrap_or_default();
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
     httparse::Request::new(&mut []).parse_with_uninit_headers(lines, &mut headers).is_ok()
+}
+
+/// Whether the head begins with its request line, and CR LF follow right behind that line and behind each value. That leaves no room
+/// for an LF of its own. A head with a space behind a value is none of these.
+fn has_plain_line_ends(head: &[u8], request: &httparse::Request<'_, '_>) -> bool {
+    const VERSION: &str = " HTTP/1.1";
+    let is_at = |end: usize| head.get(end..).is_some_and(|behind| behind.starts_with(b"\r\n"));
+    let end_of =
+        |part: &[u8]| part.as_ptr().addr().wrapping_sub(head.as_ptr().addr()).saturating_add(part.len());
+    let (verb, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+    verb.as_ptr() == head.as_ptr()
+        && is_at(end_of(target.as_bytes()).saturating_add(VERSION.len()))
+        && request.headers.iter().all(|header| is_at(end_of(header.value)))
+        && head.ends_with(b"\r\n\r\n")
 }
 
 /// `httparse` takes a lone LF for a line's end; RFC 9112, section 2.2, lets us refuse it, for another reader might not.
