@@ -73,6 +73,13 @@ fn errors() -> Vec<StartError> {
         ProbeError::MemlockTooSmall(65_536).into(),
         probe(libc::EIO),
         registry(Tool::new("t").input_schema::<()>(serde_json::json!(false)).run_raw(|_, _, _| ())),
+        registry(
+            Tool::new("t")
+                .input_schema::<()>(
+                    serde_json::json!({"type": "object", "properties": {"a": {"pattern": "(?=a)b"}}}),
+                )
+                .run_raw(|_, _, _| ()),
+        ),
         twice.start(&Config::default()).err().unwrap(),
         StartError::CoreAbsent { core: 4000, available: "0,1".to_owned() },
         Listening::open(&Config { listen: Vec::new(), ..Config::default() }, two).err().unwrap(),
