@@ -9,6 +9,7 @@ use std::{
     time::SystemTime,
 };
 
+use corelane_ring::SocketId;
 use crossbeam_queue::ArrayQueue;
 
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     jsonrpc::OwnedId,
     mcp::{ClientAnswer, Event, Instance, Session, SessionKey, TaskRequest, TaskView},
     registry::Level,
-    ring::SocketId,
 };
 
 /// What one shard tells another.

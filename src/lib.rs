@@ -29,8 +29,8 @@
 //!
 //! | # | stage | where | in → out |
 //! |---|---|---|---|
-//! | 1 | accept | [`ring`] | listener → direct descriptor → slab entry |
-//! | 2 | receive | [`ring`] → [`shard`] | a provided buffer with bytes |
+//! | 1 | accept | [`corelane_ring`] | listener → direct descriptor → slab entry |
+//! | 2 | receive | [`corelane_ring`] → [`shard`] | a provided buffer with bytes |
 //! | 3 | frame | [`http::Framer`] | bytes → head + body, in place; assembled once if split ([`lines::LineFramer`] where lines are spoken) |
 //! | 4 | guard | [`http::Guard`] | head → allowed, or a [`http::RejectReason`] with its status |
 //! | 5 | decode | [`json::Decoder`], [`jsonrpc::Message`] | body → tape → message |
@@ -38,7 +38,7 @@
 //! | 7 | validate | [`schema::Validator`] | arguments on the tape → ok, or a result that names each path |
 //! | 8 | run | [`exec::Runner`] | inline: reply now; async and blocking: the reply comes back to its shard |
 //! | 9 | encode | [`registry::Reply`], [`http::ResponseHeads`] | reply → bytes in the send buffer |
-//! | 10 | send | [`shard`] → [`ring`] | one send in flight per connection, one system call per turn |
+//! | 10 | send | [`shard`] → [`corelane_ring`] | one send in flight per connection, one system call per turn |
 //!
 //! # Threads
 //!
@@ -51,7 +51,9 @@
 //! 2. A connection's id carries a generation: a stale one reaches nobody.
 //! 3. What [`http`], [`lines`], [`json`], [`jsonrpc`], [`mcp`], [`registry`] and [`schema`] decide depends on their arguments only.
 //! 4. Every queue, buffer and wait has its bound in [`Limits`].
-//! 5. `unsafe` stands in [`ring`] and nowhere else.
+//! 5. `unsafe` stands in [`corelane_ring`] and nowhere else.
+
+#![forbid(unsafe_code)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -71,8 +73,6 @@ mod live_registry;
 mod stdio;
 pub mod broadcast;
 pub mod shard;
-#[doc(hidden)]
-pub mod ring;
 pub mod http;
 pub mod lines;
 pub mod json;

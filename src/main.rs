@@ -1,5 +1,7 @@
 //! The bare binary: the demo tools behind the library's command line.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 /// Measured against the system's allocator and mimalloc: docs/DECISIONS.md.

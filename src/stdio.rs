@@ -11,8 +11,6 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::ring;
-
 /// Bytes copied at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -32,7 +30,7 @@ pub(crate) struct Bridge {
 /// When a descriptor or a thread cannot be made.
 pub(crate) fn bridge() -> io::Result<(UnixStream, Bridge)> {
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let output = File::from(ring::divert_stdout()?);
+    let output = File::from(corelane_ring::divert_stdout()?);
     between(input, output)
 }
 

@@ -16,10 +16,10 @@ use corelane::{
     exec::{Completions, OffShard, Runner},
     http::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
     registry::{ShardSide, Snapshot},
-    ring::{PADDING_BYTES, SocketId},
     seal::Secret,
     shard::{Pipeline, PipelineConfig, Requests},
 };
+use corelane_ring::{PADDING_BYTES, SocketId};
 use proptest::{
     prelude::*,
     sample::{Index, select},

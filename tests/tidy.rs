@@ -51,6 +51,9 @@ fn module(path: &Path) -> String {
 /// `crate::a::b` and the `a`s of `crate::{a::…, b::…}`.
 fn used_modules(code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
+    if code.contains("corelane_ring") {
+        used.insert("ring".to_owned());
+    }
     for (position, _) in code.match_indices("crate::") {
         let rest = &code[position + "crate::".len()..];
         let mut depth = 0;
@@ -137,13 +140,13 @@ fn imports_are_found_in_every_form() {
 #[test]
 fn unsafe_stays_inside_the_ring() {
     let mut inside = 0;
-    for path in ["src", "tests", "benches", "examples", "loadgen"].into_iter().flat_map(rust_files) {
+    for path in ["src", "tests", "benches", "examples", "loadgen", "ring"].into_iter().flat_map(rust_files) {
         let code = code(&path);
         let found = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe_code)"]
             .into_iter()
             .filter(|word| code.contains(word))
             .count();
-        if path.starts_with(root().join("src/ring")) {
+        if path.starts_with(root().join("ring/src")) {
             inside += found;
         } else if !path.ends_with("tests/tidy.rs") {
             assert_eq!(found, 0, "{} has unsafe code", path.display());

@@ -11,10 +11,10 @@ use corelane::{
     exec::{Completions, OffShard, Runner},
     http::{Framer, Names},
     registry::{ShardSide, Snapshot},
-    ring::{PADDING_BYTES, SocketId},
     seal::Secret,
     shard::{Pipeline, PipelineConfig, Requests},
 };
+use corelane_ring::{PADDING_BYTES, SocketId};
 
 /// Head and body of the canonical request (2026-07-28).
 pub fn canonical() -> Vec<u8> {

@@ -8,9 +8,9 @@ use clap::ValueEnum;
 use corelane::{
     Limits,
     json::{Decoder, Node},
-    ring::PADDING_BYTES,
     schema::{Validator, Verdict},
 };
+use corelane_ring::PADDING_BYTES;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

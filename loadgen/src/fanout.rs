@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corelane::ring::{Event, Ring, RingConfig, SocketId};
+use corelane_ring::{Event, Ring, RingConfig, SocketId};
 use crossbeam_channel::RecvTimeoutError;
 use rand::{SeedableRng, rngs::SmallRng};
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
     let core = plan.cores.first().copied().unwrap_or(0);
     let interrupted = Arc::clone(&world.interrupted);
     let (sender, told) = crossbeam_channel::bounded(1);
-    corelane::ring::raise_descriptor_limit().map_err(|error| LoadError::Resource(error.to_string()))?;
+    corelane_ring::raise_descriptor_limit().map_err(|error| LoadError::Resource(error.to_string()))?;
     let bar = world.audience.bar(&job.workload, plan.warmup + plan.duration);
     bar.connecting(plan.connections);
     let thread = executor(core, "fan-out")

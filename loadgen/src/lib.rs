@@ -35,6 +35,8 @@
 //! One per generator core, pinned, each with a ring of its own ([`corelane::ring`]) and its share of connections and schedule;
 //! and the one that started them, which shows progress and looks at the server's process once a second.
 
+#![forbid(unsafe_code)]
+
 // In the order of a run.
 pub mod cli;
 pub mod error;

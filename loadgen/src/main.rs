@@ -1,5 +1,7 @@
 //! The load generator's binary.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 /// As corelane's own binary: what allocates while it measures should be fast and stay small.

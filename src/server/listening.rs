@@ -8,10 +8,11 @@ use std::{
     sync::Arc,
 };
 
+use corelane_ring::{Listener, SocketFile, UnixSocket};
+
 use super::StartError;
 use crate::{
     config::{Config, Endpoint, Listen, Transport},
-    ring::{self, Listener, SocketFile, UnixSocket},
     shard::Sources,
 };
 
@@ -69,7 +70,7 @@ impl Listening {
             drop(TcpListener::bind(address)?);
         }
         for sources in &mut self.sources {
-            let listener = ring::bind(address)?;
+            let listener = corelane_ring::bind(address)?;
             address = listener.local_addr()?;
             sources.listeners.push((Listener::from(listener), transport));
         }

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use corelane_ring::{ProbeError, Ring, RingConfig, SocketFile};
 use crossbeam_channel::{Sender, unbounded};
 use futures_lite::FutureExt;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
@@ -39,7 +40,6 @@ use crate::{
         EncodedLists, Icon, Prompt, Publish, Registry, RegistryError, Resource, ResourceTemplate, ServerInfo,
         ShardSide, ShardState, Snapshot, Tool,
     },
-    ring::{self, ProbeError, Ring, RingConfig, SocketFile},
     seal::Secret,
     shard::{Pipeline, PipelineConfig, Served, Shard, ShardHandle, Sources},
     stdio,
@@ -414,8 +414,8 @@ impl Server {
         placement: Placements,
         listening: Listening,
     ) -> Result<Running, StartError> {
-        let descriptors =
-            ring::raise_descriptor_limit().map_err(|error| resource("with the descriptor limit", &error))?;
+        let descriptors = corelane_ring::raise_descriptor_limit()
+            .map_err(|error| resource("with the descriptor limit", &error))?;
         let Listening { listeners, sources, files } = listening;
         let mut sources = sources.into_iter();
         let admin_listener = config.admin.map(listen_admin).transpose()?;
@@ -850,17 +850,19 @@ fn refused(what: &'static str, error: io::Error, shards: usize) -> StartError {
         Some(libc::ENOMEM) => StartError::Memlock {
             shards,
             need_kib: (shards as u64).saturating_mul(shard_locked_bytes()).div_ceil(1024),
-            limit_kib: ring::raise_memlock_limit().unwrap_or(0) / 1024,
+            limit_kib: corelane_ring::raise_memlock_limit().unwrap_or(0) / 1024,
         },
         Some(libc::EMFILE | libc::ENFILE) => too_few_descriptors(shards),
-        Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EINVAL) => ring::explain(error).into(),
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EINVAL) => {
+            corelane_ring::explain(error).into()
+        }
         _ => resource(what, &error),
     }
 }
 
 fn too_few_descriptors(shards: usize) -> StartError {
     let need = DESCRIPTORS_BASE + (shards as u64).saturating_mul(DESCRIPTORS_PER_SHARD);
-    StartError::Descriptors { shards, need, limit: ring::raise_descriptor_limit().unwrap_or(0) }
+    StartError::Descriptors { shards, need, limit: corelane_ring::raise_descriptor_limit().unwrap_or(0) }
 }
 
 /// Bytes that count as locked for one shard.
@@ -870,8 +872,8 @@ fn shard_locked_bytes() -> u64 {
 
 /// Whether there can be enough descriptors: found out before the first is taken.
 fn check_descriptors(config: &Config) -> Result<(), StartError> {
-    let limit =
-        ring::raise_descriptor_limit().map_err(|error| resource("with the descriptor limit", &error))?;
+    let limit = corelane_ring::raise_descriptor_limit()
+        .map_err(|error| resource("with the descriptor limit", &error))?;
     let shards = config.shards.unwrap_or_else(|| default_shards(config));
     let StartError::Descriptors { need, .. } = too_few_descriptors(shards) else { return Ok(()) };
     // One for each further listener of a shard.
@@ -934,7 +936,8 @@ impl ShardPlan {
     fn build(self) -> Result<(Shard, ShardHandle), StartError> {
         let limits = self.config.limits;
         let build = || Ring::new(RingConfig { sockets_max: self.sockets_max, ..SHARD_RING });
-        let ring = ring::retry_for_memory(build).map_err(|error| refused("a ring", error, self.shards))?;
+        let ring =
+            corelane_ring::retry_for_memory(build).map_err(|error| refused("a ring", error, self.shards))?;
         let handle = ShardHandle::new(self.number, &ring, limits.broadcast_queue_max);
         let waker = ring.waker();
         let wake = Arc::new(move || waker.wake());
@@ -997,9 +1000,9 @@ fn off_shard(free: &[usize], config: &Config) -> Result<OffShard, StartError> {
 /// Asks the kernel on a thread of its own: the end of a ring may interrupt a system call of the thread that had it, and
 /// the caller's thread is the caller's.
 fn probe() -> Result<(), StartError> {
-    match thread::spawn(ring::probe).join() {
+    match thread::spawn(corelane_ring::probe).join() {
         Ok(probed) => {
-            let ring::Optional { msg_ring } = probed?;
+            let corelane_ring::Optional { msg_ring } = probed?;
             debug!(msg_ring, "io_uring has what is needed");
             Ok(())
         }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use corelane_ring::SocketId;
 use foldhash::fast::RandomState;
 
 use super::timers::{Tick, Timers};
@@ -16,7 +17,6 @@ use crate::{
     jsonrpc::OwnedId,
     mcp::{Binding, CallMethod, SessionKey, TaskKey},
     registry::{Conversation, Revision, SharedCallable},
-    ring::SocketId,
 };
 
 /// What is needed to answer a call when it ends.

@@ -1,5 +1,7 @@
 //! One connection's state between two events. Small: most connections are idle most of the time.
 
+use corelane_ring::SocketId;
+
 use super::calls::Exchange;
 use super::engine::Line;
 use super::timers::Tick;
@@ -10,7 +12,6 @@ use crate::{
     lines::LineFramer,
     mcp::ListenerKey,
     metrics::{ConnectionState, ConnectionStates},
-    ring::SocketId,
 };
 
 /// What a connection waits for.

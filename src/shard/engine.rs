@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use corelane_ring::SocketId;
+
 use super::{
     calls::{Calls, Elsewhere, Exchange, PendingCall, Recipient},
     observer::Observer,
@@ -26,7 +28,6 @@ use crate::{
     },
     metrics::ToolSeries,
     registry::{Caller, Kind, Note, Reply, Revision, Snapshot},
-    ring::SocketId,
     seal::Secret,
 };
 

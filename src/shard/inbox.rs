@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use corelane_ring::{Ring, Waker};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_queue::ArrayQueue;
 
@@ -18,7 +19,6 @@ use crate::{
     mcp::Event,
     metrics::{ShardReport, ToolSeries},
     registry::{Lists, Snapshot},
-    ring::{Ring, Waker},
 };
 
 /// Reports that can be asked for at one time; one more is not answered. The admin interface asks for one at a time.

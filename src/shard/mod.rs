@@ -23,6 +23,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use corelane_ring::{Event, ListenerId, ReceivedBuffer, Ring, SocketId};
 use glommio::timer::Timer;
 
 use inbox::Inbox;
@@ -36,7 +37,6 @@ use crate::{
     exec::{CallEvent, Completed},
     http::{CONTINUE, Progress, RejectReason},
     metrics::{ConnectionStates, ShardMetrics, ShardReport},
-    ring::{Event, ListenerId, ReceivedBuffer, Ring, SocketId},
 };
 use connection::{Census, Connection, Phase};
 use engine::Engine;

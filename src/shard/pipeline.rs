@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use corelane_ring::SocketId;
+
 use super::{
     calls::{Exchange, Recipient},
     connection::Collected,
@@ -27,7 +29,6 @@ use crate::{
     mcp::{self, CallMethod, Headers, ListenerKey, Refused, Session, Transport},
     metrics::ShardMetrics,
     registry::{Note, Snapshot},
-    ring::SocketId,
     seal::Secret,
 };
 

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use corelane_ring::SocketId;
+
 use super::{
     homes::Homes,
     replay::{Carrier, Replay, Sent},
@@ -15,7 +17,6 @@ use crate::{
     broadcast::{Answer, Broadcast, Message, Request, StreamId},
     config::Limits,
     mcp::{Sessions, Subscriptions, Topic},
-    ring::SocketId,
 };
 
 /// Who hears of an event.

@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 
+use corelane_ring::SocketId;
+
 use crate::{
     broadcast::StreamId,
     http::{write_event, write_retry},
     mcp::{Instance, SessionKey},
-    ring::SocketId,
 };
 
 /// The connection a stream goes to: at this shard or another.

@@ -2,10 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::{
-    config::Transport,
-    ring::{Listener, ListenerId, Ring},
-};
+use corelane_ring::{Listener, ListenerId, Ring};
+
+use crate::config::Transport;
 
 /// The name of the adopted connection in its ring's events: there is one at most.
 const ADOPTED: u64 = 0;

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use corelane_ring::SocketId;
+
 use super::{
     Shard,
     calls::{Elsewhere, PendingCall, Recipient},
@@ -23,7 +25,6 @@ use crate::{
     lines::{Flow, Handler, LineFramer, LineTooLong, Progress, is_http},
     mcp::{CallMethod, Event, ListenerKey, Refused, Subscriptions, write_listen_ended},
     registry::{Conversation, Note, Reply},
-    ring::SocketId,
 };
 
 /// Messages of other shards that are taken in one turn; the rest wait for the next.

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use corelane_ring::SocketId;
+
 use super::{
     calls::{Elsewhere, Overdue, PendingCall, Recipient},
     engine::{Engine, Performed, Via},
@@ -19,7 +21,6 @@ use crate::{
         self, CallMethod, ClientAnswer, QuestionId, Refused, SessionKey, TaskAction, TaskKey, TaskStatus, Tie,
     },
     registry::{Conversation, InputRequest, Kind, Note, Reply, Revision, TaskTerms},
-    ring::SocketId,
 };
 
 /// Where a message of a running call goes.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use corelane::ring::SocketId;
+use corelane_ring::SocketId;
 
 use crate::{
     http::Framer,

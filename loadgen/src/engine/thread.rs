@@ -63,9 +63,9 @@ impl Engine {
     /// When a thread or its ring cannot be had.
     pub fn start(plan: &Arc<Plan>) -> Result<Self, LoadError> {
         let resource = |reason: &dyn std::fmt::Display| LoadError::Resource(reason.to_string());
-        corelane::ring::raise_descriptor_limit().map_err(|error| resource(&error))?;
+        corelane_ring::raise_descriptor_limit().map_err(|error| resource(&error))?;
         // On a thread of its own: the end of a ring may interrupt a system call of the thread that had it.
-        std::thread::spawn(corelane::ring::probe)
+        std::thread::spawn(corelane_ring::probe)
             .join()
             .map_err(|_| resource(&"the probe of io_uring panicked"))?
             .map_err(|error| resource(&error))?;

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use corelane::ring::{Event, SocketId};
+use corelane_ring::{Event, SocketId};
 
 use super::{DIALS_AT_ONCE, FAILURES_MAX_AT_START, Generator, REDIAL_NS, REDIAL_NS_MAX, RESET_NS};
 

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use corelane::ring::{Event, Ring, RingConfig, SocketId};
+use corelane_ring::{Event, Ring, RingConfig, SocketId};
 use crossbeam_channel::Sender;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 

@@ -7,6 +7,8 @@
 //! A URL is spoken to over HTTP; a command is started, and spoken to over its standard input and output. Prints a line for
 //! each step and exits 0, or the reason to stderr and exits 1.
 
+#![forbid(unsafe_code)]
+
 mod check;
 mod demo;
 mod talking;

@@ -1,4 +1,4 @@
-//! Sockets by completion on a glommio executor's thread: the only `unsafe` of the project.
+//! Sockets by io_uring completion on a glommio executor's thread: the only `unsafe` of corelane.
 //!
 //! glommio schedules, this ring moves bytes. One [`Ring`] belongs to one thread. It accepts into *direct
 //! descriptors* (a socket costs no file descriptor), receives into a ring of provided buffers (an idle socket
@@ -16,6 +16,11 @@
 //! ```
 
 #![allow(unsafe_code)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "corelane-ring drives sockets through io_uring, which needs Linux 6.1 or newer on x86-64 or aarch64"
+);
 
 mod buffers;
 mod dial;

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corelane::ring::{Event, Ring, RingConfig, SocketId, UnixSocket, bind};
+use corelane_ring::{Event, Ring, RingConfig, SocketId, UnixSocket, bind};
 use glommio::{LocalExecutorBuilder, Placement};
 use socket2::{Domain, SockAddr, Socket, Type};
 
