@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-use io_uring::{Submitter, types::BufRingEntry};
+use io_uring::Submitter;
 
 /// Room behind every received byte that belongs to the buffer and holds no data: an in-place JSON parser may read
 /// past the end of its input by this much.
@@ -16,6 +16,18 @@ pub const PADDING_BYTES: usize = 64;
 
 /// The one buffer group of a ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
+
+/// A buffer on offer, as the kernel reads it: `struct io_uring_buf` of Linux's `io_uring.h`. In the first entry of a ring the last
+/// field is the ring's tail (`struct io_uring_buf_ring`).
+#[repr(C)]
+struct Entry {
+    address: u64,
+    length: u32,
+    id: u16,
+    tail: AtomicU16,
+}
+
+const _: () = assert!(size_of::<Entry>() == 16 && std::mem::offset_of!(Entry, tail) == 14);
 
 /// Anonymous memory from `mmap`: page-aligned, zeroed, returned on drop.
 struct Pages {
@@ -71,7 +83,7 @@ impl BufferPool {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
         let pool = Self {
-            entries: Pages::new(usize::from(count) * size_of::<BufRingEntry>())?,
+            entries: Pages::new(usize::from(count) * size_of::<Entry>())?,
             storage: Pages::new(usize::from(count) * stride)?,
             count,
             stride,
@@ -100,9 +112,12 @@ impl BufferPool {
         self.count
     }
 
-    /// Takes over a buffer the kernel has filled.
+    /// Takes over a buffer that the kernel has filled.
+    ///
+    /// # Panics
+    /// When the kernel names a buffer that does not exist, or more bytes than one holds.
     pub(super) fn take(self: &Rc<Self>, id: u16, length: usize) -> ReceivedBuffer {
-        debug_assert!(id < self.count && length + PADDING_BYTES <= self.stride);
+        assert!(id < self.count && length <= self.stride - PADDING_BYTES, "{length} bytes in buffer {id}");
         self.held.set(self.held.get() + 1);
         ReceivedBuffer { pool: Rc::clone(self), id, length }
     }
@@ -119,20 +134,25 @@ impl BufferPool {
         let address = self.start_of(id).as_ptr() as u64;
         let capacity = u32::try_from(self.stride - PADDING_BYTES).unwrap_or(0);
         // SAFETY: `position < count`, so the offset stays inside the entries.
-        let mut place = unsafe { self.entries.start.cast::<BufRingEntry>().add(position) };
-        // SAFETY: the entry is zeroed memory or an entry written before, and the kernel reads it only once the tail
-        // has passed it.
-        let entry = unsafe { place.as_mut() };
-        entry.set_addr(address);
-        entry.set_len(capacity);
-        entry.set_bid(id);
+        let entry = unsafe { self.entries.start.cast::<Entry>().add(position) }.as_ptr();
+        // The fields are written one by one and no reference to the entry is made: the kernel may read the first one's tail.
+        // SAFETY: the entry is aligned, alive, and not read by the kernel before the tail has passed it.
+        unsafe { (*entry).address = address };
+        // SAFETY: as above.
+        unsafe { (*entry).length = capacity };
+        // SAFETY: as above.
+        unsafe { (*entry).id = id };
         self.tail.set(tail.wrapping_add(1));
         self.held.set(self.held.get() - 1);
-        // SAFETY: the entries are alive and the first one is initialised.
-        let tail_field = unsafe { BufRingEntry::tail(self.entries.start.cast().as_ptr()) };
-        // SAFETY: the tail field is aligned, lives as long as the entries and is only written through here.
-        let shared_tail = unsafe { AtomicU16::from_ptr(tail_field.cast_mut()) };
-        shared_tail.store(self.tail.get(), Ordering::Release);
+        self.shared_tail().store(self.tail.get(), Ordering::Release);
+    }
+
+    /// The tail that the kernel reads: how many buffers have been offered, modulo 2^16.
+    fn shared_tail(&self) -> &AtomicU16 {
+        let first = self.entries.start.cast::<Entry>().as_ptr();
+        // SAFETY: the first entry is aligned and lives as long as the pool. The field is zeroed memory at first, and an atomic that
+        // this side writes through here only.
+        unsafe { &(*first).tail }
     }
 }
 
@@ -204,6 +224,18 @@ mod tests {
         assert_eq!(buffer.padded_mut().len(), 256);
         drop(buffer);
         assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "193 bytes in buffer 5")]
+    fn received_length_beyond_the_buffer_panics() {
+        BufferPool::new(8, 256).unwrap().take(5, 193);
+    }
+
+    #[test]
+    #[should_panic(expected = "1 bytes in buffer 8")]
+    fn buffer_that_does_not_exist_panics() {
+        BufferPool::new(8, 256).unwrap().take(8, 1);
     }
 
     #[test]

@@ -131,6 +131,9 @@ impl SlotTable {
 
     /// Gives the slot a new tenant. If a close was with the kernel, the kernel's reuse of the slot tells that it
     /// has happened although its completion is still to come: the evicted tenant is returned.
+    ///
+    /// # Panics
+    /// When the slot has a tenant that was not being closed: two connections would share one descriptor.
     pub(super) fn occupy(&mut self, index: u32) -> (SocketId, Option<SocketId>) {
         let position = index as usize;
         if position >= self.slots.len() {
@@ -147,8 +150,8 @@ impl SlotTable {
         self.tenants += 1;
         let mut generation = 0;
         if let Some(slot) = self.slots.get_mut(position) {
-            debug_assert_eq!(slot.tenancy, Tenancy::Vacant, "the kernel gave out a slot in use");
-            debug_assert!(slot.is_quiet());
+            assert_eq!(slot.tenancy, Tenancy::Vacant, "the kernel gave out a slot in use");
+            assert!(slot.is_quiet(), "operations of the last tenant are under way");
             slot.tenancy = Tenancy::Open;
             slot.receive = Receive::Idle;
             slot.receive_wanted = true;
@@ -190,6 +193,14 @@ mod tests {
         assert!(table.open(second).is_some());
         assert!(!table.vacate(first), "a second close completion changes nothing");
         assert_eq!(table.tenants(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "the kernel gave out a slot in use")]
+    fn second_tenant_of_an_open_slot_panics() {
+        let mut table = SlotTable::new(8);
+        table.occupy(3);
+        table.occupy(3);
     }
 
     #[test]
