@@ -10,53 +10,14 @@ use io_uring::{opcode, types};
 use socket2::{SockAddr, Socket};
 
 use super::{
-    driver::{Event, Ring, os_error},
+    dials::Dial,
+    event::{Event, os_error},
     operation::{Kind, Tag},
+    ring::Ring,
 };
 
 /// Asks the kernel to choose the slot: `IORING_FILE_INDEX_ALLOC`.
 const ANY_SLOT: i32 = -1;
-
-/// Connections on their way, by the number their operations carry.
-#[derive(Default)]
-pub(super) struct Dials {
-    dials: Vec<Option<Dial>>,
-    free: Vec<u32>,
-}
-
-struct Dial {
-    /// The owner's name for it.
-    token: u64,
-    /// Kept until the table has it; closed then, for the table keeps the socket open.
-    descriptor: Option<OwnedFd>,
-    /// The descriptor's number going in, the slot's coming out: the kernel reads and writes it.
-    place: Box<AtomicI32>,
-    /// The kernel reads it while the connect is under way. `None`: the socket is connected already.
-    address: Option<Box<SockAddr>>,
-}
-
-impl Dials {
-    fn insert(&mut self, dial: Dial) -> u32 {
-        if let Some(key) = self.free.pop()
-            && let Some(place) = self.dials.get_mut(key as usize)
-        {
-            *place = Some(dial);
-            return key;
-        }
-        self.dials.push(Some(dial));
-        u32::try_from(self.dials.len() - 1).unwrap_or(u32::MAX)
-    }
-
-    fn get_mut(&mut self, key: u32) -> Option<&mut Dial> {
-        self.dials.get_mut(key as usize)?.as_mut()
-    }
-
-    fn remove(&mut self, key: u32) -> Option<Dial> {
-        let dial = self.dials.get_mut(key as usize)?.take()?;
-        self.free.push(key);
-        Some(dial)
-    }
-}
 
 impl Ring {
     /// Connects a socket, which costs no file descriptor from then on. [`Event::Connected`] or

@@ -22,21 +22,32 @@ compile_error!(
     "corelane-ring drives sockets through io_uring, which needs Linux 6.1 or newer on x86-64 or aarch64"
 );
 
+mod accept;
 mod buffers;
+mod close;
+mod config;
 mod dial;
-mod driver;
+mod dials;
+mod event;
 mod listener;
 mod operation;
-mod park;
 mod probe;
+mod receive;
+mod ring;
+mod send;
+mod sleep;
 mod slots;
+mod sources;
+mod wake;
 
 pub use buffers::{PADDING_BYTES, ReceivedBuffer};
-pub use driver::{Event, Ring, RingConfig};
+pub use config::RingConfig;
+pub use event::Event;
 pub use listener::{Listener, SocketFile, UnixSocket, bind};
-pub use park::{Parker, Waker};
 pub use probe::{
     Optional, ProbeError, divert_stdout, explain, probe, raise_descriptor_limit, raise_memlock_limit,
     retry_for_memory,
 };
+pub use ring::Ring;
 pub use slots::{ListenerId, Refused, SocketId};
+pub use wake::{Parker, Waker};

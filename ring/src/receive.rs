@@ -1,0 +1,105 @@
+//! Receiving: multishot, into provided buffers, with pauses.
+
+use io_uring::{cqueue, opcode, types};
+
+use super::{
+    buffers::BUFFER_GROUP,
+    event::{Event, os_error},
+    operation::{Kind, Tag},
+    ring::Ring,
+    slots::{Receive, SocketId, Tenancy},
+};
+
+impl Ring {
+    /// Stops receiving, so that the peer's window fills. A few buffers may still arrive.
+    pub fn pause_receive(&mut self, id: SocketId) {
+        let Some(slot) = self.slots.open(id) else { return };
+        slot.receive_wanted = false;
+        self.cancel_receive(id);
+    }
+
+    /// Receives (again).
+    pub fn resume_receive(&mut self, id: SocketId) {
+        let Some(slot) = self.slots.open(id) else { return };
+        slot.receive_wanted = true;
+        self.arm_receive(id);
+    }
+
+    pub(super) fn feed_starved(&mut self) {
+        if self.starved.is_empty() || self.pool.held() >= self.pool_low_water() {
+            return;
+        }
+        for id in std::mem::take(&mut self.starved) {
+            if self.slots.open(id).is_some_and(|slot| slot.receive_wanted) {
+                self.arm_receive(id);
+            }
+        }
+    }
+
+    /// Receives that ended for want of buffers are armed again once half of the buffers are back.
+    pub(super) fn pool_low_water(&self) -> u16 {
+        (self.pool.count() / 2).max(1)
+    }
+
+    pub(super) fn arm_receive(&mut self, id: SocketId) {
+        let Some(slot) = self.slots.open(id).filter(|slot| slot.receive == Receive::Idle) else {
+            return;
+        };
+        slot.receive = Receive::Armed;
+        let receive = opcode::RecvMulti::new(types::Fixed(id.index), BUFFER_GROUP).build();
+        self.push(receive, Tag::new(Kind::Receive, id.index, id.generation));
+    }
+
+    pub(super) fn cancel_receive(&mut self, id: SocketId) {
+        let Some(slot) = self.slots.tenant(id).filter(|slot| slot.receive == Receive::Armed) else {
+            return;
+        };
+        slot.receive = Receive::Cancelling;
+        let receive = Tag::new(Kind::Receive, id.index, id.generation).user_data();
+        self.push(opcode::AsyncCancel::new(receive).build(), Tag::new(Kind::Cancel, id.index, id.generation));
+    }
+
+    pub(super) fn complete_receive(
+        &mut self,
+        id: SocketId,
+        result: i32,
+        flags: u32,
+        events: &mut Vec<Event>,
+    ) {
+        let length = usize::try_from(result).unwrap_or(0);
+        // Taken first: whatever becomes of it, dropping it gives the buffer back.
+        let buffer = cqueue::buffer_select(flags).map(|buffer| self.pool.take(buffer, length));
+        let last = !cqueue::more(flags);
+        let Some(slot) = self.slots.tenant(id) else { return };
+        let open = slot.tenancy == Tenancy::Open;
+        if last {
+            slot.receive = match -result {
+                0 => Receive::Ended,
+                ..0 | libc::ECANCELED | libc::ENOBUFS | libc::EINTR | libc::EAGAIN => Receive::Idle,
+                _ => Receive::Ended,
+            };
+        }
+        let wanted = slot.receive_wanted;
+        let ended = slot.receive == Receive::Ended;
+        match (open, result) {
+            (false, _) => self.close_if_quiet(id),
+            (true, 1..) => {
+                if let Some(buffer) = buffer {
+                    events.push(Event::Received { socket: id, buffer });
+                }
+            }
+            (true, 0) => events.push(Event::PeerClosed { socket: id }),
+            (true, _) if ended => {
+                events.push(Event::ReceiveFailed { socket: id, error: os_error(result) });
+            }
+            (true, _) => {}
+        }
+        if open && last && wanted && !ended {
+            if -result == libc::ENOBUFS {
+                self.starved.push_back(id);
+            } else {
+                self.arm_receive(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The ring itself: submits in batches, reaps in batches, and turns completions into events.
+
+use std::{collections::VecDeque, io, os::fd::AsRawFd, rc::Rc, time::Instant};
+
+use io_uring::{IoUring, cqueue, squeue, types};
+
+use super::{
+    buffers::{BufferPool, PADDING_BYTES},
+    config::RingConfig,
+    dials::Dials,
+    event::Event,
+    operation::{Kind, Tag},
+    slots::{ListenerId, SlotTable, SocketId},
+    sources::Source,
+    wake::Parker,
+};
+
+/// A turn that reaped this much will find much more: then ask for everything at once.
+const REAP_MANY_FROM: usize = 16;
+/// Completions asked for when asking for everything.
+const REAP_MANY: usize = 256;
+static AT_ONCE: types::Timespec = types::Timespec::new();
+
+/// A completion ring for sockets. Lives on the thread of one glommio executor.
+pub struct Ring {
+    pub(super) ring: IoUring,
+    pub(super) pool: Rc<BufferPool>,
+    pub(super) slots: SlotTable,
+    pub(super) listeners: Vec<Source>,
+    pub(super) dials: Dials,
+    /// Entries that found the submission queue full.
+    pub(super) backlog: VecDeque<squeue::Entry>,
+    /// Sockets whose receive ended for want of buffers.
+    pub(super) starved: VecDeque<SocketId>,
+    pub(super) completions: Vec<(u64, i32, u32)>,
+    pub(super) last_batch: usize,
+    /// Moving average of the batches that were not empty.
+    pub(super) usual_batch: usize,
+    /// Operations whose final completion is still to come.
+    pub(super) outstanding: usize,
+    pub(super) parker: Option<Parker>,
+    /// Everything is being cancelled: nothing is armed again.
+    pub(super) ended: bool,
+    /// The earliest instant a timer of ours will wake the thread.
+    pub(super) alarm: Option<Instant>,
+    /// The kernel copies it when the timer is submitted, which parking does at once.
+    pub(super) alarm_after: Box<types::Timespec>,
+}
+
+impl Ring {
+    /// Builds a ring on the calling thread, which must run a glommio executor.
+    ///
+    /// # Errors
+    /// What the kernel says; [`super::probe`] explains it better, beforehand.
+    pub fn new(config: RingConfig) -> io::Result<Self> {
+        let ring: IoUring = IoUring::builder()
+            .setup_cqsize(config.completion_entries)
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .build(config.submission_entries)?;
+        let pool = BufferPool::new(config.buffers, config.buffer_bytes)?;
+        let parker = Parker::new()?;
+        let submitter = ring.submitter();
+        submitter.register_files_sparse(config.sockets_max)?;
+        pool.register(&submitter)?;
+        submitter.register_eventfd(parker.signalled().as_raw_fd())?;
+        let mut ring = Self {
+            ring,
+            pool,
+            slots: SlotTable::new(config.sockets_max),
+            listeners: Vec::new(),
+            dials: Dials::default(),
+            backlog: VecDeque::new(),
+            starved: VecDeque::new(),
+            completions: Vec::with_capacity(REAP_MANY),
+            last_batch: 0,
+            usual_batch: 0,
+            outstanding: 0,
+            parker: Some(parker),
+            ended: false,
+            alarm: None,
+            alarm_after: Box::new(types::Timespec::new()),
+        };
+        ring.ring.completion().disable_eventfd();
+        ring.arm_wake();
+        Ok(ring)
+    }
+
+    /// How many sockets have a slot, those on their way out included.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.slots.tenants()
+    }
+
+    /// How many provided buffers are in the hands of this side.
+    #[must_use]
+    pub fn buffers_held(&self) -> u16 {
+        self.pool.held()
+    }
+
+    /// One turn: submits what was queued, reaps what is ready, appends what happened to `events`.
+    ///
+    /// # Errors
+    /// When the kernel refuses to go on; the ring is of no more use then.
+    pub fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        self.feed_starved();
+        self.flush_backlog();
+        if self.has_kernel_work() {
+            self.enter()?;
+        }
+        let mut completions = std::mem::take(&mut self.completions);
+        for entry in self.ring.completion() {
+            completions.push((entry.user_data(), entry.result(), entry.flags()));
+        }
+        self.last_batch = completions.len();
+        if self.last_batch > 0 {
+            self.usual_batch = (self.usual_batch * 3 + self.last_batch) / 4;
+        }
+        for (user_data, result, flags) in completions.drain(..) {
+            self.complete(user_data, result, flags, events);
+        }
+        self.completions = completions;
+        Ok(())
+    }
+
+    /// Submits what was queued without reaping, for whoever cannot wait for the turn's end.
+    ///
+    /// # Errors
+    /// As [`Ring::turn`].
+    pub fn submit(&mut self) -> io::Result<()> {
+        self.flush_backlog();
+        tolerate(self.ring.submit().map(drop))
+    }
+
+    /// How many completions the last turn reaped.
+    #[must_use]
+    pub fn last_batch(&self) -> usize {
+        self.last_batch
+    }
+
+    /// Whether completions are waiting for the next turn.
+    #[must_use]
+    pub fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
+    /// Whether an enter would do anything: the shared flags tell without a system call.
+    pub(super) fn has_kernel_work(&mut self) -> bool {
+        let submission = self.ring.submission();
+        !submission.is_empty() || submission.taskrun() || submission.cq_overflow()
+    }
+
+    pub(super) fn enter(&mut self) -> io::Result<()> {
+        let result = if self.last_batch >= REAP_MANY_FROM {
+            let at_once = types::SubmitArgs::new().timespec(&AT_ONCE);
+            self.ring.submitter().submit_with_args(REAP_MANY, &at_once).map(drop)
+        } else {
+            let queued = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
+            const GET_EVENTS: u32 = 1;
+            // SAFETY: no signal mask is passed, and every queued entry points to memory that a slot, a dial, the
+            // pool or this ring keeps until its completion.
+            unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) }.map(drop)
+        };
+        tolerate(result)
+    }
+
+    pub(super) fn push(&mut self, entry: squeue::Entry, tag: Tag) {
+        let entry = entry.user_data(tag.user_data());
+        self.outstanding += 1;
+        if !self.backlog.is_empty() || !self.offer(&entry) {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    pub(super) fn offer(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what the entry points to is owned by a slot (sends), by a dial (connects) or by this ring (timers)
+        // until completion.
+        unsafe { self.ring.submission().push(entry) }.is_ok()
+    }
+
+    /// Moves what waited into the submission queue, submitting when that is full.
+    pub(super) fn flush_backlog(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.offer(&entry) {
+                self.backlog.push_front(entry);
+                if self.ring.submit().is_err() || self.ring.submission().is_full() {
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn complete(&mut self, user_data: u64, result: i32, flags: u32, events: &mut Vec<Event>) {
+        let Some(tag) = Tag::from_user_data(user_data) else {
+            debug_assert!(false, "a completion nobody asked for: {user_data:#x}");
+            return;
+        };
+        let last = !cqueue::more(flags);
+        if last {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
+        let id = SocketId { index: tag.index, generation: tag.generation };
+        match tag.kind {
+            Kind::Receive => self.complete_receive(id, result, flags, events),
+            Kind::Send => self.complete_send(id, result, events),
+            Kind::Accept => self.complete_accept(ListenerId(tag.index), result, last, events),
+            Kind::Close => {
+                // A failed close of a direct descriptor means that the slot was empty: as good as closed.
+                if self.slots.vacate(id) {
+                    events.push(Event::Closed { socket: id });
+                }
+            }
+            Kind::Cancel => self.complete_cancel(id, result),
+            Kind::Timer => self.alarm = None,
+            Kind::ShutdownWrite | Kind::ShutdownBoth => self.complete_shutdown(id, tag.kind),
+            Kind::Install => self.complete_install(tag.index, result, events),
+            Kind::Connect => self.complete_connect(tag.index, result, events),
+            Kind::Woken if last && !self.ended => self.arm_wake(),
+            Kind::Woken | Kind::Discard => {}
+        }
+    }
+
+    /// Gives a slot its tenant, and receives.
+    pub(super) fn admit(&mut self, index: u32, events: &mut Vec<Event>) -> SocketId {
+        let (socket, evicted) = self.slots.occupy(index);
+        if let Some(evicted) = evicted {
+            events.push(Event::Closed { socket: evicted });
+        }
+        self.arm_receive(socket);
+        socket
+    }
+}
+
+/// What an enter may say without anything being wrong.
+pub(super) fn tolerate(result: io::Result<()>) -> io::Result<()> {
+    match result.as_ref().map_err(io::Error::raw_os_error) {
+        // ETIME: fewer than asked for were ready. EBUSY and EAGAIN: reap first, submit with the next turn.
+        Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+        _ => result,
+    }
+}
+
+const _: () = assert!(PADDING_BYTES >= 64, "simd-json reads up to 64 bytes past its input");

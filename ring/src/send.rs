@@ -1,0 +1,91 @@
+//! Sending, and the end of what is sent.
+
+use std::io;
+
+use io_uring::{opcode, types};
+
+use super::{
+    event::{Event, os_error},
+    operation::{Kind, Tag},
+    ring::Ring,
+    slots::{InFlight, Refused, SocketId, Tenancy},
+};
+
+/// A large buffer is sent in parts of this many bytes, so that its owner sees it move.
+const SEND_SLICE_BYTES: usize = 256 * 1024;
+
+impl Ring {
+    /// Sends a buffer, in full, with the next turn. [`Event::Sent`] gives the buffer back.
+    ///
+    /// # Errors
+    /// [`Refused`] returns the buffer when the socket is not open or has a send in flight.
+    pub fn send(&mut self, id: SocketId, buffer: Vec<u8>) -> Result<(), Refused> {
+        let Some(slot) = self.slots.open(id).filter(|slot| slot.send.is_none()) else {
+            return Err(Refused(buffer));
+        };
+        slot.send = Some(InFlight { buffer, sent: 0 });
+        self.submit_send(id);
+        Ok(())
+    }
+
+    /// Sends FIN after what has been sent, and goes on receiving.
+    pub fn shutdown_write(&mut self, id: SocketId) {
+        if self.slots.open(id).is_some_and(|slot| slot.shutdowns == 0) {
+            self.submit_shutdown(id, Kind::ShutdownWrite, libc::SHUT_WR);
+        }
+    }
+
+    pub(super) fn submit_send(&mut self, id: SocketId) {
+        let Some(send) = self.slots.tenant(id).and_then(|slot| slot.send.as_ref()) else {
+            return;
+        };
+        let rest = send.buffer.get(send.sent..).unwrap_or_default();
+        let length = u32::try_from(rest.len().min(SEND_SLICE_BYTES)).unwrap_or(u32::MAX);
+        // MSG_WAITALL has the kernel retry a short send; MSG_NOSIGNAL spares us SIGPIPE.
+        let entry = opcode::Send::new(types::Fixed(id.index), rest.as_ptr(), length)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build();
+        self.push(entry, Tag::new(Kind::Send, id.index, id.generation));
+    }
+
+    pub(super) fn submit_shutdown(&mut self, id: SocketId, kind: Kind, how: i32) {
+        let Some(slot) = self.slots.tenant(id) else { return };
+        slot.shutdowns += 1;
+        let entry = opcode::Shutdown::new(types::Fixed(id.index), how).build();
+        self.push(entry, Tag::new(kind, id.index, id.generation));
+    }
+
+    pub(super) fn complete_send(&mut self, id: SocketId, result: i32, events: &mut Vec<Event>) {
+        let Some(slot) = self.slots.tenant(id) else { return };
+        let Some(send) = slot.send.as_mut() else { return };
+        let closing = slot.tenancy != Tenancy::Open;
+        send.sent += usize::try_from(result).unwrap_or(0);
+        let rest = send.buffer.len().saturating_sub(send.sent);
+        let retry = result > 0 || matches!(-result, libc::EINTR | libc::EAGAIN);
+        if rest > 0 && retry && !closing {
+            self.submit_send(id);
+            events.push(Event::SendProgressed { socket: id });
+            return;
+        }
+        let outcome = match result {
+            _ if rest == 0 => Ok(()),
+            ..0 => Err(os_error(result)),
+            _ => Err(io::Error::from(io::ErrorKind::WriteZero)),
+        };
+        if let Some(send) = slot.send.take() {
+            events.push(Event::Sent { socket: id, buffer: send.buffer, outcome });
+        }
+        self.close_if_quiet(id);
+    }
+
+    pub(super) fn complete_shutdown(&mut self, id: SocketId, kind: Kind) {
+        let Some(slot) = self.slots.tenant(id) else { return };
+        slot.shutdowns = slot.shutdowns.saturating_sub(1);
+        if slot.tenancy == Tenancy::Closing && !slot.is_quiet() && kind == Kind::ShutdownWrite {
+            // A cancel that failed meanwhile left the sure means of closing to this moment.
+            self.submit_shutdown(id, Kind::ShutdownBoth, libc::SHUT_RDWR);
+        } else {
+            self.close_if_quiet(id);
+        }
+    }
+}
