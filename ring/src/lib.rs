@@ -36,6 +36,7 @@ mod receive;
 mod ring;
 mod send;
 mod sleep;
+mod sleep_state;
 mod slots;
 mod sources;
 mod wake;

@@ -7,31 +7,22 @@ use std::{
     os::fd::{FromRawFd, IntoRawFd, OwnedFd},
     pin::Pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use glommio::io::BufferedFile;
 
-/// The thread runs: it checks its queues before it sleeps.
-const AWAKE: u8 = 0;
-/// The thread is blocked in its own ring, which polls [`Shared::polled`].
-const IN_RING: u8 = 1;
-/// The thread is parked in glommio, which reads [`Shared::read`].
-const IN_EXECUTOR: u8 = 2;
+use super::sleep_state::{Place, SleepState};
 
-/// Wakes a ring's thread from any thread. Cheap when the thread is awake: one atomic swap.
+/// Wakes a ring's thread from any thread. Cheap when the thread is awake: a fence and a load.
 #[derive(Clone)]
 pub struct Waker {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// Where the thread sleeps. Set just before it checks its queues a last time, cleared by the waker.
-    state: AtomicU8,
+    sleep: SleepState,
     /// Wakes a thread that is blocked in its ring. Never read: the multishot poll completes at each write, and the
     /// counter cannot overflow in the life of a process.
     polled: File,
@@ -42,10 +33,10 @@ struct Shared {
 impl Waker {
     /// Makes the sleeper look at its queues. Push to the queue first, then wake.
     pub fn wake(&self) {
-        let mut event = match self.shared.state.swap(AWAKE, Ordering::SeqCst) {
-            IN_RING => &self.shared.polled,
-            IN_EXECUTOR => &self.shared.read,
-            _ => return,
+        let mut event = match self.shared.sleep.wake() {
+            Some(Place::Ring) => &self.shared.polled,
+            Some(Place::Executor) => &self.shared.read,
+            None => return,
         };
         // An eventfd's write fails only when its counter would overflow: then it is readable already.
         let _ = event.write(&1_u64.to_ne_bytes());
@@ -77,7 +68,7 @@ impl Parker {
         // SAFETY: ownership of the duplicate moves into the file.
         let reader = unsafe { BufferedFile::from_raw_fd(reader.into_raw_fd()) };
         let shared =
-            Shared { state: AtomicU8::new(AWAKE), polled: File::from(polled), read: File::from(read) };
+            Shared { sleep: SleepState::default(), polled: File::from(polled), read: File::from(read) };
         Ok(Self { waker: Waker { shared: Arc::new(shared) }, reader: Rc::new(reader), read: None })
     }
 
@@ -99,16 +90,16 @@ impl Parker {
 
     /// From here on [`Waker::wake`] ends a wait in the ring. Look for work once more after this, before sleeping.
     pub(super) fn announce_in_ring(&self) {
-        self.waker.shared.state.store(IN_RING, Ordering::SeqCst);
+        self.waker.shared.sleep.announce(Place::Ring);
     }
 
     /// As [`Parker::announce_in_ring`], for a thread that parks in the executor.
     pub(super) fn announce_in_executor(&self) {
-        self.waker.shared.state.store(IN_EXECUTOR, Ordering::SeqCst);
+        self.waker.shared.sleep.announce(Place::Executor);
     }
 
     pub(super) fn awake(&self) {
-        self.waker.shared.state.store(AWAKE, Ordering::SeqCst);
+        self.waker.shared.sleep.end();
     }
 
     /// Resolves when the executor's eventfd has been signalled.
