@@ -1,7 +1,7 @@
 //! Envelopes of answers.
 
-use super::message::Id;
-use crate::json::{write_integer, write_string, write_unsigned};
+use super::id::{Id, write_id};
+use crate::json::{write_integer, write_string};
 
 /// The error codes of JSON-RPC and of MCP (checklist, section 0.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,16 +50,6 @@ impl ErrorCode {
             Self::Generic => -32000,
             Self::Other(code) => code,
         }
-    }
-}
-
-/// Appends an id as it came, with its type.
-pub fn write_id(out: &mut Vec<u8>, id: Id<'_>) {
-    match id {
-        Id::Signed(value) => write_integer(out, value),
-        Id::Unsigned(value) => write_unsigned(out, value),
-        Id::String(value) => write_string(out, value),
-        Id::Written(text) => out.extend_from_slice(text.as_bytes()),
     }
 }
 

@@ -2,10 +2,10 @@
 
 mod as_written;
 mod encode;
+mod id;
 mod message;
 
 pub use as_written::{Rewritten, needs_text};
-pub use encode::{ErrorCode, begin_result, finish_result, write_error, write_id};
-pub use message::{
-    Id, IdFault, IdValue, Malformed, Message, OwnedId, answerable_id, has_value_of, read_id, read_id_member,
-};
+pub use encode::{ErrorCode, begin_result, finish_result, write_error};
+pub use id::{Id, IdFault, IdValue, OwnedId, has_value_of, read_id, read_id_member, write_id};
+pub use message::{Malformed, Message, answerable_id};
