@@ -1,7 +1,7 @@
 //! From a template's text to its parts, or to why it cannot be served.
 
 use super::{
-    UriTemplateError, VARIABLES_MAX,
+    error::{UriTemplateError, VARIABLES_MAX},
     parts::{Expression, Modifier, Operator, Part, Variable, expressions},
     percent::{begins_with_triplet, decodes_to_text, encode, is_reserved, is_unreserved},
 };
