@@ -11,8 +11,9 @@ use corelane_ring::SocketId;
 
 use super::{
     calls::{Calls, Elsewhere, Exchange, PendingCall, Recipient},
+    listener::Listener,
     observer::Observer,
-    plane::{Listener, Moment, Plane},
+    plane::{Moment, Plane},
     timers::instant_after,
 };
 use crate::{

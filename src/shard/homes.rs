@@ -5,14 +5,12 @@ use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
-use super::plane::Listener;
+use super::{listener::Listener, replay::Replay};
 use crate::{
     broadcast::StreamId,
     mcp::{ListenerKey, Session, SessionKey, Subscriptions, Topic},
     registry::List,
 };
-
-use super::replay::Replay;
 
 /// A session's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

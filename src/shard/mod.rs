@@ -5,6 +5,7 @@ mod connection;
 mod engine;
 mod homes;
 mod inbox;
+mod listener;
 mod observer;
 mod pipeline;
 mod plane;

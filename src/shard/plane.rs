@@ -10,6 +10,7 @@ use corelane_ring::SocketId;
 
 use super::{
     homes::Homes,
+    listener::Listener,
     replay::{Carrier, Replay, Sent},
     tasks::Tasks,
 };
@@ -18,17 +19,6 @@ use crate::{
     config::Limits,
     mcp::{Sessions, Subscriptions, Topic},
 };
-
-/// Who hears of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Listener {
-    /// A stream of `subscriptions/listen`.
-    Stream(SocketId),
-    /// A line of this connection.
-    Line(SocketId),
-    /// A legacy session's stream.
-    Session(StreamId),
-}
 
 /// Something for a connection of this shard that does not come from a request of its own.
 pub(super) struct Effect {
