@@ -10,7 +10,7 @@ use std::{
 
 use corelane_ring::{Listener, SocketFile, UnixSocket};
 
-use super::StartError;
+use super::error::StartError;
 use crate::{
     config::{Config, Endpoint, Listen, Transport},
     shard::Sources,

@@ -9,7 +9,7 @@ use std::{
 
 use tracing::warn;
 
-use super::StartError;
+use super::error::StartError;
 
 /// The shortest key that signs, in bytes.
 pub(super) const SECRET_BYTES_MIN: usize = 32;

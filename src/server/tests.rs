@@ -1,9 +1,21 @@
 //! The errors of a start, against the operator's guide.
 
+use std::{io, net::SocketAddr};
+
+use corelane_ring::ProbeError;
 use regex::Regex;
 
-use super::*;
-use crate::config::ConfigError;
+use super::{
+    builder::Server,
+    error::{StartError, resource},
+    listening::{self, Listening, listen_admin},
+    machine::too_few_descriptors,
+    secret_file::read_secret,
+};
+use crate::{
+    config::{Config, ConfigError, Listen},
+    registry::Tool,
+};
 
 /// The texts that the guide names an error by, as patterns: `…` stands for anything, N and M for numbers.
 fn rows() -> Vec<(String, Regex)> {
@@ -27,7 +39,7 @@ fn rows() -> Vec<(String, Regex)> {
 
 /// Errors of every kind. A kind that is added does not compile until it is in here.
 fn errors() -> Vec<StartError> {
-    let probe = |errno| StartError::from(ring::explain(io::Error::from_raw_os_error(errno)));
+    let probe = |errno| StartError::from(corelane_ring::explain(io::Error::from_raw_os_error(errno)));
     let address: SocketAddr = "192.0.2.1:80".parse().unwrap();
     let listen = |errno| {
         let reason = io::Error::from_raw_os_error(errno);

@@ -1,0 +1,183 @@
+//! From a configuration to a server that runs.
+
+use std::{sync::Arc, time::Duration};
+
+#[cfg(feature = "cli")]
+use super::listening::{check_reach, repeated};
+use super::{
+    builder::Server,
+    error::{StartError, resource},
+    listening::{Listening, listen_admin},
+    machine::{check_descriptors, probe, sockets_max},
+    placement::Placements,
+    running::Running,
+    secret_file::{SECRET_BYTES_MIN, read_secret},
+    shard_thread::ShardPlan,
+};
+use crate::{
+    broadcast::Broadcast,
+    config::{Config, Endpoint, Listen, Transport},
+    exec::{BlockingPool, OffShard, PoolConfig},
+    http::Names,
+    registry::{EncodedLists, Registry, Snapshot},
+    seal::Secret,
+};
+
+/// A thread of the blocking pool beyond the fixed number ends after this long without a call.
+const BLOCKING_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Threads of the tokio runtime where no core is free of shards.
+#[cfg(feature = "tokio")]
+const TOKIO_THREADS_MIN: usize = 2;
+
+impl Server {
+    /// Everything that would keep a server of this configuration from starting and can be found without listening: cores,
+    /// addresses, the key, the registry.
+    #[cfg(feature = "cli")]
+    pub(crate) fn check(&self, config: &Config) -> Vec<StartError> {
+        let mut errors: Vec<_> = Placements::choose(config).err().into_iter().collect();
+        errors.extend(config.listen.iter().filter_map(|listen| check_reach(listen, config).err()));
+        errors.extend(repeated(&config.listen));
+        match secret(config) {
+            Ok(secret) => {
+                let snapshot = self
+                    .registry
+                    .read(|registry| Snapshot::build(registry, &config.limits, &secret).map(drop));
+                errors.extend(snapshot.err().map(StartError::from));
+            }
+            Err(error) => errors.push(error),
+        }
+        errors
+    }
+
+    /// Starts serving and returns at once.
+    ///
+    /// # Errors
+    /// When it cannot start.
+    pub fn start(&self, config: &Config) -> Result<Running, StartError> {
+        check_descriptors(config)?;
+        let secret = self.prepare(config)?;
+        let placement = Placements::choose(config)?;
+        let listening = Listening::open(config, placement.shards.len())?;
+        self.launch(config, &secret, placement, listening)
+    }
+
+    /// Whether the registry can be served on this machine: found out here, and told in one line, rather than on a shard.
+    /// What signs what clients carry.
+    pub(super) fn prepare(&self, config: &Config) -> Result<Secret, StartError> {
+        let secret = secret(config)?;
+        self.registry.read(|registry| Snapshot::build(registry, &config.limits, &secret).map(drop))?;
+        probe()?;
+        Ok(secret)
+    }
+
+    pub(super) fn launch(
+        &self,
+        config: &Config,
+        secret: &Secret,
+        placement: Placements,
+        listening: Listening,
+    ) -> Result<Running, StartError> {
+        let descriptors = corelane_ring::raise_descriptor_limit()
+            .map_err(|error| resource("with the descriptor limit", &error))?;
+        let Listening { listeners, sources, files } = listening;
+        let mut sources = sources.into_iter();
+        let admin_listener = config.admin.map(listen_admin).transpose()?;
+        let is_local = listeners.iter().all(Listen::is_local);
+        let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
+        let admin_hosts = [config.allowed_hosts.as_slice(), &config.admin_allowed_hosts].concat();
+        let admin_names = Names::new(&admin_hosts, &config.allowed_origins, is_local).with_ip_literals();
+        let off_shard = off_shard(&placement.free, config)?;
+        let pool = off_shard.pool.as_ref().map(BlockingPool::observer).unwrap_or_default();
+        let broadcast = Broadcast::default();
+        let addresses = listeners.iter().filter_map(|listen| match listen {
+            Listen { transport: Transport::Http, endpoint: Endpoint::Tcp(address) } => Some(*address),
+            _ => None,
+        });
+        let mut running = Running {
+            addresses: addresses.collect(),
+            listeners,
+            placement: placement.describe(),
+            handles: Vec::new(),
+            shards: Vec::new(),
+            admin: None,
+            connections_allowed: Some(
+                sockets_max(descriptors, &config.limits).saturating_sub(config.limits.connections_reserve),
+            ),
+        };
+        // All shards share the encoded lists. Without them a shard finds out itself what cannot be served.
+        let mut encoded: Option<Arc<EncodedLists>> = None;
+        let plan = |registry: &Arc<Registry>, number| ShardPlan {
+            number,
+            registry: Arc::clone(registry),
+            encoded: {
+                if encoded.is_none() {
+                    let built = Snapshot::build_for(registry, &config.limits, secret, number, None, None);
+                    encoded = built.ok().map(|snapshot| Arc::clone(snapshot.encoded()));
+                }
+                encoded.clone()
+            },
+            state: self.state.clone(),
+            config: config.clone(),
+            names: names.clone(),
+            sources: sources.next().unwrap_or_default(),
+            files: files.clone(),
+            off_shard: off_shard.clone(),
+            spin: config.spin_before_park.unwrap_or(if placement.shared {
+                Duration::ZERO
+            } else {
+                Config::SPIN
+            }),
+            sockets_max: sockets_max(descriptors, &config.limits),
+            shards: placement.shards.len(),
+            secret: secret.clone(),
+            broadcast: broadcast.clone(),
+        };
+        let started = self.registry.attach(&config.limits, secret, &broadcast, |registry| {
+            let handles = running.start_shards(&placement, plan, registry)?;
+            broadcast.connect(handles.iter().map(|handle| Arc::clone(handle.mailbox())).collect());
+            Ok(handles)
+        });
+        match started.and_then(|()| running.start_admin(admin_listener, &admin_names, config.limits, pool)) {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                running.stopper().drain();
+                // The first failure is the one to be told.
+                let _ = running.join();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The key that signs what clients carry: from its file, or one that nobody knows and that ends with the server.
+fn secret(config: &Config) -> Result<Secret, StartError> {
+    if let Some(path) = &config.secret_file {
+        return Ok(Secret::new(&read_secret(path)?));
+    }
+    let mut key = [0; SECRET_BYTES_MIN];
+    getrandom::fill(&mut key).map_err(|error| resource("without randomness", &error))?;
+    Ok(Secret::new(&key))
+}
+
+/// Where tools run that do not run on a shard: on the cores that are free of them, if there are any.
+fn off_shard(free: &[usize], config: &Config) -> Result<OffShard, StartError> {
+    let threads = config.blocking_threads.unwrap_or(free.len().max(Config::BLOCKING_THREADS));
+    let pool = PoolConfig {
+        threads,
+        threads_max: config.limits.blocking_threads_max,
+        waiting_max: config.limits.blocking_waiting_max,
+        queue_max: config.limits.blocking_queue_max,
+        idle_max: BLOCKING_IDLE_MAX,
+        cores: free.to_vec(),
+    };
+    let pool = BlockingPool::start(pool).map_err(|error| resource("the blocking pool", &error))?;
+    Ok(OffShard {
+        pool: Some(pool),
+        #[cfg(feature = "tokio")]
+        tokio: Some(
+            crate::exec::TokioRuntime::start(free.len().max(TOKIO_THREADS_MIN), free)
+                .map_err(|error| resource("the tokio runtime", &error))?,
+        ),
+    })
+}
