@@ -5,8 +5,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    era::{Client, Params, Refusal, Tie},
-    outcome::{Call, Outcome, Refused},
+    client::{Client, Tie},
+    outcome::{Call, Outcome},
+    params::Params,
+    refusal::{Refusal, Refused},
     request_state,
 };
 use crate::{

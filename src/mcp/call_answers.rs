@@ -1,7 +1,7 @@
 //! What is written when a tool has run, or could not.
 
 use super::{
-    outcome::Refused,
+    refusal::Refused,
     tools::{explain, write_call_result, write_result_members},
 };
 use crate::{

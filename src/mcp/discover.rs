@@ -1,6 +1,6 @@
 //! `server/discover` (2026-07-28).
 
-use super::outcome::{CallMethod, Outcome};
+use super::{method::CallMethod, outcome::Outcome};
 use crate::{
     jsonrpc::{Id, begin_result, finish_result},
     registry::Snapshot,

@@ -5,11 +5,13 @@ use std::borrow::Cow;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
-    outcome::Refused,
+    client::{Client, Headers, Tie, Transport},
+    params::Params,
+    refusal::{Refusal, Refused, names_modern, supported},
     sessions::{Session, Sessions},
 };
 use crate::{
-    http::{Field, RequestHead},
+    http::Field,
     json::Node,
     jsonrpc::{Id, IdFault, read_id_member},
     registry::{Capabilities, Level, Revision},
@@ -20,148 +22,6 @@ const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
-
-/// How a message came.
-#[derive(Clone, Copy, Debug)]
-pub enum Transport<'a> {
-    /// As a request's body.
-    Http(Headers<'a>),
-    /// As a line; the handshake that came before on the same connection, if one did (checklist S-06b).
-    Line(Option<Handshake>),
-}
-
-/// What a handshake on a connection agreed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Handshake {
-    /// The revision.
-    pub revision: Revision,
-    /// What the client can do.
-    pub capabilities: Capabilities,
-    /// The least severe log messages it wants.
-    pub level: Option<Level>,
-}
-
-/// The headers a message is cross-checked with: the head it came with.
-#[derive(Clone, Copy, Debug)]
-pub struct Headers<'a> {
-    /// The parsed head.
-    pub head: &'a RequestHead,
-    /// The bytes it was parsed from.
-    pub bytes: &'a [u8],
-}
-
-/// Why a message is refused.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) reason: Refused,
-    pub(super) message: Cow<'static, str>,
-    /// JSON.
-    pub(super) data: Option<String>,
-}
-
-impl Refusal {
-    pub(super) fn new(reason: Refused, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), data: None }
-    }
-
-    fn unsupported(requested: &str) -> Self {
-        let mut supported = supported();
-        // A revision of the legacy era is served, but not to who claims it in `_meta`.
-        if supported.contains(&requested) {
-            supported.retain(|version| names_modern(version.as_bytes()));
-        }
-        let data = serde_json::json!({"supported": supported, "requested": requested});
-        Self {
-            reason: Refused::UnsupportedVersion,
-            message: "Unsupported protocol version".into(),
-            data: Some(data.to_string()),
-        }
-    }
-}
-
-fn supported() -> Vec<&'static str> {
-    Revision::ALL.iter().rev().map(|revision| revision.as_str()).collect()
-}
-
-/// Who asks, once the era is decided.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Client<'a> {
-    pub(super) revision: Revision,
-    pub(super) capabilities: Capabilities,
-    pub(super) tie: Tie,
-    pub(super) level: Option<Level>,
-    /// What progress is reported under.
-    pub(super) progress_token: Option<Id<'a>>,
-    /// The extensions it declared.
-    pub(super) extensions: Option<Node<'a>>,
-}
-
-/// What ties a request to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tie {
-    /// Nothing: it is served by itself.
-    None,
-    /// A legacy session.
-    Session(Session),
-    /// The connection it came on, a line's.
-    Connection,
-}
-
-impl Client<'_> {
-    /// A legacy client that nothing more is known of.
-    fn legacy(revision: Revision) -> Self {
-        Self {
-            revision,
-            capabilities: Capabilities::default(),
-            tie: Tie::None,
-            level: None,
-            progress_token: None,
-            extensions: None,
-        }
-    }
-}
-
-/// The members of `params` this server reads, found in one pass.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Params<'a> {
-    pub(super) meta: Option<Node<'a>>,
-    pub(super) name: Option<Node<'a>>,
-    pub(super) arguments: Option<Node<'a>>,
-    pub(super) cursor: Option<Node<'a>>,
-    pub(super) uri: Option<Node<'a>>,
-    pub(super) input_responses: Option<Node<'a>>,
-    pub(super) request_state: Option<Node<'a>>,
-    /// All of them, for what few methods read.
-    whole: Option<Node<'a>>,
-}
-
-impl<'a> Params<'a> {
-    pub(super) fn read(params: Option<Node<'a>>) -> Self {
-        let mut read = Self { whole: params, ..Self::default() };
-        let Some(members) = params.and_then(Node::members) else {
-            return read;
-        };
-        for (key, value) in members {
-            let slot = match key {
-                "_meta" => &mut read.meta,
-                "name" => &mut read.name,
-                "arguments" => &mut read.arguments,
-                "cursor" => &mut read.cursor,
-                "uri" => &mut read.uri,
-                "inputResponses" => &mut read.input_responses,
-                "requestState" => &mut read.request_state,
-                _ => continue,
-            };
-            *slot = Some(value);
-        }
-        read
-    }
-
-    /// Any of them by its name.
-    pub(super) fn get(&self, key: &str) -> Option<Node<'a>> {
-        self.whole?.get(key)
-    }
-}
 
 /// What `_meta` says of the request, before any of it is believed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -340,18 +200,6 @@ fn version_header(headers: Headers<'_>) -> Result<Option<&[u8]>, Refusal> {
         Field::Absent => Ok(None),
         Field::Repeated => Err(mismatch("MCP-Protocol-Version is given more than once")),
     }
-}
-
-/// Whether a version is 2026-07-28 or later, known or not: dates compare as text. What is no date is no revision.
-fn names_modern(version: &[u8]) -> bool {
-    version >= Revision::V2026_07_28.as_str().as_bytes() && is_date(version)
-}
-
-/// `YYYY-MM-DD`, with a month and a day that can be.
-fn is_date(version: &[u8]) -> bool {
-    let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = version else { return false };
-    let is_digits = [y0, y1, y2, y3, m0, m1, d0, d1].iter().all(u8::is_ascii_digit);
-    is_digits && (b"01"..=b"12").contains(&&[m0, m1]) && (b"01"..=b"31").contains(&&[d0, d1])
 }
 
 fn legacy<'a>(

@@ -1,6 +1,6 @@
 //! `Mcp-Param-…`: arguments that a client repeats in headers (checklist H-33).
 
-use super::era::{Headers, Refusal, expect};
+use super::{client::Headers, era::expect, refusal::Refusal};
 use crate::{
     json::{Node, Number},
     registry::HeaderParam,

@@ -1,14 +1,18 @@
 //! `initialize` (legacy): agrees on a revision, and opens a session (checklist V-05, L-01, L-55).
 
 use super::{
-    era::{Params, Refusal, Transport},
-    outcome::{CallMethod, Outcome, Refused},
-    router::{World, handshake, refuse},
+    client::{Handshake, Transport},
+    method::CallMethod,
+    outcome::Outcome,
+    params::Params,
+    refusal::{Refusal, Refused},
+    response::refuse,
+    world::World,
 };
 use crate::{
     json::{Node, write_string},
     jsonrpc::{Id, begin_result, finish_result},
-    registry::Revision,
+    registry::{Capabilities, Capability, Revision},
 };
 
 pub(super) fn answer<'a>(
@@ -40,4 +44,18 @@ pub(super) fn answer<'a>(
         Transport::Line(_) => None,
     };
     Outcome::Agreed(handshake, session)
+}
+
+/// The handshake a legacy `initialize` comes to.
+fn handshake(revision: Revision, params: &Params<'_>) -> Handshake {
+    let declared = params.get("capabilities").map(Capabilities::read).unwrap_or_default();
+    // What a revision does not know is not asked for under it, whatever its client declares.
+    let unknown = match revision {
+        Revision::V2024_11_05 | Revision::V2025_03_26 => {
+            Capabilities::default().with(Capability::ElicitationForm).with(Capability::ElicitationUrl)
+        }
+        Revision::V2025_06_18 => Capabilities::default().with(Capability::ElicitationUrl),
+        Revision::V2025_11_25 | Revision::V2026_07_28 => Capabilities::default(),
+    };
+    Handshake { revision, capabilities: declared.without(unknown), level: None }
 }

@@ -1,9 +1,11 @@
 //! The four lists: pages that were encoded when the registry was compiled (checklist G-01).
 
 use super::{
-    era::{Params, Refusal},
-    outcome::{CallMethod, Outcome, Refused},
-    router::refuse,
+    method::CallMethod,
+    outcome::Outcome,
+    params::Params,
+    refusal::{Refusal, Refused},
+    response::refuse,
 };
 use crate::{
     jsonrpc::{Id, begin_result, finish_result},

@@ -1,10 +1,12 @@
 //! `logging/setLevel` (legacy; checklist L-61).
 
 use super::{
-    era::{Client, Params, Refusal, Tie},
-    outcome::{CallMethod, Outcome, Refused, SessionAction},
-    resources::session_needed,
-    router::refuse,
+    client::{Client, Tie},
+    method::CallMethod,
+    outcome::{Outcome, SessionAction},
+    params::Params,
+    refusal::{Refusal, Refused, session_needed},
+    response::refuse,
 };
 use crate::{json::Node, jsonrpc::Id, registry::Level};
 

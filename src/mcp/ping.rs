@@ -1,6 +1,6 @@
 //! `ping` (legacy): exactly `{}`.
 
-use super::outcome::{CallMethod, Outcome};
+use super::{method::CallMethod, outcome::Outcome};
 use crate::jsonrpc::{Id, begin_result, finish_result};
 
 pub(super) fn answer<'a>(id: Id<'_>, out: &mut Vec<u8>) -> Outcome<'a> {

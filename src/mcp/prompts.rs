@@ -2,9 +2,13 @@
 
 use super::{
     call::Request,
-    era::{Client, Params, Refusal},
-    outcome::{CallMethod, Outcome, Refused},
-    router::{World, refuse, shortened},
+    client::Client,
+    method::CallMethod,
+    outcome::Outcome,
+    params::Params,
+    refusal::{Refusal, Refused},
+    response::{refuse, shortened},
+    world::World,
 };
 use crate::{json::Node, jsonrpc::Id};
 

@@ -2,10 +2,14 @@
 
 use super::{
     call::Request,
-    era::{Client, Params, Refusal, Tie},
-    outcome::{CallMethod, Outcome, Refused, SessionAction},
-    router::{World, refuse},
-    subscriptions,
+    client::{Client, Tie},
+    listen::check_length,
+    method::CallMethod,
+    outcome::{Outcome, SessionAction},
+    params::Params,
+    refusal::{Refusal, Refused, session_needed},
+    response::refuse,
+    world::World,
 };
 use crate::{
     json::Node,
@@ -59,7 +63,7 @@ pub(super) fn subscribe<'a>(
         if method == CallMethod::Unsubscribe {
             return Ok(SessionAction::Unsubscribe(uri.to_owned()));
         }
-        subscriptions::check_length(uri, world.limits)?;
+        check_length(uri, world.limits)?;
         world.snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
         Ok(SessionAction::Subscribe(uri.to_owned()))
     };
@@ -67,11 +71,6 @@ pub(super) fn subscribe<'a>(
         Ok(action) => Outcome::Tied(id, client.tie, action),
         Err(refusal) => refuse(out, Some(id), client.revision, method, refusal),
     }
-}
-
-/// A request that only makes sense in a session.
-pub(super) fn session_needed() -> Refusal {
-    Refusal::new(Refused::SessionNeeded, "Bad Request: Mcp-Session-Id header is required")
 }
 
 fn uri<'a>(params: &Params<'a>) -> Result<(&'a str, Node<'a>), Refusal> {

@@ -4,37 +4,26 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    completion, discover,
-    era::{self, Handshake, Params, Refusal, Tie, Transport},
-    initialize, lists, logging,
-    outcome::{CallMethod, ClientAnswer, Outcome, Refused},
+    client::{Headers, Tie, Transport},
+    completion, discover, era, initialize, listen, lists, logging,
+    method::CallMethod,
+    outcome::{ClientAnswer, Outcome},
+    params::Params,
     ping, prompts,
     questions::QuestionId,
+    refusal::{Refusal, Refused, session_needed},
     resources,
-    sessions::Sessions,
-    subscriptions, tasks, tools,
+    response::refuse,
+    sessions::{Session, Sessions},
+    tasks, tools,
+    world::World,
 };
 use crate::{
-    config::Limits,
     http::Status,
-    json::{self, Node, NotJson, Number},
-    jsonrpc::{Id, IdFault, Message, answerable_id, read_id_member, write_error},
-    registry::{Capabilities, Capability, List, Revision, Snapshot},
+    json::{Node, Number},
+    jsonrpc::{Id, IdFault, Message, read_id_member},
+    registry::{List, Revision},
 };
-
-/// What answering depends on besides the message.
-pub struct World<'a, 's> {
-    /// What is offered.
-    pub snapshot: &'a Snapshot,
-    /// What is known of legacy sessions; also what signs.
-    pub sessions: &'s mut Sessions,
-    /// Seconds since 1970.
-    pub now: u64,
-    /// Bytes nobody can guess.
-    pub entropy: &'s mut dyn FnMut() -> [u8; 16],
-    /// Every bound.
-    pub limits: &'s Limits,
-}
 
 /// Answers a message into `out`, or says what is to be done about it.
 pub fn route<'a>(
@@ -102,7 +91,7 @@ pub fn route<'a>(
             completion::complete(world, &client, id, (whole, &params), out)
         }
         CallMethod::Discover => discover::answer(snapshot, id, out),
-        CallMethod::Listen => subscriptions::listen(world, &client, id, &params, out),
+        CallMethod::Listen => listen::listen(world, &client, id, &params, out),
         CallMethod::TasksGet | CallMethod::TasksUpdate | CallMethod::TasksCancel => {
             tasks::request(method, world.sessions.secret(), &client, id, &params, out)
         }
@@ -213,83 +202,15 @@ pub fn takes_batches(world: &mut World<'_, '_>, transport: Transport<'_>) -> boo
 pub fn require_session(
     sessions: &mut Sessions,
     now: u64,
-    headers: era::Headers<'_>,
+    headers: Headers<'_>,
     out: &mut Vec<u8>,
-) -> Result<super::sessions::Session, (Status, Refused)> {
+) -> Result<Session, (Status, Refused)> {
     let found = era::notified(Transport::Http(headers)).and_then(|()| era::session(headers, sessions, now));
-    let refusal = match found.and_then(|session| session.ok_or_else(resources::session_needed)) {
+    let refusal = match found.and_then(|session| session.ok_or_else(session_needed)) {
         Ok(session) => return Ok(session),
         Err(refusal) => refusal,
     };
     let reason = refusal.reason;
     refuse(out, None, Revision::ASSUMED, CallMethod::Other, refusal);
     Err((reason.status(Revision::ASSUMED), reason))
-}
-
-/// The handshake a legacy `initialize` comes to.
-pub(super) fn handshake(revision: Revision, params: &Params<'_>) -> Handshake {
-    let declared = params.get("capabilities").map(Capabilities::read).unwrap_or_default();
-    // What a revision does not know is not asked for under it, whatever its client declares.
-    let unknown = match revision {
-        Revision::V2024_11_05 | Revision::V2025_03_26 => {
-            Capabilities::default().with(Capability::ElicitationForm).with(Capability::ElicitationUrl)
-        }
-        Revision::V2025_06_18 => Capabilities::default().with(Capability::ElicitationUrl),
-        Revision::V2025_11_25 | Revision::V2026_07_28 => Capabilities::default(),
-    };
-    Handshake { revision, capabilities: declared.without(unknown), level: None }
-}
-
-/// Writes a refusal.
-pub(super) fn refuse<'a>(
-    out: &mut Vec<u8>,
-    id: Option<Id<'_>>,
-    revision: Revision,
-    method: CallMethod,
-    refusal: Refusal,
-) -> Outcome<'a> {
-    let Refusal { reason, message, data } = refusal;
-    if let Some(code) = reason.code() {
-        write_error(out, id, code, &message, data.as_deref());
-    }
-    Outcome::Refused(reason.status(revision), method, reason, message)
-}
-
-/// Answers a body that is not JSON, or JSON beyond the limits.
-pub fn write_not_json<'a>(
-    out: &mut Vec<u8>,
-    refused: &json::Refused<'_, '_>,
-    id_bytes_max: usize,
-) -> Outcome<'a> {
-    let reason = match refused.reason {
-        NotJson::Malformed => Refused::NotJson,
-        beyond => Refused::BeyondLimits(beyond.name()),
-    };
-    let id = refused.root().and_then(|root| answerable_id(root, id_bytes_max));
-    let refusal = Refusal::new(reason, refused.reason.to_string());
-    refuse(out, id, Revision::ASSUMED, CallMethod::Other, refusal)
-}
-
-/// Refuses something outside the protocol's methods: a stream, a session's end, a batch.
-pub fn write_refused<'a>(
-    out: &mut Vec<u8>,
-    id: Option<Id<'_>>,
-    revision: Revision,
-    method: CallMethod,
-    reason: Refused,
-    message: &'static str,
-) -> Outcome<'a> {
-    refuse(out, id, revision, method, Refusal::new(reason, message))
-}
-
-/// No more of a name that a client made up than this is sent back, in bytes.
-const NAME_BYTES_TOLD: usize = 64;
-
-/// A name as it is told in an error.
-pub(super) fn shortened(name: &str) -> std::borrow::Cow<'_, str> {
-    let end = name.floor_char_boundary(NAME_BYTES_TOLD);
-    match name.split_at_checked(end) {
-        Some((told, rest)) if !rest.is_empty() => format!("{told}…").into(),
-        _ => name.into(),
-    }
 }

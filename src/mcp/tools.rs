@@ -6,10 +6,14 @@ use serde_json::{Map, Value};
 
 use super::{
     call::Request,
-    era::{Client, Params, Refusal, Transport},
+    client::{Client, Transport},
     header_params,
-    outcome::{CallMethod, Outcome, Refused},
-    router::{World, refuse, shortened},
+    method::CallMethod,
+    outcome::Outcome,
+    params::Params,
+    refusal::{Refusal, Refused},
+    response::{refuse, shortened},
+    world::World,
 };
 use crate::{
     json::{Node, write_string},

@@ -1,0 +1,87 @@
+//! Who sends a message, and how it came.
+
+use super::sessions::Session;
+use crate::{
+    http::RequestHead,
+    json::Node,
+    jsonrpc::Id,
+    registry::{Capabilities, Level, Revision},
+};
+
+/// How a message came.
+#[derive(Clone, Copy, Debug)]
+pub enum Transport<'a> {
+    /// As a request's body.
+    Http(Headers<'a>),
+    /// As a line; the handshake that came before on the same connection, if one did (checklist S-06b).
+    Line(Option<Handshake>),
+}
+
+/// What a handshake on a connection agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// The revision.
+    pub revision: Revision,
+    /// What the client can do.
+    pub capabilities: Capabilities,
+    /// The least severe log messages it wants.
+    pub level: Option<Level>,
+}
+
+/// The headers a message is cross-checked with: the head it came with.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a> {
+    /// The parsed head.
+    pub head: &'a RequestHead,
+    /// The bytes it was parsed from.
+    pub bytes: &'a [u8],
+}
+
+/// Who asks, once the era is decided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client<'a> {
+    pub(super) revision: Revision,
+    pub(super) capabilities: Capabilities,
+    pub(super) tie: Tie,
+    pub(super) level: Option<Level>,
+    /// What progress is reported under.
+    pub(super) progress_token: Option<Id<'a>>,
+    /// The extensions it declared.
+    pub(super) extensions: Option<Node<'a>>,
+}
+
+/// What ties a request to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// Nothing: it is served by itself.
+    None,
+    /// A legacy session.
+    Session(Session),
+    /// The connection it came on, a line's.
+    Connection,
+}
+
+impl Client<'_> {
+    /// A legacy client that nothing more is known of.
+    pub(super) fn legacy(revision: Revision) -> Self {
+        Self {
+            revision,
+            capabilities: Capabilities::default(),
+            tie: Tie::None,
+            level: None,
+            progress_token: None,
+            extensions: None,
+        }
+    }
+}
+
+impl Tie {
+    /// The session's name, if there is a session.
+    #[must_use]
+    pub fn session(self) -> Option<Session> {
+        match self {
+            Self::Session(session) => Some(session),
+            Self::None | Self::Connection => None,
+        }
+    }
+}

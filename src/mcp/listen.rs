@@ -1,0 +1,135 @@
+//! `subscriptions/listen`.
+
+use super::{
+    client::Client,
+    events::Topic,
+    method::CallMethod,
+    outcome::{Outcome, Wanted},
+    params::Params,
+    refusal::{Refusal, Refused, missing_capability},
+    response::refuse,
+    world::World,
+};
+use crate::{
+    config::Limits,
+    json::{Node, write_string},
+    jsonrpc::{Id, write_id},
+    registry::{Capability, List, Lists, Snapshot},
+};
+
+/// Reads `subscriptions/listen` (checklist M-60).
+pub(super) fn listen<'a>(
+    world: &World<'a, '_>,
+    client: &Client<'a>,
+    id: Id<'_>,
+    params: &Params<'a>,
+    out: &mut Vec<u8>,
+) -> Outcome<'a> {
+    match read(world.snapshot, client, id, params, world.limits) {
+        Ok(wanted) => Outcome::Listen(wanted),
+        Err(refusal) => refuse(out, Some(id), client.revision, CallMethod::Listen, refusal),
+    }
+}
+
+fn read(
+    snapshot: &Snapshot,
+    client: &Client<'_>,
+    id: Id<'_>,
+    params: &Params<'_>,
+    limits: &Limits,
+) -> Result<Wanted, Refusal> {
+    let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
+    let filter = params
+        .get("notifications")
+        .filter(|filter| filter.is_object())
+        .ok_or_else(|| invalid("params.notifications must be an object"))?;
+    let is_there = |node: &Node<'_>| !node.is_null();
+    let mut lists = Lists::default();
+    for (name, list) in [
+        ("toolsListChanged", List::Tools),
+        ("promptsListChanged", List::Prompts),
+        ("resourcesListChanged", List::Resources),
+    ] {
+        match filter.get(name).filter(is_there).map(|wanted| wanted.as_bool()) {
+            None | Some(Some(false)) => {}
+            // What is not offered is not heard of either; the acknowledgement says so.
+            Some(Some(true)) if snapshot.offers(list) => lists = lists.with(list),
+            Some(Some(true)) => {}
+            Some(None) => return Err(invalid("a filter of params.notifications must be a boolean")),
+        }
+    }
+    let uris_max = limits.subscription_topics_max;
+    let texts = |name: &str, told: &'static str| -> Result<Vec<String>, Refusal> {
+        let Some(listed) = filter.get(name).filter(is_there) else { return Ok(Vec::new()) };
+        let elements = listed.elements().ok_or_else(|| invalid(told))?;
+        let mut texts = Vec::with_capacity(elements.len().min(uris_max));
+        for element in elements {
+            let text = element.as_str().ok_or_else(|| invalid(told))?;
+            if !texts.iter().any(|other| other == text) {
+                if texts.len() >= uris_max {
+                    return Err(Refusal::new(
+                        Refused::TooManySubscriptions,
+                        "Too many subscriptions in one request",
+                    ));
+                }
+                check_length(text, limits)?;
+                texts.push(text.to_owned());
+            }
+        }
+        Ok(texts)
+    };
+    let mut uris = texts("resourceSubscriptions", "resourceSubscriptions must be a list of URIs")?;
+    if !snapshot.offers(List::Resources) {
+        uris.clear();
+    }
+    let tasks = texts("taskIds", "taskIds must be a list of texts")?;
+    if !tasks.is_empty() && !client.capabilities.has(Capability::Tasks) {
+        return Err(missing_capability(Capability::Tasks));
+    }
+
+    let mut acknowledged =
+        b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{\
+                             \"_meta\":{\"io.modelcontextprotocol/subscriptionId\":"
+            .to_vec();
+    write_id(&mut acknowledged, id);
+    acknowledged.extend_from_slice(b"},\"notifications\":{");
+    let mut is_first = true;
+    let mut member = |acknowledged: &mut Vec<u8>, name: &str| {
+        if !std::mem::replace(&mut is_first, false) {
+            acknowledged.push(b',');
+        }
+        write_string(acknowledged, name);
+        acknowledged.push(b':');
+    };
+    for list in lists.iter() {
+        let name = match list {
+            List::Tools => "toolsListChanged",
+            List::Prompts => "promptsListChanged",
+            List::Resources | List::Templates => "resourcesListChanged",
+        };
+        member(&mut acknowledged, name);
+        acknowledged.extend_from_slice(b"true");
+    }
+    for (name, texts) in [("resourceSubscriptions", &uris), ("taskIds", &tasks)] {
+        if !texts.is_empty() {
+            member(&mut acknowledged, name);
+            acknowledged.extend_from_slice(serde_json::json!(texts).to_string().as_bytes());
+        }
+    }
+    acknowledged.extend_from_slice(b"}}}");
+    let topics = lists
+        .iter()
+        .map(Topic::list)
+        .chain(uris.iter().map(|uri| Topic::resource(uri)))
+        .chain(tasks.iter().map(|id| Topic::task(id)));
+    Ok(Wanted { id: id.to_owned(), topics: topics.collect(), acknowledged })
+}
+
+/// Whether a URI or a task's id is short enough to be kept.
+pub(super) fn check_length(topic: &str, limits: &Limits) -> Result<(), Refusal> {
+    if topic.len() <= limits.subscription_uri_bytes_max {
+        return Ok(());
+    }
+    let told = "a URI or a task id has more bytes than limits.subscription_uri_bytes_max";
+    Err(Refusal::new(Refused::InvalidMethodParams, told))
+}

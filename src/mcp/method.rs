@@ -1,0 +1,82 @@
+//! The methods of the protocol, and which era knows each.
+
+use crate::registry::{Kind, Revision};
+
+/// Which of the two eras, or both, know a method.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Eras {
+    Legacy,
+    Modern,
+    Both,
+}
+
+macro_rules! methods {
+    ($($variant:ident $name:literal $eras:ident,)*) => {
+        /// The methods that are measured apart.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum CallMethod {
+            $(
+                #[doc = concat!("`", $name, "`")]
+                $variant,
+            )*
+            /// Everything that was refused, notifications, and what opens or ends a stream.
+            Other,
+        }
+
+        impl CallMethod {
+            /// All of them.
+            pub const ALL: [Self; [$(Self::$variant,)* Self::Other].len()] = [$(Self::$variant,)* Self::Other];
+
+            /// The method's name on the wire.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                    Self::Other => "other",
+                }
+            }
+
+            /// Only the two eras together know all methods.
+            pub(super) fn parse(method: &str, revision: Revision) -> Option<Self> {
+                let (found, eras) = match method {
+                    $($name => (Self::$variant, Eras::$eras),)*
+                    _ => return None,
+                };
+                let other = if revision.is_modern() { Eras::Legacy } else { Eras::Modern };
+                (eras != other).then_some(found)
+            }
+        }
+    };
+}
+
+methods! {
+    ToolsCall "tools/call" Both,
+    ToolsList "tools/list" Both,
+    ResourcesRead "resources/read" Both,
+    ResourcesList "resources/list" Both,
+    TemplatesList "resources/templates/list" Both,
+    PromptsGet "prompts/get" Both,
+    PromptsList "prompts/list" Both,
+    Complete "completion/complete" Both,
+    Discover "server/discover" Modern,
+    Listen "subscriptions/listen" Modern,
+    TasksGet "tasks/get" Modern,
+    TasksUpdate "tasks/update" Modern,
+    TasksCancel "tasks/cancel" Modern,
+    Initialize "initialize" Legacy,
+    Ping "ping" Legacy,
+    SetLevel "logging/setLevel" Legacy,
+    Subscribe "resources/subscribe" Legacy,
+    Unsubscribe "resources/unsubscribe" Legacy,
+}
+
+impl From<Kind> for CallMethod {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Tool => Self::ToolsCall,
+            Kind::Prompt => Self::PromptsGet,
+            Kind::Resource => Self::ResourcesRead,
+            Kind::Completion => Self::Complete,
+        }
+    }
+}

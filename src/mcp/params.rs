@@ -1,0 +1,45 @@
+//! The members of `params` that are read.
+
+use crate::json::Node;
+
+/// The members of `params` this server reads, found in one pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Params<'a> {
+    pub(super) meta: Option<Node<'a>>,
+    pub(super) name: Option<Node<'a>>,
+    pub(super) arguments: Option<Node<'a>>,
+    pub(super) cursor: Option<Node<'a>>,
+    pub(super) uri: Option<Node<'a>>,
+    pub(super) input_responses: Option<Node<'a>>,
+    pub(super) request_state: Option<Node<'a>>,
+    /// All of them, for what few methods read.
+    whole: Option<Node<'a>>,
+}
+
+impl<'a> Params<'a> {
+    pub(super) fn read(params: Option<Node<'a>>) -> Self {
+        let mut read = Self { whole: params, ..Self::default() };
+        let Some(members) = params.and_then(Node::members) else {
+            return read;
+        };
+        for (key, value) in members {
+            let slot = match key {
+                "_meta" => &mut read.meta,
+                "name" => &mut read.name,
+                "arguments" => &mut read.arguments,
+                "cursor" => &mut read.cursor,
+                "uri" => &mut read.uri,
+                "inputResponses" => &mut read.input_responses,
+                "requestState" => &mut read.request_state,
+                _ => continue,
+            };
+            *slot = Some(value);
+        }
+        read
+    }
+
+    /// Any of them by its name.
+    pub(super) fn get(&self, key: &str) -> Option<Node<'a>> {
+        self.whole?.get(key)
+    }
+}
