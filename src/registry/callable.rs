@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{conversation::TaskTerms, handler::Handler, resource::Cache};
+use super::{cache::Cache, conversation::TaskTerms, handler::Handler};
 use crate::schema::Validator;
 
 /// What a callable answers: it decides the shape of the result.

@@ -12,22 +12,24 @@ use serde_json::{Map, Value};
 
 use super::{
     Entry, Registry, RegistryError,
+    cache::Cache,
     callable::{Callable, Kind, SharedCallable},
+    compiled_tool::{CompiledTool, ToolLimits},
     completion::Completer,
     conversation::TaskTerms,
     describe,
     handler::Handler,
-    header_params::{self, HeaderParam},
+    header_params::{self},
     info::Icon,
     list::{Items, List, items},
     prompt::Prompt,
+    registered::{Completers, RegisteredPrompt, RegisteredTemplate, RegisteredTool},
     resource::{Resource, ResourceDescription, ResourceTemplate},
-    snapshot::{Completers, RegisteredPrompt, RegisteredTemplate, RegisteredTool, callable},
     tool::Tool,
     uri_template::UriTemplate,
 };
 use crate::{
-    config::{Limits, SchemaLimits},
+    config::Limits,
     schema::{CompiledSchema, SchemaError},
 };
 
@@ -215,34 +217,6 @@ impl Compile for ResourceTemplate {
         template(self, position, limits).map(Arc::new)
     }
 }
-
-/// The limits that a compiled tool depends on.
-#[derive(PartialEq, Eq)]
-struct ToolLimits {
-    schema: SchemaLimits,
-    call_deadline: Duration,
-}
-
-impl ToolLimits {
-    fn of(limits: &Limits) -> Self {
-        Self { schema: limits.schema(), call_deadline: limits.call_deadline }
-    }
-}
-
-/// What is compiled of a tool, shared by its copies and by all shards.
-pub(super) struct CompiledTool {
-    limits: ToolLimits,
-    input: CompiledSchema,
-    output: Option<CompiledSchema>,
-    header_params: Vec<HeaderParam>,
-    items: Items,
-    /// As the shards last ran it, by shard: most tools stay as they are when a registry changes.
-    registered: Mutex<Vec<Option<Arc<RegisteredTool>>>>,
-}
-
-/// What has been compiled of a tool with the limits last used.
-#[derive(Default)]
-pub(super) struct CompiledOnce(Mutex<Option<Arc<CompiledTool>>>);
 
 /// Compiles a tool, unless that has been done.
 fn tool(tool: &Tool, limits: &Limits) -> Result<Arc<CompiledTool>, RegistryError> {
@@ -483,4 +457,28 @@ pub(super) fn check_extensions(extensions: &Map<String, Value>) -> Result<(), Re
         None => Ok(()),
         Some(id) => Err(RegistryError::Extension(id.clone())),
     }
+}
+
+/// A callable as it is registered: what most of them have in common.
+fn callable(
+    kind: Kind,
+    name: &str,
+    position: usize,
+    handler: &Handler,
+    deadline: Option<Duration>,
+    limits: &Limits,
+) -> Result<Callable, RegistryError> {
+    if let Some(deadline) = deadline {
+        check_deadline(name, deadline)?;
+    }
+    Ok(Callable {
+        kind,
+        name: name.into(),
+        position,
+        handler: handler.clone(),
+        deadline: deadline.unwrap_or(limits.call_deadline),
+        output: None,
+        cache: Cache::default(),
+        task: None,
+    })
 }

@@ -4,9 +4,9 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     context::{Context, RemoteContext},
-    conversation::HandlerError,
+    error::{HandlerError, ProtocolError},
     handler::{Convert, Handler},
-    reply::{ProtocolError, Reply},
+    reply::Reply,
 };
 use crate::json::Node;
 

@@ -21,9 +21,9 @@ use serde_json::Value;
 use super::{
     capability::{Capabilities, Capability},
     conversation::{CallDetails, Conversation, TaskTerms},
-    input::{AskError, Question},
+    error::{AskError, ProtocolError},
+    input::Question,
     level::Level,
-    reply::ProtocolError,
     revision::Revision,
 };
 

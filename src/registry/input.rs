@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use super::{
-    capability::{Capabilities, Capability},
+    capability::Capability,
     content::{Content, Role},
-    reply::ProtocolError,
+    derived_schema::listable,
     revision::Revision,
 };
 use crate::{config::SchemaLimits, schema::Validator};
@@ -42,64 +42,6 @@ pub trait Question {
 
     /// Reads an answer. `None`: it is not what was asked for. `limits`: those of the schema it may be held against.
     fn read(&self, answer: &Value, limits: &SchemaLimits) -> Option<Self::Answer>;
-}
-
-/// Why a question was not answered. In a handler's result it becomes what the client must be told.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum AskError {
-    /// The client did not say that it can do this (checklist M-43).
-    Unsupported(Capability),
-    /// The call cannot wait: it runs inline, or it is a legacy client's without a session.
-    CannotWait(&'static str),
-    /// The client answered with an error.
-    Refused {
-        /// Its code.
-        code: i64,
-        /// Its message.
-        message: String,
-    },
-    /// The client answered with something else than what was asked for.
-    Malformed,
-    /// No answer came in time, or the client has gone.
-    NoAnswer,
-    /// The call is to end here: its result will be the question (2026-07-28). Only blocking handlers see this; they hand
-    /// it on.
-    InputRequired,
-}
-
-impl std::fmt::Display for AskError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&ProtocolError::from(self.clone()).message)
-    }
-}
-
-impl std::error::Error for AskError {}
-
-impl From<AskError> for ProtocolError {
-    fn from(error: AskError) -> Self {
-        match error {
-            AskError::Unsupported(capability) => Self::missing_capability(capability),
-            AskError::CannotWait(why) => Self::internal(format!("The client cannot be asked: {why}")),
-            AskError::Refused { message, .. } => Self::internal(format!("The client refused: {message}")),
-            AskError::Malformed => Self::internal("The client's answer is malformed"),
-            AskError::NoAnswer => Self::internal("The client did not answer"),
-            AskError::InputRequired => Self::internal("Input is required"),
-        }
-    }
-}
-
-impl ProtocolError {
-    /// -32021: the request needs something of the client that it did not declare.
-    #[must_use]
-    pub fn missing_capability(capability: Capability) -> Self {
-        let needed = Capabilities::default().with(capability).to_json();
-        Self {
-            code: -32021,
-            message: format!("Missing required client capability: {needed}"),
-            data: Some(json!({"requiredCapabilities": needed})),
-        }
-    }
 }
 
 /// What a person said to a form or a page.
@@ -159,8 +101,7 @@ impl<T: JsonSchema> Form<T> {
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-        let mut schema =
-            super::tool::listable(settings.into_generator().into_root_schema_for::<T>().to_value());
+        let mut schema = listable(settings.into_generator().into_root_schema_for::<T>().to_value());
         if let Value::Object(members) = &mut schema {
             // Clients read the properties and what is required; a form is no place for the rest.
             members.retain(|key, _| matches!(key.as_str(), "type" | "properties" | "required"));

@@ -1,14 +1,18 @@
 //! What a server offers: tools, resources and prompts as they are declared, and the snapshot a shard serves from.
 
+mod cache;
 mod callable;
 mod capability;
 mod compile;
+mod compiled_tool;
 mod completion;
 mod content;
 mod context;
 mod conversation;
 mod declare;
+mod derived_schema;
 mod describe;
+mod error;
 mod handler;
 mod header_params;
 mod info;
@@ -17,6 +21,7 @@ mod level;
 mod list;
 mod mismatch;
 mod prompt;
+mod registered;
 mod reply;
 mod resource;
 mod revision;
@@ -25,32 +30,30 @@ mod text;
 mod tool;
 mod uri_template;
 
+pub use cache::{Cache, CacheScope};
 pub use callable::{Callable, Kind, SharedCallable};
 pub use capability::{Capabilities, Capability, TASKS};
 pub use completion::{Completer, Completing, Completion, IntoCompletion};
 pub use content::{Annotations, Content, ResourceLink, Role};
 pub use context::{Caller, Context, InlineLog, Publish, RemoteContext, ShardSide, ShardState};
-pub use conversation::{
-    Asking, CallDetails, CallError, Carrier, Conversation, HandlerError, Note, TaskTerms, WaitGauge,
-};
+pub use conversation::{Asking, CallDetails, Carrier, Conversation, Note, TaskTerms, WaitGauge};
+pub use error::{AskError, CallError, HandlerError, ProtocolError};
 pub use handler::{AsyncHandler, BlockingHandler, BlockingJob, Handler, InlineHandler, LocalReply};
 #[cfg(feature = "tokio")]
 pub use handler::{RemoteReply, TokioHandler};
 pub use header_params::HeaderParam;
 pub use info::{Icon, ServerInfo, Theme};
-pub use input::{
-    AskError, Elicited, Form, InputRequest, ListRoots, Page, Ping, Question, Root, Sampled, Sampling,
-};
+pub use input::{Elicited, Form, InputRequest, ListRoots, Page, Ping, Question, Root, Sampled, Sampling};
 pub use level::Level;
 pub use list::{List, Lists};
 pub use prompt::{IntoMessages, Messages, Prompt, PromptArgument, PromptBuilder};
-pub use reply::{COMPLETIONS_MAX, IntoReply, ProtocolError, Reply, Structured};
+pub use registered::{Completers, RegisteredPrompt, RegisteredTool};
+pub use reply::{COMPLETIONS_MAX, IntoReply, Reply, Structured};
 pub use resource::{
-    Cache, CacheScope, Contents, IntoContents, Read, Resource, ResourceBuilder, ResourceTemplate,
-    ResourceTemplateBuilder,
+    Contents, IntoContents, Read, Resource, ResourceBuilder, ResourceTemplate, ResourceTemplateBuilder,
 };
 pub use revision::Revision;
-pub use snapshot::{Completers, EncodedLists, RegisteredPrompt, RegisteredTool, Snapshot};
+pub use snapshot::{EncodedLists, Snapshot};
 pub use tool::{BorrowedArguments, NoArguments, Tool, ToolAnnotations, ToolBuilder};
 pub use uri_template::{UriTemplate, UriTemplateError};
 

@@ -10,11 +10,11 @@ use super::{
     completion::Completer,
     content::{Content, Role},
     context::{Context, RemoteContext},
-    conversation::HandlerError,
     declare::ways_to_describe,
+    error::{HandlerError, ProtocolError},
     handler::{Convert, Handler, ways_to_run},
     info::Icon,
-    reply::{ProtocolError, Reply},
+    reply::Reply,
     text::{self, Text},
     tool::NoArguments,
 };

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     content::{Content, ResourceLink, Role},
-    conversation::{CallError, HandlerError},
+    error::{CallError, HandlerError, ProtocolError},
     info::SERVER_INFO,
     revision::Revision,
 };
@@ -37,53 +37,6 @@ struct Block {
     end: usize,
     /// Where what stands for it with older clients ends.
     instead_end: usize,
-}
-
-/// An error of the protocol rather than of the tool: the client's program is told, not the model. Most failures of a
-/// tool are better told to the model, by returning any other error.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct ProtocolError {
-    /// JSON-RPC error code. Codes of your own belong outside -32768 to -32000.
-    pub code: i64,
-    /// One short sentence.
-    pub message: String,
-    /// Anything that helps.
-    pub data: Option<Value>,
-}
-
-impl ProtocolError {
-    /// -32602: the request's parameters are wrong in a way no schema can tell.
-    pub fn invalid_params(message: impl Into<String>) -> Self {
-        Self { code: -32602, message: message.into(), data: None }
-    }
-
-    /// -32603: it is the server's fault.
-    pub fn internal(message: impl Into<String>) -> Self {
-        Self { code: -32603, message: message.into(), data: None }
-    }
-}
-
-/// -32002: the code for a resource that is not there, before 2026-07-28; from then on it is -32602 (checklist R-04).
-const RESOURCE_NOT_FOUND: i64 = -32002;
-
-impl ProtocolError {
-    /// There is no resource of this URI.
-    #[must_use]
-    pub fn resource_not_found(uri: &str) -> Self {
-        Self {
-            code: RESOURCE_NOT_FOUND,
-            message: "Resource not found".to_owned(),
-            data: Some(serde_json::json!({"uri": uri})),
-        }
-    }
-
-    /// The code a client of this revision knows it by.
-    #[must_use]
-    pub fn code_for(&self, revision: Revision) -> i64 {
-        let is_renamed = self.code == RESOURCE_NOT_FOUND && revision.is_modern();
-        if is_renamed { Self::invalid_params("").code } else { self.code }
-    }
 }
 
 /// The most values of one completion (checklist C-01).

@@ -7,14 +7,15 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
+    cache::{Cache, CacheScope},
     completion::Completer,
     content::Annotations,
     context::{Context, RemoteContext},
-    conversation::HandlerError,
     declare::ways_to_describe,
+    error::{HandlerError, ProtocolError},
     handler::{Convert, Handler, ways_to_run},
     info::Icon,
-    reply::{ProtocolError, Reply},
+    reply::Reply,
     text::{self, Text},
     uri_template::UriTemplate,
 };
@@ -53,36 +54,6 @@ pub(super) struct ResourceDescription {
     pub(super) deadline: Option<Duration>,
     /// Why the handler's type can never be read from the template's variables.
     pub(super) unreadable: Option<String>,
-}
-
-/// How long, and for whom, what was read may be kept (checklist M-30).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cache {
-    /// How long; not at all without a change.
-    pub ttl: Duration,
-    /// For whom.
-    pub scope: CacheScope,
-}
-
-/// For whom something may be kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CacheScope {
-    /// For whoever asked.
-    #[default]
-    Private,
-    /// For everybody.
-    Public,
-}
-
-impl CacheScope {
-    /// The string on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Private => "private",
-            Self::Public => "public",
-        }
-    }
 }
 
 /// A part of what a resource holds: text or bytes.

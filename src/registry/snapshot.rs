@@ -1,6 +1,6 @@
 //! What one shard serves from: nothing in it changes, so nothing in it is locked.
 
-use std::{hash::BuildHasher, sync::Arc, time::Duration};
+use std::{hash::BuildHasher, sync::Arc};
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table::Entry};
@@ -8,101 +8,18 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Registry, RegistryError,
-    callable::{Callable, Kind, SharedCallable},
-    capability::{Capabilities, TASKS},
+    callable::{Callable, SharedCallable},
+    capability::TASKS,
     compile::{self, Before, Compile},
-    header_params::HeaderParam,
     info::{SERVER_INFO, append},
     list::{EncodedList, LIST_TTL_MS, List, Lists, PageSettings, members},
     prompt::Prompt,
+    registered::{Completers, RegisteredPrompt, RegisteredTemplate, RegisteredTool},
     resource::{Resource, ResourceTemplate},
     revision::Revision,
     tool::Tool,
-    uri_template::UriTemplate,
 };
-use crate::{config::Limits, schema::Validator, seal::Secret};
-
-/// A tool with its compiled schemas.
-pub struct RegisteredTool {
-    pub(super) callable: SharedCallable,
-    pub(super) input: Validator,
-    pub(super) header_params: Vec<HeaderParam>,
-    pub(super) requires: Capabilities,
-}
-
-impl RegisteredTool {
-    /// What runs.
-    #[must_use]
-    pub fn callable(&self) -> &SharedCallable {
-        &self.callable
-    }
-
-    /// The compiled schema of its arguments.
-    #[must_use]
-    pub fn input(&self) -> &Validator {
-        &self.input
-    }
-
-    /// Arguments that clients repeat in headers.
-    #[must_use]
-    pub fn header_params(&self) -> &[HeaderParam] {
-        &self.header_params
-    }
-
-    /// What the client must be able to do.
-    #[must_use]
-    pub fn requires(&self) -> Capabilities {
-        self.requires
-    }
-}
-
-/// A prompt with what its arguments must be.
-pub struct RegisteredPrompt {
-    pub(super) callable: SharedCallable,
-    pub(super) required: Vec<Box<str>>,
-    pub(super) completers: Completers,
-}
-
-impl RegisteredPrompt {
-    /// What runs.
-    #[must_use]
-    pub fn callable(&self) -> &SharedCallable {
-        &self.callable
-    }
-
-    /// The arguments that must be given.
-    pub fn required(&self) -> impl Iterator<Item = &str> {
-        self.required.iter().map(AsRef::as_ref)
-    }
-
-    /// Its arguments, with how they are completed.
-    #[must_use]
-    pub fn completers(&self) -> &Completers {
-        &self.completers
-    }
-}
-
-/// The arguments of a prompt or the variables of a template, each with what completes it, if something does.
-#[derive(Default)]
-pub struct Completers {
-    pub(super) arguments: Vec<(Box<str>, Option<SharedCallable>)>,
-}
-
-impl Completers {
-    /// Whether there is such an argument, and what completes it.
-    #[must_use]
-    pub fn find(&self, argument: &str) -> Option<Option<&SharedCallable>> {
-        let found = self.arguments.iter().find(|(name, _)| **name == *argument)?;
-        Some(found.1.as_ref())
-    }
-}
-
-/// A template, compiled.
-pub(super) struct RegisteredTemplate {
-    pub(super) template: UriTemplate,
-    pub(super) callable: SharedCallable,
-    pub(super) completers: Completers,
-}
+use crate::{config::Limits, seal::Secret};
 
 /// Where the entries of one kind are, by name. A fast hash will do: what is in there was chosen by the server, not by its
 /// clients.
@@ -488,30 +405,6 @@ fn initialize(registry: &Registry, capabilities: &Value, revision: Revision) -> 
         result.insert("instructions".into(), instructions.as_str().into());
     }
     Value::Object(result)
-}
-
-/// A callable as it is registered: what most of them have in common.
-pub(super) fn callable(
-    kind: Kind,
-    name: &str,
-    position: usize,
-    handler: &super::handler::Handler,
-    deadline: Option<Duration>,
-    limits: &Limits,
-) -> Result<Callable, RegistryError> {
-    if let Some(deadline) = deadline {
-        compile::check_deadline(name, deadline)?;
-    }
-    Ok(Callable {
-        kind,
-        name: name.into(),
-        position,
-        handler: handler.clone(),
-        deadline: deadline.unwrap_or(limits.call_deadline),
-        output: None,
-        cache: super::resource::Cache::default(),
-        task: None,
-    })
 }
 
 #[cfg(test)]
