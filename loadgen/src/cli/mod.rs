@@ -3,6 +3,7 @@
 mod load;
 mod output;
 mod peers;
+mod print;
 mod results;
 mod saturate;
 mod suites;
@@ -134,15 +135,6 @@ fn list_workloads() -> Result<bool, LoadError> {
         println!("{:<24} {}", workload.id, workload.about);
     }
     Ok(true)
-}
-
-/// Writes to stdout; whoever stops reading has seen enough.
-fn print(text: &str) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    let _ = out
-        .write_all(text.as_bytes())
-        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
 }
 
 #[cfg(test)]

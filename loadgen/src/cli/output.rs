@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::print;
+use super::print::print;
 use crate::{
     error::LoadError,
     report,

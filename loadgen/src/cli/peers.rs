@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{
     load::{Cpus, cpu_list, positive},
     output::writable,
-    print,
+    print::print,
 };
 use crate::{
     conduct::{Job, World, conduct},

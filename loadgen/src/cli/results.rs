@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     load::positive,
     output::writable,
-    print,
+    print::print,
     suites::{self_test, thresholds},
 };
 use crate::{

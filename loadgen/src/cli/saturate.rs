@@ -10,7 +10,7 @@ use clap::Args;
 use super::{
     load::{Mix, Span, Whom, positive, span},
     output::writable,
-    print,
+    print::print,
 };
 use crate::{
     conduct::{Job, World, conduct},

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::{
     load::{Cpus, cpu_list, positive},
     output::writable,
-    print,
+    print::print,
 };
 use crate::{
     compare::{Thresholds, Verdict, compare},

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Row, Verdict, likeness::Pair};
+use super::{
+    likeness::Pair,
+    row::{Row, Verdict},
+};
 use crate::{metric::Metric, repeats::Repeats, units};
 
 /// A kind of error that both sides have is a regression from this many times its former share of the requests on…

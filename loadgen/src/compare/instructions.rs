@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{ROUNDING, Row, Thresholds, Verdict};
+use super::{
+    row::{ROUNDING, Row, Verdict},
+    thresholds::Thresholds,
+};
 use crate::{metric::Metric, result::ResultFile};
 
 /// A row for each operation that both files count.

@@ -6,12 +6,14 @@
 mod client;
 mod generator;
 mod recording;
+mod report;
 mod thread;
 mod work;
 
 pub use recording::{IntervalRecord, KindRecord, Recording};
+pub use report::Report;
+pub use thread::Engine;
 pub(crate) use thread::executor;
-pub use thread::{Engine, Report};
 pub(crate) use work::Work;
 
 use std::{io, net::SocketAddr, time::Duration};

@@ -4,7 +4,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Head, Part, framer::Broken};
+use super::part::{Broken, Head, Part};
 
 /// Bytes of a line that errors quote.
 const EXCERPT_BYTES: usize = 200;

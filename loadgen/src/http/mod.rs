@@ -4,5 +4,7 @@ mod chunked;
 mod events;
 mod framer;
 mod lines;
+mod part;
 
-pub use framer::{Broken, Framer, Head, Part};
+pub use framer::Framer;
+pub use part::{Broken, Head, Part};

@@ -12,13 +12,12 @@ mod peers;
 mod table;
 mod verdicts;
 
+pub use origins::COMMAND;
+
 use crate::{
     budget::{Budget, judge},
     result::ResultFile,
 };
-
-/// What makes the page, for its header.
-pub const COMMAND: &str = "corelane-loadgen report --markdown docs/PERFORMANCE.md RESULT…";
 
 /// The page in full.
 #[must_use]

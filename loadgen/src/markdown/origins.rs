@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    COMMAND,
-    table::{plain, table},
-};
+use super::table::{plain, table};
 use crate::{
     repeats::{CORELANE, newest_first},
     result::{Environment, ResultFile},
     units,
 };
+
+/// What makes the page, for its header.
+pub const COMMAND: &str = "corelane-loadgen report --markdown docs/PERFORMANCE.md RESULT…";
 
 pub(super) fn header(files: &[ResultFile]) -> String {
     let mut parts = vec![

@@ -2,7 +2,7 @@
 
 use super::Generator;
 use crate::{
-    engine::{client::Awaited, recording::IntervalRecord, thread::Report},
+    engine::{client::Awaited, recording::IntervalRecord, report::Report},
     request::Wrong,
 };
 

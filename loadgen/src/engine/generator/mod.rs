@@ -24,8 +24,8 @@ use super::{
     client::{Again, Awaited, Client, Handshake, Stage},
     nanoseconds,
     recording::{IntervalRecord, Recording},
+    report::{Control, Report},
     share,
-    thread::{Control, Report},
     work::Work,
 };
 use crate::{

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Shown, figure, table};
+use super::{figure, shown::Shown, table};
 use crate::{
     error::LoadError,
     report::{charts, tables},

@@ -3,17 +3,17 @@
 mod comparison;
 mod figure;
 mod section;
+mod shown;
 mod summary;
 mod table;
 
 use std::time::{Duration, SystemTime};
 
+use shown::Shown;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{
-    charts::{Ink, SERIES_MAX},
-    wording,
-};
+use super::{charts::SERIES_MAX, wording};
 use crate::{
     error::LoadError,
     result::{ResultFile, Run},
@@ -89,35 +89,6 @@ pub(super) fn document(title: &str, subtitle: &str, body: &Markup) -> String {
         }
     }
     .into_string()
-}
-
-/// A run, and how it is found on the page.
-struct Shown<'a> {
-    label: &'a str,
-    run: &'a Run,
-    /// Its number on the page, from 1.
-    number: usize,
-    /// Its number among those that share its chart, from 0: its colour.
-    series: usize,
-}
-
-impl Shown<'_> {
-    fn ink(&self) -> Ink {
-        Ink::Series(self.series)
-    }
-
-    fn anchor(&self) -> String {
-        format!("run-{}", self.number)
-    }
-
-    /// The class that colours borders as the chart colours its lines.
-    fn colour(&self) -> String {
-        format!("series-{}", self.series)
-    }
-
-    fn key(&self, is_dashed: bool) -> Markup {
-        html! { span .key .dashed[is_dashed] .(self.colour()) {} }
-    }
 }
 
 /// Runs of one workload share a chart, as many as it can hold.

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Shown, figure, summary, table};
+use super::{figure, shown::Shown, summary, table};
 use crate::{
     error::LoadError,
     report::{charts, tables, wording},
