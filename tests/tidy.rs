@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/imports.rs"]
+mod imports;
 #[path = "support/missing.rs"]
 mod missing;
 
@@ -135,6 +137,43 @@ fn imports_are_found_in_every_form() {
     let modules = ["a", "b", "c", "d"].map(str::to_owned).into();
     let code = "use crate::{\n    a::{X, b::Y},\n    c,\n};\nfn f() { crate::d::g(); other::b::h(); }";
     assert_eq!(used_modules(code, &modules), ["a", "c", "d"].map(str::to_owned).into());
+}
+
+#[test]
+fn import_cycles_are_found_through_reexports_and_paths() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("imports");
+    let write = |name: &str, text: &str| {
+        let path = directory.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let files = [
+        write("lib.rs", "mod a;\nmod b;\nmod c;\npub use a::A;\n"),
+        write("a/mod.rs", "mod inner;\npub use inner::A;\n"),
+        write("a/inner.rs", "pub struct A;\nfn f() { crate::b::g() }\n"),
+        write("b.rs", "use crate::a::A;\nuse super::c::C;\npub fn g() {}\n"),
+        write("c.rs", "pub struct C;\n#[cfg(test)]\nmod tests { use crate::b::g; }\n"),
+    ];
+    let cycles = imports::cycles(&imports::imports(&directory, &files));
+    assert_eq!(cycles, [["a::inner", "b"].map(str::to_owned).into()], "c imports b in its tests only");
+}
+
+#[test]
+fn no_file_imports_one_that_imports_it() {
+    for directory in ["src", "ring/src", "loadgen/src"] {
+        let imports = imports::imports(&root().join(directory), &rust_files(directory));
+        assert!(imports.values().flatten().count() > 20, "the imports of {directory} are not found any more");
+        let cycles = imports::cycles(&imports);
+        for cycle in &cycles {
+            let within = imports.iter().filter(|(file, _)| cycle.contains(*file));
+            for (file, others) in within {
+                let others: Vec<&String> = others.intersection(cycle).collect();
+                eprintln!("{directory}: {file} imports {others:?}");
+            }
+        }
+        assert!(cycles.is_empty(), "{directory} has {} import cycles", cycles.len());
+    }
 }
 
 #[test]
