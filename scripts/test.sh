@@ -29,9 +29,11 @@ need systemd-analyze systemd
 need_promtool
 /usr/bin/python3 -c "import seccomp" 2>/dev/null || install_packages python3-seccomp
 command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 rustup component list --installed 2>/dev/null | grep -q rustfmt || rustup component add rustfmt clippy
 
 cargo fmt --all --check
+cargo deny --workspace check licenses bans sources
 cargo clippy --workspace --all-targets -- -D warnings
 cargo clippy --all-targets --features tokio,anyhow -- -D warnings
 for features in "" cli tokio anyhow; do
