@@ -36,8 +36,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use corelane::{
     Capabilities, Limits, Reply, Revision, demo,
-    exec::{Completions, OffShard, Runner, Started},
-    http::{
+    http1::{
         Flow, Framer, Guard, Handler, Names, Progress, RejectReason, Request, RequestHead, ResponseHeads,
         Route,
     },
@@ -45,8 +44,9 @@ use corelane::{
     jsonrpc::Id,
     mcp::{self, CallAnswers, Headers, Outcome, Sessions, Transport, World},
     registry::{Caller, RegisteredTool, ShardSide, Snapshot},
+    runtime::{Completions, OffShard, Runner, Started},
     schema::Verdict,
-    seal::Secret,
+    signed_token::Secret,
 };
 use operations::{Measure, chosen, decode, grouped, name, on_tape, padded, validate, what};
 use serde_json::{Map, Value, json};

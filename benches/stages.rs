@@ -32,7 +32,7 @@ use corelane::{
     mcp::CallAnswers,
     registry::{ServerInfo, Snapshot},
     schema::{Validator, Verdict},
-    seal::Secret,
+    signed_token::Secret,
 };
 use hdrhistogram::Histogram;
 use operations::{Measure, chosen, decode, grouped, name, on_tape, strings, validate, what};

@@ -17,8 +17,7 @@ use tracing::warn;
 
 use crate::{
     config::Limits,
-    exec::PoolObserver,
-    http::{
+    http1::{
         Field, Flow, Framer, Handler, Method, Names, RejectReason, Request, RequestHead, Status, excerpt,
         path,
     },
@@ -27,6 +26,7 @@ use crate::{
         ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_process,
         write_prometheus,
     },
+    runtime::PoolObserver,
     shard::{ShardHandle, instant_after},
 };
 

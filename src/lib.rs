@@ -31,13 +31,13 @@
 //! |---|---|---|---|
 //! | 1 | accept | [`corelane_ring`] | listener → direct descriptor → slab entry |
 //! | 2 | receive | [`corelane_ring`] → [`shard`] | a provided buffer with bytes |
-//! | 3 | frame | [`http::Framer`] | bytes → head + body, in place; assembled once if split ([`lines::LineFramer`] where lines are spoken) |
-//! | 4 | guard | [`http::Guard`] | head → allowed, or a [`http::RejectReason`] with its status |
+//! | 3 | frame | [`http1::Framer`] | bytes → head + body, in place; assembled once if split ([`jsonl::LineFramer`] where lines are spoken) |
+//! | 4 | guard | [`http1::Guard`] | head → allowed, or a [`http1::RejectReason`] with its status |
 //! | 5 | decode | [`json::Decoder`], [`jsonrpc::Message`] | body → tape → message |
 //! | 6 | era and route | [`mcp::route`] | message + headers → [`mcp::Outcome`] |
 //! | 7 | validate | [`schema::Validator`] | arguments on the tape → ok, or a result that names each path |
-//! | 8 | run | [`exec::Runner`] | inline: reply now; async and blocking: the reply comes back to its shard |
-//! | 9 | encode | [`registry::Reply`], [`http::ResponseHeads`] | reply → bytes in the send buffer |
+//! | 8 | run | [`runtime::Runner`] | inline: reply now; async and blocking: the reply comes back to its shard |
+//! | 9 | encode | [`registry::Reply`], [`http1::ResponseHeads`] | reply → bytes in the send buffer |
 //! | 10 | send | [`shard`] → [`corelane_ring`] | one send in flight per connection, one system call per turn |
 //!
 //! # Threads
@@ -49,7 +49,7 @@
 //!
 //! 1. A buffer the kernel may touch is owned by the ring until its completion.
 //! 2. A connection's id carries a generation: a stale one reaches nobody.
-//! 3. What [`http`], [`lines`], [`json`], [`jsonrpc`], [`mcp`], [`registry`] and [`schema`] decide depends on their arguments only.
+//! 3. What [`http1`], [`jsonl`], [`json`], [`jsonrpc`], [`mcp`], [`registry`] and [`schema`] decide depends on their arguments only.
 //! 4. Every queue, buffer and wait has its bound in [`Limits`].
 //! 5. `unsafe` stands in [`corelane_ring`] and nowhere else.
 
@@ -71,17 +71,17 @@ mod server;
 mod admin;
 mod live_registry;
 mod stdio;
-pub mod broadcast;
+pub mod mesh;
 pub mod shard;
-pub mod http;
-pub mod lines;
+pub mod http1;
+pub mod jsonl;
 pub mod json;
 pub mod jsonrpc;
 pub mod mcp;
 pub mod schema;
-pub mod seal;
+pub mod signed_token;
 pub mod registry;
-pub mod exec;
+pub mod runtime;
 pub mod metrics;
 pub mod demo;
 

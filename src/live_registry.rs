@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    broadcast::Broadcast,
     config::Limits,
     mcp::Event,
+    mesh::Broadcast,
     registry::{Publish, Registry, RegistryError, Snapshot},
-    seal::Secret,
     shard::{ShardHandle, Takeover},
+    signed_token::Secret,
 };
 
 /// A handle to a server's registry. Get it before the server runs ([`Server::registry`](crate::Server::registry)), hand

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt, fs};
 
 use corelane::{
     Limits,
-    http::{Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
+    http1::{Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
 };
 use support::ServerProcess;
 

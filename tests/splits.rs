@@ -10,14 +10,13 @@ use std::{
 };
 
 use corelane::{
-    Limits,
-    broadcast::Broadcast,
-    demo,
-    exec::{Completions, OffShard, Runner},
-    http::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
+    Limits, demo,
+    http1::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
+    mesh::Broadcast,
     registry::{ShardSide, Snapshot},
-    seal::Secret,
+    runtime::{Completions, OffShard, Runner},
     shard::{Pipeline, PipelineConfig, Requests},
+    signed_token::Secret,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
 use proptest::{

@@ -5,14 +5,13 @@
 use std::sync::Arc;
 
 use corelane::{
-    Limits,
-    broadcast::Broadcast,
-    demo,
-    exec::{Completions, OffShard, Runner},
-    http::{Framer, Names},
+    Limits, demo,
+    http1::{Framer, Names},
+    mesh::Broadcast,
     registry::{ShardSide, Snapshot},
-    seal::Secret,
+    runtime::{Completions, OffShard, Runner},
     shard::{Pipeline, PipelineConfig, Requests},
+    signed_token::Secret,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
 

@@ -16,7 +16,7 @@ use crate::{
     json::Node,
     jsonrpc::{Id, write_id},
     registry::{Asking, CallDetails, Capability, Handler, Level, SharedCallable},
-    seal::Secret,
+    signed_token::Secret,
 };
 
 /// A checked request, becoming a call.

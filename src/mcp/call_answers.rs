@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::Limits,
-    http::Status,
+    http1::Status,
     json::{Decoder, write_unsigned},
     jsonrpc::{ErrorCode, Id, begin_result, finish_result, write_error},
     registry::{Callable, Kind, Reply, Revision, Snapshot},

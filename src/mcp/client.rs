@@ -2,7 +2,7 @@
 
 use super::sessions::Session;
 use crate::{
-    http::RequestHead,
+    http1::RequestHead,
     json::Node,
     jsonrpc::Id,
     registry::{Capabilities, Level, Revision},

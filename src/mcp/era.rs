@@ -11,7 +11,7 @@ use super::{
     sessions::{Session, Sessions},
 };
 use crate::{
-    http::Field,
+    http1::Field,
     json::Node,
     jsonrpc::{Id, IdFault, read_id_member},
     registry::{Capabilities, Level, Revision},

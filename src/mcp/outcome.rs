@@ -14,7 +14,7 @@ use super::{
     task::TaskRequest,
 };
 use crate::{
-    http::Status,
+    http1::Status,
     json::Node,
     jsonrpc::{Id, OwnedId},
     registry::{CallDetails, Capabilities, Level, Revision, SharedCallable},

@@ -2,7 +2,7 @@
 //! never made is refused by any shard, and bound to the session that was asked.
 
 use super::sessions::{Instance, SessionKey};
-use crate::seal::{Purpose, Secret};
+use crate::signed_token::{Purpose, Secret};
 
 /// Names a question: who asked it, and which of its questions it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
-    http::Status,
+    http1::Status,
     jsonrpc::ErrorCode,
     registry::{Capability, ProtocolError, Revision},
 };

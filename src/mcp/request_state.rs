@@ -12,7 +12,7 @@ use crate::{
     json::{Node, Number},
     jsonrpc::{Id, begin_result, finish_result},
     registry::{InputRequest, Snapshot},
-    seal::{Purpose, Secret},
+    signed_token::{Purpose, Secret},
 };
 
 #[derive(Serialize, Deserialize)]

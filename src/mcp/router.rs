@@ -19,7 +19,7 @@ use super::{
     world::World,
 };
 use crate::{
-    http::Status,
+    http1::Status,
     json::{Node, Number},
     jsonrpc::{Id, IdFault, Message, read_id_member},
     registry::{List, Revision},

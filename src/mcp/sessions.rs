@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 
 use crate::{
     registry::{Capabilities, Level, Revision},
-    seal::{Purpose, Secret, TAG_BYTES},
+    signed_token::{Purpose, Secret, TAG_BYTES},
 };
 
 /// Names a session: the random part of its id.

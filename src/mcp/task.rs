@@ -11,7 +11,7 @@ use super::method::CallMethod;
 use crate::{
     json::{write_string, write_unsigned},
     registry::InputRequest,
-    seal::{Purpose, Secret},
+    signed_token::{Purpose, Secret},
 };
 
 /// Names a task: who keeps it, and where.

@@ -18,7 +18,7 @@ use crate::{
     json::Node,
     jsonrpc::{Id, begin_result, finish_result},
     registry::{Capability, Snapshot},
-    seal::Secret,
+    signed_token::Secret,
 };
 
 /// Reads `tasks/get`, `tasks/update` and `tasks/cancel`.

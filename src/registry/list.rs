@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::revision::Revision;
 use crate::{
     json::write_string,
-    seal::{Purpose, Secret},
+    signed_token::{Purpose, Secret},
 };
 
 /// The lists there are.

@@ -19,7 +19,7 @@ use super::{
     revision::Revision,
     tool::Tool,
 };
-use crate::{config::Limits, seal::Secret};
+use crate::{config::Limits, signed_token::Secret};
 
 /// Where the entries of one kind are, by name. A fast hash will do: what is in there was chosen by the server, not by its
 /// clients.

@@ -320,7 +320,7 @@ fn is_object(schema: &Value, root: &Value, references_left: usize) -> bool {
 }
 
 /// Why arguments that fit the schema do not fit the type: the two disagree. Empty if they are to be read again with the digits of
-/// their numbers, see [`Started::NeedsDigits`](crate::exec::Started::NeedsDigits).
+/// their numbers, see [`Started::NeedsDigits`](crate::runtime::Started::NeedsDigits).
 #[cold]
 #[inline(never)]
 fn unfit<'a, A: Deserialize<'a>>(arguments: Node<'a>) -> String {

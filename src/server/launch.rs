@@ -15,12 +15,12 @@ use super::{
     shard_thread::ShardPlan,
 };
 use crate::{
-    broadcast::Broadcast,
     config::{Config, Endpoint, Listen, Transport},
-    exec::{BlockingPool, OffShard, PoolConfig},
-    http::Names,
+    http1::Names,
+    mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
-    seal::Secret,
+    runtime::{BlockingPool, OffShard, PoolConfig},
+    signed_token::Secret,
 };
 
 /// A thread of the blocking pool beyond the fixed number ends after this long without a call.
@@ -176,7 +176,7 @@ fn off_shard(free: &[usize], config: &Config) -> Result<OffShard, StartError> {
         pool: Some(pool),
         #[cfg(feature = "tokio")]
         tokio: Some(
-            crate::exec::TokioRuntime::start(free.len().max(TOKIO_THREADS_MIN), free)
+            crate::runtime::TokioRuntime::start(free.len().max(TOKIO_THREADS_MIN), free)
                 .map_err(|error| resource("the tokio runtime", &error))?,
         ),
     })

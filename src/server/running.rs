@@ -20,10 +20,10 @@ use super::{
 use crate::{
     admin::Admin,
     config::{Limits, Listen},
-    exec::PoolObserver,
-    http::Names,
+    http1::Names,
     metrics::ShardMetrics,
     registry::Registry,
+    runtime::PoolObserver,
     shard::ShardHandle,
 };
 

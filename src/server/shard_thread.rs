@@ -19,15 +19,15 @@ use super::{
     machine::{SHARD_RING, no_executor, refused, too_few_descriptors},
 };
 use crate::{
-    broadcast::Broadcast,
     config::Config,
-    exec::{Completions, OffShard, Runner},
-    http::Names,
+    http1::Names,
     log,
+    mesh::Broadcast,
     metrics::ShardMetrics,
     registry::{EncodedLists, Publish, Registry, ShardSide, Snapshot},
-    seal::Secret,
+    runtime::{Completions, OffShard, Runner},
     shard::{Pipeline, PipelineConfig, Served, Shard, ShardHandle, Sources},
+    signed_token::Secret,
 };
 
 /// The one endpoint.

@@ -12,11 +12,11 @@ use foldhash::fast::RandomState;
 
 use super::timers::{Tick, Timers};
 use crate::{
-    broadcast::StreamId,
-    exec::{Cancel, Ticket},
     jsonrpc::OwnedId,
     mcp::{Binding, CallMethod, SessionKey, TaskKey},
+    mesh::StreamId,
     registry::{Conversation, Revision, SharedCallable},
+    runtime::{Cancel, Ticket},
 };
 
 /// What is needed to answer a call when it ends.

@@ -6,12 +6,12 @@ use super::calls::Exchange;
 use super::engine::Line;
 use super::timers::Tick;
 use crate::{
-    broadcast::StreamId,
-    exec::Ticket,
-    http::Framer,
-    lines::LineFramer,
+    http1::Framer,
+    jsonl::LineFramer,
     mcp::ListenerKey,
+    mesh::StreamId,
     metrics::{ConnectionState, ConnectionStates},
+    runtime::Ticket,
 };
 
 /// What a connection waits for.

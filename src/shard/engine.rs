@@ -17,19 +17,19 @@ use super::{
     timers::instant_after,
 };
 use crate::{
-    broadcast::{Answer, Broadcast, Message, Request, StreamId},
     config::Limits,
-    exec::{CallEvent, Completions, Runner, Started, Ticket},
-    http::{RequestHead, Status},
+    http1::{RequestHead, Status},
     json::{Elements, Node, lacks_digits},
     jsonrpc::{Id, OwnedId, answerable_id, begin_result, finish_result, has_value_of, needs_text, write_id},
     mcp::{
         self, Call, CallAnswers, CallMethod, Handshake, Headers, ListenerKey, Outcome, Refused, Session,
         SessionAction, Sessions, TaskRequest, Tie, Topic, Transport, Wanted, World,
     },
+    mesh::{Answer, Broadcast, Message, Request, StreamId},
     metrics::ToolSeries,
     registry::{Caller, Kind, Note, Reply, Revision, Snapshot},
-    seal::Secret,
+    runtime::{CallEvent, Completions, Runner, Started, Ticket},
+    signed_token::Secret,
 };
 
 pub(super) struct EngineConfig {

@@ -7,8 +7,8 @@ use foldhash::fast::RandomState;
 
 use super::{listener::Listener, replay::Replay};
 use crate::{
-    broadcast::StreamId,
     mcp::{ListenerKey, Session, SessionKey, Subscriptions, Topic},
+    mesh::StreamId,
     registry::List,
 };
 

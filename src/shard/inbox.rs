@@ -15,8 +15,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_queue::ArrayQueue;
 
 use crate::{
-    broadcast::{Broadcast, Mailbox},
     mcp::Event,
+    mesh::{Broadcast, Mailbox},
     metrics::{ShardReport, ToolSeries},
     registry::{Lists, Snapshot},
 };

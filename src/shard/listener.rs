@@ -2,7 +2,7 @@
 
 use corelane_ring::SocketId;
 
-use crate::broadcast::StreamId;
+use crate::mesh::StreamId;
 
 /// Who hears of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,9 +35,9 @@ pub(crate) use timers::instant_after;
 
 use crate::{
     config::{Limits, Transport},
-    exec::{CallEvent, Completed},
-    http::{CONTINUE, Progress, RejectReason},
+    http1::{CONTINUE, Progress, RejectReason},
     metrics::{ConnectionStates, ShardMetrics, ShardReport},
+    runtime::{CallEvent, Completed},
 };
 use connection::{Census, Connection, Phase};
 use engine::Engine;

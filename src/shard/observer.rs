@@ -7,7 +7,7 @@ use strum::{IntoEnumIterator, VariantArray};
 use tracing::{Level, level_filters::LevelFilter};
 
 use crate::{
-    http::RejectReason,
+    http1::RejectReason,
     log::{self, RateLimit},
     mcp::{CallMethod, Refused},
     metrics::{ShardMetrics, ToolFailure},

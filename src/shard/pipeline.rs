@@ -16,10 +16,8 @@ use super::{
     talk::frame_events,
 };
 use crate::{
-    broadcast::{Broadcast, Request as Elsewhere, StreamId},
     config::Limits,
-    exec::{Runner, Ticket},
-    http::{
+    http1::{
         Assembly, Field, Flow, Guard, Handler, METHODS, Method, Names, RejectReason, Request, RequestHead,
         ResponseHeads, ResponseStart, Route, Status, begin_event, chunk, cors_headers, excerpt, finish_event,
         preflight_headers, write_event,
@@ -27,9 +25,11 @@ use crate::{
     json::Decoder,
     jsonrpc::{ErrorCode, Rewritten, write_error},
     mcp::{self, CallMethod, Headers, ListenerKey, Refused, Session, Transport},
+    mesh::{Broadcast, Request as Elsewhere, StreamId},
     metrics::ShardMetrics,
     registry::{Note, Snapshot},
-    seal::Secret,
+    runtime::{Runner, Ticket},
+    signed_token::Secret,
 };
 
 /// The largest spare assembly buffer that is kept, in bytes.

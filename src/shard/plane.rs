@@ -15,9 +15,9 @@ use super::{
     tasks::Tasks,
 };
 use crate::{
-    broadcast::{Answer, Broadcast, Message, Request, StreamId},
     config::Limits,
     mcp::{Sessions, Subscriptions, Topic},
+    mesh::{Answer, Broadcast, Message, Request, StreamId},
 };
 
 /// Something for a connection of this shard that does not come from a request of its own.

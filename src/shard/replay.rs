@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use corelane_ring::SocketId;
 
 use crate::{
-    broadcast::StreamId,
-    http::{write_event, write_retry},
+    http1::{write_event, write_retry},
     mcp::{Instance, SessionKey},
+    mesh::StreamId,
 };
 
 /// The connection a stream goes to: at this shard or another.

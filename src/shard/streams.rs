@@ -19,13 +19,13 @@ use super::{
     timers::Tick,
 };
 use crate::{
-    broadcast::{Answer, Message, Request, StreamId},
-    exec::Ticket,
-    http::{KEEP_ALIVE, LAST_CHUNK, Status, begin_event, chunk, finish_event, write_event},
+    http1::{KEEP_ALIVE, LAST_CHUNK, Status, begin_event, chunk, finish_event, write_event},
+    jsonl::{Flow, Handler, LineFramer, LineTooLong, Progress, is_http},
     jsonrpc::{ErrorCode, write_error},
-    lines::{Flow, Handler, LineFramer, LineTooLong, Progress, is_http},
     mcp::{CallMethod, Event, ListenerKey, Refused, Subscriptions, write_listen_ended},
+    mesh::{Answer, Message, Request, StreamId},
     registry::{Conversation, Note, Reply},
+    runtime::Ticket,
 };
 
 /// Messages of other shards that are taken in one turn; the rest wait for the next.
@@ -616,7 +616,7 @@ impl Delivery<'_> {
 }
 
 /// Takes the byte order mark off a line that begins with one (RFC 8259, section 8.1, allows to ignore it).
-fn skip_byte_order_mark(line: &mut crate::lines::Line<'_>) {
+fn skip_byte_order_mark(line: &mut crate::jsonl::Line<'_>) {
     const MARK: &[u8] = "\u{feff}".as_bytes();
     if line.length >= MARK.len() && line.padded.starts_with(MARK) {
         let padded = std::mem::take(&mut line.padded);
@@ -637,7 +637,7 @@ struct Speaking<'a> {
 }
 
 impl Handler for Speaking<'_> {
-    fn line(&mut self, mut line: Result<crate::lines::Line<'_>, LineTooLong>) -> Flow {
+    fn line(&mut self, mut line: Result<crate::jsonl::Line<'_>, LineTooLong>) -> Flow {
         if std::mem::replace(self.is_new, false)
             && let Ok(first) = &mut line
         {
@@ -649,13 +649,13 @@ impl Handler for Speaking<'_> {
         }
         match line {
             // A web page can send lines inside a request; it must not reach a tool by them.
-            Ok(crate::lines::Line { padded, length })
+            Ok(crate::jsonl::Line { padded, length })
                 if self.line.handshake.is_none() && is_http(padded.get(..length).unwrap_or_default()) =>
             {
                 self.pipeline.refused("lines_not_http");
                 return Flow::Stop;
             }
-            Ok(crate::lines::Line { padded, length }) => {
+            Ok(crate::jsonl::Line { padded, length }) => {
                 let full = *self.pending >= self.limits.calls_per_line_max;
                 let pending = self.pipeline.line(padded, length, self.line, full, self.out);
                 *self.pending += pending as usize;

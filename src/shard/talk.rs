@@ -12,15 +12,15 @@ use super::{
     timers::instant_after,
 };
 use crate::{
-    broadcast::{Answer, Message, StreamId},
-    exec::{Ticket, Unfinished},
-    http::{LAST_CHUNK, Status, chunk, write_event},
+    http1::{LAST_CHUNK, Status, chunk, write_event},
     json::write_string,
     jsonrpc::{Id, OwnedId},
     mcp::{
         self, CallMethod, ClientAnswer, QuestionId, Refused, SessionKey, TaskAction, TaskKey, TaskStatus, Tie,
     },
+    mesh::{Answer, Message, StreamId},
     registry::{Conversation, InputRequest, Kind, Note, Reply, Revision, TaskTerms},
+    runtime::{Ticket, Unfinished},
 };
 
 /// Where a message of a running call goes.

@@ -8,10 +8,10 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    exec::Ticket,
     mcp::{TaskKey, TaskStatus, TaskView},
     registry::{InputRequest, TaskTerms},
-    seal::Secret,
+    runtime::Ticket,
+    signed_token::Secret,
 };
 
 struct Task {

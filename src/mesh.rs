@@ -13,10 +13,10 @@ use corelane_ring::SocketId;
 use crossbeam_queue::ArrayQueue;
 
 use crate::{
-    exec::Ticket,
     jsonrpc::OwnedId,
     mcp::{ClientAnswer, Event, Instance, Session, SessionKey, TaskRequest, TaskView},
     registry::Level,
+    runtime::Ticket,
 };
 
 /// What one shard tells another.

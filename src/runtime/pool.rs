@@ -352,7 +352,7 @@ mod tests {
     use std::{rc::Rc, sync::Barrier, time::Instant};
 
     use super::*;
-    use crate::exec::{CallEvent, Completions};
+    use crate::runtime::{CallEvent, Completions};
 
     fn config() -> PoolConfig {
         let idle_max = Duration::from_millis(20);
