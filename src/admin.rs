@@ -21,13 +21,13 @@ use crate::{
         Field, Flow, Framer, Handler, Method, Names, RejectReason, Request, RequestHead, Status, excerpt,
         path,
     },
-    log::RateLimit,
-    metrics::{
+    runtime::PoolObserver,
+    shard::{ShardHandle, instant_after},
+    telemetry::log::RateLimit,
+    telemetry::metrics::{
         ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_process,
         write_prometheus,
     },
-    runtime::PoolObserver,
-    shard::{ShardHandle, instant_after},
 };
 
 /// How long a shard may take to say how it is.

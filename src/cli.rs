@@ -19,8 +19,8 @@ use crate::{
         Admin, Config, ConfigError, Cores, Listen, LogFormat, LogLevel, ShardPlacement, check_host,
         check_origin,
     },
-    log,
     server::{Server, ServerBuilder, StartError},
+    telemetry::log,
 };
 
 #[derive(Parser)]

@@ -43,7 +43,7 @@
 //! # Threads
 //!
 //! One per shard, pinned; a few for blocking tools and for tokio, off the shards' cores where there are others; one for signals; one
-//! that writes the [`log`]; two that copy for stdio; and the one that called [`Server::serve`], which waits.
+//! that writes the [`telemetry::log`]; two that copy for stdio; and the one that called [`Server::serve`], which waits.
 //!
 //! # Invariants
 //!
@@ -64,13 +64,10 @@ compile_error!(
 
 // In the order of the pipeline.
 pub mod config;
-pub mod log;
 #[cfg(feature = "cli")]
 mod cli;
 mod server;
 mod admin;
-mod live_registry;
-mod stdio;
 pub mod mesh;
 pub mod shard;
 pub mod http1;
@@ -81,14 +78,14 @@ pub mod mcp;
 pub mod schema;
 pub mod signed_token;
 pub mod registry;
+pub mod uri_template;
 pub mod runtime;
-pub mod metrics;
+pub mod telemetry;
 pub mod demo;
 
 pub use config::{Config, ConfigError, Limits, ShardPlacement};
 /// The executor async tools run on: its timers, channels and tasks.
 pub use glommio;
-pub use live_registry::LiveRegistry;
 pub use registry::{
     Annotations, AskError, BorrowedArguments, CacheScope, CallError, Caller, Capabilities, Capability,
     Completer, Completing, Completion, Content, Contents, Context, Elicited, Form, HandlerError, Icon,
@@ -119,4 +116,5 @@ pub use schemars;
 /// The version of serde that tools' arguments and results are read and written with. Types that derive from it need
 /// `#[serde(crate = "corelane::serde")]`; the example is at [`schemars`].
 pub use serde;
+pub use server::LiveRegistry;
 pub use server::{Running, Server, ServerBuilder, StartError, Stopper};

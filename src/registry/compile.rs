@@ -26,11 +26,11 @@ use super::{
     registered::{Completers, RegisteredPrompt, RegisteredTemplate, RegisteredTool},
     resource::{Resource, ResourceDescription, ResourceTemplate},
     tool::Tool,
-    uri_template::UriTemplate,
 };
 use crate::{
     config::Limits,
     schema::{CompiledSchema, SchemaError},
+    uri_template::UriTemplate,
 };
 
 /// What a registry declares, and what a shard runs of it.

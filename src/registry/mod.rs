@@ -28,7 +28,6 @@ mod revision;
 mod snapshot;
 mod text;
 mod tool;
-mod uri_template;
 
 pub use cache::{Cache, CacheScope};
 pub use callable::{Callable, Kind, SharedCallable};
@@ -55,7 +54,6 @@ pub use resource::{
 pub use revision::Revision;
 pub use snapshot::{EncodedLists, Snapshot};
 pub use tool::{BorrowedArguments, NoArguments, Tool, ToolAnnotations, ToolBuilder};
-pub use uri_template::{UriTemplate, UriTemplateError};
 
 /// Everything a server offers, before it is compiled.
 #[derive(Clone, Debug, Default)]
@@ -184,7 +182,7 @@ pub enum RegistryError {
         /// The template.
         template: String,
         /// What is wrong.
-        source: UriTemplateError,
+        source: crate::uri_template::UriTemplateError,
     },
     /// A time that is too short or too long to be meant.
     #[error("{of:?}: {what} is {value:?}; it must be from {min:?} to {max:?}")]

@@ -1,9 +1,7 @@
 //! What is declared, compiled for a shard.
 
-use super::{
-    callable::SharedCallable, capability::Capabilities, header_params::HeaderParam, uri_template::UriTemplate,
-};
-use crate::schema::Validator;
+use super::{callable::SharedCallable, capability::Capabilities, header_params::HeaderParam};
+use crate::{schema::Validator, uri_template::UriTemplate};
 
 /// A tool with its compiled schemas.
 pub struct RegisteredTool {

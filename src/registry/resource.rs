@@ -17,9 +17,8 @@ use super::{
     info::Icon,
     reply::Reply,
     text::{self, Text},
-    uri_template::UriTemplate,
 };
-use crate::json::Node;
+use crate::{json::Node, uri_template::UriTemplate};
 
 /// A declared resource.
 #[derive(Clone)]

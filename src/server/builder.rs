@@ -2,10 +2,9 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use super::error::StartError;
+use super::{error::StartError, live_registry::LiveRegistry};
 use crate::{
     config::Config,
-    live_registry::LiveRegistry,
     registry::{Icon, Prompt, Registry, Resource, ResourceTemplate, ServerInfo, ShardState, Tool},
 };
 

@@ -4,15 +4,18 @@ mod builder;
 mod error;
 mod launch;
 mod listening;
+mod live_registry;
 mod machine;
 mod placement;
 mod running;
 mod secret_file;
 mod serve;
 mod shard_thread;
+mod stdio;
 #[cfg(test)]
 mod tests;
 
 pub use builder::{Server, ServerBuilder};
 pub use error::StartError;
+pub use live_registry::LiveRegistry;
 pub use running::{Running, Stopper};

@@ -21,10 +21,10 @@ use crate::{
     admin::Admin,
     config::{Limits, Listen},
     http1::Names,
-    metrics::ShardMetrics,
     registry::Registry,
     runtime::PoolObserver,
     shard::ShardHandle,
+    telemetry::metrics::ShardMetrics,
 };
 
 /// How long, and how often, an executor is tried again that the kernel has no memory for.

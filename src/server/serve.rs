@@ -20,11 +20,11 @@ use super::{
     placement::Placements,
     running::{Running, Stopper},
     shard_thread::ENDPOINT,
+    stdio,
 };
 use crate::{
     config::{Config, Endpoint, Limits, Listen, LogFormat, Transport},
-    metrics::ShardMetrics,
-    stdio,
+    telemetry::metrics::ShardMetrics,
 };
 
 /// A second signal within this long of the first is the same one, heard twice.

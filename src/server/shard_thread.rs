@@ -21,13 +21,13 @@ use super::{
 use crate::{
     config::Config,
     http1::Names,
-    log,
     mesh::Broadcast,
-    metrics::ShardMetrics,
     registry::{EncodedLists, Publish, Registry, ShardSide, Snapshot},
     runtime::{Completions, OffShard, Runner},
     shard::{Pipeline, PipelineConfig, Served, Shard, ShardHandle, Sources},
     signed_token::Secret,
+    telemetry::log,
+    telemetry::metrics::ShardMetrics,
 };
 
 /// The one endpoint.

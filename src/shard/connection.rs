@@ -10,8 +10,8 @@ use crate::{
     jsonl::LineFramer,
     mcp::ListenerKey,
     mesh::StreamId,
-    metrics::{ConnectionState, ConnectionStates},
     runtime::Ticket,
+    telemetry::metrics::{ConnectionState, ConnectionStates},
 };
 
 /// What a connection waits for.

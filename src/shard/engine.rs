@@ -26,10 +26,10 @@ use crate::{
         SessionAction, Sessions, TaskRequest, Tie, Topic, Transport, Wanted, World,
     },
     mesh::{Answer, Broadcast, Message, Request, StreamId},
-    metrics::ToolSeries,
     registry::{Caller, Kind, Note, Reply, Revision, Snapshot},
     runtime::{CallEvent, Completions, Runner, Started, Ticket},
     signed_token::Secret,
+    telemetry::metrics::ToolSeries,
 };
 
 pub(super) struct EngineConfig {

@@ -17,8 +17,8 @@ use crossbeam_queue::ArrayQueue;
 use crate::{
     mcp::Event,
     mesh::{Broadcast, Mailbox},
-    metrics::{ShardReport, ToolSeries},
     registry::{Lists, Snapshot},
+    telemetry::metrics::{ShardReport, ToolSeries},
 };
 
 /// Reports that can be asked for at one time; one more is not answered. The admin interface asks for one at a time.

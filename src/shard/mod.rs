@@ -36,8 +36,8 @@ pub(crate) use timers::instant_after;
 use crate::{
     config::{Limits, Transport},
     http1::{CONTINUE, Progress, RejectReason},
-    metrics::{ConnectionStates, ShardMetrics, ShardReport},
     runtime::{CallEvent, Completed},
+    telemetry::metrics::{ConnectionStates, ShardMetrics, ShardReport},
 };
 use connection::{Census, Connection, Phase};
 use engine::Engine;

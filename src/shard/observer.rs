@@ -8,10 +8,10 @@ use tracing::{Level, level_filters::LevelFilter};
 
 use crate::{
     http1::RejectReason,
-    log::{self, RateLimit},
     mcp::{CallMethod, Refused},
-    metrics::{ShardMetrics, ToolFailure},
     registry::{Callable, Kind, Reply},
+    telemetry::log::{self, RateLimit},
+    telemetry::metrics::{ShardMetrics, ToolFailure},
 };
 
 /// Reasons of refusals that are neither HTTP's nor the protocol's.

@@ -26,10 +26,10 @@ use crate::{
     jsonrpc::{ErrorCode, Rewritten, write_error},
     mcp::{self, CallMethod, Headers, ListenerKey, Refused, Session, Transport},
     mesh::{Broadcast, Request as Elsewhere, StreamId},
-    metrics::ShardMetrics,
     registry::{Note, Snapshot},
     runtime::{Runner, Ticket},
     signed_token::Secret,
+    telemetry::metrics::ShardMetrics,
 };
 
 /// The largest spare assembly buffer that is kept, in bytes.

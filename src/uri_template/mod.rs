@@ -49,7 +49,7 @@ const CACHE_BYTES_MAX: usize = 1 << 20;
 /// A compiled URI template.
 ///
 /// ```
-/// use corelane::registry::UriTemplate;
+/// use corelane::uri_template::UriTemplate;
 ///
 /// let template = UriTemplate::parse("notes://{author}/{title}{?rev}").unwrap();
 /// let values = template.matches("notes://ada/on%20engines?rev=2").unwrap();
@@ -113,7 +113,7 @@ impl UriTemplate {
 
     /// As [`matches`](Self::matches), each value also as the list it may be. An exploded one is split before it is decoded; any
     /// other at its commas, which most operators have encoded.
-    pub(super) fn lists(&self, uri: &str) -> Option<Vec<(&str, String, Vec<String>)>> {
+    pub(crate) fn lists(&self, uri: &str) -> Option<Vec<(&str, String, Vec<String>)>> {
         let read = |(name, value, separator): (_, &str, Option<char>)| {
             let text = decode(value)?;
             let members = match separator {
