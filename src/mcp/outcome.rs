@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::{
-    client::{Handshake, Tie},
-    events::Topic,
-    method::CallMethod,
-    questions::QuestionId,
+    envelope::client::{Handshake, Tie},
+    envelope::questions::QuestionId,
+    model::events::Topic,
+    model::method::CallMethod,
+    model::task::TaskRequest,
     refusal::Refused,
     sessions::SessionKey,
-    task::TaskRequest,
 };
 use crate::{
     http1::Status,

@@ -8,7 +8,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::events::{Event, Topic};
+use super::model::events::{Event, Topic};
 use crate::registry::List;
 
 /// Names a listener of a table until it is removed.

@@ -1,7 +1,7 @@
 //! The ids of the server's own requests to legacy clients (checklist L-58). Signed, so that an answer to a request that was
 //! never made is refused by any shard, and bound to the session that was asked.
 
-use super::sessions::{Instance, SessionKey};
+use crate::mcp::sessions::{Instance, SessionKey};
 use crate::signed_token::{Purpose, Secret};
 
 /// Names a question: who asked it, and which of its questions it is.

@@ -1,12 +1,12 @@
 //! `initialize` (legacy): agrees on a revision, and opens a session (checklist V-05, L-01, L-55).
 
-use super::{
-    client::{Handshake, Transport},
-    method::CallMethod,
+use crate::mcp::{
+    envelope::client::{Handshake, Transport},
+    envelope::params::Params,
+    model::method::CallMethod,
     outcome::Outcome,
-    params::Params,
     refusal::{Refusal, Refused},
-    response::refuse,
+    response::refuse::refuse,
     world::World,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     registry::{Capabilities, Capability, Revision},
 };
 
-pub(super) fn answer<'a>(
+pub(crate) fn answer<'a>(
     world: &mut World<'a, '_>,
     transport: Transport<'_>,
     id: Id<'_>,

@@ -1,13 +1,13 @@
 //! `completion/complete` (checklist C-01).
 
-use super::{
-    call::Request,
-    client::Client,
-    method::CallMethod,
+use crate::mcp::{
+    envelope::client::Client,
+    envelope::params::Params,
+    methods::call::Request,
+    model::method::CallMethod,
     outcome::Outcome,
-    params::Params,
     refusal::{Refusal, Refused},
-    response::{refuse, shortened},
+    response::refuse::{refuse, shortened},
     world::World,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// `whole`: all of `params`, which is what a completer reads.
-pub(super) fn complete<'a>(
+pub(crate) fn complete<'a>(
     world: &World<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,

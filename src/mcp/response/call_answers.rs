@@ -1,8 +1,8 @@
 //! What is written when a tool has run, or could not.
 
-use super::{
+use crate::mcp::{
+    methods::tools::{explain, write_call_result, write_result_members},
     refusal::Refused,
-    tools::{explain, write_call_result, write_result_members},
 };
 use crate::{
     config::Limits,

@@ -1,14 +1,14 @@
-//! `resources/read`, `resources/subscribe` and `resources/unsubscribe`; the lists are in [`lists`](super::lists).
+//! `resources/read`, `resources/subscribe` and `resources/unsubscribe`; the lists are in [`lists`](crate::mcp::methods::lists).
 
-use super::{
-    call::Request,
-    client::{Client, Tie},
-    listen::check_length,
-    method::CallMethod,
+use crate::mcp::{
+    envelope::client::{Client, Tie},
+    envelope::params::Params,
+    methods::call::Request,
+    methods::listen::check_length,
+    model::method::CallMethod,
     outcome::{Outcome, SessionAction},
-    params::Params,
     refusal::{Refusal, Refused, session_needed},
-    response::refuse,
+    response::refuse::refuse,
     world::World,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     registry::{List, Revision, Snapshot},
 };
 
-pub(super) fn read<'a>(
+pub(crate) fn read<'a>(
     world: &World<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
@@ -43,7 +43,7 @@ pub(super) fn read<'a>(
 }
 
 /// What a legacy session wants to hear of, or no more.
-pub(super) fn subscribe<'a>(
+pub(crate) fn subscribe<'a>(
     world: &World<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
@@ -87,7 +87,7 @@ fn not_found(uri: &str, revision: Revision) -> Refusal {
 }
 
 /// Whether a list is there at all: methods of what is not offered are not found (checklist M-21).
-pub(super) fn offered(snapshot: &Snapshot, method: CallMethod) -> bool {
+pub(crate) fn offered(snapshot: &Snapshot, method: CallMethod) -> bool {
     match method {
         CallMethod::ResourcesList
         | CallMethod::TemplatesList

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::outcome::Binding;
+use crate::mcp::outcome::Binding;
 use crate::{
     json::{Node, Number},
     jsonrpc::{Id, begin_result, finish_result},
@@ -23,7 +23,7 @@ struct State {
 }
 
 /// What a request state is bound to.
-pub(super) fn binding(method: &str, name: &str, arguments: Option<Node<'_>>) -> Binding {
+pub(crate) fn binding(method: &str, name: &str, arguments: Option<Node<'_>>) -> Binding {
     let mut digest = Sha256::new();
     put(&mut digest, b'm', method.as_bytes());
     put(&mut digest, b'n', name.as_bytes());
@@ -70,7 +70,7 @@ fn put_value(digest: &mut Sha256, value: Node<'_>) {
 
 /// The answers a request brings: those of its state, and over them its own. `None`: the state is not ours, not for this
 /// request, or too old.
-pub(super) fn answers(
+pub(crate) fn answers(
     secret: &Secret,
     now: u64,
     binding: &Binding,

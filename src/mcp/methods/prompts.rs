@@ -1,18 +1,18 @@
 //! `prompts/get` (checklist P-02, P-03).
 
-use super::{
-    call::Request,
-    client::Client,
-    method::CallMethod,
+use crate::mcp::{
+    envelope::client::Client,
+    envelope::params::Params,
+    methods::call::Request,
+    model::method::CallMethod,
     outcome::Outcome,
-    params::Params,
     refusal::{Refusal, Refused},
-    response::{refuse, shortened},
+    response::refuse::{refuse, shortened},
     world::World,
 };
 use crate::{json::Node, jsonrpc::Id};
 
-pub(super) fn get<'a>(
+pub(crate) fn get<'a>(
     world: &World<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,

@@ -1,7 +1,7 @@
 //! Answers that refuse.
 
-use super::{
-    method::CallMethod,
+use crate::mcp::{
+    model::method::CallMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
 };
@@ -15,7 +15,7 @@ use crate::{
 const NAME_BYTES_TOLD: usize = 64;
 
 /// Writes a refusal.
-pub(super) fn refuse<'a>(
+pub(crate) fn refuse<'a>(
     out: &mut Vec<u8>,
     id: Option<Id<'_>>,
     revision: Revision,
@@ -57,7 +57,7 @@ pub fn write_refused<'a>(
 }
 
 /// A name as it is told in an error.
-pub(super) fn shortened(name: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn shortened(name: &str) -> std::borrow::Cow<'_, str> {
     let end = name.floor_char_boundary(NAME_BYTES_TOLD);
     match name.split_at_checked(end) {
         Some((told, rest)) if !rest.is_empty() => format!("{told}…").into(),

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{
-    call::Request,
-    client::{Client, Transport},
-    header_params,
-    method::CallMethod,
+use crate::mcp::{
+    envelope::client::{Client, Transport},
+    envelope::header_params,
+    envelope::params::Params,
+    methods::call::Request,
+    model::method::CallMethod,
     outcome::Outcome,
-    params::Params,
     refusal::{Refusal, Refused},
-    response::{refuse, shortened},
+    response::refuse::{refuse, shortened},
     world::World,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     schema::{Verdict, Violation},
 };
 
-pub(super) fn call<'a>(
+pub(crate) fn call<'a>(
     world: &World<'a, '_>,
     client: &Client<'a>,
     transport: Transport<'_>,
@@ -110,7 +110,7 @@ fn fit(tool: &RegisteredTool, arguments: Node<'_>) -> Result<(), (Refused, Strin
 }
 
 /// Writes the answer to a call that was run.
-pub(super) fn write_call_result(
+pub(crate) fn write_call_result(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
     id: Id<'_>,
@@ -123,7 +123,7 @@ pub(super) fn write_call_result(
 }
 
 /// Appends a result's members: what every result of the era has, around those of `write`.
-pub(super) fn write_result_members(
+pub(crate) fn write_result_members(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
     revision: Revision,
@@ -160,6 +160,6 @@ fn write_meta_members(out: &mut Vec<u8>, own: &[u8], more: &Map<String, Value>) 
 }
 
 /// What does not fit, and where, in one line.
-pub(super) fn explain(violations: &[Violation]) -> String {
+pub(crate) fn explain(violations: &[Violation]) -> String {
     violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

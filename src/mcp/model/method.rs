@@ -37,7 +37,7 @@ macro_rules! methods {
             }
 
             /// Only the two eras together know all methods.
-            pub(super) fn parse(method: &str, revision: Revision) -> Option<Self> {
+            pub(crate) fn parse(method: &str, revision: Revision) -> Option<Self> {
                 let (found, eras) = match method {
                     $($name => (Self::$variant, Eras::$eras),)*
                     _ => return None,

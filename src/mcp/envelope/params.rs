@@ -4,20 +4,20 @@ use crate::json::Node;
 
 /// The members of `params` this server reads, found in one pass.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Params<'a> {
-    pub(super) meta: Option<Node<'a>>,
-    pub(super) name: Option<Node<'a>>,
-    pub(super) arguments: Option<Node<'a>>,
-    pub(super) cursor: Option<Node<'a>>,
-    pub(super) uri: Option<Node<'a>>,
-    pub(super) input_responses: Option<Node<'a>>,
-    pub(super) request_state: Option<Node<'a>>,
+pub(crate) struct Params<'a> {
+    pub(crate) meta: Option<Node<'a>>,
+    pub(crate) name: Option<Node<'a>>,
+    pub(crate) arguments: Option<Node<'a>>,
+    pub(crate) cursor: Option<Node<'a>>,
+    pub(crate) uri: Option<Node<'a>>,
+    pub(crate) input_responses: Option<Node<'a>>,
+    pub(crate) request_state: Option<Node<'a>>,
     /// All of them, for what few methods read.
     whole: Option<Node<'a>>,
 }
 
 impl<'a> Params<'a> {
-    pub(super) fn read(params: Option<Node<'a>>) -> Self {
+    pub(crate) fn read(params: Option<Node<'a>>) -> Self {
         let mut read = Self { whole: params, ..Self::default() };
         let Some(members) = params.and_then(Node::members) else {
             return read;
@@ -39,7 +39,7 @@ impl<'a> Params<'a> {
     }
 
     /// Any of them by its name.
-    pub(super) fn get(&self, key: &str) -> Option<Node<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Node<'a>> {
         self.whole?.get(key)
     }
 }

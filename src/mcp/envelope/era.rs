@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::{
-    client::{Client, Headers, Tie, Transport},
-    params::Params,
+use crate::mcp::{
+    envelope::client::{Client, Headers, Tie, Transport},
+    envelope::params::Params,
     refusal::{Refusal, Refused, names_modern, supported},
     sessions::{Session, Sessions},
 };
@@ -107,7 +107,7 @@ fn named_by<'a>(method: &str, params: &Params<'a>) -> Option<Option<&'a str>> {
 }
 
 /// Decides who asks (rungs 5 to 7 of the ladder).
-pub(super) fn client<'a>(
+pub(crate) fn client<'a>(
     transport: Transport<'_>,
     sessions: &mut Sessions,
     now: u64,
@@ -177,7 +177,7 @@ fn cross_check(
 }
 
 /// Checks what is known of a notification: nothing but its version, for no header is defined for one (checklist H-02).
-pub(super) fn notified(transport: Transport<'_>) -> Result<(), Refusal> {
+pub(crate) fn notified(transport: Transport<'_>) -> Result<(), Refusal> {
     let Transport::Http(headers) = transport else { return Ok(()) };
     match version_header(headers)? {
         Some(version) if Revision::parse(version).is_none() => Err(unknown(version)),
@@ -186,7 +186,7 @@ pub(super) fn notified(transport: Transport<'_>) -> Result<(), Refusal> {
 }
 
 /// The revision the header names, if it names one this server knows; `None` without the header.
-pub(super) fn version(headers: Headers<'_>) -> Option<Option<Revision>> {
+pub(crate) fn version(headers: Headers<'_>) -> Option<Option<Revision>> {
     match headers.head.protocol_version(headers.bytes) {
         Field::Absent => None,
         Field::Value(version) => Some(Revision::parse(version)),
@@ -272,7 +272,7 @@ fn legacy_by_headers<'a>(
 }
 
 /// The session a request names.
-pub(super) fn session(
+pub(crate) fn session(
     headers: Headers<'_>,
     sessions: &mut Sessions,
     now: u64,
@@ -306,7 +306,7 @@ fn mismatch(message: impl Into<Cow<'static, str>>) -> Refusal {
 }
 
 /// Checks a header that repeats a part of the body, perhaps as `=?base64?…?=` (checklist H-20 to H-23).
-pub(super) fn expect(header: Field<'_>, name: &str, fits: impl FnOnce(&[u8]) -> bool) -> Result<(), Refusal> {
+pub(crate) fn expect(header: Field<'_>, name: &str, fits: impl FnOnce(&[u8]) -> bool) -> Result<(), Refusal> {
     match header {
         Field::Absent => Err(mismatch(format!("{name} header is missing"))),
         Field::Repeated => Err(mismatch(format!("{name} header is given more than once"))),

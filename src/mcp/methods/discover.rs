@@ -1,12 +1,12 @@
 //! `server/discover` (2026-07-28).
 
-use super::{method::CallMethod, outcome::Outcome};
+use crate::mcp::{model::method::CallMethod, outcome::Outcome};
 use crate::{
     jsonrpc::{Id, begin_result, finish_result},
     registry::Snapshot,
 };
 
-pub(super) fn answer<'a>(snapshot: &Snapshot, id: Id<'_>, out: &mut Vec<u8>) -> Outcome<'a> {
+pub(crate) fn answer<'a>(snapshot: &Snapshot, id: Id<'_>, out: &mut Vec<u8>) -> Outcome<'a> {
     begin_result(out, id);
     out.extend_from_slice(snapshot.discover());
     finish_result(out);

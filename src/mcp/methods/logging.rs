@@ -1,16 +1,16 @@
 //! `logging/setLevel` (legacy; checklist L-61).
 
-use super::{
-    client::{Client, Tie},
-    method::CallMethod,
+use crate::mcp::{
+    envelope::client::{Client, Tie},
+    envelope::params::Params,
+    model::method::CallMethod,
     outcome::{Outcome, SessionAction},
-    params::Params,
     refusal::{Refusal, Refused, session_needed},
-    response::refuse,
+    response::refuse::refuse,
 };
 use crate::{json::Node, jsonrpc::Id, registry::Level};
 
-pub(super) fn set_level<'a>(
+pub(crate) fn set_level<'a>(
     client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,

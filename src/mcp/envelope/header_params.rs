@@ -1,6 +1,6 @@
 //! `Mcp-Param-…`: arguments that a client repeats in headers (checklist H-33).
 
-use super::{client::Headers, era::expect, refusal::Refusal};
+use crate::mcp::{envelope::client::Headers, envelope::era::expect, refusal::Refusal};
 use crate::{
     json::{Node, Number},
     registry::HeaderParam,
@@ -8,7 +8,7 @@ use crate::{
 
 /// Checks every argument that is there against its header. Arguments that are not there, and headers nobody asked for,
 /// are not looked at; an argument of another type than the schema's is refused by the schema.
-pub(super) fn check(
+pub(crate) fn check(
     params: &[HeaderParam],
     headers: Headers<'_>,
     arguments: Node<'_>,

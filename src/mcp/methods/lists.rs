@@ -1,18 +1,18 @@
 //! The four lists: pages that were encoded when the registry was compiled (checklist G-01).
 
-use super::{
-    method::CallMethod,
+use crate::mcp::{
+    envelope::params::Params,
+    model::method::CallMethod,
     outcome::Outcome,
-    params::Params,
     refusal::{Refusal, Refused},
-    response::refuse,
+    response::refuse::refuse,
 };
 use crate::{
     jsonrpc::{Id, begin_result, finish_result},
     registry::{List, Revision, Snapshot},
 };
 
-pub(super) fn answer<'a>(
+pub(crate) fn answer<'a>(
     snapshot: &Snapshot,
     list: List,
     method: CallMethod,

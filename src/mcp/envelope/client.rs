@@ -1,6 +1,6 @@
 //! Who sends a message, and how it came.
 
-use super::sessions::Session;
+use crate::mcp::sessions::Session;
 use crate::{
     http1::RequestHead,
     json::Node,
@@ -39,15 +39,15 @@ pub struct Headers<'a> {
 
 /// Who asks, once the era is decided.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Client<'a> {
-    pub(super) revision: Revision,
-    pub(super) capabilities: Capabilities,
-    pub(super) tie: Tie,
-    pub(super) level: Option<Level>,
+pub(crate) struct Client<'a> {
+    pub(crate) revision: Revision,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) tie: Tie,
+    pub(crate) level: Option<Level>,
     /// What progress is reported under.
-    pub(super) progress_token: Option<Id<'a>>,
+    pub(crate) progress_token: Option<Id<'a>>,
     /// The extensions it declared.
-    pub(super) extensions: Option<Node<'a>>,
+    pub(crate) extensions: Option<Node<'a>>,
 }
 
 /// What ties a request to others.
@@ -63,7 +63,7 @@ pub enum Tie {
 
 impl Client<'_> {
     /// A legacy client that nothing more is known of.
-    pub(super) fn legacy(revision: Revision) -> Self {
+    pub(crate) fn legacy(revision: Revision) -> Self {
         Self {
             revision,
             capabilities: Capabilities::default(),

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    client::Client,
-    method::CallMethod,
+use crate::mcp::{
+    envelope::client::Client,
+    envelope::params::Params,
+    model::method::CallMethod,
+    model::task::{TaskAction, TaskKey, TaskRequest, TaskView},
     outcome::Outcome,
-    params::Params,
     refusal::{Refusal, Refused, missing_capability},
-    response::refuse,
-    task::{TaskAction, TaskKey, TaskRequest, TaskView},
+    response::refuse::refuse,
 };
 use crate::{
     json::Node,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Reads `tasks/get`, `tasks/update` and `tasks/cancel`.
-pub(super) fn request<'a>(
+pub(crate) fn request<'a>(
     method: CallMethod,
     secret: &Secret,
     client: &Client<'a>,

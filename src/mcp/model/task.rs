@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::method::CallMethod;
+use crate::mcp::model::method::CallMethod;
 use crate::{
     json::{write_string, write_unsigned},
     registry::InputRequest,

@@ -1,13 +1,13 @@
 //! `subscriptions/listen`.
 
-use super::{
-    client::Client,
-    events::Topic,
-    method::CallMethod,
+use crate::mcp::{
+    envelope::client::Client,
+    envelope::params::Params,
+    model::events::Topic,
+    model::method::CallMethod,
     outcome::{Outcome, Wanted},
-    params::Params,
     refusal::{Refusal, Refused, missing_capability},
-    response::refuse,
+    response::refuse::refuse,
     world::World,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Reads `subscriptions/listen` (checklist M-60).
-pub(super) fn listen<'a>(
+pub(crate) fn listen<'a>(
     world: &World<'a, '_>,
     client: &Client<'a>,
     id: Id<'_>,
@@ -126,7 +126,7 @@ fn read(
 }
 
 /// Whether a URI or a task's id is short enough to be kept.
-pub(super) fn check_length(topic: &str, limits: &Limits) -> Result<(), Refusal> {
+pub(crate) fn check_length(topic: &str, limits: &Limits) -> Result<(), Refusal> {
     if topic.len() <= limits.subscription_uri_bytes_max {
         return Ok(());
     }

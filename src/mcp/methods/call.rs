@@ -4,12 +4,12 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    client::{Client, Tie},
+use crate::mcp::{
+    envelope::client::{Client, Tie},
+    envelope::params::Params,
+    envelope::request_state,
     outcome::{Call, Outcome},
-    params::Params,
     refusal::{Refusal, Refused},
-    request_state,
 };
 use crate::{
     config::Limits,
@@ -20,21 +20,21 @@ use crate::{
 };
 
 /// A checked request, becoming a call.
-pub(super) struct Request<'a, 'p> {
-    pub(super) client: &'p Client<'a>,
-    pub(super) id: Id<'a>,
-    pub(super) params: &'p Params<'a>,
-    pub(super) method: &'static str,
+pub(crate) struct Request<'a, 'p> {
+    pub(crate) client: &'p Client<'a>,
+    pub(crate) id: Id<'a>,
+    pub(crate) params: &'p Params<'a>,
+    pub(crate) method: &'static str,
     /// What the method names: a tool, a prompt, a URI.
-    pub(super) name: &'a str,
+    pub(crate) name: &'a str,
     /// What else the answers of an earlier round depend on.
-    pub(super) arguments: Option<Node<'a>>,
-    pub(super) limits: &'p Limits,
+    pub(crate) arguments: Option<Node<'a>>,
+    pub(crate) limits: &'p Limits,
 }
 
 impl<'a> Request<'a, '_> {
     /// The call of this callable with this input.
-    pub(super) fn run(
+    pub(crate) fn run(
         self,
         callable: &'a SharedCallable,
         input: Node<'a>,

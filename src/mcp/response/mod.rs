@@ -1,0 +1,4 @@
+//! Answers that do not depend on a method.
+
+pub(super) mod call_answers;
+pub(super) mod refuse;
