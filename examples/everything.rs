@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 use corelane::{
     CallError, Capability, Completer, Content, Contents, Context, Elicited, Form, Level, ListRoots, Messages,
     NoArguments, Prompt, ProtocolError, Resource, ResourceTemplate, Root, Sampled, Sampling, Server,
-    ServerBuilder, TaskTerms, Tool, glommio::timer::sleep,
+    ServerBuilder, TaskTerms, Tool, time::sleep,
 };
 use serde_json::{Value, json};
 

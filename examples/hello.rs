@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         // Async tools wait without holding the core up.
         .tool(Tool::new("greet_later").description("Takes its time").input::<Greet>().run_async(
             async |arguments, _cx| {
-                corelane::glommio::timer::sleep(Duration::from_millis(100)).await;
+                corelane::time::sleep(Duration::from_millis(100)).await;
                 format!("Hello at last, {}!", arguments.name)
             },
         ))

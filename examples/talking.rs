@@ -79,7 +79,7 @@ fn main() -> ExitCode {
                 for number in 1..=arguments.to {
                     cx.progress(number.into(), Some(arguments.to.into()), Some("counting"));
                     cx.log_as("counter", Level::Info, format!("counted {number}"));
-                    corelane::glommio::timer::sleep(Duration::from_millis(100)).await;
+                    corelane::time::sleep(Duration::from_millis(100)).await;
                 }
                 format!("counted to {}", arguments.to)
             },

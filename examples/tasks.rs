@@ -3,7 +3,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use corelane::{CallError, Form, Server, TaskTerms, Tool, glommio::timer::sleep};
+use corelane::{CallError, Form, Server, TaskTerms, Tool, time::sleep};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Bake {

@@ -107,7 +107,7 @@ pub fn server() -> ServerBuilder {
         )
         .tool(Tool::new("sleep").description("Answers after some milliseconds").input::<Sleep>().run_async(
             async |arguments, _cx| {
-                crate::glommio::timer::sleep(Duration::from_millis(arguments.ms)).await;
+                crate::time::sleep(Duration::from_millis(arguments.ms)).await;
                 format!("slept {} ms", arguments.ms)
             },
         ))

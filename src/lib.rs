@@ -83,9 +83,12 @@ pub mod runtime;
 pub mod telemetry;
 pub mod demo;
 
+/// Time for async handlers, on the shard's thread.
+pub mod time {
+    pub use crate::runtime::{Elapsed, sleep, timeout};
+}
+
 pub use config::{Config, ConfigError, Limits, ShardPlacement};
-/// The executor async tools run on: its timers, channels and tasks.
-pub use glommio;
 pub use registry::{
     Annotations, AskError, BorrowedArguments, CacheScope, CallError, Caller, Capabilities, Capability,
     Completer, Completing, Completion, Content, Contents, Context, Elicited, Form, HandlerError, Icon,
@@ -95,6 +98,7 @@ pub use registry::{
     Revision, Role, Root, Sampled, Sampling, Structured, TaskTerms, Theme, Tool, ToolAnnotations,
     ToolBuilder,
 };
+pub use runtime::{LocalTask, spawn_local};
 /// The version of schemars that [`ToolBuilder::input`] takes schemas from. With it a server needs no dependency on
 /// schemars of its own, and cannot have a second version of it: name the crate to the derive, as below for both.
 ///

@@ -310,7 +310,7 @@ fn health_and_readiness_say_when_a_shard_is_stuck_or_the_server_ends() {
         thread::sleep(Duration::from_secs(3));
     });
     let wait = Tool::new("wait").run_async(async |_: NoArguments, _| {
-        corelane::glommio::timer::sleep(Duration::from_secs(1)).await;
+        corelane::time::sleep(Duration::from_secs(1)).await;
     });
     let server = Server::builder("test", "0").tool(stuck).tool(wait).build();
     let running = server.start(&Config { shards: Some(1), ..config() }).unwrap();

@@ -16,9 +16,7 @@ use std::{
     time::Duration,
 };
 
-use corelane::{
-    Config, Context, Level, Limits, NoArguments, Resource, Running, Server, Tool, glommio::timer::sleep,
-};
+use corelane::{Config, Context, Level, Limits, NoArguments, Resource, Running, Server, Tool, time::sleep};
 use serde_json::{Value, json};
 use support::{
     Client, await_calls_in_flight, eventually, post,

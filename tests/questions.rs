@@ -12,7 +12,7 @@ use std::{
 
 use corelane::{
     AskError, CallError, Config, Context, Elicited, Form, Limits, ListRoots, NoArguments, Page, Ping,
-    Question, RemoteContext, Running, Sampling, Server, ServerBuilder, Tool, glommio::timer::sleep,
+    Question, RemoteContext, Running, Sampling, Server, ServerBuilder, Tool, time::sleep,
 };
 use futures_lite::future::zip;
 use serde_json::{Value, json};

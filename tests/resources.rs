@@ -9,8 +9,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use corelane::{
     Annotations, CacheScope, CallError, Completer, Completing, Completion, Content, Contents, Context, Icon,
     Limits, LiveRegistry, Messages, NoArguments, Prompt, PromptArgument, ProtocolError, Read, Resource,
-    ResourceTemplate, Role, Running, Server, ServerBuilder, Theme, Tool, ToolAnnotations,
-    glommio::timer::sleep,
+    ResourceTemplate, Role, Running, Server, ServerBuilder, Theme, Tool, ToolAnnotations, time::sleep,
 };
 use serde_json::{Value, json};
 use support::{

@@ -13,8 +13,7 @@ use std::{
 };
 
 use corelane::{
-    Config, Level, Limits, NoArguments, Resource, ResourceTemplate, Running, Server, Tool,
-    glommio::timer::sleep,
+    Config, Level, Limits, NoArguments, Resource, ResourceTemplate, Running, Server, Tool, time::sleep,
 };
 use serde_json::{Value, json};
 use support::{

@@ -12,7 +12,7 @@ use std::{
 
 use corelane::{
     CallError, Config, Context, Form, Level, Limits, NoArguments, Page, Ping, Prompt, Resource, Running,
-    Sampling, Server, Tool, glommio::timer::sleep,
+    Sampling, Server, Tool, time::sleep,
 };
 use serde_json::{Value, json};
 use support::{

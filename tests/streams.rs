@@ -16,7 +16,7 @@ use std::{
 
 use corelane::{
     Capability, Contents, Context, Level, Limits, NoArguments, Prompt, ProtocolError, Resource, Server,
-    ServerBuilder, Tool, glommio::timer::sleep,
+    ServerBuilder, Tool, time::sleep,
 };
 use serde_json::{Value, json};
 use support::{

@@ -16,7 +16,7 @@ use std::{
 
 use corelane::{
     CallError, Capability, Config, Context, Elicited, Form, Limits, NoArguments, ProtocolError, Running,
-    Server, ServerBuilder, TaskTerms, Tool, glommio::timer::sleep,
+    Server, ServerBuilder, TaskTerms, Tool, time::sleep,
 };
 use serde_json::{Value, json};
 use support::{

@@ -17,7 +17,7 @@ use std::{
 
 use corelane::{
     Annotations, BorrowedArguments, Config, Content, Icon, Limits, NoArguments, ProtocolError, Reply, Role,
-    Running, Server, ServerBuilder, StartError, Structured, Tool, ToolAnnotations, glommio,
+    Running, Server, ServerBuilder, StartError, Structured, Tool, ToolAnnotations, time,
 };
 use serde_json::{Value, json};
 use support::{Client, await_calls_in_flight, await_figure, eventually, figure, modern, post, settled};
@@ -53,7 +53,7 @@ fn server() -> ServerBuilder {
         .tool(Tool::new("fail").run(|_, _| -> Result<String, String> { Err("no luck".to_owned()) }))
         .tool(Tool::new("nothing").run(|_: NoArguments, _| ()))
         .tool(Tool::new("wait").run_async(async |_, _| {
-            glommio::timer::sleep(Duration::from_secs(1)).await;
+            time::sleep(Duration::from_secs(1)).await;
             "waited"
         }))
 }
@@ -666,13 +666,38 @@ fn a_call_of_the_legacy_era_outlives_its_connection() {
     let done = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&done);
     let tool = Tool::new("finish").run_async(async move |_: NoArguments, _| {
-        glommio::timer::sleep(Duration::from_millis(200)).await;
+        time::sleep(Duration::from_millis(200)).await;
         count.fetch_add(1, Ordering::SeqCst);
     });
     let running = start(Server::builder("test", "0").tool(tool), Limits::default());
     connect(&running).send(post("", call("finish")));
     eventually("its end", || done.load(Ordering::SeqCst) == 1);
     assert_eq!(end(running).events("cancelled"), 0);
+}
+
+#[test]
+fn async_handlers_start_tasks_and_bound_their_time() {
+    let (sender, dropped) = mpsc::channel::<()>();
+    let tool = Tool::new("several").run_async(async move |_: NoArguments, _| {
+        let one = corelane::spawn_local(async { 1 });
+        let two = corelane::spawn_local(async {
+            time::sleep(Duration::from_millis(1)).await;
+            2
+        });
+        let sender = sender.clone();
+        let never = corelane::spawn_local(async move {
+            std::future::pending::<()>().await;
+            drop(sender);
+        });
+        let elapsed = time::timeout(Duration::from_millis(5), never).await;
+        let in_time = time::timeout(Duration::from_secs(600), async { 3 }).await;
+        format!("{} {} {elapsed:?} {in_time:?}", one.await, two.await)
+    });
+    let running = start(Server::builder("test", "0").tool(tool), Limits::default());
+    let reply = connect(&running).post("", call("several"));
+    assert_eq!(reply.json()["result"]["content"][0]["text"], "1 2 Err(Elapsed) Ok(3)");
+    end(running);
+    assert_eq!(dropped.recv(), Err(mpsc::RecvError), "the task was cancelled, and the tool is gone");
 }
 
 #[test]
@@ -802,7 +827,7 @@ fn a_registry_changes_while_it_serves_and_no_request_sees_half_of_it() {
 fn a_call_in_flight_ends_as_it_was_started_when_its_tool_is_replaced() {
     let slow = Tool::new("slow").output_schema(json!({"type": "object"}));
     let slow = slow.run_async(async |_: NoArguments, _| {
-        glommio::timer::sleep(Duration::from_secs(1)).await;
+        time::sleep(Duration::from_secs(1)).await;
         json!({"n": 1})
     });
     let server = Server::builder("test", "0").tool(slow).build();

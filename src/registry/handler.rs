@@ -151,8 +151,9 @@ impl<In: 'static, Out: 'static, Kept: 'static> Convert<In, Out, Kept> {
 /// return.
 macro_rules! ways_to_run {
     ($input:ty, $output:path, $declared:ty, Send: [$($send:ty),*]) => {
-        /// A task on the shard's executor. Timers and channels are glommio's. Dropped when the call is cancelled: at its
-        /// deadline, or when a client of the 2026 era leaves.
+        /// A task on the shard's executor: timers are those of [`corelane::time`](crate::time), other tasks are started by
+        /// [`spawn_local`](crate::spawn_local). Dropped when the call is cancelled: at its deadline, or when a client of the 2026
+        /// era leaves.
         pub fn run_async<F, R>(self, run: F) -> $declared
         where
             F: AsyncFn($input, Context) -> R + Send + Sync + 'static,

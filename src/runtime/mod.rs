@@ -5,6 +5,7 @@
 
 mod cancel;
 mod completions;
+mod local;
 mod pool;
 #[cfg(feature = "tokio")]
 mod tokio_runtime;
@@ -22,6 +23,7 @@ use futures_lite::FutureExt;
 
 pub use cancel::{Cancel, LocalCancel};
 pub use completions::{CallEvent, Completed, Completions, RemoteCompletions, Ticket};
+pub use local::{Elapsed, LocalTask, sleep, spawn_local, timeout};
 pub use pool::{BlockingPool, PoolConfig, PoolLoad, PoolObserver};
 #[cfg(feature = "tokio")]
 pub use tokio_runtime::TokioRuntime;
