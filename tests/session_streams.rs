@@ -13,7 +13,8 @@ use std::{
 };
 
 use corelane::{
-    Config, Level, Limits, NoArguments, Resource, ResourceTemplate, Running, Server, Tool, time::sleep,
+    Config, Level, Limits, NoArguments, Registry, Resource, ResourceTemplate, Running, Server, Tool,
+    time::sleep,
 };
 use serde_json::{Value, json};
 use support::{
@@ -80,7 +81,7 @@ fn stateless(address: std::net::SocketAddr) -> Session {
     Session { address, id: String::new(), revision: ASSUMED.to_owned() }
 }
 
-fn end(running: Running) -> corelane::telemetry::metrics::ShardMetrics {
+fn end(running: Running) -> corelane::ShardMetrics {
     running.stopper().drain();
     running.join().unwrap()
 }
@@ -214,18 +215,45 @@ fn l_62_lists_that_change_are_told_without_being_asked() {
     let running = server.start(&config(3, Limits::default())).unwrap();
     let mut streams: Vec<Reading> = (0..12).map(|_| open(&running).get(None)).collect();
     streams.iter_mut().for_each(|stream| drop(stream.event()));
-    registry.update(|registry| registry.replace(Resource::new("test://c", "c").run(|_, _cx| "c"))).unwrap();
-    registry
-        .update(|registry| registry.replace(ResourceTemplate::new("t://{x}", "t").run(|_, _cx| "")))
-        .unwrap();
-    registry.update(|registry| registry.replace(Tool::new("new").run(|_: NoArguments, _cx| ""))).unwrap();
-    for stream in &mut streams {
-        for expected in ["resources", "resources", "tools"] {
-            let event = told(stream);
+    let changes: [(&str, fn(&mut Registry)); 3] = [
+        ("resources", |registry| _ = registry.replace(Resource::new("test://c", "c").run(|_, _cx| "c"))),
+        ("resources", |registry| {
+            _ = registry.replace(ResourceTemplate::new("t://{x}", "t").run(|_, _cx| ""))
+        }),
+        ("tools", |registry| _ = registry.replace(Tool::new("new").run(|_: NoArguments, _cx| ""))),
+    ];
+    for (expected, change) in changes {
+        registry.update(change).unwrap();
+        for stream in &mut streams {
             let expected = format!("notifications/{expected}/list_changed");
-            assert_eq!(event.data.unwrap(), json!({"jsonrpc": "2.0", "method": expected}));
+            assert_eq!(told(stream).data.unwrap(), json!({"jsonrpc": "2.0", "method": expected}));
         }
-        assert!(stream.is_quiet());
+    }
+    streams.iter_mut().for_each(|stream| assert!(stream.is_quiet()));
+    end(running);
+}
+
+#[test]
+fn each_of_many_quick_changes_is_told_once_at_most_and_the_last_one_surely() {
+    let server = server();
+    let registry = server.registry();
+    let running = server.start(&config(3, Limits::default())).unwrap();
+    let mut streams: Vec<Reading> = (0..6).map(|_| open(&running).get(None)).collect();
+    streams.iter_mut().for_each(|stream| drop(stream.event()));
+    for number in 0..50 {
+        let uri = format!("test://{number}");
+        registry.update(|registry| registry.replace(Resource::new(uri, "r").run(|_, _cx| ""))).unwrap();
+    }
+    registry.update(|registry| registry.replace(Tool::new("last").run(|_: NoArguments, _cx| ""))).unwrap();
+    for stream in &mut streams {
+        let mut resources = 0;
+        // The tool was changed last, and is told of with or after all resources.
+        while method(&told(stream)) == "notifications/resources/list_changed" {
+            resources += 1;
+        }
+        // Lists that are told at one time have an order of their own.
+        resources += i32::from(!stream.is_quiet());
+        assert!((1..=50).contains(&resources), "{resources}");
     }
     end(running);
 }

@@ -144,10 +144,10 @@ impl ShardHandle {
         self.begin(served.clone());
         let newest = Some((Box::new(served), Arc::clone(&takeover)));
         let mut waiting = self.inbox.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        // What it replaces is never served here, so what that changed is this one's change too.
+        // What it replaces is never served here, so clients are told of its changes when all shards serve this one.
         let replaced = std::mem::replace(&mut *waiting, newest);
         if let Some((_, replaced)) = &replaced {
-            takeover.add(replaced.changed());
+            takeover.add(replaced.take_changed());
             replaced.done();
         }
         drop(waiting);
@@ -212,8 +212,9 @@ impl Takeover {
         Arc::new(Self { changed, left: AtomicUsize::new(shards), broadcast })
     }
 
-    fn changed(&self) -> Lists {
-        Lists::from_bits(self.changed.load(Ordering::Acquire))
+    /// The lists that clients have not been told of; nobody else tells them from here on.
+    fn take_changed(&self) -> Lists {
+        Lists::from_bits(self.changed.swap(0, Ordering::AcqRel))
     }
 
     fn add(&self, lists: Lists) {
@@ -223,7 +224,7 @@ impl Takeover {
     /// One more shard serves it, or something newer.
     pub(super) fn done(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.changed().iter().for_each(|list| self.broadcast.publish(Event::list_changed(list)));
+            self.take_changed().iter().for_each(|list| self.broadcast.publish(Event::list_changed(list)));
         }
     }
 }
