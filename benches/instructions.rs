@@ -36,17 +36,17 @@ use std::{
 use clap::{Parser, ValueEnum};
 use corelane::{
     Capabilities, Limits, Reply, Revision, demo,
-    http1::{
+    internals::http1::{
         Flow, Framer, Guard, Handler, Names, Progress, RejectReason, Request, RequestHead, ResponseHeads,
         Route,
     },
-    json::Decoder,
-    jsonrpc::Id,
-    mcp::{self, CallAnswers, Headers, Outcome, Sessions, Transport, World},
-    registry::{Caller, RegisteredTool, ShardSide, Snapshot},
-    runtime::{Completions, OffShard, Runner, Started},
-    schema::Verdict,
-    signed_token::Secret,
+    internals::json::Decoder,
+    internals::jsonrpc::Id,
+    internals::mcp::{self, CallAnswers, Headers, Outcome, Sessions, Transport, World},
+    internals::registry::{Caller, RegisteredTool, ShardSide, Snapshot},
+    internals::runtime::{Completions, OffShard, Runner, Started},
+    internals::schema::Verdict,
+    internals::signed_token::Secret,
 };
 use operations::{Measure, chosen, decode, grouped, name, on_tape, padded, validate, what};
 use serde_json::{Map, Value, json};

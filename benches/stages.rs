@@ -28,11 +28,11 @@ use std::{
 use clap::{Parser, ValueEnum};
 use corelane::{
     Limits, Registry, Reply, Revision, Tool,
-    jsonrpc::Id,
-    mcp::CallAnswers,
-    registry::{ServerInfo, Snapshot},
-    schema::{Validator, Verdict},
-    signed_token::Secret,
+    internals::jsonrpc::Id,
+    internals::mcp::CallAnswers,
+    internals::registry::{ServerInfo, Snapshot},
+    internals::schema::{Validator, Verdict},
+    internals::signed_token::Secret,
 };
 use hdrhistogram::Histogram;
 use operations::{Measure, chosen, decode, grouped, name, on_tape, strings, validate, what};

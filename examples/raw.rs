@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         .main()
 }
 
-fn depth(node: corelane::json::Node<'_>) -> usize {
+fn depth(node: corelane::Node<'_>) -> usize {
     let members = node.members().into_iter().flatten().map(|(_, value)| value);
     let elements = node.elements().into_iter().flatten();
     let deepest = members.chain(elements).map(depth).max();

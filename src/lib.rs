@@ -30,26 +30,26 @@
 //! | # | stage | where | in → out |
 //! |---|---|---|---|
 //! | 1 | accept | [`corelane_ring`] | listener → direct descriptor → slab entry |
-//! | 2 | receive | [`corelane_ring`] → [`shard`] | a provided buffer with bytes |
-//! | 3 | frame | [`http1::Framer`] | bytes → head + body, in place; assembled once if split ([`jsonl::LineFramer`] where lines are spoken) |
-//! | 4 | guard | [`http1::Guard`] | head → allowed, or a [`http1::RejectReason`] with its status |
-//! | 5 | decode | [`json::Decoder`], [`jsonrpc::Message`] | body → tape → message |
-//! | 6 | era and route | [`mcp::route`] | message + headers → [`mcp::Outcome`] |
-//! | 7 | validate | [`schema::Validator`] | arguments on the tape → ok, or a result that names each path |
-//! | 8 | run | [`runtime::Runner`] | inline: reply now; async and blocking: the reply comes back to its shard |
-//! | 9 | encode | [`registry::Reply`], [`http1::ResponseHeads`] | reply → bytes in the send buffer |
-//! | 10 | send | [`shard`] → [`corelane_ring`] | one send in flight per connection, one system call per turn |
+//! | 2 | receive | [`corelane_ring`] → `shard` | a provided buffer with bytes |
+//! | 3 | frame | `http1::Framer` | bytes → head + body, in place; assembled once if split (`jsonl::LineFramer` where lines are spoken) |
+//! | 4 | guard | `http1::Guard` | head → allowed, or a `http1::RejectReason` with its status |
+//! | 5 | decode | `json::Decoder`, `jsonrpc::Message` | body → tape → message |
+//! | 6 | era and route | `mcp::route` | message + headers → `mcp::Outcome` |
+//! | 7 | validate | `schema::Validator` | arguments on the tape → ok, or a result that names each path |
+//! | 8 | run | `runtime::Runner` | inline: reply now; async and blocking: the reply comes back to its shard |
+//! | 9 | encode | `registry::Reply`, `http1::ResponseHeads` | reply → bytes in the send buffer |
+//! | 10 | send | `shard` → [`corelane_ring`] | one send in flight per connection, one system call per turn |
 //!
 //! # Threads
 //!
 //! One per shard, pinned; a few for blocking tools and for tokio, off the shards' cores where there are others; one for signals; one
-//! that writes the [`telemetry::log`]; two that copy for stdio; and the one that called [`Server::serve`], which waits.
+//! that writes the `telemetry::log`; two that copy for stdio; and the one that called [`Server::serve`], which waits.
 //!
 //! # Invariants
 //!
 //! 1. A buffer the kernel may touch is owned by the ring until its completion.
 //! 2. A connection's id carries a generation: a stale one reaches nobody.
-//! 3. What [`http1`], [`jsonl`], [`json`], [`jsonrpc`], [`mcp`], [`registry`] and [`schema`] decide depends on their arguments only.
+//! 3. What `http1`, `jsonl`, `json`, `jsonrpc`, `mcp`, `registry` and `schema` decide depends on their arguments only.
 //! 4. Every queue, buffer and wait has its bound in [`Limits`].
 //! 5. `unsafe` stands in [`corelane_ring`] and nowhere else.
 
@@ -62,26 +62,71 @@ compile_error!(
      (deploy/seccomp.json)"
 );
 
-// In the order of the pipeline.
+// From what the rest is built on to the command line; docs/ARCHITECTURE.md says what each may import.
 pub mod config;
+mod signed_token;
+mod json;
+mod jsonrpc;
+mod http1;
+mod jsonl;
+mod uri_template;
+mod schema;
+mod registry;
+mod mcp;
+mod telemetry;
+mod runtime;
+mod mesh;
+mod shard;
+mod admin;
+mod server;
 #[cfg(feature = "cli")]
 mod cli;
-mod server;
-mod admin;
-pub mod mesh;
-pub mod shard;
-pub mod http1;
-pub mod jsonl;
-pub mod json;
-pub mod jsonrpc;
-pub mod mcp;
-pub mod schema;
-pub mod signed_token;
-pub mod registry;
-pub mod uri_template;
-pub mod runtime;
-pub mod telemetry;
+#[doc(hidden)]
 pub mod demo;
+
+/// What this package's own benches and tests look into. No part of the public interface.
+#[doc(hidden)]
+pub mod internals {
+    pub mod http1 {
+        pub use crate::http1::*;
+    }
+    pub mod json {
+        pub use crate::json::*;
+    }
+    pub mod jsonl {
+        pub use crate::jsonl::*;
+    }
+    pub mod jsonrpc {
+        pub use crate::jsonrpc::*;
+    }
+    pub mod mcp {
+        pub use crate::mcp::*;
+    }
+    pub mod mesh {
+        pub use crate::mesh::*;
+    }
+    pub mod registry {
+        pub use crate::registry::*;
+    }
+    pub mod runtime {
+        pub use crate::runtime::*;
+    }
+    pub mod schema {
+        pub use crate::schema::*;
+    }
+    pub mod shard {
+        pub use crate::shard::*;
+    }
+    pub mod signed_token {
+        pub use crate::signed_token::*;
+    }
+    pub mod telemetry {
+        pub use crate::telemetry::*;
+    }
+    pub mod uri_template {
+        pub use crate::uri_template::*;
+    }
+}
 
 /// Time for async handlers, on the shard's thread.
 pub mod time {
@@ -89,6 +134,7 @@ pub mod time {
 }
 
 pub use config::{Config, ConfigError, Limits, ShardPlacement};
+pub use json::Node;
 pub use registry::{
     Annotations, AskError, BorrowedArguments, CacheScope, CallError, Caller, Capabilities, Capability,
     Completer, Completing, Completion, Content, Contents, Context, Elicited, Form, HandlerError, Icon,
@@ -120,5 +166,5 @@ pub use schemars;
 /// The version of serde that tools' arguments and results are read and written with. Types that derive from it need
 /// `#[serde(crate = "corelane::serde")]`; the example is at [`schemars`].
 pub use serde;
-pub use server::LiveRegistry;
-pub use server::{Running, Server, ServerBuilder, StartError, Stopper};
+pub use server::{LiveRegistry, Running, Server, ServerBuilder, StartError, Stopper};
+pub use telemetry::metrics::ShardMetrics;

@@ -11,7 +11,7 @@ use std::{
     sync::Mutex,
 };
 
-use corelane::{Config, config::Limits, demo, json::Decoder, schema::Validator};
+use corelane::{Config, config::Limits, demo, internals::json::Decoder, internals::schema::Validator};
 use serde_json::json;
 
 #[global_allocator]

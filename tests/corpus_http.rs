@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt, fs};
 
 use corelane::{
     Limits,
-    http1::{Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
+    internals::http1::{Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
 };
 use support::ServerProcess;
 

@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, fs};
 
 use corelane::{
     Limits,
-    json::{Decoder, Node},
-    schema::Validator,
+    internals::json::{Decoder, Node},
+    internals::schema::Validator,
 };
 use serde_json::{Value, json};
 

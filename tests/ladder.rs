@@ -498,7 +498,7 @@ fn running(tools: impl IntoIterator<Item = Tool>) -> Running {
     server.build().start(&config).unwrap()
 }
 
-fn end(running: Running) -> corelane::telemetry::metrics::ShardMetrics {
+fn end(running: Running) -> corelane::ShardMetrics {
     running.stopper().drain();
     running.join().unwrap()
 }

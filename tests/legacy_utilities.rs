@@ -129,7 +129,7 @@ fn stateless(address: std::net::SocketAddr) -> Session {
     Session { address, id: String::new(), revision: ASSUMED.to_owned() }
 }
 
-fn end(running: Running) -> corelane::telemetry::metrics::ShardMetrics {
+fn end(running: Running) -> corelane::ShardMetrics {
     running.stopper().drain();
     running.join().unwrap()
 }

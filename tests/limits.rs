@@ -24,7 +24,7 @@ fn connect(running: &Running) -> Client {
     Client::connect(running.addresses()[0])
 }
 
-fn end(running: Running) -> corelane::telemetry::metrics::ShardMetrics {
+fn end(running: Running) -> corelane::ShardMetrics {
     running.stopper().drain();
     running.join().unwrap()
 }

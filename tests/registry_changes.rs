@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use corelane::{Config, Server, Tool, schema};
+use corelane::{Config, Server, Tool, internals::schema};
 use serde_json::{Value, json};
 
 fn tool(name: &str, property: Value) -> Tool {

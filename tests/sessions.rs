@@ -101,7 +101,7 @@ fn open(running: &Running) -> Session {
     Session::open(running.addresses()[0], NEWEST, ABLE())
 }
 
-fn end(running: Running) -> corelane::telemetry::metrics::ShardMetrics {
+fn end(running: Running) -> corelane::ShardMetrics {
     running.stopper().drain();
     running.join().unwrap()
 }

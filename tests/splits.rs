@@ -11,12 +11,12 @@ use std::{
 
 use corelane::{
     Limits, demo,
-    http1::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
-    mesh::Broadcast,
-    registry::{ShardSide, Snapshot},
-    runtime::{Completions, OffShard, Runner},
-    shard::{Pipeline, PipelineConfig, Requests},
-    signed_token::Secret,
+    internals::http1::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
+    internals::mesh::Broadcast,
+    internals::registry::{ShardSide, Snapshot},
+    internals::runtime::{Completions, OffShard, Runner},
+    internals::shard::{Pipeline, PipelineConfig, Requests},
+    internals::signed_token::Secret,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
 use proptest::{

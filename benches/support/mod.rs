@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use corelane::{
     Limits, demo,
-    http1::{Framer, Names},
-    mesh::Broadcast,
-    registry::{ShardSide, Snapshot},
-    runtime::{Completions, OffShard, Runner},
-    shard::{Pipeline, PipelineConfig, Requests},
-    signed_token::Secret,
+    internals::http1::{Framer, Names},
+    internals::mesh::Broadcast,
+    internals::registry::{ShardSide, Snapshot},
+    internals::runtime::{Completions, OffShard, Runner},
+    internals::shard::{Pipeline, PipelineConfig, Requests},
+    internals::signed_token::Secret,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
 

@@ -7,8 +7,8 @@ use std::{fs, hint::black_box, path::Path, process::Command};
 use clap::ValueEnum;
 use corelane::{
     Limits,
-    json::{Decoder, Node},
-    schema::{Validator, Verdict},
+    internals::json::{Decoder, Node},
+    internals::schema::{Validator, Verdict},
 };
 use corelane_ring::PADDING_BYTES;
 use serde::Deserialize;

@@ -32,7 +32,7 @@
 //!
 //! # Threads
 //!
-//! One per generator core, pinned, each with a ring of its own ([`corelane::ring`]) and its share of connections and schedule;
+//! One per generator core, pinned, each with a ring of its own ([`corelane_ring`]) and its share of connections and schedule;
 //! and the one that started them, which shows progress and looks at the server's process once a second.
 
 #![forbid(unsafe_code)]

@@ -19,19 +19,19 @@ pub enum Event {
     },
     /// A connection this side asked for, or brought along, is there; its receive is armed.
     Connected {
-        /// The name given to [`Ring::connect`] or [`Ring::adopt`].
+        /// The name given to [`Ring::connect`](crate::Ring::connect) or [`Ring::adopt`](crate::Ring::adopt).
         token: u64,
         /// The new tenant.
         socket: SocketId,
     },
     /// A connection this side asked for has failed.
     ConnectFailed {
-        /// The name given to [`Ring::connect`] or [`Ring::adopt`].
+        /// The name given to [`Ring::connect`](crate::Ring::connect) or [`Ring::adopt`](crate::Ring::adopt).
         token: u64,
         /// What the kernel said.
         error: io::Error,
     },
-    /// Accepting has stopped by itself, for want of slots or memory; [`Ring::resume_accept`] starts it again.
+    /// Accepting has stopped by itself, for want of slots or memory; [`Ring::resume_accept`](crate::Ring::resume_accept) starts it again.
     AcceptFailed {
         /// The listener that no longer accepts.
         listener: ListenerId,
@@ -61,7 +61,7 @@ pub enum Event {
     Sent {
         /// To whom.
         socket: SocketId,
-        /// The buffer given to [`Ring::send`].
+        /// The buffer given to [`Ring::send`](crate::Ring::send).
         buffer: Vec<u8>,
         /// `Ok` when every byte of it was taken.
         outcome: io::Result<()>,

@@ -244,7 +244,7 @@ impl<A> ToolBuilder<A> {
     /// A fast tool that reads its arguments where they lie, as parsed, and writes its reply in place.
     ///
     /// ```
-    /// use corelane::{Tool, json::Node};
+    /// use corelane::{Node, Tool};
     ///
     /// let tool = Tool::new("size").input_schema::<()>(serde_json::json!({})).run_raw(|arguments, _cx, reply| {
     ///     let count = arguments.members().map_or(0, |members| members.len());

@@ -55,7 +55,7 @@ pub struct LocalTask<T>(glommio::Task<T>);
 impl<T> LocalTask<T> {
     /// Lets the task run to its end. A shard that has such tasks ends without waiting for them.
     pub fn detach(self) {
-        let _ = self.0.detach();
+        drop(self.0.detach());
     }
 }
 

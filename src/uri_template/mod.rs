@@ -49,7 +49,7 @@ const CACHE_BYTES_MAX: usize = 1 << 20;
 /// A compiled URI template.
 ///
 /// ```
-/// use corelane::uri_template::UriTemplate;
+/// use corelane::internals::uri_template::UriTemplate;
 ///
 /// let template = UriTemplate::parse("notes://{author}/{title}{?rev}").unwrap();
 /// let values = template.matches("notes://ada/on%20engines?rev=2").unwrap();

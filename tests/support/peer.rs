@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use corelane::{Config, Limits, NoArguments, Running, ServerBuilder, Tool, telemetry::metrics::ShardMetrics};
+use corelane::{Config, Limits, NoArguments, Running, ServerBuilder, ShardMetrics, Tool};
 use serde_json::{Map, Value, json};
 
 use super::schema::check_modern;
