@@ -215,7 +215,8 @@ fn l_62_lists_that_change_are_told_without_being_asked() {
     let running = server.start(&config(3, Limits::default())).unwrap();
     let mut streams: Vec<Reading> = (0..12).map(|_| open(&running).get(None)).collect();
     streams.iter_mut().for_each(|stream| drop(stream.event()));
-    let changes: [(&str, fn(&mut Registry)); 3] = [
+    type Change = fn(&mut Registry);
+    let changes: [(&str, Change); 3] = [
         ("resources", |registry| _ = registry.replace(Resource::new("test://c", "c").run(|_, _cx| "c"))),
         ("resources", |registry| {
             _ = registry.replace(ResourceTemplate::new("t://{x}", "t").run(|_, _cx| ""))
