@@ -51,9 +51,11 @@ RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package corelane --package core
 # The only unsafe code, with every memory access checked. Needs a nightly compiler; without one this is not run.
 if cargo +nightly --version >/dev/null 2>&1; then
   target=$(rustc +nightly -vV | sed -n 's/^host: //p')
-  # Freed memory is held back a little only, for a test watches the process's size.
+  # Freed memory is held back a little only, for a test watches the process's size. loom switches stacks by itself, which the
+  # sanitizer cannot follow.
   RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=quarantine_size_mb=1:detect_leaks=1 CARGO_TARGET_DIR=target/asan \
-    cargo +nightly nextest run --target "$target" --package corelane --package corelane-ring --lib --test ring --no-fail-fast
+    cargo +nightly nextest run --target "$target" --package corelane --package corelane-ring --lib --test ring \
+    -E "not test(sleep_state)" --no-fail-fast
 else
   echo "no nightly compiler: the ring's tests were not run under AddressSanitizer"
   # Where CI is set, a check that was skipped is a failure.

@@ -402,29 +402,35 @@ fn a_thread_without_a_ring_wakes_a_parked_one() {
 #[test]
 fn waiting_ring_with_a_short_preemption_timer_hears_every_wake() {
     const WAKES: usize = 1000;
-    let (woken, wakes) = std::sync::mpsc::channel();
-    let (waker_of, wakers) = std::sync::mpsc::channel();
     let queued = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let queue = Arc::clone(&queued);
-    // glommio parks with a runnable task when this timer fires before the first task has run.
-    let sleeper = LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(64 * 1024)
-        .preempt_timer(Duration::from_micros(20))
-        .spawn(move || async move {
-            let mut ring = Ring::new(small(16, 16)).unwrap();
-            let mut events = Vec::new();
-            waker_of.send(ring.waker()).unwrap();
-            for wake in 1..=WAKES {
-                while queue.load(Ordering::SeqCst) < wake {
-                    ring.wait(None, || queue.load(Ordering::SeqCst) >= wake).unwrap();
-                    ring.turn(&mut events).unwrap();
+    // glommio parks with a runnable task when its timer fires before the first task of a round has run. So an executor may not
+    // even begin, and then another one is tried; and this one is not asked for a further round when the ring is dropped.
+    let begin = || {
+        let (woken, wakes) = std::sync::mpsc::channel();
+        let (waker_of, wakers) = std::sync::mpsc::channel();
+        let queue = Arc::clone(&queued);
+        let sleeper = LocalExecutorBuilder::new(Placement::Unbound)
+            .io_memory(64 * 1024)
+            .preempt_timer(Duration::from_micros(20))
+            .spawn(move || async move {
+                let mut ring = Ring::new(small(16, 16)).unwrap();
+                let mut events = Vec::new();
+                // Nobody waits for an executor that begins late.
+                if waker_of.send(ring.waker()).is_err() {
+                    return;
                 }
-                woken.send(()).unwrap();
-            }
-            ring.shut_down().await;
-        })
-        .unwrap();
-    let waker = wakers.recv().unwrap();
+                for wake in 1..=WAKES {
+                    while queue.load(Ordering::SeqCst) < wake {
+                        ring.wait(None, || queue.load(Ordering::SeqCst) >= wake).unwrap();
+                        ring.turn(&mut events).unwrap();
+                    }
+                    woken.send(()).unwrap();
+                }
+            })
+            .unwrap();
+        wakers.recv_timeout(Duration::from_secs(5)).ok().map(|waker| (waker, wakes, sleeper))
+    };
+    let (waker, wakes, sleeper) = (0..20).find_map(|_| begin()).expect("no executor began");
     for wake in 0..WAKES {
         if wake % 10 == 0 {
             // So that it sleeps; most of the others race with its falling asleep.
