@@ -4,18 +4,11 @@
 
 mod support;
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        mpsc::{Sender, channel},
-    },
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
 use support::{
-    Answer, Fixture, Stub, echo, end_within, json_reply, loadgen, manners, measured, run, scratch,
+    Answer, Fixture, Stub, echo, end_within, json_reply, loadgen, manners, measured, publishing, run, scratch,
 };
 
 /// A server that answers every tenth echo in its own way.
@@ -138,22 +131,7 @@ fn event_streams_are_read_past_their_notifications() {
 
 #[test]
 fn updates_reach_every_subscriber_and_the_last_is_timed() {
-    let listeners: Arc<Mutex<Vec<Sender<Value>>>> = Arc::default();
-    let told = Arc::clone(&listeners);
-    let stub = Stub::start(move |request, _| match request["method"].as_str() {
-        Some("subscriptions/listen") => {
-            let (sender, events) = channel();
-            sender.send(notification("subscriptions/acknowledged")).unwrap();
-            told.lock().unwrap().push(sender);
-            Answer::Events(events)
-        }
-        Some("tools/call") => {
-            let update = notification("resources/updated");
-            told.lock().unwrap().iter().for_each(|listener| listener.send(update.clone()).unwrap());
-            Answer::Json(echo(request))
-        }
-        _ => manners(request).unwrap(),
-    });
+    let (stub, listeners) = publishing(|request| Answer::Json(echo(request)));
     let url = stub.url();
     let arguments = ["fanout", &url, "--subscribers", "20", "--rate", "20", "-d", "2s"];
     let (result, said) = measured("fanout", &arguments);
@@ -164,10 +142,6 @@ fn updates_reach_every_subscriber_and_the_last_is_timed() {
     assert_eq!(result["figures"]["stale_readers_count"], 0.0);
     assert!(result["figures"]["last_socket_p95_us"].as_f64().unwrap() > 0.0);
     assert_eq!(listeners.lock().unwrap().len(), 20);
-}
-
-fn notification(name: &str) -> Value {
-    json!({"jsonrpc": "2.0", "method": format!("notifications/{name}"), "params": {}})
 }
 
 #[test]

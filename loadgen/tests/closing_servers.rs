@@ -8,17 +8,13 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{Sender, channel},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use support::{Answer, Stub, echo, end_within, loadgen, manners, measured, run, scratch};
+use support::{Answer, Stub, echo, end_within, loadgen, manners, measured, publishing, run, scratch};
 
 /// How a server frames a reply, and after how many replies it closes the connection; 0 is never.
 #[derive(Clone, Copy, Debug)]
@@ -210,26 +206,12 @@ fn closing_servers_are_measured_by_every_command() {
 #[test]
 fn fan_out_publishes_on_when_its_connection_is_closed() {
     for is_announced in [true, false] {
-        let listeners: Arc<Mutex<Vec<Sender<Value>>>> = Arc::default();
-        let told = Arc::clone(&listeners);
         let touches = AtomicUsize::new(0);
-        let stub = Stub::start(move |request, _| match request["method"].as_str() {
-            Some("subscriptions/listen") => {
-                let (sender, events) = channel();
-                sender.send(notification("subscriptions/acknowledged")).unwrap();
-                told.lock().unwrap().push(sender);
-                Answer::Events(events)
-            }
-            Some("tools/call") => {
-                let update = notification("resources/updated");
-                told.lock().unwrap().iter().for_each(|listener| listener.send(update.clone()).unwrap());
-                match touches.fetch_add(1, Ordering::SeqCst) % 3 {
-                    2 => Answer::Last { reply: echo(request), is_announced },
-                    _ => Answer::Json(echo(request)),
-                }
-            }
-            _ => manners(request).unwrap(),
-        });
+        let (stub, _listeners) =
+            publishing(move |request| match touches.fetch_add(1, Ordering::SeqCst) % 3 {
+                2 => Answer::Last { reply: echo(request), is_announced },
+                _ => Answer::Json(echo(request)),
+            });
         let url = stub.url();
         let arguments = ["fanout", &url, "--subscribers", "5", "--rate", "20", "-d", "2s"];
         let (result, said) = measured(&format!("fanout-closing-{is_announced}"), &arguments);
@@ -240,10 +222,6 @@ fn fan_out_publishes_on_when_its_connection_is_closed() {
         assert!(result["reconnects_count"].as_u64().unwrap() >= 10, "{}", result["reconnects_count"]);
         assert!(said.out.contains("reconnects"), "{}", said.out);
     }
-}
-
-fn notification(name: &str) -> Value {
-    json!({"jsonrpc": "2.0", "method": format!("notifications/{name}"), "params": {}})
 }
 
 /// Reads every fifth request of a connection and closes instead of replying.

@@ -7,14 +7,14 @@ mod support;
 use std::{
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, atomic::Ordering, mpsc::channel},
+    sync::atomic::Ordering,
     thread,
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use support::{
-    Answer, Fixture, MEASURING, Said, Stub, echo, end_within, loadgen, manners, run, scratch, wait_for_line,
+    Answer, Fixture, MEASURING, Said, echo, end_within, loadgen, publishing, run, scratch, wait_for_line,
     wait_for_lines,
 };
 
@@ -86,24 +86,7 @@ fn interrupted_load_of_every_kind_is_reported_and_held_to_nothing() {
 
 #[test]
 fn interrupted_fan_out_is_reported() {
-    let listeners: Arc<Mutex<Vec<std::sync::mpsc::Sender<Value>>>> = Arc::default();
-    let told = Arc::clone(&listeners);
-    let notification =
-        |name: &str| json!({"jsonrpc": "2.0", "method": format!("notifications/{name}"), "params": {}});
-    let stub = Stub::start(move |request, _| match request["method"].as_str() {
-        Some("subscriptions/listen") => {
-            let (sender, events) = channel();
-            sender.send(notification("subscriptions/acknowledged")).unwrap();
-            told.lock().unwrap().push(sender);
-            Answer::Events(events)
-        }
-        Some("tools/call") => {
-            let update = notification("resources/updated");
-            told.lock().unwrap().iter().for_each(|listener| listener.send(update.clone()).unwrap());
-            Answer::Json(echo(request))
-        }
-        _ => manners(request).unwrap(),
-    });
+    let (stub, _listeners) = publishing(|request| Answer::Json(echo(request)));
     let path = scratch("interrupted-fanout").join("result.json");
     let url = stub.url();
     let arguments = ["fanout", &url, "--subscribers", "5", "--rate", "20", "-d", "60s", "--slo", "p50<1ns"];

@@ -9,9 +9,9 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Output, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
-        mpsc::Receiver,
+        mpsc::{Receiver, Sender, channel},
     },
     thread,
     time::{Duration, Instant},
@@ -184,6 +184,32 @@ pub fn manners(request: &Value) -> Option<Answer> {
         _ => return None,
     };
     Some(Answer::Json(json!({"jsonrpc": "2.0", "id": request["id"], "result": result})))
+}
+
+/// The streams of a stub's subscriptions.
+pub type Listeners = Arc<Mutex<Vec<Sender<Value>>>>;
+
+/// A server with subscriptions: the call of a tool publishes an update to all of them, and gets what `answer` makes of it.
+pub fn publishing(answer: impl Fn(&Value) -> Answer + Send + Sync + 'static) -> (Stub, Listeners) {
+    let listeners = Listeners::default();
+    let subscribed = Arc::clone(&listeners);
+    let notification =
+        |name: &str| json!({"jsonrpc": "2.0", "method": format!("notifications/{name}"), "params": {}});
+    let stub = Stub::start(move |request, _| match request["method"].as_str() {
+        Some("subscriptions/listen") => {
+            let (sender, events) = channel();
+            sender.send(notification("subscriptions/acknowledged")).unwrap();
+            subscribed.lock().unwrap().push(sender);
+            Answer::Events(events)
+        }
+        Some("tools/call") => {
+            let update = notification("resources/updated");
+            subscribed.lock().unwrap().iter().for_each(|listener| listener.send(update.clone()).unwrap());
+            answer(request)
+        }
+        _ => manners(request).unwrap(),
+    });
+    (stub, listeners)
 }
 
 /// The right answer to an echo.
