@@ -23,10 +23,12 @@ use crate::{
     },
     runtime::PoolObserver,
     shard::{ShardHandle, instant_after},
-    telemetry::log::RateLimit,
-    telemetry::metrics::{
-        ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_process,
-        write_prometheus,
+    telemetry::{
+        log::RateLimit,
+        metrics::{
+            ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_process,
+            write_prometheus,
+        },
     },
 };
 

@@ -26,8 +26,7 @@ use crate::{
     runtime::{Completions, OffShard, Runner},
     shard::{Pipeline, PipelineConfig, Served, Shard, ShardHandle, Sources},
     signed_token::Secret,
-    telemetry::log,
-    telemetry::metrics::ShardMetrics,
+    telemetry::{log, metrics::ShardMetrics},
 };
 
 /// The one endpoint.

@@ -10,8 +10,10 @@ use crate::{
     http1::RejectReason,
     mcp::{CallMethod, Refused},
     registry::{Callable, Kind, Reply},
-    telemetry::log::{self, RateLimit},
-    telemetry::metrics::{ShardMetrics, ToolFailure},
+    telemetry::{
+        log::{self, RateLimit},
+        metrics::{ShardMetrics, ToolFailure},
+    },
 };
 
 /// Reasons of refusals that are neither HTTP's nor the protocol's.
