@@ -85,6 +85,11 @@ pub(super) struct Generator {
     free: VecDeque<u32>,
     /// Since when there has been room without interruption, in nanoseconds of the run.
     free_since_ns: u64,
+    /// Whether nothing was due and there was room when the schedule was last looked at.
+    is_ahead: bool,
+    /// Requests that were due before this time were late because the schedule was not looked at, whatever else
+    /// delayed them; in nanoseconds of the run.
+    late_until_ns: u64,
     schedule: Option<Peekable<Schedule<SmallRng>>>,
     /// Requests written so far, and the distance of their numbers: threads do not repeat each other's.
     number: u64,
@@ -164,6 +169,8 @@ impl Generator {
             greeted: 0,
             free: VecDeque::new(),
             free_since_ns: 0,
+            is_ahead: false,
+            late_until_ns: 0,
             schedule,
             number: index as u64,
             number_step: threads as u64,
@@ -335,11 +342,15 @@ impl Generator {
             return Ok(false);
         }
         let mut sent = false;
+        let mut now = self.clock();
+        if std::mem::take(&mut self.is_ahead) {
+            self.late_until_ns = now;
+        }
         loop {
-            let now = self.clock();
             let start = self.start_ns;
             let due = self.schedule.as_mut().and_then(|schedule| schedule.peek()).map(|due| due + start);
             let Some(intended) = due.filter(|due| *due <= now && *due < self.window_ns.1) else {
+                self.is_ahead = !self.free.is_empty();
                 return Ok(sent);
             };
             let Some(client) = self.take_free() else { return Ok(sent) };
@@ -348,14 +359,16 @@ impl Generator {
             }
             self.now_ns = now;
             if self.is_measured(intended) {
-                let possible = intended.max(self.free_since_ns);
-                self.recording.lag.saturating_record(now.saturating_sub(possible).max(1));
+                let waited = now.saturating_sub(intended.max(self.free_since_ns));
+                let unseen = self.late_until_ns.saturating_sub(intended);
+                self.recording.lag.saturating_record(waited.max(unseen).max(1));
             }
             self.send_request(client, intended);
             sent = true;
             if self.unsubmitted >= SENDS_AT_ONCE {
                 self.submit()?;
             }
+            now = self.clock();
         }
     }
 
