@@ -21,8 +21,8 @@ use crate::{
         Field, Flow, Framer, Handler, Method, Names, RejectReason, Request, RequestHead, Status, excerpt,
         path,
     },
-    runtime::PoolObserver,
-    shard::{ShardHandle, instant_after},
+    runtime::{PoolObserver, instant_after},
+    shard::ShardHandle,
     telemetry::{
         log::RateLimit,
         metrics::{

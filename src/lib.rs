@@ -76,6 +76,8 @@ mod mcp;
 mod telemetry;
 mod runtime;
 mod mesh;
+mod session;
+mod dispatch;
 mod shard;
 mod admin;
 mod server;

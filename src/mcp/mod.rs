@@ -2,7 +2,7 @@
 //!
 //! A message is either answered here, into the buffer given, or becomes an [`Outcome`] that says what is to be done first: a
 //! [`Outcome::Run`] is run by the caller, who writes the result with [`CallAnswers`]. The tables a shard keeps are here too:
-//! [`Sessions`], [`Subscriptions`]. Time and randomness come in with [`World`].
+//! [`Sessions`]. Time and randomness come in with [`World`].
 
 mod envelope;
 mod methods;
@@ -12,7 +12,6 @@ mod refusal;
 mod response;
 mod router;
 mod sessions;
-mod subscriptions;
 mod world;
 
 pub use envelope::client::{Handshake, Headers, Tie, Transport};
@@ -28,5 +27,4 @@ pub use response::call_answers::{CallAnswers, write_call_refused};
 pub use response::refuse::{write_not_json, write_refused};
 pub use router::{require_session, route, takes_batches};
 pub use sessions::{Instance, Session, SessionKey, Sessions};
-pub use subscriptions::{ListenerKey, Subscriptions};
 pub use world::World;

@@ -7,6 +7,7 @@ mod cancel;
 mod completions;
 mod local;
 mod pool;
+mod timers;
 #[cfg(feature = "tokio")]
 mod tokio_runtime;
 
@@ -25,6 +26,7 @@ pub use cancel::{Cancel, LocalCancel};
 pub use completions::{CallEvent, Completed, Completions, RemoteCompletions, Ticket};
 pub use local::{Elapsed, LocalTask, sleep, spawn_local, timeout};
 pub use pool::{BlockingPool, PoolConfig, PoolLoad, PoolObserver};
+pub(crate) use timers::{Tick, Timers, instant_after};
 #[cfg(feature = "tokio")]
 pub use tokio_runtime::TokioRuntime;
 

@@ -2,15 +2,13 @@
 
 use corelane_ring::SocketId;
 
-use super::calls::Exchange;
-use super::engine::Line;
-use super::timers::Tick;
 use crate::{
+    dispatch::{Line, in_flight::Exchange},
     http1::Framer,
     jsonl::LineFramer,
-    mcp::ListenerKey,
     mesh::StreamId,
-    runtime::Ticket,
+    runtime::{Tick, Ticket},
+    session::ListenerKey,
     telemetry::metrics::{ConnectionState, ConnectionStates},
 };
 

@@ -1,20 +1,10 @@
 //! One core: its ring, its connections, its turn loop. Acts on what the layers below decide.
 
-mod calls;
 mod connection;
-mod engine;
-mod homes;
 mod inbox;
-mod listener;
-mod observer;
 mod pipeline;
-mod plane;
-mod replay;
 mod sources;
 mod streams;
-mod talk;
-mod tasks;
-mod timers;
 
 use std::{
     any::Any,
@@ -31,17 +21,15 @@ use inbox::Inbox;
 pub use inbox::{Served, ShardHandle, Takeover};
 pub use pipeline::{Handled, Pipeline, PipelineConfig, Requests};
 pub use sources::Sources;
-pub(crate) use timers::instant_after;
 
 use crate::{
     config::{Limits, Transport},
+    dispatch::Engine,
     http1::{CONTINUE, Progress, RejectReason},
-    runtime::{CallEvent, Completed},
+    runtime::{CallEvent, Completed, Tick, Timers, instant_after},
     telemetry::metrics::{ConnectionStates, ShardMetrics, ShardReport},
 };
 use connection::{Census, Connection, Phase};
-use engine::Engine;
-use timers::{Tick, Timers};
 
 /// Buffers kept for sending, and the largest that is kept, in bytes.
 const SPARE_BUFFERS_MAX: usize = 1024;

@@ -7,16 +7,14 @@ use std::{
 
 use corelane_ring::SocketId;
 
-use super::{
-    calls::{Exchange, Recipient},
-    connection::Collected,
-    engine::{Engine, EngineConfig, Line, Performed, Via},
-    inbox::Served,
-    replay::read_event_id,
-    talk::frame_events,
-};
+use super::{connection::Collected, inbox::Served};
 use crate::{
     config::Limits,
+    dispatch::{
+        Engine, EngineConfig, Line, Parts, Performed, Via,
+        call_events::frame_events,
+        in_flight::{Exchange, Recipient},
+    },
     http1::{
         Assembly, Field, Flow, Guard, Handler, METHODS, Method, Names, RejectReason, Request, RequestHead,
         ResponseHeads, ResponseStart, Route, Status, begin_event, chunk, cors_headers, excerpt, finish_event,
@@ -24,10 +22,11 @@ use crate::{
     },
     json::Decoder,
     jsonrpc::{ErrorCode, Rewritten, write_error},
-    mcp::{self, CallMethod, Headers, ListenerKey, Refused, Session, Transport},
+    mcp::{self, CallMethod, Headers, Refused, Session, Transport},
     mesh::{Broadcast, Request as Elsewhere, StreamId},
     registry::{Note, Snapshot},
     runtime::{Runner, Ticket},
+    session::{ListenerKey, read_event_id},
     signed_token::Secret,
     telemetry::metrics::ShardMetrics,
 };
@@ -68,6 +67,7 @@ pub struct Pipeline {
 }
 
 /// What became of a request.
+#[allow(private_interfaces, reason = "internals only")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handled {
     /// The reply is in the buffer; the connection goes on.
@@ -346,10 +346,10 @@ impl Pipeline {
         &mut self,
         out: &mut Vec<u8>,
         response: ResponseStart,
-        parts: super::engine::Parts,
+        parts: Parts,
         exchange: Exchange<&[u8]>,
     ) -> Handled {
-        let super::engine::Parts { answers, pending, streams, tied: _ } = parts;
+        let Parts { answers, pending, streams, tied: _ } = parts;
         self.metrics().note(CallMethod::Other as usize);
         if pending == 0 {
             return self.finish_batch(out, response, &answers, exchange);

@@ -7,25 +7,24 @@ use corelane_ring::SocketId;
 
 use super::{
     Shard,
-    calls::{Elsewhere, PendingCall, Recipient},
     connection::{Collected, Connection, Lines, Phase},
     connection_of,
-    engine::{Line, Performed},
-    listener::Listener,
     pipeline::{Handled, Pipeline},
-    plane::{Effect, Then},
-    replay::{Carrier, Replay, Sent},
-    talk::{Way, frame_events},
-    timers::Tick,
 };
 use crate::{
+    dispatch::{
+        Line, Performed,
+        call_events::{Way, frame_events},
+        in_flight::{Elsewhere, PendingCall, Recipient},
+    },
     http1::{KEEP_ALIVE, LAST_CHUNK, Status, begin_event, chunk, finish_event, write_event},
     jsonl::{Flow, Handler, LineFramer, LineTooLong, Progress, is_http},
     jsonrpc::{ErrorCode, write_error},
-    mcp::{CallMethod, Event, ListenerKey, Refused, Subscriptions, write_listen_ended},
+    mcp::{CallMethod, Event, Refused, write_listen_ended},
     mesh::{Answer, Message, Request, StreamId},
     registry::{Conversation, Note, Reply},
-    runtime::Ticket,
+    runtime::{Tick, Ticket},
+    session::{Carrier, Effect, Listener, ListenerKey, Replay, Sent, Subscriptions, Then},
 };
 
 /// Messages of other shards that are taken in one turn; the rest wait for the next.

@@ -5,11 +5,8 @@ use std::{sync::Arc, time::Duration};
 use corelane_ring::SocketId;
 
 use super::{
-    calls::{Elsewhere, Overdue, PendingCall, Recipient},
-    engine::{Engine, Performed, Via},
-    plane::{Effect, Then},
-    replay::Carrier,
-    timers::instant_after,
+    Engine, Performed, Via,
+    in_flight::{Elsewhere, Overdue, PendingCall, Recipient},
 };
 use crate::{
     http1::{LAST_CHUNK, Status, chunk, write_event},
@@ -20,11 +17,12 @@ use crate::{
     },
     mesh::{Answer, Message, StreamId},
     registry::{Conversation, InputRequest, Kind, Note, Reply, Revision, TaskTerms},
-    runtime::{Ticket, Unfinished},
+    runtime::{Ticket, Unfinished, instant_after},
+    session::{Carrier, Effect, Then},
 };
 
 /// Where a message of a running call goes.
-pub(super) enum Way {
+pub(crate) enum Way {
     /// The reply must become a stream first.
     Begin,
     /// As an event, to this connection.
@@ -39,7 +37,7 @@ pub(super) enum Way {
 
 impl Engine {
     /// Where what a call says goes.
-    pub(super) fn way(&self, ticket: Ticket) -> Way {
+    pub(crate) fn way(&self, ticket: Ticket) -> Way {
         match self.calls.get(ticket).map(|call| &call.recipient) {
             Some(Recipient::Http { streams: false, accepts_events: true, .. }) => Way::Begin,
             Some(Recipient::Http { stream: Some(stream), .. } | Recipient::Stream(stream)) => {
@@ -53,7 +51,7 @@ impl Engine {
 
     /// A reply becomes a stream of events, after whose head the bytes returned are to be sent. In a session it can be resumed
     /// (checklist L-23).
-    pub(super) fn begin_stream(&mut self, ticket: Ticket) -> Option<(SocketId, Vec<u8>)> {
+    pub(crate) fn begin_stream(&mut self, ticket: Ticket) -> Option<(SocketId, Vec<u8>)> {
         let call = self.calls.get_mut(ticket)?;
         let session = call.session.filter(|_| call.revision == Revision::V2025_11_25);
         let Recipient::Http { socket, streams, stream, .. } = &mut call.recipient else { return None };
@@ -65,7 +63,7 @@ impl Engine {
     }
 
     /// Sends a message of a running call, once [`Engine::way`] is not [`Way::Begin`]. Whether it went anywhere.
-    pub(super) fn send(&mut self, ticket: Ticket, message: &[u8]) -> bool {
+    pub(crate) fn send(&mut self, ticket: Ticket, message: &[u8]) -> bool {
         let mut bytes = Vec::new();
         let socket = match self.way(ticket) {
             Way::Stream(stream) => {
@@ -88,7 +86,7 @@ impl Engine {
     }
 
     /// Does what a running call says, but for beginning a stream, which must have been done before.
-    pub(super) fn on_note(&mut self, ticket: Ticket, note: Note) {
+    pub(crate) fn on_note(&mut self, ticket: Ticket, note: Note) {
         match note {
             Note::Message(message) => {
                 self.send(ticket, &message);
@@ -136,7 +134,7 @@ impl Engine {
     }
 
     /// Brings a client's answer to the call that asked, here or elsewhere.
-    pub(super) fn client_answer(&mut self, answer: ClientAnswer) {
+    pub(crate) fn client_answer(&mut self, answer: ClientAnswer) {
         let question = answer.question;
         if question.shard != self.plane.shard {
             if !self.plane.broadcast.post(question.shard, Message::ClientAnswer(answer)) {
@@ -204,7 +202,7 @@ impl Engine {
     }
 
     /// Does to a task what a client asks for.
-    pub(super) fn task_action(&mut self, key: TaskKey, action: &TaskAction) {
+    pub(crate) fn task_action(&mut self, key: TaskKey, action: &TaskAction) {
         let moment = self.moment;
         match action {
             TaskAction::Get => {}
@@ -234,7 +232,7 @@ impl Engine {
 
     /// A client does not want the answer to a request any more (checklist L-66, M-81): here, and, in a session, wherever it
     /// runs. `false`: it is no call of this connection's.
-    pub(super) fn cancel(&mut self, tie: Tie, id: &OwnedId, via: Via<'_>) -> bool {
+    pub(crate) fn cancel(&mut self, tie: Tie, id: &OwnedId, via: Via<'_>) -> bool {
         match (tie, via) {
             (Tie::Session(session), _) => {
                 self.cancel_in_session(session.key, id);
@@ -256,7 +254,7 @@ impl Engine {
     }
 
     /// As [`Engine::cancel`], for the calls of a session that run here.
-    pub(super) fn cancel_in_session(&mut self, key: SessionKey, id: &OwnedId) {
+    pub(crate) fn cancel_in_session(&mut self, key: SessionKey, id: &OwnedId) {
         if let Some(ticket) = self.calls.find(Some(key), None, id) {
             self.give_up(ticket);
         }
@@ -288,7 +286,7 @@ impl Engine {
     }
 
     /// What was asked of this shard has been answered by another.
-    pub(super) fn on_answer(
+    pub(crate) fn on_answer(
         &mut self,
         ticket: Ticket,
         answer: Answer,
@@ -302,7 +300,7 @@ impl Engine {
     }
 
     /// Writes the answer to a call that has ended: JSON. Counts it.
-    pub(super) fn write_answer(
+    pub(crate) fn write_answer(
         &mut self,
         call: &PendingCall,
         talk: Option<&Arc<Conversation>>,
@@ -353,7 +351,7 @@ impl Engine {
     }
 
     /// Ends a task with what its call came to.
-    pub(super) fn end_task(&mut self, key: TaskKey, answer: &[u8]) {
+    pub(crate) fn end_task(&mut self, key: TaskKey, answer: &[u8]) {
         const RESULT: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{";
         const ERROR: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":0,\"error\":";
         let cut =
@@ -368,7 +366,7 @@ impl Engine {
     }
 
     /// The next call whose deadline has passed, or whose task found no room: cancelled, and what it is to be told.
-    pub(super) fn next_overdue(&mut self) -> Option<(Ticket, PendingCall, Refused)> {
+    pub(crate) fn next_overdue(&mut self) -> Option<(Ticket, PendingCall, Refused)> {
         if let Some(overdue) = self.overdue.pop_front() {
             return Some(overdue);
         }
@@ -391,12 +389,12 @@ impl Engine {
 
     /// Whether the end of its connection is the end of a call: in the 2026 era it is (checklist M-80); before, a client
     /// that has closed its side may still wait for the answer.
-    pub(super) fn ends_with_connection(&self, ticket: Ticket) -> bool {
+    pub(crate) fn ends_with_connection(&self, ticket: Ticket) -> bool {
         self.calls.get(ticket).is_some_and(|call| call.revision.is_modern())
     }
 
     /// The client of a call has gone. In a session that can resume, the answer is kept for it.
-    pub(super) fn abandon(&mut self, ticket: Ticket) {
+    pub(crate) fn abandon(&mut self, ticket: Ticket) {
         if self.ends_with_connection(ticket) {
             if self.calls.abandon(ticket).is_some() {
                 self.observer.metrics().event("cancelled");
@@ -412,7 +410,7 @@ impl Engine {
     }
 
     /// What a call's end is told as.
-    pub(super) fn refusal(unfinished: Unfinished) -> Refused {
+    pub(crate) fn refusal(unfinished: Unfinished) -> Refused {
         match unfinished {
             Unfinished::Panicked => Refused::ToolPanicked,
             Unfinished::Cancelled => Refused::Deadline,
@@ -422,7 +420,7 @@ impl Engine {
 }
 
 /// Frames events for a connection.
-pub(super) fn frame_events(events: &[u8], ended: bool) -> Vec<u8> {
+pub(crate) fn frame_events(events: &[u8], ended: bool) -> Vec<u8> {
     let mut framed = Vec::with_capacity(events.len() + 32);
     chunk(&mut framed, true, |out| out.extend_from_slice(events));
     if ended {

@@ -10,35 +10,34 @@ use std::{
 use corelane_ring::SocketId;
 use foldhash::fast::RandomState;
 
-use super::timers::{Tick, Timers};
 use crate::{
     jsonrpc::OwnedId,
     mcp::{Binding, CallMethod, SessionKey, TaskKey},
     mesh::StreamId,
     registry::{Conversation, Revision, SharedCallable},
-    runtime::{Cancel, Ticket},
+    runtime::{Cancel, Tick, Ticket, Timers},
 };
 
 /// What is needed to answer a call when it ends.
-pub(super) struct PendingCall {
-    pub(super) recipient: Recipient,
-    pub(super) callable: SharedCallable,
-    pub(super) id: OwnedId,
-    pub(super) revision: Revision,
-    pub(super) started: Instant,
+pub(crate) struct PendingCall {
+    pub(crate) recipient: Recipient,
+    pub(crate) callable: SharedCallable,
+    pub(crate) id: OwnedId,
+    pub(crate) revision: Revision,
+    pub(crate) started: Instant,
     /// When it has taken too long.
-    pub(super) deadline: Instant,
+    pub(crate) deadline: Instant,
     /// The legacy session it belongs to.
-    pub(super) session: Option<SessionKey>,
+    pub(crate) session: Option<SessionKey>,
     /// What a request state of it would be bound to.
-    pub(super) binding: Option<Box<Binding>>,
+    pub(crate) binding: Option<Box<Binding>>,
     /// Its questions that are not answered yet: number and key.
-    pub(super) questions: Vec<(u32, String)>,
-    pub(super) asked: u32,
+    pub(crate) questions: Vec<(u32, String)>,
+    pub(crate) asked: u32,
 }
 
 /// Who gets an answer.
-pub(super) enum Recipient {
+pub(crate) enum Recipient {
     /// The connection that waits for it.
     Http {
         socket: SocketId,
@@ -62,7 +61,7 @@ pub(super) enum Recipient {
 
 impl Recipient {
     /// The connection, if there is one.
-    pub(super) fn socket(&self) -> Option<SocketId> {
+    pub(crate) fn socket(&self) -> Option<SocketId> {
         match self {
             Self::Http { socket, .. } | Self::Line(socket) => Some(*socket),
             Self::Task(_) | Self::Stream(_) => None,
@@ -71,13 +70,13 @@ impl Recipient {
 }
 
 /// A request whose answer another shard has.
-pub(super) struct Elsewhere {
-    pub(super) recipient: Recipient,
-    pub(super) id: Option<OwnedId>,
-    pub(super) method: CallMethod,
-    pub(super) started: Instant,
+pub(crate) struct Elsewhere {
+    pub(crate) recipient: Recipient,
+    pub(crate) id: Option<OwnedId>,
+    pub(crate) method: CallMethod,
+    pub(crate) started: Instant,
     /// Shards that have not answered yet.
-    pub(super) left: usize,
+    pub(crate) left: usize,
 }
 
 /// How long another shard may take to answer.
@@ -85,22 +84,22 @@ const ELSEWHERE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the reply's head depends on.
 #[derive(Clone, Copy)]
-pub(super) struct Exchange<Origin> {
-    pub(super) keep_alive: bool,
-    pub(super) http_1_0: bool,
+pub(crate) struct Exchange<Origin> {
+    pub(crate) keep_alive: bool,
+    pub(crate) http_1_0: bool,
     /// The web page that asks, if one does; it is an allowed one.
-    pub(super) origin: Option<Origin>,
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Exchange<&[u8]> {
     /// A copy that borrows nothing.
-    pub(super) fn to_owned(self) -> Exchange<Box<[u8]>> {
+    pub(crate) fn to_owned(self) -> Exchange<Box<[u8]>> {
         Exchange { keep_alive: self.keep_alive, http_1_0: self.http_1_0, origin: self.origin.map(Box::from) }
     }
 }
 
 impl Exchange<Box<[u8]>> {
-    pub(super) fn borrowed(&self) -> Exchange<&[u8]> {
+    pub(crate) fn borrowed(&self) -> Exchange<&[u8]> {
         Exchange { keep_alive: self.keep_alive, http_1_0: self.http_1_0, origin: self.origin.as_deref() }
     }
 }
@@ -126,7 +125,7 @@ struct Entry {
 }
 
 /// A bounded slab of pending calls, with their deadlines.
-pub(super) struct Calls {
+pub(crate) struct Calls {
     entries: Vec<Entry>,
     free: Vec<u32>,
     capacity: usize,
@@ -139,13 +138,13 @@ pub(super) struct Calls {
 }
 
 /// What has taken too long.
-pub(super) enum Overdue {
+pub(crate) enum Overdue {
     Call(Ticket, PendingCall),
     Elsewhere(Elsewhere),
 }
 
 impl Calls {
-    pub(super) fn new(capacity: usize, now: Instant) -> Self {
+    pub(crate) fn new(capacity: usize, now: Instant) -> Self {
         Self {
             entries: Vec::new(),
             free: Vec::new(),
@@ -177,19 +176,19 @@ impl Calls {
     }
 
     /// Files a call; `None` when as many are in flight as may be.
-    pub(super) fn insert(&mut self, call: PendingCall) -> Option<Ticket> {
+    pub(crate) fn insert(&mut self, call: PendingCall) -> Option<Ticket> {
         self.put(State::Filed(call))
     }
 
     /// Files a request that waits for another shard; `None` when as many are in flight as may be.
-    pub(super) fn wait(&mut self, elsewhere: Elsewhere, now: Instant) -> Option<Ticket> {
+    pub(crate) fn wait(&mut self, elsewhere: Elsewhere, now: Instant) -> Option<Ticket> {
         let ticket = self.put(State::Elsewhere(elsewhere))?;
         self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, ELSEWHERE_TIMEOUT));
         Some(ticket)
     }
 
     /// Whether a call of this connection of lines waits for its client's answer.
-    pub(super) fn asks(&self, line: SocketId) -> bool {
+    pub(crate) fn asks(&self, line: SocketId) -> bool {
         self.running_of_line(line).any(|(_, call)| !call.questions.is_empty())
     }
 
@@ -208,7 +207,7 @@ impl Calls {
     }
 
     /// The call runs: it can be cancelled, and will be at its deadline.
-    pub(super) fn run(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<Conversation>, now: Instant) {
+    pub(crate) fn run(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<Conversation>, now: Instant) {
         let Some(entry) = self.entry(ticket) else { return };
         if let State::Filed(call) = std::mem::replace(&mut entry.state, State::Free) {
             let after = call.deadline.saturating_duration_since(now);
@@ -228,7 +227,7 @@ impl Calls {
     }
 
     /// Gives a call another deadline.
-    pub(super) fn set_deadline(&mut self, ticket: Ticket, now: Instant, deadline: Instant) {
+    pub(crate) fn set_deadline(&mut self, ticket: Ticket, now: Instant, deadline: Instant) {
         if let Some(call) = self.get_mut(ticket) {
             call.deadline = deadline;
             let after = deadline.saturating_duration_since(now);
@@ -257,7 +256,7 @@ impl Calls {
     }
 
     /// Takes out a call that has ended; `None` if nobody waits for it any more.
-    pub(super) fn take(&mut self, ticket: Ticket) -> Option<(PendingCall, Option<Arc<Conversation>>)> {
+    pub(crate) fn take(&mut self, ticket: Ticket) -> Option<(PendingCall, Option<Arc<Conversation>>)> {
         match self.release(ticket)? {
             State::Filed(call) => Some((call, None)),
             State::Running(call, _, talk) => {
@@ -269,7 +268,7 @@ impl Calls {
     }
 
     /// One shard has answered: the request, once all have.
-    pub(super) fn take_answered(&mut self, ticket: Ticket) -> Option<Elsewhere> {
+    pub(crate) fn take_answered(&mut self, ticket: Ticket) -> Option<Elsewhere> {
         match &mut self.entry(ticket)?.state {
             State::Elsewhere(elsewhere) => {
                 elsewhere.left = elsewhere.left.saturating_sub(1);
@@ -286,12 +285,12 @@ impl Calls {
     }
 
     /// A request waits for other shards no more; what they answer is ignored.
-    pub(super) fn forget(&mut self, ticket: Ticket) {
+    pub(crate) fn forget(&mut self, ticket: Ticket) {
         self.release(ticket);
     }
 
     /// The call, if somebody waits for it.
-    pub(super) fn get(&self, ticket: Ticket) -> Option<&PendingCall> {
+    pub(crate) fn get(&self, ticket: Ticket) -> Option<&PendingCall> {
         let entry = self.entries.get(ticket.index as usize)?;
         match &entry.state {
             State::Filed(call) | State::Running(call, ..) if entry.generation == ticket.generation => {
@@ -301,7 +300,7 @@ impl Calls {
         }
     }
 
-    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut PendingCall> {
+    pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut PendingCall> {
         match &mut self.entry(ticket)?.state {
             State::Filed(call) | State::Running(call, ..) => Some(call),
             State::Free | State::Abandoned | State::Elsewhere(_) => None,
@@ -309,7 +308,7 @@ impl Calls {
     }
 
     /// The talk of a call that runs.
-    pub(super) fn talk(&mut self, ticket: Ticket) -> Option<&Arc<Conversation>> {
+    pub(crate) fn talk(&mut self, ticket: Ticket) -> Option<&Arc<Conversation>> {
         match &self.entry(ticket)?.state {
             State::Running(_, _, talk) => Some(talk),
             _ => None,
@@ -317,7 +316,7 @@ impl Calls {
     }
 
     /// The call of this session, or of this connection, with this id.
-    pub(super) fn find(
+    pub(crate) fn find(
         &self,
         session: Option<SessionKey>,
         line: Option<SocketId>,
@@ -340,7 +339,7 @@ impl Calls {
     }
 
     /// Everything whose answer this connection waits for. Looks at all calls.
-    pub(super) fn of_socket(&self, socket: SocketId) -> Vec<Ticket> {
+    pub(crate) fn of_socket(&self, socket: SocketId) -> Vec<Ticket> {
         let of_socket = |(index, entry): (usize, &Entry)| {
             let recipient = match &entry.state {
                 State::Filed(call) | State::Running(call, ..) => &call.recipient,
@@ -354,19 +353,19 @@ impl Calls {
     }
 
     /// Cancels a call that runs, and frees the slot of one that does not: its answer has no recipient.
-    pub(super) fn end_unanswered(&mut self, ticket: Ticket) {
+    pub(crate) fn end_unanswered(&mut self, ticket: Ticket) {
         if self.abandon(ticket).is_none() {
             self.release(ticket);
         }
     }
 
     /// The calls whose answers are lines of this connection.
-    pub(super) fn of_line(&self, line: SocketId) -> Vec<Ticket> {
+    pub(crate) fn of_line(&self, line: SocketId) -> Vec<Ticket> {
         self.running_of_line(line).map(|(ticket, _)| ticket).collect()
     }
 
     /// What is called by each call that runs.
-    pub(super) fn running(&self) -> Vec<String> {
+    pub(crate) fn running(&self) -> Vec<String> {
         let name = |entry: &Entry| match &entry.state {
             State::Running(call, ..) => Some(call.callable.name().to_owned()),
             _ => None,
@@ -375,7 +374,7 @@ impl Calls {
     }
 
     /// Cancels a call that runs: from here on nobody waits for it.
-    pub(super) fn abandon(&mut self, ticket: Ticket) -> Option<PendingCall> {
+    pub(crate) fn abandon(&mut self, ticket: Ticket) -> Option<PendingCall> {
         let entry = self.entry(ticket)?;
         if !matches!(entry.state, State::Running(..)) {
             return None;
@@ -394,7 +393,7 @@ impl Calls {
     }
 
     /// A call whose deadline has passed: cancelled; or a request no other shard has answered in time.
-    pub(super) fn next_overdue(&mut self, now: Instant) -> Option<Overdue> {
+    pub(crate) fn next_overdue(&mut self, now: Instant) -> Option<Overdue> {
         if self.due.is_empty() {
             self.timers.expire(now, &mut self.due);
         }
@@ -424,12 +423,12 @@ impl Calls {
     }
 
     /// When [`Calls::next_overdue`] will next have something, if ever.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers.next()
     }
 
     /// How many calls are in flight.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 }

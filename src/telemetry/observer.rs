@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use strum::{IntoEnumIterator, VariantArray};
 use tracing::{Level, level_filters::LevelFilter};
 
+use super::{
+    log::{self, RateLimit},
+    metrics::{ShardMetrics, ToolFailure},
+};
 use crate::{
     http1::RejectReason,
     mcp::{CallMethod, Refused},
     registry::{Callable, Kind, Reply},
-    telemetry::{
-        log::{self, RateLimit},
-        metrics::{ShardMetrics, ToolFailure},
-    },
 };
 
 /// Reasons of refusals that are neither HTTP's nor the protocol's.
@@ -41,7 +41,7 @@ const EVENTS: [&str; 9] = [
     "slow_turn",
 ];
 
-pub(super) struct Observer {
+pub(crate) struct Observer {
     shard: usize,
     metrics: ShardMetrics,
     limit: RateLimit,
@@ -65,7 +65,7 @@ macro_rules! line {
 }
 
 impl Observer {
-    pub(super) fn new(shard: usize, lines_per_second_max: u32, now: Instant) -> Self {
+    pub(crate) fn new(shard: usize, lines_per_second_max: u32, now: Instant) -> Self {
         let mut metrics = ShardMetrics::new(CallMethod::ALL.map(CallMethod::as_str));
         let http = RejectReason::VARIANTS.iter().map(|reason| reason.name());
         // A limit of JSON has no name of its own among these.
@@ -75,20 +75,20 @@ impl Observer {
         Self { shard, metrics, limit: RateLimit::new(lines_per_second_max), turn_began: now }
     }
 
-    pub(super) fn metrics(&mut self) -> &mut ShardMetrics {
+    pub(crate) fn metrics(&mut self) -> &mut ShardMetrics {
         &mut self.metrics
     }
 
-    pub(super) fn turn_began(&self) -> Instant {
+    pub(crate) fn turn_began(&self) -> Instant {
         self.turn_began
     }
 
-    pub(super) fn begin_turn(&mut self, now: Instant) {
+    pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.turn_began = now;
     }
 
     /// A turn's answers are on their way. One that took longer than `slow` is worth a word.
-    pub(super) fn end_turn(&mut self, slow: Duration) {
+    pub(crate) fn end_turn(&mut self, slow: Duration) {
         let took = self.turn_began.elapsed();
         if took > slow {
             // The tools whose calls ended in this turn; which of them took the time is not measured.
@@ -101,13 +101,13 @@ impl Observer {
     }
 
     /// Something was refused to a client whose fault it is. `detail`: what it was, in short.
-    pub(super) fn refused(&mut self, reason: &'static str, detail: Option<&str>) {
+    pub(crate) fn refused(&mut self, reason: &'static str, detail: Option<&str>) {
         self.metrics.refuse(reason);
         self.write(Level::INFO, reason, None, detail);
     }
 
     /// Counts and logs a panic while one connection was handled: a fault of the server, so its stack is logged.
-    pub(super) fn panicked(&mut self, message: &str) {
+    pub(crate) fn panicked(&mut self, message: &str) {
         const KIND: &str = "connection_panicked";
         self.metrics.event(KIND);
         let Some(suppressed) = self.limit.admit(KIND, self.turn_began) else { return };
@@ -117,13 +117,13 @@ impl Observer {
     }
 
     /// A request names a host or an origin that is not allowed: the line names it, so that an operator can allow it.
-    pub(super) fn forbidden(&mut self, reason: &'static str, name: &str) {
+    pub(crate) fn forbidden(&mut self, reason: &'static str, name: &str) {
         self.metrics.refuse(reason);
         self.write(Level::WARN, reason, None, Some(name));
     }
 
     /// A call got no result of its handler's.
-    pub(super) fn call_refused(&mut self, refused: Refused, callable: &Callable) {
+    pub(crate) fn call_refused(&mut self, refused: Refused, callable: &Callable) {
         let level = match refused {
             Refused::ToolPanicked | Refused::InvalidOutput => Level::ERROR,
             // The client's fault.
@@ -146,7 +146,7 @@ impl Observer {
     }
 
     /// A handler has answered; `refused` if its answer was.
-    pub(super) fn answered(&mut self, callable: &Callable, reply: &Reply, refused: Option<Refused>) {
+    pub(crate) fn answered(&mut self, callable: &Callable, reply: &Reply, refused: Option<Refused>) {
         if let Some(refused) = refused {
             self.call_refused(refused, callable);
         } else if reply.is_error() || reply.failure().is_some() {
@@ -158,7 +158,7 @@ impl Observer {
     }
 
     /// Calls of a client that waited for them, but no longer than a drain may take, are cancelled without an answer.
-    pub(super) fn abandoned(&mut self, names: &[String]) {
+    pub(crate) fn abandoned(&mut self, names: &[String]) {
         const NAMES_MAX: usize = 10;
         if names.is_empty() {
             return;

@@ -6,7 +6,7 @@ use crate::mesh::StreamId;
 
 /// Who hears of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Listener {
+pub(crate) enum Listener {
     /// A stream of `subscriptions/listen`.
     Stream(SocketId),
     /// A line of this connection.

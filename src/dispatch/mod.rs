@@ -1,5 +1,8 @@
 //! What becomes of a message, whatever it came by: it is answered, run, or passed on to whoever keeps what it is about.
 
+pub(crate) mod call_events;
+pub(crate) mod in_flight;
+
 use std::{
     collections::VecDeque,
     rc::Rc,
@@ -9,55 +12,51 @@ use std::{
 
 use corelane_ring::SocketId;
 
-use super::{
-    calls::{Calls, Elsewhere, Exchange, PendingCall, Recipient},
-    listener::Listener,
-    observer::Observer,
-    plane::{Moment, Plane},
-    timers::instant_after,
-};
+use in_flight::{Calls, Elsewhere, Exchange, PendingCall, Recipient};
+
 use crate::{
     config::Limits,
     http1::{RequestHead, Status},
     json::{Elements, Node, lacks_digits},
     jsonrpc::{Id, OwnedId, answerable_id, begin_result, finish_result, has_value_of, needs_text, write_id},
     mcp::{
-        self, Call, CallAnswers, CallMethod, Handshake, Headers, ListenerKey, Outcome, Refused, Session,
-        SessionAction, Sessions, TaskRequest, Tie, Topic, Transport, Wanted, World,
+        self, Call, CallAnswers, CallMethod, Handshake, Headers, Outcome, Refused, Session, SessionAction,
+        Sessions, TaskRequest, Tie, Topic, Transport, Wanted, World,
     },
     mesh::{Answer, Broadcast, Message, Request, StreamId},
     registry::{Caller, Kind, Note, Reply, Revision, Snapshot},
-    runtime::{CallEvent, Completions, Runner, Started, Ticket},
+    runtime::{CallEvent, Completions, Runner, Started, Ticket, instant_after},
+    session::{Listener, ListenerKey, Moment, Plane},
     signed_token::Secret,
-    telemetry::metrics::ToolSeries,
+    telemetry::{metrics::ToolSeries, observer::Observer},
 };
 
-pub(super) struct EngineConfig {
-    pub(super) shard: usize,
-    pub(super) shards: usize,
-    pub(super) secret: Secret,
-    pub(super) broadcast: Broadcast,
-    pub(super) limits: Limits,
+pub(crate) struct EngineConfig {
+    pub(crate) shard: usize,
+    pub(crate) shards: usize,
+    pub(crate) secret: Secret,
+    pub(crate) broadcast: Broadcast,
+    pub(crate) limits: Limits,
 }
 
-pub(super) struct Engine {
-    pub(super) shard: usize,
-    pub(super) snapshot: Rc<Snapshot>,
-    pub(super) calls: Calls,
-    pub(super) plane: Plane,
-    pub(super) observer: Observer,
-    pub(super) sessions: Sessions,
+pub(crate) struct Engine {
+    pub(crate) shard: usize,
+    pub(crate) snapshot: Rc<Snapshot>,
+    pub(crate) calls: Calls,
+    pub(crate) plane: Plane,
+    pub(crate) observer: Observer,
+    pub(crate) sessions: Sessions,
     /// Answers that are ready, for recipients that wait.
-    pub(super) told: VecDeque<(Ticket, Recipient, Status, Vec<u8>, CallMethod)>,
+    pub(crate) told: VecDeque<(Ticket, Recipient, Status, Vec<u8>, CallMethod)>,
     /// Calls that were cancelled, and why.
-    pub(super) overdue: VecDeque<(Ticket, PendingCall, Refused)>,
+    pub(crate) overdue: VecDeque<(Ticket, PendingCall, Refused)>,
     runner: Runner,
-    pub(super) answers: CallAnswers,
+    pub(crate) answers: CallAnswers,
     /// The reply inline handlers write to, reused.
     reply: Reply,
-    pub(super) entropy: Entropy,
-    pub(super) moment: Moment,
-    pub(super) limits: Limits,
+    pub(crate) entropy: Entropy,
+    pub(crate) moment: Moment,
+    pub(crate) limits: Limits,
 }
 
 const TOO_MANY_SUBSCRIPTIONS: &str = "Too many subscriptions";
@@ -66,13 +65,13 @@ const TOO_MANY_SUBSCRIPTIONS: &str = "Too many subscriptions";
 const ENTROPY_BYTES: usize = 512;
 
 /// Unguessable bytes, fetched in bulk.
-pub(super) struct Entropy {
+pub(crate) struct Entropy {
     bytes: [u8; ENTROPY_BYTES],
     used: usize,
 }
 
 impl Entropy {
-    pub(super) fn take<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn take<const N: usize>(&mut self) -> [u8; N] {
         if self.used + N > self.bytes.len() {
             // Without randomness nothing could be kept apart: better no session than one that can be guessed.
             if getrandom::fill(&mut self.bytes).is_err() {
@@ -90,7 +89,7 @@ impl Entropy {
 
 /// How a message came, and how its answer goes.
 #[derive(Clone, Copy)]
-pub(super) enum Via<'a> {
+pub(crate) enum Via<'a> {
     Http {
         socket: SocketId,
         exchange: Exchange<&'a [u8]>,
@@ -124,7 +123,7 @@ impl Via<'_> {
     }
 
     /// The same, for one of several messages.
-    pub(super) fn in_batch(self) -> Self {
+    pub(crate) fn in_batch(self) -> Self {
         match self {
             Self::Http { socket, exchange, head, .. } => {
                 Self::Http { socket, exchange, head, in_batch: true }
@@ -134,7 +133,7 @@ impl Via<'_> {
     }
 
     /// Who gets an answer that comes later.
-    pub(super) fn recipient(self) -> Recipient {
+    pub(crate) fn recipient(self) -> Recipient {
         match self {
             Self::Http { socket, exchange, in_batch, .. } => Recipient::Http {
                 socket,
@@ -150,24 +149,24 @@ impl Via<'_> {
 }
 
 /// A connection of lines.
-pub(super) struct Line {
-    pub(super) socket: SocketId,
-    pub(super) handshake: Option<Handshake>,
+pub(crate) struct Line {
+    pub(crate) socket: SocketId,
+    pub(crate) handshake: Option<Handshake>,
     /// What its legacy subscriptions hear by.
-    pub(super) listener: Option<ListenerKey>,
+    pub(crate) listener: Option<ListenerKey>,
     /// Its subscriptions of the 2026 era.
-    pub(super) listens: Vec<ListenerKey>,
+    pub(crate) listens: Vec<ListenerKey>,
 }
 
 impl Line {
     /// Everything it hears by.
-    pub(super) fn listeners(&self) -> impl Iterator<Item = ListenerKey> {
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = ListenerKey> {
         self.listens.iter().copied().chain(self.listener)
     }
 }
 
 /// What was done about a message.
-pub(super) enum Performed {
+pub(crate) enum Performed {
     /// The answer is in the buffer; these notes come before it.
     Answered(Status, CallMethod, Vec<Note>),
     /// As `Answered`, to a handshake that opened a session.
@@ -196,17 +195,17 @@ pub(super) enum Performed {
 
 /// Answers to a batch: those that are there, and how many are not.
 #[derive(Default)]
-pub(super) struct Parts {
-    pub(super) answers: Vec<Vec<u8>>,
-    pub(super) pending: u32,
+pub(crate) struct Parts {
+    pub(crate) answers: Vec<Vec<u8>>,
+    pub(crate) pending: u32,
     /// The client reads a stream of events.
-    pub(super) streams: bool,
+    pub(crate) streams: bool,
     /// For a connection of lines to do itself.
-    pub(super) tied: Vec<(OwnedId, SessionAction)>,
+    pub(crate) tied: Vec<(OwnedId, SessionAction)>,
 }
 
 impl Engine {
-    pub(super) fn new(config: EngineConfig, snapshot: Snapshot, runner: Runner) -> Self {
+    pub(crate) fn new(config: EngineConfig, snapshot: Snapshot, runner: Runner) -> Self {
         let EngineConfig { shard, shards, secret, broadcast, limits } = config;
         let now = Instant::now();
         let mut observer = Observer::new(shard, limits.log_lines_per_second_max, now);
@@ -231,27 +230,27 @@ impl Engine {
         }
     }
 
-    pub(super) fn begin_turn(&mut self, now: Instant, wall: Duration) {
+    pub(crate) fn begin_turn(&mut self, now: Instant, wall: Duration) {
         self.observer.begin_turn(now);
         self.moment = Moment { monotonic: now, wall };
     }
 
     /// Where calls that have something to tell do it.
-    pub(super) fn completions(&self) -> Rc<Completions> {
+    pub(crate) fn completions(&self) -> Rc<Completions> {
         Rc::clone(self.runner.completions())
     }
 
     /// Whether tasks may run on this thread's executor besides the shard's own.
-    pub(super) fn may_have_tasks(&self) -> bool {
+    pub(crate) fn may_have_tasks(&self) -> bool {
         self.runner.may_have_tasks()
     }
 
     /// What the next call has to tell.
-    pub(super) fn next_event(&self) -> Option<CallEvent> {
+    pub(crate) fn next_event(&self) -> Option<CallEvent> {
         self.runner.completions().pop()
     }
 
-    pub(super) fn takes_batches(&mut self, transport: Transport<'_>) -> bool {
+    pub(crate) fn takes_batches(&mut self, transport: Transport<'_>) -> bool {
         let snapshot = Rc::clone(&self.snapshot);
         self.with_world(&snapshot, |world| mcp::takes_batches(world, transport))
     }
@@ -268,7 +267,7 @@ impl Engine {
     }
 
     /// Answers one message, or starts what will.
-    pub(super) fn message(
+    pub(crate) fn message(
         &mut self,
         transport: Transport<'_>,
         root: Node<'_>,
@@ -314,7 +313,7 @@ impl Engine {
 
     /// Does what a document asks for: one message, or several.
     #[inline(always)]
-    pub(super) fn messages(
+    pub(crate) fn messages(
         &mut self,
         transport: Transport<'_>,
         root: Node<'_>,
@@ -376,7 +375,7 @@ impl Engine {
     }
 
     /// Counts a refusal that has been written, or anything else that is.
-    pub(super) fn refuse(&mut self, outcome: Outcome<'_>) -> Performed {
+    pub(crate) fn refuse(&mut self, outcome: Outcome<'_>) -> Performed {
         match outcome {
             Outcome::Refused(status, method, reason, message) => {
                 self.observer.refused(reason.name(), Some(&message));
@@ -387,7 +386,7 @@ impl Engine {
     }
 
     /// Refuses what is no method of the protocol.
-    pub(super) fn refuse_plain(
+    pub(crate) fn refuse_plain(
         &mut self,
         out: &mut Vec<u8>,
         reason: Refused,
@@ -397,12 +396,12 @@ impl Engine {
     }
 
     /// Whether there is a shard of this number: what a server of more shards kept is not known any more.
-    pub(super) fn has_shard(&self, shard: u16) -> bool {
+    pub(crate) fn has_shard(&self, shard: u16) -> bool {
         shard == self.plane.shard || usize::from(shard) < self.plane.broadcast.mailboxes().len()
     }
 
     /// The session that a request which is no message must name.
-    pub(super) fn session(&mut self, headers: Headers<'_>, out: &mut Vec<u8>) -> Result<Session, Performed> {
+    pub(crate) fn session(&mut self, headers: Headers<'_>, out: &mut Vec<u8>) -> Result<Session, Performed> {
         let now = self.moment.wall.as_secs();
         let found = mcp::require_session(&mut self.sessions, now, headers, out);
         found.map_err(|(status, reason)| {
@@ -540,7 +539,7 @@ impl Engine {
 
     /// Has something done by the shard that keeps what it is about: at once, if that is this one. `about`: the request's id
     /// and its method.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &mut self,
         keeper: u16,
         request: Request,
@@ -564,7 +563,7 @@ impl Engine {
     }
 
     /// Has something done by every shard, and answers when all have.
-    pub(super) fn ask_all(
+    pub(crate) fn ask_all(
         &mut self,
         request: Request,
         about: (Option<OwnedId>, CallMethod),
@@ -612,7 +611,7 @@ impl Engine {
     }
 
     /// Does what another shard, or this one, asks for.
-    pub(super) fn serve(&mut self, request: &Request, from: u16) -> Answer {
+    pub(crate) fn serve(&mut self, request: &Request, from: u16) -> Answer {
         let answer = self.plane.serve(request, from, &mut self.sessions, self.moment);
         if let (Request::Task(TaskRequest { key, action }), Answer::Task(_)) = (request, &answer) {
             self.task_action(*key, action);
@@ -621,7 +620,7 @@ impl Engine {
     }
 
     /// Writes what a request that was served elsewhere came to.
-    pub(super) fn conclude(&mut self, elsewhere: &Elsewhere, answer: Answer, out: &mut Vec<u8>) -> Performed {
+    pub(crate) fn conclude(&mut self, elsewhere: &Elsewhere, answer: Answer, out: &mut Vec<u8>) -> Performed {
         let id = elsewhere.id.as_ref().map(OwnedId::as_id);
         let method = elsewhere.method;
         let refused = |out: &mut Vec<u8>, reason, told| {
@@ -663,7 +662,7 @@ impl Engine {
     }
 
     /// Finishes what came as a line: the answer, if there is one, becomes a line. How many answers will come later.
-    pub(super) fn settle_line(
+    pub(crate) fn settle_line(
         &mut self,
         performed: Performed,
         line: &mut Line,
@@ -761,7 +760,7 @@ impl Engine {
     }
 
     /// What a legacy client of lines hears by; from its handshake on it hears of changed lists (checklist L-62).
-    pub(super) fn line_listener(&mut self, line: &mut Line) -> ListenerKey {
+    pub(crate) fn line_listener(&mut self, line: &mut Line) -> ListenerKey {
         let socket = line.socket;
         *line.listener.get_or_insert_with(|| self.plane.subscriptions.insert(Listener::Line(socket), None))
     }

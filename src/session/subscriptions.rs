@@ -8,15 +8,17 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::model::events::{Event, Topic};
-use crate::registry::List;
+use crate::{
+    mcp::{Event, Topic},
+    registry::List,
+};
 
 /// Names a listener of a table until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListenerKey(u32);
+pub(crate) struct ListenerKey(u32);
 
 /// The table. `K` is how the owner knows a listener.
-pub struct Subscriptions<K> {
+pub(crate) struct Subscriptions<K> {
     listeners: Vec<Option<Listener<K>>>,
     free: Vec<u32>,
     topics: HashMap<Topic, Vec<Place>, RandomState>,
@@ -49,7 +51,7 @@ struct Place {
 impl<K: Copy> Subscriptions<K> {
     /// A table of at most `subscribed_max` topics over all listeners.
     #[must_use]
-    pub fn new(subscribed_max: usize) -> Self {
+    pub(crate) fn new(subscribed_max: usize) -> Self {
         Self {
             listeners: Vec::new(),
             free: Vec::new(),
@@ -60,7 +62,7 @@ impl<K: Copy> Subscriptions<K> {
     }
 
     /// Adds a listener that hears of nothing yet. `id`: its subscription's, as JSON.
-    pub fn insert(&mut self, key: K, id: Option<Box<[u8]>>) -> ListenerKey {
+    pub(crate) fn insert(&mut self, key: K, id: Option<Box<[u8]>>) -> ListenerKey {
         let listener = Some(Listener { key, id, slots: Vec::new(), pending: 0 });
         if let Some(index) = self.free.pop()
             && let Some(place) = self.listeners.get_mut(index as usize)
@@ -74,13 +76,13 @@ impl<K: Copy> Subscriptions<K> {
 
     /// Whether there is room for that many more topics.
     #[must_use]
-    pub fn has_room(&self, topics: usize) -> bool {
+    pub(crate) fn has_room(&self, topics: usize) -> bool {
         self.subscribed + topics <= self.subscribed_max
     }
 
     /// Resources and tasks that a listener hears of.
     #[must_use]
-    pub fn named(&self, listener: ListenerKey) -> usize {
+    pub(crate) fn named(&self, listener: ListenerKey) -> usize {
         let entry = self.listeners.get(listener.0 as usize).and_then(Option::as_ref);
         let slots = entry.map_or(&[][..], |entry| &entry.slots);
         slots.iter().filter(|slot| !slot.topic.is_list()).count()
@@ -88,13 +90,13 @@ impl<K: Copy> Subscriptions<K> {
 
     /// Whether a listener may hear of this resource too: it does already, or hears of fewer than `resources_max`.
     #[must_use]
-    pub fn admits(&self, listener: ListenerKey, resource: &Topic, resources_max: usize) -> bool {
+    pub(crate) fn admits(&self, listener: ListenerKey, resource: &Topic, resources_max: usize) -> bool {
         let Some(Some(entry)) = self.listeners.get(listener.0 as usize) else { return false };
         self.named(listener) < resources_max || entry.slots.iter().any(|slot| slot.topic == *resource)
     }
 
     /// From now on the listener hears of this too.
-    pub fn subscribe(&mut self, listener: ListenerKey, topic: Topic) {
+    pub(crate) fn subscribe(&mut self, listener: ListenerKey, topic: Topic) {
         let Some(Some(entry)) = self.listeners.get_mut(listener.0 as usize) else { return };
         if entry.slots.iter().any(|slot| slot.topic == topic) {
             return;
@@ -106,7 +108,7 @@ impl<K: Copy> Subscriptions<K> {
     }
 
     /// From now on it does not.
-    pub fn unsubscribe(&mut self, listener: ListenerKey, topic: &Topic) {
+    pub(crate) fn unsubscribe(&mut self, listener: ListenerKey, topic: &Topic) {
         let Some(Some(entry)) = self.listeners.get_mut(listener.0 as usize) else { return };
         let Some(position) = entry.slots.iter().position(|slot| slot.topic == *topic) else { return };
         let slot = entry.slots.swap_remove(position);
@@ -122,7 +124,7 @@ impl<K: Copy> Subscriptions<K> {
     }
 
     /// Takes a listener out.
-    pub fn remove(&mut self, listener: ListenerKey) {
+    pub(crate) fn remove(&mut self, listener: ListenerKey) {
         let Some(entry) = self.listeners.get_mut(listener.0 as usize).and_then(Option::take) else { return };
         self.free.push(listener.0);
         for slot in entry.slots {
@@ -151,7 +153,7 @@ impl<K: Copy> Subscriptions<K> {
 
     /// Tells of a change. `deliver` gets a listener and its subscription's id, and says whether it took the event; who did
     /// not hears of it by [`Subscriptions::flush`].
-    pub fn publish(&mut self, event: &Arc<Event>, mut deliver: impl FnMut(K, Option<&[u8]>) -> bool) {
+    pub(crate) fn publish(&mut self, event: &Arc<Event>, mut deliver: impl FnMut(K, Option<&[u8]>) -> bool) {
         let Some(places) = self.topics.get(event.topic()) else { return };
         for place in places {
             let Some(Some(listener)) = self.listeners.get_mut(place.listener as usize) else { continue };
@@ -169,7 +171,7 @@ impl<K: Copy> Subscriptions<K> {
     }
 
     /// Everything may have changed: every listener hears of each of its resources and lists.
-    pub fn publish_all(&mut self, mut deliver: impl FnMut(&Arc<Event>, K, Option<&[u8]>) -> bool) {
+    pub(crate) fn publish_all(&mut self, mut deliver: impl FnMut(&Arc<Event>, K, Option<&[u8]>) -> bool) {
         let events: Vec<Arc<Event>> = self
             .topics
             .keys()
@@ -188,7 +190,11 @@ impl<K: Copy> Subscriptions<K> {
     }
 
     /// Hands over what a listener has waited for, as far as `deliver` takes it.
-    pub fn flush(&mut self, listener: ListenerKey, mut deliver: impl FnMut(&Event, Option<&[u8]>) -> bool) {
+    pub(crate) fn flush(
+        &mut self,
+        listener: ListenerKey,
+        mut deliver: impl FnMut(&Event, Option<&[u8]>) -> bool,
+    ) {
         let Some(Some(entry)) = self.listeners.get_mut(listener.0 as usize) else { return };
         if entry.pending == 0 {
             return;
@@ -203,19 +209,19 @@ impl<K: Copy> Subscriptions<K> {
 
     /// The id of a listener's subscription, as JSON.
     #[must_use]
-    pub fn id(&self, listener: ListenerKey) -> Option<&[u8]> {
+    pub(crate) fn id(&self, listener: ListenerKey) -> Option<&[u8]> {
         self.listeners.get(listener.0 as usize)?.as_ref()?.id.as_deref()
     }
 
     /// Listeners there are.
     #[must_use]
-    pub fn listeners(&self) -> usize {
+    pub(crate) fn listeners(&self) -> usize {
         self.listeners.len() - self.free.len()
     }
 
     /// Topics over all listeners.
     #[must_use]
-    pub fn subscribed(&self) -> usize {
+    pub(crate) fn subscribed(&self) -> usize {
         self.subscribed
     }
 }

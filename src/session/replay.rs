@@ -13,9 +13,9 @@ use crate::{
 
 /// The connection a stream goes to: at this shard or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Carrier {
-    pub(super) shard: u16,
-    pub(super) socket: SocketId,
+pub(crate) struct Carrier {
+    pub(crate) shard: u16,
+    pub(crate) socket: SocketId,
 }
 
 struct Stream {
@@ -40,7 +40,7 @@ struct Place {
 }
 
 /// A bounded table of streams; when it is full the oldest without a connection goes.
-pub(super) struct Replay {
+pub(crate) struct Replay {
     shard: u16,
     instance: Instance,
     places: Vec<Place>,
@@ -52,14 +52,14 @@ pub(super) struct Replay {
 }
 
 /// Where an event goes that was just kept.
-pub(super) struct Sent {
-    pub(super) carrier: Carrier,
-    pub(super) event: Vec<u8>,
-    pub(super) ended: bool,
+pub(crate) struct Sent {
+    pub(crate) carrier: Carrier,
+    pub(crate) event: Vec<u8>,
+    pub(crate) ended: bool,
 }
 
 impl Replay {
-    pub(super) fn new(shard: u16, instance: Instance, streams_max: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(shard: u16, instance: Instance, streams_max: usize, bytes_max: usize) -> Self {
         Self {
             shard,
             instance,
@@ -72,7 +72,7 @@ impl Replay {
     }
 
     /// A new stream; `None` when all that could go are in use.
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         session: SessionKey,
         standalone: bool,
@@ -121,7 +121,7 @@ impl Replay {
     }
 
     /// Forgets a stream.
-    pub(super) fn close(&mut self, id: StreamId) {
+    pub(crate) fn close(&mut self, id: StreamId) {
         if let Some(place) = self.places.get_mut(id.index as usize)
             && place.generation == id.generation
             && place.stream.take().is_some()
@@ -133,7 +133,7 @@ impl Replay {
     }
 
     /// The event a stream begins with: where it stands, without data (checklist L-23).
-    pub(super) fn prime(&self, id: StreamId, retry_ms: Option<u128>) -> Vec<u8> {
+    pub(crate) fn prime(&self, id: StreamId, retry_ms: Option<u128>) -> Vec<u8> {
         let mut event = Vec::new();
         let last = self.get(id).map_or(0, |stream| stream.last);
         write_retry(&mut event, Some(&event_id(self.instance, id, last)), retry_ms);
@@ -141,7 +141,7 @@ impl Replay {
     }
 
     /// Keeps a message, and says where it goes, if anywhere. `ended`: it is the last.
-    pub(super) fn push(&mut self, id: StreamId, message: &[u8], ended: bool) -> Option<Sent> {
+    pub(crate) fn push(&mut self, id: StreamId, message: &[u8], ended: bool) -> Option<Sent> {
         let (bytes_max, instance) = (self.bytes_max, self.instance);
         let stream = self.get_mut(id)?;
         stream.last += 1;
@@ -165,7 +165,7 @@ impl Replay {
     /// Gives a stream another connection: what came behind the event `after`, or behind what has been sent, and whether that
     /// is all there will be; then the connection it had before, if it still had one. `None`: it is not there, or never had
     /// such an event.
-    pub(super) fn attach(
+    pub(crate) fn attach(
         &mut self,
         id: StreamId,
         session: SessionKey,
@@ -185,24 +185,24 @@ impl Replay {
     }
 
     /// The connection has gone: `false` if the stream has another by now.
-    pub(super) fn detach(&mut self, id: StreamId, gone: Carrier) -> bool {
+    pub(crate) fn detach(&mut self, id: StreamId, gone: Carrier) -> bool {
         let Some(stream) = self.get_mut(id) else { return false };
         stream.carrier.take_if(|carrier| *carrier == gone).is_some()
     }
 
     /// The connection a stream has.
-    pub(super) fn carrier(&self, id: StreamId) -> Option<Carrier> {
+    pub(crate) fn carrier(&self, id: StreamId) -> Option<Carrier> {
         self.get(id)?.carrier
     }
 
     /// How many have a connection.
-    pub(super) fn attached(&self) -> usize {
+    pub(crate) fn attached(&self) -> usize {
         let streams = self.places.iter().filter_map(|place| place.stream.as_ref());
         streams.filter(|stream| stream.carrier.is_some()).count()
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
 }
@@ -213,7 +213,7 @@ fn event_id(instance: Instance, id: StreamId, number: u64) -> String {
 }
 
 /// The event an id of this instance names.
-pub(super) fn read_event_id(instance: Instance, text: &[u8]) -> Option<(StreamId, u64)> {
+pub(crate) fn read_event_id(instance: Instance, text: &[u8]) -> Option<(StreamId, u64)> {
     let text = std::str::from_utf8(text).ok()?;
     let (of, rest) = text.split_once('-')?;
     if of != instance.to_string() {

@@ -21,11 +21,11 @@ pub(crate) fn instant_after(now: Instant, after: Duration) -> Instant {
 
 /// A point in time, in ticks since the wheel was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Tick(u32);
+pub(crate) struct Tick(u32);
 
 impl Tick {
     /// No deadline.
-    pub(super) const NEVER: Self = Self(u32::MAX);
+    pub(crate) const NEVER: Self = Self(u32::MAX);
 }
 
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ struct Entry {
 const OFF: Entry = Entry { previous: NONE, next: NONE, at: Tick::NEVER };
 
 /// The wheel. Entries are named by small integers, as slots of a slab are.
-pub(super) struct Timers {
+pub(crate) struct Timers {
     start: Instant,
     /// Everything before this tick has fired.
     now: u32,
@@ -49,7 +49,7 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    pub(super) fn new(start: Instant, entries_max: usize) -> Self {
+    pub(crate) fn new(start: Instant, entries_max: usize) -> Self {
         Self {
             start,
             now: 0,
@@ -60,25 +60,25 @@ impl Timers {
     }
 
     /// The first tick that is not before `now + after`.
-    pub(super) fn tick_after(&self, now: Instant, after: Duration) -> Tick {
+    pub(crate) fn tick_after(&self, now: Instant, after: Duration) -> Tick {
         let elapsed = now.saturating_duration_since(self.start).saturating_add(after);
         let ticks = elapsed.as_nanos().div_ceil(TICK.as_nanos());
         Tick(u32::try_from(ticks).unwrap_or(u32::MAX - 1).min(u32::MAX - 1))
     }
 
     /// When a tick begins.
-    pub(super) fn instant(&self, tick: Tick) -> Instant {
+    pub(crate) fn instant(&self, tick: Tick) -> Instant {
         self.start + TICK * tick.0
     }
 
     /// The last tick that is over.
-    pub(super) fn tick_before(&self, now: Instant) -> Tick {
+    pub(crate) fn tick_before(&self, now: Instant) -> Tick {
         let ticks = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
         Tick(u32::try_from(ticks).unwrap_or(u32::MAX - 1))
     }
 
     /// Sees to it that `index` fires at `at` or before.
-    pub(super) fn schedule(&mut self, index: usize, at: Tick) {
+    pub(crate) fn schedule(&mut self, index: usize, at: Tick) {
         if index >= self.entries.len() {
             self.entries.resize(index + 1, OFF);
         }
@@ -107,7 +107,7 @@ impl Timers {
     }
 
     /// Takes `index` off the wheel.
-    pub(super) fn cancel(&mut self, index: usize) {
+    pub(crate) fn cancel(&mut self, index: usize) {
         self.unlink(index);
     }
 
@@ -128,7 +128,7 @@ impl Timers {
     }
 
     /// Appends everything that is due to `due`.
-    pub(super) fn expire(&mut self, now: Instant, due: &mut Vec<usize>) {
+    pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<usize>) {
         let Tick(today) = self.tick_before(now);
         if self.scheduled == 0 {
             self.now = self.now.max(today);
@@ -148,7 +148,7 @@ impl Timers {
     }
 
     /// When [`Timers::expire`] will next have something, if ever.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         if self.scheduled == 0 {
             return None;
         }

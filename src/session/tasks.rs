@@ -29,7 +29,7 @@ struct Place {
 }
 
 /// A bounded slab of tasks.
-pub(super) struct Tasks {
+pub(crate) struct Tasks {
     shard: u16,
     places: Vec<Place>,
     free: Vec<u32>,
@@ -39,12 +39,12 @@ pub(super) struct Tasks {
 
 impl Tasks {
     /// At most `tasks_max`, kept for `ttl` where they do not say how long.
-    pub(super) fn new(shard: u16, tasks_max: usize, ttl: Duration) -> Self {
+    pub(crate) fn new(shard: u16, tasks_max: usize, ttl: Duration) -> Self {
         Self { shard, places: Vec::new(), free: Vec::new(), tasks_max, ttl }
     }
 
     /// Keeps a call as a task from now on; `None` when there are as many as may be. `now` and `wall` are the same moment.
-    pub(super) fn insert(
+    pub(crate) fn insert(
         &mut self,
         ticket: Ticket,
         terms: TaskTerms,
@@ -74,7 +74,7 @@ impl Tasks {
             ttl: Some(ttl),
             poll_interval: terms.poll_interval,
         };
-        let expires = super::timers::instant_after(now, ttl);
+        let expires = crate::runtime::instant_after(now, ttl);
         place.task = Some(Task { view, ticket: Some(ticket), nonce, expires });
         Some((key, expires))
     }
@@ -99,17 +99,17 @@ impl Tasks {
     }
 
     /// The task as clients see it.
-    pub(super) fn view(&mut self, key: TaskKey, now: Instant) -> Option<&TaskView> {
+    pub(crate) fn view(&mut self, key: TaskKey, now: Instant) -> Option<&TaskView> {
         self.find(key, now).map(|task| &task.view)
     }
 
     /// The call that a task is, while it runs.
-    pub(super) fn ticket(&mut self, key: TaskKey, now: Instant) -> Option<Ticket> {
+    pub(crate) fn ticket(&mut self, key: TaskKey, now: Instant) -> Option<Ticket> {
         self.find(key, now)?.ticket
     }
 
     /// One more question is to be answered.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &mut self,
         key: TaskKey,
         question: String,
@@ -126,7 +126,7 @@ impl Tasks {
     }
 
     /// Takes the answers that are wanted; the rest is ignored (checklist X-06).
-    pub(super) fn answer(
+    pub(crate) fn answer(
         &mut self,
         key: TaskKey,
         answers: BTreeMap<String, Value>,
@@ -143,7 +143,7 @@ impl Tasks {
     }
 
     /// The task has ended, unless it had before.
-    pub(super) fn end(&mut self, key: TaskKey, status: TaskStatus, (now, wall): (Instant, Duration)) {
+    pub(crate) fn end(&mut self, key: TaskKey, status: TaskStatus, (now, wall): (Instant, Duration)) {
         // Also one whose time is over: it runs no more, so its place can be another's.
         let Some(task) = self.entry(key) else { return };
         task.ticket = None;
@@ -154,7 +154,7 @@ impl Tasks {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
 }

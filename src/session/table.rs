@@ -5,35 +5,39 @@ use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
-use super::{listener::Listener, replay::Replay};
+use super::{
+    replay::Replay,
+    subscriber::Listener,
+    subscriptions::{ListenerKey, Subscriptions},
+};
 use crate::{
-    mcp::{ListenerKey, Session, SessionKey, Subscriptions, Topic},
+    mcp::{Session, SessionKey, Topic},
     mesh::StreamId,
     registry::List,
 };
 
 /// A session's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) stream: StreamId,
-    pub(super) listener: ListenerKey,
+pub(crate) struct Kept {
+    pub(crate) stream: StreamId,
+    pub(crate) listener: ListenerKey,
     expires: u64,
 }
 
 /// A bounded table; when it is full the oldest session without a connection goes.
-pub(super) struct Homes {
+pub(crate) struct Homes {
     sessions: HashMap<SessionKey, Kept, RandomState>,
     order: VecDeque<SessionKey>,
     sessions_max: usize,
 }
 
 impl Homes {
-    pub(super) fn new(sessions_max: usize) -> Self {
+    pub(crate) fn new(sessions_max: usize) -> Self {
         Self { sessions: HashMap::default(), order: VecDeque::new(), sessions_max }
     }
 
     /// What is kept of a session, from now on at least its stream. `None`: there is no room.
-    pub(super) fn keep(
+    pub(crate) fn keep(
         &mut self,
         session: &Session,
         now: u64,
@@ -70,12 +74,12 @@ impl Homes {
     }
 
     /// What is kept of a session, if anything is.
-    pub(super) fn get(&self, key: SessionKey) -> Option<Kept> {
+    pub(crate) fn get(&self, key: SessionKey) -> Option<Kept> {
         self.sessions.get(&key).copied()
     }
 
     /// Lets go of a session: what was kept of it.
-    pub(super) fn forget(
+    pub(crate) fn forget(
         &mut self,
         key: SessionKey,
         replay: &mut Replay,
@@ -89,7 +93,7 @@ impl Homes {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }
 }

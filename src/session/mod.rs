@@ -1,6 +1,12 @@
 //! What a shard keeps beyond its requests: subscriptions, streams, sessions at home here, tasks; and its part in what crosses
 //! between shards.
 
+mod replay;
+mod subscriber;
+mod subscriptions;
+mod table;
+mod tasks;
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -8,28 +14,28 @@ use std::{
 
 use corelane_ring::SocketId;
 
-use super::{
-    homes::Homes,
-    listener::Listener,
-    replay::{Carrier, Replay, Sent},
-    tasks::Tasks,
-};
+pub(crate) use replay::{Carrier, Replay, Sent, read_event_id};
+pub(crate) use subscriber::Listener;
+pub(crate) use subscriptions::{ListenerKey, Subscriptions};
+
 use crate::{
     config::Limits,
-    mcp::{Sessions, Subscriptions, Topic},
+    mcp::{Sessions, Topic},
     mesh::{Answer, Broadcast, Message, Request, StreamId},
 };
+use table::Homes;
+use tasks::Tasks;
 
 /// Something for a connection of this shard that does not come from a request of its own.
-pub(super) struct Effect {
-    pub(super) socket: SocketId,
-    pub(super) bytes: Vec<u8>,
-    pub(super) then: Then,
+pub(crate) struct Effect {
+    pub(crate) socket: SocketId,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) then: Then,
 }
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(crate) enum Then {
     /// More will come.
     Stays,
     /// The reply is complete: the next request is looked at.
@@ -40,32 +46,32 @@ pub(super) enum Then {
 
 /// The moment, by both clocks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    pub(super) monotonic: Instant,
+pub(crate) struct Moment {
+    pub(crate) monotonic: Instant,
     /// Since 1970.
-    pub(super) wall: Duration,
+    pub(crate) wall: Duration,
 }
 
 impl Moment {
-    pub(super) fn both(self) -> (Instant, Duration) {
+    pub(crate) fn both(self) -> (Instant, Duration) {
         (self.monotonic, self.wall)
     }
 }
 
-pub(super) struct Plane {
-    pub(super) shard: u16,
-    pub(super) subscriptions: Subscriptions<Listener>,
-    pub(super) homes: Homes,
-    pub(super) replay: Replay,
-    pub(super) tasks: Tasks,
-    pub(super) broadcast: Broadcast,
+pub(crate) struct Plane {
+    pub(crate) shard: u16,
+    pub(crate) subscriptions: Subscriptions<Listener>,
+    pub(crate) homes: Homes,
+    pub(crate) replay: Replay,
+    pub(crate) tasks: Tasks,
+    pub(crate) broadcast: Broadcast,
     subscription_topics_max: usize,
     /// What is to be done with connections, before the turn ends.
-    pub(super) effects: VecDeque<Effect>,
+    pub(crate) effects: VecDeque<Effect>,
 }
 
 impl Plane {
-    pub(super) fn new(shard: u16, limits: &Limits, broadcast: Broadcast) -> Self {
+    pub(crate) fn new(shard: u16, limits: &Limits, broadcast: Broadcast) -> Self {
         Self {
             shard,
             subscriptions: Subscriptions::new(limits.subscriptions_max),
@@ -84,7 +90,7 @@ impl Plane {
     }
 
     /// Sends an event of a stream that is kept here where it goes now.
-    pub(super) fn forward(&mut self, id: StreamId, sent: Option<Sent>) {
+    pub(crate) fn forward(&mut self, id: StreamId, sent: Option<Sent>) {
         let Some(Sent { carrier, event, ended }) = sent else { return };
         self.carry(id, carrier, event, ended);
     }
@@ -101,7 +107,7 @@ impl Plane {
     }
 
     /// A connection of this shard carries a stream no more.
-    pub(super) fn detach(&mut self, stream: StreamId, socket: SocketId) {
+    pub(crate) fn detach(&mut self, stream: StreamId, socket: SocketId) {
         let from = self.shard;
         if stream.shard == from {
             self.replay.detach(stream, Carrier { shard: from, socket });
@@ -111,7 +117,7 @@ impl Plane {
     }
 
     /// Ends a stream that nothing more is said on, not even an answer.
-    pub(super) fn end(&mut self, id: StreamId) {
+    pub(crate) fn end(&mut self, id: StreamId) {
         let carrier = self.replay.carrier(id);
         self.replay.close(id);
         if let Some(carrier) = carrier {
@@ -120,13 +126,13 @@ impl Plane {
     }
 
     /// Keeps a message on a stream that is kept here, and sends it.
-    pub(super) fn push(&mut self, id: StreamId, message: &[u8], ended: bool) {
+    pub(crate) fn push(&mut self, id: StreamId, message: &[u8], ended: bool) {
         let sent = self.replay.push(id, message, ended);
         self.forward(id, sent);
     }
 
     /// Tells whoever listens to a task how it is.
-    pub(super) fn publish_task(&mut self, key: crate::mcp::TaskKey, now: Instant) {
+    pub(crate) fn publish_task(&mut self, key: crate::mcp::TaskKey, now: Instant) {
         let Some(view) = self.tasks.view(key, now) else { return };
         let mut members = Vec::new();
         view.write(&mut members, true);
@@ -135,7 +141,7 @@ impl Plane {
 
     /// Does what a request asks of the state that is kept here. `from`: the shard of the connection. Answers to a task's
     /// questions, and its end, are the caller's to pass on to the call.
-    pub(super) fn serve(
+    pub(crate) fn serve(
         &mut self,
         request: &Request,
         from: u16,
