@@ -75,9 +75,11 @@ mod registry;
 mod mcp;
 mod telemetry;
 mod runtime;
+mod delivery;
 mod mesh;
 mod session;
 mod dispatch;
+mod connection;
 mod shard;
 mod admin;
 mod server;
@@ -115,6 +117,9 @@ pub mod internals {
     }
     pub mod schema {
         pub use crate::schema::*;
+    }
+    pub mod connection {
+        pub use crate::connection::*;
     }
     pub mod shard {
         pub use crate::shard::*;

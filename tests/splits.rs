@@ -11,11 +11,11 @@ use std::{
 
 use corelane::{
     Limits, demo,
+    internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
     internals::http1::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
     internals::mesh::Broadcast,
     internals::registry::{ShardSide, Snapshot},
     internals::runtime::{Completions, OffShard, Runner},
-    internals::shard::{Pipeline, PipelineConfig, Requests},
     internals::signed_token::Secret,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
@@ -94,8 +94,8 @@ impl Lane {
         let Self { pipeline, limits } = self;
         let mut framer = Framer::default();
         let mut out = Vec::new();
-        let requests =
-            Requests { pipeline, limits, socket: SocketId::default(), out: &mut out, last: None, handled: 0 };
+        let mut deferred = DeferredReply::default();
+        let requests = Requests::new(pipeline, limits, SocketId::default(), &mut deferred, &mut out, 0);
         let mut handler = Waiting { requests, pauses, number: 0, is_patient };
         let mut progress = Progress::Idle;
         for (position, piece) in pieces.iter().enumerate() {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use corelane::{
     Limits, demo,
+    internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
     internals::http1::{Framer, Names},
     internals::mesh::Broadcast,
     internals::registry::{ShardSide, Snapshot},
     internals::runtime::{Completions, OffShard, Runner},
-    internals::shard::{Pipeline, PipelineConfig, Requests},
     internals::signed_token::Secret,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
@@ -50,6 +50,7 @@ pub struct Lane {
     pipeline: Pipeline,
     limits: Limits,
     framer: Framer,
+    deferred: DeferredReply,
     padded: Vec<u8>,
     out: Vec<u8>,
 }
@@ -77,6 +78,7 @@ impl Lane {
             pipeline: Pipeline::new(config, snapshot, runner),
             limits,
             framer: Framer::default(),
+            deferred: DeferredReply::default(),
             padded: Vec::with_capacity(4096),
             out: Vec::with_capacity(4096),
         }
@@ -89,8 +91,8 @@ impl Lane {
         self.padded.resize(request.len() + PADDING_BYTES, 0);
         self.out.clear();
         let (pipeline, out) = (&mut self.pipeline, &mut self.out);
-        let (socket, last) = (SocketId::default(), None);
-        let mut requests = Requests { pipeline, limits: &self.limits, socket, out, last, handled: 0 };
+        let deferred = &mut self.deferred;
+        let mut requests = Requests::new(pipeline, &self.limits, SocketId::default(), deferred, out, 0);
         self.framer.receive(&mut self.padded, request.len(), &self.limits, &mut requests);
         &self.out
     }

@@ -5,88 +5,47 @@ use std::{sync::Arc, time::Duration};
 use corelane_ring::SocketId;
 
 use super::{
-    Engine, Performed, Via,
-    in_flight::{Elsewhere, Overdue, PendingCall, Recipient},
+    Dispatcher, ReplyStream, ReplyTo, Source,
+    in_flight::{Overdue, PendingCall},
 };
 use crate::{
-    http1::{LAST_CHUNK, Status, chunk, write_event},
+    delivery::{AfterSend, Destination, Payload},
+    http1::Status,
     json::write_string,
     jsonrpc::{Id, OwnedId},
     mcp::{
         self, CallMethod, ClientAnswer, QuestionId, Refused, SessionKey, TaskAction, TaskKey, TaskStatus, Tie,
     },
-    mesh::{Answer, Message, StreamId},
+    mesh::{Message, StreamId},
     registry::{Conversation, InputRequest, Kind, Note, Reply, Revision, TaskTerms},
-    runtime::{Ticket, Unfinished, instant_after},
-    session::{Carrier, Effect, Then},
+    runtime::{CallEvent, Completed, Ticket, Unfinished, instant_after},
+    session::Carrier,
 };
 
 /// Where a message of a running call goes.
-pub(crate) enum Way {
-    /// The reply must become a stream first.
-    Begin,
-    /// As an event, to this connection.
-    Event(SocketId),
-    /// As a line of this connection.
-    Line(SocketId),
-    /// It is kept, and sent from there.
+enum NotificationRoute {
+    /// The connection that waits for the answer.
+    Connection(SocketId),
+    /// A replay buffer.
     Stream(StreamId),
-    /// Nowhere.
+    /// Nowhere: the client cannot be reached before the answer.
     None,
 }
 
-impl Engine {
-    /// Where what a call says goes.
-    pub(crate) fn way(&self, ticket: Ticket) -> Way {
-        match self.calls.get(ticket).map(|call| &call.recipient) {
-            Some(Recipient::Http { streams: false, accepts_events: true, .. }) => Way::Begin,
-            Some(Recipient::Http { stream: Some(stream), .. } | Recipient::Stream(stream)) => {
-                Way::Stream(*stream)
+impl Dispatcher {
+    /// Takes up an event of a running call.
+    pub(crate) fn on_call_event(&mut self, event: CallEvent) {
+        match event {
+            CallEvent::Said(ticket, note) => self.on_note(ticket, note),
+            CallEvent::Ended(Completed { ticket, outcome }) => {
+                if let Some((call, talk)) = self.calls.take(ticket) {
+                    self.finish_call(ticket, &call, talk.as_ref(), outcome.map_err(refusal));
+                }
             }
-            Some(Recipient::Http { streams: true, socket, .. }) => Way::Event(*socket),
-            Some(Recipient::Line(socket)) => Way::Line(*socket),
-            Some(Recipient::Http { .. } | Recipient::Task(_)) | None => Way::None,
         }
     }
 
-    /// A reply becomes a stream of events, after whose head the bytes returned are to be sent. In a session it can be resumed
-    /// (checklist L-23).
-    pub(crate) fn begin_stream(&mut self, ticket: Ticket) -> Option<(SocketId, Vec<u8>)> {
-        let call = self.calls.get_mut(ticket)?;
-        let session = call.session.filter(|_| call.revision == Revision::V2025_11_25);
-        let Recipient::Http { socket, streams, stream, .. } = &mut call.recipient else { return None };
-        *streams = true;
-        let carrier = Carrier { shard: self.plane.shard, socket: *socket };
-        *stream = session.and_then(|session| self.plane.replay.open(session, false, Some(carrier)));
-        let primed = stream.map(|stream| self.plane.replay.prime(stream, None));
-        Some((*socket, primed.unwrap_or_default()))
-    }
-
-    /// Sends a message of a running call, once [`Engine::way`] is not [`Way::Begin`]. Whether it went anywhere.
-    pub(crate) fn send(&mut self, ticket: Ticket, message: &[u8]) -> bool {
-        let mut bytes = Vec::new();
-        let socket = match self.way(ticket) {
-            Way::Stream(stream) => {
-                self.plane.push(stream, message, false);
-                return true;
-            }
-            Way::Event(socket) => {
-                write_event(&mut bytes, None, message);
-                socket
-            }
-            Way::Line(socket) => {
-                bytes.extend_from_slice(message);
-                bytes.push(b'\n');
-                socket
-            }
-            Way::Begin | Way::None => return false,
-        };
-        self.plane.effects.push_back(Effect { socket, bytes, then: Then::Stays });
-        true
-    }
-
-    /// Does what a running call says, but for beginning a stream, which must have been done before.
-    pub(crate) fn on_note(&mut self, ticket: Ticket, note: Note) {
+    fn on_note(&mut self, ticket: Ticket, note: Note) {
         match note {
             Note::Message(message) => {
                 self.send(ticket, &message);
@@ -97,23 +56,66 @@ impl Engine {
         }
     }
 
+    /// Where messages of a call go that precede its answer. The first makes a reply over HTTP a stream of events, which can be
+    /// resumed in a session of 2025-11-25
+    /// (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#resumability-and-redelivery>).
+    fn notification_route(&mut self, ticket: Ticket) -> NotificationRoute {
+        let Some(call) = self.calls.get_mut(ticket) else { return NotificationRoute::None };
+        match &mut call.reply_to {
+            ReplyTo::JsonLines(socket) => NotificationRoute::Connection(*socket),
+            ReplyTo::Stream(id) => NotificationRoute::Stream(*id),
+            ReplyTo::Task(_) => NotificationRoute::None,
+            ReplyTo::Http { socket, stream } => {
+                if *stream == ReplyStream::Possible {
+                    let session = call.session.filter(|_| call.revision == Revision::V2025_11_25);
+                    let carrier = Carrier { shard: self.state.shard, socket: *socket };
+                    let id =
+                        session.and_then(|session| self.state.replay.open(session, false, Some(carrier)));
+                    *stream = id.map_or(ReplyStream::Open, ReplyStream::Resumable);
+                    if let Some(id) = id {
+                        let first = self.state.replay.prime(id, None);
+                        let to = Destination::Stream(*socket);
+                        self.state.deliveries.events(to, &first, AfterSend::KeepOpen);
+                    }
+                }
+                match *stream {
+                    ReplyStream::Resumable(id) => NotificationRoute::Stream(id),
+                    ReplyStream::Open => NotificationRoute::Connection(*socket),
+                    ReplyStream::Possible | ReplyStream::Unsupported => NotificationRoute::None,
+                }
+            }
+        }
+    }
+
+    /// Sends a message that precedes the answer of a call. Returns `false` if the client cannot be reached.
+    fn send(&mut self, ticket: Ticket, message: &[u8]) -> bool {
+        match self.notification_route(ticket) {
+            NotificationRoute::Stream(stream) => self.state.push(stream, message, false),
+            NotificationRoute::Connection(socket) => {
+                self.state.deliveries.message(Destination::Reply(socket, ticket), message);
+            }
+            NotificationRoute::None => return false,
+        }
+        true
+    }
+
     /// Asks the client a call's question.
     fn put_question(&mut self, ticket: Ticket, key: String, request: &InputRequest) {
         let moment = self.moment;
         let secret = self.sessions.secret().clone();
         let timeout = self.limits.question_timeout;
-        let shard = self.plane.shard;
+        let shard = self.state.shard;
         let Some(call) = self.calls.get_mut(ticket) else { return };
-        if let Recipient::Task(task) = call.recipient {
-            self.plane.tasks.ask(task, key, request.clone(), moment.both());
-            self.plane.publish_task(task, moment.monotonic);
+        if let ReplyTo::Task(task) = call.reply_to {
+            self.state.tasks.ask(task, key, request.clone(), moment.both());
+            self.state.publish_task(task, moment.monotonic);
             return;
         }
         let number = call.asked;
         call.asked += 1;
         call.questions.push((number, key.clone()));
         let question = QuestionId { shard, index: ticket.index, generation: ticket.generation, number };
-        let id = question.seal(&secret, call.session, self.plane.broadcast.instance());
+        let id = question.seal(&secret, call.session, self.state.broadcast.instance());
         let mut message = b"{\"jsonrpc\":\"2.0\",\"id\":".to_vec();
         write_string(&mut message, &id);
         message.extend_from_slice(b",\"method\":");
@@ -136,8 +138,8 @@ impl Engine {
     /// Brings a client's answer to the call that asked, here or elsewhere.
     pub(crate) fn client_answer(&mut self, answer: ClientAnswer) {
         let question = answer.question;
-        if question.shard != self.plane.shard {
-            if !self.plane.broadcast.post(question.shard, Message::ClientAnswer(answer)) {
+        if question.shard != self.state.shard {
+            if !self.state.broadcast.post(question.shard, Message::ClientAnswer(answer)) {
                 self.observer.metrics().event("answer_lost");
             }
             return;
@@ -164,14 +166,16 @@ impl Engine {
         }
     }
 
-    /// Ends a reply's stream before the call has ended.
+    /// Ends a reply's stream before the call has ended. Its client resumes the stream.
     fn disconnect(&mut self, ticket: Ticket, retry: Duration) {
+        // The stream begins, so that there is something to resume.
+        self.notification_route(ticket);
         let Some(call) = self.calls.get_mut(ticket) else { return };
-        let Recipient::Http { socket, stream: Some(stream), .. } = call.recipient else { return };
-        call.recipient = Recipient::Stream(stream);
-        let bytes = self.plane.replay.prime(stream, Some(retry.as_millis()));
-        self.plane.detach(stream, socket);
-        self.plane.effects.push_back(Effect { socket, bytes, then: Then::Resumes });
+        let ReplyTo::Http { socket, stream: ReplyStream::Resumable(stream) } = call.reply_to else { return };
+        call.reply_to = ReplyTo::Stream(stream);
+        let last = self.state.replay.prime(stream, Some(retry.as_millis()));
+        self.state.detach(stream, socket);
+        self.state.deliveries.events(Destination::Stream(socket), &last, AfterSend::EndReply);
     }
 
     /// The call goes on as a task: whoever waits is told where to ask for it (checklist X-03).
@@ -179,25 +183,41 @@ impl Engine {
         let moment = self.moment;
         let nonce = u64::from_le_bytes(self.entropy.take());
         let Some(call) = self.calls.get(ticket) else { return };
-        if matches!(call.recipient, Recipient::Task(_)) {
+        if matches!(call.reply_to, ReplyTo::Task(_)) {
             return;
         }
         let secret = self.sessions.secret();
-        let kept = self.plane.tasks.insert(ticket, terms, secret, moment.both(), nonce);
+        let kept = self.state.tasks.insert(ticket, terms, secret, moment.both(), nonce);
         let Some((key, expires)) = kept else {
             if let Some(call) = self.calls.abandon(ticket) {
-                self.overdue.push_back((ticket, call, Refused::Busy));
+                self.cancelled.push_back((ticket, call, Refused::Busy));
             }
             return;
         };
         self.calls.set_deadline(ticket, moment.monotonic, expires);
         let Some(call) = self.calls.get_mut(ticket) else { return };
-        let recipient = std::mem::replace(&mut call.recipient, Recipient::Task(key));
-        let (id, method) = (call.id.clone(), CallMethod::ToolsCall);
-        if let Some(view) = self.plane.tasks.view(key, moment.monotonic) {
+        let reply_to = std::mem::replace(&mut call.reply_to, ReplyTo::Task(key));
+        let id = call.id.clone();
+        if let Some(view) = self.state.tasks.view(key, moment.monotonic) {
             let mut out = Vec::new();
             mcp::write_task_created(&mut out, &self.snapshot, id.as_id(), view);
-            self.told.push_back((ticket, recipient, Status::Ok, out, method));
+            self.reply(ticket, reply_to, Status::Ok, &out);
+        }
+    }
+
+    /// Delivers an answer, which is empty where the client gets none.
+    fn reply(&mut self, ticket: Ticket, to: ReplyTo, status: Status, answer: &[u8]) {
+        match to {
+            ReplyTo::Task(key) => self.end_task(key, answer),
+            ReplyTo::Stream(stream) | ReplyTo::Http { stream: ReplyStream::Resumable(stream), .. } => {
+                self.state.push(stream, answer, true);
+            }
+            ReplyTo::Http { socket, .. } | ReplyTo::JsonLines(socket) => {
+                let deliveries = &mut self.state.deliveries;
+                let (range, ()) = deliveries.write(|bytes| bytes.extend_from_slice(answer));
+                let payload = Payload::Reply(status, range);
+                deliveries.push(Destination::Reply(socket, ticket), payload, AfterSend::EndReply);
+            }
         }
     }
 
@@ -207,8 +227,8 @@ impl Engine {
         match action {
             TaskAction::Get => {}
             TaskAction::Update(answers) => {
-                let ticket = self.plane.tasks.ticket(key, moment.monotonic);
-                let wanted = self.plane.tasks.answer(key, answers.clone(), moment.both());
+                let ticket = self.state.tasks.ticket(key, moment.monotonic);
+                let wanted = self.state.tasks.answer(key, answers.clone(), moment.both());
                 if wanted.is_empty() {
                     return;
                 }
@@ -217,90 +237,94 @@ impl Engine {
                         talk.answer(&question, Ok(answer));
                     }
                 }
-                self.plane.publish_task(key, moment.monotonic);
+                self.state.publish_task(key, moment.monotonic);
             }
             TaskAction::Cancel => {
-                if let Some(ticket) = self.plane.tasks.ticket(key, moment.monotonic) {
+                if let Some(ticket) = self.state.tasks.ticket(key, moment.monotonic) {
                     self.calls.abandon(ticket);
-                    self.plane.tasks.end(key, TaskStatus::Cancelled, moment.both());
+                    self.state.tasks.end(key, TaskStatus::Cancelled, moment.both());
                     self.observer.metrics().event("cancelled");
-                    self.plane.publish_task(key, moment.monotonic);
+                    self.state.publish_task(key, moment.monotonic);
                 }
             }
         }
     }
 
-    /// A client does not want the answer to a request any more (checklist L-66, M-81): here, and, in a session, wherever it
-    /// runs. `false`: it is no call of this connection's.
-    pub(crate) fn cancel(&mut self, tie: Tie, id: &OwnedId, via: Via<'_>) -> bool {
-        match (tie, via) {
+    /// Cancels a request whose answer a client does not want any more: of a session wherever it runs, of a newline-delimited
+    /// connection a call or a `subscriptions/listen`.
+    pub(crate) fn cancel(&mut self, tie: Tie, id: &OwnedId, source: &mut Source<'_>) {
+        match (tie, source) {
             (Tie::Session(session), _) => {
                 self.cancel_in_session(session.key, id);
-                for shard in 0..u16::try_from(self.plane.broadcast.mailboxes().len()).unwrap_or(u16::MAX) {
-                    if shard != self.plane.shard
-                        && !self.plane.broadcast.post(shard, Message::Cancel(session.key, id.clone()))
+                for shard in 0..u16::try_from(self.state.broadcast.mailboxes().len()).unwrap_or(u16::MAX) {
+                    if shard != self.state.shard
+                        && !self.state.broadcast.post(shard, Message::Cancel(session.key, id.clone()))
                     {
                         self.observer.metrics().event("cancel_lost");
                     }
                 }
             }
-            (_, Via::Line { socket, .. }) => {
-                let Some(ticket) = self.calls.find(None, Some(socket), id) else { return false };
-                self.give_up(ticket);
-            }
+            (_, Source::JsonLines { client, .. }) => match self.calls.find(None, Some(client.socket), id) {
+                Some(ticket) => self.cancel_call(ticket),
+                None => self.close_listens(client, id),
+            },
             _ => {}
         }
-        true
     }
 
-    /// As [`Engine::cancel`], for the calls of a session that run here.
+    /// As [`Self::cancel`], for the calls of a session that run on this shard.
     pub(crate) fn cancel_in_session(&mut self, key: SessionKey, id: &OwnedId) {
         if let Some(ticket) = self.calls.find(Some(key), None, id) {
-            self.give_up(ticket);
+            self.cancel_call(ticket);
         }
     }
 
-    /// Ends a call nobody wants the answer of. Its connection, if one waits, goes on.
-    fn give_up(&mut self, ticket: Ticket) {
+    /// Cancels a call. Its connection, if one waits for the answer, gets an empty one.
+    fn cancel_call(&mut self, ticket: Ticket) {
         let Some(call) = self.calls.abandon(ticket) else { return };
         self.observer.metrics().event("cancelled");
-        match call.recipient {
-            Recipient::Stream(stream) | Recipient::Http { stream: Some(stream), .. } => {
-                self.plane.end(stream);
+        match call.reply_to {
+            ReplyTo::Stream(stream) | ReplyTo::Http { stream: ReplyStream::Resumable(stream), .. } => {
+                self.state.end(stream);
             }
-            // A line owes one answer less.
-            Recipient::Http { in_batch: false, .. } | Recipient::Line(_) => {
-                self.told.push_back((
-                    ticket,
-                    call.recipient,
-                    Status::Accepted,
-                    Vec::new(),
-                    CallMethod::Other,
-                ));
+            ReplyTo::Http { .. } | ReplyTo::JsonLines(_) => {
+                self.observer.metrics().note(CallMethod::Other as usize);
+                self.reply(ticket, call.reply_to, Status::Accepted, &[]);
             }
-            Recipient::Http { socket, .. } => {
-                self.plane.effects.push_back(Effect { socket, bytes: Vec::new(), then: Then::Resumes });
-            }
-            Recipient::Task(_) => {}
+            ReplyTo::Task(_) => {}
         }
     }
 
-    /// What was asked of this shard has been answered by another.
-    pub(crate) fn on_answer(
+    /// Answers a call that has ended.
+    pub(crate) fn finish_call(
         &mut self,
         ticket: Ticket,
-        answer: Answer,
-    ) -> Option<(Elsewhere, Performed, Vec<u8>)> {
-        let elsewhere = self.calls.take_answered(ticket)?;
-        let mut out = Vec::new();
-        let performed = self.conclude(&elsewhere, answer, &mut out);
-        let took = elsewhere.started.elapsed();
-        self.observer.metrics().record(elsewhere.method as usize, took);
-        Some((elsewhere, performed, out))
+        call: &PendingCall,
+        talk: Option<&Arc<Conversation>>,
+        outcome: Result<Reply, Refused>,
+    ) {
+        if let ReplyTo::JsonLines(socket)
+        | ReplyTo::Http {
+            socket,
+            stream: ReplyStream::Unsupported | ReplyStream::Possible | ReplyStream::Open,
+        } = call.reply_to
+        {
+            // The usual case: straight into the bytes of the queue.
+            let mut deliveries = std::mem::take(&mut self.state.deliveries);
+            let (range, status) = deliveries.write(|out| self.write_answer(call, talk, outcome, out));
+            debug_assert!(self.state.deliveries.is_empty(), "an answer is one delivery");
+            self.state.deliveries = deliveries;
+            let to = Destination::Reply(socket, ticket);
+            self.state.deliveries.push(to, Payload::Reply(status, range), AfterSend::EndReply);
+            return;
+        }
+        let mut answer = Vec::new();
+        let status = self.write_answer(call, talk, outcome, &mut answer);
+        self.reply(ticket, call.reply_to, status, &answer);
     }
 
-    /// Writes the answer to a call that has ended: JSON. Counts it.
-    pub(crate) fn write_answer(
+    /// Writes the answer of a call that has ended, and records its latency.
+    fn write_answer(
         &mut self,
         call: &PendingCall,
         talk: Option<&Arc<Conversation>>,
@@ -308,8 +332,8 @@ impl Engine {
         out: &mut Vec<u8>,
     ) -> Status {
         // A task's result has no envelope of its own.
-        let id = match call.recipient {
-            Recipient::Task(_) => Id::Unsigned(0),
+        let id = match call.reply_to {
+            ReplyTo::Task(_) => Id::Unsigned(0),
             _ => call.id.as_id(),
         };
         let (callable, kind) = (&call.callable, call.callable.kind());
@@ -361,28 +385,23 @@ impl Engine {
             (None, error) => TaskStatus::Failed(error.unwrap_or_default()),
         };
         let moment = self.moment;
-        self.plane.tasks.end(key, status, moment.both());
-        self.plane.publish_task(key, moment.monotonic);
+        self.state.tasks.end(key, status, moment.both());
+        self.state.publish_task(key, moment.monotonic);
     }
 
-    /// The next call whose deadline has passed, or whose task found no room: cancelled, and what it is to be told.
-    pub(crate) fn next_overdue(&mut self) -> Option<(Ticket, PendingCall, Refused)> {
-        if let Some(overdue) = self.overdue.pop_front() {
-            return Some(overdue);
-        }
+    /// Answers the calls and requests whose deadline has passed, and cancels them.
+    pub(crate) fn expire(&mut self) {
         loop {
-            match self.calls.next_overdue(self.moment.monotonic)? {
-                Overdue::Call(ticket, call) => return Some((ticket, call, Refused::Deadline)),
-                Overdue::Elsewhere(elsewhere) => {
-                    let mut out = Vec::new();
-                    self.observer.refused(Refused::Busy.name(), None);
-                    let id = elsewhere.id.as_ref().map(OwnedId::as_id);
-                    let method = elsewhere.method;
-                    mcp::write_refused(&mut out, id, Revision::ASSUMED, method, Refused::Busy, "Server busy");
-                    let ticket = Ticket::default();
-                    let status = Status::ServiceUnavailable;
-                    self.told.push_back((ticket, elsewhere.recipient, status, out, method));
+            if let Some((ticket, call, refused)) = self.cancelled.pop_front() {
+                self.finish_call(ticket, &call, None, Err(refused));
+                continue;
+            }
+            match self.calls.next_overdue(self.moment.monotonic) {
+                Some(Overdue::Call(ticket, call)) => {
+                    self.finish_call(ticket, &call, None, Err(Refused::Deadline));
                 }
+                Some(Overdue::Remote(ticket, remote)) => self.remote_timed_out(ticket, &remote),
+                None => return,
             }
         }
     }
@@ -393,7 +412,7 @@ impl Engine {
         self.calls.get(ticket).is_some_and(|call| call.revision.is_modern())
     }
 
-    /// The client of a call has gone. In a session that can resume, the answer is kept for it.
+    /// The connection that waits for a call has closed. In a session that can resume, the answer is kept for its client.
     pub(crate) fn abandon(&mut self, ticket: Ticket) {
         if self.ends_with_connection(ticket) {
             if self.calls.abandon(ticket).is_some() {
@@ -402,29 +421,19 @@ impl Engine {
             return;
         }
         if let Some(call) = self.calls.get_mut(ticket)
-            && let Recipient::Http { socket, stream: Some(stream), .. } = call.recipient
+            && let ReplyTo::Http { socket, stream: ReplyStream::Resumable(stream) } = call.reply_to
         {
-            call.recipient = Recipient::Stream(stream);
-            self.plane.detach(stream, socket);
-        }
-    }
-
-    /// What a call's end is told as.
-    pub(crate) fn refusal(unfinished: Unfinished) -> Refused {
-        match unfinished {
-            Unfinished::Panicked => Refused::ToolPanicked,
-            Unfinished::Cancelled => Refused::Deadline,
-            Unfinished::InputRequired => Refused::InputRequired,
+            call.reply_to = ReplyTo::Stream(stream);
+            self.state.detach(stream, socket);
         }
     }
 }
 
-/// Frames events for a connection.
-pub(crate) fn frame_events(events: &[u8], ended: bool) -> Vec<u8> {
-    let mut framed = Vec::with_capacity(events.len() + 32);
-    chunk(&mut framed, true, |out| out.extend_from_slice(events));
-    if ended {
-        framed.extend_from_slice(LAST_CHUNK);
+/// The error that answers a call without a reply.
+fn refusal(unfinished: Unfinished) -> Refused {
+    match unfinished {
+        Unfinished::Panicked => Refused::ToolPanicked,
+        Unfinished::Cancelled => Refused::Deadline,
+        Unfinished::InputRequired => Refused::InputRequired,
     }
-    framed
 }

@@ -10,17 +10,17 @@ use std::{
 use corelane_ring::SocketId;
 use foldhash::fast::RandomState;
 
+use super::ReplyTo;
 use crate::{
     jsonrpc::OwnedId,
-    mcp::{Binding, CallMethod, SessionKey, TaskKey},
-    mesh::StreamId,
+    mcp::{Binding, CallMethod, SessionKey},
     registry::{Conversation, Revision, SharedCallable},
     runtime::{Cancel, Tick, Ticket, Timers},
 };
 
 /// What is needed to answer a call when it ends.
 pub(crate) struct PendingCall {
-    pub(crate) recipient: Recipient,
+    pub(crate) reply_to: ReplyTo,
     pub(crate) callable: SharedCallable,
     pub(crate) id: OwnedId,
     pub(crate) revision: Revision,
@@ -36,42 +36,9 @@ pub(crate) struct PendingCall {
     pub(crate) asked: u32,
 }
 
-/// Who gets an answer.
-pub(crate) enum Recipient {
-    /// The connection that waits for it.
-    Http {
-        socket: SocketId,
-        exchange: Exchange<Box<[u8]>>,
-        /// The client reads event streams.
-        accepts_events: bool,
-        /// The reply has become a stream of events.
-        streams: bool,
-        /// That stream, where it can be resumed.
-        stream: Option<StreamId>,
-        /// One of several answers to one request.
-        in_batch: bool,
-    },
-    /// A line of this connection.
-    Line(SocketId),
-    /// Whoever asks for this task.
-    Task(TaskKey),
-    /// Whoever resumes this stream.
-    Stream(StreamId),
-}
-
-impl Recipient {
-    /// The connection, if there is one.
-    pub(crate) fn socket(&self) -> Option<SocketId> {
-        match self {
-            Self::Http { socket, .. } | Self::Line(socket) => Some(*socket),
-            Self::Task(_) | Self::Stream(_) => None,
-        }
-    }
-}
-
-/// A request whose answer another shard has.
-pub(crate) struct Elsewhere {
-    pub(crate) recipient: Recipient,
+/// A request that waits for the answers of other shards.
+pub(crate) struct RemoteRequest {
+    pub(crate) reply_to: ReplyTo,
     pub(crate) id: Option<OwnedId>,
     pub(crate) method: CallMethod,
     pub(crate) started: Instant,
@@ -80,29 +47,7 @@ pub(crate) struct Elsewhere {
 }
 
 /// How long another shard may take to answer.
-const ELSEWHERE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What the reply's head depends on.
-#[derive(Clone, Copy)]
-pub(crate) struct Exchange<Origin> {
-    pub(crate) keep_alive: bool,
-    pub(crate) http_1_0: bool,
-    /// The web page that asks, if one does; it is an allowed one.
-    pub(crate) origin: Option<Origin>,
-}
-
-impl Exchange<&[u8]> {
-    /// A copy that borrows nothing.
-    pub(crate) fn to_owned(self) -> Exchange<Box<[u8]>> {
-        Exchange { keep_alive: self.keep_alive, http_1_0: self.http_1_0, origin: self.origin.map(Box::from) }
-    }
-}
-
-impl Exchange<Box<[u8]>> {
-    pub(crate) fn borrowed(&self) -> Exchange<&[u8]> {
-        Exchange { keep_alive: self.keep_alive, http_1_0: self.http_1_0, origin: self.origin.as_deref() }
-    }
-}
+const REMOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
 enum State {
     Free,
@@ -112,7 +57,7 @@ enum State {
     /// Nobody waits for it any more. It keeps its place until it has ended, for until then it takes up a thread or a place
     /// in a queue.
     Abandoned,
-    Elsewhere(Elsewhere),
+    Remote(RemoteRequest),
 }
 
 struct Entry {
@@ -140,7 +85,7 @@ pub(crate) struct Calls {
 /// What has taken too long.
 pub(crate) enum Overdue {
     Call(Ticket, PendingCall),
-    Elsewhere(Elsewhere),
+    Remote(Ticket, RemoteRequest),
 }
 
 impl Calls {
@@ -181,9 +126,9 @@ impl Calls {
     }
 
     /// Files a request that waits for another shard; `None` when as many are in flight as may be.
-    pub(crate) fn wait(&mut self, elsewhere: Elsewhere, now: Instant) -> Option<Ticket> {
-        let ticket = self.put(State::Elsewhere(elsewhere))?;
-        self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, ELSEWHERE_TIMEOUT));
+    pub(crate) fn wait(&mut self, remote: RemoteRequest, now: Instant) -> Option<Ticket> {
+        let ticket = self.put(State::Remote(remote))?;
+        self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, REMOTE_TIMEOUT));
         Some(ticket)
     }
 
@@ -198,7 +143,7 @@ impl Calls {
         self.index.range((hash, 0)..=(hash, u32::MAX)).filter_map(move |&(_, index)| {
             let entry = self.entries.get(index as usize)?;
             match &entry.state {
-                State::Running(call, ..) if matches!(call.recipient, Recipient::Line(socket) if socket == line) => {
+                State::Running(call, ..) if matches!(call.reply_to, ReplyTo::JsonLines(socket) if socket == line) => {
                     Some((Ticket { index, generation: entry.generation }, call))
                 }
                 _ => None,
@@ -212,7 +157,7 @@ impl Calls {
         if let State::Filed(call) = std::mem::replace(&mut entry.state, State::Free) {
             let after = call.deadline.saturating_duration_since(now);
             // Only what a client can name: a call of a session, or of a connection of lines.
-            let line = if let Recipient::Line(socket) = call.recipient { Some(socket) } else { None };
+            let line = if let ReplyTo::JsonLines(socket) = call.reply_to { Some(socket) } else { None };
             let hash = (call.session.is_some() || line.is_some()).then(|| {
                 self.hasher.hash_one((call.session, line.filter(|_| call.session.is_none()), &call.id))
             });
@@ -263,29 +208,29 @@ impl Calls {
                 talk.end();
                 Some((call, Some(talk)))
             }
-            State::Free | State::Abandoned | State::Elsewhere(_) => None,
+            State::Free | State::Abandoned | State::Remote(_) => None,
         }
     }
 
     /// One shard has answered: the request, once all have.
-    pub(crate) fn take_answered(&mut self, ticket: Ticket) -> Option<Elsewhere> {
+    pub(crate) fn take_answered(&mut self, ticket: Ticket) -> Option<RemoteRequest> {
         match &mut self.entry(ticket)?.state {
-            State::Elsewhere(elsewhere) => {
-                elsewhere.left = elsewhere.left.saturating_sub(1);
-                if elsewhere.left > 0 {
+            State::Remote(remote) => {
+                remote.left = remote.left.saturating_sub(1);
+                if remote.left > 0 {
                     return None;
                 }
             }
             _ => return None,
         }
         match self.release(ticket)? {
-            State::Elsewhere(elsewhere) => Some(elsewhere),
+            State::Remote(remote) => Some(remote),
             _ => None,
         }
     }
 
-    /// A request waits for other shards no more; what they answer is ignored.
-    pub(crate) fn forget(&mut self, ticket: Ticket) {
+    /// Frees the slot of a request to other shards. Their answers are ignored.
+    pub(crate) fn free_remote(&mut self, ticket: Ticket) {
         self.release(ticket);
     }
 
@@ -303,7 +248,7 @@ impl Calls {
     pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut PendingCall> {
         match &mut self.entry(ticket)?.state {
             State::Filed(call) | State::Running(call, ..) => Some(call),
-            State::Free | State::Abandoned | State::Elsewhere(_) => None,
+            State::Free | State::Abandoned | State::Remote(_) => None,
         }
     }
 
@@ -329,7 +274,7 @@ impl Calls {
                 State::Running(call, ..)
                     if call.id == *id
                         && call.session == session
-                        && (line.is_none() || call.recipient.socket() == line) =>
+                        && (line.is_none() || call.reply_to.socket() == line) =>
                 {
                     Some(Ticket { index: *index, generation: entry.generation })
                 }
@@ -341,12 +286,12 @@ impl Calls {
     /// Everything whose answer this connection waits for. Looks at all calls.
     pub(crate) fn of_socket(&self, socket: SocketId) -> Vec<Ticket> {
         let of_socket = |(index, entry): (usize, &Entry)| {
-            let recipient = match &entry.state {
-                State::Filed(call) | State::Running(call, ..) => &call.recipient,
-                State::Elsewhere(elsewhere) => &elsewhere.recipient,
+            let reply_to = match &entry.state {
+                State::Filed(call) | State::Running(call, ..) => &call.reply_to,
+                State::Remote(remote) => &remote.reply_to,
                 State::Free | State::Abandoned => return None,
             };
-            let is_its = recipient.socket() == Some(socket);
+            let is_its = reply_to.socket() == Some(socket);
             is_its.then_some(Ticket { index: u32::try_from(index).ok()?, generation: entry.generation })
         };
         self.entries.iter().enumerate().filter_map(of_socket).collect()
@@ -401,7 +346,7 @@ impl Calls {
             let Some(entry) = self.entries.get(index) else { continue };
             let ticket = Ticket { index: u32::try_from(index).ok()?, generation: entry.generation };
             let deadline = match &entry.state {
-                State::Elsewhere(elsewhere) => elsewhere.started + ELSEWHERE_TIMEOUT,
+                State::Remote(remote) => remote.started + REMOTE_TIMEOUT,
                 State::Filed(call) | State::Running(call, ..) => call.deadline,
                 State::Free | State::Abandoned => continue,
             };
@@ -411,9 +356,9 @@ impl Calls {
                 self.timers.schedule(index, at);
                 continue;
             }
-            if matches!(entry.state, State::Elsewhere(_)) {
-                if let Some(State::Elsewhere(elsewhere)) = self.release(ticket) {
-                    return Some(Overdue::Elsewhere(elsewhere));
+            if matches!(entry.state, State::Remote(_)) {
+                if let Some(State::Remote(remote)) = self.release(ticket) {
+                    return Some(Overdue::Remote(ticket, remote));
                 }
                 continue;
             }

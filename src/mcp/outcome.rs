@@ -18,6 +18,7 @@ use crate::{
     json::Node,
     jsonrpc::{Id, OwnedId},
     registry::{CallDetails, Capabilities, Level, Revision, SharedCallable},
+    schema::Validator,
 };
 
 /// What is to be done with a message.
@@ -28,8 +29,6 @@ pub enum Outcome<'a> {
     Agreed(Handshake, Option<String>),
     /// The refusal is in the buffer. The text is its message, which names what the client asked for, cut.
     Refused(Status, CallMethod, Refused, Cow<'static, str>),
-    /// As [`Outcome::Refused`], to a call of this tool.
-    RefusedCall(Status, Refused, &'a SharedCallable),
     /// Nothing is answered: 202.
     Accepted,
     /// Run this.
@@ -91,12 +90,14 @@ pub struct ClientAnswer {
     pub answer: Result<Value, (i64, String)>,
 }
 
-/// Something to be run, whose input has been checked.
+/// Something to be run, once its input is valid.
 pub struct Call<'a> {
     /// What.
     pub callable: &'a SharedCallable,
     /// Its input, on the tape.
     pub input: Node<'a>,
+    /// What the input is validated against.
+    pub schema: Option<&'a Validator>,
     /// The request's id.
     pub id: Id<'a>,
     /// The revision the client speaks.

@@ -20,11 +20,12 @@ use super::{
 };
 use crate::{
     config::Config,
+    connection::{Pipeline, PipelineConfig},
     http1::Names,
     mesh::Broadcast,
     registry::{EncodedLists, Publish, Registry, ShardSide, Snapshot},
     runtime::{Completions, OffShard, Runner},
-    shard::{Pipeline, PipelineConfig, Served, Shard, ShardHandle, Sources},
+    shard::{Served, Shard, ShardHandle, Sources},
     signed_token::Secret,
     telemetry::{log, metrics::ShardMetrics},
 };

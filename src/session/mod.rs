@@ -7,10 +7,7 @@ mod subscriptions;
 mod table;
 mod tasks;
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use corelane_ring::SocketId;
 
@@ -20,29 +17,12 @@ pub(crate) use subscriptions::{ListenerKey, Subscriptions};
 
 use crate::{
     config::Limits,
+    delivery::{AfterSend, DeliveryQueue, Destination},
     mcp::{Sessions, Topic},
     mesh::{Answer, Broadcast, Message, Request, StreamId},
 };
 use table::Homes;
 use tasks::Tasks;
-
-/// Something for a connection of this shard that does not come from a request of its own.
-pub(crate) struct Effect {
-    pub(crate) socket: SocketId,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) then: Then,
-}
-
-/// What becomes of the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// More will come.
-    Stays,
-    /// The reply is complete: the next request is looked at.
-    Resumes,
-    /// Nothing follows.
-    Closes,
-}
 
 /// The moment, by both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +46,8 @@ pub(crate) struct Plane {
     pub(crate) tasks: Tasks,
     pub(crate) broadcast: Broadcast,
     subscription_topics_max: usize,
-    /// What is to be done with connections, before the turn ends.
-    pub(crate) effects: VecDeque<Effect>,
+    /// What the shard delivers before its turn ends.
+    pub(crate) deliveries: DeliveryQueue,
 }
 
 impl Plane {
@@ -85,7 +65,7 @@ impl Plane {
             tasks: Tasks::new(shard, limits.tasks_max, limits.task_ttl),
             broadcast,
             subscription_topics_max: limits.subscription_topics_max,
-            effects: VecDeque::new(),
+            deliveries: DeliveryQueue::default(),
         }
     }
 
@@ -98,8 +78,8 @@ impl Plane {
     fn carry(&mut self, id: StreamId, carrier: Carrier, events: Vec<u8>, ended: bool) {
         let socket = carrier.socket;
         if carrier.shard == self.shard {
-            let then = if ended { Then::Closes } else { Then::Stays };
-            self.effects.push_back(Effect { socket, bytes: events, then });
+            let then = if ended { AfterSend::EndReply } else { AfterSend::KeepOpen };
+            self.deliveries.events(Destination::Stream(socket), &events, then);
         } else if !self.broadcast.post(carrier.shard, Message::Stream { socket, events, ended }) {
             // It is kept: whoever comes back for it gets it.
             self.replay.detach(id, carrier);

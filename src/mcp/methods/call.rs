@@ -16,6 +16,7 @@ use crate::{
     json::Node,
     jsonrpc::{Id, write_id},
     registry::{Asking, CallDetails, Capability, Handler, Level, SharedCallable},
+    schema::Validator,
     signed_token::Secret,
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Request<'a, 'p> {
     pub(crate) name: &'a str,
     /// What else the answers of an earlier round depend on.
     pub(crate) arguments: Option<Node<'a>>,
+    /// What the input is validated against.
+    pub(crate) schema: Option<&'a Validator>,
     pub(crate) limits: &'p Limits,
 }
 
@@ -83,6 +86,7 @@ impl<'a> Request<'a, '_> {
         Ok(Outcome::Run(Call {
             callable,
             input,
+            schema: self.schema,
             id,
             revision: client.revision,
             capabilities: client.capabilities,

@@ -51,6 +51,7 @@ pub(crate) fn complete<'a>(
             method: "completion/complete",
             name: "",
             arguments: None,
+            schema: None,
             limits: world.limits,
         };
         request.run(completer, whole, world.sessions.secret(), world.now)

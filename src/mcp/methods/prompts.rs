@@ -46,6 +46,7 @@ pub(crate) fn get<'a>(
             method: "prompts/get",
             name,
             arguments: arguments_sent,
+            schema: None,
             limits: world.limits,
         };
         request.run(prompt.callable(), arguments, world.sessions.secret(), world.now)

@@ -35,6 +35,7 @@ pub(crate) fn read<'a>(
             method: "resources/read",
             name: uri,
             arguments: None,
+            schema: None,
             limits: world.limits,
         };
         request.run(found, node, world.sessions.secret(), world.now)

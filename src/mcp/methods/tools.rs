@@ -19,7 +19,7 @@ use crate::{
     json::{Node, write_string},
     jsonrpc::{Id, begin_result, finish_result},
     registry::{RegisteredTool, Reply, Revision, Snapshot},
-    schema::{Verdict, Violation},
+    schema::Violation,
 };
 
 pub(crate) fn call<'a>(
@@ -31,15 +31,8 @@ pub(crate) fn call<'a>(
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
     let revision = client.revision;
-    let run = |out: &mut Vec<u8>| {
+    let run = || {
         let (tool, arguments) = find(world.snapshot, client, transport, params)?;
-        if let Err((refused, told)) = fit(tool, arguments) {
-            // An error the model can read and mend, not one of the protocol (checklist T-11).
-            let mut reply = Reply::default();
-            reply.error(&told);
-            write_call_result(out, world.snapshot, id, revision, &reply);
-            return Ok(Outcome::RefusedCall(refused.status(revision), refused, tool.callable()));
-        }
         let name = tool.callable().name();
         let arguments_sent = params.arguments;
         let request = Request {
@@ -49,11 +42,12 @@ pub(crate) fn call<'a>(
             method: "tools/call",
             name,
             arguments: arguments_sent,
+            schema: Some(tool.input()),
             limits: world.limits,
         };
         request.run(tool.callable(), arguments, world.sessions.secret(), world.now)
     };
-    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ToolsCall, refusal))
+    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ToolsCall, refusal))
 }
 
 /// Which tool is called with what, and whether this client may.
@@ -93,20 +87,6 @@ fn find<'a>(
     } else {
         Refusal { data, ..Refusal::new(Refused::InvalidMethodParams, told) }
     })
-}
-
-/// Holds arguments against the tool's schema.
-fn fit(tool: &RegisteredTool, arguments: Node<'_>) -> Result<(), (Refused, String)> {
-    match tool.input().judge(arguments) {
-        Verdict::Fits => Ok(()),
-        Verdict::Unfit => {
-            let violations = tool.input().violations(arguments);
-            Err((Refused::InvalidArguments, format!("Invalid arguments: {}", explain(&violations))))
-        }
-        Verdict::TooMuchWork => {
-            Err((Refused::ValidationWork, "Invalid arguments: too many values to validate".to_owned()))
-        }
-    }
 }
 
 /// Writes the answer to a call that was run.

@@ -1,0 +1,473 @@
+//! HTTP/1.1: a request's body is a message; its disposition, or the deliveries that follow, become a reply or a stream of events.
+
+use corelane_ring::SocketId;
+
+use super::{Connection, DeferredReply, Phase, Pipeline, deferred::Exchange};
+use crate::{
+    config::Limits,
+    delivery::{AfterSend, Destination, Payload},
+    dispatch::{BatchReplies, Disposition, Source},
+    http1::{
+        Assembly, Field, Flow, Handler, LAST_CHUNK, METHODS, Method, RejectReason, Request, RequestHead,
+        ResponseStart, Route, Status, chunk, cors_headers, excerpt, preflight_headers, write_event,
+    },
+    jsonrpc::{ErrorCode, write_error},
+    mcp::{CallMethod, Headers},
+    registry::Note,
+};
+
+/// The requests of one connection, on their way from its framer through the pipeline.
+pub struct Requests<'a> {
+    pipeline: &'a mut Pipeline,
+    limits: &'a Limits,
+    socket: SocketId,
+    deferred: &'a mut DeferredReply,
+    out: &'a mut Vec<u8>,
+    /// Requests handled in this turn.
+    handled: usize,
+    /// Whether a request was handled or rejected.
+    has_replied: bool,
+    /// The phase that the last one put the connection into, if it does not go on.
+    phase: Option<Phase>,
+}
+
+impl<'a> Requests<'a> {
+    /// The requests of `socket`, of which `handled` were handled in this turn. Replies are appended to `out`.
+    #[must_use]
+    pub fn new(
+        pipeline: &'a mut Pipeline,
+        limits: &'a Limits,
+        socket: SocketId,
+        deferred: &'a mut DeferredReply,
+        out: &'a mut Vec<u8>,
+        handled: usize,
+    ) -> Self {
+        Self { pipeline, limits, socket, deferred, out, handled, has_replied: false, phase: None }
+    }
+
+    /// How many were handled in this turn, whether any was handled or rejected now, and the connection's next phase.
+    pub(crate) fn finish(self) -> (usize, bool, Option<Phase>) {
+        (self.handled, self.has_replied, self.phase)
+    }
+}
+
+impl Handler for Requests<'_> {
+    fn take_assembly(&mut self) -> Box<Assembly> {
+        self.pipeline.take_assembly()
+    }
+
+    fn keep_assembly(&mut self, assembly: Box<Assembly>) {
+        self.pipeline.keep_assembly(assembly);
+    }
+
+    fn wants_body(&mut self, head: &RequestHead, head_bytes: &[u8]) -> bool {
+        let Err(reason) = self.pipeline.guard.check(head, head_bytes) else { return true };
+        self.phase = self.pipeline.reject(reason, Some((head, head_bytes)), self.out);
+        self.has_replied = true;
+        false
+    }
+
+    fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
+        self.phase = match request {
+            Ok(request) => self.pipeline.handle(request, self.socket, self.deferred, self.out),
+            Err(reason) => self.pipeline.reject(reason, None, self.out),
+        };
+        self.handled += 1;
+        self.has_replied = true;
+        let has_used_its_share = self.handled >= self.limits.requests_per_turn_max
+            || self.out.len() > self.limits.outbox_bytes_max;
+        match self.phase {
+            None if has_used_its_share => Flow::Pause,
+            None => Flow::Continue,
+            Some(Phase::Closing { .. }) => Flow::Stop,
+            Some(_) => Flow::Pause,
+        }
+    }
+}
+
+/// What a delivery did to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    /// Nothing: the connection waits for something else.
+    Dropped,
+    /// More will come.
+    Partly,
+    /// The reply is complete. `keep_alive`: whether the connection reads its next request.
+    Complete { keep_alive: bool },
+}
+
+impl Pipeline {
+    /// Answers a request into `out`. Returns the connection's next phase if it does not go on with the next request.
+    fn handle(
+        &mut self,
+        request: Request<'_>,
+        socket: SocketId,
+        deferred: &mut DeferredReply,
+        out: &mut Vec<u8>,
+    ) -> Option<Phase> {
+        let Request { head, head_bytes, body, body_length, .. } = request;
+        let route = match self.guard.check(&head, head_bytes) {
+            Ok(route) => route,
+            Err(reason) => return self.reject(reason, Some((&head, head_bytes)), out),
+        };
+        let headers = Headers { head: &head, bytes: head_bytes };
+        if route == Route::Options {
+            return self.preflight(headers, out);
+        }
+        let response = self.heads.begin(out);
+        let Self { dispatcher, decoder, .. } = self;
+        let disposition = match route {
+            Route::Stream => dispatcher.open_stream(headers, socket, out),
+            Route::End => dispatcher.end_session(headers, socket, out),
+            Route::Mcp | Route::Options => {
+                let mut source = Source::Http { socket, headers, in_batch: false };
+                dispatcher.dispatch(decoder, &mut source, body, body_length, out)
+            }
+        };
+        self.reply(disposition, response, exchange(headers), deferred, out)
+    }
+
+    /// Turns a disposition into a reply, or into a phase in which the connection waits for one.
+    fn reply(
+        &mut self,
+        disposition: Disposition,
+        response: ResponseStart,
+        exchange: Exchange<'_>,
+        deferred: &mut DeferredReply,
+        out: &mut Vec<u8>,
+    ) -> Option<Phase> {
+        match disposition {
+            Disposition::Replied(status, notes) if notes.is_empty() => {
+                self.finish(out, response, status, exchange, "")
+            }
+            Disposition::Replied(_, notes) => self.finish_with_notes(out, response, &notes, exchange),
+            Disposition::SessionOpened(id) => {
+                self.finish(out, response, Status::Ok, exchange, &format!("Mcp-Session-Id: {id}\r\n"))
+            }
+            Disposition::NoReply => self.finish(out, response, Status::Accepted, exchange, ""),
+            Disposition::Pending(ticket) => {
+                response.abandon(out);
+                *deferred = DeferredReply::new(exchange, None);
+                Some(Phase::Calling { ticket, is_streaming: false })
+            }
+            Disposition::Batch(replies) => self.reply_to_batch(replies, response, exchange, deferred, out),
+            Disposition::Listening(listener) if exchange.http_1_0 => {
+                self.dispatcher.state.subscriptions.remove(listener);
+                response.abandon(out);
+                self.reject(RejectReason::VersionNotSupported, None, out)
+            }
+            Disposition::Listening(listener) => {
+                let acknowledged = response.take_body(out);
+                response.abandon(out);
+                self.begin_events(out, exchange);
+                chunk(out, true, |out| write_event(out, None, &acknowledged));
+                *deferred = DeferredReply::new(exchange, None);
+                Some(Phase::Listening(listener))
+            }
+            Disposition::Attached(stream, is_over) => {
+                let events = response.take_body(out);
+                response.abandon(out);
+                self.begin_events(out, exchange);
+                write_events(out, &events, is_over);
+                *deferred = DeferredReply::new(exchange, None);
+                if is_over { self.after(exchange) } else { Some(Phase::Attached(stream)) }
+            }
+            Disposition::NotAcceptable => {
+                response.abandon(out);
+                self.reject(RejectReason::NotAcceptable, None, out)
+            }
+        }
+    }
+
+    /// Finishes a reply whose messages precede the answer: a stream of events that has ended already.
+    fn finish_with_notes(
+        &mut self,
+        out: &mut Vec<u8>,
+        response: ResponseStart,
+        notes: &[Note],
+        exchange: Exchange<'_>,
+    ) -> Option<Phase> {
+        let answer = response.take_body(out);
+        for note in notes {
+            if let Note::Message(message) = note {
+                write_event(out, None, message);
+            }
+        }
+        write_event(out, None, &answer);
+        self.heads.finish_events(out, response, &self.header_lines(exchange));
+        self.after(exchange)
+    }
+
+    /// Replies to a batch: with an array if all answers are there, else with a stream of events; with an array later where the
+    /// client accepts no stream.
+    fn reply_to_batch(
+        &mut self,
+        replies: BatchReplies,
+        response: ResponseStart,
+        exchange: Exchange<'_>,
+        deferred: &mut DeferredReply,
+        out: &mut Vec<u8>,
+    ) -> Option<Phase> {
+        let BatchReplies { answers, pending, accepts_streaming } = replies;
+        if pending == 0 {
+            return self.finish_batch(out, response, &answers, exchange);
+        }
+        response.abandon(out);
+        if !accepts_streaming {
+            *deferred = DeferredReply::new(exchange, Some(answers));
+            return Some(Phase::Batch(pending));
+        }
+        self.begin_events(out, exchange);
+        for answer in answers {
+            chunk(out, true, |out| write_event(out, None, &answer));
+        }
+        *deferred = DeferredReply::new(exchange, None);
+        Some(Phase::Batch(pending))
+    }
+
+    /// Finishes a reply to a batch all of whose answers are there.
+    fn finish_batch(
+        &self,
+        out: &mut Vec<u8>,
+        response: ResponseStart,
+        answers: &[Vec<u8>],
+        exchange: Exchange<'_>,
+    ) -> Option<Phase> {
+        if answers.is_empty() {
+            return self.finish(out, response, Status::Accepted, exchange, "");
+        }
+        out.push(b'[');
+        out.extend_from_slice(&answers.join(b",".as_slice()));
+        out.push(b']');
+        self.finish(out, response, Status::Ok, exchange, "")
+    }
+
+    /// Appends a delivery to the outbox of an HTTP connection.
+    pub(crate) fn deliver_http(
+        &mut self,
+        connection: &mut Connection,
+        to: Destination,
+        payload: &Payload,
+        bytes: &[u8],
+        then: AfterSend,
+    ) -> Delivered {
+        match (connection.phase, to) {
+            (Phase::Calling { ticket, .. }, Destination::Reply(_, answered)) if ticket == answered => {}
+            (Phase::Batch(_), Destination::Reply(..)) => {}
+            (Phase::Calling { .. } | Phase::Attached(_), Destination::Stream(_)) => {}
+            _ => return Delivered::Dropped,
+        }
+        if let Phase::Batch(left) = connection.phase {
+            return self.deliver_to_batch(connection, left, payload, bytes, then);
+        }
+        match payload {
+            Payload::Reply(status, _) if connection.phase.waits_for_head() => {
+                let response = self.heads.begin(&mut connection.out);
+                connection.out.extend_from_slice(bytes);
+                let exchange = connection.deferred.exchange();
+                let phase = self.finish(&mut connection.out, response, *status, exchange, "");
+                return Delivered::Complete { keep_alive: phase.is_none() };
+            }
+            Payload::Reply(..) | Payload::Message(_) => {
+                self.begin_stream(connection);
+                if !bytes.is_empty() {
+                    chunk(&mut connection.out, true, |out| write_event(out, None, bytes));
+                }
+            }
+            Payload::Events(_) => {
+                self.begin_stream(connection);
+                chunk(&mut connection.out, true, |out| out.extend_from_slice(bytes));
+            }
+            Payload::Attached(stream, _) => {
+                self.begin_stream(connection);
+                connection.phase = Phase::Attached(*stream);
+                chunk(&mut connection.out, true, |out| out.extend_from_slice(bytes));
+            }
+            Payload::Event(_) | Payload::AllTopics => {}
+        }
+        if then == AfterSend::KeepOpen {
+            return Delivered::Partly;
+        }
+        connection.out.extend_from_slice(LAST_CHUNK);
+        Delivered::Complete { keep_alive: self.after(connection.deferred.exchange()).is_none() }
+    }
+
+    /// Appends one of the answers to a batch, or a message that precedes one.
+    fn deliver_to_batch(
+        &mut self,
+        connection: &mut Connection,
+        left: u32,
+        payload: &Payload,
+        bytes: &[u8],
+        then: AfterSend,
+    ) -> Delivered {
+        let Connection { out, deferred, phase, .. } = connection;
+        let is_answer = matches!(payload, Payload::Reply(..));
+        let is_collected = match deferred.answers() {
+            Some(answers) => {
+                if is_answer && !bytes.is_empty() {
+                    answers.push(bytes.to_vec());
+                }
+                true
+            }
+            None => {
+                if !bytes.is_empty() {
+                    chunk(out, true, |out| write_event(out, None, bytes));
+                }
+                false
+            }
+        };
+        if then == AfterSend::KeepOpen {
+            return Delivered::Partly;
+        }
+        if left > 1 {
+            *phase = Phase::Batch(left - 1);
+            return Delivered::Partly;
+        }
+        let answers = deferred.answers().map(std::mem::take);
+        let exchange = deferred.exchange();
+        let next = match answers {
+            Some(answers) if is_collected => {
+                let response = self.heads.begin(out);
+                self.finish_batch(out, response, &answers, exchange)
+            }
+            _ => {
+                out.extend_from_slice(LAST_CHUNK);
+                self.after(exchange)
+            }
+        };
+        Delivered::Complete { keep_alive: next.is_none() }
+    }
+
+    /// Writes the head of a stream of events, unless the reply is one already.
+    fn begin_stream(&self, connection: &mut Connection) {
+        if let Phase::Calling { is_streaming: is_streaming @ false, .. } = &mut connection.phase {
+            *is_streaming = true;
+            self.begin_events(&mut connection.out, connection.deferred.exchange());
+        }
+    }
+
+    fn begin_events(&self, out: &mut Vec<u8>, exchange: Exchange<'_>) {
+        self.heads.write_events_head(out, true, &self.header_lines(exchange));
+    }
+
+    /// Rejects a request that did not arrive, did not end, or is not allowed.
+    pub(crate) fn reject(
+        &mut self,
+        reason: RejectReason,
+        head: Option<(&RequestHead, &[u8])>,
+        out: &mut Vec<u8>,
+    ) -> Option<Phase> {
+        let forbidden = match (reason, head) {
+            (RejectReason::HostForbidden, Some((head, bytes))) => head.host(bytes),
+            (RejectReason::OriginForbidden, Some((head, bytes))) => head.origin(bytes),
+            _ => Field::Absent,
+        };
+        match excerpt(forbidden) {
+            Some(name) => self.dispatcher.observer.forbidden(reason.name(), &name),
+            None => self.dispatcher.observer.refused(reason.name(), None),
+        }
+        // The end of a rejected request's body is not looked for.
+        let can_go_on = head.is_some_and(|(head, _)| head.keep_alive && !head.http_1_0 && !head.has_body());
+        let closes = reason.closes() || self.is_draining || !can_go_on;
+        let mut lines = String::new();
+        if reason == RejectReason::VerbNotAllowed {
+            lines.push_str(&format!("Allow: {METHODS}\r\n"));
+        }
+        if reason == RejectReason::ContentEncodingUnsupported {
+            // RFC 9110, section 15.5.16.
+            lines.push_str("Accept-Encoding: identity\r\n");
+        }
+        if let Some((head, bytes)) = head
+            && !matches!(reason, RejectReason::HostForbidden | RejectReason::OriginForbidden)
+            && let Field::Value(origin) = head.origin(bytes)
+        {
+            lines.push_str(&cors_headers(origin));
+        }
+        if closes {
+            lines.push_str("Connection: close\r\n");
+        }
+        let mut body = Vec::new();
+        // A reply to HEAD has no body (RFC 9110, section 9.3.2).
+        if head.is_none_or(|(head, _)| head.method != Method::Head) {
+            write_error(&mut body, None, ErrorCode::InvalidRequest, reason.message(), None);
+        }
+        self.heads.write(out, reason.status(), &lines, &body);
+        closes.then_some(Phase::Closing { linger: true })
+    }
+
+    /// Answers OPTIONS.
+    fn preflight(&mut self, headers: Headers<'_>, out: &mut Vec<u8>) -> Option<Phase> {
+        let exchange = exchange(headers);
+        let mut lines = preflight_headers(headers.head, headers.bytes);
+        self.metrics().note(CallMethod::Other as usize);
+        lines.push_str(&self.header_lines(exchange));
+        self.heads.write(out, Status::NoContent, &lines, &[]);
+        self.after(exchange)
+    }
+
+    /// Writes the head of a reply whose body is complete. `more`: whole header lines.
+    fn finish(
+        &self,
+        out: &mut Vec<u8>,
+        response: ResponseStart,
+        status: Status,
+        exchange: Exchange<'_>,
+        more: &str,
+    ) -> Option<Phase> {
+        let is_common =
+            exchange.keep_alive && !self.is_draining && !exchange.http_1_0 && exchange.origin.is_none();
+        if status == Status::Ok && is_common && more.is_empty() {
+            self.heads.finish(out, response);
+            return None;
+        }
+        let mut lines = more.to_owned();
+        if status == Status::ServiceUnavailable {
+            lines.push_str("Retry-After: 1\r\n");
+        }
+        lines.push_str(&self.header_lines(exchange));
+        self.heads.finish_with(out, response, status, &lines);
+        self.after(exchange)
+    }
+
+    /// The phase behind a complete reply, if the connection does not go on.
+    fn after(&self, exchange: Exchange<'_>) -> Option<Phase> {
+        let goes_on = exchange.keep_alive && !self.is_draining;
+        (!goes_on).then_some(Phase::Closing { linger: false })
+    }
+
+    /// The header lines that depend on the request.
+    fn header_lines(&self, exchange: Exchange<'_>) -> String {
+        let mut lines = exchange.origin.map(cors_headers).unwrap_or_default();
+        match (exchange.keep_alive && !self.is_draining, exchange.http_1_0) {
+            (false, _) => lines.push_str("Connection: close\r\n"),
+            (true, true) => lines.push_str("Connection: keep-alive\r\n"),
+            (true, false) => {}
+        }
+        lines
+    }
+}
+
+impl Phase {
+    /// Whether the head of the reply is yet to be written.
+    fn waits_for_head(self) -> bool {
+        matches!(self, Self::Calling { is_streaming: false, .. })
+    }
+}
+
+/// Appends events to a stream, and ends it if they are the last.
+fn write_events(out: &mut Vec<u8>, events: &[u8], is_over: bool) {
+    chunk(out, true, |out| out.extend_from_slice(events));
+    if is_over {
+        out.extend_from_slice(LAST_CHUNK);
+    }
+}
+
+fn exchange(headers: Headers<'_>) -> Exchange<'_> {
+    let Headers { head, bytes } = headers;
+    let origin = match head.origin(bytes) {
+        Field::Value(origin) => Some(origin),
+        Field::Absent | Field::Repeated => None,
+    };
+    Exchange { keep_alive: head.keep_alive, http_1_0: head.http_1_0, origin }
+}

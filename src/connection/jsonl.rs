@@ -1,0 +1,180 @@
+//! Newline-delimited JSON (stdio, `tcp://`, `unix:`): each line is a message, and many calls are in flight at once.
+
+use corelane_ring::SocketId;
+
+use super::{Connection, Pipeline, http1::Delivered};
+use crate::{
+    config::Limits,
+    delivery::{AfterSend, Payload},
+    dispatch::{BatchReplies, Disposition, JsonLinesClient, Source},
+    http1::{begin_event, chunk, finish_event},
+    jsonl::{Flow, Handler, Line, LineFramer, LineTooLong, is_http},
+    jsonrpc::{ErrorCode, write_error},
+    registry::Note,
+};
+
+/// The state of a newline-delimited connection.
+pub(crate) struct JsonLines {
+    pub(crate) framer: LineFramer,
+    pub(crate) client: JsonLinesClient,
+    /// Answers that are yet to come.
+    pub(crate) pending_replies: usize,
+    /// No line has arrived: the first may begin with a byte order mark.
+    pub(crate) is_new: bool,
+}
+
+impl JsonLines {
+    /// The state of a new connection.
+    pub(crate) fn new(socket: SocketId) -> Self {
+        let client = JsonLinesClient::new(socket);
+        Self { framer: LineFramer::default(), client, pending_replies: 0, is_new: true }
+    }
+}
+
+/// The lines of one connection, on their way from its framer through the pipeline.
+pub(crate) struct Lines<'a> {
+    pub(crate) pipeline: &'a mut Pipeline,
+    pub(crate) limits: &'a Limits,
+    pub(crate) client: &'a mut JsonLinesClient,
+    pub(crate) pending_replies: &'a mut usize,
+    pub(crate) is_new: &'a mut bool,
+    pub(crate) out: &'a mut Vec<u8>,
+    pub(crate) handled: usize,
+}
+
+impl Handler for Lines<'_> {
+    fn line(&mut self, mut line: Result<Line<'_>, LineTooLong>) -> Flow {
+        if std::mem::replace(self.is_new, false)
+            && let Ok(first) = &mut line
+        {
+            skip_byte_order_mark(first);
+            let rest = first.padded.get(..first.length).unwrap_or_default();
+            if rest.trim_ascii().is_empty() {
+                return Flow::Continue;
+            }
+        }
+        match line {
+            // A web page can send lines inside an HTTP request. They must not reach a tool.
+            Ok(Line { padded, length })
+                if self.client.handshake.is_none() && is_http(padded.get(..length).unwrap_or_default()) =>
+            {
+                self.pipeline.rejected("lines_not_http");
+                return Flow::Stop;
+            }
+            Ok(Line { padded, length }) => {
+                let is_at_call_limit = *self.pending_replies >= self.limits.calls_per_line_max;
+                let pending =
+                    self.pipeline.handle_line(padded, length, self.client, is_at_call_limit, self.out);
+                *self.pending_replies += pending as usize;
+            }
+            Err(LineTooLong) => {
+                self.pipeline.rejected("line_too_long");
+                write_error(self.out, None, ErrorCode::InvalidRequest, "Line too long", None);
+                self.out.push(b'\n');
+            }
+        }
+        self.handled += 1;
+        let has_used_its_share = self.handled >= self.limits.requests_per_turn_max
+            || self.out.len() > self.limits.outbox_bytes_max
+            || self.pipeline.is_at_call_limit(self.client.socket, *self.pending_replies, self.limits);
+        if has_used_its_share { Flow::Pause } else { Flow::Continue }
+    }
+}
+
+impl Pipeline {
+    /// Whether a connection with this many pending replies is read no further until there is one. It is, where a call waits for
+    /// an answer of its client.
+    pub(crate) fn is_at_call_limit(&self, socket: SocketId, pending: usize, limits: &Limits) -> bool {
+        pending >= limits.calls_per_line_max && !self.dispatcher.calls.asks(socket)
+    }
+
+    /// Answers a line into `out`; every answer ends with a line feed. Returns how many answers are deliveries later.
+    fn handle_line(
+        &mut self,
+        padded: &mut [u8],
+        length: usize,
+        client: &mut JsonLinesClient,
+        is_at_call_limit: bool,
+        out: &mut Vec<u8>,
+    ) -> u32 {
+        let start = out.len();
+        let mut source = Source::JsonLines { client, is_at_call_limit };
+        let disposition = self.dispatcher.dispatch(&mut self.decoder, &mut source, padded, length, out);
+        let mut pending = 0;
+        match disposition {
+            Disposition::Replied(_, notes) if !notes.is_empty() => {
+                let answer = out.split_off(start);
+                for note in notes {
+                    if let Note::Message(message) = note {
+                        out.extend_from_slice(&message);
+                        out.push(b'\n');
+                    }
+                }
+                out.extend_from_slice(&answer);
+            }
+            Disposition::Pending(_) => pending = 1,
+            Disposition::Batch(BatchReplies { answers, pending: later, .. }) => {
+                pending = later;
+                if !answers.is_empty() {
+                    out.push(b'[');
+                    out.extend_from_slice(&answers.join(b",".as_slice()));
+                    out.push(b']');
+                }
+            }
+            Disposition::Replied(..)
+            | Disposition::Listening(_)
+            | Disposition::SessionOpened(_)
+            | Disposition::Attached(..)
+            | Disposition::NotAcceptable
+            | Disposition::NoReply => {}
+        }
+        if out.len() > start {
+            out.push(b'\n');
+        }
+        pending
+    }
+}
+
+/// Appends a delivery to the outbox of a newline-delimited connection.
+pub(crate) fn deliver_line(
+    connection: &mut Connection,
+    payload: &Payload,
+    bytes: &[u8],
+    then: AfterSend,
+) -> Delivered {
+    let Connection { out, json_lines: Some(lines), .. } = connection else { return Delivered::Dropped };
+    if !bytes.is_empty() && matches!(payload, Payload::Message(_) | Payload::Reply(..)) {
+        out.extend_from_slice(bytes);
+        out.push(b'\n');
+    }
+    if then == AfterSend::KeepOpen {
+        return Delivered::Partly;
+    }
+    debug_assert!(lines.pending_replies > 0, "an answer nobody waits for");
+    lines.pending_replies = lines.pending_replies.saturating_sub(1);
+    Delivered::Complete { keep_alive: true }
+}
+
+/// Appends a message of the server to the outbox: as a line, or as an event of the stream that is open.
+pub(crate) fn append_message(connection: &mut Connection, write: impl FnOnce(&mut Vec<u8>)) {
+    if connection.json_lines.is_some() {
+        write(&mut connection.out);
+        connection.out.push(b'\n');
+    } else {
+        chunk(&mut connection.out, true, |out| {
+            begin_event(out, None);
+            write(out);
+            finish_event(out);
+        });
+    }
+}
+
+/// Removes the byte order mark at the start of a line (RFC 8259, section 8.1, allows to ignore it).
+fn skip_byte_order_mark(line: &mut Line<'_>) {
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+    if line.length >= MARK.len() && line.padded.starts_with(MARK) {
+        let padded = std::mem::take(&mut line.padded);
+        line.padded = padded.get_mut(MARK.len()..).unwrap_or_default();
+        line.length -= MARK.len();
+    }
+}

@@ -1,0 +1,165 @@
+//! One connection's state between two events, and the two protocols it may speak: HTTP/1.1 and newline-delimited JSON.
+//!
+//! A connection is a state machine ([`Phase`]); the shard drives it with what the ring reports, and does its I/O. A
+//! [`Disposition`](crate::dispatch::Disposition) or a [`Delivery`](crate::delivery::Delivery) comes in, framed bytes are appended to
+//! the outbox, and the next phase comes out.
+
+mod census;
+mod deferred;
+mod http1;
+mod jsonl;
+mod pipeline;
+
+use corelane_ring::SocketId;
+
+pub(crate) use census::Census;
+pub use deferred::DeferredReply;
+pub(crate) use http1::Delivered;
+pub use http1::Requests;
+pub(crate) use jsonl::{JsonLines, Lines, append_message, deliver_line};
+pub use pipeline::{Pipeline, PipelineConfig};
+
+use crate::{
+    http1::Framer,
+    mesh::StreamId,
+    runtime::{Tick, Ticket},
+    session::ListenerKey,
+    telemetry::metrics::ConnectionState,
+};
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The first byte of the next request.
+    Idle,
+    /// The rest of a head.
+    Head,
+    /// The rest of a body.
+    Body,
+    /// The answer to a call or a request; then the next request is read.
+    Calling {
+        ticket: Ticket,
+        /// The reply has become a stream of events.
+        is_streaming: bool,
+    },
+    /// This many answers of a batch; then the next request is read.
+    Batch(u32),
+    /// The client to close a `subscriptions/listen` stream.
+    Listening(ListenerKey),
+    /// The client to close the stream of a legacy session.
+    Attached(StreamId),
+    /// The outbox to empty; then the next request is read. Also a connection that has used up its share of a turn.
+    Congested,
+    /// The outbox to empty; then the connection closes.
+    Closing {
+        /// The peer may still be sending. Its bytes are read and dropped for a while, since closing with unread data would
+        /// reset the connection and lose the reply (RFC 9112, section 9.6).
+        linger: bool,
+    },
+    /// The peer to close, after everything was sent.
+    Lingering,
+}
+
+/// The state of one connection. An idle connection owns no buffer.
+pub(crate) struct Connection {
+    pub(crate) socket: SocketId,
+    pub(crate) framer: Framer,
+    /// The state of a newline-delimited connection; `None` for HTTP.
+    pub(crate) json_lines: Option<Box<JsonLines>>,
+    /// The outbox: bytes that wait to be sent.
+    pub(crate) out: Vec<u8>,
+    pub(crate) phase: Phase,
+    /// When the phase has lasted too long.
+    pub(crate) deadline: Tick,
+    /// When the first part of the body at hand arrived.
+    pub(crate) body_started: Tick,
+    /// When the send in flight has lasted too long.
+    pub(crate) write_deadline: Tick,
+    /// Requests handled in this turn.
+    pub(crate) handled: usize,
+    /// The ring owns a buffer to send.
+    pub(crate) is_sending: bool,
+    /// Listed for flushing at the end of the turn.
+    pub(crate) is_dirty: bool,
+    /// Receiving is paused.
+    pub(crate) is_paused: bool,
+    /// The peer has closed its sending side.
+    pub(crate) peer_closed: bool,
+    /// The reply that comes later.
+    pub(crate) deferred: DeferredReply,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: SocketId, deadline: Tick) -> Self {
+        Self {
+            socket,
+            framer: Framer::default(),
+            json_lines: None,
+            out: Vec::new(),
+            phase: Phase::Idle,
+            deadline,
+            body_started: Tick::NEVER,
+            write_deadline: Tick::NEVER,
+            handled: 0,
+            is_sending: false,
+            is_dirty: false,
+            is_paused: false,
+            peer_closed: false,
+            deferred: DeferredReply::default(),
+        }
+    }
+
+    /// Answers that a newline-delimited connection waits for.
+    pub(crate) fn pending_replies(&self) -> usize {
+        self.json_lines.as_ref().map_or(0, |lines| lines.pending_replies)
+    }
+
+    /// The state that the metrics count the connection under.
+    pub(crate) fn state(&self) -> ConnectionState {
+        match self.phase {
+            Phase::Closing { .. } | Phase::Lingering => ConnectionState::Closing,
+            Phase::Listening(_) | Phase::Attached(_) => ConnectionState::Streaming,
+            Phase::Calling { .. } | Phase::Batch(_) => ConnectionState::Handling,
+            Phase::Congested if !self.is_sending && self.pending_replies() > 0 => ConnectionState::Handling,
+            Phase::Congested => ConnectionState::Writing,
+            Phase::Idle | Phase::Head | Phase::Body if self.is_sending => ConnectionState::Writing,
+            Phase::Idle if self.pending_replies() > 0 => ConnectionState::Handling,
+            Phase::Idle => ConnectionState::Idle,
+            Phase::Head | Phase::Body => ConnectionState::Reading,
+        }
+    }
+
+    /// Whether requests are handled as they arrive.
+    pub(crate) fn is_reading(&self) -> bool {
+        matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body)
+    }
+
+    /// Whether an event can be written now. Otherwise the subscriber gets the newest one later.
+    pub(crate) fn has_room_for_events(&self) -> bool {
+        !self.is_sending && self.out.len() < EVENTS_BYTES_MAX
+    }
+
+    /// Asserts what the phases promise.
+    pub(crate) fn check_invariants(&self) {
+        debug_assert!(
+            !(self.json_lines.is_some() && matches!(self.phase, Phase::Calling { .. } | Phase::Batch(_))),
+            "a newline-delimited connection waits for a single answer"
+        );
+        debug_assert!(
+            self.deferred.is_empty()
+                || matches!(self.phase, Phase::Calling { .. } | Phase::Batch(_))
+                || self.is_streaming(),
+            "a connection without a pending reply keeps the head of one"
+        );
+    }
+
+    fn is_streaming(&self) -> bool {
+        matches!(self.phase, Phase::Listening(_) | Phase::Attached(_))
+    }
+}
+
+/// Events that are collected in an outbox before they are sent, in bytes.
+const EVENTS_BYTES_MAX: usize = 16 * 1024;
+
+/// Bounds what an idle connection costs.
+const _: () = assert!(size_of::<Option<Connection>>() <= 128);

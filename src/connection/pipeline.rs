@@ -1,0 +1,117 @@
+//! Everything one shard needs to answer requests, without sockets: bytes in, bytes out.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    config::Limits,
+    dispatch::{Dispatcher, DispatcherConfig},
+    http1::{Assembly, Guard, Names, ResponseHeads},
+    json::Decoder,
+    mesh::Broadcast,
+    registry::Snapshot,
+    runtime::Runner,
+    signed_token::Secret,
+    telemetry::metrics::{ShardMetrics, ToolSeries},
+};
+
+/// The largest spare assembly buffer that is kept, in bytes.
+const SPARE_ASSEMBLY_BYTES_MAX: usize = 64 * 1024;
+
+/// What a pipeline is built with.
+pub struct PipelineConfig<'a> {
+    /// The path of the endpoint.
+    pub endpoint: &'a str,
+    /// The allowed hosts and origins.
+    pub names: Names,
+    /// The number of this shard.
+    pub shard: usize,
+    /// How many shards there are.
+    pub shards: usize,
+    /// The key of session ids, cursors and request states; the same for all shards.
+    pub secret: Secret,
+    /// Reaches the other shards.
+    pub broadcast: Broadcast,
+    /// Every bound.
+    pub limits: &'a Limits,
+}
+
+/// One shard's guard, decoder, dispatcher and response heads.
+pub struct Pipeline {
+    pub(super) guard: Guard,
+    pub(super) decoder: Decoder,
+    pub(super) heads: ResponseHeads,
+    pub(crate) dispatcher: Dispatcher,
+    /// The server is draining: every reply closes its connection.
+    pub(super) is_draining: bool,
+    /// An empty buffer for the next request that is split over receive buffers: at most one, so that a warm shard allocates none.
+    spare_assembly: Option<Box<Assembly>>,
+}
+
+impl Pipeline {
+    /// A pipeline that serves `snapshot`.
+    #[must_use]
+    pub fn new(config: PipelineConfig<'_>, snapshot: Snapshot, runner: Runner) -> Self {
+        let PipelineConfig { endpoint, names, shard, shards, secret, broadcast, limits } = config;
+        let dispatcher = DispatcherConfig { shard, shards, secret, broadcast, limits: *limits };
+        Self {
+            guard: Guard::new(endpoint, names),
+            decoder: Decoder::new(limits),
+            heads: ResponseHeads::new(SystemTime::now()),
+            dispatcher: Dispatcher::new(dispatcher, snapshot, runner),
+            is_draining: false,
+            spare_assembly: None,
+        }
+    }
+
+    /// Starts a turn: latencies count from `now`, replies are dated `wall`.
+    pub fn begin_turn(&mut self, now: Instant, wall: SystemTime) {
+        self.dispatcher.begin_turn(now, wall.duration_since(UNIX_EPOCH).unwrap_or_default());
+        self.heads.set_date(wall);
+    }
+
+    /// Ends a turn and records the latency of its replies. A turn longer than `slow` is counted and logged.
+    pub fn end_turn(&mut self, slow: Duration) {
+        self.dispatcher.observer.end_turn(slow);
+    }
+
+    /// Counts and logs a rejection that is the client's fault.
+    pub(crate) fn rejected(&mut self, reason: &'static str) {
+        self.dispatcher.observer.refused(reason, None);
+    }
+
+    /// From now on every reply closes its connection.
+    pub(crate) fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// The metrics of the shard.
+    pub fn metrics(&mut self) -> &mut ShardMetrics {
+        self.dispatcher.observer.metrics()
+    }
+
+    /// Takes an empty assembly buffer: the spare one, if it is there.
+    pub(crate) fn take_assembly(&mut self) -> Box<Assembly> {
+        self.spare_assembly.take().unwrap_or_default()
+    }
+
+    /// Keeps an assembly buffer for another request.
+    pub(crate) fn keep_assembly(&mut self, mut assembly: Box<Assembly>) {
+        assembly.clear(SPARE_ASSEMBLY_BYTES_MAX);
+        self.spare_assembly = Some(assembly);
+    }
+
+    /// Serves another snapshot from the next request on. Calls in flight end as they were started. Returns the snapshot that
+    /// was served before, to be freed elsewhere.
+    pub(crate) fn replace(
+        &mut self,
+        snapshot: Snapshot,
+        tools: ToolSeries,
+    ) -> Option<(Snapshot, ToolSeries)> {
+        let tools = self.metrics().set_tools(tools);
+        let before = std::mem::replace(&mut self.dispatcher.snapshot, Rc::new(snapshot));
+        Rc::into_inner(before).map(|snapshot| (snapshot, tools))
+    }
+}

@@ -1,0 +1,154 @@
+//! What must reach a client other than as the answer to the message at hand: one queue per shard.
+//!
+//! A finished call, a notification of a running one, an event, a replayed event, the answer of another shard and a timeout
+//! are all a [`Delivery`]. The shard drains the queue at one point of its turn; the connection adds the framing (head, SSE
+//! event, chunk, line feed). Draining never re-enters dispatch: a connection whose reply is complete reads its next request
+//! after the queue is empty.
+//!
+//! The queue is empty at the end of every turn. What one turn can put into it is bounded by the completions and the messages
+//! of other shards that the turn takes, and by the limits on calls, subscriptions and streams.
+
+use std::{collections::VecDeque, ops::Range, sync::Arc};
+
+use corelane_ring::SocketId;
+
+use crate::{http1::Status, mcp::Event, mesh::StreamId, runtime::Ticket};
+
+/// The largest buffer that is kept from one turn to the next, in bytes.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+
+/// One thing for one connection, or an event for all subscribers.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) to: Destination,
+    pub(crate) payload: Payload,
+    pub(crate) then: AfterSend,
+}
+
+/// Where a delivery goes. A connection that has closed, or waits for something else by now, drops it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// The connection that waits for the answer to this call or request.
+    Reply(SocketId, Ticket),
+    /// The connection that carries a session's stream.
+    Stream(SocketId),
+    /// Every subscriber on this shard.
+    Subscribers,
+}
+
+/// The bytes of a delivery, as ranges of its queue's buffer, and the framing they need.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    /// A JSON-RPC message that precedes the answer.
+    Message(Range<usize>),
+    /// Whole server-sent events, ids included, as a replay buffer keeps them.
+    Events(Range<usize>),
+    /// An answer: its status and its body, which is empty where the client gets none.
+    Reply(Status, Range<usize>),
+    /// A session's stream that this connection carries from now on, and the events it begins with.
+    Attached(StreamId, Range<usize>),
+    /// A change of what clients subscribe to.
+    Event(Arc<Event>),
+    /// Any topic may have changed.
+    AllTopics,
+}
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterSend {
+    /// More will come.
+    KeepOpen,
+    /// One of the answers it waits for is complete.
+    EndReply,
+}
+
+/// Deliveries in order, with their bytes in one buffer.
+#[derive(Debug, Default)]
+pub(crate) struct DeliveryQueue {
+    deliveries: VecDeque<Delivery>,
+    bytes: Vec<u8>,
+}
+
+impl DeliveryQueue {
+    /// Appends a delivery.
+    pub(crate) fn push(&mut self, to: Destination, payload: Payload, then: AfterSend) {
+        self.deliveries.push_back(Delivery { to, payload, then });
+    }
+
+    /// Appends what `write` appends to the queue's buffer. The range is for the [`Payload`] of the next [`Self::push`].
+    pub(crate) fn write<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> (Range<usize>, T) {
+        let start = self.bytes.len();
+        let written = write(&mut self.bytes);
+        debug_assert!(start <= self.bytes.len(), "a payload only appends to the buffer");
+        (start..self.bytes.len(), written)
+    }
+
+    /// Appends a JSON-RPC message that precedes an answer.
+    pub(crate) fn message(&mut self, to: Destination, message: &[u8]) {
+        let (range, ()) = self.write(|bytes| bytes.extend_from_slice(message));
+        self.push(to, Payload::Message(range), AfterSend::KeepOpen);
+    }
+
+    /// Appends events of a stream.
+    pub(crate) fn events(&mut self, to: Destination, events: &[u8], then: AfterSend) {
+        let (range, ()) = self.write(|bytes| bytes.extend_from_slice(events));
+        self.push(to, Payload::Events(range), then);
+    }
+
+    /// Takes the oldest delivery.
+    pub(crate) fn pop(&mut self) -> Option<Delivery> {
+        self.deliveries.pop_front()
+    }
+
+    /// The bytes of a payload's range.
+    pub(crate) fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+
+    /// Whether nothing is queued.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
+    /// Drops the bytes of deliveries that were popped.
+    pub(crate) fn clear(&mut self) {
+        debug_assert!(self.deliveries.is_empty(), "the bytes of a queued delivery are dropped");
+        self.bytes.clear();
+        self.bytes.shrink_to(SPARE_BYTES_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_the_bytes_that_were_written_for_them() {
+        let mut queue = DeliveryQueue::default();
+        let to = Destination::Stream(SocketId::default());
+        queue.message(to, b"one");
+        queue.events(to, b"", AfterSend::EndReply);
+        queue.message(to, b"three");
+        let mut taken = Vec::new();
+        while let Some(delivery) = queue.pop() {
+            let (Payload::Message(range) | Payload::Events(range)) = delivery.payload else { panic!() };
+            taken.push((queue.bytes(&range).to_vec(), delivery.then));
+        }
+        let expected = [
+            (b"one".to_vec(), AfterSend::KeepOpen),
+            (Vec::new(), AfterSend::EndReply),
+            (b"three".to_vec(), AfterSend::KeepOpen),
+        ];
+        assert_eq!(taken, expected);
+        queue.clear();
+        assert!(queue.is_empty() && queue.bytes.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "the bytes of a queued delivery are dropped")]
+    fn clearing_a_queue_that_is_not_drained_panics() {
+        let mut queue = DeliveryQueue::default();
+        queue.message(Destination::Stream(SocketId::default()), b"one");
+        queue.clear();
+    }
+}

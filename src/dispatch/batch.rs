@@ -1,0 +1,63 @@
+//! Batches of JSON-RPC messages, which 2025-03-26 knows
+//! (<https://modelcontextprotocol.io/specification/2025-03-26/basic#batching>).
+
+use super::{BatchReplies, Dispatcher, Disposition, NeedsText, Source};
+use crate::{
+    json::{Elements, Node, lacks_digits},
+    jsonrpc::{answerable_id, needs_text},
+    mcp::{self, CallMethod, Refused},
+    registry::Revision,
+};
+
+impl Dispatcher {
+    /// Dispatches the messages of a batch.
+    pub(super) fn dispatch_batch(
+        &mut self,
+        source: &mut Source<'_>,
+        messages: Elements<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Disposition, NeedsText> {
+        if messages.len() > self.limits.batch_messages_max {
+            return Ok(self.reject_plain(out, Refused::InvalidRequest, "Too many messages in a batch"));
+        }
+        // No message may have run when another one turns out to need the text.
+        if messages.clone().any(|message| needs_text(message) || lacks_digits(message)) {
+            return Err(NeedsText);
+        }
+        if let Source::Http { in_batch, .. } = source {
+            *in_batch = true;
+        }
+        let mut replies =
+            BatchReplies { accepts_streaming: source.accepts_streaming(), ..BatchReplies::default() };
+        for message in messages {
+            let start = out.len();
+            if message.get("method").and_then(Node::as_str) == Some("initialize") {
+                let id = answerable_id(message, self.limits.id_bytes_max);
+                let text = "initialize must not be in a batch";
+                let (method, reason) = (CallMethod::Initialize, Refused::InvalidRequest);
+                self.reject(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, text));
+            } else {
+                match self.dispatch_message(source, message, out)? {
+                    Disposition::Pending(_) => replies.pending += 1,
+                    Disposition::NotAcceptable => {
+                        self.reject_plain(out, Refused::InvalidRequest, "Not in a batch");
+                    }
+                    Disposition::Listening(listener) => {
+                        out.truncate(start);
+                        if let Source::JsonLines { client, .. } = source {
+                            client.listens.retain(|other| *other != listener);
+                        }
+                        self.state.subscriptions.remove(listener);
+                        self.reject_plain(out, Refused::InvalidRequest, "Not in a batch");
+                    }
+                    _ => {}
+                }
+            }
+            let answer = out.split_off(start);
+            if !answer.is_empty() {
+                replies.answers.push(answer);
+            }
+        }
+        Ok(Disposition::Batch(replies))
+    }
+}

@@ -1,0 +1,184 @@
+//! Requests about state that another shard keeps: sessions, streams, tasks.
+
+use super::{Dispatcher, Disposition, ReplyTo, in_flight::RemoteRequest, subscribe::TOO_MANY_SUBSCRIPTIONS};
+use crate::{
+    delivery::{AfterSend, Destination, Payload},
+    http1::Status,
+    jsonrpc::{OwnedId, begin_result, finish_result},
+    mcp::{self, CallMethod, Refused, TaskRequest},
+    mesh::{Answer, Broadcast, Message, Request},
+    registry::Revision,
+    runtime::Ticket,
+};
+
+impl Dispatcher {
+    /// Whether there is a shard of this number. A token of a server with more shards may name one that is gone.
+    pub(crate) fn has_shard(&self, shard: u16) -> bool {
+        shard == self.state.shard || usize::from(shard) < self.state.broadcast.mailboxes().len()
+    }
+
+    /// Has `keeper` serve a request: at once, if that is this shard. `about`: the id of the JSON-RPC request and its method.
+    pub(crate) fn ask(
+        &mut self,
+        keeper: u16,
+        request: Request,
+        about: (Option<OwnedId>, CallMethod),
+        reply_to: ReplyTo,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let (id, method) = about;
+        let started = self.observer.turn_began();
+        let remote = RemoteRequest { reply_to, id, method, started, left: 1 };
+        let is_gone = matches!(request, Request::Task(_)) && !self.has_shard(keeper);
+        if is_gone || keeper == self.state.shard {
+            let answer = if is_gone { Answer::Unknown } else { self.serve(&request, keeper) };
+            return self.answer_now(&remote, answer, out);
+        }
+        let from = self.state.shard;
+        self.wait(remote, out, |broadcast, ticket| {
+            broadcast.post(keeper, Message::Ask { from, ticket, request })
+        })
+    }
+
+    /// Has every shard serve a request; the answer is complete when all have answered.
+    pub(crate) fn ask_all(
+        &mut self,
+        request: Request,
+        about: (Option<OwnedId>, CallMethod),
+        reply_to: ReplyTo,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let (id, method) = about;
+        let started = self.observer.turn_began();
+        let from = self.state.shard;
+        let answer = self.serve(&request, from);
+        let others = self.state.broadcast.mailboxes().len().saturating_sub(1);
+        let remote = RemoteRequest { reply_to, id, method, started, left: others };
+        if others == 0 {
+            return self.answer_now(&remote, answer, out);
+        }
+        self.wait(remote, out, |broadcast, ticket| {
+            // Where one mailbox is full others may have served it: a repeated request does no harm.
+            (0..=u16::try_from(others).unwrap_or(u16::MAX))
+                .filter(|shard| *shard != from)
+                .all(|shard| broadcast.post(shard, Message::Ask { from, ticket, request: request.clone() }))
+        })
+    }
+
+    fn answer_now(&mut self, remote: &RemoteRequest, answer: Answer, out: &mut Vec<u8>) -> Disposition {
+        let disposition = self.write_remote_answer(remote, answer, out);
+        if matches!(disposition, Disposition::Replied(..)) {
+            self.observer.metrics().note(remote.method as usize);
+        }
+        disposition
+    }
+
+    /// Files a request and posts it. `post` returns `false` if a mailbox is full.
+    fn wait(
+        &mut self,
+        remote: RemoteRequest,
+        out: &mut Vec<u8>,
+        post: impl FnOnce(&Broadcast, Ticket) -> bool,
+    ) -> Disposition {
+        let (id, method) = (remote.id.clone(), remote.method);
+        if let Some(ticket) = self.calls.wait(remote, self.moment.monotonic) {
+            if post(&self.state.broadcast, ticket) {
+                return Disposition::Pending(ticket);
+            }
+            self.calls.free_remote(ticket);
+        }
+        let id = id.as_ref().map(OwnedId::as_id);
+        self.reject(mcp::write_refused(out, id, Revision::ASSUMED, method, Refused::Busy, SERVER_BUSY))
+    }
+
+    /// Serves a request of this shard or another from the state that is kept here.
+    pub(crate) fn serve(&mut self, request: &Request, from: u16) -> Answer {
+        let answer = self.state.serve(request, from, &mut self.sessions, self.moment);
+        if let (Request::Task(TaskRequest { key, action }), Answer::Task(_)) = (request, &answer) {
+            self.task_action(*key, action);
+        }
+        answer
+    }
+
+    /// Another shard has answered. Delivers the answer once all have.
+    pub(crate) fn on_remote_answer(&mut self, ticket: Ticket, answer: Answer) {
+        let Some(remote) = self.calls.take_answered(ticket) else { return };
+        // Only a connection waits for another shard.
+        let Some(socket) = remote.reply_to.socket() else { return };
+        let mut out = Vec::new();
+        let disposition = self.write_remote_answer(&remote, answer, &mut out);
+        self.observer.metrics().record(remote.method as usize, remote.started.elapsed());
+        let deliveries = &mut self.state.deliveries;
+        let (range, ()) = deliveries.write(|bytes| bytes.extend_from_slice(&out));
+        let (payload, then) = match disposition {
+            Disposition::Replied(status, _) => (Payload::Reply(status, range), AfterSend::EndReply),
+            Disposition::Attached(stream, true) => (Payload::Attached(stream, range), AfterSend::EndReply),
+            Disposition::Attached(stream, false) => (Payload::Attached(stream, range), AfterSend::KeepOpen),
+            _ => return,
+        };
+        deliveries.push(Destination::Reply(socket, ticket), payload, then);
+    }
+
+    /// No other shard answered in time.
+    pub(super) fn remote_timed_out(&mut self, ticket: Ticket, remote: &RemoteRequest) {
+        let Some(socket) = remote.reply_to.socket() else { return };
+        self.observer.refused(Refused::Busy.name(), None);
+        self.observer.metrics().record(remote.method as usize, remote.started.elapsed());
+        let id = remote.id.as_ref().map(OwnedId::as_id);
+        let deliveries = &mut self.state.deliveries;
+        let (range, _) = deliveries.write(|out| {
+            mcp::write_refused(out, id, Revision::ASSUMED, remote.method, Refused::Busy, SERVER_BUSY);
+        });
+        let payload = Payload::Reply(Status::ServiceUnavailable, range);
+        deliveries.push(Destination::Reply(socket, ticket), payload, AfterSend::EndReply);
+    }
+
+    /// Writes the answer of the shard that keeps the state.
+    fn write_remote_answer(
+        &mut self,
+        remote: &RemoteRequest,
+        answer: Answer,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let id = remote.id.as_ref().map(OwnedId::as_id);
+        let method = remote.method;
+        let (reason, text) = match (answer, id) {
+            (Answer::Done, Some(id)) => {
+                begin_result(out, id);
+                finish_result(out);
+                return Disposition::Replied(Status::Ok, Vec::new());
+            }
+            // A session has ended.
+            (Answer::Done, None) => return Disposition::Replied(Status::NoContent, Vec::new()),
+            (Answer::Task(view), Some(id)) => {
+                if method == CallMethod::TasksGet {
+                    mcp::write_task(out, &self.snapshot, id, &view);
+                } else {
+                    mcp::write_task_acknowledged(out, &self.snapshot, id);
+                }
+                return Disposition::Replied(Status::Ok, Vec::new());
+            }
+            (Answer::Attached(stream, events, ended), _) => {
+                out.extend_from_slice(&events);
+                return Disposition::Attached(stream, ended);
+            }
+            (Answer::Unknown, Some(id)) => {
+                return self.written_refusal(mcp::write_unknown_task(out, id, method));
+            }
+            (Answer::Unknown | Answer::Task(_), None) => (Refused::UnknownStream, "Unknown Last-Event-ID"),
+            (Answer::Taken, _) => (Refused::StreamTaken, "Conflict: the session has a stream already"),
+            (Answer::Full, _) => (Refused::Busy, SERVER_BUSY),
+            (Answer::TooMany, _) => (Refused::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS),
+        };
+        self.written_refusal(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, text))
+    }
+
+    /// As [`Self::reject`], for a request whose latency is recorded by the caller.
+    fn written_refusal(&mut self, outcome: mcp::Outcome<'_>) -> Disposition {
+        let mcp::Outcome::Refused(status, _, reason, message) = outcome else { return Disposition::NoReply };
+        self.observer.refused(reason.name(), Some(&message));
+        Disposition::Replied(status, Vec::new())
+    }
+}
+
+const SERVER_BUSY: &str = "Server busy";

@@ -1,0 +1,166 @@
+//! Subscriptions, log levels and cancellations: what a client asks for that changes the state of its session or connection.
+
+use super::{Dispatcher, Disposition, JsonLinesClient, Source};
+use crate::{
+    http1::Status,
+    jsonrpc::{Id, OwnedId, begin_result, finish_result, has_value_of, write_id},
+    mcp::{self, CallMethod, Refused, Session, SessionAction, Topic, Wanted},
+    mesh::Request,
+    registry::{List, Revision},
+    session::{Listener, ListenerKey},
+};
+
+pub(super) const TOO_MANY_SUBSCRIPTIONS: &str = "Too many subscriptions";
+
+impl Dispatcher {
+    /// Opens a `subscriptions/listen` stream
+    /// (<https://modelcontextprotocol.io/specification/draft/basic/utilities/subscriptions>).
+    pub(super) fn listen(
+        &mut self,
+        wanted: Wanted,
+        source: &mut Source<'_>,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let Wanted { id, topics, acknowledged } = wanted;
+        if let Source::Http { headers, .. } = source
+            && !headers.head.http_1_0
+            && !headers.head.accepts_events(headers.bytes)
+        {
+            return Disposition::NotAcceptable;
+        }
+        // An HTTP connection has one stream; a newline-delimited one has many, some of them without a topic.
+        let listens = if let Source::JsonLines { client, .. } = source { &client.listens[..] } else { &[] };
+        let subscriptions = &self.state.subscriptions;
+        let named = topics.iter().filter(|topic| !topic.is_list()).count();
+        let named = listens.iter().fold(named, |named, listener| named + subscriptions.named(*listener));
+        if listens.len() >= self.limits.subscriptions_per_connection_max
+            || named > self.limits.subscription_topics_max
+            || !subscriptions.has_room(topics.len().max(1))
+        {
+            return self.reject_subscription(id.as_id(), Revision::V2026_07_28, CallMethod::Listen, out);
+        }
+        let key = match source {
+            Source::Http { socket, .. } => Listener::Stream(*socket),
+            Source::JsonLines { client, .. } => Listener::Line(client.socket),
+        };
+        let listener = self.state.subscriptions.insert(key, Some(id_as_json(id.as_id())));
+        for topic in topics {
+            self.state.subscriptions.subscribe(listener, topic);
+        }
+        if let Source::JsonLines { client, .. } = source {
+            client.listens.push(listener);
+        } else {
+            self.observer.metrics().note(CallMethod::Listen as usize);
+        }
+        out.extend_from_slice(&acknowledged);
+        Disposition::Listening(listener)
+    }
+
+    fn reject_subscription(
+        &mut self,
+        id: Id<'_>,
+        revision: Revision,
+        method: CallMethod,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let reason = Refused::TooManySubscriptions;
+        self.reject(mcp::write_refused(out, Some(id), revision, method, reason, TOO_MANY_SUBSCRIPTIONS))
+    }
+
+    /// Acts for a legacy session over HTTP, on the shards that keep its state.
+    pub(super) fn act_for_session(
+        &mut self,
+        id: Id<'_>,
+        session: Session,
+        action: SessionAction,
+        source: &Source<'_>,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let about = (Some(id.to_owned()), action.method());
+        let home = session.home;
+        match action {
+            SessionAction::SetLevel(level) => {
+                self.ask_all(Request::SetLevel(session.key, level), about, source.reply_to(), out)
+            }
+            SessionAction::Subscribe(uri) => {
+                self.ask(home, Request::Subscribe(session, uri), about, source.reply_to(), out)
+            }
+            SessionAction::Unsubscribe(uri) => {
+                self.ask(home, Request::Unsubscribe(session, uri), about, source.reply_to(), out)
+            }
+        }
+    }
+
+    /// Acts for a newline-delimited connection, which is a session by itself.
+    pub(super) fn act_for_connection(
+        &mut self,
+        id: Id<'_>,
+        action: SessionAction,
+        source: &mut Source<'_>,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let Source::JsonLines { client, .. } = source else { return Disposition::NoReply };
+        let method = action.method();
+        match action {
+            SessionAction::SetLevel(level) => {
+                if let Some(handshake) = &mut client.handshake {
+                    handshake.level = Some(level);
+                }
+            }
+            SessionAction::Subscribe(uri) => {
+                let topic = Topic::resource(&uri);
+                let topics_max = self.limits.subscription_topics_max;
+                let has_room = self.state.subscriptions.has_room(1);
+                let listener = has_room.then(|| self.listener_of(client));
+                let admitted = listener
+                    .filter(|listener| self.state.subscriptions.admits(*listener, &topic, topics_max));
+                let Some(listener) = admitted else {
+                    return self.reject_subscription(id, Revision::LATEST_LEGACY, method, out);
+                };
+                self.state.subscriptions.subscribe(listener, topic);
+            }
+            SessionAction::Unsubscribe(uri) => {
+                if let Some(listener) = client.listener {
+                    self.state.subscriptions.unsubscribe(listener, &Topic::resource(&uri));
+                }
+            }
+        }
+        self.observer.metrics().note(method as usize);
+        begin_result(out, id);
+        finish_result(out);
+        Disposition::Replied(Status::Ok, Vec::new())
+    }
+
+    /// Subscribes a legacy client to changes of the lists, as `initialize` promises it.
+    pub(super) fn subscribe_to_lists(&mut self, client: &mut JsonLinesClient) {
+        if client.listener.is_none() {
+            let listener = self.listener_of(client);
+            for list in List::ALL {
+                self.state.subscriptions.subscribe(listener, Topic::list(list));
+            }
+        }
+    }
+
+    fn listener_of(&mut self, client: &mut JsonLinesClient) -> ListenerKey {
+        let socket = client.socket;
+        *client.listener.get_or_insert_with(|| self.state.subscriptions.insert(Listener::Line(socket), None))
+    }
+
+    /// Closes the `subscriptions/listen` requests of a newline-delimited connection that have this id.
+    pub(super) fn close_listens(&mut self, client: &mut JsonLinesClient, id: &OwnedId) {
+        let subscriptions = &mut self.state.subscriptions;
+        client.listens.retain(|listener| {
+            let is_named = subscriptions.id(*listener).is_some_and(|other| has_value_of(id.as_id(), other));
+            if is_named {
+                subscriptions.remove(*listener);
+            }
+            !is_named
+        });
+    }
+}
+
+fn id_as_json(id: Id<'_>) -> Box<[u8]> {
+    let mut json = Vec::new();
+    write_id(&mut json, id);
+    json.into()
+}

@@ -1,0 +1,84 @@
+//! New connections, and when to accept no more.
+
+use std::{io, time::Duration};
+
+use corelane_ring::SocketId;
+
+use super::Shard;
+use crate::{
+    config::Transport,
+    connection::{Connection, JsonLines},
+    runtime::Tick,
+};
+
+/// A failed accept is tried again after this.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+impl Shard {
+    pub(super) fn on_accepted(&mut self, socket: SocketId, transport: Transport) {
+        self.pipeline.metrics().accept();
+        let index = socket.index();
+        if index >= self.connections.len() {
+            self.connections.resize_with(index + 1, || None);
+        }
+        let is_json_lines = transport == Transport::Lines;
+        let deadline = if is_json_lines {
+            Tick::NEVER
+        } else {
+            self.timers.tick_after(self.now, self.limits.head_timeout)
+        };
+        if let Some(slot) = self.connections.get_mut(index) {
+            debug_assert!(slot.is_none(), "the ring closes a socket before its slot is reused");
+            let json_lines = is_json_lines.then(|| Box::new(JsonLines::new(socket)));
+            *slot = Some(Connection { json_lines, ..Connection::new(socket, deadline) });
+            self.live += 1;
+        }
+        if !is_json_lines {
+            self.timers.schedule(index, deadline);
+        }
+        // Connections that were accepted before the pause took effect.
+        let flood = self.connections_max + self.limits.connections_reserve as usize;
+        if self.drain_until.is_some() || self.live > flood {
+            self.close(socket);
+            return;
+        }
+        if self.is_accepting && self.live >= self.connections_max {
+            self.is_accepting = false;
+            self.pipeline.rejected("connections_max");
+            for listener in &self.listeners {
+                self.ring.pause_accept(*listener);
+            }
+        }
+    }
+
+    pub(super) fn on_accept_failed(&mut self, error: &io::Error) {
+        // Only one listener has stopped. Pausing all is simpler, and it is for a moment.
+        let reason = match error.raw_os_error() {
+            Some(libc::ENFILE | libc::EMFILE) => "accept_no_descriptor",
+            _ => "accept_failed",
+        };
+        self.pipeline.rejected(reason);
+        self.accept_retry_at = Some(self.now + ACCEPT_RETRY);
+    }
+
+    /// Accepts again once a tenth of the connections has closed.
+    pub(super) fn resume_accept(&mut self) {
+        if !self.is_accepting && self.drain_until.is_none() && self.live * 10 <= self.connections_max * 9 {
+            self.is_accepting = true;
+            for listener in &self.listeners {
+                self.ring.resume_accept(*listener);
+            }
+        }
+    }
+
+    pub(super) fn retry_accept(&mut self) {
+        if self.accept_retry_at.is_some_and(|at| at <= self.now) {
+            self.accept_retry_at = None;
+            if self.is_accepting && self.drain_until.is_none() {
+                for listener in &self.listeners {
+                    self.ring.resume_accept(*listener);
+                }
+            }
+        }
+    }
+}

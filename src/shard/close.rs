@@ -1,0 +1,179 @@
+//! How connections end: closed by the peer, by a timer, or by a drain.
+
+use corelane_ring::SocketId;
+
+use super::{Shard, connection_of, send::keep_spare};
+use crate::{
+    connection::{Connection, Phase},
+    http1::{KEEP_ALIVE, RejectReason, chunk},
+    runtime::{Tick, instant_after},
+};
+
+impl Shard {
+    pub(super) fn on_peer_closed(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.peer_closed = true;
+        if connection.json_lines.is_some() {
+            self.on_lines_ended(socket);
+            return;
+        }
+        // A peer may close its sending side first and still wait for the answer; not for a call that ends with its
+        // connection.
+        let cancels = match connection.phase {
+            Phase::Calling { ticket, .. } => self.pipeline.dispatcher.ends_with_connection(ticket),
+            Phase::Listening(_) | Phase::Attached(_) => true,
+            _ => false,
+        };
+        let waits = connection.is_sending
+            || !connection.out.is_empty()
+            || matches!(connection.phase, Phase::Calling { .. } | Phase::Batch(_) | Phase::Congested);
+        if !waits || cancels || connection.phase == Phase::Lingering {
+            self.close(socket);
+        }
+    }
+
+    /// The peer of a newline-delimited connection has ended its input. Its requests are answered, for as long as a drain may
+    /// take.
+    fn on_lines_ended(&mut self, socket: SocketId) {
+        let soon = self.timers.tick_after(self.now, self.limits.drain_timeout);
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.deadline = soon;
+        self.timers.schedule(socket.index(), soon);
+        if connection.phase == Phase::Idle {
+            self.advance_lines(socket, None);
+        }
+    }
+
+    pub(super) fn on_timer(&mut self, index: usize) {
+        let Some(Some(connection)) = self.connections.get_mut(index) else { return };
+        let socket = connection.socket;
+        let earliest = connection.deadline.min(connection.write_deadline);
+        if earliest > self.timers.tick_before(self.now) {
+            self.timers.schedule(index, earliest);
+            return;
+        }
+        if connection.write_deadline <= connection.deadline {
+            self.pipeline.rejected("write_timeout");
+            self.close(socket);
+            return;
+        }
+        let reason = match connection.phase {
+            Phase::Head => RejectReason::HeadTimeout,
+            Phase::Body => RejectReason::BodyTimeout,
+            Phase::Calling { .. } | Phase::Batch(_) | Phase::Listening(_) | Phase::Attached(_) => {
+                self.send_keep_alive(socket);
+                return;
+            }
+            _ => {
+                if connection.pending_replies() > 0 {
+                    self.log_abandoned(socket);
+                }
+                self.close(socket);
+                return;
+            }
+        };
+        let phase = self.pipeline.reject(reason, None, &mut connection.out);
+        debug_assert_eq!(phase, Some(Phase::Closing { linger: true }));
+        connection.phase = Phase::Closing { linger: true };
+        connection.deadline = Tick::NEVER;
+        self.mark(socket);
+    }
+
+    /// Schedules the next comment of a stream.
+    pub(super) fn schedule_keep_alive(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.deadline = self.timers.tick_after(self.now, self.limits.stream_keep_alive);
+        self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
+    }
+
+    /// Sends a comment on a stream that is silent.
+    fn send_keep_alive(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if !connection.is_sending && connection.out.is_empty() {
+            chunk(&mut connection.out, true, |out| out.extend_from_slice(KEEP_ALIVE));
+            self.mark(socket);
+        }
+        self.schedule_keep_alive(socket);
+    }
+
+    /// A newline-delimited connection closes although calls of it are in flight: its peer waited for as long as a drain may
+    /// take.
+    fn log_abandoned(&mut self, socket: SocketId) {
+        let dispatcher = self.dispatcher();
+        let tickets = dispatcher.calls.of_line(socket);
+        let names = tickets.iter().filter_map(|ticket| Some(dispatcher.calls.get(*ticket)?.callable.name()));
+        let names: Vec<String> = names.map(ToOwned::to_owned).collect();
+        dispatcher.observer.abandoned(&names);
+    }
+
+    /// Closes a connection, and what it has open with it.
+    pub(super) fn close(&mut self, socket: SocketId) {
+        if connection_of(&mut self.connections, socket).is_none() {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::take) {
+            self.detach(&connection);
+            keep_spare(&mut self.spare, connection.out);
+            self.live -= 1;
+        }
+        self.timers.cancel(socket.index());
+        self.ring.close(socket);
+        if self.adopts && self.live == 0 {
+            self.begin_drain();
+        }
+    }
+
+    /// Ends the calls, subscriptions and streams of a connection that closes.
+    fn detach(&mut self, connection: &Connection) {
+        let dispatcher = &mut self.pipeline.dispatcher;
+        match connection.phase {
+            Phase::Calling { ticket, .. } => dispatcher.abandon(ticket),
+            Phase::Listening(listener) => dispatcher.state.subscriptions.remove(listener),
+            Phase::Attached(stream) => dispatcher.state.detach(stream, connection.socket),
+            _ => {}
+        }
+        if let Some(lines) = &connection.json_lines {
+            for listener in lines.client.listeners() {
+                dispatcher.state.subscriptions.remove(listener);
+            }
+            for ticket in dispatcher.calls.of_line(connection.socket) {
+                if dispatcher.calls.abandon(ticket).is_some() {
+                    dispatcher.observer.metrics().event("cancelled");
+                }
+            }
+        }
+    }
+
+    pub(super) fn begin_drain(&mut self) {
+        if self.drain_until.is_some() {
+            return;
+        }
+        self.drain_until = Some(instant_after(self.now, self.limits.drain_timeout));
+        self.pipeline.drain();
+        for listener in &self.listeners {
+            self.ring.stop_listening(*listener);
+        }
+        // A client that has just been answered may have sent its next request: it is answered once more, with the end of the
+        // connection announced. Half a request is not waited for as long as at other times.
+        let idle = self.timers.tick_after(self.now, self.limits.drain_grace);
+        let half = self.timers.tick_after(self.now, self.limits.linger_timeout);
+        self.end_streams();
+        for connection in self.connections.iter_mut().flatten() {
+            let soon = match connection.phase {
+                // Closed with its last answer.
+                Phase::Idle if connection.pending_replies() > 0 => continue,
+                Phase::Idle => idle,
+                Phase::Head | Phase::Body => half,
+                _ => continue,
+            };
+            connection.deadline = connection.deadline.min(soon);
+            self.timers.schedule(connection.socket.index(), connection.deadline);
+        }
+    }
+
+    /// Whether a drain has ended, in order or in time.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drain_until
+            .is_some_and(|until| self.now >= until || (self.live == 0 && self.ring.sockets() == 0))
+    }
+}

@@ -1,0 +1,241 @@
+//! Drains the deliveries of a turn into the outboxes of connections.
+
+use std::sync::Arc;
+
+use corelane_ring::SocketId;
+
+use super::{Shard, connection_of};
+use crate::{
+    connection::{DeferredReply, Delivered, Phase, append_message, deliver_line},
+    delivery::{AfterSend, Delivery, Destination, Payload},
+    mcp::Event,
+    runtime::Tick,
+    session::{Listener, ListenerKey},
+};
+
+impl Shard {
+    /// Drains the queue, and then lets connections whose reply is complete read their next request, which may queue more. A
+    /// panic drops the connection concerned, and the rest is drained.
+    pub(super) fn drain_deliveries(&mut self) {
+        while !self.guarded(None, Self::drain_until_empty) {}
+    }
+
+    fn drain_until_empty(&mut self) {
+        loop {
+            while let Some(delivery) = self.delivering.pop() {
+                self.deliver(delivery);
+            }
+            self.delivering.clear();
+            std::mem::swap(&mut self.delivering, &mut self.pipeline.dispatcher.state.deliveries);
+            if !self.delivering.is_empty() {
+                continue;
+            }
+            let Some(socket) = self.to_resume.pop_front() else { return };
+            if self.can_resume(socket) {
+                self.resume(socket);
+            }
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        let Delivery { to, payload, then } = delivery;
+        let socket = match to {
+            Destination::Subscribers => {
+                self.handling = None;
+                match payload {
+                    Payload::Event(event) => self.publish(&event),
+                    _ => self.publish_all(),
+                }
+                return;
+            }
+            Destination::Reply(socket, _) | Destination::Stream(socket) => socket,
+        };
+        self.handling = Some(socket);
+        let Self { pipeline, connections, delivering, spare, .. } = self;
+        let bytes = match &payload {
+            Payload::Message(range)
+            | Payload::Events(range)
+            | Payload::Reply(_, range)
+            | Payload::Attached(_, range) => delivering.bytes(range),
+            Payload::Event(_) | Payload::AllTopics => &[],
+        };
+        let connection = connection_of(connections, socket);
+        let delivered = connection.map_or(Delivered::Dropped, |connection| {
+            if connection.out.capacity() == 0 {
+                connection.out = spare.pop().unwrap_or_default();
+            }
+            if connection.json_lines.is_some() {
+                deliver_line(connection, &payload, bytes, then)
+            } else {
+                pipeline.deliver_http(connection, to, &payload, bytes, then)
+            }
+        });
+        match delivered {
+            Delivered::Dropped => {
+                if let Payload::Attached(stream, _) = payload {
+                    // Its connection closed while the other shard answered.
+                    pipeline.dispatcher.state.detach(stream, socket);
+                }
+            }
+            Delivered::Partly => self.after_part(socket, then),
+            Delivered::Complete { keep_alive } => self.after_reply(socket, keep_alive),
+        }
+    }
+
+    /// A part of a reply or a stream was written.
+    fn after_part(&mut self, socket: SocketId, then: AfterSend) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if then == AfterSend::KeepOpen && connection.out.len() > self.limits.outbox_bytes_max {
+            // A client that reads too slowly may resume its stream.
+            self.pipeline.rejected("slow_reader");
+            self.close(socket);
+            return;
+        }
+        let is_stream =
+            matches!(connection.phase, Phase::Calling { is_streaming: true, .. } | Phase::Attached(_));
+        if is_stream && connection.deadline == Tick::NEVER {
+            self.schedule_keep_alive(socket);
+        }
+        self.mark(socket);
+    }
+
+    /// An answer that came later is complete.
+    fn after_reply(&mut self, socket: SocketId, keep_alive: bool) {
+        self.mark(socket);
+        let is_draining = self.drain_until.is_some();
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if connection.json_lines.is_some() {
+            self.resume_lines(socket);
+            return;
+        }
+        connection.handled += 1;
+        connection.deferred = DeferredReply::default();
+        connection.deadline = Tick::NEVER;
+        let has_used_its_share = connection.handled >= self.limits.requests_per_turn_max
+            || connection.out.len() > self.limits.outbox_bytes_max;
+        if !keep_alive || is_draining {
+            connection.phase = Phase::Closing { linger: connection.is_paused || is_draining };
+            return;
+        }
+        connection.phase = Phase::Congested;
+        if !has_used_its_share {
+            self.to_resume.push_back(socket);
+        }
+    }
+
+    /// Whether a connection may read its next request. A newline-delimited one is listed once for every answer.
+    fn can_resume(&mut self, socket: SocketId) -> bool {
+        let Self { pipeline, connections, limits, .. } = self;
+        connection_of(connections, socket).is_some_and(|connection| {
+            let pending = connection.pending_replies();
+            connection.phase == Phase::Congested
+                && (connection.json_lines.is_none() || !pipeline.is_at_call_limit(socket, pending, limits))
+        })
+    }
+
+    /// A newline-delimited connection has a pending reply less.
+    pub(super) fn resume_lines(&mut self, socket: SocketId) {
+        let is_draining = self.drain_until.is_some();
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let has_pending = connection.pending_replies() > 0;
+        if connection.phase == Phase::Congested {
+            self.to_resume.push_back(socket);
+        } else if !has_pending && (is_draining || connection.peer_closed) {
+            connection.phase = Phase::Closing { linger: false };
+            self.mark(socket);
+        }
+    }
+
+    /// Writes an event to its subscribers.
+    fn publish(&mut self, event: &Arc<Event>) {
+        self.publish_with(|subscriptions, write| {
+            subscriptions.publish(event, |subscriber, id| write(event, subscriber, id));
+        });
+    }
+
+    /// Writes an event for every topic, since some were lost.
+    fn publish_all(&mut self) {
+        self.publish_with(|subscriptions, write| subscriptions.publish_all(write));
+    }
+
+    fn publish_with(
+        &mut self,
+        publish: impl FnOnce(
+            &mut crate::session::Subscriptions<Listener>,
+            &mut dyn FnMut(&Arc<Event>, Listener, Option<&[u8]>) -> bool,
+        ),
+    ) {
+        let Self { pipeline, connections, dirty, .. } = self;
+        let state = &mut pipeline.dispatcher.state;
+        let mut to_streams = Vec::new();
+        publish(&mut state.subscriptions, &mut |event, subscriber, id| {
+            let socket = match subscriber {
+                Listener::Stream(socket) | Listener::Line(socket) => socket,
+                Listener::Session(stream) => {
+                    to_streams.push((stream, Arc::clone(event)));
+                    return true;
+                }
+            };
+            let Some(connection) = connection_of(connections, socket) else { return true };
+            if !connection.has_room_for_events() {
+                return false;
+            }
+            let start = connection.out.len();
+            append_message(connection, |out| event.write(out, id));
+            let (before, written) = connection.out.split_at(start);
+            if before.ends_with(written) {
+                // The same event is there, unsent.
+                connection.out.truncate(start);
+            }
+            if !connection.is_dirty {
+                connection.is_dirty = true;
+                dirty.push(socket);
+            }
+            true
+        });
+        for (stream, event) in to_streams {
+            let mut message = Vec::new();
+            event.write(&mut message, None);
+            state.push(stream, &message, false);
+        }
+    }
+
+    /// Ends the streams of all connections: the server drains.
+    pub(super) fn end_streams(&mut self) {
+        let sockets: Vec<SocketId> =
+            self.connections.iter().flatten().map(|connection| connection.socket).collect();
+        for socket in sockets {
+            self.end_streams_of(socket);
+        }
+    }
+
+    /// Ends the streams of a connection in order: a `subscriptions/listen` with its result.
+    pub(super) fn end_streams_of(&mut self, socket: SocketId) {
+        let Self { pipeline, connections, .. } = self;
+        let Some(connection) = connection_of(connections, socket) else { return };
+        let state = &mut pipeline.dispatcher.state;
+        let listens: Vec<ListenerKey> = match (connection.phase, &mut connection.json_lines) {
+            (Phase::Listening(listener), _) => vec![listener],
+            (Phase::Attached(stream), _) => {
+                state.detach(stream, socket);
+                Vec::new()
+            }
+            (_, Some(lines)) => std::mem::take(&mut lines.client.listens),
+            _ => return,
+        };
+        for listener in listens {
+            if let Some(id) = state.subscriptions.id(listener) {
+                append_message(connection, |out| crate::mcp::write_listen_ended(out, id));
+            }
+            state.subscriptions.remove(listener);
+        }
+        if connection.json_lines.is_some() {
+            self.resume_lines(socket);
+        } else {
+            connection.out.extend_from_slice(crate::http1::LAST_CHUNK);
+            connection.phase = Phase::Closing { linger: true };
+            connection.deferred = DeferredReply::default();
+        }
+        self.mark(socket);
+    }
+}

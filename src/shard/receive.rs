@@ -1,0 +1,191 @@
+//! Received bytes, on their way through a connection's framer.
+
+use std::time::{Duration, Instant};
+
+use corelane_ring::{ReceivedBuffer, SocketId};
+
+use super::{Shard, connection_of};
+use crate::{
+    config::Limits,
+    connection::{Connection, JsonLines, Lines, Phase, Requests},
+    http1::{CONTINUE, Progress},
+    jsonl,
+    runtime::{Tick, Timers},
+};
+
+const SEND_BUFFER_BYTES: usize = 1024;
+
+impl Shard {
+    pub(super) fn on_received(&mut self, socket: SocketId, mut buffer: ReceivedBuffer) {
+        self.pipeline.metrics().receive(buffer.len());
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        match connection.phase {
+            Phase::Closing { .. } | Phase::Lingering => return,
+            Phase::Idle | Phase::Head | Phase::Body => {}
+            Phase::Calling { .. }
+            | Phase::Congested
+            | Phase::Batch(_)
+            | Phase::Listening(_)
+            | Phase::Attached(_) => {
+                self.hold(socket, &buffer);
+                return;
+            }
+        }
+        let length = buffer.len();
+        let received = Some((buffer.padded_mut(), length));
+        if connection.json_lines.is_some() {
+            self.advance_lines(socket, received);
+        } else {
+            self.advance(socket, received);
+        }
+    }
+
+    /// Keeps bytes that a connection cannot handle yet. Beyond the limit the rest stays in the socket.
+    fn hold(&mut self, socket: SocketId, buffer: &ReceivedBuffer) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let buffered = match &mut connection.json_lines {
+            Some(lines) => {
+                lines.framer.hold(buffer.bytes());
+                lines.framer.buffered_bytes()
+            }
+            None => {
+                connection.framer.hold(buffer.bytes(), || self.pipeline.take_assembly());
+                connection.framer.buffered_bytes()
+            }
+        };
+        if buffered > self.limits.pipelined_bytes_max && !connection.is_paused {
+            connection.is_paused = true;
+            self.ring.pause_receive(socket);
+        }
+    }
+
+    /// Goes on with a connection that waited for an answer or for its outbox.
+    pub(super) fn resume(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.phase = Phase::Idle;
+        if connection.json_lines.is_some() {
+            self.advance_lines(socket, None);
+        } else {
+            self.advance(socket, None);
+        }
+    }
+
+    /// Handles what was received on an HTTP connection, new bytes last.
+    fn advance(&mut self, socket: SocketId, received: Option<(&mut [u8], usize)>) {
+        self.handling = Some(socket);
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if connection.out.capacity() == 0 {
+            connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
+        }
+        let Connection { framer, out, handled, deferred, .. } = connection;
+        let limits = &self.limits;
+        let mut requests = Requests::new(&mut self.pipeline, limits, socket, deferred, out, *handled);
+        let progress = match received {
+            Some((padded, length)) => framer.receive(padded, length, limits, &mut requests),
+            None => framer.resume(limits, &mut requests),
+        };
+        let (handled_now, has_replied, phase) = requests.finish();
+        *handled = handled_now;
+        self.settle(socket, progress, has_replied, phase);
+    }
+
+    /// Puts an HTTP connection into the phase that its input and its last request ask for.
+    fn settle(&mut self, socket: SocketId, progress: Progress, has_replied: bool, next: Option<Phase>) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let limits = &self.limits;
+        let is_draining = self.drain_until.is_some();
+        let (phase, timeout) = match (progress, next) {
+            (Progress::Paused, Some(phase @ Phase::Calling { .. })) => (phase, None),
+            (Progress::Paused, Some(phase @ Phase::Batch(_))) if connection.deferred.answers().is_some() => {
+                (phase, None)
+            }
+            (
+                Progress::Paused,
+                Some(phase @ (Phase::Batch(_) | Phase::Listening(_) | Phase::Attached(_))),
+            ) => (phase, Some(limits.stream_keep_alive)),
+            (Progress::Paused, _) => (Phase::Congested, None),
+            (Progress::Stopped, next) => {
+                // A client that is drained may be sending its next request already.
+                let linger =
+                    next == Some(Phase::Closing { linger: true }) || connection.is_paused || is_draining;
+                (Phase::Closing { linger }, None)
+            }
+            (Progress::Idle, _) if is_draining => (Phase::Idle, Some(limits.drain_grace)),
+            (Progress::Idle, _) => (Phase::Idle, Some(limits.keep_alive_timeout)),
+            (Progress::Head, _) => (Phase::Head, Some(limits.head_timeout)),
+            (Progress::Body { send_continue }, _) => {
+                if send_continue {
+                    connection.out.extend_from_slice(CONTINUE);
+                }
+                if connection.phase != Phase::Body || has_replied {
+                    connection.body_started = self.timers.tick_after(self.now, Duration::ZERO);
+                }
+                (Phase::Body, None)
+            }
+        };
+        // A head's time runs from its first byte: the bytes that follow do not prolong it, another request does.
+        if phase == Phase::Body {
+            connection.deadline = body_deadline(&self.timers, self.now, connection, limits);
+        } else if has_replied || connection.phase != Phase::Head || phase != Phase::Head {
+            connection.deadline = match timeout {
+                Some(timeout) => self.timers.tick_after(self.now, timeout),
+                None => Tick::NEVER,
+            };
+        }
+        connection.phase = phase;
+        // Everything held was handled, and more is needed to go on.
+        if connection.is_paused && connection.is_reading() {
+            connection.is_paused = false;
+            self.ring.resume_receive(socket);
+        }
+        connection.check_invariants();
+        self.timers.schedule(socket.index(), connection.deadline);
+        if is_draining && matches!(phase, Phase::Listening(_) | Phase::Attached(_)) {
+            self.end_streams_of(socket);
+        }
+        self.mark(socket);
+    }
+
+    /// Handles what was received on a newline-delimited connection, new bytes last.
+    pub(super) fn advance_lines(&mut self, socket: SocketId, received: Option<(&mut [u8], usize)>) {
+        self.handling = Some(socket);
+        let Self { pipeline, connections, limits, spare, .. } = self;
+        let Some(connection) = connection_of(connections, socket) else { return };
+        if connection.out.capacity() == 0 {
+            connection.out = spare.pop().unwrap_or_default();
+        }
+        let peer_closed = connection.peer_closed;
+        let Connection { json_lines: Some(json_lines), out, handled, .. } = connection else { return };
+        let JsonLines { framer, client, pending_replies, is_new } = &mut **json_lines;
+        let mut lines = Lines { pipeline, limits, client, pending_replies, is_new, out, handled: *handled };
+        let progress = match received {
+            Some((padded, length)) => framer.receive(padded, length, limits, &mut lines),
+            None if peer_closed => framer.finish(limits, &mut lines),
+            None => framer.resume(limits, &mut lines),
+        };
+        *handled = lines.handled;
+        let is_over = peer_closed && progress != jsonl::Progress::Paused && *pending_replies == 0;
+        connection.phase = match progress {
+            _ if is_over => Phase::Closing { linger: false },
+            jsonl::Progress::Paused => Phase::Congested,
+            jsonl::Progress::Stopped => Phase::Closing { linger: false },
+            jsonl::Progress::Idle | jsonl::Progress::Line => Phase::Idle,
+        };
+        if connection.is_paused && connection.phase == Phase::Idle {
+            connection.is_paused = false;
+            self.ring.resume_receive(socket);
+        }
+        self.mark(socket);
+    }
+}
+
+/// When a body has taken too long: no part of it for a while, or too little of it, or simply too long.
+fn body_deadline(timers: &Timers, now: Instant, connection: &Connection, limits: &Limits) -> Tick {
+    let received = connection.framer.buffered_bytes() / limits.body_bytes_per_second_min.max(1);
+    let earned = Duration::from_secs(u64::try_from(received).unwrap_or(u64::MAX));
+    let started = timers.instant(connection.body_started);
+    timers
+        .tick_after(now, limits.body_timeout)
+        .min(timers.tick_after(started, limits.body_timeout.saturating_add(earned)))
+        .min(timers.tick_after(started, limits.body_total_timeout))
+}

@@ -1,0 +1,125 @@
+//! The outboxes: one send in flight per connection, one system call per turn.
+
+use std::io;
+
+use corelane_ring::SocketId;
+
+use super::{Shard, connection_of};
+use crate::{
+    connection::{Phase, append_message},
+    runtime::Tick,
+};
+
+/// Buffers kept for sending, and the largest that is kept, in bytes.
+const SPARE_BUFFERS_MAX: usize = 1024;
+const SPARE_BYTES_MAX: usize = 64 * 1024;
+
+impl Shard {
+    /// Sends what the turn has produced, with one send per connection. Returns whether there was anything.
+    pub(super) fn flush(&mut self) -> bool {
+        let flushed = !self.dirty.is_empty();
+        while let Some(socket) = self.dirty.pop() {
+            let Some(connection) = connection_of(&mut self.connections, socket) else { continue };
+            connection.is_dirty = false;
+            connection.handled = 0;
+            if connection.is_sending {
+                continue;
+            }
+            if connection.out.is_empty() {
+                let unused = std::mem::take(&mut connection.out);
+                keep_spare(&mut self.spare, unused);
+                self.guarded(Some(socket), |shard| shard.on_outbox_empty(socket));
+                continue;
+            }
+            connection.is_sending = true;
+            connection.write_deadline = self.timers.tick_after(self.now, self.limits.write_timeout);
+            self.timers.schedule(socket.index(), connection.write_deadline);
+            let out = std::mem::take(&mut connection.out);
+            self.pipeline.metrics().send(out.len());
+            if self.ring.send(socket, out).is_err() {
+                self.close(socket);
+            }
+        }
+        flushed
+    }
+
+    pub(super) fn on_send_progressed(&mut self, socket: SocketId) {
+        if let Some(connection) = connection_of(&mut self.connections, socket) {
+            connection.write_deadline = self.timers.tick_after(self.now, self.limits.write_timeout);
+        }
+    }
+
+    pub(super) fn on_sent(&mut self, socket: SocketId, buffer: Vec<u8>, outcome: &io::Result<()>) {
+        keep_spare(&mut self.spare, buffer);
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.is_sending = false;
+        connection.write_deadline = Tick::NEVER;
+        if outcome.is_err() {
+            self.close(socket);
+            return;
+        }
+        self.flush_pending_events(socket);
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if connection.out.capacity() == 0 {
+            self.on_outbox_empty(socket);
+        } else {
+            self.mark(socket);
+        }
+    }
+
+    fn on_outbox_empty(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        match connection.phase {
+            Phase::Closing { linger: true } if !connection.peer_closed => {
+                connection.phase = Phase::Lingering;
+                if std::mem::take(&mut connection.is_paused) {
+                    self.ring.resume_receive(socket);
+                }
+                connection.deadline = self.timers.tick_after(self.now, self.limits.linger_timeout);
+                self.timers.schedule(socket.index(), connection.deadline);
+                self.ring.shutdown_write(socket);
+            }
+            Phase::Closing { .. } => self.close(socket),
+            // Resumed by the next answer.
+            Phase::Congested
+                if self.pipeline.is_at_call_limit(socket, connection.pending_replies(), &self.limits) => {}
+            Phase::Congested => self.resume(socket),
+            _ if connection.peer_closed && connection.is_reading() && connection.json_lines.is_none() => {
+                self.close(socket);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes the events that a subscriber had no room for.
+    fn flush_pending_events(&mut self, socket: SocketId) {
+        let Self { pipeline, connections, .. } = self;
+        let Some(connection) = connection_of(connections, socket) else { return };
+        let listeners: Vec<_> = match (connection.phase, &connection.json_lines) {
+            (Phase::Listening(listener), _) => vec![listener],
+            (_, Some(lines)) => lines.client.listeners().collect(),
+            _ => return,
+        };
+        let subscriptions = &mut pipeline.dispatcher.state.subscriptions;
+        for listener in listeners {
+            subscriptions.flush(listener, |event, id| {
+                let has_room = connection.has_room_for_events();
+                if has_room {
+                    append_message(connection, |out| event.write(out, id));
+                }
+                has_room
+            });
+        }
+        if !connection.out.is_empty() {
+            self.mark(socket);
+        }
+    }
+}
+
+/// Keeps an empty buffer for another connection.
+pub(super) fn keep_spare(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX && spare.len() < SPARE_BUFFERS_MAX {
+        buffer.clear();
+        spare.push(buffer);
+    }
+}
