@@ -60,6 +60,9 @@ pub struct Limits {
     /// Values looked at to validate one call's arguments, one that is looked at twice counted twice; more is answered with
     /// an `isError` result, for the shard would be busy with nothing else. The default takes a few milliseconds.
     pub validation_work_max: usize,
+    /// JSON values, keys included, of arguments that are validated on the shard. Larger arguments are validated on the blocking
+    /// pool, while the shard serves other connections.
+    pub validation_inline_values_max: usize,
     /// Items of one page of a list; the rest is behind a cursor.
     pub list_page_items_max: usize,
     /// Connections of one shard; further ones wait in the kernel's backlog until a tenth has gone. The descriptor limit
@@ -205,6 +208,7 @@ impl Default for Limits {
             schema_backtracking: false,
             schema_backtrack_steps_max: 10_000,
             validation_work_max: 250_000,
+            validation_inline_values_max: 10_000,
             list_page_items_max: 1000,
             connections_max: 131_072,
             connections_reserve: 64,
@@ -403,6 +407,7 @@ impl Limits {
             schema_backtracking: false..=true,
             schema_backtrack_steps_max: 100..=10_000_000,
             validation_work_max: 1000..=1_000_000_000,
+            validation_inline_values_max: 16..=100_000_000,
             list_page_items_max: 1..=1_000_000,
             // The kernel's bound on a table of direct descriptors.
             connections_max: 1..=1 << 20,

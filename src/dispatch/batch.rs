@@ -1,7 +1,7 @@
 //! Batches of JSON-RPC messages, which 2025-03-26 knows
 //! (<https://modelcontextprotocol.io/specification/2025-03-26/basic#batching>).
 
-use super::{BatchReplies, Dispatcher, Disposition, NeedsText, Source};
+use super::{BatchReplies, Dispatcher, Disposition, Source, Suspension};
 use crate::{
     json::{Elements, Node, lacks_digits},
     jsonrpc::{answerable_id, needs_text},
@@ -16,13 +16,13 @@ impl Dispatcher {
         source: &mut Source<'_>,
         messages: Elements<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<Disposition, NeedsText> {
+    ) -> Result<Disposition, Suspension> {
         if messages.len() > self.limits.batch_messages_max {
             return Ok(self.reject_plain(out, Refused::InvalidRequest, "Too many messages in a batch"));
         }
         // No message may have run when another one turns out to need the text.
         if messages.clone().any(|message| needs_text(message) || lacks_digits(message)) {
-            return Err(NeedsText);
+            return Err(Suspension::NeedsText);
         }
         if let Source::Http { in_batch, .. } = source {
             *in_batch = true;
@@ -37,7 +37,7 @@ impl Dispatcher {
                 let (method, reason) = (CallMethod::Initialize, Refused::InvalidRequest);
                 self.reject(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, text));
             } else {
-                match self.dispatch_message(source, message, out)? {
+                match self.dispatch_message(source, message, false, out)? {
                     Disposition::Pending(_) => replies.pending += 1,
                     Disposition::NotAcceptable => {
                         self.reject_plain(out, Refused::InvalidRequest, "Not in a batch");

@@ -38,14 +38,17 @@ impl Dispatcher {
         match event {
             CallEvent::Said(ticket, note) => self.on_note(ticket, note),
             CallEvent::Ended(Completed { ticket, outcome }) => {
-                if let Some((call, talk)) = self.calls.take(ticket) {
+                let suspended = self.calls.get_mut(ticket).and_then(|call| call.suspended.take());
+                if let Some(suspended) = suspended {
+                    self.resume_suspended(ticket, *suspended);
+                } else if let Some((call, talk)) = self.calls.take(ticket) {
                     self.finish_call(ticket, &call, talk.as_ref(), outcome.map_err(refusal));
                 }
             }
         }
     }
 
-    fn on_note(&mut self, ticket: Ticket, note: Note) {
+    pub(super) fn on_note(&mut self, ticket: Ticket, note: Note) {
         match note {
             Note::Message(message) => {
                 self.send(ticket, &message);

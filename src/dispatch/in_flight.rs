@@ -10,7 +10,7 @@ use std::{
 use corelane_ring::SocketId;
 use foldhash::fast::RandomState;
 
-use super::ReplyTo;
+use super::{ReplyTo, validation::Suspended};
 use crate::{
     jsonrpc::OwnedId,
     mcp::{Binding, CallMethod, SessionKey},
@@ -34,6 +34,8 @@ pub(crate) struct PendingCall {
     /// Its questions that are not answered yet: number and key.
     pub(crate) questions: Vec<(u32, String)>,
     pub(crate) asked: u32,
+    /// What it goes on with when its arguments were validated off the shard.
+    pub(super) suspended: Option<Box<Suspended>>,
 }
 
 /// A request that waits for the answers of other shards.
@@ -168,6 +170,15 @@ impl Calls {
             }
             self.index.extend(hash.into_iter().chain(line_hash).map(|hash| (hash, ticket.index)));
             self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, after));
+        }
+    }
+
+    /// A call that was validated runs: it is cancelled in another way.
+    pub(crate) fn run_again(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<Conversation>) {
+        let Some(entry) = self.entry(ticket) else { return };
+        match std::mem::replace(&mut entry.state, State::Free) {
+            State::Running(call, ..) => entry.state = State::Running(call, cancel, talk),
+            other => entry.state = other,
         }
     }
 

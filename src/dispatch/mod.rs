@@ -13,6 +13,7 @@ mod remote;
 mod session_requests;
 mod source;
 mod subscribe;
+mod validation;
 
 use std::{
     collections::VecDeque,
@@ -30,13 +31,13 @@ use in_flight::{Calls, PendingCall};
 use crate::{
     config::Limits,
     json::{Decoder, Node},
-    jsonrpc::{Rewritten, needs_text},
+    jsonrpc::{Id, Rewritten, needs_text},
     mcp::{
         self, Call, CallAnswers, CallMethod, Handshake, Headers, Outcome, Refused, Session, Sessions, Tie,
         World,
     },
     mesh::{Broadcast, Request},
-    registry::{Caller, Kind, Reply, Revision, Snapshot},
+    registry::{Callable, Caller, Kind, Reply, Revision, Snapshot},
     runtime::{CallEvent, Completions, Runner, Started, Ticket, instant_after},
     session::{Moment, Plane},
     signed_token::Secret,
@@ -71,8 +72,13 @@ pub(crate) struct Dispatcher {
     pub(crate) limits: Limits,
 }
 
-/// Nothing was done: the document holds a number whose digits, as text, must be read first.
-pub(crate) struct NeedsText;
+/// Why a document is not dispatched where it was received.
+enum Suspension {
+    /// Nothing was done: the document holds a number whose digits, as text, must be read first.
+    NeedsText,
+    /// The arguments of this call are validated off the shard.
+    Validation(Ticket),
+}
 
 impl Dispatcher {
     /// A dispatcher that serves `snapshot`.
@@ -117,16 +123,20 @@ impl Dispatcher {
         length: usize,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let rewritten = match decoder.decode(&mut *padded, length) {
-            Ok(document) => match self.dispatch_document(source, document.root(), out) {
+        let (suspension, rewritten) = match decoder.decode(&mut *padded, length) {
+            Ok(document) => match self.dispatch_document(source, document.root(), true, out) {
                 Ok(disposition) => return disposition,
-                Err(NeedsText) => Rewritten::new(document.root()),
+                Err(suspension) => (suspension, Rewritten::new(document.root())),
             },
             Err(rejected) => {
                 return self.reject(mcp::write_not_json(out, &rejected, self.limits.id_bytes_max));
             }
         };
-        self.dispatch_rewritten(decoder, source, rewritten, padded.get(..length).unwrap_or_default(), out)
+        let original = padded.get(..length).unwrap_or_default();
+        match suspension {
+            Suspension::NeedsText => self.dispatch_rewritten(decoder, source, rewritten, original, out),
+            Suspension::Validation(ticket) => self.validate_off_shard(ticket, rewritten, original, out),
+        }
     }
 
     /// As [`Self::dispatch`], with the text of every number at hand.
@@ -145,24 +155,26 @@ impl Dispatcher {
                 let root = document.root();
                 let _installed = digits.install(root);
                 // Every text is there.
-                self.dispatch_document(source, root, out).unwrap_or(Disposition::NoReply)
+                self.dispatch_document(source, root, false, out).unwrap_or(Disposition::NoReply)
             }
             Err(rejected) => self.reject(mcp::write_not_json(out, &rejected, self.limits.id_bytes_max)),
         }
     }
 
+    /// `can_suspend`: whether a call may be validated off the shard.
     #[inline(always)]
     fn dispatch_document(
         &mut self,
         source: &mut Source<'_>,
         root: Node<'_>,
+        can_suspend: bool,
         out: &mut Vec<u8>,
-    ) -> Result<Disposition, NeedsText> {
+    ) -> Result<Disposition, Suspension> {
         match root.elements() {
             Some(messages) if messages.len() > 0 && self.takes_batches(source) => {
                 self.dispatch_batch(source, messages, out)
             }
-            _ => self.dispatch_message(source, root, out),
+            _ => self.dispatch_message(source, root, can_suspend, out),
         }
     }
 
@@ -171,8 +183,9 @@ impl Dispatcher {
         &mut self,
         source: &mut Source<'_>,
         root: Node<'_>,
+        can_suspend: bool,
         out: &mut Vec<u8>,
-    ) -> Result<Disposition, NeedsText> {
+    ) -> Result<Disposition, Suspension> {
         let start = out.len();
         let snapshot = Rc::clone(&self.snapshot);
         let outcome = self.with_world(&snapshot, |world| mcp::route(world, source.transport(), root, out));
@@ -181,14 +194,22 @@ impl Dispatcher {
             // A message that cannot be read without the text of a number may be read with it.
             Outcome::Refused(..) if needs_text(root) => {
                 out.truncate(start);
-                return Err(NeedsText);
+                return Err(Suspension::NeedsText);
             }
             outcome => return Ok(self.act(outcome, source, out)),
         };
-        if let Err(invalid) = mcp::validate(&call) {
-            let refused = invalid.reason();
-            let status = mcp::write_invalid_arguments(out, &snapshot, &call, invalid);
-            self.observer.call_refused(refused, call.callable);
+        if can_suspend && self.is_validated_off_shard(&call) {
+            let (callable, id, revision) = (call.callable, call.id, call.revision);
+            return match self.file_suspended(call, source) {
+                Some(ticket) => Err(Suspension::Validation(ticket)),
+                None => Ok(self.refuse(callable, id, revision, Refused::Busy, out)),
+            };
+        }
+        if let Some(schema) = call.schema
+            && let Err(invalid) = mcp::validate(schema, call.input)
+        {
+            let status = mcp::write_invalid_arguments(out, &snapshot, &call, schema, invalid);
+            self.observer.call_refused(invalid.reason(), call.callable);
             self.observer.metrics().note(CallMethod::from(call.callable.kind()) as usize);
             return Ok(Disposition::Replied(status, Vec::new()));
         }
@@ -201,7 +222,7 @@ impl Dispatcher {
         call: Call<'_>,
         source: &Source<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<Disposition, NeedsText> {
+    ) -> Result<Disposition, Suspension> {
         let Call { callable, input, id, revision, capabilities, tie, details, binding, .. } = call;
         self.reply.clear();
         let calls = &mut self.calls;
@@ -221,6 +242,7 @@ impl Dispatcher {
                 binding,
                 questions: Vec::new(),
                 asked: 0,
+                suspended: None,
             })
         };
         let caller = Caller { revision, capabilities, shard: self.shard };
@@ -246,7 +268,7 @@ impl Dispatcher {
             }
             Started::NeedsDigits { unused } => {
                 free_unused(calls, unused);
-                return Err(NeedsText);
+                return Err(Suspension::NeedsText);
             }
             Started::Panicked { unused } => {
                 free_unused(calls, unused);
@@ -257,10 +279,23 @@ impl Dispatcher {
                 Refused::Busy
             }
         };
+        Ok(self.refuse(callable, id, revision, refused, out))
+    }
+
+    /// Answers a call whose handler gave no reply.
+    fn refuse(
+        &mut self,
+        callable: &Callable,
+        id: Id<'_>,
+        revision: Revision,
+        refused: Refused,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let kind = callable.kind();
         self.observer.call_refused(refused, callable);
-        self.observer.metrics().note(CallMethod::from(callable.kind()) as usize);
-        let status = mcp::write_call_refused(out, &self.snapshot, callable.kind(), id, revision, refused);
-        Ok(Disposition::Replied(status, Vec::new()))
+        self.observer.metrics().note(CallMethod::from(kind) as usize);
+        let status = mcp::write_call_refused(out, &self.snapshot, kind, id, revision, refused);
+        Disposition::Replied(status, Vec::new())
     }
 
     /// Does what a message that calls no handler asks for.

@@ -24,7 +24,9 @@ pub use model::task::{TaskAction, TaskKey, TaskRequest, TaskStatus, TaskView};
 pub use outcome::{Binding, Call, ClientAnswer, Outcome, SessionAction, Wanted};
 pub use refusal::Refused;
 pub use response::call_answers::{CallAnswers, write_call_refused};
-pub use response::invalid_arguments::{InvalidArguments, validate, write_invalid_arguments};
+pub use response::invalid_arguments::{
+    InvalidArguments, invalid_arguments_text, validate, write_invalid_arguments,
+};
 pub use response::refuse::{write_not_json, write_refused};
 pub use router::{require_session, route, takes_batches};
 pub use sessions::{Instance, Session, SessionKey, Sessions};

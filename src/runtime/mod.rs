@@ -118,6 +118,29 @@ impl Runner {
         self.tasks.get()
     }
 
+    /// Whether there is a blocking pool.
+    #[must_use]
+    pub fn has_pool(&self) -> bool {
+        self.off_shard.pool.is_some()
+    }
+
+    /// Runs work of the server's own on the blocking pool, under the ticket of a call, which gets an empty reply. `None`: there
+    /// is no room in the queue, or no pool.
+    pub fn submit(
+        &self,
+        ticket: Ticket,
+        cancelled: Arc<AtomicBool>,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Option<Cancel> {
+        let work = Box::new(move || {
+            work();
+            Ok(Reply::default())
+        });
+        let home = self.completions.remote();
+        self.off_shard.pool.as_ref()?.submit(work, Arc::clone(&cancelled), ticket, home).ok()?;
+        Some(Cancel::Job(cancelled))
+    }
+
     /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]; `ticket` names the call if it
     /// is not done at once.
     pub fn start(
@@ -178,7 +201,7 @@ impl Runner {
             }
             Handler::Blocking(run) => {
                 let (context, cancelled) = remote_context();
-                prepared(|| run(input, context)).map(|work| self.submit(work, cancelled, beside))
+                prepared(|| run(input, context)).map(|work| self.submit_handler(work, cancelled, beside))
             }
             #[cfg(feature = "tokio")]
             Handler::Tokio(run) => {
@@ -215,7 +238,7 @@ impl Runner {
         Started::Pending(ticket, Cancel::Task(cancel), conversation)
     }
 
-    fn submit(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, beside: Beside) -> Started {
+    fn submit_handler(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, beside: Beside) -> Started {
         let Beside { ticket, conversation } = beside;
         let Some(pool) = &self.off_shard.pool else {
             return Started::Busy { unused: Some(ticket) };

@@ -8,8 +8,9 @@ use crate::mcp::{
 };
 use crate::{
     http1::Status,
+    json::Node,
     registry::{Reply, Snapshot},
-    schema::Verdict,
+    schema::{Validator, Verdict},
 };
 
 /// Why a call does not run.
@@ -37,29 +38,35 @@ impl InvalidArguments {
 /// # Errors
 /// If the input violates the schema, or cannot be validated within the limit.
 #[inline]
-pub fn validate(call: &Call<'_>) -> Result<(), InvalidArguments> {
-    match call.schema.map_or(Verdict::Fits, |schema| schema.judge(call.input)) {
+pub fn validate(schema: &Validator, input: Node<'_>) -> Result<(), InvalidArguments> {
+    match schema.judge(input) {
         Verdict::Fits => Ok(()),
         Verdict::Unfit => Err(InvalidArguments::Violations),
         Verdict::TooMuchWork => Err(InvalidArguments::TooMuchWork),
     }
 }
 
-/// Writes the answer to a call whose arguments are invalid. It names the path of each violation.
+/// The text of the answer to a call whose arguments are invalid. It names the path of each violation.
+#[must_use]
+pub fn invalid_arguments_text(schema: &Validator, input: Node<'_>, invalid: InvalidArguments) -> String {
+    match invalid {
+        InvalidArguments::Violations => {
+            format!("Invalid arguments: {}", explain(&schema.violations(input)))
+        }
+        InvalidArguments::TooMuchWork => "Invalid arguments: too many values to validate".to_owned(),
+    }
+}
+
+/// Writes the answer to a call whose arguments are invalid.
 pub fn write_invalid_arguments(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
     call: &Call<'_>,
+    schema: &Validator,
     invalid: InvalidArguments,
 ) -> Status {
-    let text = match (invalid, call.schema) {
-        (InvalidArguments::Violations, Some(schema)) => {
-            format!("Invalid arguments: {}", explain(&schema.violations(call.input)))
-        }
-        _ => "Invalid arguments: too many values to validate".to_owned(),
-    };
     let mut reply = Reply::default();
-    reply.error(&text);
+    reply.error(&invalid_arguments_text(schema, call.input, invalid));
     write_call_result(out, snapshot, call.id, call.revision, &reply);
     invalid.reason().status(call.revision)
 }
