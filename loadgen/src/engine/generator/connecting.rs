@@ -4,8 +4,7 @@ use std::{io, time::Duration};
 
 use corelane_ring::{Event, SocketId};
 
-use super::{DIALS_AT_ONCE, FAILURES_MAX_AT_START, Generator, REDIAL_NS, REDIAL_NS_MAX, RESET_NS};
-
+use super::Generator;
 use crate::{
     engine::{
         Pacing,
@@ -16,6 +15,15 @@ use crate::{
     request::Request,
 };
 
+/// Connections one thread dials at once.
+const DIALS_AT_ONCE: usize = 128;
+/// A failed connection is dialled again after this, doubled with each failure up to a limit. Nanoseconds.
+const REDIAL_NS: u64 = 20_000_000;
+const REDIAL_NS_MAX: u64 = 500_000_000;
+/// How long a server's system may take to reset a connection that gets bytes after its close, in nanoseconds.
+pub(super) const RESET_NS: u64 = 5_000_000;
+/// Before load begins a connection may fail this often in a row.
+const FAILURES_MAX_AT_START: u32 = 5;
 const CLOSED: &str = "the server closed the connection before it replied";
 /// How the ring reports a connect that was cancelled.
 const ECANCELED: i32 = 125;

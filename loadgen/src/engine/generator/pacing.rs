@@ -1,0 +1,60 @@
+//! Which request each pacing sends next.
+
+use super::Generator;
+use crate::engine::{
+    Pacing,
+    client::{Client, Stage},
+};
+
+impl Generator {
+    /// Fills a connection of a closed loop with requests.
+    pub(super) fn ask(&mut self, index: u32) {
+        let taken = self.clients.get(index as usize).map_or(0, |client| client.awaited.len());
+        for _ in taken..self.plan.pipeline as usize {
+            self.send_request(index, self.now_ns);
+        }
+    }
+
+    /// A reply has come: the next request may go.
+    pub(super) fn on_room(&mut self, index: u32) {
+        match &self.plan.pacing {
+            Pacing::Open(..) => self.give_free(index),
+            Pacing::Closed if self.now_ns < self.window_ns.1 && !self.is_stopped() => {
+                self.now_ns = self.now_ns.max(self.start_ns);
+                self.send_request(index, self.now_ns);
+            }
+            Pacing::Volley => self.fire_volley(),
+            Pacing::Storm => {
+                let Some(client) = self.clients.get_mut(index as usize) else { return };
+                client.end_session();
+                if let Some(socket) = client.socket {
+                    self.end_client(index, socket);
+                }
+            }
+            Pacing::Closed => {}
+        }
+    }
+
+    /// When no reply is out, a round is complete; the next begins once all connections are there that can be had.
+    pub(super) fn fire_volley(&mut self) {
+        if self.awaited > 0 || self.start_ns == 0 || self.plan.pacing != Pacing::Volley {
+            return;
+        }
+        let now = self.clock();
+        if let Some(fired) = self.volley_ns.take().filter(|fired| self.is_measured(*fired)) {
+            self.recording.makespan.saturating_record(now.saturating_sub(fired).max(1));
+        }
+        let is_settled = |client: &Client| matches!(client.stage, Stage::Ready | Stage::Waiting { .. });
+        let is_over = now >= self.window_ns.1 || self.is_stopped();
+        if is_over || self.ready == 0 || !self.clients.iter().all(is_settled) {
+            return;
+        }
+        self.now_ns = now;
+        self.volley_ns = Some(now);
+        for index in 0..u32::try_from(self.clients.len()).unwrap_or(u32::MAX) {
+            if self.clients.get(index as usize).is_some_and(|client| client.stage == Stage::Ready) {
+                self.send_request(index, now);
+            }
+        }
+    }
+}
