@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     error::LoadError,
     http::{Framer, Head, Part},
-    request::{Ask, Era, Request, initialized},
+    request::{Ask, Era, Request, initialized, is_reply},
     result::ServerInfo,
     stdio::{Process, end_all},
     target::Target,
@@ -344,7 +344,7 @@ struct Answer {
 impl Answer {
     fn take(&mut self, part: &Part<'_>) {
         match part {
-            Part::Message(head, body) if !head.is_stream || Request::is_reply(body) => {
+            Part::Message(head, body) if !head.is_stream || is_reply(body) => {
                 self.body = body.to_vec();
                 self.head = Some((*head).clone());
             }

@@ -9,7 +9,7 @@ use crate::{
         client::{Awaited, Handshake, Stage},
     },
     http::Part,
-    request::{Request, Wrong},
+    request::{Wrong, id_of, is_reply},
 };
 
 impl Generator {
@@ -80,11 +80,11 @@ impl Generator {
         match part {
             Part::Message(head, body) => {
                 if is_process && client.awaited.len() > 1 {
-                    client.expect(Request::id_of(body));
+                    client.expect(id_of(body));
                 }
                 let judged = match client.awaited.front() {
                     Some(Awaited::Initialize(sent)) => {
-                        if head.is_stream && !Request::is_reply(body) {
+                        if head.is_stream && !is_reply(body) {
                             return;
                         }
                         client.session.clone_from(&head.session);
@@ -93,7 +93,7 @@ impl Generator {
                     Some(Awaited::Initialized) if (200..300).contains(&head.status) => Ok(()),
                     Some(Awaited::Initialized) => Err(Wrong::Status(head.status)),
                     Some(Awaited::Request { sent, .. } | Awaited::First(sent)) => {
-                        if head.is_stream && !Request::is_reply(body) {
+                        if head.is_stream && !is_reply(body) {
                             return;
                         }
                         let Some(request) = self.plan.requests.get(sent.kind) else { return };

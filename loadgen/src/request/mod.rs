@@ -1,0 +1,336 @@
+//! Requests: what is asked, how it looks as bytes, and which reply is right.
+
+mod operation;
+mod reply;
+#[cfg(test)]
+mod tests;
+
+pub use operation::{Ask, Era};
+pub use reply::{Sent, Wrong, id_of, is_reply};
+
+use std::borrow::Cow;
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+
+use self::reply::Expected;
+use crate::{
+    error::LoadError,
+    result::RequestParameters,
+    target::Target,
+    template::{COUNTER_START, Filling, Holes, Template},
+};
+
+/// A request ready to be rendered, as often as wanted.
+#[derive(Clone, Debug)]
+pub struct Request {
+    weight: u32,
+    holes: Holes,
+    /// Everything before the session's header line.
+    head: Vec<u8>,
+    /// The rest of the head.
+    head_end: Vec<u8>,
+    /// The body up to its id, and behind it.
+    body: Option<(Vec<u8>, Template)>,
+    expected: Expected,
+}
+
+/// The client's name in `clientInfo`.
+const CLIENT: &str = "corelane-loadgen";
+/// Digits of a JSON-RPC id of ours.
+const ID_DIGITS: usize = 10;
+
+impl Request {
+    /// Prepares a request. `closing` asks the server to close the connection behind its reply.
+    ///
+    /// # Errors
+    /// When its arguments are no JSON object.
+    pub fn new(target: &Target, era: Era, ask: Ask, weight: u32, closing: bool) -> Result<Self, LoadError> {
+        let mut holes = Holes::default();
+        let Params { members, name, echo } = Params::of(&ask, &mut holes)?;
+        let Target { path, host, headers, .. } = target;
+        let connection = if closing { "Connection: close\r\n" } else { "" };
+        let modern = era == Era::Modern && ask != Ask::Plain;
+        if ask == Ask::Plain {
+            return Ok(Self {
+                head: format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}{connection}").into_bytes(),
+                head_end: b"\r\n".to_vec(),
+                body: None,
+                weight,
+                holes,
+                expected: Expected { ask, echo, modern },
+            });
+        }
+        let method = ask.method();
+        let params = match (modern, members.as_str()) {
+            (false, "") => String::new(),
+            (false, members) => format!(r#","params":{{{members}}}"#),
+            (true, members) => {
+                let comma = if members.is_empty() { "" } else { "," };
+                format!(r#","params":{{{members}{comma}"_meta":{}}}"#, modern_meta())
+            }
+        };
+        let before_id = br#"{"jsonrpc":"2.0","id":"#.to_vec();
+        let mut behind_id = format!(r#","method":"{method}"{params}}}"#);
+        let is_line = target.program().is_some();
+        if is_line {
+            // Between tokens only: inside of strings a line's end is escaped.
+            behind_id = behind_id.replace(['\n', '\r'], " ");
+            behind_id.push('\n');
+        }
+        let behind_id = Template::of(&behind_id);
+        let length = before_id.len() + ID_DIGITS + behind_id.length(&holes);
+        let version = match (&ask, modern) {
+            (Ask::Initialize, _) => String::new(),
+            (_, false) => format!("MCP-Protocol-Version: {}\r\n", era.name()),
+            (_, true) => {
+                let name =
+                    name.map_or(String::new(), |name| format!("Mcp-Name: {}\r\n", header_value(&name)));
+                format!("MCP-Protocol-Version: {}\r\nMcp-Method: {method}\r\n{name}", era.name())
+            }
+        };
+        let (head, head_end) = if is_line {
+            Default::default()
+        } else {
+            let head = format!("{}{version}{headers}{connection}", head_begin(target));
+            (head, format!("Content-Length: {length}\r\n\r\n"))
+        };
+        Ok(Self {
+            head: head.into_bytes(),
+            head_end: head_end.into_bytes(),
+            body: Some((before_id, behind_id)),
+            weight,
+            holes,
+            expected: Expected { ask, echo, modern },
+        })
+    }
+
+    /// How results speak of it.
+    #[must_use]
+    pub fn parameters(&self) -> RequestParameters {
+        let arguments = match &self.expected.ask {
+            Ask::Tool { arguments, .. } | Ask::Prompt { arguments, .. } => Some(arguments.clone()),
+            _ => None,
+        };
+        RequestParameters {
+            name: self.expected.ask.name(),
+            weight: self.weight,
+            request_bytes: u32::try_from(self.length()).unwrap_or(u32::MAX),
+            arguments,
+        }
+    }
+
+    /// Its share of the mix.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// Bytes of it, without a session's header.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        let body = self
+            .body
+            .as_ref()
+            .map_or(0, |(before, behind)| before.len() + ID_DIGITS + behind.length(&self.holes));
+        self.head.len() + self.head_end.len() + body
+    }
+
+    /// Appends it. `number` counts the requests of its sender.
+    pub fn write(
+        &self,
+        kind: usize,
+        number: u64,
+        session: Option<&str>,
+        random: &mut impl Rng,
+        out: &mut Vec<u8>,
+    ) -> Sent {
+        out.extend_from_slice(&self.head);
+        write_session(session, out);
+        out.extend_from_slice(&self.head_end);
+        let id = COUNTER_START + number % COUNTER_START;
+        let mut echo = None;
+        if let Some((before, behind)) = &self.body {
+            let filling =
+                if self.holes.is_empty() { Filling::default() } else { self.holes.fill(number, random) };
+            out.extend_from_slice(before);
+            push_ten_digits(id, out);
+            behind.write(&filling, out);
+            if let Some(template) = self.expected.echo.as_ref().filter(|_| !self.holes.is_empty()) {
+                let mut text = Vec::new();
+                template.write(&filling, &mut text);
+                echo = Some(text.into_boxed_slice());
+            }
+        }
+        Sent { id, kind, echo }
+    }
+
+    /// A request of 2026-07-28 that is written by hand and sent once.
+    #[must_use]
+    pub fn post(target: &Target, method: &str, body: &str) -> Vec<u8> {
+        let (begin, headers) = (head_begin(target), &target.headers);
+        let (version, length) = (Era::Modern.name(), body.len());
+        format!(
+            "{begin}MCP-Protocol-Version: {version}\r\nMcp-Method: {method}\r\n{headers}\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+
+    /// Whether it may be sent again although the server may have read it (RFC 9112, section 9.3.1): a `GET` may, a `POST`
+    /// may not.
+    #[must_use]
+    pub fn is_idempotent(&self) -> bool {
+        self.expected.ask == Ask::Plain
+    }
+
+    /// Appends a notification made by [`initialized`].
+    pub fn write_notification(notification: &[u8], session: Option<&str>, out: &mut Vec<u8>) {
+        // The session's line stands behind the request line.
+        let split = memchr::memchr(b'\n', notification).map_or(0, |end| end + 1);
+        let (line, rest) = notification.split_at(split);
+        out.extend_from_slice(line);
+        write_session(session, out);
+        out.extend_from_slice(rest);
+    }
+
+    /// Whether `body` is the right answer to what was sent.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, sent: &Sent, status: u16, body: &[u8]) -> Result<(), Wrong> {
+        self.expected.check(sent, status, body)
+    }
+}
+
+/// The part of `params` that belongs to the operation.
+struct Params {
+    /// Members of the object, with marks for holes.
+    members: String,
+    /// The value of `Mcp-Name`.
+    name: Option<String>,
+    /// The text an echo must bring back.
+    echo: Option<Template>,
+}
+
+impl Params {
+    fn of(ask: &Ask, holes: &mut Holes) -> Result<Self, LoadError> {
+        let mut echo = None;
+        let (members, name) = match ask {
+            Ask::Tool { name, arguments } => {
+                let marked = marked_object(holes, ask, arguments)?;
+                // With a number for a hole the text is no JSON before it is filled; then nothing is known to come back.
+                let message = serde_json::from_str::<Value>(&marked)
+                    .ok()
+                    .and_then(|value| value.get("message").and_then(Value::as_str).map(str::to_owned));
+                if name == "echo" {
+                    echo = message.map(|text| Template::of(&text));
+                }
+                (format!(r#""name":{},"arguments":{marked}"#, json!(name)), Some(name.clone()))
+            }
+            Ask::Prompt { name, arguments } => {
+                let marked = marked_object(holes, ask, arguments)?;
+                (format!(r#""name":{},"arguments":{marked}"#, json!(name)), Some(name.clone()))
+            }
+            Ask::Resource { uri } => (format!(r#""uri":{}"#, json!(uri)), Some(uri.clone())),
+            Ask::Initialize => {
+                let params = json!({
+                    "protocolVersion": Era::Legacy.name(),
+                    "capabilities": {},
+                    "clientInfo": client_info(),
+                });
+                (inside(&params), None)
+            }
+            Ask::Method(_) | Ask::Plain => (String::new(), None),
+        };
+        Ok(Self { members, name, echo })
+    }
+}
+
+/// The lines with which the head of every `POST` begins.
+fn head_begin(target: &Target) -> String {
+    let Target { path, host, .. } = target;
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\n"
+    )
+}
+
+fn write_session(session: Option<&str>, out: &mut Vec<u8>) {
+    if let Some(session) = session {
+        out.extend_from_slice(b"Mcp-Session-Id: ");
+        out.extend_from_slice(session.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The notification that ends the handshake, to be written by [`Request::write_notification`].
+#[must_use]
+pub fn initialized(target: &Target) -> Vec<u8> {
+    let body = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    if target.program().is_some() {
+        return format!("{body}\n").into_bytes();
+    }
+    let (begin, headers) = (head_begin(target), &target.headers);
+    let (version, length) = (Era::Legacy.name(), body.len());
+    format!("{begin}MCP-Protocol-Version: {version}\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+fn push_ten_digits(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; ID_DIGITS];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+/// Arguments with marks for their holes.
+fn marked_object(holes: &mut Holes, ask: &Ask, arguments: &str) -> Result<String, LoadError> {
+    let unusable = |reason: String| {
+        let shown: String = arguments.chars().take(60).collect();
+        LoadError::Usage(format!("the arguments of {}, {shown:?}: {reason}", ask.name()))
+    };
+    let marked = holes.mark(arguments.trim()).map_err(unusable)?;
+    let mut filled = Vec::new();
+    let template = Template::of(&marked);
+    template.write(&holes.fill(0, &mut StdRng::seed_from_u64(0)), &mut filled);
+    match serde_json::from_slice::<Value>(&filled) {
+        Ok(Value::Object(_)) => Ok(marked),
+        Ok(_) => Err(unusable("not a JSON object".to_owned())),
+        Err(error) => Err(unusable(error.to_string())),
+    }
+}
+
+/// `_meta` of a 2026-07-28 request.
+#[must_use]
+pub fn modern_meta() -> Value {
+    json!({
+        "io.modelcontextprotocol/protocolVersion": Era::Modern.name(),
+        "io.modelcontextprotocol/clientInfo": client_info(),
+        "io.modelcontextprotocol/clientCapabilities": {},
+    })
+}
+
+fn client_info() -> Value {
+    json!({"name": CLIENT, "version": env!("CARGO_PKG_VERSION")})
+}
+
+/// An object's members without its braces.
+fn inside(object: &Value) -> String {
+    let text = object.to_string();
+    text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(&text).to_owned()
+}
+
+/// A name as a header's value: as it is where it may be, in base64 where it may not (SEP-2243 of the specification).
+fn header_value(name: &str) -> Cow<'_, str> {
+    use base64::Engine as _;
+    let plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && name.trim() == name
+        && !name.starts_with("=?");
+    if plain {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(format!("=?base64?{}?=", base64::engine::general_purpose::STANDARD.encode(name)))
+}
