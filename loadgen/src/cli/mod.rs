@@ -1,12 +1,14 @@
 //! The command line. Exit code 0: done; 1: a demand, a check or a budget does not hold; 2: it could not be done.
 
-mod load;
+mod mix;
+mod arguments;
 mod output;
-mod peers;
 mod print;
-mod results;
+mod load;
 mod saturate;
 mod suites;
+mod results;
+mod peers;
 
 use std::{
     process::ExitCode,

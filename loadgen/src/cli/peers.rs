@@ -12,7 +12,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
-    load::{Cpus, cpu_list, positive},
+    arguments::{Cpus, cpu_list, positive},
     output::writable,
     print::print,
 };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{
-    load::positive,
+    arguments::positive,
     output::writable,
     print::print,
     suites::{self_test, thresholds},

@@ -8,7 +8,8 @@ use std::{
 use clap::Args;
 
 use super::{
-    load::{Mix, Span, Whom, positive, span},
+    arguments::{Span, Whom, positive, span},
+    mix::Mix,
     output::writable,
     print::print,
 };

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 
 use super::{
-    load::{Cpus, cpu_list, positive},
+    arguments::{Cpus, cpu_list, positive},
     output::writable,
     print::print,
 };

@@ -1,0 +1,240 @@
+//! Arguments that several commands share: the server, the generator's threads, the length of a run.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Args;
+
+use super::mix::Mix;
+use crate::{
+    conduct::Job,
+    demand::Demand,
+    engine::{Pacing, Plan},
+    error::LoadError,
+    placement::Placement,
+    probe::probe,
+    request::{Era, Request},
+    suite::{self, Suite},
+    target::Target,
+    watch::Watch,
+    workloads,
+};
+
+const URL: &str = "http://127.0.0.1:8080/mcp";
+
+/// Whom to load, and how to speak.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Whom {
+    /// The server's endpoint
+    #[arg(default_value = URL)]
+    url: String,
+
+    /// A command instead of a URL: each connection starts one and speaks to it in newline-delimited JSON over its stdin
+    /// and stdout
+    #[arg(long, value_name = "'CMD ARGS'", conflicts_with_all = ["url", "header", "admin"])]
+    pub(super) stdio: Option<String>,
+
+    /// Revision of the protocol, 2026-07-28 or 2025-11-25 [default: the newest the server speaks]
+    #[arg(long, value_name = "REVISION", value_parser = era)]
+    era: Option<Era>,
+
+    /// How long a reply may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span)]
+    timeout: Duration,
+
+    /// Generator threads [default: 1, more where connections need them]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
+
+    /// Cores to pin them to, as 1 or 2-5 [default: from the last backwards]
+    #[arg(long, value_name = "LIST", value_parser = cpu_list)]
+    cpus: Option<Cpus>,
+
+    /// The server's process [default: whoever listens there, if on this machine]
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<i32>,
+
+    /// The server's admin address [default: found among the addresses its process listens on]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) admin: Option<SocketAddr>,
+
+    /// Whose server it is, in results [default: what the server calls itself]
+    #[arg(long, value_name = "NAME", alias = "contestant")]
+    name: Option<String>,
+
+    /// A header line of every request; may be given more than once
+    #[arg(long, value_name = "NAME:VALUE")]
+    header: Vec<String>,
+
+    /// What random arguments and gaps begin with: the same seed sends the same requests at the same times
+    #[arg(long, value_name = "NUMBER", default_value_t = suite::SEED)]
+    seed: u64,
+}
+
+/// A list of cores.
+#[derive(Clone, Debug)]
+pub(super) struct Cpus(pub(super) Vec<usize>);
+
+/// For how long, and what of it.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Load")]
+pub(super) struct Span {
+    /// Connections
+    #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) connections: u32,
+
+    /// How long is measured [default: 10s, or what a workload takes]
+    #[arg(long, short, value_name = "TIME", value_parser = span)]
+    pub(super) duration: Option<Duration>,
+
+    /// Load before measuring
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub(super) warmup: Duration,
+
+    /// What the result must hold: p99<1ms, errors<0.1%, throughput>1000; may be given more than once
+    #[arg(long, value_name = "DEMAND")]
+    pub(super) slo: Vec<Demand>,
+}
+
+impl Whom {
+    /// What is asked of the server as a job; its pacing is a closed loop until somebody says otherwise.
+    pub(super) fn job(&self, mix: &Mix, span: &Span, closing: bool) -> Result<Job, LoadError> {
+        let target = self.target(mix.plain)?;
+        if let Some(reason) = target.too_many(span.connections) {
+            return Err(LoadError::Usage(reason));
+        }
+        let wanted = if mix.plain { Some(Era::Plain) } else { self.era.or(mix.needs_era()) };
+        let probed = probe(&target, wanted, self.timeout)?;
+        let asks = mix.asks(&probed)?;
+        let requests: Result<Vec<Request>, LoadError> = asks
+            .into_iter()
+            .map(|(ask, weight)| Request::new(&target, probed.era, ask, weight, closing))
+            .collect();
+        let cores = self.placement()?.cores(span.connections);
+        let plan = Plan {
+            era: probed.era,
+            handshake: probed.era == Era::Legacy,
+            closes_unannounced: probed.closes_unannounced,
+            requests: requests?,
+            pacing: Pacing::Closed,
+            connections: span.connections,
+            pipeline: 1,
+            spin: Placement::may_spin(&cores),
+            cores,
+            warmup: span.warmup,
+            duration: span.duration(),
+            timeout: self.timeout,
+            seed: self.seed,
+            interval: suite::interval("", span.duration()),
+            target: target.clone(),
+        };
+        Ok(Job {
+            workload: what_is_asked(&plan),
+            contestant: suite::contestant(self.name.as_deref(), &probed),
+            plan,
+            probed,
+            watch: Watch::given(&target, self.server_pid, self.admin)?,
+            demands: span.slo.clone(),
+            scale: 1.0,
+        })
+    }
+
+    pub(super) fn target(&self, plain: bool) -> Result<Target, LoadError> {
+        if let Some(command) = &self.stdio {
+            if plain {
+                return Err(LoadError::Usage(
+                    "--plain is HTTP, and a server on --stdio speaks none".to_owned(),
+                ));
+            }
+            return Target::stdio(command);
+        }
+        let mut target = Target::parse(&self.url)?.with_headers(&self.header)?;
+        let behind = self.url.split_once("://").map_or(self.url.as_str(), |(_, behind)| behind);
+        if plain && !behind.contains(['/', '?']) {
+            target.path = "/".to_owned();
+        }
+        Ok(target)
+    }
+
+    fn placement(&self) -> Result<Placement, LoadError> {
+        Placement::new(self.threads, self.cpus.clone().map(|Cpus(cpus)| cpus))
+    }
+
+    pub(super) fn suite(&self, id: &str, duration: Option<Duration>, scale: f64) -> Result<Suite, LoadError> {
+        let workload = workloads::named(id).ok_or_else(|| {
+            LoadError::Usage(format!("there is no workload {id:?}; corelane-loadgen workloads lists them"))
+        })?;
+        self.suite_of(workload, duration, scale)
+    }
+
+    pub(super) fn suite_of(
+        &self,
+        workload: workloads::Workload,
+        duration: Option<Duration>,
+        scale: f64,
+    ) -> Result<Suite, LoadError> {
+        Ok(Suite {
+            workloads: vec![workload],
+            repeats: 1,
+            duration,
+            brief: false,
+            scale,
+            timeout: self.timeout,
+            name: self.name.clone(),
+            seed: self.seed,
+            target: Some(self.target(false)?),
+            server_core: 0,
+            placement: self.placement()?,
+        })
+    }
+}
+
+impl Span {
+    pub(super) fn new(connections: u32, duration: Duration, warmup: Duration, slo: Vec<Demand>) -> Self {
+        Self { connections, duration: Some(duration), warmup, slo }
+    }
+
+    pub(super) fn duration(&self) -> Duration {
+        self.duration.unwrap_or(Duration::from_secs(10))
+    }
+}
+
+/// What a run without another name is called.
+fn what_is_asked(plan: &Plan) -> String {
+    let names: Vec<String> = plan.requests.iter().map(|request| request.parameters().name).collect();
+    names.join(" + ")
+}
+
+fn era(text: &str) -> Result<Era, String> {
+    match text {
+        "2026-07-28" => Ok(Era::Modern),
+        "2025-11-25" => Ok(Era::Legacy),
+        _ => Err("there are 2026-07-28 and 2025-11-25".to_owned()),
+    }
+}
+
+/// A time above 0.
+pub(super) fn span(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if span.is_zero() => Err("a time above 0 is needed".to_owned()),
+        span => span.map_err(|error| error.to_string()),
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(threads @ 1..=1024) => Ok(threads),
+        _ => Err("a number from 1 to 1024 is needed".to_owned()),
+    }
+}
+
+pub(super) fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("a number above 0 is needed".to_owned()),
+    }
+}
+
+pub(super) fn cpu_list(text: &str) -> Result<Cpus, String> {
+    let cores: Result<corelane::config::Cores, _> = text.parse();
+    cores.map(|cores| Cpus(cores.0)).map_err(|error| error.to_string())
+}

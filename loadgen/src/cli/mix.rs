@@ -1,0 +1,146 @@
+//! A mix of requests, as the command line names it.
+
+use clap::Args;
+
+use crate::{
+    error::LoadError,
+    probe::Probed,
+    request::{Ask, Era},
+};
+
+/// A mix of requests.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Requests")]
+pub(super) struct Mix {
+    /// Call a tool: NAME, NAME={…} or NAME={…}=WEIGHT; arguments may have {{counter}}, {{random:16}}, {{pad:1024}}
+    /// [default: echo, where there is one]
+    #[arg(long, value_name = "NAME[={…}][=WEIGHT]")]
+    tool: Vec<String>,
+
+    /// List the tools, with this weight
+    #[arg(long, value_name = "WEIGHT", num_args = 0..=1, default_missing_value = "1")]
+    list: Option<u32>,
+
+    /// Read a resource: URI or URI=WEIGHT
+    #[arg(long, value_name = "URI[=WEIGHT]")]
+    resource: Vec<String>,
+
+    /// Get a prompt: as --tool
+    #[arg(long, value_name = "NAME[={…}][=WEIGHT]")]
+    prompt: Vec<String>,
+
+    /// server/discover, with this weight
+    #[arg(long, value_name = "WEIGHT", num_args = 0..=1, default_missing_value = "1")]
+    discover: Option<u32>,
+
+    /// ping (2025-11-25), with this weight
+    #[arg(long, value_name = "WEIGHT", num_args = 0..=1, default_missing_value = "1")]
+    ping: Option<u32>,
+
+    /// GET the path of any HTTP server, and expect a 200
+    #[arg(long, conflicts_with_all = ["tool", "list", "resource", "prompt", "discover", "ping", "era"])]
+    pub(super) plain: bool,
+}
+
+impl Mix {
+    /// `ping` is spoken in one era only.
+    pub(super) fn needs_era(&self) -> Option<Era> {
+        self.ping.is_some().then_some(Era::Legacy)
+    }
+
+    pub(super) fn asks(&self, probed: &Probed) -> Result<Vec<(Ask, u32)>, LoadError> {
+        if self.plain {
+            return Ok(vec![(Ask::Plain, 1)]);
+        }
+        let mut asks = Vec::new();
+        for text in &self.tool {
+            let (name, arguments, weight) = named_arguments(text)?;
+            let is_there = probed.tools.is_empty() || probed.tools.contains(&name);
+            if !is_there {
+                let there = probed.tools.join(", ");
+                return Err(LoadError::Unsupported(format!(
+                    "the server has no tool {name:?}; it has {there}"
+                )));
+            }
+            let arguments = arguments.unwrap_or_else(|| default_arguments(&name).to_owned());
+            asks.push((Ask::Tool { name, arguments }, weight));
+        }
+        for text in &self.prompt {
+            let (name, arguments, weight) = named_arguments(text)?;
+            asks.push((
+                Ask::Prompt { name, arguments: arguments.unwrap_or_else(|| "{}".to_owned()) },
+                weight,
+            ));
+        }
+        for text in &self.resource {
+            let (uri, weight) =
+                match text.rsplit_once('=').and_then(|(uri, weight)| Some((uri, weight.parse().ok()?))) {
+                    Some((uri, weight)) => (uri.to_owned(), weight),
+                    None => (text.clone(), 1),
+                };
+            asks.push((Ask::Resource { uri }, weight));
+        }
+        let methods = [("tools/list", self.list), ("server/discover", self.discover), ("ping", self.ping)];
+        for (method, weight) in methods {
+            asks.extend(weight.map(|weight| (Ask::Method(method), weight)));
+        }
+        if asks.is_empty() {
+            let echo = probed.tools.iter().any(|tool| tool == "echo");
+            asks.push(match echo {
+                true => {
+                    let arguments = default_arguments("echo").to_owned();
+                    (Ask::Tool { name: "echo".to_owned(), arguments }, 1)
+                }
+                false => (Ask::Method("tools/list"), 1),
+            });
+        }
+        if asks.iter().all(|(_, weight)| *weight == 0) {
+            return Err(LoadError::Usage("every request of the mix has the weight 0".to_owned()));
+        }
+        Ok(asks)
+    }
+}
+
+fn default_arguments(tool: &str) -> &'static str {
+    if tool == "echo" { r#"{"message":"hello world"}"# } else { "{}" }
+}
+
+/// `NAME`, `NAME={…}`, `NAME={…}=WEIGHT` or `NAME=WEIGHT`.
+fn named_arguments(text: &str) -> Result<(String, Option<String>, u32), LoadError> {
+    let usage =
+        || LoadError::Usage(format!("{text:?} should look like NAME, NAME={{…}} or NAME={{…}}=WEIGHT"));
+    let Some((name, rest)) = text.split_once('=') else { return Ok((text.to_owned(), None, 1)) };
+    if name.is_empty() {
+        return Err(usage());
+    }
+    if !rest.starts_with('{') {
+        return Ok((name.to_owned(), None, rest.parse().map_err(|_| usage())?));
+    }
+    // A weight stands behind the last brace; an = inside a string stands before it.
+    let end = rest.rfind('}').ok_or_else(usage)? + 1;
+    let (arguments, behind) = rest.split_at(end);
+    let weight = match behind.strip_prefix('=') {
+        Some(weight) => weight.parse().map_err(|_| usage())?,
+        None if behind.is_empty() => 1,
+        None => return Err(usage()),
+    };
+    Ok((name.to_owned(), Some(arguments.to_owned()), weight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tools_are_read_with_arguments_and_weights() {
+        let read = |text| named_arguments(text).unwrap();
+        assert_eq!(read("echo"), ("echo".to_owned(), None, 1));
+        assert_eq!(read("echo=7"), ("echo".to_owned(), None, 7));
+        let (name, arguments, weight) = read(r#"echo={"message":"a=b}"}=90"#);
+        assert_eq!((name.as_str(), weight), ("echo", 90));
+        assert_eq!(arguments.unwrap(), r#"{"message":"a=b}"}"#);
+        for wrong in ["=1", "echo=x", "echo={}x", "echo={}=x", "echo={"] {
+            assert!(named_arguments(wrong).is_err(), "{wrong}");
+        }
+    }
+}
