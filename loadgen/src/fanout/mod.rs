@@ -1,0 +1,93 @@
+//! Fan-out: one update, many subscribers, the time to each of them and to the last.
+//!
+//! Subscribers hold a `subscriptions/listen` stream (2026-07-28); a publisher touches the resource at a fixed rate. An update
+//! says which resource changed and no more, so updates are told apart by their order: where none may be lost, the k-th
+//! update on a stream is the k-th that was published. Where updates may be collapsed (latest wins), a stream is behind by
+//! the oldest update it has not been told of: more updates than were published are wrong, fewer are not.
+//!
+//! Reading an update must not take longer than sending it, or the time to the last socket would be the reader's: one that equals
+//! the last one of its stream, byte for byte, is not parsed again.
+
+mod streams;
+mod measuring;
+mod publishing;
+mod updates;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::RecvTimeoutError;
+
+use self::measuring::FanOut;
+use crate::{
+    conduct::{Conducted, Job, World, own_cpu_s},
+    engine::executor,
+    error::LoadError,
+    figures::UPDATES_PUBLISHED,
+    result::{Outcome, Run},
+};
+
+/// How often the main thread looks at the server.
+const LOOK: Duration = Duration::from_secs(1);
+/// Runs a job: its connections are subscribers, its request is what the publisher sends, at its rate.
+///
+/// # Errors
+/// When the server cannot be reached, or has no subscriptions.
+pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
+    let plan = Arc::new(job.plan.clone());
+    let mut conducted = Conducted::new(&plan);
+    let core = plan.cores.first().copied().unwrap_or(0);
+    let interrupted = Arc::clone(&world.interrupted);
+    let (sender, told) = crossbeam_channel::bounded(1);
+    corelane_ring::raise_descriptor_limit().map_err(|error| LoadError::Resource(error.to_string()))?;
+    let bar = world.audience.bar(&job.workload, plan.warmup + plan.duration);
+    bar.connecting(plan.connections);
+    let thread = executor(core, "fan-out")
+        .spawn({
+            let plan = Arc::clone(&plan);
+            move || async move {
+                let outcome = match FanOut::new(plan, interrupted) {
+                    Ok(fan_out) => fan_out.run().await,
+                    Err(error) => Err(error.to_string()),
+                };
+                let _ = sender.send(outcome);
+            }
+        })
+        .map_err(|error| LoadError::Resource(format!("no thread on core {core}: {error}")))?;
+    let began = Instant::now();
+    let cpu_before = own_cpu_s();
+    conducted.begin_looks(job);
+    let outcome = loop {
+        match told.recv_timeout(LOOK) {
+            Ok(outcome) => break outcome,
+            Err(RecvTimeoutError::Timeout) => {
+                bar.at(began.elapsed());
+                conducted.look(began.elapsed().as_secs_f64());
+            }
+            Err(RecvTimeoutError::Disconnected) => break Err("its thread ended".to_owned()),
+        }
+    };
+    bar.clear();
+    let _ = thread.join();
+    let measured =
+        outcome.map_err(|reason| LoadError::Unreachable { url: job.plan.target.url.clone(), reason })?;
+    conducted.recording = measured.recording;
+    conducted.intervals = measured.intervals;
+    let cpu_percent = (own_cpu_s() - cpu_before) / began.elapsed().as_secs_f64().max(0.001) * 100.0;
+    if conducted.recording.measured_ns == 0 && world.is_interrupted() {
+        return Err(LoadError::Interrupted);
+    }
+    match measured.gone_after_s {
+        Some(after_s) => conducted.end_with(Outcome::ServerGone { after_s }),
+        None if world.is_interrupted() => conducted.end_with(Outcome::Interrupted),
+        None => {}
+    }
+    let mut run = conducted.sum_up(job, cpu_percent);
+    run.figures.insert("last_socket_p50_us".to_owned(), measured.last_socket_us.0);
+    run.figures.insert("last_socket_p95_us".to_owned(), measured.last_socket_us.1);
+    run.figures.insert(UPDATES_PUBLISHED.to_owned(), measured.published as f64);
+    run.figures.insert("stale_readers_count".to_owned(), measured.stale as f64);
+    Ok(run)
+}

@@ -1,0 +1,66 @@
+//! The publisher: sends a touch when one is due, and connects again when its connection has ended.
+
+use super::{
+    measuring::FanOut,
+    streams::{Published, REDIAL_NS},
+};
+use crate::http::Framer;
+
+/// The server is gone when the publisher has had no connection for this long, in nanoseconds.
+const GONE_NS: u64 = 2_000_000_000;
+
+impl FanOut {
+    /// Whether the publisher has a connection that takes a touch. What is due waits for one, and counts from its due time.
+    pub(super) fn can_publish(&self) -> bool {
+        let is_connected = self.streams.last().is_some_and(|stream| stream.socket.is_some());
+        is_connected && (!self.publisher.closes || self.publisher.awaited.is_empty())
+    }
+
+    /// Whether the publisher has been without a connection for too long.
+    pub(super) fn is_gone(&self) -> bool {
+        self.publisher.lost_ns.is_some_and(|lost_ns| self.now_ns.saturating_sub(lost_ns) > GONE_NS)
+    }
+
+    /// The publisher's connection has ended: another is made. A touch without a reply may have been published or not; it
+    /// is an error, and expected on no stream unless one was told of it.
+    pub(super) fn on_publisher_lost(&mut self) {
+        let publisher = &mut self.publisher;
+        let unanswered = publisher.awaited.len();
+        publisher.awaited.clear();
+        if unanswered > 0 {
+            *self.recording.errors.entry("connection_closed").or_default() += unanswered as u64;
+            let words = "the server closed the publisher's connection before it replied";
+            self.recording.first_error.get_or_insert_with(|| words.to_owned());
+            let known = self.published.len() - unanswered.min(self.published.len());
+            while self.published.len() > known && self.published.last().is_some_and(|last| last.told == 0) {
+                self.published.pop();
+            }
+        }
+        publisher.lost_ns.get_or_insert(self.now_ns);
+        let pause_ns = if publisher.replies > 0 { 0 } else { REDIAL_NS };
+        publisher.redial_ns = Some(self.now_ns + pause_ns);
+        if let Some(stream) = self.streams.last_mut() {
+            stream.socket = None;
+            stream.framer = Framer::default();
+        }
+    }
+
+    /// Sends one touch. It counts from the time it was meant to be sent.
+    pub(super) fn publish(&mut self, due_ns: u64) {
+        let Some(socket) = self.streams.last().and_then(|stream| stream.socket) else { return };
+        let Some(request) = self.plan.requests.first() else { return };
+        let mut out = Vec::new();
+        let sent = request.write(0, self.number, None, &mut self.random, &mut out);
+        let bytes = out.len() as u64;
+        // One is under way still: this one is late, and its subscribers will feel it.
+        if self.ring.send(socket, out).is_err() {
+            *self.recording.errors.entry("publish_late").or_default() += 1;
+            return;
+        }
+        self.number += 1;
+        self.recording.sent_bytes += if self.is_measured(due_ns) { bytes } else { 0 };
+        self.publisher.awaited.push_back(sent);
+        self.published.push(Published { at_ns: due_ns, told: 0 });
+        self.recording.requests += u64::from(self.is_measured(due_ns));
+    }
+}
