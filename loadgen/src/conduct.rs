@@ -13,7 +13,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use crate::{
     demand::{self, Demand},
-    engine::{Engine, IntervalRecord, Pacing, Plan, Recording, Report},
+    engine::{Engine, IntervalRecord, Pacing, Plan, Recording, ThreadReport},
     error::LoadError,
     latency::Latency,
     probe::Probed,
@@ -159,8 +159,8 @@ fn connect(job: &Job, engine: &Engine, world: &World) -> Result<(), LoadError> {
         let unreachable =
             |reason: String| Err(LoadError::Unreachable { url: job.plan.target.url.clone(), reason });
         match engine.reports().recv_timeout(LOOK) {
-            Ok(Report::Ready) => ready += 1,
-            Ok(Report::Failed(reason)) => {
+            Ok(ThreadReport::Ready) => ready += 1,
+            Ok(ThreadReport::Failed(reason)) => {
                 return unreachable(format!("{} connections were wanted: {reason}", job.plan.connections));
             }
             Ok(_) => {}
@@ -216,19 +216,19 @@ impl Conducted {
         let mut interrupted = false;
         while done < engine.threads() && Instant::now() < give_up {
             match engine.reports().recv_timeout(LOOK) {
-                Ok(Report::Interval(record)) => self.on_interval(&record, engine, bar),
-                Ok(Report::Done(recording)) => {
+                Ok(ThreadReport::Interval(record)) => self.on_interval(&record, engine, bar),
+                Ok(ThreadReport::Done(recording)) => {
                     self.recording.add(&recording);
                     done += 1;
                 }
-                Ok(Report::Gone(after_ns)) => {
+                Ok(ThreadReport::Gone(after_ns)) => {
                     self.outcome = Outcome::ServerGone { after_s: after_ns as f64 / 1e9 };
                 }
-                Ok(Report::Failed(reason)) => {
+                Ok(ThreadReport::Failed(reason)) => {
                     self.recording.first_error = Some(reason);
                     done += 1;
                 }
-                Ok(Report::Ready) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(ThreadReport::Ready) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let now = Instant::now();

@@ -6,7 +6,7 @@ use crate::{
     conduct::{Job, World, conduct, conduct_loaded},
     engine::{Pacing, Plan},
     error::LoadError,
-    request::{Ask, Request},
+    request::{Operation, Request},
     result::{Outcome, Run},
     statistics::median,
     watch::Watch,
@@ -104,9 +104,10 @@ fn another(job: &Job, workload: &str, plan: Plan, watch: Watch) -> Job {
 
 /// A closed loop of the same request over a few connections.
 fn busy(job: &Job) -> Result<Job, LoadError> {
-    let ask = Ask::Tool { name: "echo".to_owned(), arguments: r#"{"message":"hello world"}"#.to_owned() };
+    let operation =
+        Operation::Tool { name: "echo".to_owned(), arguments: r#"{"message":"hello world"}"#.to_owned() };
     let mut plan = job.plan.clone();
-    plan.requests = vec![Request::new(&plan.target, plan.era, ask, 1, false)?];
+    plan.requests = vec![Request::new(&plan.target, plan.era, operation, 1, false)?];
     plan.connections = if plan.target.program().is_some() { BUSY_PROCESSES } else { BUSY_CONNECTIONS };
     plan.pacing = Pacing::Closed;
     plan.cores.truncate(1);

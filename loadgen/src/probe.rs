@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     error::LoadError,
     http::{Framer, Head, Part},
-    request::{Ask, Era, Request, initialized, is_reply},
+    request::{Era, Operation, Request, initialized, is_reply},
     result::ServerInfo,
     stdio::{Process, end_all},
     target::Target,
@@ -68,7 +68,7 @@ impl Probed {
 /// When nobody answers, or not as an MCP server does.
 pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<Probed, LoadError> {
     if wanted == Some(Era::Plain) {
-        let request = Request::new(target, Era::Plain, Ask::Plain, 1, false)?;
+        let request = Request::new(target, Era::Plain, Operation::Plain, 1, false)?;
         let mut answer = exchange(target, &request, None, timeout)?;
         return Ok(Probed { closes_unannounced: answer.closes_unannounced(), ..Probed::plain(target) });
     }
@@ -77,7 +77,7 @@ pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<
         if wanted.is_some_and(|wanted| wanted != era) {
             continue;
         }
-        let asked = match ask(target, era, timeout) {
+        let asked = match operation(target, era, timeout) {
             // A process may end, or say nothing, when it is spoken to in a way it does not know.
             Err(LoadError::NotMcp { reason, .. }) if target.program().is_some() => Err(reason),
             asked => asked?,
@@ -94,16 +94,16 @@ pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<
 }
 
 /// The outer error ends the search, the inner one is how this era was refused.
-fn ask(target: &Target, era: Era, timeout: Duration) -> Result<Result<Probed, String>, LoadError> {
+fn operation(target: &Target, era: Era, timeout: Duration) -> Result<Result<Probed, String>, LoadError> {
     let first = match era {
-        Era::Modern => Ask::Method("server/discover"),
-        _ => Ask::Initialize,
+        Era::Modern => Operation::Method("server/discover"),
+        _ => Operation::Initialize,
     };
     let request = Request::new(target, era, first, 1, false)?;
     let mut conversation = target.program().map(|_| Conversation::start(target)).transpose()?;
     let mut closes_unannounced = false;
     let (head, answer) = match &mut conversation {
-        Some(conversation) => conversation.ask(target, &request, timeout)?,
+        Some(conversation) => conversation.operation(target, &request, timeout)?,
         None => {
             let mut exchanged = exchange(target, &request, None, timeout)?;
             closes_unannounced = exchanged.closes_unannounced();
@@ -138,13 +138,13 @@ fn ask(target: &Target, era: Era, timeout: Duration) -> Result<Result<Probed, St
         .unwrap_or_default();
     let text = |key: &str| info.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let session = head.session.as_deref();
-    let list = Request::new(target, era, Ask::Method("tools/list"), 1, false)?;
+    let list = Request::new(target, era, Operation::Method("tools/list"), 1, false)?;
     let (head, answer) = match &mut conversation {
         Some(conversation) => {
             if era == Era::Legacy {
                 conversation.write(target, &initialized(target), timeout)?;
             }
-            conversation.ask(target, &list, timeout)?
+            conversation.operation(target, &list, timeout)?
         }
         None => {
             let exchanged = exchange(target, &list, session, timeout)?;
@@ -264,7 +264,7 @@ impl Conversation {
         Ok(Self { stream, framer: Framer::lines(), process: Some(process) })
     }
 
-    fn ask(
+    fn operation(
         &mut self,
         target: &Target,
         request: &Request,

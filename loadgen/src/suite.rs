@@ -18,7 +18,7 @@ use crate::{
     placement::Placement,
     planted,
     probe::{Probed, probe},
-    request::{Ask, Era, Request},
+    request::{Era, Operation, Request},
     result::{NotRun, ResultFile, Run},
     spawn::{Spawned, free_address},
     target::Target,
@@ -157,16 +157,16 @@ impl Suite {
             ));
         }
         let probed = probe(target, Some(workload.era), self.timeout)?;
-        for (ask, _) in &workload.asks {
-            supported(&probed, ask, workload.kind)?;
+        for (operation, _) in &workload.operations {
+            supported(&probed, operation, workload.kind)?;
         }
         let own = if self.brief { workload.brief } else { workload.duration };
         let duration = self.duration.unwrap_or(own);
         let pacing = workload.pace.pacing(self.scale, workload.warmup, duration);
         let requests: Result<Vec<Request>, LoadError> = workload
-            .asks
+            .operations
             .iter()
-            .map(|(ask, weight)| Request::new(target, workload.era, ask.clone(), *weight, false))
+            .map(|(operation, weight)| Request::new(target, workload.era, operation.clone(), *weight, false))
             .collect();
         let cores = self.placement.cores(connections);
         let plan = Plan {
@@ -229,21 +229,21 @@ pub fn interval(workload: &str, duration: Duration) -> Duration {
 }
 
 /// Whether the server has what is asked for.
-fn supported(probed: &Probed, ask: &Ask, kind: Kind) -> Result<(), LoadError> {
+fn supported(probed: &Probed, operation: &Operation, kind: Kind) -> Result<(), LoadError> {
     let server = &probed.server.name;
     let capability = |name: &str| probed.capabilities.get(name).is_some_and(Value::is_object);
     let lacks = |what: &str| Err(LoadError::Unsupported(format!("{server} has no {what}")));
-    match ask {
+    match operation {
         _ if kind == Kind::FanOut
             && probed.capabilities.pointer("/resources/subscribe") != Some(&Value::Bool(true)) =>
         {
             lacks("subscriptions")
         }
-        Ask::Tool { name, .. } if !probed.tools.contains(name) => lacks(&format!("tool {name}")),
-        Ask::Resource { .. } | Ask::Method("resources/list") if !capability("resources") => {
+        Operation::Tool { name, .. } if !probed.tools.contains(name) => lacks(&format!("tool {name}")),
+        Operation::Resource { .. } | Operation::Method("resources/list") if !capability("resources") => {
             lacks("resources")
         }
-        Ask::Prompt { .. } if !capability("prompts") => lacks("prompts"),
+        Operation::Prompt { .. } if !capability("prompts") => lacks("prompts"),
         _ => Ok(()),
     }
 }

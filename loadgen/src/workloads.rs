@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     engine::Pacing,
     fields,
-    request::{Ask, Era},
+    request::{Era, Operation},
     schedule::{Gaps, Segment},
 };
 
@@ -19,7 +19,7 @@ pub struct Workload {
     /// How to speak.
     pub era: Era,
     /// What is asked.
-    pub asks: Vec<(Ask, u32)>,
+    pub operations: Vec<(Operation, u32)>,
     /// How requests are timed.
     pub pace: Pace,
     /// Connections.
@@ -88,8 +88,8 @@ const HELLO: &str = r#"{"message":"hello world"}"#;
 /// Requests a second of the workloads whose latency is held against a budget: far from what a core can do.
 const EASY_RATE: f64 = 10_000.0;
 
-fn tool(name: &str, arguments: impl Into<String>) -> Ask {
-    Ask::Tool { name: name.to_owned(), arguments: arguments.into() }
+fn tool(name: &str, arguments: impl Into<String>) -> Operation {
+    Operation::Tool { name: name.to_owned(), arguments: arguments.into() }
 }
 
 /// All of them, in the order in which they are listed and run.
@@ -100,7 +100,7 @@ pub fn all() -> Vec<Workload> {
         id: "",
         about: "",
         era: Era::Modern,
-        asks: vec![(tool("echo", HELLO), 1)],
+        operations: vec![(tool("echo", HELLO), 1)],
         pace: Pace::Closed,
         connections: 64,
         duration: seconds(10),
@@ -143,7 +143,7 @@ pub fn all() -> Vec<Workload> {
         workloads.push(Workload {
             id,
             about,
-            asks: vec![(tool(tool_name, fields::strings(count)), 1)],
+            operations: vec![(tool(tool_name, fields::strings(count)), 1)],
             ..easy.clone()
         });
     }
@@ -158,35 +158,40 @@ pub fn all() -> Vec<Workload> {
         workloads.push(Workload {
             id,
             about,
-            asks: vec![(tool(tool_name, fields::mixed(count)), 1)],
+            operations: vec![(tool(tool_name, fields::mixed(count)), 1)],
             ..easy.clone()
         });
     }
-    for (id, about, era, ask) in [
-        ("initialize", "the older revisions' first request", Era::Legacy, Ask::Initialize),
-        ("discover", "server/discover", Era::Modern, Ask::Method("server/discover")),
-        ("tools_list", "tools/list", Era::Modern, Ask::Method("tools/list")),
-        ("resource_list", "resources/list", Era::Modern, Ask::Method("resources/list")),
-        ("resource_read", "a resource", Era::Modern, Ask::Resource { uri: "demo://counter".to_owned() }),
+    for (id, about, era, operation) in [
+        ("initialize", "the older revisions' first request", Era::Legacy, Operation::Initialize),
+        ("discover", "server/discover", Era::Modern, Operation::Method("server/discover")),
+        ("tools_list", "tools/list", Era::Modern, Operation::Method("tools/list")),
+        ("resource_list", "resources/list", Era::Modern, Operation::Method("resources/list")),
+        (
+            "resource_read",
+            "a resource",
+            Era::Modern,
+            Operation::Resource { uri: "demo://counter".to_owned() },
+        ),
         ("prompt_simple", "a prompt without variables", Era::Modern, prompt(0)),
         ("prompt_medium", "a prompt with 10 variables", Era::Modern, prompt(10)),
         ("prompt_complex", "a prompt with 50 variables", Era::Modern, prompt(50)),
     ] {
-        workloads.push(Workload { id, about, era, asks: vec![(ask, 1)], ..easy.clone() });
+        workloads.push(Workload { id, about, era, operations: vec![(operation, 1)], ..easy.clone() });
     }
     let padded = |bytes: usize| vec![(tool("echo", format!(r#"{{"message":"{{{{pad:{bytes}}}}}"}}"#)), 1)];
     workloads.extend([
         Workload {
             id: "tcp_burst_100_1kib",
             about: "1 KiB there and back over 100 connections",
-            asks: padded(1024),
+            operations: padded(1024),
             connections: 100,
             ..base.clone()
         },
         Workload {
             id: "sustained_10k_1kib",
             about: "1 KiB there and back over 10,000 connections",
-            asks: padded(1024),
+            operations: padded(1024),
             connections: 10_000,
             warmup: seconds(2),
             duration: seconds(30),
@@ -195,7 +200,7 @@ pub fn all() -> Vec<Workload> {
         Workload {
             id: "sustained_10k_100kib",
             about: "100 KiB there and back over 10,000 connections",
-            asks: padded(100 * 1024),
+            operations: padded(100 * 1024),
             connections: 10_000,
             warmup: seconds(5),
             duration: seconds(30),
@@ -225,7 +230,7 @@ pub fn all() -> Vec<Workload> {
         Workload {
             id: "async_100x5ms",
             about: "100 calls of 5 ms at once, over 100 connections",
-            asks: vec![(tool("sleep", r#"{"ms":5}"#), 1)],
+            operations: vec![(tool("sleep", r#"{"ms":5}"#), 1)],
             pace: Pace::Volley,
             connections: 100,
             ..base.clone()
@@ -234,7 +239,7 @@ pub fn all() -> Vec<Workload> {
             id: "ping_beside_slow_tools",
             about: "ping while 1,000 slow tools run",
             era: Era::Legacy,
-            asks: vec![(Ask::Method("ping"), 1)],
+            operations: vec![(Operation::Method("ping"), 1)],
             pace: Pace::Open(1_000.0, Gaps::Poisson),
             connections: 8,
             kind: Kind::BesideSlowTools,
@@ -259,12 +264,12 @@ pub fn all() -> Vec<Workload> {
         Workload {
             id: "soak",
             about: "a mix for two hours",
-            asks: vec![
+            operations: vec![
                 (tool("echo", r#"{"message":"{{random:64}}"}"#), 80),
                 (tool("add", r#"{"a":1,"b":{{counter}}}"#), 10),
                 (tool("digest", r#"{"text":"{{random:32}}"}"#), 3),
                 (tool("sleep", r#"{"ms":2}"#), 2),
-                (Ask::Method("tools/list"), 5),
+                (Operation::Method("tools/list"), 5),
             ],
             pace: Pace::Open(20_000.0, Gaps::Poisson),
             connections: 200,
@@ -281,7 +286,7 @@ fn fan_out(id: &'static str, about: &'static str, connections: u32, rate: f64, s
         id,
         about,
         era: Era::Modern,
-        asks: vec![(tool("touch", r#"{"uri":"demo://counter"}"#), 1)],
+        operations: vec![(tool("touch", r#"{"uri":"demo://counter"}"#), 1)],
         pace: Pace::Open(rate, Gaps::Constant),
         connections,
         duration: Duration::from_secs(60),
@@ -292,8 +297,8 @@ fn fan_out(id: &'static str, about: &'static str, connections: u32, rate: f64, s
     }
 }
 
-fn prompt(variables: usize) -> Ask {
-    Ask::Prompt { name: format!("variables_{variables}"), arguments: fields::strings(variables) }
+fn prompt(variables: usize) -> Operation {
+    Operation::Prompt { name: format!("variables_{variables}"), arguments: fields::strings(variables) }
 }
 
 /// The calls of [`Kind::BesideSlowTools`]: each connection sleeps, and sleeps again.
@@ -303,7 +308,7 @@ pub fn slow_tools() -> Workload {
         id: "slow_tools",
         about: "1,000 calls that sleep",
         era: Era::Modern,
-        asks: vec![(tool("sleep", r#"{"ms":1000}"#), 1)],
+        operations: vec![(tool("sleep", r#"{"ms":1000}"#), 1)],
         pace: Pace::Closed,
         connections: 1_000,
         duration: Duration::ZERO,
@@ -333,8 +338,8 @@ mod tests {
         ids.dedup();
         assert_eq!(ids.len(), count);
         for workload in all() {
-            for (ask, weight) in workload.asks {
-                crate::request::Request::new(&target, workload.era, ask, weight, false).unwrap();
+            for (operation, weight) in workload.operations {
+                crate::request::Request::new(&target, workload.era, operation, weight, false).unwrap();
             }
         }
     }

@@ -104,10 +104,10 @@ impl Whom {
         }
         let wanted = if mix.plain { Some(Era::Plain) } else { self.era.or(mix.needs_era()) };
         let probed = probe(&target, wanted, self.timeout)?;
-        let asks = mix.asks(&probed)?;
-        let requests: Result<Vec<Request>, LoadError> = asks
+        let operations = mix.operations(&probed)?;
+        let requests: Result<Vec<Request>, LoadError> = operations
             .into_iter()
-            .map(|(ask, weight)| Request::new(&target, probed.era, ask, weight, closing))
+            .map(|(operation, weight)| Request::new(&target, probed.era, operation, weight, closing))
             .collect();
         let cores = self.placement()?.cores(span.connections);
         let plan = Plan {

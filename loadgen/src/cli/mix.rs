@@ -5,7 +5,7 @@ use clap::Args;
 use crate::{
     error::LoadError,
     probe::Probed,
-    request::{Ask, Era},
+    request::{Era, Operation},
 };
 
 /// A mix of requests.
@@ -48,11 +48,11 @@ impl Mix {
         self.ping.is_some().then_some(Era::Legacy)
     }
 
-    pub(super) fn asks(&self, probed: &Probed) -> Result<Vec<(Ask, u32)>, LoadError> {
+    pub(super) fn operations(&self, probed: &Probed) -> Result<Vec<(Operation, u32)>, LoadError> {
         if self.plain {
-            return Ok(vec![(Ask::Plain, 1)]);
+            return Ok(vec![(Operation::Plain, 1)]);
         }
-        let mut asks = Vec::new();
+        let mut operations = Vec::new();
         for text in &self.tool {
             let (name, arguments, weight) = named_arguments(text)?;
             let is_there = probed.tools.is_empty() || probed.tools.contains(&name);
@@ -63,12 +63,12 @@ impl Mix {
                 )));
             }
             let arguments = arguments.unwrap_or_else(|| default_arguments(&name).to_owned());
-            asks.push((Ask::Tool { name, arguments }, weight));
+            operations.push((Operation::Tool { name, arguments }, weight));
         }
         for text in &self.prompt {
             let (name, arguments, weight) = named_arguments(text)?;
-            asks.push((
-                Ask::Prompt { name, arguments: arguments.unwrap_or_else(|| "{}".to_owned()) },
+            operations.push((
+                Operation::Prompt { name, arguments: arguments.unwrap_or_else(|| "{}".to_owned()) },
                 weight,
             ));
         }
@@ -78,26 +78,26 @@ impl Mix {
                     Some((uri, weight)) => (uri.to_owned(), weight),
                     None => (text.clone(), 1),
                 };
-            asks.push((Ask::Resource { uri }, weight));
+            operations.push((Operation::Resource { uri }, weight));
         }
         let methods = [("tools/list", self.list), ("server/discover", self.discover), ("ping", self.ping)];
         for (method, weight) in methods {
-            asks.extend(weight.map(|weight| (Ask::Method(method), weight)));
+            operations.extend(weight.map(|weight| (Operation::Method(method), weight)));
         }
-        if asks.is_empty() {
+        if operations.is_empty() {
             let echo = probed.tools.iter().any(|tool| tool == "echo");
-            asks.push(match echo {
+            operations.push(match echo {
                 true => {
                     let arguments = default_arguments("echo").to_owned();
-                    (Ask::Tool { name: "echo".to_owned(), arguments }, 1)
+                    (Operation::Tool { name: "echo".to_owned(), arguments }, 1)
                 }
-                false => (Ask::Method("tools/list"), 1),
+                false => (Operation::Method("tools/list"), 1),
             });
         }
-        if asks.iter().all(|(_, weight)| *weight == 0) {
+        if operations.iter().all(|(_, weight)| *weight == 0) {
             return Err(LoadError::Usage("every request of the mix has the weight 0".to_owned()));
         }
-        Ok(asks)
+        Ok(operations)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     placement::Placement,
     probe::probe,
     report,
-    request::{Ask, Era, Request},
+    request::{Era, Operation, Request},
     result::{NotRun, ResultFile, Run},
     schedule::{Gaps, Segment},
     spawn::{Spawned, free_address},
@@ -313,9 +313,12 @@ impl Peers {
         placement: &Placement,
     ) -> Result<Job, LoadError> {
         let probed = probe(target, Some(era), crate::suite::TIMEOUT)?;
-        let ask = match era {
-            Era::Plain => Ask::Plain,
-            _ => Ask::Tool { name: "echo".to_owned(), arguments: r#"{"message":"hello world"}"#.to_owned() },
+        let operation = match era {
+            Era::Plain => Operation::Plain,
+            _ => Operation::Tool {
+                name: "echo".to_owned(),
+                arguments: r#"{"message":"hello world"}"#.to_owned(),
+            },
         };
         let cores = placement.cores(connections);
         Ok(Job {
@@ -326,7 +329,7 @@ impl Peers {
                 era,
                 closes_unannounced: probed.closes_unannounced,
                 handshake: era == Era::Legacy,
-                requests: vec![Request::new(target, era, ask, 1, false)?],
+                requests: vec![Request::new(target, era, operation, 1, false)?],
                 pacing: Pacing::Closed,
                 connections,
                 pipeline: 1,

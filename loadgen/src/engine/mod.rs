@@ -8,13 +8,13 @@ mod generator;
 mod recording;
 mod report;
 mod thread;
-mod work;
+mod busy_time;
 
+pub(crate) use busy_time::BusyTime;
 pub use recording::{IntervalRecord, KindRecord, Recording};
-pub use report::Report;
+pub use report::ThreadReport;
 pub use thread::Engine;
 pub(crate) use thread::executor;
-pub(crate) use work::Work;
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -80,13 +80,13 @@ const CHOOSE_PORTS_FROM: u32 = 1_000;
 /// The ports that are chosen, of each address from 127.0.0.2 on.
 const PORTS: std::ops::Range<u32> = 10_000..60_000;
 /// Ports tried for one connection.
-const TRIES: u32 = 64;
+const BIND_ATTEMPTS_MAX: u32 = 64;
 
-/// A socket for a connection of a plan, not yet connected. `number` counts the dials.
+/// A socket for a connection of a plan, not yet connected. `sequence` counts the dials.
 ///
 /// # Errors
 /// When the process has no descriptor or the address no port left.
-pub fn dial_socket(plan: &Plan, number: u32) -> io::Result<Socket> {
+pub fn client_socket(plan: &Plan, sequence: u32) -> io::Result<Socket> {
     let target = &plan.target;
     let address = match target.address {
         Address::Tcp(address) => address,
@@ -101,11 +101,12 @@ pub fn dial_socket(plan: &Plan, number: u32) -> io::Result<Socket> {
     // Also ports whose last connection ended a moment ago.
     socket.set_reuse_address(true)?;
     let mut bound = Ok(());
-    for attempt in 0..TRIES {
+    for attempt in 0..BIND_ATTEMPTS_MAX {
         // Another process begins elsewhere.
-        let number = number.wrapping_add(std::process::id().wrapping_mul(7_919)).wrapping_add(attempt * 101);
-        let last = 2 + number / (PORTS.end - PORTS.start) % 250;
-        let port = PORTS.start + number % (PORTS.end - PORTS.start);
+        let sequence =
+            sequence.wrapping_add(std::process::id().wrapping_mul(7_919)).wrapping_add(attempt * 101);
+        let last = 2 + sequence / (PORTS.end - PORTS.start) % 250;
+        let port = PORTS.start + sequence % (PORTS.end - PORTS.start);
         let (last, port) = (u8::try_from(last).unwrap_or(2), u16::try_from(port).unwrap_or(0));
         bound = socket.bind(&SocketAddr::from(([127, 0, 0, last], port)).into());
         if bound.is_ok() {

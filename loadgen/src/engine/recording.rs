@@ -111,10 +111,10 @@ impl Recording {
     }
 
     /// Counts an error.
-    pub(super) fn error(&mut self, name: &'static str, words: impl FnOnce() -> String) {
+    pub(super) fn error(&mut self, name: &'static str, message: impl FnOnce() -> String) {
         *self.errors.entry(name).or_default() += 1;
         if self.first_error.is_none() {
-            self.first_error = Some(words());
+            self.first_error = Some(message());
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use super::recording::{IntervalRecord, Recording};
 /// What a thread says.
 #[derive(Debug)]
-pub enum Report {
+pub enum ThreadReport {
     /// All its connections are there.
     Ready,
     /// It cannot go on: nobody answers.
@@ -23,7 +23,7 @@ pub enum Report {
 
 /// What the threads are told.
 #[derive(Debug)]
-pub(super) struct Control {
+pub(super) struct ThreadControl {
     /// What all times of a run count from.
     pub(super) epoch: Instant,
     /// When load begins, in nanoseconds of the run; 0 until it is known.

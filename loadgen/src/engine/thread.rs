@@ -15,15 +15,15 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use super::{
     Plan,
     generator::Generator,
-    report::{Control, Report},
+    report::{ThreadControl, ThreadReport},
 };
 use crate::error::LoadError;
 
 /// Running generator threads. Dropping it ends them.
 #[derive(Debug)]
 pub struct Engine {
-    control: Arc<Control>,
-    reports: Receiver<Report>,
+    control: Arc<ThreadControl>,
+    reports: Receiver<ThreadReport>,
     threads: Vec<ExecutorJoinHandle<()>>,
 }
 
@@ -44,7 +44,7 @@ impl Engine {
             .map_err(|_| resource(&"the probe of io_uring panicked"))?
             .map_err(|error| resource(&error))?;
         let (sender, reports) = unbounded();
-        let control = Arc::new(Control {
+        let control = Arc::new(ThreadControl {
             epoch: Instant::now(),
             start_ns: AtomicU64::new(0),
             stop: AtomicBool::new(false),
@@ -65,7 +65,7 @@ impl Engine {
 
     /// What the threads say.
     #[must_use]
-    pub fn reports(&self) -> &Receiver<Report> {
+    pub fn reports(&self) -> &Receiver<ThreadReport> {
         &self.reports
     }
 
@@ -115,17 +115,18 @@ fn spawn(
     index: usize,
     core: usize,
     plan: Arc<Plan>,
-    control: Arc<Control>,
-    reports: Sender<Report>,
+    control: Arc<ThreadControl>,
+    reports: Sender<ThreadReport>,
 ) -> Result<ExecutorJoinHandle<()>, LoadError> {
     let body = move || async move {
-        let told = reports.clone();
+        let failure_reports = reports.clone();
         let outcome = match Generator::new(plan, index, control, reports) {
             Ok(generator) => generator.run().await,
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
-            let _ = told.send(Report::Failed(format!("the generator's ring failed: {error}")));
+            let _ =
+                failure_reports.send(ThreadReport::Failed(format!("the generator's ring failed: {error}")));
         }
     };
     let spawn = || executor(core, &format!("generator-{index}")).spawn(body);

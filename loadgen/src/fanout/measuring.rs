@@ -14,9 +14,9 @@ use corelane_ring::{Event, Ring, RingConfig, SocketId};
 use rand::{SeedableRng, rngs::SmallRng};
 use serde_json::json;
 
-use super::streams::{Published, Publisher, REDIAL_NS, Stream};
+use super::streams::{Published, Publisher, RECONNECT_NS, SubscriberStream};
 use crate::{
-    engine::{IntervalRecord, Pacing, Plan, Recording, Work, dial_socket, nanoseconds},
+    engine::{BusyTime, IntervalRecord, Pacing, Plan, Recording, client_socket, nanoseconds},
     http::Part,
     latency::histogram,
     request::{Request, modern_meta},
@@ -26,19 +26,19 @@ use crate::{
 /// The resource that is touched.
 const URI: &str = "demo://counter";
 /// Streams opened at once.
-const DIALS_AT_ONCE: usize = 128;
+const CONNECTS_MAX: usize = 128;
 /// How long all streams together may take to be there, besides a millisecond each.
-const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the last updates are waited for.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the next update is awaited without sleeping: to wake a sleeper is work for the server's core.
 const SPIN_NS: u64 = 1_000_000;
 
 /// How often a publisher that cannot take what is due is looked at, in nanoseconds.
-const PUBLISHER_LOOK_NS: u64 = 100_000;
+const PUBLISHER_POLL_NS: u64 = 100_000;
 
 /// What came of it.
-pub(super) struct Measured {
+pub(super) struct FanOutResult {
     /// Latency is from an update's publishing to its arrival on one stream.
     pub(super) recording: Recording,
     pub(super) intervals: BTreeMap<i64, IntervalRecord>,
@@ -56,12 +56,12 @@ pub(super) struct FanOut {
     pub(super) interrupted: Arc<AtomicBool>,
     pub(super) ring: Ring,
     /// The publisher is the last.
-    pub(super) streams: Vec<Stream>,
+    pub(super) streams: Vec<SubscriberStream>,
     pub(super) by_slot: Vec<usize>,
-    pub(super) to_dial: VecDeque<usize>,
-    pub(super) dialling: usize,
+    pub(super) to_connect: VecDeque<usize>,
+    pub(super) connecting: usize,
     pub(super) listening: u32,
-    pub(super) collapsed: bool,
+    pub(super) is_coalescing: bool,
     pub(super) published: Vec<Published>,
     pub(super) publisher: Publisher,
     pub(super) number: u64,
@@ -70,7 +70,7 @@ pub(super) struct FanOut {
     pub(super) intervals: BTreeMap<i64, IntervalRecord>,
     pub(super) last_socket: hdrhistogram::Histogram<u64>,
     pub(super) window_ns: (u64, u64),
-    pub(super) work: Work,
+    pub(super) busy_time: BusyTime,
     pub(super) now_ns: u64,
     pub(super) epoch: Instant,
     pub(super) failure: Option<String>,
@@ -87,13 +87,13 @@ impl FanOut {
         Ok(Self {
             interrupted,
             ring,
-            streams: (0..streams).map(|_| Stream::default()).collect(),
+            streams: (0..streams).map(|_| SubscriberStream::default()).collect(),
             by_slot: Vec::new(),
-            to_dial: (0..streams).collect(),
-            dialling: 0,
+            to_connect: (0..streams).collect(),
+            connecting: 0,
             listening: 0,
             // More than a human could want: the reader is meant to get the latest.
-            collapsed: rate > 50.0,
+            is_coalescing: rate > 50.0,
             published: Vec::new(),
             publisher: Publisher { closes: plan.closes_unannounced, ..Publisher::default() },
             number: 0,
@@ -102,7 +102,7 @@ impl FanOut {
             intervals: BTreeMap::new(),
             last_socket: histogram(),
             window_ns: (u64::MAX, u64::MAX),
-            work: Work::default(),
+            busy_time: BusyTime::default(),
             now_ns: 0,
             epoch: Instant::now(),
             failure: None,
@@ -110,19 +110,21 @@ impl FanOut {
         })
     }
 
-    pub(super) async fn run(mut self) -> Result<Measured, String> {
+    pub(super) async fn run(mut self) -> Result<FanOutResult, String> {
         let outcome = self.measure().map_err(|error| error.to_string());
         let failure = self.failure.take();
         let quantile = |at| self.last_socket.value_at_quantile(at) as f64 / 1e3;
         let last_socket_us = (quantile(0.5), quantile(0.95));
         let published = self.published.len();
         let subscribers = self.streams.len().saturating_sub(1);
-        let stale = self.streams.iter().take(subscribers).filter(|stream| stream.told < published).count();
-        if !self.collapsed {
+        let stale =
+            self.streams.iter().take(subscribers).filter(|stream| stream.delivered < published).count();
+        if !self.is_coalescing {
             let all = published as u64 * subscribers as u64;
-            let told: u64 = self.streams.iter().take(subscribers).map(|stream| stream.told as u64).sum();
-            if all > told {
-                *self.recording.errors.entry("update_lost").or_default() += all - told;
+            let delivered: u64 =
+                self.streams.iter().take(subscribers).map(|stream| stream.delivered as u64).sum();
+            if all > delivered {
+                *self.recording.errors.entry("update_lost").or_default() += all - delivered;
             }
         }
         self.recording.connections_live = u64::from(self.listening);
@@ -131,7 +133,7 @@ impl FanOut {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        Ok(Measured {
+        Ok(FanOutResult {
             recording: self.recording,
             intervals: self.intervals,
             last_socket_us,
@@ -143,16 +145,16 @@ impl FanOut {
 
     fn measure(&mut self) -> io::Result<()> {
         let mut events = Vec::new();
-        let patience = OPEN_PATIENCE + Duration::from_millis(self.streams.len() as u64);
+        let timeout = OPEN_TIMEOUT + Duration::from_millis(self.streams.len() as u64);
         while self.listening < self.plan.connections && self.failure.is_none() {
             self.turn(&mut events)?;
             self.ring.doze(Duration::from_millis(1))?;
             if self.interrupted.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            if self.epoch.elapsed() > patience {
-                let (there, wanted) = (self.listening, self.plan.connections);
-                self.failure = Some(format!("{there} of {wanted} streams were acknowledged in time"));
+            if self.epoch.elapsed() > timeout {
+                let (acknowledged, wanted) = (self.listening, self.plan.connections);
+                self.failure = Some(format!("{acknowledged} of {wanted} streams were acknowledged in time"));
             }
         }
         let start = self.clock();
@@ -167,24 +169,24 @@ impl FanOut {
             let worked = self.turn(&mut events)?;
             let now = self.now_ns;
             if now >= from {
-                self.work.begin(now);
+                self.busy_time.begin(now);
             }
             if drain_until == u64::MAX
                 && (now >= self.window_ns.1 || self.interrupted.load(Ordering::Relaxed))
             {
                 self.window_ns.1 = self.window_ns.1.min(now);
-                self.work.end(now);
-                drain_until = now + nanoseconds(DRAIN);
+                self.busy_time.end(now);
+                drain_until = now + nanoseconds(DRAIN_TIMEOUT);
             }
             if self.is_gone() {
-                self.work.end(now);
+                self.busy_time.end(now);
                 self.publisher.gone_after_s = Some(now.saturating_sub(from) as f64 / 1e9);
                 self.window_ns.1 = self.window_ns.1.min(now);
                 break;
             }
-            let all_told =
-                || self.streams.iter().rev().skip(1).all(|stream| stream.told >= self.published.len());
-            if drain_until != u64::MAX && (now >= drain_until || all_told()) {
+            let all_delivered =
+                || self.streams.iter().rev().skip(1).all(|stream| stream.delivered >= self.published.len());
+            if drain_until != u64::MAX && (now >= drain_until || all_delivered()) {
                 break;
             }
             let mut wait = 1_000_000;
@@ -196,25 +198,25 @@ impl FanOut {
                     self.publish(due);
                     continue;
                 }
-                wait = wait.min(if due > now { due - now } else { PUBLISHER_LOOK_NS });
+                wait = wait.min(if due > now { due - now } else { PUBLISHER_POLL_NS });
             }
             if worked {
                 worked_ns = now;
             } else if self.plan.spin && self.awaits_updates() && now - worked_ns < SPIN_NS {
-                self.work.idle(self.clock() - before);
+                self.busy_time.add_idle(self.clock() - before);
             } else {
                 self.ring.doze(Duration::from_nanos(wait))?;
-                self.work.idle(self.clock() - before);
+                self.busy_time.add_idle(self.clock() - before);
             }
         }
-        self.recording.busy_ns = self.work.done_ns();
+        self.recording.busy_ns = self.busy_time.busy_ns();
         self.recording.measured_ns = self.window_ns.1.saturating_sub(self.window_ns.0);
         Ok(())
     }
 
     /// Whether somebody has not been told of the last update.
     fn awaits_updates(&self) -> bool {
-        self.published.last().is_some_and(|published| (published.told as usize) < self.streams.len() - 1)
+        self.published.last().is_some_and(|published| (published.delivered as usize) < self.streams.len() - 1)
     }
 
     /// Whether anything happened.
@@ -225,16 +227,16 @@ impl FanOut {
         for event in events.drain(..) {
             self.on_event(event);
         }
-        if self.publisher.redial_ns.is_some_and(|due| due <= self.now_ns) {
-            self.publisher.redial_ns = None;
-            self.to_dial.push_back(self.streams.len() - 1);
+        if self.publisher.reconnect_at_ns.is_some_and(|due| due <= self.now_ns) {
+            self.publisher.reconnect_at_ns = None;
+            self.to_connect.push_back(self.streams.len() - 1);
         }
-        while self.dialling < DIALS_AT_ONCE
-            && let Some(index) = self.to_dial.pop_front()
+        while self.connecting < CONNECTS_MAX
+            && let Some(index) = self.to_connect.pop_front()
         {
             let number = u32::try_from(index).unwrap_or(u32::MAX);
-            self.dialling += 1;
-            let socket = dial_socket(&self.plan, number)?;
+            self.connecting += 1;
+            let socket = client_socket(&self.plan, number)?;
             self.ring.connect(socket, self.plan.target.sock_addr()?, index as u64);
         }
         Ok(worked)
@@ -243,7 +245,7 @@ impl FanOut {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Connected { token, socket } => {
-                self.dialling -= 1;
+                self.connecting -= 1;
                 let index = usize::try_from(token).unwrap_or(usize::MAX);
                 if socket.index() >= self.by_slot.len() {
                     self.by_slot.resize(socket.index() + 1, usize::MAX);
@@ -251,10 +253,10 @@ impl FanOut {
                 if let Some(place) = self.by_slot.get_mut(socket.index()) {
                     *place = index;
                 }
-                let last = self.streams.len() - 1;
+                let last_update = self.streams.len() - 1;
                 if let Some(stream) = self.streams.get_mut(index) {
                     stream.socket = Some(socket);
-                    if index < last {
+                    if index < last_update {
                         // A fresh connection takes it.
                         let _ = self.ring.send(socket, listen(&self.plan, index));
                     } else {
@@ -262,16 +264,16 @@ impl FanOut {
                         let publisher = &mut self.publisher;
                         publisher.connections += 1;
                         publisher.replies = 0;
-                        publisher.lost_ns = None;
+                        publisher.disconnected_ns = None;
                         self.recording.reconnects += u64::from(publisher.connections > 1 && is_measured);
                     }
                 }
             }
             Event::ConnectFailed { token, error } => {
-                self.dialling -= 1;
+                self.connecting -= 1;
                 let is_publisher = usize::try_from(token).is_ok_and(|index| index + 1 == self.streams.len());
                 if is_publisher && self.publisher.connections > 0 {
-                    self.publisher.redial_ns = Some(self.now_ns + REDIAL_NS);
+                    self.publisher.reconnect_at_ns = Some(self.now_ns + RECONNECT_NS);
                 } else {
                     self.failure = Some(error.to_string());
                 }
@@ -281,7 +283,7 @@ impl FanOut {
                 self.ring.close(socket);
                 let index = self.index_of(socket);
                 if index == Some(self.streams.len() - 1) {
-                    self.on_publisher_lost();
+                    self.on_publisher_disconnected();
                 } else if index.is_some() {
                     self.recording.first_error.get_or_insert("a stream ended".to_owned());
                     *self.recording.errors.entry("stream_ended").or_default() += 1;
@@ -317,10 +319,10 @@ impl FanOut {
         self.publisher.closes |= closes && is_publisher;
         if is_publisher && self.publisher.closes && self.publisher.replies > 0 {
             self.ring.close(socket);
-            self.on_publisher_lost();
+            self.on_publisher_disconnected();
         }
-        if let Err(broken) = received {
-            self.failure = Some(broken.to_string());
+        if let Err(error) = received {
+            self.failure = Some(error.to_string());
         }
     }
 

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// How often the main thread looks at the server.
-const LOOK: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Runs a job: its connections are subscribers, its request is what the publisher sends, at its rate.
 ///
 /// # Errors
@@ -40,7 +40,7 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
     let mut conducted = Conducted::new(&plan);
     let core = plan.cores.first().copied().unwrap_or(0);
     let interrupted = Arc::clone(&world.interrupted);
-    let (sender, told) = crossbeam_channel::bounded(1);
+    let (sender, delivered) = crossbeam_channel::bounded(1);
     corelane_ring::raise_descriptor_limit().map_err(|error| LoadError::Resource(error.to_string()))?;
     let bar = world.audience.bar(&job.workload, plan.warmup + plan.duration);
     bar.connecting(plan.connections);
@@ -60,7 +60,7 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
     let cpu_before = own_cpu_s();
     conducted.begin_looks(job);
     let outcome = loop {
-        match told.recv_timeout(LOOK) {
+        match delivered.recv_timeout(SAMPLE_INTERVAL) {
             Ok(outcome) => break outcome,
             Err(RecvTimeoutError::Timeout) => {
                 bar.at(began.elapsed());

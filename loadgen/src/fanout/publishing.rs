@@ -2,7 +2,7 @@
 
 use super::{
     measuring::FanOut,
-    streams::{Published, REDIAL_NS},
+    streams::{Published, RECONNECT_NS},
 };
 use crate::http::Framer;
 
@@ -13,32 +13,36 @@ impl FanOut {
     /// Whether the publisher has a connection that takes a touch. What is due waits for one, and counts from its due time.
     pub(super) fn can_publish(&self) -> bool {
         let is_connected = self.streams.last().is_some_and(|stream| stream.socket.is_some());
-        is_connected && (!self.publisher.closes || self.publisher.awaited.is_empty())
+        is_connected && (!self.publisher.closes || self.publisher.in_flight.is_empty())
     }
 
     /// Whether the publisher has been without a connection for too long.
     pub(super) fn is_gone(&self) -> bool {
-        self.publisher.lost_ns.is_some_and(|lost_ns| self.now_ns.saturating_sub(lost_ns) > GONE_NS)
+        self.publisher
+            .disconnected_ns
+            .is_some_and(|disconnected_ns| self.now_ns.saturating_sub(disconnected_ns) > GONE_NS)
     }
 
     /// The publisher's connection has ended: another is made. A touch without a reply may have been published or not; it
     /// is an error, and expected on no stream unless one was told of it.
-    pub(super) fn on_publisher_lost(&mut self) {
+    pub(super) fn on_publisher_disconnected(&mut self) {
         let publisher = &mut self.publisher;
-        let unanswered = publisher.awaited.len();
-        publisher.awaited.clear();
+        let unanswered = publisher.in_flight.len();
+        publisher.in_flight.clear();
         if unanswered > 0 {
             *self.recording.errors.entry("connection_closed").or_default() += unanswered as u64;
-            let words = "the server closed the publisher's connection before it replied";
-            self.recording.first_error.get_or_insert_with(|| words.to_owned());
+            let message = "the server closed the publisher's connection before it replied";
+            self.recording.first_error.get_or_insert_with(|| message.to_owned());
             let known = self.published.len() - unanswered.min(self.published.len());
-            while self.published.len() > known && self.published.last().is_some_and(|last| last.told == 0) {
+            while self.published.len() > known
+                && self.published.last().is_some_and(|last_update| last_update.delivered == 0)
+            {
                 self.published.pop();
             }
         }
-        publisher.lost_ns.get_or_insert(self.now_ns);
-        let pause_ns = if publisher.replies > 0 { 0 } else { REDIAL_NS };
-        publisher.redial_ns = Some(self.now_ns + pause_ns);
+        publisher.disconnected_ns.get_or_insert(self.now_ns);
+        let pause_ns = if publisher.replies > 0 { 0 } else { RECONNECT_NS };
+        publisher.reconnect_at_ns = Some(self.now_ns + pause_ns);
         if let Some(stream) = self.streams.last_mut() {
             stream.socket = None;
             stream.framer = Framer::default();
@@ -59,8 +63,8 @@ impl FanOut {
         }
         self.number += 1;
         self.recording.sent_bytes += if self.is_measured(due_ns) { bytes } else { 0 };
-        self.publisher.awaited.push_back(sent);
-        self.published.push(Published { at_ns: due_ns, told: 0 });
+        self.publisher.in_flight.push_back(sent);
+        self.published.push(Published { at_ns: due_ns, delivered: 0 });
         self.recording.requests += u64::from(self.is_measured(due_ns));
     }
 }

@@ -8,24 +8,28 @@ impl FanOut {
     pub(super) fn on_message(&mut self, index: usize, status: u16, body: &[u8]) {
         if index + 1 == self.streams.len() {
             let (Some(sent), Some(request)) =
-                (self.publisher.awaited.pop_front(), self.plan.requests.first())
+                (self.publisher.in_flight.pop_front(), self.plan.requests.first())
             else {
                 return;
             };
             self.publisher.replies += 1;
-            if let Err(wrong) = request.check(&sent, status, body) {
-                self.failure = Some(format!("the update could not be published: {wrong}"));
+            if let Err(error) = request.check(&sent, status, body) {
+                self.failure = Some(format!("the update could not be published: {error}"));
             }
             return;
         }
-        if self.streams.get(index).is_some_and(|stream| !stream.last.is_empty() && stream.last == body) {
+        if self
+            .streams
+            .get(index)
+            .is_some_and(|stream| !stream.last_update.is_empty() && stream.last_update == body)
+        {
             return self.on_update(index);
         }
         let message: Value = serde_json::from_slice(body).unwrap_or_default();
         match message.get("method").and_then(Value::as_str) {
             Some("notifications/resources/updated") => {
                 if let Some(stream) = self.streams.get_mut(index) {
-                    stream.last = body.to_vec();
+                    stream.last_update = body.to_vec();
                 }
                 self.on_update(index);
             }
@@ -37,9 +41,9 @@ impl FanOut {
             }
             Some(_) => {}
             None => {
-                let said = String::from_utf8_lossy(body.get(..200).unwrap_or(body)).into_owned();
+                let excerpt = String::from_utf8_lossy(body.get(..200).unwrap_or(body)).into_owned();
                 self.failure =
-                    Some(format!("subscriptions/listen was answered with status {status}: {said}"));
+                    Some(format!("subscriptions/listen was answered with status {status}: {excerpt}"));
             }
         }
     }
@@ -49,13 +53,14 @@ impl FanOut {
         let subscribers = u32::try_from(self.streams.len() - 1).unwrap_or(u32::MAX);
         let Some(stream) = self.streams.get_mut(index) else { return };
         stream.updates += 1;
-        let from = stream.told;
-        let until = if self.collapsed { self.published.len() } else { (from + 1).min(self.published.len()) };
-        stream.told = until;
+        let from = stream.delivered;
+        let until =
+            if self.is_coalescing { self.published.len() } else { (from + 1).min(self.published.len()) };
+        stream.delivered = until;
         let covered = self.published.get_mut(from..until).unwrap_or_default();
         let Some(oldest) = covered.first().map(|published| published.at_ns) else {
             // It is about what an earlier one was taken to cover, for it was on its way to the server already.
-            if self.collapsed && stream.updates <= self.published.len() {
+            if self.is_coalescing && stream.updates <= self.published.len() {
                 return;
             }
             // Nothing was published that it could be about.
@@ -63,8 +68,8 @@ impl FanOut {
             return;
         };
         for published in covered {
-            published.told += 1;
-            if published.told == subscribers && published.at_ns >= self.window_ns.0 {
+            published.delivered += 1;
+            if published.delivered == subscribers && published.at_ns >= self.window_ns.0 {
                 self.last_socket.saturating_record((now - published.at_ns.min(now)).max(1));
             }
         }

@@ -5,8 +5,8 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
-pub use operation::{Ask, Era};
-pub use reply::{Sent, Wrong, id_of, is_reply};
+pub use operation::{Era, Operation};
+pub use reply::{ReplyError, SentRequest, id_of, is_reply};
 
 use std::borrow::Cow;
 
@@ -45,23 +45,29 @@ impl Request {
     ///
     /// # Errors
     /// When its arguments are no JSON object.
-    pub fn new(target: &Target, era: Era, ask: Ask, weight: u32, closing: bool) -> Result<Self, LoadError> {
+    pub fn new(
+        target: &Target,
+        era: Era,
+        operation: Operation,
+        weight: u32,
+        closing: bool,
+    ) -> Result<Self, LoadError> {
         let mut holes = Holes::default();
-        let Params { members, name, echo } = Params::of(&ask, &mut holes)?;
+        let Params { members, name, echo } = Params::of(&operation, &mut holes)?;
         let Target { path, host, headers, .. } = target;
         let connection = if closing { "Connection: close\r\n" } else { "" };
-        let modern = era == Era::Modern && ask != Ask::Plain;
-        if ask == Ask::Plain {
+        let modern = era == Era::Modern && operation != Operation::Plain;
+        if operation == Operation::Plain {
             return Ok(Self {
                 head: format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}{connection}").into_bytes(),
                 head_end: b"\r\n".to_vec(),
                 body: None,
                 weight,
                 holes,
-                expected: Expected { ask, echo, modern },
+                expected: Expected { operation, echo, modern },
             });
         }
-        let method = ask.method();
+        let method = operation.method();
         let params = match (modern, members.as_str()) {
             (false, "") => String::new(),
             (false, members) => format!(r#","params":{{{members}}}"#),
@@ -80,8 +86,8 @@ impl Request {
         }
         let behind_id = Template::of(&behind_id);
         let length = before_id.len() + ID_DIGITS + behind_id.length(&holes);
-        let version = match (&ask, modern) {
-            (Ask::Initialize, _) => String::new(),
+        let version = match (&operation, modern) {
+            (Operation::Initialize, _) => String::new(),
             (_, false) => format!("MCP-Protocol-Version: {}\r\n", era.name()),
             (_, true) => {
                 let name =
@@ -101,19 +107,21 @@ impl Request {
             body: Some((before_id, behind_id)),
             weight,
             holes,
-            expected: Expected { ask, echo, modern },
+            expected: Expected { operation, echo, modern },
         })
     }
 
     /// How results speak of it.
     #[must_use]
     pub fn parameters(&self) -> RequestParameters {
-        let arguments = match &self.expected.ask {
-            Ask::Tool { arguments, .. } | Ask::Prompt { arguments, .. } => Some(arguments.clone()),
+        let arguments = match &self.expected.operation {
+            Operation::Tool { arguments, .. } | Operation::Prompt { arguments, .. } => {
+                Some(arguments.clone())
+            }
             _ => None,
         };
         RequestParameters {
-            name: self.expected.ask.name(),
+            name: self.expected.operation.name(),
             weight: self.weight,
             request_bytes: u32::try_from(self.length()).unwrap_or(u32::MAX),
             arguments,
@@ -144,7 +152,7 @@ impl Request {
         session: Option<&str>,
         random: &mut impl Rng,
         out: &mut Vec<u8>,
-    ) -> Sent {
+    ) -> SentRequest {
         out.extend_from_slice(&self.head);
         write_session(session, out);
         out.extend_from_slice(&self.head_end);
@@ -162,7 +170,7 @@ impl Request {
                 echo = Some(text.into_boxed_slice());
             }
         }
-        Sent { id, kind, echo }
+        SentRequest { id, kind, echo }
     }
 
     /// A request of 2026-07-28 that is written by hand and sent once.
@@ -181,7 +189,7 @@ impl Request {
     /// may not.
     #[must_use]
     pub fn is_idempotent(&self) -> bool {
-        self.expected.ask == Ask::Plain
+        self.expected.operation == Operation::Plain
     }
 
     /// Appends a notification made by [`initialized`].
@@ -198,7 +206,7 @@ impl Request {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn check(&self, sent: &Sent, status: u16, body: &[u8]) -> Result<(), Wrong> {
+    pub fn check(&self, sent: &SentRequest, status: u16, body: &[u8]) -> Result<(), ReplyError> {
         self.expected.check(sent, status, body)
     }
 }
@@ -214,11 +222,11 @@ struct Params {
 }
 
 impl Params {
-    fn of(ask: &Ask, holes: &mut Holes) -> Result<Self, LoadError> {
+    fn of(operation: &Operation, holes: &mut Holes) -> Result<Self, LoadError> {
         let mut echo = None;
-        let (members, name) = match ask {
-            Ask::Tool { name, arguments } => {
-                let marked = marked_object(holes, ask, arguments)?;
+        let (members, name) = match operation {
+            Operation::Tool { name, arguments } => {
+                let marked = marked_object(holes, operation, arguments)?;
                 // With a number for a hole the text is no JSON before it is filled; then nothing is known to come back.
                 let message = serde_json::from_str::<Value>(&marked)
                     .ok()
@@ -228,12 +236,12 @@ impl Params {
                 }
                 (format!(r#""name":{},"arguments":{marked}"#, json!(name)), Some(name.clone()))
             }
-            Ask::Prompt { name, arguments } => {
-                let marked = marked_object(holes, ask, arguments)?;
+            Operation::Prompt { name, arguments } => {
+                let marked = marked_object(holes, operation, arguments)?;
                 (format!(r#""name":{},"arguments":{marked}"#, json!(name)), Some(name.clone()))
             }
-            Ask::Resource { uri } => (format!(r#""uri":{}"#, json!(uri)), Some(uri.clone())),
-            Ask::Initialize => {
+            Operation::Resource { uri } => (format!(r#""uri":{}"#, json!(uri)), Some(uri.clone())),
+            Operation::Initialize => {
                 let params = json!({
                     "protocolVersion": Era::Legacy.name(),
                     "capabilities": {},
@@ -241,7 +249,7 @@ impl Params {
                 });
                 (inside(&params), None)
             }
-            Ask::Method(_) | Ask::Plain => (String::new(), None),
+            Operation::Method(_) | Operation::Plain => (String::new(), None),
         };
         Ok(Self { members, name, echo })
     }
@@ -287,10 +295,10 @@ fn push_ten_digits(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// Arguments with marks for their holes.
-fn marked_object(holes: &mut Holes, ask: &Ask, arguments: &str) -> Result<String, LoadError> {
+fn marked_object(holes: &mut Holes, operation: &Operation, arguments: &str) -> Result<String, LoadError> {
     let unusable = |reason: String| {
         let shown: String = arguments.chars().take(60).collect();
-        LoadError::Usage(format!("the arguments of {}, {shown:?}: {reason}", ask.name()))
+        LoadError::Usage(format!("the arguments of {}, {shown:?}: {reason}", operation.name()))
     };
     let marked = holes.mark(arguments.trim()).map_err(unusable)?;
     let mut filled = Vec::new();

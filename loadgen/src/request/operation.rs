@@ -25,7 +25,7 @@ impl Era {
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ask {
+pub enum Operation {
     /// `tools/call`, with arguments as JSON that may have holes.
     Tool {
         /// The tool.
@@ -53,7 +53,7 @@ pub enum Ask {
     Plain,
 }
 
-impl Ask {
+impl Operation {
     /// Its name in results.
     #[must_use]
     pub fn name(&self) -> String {

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::operation::Ask;
+use super::operation::Operation;
 use crate::template::Template;
 
 /// What a request was sent with, as far as its reply must match.
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub struct SentRequest {
     /// Its JSON-RPC id.
     pub id: u64,
     /// Which request of the mix.
@@ -22,47 +22,47 @@ pub struct Sent {
 /// What a reply is held against, besides what its request was sent with.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
-    pub(super) ask: Ask,
+    pub(super) operation: Operation,
     /// The text an echo must bring back.
     pub(super) echo: Option<Template>,
     pub(super) modern: bool,
 }
 
 impl Expected {
-    pub(super) fn check(&self, sent: &Sent, status: u16, body: &[u8]) -> Result<(), Wrong> {
+    pub(super) fn check(&self, sent: &SentRequest, status: u16, body: &[u8]) -> Result<(), ReplyError> {
         if status != 200 {
-            return Err(Wrong::Status(status));
+            return Err(ReplyError::Status(status));
         }
-        if self.ask == Ask::Plain {
+        if self.operation == Operation::Plain {
             return Ok(());
         }
-        let reply: Reply<'_> = serde_json::from_slice(body).map_err(|_| Wrong::NotJson)?;
+        let reply: Reply<'_> = serde_json::from_slice(body).map_err(|_| ReplyError::NotJson)?;
         if reply.id != Some(Id::Number(sent.id)) {
-            return Err(Wrong::Id);
+            return Err(ReplyError::Id);
         }
         if reply.error.is_some() {
-            return Err(Wrong::Error);
+            return Err(ReplyError::Error);
         }
-        let result = reply.result.ok_or(Wrong::NoResult)?;
+        let result = reply.result.ok_or(ReplyError::NoResult)?;
         if self.modern && result.result_type.as_deref().is_some_and(|kind| kind != "complete") {
-            return Err(Wrong::Incomplete);
+            return Err(ReplyError::Incomplete);
         }
-        match &self.ask {
-            Ask::Tool { .. } => {
+        match &self.operation {
+            Operation::Tool { .. } => {
                 if result.is_error == Some(true) {
-                    return Err(Wrong::ToolError);
+                    return Err(ReplyError::ToolError);
                 }
                 let Some(template) = &self.echo else { return Ok(()) };
                 let text = result.content.as_ref().and_then(|content| content.first()?.text.as_deref());
-                let text = text.ok_or(Wrong::Echo)?;
+                let text = text.ok_or(ReplyError::Echo)?;
                 let same = match &sent.echo {
                     Some(expected) => text.as_bytes() == &**expected,
                     None => template.is_text(text),
                 };
-                if same { Ok(()) } else { Err(Wrong::Echo) }
+                if same { Ok(()) } else { Err(ReplyError::Echo) }
             }
-            Ask::Method("tools/list") if result.tools.is_none() => Err(Wrong::NoResult),
-            Ask::Resource { .. } if result.contents.is_none() => Err(Wrong::NoResult),
+            Operation::Method("tools/list") if result.tools.is_none() => Err(ReplyError::NoResult),
+            Operation::Resource { .. } if result.contents.is_none() => Err(ReplyError::NoResult),
             _ => Ok(()),
         }
     }
@@ -86,7 +86,7 @@ pub fn is_reply(body: &[u8]) -> bool {
 
 /// Why a reply is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Wrong {
+pub enum ReplyError {
     /// Not a 200.
     #[error("status {0}")]
     Status(u16),
@@ -113,7 +113,7 @@ pub enum Wrong {
     Echo,
 }
 
-impl Wrong {
+impl ReplyError {
     /// Its kind, as results count it.
     #[must_use]
     pub fn kind(self) -> &'static str {

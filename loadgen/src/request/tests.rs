@@ -7,11 +7,11 @@ fn target() -> Target {
 }
 
 fn tool(name: &str, arguments: &str, era: Era) -> Request {
-    let ask = Ask::Tool { name: name.to_owned(), arguments: arguments.to_owned() };
-    Request::new(&target(), era, ask, 1, false).unwrap()
+    let operation = Operation::Tool { name: name.to_owned(), arguments: arguments.to_owned() };
+    Request::new(&target(), era, operation, 1, false).unwrap()
 }
 
-fn rendered(request: &Request, number: u64) -> (Sent, String, Value) {
+fn rendered(request: &Request, number: u64) -> (SentRequest, String, Value) {
     let mut out = Vec::new();
     let sent = request.write(0, number, Some("s1"), &mut StdRng::seed_from_u64(number), &mut out);
     let text = String::from_utf8(out).unwrap();
@@ -55,26 +55,26 @@ fn the_right_reply_is_told_from_every_wrong_one() {
         };
         let check = |status, body: &str| request.check(&sent, status, body.as_bytes());
         assert_eq!(check(200, &reply(json!(sent.id), said.clone(), false)), Ok(()));
-        assert_eq!(check(200, &reply(json!(sent.id + 1), said.clone(), false)), Err(Wrong::Id));
-        assert_eq!(check(200, &reply(json!("1"), said.clone(), false)), Err(Wrong::Id));
-        assert_eq!(check(200, &reply(json!(sent.id), json!("other"), false)), Err(Wrong::Echo));
-        assert_eq!(check(200, &reply(json!(sent.id), said.clone(), true)), Err(Wrong::ToolError));
-        assert_eq!(check(503, ""), Err(Wrong::Status(503)));
-        assert_eq!(check(200, "ok"), Err(Wrong::NotJson));
+        assert_eq!(check(200, &reply(json!(sent.id + 1), said.clone(), false)), Err(ReplyError::Id));
+        assert_eq!(check(200, &reply(json!("1"), said.clone(), false)), Err(ReplyError::Id));
+        assert_eq!(check(200, &reply(json!(sent.id), json!("other"), false)), Err(ReplyError::Echo));
+        assert_eq!(check(200, &reply(json!(sent.id), said.clone(), true)), Err(ReplyError::ToolError));
+        assert_eq!(check(503, ""), Err(ReplyError::Status(503)));
+        assert_eq!(check(200, "ok"), Err(ReplyError::NotJson));
         let error = json!({"jsonrpc": "2.0", "id": sent.id, "error": {"code": -32602, "message": "no"}});
-        assert_eq!(check(200, &error.to_string()), Err(Wrong::Error));
+        assert_eq!(check(200, &error.to_string()), Err(ReplyError::Error));
         let more = json!({"jsonrpc": "2.0", "id": sent.id, "result": {"resultType": "input_required"}});
-        assert_eq!(check(200, &more.to_string()), Err(Wrong::Incomplete));
+        assert_eq!(check(200, &more.to_string()), Err(ReplyError::Incomplete));
         let nothing = json!({"jsonrpc": "2.0", "id": sent.id, "result": {}});
-        assert_eq!(check(200, &nothing.to_string()), Err(Wrong::Echo));
+        assert_eq!(check(200, &nothing.to_string()), Err(ReplyError::Echo));
     }
 }
 
 #[test]
 fn arguments_that_are_no_object_are_refused_in_one_line() {
     for arguments in ["{", "[1]", "{{bogus}}", "hello"] {
-        let ask = Ask::Tool { name: "echo".to_owned(), arguments: arguments.to_owned() };
-        let error = Request::new(&target(), Era::Modern, ask, 1, false).unwrap_err().to_string();
+        let operation = Operation::Tool { name: "echo".to_owned(), arguments: arguments.to_owned() };
+        let error = Request::new(&target(), Era::Modern, operation, 1, false).unwrap_err().to_string();
         assert!(error.contains("echo") && !error.contains('\n'), "{error}");
     }
 }
@@ -83,8 +83,8 @@ fn arguments_that_are_no_object_are_refused_in_one_line() {
 fn a_line_has_no_head_and_no_line_breaks_inside() {
     let target = Target::stdio("server --flag").unwrap();
     let arguments = "{\n \"message\":\r\n \"a\\nb {{counter}}\"}".to_owned();
-    let ask = Ask::Tool { name: "echo".to_owned(), arguments };
-    let request = Request::new(&target, Era::Modern, ask, 1, false).unwrap();
+    let operation = Operation::Tool { name: "echo".to_owned(), arguments };
+    let request = Request::new(&target, Era::Modern, operation, 1, false).unwrap();
     let mut out = Vec::new();
     let sent = request.write(0, 5, None, &mut StdRng::seed_from_u64(1), &mut out);
     assert_eq!(out.len(), request.length());
@@ -101,7 +101,7 @@ fn a_line_has_no_head_and_no_line_breaks_inside() {
 
 #[test]
 fn a_handshake_is_a_whole_message() {
-    let request = Request::new(&target(), Era::Legacy, Ask::Initialize, 1, false).unwrap();
+    let request = Request::new(&target(), Era::Legacy, Operation::Initialize, 1, false).unwrap();
     let (_, head, body) = rendered(&request, 1);
     assert_eq!(body["params"]["protocolVersion"], "2025-11-25");
     assert!(!head.contains("MCP-Protocol-Version"));

@@ -8,18 +8,18 @@ use super::Generator;
 use crate::{
     engine::{
         Pacing,
-        client::{Again, Awaited, Client, Handshake, Stage},
-        dial_socket, nanoseconds,
+        client::{Client, ConnectionState, Handshake, InFlight, QueuedRequest},
+        client_socket, nanoseconds,
     },
     http::Framer,
     request::Request,
 };
 
 /// Connections one thread dials at once.
-const DIALS_AT_ONCE: usize = 128;
+const CONNECTS_MAX: usize = 128;
 /// A failed connection is dialled again after this, doubled with each failure up to a limit. Nanoseconds.
-const REDIAL_NS: u64 = 20_000_000;
-const REDIAL_NS_MAX: u64 = 500_000_000;
+const RECONNECT_NS: u64 = 20_000_000;
+const RECONNECT_NS_MAX: u64 = 500_000_000;
 /// How long a server's system may take to reset a connection that gets bytes after its close, in nanoseconds.
 pub(super) const RESET_NS: u64 = 5_000_000;
 /// Before load begins a connection may fail this often in a row.
@@ -32,11 +32,11 @@ impl Generator {
     pub(super) fn connect_all(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         if self.plan.pacing == Pacing::Storm {
             // Connections are what is measured; one shows that somebody listens.
-            self.to_dial.truncate(1);
+            self.to_connect.truncate(1);
         }
-        let wanted = self.to_dial.len();
+        let wanted = self.to_connect.len();
         // A server may close behind its first reply: each connection has to be ready once, not all at one moment.
-        while self.greeted < wanted && self.failure.is_none() && !self.is_stopped() {
+        while self.ready_once < wanted && self.failure.is_none() && !self.is_stopped() {
             self.turn(events)?;
             self.ring.doze(Duration::from_millis(1))?;
         }
@@ -50,7 +50,7 @@ impl Generator {
     }
 
     pub(super) fn on_connected(&mut self, index: u32, socket: SocketId) {
-        self.dialling -= 1;
+        self.connecting -= 1;
         if socket.index() >= self.by_slot.len() {
             self.by_slot.resize(socket.index() + 1, u32::MAX);
         }
@@ -69,7 +69,7 @@ impl Generator {
         let first = match self.plan.requests.first() {
             _ if handshake && client.handshake == Handshake::New => &self.initialize,
             _ if handshake && client.handshake == Handshake::Answered => {
-                client.stage = Stage::Greeting;
+                client.state = ConnectionState::Handshaking;
                 return self.send_initialized(index);
             }
             // A process is ready when it has answered once.
@@ -79,40 +79,44 @@ impl Generator {
             Some(request) if matches!(self.plan.pacing, Pacing::Open(..)) => request,
             _ => return self.on_ready(index),
         };
-        client.stage = Stage::Greeting;
-        let sent = first.write(0, self.number, None, &mut self.random, &mut client.out);
-        self.number += self.number_step;
-        client.awaited.push_back(if handshake { Awaited::Initialize(sent) } else { Awaited::First(sent) });
-        self.awaited += 1;
+        client.state = ConnectionState::Handshaking;
+        let sent = first.write(0, self.sequence, None, &mut self.random, &mut client.out);
+        self.sequence += self.sequence_step;
+        client.in_flight.push_back(if handshake {
+            InFlight::Initialize(sent)
+        } else {
+            InFlight::FirstRequest(sent)
+        });
+        self.in_flight += 1;
         self.flush(index);
     }
 
     /// A connection can take requests.
     pub(super) fn on_ready(&mut self, index: u32) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
-        client.stage = Stage::Ready;
-        let begun_ns = client.begun_ns;
-        let again = std::mem::take(&mut client.again);
+        client.state = ConnectionState::Ready;
+        let handshake_started_ns = client.handshake_started_ns;
+        let to_resend = std::mem::take(&mut client.to_resend);
         self.ready += 1;
-        self.greet(index);
-        let room = (self.plan.pipeline as usize).saturating_sub(again.len());
-        for request in again {
+        self.mark_ready_once(index);
+        let room = (self.plan.pipeline as usize).saturating_sub(to_resend.len());
+        for request in to_resend {
             self.write_request(index, request);
         }
         let loading = self.start_ns > 0 && self.now_ns < self.window_ns.1 && !self.is_stopped();
         match &self.plan.pacing {
-            Pacing::Open(..) => (0..room).for_each(|_| self.give_free(index)),
-            Pacing::Closed if loading => self.ask(index),
-            Pacing::Storm if loading => self.send_request(index, begun_ns),
-            Pacing::Volley => self.fire_volley(),
+            Pacing::Open(..) => (0..room).for_each(|_| self.push_free(index)),
+            Pacing::Closed if loading => self.fill_pipeline(index),
+            Pacing::Storm if loading => self.send_request(index, handshake_started_ns),
+            Pacing::Volley => self.start_volley(),
             Pacing::Closed | Pacing::Storm => {}
         }
     }
 
     /// Notes that a connection has been, or could have been, ready for load.
-    pub(super) fn greet(&mut self, index: u32) {
+    pub(super) fn mark_ready_once(&mut self, index: u32) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
-        self.greeted += usize::from(!client.was_ready);
+        self.ready_once += usize::from(!client.was_ready);
         client.was_ready = true;
     }
 
@@ -123,41 +127,41 @@ impl Generator {
         let proper = framer.end(&mut |part| self.on_part(index, &part));
         // A reply that ends with the connection has ended the client already.
         let Some(client) =
-            self.clients.get_mut(index as usize).filter(|client| client.stage != Stage::Closing)
+            self.clients.get_mut(index as usize).filter(|client| client.state != ConnectionState::Closing)
         else {
             return;
         };
-        if proper && client.awaited.is_empty() {
+        if proper && client.in_flight.is_empty() {
             client.failures += u32::from(client.replies == 0);
-            self.end_client(index, socket);
+            self.close_connection(index, socket);
         } else if may_resend {
-            client.stage = Stage::Ended { asked: false };
+            client.state = ConnectionState::PeerClosed { is_probed: false };
             self.ready -= 1;
-            self.doubtful.push_back((index, socket, self.now_ns + RESET_NS));
+            self.peer_closed.push_back((index, socket, self.now_ns + RESET_NS));
         } else {
-            let words = self.words_of_end(index, CLOSED);
-            self.fail(index, socket, "connection_closed", &words);
+            let message = self.close_reason(index, CLOSED);
+            self.fail(index, socket, "connection_closed", &message);
         }
     }
 
     /// Why a connection has ended: of a process, its status and last words where they will be shown.
-    fn words_of_end(&mut self, index: u32, words: &str) -> String {
+    fn close_reason(&mut self, index: u32, message: &str) -> String {
         let is_shown = self.start_ns == 0 || self.recording.first_error.is_none();
         let processes = self.processes.as_mut().filter(|_| is_shown);
-        processes.and_then(|processes| processes.last_words(index)).unwrap_or_else(|| words.to_owned())
+        processes.and_then(|processes| processes.last_words(index)).unwrap_or_else(|| message.to_owned())
     }
 
     /// Finds out whether a server that has closed had read what was sent. An empty line between requests means nothing (RFC
     /// 9112, section 2.2); sending it fails if the server's system has reset the connection, which it does when it gets
     /// bytes for a closed socket. Then the server has not seen the requests, and they are sent again. Else it has, and
     /// closed instead of replying.
-    pub(super) fn ask_after_end(&mut self, index: u32, socket: SocketId) {
+    pub(super) fn probe_peer_closed(&mut self, index: u32, socket: SocketId) {
         let client = self.clients.get_mut(index as usize).filter(|client| client.socket == Some(socket));
         let Some(client) = client else { return };
-        let Stage::Ended { asked } = &mut client.stage else { return };
+        let ConnectionState::PeerClosed { is_probed } = &mut client.state else { return };
         // A request that is still under way tells when it has been sent: it is asked then.
         if !client.is_sending && self.ring.send(socket, b"\r\n".to_vec()).is_ok() {
-            *asked = true;
+            *is_probed = true;
             client.is_sending = true;
             self.unsubmitted += 1;
         }
@@ -168,82 +172,88 @@ impl Generator {
     pub(super) fn on_read_and_closed(&mut self, index: u32, socket: SocketId) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let requests = &self.plan.requests;
-        let may_retry = client.awaited.iter_mut().all(|awaited| match awaited {
-            Awaited::Request { sent, is_retry, .. } => {
+        let may_retry = client.in_flight.iter_mut().all(|in_flight| match in_flight {
+            InFlight::Request { sent, is_retry, .. } => {
                 !std::mem::replace(is_retry, true)
                     && requests.get(sent.kind).is_some_and(Request::is_idempotent)
             }
             _ => false,
         });
         if may_retry {
-            self.keep_requests(index);
-            self.end_client(index, socket);
+            self.requeue_requests(index);
+            self.close_connection(index, socket);
         } else {
             self.fail(index, socket, "connection_closed", CLOSED);
         }
     }
 
     /// The connection was reset. A server that had replied before and then closed does that to requests it has not read.
-    pub(super) fn on_reset(&mut self, index: u32, socket: SocketId, words: &str) {
+    pub(super) fn on_reset(&mut self, index: u32, socket: SocketId, message: &str) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let is_process = self.processes.is_some();
-        if !is_process && (client.may_resend() || matches!(client.stage, Stage::Ended { .. })) {
-            self.keep_requests(index);
-            self.end_client(index, socket);
+        if !is_process && (client.may_resend() || matches!(client.state, ConnectionState::PeerClosed { .. }))
+        {
+            self.requeue_requests(index);
+            self.close_connection(index, socket);
         } else {
-            let words = self.words_of_end(index, words);
-            self.fail(index, socket, "connection_reset", &words);
+            let message = self.close_reason(index, message);
+            self.fail(index, socket, "connection_reset", &message);
         }
     }
 
     /// Keeps the requests of a connection for the next one.
-    fn keep_requests(&mut self, index: u32) {
+    fn requeue_requests(&mut self, index: u32) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
-        for awaited in std::mem::take(&mut client.awaited) {
-            match awaited {
-                Awaited::Request { sent, intended_ns, sent_ns, is_retry } => {
-                    client.again.push_back(Again { kind: sent.kind, intended_ns, sent_ns, is_retry });
+        for in_flight in std::mem::take(&mut client.in_flight) {
+            match in_flight {
+                InFlight::Request { sent, intended_ns, sent_ns, is_retry } => {
+                    client.to_resend.push_back(QueuedRequest {
+                        kind: sent.kind,
+                        intended_ns,
+                        sent_ns,
+                        is_retry,
+                    });
                     let measured = (self.window_ns.0..self.window_ns.1).contains(&intended_ns);
                     self.recording.resent += u64::from(measured);
                 }
-                _ => self.awaited -= 1,
+                _ => self.in_flight -= 1,
             }
         }
     }
 
     /// A connection has ended badly: what it waited for will not come.
-    pub(super) fn fail(&mut self, index: u32, socket: SocketId, kind: &'static str, words: &str) {
+    pub(super) fn fail(&mut self, index: u32, socket: SocketId, kind: &'static str, message: &str) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
-        if client.stage == Stage::Closing {
+        if client.state == ConnectionState::Closing {
             return;
         }
         client.failures += 1;
-        client.end_session();
+        client.reset_session();
         let failures = client.failures;
-        let greeting = client.stage == Stage::Greeting;
-        for awaited in std::mem::take(&mut client.awaited) {
-            self.awaited -= 1;
-            if let Awaited::Request { sent, intended_ns, .. } = awaited {
-                self.lose(sent.kind, intended_ns, kind, words);
+        let is_handshaking = client.state == ConnectionState::Handshaking;
+        for in_flight in std::mem::take(&mut client.in_flight) {
+            self.in_flight -= 1;
+            if let InFlight::Request { sent, intended_ns, .. } = in_flight {
+                self.record_lost(sent.kind, intended_ns, kind, message);
             }
         }
-        if self.start_ns == 0 && (greeting || failures >= FAILURES_MAX_AT_START) {
-            self.failure = Some(words.to_owned());
+        if self.start_ns == 0 && (is_handshaking || failures >= FAILURES_MAX_AT_START) {
+            self.failure = Some(message.to_owned());
         }
-        self.end_client(index, socket);
+        self.close_connection(index, socket);
     }
 
-    pub(super) fn end_client(&mut self, index: u32, socket: SocketId) {
+    pub(super) fn close_connection(&mut self, index: u32, socket: SocketId) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
-        if client.stage == Stage::Closing {
+        if client.state == ConnectionState::Closing {
             return;
         }
-        if client.stage == Stage::Ready {
+        if client.state == ConnectionState::Ready {
             self.ready -= 1;
         }
-        client.stage = Stage::Closing;
+        client.state = ConnectionState::Closing;
         // Requests behind the reply that announced the end are not answered on this connection.
-        self.keep_requests(index);
+        self.requeue_requests(index);
         self.ring.close(socket);
     }
 
@@ -252,32 +262,32 @@ impl Generator {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.reset();
         if self.processes.is_some() {
-            client.end_session();
+            client.reset_session();
         }
         let failures = client.failures;
         if failures == 0 {
-            client.stage = Stage::Down;
-            self.to_dial.push_back(index);
+            client.state = ConnectionState::Disconnected;
+            self.to_connect.push_back(index);
         } else {
-            let wait = pause_ns(failures);
-            client.stage = Stage::Waiting { until_ns: now + wait };
+            let wait = backoff_ns(failures);
+            client.state = ConnectionState::Backoff { until_ns: now + wait };
         }
     }
 
     pub(super) fn on_connect_failed(&mut self, index: u32, error: &io::Error) {
-        self.dialling -= 1;
+        self.connecting -= 1;
         let now = self.now_ns;
         let storm = self.plan.pacing == Pacing::Storm;
         let is_late = error.raw_os_error() == Some(ECANCELED);
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.failures += 1;
-        let begun_ns = client.begun_ns;
-        let wait = pause_ns(client.failures);
-        client.stage = Stage::Waiting { until_ns: now + wait };
-        let words =
+        let handshake_started_ns = client.handshake_started_ns;
+        let wait = backoff_ns(client.failures);
+        client.state = ConnectionState::Backoff { until_ns: now + wait };
+        let message =
             if is_late { format!("no connection within {:?}", self.plan.timeout) } else { error.to_string() };
         if self.start_ns == 0 && (is_late || client.failures >= FAILURES_MAX_AT_START) {
-            self.failure = Some(words.clone());
+            self.failure = Some(message.clone());
         }
         let kind = match error.kind() {
             _ if is_late => "timeout",
@@ -287,33 +297,33 @@ impl Generator {
         };
         if storm && self.start_ns > 0 {
             // A new connection has to be counted as a request: nothing was sent.
-            self.recording.requests += u64::from(self.is_measured(begun_ns));
-            self.lose(0, begun_ns, kind, &words);
+            self.recording.requests += u64::from(self.is_measured(handshake_started_ns));
+            self.record_lost(0, handshake_started_ns, kind, &message);
         }
-        self.fire_volley();
+        self.start_volley();
     }
 
     /// Dials what is to be dialled, not too much at once.
-    pub(super) fn dial_due(&mut self) {
-        if !self.may_dial() {
+    pub(super) fn connect_due(&mut self) {
+        if !self.may_connect() {
             return;
         }
-        while self.dialling < DIALS_AT_ONCE {
-            let Some(index) = self.to_dial.pop_front() else { return };
-            match self.dial(index) {
+        while self.connecting < CONNECTS_MAX {
+            let Some(index) = self.to_connect.pop_front() else { return };
+            match self.connect(index) {
                 Ok(()) => {
                     let now = self.clock();
                     if let Some(client) = self.clients.get_mut(index as usize) {
-                        client.stage = Stage::Dialling;
-                        client.dialled_ns = now;
+                        client.state = ConnectionState::Connecting;
+                        client.connect_started_ns = now;
                         if client.handshake == Handshake::New {
-                            client.begun_ns = now;
+                            client.handshake_started_ns = now;
                         }
                     }
-                    self.dialling += 1;
+                    self.connecting += 1;
                 }
                 Err(error) => {
-                    self.dialling += 1;
+                    self.connecting += 1;
                     self.on_connect_failed(index, &error);
                 }
             }
@@ -321,21 +331,21 @@ impl Generator {
     }
 
     /// Begins a connection: dials, or starts the process that is its peer.
-    fn dial(&mut self, index: u32) -> io::Result<()> {
+    fn connect(&mut self, index: u32) -> io::Result<()> {
         if let Some(processes) = &mut self.processes {
             let socket = processes.start(index)?;
             self.ring.adopt(socket.into(), u64::from(index));
             return Ok(());
         }
-        let number = self.dials;
-        self.dials = self.dials.wrapping_add(1);
-        let socket = dial_socket(&self.plan, number)?;
+        let sequence = self.connects;
+        self.connects = self.connects.wrapping_add(1);
+        let socket = client_socket(&self.plan, sequence)?;
         self.ring.connect(socket, self.plan.target.sock_addr()?, u64::from(index));
         Ok(())
     }
 
     /// Ends connections whose reply is too late, and dials those whose pause is over.
-    pub(super) fn end_late(&mut self) {
+    pub(super) fn close_timed_out(&mut self) {
         let (now, timeout) = (self.now_ns, nanoseconds(self.plan.timeout));
         if let Some(processes) = &self.processes {
             processes.trim();
@@ -344,22 +354,22 @@ impl Generator {
         let mut lost = Vec::new();
         for (index, client) in self.clients.iter_mut().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            while client.again.front().is_some_and(|again| again.sent_ns + timeout < now) {
-                lost.extend(client.again.pop_front());
+            while client.to_resend.front().is_some_and(|queued| queued.sent_ns + timeout < now) {
+                lost.extend(client.to_resend.pop_front());
             }
-            match client.stage {
-                Stage::Dialling if client.dialled_ns + timeout < now => {
+            match client.state {
+                ConnectionState::Connecting if client.connect_started_ns + timeout < now => {
                     self.ring.cancel_connect(u64::from(index));
                 }
-                Stage::Waiting { until_ns } if until_ns <= now => {
-                    client.stage = Stage::Down;
-                    self.to_dial.push_back(index);
+                ConnectionState::Backoff { until_ns } if until_ns <= now => {
+                    client.state = ConnectionState::Disconnected;
+                    self.to_connect.push_back(index);
                 }
-                Stage::Greeting if client.dialled_ns + timeout < now => {
+                ConnectionState::Handshaking if client.connect_started_ns + timeout < now => {
                     late.extend(client.socket.map(|socket| (index, socket)))
                 }
-                Stage::Ready => {
-                    if let Some(Awaited::Request { sent_ns, .. }) = client.awaited.front()
+                ConnectionState::Ready => {
+                    if let Some(InFlight::Request { sent_ns, .. }) = client.in_flight.front()
                         && sent_ns + timeout < now
                     {
                         late.extend(client.socket.map(|socket| (index, socket)));
@@ -368,9 +378,9 @@ impl Generator {
                 _ => {}
             }
         }
-        self.awaited -= lost.len();
-        for again in lost {
-            self.lose(again.kind, again.intended_ns, "timeout", "no reply in time");
+        self.in_flight -= lost.len();
+        for queued in lost {
+            self.record_lost(queued.kind, queued.intended_ns, "timeout", "no reply in time");
         }
         for (index, socket) in late {
             self.fail(index, socket, "timeout", "no reply in time");
@@ -378,14 +388,14 @@ impl Generator {
     }
 
     /// After the end of the measured time connections are made only for requests that were due before.
-    fn may_dial(&mut self) -> bool {
+    fn may_connect(&mut self) -> bool {
         let (start, end) = (self.start_ns, self.window_ns.1);
-        let is_owed = |this: &mut Self| {
+        let has_pending = |this: &mut Self| {
             let due = this.schedule.as_mut().and_then(|schedule| schedule.peek().copied());
             due.is_some_and(|due| due + start < end)
-                || this.clients.iter().any(|client| !client.again.is_empty())
+                || this.clients.iter().any(|client| !client.to_resend.is_empty())
         };
-        self.now_ns < end || (!self.to_dial.is_empty() && is_owed(self))
+        self.now_ns < end || (!self.to_connect.is_empty() && has_pending(self))
     }
 
     pub(super) fn socket_of(&self, index: u32) -> Option<SocketId> {
@@ -397,11 +407,14 @@ impl Client {
     /// Whether requests of this connection may be sent again if the server has not read them: it has replied before, so
     /// that it may have closed behind that reply, and nothing of another reply has come.
     fn may_resend(&self) -> bool {
-        self.stage == Stage::Ready && self.replies > 0 && self.framer.is_idle() && !self.awaited.is_empty()
+        self.state == ConnectionState::Ready
+            && self.replies > 0
+            && self.framer.is_idle()
+            && !self.in_flight.is_empty()
     }
 }
 
 /// How long to wait after so many failures in a row, in nanoseconds.
-fn pause_ns(failures: u32) -> u64 {
-    REDIAL_NS.saturating_mul(1 << failures.min(6)).min(REDIAL_NS_MAX)
+fn backoff_ns(failures: u32) -> u64 {
+    RECONNECT_NS.saturating_mul(1 << failures.min(6)).min(RECONNECT_NS_MAX)
 }

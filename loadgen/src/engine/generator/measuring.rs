@@ -2,25 +2,31 @@
 
 use super::Generator;
 use crate::{
-    engine::{client::Awaited, recording::IntervalRecord, report::Report},
-    request::Wrong,
+    engine::{client::InFlight, recording::IntervalRecord, report::ThreadReport},
+    request::ReplyError,
 };
 
 impl Generator {
-    pub(super) fn record(&mut self, kind: usize, intended_ns: u64, sent_ns: u64, judged: Result<(), Wrong>) {
+    pub(super) fn record(
+        &mut self,
+        kind: usize,
+        intended_ns: u64,
+        sent_ns: u64,
+        checked: Result<(), ReplyError>,
+    ) {
         let now = self.now_ns;
         let latency = now.saturating_sub(intended_ns).max(1);
-        if judged.is_ok() {
+        if checked.is_ok() {
             self.interval_at(now).completed += 1;
         }
-        if now >= self.window_ns.0 && now < self.window_ns.1 && judged.is_ok() {
+        if now >= self.window_ns.0 && now < self.window_ns.1 && checked.is_ok() {
             self.recording.replies_in_time += 1;
         }
-        if !self.belongs(intended_ns) {
+        if !self.has_interval(intended_ns) {
             return;
         }
         let interval = self.interval_at(intended_ns);
-        match judged {
+        match checked {
             Ok(()) => {
                 interval.replies += 1;
                 interval.latency.saturating_record(latency);
@@ -30,7 +36,7 @@ impl Generator {
         if !self.is_measured(intended_ns) {
             return;
         }
-        match judged {
+        match checked {
             Ok(()) => {
                 self.recording.replies += 1;
                 self.recording.latency.saturating_record(latency);
@@ -39,25 +45,25 @@ impl Generator {
                     kind.latency.saturating_record(latency);
                 }
             }
-            Err(wrong) => {
+            Err(error) => {
                 if let Some(kind) = self.recording.kinds.get_mut(kind) {
                     kind.errors += 1;
                 }
-                self.recording.error(wrong.kind(), || wrong.to_string());
+                self.recording.error(error.kind(), || error.to_string());
             }
         }
     }
 
     /// Counts a request whose reply will not come.
-    pub(super) fn lose(&mut self, kind: usize, intended_ns: u64, name: &'static str, words: &str) {
-        if self.belongs(intended_ns) {
+    pub(super) fn record_lost(&mut self, kind: usize, intended_ns: u64, name: &'static str, message: &str) {
+        if self.has_interval(intended_ns) {
             self.interval_at(intended_ns).errors += 1;
         }
         if self.is_measured(intended_ns) {
             if let Some(kind) = self.recording.kinds.get_mut(kind) {
                 kind.errors += 1;
             }
-            self.recording.error(name, || words.to_owned());
+            self.recording.error(name, || message.to_owned());
         }
     }
 
@@ -67,7 +73,7 @@ impl Generator {
     }
 
     /// What was due and found no room by the end is as late as the end, at least: leaving it out would hide a stall.
-    pub(super) fn give_up_unsent(&mut self) {
+    pub(super) fn fail_unsent(&mut self) {
         let (start, end) = (self.start_ns, self.window_ns.1);
         let Some(schedule) = &mut self.schedule else { return };
         while let Some(due) = schedule.next_if(|due| due + start < end).map(|due| due + start) {
@@ -87,13 +93,13 @@ impl Generator {
 
     pub(super) fn mark_window(&mut self, now: u64) {
         if now >= self.window_ns.0 {
-            self.work.begin(now);
+            self.busy_time.begin(now);
         }
     }
 
     /// Whether a request meant to be sent then has an interval: all have, but those that were due after a run's end that
     /// came early.
-    fn belongs(&self, intended_ns: u64) -> bool {
+    fn has_interval(&self, intended_ns: u64) -> bool {
         self.start_ns > 0 && intended_ns < self.window_ns.1
     }
 
@@ -120,26 +126,26 @@ impl Generator {
 
     fn report_intervals(&mut self) {
         for (_, interval) in std::mem::take(&mut self.intervals) {
-            let _ = self.reports.send(Report::Interval(interval));
+            let _ = self.reports.send(ThreadReport::Interval(interval));
         }
     }
 
     pub(super) fn finish(&mut self) {
         let mut unanswered = Vec::new();
         for client in &mut self.clients {
-            unanswered.extend(client.again.drain(..).map(|again| (again.kind, again.intended_ns)));
-            unanswered.extend(client.awaited.drain(..).filter_map(|awaited| match awaited {
-                Awaited::Request { sent, intended_ns, .. } => Some((sent.kind, intended_ns)),
+            unanswered.extend(client.to_resend.drain(..).map(|queued| (queued.kind, queued.intended_ns)));
+            unanswered.extend(client.in_flight.drain(..).filter_map(|in_flight| match in_flight {
+                InFlight::Request { sent, intended_ns, .. } => Some((sent.kind, intended_ns)),
                 _ => None,
             }));
         }
         for (kind, intended_ns) in unanswered {
-            self.lose(kind, intended_ns, "timeout", "no reply in time");
+            self.record_lost(kind, intended_ns, "timeout", "no reply in time");
         }
         self.report_intervals();
         self.recording.connections_live =
             self.clients.iter().filter(|client| client.is_live()).count() as u64;
-        self.recording.busy_ns = self.work.done_ns();
+        self.recording.busy_ns = self.busy_time.busy_ns();
         self.recording.measured_ns = self.window_ns.1.saturating_sub(self.window_ns.0);
     }
 }

@@ -1,7 +1,7 @@
 //! One generator thread: its turn loop.
 //!
 //! A turn reaps what arrived, judges it, sends what is due. Times are stamped when a batch is reaped and when a request is
-//! handed to the ring; at most [`SENDS_AT_ONCE`] requests wait for one system call, so that the stamp of sending is close
+//! handed to the ring; at most [`SENDS_PER_SUBMIT`] requests wait for one system call, so that the stamp of sending is close
 //! to the truth.
 
 mod connecting;
@@ -24,21 +24,21 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use super::{
     Pacing, Plan,
-    client::{Client, Stage},
+    busy_time::BusyTime,
+    client::{Client, ConnectionState},
     nanoseconds,
     recording::{IntervalRecord, Recording},
-    report::{Control, Report},
+    report::{ThreadControl, ThreadReport},
     share,
-    work::Work,
 };
 use crate::{
-    request::{Ask, Era, Request, initialized},
+    request::{Era, Operation, Request, initialized},
     schedule::Schedule,
     stdio::Processes,
 };
 
 /// Requests that wait for one system call.
-const SENDS_AT_ONCE: usize = 16;
+const SENDS_PER_SUBMIT: usize = 16;
 /// How long a thread looks for replies without sleeping, in nanoseconds, if few are on their way.
 const SPIN_NS: u64 = 50_000;
 const SPIN_REQUESTS_MAX: usize = 8;
@@ -47,17 +47,17 @@ const DUE_SOON_NS: u64 = 200_000;
 /// The longest sleep, in nanoseconds: how late a stop may be heard.
 const SLEEP_NS_MAX: u64 = 10_000_000;
 /// How often replies that are too late are looked for, in nanoseconds.
-const LATE_LOOK_NS: u64 = 100_000_000;
+const TIMEOUT_CHECK_NS: u64 = 100_000_000;
 /// The server is gone when no connection has been alive for this long, in nanoseconds.
 const GONE_NS: u64 = 2_000_000_000;
 /// What was due and has no free connection is sent for this long after the end, in nanoseconds.
-const UNSENT_NS: u64 = 1_000_000_000;
+const UNSENT_GRACE_NS: u64 = 1_000_000_000;
 
 /// One thread's generator.
 pub(super) struct Generator {
     plan: Arc<Plan>,
-    control: Arc<Control>,
-    reports: Sender<Report>,
+    control: Arc<ThreadControl>,
+    reports: Sender<ThreadReport>,
     ring: Ring,
     /// The servers, where each connection is a process. They end when their sockets have been closed: after the ring.
     processes: Option<Processes>,
@@ -65,15 +65,15 @@ pub(super) struct Generator {
     /// The client of each slot of the ring.
     by_slot: Vec<u32>,
     /// Dials so far, counted from a start of this thread's own.
-    dials: u32,
+    connects: u32,
     /// Connections to be dialled.
-    to_dial: VecDeque<u32>,
-    dialling: usize,
+    to_connect: VecDeque<u32>,
+    connecting: usize,
     /// Connections the server has closed while requests were on their way, and when to find out whether it read them.
-    doubtful: VecDeque<(u32, SocketId, u64)>,
+    peer_closed: VecDeque<(u32, SocketId, u64)>,
     ready: usize,
     /// Clients that have been ready at least once.
-    greeted: usize,
+    ready_once: usize,
     /// Room for requests: a client stands here once for each it could take.
     free: VecDeque<u32>,
     /// Since when there has been room without interruption, in nanoseconds of the run.
@@ -85,15 +85,15 @@ pub(super) struct Generator {
     late_until_ns: u64,
     schedule: Option<Peekable<Schedule<SmallRng>>>,
     /// Requests written so far, and the distance of their numbers: threads do not repeat each other's.
-    number: u64,
-    number_step: u64,
+    sequence: u64,
+    sequence_step: u64,
     weights: u32,
     random: SmallRng,
     initialize: Request,
     initialized: Vec<u8>,
     /// Requests handed to the ring since its last system call.
     unsubmitted: usize,
-    awaited: usize,
+    in_flight: usize,
     now_ns: u64,
     /// When load begins and measuring begins and ends, in nanoseconds of the run.
     start_ns: u64,
@@ -106,8 +106,8 @@ pub(super) struct Generator {
     recording: Recording,
     volley_ns: Option<u64>,
     alive_ns: u64,
-    late_look_ns: u64,
-    work: Work,
+    timeouts_checked_ns: u64,
+    busy_time: BusyTime,
     failure: Option<String>,
 }
 
@@ -115,13 +115,13 @@ impl Generator {
     pub(super) fn new(
         plan: Arc<Plan>,
         index: usize,
-        control: Arc<Control>,
-        reports: Sender<Report>,
+        control: Arc<ThreadControl>,
+        reports: Sender<ThreadReport>,
     ) -> io::Result<Self> {
         let threads = plan.cores.len();
         let connections = share(plan.connections, index, threads);
         // Far enough from the other threads' that a storm does not meet them soon.
-        let dials = u32::try_from(index).unwrap_or(0).wrapping_mul(1_500_000);
+        let connects = u32::try_from(index).unwrap_or(0).wrapping_mul(1_500_000);
         let large = plan.requests.iter().any(|request| request.length() > 8 * 1024);
         let (buffers, buffer_bytes) = if large { (256, 32 * 1024) } else { (1024, 2048) };
         let ring = Ring::new(RingConfig {
@@ -132,7 +132,7 @@ impl Generator {
         })?;
         let mut random = SmallRng::seed_from_u64(plan.seed.wrapping_add(index as u64));
         let schedule = schedule(&plan, index, &mut random);
-        let initialize = Request::new(&plan.target, Era::Legacy, Ask::Initialize, 1, false)
+        let initialize = Request::new(&plan.target, Era::Legacy, Operation::Initialize, 1, false)
             .map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self {
             control,
@@ -141,25 +141,25 @@ impl Generator {
             processes: plan.target.program().map(|program| Processes::new(program, &plan.cores)),
             clients: (0..connections).map(|_| Client::default()).collect(),
             by_slot: Vec::new(),
-            dials,
-            to_dial: (0..connections).collect(),
-            dialling: 0,
-            doubtful: VecDeque::new(),
+            connects,
+            to_connect: (0..connections).collect(),
+            connecting: 0,
+            peer_closed: VecDeque::new(),
             ready: 0,
-            greeted: 0,
+            ready_once: 0,
             free: VecDeque::new(),
             free_since_ns: 0,
             is_ahead: false,
             late_until_ns: 0,
             schedule,
-            number: index as u64,
-            number_step: threads as u64,
+            sequence: index as u64,
+            sequence_step: threads as u64,
             weights: plan.requests.iter().map(Request::weight).sum(),
             random,
             initialize,
             initialized: initialized(&plan.target),
             unsubmitted: 0,
-            awaited: 0,
+            in_flight: 0,
             now_ns: 0,
             start_ns: 0,
             window_ns: (u64::MAX, u64::MAX),
@@ -169,8 +169,8 @@ impl Generator {
             recording: Recording::new(plan.requests.len()),
             volley_ns: None,
             alive_ns: 0,
-            late_look_ns: 0,
-            work: Work::default(),
+            timeouts_checked_ns: 0,
+            busy_time: BusyTime::default(),
             failure: None,
             plan,
         })
@@ -181,11 +181,11 @@ impl Generator {
         let mut events = Vec::new();
         self.connect_all(&mut events)?;
         if let Some(failure) = self.failure.take() {
-            let _ = self.reports.send(Report::Failed(failure));
+            let _ = self.reports.send(ThreadReport::Failed(failure));
             self.ring.shut_down().await;
             return Ok(());
         }
-        let _ = self.reports.send(Report::Ready);
+        let _ = self.reports.send(ThreadReport::Ready);
         while self.control.start_ns.load(Ordering::Acquire) == 0 {
             if self.is_stopped() {
                 self.ring.shut_down().await;
@@ -197,7 +197,7 @@ impl Generator {
         self.begin();
         self.load(&mut events)?;
         self.finish();
-        let _ = self.reports.send(Report::Done(Box::new(self.recording)));
+        let _ = self.reports.send(ThreadReport::Done(Box::new(self.recording)));
         self.ring.shut_down().await;
         Ok(())
     }
@@ -211,7 +211,7 @@ impl Generator {
         }
         self.now_ns = self.clock();
         self.alive_ns = self.now_ns;
-        self.late_look_ns = self.now_ns;
+        self.timeouts_checked_ns = self.now_ns;
         self.free_since_ns = self.now_ns;
         let clients = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
         match self.plan.pacing {
@@ -219,17 +219,21 @@ impl Generator {
                 for client in 0..clients {
                     match self.clients.get(client as usize).and_then(|client| client.socket) {
                         // The one that was there already is not counted.
-                        Some(socket) => self.end_client(client, socket),
-                        None => self.to_dial.push_back(client),
+                        Some(socket) => self.close_connection(client, socket),
+                        None => self.to_connect.push_back(client),
                     }
                 }
             }
-            Pacing::Volley => self.fire_volley(),
+            Pacing::Volley => self.start_volley(),
             Pacing::Closed => {
                 for client in 0..clients {
                     // One that is being connected again asks when it is ready.
-                    if self.clients.get(client as usize).is_some_and(|client| client.stage == Stage::Ready) {
-                        self.ask(client);
+                    if self
+                        .clients
+                        .get(client as usize)
+                        .is_some_and(|client| client.state == ConnectionState::Ready)
+                    {
+                        self.fill_pipeline(client);
                     }
                 }
             }
@@ -241,7 +245,7 @@ impl Generator {
     fn load(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let mut worked_ns = self.now_ns;
         let mut ended = false;
-        let (mut drain_until_ns, mut unsent_until_ns) = (u64::MAX, u64::MAX);
+        let (mut drain_deadline_ns, mut unsent_deadline_ns) = (u64::MAX, u64::MAX);
         loop {
             let before = self.clock();
             let worked = self.turn(events)?;
@@ -251,32 +255,32 @@ impl Generator {
                 ended = true;
                 // What was sent at this very moment belongs to the measured time.
                 self.window_ns.1 = self.window_ns.1.min(now + 1);
-                self.work.end(now);
-                drain_until_ns = now + nanoseconds(self.plan.timeout);
-                unsent_until_ns = now + UNSENT_NS.min(nanoseconds(self.plan.timeout));
+                self.busy_time.end(now);
+                drain_deadline_ns = now + nanoseconds(self.plan.timeout);
+                unsent_deadline_ns = now + UNSENT_GRACE_NS.min(nanoseconds(self.plan.timeout));
             }
-            if ended && now >= unsent_until_ns {
-                self.give_up_unsent();
+            if ended && now >= unsent_deadline_ns {
+                self.fail_unsent();
             }
-            if ended && (self.is_drained() || now >= drain_until_ns) {
+            if ended && (self.is_drained() || now >= drain_deadline_ns) {
                 return Ok(());
             }
             if self.ready > 0 || self.plan.pacing == Pacing::Storm && self.recording.replies > 0 && worked {
                 self.alive_ns = now;
-            } else if now.saturating_sub(self.alive_ns) > GONE_NS && self.dialling == 0 && !ended {
+            } else if now.saturating_sub(self.alive_ns) > GONE_NS && self.connecting == 0 && !ended {
                 let gone_ns = self.alive_ns.saturating_sub(self.window_ns.0);
                 self.window_ns.1 = self.alive_ns.max(self.window_ns.0 + 1);
-                self.work.end(now);
-                let _ = self.reports.send(Report::Gone(gone_ns));
+                self.busy_time.end(now);
+                let _ = self.reports.send(ThreadReport::Gone(gone_ns));
                 return Ok(());
             }
             if worked {
                 worked_ns = now;
             } else if self.may_spin(now, worked_ns) {
-                self.work.idle(self.clock() - before);
+                self.busy_time.add_idle(self.clock() - before);
             } else {
                 self.sleep()?;
-                self.work.idle(self.clock() - before);
+                self.busy_time.add_idle(self.clock() - before);
             }
         }
     }
@@ -289,23 +293,23 @@ impl Generator {
         let mut worked = !events.is_empty();
         for event in events.drain(..) {
             self.on_event(event);
-            if self.unsubmitted >= SENDS_AT_ONCE {
+            if self.unsubmitted >= SENDS_PER_SUBMIT {
                 self.submit()?;
                 self.send_due()?;
             }
         }
         worked |= self.send_due()?;
-        while let Some(&(index, socket, due_ns)) = self.doubtful.front() {
+        while let Some(&(index, socket, due_ns)) = self.peer_closed.front() {
             if due_ns > self.now_ns {
                 break;
             }
-            self.doubtful.pop_front();
-            self.ask_after_end(index, socket);
+            self.peer_closed.pop_front();
+            self.probe_peer_closed(index, socket);
         }
-        self.dial_due();
-        if self.now_ns.saturating_sub(self.late_look_ns) >= LATE_LOOK_NS {
-            self.late_look_ns = self.now_ns;
-            self.end_late();
+        self.connect_due();
+        if self.now_ns.saturating_sub(self.timeouts_checked_ns) >= TIMEOUT_CHECK_NS {
+            self.timeouts_checked_ns = self.now_ns;
+            self.close_timed_out();
         }
         self.roll_interval();
         Ok(worked)
@@ -319,7 +323,7 @@ impl Generator {
     fn is_drained(&mut self) -> bool {
         let (start, end) = (self.start_ns, self.window_ns.1);
         let due = self.schedule.as_mut().and_then(|schedule| schedule.peek());
-        self.awaited == 0 && due.is_none_or(|due| due + start >= end)
+        self.in_flight == 0 && due.is_none_or(|due| due + start >= end)
     }
 
     /// Whether to look again at once rather than sleep.
@@ -331,7 +335,7 @@ impl Generator {
         match self.schedule.as_mut().map(|schedule| schedule.peek().map(|due| due + start)) {
             Some(Some(due)) => due < now + DUE_SOON_NS && !self.free.is_empty() || now - worked_ns < SPIN_NS,
             Some(None) => false,
-            None => self.awaited <= SPIN_REQUESTS_MAX && now - worked_ns < SPIN_NS,
+            None => self.in_flight <= SPIN_REQUESTS_MAX && now - worked_ns < SPIN_NS,
         }
     }
 

@@ -6,10 +6,10 @@ use super::{Generator, connecting::RESET_NS};
 use crate::{
     engine::{
         Pacing,
-        client::{Awaited, Handshake, Stage},
+        client::{ConnectionState, Handshake, InFlight},
     },
     http::Part,
-    request::{Wrong, id_of, is_reply},
+    request::{ReplyError, id_of, is_reply},
 };
 
 impl Generator {
@@ -29,12 +29,14 @@ impl Generator {
                 buffer.clear();
                 // What was queued meanwhile goes next; the buffers change places.
                 client.out = std::mem::replace(&mut client.queued, buffer);
-                match (outcome, client.stage) {
+                match (outcome, client.state) {
                     (Err(_), _) => self.on_reset(index, socket, "the server reset the connection"),
-                    (Ok(()), Stage::Ended { asked: true }) => self.on_read_and_closed(index, socket),
+                    (Ok(()), ConnectionState::PeerClosed { is_probed: true }) => {
+                        self.on_read_and_closed(index, socket)
+                    }
                     // Its system may need a moment to refuse what was sent last.
-                    (Ok(()), Stage::Ended { asked: false }) => {
-                        self.doubtful.push_back((index, socket, self.now_ns + RESET_NS));
+                    (Ok(()), ConnectionState::PeerClosed { is_probed: false }) => {
+                        self.peer_closed.push_back((index, socket, self.now_ns + RESET_NS));
                     }
                     (Ok(()), _) => self.flush(index),
                 }
@@ -66,11 +68,11 @@ impl Generator {
         let mut framer = std::mem::take(&mut client.framer);
         let received = framer.receive(bytes, &mut |part| self.on_part(index, &part));
         match self.clients.get_mut(index as usize).filter(|client| client.socket == Some(socket)) {
-            Some(client) if client.stage != Stage::Closing => client.framer = framer,
+            Some(client) if client.state != ConnectionState::Closing => client.framer = framer,
             _ => return,
         }
-        if let Err(broken) = received {
-            self.fail(index, socket, "reply_broken", &broken.to_string());
+        if let Err(error) = received {
+            self.fail(index, socket, "reply_broken", &error.to_string());
         }
     }
 
@@ -79,101 +81,110 @@ impl Generator {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         match part {
             Part::Message(head, body) => {
-                if is_process && client.awaited.len() > 1 {
-                    client.expect(id_of(body));
+                if is_process && client.in_flight.len() > 1 {
+                    client.move_to_front(id_of(body));
                 }
-                let judged = match client.awaited.front() {
-                    Some(Awaited::Initialize(sent)) => {
+                let checked = match client.in_flight.front() {
+                    Some(InFlight::Initialize(sent)) => {
                         if head.is_stream && !is_reply(body) {
                             return;
                         }
                         client.session.clone_from(&head.session);
                         self.initialize.check(sent, head.status, body)
                     }
-                    Some(Awaited::Initialized) if (200..300).contains(&head.status) => Ok(()),
-                    Some(Awaited::Initialized) => Err(Wrong::Status(head.status)),
-                    Some(Awaited::Request { sent, .. } | Awaited::First(sent)) => {
+                    Some(InFlight::Initialized) if (200..300).contains(&head.status) => Ok(()),
+                    Some(InFlight::Initialized) => Err(ReplyError::Status(head.status)),
+                    Some(InFlight::Request { sent, .. } | InFlight::FirstRequest(sent)) => {
                         if head.is_stream && !is_reply(body) {
                             return;
                         }
                         let Some(request) = self.plan.requests.get(sent.kind) else { return };
-                        let judged = request.check(sent, head.status, body);
-                        if let Err(wrong) = judged
+                        let checked = request.check(sent, head.status, body);
+                        if let Err(error) = checked
                             && self.recording.first_error.is_none()
                         {
-                            let said = String::from_utf8_lossy(body.get(..300).unwrap_or(body)).into_owned();
-                            self.recording.first_error = Some(format!("{wrong}: {said}"));
+                            let excerpt =
+                                String::from_utf8_lossy(body.get(..300).unwrap_or(body)).into_owned();
+                            self.recording.first_error = Some(format!("{error}: {excerpt}"));
                         }
-                        judged
+                        checked
                     }
-                    None => Err(Wrong::Id),
+                    None => Err(ReplyError::Id),
                 };
-                client.judged = Some(judged);
+                client.checked = Some(checked);
             }
             Part::End(head) => {
-                let judged = client.judged.take().unwrap_or(Err(Wrong::NoResult));
-                let Some(awaited) = client.awaited.pop_front() else { return };
+                let checked = client.checked.take().unwrap_or(Err(ReplyError::NoResult));
+                let Some(in_flight) = client.in_flight.pop_front() else { return };
                 let closes = head.closes;
-                self.awaited -= 1;
-                self.on_reply(index, awaited, judged, closes);
+                self.in_flight -= 1;
+                self.on_reply(index, in_flight, checked, closes);
             }
         }
     }
 
-    pub(super) fn on_reply(&mut self, index: u32, awaited: Awaited, judged: Result<(), Wrong>, closes: bool) {
+    pub(super) fn on_reply(
+        &mut self,
+        index: u32,
+        in_flight: InFlight,
+        checked: Result<(), ReplyError>,
+        closes: bool,
+    ) {
         let closes = closes || self.plan.closes_unannounced;
         if let Some(client) = self.clients.get_mut(index as usize) {
             client.replies += 1;
             client.failures = 0;
         }
-        match awaited {
-            Awaited::Initialize(_) | Awaited::Initialized | Awaited::First(_) if judged.is_err() => {
-                let wrong = judged.err().unwrap_or(Wrong::NoResult);
-                let said = self.recording.first_error.take().unwrap_or_else(|| wrong.to_string());
-                let reason = format!("the first reply is wrong: {said}");
+        match in_flight {
+            InFlight::Initialize(_) | InFlight::Initialized | InFlight::FirstRequest(_)
+                if checked.is_err() =>
+            {
+                let error = checked.err().unwrap_or(ReplyError::NoResult);
+                let excerpt = self.recording.first_error.take().unwrap_or_else(|| error.to_string());
+                let reason = format!("the first reply is wrong: {excerpt}");
                 if let Some(socket) = self.socket_of(index) {
                     self.fail(index, socket, "handshake_failed", &reason);
                 }
             }
-            Awaited::Initialize(_) => {
+            InFlight::Initialize(_) => {
                 if let Some(client) = self.clients.get_mut(index as usize) {
                     client.handshake = Handshake::Answered;
                 }
                 match self.socket_of(index).filter(|_| closes) {
-                    Some(socket) => self.end_client(index, socket),
+                    Some(socket) => self.close_connection(index, socket),
                     None => self.send_initialized(index),
                 }
             }
-            Awaited::Initialized | Awaited::First(_) => {
+            InFlight::Initialized | InFlight::FirstRequest(_) => {
                 if let Some(client) = self.clients.get_mut(index as usize) {
                     client.handshake = Handshake::Done;
                 }
                 match self.socket_of(index).filter(|_| closes) {
                     // It has shown that it answers; the next connection is ready at once.
                     Some(socket) => {
-                        self.greet(index);
-                        self.end_client(index, socket);
+                        self.mark_ready_once(index);
+                        self.close_connection(index, socket);
                     }
                     None => self.on_ready(index),
                 }
             }
-            Awaited::Request { sent, intended_ns, sent_ns, .. } => {
-                self.record(sent.kind, intended_ns, sent_ns, judged);
+            InFlight::Request { sent, intended_ns, sent_ns, .. } => {
+                self.record(sent.kind, intended_ns, sent_ns, checked);
                 let Some(client) = self.clients.get_mut(index as usize) else { return };
                 // A server that does not know the session wants a new one.
-                let is_session_over = client.session.is_some() && judged == Err(Wrong::Status(404));
-                if is_session_over {
-                    client.end_session();
+                let is_session_lost = client.session.is_some() && checked == Err(ReplyError::Status(404));
+                if is_session_lost {
+                    client.reset_session();
                 }
                 // Replies of a process are told apart by their ids alone.
-                let is_astray = self.processes.is_some() && judged == Err(Wrong::Id);
-                let ends = closes || is_session_over || is_astray;
-                match client.socket.filter(|_| ends && self.plan.pacing != Pacing::Storm) {
+                let is_unknown_id = self.processes.is_some() && checked == Err(ReplyError::Id);
+                let must_close = closes || is_session_lost || is_unknown_id;
+                match client.socket.filter(|_| must_close && self.plan.pacing != Pacing::Storm) {
                     Some(socket) => {
-                        self.end_client(index, socket);
-                        self.fire_volley();
+                        self.close_connection(index, socket);
+                        self.start_volley();
                     }
-                    None => self.on_room(index),
+                    None => self.on_slot_free(index),
                 }
             }
         }

@@ -4,9 +4,9 @@ use std::io;
 
 use rand::RngExt;
 
-use super::{Generator, SENDS_AT_ONCE};
+use super::{Generator, SENDS_PER_SUBMIT};
 use crate::{
-    engine::client::{Again, Awaited, Handshake, Stage},
+    engine::client::{ConnectionState, Handshake, InFlight, QueuedRequest},
     request::Request,
 };
 
@@ -28,7 +28,7 @@ impl Generator {
                 self.is_ahead = !self.free.is_empty();
                 return Ok(sent);
             };
-            let Some(client) = self.take_free() else { return Ok(sent) };
+            let Some(client) = self.pop_free() else { return Ok(sent) };
             if let Some(schedule) = &mut self.schedule {
                 schedule.next();
             }
@@ -40,7 +40,7 @@ impl Generator {
             }
             self.send_request(client, intended);
             sent = true;
-            if self.unsubmitted >= SENDS_AT_ONCE {
+            if self.unsubmitted >= SENDS_PER_SUBMIT {
                 self.submit()?;
             }
             now = self.clock();
@@ -53,10 +53,10 @@ impl Generator {
     }
 
     /// A client with room for a request.
-    pub(super) fn take_free(&mut self) -> Option<u32> {
+    pub(super) fn pop_free(&mut self) -> Option<u32> {
         while let Some(index) = self.free.pop_front() {
             let room = self.clients.get(index as usize).is_some_and(|client| {
-                client.stage == Stage::Ready && client.awaited.len() < self.plan.pipeline as usize
+                client.state == ConnectionState::Ready && client.in_flight.len() < self.plan.pipeline as usize
             });
             if room {
                 return Some(index);
@@ -65,7 +65,7 @@ impl Generator {
         None
     }
 
-    pub(super) fn give_free(&mut self, index: u32) {
+    pub(super) fn push_free(&mut self, index: u32) {
         if self.free.is_empty() {
             self.free_since_ns = self.clock();
         }
@@ -74,31 +74,31 @@ impl Generator {
 
     /// Writes one request of the mix and hands it to the ring.
     pub(super) fn send_request(&mut self, index: u32, intended_ns: u64) {
-        let kind = self.pick();
+        let kind = self.choose_request();
         let sent_ns = self.now_ns;
-        self.awaited += 1;
+        self.in_flight += 1;
         self.recording.requests += u64::from(self.is_measured(intended_ns));
-        self.write_request(index, Again { kind, intended_ns, sent_ns, is_retry: false });
+        self.write_request(index, QueuedRequest { kind, intended_ns, sent_ns, is_retry: false });
     }
 
     /// Writes a request, which is counted already, and hands it to the ring.
-    pub(super) fn write_request(&mut self, index: u32, again: Again) {
-        let Again { kind, intended_ns, sent_ns, is_retry } = again;
+    pub(super) fn write_request(&mut self, index: u32, queued: QueuedRequest) {
+        let QueuedRequest { kind, intended_ns, sent_ns, is_retry } = queued;
         let Some(request) = self.plan.requests.get(kind) else { return };
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let out = if client.is_sending { &mut client.queued } else { &mut client.out };
         let before = out.len();
-        let sent = request.write(kind, self.number, client.session.as_deref(), &mut self.random, out);
+        let sent = request.write(kind, self.sequence, client.session.as_deref(), &mut self.random, out);
         let written = out.len() - before;
-        self.number += self.number_step;
-        client.awaited.push_back(Awaited::Request { sent, intended_ns, sent_ns, is_retry });
+        self.sequence += self.sequence_step;
+        client.in_flight.push_back(InFlight::Request { sent, intended_ns, sent_ns, is_retry });
         if self.is_measured(intended_ns) {
             self.recording.sent_bytes += written as u64;
         }
         self.flush(index);
     }
 
-    pub(super) fn pick(&mut self) -> usize {
+    pub(super) fn choose_request(&mut self) -> usize {
         if self.plan.requests.len() == 1 {
             return 0;
         }
@@ -122,8 +122,8 @@ impl Generator {
             self.flush(index);
             return self.on_ready(index);
         }
-        client.awaited.push_back(Awaited::Initialized);
-        self.awaited += 1;
+        client.in_flight.push_back(InFlight::Initialized);
+        self.in_flight += 1;
         self.flush(index);
     }
 

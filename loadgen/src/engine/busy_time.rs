@@ -7,16 +7,16 @@
 /// that takes longer leaves less headroom. A thread that is never idle is at its limit, however little processor time a
 /// shared core gave it; processor time alone would call it half idle on a core of which half is stolen.
 #[derive(Debug, Default)]
-pub(crate) struct Work {
+pub(crate) struct BusyTime {
     /// When measuring began, and the idle time before that.
     begun: Option<(u64, u64)>,
     idle_ns: u64,
-    done_ns: Option<u64>,
+    busy_ns: Option<u64>,
 }
 
-impl Work {
+impl BusyTime {
     /// How long the thread slept, or polled without finding work.
-    pub(crate) fn idle(&mut self, ns: u64) {
+    pub(crate) fn add_idle(&mut self, ns: u64) {
         self.idle_ns += ns;
     }
 
@@ -30,12 +30,12 @@ impl Work {
         let (begun_ns, idle_before_ns) = self.begun.unwrap_or((now_ns, self.idle_ns));
         let elapsed_ns = now_ns.saturating_sub(begun_ns);
         let idle_ns = self.idle_ns - idle_before_ns;
-        self.done_ns.get_or_insert(elapsed_ns.saturating_sub(idle_ns));
+        self.busy_ns.get_or_insert(elapsed_ns.saturating_sub(idle_ns));
     }
 
     /// What it came to; 0 before the end.
-    pub(crate) fn done_ns(&self) -> u64 {
-        self.done_ns.unwrap_or(0)
+    pub(crate) fn busy_ns(&self) -> u64 {
+        self.busy_ns.unwrap_or(0)
     }
 }
 
@@ -45,20 +45,20 @@ mod tests {
 
     /// Turns of a thread: how long each took by the clock, and whether it found work.
     fn busy_of(turns: &[(u64, bool)]) -> u64 {
-        let mut work = Work::default();
+        let mut busy_time = BusyTime::default();
         let mut now_ns = 1_000;
-        work.idle(500);
-        work.begin(now_ns);
+        busy_time.add_idle(500);
+        busy_time.begin(now_ns);
         for (ns, worked) in turns {
             now_ns += ns;
             if !worked {
-                work.idle(*ns);
+                busy_time.add_idle(*ns);
             }
         }
-        work.end(now_ns);
-        work.idle(77);
-        work.end(now_ns + 77);
-        work.done_ns()
+        busy_time.end(now_ns);
+        busy_time.add_idle(77);
+        busy_time.end(now_ns + 77);
+        busy_time.busy_ns()
     }
 
     #[test]
