@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    conduct::{Job, World, conduct, conduct_loaded},
     engine::{Pacing, Plan},
     error::LoadError,
+    job::{Job, RunContext, run_job, run_job_with},
+    monitor::ServerMonitor,
     request::{Operation, Request},
     result::{Outcome, Run},
     statistics::median,
-    watch::Watch,
 };
 
 /// The connections whose throughput is measured beside the idle ones.
@@ -25,20 +25,20 @@ const BUSY_RUNS: u32 = 3;
 /// connections reach beside them and without them, as `throughput_beside_idle_ratio`.
 ///
 /// # Errors
-/// As [`conduct`].
-pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
-    let mut idle = conduct(job, world)?;
-    if world.is_interrupted() || idle.outcome != Outcome::Complete {
+/// As [`run_job`].
+pub fn run(job: &Job, context: &RunContext) -> Result<Run, LoadError> {
+    let mut idle = run_job(job, context)?;
+    if context.is_interrupted() || idle.outcome != Outcome::Complete {
         return Ok(idle);
     }
-    let busy = busy(job)?;
+    let busy_job = busy_job(job)?;
     let plan =
         Plan { duration: (BUSY + BUSY_WARMUP + Duration::from_secs(1)) * BUSY_RUNS, ..job.plan.clone() };
-    let background = another(job, &job.workload, plan, Watch::default());
+    let background = job_with_plan(job, &job.workload, plan, ServerMonitor::default());
     let measured = || {
-        let mut alone = throughputs(&busy, world)?;
-        let (_, together) = beside(&background, world, || throughputs(&busy, world))?;
-        alone.extend(throughputs(&busy, world)?);
+        let mut alone = throughputs(&busy_job, context)?;
+        let (_, together) = run_beside(&background, context, || throughputs(&busy_job, context))?;
+        alone.extend(throughputs(&busy_job, context)?);
         Ok((alone, together))
     };
     let (alone, together) = match measured() {
@@ -54,8 +54,8 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
     Ok(idle)
 }
 
-fn throughputs(busy: &Job, world: &World) -> Result<Vec<f64>, LoadError> {
-    let throughput = |_| match conduct(busy, world)? {
+fn throughputs(busy_job: &Job, context: &RunContext) -> Result<Vec<f64>, LoadError> {
+    let throughput = |_| match run_job(busy_job, context)? {
         Run { outcome: Outcome::Interrupted, .. } => Err(LoadError::Interrupted),
         run => Ok(run.throughput_per_s),
     };
@@ -66,44 +66,46 @@ fn throughputs(busy: &Job, world: &World) -> Result<Vec<f64>, LoadError> {
 ///
 /// # Errors
 /// When one of them cannot run.
-pub fn beside<T>(
+pub fn run_beside<T>(
     background: &Job,
-    world: &World,
+    context: &RunContext,
     measure: impl FnOnce() -> Result<T, LoadError>,
 ) -> Result<(Run, T), LoadError> {
     let (loaded, is_loaded) = crossbeam_channel::bounded(1);
-    let quiet =
-        World { audience: crate::progress::Audience::Nobody, interrupted: Arc::clone(&world.interrupted) };
-    world.audience.say(&format!("opening {} connections", background.plan.connections));
+    let quiet = RunContext {
+        progress: crate::progress::ProgressTarget::Nobody,
+        interrupted: Arc::clone(&context.interrupted),
+    };
+    context.progress.print_line(&format!("opening {} connections", background.plan.connections));
     std::thread::scope(|scope| {
-        let running = scope.spawn(move || conduct_loaded(background, &quiet, Some(loaded)));
+        let running = scope.spawn(move || run_job_with(background, &quiet, Some(loaded)));
         // A background that fails to load drops its end of the channel.
         let measured = is_loaded.recv().ok().map(|()| measure());
         let background =
             running.join().map_err(|_| LoadError::Resource("a generator panicked".to_owned()))??;
         match measured {
             Some(measured) => Ok((background, measured?)),
-            None if world.is_interrupted() => Err(LoadError::Interrupted),
+            None if context.is_interrupted() => Err(LoadError::Interrupted),
             None => Err(LoadError::Resource("the background load did not begin".to_owned())),
         }
     })
 }
 
 /// The job's server under another load.
-fn another(job: &Job, workload: &str, plan: Plan, watch: Watch) -> Job {
+fn job_with_plan(job: &Job, workload: &str, plan: Plan, monitor: ServerMonitor) -> Job {
     Job {
         workload: workload.to_owned(),
         contestant: job.contestant.clone(),
         plan,
-        probed: job.probed.clone(),
-        watch,
+        probe: job.probe.clone(),
+        monitor,
         demands: Vec::new(),
         scale: job.scale,
     }
 }
 
 /// A closed loop of the same request over a few connections.
-fn busy(job: &Job) -> Result<Job, LoadError> {
+fn busy_job(job: &Job) -> Result<Job, LoadError> {
     let operation =
         Operation::Tool { name: "echo".to_owned(), arguments: r#"{"message":"hello world"}"#.to_owned() };
     let mut plan = job.plan.clone();
@@ -114,6 +116,6 @@ fn busy(job: &Job) -> Result<Job, LoadError> {
     plan.duration = BUSY;
     plan.warmup = BUSY_WARMUP;
     plan.interval = Duration::from_secs(1);
-    let watch = Watch { pid: job.watch.pid, admin: None };
-    Ok(another(job, "canonical_closed_64", plan, watch))
+    let monitor = ServerMonitor { pid: job.monitor.pid, admin: None };
+    Ok(job_with_plan(job, "canonical_closed_64", plan, monitor))
 }

@@ -21,12 +21,12 @@
 //! |---|---|---|
 //! | 1 | words → plan | [`cli`], [`workloads`], [`suite`] |
 //! | 2 | who answers, in which era | [`probe`], [`target`] |
-//! | 3 | whose process it is, its own figures | [`watch`] |
+//! | 3 | whose process it is, its own figures | [`monitor`] |
 //! | 4 | connect, greet, wait for one another | [`engine`] |
 //! | 5 | when a request is due | [`schedule`] |
 //! | 6 | how it looks, which reply is right | [`request`], [`template`] |
 //! | 7 | bytes → replies | [`http`] |
-//! | 8 | times → histograms → a result | [`conduct`], [`latency`], [`figures`], [`result`] |
+//! | 8 | times → histograms → a result | [`job`], [`latency`], [`figures`], [`result`] |
 //! | 9 | a result → tables, pages, logs | [`report`], [`markdown`] |
 //! | 10 | a result against another, against budgets | [`compare`], [`budget`] |
 //!
@@ -41,19 +41,19 @@
 pub mod cli;
 pub mod error;
 pub mod workloads;
-pub mod fields;
+pub mod payloads;
 pub mod suite;
 pub mod idle;
 pub mod fanout;
-pub mod planted;
+pub mod fault_injection;
 pub mod process;
 pub mod spawn;
 pub mod stdio;
 pub mod placement;
 pub mod target;
 pub mod probe;
-pub mod watch;
-pub mod conduct;
+pub mod monitor;
+pub mod job;
 pub mod progress;
 pub mod engine;
 pub mod schedule;

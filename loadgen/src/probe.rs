@@ -15,19 +15,19 @@ use crate::{
     http::{Framer, Head, Part},
     request::{Era, Operation, Request, initialized, is_reply},
     result::ServerInfo,
-    stdio::{Process, end_all},
+    stdio::{Process, terminate_all},
     target::Target,
 };
 
 /// How long a server that closes behind its reply may take to do so. A connection of the load itself is not kept waiting.
-const CLOSE_PATIENCE: Duration = Duration::from_millis(50);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// What a 404 to every question means.
 const WRONG_PATH: &str = "it answers 404 here; is the path right? Most servers have /mcp";
 
 /// What the first answers said.
 #[derive(Clone, Debug)]
-pub struct Probed {
+pub struct ProbeResult {
     /// How to speak.
     pub era: Era,
     /// What the server says of itself.
@@ -40,7 +40,7 @@ pub struct Probed {
     pub closes_unannounced: bool,
 }
 
-impl Probed {
+impl ProbeResult {
     /// A server that is not asked what it is.
     #[must_use]
     pub fn plain(target: &Target) -> Self {
@@ -66,51 +66,54 @@ impl Probed {
 ///
 /// # Errors
 /// When nobody answers, or not as an MCP server does.
-pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<Probed, LoadError> {
+pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<ProbeResult, LoadError> {
     if wanted == Some(Era::Plain) {
         let request = Request::new(target, Era::Plain, Operation::Plain, 1, false)?;
-        let mut answer = exchange(target, &request, None, timeout)?;
-        return Ok(Probed { closes_unannounced: answer.closes_unannounced(), ..Probed::plain(target) });
+        let mut reply = exchange(target, &request, None, timeout)?;
+        return Ok(ProbeResult {
+            closes_unannounced: reply.closes_unannounced(),
+            ..ProbeResult::plain(target)
+        });
     }
-    let mut refusal = None;
+    let mut rejection = None;
     for era in [Era::Modern, Era::Legacy] {
         if wanted.is_some_and(|wanted| wanted != era) {
             continue;
         }
-        let asked = match operation(target, era, timeout) {
+        let outcome = match probe_era(target, era, timeout) {
             // A process may end, or say nothing, when it is spoken to in a way it does not know.
             Err(LoadError::NotMcp { reason, .. }) if target.program().is_some() => Err(reason),
-            asked => asked?,
+            outcome => outcome?,
         };
-        match asked {
-            Ok(probed) => return Ok(probed),
+        match outcome {
+            Ok(probe) => return Ok(probe),
             // The older revisions' refusal says more of a path that is not there.
-            Err(reason) if reason == WRONG_PATH => refusal = Some(reason),
-            Err(reason) => refusal = refusal.or(Some(reason)),
+            Err(reason) if reason == WRONG_PATH => rejection = Some(reason),
+            Err(reason) => rejection = rejection.or(Some(reason)),
         }
     }
-    let reason = refusal.unwrap_or_else(|| "it does not answer".to_owned());
+    let reason = rejection.unwrap_or_else(|| "it does not answer".to_owned());
     Err(LoadError::NotMcp { url: target.url.clone(), reason })
 }
 
 /// The outer error ends the search, the inner one is how this era was refused.
-fn operation(target: &Target, era: Era, timeout: Duration) -> Result<Result<Probed, String>, LoadError> {
+fn probe_era(target: &Target, era: Era, timeout: Duration) -> Result<Result<ProbeResult, String>, LoadError> {
     let first = match era {
         Era::Modern => Operation::Method("server/discover"),
         _ => Operation::Initialize,
     };
     let request = Request::new(target, era, first, 1, false)?;
-    let mut conversation = target.program().map(|_| Conversation::start(target)).transpose()?;
+    let mut stdio = target.program().map(|_| StdioSession::start(target)).transpose()?;
     let mut closes_unannounced = false;
-    let (head, answer) = match &mut conversation {
-        Some(conversation) => conversation.operation(target, &request, timeout)?,
+    let (head, reply) = match &mut stdio {
+        Some(stdio) => stdio.exchange(target, &request, timeout)?,
         None => {
-            let mut exchanged = exchange(target, &request, None, timeout)?;
-            closes_unannounced = exchanged.closes_unannounced();
-            (exchanged.head, exchanged.body)
+            let mut exchange = exchange(target, &request, None, timeout)?;
+            closes_unannounced = exchange.closes_unannounced();
+            (exchange.head, exchange.body)
         }
     };
-    let message = match judge(&head, &answer) {
+    let message = match parse_reply(&head, &reply) {
         Ok(message) => message,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -121,14 +124,14 @@ fn operation(target: &Target, era: Era, timeout: Duration) -> Result<Result<Prob
         let error = message.pointer("/error/message").and_then(Value::as_str).unwrap_or("no result");
         return Ok(Err(format!("it refuses {}: {error}", era.name())));
     };
-    let spoken = match era {
+    let is_supported = match era {
         Era::Modern => result
             .get("supportedVersions")
             .and_then(Value::as_array)
             .is_some_and(|versions| versions.iter().any(|version| version == era.name())),
         _ => result.get("protocolVersion").is_some(),
     };
-    if !spoken {
+    if !is_supported {
         return Ok(Err(format!("it does not speak {}", era.name())));
     }
     let info = result
@@ -139,22 +142,26 @@ fn operation(target: &Target, era: Era, timeout: Duration) -> Result<Result<Prob
     let text = |key: &str| info.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let session = head.session.as_deref();
     let list = Request::new(target, era, Operation::Method("tools/list"), 1, false)?;
-    let (head, answer) = match &mut conversation {
-        Some(conversation) => {
+    let (head, reply) = match &mut stdio {
+        Some(stdio) => {
             if era == Era::Legacy {
-                conversation.write(target, &initialized(target), timeout)?;
+                stdio.write(target, &initialized(target), timeout)?;
             }
-            conversation.operation(target, &list, timeout)?
+            stdio.exchange(target, &list, timeout)?
         }
         None => {
-            let exchanged = exchange(target, &list, session, timeout)?;
-            (exchanged.head, exchanged.body)
+            let exchange = exchange(target, &list, session, timeout)?;
+            (exchange.head, exchange.body)
         }
     };
-    let tools = names_of_tools(&judge(&head, &answer).unwrap_or_default());
-    Ok(Ok(Probed {
+    let tools = tool_names(&parse_reply(&head, &reply).unwrap_or_default());
+    Ok(Ok(ProbeResult {
         era,
-        server: ServerInfo { name: text("name"), version: text("version"), ..Probed::plain(target).server },
+        server: ServerInfo {
+            name: text("name"),
+            version: text("version"),
+            ..ProbeResult::plain(target).server
+        },
         capabilities: result.get("capabilities").cloned().unwrap_or_default(),
         tools,
         closes_unannounced,
@@ -162,15 +169,15 @@ fn operation(target: &Target, era: Era, timeout: Duration) -> Result<Result<Prob
 }
 
 /// What the server offers; nothing where it does not tell.
-fn names_of_tools(message: &Value) -> Vec<String> {
+fn tool_names(message: &Value) -> Vec<String> {
     let tools = message.pointer("/result/tools").and_then(Value::as_array);
     let names = tools.into_iter().flatten().filter_map(|tool| tool.get("name")?.as_str());
     names.map(str::to_owned).collect()
 }
 
 /// The answer as JSON-RPC, or why it is none.
-fn judge(head: &Head, answer: &[u8]) -> Result<Value, String> {
-    let json = serde_json::from_slice::<Value>(answer).ok().filter(|value| value.get("jsonrpc").is_some());
+fn parse_reply(head: &Head, reply: &[u8]) -> Result<Value, String> {
+    let json = serde_json::from_slice::<Value>(reply).ok().filter(|value| value.get("jsonrpc").is_some());
     match (json, head.status) {
         (Some(message), _) => Ok(message),
         (None, 404) => Err(WRONG_PATH.to_owned()),
@@ -191,14 +198,14 @@ pub fn exchange(
     request: &Request,
     session: Option<&str>,
     timeout: Duration,
-) -> Result<Exchanged, LoadError> {
+) -> Result<Exchange, LoadError> {
     let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
     let mut stream = connect(target, timeout).map_err(|error| unreachable(error.to_string()))?;
     let mut bytes = Vec::new();
     request.write(0, 0, session, &mut SmallRng::seed_from_u64(0), &mut bytes);
     write(target, &mut stream, &bytes, timeout)?;
     let (head, body) = read(target, &mut stream, &mut Framer::default(), timeout)?;
-    Ok(Exchanged { head, body, stream })
+    Ok(Exchange { head, body, stream })
 }
 
 fn write(target: &Target, stream: &mut Socket, bytes: &[u8], timeout: Duration) -> Result<(), LoadError> {
@@ -217,27 +224,29 @@ fn read(
 ) -> Result<(Head, Vec<u8>), LoadError> {
     let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
     let not_mcp = |reason: String| LoadError::NotMcp { url: target.url.clone(), reason };
-    let late = || not_mcp(format!("it does not answer within {timeout:?}"));
+    let timed_out = || not_mcp(format!("it does not answer within {timeout:?}"));
     let until = Instant::now() + timeout;
-    let mut answer = Answer::default();
+    let mut reply = ReplyReader::default();
     let mut buffer = [0; 16 * 1024];
     loop {
-        let left =
-            until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or_else(late)?;
+        let left = until
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+            .ok_or_else(timed_out)?;
         stream.set_read_timeout(Some(left)).map_err(|error| unreachable(error.to_string()))?;
         let length = stream.read(&mut buffer).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => late(),
+            std::io::ErrorKind::WouldBlock => timed_out(),
             _ => unreachable(error.to_string()),
         })?;
         let received = buffer.get(..length).unwrap_or_default();
         if length == 0 {
-            framer.end(&mut |part| answer.take(&part));
-        } else if let Err(broken) = framer.receive(received, &mut |part| answer.take(&part)) {
+            framer.end(&mut |part| reply.take(&part));
+        } else if let Err(broken) = framer.receive(received, &mut |part| reply.take(&part)) {
             let tls = if received.starts_with(&[0x15, 3]) { ", it speaks TLS" } else { "" };
             return Err(not_mcp(format!("{broken}{tls}")));
         }
-        if let Some(head) = answer.head {
-            return Ok((head, answer.body));
+        if let Some(head) = reply.head {
+            return Ok((head, reply.body));
         }
         if length == 0 {
             return Err(not_mcp(CLOSED.to_owned()));
@@ -249,13 +258,13 @@ fn read(
 const CLOSED: &str = "it closes the connection without an answer";
 
 /// A process that is asked several questions. Dropping it lets the process end.
-struct Conversation {
+struct StdioSession {
     stream: Option<Socket>,
     framer: Framer,
     process: Option<Process>,
 }
 
-impl Conversation {
+impl StdioSession {
     fn start(target: &Target) -> Result<Self, LoadError> {
         let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
         let program = target.program().ok_or_else(|| unreachable("it is no command".to_owned()))?;
@@ -264,7 +273,7 @@ impl Conversation {
         Ok(Self { stream, framer: Framer::lines(), process: Some(process) })
     }
 
-    fn operation(
+    fn exchange(
         &mut self,
         target: &Target,
         request: &Request,
@@ -273,34 +282,37 @@ impl Conversation {
         let mut bytes = Vec::new();
         request.write(0, 0, None, &mut SmallRng::seed_from_u64(0), &mut bytes);
         self.write(target, &bytes, timeout)?;
-        let Some(stream) = &mut self.stream else { return Err(self.ended(target)) };
+        let Some(stream) = &mut self.stream else { return Err(self.exit_error(target)) };
         match read(target, stream, &mut self.framer, timeout) {
             // Its output has ended, or was reset because it has not read all of its input.
-            Err(LoadError::Unreachable { .. }) => Err(self.ended(target)),
-            Err(LoadError::NotMcp { reason, .. }) if reason == CLOSED => Err(self.ended(target)),
+            Err(LoadError::Unreachable { .. }) => Err(self.exit_error(target)),
+            Err(LoadError::NotMcp { reason, .. }) if reason == CLOSED => Err(self.exit_error(target)),
             read => read,
         }
     }
 
     fn write(&mut self, target: &Target, bytes: &[u8], timeout: Duration) -> Result<(), LoadError> {
-        let Some(stream) = &mut self.stream else { return Err(self.ended(target)) };
+        let Some(stream) = &mut self.stream else { return Err(self.exit_error(target)) };
         match write(target, stream, bytes, timeout) {
-            Err(_) => Err(self.ended(target)),
+            Err(_) => Err(self.exit_error(target)),
             Ok(()) => Ok(()),
         }
     }
 
     /// Why there is no answer.
-    fn ended(&mut self, target: &Target) -> LoadError {
-        let words = self.process.as_mut().map(Process::last_words);
-        LoadError::NotMcp { url: target.url.clone(), reason: words.unwrap_or_else(|| CLOSED.to_owned()) }
+    fn exit_error(&mut self, target: &Target) -> LoadError {
+        let exit_reason = self.process.as_mut().map(Process::exit_reason);
+        LoadError::NotMcp {
+            url: target.url.clone(),
+            reason: exit_reason.unwrap_or_else(|| CLOSED.to_owned()),
+        }
     }
 }
 
-impl Drop for Conversation {
+impl Drop for StdioSession {
     fn drop(&mut self) {
         self.stream = None;
-        end_all(self.process.take());
+        terminate_all(self.process.take());
     }
 }
 
@@ -313,7 +325,7 @@ fn connect(target: &Target, timeout: Duration) -> std::io::Result<Socket> {
 
 /// A reply, and the connection it came on.
 #[derive(Debug)]
-pub struct Exchanged {
+pub struct Exchange {
     /// Its head.
     pub head: Head,
     /// Its body, or the message of an event stream that is the reply.
@@ -321,27 +333,27 @@ pub struct Exchanged {
     stream: Socket,
 }
 
-impl Exchanged {
+impl Exchange {
     /// Whether the server closes the connection soon after the reply, which did not announce it.
     fn closes_unannounced(&mut self) -> bool {
-        let waits = self.stream.set_read_timeout(Some(CLOSE_PATIENCE)).is_ok();
+        let has_timeout = self.stream.set_read_timeout(Some(CLOSE_TIMEOUT)).is_ok();
         let length = self.stream.read(&mut [0]);
         let reset = length.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
         !self.head.closes
             && !self.head.is_stream
-            && waits
+            && has_timeout
             && (reset || length.is_ok_and(|length| length == 0))
     }
 }
 
 /// A reply's body, or what an event stream says to the request; its head once that is there.
 #[derive(Default)]
-struct Answer {
+struct ReplyReader {
     head: Option<Head>,
     body: Vec<u8>,
 }
 
-impl Answer {
+impl ReplyReader {
     fn take(&mut self, part: &Part<'_>) {
         match part {
             Part::Message(head, body) if !head.is_stream || is_reply(body) => {

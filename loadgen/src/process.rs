@@ -18,14 +18,14 @@ use std::{
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// How often an ending process is looked at.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The groups whose leaders have not been reaped.
-static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// Kills every group that is left, for a program that ends without running destructors.
 pub fn kill_all() {
-    for group in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+    for group in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         if let Some(group) = Pid::from_raw(*group) {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -34,19 +34,19 @@ pub fn kill_all() {
 
 /// A process and what it has started. Dropping it kills and reaps it.
 #[derive(Debug)]
-pub struct Group {
+pub struct ProcessGroup {
     child: Child,
     leader: Option<Pid>,
 }
 
-impl Group {
+impl ProcessGroup {
     /// Starts a command in a group of its own.
     ///
     /// # Errors
     /// When the command cannot be started.
     pub fn start(command: &mut Command) -> io::Result<Self> {
         // Held while it starts: a group is never missed by `kill_all`.
-        let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let child = command.process_group(0).spawn()?;
         let leader = i32::try_from(child.id()).ok();
         groups.extend(leader);
@@ -59,7 +59,7 @@ impl Group {
         self.leader.map(|leader| leader.as_raw_nonzero().get())
     }
 
-    /// Whether the leader has ended. It stays a zombie until [`end`], so that its id names nothing else.
+    /// Whether the leader has ended. It stays a zombie until [`terminate`], so that its id names nothing else.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -89,13 +89,13 @@ impl Group {
         let status = self.child.wait().ok();
         if let Some(leader) = self.leader.take() {
             let group = leader.as_raw_nonzero().get();
-            GROUPS.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
+            RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
         }
         status
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if self.leader.is_some() {
             self.reap();
@@ -104,7 +104,7 @@ impl Drop for Group {
 }
 
 /// Ends groups together: waits for `before`, asks those that are left with SIGTERM, waits for `after`, kills and reaps.
-pub fn end(mut groups: Vec<Group>, before: Duration, after: Duration) {
+pub fn terminate(mut groups: Vec<ProcessGroup>, before: Duration, after: Duration) {
     groups.retain(|group| group.leader.is_some());
     wait_for(&groups, before);
     for group in groups.iter().filter(|group| !group.has_ended()) {
@@ -120,7 +120,7 @@ const TAIL_BYTES: u64 = 4 * 1024;
 ///
 /// # Errors
 /// When the directory for temporary files takes none.
-pub fn nameless_file() -> io::Result<File> {
+pub fn unlinked_file() -> io::Result<File> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("corelane-loadgen-{}-{number}", std::process::id()));
@@ -140,10 +140,10 @@ pub fn last_line(mut file: &File) -> Option<String> {
     text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
 }
 
-fn wait_for(groups: &[Group], limit: Duration) {
+fn wait_for(groups: &[ProcessGroup], limit: Duration) {
     let until = Instant::now() + limit;
-    while !groups.iter().all(Group::has_ended) && Instant::now() < until {
-        thread::sleep(LOOK);
+    while !groups.iter().all(ProcessGroup::has_ended) && Instant::now() < until {
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -151,8 +151,8 @@ fn wait_for(groups: &[Group], limit: Duration) {
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> Group {
-        Group::start(Command::new("sh").args(["-c", script])).unwrap()
+    fn shell(script: &str) -> ProcessGroup {
+        ProcessGroup::start(Command::new("sh").args(["-c", script])).unwrap()
     }
 
     fn is_there(pid: i32) -> bool {
@@ -173,7 +173,7 @@ mod tests {
             }
             thread::yield_now();
         };
-        end(vec![stubborn, obedient], Duration::ZERO, Duration::from_millis(100));
+        terminate(vec![stubborn, obedient], Duration::ZERO, Duration::from_millis(100));
         assert!(pids.iter().all(|pid| !is_there(*pid)), "{pids:?}");
         // It has been sent the signal, and whoever is its parent now reaps it.
         let until = Instant::now() + Duration::from_secs(30);

@@ -12,28 +12,28 @@ use crate::units;
 
 /// Where progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audience {
+pub enum ProgressTarget {
     /// A person at a terminal.
     Terminal,
     /// A file or a pipe: a plain line now and then.
-    Lines,
+    PlainLines,
     /// Nobody: progress is not written.
     Nobody,
 }
 
-impl Audience {
+impl ProgressTarget {
     /// A bar if stderr is a terminal, plain lines if it is not, nothing with `--quiet`.
     #[must_use]
     pub fn of(quiet: bool) -> Self {
         match (quiet, std::io::stderr().is_terminal()) {
             (true, _) => Self::Nobody,
             (false, true) => Self::Terminal,
-            (false, false) => Self::Lines,
+            (false, false) => Self::PlainLines,
         }
     }
 
     /// A line of its own, for what takes several runs.
-    pub fn say(self, line: &str) {
+    pub fn print_line(self, line: &str) {
         if self != Self::Nobody {
             eprintln!("{line}");
         }
@@ -41,17 +41,17 @@ impl Audience {
 
     /// A bar for one run.
     #[must_use]
-    pub fn bar(self, what: &str, length: Duration) -> Bar {
+    pub fn bar(self, label: &str, length: Duration) -> Bar {
         if self != Self::Terminal {
-            let lines = (self == Self::Lines)
-                .then(|| Lines { what: what.to_owned(), told: Cell::new(Instant::now()) });
+            let lines = (self == Self::PlainLines)
+                .then(|| PlainLines { label: label.to_owned(), printed_at: Cell::new(Instant::now()) });
             return Bar { bar: ProgressBar::hidden(), lines };
         }
         let bar = ProgressBar::with_draw_target(Some(milliseconds(length)), ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {msg}") {
             bar.set_style(style.progress_chars("━╸─"));
         }
-        bar.set_prefix(what.to_owned());
+        bar.set_prefix(label.to_owned());
         Bar { bar, lines: None }
     }
 }
@@ -60,19 +60,19 @@ impl Audience {
 #[derive(Debug)]
 pub struct Bar {
     bar: ProgressBar,
-    lines: Option<Lines>,
+    lines: Option<PlainLines>,
 }
 
 /// Progress where there is no terminal.
 #[derive(Debug)]
-struct Lines {
-    what: String,
+struct PlainLines {
+    label: String,
     /// When the last line was written.
-    told: Cell<Instant>,
+    printed_at: Cell<Instant>,
 }
 
 /// From one plain line to the next.
-const LINE_EVERY: Duration = Duration::from_secs(1);
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Bar {
     /// Before the load begins.
@@ -82,7 +82,7 @@ impl Bar {
     }
 
     /// So much time has passed.
-    pub fn at(&self, elapsed: Duration) {
+    pub fn set_elapsed(&self, elapsed: Duration) {
         self.bar.set_position(milliseconds(elapsed));
     }
 
@@ -97,9 +97,11 @@ impl Bar {
             units::latency(p50_us),
             units::latency(p99_us),
         );
-        if let Some(lines) = self.lines.as_ref().filter(|lines| lines.told.get().elapsed() >= LINE_EVERY) {
-            lines.told.set(Instant::now());
-            eprintln!("{}: {message}", lines.what);
+        if let Some(lines) =
+            self.lines.as_ref().filter(|lines| lines.printed_at.get().elapsed() >= LINE_INTERVAL)
+        {
+            lines.printed_at.set(Instant::now());
+            eprintln!("{}: {message}", lines.label);
         }
         self.bar.set_message(message);
     }

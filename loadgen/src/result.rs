@@ -441,9 +441,9 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LoadError> {
         fs::create_dir_all(directory).map_err(unwritable)?;
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path)).map_err(|error| {
-        let _ = fs::remove_file(&beside);
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
+        let _ = fs::remove_file(&temporary);
         unwritable(error)
     })
 }

@@ -8,21 +8,21 @@ use std::{
 
 use crate::{
     error::LoadError,
-    process::{self, Group, last_line, nameless_file},
+    process::{self, ProcessGroup, last_line, unlinked_file},
 };
 
 /// How long a server may take to listen, and to end.
-const PATIENCE: Duration = Duration::from_secs(30);
-const END_PATIENCE: Duration = Duration::from_secs(12);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// A server's process. Dropping it ends it.
 #[derive(Debug)]
-pub struct Spawned {
-    group: Option<Group>,
+pub struct SpawnedServer {
+    group: Option<ProcessGroup>,
     address: SocketAddr,
 }
 
-impl Spawned {
+impl SpawnedServer {
     /// Starts a command that will listen on `address`, its threads on `core`.
     ///
     /// # Errors
@@ -30,8 +30,8 @@ impl Spawned {
     pub fn start(mut command: Command, address: SocketAddr, core: usize) -> Result<Self, LoadError> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |reason: String| LoadError::Resource(format!("{program} did not start: {reason}"));
-        let said = nameless_file().map_err(|error| failed(error.to_string()))?;
-        let (out, err) = (said.try_clone(), said.try_clone());
+        let output = unlinked_file().map_err(|error| failed(error.to_string()))?;
+        let (out, err) = (output.try_clone(), output.try_clone());
         command.stdin(Stdio::null());
         if let (Ok(out), Ok(err)) = (out, err) {
             command.stdout(out).stderr(err);
@@ -40,7 +40,7 @@ impl Spawned {
         let spawned = std::thread::scope(|scope| {
             let starting = scope.spawn(|| {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
-                Group::start(&mut command)
+                ProcessGroup::start(&mut command)
             });
             starting.join()
         });
@@ -49,18 +49,18 @@ impl Spawned {
             Err(_) => return Err(failed("its thread panicked".to_owned())),
         };
         let spawned = Self { group: Some(group), address };
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + START_TIMEOUT;
         loop {
             if TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok() {
                 return Ok(spawned);
             }
-            let ended = spawned.group.as_ref().is_none_or(Group::has_ended);
+            let ended = spawned.group.as_ref().is_none_or(ProcessGroup::has_ended);
             if ended || Instant::now() > until {
-                let words = last_line(&said).unwrap_or_else(|| "it said nothing".to_owned());
+                let last_output = last_line(&output).unwrap_or_else(|| "it said nothing".to_owned());
                 return Err(failed(if ended {
-                    words
+                    last_output
                 } else {
-                    format!("it does not listen on {address}: {words}")
+                    format!("it does not listen on {address}: {last_output}")
                 }));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -76,13 +76,13 @@ impl Spawned {
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
-        self.group.as_ref().and_then(Group::pid)
+        self.group.as_ref().and_then(ProcessGroup::pid)
     }
 }
 
-impl Drop for Spawned {
+impl Drop for SpawnedServer {
     fn drop(&mut self) {
-        process::end(self.group.take().into_iter().collect(), Duration::ZERO, END_PATIENCE);
+        process::terminate(self.group.take().into_iter().collect(), Duration::ZERO, TERMINATE_TIMEOUT);
     }
 }
 
@@ -90,7 +90,7 @@ impl Drop for Spawned {
 ///
 /// # Errors
 /// When there is none.
-pub fn free_address() -> Result<SocketAddr, LoadError> {
+pub fn unused_address() -> Result<SocketAddr, LoadError> {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     listener.map_err(|error| LoadError::Resource(format!("no free port: {error}")))
 }

@@ -13,7 +13,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
     placement::available,
-    process::{self, Group, last_line, nameless_file},
+    process::{self, ProcessGroup, last_line, unlinked_file},
 };
 
 /// Processes of one load, at most.
@@ -21,9 +21,9 @@ pub const PROCESSES_MAX: u32 = 1_024;
 
 /// How long a process may take to end by itself once its input has ended, and then to obey SIGTERM (the specification's
 /// order: <https://modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle#stdio>).
-const END_PATIENCE: Duration = Duration::from_secs(2);
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the exit status of a process that has closed its output is waited for.
-const STATUS_PATIENCE: Duration = Duration::from_millis(300);
+const STATUS_TIMEOUT: Duration = Duration::from_millis(300);
 /// Bytes of stderr that are kept; beyond them the file is emptied.
 const STDERR_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -56,7 +56,7 @@ impl Program {
         let (program, arguments) =
             self.words.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let (ours, theirs) = UnixStream::pair()?;
-        let stderr = nameless_file()?;
+        let stderr = unlinked_file()?;
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -66,8 +66,8 @@ impl Program {
         // A child inherits the cores of the thread that starts it, and a generator thread is pinned to its own.
         let started = thread::scope(|scope| {
             let starting = scope.spawn(|| {
-                sched_setaffinity(None, &self.cores_beside(generator))?;
-                Group::start(&mut command)
+                sched_setaffinity(None, &self.cores_without(generator))?;
+                ProcessGroup::start(&mut command)
             });
             starting.join()
         });
@@ -75,7 +75,7 @@ impl Program {
         Ok((ours, Process { group, stderr }))
     }
 
-    fn cores_beside(&self, generator: &[usize]) -> CpuSet {
+    fn cores_without(&self, generator: &[usize]) -> CpuSet {
         let mut set = CpuSet::new();
         let known = self.cores.iter().copied().filter(|core| *core < CpuSet::MAX_CPU);
         known.clone().filter(|core| !generator.contains(core)).for_each(|core| set.set(core));
@@ -86,17 +86,17 @@ impl Program {
     }
 }
 
-/// A process that serves one connection. Dropping it kills it; [`end_all`] lets it end.
+/// A process that serves one connection. Dropping it kills it; [`terminate_all`] lets it end.
 #[derive(Debug)]
 pub struct Process {
-    group: Group,
+    group: ProcessGroup,
     stderr: File,
 }
 
 impl Process {
     /// How it ended and the last line of its stderr, for a process whose output has ended.
-    pub fn last_words(&mut self) -> String {
-        let status = match self.group.status_within(STATUS_PATIENCE) {
+    pub fn exit_reason(&mut self) -> String {
+        let status = match self.group.status_within(STATUS_TIMEOUT) {
             Some(status) => format!("the server ended ({status})"),
             None => "the server closed its output".to_owned(),
         };
@@ -108,9 +108,9 @@ impl Process {
 }
 
 /// Lets processes end whose input has ended, together.
-pub fn end_all(processes: impl IntoIterator<Item = Process>) {
-    let groups: Vec<Group> = processes.into_iter().map(|process| process.group).collect();
-    process::end(groups, END_PATIENCE, END_PATIENCE);
+pub fn terminate_all(processes: impl IntoIterator<Item = Process>) {
+    let groups: Vec<ProcessGroup> = processes.into_iter().map(|process| process.group).collect();
+    process::terminate(groups, TERMINATE_TIMEOUT, TERMINATE_TIMEOUT);
 }
 
 /// The processes of one generator thread, by connection. Dropping it lets them end, so it is dropped after their sockets.
@@ -142,25 +142,26 @@ impl Processes {
     /// As [`Program::start`].
     pub fn start(&mut self, index: u32) -> io::Result<UnixStream> {
         // Those that have not ended in time are killed.
-        self.ending.retain(|(process, since)| !process.group.has_ended() && since.elapsed() < END_PATIENCE);
+        self.ending
+            .retain(|(process, since)| !process.group.has_ended() && since.elapsed() < TERMINATE_TIMEOUT);
         let (socket, process) = self.program.start(&self.generator)?;
-        let place = index as usize;
-        if place >= self.running.len() {
-            self.running.resize_with(place + 1, || None);
+        let slot_index = index as usize;
+        if slot_index >= self.running.len() {
+            self.running.resize_with(slot_index + 1, || None);
         }
-        if let Some(slot) = self.running.get_mut(place) {
+        if let Some(slot) = self.running.get_mut(slot_index) {
             self.ending.extend(slot.replace(process).map(|process| (process, Instant::now())));
         }
         Ok(socket)
     }
 
     /// How a connection's process ended.
-    pub fn last_words(&mut self, index: u32) -> Option<String> {
-        Some(self.running.get_mut(index as usize)?.as_mut()?.last_words())
+    pub fn exit_reason(&mut self, index: u32) -> Option<String> {
+        Some(self.running.get_mut(index as usize)?.as_mut()?.exit_reason())
     }
 
     /// Empties what processes have written to stderr where it has grown large.
-    pub fn trim(&self) {
+    pub fn truncate_stderr(&self) {
         for process in self.running.iter().flatten() {
             if process.stderr.metadata().is_ok_and(|file| file.len() > STDERR_BYTES_MAX) {
                 // The process appends, so that it goes on at the beginning.
@@ -173,7 +174,7 @@ impl Processes {
 impl Drop for Processes {
     fn drop(&mut self) {
         let ending = self.ending.drain(..).map(|(process, _)| process);
-        end_all(self.running.drain(..).flatten().chain(ending));
+        terminate_all(self.running.drain(..).flatten().chain(ending));
     }
 }
 
@@ -198,6 +199,6 @@ mod tests {
         while !process.group.has_ended() {
             thread::yield_now();
         }
-        assert_eq!(process.last_words(), "the server ended (exit status: 3): no such thing");
+        assert_eq!(process.exit_reason(), "the server ended (exit status: 3): no such thing");
     }
 }

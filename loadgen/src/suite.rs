@@ -11,19 +11,18 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    conduct::{Job, World, conduct},
     engine::Plan,
     error::LoadError,
-    fanout, figures, idle,
+    fanout, fault_injection, figures, idle,
+    job::{Job, RunContext, run_job},
+    monitor::ServerMonitor,
     placement::Placement,
-    planted,
-    probe::{Probed, probe},
+    probe::{ProbeResult, probe},
     request::{Era, Operation, Request},
     result::{NotRun, ResultFile, Run},
-    spawn::{Spawned, free_address},
+    spawn::{SpawnedServer, unused_address},
     target::Target,
-    watch::Watch,
-    workloads::{Kind, Workload, slow_tools},
+    workloads::{Workload, WorkloadKind, slow_tools},
 };
 
 /// How long a reply may take by default.
@@ -61,19 +60,19 @@ impl Suite {
     ///
     /// # Errors
     /// When a server cannot be started or reached.
-    pub fn run(&self, world: &World) -> Result<ResultFile, LoadError> {
+    pub fn run(&self, context: &RunContext) -> Result<ResultFile, LoadError> {
         let started = SystemTime::now();
         let (mut runs, mut not_run) = (Vec::new(), Vec::new());
         for workload in &self.workloads {
-            if world.is_interrupted() {
+            if context.is_interrupted() {
                 let reason = "interrupted".to_owned();
                 not_run.push(NotRun { workload: workload.id.to_owned(), reason });
                 continue;
             }
             if self.workloads.len() > 1 {
-                world.audience.say(&format!("{} · {}", workload.id, workload.about));
+                context.progress.print_line(&format!("{} · {}", workload.id, workload.description));
             }
-            match self.run_one(workload, world) {
+            match self.run_workload(workload, context) {
                 Ok(repeats) => runs.extend(repeats),
                 Err(LoadError::Interrupted) => {
                     let reason = "interrupted".to_owned();
@@ -88,7 +87,7 @@ impl Suite {
         Ok(ResultFile::of_this_process(started, runs, not_run))
     }
 
-    fn run_one(&self, workload: &Workload, world: &World) -> Result<Vec<Run>, LoadError> {
+    fn run_workload(&self, workload: &Workload, context: &RunContext) -> Result<Vec<Run>, LoadError> {
         let server = match &self.target {
             Some(_) => None,
             None => Some(start_fixture(workload.shards, self.server_core, Duration::ZERO)?),
@@ -99,12 +98,17 @@ impl Suite {
             (None, None) => return Err(LoadError::Usage("there is no server".to_owned())),
         };
         let mut runs = Vec::new();
-        let repeats = if workload.kind == Kind::Idle { 1 } else { self.repeats };
+        let repeats = if workload.kind == WorkloadKind::Idle { 1 } else { self.repeats };
         for _ in 0..repeats {
-            if world.is_interrupted() {
+            if context.is_interrupted() {
                 break;
             }
-            match self.once(workload, &target, server.as_ref().map(|server| server.admin), world) {
+            match self.run_workload_once(
+                workload,
+                &target,
+                server.as_ref().map(|server| server.admin),
+                context,
+            ) {
                 // What ran before is reported.
                 Err(LoadError::Interrupted) if !runs.is_empty() => break,
                 run => runs.push(run?),
@@ -113,23 +117,23 @@ impl Suite {
         Ok(runs)
     }
 
-    fn once(
+    fn run_workload_once(
         &self,
         workload: &Workload,
         target: &Target,
         admin: Option<SocketAddr>,
-        world: &World,
+        context: &RunContext,
     ) -> Result<Run, LoadError> {
         let job = self.job(workload, target, admin)?;
         let mut run = match workload.kind {
-            Kind::Plain => conduct(&job, world)?,
-            Kind::Idle => idle::run(&job, world)?,
-            Kind::FanOut => fanout::run(&job, world)?,
-            Kind::BesideSlowTools => {
-                let mut beside = self.job(&slow_tools(), target, admin)?;
-                beside.plan.duration = job.plan.warmup + job.plan.duration + Duration::from_secs(5);
-                beside.plan.spin = false;
-                idle::beside(&beside, world, || conduct(&job, world))?.1
+            WorkloadKind::Plain => run_job(&job, context)?,
+            WorkloadKind::Idle => idle::run(&job, context)?,
+            WorkloadKind::FanOut => fanout::run(&job, context)?,
+            WorkloadKind::BesideSlowTools => {
+                let mut background = self.job(&slow_tools(), target, admin)?;
+                background.plan.duration = job.plan.warmup + job.plan.duration + Duration::from_secs(5);
+                background.plan.spin = false;
+                idle::run_beside(&background, context, || run_job(&job, context))?.1
             }
         };
         figures::derive(&mut run);
@@ -148,20 +152,20 @@ impl Suite {
     ) -> Result<Job, LoadError> {
         let scaled = f64::from(workload.connections) * self.scale;
         let connections = (scaled.round() as u32).max(1);
-        if let Some(reason) = target.too_many(connections) {
+        if let Some(reason) = target.connection_limit_error(connections) {
             return Err(LoadError::Unsupported(reason));
         }
-        if workload.kind == Kind::FanOut && target.program().is_some() {
+        if workload.kind == WorkloadKind::FanOut && target.program().is_some() {
             return Err(LoadError::Unsupported(
                 "a server on stdio has one client: nothing fans out".to_owned(),
             ));
         }
-        let probed = probe(target, Some(workload.era), self.timeout)?;
+        let probe = probe(target, Some(workload.era), self.timeout)?;
         for (operation, _) in &workload.operations {
-            supported(&probed, operation, workload.kind)?;
+            check_supported(&probe, operation, workload.kind)?;
         }
-        let own = if self.brief { workload.brief } else { workload.duration };
-        let duration = self.duration.unwrap_or(own);
+        let default_duration = if self.brief { workload.brief } else { workload.duration };
+        let duration = self.duration.unwrap_or(default_duration);
         let pacing = workload.pace.pacing(self.scale, workload.warmup, duration);
         let requests: Result<Vec<Request>, LoadError> = workload
             .operations
@@ -173,7 +177,7 @@ impl Suite {
             target: target.clone(),
             era: workload.era,
             handshake: workload.era == Era::Legacy,
-            closes_unannounced: probed.closes_unannounced,
+            closes_unannounced: probe.closes_unannounced,
             requests: requests?,
             spin: Placement::may_spin(&cores) && connections <= 20_000,
             cores,
@@ -186,13 +190,13 @@ impl Suite {
             timeout: self.timeout,
             seed: self.seed,
         };
-        let watch = Watch::find(target, None, admin);
+        let monitor = ServerMonitor::find(target, None, admin);
         Ok(Job {
             workload: workload.id.to_owned(),
-            contestant: contestant(self.name.as_deref(), &probed),
+            contestant: contestant(self.name.as_deref(), &probe),
             plan,
-            probed,
-            watch,
+            probe,
+            monitor,
             demands: Vec::new(),
             scale: self.scale,
         })
@@ -205,9 +209,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// Whose server it is: the name that was given, or else what the server calls itself.
 #[must_use]
-pub fn contestant(name: Option<&str>, probed: &Probed) -> String {
-    let own = probed.server.name.as_str();
-    name.unwrap_or(if own.is_empty() { "unnamed" } else { own }).to_owned()
+pub fn contestant(name: Option<&str>, probe: &ProbeResult) -> String {
+    let own_name = probe.server.name.as_str();
+    name.unwrap_or(if own_name.is_empty() { "unnamed" } else { own_name }).to_owned()
 }
 
 /// The default seed of random numbers.
@@ -229,21 +233,21 @@ pub fn interval(workload: &str, duration: Duration) -> Duration {
 }
 
 /// Whether the server has what is asked for.
-fn supported(probed: &Probed, operation: &Operation, kind: Kind) -> Result<(), LoadError> {
-    let server = &probed.server.name;
-    let capability = |name: &str| probed.capabilities.get(name).is_some_and(Value::is_object);
-    let lacks = |what: &str| Err(LoadError::Unsupported(format!("{server} has no {what}")));
+fn check_supported(probe: &ProbeResult, operation: &Operation, kind: WorkloadKind) -> Result<(), LoadError> {
+    let server = &probe.server.name;
+    let capability = |name: &str| probe.capabilities.get(name).is_some_and(Value::is_object);
+    let missing = |what: &str| Err(LoadError::Unsupported(format!("{server} has no {what}")));
     match operation {
-        _ if kind == Kind::FanOut
-            && probed.capabilities.pointer("/resources/subscribe") != Some(&Value::Bool(true)) =>
+        _ if kind == WorkloadKind::FanOut
+            && probe.capabilities.pointer("/resources/subscribe") != Some(&Value::Bool(true)) =>
         {
-            lacks("subscriptions")
+            missing("subscriptions")
         }
-        Operation::Tool { name, .. } if !probed.tools.contains(name) => lacks(&format!("tool {name}")),
+        Operation::Tool { name, .. } if !probe.tools.contains(name) => missing(&format!("tool {name}")),
         Operation::Resource { .. } | Operation::Method("resources/list") if !capability("resources") => {
-            lacks("resources")
+            missing("resources")
         }
-        Operation::Prompt { .. } if !capability("prompts") => lacks("prompts"),
+        Operation::Prompt { .. } if !capability("prompts") => missing("prompts"),
         _ => Ok(()),
     }
 }
@@ -255,7 +259,7 @@ pub struct Fixture {
     pub target: Target,
     /// Where it tells of itself.
     pub admin: SocketAddr,
-    _process: Arc<Spawned>,
+    _process: Arc<SpawnedServer>,
 }
 
 /// Starts the fixture server with a planted delay.
@@ -264,25 +268,25 @@ pub struct Fixture {
 /// When it is not there or does not start.
 pub fn start_fixture(shards: usize, core: usize, delay: Duration) -> Result<Fixture, LoadError> {
     let program = fixture_program()?;
-    let (address, admin) = (free_address()?, free_address()?);
+    let (address, admin) = (unused_address()?, unused_address()?);
     let mut command = Command::new(program);
     for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "ADMIN", "LOG"] {
         command.env_remove(format!("CORELANE_{name}"));
     }
     command
-        .env(planted::DELAY_VARIABLE, delay.as_micros().to_string())
+        .env(fault_injection::DELAY_VARIABLE, delay.as_micros().to_string())
         .arg("serve")
         .args(["--listen", &address.to_string(), "--admin", &admin.to_string()])
         .args(["--shards", &shards.to_string(), "--cpus", &core.to_string()]);
-    let process = Spawned::start(command, address, core)?;
+    let process = SpawnedServer::start(command, address, core)?;
     let target = Target::parse(&format!("http://{}/mcp", process.address()))?;
     Ok(Fixture { target, admin, _process: Arc::new(process) })
 }
 
 /// It is built and installed beside this program.
 fn fixture_program() -> Result<PathBuf, LoadError> {
-    let own = std::env::current_exe().map_err(|error| LoadError::Resource(error.to_string()))?;
-    let program = own.with_file_name("corelane-fixture");
+    let own_path = std::env::current_exe().map_err(|error| LoadError::Resource(error.to_string()))?;
+    let program = own_path.with_file_name("corelane-fixture");
     if program.exists() {
         return Ok(program);
     }

@@ -17,7 +17,7 @@ use crate::{
 /// What begins a target that is a Unix socket on which HTTP is spoken.
 const HTTP_UNIX: &str = "http+unix:";
 /// How long one address of several may take to accept, before the next is tried.
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where connections go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Target {
         let host = url.host_str().unwrap_or_default();
         let host = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
         let addresses = url.socket_addrs(|| Some(80)).map_err(|error| unusable(&error.to_string()))?;
-        let address = first_that_accepts(&addresses).ok_or_else(|| unusable("its host has no address"))?;
+        let address = first_accepting(&addresses).ok_or_else(|| unusable("its host has no address"))?;
         Ok(Self {
             url: format!("http://{host}{path}"),
             address: Address::Tcp(address),
@@ -135,7 +135,7 @@ impl Target {
 
     /// Why this target cannot have so many connections, if it cannot.
     #[must_use]
-    pub fn too_many(&self, connections: u32) -> Option<String> {
+    pub fn connection_limit_error(&self, connections: u32) -> Option<String> {
         let is_too_many = self.program().is_some() && connections > PROCESSES_MAX;
         is_too_many.then(|| {
             format!(
@@ -201,9 +201,9 @@ impl Target {
 }
 
 /// Of several addresses the first that accepts a connection; the first of all where none does, so that the error is its.
-fn first_that_accepts(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+fn first_accepting(addresses: &[SocketAddr]) -> Option<SocketAddr> {
     if addresses.len() > 1 {
-        let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, ADDRESS_PATIENCE).is_ok();
+        let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, CONNECT_TIMEOUT).is_ok();
         if let Some(address) = addresses.iter().find(accepts) {
             return Some(*address);
         }
@@ -242,8 +242,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert_eq!(first_that_accepts(&[closed, open]), Some(open));
-        assert_eq!(first_that_accepts(&[closed, closed]), Some(closed));
+        assert_eq!(first_accepting(&[closed, open]), Some(open));
+        assert_eq!(first_accepting(&[closed, closed]), Some(closed));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     engine::Pacing,
-    fields,
+    payloads,
     request::{Era, Operation},
     schedule::{Gaps, Segment},
 };
@@ -15,13 +15,13 @@ pub struct Workload {
     /// Its id.
     pub id: &'static str,
     /// What it is, in words.
-    pub about: &'static str,
+    pub description: &'static str,
     /// How to speak.
     pub era: Era,
     /// What is asked.
     pub operations: Vec<(Operation, u32)>,
     /// How requests are timed.
-    pub pace: Pace,
+    pub pace: WorkloadPacing,
     /// Connections.
     pub connections: u32,
     /// How long it takes by itself.
@@ -33,12 +33,12 @@ pub struct Workload {
     /// Shards the server should have: one ring's table holds fewer than 20,000 connections here.
     pub shards: usize,
     /// What runs meanwhile, or instead.
-    pub kind: Kind,
+    pub kind: WorkloadKind,
 }
 
 /// What kind of run it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum WorkloadKind {
     /// One run.
     Plain,
     /// One run beside a thousand slow calls.
@@ -51,7 +51,7 @@ pub enum Kind {
 
 /// How requests are timed, at full size.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
+pub enum WorkloadPacing {
     /// As [`Pacing::Closed`].
     Closed,
     /// As [`Pacing::Volley`].
@@ -62,7 +62,7 @@ pub enum Pace {
     Burst(f64, f64),
 }
 
-impl Pace {
+impl WorkloadPacing {
     /// At another size, for a run of this length.
     #[must_use]
     pub fn pacing(self, scale: f64, warmup: Duration, duration: Duration) -> Pacing {
@@ -84,9 +84,9 @@ impl Pace {
 }
 
 /// The message of the canonical request.
-const HELLO: &str = r#"{"message":"hello world"}"#;
+const ECHO_ARGUMENTS: &str = r#"{"message":"hello world"}"#;
 /// Requests a second of the workloads whose latency is held against a budget: far from what a core can do.
-const EASY_RATE: f64 = 10_000.0;
+const LIGHT_RATE_PER_S: f64 = 10_000.0;
 
 fn tool(name: &str, arguments: impl Into<String>) -> Operation {
     Operation::Tool { name: name.to_owned(), arguments: arguments.into() }
@@ -98,56 +98,60 @@ pub fn all() -> Vec<Workload> {
     let seconds = Duration::from_secs;
     let base = Workload {
         id: "",
-        about: "",
+        description: "",
         era: Era::Modern,
-        operations: vec![(tool("echo", HELLO), 1)],
-        pace: Pace::Closed,
+        operations: vec![(tool("echo", ECHO_ARGUMENTS), 1)],
+        pace: WorkloadPacing::Closed,
         connections: 64,
         duration: seconds(10),
         brief: seconds(3),
         warmup: seconds(1),
         shards: 1,
-        kind: Kind::Plain,
+        kind: WorkloadKind::Plain,
     };
     let mut workloads = vec![
         Workload {
             id: "canonical_closed_1",
-            about: "the canonical request, 1 connection",
+            description: "the canonical request, 1 connection",
             connections: 1,
             ..base.clone()
         },
         Workload {
             id: "canonical_closed_8",
-            about: "the canonical request, 8 connections",
+            description: "the canonical request, 8 connections",
             connections: 8,
             ..base.clone()
         },
         Workload {
             id: "canonical_closed_64",
-            about: "the canonical request, 64 connections",
+            description: "the canonical request, 64 connections",
             ..base.clone()
         },
         Workload {
             id: "legacy_closed_64",
-            about: "the canonical request at 2025-11-25, 64 connections",
+            description: "the canonical request at 2025-11-25, 64 connections",
             era: Era::Legacy,
             ..base.clone()
         },
     ];
-    let easy = Workload { connections: 16, pace: Pace::Open(EASY_RATE, Gaps::Poisson), ..base.clone() };
-    for (id, about, tool_name, count) in [
+    let light = Workload {
+        connections: 16,
+        pace: WorkloadPacing::Open(LIGHT_RATE_PER_S, Gaps::Poisson),
+        ..base.clone()
+    };
+    for (id, description, tool_name, count) in [
         ("tool_call_simple", "a call with 1 string", "strings_1", 1),
         ("tool_call_medium", "a call with 5 strings", "strings_5", 5),
         ("tool_call_complex", "a call with 20 strings", "strings_20", 20),
     ] {
         workloads.push(Workload {
             id,
-            about,
-            operations: vec![(tool(tool_name, fields::strings(count)), 1)],
-            ..easy.clone()
+            description,
+            operations: vec![(tool(tool_name, payloads::strings(count)), 1)],
+            ..light.clone()
         });
     }
-    for (id, about, tool_name, count) in [
+    for (id, description, tool_name, count) in [
         ("json_small", "5 fields there and back", "json_5", 5),
         ("json_medium", "20 fields there and back", "json_20", 20),
         ("json_large", "100 fields there and back", "json_100", 100),
@@ -157,12 +161,12 @@ pub fn all() -> Vec<Workload> {
     ] {
         workloads.push(Workload {
             id,
-            about,
-            operations: vec![(tool(tool_name, fields::mixed(count)), 1)],
-            ..easy.clone()
+            description,
+            operations: vec![(tool(tool_name, payloads::mixed(count)), 1)],
+            ..light.clone()
         });
     }
-    for (id, about, era, operation) in [
+    for (id, description, era, operation) in [
         ("initialize", "the older revisions' first request", Era::Legacy, Operation::Initialize),
         ("discover", "server/discover", Era::Modern, Operation::Method("server/discover")),
         ("tools_list", "tools/list", Era::Modern, Operation::Method("tools/list")),
@@ -177,20 +181,20 @@ pub fn all() -> Vec<Workload> {
         ("prompt_medium", "a prompt with 10 variables", Era::Modern, prompt(10)),
         ("prompt_complex", "a prompt with 50 variables", Era::Modern, prompt(50)),
     ] {
-        workloads.push(Workload { id, about, era, operations: vec![(operation, 1)], ..easy.clone() });
+        workloads.push(Workload { id, description, era, operations: vec![(operation, 1)], ..light.clone() });
     }
     let padded = |bytes: usize| vec![(tool("echo", format!(r#"{{"message":"{{{{pad:{bytes}}}}}"}}"#)), 1)];
     workloads.extend([
         Workload {
             id: "tcp_burst_100_1kib",
-            about: "1 KiB there and back over 100 connections",
+            description: "1 KiB there and back over 100 connections",
             operations: padded(1024),
             connections: 100,
             ..base.clone()
         },
         Workload {
             id: "sustained_10k_1kib",
-            about: "1 KiB there and back over 10,000 connections",
+            description: "1 KiB there and back over 10,000 connections",
             operations: padded(1024),
             connections: 10_000,
             warmup: seconds(2),
@@ -199,7 +203,7 @@ pub fn all() -> Vec<Workload> {
         },
         Workload {
             id: "sustained_10k_100kib",
-            about: "100 KiB there and back over 10,000 connections",
+            description: "100 KiB there and back over 10,000 connections",
             operations: padded(100 * 1024),
             connections: 10_000,
             warmup: seconds(5),
@@ -209,8 +213,8 @@ pub fn all() -> Vec<Workload> {
         },
         Workload {
             id: "sustained_100k",
-            about: "1,000 clients, 100 requests a second each",
-            pace: Pace::Open(100_000.0, Gaps::Constant),
+            description: "1,000 clients, 100 requests a second each",
+            pace: WorkloadPacing::Open(100_000.0, Gaps::Constant),
             connections: 1_000,
             duration: seconds(300),
             brief: seconds(10),
@@ -219,8 +223,8 @@ pub fn all() -> Vec<Workload> {
         },
         Workload {
             id: "burst",
-            about: "100,000 requests a second, then 200,000, then back",
-            pace: Pace::Burst(100_000.0, 200_000.0),
+            description: "100,000 requests a second, then 200,000, then back",
+            pace: WorkloadPacing::Burst(100_000.0, 200_000.0),
             connections: 1_000,
             duration: seconds(30),
             brief: seconds(15),
@@ -229,33 +233,33 @@ pub fn all() -> Vec<Workload> {
         },
         Workload {
             id: "async_100x5ms",
-            about: "100 calls of 5 ms at once, over 100 connections",
+            description: "100 calls of 5 ms at once, over 100 connections",
             operations: vec![(tool("sleep", r#"{"ms":5}"#), 1)],
-            pace: Pace::Volley,
+            pace: WorkloadPacing::Volley,
             connections: 100,
             ..base.clone()
         },
         Workload {
             id: "ping_beside_slow_tools",
-            about: "ping while 1,000 slow tools run",
+            description: "ping while 1,000 slow tools run",
             era: Era::Legacy,
             operations: vec![(Operation::Method("ping"), 1)],
-            pace: Pace::Open(1_000.0, Gaps::Poisson),
+            pace: WorkloadPacing::Open(1_000.0, Gaps::Poisson),
             connections: 8,
-            kind: Kind::BesideSlowTools,
+            kind: WorkloadKind::BesideSlowTools,
             brief: seconds(5),
             ..base.clone()
         },
         Workload {
             id: "idle_50k",
-            about: "50,000 connections, 0.01 requests a second each",
-            pace: Pace::Open(500.0, Gaps::Poisson),
+            description: "50,000 connections, 0.01 requests a second each",
+            pace: WorkloadPacing::Open(500.0, Gaps::Poisson),
             connections: 50_000,
             duration: seconds(60),
             brief: seconds(20),
             warmup: seconds(2),
             shards: 3,
-            kind: Kind::Idle,
+            kind: WorkloadKind::Idle,
             ..base.clone()
         },
         fan_out("fanout_1k", "1,000 subscribers, 10 updates a second", 1_000, 10.0, 1),
@@ -263,7 +267,7 @@ pub fn all() -> Vec<Workload> {
         fan_out("fanout_10k_100hz", "10,000 subscribers, 100 updates a second, collapsed", 10_000, 100.0, 2),
         Workload {
             id: "soak",
-            about: "a mix for two hours",
+            description: "a mix for two hours",
             operations: vec![
                 (tool("echo", r#"{"message":"{{random:64}}"}"#), 80),
                 (tool("add", r#"{"a":1,"b":{{counter}}}"#), 10),
@@ -271,7 +275,7 @@ pub fn all() -> Vec<Workload> {
                 (tool("sleep", r#"{"ms":2}"#), 2),
                 (Operation::Method("tools/list"), 5),
             ],
-            pace: Pace::Open(20_000.0, Gaps::Poisson),
+            pace: WorkloadPacing::Open(20_000.0, Gaps::Poisson),
             connections: 200,
             duration: seconds(7200),
             brief: seconds(20),
@@ -281,47 +285,53 @@ pub fn all() -> Vec<Workload> {
     workloads
 }
 
-fn fan_out(id: &'static str, about: &'static str, connections: u32, rate: f64, shards: usize) -> Workload {
+fn fan_out(
+    id: &'static str,
+    description: &'static str,
+    connections: u32,
+    rate: f64,
+    shards: usize,
+) -> Workload {
     Workload {
         id,
-        about,
+        description,
         era: Era::Modern,
         operations: vec![(tool("touch", r#"{"uri":"demo://counter"}"#), 1)],
-        pace: Pace::Open(rate, Gaps::Constant),
+        pace: WorkloadPacing::Open(rate, Gaps::Constant),
         connections,
         duration: Duration::from_secs(60),
         brief: Duration::from_secs(10),
         warmup: Duration::from_secs(1),
         shards,
-        kind: Kind::FanOut,
+        kind: WorkloadKind::FanOut,
     }
 }
 
 fn prompt(variables: usize) -> Operation {
-    Operation::Prompt { name: format!("variables_{variables}"), arguments: fields::strings(variables) }
+    Operation::Prompt { name: format!("variables_{variables}"), arguments: payloads::strings(variables) }
 }
 
-/// The calls of [`Kind::BesideSlowTools`]: each connection sleeps, and sleeps again.
+/// The calls of [`WorkloadKind::BesideSlowTools`]: each connection sleeps, and sleeps again.
 #[must_use]
 pub fn slow_tools() -> Workload {
     Workload {
         id: "slow_tools",
-        about: "1,000 calls that sleep",
+        description: "1,000 calls that sleep",
         era: Era::Modern,
         operations: vec![(tool("sleep", r#"{"ms":1000}"#), 1)],
-        pace: Pace::Closed,
+        pace: WorkloadPacing::Closed,
         connections: 1_000,
         duration: Duration::ZERO,
         brief: Duration::ZERO,
         warmup: Duration::ZERO,
         shards: 1,
-        kind: Kind::Plain,
+        kind: WorkloadKind::Plain,
     }
 }
 
 /// The one with this id.
 #[must_use]
-pub fn named(id: &str) -> Option<Workload> {
+pub fn by_id(id: &str) -> Option<Workload> {
     all().into_iter().find(|workload| workload.id == id)
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use corelane_loadgen::planted;
+use corelane_loadgen::fault_injection;
 use serde_json::{Value, json};
 
 /// A fixture server whose log panics at a line, and that log as far as it has not been read.
@@ -30,7 +30,9 @@ impl Server {
         }
         command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         command.envs(backtrace.map(|value| ("RUST_BACKTRACE", value)));
-        command.env(planted::PANICS_VARIABLE, panics_at).env(planted::DELAY_VARIABLE, "300000");
+        command
+            .env(fault_injection::PANICS_VARIABLE, panics_at)
+            .env(fault_injection::DELAY_VARIABLE, "300000");
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "none", "--shards", "1"]);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -133,7 +135,7 @@ fn panic_while_a_connection_is_handled_has_no_stack_where_rust_backtrace_forbids
 #[test]
 fn panic_in_a_turn_outside_every_connection_is_logged_with_its_stack() {
     let mut server = Server::start("slow_turn", None);
-    server.call(planted::TOOL);
+    server.call(fault_injection::TOOL);
     let line = server.line("shard_panicked");
     assert!(names(&line, "corelane_fixture::panic_in_log"), "{line:#}");
     assert_eq!(line["shard"], 0);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use corelane::{Content, NoArguments, Prompt, PromptArgument, ServerBuilder, Tool, demo};
-use corelane_loadgen::{fields, planted};
+use corelane_loadgen::{fault_injection, payloads};
 use serde_json::{Value, json};
 use tracing::{
     Event, Subscriber,
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         server = server.tool(
             Tool::new(format!("strings_{count}"))
                 .description("Counts its strings")
-                .input_schema::<()>(fields::strings_schema(count))
+                .input_schema::<()>(payloads::strings_schema(count))
                 .run_raw(|arguments, _cx, reply| {
                     let count = arguments.members().into_iter().flatten().count();
                     reply.push(Content::text(count.to_string()));
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             .tool(
                 Tool::new(format!("schema_{count}"))
                     .description("Takes fields with rules")
-                    .input_schema::<()>(fields::mixed_schema(count))
+                    .input_schema::<()>(payloads::mixed_schema(count))
                     .run_raw(|_arguments, _cx, reply| reply.push(Content::text("valid"))),
             )
             .tool(
@@ -56,17 +56,17 @@ fn main() -> ExitCode {
     for count in [0, 10, 50] {
         server = server.prompt(prompt(count));
     }
-    if let Ok(line) = std::env::var(planted::PANICS_VARIABLE) {
+    if let Ok(line) = std::env::var(fault_injection::PANICS_VARIABLE) {
         server = with_panics(server);
         let log = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr);
         let log = tracing_subscriber::registry().with(LevelFilter::INFO).with(log).with(PanicsAt(line));
         // The first one set stays.
         let _ = tracing::subscriber::set_global_default(log);
     }
-    let delay = planted::delay_of_this_process();
+    let delay = fault_injection::injected_delay();
     server
         .tool(
-            Tool::new(planted::TOOL)
+            Tool::new(fault_injection::TOOL)
                 .description("Takes the time that was planted")
                 .input_schema::<()>(json!({"type": "object"}))
                 .run_raw(move |_arguments, _cx, reply| {

@@ -6,16 +6,16 @@ use clap::Args;
 
 use super::mix::Mix;
 use crate::{
-    conduct::Job,
     demand::Demand,
     engine::{Pacing, Plan},
     error::LoadError,
+    job::Job,
+    monitor::ServerMonitor,
     placement::Placement,
     probe::probe,
     request::{Era, Request},
     suite::{self, Suite},
     target::Target,
-    watch::Watch,
     workloads,
 };
 
@@ -23,7 +23,7 @@ const URL: &str = "http://127.0.0.1:8080/mcp";
 
 /// Whom to load, and how to speak.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Whom {
+pub(super) struct ServerArguments {
     /// The server's endpoint
     #[arg(default_value = URL)]
     url: String,
@@ -38,7 +38,7 @@ pub(super) struct Whom {
     era: Option<Era>,
 
     /// How long a reply may take
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
     timeout: Duration,
 
     /// Generator threads [default: 1, more where connections need them]
@@ -77,13 +77,13 @@ pub(super) struct Cpus(pub(super) Vec<usize>);
 /// For how long, and what of it.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Load")]
-pub(super) struct Span {
+pub(super) struct LoadArguments {
     /// Connections
     #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) connections: u32,
 
     /// How long is measured [default: 10s, or what a workload takes]
-    #[arg(long, short, value_name = "TIME", value_parser = span)]
+    #[arg(long, short, value_name = "TIME", value_parser = positive_duration)]
     pub(super) duration: Option<Duration>,
 
     /// Load before measuring
@@ -95,45 +95,45 @@ pub(super) struct Span {
     pub(super) slo: Vec<Demand>,
 }
 
-impl Whom {
+impl ServerArguments {
     /// What is asked of the server as a job; its pacing is a closed loop until somebody says otherwise.
-    pub(super) fn job(&self, mix: &Mix, span: &Span, closing: bool) -> Result<Job, LoadError> {
+    pub(super) fn job(&self, mix: &Mix, load: &LoadArguments, closing: bool) -> Result<Job, LoadError> {
         let target = self.target(mix.plain)?;
-        if let Some(reason) = target.too_many(span.connections) {
+        if let Some(reason) = target.connection_limit_error(load.connections) {
             return Err(LoadError::Usage(reason));
         }
         let wanted = if mix.plain { Some(Era::Plain) } else { self.era.or(mix.needs_era()) };
-        let probed = probe(&target, wanted, self.timeout)?;
-        let operations = mix.operations(&probed)?;
+        let probe = probe(&target, wanted, self.timeout)?;
+        let operations = mix.operations(&probe)?;
         let requests: Result<Vec<Request>, LoadError> = operations
             .into_iter()
-            .map(|(operation, weight)| Request::new(&target, probed.era, operation, weight, closing))
+            .map(|(operation, weight)| Request::new(&target, probe.era, operation, weight, closing))
             .collect();
-        let cores = self.placement()?.cores(span.connections);
+        let cores = self.placement()?.cores(load.connections);
         let plan = Plan {
-            era: probed.era,
-            handshake: probed.era == Era::Legacy,
-            closes_unannounced: probed.closes_unannounced,
+            era: probe.era,
+            handshake: probe.era == Era::Legacy,
+            closes_unannounced: probe.closes_unannounced,
             requests: requests?,
             pacing: Pacing::Closed,
-            connections: span.connections,
+            connections: load.connections,
             pipeline: 1,
             spin: Placement::may_spin(&cores),
             cores,
-            warmup: span.warmup,
-            duration: span.duration(),
+            warmup: load.warmup,
+            duration: load.duration(),
             timeout: self.timeout,
             seed: self.seed,
-            interval: suite::interval("", span.duration()),
+            interval: suite::interval("", load.duration()),
             target: target.clone(),
         };
         Ok(Job {
-            workload: what_is_asked(&plan),
-            contestant: suite::contestant(self.name.as_deref(), &probed),
+            workload: workload_name(&plan),
+            contestant: suite::contestant(self.name.as_deref(), &probe),
             plan,
-            probed,
-            watch: Watch::given(&target, self.server_pid, self.admin)?,
-            demands: span.slo.clone(),
+            probe,
+            monitor: ServerMonitor::checked(&target, self.server_pid, self.admin)?,
+            demands: load.slo.clone(),
             scale: 1.0,
         })
     }
@@ -160,7 +160,7 @@ impl Whom {
     }
 
     pub(super) fn suite(&self, id: &str, duration: Option<Duration>, scale: f64) -> Result<Suite, LoadError> {
-        let workload = workloads::named(id).ok_or_else(|| {
+        let workload = workloads::by_id(id).ok_or_else(|| {
             LoadError::Usage(format!("there is no workload {id:?}; corelane-loadgen workloads lists them"))
         })?;
         self.suite_of(workload, duration, scale)
@@ -188,7 +188,7 @@ impl Whom {
     }
 }
 
-impl Span {
+impl LoadArguments {
     pub(super) fn new(connections: u32, duration: Duration, warmup: Duration, slo: Vec<Demand>) -> Self {
         Self { connections, duration: Some(duration), warmup, slo }
     }
@@ -199,7 +199,7 @@ impl Span {
 }
 
 /// What a run without another name is called.
-fn what_is_asked(plan: &Plan) -> String {
+fn workload_name(plan: &Plan) -> String {
     let names: Vec<String> = plan.requests.iter().map(|request| request.parameters().name).collect();
     names.join(" + ")
 }
@@ -213,10 +213,10 @@ fn era(text: &str) -> Result<Era, String> {
 }
 
 /// A time above 0.
-pub(super) fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(span) if span.is_zero() => Err("a time above 0 is needed".to_owned()),
-        span => span.map_err(|error| error.to_string()),
+        Ok(duration) if duration.is_zero() => Err("a time above 0 is needed".to_owned()),
+        duration => duration.map_err(|error| error.to_string()),
     }
 }
 
@@ -227,7 +227,7 @@ fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(super) fn positive(text: &str) -> Result<f64, String> {
+pub(super) fn positive_number(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
         _ => Err("a number above 0 is needed".to_owned()),

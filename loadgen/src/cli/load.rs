@@ -5,16 +5,16 @@ use std::time::{Duration, SystemTime};
 use clap::{ArgGroup, Args};
 
 use super::{
-    arguments::{Span, Whom, positive, span},
+    arguments::{LoadArguments, ServerArguments, positive_duration, positive_number},
     mix::Mix,
     output::Output,
 };
 use crate::{
-    conduct::{World, conduct},
     demand::{self, Demand},
     engine::Pacing,
     error::LoadError,
     fanout, figures, idle,
+    job::{RunContext, run_job},
     result::{Check, Outcome},
     schedule::{Gaps, Segment},
     workloads,
@@ -25,10 +25,10 @@ use crate::{
 #[command(group = ArgGroup::new("pace").args(["rate", "closed", "workload"]).required(true))]
 pub(super) struct Run {
     #[command(flatten)]
-    whom: Whom,
+    server: ServerArguments,
 
     /// Requests a second over all connections, whatever the server does; latency counts from the time each was due
-    #[arg(long, short, value_name = "R", value_parser = positive, help_heading = "Load")]
+    #[arg(long, short, value_name = "R", value_parser = positive_number, help_heading = "Load")]
     rate: Option<f64>,
 
     /// The next request when a reply has come; hides stalls, so its latencies are for comparisons only
@@ -40,7 +40,7 @@ pub(super) struct Run {
     workload: Option<String>,
 
     /// The share of a workload's connections and rate
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = positive, help_heading = "Load", requires = "workload")]
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = positive_number, help_heading = "Load", requires = "workload")]
     scale: f64,
 
     /// Exponentially distributed gaps, as many independent clients have, instead of even ones
@@ -56,7 +56,7 @@ pub(super) struct Run {
     ramp: Duration,
 
     #[command(flatten)]
-    span: Span,
+    load: LoadArguments,
 
     #[command(flatten)]
     mix: Mix,
@@ -66,7 +66,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         self.output.check()?;
         let started = SystemTime::now();
         // Clap lets these pass beside another pace.
@@ -74,21 +74,21 @@ impl Run {
             return Err(LoadError::Usage("--poisson and --ramp go with --rate".to_owned()));
         }
         if let Some(id) = &self.workload {
-            let suite = self.whom.suite(id, self.span.duration, self.scale)?;
-            let mut file = suite.run(world)?;
+            let suite = self.server.suite(id, self.load.duration, self.scale)?;
+            let mut file = suite.run(context)?;
             return match (file.runs.pop(), file.not_run.pop()) {
                 (Some(mut run), _) => {
-                    run.checks.extend(demand::check_all(&self.span.slo, &run));
-                    self.output.tell(started, run)
+                    run.checks.extend(demand::check_all(&self.load.slo, &run));
+                    self.output.report(started, run)
                 }
-                (None, _) if world.is_interrupted() => Err(LoadError::Interrupted),
+                (None, _) if context.is_interrupted() => Err(LoadError::Interrupted),
                 (None, not_run) => {
                     let reason = not_run.map_or("nothing was run".to_owned(), |not_run| not_run.reason);
                     Err(LoadError::Unsupported(format!("{id} cannot be run: {reason}")))
                 }
             };
         }
-        let mut job = self.whom.job(&self.mix, &self.span, false)?;
+        let mut job = self.server.job(&self.mix, &self.load, false)?;
         job.plan.pipeline = self.pipeline;
         if let Some(rate) = self.rate {
             let gaps = if self.poisson { Gaps::Poisson } else { Gaps::Constant };
@@ -97,11 +97,11 @@ impl Run {
                 let length_s = self.ramp.as_secs_f64();
                 segments.push(Segment { length_s, from_per_s: 0.0, to_per_s: rate });
             }
-            segments.push(Segment::steady((self.span.warmup + self.span.duration()).as_secs_f64(), rate));
+            segments.push(Segment::steady((self.load.warmup + self.load.duration()).as_secs_f64(), rate));
             job.plan.warmup += self.ramp;
             job.plan.pacing = Pacing::Open(segments, gaps);
         }
-        self.output.tell(started, conduct(&job, world)?)
+        self.output.report(started, run_job(&job, context)?)
     }
 }
 
@@ -109,10 +109,10 @@ impl Run {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Soak {
     #[command(flatten)]
-    whom: Whom,
+    server: ServerArguments,
 
     /// Requests a second over all connections
-    #[arg(long, short, value_name = "R", value_parser = positive, default_value_t = 20_000.0)]
+    #[arg(long, short, value_name = "R", value_parser = positive_number, default_value_t = 20_000.0)]
     rate: f64,
 
     /// Connections
@@ -120,7 +120,7 @@ pub(super) struct Soak {
     connections: u32,
 
     /// How long is measured
-    #[arg(long, short, value_name = "TIME", default_value = "2h", value_parser = span)]
+    #[arg(long, short, value_name = "TIME", default_value = "2h", value_parser = positive_duration)]
     duration: Duration,
 
     /// What the result must hold
@@ -135,21 +135,21 @@ pub(super) struct Soak {
 }
 
 impl Soak {
-    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         self.output.check()?;
         let started = SystemTime::now();
-        let span = Span {
+        let load = LoadArguments {
             connections: self.connections,
             duration: Some(self.duration),
             warmup: Duration::from_secs(5).min(self.duration / 4),
             slo: self.slo,
         };
-        let mut job = self.whom.job(&self.mix, &span, false)?;
+        let mut job = self.server.job(&self.mix, &load, false)?;
         job.workload = "soak".to_owned();
-        job.plan.pacing = open(self.rate, Gaps::Poisson, &span);
-        let mut run = conduct(&job, world)?;
+        job.plan.pacing = open(self.rate, Gaps::Poisson, &load);
+        let mut run = run_job(&job, context)?;
         figures::derive(&mut run);
-        self.output.tell(started, run)
+        self.output.report(started, run)
     }
 }
 
@@ -157,18 +157,18 @@ impl Soak {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Idle {
     #[command(flatten)]
-    whom: Whom,
+    server: ServerArguments,
 
     /// Connections to open
     #[arg(long, short, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
 
     /// Requests a second on each of them
-    #[arg(long, short, value_name = "R", value_parser = positive, default_value_t = 0.01)]
+    #[arg(long, short, value_name = "R", value_parser = positive_number, default_value_t = 0.01)]
     rate: f64,
 
     /// How long they are kept
-    #[arg(long, short, value_name = "TIME", default_value = "60s", value_parser = span)]
+    #[arg(long, short, value_name = "TIME", default_value = "60s", value_parser = positive_duration)]
     duration: Duration,
 
     /// What the result must hold
@@ -180,21 +180,21 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         self.output.check()?;
         let started = SystemTime::now();
-        let span = Span {
+        let load = LoadArguments {
             connections: self.connections,
             duration: Some(self.duration),
             warmup: Duration::from_secs(2),
             slo: self.slo,
         };
         let mix = Mix::default();
-        let mut job = self.whom.job(&mix, &span, false)?;
+        let mut job = self.server.job(&mix, &load, false)?;
         job.workload = "idle".to_owned();
         job.plan.spin = false;
-        job.plan.pacing = open(self.rate * f64::from(self.connections), Gaps::Poisson, &span);
-        let mut run = idle::run(&job, world)?;
+        job.plan.pacing = open(self.rate * f64::from(self.connections), Gaps::Poisson, &load);
+        let mut run = idle::run(&job, context)?;
         let live = run.figures.get("connections_live").copied().unwrap_or(0.0);
         if run.outcome != Outcome::Interrupted {
             run.checks.push(Check {
@@ -203,7 +203,7 @@ impl Idle {
                 passed: live >= f64::from(self.connections),
             });
         }
-        self.output.tell(started, run)
+        self.output.report(started, run)
     }
 }
 
@@ -211,18 +211,18 @@ impl Idle {
 #[derive(Args, Clone, Debug)]
 pub(super) struct FanOut {
     #[command(flatten)]
-    whom: Whom,
+    server: ServerArguments,
 
     /// Subscribers
     #[arg(long, short, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=18_000))]
     subscribers: u32,
 
     /// Updates a second; above 50 readers are allowed to get the latest only
-    #[arg(long, short, value_name = "R", value_parser = positive, default_value_t = 10.0)]
+    #[arg(long, short, value_name = "R", value_parser = positive_number, default_value_t = 10.0)]
     rate: f64,
 
     /// How long is measured
-    #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = span)]
+    #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
     duration: Duration,
 
     /// What the result must hold
@@ -234,20 +234,20 @@ pub(super) struct FanOut {
 }
 
 impl FanOut {
-    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         self.output.check()?;
         let started = SystemTime::now();
-        let target = self.whom.target(false)?;
+        let target = self.server.target(false)?;
         let mut workload =
-            workloads::named("fanout_1k").ok_or_else(|| LoadError::Usage("no fan-out".to_owned()))?;
+            workloads::by_id("fanout_1k").ok_or_else(|| LoadError::Usage("no fan-out".to_owned()))?;
         workload.connections = self.subscribers;
-        workload.pace = workloads::Pace::Open(self.rate, Gaps::Constant);
-        let suite = self.whom.suite_of(workload.clone(), Some(self.duration), 1.0)?;
-        let mut job = suite.job(&workload, &target, self.whom.admin)?;
+        workload.pace = workloads::WorkloadPacing::Open(self.rate, Gaps::Constant);
+        let suite = self.server.suite_of(workload.clone(), Some(self.duration), 1.0)?;
+        let mut job = suite.job(&workload, &target, self.server.admin)?;
         job.workload = "fanout".to_owned();
-        let mut run = fanout::run(&job, world)?;
+        let mut run = fanout::run(&job, context)?;
         run.checks = demand::check_all(&self.slo, &run);
-        self.output.tell(started, run)
+        self.output.report(started, run)
     }
 }
 
@@ -255,10 +255,10 @@ impl FanOut {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Storm {
     #[command(flatten)]
-    whom: Whom,
+    server: ServerArguments,
 
     #[command(flatten)]
-    span: Span,
+    load: LoadArguments,
 
     #[command(flatten)]
     mix: Mix,
@@ -268,21 +268,21 @@ pub(super) struct Storm {
 }
 
 impl Storm {
-    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         self.output.check()?;
         let started = SystemTime::now();
-        if self.whom.stdio.is_some() {
+        if self.server.stdio.is_some() {
             return Err(LoadError::Usage("a storm is one of connections, and --stdio has none".to_owned()));
         }
-        let mut job = self.whom.job(&self.mix, &self.span, true)?;
+        let mut job = self.server.job(&self.mix, &self.load, true)?;
         job.workload = "storm".to_owned();
         job.plan.pacing = Pacing::Storm;
-        let mut run = conduct(&job, world)?;
+        let mut run = run_job(&job, context)?;
         run.figures.insert("connections_per_s".to_owned(), run.throughput_per_s);
-        self.output.tell(started, run)
+        self.output.report(started, run)
     }
 }
 
-fn open(rate: f64, gaps: Gaps, span: &Span) -> Pacing {
-    Pacing::Open(vec![Segment::steady((span.warmup + span.duration()).as_secs_f64(), rate)], gaps)
+fn open(rate: f64, gaps: Gaps, load: &LoadArguments) -> Pacing {
+    Pacing::Open(vec![Segment::steady((load.warmup + load.duration()).as_secs_f64(), rate)], gaps)
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::{
     error::LoadError,
-    probe::Probed,
+    probe::ProbeResult,
     request::{Era, Operation},
 };
 
@@ -48,16 +48,16 @@ impl Mix {
         self.ping.is_some().then_some(Era::Legacy)
     }
 
-    pub(super) fn operations(&self, probed: &Probed) -> Result<Vec<(Operation, u32)>, LoadError> {
+    pub(super) fn operations(&self, probe: &ProbeResult) -> Result<Vec<(Operation, u32)>, LoadError> {
         if self.plain {
             return Ok(vec![(Operation::Plain, 1)]);
         }
         let mut operations = Vec::new();
         for text in &self.tool {
             let (name, arguments, weight) = named_arguments(text)?;
-            let is_there = probed.tools.is_empty() || probed.tools.contains(&name);
+            let is_there = probe.tools.is_empty() || probe.tools.contains(&name);
             if !is_there {
-                let there = probed.tools.join(", ");
+                let there = probe.tools.join(", ");
                 return Err(LoadError::Unsupported(format!(
                     "the server has no tool {name:?}; it has {there}"
                 )));
@@ -85,7 +85,7 @@ impl Mix {
             operations.extend(weight.map(|weight| (Operation::Method(method), weight)));
         }
         if operations.is_empty() {
-            let echo = probed.tools.iter().any(|tool| tool == "echo");
+            let echo = probe.tools.iter().any(|tool| tool == "echo");
             operations.push(match echo {
                 true => {
                     let arguments = default_arguments("echo").to_owned();

@@ -25,7 +25,7 @@ use signal_hook::{
     low_level::emulate_default_handler,
 };
 
-use crate::{conduct::World, error::LoadError, process, progress::Audience, workloads};
+use crate::{error::LoadError, job::RunContext, process, progress::ProgressTarget, workloads};
 
 /// Measures MCP servers honestly: latency from the intended send time, every reply checked.
 #[derive(Parser)]
@@ -73,23 +73,23 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let world = match world(arguments.quiet) {
-        Ok(world) => world,
+    let context = match context(arguments.quiet) {
+        Ok(context) => context,
         Err(error) => return fail(&error),
     };
     let done = match arguments.command {
-        Command::Run(command) => command.execute(&world),
-        Command::Saturate(command) => command.execute(&world),
-        Command::Soak(command) => command.execute(&world),
-        Command::Idle(command) => command.execute(&world),
-        Command::Fanout(command) => command.execute(&world),
-        Command::Storm(command) => command.execute(&world),
+        Command::Run(command) => command.execute(&context),
+        Command::Saturate(command) => command.execute(&context),
+        Command::Soak(command) => command.execute(&context),
+        Command::Idle(command) => command.execute(&context),
+        Command::Fanout(command) => command.execute(&context),
+        Command::Storm(command) => command.execute(&context),
         Command::Workloads => list_workloads(),
-        Command::Baseline(command) => command.execute(&world),
-        Command::Regression(command) => command.execute(&world),
-        Command::Compare(command) => command.execute(&world),
+        Command::Baseline(command) => command.execute(&context),
+        Command::Regression(command) => command.execute(&context),
+        Command::Compare(command) => command.execute(&context),
         Command::Budget(command) => command.execute(),
-        Command::Peers(command) => command.execute(&world),
+        Command::Peers(command) => command.execute(&context),
         Command::Report(command) => command.execute(),
     };
     match done {
@@ -110,7 +110,7 @@ fn fail(error: &LoadError) -> ExitCode {
 }
 
 /// The first Ctrl-C ends the run, and what ran is reported; the second ends the program and the servers it has started.
-fn world(quiet: bool) -> Result<World, LoadError> {
+fn context(quiet: bool) -> Result<RunContext, LoadError> {
     let resource = |error: std::io::Error| LoadError::Resource(error.to_string());
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
@@ -129,12 +129,12 @@ fn world(quiet: bool) -> Result<World, LoadError> {
         }
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map_err(resource)?;
-    Ok(World { audience: Audience::of(quiet), interrupted })
+    Ok(RunContext { progress: ProgressTarget::of(quiet), interrupted })
 }
 
 fn list_workloads() -> Result<bool, LoadError> {
     for workload in workloads::all() {
-        println!("{:<24} {}", workload.id, workload.about);
+        println!("{:<24} {}", workload.id, workload.description);
     }
     Ok(true)
 }

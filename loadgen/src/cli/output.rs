@@ -46,7 +46,7 @@ impl Output {
     }
 
     /// Prints one run, writes the files, says whether all it was held to holds.
-    pub(super) fn tell(&self, started: SystemTime, run: Run) -> Result<bool, LoadError> {
+    pub(super) fn report(&self, started: SystemTime, run: Run) -> Result<bool, LoadError> {
         print(&report::terminal::run(&run));
         let good = is_good(&run);
         let file = ResultFile::of_this_process(started, vec![run], Vec::new());

@@ -12,25 +12,25 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
-    arguments::{Cpus, cpu_list, positive},
+    arguments::{Cpus, cpu_list, positive_number},
     output::writable,
     print::print,
 };
 use crate::{
-    conduct::{Job, World, conduct},
     engine::{Pacing, Plan},
     error::LoadError,
+    job::{Job, RunContext, run_job},
+    monitor::ServerMonitor,
     placement::Placement,
     probe::probe,
     report,
     request::{Era, Operation, Request},
     result::{NotRun, ResultFile, Run},
     schedule::{Gaps, Segment},
-    spawn::{Spawned, free_address},
+    spawn::{SpawnedServer, unused_address},
     statistics::median,
     target::Target,
     units,
-    watch::Watch,
 };
 
 /// `peers`.
@@ -69,7 +69,7 @@ pub(super) struct Peers {
     duration: Duration,
 
     /// Requests a second at which all are compared; those that cannot keep it say so
-    #[arg(long, value_name = "R", default_value_t = 500.0, value_parser = positive)]
+    #[arg(long, value_name = "R", default_value_t = 500.0, value_parser = positive_number)]
     rate: f64,
 
     /// Connections of the closed loops
@@ -117,7 +117,7 @@ const WARMUP: Duration = Duration::from_secs(1);
 const FIRST_WARMUP: Duration = Duration::from_secs(5);
 
 impl Peers {
-    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         writable(&self.json)?;
         let started = SystemTime::now();
         let mut not_run: Vec<NotRun> = self.absent.iter().map(|text| absent(text)).collect();
@@ -127,7 +127,7 @@ impl Peers {
         let mut servers = Vec::new();
         let mut notes = BTreeMap::new();
         for peer in contestants {
-            if world.is_interrupted() {
+            if context.is_interrupted() {
                 break;
             }
             notes.insert(peer.name.clone(), peer.note.clone());
@@ -139,12 +139,17 @@ impl Peers {
         let mut warm = Vec::new();
         for round in 0..self.rounds {
             for (peer, server) in &servers {
-                if world.is_interrupted() {
+                if context.is_interrupted() {
                     break;
                 }
-                world.audience.say(&format!("round {} of {} · {}", round + 1, self.rounds, peer.name));
+                context.progress.print_line(&format!(
+                    "round {} of {} · {}",
+                    round + 1,
+                    self.rounds,
+                    peer.name
+                ));
                 let is_cold = !warm.contains(&peer.name);
-                match self.turn(peer, server, &placement, is_cold, world, &mut runs) {
+                match self.turn(peer, server, &placement, is_cold, context, &mut runs) {
                     Ok(()) | Err(LoadError::Interrupted) => {}
                     Err(error) => {
                         not_run.push(NotRun { workload: peer.name.clone(), reason: error.to_string() })
@@ -154,7 +159,7 @@ impl Peers {
             }
         }
         print(&report::terminal::runs(&runs));
-        if world.is_interrupted() {
+        if context.is_interrupted() {
             ResultFile::of_this_process(started, runs, not_run).write(&self.json)?;
             print(&format!(
                 "interrupted: nothing was held against each other; what ran is in {}\n",
@@ -162,9 +167,9 @@ impl Peers {
             ));
             return Ok(true);
         }
-        print(&against_wrk(&runs));
+        print(&compare_with_wrk(&runs));
         let file = ResultFile::of_this_process(started, runs, not_run);
-        print(&crate::markdown::beside(&file));
+        print(&crate::markdown::peer_tables(&file));
         for (name, note) in &notes {
             print(&format!("{name}: {note}\n"));
         }
@@ -196,7 +201,7 @@ impl Peers {
             handshake: false,
             note: "arguments validated against their schema".to_owned(),
         };
-        let calm = Peer {
+        let no_spin = Peer {
             name: "corelane-spin-0".to_owned(),
             command: command.into_iter().chain(["--spin-us".to_owned(), "0".to_owned()]).collect(),
             note: "as corelane; it never spins, so that its processor time is work".to_owned(),
@@ -215,11 +220,11 @@ impl Peers {
             let is_absent = absent.iter().any(|not_run| not_run.workload == peer.name);
             !is_absent && (self.only.is_empty() || self.only.contains(&peer.name))
         };
-        Ok([own, calm, nginx].into_iter().chain(list.peer).filter(wanted).collect())
+        Ok([own, no_spin, nginx].into_iter().chain(list.peer).filter(wanted).collect())
     }
 
-    fn start(&self, peer: &Peer) -> Result<(Spawned, Target), LoadError> {
-        let address = free_address()?;
+    fn start(&self, peer: &Peer) -> Result<(SpawnedServer, Target), LoadError> {
+        let address = unused_address()?;
         let directory = self.directory.join(&peer.name);
         let fill = |text: &String| {
             let text = text.replace("{port}", &address.port().to_string());
@@ -233,7 +238,7 @@ impl Peers {
             words.split_first().ok_or_else(|| LoadError::Usage(format!("{} has no command", peer.name)))?;
         let mut command = Command::new(program);
         command.args(arguments);
-        let server = Spawned::start(command, address, self.server_core)?;
+        let server = SpawnedServer::start(command, address, self.server_core)?;
         let target = Target::parse(&format!("http://{address}{}", peer.path))?;
         Ok((server, target))
     }
@@ -253,10 +258,10 @@ impl Peers {
     fn turn(
         &self,
         peer: &Peer,
-        (server, target): &(Spawned, Target),
+        (server, target): &(SpawnedServer, Target),
         placement: &Placement,
         cold: bool,
-        world: &World,
+        context: &RunContext,
         runs: &mut Vec<Run>,
     ) -> Result<(), LoadError> {
         let eras: Vec<Era> = match peer.era.as_slice() {
@@ -281,14 +286,14 @@ impl Peers {
                 job.workload = workload;
                 if std::mem::take(&mut cold) {
                     job.plan.warmup = FIRST_WARMUP;
-                    conduct(&job, world)?;
+                    run_job(&job, context)?;
                     job.plan.warmup = WARMUP;
                 }
-                let mut run = conduct(&job, world)?;
-                if era == Era::Plain && connections == WRK_CONNECTIONS && !world.is_interrupted() {
+                let mut run = run_job(&job, context)?;
+                if era == Era::Plain && connections == WRK_CONNECTIONS && !context.is_interrupted() {
                     let core = job.plan.cores.first().copied().unwrap_or(0);
-                    let theirs = wrk(target, core, self.duration);
-                    run.figures.extend(theirs.map(|rate| (WRK_FIGURE.to_owned(), rate)));
+                    let wrk_rate = wrk(target, core, self.duration);
+                    run.figures.extend(wrk_rate.map(|rate| (WRK_FIGURE.to_owned(), rate)));
                 }
                 runs.push(run);
             }
@@ -297,7 +302,7 @@ impl Peers {
                 job.workload = format!("{prefix}_open_{}", self.rate);
                 let whole = (job.plan.warmup + job.plan.duration).as_secs_f64();
                 job.plan.pacing = Pacing::Open(vec![Segment::steady(whole, self.rate)], Gaps::Poisson);
-                runs.push(conduct(&job, world)?);
+                runs.push(run_job(&job, context)?);
             }
         }
         Ok(())
@@ -306,13 +311,13 @@ impl Peers {
     fn job(
         &self,
         peer: &Peer,
-        server: &Spawned,
+        server: &SpawnedServer,
         target: &Target,
         era: Era,
         connections: u32,
         placement: &Placement,
     ) -> Result<Job, LoadError> {
-        let probed = probe(target, Some(era), crate::suite::TIMEOUT)?;
+        let probe = probe(target, Some(era), crate::suite::TIMEOUT)?;
         let operation = match era {
             Era::Plain => Operation::Plain,
             _ => Operation::Tool {
@@ -327,7 +332,7 @@ impl Peers {
             plan: Plan {
                 target: target.clone(),
                 era,
-                closes_unannounced: probed.closes_unannounced,
+                closes_unannounced: probe.closes_unannounced,
                 handshake: era == Era::Legacy,
                 requests: vec![Request::new(target, era, operation, 1, false)?],
                 pacing: Pacing::Closed,
@@ -341,9 +346,9 @@ impl Peers {
                 seed: crate::suite::SEED,
                 interval: Duration::from_secs(1),
             },
-            probed,
+            probe,
             // nginx answers from a child of the process that was started.
-            watch: Watch::find(target, worker_of(server.pid()), None),
+            monitor: ServerMonitor::find(target, worker_of(server.pid()), None),
             demands: Vec::new(),
             scale: 1.0,
         })
@@ -367,13 +372,13 @@ fn wrk(target: &Target, core: usize, duration: Duration) -> Option<f64> {
 }
 
 /// This generator beside `wrk`, in turn, on the same server.
-fn against_wrk(runs: &[Run]) -> String {
+fn compare_with_wrk(runs: &[Run]) -> String {
     let both: Vec<(f64, f64)> =
         runs.iter().filter_map(|run| Some((run.throughput_per_s, *run.figures.get(WRK_FIGURE)?))).collect();
-    let (ours, theirs): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
-    match (median(&ours), median(&theirs)) {
-        (Some(ours), Some(theirs)) if theirs > 0.0 => {
-            let ratio = ours / theirs;
+    let (ours, wrk_rate): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
+    match (median(&ours), median(&wrk_rate)) {
+        (Some(ours), Some(wrk_rate)) if wrk_rate > 0.0 => {
+            let ratio = ours / wrk_rate;
             let verdict = match ratio - 1.0 {
                 apart if apart.abs() <= WRK_TOLERANCE => "within 5 %",
                 apart if apart > 0.0 => {
@@ -384,7 +389,7 @@ fn against_wrk(runs: &[Run]) -> String {
             format!(
                 "generator ÷ wrk on nginx-static, {WRK_CONNECTIONS} connections: {ratio:.3} ({} ÷ {} requests/s), {verdict}\n",
                 units::count(ours),
-                units::count(theirs)
+                units::count(wrk_rate)
             )
         }
         _ => "wrk is not there: the generator was not checked against it\n".to_owned(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{
-    arguments::positive,
+    arguments::positive_number,
     output::writable,
     print::print,
     suites::{self_test, thresholds},
@@ -13,8 +13,8 @@ use super::{
 use crate::{
     budget,
     compare::compare,
-    conduct::World,
     error::LoadError,
+    job::RunContext,
     latency, markdown, report,
     result::{ResultFile, Run, write_whole},
 };
@@ -37,7 +37,7 @@ pub(super) struct Compare {
     baseline: Option<PathBuf>,
 
     /// One threshold for latencies and throughput [default: p50 10 %, p95 15 %, p99 20 %, throughput 10 %]
-    #[arg(long, value_name = "SHARE", value_parser = positive)]
+    #[arg(long, value_name = "SHARE", value_parser = positive_number)]
     threshold: Option<f64>,
 
     /// Plant a delay in a server and see whether it is found
@@ -46,9 +46,9 @@ pub(super) struct Compare {
 }
 
 impl Compare {
-    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         let (Some(current), Some(baseline)) = (&self.current, &self.baseline) else {
-            return self_test(world);
+            return self_test(context);
         };
         let thresholds = thresholds(self.threshold)?;
         let comparison = compare(&ResultFile::read(current)?, &ResultFile::read(baseline)?, &thresholds)?;

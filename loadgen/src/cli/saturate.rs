@@ -8,16 +8,16 @@ use std::{
 use clap::Args;
 
 use super::{
-    arguments::{Span, Whom, positive, span},
+    arguments::{LoadArguments, ServerArguments, positive_duration, positive_number},
     mix::Mix,
     output::writable,
     print::print,
 };
 use crate::{
-    conduct::{Job, World, conduct},
     demand::Demand,
     engine::Pacing,
     error::LoadError,
+    job::{Job, RunContext, run_job},
     report,
     result::{Outcome, ResultFile, Run},
     schedule::{Gaps, Segment},
@@ -35,7 +35,7 @@ const TRIALS_MAX: usize = 40;
 #[derive(Args, Clone, Debug)]
 pub(super) struct Saturate {
     #[command(flatten)]
-    whom: Whom,
+    server: ServerArguments,
 
     /// What the server must hold: p99<1ms; may be given more than once. Errors are never allowed
     #[arg(long, value_name = "DEMAND", required = true)]
@@ -46,7 +46,7 @@ pub(super) struct Saturate {
     connections: u32,
 
     /// How long each rate is tried
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = span)]
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = positive_duration)]
     trial: Duration,
 
     /// Runs at the rate that was found, all of which must hold
@@ -54,7 +54,7 @@ pub(super) struct Saturate {
     confirmations: usize,
 
     /// The highest rate to try [default: half again what a closed loop reaches]
-    #[arg(long, value_name = "R", value_parser = positive)]
+    #[arg(long, value_name = "R", value_parser = positive_number)]
     rate_max: Option<f64>,
 
     /// Every run as JSON
@@ -66,21 +66,22 @@ pub(super) struct Saturate {
 }
 
 impl Saturate {
-    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         self.json.iter().try_for_each(|path| writable(path))?;
         let started = SystemTime::now();
-        let whole = Span::new(self.connections, self.trial, Duration::from_millis(500), self.slo.clone());
-        let mut job = self.whom.job(&self.mix, &whole, false)?;
+        let whole =
+            LoadArguments::new(self.connections, self.trial, Duration::from_millis(500), self.slo.clone());
+        let mut job = self.server.job(&self.mix, &whole, false)?;
         job.workload = "saturate".to_owned();
-        let mut search = Search { job, world, runs: Vec::new(), limited: None };
+        let mut search = Search { job, context, runs: Vec::new(), bottleneck: None };
         let found = match search.find(self.rate_max, self.confirmations) {
             // Nothing ran to its end: there is no report.
             Err(LoadError::Interrupted) if search.runs.is_empty() => return Err(LoadError::Interrupted),
             Err(LoadError::Interrupted) => None,
             found => found?,
         };
-        let Search { mut runs, limited, .. } = search;
-        let interrupted = found.is_none() && world.is_interrupted();
+        let Search { mut runs, bottleneck, .. } = search;
+        let interrupted = found.is_none() && context.is_interrupted();
         if let (Some(rate), Some(run)) = (found, runs.last_mut()) {
             run.figures.insert("rate_highest_per_s".to_owned(), rate);
         }
@@ -92,7 +93,7 @@ impl Saturate {
             None if interrupted => print("interrupted: no rate was confirmed\n"),
             None => print(&format!("no rate was found that holds {demands}\n")),
         }
-        if let Some(reason) = limited.filter(|_| !interrupted) {
+        if let Some(reason) = bottleneck.filter(|_| !interrupted) {
             print(&format!("THE GENERATOR WAS THE LIMIT above that: {reason}. The server may hold more.\n"));
         }
         if let Some(path) = &self.json {
@@ -104,10 +105,10 @@ impl Saturate {
 
 struct Search<'a> {
     job: Job,
-    world: &'a World,
+    context: &'a RunContext,
     runs: Vec<Run>,
     /// Why the lowest rate that was not held was not: the generator's fault, if it was.
-    limited: Option<String>,
+    bottleneck: Option<String>,
 }
 
 /// What a rate was worth.
@@ -125,49 +126,49 @@ impl Search<'_> {
     /// # Errors
     /// [`LoadError::Interrupted`] when the search was interrupted; the runs up to then are kept.
     fn find(&mut self, rate_max: Option<f64>, confirmations: usize) -> Result<Option<f64>, LoadError> {
-        let mut too_much = match rate_max {
+        let mut rate_failing = match rate_max {
             Some(rate) => rate,
             None => {
-                let closed = self.conduct()?;
+                let closed = self.run_job()?;
                 let reached = closed.throughput_per_s;
                 self.runs.push(closed);
                 reached * 1.5
             }
         };
-        let mut enough = 0.0;
+        let mut rate_holding = 0.0;
         // A rate below this has no request in a trial: nothing would be measured.
-        let least = (1.0 / self.job.plan.duration.as_secs_f64()).max(1.0);
-        if rate_max.is_some() && self.holds(too_much)? == Trial::Holds {
-            enough = too_much;
+        let rate_min = (1.0 / self.job.plan.duration.as_secs_f64()).max(1.0);
+        if rate_max.is_some() && self.try_rate(rate_failing)? == Trial::Holds {
+            rate_holding = rate_failing;
         }
         let mut trials = 0;
-        while too_much - enough > too_much * PRECISION && trials < TRIALS_MAX {
+        while rate_failing - rate_holding > rate_failing * PRECISION && trials < TRIALS_MAX {
             trials += 1;
-            let rate = f64::midpoint(enough, too_much).round();
-            if rate < least {
+            let rate = f64::midpoint(rate_holding, rate_failing).round();
+            if rate < rate_min {
                 break;
             }
-            if self.holds(rate)? == Trial::Holds { enough = rate } else { too_much = rate }
+            if self.try_rate(rate)? == Trial::Holds { rate_holding = rate } else { rate_failing = rate }
         }
-        'confirm: while enough >= least && trials < TRIALS_MAX {
+        'confirm: while rate_holding >= rate_min && trials < TRIALS_MAX {
             for _ in 0..confirmations {
                 trials += 1;
-                if self.holds(enough)? != Trial::Holds {
-                    enough = (enough * (1.0 - STEP_DOWN)).round();
+                if self.try_rate(rate_holding)? != Trial::Holds {
+                    rate_holding = (rate_holding * (1.0 - STEP_DOWN)).round();
                     continue 'confirm;
                 }
             }
-            return Ok(Some(enough));
+            return Ok(Some(rate_holding));
         }
         Ok(None)
     }
 
     /// One run. An interrupted one gives no result for its rate: it is kept for the report, and ends the search.
-    fn conduct(&mut self) -> Result<Run, LoadError> {
-        if self.world.is_interrupted() {
+    fn run_job(&mut self) -> Result<Run, LoadError> {
+        if self.context.is_interrupted() {
             return Err(LoadError::Interrupted);
         }
-        let run = conduct(&self.job, self.world)?;
+        let run = run_job(&self.job, self.context)?;
         if run.outcome == Outcome::Interrupted {
             self.runs.push(run);
             return Err(LoadError::Interrupted);
@@ -175,18 +176,18 @@ impl Search<'_> {
         Ok(run)
     }
 
-    fn holds(&mut self, rate: f64) -> Result<Trial, LoadError> {
+    fn try_rate(&mut self, rate: f64) -> Result<Trial, LoadError> {
         let whole = (self.job.plan.warmup + self.job.plan.duration).as_secs_f64();
         self.job.plan.pacing = Pacing::Open(vec![Segment::steady(whole, rate)], Gaps::Constant);
-        let run = self.conduct()?;
+        let run = self.run_job()?;
         if matches!(run.outcome, Outcome::ServerGone { .. }) {
             return Err(LoadError::Unreachable {
                 url: run.server.url,
                 reason: format!("the server ended at {} requests/s", units::count(rate)),
             });
         }
-        let held = run.errors_total() == 0 && run.checks.iter().all(|check| check.passed);
-        let trial = match (held, &run.generator.bottleneck) {
+        let is_held = run.errors_total() == 0 && run.checks.iter().all(|check| check.passed);
+        let trial = match (is_held, &run.generator.bottleneck) {
             (true, _) => Trial::Holds,
             (false, None) => Trial::Fails,
             (false, Some(_)) => Trial::GeneratorFails,
@@ -196,13 +197,13 @@ impl Search<'_> {
             Trial::Fails => "does not hold",
             Trial::GeneratorFails => "the generator cannot keep up",
         };
-        self.world.audience.say(&format!(
+        self.context.progress.print_line(&format!(
             "{:>10}/s  p99 {}  {verdict}",
             units::count(rate),
             units::latency(run.latency.p99_us)
         ));
-        if !held {
-            self.limited.clone_from(&run.generator.bottleneck);
+        if !is_held {
+            self.bottleneck.clone_from(&run.generator.bottleneck);
         }
         self.runs.push(run);
         Ok(trial)

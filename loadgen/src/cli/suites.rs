@@ -10,21 +10,22 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 
 use super::{
-    arguments::{Cpus, cpu_list, positive},
+    arguments::{Cpus, cpu_list, positive_number},
     output::writable,
     print::print,
 };
 use crate::{
     compare::{Thresholds, Verdict, compare},
-    conduct::{World, conduct},
     error::LoadError,
+    fault_injection,
+    job::{RunContext, run_job},
     placement::Placement,
-    planted, report,
+    report,
     request::{Era, Operation},
     result::{Outcome, ResultFile, Run},
     suite::{SEED, Suite, TIMEOUT, start_fixture},
     target::Target,
-    workloads::{self, Kind, Pace, Workload},
+    workloads::{self, Workload, WorkloadKind, WorkloadPacing},
 };
 
 /// Where the baseline is kept.
@@ -32,7 +33,7 @@ const BASELINE: &str = "bench/baseline/main_latest.json";
 
 /// The suite and how it is run.
 #[derive(Args, Clone, Debug)]
-struct How {
+struct SuiteArguments {
     /// Workloads [default: all but the soak]
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
@@ -50,7 +51,7 @@ struct How {
     full: bool,
 
     /// The share of connections and rates
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = positive)]
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = positive_number)]
     scale: f64,
 
     /// A server that runs already [default: a fixture server is started for each workload]
@@ -78,7 +79,7 @@ struct How {
     stages: Option<PathBuf>,
 }
 
-impl How {
+impl SuiteArguments {
     fn suite(&self) -> Result<Suite, LoadError> {
         let all = workloads::all();
         let unknown = self.only.iter().find(|id| !all.iter().any(|workload| workload.id == **id));
@@ -87,12 +88,12 @@ impl How {
                 "there is no workload {id:?}; corelane-loadgen workloads lists them"
             )));
         }
-        let asked = |workload: &Workload| match self.only.as_slice() {
+        let is_selected = |workload: &Workload| match self.only.as_slice() {
             [] => workload.id != "soak",
             only => only.iter().any(|id| id == workload.id),
         };
         Ok(Suite {
-            workloads: all.into_iter().filter(asked).collect(),
+            workloads: all.into_iter().filter(is_selected).collect(),
             repeats: self.repeats,
             duration: self.duration,
             brief: !self.full,
@@ -110,12 +111,12 @@ impl How {
         })
     }
 
-    fn run(&self, world: &World) -> Result<ResultFile, LoadError> {
+    fn run(&self, context: &RunContext) -> Result<ResultFile, LoadError> {
         let suite = self.suite()?;
         // Read first: nobody wants to hear after half an hour that a file is not there.
         let instructions = self.instructions.as_deref().map(read_part).transpose()?;
         let stages = self.stages.as_deref().map(read_part).transpose()?;
-        let mut file = suite.run(world)?;
+        let mut file = suite.run(context)?;
         (file.instructions, file.stages) = (instructions, stages);
         Ok(file)
     }
@@ -129,12 +130,12 @@ fn read_part<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
 }
 
 /// Whether a suite was ended by the person who started it: what did not run to its end is held against nothing.
-fn interrupted(file: &ResultFile, world: &World) -> bool {
-    world.is_interrupted() || file.runs.iter().any(|run| run.outcome == Outcome::Interrupted)
+fn interrupted(file: &ResultFile, context: &RunContext) -> bool {
+    context.is_interrupted() || file.runs.iter().any(|run| run.outcome == Outcome::Interrupted)
 }
 
 /// Why `regression` could hold nothing against this baseline, if it could not: the baseline is held against itself.
-fn unusable(file: &ResultFile) -> Result<Vec<String>, LoadError> {
+fn unusable_reasons(file: &ResultFile) -> Result<Vec<String>, LoadError> {
     let comparison = compare(file, file, &Thresholds::default())?;
     if comparison.usable() {
         return Ok(Vec::new());
@@ -154,7 +155,7 @@ fn unusable(file: &ResultFile) -> Result<Vec<String>, LoadError> {
 }
 
 /// What went wrong in a suite, one line each.
-fn failures(file: &ResultFile) -> Vec<String> {
+fn suite_failures(file: &ResultFile) -> Vec<String> {
     let failure = |run: &Run| {
         let what = match &run.outcome {
             Outcome::Interrupted => "was interrupted".to_owned(),
@@ -176,7 +177,7 @@ fn failures(file: &ResultFile) -> Vec<String> {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Baseline {
     #[command(flatten)]
-    how: How,
+    suite_arguments: SuiteArguments,
 
     /// Where it is kept; not overwritten when a workload failed
     #[arg(long, short, value_name = "FILE", default_value = BASELINE)]
@@ -184,25 +185,25 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         writable(&self.output)?;
-        let file = self.how.run(world)?;
+        let file = self.suite_arguments.run(context)?;
         print(&report::terminal::runs(&file.runs));
         for not_run in &file.not_run {
             print(&format!("not run: {}: {}\n", not_run.workload, not_run.reason));
         }
-        if interrupted(&file, world) {
+        if interrupted(&file, context) {
             print(&format!("interrupted: {} was left as it is\n", self.output.display()));
             return Ok(true);
         }
-        let mut failures = failures(&file);
-        failures.extend(unusable(&file)?);
-        if failures.is_empty() && !file.runs.is_empty() {
+        let mut suite_failures = suite_failures(&file);
+        suite_failures.extend(unusable_reasons(&file)?);
+        if suite_failures.is_empty() && !file.runs.is_empty() {
             file.write(&self.output)?;
             print(&format!("kept: {}\n", self.output.display()));
             return Ok(true);
         }
-        for failure in &failures {
+        for failure in &suite_failures {
             print(&format!("FAILED: {failure}\n"));
         }
         print(&format!("{} was left as it is\n", self.output.display()));
@@ -214,14 +215,14 @@ impl Baseline {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Regression {
     #[command(flatten)]
-    how: How,
+    suite_arguments: SuiteArguments,
 
     /// What to hold the result against
     #[arg(long, value_name = "FILE", default_value = BASELINE)]
     baseline: PathBuf,
 
     /// One threshold for latencies and throughput [default: p50 10 %, p95 15 %, p99 20 %, throughput 10 %]
-    #[arg(long, value_name = "SHARE", value_parser = positive)]
+    #[arg(long, value_name = "SHARE", value_parser = positive_number)]
     threshold: Option<f64>,
 
     /// The result as JSON
@@ -234,33 +235,33 @@ pub(super) struct Regression {
 }
 
 impl Regression {
-    pub(super) fn execute(self, world: &World) -> Result<bool, LoadError> {
+    pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         if self.self_test {
-            return self_test(world);
+            return self_test(context);
         }
         self.json.iter().try_for_each(|path| writable(path))?;
         let thresholds = thresholds(self.threshold)?;
         let baseline = ResultFile::read(&self.baseline)?;
-        let mut how = self.how;
-        if how.only.is_empty() {
+        let mut suite_arguments = self.suite_arguments;
+        if suite_arguments.only.is_empty() {
             // What the baseline has, at the length it has it: anything else could not be compared.
-            how.only = baseline.runs.iter().map(|run| run.workload.clone()).collect();
-            how.only.dedup();
-            how.only.retain(|id| workloads::named(id).is_some());
+            suite_arguments.only = baseline.runs.iter().map(|run| run.workload.clone()).collect();
+            suite_arguments.only.dedup();
+            suite_arguments.only.retain(|id| workloads::by_id(id).is_some());
         }
-        let file = how.run(world)?;
+        let file = suite_arguments.run(context)?;
         if let Some(path) = &self.json {
             file.write(path)?;
         }
-        if interrupted(&file, world) {
+        if interrupted(&file, context) {
             print(&report::terminal::runs(&file.runs));
             print("interrupted: nothing was held against the baseline\n");
             return Ok(true);
         }
         let comparison = compare(&file, &baseline, &thresholds)?;
         print(&comparison.table());
-        let failures = failures(&file);
-        for failure in &failures {
+        let suite_failures = suite_failures(&file);
+        for failure in &suite_failures {
             print(&format!("FAILED: {failure}\n"));
         }
         if !comparison.usable() {
@@ -268,7 +269,7 @@ impl Regression {
                 "nothing of the baseline could be held against this run".to_owned(),
             ));
         }
-        Ok(failures.is_empty() && !comparison.regressed())
+        Ok(suite_failures.is_empty() && !comparison.regressed())
     }
 }
 
@@ -287,19 +288,22 @@ const FOUND: std::ops::RangeInclusive<f64> = 0.8..=1.6;
 
 /// Measures a server with and without a planted delay, in turn. The figure reported must move by the delay's size, the
 /// comparison must find it, and must find nothing between two servers that are alike.
-pub(super) fn self_test(world: &World) -> Result<bool, LoadError> {
+pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
     let workload = Workload {
         id: "self_test",
-        about: "a tool that takes as long as was planted",
+        description: "a tool that takes as long as was planted",
         era: Era::Modern,
-        operations: vec![(Operation::Tool { name: planted::TOOL.to_owned(), arguments: "{}".to_owned() }, 1)],
-        pace: Pace::Open(500.0, crate::schedule::Gaps::Constant),
+        operations: vec![(
+            Operation::Tool { name: fault_injection::TOOL.to_owned(), arguments: "{}".to_owned() },
+            1,
+        )],
+        pace: WorkloadPacing::Open(500.0, crate::schedule::Gaps::Constant),
         connections: 8,
         duration: Duration::from_secs(2),
         brief: Duration::from_secs(2),
         warmup: Duration::from_millis(500),
         shards: 1,
-        kind: Kind::Plain,
+        kind: WorkloadKind::Plain,
     };
     let suite = Suite {
         workloads: Vec::new(),
@@ -316,7 +320,7 @@ pub(super) fn self_test(world: &World) -> Result<bool, LoadError> {
     };
     let measure = |delay: Duration| -> Result<Run, LoadError> {
         let server = start_fixture(1, suite.server_core, delay)?;
-        let mut run = conduct(&suite.job(&workload, &server.target, Some(server.admin))?, world)?;
+        let mut run = run_job(&suite.job(&workload, &server.target, Some(server.admin))?, context)?;
         if run.outcome == Outcome::Interrupted {
             return Err(LoadError::Interrupted);
         }

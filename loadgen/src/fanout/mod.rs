@@ -22,10 +22,10 @@ use crossbeam_channel::RecvTimeoutError;
 
 use self::measuring::FanOut;
 use crate::{
-    conduct::{Conducted, Job, World, own_cpu_s},
     engine::executor,
     error::LoadError,
     figures::UPDATES_PUBLISHED,
+    job::{Job, RunCollector, RunContext, own_cpu_s},
     result::{Outcome, Run},
 };
 
@@ -35,14 +35,14 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the server cannot be reached, or has no subscriptions.
-pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
+pub fn run(job: &Job, context: &RunContext) -> Result<Run, LoadError> {
     let plan = Arc::new(job.plan.clone());
-    let mut conducted = Conducted::new(&plan);
+    let mut collector = RunCollector::new(&plan);
     let core = plan.cores.first().copied().unwrap_or(0);
-    let interrupted = Arc::clone(&world.interrupted);
+    let interrupted = Arc::clone(&context.interrupted);
     let (sender, delivered) = crossbeam_channel::bounded(1);
     corelane_ring::raise_descriptor_limit().map_err(|error| LoadError::Resource(error.to_string()))?;
-    let bar = world.audience.bar(&job.workload, plan.warmup + plan.duration);
+    let bar = context.progress.bar(&job.workload, plan.warmup + plan.duration);
     bar.connecting(plan.connections);
     let thread = executor(core, "fan-out")
         .spawn({
@@ -58,13 +58,13 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
         .map_err(|error| LoadError::Resource(format!("no thread on core {core}: {error}")))?;
     let began = Instant::now();
     let cpu_before = own_cpu_s();
-    conducted.begin_looks(job);
+    collector.start_sampling(job);
     let outcome = loop {
         match delivered.recv_timeout(SAMPLE_INTERVAL) {
             Ok(outcome) => break outcome,
             Err(RecvTimeoutError::Timeout) => {
-                bar.at(began.elapsed());
-                conducted.look(began.elapsed().as_secs_f64());
+                bar.set_elapsed(began.elapsed());
+                collector.sample(began.elapsed().as_secs_f64());
             }
             Err(RecvTimeoutError::Disconnected) => break Err("its thread ended".to_owned()),
         }
@@ -73,18 +73,18 @@ pub fn run(job: &Job, world: &World) -> Result<Run, LoadError> {
     let _ = thread.join();
     let measured =
         outcome.map_err(|reason| LoadError::Unreachable { url: job.plan.target.url.clone(), reason })?;
-    conducted.recording = measured.recording;
-    conducted.intervals = measured.intervals;
+    collector.recording = measured.recording;
+    collector.intervals = measured.intervals;
     let cpu_percent = (own_cpu_s() - cpu_before) / began.elapsed().as_secs_f64().max(0.001) * 100.0;
-    if conducted.recording.measured_ns == 0 && world.is_interrupted() {
+    if collector.recording.measured_ns == 0 && context.is_interrupted() {
         return Err(LoadError::Interrupted);
     }
     match measured.gone_after_s {
-        Some(after_s) => conducted.end_with(Outcome::ServerGone { after_s }),
-        None if world.is_interrupted() => conducted.end_with(Outcome::Interrupted),
+        Some(after_s) => collector.set_outcome(Outcome::ServerGone { after_s }),
+        None if context.is_interrupted() => collector.set_outcome(Outcome::Interrupted),
         None => {}
     }
-    let mut run = conducted.sum_up(job, cpu_percent);
+    let mut run = collector.into_run(job, cpu_percent);
     run.figures.insert("last_socket_p50_us".to_owned(), measured.last_socket_us.0);
     run.figures.insert("last_socket_p95_us".to_owned(), measured.last_socket_us.1);
     run.figures.insert(UPDATES_PUBLISHED.to_owned(), measured.published as f64);

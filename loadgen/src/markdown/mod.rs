@@ -40,7 +40,7 @@ pub fn performance(files: &[ResultFile], budget: &Budget) -> String {
 
 /// One result's servers beside each other.
 #[must_use]
-pub fn beside(file: &ResultFile) -> String {
+pub fn peer_tables(file: &ResultFile) -> String {
     peers::section(std::slice::from_ref(file))
 }
 

@@ -45,10 +45,10 @@ fn closed(files: &[ResultFile]) -> Vec<String> {
         let groups: Vec<Repeats<'_>> = Repeats::of(file).into_iter().filter(is_comparable).collect();
         let counts: BTreeSet<u32> = groups.iter().map(|group| group.parameters().connections_count).collect();
         for count in counts {
-            let beside: Vec<&Repeats<'_>> =
+            let same_load: Vec<&Repeats<'_>> =
                 groups.iter().filter(|group| group.parameters().connections_count == count).collect();
-            if contestants(&beside) > 1 && seen.insert(count) {
-                tables.push((count, throughput_table(count, beside)));
+            if contestants(&same_load) > 1 && seen.insert(count) {
+                tables.push((count, throughput_table(count, same_load)));
             }
         }
     }
@@ -68,7 +68,7 @@ fn contestants(groups: &[&Repeats<'_>]) -> usize {
 fn throughput_table(connections_count: u32, mut groups: Vec<&Repeats<'_>>) -> String {
     let rate = |group: &Repeats<'_>| group.median(&Metric::Throughput);
     groups.sort_by(|one, other| rate(other).unwrap_or(0.0).total_cmp(&rate(one).unwrap_or(0.0)));
-    let beside = |group: &Repeats<'_>, contestant: &str| -> Option<f64> {
+    let ratio_to = |group: &Repeats<'_>, contestant: &str| -> Option<f64> {
         let theirs: Vec<&&Repeats<'_>> =
             groups.iter().filter(|other| other.first.contestant == contestant).collect();
         let same = theirs.iter().find(|other| other.first.workload == group.first.workload);
@@ -81,8 +81,8 @@ fn throughput_table(connections_count: u32, mut groups: Vec<&Repeats<'_>>) -> St
             [
                 server(group),
                 or_dash(rate(group).map(units::count)),
-                or_dash(beside(group, STATIC).map(ratio)),
-                or_dash(beside(group, CORELANE).map(ratio)),
+                or_dash(ratio_to(group, STATIC).map(ratio)),
+                or_dash(ratio_to(group, CORELANE).map(ratio)),
                 or_dash(resident(group)),
             ]
         })

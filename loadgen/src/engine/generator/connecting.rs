@@ -148,7 +148,7 @@ impl Generator {
     fn close_reason(&mut self, index: u32, message: &str) -> String {
         let is_shown = self.start_ns == 0 || self.recording.first_error.is_none();
         let processes = self.processes.as_mut().filter(|_| is_shown);
-        processes.and_then(|processes| processes.last_words(index)).unwrap_or_else(|| message.to_owned())
+        processes.and_then(|processes| processes.exit_reason(index)).unwrap_or_else(|| message.to_owned())
     }
 
     /// Finds out whether a server that has closed had read what was sent. An empty line between requests means nothing (RFC
@@ -348,7 +348,7 @@ impl Generator {
     pub(super) fn close_timed_out(&mut self) {
         let (now, timeout) = (self.now_ns, nanoseconds(self.plan.timeout));
         if let Some(processes) = &self.processes {
-            processes.trim();
+            processes.truncate_stderr();
         }
         let mut late = Vec::new();
         let mut lost = Vec::new();

@@ -22,7 +22,7 @@ pub(crate) fn heat_map(columns: &[Column]) -> Result<Option<Markup>, LoadError> 
     let answered = || columns.iter().filter(|column| !column.latency.is_empty());
     let Some(shortest_ns) = answered().map(|column| column.latency.min()).min() else { return Ok(None) };
     let longest_ns = answered().map(|column| column.latency.max()).max().unwrap_or_default();
-    let mut marks: Vec<Mark> = answered().flat_map(fields).collect();
+    let mut marks: Vec<Mark> = answered().flat_map(bands).collect();
     for (quantile, ink) in [(0.99, Ink::Tail), (0.5, Ink::Median)] {
         for points in lines(columns, quantile) {
             // A seam of the background keeps the line apart from dark fields.
@@ -42,17 +42,17 @@ pub(crate) fn heat_map(columns: &[Column]) -> Result<Option<Markup>, LoadError> 
 }
 
 /// The fields of one column: rows that have replies, those of one colour that touch as one.
-fn fields(column: &Column) -> Vec<Mark> {
-    let mut fields: Vec<(i32, i32, usize)> = Vec::new();
+fn bands(column: &Column) -> Vec<Mark> {
+    let mut bands: Vec<(i32, i32, usize)> = Vec::new();
     for (row, number) in rows(&column.latency) {
         let step = step(number as f64 / column.latency.len() as f64);
-        match fields.last_mut() {
+        match bands.last_mut() {
             Some((_, to, above)) if *to == row && *above == step => *to = row + 1,
-            _ => fields.push((row, row + 1, step)),
+            _ => bands.push((row, row + 1, step)),
         }
     }
     let us = |row: i32| 10f64.powf(f64::from(row) / ROWS_PER_DECADE);
-    fields
+    bands
         .into_iter()
         .map(|(from, to, step)| Mark::Field {
             from: (column.start_s, us(from)),

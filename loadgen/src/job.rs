@@ -16,11 +16,11 @@ use crate::{
     engine::{Engine, IntervalRecord, Pacing, Plan, Recording, ThreadReport},
     error::LoadError,
     latency::Latency,
-    probe::Probed,
-    progress::{Audience, Bar},
+    monitor::{ProcessSampler, ServerMonitor},
+    probe::ProbeResult,
+    progress::{Bar, ProgressTarget},
     result::{self, Check, GeneratorSide, Interval, Outcome, Parameters, RequestResult, Run},
     schedule::Gaps,
-    watch::{Looks, Watch},
 };
 
 /// A generator that is busier than this is at its limit, in percent of a core.
@@ -30,11 +30,11 @@ const LAG_US_MAX: f64 = 1_000.0;
 /// Requests a second of one thread, at most: several times what any machine does.
 const RATE_PER_THREAD_MAX: f64 = 5e6;
 /// How long connecting may take, besides a millisecond for each connection.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a thread that was stopped may take to say so, beyond the timeout of its requests.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the bar moves and interruptions are heard.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is to be run.
 #[derive(Debug)]
@@ -46,9 +46,9 @@ pub struct Job {
     /// The load.
     pub plan: Plan,
     /// What answers.
-    pub probed: Probed,
+    pub probe: ProbeResult,
     /// Where to look meanwhile.
-    pub watch: Watch,
+    pub monitor: ServerMonitor,
     /// What is demanded of the result.
     pub demands: Vec<Demand>,
     /// The share of the workload's full size.
@@ -57,14 +57,14 @@ pub struct Job {
 
 /// Who watches, and whether they want it to end.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct RunContext {
     /// Where progress is shown.
-    pub audience: Audience,
+    pub progress: ProgressTarget,
     /// Set by Ctrl-C.
     pub interrupted: Arc<AtomicBool>,
 }
 
-impl World {
+impl RunContext {
     /// Whether it was asked to end.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
@@ -76,47 +76,51 @@ impl World {
 ///
 /// # Errors
 /// When the server cannot be reached or the generator cannot run. A server that goes away meanwhile is a result.
-pub fn conduct(job: &Job, world: &World) -> Result<Run, LoadError> {
-    conduct_loaded(job, world, None)
+pub fn run_job(job: &Job, context: &RunContext) -> Result<Run, LoadError> {
+    run_job_with(job, context, None)
 }
 
 /// Runs a job, and says when its connections are there.
 ///
 /// # Errors
-/// As [`conduct`].
-pub fn conduct_loaded(job: &Job, world: &World, loaded: Option<Sender<()>>) -> Result<Run, LoadError> {
-    satisfiable(&job.plan)?;
-    if world.is_interrupted() {
+/// As [`run_job`].
+pub fn run_job_with(
+    job: &Job,
+    context: &RunContext,
+    connected_sender: Option<Sender<()>>,
+) -> Result<Run, LoadError> {
+    check_schedule(&job.plan)?;
+    if context.is_interrupted() {
         return Err(LoadError::Interrupted);
     }
     let plan = Arc::new(job.plan.clone());
-    let memory_before = job.watch.resident_bytes();
+    let memory_before = job.monitor.resident_bytes();
     let engine = Engine::start(&plan)?;
-    let whole = plan.warmup + plan.duration;
-    let bar = world.audience.bar(&job.workload, whole);
+    let total = plan.warmup + plan.duration;
+    let bar = context.progress.bar(&job.workload, total);
     bar.connecting(plan.connections);
-    let connected = connect(job, &engine, world);
+    let connected = connect(job, &engine, context);
     if let Err(error) = connected {
         bar.clear();
         engine.stop();
         engine.join();
         return Err(error);
     }
-    let memory_connected = job.watch.resident_bytes();
-    if let Some(loaded) = loaded {
+    let memory_connected = job.monitor.resident_bytes();
+    if let Some(connected_sender) = connected_sender {
         // Whoever waits for it may have gone.
-        let _ = loaded.send(());
+        let _ = connected_sender.send(());
     }
-    let mut conducted = Conducted::new(&plan);
-    let metrics_before = job.watch.metrics();
+    let mut collector = RunCollector::new(&plan);
+    let metrics_before = job.monitor.metrics();
     let cpu_before = own_cpu_s();
     let followed = Instant::now();
-    conducted.follow(job, &engine, world, &bar);
+    collector.collect(job, &engine, context, &bar);
     bar.clear();
     engine.join();
     let cpu_percent = (own_cpu_s() - cpu_before) / followed.elapsed().as_secs_f64().max(0.001) * 100.0;
-    let mut run = conducted.sum_up(job, cpu_percent);
-    if let (Some(before), Some(after)) = (metrics_before, job.watch.metrics()) {
+    let mut run = collector.into_run(job, cpu_percent);
+    if let (Some(before), Some(after)) = (metrics_before, job.monitor.metrics()) {
         run.server_latencies = after.since(&before);
         run.server.commit = after.commit;
         run.server.limits = after.limits;
@@ -133,7 +137,7 @@ pub fn conduct_loaded(job: &Job, world: &World, loaded: Option<Sender<()>>) -> R
 }
 
 /// Whether a schedule can be kept by anybody, and has a request in it.
-fn satisfiable(plan: &Plan) -> Result<(), LoadError> {
+fn check_schedule(plan: &Plan) -> Result<(), LoadError> {
     let Pacing::Open(segments, _) = &plan.pacing else { return Ok(()) };
     let highest = segments.iter().map(|segment| segment.to_per_s).fold(0.0, f64::max);
     let most = RATE_PER_THREAD_MAX * plan.cores.len() as f64;
@@ -152,13 +156,13 @@ fn satisfiable(plan: &Plan) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn connect(job: &Job, engine: &Engine, world: &World) -> Result<(), LoadError> {
-    let until = Instant::now() + CONNECT_PATIENCE + Duration::from_millis(u64::from(job.plan.connections));
+fn connect(job: &Job, engine: &Engine, context: &RunContext) -> Result<(), LoadError> {
+    let until = Instant::now() + CONNECT_TIMEOUT + Duration::from_millis(u64::from(job.plan.connections));
     let mut ready = 0;
     while ready < engine.threads() {
         let unreachable =
             |reason: String| Err(LoadError::Unreachable { url: job.plan.target.url.clone(), reason });
-        match engine.reports().recv_timeout(LOOK) {
+        match engine.reports().recv_timeout(POLL_INTERVAL) {
             Ok(ThreadReport::Ready) => ready += 1,
             Ok(ThreadReport::Failed(reason)) => {
                 return unreachable(format!("{} connections were wanted: {reason}", job.plan.connections));
@@ -167,7 +171,7 @@ fn connect(job: &Job, engine: &Engine, world: &World) -> Result<(), LoadError> {
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(LoadError::Resource("a generator thread ended".to_owned()));
             }
-            Err(RecvTimeoutError::Timeout) if world.is_interrupted() => {
+            Err(RecvTimeoutError::Timeout) if context.is_interrupted() => {
                 return Err(LoadError::Interrupted);
             }
             Err(RecvTimeoutError::Timeout) if Instant::now() > until => {
@@ -180,19 +184,19 @@ fn connect(job: &Job, engine: &Engine, world: &World) -> Result<(), LoadError> {
 }
 
 /// What has been heard so far.
-pub(crate) struct Conducted {
+pub(crate) struct RunCollector {
     plan: Arc<Plan>,
     pub(crate) recording: Recording,
     pub(crate) intervals: BTreeMap<i64, IntervalRecord>,
     outcome: Outcome,
     began: SystemTime,
-    looks: Option<Looks>,
+    sampler: Option<ProcessSampler>,
     errors_seen: u64,
     /// The number of the latest interval whose figures were shown.
-    shown: i64,
+    last_shown_index: i64,
 }
 
-impl Conducted {
+impl RunCollector {
     pub(crate) fn new(plan: &Arc<Plan>) -> Self {
         Self {
             plan: Arc::clone(plan),
@@ -200,22 +204,22 @@ impl Conducted {
             intervals: BTreeMap::new(),
             outcome: Outcome::Complete,
             began: SystemTime::now(),
-            looks: None,
+            sampler: None,
             errors_seen: 0,
-            shown: i64::MIN,
+            last_shown_index: i64::MIN,
         }
     }
 
-    fn follow(&mut self, job: &Job, engine: &Engine, world: &World, bar: &Bar) {
+    fn collect(&mut self, job: &Job, engine: &Engine, context: &RunContext, bar: &Bar) {
         let start = engine.begin();
         let window = start + self.plan.warmup;
         let end = window + self.plan.duration;
-        let mut looked_s = 0.0;
+        let mut sampled_s = 0.0;
         let mut done = 0;
-        let mut give_up = end + self.plan.timeout + END_PATIENCE;
+        let mut deadline = end + self.plan.timeout + END_TIMEOUT;
         let mut interrupted = false;
-        while done < engine.threads() && Instant::now() < give_up {
-            match engine.reports().recv_timeout(LOOK) {
+        while done < engine.threads() && Instant::now() < deadline {
+            match engine.reports().recv_timeout(POLL_INTERVAL) {
                 Ok(ThreadReport::Interval(record)) => self.on_interval(&record, engine, bar),
                 Ok(ThreadReport::Done(recording)) => {
                     self.recording.add(&recording);
@@ -232,22 +236,22 @@ impl Conducted {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let now = Instant::now();
-            bar.at(now.saturating_duration_since(start));
+            bar.set_elapsed(now.saturating_duration_since(start));
             if now >= window {
                 let at_s = now.saturating_duration_since(window).as_secs_f64();
-                if self.looks.is_none() {
-                    self.begin_looks(job);
-                } else if at_s - looked_s >= 1.0 && now <= end {
-                    looked_s = at_s;
-                    self.look(at_s);
+                if self.sampler.is_none() {
+                    self.start_sampling(job);
+                } else if at_s - sampled_s >= 1.0 && now <= end {
+                    sampled_s = at_s;
+                    self.sample(at_s);
                 }
             }
-            if world.is_interrupted() && !interrupted {
+            if context.is_interrupted() && !interrupted {
                 interrupted = true;
                 if now < end {
                     self.outcome = Outcome::Interrupted;
                     engine.stop();
-                    give_up = now + self.plan.timeout + END_PATIENCE;
+                    deadline = now + self.plan.timeout + END_TIMEOUT;
                 }
             }
         }
@@ -257,19 +261,19 @@ impl Conducted {
     }
 
     /// It did not run as planned.
-    pub(crate) fn end_with(&mut self, outcome: Outcome) {
+    pub(crate) fn set_outcome(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 
     /// The measured time begins.
-    pub(crate) fn begin_looks(&mut self, job: &Job) {
+    pub(crate) fn start_sampling(&mut self, job: &Job) {
         self.began = SystemTime::now();
-        self.looks = job.watch.begin();
+        self.sampler = job.monitor.start_sampling();
     }
 
-    pub(crate) fn look(&mut self, at_s: f64) {
-        if let Some(looks) = &mut self.looks {
-            looks.look(at_s);
+    pub(crate) fn sample(&mut self, at_s: f64) {
+        if let Some(sampler) = &mut self.sampler {
+            sampler.sample(at_s);
         }
     }
 
@@ -278,10 +282,10 @@ impl Conducted {
         let merged = self.intervals.entry(record.index).or_insert_with(|| IntervalRecord::new(record.index));
         merged.add(record);
         // Replies that came late belong to intervals that were shown before.
-        if record.index < self.shown {
+        if record.index < self.last_shown_index {
             return;
         }
-        self.shown = record.index;
+        self.last_shown_index = record.index;
         // The others' parts of the same interval come at the same moment, or have come.
         let rate = record.completed as f64 * engine.threads() as f64 / self.plan.interval.as_secs_f64();
         let at = |quantile| merged.latency.value_at_quantile(quantile) as f64 / 1e3;
@@ -289,7 +293,7 @@ impl Conducted {
     }
 
     /// `cpu_percent`: processor time of this process while it measured, in percent of a core.
-    pub(crate) fn sum_up(mut self, job: &Job, cpu_percent: f64) -> Run {
+    pub(crate) fn into_run(mut self, job: &Job, cpu_percent: f64) -> Run {
         let plan = &self.plan;
         let recording = &self.recording;
         let measured_s = recording.measured_ns as f64 / 1e9;
@@ -305,11 +309,11 @@ impl Conducted {
             })
             .collect();
         let intervals = self.intervals(measured_s);
-        let server_process = self.looks.take().map(|mut looks| {
-            if measured_s < 1.5 || looks.is_empty() {
-                looks.look(measured_s);
+        let server_process = self.sampler.take().map(|mut sampler| {
+            if measured_s < 1.5 || sampler.is_empty() {
+                sampler.sample(measured_s);
             }
-            looks.end()
+            sampler.finish()
         });
         let mut figures = BTreeMap::new();
         if plan.pacing == Pacing::Volley && !recording.makespan.is_empty() {
@@ -318,7 +322,7 @@ impl Conducted {
             }
         }
         figures.insert("connections_live".to_owned(), recording.connections_live as f64);
-        let may_spin = job.watch.may_spin(&job.probed.server.name);
+        let may_spin = job.monitor.may_spin(&job.probe.server.name);
         if let Some(process) =
             server_process.as_ref().filter(|process| process.cpu_percent > 0.0 && !may_spin)
         {
@@ -329,7 +333,7 @@ impl Conducted {
             workload: job.workload.clone(),
             contestant: job.contestant.clone(),
             parameters: parameters(job),
-            server: job.probed.server.clone(),
+            server: job.probe.server.clone(),
             outcome: self.outcome,
             began_unix_s: self.began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
             measured_s,

@@ -15,7 +15,7 @@ pub const PANICS_VARIABLE: &str = "CORELANE_FIXTURE_PANICS";
 
 /// What was planted in this process.
 #[must_use]
-pub fn delay_of_this_process() -> Duration {
+pub fn injected_delay() -> Duration {
     let text = std::env::var(DELAY_VARIABLE).unwrap_or_default();
     Duration::from_micros(text.parse().unwrap_or(0))
 }

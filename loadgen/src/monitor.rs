@@ -20,25 +20,26 @@ use crate::{
 };
 
 /// How long the admin address may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where to look.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct ServerMonitor {
     /// The server's process.
     pub pid: Option<i32>,
     /// Its admin address.
     pub admin: Option<SocketAddr>,
 }
 
-impl Watch {
+impl ServerMonitor {
     /// What is given, and else what can be found: a server of this machine by its listening socket, its admin address
     /// among the other sockets it listens on.
     #[must_use]
     pub fn find(target: &Target, pid: Option<i32>, admin: Option<SocketAddr>) -> Self {
         let pid = pid.or_else(|| listener_pid(target.tcp()?));
         let admin = admin.or_else(|| {
-            let others = listening(pid?).into_iter().filter(|address| Some(*address) != target.tcp());
+            let others =
+                listening_addresses(pid?).into_iter().filter(|address| Some(*address) != target.tcp());
             others.into_iter().find(|address| metrics(*address).is_some())
         });
         Self { pid, admin }
@@ -48,8 +49,8 @@ impl Watch {
     ///
     /// # Errors
     /// When there is no such process, or the address does not answer `/metrics` as corelane does.
-    pub fn given(target: &Target, pid: Option<i32>, admin: Option<SocketAddr>) -> Result<Self, LoadError> {
-        if let Some(pid) = pid.filter(|pid| Look::at(*pid).is_none()) {
+    pub fn checked(target: &Target, pid: Option<i32>, admin: Option<SocketAddr>) -> Result<Self, LoadError> {
+        if let Some(pid) = pid.filter(|pid| ProcessSnapshot::at(*pid).is_none()) {
             return Err(LoadError::Usage(format!(
                 "--server-pid {pid}: there is no such process, or /proc does not show it"
             )));
@@ -79,16 +80,16 @@ impl Watch {
 
     /// Begins to look at the process.
     #[must_use]
-    pub fn begin(&self) -> Option<Looks> {
+    pub fn start_sampling(&self) -> Option<ProcessSampler> {
         let pid = self.pid?;
-        let first = Look::at(pid)?;
-        Some(Looks { pid, first, last: first, samples: Vec::new() })
+        let first = ProcessSnapshot::at(pid)?;
+        Some(ProcessSampler { pid, first, last: first, samples: Vec::new() })
     }
 
     /// Memory only this process has, in bytes, resident now.
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
-        Look::at(self.pid?).map(|look| look.resident_bytes)
+        ProcessSnapshot::at(self.pid?).map(|snapshot| snapshot.resident_bytes)
     }
 }
 
@@ -115,14 +116,14 @@ const SPIN_VARIABLE: &str = "CORELANE_SPIN_US";
 
 /// One look at a process.
 #[derive(Clone, Copy, Debug)]
-struct Look {
+struct ProcessSnapshot {
     at: Instant,
     cpu_s: f64,
     resident_bytes: u64,
     switches: u64,
 }
 
-impl Look {
+impl ProcessSnapshot {
     fn at(pid: i32) -> Option<Self> {
         let process = Process::new(pid).ok()?;
         let stat = process.stat().ok()?;
@@ -151,23 +152,23 @@ impl Look {
 
 /// The looks at one process.
 #[derive(Debug)]
-pub struct Looks {
+pub struct ProcessSampler {
     pid: i32,
-    first: Look,
-    last: Look,
+    first: ProcessSnapshot,
+    last: ProcessSnapshot,
     samples: Vec<ProcessSample>,
 }
 
-impl Looks {
+impl ProcessSampler {
     /// Looks again, `at_s` seconds into the measured time.
-    pub fn look(&mut self, at_s: f64) {
-        let Some(look) = Look::at(self.pid) else { return };
+    pub fn sample(&mut self, at_s: f64) {
+        let Some(snapshot) = ProcessSnapshot::at(self.pid) else { return };
         self.samples.push(ProcessSample {
             at_s,
-            cpu_percent: look.cpu_percent_since(&self.last),
-            resident_bytes: look.resident_bytes,
+            cpu_percent: snapshot.cpu_percent_since(&self.last),
+            resident_bytes: snapshot.resident_bytes,
         });
-        self.last = look;
+        self.last = snapshot;
     }
 
     /// Whether there was only the first.
@@ -178,7 +179,7 @@ impl Looks {
 
     /// What they come to.
     #[must_use]
-    pub fn end(self) -> ServerProcess {
+    pub fn finish(self) -> ServerProcess {
         ServerProcess {
             pid: self.pid,
             cpu_percent: self.last.cpu_percent_since(&self.first),
@@ -238,8 +239,8 @@ impl Metrics {
     pub fn since(&self, before: &Self) -> Vec<ServerLatency> {
         let mut latencies = Vec::new();
         for (method, buckets) in &self.buckets {
-            let none = Vec::new();
-            let earlier = before.buckets.get(method).unwrap_or(&none);
+            let empty = Vec::new();
+            let earlier = before.buckets.get(method).unwrap_or(&empty);
             let count_before = |index: usize| earlier.get(index).map_or(0, |(_, count)| *count);
             let counts: Vec<(f64, u64)> = buckets
                 .iter()
@@ -269,8 +270,8 @@ impl Metrics {
 
 /// Reads an admin address; nothing where nobody answers there as corelane does.
 fn metrics(address: SocketAddr) -> Option<Metrics> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, ADMIN_TIMEOUT).ok()?;
+    stream.set_read_timeout(Some(ADMIN_TIMEOUT)).ok()?;
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
     let mut reply = String::new();
     stream.read_to_string(&mut reply).ok()?;
@@ -308,7 +309,7 @@ fn listener_pid(target: SocketAddr) -> Option<i32> {
 }
 
 /// Where a process listens.
-fn listening(pid: i32) -> Vec<SocketAddr> {
+fn listening_addresses(pid: i32) -> Vec<SocketAddr> {
     let Ok(process) = Process::new(pid) else { return Vec::new() };
     let own = sockets(&process);
     listeners().into_iter().filter(|(_, inode)| own.contains(inode)).map(|(address, _)| address).collect()
@@ -354,12 +355,12 @@ mod tests {
             command.args(["-c", "read line", "sh"]).args(script.split_whitespace());
             command.env(SPIN_VARIABLE, variable).stdin(std::process::Stdio::piped());
             let mut child = command.spawn().unwrap();
-            let watch = Watch { pid: i32::try_from(child.id()).ok(), admin: None };
+            let monitor = ServerMonitor { pid: i32::try_from(child.id()).ok(), admin: None };
             // The kernel shows them a moment after the process has begun.
-            while Process::new(watch.pid.unwrap()).unwrap().cmdline().unwrap().is_empty() {
+            while Process::new(monitor.pid.unwrap()).unwrap().cmdline().unwrap().is_empty() {
                 std::thread::yield_now();
             }
-            let spins = watch.may_spin(name);
+            let spins = monitor.may_spin(name);
             child.kill().unwrap();
             child.wait().unwrap();
             spins
@@ -378,11 +379,11 @@ mod tests {
         // Never this process itself: a generator does not measure itself.
         assert_eq!(listener_pid(listener.local_addr().unwrap()), None);
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(listening(own).contains(&listener.local_addr().unwrap()));
-        let watch = Watch { pid: Some(own), admin: None };
-        let mut looks = watch.begin().unwrap();
-        looks.look(1.0);
-        let process = looks.end();
+        assert!(listening_addresses(own).contains(&listener.local_addr().unwrap()));
+        let monitor = ServerMonitor { pid: Some(own), admin: None };
+        let mut sampler = monitor.start_sampling().unwrap();
+        sampler.sample(1.0);
+        let process = sampler.finish();
         assert!(process.samples[0].resident_bytes > 100_000);
     }
 }
