@@ -17,14 +17,14 @@ pub fn check_all(demands: &[Demand], run: &Run) -> Vec<Check> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demand {
     text: String,
-    figure: Figure,
+    quantity: Quantity,
     limit: f64,
     /// What the figure is divided by to be in the unit the demand is written in.
     unit: f64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Figure {
+enum Quantity {
     /// A percentile of the corrected latency, in microseconds; at most the limit.
     Latency(String),
     /// Errors per request; at most the limit.
@@ -46,20 +46,22 @@ impl FromStr for Demand {
         let (name, rest) = text.split_at(split);
         let operator = rest.chars().next().unwrap_or('=');
         let value = rest.trim_start_matches(['<', '>', '=']).trim();
-        let (figure, limit, unit) = match name.trim() {
+        let (quantity, limit, unit) = match name.trim() {
             "errors" if operator != '>' => {
                 let (number, unit) = value.strip_suffix('%').map_or((value, 1.0), |number| (number, 0.01));
-                (Figure::Errors, number.trim().parse::<f64>().map_err(|_| usage())? * unit, unit)
+                (Quantity::Errors, number.trim().parse::<f64>().map_err(|_| usage())? * unit, unit)
             }
-            "throughput" if operator != '<' => (Figure::Throughput, value.parse().map_err(|_| usage())?, 1.0),
+            "throughput" if operator != '<' => {
+                (Quantity::Throughput, value.parse().map_err(|_| usage())?, 1.0)
+            }
             name @ ("p50" | "p90" | "p95" | "p99" | "p99.9" | "p99.99" | "max") if operator != '>' => {
                 let limit: Duration = humantime::parse_duration(value).map_err(|_| usage())?;
                 let unit = microseconds_of_unit(value).ok_or_else(usage)?;
-                (Figure::Latency(name.to_owned()), limit.as_secs_f64() * 1e6, unit)
+                (Quantity::Latency(name.to_owned()), limit.as_secs_f64() * 1e6, unit)
             }
             _ => return Err(usage()),
         };
-        Ok(Self { text: text.to_owned(), figure, limit, unit })
+        Ok(Self { text: text.to_owned(), quantity, limit, unit })
     }
 }
 
@@ -73,15 +75,15 @@ impl Demand {
     /// Holds a run to it. A latency of no replies holds nothing.
     #[must_use]
     pub fn check(&self, run: &Run) -> Check {
-        let measured = match &self.figure {
-            Figure::Latency(name) => run.latency.named(name).unwrap_or(0.0),
-            Figure::Errors => run.errors_total() as f64 / (run.requests_count.max(1)) as f64,
-            Figure::Throughput => run.throughput_per_s,
+        let measured = match &self.quantity {
+            Quantity::Latency(name) => run.latency.named(name).unwrap_or(0.0),
+            Quantity::Errors => run.errors_total() as f64 / (run.requests_count.max(1)) as f64,
+            Quantity::Throughput => run.throughput_per_s,
         };
-        let passed = match self.figure {
-            Figure::Throughput => measured >= self.limit,
-            Figure::Errors => measured <= self.limit,
-            Figure::Latency(_) => run.latency.count > 0 && measured <= self.limit,
+        let passed = match self.quantity {
+            Quantity::Throughput => measured >= self.limit,
+            Quantity::Errors => measured <= self.limit,
+            Quantity::Latency(_) => run.latency.count > 0 && measured <= self.limit,
         };
         Check { demand: self.text.clone(), measured: measured / self.unit, passed }
     }

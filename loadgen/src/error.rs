@@ -48,7 +48,7 @@ pub enum LoadError {
     },
     /// Results that say nothing about each other.
     #[error("these results cannot be compared: {0}")]
-    Unlike(String),
+    Incomparable(String),
     /// A result that cannot be shown: it was tampered with.
     #[error("the report cannot be made: {0}")]
     Report(String),

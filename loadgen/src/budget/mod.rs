@@ -3,7 +3,7 @@
 //! `bench/budget.toml` says for each row which figure of which workload it is about. A row that misses its budget is
 //! over, and the command that judged it exits 1. A goal that is missed is told, and fails nothing.
 
-mod judge;
+mod assess;
 mod row;
 mod table;
 
@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde::Deserialize;
 
 pub use self::{
-    judge::{Status, Verdict, judge, over},
+    assess::{Assessment, Status, assess, over},
     row::{BudgetRow, Other, Source},
     table::{summary, table},
 };

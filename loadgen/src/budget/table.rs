@@ -5,7 +5,7 @@ use tabled::{
     settings::{Alignment, Modify, Padding, Style, object::Columns, width::Wrap},
 };
 
-use super::{Status, Verdict};
+use super::{Assessment, Status};
 use crate::metric::nanoseconds;
 
 /// Notes are broken at this width; the table itself is narrower.
@@ -15,11 +15,11 @@ const HEAD: [&str; 7] = ["id", "P50", "P95", "budget", "goal", "measured", "stat
 
 /// The budget's table: a row each, and below it what has to be known about single rows.
 #[must_use]
-pub fn table(verdicts: &[Verdict]) -> String {
+pub fn table(assessments: &[Assessment]) -> String {
     let mut builder = Builder::default();
     builder.push_record(HEAD);
-    for verdict in verdicts {
-        builder.push_record(cells(verdict));
+    for assessment in assessments {
+        builder.push_record(cells(assessment));
     }
     let mut table = builder.build();
     table
@@ -28,22 +28,23 @@ pub fn table(verdicts: &[Verdict]) -> String {
         .with(Modify::new(Columns::new(1..6)).with(Alignment::right()));
     let mut lines: Vec<String> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
     lines.push(String::new());
-    lines.extend(notes(verdicts));
+    lines.extend(notes(assessments));
     lines.push(String::new());
-    lines.push(summary(verdicts));
+    lines.push(summary(assessments));
     lines.join("\n")
 }
 
 /// One line: how many rows are within, over, short of their goal, not run.
 #[must_use]
-pub fn summary(verdicts: &[Verdict]) -> String {
-    let count = |status: fn(&Verdict) -> bool| verdicts.iter().filter(|verdict| status(verdict)).count();
+pub fn summary(assessments: &[Assessment]) -> String {
+    let count =
+        |status: fn(&Assessment) -> bool| assessments.iter().filter(|assessment| status(assessment)).count();
     format!(
         "{} within, {} over, {} short of their goal, {} not run",
-        count(|verdict| verdict.status == Status::Within),
-        count(Verdict::over),
-        count(|verdict| verdict.goal_reached == Some(false)),
-        count(|verdict| matches!(verdict.status, Status::NotRun(_))),
+        count(|assessment| assessment.status == Status::Within),
+        count(Assessment::over),
+        count(|assessment| assessment.goal_reached == Some(false)),
+        count(|assessment| matches!(assessment.status, Status::NotRun(_))),
     )
 }
 
@@ -65,43 +66,43 @@ fn time(us: f64) -> String {
     nanoseconds(us * 1e3)
 }
 
-fn cells(verdict: &Verdict) -> [String; 7] {
+fn cells(assessment: &Assessment) -> [String; 7] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
-    let goal = verdict.goal.as_ref().map(|goal| match verdict.goal_reached {
+    let goal = assessment.goal.as_ref().map(|goal| match assessment.goal_reached {
         Some(true) => format!("{goal} ✓"),
         Some(false) => format!("{goal} ✗"),
         None => goal.clone(),
     });
     [
-        verdict.id.clone(),
-        or_dash(verdict.p50_us.map(time)),
-        or_dash(verdict.p95_us.map(time)),
-        or_dash(verdict.budget.clone()),
+        assessment.id.clone(),
+        or_dash(assessment.p50_us.map(time)),
+        or_dash(assessment.p95_us.map(time)),
+        or_dash(assessment.budget.clone()),
         or_dash(goal),
-        or_dash(verdict.shown.clone()),
-        verdict.status.word().to_owned(),
+        or_dash(assessment.shown.clone()),
+        assessment.status.word().to_owned(),
     ]
 }
 
 /// What has to be known about single rows: a line for each thing, with the rows it is true of.
-fn notes(verdicts: &[Verdict]) -> Vec<String> {
+fn notes(assessments: &[Assessment]) -> Vec<String> {
     let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
-    for verdict in verdicts {
-        let not_run = match &verdict.status {
+    for assessment in assessments {
+        let not_run = match &assessment.status {
             Status::NotRun(why) => Some(why.clone()),
             Status::Within | Status::Over | Status::Short => None,
         };
-        for said in verdict.remarks.iter().cloned().chain(not_run) {
-            match notes.iter_mut().find(|(told, _)| *told == said) {
-                Some((_, ids)) => ids.push(&verdict.id),
-                None => notes.push((said, vec![&verdict.id])),
+        for note in assessment.remarks.iter().cloned().chain(not_run) {
+            match notes.iter_mut().find(|(text, _)| *text == note) {
+                Some((_, ids)) => ids.push(&assessment.id),
+                None => notes.push((note, vec![&assessment.id])),
             }
         }
     }
     notes
         .into_iter()
-        .flat_map(|(said, ids)| {
-            let note = Wrap::wrap(&format!("{said}: {}", ids.join(", ")), COLUMNS_MAX, true);
+        .flat_map(|(note, ids)| {
+            let note = Wrap::wrap(&format!("{note}: {}", ids.join(", ")), COLUMNS_MAX, true);
             note.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
         })
         .collect()

@@ -18,8 +18,8 @@ fn row(rest: &str) -> String {
     )
 }
 
-fn one(rest: &str, files: &[ResultFile]) -> Verdict {
-    judge(&parse(&row(rest)), files).remove(0)
+fn one(rest: &str, files: &[ResultFile]) -> Assessment {
+    assess(&parse(&row(rest)), files).remove(0)
 }
 
 fn measured() -> ResultFile {
@@ -85,8 +85,9 @@ const FIGURES: [&str; 11] = [
 fn every_row_of_the_shipped_budget_can_be_judged() {
     let budget = shipped();
     assert!(budget.rows.len() > 60, "{}", budget.rows.len());
-    let told: std::collections::BTreeSet<&str> = budget.rows.iter().map(|row| row.what.as_str()).collect();
-    assert_eq!(told.len(), budget.rows.len(), "two rows say the same of themselves");
+    let descriptions: std::collections::BTreeSet<&str> =
+        budget.rows.iter().map(|row| row.what.as_str()).collect();
+    assert_eq!(descriptions.len(), budget.rows.len(), "two rows say the same of themselves");
     // A row that waits for something may name what is not there yet; a mistyped name would wait for ever.
     for row in budget.rows.iter().filter(|row| row.waits_for.is_none()) {
         let other = row.ratio_to.iter().map(|other| (&other.workload, &other.metric));
@@ -115,10 +116,10 @@ fn every_row_of_the_shipped_budget_can_fail() {
 
 #[test]
 fn without_results_nothing_is_run_and_nothing_over() {
-    let verdicts = judge(&shipped(), &[]);
-    assert!(!over(&verdicts));
-    assert!(verdicts.iter().all(|verdict| matches!(verdict.status, Status::NotRun(_))));
-    let text = table(&verdicts);
+    let assessments = assess(&shipped(), &[]);
+    assert!(!over(&assessments));
+    assert!(assessments.iter().all(|assessment| matches!(assessment.status, Status::NotRun(_))));
+    let text = table(&assessments);
     assert!(
         text.contains("– not run") && text.contains("waits for a count of encodings: fanout_1k_encodings"),
         "{text}"
@@ -128,10 +129,10 @@ fn without_results_nothing_is_run_and_nothing_over() {
 
 #[test]
 fn over_is_over() {
-    let verdict = one("metric = 'p95'\nmax = 300", &[measured()]);
-    assert!(verdict.over() && over(std::slice::from_ref(&verdict)));
-    assert_eq!(verdict.measured, Some(350.0));
-    assert!(table(&[verdict]).contains("✗ OVER"));
+    let assessment = one("metric = 'p95'\nmax = 300", &[measured()]);
+    assert!(assessment.over() && over(std::slice::from_ref(&assessment)));
+    assert_eq!(assessment.measured, Some(350.0));
+    assert!(table(&[assessment]).contains("✗ OVER"));
     assert!(!one("metric = 'p95'\nmax = 350", &[measured()]).over());
     assert!(one("metric = 'throughput_per_s'\nmin = 150_000", &[measured()]).over());
     assert!(!one("metric = 'throughput_per_s'\nmin = 100_000", &[measured()]).over());
@@ -139,9 +140,9 @@ fn over_is_over() {
 
 #[test]
 fn a_goal_is_told_apart_from_the_budget() {
-    let verdict = one("metric = 'p95'\nmax = 1000\ngoal = 100", &[measured()]);
-    assert_eq!((&verdict.status, verdict.goal_reached), (&Status::Within, Some(false)));
-    assert!(verdict.falls_short() && !verdict.over());
+    let assessment = one("metric = 'p95'\nmax = 1000\ngoal = 100", &[measured()]);
+    assert_eq!((&assessment.status, assessment.goal_reached), (&Status::Within, Some(false)));
+    assert!(assessment.falls_short() && !assessment.over());
     let only = one("metric = 'p95'\ngoal = 100\nbetter = 'lower'", &[measured()]);
     assert_eq!((&only.status, only.over()), (&Status::Short, false));
     let reached = one("metric = 'p95'\ngoal = 400\nbetter = 'lower'", &[measured()]);
@@ -157,9 +158,9 @@ fn the_measured_figure_is_the_median_of_the_repeats() {
         run.latency.p95_us = p95_us;
         file.runs.push(run);
     }
-    let verdict = one("metric = 'p95'\nmax = 1000", &[file]);
-    assert_eq!((verdict.measured, verdict.repeats_count), (Some(350.0), 3));
-    assert_eq!((verdict.p50_us, verdict.p95_us), (Some(200.0), Some(350.0)));
+    let assessment = one("metric = 'p95'\nmax = 1000", &[file]);
+    assert_eq!((assessment.measured, assessment.repeats_count), (Some(350.0), 3));
+    assert_eq!((assessment.p50_us, assessment.p95_us), (Some(200.0), Some(350.0)));
 }
 
 #[test]
@@ -172,14 +173,14 @@ fn a_ratio_stays_within_a_file() {
     let mut together = nginx;
     together.runs.push(sample::run("canonical_closed_64", "corelane"));
     together.runs[1].throughput_per_s = 154_000.0;
-    let verdict = one(ratio, &[measured(), together.clone()]);
-    assert!((verdict.measured.unwrap() - 1.1).abs() < 1e-9);
-    assert!(verdict.shown.as_ref().unwrap().contains('×'), "{verdict:?}");
+    let assessment = one(ratio, &[measured(), together.clone()]);
+    assert!((assessment.measured.unwrap() - 1.1).abs() < 1e-9);
+    assert!(assessment.shown.as_ref().unwrap().contains('×'), "{assessment:?}");
     together.runs[1].throughput_per_s = 100_000.0;
     together.runs[0].generator.bottleneck = Some("busy".to_owned());
-    let verdict = one(ratio, &[together]);
-    assert!(verdict.over());
-    assert_eq!(verdict.remarks, ["nginx-static: the generator was the limit"]);
+    let assessment = one(ratio, &[together]);
+    assert!(assessment.over());
+    assert_eq!(assessment.remarks, ["nginx-static: the generator was the limit"]);
 }
 
 #[test]
@@ -206,8 +207,8 @@ fn stages_and_counts_are_of_the_file() {
         allocations: [("canonical".to_owned(), 1)].into(),
         about: [].into(),
     });
-    let verdicts = judge(&shipped(), &[file]);
-    let of = |id: &str| verdicts.iter().find(|verdict| verdict.id == id).unwrap();
+    let assessments = assess(&shipped(), &[file]);
+    let of = |id: &str| assessments.iter().find(|assessment| assessment.id == id).unwrap();
     assert_eq!(of("validate_p95").goal_reached, Some(true));
     assert_eq!(of("validate_p95").p50_us, Some(0.9));
     assert_eq!(of("validate_cached").measured, Some(100.0));
@@ -220,21 +221,21 @@ fn what_did_not_run_says_why() {
     file.runs.clear();
     file.not_run
         .push(NotRun { workload: "canonical_closed_64".to_owned(), reason: "nginx is missing".to_owned() });
-    let verdict = one("metric = 'p95'\nmax = 1000", &[file]);
-    assert_eq!(verdict.status, Status::NotRun("nginx is missing".to_owned()));
+    let assessment = one("metric = 'p95'\nmax = 1000", &[file]);
+    assert_eq!(assessment.status, Status::NotRun("nginx is missing".to_owned()));
     let mut interrupted = measured();
     interrupted.runs[0].outcome = Outcome::Interrupted;
-    let verdict = one("metric = 'p95'\nmax = 1000", &[interrupted]);
-    assert_eq!(verdict.status, Status::NotRun("the run was interrupted".to_owned()));
+    let assessment = one("metric = 'p95'\nmax = 1000", &[interrupted]);
+    assert_eq!(assessment.status, Status::NotRun("the run was interrupted".to_owned()));
 }
 
 #[test]
 fn a_server_that_died_is_over() {
     let mut file = measured();
     file.runs[0].outcome = Outcome::ServerGone { after_s: 2.0 };
-    let verdict = one("metric = 'p95'\nmax = 1000", &[file]);
-    assert!(verdict.over());
-    assert_eq!(verdict.remarks, ["the server stopped answering after 2.0 s"]);
+    let assessment = one("metric = 'p95'\nmax = 1000", &[file]);
+    assert!(assessment.over());
+    assert_eq!(assessment.remarks, ["the server stopped answering after 2.0 s"]);
 }
 
 #[test]
@@ -258,8 +259,8 @@ fn a_row_that_makes_no_sense_is_refused() {
         ("metric = 'p96'\nmax = 1", "is no metric"),
         ("metric = 'p95'\nmax = 1\nunit = 'ms'", "unknown field"),
     ] {
-        let told = Budget::parse(&row(rest)).unwrap_err();
-        assert!(told.contains(why), "{rest}: {told}");
+        let error = Budget::parse(&row(rest)).unwrap_err();
+        assert!(error.contains(why), "{rest}: {error}");
     }
     let no_workload = "[[row]]\nid = 'a'\nwhat = 'a'\nsource = 'goal'\nmetric = 'p95'\nmax = 1\n";
     assert!(Budget::parse(no_workload).unwrap_err().contains("names none"));

@@ -54,7 +54,9 @@ impl Compare {
         let comparison = compare(&ResultFile::read(current)?, &ResultFile::read(baseline)?, &thresholds)?;
         print(&comparison.table());
         if !comparison.usable() {
-            return Err(LoadError::Unlike("no run of one can be held against a run of the other".to_owned()));
+            return Err(LoadError::Incomparable(
+                "no run of one can be held against a run of the other".to_owned(),
+            ));
         }
         Ok(!comparison.regressed())
     }
@@ -75,10 +77,10 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn execute(self) -> Result<bool, LoadError> {
         let budget = budget::Budget::read(&self.budget)?;
-        let verdicts = budget::judge(&budget, &read_all(&self.results)?);
-        print(&budget::table(&verdicts));
-        print(&budget::summary(&verdicts));
-        Ok(!budget::over(&verdicts))
+        let assessments = budget::assess(&budget, &read_all(&self.results)?);
+        print(&budget::table(&assessments));
+        print(&budget::summary(&assessments));
+        Ok(!budget::over(&assessments))
     }
 }
 

@@ -265,7 +265,7 @@ impl Regression {
             print(&format!("FAILED: {failure}\n"));
         }
         if !comparison.usable() {
-            return Err(LoadError::Unlike(
+            return Err(LoadError::Incomparable(
                 "nothing of the baseline could be held against this run".to_owned(),
             ));
         }

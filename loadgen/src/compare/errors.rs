@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    likeness::Pair,
+    matching::Pair,
     row::{Row, Verdict},
 };
 use crate::{metric::Metric, repeats::Repeats, units};

@@ -14,20 +14,20 @@ pub(super) fn rows(current: &ResultFile, baseline: &ResultFile, thresholds: &Thr
         return Vec::new();
     };
     let [profile_now, profile_then] = [now, then].map(|side| side.about.get("profile"));
-    let unlike = (profile_now != profile_then).then(|| {
+    let mismatch = (profile_now != profile_then).then(|| {
         let [now, then] = [profile_now, profile_then].map(|profile| profile.unwrap_or(&Value::Null));
         format!("built with profile {now}, and {then} in the baseline")
     });
     let in_both = now.counts.iter().filter_map(|(name, count)| Some((name, *count, *then.counts.get(name)?)));
     in_both
         .map(|(name, now, then)| {
-            row(name, [then as f64, now as f64], thresholds.instructions, unlike.clone())
+            row(name, [then as f64, now as f64], thresholds.instructions, mismatch.clone())
         })
         .collect()
 }
 
-fn row(name: &str, [baseline, current]: [f64; 2], threshold: f64, unlike: Option<String>) -> Row {
-    let ratio = (baseline > 0.0 && unlike.is_none()).then_some(current / baseline);
+fn row(name: &str, [baseline, current]: [f64; 2], threshold: f64, mismatch: Option<String>) -> Row {
+    let ratio = (baseline > 0.0 && mismatch.is_none()).then_some(current / baseline);
     let verdict = match ratio {
         None => Verdict::Unusable,
         Some(ratio) if ratio - 1.0 > threshold + ROUNDING => Verdict::Regressed,
@@ -45,6 +45,6 @@ fn row(name: &str, [baseline, current]: [f64; 2], threshold: f64, unlike: Option
         interval: None,
         threshold: Some(threshold),
         verdict,
-        reason: unlike,
+        reason: mismatch,
     }
 }

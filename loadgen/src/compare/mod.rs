@@ -7,7 +7,7 @@
 
 mod errors;
 mod instructions;
-mod likeness;
+mod matching;
 mod row;
 mod table;
 mod thresholds;
@@ -15,7 +15,7 @@ mod thresholds;
 use serde::Serialize;
 
 use self::{
-    likeness::{Matched, Pair},
+    matching::{Matched, Pair},
     row::ROUNDING,
     thresholds::Gate,
 };
@@ -54,27 +54,27 @@ pub struct Comparison {
 /// Holds a result against a baseline.
 ///
 /// # Errors
-/// [`LoadError::Unlike`] when the processors, cores, kernels (major and minor version) or builds of the generator differ,
+/// [`LoadError::Incomparable`] when the processors, cores, kernels (major and minor version) or builds of the generator differ,
 /// when a workload was run with other parameters, or when there is nothing to compare.
 pub fn compare(
     current: &ResultFile,
     baseline: &ResultFile,
     thresholds: &Thresholds,
 ) -> Result<Comparison, LoadError> {
-    likeness::same_machine(&current.environment, &baseline.environment)?;
-    let Matched { pairs, not_in_the_baseline, only_in_the_baseline } = likeness::matched(current, baseline)?;
+    matching::same_machine(&current.environment, &baseline.environment)?;
+    let Matched { pairs, not_in_the_baseline, only_in_the_baseline } = matching::matched(current, baseline)?;
     let mut rows: Vec<Row> = pairs.iter().flat_map(|pair| rows(pair, thresholds)).collect();
     rows.extend(instructions::rows(current, baseline, thresholds));
     if rows.is_empty() {
-        return Err(LoadError::Unlike("they have no workload in common".to_owned()));
+        return Err(LoadError::Incomparable("they have no workload in common".to_owned()));
     }
     Ok(Comparison {
-        current: likeness::origin(current),
-        baseline: likeness::origin(baseline),
+        current: matching::origin(current),
+        baseline: matching::origin(baseline),
         rows,
         not_in_the_baseline,
         only_in_the_baseline,
-        notes: likeness::notes(current, baseline, &pairs),
+        notes: matching::notes(current, baseline, &pairs),
     })
 }
 

@@ -41,14 +41,14 @@ impl Comparison {
 impl fmt::Display for Comparison {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "current:  {}\nbaseline: {}\n\n{}\n", self.current, self.baseline, self.table())?;
-        let mut told = Vec::new();
+        let mut lines = Vec::new();
         for row in &self.rows {
             let Some(reason) = &row.reason else { continue };
             // Metrics of a workload that share a verdict and its reason share the line.
             let line = format!("{} {}: {reason}", row.workload, word(row.verdict));
-            if !told.contains(&line) {
+            if !lines.contains(&line) {
                 writeln!(formatter, "{line}")?;
-                told.push(line);
+                lines.push(line);
             }
         }
         for name in &self.not_in_the_baseline {

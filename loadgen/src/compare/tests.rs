@@ -33,9 +33,9 @@ fn verdict_of(comparison: &Comparison, metric: &str) -> Verdict {
     }
 }
 
-fn unlike(current: &ResultFile, baseline: &ResultFile) -> String {
+fn mismatch(current: &ResultFile, baseline: &ResultFile) -> String {
     match compare(current, baseline, &Thresholds::default()) {
-        Err(LoadError::Unlike(why)) => why,
+        Err(LoadError::Incomparable(why)) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -228,8 +228,8 @@ fn unlike_machines_are_refused() {
     for (change, why) in changes {
         let mut baseline = quiet(5);
         change(&mut baseline.environment);
-        let told = unlike(&quiet(5), &baseline);
-        assert!(told.contains(why) && !told.contains('\n'), "{told}");
+        let reason = mismatch(&quiet(5), &baseline);
+        assert!(reason.contains(why) && !reason.contains('\n'), "{reason}");
     }
     let mut patched = quiet(5);
     patched.environment.kernel = "6.1.0-41-amd64".to_owned();
@@ -239,11 +239,11 @@ fn unlike_machines_are_refused() {
 #[test]
 fn other_parameters_are_refused() {
     let deeper = changed(quiet(5), |run| run.parameters.pipeline_depth = 8);
-    let told = unlike(&deeper, &quiet(5));
-    assert!(told.contains(WORKLOAD), "{told}");
-    assert!(told.contains("pipeline_depth is 8, and 1 in the baseline"), "{told}");
+    let reason = mismatch(&deeper, &quiet(5));
+    assert!(reason.contains(WORKLOAD), "{reason}");
+    assert!(reason.contains("pipeline_depth is 8, and 1 in the baseline"), "{reason}");
     let larger = changed(quiet(5), |run| run.parameters.requests[0].request_bytes = 900);
-    assert!(unlike(&larger, &quiet(5)).contains("requests[0].request_bytes is 900, and 700"));
+    assert!(mismatch(&larger, &quiet(5)).contains("requests[0].request_bytes is 900, and 700"));
 }
 
 #[test]
@@ -269,8 +269,8 @@ fn workloads_of_one_side_are_listed() {
     assert!(text.contains("discover (rmcp): not in the baseline"), "{text}");
     assert!(text.contains("only in the baseline: burst: the server has no echo"), "{text}");
     let other = repeats(5, |_| sample::run("discover", "corelane"));
-    assert_eq!(unlike(&other, &quiet(5)), "they have no workload in common");
-    assert_eq!(unlike(&sample::file(Vec::new()), &quiet(5)), "they have no workload in common");
+    assert_eq!(mismatch(&other, &quiet(5)), "they have no workload in common");
+    assert_eq!(mismatch(&sample::file(Vec::new()), &quiet(5)), "they have no workload in common");
 }
 
 #[test]

@@ -21,7 +21,7 @@ enum State {
 
 /// A chunked body that is none.
 #[derive(Debug, PartialEq)]
-pub(super) struct NotChunked;
+pub(super) struct InvalidChunk;
 
 impl Chunked {
     /// Takes bytes off the front of `bytes` and hands data to `sink`. `true` once the body is complete.
@@ -29,7 +29,7 @@ impl Chunked {
         &mut self,
         bytes: &mut &[u8],
         mut sink: impl FnMut(&[u8]),
-    ) -> Result<bool, NotChunked> {
+    ) -> Result<bool, InvalidChunk> {
         while !bytes.is_empty() {
             if let State::Data(left) = &mut self.state {
                 let length = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
@@ -49,12 +49,12 @@ impl Chunked {
             match self.state {
                 State::Size => {
                     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
-                    let digits = std::str::from_utf8(digits).map_err(|_| NotChunked)?.trim();
-                    let size = u64::from_str_radix(digits, 16).map_err(|_| NotChunked)?;
+                    let digits = std::str::from_utf8(digits).map_err(|_| InvalidChunk)?.trim();
+                    let size = u64::from_str_radix(digits, 16).map_err(|_| InvalidChunk)?;
                     self.state = if size == 0 { State::Trailer } else { State::Data(size) };
                 }
                 State::DataEnd if line.is_empty() => self.state = State::Size,
-                State::DataEnd => return Err(NotChunked),
+                State::DataEnd => return Err(InvalidChunk),
                 State::Trailer if line.is_empty() => return Ok(true),
                 State::Trailer | State::Data(_) => {}
             }
@@ -63,13 +63,13 @@ impl Chunked {
     }
 
     /// Whether a whole line is there, without its end.
-    fn take_line(&mut self, bytes: &mut &[u8]) -> Result<bool, NotChunked> {
+    fn take_line(&mut self, bytes: &mut &[u8]) -> Result<bool, InvalidChunk> {
         let end = memchr::memchr(b'\n', bytes);
         let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
         *bytes = rest;
         self.line.extend_from_slice(part);
         if self.line.len() > LINE_BYTES_MAX {
-            return Err(NotChunked);
+            return Err(InvalidChunk);
         }
         if end.is_some() {
             self.line.pop();

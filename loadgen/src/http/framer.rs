@@ -4,7 +4,7 @@ use super::{
     chunked::Chunked,
     events::Events,
     lines,
-    part::{Broken, Head, Part},
+    part::{FrameError, Head, Part},
 };
 
 /// Bytes of a reply's head, at most.
@@ -19,7 +19,7 @@ const HEADERS_MAX: usize = HEAD_BYTES_MAX / 4;
 #[derive(Debug, Default)]
 pub struct Framer {
     /// Of a head that is not whole, of a body, or of a line.
-    kept: Vec<u8>,
+    buffered: Vec<u8>,
     body: Option<Body>,
     /// Whether each line is a message, instead of HTTP.
     lines: bool,
@@ -53,28 +53,28 @@ impl Framer {
     ///
     /// # Errors
     /// When the bytes are no replies.
-    pub fn receive(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), Broken> {
+    pub fn receive(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), FrameError> {
         if self.lines {
             return self.receive_lines(bytes, sink);
         }
         while !bytes.is_empty() {
             match self.body.take() {
                 Some(body) => self.take_body(body, &mut bytes, sink)?,
-                None if self.kept.is_empty() => match parse(bytes)? {
+                None if self.buffered.is_empty() => match parse(bytes)? {
                     Some((length, body)) => {
                         bytes = bytes.get(length..).unwrap_or_default();
                         self.begin(body, sink);
                     }
                     None => {
-                        self.keep(bytes, HEAD_BYTES_MAX)?;
+                        self.buffer(bytes, HEAD_BYTES_MAX)?;
                         return Ok(());
                     }
                 },
                 None => {
-                    let before = self.kept.len();
-                    self.keep(bytes, HEAD_BYTES_MAX)?;
-                    let Some((length, body)) = parse(&self.kept)? else { return Ok(()) };
-                    self.kept.clear();
+                    let before = self.buffered.len();
+                    self.buffer(bytes, HEAD_BYTES_MAX)?;
+                    let Some((length, body)) = parse(&self.buffered)? else { return Ok(()) };
+                    self.buffered.clear();
                     bytes = bytes.get(length.saturating_sub(before)..).unwrap_or_default();
                     self.begin(body, sink);
                 }
@@ -83,27 +83,27 @@ impl Framer {
         Ok(())
     }
 
-    fn receive_lines(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), Broken> {
+    fn receive_lines(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), FrameError> {
         while let Some(end) = memchr::memchr(b'\n', bytes) {
             let (line, rest) = bytes.split_at(end);
             bytes = rest.get(1..).unwrap_or_default();
-            if self.kept.is_empty() {
+            if self.buffered.is_empty() {
                 lines::message(line, sink)?;
             } else {
-                self.keep(line, BODY_BYTES_MAX)?;
-                let mut kept = std::mem::take(&mut self.kept);
-                lines::message(&kept, sink)?;
-                kept.clear();
-                self.kept = kept;
+                self.buffer(line, BODY_BYTES_MAX)?;
+                let mut buffered = std::mem::take(&mut self.buffered);
+                lines::message(&buffered, sink)?;
+                buffered.clear();
+                self.buffered = buffered;
             }
         }
-        self.keep(bytes, BODY_BYTES_MAX)
+        self.buffer(bytes, BODY_BYTES_MAX)
     }
 
     /// Whether no byte of an unfinished reply has been received.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.body.is_none() && self.kept.is_empty()
+        self.body.is_none() && self.buffered.is_empty()
     }
 
     /// The peer will send no more. `true` when that was a proper end.
@@ -111,14 +111,14 @@ impl Framer {
         match self.body.take() {
             Some(Body { head, length: Length::UntilClose, events }) => {
                 if events.is_none() {
-                    sink(Part::Message(&head, &self.kept));
+                    sink(Part::Message(&head, &self.buffered));
                 }
-                self.kept.clear();
+                self.buffered.clear();
                 sink(Part::End(&head));
                 true
             }
             Some(_) => false,
-            None => self.kept.is_empty(),
+            None => self.buffered.is_empty(),
         }
     }
 
@@ -140,10 +140,10 @@ impl Framer {
         mut body: Body,
         bytes: &mut &[u8],
         sink: &mut impl FnMut(Part<'_>),
-    ) -> Result<(), Broken> {
+    ) -> Result<(), FrameError> {
         let Body { head, length, events } = &mut body;
         let complete = match (length, &mut *events) {
-            (Length::Known(left), None) if self.kept.is_empty() && bytes.len() >= *left => {
+            (Length::Known(left), None) if self.buffered.is_empty() && bytes.len() >= *left => {
                 let (whole, rest) = bytes.split_at(*left);
                 *bytes = rest;
                 sink(Part::Message(head, whole));
@@ -166,7 +166,7 @@ impl Framer {
                             taken = self.take_part(part, head, events, sink);
                         }
                     })
-                    .map_err(|_| Broken::Body)?;
+                    .map_err(|_| FrameError::Body)?;
                 taken?;
                 complete
             }
@@ -181,9 +181,9 @@ impl Framer {
             return Ok(());
         }
         if events.is_none() {
-            sink(Part::Message(head, &self.kept));
+            sink(Part::Message(head, &self.buffered));
         }
-        self.kept.clear();
+        self.buffered.clear();
         sink(Part::End(head));
         Ok(())
     }
@@ -194,32 +194,32 @@ impl Framer {
         head: &Head,
         events: &mut Option<Box<Events>>,
         sink: &mut impl FnMut(Part<'_>),
-    ) -> Result<(), Broken> {
+    ) -> Result<(), FrameError> {
         match events {
             Some(events) => {
                 events.take(part, |data| sink(Part::Message(head, data)));
                 Ok(())
             }
-            None => self.keep(part, BODY_BYTES_MAX),
+            None => self.buffer(part, BODY_BYTES_MAX),
         }
     }
 
-    fn keep(&mut self, bytes: &[u8], max: usize) -> Result<(), Broken> {
-        if self.kept.len() + bytes.len() > max {
-            return Err(Broken::TooLarge);
+    fn buffer(&mut self, bytes: &[u8], max: usize) -> Result<(), FrameError> {
+        if self.buffered.len() + bytes.len() > max {
+            return Err(FrameError::TooLarge);
         }
-        self.kept.extend_from_slice(bytes);
+        self.buffered.extend_from_slice(bytes);
         Ok(())
     }
 }
 
 /// A head and its length in bytes, once it is whole.
-fn parse(bytes: &[u8]) -> Result<Option<(usize, Body)>, Broken> {
+fn parse(bytes: &[u8]) -> Result<Option<(usize, Body)>, FrameError> {
     match parse_into(&mut [httparse::EMPTY_HEADER; HEADERS_USUAL], bytes) {
         Err(httparse::Error::TooManyHeaders) => {
-            parse_into(&mut vec![httparse::EMPTY_HEADER; HEADERS_MAX], bytes).map_err(|_| Broken::Head)?
+            parse_into(&mut vec![httparse::EMPTY_HEADER; HEADERS_MAX], bytes).map_err(|_| FrameError::Head)?
         }
-        parsed => parsed.map_err(|_| Broken::Head)?,
+        parsed => parsed.map_err(|_| FrameError::Head)?,
     }
 }
 
@@ -227,7 +227,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Body)>, Broken> {
 fn parse_into<'a>(
     headers: &mut [httparse::Header<'a>],
     bytes: &'a [u8],
-) -> Result<Result<Option<(usize, Body)>, Broken>, httparse::Error> {
+) -> Result<Result<Option<(usize, Body)>, FrameError>, httparse::Error> {
     let mut response = httparse::Response::new(headers);
     let length = match response.parse(bytes)? {
         httparse::Status::Complete(length) => length,
@@ -237,7 +237,7 @@ fn parse_into<'a>(
 }
 
 /// How the body of a complete head is delimited.
-fn interpret(response: &httparse::Response<'_, '_>) -> Result<Body, Broken> {
+fn interpret(response: &httparse::Response<'_, '_>) -> Result<Body, FrameError> {
     let mut head = Head { status: response.code.unwrap_or(0), ..Head::default() };
     let (mut close, mut keep_alive) = (false, false);
     let mut body = None;
@@ -257,7 +257,7 @@ fn interpret(response: &httparse::Response<'_, '_>) -> Result<Body, Broken> {
             }
             14 if header.name.eq_ignore_ascii_case("content-length") => {
                 let digits = std::str::from_utf8(value).ok().and_then(|text| text.parse::<usize>().ok());
-                let length = digits.filter(|length| *length <= BODY_BYTES_MAX).ok_or(Broken::Body)?;
+                let length = digits.filter(|length| *length <= BODY_BYTES_MAX).ok_or(FrameError::Body)?;
                 body = body.or(Some(Length::Known(length)));
             }
             14 if header.name.eq_ignore_ascii_case("mcp-session-id") => {
@@ -265,7 +265,7 @@ fn interpret(response: &httparse::Response<'_, '_>) -> Result<Body, Broken> {
             }
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
                 if !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Broken::Body);
+                    return Err(FrameError::Body);
                 }
                 body = Some(Length::Chunked(Box::default()));
             }
@@ -302,8 +302,8 @@ mod tests {
             framer.receive(&stream[from..cut], &mut sink).unwrap();
             from = cut;
         }
-        let clean = framer.end(&mut sink);
-        (seen, clean)
+        let is_complete = framer.end(&mut sink);
+        (seen, is_complete)
     }
 
     #[test]
@@ -329,8 +329,8 @@ mod tests {
             assert_eq!(seen, expected, "cut at {cut}");
         }
         let mut framer = Framer::lines();
-        let broken = framer.receive(b"Listening\n", &mut |_| panic!("it is no message")).unwrap_err();
-        assert!(broken.to_string().ends_with(": Listening"), "{broken}");
+        let error = framer.receive(b"Listening\n", &mut |_| panic!("it is no message")).unwrap_err();
+        assert!(error.to_string().ends_with(": Listening"), "{error}");
         framer.receive(b"{\"half\":", &mut |_| {}).unwrap();
         assert!(!framer.end(&mut |_| {}));
     }
@@ -371,14 +371,14 @@ mod tests {
     #[test]
     fn what_is_no_reply_is_said_to_be_none() {
         let receive = |bytes: &[u8]| Framer::default().receive(bytes, &mut |_| {});
-        assert_eq!(receive(b"SSH-2.0-x\r\n\r\n"), Err(Broken::Head));
-        assert_eq!(receive(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), Err(Broken::Body));
-        assert_eq!(receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"), Err(Broken::Body));
+        assert_eq!(receive(b"SSH-2.0-x\r\n\r\n"), Err(FrameError::Head));
+        assert_eq!(receive(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), Err(FrameError::Body));
+        assert_eq!(receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"), Err(FrameError::Body));
         let bad_chunk = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
-        assert_eq!(receive(bad_chunk), Err(Broken::Body));
+        assert_eq!(receive(bad_chunk), Err(FrameError::Body));
         assert_eq!(
             receive(&[b"HTTP/1.1 200 OK\r\nA: ", &[b'a'; 70_000][..]].concat()),
-            Err(Broken::TooLarge)
+            Err(FrameError::TooLarge)
         );
     }
 
@@ -420,9 +420,9 @@ mod tests {
 
     #[test]
     fn a_reply_delimited_by_close_announces_that_the_connection_ends() {
-        let (seen, clean) = parts(b"HTTP/1.1 200 OK\r\n\r\nall of it", &[]);
+        let (seen, is_complete) = parts(b"HTTP/1.1 200 OK\r\n\r\nall of it", &[]);
         assert_eq!(seen, ["200 all of it", "end close"]);
-        assert!(clean);
+        assert!(is_complete);
     }
 
     #[test]

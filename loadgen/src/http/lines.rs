@@ -4,7 +4,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::part::{Broken, Head, Part};
+use super::part::{FrameError, Head, Part};
 
 /// Bytes of a line that errors quote.
 const EXCERPT_BYTES: usize = 200;
@@ -19,14 +19,14 @@ struct Envelope<'a> {
 }
 
 /// Hands a line to `sink` if it is a reply. Blank lines, notifications and requests are passed over.
-pub(super) fn message(line: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), Broken> {
+pub(super) fn message(line: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), FrameError> {
     let line = line.trim_ascii();
     match line.first() {
         None => return Ok(()),
         Some(b'{') => {}
         Some(_) => {
             let excerpt = line.get(..EXCERPT_BYTES).unwrap_or(line);
-            return Err(Broken::Line(String::from_utf8_lossy(excerpt).into()));
+            return Err(FrameError::Line(String::from_utf8_lossy(excerpt).into()));
         }
     }
     // Few lines have the word at all; only those are parsed twice.

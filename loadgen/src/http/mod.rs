@@ -7,4 +7,4 @@ mod lines;
 mod part;
 
 pub use framer::Framer;
-pub use part::{Broken, Head, Part};
+pub use part::{FrameError, Head, Part};

@@ -27,7 +27,7 @@ pub enum Part<'a> {
 
 /// Why bytes are no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub enum FrameError {
     /// The head is not HTTP.
     #[error("the reply is not HTTP")]
     Head,

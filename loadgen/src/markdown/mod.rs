@@ -4,34 +4,34 @@
 //! [`Repeats::newest`](crate::repeats::Repeats::newest)). Tables have few columns, for narrow screens.
 
 mod counts;
-mod gaps;
+mod omissions;
 mod idle;
 mod latencies;
-mod origins;
+mod provenance;
 mod peers;
 mod table;
-mod verdicts;
+mod budgets;
 
-pub use origins::COMMAND;
+pub use provenance::COMMAND;
 
 use crate::{
-    budget::{Budget, judge},
+    budget::{Budget, assess},
     result::ResultFile,
 };
 
 /// The page in full.
 #[must_use]
 pub fn performance(files: &[ResultFile], budget: &Budget) -> String {
-    let verdicts = judge(budget, files);
+    let assessments = assess(budget, files);
     let sections = [
-        origins::header(files),
-        verdicts::section(&verdicts),
+        provenance::header(files),
+        budgets::section(&assessments),
         peers::section(files),
         latencies::section(files),
         idle::section(files),
         counts::instructions(files),
         counts::stages(files),
-        gaps::section(files),
+        omissions::section(files),
     ];
     let mut page = sections.join("\n\n");
     page.push('\n');

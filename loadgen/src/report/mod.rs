@@ -15,13 +15,13 @@ mod charts;
 mod hgrm;
 mod hlog;
 mod html;
-mod repeats;
+mod run_group;
 #[cfg(test)]
 pub(crate) mod sample;
 mod tables;
 pub mod terminal;
 mod trend;
-mod verdict;
+mod rating;
 mod wording;
 
 pub use hgrm::hgrm;

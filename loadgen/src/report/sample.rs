@@ -282,8 +282,8 @@ fn reports_to_look_at() {
     let labels = ["first", "second", "third", "fourth", "fifth", "sixth"];
     write("six.html", named(&labels.into_iter().zip(&six).collect::<Vec<_>>()));
     write("empty.html", named(&[("corelane", &empty())]));
-    let told = [run(), limited.clone(), empty()].map(|run| super::terminal::run(&run)).join("\n");
-    write("terminal.txt", told + "\n" + &super::terminal::runs(&[run(), run(), peer(), limited, empty()]));
+    let text = [run(), limited.clone(), empty()].map(|run| super::terminal::run(&run)).join("\n");
+    write("terminal.txt", text + "\n" + &super::terminal::runs(&[run(), run(), peer(), limited, empty()]));
     let mut run = run();
     run.intervals[5].latency = Latency::of(&histogram());
     write("run.hlog", super::hlog(&run).unwrap());

@@ -62,8 +62,8 @@ pub(crate) fn compared<'a>(
     let mut table = Table::new(caption, &[""]);
     table.head.extend(PERCENTILES.map(str::to_owned));
     for (name, distribution) in distributions {
-        let told = PERCENTILES.map(|percentile| time(distribution, percentile));
-        table.rows.push(std::iter::once(name.to_owned()).chain(told).collect());
+        let cells = PERCENTILES.map(|percentile| time(distribution, percentile));
+        table.rows.push(std::iter::once(name.to_owned()).chain(cells).collect());
     }
     table
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use maud::html;
 
 use super::{
-    charts::{Day, P50, P99, trend_chart},
+    charts::{DatedFigures, P50, P99, trend_chart},
     html::document,
 };
 use crate::{
@@ -35,9 +35,10 @@ pub fn trend(files: &[ResultFile]) -> Result<String, LoadError> {
     }
     let mut sections = Vec::new();
     for name in names {
-        let days: Vec<Day> = dated.iter().filter_map(|(at, file)| day(*at, file, &name)).collect();
-        let Some(last) = days.last() else { continue };
-        let chart = trend_chart(&name, span_s, &days)?;
+        let points: Vec<DatedFigures> =
+            dated.iter().filter_map(|(at, file)| figures_at(*at, file, &name)).collect();
+        let Some(last) = points.last() else { continue };
+        let chart = trend_chart(&name, span_s, &points)?;
         sections.push(html! {
             section {
                 h2 { (name) }
@@ -93,10 +94,10 @@ fn date(started: &str) -> String {
     started.get(..16).unwrap_or(started).replace('T', " ")
 }
 
-fn day(unix_s: f64, file: &ResultFile, name: &str) -> Option<Day> {
+fn figures_at(unix_s: f64, file: &ResultFile, name: &str) -> Option<DatedFigures> {
     let all = Repeats::of(file);
     let repeats = all.iter().find(|repeats| repeats.name() == name)?;
-    Some(Day {
+    Some(DatedFigures {
         unix_s,
         p50_us: repeats.latency("p50")?,
         p99_us: repeats.latency("p99")?,
@@ -111,10 +112,10 @@ mod tests {
 
     #[test]
     fn every_workload_has_a_chart_of_all_days() {
-        let file = |day: u32| {
+        let file = |figures_at: u32| {
             let mut file =
                 sample::file(vec![sample::run("discover", "corelane"), sample::run("burst", "corelane")]);
-            file.started = format!("2026-11-{day:02}T00:00:00Z");
+            file.started = format!("2026-11-{figures_at:02}T00:00:00Z");
             file
         };
         let page = trend(&[file(3), file(1), file(2)]).unwrap();

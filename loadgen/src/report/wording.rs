@@ -87,7 +87,7 @@ pub(crate) fn ending(outcome: &Outcome) -> Option<String> {
 }
 
 /// `4,000/s: 120,000 of 120,038 requests answered right`
-/// `10,000/s: 100 updates told 100,000 times`
+/// `10,000/s: 100 updates text 100,000 times`
 pub(crate) fn throughput(run: &Run) -> String {
     if run.figures.contains_key(UPDATES_PUBLISHED) {
         return format!(
@@ -165,7 +165,7 @@ pub(crate) fn figure(name: &str, value: f64) -> (String, String) {
     let units = ["_bytes", "_ns", "_us", "_ms", "_per_s", "_s", "_percent", "_count"];
     let known = units.into_iter().find_map(|unit| Some((name.strip_suffix(unit)?, unit)));
     let (name, unit) = known.unwrap_or((name, ""));
-    let told = match unit {
+    let text = match unit {
         // `as` saturates, and a figure in bytes is never negative.
         "_bytes" => bytes(value.round() as u64),
         "_ns" => latency(value / 1e3),
@@ -176,7 +176,7 @@ pub(crate) fn figure(name: &str, value: f64) -> (String, String) {
         "_percent" => percent(value),
         _ => count(value),
     };
-    (spaced(name), told)
+    (spaced(name), text)
 }
 
 /// What a check measured, with the unit its demand ends in: `0.21 s` for `p99<1s`.
@@ -224,16 +224,16 @@ mod tests {
 
     #[test]
     fn figures_are_told_in_the_unit_of_their_name() {
-        let told = |name, value| {
+        let text = |name, value| {
             let (name, value) = figure(name, value);
             format!("{name}: {value}")
         };
-        assert_eq!(told("memory_per_connection_bytes", 1_536.0), "memory per connection: 1.5 KiB");
-        assert_eq!(told("idle_cpu_percent", 0.2), "idle cpu: 0.2 %");
-        assert_eq!(told("first_reply_ms", 12.0), "first reply: 12.0 ms");
-        assert_eq!(told("accepted_per_s", 20_000.0), "accepted: 20,000/s");
-        assert_eq!(told("ratio", 1.5), "ratio: 1.5");
-        assert_eq!(told("memory_bytes", -1.0), "memory: 0 B");
+        assert_eq!(text("memory_per_connection_bytes", 1_536.0), "memory per connection: 1.5 KiB");
+        assert_eq!(text("idle_cpu_percent", 0.2), "idle cpu: 0.2 %");
+        assert_eq!(text("first_reply_ms", 12.0), "first reply: 12.0 ms");
+        assert_eq!(text("accepted_per_s", 20_000.0), "accepted: 20,000/s");
+        assert_eq!(text("ratio", 1.5), "ratio: 1.5");
+        assert_eq!(text("memory_bytes", -1.0), "memory: 0 B");
     }
 
     #[test]

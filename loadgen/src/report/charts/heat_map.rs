@@ -38,7 +38,7 @@ pub(crate) fn heat_map(columns: &[Column]) -> Result<Option<Markup>, LoadError> 
         is_last: true,
         marks,
     };
-    svg(&described(columns), &[panel]).map(Some)
+    svg(&description(columns), &[panel]).map(Some)
 }
 
 /// The fields of one column: rows that have replies, those of one colour that touch as one.
@@ -97,7 +97,7 @@ fn lines(columns: &[Column], quantile: f64) -> Vec<Vec<(f64, f64)>> {
         .collect()
 }
 
-fn described(columns: &[Column]) -> String {
+fn description(columns: &[Column]) -> String {
     let at = |quantile: f64| {
         let values: Vec<f64> = columns
             .iter()

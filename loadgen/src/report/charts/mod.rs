@@ -14,4 +14,4 @@ pub(crate) use heat_map::{SHARES, heat_map};
 pub(crate) use ink::{HEAT_STEPS, Ink, SERIES_MAX};
 pub(crate) use over_time::{process, throughput};
 pub(crate) use percentile_curves::percentile_curves;
-pub(crate) use trend::{Day, P50, P99, trend_chart};
+pub(crate) use trend::{DatedFigures, P50, P99, trend_chart};

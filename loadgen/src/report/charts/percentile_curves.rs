@@ -38,7 +38,7 @@ pub(crate) fn percentile_curves(runs: &[(&str, &Run)]) -> Result<Option<Markup>,
             .map(|(ink, histogram)| Mark::Line { points: curve(histogram), ink: *ink })
             .collect(),
     };
-    svg(&described(runs), &[panel]).map(Some)
+    svg(&description(runs), &[panel]).map(Some)
 }
 
 /// 1/(1-q) and the latency there in microseconds.
@@ -58,15 +58,15 @@ fn decoded(latency: &crate::latency::Latency) -> Result<Histogram<u64>, LoadErro
     latency.histogram().map_err(LoadError::Report)
 }
 
-fn described(runs: &[(&str, &Run)]) -> String {
+fn description(runs: &[(&str, &Run)]) -> String {
     let mut text = "Latency by percentile.".to_owned();
     for (label, run) in runs.iter().filter(|(_, run)| run.latency.count > 0) {
-        let told = [("median", "p50"), ("99 %", "p99"), ("99.9 %", "p99.9"), ("longest", "max")].map(
+        let percentiles = [("median", "p50"), ("99 %", "p99"), ("99.9 %", "p99.9"), ("longest", "max")].map(
             |(name, percentile)| {
                 format!("{name} {}", latency(run.latency.named(percentile).unwrap_or_default()))
             },
         );
-        text.push_str(&format!(" {label}: {}.", told.join(", ")));
+        text.push_str(&format!(" {label}: {}.", percentiles.join(", ")));
     }
     text
 }

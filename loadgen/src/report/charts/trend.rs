@@ -10,7 +10,7 @@ use super::{
 use crate::error::LoadError;
 
 /// One result's figures.
-pub(crate) struct Day {
+pub(crate) struct DatedFigures {
     /// When it was measured, in seconds since 1970.
     pub(crate) unix_s: f64,
     pub(crate) p50_us: f64,
@@ -24,11 +24,15 @@ pub(crate) const P99: usize = 1;
 
 /// Throughput above, p50 and p99 below, a point for each result. All charts of a page have the same dates, from the first to
 /// the last of `span_s`.
-pub(crate) fn trend_chart(name: &str, span_s: (f64, f64), days: &[Day]) -> Result<Markup, LoadError> {
-    let highest = |figure: fn(&Day) -> f64| days.iter().map(figure).fold(0.0, f64::max);
-    let lowest = days.iter().map(|day| day.p50_us).fold(f64::INFINITY, f64::min);
-    let series = |figure: fn(&Day) -> f64, number: usize| {
-        let points: Vec<(f64, f64)> = days.iter().map(|day| (day.unix_s, figure(day))).collect();
+pub(crate) fn trend_chart(
+    name: &str,
+    span_s: (f64, f64),
+    points: &[DatedFigures],
+) -> Result<Markup, LoadError> {
+    let highest = |figure: fn(&DatedFigures) -> f64| points.iter().map(figure).fold(0.0, f64::max);
+    let lowest = points.iter().map(|point| point.p50_us).fold(f64::INFINITY, f64::min);
+    let series = |figure: fn(&DatedFigures) -> f64, number: usize| {
+        let points: Vec<(f64, f64)> = points.iter().map(|point| (point.unix_s, figure(point))).collect();
         let dots = points.clone().into_iter().map(move |at| Mark::Dot { at, ink: Ink::Dot(number) });
         let line = (points.len() > 1).then_some(Mark::Line { points, ink: Ink::Series(number) });
         line.into_iter().chain(dots).collect::<Vec<_>>()
@@ -39,18 +43,21 @@ pub(crate) fn trend_chart(name: &str, span_s: (f64, f64), days: &[Day]) -> Resul
             title: "requests per second".to_owned(),
             height: 170,
             x: x.clone(),
-            y: Axis::counts(highest(|day| day.throughput_per_s)),
+            y: Axis::counts(highest(|point| point.throughput_per_s)),
             is_last: false,
-            marks: series(|day| day.throughput_per_s, P50),
+            marks: series(|point| point.throughput_per_s, P50),
         },
         Panel {
             title: "latency".to_owned(),
             height: 210,
             x,
-            y: Axis::latency(lowest.max(0.001), highest(|day| day.p99_us).max(0.002)),
+            y: Axis::latency(lowest.max(0.001), highest(|point| point.p99_us).max(0.002)),
             is_last: true,
-            marks: series(|day| day.p99_us, P99).into_iter().chain(series(|day| day.p50_us, P50)).collect(),
+            marks: series(|point| point.p99_us, P99)
+                .into_iter()
+                .chain(series(|point| point.p50_us, P50))
+                .collect(),
         },
     ];
-    svg(&format!("{name} over {} results: throughput, p50 and p99 by date.", days.len()), &panels)
+    svg(&format!("{name} over {} results: throughput, p50 and p99 by date.", points.len()), &panels)
 }

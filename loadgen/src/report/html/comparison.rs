@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{figure, shown::Shown, table};
+use super::{figure, page_run::PageRun, table};
 use crate::{
     error::LoadError,
     report::{charts, tables},
@@ -10,11 +10,13 @@ use crate::{
 };
 
 /// Their curves, and their percentiles side by side.
-pub(super) fn comparison(group: &[Shown<'_>]) -> Result<Markup, LoadError> {
-    let workload = group.first().map_or("", |shown| shown.run.workload.as_str());
-    let runs: Vec<(&str, &Run)> = group.iter().map(|shown| (shown.label, shown.run)).collect();
-    let percentiles =
-        tables::compared("Latency by run", group.iter().map(|shown| (shown.label, &shown.run.latency)));
+pub(super) fn comparison(group: &[PageRun<'_>]) -> Result<Markup, LoadError> {
+    let workload = group.first().map_or("", |page_run| page_run.run.workload.as_str());
+    let runs: Vec<(&str, &Run)> = group.iter().map(|page_run| (page_run.label, page_run.run)).collect();
+    let percentiles = tables::compared(
+        "Latency by run",
+        group.iter().map(|page_run| (page_run.label, &page_run.run.latency)),
+    );
     let curves = charts::percentile_curves(&runs)?;
     Ok(html! {
         section {

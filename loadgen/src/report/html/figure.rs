@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::shown::Shown;
+use super::page_run::PageRun;
 use crate::{
     report::{
         charts::{HEAT_STEPS, SHARES},
@@ -12,14 +12,14 @@ use crate::{
 };
 
 /// Percentile curves with a key for each run.
-pub(super) fn percentiles(curves: Option<Markup>, group: &[Shown<'_>]) -> Markup {
-    let is_open = group.iter().any(|shown| !wording::is_closed(shown.run));
-    let is_closed = group.iter().any(|shown| wording::is_closed(shown.run));
+pub(super) fn percentiles(curves: Option<Markup>, group: &[PageRun<'_>]) -> Markup {
+    let is_open = group.iter().any(|page_run| !wording::is_closed(page_run.run));
+    let is_closed = group.iter().any(|page_run| wording::is_closed(page_run.run));
     let legend = html! {
         ul .legend {
-            @for shown in group {
-                li { (shown.key(false)) (shown.label) @if is_open { ", corrected" } }
-                @if !wording::is_closed(shown.run) { li { (shown.key(true)) "uncorrected" } }
+            @for page_run in group {
+                li { (page_run.key(false)) (page_run.label) @if is_open { ", corrected" } }
+                @if !wording::is_closed(page_run.run) { li { (page_run.key(true)) "uncorrected" } }
             }
         }
         p .muted {

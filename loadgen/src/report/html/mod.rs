@@ -3,13 +3,13 @@
 mod comparison;
 mod figure;
 mod section;
-mod shown;
+mod page_run;
 mod summary;
 mod table;
 
 use std::time::{Duration, SystemTime};
 
-use shown::Shown;
+use page_run::PageRun;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -26,19 +26,19 @@ use crate::{
 /// When a histogram of a result is none.
 pub fn page(title: &str, runs: &[(String, &Run)], files: &[ResultFile]) -> Result<String, LoadError> {
     let groups = groups(runs);
-    let shown: Vec<&Shown<'_>> = groups.iter().flatten().collect();
+    let page_runs: Vec<&PageRun<'_>> = groups.iter().flatten().collect();
     let mut comparisons = Vec::new();
     for group in groups.iter().filter(|group| group.len() > 1) {
         comparisons.push(comparison::comparison(group)?);
     }
     let mut sections = Vec::new();
     for group in &groups {
-        for shown in group {
-            sections.push(section::section(shown, group.len() == 1)?);
+        for page_run in group {
+            sections.push(section::section(page_run, group.len() == 1)?);
         }
     }
     let body = html! {
-        div .cards { @for shown in &shown { (summary::card(shown)) } }
+        div .cards { @for page_run in &page_runs { (summary::card(page_run)) } }
         @for comparison in comparisons { (comparison) }
         @for section in sections { (section) }
         (origins(files))
@@ -92,16 +92,16 @@ pub(super) fn document(title: &str, subtitle: &str, body: &Markup) -> String {
 }
 
 /// Runs of one workload share a chart, as many as it can hold.
-fn groups<'a>(runs: &'a [(String, &'a Run)]) -> Vec<Vec<Shown<'a>>> {
-    let mut groups: Vec<Vec<Shown<'a>>> = Vec::new();
+fn groups<'a>(runs: &'a [(String, &'a Run)]) -> Vec<Vec<PageRun<'a>>> {
+    let mut groups: Vec<Vec<PageRun<'a>>> = Vec::new();
     for (index, (label, run)) in runs.iter().enumerate() {
-        let fits = |group: &&mut Vec<Shown<'a>>| {
-            group.len() < SERIES_MAX && group.iter().all(|shown| shown.run.workload == run.workload)
+        let fits = |group: &&mut Vec<PageRun<'a>>| {
+            group.len() < SERIES_MAX && group.iter().all(|page_run| page_run.run.workload == run.workload)
         };
-        let shown = |series| Shown { label, run, number: index + 1, series };
+        let page_run = |series| PageRun { label, run, number: index + 1, series };
         match groups.iter_mut().find(fits) {
-            Some(group) => group.push(shown(group.len())),
-            None => groups.push(vec![shown(0)]),
+            Some(group) => group.push(page_run(group.len())),
+            None => groups.push(vec![page_run(0)]),
         }
     }
     groups

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{figure, shown::Shown, summary, table};
+use super::{figure, page_run::PageRun, summary, table};
 use crate::{
     error::LoadError,
     report::{charts, tables, wording},
@@ -10,16 +10,16 @@ use crate::{
 };
 
 /// The section of a run. It shows its percentile curves itself when they are not compared with others above.
-pub(super) fn section(shown: &Shown<'_>, is_alone: bool) -> Result<Markup, LoadError> {
-    let run = shown.run;
+pub(super) fn section(page_run: &PageRun<'_>, is_alone: bool) -> Result<Markup, LoadError> {
+    let run = page_run.run;
     let parameters = &run.parameters;
-    let figures = figures(shown, is_alone)?;
+    let figures = figures(page_run, is_alone)?;
     let percentiles = table::table(&tables::percentiles(run).transposed());
     // Beside an odd chart is room for a table.
     let is_full = figures.len().is_multiple_of(2);
     Ok(html! {
-        section id=(shown.anchor()) {
-            h2 { (shown.label) }
+        section id=(page_run.anchor()) {
+            h2 { (page_run.label) }
             p .muted .about {
                 (run.workload) " · " (run.contestant) " · " bdi { (wording::server(&run.server)) } br;
                 (wording::era(&parameters.era)) " · " (wording::pacing(&parameters.pacing)) br;
@@ -54,19 +54,22 @@ pub(super) fn section(shown: &Shown<'_>, is_alone: bool) -> Result<Markup, LoadE
     })
 }
 
-fn figures(shown: &Shown<'_>, is_alone: bool) -> Result<Vec<Markup>, LoadError> {
-    let run = shown.run;
+fn figures(page_run: &PageRun<'_>, is_alone: bool) -> Result<Vec<Markup>, LoadError> {
+    let run = page_run.run;
     let columns = charts::columns(run)?;
     let mut figures = Vec::new();
     if is_alone {
-        let curves = charts::percentile_curves(&[(shown.label, run)])?;
-        figures.push(figure::percentiles(curves, std::slice::from_ref(shown)));
+        let curves = charts::percentile_curves(&[(page_run.label, run)])?;
+        figures.push(figure::percentiles(curves, std::slice::from_ref(page_run)));
     }
     figures.push(figure::heat_map(charts::heat_map(&columns)?));
-    figures
-        .push(figure::plain("Throughput and errors over time", charts::throughput(&columns, shown.ink())?));
+    figures.push(figure::plain(
+        "Throughput and errors over time",
+        charts::throughput(&columns, page_run.ink())?,
+    ));
     if let Some(process) = &run.server_process {
-        figures.push(figure::plain("The server’s process over time", charts::process(process, shown.ink())?));
+        figures
+            .push(figure::plain("The server’s process over time", charts::process(process, page_run.ink())?));
     }
     Ok(figures)
 }
@@ -81,7 +84,7 @@ fn facts(run: &Run) -> Markup {
                 dt { "throughput" } dd { (unbroken(&wording::throughput(run))) }
                 dt { "traffic" } dd { (unbroken(&wording::traffic(run))) }
                 dt { "errors" } dd { (wording::errors(run)) }
-                @if let Some(told) = wording::reconnects(run) { dt { "connections" } dd { (told) } }
+                @if let Some(text) = wording::reconnects(run) { dt { "connections" } dd { (text) } }
                 @if let Some(error) = &run.first_error { dt { "first error" } dd { bdi { (error) } } }
                 dt { "generator" } dd { (generator) }
                 @if let Some(process) = process { dt { "server" } dd { (process) } }

@@ -2,31 +2,31 @@
 
 use maud::{Markup, html};
 
-use super::shown::Shown;
+use super::page_run::PageRun;
 use crate::{
     report::{
-        verdict::{Level, Verdict},
+        rating::{Level, Rating},
         wording,
     },
     units::{UNKNOWN, count, latency},
 };
 
 /// The card of a run.
-pub(super) fn card(shown: &Shown<'_>) -> Markup {
-    let run = shown.run;
+pub(super) fn card(page_run: &PageRun<'_>) -> Markup {
+    let run = page_run.run;
     let percentile = |name: &str| match run.latency.named(name) {
         Some(us) if run.latency.count > 0 => latency(us),
         _ => UNKNOWN.to_owned(),
     };
-    let verdict = Verdict::of(run);
-    let level = match verdict.level {
+    let rating = Rating::of(run);
+    let level = match rating.level {
         Level::Good => "good",
         Level::Doubtful => "doubtful",
         Level::Bad => "bad",
     };
     html! {
-        article .card .(shown.colour()) {
-            h2 { a href={ "#" (shown.anchor()) } { (shown.label) } }
+        article .card .(page_run.colour()) {
+            h2 { a href={ "#" (page_run.anchor()) } { (page_run.label) } }
             dl {
                 div .lead {
                     dt { "replies per second" }
@@ -37,7 +37,7 @@ pub(super) fn card(shown: &Shown<'_>) -> Markup {
                 }
                 div { dt { "errors" } dd { (count(run.errors_total() as f64)) } }
             }
-            p .verdict .(level) { (verdict.mark()) " " (verdict.text) }
+            p .verdict .(level) { (rating.mark()) " " (rating.text) }
             @if let Some(reason) = &run.generator.bottleneck { (bottleneck(reason)) }
         }
     }

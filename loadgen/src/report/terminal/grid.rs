@@ -30,7 +30,7 @@ const GAP: usize = 2;
 
 /// A table with a line below its head, its caption over its first column. Where it is too wide, its names are broken
 /// rather than its numbers.
-pub(super) fn set(table: &Table) -> String {
+pub(super) fn render_table(table: &Table) -> String {
     let caption = if table.caption.is_empty() { table.head.first() } else { Some(&table.caption) };
     let mut records: Vec<Vec<&str>> =
         vec![caption.into_iter().chain(table.head.iter().skip(1)).map(String::as_str).collect()];
@@ -52,15 +52,15 @@ pub(super) fn set(table: &Table) -> String {
             grid.modify(Columns::one(column), Width::wrap(padded).keep_words(true));
         }
     }
-    within(grid)
+    render(grid)
 }
 
 /// Names and what is said of them.
-pub(super) fn facts(facts: &[(&str, String)]) -> String {
-    let records: Vec<_> = facts.iter().map(|(name, text)| vec![*name, text.as_str()]).collect();
+pub(super) fn render_facts(render_facts: &[(&str, String)]) -> String {
+    let records: Vec<_> = render_facts.iter().map(|(name, text)| vec![*name, text.as_str()]).collect();
     let mut grid = grid(&records);
     grid.with(Style::empty());
-    within(grid)
+    render(grid)
 }
 
 /// A sentence, broken between words where it is too long.
@@ -68,13 +68,13 @@ pub(super) fn paragraph(text: &str) -> String {
     let mut grid = grid(&[vec![text]]);
     grid.with(Style::empty());
     // A line that is full to its last column leaves the blank after it to the next.
-    within(grid).lines().map(str::trim_start).collect::<Vec<_>>().join("\n")
+    render(grid).lines().map(str::trim_start).collect::<Vec<_>>().join("\n")
 }
 
 fn grid(records: &[Vec<&str>]) -> Grid {
     let mut builder = Builder::default();
     for record in records {
-        builder.push_record(record.iter().map(|text| plain(text)));
+        builder.push_record(record.iter().map(|text| printable(text)));
     }
     let mut grid = builder.build();
     grid.modify(Segment::all(), Padding::new(0, GAP, 0, 0)).modify(Columns::last(), Padding::zero());
@@ -88,18 +88,18 @@ fn width(records: &[Vec<&str>], column: usize) -> usize {
 }
 
 /// What a table comes to, without the blanks at the ends of its lines.
-fn within(mut grid: Grid) -> String {
+fn render(mut grid: Grid) -> String {
     grid.with(Width::wrap(width_max()).keep_words(true).priority(Priority::max(true)));
     grid.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 /// Text of a server, without what would steer the terminal or turn the reading direction around.
-fn plain(text: &str) -> String {
-    let steers = |character: char| {
+fn printable(text: &str) -> String {
+    let is_steering = |character: char| {
         character.is_control()
             || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    text.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
+    text.chars().map(|character| if is_steering(character) { '\u{fffd}' } else { character }).collect()
 }
 
 #[cfg(test)]
@@ -110,7 +110,7 @@ mod tests {
     fn a_wide_table_breaks_its_names_and_not_its_numbers() {
         let mut table = Table::new("", &["workload", "replies/s"]);
         table.rows.push(vec!["many words ".repeat(12), "140,705 (139k–141k)".to_owned()]);
-        let text = set(&table);
+        let text = render_table(&table);
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH_MAX), "{text}");
         assert!(text.contains("140,705 (139k–141k)"), "{text}");
         assert!(text.starts_with("workload"), "{text}");
@@ -125,6 +125,6 @@ mod tests {
     #[test]
     fn nothing_is_nothing() {
         assert_eq!(paragraph(""), "");
-        assert_eq!(facts(&[]), "");
+        assert_eq!(render_facts(&[]), "");
     }
 }

@@ -14,11 +14,11 @@ pub fn run(run: &Run) -> String {
     let mut parts = vec![heading(run)];
     parts.extend(warnings(run));
     parts.push(latency(run));
-    parts.extend(tables::by_request(run).as_ref().map(grid::set));
-    parts.push(grid::facts(&facts(run)));
-    parts.extend(tables::server_latencies(run).as_ref().map(grid::set));
-    parts.extend(tables::figures(run).as_ref().map(grid::set));
-    parts.extend(tables::checks(run).as_ref().map(grid::set));
+    parts.extend(tables::by_request(run).as_ref().map(grid::render_table));
+    parts.push(grid::render_facts(&facts(run)));
+    parts.extend(tables::server_latencies(run).as_ref().map(grid::render_table));
+    parts.extend(tables::figures(run).as_ref().map(grid::render_table));
+    parts.extend(tables::checks(run).as_ref().map(grid::render_table));
     let mut text = parts.join("\n\n");
     text.push('\n');
     text
@@ -49,7 +49,7 @@ fn warnings(run: &Run) -> Option<String> {
 
 fn latency(run: &Run) -> String {
     let explained = if wording::is_closed(run) { wording::CLOSED_LOOP } else { wording::OPEN_LOOP };
-    format!("{}\n{}", grid::set(&tables::percentiles(run)), grid::paragraph(explained))
+    format!("{}\n{}", grid::render_table(&tables::percentiles(run)), grid::paragraph(explained))
 }
 
 fn facts(run: &Run) -> Vec<(&'static str, String)> {
@@ -59,7 +59,7 @@ fn facts(run: &Run) -> Vec<(&'static str, String)> {
         ("errors", wording::errors(run)),
     ];
     facts.extend(run.first_error.iter().map(|error| ("first error", error.clone())));
-    facts.extend(wording::reconnects(run).map(|told| ("connections", told)));
+    facts.extend(wording::reconnects(run).map(|text| ("connections", text)));
     facts.push(("generator", wording::generator(&run.generator)));
     facts.extend(run.server_process.iter().map(|process| ("server", wording::process(process))));
     facts
@@ -90,12 +90,12 @@ mod tests {
             "{text}"
         );
         assert_eq!(row(&text, "Latency"), "Latency p50 p90 p99 p99.9 p99.99 max");
-        let told = |latency: &crate::latency::Latency| {
+        let percentiles_of = |latency: &crate::latency::Latency| {
             let percentiles = [latency.p50_us, latency.p90_us, latency.p99_us];
             percentiles.map(units::latency).join(" ")
         };
-        assert!(row(&text, "corrected").contains(&told(&measured.latency)), "{text}");
-        assert!(row(&text, "uncorrected").contains(&told(&measured.latency_uncorrected)), "{text}");
+        assert!(row(&text, "corrected").contains(&percentiles_of(&measured.latency)), "{text}");
+        assert!(row(&text, "uncorrected").contains(&percentiles_of(&measured.latency_uncorrected)), "{text}");
         assert!(row(&text, "tools/list").starts_with("tools/list 20 % 24,000 0 "), "{text}");
         assert_eq!(
             row(&text, "throughput"),

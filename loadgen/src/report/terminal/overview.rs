@@ -3,9 +3,9 @@
 use super::grid;
 use crate::{
     report::{
-        repeats::{Repeats, Spread},
+        rating::Level,
+        run_group::{RunGroup, Spread},
         tables::Table,
-        verdict::Level,
         wording,
     },
     result::{Pacing, Run},
@@ -16,7 +16,7 @@ use crate::{
 /// brackets where these differ most, which is in throughput and p99.
 #[must_use]
 pub fn runs(runs: &[Run]) -> String {
-    let all = Repeats::of(runs);
+    let all = RunGroup::group(runs);
     let mut table = Table::new(
         "",
         &[
@@ -32,7 +32,7 @@ pub fn runs(runs: &[Run]) -> String {
     );
     table.names = 2;
     table.rows = all.iter().map(|repeats| row(repeats, &all)).collect();
-    let mut text = grid::set(&table);
+    let mut text = grid::render_table(&table);
     for note in notes(&all) {
         text.push('\n');
         text.push_str(&grid::paragraph(&note));
@@ -41,7 +41,7 @@ pub fn runs(runs: &[Run]) -> String {
     text
 }
 
-fn row(repeats: &Repeats<'_>, all: &[Repeats<'_>]) -> Vec<String> {
+fn row(repeats: &RunGroup<'_>, all: &[RunGroup<'_>]) -> Vec<String> {
     let run = repeats.first;
     let workload = std::iter::once(run.workload.clone()).chain(differences(run, all));
     // Where all are one server's its name would say nothing, and takes room.
@@ -58,16 +58,16 @@ fn row(repeats: &Repeats<'_>, all: &[Repeats<'_>]) -> Vec<String> {
         percentile(repeats, "p99", true),
         percentile(repeats, "p99.9", false),
         count(repeats.runs.iter().map(|run| run.errors_total() as f64).sum()),
-        repeats.verdict().mark().to_owned(),
+        repeats.rating().mark().to_owned(),
     ]
 }
 
-fn is_one_server(all: &[Repeats<'_>]) -> bool {
+fn is_one_server(all: &[RunGroup<'_>]) -> bool {
     all.windows(2).all(|pair| matches!(pair, [one, other] if one.first.contestant == other.first.contestant))
 }
 
 /// What tells this run from another of the same workload and server: without it their lines would look alike.
-fn differences(run: &Run, all: &[Repeats<'_>]) -> Vec<String> {
+fn differences(run: &Run, all: &[RunGroup<'_>]) -> Vec<String> {
     let alike: Vec<_> = all
         .iter()
         .map(|other| other.first)
@@ -94,7 +94,7 @@ fn pace(run: &Run) -> String {
     }
 }
 
-fn throughput(repeats: &Repeats<'_>) -> String {
+fn throughput(repeats: &RunGroup<'_>) -> String {
     match repeats.spread(|run| Some(run.throughput_per_s)) {
         None => UNKNOWN.to_owned(),
         Some(spread) if repeats.runs.len() == 1 => count(spread.median),
@@ -104,7 +104,7 @@ fn throughput(repeats: &Repeats<'_>) -> String {
     }
 }
 
-fn percentile(repeats: &Repeats<'_>, name: &str, ranged: bool) -> String {
+fn percentile(repeats: &RunGroup<'_>, name: &str, ranged: bool) -> String {
     // A run without replies was not infinitely fast.
     let measured = |run: &Run| run.latency.named(name).filter(|_| run.latency.count > 0);
     match repeats.spread(measured) {
@@ -115,18 +115,18 @@ fn percentile(repeats: &Repeats<'_>, name: &str, ranged: bool) -> String {
 }
 
 /// What the signs and brackets mean, as far as there are any.
-fn notes(all: &[Repeats<'_>]) -> Vec<String> {
+fn notes(all: &[RunGroup<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     if all.iter().any(|repeats| repeats.runs.len() > 1) {
         notes.push(
             "×: medians of so many runs, lowest–highest in brackets, errors of all together.".to_owned(),
         );
     }
-    let doubtful = |repeats: &&Repeats<'_>| repeats.verdict().level != Level::Good;
+    let doubtful = |repeats: &&RunGroup<'_>| repeats.rating().level != Level::Good;
     for repeats in all.iter().filter(doubtful) {
-        let verdict = repeats.verdict();
+        let rating = repeats.rating();
         let run = repeats.first;
-        notes.push(format!("{} {}, {}: {}", verdict.mark(), run.workload, run.contestant, verdict.text));
+        notes.push(format!("{} {}, {}: {}", rating.mark(), run.workload, run.contestant, rating.text));
     }
     notes
 }

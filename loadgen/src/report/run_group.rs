@@ -1,10 +1,10 @@
 //! Runs that measured the same thing, taken together.
 
-use super::verdict::{Level, Verdict};
+use super::rating::{Level, Rating};
 use crate::result::Run;
 
 /// At least one run.
-pub(crate) struct Repeats<'a> {
+pub(crate) struct RunGroup<'a> {
     pub(crate) first: &'a Run,
     /// All of them, the first included.
     pub(crate) runs: Vec<&'a Run>,
@@ -17,9 +17,9 @@ pub(crate) struct Spread {
     pub(crate) highest: f64,
 }
 
-impl<'a> Repeats<'a> {
+impl<'a> RunGroup<'a> {
     /// Puts together what repeats each other, in the order of the first of each.
-    pub(crate) fn of(runs: &'a [Run]) -> Vec<Self> {
+    pub(crate) fn group(runs: &'a [Run]) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for run in runs {
             match all.iter_mut().find(|repeats| repeats.first.repeats(run)) {
@@ -49,14 +49,14 @@ impl<'a> Repeats<'a> {
     }
 
     /// The worst of their verdicts.
-    pub(crate) fn verdict(&self) -> Verdict {
-        let verdicts = self.runs.iter().map(|run| Verdict::of(run));
-        let rank = |verdict: &Verdict| match verdict.level {
+    pub(crate) fn rating(&self) -> Rating {
+        let ratings = self.runs.iter().map(|run| Rating::of(run));
+        let rank = |rating: &Rating| match rating.level {
             Level::Good => 0,
             Level::Doubtful => 1,
             Level::Bad => 2,
         };
-        verdicts.max_by_key(rank).unwrap_or_else(|| Verdict::of(self.first))
+        ratings.max_by_key(rank).unwrap_or_else(|| Rating::of(self.first))
     }
 }
 
@@ -70,21 +70,21 @@ mod tests {
         let mut other = sample::run();
         other.parameters.connections_count = 8;
         let runs = [sample::run(), sample::peer(), other, sample::run()];
-        let all = Repeats::of(&runs);
+        let all = RunGroup::group(&runs);
         assert_eq!(all.iter().map(|repeats| repeats.runs.len()).collect::<Vec<_>>(), [2, 1, 1]);
     }
 
     #[test]
     fn the_median_lies_in_the_middle() {
-        let of = |values: &[f64]| {
+        let group = |values: &[f64]| {
             let runs: Vec<_> =
                 values.iter().map(|&throughput_per_s| Run { throughput_per_s, ..sample::run() }).collect();
-            let spread = Repeats::of(&runs)[0].spread(|run| Some(run.throughput_per_s)).unwrap();
+            let spread = RunGroup::group(&runs)[0].spread(|run| Some(run.throughput_per_s)).unwrap();
             (spread.lowest, spread.median, spread.highest)
         };
-        assert_eq!(of(&[5.0]), (5.0, 5.0, 5.0));
-        assert_eq!(of(&[5.0, 1.0, 2.0]), (1.0, 2.0, 5.0));
-        assert_eq!(of(&[5.0, 1.0, 2.0, 3.0]), (1.0, 2.5, 5.0));
+        assert_eq!(group(&[5.0]), (5.0, 5.0, 5.0));
+        assert_eq!(group(&[5.0, 1.0, 2.0]), (1.0, 2.0, 5.0));
+        assert_eq!(group(&[5.0, 1.0, 2.0, 3.0]), (1.0, 2.5, 5.0));
     }
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
         good.checks.clear();
         good.errors_count.clear();
         let runs = [good.clone(), good.clone(), Run { generator: sample::run().generator, ..sample::run() }];
-        let all = Repeats::of(&runs);
-        assert_eq!(all[0].verdict().level, Level::Bad);
+        let all = RunGroup::group(&runs);
+        assert_eq!(all[0].rating().level, Level::Bad);
     }
 }

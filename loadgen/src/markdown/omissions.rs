@@ -17,12 +17,12 @@ pub(super) fn section(files: &[ResultFile]) -> String {
         ("Where the generator was the limit", ["run", "why"], limits),
         ("What went wrong", ["run", "what"], wrong),
     ];
-    let mut told = vec!["## What these figures do not show".to_owned()];
+    let mut lines = vec!["## What these figures do not show".to_owned()];
     for (head, columns, rows) in parts {
         let body = if rows.is_empty() { "Nothing.".to_owned() } else { table(columns, rows) };
-        told.push(format!("### {head}\n\n{body}"));
+        lines.push(format!("### {head}\n\n{body}"));
     }
-    told.join("\n\n")
+    lines.join("\n\n")
 }
 
 /// Workloads that no result has, each with the newest reason.
@@ -31,7 +31,7 @@ fn not_run(files: &[ResultFile]) -> Vec<[String; 2]> {
     for not_run in newest_first(files).into_iter().flat_map(|file| &file.not_run) {
         let workload = format!("`{}`", plain(&not_run.workload));
         let was_run = files.iter().flat_map(|file| &file.runs).any(|run| run.workload == not_run.workload);
-        if !was_run && !rows.iter().any(|[told, _]| *told == workload) {
+        if !was_run && !rows.iter().any(|[listed, _]| *listed == workload) {
             rows.push([workload, plain(&not_run.reason)]);
         }
     }
@@ -39,18 +39,18 @@ fn not_run(files: &[ResultFile]) -> Vec<[String; 2]> {
 }
 
 fn went_wrong(group: &Repeats<'_>) -> Option<String> {
-    let mut told = Vec::new();
+    let mut parts = Vec::new();
     if let Some(after_s) = group.server_gone_after_s() {
-        told.push(format!("the server stopped answering after {after_s:.1} s"));
+        parts.push(format!("the server stopped answering after {after_s:.1} s"));
     } else if group.complete_count() < group.runs.len() {
-        told.push(format!("{} of {} repeats ran to their end", group.complete_count(), group.runs.len()));
+        parts.push(format!("{} of {} repeats ran to their end", group.complete_count(), group.runs.len()));
     }
     let errors = group.errors_total();
     if errors > 0 {
         let first = group.runs.iter().find_map(|run| run.first_error.as_deref()).unwrap_or("not described");
-        told.push(format!("{errors} errors; the first: {}", plain(first)));
+        parts.push(format!("{errors} errors; the first: {}", plain(first)));
     }
-    (!told.is_empty()).then(|| told.join("; "))
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn name(group: &Repeats<'_>) -> String {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use crate::{report::charts::Ink, result::Run};
 
 /// A run, and how it is found on the page.
-pub(super) struct Shown<'a> {
+pub(super) struct PageRun<'a> {
     pub(super) label: &'a str,
     pub(super) run: &'a Run,
     /// Its number on the page, from 1.
@@ -14,7 +14,7 @@ pub(super) struct Shown<'a> {
     pub(super) series: usize,
 }
 
-impl Shown<'_> {
+impl PageRun<'_> {
     pub(super) fn ink(&self) -> Ink {
         Ink::Series(self.series)
     }

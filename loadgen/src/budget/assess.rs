@@ -25,7 +25,7 @@ pub enum Status {
 
 /// A row of the budget and what became of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Verdict {
+pub struct Assessment {
     /// As in the row.
     pub id: String,
     /// As in the row.
@@ -55,7 +55,7 @@ pub struct Verdict {
     pub remarks: Vec<String>,
 }
 
-impl Verdict {
+impl Assessment {
     /// Whether the budget is exceeded.
     #[must_use]
     pub fn over(&self) -> bool {
@@ -71,14 +71,14 @@ impl Verdict {
 
 /// Whether any row is beyond its budget.
 #[must_use]
-pub fn over(verdicts: &[Verdict]) -> bool {
-    verdicts.iter().any(Verdict::over)
+pub fn over(assessments: &[Assessment]) -> bool {
+    assessments.iter().any(Assessment::over)
 }
 
 /// Judges every row by the newest result that has its figure; see [`Repeats::newest`].
 #[must_use]
-pub fn judge(budget: &Budget, files: &[ResultFile]) -> Vec<Verdict> {
-    budget.rows.iter().map(|row| verdict(row, files)).collect()
+pub fn assess(budget: &Budget, files: &[ResultFile]) -> Vec<Assessment> {
+    budget.rows.iter().map(|row| assessment(row, files)).collect()
 }
 
 /// A figure, and the runs it is from.
@@ -88,14 +88,14 @@ struct Measured<'file> {
     groups: Vec<Repeats<'file>>,
 }
 
-fn verdict(row: &BudgetRow, files: &[ResultFile]) -> Verdict {
+fn assessment(row: &BudgetRow, files: &[ResultFile]) -> Assessment {
     let runs = row.workload.as_ref().and_then(|workload| Repeats::newest(files, workload, &row.contestant));
     if let Some(group) = &runs
         && let Some(after_s) = group.server_gone_after_s()
     {
         // A server that did not survive the workload keeps no budget of it.
         let remark = format!("the server stopped answering after {after_s:.1} s");
-        return Verdict { remarks: vec![remark], ..unmeasured(row, Status::Over) };
+        return Assessment { remarks: vec![remark], ..unmeasured(row, Status::Over) };
     }
     match measured(row, files) {
         Some(measured) => {
@@ -104,7 +104,7 @@ fn verdict(row: &BudgetRow, files: &[ResultFile]) -> Verdict {
                 Some(group) => group.latency(name),
                 None => stage_us(row, files, time),
             };
-            Verdict {
+            Assessment {
                 p50_us: latency("p50", StageTime::P50),
                 p95_us: latency("p95", StageTime::P95),
                 measured: Some(measured.value),
@@ -119,8 +119,8 @@ fn verdict(row: &BudgetRow, files: &[ResultFile]) -> Verdict {
     }
 }
 
-fn unmeasured(row: &BudgetRow, status: Status) -> Verdict {
-    Verdict {
+fn unmeasured(row: &BudgetRow, status: Status) -> Assessment {
+    Assessment {
         id: row.id.clone(),
         what: row.what.clone(),
         source: row.source,
@@ -195,8 +195,8 @@ fn remarks(group: &Repeats<'_>) -> Vec<String> {
     let limit = group.bottleneck().map(|_| "the generator was the limit".to_owned());
     let errors = group.errors_total();
     let errors = (errors > 0).then(|| format!("{errors} errors"));
-    let told = [scaled, limit, errors].into_iter().flatten();
-    told.map(|remark| if whose.is_empty() { remark } else { format!("{whose}: {remark}") }).collect()
+    let notes = [scaled, limit, errors].into_iter().flatten();
+    notes.map(|remark| if whose.is_empty() { remark } else { format!("{whose}: {remark}") }).collect()
 }
 
 fn why_not(row: &BudgetRow, files: &[ResultFile], runs: Option<&Repeats<'_>>) -> String {
@@ -204,9 +204,9 @@ fn why_not(row: &BudgetRow, files: &[ResultFile], runs: Option<&Repeats<'_>>) ->
         return format!("waits for {waits_for}");
     }
     let not_run = newest_first(files).into_iter().flat_map(|file| &file.not_run);
-    let said = not_run.into_iter().find(|not_run| Some(&not_run.workload) == row.workload.as_ref());
-    match (said, runs) {
-        (Some(said), None) => said.reason.clone(),
+    let note = not_run.into_iter().find(|not_run| Some(&not_run.workload) == row.workload.as_ref());
+    match (note, runs) {
+        (Some(note), None) => note.reason.clone(),
         (_, Some(group)) if group.complete_count() == 0 => "the run was interrupted".to_owned(),
         (_, Some(group)) if group.median(&row.metric).is_none() => format!("its runs have no {}", row.metric),
         (_, Some(_)) => "nothing in the same file to divide by".to_owned(),

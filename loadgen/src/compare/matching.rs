@@ -62,7 +62,7 @@ pub(super) fn same_machine(current: &Environment, baseline: &Environment) -> Res
         .filter(|(now, then)| now != then)
         .map(|((what, now), (_, then))| format!("{what} is {now}, and {then} in the baseline"))
         .collect();
-    if differences.is_empty() { Ok(()) } else { Err(LoadError::Unlike(differences.join("; "))) }
+    if differences.is_empty() { Ok(()) } else { Err(LoadError::Incomparable(differences.join("; "))) }
 }
 
 fn major_minor(kernel: &str) -> String {
@@ -117,7 +117,7 @@ fn unlike_parameters(current: &Repeats<'_>, baseline: &Repeats<'_>) -> LoadError
         [current, baseline].map(|group| serde_json::to_value(group.parameters()).unwrap_or(Value::Null));
     let mut found = Vec::new();
     differences("", &now, &then, &mut found);
-    LoadError::Unlike(format!("{} was run with other parameters: {}", current.name(), found.join("; ")))
+    LoadError::Incomparable(format!("{} was run with other parameters: {}", current.name(), found.join("; ")))
 }
 
 /// Names every leaf in which two values differ, with both. Parameters nest three deep, so this does not go far.

@@ -19,12 +19,12 @@ pub(crate) enum Level {
 
 /// What a run comes to.
 #[derive(Debug)]
-pub(crate) struct Verdict {
+pub(crate) struct Rating {
     pub(crate) level: Level,
     pub(crate) text: String,
 }
 
-impl Verdict {
+impl Rating {
     /// Judges a run.
     pub(crate) fn of(run: &Run) -> Self {
         let failed = run.checks.iter().filter(|check| !check.passed).count();
@@ -70,8 +70,8 @@ mod tests {
     #[test]
     fn the_worst_is_said_first() {
         let told = |run: &Run| {
-            let verdict = Verdict::of(run);
-            format!("{} {}", verdict.mark(), verdict.text)
+            let rating = Rating::of(run);
+            format!("{} {}", rating.mark(), rating.text)
         };
         let mut run = sample::run();
         assert_eq!(told(&run), "✗ 1 of 2 checks failed");

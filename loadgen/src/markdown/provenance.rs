@@ -36,7 +36,7 @@ pub(super) fn header(files: &[ResultFile]) -> String {
 }
 
 fn machine(of: &Environment) -> String {
-    let mut told = format!(
+    let mut text = format!(
         "{}, {} cores, {}, Linux {}",
         plain(&of.cpu_model),
         of.cores_count,
@@ -44,9 +44,9 @@ fn machine(of: &Environment) -> String {
         plain(&of.kernel)
     );
     if of.generator_build != "release" {
-        told.push_str(&format!(", **generator built as {}**", plain(&of.generator_build)));
+        text.push_str(&format!(", **generator built as {}**", plain(&of.generator_build)));
     }
-    told
+    text
 }
 
 /// As typed, but for directories, which are nobody's business.
@@ -65,12 +65,12 @@ fn command(words: &[String]) -> String {
 /// What was switched on in our server, by the newest result that tells.
 fn flags(files: &[ResultFile]) -> Option<String> {
     let runs = newest_first(files).into_iter().flat_map(|file| &file.runs);
-    let told = runs
+    let flags = runs
         .filter(|run| run.contestant == CORELANE)
         .find(|run| !run.server.flags.is_empty())?
         .server
         .flags
         .iter()
         .map(|(flag, on)| format!("`{}` {}", plain(flag), if *on { "on" } else { "off" }));
-    Some(format!("Optimisations: {}.", told.collect::<Vec<_>>().join(", ")))
+    Some(format!("Optimisations: {}.", flags.collect::<Vec<_>>().join(", ")))
 }
