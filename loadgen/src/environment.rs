@@ -2,7 +2,10 @@
 
 use std::time::SystemTime;
 
-use crate::result::{Environment, NotRun, ResultFile, Run, SCHEMA};
+use crate::{
+    placement::available,
+    result::{Environment, NotRun, ResultFile, Run, SCHEMA},
+};
 
 impl Environment {
     /// This machine and this build.
@@ -16,7 +19,7 @@ impl Environment {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
             cpu_model: model.to_owned(),
-            cores_count: core_affinity::get_core_ids().map_or(1, |cores| cores.len()),
+            cores_count: available().len(),
             memory_bytes: memory * 1024,
             kernel: kernel.trim().to_owned(),
             generator_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -16,7 +16,7 @@ use crate::{
     engine::{Engine, IntervalRecord, Pacing, Plan, Recording, ThreadReport},
     error::LoadError,
     latency::Latency,
-    monitor::{ProcessSampler, ServerMonitor},
+    monitor::{ProcessSampler, ServerMonitor, cpu_s},
     probe::ProbeResult,
     progress::{Bar, ProgressTarget},
     result::{self, Check, GeneratorSide, Interval, Outcome, Parameters, RequestResult, Run},
@@ -440,5 +440,5 @@ fn generator_side(plan: &Plan, recording: &Recording, cpu_percent: f64) -> Gener
 /// Processor time of this process so far, in seconds.
 pub(crate) fn own_cpu_s() -> f64 {
     let stat = procfs::process::Process::myself().and_then(|process| process.stat());
-    stat.map_or(0.0, |stat| (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
+    stat.map_or(0.0, |stat| cpu_s(&stat))
 }

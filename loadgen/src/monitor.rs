@@ -93,6 +93,11 @@ impl ServerMonitor {
     }
 }
 
+/// Processor time that a process has used, in seconds.
+pub(crate) fn cpu_s(stat: &procfs::process::Stat) -> f64 {
+    (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64
+}
+
 /// Whether a process was started to sleep at once when it has no work. An argument counts before a variable.
 fn is_started_without_spin(process: &Process) -> bool {
     let arguments = process.cmdline().unwrap_or_default();
@@ -138,7 +143,7 @@ impl ProcessSnapshot {
             .sum();
         Some(Self {
             at: Instant::now(),
-            cpu_s: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
+            cpu_s: cpu_s(&stat),
             resident_bytes: stat.rss * procfs::page_size(),
             switches,
         })

@@ -70,9 +70,7 @@ impl WorkloadPacing {
         match self {
             Self::Closed => Pacing::Closed,
             Self::Volley => Pacing::Volley,
-            Self::Open(rate, gaps) => {
-                Pacing::Open(vec![Segment::steady(warmup_s + duration_s, rate * scale)], gaps)
-            }
+            Self::Open(rate, gaps) => Pacing::steady(warmup + duration, rate * scale, gaps),
             Self::Burst(usual, burst) => {
                 let part = duration_s / 3.0;
                 let steps = [(warmup_s + part, usual), (part, burst), (part, usual)];
@@ -83,8 +81,6 @@ impl WorkloadPacing {
     }
 }
 
-/// The message of the canonical request.
-const ECHO_ARGUMENTS: &str = r#"{"message":"hello world"}"#;
 /// Requests a second of the workloads whose latency is held against a budget: far from what a core can do.
 const LIGHT_RATE_PER_S: f64 = 10_000.0;
 
@@ -95,50 +91,62 @@ fn tool(name: &str, arguments: impl Into<String>) -> Operation {
 /// All of them, in the order in which they are listed and run.
 #[must_use]
 pub fn all() -> Vec<Workload> {
-    let seconds = Duration::from_secs;
-    let base = Workload {
+    [closed_loops(), payloads_at_light_load(), methods_at_light_load(), sustained_loads(), special_loads()]
+        .concat()
+}
+
+/// The canonical request in a closed loop; the others differ from it in what they name.
+fn base() -> Workload {
+    Workload {
         id: "",
         description: "",
         era: Era::Modern,
-        operations: vec![(tool("echo", ECHO_ARGUMENTS), 1)],
+        operations: vec![(Operation::canonical(), 1)],
         pace: WorkloadPacing::Closed,
         connections: 64,
-        duration: seconds(10),
-        brief: seconds(3),
-        warmup: seconds(1),
+        duration: Duration::from_secs(10),
+        brief: Duration::from_secs(3),
+        warmup: Duration::from_secs(1),
         shards: 1,
         kind: WorkloadKind::Plain,
-    };
-    let mut workloads = vec![
+    }
+}
+
+/// The base at a rate that is far below what one core serves.
+fn light() -> Workload {
+    Workload { connections: 16, pace: WorkloadPacing::Open(LIGHT_RATE_PER_S, Gaps::Poisson), ..base() }
+}
+
+fn closed_loops() -> Vec<Workload> {
+    vec![
         Workload {
             id: "canonical_closed_1",
             description: "the canonical request, 1 connection",
             connections: 1,
-            ..base.clone()
+            ..base()
         },
         Workload {
             id: "canonical_closed_8",
             description: "the canonical request, 8 connections",
             connections: 8,
-            ..base.clone()
+            ..base()
         },
         Workload {
             id: "canonical_closed_64",
             description: "the canonical request, 64 connections",
-            ..base.clone()
+            ..base()
         },
         Workload {
             id: "legacy_closed_64",
             description: "the canonical request at 2025-11-25, 64 connections",
             era: Era::Legacy,
-            ..base.clone()
+            ..base()
         },
-    ];
-    let light = Workload {
-        connections: 16,
-        pace: WorkloadPacing::Open(LIGHT_RATE_PER_S, Gaps::Poisson),
-        ..base.clone()
-    };
+    ]
+}
+
+fn payloads_at_light_load() -> Vec<Workload> {
+    let mut workloads = Vec::new();
     for (id, description, tool_name, count) in [
         ("tool_call_simple", "a call with 1 string", "strings_1", 1),
         ("tool_call_medium", "a call with 5 strings", "strings_5", 5),
@@ -148,7 +156,7 @@ pub fn all() -> Vec<Workload> {
             id,
             description,
             operations: vec![(tool(tool_name, payloads::strings(count)), 1)],
-            ..light.clone()
+            ..light()
         });
     }
     for (id, description, tool_name, count) in [
@@ -163,10 +171,21 @@ pub fn all() -> Vec<Workload> {
             id,
             description,
             operations: vec![(tool(tool_name, payloads::mixed(count)), 1)],
-            ..light.clone()
+            ..light()
         });
     }
-    for (id, description, era, operation) in [
+    workloads
+}
+
+fn methods_at_light_load() -> Vec<Workload> {
+    let workload = |(id, description, era, operation)| Workload {
+        id,
+        description,
+        era,
+        operations: vec![(operation, 1)],
+        ..light()
+    };
+    [
         ("initialize", "the older revisions' first request", Era::Legacy, Operation::Initialize),
         ("discover", "server/discover", Era::Modern, Operation::Method("server/discover")),
         ("tools_list", "tools/list", Era::Modern, Operation::Method("tools/list")),
@@ -180,17 +199,21 @@ pub fn all() -> Vec<Workload> {
         ("prompt_simple", "a prompt without variables", Era::Modern, prompt(0)),
         ("prompt_medium", "a prompt with 10 variables", Era::Modern, prompt(10)),
         ("prompt_complex", "a prompt with 50 variables", Era::Modern, prompt(50)),
-    ] {
-        workloads.push(Workload { id, description, era, operations: vec![(operation, 1)], ..light.clone() });
-    }
+    ]
+    .map(workload)
+    .to_vec()
+}
+
+fn sustained_loads() -> Vec<Workload> {
+    let seconds = Duration::from_secs;
     let padded = |bytes: usize| vec![(tool("echo", format!(r#"{{"message":"{{{{pad:{bytes}}}}}"}}"#)), 1)];
-    workloads.extend([
+    vec![
         Workload {
             id: "tcp_burst_100_1kib",
             description: "1 KiB there and back over 100 connections",
             operations: padded(1024),
             connections: 100,
-            ..base.clone()
+            ..base()
         },
         Workload {
             id: "sustained_10k_1kib",
@@ -199,7 +222,7 @@ pub fn all() -> Vec<Workload> {
             connections: 10_000,
             warmup: seconds(2),
             duration: seconds(30),
-            ..base.clone()
+            ..base()
         },
         Workload {
             id: "sustained_10k_100kib",
@@ -209,7 +232,7 @@ pub fn all() -> Vec<Workload> {
             warmup: seconds(5),
             duration: seconds(30),
             brief: seconds(5),
-            ..base.clone()
+            ..base()
         },
         Workload {
             id: "sustained_100k",
@@ -219,8 +242,14 @@ pub fn all() -> Vec<Workload> {
             duration: seconds(300),
             brief: seconds(10),
             warmup: seconds(2),
-            ..base.clone()
+            ..base()
         },
+    ]
+}
+
+fn special_loads() -> Vec<Workload> {
+    let seconds = Duration::from_secs;
+    vec![
         Workload {
             id: "burst",
             description: "100,000 requests a second, then 200,000, then back",
@@ -229,7 +258,7 @@ pub fn all() -> Vec<Workload> {
             duration: seconds(30),
             brief: seconds(15),
             warmup: seconds(2),
-            ..base.clone()
+            ..base()
         },
         Workload {
             id: "async_100x5ms",
@@ -237,7 +266,7 @@ pub fn all() -> Vec<Workload> {
             operations: vec![(tool("sleep", r#"{"ms":5}"#), 1)],
             pace: WorkloadPacing::Volley,
             connections: 100,
-            ..base.clone()
+            ..base()
         },
         Workload {
             id: "ping_beside_slow_tools",
@@ -248,7 +277,7 @@ pub fn all() -> Vec<Workload> {
             connections: 8,
             kind: WorkloadKind::BesideSlowTools,
             brief: seconds(5),
-            ..base.clone()
+            ..base()
         },
         Workload {
             id: "idle_50k",
@@ -260,7 +289,7 @@ pub fn all() -> Vec<Workload> {
             warmup: seconds(2),
             shards: 3,
             kind: WorkloadKind::Idle,
-            ..base.clone()
+            ..base()
         },
         fan_out("fanout_1k", "1,000 subscribers, 10 updates a second", 1_000, 10.0, 1),
         fan_out("fanout_10k_10hz", "10,000 subscribers, 10 updates a second", 10_000, 10.0, 2),
@@ -279,10 +308,9 @@ pub fn all() -> Vec<Workload> {
             connections: 200,
             duration: seconds(7200),
             brief: seconds(20),
-            ..base
+            ..base()
         },
-    ]);
-    workloads
+    ]
 }
 
 fn fan_out(

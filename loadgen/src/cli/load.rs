@@ -284,5 +284,5 @@ impl Storm {
 }
 
 fn open(rate: f64, gaps: Gaps, load: &LoadArguments) -> Pacing {
-    Pacing::Open(vec![Segment::steady((load.warmup + load.duration()).as_secs_f64(), rate)], gaps)
+    Pacing::steady(load.warmup + load.duration(), rate, gaps)
 }

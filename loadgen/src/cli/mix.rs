@@ -62,8 +62,12 @@ impl Mix {
                     "the server has no tool {name:?}; it has {there}"
                 )));
             }
-            let arguments = arguments.unwrap_or_else(|| default_arguments(&name).to_owned());
-            operations.push((Operation::Tool { name, arguments }, weight));
+            let operation = match arguments {
+                Some(arguments) => Operation::Tool { name, arguments },
+                None if name == "echo" => Operation::canonical(),
+                None => Operation::Tool { name, arguments: "{}".to_owned() },
+            };
+            operations.push((operation, weight));
         }
         for text in &self.prompt {
             let (name, arguments, weight) = named_arguments(text)?;
@@ -86,23 +90,13 @@ impl Mix {
         }
         if operations.is_empty() {
             let echo = probe.tools.iter().any(|tool| tool == "echo");
-            operations.push(match echo {
-                true => {
-                    let arguments = default_arguments("echo").to_owned();
-                    (Operation::Tool { name: "echo".to_owned(), arguments }, 1)
-                }
-                false => (Operation::Method("tools/list"), 1),
-            });
+            operations.push((if echo { Operation::canonical() } else { Operation::Method("tools/list") }, 1));
         }
         if operations.iter().all(|(_, weight)| *weight == 0) {
             return Err(LoadError::Usage("every request of the mix has the weight 0".to_owned()));
         }
         Ok(operations)
     }
-}
-
-fn default_arguments(tool: &str) -> &'static str {
-    if tool == "echo" { r#"{"message":"hello world"}"# } else { "{}" }
 }
 
 /// `NAME`, `NAME={…}`, `NAME={…}=WEIGHT` or `NAME=WEIGHT`.

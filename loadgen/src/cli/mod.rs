@@ -6,6 +6,7 @@ mod output;
 mod print;
 mod load;
 mod saturate;
+mod self_test;
 mod suites;
 mod results;
 mod peers;

@@ -26,7 +26,7 @@ use crate::{
     report,
     request::{Era, Operation, Request},
     result::{NotRun, ResultFile, Run},
-    schedule::{Gaps, Segment},
+    schedule::Gaps,
     spawn::{SpawnedServer, unused_address},
     statistics::median,
     target::Target,
@@ -300,8 +300,8 @@ impl Peers {
             if index == 0 {
                 let mut job = self.job(peer, server, target, era, 16, placement)?;
                 job.workload = format!("{prefix}_open_{}", self.rate);
-                let whole = (job.plan.warmup + job.plan.duration).as_secs_f64();
-                job.plan.pacing = Pacing::Open(vec![Segment::steady(whole, self.rate)], Gaps::Poisson);
+                let total = job.plan.warmup + job.plan.duration;
+                job.plan.pacing = Pacing::steady(total, self.rate, Gaps::Poisson);
                 runs.push(run_job(&job, context)?);
             }
         }
@@ -320,10 +320,7 @@ impl Peers {
         let probe = probe(target, Some(era), crate::suite::TIMEOUT)?;
         let operation = match era {
             Era::Plain => Operation::Plain,
-            _ => Operation::Tool {
-                name: "echo".to_owned(),
-                arguments: r#"{"message":"hello world"}"#.to_owned(),
-            },
+            _ => Operation::canonical(),
         };
         let cores = placement.cores(connections);
         Ok(Job {

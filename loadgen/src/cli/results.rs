@@ -8,7 +8,8 @@ use super::{
     arguments::positive_number,
     output::writable,
     print::print,
-    suites::{self_test, thresholds},
+    self_test::self_test,
+    suites::{BASELINE, thresholds},
 };
 use crate::{
     budget,
@@ -21,7 +22,6 @@ use crate::{
 
 /// The budgets and where results lie, in this project.
 const BUDGET: &str = "bench/budget.toml";
-const BASELINE: &str = "bench/baseline/main_latest.json";
 /// Several runs on one page are told apart by eye up to this number.
 const RUNS_PER_PAGE_MAX: usize = 24;
 

@@ -20,7 +20,7 @@ use crate::{
     job::{Job, RunContext, run_job},
     report,
     result::{Outcome, ResultFile, Run},
-    schedule::{Gaps, Segment},
+    schedule::Gaps,
     units,
 };
 
@@ -177,8 +177,8 @@ impl Search<'_> {
     }
 
     fn try_rate(&mut self, rate: f64) -> Result<Trial, LoadError> {
-        let whole = (self.job.plan.warmup + self.job.plan.duration).as_secs_f64();
-        self.job.plan.pacing = Pacing::Open(vec![Segment::steady(whole, rate)], Gaps::Constant);
+        let total = self.job.plan.warmup + self.job.plan.duration;
+        self.job.plan.pacing = Pacing::steady(total, rate, Gaps::Constant);
         let run = self.run_job()?;
         if matches!(run.outcome, Outcome::ServerGone { .. }) {
             return Err(LoadError::Unreachable {

@@ -13,23 +13,22 @@ use super::{
     arguments::{Cpus, cpu_list, positive_number},
     output::writable,
     print::print,
+    self_test::self_test,
 };
 use crate::{
-    compare::{Thresholds, Verdict, compare},
+    compare::{Thresholds, compare},
     error::LoadError,
-    fault_injection,
-    job::{RunContext, run_job},
+    job::RunContext,
     placement::Placement,
     report,
-    request::{Era, Operation},
     result::{Outcome, ResultFile, Run},
-    suite::{SEED, Suite, TIMEOUT, start_fixture},
+    suite::{SEED, Suite, TIMEOUT},
     target::Target,
-    workloads::{self, Workload, WorkloadKind, WorkloadPacing},
+    workloads::{self, Workload},
 };
 
 /// Where the baseline is kept.
-const BASELINE: &str = "bench/baseline/main_latest.json";
+pub(super) const BASELINE: &str = "bench/baseline/main_latest.json";
 
 /// The suite and how it is run.
 #[derive(Args, Clone, Debug)]
@@ -278,99 +277,4 @@ pub(super) fn thresholds(all: Option<f64>) -> Result<Thresholds, LoadError> {
         Some(share) => Thresholds::default().with_times(share),
         None => Ok(Thresholds::default()),
     }
-}
-
-/// What is planted, and how often each server is measured.
-const PLANTED: Duration = Duration::from_micros(300);
-const SELF_TEST_REPEATS: usize = 3;
-/// How far what is found may be from what was planted: machines are noisy.
-const FOUND: std::ops::RangeInclusive<f64> = 0.8..=1.6;
-
-/// Measures a server with and without a planted delay, in turn. The figure reported must move by the delay's size, the
-/// comparison must find it, and must find nothing between two servers that are alike.
-pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
-    let workload = Workload {
-        id: "self_test",
-        description: "a tool that takes as long as was planted",
-        era: Era::Modern,
-        operations: vec![(
-            Operation::Tool { name: fault_injection::TOOL.to_owned(), arguments: "{}".to_owned() },
-            1,
-        )],
-        pace: WorkloadPacing::Open(500.0, crate::schedule::Gaps::Constant),
-        connections: 8,
-        duration: Duration::from_secs(2),
-        brief: Duration::from_secs(2),
-        warmup: Duration::from_millis(500),
-        shards: 1,
-        kind: WorkloadKind::Plain,
-    };
-    let suite = Suite {
-        workloads: Vec::new(),
-        repeats: 1,
-        duration: None,
-        brief: true,
-        scale: 1.0,
-        timeout: TIMEOUT,
-        name: None,
-        seed: SEED,
-        target: None,
-        server_core: 0,
-        placement: Placement::default(),
-    };
-    let measure = |delay: Duration| -> Result<Run, LoadError> {
-        let server = start_fixture(1, suite.server_core, delay)?;
-        let mut run = run_job(&suite.job(&workload, &server.target, Some(server.admin))?, context)?;
-        if run.outcome == Outcome::Interrupted {
-            return Err(LoadError::Interrupted);
-        }
-        // On a busy machine requests leave late in the tail; what is planted is in the median.
-        run.generator.bottleneck = None;
-        Ok(run)
-    };
-    let (mut without, mut again, mut with) = (Vec::new(), Vec::new(), Vec::new());
-    let measured = (0..SELF_TEST_REPEATS).try_for_each(|_| -> Result<(), LoadError> {
-        without.push(measure(Duration::ZERO)?);
-        with.push(measure(PLANTED)?);
-        again.push(measure(Duration::ZERO)?);
-        Ok(())
-    });
-    let runs_count = without.len() + with.len() + again.len();
-    match measured {
-        Err(LoadError::Interrupted) if runs_count > 0 => {
-            let runs: Vec<Run> = [without, with, again].concat();
-            print(&report::terminal::runs(&runs));
-            print("interrupted: nothing was held against what was planted\n");
-            return Ok(true);
-        }
-        measured => measured?,
-    }
-    let file = |runs| ResultFile::of_this_process(std::time::SystemTime::now(), runs, Vec::new());
-    let (without, again, with) = (file(without), file(again), file(with));
-    let median = |file: &ResultFile| {
-        let p50: Vec<f64> = file.runs.iter().map(|run| run.latency.p50_us).collect();
-        crate::statistics::median(&p50).unwrap_or(0.0)
-    };
-    let planted_us = PLANTED.as_secs_f64() * 1e6;
-    let found_us = median(&with) - median(&without);
-    let thresholds = Thresholds::default();
-    let (slowed, alike) = (compare(&with, &without, &thresholds)?, compare(&again, &without, &thresholds)?);
-    print(&slowed.table());
-    let checks = [
-        (
-            format!("planted {planted_us:.0} µs, found {found_us:.0} µs"),
-            FOUND.contains(&(found_us / planted_us)),
-        ),
-        ("the comparison finds it".to_owned(), slowed.regressed()),
-        // The median only: what the machine does to a tail is no mistake of the comparison.
-        ("nothing is found in the median where nothing is planted".to_owned(), !regressed_in(&alike, "p50")),
-    ];
-    for (what, passed) in &checks {
-        print(&format!("{} {what}\n", if *passed { "✓" } else { "✗" }));
-    }
-    Ok(checks.iter().all(|(_, passed)| *passed))
-}
-
-fn regressed_in(comparison: &crate::compare::Comparison, metric: &str) -> bool {
-    comparison.rows.iter().any(|row| row.metric == metric && row.verdict == Verdict::Regressed)
 }

@@ -74,6 +74,14 @@ pub enum Pacing {
     Storm,
 }
 
+impl Pacing {
+    /// An open loop at one rate, in requests per second, for this long.
+    #[must_use]
+    pub fn steady(length: Duration, rate_per_s: f64, gaps: Gaps) -> Self {
+        Self::Open(vec![Segment::steady(length.as_secs_f64(), rate_per_s)], gaps)
+    }
+}
+
 /// From this many connections on, addresses and ports of the loopback network are chosen here: one address has 28,000 ports
 /// to choose from by default, and the fewer are left, the longer the kernel looks for one.
 const CHOOSE_PORTS_FROM: u32 = 1_000;

@@ -1,7 +1,7 @@
 //! Runs that measured the same thing, taken together.
 
 use super::rating::{Level, Rating};
-use crate::result::Run;
+use crate::{result::Run, statistics::median};
 
 /// At least one run.
 pub(crate) struct RunGroup<'a> {
@@ -32,19 +32,11 @@ impl<'a> RunGroup<'a> {
 
     /// Of one value of each run that has it; nothing where none has it.
     pub(crate) fn spread(&self, value: impl Fn(&Run) -> Option<f64>) -> Option<Spread> {
-        let mut values: Vec<_> = self.runs.iter().filter_map(|run| value(run)).collect();
-        if values.is_empty() {
-            return None;
-        }
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or_default();
-        let middle = values.len() / 2;
-        // Of an even number, between the two in the middle.
-        let below = if values.len().is_multiple_of(2) { middle.saturating_sub(1) } else { middle };
+        let values: Vec<f64> = self.runs.iter().filter_map(|run| value(run)).collect();
         Some(Spread {
-            lowest: at(0),
-            median: f64::midpoint(at(below), at(middle)),
-            highest: at(values.len().saturating_sub(1)),
+            lowest: values.iter().copied().reduce(f64::min)?,
+            median: median(&values)?,
+            highest: values.iter().copied().reduce(f64::max)?,
         })
     }
 

@@ -54,6 +54,13 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// The canonical request: `tools/call` of `echo` with one string of eleven characters.
+    #[must_use]
+    pub fn canonical() -> Self {
+        let arguments = r#"{"message":"hello world"}"#.to_owned();
+        Self::Tool { name: "echo".to_owned(), arguments }
+    }
+
     /// Its name in results.
     #[must_use]
     pub fn name(&self) -> String {
