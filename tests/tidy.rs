@@ -177,6 +177,20 @@ fn no_file_imports_one_that_imports_it() {
 }
 
 #[test]
+fn loadgen_modules_import_only_modules_declared_before_them() {
+    let lib = fs::read_to_string(root().join("loadgen/src/lib.rs")).unwrap();
+    let declared: Vec<&str> =
+        lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let layer = |file: &str| declared.iter().position(|module| Some(*module) == file.split("::").next());
+    let imports = imports::imports(&root().join("loadgen/src"), &rust_files("loadgen/src"));
+    for (file, others) in imports.iter().filter(|(file, _)| layer(file).is_some()) {
+        for other in others {
+            assert!(layer(other) <= layer(file), "{file} imports {other}, which is declared later");
+        }
+    }
+}
+
+#[test]
 fn unsafe_stays_inside_the_ring() {
     let mut inside = 0;
     for path in ["src", "tests", "benches", "examples", "loadgen", "ring"].into_iter().flat_map(rust_files) {

@@ -3,76 +3,100 @@
 //! # What is measured
 //!
 //! The canonical workload is `tools/call` of `echo` with one string of eleven characters, 2026-07-28, one request in flight on
-//! each connection; `corelane-loadgen workloads` lists the others. Every reply is read in full, parsed and held against its
-//! request: status, id, result, and the text an echo must bring back. A reply that is wrong is an error, never a latency.
+//! each connection; `corelane-loadgen workloads` lists the others. Every reply is read in full, parsed and compared with its
+//! request: status, id, result, and the text that `echo` must return. A wrong reply counts as an error, never as a latency.
 //!
-//! In an *open loop* requests are due at the times of a schedule, which knows nothing of the server. Latency counts from
-//! the time a request was **due**, so a server that stalls is charged for every request it kept waiting (the
-//! "coordinated omission" of closed loops is the lack of just that). The figure from the actual time of sending stands
-//! beside it. A *closed loop* sends the next request when a reply has come: good for throughput, and its latencies for
+//! In an *open loop* requests are due at the times of a schedule that does not depend on the server. Latency counts from the
+//! time a request was **due**, so that a stall of the server is charged to every request that waited during it. A generator
+//! without this correction has "coordinated omission". The latency from the actual send time is reported beside it. A
+//! *closed loop* sends the next request when a reply has arrived: it measures throughput, and its latencies are for
 //! comparisons only.
 //!
-//! The generator measures itself too: how busy its threads are, and by how much requests left later than they could have.
-//! When it was the limit, the result says so.
+//! The generator also measures itself: how busy its threads are, and how much later than possible its requests were sent.
+//! When the generator was the limit, the result contains the reason.
 //!
 //! # Life of a run
 //!
 //! | # | stage | where |
 //! |---|---|---|
-//! | 1 | words → plan | [`cli`], [`workloads`], [`suite`] |
-//! | 2 | who answers, in which era | [`probe`], [`target`] |
-//! | 3 | whose process it is, its own figures | [`monitor`] |
-//! | 4 | connect, greet, wait for one another | [`engine`] |
-//! | 5 | when a request is due | [`schedule`] |
-//! | 6 | how it looks, which reply is right | [`request`], [`template`] |
-//! | 7 | bytes → replies | [`http`] |
-//! | 8 | times → histograms → a result | [`job`], [`latency`], [`figures`], [`result`] |
+//! | 1 | arguments → workload → plan | [`cli`], [`workloads`], [`suite`] |
+//! | 2 | address of the server, its protocol revision and its tools | [`target`], [`probe`] |
+//! | 3 | process of the server, its own metrics | [`monitor`] |
+//! | 4 | start the generator's threads, connect, handshake, begin together | [`placement`], [`job`], [`engine`] |
+//! | 5 | time at which a request is due | [`schedule`] |
+//! | 6 | bytes of a request, check of its reply | [`request`], [`template`] |
+//! | 7 | received bytes → replies | [`http`] |
+//! | 8 | times → histograms → a result | [`latency`], [`figures`], [`result`] |
 //! | 9 | a result → tables, pages, logs | [`report`], [`markdown`] |
-//! | 10 | a result against another, against budgets | [`compare`], [`budget`] |
+//! | 10 | a result compared with another, or with budgets | [`compare`], [`budget`] |
+//!
+//! # Layers
+//!
+//! The modules are declared lowest layer first; a module imports only modules that are declared before it
+//! (`tests/tidy.rs` checks this).
+//!
+//! | layer | modules | what they are |
+//! |---|---|---|
+//! | values | [`error`], [`units`], [`statistics`], [`latency`], [`schedule`], [`template`], [`payloads`], [`fault_injection`] | numbers, times and texts, without I/O |
+//! | processes | [`placement`], [`process`], [`spawn`], [`stdio`], [`target`] | cores, child processes, addresses |
+//! | results | [`result`], [`environment`], [`demand`], [`figures`], [`metric`], [`repeats`] | the result file and what is computed from it |
+//! | protocol | [`http`], [`request`] | replies from bytes, requests to bytes |
+//! | load | [`engine`] | the generator's threads |
+//! | runs | [`progress`], [`probe`], [`monitor`], [`job`] | one run, from the first connection to its result |
+//! | workloads | [`workloads`], [`idle`], [`fanout`], [`suite`] | named runs, and runs that need more than one load |
+//! | reports | [`report`], [`compare`], [`budget`], [`markdown`] | results as text, tables and pages |
+//! | commands | [`cli`] | the command line |
 //!
 //! # Threads
 //!
 //! One per generator core, pinned, each with a ring of its own ([`corelane_ring`]) and its share of connections and schedule;
-//! and the one that started them, which shows progress and looks at the server's process once a second.
+//! and the thread that starts them, which shows progress and samples the server's process once a second.
 
 #![forbid(unsafe_code)]
 
-// In the order of a run.
-pub mod cli;
 pub mod error;
-pub mod workloads;
+pub mod units;
+pub mod statistics;
+pub mod latency;
+pub mod schedule;
+pub mod template;
 pub mod payloads;
-pub mod suite;
-pub mod idle;
-pub mod fanout;
 pub mod fault_injection;
+
+pub mod placement;
 pub mod process;
 pub mod spawn;
 pub mod stdio;
-pub mod placement;
 pub mod target;
+
+pub mod result;
+pub mod environment;
+pub mod demand;
+pub mod figures;
+pub mod metric;
+pub mod repeats;
+
+pub mod http;
+pub mod request;
+
+pub mod engine;
+
+pub mod progress;
 pub mod probe;
 pub mod monitor;
 pub mod job;
-pub mod progress;
-pub mod engine;
-pub mod schedule;
-pub mod request;
-pub mod template;
-pub mod http;
-pub mod latency;
-pub mod demand;
-pub mod figures;
-pub mod environment;
-pub mod result;
-pub mod metric;
-pub mod repeats;
-pub mod statistics;
-pub mod units;
+
+pub mod workloads;
+pub mod idle;
+pub mod fanout;
+pub mod suite;
+
 pub mod report;
-pub mod markdown;
 pub mod compare;
 pub mod budget;
+pub mod markdown;
+
+pub mod cli;
 
 #[cfg(test)]
 mod sample;
