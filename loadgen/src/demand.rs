@@ -1,10 +1,10 @@
-//! What is demanded of a run: `p99<1ms`, `errors=0`, `throughput>100000`.
+//! Demands on a run: `p99<1ms`, `errors=0`, `throughput>100000`.
 
 use std::{str::FromStr, time::Duration};
 
 use crate::result::{Check, Outcome, Run};
 
-/// Holds a run to all demands. One that was interrupted is held to none.
+/// Checks a run against all demands. An interrupted run is not checked.
 #[must_use]
 pub fn check_all(demands: &[Demand], run: &Run) -> Vec<Check> {
     if run.outcome == Outcome::Interrupted {
@@ -19,7 +19,7 @@ pub struct Demand {
     text: String,
     quantity: Quantity,
     limit: f64,
-    /// What the figure is divided by to be in the unit the demand is written in.
+    /// Divisor that converts the measured value to the unit of the demand.
     unit: f64,
 }
 
@@ -66,13 +66,13 @@ impl FromStr for Demand {
 }
 
 impl Demand {
-    /// As it was written.
+    /// The demand as the user wrote it.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Holds a run to it. A latency of no replies holds nothing.
+    /// Checks a run. A latency demand fails if there were no replies.
     #[must_use]
     pub fn check(&self, run: &Run) -> Check {
         let measured = match &self.quantity {
@@ -89,7 +89,7 @@ impl Demand {
     }
 }
 
-/// The last unit of a time, as `ms` of `1ms`, in microseconds.
+/// The last unit of a duration, as `ms` of `1ms`, in microseconds.
 fn microseconds_of_unit(time: &str) -> Option<f64> {
     let unit =
         time.rsplit(|character: char| character.is_ascii_digit() || character.is_whitespace()).next()?;

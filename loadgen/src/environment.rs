@@ -1,4 +1,4 @@
-//! What a result says of where it was measured.
+//! The environment of a measurement, as results record it.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Environment {
-    /// This machine and this build.
+    /// Reads the properties of this machine and build.
     #[must_use]
     pub fn of_this_machine() -> Self {
         let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -30,10 +30,10 @@ impl Environment {
 }
 
 impl ResultFile {
-    /// A file about this process's measurements.
+    /// Creates a result file with this process's runs.
     #[must_use]
     pub fn of_this_process(started: SystemTime, runs: Vec<Run>, not_run: Vec<NotRun>) -> Self {
-        // A path says nothing of a measurement but where somebody keeps his programs.
+        // The directory of the program is not recorded: it has no influence on the measurement.
         let mut command_line: Vec<String> = std::env::args().collect();
         if let Some(program) = command_line.first_mut() {
             let name = std::path::Path::new(program.as_str()).file_name();

@@ -1,58 +1,58 @@
-//! Why a command could not do what it was asked: one line each, exit code 2.
+//! Errors of the commands: one line each, exit code 2.
 
 use std::path::PathBuf;
 
-/// What went wrong before or besides measuring. A result that falls short is no error.
+/// An error before or beside the measurement. A result that misses a demand is not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// Words that make no sense together.
+    /// Arguments that are invalid, or contradict each other.
     #[error("{0}")]
     Usage(String),
-    /// Ctrl-C, before there was anything to report. No failure.
+    /// Ctrl-C before anything was measured. Not a failure: the exit code is 0.
     #[error("interrupted before anything was measured")]
     Interrupted,
-    /// Nobody answers there.
+    /// The server does not accept connections, or does not reply.
     #[error("{url} cannot be reached: {reason}")]
     Unreachable {
-        /// Where.
+        /// The URL.
         url: String,
-        /// What the system said.
+        /// The system's error message.
         reason: String,
     },
-    /// Somebody answers, but not as an MCP server does.
+    /// The server replies, but not as an MCP server does.
     #[error("{url} is not an MCP server: {reason}")]
     NotMcp {
-        /// Where.
+        /// The URL.
         url: String,
-        /// What it answered.
+        /// A description of the reply.
         reason: String,
     },
-    /// The server does not have what the workload needs.
+    /// The server lacks a tool or a capability that the workload needs.
     #[error("{0}")]
     Unsupported(String),
-    /// A result file that is none.
+    /// A file that is not a result of this program.
     #[error("{path}: not a usable result: {reason}", path = path.display())]
     ResultBroken {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason why it cannot be read.
         reason: String,
     },
     /// A file that cannot be written.
     #[error("{path} cannot be written: {reason}", path = path.display())]
     Unwritable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error message.
         reason: String,
     },
-    /// Results that say nothing about each other.
+    /// Results that differ in machine, build or parameters.
     #[error("these results cannot be compared: {0}")]
     Incomparable(String),
-    /// A result that cannot be shown: it was tampered with.
+    /// A result that contains an invalid histogram or time.
     #[error("the report cannot be made: {0}")]
     Report(String),
-    /// This machine does not let the generator do its work.
+    /// The machine lacks a resource that the generator needs.
     #[error("the generator cannot run here: {0}")]
     Resource(String),
 }

@@ -1,19 +1,19 @@
-//! Faults planted in the server. A delay must be found by a measurement, in its size: the proof that what is reported comes
-//! from what happened. Panics must be found in the server's log.
+//! Faults that tests inject into the fixture server. A measurement must report an injected delay with its true size,
+//! and the server's log must contain an injected panic.
 
 use std::time::Duration;
 
-/// The tool that takes the planted time.
+/// Name of the tool that takes the injected time.
 pub const TOOL: &str = "planted";
 
-/// Where the fixture server reads how long that is, in microseconds.
+/// Environment variable of the fixture server: the injected delay in microseconds.
 pub const DELAY_VARIABLE: &str = "CORELANE_FIXTURE_DELAY_US";
 
-/// Where the fixture server reads at which line of its log the log itself panics. Where it is set, there are tools that
-/// panic too: `panic_inline`, `panic_async` and `panic_blocking`.
+/// Environment variable of the fixture server: the log message at which the log itself panics. If it is set, there are
+/// also tools that panic: `panic_inline`, `panic_async` and `panic_blocking`.
 pub const PANICS_VARIABLE: &str = "CORELANE_FIXTURE_PANICS";
 
-/// What was planted in this process.
+/// The delay that was injected into this process.
 #[must_use]
 pub fn injected_delay() -> Duration {
     let text = std::env::var(DELAY_VARIABLE).unwrap_or_default();

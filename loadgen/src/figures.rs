@@ -1,19 +1,19 @@
-//! What some workloads measure besides latency and throughput, read off the intervals of their runs.
+//! Figures of single workloads besides latency and throughput, computed from the intervals of a run.
 
 use crate::{
     latency::Latency,
     result::{Interval, Run},
 };
 
-/// How many updates a fan-out published. No other workload has this figure.
+/// Name of the figure for the number of published updates. Only fan-out runs have it.
 pub const UPDATES_PUBLISHED: &str = "updates_published_count";
 
-/// Back to normal: latency is no more than this many times what it was before a burst.
+/// A server has recovered from a burst when its latency is at most this many times the latency before.
 const RECOVERED_RATIO: f64 = 2.0;
-/// Differences below this are nobody's trouble, in microseconds.
+/// Lower bound of the recovery threshold, in microseconds.
 const RECOVERED_US_MIN: f64 = 1_000.0;
 
-/// Adds the figures that belong to the run's workload.
+/// Adds the figures of the run's workload.
 pub fn derive(run: &mut Run) {
     let figures: Vec<(&str, Option<f64>)> = match run.workload.as_str() {
         "burst" => vec![("recovered_after_s", recovered_after_s(run)), ("burst_p95_us", burst_p95_us(run))],
@@ -29,7 +29,7 @@ pub fn derive(run: &mut Run) {
     run.figures.extend(known);
 }
 
-/// A burst is the middle third.
+/// Splits the intervals in thirds. The burst is the second.
 fn thirds(run: &Run) -> [&[Interval]; 3] {
     let third = run.intervals.len() / 3;
     let (before, rest) = run.intervals.split_at(third);
@@ -37,8 +37,8 @@ fn thirds(run: &Run) -> [&[Interval]; 3] {
     [before, burst, after]
 }
 
-/// From the end of the burst until the 95th percentile is back for good, in seconds. Where it never is, one interval longer
-/// than was watched; a run too short to tell has none.
+/// Time from the end of the burst until the 95th percentile stays below the threshold, in seconds. If it never does,
+/// one interval more than was measured; `None` if the run is too short.
 fn recovered_after_s(run: &Run) -> Option<f64> {
     let [before, _, after] = thirds(run);
     let usual = median(before.iter().map(|interval| interval.latency.p95_us))?;
@@ -59,7 +59,7 @@ fn burst_p95_us(run: &Run) -> Option<f64> {
     p95_of(burst)
 }
 
-/// The worst second's 95th percentile over the usual one's.
+/// The 95th percentile of the worst second, divided by the median of all seconds.
 fn steady_ratio(intervals: &[Interval]) -> Option<f64> {
     let length_s = intervals.first()?.length_s.max(1e-9);
     let together = ((1.0 / length_s).round() as usize).max(1);
@@ -68,7 +68,7 @@ fn steady_ratio(intervals: &[Interval]) -> Option<f64> {
     Some(p95.iter().copied().fold(0.0, f64::max) / median(p95.iter().copied())?)
 }
 
-/// The 95th percentile of some intervals together; none where a histogram is broken.
+/// The 95th percentile of several intervals together; `None` if a histogram is invalid.
 fn p95_of(intervals: &[Interval]) -> Option<f64> {
     if let [only] = intervals {
         return Some(only.latency.p95_us);
@@ -80,7 +80,7 @@ fn p95_of(intervals: &[Interval]) -> Option<f64> {
     Some(Latency::of(&all).p95_us)
 }
 
-/// Of resident memory: the median of the last tenth of the looks over the first tenth's.
+/// Growth of resident memory: the median of the last tenth of the samples, divided by that of the first tenth.
 fn memory_growth(run: &Run) -> Option<f64> {
     let samples = &run.server_process.as_ref()?.samples;
     last_to_first(samples, |sample| sample.resident_bytes as f64)

@@ -1,4 +1,4 @@
-//! Load beside load: many connections that do almost nothing, and what others feel of them.
+//! Concurrent loads: many idle connections, and their effect on the throughput of others.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,17 +12,17 @@ use crate::{
     statistics::median,
 };
 
-/// The connections whose throughput is measured beside the idle ones.
+/// Number of connections whose throughput is measured beside the idle ones.
 const BUSY_CONNECTIONS: u32 = 64;
-/// The same, where each is a process.
+/// The same number if each connection is a process.
 const BUSY_PROCESSES: u32 = 8;
-/// How long their throughput is measured, each time, and how often.
+/// Duration, warm-up and number of the throughput measurements.
 const BUSY: Duration = Duration::from_secs(2);
 const BUSY_WARMUP: Duration = Duration::from_millis(500);
 const BUSY_RUNS: u32 = 3;
 
-/// Opens the job's connections and keeps a sample of them live. Then opens them again and measures what 64 busy
-/// connections reach beside them and without them, as `throughput_beside_idle_ratio`.
+/// Opens the job's connections and sends a small load on them. Then opens them again and measures the throughput of 64
+/// busy connections with and without them, as `throughput_beside_idle_ratio`.
 ///
 /// # Errors
 /// As [`run_job`].
@@ -42,7 +42,7 @@ pub fn run(job: &Job, context: &RunContext) -> Result<Run, LoadError> {
         Ok((alone, together))
     };
     let (alone, together) = match measured() {
-        // The connections themselves have been measured; the comparison has not.
+        // The connections have been measured, the comparison has not.
         Err(LoadError::Interrupted) => return Ok(idle),
         measured => measured?,
     };
@@ -62,10 +62,11 @@ fn throughputs(busy_job: &Job, context: &RunContext) -> Result<Vec<f64>, LoadErr
     (0..BUSY_RUNS).map(throughput).collect()
 }
 
-/// Does `measure` once the background's connections are there. Returns the background's run and what was measured.
+/// Calls `measure` once the connections of the background load are open. Returns the background's run and the result of
+/// `measure`.
 ///
 /// # Errors
-/// When one of them cannot run.
+/// When one of the loads cannot run.
 pub fn run_beside<T>(
     background: &Job,
     context: &RunContext,
@@ -79,7 +80,7 @@ pub fn run_beside<T>(
     context.progress.print_line(&format!("opening {} connections", background.plan.connections));
     std::thread::scope(|scope| {
         let running = scope.spawn(move || run_job_with(background, &quiet, Some(loaded)));
-        // A background that fails to load drops its end of the channel.
+        // A background that fails to connect drops its end of the channel.
         let measured = is_loaded.recv().ok().map(|()| measure());
         let background =
             running.join().map_err(|_| LoadError::Resource("a generator panicked".to_owned()))??;
@@ -91,7 +92,7 @@ pub fn run_beside<T>(
     })
 }
 
-/// The job's server under another load.
+/// A job against the same server with another plan.
 fn job_with_plan(job: &Job, workload: &str, plan: Plan, monitor: ServerMonitor) -> Job {
     Job {
         workload: workload.to_owned(),
@@ -104,7 +105,7 @@ fn job_with_plan(job: &Job, workload: &str, plan: Plan, monitor: ServerMonitor) 
     }
 }
 
-/// A closed loop of the same request over a few connections.
+/// A closed loop of the canonical request over a few connections.
 fn busy_job(job: &Job) -> Result<Job, LoadError> {
     let operation =
         Operation::Tool { name: "echo".to_owned(), arguments: r#"{"message":"hello world"}"#.to_owned() };

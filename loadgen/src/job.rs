@@ -1,4 +1,4 @@
-//! One run from beginning to end: connects, loads, looks at the server meanwhile, sums up.
+//! One run: connects, sends the load, samples the server's process meanwhile, summarizes.
 
 use std::{
     collections::BTreeMap,
@@ -23,49 +23,49 @@ use crate::{
     schedule::Gaps,
 };
 
-/// A generator that is busier than this is at its limit, in percent of a core.
+/// Share of busy time above which the generator is at its limit, in percent of a core.
 const BUSY_PERCENT_MAX: f64 = 95.0;
-/// A schedule that is kept worse than this at its 99th percentile is not kept, in microseconds.
+/// Schedule lag at the 99th percentile above which the generator is at its limit, in microseconds.
 const LAG_US_MAX: f64 = 1_000.0;
-/// Requests a second of one thread, at most: several times what any machine does.
+/// Maximum requests per second of one thread: several times what a thread reaches on any machine.
 const RATE_PER_THREAD_MAX: f64 = 5e6;
-/// How long connecting may take, besides a millisecond for each connection.
+/// Time limit for connecting, plus one millisecond for each connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a thread that was stopped may take to say so, beyond the timeout of its requests.
+/// Time limit for a stopped thread to finish, beyond the timeout of its requests.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the bar moves and interruptions are heard.
+/// Interval at which the progress bar is updated and the interrupt flag is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is to be run.
+/// A run to be made.
 #[derive(Debug)]
 pub struct Job {
-    /// A workload's id, or `custom`.
+    /// The workload's id, or `custom`.
     pub workload: String,
-    /// Whose server.
+    /// Name of the server in results.
     pub contestant: String,
     /// The load.
     pub plan: Plan,
-    /// What answers.
+    /// The result of the probe.
     pub probe: ProbeResult,
-    /// Where to look meanwhile.
+    /// The server's process and admin address.
     pub monitor: ServerMonitor,
-    /// What is demanded of the result.
+    /// Demands on the result.
     pub demands: Vec<Demand>,
-    /// The share of the workload's full size.
+    /// Fraction of the workload's full size.
     pub scale: f64,
 }
 
-/// Who watches, and whether they want it to end.
+/// Progress output and interrupt flag, shared by all runs of a command.
 #[derive(Clone, Debug)]
 pub struct RunContext {
-    /// Where progress is shown.
+    /// Where progress is written.
     pub progress: ProgressTarget,
     /// Set by Ctrl-C.
     pub interrupted: Arc<AtomicBool>,
 }
 
 impl RunContext {
-    /// Whether it was asked to end.
+    /// Whether the user interrupted the command.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
@@ -75,12 +75,12 @@ impl RunContext {
 /// Runs a job.
 ///
 /// # Errors
-/// When the server cannot be reached or the generator cannot run. A server that goes away meanwhile is a result.
+/// When the server cannot be reached or the generator cannot run. A server that stops during the run is a result.
 pub fn run_job(job: &Job, context: &RunContext) -> Result<Run, LoadError> {
     run_job_with(job, context, None)
 }
 
-/// Runs a job, and says when its connections are there.
+/// Runs a job, and sends a message once all connections are open.
 ///
 /// # Errors
 /// As [`run_job`].
@@ -108,7 +108,7 @@ pub fn run_job_with(
     }
     let memory_connected = job.monitor.resident_bytes();
     if let Some(connected_sender) = connected_sender {
-        // Whoever waits for it may have gone.
+        // The receiver may have been dropped.
         let _ = connected_sender.send(());
     }
     let mut collector = RunCollector::new(&plan);
@@ -136,7 +136,7 @@ pub fn run_job_with(
     Ok(run)
 }
 
-/// Whether a schedule can be kept by anybody, and has a request in it.
+/// Checks that the generator can keep the schedule, and that the schedule contains a request.
 fn check_schedule(plan: &Plan) -> Result<(), LoadError> {
     let Pacing::Open(segments, _) = &plan.pacing else { return Ok(()) };
     let highest = segments.iter().map(|segment| segment.to_per_s).fold(0.0, f64::max);
@@ -183,7 +183,7 @@ fn connect(job: &Job, engine: &Engine, context: &RunContext) -> Result<(), LoadE
     Ok(())
 }
 
-/// What has been heard so far.
+/// The threads' measurements, as they arrive.
 pub(crate) struct RunCollector {
     plan: Arc<Plan>,
     pub(crate) recording: Recording,
@@ -192,7 +192,7 @@ pub(crate) struct RunCollector {
     began: SystemTime,
     sampler: Option<ProcessSampler>,
     errors_seen: u64,
-    /// The number of the latest interval whose figures were shown.
+    /// Index of the latest interval that was shown.
     last_shown_index: i64,
 }
 
@@ -260,12 +260,12 @@ impl RunCollector {
         }
     }
 
-    /// It did not run as planned.
+    /// Records that the run did not end as planned.
     pub(crate) fn set_outcome(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 
-    /// The measured time begins.
+    /// Starts sampling the server's process, at the beginning of the measured time.
     pub(crate) fn start_sampling(&mut self, job: &Job) {
         self.began = SystemTime::now();
         self.sampler = job.monitor.start_sampling();
@@ -281,18 +281,18 @@ impl RunCollector {
         self.errors_seen += record.errors;
         let merged = self.intervals.entry(record.index).or_insert_with(|| IntervalRecord::new(record.index));
         merged.add(record);
-        // Replies that came late belong to intervals that were shown before.
+        // Late replies belong to intervals that have been shown already.
         if record.index < self.last_shown_index {
             return;
         }
         self.last_shown_index = record.index;
-        // The others' parts of the same interval come at the same moment, or have come.
+        // The other threads report their parts of the same interval at about the same time, so this part is scaled.
         let rate = record.completed as f64 * engine.threads() as f64 / self.plan.interval.as_secs_f64();
         let at = |quantile| merged.latency.value_at_quantile(quantile) as f64 / 1e3;
         bar.show(rate, at(0.5), at(0.99), self.errors_seen, record.index < 0);
     }
 
-    /// `cpu_percent`: processor time of this process while it measured, in percent of a core.
+    /// Summarizes the run. `cpu_percent`: processor time of this process while measuring, in percent of a core.
     pub(crate) fn into_run(mut self, job: &Job, cpu_percent: f64) -> Run {
         let plan = &self.plan;
         let recording = &self.recording;
@@ -358,8 +358,8 @@ impl RunCollector {
         }
     }
 
-    /// All intervals of the measured time, also those in which nothing was due. What belongs to a later one, because a
-    /// thread noticed the end later, is added to the last.
+    /// All intervals of the measured time, including empty ones. Records of later intervals, which exist because a
+    /// thread detected the end late, are added to the last one.
     fn intervals(&self, measured_s: f64) -> Vec<Interval> {
         let length = self.plan.interval.as_secs_f64();
         if measured_s <= 0.0 || length <= 0.0 {
@@ -377,7 +377,7 @@ impl RunCollector {
             let start_s = index as f64 * length;
             Interval {
                 start_s,
-                // What is left of a run that ended early is as short as it is.
+                // The last interval of a run that ended early is shorter.
                 length_s: length.min(measured_s - start_s),
                 replies_count: record.replies,
                 errors_count: record.errors,
@@ -393,7 +393,7 @@ fn parameters(job: &Job) -> Parameters {
     let plan = &job.plan;
     let pacing = match &plan.pacing {
         Pacing::Open(segments, gaps) => {
-            // The rate that is measured: of the schedule's parts, the highest that lasts.
+            // The rate that is reported: the highest final rate of the segments.
             let rate_per_s = segments.iter().map(|segment| segment.to_per_s).fold(0.0, f64::max);
             match gaps {
                 Gaps::Constant => result::Pacing::OpenConstant { rate_per_s },
@@ -419,7 +419,7 @@ fn generator_side(plan: &Plan, recording: &Recording, cpu_percent: f64) -> Gener
     let mut cores = plan.cores.clone();
     cores.sort_unstable();
     cores.dedup();
-    // Threads that share a core are as busy together.
+    // Threads that share a core are busy in turn.
     let sharing = plan.cores.len().div_ceil(cores.len().max(1));
     let busy = recording.busy_ns as f64 / recording.measured_ns.max(1) as f64 * 100.0 * sharing as f64;
     let lag = Latency::of(&recording.lag);
@@ -437,7 +437,7 @@ fn generator_side(plan: &Plan, recording: &Recording, cpu_percent: f64) -> Gener
     GeneratorSide { cores, busy_percent: busy, cpu_percent, schedule_lag: lag, bottleneck }
 }
 
-/// Processor time of this process so far, in seconds.
+/// Processor time of this process, in seconds.
 pub(crate) fn own_cpu_s() -> f64 {
     let stat = procfs::process::Process::myself().and_then(|process| process.stat());
     stat.map_or(0.0, |stat| cpu_s(&stat))

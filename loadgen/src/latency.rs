@@ -1,4 +1,4 @@
-//! Latencies: recorded whole, reported as percentiles, kept as histograms that merge.
+//! Latencies: recorded as mergeable histograms, reported as percentiles.
 
 use hdrhistogram::{
     Histogram,
@@ -7,49 +7,49 @@ use hdrhistogram::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Latencies are recorded from 1 ns to this; what is longer counts as this. Nanoseconds.
+/// The longest latency that is recorded, in nanoseconds; longer ones are recorded as this. The shortest is 1 ns.
 pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
-/// Significant digits: each figure is within 0.1 % of what was measured.
+/// Significant digits of the histograms: each recorded value is within 0.1 % of the measured one.
 const DIGITS: u8 = 3;
 
-/// An empty histogram of nanoseconds.
+/// Creates an empty histogram of nanoseconds.
 #[must_use]
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS)
         .unwrap_or_else(|_| unreachable!("1 ns to 1 h at 3 digits is a histogram"))
 }
 
-/// A distribution of times, in microseconds. Every figure is 0 where nothing was recorded.
+/// A distribution of times, in microseconds. Every field is 0 if nothing was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
-    /// How many times.
+    /// Number of recorded times.
     pub count: u64,
-    /// The shortest.
+    /// The shortest time.
     pub min_us: f64,
     /// The arithmetic mean.
     pub mean_us: f64,
     /// The median.
     pub p50_us: f64,
-    /// 90 % were no longer.
+    /// 90th percentile.
     pub p90_us: f64,
-    /// 95 % were no longer.
+    /// 95th percentile.
     pub p95_us: f64,
-    /// 99 % were no longer.
+    /// 99th percentile.
     pub p99_us: f64,
-    /// 99.9 % were no longer.
+    /// 99.9th percentile.
     pub p99_9_us: f64,
-    /// 99.99 % were no longer.
+    /// 99.99th percentile.
     pub p99_99_us: f64,
-    /// The longest.
+    /// The longest time.
     pub max_us: f64,
-    /// All of it, in nanoseconds: an HdrHistogram in V2 compressed encoding, base64.
+    /// The whole distribution in nanoseconds: an HdrHistogram in V2 compressed encoding, base64.
     pub histogram_ns: String,
 }
 
 impl Latency {
-    /// Sums a histogram of nanoseconds up.
+    /// Summarizes a histogram of nanoseconds.
     #[must_use]
     pub fn of(histogram: &Histogram<u64>) -> Self {
         if histogram.is_empty() {
@@ -71,10 +71,10 @@ impl Latency {
         }
     }
 
-    /// The histogram, in nanoseconds.
+    /// Decodes the histogram, in nanoseconds.
     ///
     /// # Errors
-    /// When the text is no histogram: the file was tampered with.
+    /// When the text is not an encoded histogram.
     pub fn histogram(&self) -> Result<Histogram<u64>, String> {
         use base64::Engine as _;
         let bytes = base64::engine::general_purpose::STANDARD
@@ -83,7 +83,7 @@ impl Latency {
         Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|error| error.to_string())
     }
 
-    /// The percentile of this name in microseconds: `p50`, `p90`, `p95`, `p99`, `p99.9`, `p99.99`, `max`, `mean`.
+    /// The percentile with this name, in microseconds: `p50`, `p90`, `p95`, `p99`, `p99.9`, `p99.99`, `max` or `mean`.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<f64> {
         Some(match name {
@@ -107,7 +107,7 @@ fn microseconds(nanoseconds: u64) -> f64 {
 fn encode(histogram: &Histogram<u64>) -> String {
     use base64::Engine as _;
     let mut bytes = Vec::new();
-    // Writing to memory does not fail, nor does a histogram of these bounds overflow its encoding.
+    // Writing to memory cannot fail, and a histogram with these bounds fits the encoding.
     let _ = V2DeflateSerializer::new().serialize(histogram, &mut bytes);
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-/// As corelane's own binary: what allocates while it measures should be fast and stay small.
+/// The allocator of corelane's own binary: allocations during a measurement are fast and memory use stays low.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

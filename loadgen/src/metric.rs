@@ -1,4 +1,4 @@
-//! The figures of a result by name, for budgets and comparisons, and how each is written for people.
+//! The metrics of a result by name, for budgets and comparisons, and their formats for people.
 
 use std::fmt;
 
@@ -10,27 +10,27 @@ use crate::{
     units,
 };
 
-/// Which way is better.
+/// The direction of improvement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
-    /// As with latencies.
+    /// Latencies, for example.
     Lower,
-    /// As with throughput.
+    /// Throughput, for example.
     Higher,
 }
 
-/// One figure of a run or of a file. Its text is what budgets and comparisons call it.
+/// One metric of a run or of a file. Budgets and comparisons use its text form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Metric {
     /// A percentile of the corrected latency, as `p99`. Microseconds.
     Latency(String),
-    /// `throughput_per_s`: right replies per second.
+    /// `throughput_per_s`: correct replies per second.
     Throughput,
-    /// `errors_count`: all that went wrong while measuring.
+    /// `errors_count`: all errors while measuring.
     Errors,
-    /// A figure of the workload's own, as `memory_per_connection_bytes`. Its unit is the end of its name.
+    /// A figure of one workload, as `memory_per_connection_bytes`. The end of the name is the unit.
     Figure(String),
     /// `instructions:NAME`, per operation.
     Instructions(String),
@@ -40,12 +40,12 @@ pub enum Metric {
     Stage {
         /// The stage.
         name: String,
-        /// Which of its times.
+        /// The statistic.
         time: StageTime,
     },
 }
 
-/// Which time of a stage.
+/// A statistic of a stage's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StageTime {
     /// `p50_ns`
@@ -59,7 +59,7 @@ pub enum StageTime {
 }
 
 impl Metric {
-    /// Its value in a run, where it is a run's and the run has it. A percentile of no latencies is none.
+    /// The value in a run, if runs have this metric and this run has it. A percentile without latencies is `None`.
     #[must_use]
     pub fn of_run(&self, run: &Run) -> Option<f64> {
         match self {
@@ -71,7 +71,7 @@ impl Metric {
         }
     }
 
-    /// Its value in a file, where it is counted once for all of it.
+    /// The value in a file, if the metric exists once per file.
     #[must_use]
     pub fn of_file(&self, file: &ResultFile) -> Option<f64> {
         match self {
@@ -82,13 +82,13 @@ impl Metric {
         }
     }
 
-    /// Whether it is counted once for a file, not in each run.
+    /// Whether the metric exists once per file, not once per run.
     #[must_use]
     pub const fn is_of_file(&self) -> bool {
         matches!(self, Self::Instructions(_) | Self::Allocations(_) | Self::Stage { .. })
     }
 
-    /// A value of it, with its unit.
+    /// Formats a value with its unit.
     #[must_use]
     pub fn show(&self, value: f64) -> String {
         match self {
@@ -146,7 +146,7 @@ impl TryFrom<String> for Metric {
             ["throughput_per_s"] => Self::Throughput,
             ["errors_count"] => Self::Errors,
             [name] if Latency::default().named(name).is_some() => Self::Latency(text),
-            // A figure is whatever a workload calls it, but a mistyped percentile is none.
+            // A figure can have any name, but a mistyped percentile is rejected.
             [name] if is_word(name) && !is_percentile(name) => Self::Figure(text),
             ["instructions", name] => Self::Instructions((*name).to_owned()),
             ["allocations", name] => Self::Allocations((*name).to_owned()),
@@ -177,7 +177,7 @@ fn count(counts: &std::collections::BTreeMap<String, u64>, name: &str) -> Option
     counts.get(name).map(|count| *count as f64)
 }
 
-/// A time given in nanoseconds, which single stages need.
+/// Formats a time in nanoseconds, for single stages.
 #[must_use]
 pub fn nanoseconds(ns: f64) -> String {
     if ns < 1e3 { format!("{ns:.0} ns") } else { units::latency(ns / 1e3) }
@@ -197,7 +197,7 @@ fn figure(name: &str, value: f64) -> String {
     }
 }
 
-/// A ratio as `1.02 ×`.
+/// Formats a ratio as `1.02 ×`.
 #[must_use]
 pub fn ratio(value: f64) -> String {
     match value {

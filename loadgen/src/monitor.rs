@@ -1,4 +1,4 @@
-//! The server's side: its process, found by the port it listens on, and its own figures, read from its admin address.
+//! The server's process, found by its listening port, and its metrics, read from the admin address.
 
 use std::{
     collections::BTreeMap,
@@ -19,21 +19,21 @@ use crate::{
     target::Target,
 };
 
-/// How long the admin address may take.
+/// Time limit for a request to the admin address.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where to look.
+/// The server's process and admin address.
 #[derive(Debug, Default)]
 pub struct ServerMonitor {
-    /// The server's process.
+    /// Id of the server's process.
     pub pid: Option<i32>,
-    /// Its admin address.
+    /// The admin address.
     pub admin: Option<SocketAddr>,
 }
 
 impl ServerMonitor {
-    /// What is given, and else what can be found: a server of this machine by its listening socket, its admin address
-    /// among the other sockets it listens on.
+    /// Uses the given values, and finds the others: the process by its listening socket if the server is on this
+    /// machine, the admin address among the other sockets on which it listens.
     #[must_use]
     pub fn find(target: &Target, pid: Option<i32>, admin: Option<SocketAddr>) -> Self {
         let pid = pid.or_else(|| listener_pid(target.tcp()?));
@@ -45,10 +45,10 @@ impl ServerMonitor {
         Self { pid, admin }
     }
 
-    /// As [`Self::find`], with what is given held to its word.
+    /// Like [`Self::find`], but checks the given values.
     ///
     /// # Errors
-    /// When there is no such process, or the address does not answer `/metrics` as corelane does.
+    /// When there is no such process, or the address does not serve corelane's `/metrics`.
     pub fn checked(target: &Target, pid: Option<i32>, admin: Option<SocketAddr>) -> Result<Self, LoadError> {
         if let Some(pid) = pid.filter(|pid| ProcessSnapshot::at(*pid).is_none()) {
             return Err(LoadError::Usage(format!(
@@ -63,14 +63,14 @@ impl ServerMonitor {
         Ok(Self::find(target, pid, admin))
     }
 
-    /// What the server says of itself now.
+    /// Reads the server's metrics.
     #[must_use]
     pub fn metrics(&self) -> Option<Metrics> {
         self.admin.and_then(metrics)
     }
 
-    /// Whether the process may look for work before it sleeps, so that its processor time is not its work. A corelane server
-    /// does unless its command line or its environment says that it does not; `name` is what the server calls itself.
+    /// Whether the process may spin while it is idle, so that its processor time is not a measure of its work. A
+    /// corelane server does, unless its command line or environment disables it. `name` is the server's own name.
     #[must_use]
     pub fn may_spin(&self, name: &str) -> bool {
         let is_corelane = self.admin.is_some() || name == "corelane";
@@ -78,7 +78,7 @@ impl ServerMonitor {
         is_corelane && !process.is_some_and(|process| is_started_without_spin(&process))
     }
 
-    /// Begins to look at the process.
+    /// Takes the first snapshot of the process.
     #[must_use]
     pub fn start_sampling(&self) -> Option<ProcessSampler> {
         let pid = self.pid?;
@@ -86,7 +86,7 @@ impl ServerMonitor {
         Some(ProcessSampler { pid, first, last: first, samples: Vec::new() })
     }
 
-    /// Memory only this process has, in bytes, resident now.
+    /// Resident memory of the process, in bytes.
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
         ProcessSnapshot::at(self.pid?).map(|snapshot| snapshot.resident_bytes)
@@ -98,7 +98,7 @@ pub(crate) fn cpu_s(stat: &procfs::process::Stat) -> f64 {
     (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64
 }
 
-/// Whether a process was started to sleep at once when it has no work. An argument counts before a variable.
+/// Whether a process was started with spinning disabled. An argument takes precedence over a variable.
 fn is_started_without_spin(process: &Process) -> bool {
     let arguments = process.cmdline().unwrap_or_default();
     let of_argument = arguments.iter().enumerate().find_map(|(index, argument)| {
@@ -115,11 +115,11 @@ fn is_started_without_spin(process: &Process) -> bool {
     of_argument.or_else(of_variable).is_some_and(|value| value == "0")
 }
 
-/// How corelane is told for how many microseconds it looks for work before it sleeps.
+/// Argument and variable that set corelane's spin time in microseconds.
 const SPIN_ARGUMENT: &str = "--spin-us";
 const SPIN_VARIABLE: &str = "CORELANE_SPIN_US";
 
-/// One look at a process.
+/// State of a process at one time.
 #[derive(Clone, Copy, Debug)]
 struct ProcessSnapshot {
     at: Instant,
@@ -155,7 +155,7 @@ impl ProcessSnapshot {
     }
 }
 
-/// The looks at one process.
+/// Snapshots of one process.
 #[derive(Debug)]
 pub struct ProcessSampler {
     pid: i32,
@@ -165,7 +165,7 @@ pub struct ProcessSampler {
 }
 
 impl ProcessSampler {
-    /// Looks again, `at_s` seconds into the measured time.
+    /// Takes a snapshot `at_s` seconds after the beginning of the measured time.
     pub fn sample(&mut self, at_s: f64) {
         let Some(snapshot) = ProcessSnapshot::at(self.pid) else { return };
         self.samples.push(ProcessSample {
@@ -176,13 +176,13 @@ impl ProcessSampler {
         self.last = snapshot;
     }
 
-    /// Whether there was only the first.
+    /// Whether there are no snapshots after the first one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
 
-    /// What they come to.
+    /// Summarizes the snapshots.
     #[must_use]
     pub fn finish(self) -> ServerProcess {
         ServerProcess {
@@ -194,21 +194,21 @@ impl ProcessSampler {
     }
 }
 
-/// A server's own figures.
+/// The server's own metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     /// Cumulative counts by method and upper bound in seconds.
     buckets: BTreeMap<String, Vec<(f64, u64)>>,
     /// Limits in force.
     pub limits: BTreeMap<String, f64>,
-    /// Optimisations, on or off.
+    /// Optimizations, on or off.
     pub flags: BTreeMap<String, bool>,
-    /// The commit it was built from, if its admin address names one.
+    /// The commit from which the server was built, if it is known.
     pub commit: Option<String>,
 }
 
 impl Metrics {
-    /// Reads Prometheus' text format, as far as corelane writes it.
+    /// Parses the Prometheus text format, as far as corelane uses it.
     fn parse(text: &str) -> Self {
         let mut metrics = Self::default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -239,7 +239,7 @@ impl Metrics {
         metrics
     }
 
-    /// What was measured between `before` and these, by method.
+    /// The latencies between `before` and these metrics, by method.
     #[must_use]
     pub fn since(&self, before: &Self) -> Vec<ServerLatency> {
         let mut latencies = Vec::new();
@@ -273,7 +273,7 @@ impl Metrics {
     }
 }
 
-/// Reads an admin address; nothing where nobody answers there as corelane does.
+/// Reads the metrics of an admin address; `None` if corelane does not serve them there.
 fn metrics(address: SocketAddr) -> Option<Metrics> {
     let mut stream = TcpStream::connect_timeout(&address, ADMIN_TIMEOUT).ok()?;
     stream.set_read_timeout(Some(ADMIN_TIMEOUT)).ok()?;
@@ -284,7 +284,7 @@ fn metrics(address: SocketAddr) -> Option<Metrics> {
     (head.starts_with("HTTP/1.1 200") && body.contains("corelane_build_info")).then(|| Metrics::parse(body))
 }
 
-/// All sockets somebody of this machine listens on: address and inode.
+/// All listening TCP sockets of this machine: address and inode.
 fn listeners() -> Vec<(SocketAddr, u64)> {
     let v4 = procfs::net::tcp().unwrap_or_default();
     let v6 = procfs::net::tcp6().unwrap_or_default();
@@ -292,7 +292,7 @@ fn listeners() -> Vec<(SocketAddr, u64)> {
     entries.map(|entry| (entry.local_address, entry.inode)).collect()
 }
 
-/// The process that listens on a port of this machine.
+/// The process that listens on an address of this machine.
 fn listener_pid(target: SocketAddr) -> Option<i32> {
     let inodes: Vec<u64> = listeners()
         .into_iter()
@@ -313,7 +313,7 @@ fn listener_pid(target: SocketAddr) -> Option<i32> {
         .map(|process| process.pid)
 }
 
-/// Where a process listens.
+/// The addresses on which a process listens.
 fn listening_addresses(pid: i32) -> Vec<SocketAddr> {
     let Ok(process) = Process::new(pid) else { return Vec::new() };
     let own = sockets(&process);
@@ -356,12 +356,12 @@ mod tests {
     fn a_server_spins_unless_it_was_started_not_to() {
         let spins = |script: &str, variable: &str, name: &str| {
             let mut command = std::process::Command::new("sh");
-            // The words behind the script are its own, as a server's flags are.
+            // Words behind the script become the process's arguments, like a server's flags.
             command.args(["-c", "read line", "sh"]).args(script.split_whitespace());
             command.env(SPIN_VARIABLE, variable).stdin(std::process::Stdio::piped());
             let mut child = command.spawn().unwrap();
             let monitor = ServerMonitor { pid: i32::try_from(child.id()).ok(), admin: None };
-            // The kernel shows them a moment after the process has begun.
+            // The kernel shows the arguments shortly after the process has started.
             while Process::new(monitor.pid.unwrap()).unwrap().cmdline().unwrap().is_empty() {
                 std::thread::yield_now();
             }
@@ -381,7 +381,7 @@ mod tests {
     #[test]
     fn a_process_is_found_by_the_port_it_listens_on() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        // Never this process itself: a generator does not measure itself.
+        // The generator's own process is excluded.
         assert_eq!(listener_pid(listener.local_addr().unwrap()), None);
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(listening_addresses(own).contains(&listener.local_addr().unwrap()));

@@ -1,15 +1,15 @@
-//! Arguments and schemas of 1 to 100 fields, for the workloads that measure what fields cost, and for the server that
-//! offers them.
+//! Arguments and schemas of 1 to 100 fields, for the workloads that measure the cost of fields and for the fixture
+//! server.
 
 use serde_json::{Map, Value, json};
 
-/// So many strings, as JSON.
+/// A JSON object with `count` strings.
 #[must_use]
 pub fn strings(count: usize) -> String {
     object(count, |index| json!(format!("value number {index}")))
 }
 
-/// So many fields of five kinds, as JSON.
+/// A JSON object with `count` fields of five types.
 #[must_use]
 pub fn mixed(count: usize) -> String {
     object(count, |index| match index % 5 {
@@ -21,13 +21,13 @@ pub fn mixed(count: usize) -> String {
     })
 }
 
-/// What [`strings`] must look like.
+/// The JSON Schema of [`strings`].
 #[must_use]
 pub fn strings_schema(count: usize) -> Value {
     schema(count, |_| json!({"type": "string"}))
 }
 
-/// What [`mixed`] must look like, with rules for every field.
+/// The JSON Schema of [`mixed`], with constraints on every field.
 #[must_use]
 pub fn mixed_schema(count: usize) -> Value {
     schema(count, |index| match index % 5 {

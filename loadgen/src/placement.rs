@@ -1,24 +1,25 @@
-//! Which cores the generator's threads run on.
+//! Assignment of the generator's threads to cores.
 
 use crate::error::LoadError;
 
-/// Connections one thread holds: its ring's table is bounded by the process's descriptors, 20,000 on many machines.
+/// Maximum number of connections per thread: the ring's table is limited by the process's descriptors, 20,000 on many
+/// machines.
 const CONNECTIONS_PER_THREAD: u32 = 18_000;
 
-/// What was asked for.
+/// The requested threads and cores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// Threads, if their number was given.
+    /// Number of threads, if given.
     pub threads: Option<usize>,
-    /// Cores, if they were given.
+    /// Cores, if given.
     pub cpus: Option<Vec<usize>>,
 }
 
 impl Placement {
-    /// What was asked for, if this machine has it.
+    /// Creates a placement, and checks that the cores exist on this machine.
     ///
     /// # Errors
-    /// When a core is not there.
+    /// When a core does not exist.
     pub fn new(threads: Option<usize>, cpus: Option<Vec<usize>>) -> Result<Self, LoadError> {
         let available = available();
         if let Some(absent) = cpus.iter().flatten().find(|core| !available.contains(core)) {
@@ -27,8 +28,8 @@ impl Placement {
         Ok(Self { threads, cpus })
     }
 
-    /// A core for each thread. Without further words one thread, more where connections need them, from the last core
-    /// backwards: servers begin with the first.
+    /// Returns a core for each thread. By default there is one thread, more if the connections need them. Cores are
+    /// taken from the last one backwards, because servers use the first ones.
     #[must_use]
     pub fn cores(&self, connections: u32) -> Vec<usize> {
         let needed = connections.div_ceil(CONNECTIONS_PER_THREAD).max(1) as usize;
@@ -38,7 +39,7 @@ impl Placement {
             _ => {
                 let mut cores = available();
                 cores.reverse();
-                // The first core is left to the server where there is another.
+                // The first core is left to the server if there is another one.
                 if cores.len() > 1 {
                     cores.pop();
                 }
@@ -48,7 +49,7 @@ impl Placement {
         cores.into_iter().cycle().take(threads).collect()
     }
 
-    /// Whether threads on these cores may wait without sleeping: only where each has a core for itself.
+    /// Whether threads on these cores may spin: only if each thread has a core of its own.
     #[must_use]
     pub fn may_spin(cores: &[usize]) -> bool {
         let mut distinct = cores.to_vec();
@@ -58,7 +59,7 @@ impl Placement {
     }
 }
 
-/// The cores the current thread may use.
+/// The cores that the current thread may use.
 pub(crate) fn available() -> Vec<usize> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let cores: Vec<usize> = cores.into_iter().map(|core| core.id).collect();

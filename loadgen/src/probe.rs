@@ -1,4 +1,4 @@
-//! The first question: does an MCP server answer here, and how does it want to be spoken to?
+//! The probe: determines whether an MCP server responds, with which protocol revision, and what it offers.
 
 use std::{
     io::{Read, Write},
@@ -19,29 +19,29 @@ use crate::{
     target::Target,
 };
 
-/// How long a server that closes behind its reply may take to do so. A connection of the load itself is not kept waiting.
+/// How long the probe waits for the server to close after its reply. Connections of the load do not wait.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// What a 404 to every question means.
+/// Reason of the error if the server responds to all probes with 404.
 const WRONG_PATH: &str = "it answers 404 here; is the path right? Most servers have /mcp";
 
-/// What the first answers said.
+/// What the server's first replies contain.
 #[derive(Clone, Debug)]
 pub struct ProbeResult {
-    /// How to speak.
+    /// The protocol revision to use.
     pub era: Era,
-    /// What the server says of itself.
+    /// The server's description of itself.
     pub server: ServerInfo,
-    /// Its capabilities, as it declared them.
+    /// The declared capabilities.
     pub capabilities: Value,
-    /// The names of its tools, of the first page.
+    /// Names of the tools on the first page.
     pub tools: Vec<String>,
-    /// Whether it closed the connection behind its first reply without having announced it.
+    /// Whether the server closed the connection after its first reply without announcing it.
     pub closes_unannounced: bool,
 }
 
 impl ProbeResult {
-    /// A server that is not asked what it is.
+    /// The result for a server that is not probed.
     #[must_use]
     pub fn plain(target: &Target) -> Self {
         let server = ServerInfo {
@@ -62,10 +62,10 @@ impl ProbeResult {
     }
 }
 
-/// Asks in the newest way first, unless told how.
+/// Tries the newest revision first, or only the wanted one.
 ///
 /// # Errors
-/// When nobody answers, or not as an MCP server does.
+/// When the server does not respond, or is not an MCP server.
 pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<ProbeResult, LoadError> {
     if wanted == Some(Era::Plain) {
         let request = Request::new(target, Era::Plain, Operation::Plain, 1, false)?;
@@ -81,13 +81,13 @@ pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<
             continue;
         }
         let outcome = match probe_era(target, era, timeout) {
-            // A process may end, or say nothing, when it is spoken to in a way it does not know.
+            // A process may exit or stay silent when it receives a request of a revision that it does not support.
             Err(LoadError::NotMcp { reason, .. }) if target.program().is_some() => Err(reason),
             outcome => outcome?,
         };
         match outcome {
             Ok(probe) => return Ok(probe),
-            // The older revisions' refusal says more of a path that is not there.
+            // The reply to the older revision is more specific about a missing path.
             Err(reason) if reason == WRONG_PATH => rejection = Some(reason),
             Err(reason) => rejection = rejection.or(Some(reason)),
         }
@@ -96,7 +96,7 @@ pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<
     Err(LoadError::NotMcp { url: target.url.clone(), reason })
 }
 
-/// The outer error ends the search, the inner one is how this era was refused.
+/// Probes one revision. The outer error ends the probe; the inner one is the reason why this revision was rejected.
 fn probe_era(target: &Target, era: Era, timeout: Duration) -> Result<Result<ProbeResult, String>, LoadError> {
     let first = match era {
         Era::Modern => Operation::Method("server/discover"),
@@ -168,14 +168,14 @@ fn probe_era(target: &Target, era: Era, timeout: Duration) -> Result<Result<Prob
     }))
 }
 
-/// What the server offers; nothing where it does not tell.
+/// The names of the listed tools; empty if the reply does not contain a list.
 fn tool_names(message: &Value) -> Vec<String> {
     let tools = message.pointer("/result/tools").and_then(Value::as_array);
     let names = tools.into_iter().flatten().filter_map(|tool| tool.get("name")?.as_str());
     names.map(str::to_owned).collect()
 }
 
-/// The answer as JSON-RPC, or why it is none.
+/// Parses a reply as JSON-RPC, or returns the reason why it is not.
 fn parse_reply(head: &Head, reply: &[u8]) -> Result<Value, String> {
     let json = serde_json::from_slice::<Value>(reply).ok().filter(|value| value.get("jsonrpc").is_some());
     match (json, head.status) {
@@ -189,10 +189,10 @@ fn parse_reply(head: &Head, reply: &[u8]) -> Result<Value, String> {
     }
 }
 
-/// One request on a connection of its own, and its answer: the body, or an event stream's reply.
+/// Sends one request on a connection of its own and reads the reply: the body, or the response in an event stream.
 ///
 /// # Errors
-/// When nobody answers, in time and in HTTP.
+/// When the server does not respond in time, or not with HTTP.
 pub fn exchange(
     target: &Target,
     request: &Request,
@@ -254,10 +254,10 @@ fn read(
     }
 }
 
-/// How a server is told that says nothing.
+/// Reason of the error if the server closes without a reply.
 const CLOSED: &str = "it closes the connection without an answer";
 
-/// A process that is asked several questions. Dropping it lets the process end.
+/// A process that receives several requests. Dropping it lets the process exit.
 struct StdioSession {
     stream: Option<Socket>,
     framer: Framer,
@@ -284,7 +284,7 @@ impl StdioSession {
         self.write(target, &bytes, timeout)?;
         let Some(stream) = &mut self.stream else { return Err(self.exit_error(target)) };
         match read(target, stream, &mut self.framer, timeout) {
-            // Its output has ended, or was reset because it has not read all of its input.
+            // The process has closed its output, or reset the socket because it has not read all input.
             Err(LoadError::Unreachable { .. }) => Err(self.exit_error(target)),
             Err(LoadError::NotMcp { reason, .. }) if reason == CLOSED => Err(self.exit_error(target)),
             read => read,
@@ -299,7 +299,7 @@ impl StdioSession {
         }
     }
 
-    /// Why there is no answer.
+    /// The error for a process that has exited.
     fn exit_error(&mut self, target: &Target) -> LoadError {
         let exit_reason = self.process.as_mut().map(Process::exit_reason);
         LoadError::NotMcp {
@@ -323,18 +323,18 @@ fn connect(target: &Target, timeout: Duration) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// A reply, and the connection it came on.
+/// A reply, and its connection.
 #[derive(Debug)]
 pub struct Exchange {
-    /// Its head.
+    /// The head of the reply.
     pub head: Head,
-    /// Its body, or the message of an event stream that is the reply.
+    /// The body, or the message of an event stream that is the response.
     pub body: Vec<u8>,
     stream: Socket,
 }
 
 impl Exchange {
-    /// Whether the server closes the connection soon after the reply, which did not announce it.
+    /// Whether the server closes the connection soon after a reply that did not announce it.
     fn closes_unannounced(&mut self) -> bool {
         let has_timeout = self.stream.set_read_timeout(Some(CLOSE_TIMEOUT)).is_ok();
         let length = self.stream.read(&mut [0]);
@@ -346,7 +346,7 @@ impl Exchange {
     }
 }
 
-/// A reply's body, or what an event stream says to the request; its head once that is there.
+/// Collects a reply's body, or the response in an event stream, and sets the head once it is there.
 #[derive(Default)]
 struct ReplyReader {
     head: Option<Head>,

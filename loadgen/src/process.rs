@@ -1,5 +1,5 @@
-//! Processes this program starts: each leads a process group of its own, so that Ctrl-C at the terminal reaches this program
-//! alone and the servers stay until their runs have been reported, and so that what a server starts ends with it.
+//! Child processes. Each leads a process group of its own: Ctrl-C at the terminal reaches only this program, so that
+//! servers keep running until their runs are reported, and a server's own children end with it.
 
 use std::{
     collections::BTreeSet,
@@ -17,13 +17,13 @@ use std::{
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-/// How often an ending process is looked at.
+/// Interval at which the state of an ending process is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The groups whose leaders have not been reaped.
+/// Ids of the process groups whose leaders have not been reaped.
 static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// Kills every group that is left, for a program that ends without running destructors.
+/// Kills all remaining process groups, before the program exits without running destructors.
 pub fn kill_all() {
     for group in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         if let Some(group) = Pid::from_raw(*group) {
@@ -32,7 +32,7 @@ pub fn kill_all() {
     }
 }
 
-/// A process and what it has started. Dropping it kills and reaps it.
+/// A child process and its descendants. Dropping it kills the group and reaps the child.
 #[derive(Debug)]
 pub struct ProcessGroup {
     child: Child,
@@ -40,12 +40,12 @@ pub struct ProcessGroup {
 }
 
 impl ProcessGroup {
-    /// Starts a command in a group of its own.
+    /// Starts a command in a process group of its own.
     ///
     /// # Errors
     /// When the command cannot be started.
     pub fn start(command: &mut Command) -> io::Result<Self> {
-        // Held while it starts: a group is never missed by `kill_all`.
+        // The lock is held until the child is registered, so that `kill_all` never misses it.
         let mut groups = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let child = command.process_group(0).spawn()?;
         let leader = i32::try_from(child.id()).ok();
@@ -59,7 +59,7 @@ impl ProcessGroup {
         self.leader.map(|leader| leader.as_raw_nonzero().get())
     }
 
-    /// Whether the leader has ended. It stays a zombie until [`terminate`], so that its id names nothing else.
+    /// Whether the leader has exited. It stays a zombie until [`terminate`], so that its id is not reused.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -67,7 +67,7 @@ impl ProcessGroup {
         !matches!(waitid(WaitId::Pid(leader), options), Ok(None))
     }
 
-    /// How the leader ended, if it does within `limit`. Reaps it.
+    /// Returns the leader's exit status if it exits within `limit`, and reaps it.
     pub fn status_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         wait_for(std::slice::from_ref(self), limit);
         if !self.has_ended() {
@@ -78,12 +78,12 @@ impl ProcessGroup {
 
     fn signal(&self, signal: Signal) {
         if let Some(leader) = self.leader {
-            // Fails where nothing of the group is left.
+            // Fails if no process of the group is left.
             let _ = kill_process_group(leader, signal);
         }
     }
 
-    /// Kills what is left of the group and takes the leader's status.
+    /// Kills the rest of the group and returns the leader's exit status.
     fn reap(&mut self) -> Option<ExitStatus> {
         self.signal(Signal::KILL);
         let status = self.child.wait().ok();
@@ -103,7 +103,8 @@ impl Drop for ProcessGroup {
     }
 }
 
-/// Ends groups together: waits for `before`, asks those that are left with SIGTERM, waits for `after`, kills and reaps.
+/// Terminates groups together: waits for `before`, sends SIGTERM to the remaining ones, waits for `after`, then kills
+/// and reaps.
 pub fn terminate(mut groups: Vec<ProcessGroup>, before: Duration, after: Duration) {
     groups.retain(|group| group.leader.is_some());
     wait_for(&groups, before);
@@ -113,13 +114,13 @@ pub fn terminate(mut groups: Vec<ProcessGroup>, before: Duration, after: Duratio
     wait_for(&groups, after);
 }
 
-/// Bytes of a file that are read for its last line.
+/// Number of bytes at the end of a file that are searched for its last line.
 const TAIL_BYTES: u64 = 4 * 1024;
 
-/// A file without a name, for what processes print.
+/// Creates an unlinked temporary file, for the output of processes.
 ///
 /// # Errors
-/// When the directory for temporary files takes none.
+/// When the directory for temporary files is not writable.
 pub fn unlinked_file() -> io::Result<File> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -129,7 +130,7 @@ pub fn unlinked_file() -> io::Result<File> {
     Ok(file)
 }
 
-/// The last line of a file that is not blank.
+/// Returns the last line of a file that is not blank.
 #[must_use]
 pub fn last_line(mut file: &File) -> Option<String> {
     let length = file.metadata().ok()?.len();
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn ended_groups_leave_neither_zombies_nor_grandchildren() {
-        // It ignores SIGTERM, and so does what it starts.
+        // Both the process and its child ignore SIGTERM.
         let stubborn = shell("trap '' TERM; sleep 1000 & wait; wait");
         let obedient = shell("exec sleep 1000");
         let pids = [stubborn.pid().unwrap(), obedient.pid().unwrap()];
@@ -175,7 +176,7 @@ mod tests {
         };
         terminate(vec![stubborn, obedient], Duration::ZERO, Duration::from_millis(100));
         assert!(pids.iter().all(|pid| !is_there(*pid)), "{pids:?}");
-        // It has been sent the signal, and whoever is its parent now reaps it.
+        // The grandchild has been sent SIGKILL; its new parent reaps it.
         let until = Instant::now() + Duration::from_secs(30);
         let is_left = || {
             let stat = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a person sees while it runs. Quiet where nobody looks.
+//! Progress output of a run.
 
 use std::{
     cell::Cell,
@@ -10,14 +10,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::units;
 
-/// Where progress is shown.
+/// Where progress is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressTarget {
-    /// A person at a terminal.
+    /// A progress bar on a terminal.
     Terminal,
-    /// A file or a pipe: a plain line now and then.
+    /// Plain lines at intervals, to a file or pipe.
     PlainLines,
-    /// Nobody: progress is not written.
+    /// Not written.
     Nobody,
 }
 
@@ -32,14 +32,14 @@ impl ProgressTarget {
         }
     }
 
-    /// A line of its own, for what takes several runs.
+    /// Prints a line of its own, for commands that consist of several runs.
     pub fn print_line(self, line: &str) {
         if self != Self::Nobody {
             eprintln!("{line}");
         }
     }
 
-    /// A bar for one run.
+    /// Creates the bar of one run.
     #[must_use]
     pub fn bar(self, label: &str, length: Duration) -> Bar {
         if self != Self::Terminal {
@@ -56,37 +56,37 @@ impl ProgressTarget {
     }
 }
 
-/// A bar that fills as time passes.
+/// A progress bar, or its replacement by plain lines.
 #[derive(Debug)]
 pub struct Bar {
     bar: ProgressBar,
     lines: Option<PlainLines>,
 }
 
-/// Progress where there is no terminal.
+/// Plain lines instead of a bar.
 #[derive(Debug)]
 struct PlainLines {
     label: String,
-    /// When the last line was written.
+    /// Time at which the last line was printed.
     printed_at: Cell<Instant>,
 }
 
-/// From one plain line to the next.
+/// Minimum time between two plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Bar {
-    /// Before the load begins.
+    /// Shows that the connections are being opened.
     pub fn connecting(&self, connections: u32) {
         self.bar.set_message(format!("connecting {}", units::count(f64::from(connections))));
         self.bar.tick();
     }
 
-    /// So much time has passed.
+    /// Sets the elapsed time.
     pub fn set_elapsed(&self, elapsed: Duration) {
         self.bar.set_position(milliseconds(elapsed));
     }
 
-    /// What the last interval came to: replies per second, percentiles in microseconds, errors so far.
+    /// Shows the figures of an interval: replies per second, percentiles in microseconds, errors so far.
     pub fn show(&self, rate_per_s: f64, p50_us: f64, p99_us: f64, errors: u64, warming: bool) {
         let phase = if warming { "warm-up · " } else { "" };
         let errors =
@@ -106,7 +106,7 @@ impl Bar {
         self.bar.set_message(message);
     }
 
-    /// It is over.
+    /// Removes the bar.
     pub fn clear(&self) {
         self.bar.finish_and_clear();
     }

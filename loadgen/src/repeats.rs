@@ -1,4 +1,4 @@
-//! Runs that measured the same thing, together: their medians are what is compared, judged and published.
+//! Repeats of a run: comparisons, budgets and reports use their medians.
 
 use crate::{
     metric::Metric,
@@ -6,22 +6,22 @@ use crate::{
     statistics::median,
 };
 
-/// The contestant whose name needs no mention.
+/// The contestant that is not mentioned in names.
 pub const CORELANE: &str = "corelane";
 
 /// Runs of one file with the same workload, contestant and parameters.
 #[derive(Clone, Debug)]
 pub struct Repeats<'file> {
-    /// The file they are in.
+    /// The file that contains the runs.
     pub file: &'file ResultFile,
-    /// The first of them.
+    /// The first run.
     pub first: &'file Run,
-    /// All of them, in the order they were measured.
+    /// All runs, in the order of measurement.
     pub runs: Vec<&'file Run>,
 }
 
 impl<'file> Repeats<'file> {
-    /// All groups of a file, in the order they began.
+    /// Groups the runs of a file, in the order of the first run of each group.
     #[must_use]
     pub fn of(file: &'file ResultFile) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::new();
@@ -34,9 +34,9 @@ impl<'file> Repeats<'file> {
         groups
     }
 
-    /// The group that speaks for a workload of a contestant: from the newest file that ran it to its end at full size, or
-    /// else from the newest that ran it to its end, or at all; of several in a file the one measured last. A server that
-    /// died has met its end.
+    /// Returns the group that represents a workload of a contestant: from the newest file with a complete run at full
+    /// size, else from the newest with a complete run, else from the newest. Of several groups in a file the last one
+    /// is used. A run in which the server died is complete.
     #[must_use]
     pub fn newest(files: &'file [ResultFile], workload: &str, contestant: &str) -> Option<Self> {
         let found: Vec<Self> = newest_first(files)
@@ -49,7 +49,7 @@ impl<'file> Repeats<'file> {
         found.iter().find(full).or_else(|| found.iter().find(ended)).or(found.first()).cloned()
     }
 
-    /// The newest group of each workload and contestant that any file has, in the order of the files.
+    /// Returns the newest group of each workload and contestant, in the order of the files.
     #[must_use]
     pub fn newest_of_all(files: &'file [ResultFile]) -> Vec<Self> {
         let mut names: Vec<(&str, &str)> = Vec::new();
@@ -65,19 +65,19 @@ impl<'file> Repeats<'file> {
             .collect()
     }
 
-    /// Whether it is of this workload and contestant.
+    /// Whether the group is of this workload and contestant.
     #[must_use]
     pub fn is(&self, workload: &str, contestant: &str) -> bool {
         self.first.workload == workload && self.first.contestant == contestant
     }
 
-    /// What was asked of the server.
+    /// The parameters of the runs.
     #[must_use]
     pub const fn parameters(&self) -> &'file Parameters {
         &self.first.parameters
     }
 
-    /// The workload, and whose server it was where it was not ours.
+    /// The workload, followed by the contestant if that is not corelane.
     #[must_use]
     pub fn name(&self) -> String {
         if self.first.contestant == CORELANE {
@@ -87,20 +87,20 @@ impl<'file> Repeats<'file> {
         }
     }
 
-    /// Something in each repeat that ran to its planned end and has it.
+    /// Reads a value from each repeat that is complete and has the value.
     #[must_use]
     pub fn each(&self, read: impl Fn(&Run) -> Option<f64>) -> Vec<f64> {
         let complete = self.runs.iter().filter(|run| run.outcome == Outcome::Complete);
         complete.filter_map(|run| read(run)).collect()
     }
 
-    /// A metric in each repeat that ran to its planned end and has it.
+    /// The values of a metric in the complete repeats.
     #[must_use]
     pub fn samples(&self, metric: &Metric) -> Vec<f64> {
         self.each(|run| metric.of_run(run))
     }
 
-    /// The median of a metric over the repeats that ran to their planned end.
+    /// The median of a metric over the complete repeats.
     #[must_use]
     pub fn median(&self, metric: &Metric) -> Option<f64> {
         median(&self.samples(metric))
@@ -112,13 +112,13 @@ impl<'file> Repeats<'file> {
         self.median(&Metric::Latency(name.to_owned()))
     }
 
-    /// How many ran to their planned end.
+    /// Number of repeats that are complete.
     #[must_use]
     pub fn complete_count(&self) -> usize {
         self.runs.iter().filter(|run| run.outcome == Outcome::Complete).count()
     }
 
-    /// When the server stopped answering in one of them: seconds since that one's measuring began.
+    /// Time at which the server stopped responding in one of the repeats, in seconds since measuring began.
     #[must_use]
     pub fn server_gone_after_s(&self) -> Option<f64> {
         self.runs.iter().find_map(|run| match run.outcome {
@@ -127,21 +127,21 @@ impl<'file> Repeats<'file> {
         })
     }
 
-    /// Why the generator, not the server, set the figures of at least one of them. One is enough: leaving such repeats
-    /// out would leave out the fastest.
+    /// The reason why the generator was the limit in at least one repeat. One is enough: excluding such repeats would
+    /// exclude the fastest.
     #[must_use]
     pub fn bottleneck(&self) -> Option<&'file str> {
         self.runs.iter().find_map(|run| run.generator.bottleneck.as_deref())
     }
 
-    /// All errors of all repeats.
+    /// Number of errors in all repeats.
     #[must_use]
     pub fn errors_total(&self) -> u64 {
         self.runs.iter().map(|run| run.errors_total()).sum()
     }
 }
 
-/// The files by when they began, the newest first.
+/// Sorts files by their start time, newest first.
 #[must_use]
 pub fn newest_first(files: &[ResultFile]) -> Vec<&ResultFile> {
     let mut sorted: Vec<&ResultFile> = files.iter().collect();

@@ -1,4 +1,4 @@
-//! Results for tests to change.
+//! Sample results for tests.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{
 /// The median latency of [`run`], in microseconds.
 pub(crate) const P50_US: f64 = 200.0;
 
-/// A quiet machine's result.
+/// A result file of an idle machine.
 pub(crate) fn file(runs: Vec<Run>) -> ResultFile {
     ResultFile {
         schema: SCHEMA.to_owned(),
@@ -35,7 +35,7 @@ pub(crate) fn file(runs: Vec<Run>) -> ResultFile {
     }
 }
 
-/// A closed-loop run in which all went well.
+/// A closed-loop run without errors.
 pub(crate) fn run(workload: &str, contestant: &str) -> Run {
     let latency = Latency {
         count: 1_000_000,

@@ -1,41 +1,41 @@
-//! When requests are meant to be sent. A schedule knows nothing of the server: that it goes on while the server stalls is
-//! what makes the latencies honest.
+//! Due times of requests. A schedule does not depend on the server: it continues while the server stalls, so that the
+//! latencies include the stall.
 
 use rand::{Rng, RngExt};
 
-/// How the gaps between requests are distributed.
+/// Distribution of the gaps between requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gaps {
-    /// All alike.
+    /// Equal gaps.
     Constant,
-    /// Exponential: as many clients that know nothing of each other.
+    /// Exponentially distributed gaps, as of many independent clients.
     Poisson,
 }
 
-/// A part of a schedule: the rate goes evenly from one to the other.
+/// A part of a schedule, in which the rate changes linearly.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Segment {
-    /// Its length in seconds.
+    /// Length in seconds.
     pub length_s: f64,
-    /// Requests per second at its beginning.
+    /// Requests per second at the beginning.
     pub from_per_s: f64,
-    /// Requests per second at its end.
+    /// Requests per second at the end.
     pub to_per_s: f64,
 }
 
 impl Segment {
-    /// A rate that stays.
+    /// A segment with a constant rate.
     #[must_use]
     pub fn steady(length_s: f64, rate_per_s: f64) -> Self {
         Self { length_s, from_per_s: rate_per_s, to_per_s: rate_per_s }
     }
 
-    /// Requests in all of it.
+    /// Number of requests in the segment.
     fn requests(&self) -> f64 {
         self.length_s * (self.from_per_s + self.to_per_s) / 2.0
     }
 
-    /// The time by which `requests` have been meant to be sent, in seconds from its beginning.
+    /// The time at which `requests` requests have become due, in seconds from the beginning of the segment.
     fn time_of(&self, requests: f64) -> f64 {
         let growth = (self.to_per_s - self.from_per_s) / self.length_s;
         if growth.abs() < 1e-9 {
@@ -47,21 +47,21 @@ impl Segment {
     }
 }
 
-/// The times at which one generator thread is meant to send, in order.
+/// The due times of one generator thread, in ascending order.
 #[derive(Debug)]
 pub struct Schedule<R> {
     segments: Vec<Segment>,
     gaps: Gaps,
     random: R,
-    /// The segment at hand, when it began, and how many requests of it are behind us.
+    /// The current segment, its start, and the number of its requests that have been returned.
     segment: usize,
     began_s: f64,
     requests: f64,
 }
 
 impl<R: Rng> Schedule<R> {
-    /// A schedule whose first request is due a share of a gap after its beginning: threads with different shares do not
-    /// send in step.
+    /// Creates a schedule whose first request is due after `share` of a gap, so that threads with different shares do
+    /// not send at the same time.
     #[must_use]
     pub fn new(segments: Vec<Segment>, gaps: Gaps, share: f64, random: R) -> Self {
         let mut schedule = Self { segments, gaps, random, segment: 0, began_s: 0.0, requests: share };
@@ -74,7 +74,7 @@ impl<R: Rng> Schedule<R> {
     fn gap(&mut self) -> f64 {
         match self.gaps {
             Gaps::Constant => 1.0,
-            // A request's distance in units of the mean gap; the inverse of the exponential distribution.
+            // A request's distance in units of the mean gap: the inverse of the exponential distribution function.
             Gaps::Poisson => -(1.0 - self.random.random::<f64>()).ln(),
         }
     }
@@ -83,7 +83,7 @@ impl<R: Rng> Schedule<R> {
 impl<R: Rng> Iterator for Schedule<R> {
     type Item = u64;
 
-    /// Nanoseconds from the schedule's beginning.
+    /// Returns the next due time, in nanoseconds from the beginning of the schedule.
     fn next(&mut self) -> Option<u64> {
         loop {
             let segment = self.segments.get(self.segment)?;
@@ -122,7 +122,7 @@ mod tests {
         let times = times(&[Segment::steady(20.0, 5000.0)], Gaps::Poisson);
         assert!((98_500..101_500).contains(&times.len()), "{}", times.len());
         let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        // A third of exponential gaps is longer than the mean: 1/e.
+        // 1/e of exponential gaps are longer than the mean.
         let longer = gaps.iter().filter(|gap| **gap > 200_000).count() as f64 / gaps.len() as f64;
         assert!((longer - 0.3679).abs() < 0.01, "{longer}");
         assert!(times.is_sorted());

@@ -1,4 +1,4 @@
-//! Servers this program starts by itself, on a core of their own, and ends with itself.
+//! Servers that this program starts on a core of their own, and terminates before it exits.
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -11,11 +11,11 @@ use crate::{
     process::{self, ProcessGroup, last_line, unlinked_file},
 };
 
-/// How long a server may take to listen, and to end.
+/// Time limits for a server to listen, and to exit.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// A server's process. Dropping it ends it.
+/// A server process. Dropping it terminates the process.
 #[derive(Debug)]
 pub struct SpawnedServer {
     group: Option<ProcessGroup>,
@@ -23,10 +23,10 @@ pub struct SpawnedServer {
 }
 
 impl SpawnedServer {
-    /// Starts a command that will listen on `address`, its threads on `core`.
+    /// Starts a command that listens on `address`, with its threads on `core`.
     ///
     /// # Errors
-    /// When it does not start, ends, or does not listen; with its last words.
+    /// When it does not start, exits, or does not listen. The error contains its last output.
     pub fn start(mut command: Command, address: SocketAddr, core: usize) -> Result<Self, LoadError> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |reason: String| LoadError::Resource(format!("{program} did not start: {reason}"));
@@ -36,7 +36,7 @@ impl SpawnedServer {
         if let (Ok(out), Ok(err)) = (out, err) {
             command.stdout(out).stderr(err);
         }
-        // A child inherits the core of the thread that starts it, so that thread takes the place for it.
+        // A child inherits the affinity of the thread that starts it, so a temporary thread is pinned first.
         let spawned = std::thread::scope(|scope| {
             let starting = scope.spawn(|| {
                 core_affinity::set_for_current(core_affinity::CoreId { id: core });
@@ -67,13 +67,13 @@ impl SpawnedServer {
         }
     }
 
-    /// Where it listens.
+    /// The address on which the server listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its process id.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         self.group.as_ref().and_then(ProcessGroup::pid)
@@ -86,10 +86,10 @@ impl Drop for SpawnedServer {
     }
 }
 
-/// An address of this machine that nobody listens on, at this moment.
+/// Returns an address of this machine on which no process currently listens.
 ///
 /// # Errors
-/// When there is none.
+/// When there is no free port.
 pub fn unused_address() -> Result<SocketAddr, LoadError> {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     listener.map_err(|error| LoadError::Resource(format!("no free port: {error}")))

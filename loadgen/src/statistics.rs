@@ -1,15 +1,15 @@
-//! Medians over repeats, and how far a ratio of two of them can be trusted.
+//! Medians over repeats, and the confidence interval of a ratio of two medians.
 
 use serde::Serialize;
 
-/// What is left out on either side of a 95 % interval.
+/// The probability that is cut off at either end of a 95 % interval.
 const TAIL: f64 = 0.025;
 
-/// Medians less probable than this are left out: together they are far less than a tail, and with many repeats they
-/// are nearly all there are.
+/// Medians with a lower probability than this are dropped: their sum is far below a tail, and with many repeats they
+/// are nearly all of the medians.
 const WEIGHT_MIN: f64 = 1e-9;
 
-/// The middle of the samples, or of the two in the middle; none of none.
+/// The median of the samples, or `None` without samples.
 #[must_use]
 pub fn median(samples: &[f64]) -> Option<f64> {
     let sorted = sorted(samples);
@@ -20,7 +20,7 @@ pub fn median(samples: &[f64]) -> Option<f64> {
     Some(sorted.get(sorted.len() / 2 - 1)?.midpoint(upper))
 }
 
-/// A median divided by another.
+/// The ratio of two medians.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ratio {
     /// The ratio itself.
@@ -31,13 +31,14 @@ pub struct Ratio {
     pub high: f64,
 }
 
-/// Divides the median of one sample by the median of another, with the 95 % percentile bootstrap interval: were both
-/// samples drawn again with replacement, the middle 95 % of the ratios would be in it.
+/// Divides the median of one sample by the median of another, and computes the 95 % percentile bootstrap interval: if
+/// both samples were drawn again with replacement, 95 % of the ratios would be within the interval.
 ///
-/// Nothing is drawn: for medians the probability of every outcome is known, so the interval is what endless drawing
-/// would come to, and the same two samples always have the same one.
+/// Nothing is drawn at random: for medians the probability of every outcome can be computed. The interval is therefore
+/// the limit of infinitely many draws, and equal samples give equal intervals.
 ///
-/// None where a sample is empty or holds something that is no number, or the baseline is not above 0 throughout.
+/// Returns `None` if a sample is empty or contains a value that is not a number, or if a value of the baseline is not
+/// above 0.
 #[must_use]
 pub fn ratio_of_medians(current: &[f64], baseline: &[f64]) -> Option<Ratio> {
     let sound = current.iter().all(|value| value.is_finite() && *value >= 0.0)
@@ -57,7 +58,7 @@ pub fn ratio_of_medians(current: &[f64], baseline: &[f64]) -> Option<Ratio> {
     Some(Ratio { ratio, low: quantile(&ratios, TAIL)?, high: quantile(&ratios, 1.0 - TAIL)? })
 }
 
-/// The first value that, with all before it, has at least this share of the weight.
+/// Returns the first value at which the cumulative weight reaches `share`.
 fn quantile(sorted: &[(f64, f64)], share: f64) -> Option<f64> {
     let mut below = 0.0;
     let reached = sorted.iter().find(|(_, weight)| {
@@ -67,11 +68,11 @@ fn quantile(sorted: &[(f64, f64)], share: f64) -> Option<f64> {
     reached.or(sorted.last()).map(|(value, _)| *value)
 }
 
-/// Every median that drawing as many again with replacement can come to, with its probability.
+/// Computes every median that drawing as many samples with replacement can have, with its probability.
 ///
-/// The lower middle of a draw is at most the k-th smallest sample where at least half of the draws are. An even number
-/// of draws has an upper middle besides: it is another sample than the lower where exactly half of the draws are at
-/// most the lower, one of them the lower itself, and the other half at least the upper, one of them the upper itself.
+/// The lower middle of a draw is at most the k-th smallest sample if at least half of the draws are. An even number of
+/// draws also has an upper middle. It is a different sample than the lower one if exactly half of the draws are at most
+/// the lower middle (one of them equal to it) and the other half at least the upper middle (one of them equal to it).
 fn medians_drawn_again(samples: &[f64]) -> Vec<(f64, f64)> {
     let sorted = sorted(samples);
     let count = sorted.len();
@@ -99,13 +100,13 @@ fn medians_drawn_again(samples: &[f64]) -> Vec<(f64, f64)> {
     medians
 }
 
-/// The probability that so many of all draws are of a share of the samples.
+/// The probability that `draws` of `all` draws fall into a share of the samples.
 fn probability(all: usize, draws: usize, share: f64) -> f64 {
     let power = |base: f64, exponent: usize| base.powi(i32::try_from(exponent).unwrap_or(i32::MAX));
     choices(all, draws) * power(share, draws) * power(1.0 - share, all - draws)
 }
 
-/// In how many ways some of all can be chosen.
+/// The number of ways to choose `some` of `all`.
 fn choices(all: usize, some: usize) -> f64 {
     (0..some).map(|index| (all - index) as f64 / (some - index) as f64).product()
 }
@@ -147,7 +148,8 @@ mod tests {
         assert_eq!(ratio_of_medians(&[0.0], &[2.0]).unwrap().ratio, 0.0);
     }
 
-    /// The interval is to hold the truth about as often as it says; with five repeats a bootstrap is a little narrow.
+    /// The interval should contain the true ratio about as often as stated; with five repeats a bootstrap interval is
+    /// slightly narrow.
     #[test]
     fn the_interval_covers_the_truth() {
         let mut rng = StdRng::seed_from_u64(1);
@@ -187,7 +189,8 @@ mod tests {
     fn many_repeats_are_no_burden() {
         let samples: Vec<f64> = (0..200).map(|index| 100.0 + f64::from(index)).collect();
         let ratio = ratio_of_medians(&samples, &samples).unwrap();
-        // A median of 200 even samples over 200 scatters by 7, a ratio of two by 5 %.
+        // The median of 200 evenly spread samples has a standard deviation of 7, the ratio of two such medians one of 5
+        // %.
         assert!((ratio.low - 0.905).abs() < 0.01 && (ratio.high - 1.105).abs() < 0.01, "{ratio:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Servers spoken to over their standard input and output: one process for each connection.
+//! Servers on standard input and output: one process per connection.
 
 use std::{
     fs::File,
@@ -16,27 +16,27 @@ use crate::{
     process::{self, ProcessGroup, last_line, unlinked_file},
 };
 
-/// Processes of one load, at most.
+/// Maximum number of processes of one load.
 pub const PROCESSES_MAX: u32 = 1_024;
 
-/// How long a process may take to end by itself once its input has ended, and then to obey SIGTERM (the specification's
-/// order: <https://modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle#stdio>).
+/// Time limit for a process to exit after its input was closed, and again after SIGTERM (the order of the
+/// specification: <https://modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle#stdio>).
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the exit status of a process that has closed its output is waited for.
+/// Time limit for the exit status of a process that has closed its output.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(300);
-/// Bytes of stderr that are kept; beyond them the file is emptied.
+/// Maximum size of a stderr file, in bytes; a larger file is truncated.
 const STDERR_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A command that serves MCP on its standard input and output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     words: Vec<String>,
-    /// The cores this program may use, before it pins threads to some of them.
+    /// The cores of this program before it pinned any thread.
     cores: Vec<usize>,
 }
 
 impl Program {
-    /// Reads a command line, split into words as a POSIX shell does. No shell runs it.
+    /// Splits a command line into words as a POSIX shell does. The command is started without a shell.
     ///
     /// # Errors
     /// When a quote is not closed, or there is no word.
@@ -48,10 +48,11 @@ impl Program {
         Ok(Self { words, cores: available() })
     }
 
-    /// Starts it on the cores that `generator` leaves, or on all where it leaves none. Its input and output are one socket: a ring serves it as any connection.
+    /// Starts the program on the cores that the generator does not use, or on all cores if it uses all. Input and
+    /// output are one socket, which a ring handles like any connection.
     ///
     /// # Errors
-    /// When it cannot be started, or the process has no descriptor left.
+    /// When the program cannot be started, or the process has no descriptor left.
     pub fn start(&self, generator: &[usize]) -> io::Result<(UnixStream, Process)> {
         let (program, arguments) =
             self.words.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -63,7 +64,8 @@ impl Program {
             .stdin(OwnedFd::from(theirs.try_clone()?))
             .stdout(OwnedFd::from(theirs))
             .stderr(stderr.try_clone()?);
-        // A child inherits the cores of the thread that starts it, and a generator thread is pinned to its own.
+        // A child inherits the affinity of the thread that starts it, and generator threads are pinned to their own
+        // cores.
         let started = thread::scope(|scope| {
             let starting = scope.spawn(|| {
                 sched_setaffinity(None, &self.cores_without(generator))?;
@@ -86,7 +88,7 @@ impl Program {
     }
 }
 
-/// A process that serves one connection. Dropping it kills it; [`terminate_all`] lets it end.
+/// A process that serves one connection. Dropping it kills it; [`terminate_all`] lets it exit first.
 #[derive(Debug)]
 pub struct Process {
     group: ProcessGroup,
@@ -94,7 +96,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// How it ended and the last line of its stderr, for a process whose output has ended.
+    /// Describes how a process whose output was closed has exited, with the last line of its stderr.
     pub fn exit_reason(&mut self) -> String {
         let status = match self.group.status_within(STATUS_TIMEOUT) {
             Some(status) => format!("the server ended ({status})"),
@@ -107,25 +109,26 @@ impl Process {
     }
 }
 
-/// Lets processes end whose input has ended, together.
+/// Waits for processes whose input was closed, and terminates the remaining ones.
 pub fn terminate_all(processes: impl IntoIterator<Item = Process>) {
     let groups: Vec<ProcessGroup> = processes.into_iter().map(|process| process.group).collect();
     process::terminate(groups, TERMINATE_TIMEOUT, TERMINATE_TIMEOUT);
 }
 
-/// The processes of one generator thread, by connection. Dropping it lets them end, so it is dropped after their sockets.
+/// The processes of one generator thread, by connection. Dropping it terminates them, so it is dropped after their
+/// sockets.
 #[derive(Debug)]
 pub struct Processes {
     program: Program,
-    /// The generator's cores.
+    /// The cores of the generator.
     generator: Vec<usize>,
     running: Vec<Option<Process>>,
-    /// Of connections that were closed, and when they were found to be.
+    /// Processes whose connections were closed, with the time at which that was detected.
     ending: Vec<(Process, Instant)>,
 }
 
 impl Processes {
-    /// None yet. `generator`: the cores of the generator's threads.
+    /// Creates an empty set. `generator`: the cores of the generator's threads.
     #[must_use]
     pub fn new(program: &Program, generator: &[usize]) -> Self {
         Self {
@@ -136,12 +139,12 @@ impl Processes {
         }
     }
 
-    /// Starts the process of a connection. One that it had before is let end.
+    /// Starts the process of a connection. The previous process of this connection is left to exit.
     ///
     /// # Errors
     /// As [`Program::start`].
     pub fn start(&mut self, index: u32) -> io::Result<UnixStream> {
-        // Those that have not ended in time are killed.
+        // Processes that have not exited in time are killed here.
         self.ending
             .retain(|(process, since)| !process.group.has_ended() && since.elapsed() < TERMINATE_TIMEOUT);
         let (socket, process) = self.program.start(&self.generator)?;
@@ -155,16 +158,16 @@ impl Processes {
         Ok(socket)
     }
 
-    /// How a connection's process ended.
+    /// Describes how a connection's process has exited.
     pub fn exit_reason(&mut self, index: u32) -> Option<String> {
         Some(self.running.get_mut(index as usize)?.as_mut()?.exit_reason())
     }
 
-    /// Empties what processes have written to stderr where it has grown large.
+    /// Truncates stderr files that have grown too large.
     pub fn truncate_stderr(&self) {
         for process in self.running.iter().flatten() {
             if process.stderr.metadata().is_ok_and(|file| file.len() > STDERR_BYTES_MAX) {
-                // The process appends, so that it goes on at the beginning.
+                // The process appends, so that it continues at the beginning of the file.
                 let _ = process.stderr.set_len(0);
             }
         }
@@ -195,7 +198,7 @@ mod tests {
     fn a_process_that_ends_says_its_status_and_last_words() {
         let (_socket, mut process) =
             Program::parse("sh -c 'echo no such thing >&2; exit 3'").unwrap().start(&[0]).unwrap();
-        // Its socket is of no interest here: the status is waited for.
+        // The socket is not needed: the test waits for the exit status.
         while !process.group.has_ended() {
             thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! Named workloads, run one after the other against a server: one that is there, or one started for each.
+//! Named workloads, run one after another against a running server, or against a fixture server started for each.
 
 use std::{
     net::SocketAddr,
@@ -25,38 +25,38 @@ use crate::{
     workloads::{Workload, WorkloadKind, slow_tools},
 };
 
-/// How long a reply may take by default.
+/// Default timeout of a reply.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How a suite is run.
+/// Settings of a suite.
 #[derive(Clone, Debug)]
 pub struct Suite {
     /// The workloads.
     pub workloads: Vec<Workload>,
-    /// How often each.
+    /// Number of runs of each workload.
     pub repeats: u32,
-    /// How long each, instead of what it takes by itself.
+    /// Duration of each run instead of the workload's own.
     pub duration: Option<Duration>,
-    /// Whether each takes its short time.
+    /// Whether each workload uses its short duration.
     pub brief: bool,
-    /// The share of connections and rates.
+    /// Fraction of connections and rates.
     pub scale: f64,
-    /// How long a reply may take.
+    /// Timeout of a reply.
     pub timeout: Duration,
-    /// Whose server it is, in results [default: what the server calls itself].
+    /// Name of the server in results; the default is the server's own name.
     pub name: Option<String>,
     /// See [`Plan::seed`].
     pub seed: u64,
-    /// A server that is there; without one, the fixture server is started for each workload.
+    /// A running server; without one, a fixture server is started for each workload.
     pub target: Option<Target>,
-    /// The server's core, where it is started.
+    /// Core of the fixture server.
     pub server_core: usize,
-    /// Where the generator's threads run.
+    /// Placement of the generator's threads.
     pub placement: Placement,
 }
 
 impl Suite {
-    /// Runs all of them. A workload the server has no answer to is noted, not an error.
+    /// Runs all workloads. A workload that the server does not support is recorded with the reason, not an error.
     ///
     /// # Errors
     /// When a server cannot be started or reached.
@@ -109,7 +109,7 @@ impl Suite {
                 server.as_ref().map(|server| server.admin),
                 context,
             ) {
-                // What ran before is reported.
+                // The completed repeats are reported.
                 Err(LoadError::Interrupted) if !runs.is_empty() => break,
                 run => runs.push(run?),
             }
@@ -140,10 +140,10 @@ impl Suite {
         Ok(run)
     }
 
-    /// A workload as a job against a server.
+    /// Prepares the job of a workload.
     ///
     /// # Errors
-    /// When the server cannot be reached or has no answer to it.
+    /// When the server cannot be reached or does not support the workload.
     pub fn job(
         &self,
         workload: &Workload,
@@ -203,22 +203,22 @@ impl Suite {
     }
 }
 
-/// The fewest intervals of a run: enough to see a stall of a few hundred milliseconds in a run of some seconds.
+/// Minimum number of intervals of a run: enough to show a stall of a few hundred milliseconds in a run of some seconds.
 const INTERVALS_MIN: u32 = 60;
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
-/// Whose server it is: the name that was given, or else what the server calls itself.
+/// Name of the server in results: the given name, or else the server's own.
 #[must_use]
 pub fn contestant(name: Option<&str>, probe: &ProbeResult) -> String {
     let own_name = probe.server.name.as_str();
     name.unwrap_or(if own_name.is_empty() { "unnamed" } else { own_name }).to_owned()
 }
 
-/// The default seed of random numbers.
+/// Default seed of random numbers.
 pub const SEED: u64 = 0x00c0_ffee;
 
-/// An interval's length: the longest of 1, 2 and 5 times a power of ten that divides the run into at least 60 parts; a
-/// tenth of a second where recovery is timed.
+/// Length of an interval: the largest of 1, 2 and 5 times a power of ten that divides the run into at least 60 parts; a
+/// tenth of a second for the workload that measures recovery.
 #[must_use]
 pub fn interval(workload: &str, duration: Duration) -> Duration {
     if workload == "burst" {
@@ -232,7 +232,7 @@ pub fn interval(workload: &str, duration: Duration) -> Duration {
     decade * fits.unwrap_or(1)
 }
 
-/// Whether the server has what is asked for.
+/// Checks that the server offers what the operation needs.
 fn check_supported(probe: &ProbeResult, operation: &Operation, kind: WorkloadKind) -> Result<(), LoadError> {
     let server = &probe.server.name;
     let capability = |name: &str| probe.capabilities.get(name).is_some_and(Value::is_object);
@@ -252,20 +252,20 @@ fn check_supported(probe: &ProbeResult, operation: &Operation, kind: WorkloadKin
     }
 }
 
-/// The fixture server, started.
+/// A running fixture server.
 #[derive(Debug)]
 pub struct Fixture {
-    /// Where it serves.
+    /// The MCP endpoint.
     pub target: Target,
-    /// Where it tells of itself.
+    /// The admin address.
     pub admin: SocketAddr,
     _process: Arc<SpawnedServer>,
 }
 
-/// Starts the fixture server with a planted delay.
+/// Starts the fixture server with an injected delay.
 ///
 /// # Errors
-/// When it is not there or does not start.
+/// When its program does not exist or does not start.
 pub fn start_fixture(shards: usize, core: usize, delay: Duration) -> Result<Fixture, LoadError> {
     let program = fixture_program()?;
     let (address, admin) = (unused_address()?, unused_address()?);
@@ -283,7 +283,7 @@ pub fn start_fixture(shards: usize, core: usize, delay: Duration) -> Result<Fixt
     Ok(Fixture { target, admin, _process: Arc::new(process) })
 }
 
-/// It is built and installed beside this program.
+/// The fixture is built and installed beside this program.
 fn fixture_program() -> Result<PathBuf, LoadError> {
     let own_path = std::env::current_exe().map_err(|error| LoadError::Resource(error.to_string()))?;
     let program = own_path.with_file_name("corelane-fixture");

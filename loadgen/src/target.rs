@@ -1,4 +1,4 @@
-//! Whom to load: a URL, taken apart and resolved once.
+//! The server's endpoint: a URL, parsed and resolved once.
 
 use std::{
     net::{IpAddr, SocketAddr, TcpStream},
@@ -14,43 +14,43 @@ use crate::{
     stdio::{PROCESSES_MAX, Program},
 };
 
-/// What begins a target that is a Unix socket on which HTTP is spoken.
+/// Prefix of a target that is HTTP over a Unix socket.
 const HTTP_UNIX: &str = "http+unix:";
-/// How long one address of several may take to accept, before the next is tried.
+/// Time limit for one of several addresses to accept, before the next one is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where connections go.
+/// The peer of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An address and a port.
+    /// A TCP address and port.
     Tcp(SocketAddr),
-    /// A Unix socket's path.
+    /// The path of a Unix socket.
     Unix(PathBuf),
-    /// A process for each connection, spoken to in newline-delimited JSON over its standard input and output.
+    /// A process per connection, with newline-delimited JSON on its standard input and output.
     Stdio(Program),
 }
 
 /// A server's endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// As given, with its path, without its fragment.
+    /// The given URL with its path, without its fragment.
     pub url: String,
-    /// Of the addresses its host has, the first that accepts a connection.
+    /// The first address of the host that accepts a connection.
     pub address: Address,
-    /// What the `Host` header says.
+    /// Value of the `Host` header.
     pub host: String,
-    /// Path and query, as a request line takes them.
+    /// Path and query of the request line.
     pub path: String,
-    /// Further header lines of every request, each with its end.
+    /// Additional header lines of every request, each with its line end.
     pub headers: String,
 }
 
 impl Target {
-    /// Reads `http://HOST[:PORT][/PATH]` or `http+unix:PATH`; without a path `/mcp` is meant. A fragment is dropped; what a
-    /// request line does not take is percent-encoded (WHATWG URL standard).
+    /// Parses `http://HOST[:PORT][/PATH]` or `http+unix:PATH`; the default path is `/mcp`. A fragment is dropped;
+    /// characters that a request line must not contain are percent-encoded (WHATWG URL standard).
     ///
     /// # Errors
-    /// When it is no such URL, asks for TLS, or its host is unknown.
+    /// When the URL is invalid, needs TLS, or its host is unknown.
     pub fn parse(text: &str) -> Result<Self, LoadError> {
         let unusable = |reason: &str| LoadError::Usage(format!("{text:?} is not a usable address: {reason}"));
         if text.contains(char::is_control) {
@@ -71,7 +71,7 @@ impl Target {
         }
         let split = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, behind) = rest.split_at(split);
-        // The URL standard reads past these; a person who writes them means something else.
+        // The URL standard accepts these, but a user who writes them means something else.
         if authority.is_empty() || authority.contains(['@', ' ', '\\']) {
             return Err(unusable("it should look like http://HOST:PORT/mcp"));
         }
@@ -108,7 +108,7 @@ impl Target {
         })
     }
 
-    /// A server that each connection starts for itself.
+    /// Creates a target that starts a server process for each connection.
     ///
     /// # Errors
     /// When the command line cannot be split into words.
@@ -124,7 +124,7 @@ impl Target {
         })
     }
 
-    /// The command, where each connection is a process.
+    /// The command, if each connection is a process.
     #[must_use]
     pub fn program(&self) -> Option<&Program> {
         match &self.address {
@@ -133,7 +133,7 @@ impl Target {
         }
     }
 
-    /// Why this target cannot have so many connections, if it cannot.
+    /// The reason why this target cannot have so many connections, if it cannot.
     #[must_use]
     pub fn connection_limit_error(&self, connections: u32) -> Option<String> {
         let is_too_many = self.program().is_some() && connections > PROCESSES_MAX;
@@ -147,7 +147,7 @@ impl Target {
     /// Adds header lines to every request.
     ///
     /// # Errors
-    /// When one is not `NAME:VALUE` (RFC 9110, sections 5.1 and 5.5), or is one that this program writes itself.
+    /// When one is not `NAME:VALUE` (RFC 9110, sections 5.1 and 5.5), or is a header that this program writes itself.
     pub fn with_headers(mut self, headers: &[String]) -> Result<Self, LoadError> {
         for header in headers {
             let unusable = |reason: &str| LoadError::Usage(format!("--header {header:?}: {reason}"));
@@ -172,10 +172,10 @@ impl Target {
         Ok(self)
     }
 
-    /// The address as sockets take it.
+    /// The socket address.
     ///
     /// # Errors
-    /// When a path is too long for a socket, or it is a process and no address.
+    /// When the path is too long for a socket, or the target is a process.
     pub fn sock_addr(&self) -> std::io::Result<SockAddr> {
         match &self.address {
             Address::Tcp(address) => Ok((*address).into()),
@@ -184,7 +184,7 @@ impl Target {
         }
     }
 
-    /// The address and port, where it has one.
+    /// The TCP address and port, if it has one.
     #[must_use]
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self.address {
@@ -193,14 +193,14 @@ impl Target {
         }
     }
 
-    /// Whether connections may come from any of 127.0.0.0/8, which multiplies the ports there are.
+    /// Whether connections can use all source addresses of 127.0.0.0/8, which multiplies the number of free ports.
     #[must_use]
     pub fn is_loopback_v4(&self) -> bool {
         self.tcp().is_some_and(|address| matches!(address.ip(), IpAddr::V4(address) if address.is_loopback()))
     }
 }
 
-/// Of several addresses the first that accepts a connection; the first of all where none does, so that the error is its.
+/// Returns the first address that accepts a connection, or the first one if none does, so that its error is reported.
 fn first_accepting(addresses: &[SocketAddr]) -> Option<SocketAddr> {
     if addresses.len() > 1 {
         let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, CONNECT_TIMEOUT).is_ok();

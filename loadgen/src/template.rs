@@ -1,29 +1,29 @@
-//! Arguments with holes: `{{counter}}`, `{{random:16}}` and `{{pad:1024}}` inside JSON.
+//! Arguments with placeholders: `{{counter}}`, `{{random:16}}` and `{{pad:1024}}` inside JSON.
 //!
-//! Every value a hole may take has one length, so that a request's `Content-Length` is known beforehand and rendering is
-//! nothing but copying.
+//! All values of a placeholder have the same length, so that `Content-Length` is known in advance and rendering only
+//! copies.
 
 use rand::Rng;
 
-/// Digits of a counter. It begins at 10^9, so that it never changes its length.
+/// Digits of a counter. It starts at 10^9, so that its length never changes.
 const COUNTER_DIGITS: usize = 10;
-/// Where counters, and JSON-RPC ids, begin. Their fields hold ten digits.
+/// First value of counters and of JSON-RPC ids. Both have ten digits.
 pub const COUNTER_START: u64 = 1_000_000_000;
-/// Characters a random string is made of: 64, so that a byte's lower six bits choose.
+/// Characters of a random string: 64, so that the lower six bits of a byte select one.
 const ALPHABET: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
-/// Bytes of one random string or one padding, at most.
-const HOLE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Maximum length of one random string or padding, in bytes.
+const PLACEHOLDER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What a hole is filled with.
+/// The kind of value that replaces a placeholder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hole {
-    /// A number that grows with each request.
+pub enum Placeholder {
+    /// A number that increases with each request.
     Counter,
-    /// So many random characters.
+    /// This many random characters.
     Random(usize),
 }
 
-impl Hole {
+impl Placeholder {
     fn length(self) -> usize {
         match self {
             Self::Counter => COUNTER_DIGITS,
@@ -32,32 +32,32 @@ impl Hole {
     }
 }
 
-/// Text with holes in it. Holes are numbered: the same hole may stand in several texts of one request.
+/// Text with placeholders. They are numbered: a placeholder can occur in several texts of one request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Template {
-    /// Each piece of text, and the hole behind it.
+    /// Each piece of text, and the placeholder behind it.
     pieces: Vec<(Box<[u8]>, Option<usize>)>,
 }
 
-/// The holes of one request, and their fillings.
+/// The placeholders of one request.
 #[derive(Clone, Debug, Default)]
-pub struct Holes {
-    holes: Vec<Hole>,
+pub struct Placeholders {
+    placeholders: Vec<Placeholder>,
 }
 
-/// The values one request's holes were filled with.
+/// The values of one request's placeholders.
 #[derive(Clone, Debug, Default)]
-pub struct Filling(Vec<Box<[u8]>>);
+pub struct PlaceholderValues(Vec<Box<[u8]>>);
 
-/// Marks a hole in a text, around its number: characters of a private use area, which nobody sends.
+/// Delimiters around the number of a placeholder: characters of a private use area, which no argument contains.
 const MARK_BEGIN: char = '\u{f8e0}';
 const MARK_END: char = '\u{f8e1}';
 
-impl Holes {
-    /// Replaces the holes of `text` by marks; padding becomes text at once.
+impl Placeholders {
+    /// Replaces the placeholders of `text` by numbered marks, and paddings by their text.
     ///
     /// # Errors
-    /// What is wrong with a hole.
+    /// A description of the invalid placeholder.
     pub fn mark(&mut self, text: &str) -> Result<String, String> {
         if text.contains([MARK_BEGIN, MARK_END]) {
             return Err("the characters U+F8E0 and U+F8E1 cannot be sent".to_owned());
@@ -66,7 +66,7 @@ impl Holes {
         let mut rest = text;
         while let Some((before, behind)) = rest.split_once("{{") {
             let Some((name, after)) = behind.split_once("}}").filter(|(name, _)| is_name(name)) else {
-                // Two braces of JSON itself.
+                // Two braces that belong to the JSON itself.
                 marked.push_str(before);
                 marked.push('{');
                 rest = rest.get(before.len() + 1..).unwrap_or_default();
@@ -76,14 +76,14 @@ impl Holes {
             rest = after;
             let (kind, size) = name.split_once(':').unwrap_or((name, ""));
             let size = || match size.parse::<usize>() {
-                Ok(size) if (1..=HOLE_BYTES_MAX).contains(&size) => Ok(size),
+                Ok(size) if (1..=PLACEHOLDER_BYTES_MAX).contains(&size) => Ok(size),
                 _ => Err(format!(
-                    "{{{{{name}}}}} needs a size from 1 to {HOLE_BYTES_MAX}, as {{{{{kind}:16}}}}"
+                    "{{{{{name}}}}} needs a size from 1 to {PLACEHOLDER_BYTES_MAX}, as {{{{{kind}:16}}}}"
                 )),
             };
-            let hole = match kind {
-                "counter" if !name.contains(':') => Hole::Counter,
-                "random" => Hole::Random(size()?),
+            let placeholder = match kind {
+                "counter" if !name.contains(':') => Placeholder::Counter,
+                "random" => Placeholder::Random(size()?),
                 "pad" => {
                     marked.extend(std::iter::repeat_n('x', size()?));
                     continue;
@@ -95,26 +95,28 @@ impl Holes {
                 }
             };
             marked.push(MARK_BEGIN);
-            marked.push_str(&self.holes.len().to_string());
+            marked.push_str(&self.placeholders.len().to_string());
             marked.push(MARK_END);
-            self.holes.push(hole);
+            self.placeholders.push(placeholder);
         }
         marked.push_str(rest);
         Ok(marked)
     }
 
-    /// Whether there are none: then every request is the same.
+    /// Whether there are no placeholders, so that all requests are equal except for their ids.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.holes.is_empty()
+        self.placeholders.is_empty()
     }
 
-    /// Values for one request.
+    /// Generates the values for one request.
     #[must_use]
-    pub fn fill(&self, counter: u64, random: &mut impl Rng) -> Filling {
-        let fill = |hole: &Hole| match hole {
-            Hole::Counter => format!("{:010}", COUNTER_START + counter % COUNTER_START).into_bytes().into(),
-            Hole::Random(length) => {
+    pub fn fill(&self, counter: u64, random: &mut impl Rng) -> PlaceholderValues {
+        let fill = |placeholder: &Placeholder| match placeholder {
+            Placeholder::Counter => {
+                format!("{:010}", COUNTER_START + counter % COUNTER_START).into_bytes().into()
+            }
+            Placeholder::Random(length) => {
                 let mut bytes = vec![0; *length].into_boxed_slice();
                 random.fill_bytes(&mut bytes);
                 for byte in &mut bytes {
@@ -123,18 +125,18 @@ impl Holes {
                 bytes
             }
         };
-        Filling(self.holes.iter().map(fill).collect())
+        PlaceholderValues(self.placeholders.iter().map(fill).collect())
     }
 }
 
-/// Something that may stand between two braces without being JSON.
+/// Whether text between double braces is a placeholder's name and not JSON.
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b':')
 }
 
 impl Template {
-    /// Reads marked text.
+    /// Parses marked text.
     #[must_use]
     pub fn of(marked: &str) -> Self {
         let mut pieces = Vec::new();
@@ -148,26 +150,28 @@ impl Template {
         Self { pieces }
     }
 
-    /// Bytes of it once it is filled.
+    /// Length with all placeholders replaced, in bytes.
     #[must_use]
-    pub fn length(&self, holes: &Holes) -> usize {
-        let filled = |hole: &Option<usize>| {
-            hole.and_then(|number| holes.holes.get(number)).map_or(0, |hole| hole.length())
+    pub fn length(&self, placeholders: &Placeholders) -> usize {
+        let filled = |placeholder: &Option<usize>| {
+            placeholder
+                .and_then(|number| placeholders.placeholders.get(number))
+                .map_or(0, |placeholder| placeholder.length())
         };
-        self.pieces.iter().map(|(text, hole)| text.len() + filled(hole)).sum()
+        self.pieces.iter().map(|(text, placeholder)| text.len() + filled(placeholder)).sum()
     }
 
-    /// Whether it is this text. A text with holes is none.
+    /// Whether the template is exactly this text. A template with placeholders is not.
     #[must_use]
     pub fn is_text(&self, text: &str) -> bool {
         matches!(self.pieces.as_slice(), [(piece, None)] if **piece == *text.as_bytes())
     }
 
-    /// Appends it with its holes filled.
-    pub fn write(&self, filling: &Filling, out: &mut Vec<u8>) {
-        for (text, hole) in &self.pieces {
+    /// Appends the text with its placeholders replaced.
+    pub fn write(&self, values: &PlaceholderValues, out: &mut Vec<u8>) {
+        for (text, placeholder) in &self.pieces {
             out.extend_from_slice(text);
-            if let Some(value) = hole.and_then(|number| filling.0.get(number)) {
+            if let Some(value) = placeholder.and_then(|number| values.0.get(number)) {
                 out.extend_from_slice(value);
             }
         }
@@ -182,15 +186,16 @@ mod tests {
 
     #[test]
     fn holes_are_filled_and_lengths_are_known() {
-        let mut holes = Holes::default();
-        let marked =
-            holes.mark(r#"{"a":"{{random:8}}","n":{{counter}},"p":"{{pad:3}}","o":{"q":{}}}"#).unwrap();
+        let mut placeholders = Placeholders::default();
+        let marked = placeholders
+            .mark(r#"{"a":"{{random:8}}","n":{{counter}},"p":"{{pad:3}}","o":{"q":{}}}"#)
+            .unwrap();
         let template = Template::of(&marked);
         let mut random = StdRng::seed_from_u64(7);
         for counter in [0, 5, 999_999_999, 1_000_000_000] {
             let mut out = Vec::new();
-            template.write(&holes.fill(counter, &mut random), &mut out);
-            assert_eq!(out.len(), template.length(&holes));
+            template.write(&placeholders.fill(counter, &mut random), &mut out);
+            assert_eq!(out.len(), template.length(&placeholders));
             let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
             assert_eq!(value["n"], 1_000_000_000 + counter % 1_000_000_000);
             assert_eq!(value["a"].as_str().unwrap().len(), 8);
@@ -200,7 +205,7 @@ mod tests {
 
     #[test]
     fn unknown_holes_are_refused_and_braces_of_json_are_not_holes() {
-        let mark = |text: &str| Holes::default().mark(text);
+        let mark = |text: &str| Placeholders::default().mark(text);
         assert!(mark("{{bogus}}").unwrap_err().contains("{{counter}}"));
         assert!(mark("{{random:0}}").unwrap_err().contains("size"));
         assert!(mark("{{pad}}").unwrap_err().contains("size"));

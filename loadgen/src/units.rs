@@ -1,4 +1,4 @@
-//! Numbers as people read them: three significant digits, a unit of a fitting size, thousands apart.
+//! Number formats for people: three significant digits, a unit of fitting size, separated thousands.
 
 /// A time given in microseconds: `431 ns`, `22.4 µs`, `1.02 ms`, `3.00 s`.
 #[must_use]
@@ -13,7 +13,7 @@ pub fn latency(us: f64) -> String {
     format!("{} {unit}", three_digits(us / us_per_unit))
 }
 
-/// A median of times given in microseconds, with the lowest and the highest in its unit: `1.02 ms (0.981–1.10)`.
+/// A median of times in microseconds, with the lowest and the highest in the same unit: `1.02 ms (0.981–1.10)`.
 #[must_use]
 pub fn latency_range(lowest_us: f64, median_us: f64, highest_us: f64) -> String {
     let (us_per_unit, _) = time_unit(median_us);
@@ -21,7 +21,7 @@ pub fn latency_range(lowest_us: f64, median_us: f64, highest_us: f64) -> String 
     format!("{} ({}–{})", latency(median_us), bound(lowest_us), bound(highest_us))
 }
 
-/// A number of things: `12,345`, and `12.3` or `0.5` where it is small and no whole one.
+/// A number of things: `12,345`; `12.3` or `0.5` if it is small and not an integer.
 #[must_use]
 pub fn count(value: f64) -> String {
     if !value.is_finite() {
@@ -30,7 +30,7 @@ pub fn count(value: f64) -> String {
     trimmed(&three_digits(value))
 }
 
-/// The same in at most five characters: `950`, `141k`, `1.02M`.
+/// A number of things in at most five characters: `950`, `141k`, `1.02M`.
 #[must_use]
 pub fn compact(value: f64) -> String {
     if !value.is_finite() {
@@ -52,13 +52,13 @@ pub fn bytes(bytes: u64) -> String {
     format!("{} {unit}", count(value))
 }
 
-/// A size in the unit it is best told in, and that unit: what an axis needs.
+/// Scales a size to the largest fitting unit, and returns value and unit.
 #[must_use]
 pub fn binary(bytes: f64) -> (f64, &'static str) {
     let mut value = bytes;
     let mut unit = "B";
     for larger in ["KiB", "MiB", "GiB", "TiB"] {
-        // Four digits are one too many, though 1,024 would be the step.
+        // A value of four digits moves on to the next unit, although the step is 1,024.
         if rounded(value.abs()) < 1e3 {
             break;
         }
@@ -68,24 +68,24 @@ pub fn binary(bytes: f64) -> (f64, &'static str) {
     (value, unit)
 }
 
-/// Hundredths: `42.1 %`.
+/// A percentage: `42.1 %`.
 #[must_use]
 pub fn percent(value: f64) -> String {
     format!("{} %", count(value))
 }
 
-/// A span of time given in seconds, as one sets it: `30 s`, `0.5 s`.
+/// A duration in seconds, as it is written in settings: `30 s`, `0.5 s`.
 #[must_use]
 pub fn seconds(value: f64) -> String {
     format!("{} s", count(value))
 }
 
-/// Stands where there is no number.
+/// The text for a value that is not a number.
 pub const UNKNOWN: &str = "–";
 
-/// The unit a time is told in: how many microseconds it has, and its name.
+/// The unit in which a time is written: its length in microseconds, and its name.
 fn time_unit(us: f64) -> (f64, &'static str) {
-    // Rounded first, so that 999.7 µs are 1.00 ms and not 1000 µs.
+    // Rounded first: 999.7 µs are written as 1.00 ms, not as 1000 µs.
     match rounded(us.abs()) {
         nanoseconds if nanoseconds < 1.0 => (1e-3, "ns"),
         microseconds if microseconds < 1e3 => (1.0, "µs"),
@@ -94,7 +94,7 @@ fn time_unit(us: f64) -> (f64, &'static str) {
     }
 }
 
-/// To three significant digits.
+/// Rounds to three significant digits.
 fn rounded(value: f64) -> f64 {
     if value == 0.0 {
         return 0.0;
@@ -103,19 +103,19 @@ fn rounded(value: f64) -> f64 {
     (value * scale).round() / scale
 }
 
-/// Three significant digits, all digits of larger whole numbers.
+/// Writes three significant digits, or all digits of an integer part that has more.
 fn three_digits(value: f64) -> String {
     let magnitude = rounded(value).abs();
     if magnitude >= 100.0 {
         return separated(value.round());
     }
     let decimals = if magnitude == 0.0 { 0.0 } else { 2.0 - magnitude.log10().floor() };
-    // A float has no more than 17 digits worth telling.
+    // A float has at most 17 significant digits.
     let decimals = decimals.clamp(0.0, 17.0) as usize;
     format!("{value:.decimals$}")
 }
 
-/// A whole number with its thousands apart.
+/// Writes an integer with separated thousands.
 fn separated(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut text = String::from(if value < 0.0 { "-" } else { "" });
@@ -128,7 +128,7 @@ fn separated(value: f64) -> String {
     text
 }
 
-/// Without the zeros that say nothing.
+/// Removes trailing zeros behind the decimal point.
 fn trimmed(number: &str) -> String {
     let short =
         if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };

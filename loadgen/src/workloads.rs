@@ -1,4 +1,4 @@
-//! The named workloads. Their ids and parameters stay as they are, so that results compare over time.
+//! The named workloads. Ids and parameters are stable, so that results can be compared over time.
 
 use std::time::Duration;
 
@@ -9,61 +9,62 @@ use crate::{
     schedule::{Gaps, Segment},
 };
 
-/// A workload: what is asked, by how many, how fast.
+/// A workload: operations, connections and timing.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// Its id.
+    /// Unique id.
     pub id: &'static str,
-    /// What it is, in words.
+    /// Description for people.
     pub description: &'static str,
-    /// How to speak.
+    /// Protocol revision.
     pub era: Era,
-    /// What is asked.
+    /// Operations and their weights.
     pub operations: Vec<(Operation, u32)>,
-    /// How requests are timed.
+    /// Timing of the requests.
     pub pace: WorkloadPacing,
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
-    /// How long it takes by itself.
+    /// Duration of a single run.
     pub duration: Duration,
-    /// How long it takes as one of many, in a suite.
+    /// Duration as a part of a suite.
     pub brief: Duration,
-    /// Load before measuring.
+    /// Load time before measuring.
     pub warmup: Duration,
-    /// Shards the server should have: one ring's table holds fewer than 20,000 connections here.
+    /// Number of shards that the server should have: a ring's table holds fewer than 20,000 connections.
     pub shards: usize,
-    /// What runs meanwhile, or instead.
+    /// Kind of run.
     pub kind: WorkloadKind,
 }
 
-/// What kind of run it takes.
+/// The kind of run that a workload needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkloadKind {
     /// One run.
     Plain,
-    /// One run beside a thousand slow calls.
+    /// One run, beside a thousand slow calls.
     BesideSlowTools,
-    /// Connections that do almost nothing, and throughput beside them.
+    /// Idle connections, then throughput beside them.
     Idle,
     /// Updates to subscribers.
     FanOut,
 }
 
-/// How requests are timed, at full size.
+/// Timing of the requests at full size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum WorkloadPacing {
     /// As [`Pacing::Closed`].
     Closed,
     /// As [`Pacing::Volley`].
     Volley,
-    /// So many requests a second.
+    /// This many requests per second.
     Open(f64, Gaps),
-    /// A third of the time at one rate, a third at the other, a third back.
+    /// Two rates in requests per second: a third of the time at the first, a third at the second, a third at the first
+    /// again.
     Burst(f64, f64),
 }
 
 impl WorkloadPacing {
-    /// At another size, for a run of this length.
+    /// Returns the pacing at a scale, for a run of this length.
     #[must_use]
     pub fn pacing(self, scale: f64, warmup: Duration, duration: Duration) -> Pacing {
         let (warmup_s, duration_s) = (warmup.as_secs_f64(), duration.as_secs_f64());
@@ -81,21 +82,21 @@ impl WorkloadPacing {
     }
 }
 
-/// Requests a second of the workloads whose latency is held against a budget: far from what a core can do.
+/// Requests per second of the workloads whose latency has a budget: far below the capacity of a core.
 const LIGHT_RATE_PER_S: f64 = 10_000.0;
 
 fn tool(name: &str, arguments: impl Into<String>) -> Operation {
     Operation::Tool { name: name.to_owned(), arguments: arguments.into() }
 }
 
-/// All of them, in the order in which they are listed and run.
+/// All workloads, in the order in which they are listed and run.
 #[must_use]
 pub fn all() -> Vec<Workload> {
     [closed_loops(), payloads_at_light_load(), methods_at_light_load(), sustained_loads(), special_loads()]
         .concat()
 }
 
-/// The canonical request in a closed loop; the others differ from it in what they name.
+/// The defaults: the canonical request in a closed loop.
 fn base() -> Workload {
     Workload {
         id: "",
@@ -112,7 +113,7 @@ fn base() -> Workload {
     }
 }
 
-/// The base at a rate that is far below what one core serves.
+/// The defaults at a rate far below the capacity of a core.
 fn light() -> Workload {
     Workload { connections: 16, pace: WorkloadPacing::Open(LIGHT_RATE_PER_S, Gaps::Poisson), ..base() }
 }
@@ -339,7 +340,7 @@ fn prompt(variables: usize) -> Operation {
     Operation::Prompt { name: format!("variables_{variables}"), arguments: payloads::strings(variables) }
 }
 
-/// The calls of [`WorkloadKind::BesideSlowTools`]: each connection sleeps, and sleeps again.
+/// The background load of [`WorkloadKind::BesideSlowTools`]: each connection repeats a call that sleeps.
 #[must_use]
 pub fn slow_tools() -> Workload {
     Workload {
@@ -357,7 +358,7 @@ pub fn slow_tools() -> Workload {
     }
 }
 
-/// The one with this id.
+/// The workload with this id.
 #[must_use]
 pub fn by_id(id: &str) -> Option<Workload> {
     all().into_iter().find(|workload| workload.id == id)

@@ -1,5 +1,5 @@
-//! The demo server with the tools the named workloads need besides: `corelane-fixture serve …`, with corelane's command
-//! line. The suite starts it by itself.
+//! The fixture server: the demo server with additional tools for the named workloads. `corelane-fixture serve …` has
+//! corelane's command line; suites start it themselves.
 
 use std::{
     fmt, io,
@@ -20,7 +20,7 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt},
 };
 
-/// As the bare binary, so that what is measured is the same.
+/// The allocator of corelane's own binary, so that the same program is measured.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         server = with_panics(server);
         let log = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr);
         let log = tracing_subscriber::registry().with(LevelFilter::INFO).with(log).with(PanicsAt(line));
-        // The first one set stays.
+        // If a subscriber is already set, it stays.
         let _ = tracing::subscriber::set_global_default(log);
     }
     let delay = fault_injection::injected_delay();
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
         .main()
 }
 
-/// Adds a tool that panics for each way to run one.
+/// Adds one panicking tool for each way to run a tool.
 fn with_panics(server: ServerBuilder) -> ServerBuilder {
     let tool = |name| Tool::new(name).description("Panics");
     server
@@ -86,7 +86,7 @@ fn with_panics(server: ServerBuilder) -> ServerBuilder {
         .tool(tool("panic_blocking").run_blocking(|_: NoArguments, _cx| panic_blocking()))
 }
 
-/// Functions whose names the log must have.
+/// Functions whose names must appear in the log.
 macro_rules! panicking {
     ($($name:ident)*) => {
         $(
@@ -101,7 +101,7 @@ macro_rules! panicking {
 
 panicking!(panic_inline panic_async panic_blocking panic_in_log);
 
-/// A log that cannot take one of its lines.
+/// A log layer that panics at one message.
 struct PanicsAt(String);
 
 impl<S: Subscriber> Layer<S> for PanicsAt {
@@ -114,7 +114,7 @@ impl<S: Subscriber> Layer<S> for PanicsAt {
     }
 }
 
-/// The message of a line.
+/// The message of an event.
 #[derive(Default)]
 struct Message(String);
 
@@ -126,7 +126,7 @@ impl Visit for Message {
     }
 }
 
-/// A prompt whose text says all of its variables.
+/// A prompt whose text lists all of its variables.
 fn prompt(count: usize) -> Prompt {
     let mut prompt = Prompt::new(format!("variables_{count}"))
         .description("Says its variables")
@@ -141,7 +141,7 @@ fn prompt(count: usize) -> Prompt {
     })
 }
 
-/// Holds the shard up, as a tool that computes.
+/// Occupies the shard like a tool that computes.
 fn work_for(delay: Duration) {
     let until = Instant::now() + delay;
     while Instant::now() < until {

@@ -1,31 +1,31 @@
-//! How busy a thread is while it measures.
+//! Busy time of a generator thread.
 
-/// How much of the measured time a thread needed, in nanoseconds of wall-clock time.
+/// Time during which a thread was busy while measuring, in nanoseconds of wall-clock time.
 ///
-/// A thread has headroom while it has nothing to do: it sleeps, or it polls and finds no work. All other time is
-/// work, including the time another process or another virtual machine (steal) held its core in the middle of it: work
-/// that takes longer leaves less headroom. A thread that is never idle is at its limit, however little processor time a
-/// shared core gave it; processor time alone would call it half idle on a core of which half is stolen.
+/// A thread has headroom while it sleeps, or polls without finding work. All other time is busy time. That includes
+/// time in which another process or virtual machine (steal) occupied the core in the middle of the work: work that
+/// takes longer leaves less headroom. A thread that is never idle is at its limit, even if a shared core gave it little
+/// processor time; measured by processor time it would seem half idle on a core of which half is stolen.
 #[derive(Debug, Default)]
 pub(crate) struct BusyTime {
-    /// When measuring began, and the idle time before that.
+    /// Start of measuring, and the idle time before it.
     begun: Option<(u64, u64)>,
     idle_ns: u64,
     busy_ns: Option<u64>,
 }
 
 impl BusyTime {
-    /// How long the thread slept, or polled without finding work.
+    /// Adds time in which the thread slept, or polled without finding work.
     pub(crate) fn add_idle(&mut self, ns: u64) {
         self.idle_ns += ns;
     }
 
-    /// Measuring begins; only the first time counts.
+    /// Starts measuring. Only the first call has an effect.
     pub(crate) fn begin(&mut self, now_ns: u64) {
         self.begun.get_or_insert((now_ns, self.idle_ns));
     }
 
-    /// Measuring ends; only the first time counts.
+    /// Stops measuring. Only the first call has an effect.
     pub(crate) fn end(&mut self, now_ns: u64) {
         let (begun_ns, idle_before_ns) = self.begun.unwrap_or((now_ns, self.idle_ns));
         let elapsed_ns = now_ns.saturating_sub(begun_ns);
@@ -33,7 +33,7 @@ impl BusyTime {
         self.busy_ns.get_or_insert(elapsed_ns.saturating_sub(idle_ns));
     }
 
-    /// What it came to; 0 before the end.
+    /// The busy time; 0 before [`BusyTime::end`].
     pub(crate) fn busy_ns(&self) -> u64 {
         self.busy_ns.unwrap_or(0)
     }
@@ -43,7 +43,7 @@ impl BusyTime {
 mod tests {
     use super::*;
 
-    /// Turns of a thread: how long each took by the clock, and whether it found work.
+    /// Busy time of a sequence of turns: duration of each, and whether it found work.
     fn busy_of(turns: &[(u64, bool)]) -> u64 {
         let mut busy_time = BusyTime::default();
         let mut now_ns = 1_000;
@@ -64,14 +64,14 @@ mod tests {
     #[test]
     fn idle_turns_are_not_work_however_long_the_core_was_taken_away() {
         assert_eq!(busy_of(&[(10, true), (90, false)]), 10);
-        // 30 of the spin's 90 were another process's: the thread still needed 10 of 100.
+        // 30 of the 90 idle nanoseconds were taken by another process: the thread was busy for 10 of 100.
         assert_eq!(busy_of(&[(10, true), (90, false), (10, true), (90, false)]), 20);
         assert_eq!(busy_of(&[(100, false)]), 0);
     }
 
     #[test]
     fn a_thread_that_is_never_idle_is_busy_all_the_time_on_a_core_that_is_shared() {
-        // Each turn works 10 and is held up for 30: a quarter of a core is all the thread gets, and it needs it.
+        // Each turn works for 10 and is preempted for 30: the thread gets a quarter of the core and needs all of it.
         assert_eq!(busy_of(&[(40, true); 10]), 400);
     }
 }

@@ -1,4 +1,4 @@
-//! One connection, seen from the client.
+//! The client's side of one connection.
 
 use std::collections::VecDeque;
 
@@ -9,85 +9,85 @@ use crate::{
     request::{ReplyError, SentRequest},
 };
 
-/// One connection and what it waits for.
+/// A connection and its requests in flight.
 #[derive(Debug, Default)]
 pub(super) struct Client {
     pub(super) state: ConnectionState,
     pub(super) socket: Option<SocketId>,
     pub(super) framer: Framer,
-    /// In the order of their replies.
+    /// Requests in flight, in the order of their replies.
     pub(super) in_flight: VecDeque<InFlight>,
-    /// What the answer at hand is worth, once it has been seen.
+    /// The check of the current reply, once its message has arrived.
     pub(super) checked: Option<Result<(), ReplyError>>,
-    /// The buffer of the next send; empty while the ring has it.
+    /// Bytes of the next send; empty while the ring owns the buffer.
     pub(super) out: Vec<u8>,
-    /// Requests written while a send is under way.
+    /// Requests written while a send is in progress.
     pub(super) queued: Vec<u8>,
     pub(super) is_sending: bool,
-    /// Requests to be sent once it is connected again: their connection ended before the server read them.
+    /// Requests to send after reconnecting: their connection ended before the server read them.
     pub(super) to_resend: VecDeque<QueuedRequest>,
-    /// Replies that this connection has brought.
+    /// Replies received on the current connection.
     pub(super) replies: u64,
-    /// The handshake of the older revisions, which outlives a connection as the session does.
+    /// State of the 2025-11-25 handshake. It outlives a connection, as the session does.
     pub(super) handshake: Handshake,
     pub(super) session: Option<Box<str>>,
-    /// Whether it has been ready for load before.
+    /// Whether a connection of this client has been ready for load before.
     pub(super) was_ready: bool,
-    /// Connections so far.
+    /// Number of connections so far.
     pub(super) connections: u64,
-    /// When this connection was begun, in nanoseconds of the run.
+    /// Start of the current connection, in nanoseconds of the run.
     pub(super) connect_started_ns: u64,
-    /// When the first connection of this handshake was begun.
+    /// Start of the first connection of the current handshake, in nanoseconds of the run.
     pub(super) handshake_started_ns: u64,
-    /// Connections that failed, or brought no reply, in a row.
+    /// Consecutive connections that failed or ended without a reply.
     pub(super) failures: u32,
 }
 
-/// How far a connection is.
+/// State of a client's connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ConnectionState {
-    /// Not connected; to be dialled at this time.
+    /// Not connected, and queued for connecting.
     #[default]
     Disconnected,
     Backoff {
         until_ns: u64,
     },
     Connecting,
-    /// In the handshake of the older revisions, or waiting for its first reply.
+    /// In the 2025-11-25 handshake, or waiting for the first reply.
     Handshaking,
     Ready,
-    /// The server has closed while requests were on their way. Sending shows whether it had read them: if not, its system
-    /// has reset the connection.
+    /// The server has closed while requests were in flight. A further send shows whether it had read them: if not, its
+    /// kernel has reset the connection.
     PeerClosed {
-        /// Whether the send that shows it has been handed to the ring.
+        /// Whether the probing send has been passed to the ring.
         is_probed: bool,
     },
-    /// Waiting for the ring to give the slot back.
+    /// Waiting for the ring to free the slot.
     Closing,
 }
 
-/// Something sent whose reply is still to come.
+/// A message whose reply is outstanding.
 #[derive(Debug)]
 pub(super) enum InFlight {
     /// `initialize`.
     Initialize(SentRequest),
     /// `notifications/initialized`.
     Initialized,
-    /// The request by which a connection shows that it is live, before load begins.
+    /// The request that verifies a connection before the load begins.
     FirstRequest(SentRequest),
     /// A request of the mix.
     Request {
         sent: SentRequest,
-        /// When it was meant to be sent, and when it was, in nanoseconds of the run.
+        /// Due time and send time, in nanoseconds of the run.
         intended_ns: u64,
         sent_ns: u64,
-        /// Whether it was sent again although the server may have read it.
+        /// Whether the request was sent again although the server may have read it.
         is_retry: bool,
     },
 }
 
 impl InFlight {
-    /// The JSON-RPC id of its reply; none of a notification.
+    /// The JSON-RPC id of the reply; `None` for a notification.
     fn id(&self) -> Option<u64> {
         match self {
             Self::Initialize(sent) | Self::FirstRequest(sent) | Self::Request { sent, .. } => Some(sent.id),
@@ -96,7 +96,7 @@ impl InFlight {
     }
 }
 
-/// A request that is sent once more, on a new connection. Its times stay those of the first sending.
+/// A request that is sent again on a new connection. Its times are those of the first attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueuedRequest {
     pub(super) kind: usize,
@@ -106,25 +106,26 @@ pub(super) struct QueuedRequest {
     pub(super) is_retry: bool,
 }
 
-/// How far the handshake of the older revisions is.
+/// State of the 2025-11-25 handshake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Handshake {
-    /// `initialize` is to be sent.
+    /// `initialize` has not been sent.
     #[default]
     New,
-    /// `notifications/initialized` is to be sent.
+    /// `initialize` was answered; `notifications/initialized` has not been sent.
     Answered,
     Done,
 }
 
 impl Client {
-    /// Begins the handshake anew with the next connection.
+    /// Discards the session, so that the next connection repeats the handshake.
     pub(super) fn reset_session(&mut self) {
         self.handshake = Handshake::New;
         self.session = None;
     }
 
-    /// Replies of one process come in any order: what has this id is awaited next. An unknown id changes nothing.
+    /// Moves the request with this id to the front, because a process may reply in any order. An unknown id has no
+    /// effect.
     pub(super) fn move_to_front(&mut self, id: Option<u64>) {
         let place = self.in_flight.iter().position(|in_flight| id.is_some() && in_flight.id() == id);
         if let Some(in_flight) =
@@ -134,7 +135,7 @@ impl Client {
         }
     }
 
-    /// Whether it is connected, or is being connected again behind a reply that was its connection's last.
+    /// Whether the client is connected, or reconnects after a reply that was the last on its connection.
     pub(super) fn is_live(&self) -> bool {
         let is_reconnecting = matches!(
             self.state,
@@ -146,7 +147,7 @@ impl Client {
         self.state == ConnectionState::Ready || (is_reconnecting && self.was_ready && self.failures == 0)
     }
 
-    /// Clears what belongs to a connection that has ended; the session stays.
+    /// Clears the state of a connection that has ended, but keeps the session.
     pub(super) fn reset(&mut self) {
         self.socket = None;
         self.framer = Framer::default();

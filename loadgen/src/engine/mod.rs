@@ -1,7 +1,7 @@
-//! Load: threads that send what a plan says, when it says so, and measure what comes back.
+//! The load generator's threads: they send the requests of a plan on its schedule, and measure the replies.
 //!
-//! Each thread is pinned to a core and has a ring of its own, as a shard of the server has. It owns its share of the
-//! connections and of the schedule; nothing is shared while it measures.
+//! Each thread is pinned to a core and has a ring of its own, like a shard of the server. It owns its share of the
+//! connections and of the schedule; threads share nothing while they measure.
 
 mod client;
 mod generator;
@@ -26,74 +26,74 @@ use crate::{
     target::{Address, Target},
 };
 
-/// Everything the generator threads need to know.
+/// Parameters of the generator's threads.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Whom to load.
+    /// The server.
     pub target: Target,
-    /// How to speak.
+    /// Protocol revision.
     pub era: Era,
     /// Whether each connection begins with a handshake.
     pub handshake: bool,
-    /// Whether the server closes behind each reply without announcing it: every reply is then read as if it had.
+    /// Whether the server closes after each reply without announcing it: every reply is then handled as if it had.
     pub closes_unannounced: bool,
-    /// The mix; at least one.
+    /// The mix of requests; at least one.
     pub requests: Vec<Request>,
-    /// How requests are timed.
+    /// Timing of the requests.
     pub pacing: Pacing,
-    /// Connections, over all threads.
+    /// Number of connections of all threads.
     pub connections: u32,
-    /// Requests in flight on one connection, at most.
+    /// Maximum number of requests in flight on one connection.
     pub pipeline: u32,
     /// A core for each thread; cores may repeat.
     pub cores: Vec<usize>,
-    /// Load before measuring.
+    /// Load time before measuring.
     pub warmup: Duration,
-    /// How long is measured.
+    /// Measured time.
     pub duration: Duration,
-    /// How long a reply may take.
+    /// Timeout of a reply.
     pub timeout: Duration,
-    /// What random arguments and gaps begin with: the same seed sends the same requests at the same times.
+    /// Seed of random arguments and gaps: equal seeds send equal requests at equal times.
     pub seed: u64,
-    /// The length of an interval.
+    /// Length of an interval.
     pub interval: Duration,
-    /// Whether a thread may look for replies without sleeping: not where threads share a core with somebody.
+    /// Whether threads may spin: not if they share a core.
     pub spin: bool,
 }
 
-/// How requests are timed.
+/// Timing of the requests.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pacing {
-    /// The next request when a reply has come.
+    /// The next request is sent when a reply has arrived.
     Closed,
-    /// At the times of a schedule, warm-up included.
+    /// Requests are sent on a schedule, which includes the warm-up.
     Open(Vec<Segment>, Gaps),
-    /// Each connection sends one request; when all have their reply, again.
+    /// Each connection sends one request, and the next one when all replies have arrived.
     Volley,
-    /// Each connection is made for one request and closed behind its reply.
+    /// Each request has a connection of its own, which is closed after the reply.
     Storm,
 }
 
 impl Pacing {
-    /// An open loop at one rate, in requests per second, for this long.
+    /// An open loop at a constant rate, in requests per second.
     #[must_use]
     pub fn steady(length: Duration, rate_per_s: f64, gaps: Gaps) -> Self {
         Self::Open(vec![Segment::steady(length.as_secs_f64(), rate_per_s)], gaps)
     }
 }
 
-/// From this many connections on, addresses and ports of the loopback network are chosen here: one address has 28,000 ports
-/// to choose from by default, and the fewer are left, the longer the kernel looks for one.
+/// Number of connections from which source addresses and ports on the loopback network are assigned here: one address
+/// has 28,000 ports by default, and the kernel's search becomes slower the fewer are free.
 const CHOOSE_PORTS_FROM: u32 = 1_000;
-/// The ports that are chosen, of each address from 127.0.0.2 on.
+/// The assigned ports, on each address from 127.0.0.2 on.
 const PORTS: std::ops::Range<u32> = 10_000..60_000;
-/// Ports tried for one connection.
+/// Maximum number of ports tried for one connection.
 const BIND_ATTEMPTS_MAX: u32 = 64;
 
-/// A socket for a connection of a plan, not yet connected. `sequence` counts the dials.
+/// Creates a socket for a connection, not yet connected. `sequence` counts the sockets.
 ///
 /// # Errors
-/// When the process has no descriptor or the address no port left.
+/// When the process has no descriptor left, or the address no port.
 pub fn client_socket(plan: &Plan, sequence: u32) -> io::Result<Socket> {
     let target = &plan.target;
     let address = match target.address {
@@ -106,11 +106,11 @@ pub fn client_socket(plan: &Plan, sequence: u32) -> io::Result<Socket> {
     if !target.is_loopback_v4() || (plan.connections < CHOOSE_PORTS_FROM && plan.pacing != Pacing::Storm) {
         return Ok(socket);
     }
-    // Also ports whose last connection ended a moment ago.
+    // Allows ports whose last connection has just ended.
     socket.set_reuse_address(true)?;
     let mut bound = Ok(());
     for attempt in 0..BIND_ATTEMPTS_MAX {
-        // Another process begins elsewhere.
+        // Processes start at different ports.
         let sequence =
             sequence.wrapping_add(std::process::id().wrapping_mul(7_919)).wrapping_add(attempt * 101);
         let last = 2 + sequence / (PORTS.end - PORTS.start) % 250;
@@ -124,12 +124,12 @@ pub fn client_socket(plan: &Plan, sequence: u32) -> io::Result<Socket> {
     bound.map(|()| socket)
 }
 
-/// A time as the engines count it.
+/// Converts a duration to nanoseconds.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How many of `total` fall to part `index` of `parts`.
+/// The share of `total` that belongs to part `index` of `parts`.
 fn share(total: u32, index: usize, parts: usize) -> u32 {
     let (index, parts) = (u32::try_from(index).unwrap_or(0), u32::try_from(parts).unwrap_or(1).max(1));
     total / parts + u32::from(index < total % parts)

@@ -1,4 +1,4 @@
-//! What one thread measures.
+//! Measurements of one thread.
 
 use std::collections::BTreeMap;
 
@@ -6,77 +6,78 @@ use hdrhistogram::Histogram;
 
 use crate::latency::histogram;
 
-/// One thread's measurements of the measured time, or all threads' together.
+/// Measurements of one thread, or the sum of all threads.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    /// From the intended time of sending to the reply's last byte, in nanoseconds.
+    /// From the due time to the last byte of the reply, in nanoseconds.
     pub latency: Histogram<u64>,
-    /// From the actual time of sending.
+    /// From the actual send time to the last byte of the reply, in nanoseconds.
     pub uncorrected: Histogram<u64>,
-    /// By how much requests left later than they could have.
+    /// Delay of requests that could have been sent earlier, in nanoseconds.
     pub lag: Histogram<u64>,
-    /// From the first request of a volley to its last reply.
+    /// From the first request of a volley to its last reply, in nanoseconds.
     pub makespan: Histogram<u64>,
-    /// By request of the mix.
+    /// Measurements by request of the mix.
     pub kinds: Vec<KindRecord>,
     /// Errors by kind.
     pub errors: BTreeMap<&'static str, u64>,
-    /// The first of them, in words.
+    /// Message of the first error.
     pub first_error: Option<String>,
-    /// Requests that were meant to be sent.
+    /// Requests that were due.
     pub requests: u64,
-    /// Right replies that came within the measured time.
+    /// Correct replies that arrived within the measured time.
     pub replies_in_time: u64,
-    /// Right replies.
+    /// Correct replies.
     pub replies: u64,
     /// Bytes sent.
     pub sent_bytes: u64,
     /// Bytes received.
     pub received_bytes: u64,
-    /// Connections made anew in the measured time because the server, or an error, had ended the one before.
+    /// Connections opened again within the measured time, because the server or an error had ended the previous one.
     pub reconnects: u64,
-    /// Requests sent once more because the server had closed their connection before it read them, or, of a `GET`, before it replied.
+    /// Requests sent again because the server closed their connection before it read them, or, for a `GET`, before it
+    /// replied.
     pub resent: u64,
-    /// Connections open at the end, or being made anew behind a reply that was the last on theirs.
+    /// Connections that are open at the end, or reconnecting after a reply that was the last on the previous one.
     pub connections_live: u64,
-    /// Nanoseconds in which the busiest thread was not idle.
+    /// Busy time of the busiest thread, in nanoseconds.
     pub busy_ns: u64,
-    /// Nanoseconds from the first to the last moment of the measured time.
+    /// Length of the measured time, in nanoseconds.
     pub measured_ns: u64,
 }
 
-/// One request of the mix.
+/// Measurements of one request of the mix.
 #[derive(Clone, Debug)]
 pub struct KindRecord {
     /// As in [`Recording`].
     pub latency: Histogram<u64>,
-    /// Replies that were wrong.
+    /// Wrong replies.
     pub errors: u64,
 }
 
-/// A part of the time.
+/// Measurements of one interval.
 #[derive(Clone, Debug)]
 pub struct IntervalRecord {
-    /// Which part: 0 is the first of the measured time, those of the warm-up are negative.
+    /// Index: 0 is the first interval of the measured time; those of the warm-up are negative.
     pub index: i64,
-    /// Right replies to requests that were due in it.
+    /// Correct replies to requests that were due in the interval.
     pub replies: u64,
-    /// Requests due in it that came to nothing.
+    /// Requests that were due in the interval and failed.
     pub errors: u64,
-    /// Right replies that came in it, whenever their requests were due.
+    /// Correct replies that arrived in the interval, whenever their requests were due.
     pub completed: u64,
-    /// Of the requests that were due in it, as in [`Recording`].
+    /// Latencies of the requests that were due in the interval, as in [`Recording`].
     pub latency: Histogram<u64>,
 }
 
 impl IntervalRecord {
-    /// Nothing in it yet.
+    /// Creates an empty record.
     #[must_use]
     pub fn new(index: i64) -> Self {
         Self { index, replies: 0, errors: 0, completed: 0, latency: histogram() }
     }
 
-    /// Adds another thread's record of the same part.
+    /// Adds another thread's record of the same interval.
     pub fn add(&mut self, other: &Self) {
         self.replies += other.replies;
         self.errors += other.errors;
@@ -86,7 +87,7 @@ impl IntervalRecord {
 }
 
 impl Recording {
-    /// Nothing measured yet, for a mix of so many requests.
+    /// Creates an empty recording for a mix of `kinds` requests.
     #[must_use]
     pub fn new(kinds: usize) -> Self {
         Self {
@@ -118,7 +119,7 @@ impl Recording {
         }
     }
 
-    /// Adds another thread's.
+    /// Adds another thread's recording.
     pub fn add(&mut self, other: &Self) {
         add(&mut self.latency, &other.latency);
         add(&mut self.uncorrected, &other.uncorrected);
@@ -148,6 +149,6 @@ impl Recording {
 }
 
 fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
-    // All have the same bounds.
+    // All histograms have the same bounds.
     let _ = sum.add(other);
 }

@@ -1,4 +1,4 @@
-//! What a generator's thread is told, and what it reports.
+//! Messages between the generator's threads and the thread that started them.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64},
@@ -6,28 +6,28 @@ use std::{
 };
 
 use super::recording::{IntervalRecord, Recording};
-/// What a thread says.
+/// A report of a generator thread.
 #[derive(Debug)]
 pub enum ThreadReport {
-    /// All its connections are there.
+    /// All connections of the thread are ready.
     Ready,
-    /// It cannot go on: nobody answers.
+    /// The thread cannot continue; with the reason.
     Failed(String),
-    /// A part of the time is over.
+    /// An interval is over.
     Interval(IntervalRecord),
-    /// The server has been gone for a while: since this many nanoseconds of the measured time.
+    /// The server has been unreachable since this many nanoseconds of the measured time.
     Gone(u64),
-    /// All is measured.
+    /// The run is over.
     Done(Box<Recording>),
 }
 
-/// What the threads are told.
+/// State that controls the threads.
 #[derive(Debug)]
 pub(super) struct ThreadControl {
-    /// What all times of a run count from.
+    /// Origin of all times of a run.
     pub(super) epoch: Instant,
-    /// When load begins, in nanoseconds of the run; 0 until it is known.
+    /// Start of the load, in nanoseconds of the run; 0 until it is known.
     pub(super) start_ns: AtomicU64,
-    /// Measure no more.
+    /// Ends the measured time.
     pub(super) stop: AtomicBool,
 }

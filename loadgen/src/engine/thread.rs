@@ -1,4 +1,4 @@
-//! Starting the generator threads, hearing from them, ending them.
+//! Starts, controls and joins the generator's threads.
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::error::LoadError;
 
-/// Running generator threads. Dropping it ends them.
+/// The running generator threads. Dropping it stops them.
 #[derive(Debug)]
 pub struct Engine {
     control: Arc<ThreadControl>,
@@ -27,18 +27,18 @@ pub struct Engine {
     threads: Vec<ExecutorJoinHandle<()>>,
 }
 
-/// From the moment all threads are ready to the first request.
+/// Time from the moment all threads are ready to the first request.
 const START_DELAY: Duration = Duration::from_millis(20);
 
 impl Engine {
-    /// Starts the threads; each connects its share.
+    /// Starts the threads; each opens its share of the connections.
     ///
     /// # Errors
-    /// When a thread or its ring cannot be had.
+    /// When a thread or its ring cannot be created.
     pub fn start(plan: &Arc<Plan>) -> Result<Self, LoadError> {
         let resource = |reason: &dyn std::fmt::Display| LoadError::Resource(reason.to_string());
         corelane_ring::raise_descriptor_limit().map_err(|error| resource(&error))?;
-        // On a thread of its own: the end of a ring may interrupt a system call of the thread that had it.
+        // The probe runs on a thread of its own, because dropping a ring can interrupt a system call of its thread.
         std::thread::spawn(corelane_ring::probe)
             .join()
             .map_err(|_| resource(&"the probe of io_uring panicked"))?
@@ -57,19 +57,19 @@ impl Engine {
         Ok(engine)
     }
 
-    /// How many threads there are.
+    /// Number of threads.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.threads.len()
     }
 
-    /// What the threads say.
+    /// Reports of the threads.
     #[must_use]
     pub fn reports(&self) -> &Receiver<ThreadReport> {
         &self.reports
     }
 
-    /// Begins the load, on all threads at one moment. Returns that moment.
+    /// Starts the load on all threads at the same time, and returns that time.
     pub fn begin(&self) -> Instant {
         let start = Instant::now() + START_DELAY;
         let start_ns = start.saturating_duration_since(self.control.epoch).as_nanos();
@@ -77,15 +77,15 @@ impl Engine {
         start
     }
 
-    /// Ends the measured time now.
+    /// Ends the measured time.
     pub fn stop(&self) {
         self.control.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Waits for the threads to end.
+    /// Waits for the threads to exit.
     pub fn join(mut self) {
         for thread in self.threads.drain(..) {
-            // What a thread had to say it has reported.
+            // A thread reports its failure before it exits.
             let _ = thread.join();
         }
     }
@@ -97,12 +97,11 @@ impl Drop for Engine {
     }
 }
 
-/// How long glommio lets tasks run before it looks at its rings. When this timer fires before the first task of a round has
-/// run, glommio 0.9 parks although a task is runnable, and the thread never wakes: it must be longer than any pause of a
-/// thread.
+/// glommio's preemption interval. If this timer fires before the first task of a round has run, glommio 0.9 parks
+/// although a task is runnable, and the thread never wakes up. The interval must be longer than any pause of a thread.
 const PREEMPTION: Duration = Duration::from_secs(60);
 
-/// An executor for a thread of the generator, pinned to a core. Its own rings are small: the sockets have another.
+/// An executor for a generator thread, pinned to a core. Its own rings are small, because the sockets use another one.
 pub(crate) fn executor(core: usize, name: &str) -> LocalExecutorBuilder {
     LocalExecutorBuilder::new(Placement::Fixed(core))
         .name(name)
@@ -130,7 +129,7 @@ fn spawn(
         }
     };
     let spawn = || executor(core, &format!("generator-{index}")).spawn(body);
-    // glommio reads the machine's cores from files, and panics when it may not open one more.
+    // glommio reads the machine's cores from files, and panics if it cannot open one.
     match panic::catch_unwind(AssertUnwindSafe(spawn)) {
         Ok(Ok(thread)) => Ok(thread),
         Ok(Err(error)) => Err(LoadError::Resource(format!("no thread on core {core}: {error}"))),

@@ -1,4 +1,4 @@
-//! The fan-out's thread: opens the streams, publishes, reads updates.
+//! The fan-out's thread: opens the streams, publishes, receives updates.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,31 +23,32 @@ use crate::{
     schedule::Schedule,
 };
 
-/// The resource that is touched.
+/// URI of the resource that is updated.
 const URI: &str = "demo://counter";
-/// Streams opened at once.
+/// Maximum number of concurrent connects.
 const CONNECTS_MAX: usize = 128;
-/// How long all streams together may take to be there, besides a millisecond each.
+/// Time limit for all streams to be acknowledged, plus one millisecond for each.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the last updates are waited for.
+/// Time limit for the last updates.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the next update is awaited without sleeping: to wake a sleeper is work for the server's core.
+/// How long the thread spins for the next update: waking a sleeping thread costs the server's core time.
 const SPIN_NS: u64 = 1_000_000;
 
-/// How often a publisher that cannot take what is due is looked at, in nanoseconds.
+/// Poll interval while the publisher cannot send what is due, in nanoseconds.
 const PUBLISHER_POLL_NS: u64 = 100_000;
 
-/// What came of it.
+/// The result of a fan-out.
 pub(super) struct FanOutResult {
-    /// Latency is from an update's publishing to its arrival on one stream.
+    /// Latency is the time from the publishing of an update to its arrival on one stream.
     pub(super) recording: Recording,
     pub(super) intervals: BTreeMap<i64, IntervalRecord>,
-    /// From an update's publishing to its arrival on the last stream: median and 95th percentile, in microseconds.
+    /// Time from the publishing of an update to its arrival on the last stream: median and 95th percentile, in
+    /// microseconds.
     pub(super) last_socket_us: (f64, f64),
     pub(super) published: u64,
-    /// Streams that were not told of the last update.
+    /// Streams that did not receive the last update.
     pub(super) stale: u64,
-    /// When the publisher lost the server, in seconds of the measured time, if it did.
+    /// Time at which the publisher lost the server, in seconds of the measured time, if it did.
     pub(super) gone_after_s: Option<f64>,
 }
 
@@ -55,7 +56,7 @@ pub(super) struct FanOut {
     pub(super) plan: Arc<Plan>,
     pub(super) interrupted: Arc<AtomicBool>,
     pub(super) ring: Ring,
-    /// The publisher is the last.
+    /// The publisher's connection is the last element.
     pub(super) streams: Vec<SubscriberStream>,
     pub(super) by_slot: Vec<usize>,
     pub(super) to_connect: VecDeque<usize>,
@@ -92,7 +93,7 @@ impl FanOut {
             to_connect: (0..streams).collect(),
             connecting: 0,
             listening: 0,
-            // More than a human could want: the reader is meant to get the latest.
+            // Above this rate the server may coalesce updates.
             is_coalescing: rate > 50.0,
             published: Vec::new(),
             publisher: Publisher { closes: plan.closes_unannounced, ..Publisher::default() },
@@ -214,12 +215,12 @@ impl FanOut {
         Ok(())
     }
 
-    /// Whether somebody has not been told of the last update.
+    /// Whether a stream has not received the last update.
     fn awaits_updates(&self) -> bool {
         self.published.last().is_some_and(|published| (published.delivered as usize) < self.streams.len() - 1)
     }
 
-    /// Whether anything happened.
+    /// Handles the events of one turn. Returns whether there were any.
     fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<bool> {
         self.ring.turn(events)?;
         self.now_ns = self.clock();
@@ -257,7 +258,7 @@ impl FanOut {
                 if let Some(stream) = self.streams.get_mut(index) {
                     stream.socket = Some(socket);
                     if index < last_update {
-                        // A fresh connection takes it.
+                        // A new connection accepts a send.
                         let _ = self.ring.send(socket, listen(&self.plan, index));
                     } else {
                         let is_measured = self.is_measured(self.now_ns);
@@ -330,7 +331,7 @@ impl FanOut {
         at_ns >= self.window_ns.0 && at_ns < self.window_ns.1
     }
 
-    /// The interval of a time of the measured time.
+    /// The interval that contains a time of the measured time.
     pub(super) fn interval_at(&mut self, at_ns: u64) -> &mut IntervalRecord {
         let length_ns = nanoseconds(self.plan.interval).max(1);
         let index = (at_ns.saturating_sub(self.window_ns.0) / length_ns) as i64;

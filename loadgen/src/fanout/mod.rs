@@ -1,12 +1,13 @@
-//! Fan-out: one update, many subscribers, the time to each of them and to the last.
+//! Fan-out: one update, many subscribers; the time to each subscriber and to the last one.
 //!
-//! Subscribers hold a `subscriptions/listen` stream (2026-07-28); a publisher touches the resource at a fixed rate. An update
-//! says which resource changed and no more, so updates are told apart by their order: where none may be lost, the k-th
-//! update on a stream is the k-th that was published. Where updates may be collapsed (latest wins), a stream is behind by
-//! the oldest update it has not been told of: more updates than were published are wrong, fewer are not.
+//! Subscribers hold a `subscriptions/listen` stream (2026-07-28); a publisher updates the resource at a fixed rate. A
+//! notification contains only the URI, so updates are identified by their order. If no update may be lost, the k-th
+//! notification on a stream belongs to the k-th update. If updates may be coalesced, a notification covers all updates
+//! that the stream has not received, and its latency is that of the oldest; more notifications than updates are an
+//! error, fewer are not.
 //!
-//! Reading an update must not take longer than sending it, or the time to the last socket would be the reader's: one that equals
-//! the last one of its stream, byte for byte, is not parsed again.
+//! Receiving a notification must not take longer than sending it, or the time to the last stream would be the
+//! generator's. A notification that is byte for byte equal to the previous one of its stream is therefore not parsed.
 
 mod streams;
 mod measuring;
@@ -29,9 +30,9 @@ use crate::{
     result::{Outcome, Run},
 };
 
-/// How often the main thread looks at the server.
+/// Interval at which the main thread samples the server's process.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// Runs a job: its connections are subscribers, its request is what the publisher sends, at its rate.
+/// Runs a job: its connections are the subscribers, its request is the publisher's call, at its rate.
 ///
 /// # Errors
 /// When the server cannot be reached, or has no subscriptions.

@@ -1,4 +1,4 @@
-//! The publisher: sends a touch when one is due, and connects again when its connection has ended.
+//! The publisher: calls the tool that updates the resource, and reconnects when its connection has ended.
 
 use super::{
     measuring::FanOut,
@@ -6,25 +6,25 @@ use super::{
 };
 use crate::http::Framer;
 
-/// The server is gone when the publisher has had no connection for this long, in nanoseconds.
+/// The server is gone if the publisher has had no connection for this long, in nanoseconds.
 const GONE_NS: u64 = 2_000_000_000;
 
 impl FanOut {
-    /// Whether the publisher has a connection that takes a touch. What is due waits for one, and counts from its due time.
+    /// Whether the publisher can send a call. Calls that are due wait, and their latency counts from the due time.
     pub(super) fn can_publish(&self) -> bool {
         let is_connected = self.streams.last().is_some_and(|stream| stream.socket.is_some());
         is_connected && (!self.publisher.closes || self.publisher.in_flight.is_empty())
     }
 
-    /// Whether the publisher has been without a connection for too long.
+    /// Whether the publisher has been disconnected for too long.
     pub(super) fn is_gone(&self) -> bool {
         self.publisher
             .disconnected_ns
             .is_some_and(|disconnected_ns| self.now_ns.saturating_sub(disconnected_ns) > GONE_NS)
     }
 
-    /// The publisher's connection has ended: another is made. A touch without a reply may have been published or not; it
-    /// is an error, and expected on no stream unless one was told of it.
+    /// Handles the end of the publisher's connection and schedules the next one. Calls without a reply are errors;
+    /// their updates are expected only if a stream has received them.
     pub(super) fn on_publisher_disconnected(&mut self) {
         let publisher = &mut self.publisher;
         let unanswered = publisher.in_flight.len();
@@ -49,14 +49,14 @@ impl FanOut {
         }
     }
 
-    /// Sends one touch. It counts from the time it was meant to be sent.
+    /// Sends one call; its update counts from the due time.
     pub(super) fn publish(&mut self, due_ns: u64) {
         let Some(socket) = self.streams.last().and_then(|stream| stream.socket) else { return };
         let Some(request) = self.plan.requests.first() else { return };
         let mut out = Vec::new();
         let sent = request.write(0, self.number, None, &mut self.random, &mut out);
         let bytes = out.len() as u64;
-        // One is under way still: this one is late, and its subscribers will feel it.
+        // The previous send is still in progress: this call is late and not sent.
         if self.ring.send(socket, out).is_err() {
             *self.recording.errors.entry("publish_late").or_default() += 1;
             return;

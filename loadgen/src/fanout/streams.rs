@@ -1,4 +1,4 @@
-//! The state of the streams, of the publisher and of what was published.
+//! State of the streams, the publisher and the published updates.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use corelane_ring::SocketId;
 
 use crate::{http::Framer, request::SentRequest};
 
-/// How long the publisher waits before it connects again where its last connection brought nothing, in nanoseconds.
+/// Pause before the publisher reconnects if its last connection had no reply, in nanoseconds.
 pub(super) const RECONNECT_NS: u64 = 20_000_000;
 
 /// One subscriber's stream.
@@ -15,32 +15,32 @@ pub(super) struct SubscriberStream {
     pub(super) socket: Option<SocketId>,
     pub(super) framer: Framer,
     pub(super) listening: bool,
-    /// Updates it was told of, or covers: the number of the next one it has not been told of.
+    /// Index of the next update that the stream has not received.
     pub(super) delivered: usize,
-    /// Updates that came.
+    /// Number of notifications received.
     pub(super) updates: usize,
-    /// The last update, which was found right.
+    /// The last notification that was parsed as an update.
     pub(super) last_update: Vec<u8>,
 }
 
-/// An update that was published.
+/// A published update.
 pub(super) struct Published {
     pub(super) at_ns: u64,
-    /// Streams that were told.
+    /// Number of streams that have received it.
     pub(super) delivered: u32,
 }
 
 /// The publisher's connection.
 #[derive(Default)]
 pub(super) struct Publisher {
-    /// Touches whose reply is still to come.
+    /// Calls whose reply is outstanding.
     pub(super) in_flight: VecDeque<SentRequest>,
-    /// Whether the server closes connections behind replies: then one touch is sent at a time.
+    /// Whether the server closes connections after replies: calls are then sent one at a time.
     pub(super) closes: bool,
-    /// Connections so far, and replies that the current one has brought.
+    /// Number of connections so far, and of replies on the current one.
     pub(super) connections: u64,
     pub(super) replies: u64,
-    /// Since when it has had none, and when to connect again; in nanoseconds.
+    /// Start of the current disconnected period, and time of the next connect; in nanoseconds.
     pub(super) disconnected_ns: Option<u64>,
     pub(super) reconnect_at_ns: Option<u64>,
     pub(super) gone_after_s: Option<f64>,

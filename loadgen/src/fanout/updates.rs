@@ -1,4 +1,4 @@
-//! Updates as they arrive, and which published ones they cover.
+//! Received notifications, and the updates that they cover.
 
 use serde_json::Value;
 
@@ -59,11 +59,11 @@ impl FanOut {
         stream.delivered = until;
         let covered = self.published.get_mut(from..until).unwrap_or_default();
         let Some(oldest) = covered.first().map(|published| published.at_ns) else {
-            // It is about what an earlier one was taken to cover, for it was on its way to the server already.
+            // The notification belongs to an update that an earlier one was taken to cover.
             if self.is_coalescing && stream.updates <= self.published.len() {
                 return;
             }
-            // Nothing was published that it could be about.
+            // More notifications than published updates.
             *self.recording.errors.entry("update_unasked").or_default() += 1;
             return;
         };

@@ -18,14 +18,14 @@ use crate::{
     error::LoadError,
     result::RequestParameters,
     target::Target,
-    template::{COUNTER_START, Filling, Holes, Template},
+    template::{COUNTER_START, PlaceholderValues, Placeholders, Template},
 };
 
 /// A request ready to be rendered, as often as wanted.
 #[derive(Clone, Debug)]
 pub struct Request {
     weight: u32,
-    holes: Holes,
+    placeholders: Placeholders,
     /// Everything before the session's header line.
     head: Vec<u8>,
     /// The rest of the head.
@@ -52,8 +52,8 @@ impl Request {
         weight: u32,
         closing: bool,
     ) -> Result<Self, LoadError> {
-        let mut holes = Holes::default();
-        let Params { members, name, echo } = Params::of(&operation, &mut holes)?;
+        let mut placeholders = Placeholders::default();
+        let Params { members, name, echo } = Params::of(&operation, &mut placeholders)?;
         let Target { path, host, headers, .. } = target;
         let connection = if closing { "Connection: close\r\n" } else { "" };
         let modern = era == Era::Modern && operation != Operation::Plain;
@@ -63,7 +63,7 @@ impl Request {
                 head_end: b"\r\n".to_vec(),
                 body: None,
                 weight,
-                holes,
+                placeholders,
                 expected: Expected { operation, echo, modern },
             });
         }
@@ -77,15 +77,15 @@ impl Request {
             }
         };
         let before_id = br#"{"jsonrpc":"2.0","id":"#.to_vec();
-        let mut behind_id = format!(r#","method":"{method}"{params}}}"#);
+        let mut after_id = format!(r#","method":"{method}"{params}}}"#);
         let is_line = target.program().is_some();
         if is_line {
             // Between tokens only: inside of strings a line's end is escaped.
-            behind_id = behind_id.replace(['\n', '\r'], " ");
-            behind_id.push('\n');
+            after_id = after_id.replace(['\n', '\r'], " ");
+            after_id.push('\n');
         }
-        let behind_id = Template::of(&behind_id);
-        let length = before_id.len() + ID_DIGITS + behind_id.length(&holes);
+        let after_id = Template::of(&after_id);
+        let length = before_id.len() + ID_DIGITS + after_id.length(&placeholders);
         let version = match (&operation, modern) {
             (Operation::Initialize, _) => String::new(),
             (_, false) => format!("MCP-Protocol-Version: {}\r\n", era.name()),
@@ -104,9 +104,9 @@ impl Request {
         Ok(Self {
             head: head.into_bytes(),
             head_end: head_end.into_bytes(),
-            body: Some((before_id, behind_id)),
+            body: Some((before_id, after_id)),
             weight,
-            holes,
+            placeholders,
             expected: Expected { operation, echo, modern },
         })
     }
@@ -137,10 +137,9 @@ impl Request {
     /// Bytes of it, without a session's header.
     #[must_use]
     pub fn length(&self) -> usize {
-        let body = self
-            .body
-            .as_ref()
-            .map_or(0, |(before, behind)| before.len() + ID_DIGITS + behind.length(&self.holes));
+        let body = self.body.as_ref().map_or(0, |(before_id, after_id)| {
+            before_id.len() + ID_DIGITS + after_id.length(&self.placeholders)
+        });
         self.head.len() + self.head_end.len() + body
     }
 
@@ -158,15 +157,18 @@ impl Request {
         out.extend_from_slice(&self.head_end);
         let id = COUNTER_START + number % COUNTER_START;
         let mut echo = None;
-        if let Some((before, behind)) = &self.body {
-            let filling =
-                if self.holes.is_empty() { Filling::default() } else { self.holes.fill(number, random) };
-            out.extend_from_slice(before);
+        if let Some((before_id, after_id)) = &self.body {
+            let values = if self.placeholders.is_empty() {
+                PlaceholderValues::default()
+            } else {
+                self.placeholders.fill(number, random)
+            };
+            out.extend_from_slice(before_id);
             push_ten_digits(id, out);
-            behind.write(&filling, out);
-            if let Some(template) = self.expected.echo.as_ref().filter(|_| !self.holes.is_empty()) {
+            after_id.write(&values, out);
+            if let Some(template) = self.expected.echo.as_ref().filter(|_| !self.placeholders.is_empty()) {
                 let mut text = Vec::new();
-                template.write(&filling, &mut text);
+                template.write(&values, &mut text);
                 echo = Some(text.into_boxed_slice());
             }
         }
@@ -222,11 +224,11 @@ struct Params {
 }
 
 impl Params {
-    fn of(operation: &Operation, holes: &mut Holes) -> Result<Self, LoadError> {
+    fn of(operation: &Operation, placeholders: &mut Placeholders) -> Result<Self, LoadError> {
         let mut echo = None;
         let (members, name) = match operation {
             Operation::Tool { name, arguments } => {
-                let marked = marked_object(holes, operation, arguments)?;
+                let marked = marked_object(placeholders, operation, arguments)?;
                 // With a number for a hole the text is no JSON before it is filled; then nothing is known to come back.
                 let message = serde_json::from_str::<Value>(&marked)
                     .ok()
@@ -237,7 +239,7 @@ impl Params {
                 (format!(r#""name":{},"arguments":{marked}"#, json!(name)), Some(name.clone()))
             }
             Operation::Prompt { name, arguments } => {
-                let marked = marked_object(holes, operation, arguments)?;
+                let marked = marked_object(placeholders, operation, arguments)?;
                 (format!(r#""name":{},"arguments":{marked}"#, json!(name)), Some(name.clone()))
             }
             Operation::Resource { uri } => (format!(r#""uri":{}"#, json!(uri)), Some(uri.clone())),
@@ -247,7 +249,7 @@ impl Params {
                     "capabilities": {},
                     "clientInfo": client_info(),
                 });
-                (inside(&params), None)
+                (members_of(&params), None)
             }
             Operation::Method(_) | Operation::Plain => (String::new(), None),
         };
@@ -295,19 +297,23 @@ fn push_ten_digits(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// Arguments with marks for their holes.
-fn marked_object(holes: &mut Holes, operation: &Operation, arguments: &str) -> Result<String, LoadError> {
-    let unusable = |reason: String| {
-        let shown: String = arguments.chars().take(60).collect();
-        LoadError::Usage(format!("the arguments of {}, {shown:?}: {reason}", operation.name()))
+fn marked_object(
+    placeholders: &mut Placeholders,
+    operation: &Operation,
+    arguments: &str,
+) -> Result<String, LoadError> {
+    let invalid = |reason: String| {
+        let excerpt: String = arguments.chars().take(60).collect();
+        LoadError::Usage(format!("the arguments of {}, {excerpt:?}: {reason}", operation.name()))
     };
-    let marked = holes.mark(arguments.trim()).map_err(unusable)?;
+    let marked = placeholders.mark(arguments.trim()).map_err(invalid)?;
     let mut filled = Vec::new();
     let template = Template::of(&marked);
-    template.write(&holes.fill(0, &mut StdRng::seed_from_u64(0)), &mut filled);
+    template.write(&placeholders.fill(0, &mut StdRng::seed_from_u64(0)), &mut filled);
     match serde_json::from_slice::<Value>(&filled) {
         Ok(Value::Object(_)) => Ok(marked),
-        Ok(_) => Err(unusable("not a JSON object".to_owned())),
-        Err(error) => Err(unusable(error.to_string())),
+        Ok(_) => Err(invalid("not a JSON object".to_owned())),
+        Err(error) => Err(invalid(error.to_string())),
     }
 }
 
@@ -326,7 +332,7 @@ fn client_info() -> Value {
 }
 
 /// An object's members without its braces.
-fn inside(object: &Value) -> String {
+fn members_of(object: &Value) -> String {
     let text = object.to_string();
     text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(&text).to_owned()
 }

@@ -1,4 +1,4 @@
-//! The life of a thread's connections: dialled, greeted, ready, lost, dialled again.
+//! Life cycle of a thread's connections: connecting, handshake, ready, closed, connecting again.
 
 use std::{io, time::Duration};
 
@@ -15,27 +15,28 @@ use crate::{
     request::Request,
 };
 
-/// Connections one thread dials at once.
+/// Maximum number of concurrent connects of one thread.
 const CONNECTS_MAX: usize = 128;
-/// A failed connection is dialled again after this, doubled with each failure up to a limit. Nanoseconds.
+/// Pause before a failed connection is retried, in nanoseconds; it doubles with each failure up to the maximum.
 const RECONNECT_NS: u64 = 20_000_000;
 const RECONNECT_NS_MAX: u64 = 500_000_000;
-/// How long a server's system may take to reset a connection that gets bytes after its close, in nanoseconds.
+/// Time in which the server's kernel resets a connection that receives bytes after its close, in nanoseconds.
 pub(super) const RESET_NS: u64 = 5_000_000;
-/// Before load begins a connection may fail this often in a row.
+/// Maximum number of consecutive failures of a connection before the load begins.
 const FAILURES_MAX_AT_START: u32 = 5;
 const CLOSED: &str = "the server closed the connection before it replied";
-/// How the ring reports a connect that was cancelled.
+/// The error number of a cancelled connect.
 const ECANCELED: i32 = 125;
 
 impl Generator {
     pub(super) fn connect_all(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         if self.plan.pacing == Pacing::Storm {
-            // Connections are what is measured; one shows that somebody listens.
+            // This load measures connecting; a single connection verifies that the server accepts.
             self.to_connect.truncate(1);
         }
         let wanted = self.to_connect.len();
-        // A server may close behind its first reply: each connection has to be ready once, not all at one moment.
+        // A server may close after its first reply: each connection must have been ready once, not all at the same
+        // time.
         while self.ready_once < wanted && self.failure.is_none() && !self.is_stopped() {
             self.turn(events)?;
             self.ring.doze(Duration::from_millis(1))?;
@@ -72,10 +73,10 @@ impl Generator {
                 client.state = ConnectionState::Handshaking;
                 return self.send_initialized(index);
             }
-            // A process is ready when it has answered once.
+            // A process is ready after its first reply.
             Some(request) if self.processes.is_some() => request,
             _ if client.was_ready => return self.on_ready(index),
-            // A connection may have to wait long for its first request, and a server need not wait for it that long.
+            // A connection may idle until its first request is due, and the server may close it before that.
             Some(request) if matches!(self.plan.pacing, Pacing::Open(..)) => request,
             _ => return self.on_ready(index),
         };
@@ -91,7 +92,7 @@ impl Generator {
         self.flush(index);
     }
 
-    /// A connection can take requests.
+    /// Handles a connection that can take requests.
     pub(super) fn on_ready(&mut self, index: u32) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.state = ConnectionState::Ready;
@@ -113,7 +114,7 @@ impl Generator {
         }
     }
 
-    /// Notes that a connection has been, or could have been, ready for load.
+    /// Records that a connection is ready for load, or was ready when the server closed it after its reply.
     pub(super) fn mark_ready_once(&mut self, index: u32) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         self.ready_once += usize::from(!client.was_ready);
@@ -125,7 +126,7 @@ impl Generator {
         let may_resend = client.may_resend() && self.processes.is_none();
         let mut framer = std::mem::take(&mut client.framer);
         let proper = framer.end(&mut |part| self.on_part(index, &part));
-        // A reply that ends with the connection has ended the client already.
+        // A reply that ends with the connection has already closed the client.
         let Some(client) =
             self.clients.get_mut(index as usize).filter(|client| client.state != ConnectionState::Closing)
         else {
@@ -144,22 +145,23 @@ impl Generator {
         }
     }
 
-    /// Why a connection has ended: of a process, its status and last words where they will be shown.
+    /// The reason why a connection has ended: for a process its exit status and last output, if the reason will be
+    /// shown.
     fn close_reason(&mut self, index: u32, message: &str) -> String {
         let is_shown = self.start_ns == 0 || self.recording.first_error.is_none();
         let processes = self.processes.as_mut().filter(|_| is_shown);
         processes.and_then(|processes| processes.exit_reason(index)).unwrap_or_else(|| message.to_owned())
     }
 
-    /// Finds out whether a server that has closed had read what was sent. An empty line between requests means nothing (RFC
-    /// 9112, section 2.2); sending it fails if the server's system has reset the connection, which it does when it gets
-    /// bytes for a closed socket. Then the server has not seen the requests, and they are sent again. Else it has, and
-    /// closed instead of replying.
+    /// Determines whether a server that has closed had read the requests. An empty line between requests has no meaning
+    /// (RFC 9112, section 2.2), but sending it fails if the server's kernel has reset the connection, as it does when
+    /// bytes arrive for a closed socket. In that case the server has not read the requests, and they are sent again.
+    /// Otherwise it has read them and closed instead of replying.
     pub(super) fn probe_peer_closed(&mut self, index: u32, socket: SocketId) {
         let client = self.clients.get_mut(index as usize).filter(|client| client.socket == Some(socket));
         let Some(client) = client else { return };
         let ConnectionState::PeerClosed { is_probed } = &mut client.state else { return };
-        // A request that is still under way tells when it has been sent: it is asked then.
+        // If a send is still in progress, its completion schedules the next probe.
         if !client.is_sending && self.ring.send(socket, b"\r\n".to_vec()).is_ok() {
             *is_probed = true;
             client.is_sending = true;
@@ -167,8 +169,8 @@ impl Generator {
         }
     }
 
-    /// The server has read what was sent and closed instead of replying. What may be repeated is sent once more, on another
-    /// connection; the rest has failed.
+    /// Handles a server that read the requests and closed instead of replying. Idempotent requests are sent again on
+    /// another connection; others have failed.
     pub(super) fn on_read_and_closed(&mut self, index: u32, socket: SocketId) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let requests = &self.plan.requests;
@@ -187,7 +189,7 @@ impl Generator {
         }
     }
 
-    /// The connection was reset. A server that had replied before and then closed does that to requests it has not read.
+    /// Handles a reset connection. A server that closed after a reply resets requests that it has not read.
     pub(super) fn on_reset(&mut self, index: u32, socket: SocketId, message: &str) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let is_process = self.processes.is_some();
@@ -201,7 +203,7 @@ impl Generator {
         }
     }
 
-    /// Keeps the requests of a connection for the next one.
+    /// Moves the requests of a connection to the queue for the next connection.
     fn requeue_requests(&mut self, index: u32) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         for in_flight in std::mem::take(&mut client.in_flight) {
@@ -221,7 +223,7 @@ impl Generator {
         }
     }
 
-    /// A connection has ended badly: what it waited for will not come.
+    /// Handles the failure of a connection: its outstanding requests are lost.
     pub(super) fn fail(&mut self, index: u32, socket: SocketId, kind: &'static str, message: &str) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         if client.state == ConnectionState::Closing {
@@ -252,7 +254,7 @@ impl Generator {
             self.ready -= 1;
         }
         client.state = ConnectionState::Closing;
-        // Requests behind the reply that announced the end are not answered on this connection.
+        // Requests behind a reply that announced the close are not answered on this connection.
         self.requeue_requests(index);
         self.ring.close(socket);
     }
@@ -296,14 +298,14 @@ impl Generator {
             _ => "connect_failed",
         };
         if storm && self.start_ns > 0 {
-            // A new connection has to be counted as a request: nothing was sent.
+            // No request was sent, so it is counted here.
             self.recording.requests += u64::from(self.is_measured(handshake_started_ns));
             self.record_lost(0, handshake_started_ns, kind, &message);
         }
         self.start_volley();
     }
 
-    /// Dials what is to be dialled, not too much at once.
+    /// Starts the queued connections, up to [`CONNECTS_MAX`] at a time.
     pub(super) fn connect_due(&mut self) {
         if !self.may_connect() {
             return;
@@ -330,7 +332,7 @@ impl Generator {
         }
     }
 
-    /// Begins a connection: dials, or starts the process that is its peer.
+    /// Starts a connection: connects a socket, or starts a process.
     fn connect(&mut self, index: u32) -> io::Result<()> {
         if let Some(processes) = &mut self.processes {
             let socket = processes.start(index)?;
@@ -344,7 +346,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Ends connections whose reply is too late, and dials those whose pause is over.
+    /// Closes connections whose reply has timed out, and queues those whose pause is over.
     pub(super) fn close_timed_out(&mut self) {
         let (now, timeout) = (self.now_ns, nanoseconds(self.plan.timeout));
         if let Some(processes) = &self.processes {
@@ -387,7 +389,7 @@ impl Generator {
         }
     }
 
-    /// After the end of the measured time connections are made only for requests that were due before.
+    /// Whether new connections may be started: after the measured time only for requests that were due before its end.
     fn may_connect(&mut self) -> bool {
         let (start, end) = (self.start_ns, self.window_ns.1);
         let has_pending = |this: &mut Self| {
@@ -404,8 +406,8 @@ impl Generator {
 }
 
 impl Client {
-    /// Whether requests of this connection may be sent again if the server has not read them: it has replied before, so
-    /// that it may have closed behind that reply, and nothing of another reply has come.
+    /// Whether requests of this connection may be sent again if the server has not read them: the server has replied on
+    /// it, so that it may have closed after that reply, and no byte of another reply has arrived.
     fn may_resend(&self) -> bool {
         self.state == ConnectionState::Ready
             && self.replies > 0
@@ -414,7 +416,7 @@ impl Client {
     }
 }
 
-/// How long to wait after so many failures in a row, in nanoseconds.
+/// Pause after `failures` consecutive failures, in nanoseconds.
 fn backoff_ns(failures: u32) -> u64 {
     RECONNECT_NS.saturating_mul(1 << failures.min(6)).min(RECONNECT_NS_MAX)
 }

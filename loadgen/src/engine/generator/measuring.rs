@@ -1,4 +1,4 @@
-//! What a thread writes down, and which of it belongs to the measured time.
+//! Measurements of a thread, and their assignment to the measured time.
 
 use super::Generator;
 use crate::{
@@ -54,7 +54,7 @@ impl Generator {
         }
     }
 
-    /// Counts a request whose reply will not come.
+    /// Counts a request whose reply will not arrive.
     pub(super) fn record_lost(&mut self, kind: usize, intended_ns: u64, name: &'static str, message: &str) {
         if self.has_interval(intended_ns) {
             self.interval_at(intended_ns).errors += 1;
@@ -67,12 +67,13 @@ impl Generator {
         }
     }
 
-    /// Whether a request meant to be sent then belongs to the measured ones.
+    /// Whether a request with this due time is measured.
     pub(super) fn is_measured(&self, intended_ns: u64) -> bool {
         self.start_ns > 0 && intended_ns >= self.window_ns.0 && intended_ns < self.window_ns.1
     }
 
-    /// What was due and found no room by the end is as late as the end, at least: leaving it out would hide a stall.
+    /// Records requests that were due but found no free connection, with the latency up to the end: omitting them would
+    /// hide a stall.
     pub(super) fn fail_unsent(&mut self) {
         let (start, end) = (self.start_ns, self.window_ns.1);
         let Some(schedule) = &mut self.schedule else { return };
@@ -97,21 +98,21 @@ impl Generator {
         }
     }
 
-    /// Whether a request meant to be sent then has an interval: all have, but those that were due after a run's end that
-    /// came early.
+    /// Whether a request with this due time belongs to an interval. Only requests that are due after an early end do
+    /// not.
     fn has_interval(&self, intended_ns: u64) -> bool {
         self.start_ns > 0 && intended_ns < self.window_ns.1
     }
 
-    /// The interval of this time. What is after the end belongs to the last one.
+    /// The interval of a time. Times after the end belong to the last interval.
     fn interval_at(&mut self, at_ns: u64) -> &mut IntervalRecord {
         let at_ns = at_ns.min(self.window_ns.1.saturating_sub(1));
         let index = index_of(self.window_ns.0, self.interval_ns, at_ns);
         self.intervals.entry(index).or_insert_with(|| IntervalRecord::new(index))
     }
 
-    /// Reports the intervals touched so far whenever the clock enters another. Replies that come later are reported later,
-    /// under the same number.
+    /// Reports the pending intervals whenever the clock enters another one. Later replies are reported later, with the
+    /// same index.
     pub(super) fn roll_interval(&mut self) {
         if self.start_ns == 0 {
             return;
@@ -150,7 +151,7 @@ impl Generator {
     }
 }
 
-/// The number of the interval a time belongs to, counted from the beginning of the measured time.
+/// Index of the interval that contains a time, counted from the start of the measured time.
 fn index_of(window_ns: u64, interval_ns: u64, at_ns: u64) -> i64 {
     (at_ns as i64 - window_ns as i64).div_euclid(interval_ns as i64)
 }

@@ -1,8 +1,8 @@
-//! One generator thread: its turn loop.
+//! The turn loop of a generator thread.
 //!
-//! A turn reaps what arrived, judges it, sends what is due. Times are stamped when a batch is reaped and when a request is
-//! handed to the ring; at most [`SENDS_PER_SUBMIT`] requests wait for one system call, so that the stamp of sending is close
-//! to the truth.
+//! A turn reaps completions, checks replies and sends what is due. The receive time is taken once per batch, the send
+//! time when a request is passed to the ring; at most [`SENDS_PER_SUBMIT`] requests share a system call, so that the
+//! recorded send time is close to the actual one.
 
 mod connecting;
 mod pacing;
@@ -37,71 +37,74 @@ use crate::{
     stdio::Processes,
 };
 
-/// Requests that wait for one system call.
+/// Maximum number of requests per system call.
 const SENDS_PER_SUBMIT: usize = 16;
-/// How long a thread looks for replies without sleeping, in nanoseconds, if few are on their way.
+/// How long a thread spins for replies if few requests are in flight, in nanoseconds.
 const SPIN_NS: u64 = 50_000;
 const SPIN_REQUESTS_MAX: usize = 8;
-/// A request that is due within this is waited for without sleeping: a sleep is not this exact. Nanoseconds.
+/// A thread spins instead of sleeping if a request is due within this time, because sleeping is less exact.
+/// Nanoseconds.
 const DUE_SOON_NS: u64 = 200_000;
-/// The longest sleep, in nanoseconds: how late a stop may be heard.
+/// Maximum sleep in nanoseconds: the delay until a stop is detected.
 const SLEEP_NS_MAX: u64 = 10_000_000;
-/// How often replies that are too late are looked for, in nanoseconds.
+/// Interval of the check for timed-out replies, in nanoseconds.
 const TIMEOUT_CHECK_NS: u64 = 100_000_000;
-/// The server is gone when no connection has been alive for this long, in nanoseconds.
+/// The server is gone if no connection has been alive for this long, in nanoseconds.
 const GONE_NS: u64 = 2_000_000_000;
-/// What was due and has no free connection is sent for this long after the end, in nanoseconds.
+/// How long after the end requests that were due may still be sent, in nanoseconds.
 const UNSENT_GRACE_NS: u64 = 1_000_000_000;
 
-/// One thread's generator.
+/// The generator of one thread.
 pub(super) struct Generator {
     plan: Arc<Plan>,
     control: Arc<ThreadControl>,
     reports: Sender<ThreadReport>,
     ring: Ring,
-    /// The servers, where each connection is a process. They end when their sockets have been closed: after the ring.
+    /// The server processes, if each connection is a process. They exit after their sockets are closed, so they are
+    /// dropped after the ring.
     processes: Option<Processes>,
     clients: Vec<Client>,
-    /// The client of each slot of the ring.
+    /// Client index by ring slot.
     by_slot: Vec<u32>,
-    /// Dials so far, counted from a start of this thread's own.
+    /// Number of connects so far, plus an offset per thread.
     connects: u32,
-    /// Connections to be dialled.
+    /// Clients to connect.
     to_connect: VecDeque<u32>,
     connecting: usize,
-    /// Connections the server has closed while requests were on their way, and when to find out whether it read them.
+    /// Connections that the server closed while requests were in flight, with the time at which to probe whether it
+    /// read them.
     peer_closed: VecDeque<(u32, SocketId, u64)>,
     ready: usize,
-    /// Clients that have been ready at least once.
+    /// Number of clients that have been ready at least once.
     ready_once: usize,
-    /// Room for requests: a client stands here once for each it could take.
+    /// Free request slots: a client is listed once for each request that it can take.
     free: VecDeque<u32>,
-    /// Since when there has been room without interruption, in nanoseconds of the run.
+    /// Start of the current period in which a slot was free, in nanoseconds of the run.
     free_since_ns: u64,
-    /// Whether nothing was due and there was room when the schedule was last looked at.
+    /// Whether nothing was due and a slot was free at the last check of the schedule.
     is_ahead: bool,
-    /// Requests that were due before this time were late because the schedule was not looked at, whatever else
-    /// delayed them; in nanoseconds of the run.
+    /// Requests that were due before this time were late because the schedule was not checked, regardless of other
+    /// delays; in nanoseconds of the run.
     late_until_ns: u64,
     schedule: Option<Peekable<Schedule<SmallRng>>>,
-    /// Requests written so far, and the distance of their numbers: threads do not repeat each other's.
+    /// Sequence number of the next request, and its increment, so that threads use different numbers.
     sequence: u64,
     sequence_step: u64,
     weights: u32,
     random: SmallRng,
     initialize: Request,
     initialized: Vec<u8>,
-    /// Requests handed to the ring since its last system call.
+    /// Requests passed to the ring since its last system call.
     unsubmitted: usize,
     in_flight: usize,
     now_ns: u64,
-    /// When load begins and measuring begins and ends, in nanoseconds of the run.
+    /// Start of the load, and start and end of the measured time, in nanoseconds of the run.
     start_ns: u64,
     window_ns: (u64, u64),
-    /// Intervals not yet reported, by number.
+    /// Intervals that have not been reported, by index.
     intervals: BTreeMap<i64, IntervalRecord>,
     interval_ns: u64,
-    /// The interval of the clock.
+    /// Index of the interval that contains the current time.
     interval_index: i64,
     recording: Recording,
     volley_ns: Option<u64>,
@@ -120,7 +123,7 @@ impl Generator {
     ) -> io::Result<Self> {
         let threads = plan.cores.len();
         let connections = share(plan.connections, index, threads);
-        // Far enough from the other threads' that a storm does not meet them soon.
+        // The distance between threads is so large that their ports do not collide soon.
         let connects = u32::try_from(index).unwrap_or(0).wrapping_mul(1_500_000);
         let large = plan.requests.iter().any(|request| request.length() > 8 * 1024);
         let (buffers, buffer_bytes) = if large { (256, 32 * 1024) } else { (1024, 2048) };
@@ -176,7 +179,7 @@ impl Generator {
         })
     }
 
-    /// Connects, says that it is ready, loads when told to, reports.
+    /// Connects, reports that the thread is ready, runs the load, reports the result.
     pub(super) async fn run(mut self) -> io::Result<()> {
         let mut events = Vec::new();
         self.connect_all(&mut events)?;
@@ -218,7 +221,7 @@ impl Generator {
             Pacing::Storm => {
                 for client in 0..clients {
                     match self.clients.get(client as usize).and_then(|client| client.socket) {
-                        // The one that was there already is not counted.
+                        // The connection that verified the server is not counted.
                         Some(socket) => self.close_connection(client, socket),
                         None => self.to_connect.push_back(client),
                     }
@@ -227,7 +230,7 @@ impl Generator {
             Pacing::Volley => self.start_volley(),
             Pacing::Closed => {
                 for client in 0..clients {
-                    // One that is being connected again asks when it is ready.
+                    // A client that is reconnecting sends its requests when it is ready.
                     if self
                         .clients
                         .get(client as usize)
@@ -241,7 +244,7 @@ impl Generator {
         }
     }
 
-    /// Until the measured time is over and its replies are in, or the server is gone.
+    /// Runs until the measured time is over and its replies have arrived, or the server is gone.
     fn load(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let mut worked_ns = self.now_ns;
         let mut ended = false;
@@ -253,7 +256,7 @@ impl Generator {
             self.mark_window(now);
             if !ended && (now >= self.window_ns.1 || self.is_stopped()) {
                 ended = true;
-                // What was sent at this very moment belongs to the measured time.
+                // Requests sent in this nanosecond belong to the measured time.
                 self.window_ns.1 = self.window_ns.1.min(now + 1);
                 self.busy_time.end(now);
                 drain_deadline_ns = now + nanoseconds(self.plan.timeout);
@@ -285,7 +288,7 @@ impl Generator {
         }
     }
 
-    /// Reaps, judges, sends. Whether anything happened.
+    /// Reaps completions, checks replies, sends what is due. Returns whether there was anything to do.
     fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<bool> {
         self.ring.turn(events)?;
         self.unsubmitted = 0;
@@ -319,14 +322,14 @@ impl Generator {
         self.control.stop.load(Ordering::Relaxed)
     }
 
-    /// Nothing is awaited, and nothing is due that waits for a free connection.
+    /// Whether no request is in flight, and none that was due waits for a free connection.
     fn is_drained(&mut self) -> bool {
         let (start, end) = (self.start_ns, self.window_ns.1);
         let due = self.schedule.as_mut().and_then(|schedule| schedule.peek());
         self.in_flight == 0 && due.is_none_or(|due| due + start >= end)
     }
 
-    /// Whether to look again at once rather than sleep.
+    /// Whether to poll again instead of sleeping.
     fn may_spin(&mut self, now: u64, worked_ns: u64) -> bool {
         if !self.plan.spin {
             return false;
@@ -359,7 +362,7 @@ impl Generator {
     }
 }
 
-/// One thread's share of an open loop's schedule; none in the other pacings.
+/// One thread's share of the schedule of an open loop; `None` for the other pacings.
 fn schedule(plan: &Plan, index: usize, random: &mut SmallRng) -> Option<Peekable<Schedule<SmallRng>>> {
     let Pacing::Open(segments, gaps) = &plan.pacing else { return None };
     let parts = plan.cores.len() as f64;

@@ -1,4 +1,4 @@
-//! Which request each pacing sends next.
+//! The next request of each pacing.
 
 use super::Generator;
 use crate::engine::{
@@ -7,7 +7,7 @@ use crate::engine::{
 };
 
 impl Generator {
-    /// Fills a connection of a closed loop with requests.
+    /// Fills a connection of a closed loop up to its pipeline depth.
     pub(super) fn fill_pipeline(&mut self, index: u32) {
         let taken = self.clients.get(index as usize).map_or(0, |client| client.in_flight.len());
         for _ in taken..self.plan.pipeline as usize {
@@ -15,7 +15,7 @@ impl Generator {
         }
     }
 
-    /// A reply has come: the next request may go.
+    /// Handles a free request slot after a reply.
     pub(super) fn on_slot_free(&mut self, index: u32) {
         match &self.plan.pacing {
             Pacing::Open(..) => self.push_free(index),
@@ -35,7 +35,8 @@ impl Generator {
         }
     }
 
-    /// When no reply is out, a round is complete; the next begins once all connections are there that can be had.
+    /// Completes a volley when no reply is outstanding, and starts the next one once every client is ready or in
+    /// backoff.
     pub(super) fn start_volley(&mut self) {
         if self.in_flight > 0 || self.start_ns == 0 || self.plan.pacing != Pacing::Volley {
             return;

@@ -1,4 +1,4 @@
-//! Events of the ring, and replies held against the requests they answer.
+//! Ring events, and replies checked against their requests.
 
 use corelane_ring::{Event, SocketId};
 
@@ -27,14 +27,14 @@ impl Generator {
                 let Some(client) = self.clients.get_mut(index as usize) else { return };
                 client.is_sending = false;
                 buffer.clear();
-                // What was queued meanwhile goes next; the buffers change places.
+                // Bytes queued meanwhile are sent next; the buffers are swapped.
                 client.out = std::mem::replace(&mut client.queued, buffer);
                 match (outcome, client.state) {
                     (Err(_), _) => self.on_reset(index, socket, "the server reset the connection"),
                     (Ok(()), ConnectionState::PeerClosed { is_probed: true }) => {
                         self.on_read_and_closed(index, socket)
                     }
-                    // Its system may need a moment to refuse what was sent last.
+                    // The server's kernel may need a moment to reset the connection.
                     (Ok(()), ConnectionState::PeerClosed { is_probed: false }) => {
                         self.peer_closed.push_back((index, socket, self.now_ns + RESET_NS));
                     }
@@ -160,7 +160,7 @@ impl Generator {
                     client.handshake = Handshake::Done;
                 }
                 match self.socket_of(index).filter(|_| closes) {
-                    // It has shown that it answers; the next connection is ready at once.
+                    // The reply verified the server, so the next connection is ready at once.
                     Some(socket) => {
                         self.mark_ready_once(index);
                         self.close_connection(index, socket);
@@ -171,12 +171,12 @@ impl Generator {
             InFlight::Request { sent, intended_ns, sent_ns, .. } => {
                 self.record(sent.kind, intended_ns, sent_ns, checked);
                 let Some(client) = self.clients.get_mut(index as usize) else { return };
-                // A server that does not know the session wants a new one.
+                // The server has dropped the session: a new one is needed.
                 let is_session_lost = client.session.is_some() && checked == Err(ReplyError::Status(404));
                 if is_session_lost {
                     client.reset_session();
                 }
-                // Replies of a process are told apart by their ids alone.
+                // Replies of a process are matched by their ids only, so an unknown id cannot be attributed.
                 let is_unknown_id = self.processes.is_some() && checked == Err(ReplyError::Id);
                 let must_close = closes || is_session_lost || is_unknown_id;
                 match client.socket.filter(|_| must_close && self.plan.pacing != Pacing::Storm) {

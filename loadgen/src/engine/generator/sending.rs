@@ -1,4 +1,4 @@
-//! Requests on their way out: what is due, on which connection, and the buffer that the ring takes.
+//! Outgoing requests: which are due, on which connection, in which buffer.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Generator {
-    /// Sends what the schedule says should have been sent by now, as far as connections have room.
+    /// Sends the requests that are due, as long as connections have free slots. Returns whether any was sent.
     pub(super) fn send_due(&mut self) -> io::Result<bool> {
         if self.schedule.is_none() || self.start_ns == 0 {
             return Ok(false);
@@ -52,7 +52,7 @@ impl Generator {
         self.ring.submit()
     }
 
-    /// A client with room for a request.
+    /// Returns a client that can take a request.
     pub(super) fn pop_free(&mut self) -> Option<u32> {
         while let Some(index) = self.free.pop_front() {
             let room = self.clients.get(index as usize).is_some_and(|client| {
@@ -72,7 +72,7 @@ impl Generator {
         self.free.push_back(index);
     }
 
-    /// Writes one request of the mix and hands it to the ring.
+    /// Writes a request of the mix and passes it to the ring.
     pub(super) fn send_request(&mut self, index: u32, intended_ns: u64) {
         let kind = self.choose_request();
         let sent_ns = self.now_ns;
@@ -81,7 +81,7 @@ impl Generator {
         self.write_request(index, QueuedRequest { kind, intended_ns, sent_ns, is_retry: false });
     }
 
-    /// Writes a request, which is counted already, and hands it to the ring.
+    /// Writes a request that has been counted and passes it to the ring.
     pub(super) fn write_request(&mut self, index: u32, queued: QueuedRequest) {
         let QueuedRequest { kind, intended_ns, sent_ns, is_retry } = queued;
         let Some(request) = self.plan.requests.get(kind) else { return };
@@ -117,7 +117,7 @@ impl Generator {
         let out = if client.is_sending { &mut client.queued } else { &mut client.out };
         Request::write_notification(&self.initialized, client.session.as_deref(), out);
         if self.processes.is_some() {
-            // Only HTTP replies to a notification.
+            // Only HTTP has a reply to a notification.
             client.handshake = Handshake::Done;
             self.flush(index);
             return self.on_ready(index);
@@ -127,7 +127,7 @@ impl Generator {
         self.flush(index);
     }
 
-    /// Hands a client's buffer to the ring, unless it has one already.
+    /// Passes a client's buffer to the ring, unless a send is in progress.
     pub(super) fn flush(&mut self, index: u32) {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let Some(socket) = client.socket.filter(|_| !client.is_sending && !client.out.is_empty()) else {
@@ -138,7 +138,7 @@ impl Generator {
                 client.is_sending = true;
                 self.unsubmitted += 1;
             }
-            // The connection is on its way out; its end will be told.
+            // The connection is closing; the ring reports its end.
             Err(refused) => client.out = refused.0,
         }
     }
