@@ -1,7 +1,7 @@
-//! What a measurement leaves behind: one JSON file, with its units in its names and its histograms whole.
+//! The result file: one JSON file with units in its field names and complete histograms.
 //!
 //! The schema is derived from these types (`corelane-loadgen report --schema`) and published as
-//! `docs/result.schema.json`. Files of another schema are refused, never guessed at.
+//! `docs/result.schema.json`. Files with another schema are rejected.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -10,24 +10,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::LoadError, latency::Latency};
 
-/// The schema these types are.
+/// Name and version of the schema.
 pub const SCHEMA: &str = "corelane-loadgen-1";
 
-/// Everything one command measured.
+/// The results of one command.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResultFile {
     /// Always `corelane-loadgen-1`.
     pub schema: String,
-    /// When it began: RFC 3339, UTC.
+    /// Start time: RFC 3339, UTC.
     pub started: String,
-    /// As typed.
+    /// The command line.
     pub command_line: Vec<String>,
-    /// Where it was measured.
+    /// The machine and the build.
     pub environment: Environment,
-    /// What was measured, in the order it was. Runs with the same workload, contestant and parameters are repeats.
+    /// The runs, in the order of measurement. Runs with the same workload, contestant and parameters are repeats.
     pub runs: Vec<Run>,
-    /// Workloads that were asked for and could not be run.
+    /// Requested workloads that could not be run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_run: Vec<NotRun>,
     /// Instructions per operation, counted by callgrind (`cargo bench --bench instructions -- --json`).
@@ -42,9 +42,9 @@ pub struct ResultFile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
-    /// As `/proc/cpuinfo` names it.
+    /// Processor model, as in `/proc/cpuinfo`.
     pub cpu_model: String,
-    /// Cores this process may use.
+    /// Number of cores that the generator may use.
     pub cores_count: usize,
     /// Memory of the machine, in bytes.
     pub memory_bytes: u64,
@@ -52,10 +52,10 @@ pub struct Environment {
     pub kernel: String,
     /// Version of the generator.
     pub generator_version: String,
-    /// The commit the measured server was built from, or `unknown`. Older generators wrote `git describe` of the directory
-    /// they were started in.
+    /// The commit from which the measured server was built, or `unknown`. Older generators wrote `git describe` of
+    /// their working directory.
     pub commit: String,
-    /// How the generator was built: `release` or `debug`.
+    /// Build of the generator: `release` or `debug`.
     pub generator_build: String,
 }
 
@@ -63,9 +63,9 @@ pub struct Environment {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotRun {
-    /// Its id.
+    /// Id of the workload.
     pub workload: String,
-    /// Why not.
+    /// The reason.
     pub reason: String,
 }
 
@@ -73,75 +73,76 @@ pub struct NotRun {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// A workload's id; of other runs what is asked, as `tools/call echo`.
+    /// Id of the workload; for other runs the requests, as `tools/call echo`.
     pub workload: String,
-    /// Whose server: the name that was given, or the server's own.
+    /// Name of the server: the given name, or the server's own.
     pub contestant: String,
-    /// What was asked of it.
+    /// Parameters of the load.
     pub parameters: Parameters,
-    /// What answered.
+    /// The server.
     pub server: ServerInfo,
-    /// How it ended.
+    /// How the run ended.
     pub outcome: Outcome,
-    /// Wall-clock time at which measuring began: seconds since 1970.
+    /// Wall-clock time at which measuring began, in seconds since 1970.
     pub began_unix_s: f64,
-    /// How long was measured, in seconds, without warm-up and ramp.
+    /// Measured time in seconds, without warm-up and ramp.
     pub measured_s: f64,
-    /// Requests sent while measuring.
+    /// Requests that were due while measuring.
     pub requests_count: u64,
-    /// Replies that were right, while measuring.
+    /// Correct replies to these requests.
     pub replies_count: u64,
-    /// What went wrong while measuring, by kind.
+    /// Errors of these requests, by kind.
     pub errors_count: BTreeMap<String, u64>,
-    /// The first reply that was wrong, or the first failure, in words.
+    /// Message of the first error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_error: Option<String>,
-    /// Connections made anew while measuring, because the server or an error had ended the one before.
+    /// Connections opened again while measuring, because the server or an error had ended the previous one.
     #[serde(default)]
     pub reconnects_count: u64,
-    /// Requests sent once more because the server had closed their connection before it read them, or, of a `GET`, before it
-    /// replied; each counts once, from the time it was first due.
+    /// Requests sent again because the server closed their connection before it read them, or, for a `GET`, before it
+    /// replied. Each is counted once, from the time it was first due.
     #[serde(default)]
     pub resent_count: u64,
-    /// Right replies per second.
+    /// Correct replies per second.
     pub throughput_per_s: f64,
-    /// Bytes sent and received while measuring, heads included.
+    /// Bytes sent while measuring, heads included.
     pub sent_bytes: u64,
-    /// See `sent_bytes`.
+    /// Bytes received while measuring, heads included.
     pub received_bytes: u64,
-    /// From the *intended* time of sending to the last byte of the reply. In a closed loop a request is intended when
-    /// it is sent, so this equals `latency_uncorrected`.
+    /// From the time a request was *due* to the last byte of its reply. In a closed loop a request is due when it is
+    /// sent, so this equals `latency_uncorrected`.
     pub latency: Latency,
-    /// From the actual time of sending: what a generator reports that stops asking while the server stalls.
+    /// From the actual send time to the last byte of the reply: the latency that a generator reports if it sends less
+    /// while the server stalls.
     pub latency_uncorrected: Latency,
-    /// The same by request of the mix.
+    /// Results by request of the mix.
     pub requests: Vec<RequestResult>,
     /// Consecutive parts of the measured time.
     pub intervals: Vec<Interval>,
-    /// How the generator itself did.
+    /// Measurements of the generator itself.
     pub generator: GeneratorSide,
-    /// The server's process, if it was found.
+    /// Measurements of the server's process, if it was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_process: Option<ServerProcess>,
-    /// The server's own latencies, where its admin address tells them: from bytes received to reply sent off.
+    /// The server's own latencies, from received bytes to passed-on reply, if its admin address is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_latencies: Vec<ServerLatency>,
-    /// What this workload measures besides, as `memory_per_connection_bytes`.
+    /// Figures of this workload, as `memory_per_connection_bytes`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<String, f64>,
-    /// What was demanded of the run, as `p99<1ms`.
+    /// Demands on the run and whether they hold, as `p99<1ms`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
 }
 
 impl Run {
-    /// All errors together.
+    /// Number of all errors.
     #[must_use]
     pub fn errors_total(&self) -> u64 {
         self.errors_count.values().sum()
     }
 
-    /// Whether another run measured the same thing.
+    /// Whether another run is a repeat of this one.
     #[must_use]
     pub fn repeats(&self, other: &Self) -> bool {
         self.workload == other.workload
@@ -150,42 +151,42 @@ impl Run {
     }
 }
 
-/// What was asked of the server. Results are compared only where all of this is equal.
+/// Parameters of the load. Results are compared only if all of them are equal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Parameters {
-    /// Revision of the protocol, as `2026-07-28`; `none` for plain HTTP.
+    /// Protocol revision, as `2026-07-28`; `none` for plain HTTP.
     pub era: String,
-    /// How requests are timed.
+    /// Timing of the requests.
     pub pacing: Pacing,
-    /// Open connections.
+    /// Number of connections.
     pub connections_count: u32,
-    /// Requests in flight on one connection, at most.
+    /// Maximum number of requests in flight on one connection.
     pub pipeline_depth: u32,
-    /// Generator threads.
+    /// Number of generator threads.
     pub threads_count: u32,
-    /// How long was to be measured, in seconds.
+    /// Planned measured time in seconds.
     pub duration_s: f64,
-    /// Load before measuring, in seconds.
+    /// Load time before measuring, in seconds.
     pub warmup_s: f64,
-    /// The mix.
+    /// The mix of requests.
     pub requests: Vec<RequestParameters>,
-    /// The share of the workload's full size this was run at; 1 is all of it.
+    /// Fraction of the workload's full size; 1 is the full size.
     pub scale: f64,
 }
 
-/// How requests are timed.
+/// Timing of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Pacing {
-    /// The next request when a reply has come.
+    /// The next request is sent when a reply has arrived.
     Closed,
-    /// At a fixed rate, evenly spaced, whatever the server does.
+    /// At a fixed rate with equal gaps, independent of the server.
     OpenConstant {
         /// Requests per second over all connections.
         rate_per_s: f64,
     },
-    /// At a fixed mean rate, with exponentially distributed gaps, as many independent clients would.
+    /// At a fixed mean rate with exponentially distributed gaps, as of many independent clients.
     OpenPoisson {
         /// Requests per second over all connections.
         rate_per_s: f64,
@@ -196,34 +197,34 @@ pub enum Pacing {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequestParameters {
-    /// As `tools/call echo`.
+    /// Method and name, as `tools/call echo`.
     pub name: String,
-    /// Its share of the mix is this over the sum of all.
+    /// Weight: the request's share of the mix is its weight over the sum of all weights.
     pub weight: u32,
-    /// Bytes of the whole request, head included.
+    /// Length of the whole request in bytes, head included.
     pub request_bytes: u32,
-    /// The arguments as given, templates and all.
+    /// The given arguments, with their placeholders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
 }
 
-/// The server as it describes itself.
+/// The server's description of itself.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerInfo {
-    /// Its address and path.
+    /// URL.
     pub url: String,
-    /// Its name, if it said one.
+    /// Name; empty if unknown.
     pub name: String,
-    /// Its version, if it said one.
+    /// Version; empty if unknown.
     pub version: String,
-    /// The commit it was built from, as its admin address tells it.
+    /// The commit from which it was built, according to its admin address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// Limits in force, as its admin address tells them.
+    /// Limits in force, according to its admin address.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, f64>,
-    /// Optimisations that can be switched off, and whether they were on.
+    /// Optimizations that can be disabled, and whether they were on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub flags: BTreeMap<String, bool>,
 }
@@ -232,112 +233,112 @@ pub struct ServerInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Outcome {
-    /// As planned.
+    /// Complete, as planned.
     Complete,
-    /// By the person who started it; what had run by then was measured.
+    /// Interrupted by the user; measured up to then.
     Interrupted,
-    /// The server stopped answering, this many seconds into the run.
+    /// The server stopped responding.
     ServerGone {
         /// Seconds since measuring began.
         after_s: f64,
     },
 }
 
-/// One request of the mix, measured.
+/// Results of one request of the mix.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequestResult {
-    /// As in the parameters.
+    /// Name, as in the parameters.
     pub name: String,
-    /// Replies that were right.
+    /// Correct replies.
     pub replies_count: u64,
-    /// Replies that were wrong.
+    /// Errors.
     pub errors_count: u64,
-    /// From the intended time of sending.
+    /// From the time a request was due to the last byte of its reply.
     pub latency: Latency,
 }
 
-/// A part of the measured time.
+/// An interval of the measured time.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Interval {
-    /// Seconds since measuring began.
+    /// Start in seconds since measuring began.
     pub start_s: f64,
-    /// Its length in seconds.
+    /// Length in seconds.
     pub length_s: f64,
-    /// Right replies to requests that were due in it, whenever they came.
+    /// Correct replies to requests that were due in the interval, whenever they arrived.
     pub replies_count: u64,
-    /// Requests due in it that came to nothing.
+    /// Requests that were due in the interval and failed.
     pub errors_count: u64,
-    /// Right replies that came in it, whenever their requests were due. Results of older generators do not have it; their
-    /// `replies_count` is this.
+    /// Correct replies that arrived in the interval, whenever their requests were due. Absent in results of older
+    /// generators, whose `replies_count` has this meaning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_count: Option<u64>,
-    /// Of the requests that were due in it, from the intended time of sending.
+    /// Latencies of the requests that were due in the interval, from the due time.
     pub latency: Latency,
 }
 
 impl Interval {
-    /// Right replies per second that came in it.
+    /// Correct replies per second that arrived in the interval.
     #[must_use]
     pub fn throughput_per_s(&self) -> f64 {
         self.completed_count.unwrap_or(self.replies_count) as f64 / self.length_s.max(1e-9)
     }
 }
 
-/// How the generator itself did: a generator that cannot keep up measures itself.
+/// Measurements of the generator, which show whether it was the limit.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GeneratorSide {
-    /// Cores its threads were pinned to.
+    /// Cores to which the threads were pinned.
     pub cores: Vec<usize>,
-    /// Share of the measured time in which its busiest thread was not idle, in percent. A thread is idle while it sleeps or
-    /// looks for work in vain; time another process or virtual machine took from it in the middle of its work is not idle.
+    /// Busy share of the measured time of the busiest thread, in percent. A thread is idle while it sleeps or polls
+    /// without finding work. Time that another process or virtual machine took in the middle of its work is busy time.
     pub busy_percent: f64,
-    /// Processor time of the whole process, in percent of one core; spinning included.
+    /// Processor time of the process, in percent of one core, spinning included.
     pub cpu_percent: f64,
-    /// By how much requests left later than they could have: their intended time had come and a connection was free.
-    /// Empty in a closed loop.
+    /// Delay of requests that could have been sent earlier: they were due and a connection was free. Empty in a closed
+    /// loop.
     pub schedule_lag: Latency,
-    /// Why the result is the generator's limit rather than the server's, if it is.
+    /// The reason why the generator was the limit, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bottleneck: Option<String>,
 }
 
-/// The server's process, looked at about once a second.
+/// The server's process, sampled about once a second.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerProcess {
-    /// Its process id.
+    /// Process id.
     pub pid: i32,
-    /// Over the measured time, in percent of one core.
+    /// Processor time while measuring, in percent of one core.
     pub cpu_percent: f64,
-    /// Context switches over the measured time.
+    /// Context switches while measuring.
     pub context_switches_count: u64,
-    /// The looks.
+    /// The samples.
     pub samples: Vec<ProcessSample>,
 }
 
-/// One look at a process.
+/// One sample of a process.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessSample {
-    /// Seconds since measuring began.
+    /// Time in seconds since measuring began.
     pub at_s: f64,
-    /// Since the look before, in percent of one core.
+    /// Processor time since the previous sample, in percent of one core.
     pub cpu_percent: f64,
-    /// Resident memory.
+    /// Resident memory in bytes.
     pub resident_bytes: u64,
 }
 
-/// What the server measured of one method while the run lasted. Its buckets are coarse: each figure is the upper bound of
-/// the bucket it fell in.
+/// Latencies of one method as measured by the server during the run. The buckets are coarse: each value is the upper
+/// bound of its bucket.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerLatency {
     /// The method.
     pub method: String,
-    /// Answers.
+    /// Number of replies.
     pub count: u64,
     /// Upper bound of the median's bucket.
     pub p50_us_max: f64,
@@ -351,23 +352,23 @@ pub struct ServerLatency {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
-    /// As `p99<1ms`.
+    /// The demand, as `p99<1ms`.
     pub demand: String,
-    /// What was measured, in the demand's unit.
+    /// The measured value, in the unit of the demand.
     pub measured: f64,
-    /// Whether it holds.
+    /// Whether the demand holds.
     pub passed: bool,
 }
 
 /// Instructions per operation.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Instructions {
-    /// By operation.
+    /// Instructions by operation.
     pub counts: BTreeMap<String, u64>,
     /// Heap allocations per warm operation.
     #[serde(default)]
     pub allocations: BTreeMap<String, u64>,
-    /// What else the bench says: versions, profile, machine.
+    /// Other data of the benchmark: versions, profile, machine.
     #[serde(flatten)]
     pub about: BTreeMap<String, serde_json::Value>,
 }
@@ -375,9 +376,9 @@ pub struct Instructions {
 /// Times of single stages.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Stages {
-    /// By stage.
+    /// Times by stage.
     pub stages: BTreeMap<String, StageTimes>,
-    /// What else the bench says.
+    /// Other data of the benchmark.
     #[serde(flatten)]
     pub about: BTreeMap<String, serde_json::Value>,
 }
@@ -393,17 +394,17 @@ pub struct StageTimes {
     pub p99_ns: f64,
     /// Mean.
     pub mean_ns: f64,
-    /// Operations.
+    /// Number of operations.
     pub count: u64,
-    /// Operations timed together.
+    /// Operations per timed batch.
     pub batch: u64,
 }
 
 impl ResultFile {
-    /// Reads a file.
+    /// Reads a result file.
     ///
     /// # Errors
-    /// When it cannot be read, is no JSON, or is not of [`SCHEMA`].
+    /// When the file cannot be read, is not JSON, or does not have [`SCHEMA`].
     pub fn read(path: &Path) -> Result<Self, LoadError> {
         let broken = |reason: String| LoadError::ResultBroken { path: path.to_owned(), reason };
         let text = fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
@@ -417,10 +418,10 @@ impl ResultFile {
         serde_json::from_value(value).map_err(|error| broken(error.to_string()))
     }
 
-    /// Writes a file, whole or not at all.
+    /// Writes the result file atomically.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), LoadError> {
         let mut text = serde_json::to_string_pretty(self)
             .map_err(|error| LoadError::Unwritable { path: path.to_owned(), reason: error.to_string() })?;
@@ -429,10 +430,10 @@ impl ResultFile {
     }
 }
 
-/// Writes beside the file and renames: whoever reads it sees the old one or the new one.
+/// Writes a temporary file and renames it, so that a reader never sees a partial file.
 ///
 /// # Errors
-/// When the directory cannot be made or the file not be written.
+/// When the directory cannot be created or the file cannot be written.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LoadError> {
     let unwritable =
         |error: std::io::Error| LoadError::Unwritable { path: path.to_owned(), reason: error.to_string() };

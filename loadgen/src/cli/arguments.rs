@@ -21,51 +21,51 @@ use crate::{
 
 const URL: &str = "http://127.0.0.1:8080/mcp";
 
-/// Whom to load, and how to speak.
+/// The server and the way to connect to it.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ServerArguments {
     /// The server's endpoint
     #[arg(default_value = URL)]
     url: String,
 
-    /// A command instead of a URL: each connection starts one and speaks to it in newline-delimited JSON over its stdin
-    /// and stdout
+    /// A command instead of a URL: each connection starts a process, with newline-delimited JSON on its stdin and
+    /// stdout
     #[arg(long, value_name = "'CMD ARGS'", conflicts_with_all = ["url", "header", "admin"])]
     pub(super) stdio: Option<String>,
 
-    /// Revision of the protocol, 2026-07-28 or 2025-11-25 [default: the newest the server speaks]
+    /// Protocol revision, 2026-07-28 or 2025-11-25 [default: the newest that the server supports]
     #[arg(long, value_name = "REVISION", value_parser = era)]
     era: Option<Era>,
 
-    /// How long a reply may take
+    /// Timeout of a reply
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
     timeout: Duration,
 
-    /// Generator threads [default: 1, more where connections need them]
+    /// Generator threads [default: 1, more if the connections need them]
     #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<usize>,
 
-    /// Cores to pin them to, as 1 or 2-5 [default: from the last backwards]
+    /// Cores of the generator threads, as 1 or 2-5 [default: from the last backwards]
     #[arg(long, value_name = "LIST", value_parser = cpu_list)]
     cpus: Option<Cpus>,
 
-    /// The server's process [default: whoever listens there, if on this machine]
+    /// The server's process [default: the listening process, if it is on this machine]
     #[arg(long, value_name = "PID")]
     server_pid: Option<i32>,
 
-    /// The server's admin address [default: found among the addresses its process listens on]
+    /// The server's admin address [default: found among the listening addresses of its process]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) admin: Option<SocketAddr>,
 
-    /// Whose server it is, in results [default: what the server calls itself]
+    /// Name of the server in results [default: the server's own name]
     #[arg(long, value_name = "NAME", alias = "contestant")]
     name: Option<String>,
 
-    /// A header line of every request; may be given more than once
+    /// An additional header line of every request; may be given more than once
     #[arg(long, value_name = "NAME:VALUE")]
     header: Vec<String>,
 
-    /// What random arguments and gaps begin with: the same seed sends the same requests at the same times
+    /// Seed of random arguments and gaps: equal seeds send equal requests at equal times
     #[arg(long, value_name = "NUMBER", default_value_t = suite::SEED)]
     seed: u64,
 }
@@ -74,7 +74,7 @@ pub(super) struct ServerArguments {
 #[derive(Clone, Debug)]
 pub(super) struct Cpus(pub(super) Vec<usize>);
 
-/// For how long, and what of it.
+/// Number of connections, duration and demands of a run.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Load")]
 pub(super) struct LoadArguments {
@@ -82,21 +82,21 @@ pub(super) struct LoadArguments {
     #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) connections: u32,
 
-    /// How long is measured [default: 10s, or what a workload takes]
+    /// Measured time [default: 10s, or the workload's own]
     #[arg(long, short, value_name = "TIME", value_parser = positive_duration)]
     pub(super) duration: Option<Duration>,
 
-    /// Load before measuring
+    /// Load time before measuring
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     pub(super) warmup: Duration,
 
-    /// What the result must hold: p99<1ms, errors<0.1%, throughput>1000; may be given more than once
+    /// A demand on the result: p99<1ms, errors<0.1%, throughput>1000; may be given more than once
     #[arg(long, value_name = "DEMAND")]
     pub(super) slo: Vec<Demand>,
 }
 
 impl ServerArguments {
-    /// What is asked of the server as a job; its pacing is a closed loop until somebody says otherwise.
+    /// Probes the server and prepares a job with a closed loop.
     pub(super) fn job(&self, mix: &Mix, load: &LoadArguments, closing: bool) -> Result<Job, LoadError> {
         let target = self.target(mix.plain)?;
         if let Some(reason) = target.connection_limit_error(load.connections) {
@@ -198,7 +198,7 @@ impl LoadArguments {
     }
 }
 
-/// What a run without another name is called.
+/// The name of a run without a workload id.
 fn workload_name(plan: &Plan) -> String {
     let names: Vec<String> = plan.requests.iter().map(|request| request.parameters().name).collect();
     names.join(" + ")
@@ -212,7 +212,7 @@ fn era(text: &str) -> Result<Era, String> {
     }
 }
 
-/// A time above 0.
+/// Parses a duration above 0.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration.is_zero() => Err("a time above 0 is needed".to_owned()),

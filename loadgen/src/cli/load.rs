@@ -1,4 +1,4 @@
-//! Commands that are one run: what is asked, by how many, how fast, for how long.
+//! Commands that consist of one run.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,38 +20,38 @@ use crate::{
     workloads,
 };
 
-/// One run.
+/// `run`.
 #[derive(Args, Clone, Debug)]
 #[command(group = ArgGroup::new("pace").args(["rate", "closed", "workload"]).required(true))]
 pub(super) struct Run {
     #[command(flatten)]
     server: ServerArguments,
 
-    /// Requests a second over all connections, whatever the server does; latency counts from the time each was due
+    /// Requests per second over all connections, independent of the server; latency counts from the time each was due
     #[arg(long, short, value_name = "R", value_parser = positive_number, help_heading = "Load")]
     rate: Option<f64>,
 
-    /// The next request when a reply has come; hides stalls, so its latencies are for comparisons only
+    /// Send the next request when a reply has arrived; hides stalls, so its latencies are for comparisons only
     #[arg(long, help_heading = "Load")]
     closed: bool,
 
-    /// One of the named workloads, with its own parameters
+    /// A named workload, with its own parameters
     #[arg(long, value_name = "ID", help_heading = "Load", conflicts_with_all = ["tool", "list", "resource", "prompt", "discover", "ping", "plain", "pipeline", "poisson", "ramp", "connections", "warmup"])]
     workload: Option<String>,
 
-    /// The share of a workload's connections and rate
+    /// Fraction of the workload's connections and rate
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = positive_number, help_heading = "Load", requires = "workload")]
     scale: f64,
 
-    /// Exponentially distributed gaps, as many independent clients have, instead of even ones
+    /// Exponentially distributed gaps, as of many independent clients, instead of equal gaps
     #[arg(long, requires = "rate", help_heading = "Load")]
     poisson: bool,
 
-    /// Requests in flight on one connection, at most
+    /// Maximum number of requests in flight on one connection
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Load")]
     pipeline: u32,
 
-    /// The rate grows for this long, before the warm-up
+    /// Time in which the rate increases from 0, before the warm-up
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration, requires = "rate", help_heading = "Load")]
     ramp: Duration,
 
@@ -69,7 +69,7 @@ impl Run {
     pub(super) fn execute(self, context: &RunContext) -> Result<bool, LoadError> {
         self.output.check()?;
         let started = SystemTime::now();
-        // Clap lets these pass beside another pace.
+        // Clap accepts these beside `--closed` and `--workload`.
         if self.rate.is_none() && (self.poisson || !self.ramp.is_zero()) {
             return Err(LoadError::Usage("--poisson and --ramp go with --rate".to_owned()));
         }
@@ -105,13 +105,13 @@ impl Run {
     }
 }
 
-/// A long run.
+/// `soak`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Soak {
     #[command(flatten)]
     server: ServerArguments,
 
-    /// Requests a second over all connections
+    /// Requests per second over all connections
     #[arg(long, short, value_name = "R", value_parser = positive_number, default_value_t = 20_000.0)]
     rate: f64,
 
@@ -119,11 +119,11 @@ pub(super) struct Soak {
     #[arg(long, short, value_name = "N", default_value_t = 200)]
     connections: u32,
 
-    /// How long is measured
+    /// Measured time
     #[arg(long, short, value_name = "TIME", default_value = "2h", value_parser = positive_duration)]
     duration: Duration,
 
-    /// What the result must hold
+    /// A demand on the result
     #[arg(long, value_name = "DEMAND")]
     slo: Vec<Demand>,
 
@@ -153,7 +153,7 @@ impl Soak {
     }
 }
 
-/// Idle connections.
+/// `idle`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Idle {
     #[command(flatten)]
@@ -163,15 +163,15 @@ pub(super) struct Idle {
     #[arg(long, short, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
 
-    /// Requests a second on each of them
+    /// Requests per second on each connection
     #[arg(long, short, value_name = "R", value_parser = positive_number, default_value_t = 0.01)]
     rate: f64,
 
-    /// How long they are kept
+    /// Measured time
     #[arg(long, short, value_name = "TIME", default_value = "60s", value_parser = positive_duration)]
     duration: Duration,
 
-    /// What the result must hold
+    /// A demand on the result
     #[arg(long, value_name = "DEMAND")]
     slo: Vec<Demand>,
 
@@ -207,7 +207,7 @@ impl Idle {
     }
 }
 
-/// Fan-out.
+/// `fanout`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct FanOut {
     #[command(flatten)]
@@ -217,15 +217,15 @@ pub(super) struct FanOut {
     #[arg(long, short, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=18_000))]
     subscribers: u32,
 
-    /// Updates a second; above 50 readers are allowed to get the latest only
+    /// Updates per second; above 50 the server may coalesce updates
     #[arg(long, short, value_name = "R", value_parser = positive_number, default_value_t = 10.0)]
     rate: f64,
 
-    /// How long is measured
+    /// Measured time
     #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = positive_duration)]
     duration: Duration,
 
-    /// What the result must hold
+    /// A demand on the result
     #[arg(long, value_name = "DEMAND")]
     slo: Vec<Demand>,
 
@@ -251,7 +251,7 @@ impl FanOut {
     }
 }
 
-/// Connection churn.
+/// `storm`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Storm {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! A mix of requests, as the command line names it.
+//! Parses the requests of a mix from the command line.
 
 use clap::Args;
 
@@ -8,12 +8,12 @@ use crate::{
     request::{Era, Operation},
 };
 
-/// A mix of requests.
+/// The arguments that describe a mix of requests.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Requests")]
 pub(super) struct Mix {
-    /// Call a tool: NAME, NAME={…} or NAME={…}=WEIGHT; arguments may have {{counter}}, {{random:16}}, {{pad:1024}}
-    /// [default: echo, where there is one]
+    /// Call a tool: NAME, NAME={…} or NAME={…}=WEIGHT; arguments may contain {{counter}}, {{random:16}}, {{pad:1024}}
+    /// [default: echo, if the server has it]
     #[arg(long, value_name = "NAME[={…}][=WEIGHT]")]
     tool: Vec<String>,
 
@@ -25,7 +25,7 @@ pub(super) struct Mix {
     #[arg(long, value_name = "URI[=WEIGHT]")]
     resource: Vec<String>,
 
-    /// Get a prompt: as --tool
+    /// Get a prompt: syntax as in --tool
     #[arg(long, value_name = "NAME[={…}][=WEIGHT]")]
     prompt: Vec<String>,
 
@@ -43,7 +43,7 @@ pub(super) struct Mix {
 }
 
 impl Mix {
-    /// `ping` is spoken in one era only.
+    /// The only revision with `ping` is 2025-11-25.
     pub(super) fn needs_era(&self) -> Option<Era> {
         self.ping.is_some().then_some(Era::Legacy)
     }
@@ -99,7 +99,7 @@ impl Mix {
     }
 }
 
-/// `NAME`, `NAME={…}`, `NAME={…}=WEIGHT` or `NAME=WEIGHT`.
+/// Parses `NAME`, `NAME={…}`, `NAME={…}=WEIGHT` or `NAME=WEIGHT`.
 fn named_arguments(text: &str) -> Result<(String, Option<String>, u32), LoadError> {
     let usage =
         || LoadError::Usage(format!("{text:?} should look like NAME, NAME={{…}} or NAME={{…}}=WEIGHT"));
@@ -110,7 +110,7 @@ fn named_arguments(text: &str) -> Result<(String, Option<String>, u32), LoadErro
     if !rest.starts_with('{') {
         return Ok((name.to_owned(), None, rest.parse().map_err(|_| usage())?));
     }
-    // A weight stands behind the last brace; an = inside a string stands before it.
+    // The weight follows the last brace; an = inside a string precedes it.
     let end = rest.rfind('}').ok_or_else(usage)? + 1;
     let (arguments, behind) = rest.split_at(end);
     let weight = match behind.strip_prefix('=') {

@@ -1,4 +1,4 @@
-//! The command line. Exit code 0: done; 1: a demand, a check or a budget does not hold; 2: it could not be done.
+//! The command line. Exit code 0: success; 1: a demand, a check or a budget is missed; 2: an error.
 
 mod mix;
 mod arguments;
@@ -28,7 +28,7 @@ use signal_hook::{
 
 use crate::{error::LoadError, job::RunContext, process, progress::ProgressTarget, workloads};
 
-/// Measures MCP servers honestly: latency from the intended send time, every reply checked.
+/// Measures MCP servers: latency from the time each request was due, every reply checked.
 #[derive(Parser)]
 #[command(name = "corelane-loadgen", version, max_term_width = 100)]
 struct Arguments {
@@ -44,33 +44,33 @@ struct Arguments {
 enum Command {
     /// One run: a mix of requests at a fixed rate (--rate), or as fast as replies come (--closed)
     Run(load::Run),
-    /// The highest rate that holds a demand, found by trying
+    /// Find the highest rate at which a demand holds
     Saturate(saturate::Saturate),
-    /// A long run; says how memory, throughput and p99 changed
+    /// A long run; reports how memory, throughput and p99 changed
     Soak(load::Soak),
-    /// Many connections that do almost nothing; memory for each, and throughput beside them
+    /// Many idle connections; memory per connection, and the throughput of others beside them
     Idle(load::Idle),
-    /// One update, many subscribers: the time to each and to the last
+    /// One update, many subscribers: the time to each subscriber and to the last one
     Fanout(load::FanOut),
-    /// Connections that are made for one request each
+    /// One connection for each request
     Storm(load::Storm),
-    /// The named workloads
+    /// List the named workloads
     Workloads,
-    /// Runs every workload and keeps the result as what later ones are held against
+    /// Run every workload and keep the result as the baseline
     Baseline(suites::Baseline),
-    /// Runs the baseline's workloads again; exit 1 if something got worse, 2 without a usable baseline
+    /// Run the baseline's workloads again; exit code 1 if something regressed, 2 without a usable baseline
     Regression(suites::Regression),
-    /// Holds one result against another
+    /// Compare one result with another
     Compare(results::Compare),
-    /// Holds results against the budgets
+    /// Check results against the budgets
     Budget(results::Budget),
-    /// Runs other servers and corelane in turn
+    /// Run other servers and corelane in turn
     Peers(peers::Peers),
-    /// Turns results into pages and tables
+    /// Write results as pages and tables
     Report(results::Report),
 }
 
-/// Does what the process's arguments say.
+/// Runs the command of the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // Who ends the program has not met a failure of it.
+        // An interruption by the user is not a failure.
         Err(error @ LoadError::Interrupted) => {
             eprintln!("{error}");
             ExitCode::SUCCESS
@@ -110,13 +110,14 @@ fn fail(error: &LoadError) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The first Ctrl-C ends the run, and what ran is reported; the second ends the program and the servers it has started.
+/// Installs the signal handlers. The first Ctrl-C ends the run, and its results are reported; the second ends the
+/// program and the servers that it has started.
 fn context(quiet: bool) -> Result<RunContext, LoadError> {
     let resource = |error: std::io::Error| LoadError::Resource(error.to_string());
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(resource)?;
-    // A terminal that is closed tells this program alone. nohup has it ignored.
+    // A closing terminal sends SIGHUP. Under nohup it is ignored, and stays so.
     let status = procfs::process::Process::myself().and_then(|process| process.status());
     if status.is_ok_and(|status| status.sigign & (1 << (SIGHUP - 1)) == 0) {
         signals.add_signal(SIGHUP).map_err(resource)?;

@@ -1,4 +1,4 @@
-//! Where results go: the terminal always, files on request.
+//! Output of results: always to the terminal, to files on request.
 
 use std::{
     fs,
@@ -15,29 +15,29 @@ use crate::{
     result::{Outcome, ResultFile, Run, write_whole},
 };
 
-/// Files to write.
+/// The files to write.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Output {
-    /// The result as JSON, histograms and all
+    /// Write the result as JSON, with complete histograms
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// A page with charts, in one file
+    /// Write a page with charts, in one file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
-    /// The latency distribution, as HdrHistogram's plotter reads it
+    /// Write the latency distribution in the format of HdrHistogram's plotter
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
 
-    /// The latencies over time, as HdrHistogram's log tools read them
+    /// Write the latencies over time in the format of HdrHistogram's log tools
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
 }
 
 impl Output {
-    /// Before anything is measured: nobody wants to hear after an hour that a directory is not there.
+    /// Checks that the files can be written, before a possibly long measurement.
     pub(super) fn check(&self) -> Result<(), LoadError> {
         [&self.json, &self.html, &self.hgrm, &self.hlog]
             .into_iter()
@@ -45,7 +45,7 @@ impl Output {
             .try_for_each(|path| writable(path))
     }
 
-    /// Prints one run, writes the files, says whether all it was held to holds.
+    /// Prints one run and writes the files. Returns whether the run is good.
     pub(super) fn report(&self, started: SystemTime, run: Run) -> Result<bool, LoadError> {
         print(&report::terminal::run(&run));
         let good = is_good(&run);
@@ -71,18 +71,19 @@ impl Output {
     }
 }
 
-/// An interrupted run is not rated. Any other is good when the server was there to its end, every reply was right and every demand holds.
+/// An interrupted run is not rated. Any other run is good if the server survived, every reply was correct and every
+/// demand holds.
 fn is_good(run: &Run) -> bool {
     if run.outcome == Outcome::Interrupted {
         return true;
     }
     let served = !matches!(run.outcome, Outcome::ServerGone { .. });
-    // Who demands something of the errors has said how many are too many.
+    // A demand on errors replaces the default of no errors.
     let judged = run.checks.iter().any(|check| check.demand.starts_with("errors"));
     served && (judged || run.errors_total() == 0) && run.checks.iter().all(|check| check.passed)
 }
 
-/// Whether a file can be written there.
+/// Checks that a file can be written.
 pub(super) fn writable(path: &Path) -> Result<(), LoadError> {
     let unwritable = |reason: String| LoadError::Unwritable { path: path.to_owned(), reason };
     if path.is_dir() {

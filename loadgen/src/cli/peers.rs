@@ -1,4 +1,4 @@
-//! Other servers and corelane, in turn, on one core, with the same generator.
+//! Compares corelane with other servers: in turn, on one core, with the same generator.
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +40,7 @@ pub(super) struct Peers {
     #[arg(default_value = "benches/peers/peers.toml")]
     list: PathBuf,
 
-    /// Where each was installed, in a folder of its name
+    /// Directory with a folder for each installed peer
     #[arg(long, value_name = "DIRECTORY", default_value = "target/peers")]
     directory: PathBuf,
 
@@ -48,11 +48,11 @@ pub(super) struct Peers {
     #[arg(long, value_name = "FILE", default_value = "target/release/corelane")]
     corelane: PathBuf,
 
-    /// A configuration for nginx, with @PORT@ in it: the static reference
+    /// nginx configuration with @PORT@ in it, for the static reference
     #[arg(long, value_name = "FILE", default_value = "benches/nginx-static.conf.in")]
     nginx: PathBuf,
 
-    /// Peers that could not be installed and are only reported: NAME=REASON
+    /// Peers that could not be installed, for the report: NAME=REASON
     #[arg(long, value_name = "NAME=REASON")]
     absent: Vec<String>,
 
@@ -60,27 +60,27 @@ pub(super) struct Peers {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Rounds, in each of which every server has its turn
+    /// Rounds; every server has one turn in each
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
 
-    /// How long each is measured, each time
+    /// Measured time of each run
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     duration: Duration,
 
-    /// Requests a second at which all are compared; those that cannot keep it say so
+    /// Requests per second of the open-loop comparison
     #[arg(long, value_name = "R", default_value_t = 500.0, value_parser = positive_number)]
     rate: f64,
 
-    /// Connections of the closed loops
+    /// Connection counts of the closed loops
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 8, 64])]
     connections: Vec<u32>,
 
-    /// The servers' core
+    /// Core of the servers
     #[arg(long, value_name = "CORE", default_value_t = 0)]
     server_core: usize,
 
-    /// The generator's cores [default: from the last backwards]
+    /// Cores of the generator [default: from the last backwards]
     #[arg(long, value_name = "LIST", value_parser = cpu_list)]
     cpus: Option<Cpus>,
 
@@ -95,7 +95,7 @@ struct List {
     peer: Vec<Peer>,
 }
 
-/// A server to run.
+/// A server of the comparison.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Peer {
@@ -104,7 +104,7 @@ struct Peer {
     version: String,
     command: Vec<String>,
     path: String,
-    /// Revisions it answers, best first; none for plain HTTP.
+    /// Supported revisions, best first; empty for plain HTTP.
     era: Vec<String>,
     #[serde(default)]
     #[allow(dead_code, reason = "every connection of the older revisions begins with one")]
@@ -112,7 +112,7 @@ struct Peer {
     note: String,
 }
 
-/// TypeScript's runtime compiles for seconds before it is as fast as it gets.
+/// The TypeScript runtime needs seconds of load until its code is compiled.
 const WARMUP: Duration = Duration::from_secs(1);
 const FIRST_WARMUP: Duration = Duration::from_secs(5);
 
@@ -181,7 +181,7 @@ impl Peers {
         Ok(true)
     }
 
-    /// corelane and nginx first, then the list.
+    /// Returns corelane and nginx, followed by the peers of the list.
     fn contestants(&self, absent: &[NotRun]) -> Result<Vec<Peer>, LoadError> {
         let unusable = |reason: String| LoadError::Usage(format!("{}: {reason}", self.list.display()));
         let text = fs::read_to_string(&self.list).map_err(|error| unusable(error.to_string()))?;
@@ -243,7 +243,7 @@ impl Peers {
         Ok((server, target))
     }
 
-    /// A directory with nginx's configuration, in which it keeps its files.
+    /// Writes nginx's configuration into a new directory, which nginx uses for its files.
     fn nginx_configuration(&self, port: u16) -> Result<String, LoadError> {
         let unusable = |error: std::io::Error| LoadError::Usage(format!("{}: {error}", self.nginx.display()));
         let scratch = std::env::temp_dir().join(format!("corelane-peers-{}", std::process::id()));
@@ -254,7 +254,7 @@ impl Peers {
         Ok(scratch.to_string_lossy().into_owned())
     }
 
-    /// One server's turn: closed loops, then the equal rate. What ran before an error is in `runs`.
+    /// One server's turn: closed loops, then the open loop. Runs before an error remain in `runs`.
     fn turn(
         &self,
         peer: &Peer,
@@ -278,7 +278,7 @@ impl Peers {
                 Era::Legacy => "legacy",
                 Era::Plain => "static",
             };
-            // The era a server does not do best is measured at 64 connections, where throughput is quoted.
+            // A revision that is not the server's best is measured at 64 connections only.
             let counts = self.connections.iter().filter(|count| index == 0 || **count == 64);
             for &connections in counts {
                 let workload = format!("{prefix}_closed_{connections}");
@@ -344,7 +344,7 @@ impl Peers {
                 interval: Duration::from_secs(1),
             },
             probe,
-            // nginx answers from a child of the process that was started.
+            // nginx serves from a child of the started process.
             monitor: ServerMonitor::find(target, worker_of(server.pid()), None),
             demands: Vec::new(),
             scale: 1.0,
@@ -352,13 +352,13 @@ impl Peers {
     }
 }
 
-/// At how many connections another generator measures the static reference too, and where its figure is kept.
+/// Number of connections at which `wrk` measures the static reference too, and the name of the figure.
 const WRK_CONNECTIONS: u32 = 64;
 const WRK_FIGURE: &str = "wrk_throughput_per_s";
-/// How far the two may be apart.
+/// Accepted difference between the two generators.
 const WRK_TOLERANCE: f64 = 0.05;
 
-/// What `wrk` makes of a server, in requests per second; nothing where there is no `wrk`.
+/// Runs `wrk` and returns its requests per second; `None` if there is no `wrk`.
 fn wrk(target: &Target, core: usize, duration: Duration) -> Option<f64> {
     let output = Command::new("taskset")
         .args(["-c", &core.to_string(), "wrk", "-t1", &format!("-c{WRK_CONNECTIONS}")])
@@ -368,7 +368,7 @@ fn wrk(target: &Target, core: usize, duration: Duration) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix("Requests/sec:"))?.trim().parse().ok()
 }
 
-/// This generator beside `wrk`, in turn, on the same server.
+/// Compares this generator with `wrk` on the same server.
 fn compare_with_wrk(runs: &[Run]) -> String {
     let both: Vec<(f64, f64)> =
         runs.iter().filter_map(|run| Some((run.throughput_per_s, *run.figures.get(WRK_FIGURE)?))).collect();
@@ -393,7 +393,7 @@ fn compare_with_wrk(runs: &[Run]) -> String {
     }
 }
 
-/// A server's worker, where it has one: the process that was started, or its only child.
+/// Returns the only child of a process, or the process itself.
 fn worker_of(pid: Option<i32>) -> Option<i32> {
     let pid = pid?;
     let path = format!("/proc/{pid}/task/{pid}/children");

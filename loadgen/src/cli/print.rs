@@ -1,6 +1,6 @@
-//! Writing to standard output.
+//! Standard output.
 
-/// Writes to stdout; whoever stops reading has seen enough.
+/// Writes to stdout; a closed pipe is ignored.
 pub(super) fn print(text: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();

@@ -1,4 +1,4 @@
-//! Commands on results that are there.
+//! Commands on existing results.
 
 use std::path::{Path, PathBuf};
 
@@ -20,19 +20,19 @@ use crate::{
     result::{ResultFile, Run, write_whole},
 };
 
-/// The budgets and where results lie, in this project.
+/// Default path of the budgets.
 const BUDGET: &str = "bench/budget.toml";
-/// Several runs on one page are told apart by eye up to this number.
+/// Maximum number of runs on one page.
 const RUNS_PER_PAGE_MAX: usize = 24;
 
 /// `compare`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Compare {
-    /// The result in question
+    /// The current result
     #[arg(required_unless_present = "self_test")]
     current: Option<PathBuf>,
 
-    /// What it is held against
+    /// The baseline
     #[arg(required_unless_present = "self_test")]
     baseline: Option<PathBuf>,
 
@@ -40,7 +40,7 @@ pub(super) struct Compare {
     #[arg(long, value_name = "SHARE", value_parser = positive_number)]
     threshold: Option<f64>,
 
-    /// Plant a delay in a server and see whether it is found
+    /// Inject a delay into a server and check that it is found
     #[arg(long, conflicts_with_all = ["current", "baseline", "threshold"])]
     self_test: bool,
 }
@@ -91,27 +91,27 @@ pub(super) struct Report {
     #[arg(required_unless_present = "schema")]
     results: Vec<PathBuf>,
 
-    /// A page with charts, in one file
+    /// Write a page with charts, in one file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
-    /// This project's docs/PERFORMANCE.md
+    /// Write this project's docs/PERFORMANCE.md
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// The budgets the markdown holds them against
+    /// The budgets for the markdown page
     #[arg(long, value_name = "FILE", default_value = BUDGET)]
     budget: PathBuf,
 
-    /// The latency distribution of all runs together, as HdrHistogram's plotter reads it
+    /// Write the latency distribution of all runs together in the format of HdrHistogram's plotter
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
 
-    /// The latencies over time of the only run, as HdrHistogram's log tools read them
+    /// Write the latencies over time of the only run in the format of HdrHistogram's log tools
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
 
-    /// A page on how the results changed from the oldest to the newest
+    /// Write a page on the change of the results over time
     #[arg(long, value_name = "FILE")]
     trend: Option<PathBuf>,
 
@@ -180,7 +180,7 @@ impl Report {
         for (file, path) in files.iter().zip(&self.results) {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
             for run in file.runs.iter().filter(wanted) {
-                // Files are told apart by their names where there are several, runs by what they measured.
+                // Labels contain the file name if there are several files, and the workload.
                 let what = if run.contestant == "corelane" {
                     run.workload.clone()
                 } else {

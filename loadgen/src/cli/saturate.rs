@@ -1,4 +1,4 @@
-//! The highest rate a server holds a demand at: found by halving, confirmed by repeating.
+//! The highest rate at which a demand holds: found by bisection, confirmed by repeats.
 
 use std::{
     path::PathBuf,
@@ -24,20 +24,20 @@ use crate::{
     units,
 };
 
-/// The search ends when the rate is known this well.
+/// Relative precision at which the search ends.
 const PRECISION: f64 = 0.02;
-/// A rate that does not hold when it is tried again is lowered by this share.
+/// Fraction by which a rate is lowered that does not hold when repeated.
 const STEP_DOWN: f64 = 0.03;
-/// Rates tried before the search gives up.
+/// Maximum number of runs of a search.
 const TRIALS_MAX: usize = 40;
 
-/// The highest rate.
+/// `saturate`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Saturate {
     #[command(flatten)]
     server: ServerArguments,
 
-    /// What the server must hold: p99<1ms; may be given more than once. Errors are never allowed
+    /// A demand that must hold: p99<1ms; may be given more than once. Errors are never allowed
     #[arg(long, value_name = "DEMAND", required = true)]
     slo: Vec<Demand>,
 
@@ -45,19 +45,19 @@ pub(super) struct Saturate {
     #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
 
-    /// How long each rate is tried
+    /// Measured time of each rate
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = positive_duration)]
     trial: Duration,
 
-    /// Runs at the rate that was found, all of which must hold
+    /// Runs at the found rate, all of which must hold
     #[arg(long, value_name = "N", default_value_t = 3)]
     confirmations: usize,
 
-    /// The highest rate to try [default: half again what a closed loop reaches]
+    /// The highest rate to try [default: 1.5 times the throughput of a closed loop]
     #[arg(long, value_name = "R", value_parser = positive_number)]
     rate_max: Option<f64>,
 
-    /// Every run as JSON
+    /// Write every run as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
@@ -75,7 +75,7 @@ impl Saturate {
         job.workload = "saturate".to_owned();
         let mut search = Search { job, context, runs: Vec::new(), bottleneck: None };
         let found = match search.find(self.rate_max, self.confirmations) {
-            // Nothing ran to its end: there is no report.
+            // No run was complete: there is no report.
             Err(LoadError::Interrupted) if search.runs.is_empty() => return Err(LoadError::Interrupted),
             Err(LoadError::Interrupted) => None,
             found => found?,
@@ -107,24 +107,24 @@ struct Search<'a> {
     job: Job,
     context: &'a RunContext,
     runs: Vec<Run>,
-    /// Why the lowest rate that was not held was not: the generator's fault, if it was.
+    /// Reason why the generator was the limit at the lowest failing rate, if it was.
     bottleneck: Option<String>,
 }
 
-/// What a rate was worth.
+/// Outcome of one rate.
 #[derive(Clone, Copy, PartialEq)]
 enum Trial {
     Holds,
     Fails,
-    /// The server may hold it, but this generator cannot say.
+    /// The generator was the limit, so the rate is undecided.
     GeneratorFails,
 }
 
 impl Search<'_> {
-    /// `None` when not even a small rate holds.
+    /// Returns the highest rate that holds, or `None` if not even a small rate does.
     ///
     /// # Errors
-    /// [`LoadError::Interrupted`] when the search was interrupted; the runs up to then are kept.
+    /// [`LoadError::Interrupted`] when the search was interrupted; the runs so far are kept.
     fn find(&mut self, rate_max: Option<f64>, confirmations: usize) -> Result<Option<f64>, LoadError> {
         let mut rate_failing = match rate_max {
             Some(rate) => rate,
@@ -136,7 +136,7 @@ impl Search<'_> {
             }
         };
         let mut rate_holding = 0.0;
-        // A rate below this has no request in a trial: nothing would be measured.
+        // A lower rate has no request within a trial.
         let rate_min = (1.0 / self.job.plan.duration.as_secs_f64()).max(1.0);
         if rate_max.is_some() && self.try_rate(rate_failing)? == Trial::Holds {
             rate_holding = rate_failing;
@@ -163,7 +163,7 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// One run. An interrupted one gives no result for its rate: it is kept for the report, and ends the search.
+    /// Runs the job. An interrupted run is kept for the report and ends the search.
     fn run_job(&mut self) -> Result<Run, LoadError> {
         if self.context.is_interrupted() {
             return Err(LoadError::Interrupted);

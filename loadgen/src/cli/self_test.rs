@@ -18,14 +18,14 @@ use crate::{
     workloads::{Workload, WorkloadKind, WorkloadPacing},
 };
 
-/// What is planted, and how often each server is measured.
+/// The injected delay, and the number of runs of each server.
 const PLANTED: Duration = Duration::from_micros(300);
 const SELF_TEST_REPEATS: usize = 3;
-/// How far what is found may be from what was planted: machines are noisy.
+/// Accepted ratio of the measured to the injected delay.
 const FOUND: std::ops::RangeInclusive<f64> = 0.8..=1.6;
 
-/// Measures a server with and without a planted delay, in turn. The figure reported must move by the delay's size, the
-/// comparison must find it, and must find nothing between two servers that are alike.
+/// Measures a server with and without an injected delay, in turn. The median must increase by the delay, the comparison
+/// must report a regression, and must not report one between equal servers.
 pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
     let (suite, workload) = (suite(), workload());
     let measure = |delay: Duration| -> Result<Run, LoadError> {
@@ -34,7 +34,7 @@ pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
         if run.outcome == Outcome::Interrupted {
             return Err(LoadError::Interrupted);
         }
-        // On a busy machine requests leave late in the tail; what is planted is in the median.
+        // On a busy machine requests are sent late in the tail, but the injected delay shows in the median.
         run.generator.bottleneck = None;
         Ok(run)
     };
@@ -72,7 +72,7 @@ pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
             FOUND.contains(&(found_us / planted_us)),
         ),
         ("the comparison finds it".to_owned(), slowed.regressed()),
-        // The median only: what the machine does to a tail is no mistake of the comparison.
+        // Only the median is checked: noise of the machine in the tail is not an error of the comparison.
         ("nothing is found in the median where nothing is planted".to_owned(), !regressed_in(&alike, "p50")),
     ];
     for (what, passed) in &checks {

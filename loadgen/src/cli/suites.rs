@@ -1,4 +1,4 @@
-//! The suite of named workloads: kept as a baseline, run again against it, tested with a planted delay.
+//! Commands that run the suite of named workloads: baseline and regression.
 
 use std::{
     fs,
@@ -27,41 +27,41 @@ use crate::{
     workloads::{self, Workload},
 };
 
-/// Where the baseline is kept.
+/// Default path of the baseline.
 pub(super) const BASELINE: &str = "bench/baseline/main_latest.json";
 
-/// The suite and how it is run.
+/// The suite and its settings.
 #[derive(Args, Clone, Debug)]
 struct SuiteArguments {
-    /// Workloads [default: all but the soak]
+    /// Workloads to run [default: all except the soak]
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// How often each is run
+    /// Number of runs of each workload
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeats: u32,
 
-    /// How long each run is measured [default: a few seconds, by workload]
+    /// Measured time of each run [default: a few seconds, by workload]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
 
-    /// Each workload at its full length
+    /// Run each workload at its full length
     #[arg(long, conflicts_with = "duration")]
     full: bool,
 
-    /// The share of connections and rates
+    /// Fraction of connections and rates
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = positive_number)]
     scale: f64,
 
-    /// A server that runs already [default: a fixture server is started for each workload]
+    /// A running server [default: a fixture server is started for each workload]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 
-    /// A command instead of a URL: each connection starts one and speaks to it over its stdin and stdout
+    /// A command instead of a URL: each connection starts a process and uses its stdin and stdout
     #[arg(long, value_name = "'CMD ARGS'", conflicts_with = "url")]
     stdio: Option<String>,
 
-    /// Core of the server that is started
+    /// Core of the fixture server
     #[arg(long, value_name = "CORE", default_value_t = 0)]
     server_core: usize,
 
@@ -69,11 +69,11 @@ struct SuiteArguments {
     #[arg(long, value_name = "LIST", value_parser = cpu_list)]
     cpus: Option<Cpus>,
 
-    /// Result of `cargo bench --bench instructions -- --json FILE`, to be kept with the others
+    /// Result of `cargo bench --bench instructions -- --json FILE`, to include
     #[arg(long, value_name = "FILE")]
     instructions: Option<PathBuf>,
 
-    /// Result of `cargo bench --bench stages -- --json FILE`, to be kept with the others
+    /// Result of `cargo bench --bench stages -- --json FILE`, to include
     #[arg(long, value_name = "FILE")]
     stages: Option<PathBuf>,
 }
@@ -112,7 +112,7 @@ impl SuiteArguments {
 
     fn run(&self, context: &RunContext) -> Result<ResultFile, LoadError> {
         let suite = self.suite()?;
-        // Read first: nobody wants to hear after half an hour that a file is not there.
+        // The files are read before a possibly long measurement.
         let instructions = self.instructions.as_deref().map(read_part).transpose()?;
         let stages = self.stages.as_deref().map(read_part).transpose()?;
         let mut file = suite.run(context)?;
@@ -121,19 +121,19 @@ impl SuiteArguments {
     }
 }
 
-/// A bench's own result, which becomes a part of ours.
+/// Reads the result of a bench, which becomes a part of the result file.
 fn read_part<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
     let broken = |reason: String| LoadError::ResultBroken { path: path.to_owned(), reason };
     let text = fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| broken(error.to_string()))
 }
 
-/// Whether a suite was ended by the person who started it: what did not run to its end is held against nothing.
+/// Whether a suite was interrupted. Its runs are not compared with anything.
 fn interrupted(file: &ResultFile, context: &RunContext) -> bool {
     context.is_interrupted() || file.runs.iter().any(|run| run.outcome == Outcome::Interrupted)
 }
 
-/// Why `regression` could hold nothing against this baseline, if it could not: the baseline is held against itself.
+/// Reasons why `regression` could not use this result as a baseline, if any: the result is compared with itself.
 fn unusable_reasons(file: &ResultFile) -> Result<Vec<String>, LoadError> {
     let comparison = compare(file, file, &Thresholds::default())?;
     if comparison.usable() {
@@ -153,13 +153,13 @@ fn unusable_reasons(file: &ResultFile) -> Result<Vec<String>, LoadError> {
     Ok(reasons)
 }
 
-/// What went wrong in a suite, one line each.
+/// Descriptions of failed runs, one line each.
 fn suite_failures(file: &ResultFile) -> Vec<String> {
     let failure = |run: &Run| {
         let what = match &run.outcome {
             Outcome::Interrupted => "was interrupted".to_owned(),
             Outcome::ServerGone { after_s } => format!("lost its server after {after_s:.1} s"),
-            // Where more is asked than any core can do, what is not done in time is the result.
+            // The load of a burst exceeds any core, so its errors are a result.
             Outcome::Complete if run.workload == "burst" => return None,
             Outcome::Complete if run.errors_total() > 0 => {
                 let first = run.first_error.as_deref().unwrap_or("unknown");
@@ -178,7 +178,7 @@ pub(super) struct Baseline {
     #[command(flatten)]
     suite_arguments: SuiteArguments,
 
-    /// Where it is kept; not overwritten when a workload failed
+    /// File of the baseline; not overwritten if a workload failed
     #[arg(long, short, value_name = "FILE", default_value = BASELINE)]
     output: PathBuf,
 }
@@ -216,7 +216,7 @@ pub(super) struct Regression {
     #[command(flatten)]
     suite_arguments: SuiteArguments,
 
-    /// What to hold the result against
+    /// The baseline
     #[arg(long, value_name = "FILE", default_value = BASELINE)]
     baseline: PathBuf,
 
@@ -224,11 +224,11 @@ pub(super) struct Regression {
     #[arg(long, value_name = "SHARE", value_parser = positive_number)]
     threshold: Option<f64>,
 
-    /// The result as JSON
+    /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Plant a delay in the server and see whether it is found
+    /// Inject a delay into the server and check that it is found
     #[arg(long, conflicts_with_all = ["only", "instructions", "stages", "url", "stdio", "json"])]
     self_test: bool,
 }
@@ -243,7 +243,7 @@ impl Regression {
         let baseline = ResultFile::read(&self.baseline)?;
         let mut suite_arguments = self.suite_arguments;
         if suite_arguments.only.is_empty() {
-            // What the baseline has, at the length it has it: anything else could not be compared.
+            // The workloads and durations of the baseline: others could not be compared.
             suite_arguments.only = baseline.runs.iter().map(|run| run.workload.clone()).collect();
             suite_arguments.only.dedup();
             suite_arguments.only.retain(|id| workloads::by_id(id).is_some());

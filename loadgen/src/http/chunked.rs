@@ -1,9 +1,9 @@
-//! Chunked bodies, taken apart as they arrive (RFC 9112, section 7.1).
+//! Incremental decoder of chunked bodies (RFC 9112, section 7.1).
 
-/// Bytes of a chunk's first line and of one trailer, at most.
+/// Maximum length of a chunk's first line and of a trailer, in bytes.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// Where in a chunked body the next byte stands.
+/// Decoder state of a chunked body.
 #[derive(Debug, Default)]
 pub(super) struct Chunked {
     state: State,
@@ -19,12 +19,12 @@ enum State {
     Trailer,
 }
 
-/// A chunked body that is none.
+/// Error: the bytes are not a chunked body.
 #[derive(Debug, PartialEq)]
 pub(super) struct InvalidChunk;
 
 impl Chunked {
-    /// Takes bytes off the front of `bytes` and hands data to `sink`. `true` once the body is complete.
+    /// Consumes bytes from the front of `bytes` and passes data to `sink`. Returns `true` once the body is complete.
     pub(super) fn take(
         &mut self,
         bytes: &mut &[u8],
@@ -62,7 +62,7 @@ impl Chunked {
         Ok(false)
     }
 
-    /// Whether a whole line is there, without its end.
+    /// Moves bytes to `line`. Returns whether it is complete, in which case its line end is removed.
     fn take_line(&mut self, bytes: &mut &[u8]) -> Result<bool, InvalidChunk> {
         let end = memchr::memchr(b'\n', bytes);
         let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));

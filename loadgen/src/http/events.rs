@@ -1,17 +1,17 @@
-//! Server-sent events, as far as MCP uses them: the data of each event (HTML standard, section 9.2.6).
+//! Server-sent events, as MCP uses them: the data of each event (HTML standard, section 9.2.6).
 
-/// Takes a stream apart. Keeps no more than one event.
+/// Incremental parser of an event stream. Buffers at most one event.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     line: Vec<u8>,
     data: Vec<u8>,
     has_data: bool,
-    /// The byte before was a CR: an LF that follows belongs to it.
+    /// The previous byte was a CR: a following LF belongs to it.
     after_cr: bool,
 }
 
 impl Events {
-    /// Takes bytes of the stream; `sink` gets the data of each event that is complete.
+    /// Consumes bytes of the stream and passes the data of each complete event to `sink`.
     pub(super) fn take(&mut self, mut bytes: &[u8], mut sink: impl FnMut(&[u8])) {
         if self.after_cr && bytes.first() == Some(&b'\n') {
             bytes = bytes.get(1..).unwrap_or_default();

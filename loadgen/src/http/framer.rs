@@ -1,4 +1,4 @@
-//! Replies out of bytes. A reply that is whole in the buffer it arrived in is read there, without a copy.
+//! Framing of replies. A reply that is complete in its receive buffer is passed on without a copy.
 
 use super::{
     chunked::Chunked,
@@ -7,18 +7,19 @@ use super::{
     part::{FrameError, Head, Part},
 };
 
-/// Bytes of a reply's head, at most.
+/// Maximum length of a reply's head, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a reply's body, at most: a reply is kept until it is whole.
+/// Maximum length of a reply's body, in bytes; a body is buffered until it is complete.
 const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Header lines of a head: room for the usual number, and for as many as a head of [`HEAD_BYTES_MAX`] can hold.
+/// Number of header lines that are parsed: the usual number, and the maximum that a head of [`HEAD_BYTES_MAX`] can
+/// have.
 const HEADERS_USUAL: usize = 64;
 const HEADERS_MAX: usize = HEAD_BYTES_MAX / 4;
 
-/// One connection's replies.
+/// The framer of one connection.
 #[derive(Debug, Default)]
 pub struct Framer {
-    /// Of a head that is not whole, of a body, or of a line.
+    /// Bytes of an incomplete head, body or line.
     buffered: Vec<u8>,
     body: Option<Body>,
     /// Whether each line is a message, instead of HTTP.
@@ -35,24 +36,25 @@ struct Body {
 
 #[derive(Debug)]
 enum Length {
-    /// So many bytes are still to come.
+    /// Number of bytes that are missing.
     Known(usize),
     Chunked(Box<Chunked>),
-    /// It ends with the connection.
+    /// The body ends with the connection.
     UntilClose,
 }
 
 impl Framer {
-    /// For newline-delimited JSON. A reply has the status 200; notifications and the server's own requests are passed over.
+    /// Creates a framer for newline-delimited JSON. Replies have the status 200; notifications and requests of the
+    /// server are skipped.
     #[must_use]
     pub fn lines() -> Self {
         Self { lines: true, ..Self::default() }
     }
 
-    /// Takes what arrived. After an error the connection is of no more use.
+    /// Consumes received bytes. After an error the connection cannot be used.
     ///
     /// # Errors
-    /// When the bytes are no replies.
+    /// When the bytes are not replies.
     pub fn receive(&mut self, mut bytes: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), FrameError> {
         if self.lines {
             return self.receive_lines(bytes, sink);
@@ -106,7 +108,7 @@ impl Framer {
         self.body.is_none() && self.buffered.is_empty()
     }
 
-    /// The peer will send no more. `true` when that was a proper end.
+    /// Handles the end of the stream. Returns whether it is a valid end.
     pub fn end(&mut self, sink: &mut impl FnMut(Part<'_>)) -> bool {
         match self.body.take() {
             Some(Body { head, length: Length::UntilClose, events }) => {
@@ -122,10 +124,10 @@ impl Framer {
         }
     }
 
-    /// A head has been read. One without a body is a reply by itself.
+    /// Starts a reply after its head. Without a body the reply is complete.
     fn begin(&mut self, body: Body, sink: &mut impl FnMut(Part<'_>)) {
         match body {
-            // An interim reply: the real one follows.
+            // An interim reply: the final one follows.
             Body { head: Head { status: 100..=199, .. }, .. } => {}
             Body { head, length: Length::Known(0), .. } => {
                 sink(Part::Message(&head, b""));
@@ -213,7 +215,7 @@ impl Framer {
     }
 }
 
-/// A head and its length in bytes, once it is whole.
+/// Parses a head. Returns its length in bytes once it is complete.
 fn parse(bytes: &[u8]) -> Result<Option<(usize, Body)>, FrameError> {
     match parse_into(&mut [httparse::EMPTY_HEADER; HEADERS_USUAL], bytes) {
         Err(httparse::Error::TooManyHeaders) => {
@@ -223,7 +225,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Body)>, FrameError> {
     }
 }
 
-/// As [`parse`], with room for so many header lines. The inner error is the body's.
+/// Like [`parse`], with `headers` as the buffer for header lines. The inner error concerns the body.
 fn parse_into<'a>(
     headers: &mut [httparse::Header<'a>],
     bytes: &'a [u8],
@@ -236,7 +238,7 @@ fn parse_into<'a>(
     Ok(interpret(&response).map(|body| Some((length, body))))
 }
 
-/// How the body of a complete head is delimited.
+/// Determines the delimiter of the body from a complete head.
 fn interpret(response: &httparse::Response<'_, '_>) -> Result<Body, FrameError> {
     let mut head = Head { status: response.code.unwrap_or(0), ..Head::default() };
     let (mut close, mut keep_alive) = (false, false);

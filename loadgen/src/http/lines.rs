@@ -6,10 +6,10 @@ use serde_json::value::RawValue;
 
 use super::part::{FrameError, Head, Part};
 
-/// Bytes of a line that errors quote.
+/// Maximum length of an excerpt in errors, in bytes.
 const EXCERPT_BYTES: usize = 200;
 
-/// What tells a reply from a notification or a request.
+/// The members that distinguish a reply from a notification or a request.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
@@ -18,7 +18,7 @@ struct Envelope<'a> {
     method: Option<&'a RawValue>,
 }
 
-/// Hands a line to `sink` if it is a reply. Blank lines, notifications and requests are passed over.
+/// Passes a line to `sink` if it is a reply. Blank lines, notifications and requests are skipped.
 pub(super) fn message(line: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<(), FrameError> {
     let line = line.trim_ascii();
     match line.first() {
@@ -29,7 +29,7 @@ pub(super) fn message(line: &[u8], sink: &mut impl FnMut(Part<'_>)) -> Result<()
             return Err(FrameError::Line(String::from_utf8_lossy(excerpt).into()));
         }
     }
-    // Few lines have the word at all; only those are parsed twice.
+    // Few replies contain the word; only those are parsed twice.
     if memmem::find(line, b"\"method\"").is_some()
         && serde_json::from_slice::<Envelope<'_>>(line)
             .is_ok_and(|message| message.jsonrpc.is_some() && message.method.is_some())

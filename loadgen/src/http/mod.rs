@@ -1,4 +1,4 @@
-//! Replies as they arrive: HTTP framing and event streams, or lines. Sans-io: bytes in, parts of replies out.
+//! Replies from received bytes: HTTP framing and event streams, or lines. Sans-io: no I/O and no clock.
 
 mod chunked;
 mod events;

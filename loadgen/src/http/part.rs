@@ -1,43 +1,43 @@
-//! What a reply is read as.
+//! Parts of a reply.
 
-/// What a reply's head says, as far as it matters here.
+/// The fields of a reply's head that the generator uses.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Head {
     /// The status code.
     pub status: u16,
     /// Whether the body is an event stream.
     pub is_stream: bool,
-    /// Whether the body claims to be JSON.
+    /// Whether the media type of the body is JSON.
     pub is_json: bool,
-    /// Whether the connection ends with this reply: the server announces it, speaks HTTP/1.0 without keep-alive, or ends
+    /// Whether the connection ends with this reply: the server announces it, uses HTTP/1.0 without keep-alive, or ends
     /// the body by closing (RFC 9112, sections 6.3 and 9.3).
     pub closes: bool,
-    /// `Mcp-Session-Id`.
+    /// Value of `Mcp-Session-Id`.
     pub session: Option<Box<str>>,
 }
 
 /// A part of a reply.
 #[derive(Debug, PartialEq)]
 pub enum Part<'a> {
-    /// The whole body of a reply that is no event stream, or the data of one event of one that is.
+    /// The whole body of a reply, or the data of one event if the reply is an event stream.
     Message(&'a Head, &'a [u8]),
     /// The reply is complete.
     End(&'a Head),
 }
 
-/// Why bytes are no reply.
+/// The reason why bytes are not a reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The head is not HTTP.
     #[error("the reply is not HTTP")]
     Head,
-    /// The head or the body is larger than anything sensible.
+    /// The head or the body exceeds its maximum length.
     #[error("the reply is too large")]
     TooLarge,
-    /// The body's framing is wrong.
+    /// The body's framing is invalid.
     #[error("the reply's body is not framed as its head says")]
     Body,
-    /// A line that is no message.
+    /// A line that is not a JSON-RPC message.
     #[error("its output has a line that is no JSON-RPC message: {0}")]
     Line(Box<str>),
 }

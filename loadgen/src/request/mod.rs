@@ -1,4 +1,4 @@
-//! Requests: what is asked, how it looks as bytes, and which reply is right.
+//! Requests: their operation, their bytes, and the check of their replies.
 
 mod operation;
 mod reply;
@@ -21,30 +21,30 @@ use crate::{
     template::{COUNTER_START, PlaceholderValues, Placeholders, Template},
 };
 
-/// A request ready to be rendered, as often as wanted.
+/// A prepared request, which can be rendered many times.
 #[derive(Clone, Debug)]
 pub struct Request {
     weight: u32,
     placeholders: Placeholders,
-    /// Everything before the session's header line.
+    /// The head up to the session's header line.
     head: Vec<u8>,
     /// The rest of the head.
     head_end: Vec<u8>,
-    /// The body up to its id, and behind it.
+    /// The body before and after its id.
     body: Option<(Vec<u8>, Template)>,
     expected: Expected,
 }
 
 /// The client's name in `clientInfo`.
 const CLIENT: &str = "corelane-loadgen";
-/// Digits of a JSON-RPC id of ours.
+/// Number of digits of a JSON-RPC id.
 const ID_DIGITS: usize = 10;
 
 impl Request {
-    /// Prepares a request. `closing` asks the server to close the connection behind its reply.
+    /// Prepares a request. `closing` adds `Connection: close`.
     ///
     /// # Errors
-    /// When its arguments are no JSON object.
+    /// When the arguments are not a JSON object.
     pub fn new(
         target: &Target,
         era: Era,
@@ -80,7 +80,7 @@ impl Request {
         let mut after_id = format!(r#","method":"{method}"{params}}}"#);
         let is_line = target.program().is_some();
         if is_line {
-            // Between tokens only: inside of strings a line's end is escaped.
+            // Line ends occur only between tokens; inside strings they are escaped.
             after_id = after_id.replace(['\n', '\r'], " ");
             after_id.push('\n');
         }
@@ -111,7 +111,7 @@ impl Request {
         })
     }
 
-    /// How results speak of it.
+    /// The request's parameters in a result.
     #[must_use]
     pub fn parameters(&self) -> RequestParameters {
         let arguments = match &self.expected.operation {
@@ -128,13 +128,13 @@ impl Request {
         }
     }
 
-    /// Its share of the mix.
+    /// Weight in the mix.
     #[must_use]
     pub fn weight(&self) -> u32 {
         self.weight
     }
 
-    /// Bytes of it, without a session's header.
+    /// Length in bytes, without the session's header line.
     #[must_use]
     pub fn length(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |(before_id, after_id)| {
@@ -143,7 +143,7 @@ impl Request {
         self.head.len() + self.head_end.len() + body
     }
 
-    /// Appends it. `number` counts the requests of its sender.
+    /// Appends the rendered request. `number` is the sender's sequence number.
     pub fn write(
         &self,
         kind: usize,
@@ -175,7 +175,7 @@ impl Request {
         SentRequest { id, kind, echo }
     }
 
-    /// A request of 2026-07-28 that is written by hand and sent once.
+    /// Renders a single request of 2026-07-28 with the given body.
     #[must_use]
     pub fn post(target: &Target, method: &str, body: &str) -> Vec<u8> {
         let (begin, headers) = (head_begin(target), &target.headers);
@@ -187,16 +187,16 @@ impl Request {
         .into_bytes()
     }
 
-    /// Whether it may be sent again although the server may have read it (RFC 9112, section 9.3.1): a `GET` may, a `POST`
-    /// may not.
+    /// Whether the request may be sent again although the server may have read it (RFC 9112, section 9.3.1): a `GET`
+    /// may, a `POST` may not.
     #[must_use]
     pub fn is_idempotent(&self) -> bool {
         self.expected.operation == Operation::Plain
     }
 
-    /// Appends a notification made by [`initialized`].
+    /// Appends a notification that was created by [`initialized`].
     pub fn write_notification(notification: &[u8], session: Option<&str>, out: &mut Vec<u8>) {
-        // The session's line stands behind the request line.
+        // The session's header line follows the request line.
         let split = memchr::memchr(b'\n', notification).map_or(0, |end| end + 1);
         let (line, rest) = notification.split_at(split);
         out.extend_from_slice(line);
@@ -204,22 +204,22 @@ impl Request {
         out.extend_from_slice(rest);
     }
 
-    /// Whether `body` is the right answer to what was sent.
+    /// Checks the reply to a sent request.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the reply is wrong.
     pub fn check(&self, sent: &SentRequest, status: u16, body: &[u8]) -> Result<(), ReplyError> {
         self.expected.check(sent, status, body)
     }
 }
 
-/// The part of `params` that belongs to the operation.
+/// The members of `params` that belong to the operation.
 struct Params {
-    /// Members of the object, with marks for holes.
+    /// Members of the object, with marks for placeholders.
     members: String,
     /// The value of `Mcp-Name`.
     name: Option<String>,
-    /// The text an echo must bring back.
+    /// The text that `echo` must return.
     echo: Option<Template>,
 }
 
@@ -229,7 +229,7 @@ impl Params {
         let (members, name) = match operation {
             Operation::Tool { name, arguments } => {
                 let marked = marked_object(placeholders, operation, arguments)?;
-                // With a number for a hole the text is no JSON before it is filled; then nothing is known to come back.
+                // With a placeholder as a number the marked text is not JSON; then the returned text is not checked.
                 let message = serde_json::from_str::<Value>(&marked)
                     .ok()
                     .and_then(|value| value.get("message").and_then(Value::as_str).map(str::to_owned));
@@ -257,7 +257,7 @@ impl Params {
     }
 }
 
-/// The lines with which the head of every `POST` begins.
+/// The first lines of the head of every `POST`.
 fn head_begin(target: &Target) -> String {
     let Target { path, host, .. } = target;
     format!(
@@ -274,7 +274,7 @@ fn write_session(session: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
-/// The notification that ends the handshake, to be written by [`Request::write_notification`].
+/// The notification that completes the handshake, for [`Request::write_notification`].
 #[must_use]
 pub fn initialized(target: &Target) -> Vec<u8> {
     let body = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
@@ -296,7 +296,7 @@ fn push_ten_digits(mut number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits);
 }
 
-/// Arguments with marks for their holes.
+/// Replaces the placeholders of arguments by marks, and checks that the arguments are a JSON object.
 fn marked_object(
     placeholders: &mut Placeholders,
     operation: &Operation,
@@ -317,7 +317,7 @@ fn marked_object(
     }
 }
 
-/// `_meta` of a 2026-07-28 request.
+/// `_meta` of a request of 2026-07-28.
 #[must_use]
 pub fn modern_meta() -> Value {
     json!({
@@ -331,13 +331,14 @@ fn client_info() -> Value {
     json!({"name": CLIENT, "version": env!("CARGO_PKG_VERSION")})
 }
 
-/// An object's members without its braces.
+/// The members of an object, without its braces.
 fn members_of(object: &Value) -> String {
     let text = object.to_string();
     text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(&text).to_owned()
 }
 
-/// A name as a header's value: as it is where it may be, in base64 where it may not (SEP-2243 of the specification).
+/// Encodes a name as a header value: unchanged if possible, otherwise in base64
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#value-encoding>).
 fn header_value(name: &str) -> Cow<'_, str> {
     use base64::Engine as _;
     let plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~'))

@@ -1,18 +1,18 @@
-//! What a request asks for, and in which revision of the protocol.
+//! The operation of a request, and the protocol revision.
 
-/// A way to speak.
+/// A protocol revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Era {
-    /// 2026-07-28: no session, everything in the request.
+    /// 2026-07-28: no session, each request is self-contained.
     Modern,
-    /// 2025-11-25: a handshake, perhaps a session.
+    /// 2025-11-25: a handshake, and optionally a session.
     Legacy,
-    /// No MCP: `GET` and a 200.
+    /// No MCP: `GET`, and a reply with status 200.
     Plain,
 }
 
 impl Era {
-    /// The revision's name.
+    /// Name of the revision.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -23,33 +23,33 @@ impl Era {
     }
 }
 
-/// What is asked.
+/// The operation of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
-    /// `tools/call`, with arguments as JSON that may have holes.
+    /// `tools/call`. The arguments are JSON and may contain placeholders.
     Tool {
-        /// The tool.
+        /// Name of the tool.
         name: String,
-        /// Its arguments.
+        /// Arguments.
         arguments: String,
     },
     /// `resources/read`.
     Resource {
-        /// Its URI.
+        /// URI of the resource.
         uri: String,
     },
-    /// `prompts/get`, with arguments as JSON that may have holes.
+    /// `prompts/get`. The arguments are JSON and may contain placeholders.
     Prompt {
-        /// The prompt.
+        /// Name of the prompt.
         name: String,
-        /// Its arguments.
+        /// Arguments.
         arguments: String,
     },
-    /// A method without parameters of its own: `tools/list`, `server/discover`, `ping` …
+    /// A method without parameters: `tools/list`, `server/discover`, `ping` …
     Method(&'static str),
-    /// The handshake of the older revisions.
+    /// `initialize` of 2025-11-25.
     Initialize,
-    /// `GET` of the target's path, for servers that are no MCP servers.
+    /// `GET` of the target's path, for plain HTTP servers.
     Plain,
 }
 
@@ -61,7 +61,7 @@ impl Operation {
         Self::Tool { name: "echo".to_owned(), arguments }
     }
 
-    /// Its name in results.
+    /// The operation's name in results.
     #[must_use]
     pub fn name(&self) -> String {
         match self {

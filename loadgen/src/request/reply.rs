@@ -1,4 +1,4 @@
-//! Replies: what one must match, and why one is wrong.
+//! Replies: what they must match, and how they can be wrong.
 
 use std::borrow::Cow;
 
@@ -8,22 +8,22 @@ use serde_json::value::RawValue;
 use super::operation::Operation;
 use crate::template::Template;
 
-/// What a request was sent with, as far as its reply must match.
+/// The properties of a sent request that its reply must match.
 #[derive(Clone, Debug)]
 pub struct SentRequest {
     /// Its JSON-RPC id.
     pub id: u64,
-    /// Which request of the mix.
+    /// Index of the request in the mix.
     pub kind: usize,
-    /// The text expected back, where it differs from request to request.
+    /// The text that must be returned, if it differs between requests.
     pub(super) echo: Option<Box<[u8]>>,
 }
 
-/// What a reply is held against, besides what its request was sent with.
+/// The properties that replies to all instances of a request must match.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
     pub(super) operation: Operation,
-    /// The text an echo must bring back.
+    /// The text that `echo` must return.
     pub(super) echo: Option<Template>,
     pub(super) modern: bool,
 }
@@ -68,7 +68,7 @@ impl Expected {
     }
 }
 
-/// The id of a reply, if it is a number of ours.
+/// The id of a reply, if it is a number.
 #[must_use]
 pub fn id_of(body: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
@@ -78,43 +78,43 @@ pub fn id_of(body: &[u8]) -> Option<u64> {
     serde_json::from_slice::<Identified>(body).ok().map(|message| message.id)
 }
 
-/// Whether a message of an event stream is a reply: notifications may come before it.
+/// Whether a message of an event stream is a response; notifications may precede it.
 #[must_use]
 pub fn is_reply(body: &[u8]) -> bool {
     serde_json::from_slice::<Envelope<'_>>(body).is_ok_and(|message| message.method.is_none())
 }
 
-/// Why a reply is wrong.
+/// The reason why a reply is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum ReplyError {
-    /// Not a 200.
+    /// The status is not 200.
     #[error("status {0}")]
     Status(u16),
-    /// Not JSON, or not a JSON-RPC reply.
+    /// The body is not a JSON-RPC response.
     #[error("the body is no JSON-RPC reply")]
     NotJson,
-    /// Another request's reply.
+    /// The id belongs to another request.
     #[error("the reply's id is not the request's")]
     Id,
-    /// A JSON-RPC error.
+    /// The response is a JSON-RPC error.
     #[error("a JSON-RPC error")]
     Error,
-    /// Neither result nor error, or not the result that belongs to the method.
+    /// The response has neither a result nor an error, or not the result of the method.
     #[error("the reply has no such result")]
     NoResult,
-    /// A result that asks for more.
+    /// The result is not complete: the server needs input.
     #[error("the result is not complete")]
     Incomplete,
-    /// The tool says it failed.
+    /// The tool reports an error.
     #[error("the tool failed (isError)")]
     ToolError,
-    /// Not the text that was sent.
+    /// The returned text is not the sent one.
     #[error("the echo is not what was said")]
     Echo,
 }
 
 impl ReplyError {
-    /// Its kind, as results count it.
+    /// The error's kind in results.
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
@@ -132,7 +132,7 @@ impl ReplyError {
     }
 }
 
-/// A reply, as far as it is looked at.
+/// The members of a reply that are checked.
 #[derive(Deserialize)]
 struct Reply<'a> {
     #[serde(borrow)]
@@ -174,7 +174,7 @@ struct Content<'a> {
     text: Option<Cow<'a, str>>,
 }
 
-/// What tells a reply from a notification.
+/// The member that distinguishes a response from a notification.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]

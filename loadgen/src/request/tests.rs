@@ -1,4 +1,4 @@
-//! Requests rendered, and replies checked.
+//! Rendering of requests and checks of replies.
 
 use super::*;
 
