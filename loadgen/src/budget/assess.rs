@@ -1,4 +1,4 @@
-//! What was measured, held against a budget.
+//! Measurements assessed against a budget.
 
 use serde::Serialize;
 
@@ -9,49 +9,48 @@ use crate::{
     result::ResultFile,
 };
 
-/// How a row stands.
+/// Status of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Within its budget; of a row with a goal only, the goal is reached.
+    /// Within the budget; for a row without a budget, the goal is reached.
     Within,
-    /// Beyond its budget.
+    /// Beyond the budget.
     Over,
-    /// It has no budget, and its goal is not reached.
+    /// No budget, and the goal is not reached.
     Short,
-    /// Nothing was measured, and why.
+    /// Nothing was measured; with the reason.
     NotRun(String),
 }
 
-/// A row of the budget and what became of it.
+/// A row of the budget and its assessment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Assessment {
-    /// As in the row.
+    /// Id of the row.
     pub id: String,
-    /// As in the row.
+    /// Description of the row.
     pub what: String,
-    /// Whose number the budget is.
+    /// Origin of the budget.
     pub source: Source,
-    /// Median over the repeats: of the workload's latency, or of the stage. Microseconds.
+    /// Median of the p50 of the workload or of the stage over the repeats, in microseconds.
     pub p50_us: Option<f64>,
-    /// 95th percentile, likewise.
+    /// Median of the 95th percentile, likewise.
     pub p95_us: Option<f64>,
-    /// The budget, for people.
+    /// The budget as text.
     pub budget: Option<String>,
-    /// The goal, for people.
+    /// The goal as text.
     pub goal: Option<String>,
     /// Median over the repeats, in the metric's unit; or the ratio of two such medians.
     pub measured: Option<f64>,
-    /// The same, for people.
+    /// The measured value as text.
     pub shown: Option<String>,
-    /// How many repeats it is the median of.
+    /// Number of repeats.
     pub repeats_count: usize,
-    /// Within the budget or not.
+    /// Status of the row.
     pub status: Status,
-    /// Whether the goal is reached, where there is one and something was measured.
+    /// Whether the goal is reached, if there is a goal and a measurement.
     pub goal_reached: Option<bool>,
-    /// What has to be known about the figure: that the run was scaled down, that the generator was the limit, that
-    /// there were errors.
+    /// Limitations of the value: the run was scaled down, the generator was the limit, there were errors.
     pub remarks: Vec<String>,
 }
 
@@ -62,29 +61,29 @@ impl Assessment {
         self.status == Status::Over
     }
 
-    /// Whether something was measured that is beyond the budget or does not reach the goal.
+    /// Whether the measured value exceeds the budget or misses the goal.
     #[must_use]
     pub fn falls_short(&self) -> bool {
         self.over() || self.goal_reached == Some(false)
     }
 }
 
-/// Whether any row is beyond its budget.
+/// Whether any row exceeds its budget.
 #[must_use]
 pub fn over(assessments: &[Assessment]) -> bool {
     assessments.iter().any(Assessment::over)
 }
 
-/// Judges every row by the newest result that has its figure; see [`Repeats::newest`].
+/// Assesses every row by the newest result that has its metric; see [`Repeats::newest`].
 #[must_use]
 pub fn assess(budget: &Budget, files: &[ResultFile]) -> Vec<Assessment> {
     budget.rows.iter().map(|row| assessment(row, files)).collect()
 }
 
-/// A figure, and the runs it is from.
+/// A measured value and its runs.
 struct Measured<'file> {
     value: f64,
-    /// The runs of the figure itself, then those it is divided by; none where a file has the figure once.
+    /// The runs of the value, then those of the divisor; empty if the metric exists once per file.
     groups: Vec<Repeats<'file>>,
 }
 
@@ -93,7 +92,7 @@ fn assessment(row: &BudgetRow, files: &[ResultFile]) -> Assessment {
     if let Some(group) = &runs
         && let Some(after_s) = group.server_gone_after_s()
     {
-        // A server that did not survive the workload keeps no budget of it.
+        // If the server died in the workload, the budget is exceeded.
         let remark = format!("the server stopped answering after {after_s:.1} s");
         return Assessment { remarks: vec![remark], ..unmeasured(row, Status::Over) };
     }
@@ -146,8 +145,8 @@ fn status(row: &BudgetRow, value: f64) -> Status {
     }
 }
 
-/// A ratio is of two figures of one file, for only these were measured beside each other. A file that ran both at full
-/// size goes before one that scaled them down.
+/// Both values of a ratio come from the same file, because only these were measured together. Files with both at full
+/// size take precedence.
 fn measured<'file>(row: &BudgetRow, files: &'file [ResultFile]) -> Option<Measured<'file>> {
     let Some(other) = &row.ratio_to else {
         return figure(&row.metric, row.workload.as_deref(), &row.contestant, files);
@@ -181,7 +180,7 @@ fn figure<'file>(
     Some(Measured { value: group.median(metric)?, groups: vec![group] })
 }
 
-/// One of the stage's other times, in microseconds.
+/// Another statistic of the row's stage, in microseconds.
 fn stage_us(row: &BudgetRow, files: &[ResultFile], time: StageTime) -> Option<f64> {
     let Metric::Stage { name, .. } = &row.metric else { return None };
     let metric = Metric::Stage { name: name.clone(), time };

@@ -1,7 +1,7 @@
-//! Budgets are data: what may be used up at most, or must be reached at least, and what we aim for.
+//! Budgets: upper or lower bounds of metrics, and goals.
 //!
-//! `bench/budget.toml` says for each row which figure of which workload it is about. A row that misses its budget is
-//! over, and the command that judged it exits 1. A goal that is missed is told, and fails nothing.
+//! `bench/budget.toml` assigns each row a metric of a workload. If a row misses its budget, the command exits with 1. A
+//! missed goal is reported only.
 
 mod assess;
 mod row;
@@ -18,11 +18,11 @@ pub use self::{
 };
 use crate::error::LoadError;
 
-/// Every row of a budget file.
+/// The rows of a budget file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// In the order of the file.
+    /// Rows in the order of the file.
     #[serde(rename = "row")]
     pub rows: Vec<BudgetRow>,
 }
@@ -31,17 +31,17 @@ impl Budget {
     /// Reads a budget file.
     ///
     /// # Errors
-    /// When it cannot be read, or is no budget; the message names the line.
+    /// When the file cannot be read or is invalid; the message contains the line.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
         let broken = |reason: String| LoadError::Usage(format!("{}: {reason}", path.display()));
         let text = fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
         Self::parse(&text).map_err(broken)
     }
 
-    /// Reads the text of a budget file.
+    /// Parses the text of a budget file.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// A description of the error.
     pub fn parse(text: &str) -> Result<Self, String> {
         let budget: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         let mut ids = BTreeSet::new();

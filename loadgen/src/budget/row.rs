@@ -1,4 +1,4 @@
-//! One row of a budget, as the file says it and as it is once it makes sense.
+//! A row of a budget: its raw form in the file and its validated form.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,45 +7,45 @@ use crate::{
     repeats::CORELANE,
 };
 
-/// Whose number a budget is.
+/// Origin of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// The roadmap's: the floor.
+    /// Required by the roadmap.
     Roadmap,
-    /// Our own.
+    /// Set by the project itself.
     Goal,
 }
 
-/// One row of a budget.
+/// A validated row of a budget.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "RawRow")]
 pub struct BudgetRow {
-    /// Unique, and short enough for the first column of a table.
+    /// Unique id, short enough for the first column of a table.
     pub id: String,
-    /// What it is about, for people.
+    /// Description for people.
     pub what: String,
-    /// Whose number the budget is; of a row with a goal only, the goal.
+    /// Origin of the budget, or of the goal if there is no budget.
     pub source: Source,
-    /// The workload whose runs have the metric; none where a file has it once.
+    /// The workload that measures the metric; `None` for a metric that exists once per file.
     pub workload: Option<String>,
-    /// Whose server.
+    /// Name of the server.
     pub contestant: String,
-    /// The figure. Budget and goal are in its unit, or plain numbers where it is divided by another.
+    /// The metric. Budget and goal are in its unit, or plain numbers for a ratio.
     pub metric: Metric,
-    /// What the figure is divided by, out of the same file.
+    /// The divisor of a ratio, from the same file.
     pub ratio_to: Option<Other>,
-    /// Which way is better.
+    /// Direction of improvement.
     pub better: Better,
-    /// What the figure must not be beyond.
+    /// The budget.
     pub bound: Option<f64>,
-    /// What we aim for.
+    /// The goal.
     pub goal: Option<f64>,
-    /// What has to be built before the row can be measured.
+    /// A missing feature without which the row cannot be measured.
     pub waits_for: Option<String>,
 }
 
-/// What a figure is divided by.
+/// The divisor of a ratio.
 #[derive(Clone, Debug)]
 pub struct Other {
     /// As in [`BudgetRow`].
@@ -57,13 +57,13 @@ pub struct Other {
 }
 
 impl BudgetRow {
-    /// A value of the row, with its unit.
+    /// Formats a value of the row with its unit.
     #[must_use]
     pub fn show(&self, value: f64) -> String {
         if self.ratio_to.is_some() { ratio(value) } else { self.metric.show(value) }
     }
 
-    /// A bound or a goal: `≤ 1.00 ms`, or `≥ 100,000/s`.
+    /// Formats a budget or a goal: `≤ 1.00 ms`, or `≥ 100,000/s`.
     #[must_use]
     pub fn show_limit(&self, limit: f64) -> String {
         match self.better {
@@ -72,7 +72,7 @@ impl BudgetRow {
         }
     }
 
-    /// Whether a value keeps within a bound or reaches a goal.
+    /// Whether a value satisfies a budget or a goal.
     #[must_use]
     pub fn within(&self, value: f64, limit: f64) -> bool {
         match self.better {
@@ -82,7 +82,7 @@ impl BudgetRow {
     }
 }
 
-/// A row exactly as the file has it.
+/// A row as it is in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRow {
@@ -100,7 +100,7 @@ struct RawRow {
     waits_for: Option<String>,
 }
 
-/// What is not said is as in the row itself.
+/// The divisor in the file. Missing members are those of the row.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawOther {

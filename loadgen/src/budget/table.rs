@@ -1,4 +1,4 @@
-//! Verdicts for people.
+//! Assessments as a table.
 
 use tabled::{
     builder::Builder,
@@ -8,12 +8,12 @@ use tabled::{
 use super::{Assessment, Status};
 use crate::metric::nanoseconds;
 
-/// Notes are broken at this width; the table itself is narrower.
+/// Width at which notes are wrapped; the table is narrower.
 const COLUMNS_MAX: usize = 100;
 
 const HEAD: [&str; 7] = ["id", "P50", "P95", "budget", "goal", "measured", "status"];
 
-/// The budget's table: a row each, and below it what has to be known about single rows.
+/// Writes a line for each row, followed by the limitations of the values.
 #[must_use]
 pub fn table(assessments: &[Assessment]) -> String {
     let mut builder = Builder::default();
@@ -34,7 +34,7 @@ pub fn table(assessments: &[Assessment]) -> String {
     lines.join("\n")
 }
 
-/// One line: how many rows are within, over, short of their goal, not run.
+/// Counts the rows that are within, over, short of their goal, and not run.
 #[must_use]
 pub fn summary(assessments: &[Assessment]) -> String {
     let count =
@@ -49,7 +49,7 @@ pub fn summary(assessments: &[Assessment]) -> String {
 }
 
 impl Status {
-    /// As the tables say it.
+    /// The status as text.
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl Status {
     }
 }
 
-/// A stage takes less than a microsecond.
+/// Formats a time; stages take less than a microsecond.
 fn time(us: f64) -> String {
     nanoseconds(us * 1e3)
 }
@@ -84,7 +84,7 @@ fn cells(assessment: &Assessment) -> [String; 7] {
     ]
 }
 
-/// What has to be known about single rows: a line for each thing, with the rows it is true of.
+/// Writes a line for each limitation, with the ids of its rows.
 fn notes(assessments: &[Assessment]) -> Vec<String> {
     let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
     for assessment in assessments {

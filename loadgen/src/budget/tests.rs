@@ -26,7 +26,7 @@ fn measured() -> ResultFile {
     sample::file(vec![sample::run("canonical_closed_64", "corelane")])
 }
 
-/// Ids that the generator's runs have.
+/// Ids of the workloads that the generator can run.
 const WORKLOADS: [&str; 36] = [
     "canonical_closed_64",
     "canonical_closed_1",
@@ -66,7 +66,7 @@ const WORKLOADS: [&str; 36] = [
     "soak",
 ];
 
-/// Figures that the generator's runs have.
+/// Figures that the generator can measure.
 const FIGURES: [&str; 11] = [
     "memory_per_connection_bytes",
     "connections_live",
@@ -88,7 +88,7 @@ fn every_row_of_the_shipped_budget_can_be_judged() {
     let descriptions: std::collections::BTreeSet<&str> =
         budget.rows.iter().map(|row| row.what.as_str()).collect();
     assert_eq!(descriptions.len(), budget.rows.len(), "two rows say the same of themselves");
-    // A row that waits for something may name what is not there yet; a mistyped name would wait for ever.
+    // A row with `waits_for` may name workloads that do not exist yet.
     for row in budget.rows.iter().filter(|row| row.waits_for.is_none()) {
         let other = row.ratio_to.iter().map(|other| (&other.workload, &other.metric));
         for (workload, metric) in other.chain([(&row.workload, &row.metric)]) {

@@ -1,4 +1,4 @@
-//! Errors are compared by kind: one that the baseline did not have is a regression, however rare.
+//! Comparison of errors by kind: a kind that the baseline does not have is a regression, regardless of its count.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,13 @@ use super::{
 };
 use crate::{metric::Metric, repeats::Repeats, units};
 
-/// A kind of error that both sides have is a regression from this many times its former share of the requests on…
+/// A kind of error that both sides have is a regression if its share of the requests is this many times larger,
 const SHARE_FACTOR_MAX: f64 = 2.0;
 
-/// … and this many errors more: fewer come and go by chance.
+/// and its count is larger by at least this many: smaller changes are random.
 const MORE_COUNT_MIN: f64 = 10.0;
 
-/// The row for errors; none where neither side had one.
+/// The row for errors; `None` if neither side had one.
 pub(super) fn row(pair: &Pair<'_>) -> Option<Row> {
     let [baseline, current] = [&pair.baseline, &pair.current].map(|group| group.errors_total() as f64);
     let reason = server_gone(pair).or_else(|| new_kinds(pair)).or_else(|| more(pair, baseline, current));
@@ -36,7 +36,7 @@ pub(super) fn row(pair: &Pair<'_>) -> Option<Row> {
     })
 }
 
-/// Times cannot be compared when the server died, but that it died is the gravest error of all.
+/// If the server died, times cannot be compared; its death is reported as an error.
 fn server_gone(pair: &Pair<'_>) -> Option<String> {
     let after_s = pair.current.server_gone_after_s()?;
     pair.baseline

@@ -1,4 +1,5 @@
-//! Instruction counts repeat to the digit, so one is enough and any change beyond the threshold is real.
+//! Comparison of instruction counts. They are reproducible, so that one count per side is enough and any change beyond
+//! the threshold is real.
 
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::{metric::Metric, result::ResultFile};
 
-/// A row for each operation that both files count.
+/// A row for each operation that is in both files.
 pub(super) fn rows(current: &ResultFile, baseline: &ResultFile, thresholds: &Thresholds) -> Vec<Row> {
     let (Some(now), Some(then)) = (&current.instructions, &baseline.instructions) else {
         return Vec::new();

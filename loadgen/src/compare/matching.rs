@@ -1,9 +1,9 @@
-//! What must be alike for two results to say anything about each other, and which of their runs belong together.
+//! Matching of results: conditions under which they can be compared, and the runs that belong together.
 //!
-//! The machines must agree in processor model, cores, the kernel's major and minor version and the generator's build
-//! profile. A kernel's patch level is let pass: distributions raise it with every security fix, and it moves nothing
-//! that is measured here; a minor version brings another io_uring. The memory size is let pass as well, for virtual
-//! machines of one kind differ by a few pages.
+//! The machines must have the same processor model, number of cores, kernel version (major and minor) and generator
+//! build profile. The kernel's patch level may differ: distributions raise it with every security fix, and it does not
+//! affect the measurements; a minor version contains another io_uring. The memory size may differ, because virtual
+//! machines of one type differ by a few pages.
 
 use serde_json::Value;
 
@@ -13,13 +13,13 @@ use crate::{
     result::{Environment, ResultFile},
 };
 
-/// Two groups of repeats that ask the same of the server, or were to.
+/// Two groups of repeats with the same load, except for the scale.
 pub(super) struct Pair<'file> {
     pub(super) current: Repeats<'file>,
     pub(super) baseline: Repeats<'file>,
 }
 
-/// The groups of two files, by where they are found.
+/// The groups of two files, by file.
 pub(super) struct Matched<'file> {
     pub(super) pairs: Vec<Pair<'file>>,
     pub(super) not_in_the_baseline: Vec<String>,
@@ -27,7 +27,7 @@ pub(super) struct Matched<'file> {
 }
 
 impl Pair<'_> {
-    /// Why none of the pair's figures can be compared.
+    /// The reason why no metric of the pair can be compared, if there is one.
     pub(super) fn unusable(&self) -> Option<String> {
         let [now, then] = [&self.current, &self.baseline].map(|group| group.parameters().scale);
         if now != then {
@@ -37,8 +37,8 @@ impl Pair<'_> {
     }
 }
 
-/// A server that died did so under this load: repeats it survived do not stand for the workload. A run that somebody
-/// interrupted is only one repeat less.
+/// If the server died in one repeat, the other repeats do not represent the workload. An interrupted repeat is only
+/// missing.
 fn incomplete(group: &Repeats<'_>, whose: &str) -> Option<String> {
     match group.server_gone_after_s() {
         Some(after_s) => Some(format!("{whose} the server stopped answering after {after_s:.1} s")),
@@ -46,7 +46,7 @@ fn incomplete(group: &Repeats<'_>, whose: &str) -> Option<String> {
     }
 }
 
-/// Refuses results of unlike machines, naming all that differs.
+/// Rejects results of different machines with all differences.
 pub(super) fn same_machine(current: &Environment, baseline: &Environment) -> Result<(), LoadError> {
     let facts = |of: &Environment| {
         [
@@ -70,7 +70,7 @@ fn major_minor(kernel: &str) -> String {
     format!("{}.{}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
 
-/// Finds the groups that belong together; refuses a workload that was run with other parameters.
+/// Finds the groups that belong together. Rejects a workload that was run with other parameters.
 pub(super) fn matched<'file>(
     current: &'file ResultFile,
     baseline: &'file ResultFile,
@@ -87,7 +87,7 @@ pub(super) fn matched<'file>(
     let mut not_in_the_baseline = Vec::new();
     for group in alone {
         let same_name = |other: &Repeats<'_>| other.is(&group.first.workload, &group.first.contestant);
-        // One of several parameter sets of a workload, of which others are in both: a step of a sweep.
+        // One of several parameter sets of a workload, others of which are in both files: a step of a sweep.
         let is_step = pairs.iter().any(|pair| same_name(&pair.current));
         match before.iter().position(same_name) {
             Some(index) if !is_step => {
@@ -120,7 +120,8 @@ fn unlike_parameters(current: &Repeats<'_>, baseline: &Repeats<'_>) -> LoadError
     LoadError::Incomparable(format!("{} was run with other parameters: {}", current.name(), found.join("; ")))
 }
 
-/// Names every leaf in which two values differ, with both. Parameters nest three deep, so this does not go far.
+/// Lists every leaf in which two values differ, with both values. Recursion is bounded by the depth of the parameters,
+/// which is three.
 fn differences(path: &str, now: &Value, then: &Value, found: &mut Vec<String>) {
     match (now, then) {
         (Value::Object(now), Value::Object(then)) => {
@@ -144,12 +145,12 @@ fn differences(path: &str, now: &Value, then: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// When a result was measured and of which commit.
+/// Start time and commit of a result.
 pub(super) fn origin(file: &ResultFile) -> String {
     format!("{}, commit {}", file.started, file.environment.commit)
 }
 
-/// What differs without making the results unlike, but may be why a figure changed.
+/// Differences that do not prevent the comparison, but may explain a change.
 pub(super) fn notes(current: &ResultFile, baseline: &ResultFile, pairs: &[Pair<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     let [now, then] = [current, baseline].map(|file| &file.environment.generator_version);
@@ -166,7 +167,7 @@ pub(super) fn notes(current: &ResultFile, baseline: &ResultFile, pairs: &[Pair<'
                 None => "unknown",
             });
             let note = format!("{flag} is {now}, and {then} in the baseline");
-            // Most workloads of a file share their server's flags, so one line tells it for all of them.
+            // Most workloads of a file have the same server flags, so each note is listed once.
             if now != then && !notes.contains(&note) {
                 notes.push(note);
             }

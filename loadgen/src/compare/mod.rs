@@ -1,9 +1,9 @@
-//! Whether what is measured now is worse than what was measured before, beyond what noise explains.
+//! Comparison of a result with a baseline: which metrics are worse by more than noise.
 //!
-//! Runs are matched by workload, contestant and parameters; repeats within a file are the samples. A metric regressed
-//! where the ratio of the medians is beyond its threshold *and* the ratio's 95 % interval excludes "no change". Five
-//! repeats that scatter by ±10 % find a real 30 % nearly always where the threshold is 10 or 15 %. With the 20 % of
-//! p99 they miss it about once in ten times: there the median itself may fall short of the threshold.
+//! Runs are matched by workload, contestant and parameters; repeats within a file are the samples. A metric has
+//! regressed if the ratio of the medians is beyond its threshold *and* the ratio's 95 % interval excludes 1. With five
+//! repeats that scatter by ±10 %, an increase of 30 % is nearly always found if the threshold is 10 or 15 %. With the
+//! 20 % of p99 it is missed about once in ten times, because the median itself can be below the threshold.
 
 mod errors;
 mod instructions;
@@ -31,27 +31,27 @@ use crate::{
     statistics::{Ratio, median, ratio_of_medians},
 };
 
-/// Fewer repeats than this say nothing about noise.
+/// Minimum number of repeats for a statement about noise.
 pub const REPEATS_COUNT_MIN: usize = 3;
 
-/// Two results, held against each other.
+/// The comparison of two results.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// When the current result and the baseline began, and of which commits they are.
+    /// Start time and commit of the current result.
     pub current: String,
-    /// See `current`.
+    /// Start time and commit of the baseline.
     pub baseline: String,
-    /// Everything that was compared.
+    /// All compared metrics.
     pub rows: Vec<Row>,
-    /// Workloads that the baseline does not have.
+    /// Workloads that are missing in the baseline.
     pub not_in_the_baseline: Vec<String>,
-    /// Workloads that only the baseline has, and why the current result does not, if it says so.
+    /// Workloads that are only in the baseline, with the reason if the current result contains it.
     pub only_in_the_baseline: Vec<String>,
-    /// What else differs and may explain a change.
+    /// Other differences, which may explain a change.
     pub notes: Vec<String>,
 }
 
-/// Holds a result against a baseline.
+/// Compares a result with a baseline.
 ///
 /// # Errors
 /// [`LoadError::Incomparable`] when the processors, cores, kernels (major and minor version) or builds of the generator differ,
@@ -79,19 +79,19 @@ pub fn compare(
 }
 
 impl Comparison {
-    /// Whether anything is worse than it may be.
+    /// Whether any metric has regressed.
     #[must_use]
     pub fn regressed(&self) -> bool {
         self.count(Verdict::Regressed) > 0
     }
 
-    /// Whether at least one metric was compared. Where none was, not to have regressed means nothing.
+    /// Whether at least one metric was compared. If not, the absence of regressions has no meaning.
     #[must_use]
     pub fn usable(&self) -> bool {
         self.rows.iter().any(|row| row.verdict != Verdict::Unusable)
     }
 
-    /// How many metrics got this verdict.
+    /// Number of metrics with this verdict.
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> usize {
         self.rows.iter().filter(|row| row.verdict == verdict).count()
@@ -108,7 +108,7 @@ fn rows(pair: &Pair<'_>, thresholds: &Thresholds) -> Vec<Row> {
     let gates = thresholds.gates().into_iter();
     let mut rows: Vec<Row> = gates
         .filter_map(|gate| {
-            // What a connection holds does not depend on how fast the generator is.
+            // Memory per connection does not depend on the generator's speed.
             let unusable = if gate.of_time { timings.clone() } else { pair.unusable() };
             row(pair, &gate, unusable)
         })
@@ -117,7 +117,7 @@ fn rows(pair: &Pair<'_>, thresholds: &Thresholds) -> Vec<Row> {
     rows
 }
 
-/// One metric's row; none where neither side has it.
+/// The row of a metric; `None` if neither side has it.
 fn row(pair: &Pair<'_>, gate: &Gate, unusable: Option<String>) -> Option<Row> {
     let [baseline, current] = [&pair.baseline, &pair.current].map(|group| group.samples(&gate.metric));
     if baseline.is_empty() && current.is_empty() && unusable.is_none() {

@@ -1,50 +1,50 @@
-//! What a comparison says of one metric.
+//! Rows of a comparison.
 
 use serde::Serialize;
 
-/// A change this small is none: ratios of equal decimals differ by a rounding.
+/// Tolerance for the rounding of ratios.
 pub(super) const ROUNDING: f64 = 1e-9;
 
-/// What a comparison says of one metric.
+/// Verdict on one metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Not worse than the threshold allows.
     Fine,
-    /// Better by more than the threshold, and noise does not explain it.
+    /// Better by more than the threshold, and more than noise.
     Improved,
-    /// Worse by more than the threshold, and noise does not explain it.
+    /// Worse by more than the threshold, and more than noise.
     Regressed,
-    /// Worse by more than the threshold, but so it might be by noise; or there are too few repeats to tell.
+    /// Worse by more than the threshold, but possibly by noise; or too few repeats.
     Unclear,
-    /// Not to be compared.
+    /// Not compared.
     Unusable,
 }
 
 /// One metric of one workload.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// The workload, with the contestant where that is not corelane; or the operation whose instructions are counted.
+    /// The workload, with the contestant if that is not corelane; or the operation of an instruction count.
     pub workload: String,
-    /// As budgets name it, but `instructions` for every operation.
+    /// Name of the metric as in budgets; `instructions` for all operations.
     pub metric: String,
     /// Median of the baseline's repeats, in the metric's unit.
     pub baseline: Option<f64>,
     /// Median of the current repeats, in the metric's unit.
     pub current: Option<f64>,
-    /// The same two, for people.
+    /// Baseline and current median as text.
     pub shown: [String; 2],
-    /// Repeats in the baseline and now.
+    /// Number of repeats in the baseline and in the current result.
     pub repeats_count: [usize; 2],
-    /// Current ÷ baseline, and its interval where there are repeats enough.
+    /// Current ÷ baseline.
     pub ratio: Option<f64>,
-    /// Ends of the ratio's 95 % interval.
+    /// The ratio's 95 % interval, if there are enough repeats.
     pub interval: Option<[f64; 2]>,
-    /// The change for the worse that is still fine, as a fraction; below 0 where lower is worse.
+    /// The accepted change for the worse, as a fraction; negative if lower is worse.
     pub threshold: Option<f64>,
-    /// What to think of it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Why, where the figures do not tell.
+    /// The reason of the verdict, if the numbers do not show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! A comparison for people: one table no wider than a terminal, and what the table has no room for.
+//! Output of a comparison: a table no wider than a terminal, and notes.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use tabled::{
 
 use super::{Comparison, Row, Verdict};
 
-/// No line of the table is wider.
+/// Maximum width of the table in columns.
 const COLUMNS_MAX: usize = 100;
 
 const HEAD: [&str; 8] =
     ["workload", "metric", "baseline", "current", "change", "95 % interval", "limit", "verdict"];
 
 impl Comparison {
-    /// The rows: at most 100 columns wide.
+    /// Writes the rows, at most 100 columns wide.
     #[must_use]
     pub fn table(&self) -> String {
         let mut builder = Builder::default();
@@ -44,7 +44,7 @@ impl fmt::Display for Comparison {
         let mut lines = Vec::new();
         for row in &self.rows {
             let Some(reason) = &row.reason else { continue };
-            // Metrics of a workload that share a verdict and its reason share the line.
+            // Metrics of a workload with the same verdict and reason share a line.
             let line = format!("{} {}: {reason}", row.workload, word(row.verdict));
             if !lines.contains(&line) {
                 writeln!(formatter, "{line}")?;
@@ -82,7 +82,7 @@ fn cells(row: &Row, workload: &str) -> [String; 8] {
     ]
 }
 
-/// A ratio as a change in percent: three digits are more than repeats agree on.
+/// Formats a ratio as a change in percent; repeats do not agree on more than two digits.
 fn change(ratio: f64) -> String {
     let percent = (ratio - 1.0) * 100.0;
     if percent.abs() < 9.95 && (percent - percent.round()).abs() >= 0.05 {

@@ -14,7 +14,7 @@ fn repeats(count: usize, of: impl FnMut(usize) -> Run) -> ResultFile {
 }
 
 fn quiet(count: usize) -> ResultFile {
-    // Repeats are never quite equal.
+    // Repeats are never exactly equal.
     repeats(count, |index| slowed(sample::run(WORKLOAD, "corelane"), 1.0 + 0.002 * index as f64))
 }
 
@@ -301,7 +301,7 @@ fn the_table_fits_a_terminal() {
     assert_eq!(json["rows"][0]["verdict"], "regressed");
 }
 
-/// A run with every time so many times as long.
+/// A run whose times are multiplied by `factor`.
 fn slowed(mut run: Run, factor: f64) -> Run {
     for latency in [&mut run.latency, &mut run.latency_uncorrected] {
         slow(latency, factor);
@@ -310,7 +310,7 @@ fn slowed(mut run: Run, factor: f64) -> Run {
     run
 }
 
-/// The histogram stays as it was: no comparison reads it.
+/// The histogram is not changed: comparisons do not read it.
 fn slow(latency: &mut Latency, factor: f64) {
     for time in [
         &mut latency.min_us,
@@ -327,7 +327,7 @@ fn slow(latency: &mut Latency, factor: f64) {
     }
 }
 
-/// Five repeats that scatter by ±10 %, each metric for itself.
+/// Five repeats that scatter by ±10 %, independently for each metric.
 fn noisy(rng: &mut StdRng, factor: f64) -> ResultFile {
     repeats(5, |_| {
         let mut run = sample::run(WORKLOAD, "corelane");
@@ -356,12 +356,12 @@ fn noise_is_no_regression_and_a_real_one_is_found_in_it() {
             *found_in.entry(row.metric).or_default() += u64::from(row.verdict == Verdict::Regressed);
         }
     }
-    // The alarm is of the whole comparison: four metrics that scatter independently have four chances.
+    // A false alarm is counted for the whole comparison, with four independent metrics.
     assert!(false_alarms <= SEEDS / 20, "{false_alarms} false alarms in {SEEDS}");
     assert!(found >= SEEDS * 95 / 100, "{found} of {SEEDS}");
     for metric in ["p50", "p95", "throughput_per_s"] {
         assert!(found_in[metric] >= SEEDS * 95 / 100, "{metric}: {} of {SEEDS}", found_in[metric]);
     }
-    // A threshold of 20 % is too near to 30 % for this much noise to be sure every time.
+    // With this much noise a threshold of 20 % is too close to 30 % to be found every time.
     assert!(found_in["p99"] >= SEEDS * 85 / 100, "p99: {} of {SEEDS}", found_in["p99"]);
 }

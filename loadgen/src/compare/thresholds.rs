@@ -1,4 +1,4 @@
-//! How much worse a metric may be.
+//! Thresholds of a comparison.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::{
     metric::{Better, Metric},
 };
 
-/// The change for the worse that is still fine, by metric, as a fraction of the baseline.
+/// Accepted change for the worse by metric, as a fraction of the baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Thresholds {
     /// Median latency.
@@ -16,8 +16,8 @@ pub struct Thresholds {
     pub p95: f64,
     /// 99th percentile of latency.
     pub p99: f64,
-    /// Replies per second. In an open loop below saturation they are only the schedule; a server that falls behind it
-    /// is found all the same.
+    /// Replies per second. In an open loop below saturation they equal the schedule's rate, unless the server falls
+    /// behind.
     pub throughput: f64,
     /// Memory per connection.
     pub memory: f64,
@@ -31,21 +31,21 @@ impl Default for Thresholds {
     }
 }
 
-/// One metric of a run, and how much worse it may be.
+/// A metric of a run and its threshold.
 pub(super) struct Gate {
     pub(super) metric: Metric,
     pub(super) better: Better,
-    /// A fraction of the baseline.
+    /// Accepted change for the worse, as a fraction of the baseline.
     pub(super) threshold: f64,
-    /// Whether the generator's speed shows in it.
+    /// Whether the metric depends on the generator's speed.
     pub(super) of_time: bool,
 }
 
 impl Thresholds {
-    /// One threshold for everything that is a matter of time: latencies and throughput.
+    /// Sets one threshold for latencies and throughput.
     ///
     /// # Errors
-    /// When it is not between 0 and 1: throughput cannot fall by more than all of it, so such a gate could not fail.
+    /// When it is not between 0 and 1: throughput cannot fall by more than 1, so that the gate could not fail.
     pub fn with_times(self, fraction: f64) -> Result<Self, LoadError> {
         if !(fraction > 0.0 && fraction < 1.0) {
             return Err(LoadError::Usage(format!(
@@ -83,7 +83,7 @@ impl Thresholds {
 }
 
 impl Gate {
-    /// Which change is the limit: +10 % where lower is better, −10 % where higher is.
+    /// The threshold with a sign: +10 % if lower is better, −10 % if higher is better.
     pub(super) fn signed_threshold(&self) -> f64 {
         match self.better {
             Better::Lower => self.threshold,

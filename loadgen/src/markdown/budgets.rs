@@ -1,4 +1,4 @@
-//! Budgets and goals, and what falls short of them.
+//! Section on budgets and goals, and the rows that miss them.
 
 use super::table::{or_dash, plain, table};
 use crate::budget::{Assessment, Source, Status, summary};
@@ -31,7 +31,7 @@ pub(super) fn section(assessments: &[Assessment]) -> String {
     parts.join("\n\n")
 }
 
-/// What falls short, before anything else.
+/// Lists the rows that miss their budget or goal.
 fn short(assessments: &[Assessment]) -> String {
     let lines: Vec<String> =
         assessments.iter().filter(|assessment| assessment.falls_short()).map(line).collect();

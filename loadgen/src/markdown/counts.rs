@@ -1,4 +1,4 @@
-//! What is counted or timed without sockets: instructions, allocations, single stages.
+//! Sections on measurements without sockets: instructions, allocations, single stages.
 
 use super::table::{or_dash, table};
 use crate::{metric::nanoseconds, repeats::newest_first, result::ResultFile, units};

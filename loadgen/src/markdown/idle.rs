@@ -1,4 +1,4 @@
-//! Fifty thousand connections that hardly ever ask for anything.
+//! Section on 50,000 idle connections.
 
 use super::table::table;
 use crate::{

@@ -1,4 +1,4 @@
-//! What was asked in each workload, and how long replies took.
+//! Section on the loads and latencies of the workloads.
 
 use super::table::{or_dash, table};
 use crate::{

@@ -1,6 +1,6 @@
-//! `docs/PERFORMANCE.md`, made of results: no figure in it is typed by hand.
+//! `docs/PERFORMANCE.md`, generated from results.
 //!
-//! Where several results have the same workload, the newest that ran it at full size speaks for it (see
+//! If several results contain a workload, the newest at full size is used (see
 //! [`Repeats::newest`](crate::repeats::Repeats::newest)). Tables have few columns, for narrow screens.
 
 mod counts;
@@ -19,7 +19,7 @@ use crate::{
     result::ResultFile,
 };
 
-/// The page in full.
+/// Generates the page.
 #[must_use]
 pub fn performance(files: &[ResultFile], budget: &Budget) -> String {
     let assessments = assess(budget, files);
@@ -38,7 +38,7 @@ pub fn performance(files: &[ResultFile], budget: &Budget) -> String {
     page
 }
 
-/// One result's servers beside each other.
+/// Generates the tables that compare the servers of one result.
 #[must_use]
 pub fn peer_tables(file: &ResultFile) -> String {
     peers::section(std::slice::from_ref(file))

@@ -1,4 +1,4 @@
-//! What the figures do not show: workloads that were not run, runs that measured the generator, runs that went wrong.
+//! Section on omissions: workloads that were not run, runs limited by the generator, runs with errors.
 
 use super::table::{plain, table};
 use crate::{
@@ -25,7 +25,7 @@ pub(super) fn section(files: &[ResultFile]) -> String {
     lines.join("\n\n")
 }
 
-/// Workloads that no result has, each with the newest reason.
+/// Workloads without any result, each with the newest reason.
 fn not_run(files: &[ResultFile]) -> Vec<[String; 2]> {
     let mut rows: Vec<[String; 2]> = Vec::new();
     for not_run in newest_first(files).into_iter().flat_map(|file| &file.not_run) {

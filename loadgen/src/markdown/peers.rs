@@ -1,4 +1,4 @@
-//! Other servers, measured beside ours in the same run.
+//! Section on other servers, measured in the same run.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use crate::{
     units,
 };
 
-/// The server that answers a fixed reply.
+/// The reference server with a fixed reply.
 const STATIC: &str = "nginx-static";
 
-/// Workloads in which servers are asked the same, or nginx as little as can be asked.
+/// Workloads in which all servers receive the same requests, or nginx the smallest possible ones.
 const FAMILIES: [&str; 3] = ["canonical_closed_", "legacy_closed_", "static_closed_"];
 
 pub(super) fn section(files: &[ResultFile]) -> String {
@@ -37,7 +37,7 @@ pub(super) fn section(files: &[ResultFile]) -> String {
     parts.join("\n\n")
 }
 
-/// A table for each number of connections, from the newest result that has several servers at it.
+/// A table for each number of connections, from the newest result that has several servers with it.
 fn closed(files: &[ResultFile]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut tables = Vec::new();
@@ -97,7 +97,7 @@ fn throughput_table(connections_count: u32, mut groups: Vec<&Repeats<'_>>) -> St
     )
 }
 
-/// The rate that most servers of one result were asked at; of several such the highest.
+/// The open-loop rate at which most servers of a result were measured; of several such rates the highest.
 fn open(files: &[ResultFile]) -> Option<String> {
     let per_file = newest_first(files).into_iter().filter_map(|file| {
         let groups: Vec<Repeats<'_>> =

@@ -1,4 +1,4 @@
-//! Where the figures are from: what made the page, the machines, the results.
+//! Header of the page: command, machines and results.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::{
     units,
 };
 
-/// What makes the page, for its header.
+/// The command that generates the page.
 pub const COMMAND: &str = "corelane-loadgen report --markdown docs/PERFORMANCE.md RESULT…";
 
 pub(super) fn header(files: &[ResultFile]) -> String {
@@ -49,7 +49,7 @@ fn machine(of: &Environment) -> String {
     text
 }
 
-/// As typed, but for directories, which are nobody's business.
+/// The command line, without directories.
 fn command(words: &[String]) -> String {
     let short = |word: &String| {
         let (option, value) = match word.split_once('=') {
@@ -62,7 +62,7 @@ fn command(words: &[String]) -> String {
     plain(&words.iter().map(short).collect::<Vec<_>>().join(" ")).replace('`', "'")
 }
 
-/// What was switched on in our server, by the newest result that tells.
+/// The optimizations of corelane, from the newest result that has them.
 fn flags(files: &[ResultFile]) -> Option<String> {
     let runs = newest_first(files).into_iter().flat_map(|file| &file.runs);
     let flags = runs

@@ -1,6 +1,6 @@
-//! Markdown tables, written close: padded columns would change every line of a table when one figure grows by a digit.
+//! Markdown tables without padding: with padding every line would change when one value grows by a digit.
 
-/// A table; columns of figures are set to the right.
+/// Writes a table; columns of numbers are right-aligned.
 pub(super) fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) -> String {
     let rule: Vec<&str> =
         (0..COLUMNS).map(|column| if is_figures(&rows, column) { "---:" } else { "---" }).collect();
@@ -22,12 +22,12 @@ fn line(cells: &[impl AsRef<str>]) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
-/// Text from a result, on one line.
+/// Joins the text of a result to one line.
 pub(super) fn plain(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A figure, or a dash where there is none.
+/// A value, or a dash without one.
 pub(super) fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "–".to_owned())
 }

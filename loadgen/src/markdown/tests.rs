@@ -21,7 +21,7 @@ fn with_memory(mut run: Run, resident_bytes: u64) -> Run {
     run
 }
 
-/// One of everything.
+/// A result with one run of each kind.
 fn result() -> ResultFile {
     let mut nginx = sample::run("static_closed_64", "nginx-static");
     nginx.parameters.era = "none".to_owned();
@@ -70,7 +70,7 @@ fn result() -> ResultFile {
     file
 }
 
-/// What one section says.
+/// The text of one section.
 fn part<'page>(page: &'page str, head: &str) -> &'page str {
     let start = page.find(head).unwrap_or_else(|| panic!("no {head} in\n{page}"));
     let body = &page[start..];

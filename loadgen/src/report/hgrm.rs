@@ -1,18 +1,17 @@
-//! The percentile distribution as text, as HdrHistogram's own plotter reads it.
+//! The percentile distribution in the text format of HdrHistogram's plotter.
 
 use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-/// Lines per halving of the distance to 100 %, as `outputPercentileDistribution` writes by default.
+/// Lines per halving of the distance to 100 %, the default of `outputPercentileDistribution`.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
-/// Nanoseconds in the millisecond the values are told in.
+/// Nanoseconds per unit of the values.
 const SCALE: f64 = 1e6;
 
-/// The distribution of a histogram of nanoseconds, in milliseconds: what `outputPercentileDistribution` of the Java
-/// HdrHistogram writes with a scaling ratio of 1,000,000. Values have six decimals where Java writes three, so that a
-/// nanosecond is not lost.
+/// Writes a histogram of nanoseconds like `outputPercentileDistribution` of the Java HdrHistogram with a scaling ratio
+/// of 1,000,000: in milliseconds. Values have six decimals instead of Java's three, so that nanoseconds are preserved.
 #[must_use]
 pub fn hgrm(histogram: &Histogram<u64>) -> String {
     let mut text =
@@ -23,7 +22,7 @@ pub fn hgrm(histogram: &Histogram<u64>) -> String {
         let value = step.value_iterated_to() as f64 / SCALE;
         let quantile = step.quantile_iterated_to();
         let _ = write!(text, "{value:12.6} {quantile:2.12} {total:10}");
-        // The last line has no fourth column: it would be infinite.
+        // The last line has no fourth column, because it would be infinite.
         let _ =
             if quantile < 1.0 { writeln!(text, " {:14.2}", 1.0 / (1.0 - quantile)) } else { writeln!(text) };
     }
@@ -49,7 +48,7 @@ pub fn hgrm(histogram: &Histogram<u64>) -> String {
     text
 }
 
-/// How many linear parts a bucket has: the smallest power of two that tells twice 10^digits values apart.
+/// Number of linear sub-buckets: the smallest power of two that can distinguish 2 · 10^digits values.
 fn sub_buckets(digits: u8) -> u64 {
     (2 * 10u64.pow(u32::from(digits))).next_power_of_two()
 }
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
     use crate::{latency::histogram, report::sample};
 
-    /// The rows as the plotter splits them: by blanks, comments left out.
+    /// Splits the rows at blanks as the plotter does, without comments.
     fn rows(text: &str) -> Vec<Vec<f64>> {
         let numbers = |line: &str| line.split_whitespace().map(|number| number.parse().unwrap()).collect();
         text.lines().skip(2).filter(|line| !line.starts_with('#')).map(numbers).collect()

@@ -1,4 +1,4 @@
-//! The intervals of a run as HdrHistogram's interval log, which its log processor and analyser read.
+//! The intervals of a run as an HdrHistogram interval log, for its log processor and analyser.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,14 +6,14 @@ use hdrhistogram::serialization::{V2DeflateSerializer, interval_log::IntervalLog
 
 use crate::{error::LoadError, result::Run};
 
-/// Nanoseconds in the millisecond that `Interval_Max` is told in, as the Java writer does by default.
+/// Nanoseconds per unit of `Interval_Max`, the default of the Java writer.
 const MAX_SCALE: f64 = 1e6;
 
-/// The latencies of a run, interval by interval, in nanoseconds from the intended time of sending. Timestamps are
-/// seconds since measuring began, which the log tells as both start and base time. Without tags.
+/// Writes the latencies by interval, in nanoseconds from the due time. Timestamps are seconds since measuring began;
+/// that time is both start and base time of the log. There are no tags.
 ///
 /// # Errors
-/// When a histogram or a time of the result is none.
+/// When the result contains an invalid histogram or time.
 pub fn hlog(run: &Run) -> Result<String, LoadError> {
     let began = SystemTime::UNIX_EPOCH
         .checked_add(span(run.began_unix_s)?)
@@ -25,7 +25,7 @@ pub fn hlog(run: &Run) -> Result<String, LoadError> {
         .add_comment(&format!("[Logged with corelane-loadgen {}]", env!("CARGO_PKG_VERSION")))
         .add_comment("[Values in nanoseconds, Interval_Max in milliseconds]")
         .with_start_time(began)
-        // Readers guess what timestamps count from when no base time says it.
+        // Without a base time readers guess the origin of the timestamps.
         .with_base_time(began)
         .with_max_value_divisor(MAX_SCALE)
         .begin_log_with(&mut log, &mut serializer)

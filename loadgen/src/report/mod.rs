@@ -1,5 +1,4 @@
-//! What was measured, told: to the person at the terminal, on a page for those who were not there, and to the tools of
-//! HdrHistogram.
+//! Reports of results: for the terminal, as an HTML page, and in HdrHistogram's formats.
 //!
 //! | what | for whom |
 //! |---|---|
@@ -8,8 +7,8 @@
 //! | [`hgrm`] | HdrHistogram's plotter |
 //! | [`hlog`] | HdrHistogram's log processor and analyser |
 //!
-//! `wording` and `tables` say what is told, so that the terminal and the page tell the same; `terminal` and `html` set
-//! it; `charts` draws.
+//! `wording` and `tables` contain the content, so that terminal and page are equal; `terminal` and `html` format it;
+//! `charts` draws.
 
 mod charts;
 mod hgrm;

@@ -1,4 +1,4 @@
-//! What a run comes to, in a few words: the worst thing that can be said of it.
+//! The rating of a run in a few words, by its worst problem.
 
 use super::wording::plural;
 use crate::{
@@ -6,18 +6,18 @@ use crate::{
     units::{count, seconds},
 };
 
-/// How bad it is.
+/// Severity of a rating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// Everything demanded was met, and nothing went wrong.
+    /// All demands hold, and there were no errors.
     Good,
-    /// The figures do not mean what they seem to.
+    /// The figures are not reliable.
     Doubtful,
-    /// Something demanded was not met, or something went wrong.
+    /// A demand was missed, or there were errors.
     Bad,
 }
 
-/// What a run comes to.
+/// The rating of a run.
 #[derive(Debug)]
 pub(crate) struct Rating {
     pub(crate) level: Level,
@@ -25,7 +25,7 @@ pub(crate) struct Rating {
 }
 
 impl Rating {
-    /// Judges a run.
+    /// Rates a run.
     pub(crate) fn of(run: &Run) -> Self {
         let failed = run.checks.iter().filter(|check| !check.passed).count();
         let checks = run.checks.len();
@@ -33,14 +33,14 @@ impl Rating {
             Outcome::ServerGone { after_s } => {
                 (Level::Bad, format!("server gone after {}", seconds(after_s)))
             }
-            // What has not run to its end is not judged.
+            // An incomplete run is not rated.
             Outcome::Interrupted => (Level::Doubtful, "interrupted".to_owned()),
             _ if failed > 0 => (Level::Bad, format!("{failed} of {} failed", plural(checks as u64, "check"))),
-            // Before the errors: what a generator at its limit counts as late replies may be its own doing.
+            // Checked before the errors: a generator at its limit may itself cause late replies.
             _ if run.generator.bottleneck.is_some() => {
                 (Level::Doubtful, "the generator was the limit".to_owned())
             }
-            // Errors that the checks allow are no failure.
+            // Errors within the demands are not a failure.
             Outcome::Complete if checks == 0 && run.errors_total() > 0 => {
                 let share = run.errors_total() as f64 / (run.requests_count.max(1) as f64) * 100.0;
                 (Level::Bad, format!("{} % of requests failed", count(share)))
@@ -52,7 +52,7 @@ impl Rating {
         Self { level, text }
     }
 
-    /// One character for it.
+    /// The rating as one character.
     pub(crate) fn mark(&self) -> &'static str {
         match self.level {
             Level::Good => "✓",

@@ -1,16 +1,16 @@
-//! Runs that measured the same thing, taken together.
+//! Repeats of a run, for the overview.
 
 use super::rating::{Level, Rating};
 use crate::{result::Run, statistics::median};
 
-/// At least one run.
+/// A group of at least one run.
 pub(crate) struct RunGroup<'a> {
     pub(crate) first: &'a Run,
-    /// All of them, the first included.
+    /// All runs, including the first.
     pub(crate) runs: Vec<&'a Run>,
 }
 
-/// Where the values of repeats lie.
+/// Range and median of the values of repeats.
 pub(crate) struct Spread {
     pub(crate) lowest: f64,
     pub(crate) median: f64,
@@ -18,7 +18,7 @@ pub(crate) struct Spread {
 }
 
 impl<'a> RunGroup<'a> {
-    /// Puts together what repeats each other, in the order of the first of each.
+    /// Groups repeats, in the order of the first run of each group.
     pub(crate) fn group(runs: &'a [Run]) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for run in runs {
@@ -30,7 +30,7 @@ impl<'a> RunGroup<'a> {
         all
     }
 
-    /// Of one value of each run that has it; nothing where none has it.
+    /// Range and median of a value; `None` if no run has it.
     pub(crate) fn spread(&self, value: impl Fn(&Run) -> Option<f64>) -> Option<Spread> {
         let values: Vec<f64> = self.runs.iter().filter_map(|run| value(run)).collect();
         Some(Spread {
@@ -40,7 +40,7 @@ impl<'a> RunGroup<'a> {
         })
     }
 
-    /// The worst of their verdicts.
+    /// The worst rating of the runs.
     pub(crate) fn rating(&self) -> Rating {
         let ratings = self.runs.iter().map(|run| Rating::of(run));
         let rank = |rating: &Rating| match rating.level {

@@ -1,4 +1,4 @@
-//! Runs to report on that nobody measured: two peaks of latency, one stall, some errors, the same at every start.
+//! Synthetic runs for tests of reports: two peaks of latency, one stall, some errors; deterministic.
 
 use std::{collections::BTreeMap, f64::consts::TAU, sync::LazyLock};
 
@@ -15,18 +15,18 @@ use crate::{
 
 const INTERVALS: usize = 30;
 const RATE_PER_S: usize = 4_000;
-/// Stops for 0.4 s at the end of this interval; what it owed is answered in the next.
+/// Index of the interval with a stall of 0.4 s at its end; its requests are answered in the next one.
 const STALLED: usize = 17;
 const CONNECTIONS: usize = 64;
 
-/// Open loop, two requests, a stall, errors, a server process, checks of which one fails.
+/// An open loop with two requests, a stall, errors, a server process, and checks of which one fails.
 pub(crate) fn run() -> Run {
     static RUN: LazyLock<Run> =
         LazyLock::new(|| measured(&Shape { seed: 1, fast_us: 190.0, slow_us: 900.0 }));
     RUN.clone()
 }
 
-/// The same load on another server: slower, and without any of what a run may have besides.
+/// The same load on a slower server, without optional parts.
 pub(crate) fn peer() -> Run {
     static PEER: LazyLock<Run> = LazyLock::new(|| {
         let mut run = measured(&Shape { seed: 2, fast_us: 410.0, slow_us: 2_600.0 });
@@ -51,7 +51,7 @@ pub(crate) fn peer() -> Run {
     PEER.clone()
 }
 
-/// The same asked in a closed loop.
+/// The same run as a closed loop.
 pub(crate) fn closed() -> Run {
     let mut run = run();
     run.parameters.pacing = Pacing::Closed;
@@ -60,7 +60,7 @@ pub(crate) fn closed() -> Run {
     run
 }
 
-/// A run in which nothing was answered and nothing looked at.
+/// A run without replies and samples.
 pub(crate) fn empty() -> Run {
     let mut run = run();
     let nothing = Latency::of(&histogram());
@@ -223,7 +223,7 @@ fn record(shape: &Shape) -> Recorded {
         for request in 0..RATE_PER_S {
             let is_slow = request % 5 == 4;
             let median_us = if is_slow { shape.slow_us } else { shape.fast_us };
-            // Log-normal, as latencies are: most near the median, a tail to the right.
+            // Log-normal, like real latencies: most values near the median, and a tail.
             let normal =
                 (-2.0 * random.random::<f64>().max(1e-12).ln()).sqrt() * (TAU * random.random::<f64>()).cos();
             let base_ns = median_us * 1e3 * (0.22 * normal).exp();
@@ -232,7 +232,7 @@ fn record(shape: &Shape) -> Recorded {
             let waited_ns = if stalled { (0.4 - since_stall) * 1e9 } else { 0.0 };
             waiting += usize::from(stalled);
             let intended_ns = (base_ns + waited_ns) as u64;
-            // Only as many requests as there are connections were under way when the server stopped.
+            // Only as many requests as there are connections were in flight during the stall.
             let sent_ns = if waiting > CONNECTIONS { base_ns as u64 } else { intended_ns };
             corrected.record(intended_ns).unwrap();
             uncorrected.record(sent_ns).unwrap();
@@ -259,7 +259,7 @@ fn record(shape: &Shape) -> Recorded {
     }
 }
 
-/// Writes the reports of the sample into a directory, to be looked at and to be read by `tests/hdrhistogram/check.py`:
+/// Writes the reports of the sample runs into a directory, for inspection and for `tests/hdrhistogram/check.py`:
 /// `REPORT_SAMPLE=/some/where cargo test -p corelane-loadgen --lib -- --ignored reports_to_look_at`.
 #[test]
 #[ignore = "writes into the directory that REPORT_SAMPLE names"]

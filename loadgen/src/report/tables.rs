@@ -1,4 +1,4 @@
-//! The tables of a run, as words in rows: the terminal and the page each set them in their own way.
+//! The tables of a run as rows of text, which the terminal and the page format.
 
 use super::wording;
 use crate::{
@@ -7,16 +7,16 @@ use crate::{
     units::{UNKNOWN, bytes, count, latency, percent, seconds},
 };
 
-/// The percentiles that are told, by the names [`Latency::named`] knows.
+/// The reported percentiles, by their names in [`Latency::named`].
 pub(crate) const PERCENTILES: [&str; 6] = ["p50", "p90", "p99", "p99.9", "p99.99", "max"];
 
-/// Rows of text. The first column names the row; the first row names the columns.
+/// A table of text. The first column contains row headers, the first row column headers.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub(crate) caption: String,
     pub(crate) head: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
-    /// How many columns are names and words; those after them are numbers, to be set flush right.
+    /// Number of text columns; the columns after them contain numbers and are right-aligned.
     pub(crate) names: usize,
 }
 
@@ -26,12 +26,12 @@ impl Table {
         Self { caption: caption.to_owned(), head, rows: Vec::new(), names: 1 }
     }
 
-    /// The table, if there is anything in it.
+    /// Returns the table if it has rows.
     fn filled(self) -> Option<Self> {
         if self.rows.is_empty() { None } else { Some(self) }
     }
 
-    /// Rows for columns and columns for rows: what is wide becomes high.
+    /// Exchanges rows and columns.
     pub(crate) fn transposed(&self) -> Self {
         let row = |column: usize, name: &String| {
             let cells = self.rows.iter().map(|row| row.get(column).cloned().unwrap_or_default());
@@ -44,7 +44,7 @@ impl Table {
     }
 }
 
-/// Percentiles, corrected and uncorrected; one row in a closed loop, where these are the same.
+/// Percentiles, corrected and uncorrected; one row for a closed loop, in which they are equal.
 pub(crate) fn percentiles(run: &Run) -> Table {
     let rows = if wording::is_closed(run) {
         vec![("closed loop", &run.latency)]
@@ -54,7 +54,7 @@ pub(crate) fn percentiles(run: &Run) -> Table {
     compared("Latency", rows.into_iter())
 }
 
-/// Percentiles of several distributions under each other.
+/// Percentiles of several distributions, one row each.
 pub(crate) fn compared<'a>(
     caption: &str,
     distributions: impl Iterator<Item = (&'a str, &'a Latency)>,
@@ -68,7 +68,7 @@ pub(crate) fn compared<'a>(
     table
 }
 
-/// One row per request of the mix, when there is more than one.
+/// A row per request of the mix, if there are several.
 pub(crate) fn by_request(run: &Run) -> Option<Table> {
     if run.requests.len() < 2 {
         return None;
@@ -106,7 +106,7 @@ pub(crate) fn errors(run: &Run) -> Option<Table> {
     table.filled()
 }
 
-/// What the server measured of itself.
+/// The latencies that the server measured.
 pub(crate) fn server_latencies(run: &Run) -> Option<Table> {
     let mut table = Table::new("The server’s own latencies", &["method", "answers", "p50", "p99", "p99.9"]);
     for measured in &run.server_latencies {
@@ -122,7 +122,7 @@ pub(crate) fn server_latencies(run: &Run) -> Option<Table> {
     table.filled()
 }
 
-/// What the workload measures besides.
+/// Figures of the workload.
 pub(crate) fn figures(run: &Run) -> Option<Table> {
     let mut table = Table::new("Figures", &["figure", "value"]);
     for (name, &value) in &run.figures {
@@ -132,7 +132,7 @@ pub(crate) fn figures(run: &Run) -> Option<Table> {
     table.filled()
 }
 
-/// What was demanded.
+/// Demands and their results.
 pub(crate) fn checks(run: &Run) -> Option<Table> {
     let mut table = Table::new("Checks", &["demand", "measured", ""]);
     for check in &run.checks {
@@ -146,7 +146,7 @@ pub(crate) fn checks(run: &Run) -> Option<Table> {
     table.filled()
 }
 
-/// What was asked.
+/// Parameters of the load.
 pub(crate) fn parameters(run: &Run) -> Table {
     let parameters = &run.parameters;
     let mut table = Table::new("Parameters", &["parameter", "value"]);
@@ -168,7 +168,7 @@ pub(crate) fn parameters(run: &Run) -> Table {
     table
 }
 
-/// The mix as it was asked for.
+/// Requests of the mix.
 pub(crate) fn mix(run: &Run) -> Option<Table> {
     let mut table = Table::new("Requests", &["request", "weight", "size", "arguments"]);
     table.names = table.head.len();
@@ -183,7 +183,7 @@ pub(crate) fn mix(run: &Run) -> Option<Table> {
     table.filled()
 }
 
-/// Limits and switches of the server.
+/// Limits and flags of the server.
 pub(crate) fn limits(run: &Run) -> Option<Table> {
     let mut table = Table::new("The server’s limits and switches", &["setting", "value"]);
     for (name, &value) in &run.server.limits {
@@ -195,7 +195,7 @@ pub(crate) fn limits(run: &Run) -> Option<Table> {
     table.filled()
 }
 
-/// A percentile in words; of nothing there is none.
+/// A percentile as text; a dash without values.
 fn time(distribution: &Latency, percentile: &str) -> String {
     match distribution.named(percentile) {
         Some(us) if distribution.count > 0 => latency(us),

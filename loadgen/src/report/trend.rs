@@ -1,4 +1,4 @@
-//! How results changed from one day to the next: a page with a chart for each workload.
+//! The trend page: changes of results over time, with a chart for each workload.
 
 use std::time::SystemTime;
 
@@ -16,10 +16,10 @@ use crate::{
     units::{count, latency},
 };
 
-/// A page about results, the oldest first. Repeats are told by their medians.
+/// Writes a page about results in the order of their start. Repeats are represented by their medians.
 ///
 /// # Errors
-/// When a chart cannot be drawn, or a result's time is none.
+/// When a chart cannot be drawn, or a result's start time is invalid.
 pub fn trend(files: &[ResultFile]) -> Result<String, LoadError> {
     let mut dated = Vec::new();
     for file in files {
@@ -82,7 +82,7 @@ pub fn trend(files: &[ResultFile]) -> Result<String, LoadError> {
     Ok(document("Trend", subtitle, &body))
 }
 
-/// When a result was measured.
+/// Start time of a result in seconds since 1970.
 fn unix_s(file: &ResultFile) -> Result<f64, LoadError> {
     let at = humantime::parse_rfc3339(&file.started)
         .map_err(|error| LoadError::Report(format!("a result began at {:?}: {error}", file.started)))?;
@@ -121,7 +121,8 @@ mod tests {
         let page = trend(&[file(3), file(1), file(2)]).unwrap();
         assert_eq!(page.matches("<svg").count(), 2, "{page}");
         assert!(page.find("2026-11-01").unwrap() > page.find("2026-11-03").unwrap(), "the newest first");
-        // Three figures of three days in two charts, each a point; two lines of latency and one of throughput in each.
+        // Three metrics of three results in two charts, each a point; in each chart two lines of latency and one of
+        // throughput.
         assert_eq!((page.matches("<circle").count(), page.matches("<polyline").count()), (18, 6));
         for word in ["Nov 1", "Nov 3", "throughput and p50", ">p99<"] {
             assert!(page.contains(word), "{word}");

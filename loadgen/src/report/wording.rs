@@ -1,4 +1,4 @@
-//! How a run is put into words, alike in the terminal and on the page.
+//! Phrases about a run, shared by the terminal and the page.
 
 use crate::{
     figures::UPDATES_PUBLISHED,
@@ -6,18 +6,18 @@ use crate::{
     units::{bytes, count, latency, percent, seconds},
 };
 
-/// What a reader of a closed loop must know.
+/// Note on closed loops.
 pub(crate) const CLOSED_LOOP: &str = "A closed loop hides stalls: while the server does not answer it does not ask, so \
     the requests that would have waited are missing from these figures.";
 
-/// What the two rows of an open loop are.
+/// Note on the two rows of an open loop.
 pub(crate) const OPEN_LOOP: &str = "Corrected counts from when a request was to be sent, uncorrected from when it was: \
     the difference is what waited behind a stall.";
 
-/// What opens the sentence nobody should miss.
+/// Beginning of the warning that the generator was the limit.
 pub(crate) const BOTTLENECK: &str = "THE GENERATOR WAS THE LIMIT";
 
-/// Whether requests wait for replies.
+/// Whether the load is a closed loop.
 pub(crate) fn is_closed(run: &Run) -> bool {
     run.parameters.pacing == Pacing::Closed
 }
@@ -73,7 +73,7 @@ pub(crate) fn time(run: &Run) -> String {
     format!("{measured} measured{warmup}{scale}")
 }
 
-/// How it ended, if not as planned.
+/// The end of a run, if it was not complete.
 pub(crate) fn ending(outcome: &Outcome) -> Option<String> {
     match outcome {
         Outcome::Complete => None,
@@ -86,12 +86,11 @@ pub(crate) fn ending(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// `4,000/s: 120,000 of 120,038 requests answered right`
-/// `10,000/s: 100 updates text 100,000 times`
+/// `4,000/s: 120,000 of 120,038 requests answered right`, or `10,000/s: 100 updates delivered 100,000 times`
 pub(crate) fn throughput(run: &Run) -> String {
     if run.figures.contains_key(UPDATES_PUBLISHED) {
         return format!(
-            "{}/s: {} told {}",
+            "{}/s: {} delivered {}",
             count(run.throughput_per_s),
             plural(run.requests_count, "update"),
             plural(run.replies_count, "time")
@@ -121,7 +120,7 @@ pub(crate) fn errors(run: &Run) -> String {
     format!("{}: {}", count(run.errors_total() as f64), kinds.join(", "))
 }
 
-/// `120 reconnects, 3 requests sent again`; nothing where every connection lasted.
+/// `120 reconnects, 3 requests sent again`; `None` if every connection lasted.
 pub(crate) fn reconnects(run: &Run) -> Option<String> {
     let resent = match run.resent_count {
         0 => String::new(),
@@ -131,7 +130,7 @@ pub(crate) fn reconnects(run: &Run) -> Option<String> {
     any.then(|| format!("{}{resent}", plural(run.reconnects_count, "reconnect")))
 }
 
-/// How the generator did.
+/// Busy time, processor time and schedule lag of the generator.
 pub(crate) fn generator(generator: &GeneratorSide) -> String {
     let lag = match generator.schedule_lag.count {
         0 => String::new(),
@@ -144,7 +143,7 @@ pub(crate) fn generator(generator: &GeneratorSide) -> String {
     )
 }
 
-/// How the server's process did.
+/// Processor time, memory and context switches of the server's process.
 pub(crate) fn process(process: &ServerProcess) -> String {
     let resident = match (process.samples.first(), process.samples.last()) {
         (Some(first), Some(last)) => {
@@ -160,7 +159,7 @@ pub(crate) fn process(process: &ServerProcess) -> String {
     )
 }
 
-/// A figure's name and value in words, by the unit that ends its name.
+/// Name and value of a figure as text; the end of the name is the unit.
 pub(crate) fn figure(name: &str, value: f64) -> (String, String) {
     let units = ["_bytes", "_ns", "_us", "_ms", "_per_s", "_s", "_percent", "_count"];
     let known = units.into_iter().find_map(|unit| Some((name.strip_suffix(unit)?, unit)));
@@ -179,7 +178,7 @@ pub(crate) fn figure(name: &str, value: f64) -> (String, String) {
     (spaced(name), text)
 }
 
-/// What a check measured, with the unit its demand ends in: `0.21 s` for `p99<1s`.
+/// The measured value of a check, with the unit of its demand: `0.21 s` for `p99<1s`.
 pub(crate) fn measured(demand: &str, measured: f64) -> String {
     let unit = demand.rsplit(|character: char| character.is_ascii_digit()).next().unwrap_or_default();
     format!("{} {unit}", count(measured)).trim_end().to_owned()
@@ -195,7 +194,7 @@ pub(crate) fn plural(number: u64, thing: &str) -> String {
     format!("{} {thing}{ending}", count(number as f64))
 }
 
-/// A name as it is in the file, in words.
+/// Replaces underscores by blanks.
 fn spaced(name: &str) -> String {
     name.replace('_', " ")
 }
@@ -218,7 +217,7 @@ mod tests {
         let mut fan_out = run.clone();
         fan_out.requests_count = 120;
         fan_out.figures.insert(UPDATES_PUBLISHED.to_owned(), 130.0);
-        assert_eq!(throughput(&fan_out), "4,000/s: 120 updates told 120,000 times");
+        assert_eq!(throughput(&fan_out), "4,000/s: 120 updates delivered 120,000 times");
         assert_eq!(errors(&sample::empty()), "none");
     }
 

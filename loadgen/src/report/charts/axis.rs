@@ -1,4 +1,4 @@
-//! Axes: from where to where, on which scale, and what is written along them.
+//! Axes of charts: range, scale and labels.
 
 use std::{
     ops::Range,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::units::{binary, count, percent};
 
-/// One axis of a panel.
+/// The axis of a panel.
 #[derive(Clone, Debug)]
 pub(crate) struct Axis {
     scale: Scale,
@@ -16,11 +16,11 @@ pub(crate) struct Axis {
     ticks: Vec<Tick>,
 }
 
-/// A line of the grid and what is written at it.
+/// A grid line and its label.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tick {
     pub(crate) value: f64,
-    /// Empty where there is no room for it.
+    /// Empty if there is no room.
     pub(crate) label: String,
 }
 
@@ -33,7 +33,7 @@ enum Scale {
 const HOUR_S: f64 = 3_600.0;
 const DAY_S: f64 = 24.0 * HOUR_S;
 const YEAR_S: f64 = 365.0 * DAY_S;
-/// Distances of dates, in seconds: the shortest is taken that leaves room for their names.
+/// Distances of dates in seconds; the shortest one with room for the labels is used.
 const DATE_STEPS_S: [f64; 11] = [
     HOUR_S,
     3.0 * HOUR_S,
@@ -47,18 +47,18 @@ const DATE_STEPS_S: [f64; 11] = [
     91.0 * DAY_S,
     182.0 * DAY_S,
 ];
-/// In the year 9987.
+/// A time in the year 9987.
 const DATE_S_MAX: f64 = 253_000_000_000.0;
-/// Dates on one axis, at most.
+/// Maximum number of dates on an axis.
 const DATES_MAX: f64 = 6.0;
 
-/// A linear axis has about so many steps.
+/// Approximate number of steps of a linear axis.
 const STEPS: f64 = 4.0;
 
 impl Axis {
-    /// Latencies in microseconds, logarithmic, widened to the next 1, 2 or 5.
+    /// An axis of latencies in microseconds: logarithmic, extended to the next 1, 2 or 5.
     pub(crate) fn latency(shortest_us: f64, longest_us: f64) -> Self {
-        // A nanosecond is the shortest that is measured.
+        // The shortest measurable time is a nanosecond.
         let shortest_us = shortest_us.max(1e-3);
         let longest_us = longest_us.max(shortest_us);
         let marks: Vec<f64> =
@@ -66,7 +66,7 @@ impl Axis {
         let from = marks.iter().rev().copied().find(|mark| *mark <= shortest_us * 1.0001).unwrap_or(1e-3);
         let to =
             marks.iter().copied().find(|mark| *mark >= longest_us && *mark > from).unwrap_or(from * 10.0);
-        // Where there is more than a decade and a half, only the decades are named.
+        // If the range is more than a decade and a half, only the decades have labels.
         let wide = (to / from).log10() > 1.7;
         let named = |mark: f64| !wide || is_decade(mark);
         let ticks = marks
@@ -77,7 +77,8 @@ impl Axis {
         Self { scale: Scale::Logarithmic, range: (from, to), ticks }
     }
 
-    /// Percentiles, each nine as wide as the one before: an axis of 1/(1-q), up to one value in so many.
+    /// An axis of percentiles on which each further nine has the same width: 1/(1-q), up to one value in
+    /// `values_count`.
     pub(crate) fn nines(values_count: u64) -> Self {
         let to = (values_count as f64).max(10.0);
         let ticks = (0..)
@@ -88,7 +89,7 @@ impl Axis {
         Self { scale: Scale::Logarithmic, range: (1.0, to), ticks }
     }
 
-    /// Seconds since measuring began.
+    /// An axis of seconds since measuring began.
     pub(crate) fn time(end_s: f64) -> Self {
         let end_s = end_s.max(0.001);
         let (seconds, unit) = if end_s > 600.0 { (60.0, "min") } else { (1.0, "s") };
@@ -100,10 +101,10 @@ impl Axis {
         Self { scale: Scale::Linear, range: (0.0, end_s), ticks }
     }
 
-    /// Dates from the first to the last of these moments, in seconds since 1970 (UTC), with a margin so that no point lies
-    /// on the edge. Less than two days are named by the hour.
+    /// An axis of dates in seconds since 1970 (UTC), with a margin so that no point lies on the edge. Ranges below two
+    /// days are labelled by the hour.
     pub(crate) fn dates(first_s: f64, last_s: f64) -> Self {
-        // Years of five digits cannot be written.
+        // Years with five digits cannot be formatted.
         let [first_s, last_s] = [first_s, last_s.max(first_s)].map(|at_s| at_s.clamp(0.0, DATE_S_MAX));
         let margin = ((last_s - first_s) * 0.03).max(HOUR_S);
         let range = (first_s - margin, last_s + margin);
@@ -120,25 +121,25 @@ impl Axis {
         Self { scale: Scale::Linear, range, ticks }
     }
 
-    /// Numbers from 0 to at least this.
+    /// An axis of numbers from 0 to at least `largest`.
     pub(crate) fn counts(largest: f64) -> Self {
-        // Where nothing was counted there still is an axis.
+        // An axis is drawn even if all values are 0.
         Self::linear(if largest > 0.0 { largest } else { 1.0 }, 1.0, count)
     }
 
-    /// Percent from 0 to at least this.
+    /// An axis of percentages from 0 to at least `largest`.
     pub(crate) fn percents(largest: f64) -> Self {
         Self::linear(largest.max(1.0), 1.0, percent)
     }
 
-    /// Bytes from 0 to at least this, named in one unit.
+    /// An axis of bytes from 0 to at least `largest`, labelled in one unit.
     pub(crate) fn bytes(largest: f64) -> Self {
         let largest = largest.max(1.0);
         let (value, unit) = binary(largest);
         Self::linear(largest, largest / value, |value| format!("{} {unit}", count(value)))
     }
 
-    /// From 0 to the first step at or after the largest; the steps are round in units of so much.
+    /// An axis from 0 to the first step at or after `largest`; steps are round numbers of `unit`.
     fn linear(largest: f64, unit: f64, label: impl Fn(f64) -> String) -> Self {
         let ticks: Vec<_> = steps(largest / unit, STEPS)
             .into_iter()
@@ -148,20 +149,20 @@ impl Axis {
         Self { scale: Scale::Linear, range: (0.0, end), ticks }
     }
 
-    /// Its first value.
+    /// The first value.
     pub(crate) fn first(&self) -> f64 {
         self.range.0
     }
 
-    /// Its last value.
+    /// The last value.
     pub(crate) fn last(&self) -> f64 {
         self.range.1
     }
 
-    /// Where a value lies: 0 at the first value, 1 at the last. What lies outside is set on the edge.
+    /// Position of a value on the axis: 0 at the first value, 1 at the last. Values outside are moved to the edge.
     pub(crate) fn share(&self, value: f64) -> f64 {
         let (from, to) = self.range;
-        // A value that is none is set on the edge too: `max` and `min` pass it by.
+        // NaN is moved to the edge too: `max` and `min` ignore it.
         let inside = value.max(from).min(to);
         match self.scale {
             Scale::Linear => (inside - from) / (to - from),
@@ -169,7 +170,8 @@ impl Axis {
         }
     }
 
-    /// The ticks, named as far as the names have room beside each other: each has so much of the axis.
+    /// Returns the ticks, with labels only where they do not overlap. `share` is the width of a label relative to the
+    /// axis.
     pub(crate) fn ticks_with_room(&self, share: impl Fn(&str) -> f64) -> Vec<Tick> {
         let mut free_from = f64::NEG_INFINITY;
         let mut ticks = self.ticks.clone();
@@ -186,14 +188,14 @@ impl Axis {
     }
 }
 
-/// From 0 in round steps to the first at or after the largest.
+/// Round steps from 0 to the first at or after `largest`.
 fn steps(largest: f64, about: f64) -> Vec<f64> {
     let rough = largest / about;
     let decade = 10f64.powf(rough.log10().floor());
     let step =
         [1.0, 2.0, 5.0, 10.0].map(|digit| digit * decade).into_iter().find(|step| *step >= rough * 0.999);
     let step = step.unwrap_or(decade * 10.0);
-    // A little less than the largest is as good: it is a sum of floats.
+    // Tolerance for sums of floats.
     let number = (largest / step * 0.9999).ceil().clamp(1.0, 20.0) as u32;
     (0..=number).map(|index| f64::from(index) * step).collect()
 }
@@ -203,7 +205,7 @@ fn is_decade(value: f64) -> bool {
     (exponent - exponent.round()).abs() < 1e-6
 }
 
-/// `100 µs`, not `100.00 µs`: a tick is a round number.
+/// Formats a round number: `100 µs`, not `100.00 µs`.
 fn short_latency(us: f64) -> String {
     let (per_unit, unit) = match us {
         nanoseconds if nanoseconds < 0.999 => (1e-3, "ns"),
@@ -214,7 +216,7 @@ fn short_latency(us: f64) -> String {
     format!("{} {unit}", count(us / per_unit))
 }
 
-/// `Nov 27`, `Nov 27 06:00` or, where years pass, `2026-11-27`.
+/// `Nov 27`, `Nov 27 06:00` or, for long ranges, `2026-11-27`.
 fn date_label(unix_s: f64, is_named_by_hour: bool, has_years: bool) -> String {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -231,7 +233,7 @@ fn date_label(unix_s: f64, is_named_by_hour: bool, has_years: bool) -> String {
     if is_named_by_hour { format!("{day} {}", part(11..16)) } else { day }
 }
 
-/// `0`, `90`, `99`, `99.9`: in percent, which the chart's caption says.
+/// `0`, `90`, `99`, `99.9`: percentages; the caption contains the unit.
 fn nines_label(nines: i32) -> String {
     match usize::try_from(nines).unwrap_or_default() {
         0 => "0".to_owned(),

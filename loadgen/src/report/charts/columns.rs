@@ -1,38 +1,38 @@
-//! Intervals, put together until there are no more than a chart can show.
+//! Merges intervals to the columns of a chart.
 
 use hdrhistogram::Histogram;
 
 use crate::{error::LoadError, latency, result::Run};
 
-/// No more columns are drawn: each is wider than two pixels of a phone's screen. A run has 60 to 150 intervals.
+/// Maximum number of columns: each is wider than two pixels of a phone's screen. A run has 60 to 150 intervals.
 const COLUMNS_MAX: usize = 150;
 
-/// Some consecutive intervals.
+/// Consecutive intervals.
 pub(crate) struct Column {
     pub(crate) start_s: f64,
     pub(crate) end_s: f64,
-    /// Right replies that came in it.
+    /// Correct replies that arrived in the column.
     pub(crate) completed_count: u64,
-    /// Requests due in it that failed.
+    /// Requests that were due in the column and failed.
     pub(crate) errors_count: u64,
-    /// In nanoseconds.
+    /// Latencies in nanoseconds.
     pub(crate) latency: Histogram<u64>,
 }
 
 impl Column {
-    /// Its middle, in seconds.
+    /// The middle in seconds.
     pub(crate) fn middle_s(&self) -> f64 {
         f64::midpoint(self.start_s, self.end_s)
     }
 
-    /// So many in it, per second.
+    /// Converts a count to a rate per second.
     pub(crate) fn per_s(&self, number: u64) -> f64 {
         let length_s = self.end_s - self.start_s;
         if length_s > 0.0 { number as f64 / length_s } else { 0.0 }
     }
 }
 
-/// The intervals of a run, as few columns as are shown.
+/// Merges the intervals of a run to at most [`COLUMNS_MAX`] columns.
 pub(crate) fn columns(run: &Run) -> Result<Vec<Column>, LoadError> {
     let together = run.intervals.len().div_ceil(COLUMNS_MAX).max(1);
     run.intervals.chunks(together).map(column).collect()

@@ -1,4 +1,4 @@
-//! From panels to an SVG: the only file that knows plotters.
+//! Panels as SVG. Only this file uses plotters.
 
 use std::ops::Range;
 
@@ -22,53 +22,53 @@ use super::{
 };
 use crate::error::LoadError;
 
-/// One coordinate system of a chart.
+/// A coordinate system of a chart.
 pub(crate) struct Panel {
-    /// What its vertical axis tells, above it.
+    /// Title above the vertical axis.
     pub(crate) title: String,
-    /// Units of the chart's height, all included.
+    /// Height in units of the chart, including title and labels.
     pub(crate) height: u32,
     pub(crate) x: Axis,
     pub(crate) y: Axis,
-    /// Whether the horizontal axis is named below this panel: not where another one of the same axis follows.
+    /// Whether the horizontal axis has labels: only in the last of several panels with the same axis.
     pub(crate) is_last: bool,
     pub(crate) marks: Vec<Mark>,
 }
 
-/// What is drawn into a panel, in values of its axes.
+/// Shapes in a panel, in values of its axes.
 pub(crate) enum Mark {
     /// Points joined by a line.
     Line { points: Vec<(f64, f64)>, ink: Ink },
-    /// A point of its own, so that a single value is seen and a value is told from the line to the next.
+    /// A single point.
     Dot { at: (f64, f64), ink: Ink },
     /// A filled rectangle between two corners.
     Field { from: (f64, f64), to: (f64, f64), ink: Ink },
 }
 
-/// Width of every chart. With it a chart that fills a narrow phone is drawn at about two thirds of its size.
+/// Width of every chart. At this width a chart that fills a narrow phone is drawn at about two thirds of its size.
 const WIDTH: u32 = 520;
 
-/// Plotters draws on whole units, which shows in curves. Tenths of them do not.
+/// Plotters rounds to whole units, which is visible in curves; tenths of units are not.
 const FINE: u32 = 10;
 
-/// Left of the vertical axis, for its names.
+/// Width of the labels of the vertical axis.
 const LEFT: u32 = 76;
-/// Right of the plot, where half of the last name goes.
+/// Margin at the right, for half of the last label.
 const RIGHT: u32 = 26;
-/// Above the plot, for the panel's title.
+/// Height of the title above the plot.
 const ABOVE: u32 = 38;
-/// Below the plot, for the names of the horizontal axis.
+/// Height of the labels of the horizontal axis.
 const BELOW: u32 = 36;
-/// Below the plot of a panel that another one follows.
+/// Gap below a panel that is not the last one.
 const GAP: u32 = 8;
 
 /// The radius of a point.
 const DOT: u32 = 4;
 
-/// The size the style sheet gives the text on a phone; on larger screens it is smaller.
+/// Text size of the style sheet on a phone; it is smaller on larger screens.
 const TEXT: f64 = 19.0;
 
-/// An image of panels under each other, described for those who do not see it.
+/// Draws panels below each other as one image, with a description for screen readers.
 pub(crate) fn svg(description: &str, panels: &[Panel]) -> Result<Markup, LoadError> {
     let height: u32 = panels.iter().map(|panel| panel.height).sum();
     let mut drawn = String::new();
@@ -88,11 +88,11 @@ pub(crate) fn svg(description: &str, panels: &[Panel]) -> Result<Markup, LoadErr
     })
 }
 
-/// What is between the tags of the outermost element, without what goes without saying.
+/// The content of the outermost element, without attributes that have their default value.
 fn inside(drawn: &str) -> String {
     let from = drawn.find('>').map_or(0, |end| end + 1);
     let to = drawn.rfind("</svg>").unwrap_or(drawn.len());
-    // In texts these stand with escaped quotes, so only attributes are meant.
+    // Texts contain escaped quotes, so only attributes match.
     let short = drawn.get(from..to).unwrap_or_default().replace(" opacity=\"1\"", "");
     short.replace(" stroke=\"none\"", "").replace(" \"/>", "\"/>").replace('\n', "")
 }
@@ -114,7 +114,7 @@ impl Panel {
             .bold_line_style(stroke(Ink::Grid))
             .light_line_style(TRANSPARENT)
             .axis_style(TRANSPARENT)
-            // Nothing is drawn of ticks in no colour, but the names keep twice their length away from the plot.
+            // Transparent ticks are invisible, but keep the labels at twice their length from the plot.
             .set_tick_mark_size(LabelAreaPosition::Left, fine(4))
             .set_tick_mark_size(LabelAreaPosition::Bottom, fine(7))
             .label_style(text_style())
@@ -156,7 +156,7 @@ impl Mark {
     }
 }
 
-/// An axis as plotters wants it.
+/// Adapter of an axis for plotters.
 struct Coordinate {
     axis: Axis,
     ticks: Vec<Tick>,
@@ -172,7 +172,7 @@ impl Ranged for Coordinate {
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        // Asked for the fine lines of a grid it has none.
+        // There are no light grid lines.
         if hint.weight().allow_light_points() {
             return Vec::new();
         }
@@ -196,20 +196,20 @@ fn colour(ink: Ink) -> RGBColor {
     RGBColor(red, green, blue)
 }
 
-/// A unit wide; the style sheet knows better.
+/// A line of one unit; the style sheet sets the final width.
 fn stroke(ink: Ink) -> ShapeStyle {
     colour(ink).stroke_width(FINE)
 }
 
 fn text_style() -> TextStyle<'static> {
-    // The backend writes a size smaller by this.
+    // The backend divides the size by this factor.
     let size = TEXT * f64::from(FINE) * 1.24;
     ("sans-serif", size).into_font().color(&colour(Ink::Text))
 }
 
-/// How wide a name is at its largest, in units, with a little air.
+/// Estimated maximum width of a label in units.
 fn width(label: &str) -> f64 {
-    // Digits are a bit wider than half their height in the fonts systems come with.
+    // Digits are slightly wider than half their height in common system fonts.
     label.chars().count() as f64 * TEXT * 0.58 + TEXT * 0.5
 }
 

@@ -1,4 +1,4 @@
-//! Latency over time as a heat map: where the replies of each moment lay, not only their percentiles.
+//! Heat map of latency over time.
 
 use hdrhistogram::Histogram;
 use maud::Markup;
@@ -14,10 +14,10 @@ use crate::{error::LoadError, units::latency};
 /// Rows of the map per factor of ten.
 const ROWS_PER_DECADE: f64 = 14.0;
 
-/// From which share of an interval's replies on a field has the next colour.
+/// The minimum shares of an interval's replies for each colour.
 pub(crate) const SHARES: [f64; HEAT_STEPS] = [0.0, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1];
 
-/// The map with median and 99th percentile over it. Nothing where nothing was answered.
+/// Draws the map with the median and the 99th percentile; `None` without replies.
 pub(crate) fn heat_map(columns: &[Column]) -> Result<Option<Markup>, LoadError> {
     let answered = || columns.iter().filter(|column| !column.latency.is_empty());
     let Some(shortest_ns) = answered().map(|column| column.latency.min()).min() else { return Ok(None) };
@@ -25,7 +25,7 @@ pub(crate) fn heat_map(columns: &[Column]) -> Result<Option<Markup>, LoadError> 
     let mut marks: Vec<Mark> = answered().flat_map(bands).collect();
     for (quantile, ink) in [(0.99, Ink::Tail), (0.5, Ink::Median)] {
         for points in lines(columns, quantile) {
-            // A seam of the background keeps the line apart from dark fields.
+            // A wider line in the background colour separates the line from dark fields.
             marks.push(Mark::Line { points: points.clone(), ink: Ink::Paper });
             marks.push(Mark::Line { points, ink });
         }
@@ -41,7 +41,7 @@ pub(crate) fn heat_map(columns: &[Column]) -> Result<Option<Markup>, LoadError> 
     svg(&description(columns), &[panel]).map(Some)
 }
 
-/// The fields of one column: rows that have replies, those of one colour that touch as one.
+/// The fields of a column: consecutive rows with the same colour are merged.
 fn bands(column: &Column) -> Vec<Mark> {
     let mut bands: Vec<(i32, i32, usize)> = Vec::new();
     for (row, number) in rows(&column.latency) {
@@ -62,7 +62,7 @@ fn bands(column: &Column) -> Vec<Mark> {
         .collect()
 }
 
-/// Replies by row, from the lowest on.
+/// Number of replies by row, in ascending order.
 fn rows(histogram: &Histogram<u64>) -> Vec<(i32, u64)> {
     let mut rows: Vec<(i32, u64)> = Vec::new();
     for step in histogram.iter_recorded() {
@@ -76,19 +76,19 @@ fn rows(histogram: &Histogram<u64>) -> Vec<(i32, u64)> {
     rows
 }
 
-/// The colour of a share.
+/// Index of the colour of a share.
 fn step(share: f64) -> usize {
     SHARES.iter().rposition(|from| share >= *from).unwrap_or_default()
 }
 
-/// A percentile over time, broken where nothing was answered.
+/// A percentile over time, interrupted where there are no replies.
 fn lines(columns: &[Column], quantile: f64) -> Vec<Vec<(f64, f64)>> {
     columns
         .split(|column| column.latency.is_empty())
         .filter(|answered| !answered.is_empty())
         .map(|answered| {
             let us = |column: &Column| column.latency.value_at_quantile(quantile) as f64 / 1e3;
-            // Level to both edges, so that one interval alone has a line too.
+            // Extended to both edges, so that a single interval has a line too.
             let start = answered.first().map(|column| (column.start_s, us(column)));
             let middles = answered.iter().map(|column| (column.middle_s(), us(column)));
             let end = answered.last().map(|column| (column.end_s, us(column)));

@@ -1,24 +1,24 @@
-//! The colours charts are drawn in. The drawing library writes fixed colours, so these are marks that the page's style
-//! sheet gives the colours they have in the light and in the dark.
+//! Colours of charts. The drawing library writes fixed colours; these are markers that the page's style sheet replaces
+//! in light and dark mode.
 
-/// How many runs share a chart at most: so many colours can be told apart, also by the colour-blind.
+/// Maximum number of runs in a chart: as many colours are distinguishable, also with colour blindness.
 pub(crate) const SERIES_MAX: usize = 6;
 
-/// How many steps a heat map has.
+/// Number of colours of a heat map.
 pub(crate) const HEAT_STEPS: usize = 8;
 
-/// What a line, an area or a text is.
+/// The role of a line, an area or a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ink {
     /// Text of axes and titles.
     Text,
     /// Lines of the grid.
     Grid,
-    /// The background, drawn around lines that cross something dark.
+    /// The background, around lines that cross dark fields.
     Paper,
-    /// The first distribution of a run, by its number on the chart.
+    /// The corrected distribution of a run, by index in the chart.
     Series(usize),
-    /// Its second, dashed.
+    /// The uncorrected distribution of a run, dashed.
     Dashed(usize),
     /// A point of a series.
     Dot(usize),
@@ -28,16 +28,16 @@ pub(crate) enum Ink {
     Median,
     /// The 99th percentile over a heat map.
     Tail,
-    /// What went wrong.
+    /// Errors.
     Error,
     /// A field of a heat map, from the rarest to the most frequent.
     Heat(usize),
 }
 
 impl Ink {
-    /// Red, green and blue of the mark.
+    /// Red, green and blue of the marker.
     pub(crate) fn mark(self) -> (u8, u8, u8) {
-        // Numbers above those of the style sheet would be black: the last one is better.
+        // Indices beyond the style sheet's use its last colour; an unknown marker would be black.
         let within =
             |number: usize, numbers: usize| u8::try_from(number.min(numbers - 1)).unwrap_or_default();
         match self {

@@ -1,4 +1,4 @@
-//! Charts, as SVG inside the page. They are drawn in marks that the page's style sheet turns into colours.
+//! Charts as SVG. They are drawn in marker colours, which the page's style sheet replaces.
 
 mod axis;
 mod columns;

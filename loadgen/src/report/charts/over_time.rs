@@ -1,4 +1,4 @@
-//! What was answered and what went wrong over time, and how the server's process did meanwhile.
+//! Charts of throughput, errors and the server's process over time.
 
 use maud::Markup;
 
@@ -14,7 +14,7 @@ use crate::{
     units::{bytes, count, percent},
 };
 
-/// Replies per second, and errors per second below where there are any. Nothing without intervals.
+/// Draws replies per second, and errors per second if there are any; `None` without intervals.
 pub(crate) fn throughput(columns: &[Column], ink: Ink) -> Result<Option<Markup>, LoadError> {
     let Some(last) = columns.last() else { return Ok(None) };
     let time = Axis::time(last.end_s);
@@ -50,7 +50,7 @@ pub(crate) fn throughput(columns: &[Column], ink: Ink) -> Result<Option<Markup>,
     svg(&description, &panels).map(Some)
 }
 
-/// Processor time and resident memory of the server. Nothing where it was not looked at.
+/// Draws processor time and resident memory of the server; `None` without samples.
 pub(crate) fn process(process: &ServerProcess, ink: Ink) -> Result<Option<Markup>, LoadError> {
     let Some(last) = process.samples.last() else { return Ok(None) };
     let of =
@@ -83,7 +83,7 @@ pub(crate) fn process(process: &ServerProcess, ink: Ink) -> Result<Option<Markup
     svg(&description, &panels).map(Some)
 }
 
-/// Level from look to look, since processor time is told of what was between them.
+/// A step per sample: processor time is the average since the previous sample.
 fn busy_line(samples: &[ProcessSample]) -> Vec<(f64, f64)> {
     let mut before_s = 0.0;
     let level = |sample: &ProcessSample| {
@@ -93,14 +93,14 @@ fn busy_line(samples: &[ProcessSample]) -> Vec<(f64, f64)> {
     samples.iter().flat_map(level).collect()
 }
 
-/// From look to look, and level up to the first.
+/// A line through the samples, level before the first one.
 fn resident_line(samples: &[ProcessSample]) -> Vec<(f64, f64)> {
     let start = samples.first().map(|first| (0.0, first.resident_bytes as f64));
     let looks = samples.iter().map(|sample| (sample.at_s, sample.resident_bytes as f64));
     start.into_iter().chain(looks).collect()
 }
 
-/// One field per column, from 0 up.
+/// A bar per column.
 fn bars(columns: &[Column], values: &[f64], ink: Ink) -> impl Iterator<Item = Mark> {
     columns.iter().zip(values).filter(|(_, value)| **value > 0.0).map(move |(column, value)| Mark::Field {
         from: (column.start_s, 0.0),
@@ -109,7 +109,7 @@ fn bars(columns: &[Column], values: &[f64], ink: Ink) -> impl Iterator<Item = Ma
     })
 }
 
-/// A line that is level over each column.
+/// A step per column.
 fn stairs(columns: &[Column], values: &[f64]) -> Vec<(f64, f64)> {
     let level = |(column, value): (&Column, &f64)| [(column.start_s, *value), (column.end_s, *value)];
     columns.iter().zip(values).flat_map(level).collect()

@@ -1,4 +1,4 @@
-//! Latency by percentile: what each further nine costs.
+//! Latency by percentile.
 
 use hdrhistogram::Histogram;
 use maud::Markup;
@@ -10,14 +10,14 @@ use super::{
 };
 use crate::{error::LoadError, report::wording::is_closed, result::Run, units::latency};
 
-/// Points of a curve per halving of the distance to 100 %.
+/// Number of points per halving of the distance to 100 %.
 const TICKS_PER_HALF_DISTANCE: u32 = 10;
 
-/// The runs over each other: corrected solid, uncorrected dashed. Nothing where no run has a reply.
+/// Draws the curves of the runs: corrected solid, uncorrected dashed; `None` without replies.
 pub(crate) fn percentile_curves(runs: &[(&str, &Run)]) -> Result<Option<Markup>, LoadError> {
     let mut curves = Vec::new();
     for (number, (_, run)) in runs.iter().enumerate() {
-        // The dashed below the solid, which it covers where both are the same.
+        // The dashed line is drawn first, so that the solid one covers it where both are equal.
         if !is_closed(run) {
             curves.push((Ink::Dashed(number), decoded(&run.latency_uncorrected)?));
         }
@@ -41,9 +41,9 @@ pub(crate) fn percentile_curves(runs: &[(&str, &Run)]) -> Result<Option<Markup>,
     svg(&description(runs), &[panel]).map(Some)
 }
 
-/// 1/(1-q) and the latency there in microseconds.
+/// The curve's points: 1/(1-q), and the latency in microseconds.
 fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
-    // The longest of n values stands at 1 - 1/n: 100 % would be infinitely far away.
+    // The longest of n values is drawn at 1 - 1/n, because 100 % is at infinity.
     let longest = (histogram.len() as f64, histogram.max() as f64 / 1e3);
     let mut points: Vec<(f64, f64)> = histogram
         .iter_quantiles(TICKS_PER_HALF_DISTANCE)

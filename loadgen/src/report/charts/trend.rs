@@ -1,4 +1,4 @@
-//! Figures of one workload from day to day.
+//! Charts of a workload over several results.
 
 use maud::Markup;
 
@@ -9,21 +9,21 @@ use super::{
 };
 use crate::error::LoadError;
 
-/// One result's figures.
+/// Metrics of one result.
 pub(crate) struct DatedFigures {
-    /// When it was measured, in seconds since 1970.
+    /// Start time in seconds since 1970.
     pub(crate) unix_s: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) throughput_per_s: f64,
 }
 
-/// The series of p50 and p99. Throughput has the first's colour, in a panel of its own.
+/// Series of p50 and p99. Throughput has the colour of p50, in its own panel.
 pub(crate) const P50: usize = 0;
 pub(crate) const P99: usize = 1;
 
-/// Throughput above, p50 and p99 below, a point for each result. All charts of a page have the same dates, from the first to
-/// the last of `span_s`.
+/// Draws throughput above, p50 and p99 below, with a point for each result. All charts of a page have the same range of
+/// dates, `span_s`.
 pub(crate) fn trend_chart(
     name: &str,
     span_s: (f64, f64),

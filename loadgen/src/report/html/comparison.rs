@@ -1,4 +1,4 @@
-//! Runs of one workload over each other.
+//! Comparison of runs of one workload.
 
 use maud::{Markup, html};
 
@@ -9,7 +9,7 @@ use crate::{
     result::Run,
 };
 
-/// Their curves, and their percentiles side by side.
+/// Writes their curves, and their percentiles side by side.
 pub(super) fn comparison(group: &[PageRun<'_>]) -> Result<Markup, LoadError> {
     let workload = group.first().map_or("", |page_run| page_run.run.workload.as_str());
     let runs: Vec<(&str, &Run)> = group.iter().map(|page_run| (page_run.label, page_run.run)).collect();

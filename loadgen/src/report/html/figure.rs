@@ -1,4 +1,4 @@
-//! Charts with their captions and legends, which are text and break where a line is full.
+//! Charts with caption and legend. These are HTML text, which wraps.
 
 use maud::{Markup, html};
 
@@ -11,7 +11,7 @@ use crate::{
     units::count,
 };
 
-/// Percentile curves with a key for each run.
+/// Percentile curves with a legend entry for each run.
 pub(super) fn percentiles(curves: Option<Markup>, group: &[PageRun<'_>]) -> Markup {
     let is_open = group.iter().any(|page_run| !wording::is_closed(page_run.run));
     let is_closed = group.iter().any(|page_run| wording::is_closed(page_run.run));
@@ -30,7 +30,7 @@ pub(super) fn percentiles(curves: Option<Markup>, group: &[PageRun<'_>]) -> Mark
     figure("Latency by percentile, in %", curves, legend)
 }
 
-/// A heat map with the colours of its shares.
+/// A heat map with a legend of its colours.
 pub(super) fn heat_map(map: Option<Markup>) -> Markup {
     let share = |step: usize| match SHARES.get(step) {
         Some(0.0) | None => "less".to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn heat_map(map: Option<Markup>) -> Markup {
     figure("Latency over time", map, legend)
 }
 
-/// Any other chart.
+/// A chart without a legend.
 pub(super) fn plain(title: &str, chart: Option<Markup>) -> Markup {
     figure(title, chart, html! {})
 }

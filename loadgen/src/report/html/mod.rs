@@ -1,4 +1,4 @@
-//! The page: one HTML file that needs nothing else.
+//! The HTML report: one self-contained file.
 
 mod comparison;
 mod figure;
@@ -20,10 +20,10 @@ use crate::{
     units::count,
 };
 
-/// A page about runs, each under its label, and the files they are from. It refers to nothing outside of itself, so that it can be mailed and kept.
+/// Writes a page about labelled runs and their files. The page has no external references.
 ///
 /// # Errors
-/// When a histogram of a result is none.
+/// When a result contains an invalid histogram.
 pub fn page(title: &str, runs: &[(String, &Run)], files: &[ResultFile]) -> Result<String, LoadError> {
     let groups = groups(runs);
     let page_runs: Vec<&PageRun<'_>> = groups.iter().flatten().collect();
@@ -46,7 +46,7 @@ pub fn page(title: &str, runs: &[(String, &Run)], files: &[ResultFile]) -> Resul
     Ok(document(title, &subtitle(runs), &body))
 }
 
-/// Where and how it was measured.
+/// Machine and generator of each result.
 fn origins(files: &[ResultFile]) -> Markup {
     html! {
         @if !files.is_empty() {
@@ -66,7 +66,7 @@ fn origins(files: &[ResultFile]) -> Markup {
     }
 }
 
-/// What every page has around it.
+/// The frame of every page.
 pub(super) fn document(title: &str, subtitle: &str, body: &Markup) -> String {
     html! {
         (DOCTYPE)
@@ -91,7 +91,7 @@ pub(super) fn document(title: &str, subtitle: &str, body: &Markup) -> String {
     .into_string()
 }
 
-/// Runs of one workload share a chart, as many as it can hold.
+/// Groups runs of one workload by chart, up to the maximum per chart.
 fn groups<'a>(runs: &'a [(String, &'a Run)]) -> Vec<Vec<PageRun<'a>>> {
     let mut groups: Vec<Vec<PageRun<'a>>> = Vec::new();
     for (index, (label, run)) in runs.iter().enumerate() {
@@ -118,7 +118,7 @@ fn subtitle(runs: &[(String, &Run)]) -> String {
         .filter_map(|(_, run)| Duration::try_from_secs_f64(run.began_unix_s).ok())
         .filter_map(|since| SystemTime::UNIX_EPOCH.checked_add(since))
         .min();
-    // Years of five digits cannot be written: the file was tampered with, and the date is no loss.
+    // Years with five digits cannot be formatted; such a time is invalid and left out.
     let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_000_000_000);
     match began.filter(|began| *began < latest) {
         Some(began) => {

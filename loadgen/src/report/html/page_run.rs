@@ -1,16 +1,16 @@
-//! A run on the page.
+//! A run of a page.
 
 use maud::{Markup, html};
 
 use crate::{report::charts::Ink, result::Run};
 
-/// A run, and how it is found on the page.
+/// A run with its label, anchor and colour.
 pub(super) struct PageRun<'a> {
     pub(super) label: &'a str,
     pub(super) run: &'a Run,
-    /// Its number on the page, from 1.
+    /// Number on the page, from 1.
     pub(super) number: usize,
-    /// Its number among those that share its chart, from 0: its colour.
+    /// Index in its chart, from 0, which determines the colour.
     pub(super) series: usize,
 }
 
@@ -23,7 +23,7 @@ impl PageRun<'_> {
         format!("run-{}", self.number)
     }
 
-    /// The class that colours borders as the chart colours its lines.
+    /// The CSS class with the colour of the chart's line.
     pub(super) fn colour(&self) -> String {
         format!("series-{}", self.series)
     }

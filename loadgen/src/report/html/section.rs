@@ -1,4 +1,4 @@
-//! Everything about one run.
+//! The section of one run.
 
 use maud::{Markup, html};
 
@@ -9,13 +9,13 @@ use crate::{
     result::Run,
 };
 
-/// The section of a run. It shows its percentile curves itself when they are not compared with others above.
+/// Writes the section of a run. It contains the percentile curves unless they are part of a comparison.
 pub(super) fn section(page_run: &PageRun<'_>, is_alone: bool) -> Result<Markup, LoadError> {
     let run = page_run.run;
     let parameters = &run.parameters;
     let figures = figures(page_run, is_alone)?;
     let percentiles = table::table(&tables::percentiles(run).transposed());
-    // Beside an odd chart is room for a table.
+    // With an odd number of charts, the table fills the last place.
     let is_full = figures.len().is_multiple_of(2);
     Ok(html! {
         section id=(page_run.anchor()) {
@@ -93,7 +93,7 @@ fn facts(run: &Run) -> Markup {
     }
 }
 
-/// The text with numbers kept on one line with their units.
+/// Replaces the blank between a number and its unit by a non-breaking one.
 fn unbroken(text: &str) -> String {
     let units = ["%", "ns", "µs", "ms", "B", "KiB", "MiB", "GiB", "TiB"];
     let mut words = text.split(' ');

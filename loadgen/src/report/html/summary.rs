@@ -1,4 +1,4 @@
-//! The cards at the top: what most people want to know of a run.
+//! The summary cards at the top of a page.
 
 use maud::{Markup, html};
 
@@ -11,7 +11,7 @@ use crate::{
     units::{UNKNOWN, count, latency},
 };
 
-/// The card of a run.
+/// Writes the card of a run.
 pub(super) fn card(page_run: &PageRun<'_>) -> Markup {
     let run = page_run.run;
     let percentile = |name: &str| match run.latency.named(name) {
@@ -43,7 +43,7 @@ pub(super) fn card(page_run: &PageRun<'_>) -> Markup {
     }
 }
 
-/// The warning that the figures are the generator's.
+/// The warning that the generator was the limit.
 pub(super) fn bottleneck(reason: &str) -> Markup {
     html! { p .warning { strong { (wording::BOTTLENECK) } ": " (reason) } }
 }

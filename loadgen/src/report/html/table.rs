@@ -1,14 +1,14 @@
-//! Tables as a screen reader can follow them: every row and every column has its head.
+//! Accessible tables: every row and every column has a header.
 
 use maud::{Markup, html};
 
 use crate::report::tables::Table;
 
-/// A table that scrolls by itself where it is too wide.
+/// Writes a table that scrolls if it is too wide.
 pub(super) fn table(table: &Table) -> Markup {
     let is_number = |column: usize| column >= table.names;
     html! {
-        // What scrolls must be reachable by keyboard.
+        // Scrolling elements must be reachable by keyboard.
         div .scroll tabindex="0" role="region" aria-label=(table.caption) {
             table {
                 caption { (table.caption) }

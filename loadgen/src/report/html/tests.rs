@@ -1,4 +1,4 @@
-//! What the page must and must not have.
+//! Tests of the page's content.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ fn paged(runs: &[(&str, &Run)]) -> String {
     page("Sample", &runs, &[]).unwrap()
 }
 
-/// Text between tags that follows a text.
+/// The text that follows `text`.
 fn after<'a>(page: &'a str, text: &str) -> &'a str {
     let rest = &page[page.find(text).unwrap_or_else(|| panic!("no {text}")) + text.len()..];
     &rest[..rest.len().min(400)]
@@ -47,7 +47,7 @@ fn figures_are_on_the_card_and_in_the_tables() {
 fn nothing_outside_of_the_page_is_needed() {
     let (run, peer) = (sample::run(), sample::peer());
     let page = paged(&[("corelane", &run), ("rust-sdk", &peer)]);
-    // The servers' addresses are told, and go nowhere.
+    // URLs of servers are text, not references.
     let own = page.replace(&run.server.url, "").replace(&peer.server.url, "");
     for reference in ["http://", "https://", "src=", "url(", "@import", "<script", "<link", "href=\"/"] {
         assert!(!own.contains(reference), "the page has {reference}");
@@ -140,14 +140,14 @@ fn what_is_no_histogram_is_told() {
     assert!(page("Sample", &[("a".to_owned(), &run)], &[]).is_err());
 }
 
-/// The luminances of the colours that the style sheet names in the light, or in the dark.
+/// Luminances of the colours that the style sheet defines in light or dark mode.
 fn luminances(style: &str) -> BTreeMap<&str, f64> {
     let declarations = style.lines().filter_map(|line| line.trim().strip_prefix("--")?.strip_suffix(';'));
     let colours = declarations.filter_map(|declaration| declaration.split_once(": #"));
     colours.map(|(name, hex)| (name, luminance(hex))).collect()
 }
 
-/// Relative luminance as WCAG 2 defines it.
+/// Relative luminance as defined by WCAG 2.
 fn luminance(hex: &str) -> f64 {
     let linear = |from: usize| {
         let share = f64::from(u8::from_str_radix(&hex[from..from + 2], 16).unwrap()) / 255.0;
@@ -165,7 +165,7 @@ fn colours_are_far_enough_from_their_background() {
             let (a, b) = (luminances[a], luminances[b]);
             (a.max(b) + 0.05) / (a.min(b) + 0.05)
         };
-        // AA asks for 4.5 of text, and for 3 of what tells the lines of a chart apart from it.
+        // Level AA requires a contrast of 4.5 for text and of 3 for graphics.
         for text in ["ink", "muted", "link", "good", "doubtful", "bad"] {
             assert!(contrast(text, "paper") >= 4.5, "{text}: {}", contrast(text, "paper"));
         }

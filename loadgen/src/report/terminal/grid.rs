@@ -1,4 +1,4 @@
-//! Words and tables within the columns of a terminal.
+//! Text and tables within the width of the terminal.
 
 use tabled::{
     Table as Grid,
@@ -14,12 +14,12 @@ use tabled::{
 
 use crate::report::tables::Table;
 
-/// No line is longer, in columns, where the text does not go to a terminal.
+/// Maximum width in columns if the output is not a terminal.
 const WIDTH_MAX: usize = 100;
-/// Between these the width follows the terminal: below, tables cannot be read, and above, paragraphs cannot.
+/// Range of the width on a terminal: tables need the minimum, and paragraphs are unreadable above the maximum.
 const TERMINAL_WIDTHS: std::ops::RangeInclusive<usize> = 40..=160;
 
-/// How wide lines may be.
+/// Maximum width of lines.
 fn width_max() -> usize {
     let columns = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
     columns.map_or(WIDTH_MAX, |columns| columns.clamp(*TERMINAL_WIDTHS.start(), *TERMINAL_WIDTHS.end()))
@@ -28,8 +28,8 @@ fn width_max() -> usize {
 /// Columns between two columns of a table.
 const GAP: usize = 2;
 
-/// A table with a line below its head, its caption over its first column. Where it is too wide, its names are broken
-/// rather than its numbers.
+/// Writes a table with a line below its head and its caption above the first column. If it is too wide, names are
+/// wrapped, not numbers.
 pub(super) fn render_table(table: &Table) -> String {
     let caption = if table.caption.is_empty() { table.head.first() } else { Some(&table.caption) };
     let mut records: Vec<Vec<&str>> =
@@ -42,12 +42,12 @@ pub(super) fn render_table(table: &Table) -> String {
     if too_wide > 0 {
         let mut widths: Vec<_> = (0..table.names).map(|column| width(&records, column)).collect();
         for _ in 0..too_wide {
-            // The widest gives, and the first of equals.
+            // The widest column shrinks; of equal ones the first.
             let Some(widest) = widths.iter_mut().rev().max_by_key(|width| **width) else { break };
             *widest = widest.saturating_sub(1).max(1);
         }
         for (column, width) in widths.into_iter().enumerate() {
-            // The width that tabled is told has the gap in it.
+            // tabled's width includes the gap.
             let padded = if column + 1 < table.head.len() { width + GAP } else { width };
             grid.modify(Columns::one(column), Width::wrap(padded).keep_words(true));
         }
@@ -55,7 +55,7 @@ pub(super) fn render_table(table: &Table) -> String {
     render(grid)
 }
 
-/// Names and what is said of them.
+/// Writes names and their texts.
 pub(super) fn render_facts(render_facts: &[(&str, String)]) -> String {
     let records: Vec<_> = render_facts.iter().map(|(name, text)| vec![*name, text.as_str()]).collect();
     let mut grid = grid(&records);
@@ -63,11 +63,11 @@ pub(super) fn render_facts(render_facts: &[(&str, String)]) -> String {
     render(grid)
 }
 
-/// A sentence, broken between words where it is too long.
+/// Writes a paragraph, wrapped between words.
 pub(super) fn paragraph(text: &str) -> String {
     let mut grid = grid(&[vec![text]]);
     grid.with(Style::empty());
-    // A line that is full to its last column leaves the blank after it to the next.
+    // If a line is full, the blank behind it starts the next line.
     render(grid).lines().map(str::trim_start).collect::<Vec<_>>().join("\n")
 }
 
@@ -81,19 +81,19 @@ fn grid(records: &[Vec<&str>]) -> Grid {
     grid
 }
 
-/// Of the widest cell of a column.
+/// Width of the widest cell of a column.
 fn width(records: &[Vec<&str>], column: usize) -> usize {
     let cells = records.iter().filter_map(|record| record.get(column));
     cells.map(|cell| get_text_width(cell)).max().unwrap_or_default()
 }
 
-/// What a table comes to, without the blanks at the ends of its lines.
+/// Renders a table without trailing blanks.
 fn render(mut grid: Grid) -> String {
     grid.with(Width::wrap(width_max()).keep_words(true).priority(Priority::max(true)));
     grid.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-/// Text of a server, without what would steer the terminal or turn the reading direction around.
+/// Replaces control characters and characters that change the reading direction in text of a server.
 fn printable(text: &str) -> String {
     let is_steering = |character: char| {
         character.is_control()

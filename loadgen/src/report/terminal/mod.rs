@@ -1,4 +1,4 @@
-//! What a person sees after a run: at most 100 columns of plain text.
+//! The terminal report: plain text.
 
 mod grid;
 mod overview;
@@ -8,7 +8,7 @@ use crate::result::Run;
 
 pub use overview::runs;
 
-/// Everything one run says.
+/// Writes the report of one run.
 #[must_use]
 pub fn run(run: &Run) -> String {
     let mut parts = vec![heading(run)];
@@ -35,7 +35,7 @@ fn heading(run: &Run) -> String {
     lines.map(|line| grid::paragraph(&line)).join("\n")
 }
 
-/// What makes the figures below mean less than they seem to: said before them.
+/// Warnings that limit the meaning of the figures, printed before them.
 fn warnings(run: &Run) -> Option<String> {
     let bottleneck =
         run.generator.bottleneck.as_ref().map(|reason| format!("{}: {reason}", wording::BOTTLENECK));
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::{report::sample, result::Outcome, units};
 
-    /// What the row of this name says, each run of blanks as one.
+    /// The row with this name, with blanks collapsed.
     fn row(text: &str, name: &str) -> String {
         let line =
             text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}:\n{text}"));

@@ -1,4 +1,4 @@
-//! Many runs, one line each.
+//! Overview of many runs, one line each.
 
 use super::grid;
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
     units::{UNKNOWN, compact, count, latency, latency_range, seconds},
 };
 
-/// One line for each thing that was measured. Repeats are one: their medians, with the lowest and the highest in
-/// brackets where these differ most, which is in throughput and p99.
+/// Writes a line for each group of repeats: their medians, and the range of throughput and p99, where repeats differ
+/// most.
 #[must_use]
 pub fn runs(runs: &[Run]) -> String {
     let all = RunGroup::group(runs);
@@ -44,7 +44,7 @@ pub fn runs(runs: &[Run]) -> String {
 fn row(repeats: &RunGroup<'_>, all: &[RunGroup<'_>]) -> Vec<String> {
     let run = repeats.first;
     let workload = std::iter::once(run.workload.clone()).chain(differences(run, all));
-    // Where all are one server's its name would say nothing, and takes room.
+    // If all runs are of one server, its name is left out.
     let name = if is_one_server(all) { "" } else { &run.contestant };
     let server = match repeats.runs.len() {
         1 => name.to_owned(),
@@ -66,7 +66,7 @@ fn is_one_server(all: &[RunGroup<'_>]) -> bool {
     all.windows(2).all(|pair| matches!(pair, [one, other] if one.first.contestant == other.first.contestant))
 }
 
-/// What tells this run from another of the same workload and server: without it their lines would look alike.
+/// The parameters in which this run differs from others of the same workload and server.
 fn differences(run: &Run, all: &[RunGroup<'_>]) -> Vec<String> {
     let alike: Vec<_> = all
         .iter()
@@ -85,7 +85,7 @@ fn differences(run: &Run, all: &[RunGroup<'_>]) -> Vec<String> {
     words.iter().filter(|words| differs(words)).map(|words| words(run)).collect()
 }
 
-/// How requests are timed, in a word.
+/// The pacing in a word.
 fn pace(run: &Run) -> String {
     match run.parameters.pacing {
         Pacing::Closed => "closed".to_owned(),
@@ -105,7 +105,7 @@ fn throughput(repeats: &RunGroup<'_>) -> String {
 }
 
 fn percentile(repeats: &RunGroup<'_>, name: &str, ranged: bool) -> String {
-    // A run without replies was not infinitely fast.
+    // A run without replies has no percentiles.
     let measured = |run: &Run| run.latency.named(name).filter(|_| run.latency.count > 0);
     match repeats.spread(measured) {
         None => UNKNOWN.to_owned(),
@@ -114,7 +114,7 @@ fn percentile(repeats: &RunGroup<'_>, name: &str, ranged: bool) -> String {
     }
 }
 
-/// What the signs and brackets mean, as far as there are any.
+/// Explains the signs and brackets in use.
 fn notes(all: &[RunGroup<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     if all.iter().any(|repeats| repeats.runs.len() > 1) {
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn nothing_is_a_head_and_a_run_without_replies_has_no_percentiles() {
         assert!(runs(&[]).starts_with("workload"));
-        // A repeat in which nothing was answered does not count as a fast one.
+        // A repeat without replies is not included in the percentiles.
         let text = runs(&[sample::run(), sample::empty()]);
         assert!(line(&text, &["×2"]).contains("205 µs  100 ms (100–100)"), "{text}");
         let text = runs(&[sample::empty()]);
