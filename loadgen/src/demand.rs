@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn demands_are_read_or_refused() {
+    fn demands_are_parsed_and_invalid_ones_rejected() {
         for text in ["p99<1ms", "p99=1ms", "p99.9<=30us", "errors=0", "errors<0.1%", "throughput>1000"] {
             assert!(text.parse::<Demand>().is_ok(), "{text}");
         }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_is_told_in_the_demands_unit() {
+    fn measured_value_of_a_check_has_the_unit_of_its_demand() {
         let mut run = crate::sample::run("discover", "corelane");
         run.latency.p99_us = 1_500.0;
         run.requests_count = 1_000;

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn recovery_counts_from_the_bursts_end_to_the_last_bad_interval() {
+    fn recovery_time_ends_after_the_last_bad_interval() {
         let mut run = crate::sample::run("burst", "corelane");
         let p95 = [300.0, 310.0, 290.0, 9_000.0, 9_000.0, 9_000.0, 5_000.0, 300.0, 320.0];
         run.intervals = p95.iter().enumerate().map(|(index, p95)| interval(index, *p95)).collect();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_second_shows_in_the_steady_ratio() {
+    fn steady_ratio_contains_the_worst_second() {
         let mut intervals: Vec<_> = (0..10).map(|index| interval(index, 200.0)).collect();
         assert_eq!(steady_ratio(&intervals), Some(1.0));
         intervals[4].latency.p95_us = 900.0;

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_survives_the_file() {
+    fn encoded_histogram_decodes_to_itself() {
         let mut recorded = histogram();
         for value in [1_000, 20_000, 20_500, 3_000_000, LATENCY_NS_MAX] {
             recorded.record(value).unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_recorded_is_nothing() {
+    fn empty_histogram_has_zero_latency() {
         let latency = Latency::of(&histogram());
         assert_eq!((latency.count, latency.max_us), (0, 0.0));
         assert!(latency.histogram().unwrap().is_empty());

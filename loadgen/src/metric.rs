@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_survives_the_way_there_and_back() {
+    fn metric_names_parse_to_themselves() {
         for name in [
             "p50",
             "p99.9",
@@ -230,14 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_metric_is_refused() {
+    fn invalid_metric_name_is_rejected() {
         for name in ["", "p98", "P50", "stage:decode", "stage:decode:p95_us", "instruction:x", "a b"] {
             assert!(Metric::try_from(name.to_owned()).is_err(), "{name}");
         }
     }
 
     #[test]
-    fn a_figure_has_the_unit_of_its_name() {
+    fn figure_is_formatted_by_the_unit_of_its_name() {
         assert_eq!(figure("throughput_beside_idle_ratio", 0.957), "0.96 ×");
         assert_eq!(figure("recovered_after_s", 0.4), "0.40 s");
         assert_eq!(figure("makespan_ms", 6.6), units::latency(6600.0));

@@ -335,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_own_figures_are_what_came_between_two_looks() {
+    fn server_latencies_are_differences_of_two_readings() {
         let at = |low: u64, high: u64| {
             Metrics::parse(&format!(
                 "# HELP x\ncorelane_request_duration_seconds_bucket{{method=\"ping\",le=\"0.001\"}} {low}\n\
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_spins_unless_it_was_started_not_to() {
+    fn spinning_is_detected_from_argument_and_variable() {
         let spins = |script: &str, variable: &str, name: &str| {
             let mut command = std::process::Command::new("sh");
             // Words behind the script become the process's arguments, like a server's flags.
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_found_by_the_port_it_listens_on() {
+    fn process_is_found_by_its_listening_port() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         // The generator's own process is excluded.
         assert_eq!(listener_pid(listener.local_addr().unwrap()), None);

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_groups_leave_neither_zombies_nor_grandchildren() {
+    fn terminated_groups_leave_no_process() {
         // Both the process and its child ignore SIGTERM.
         let stubborn = shell("trap '' TERM; sleep 1000 & wait; wait");
         let obedient = shell("exec sleep 1000");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn status_is_known_once_a_leader_has_ended() {
+    fn exit_status_is_returned_within_the_limit() {
         assert_eq!(shell("exit 3").status_within(Duration::from_secs(60)).unwrap().code(), Some(3));
         assert_eq!(shell("sleep 1000").status_within(Duration::ZERO), None);
     }

@@ -155,7 +155,7 @@ mod tests {
     use crate::sample;
 
     #[test]
-    fn repeats_are_found_wherever_they_are() {
+    fn repeats_are_grouped_regardless_of_their_position() {
         let mut other = sample::run("a", "nginx-static");
         other.parameters.connections_count = 8;
         let file = sample::file(vec![sample::run("a", "corelane"), other, sample::run("a", "corelane")]);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_file_speaks_unless_it_was_scaled_down() {
+    fn newest_complete_group_at_full_size_is_selected() {
         let [mut old, mut new] = [1.0, 0.5].map(|scale| {
             let mut run = sample::run("a", "corelane");
             run.parameters.scale = scale;
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_did_not_end_as_planned_is_no_sample() {
+    fn interrupted_run_is_not_a_sample() {
         let mut broken = sample::run("a", "corelane");
         broken.outcome = Outcome::Interrupted;
         broken.latency.p50_us = 1.0;

@@ -111,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_schedule_is_even() {
+    fn constant_schedule_has_equal_gaps() {
         let times = times(&[Segment::steady(2.0, 1000.0)], Gaps::Constant);
         assert_eq!(times.len(), 2000);
         assert!(times.windows(2).all(|pair| (pair[1] - pair[0]).abs_diff(1_000_000) <= 1));
     }
 
     #[test]
-    fn a_poisson_schedule_has_its_rate_and_exponential_gaps() {
+    fn poisson_schedule_has_its_rate_and_exponential_gaps() {
         let times = times(&[Segment::steady(20.0, 5000.0)], Gaps::Poisson);
         assert!((98_500..101_500).contains(&times.len()), "{}", times.len());
         let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_grows_and_steps_follow() {
+    fn ramp_and_steps_have_their_rates() {
         let segments = [
             Segment { length_s: 2.0, from_per_s: 0.0, to_per_s: 1000.0 },
             Segment::steady(1.0, 1000.0),

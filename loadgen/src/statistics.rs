@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_is_the_middle() {
+    fn median_is_the_middle_sample() {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_holds_its_ratio() {
+    fn interval_contains_the_ratio() {
         let current = [130.0, 128.0, 135.0, 131.0, 126.0];
         let baseline = [100.0, 97.0, 104.0, 101.0, 99.0];
         let ratio = ratio_of_medians(&current, &baseline).unwrap();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_divided_by_nothing() {
+    fn ratio_of_invalid_samples_is_none() {
         assert_eq!(ratio_of_medians(&[1.0], &[]), None);
         assert_eq!(ratio_of_medians(&[1.0], &[0.0]), None);
         assert_eq!(ratio_of_medians(&[f64::NAN], &[1.0]), None);
@@ -151,7 +151,7 @@ mod tests {
     /// The interval should contain the true ratio about as often as stated; with five repeats a bootstrap interval is
     /// slightly narrow.
     #[test]
-    fn the_interval_covers_the_truth() {
+    fn interval_contains_the_true_ratio_as_often_as_stated() {
         let mut rng = StdRng::seed_from_u64(1);
         let covered = (0..300)
             .filter(|_| {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_probabilities_are_those_of_drawing() {
+    fn median_probabilities_match_random_draws() {
         let samples = [1.0, 3.0, 7.0, 8.0, 20.0, 21.0];
         for count in 1..=samples.len() {
             let samples = &samples[..count];
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn many_repeats_are_no_burden() {
+    fn ratio_of_many_repeats_is_computed() {
         let samples: Vec<f64> = (0..200).map(|index| 100.0 + f64::from(index)).collect();
         let ratio = ratio_of_medians(&samples, &samples).unwrap();
         // The median of 200 evenly spread samples has a standard deviation of 7, the ratio of two such medians one of 5

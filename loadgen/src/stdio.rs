@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn command_lines_are_split_as_a_shell_does() {
+    fn command_line_with_quotes_is_split_like_in_a_shell() {
         let words = |text| Program::parse(text).map(|program| program.words);
         assert_eq!(words(r#"a 'b c' "d\"e" f\ g"#).unwrap(), ["a", "b c", "d\"e", "f g"]);
         for wrong in ["", "  ", "a 'b", "''"] {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ends_says_its_status_and_last_words() {
+    fn exit_reason_contains_status_and_last_line_of_stderr() {
         let (_socket, mut process) =
             Program::parse("sh -c 'echo no such thing >&2; exit 3'").unwrap().start(&[0]).unwrap();
         // The socket is not needed: the test waits for the exit status.

@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn urls_are_parsed() {
         let target = Target::parse("http://127.0.0.1:8080/some/mcp?x=1").unwrap();
         assert_eq!(target.path, "/some/mcp?x=1");
         assert_eq!(target.host, "127.0.0.1:8080");
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_of_a_name_is_tried() {
+    fn first_accepting_address_is_used() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn header_lines_are_taken_or_refused() {
+    fn header_lines_are_parsed_and_invalid_ones_rejected() {
         let with = |header: &str| {
             Target::parse("http://127.0.0.1:9/mcp").unwrap().with_headers(&[header.to_owned()])
         };
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_in_one_line() {
+    fn invalid_url_is_rejected_in_one_line() {
         for (text, word) in [
             ("https://127.0.0.1/mcp", "TLS"),
             ("ftp://127.0.0.1/", "http://"),

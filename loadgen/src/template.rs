@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holes_are_filled_and_lengths_are_known() {
+    fn rendered_template_has_the_computed_length() {
         let mut placeholders = Placeholders::default();
         let marked = placeholders
             .mark(r#"{"a":"{{random:8}}","n":{{counter}},"p":"{{pad:3}}","o":{"q":{}}}"#)
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_holes_are_refused_and_braces_of_json_are_not_holes() {
+    fn unknown_placeholder_is_rejected_and_json_braces_are_kept() {
         let mark = |text: &str| Placeholders::default().mark(text);
         assert!(mark("{{bogus}}").unwrap_err().contains("{{counter}}"));
         assert!(mark("{{random:0}}").unwrap_err().contains("size"));

@@ -140,30 +140,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn latencies_have_three_digits_and_the_unit_that_fits() {
-        let told = |us| latency(us);
-        assert_eq!(told(0.0), "0 µs");
-        assert_eq!(told(0.4314), "431 ns");
-        assert_eq!(told(22.44), "22.4 µs");
-        assert_eq!(told(999.4), "999 µs");
-        assert_eq!(told(999.7), "1.00 ms");
-        assert_eq!(told(1_020.0), "1.02 ms");
-        assert_eq!(told(99_960.0), "100 ms");
-        assert_eq!(told(3e6), "3.00 s");
-        assert_eq!(told(3.6e9), "3,600 s");
-        assert_eq!(told(f64::NAN), UNKNOWN);
-        assert_eq!(told(f64::INFINITY), UNKNOWN);
+    fn latencies_have_three_digits_and_a_fitting_unit() {
+        let formatted = |us| latency(us);
+        assert_eq!(formatted(0.0), "0 µs");
+        assert_eq!(formatted(0.4314), "431 ns");
+        assert_eq!(formatted(22.44), "22.4 µs");
+        assert_eq!(formatted(999.4), "999 µs");
+        assert_eq!(formatted(999.7), "1.00 ms");
+        assert_eq!(formatted(1_020.0), "1.02 ms");
+        assert_eq!(formatted(99_960.0), "100 ms");
+        assert_eq!(formatted(3e6), "3.00 s");
+        assert_eq!(formatted(3.6e9), "3,600 s");
+        assert_eq!(formatted(f64::NAN), UNKNOWN);
+        assert_eq!(formatted(f64::INFINITY), UNKNOWN);
     }
 
     #[test]
-    fn a_range_is_told_in_the_unit_of_its_median() {
+    fn range_has_the_unit_of_its_median() {
         assert_eq!(latency_range(981.0, 1_020.0, 1_100.0), "1.02 ms (0.981–1.10)");
         assert_eq!(latency_range(21.9, 22.1, 22.4), "22.1 µs (21.9–22.4)");
         assert_eq!(latency_range(980.0, 990.0, 1_230.0), "990 µs (980–1,230)");
     }
 
     #[test]
-    fn counts_are_whole_where_they_are_large() {
+    fn large_counts_are_integers() {
         for (value, text) in [
             (0.0, "0"),
             (-0.0, "0"),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn compact_counts_stay_short() {
+    fn compact_counts_have_at_most_five_characters() {
         for (value, text) in
             [(950.0, "950"), (140_705.0, "141k"), (999_700.0, "1M"), (1_020_000.0, "1.02M"), (2.5e9, "2.5G")]
         {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_told_in_powers_of_1024() {
+    fn sizes_have_binary_units() {
         assert_eq!(bytes(0), "0 B");
         assert_eq!(bytes(512), "512 B");
         assert_eq!(bytes(1023), "0.999 KiB");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_and_spans() {
+    fn percentages_and_durations_have_their_unit() {
         assert_eq!(percent(42.13), "42.1 %");
         assert_eq!(percent(100.0), "100 %");
         assert_eq!(seconds(30.0), "30 s");

@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_unique_and_every_request_can_be_made() {
+    fn workload_ids_are_unique_and_requests_valid() {
         let target = crate::target::Target::parse("http://127.0.0.1/mcp").unwrap();
         let mut ids: Vec<_> = all().iter().map(|workload| workload.id).collect();
         ids.sort_unstable();

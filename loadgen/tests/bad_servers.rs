@@ -8,41 +8,44 @@ use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
 use support::{
-    Answer, Fixture, Stub, echo, end_within, json_reply, loadgen, manners, measured, publishing, run, scratch,
+    Fixture, Stub, StubReply, echo_reply, json_reply, loadgen, run, run_measured, scratch, standard_reply,
+    start_publisher, wait_for_exit,
 };
 
 /// A server that answers every tenth echo in its own way.
-fn every_tenth(wrong: impl Fn(&Value) -> Answer + Send + Sync + 'static) -> Stub {
+fn every_tenth(wrong: impl Fn(&Value) -> StubReply + Send + Sync + 'static) -> Stub {
     Stub::start(move |request, number| {
-        manners(request).unwrap_or_else(|| match number % 10 {
+        standard_reply(request).unwrap_or_else(|| match number % 10 {
             9 => wrong(request),
-            _ => Answer::Json(echo(request)),
+            _ => StubReply::Json(echo_reply(request)),
         })
     })
 }
 
 #[test]
-fn wrong_replies_are_told_apart_and_never_counted_as_latencies() {
+fn wrong_replies_are_counted_by_kind_and_not_as_latencies() {
     let status = |line: &'static str| {
-        move |_: &Value| Answer::Raw(format!("HTTP/1.1 {line}\r\nContent-Length: 2\r\n\r\nno").into_bytes())
+        move |_: &Value| {
+            StubReply::Raw(format!("HTTP/1.1 {line}\r\nContent-Length: 2\r\n\r\nno").into_bytes())
+        }
     };
     let changed = |pointer: &'static str, value: Value| {
         move |request: &Value| {
-            let mut reply = echo(request);
+            let mut reply = echo_reply(request);
             *reply.pointer_mut(pointer).unwrap() = value.clone();
-            Answer::Json(reply)
+            StubReply::Json(reply)
         }
     };
     let error = |request: &Value| {
-        Answer::Json(
+        StubReply::Json(
             json!({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32603, "message": "x"}}),
         )
     };
     let short = |request: &Value| {
-        let mut bytes = json_reply(&echo(request));
+        let mut bytes = json_reply(&echo_reply(request));
         bytes.truncate(bytes.len() - 5);
         // The rest never comes.
-        Answer::Raw(bytes)
+        StubReply::Raw(bytes)
     };
     let cases: Vec<(&str, Stub)> = vec![
         ("status_5xx", every_tenth(status("500 Internal Server Error"))),
@@ -53,8 +56,8 @@ fn wrong_replies_are_told_apart_and_never_counted_as_latencies() {
         ("echo_wrong", every_tenth(changed("/result/content/0/text", json!("hullo")))),
         ("result_incomplete", every_tenth(changed("/result/resultType", json!("input_required")))),
         ("jsonrpc_error", every_tenth(error)),
-        ("connection_closed", every_tenth(|_| Answer::Close)),
-        ("reply_broken", every_tenth(|_| Answer::Raw(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec()))),
+        ("connection_closed", every_tenth(|_| StubReply::Close)),
+        ("reply_broken", every_tenth(|_| StubReply::Raw(b"SSH-2.0-OpenSSH\r\n\r\n".to_vec()))),
         ("timeout", every_tenth(short)),
     ];
     thread::scope(|scope| {
@@ -75,8 +78,8 @@ fn wrong_replies_are_told_apart_and_never_counted_as_latencies() {
                     "--timeout",
                     "300ms",
                 ];
-                let (result, said) = measured(kind, &arguments);
-                assert_eq!(said.code, Some(1), "{kind}: {said:?}");
+                let (result, output) = run_measured(kind, &arguments);
+                assert_eq!(output.code, Some(1), "{kind}: {output:?}");
                 let errors = result["errors_count"].as_object().unwrap();
                 assert!(errors.contains_key(*kind), "{kind}: {errors:?}");
                 assert!(result["first_error"].is_string(), "{kind}");
@@ -96,19 +99,19 @@ fn wrong_replies_are_told_apart_and_never_counted_as_latencies() {
 }
 
 #[test]
-fn a_stall_is_charged_to_every_request_it_kept_waiting() {
+fn stall_is_charged_to_every_waiting_request() {
     // One connection, a request due every 2 ms, one stall of 600 ms: some 300 requests were kept waiting, only one of
     // them had been sent.
     let stub = Stub::start(|request, number| {
-        manners(request).unwrap_or_else(|| match number {
-            250 => Answer::Late(Duration::from_millis(600), echo(request)),
-            _ => Answer::Json(echo(request)),
+        standard_reply(request).unwrap_or_else(|| match number {
+            250 => StubReply::Late(Duration::from_millis(600), echo_reply(request)),
+            _ => StubReply::Json(echo_reply(request)),
         })
     });
     let url = stub.url();
     let arguments = ["run", &url, "--rate", "500", "-d", "2s", "--warmup", "100ms", "-c", "1"];
-    let (result, said) = measured("stall", &arguments);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let (result, output) = run_measured("stall", &arguments);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_eq!(result["replies_count"], 1000);
     let at = |which: &str, name: &str| result[which][name].as_f64().unwrap();
     assert!(at("latency", "max_us") > 590_000.0);
@@ -117,25 +120,26 @@ fn a_stall_is_charged_to_every_request_it_kept_waiting() {
 }
 
 #[test]
-fn event_streams_are_read_past_their_notifications() {
+fn notifications_in_event_streams_are_skipped() {
     let stub = Stub::start(|request, _| {
         let note =
             json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1}});
-        manners(request).unwrap_or_else(|| Answer::Stream(vec![note.clone(), note, echo(request)]))
+        standard_reply(request)
+            .unwrap_or_else(|| StubReply::Stream(vec![note.clone(), note, echo_reply(request)]))
     });
     let url = stub.url();
-    let (result, said) = measured("stream", &["run", &url, "--closed", "-d", "1s", "-c", "2"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let (result, output) = run_measured("stream", &["run", &url, "--closed", "-d", "1s", "-c", "2"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert!(result["replies_count"].as_u64().unwrap() > 10);
 }
 
 #[test]
-fn updates_reach_every_subscriber_and_the_last_is_timed() {
-    let (stub, listeners) = publishing(|request| Answer::Json(echo(request)));
+fn updates_are_timed_to_every_and_to_the_last_subscriber() {
+    let (stub, listeners) = start_publisher(|request| StubReply::Json(echo_reply(request)));
     let url = stub.url();
     let arguments = ["fanout", &url, "--subscribers", "20", "--rate", "20", "-d", "2s"];
-    let (result, said) = measured("fanout", &arguments);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let (result, output) = run_measured("fanout", &arguments);
+    assert_eq!(output.code, Some(0), "{output:?}");
     let published = result["requests_count"].as_u64().unwrap();
     assert!((38..=42).contains(&published), "{published}");
     assert_eq!(result["replies_count"], published * 20);
@@ -145,7 +149,7 @@ fn updates_reach_every_subscriber_and_the_last_is_timed() {
 }
 
 #[test]
-fn a_server_that_dies_is_a_reported_outcome() {
+fn dying_server_is_a_reported_outcome() {
     // Until two seconds to warm up, and half a second and more, have been served.
     for (load, requests) in
         [(&["run", "--rate", "500"][..], 1500.0), (&["fanout", "--subscribers", "20", "--rate", "20"], 60.0)]
@@ -156,8 +160,8 @@ fn a_server_that_dies_is_a_reported_outcome() {
         let child = loadgen(&arguments).spawn().unwrap();
         server.await_requests(requests);
         server.child.kill().unwrap();
-        let said = end_within(child, Duration::from_secs(20));
-        assert_eq!(said.code, Some(1), "{said:?}");
+        let output = wait_for_exit(child, Duration::from_secs(20));
+        assert_eq!(output.code, Some(1), "{output:?}");
         let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let run = &file["runs"][0];
         let after = run["outcome"]["server_gone"]["after_s"].as_f64().unwrap();
@@ -167,7 +171,7 @@ fn a_server_that_dies_is_a_reported_outcome() {
 }
 
 #[test]
-fn interrupted_search_judges_nothing_and_reports_what_ran() {
+fn interrupted_search_reports_its_runs_without_a_rate() {
     let server = Fixture::start();
     let arguments = ["saturate", &server.url, "--slo", "p50<1ns", "--rate-max", "300", "--trial", "1s"];
     let mut child = loadgen(&arguments).spawn().unwrap();
@@ -179,38 +183,39 @@ fn interrupted_search_judges_nothing_and_reports_what_ran() {
         assert!(std::io::BufRead::read_line(&mut stderr, &mut line).unwrap() > 0, "it ended early");
     }
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let said = end_within(child, Duration::from_secs(20));
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.contains("interrupted: no rate was confirmed"), "{}", said.out);
-    assert!(!said.out.contains("THE GENERATOR"), "{}", said.out);
+    let output = wait_for_exit(child, Duration::from_secs(20));
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.out.contains("interrupted: no rate was confirmed"), "{}", output.out);
+    assert!(!output.out.contains("THE GENERATOR"), "{}", output.out);
 }
 
 #[test]
-fn never_answering_server_is_given_up_after_the_timeout() {
+fn silent_server_is_an_error_after_the_timeout() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    let said = run(&["run", &url, "--closed", "--timeout", "700ms"]);
-    assert_eq!(said.code, Some(2), "{said:?}");
-    assert!(said.err.contains("within 700ms"), "{}", said.err);
+    let output = run(&["run", &url, "--closed", "--timeout", "700ms"]);
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert!(output.err.contains("within 700ms"), "{}", output.err);
 }
 
 #[test]
-fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
+fn errors_are_one_line_and_exit_code_2() {
     let server = Fixture::start();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let closed = format!("http://{closed}/mcp");
     let wrong_path = server.url.replace("/mcp", "/else");
-    let tls = Stub::start(|_, _| Answer::Raw(vec![0x15, 3, 1, 0, 2, 2, 70]));
-    let web = Stub::start(|_, _| Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec()));
+    let tls = Stub::start(|_, _| StubReply::Raw(vec![0x15, 3, 1, 0, 2, 2, 70]));
+    let web =
+        Stub::start(|_, _| StubReply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec()));
     // A server of tools and of nothing else.
-    let bare = Stub::start(|request, _| match manners(request) {
-        Some(Answer::Json(mut message)) => {
+    let bare = Stub::start(|request, _| match standard_reply(request) {
+        Some(StubReply::Json(mut message)) => {
             if let Some(capabilities) = message["result"].get_mut("capabilities") {
                 *capabilities = json!({"tools": {}});
             }
-            Answer::Json(message)
+            StubReply::Json(message)
         }
-        _ => Answer::Json(echo(request)),
+        _ => StubReply::Json(echo_reply(request)),
     });
     let (tls, web, bare) = (tls.url(), web.url(), bare.url());
     let admin = closed.trim_start_matches("http://").trim_end_matches("/mcp");
@@ -241,11 +246,11 @@ fn what_cannot_be_measured_is_one_line_and_exit_code_2() {
         (vec!["regression", "--baseline", "no/such/file.json"], "not a usable result"),
     ];
     for (arguments, words) in cases {
-        let said = run(&arguments);
-        assert_eq!(said.code, Some(2), "{arguments:?}: {said:?}");
-        assert_eq!(said.err.lines().count(), 1, "{arguments:?}: {}", said.err);
-        assert!(said.err.contains(words), "{arguments:?}: {}", said.err);
-        assert_eq!(said.out, "", "{arguments:?}");
+        let output = run(&arguments);
+        assert_eq!(output.code, Some(2), "{arguments:?}: {output:?}");
+        assert_eq!(output.err.lines().count(), 1, "{arguments:?}: {}", output.err);
+        assert!(output.err.contains(words), "{arguments:?}: {}", output.err);
+        assert_eq!(output.out, "", "{arguments:?}");
     }
     for arguments in [
         &["run", "--rate", "0"][..],

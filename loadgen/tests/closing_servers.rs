@@ -14,11 +14,14 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{Answer, Stub, echo, end_within, loadgen, manners, measured, publishing, run, scratch};
+use support::{
+    Stub, StubReply, echo_reply, loadgen, run, run_measured, scratch, standard_reply, start_publisher,
+    wait_for_exit,
+};
 
 /// How a server frames a reply, and after how many replies it closes the connection; 0 is never.
 #[derive(Clone, Copy, Debug)]
-struct Manner {
+struct ClosingBehavior {
     name: &'static str,
     status_line: &'static str,
     headers: &'static str,
@@ -26,64 +29,64 @@ struct Manner {
     closes_after: usize,
 }
 
-const MANNERS: &[Manner] = &[
-    Manner {
+const BEHAVIORS: &[ClosingBehavior] = &[
+    ClosingBehavior {
         name: "announced",
         status_line: "HTTP/1.1 200 OK",
         headers: "Connection: close\r\n",
         has_length: true,
         closes_after: 1,
     },
-    Manner {
+    ClosingBehavior {
         name: "list",
         status_line: "HTTP/1.1 200 OK",
         headers: "Connection: TE, Close\r\n",
         has_length: true,
         closes_after: 1,
     },
-    Manner {
+    ClosingBehavior {
         name: "lines",
         status_line: "HTTP/1.1 200 OK",
         headers: "connection: TE\r\nCONNECTION: CLOSE\r\n",
         has_length: true,
         closes_after: 1,
     },
-    Manner {
+    ClosingBehavior {
         name: "unannounced",
         status_line: "HTTP/1.1 200 OK",
         headers: "",
         has_length: true,
         closes_after: 1,
     },
-    Manner {
+    ClosingBehavior {
         name: "every-third",
         status_line: "HTTP/1.1 200 OK",
         headers: "",
         has_length: true,
         closes_after: 3,
     },
-    Manner {
+    ClosingBehavior {
         name: "until-close",
         status_line: "HTTP/1.1 200 OK",
         headers: "",
         has_length: false,
         closes_after: 1,
     },
-    Manner {
+    ClosingBehavior {
         name: "http-1.0",
         status_line: "HTTP/1.0 200 OK",
         headers: "",
         has_length: true,
         closes_after: 1,
     },
-    Manner {
+    ClosingBehavior {
         name: "http-1.0-until-close",
         status_line: "HTTP/1.0 200 OK",
         headers: "",
         has_length: false,
         closes_after: 1,
     },
-    Manner {
+    ClosingBehavior {
         name: "http-1.0-keep-alive",
         status_line: "HTTP/1.0 200 OK",
         headers: "Connection: Keep-Alive\r\n",
@@ -93,32 +96,32 @@ const MANNERS: &[Manner] = &[
 ];
 
 /// A server of one manner; one thread for each connection.
-fn start(manner: Manner) -> SocketAddr {
+fn start(behavior: ClosingBehavior) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            thread::spawn(move || serve(stream.unwrap(), manner));
+            thread::spawn(move || serve(stream.unwrap(), behavior));
         }
     });
     address
 }
 
-fn serve(mut stream: TcpStream, manner: Manner) {
+fn serve(mut stream: TcpStream, behavior: ClosingBehavior) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     for number in 1.. {
         let Some(request) = read_request(&mut reader) else { return };
-        let reply = match manners(&request) {
-            Some(Answer::Json(value)) => value,
+        let reply = match standard_reply(&request) {
+            Some(StubReply::Json(value)) => value,
             _ if request["method"] == "initialize" => initialized(&request),
-            _ => echo(&request),
+            _ => echo_reply(&request),
         };
         let body = if request.get("id").is_some() { reply.to_string() } else { String::new() };
         let length =
-            if manner.has_length { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
-        let Manner { status_line, headers, .. } = manner;
+            if behavior.has_length { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
+        let ClosingBehavior { status_line, headers, .. } = behavior;
         let reply = format!("{status_line}\r\nContent-Type: application/json\r\n{headers}{length}\r\n{body}");
-        if stream.write_all(reply.as_bytes()).is_err() || number == manner.closes_after {
+        if stream.write_all(reply.as_bytes()).is_err() || number == behavior.closes_after {
             return;
         }
     }
@@ -163,64 +166,65 @@ fn assert_all_answered(what: &str, result: &Value) {
 }
 
 #[test]
-fn closing_servers_answer_every_request_of_an_open_and_of_a_closed_loop() {
+fn requests_to_closing_servers_are_all_answered() {
     thread::scope(|scope| {
-        for manner in MANNERS {
-            scope.spawn(|| answers_every_request(manner));
+        for behavior in BEHAVIORS {
+            scope.spawn(|| answers_every_request(behavior));
         }
     });
 }
 
-fn answers_every_request(manner: &Manner) {
-    let url = format!("http://{}/mcp", start(*manner));
+fn answers_every_request(behavior: &ClosingBehavior) {
+    let url = format!("http://{}/mcp", start(*behavior));
     for pace in [&["--rate", "200"][..], &["--closed"]] {
         for era in ["2026-07-28", "2025-11-25"] {
-            let what = format!("{} {pace:?} {era}", manner.name);
+            let what = format!("{} {pace:?} {era}", behavior.name);
             let mut arguments = vec!["run", &url, "-c", "4", "-d", "1s", "--warmup", "100ms", "--era", era];
             arguments.extend(pace);
-            let (result, said) = measured(&format!("{}-{}-{era}", manner.name, pace[0]), &arguments);
+            let (result, output) = run_measured(&format!("{}-{}-{era}", behavior.name, pace[0]), &arguments);
             assert_all_answered(&what, &result);
             let reconnects = result["reconnects_count"].as_u64().unwrap();
-            assert_eq!(reconnects > 0, manner.closes_after > 0, "{what}: {reconnects} reconnects");
-            assert_eq!(said.out.contains("reconnect"), manner.closes_after > 0, "{what}: {}", said.out);
+            assert_eq!(reconnects > 0, behavior.closes_after > 0, "{what}: {reconnects} reconnects");
+            assert_eq!(output.out.contains("reconnect"), behavior.closes_after > 0, "{what}: {}", output.out);
         }
     }
 }
 
 #[test]
 fn closing_servers_are_measured_by_every_command() {
-    let url = format!("http://{}/mcp", start(MANNERS[0]));
+    let url = format!("http://{}/mcp", start(BEHAVIORS[0]));
     for arguments in [
         &["soak", &url, "--rate", "100", "-c", "4", "-d", "1s"][..],
         &["storm", &url, "-c", "4", "-d", "1s"],
         &["idle", &url, "-c", "4", "--rate", "10", "-d", "1s"],
     ] {
-        let (result, said) = measured(&format!("closing-{}", arguments[0]), arguments);
-        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+        let (result, output) = run_measured(&format!("closing-{}", arguments[0]), arguments);
+        assert_eq!(output.code, Some(0), "{arguments:?}: {output:?}");
         assert_all_answered(arguments[0], &result);
     }
-    let said = run(&["saturate", &url, "--slo", "p50<1s", "--rate-max", "50", "--trial", "300ms", "-c", "4"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output =
+        run(&["saturate", &url, "--slo", "p50<1s", "--rate-max", "50", "--trial", "300ms", "-c", "4"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
 }
 
 #[test]
-fn fan_out_publishes_on_when_its_connection_is_closed() {
+fn fan_out_continues_after_its_connection_is_closed() {
     for is_announced in [true, false] {
         let touches = AtomicUsize::new(0);
         let (stub, _listeners) =
-            publishing(move |request| match touches.fetch_add(1, Ordering::SeqCst) % 3 {
-                2 => Answer::Last { reply: echo(request), is_announced },
-                _ => Answer::Json(echo(request)),
+            start_publisher(move |request| match touches.fetch_add(1, Ordering::SeqCst) % 3 {
+                2 => StubReply::Last { reply: echo_reply(request), is_announced },
+                _ => StubReply::Json(echo_reply(request)),
             });
         let url = stub.url();
         let arguments = ["fanout", &url, "--subscribers", "5", "--rate", "20", "-d", "2s"];
-        let (result, said) = measured(&format!("fanout-closing-{is_announced}"), &arguments);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let (result, output) = run_measured(&format!("fanout-closing-{is_announced}"), &arguments);
+        assert_eq!(output.code, Some(0), "{output:?}");
         let published = result["requests_count"].as_u64().unwrap();
         assert!((38..=42).contains(&published), "{published}");
         assert_eq!(result["replies_count"], published * 5);
         assert!(result["reconnects_count"].as_u64().unwrap() >= 10, "{}", result["reconnects_count"]);
-        assert!(said.out.contains("reconnects"), "{}", said.out);
+        assert!(output.out.contains("reconnects"), "{}", output.out);
     }
 }
 
@@ -252,21 +256,22 @@ fn start_unreliable(reply: &'static str) -> SocketAddr {
 }
 
 #[test]
-fn get_that_was_read_and_not_answered_is_sent_again_and_no_call_is() {
+fn unanswered_get_is_sent_again_and_call_is_not() {
     let url = format!("http://{}/", start_unreliable("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
     let arguments = ["run", &url, "--plain", "--rate", "200", "-c", "2", "-d", "1s", "--warmup", "0s"];
-    let (result, said) = measured("unreliable-get", &arguments);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let (result, output) = run_measured("unreliable-get", &arguments);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_all_answered("get", &result);
     assert!(result["resent_count"].as_u64().unwrap() > 10, "{}", result["resent_count"]);
     let stub = Stub::start(|request, number| {
-        manners(request)
-            .unwrap_or_else(|| if number % 5 == 4 { Answer::Close } else { Answer::Json(echo(request)) })
+        standard_reply(request).unwrap_or_else(|| {
+            if number % 5 == 4 { StubReply::Close } else { StubReply::Json(echo_reply(request)) }
+        })
     });
     let url = stub.url();
     let arguments = ["run", &url, "--rate", "200", "-c", "2", "-d", "1s", "--warmup", "0s"];
-    let (result, said) = measured("unreliable-call", &arguments);
-    assert_eq!(said.code, Some(1), "{said:?}");
+    let (result, output) = run_measured("unreliable-call", &arguments);
+    assert_eq!(output.code, Some(1), "{output:?}");
     assert!(result["errors_count"]["connection_closed"].as_u64().unwrap() > 10, "{}", result["errors_count"]);
     assert_eq!(result["resent_count"], 0);
 }
@@ -288,8 +293,8 @@ fn python_http_server_is_measured_in_both_loops() {
     for pace in [&["--rate", "50"][..], &["--closed"]] {
         let arguments =
             [&["run", &url, "--plain", "-c", "4", "-d", "1s", "--warmup", "0s"][..], pace].concat();
-        let (result, said) = measured(&format!("python{}", pace[0]), &arguments);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let (result, output) = run_measured(&format!("python{}", pace[0]), &arguments);
+        assert_eq!(output.code, Some(0), "{output:?}");
         assert_all_answered(pace[0], &result);
         assert!(result["reconnects_count"].as_u64().unwrap() > 0);
     }
@@ -305,7 +310,7 @@ fn start_until(connections: usize, then: impl Fn(TcpStream) + Send + Sync + 'sta
         for (number, stream) in listener.incoming().enumerate() {
             let stream = stream.unwrap();
             if number < connections {
-                thread::spawn(move || serve(stream, MANNERS[0]));
+                thread::spawn(move || serve(stream, BEHAVIORS[0]));
             } else {
                 then(stream);
             }
@@ -315,7 +320,7 @@ fn start_until(connections: usize, then: impl Fn(TcpStream) + Send + Sync + 'sta
 }
 
 #[test]
-fn runs_end_when_a_server_accepts_and_never_answers_or_hangs_up() {
+fn runs_end_with_silent_and_disconnecting_servers() {
     let (kept, held) = std::sync::mpsc::channel();
     let silent = start_until(2, move |stream| kept.send(stream).unwrap());
     let rude = start_until(2, drop);
@@ -327,8 +332,8 @@ fn runs_end_when_a_server_accepts_and_never_answers_or_hangs_up() {
             let arguments =
                 [&["run", &url, "--timeout", "500ms", "-c", "2", "-d", "1s", "--warmup", "0s"][..], pace]
                     .concat();
-            let said = end_within(loadgen(&arguments).spawn().unwrap(), Duration::from_secs(20));
-            assert!(matches!(said.code, Some(1 | 2)), "{address} {pace:?}: {said:?}");
+            let output = wait_for_exit(loadgen(&arguments).spawn().unwrap(), Duration::from_secs(20));
+            assert!(matches!(output.code, Some(1 | 2)), "{address} {pace:?}: {output:?}");
         }
     }
     drop(held);

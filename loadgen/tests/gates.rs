@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use support::{
-    Answer, Fixture, MEASURING, Stub, echo, end_within, loadgen, manners, run, scratch, wait_for_line,
+    Fixture, MEASURING, Stub, StubReply, echo_reply, loadgen, run, scratch, standard_reply, wait_for_exit,
+    wait_for_line,
 };
 
 /// A result with three repeats of a run against a real server, in a file.
 fn result(home: &Path) -> PathBuf {
     let server = Fixture::start();
     let path = home.join("baseline.json");
-    let said = run(&[
+    let output = run(&[
         "baseline",
         "--url",
         &server.url,
@@ -28,7 +29,7 @@ fn result(home: &Path) -> PathBuf {
         "--output",
         path.to_str().unwrap(),
     ]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
     path
 }
 
@@ -49,7 +50,7 @@ fn scaled(file: &mut Value, pointer: &str, factor: f64) {
 }
 
 #[test]
-fn a_comparison_is_exit_code_0_1_or_2() {
+fn comparison_exits_with_0_1_or_2() {
     let home = scratch("compare");
     let path = result(&home);
     // The machine's mood of this test is not what is tested: one run three times, and no limit of the generator.
@@ -63,9 +64,9 @@ fn a_comparison_is_exit_code_0_1_or_2() {
     let compare = |other: &str| run(&["compare", other, current]);
     assert_eq!(compare(current).code, Some(0), "{:?}", compare(current));
     let slower = changed(baseline, "slower.json", |file| scaled(file, "/latency/p99_us", 1.3));
-    let said = compare(&slower);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.out.contains("REGRESSED"), "{}", said.out);
+    let output = compare(&slower);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.out.contains("REGRESSED"), "{}", output.out);
     let fewer = changed(baseline, "fewer.json", |file| scaled(file, "/throughput_per_s", 0.8));
     assert_eq!(compare(&fewer).code, Some(1));
     // What is better is no regression, and a wider threshold lets more through.
@@ -88,14 +89,14 @@ fn a_comparison_is_exit_code_0_1_or_2() {
         (broken, "not a usable result"),
         (foreign, "not a usable result"),
     ] {
-        let said = compare(&path);
-        assert_eq!(said.code, Some(2), "{path}: {said:?}");
-        assert!(said.err.contains(words) && said.err.lines().count() == 1, "{path}: {}", said.err);
+        let output = compare(&path);
+        assert_eq!(output.code, Some(2), "{path}: {output:?}");
+        assert!(output.err.contains(words) && output.err.lines().count() == 1, "{path}: {}", output.err);
     }
 }
 
 #[test]
-fn a_budget_that_is_exceeded_is_exit_code_1() {
+fn exceeded_budget_exits_with_1() {
     let home = scratch("budget");
     let path = result(&home);
     let budget = home.join("budget.toml");
@@ -119,15 +120,16 @@ fn a_budget_that_is_exceeded_is_exit_code_1() {
 }
 
 #[test]
-fn a_baseline_is_not_overwritten_when_a_workload_failed() {
+fn baseline_is_kept_when_a_workload_fails() {
     let home = scratch("keep");
     let kept = home.join("kept.json");
     std::fs::write(&kept, "the old one").unwrap();
     let stub = Stub::start(|request, number| {
-        manners(request)
-            .unwrap_or_else(|| if number % 7 == 6 { Answer::Close } else { Answer::Json(echo(request)) })
+        standard_reply(request).unwrap_or_else(|| {
+            if number % 7 == 6 { StubReply::Close } else { StubReply::Json(echo_reply(request)) }
+        })
     });
-    let said = run(&[
+    let output = run(&[
         "baseline",
         "--url",
         &stub.url(),
@@ -140,13 +142,13 @@ fn a_baseline_is_not_overwritten_when_a_workload_failed() {
         "--output",
         kept.to_str().unwrap(),
     ]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.out.contains("FAILED: canonical_closed_8"), "{}", said.out);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.out.contains("FAILED: canonical_closed_8"), "{}", output.out);
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), "the old one");
 }
 
 #[test]
-fn a_regression_run_holds_itself_against_the_baseline() {
+fn regression_compares_with_the_baseline() {
     let home = scratch("regression");
     let path = result(&home);
     let server = Fixture::start();
@@ -160,42 +162,42 @@ fn a_regression_run_holds_itself_against_the_baseline() {
             scaled(file, pointer, 0.01);
         }
     });
-    let said = against(&fast);
+    let output = against(&fast);
     // A generator at its limit, as in an unoptimised build, is not compared: then there is nothing usable.
-    assert!(matches!(said.code, Some(1 | 2)), "{said:?}");
-    assert!(said.out.contains("REGRESSED") || said.out.contains("generator"), "{said:?}");
+    assert!(matches!(output.code, Some(1 | 2)), "{output:?}");
+    assert!(output.out.contains("REGRESSED") || output.out.contains("generator"), "{output:?}");
 }
 
 #[test]
-fn a_delay_planted_in_the_server_is_found_in_its_size() {
-    let said = run(&["regression", "--self-test"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.contains("planted 300 µs"), "{}", said.out);
+fn self_test_measures_the_planted_delay() {
+    let output = run(&["regression", "--self-test"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.out.contains("planted 300 µs"), "{}", output.out);
 }
 
 #[test]
-fn performance_markdown_is_made_of_results() {
+fn performance_markdown_is_generated_from_results() {
     let home = scratch("markdown");
     let path = result(&home);
     let page = home.join("PERFORMANCE.md");
     let budget = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/budget.toml");
-    let said =
+    let output =
         run(&["report", path.to_str().unwrap(), "--markdown", page.to_str().unwrap(), "--budget", budget]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains("canonical_closed_8") && page.contains("not run"), "{page}");
 }
 
 #[test]
-fn a_baseline_that_regression_could_not_use_is_refused_with_the_reason() {
+fn unusable_baseline_is_rejected_with_the_reason() {
     let home = scratch("unusable");
     let kept = home.join("kept.json");
     std::fs::write(&kept, "the old one").unwrap();
     let server = Fixture::start();
     let arguments =
         ["baseline", "--url", &server.url, "--only", "discover", "--repeats", "1", "--scale", "0.05"];
-    let output = ["--duration", "5s", "--output", kept.to_str().unwrap()];
-    let mut child = loadgen(&[&arguments[..], &output].concat()).spawn().unwrap();
+    let options = ["--duration", "5s", "--output", kept.to_str().unwrap()];
+    let mut child = loadgen(&[&arguments[..], &options].concat()).spawn().unwrap();
     wait_for_line(&mut child, &["discover: ", MEASURING]);
     // The generator is stopped while requests are due. Where its connection was free, it could have sent them; a stop
     // that finds it waiting for a reply proves nothing, so there are several.
@@ -207,9 +209,9 @@ fn a_baseline_that_regression_could_not_use_is_refused_with_the_reason() {
         signal("-CONT");
         std::thread::sleep(std::time::Duration::from_millis(53));
     }
-    let said = end_within(child, std::time::Duration::from_secs(60));
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.out.contains("FAILED: discover: the generator was the limit: "), "{}", said.out);
-    assert!(said.out.contains("was left as it is"), "{}", said.out);
+    let output = wait_for_exit(child, std::time::Duration::from_secs(60));
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.out.contains("FAILED: discover: the generator was the limit: "), "{}", output.out);
+    assert!(output.out.contains("was left as it is"), "{}", output.out);
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), "the old one");
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use support::{Fixture, run, scratch};
 
 #[test]
-fn hdrhistograms_own_library_finds_the_same_figures() {
+fn hdrhistogram_library_reads_the_same_values() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hdrhistogram");
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hdrhistogram-venv");
     let python = venv.join("bin/python");
@@ -28,8 +28,8 @@ fn hdrhistograms_own_library_finds_the_same_figures() {
     let (json, hlog, hgrm, base64) =
         (path("run.json"), path("run.hlog"), path("run.hgrm"), path("run.base64"));
     let arguments = ["run", &server.url, "--rate", "500", "-d", "3s", "--poisson"];
-    let said = run(&[&arguments[..], &["--json", &json, "--hlog", &hlog, "--hgrm", &hgrm]].concat());
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = run(&[&arguments[..], &["--json", &json, "--hlog", &hlog, "--hgrm", &hgrm]].concat());
+    assert_eq!(output.code, Some(0), "{output:?}");
     let file: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
     let latency = &file["runs"][0]["latency"];
     std::fs::write(&base64, latency["histogram_ns"].as_str().unwrap()).unwrap();

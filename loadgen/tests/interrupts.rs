@@ -14,8 +14,8 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{
-    Answer, Fixture, MEASURING, Said, echo, end_within, loadgen, publishing, run, scratch, wait_for_line,
-    wait_for_lines,
+    CommandOutput, Fixture, MEASURING, StubReply, echo_reply, loadgen, run, scratch, start_publisher,
+    wait_for_exit, wait_for_line, wait_for_lines,
 };
 
 /// A command in a group of its own, as a shell starts it at a terminal.
@@ -24,14 +24,14 @@ fn start(arguments: &[&str]) -> Child {
 }
 
 /// Ctrl-C at a terminal: the whole group gets it.
-fn interrupt(child: Child) -> Said {
+fn interrupt(child: Child) -> CommandOutput {
     let group = format!("-{}", child.id());
     assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
-    end_within(child, Duration::from_secs(60))
+    wait_for_exit(child, Duration::from_secs(60))
 }
 
 /// Interrupts once a line of progress has all of these words.
-fn interrupt_at(arguments: &[&str], words: &[&str]) -> Said {
+fn interrupt_at(arguments: &[&str], words: &[&str]) -> CommandOutput {
     let mut child = start(arguments);
     wait_for_line(&mut child, words);
     interrupt(child)
@@ -66,7 +66,7 @@ fn assert_interrupted(what: &str, run: &Value) {
 }
 
 #[test]
-fn interrupted_load_of_every_kind_is_reported_and_held_to_nothing() {
+fn interrupted_load_of_every_kind_is_reported_without_checks() {
     let server = Fixture::start();
     for arguments in [
         &["run", &server.url, "--rate", "200", "-d", "60s"][..],
@@ -77,16 +77,16 @@ fn interrupted_load_of_every_kind_is_reported_and_held_to_nothing() {
     ] {
         let path = scratch(&format!("interrupted-{}-{}", arguments[0], arguments.len())).join("result.json");
         let outputs = ["--slo", "p50<1ns", "--json", path.to_str().unwrap()];
-        let said = interrupt_at(&[arguments, &outputs].concat(), &[MEASURING]);
-        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
-        assert!(said.out.contains("It was interrupted"), "{arguments:?}: {}", said.out);
+        let output = interrupt_at(&[arguments, &outputs].concat(), &[MEASURING]);
+        assert_eq!(output.code, Some(0), "{arguments:?}: {output:?}");
+        assert!(output.out.contains("It was interrupted"), "{arguments:?}: {}", output.out);
         assert_interrupted(arguments[0], &runs(&path)[0]);
     }
 }
 
 #[test]
 fn interrupted_fan_out_is_reported() {
-    let (stub, _listeners) = publishing(|request| Answer::Json(echo(request)));
+    let (stub, _listeners) = start_publisher(|request| StubReply::Json(echo_reply(request)));
     let path = scratch("interrupted-fanout").join("result.json");
     let url = stub.url();
     let arguments = ["fanout", &url, "--subscribers", "5", "--rate", "20", "-d", "60s", "--slo", "p50<1ns"];
@@ -95,19 +95,19 @@ fn interrupted_fan_out_is_reported() {
     while stub.requests.load(Ordering::SeqCst) < 60 {
         thread::yield_now();
     }
-    let said = interrupt(child);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = interrupt(child);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_interrupted("fanout", &runs(&path)[0]);
 }
 
 #[test]
-fn interrupted_suites_report_what_ran_and_judge_nothing() {
+fn interrupted_suites_report_their_runs_without_a_verdict() {
     let home = scratch("interrupted-suites");
     let kept = home.join("kept.json");
     let server = Fixture::start();
     let make = ["run", &server.url, "--workload", "canonical_closed_8", "-d", "500ms", "--json"];
-    let said = run(&[&make[..], &[kept.to_str().unwrap()]].concat());
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = run(&[&make[..], &[kept.to_str().unwrap()]].concat());
+    assert_eq!(output.code, Some(0), "{output:?}");
     let before = std::fs::read_to_string(&kept).unwrap();
     let path = kept.to_str().unwrap();
     let common = ["--only", "canonical_closed_8,discover", "--duration", "60s", "--scale", "0.1"];
@@ -120,29 +120,29 @@ fn interrupted_suites_report_what_ran_and_judge_nothing() {
         let servers = children(child.id());
         assert_eq!(servers.len(), 1, "{servers:?}");
         assert_eq!(group(servers[0]), servers[0], "Ctrl-C at the terminal would reach the server");
-        let said = interrupt(child);
+        let output = interrupt(child);
         assert!(!std::fs::exists(format!("/proc/{}", servers[0])).unwrap(), "the server is left");
-        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+        assert_eq!(output.code, Some(0), "{arguments:?}: {output:?}");
         assert!(
-            said.out.contains("interrupted: ") && said.out.contains(words),
+            output.out.contains("interrupted: ") && output.out.contains(words),
             "{arguments:?}: {}",
-            said.out
+            output.out
         );
-        assert!(said.out.contains("! canonical_closed_8, corelane: interrupted"), "{}", said.out);
-        assert!(!said.out.contains("FAILED") && !said.out.contains("gone"), "{}", said.out);
+        assert!(output.out.contains("! canonical_closed_8, corelane: interrupted"), "{}", output.out);
+        assert!(!output.out.contains("FAILED") && !output.out.contains("gone"), "{}", output.out);
     }
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), before);
 }
 
 #[test]
-fn interrupted_self_test_judges_nothing() {
+fn interrupted_self_test_has_no_verdict() {
     let mut child = start(&["compare", "--self-test"]);
     // A run is told of twice at most: the first has ended.
     wait_for_lines(&mut child, &["self_test: "], 3);
-    let said = interrupt(child);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(!said.out.contains('✗') && !said.out.contains("found"), "{}", said.out);
-    assert!(said.out.contains("interrupted: nothing was held against"), "{said:?}");
+    let output = interrupt(child);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(!output.out.contains('✗') && !output.out.contains("found"), "{}", output.out);
+    assert!(output.out.contains("interrupted: nothing was held against"), "{output:?}");
 }
 
 #[test]
@@ -154,9 +154,9 @@ fn interrupted_turn_of_a_peer_keeps_its_runs() {
         ["peers", list, "--corelane", env!("CARGO_BIN_EXE_corelane-fixture"), "--only", "corelane"];
     let options = ["--connections", "8", "--duration", "6s", "--json", path.to_str().unwrap()];
     // Behind the closed loop of the same turn.
-    let said = interrupt_at(&[&arguments[..], &options].concat(), &["canonical_open_500: "]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.contains("interrupted: nothing was held against each other"), "{}", said.out);
+    let output = interrupt_at(&[&arguments[..], &options].concat(), &["canonical_open_500: "]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.out.contains("interrupted: nothing was held against each other"), "{}", output.out);
     let runs = runs(&path);
     assert_eq!(runs[0]["workload"], "canonical_closed_8");
     assert_eq!(runs[0]["outcome"], "complete");
@@ -165,7 +165,7 @@ fn interrupted_turn_of_a_peer_keeps_its_runs() {
 }
 
 #[test]
-fn closed_terminal_ends_a_run_and_its_server_and_nohup_does_not() {
+fn sighup_ends_a_run_unless_under_nohup() {
     let server = Fixture::start();
     let arguments = ["run", &server.url, "--rate", "100", "-d", "60s", "--warmup", "0s"];
     let mut child = start(&arguments);
@@ -174,9 +174,9 @@ fn closed_terminal_ends_a_run_and_its_server_and_nohup_does_not() {
         Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
     };
     signal("-HUP", &child);
-    let said = end_within(child, Duration::from_secs(60));
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.contains("It was interrupted"), "{}", said.out);
+    let output = wait_for_exit(child, Duration::from_secs(60));
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.out.contains("It was interrupted"), "{}", output.out);
     let mut child = Command::new("nohup")
         .arg(env!("CARGO_BIN_EXE_corelane-loadgen"))
         .args(["run", &server.url, "--rate", "100", "-d", "3s", "--warmup", "0s"])
@@ -187,7 +187,7 @@ fn closed_terminal_ends_a_run_and_its_server_and_nohup_does_not() {
         .unwrap();
     wait_for_line(&mut child, &[MEASURING]);
     signal("-HUP", &child);
-    let said = end_within(child, Duration::from_secs(60));
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(!said.out.contains("interrupted"), "{}", said.out);
+    let output = wait_for_exit(child, Duration::from_secs(60));
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(!output.out.contains("interrupted"), "{}", output.out);
 }

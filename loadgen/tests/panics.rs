@@ -125,7 +125,7 @@ fn panic_while_a_connection_is_handled_is_logged_with_the_stack_of_the_panic() {
 }
 
 #[test]
-fn panic_while_a_connection_is_handled_has_no_stack_where_rust_backtrace_forbids_it() {
+fn panic_while_a_connection_is_handled_has_no_stack_if_rust_backtrace_is_0() {
     let mut server = Server::start("host_forbidden", Some("0"));
     assert_eq!(server.send(FOREIGN), "");
     let line = server.line("connection_panicked");

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{Answer, Stub, echo, json_reply, manners, measured, run, scratch};
+use support::{Stub, StubReply, echo_reply, json_reply, run, run_measured, scratch, standard_reply};
 
 /// A server that keeps every request as it came.
 struct Recorder {
@@ -26,11 +26,11 @@ impl Recorder {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
-        let kept = Arc::clone(&requests);
+        let recorded = Arc::clone(&requests);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let kept = Arc::clone(&kept);
-                thread::spawn(move || record(&stream.unwrap(), &kept));
+                let recorded = Arc::clone(&recorded);
+                thread::spawn(move || record(&stream.unwrap(), &recorded));
             }
         });
         Self { url, requests }
@@ -41,7 +41,7 @@ impl Recorder {
     }
 }
 
-fn record(mut stream: &std::net::TcpStream, kept: &Mutex<Vec<String>>) {
+fn record(mut stream: &std::net::TcpStream, recorded: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(stream);
     loop {
         let (mut head, mut length) = (String::new(), 0);
@@ -57,10 +57,10 @@ fn record(mut stream: &std::net::TcpStream, kept: &Mutex<Vec<String>>) {
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         let request: Value = serde_json::from_slice(&body).unwrap();
-        kept.lock().unwrap().push(head + std::str::from_utf8(&body).unwrap());
-        let reply = match manners(&request) {
-            Some(Answer::Json(reply)) => reply,
-            _ => echo(&request),
+        recorded.lock().unwrap().push(head + std::str::from_utf8(&body).unwrap());
+        let reply = match standard_reply(&request) {
+            Some(StubReply::Json(reply)) => reply,
+            _ => echo_reply(&request),
         };
         if stream.write_all(&json_reply(&reply)).is_err() {
             return;
@@ -69,11 +69,11 @@ fn record(mut stream: &std::net::TcpStream, kept: &Mutex<Vec<String>>) {
 }
 
 #[test]
-fn a_seed_repeats_the_requests_of_a_run_and_another_does_not() {
+fn equal_seeds_send_equal_requests() {
     let server = Recorder::start();
     let sent = |seed: &str| {
         server.take();
-        let said = run(&[
+        let output = run(&[
             "run",
             &server.url,
             "--closed",
@@ -91,7 +91,7 @@ fn a_seed_repeats_the_requests_of_a_run_and_another_does_not() {
             r#"touch={"key":"{{random:4}}"}=2"#,
             "--list=1",
         ]);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(output.code, Some(0), "{output:?}");
         let mut requests = server.take();
         assert!(requests.len() > 40, "{}", requests.len());
         requests.truncate(40);
@@ -112,13 +112,13 @@ fn a_seed_repeats_the_requests_of_a_run_and_another_does_not() {
 }
 
 #[test]
-fn header_lines_are_on_every_request() {
+fn header_lines_are_sent_with_every_request() {
     let server = Recorder::start();
     let headers =
         ["--header", "Authorization: Bearer a:b", "--header", "X-Two:  2 ", "--header", "Host: example"];
     let arguments = ["run", &server.url, "--rate", "50", "-c", "2", "-d", "500ms", "--warmup", "0s"];
-    let said = run(&[&arguments[..], &headers].concat());
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = run(&[&arguments[..], &headers].concat());
+    assert_eq!(output.code, Some(0), "{output:?}");
     let requests = server.take();
     assert!(requests.len() > 20, "{}", requests.len());
     for request in requests {
@@ -148,15 +148,15 @@ fn unix_sockets_are_measured() {
     for era in ["2026-07-28", "2025-11-25"] {
         for pace in [&["--rate", "200"][..], &["--closed"]] {
             let arguments = [&["run", &url, "--era", era, "-c", "3", "-d", "1s"][..], pace].concat();
-            let (result, said) = measured(&format!("unix-{era}{}", pace[0]), &arguments);
-            assert_eq!(said.code, Some(0), "{said:?}");
+            let (result, output) = run_measured(&format!("unix-{era}{}", pace[0]), &arguments);
+            assert_eq!(output.code, Some(0), "{output:?}");
             assert_eq!(result["server"]["url"], url);
             assert_eq!(result["replies_count"], result["requests_count"]);
             assert!(result["replies_count"].as_u64().unwrap() > 0);
         }
     }
-    let (result, said) = measured("unix-storm", &["storm", &url, "-c", "2", "-d", "500ms"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let (result, output) = run_measured("unix-storm", &["storm", &url, "-c", "2", "-d", "500ms"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert!(result["replies_count"].as_u64().unwrap() > 0);
     server.kill().unwrap();
     server.wait().unwrap();
@@ -183,13 +183,15 @@ sys.stdout.buffer.write(text.replace(b'\\r\\n', b'\\n'))
 ";
 
 #[test]
-fn text_is_as_wide_as_the_terminal() {
-    let stub = Stub::start(|request, _| manners(request).unwrap_or_else(|| Answer::Json(echo(request))));
+fn report_has_the_width_of_the_terminal() {
+    let stub = Stub::start(|request, _| {
+        standard_reply(request).unwrap_or_else(|| StubReply::Json(echo_reply(request)))
+    });
     let path = scratch("width").join("result.json");
     let arguments = ["run", &stub.url(), "--rate", "50", "-d", "500ms", "--warmup", "0s", "--name"];
     let name = "a server with a name of many words ".repeat(6);
-    let said = run(&[&arguments[..], &[&name, "--json", path.to_str().unwrap()]].concat());
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = run(&[&arguments[..], &[&name, "--json", path.to_str().unwrap()]].concat());
+    assert_eq!(output.code, Some(0), "{output:?}");
     let widest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap();
     let on_terminal = |columns: &str| {
         let output = Command::new("python3")
@@ -206,7 +208,7 @@ fn text_is_as_wide_as_the_terminal() {
     assert!((50..=60).contains(&widest(&narrow)), "{narrow}");
     assert!((110..=140).contains(&widest(&wide)), "{wide}");
     // Elsewhere it is as wide as ever, so that files compare.
-    assert!((90..=100).contains(&widest(&said.out)), "{}", said.out);
+    assert!((90..=100).contains(&widest(&output.out)), "{}", output.out);
     let letters = |text: &str| text.chars().filter(|char| !char.is_whitespace() && *char != '─').count();
     assert_eq!(letters(&narrow), letters(&wide), "{narrow}\n{wide}");
 }

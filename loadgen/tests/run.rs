@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{Fixture, measured, run, scratch};
+use support::{Fixture, run, run_measured, scratch};
 
 /// Every request was answered, and the server counted at least as many.
 fn assert_clean(run: &Value) {
@@ -23,12 +23,12 @@ fn served(run: &Value, method: &str) -> u64 {
 }
 
 #[test]
-fn an_open_loop_sends_what_its_schedule_says_in_both_eras() {
+fn open_loop_follows_its_schedule_in_both_revisions() {
     let server = Fixture::start();
     for era in ["2026-07-28", "2025-11-25"] {
         let arguments = ["run", &server.url, "--era", era, "--rate", "400", "-d", "2s", "-c", "8"];
-        let (result, said) = measured(&format!("open-{era}"), &arguments);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let (result, output) = run_measured(&format!("open-{era}"), &arguments);
+        assert_eq!(output.code, Some(0), "{output:?}");
         assert_clean(&result);
         assert_eq!(result["requests_count"], 800);
         assert_eq!(result["parameters"]["era"], era);
@@ -41,26 +41,26 @@ fn an_open_loop_sends_what_its_schedule_says_in_both_eras() {
 }
 
 #[test]
-fn a_closed_loop_asks_again_when_it_was_answered() {
+fn closed_loop_sends_the_next_request_after_a_reply() {
     let server = Fixture::start();
     for pipeline in ["1", "4"] {
         let arguments = ["run", &server.url, "--closed", "-d", "1s", "-c", "3", "--pipeline", pipeline];
-        let (result, said) = measured(&format!("closed-{pipeline}"), &arguments);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let (result, output) = run_measured(&format!("closed-{pipeline}"), &arguments);
+        assert_eq!(output.code, Some(0), "{output:?}");
         assert_clean(&result);
-        assert!(said.out.contains("A closed loop hides stalls"));
+        assert!(output.out.contains("A closed loop hides stalls"));
     }
 }
 
 #[test]
-fn run_names_the_server_by_its_own_name_or_the_given_one_and_counts_add_up() {
+fn run_has_the_server_name_and_consistent_counts() {
     let server = Fixture::start();
     for (name, expected) in [(&[][..], "corelane"), (&["--name", "mine"], "mine")] {
         let mut arguments =
             vec!["run", &server.url, "--rate", "300", "-d", "1s", "--header", "X-A: b", "--seed", "7"];
         arguments.extend(name);
-        let (result, said) = measured(&format!("name-{expected}"), &arguments);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let (result, output) = run_measured(&format!("name-{expected}"), &arguments);
+        assert_eq!(output.code, Some(0), "{output:?}");
         assert_eq!(result["contestant"], expected);
         assert_eq!(result["workload"], "tools/call echo");
         let parts = result["intervals"].as_array().unwrap();
@@ -75,9 +75,9 @@ fn run_names_the_server_by_its_own_name_or_the_given_one_and_counts_add_up() {
 }
 
 #[test]
-fn a_mix_has_its_weights_and_every_text_comes_back() {
+fn mix_follows_its_weights_and_echoes_are_checked() {
     let server = Fixture::start();
-    let (result, said) = measured(
+    let (result, output) = run_measured(
         "mix",
         &[
             "run",
@@ -94,7 +94,7 @@ fn a_mix_has_its_weights_and_every_text_comes_back() {
             "--list=10",
         ],
     );
-    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_clean(&result);
     let share = |index: usize| {
         result["requests"][index]["replies_count"].as_f64().unwrap()
@@ -114,9 +114,9 @@ fn files_of_every_kind_are_written() {
         ["json", "html", "hgrm", "hlog"].map(|kind| (format!("--{kind}"), path(&format!("run.{kind}"))));
     let mut arguments = vec!["run", &server.url, "--rate", "200", "-d", "1s", "--slo", "p99<10s"];
     arguments.extend(files.iter().flat_map(|(flag, path)| [flag.as_str(), path.as_str()]));
-    let said = run(&arguments);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.contains("p99<10s"), "{}", said.out);
+    let output = run(&arguments);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.out.contains("p99<10s"), "{}", output.out);
     let read = |index: usize| std::fs::read_to_string(&files[index].1).unwrap();
     assert!(read(1).contains("<svg") && !read(1).contains("<script"));
     assert!(read(2).contains("#[Mean"));
@@ -142,7 +142,7 @@ fn files_of_every_kind_are_written() {
 }
 
 #[test]
-fn a_demand_that_does_not_hold_is_exit_code_1() {
+fn missed_demand_exits_with_1() {
     let server = Fixture::start();
     let run = |demand| run(&["run", &server.url, "--rate", "100", "-d", "1s", "--slo", demand]);
     assert_eq!(run("p50<1ns").code, Some(1));
@@ -151,56 +151,57 @@ fn a_demand_that_does_not_hold_is_exit_code_1() {
 }
 
 #[test]
-fn connections_are_held_counted_and_let_go() {
+fn idle_connections_are_held_and_counted() {
     let server = Fixture::start();
-    let (result, said) = measured("idle", &["idle", &server.url, "-c", "2000", "--rate", "0.1", "-d", "2s"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let (result, output) =
+        run_measured("idle", &["idle", &server.url, "-c", "2000", "--rate", "0.1", "-d", "2s"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     assert_eq!(result["figures"]["connections_live"], 2000.0);
     assert!(result["figures"]["memory_per_connection_bytes"].as_f64().unwrap() < 8192.0);
     assert!(result["figures"]["throughput_beside_idle_ratio"].as_f64().unwrap() > 0.0);
 }
 
 #[test]
-fn a_storm_makes_a_connection_for_each_request() {
+fn storm_opens_a_connection_for_each_request() {
     let server = Fixture::start();
     for era in ["2026-07-28", "2025-11-25"] {
         let arguments = ["storm", &server.url, "--era", era, "-c", "4", "-d", "1s"];
-        let (result, said) = measured(&format!("storm-{era}"), &arguments);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let (result, output) = run_measured(&format!("storm-{era}"), &arguments);
+        assert_eq!(output.code, Some(0), "{output:?}");
         assert_clean(&result);
     }
 }
 
 #[test]
-fn a_search_finds_a_rate_and_confirms_it() {
+fn search_finds_and_confirms_a_rate() {
     let server = Fixture::start();
     let home = scratch("saturate");
     let json = home.join("search.json");
     let arguments = ["saturate", &server.url, "--slo", "p50<1s", "--rate-max", "300", "--trial", "500ms"];
-    let said = run(&[&arguments[..], &["--json", json.to_str().unwrap()]].concat());
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.contains("300 requests/s hold p50<1s"), "{}", said.out);
+    let output = run(&[&arguments[..], &["--json", json.to_str().unwrap()]].concat());
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.out.contains("300 requests/s hold p50<1s"), "{}", output.out);
     let none = run(&["saturate", &server.url, "--slo", "p50<1ns", "--rate-max", "64", "--trial", "200ms"]);
     assert_eq!(none.code, Some(1), "{none:?}");
 }
 
 #[test]
-fn a_short_soak_tells_what_changed() {
+fn short_soak_reports_growth() {
     let server = Fixture::start();
-    let (result, said) = measured("soak", &["soak", &server.url, "--rate", "300", "-d", "4s"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let (result, output) = run_measured("soak", &["soak", &server.url, "--rate", "300", "-d", "4s"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     for figure in ["memory_growth_ratio", "throughput_steady_ratio", "latency_p99_growth_ratio"] {
         assert!(result["figures"][figure].as_f64().unwrap() > 0.0, "{figure}");
     }
 }
 
 #[test]
-fn named_workloads_run_and_say_their_scale() {
+fn named_workloads_run_at_their_scale() {
     let server = Fixture::start();
     for workload in ["schema_complex", "json_large", "async_100x5ms", "burst", "ping_beside_slow_tools"] {
         let arguments = ["run", &server.url, "--workload", workload, "--scale", "0.02", "-d", "3s"];
-        let (result, said) = measured(workload, &arguments);
-        assert_eq!(said.code, Some(0), "{workload}: {said:?}");
+        let (result, output) = run_measured(workload, &arguments);
+        assert_eq!(output.code, Some(0), "{workload}: {output:?}");
         assert_eq!(result["workload"], workload);
         assert_eq!(result["parameters"]["scale"], 0.02);
         assert_clean(&result);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{MEASURING, end_within, loadgen, measured, run, scratch, wait_for_line};
+use support::{MEASURING, loadgen, run, run_measured, scratch, wait_for_exit, wait_for_line};
 
 const CORELANE: &str = concat!(env!("CARGO_BIN_EXE_corelane-fixture"), " stdio");
 
@@ -99,15 +99,15 @@ fn assert_clean(result: &Value) {
 }
 
 #[test]
-fn stdio_servers_are_measured_in_both_loops_and_eras() {
+fn stdio_servers_are_measured_in_both_loops_and_revisions() {
     let mix = r#"echo={"message":"{{random:9}} {{counter}}"}"#;
     for era in ["2026-07-28", "2025-11-25"] {
         for pace in [&["--rate", "50"][..], &["--closed"], &["--closed", "--pipeline", "4"]] {
             let arguments =
                 [&["run", "--stdio", CORELANE, "--era", era, "-c", "2", "-d", "1s", "--tool", mix][..], pace]
                     .concat();
-            let (result, said) = measured(&format!("stdio-{era}-{}", pace.len()), &arguments);
-            assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+            let (result, output) = run_measured(&format!("stdio-{era}-{}", pace.len()), &arguments);
+            assert_eq!(output.code, Some(0), "{arguments:?}: {output:?}");
             assert_clean(&result);
             assert_eq!(result["server"]["url"], format!("stdio:{CORELANE}"));
             assert_eq!(result["contestant"], "corelane");
@@ -117,7 +117,7 @@ fn stdio_servers_are_measured_in_both_loops_and_eras() {
 }
 
 #[test]
-fn stdio_replies_in_any_order_belong_to_their_requests() {
+fn stdio_replies_in_any_order_are_matched_by_id() {
     let (command, pids) = python("order", 0, "serve");
     let mix = r#"echo={"message":"{{random:9}}"}"#;
     for pace in [&["--rate", "100"][..], &["--closed"]] {
@@ -126,8 +126,8 @@ fn stdio_replies_in_any_order_belong_to_their_requests() {
             pace,
         ]
         .concat();
-        let (result, said) = measured(&format!("stdio-order{}", pace[0]), &arguments);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let (result, output) = run_measured(&format!("stdio-order{}", pace[0]), &arguments);
+        assert_eq!(output.code, Some(0), "{output:?}");
         assert_clean(&result);
         assert_eq!(result["parameters"]["era"], "2025-11-25");
     }
@@ -135,21 +135,21 @@ fn stdio_replies_in_any_order_belong_to_their_requests() {
 }
 
 #[test]
-fn stdio_servers_are_measured_by_every_command_that_has_no_need_of_connections() {
+fn stdio_servers_are_measured_by_every_applicable_command() {
     for arguments in [
         &["soak", "--stdio", CORELANE, "--rate", "100", "-c", "2", "-d", "1s"][..],
         &["idle", "--stdio", CORELANE, "-c", "2", "--rate", "10", "-d", "1s"],
         &["run", "--stdio", CORELANE, "--workload", "schema_complex", "--scale", "0.02", "-d", "1s"],
     ] {
-        let (result, said) = measured(&format!("stdio-{}", arguments[0]), arguments);
-        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+        let (result, output) = run_measured(&format!("stdio-{}", arguments[0]), arguments);
+        assert_eq!(output.code, Some(0), "{arguments:?}: {output:?}");
         assert_clean(&result);
     }
     let search = ["saturate", "--stdio", CORELANE, "--slo", "p50<1s", "--rate-max", "50", "--trial", "300ms"];
-    let said = run(&[&search[..], &["-c", "2"]].concat());
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = run(&[&search[..], &["-c", "2"]].concat());
+    assert_eq!(output.code, Some(0), "{output:?}");
     let kept = scratch("stdio-baseline").join("kept.json");
-    let said = run(&[
+    let output = run(&[
         "baseline",
         "--stdio",
         CORELANE,
@@ -165,13 +165,13 @@ fn stdio_servers_are_measured_by_every_command_that_has_no_need_of_connections()
         kept.to_str().unwrap(),
     ]);
     // Whether the generator was the limit is the machine's affair.
-    assert!(said.out.contains("not run: fanout_1k: a server on stdio has one client"), "{said:?}");
-    assert!(said.out.contains("not run: idle_50k: --stdio starts a process for each"), "{said:?}");
-    assert!(said.out.contains("discover"), "{said:?}");
+    assert!(output.out.contains("not run: fanout_1k: a server on stdio has one client"), "{output:?}");
+    assert!(output.out.contains("not run: idle_50k: --stdio starts a process for each"), "{output:?}");
+    assert!(output.out.contains("discover"), "{output:?}");
 }
 
 #[test]
-fn stdio_servers_that_cannot_be_spoken_to_are_errors_with_cause() {
+fn unusable_stdio_servers_are_errors_with_the_cause() {
     let cases: Vec<(Vec<&str>, &str)> = vec![
         (vec!["run", "--closed", "--stdio", "/no/such/command -x"], "No such file or directory"),
         (
@@ -195,10 +195,10 @@ fn stdio_servers_that_cannot_be_spoken_to_are_errors_with_cause() {
         (vec!["fanout", "--stdio", CORELANE], "has one client"),
     ];
     for (arguments, words) in cases {
-        let said = run(&arguments);
-        assert_eq!(said.code, Some(2), "{arguments:?}: {said:?}");
-        assert_eq!(said.err.lines().count(), 1, "{arguments:?}: {}", said.err);
-        assert!(said.err.contains(words), "{arguments:?}: {}", said.err);
+        let output = run(&arguments);
+        assert_eq!(output.code, Some(2), "{arguments:?}: {output:?}");
+        assert_eq!(output.err.lines().count(), 1, "{arguments:?}: {}", output.err);
+        assert!(output.err.contains(words), "{arguments:?}: {}", output.err);
     }
     for arguments in [
         &["run", "http://127.0.0.1:9/mcp", "--closed", "--stdio", CORELANE][..],
@@ -210,7 +210,7 @@ fn stdio_servers_that_cannot_be_spoken_to_are_errors_with_cause() {
 }
 
 #[test]
-fn stdio_servers_that_fail_in_the_middle_are_counted_and_started_again() {
+fn failing_stdio_servers_are_counted_and_restarted() {
     for (then, kind, words) in [
         ("exit", "connection_closed", "the server ended (exit status: 7): out of order"),
         ("babble", "reply_broken", "no JSON-RPC message: Listening on stdout"),
@@ -218,8 +218,8 @@ fn stdio_servers_that_fail_in_the_middle_are_counted_and_started_again() {
         let (command, pids) = python(then, 20, then);
         let arguments =
             ["run", "--stdio", &command, "--rate", "100", "-c", "1", "-d", "2s", "--warmup", "0s"];
-        let (result, said) = measured(&format!("stdio-fails-{then}"), &arguments);
-        assert_eq!(said.code, Some(1), "{said:?}");
+        let (result, output) = run_measured(&format!("stdio-fails-{then}"), &arguments);
+        assert_eq!(output.code, Some(1), "{output:?}");
         assert!(result["errors_count"][kind].as_u64().unwrap() > 0, "{}", result["errors_count"]);
         assert!(result["first_error"].as_str().unwrap().contains(words), "{}", result["first_error"]);
         assert!(result["reconnects_count"].as_u64().unwrap() > 0);
@@ -229,7 +229,7 @@ fn stdio_servers_that_fail_in_the_middle_are_counted_and_started_again() {
 }
 
 #[test]
-fn interrupted_runs_leave_no_process_and_report_what_ran() {
+fn interrupted_stdio_run_leaves_no_process_and_is_reported() {
     // The second kind ends neither with its input nor on SIGTERM, and has started a process of its own.
     for then in ["serve", "stay"] {
         let (command, pids) = python(&format!("interrupted-{then}"), 0, then);
@@ -244,8 +244,8 @@ fn interrupted_runs_leave_no_process_and_report_what_ran() {
         wait_for_line(&mut child, &[MEASURING]);
         let group = format!("-{}", child.id());
         Command::new("kill").args(["-INT", "--", &group]).status().unwrap();
-        let said = end_within(child, Duration::from_secs(30));
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let output = wait_for_exit(child, Duration::from_secs(30));
+        assert_eq!(output.code, Some(0), "{output:?}");
         let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let result = &file["runs"][0];
         assert_eq!(result["outcome"], "interrupted");
@@ -255,7 +255,7 @@ fn interrupted_runs_leave_no_process_and_report_what_ran() {
 }
 
 #[test]
-fn second_interruption_ends_the_servers_with_the_program() {
+fn second_interruption_kills_the_servers() {
     let (command, pids) = python("killed", 0, "stay");
     let arguments = ["run", "--stdio", &command, "--rate", "50", "-c", "2", "-d", "60s"];
     let mut child = loadgen(&arguments).spawn().unwrap();
@@ -273,8 +273,8 @@ fn second_interruption_ends_the_servers_with_the_program() {
         thread::yield_now();
     }
     signal("-TERM");
-    let said = end_within(child, Duration::from_secs(10));
-    assert_eq!(said.code, None, "{said:?}");
+    let output = wait_for_exit(child, Duration::from_secs(10));
+    assert_eq!(output.code, None, "{output:?}");
     let until = Instant::now() + Duration::from_secs(10);
     let is_left = |pid: &str| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -136,8 +136,8 @@ fn prompt(count: usize) -> Prompt {
             prompt.argument(PromptArgument { name: format!("parameter_{number}"), ..Default::default() });
     }
     prompt.run(|arguments, _cx| {
-        let said: Vec<String> = arguments.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        said.join("\n")
+        let lines: Vec<String> = arguments.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        lines.join("\n")
     })
 }
 

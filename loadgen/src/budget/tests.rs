@@ -82,7 +82,7 @@ const FIGURES: [&str; 11] = [
 ];
 
 #[test]
-fn every_row_of_the_shipped_budget_can_be_judged() {
+fn shipped_budget_names_existing_workloads_and_figures() {
     let budget = shipped();
     assert!(budget.rows.len() > 60, "{}", budget.rows.len());
     let descriptions: std::collections::BTreeSet<&str> =
@@ -103,7 +103,7 @@ fn every_row_of_the_shipped_budget_can_be_judged() {
 }
 
 #[test]
-fn every_row_of_the_shipped_budget_can_fail() {
+fn shipped_budget_rows_can_fail() {
     for row in &shipped().rows {
         let bad = match row.better {
             crate::metric::Better::Lower => 1e12,
@@ -115,7 +115,7 @@ fn every_row_of_the_shipped_budget_can_fail() {
 }
 
 #[test]
-fn without_results_nothing_is_run_and_nothing_over() {
+fn assessment_without_results_is_not_run() {
     let assessments = assess(&shipped(), &[]);
     assert!(!over(&assessments));
     assert!(assessments.iter().all(|assessment| matches!(assessment.status, Status::NotRun(_))));
@@ -128,7 +128,7 @@ fn without_results_nothing_is_run_and_nothing_over() {
 }
 
 #[test]
-fn over_is_over() {
+fn exceeded_budget_is_over() {
     let assessment = one("metric = 'p95'\nmax = 300", &[measured()]);
     assert!(assessment.over() && over(std::slice::from_ref(&assessment)));
     assert_eq!(assessment.measured, Some(350.0));
@@ -139,7 +139,7 @@ fn over_is_over() {
 }
 
 #[test]
-fn a_goal_is_told_apart_from_the_budget() {
+fn missed_goal_is_not_over() {
     let assessment = one("metric = 'p95'\nmax = 1000\ngoal = 100", &[measured()]);
     assert_eq!((&assessment.status, assessment.goal_reached), (&Status::Within, Some(false)));
     assert!(assessment.falls_short() && !assessment.over());
@@ -150,7 +150,7 @@ fn a_goal_is_told_apart_from_the_budget() {
 }
 
 #[test]
-fn the_measured_figure_is_the_median_of_the_repeats() {
+fn measured_value_is_the_median_of_the_repeats() {
     let mut file = measured();
     file.runs[0].latency.p95_us = 900.0;
     for p95_us in [340.0, 350.0] {
@@ -164,7 +164,7 @@ fn the_measured_figure_is_the_median_of_the_repeats() {
 }
 
 #[test]
-fn a_ratio_stays_within_a_file() {
+fn ratio_uses_values_of_one_file() {
     let ratio = "metric = 'throughput_per_s'\nmin = 1.0\n\
                  ratio_to = { workload = 'static_closed_64', contestant = 'nginx-static' }";
     let nginx = sample::file(vec![sample::run("static_closed_64", "nginx-static")]);
@@ -184,7 +184,7 @@ fn a_ratio_stays_within_a_file() {
 }
 
 #[test]
-fn stages_and_counts_are_of_the_file() {
+fn stages_and_counts_are_read_from_the_file() {
     let mut file = measured();
     let times = |p50_ns, p95_ns| StageTimes {
         p50_ns,
@@ -216,7 +216,7 @@ fn stages_and_counts_are_of_the_file() {
 }
 
 #[test]
-fn what_did_not_run_says_why() {
+fn missing_run_has_a_reason() {
     let mut file = measured();
     file.runs.clear();
     file.not_run
@@ -230,7 +230,7 @@ fn what_did_not_run_says_why() {
 }
 
 #[test]
-fn a_server_that_died_is_over() {
+fn dead_server_exceeds_the_budget() {
     let mut file = measured();
     file.runs[0].outcome = Outcome::ServerGone { after_s: 2.0 };
     let assessment = one("metric = 'p95'\nmax = 1000", &[file]);
@@ -239,7 +239,7 @@ fn a_server_that_died_is_over() {
 }
 
 #[test]
-fn a_scaled_run_and_its_errors_are_remarked() {
+fn scale_and_errors_are_remarks() {
     let mut file = measured();
     file.runs[0].parameters.scale = 0.1;
     file.runs[0].errors_count.insert("timeout".to_owned(), 3);
@@ -248,7 +248,7 @@ fn a_scaled_run_and_its_errors_are_remarked() {
 }
 
 #[test]
-fn a_row_that_makes_no_sense_is_refused() {
+fn invalid_row_is_rejected() {
     for (rest, why) in [
         ("metric = 'p95'", "it needs max or min, or goal and better"),
         ("metric = 'p95'\ngoal = 1", "it needs max or min, or goal and better"),

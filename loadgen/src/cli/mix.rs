@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tools_are_read_with_arguments_and_weights() {
+    fn tools_are_parsed_with_arguments_and_weights() {
         let read = |text| named_arguments(text).unwrap();
         assert_eq!(read("echo"), ("echo".to_owned(), None, 1));
         assert_eq!(read("echo=7"), ("echo".to_owned(), None, 7));

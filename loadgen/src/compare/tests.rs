@@ -46,14 +46,14 @@ fn changed(mut file: ResultFile, change: impl Fn(&mut Run)) -> ResultFile {
 }
 
 #[test]
-fn the_same_is_fine() {
+fn equal_results_are_fine() {
     let comparison = against(&quiet(5), &quiet(5));
     assert!(!comparison.regressed() && comparison.usable());
     assert_eq!(comparison.count(Verdict::Fine), 4);
 }
 
 #[test]
-fn a_planted_slow_p99_regressed() {
+fn slower_p99_is_a_regression() {
     let slow = changed(quiet(5), |run| run.latency.p99_us *= 1.3);
     let comparison = against(&slow, &quiet(5));
     assert!(comparison.regressed());
@@ -84,7 +84,7 @@ fn each_metric_has_its_own_threshold() {
 }
 
 #[test]
-fn throughput_is_better_when_it_is_higher() {
+fn lower_throughput_is_a_regression() {
     let [less, more] = [0.8, 1.2].map(|factor| changed(quiet(5), |run| run.throughput_per_s *= factor));
     assert_eq!(verdict_of(&against(&less, &quiet(5)), "throughput_per_s"), Verdict::Regressed);
     assert_eq!(verdict_of(&against(&more, &quiet(5)), "throughput_per_s"), Verdict::Improved);
@@ -93,7 +93,7 @@ fn throughput_is_better_when_it_is_higher() {
 }
 
 #[test]
-fn memory_that_grew_regressed_even_where_the_generator_was_the_limit() {
+fn memory_growth_is_a_regression_even_with_a_bottleneck() {
     let with = |bytes: f64| {
         changed(quiet(3), |run| {
             run.figures.insert("memory_per_connection_bytes".to_owned(), bytes);
@@ -107,7 +107,7 @@ fn memory_that_grew_regressed_even_where_the_generator_was_the_limit() {
 }
 
 #[test]
-fn instructions_repeat_to_the_digit() {
+fn instruction_count_beyond_the_threshold_is_a_regression() {
     let counted = |count| {
         let mut file = sample::file(Vec::new());
         file.instructions = Some(Instructions {
@@ -126,7 +126,7 @@ fn instructions_repeat_to_the_digit() {
 }
 
 #[test]
-fn an_error_the_baseline_did_not_have_regressed() {
+fn new_error_kind_is_a_regression() {
     let with = |kind: &str, count| {
         let mut file = quiet(5);
         file.runs[3].errors_count.insert(kind.to_owned(), count);
@@ -144,7 +144,7 @@ fn an_error_the_baseline_did_not_have_regressed() {
 }
 
 #[test]
-fn a_server_that_died_regressed() {
+fn dead_server_is_a_regression() {
     let mut died = quiet(5);
     died.runs[4].outcome = Outcome::ServerGone { after_s: 3.2 };
     let comparison = against(&died, &quiet(5));
@@ -156,7 +156,7 @@ fn a_server_that_died_regressed() {
 }
 
 #[test]
-fn too_few_repeats_are_unclear() {
+fn change_with_too_few_repeats_is_unclear() {
     let slow = changed(quiet(2), |run| run.latency.p50_us *= 2.0);
     let comparison = against(&slow, &quiet(5));
     assert!(!comparison.regressed());
@@ -166,7 +166,7 @@ fn too_few_repeats_are_unclear() {
 }
 
 #[test]
-fn what_noise_may_explain_is_unclear() {
+fn change_within_noise_is_unclear() {
     let scattered = |times: [f64; 5]| {
         repeats(5, |index| {
             let mut run = sample::run(WORKLOAD, "corelane");
@@ -182,7 +182,7 @@ fn what_noise_may_explain_is_unclear() {
 }
 
 #[test]
-fn runs_that_say_nothing_are_unusable() {
+fn limited_interrupted_and_scaled_runs_are_unusable() {
     let limited = changed(quiet(5), |run| run.generator.bottleneck = Some("its thread was busy".to_owned()));
     let interrupted = changed(quiet(5), |run| run.outcome = Outcome::Interrupted);
     let scaled = changed(quiet(5), |run| {
@@ -203,7 +203,7 @@ fn runs_that_say_nothing_are_unusable() {
 }
 
 #[test]
-fn nothing_measured_is_not_fine() {
+fn empty_measurement_is_not_fine() {
     let empty = changed(quiet(5), |run| {
         run.latency = crate::latency::Latency::default();
         run.throughput_per_s = 0.0;
@@ -214,7 +214,7 @@ fn nothing_measured_is_not_fine() {
 }
 
 #[test]
-fn unlike_machines_are_refused() {
+fn results_of_different_machines_are_rejected() {
     type Change = fn(&mut crate::result::Environment);
     let changes: [(Change, &str); 4] = [
         (
@@ -237,7 +237,7 @@ fn unlike_machines_are_refused() {
 }
 
 #[test]
-fn other_parameters_are_refused() {
+fn results_with_other_parameters_are_rejected() {
     let deeper = changed(quiet(5), |run| run.parameters.pipeline_depth = 8);
     let reason = mismatch(&deeper, &quiet(5));
     assert!(reason.contains(WORKLOAD), "{reason}");
@@ -247,7 +247,7 @@ fn other_parameters_are_refused() {
 }
 
 #[test]
-fn a_step_of_a_sweep_may_be_missing() {
+fn step_of_a_sweep_can_be_missing() {
     let mut sweep = quiet(5);
     let step = changed(quiet(5), |run| run.parameters.connections_count = 512);
     sweep.runs.extend(step.runs);
@@ -274,7 +274,7 @@ fn workloads_of_one_side_are_listed() {
 }
 
 #[test]
-fn flags_that_differ_are_noted_once() {
+fn different_flags_are_noted_once() {
     let flag = |on| {
         move |run: &mut Run| {
             run.server.flags.insert("zero_copy".to_owned(), on);
@@ -285,7 +285,7 @@ fn flags_that_differ_are_noted_once() {
 }
 
 #[test]
-fn the_table_fits_a_terminal() {
+fn comparison_table_has_at_most_100_columns() {
     let peer = |factor| {
         move |index: usize| {
             let name = if index < 5 { "nginx-static" } else { "corelane" };
@@ -341,7 +341,7 @@ fn noisy(rng: &mut StdRng, factor: f64) -> ResultFile {
 }
 
 #[test]
-fn noise_is_no_regression_and_a_real_one_is_found_in_it() {
+fn noise_is_not_a_regression_and_30_percent_is() {
     const SEEDS: u64 = 200;
     let mut false_alarms = 0;
     let mut found = 0;

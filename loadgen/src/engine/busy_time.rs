@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_turns_are_not_work_however_long_the_core_was_taken_away() {
+    fn idle_turns_with_preemption_are_not_busy_time() {
         assert_eq!(busy_of(&[(10, true), (90, false)]), 10);
         // 30 of the 90 idle nanoseconds were taken by another process: the thread was busy for 10 of 100.
         assert_eq!(busy_of(&[(10, true), (90, false), (10, true), (90, false)]), 20);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_never_idle_is_busy_all_the_time_on_a_core_that_is_shared() {
+    fn preempted_work_is_busy_time() {
         // Each turn works for 10 and is preempted for 30: the thread gets a quarter of the core and needs all of it.
         assert_eq!(busy_of(&[(40, true); 10]), 400);
     }

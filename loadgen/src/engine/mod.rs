@@ -140,7 +140,7 @@ mod tests {
     use super::share;
 
     #[test]
-    fn shares_add_up() {
+    fn shares_of_all_threads_add_up_to_the_total() {
         for total in [0, 1, 7, 50_000] {
             assert_eq!((0..3).map(|index| share(total, index, 3)).sum::<u32>(), total);
         }

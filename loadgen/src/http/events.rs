@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_the_same_however_the_stream_is_cut() {
+    fn events_split_at_any_byte_are_the_same() {
         let stream =
             b": hello\r\nevent: message\r\nid: 1\r\ndata: {\"a\":1}\r\n\r\ndata:x\ndata: y\n\n\rdata: z\r\r";
         for cut in 0..=stream.len() {

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_the_same_however_they_are_cut() {
+    fn lines_split_at_any_byte_are_the_same() {
         let stream = b"\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\r\n\n\
             {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\
             {\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"method\":1}}\n";
@@ -346,7 +346,7 @@ mod tests {
         HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\nrest";
 
     #[test]
-    fn replies_are_the_same_however_they_are_cut() {
+    fn replies_split_at_any_byte_are_the_same() {
         let expected = [
             "200 hello",
             "end",
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_is_said_to_be_none() {
+    fn invalid_replies_are_rejected() {
         let receive = |bytes: &[u8]| Framer::default().receive(bytes, &mut |_| {});
         assert_eq!(receive(b"SSH-2.0-x\r\n\r\n"), Err(FrameError::Head));
         assert_eq!(receive(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), Err(FrameError::Body));
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_header_lists_are_read_in_any_case_and_on_several_lines() {
+    fn connection_options_in_any_case_and_line_are_recognized() {
         let closes = |version: &str, lines: &str| {
             let mut closes = None;
             let reply = format!("HTTP/{version} 200 OK\r\n{lines}Content-Length: 0\r\n\r\n");
@@ -421,14 +421,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_delimited_by_close_announces_that_the_connection_ends() {
+    fn reply_delimited_by_close_closes_the_connection() {
         let (seen, is_complete) = parts(b"HTTP/1.1 200 OK\r\n\r\nall of it", &[]);
         assert_eq!(seen, ["200 all of it", "end close"]);
         assert!(is_complete);
     }
 
     #[test]
-    fn a_head_of_many_header_lines_is_read() {
+    fn head_with_many_header_lines_is_parsed() {
         for count in [64, 65, 1_000, 10_000] {
             let lines: String = (0..count).map(|_| "a:b\r\n").collect();
             let reply = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 2\r\n\r\nok");
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_cut_short_is_no_proper_end() {
+    fn truncated_reply_is_not_a_valid_end() {
         assert!(!parts(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", &[]).1);
         assert!(!parts(b"HTTP/1.1 20", &[]).1);
     }

@@ -37,18 +37,19 @@ pub(super) fn section(files: &[ResultFile]) -> String {
 }
 
 fn load(group: &Repeats<'_>) -> [String; 4] {
-    let asked = group.parameters();
-    let rate = match asked.pacing {
+    let parameters = group.parameters();
+    let rate = match parameters.pacing {
         Pacing::Closed => "closed loop".to_owned(),
         Pacing::OpenConstant { rate_per_s } => format!("{}/s, even", units::count(rate_per_s)),
         Pacing::OpenPoisson { rate_per_s } => format!("{}/s, Poisson", units::count(rate_per_s)),
     };
-    let scaled = if asked.scale == 1.0 { String::new() } else { format!(" (scale {})", asked.scale) };
+    let scaled =
+        if parameters.scale == 1.0 { String::new() } else { format!(" (scale {})", parameters.scale) };
     [
         name(group),
         format!("{rate}{scaled}"),
-        units::count(asked.connections_count.into()),
-        format!("{} × {} s", group.complete_count(), asked.duration_s),
+        units::count(parameters.connections_count.into()),
+        format!("{} × {} s", group.complete_count(), parameters.duration_s),
     ]
 }
 

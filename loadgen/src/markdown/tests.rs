@@ -84,7 +84,7 @@ fn assert_says(text: &str, wanted: &[&str]) {
 }
 
 #[test]
-fn the_page_says_where_it_is_from() {
+fn page_header_contains_command_machine_and_commit() {
     let page = performance(&[result()], &budget());
     let header = page.split("\n## ").next().unwrap();
     assert_says(
@@ -95,7 +95,7 @@ fn the_page_says_where_it_is_from() {
 }
 
 #[test]
-fn what_is_over_says_so_with_its_figure() {
+fn budget_section_lists_exceeded_rows_with_their_values() {
     let page = performance(&[result()], &budget());
     let section = part(&page, "## Budgets and goals");
     let measured = units::latency(45_678.0);
@@ -113,7 +113,7 @@ fn what_is_over_says_so_with_its_figure() {
 }
 
 #[test]
-fn nothing_is_said_to_fall_short_where_nothing_does() {
+fn budget_section_without_misses_lists_nothing() {
     let mut fast = sample::run("canonical_closed_64", "corelane");
     fast.throughput_per_s = 250_000.0;
     let page = performance(&[sample::file(vec![fast])], &budget());
@@ -122,7 +122,7 @@ fn nothing_is_said_to_fall_short_where_nothing_does() {
 }
 
 #[test]
-fn peers_are_beside_each_other() {
+fn peers_of_one_result_share_a_table() {
     let page = performance(&[result()], &budget());
     let section = part(&page, "## Beside other servers");
     assert_says(
@@ -143,7 +143,7 @@ fn peers_are_beside_each_other() {
 }
 
 #[test]
-fn latencies_are_told_with_and_without_correction() {
+fn latency_section_of_an_open_loop_has_both_latencies() {
     let page = performance(&[result()], &budget());
     let section = part(&page, "## Latency by workload");
     assert_says(
@@ -162,7 +162,7 @@ fn latencies_are_told_with_and_without_correction() {
 }
 
 #[test]
-fn the_rest_is_there() {
+fn remaining_sections_contain_their_values() {
     let page = performance(&[result()], &budget());
     assert_says(part(&page, "## Instructions"), &["| `canonical` | 14,506 | 0 |"]);
     assert_says(part(&page, "## Single stages"), &["| `validate_20` | 812 ns | 977 ns |"]);
@@ -178,7 +178,7 @@ fn the_rest_is_there() {
 }
 
 #[test]
-fn every_table_is_whole_and_narrow() {
+fn every_table_has_equal_rows_of_at_most_six_columns() {
     let page = performance(&[result()], &budget());
     let columns = |line: &str| line.replace("\\|", "").matches('|').count() - 1;
     let mut above: Option<usize> = None;
@@ -193,7 +193,7 @@ fn every_table_is_whole_and_narrow() {
 }
 
 #[test]
-fn no_results_make_a_page_too() {
+fn page_without_results_is_complete() {
     let page = performance(&[], &budget());
     assert_says(&page, &["There are no results yet", "No result has more than one server", "was not run"]);
     let mut gone = result();

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rows_end_at_the_longest_of_all() {
+    fn distribution_rows_end_at_the_maximum() {
         let histogram = sample::run().latency.histogram().unwrap();
         let text = hgrm(&histogram);
         let rows = rows(&text);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_footer_sums_up() {
+    fn distribution_footer_has_the_summary() {
         let mut histogram = histogram();
         histogram.record_n(2_000_000, 3).unwrap();
         let text = hgrm(&histogram);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_recorded_is_a_footer_of_zeros() {
+    fn empty_distribution_has_a_footer_of_zeros() {
         let text = hgrm(&histogram());
         assert!(rows(&text).is_empty(), "{text}");
         assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");

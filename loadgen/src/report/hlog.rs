@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_reads_back_as_the_same_histograms() {
+    fn interval_log_decodes_to_the_same_histograms() {
         let run = sample::run();
         let log = hlog(&run).unwrap();
         let entries = entries(&log);
@@ -85,12 +85,12 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_intervals_is_a_log_without_lines() {
+    fn interval_log_without_intervals_has_no_entries() {
         assert_eq!(entries(&hlog(&sample::empty()).unwrap()).len(), 2);
     }
 
     #[test]
-    fn what_is_no_histogram_or_no_time_is_told() {
+    fn invalid_histogram_or_time_is_an_error_of_the_log() {
         let mut run = sample::run();
         run.intervals[3].latency.histogram_ns = "AAAA".to_owned();
         assert!(hlog(&run).is_err());

@@ -68,22 +68,22 @@ mod tests {
     use crate::report::sample;
 
     #[test]
-    fn the_worst_is_said_first() {
-        let told = |run: &Run| {
+    fn rating_is_the_worst_problem() {
+        let rated = |run: &Run| {
             let rating = Rating::of(run);
             format!("{} {}", rating.mark(), rating.text)
         };
         let mut run = sample::run();
-        assert_eq!(told(&run), "✗ 1 of 2 checks failed");
+        assert_eq!(rated(&run), "✗ 1 of 2 checks failed");
         run.generator.bottleneck = Some("its thread was busy all the time".to_owned());
-        assert_eq!(told(&run), "✗ 1 of 2 checks failed");
+        assert_eq!(rated(&run), "✗ 1 of 2 checks failed");
         run.checks.retain(|check| check.passed);
-        assert_eq!(told(&run), "! the generator was the limit");
+        assert_eq!(rated(&run), "! the generator was the limit");
         run.generator.bottleneck = None;
-        assert_eq!(told(&run), "✓ 1 check passed");
+        assert_eq!(rated(&run), "✓ 1 check passed");
         run.checks.clear();
-        assert_eq!(told(&run), "✗ 0.0317 % of requests failed");
-        assert_eq!(told(&sample::peer()), "✓ no errors");
-        assert_eq!(told(&sample::empty()), "✗ server gone after 0 s");
+        assert_eq!(rated(&run), "✗ 0.0317 % of requests failed");
+        assert_eq!(rated(&sample::peer()), "✓ no errors");
+        assert_eq!(rated(&sample::empty()), "✗ server gone after 0 s");
     }
 }

@@ -58,7 +58,7 @@ mod tests {
     use crate::report::sample;
 
     #[test]
-    fn repeats_find_each_other_and_others_do_not() {
+    fn only_repeats_are_grouped() {
         let mut other = sample::run();
         other.parameters.connections_count = 8;
         let runs = [sample::run(), sample::peer(), other, sample::run()];
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_lies_in_the_middle() {
+    fn spread_contains_lowest_median_and_highest() {
         let group = |values: &[f64]| {
             let runs: Vec<_> =
                 values.iter().map(|&throughput_per_s| Run { throughput_per_s, ..sample::run() }).collect();
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_repeat_spoils_all() {
+    fn one_bad_repeat_makes_the_group_bad() {
         let mut good = sample::run();
         good.checks.clear();
         good.errors_count.clear();

@@ -260,10 +260,10 @@ fn record(shape: &Shape) -> Recorded {
 }
 
 /// Writes the reports of the sample runs into a directory, for inspection and for `tests/hdrhistogram/check.py`:
-/// `REPORT_SAMPLE=/some/where cargo test -p corelane-loadgen --lib -- --ignored reports_to_look_at`.
+/// `REPORT_SAMPLE=/some/where cargo test -p corelane-loadgen --lib -- --ignored reports_to_inspect`.
 #[test]
 #[ignore = "writes into the directory that REPORT_SAMPLE names"]
-fn reports_to_look_at() {
+fn reports_to_inspect() {
     let directory = std::path::PathBuf::from(std::env::var_os("REPORT_SAMPLE").unwrap());
     std::fs::create_dir_all(&directory).unwrap();
     let write = |name: &str, text: String| std::fs::write(directory.join(name), text).unwrap();

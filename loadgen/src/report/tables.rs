@@ -216,7 +216,7 @@ mod tests {
     use crate::report::sample;
 
     #[test]
-    fn figures_stand_in_the_right_rows() {
+    fn percentile_table_has_corrected_and_uncorrected_rows() {
         let run = sample::run();
         let table = percentiles(&run);
         assert_eq!(table.head, ["", "p50", "p90", "p99", "p99.9", "p99.99", "max"]);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transposed_table_has_the_same_cells() {
+    fn transposed_table_has_the_same_cells() {
         let table = percentiles(&sample::run()).transposed();
         assert_eq!(table.head, ["", "corrected", "uncorrected"]);
         assert_eq!(table.rows.len(), PERCENTILES.len());
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mix_is_told_when_there_is_one() {
+    fn mix_table_exists_for_several_requests() {
         let mut run = sample::run();
         let table = by_request(&run).unwrap();
         assert_eq!(table.rows[0][..4], ["tools/call echo", "80 %", "96,000", "38"]);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_no_number() {
+    fn tables_of_an_empty_run_have_dashes() {
         let run = sample::empty();
         assert!(percentiles(&run).rows.iter().all(|row| row[1..].iter().all(|cell| cell == UNKNOWN)));
         assert!(errors(&run).is_none() && checks(&run).is_none() && figures(&run).is_none());

@@ -111,7 +111,7 @@ mod tests {
     use crate::sample;
 
     #[test]
-    fn every_workload_has_a_chart_of_all_days() {
+    fn every_workload_has_a_chart_of_all_results() {
         let file = |figures_at: u32| {
             let mut file =
                 sample::file(vec![sample::run("discover", "corelane"), sample::run("burst", "corelane")]);

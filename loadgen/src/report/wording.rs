@@ -205,7 +205,7 @@ mod tests {
     use crate::report::sample;
 
     #[test]
-    fn a_run_in_words() {
+    fn phrases_describe_a_run() {
         let run = sample::run();
         assert_eq!(server(&run.server), "corelane 0.1.0 at http://127.0.0.1:8080/mcp");
         assert_eq!(pacing(&run.parameters.pacing), "open loop, 4,000/s at random (Poisson)");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_told_in_the_unit_of_their_name() {
+    fn phrase_of_a_figure_has_the_unit_of_its_name() {
         let text = |name, value| {
             let (name, value) = figure(name, value);
             format!("{name}: {value}")
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_are_told_in_the_unit_of_their_demand() {
+    fn phrase_of_a_check_has_the_unit_of_its_demand() {
         assert_eq!(measured("p99<1ms", 0.82), "0.82 ms");
         assert_eq!(measured("errors<0.1%", 0.03), "0.03 %");
         assert_eq!(measured("throughput>10000", 12_345.0), "12,345");

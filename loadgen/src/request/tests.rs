@@ -22,7 +22,7 @@ fn rendered(request: &Request, number: u64) -> (SentRequest, String, Value) {
 }
 
 #[test]
-fn a_request_says_in_its_headers_what_its_body_says() {
+fn request_headers_match_the_body() {
     let (sent, head, body) = rendered(&tool("greet", r#"{"who":"{{random:4}}"}"#, Era::Modern), 3);
     assert_eq!(body["id"], sent.id);
     assert_eq!(body["params"]["name"], "greet");
@@ -43,22 +43,22 @@ fn a_request_says_in_its_headers_what_its_body_says() {
 }
 
 #[test]
-fn the_right_reply_is_told_from_every_wrong_one() {
+fn wrong_replies_are_rejected_with_their_error() {
     for arguments in [r#"{"message":"a \"quoted\" text"}"#, r#"{"message":"n {{counter}} {{random:5}}"}"#] {
         let request = tool("echo", arguments, Era::Modern);
         let (sent, _, body) = rendered(&request, 9);
-        let said = body["params"]["arguments"]["message"].clone();
+        let message = body["params"]["arguments"]["message"].clone();
         let reply = |id: Value, text: Value, error: bool| {
             json!({"jsonrpc": "2.0", "id": id, "result": {"resultType": "complete", "isError": error,
                 "content": [{"type": "text", "text": text}]}})
             .to_string()
         };
         let check = |status, body: &str| request.check(&sent, status, body.as_bytes());
-        assert_eq!(check(200, &reply(json!(sent.id), said.clone(), false)), Ok(()));
-        assert_eq!(check(200, &reply(json!(sent.id + 1), said.clone(), false)), Err(ReplyError::Id));
-        assert_eq!(check(200, &reply(json!("1"), said.clone(), false)), Err(ReplyError::Id));
+        assert_eq!(check(200, &reply(json!(sent.id), message.clone(), false)), Ok(()));
+        assert_eq!(check(200, &reply(json!(sent.id + 1), message.clone(), false)), Err(ReplyError::Id));
+        assert_eq!(check(200, &reply(json!("1"), message.clone(), false)), Err(ReplyError::Id));
         assert_eq!(check(200, &reply(json!(sent.id), json!("other"), false)), Err(ReplyError::Echo));
-        assert_eq!(check(200, &reply(json!(sent.id), said.clone(), true)), Err(ReplyError::ToolError));
+        assert_eq!(check(200, &reply(json!(sent.id), message.clone(), true)), Err(ReplyError::ToolError));
         assert_eq!(check(503, ""), Err(ReplyError::Status(503)));
         assert_eq!(check(200, "ok"), Err(ReplyError::NotJson));
         let error = json!({"jsonrpc": "2.0", "id": sent.id, "error": {"code": -32602, "message": "no"}});
@@ -71,7 +71,7 @@ fn the_right_reply_is_told_from_every_wrong_one() {
 }
 
 #[test]
-fn arguments_that_are_no_object_are_refused_in_one_line() {
+fn arguments_that_are_not_an_object_are_rejected() {
     for arguments in ["{", "[1]", "{{bogus}}", "hello"] {
         let operation = Operation::Tool { name: "echo".to_owned(), arguments: arguments.to_owned() };
         let error = Request::new(&target(), Era::Modern, operation, 1, false).unwrap_err().to_string();
@@ -80,7 +80,7 @@ fn arguments_that_are_no_object_are_refused_in_one_line() {
 }
 
 #[test]
-fn a_line_has_no_head_and_no_line_breaks_inside() {
+fn stdio_request_is_a_single_line() {
     let target = Target::stdio("server --flag").unwrap();
     let arguments = "{\n \"message\":\r\n \"a\\nb {{counter}}\"}".to_owned();
     let operation = Operation::Tool { name: "echo".to_owned(), arguments };
@@ -100,7 +100,7 @@ fn a_line_has_no_head_and_no_line_breaks_inside() {
 }
 
 #[test]
-fn a_handshake_is_a_whole_message() {
+fn initialize_request_has_its_params_and_no_version_header() {
     let request = Request::new(&target(), Era::Legacy, Operation::Initialize, 1, false).unwrap();
     let (_, head, body) = rendered(&request, 1);
     assert_eq!(body["params"]["protocolVersion"], "2025-11-25");

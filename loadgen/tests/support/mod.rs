@@ -77,13 +77,13 @@ impl Drop for Fixture {
 
 /// What a command said.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandOutput {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-impl From<Output> for Said {
+impl From<Output> for CommandOutput {
     fn from(output: Output) -> Self {
         Self {
             code: output.status.code(),
@@ -101,7 +101,7 @@ pub fn loadgen(arguments: &[&str]) -> Command {
 }
 
 /// Runs the load generator to its end.
-pub fn run(arguments: &[&str]) -> Said {
+pub fn run(arguments: &[&str]) -> CommandOutput {
     loadgen(arguments).output().unwrap().into()
 }
 
@@ -114,18 +114,18 @@ pub fn scratch(name: &str) -> PathBuf {
 }
 
 /// Runs the load generator and returns the only run of its JSON result with what it said.
-pub fn measured(name: &str, arguments: &[&str]) -> (Value, Said) {
+pub fn run_measured(name: &str, arguments: &[&str]) -> (Value, CommandOutput) {
     let path = scratch(name).join("result.json");
     let mut all = arguments.to_vec();
     all.extend(["--json", path.to_str().unwrap()]);
-    let said = run(&all);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("no result: {said:?}"));
+    let output = run(&all);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("no result: {output:?}"));
     let file: Value = serde_json::from_str(&text).unwrap();
-    (file["runs"][0].clone(), said)
+    (file["runs"][0].clone(), output)
 }
 
 /// What a stub does with a request.
-pub enum Answer {
+pub enum StubReply {
     /// 200, as JSON.
     Json(Value),
     /// 200, as an event stream of these messages.
@@ -149,15 +149,15 @@ pub struct Stub {
 }
 
 impl Stub {
-    pub fn start(answer: impl Fn(&Value, usize) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn start(reply_to: impl Fn(&Value, usize) -> StubReply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicUsize::new(0));
-        let (answer, counter) = (Arc::new(answer), Arc::clone(&requests));
+        let (reply_to, counter) = (Arc::new(reply_to), Arc::clone(&requests));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (answer, counter) = (Arc::clone(&answer), Arc::clone(&counter));
-                thread::spawn(move || serve(stream.unwrap(), &*answer, &counter));
+                let (reply_to, counter) = (Arc::clone(&reply_to), Arc::clone(&counter));
+                thread::spawn(move || serve(stream.unwrap(), &*reply_to, &counter));
             }
         });
         Self { address, requests }
@@ -169,7 +169,7 @@ impl Stub {
 }
 
 /// `server/discover` and `tools/list` as an MCP server answers them; nothing for other methods.
-pub fn manners(request: &Value) -> Option<Answer> {
+pub fn standard_reply(request: &Value) -> Option<StubReply> {
     let result = match request["method"].as_str()? {
         "server/discover" => json!({
             "resultType": "complete",
@@ -183,14 +183,14 @@ pub fn manners(request: &Value) -> Option<Answer> {
         ]}),
         _ => return None,
     };
-    Some(Answer::Json(json!({"jsonrpc": "2.0", "id": request["id"], "result": result})))
+    Some(StubReply::Json(json!({"jsonrpc": "2.0", "id": request["id"], "result": result})))
 }
 
 /// The streams of a stub's subscriptions.
 pub type Listeners = Arc<Mutex<Vec<Sender<Value>>>>;
 
-/// A server with subscriptions: the call of a tool publishes an update to all of them, and gets what `answer` makes of it.
-pub fn publishing(answer: impl Fn(&Value) -> Answer + Send + Sync + 'static) -> (Stub, Listeners) {
+/// A server with subscriptions: the call of a tool publishes an update to all of them, and gets what `reply_to` makes of it.
+pub fn start_publisher(reply_to: impl Fn(&Value) -> StubReply + Send + Sync + 'static) -> (Stub, Listeners) {
     let listeners = Listeners::default();
     let subscribed = Arc::clone(&listeners);
     let notification =
@@ -200,26 +200,26 @@ pub fn publishing(answer: impl Fn(&Value) -> Answer + Send + Sync + 'static) -> 
             let (sender, events) = channel();
             sender.send(notification("subscriptions/acknowledged")).unwrap();
             subscribed.lock().unwrap().push(sender);
-            Answer::Events(events)
+            StubReply::Events(events)
         }
         Some("tools/call") => {
             let update = notification("resources/updated");
             subscribed.lock().unwrap().iter().for_each(|listener| listener.send(update.clone()).unwrap());
-            answer(request)
+            reply_to(request)
         }
-        _ => manners(request).unwrap(),
+        _ => standard_reply(request).unwrap(),
     });
     (stub, listeners)
 }
 
 /// The right answer to an echo.
-pub fn echo(request: &Value) -> Value {
+pub fn echo_reply(request: &Value) -> Value {
     let text = &request["params"]["arguments"]["message"];
     let result = json!({"resultType": "complete", "content": [{"type": "text", "text": text}]});
     json!({"jsonrpc": "2.0", "id": request["id"], "result": result})
 }
 
-fn serve(stream: TcpStream, answer: &dyn Fn(&Value, usize) -> Answer, counter: &AtomicUsize) {
+fn serve(stream: TcpStream, reply_to: &dyn Fn(&Value, usize) -> StubReply, counter: &AtomicUsize) {
     stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
@@ -237,14 +237,14 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&Value, usize) -> Answer, counter: &
             return;
         }
         let request: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let bytes = match answer(&request, counter.fetch_add(1, Ordering::SeqCst)) {
-            Answer::Json(value) => json_reply(&value),
-            Answer::Late(time, value) => {
+        let bytes = match reply_to(&request, counter.fetch_add(1, Ordering::SeqCst)) {
+            StubReply::Json(value) => json_reply(&value),
+            StubReply::Late(time, value) => {
                 thread::sleep(time);
                 json_reply(&value)
             }
-            Answer::Stream(messages) => stream_reply(&messages),
-            Answer::Events(events) => {
+            StubReply::Stream(messages) => stream_reply(&messages),
+            StubReply::Events(events) => {
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n";
                 let mut written = writer.write_all(head.as_bytes());
                 for message in events {
@@ -252,14 +252,14 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&Value, usize) -> Answer, counter: &
                 }
                 return;
             }
-            Answer::Raw(bytes) => bytes,
-            Answer::Last { reply, is_announced } => {
+            StubReply::Raw(bytes) => bytes,
+            StubReply::Last { reply, is_announced } => {
                 let reply = String::from_utf8(json_reply(&reply)).unwrap();
                 let head = if is_announced { "OK\r\nConnection: close\r\n" } else { "OK\r\n" };
                 let _ = writer.write_all(reply.replacen("OK\r\n", head, 1).as_bytes());
                 return;
             }
-            Answer::Close => return,
+            StubReply::Close => return,
         };
         if writer.write_all(&bytes).is_err() {
             return;
@@ -302,7 +302,7 @@ pub fn wait_for_lines(child: &mut Child, words: &[&str], count: usize) {
 pub const MEASURING: &str = "/s · p50";
 
 /// Waits for a process's end, and fails if it takes too long.
-pub fn end_within(mut child: Child, limit: Duration) -> Said {
+pub fn wait_for_exit(mut child: Child, limit: Duration) -> CommandOutput {
     let until = Instant::now() + limit;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > until {

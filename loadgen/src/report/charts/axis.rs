@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn latencies_are_named_by_decade_or_finer() {
+    fn latency_axis_has_labels_by_decade_or_finer() {
         assert_eq!(labels(&Axis::latency(85.0, 400_000.0)), ["100 µs", "1 ms", "10 ms", "100 ms"]);
         assert_eq!(Axis::latency(85.0, 400_000.0).range, (50.0, 500_000.0));
         assert_eq!(labels(&Axis::latency(210.0, 900.0)), ["200 µs", "500 µs", "1 ms"]);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn nines_go_as_far_as_there_are_values() {
+    fn nines_axis_ends_at_the_number_of_values() {
         assert_eq!(labels(&Axis::nines(120_000)), ["0", "90", "99", "99.9", "99.99", "99.999"]);
         assert_eq!(labels(&Axis::nines(0)), ["0", "90"]);
     }
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_have_names_with_room_beside_each_other() {
+    fn date_axis_has_labels_with_room() {
         // 2026-11-27T00:00:00Z
         let start = 1_795_737_600.0;
         assert_eq!(labels(&Axis::dates(start, start))[0], "Nov 26 23:00");
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_stay_on_the_axis() {
+    fn positions_of_any_value_are_on_the_axis() {
         let axis = Axis::latency(100.0, 10_000.0);
         assert_eq!([100.0, 1_000.0, 10_000.0].map(|us| axis.share(us)), [0.0, 0.5, 1.0]);
         for value in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn names_without_room_are_left_out() {
+    fn labels_without_room_are_left_out() {
         let named = |share: f64| {
             let ticks = Axis::nines(120_000).ticks_with_room(|_| share);
             ticks.into_iter().map(|tick| tick.label).filter(|label| !label.is_empty()).collect::<Vec<_>>()

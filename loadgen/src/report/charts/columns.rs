@@ -63,7 +63,7 @@ mod tests {
     use crate::report::sample;
 
     #[test]
-    fn few_intervals_are_columns_as_they_are() {
+    fn few_intervals_are_not_merged() {
         let run = sample::run();
         let columns = columns(&run).unwrap();
         assert_eq!(columns.len(), run.intervals.len());
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn many_intervals_are_put_together_and_nothing_is_lost() {
+    fn many_intervals_are_merged_without_loss() {
         let mut run = sample::run();
         let pattern = run.intervals.clone();
         run.intervals = (0..200)
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn no_interval_is_no_column() {
+    fn run_without_intervals_has_no_columns() {
         assert!(columns(&sample::empty()).unwrap().is_empty());
     }
 }

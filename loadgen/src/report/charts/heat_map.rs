@@ -121,7 +121,7 @@ mod tests {
     use crate::report::{charts::columns::columns, sample};
 
     #[test]
-    fn every_reply_is_in_a_row() {
+    fn every_reply_is_counted_in_a_row() {
         for column in columns(&sample::run()).unwrap() {
             let rows = rows(&column.latency);
             assert_eq!(rows.iter().map(|(_, number)| number).sum::<u64>(), column.latency.len());
@@ -130,12 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn shares_have_steps() {
+    fn colour_index_follows_the_share() {
         assert_eq!([0.0, 1e-5, 1e-4, 0.02, 0.3, 1.0].map(step), [0, 0, 1, 4, 7, 7]);
     }
 
     #[test]
-    fn lines_break_where_nothing_was_answered() {
+    fn lines_are_interrupted_without_replies() {
         let mut columns = columns(&sample::run()).unwrap();
         assert_eq!(lines(&columns, 0.5).len(), 1);
         columns[10].latency.clear();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn one_interval_is_a_map_and_none_is_not() {
+    fn heat_map_needs_at_least_one_interval() {
         let mut run = sample::run();
         run.intervals.truncate(1);
         let image = heat_map(&columns(&run).unwrap()).unwrap().unwrap().into_string();

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_style_sheet_colours_every_mark() {
+    fn style_sheet_defines_every_marker_colour() {
         let style = include_str!("../page.css");
         let singles = [Ink::Text, Ink::Grid, Ink::Paper, Ink::Shade, Ink::Median, Ink::Tail, Ink::Error];
         let inks = singles

@@ -125,7 +125,7 @@ mod tests {
     use crate::report::{charts::columns::columns, sample};
 
     #[test]
-    fn errors_have_a_panel_where_there_are_any() {
+    fn error_panel_exists_only_with_errors() {
         let image = |run| throughput(&columns(&run).unwrap(), Ink::Series(0)).unwrap().unwrap().into_string();
         assert!(image(sample::run()).contains("errors per second"));
         assert!(image(sample::run()).contains("Errors: up to 34 per second."));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_without_length_are_drawn_too() {
+    fn intervals_without_length_are_drawn() {
         let mut run = sample::run();
         run.intervals.truncate(1);
         run.intervals[0].length_s = 0.0;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_drawn_when_it_was_looked_at() {
+    fn process_without_samples_has_no_chart() {
         let mut looked_at = sample::run().server_process.unwrap();
         let image = process(&looked_at, Ink::Series(0)).unwrap().unwrap().into_string();
         assert!(image.contains("resident memory") && image.contains("15 MiB"), "{image}");

@@ -77,7 +77,7 @@ mod tests {
     use crate::report::sample;
 
     #[test]
-    fn a_curve_rises_from_the_shortest_to_the_longest() {
+    fn percentile_curve_rises_to_the_maximum() {
         let histogram = sample::run().latency.histogram().unwrap();
         let points = curve(&histogram);
         assert!(points.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{points:?}");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_loop_has_two_curves_and_a_closed_one_has_one() {
+    fn open_loop_has_two_curves_and_closed_loop_one() {
         let lines = |run: &Run| {
             let image = percentile_curves(&[("a", run)]).unwrap().unwrap().into_string();
             image.matches("<polyline").count()
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_image_says_what_it_shows() {
+    fn image_has_a_description() {
         let image = percentile_curves(&[("<us>", &sample::run())]).unwrap().unwrap().into_string();
         assert!(
             image.contains("role=\"img\"") && image.contains("Latency by percentile. &lt;us&gt;: median 20"),

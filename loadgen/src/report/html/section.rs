@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_stay_with_their_numbers() {
+    fn numbers_and_units_are_joined_by_a_non_breaking_space() {
         assert_eq!(
             unbroken("at 41.7 % of a core, 12 MiB, done"),
             "at 41.7\u{a0}% of a core, 12\u{a0}MiB, done"

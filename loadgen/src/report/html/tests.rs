@@ -17,7 +17,7 @@ fn after<'a>(page: &'a str, text: &str) -> &'a str {
 }
 
 #[test]
-fn figures_are_on_the_card_and_in_the_tables() {
+fn page_contains_figures_in_card_tables_and_charts() {
     let run = sample::run();
     let page = paged(&[("corelane", &run)]);
     assert!(after(&page, "replies per second</dt><dd>").starts_with("4,000<"));
@@ -44,7 +44,7 @@ fn figures_are_on_the_card_and_in_the_tables() {
 }
 
 #[test]
-fn nothing_outside_of_the_page_is_needed() {
+fn page_has_no_external_references() {
     let (run, peer) = (sample::run(), sample::peer());
     let page = paged(&[("corelane", &run), ("rust-sdk", &peer)]);
     // URLs of servers are text, not references.
@@ -55,7 +55,7 @@ fn nothing_outside_of_the_page_is_needed() {
 }
 
 #[test]
-fn what_a_server_says_stays_text() {
+fn hostile_text_of_a_server_is_escaped() {
     let hostile = "<script>alert(1)</script>\" onload=\"alert(2)";
     let mut run = sample::run();
     run.server.name = hostile.to_owned();
@@ -77,7 +77,7 @@ fn what_a_server_says_stays_text() {
 }
 
 #[test]
-fn the_warning_is_on_the_card_and_in_the_section() {
+fn bottleneck_warning_is_in_card_and_section() {
     let mut run = sample::run();
     assert!(!paged(&[("a", &run)]).contains("THE GENERATOR WAS THE LIMIT"));
     run.generator.bottleneck = Some("its thread was busy all the time".to_owned());
@@ -89,7 +89,7 @@ fn the_warning_is_on_the_card_and_in_the_section() {
 }
 
 #[test]
-fn runs_of_one_workload_are_compared_and_others_are_not() {
+fn only_runs_of_one_workload_are_compared() {
     let (run, peer) = (sample::run(), sample::peer());
     let page = paged(&[("corelane", &run), ("rust-sdk", &peer)]);
     assert!(page.contains("mixed-open, compared"));
@@ -102,7 +102,7 @@ fn runs_of_one_workload_are_compared_and_others_are_not() {
 }
 
 #[test]
-fn more_runs_than_colours_make_two_charts() {
+fn more_runs_than_colours_are_split_into_two_charts() {
     let run = sample::run();
     let runs: Vec<_> = (0..8).map(|_| ("again", &run)).collect();
     let page = paged(&runs);
@@ -111,7 +111,7 @@ fn more_runs_than_colours_make_two_charts() {
 }
 
 #[test]
-fn runs_without_replies_without_intervals_and_with_one_are_pages() {
+fn incomplete_runs_have_valid_pages() {
     let empty = sample::empty();
     let mut short = sample::run();
     short.intervals.truncate(1);
@@ -134,7 +134,7 @@ fn runs_without_replies_without_intervals_and_with_one_are_pages() {
 }
 
 #[test]
-fn what_is_no_histogram_is_told() {
+fn invalid_histogram_is_an_error_of_the_page() {
     let mut run = sample::run();
     run.intervals[3].latency.histogram_ns = "AAAA".to_owned();
     assert!(page("Sample", &[("a".to_owned(), &run)], &[]).is_err());
@@ -157,7 +157,7 @@ fn luminance(hex: &str) -> f64 {
 }
 
 #[test]
-fn colours_are_far_enough_from_their_background() {
+fn colours_have_sufficient_contrast() {
     let style = include_str!("../page.css");
     let (light, dark) = style.split_once("@media (prefers-color-scheme: dark)").unwrap();
     for luminances in [luminances(light), luminances(dark)] {

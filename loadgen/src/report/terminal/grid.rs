@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wide_table_breaks_its_names_and_not_its_numbers() {
+    fn wide_table_wraps_names_and_not_numbers() {
         let mut table = Table::new("", &["workload", "replies/s"]);
         table.rows.push(vec!["many words ".repeat(12), "140,705 (139k–141k)".to_owned()]);
         let text = render_table(&table);
@@ -117,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_word_is_broken_too() {
+    fn long_word_is_broken() {
         let text = paragraph(&"x".repeat(250));
         assert_eq!(text.lines().map(str::len).collect::<Vec<_>>(), [100, 100, 50]);
     }
 
     #[test]
-    fn nothing_is_nothing() {
+    fn empty_text_is_empty() {
         assert_eq!(paragraph(""), "");
         assert_eq!(render_facts(&[]), "");
     }

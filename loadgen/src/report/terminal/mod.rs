@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_appear_in_the_right_rows() {
+    fn terminal_report_has_figures_in_their_rows() {
         let measured = sample::run();
         let text = run(&measured);
         assert!(
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_loop_has_one_row_and_says_what_it_hides() {
+    fn closed_loop_has_one_latency_row_and_a_note() {
         let text = run(&sample::closed());
         assert!(row(&text, "closed loop").contains("µs"), "{text}");
         assert!(text.contains("A closed loop hides stalls") && !text.contains("uncorrected"), "{text}");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spoils_the_figures_comes_before_them() {
+    fn warnings_precede_the_figures() {
         let mut measured = sample::run();
         measured.generator.bottleneck = Some("its thread worked 99.7 % of the time".to_owned());
         measured.outcome = Outcome::ServerGone { after_s: 12.3 };
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_anything_is_told_without_numbers_that_are_none() {
+    fn empty_run_has_dashes_and_no_nan() {
         let text = run(&sample::empty());
         assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
         assert_eq!(row(&text, "corrected"), "corrected – – – – – –");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_server_cannot_steer_the_terminal() {
+    fn control_characters_of_a_server_are_replaced() {
         let mut measured = sample::run();
         measured.server.name = "evil\u{1b}[2J\u{202e}\r\nserver".to_owned();
         measured.first_error = Some(format!("status 500: {}", "long words of a server ".repeat(30)));

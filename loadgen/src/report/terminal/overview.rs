@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_are_one_line_of_medians() {
+    fn repeats_share_a_line_with_their_medians() {
         let mut repeats = [sample::run(), sample::run(), sample::run()];
         for (run, (rate, p99)) in
             repeats.iter_mut().zip([(140_705.0, 1_020.0), (139_000.0, 980.0), (141_400.0, 1_100.0)])
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_that_differ_say_in_what() {
+    fn runs_with_different_parameters_show_the_difference() {
         let mut more = sample::run();
         more.parameters.connections_count = 512;
         let text = runs(&[sample::run(), more, sample::peer()]);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_a_head_and_a_run_without_replies_has_no_percentiles() {
+    fn overview_without_replies_has_no_percentiles() {
         assert!(runs(&[]).starts_with("workload"));
         // A repeat without replies is not included in the percentiles.
         let text = runs(&[sample::run(), sample::empty()]);
