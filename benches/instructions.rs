@@ -1,21 +1,23 @@
-//! Instructions per operation: of each stage of the path of a request, and of whole requests, bytes in → bytes out, without
-//! sockets.
+//! Instructions per operation: of each stage of a request's path, and of whole requests from received bytes to reply
+//! bytes, without sockets.
 //!
-//! Counted by callgrind over two runs of different length; the difference over the difference in operations leaves out
-//! everything that happens once, and what comes before the first operation is not counted at all. Unlike a time the count
-//! repeats to the digit on one machine and build, so it shows a change of a few instructions that any time would hide. For
-//! that every block of the heap is given pages of its own: `memcpy` and `memcmp` go by how their bytes lie, and where these lie
-//! would otherwise depend on all that was allocated before, by hash tables with random keys among others.
+//! Callgrind counts two runs of different length. The difference of the counts, divided by the difference in
+//! operations, excludes everything that happens once; code before the first operation is not counted at all. Unlike a
+//! time, the count is reproducible on one machine and build, so that it shows a change of a few instructions. For this,
+//! every heap block is placed on pages of its own: the instructions of `memcpy` and `memcmp` depend on the alignment of
+//! their operands, which would otherwise depend on all earlier allocations, among others by hash tables with random
+//! keys.
 //!
-//! A stage is counted with its input ready and its output checked every time, by a comparison or two. What the whole request
-//! takes beyond its stages is the copy of the request into a receive buffer, and what joins the stages.
+//! A stage is counted with a prepared input, and its output is checked every time, by one or two comparisons. A whole
+//! request also contains the copy of the request into a receive buffer, and the code between the stages.
 //!
-//! Heap allocations are counted too, by dhat in this process. Its allocator costs instructions for each allocation also while
-//! it does not count; a warm request has none, which is what is being shown.
+//! Heap allocations are counted too, by dhat in this process. Its allocator adds instructions to each allocation even
+//! while it does not count; a warm request has no allocations, which this benchmark verifies.
 //!
-//! `cargo bench --bench instructions`; `-- --help` lists the options. With `--profile quick` it builds in a fraction of the time,
-//! but its counts then go by how the compiler has cut the crate into parts, which an incremental build and a fresh one do
-//! differently: some tens of instructions. Those of a plain `cargo bench` are the same for the same source, wherever it lies.
+//! `cargo bench --bench instructions`; `-- --help` lists the options. `--profile quick` builds in a fraction of the
+//! time, but then the counts depend on the partition of the crate into codegen units, which differs between incremental
+//! and fresh builds by some tens of instructions. The counts of a plain `cargo bench` are equal for equal sources, in
+//! any directory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
@@ -48,7 +50,7 @@ use corelane::{
     internals::schema::Verdict,
     internals::signed_token::Secret,
 };
-use operations::{Measure, chosen, decode, grouped, name, on_tape, padded, validate, what};
+use operations::{Measure, decode, description, format_thousands, name, on_tape, padded, selected, validate};
 use serde_json::{Map, Value, json};
 use support::{Lane, canonical, legacy, request};
 
@@ -58,39 +60,39 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 /// Lengths of the two runs, in operations.
 const RUNS: [u64; 2] = [1000, 3000];
 
-/// Makes glibc give every block of the heap pages of its own.
+/// Tunables that make glibc place every heap block on pages of its own.
 const BLOCKS_ON_PAGES: &str = "glibc.malloc.mmap_threshold=1:glibc.malloc.mmap_max=1000000";
 
-/// Operations before the first allocation is counted, and operations over which allocations are counted.
+/// Number of operations before allocations are counted, and while they are counted.
 const WARM_UP: u64 = 100;
 const COUNTED: u64 = 1000;
 
-/// In the order of the pipeline.
+/// The operations, in the order of the pipeline.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Operation {
-    /// the canonical request cut out of its bytes, its head parsed
+    /// frame the canonical request and parse its head
     Frame,
-    /// who may ask, for what
+    /// check host, origin, method and path
     Guard,
-    /// the canonical body to the tape
+    /// decode the canonical body to the tape
     Decode,
-    /// tape to a tool and its arguments: message, era, method, tool, arguments validated
+    /// route a tape to a tool: message, revision, method, tool, validated arguments
     Route,
-    /// of which: echo's arguments against their schema
+    /// part of route: validate echo's arguments against their schema
     Validate,
-    /// 5 string arguments against their schema
+    /// validate 5 string arguments against their schema
     #[value(name = "validate_5")]
     Validate5,
-    /// 20 string arguments against their schema
+    /// validate 20 string arguments against their schema
     #[value(name = "validate_20")]
     Validate20,
-    /// 100 string arguments against their schema
+    /// validate 100 string arguments against their schema
     #[value(name = "validate_100")]
     Validate100,
-    /// echo: its arguments read, its reply said
+    /// run echo: read its arguments, write its reply
     Run,
-    /// the reply to bytes, head and body
+    /// encode the reply to bytes, head and body
     Encode,
     /// whole request: tools/call of echo, 2026-07-28
     Canonical,
@@ -103,8 +105,8 @@ enum Operation {
 }
 
 impl Operation {
-    /// Makes the operation ready and has it measured.
-    fn measured<M: Measure>(self, measure: M) -> M::Found {
+    /// Prepares the operation and measures it.
+    fn measure_with<M: Measure>(self, measure: M) -> M::Output {
         match self {
             Self::Frame => frame(measure),
             Self::Guard => guard(measure),
@@ -116,33 +118,33 @@ impl Operation {
             Self::Validate100 => validate(100, measure),
             Self::Run => run(measure),
             Self::Encode => encode(measure),
-            Self::Canonical => whole(&canonical(), "\"text\":\"hello world\"", measure),
-            Self::Legacy => whole(&legacy(), "\"text\":\"hello world\"", measure),
-            Self::ToolsList => whole(&modern("tools/list"), "\"tools\":[{\"name\":\"echo\"", measure),
-            Self::Discover => whole(&modern("server/discover"), "\"supportedVersions\":[", measure),
+            Self::Canonical => whole_request(&canonical(), "\"text\":\"hello world\"", measure),
+            Self::Legacy => whole_request(&legacy(), "\"text\":\"hello world\"", measure),
+            Self::ToolsList => whole_request(&modern("tools/list"), "\"tools\":[{\"name\":\"echo\"", measure),
+            Self::Discover => whole_request(&modern("server/discover"), "\"supportedVersions\":[", measure),
         }
     }
 
-    /// Whether its allocations are counted.
+    /// Whether the allocations of the operation are counted.
     fn is_call(self) -> bool {
         matches!(self, Self::Canonical | Self::Legacy)
     }
 }
 
-/// Instructions per operation of each stage of the path of a request and of whole requests, counted by valgrind.
+/// Instructions per operation of each stage of a request's path and of whole requests, counted by valgrind.
 #[derive(Parser)]
 #[command(name = "instructions")]
 struct Options {
-    /// Write the counts to this file too. A relative path starts at the package's directory
+    /// Also write the counts to this file. A relative path starts at the package's directory
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Count these only
+    /// Count only these
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
     only: Vec<Operation>,
-    /// Said by cargo bench
+    /// Passed by cargo bench
     #[arg(long, hide = true)]
     bench: bool,
-    /// Said by cargo test: nothing is measured
+    /// Passed by cargo test: nothing is measured
     #[arg(long, hide = true)]
     test: bool,
 }
@@ -153,7 +155,7 @@ fn main() -> ExitCode {
         && command == "run"
     {
         let operation = Operation::from_str(operation, false).unwrap();
-        operation.measured(Repeated(count.parse().unwrap()));
+        operation.measure_with(Repeated(count.parse().unwrap()));
         return ExitCode::SUCCESS;
     }
     let options = Options::parse();
@@ -162,35 +164,35 @@ fn main() -> ExitCode {
     }
     let valgrind = match valgrind() {
         Ok(version) => version,
-        Err(problem) => {
-            eprintln!("instructions: {problem}");
+        Err(error) => {
+            eprintln!("instructions: {error}");
             return ExitCode::from(2);
         }
     };
     match report(&options, &valgrind) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("instructions: {problem}");
+        Err(error) => {
+            eprintln!("instructions: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Measures, prints, and writes what was asked for.
+/// Measures, prints, and writes the JSON file on request.
 fn report(options: &Options, valgrind: &str) -> Result<(), String> {
     let profile = profile();
     println!("instructions per operation (callgrind {valgrind}, profile {profile})");
     let (mut counts, mut allocations) = (Map::new(), Map::new());
-    for operation in chosen(&options.only) {
+    for operation in selected(&options.only) {
         let name = name(operation);
-        let [few, many] = RUNS.map(|count| instructions(&name, count));
-        let per_operation = (many? - few?) / (RUNS[1] - RUNS[0]);
-        println!("{name:<13} {:>7}  {}", grouped(per_operation), what(operation));
+        let [short, long] = RUNS.map(|count| instructions(&name, count));
+        let per_operation = (long? - short?) / (RUNS[1] - RUNS[0]);
+        println!("{name:<13} {:>7}  {}", format_thousands(per_operation), description(operation));
         counts.insert(name, per_operation.into());
     }
     println!("\nheap allocations per warm request");
-    for operation in chosen(&options.only).into_iter().filter(|operation| operation.is_call()) {
-        let per_operation = operation.measured(Allocations);
+    for operation in selected(&options.only).into_iter().filter(|operation| operation.is_call()) {
+        let per_operation = operation.measure_with(Allocations);
         println!("{:<13} {per_operation:>7}", name(operation));
         allocations.insert(name(operation), per_operation.into());
     }
@@ -210,24 +212,24 @@ fn report(options: &Options, valgrind: &str) -> Result<(), String> {
     operations::write_json(file, &results)
 }
 
-/// The version of valgrind, or what to do about it.
+/// The version of valgrind, or an error with the remedy.
 fn valgrind() -> Result<String, String> {
     let output = Command::new("valgrind").arg("--version").output().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "valgrind is not installed: apt-get install valgrind".to_owned(),
         _ => format!("valgrind does not start: {error}"),
     })?;
-    let told = String::from_utf8_lossy(&output.stdout);
-    Ok(told.trim().strip_prefix("valgrind-").unwrap_or(told.trim()).to_owned())
+    let output = String::from_utf8_lossy(&output.stdout);
+    Ok(output.trim().strip_prefix("valgrind-").unwrap_or(output.trim()).to_owned())
 }
 
-/// The profile this program was built with, by the directory cargo put it in: `release` for a plain `cargo bench`.
+/// The profile of this program, from the name of cargo's output directory: `release` for a plain `cargo bench`.
 fn profile() -> String {
     let program = env::current_exe().unwrap();
     let directory = program.ancestors().nth(2).and_then(Path::file_name);
     directory.map_or("unknown".into(), |name| name.to_string_lossy()).into_owned()
 }
 
-/// Runs this program under callgrind and reads its count.
+/// Runs this program under callgrind and parses the count.
 fn instructions(operation: &str, count: u64) -> Result<u64, String> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counted_loop*"])
@@ -243,18 +245,18 @@ fn instructions(operation: &str, count: u64) -> Result<u64, String> {
     collected.filter(counted).ok_or_else(|| format!("{operation} failed:\n{report}"))
 }
 
-/// Runs an operation this often, inside callgrind.
+/// Runs an operation this many times, inside callgrind.
 struct Repeated(u64);
 
 impl Measure for Repeated {
-    type Found = ();
+    type Output = ();
 
     fn measure(self, operation: impl FnMut() -> bool) {
         counted_loop(self.0, operation);
     }
 }
 
-/// Callgrind counts in here only. A function of its own, so that it can be found by its name.
+/// The function in which callgrind counts, found by its name.
 #[inline(never)]
 fn counted_loop(count: u64, mut operation: impl FnMut() -> bool) {
     for _ in 0..count {
@@ -262,11 +264,11 @@ fn counted_loop(count: u64, mut operation: impl FnMut() -> bool) {
     }
 }
 
-/// Counts the heap allocations of an operation that has been run before. One in a thousand still counts as one.
+/// Counts heap allocations of a warm operation. One allocation in a thousand operations still counts as one.
 struct Allocations;
 
 impl Measure for Allocations {
-    type Found = u64;
+    type Output = u64;
 
     fn measure(self, mut operation: impl FnMut() -> bool) -> u64 {
         for _ in 0..WARM_UP {
@@ -280,7 +282,7 @@ impl Measure for Allocations {
     }
 }
 
-/// A request of the 2026 era without parameters of its own.
+/// A request of 2026-07-28 without parameters.
 fn modern(method: &str) -> Vec<u8> {
     let body = json!({
         "jsonrpc": "2.0", "id": 1, "method": method,
@@ -294,26 +296,26 @@ fn modern(method: &str) -> Vec<u8> {
     request(&headers, &body.to_string())
 }
 
-/// Head and body.
+/// Splits a request into head and body.
 fn split(request: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let end = memchr::memmem::find(request, b"\r\n\r\n").unwrap() + 4;
     (request.get(..end).unwrap().to_vec(), request.get(end..).unwrap().to_vec())
 }
 
-/// From the server's bytes to its bytes, every stage.
-fn whole<M: Measure>(request: &[u8], part: &str, measure: M) -> M::Found {
+/// A whole request, through every stage.
+fn whole_request<M: Measure>(request: &[u8], part: &str, measure: M) -> M::Output {
     let mut lane = Lane::new();
     let expected = lane.answer(request).to_vec();
     assert!(expected.starts_with(b"HTTP/1.1 200 OK\r\n"));
     assert!(memchr::memmem::find(&expected, part.as_bytes()).is_some());
     measure.measure(|| {
-        // From behind its date on.
+        // Compares the reply after its date.
         let reply = black_box(lane.answer(black_box(request)));
         reply.get(60..) == expected.get(60..)
     })
 }
 
-/// Lengths of the head and of the body of the request the framer handed over.
+/// Lengths of the head and the body of a framed request.
 #[derive(Default, PartialEq)]
 struct Framed(usize, usize);
 
@@ -330,7 +332,7 @@ impl Handler for Framed {
     }
 }
 
-fn frame<M: Measure>(measure: M) -> M::Found {
+fn frame<M: Measure>(measure: M) -> M::Output {
     let (head, body) = split(&canonical());
     let (mut padded, length) = padded(&canonical());
     let (mut framer, limits) = (Framer::default(), Limits::default());
@@ -341,14 +343,14 @@ fn frame<M: Measure>(measure: M) -> M::Found {
     })
 }
 
-fn guard<M: Measure>(measure: M) -> M::Found {
+fn guard<M: Measure>(measure: M) -> M::Output {
     let (bytes, _) = split(&canonical());
     let head = RequestHead::parse(&bytes, &Limits::default()).unwrap().unwrap();
     let guard = Guard::new("/mcp", Names::new(&[], &[], true));
     measure.measure(|| guard.check(black_box(&head), black_box(&bytes)) == Ok(Route::Mcp))
 }
 
-/// What a shard serves from, for the demo tools.
+/// The snapshot of the demo server.
 fn snapshot() -> Snapshot {
     let server = demo::server().build();
     server
@@ -362,7 +364,7 @@ fn arguments() -> Value {
     json!({"message": "hello world"})
 }
 
-fn route<M: Measure>(measure: M) -> M::Found {
+fn route<M: Measure>(measure: M) -> M::Output {
     let limits = Limits::default();
     let (bytes, body) = split(&canonical());
     let head = RequestHead::parse(&bytes, &limits).unwrap().unwrap();
@@ -389,7 +391,7 @@ fn route<M: Measure>(measure: M) -> M::Found {
     })
 }
 
-fn validate_echo<M: Measure>(measure: M) -> M::Found {
+fn validate_echo<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
     let validator = snapshot.tool("echo").unwrap().input();
     on_tape(&arguments(), |arguments| {
@@ -397,7 +399,7 @@ fn validate_echo<M: Measure>(measure: M) -> M::Found {
     })
 }
 
-fn run<M: Measure>(measure: M) -> M::Found {
+fn run<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
     let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
     let runner =
@@ -406,20 +408,20 @@ fn run<M: Measure>(measure: M) -> M::Found {
     let caller = Caller { revision, capabilities: Capabilities::default(), shard: 0 };
     let mut reply = Reply::default();
     let handler = echo.callable().handler();
-    let found = on_tape(&arguments(), |arguments| {
+    let output = on_tape(&arguments(), |arguments| {
         measure.measure(|| {
             reply.clear();
             let started = runner.start(handler, black_box(arguments), caller, None, || None, &mut reply);
             matches!(started, Started::Done(None)) && !black_box(&reply).is_error()
         })
     });
-    let mut said = Vec::new();
-    reply.write(&mut said, revision);
-    assert!(said == br#""content":[{"type":"text","text":"hello world"}]"#);
-    found
+    let mut written = Vec::new();
+    reply.write(&mut written, revision);
+    assert!(written == br#""content":[{"type":"text","text":"hello world"}]"#);
+    output
 }
 
-fn encode<M: Measure>(measure: M) -> M::Found {
+fn encode<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
     let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
     let heads = ResponseHeads::new(SystemTime::now());
@@ -435,7 +437,7 @@ fn encode<M: Measure>(measure: M) -> M::Found {
         let (_, refused) =
             answers.result(&mut out, &snapshot, echo.callable(), id, revision, black_box(&reply));
         heads.finish(&mut out, response);
-        // From behind its date on.
+        // Compares the reply after its date.
         refused.is_none() && black_box(&out).get(60..) == expected.get(60..)
     })
 }

@@ -1,15 +1,15 @@
-//! Time per operation of what a request is made of: JSON in and out, arguments against their schema, a tool by its name.
+//! Time per operation of the parts of a request: JSON decoding and encoding, validation, tool lookup.
 //!
-//! Percentiles are of single operations, or of batches of 16 where one operation takes less than a microsecond or so: reading
-//! the clock takes tens of nanoseconds, which would be most of what is seen. Of a batch the mean of its operations is recorded,
-//! 16 times, so a p99 is one of batches, and an operation that is slow alone among fast ones shows as a sixteenth of itself.
-//! The clock's own time is in every figure, a sixteenth of it where there are batches; it is measured and told.
+//! Percentiles are of single operations, or of batches of 16 if an operation takes less than about a microsecond,
+//! because reading the clock takes tens of nanoseconds. The mean of a batch is recorded 16 times, so that p99 is one of
+//! batches, and a single slow operation shows as a sixteenth of its time. Every value includes the clock's own time, or
+//! a sixteenth of it with batches; it is measured and printed.
 //!
-//! Operations take turns, for several rounds, so that the machine's mood is in all of them. The program runs pinned to the last
-//! core, with the server's allocator. Every outcome is checked, and a wrong one ends the program.
+//! Operations alternate in several rounds, so that noise of the machine affects all of them. The program is pinned to
+//! the last core and uses the server's allocator. Every outcome is checked; a wrong one ends the program.
 //!
-//! `cargo bench --bench stages`; `-- --help` lists the options. Times of shared machines move by tens of percents: what a change
-//! costs is told by `cargo bench --bench instructions`.
+//! `cargo bench --bench stages`; `-- --help` lists the options. On shared machines times vary by tens of percents; to
+//! measure the cost of a change, use `cargo bench --bench instructions`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
@@ -35,60 +35,62 @@ use corelane::{
     internals::signed_token::Secret,
 };
 use hdrhistogram::Histogram;
-use operations::{Measure, chosen, decode, grouped, name, on_tape, strings, validate, what};
+use operations::{
+    Measure, decode, description, format_thousands, name, on_tape, selected, strings, validate,
+};
 use serde_json::{Map, Value, json};
 
-/// The server's own: what compiling a schema takes is to a good part the allocator's.
+/// The server's allocator, which accounts for a large part of the time to compile a schema.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// How long an operation runs in each round, and before it is timed.
+/// Duration of an operation's turn in each round, and of the warm-up before it.
 const TURN: Duration = Duration::from_millis(200);
 const WARM_UP: Duration = Duration::from_millis(20);
 
-/// The longest time of a batch that is told from longer ones.
+/// The longest recorded time of a batch; longer ones are recorded as this.
 const BATCH_NS_MAX: u64 = 10_000_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Stage {
-    /// the body of the canonical request to the tape
+    /// decode the body of the canonical request to the tape
     JsonDecodeSmall,
-    /// the body of a call with 20 strings
+    /// decode the body of a call with 20 strings
     JsonDecodeMedium,
-    /// the body of a call with 100 strings
+    /// decode the body of a call with 100 strings
     JsonDecodeLarge,
-    /// a text said, and the result's envelope around it
+    /// encode a text and the result around it
     JsonEncodeSmall,
-    /// 1 string on the tape against its compiled schema
+    /// validate 1 string on the tape against its compiled schema
     #[value(name = "validate_1")]
     Validate1,
-    /// 5 strings
+    /// validate 5 strings
     #[value(name = "validate_5")]
     Validate5,
-    /// 20 strings
+    /// validate 20 strings
     #[value(name = "validate_20")]
     Validate20,
-    /// 100 strings
+    /// validate 100 strings
     #[value(name = "validate_100")]
     Validate100,
-    /// 20 strings, the schema compiled for each call
+    /// compile the schema of 20 strings and validate, for each call
     #[value(name = "compile_and_validate_20")]
     CompileAndValidate20,
-    /// a tool by its name, among 1
+    /// find a tool by its name, among 1
     #[value(name = "registry_1")]
     Registry1,
-    /// among 100, each in turn
+    /// find a tool among 100, each in turn
     #[value(name = "registry_100")]
     Registry100,
-    /// among 1,000, each in turn
+    /// find a tool among 1,000, each in turn
     #[value(name = "registry_1000")]
     Registry1000,
 }
 
 impl Stage {
-    /// Makes the operation ready and has it measured.
-    fn measured<M: Measure>(self, measure: M) -> M::Found {
+    /// Prepares the operation and measures it.
+    fn measure_with<M: Measure>(self, measure: M) -> M::Output {
         match self {
             Self::JsonDecodeSmall => decode(&canonical_body(), measure),
             Self::JsonDecodeMedium => decode(&body_of_call(20), measure),
@@ -99,13 +101,13 @@ impl Stage {
             Self::Validate20 => validate(20, measure),
             Self::Validate100 => validate(100, measure),
             Self::CompileAndValidate20 => compile_and_validate(20, measure),
-            Self::Registry1 => look_up(1, measure),
-            Self::Registry100 => look_up(100, measure),
-            Self::Registry1000 => look_up(1000, measure),
+            Self::Registry1 => find_tool(1, measure),
+            Self::Registry100 => find_tool(100, measure),
+            Self::Registry1000 => find_tool(1000, measure),
         }
     }
 
-    /// Operations timed together.
+    /// Number of operations that are timed together.
     fn batch(self) -> u64 {
         match self {
             Self::JsonDecodeMedium | Self::JsonDecodeLarge | Self::CompileAndValidate20 => 1,
@@ -113,7 +115,7 @@ impl Stage {
         }
     }
 
-    /// What the 95th percentile should be at most, in nanoseconds.
+    /// Goal for the 95th percentile, in nanoseconds.
     fn goal_ns(self) -> Option<u64> {
         match self {
             Self::JsonDecodeSmall | Self::JsonEncodeSmall => Some(1000),
@@ -124,26 +126,26 @@ impl Stage {
     }
 }
 
-/// How many times faster than compiling for each call a validator that is kept should be.
+/// Goal for the ratio of compiling for each call to using a compiled validator.
 const KEPT_VALIDATOR_GOAL: f64 = 50.0;
 
-/// Time per operation of what a request is made of.
+/// Time per operation of the parts of a request.
 #[derive(Parser)]
 #[command(name = "stages")]
 struct Options {
-    /// How often each operation has its turn, of a fifth of a second
+    /// Number of turns of each operation, a fifth of a second each
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Write the times to this file too. A relative path starts at the package's directory
+    /// Also write the times to this file. A relative path starts at the package's directory
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Measure these only
+    /// Measure only these
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
     only: Vec<Stage>,
-    /// Said by cargo bench
+    /// Passed by cargo bench
     #[arg(long, hide = true)]
     bench: bool,
-    /// Said by cargo test: nothing is measured
+    /// Passed by cargo test: nothing is measured
     #[arg(long, hide = true)]
     test: bool,
 }
@@ -155,21 +157,21 @@ fn main() -> ExitCode {
     }
     match report(&options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("stages: {problem}");
+        Err(error) => {
+            eprintln!("stages: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Measures, prints, and writes what was asked for.
+/// Measures, prints, and writes the JSON file on request.
 fn report(options: &Options) -> Result<(), String> {
     let core = pin()?;
     let mut times: Vec<_> =
-        chosen(&options.only).into_iter().map(|stage| (stage, Times::new(stage))).collect();
+        selected(&options.only).into_iter().map(|stage| (stage, Times::new(stage))).collect();
     for _ in 0..options.rounds {
         for (stage, times) in &mut times {
-            stage.measured(times);
+            stage.measure_with(times);
         }
     }
     let clock_ns = clock_ns();
@@ -180,9 +182,13 @@ fn report(options: &Options) -> Result<(), String> {
     println!("{:<23} {:>9} {:>9} {:>9} {:>9}  p95 goal", "", "p50", "p95", "p99", "mean");
     let mut stages = Map::new();
     for (stage, times) in &times {
-        let [p50, p95, p99, mean] = times.figures().map(told);
-        let goal = stage.goal_ns().map(grouped).unwrap_or_default();
-        println!("{:<23} {p50:>9} {p95:>9} {p99:>9} {mean:>9} {goal:>9}  {}", name(*stage), what(*stage));
+        let [p50, p95, p99, mean] = times.figures().map(formatted);
+        let goal = stage.goal_ns().map(format_thousands).unwrap_or_default();
+        println!(
+            "{:<23} {p50:>9} {p95:>9} {p99:>9} {mean:>9} {goal:>9}  {}",
+            name(*stage),
+            description(*stage)
+        );
         stages.insert(name(*stage), times.json());
     }
     let p50 = |wanted| Some(times.iter().find(|(stage, _)| *stage == wanted)?.1.figures()[0]);
@@ -207,14 +213,14 @@ fn report(options: &Options) -> Result<(), String> {
     operations::write_json(file, &results)
 }
 
-/// Pins this thread to the last core, for the first one hears most of the interrupts.
+/// Pins this thread to the last core, because the first one handles most of the interrupts.
 fn pin() -> Result<usize, String> {
     let last = core_affinity::get_core_ids().and_then(|cores| cores.last().copied());
     let pinned = last.filter(|core| core_affinity::set_for_current(*core));
     pinned.map(|core| core.id).ok_or_else(|| "this thread cannot be pinned to a core".to_owned())
 }
 
-/// What reading the clock takes, the median.
+/// Median time of reading the clock.
 fn clock_ns() -> u64 {
     let mut times = Histogram::<u64>::new_with_bounds(1, BATCH_NS_MAX, 3).unwrap();
     for _ in 0..100_000 {
@@ -227,16 +233,20 @@ fn elapsed_ns(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds as they are printed.
-fn told(nanoseconds: f64) -> String {
-    if nanoseconds < 100.0 { format!("{nanoseconds:.1}") } else { grouped(nanoseconds.round() as u64) }
+/// Formats nanoseconds.
+fn formatted(nanoseconds: f64) -> String {
+    if nanoseconds < 100.0 {
+        format!("{nanoseconds:.1}")
+    } else {
+        format_thousands(nanoseconds.round() as u64)
+    }
 }
 
-/// Times of one operation, of all rounds.
+/// Times of one operation over all rounds.
 struct Times {
     stage: Stage,
-    /// Of whole batches, each counted as often as it has operations. An operation takes its share of that, which is told to a
-    /// fraction of a nanosecond in this way.
+    /// Times of whole batches, each recorded once per operation. Divided by the batch size they have a resolution below
+    /// a nanosecond.
     batches_ns: Histogram<u64>,
 }
 
@@ -266,9 +276,9 @@ impl Times {
 }
 
 impl Measure for &mut Times {
-    type Found = ();
+    type Output = ();
 
-    /// One round.
+    /// Measures one round.
     fn measure(self, mut operation: impl FnMut() -> bool) {
         let batch = self.stage.batch();
         let mut timed = || {
@@ -298,15 +308,15 @@ fn canonical_body() -> Vec<u8> {
     request.get(end..).unwrap().to_vec()
 }
 
-/// The body of a call with that many strings.
+/// The body of a call with `count` strings.
 fn body_of_call(count: usize) -> Vec<u8> {
     let (_, arguments) = strings(count);
     let params = json!({"name": "echo", "arguments": arguments});
     json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string().into_bytes()
 }
 
-/// What a tool that says a text costs besides itself: the text escaped, and the result of a call around it.
-fn encode<M: Measure>(measure: M) -> M::Found {
+/// The cost of a tool that replies with a text: the escaped text, and the result around it.
+fn encode<M: Measure>(measure: M) -> M::Output {
     let snapshot = Snapshot::build(&registry(1), &Limits::default(), &Secret::new(b"key")).unwrap();
     let tool = snapshot.tools().first().unwrap();
     let mut answers = CallAnswers::new(&Limits::default());
@@ -325,8 +335,8 @@ fn encode<M: Measure>(measure: M) -> M::Found {
     })
 }
 
-/// What a validation would cost if validators were not kept.
-fn compile_and_validate<M: Measure>(count: usize, measure: M) -> M::Found {
+/// The cost of a validation without a compiled validator.
+fn compile_and_validate<M: Measure>(count: usize, measure: M) -> M::Output {
     let (schema, arguments) = strings(count);
     let limits = Limits::default();
     on_tape(&arguments, |arguments| {
@@ -341,7 +351,7 @@ fn tool_name(number: usize) -> String {
     format!("read_records_{number}")
 }
 
-/// Of a server with that many tools.
+/// A registry with `tools` tools.
 fn registry(tools: usize) -> Registry {
     let info = ServerInfo { name: "stages".to_owned(), version: "1".to_owned(), ..ServerInfo::default() };
     let mut registry = Registry::new(info);
@@ -351,9 +361,10 @@ fn registry(tools: usize) -> Registry {
     registry
 }
 
-/// Every tool in turn, those in between skipped, so that neither memory nor the branch predictor knows which is next.
-fn look_up<M: Measure>(tools: usize, measure: M) -> M::Found {
-    /// Has no divisor in common with a number of tools.
+/// Finds every tool in turn, with a stride, so that neither the caches nor the branch predictor anticipate the next
+/// one.
+fn find_tool<M: Measure>(tools: usize, measure: M) -> M::Output {
+    /// A stride that is coprime to the numbers of tools.
     const STRIDE: usize = 389;
     let snapshot = Snapshot::build(&registry(tools), &Limits::default(), &Secret::new(b"key")).unwrap();
     let order = (0..tools).map(|number| number * STRIDE % tools);

@@ -35,7 +35,7 @@ pub fn legacy() -> Vec<u8> {
     request("MCP-Protocol-Version: 2025-11-25\r\n", body)
 }
 
-/// A request with these headers behind the usual ones.
+/// A request with additional headers.
 pub fn request(headers: &str, body: &str) -> Vec<u8> {
     format!(
         "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\n\
@@ -45,7 +45,7 @@ pub fn request(headers: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Bytes in, bytes out, for the demo tools.
+/// The path from received bytes to reply bytes, with the demo tools.
 pub struct Lane {
     pipeline: Pipeline,
     limits: Limits,
