@@ -1,4 +1,4 @@
-//! Servers that answer wrongly, late, or no more: every failure is counted as what it is, and nothing hangs.
+//! Servers with wrong, late or missing replies: every failure is counted by its kind, and no run hangs.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -12,7 +12,7 @@ use support::{
     start_publisher, wait_for_exit,
 };
 
-/// A server that answers every tenth echo in its own way.
+/// A server whose every tenth echo has another reply.
 fn every_tenth(wrong: impl Fn(&Value) -> StubReply + Send + Sync + 'static) -> Stub {
     Stub::start(move |request, number| {
         standard_reply(request).unwrap_or_else(|| match number % 10 {
@@ -44,7 +44,7 @@ fn wrong_replies_are_counted_by_kind_and_not_as_latencies() {
     let short = |request: &Value| {
         let mut bytes = json_reply(&echo_reply(request));
         bytes.truncate(bytes.len() - 5);
-        // The rest never comes.
+        // The remaining bytes are never sent.
         StubReply::Raw(bytes)
     };
     let cases: Vec<(&str, Stub)> = vec![
@@ -100,8 +100,8 @@ fn wrong_replies_are_counted_by_kind_and_not_as_latencies() {
 
 #[test]
 fn stall_is_charged_to_every_waiting_request() {
-    // One connection, a request due every 2 ms, one stall of 600 ms: some 300 requests were kept waiting, only one of
-    // them had been sent.
+    // One connection, a request due every 2 ms, one stall of 600 ms: about 300 requests wait, of which one has been
+    // sent.
     let stub = Stub::start(|request, number| {
         standard_reply(request).unwrap_or_else(|| match number {
             250 => StubReply::Late(Duration::from_millis(600), echo_reply(request)),
@@ -150,7 +150,7 @@ fn updates_are_timed_to_every_and_to_the_last_subscriber() {
 
 #[test]
 fn dying_server_is_a_reported_outcome() {
-    // Until two seconds to warm up, and half a second and more, have been served.
+    // Number of requests of a warm-up of two seconds, and more than half a second of measuring.
     for (load, requests) in
         [(&["run", "--rate", "500"][..], 1500.0), (&["fanout", "--subscribers", "20", "--rate", "20"], 60.0)]
     {
@@ -175,7 +175,7 @@ fn interrupted_search_reports_its_runs_without_a_rate() {
     let server = Fixture::start();
     let arguments = ["saturate", &server.url, "--slo", "p50<1ns", "--rate-max", "300", "--trial", "1s"];
     let mut child = loadgen(&arguments).spawn().unwrap();
-    // The first trial has been judged, so that there is something to report.
+    // The first trial is complete, so that there is a report.
     let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("does not hold") {
@@ -207,7 +207,7 @@ fn errors_are_one_line_and_exit_code_2() {
     let tls = Stub::start(|_, _| StubReply::Raw(vec![0x15, 3, 1, 0, 2, 2, 70]));
     let web =
         Stub::start(|_, _| StubReply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec()));
-    // A server of tools and of nothing else.
+    // A server that offers only tools.
     let bare = Stub::start(|request, _| match standard_reply(request) {
         Some(StubReply::Json(mut message)) => {
             if let Some(capabilities) = message["result"].get_mut("capabilities") {

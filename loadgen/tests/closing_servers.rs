@@ -1,4 +1,4 @@
-//! Servers that end connections: each reply that was announced or delivered is a reply, and a run always ends.
+//! Servers that close connections: each announced or delivered reply is counted, and every run ends.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -19,7 +19,7 @@ use support::{
     wait_for_exit,
 };
 
-/// How a server frames a reply, and after how many replies it closes the connection; 0 is never.
+/// The framing of a server's replies, and the number of replies after which it closes the connection; 0 for never.
 #[derive(Clone, Copy, Debug)]
 struct ClosingBehavior {
     name: &'static str,
@@ -95,7 +95,7 @@ const BEHAVIORS: &[ClosingBehavior] = &[
     },
 ];
 
-/// A server of one manner; one thread for each connection.
+/// Starts a server with this behavior; it has one thread per connection.
 fn start(behavior: ClosingBehavior) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -228,7 +228,7 @@ fn fan_out_continues_after_its_connection_is_closed() {
     }
 }
 
-/// Reads every fifth request of a connection and closes instead of replying.
+/// Starts a server that reads every fifth request of a connection and closes instead of replying.
 fn start_unreliable(reply: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -302,7 +302,7 @@ fn python_http_server_is_measured_in_both_loops() {
     python.wait().unwrap();
 }
 
-/// A server that stops to behave after so many connections: the load's first, or the probe's.
+/// Starts a server that stops replying after this many connections: the first of the load, or that of the probe.
 fn start_until(connections: usize, then: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

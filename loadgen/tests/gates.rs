@@ -1,4 +1,4 @@
-//! Every gate, once open and once shut.
+//! Every gate of the command line, passed and failed.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -12,7 +12,7 @@ use support::{
     wait_for_line,
 };
 
-/// A result with three repeats of a run against a real server, in a file.
+/// Writes a result with three repeats of a run against a real server.
 fn result(home: &Path) -> PathBuf {
     let server = Fixture::start();
     let path = home.join("baseline.json");
@@ -41,7 +41,7 @@ fn changed(from: &Path, name: &str, change: impl Fn(&mut Value)) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Every run's figure times a factor.
+/// Multiplies a value of every run by a factor.
 fn scaled(file: &mut Value, pointer: &str, factor: f64) {
     for run in file["runs"].as_array_mut().unwrap() {
         let figure = run.pointer_mut(pointer).unwrap();
@@ -53,7 +53,7 @@ fn scaled(file: &mut Value, pointer: &str, factor: f64) {
 fn comparison_exits_with_0_1_or_2() {
     let home = scratch("compare");
     let path = result(&home);
-    // The machine's mood of this test is not what is tested: one run three times, and no limit of the generator.
+    // Noise of the machine is excluded: the same run three times, without a bottleneck of the generator.
     let baseline = changed(&path, "steady.json", |file| {
         let mut run = file["runs"][0].clone();
         run["generator"].as_object_mut().unwrap().remove("bottleneck");
@@ -69,7 +69,7 @@ fn comparison_exits_with_0_1_or_2() {
     assert!(output.out.contains("REGRESSED"), "{}", output.out);
     let fewer = changed(baseline, "fewer.json", |file| scaled(file, "/throughput_per_s", 0.8));
     assert_eq!(compare(&fewer).code, Some(1));
-    // What is better is no regression, and a wider threshold lets more through.
+    // An improvement is not a regression, and a wider threshold accepts more.
     let faster = changed(baseline, "faster.json", |file| scaled(file, "/latency/p99_us", 0.5));
     assert_eq!(compare(&faster).code, Some(0));
     assert_eq!(run(&["compare", &slower, current, "--threshold", "0.5"]).code, Some(0));
@@ -163,7 +163,7 @@ fn regression_compares_with_the_baseline() {
         }
     });
     let output = against(&fast);
-    // A generator at its limit, as in an unoptimised build, is not compared: then there is nothing usable.
+    // A generator at its limit, as in an unoptimized build, is not compared: then the baseline is not usable.
     assert!(matches!(output.code, Some(1 | 2)), "{output:?}");
     assert!(output.out.contains("REGRESSED") || output.out.contains("generator"), "{output:?}");
 }
@@ -199,8 +199,8 @@ fn unusable_baseline_is_rejected_with_the_reason() {
     let options = ["--duration", "5s", "--output", kept.to_str().unwrap()];
     let mut child = loadgen(&[&arguments[..], &options].concat()).spawn().unwrap();
     wait_for_line(&mut child, &["discover: ", MEASURING]);
-    // The generator is stopped while requests are due. Where its connection was free, it could have sent them; a stop
-    // that finds it waiting for a reply proves nothing, so there are several.
+    // The generator is stopped while requests are due. If its connection was free, it could have sent them. A stop
+    // while it waits for a reply has no effect, so there are several.
     let id = child.id().to_string();
     let signal = |name: &str| std::process::Command::new("kill").args([name, &id]).status().unwrap();
     for _ in 0..8 {

@@ -1,4 +1,4 @@
-//! What is written is read by the HdrHistogram project's own library (Python), which finds the same figures.
+//! The HdrHistogram project's Python library reads the written files and finds the same values.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -46,7 +46,7 @@ fn hdrhistogram_library_reads_the_same_values() {
     }
     assert_eq!(found["histogram"]["count"], latency["count"]);
     assert_eq!(found["hgrm"]["rows_unlike"].as_array().unwrap().len(), 0, "{}", found["hgrm"]);
-    // The log has the replies of the measured time; the last may come when it is over.
+    // The log contains the replies of the measured time; the last ones may arrive after it.
     let logged = found["hlog"]["count"].as_u64().unwrap();
     assert!(logged.abs_diff(latency["count"].as_u64().unwrap()) <= 5, "{logged}");
     assert_eq!(

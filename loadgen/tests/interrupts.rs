@@ -1,4 +1,4 @@
-//! Ctrl-C: what ran is reported, nothing is judged, the exit code is 0, and no server is left.
+//! Ctrl-C: completed work is reported without a verdict, the exit code is 0, and no server remains.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -18,26 +18,26 @@ use support::{
     wait_for_exit, wait_for_line, wait_for_lines,
 };
 
-/// A command in a group of its own, as a shell starts it at a terminal.
+/// Starts a command in a process group of its own, like a shell at a terminal.
 fn start(arguments: &[&str]) -> Child {
     loadgen(arguments).process_group(0).spawn().unwrap()
 }
 
-/// Ctrl-C at a terminal: the whole group gets it.
+/// Sends SIGINT to the whole group, like Ctrl-C at a terminal.
 fn interrupt(child: Child) -> CommandOutput {
     let group = format!("-{}", child.id());
     assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
     wait_for_exit(child, Duration::from_secs(60))
 }
 
-/// Interrupts once a line of progress has all of these words.
+/// Interrupts when a progress line contains all of these words.
 fn interrupt_at(arguments: &[&str], words: &[&str]) -> CommandOutput {
     let mut child = start(arguments);
     wait_for_line(&mut child, words);
     interrupt(child)
 }
 
-/// The processes a process has started.
+/// The child processes of a process.
 fn children(of: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{of}/task")).unwrap();
     let children = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap());
@@ -48,7 +48,7 @@ fn children(of: u32) -> Vec<u32> {
 /// The process group of a process.
 fn group(of: u32) -> u32 {
     let stat = std::fs::read_to_string(format!("/proc/{of}/stat")).unwrap();
-    // Behind the name: state, parent, group.
+    // After the name: state, parent, group.
     let (_, behind) = stat.rsplit_once(')').unwrap();
     behind.split_whitespace().nth(2).unwrap().parse().unwrap()
 }
@@ -91,7 +91,7 @@ fn interrupted_fan_out_is_reported() {
     let url = stub.url();
     let arguments = ["fanout", &url, "--subscribers", "5", "--rate", "20", "-d", "60s", "--slo", "p50<1ns"];
     let child = start(&[&arguments[..], &["--json", path.to_str().unwrap()]].concat());
-    // Its warm-up of a second is over.
+    // The warm-up of one second is over.
     while stub.requests.load(Ordering::SeqCst) < 60 {
         thread::yield_now();
     }
@@ -111,7 +111,7 @@ fn interrupted_suites_report_their_runs_without_a_verdict() {
     let before = std::fs::read_to_string(&kept).unwrap();
     let path = kept.to_str().unwrap();
     let common = ["--only", "canonical_closed_8,discover", "--duration", "60s", "--scale", "0.1"];
-    // Each starts a server of its own, which must be there until the run has been reported.
+    // Each command starts a server of its own, which must run until the report is complete.
     let baseline = [&["baseline", "--output", path][..], &common].concat();
     let regression = [&["regression", "--baseline", path][..], &common].concat();
     for (arguments, words) in [(baseline, "was left as it is"), (regression, "nothing was held against")] {
@@ -137,7 +137,7 @@ fn interrupted_suites_report_their_runs_without_a_verdict() {
 #[test]
 fn interrupted_self_test_has_no_verdict() {
     let mut child = start(&["compare", "--self-test"]);
-    // A run is told of twice at most: the first has ended.
+    // A run has at most two progress lines, so the first run is complete.
     wait_for_lines(&mut child, &["self_test: "], 3);
     let output = interrupt(child);
     assert_eq!(output.code, Some(0), "{output:?}");
@@ -153,7 +153,7 @@ fn interrupted_turn_of_a_peer_keeps_its_runs() {
     let arguments =
         ["peers", list, "--corelane", env!("CARGO_BIN_EXE_corelane-fixture"), "--only", "corelane"];
     let options = ["--connections", "8", "--duration", "6s", "--json", path.to_str().unwrap()];
-    // Behind the closed loop of the same turn.
+    // The closed loop of the same turn is complete.
     let output = interrupt_at(&[&arguments[..], &options].concat(), &["canonical_open_500: "]);
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(output.out.contains("interrupted: nothing was held against each other"), "{}", output.out);

@@ -1,4 +1,4 @@
-//! What the log has of a panic, wherever in the server it happens: the stack, which names the function that panicked.
+//! The log of a panic anywhere in the server contains the stack, with the function that panicked.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -14,7 +14,7 @@ use std::{
 use corelane_loadgen::fault_injection;
 use serde_json::{Value, json};
 
-/// A fixture server whose log panics at a line, and that log as far as it has not been read.
+/// A fixture server whose log panics at one message, and the unread rest of its log.
 struct Server {
     child: Child,
     address: String,
@@ -22,7 +22,7 @@ struct Server {
 }
 
 impl Server {
-    /// `backtrace`: the environment's RUST_BACKTRACE.
+    /// Starts the server. `backtrace`: value of RUST_BACKTRACE.
     fn start(panics_at: &str, backtrace: Option<&str>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane-fixture"));
         for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "ADMIN", "LOG"] {
@@ -45,13 +45,13 @@ impl Server {
         Self { child, address, log }
     }
 
-    /// What comes back until the server closes.
+    /// Sends a request and reads until the server closes.
     fn send(&self, request: &str) -> String {
         let mut connection = TcpStream::connect(&self.address).unwrap();
         connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         connection.write_all(request.as_bytes()).unwrap();
         let mut reply = Vec::new();
-        // The end, or a reset where something was left unread.
+        // The read ends with the stream, or with a reset if the server left bytes unread.
         let _ = connection.read_to_end(&mut reply);
         String::from_utf8(reply).unwrap()
     }
@@ -66,12 +66,12 @@ impl Server {
         ))
     }
 
-    /// The next line of the log whose message begins so.
+    /// The next log line whose message starts with `message`.
     fn line(&mut self, message: &str) -> Value {
         loop {
             let mut line = String::new();
             assert!(self.log.read_line(&mut line).unwrap() > 0, "{message} is not in the log");
-            // What is no JSON is the program's own.
+            // Lines that are not JSON are output of the program itself.
             let line: Value = serde_json::from_str(&line).unwrap_or_default();
             if line["message"].as_str().is_some_and(|text| text.starts_with(message)) {
                 return line;
@@ -120,7 +120,7 @@ fn panic_while_a_connection_is_handled_is_logged_with_the_stack_of_the_panic() {
     let line = server.line("connection_panicked");
     assert!(names(&line, "corelane_fixture::panic_in_log"), "{line:#}");
     assert_eq!(line["detail"], "planted; the connection is dropped");
-    // The shard serves on.
+    // The shard continues to serve.
     assert!(server.call("panic_inline").contains("-32603"));
 }
 

@@ -1,4 +1,4 @@
-//! What is sent, to which targets, and what of the answer is shown or kept.
+//! Sent requests, targets, and the width of the output.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use support::{Stub, StubReply, echo_reply, json_reply, run, run_measured, scratch, standard_reply};
 
-/// A server that keeps every request as it came.
+/// A server that records every request.
 struct Recorder {
     url: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -162,7 +162,7 @@ fn unix_sockets_are_measured() {
     server.wait().unwrap();
 }
 
-/// Runs a command with its stdout on a terminal of so many columns, and prints what it wrote.
+/// Runs a command with its stdout on a terminal of the given width, and prints its output.
 const TERMINAL: &str = "
 import fcntl, os, pty, struct, subprocess, sys, termios
 ours, theirs = pty.openpty()
@@ -197,7 +197,7 @@ fn report_has_the_width_of_the_terminal() {
         let output = Command::new("python3")
             .args(["-c", TERMINAL, columns, env!("CARGO_BIN_EXE_corelane-loadgen"), "report"])
             .arg(&path)
-            // What a shell exports says nothing where the terminal itself does.
+            // The size of the terminal takes precedence over an exported variable.
             .env("COLUMNS", "77")
             .output()
             .unwrap();
@@ -207,7 +207,7 @@ fn report_has_the_width_of_the_terminal() {
     let (narrow, wide) = (on_terminal("60"), on_terminal("140"));
     assert!((50..=60).contains(&widest(&narrow)), "{narrow}");
     assert!((110..=140).contains(&widest(&wide)), "{wide}");
-    // Elsewhere it is as wide as ever, so that files compare.
+    // Without a terminal the width is constant, so that files can be compared.
     assert!((90..=100).contains(&widest(&output.out)), "{}", output.out);
     let letters = |text: &str| text.chars().filter(|char| !char.is_whitespace() && *char != '─').count();
     assert_eq!(letters(&narrow), letters(&wide), "{narrow}\n{wide}");

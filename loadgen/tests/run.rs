@@ -1,4 +1,4 @@
-//! Runs against a real server: what is counted is what happened, in every form of output.
+//! Runs against a real server: counts are exact in every form of output.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -7,7 +7,7 @@ mod support;
 use serde_json::Value;
 use support::{Fixture, run, run_measured, scratch};
 
-/// Every request was answered, and the server counted at least as many.
+/// Asserts that every request was answered.
 fn assert_clean(run: &Value) {
     assert_eq!(run["outcome"], "complete");
     assert_eq!(run["errors_count"], serde_json::json!({}), "{}", run["first_error"]);
@@ -33,7 +33,7 @@ fn open_loop_follows_its_schedule_in_both_revisions() {
         assert_eq!(result["requests_count"], 800);
         assert_eq!(result["parameters"]["era"], era);
         assert_eq!(result["generator"]["schedule_lag"]["count"], 800);
-        // Warm-up and first replies are served too.
+        // The server also counts the warm-up and the first replies.
         assert!(served(&result, "tools/call") >= 1200, "{}", result["server_latencies"]);
         assert_eq!(result["server"]["limits"]["body_bytes_max"], 4_194_304.0);
         assert_eq!(result["server_process"]["pid"], server.child.id());
@@ -121,7 +121,7 @@ fn files_of_every_kind_are_written() {
     assert!(read(1).contains("<svg") && !read(1).contains("<script"));
     assert!(read(2).contains("#[Mean"));
     assert!(read(3).starts_with('#'));
-    // The published schema, the one the program prints, and what it writes are the same.
+    // The published schema, the printed schema and the written result must agree.
     let published = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/result.schema.json");
     let published = std::fs::read_to_string(published).unwrap();
     assert_eq!(
@@ -135,7 +135,7 @@ fn files_of_every_kind_are_written() {
     assert!(validator.is_valid(&result), "{:?}", validator.iter_errors(&result).next().unwrap().to_string());
     result["runs"][0]["latency"]["p50_us"] = "fast".into();
     assert!(!validator.is_valid(&result));
-    // A result can be turned into the same pages again.
+    // A page can be generated from the result again.
     let again = path("again.html");
     assert_eq!(run(&["report", &files[0].1, "--html", &again]).code, Some(0));
     assert!(std::fs::read_to_string(again).unwrap().contains("<svg"));

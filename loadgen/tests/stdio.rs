@@ -17,8 +17,8 @@ use support::{MEASURING, loadgen, run, run_measured, scratch, wait_for_exit, wai
 
 const CORELANE: &str = concat!(env!("CARGO_BIN_EXE_corelane-fixture"), " stdio");
 
-/// A server of 2025-11-25 that answers calls after a while of their own, so that replies come in any order. Arguments: a
-/// directory in which each process leaves a file of its id, and after how many calls it does what the third says.
+/// A server of 2025-11-25 that answers calls after random delays, so that replies arrive in any order. Arguments: a
+/// directory in which each process creates a file named by its id, a number of calls, and the behavior after them.
 const PYTHON: &str = r#"
 import json, os, random, signal, subprocess, sys, threading, time
 home, after, then = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -60,7 +60,7 @@ if then == "stay":
     time.sleep(1000)
 "#;
 
-/// The command line of the server above, and where it notes its processes.
+/// The command line of the server above, and the directory with its process ids.
 fn python(name: &str, after: u32, then: &str) -> (String, std::path::PathBuf) {
     let home = scratch(&format!("stdio-{name}"));
     let script = home.join("server.py");
@@ -77,7 +77,7 @@ fn assert_all_ended(pids: &Path, at_least: usize) {
         .collect();
     assert!(pids.len() >= at_least, "{pids:?}");
     for pid in &pids {
-        // A grandchild that was sent SIGKILL is reaped by init, when init comes to it.
+        // A killed grandchild is reaped by init after some time.
         let until = Instant::now() + Duration::from_secs(10);
         while let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
             assert!(stat.contains("(sleep)") && Instant::now() < until, "{pid} is left: {stat}");
@@ -164,7 +164,7 @@ fn stdio_servers_are_measured_by_every_applicable_command() {
         "--output",
         kept.to_str().unwrap(),
     ]);
-    // Whether the generator was the limit is the machine's affair.
+    // The generator may be the limit on this machine.
     assert!(output.out.contains("not run: fanout_1k: a server on stdio has one client"), "{output:?}");
     assert!(output.out.contains("not run: idle_50k: --stdio starts a process for each"), "{output:?}");
     assert!(output.out.contains("discover"), "{output:?}");
@@ -230,14 +230,14 @@ fn failing_stdio_servers_are_counted_and_restarted() {
 
 #[test]
 fn interrupted_stdio_run_leaves_no_process_and_is_reported() {
-    // The second kind ends neither with its input nor on SIGTERM, and has started a process of its own.
+    // The second kind exits neither at the end of its input nor on SIGTERM, and has a child process.
     for then in ["serve", "stay"] {
         let (command, pids) = python(&format!("interrupted-{then}"), 0, then);
         let path = scratch(&format!("stdio-interrupted-{then}-result")).join("result.json");
         let arguments =
             ["run", "--stdio", &command, "--rate", "50", "-c", "2", "--warmup", "0s", "-d", "60s", "--json"];
         let mut child = loadgen(&[&arguments[..], &[path.to_str().unwrap()]].concat())
-            // As at a terminal: Ctrl-C goes to the whole group.
+            // Ctrl-C at a terminal is sent to the whole group.
             .process_group(0)
             .spawn()
             .unwrap();
@@ -263,7 +263,7 @@ fn second_interruption_kills_the_servers() {
     let id = child.id().to_string();
     let signal = |name: &str| Command::new("kill").args([name, &id]).status().unwrap();
     signal("-INT");
-    // Two signals that have not been handled are one; these servers take four seconds to be ended by the first.
+    // Two pending signals are merged to one; terminating these servers after the first takes four seconds.
     let pending = || {
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
         let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim().to_owned();

@@ -1,4 +1,4 @@
-//! Starts the real binaries, and servers that behave badly on purpose.
+//! Starts the real binaries, and stub servers with faults.
 
 #![allow(dead_code, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -24,7 +24,7 @@ pub struct Fixture {
     pub child: Child,
     pub url: String,
     admin: SocketAddr,
-    /// Open as long as the server may write to it.
+    /// Kept open while the server may write to it.
     _log: BufReader<ChildStderr>,
 }
 
@@ -41,14 +41,14 @@ impl Fixture {
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
         let url = line.split_whitespace().nth(2).unwrap_or_else(|| panic!("not ready: {line}")).to_owned();
-        // The next line names the admin address.
+        // The next line contains the admin address.
         log.read_line(&mut line).unwrap();
         let admin = line.split_once(" admin=").and_then(|(_, rest)| rest.split_whitespace().next());
         let admin = admin.unwrap_or_else(|| panic!("not started: {line}")).parse().unwrap();
         Self { child, url, admin, _log: log }
     }
 
-    /// Waits until so many requests have been answered.
+    /// Waits until this many requests have been answered.
     #[track_caller]
     pub fn await_requests(&self, count: f64) {
         let until = Instant::now() + Duration::from_secs(60);
@@ -75,7 +75,7 @@ impl Drop for Fixture {
     }
 }
 
-/// What a command said.
+/// Exit code and output of a command.
 #[derive(Debug)]
 pub struct CommandOutput {
     pub code: Option<i32>,
@@ -93,19 +93,19 @@ impl From<Output> for CommandOutput {
     }
 }
 
-/// The load generator with arguments, not yet started.
+/// The load generator's command with these arguments.
 pub fn loadgen(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane-loadgen"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-/// Runs the load generator to its end.
+/// Runs the load generator until it exits.
 pub fn run(arguments: &[&str]) -> CommandOutput {
     loadgen(arguments).output().unwrap().into()
 }
 
-/// A directory of a test's own, empty.
+/// Creates an empty directory for a test.
 pub fn scratch(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("loadgen-{name}"));
     let _ = std::fs::remove_dir_all(&path);
@@ -113,7 +113,7 @@ pub fn scratch(name: &str) -> PathBuf {
     path
 }
 
-/// Runs the load generator and returns the only run of its JSON result with what it said.
+/// Runs the load generator and returns the only run of its JSON result, and its output.
 pub fn run_measured(name: &str, arguments: &[&str]) -> (Value, CommandOutput) {
     let path = scratch(name).join("result.json");
     let mut all = arguments.to_vec();
@@ -124,25 +124,25 @@ pub fn run_measured(name: &str, arguments: &[&str]) -> (Value, CommandOutput) {
     (file["runs"][0].clone(), output)
 }
 
-/// What a stub does with a request.
+/// The reply of a stub to a request.
 pub enum StubReply {
-    /// 200, as JSON.
+    /// Status 200 with a JSON body.
     Json(Value),
-    /// 200, as an event stream of these messages.
+    /// Status 200 with an event stream of these messages.
     Stream(Vec<Value>),
-    /// 200, as an event stream of what comes through here, until nobody can send any more.
+    /// Status 200 with an event stream of the messages of this channel, until its senders are dropped.
     Events(Receiver<Value>),
-    /// These bytes, whatever they are.
+    /// These bytes.
     Raw(Vec<u8>),
-    /// The answer, after a while. Nobody else is answered meanwhile.
+    /// The reply after a delay, in which the stub sends nothing on this connection.
     Late(Duration, Value),
-    /// 200, as JSON, and the connection is closed behind it, which its head says or not.
+    /// Status 200 with a JSON body; then the connection is closed, with or without an announcement in the head.
     Last { reply: Value, is_announced: bool },
     /// The connection is closed.
     Close,
 }
 
-/// A server made of one function: from the request and its number to an answer.
+/// A stub server: a function from a request and its number to a reply.
 pub struct Stub {
     pub address: SocketAddr,
     pub requests: Arc<AtomicUsize>,
@@ -168,7 +168,7 @@ impl Stub {
     }
 }
 
-/// `server/discover` and `tools/list` as an MCP server answers them; nothing for other methods.
+/// The reply to `server/discover` or `tools/list`; `None` for other methods.
 pub fn standard_reply(request: &Value) -> Option<StubReply> {
     let result = match request["method"].as_str()? {
         "server/discover" => json!({
@@ -189,7 +189,8 @@ pub fn standard_reply(request: &Value) -> Option<StubReply> {
 /// The streams of a stub's subscriptions.
 pub type Listeners = Arc<Mutex<Vec<Sender<Value>>>>;
 
-/// A server with subscriptions: the call of a tool publishes an update to all of them, and gets what `reply_to` makes of it.
+/// Starts a server with subscriptions. Each tool call publishes an update to all subscribers, and has the reply that
+/// `reply_to` returns.
 pub fn start_publisher(reply_to: impl Fn(&Value) -> StubReply + Send + Sync + 'static) -> (Stub, Listeners) {
     let listeners = Listeners::default();
     let subscribed = Arc::clone(&listeners);
@@ -212,7 +213,7 @@ pub fn start_publisher(reply_to: impl Fn(&Value) -> StubReply + Send + Sync + 's
     (stub, listeners)
 }
 
-/// The right answer to an echo.
+/// The correct reply to an echo.
 pub fn echo_reply(request: &Value) -> Value {
     let text = &request["params"]["arguments"]["message"];
     let result = json!({"resultType": "complete", "content": [{"type": "text", "text": text}]});
@@ -280,12 +281,12 @@ fn stream_reply(messages: &[Value]) -> Vec<u8> {
     format!("{head}\r\n\r\n{:x}\r\n{events}\r\n0\r\n\r\n", events.len()).into_bytes()
 }
 
-/// Waits for a line of progress that has all of these words; what comes behind it is read and dropped.
+/// Waits for a progress line that contains all of these words; later lines are discarded.
 pub fn wait_for_line(child: &mut Child, words: &[&str]) {
     wait_for_lines(child, words, 1);
 }
 
-/// As [`wait_for_line`], for several lines.
+/// Like [`wait_for_line`], for several lines.
 pub fn wait_for_lines(child: &mut Child, words: &[&str], count: usize) {
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut seen = 0;
@@ -294,14 +295,14 @@ pub fn wait_for_lines(child: &mut Child, words: &[&str], count: usize) {
         assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended before a line had {words:?}");
         seen += usize::from(words.iter().all(|word| line.contains(word)) && !line.contains("warm-up"));
     }
-    // Whoever reads no further must not stop it.
+    // The pipe is drained, so that the process does not block.
     thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
 }
 
-/// A line of progress of a run that is being measured.
+/// Part of the progress lines while measuring.
 pub const MEASURING: &str = "/s · p50";
 
-/// Waits for a process's end, and fails if it takes too long.
+/// Waits for a process to exit, and fails after the limit.
 pub fn wait_for_exit(mut child: Child, limit: Duration) -> CommandOutput {
     let until = Instant::now() + limit;
     while child.try_wait().unwrap().is_none() {
