@@ -55,7 +55,7 @@ fn sum(samples: &HashMap<String, f64>, start: &str) -> f64 {
 }
 
 #[test]
-fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
+fn metrics_are_counted_by_method_tool_reason_and_shard() {
     let running = demo::server().build().start(&config()).unwrap();
     for _ in 0..10 {
         let mut client = Client::connect(running.addresses()[0]);
@@ -130,7 +130,7 @@ fn metrics_count_what_happened_by_method_tool_reason_and_shard() {
 }
 
 #[test]
-fn promtool_accepts_the_metrics_of_traffic_of_all_kinds() {
+fn promtool_accepts_the_metrics_page() {
     let fails = Tool::new("names-may.have_these")
         .run(|_: NoArguments, _| -> () { panic!("\"quoted\" \\ and\nbroken") });
     let running = demo::server().tool(fails).build().start(&config()).unwrap();
@@ -217,7 +217,7 @@ fn queue_depth_threads_and_open_streams_are_reported() {
 }
 
 #[test]
-fn connections_are_reported_by_what_they_do() {
+fn connections_are_reported_by_state() {
     let wait = Tool::new("wait").run_async(async |_: NoArguments, _| std::future::pending::<()>().await);
     let body = Tool::new("body").run(|_: NoArguments, _| "x".repeat(64 << 20));
     let limits = Limits {
@@ -276,7 +276,7 @@ fn connections_are_reported_by_what_they_do() {
 }
 
 #[test]
-fn o_01_the_admin_interface_has_the_same_guard() {
+fn admin_interface_rejects_forbidden_hosts_and_origins() {
     let running = demo::server().build().start(&config()).unwrap();
     for path in ["/healthz", "/readyz", "/metrics", "/other"] {
         let evil = format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n");
@@ -303,7 +303,7 @@ fn o_01_the_admin_interface_has_the_same_guard() {
 }
 
 #[test]
-fn health_and_readiness_say_when_a_shard_is_stuck_or_the_server_ends() {
+fn health_and_readiness_fail_for_a_stuck_shard_or_a_drain() {
     let (begun, sticking) = mpsc::channel();
     let stuck = Tool::new("stick").run(move |_: NoArguments, _| {
         begun.send(()).unwrap();
@@ -380,7 +380,7 @@ fn admin_connections_are_bounded_in_number_and_time() {
 }
 
 #[test]
-fn ip_addresses_and_configured_hosts_are_answered_on_the_admin_address() {
+fn admin_address_accepts_ip_and_configured_hosts() {
     let hosts = vec!["probe.example".to_owned(), "scrape.example:9464".to_owned()];
     let config = Config { admin_allowed_hosts: hosts, ..config() };
     let running = demo::server().build().start(&config).unwrap();
@@ -414,7 +414,7 @@ fn ip_addresses_and_configured_hosts_are_answered_on_the_admin_address() {
 }
 
 #[test]
-fn a_taken_admin_port_is_a_start_error_that_names_the_setting() {
+fn admin_port_in_use_is_a_start_error_naming_the_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let config = Config { admin: Some(taken.local_addr().unwrap()), ..config() };
     let error = demo::server().build().start(&config).err().unwrap();
@@ -423,7 +423,7 @@ fn a_taken_admin_port_is_a_start_error_that_names_the_setting() {
 }
 
 #[test]
-fn admin_timeouts_beyond_any_clock_do_not_refuse_requests() {
+fn maximum_admin_timeouts_do_not_overflow_the_clock() {
     let limits = Limits { head_timeout: Duration::MAX, linger_timeout: Duration::MAX, ..Limits::default() };
     let running = demo::server().build().start(&Config { limits, ..config() }).unwrap();
     assert_eq!(get(&running, "/livez").status, 200);

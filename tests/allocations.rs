@@ -25,7 +25,7 @@ fn blocks() -> u64 {
 }
 
 #[test]
-fn the_path_of_a_warm_canonical_request_allocates_nothing() {
+fn warm_canonical_request_path_allocates_nothing() {
     let _alone = PROFILED.lock();
     let _profiler = dhat::Profiler::builder().testing().build();
     for request in [lane::canonical(), lane::legacy()] {
@@ -42,7 +42,7 @@ fn the_path_of_a_warm_canonical_request_allocates_nothing() {
 }
 
 #[test]
-fn a_warm_server_allocates_nothing_for_a_request() {
+fn warm_server_allocates_nothing_per_request() {
     let _alone = PROFILED.lock();
     let _profiler = dhat::Profiler::builder().testing().build();
     let config =
@@ -79,7 +79,7 @@ fn a_warm_server_allocates_nothing_for_a_request() {
 }
 
 #[test]
-fn the_first_match_of_a_pattern_that_backtracks_compiles_nothing() {
+fn first_match_of_a_backtracking_pattern_compiles_nothing() {
     // An engine that is used the first time makes its scratch space: the same for a pattern and for the parts the library
     // splits it into.
     let _profiler = dhat::Profiler::builder().testing().build();

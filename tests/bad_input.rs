@@ -17,7 +17,7 @@ fn is_unharmed(server: &ServerProcess) {
 }
 
 #[test]
-fn malformed_heads_are_answered_and_the_connection_ends() {
+fn malformed_head_is_answered_and_closes_the_connection() {
     let server = ServerProcess::start(&["--shards", "1", "--stats"]);
     let json = "Content-Type: application/json";
     let cases = [
@@ -85,7 +85,7 @@ fn malformed_heads_are_answered_and_the_connection_ends() {
 }
 
 #[test]
-fn a_refusal_reaches_a_client_that_is_still_sending() {
+fn rejection_reaches_a_client_that_is_still_sending() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     client.send("POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9000000\r\n\r\n");
@@ -105,7 +105,7 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
 }
 
 #[test]
-fn wrong_paths_and_verbs_leave_the_connection_open_unless_a_body_comes_with_them() {
+fn wrong_path_or_verb_without_a_body_keeps_the_connection_open() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     let request = |verb: &str, path: &str, headers: &str| {
@@ -142,7 +142,7 @@ fn wrong_paths_and_verbs_leave_the_connection_open_unless_a_body_comes_with_them
 }
 
 #[test]
-fn bodies_that_are_not_json_are_parse_errors() {
+fn body_that_is_not_json_is_a_parse_error() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     let deep = "[".repeat(100_000);
@@ -161,7 +161,7 @@ fn bodies_that_are_not_json_are_parse_errors() {
 }
 
 #[test]
-fn json_beyond_its_bounds_is_refused_and_counted_by_what_is_wrong() {
+fn json_beyond_its_limits_is_rejected_and_counted_by_reason() {
     let server = ServerProcess::start(&["--shards", "1", "--stats"]);
     let mut client = server.connect();
     let limits = corelane::Limits::default();
@@ -211,7 +211,7 @@ fn json_beyond_its_bounds_is_refused_and_counted_by_what_is_wrong() {
 }
 
 #[test]
-fn wrong_calls_are_told_apart_by_what_is_wrong() {
+fn invalid_calls_are_distinguished_by_cause() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     for era in [Client::legacy, Client::modern] {
@@ -241,7 +241,7 @@ fn wrong_calls_are_told_apart_by_what_is_wrong() {
 }
 
 #[test]
-fn a_request_may_arrive_a_byte_at_a_time_or_in_chunks() {
+fn request_in_single_bytes_or_chunks_is_served() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     let bytes = post("", echo("slowly"));
@@ -266,7 +266,7 @@ fn a_request_may_arrive_a_byte_at_a_time_or_in_chunks() {
 }
 
 #[test]
-fn slow_heads_and_bodies_are_timed_out() {
+fn slow_heads_and_bodies_time_out() {
     let server = ServerProcess::start(&["--shards", "1", "--stats"]);
     let mut head = server.connect();
     head.send("POST /mcp HTTP/1.1\r\nHo");
@@ -290,7 +290,7 @@ fn slow_heads_and_bodies_are_timed_out() {
 }
 
 #[test]
-fn a_hostile_crowd_leaves_no_memory_and_no_descriptor_behind() {
+fn hostile_connections_leave_no_memory_or_descriptors() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let hostile: [&[u8]; 6] = [
         b"\xff\xfe\xfd",

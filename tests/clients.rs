@@ -65,7 +65,7 @@ fn sessions(client: &str, modes: &[&str], command: impl Fn() -> Command) {
 }
 
 #[test]
-fn the_typescript_sdks_hold_their_sessions() {
+fn typescript_sdks_complete_their_sessions() {
     let directory = npm("typescript");
     for script in ["check.mjs", "client.mjs", "demo.mjs", "talking.mjs"] {
         fs::copy(sources("typescript").join(script), directory.join(script)).unwrap();
@@ -78,7 +78,7 @@ fn the_typescript_sdks_hold_their_sessions() {
 }
 
 #[test]
-fn the_python_sdk_holds_its_sessions() {
+fn python_sdk_completes_its_sessions() {
     let directory = cache("python");
     let source = sources("python");
     let requirements = fs::read_to_string(source.join("requirements.txt")).unwrap();
@@ -97,7 +97,7 @@ fn the_python_sdk_holds_its_sessions() {
 }
 
 #[test]
-fn the_rust_sdk_holds_its_sessions() {
+fn rust_sdk_completes_its_sessions() {
     // Built here, because cargo builds no other package's binary for a test.
     sessions("rust", &["legacy", "auto", "pinned"], || {
         let mut cargo = Command::new(env!("CARGO"));
@@ -109,7 +109,7 @@ fn the_rust_sdk_holds_its_sessions() {
 
 /// The command line of the MCP Inspector, in both eras, over both transports.
 #[test]
-fn the_inspector_lists_and_calls() {
+fn inspector_lists_and_calls_tools() {
     let directory = npm("inspector");
     // It needs a newer node than distributions have, so that is pinned beside it.
     let packages = fs::read_dir(directory.join("node_modules")).unwrap();

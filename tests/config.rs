@@ -43,7 +43,7 @@ fn mistake(name: &str, text: &str) -> String {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
+fn flag_overrides_environment_which_overrides_file() {
     let path = file(
         "precedence",
         "[server]\nlisten = [\"127.0.0.2:0\"]\nshards = 2\nstats = true\n[log]\nlevel = \"info\"",
@@ -89,7 +89,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
 }
 
 #[test]
-fn check_prints_the_whole_configuration_and_the_print_checks_the_same() {
+fn check_prints_a_configuration_that_checks_identically() {
     let (code, defaults, stderr) = told(corelane(&["check", "corelane.toml"]));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let path = file(
@@ -116,7 +116,7 @@ fn check_prints_the_whole_configuration_and_the_print_checks_the_same() {
 }
 
 #[test]
-fn mistakes_are_told_with_key_line_and_remedy() {
+fn configuration_errors_name_key_line_and_remedy() {
     assert_eq!(
         mistake("unknown", "[limits]\nheaders_max = 64\njson_dept_max = 1"),
         "unknown key limits.json_dept_max (line 3); did you mean json_depth_max?"
@@ -136,7 +136,7 @@ fn mistakes_are_told_with_key_line_and_remedy() {
 }
 
 #[test]
-fn check_lists_all_mistakes_and_serve_counts_them() {
+fn check_lists_all_errors_and_serve_counts_them() {
     let path = file("many", "[limits]\nheaders_max = 0\nfoo = 1\nhead_timeout = \"0s\"");
     let (code, _, lines) = told(corelane(&["check", &path]));
     assert_eq!((code, lines.lines().count()), (Some(1), 3), "{lines}");
@@ -147,7 +147,7 @@ fn check_lists_all_mistakes_and_serve_counts_them() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn missing_configuration_file_is_named() {
     for arguments in [["check", "/nowhere.toml"].as_slice(), &["serve", "--config", "/nowhere.toml"]] {
         let (code, _, line) = told(corelane(arguments));
         assert_eq!((code, line.lines().count()), (Some(1), 1), "{line}");
@@ -156,7 +156,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn an_address_others_can_reach_needs_allowed_hosts() {
+fn non_loopback_address_needs_allowed_hosts() {
     let (code, _, line) = told(corelane(&["serve", "--listen", "0.0.0.0:0"]));
     assert_eq!((code, line.lines().count()), (Some(1), 1), "{line}");
     assert!(line.contains("[http] allowed_hosts") && line.contains("loopback"), "{line}");
@@ -173,7 +173,7 @@ fn an_address_others_can_reach_needs_allowed_hosts() {
 }
 
 #[test]
-fn json_logs_are_a_json_object_a_line() {
+fn json_log_is_one_object_per_line() {
     let server = ServerProcess::start(&["--shards", "1", "--log", "info", "--log-format", "json"]);
     server.signal("-TERM");
     let (status, _, stderr) = server.wait(Duration::from_secs(15));
@@ -188,7 +188,7 @@ fn json_logs_are_a_json_object_a_line() {
 }
 
 #[test]
-fn a_server_whose_log_is_off_says_where_it_listens_and_no_more() {
+fn server_with_log_off_prints_only_its_addresses() {
     let server = ServerProcess::start(&["--shards", "1", "--log", "off"]);
     assert!(server.ready.starts_with("listening on http://127.0.0.1:"));
     server.connect().call("echo", json!({"message": "x"}));
@@ -196,7 +196,7 @@ fn a_server_whose_log_is_off_says_where_it_listens_and_no_more() {
 }
 
 #[test]
-fn a_server_answers_and_ends_though_nobody_reads_its_stderr() {
+fn server_serves_and_exits_with_an_unread_stderr() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let mut command = corelane(&[
         "serve",
@@ -236,7 +236,7 @@ fn a_server_answers_and_ends_though_nobody_reads_its_stderr() {
 }
 
 #[test]
-fn a_server_built_on_the_library_shows_its_own_name_and_version() {
+fn server_built_on_the_library_prints_its_own_name_and_version() {
     let (code, version, _) = told(example("hello", &["--version"]));
     assert_eq!((code, version.as_str()), (Some(0), "hello 1.0.0\n"));
     let (code, help, _) = told(example("hello", &["--help"]));
@@ -266,7 +266,7 @@ fn cores_of_a_shard(arguments: &[&str]) -> (String, String) {
 }
 
 #[test]
-fn fewer_shards_than_cores_are_pinned_only_when_told_to() {
+fn fewer_shards_than_cores_are_pinned_only_when_configured() {
     if std::thread::available_parallelism().unwrap().get() < 2 {
         return;
     }
@@ -342,7 +342,7 @@ fn hosts_origins_key_and_log_format_have_flags_and_variables() {
 }
 
 #[test]
-fn start_errors_are_json_where_the_log_is() {
+fn start_errors_are_json_when_the_log_is() {
     for arguments in [
         ["serve", "--log-format", "json", "--listen", "0.0.0.0:0"],
         ["serve", "--log-format", "json", "--config", "/nowhere.toml"],
@@ -355,7 +355,7 @@ fn start_errors_are_json_where_the_log_is() {
 }
 
 #[test]
-fn check_finds_what_serve_would_refuse_each_with_its_line() {
+fn check_reports_each_error_of_serve_on_its_own_line() {
     let path = file(
         "unstartable",
         "[server]\nlisten = [\"0.0.0.0:0\", \"tcp://0.0.0.0:0\"]\ncpus = \"4000\"\n[security]\nsecret_file = \"/nowhere.key\"",

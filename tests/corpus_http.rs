@@ -192,7 +192,7 @@ fn ours(input: &[u8], piece_length: usize) -> Verdict {
 }
 
 #[test]
-fn what_llhttp_refuses_is_refused_and_what_it_accepts_is_read_alike() {
+fn framer_matches_llhttp() {
     let Some(directory) = corpora::directory("http1/test/request") else { return };
     let (mut count, mut alike, mut differences) = (0, 0, Vec::new());
     for (name, path) in corpora::files(&directory, "md") {
@@ -230,7 +230,7 @@ fn ours_in_any_pieces(case: &Case, input: &[u8]) -> Verdict {
 }
 
 #[test]
-fn the_cases_escapes_are_undone() {
+fn escapes_of_the_corpus_are_decoded() {
     assert_eq!(unescape("a\\tb\\\nc\nd\\x41\\101\\q\n"), b"a\tbc\r\ndAA\\q");
 }
 
@@ -380,7 +380,7 @@ fn ambiguous() -> Vec<(&'static str, u16, String)> {
 }
 
 #[test]
-fn smuggling_what_two_readers_could_read_differently_is_answered_once_and_ends_the_connection() {
+fn ambiguous_framing_is_answered_once_and_closes_the_connection() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let valid = support::post("", support::echo("smuggled"));
     assert_eq!(

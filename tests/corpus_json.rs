@@ -14,7 +14,7 @@ use serde_json::json;
 use support::ServerProcess;
 
 #[test]
-fn b_01_what_is_json_is_told_from_what_is_not_as_jsontestsuite_does() {
+fn json_parser_matches_jsontestsuite() {
     let Some(directory) = corpora::directory("json-parsing/test_parsing") else { return };
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();

@@ -107,7 +107,7 @@ fn run(directory: &std::path::Path, draft: &str) -> (Counts, Counts, Vec<String>
 }
 
 #[test]
-fn j_01_the_tape_gives_the_verdicts_of_the_json_schema_test_suite() {
+fn schema_validation_matches_the_json_schema_test_suite() {
     let Some(directory) = corpora::directory("json-schema") else { return };
     let mut differences = Vec::new();
     let counts = |cases, as_expected, remote, otherwise| Counts { cases, as_expected, remote, otherwise };

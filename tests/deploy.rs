@@ -90,7 +90,7 @@ fn contained(without: &[&str]) -> Command {
 }
 
 #[test]
-fn server_behind_the_shipped_seccomp_profile_serves_every_kind_of_tool() {
+fn seccomp_profile_allows_every_kind_of_tool() {
     if !is_installed(python(), &["-c", "import seccomp"]) {
         return;
     }
@@ -152,7 +152,7 @@ fn seccomp_profile_denies_what_the_container_default_denies() {
 }
 
 #[test]
-fn service_manager_is_told_ready_and_stopping() {
+fn service_manager_is_notified_of_ready_and_stopping() {
     let path = scratch("notify").join("socket");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -192,7 +192,7 @@ fn systemd_unit_is_valid() {
 }
 
 #[test]
-fn dockerfile_copies_what_exists_and_its_commands_parse() {
+fn dockerfile_copies_existing_files_and_its_commands_parse() {
     let text = deploy("Dockerfile").replace("\\\n", " ");
     let (mut copied, mut user) = (0, false);
     for line in text.lines() {
@@ -365,7 +365,7 @@ fn proxied(directory: &Path, admin: &str) -> ServerProcess {
 }
 
 #[test]
-fn nginx_with_the_sample_carries_calls_and_event_streams() {
+fn nginx_sample_forwards_calls_and_event_streams() {
     if !is_installed("sh", &["-c", "PATH=$PATH:/usr/sbin; nginx -v && command -v curl openssl"]) {
         return;
     }
@@ -393,7 +393,7 @@ fn nginx_with_the_sample_carries_calls_and_event_streams() {
 }
 
 #[test]
-fn haproxy_with_the_sample_carries_calls_and_event_streams() {
+fn haproxy_sample_forwards_calls_and_event_streams() {
     if !is_installed("sh", &["-c", "PATH=$PATH:/usr/sbin; haproxy -v && command -v curl openssl"]) {
         return;
     }

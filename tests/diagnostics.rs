@@ -77,7 +77,7 @@ fn compile(name: &str, source: &str) -> Result<(), String> {
 }
 
 #[test]
-fn handlers_that_return_no_reply_are_told_what_to_return() {
+fn unsupported_return_type_error_names_supported_types() {
     // What is refused below is refused for what it returns.
     assert_eq!(compile("fine", &handlers(["1", "\"\"", "\"\"", "vec![\"\"]", "()"])), Ok(()));
     let told = compile("wrong_reply", &handlers(["Mine"; 5])).unwrap_err();
@@ -98,7 +98,7 @@ fn handlers_that_return_no_reply_are_told_what_to_return() {
 }
 
 #[test]
-fn errors_that_cannot_be_told_are_named_with_what_can() {
+fn unsupported_error_type_error_names_supported_types() {
     let told = compile("wrong_error", &handlers(["Err::<String, _>(Mine)"; 5])).unwrap_err();
     for expected in [
         "`Mine` cannot be the error of a handler",

@@ -15,7 +15,7 @@ fn serve(name: &str) -> (ServerProcess, Client) {
 }
 
 #[test]
-fn hello_greets_by_a_tool_of_each_kind_on_the_librarys_command_line() {
+fn hello_serves_each_kind_of_tool_through_the_library_command_line() {
     let (server, mut client) = serve("hello");
     let name = json!({"name": "Ann"});
     assert_eq!(client.call("greet", name.clone())["content"][0]["text"], "Hello, Ann!");
@@ -27,7 +27,7 @@ fn hello_greets_by_a_tool_of_each_kind_on_the_librarys_command_line() {
 }
 
 #[test]
-fn structured_counts_and_promises_what_it_counts() {
+fn structured_returns_content_matching_its_output_schema() {
     let (server, mut client) = serve("structured");
     let result =
         client.modern("tools/call", json!({"name": "count", "arguments": {"text": "two words"}})).json();
@@ -38,7 +38,7 @@ fn structured_counts_and_promises_what_it_counts() {
 }
 
 #[test]
-fn state_counts_by_shard() {
+fn state_counts_per_shard() {
     let (server, mut client) = serve("state");
     for times in 1..=3 {
         let result = client.call("greet", json!({"name": "Ann"}));
@@ -48,7 +48,7 @@ fn state_counts_by_shard() {
 }
 
 #[test]
-fn changing_learns_a_tool_and_forgets_it() {
+fn changing_adds_and_removes_a_tool() {
     let (server, mut client) = serve("changing");
     let learned = client.call("learn", json!({"name": "moo", "says": "Moo!"}));
     assert_eq!(learned["content"][0]["text"], "learned");
@@ -61,7 +61,7 @@ fn changing_learns_a_tool_and_forgets_it() {
 }
 
 #[test]
-fn raw_takes_json_as_it_comes() {
+fn raw_receives_unparsed_json() {
     let (server, mut client) = serve("raw");
     let call = json!({"name": "query", "arguments": {"table": "users"}});
     let result = client.modern("tools/call", call).json()["result"].clone();
@@ -72,7 +72,7 @@ fn raw_takes_json_as_it_comes() {
 }
 
 #[test]
-fn notes_are_read_found_completed_and_missed() {
+fn notes_are_read_listed_completed_and_reported_missing() {
     let (server, mut client) = serve("notes");
     let written = client.call("write", json!({"title": "milk", "text": "Two bottles"}));
     assert_eq!(written["content"][0]["text"], "note://milk");
@@ -90,7 +90,7 @@ fn notes_are_read_found_completed_and_missed() {
 }
 
 #[test]
-fn prompts_are_filled_in() {
+fn prompts_substitute_their_arguments() {
     let (server, mut client) = serve("prompts");
     let arguments = json!({"language": "rust", "code": "fn main() {}"});
     let filled = client.legacy("prompts/get", json!({"name": "review", "arguments": arguments})).json();
@@ -104,7 +104,7 @@ fn prompts_are_filled_in() {
 }
 
 #[test]
-fn tasks_are_waited_for_by_clients_that_know_none() {
+fn tasks_run_synchronously_for_clients_without_the_extension() {
     let (server, mut client) = serve("tasks");
     let baked = client.call("bake", json!({"loaves": 3}));
     assert_eq!(baked["content"][0]["text"], "3 loaves");
@@ -113,7 +113,7 @@ fn tasks_are_waited_for_by_clients_that_know_none() {
 
 #[cfg(feature = "tokio")]
 #[test]
-fn fetch_uses_a_client_that_needs_tokio() {
+fn fetch_uses_an_http_client_on_tokio() {
     let (server, mut client) = serve("fetch");
     let (page, _) = serve("hello");
     let missing = client.call("fetch", json!({"url": format!("http://{}/nothing", page.address)}));

@@ -276,7 +276,7 @@ fn variable(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn a_flood_of_damaged_requests_leaves_the_server_as_it_was() {
+fn flood_of_malformed_requests_leaves_no_residue() {
     let count = variable("CORELANE_FLOOD", REQUESTS);
     let seed = variable("CORELANE_FLOOD_SEED", 1);
     let server = ServerProcess::start(&["--shards", "1", "--stats"]);

@@ -182,7 +182,7 @@ fn retry(ask: &Ask, state: &Value, responses: Value) -> Ask {
 }
 
 #[test]
-fn m_40_m_44_a_call_asks_ends_and_starts_again_with_the_answer() {
+fn call_that_needs_input_is_retried_with_the_answer() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let (requests, state) = asked(&peer.ask(&ask("once")));
@@ -212,7 +212,7 @@ fn m_40_m_44_a_call_asks_ends_and_starts_again_with_the_answer() {
 }
 
 #[test]
-fn m_46_answers_without_a_state_do_where_the_key_is_known() {
+fn answers_without_request_state_are_accepted_when_the_key_is_known() {
     let running = start(server(), 1, Limits::default());
     let first = ask("once").with("inputResponses", json!({"user_name": accept("Ann")}));
     assert_eq!(connect(&running).ask(&first).text(), "Hello, Ann");
@@ -220,7 +220,7 @@ fn m_46_answers_without_a_state_do_where_the_key_is_known() {
 }
 
 #[test]
-fn m_44_answers_of_earlier_rounds_are_carried_by_the_state() {
+fn request_state_carries_answers_of_earlier_rounds() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let (first, state) = asked(&peer.ask(&ask("twice")));
@@ -238,7 +238,7 @@ fn m_44_answers_of_earlier_rounds_are_carried_by_the_state() {
 }
 
 #[test]
-fn m_40_several_questions_are_asked_at_once() {
+fn several_input_requests_are_sent_in_one_result() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let whole = Ask::call("at_once", json!({})).can(json!({"elicitation": {}, "roots": {}}));
@@ -255,7 +255,7 @@ fn m_40_several_questions_are_asked_at_once() {
 }
 
 #[test]
-fn m_49_declined_and_cancelled_are_answers() {
+fn declined_and_cancelled_elicitations_reach_the_handler() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let (_, state) = asked(&peer.ask(&ask("once")));
@@ -267,7 +267,7 @@ fn m_49_declined_and_cancelled_are_answers() {
 }
 
 #[test]
-fn m_47_what_is_no_answer_is_refused_and_what_is_not_the_one_is_asked_again() {
+fn malformed_input_responses_are_rejected_and_missing_ones_requested_again() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let (_, state) = asked(&peer.ask(&ask("once")));
@@ -310,7 +310,7 @@ fn m_47_what_is_no_answer_is_refused_and_what_is_not_the_one_is_asked_again() {
 }
 
 #[test]
-fn m_45_states_that_are_forged_or_of_another_request_are_refused() {
+fn forged_or_foreign_request_state_is_rejected() {
     let running = start(server(), 1, Limits::default());
     let elsewhere = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
@@ -362,7 +362,7 @@ fn m_45_states_that_are_forged_or_of_another_request_are_refused() {
 }
 
 #[test]
-fn m_45_a_state_expires_and_not_before_its_time() {
+fn request_state_expires_at_its_time_to_live() {
     for ttl in [Duration::from_millis(300), Duration::from_secs(1)] {
         let limits = Limits { request_state_ttl: ttl, ..Limits::default() };
         let running = start(server(), 1, limits);
@@ -385,7 +385,7 @@ fn m_45_a_state_expires_and_not_before_its_time() {
 }
 
 #[test]
-fn m_43_only_what_the_client_declared_with_this_request_is_asked() {
+fn input_is_requested_only_for_capabilities_declared_in_the_request() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for (tool, declared, needed) in [
@@ -419,7 +419,7 @@ fn m_43_only_what_the_client_declared_with_this_request_is_asked() {
 }
 
 #[test]
-fn e_02_e_04_pages_and_the_clients_model_are_asked_as_the_revision_has_it() {
+fn url_elicitation_and_sampling_follow_the_revision() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let page = Ask::call("page", json!({})).can(json!({"elicitation": {"url": {}}}));
@@ -457,7 +457,7 @@ fn e_02_e_04_pages_and_the_clients_model_are_asked_as_the_revision_has_it() {
 }
 
 #[test]
-fn m_41_a_ping_is_no_question_of_this_era() {
+fn ping_of_the_client_is_an_error_in_the_2026_era() {
     let running = start(server(), 1, Limits::default());
     let answer = connect(&running).ask(&ask("ping"));
     assert_eq!(answer.refused(), (200, -32603));
@@ -465,7 +465,7 @@ fn m_41_a_ping_is_no_question_of_this_era() {
 }
 
 #[test]
-fn m_41_prompts_and_resources_ask_too() {
+fn prompts_and_resources_return_input_required() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let can = json!({"elicitation": {}});
@@ -493,7 +493,7 @@ fn m_41_prompts_and_resources_ask_too() {
 }
 
 #[test]
-fn m_40_blocking_and_tokio_handlers_are_straight_code_too() {
+fn blocking_and_tokio_handlers_request_input_in_sequence() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let tools: &[&str] = &[
@@ -519,7 +519,7 @@ fn m_40_blocking_and_tokio_handlers_are_straight_code_too() {
 }
 
 #[test]
-fn m_40_a_question_may_end_a_stream() {
+fn input_required_result_ends_an_event_stream() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let asking = ask("speaks_first").token("p");
@@ -532,7 +532,7 @@ fn m_40_a_question_may_end_a_stream() {
 }
 
 #[test]
-fn m_41_lists_never_ask_and_every_result_names_its_type() {
+fn lists_are_complete_and_every_result_has_a_type() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let (_, state) = asked(&peer.ask(&ask("once")));
@@ -570,7 +570,7 @@ impl Drop for SecretFile {
 }
 
 #[test]
-fn m_46_nothing_is_held_between_rounds() {
+fn no_state_is_held_between_rounds() {
     let secret = SecretFile::new("rounds");
     let running = secret.start(3);
     let (mut one, mut two) = (connect_to(&running, 0), connect_to(&running, 2));
@@ -592,7 +592,7 @@ fn m_46_nothing_is_held_between_rounds() {
 }
 
 #[test]
-fn m_46_a_call_that_asked_takes_up_no_place() {
+fn call_that_returned_input_required_frees_its_slot() {
     let begun = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&begun);
     let tool = Tool::new("asks").run_async(async move |_: NoArguments, cx: Context| {

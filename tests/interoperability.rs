@@ -163,7 +163,7 @@ impl Drop for Servers {
 }
 
 #[test]
-fn uri_expanded_with_encode_uri_component_finds_its_template() {
+fn uri_from_encode_uri_component_matches_its_template() {
     let mut servers = Servers::start();
     for mut wire in servers.wires() {
         for (uri, name) in [
@@ -219,7 +219,7 @@ fn raw(version: &str, headers: &str, body: &str) -> String {
 }
 
 #[test]
-fn pending_batch_is_one_json_array_for_a_client_that_reads_no_events() {
+fn pending_batch_is_one_json_array_for_a_client_without_event_streams() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let body = batch().to_string();
     for accept in
@@ -272,7 +272,7 @@ fn http_1_0_client_never_gets_a_chunk() {
 }
 
 #[test]
-fn connection_close_ends_the_connection_whatever_stands_beside_it() {
+fn connection_close_among_other_options_ends_the_connection() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     for lines in [
@@ -308,7 +308,7 @@ fn event_stream_with_a_weight_of_zero_is_not_sent() {
 }
 
 #[test]
-fn version_header_that_is_no_date_is_an_unsupported_version() {
+fn version_header_that_is_not_a_date_is_unsupported() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     let session = Session::open(server.address, LEGACY, json!({})).id;
@@ -631,7 +631,7 @@ fn null_for_an_optional_parameter_counts_as_absent() {
 }
 
 #[test]
-fn endpoint_with_a_slash_at_its_end_is_the_endpoint() {
+fn endpoint_with_a_trailing_slash_is_served() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     for (headers, body) in [
@@ -650,7 +650,7 @@ fn endpoint_with_a_slash_at_its_end_is_the_endpoint() {
 }
 
 #[test]
-fn encoded_body_is_refused_with_what_is_accepted() {
+fn encoded_body_is_rejected_with_accepted_encodings() {
     let server = ServerProcess::start(&["--shards", "1", "--stats"]);
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     for encoding in ["gzip", "br", "deflate, identity", "zstd"] {
@@ -666,7 +666,7 @@ fn encoded_body_is_refused_with_what_is_accepted() {
 }
 
 #[test]
-fn byte_order_mark_and_lines_of_blanks_are_skipped() {
+fn byte_order_mark_and_blank_lines_are_skipped() {
     let mut servers = Servers::start();
     let listen = servers.stdio();
     for io in [servers.tcp(), listen] {
@@ -729,7 +729,7 @@ fn assert_foreign(session: &Session, address: std::net::SocketAddr, last: &str) 
 }
 
 #[test]
-fn event_ids_and_kept_state_are_unknown_to_another_process_with_the_same_key() {
+fn event_ids_are_unknown_to_another_process_with_the_same_key() {
     let config = keyed("instances");
     let start = || ServerProcess::start(&["--config", &config, "--shards", "1"]);
     let server = start();

@@ -34,7 +34,7 @@ fn with_meta(meta: Value) -> String {
 const DISCOVER: &str = "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: server/discover\r\n";
 
 #[test]
-fn o_01_o_03_rung_1_host_and_origin_come_before_everything() {
+fn forbidden_host_or_origin_is_rejected_before_anything_else() {
     let server = start();
     for verb in ["GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT"] {
         for path in ["/mcp", "/", "/other", "/mcp/"] {
@@ -62,7 +62,7 @@ fn o_01_o_03_rung_1_host_and_origin_come_before_everything() {
 }
 
 #[test]
-fn h_01_rung_2_one_path_and_its_verbs() {
+fn unknown_paths_and_verbs_are_rejected() {
     let server = start();
     let mut client = server.connect();
     let mut ask = |line: &str| client.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n")).read();
@@ -83,7 +83,7 @@ fn h_01_rung_2_one_path_and_its_verbs() {
 }
 
 #[test]
-fn o_04_a_browser_is_told_what_it_may_send() {
+fn preflight_lists_allowed_headers_and_methods() {
     let server = start();
     let mut client = server.connect();
     let origin = "http://localhost:3000";
@@ -117,7 +117,7 @@ fn o_04_a_browser_is_told_what_it_may_send() {
 }
 
 #[test]
-fn b_01_rung_3_only_json_is_read() {
+fn body_that_is_not_json_is_rejected() {
     let server = start();
     let body = echo_call().1;
     for (media_type, status) in [
@@ -153,7 +153,7 @@ fn b_01_rung_3_only_json_is_read() {
 }
 
 #[test]
-fn b_02_b_07_b_08_rung_4_shapes_that_are_no_requests() {
+fn json_that_is_not_a_request_is_rejected() {
     let server = start();
     let mut client = server.connect();
     for body in [
@@ -188,7 +188,7 @@ fn b_02_b_07_b_08_rung_4_shapes_that_are_no_requests() {
 }
 
 #[test]
-fn b_03_b_04_ids_come_back_as_they_were_or_not_at_all() {
+fn request_id_is_echoed_verbatim_or_omitted() {
     let server = start();
     let mut client = server.connect();
     for id in ["0", "1", "\"1\"", "\"\"", "-9223372036854775808", "9223372036854775807", "\"\\u0000é\""] {
@@ -207,7 +207,7 @@ fn b_03_b_04_ids_come_back_as_they_were_or_not_at_all() {
 }
 
 #[test]
-fn b_05_h_02_l_21_notifications_are_accepted_and_never_answered() {
+fn notifications_are_accepted_without_a_response() {
     let server = start();
     let mut client = server.connect();
     let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
@@ -230,7 +230,7 @@ fn b_05_h_02_l_21_notifications_are_accepted_and_never_answered() {
 }
 
 #[test]
-fn m_04_m_05_m_06_h_08_rung_5_the_envelope_must_be_whole() {
+fn incomplete_request_metadata_is_rejected() {
     let server = start();
     let mut client = server.connect();
     let whole = json!({VERSION: "2026-07-28", CAPABILITIES: {}});
@@ -277,7 +277,7 @@ fn m_04_m_05_m_06_h_08_rung_5_the_envelope_must_be_whole() {
 }
 
 #[test]
-fn m_01_a_request_is_judged_by_itself() {
+fn request_is_processed_independently_of_earlier_ones() {
     let server = start();
     let mut client = server.connect();
     let (headers, body) = echo_call();
@@ -292,7 +292,7 @@ fn m_01_a_request_is_judged_by_itself() {
 }
 
 #[test]
-fn v_01_h_07_rungs_5_and_6_a_contradiction_comes_before_an_unknown_revision() {
+fn version_mismatch_is_reported_before_an_unsupported_version() {
     let server = start();
     let mut client = server.connect();
     let (headers, body) = echo_call();
@@ -319,7 +319,7 @@ fn v_01_h_07_rungs_5_and_6_a_contradiction_comes_before_an_unknown_revision() {
 }
 
 #[test]
-fn h_20_h_21_h_22_h_23_rung_7_standard_headers_repeat_the_body() {
+fn standard_headers_differing_from_the_body_are_rejected() {
     let server = start();
     let mut client = server.connect();
     let (headers, body) = echo_call();
@@ -374,7 +374,7 @@ fn h_20_h_21_h_22_h_23_rung_7_standard_headers_repeat_the_body() {
 }
 
 #[test]
-fn rung_8_methods_an_era_does_not_have_are_not_found() {
+fn methods_of_the_other_era_are_not_found() {
     let server = start();
     let mut client = server.connect();
     for method in [
@@ -401,7 +401,7 @@ fn rung_8_methods_an_era_does_not_have_are_not_found() {
 }
 
 #[test]
-fn v_06_legacy_versions_by_header_and_by_none() {
+fn legacy_version_header_is_optional_and_checked() {
     let server = start();
     let mut client = server.connect();
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
@@ -422,7 +422,7 @@ fn v_06_legacy_versions_by_header_and_by_none() {
 }
 
 #[test]
-fn v_05_l_01_l_05_the_handshake_never_reaches_the_2026_era() {
+fn initialize_negotiates_only_legacy_versions() {
     let server = start();
     let mut client = server.connect();
     let params = |asked: &str| json!({"protocolVersion": asked, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
@@ -458,7 +458,7 @@ fn v_05_l_01_l_05_the_handshake_never_reaches_the_2026_era() {
 }
 
 #[test]
-fn m_20_m_30_m_31_t_01_t_02_discovery_and_lists_say_what_there_is() {
+fn discovery_and_lists_describe_the_registry() {
     let server = start();
     let mut client = server.connect();
     let discovered = client.modern("server/discover", json!({})).json()["result"].clone();
@@ -504,7 +504,7 @@ fn end(running: Running) -> corelane::ShardMetrics {
 }
 
 #[test]
-fn h_30_h_33_h_34_rung_9_arguments_in_headers_are_held_against_the_body() {
+fn argument_headers_differing_from_the_body_are_rejected() {
     let schema = json!({"type": "object", "properties": {
         "region": {"type": "string", "x-mcp-header": "Region"},
         "inner": {"type": "object", "properties": {
@@ -568,7 +568,7 @@ fn h_30_h_33_h_34_rung_9_arguments_in_headers_are_held_against_the_body() {
 }
 
 #[test]
-fn m_07_rung_9_a_capability_that_was_not_declared_is_named() {
+fn missing_client_capability_is_named_in_the_error() {
     let tool = Tool::new("ask").requires(Capability::Sampling).requires(Capability::ElicitationUrl);
     let running = running([tool.run(|_: NoArguments, _| "asked")]);
     let mut client = Client::connect(running.addresses()[0]);
@@ -592,7 +592,7 @@ fn m_07_rung_9_a_capability_that_was_not_declared_is_named() {
 }
 
 #[test]
-fn h_09_t_11_b_10_what_is_wrong_with_a_call_is_told_apart() {
+fn call_errors_are_distinguished_by_cause() {
     let server = start();
     let mut client = server.connect();
     for era in [Client::legacy, Client::modern] {

@@ -157,7 +157,7 @@ fn logged(session: &Session, tool: &str) -> Vec<String> {
 }
 
 #[test]
-fn l_61_each_level_lets_through_what_is_as_severe_on_every_shard_until_another_is_set() {
+fn log_level_filters_messages_on_every_shard_until_changed() {
     let (running, _) = start(4, Limits::default());
     let session = open(&running, "2025-06-18");
     let unasked: Vec<&str> = LEVELS[1..].iter().map(|(_, name)| *name).collect();
@@ -181,7 +181,7 @@ fn l_61_each_level_lets_through_what_is_as_severe_on_every_shard_until_another_i
 }
 
 #[test]
-fn inline_log_messages_of_one_call_reach_its_client_only() {
+fn inline_log_messages_reach_only_the_client_of_the_call() {
     let (running, _) = start(1, Limits::default());
     let session = open(&running, "2025-06-18");
     for round in 0..3 {
@@ -200,7 +200,7 @@ fn inline_log_messages_of_one_call_reach_its_client_only() {
 }
 
 #[test]
-fn what_is_noted_of_sessions_is_bounded_and_the_oldest_is_forgotten() {
+fn session_log_levels_are_bounded_and_the_oldest_is_evicted() {
     let (running, _) = start(2, Limits { session_notes_max: 2, ..Limits::default() });
     let sessions: Vec<Session> = (0..3).map(|_| open(&running, NEWEST)).collect();
     for session in &sessions {
@@ -213,7 +213,7 @@ fn what_is_noted_of_sessions_is_bounded_and_the_oldest_is_forgotten() {
 }
 
 #[test]
-fn m_90_progress_has_its_token_grows_and_has_a_message_where_the_revision_knows_one() {
+fn progress_has_its_token_increases_and_follows_the_revision() {
     let (running, _) = start(2, Limits::default());
     for (revision, has_message) in
         [("2024-11-05", false), ("2025-03-26", true), ("2025-06-18", true), (NEWEST, true)]
@@ -250,7 +250,7 @@ fn m_90_progress_has_its_token_grows_and_has_a_message_where_the_revision_knows_
 }
 
 #[test]
-fn l_66_a_call_that_has_said_nothing_is_cancelled_and_its_post_ends_without_an_answer() {
+fn silent_call_is_cancelled_and_its_post_ends_without_a_response() {
     let (running, dropped) = start(4, Limits::default());
     let (session, other) = (open(&running, NEWEST), open(&running, NEWEST));
     for number in 0..16 {
@@ -295,7 +295,7 @@ fn post_text(session: &Session, body: &str) -> Reading {
 }
 
 #[test]
-fn cancellation_of_an_id_leaves_the_call_of_another_session_with_an_equal_one() {
+fn cancellation_leaves_calls_of_other_sessions_with_the_same_id() {
     // With one shard both calls are in one table.
     for shards in [1, 3] {
         let (running, dropped) = start(shards, Limits::default());
@@ -331,7 +331,7 @@ fn cancellation_of_an_id_leaves_the_call_of_another_session_with_an_equal_one() 
 }
 
 #[test]
-fn l_66_a_cancelled_stream_ends_without_another_event_also_where_it_was_resumed() {
+fn cancelled_stream_ends_without_another_event_even_when_resumed() {
     let (running, dropped) = start(3, Limits::default());
     for number in 0..6 {
         let session = open(&running, NEWEST);
@@ -363,7 +363,7 @@ fn l_66_a_cancelled_stream_ends_without_another_event_also_where_it_was_resumed(
 }
 
 #[test]
-fn l_70_a_batch_needs_no_session_but_no_later_revision() {
+fn batch_is_accepted_without_a_session_and_rejected_by_later_revisions() {
     let (running, _) = start(2, Limits::default());
     let nobody = stateless(running.addresses()[0]);
     let batch = json!([call(1, "say", "a"), call("1", "say", "b")]);
@@ -388,7 +388,7 @@ fn l_70_a_batch_needs_no_session_but_no_later_revision() {
 }
 
 #[test]
-fn l_70_a_batch_of_a_session_may_hold_whatever_a_session_may_ask() {
+fn batch_of_a_session_may_contain_every_method() {
     let (running, _) = start(4, Limits::default());
     for _ in 0..8 {
         let session = open(&running, "2025-03-26");
@@ -429,7 +429,7 @@ fn l_70_a_batch_of_a_session_may_hold_whatever_a_session_may_ask() {
 }
 
 #[test]
-fn l_66_l_70_one_call_of_a_batch_is_cancelled_and_the_others_are_answered() {
+fn cancelled_call_of_a_batch_leaves_the_others_answered() {
     let (running, dropped) = start(3, Limits::default());
     for number in 0..6 {
         let session = open(&running, "2025-03-26");
@@ -456,7 +456,7 @@ const REQUESTS: usize = 500;
 const AT_ONCE: usize = 50;
 
 #[test]
-fn b_03_a_hundred_thousand_answers_to_the_same_ids_each_reach_who_asked() {
+fn responses_with_equal_ids_reach_their_own_clients_100_000_times() {
     let (running, _) = start(4, Limits::default());
     let address = running.addresses()[0];
     let threads: Vec<_> = (0..8)

@@ -55,7 +55,7 @@ fn chunked(body: &str, extension: &str, trailer: &str) -> String {
 type OfSize = fn(usize) -> String;
 
 #[test]
-fn at_the_limit_a_request_is_served_and_one_past_it_is_refused_by_name() {
+fn request_at_a_limit_is_served_and_one_past_it_rejected_by_name() {
     const SIZE: usize = 300;
     let all = Limits::default();
     let rows: [(&str, Limits, OfSize, u16); 12] = [
@@ -198,7 +198,7 @@ fn drip(running: &Running, part: usize, parts: usize, pause: Duration) -> (u16, 
 }
 
 #[test]
-fn a_body_may_neither_pause_nor_crawl_nor_take_forever() {
+fn paused_slow_or_endless_body_times_out() {
     let (second, pause) = (Duration::from_secs(1), Duration::from_millis(50));
     let limits = Limits {
         body_timeout: second / 2,
@@ -221,7 +221,7 @@ fn a_body_may_neither_pause_nor_crawl_nor_take_forever() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_closed_and_counted() {
+fn client_that_does_not_read_is_closed_and_counted() {
     let big = Tool::new("big").run(|_: corelane::NoArguments, _| "x".repeat(64 * 1024));
     let limits = Limits { write_timeout: Duration::from_millis(500), ..Limits::default() };
     let config =
@@ -241,7 +241,7 @@ fn a_client_that_does_not_read_is_closed_and_counted() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_in_the_end() {
+fn idle_connection_is_closed() {
     let running = start(Limits { keep_alive_timeout: Duration::from_millis(300), ..Limits::default() });
     let mut client = connect(&running);
     assert_eq!(client.post("", echo("x")).status, 200);

@@ -214,7 +214,7 @@ fn limits(name: &str, limits: &str) -> String {
 }
 
 #[test]
-fn s_07_requests_are_answered_as_they_are_done() {
+fn requests_are_answered_in_order_of_completion() {
     let mut server = Piped::demo();
     server.peer.initialize("2025-11-25", &json!({}));
     for request in ERAS {
@@ -229,7 +229,7 @@ fn s_07_requests_are_answered_as_they_are_done() {
 }
 
 #[test]
-fn s_06b_a_line_before_the_handshake_must_claim_a_known_revision() {
+fn line_before_initialize_must_name_a_known_revision() {
     let mut server = Piped::demo();
     let peer = &mut server.peer;
     assert_eq!(code(&peer.ask(&legacy(1, "tools/list", json!({})))), -32600);
@@ -251,7 +251,7 @@ fn s_06b_a_line_before_the_handshake_must_claim_a_known_revision() {
 }
 
 #[test]
-fn s_06b_eras_alternate_on_one_line() {
+fn eras_alternate_on_one_connection() {
     for discovers_first in [true, false] {
         let mut server = Piped::demo();
         let peer = &mut server.peer;
@@ -276,7 +276,7 @@ fn s_06b_eras_alternate_on_one_line() {
 }
 
 #[test]
-fn m_81_l_66_a_cancelled_call_is_not_answered_and_owes_nothing() {
+fn cancelled_call_is_not_answered_and_has_no_pending_reply() {
     let mut server = Piped::demo();
     server.peer.initialize("2025-11-25", &json!({}));
     for (id, request) in (1..).zip(ERAS) {
@@ -290,7 +290,7 @@ fn m_81_l_66_a_cancelled_call_is_not_answered_and_owes_nothing() {
 }
 
 #[test]
-fn m_81_cancelled_calls_leave_their_places_on_the_line() {
+fn cancelled_calls_free_their_slots_of_the_connection() {
     let config = limits("places", "calls_per_line_max = 4");
     let mut server = Piped::start(corelane(&["stdio", "--config", &config]));
     for id in 0..20 {
@@ -301,7 +301,7 @@ fn m_81_cancelled_calls_leave_their_places_on_the_line() {
 }
 
 #[test]
-fn s_09_what_is_no_message_is_answered_without_an_id_and_the_line_goes_on() {
+fn invalid_line_is_answered_without_an_id_and_the_connection_continues() {
     let mut server = Piped::demo();
     let peer = &mut server.peer;
     for (line, expected) in [
@@ -332,7 +332,7 @@ fn s_09_what_is_no_message_is_answered_without_an_id_and_the_line_goes_on() {
 }
 
 #[test]
-fn s_09_a_line_that_is_too_long_is_refused_and_skipped() {
+fn oversized_line_is_rejected_and_skipped() {
     let config = limits("bytes", "line_bytes_max = 1024");
     let mut server = Piped::start(corelane(&["stdio", "--config", &config]));
     for length in [1025, 200_000] {
@@ -344,7 +344,7 @@ fn s_09_a_line_that_is_too_long_is_refused_and_skipped() {
 }
 
 #[test]
-fn s_02_stdout_has_nothing_but_messages_whatever_is_logged_or_printed() {
+fn stdout_has_only_messages_when_tools_log_or_print() {
     let mut server = Piped::start(example("talking", &["stdio", "--log", "trace"]));
     // Every line that comes is read as a message; none comes behind the last answer either.
     for id in 0..5 {
@@ -365,7 +365,7 @@ fn s_02_stdout_has_nothing_but_messages_whatever_is_logged_or_printed() {
 }
 
 #[test]
-fn s_04_the_end_of_input_waits_for_short_calls() {
+fn end_of_input_waits_for_short_calls() {
     let mut server = Piped::demo();
     server.peer.send(&modern(1, "tools/call", sleep(300)));
     server.peer.send(&modern(2, "tools/call", call("digest", json!({"text": "x", "rounds": 10_000}))));
@@ -377,7 +377,7 @@ fn s_04_the_end_of_input_waits_for_short_calls() {
 }
 
 #[test]
-fn s_04_the_end_of_input_waits_for_calls_that_take_less_than_a_drain() {
+fn end_of_input_waits_for_calls_within_the_drain_timeout() {
     // Longer than a refused connection lingers.
     let config = limits("ended", "linger_timeout = \"50ms\"");
     let mut server = Piped::start(corelane(&["stdio", "--config", &config]));
@@ -388,7 +388,7 @@ fn s_04_the_end_of_input_waits_for_calls_that_take_less_than_a_drain() {
 }
 
 #[test]
-fn s_04_calls_that_take_longer_than_a_drain_are_abandoned_and_named() {
+fn calls_beyond_the_drain_timeout_are_cancelled_and_named() {
     let config = limits("abandoned", "drain_timeout = \"300ms\"");
     for signalled in [false, true] {
         let mut server = Piped::start(corelane(&["stdio", "--config", &config]));
@@ -407,7 +407,7 @@ fn s_04_calls_that_take_longer_than_a_drain_are_abandoned_and_named() {
 }
 
 #[test]
-fn sigterm_finishes_what_is_in_flight_on_the_line() {
+fn sigterm_completes_calls_in_flight_on_stdio() {
     let mut server = Piped::demo();
     server.peer.send(&modern(1, "tools/call", sleep(600)));
     assert_eq!(server.peer.ask(&modern(2, "tools/list", json!({})))["id"], 2);
@@ -426,7 +426,7 @@ fn listen(id: impl Into<Value>) -> Value {
 }
 
 #[test]
-fn m_61_m_66_a_subscription_is_acknowledged_told_cancelled_and_ended_by_its_id() {
+fn subscription_on_json_lines_is_acknowledged_notified_and_cancelled_by_id() {
     let mut server = Piped::talking();
     let peer = &mut server.peer;
     for id in [json!(7), json!("seven")] {
@@ -464,7 +464,7 @@ fn m_61_m_66_a_subscription_is_acknowledged_told_cancelled_and_ended_by_its_id()
 }
 
 #[test]
-fn l_62_a_legacy_line_hears_of_changed_lists_and_of_what_it_subscribed_to() {
+fn legacy_json_lines_connection_receives_list_changes_and_subscribed_updates() {
     let mut server = Piped::talking();
     let peer = &mut server.peer;
     peer.initialize("2025-11-25", &json!({}));
@@ -484,7 +484,7 @@ fn l_62_a_legacy_line_hears_of_changed_lists_and_of_what_it_subscribed_to() {
 }
 
 #[test]
-fn e_01_a_legacy_line_is_asked_and_answers_while_the_call_waits() {
+fn legacy_json_lines_client_answers_server_requests_during_a_call() {
     let mut server = Piped::talking();
     let peer = &mut server.peer;
     peer.initialize("2025-11-25", &json!({"elicitation": {}, "roots": {}}));
@@ -515,7 +515,7 @@ fn e_01_a_legacy_line_is_asked_and_answers_while_the_call_waits() {
 }
 
 #[test]
-fn e_01_answers_are_read_where_no_further_call_may_come() {
+fn responses_are_read_at_the_call_limit() {
     let config = limits("asking", "calls_per_line_max = 1");
     let mut server = Piped::start(example("talking", &["stdio", "--config", &config]));
     let peer = &mut server.peer;
@@ -536,7 +536,7 @@ fn e_01_answers_are_read_where_no_further_call_may_come() {
 }
 
 #[test]
-fn e_01_a_call_that_needs_input_ends_with_its_question_and_is_retried_on_the_line() {
+fn call_that_needs_input_is_retried_on_json_lines() {
     let mut server = Piped::talking();
     let can = json!({"elicitation": {"form": {}}});
     let mut params = call("ask_name", json!({}));
@@ -553,7 +553,7 @@ fn e_01_a_call_that_needs_input_ends_with_its_question_and_is_retried_on_the_lin
 }
 
 #[test]
-fn m_90_progress_and_log_messages_come_before_the_answer() {
+fn progress_and_log_messages_precede_the_response() {
     let mut server = Piped::talking();
     server.peer.initialize("2025-11-25", &json!({}));
     let level = legacy(1, "logging/setLevel", json!({"level": "info"}));
@@ -577,7 +577,7 @@ fn m_90_progress_and_log_messages_come_before_the_answer() {
 }
 
 #[test]
-fn b_07_a_line_of_2025_03_26_may_be_a_batch() {
+fn line_of_2025_03_26_may_be_a_batch() {
     let ids = |answers: &Value| -> Vec<i64> {
         let answers = answers.as_array().unwrap_or_else(|| panic!("{answers}"));
         answers.iter().map(|answer| answer["id"].as_i64().unwrap()).collect()
@@ -693,7 +693,7 @@ impl Listening {
 }
 
 #[test]
-fn s_08_every_connection_has_its_own_handshake_and_its_own_ids() {
+fn json_lines_connections_have_separate_handshakes_and_ids() {
     for listening in Listening::both(corelane) {
         let mut peers: Vec<Peer> = (0..16).map(|_| listening.connect()).collect();
         for (number, peer) in peers.iter_mut().enumerate() {
@@ -719,7 +719,7 @@ fn s_08_every_connection_has_its_own_handshake_and_its_own_ids() {
 }
 
 #[test]
-fn m_65_what_one_connection_changes_is_told_on_the_others_of_all_shards() {
+fn changes_are_published_to_json_lines_connections_on_every_shard() {
     for listening in Listening::both(|arguments| example("talking", arguments)) {
         let mut listeners: Vec<Peer> = (0..12).map(|_| listening.connect()).collect();
         for (number, peer) in listeners.iter_mut().enumerate() {
@@ -753,7 +753,7 @@ fn m_65_what_one_connection_changes_is_told_on_the_others_of_all_shards() {
 }
 
 #[test]
-fn a_connection_that_floods_is_paused_and_the_others_go_on() {
+fn flooding_connection_is_paused_and_others_continue() {
     for listening in Listening::demo(&limits("flood", "calls_per_line_max = 4")) {
         let mut others: Vec<Peer> = (0..8).map(|_| listening.connect()).collect();
         let mut flooding = listening.connect();
@@ -777,7 +777,7 @@ fn a_connection_that_floods_is_paused_and_the_others_go_on() {
 }
 
 #[test]
-fn a_connection_that_closes_its_side_gets_its_answers() {
+fn half_closed_json_lines_connection_receives_its_responses() {
     for listening in Listening::demo(&limits("half", "calls_per_line_max = 2")) {
         let mut peer = listening.connect();
         // What waits behind the first two has been asked too.
@@ -794,7 +794,7 @@ fn a_connection_that_closes_its_side_gets_its_answers() {
 }
 
 #[test]
-fn an_http_request_to_lines_reaches_no_tool_and_is_counted() {
+fn http_request_to_json_lines_is_counted_and_reaches_no_tool() {
     let mut command = corelane(&["serve", "--listen", "tcp://127.0.0.1:0", "--shards", "1"]);
     // The admin address's port is a free one, which the log names.
     command.args(["--admin", "127.0.0.1:0", "--log", "info"]);

@@ -61,7 +61,7 @@ fn refused(mut command: Command, words: &[&str]) {
 }
 
 #[test]
-fn http_over_a_unix_socket_is_http_and_its_file_goes_with_the_server() {
+fn unix_socket_serves_http_and_is_removed_at_exit() {
     let path = place("http.sock");
     let server = ServerProcess::spawn(serve(&[&http(&path)]));
     let line = format!("listening on {} (HTTP at /mcp, 2 shards on core", http(&path));
@@ -83,7 +83,7 @@ fn http_over_a_unix_socket_is_http_and_its_file_goes_with_the_server() {
 }
 
 #[test]
-fn a_drain_over_a_unix_socket_finishes_what_is_in_flight() {
+fn drain_over_a_unix_socket_completes_calls_in_flight() {
     let path = place("drain.sock");
     let server = ServerProcess::observed(serve(&[&http(&path)]));
     let mut busy = connect(&path);
@@ -102,7 +102,7 @@ fn a_drain_over_a_unix_socket_finishes_what_is_in_flight() {
 }
 
 #[test]
-fn connections_to_a_unix_socket_are_spread_over_the_shards() {
+fn unix_socket_connections_are_distributed_over_shards() {
     let path = place("spread.sock");
     let tool = Tool::new("shard").run(|_: NoArguments, cx| cx.caller().shard.to_string());
     let config = Config { listen: vec![http(&path).parse().unwrap()], shards: Some(4), ..Config::default() };
@@ -126,7 +126,7 @@ fn connections_to_a_unix_socket_are_spread_over_the_shards() {
 }
 
 #[test]
-fn a_socket_left_behind_is_replaced() {
+fn stale_unix_socket_is_replaced() {
     let path = place("stale.sock");
     let first = ServerProcess::spawn(serve(&[&http(&path)]));
     first.signal("-KILL");
@@ -139,7 +139,7 @@ fn a_socket_left_behind_is_replaced() {
 }
 
 #[test]
-fn a_socket_somebody_listens_on_is_left_to_them() {
+fn unix_socket_in_use_is_not_replaced() {
     let path = place("live.sock");
     let server = ServerProcess::spawn(serve(&[&http(&path)]));
     refused(serve(&[&http(&path)]), &[path.to_str().unwrap(), "listens there", "stop", "--listen"]);
@@ -156,7 +156,7 @@ fn a_socket_somebody_listens_on_is_left_to_them() {
 }
 
 #[test]
-fn a_path_that_cannot_be_a_socket_is_told_with_its_remedy() {
+fn invalid_socket_path_is_reported_with_its_remedy() {
     let path = place("plain.txt");
     fs::write(&path, "precious").unwrap();
     refused(serve(&[&http(&path)]), &["no socket is there", "remove it", "--listen"]);
@@ -166,7 +166,7 @@ fn a_path_that_cannot_be_a_socket_is_told_with_its_remedy() {
 }
 
 #[test]
-fn values_that_are_nothing_to_listen_on_are_usage_errors_in_a_line() {
+fn invalid_listen_values_are_usage_errors_on_one_line() {
     let long = format!("unix:/{}", "x".repeat(107));
     for (listen, word) in [
         ("nonsense", "\"nonsense\""),
@@ -188,7 +188,7 @@ fn values_that_are_nothing_to_listen_on_are_usage_errors_in_a_line() {
 }
 
 #[test]
-fn lines_over_tcp_stay_on_loopback_whatever_hosts_are_allowed() {
+fn json_lines_over_tcp_require_loopback_regardless_of_allowed_hosts() {
     for listen in ["tcp://0.0.0.0:0", "tcp://[::]:0"] {
         refused(serve(&[listen]), &[listen, "loopback", "proxy", "HTTP"]);
     }
@@ -202,7 +202,7 @@ fn lines_over_tcp_stay_on_loopback_whatever_hosts_are_allowed() {
 }
 
 #[test]
-fn every_listener_has_its_line_and_its_transport() {
+fn every_listener_is_reported_with_its_transport() {
     let [web, lines] = ["all-http.sock", "all-lines.sock"].map(place);
     let listen = [
         "127.0.0.1:0".to_owned(),
@@ -233,7 +233,7 @@ fn every_listener_has_its_line_and_its_transport() {
 }
 
 #[test]
-fn a_running_server_tells_its_real_ports() {
+fn running_server_reports_its_bound_ports() {
     let config = Config {
         listen: ["127.0.0.1:0", "tcp://127.0.0.1:0"].map(|listen| listen.parse().unwrap()).into(),
         shards: Some(1),

@@ -20,7 +20,7 @@ fn lines(level: &str, work: impl FnOnce(&ServerProcess)) -> Vec<Value> {
 }
 
 #[test]
-fn each_kind_of_refusal_is_logged_so_many_times_a_second_and_the_rest_is_counted() {
+fn rejections_are_logged_at_a_limited_rate_and_the_rest_counted() {
     let work = |server: &ServerProcess| {
         let mut client = server.connect();
         for _ in 0..500 {
@@ -43,7 +43,7 @@ fn each_kind_of_refusal_is_logged_so_many_times_a_second_and_the_rest_is_counted
 }
 
 #[test]
-fn what_clients_do_wrong_is_not_logged_unless_asked_for() {
+fn client_errors_are_logged_only_at_level_debug() {
     let work = |server: &ServerProcess| {
         let mut client = server.connect();
         client.post("", "{");
@@ -56,7 +56,7 @@ fn what_clients_do_wrong_is_not_logged_unless_asked_for() {
 }
 
 #[test]
-fn an_unknown_tool_is_named_in_the_log_escaped_and_cut() {
+fn unknown_tool_name_is_escaped_and_truncated_in_the_log() {
     let long = "x".repeat(5000);
     let work = |server: &ServerProcess| {
         let mut client = server.connect();
@@ -80,7 +80,7 @@ fn an_unknown_tool_is_named_in_the_log_escaped_and_cut() {
 }
 
 #[test]
-fn start_tells_at_level_debug_whether_rings_can_post_to_each_other() {
+fn ring_messaging_support_is_logged_at_level_debug() {
     let server = ServerProcess::start(&["--shards", "1", "--log", "debug"]);
     let line = server.before.lines().find(|line| line.contains("io_uring has what is needed"));
     // Linux has it since 5.18, and 6.1 is needed; a sandbox may lack it.
@@ -102,7 +102,7 @@ impl std::io::Write for Lines {
 }
 
 #[test]
-fn a_slow_turn_names_the_tool() {
+fn slow_turn_warning_names_the_tool() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
@@ -126,7 +126,7 @@ fn a_slow_turn_names_the_tool() {
 }
 
 #[test]
-fn refused_hosts_and_origins_are_warnings_that_name_them() {
+fn rejected_hosts_and_origins_are_warnings_with_the_value() {
     let work = |server: &ServerProcess| {
         let request = |host: &str, origin: &str| {
             format!(

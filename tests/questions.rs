@@ -148,7 +148,7 @@ fn elicits_a_form(session: &Session, tool: &str, revision: &str) {
 }
 
 #[test]
-fn e_01_to_e_05_each_question_is_as_its_revision_knows_it_whatever_runs_the_handler() {
+fn server_requests_follow_the_revision_for_every_kind_of_handler() {
     let running = start(2, Limits::default());
     for revision in [NEWEST, "2025-06-18", "2025-03-26", "2024-11-05"] {
         let session = Session::open(running.addresses()[0], revision, ABLE());
@@ -198,7 +198,7 @@ fn e_01_to_e_05_each_question_is_as_its_revision_knows_it_whatever_runs_the_hand
 
 #[cfg(feature = "tokio")]
 #[test]
-fn l_58_a_handler_on_tokio_asks_too() {
+fn tokio_handler_sends_server_requests() {
     let tool = Tool::new("tokio").run_tokio(|_: NoArguments, cx: RemoteContext| async move {
         tokio::time::sleep(Duration::from_millis(5)).await;
         let one = told(cx.ask(Ping).await);
@@ -217,7 +217,7 @@ fn l_58_a_handler_on_tokio_asks_too() {
 }
 
 #[test]
-fn e_02_no_two_pages_have_the_same_id() {
+fn url_elicitations_have_distinct_ids() {
     let running = start(2, Limits::default());
     let session = open(&running);
     let mut calls: Vec<Reading> =
@@ -239,7 +239,7 @@ fn end_with(running: Running, session: &Session, calls: usize) {
 }
 
 #[test]
-fn l_58_each_of_many_answers_finds_its_call_whatever_connection_brings_it() {
+fn responses_reach_their_calls_from_any_connection() {
     const CALLS: usize = 64;
     let running = start(4, Limits::default());
     let session = open(&running);
@@ -268,7 +268,7 @@ fn l_58_each_of_many_answers_finds_its_call_whatever_connection_brings_it() {
 }
 
 #[test]
-fn several_questions_are_open_at_once_and_the_calls_time_does_not_run_until_all_are_answered() {
+fn call_deadline_is_paused_while_server_requests_are_open() {
     let limits = Limits { call_deadline: Duration::from_millis(300), ..Limits::default() };
     let running = start(2, limits);
     let session = open(&running);
@@ -299,7 +299,7 @@ fn several_questions_are_open_at_once_and_the_calls_time_does_not_run_until_all_
 }
 
 #[test]
-fn l_58_what_a_client_answers_reaches_the_handler_as_it_is() {
+fn client_responses_reach_the_handler_unchanged() {
     let running = start(2, Limits::default());
     let session = open(&running);
     for runs in ["async", "blocking"] {
@@ -332,7 +332,7 @@ fn l_58_what_a_client_answers_reaches_the_handler_as_it_is() {
 }
 
 #[test]
-fn l_58_what_is_no_answer_leaves_the_question_open() {
+fn malformed_response_leaves_the_server_request_open() {
     let running = start(4, Limits::default());
     let (session, other) = (open(&running), open(&running));
     let mut reply = session.call(1, "form_async", json!({}));
@@ -362,7 +362,7 @@ fn l_58_what_is_no_answer_leaves_the_question_open() {
 }
 
 #[test]
-fn an_answer_too_many_is_counted_and_dropped() {
+fn surplus_response_is_counted_and_dropped() {
     let running = start(4, Limits::default());
     let session = open(&running);
     let mut reply = session.call(1, "two", json!({}));
@@ -381,7 +381,7 @@ fn an_answer_too_many_is_counted_and_dropped() {
 }
 
 #[test]
-fn who_cannot_be_asked_is_not_and_the_handler_is_told_why() {
+fn client_without_the_capability_is_not_asked_and_the_handler_gets_the_reason() {
     let running = start(2, Limits::default());
     let address = running.addresses()[0];
     let nobody = stateless(address);
@@ -414,7 +414,7 @@ fn who_cannot_be_asked_is_not_and_the_handler_is_told_why() {
 }
 
 #[test]
-fn a_blocking_handler_nobody_answers_gives_its_thread_back() {
+fn unanswered_blocking_handler_frees_its_thread() {
     let one = Limits { blocking_threads_max: 1, blocking_waiting_max: 1, ..Limits::default() };
     let limits = Limits { question_timeout: Duration::from_millis(200), ..one };
     let config = Config { blocking_threads: Some(1), ..config(1, limits) };
@@ -436,7 +436,7 @@ fn a_blocking_handler_nobody_answers_gives_its_thread_back() {
 }
 
 #[test]
-fn blocking_calls_of_silent_clients_do_not_delay_other_blocking_calls() {
+fn unanswered_blocking_calls_do_not_delay_others() {
     let limits = Limits { blocking_threads_max: 1, blocking_waiting_max: 8, ..Limits::default() };
     let config = Config { blocking_threads: Some(1), ..config(1, limits) };
     let running = server().build().start(&config).unwrap();
@@ -473,7 +473,7 @@ fn blocking_calls_of_silent_clients_do_not_delay_other_blocking_calls() {
 }
 
 #[test]
-fn a_question_is_answered_although_its_stream_was_cut_and_the_result_comes_when_it_is_resumed() {
+fn server_request_on_a_broken_stream_is_answered_and_the_result_replayed() {
     let running = start(3, Limits::default());
     for n in 0..6 {
         let session = open(&running);
@@ -499,7 +499,7 @@ fn a_question_is_answered_although_its_stream_was_cut_and_the_result_comes_when_
 
 /// Every question needs what it needs, and a key of one's own choice is kept.
 #[test]
-fn questions_say_what_they_need() {
+fn questions_name_the_capability_they_need() {
     assert_eq!(form("x").key("k").needs(), Form::<Which>::new("y").needs());
     assert_eq!(Question::key(&form("x").key("k")), Some("k"));
     assert_eq!(Ping.needs(), None);

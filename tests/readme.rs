@@ -104,7 +104,7 @@ fn commands_name_the_default_endpoint_and_admin_address() {
 }
 
 #[test]
-fn first_request_has_the_reply_shown() {
+fn first_request_returns_the_documented_reply() {
     let readme = readme();
     let commands = blocks(&readme, "sh").concat();
     let body = commands.split("-d '").nth(1).unwrap().split('\'').next().unwrap();
@@ -133,7 +133,7 @@ fn every_flag_and_variable_of_the_help_is_described() {
 }
 
 #[test]
-fn links_lead_to_files_that_are_there() {
+fn links_lead_to_existing_files() {
     for name in ["README.md", "docs/OPERATIONS.md"] {
         let Ok(text) = fs::read_to_string(root().join(name)) else { continue };
         let directory = root().join(name).parent().unwrap().to_owned();

@@ -19,7 +19,7 @@ fn compiled(act: impl FnOnce()) -> u64 {
 }
 
 #[test]
-fn a_change_compiles_the_schemas_that_are_new_and_no_others() {
+fn registry_change_compiles_only_new_schemas() {
     const TOOLS: u64 = 50;
     const SHARDS: u64 = 2;
     let distinct = |number: u64| tool(&format!("tool{number}"), json!({"maxLength": number}));

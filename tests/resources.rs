@@ -177,7 +177,7 @@ fn read(peer: &mut Peer, uri: &str) -> Value {
 }
 
 #[test]
-fn r_03_text_bytes_and_several_contents_are_read() {
+fn resources_with_text_bytes_or_several_contents_are_read() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let text = read(&mut peer, "test://text");
@@ -220,7 +220,7 @@ fn r_03_text_bytes_and_several_contents_are_read() {
 }
 
 #[test]
-fn r_03_legacy_results_have_nothing_of_the_new_era() {
+fn legacy_resource_results_have_no_modern_fields() {
     let running = start(server(), 1, Limits::default());
     let mut client = Client::connect(running.addresses()[0]);
     for uri in ["test://text", "test://async", "test://of/Bern"] {
@@ -246,7 +246,7 @@ fn r_03_legacy_results_have_nothing_of_the_new_era() {
 }
 
 #[test]
-fn r_04_what_is_not_there_has_the_code_of_its_era() {
+fn missing_resource_has_the_error_code_of_its_era() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let mut client = Client::connect(running.addresses()[0]);
@@ -276,7 +276,7 @@ fn r_04_what_is_not_there_has_the_code_of_its_era() {
 }
 
 #[test]
-fn r_04_errors_of_handlers_are_told() {
+fn resource_handler_errors_reach_the_client() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let told = peer.ask(&Ask::read("test://told"));
@@ -296,7 +296,7 @@ fn r_04_errors_of_handlers_are_told() {
 }
 
 #[test]
-fn r_02_r_05_templates_match_and_undo_their_escapes() {
+fn templates_match_and_decode_their_variables() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for (uri, expected) in [
@@ -353,7 +353,7 @@ struct Nested {
 }
 
 #[test]
-fn typed_variables_and_arguments_are_read_from_texts() {
+fn typed_variables_and_arguments_are_parsed_from_text() {
     let server = Server::builder("test", "0")
         .template(
             ResourceTemplate::new("test://typed/{count}{?ratio,flag,order,letter}", "typed")
@@ -414,7 +414,7 @@ fn typed_variables_and_arguments_are_read_from_texts() {
 }
 
 #[test]
-fn types_that_cannot_be_read_from_texts_are_refused_at_start() {
+fn types_that_cannot_be_parsed_from_text_are_start_errors() {
     let told = |server: ServerBuilder| {
         let error = server.build().start(&config(1, Limits::default())).err();
         error.map(|error| error.to_string()).unwrap_or_default()
@@ -432,7 +432,7 @@ fn types_that_cannot_be_read_from_texts_are_refused_at_start() {
 }
 
 #[test]
-fn p_02_prompts_are_filled_in() {
+fn prompt_arguments_are_substituted() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let mut get = |params: Value| peer.ask(&Ask::new("prompts/get", params)).result().clone();
@@ -469,7 +469,7 @@ fn p_02_prompts_are_filled_in() {
 }
 
 #[test]
-fn p_03_wrong_prompts_and_arguments_are_refused() {
+fn unknown_prompts_and_invalid_arguments_are_rejected() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let mut client = Client::connect(running.addresses()[0]);
@@ -505,7 +505,7 @@ fn p_03_wrong_prompts_and_arguments_are_refused() {
 }
 
 #[test]
-fn p_02_content_an_older_revision_does_not_know_becomes_text() {
+fn content_unknown_to_an_older_revision_becomes_text() {
     let running = start(server(), 1, Limits::default());
     let mut client = Client::connect(running.addresses()[0]);
     for (revision, expected) in [
@@ -544,7 +544,7 @@ fn of_template(uri: &str, argument: &str, value: &str) -> Value {
 const TEMPLATE: &str = "test://of/{city}{?country}";
 
 #[test]
-fn c_01_arguments_of_prompts_and_templates_are_completed() {
+fn prompt_and_template_arguments_are_completed() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let mut complete = |params: Value| {
@@ -575,7 +575,7 @@ fn c_01_arguments_of_prompts_and_templates_are_completed() {
 }
 
 #[test]
-fn c_01_what_cannot_be_completed_is_refused() {
+fn invalid_completion_references_are_rejected() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let argument = json!({"name": "language", "value": ""});
@@ -612,7 +612,7 @@ fn c_01_what_cannot_be_completed_is_refused() {
 }
 
 #[test]
-fn m_21_what_is_advertised_works_and_nothing_else_does() {
+fn advertised_capabilities_work_and_others_are_not_found() {
     let methods = [
         ("prompts", "prompts/list"),
         ("resources", "resources/list"),
@@ -693,7 +693,7 @@ fn page(
 }
 
 #[test]
-fn g_01_pages_follow_one_another_from_whatever_shard() {
+fn list_pages_continue_on_any_shard() {
     const SHARDS: usize = 3;
     let (running, _registry) = start_paged(SHARDS);
     let mut peers: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
@@ -717,7 +717,7 @@ fn g_01_pages_follow_one_another_from_whatever_shard() {
 }
 
 #[test]
-fn g_01_cursors_are_good_for_their_own_list_as_it_was() {
+fn cursor_is_valid_only_for_its_own_list_and_generation() {
     let (running, registry) = start_paged(2);
     let mut peer = connect(&running);
     let cursors: Vec<Value> = LISTS.iter().map(|list| page(&mut peer, *list, None).1.unwrap()).collect();
@@ -753,7 +753,7 @@ fn g_01_cursors_are_good_for_their_own_list_as_it_was() {
 }
 
 #[test]
-fn g_01_a_thousand_tools_are_listed() {
+fn thousand_tools_are_listed() {
     let server = (0..1000).fold(Server::builder("many", "0"), |server, number| {
         server.tool(
             Tool::new(format!("tool-{number:04}"))
@@ -845,7 +845,7 @@ fn decorated() -> ServerBuilder {
 }
 
 #[test]
-fn t_04_r_02_p_01_entries_are_listed_as_each_revision_knows_them() {
+fn entries_are_listed_with_the_fields_of_each_revision() {
     let running = start(decorated(), 1, Limits::default());
     let mut client = Client::connect(running.addresses()[0]);
     let schemas = Schema::all();
@@ -903,7 +903,7 @@ fn t_04_r_02_p_01_entries_are_listed_as_each_revision_knows_them() {
 }
 
 #[test]
-fn n_01_an_extension_is_declared_under_a_prefixed_id_and_seen_by_who_asks() {
+fn extension_is_declared_with_a_prefixed_id_and_visible_to_handlers() {
     let tool = Tool::new("colour").run_async(async |_: NoArguments, cx: Context| {
         cx.extension("com.example/colour")
             .map_or_else(|| "none".to_owned(), |settings| settings["is"].to_string())

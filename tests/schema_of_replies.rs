@@ -16,7 +16,7 @@ use support::{
 
 /// The judge of all other tests' messages, judged.
 #[test]
-fn a_message_that_does_not_fit_is_found_out() {
+fn recorded_message_violating_the_schema_is_detected() {
     if Schema::all().is_none() {
         return;
     }
@@ -147,7 +147,7 @@ fn in_every_revision(check: impl Fn(&Schema, &mut Peer, &Running)) {
 }
 
 #[test]
-fn what_does_not_fit_is_found() {
+fn schema_violations_are_detected() {
     for schema in Schema::all().unwrap_or_default() {
         for wrong in [json!({}), json!({"content": [{"type": "text"}], "resultType": "complete"})] {
             assert!(!schema.faults("CallToolResult", &wrong).is_empty(), "{}: {wrong}", schema.revision);
@@ -159,7 +159,7 @@ fn what_does_not_fit_is_found() {
 }
 
 #[test]
-fn greetings_fit() {
+fn discovery_and_initialize_results_match_the_schema() {
     in_every_revision(|schema, peer, _| {
         if schema.is_modern() {
             let discovered =
@@ -177,7 +177,7 @@ fn greetings_fit() {
 }
 
 #[test]
-fn every_page_of_the_list_fits() {
+fn list_pages_match_the_schema() {
     in_every_revision(|schema, peer, _| {
         let mut params = json!({});
         let mut names = Vec::new();
@@ -201,7 +201,7 @@ fn every_page_of_the_list_fits() {
 }
 
 #[test]
-fn results_of_calls_fit() {
+fn call_results_match_the_schema() {
     in_every_revision(|schema, peer, _| {
         for (tool, arguments, is_error) in [
             ("echo", json!({"message": "héllo \"lane\"\n\u{0}"}), false),
@@ -221,7 +221,7 @@ fn results_of_calls_fit() {
 }
 
 #[test]
-fn errors_of_methods_fit() {
+fn method_errors_match_the_schema() {
     in_every_revision(|schema, peer, _| {
         schema.error("unknown tool", -32602, &peer.call("no-such-tool", json!({})));
         schema.error("arguments", -32602, &peer.call("echo", json!([])));
@@ -238,7 +238,7 @@ fn errors_of_methods_fit() {
 }
 
 #[test]
-fn refused_messages_fit() {
+fn rejected_messages_match_the_schema() {
     in_every_revision(|schema, peer, _| {
         schema.error("not JSON", -32700, &peer.raw("{"));
         for body in [
@@ -257,7 +257,7 @@ fn refused_messages_fit() {
 }
 
 #[test]
-fn refusals_of_the_envelope_fit() {
+fn metadata_errors_match_the_schema() {
     in_every_revision(|schema, peer, _| {
         let body = r#"{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}"#;
         if !schema.is_modern() {
@@ -279,7 +279,7 @@ fn refusals_of_the_envelope_fit() {
 }
 
 #[test]
-fn refusals_of_http_and_of_a_busy_server_fit() {
+fn http_and_busy_errors_match_the_schema() {
     in_every_revision(|schema, peer, running| {
         let list = String::from_utf8(peer.bytes("tools/list", json!({}))).unwrap();
         for (from, to, status) in [

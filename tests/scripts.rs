@@ -35,7 +35,7 @@ fn options(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn script_help_is_printed_and_nothing_else_happens() {
+fn script_help_is_printed_without_side_effects() {
     for script in scripts() {
         for option in ["--help", "-h"] {
             let output = output(&script, option);

@@ -32,7 +32,7 @@ fn await_drain(server: &ServerProcess) {
 }
 
 #[test]
-fn every_demo_tool_answers_in_both_eras() {
+fn demo_tools_reply_in_both_eras() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();
     let calls = [
@@ -77,7 +77,7 @@ fn every_demo_tool_answers_in_both_eras() {
 }
 
 #[test]
-fn l_01_a_legacy_handshake_agrees_on_a_revision() {
+fn legacy_initialize_negotiates_a_revision() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();
     for (asked, agreed) in [
@@ -102,7 +102,7 @@ fn l_01_a_legacy_handshake_agrees_on_a_revision() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order_even_behind_a_slow_one() {
+fn pipelined_requests_are_answered_in_order_behind_a_slow_one() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     let slow = r#"{"jsonrpc":"2.0","id":"slow","method":"tools/call","params":{"name":"sleep","arguments":{"ms":100}}}"#;
@@ -121,7 +121,7 @@ fn pipelined_requests_are_answered_in_order_even_behind_a_slow_one() {
 }
 
 #[test]
-fn a_client_that_pipelines_without_reading_is_made_to_wait_and_loses_nothing() {
+fn pipelining_client_that_does_not_read_is_paused_without_loss() {
     let server = ServerProcess::observed(serve(&["--shards", "1"]));
     let mut client = server.connect();
     const REQUESTS: usize = 4000;
@@ -143,7 +143,7 @@ fn a_client_that_pipelines_without_reading_is_made_to_wait_and_loses_nothing() {
 }
 
 #[test]
-fn sleeps_overlap_on_one_shard() {
+fn sleeping_calls_overlap_on_one_shard() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let started = Instant::now();
     let clients: Vec<_> = (0..20)
@@ -163,7 +163,7 @@ fn sleeps_overlap_on_one_shard() {
 }
 
 #[test]
-fn a_blocking_tool_does_not_hold_up_its_neighbours() {
+fn blocking_tool_does_not_delay_other_calls() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut busy = server.connect();
     let slow = json!({"name": "digest", "arguments": {"text": "x", "rounds": 2_000_000}});
@@ -184,7 +184,7 @@ fn a_blocking_tool_does_not_hold_up_its_neighbours() {
 }
 
 #[test]
-fn connections_end_when_the_client_says_so() {
+fn connection_close_header_ends_the_connection() {
     let server = ServerProcess::start(&[]);
     let mut client = server.connect();
     let reply = client.post("Connection: close\r\n", echo("last"));
@@ -216,7 +216,7 @@ fn connections_end_when_the_client_says_so() {
 }
 
 #[test]
-fn a_signal_drains_finishes_what_is_in_flight_and_ends_with_zero() {
+fn sigterm_drains_calls_in_flight_and_exits_with_zero() {
     for signal in ["-INT", "-TERM"] {
         let server = ServerProcess::observed(serve(&["--stats"]));
         let mut idle = server.connect();
@@ -240,7 +240,7 @@ fn a_signal_drains_finishes_what_is_in_flight_and_ends_with_zero() {
 }
 
 #[test]
-fn a_drain_does_not_wait_for_a_client_that_has_its_reply() {
+fn drain_does_not_wait_for_an_idle_client() {
     let server = ServerProcess::observed(serve(&["--shards", "1"]));
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
@@ -259,7 +259,7 @@ fn a_drain_does_not_wait_for_a_client_that_has_its_reply() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn second_signal_exits_immediately() {
     let server = ServerProcess::observed(serve(&[]));
     let mut busy = server.connect();
     busy.send(post("", r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":60000}}}"#));
@@ -275,7 +275,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn shards_share_a_port_and_all_of_them_answer() {
+fn shards_share_a_port_and_all_reply() {
     let server = ServerProcess::start(&["--shards", "4"]);
     let clients: Vec<Client> = (0..64).map(|_| server.connect()).collect();
     for mut client in clients {
@@ -286,7 +286,7 @@ fn shards_share_a_port_and_all_of_them_answer() {
 }
 
 #[test]
-fn several_addresses_get_a_line_each() {
+fn every_listen_address_is_printed_on_its_own_line() {
     let mut command = corelane(&["serve", "--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--shards", "1"]);
     command.stderr(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -300,7 +300,7 @@ fn several_addresses_get_a_line_each() {
 }
 
 #[test]
-fn an_idle_server_uses_no_cpu() {
+fn idle_server_uses_no_cpu() {
     let server = ServerProcess::start(&[]);
     let mut clients: Vec<Client> = (0..200).map(|_| server.connect()).collect();
     for client in &mut clients {
@@ -315,7 +315,7 @@ fn an_idle_server_uses_no_cpu() {
 }
 
 #[test]
-fn a_drain_does_not_wait_long_for_a_request_that_is_half_sent() {
+fn drain_bounds_the_wait_for_a_partial_request() {
     let server = ServerProcess::observed(serve(&["--shards", "1"]));
     let mut half = server.connect();
     let head = "POST /mcp HTTP/1.1\r\nHost: loc";
@@ -336,7 +336,7 @@ fn a_drain_does_not_wait_long_for_a_request_that_is_half_sent() {
 }
 
 #[test]
-fn a_drain_loses_no_request_of_a_busy_client_and_resets_nobody() {
+fn drain_answers_every_request_of_a_busy_client_without_resets() {
     let server = ServerProcess::start(&["--shards", "2"]);
     let address = server.address;
     let (under_way, all) = std::sync::mpsc::channel();
@@ -370,7 +370,7 @@ fn a_drain_loses_no_request_of_a_busy_client_and_resets_nobody() {
 }
 
 #[test]
-fn sighup_is_ignored_with_a_line_in_the_log() {
+fn sighup_is_logged_and_ignored() {
     let server = ServerProcess::start(&["--shards", "1"]);
     server.signal("-HUP");
     server.signal("-HUP");
@@ -382,7 +382,7 @@ fn sighup_is_ignored_with_a_line_in_the_log() {
 }
 
 #[test]
-fn readiness_ends_at_once_and_the_listener_stays_open_for_drain_delay() {
+fn drain_fails_readiness_first_and_keeps_listening_for_drain_delay() {
     let config = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("drain-delay.toml");
     std::fs::write(&config, "[limits]\ndrain_delay = \"1h\"\n").unwrap();
     let config = config.to_str().unwrap();

@@ -132,7 +132,7 @@ fn one_each(running: &Running, shards: usize) -> BTreeMap<String, Client> {
 }
 
 #[test]
-fn l_24_a_stream_is_for_who_reads_events_and_has_a_session() {
+fn session_stream_requires_accept_and_session_id() {
     let running = start(2, Limits::default());
     let session = open(&running);
     assert_eq!(session.get_with("Accept: application/json\r\n").status, 406);
@@ -155,7 +155,7 @@ fn l_24_a_stream_is_for_who_reads_events_and_has_a_session() {
 }
 
 #[test]
-fn l_60_a_change_on_any_shard_is_heard_on_any_stream_of_a_session_at_home_on_any_shard() {
+fn resource_update_reaches_the_session_stream_for_every_shard_combination() {
     const SHARDS: usize = 4;
     let running = start(SHARDS, Limits::default());
     let mut clients = one_each(&running, SHARDS);
@@ -189,7 +189,7 @@ fn l_60_a_change_on_any_shard_is_heard_on_any_stream_of_a_session_at_home_on_any
 }
 
 #[test]
-fn l_60_who_unsubscribes_hears_no_more() {
+fn unsubscribed_session_receives_no_updates() {
     let running = start(2, Limits::default());
     for _ in 0..6 {
         let session = open(&running);
@@ -209,7 +209,7 @@ fn l_60_who_unsubscribes_hears_no_more() {
 }
 
 #[test]
-fn l_62_lists_that_change_are_told_without_being_asked() {
+fn list_changes_are_sent_without_a_subscription() {
     let server = server();
     let registry = server.registry();
     let running = server.start(&config(3, Limits::default())).unwrap();
@@ -235,7 +235,7 @@ fn l_62_lists_that_change_are_told_without_being_asked() {
 }
 
 #[test]
-fn each_of_many_quick_changes_is_told_once_at_most_and_the_last_one_surely() {
+fn rapid_changes_are_coalesced_and_the_last_is_delivered() {
     let server = server();
     let registry = server.registry();
     let running = server.start(&config(3, Limits::default())).unwrap();
@@ -260,7 +260,7 @@ fn each_of_many_quick_changes_is_told_once_at_most_and_the_last_one_surely() {
 }
 
 #[test]
-fn what_came_while_nobody_listened_is_told_to_who_comes_as_far_as_it_is_kept() {
+fn buffered_events_are_replayed_on_reconnect() {
     let limits = Limits { replay_bytes_max: 1024, ..Limits::default() };
     let running = start(3, limits);
     for _ in 0..4 {
@@ -314,7 +314,7 @@ fn number_of_last_after(
 }
 
 #[test]
-fn l_46_l_50_each_stream_has_its_own_messages_and_gets_back_no_others() {
+fn resumed_stream_replays_only_its_own_messages() {
     let running = start(3, Limits::default());
     for _ in 0..8 {
         let session = open(&running);
@@ -352,7 +352,7 @@ fn l_46_l_50_each_stream_has_its_own_messages_and_gets_back_no_others() {
 }
 
 #[test]
-fn l_50_an_event_that_never_was_is_unknown() {
+fn unknown_last_event_id_is_rejected() {
     let running = start(2, Limits::default());
     let (session, other) = (open(&running), open(&running));
     subscribe(&session, "test://a");
@@ -377,7 +377,7 @@ fn l_50_an_event_that_never_was_is_unknown() {
 }
 
 #[test]
-fn l_50_a_stream_that_is_resumed_ends_where_it_was_and_the_end_of_that_connection_does_not_end_it() {
+fn resumed_stream_detaches_its_previous_connection() {
     let running = start(4, Limits::default());
     for _ in 0..24 {
         let session = open(&running);
@@ -401,7 +401,7 @@ fn l_50_a_stream_that_is_resumed_ends_where_it_was_and_the_end_of_that_connectio
 }
 
 #[test]
-fn l_24_a_client_that_leaves_makes_room_for_its_next_stream() {
+fn disconnected_stream_frees_its_slot_for_the_next() {
     let running = start(4, Limits::default());
     for _ in 0..12 {
         let session = open(&running);
@@ -419,7 +419,7 @@ fn l_24_a_client_that_leaves_makes_room_for_its_next_stream() {
 }
 
 #[test]
-fn streams_that_have_ended_make_room_for_others() {
+fn closed_streams_free_their_slots() {
     let limits = Limits { replay_streams_max: 4, ..Limits::default() };
     let running = start(1, limits);
     let session = open(&running);
@@ -439,7 +439,7 @@ fn streams_that_have_ended_make_room_for_others() {
 }
 
 #[test]
-fn sessions_nobody_listens_for_make_room_for_others() {
+fn sessions_without_streams_are_evicted() {
     let with = |limits: Limits| {
         let running = start(1, limits);
         for _ in 0..12 {
@@ -471,7 +471,7 @@ fn sessions_nobody_listens_for_make_room_for_others() {
 }
 
 #[test]
-fn subscriptions_of_one_session_are_bounded_and_room_comes_back() {
+fn subscriptions_of_a_session_are_bounded_and_slots_are_reused() {
     let limits = Limits { subscription_topics_max: 1, ..Limits::default() };
     // With one shard every session is at home where it is asked; with three most are asked elsewhere.
     for shards in [1, 3] {
@@ -492,7 +492,7 @@ fn subscriptions_of_one_session_are_bounded_and_room_comes_back() {
 }
 
 #[test]
-fn a_session_that_ends_ends_its_stream() {
+fn deleted_session_closes_its_stream() {
     let running = start(4, Limits::default());
     for _ in 0..12 {
         let session = open(&running);
@@ -512,7 +512,7 @@ fn a_session_that_ends_ends_its_stream() {
 }
 
 #[test]
-fn a_reply_that_became_a_stream_closes_its_connection_where_that_was_asked_for() {
+fn streamed_reply_honours_connection_close() {
     let running = start(1, Limits::default());
     let session = open(&running);
     session.ask(1, "logging/setLevel", json!({"level": "debug"})).response();
@@ -531,7 +531,7 @@ fn a_reply_that_became_a_stream_closes_its_connection_where_that_was_asked_for()
 }
 
 #[test]
-fn l_23_older_clients_and_those_without_a_session_are_not_sent_away() {
+fn clients_that_cannot_resume_are_not_disconnected() {
     let running = start(2, Limits::default());
     let address = running.addresses()[0];
     let older = ["2025-06-18", "2025-03-26", "2024-11-05"]
@@ -555,7 +555,7 @@ fn l_23_older_clients_and_those_without_a_session_are_not_sent_away() {
 }
 
 #[test]
-fn nothing_follows_a_stream_that_ended_with_the_server() {
+fn no_bytes_follow_a_stream_closed_at_drain() {
     let running = start(2, Limits::default());
     let sessions: Vec<Session> = (0..6).map(|_| open(&running)).collect();
     let mut raws: Vec<std::net::TcpStream> = sessions

@@ -115,7 +115,7 @@ fn await_detached(running: &Running) {
 const MANY: usize = 32;
 
 #[test]
-fn l_55_o_05_an_id_is_visible_unguessable_and_good_on_every_shard() {
+fn session_id_is_visible_ascii_random_and_valid_on_every_shard() {
     let running = start(4, Limits::default());
     let ids: BTreeSet<String> = (0..50).map(|_| open(&running).id).collect();
     assert_eq!(ids.len(), 50);
@@ -133,7 +133,7 @@ fn l_55_o_05_an_id_is_visible_unguessable_and_good_on_every_shard() {
 }
 
 #[test]
-fn l_55_unknown_and_ended_sessions_are_unknown_to_every_shard() {
+fn unknown_and_deleted_sessions_are_rejected_on_every_shard() {
     let running = start(4, Limits::default());
     let session = open(&running);
     let foreign = Session { id: open(&start(1, Limits::default())).id, ..session.clone() };
@@ -156,7 +156,7 @@ fn l_55_unknown_and_ended_sessions_are_unknown_to_every_shard() {
 }
 
 #[test]
-fn l_55_a_session_grows_too_old() {
+fn session_expires_at_its_maximum_age() {
     // In whole seconds: from one to two pass until it expires.
     let running = start(1, Limits { session_ttl: Duration::from_secs(2), ..Limits::default() });
     let began = Instant::now();
@@ -168,7 +168,7 @@ fn l_55_a_session_grows_too_old() {
 }
 
 #[test]
-fn l_56_what_was_agreed_on_holds_whatever_known_version_the_header_names() {
+fn negotiated_version_overrides_a_known_version_header() {
     let running = start(4, Limits::default());
     let older = Session::open(running.addresses()[0], "2025-06-18", json!({"elicitation": {}}));
     let unable = Session::open(running.addresses()[0], NEWEST, json!({}));
@@ -192,7 +192,7 @@ fn l_56_what_was_agreed_on_holds_whatever_known_version_the_header_names() {
 }
 
 #[test]
-fn of_sessions_that_ended_so_many_are_remembered() {
+fn deleted_sessions_are_remembered_up_to_a_limit() {
     let running = start(2, Limits { session_notes_max: 3, ..Limits::default() });
     let sessions: Vec<Session> = (0..4).map(|_| open(&running)).collect();
     assert!(sessions.iter().all(|session| session.delete() == 204));
@@ -205,7 +205,7 @@ fn of_sessions_that_ended_so_many_are_remembered() {
 }
 
 #[test]
-fn what_belongs_to_a_session_needs_one_and_the_rest_does_not() {
+fn session_methods_without_a_session_are_rejected() {
     let running = start(2, Limits::default());
     let without =
         Session { address: running.addresses()[0], id: String::new(), revision: ASSUMED.to_owned() };
@@ -232,7 +232,7 @@ fn what_belongs_to_a_session_needs_one_and_the_rest_does_not() {
 }
 
 #[test]
-fn ids_survive_a_restart_and_a_change_of_shards_by_a_secret_file() {
+fn session_ids_signed_by_a_secret_file_survive_restart_and_resharding() {
     let file = std::env::temp_dir().join(format!("corelane-secret-{}", std::process::id()));
     fs::write(&file, "a key of at least thirty-two bytes, which this is").unwrap();
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -282,7 +282,7 @@ fn ids_survive_a_restart_and_a_change_of_shards_by_a_secret_file() {
 }
 
 #[test]
-fn sessions_that_are_opened_and_abandoned_cost_no_memory() {
+fn abandoned_sessions_use_no_memory() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let mut client = server.connect();
     let mut open = |count: usize| {
@@ -299,7 +299,7 @@ fn sessions_that_are_opened_and_abandoned_cost_no_memory() {
 }
 
 #[test]
-fn l_60_subscribers_hear_of_changes_on_their_stream_wherever_it_is() {
+fn resource_updates_reach_subscribed_sessions_across_shards() {
     let server = server();
     let registry = server.registry();
     let running = server.start(&config(3, Limits::default())).unwrap();
@@ -332,7 +332,7 @@ fn l_60_subscribers_hear_of_changes_on_their_stream_wherever_it_is() {
 }
 
 #[test]
-fn l_24_l_50_one_stream_each_and_what_was_missed_comes_back() {
+fn missed_events_are_replayed_on_one_stream() {
     let running = start(3, Limits::default());
     for _ in 0..8 {
         let session = open(&running);
@@ -365,7 +365,7 @@ fn l_24_l_50_one_stream_each_and_what_was_missed_comes_back() {
 }
 
 #[test]
-fn l_58_questions_are_asked_on_the_calls_stream_and_answered_on_any_connection() {
+fn server_requests_are_sent_on_the_call_stream_and_answered_from_any_connection() {
     let running = start(4, Limits::default());
     let session = open(&running);
     for (number, tool) in ["greet", "greet_blocking"].into_iter().cycle().take(MANY).enumerate() {
@@ -408,7 +408,7 @@ fn l_58_questions_are_asked_on_the_calls_stream_and_answered_on_any_connection()
 }
 
 #[test]
-fn answers_to_what_was_never_asked_are_refused() {
+fn responses_to_unknown_requests_are_rejected() {
     let running = start(2, Limits::default());
     let (session, other) = (open(&running), open(&running));
     let mut reply = session.call(1, "greet", json!({}));
@@ -429,7 +429,7 @@ fn answers_to_what_was_never_asked_are_refused() {
 }
 
 #[test]
-fn a_question_nobody_answers_ends_its_call_in_time() {
+fn unanswered_server_request_ends_its_call_at_the_deadline() {
     let limits = Limits {
         question_timeout: Duration::from_millis(300),
         call_deadline: Duration::from_millis(100),
@@ -450,7 +450,7 @@ fn a_question_nobody_answers_ends_its_call_in_time() {
 }
 
 #[test]
-fn l_61_log_messages_come_from_the_level_a_session_asked_for_on_every_shard() {
+fn log_messages_follow_the_session_level_on_every_shard() {
     let running = start(4, Limits::default());
     let (session, silent) = (open(&running), open(&running));
     assert_eq!(session.ask(1, "logging/setLevel", json!({"level": "loud"})).error_code(), -32602);
@@ -469,7 +469,7 @@ fn l_61_log_messages_come_from_the_level_a_session_asked_for_on_every_shard() {
 }
 
 #[test]
-fn l_66_a_call_is_cancelled_from_any_connection_of_its_session_only() {
+fn call_is_cancelled_only_from_connections_of_its_session() {
     let running = start(4, Limits::default());
     let (session, other) = (open(&running), open(&running));
     for number in 0..12 {
@@ -492,7 +492,7 @@ fn l_66_a_call_is_cancelled_from_any_connection_of_its_session_only() {
 }
 
 #[test]
-fn l_23_a_call_lets_its_connection_go_and_its_client_comes_back() {
+fn long_call_releases_its_connection_and_is_resumed() {
     let running = start(3, Limits::default());
     for number in 0..9 {
         let session = open(&running);
@@ -528,7 +528,7 @@ fn l_23_a_call_lets_its_connection_go_and_its_client_comes_back() {
 }
 
 #[test]
-fn b_07_l_70_batches_are_answered_in_2025_03_26() {
+fn batches_are_answered_in_2025_03_26() {
     let running = start(2, Limits { batch_messages_max: 10, ..Limits::default() });
     let session = Session::open(running.addresses()[0], "2025-03-26", json!({}));
     let call = |id: Value, tool: &str| json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": tool, "arguments": {"name": id.to_string()}}});
@@ -571,7 +571,7 @@ fn b_07_l_70_batches_are_answered_in_2025_03_26() {
 }
 
 #[test]
-fn b_03_clients_that_use_the_same_ids_never_get_each_others_answers() {
+fn clients_with_equal_ids_receive_their_own_responses() {
     let running = start(2, Limits::default());
     let address = running.addresses()[0];
     let clients: Vec<_> = (0..64)
@@ -592,7 +592,7 @@ fn b_03_clients_that_use_the_same_ids_never_get_each_others_answers() {
 }
 
 #[test]
-fn streams_end_with_the_server_and_give_a_sign_of_life_before() {
+fn session_streams_send_keep_alives_and_end_at_drain() {
     let running = start(1, Limits { stream_keep_alive: Duration::from_millis(100), ..Limits::default() });
     let session = open(&running);
     let request = format!(

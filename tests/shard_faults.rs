@@ -35,13 +35,13 @@ fn start(server: &Server, shards: usize, limits: Limits) -> Running {
 }
 
 #[test]
-fn thousands_of_cross_shard_requests_that_time_out_at_once_are_answered() {
+fn thousands_of_simultaneous_cross_shard_timeouts_are_answered() {
     const CONNECTIONS: usize = 3000;
     /// Bytes of each thread's stack. An unoptimised shard needs half of it; one frame for each request would need more.
     const STACK: &str = "786432";
     if env::var("RUST_MIN_STACK").as_deref() != Ok(STACK) {
         // Read once, before the first thread: only another process has threads of that size.
-        let name = "thousands_of_cross_shard_requests_that_time_out_at_once_are_answered";
+        let name = "thousands_of_simultaneous_cross_shard_timeouts_are_answered";
         let mut test = Command::new(env::current_exe().unwrap());
         let output = test.args(["--exact", name]).env("RUST_MIN_STACK", STACK).output().unwrap();
         let text =
@@ -89,7 +89,7 @@ fn thousands_of_cross_shard_requests_that_time_out_at_once_are_answered() {
 }
 
 #[test]
-fn declared_time_beyond_its_range_is_refused_with_its_name_and_limit() {
+fn out_of_range_timeout_is_rejected_with_its_name_and_limit() {
     let terms = |ttl, poll_interval| TaskTerms { ttl, poll_interval };
     let second = Duration::from_secs(1);
     let named =
@@ -133,7 +133,7 @@ fn declared_time_beyond_its_range_is_refused_with_its_name_and_limit() {
 }
 
 #[test]
-fn limits_beyond_any_clock_still_serve() {
+fn maximum_time_limits_do_not_overflow_the_clock() {
     let limits = Limits { call_deadline: Duration::MAX, task_ttl: Duration::MAX, ..Limits::default() };
     let tool = Tool::new("later").run_async(async |_: NoArguments, _| "done");
     let endless = TaskTerms { ttl: Some(Duration::MAX), poll_interval: Duration::ZERO };
@@ -180,7 +180,7 @@ impl Subscriber for Panics {
 }
 
 #[test]
-fn panic_while_a_connection_is_handled_drops_that_connection_only() {
+fn panic_in_a_connection_closes_only_that_connection() {
     tracing::subscriber::set_global_default(Panics).unwrap();
     let echo = Tool::new("later").run_async(async |_: NoArguments, _| "done");
     let running = start(&Server::builder("panics", "0").tool(echo).build(), 1, Limits::default());
@@ -204,7 +204,7 @@ fn panic_while_a_connection_is_handled_drops_that_connection_only() {
 }
 
 #[test]
-fn legacy_subscriptions_of_one_connection_of_lines_are_bounded_and_room_comes_back() {
+fn legacy_subscriptions_of_a_json_lines_connection_are_bounded_and_slots_are_reused() {
     let item = ResourceTemplate::new("test://{item}", "item").run(|_, _| "item");
     let lines = vec!["tcp://127.0.0.1:0".parse().unwrap()];
     let limits = Limits { subscription_topics_max: 3, ..Limits::default() };
@@ -238,7 +238,7 @@ fn legacy_subscriptions_of_one_connection_of_lines_are_bounded_and_room_comes_ba
 }
 
 #[test]
-fn what_all_subscriptions_of_one_connection_of_lines_hear_of_is_bounded() {
+fn topics_of_a_json_lines_connection_are_bounded() {
     let lines = vec!["tcp://127.0.0.1:0".parse().unwrap()];
     let limits = Limits { subscription_topics_max: 3, ..Limits::default() };
     let config = Config { listen: lines, shards: Some(1), limits, ..Config::default() };
@@ -277,7 +277,7 @@ fn what_all_subscriptions_of_one_connection_of_lines_hear_of_is_bounded() {
 }
 
 #[test]
-fn subscriptions_of_one_connection_of_lines_are_bounded_also_when_they_hear_of_nothing() {
+fn empty_subscriptions_of_a_json_lines_connection_are_bounded() {
     let server =
         ServerProcess::spawn(support::corelane(&["serve", "--listen", "tcp://127.0.0.1:0", "--shards", "1"]));
     let mut input = TcpStream::connect(server.address).unwrap();

@@ -298,7 +298,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn any_cut_of_any_stream_gives_the_same_replies() {
+fn replies_are_independent_of_how_input_is_split() {
     let lane = RefCell::new(Lane::new());
     let totals = RefCell::new([0_usize; 3]);
     let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };

@@ -24,7 +24,7 @@ fn one_line(told: (Option<i32>, String), words: &[&str]) {
 }
 
 #[test]
-fn a_taken_port_is_named_whoever_has_it() {
+fn port_in_use_is_named_in_the_start_error() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
     one_line(told(corelane(&["serve", "--listen", &address])), &[&address, "in use", "--listen"]);
@@ -35,7 +35,7 @@ fn a_taken_port_is_named_whoever_has_it() {
 }
 
 #[test]
-fn a_core_that_is_not_there_is_named() {
+fn unavailable_core_is_named_in_the_start_error() {
     one_line(
         told(corelane(&["serve", "--listen", "127.0.0.1:0", "--cpus", "0,4000"])),
         &["core 4000", "available: 0", "--cpus"],
@@ -43,13 +43,13 @@ fn a_core_that_is_not_there_is_named() {
 }
 
 #[test]
-fn an_address_others_could_reach_is_refused() {
+fn non_loopback_address_without_allowed_hosts_is_rejected() {
     one_line(told(corelane(&["serve", "--listen", "0.0.0.0:0"])), &["0.0.0.0:0", "allowed_hosts"]);
     one_line(told(corelane(&["serve", "--listen", "[::]:0"])), &["[::]:0", "loopback"]);
 }
 
 #[test]
-fn the_same_address_twice_is_refused() {
+fn duplicate_listen_address_is_rejected() {
     one_line(
         told(corelane(&["serve", "--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"])),
         &["127.0.0.1:1", "remedy"],
@@ -57,7 +57,7 @@ fn the_same_address_twice_is_refused() {
 }
 
 #[test]
-fn too_little_locked_memory_is_told_with_its_remedy() {
+fn insufficient_locked_memory_is_reported_with_its_remedy() {
     let mut command = Command::new("prlimit");
     command.args([
         "--memlock=65536:65536",
@@ -72,7 +72,7 @@ fn too_little_locked_memory_is_told_with_its_remedy() {
 /// `strace` stands in for a seccomp filter, and for a kernel that has run out of something: it makes the system call fail as
 /// they do. Seccomp profiles answer with EPERM or with ENOSYS.
 #[test]
-fn refused_io_uring_is_told_with_cause_and_remedy() {
+fn denied_io_uring_is_reported_with_cause_and_remedy() {
     let profile = "--security-opt seccomp=deploy/seccomp.json";
     for (errno, words) in [
         ("EPERM", ["seccomp profile", profile]),
@@ -117,12 +117,12 @@ fn sixteen_shards_start_with_eight_mebibytes_of_locked_memory() {
 }
 
 #[test]
-fn shards_that_lock_too_much_are_told_with_need_limit_and_remedy() {
+fn excess_locked_memory_is_reported_with_need_limit_and_remedy() {
     one_line(told(as_user("65532", "200")), &["200 shards", "8192 KiB", "ulimit -l", "--shards"]);
 }
 
 #[test]
-fn low_descriptor_limits_are_told_with_need_limit_and_remedy() {
+fn low_descriptor_limit_is_reported_with_need_limit_and_remedy() {
     for descriptors in [4, 5, 6, 8, 10, 12, 16, 20, 24, 31] {
         for arguments in [&["serve", "--listen", "127.0.0.1:0", "--shards", "1"][..], &["stdio"]] {
             let mut command = Command::new("prlimit");
@@ -142,7 +142,7 @@ fn low_descriptor_limits_are_told_with_need_limit_and_remedy() {
 }
 
 #[test]
-fn descriptors_too_few_for_connections_max_are_a_warning_with_the_figure() {
+fn descriptor_limit_below_connections_max_is_a_warning_with_the_number() {
     let mut command = Command::new("prlimit");
     command.args(["--nofile=1000:1000", env!("CARGO_BIN_EXE_corelane"), "serve", "--listen", "127.0.0.1:0"]);
     command.args(["--shards", "1"]).env("CORELANE_ADMIN", "none");
@@ -155,7 +155,7 @@ fn descriptors_too_few_for_connections_max_are_a_warning_with_the_figure() {
 }
 
 #[test]
-fn usage_errors_exit_with_two_and_show_the_way() {
+fn usage_error_exits_with_two_and_prints_usage() {
     for arguments in [
         &["serve", "--listen", "nonsense"][..],
         &["serve", "--cpus", "3-1"],
@@ -173,7 +173,7 @@ fn usage_errors_exit_with_two_and_show_the_way() {
 }
 
 #[test]
-fn too_few_descriptors_for_the_shards_end_the_start_with_a_reason() {
+fn descriptor_limit_below_the_need_of_shards_is_a_start_error() {
     for descriptors in [50, 60, 70, 80] {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={descriptors}:{descriptors}"));
@@ -195,7 +195,7 @@ fn too_few_descriptors_for_the_shards_end_the_start_with_a_reason() {
 }
 
 #[test]
-fn a_secret_file_that_is_unsafe_is_refused_and_never_overwritten() {
+fn unsafe_secret_file_is_rejected_and_not_overwritten() {
     use std::{fs, os::unix::fs::PermissionsExt, path::Path};
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let serve = |path: &str| {

@@ -24,7 +24,7 @@ fn told(mut command: Command) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn s_02_s_04_the_end_of_input_is_the_end_and_stdout_has_nothing_but_messages() {
+fn end_of_input_ends_the_process_and_stdout_has_only_messages() {
     assert_eq!(told(corelane(&["stdio"])), (Some(0), String::new(), String::new()));
     let (code, stdout, stderr) = told(corelane(&["stdio", "--log", "info"]));
     assert_eq!((code, stdout.as_str()), (Some(0), ""));
@@ -32,7 +32,7 @@ fn s_02_s_04_the_end_of_input_is_the_end_and_stdout_has_nothing_but_messages() {
 }
 
 #[test]
-fn it_has_an_admin_interface_only_where_it_is_asked_for_one() {
+fn stdio_server_has_an_admin_interface_only_when_configured() {
     let mut command = corelane(&["stdio", "--log", "info", "--config", "corelane.toml"]);
     // Neither the file's nor the environment's: many servers are started this way.
     command.env("CORELANE_ADMIN", "127.0.0.1:0");
@@ -45,7 +45,7 @@ fn it_has_an_admin_interface_only_where_it_is_asked_for_one() {
 }
 
 #[test]
-fn what_is_wrong_with_its_configuration_is_told_in_a_line() {
+fn stdio_configuration_error_is_printed_on_one_line() {
     let (code, stdout, stderr) = told(corelane(&["stdio", "--config", "/nowhere.toml"]));
     assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(1), "", 1), "{stderr}");
     assert!(stderr.contains("/nowhere.toml"), "{stderr}");
@@ -116,7 +116,7 @@ impl Process {
 }
 
 #[test]
-fn s_01_s_03_s_05_the_era_is_decided_line_by_line() {
+fn era_is_decided_for_each_line() {
     let mut process = Process::start(&[]);
     process.ask(1, "tools/list", json!({}));
     assert_eq!(process.hear()["error"]["code"], -32600, "L-02: a handshake must come first");
@@ -145,7 +145,7 @@ fn s_01_s_03_s_05_the_era_is_decided_line_by_line() {
 }
 
 #[test]
-fn s_07_m_81_l_66_lines_are_answered_as_they_are_done_and_not_when_they_are_cancelled() {
+fn calls_on_stdio_are_answered_on_completion_and_never_after_cancellation() {
     let mut process = Process::start(&[]);
     process.shake_hands("2025-11-25");
     let sleep = |ms: u32| json!({"name": "sleep", "arguments": {"ms": ms}});
@@ -173,7 +173,7 @@ fn s_07_m_81_l_66_lines_are_answered_as_they_are_done_and_not_when_they_are_canc
 }
 
 #[test]
-fn subscriptions_of_both_eras_share_a_line() {
+fn subscriptions_of_both_eras_share_a_connection() {
     let mut process = Process::start(&[]);
     process.shake_hands("2025-11-25");
     process.ask(1, "resources/subscribe", json!({"uri": "demo://counter"}));
@@ -197,7 +197,7 @@ fn subscriptions_of_both_eras_share_a_line() {
 }
 
 #[test]
-fn s_08_lines_over_sockets_are_the_same_and_no_web_page_gets_through() {
+fn json_lines_over_sockets_match_stdio_and_reject_http() {
     let path = std::env::temp_dir().join(format!("corelane-lines-{}.sock", std::process::id()));
     let listen = format!("unix:{}", path.display());
     let server = support::ServerProcess::start(&[

@@ -117,7 +117,7 @@ fn progress(answer: &Answer) -> Vec<Value> {
 }
 
 #[test]
-fn m_90_progress_is_told_where_a_token_was_sent_and_only_grows() {
+fn progress_is_sent_for_a_token_and_only_increases() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for tool in KINDS {
@@ -140,7 +140,7 @@ fn m_90_progress_is_told_where_a_token_was_sent_and_only_grows() {
 }
 
 #[test]
-fn m_90_h_03_without_a_token_nothing_is_told_and_the_reply_is_json() {
+fn call_without_a_token_sends_no_progress_and_replies_in_json() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for tool in KINDS {
@@ -158,7 +158,7 @@ fn m_90_h_03_without_a_token_nothing_is_told_and_the_reply_is_json() {
 }
 
 #[test]
-fn m_90_a_token_is_a_text_or_an_integer() {
+fn progress_token_must_be_a_string_or_integer() {
     let running = start(server(), 1, Limits::default());
     for token in [json!(1.5), json!(true), json!({}), json!([])] {
         let answer = connect(&running).ask(&ask("inline").token(token.clone()));
@@ -168,7 +168,7 @@ fn m_90_a_token_is_a_text_or_an_integer() {
 }
 
 #[test]
-fn m_90_resources_and_prompts_report_progress_too() {
+fn resources_and_prompts_send_progress() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let read = peer.ask(&Ask::read("test://steps").token("r"));
@@ -181,7 +181,7 @@ fn m_90_resources_and_prompts_report_progress_too() {
 }
 
 #[test]
-fn m_95_log_messages_come_at_the_level_the_request_names_and_never_without_one() {
+fn log_messages_are_sent_only_at_the_level_of_the_request() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let all = [
@@ -208,7 +208,7 @@ fn m_95_log_messages_come_at_the_level_the_request_names_and_never_without_one()
 }
 
 #[test]
-fn h_04_h_08_what_goes_wrong_after_the_stream_began_is_its_last_event() {
+fn error_after_the_stream_began_is_its_last_event() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let fails = peer.ask(&ask("fails").token("p"));
@@ -227,7 +227,7 @@ fn h_04_h_08_what_goes_wrong_after_the_stream_began_is_its_last_event() {
 }
 
 #[test]
-fn h_03_a_connection_goes_on_behind_a_stream_and_answers_come_in_order() {
+fn connection_continues_after_a_stream_with_responses_in_order() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let asked: Vec<Ask> = (0..60)
@@ -253,7 +253,7 @@ fn h_03_a_connection_goes_on_behind_a_stream_and_answers_come_in_order() {
 }
 
 #[test]
-fn h_03_a_stream_whose_request_closes_its_connection_ends_it() {
+fn stream_with_connection_close_ends_the_connection() {
     let running = start(server(), 1, Limits::default());
     for tool in KINDS {
         let mut peer = connect(&running);
@@ -266,7 +266,7 @@ fn h_03_a_stream_whose_request_closes_its_connection_ends_it() {
 }
 
 #[test]
-fn h_03_events_go_only_to_who_reads_them() {
+fn events_are_sent_only_to_clients_that_accept_them() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for (accept, streams) in [
@@ -288,7 +288,7 @@ fn h_03_events_go_only_to_who_reads_them() {
 }
 
 #[test]
-fn h_03_http_1_0_gets_no_chunks() {
+fn http_1_0_stream_is_not_chunked() {
     let running = start(server(), 1, Limits::default());
     for tool in KINDS.iter().chain(&["logs", "logs_async"]) {
         let mut peer = connect(&running);
@@ -308,7 +308,7 @@ fn h_03_http_1_0_gets_no_chunks() {
 }
 
 #[test]
-fn h_03_events_come_when_they_are_said_not_when_the_call_ends() {
+fn events_are_sent_before_the_call_completes() {
     let gate = Arc::new(AtomicBool::new(false));
     let opened = Arc::clone(&gate);
     let tool = Tool::new("waits").run_blocking(move |_: NoArguments, cx| {
@@ -330,7 +330,7 @@ fn h_03_events_come_when_they_are_said_not_when_the_call_ends() {
 }
 
 #[test]
-fn h_11_a_call_that_takes_its_time_gives_signs_of_life_on_its_stream() {
+fn slow_call_sends_keep_alives_on_its_stream() {
     let slow = Tool::new("slow").run_async(async |_: NoArguments, cx: Context| {
         cx.progress(1.0, None, None);
         sleep(Duration::from_millis(1000)).await;
@@ -359,7 +359,7 @@ fn h_11_a_call_that_takes_its_time_gives_signs_of_life_on_its_stream() {
 }
 
 #[test]
-fn m_90_a_thousand_messages_arrive_in_order_before_the_answer() {
+fn thousand_messages_arrive_in_order_before_the_response() {
     const COUNT: u32 = 1000;
     let say =
         |cx: &corelane::RemoteContext| (1..=COUNT).for_each(|step| cx.progress(f64::from(step), None, None));
@@ -409,7 +409,7 @@ impl Drop for Guest {
 }
 
 #[test]
-fn m_80_h_10_a_client_that_closes_a_stream_cancels_its_call() {
+fn closed_stream_cancels_its_call() {
     let inside = Arc::new(AtomicUsize::new(0));
     let (one, two) = (Arc::clone(&inside), Arc::clone(&inside));
     let server = Server::builder("test", "0")
@@ -488,7 +488,7 @@ async fn tokio_sleep() {
 }
 
 #[test]
-fn a_reader_that_falls_behind_a_talkative_call_is_let_go_and_counted() {
+fn slow_reader_of_a_call_stream_is_disconnected_and_counted() {
     let inside = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&inside);
     let tool = Tool::new("talks").run_async(async move |_: NoArguments, cx: Context| {
@@ -517,7 +517,7 @@ fn a_reader_that_falls_behind_a_talkative_call_is_let_go_and_counted() {
 }
 
 #[test]
-fn a_stream_that_runs_is_finished_when_the_server_ends() {
+fn open_stream_is_completed_during_drain() {
     let server = Server::builder("test", "0").tool(Tool::new("slow").run_async(
         async |_: NoArguments, cx: Context| {
             cx.progress(1.0, None, None);
@@ -538,7 +538,7 @@ fn a_stream_that_runs_is_finished_when_the_server_ends() {
 }
 
 #[test]
-fn h_06_what_belongs_to_sessions_is_ignored() {
+fn session_headers_are_ignored_in_the_2026_era() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let asked = ask("async").token("p").header("Mcp-Session-Id: of-another-era").header("Last-Event-ID: 7");
@@ -549,7 +549,7 @@ fn h_06_what_belongs_to_sessions_is_ignored() {
 }
 
 #[test]
-fn m_80_a_cancellation_over_http_is_accepted_and_does_nothing() {
+fn cancelled_notification_over_http_is_accepted_and_ignored() {
     let running = start(server(), 1, Limits::default());
     let mut waiting = connect(&running);
     waiting.open(&ask("hangs").id(77).token("p"));
@@ -563,7 +563,7 @@ fn m_80_a_cancellation_over_http_is_accepted_and_does_nothing() {
 }
 
 #[test]
-fn o_04_a_page_may_read_a_stream_too() {
+fn event_stream_has_cors_headers() {
     let running = start(server(), 1, Limits::default());
     for tool in KINDS {
         let (headers, body) = modern("tools/call", json!({"name": tool}));

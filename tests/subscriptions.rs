@@ -92,7 +92,7 @@ fn expect_update(peer: &mut Peer, id: impl Into<Value>, uri: &str) {
 }
 
 #[test]
-fn m_60_a_filter_must_be_there_and_be_one() {
+fn missing_or_invalid_subscription_filter_is_rejected() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for filter in [
@@ -117,7 +117,7 @@ fn m_60_a_filter_must_be_there_and_be_one() {
 }
 
 #[test]
-fn m_61_m_62_the_first_message_acknowledges_with_the_requests_own_id() {
+fn first_message_acknowledges_the_subscription_with_its_id() {
     let running = start(server(), 2, Limits::default());
     for id in [json!(7), json!("7"), json!(0), json!(-3), json!(u64::MAX), json!(""), json!("a \"b\"\n")] {
         let mut peer = connect(&running);
@@ -129,7 +129,7 @@ fn m_61_m_62_the_first_message_acknowledges_with_the_requests_own_id() {
 }
 
 #[test]
-fn m_61_only_what_will_be_heard_is_acknowledged() {
+fn acknowledgment_lists_only_supported_topics() {
     let running = start(server(), 1, Limits::default());
     let acknowledged = |filter: Value| listen(&mut connect(&running), filter, 1);
     assert_eq!(acknowledged(json!({})), json!({}));
@@ -153,7 +153,7 @@ fn m_61_only_what_will_be_heard_is_acknowledged() {
 }
 
 #[test]
-fn m_63_nothing_comes_that_was_not_asked_for() {
+fn topics_outside_the_filter_are_not_delivered() {
     let (running, registry) = start_live(server(), 2, Limits::default());
     let mut tools = connect(&running);
     let ask = Ask::listen(json!({"toolsListChanged": true})).id("t").token("p").meta(LOG_LEVEL, "debug");
@@ -176,7 +176,7 @@ fn m_63_nothing_comes_that_was_not_asked_for() {
 }
 
 #[test]
-fn m_64_updates_reach_the_streams_of_every_shard_from_wherever_they_come() {
+fn resource_updates_reach_streams_on_every_shard() {
     const SHARDS: usize = 4;
     let (running, registry) = start_live(server(), SHARDS, Limits::default());
     let mut ears: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
@@ -211,7 +211,7 @@ fn m_64_updates_reach_the_streams_of_every_shard_from_wherever_they_come() {
 }
 
 #[test]
-fn m_64_updates_of_one_moment_are_told_once() {
+fn simultaneous_updates_are_coalesced() {
     let running = start(server(), 1, Limits::default());
     let (mut reader, mut writer) = (connect(&running), connect(&running));
     listen(&mut reader, everything(), 1);
@@ -227,7 +227,7 @@ fn m_64_updates_of_one_moment_are_told_once() {
 }
 
 #[test]
-fn m_64_whoever_reads_after_an_update_sees_what_is_new() {
+fn resource_read_after_an_update_returns_new_content() {
     let running = start(demo::server(), 2, Limits::default());
     let mut ear = connect(&running);
     listen(&mut ear, json!({"resourceSubscriptions": ["demo://counter"]}), 1);
@@ -243,7 +243,7 @@ fn m_64_whoever_reads_after_an_update_sees_what_is_new() {
 }
 
 #[test]
-fn m_69_t_13_changed_lists_are_told_when_every_shard_serves_them() {
+fn list_changes_are_published_after_every_shard_applied_them() {
     const SHARDS: usize = 3;
     let (running, registry) = start_live(server(), SHARDS, Limits::default());
     let mut ears: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
@@ -316,7 +316,7 @@ fn m_69_t_13_changed_lists_are_told_when_every_shard_serves_them() {
 }
 
 #[test]
-fn m_65_every_subscription_of_a_client_hears_by_its_own_id() {
+fn each_subscription_of_a_client_receives_events_with_its_id() {
     let (running, registry) = start_live(server(), 2, Limits::default());
     let mut streams: Vec<Peer> = (0..8).map(|_| connect(&running)).collect();
     for (number, stream) in streams.iter_mut().enumerate() {
@@ -340,7 +340,7 @@ fn m_65_every_subscription_of_a_client_hears_by_its_own_id() {
 }
 
 #[test]
-fn m_68_subscriptions_are_bounded_and_room_comes_back() {
+fn subscriptions_are_bounded_and_slots_are_reused() {
     let limits = Limits { subscription_topics_max: 3, subscriptions_max: 5, ..Limits::default() };
     let (running, registry) = start_live(server(), 1, limits);
     let uris = |count: usize| (0..count).map(|number| format!("test://of/{number}")).collect::<Vec<_>>();
@@ -372,7 +372,7 @@ fn m_68_subscriptions_are_bounded_and_room_comes_back() {
 }
 
 #[test]
-fn a_long_uri_or_task_id_is_not_kept() {
+fn oversized_uri_or_task_id_is_not_stored() {
     let limits = Limits { subscription_uri_bytes_max: 100, ..Limits::default() };
     let running = start(server(), 1, limits);
     let text = |length: usize| format!("test://of/{}", "x".repeat(length - "test://of/".len()));
@@ -394,7 +394,7 @@ fn a_long_uri_or_task_id_is_not_kept() {
 }
 
 #[test]
-fn m_68_a_stream_with_nothing_to_tell_gives_signs_of_life() {
+fn idle_subscription_stream_sends_keep_alives() {
     let limits = Limits { stream_keep_alive: Duration::from_millis(100), ..Limits::default() };
     let (running, registry) = start_live(server(), 1, limits);
     let mut peer = connect(&running);
@@ -412,7 +412,7 @@ fn m_68_a_stream_with_nothing_to_tell_gives_signs_of_life() {
 }
 
 #[test]
-fn m_66_when_the_server_ends_a_subscription_ends_with_its_result() {
+fn drain_ends_a_subscription_with_its_result() {
     let running = start(server(), 2, Limits::default());
     let mut ears: Vec<(Value, Peer)> =
         [json!(7), json!("seven")].into_iter().map(|id| (id, connect(&running))).collect();
@@ -434,7 +434,7 @@ fn m_66_when_the_server_ends_a_subscription_ends_with_its_result() {
 }
 
 #[test]
-fn m_66_a_subscription_that_comes_while_the_server_ends_does_not_hold_it_up() {
+fn subscription_opened_during_drain_does_not_delay_it() {
     let limits = Limits {
         drain_grace: Duration::from_secs(2),
         drain_timeout: Duration::from_secs(20),
@@ -460,7 +460,7 @@ fn m_66_a_subscription_that_comes_while_the_server_ends_does_not_hold_it_up() {
 }
 
 #[test]
-fn m_67_abrupt_ends_leave_nothing_behind() {
+fn reset_subscription_streams_leave_no_state() {
     let limits = Limits { subscriptions_max: 60, ..Limits::default() };
     let config = Config { admin: Some("127.0.0.1:0".parse().unwrap()), ..config(2, limits) };
     let server = server().build();
@@ -524,7 +524,7 @@ fn long_uris_limits() -> Limits {
 }
 
 #[test]
-fn a_reader_that_stalls_delays_nobody_and_is_let_go_in_time() {
+fn stalled_reader_is_disconnected_without_delaying_others() {
     let limits = Limits { write_timeout: Duration::from_secs(1), ..long_uris_limits() };
     let config = Config { admin: Some("127.0.0.1:0".parse().unwrap()), ..config(1, limits) };
     let server = server().build();
@@ -553,7 +553,7 @@ fn a_reader_that_stalls_delays_nobody_and_is_let_go_in_time() {
 }
 
 #[test]
-fn a_slow_reader_hears_of_each_thing_at_last_and_of_nothing_stale() {
+fn slow_reader_receives_the_latest_update_of_each_topic() {
     const ROUNDS: usize = 40;
     let (running, registry) = start_live(server(), 2, long_uris_limits());
     let uris = long_uris(200);
@@ -606,7 +606,7 @@ fn drained(peer: &mut Peer) -> bool {
 }
 
 #[test]
-fn events_that_find_no_room_between_shards_are_told_as_a_change_of_everything() {
+fn overflow_between_shards_is_published_as_a_change_of_every_topic() {
     let limits = Limits { broadcast_queue_max: 16, ..Limits::default() };
     let gate = Arc::new(std::sync::Barrier::new(2));
     let held = Arc::clone(&gate);

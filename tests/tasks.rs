@@ -166,7 +166,7 @@ fn check_task(view: &Value) {
 }
 
 #[test]
-fn x_01_the_extension_is_declared_and_the_old_capability_is_not() {
+fn tasks_extension_is_declared_without_the_legacy_capability() {
     let running = start(server(), 1, Limits::default());
     let discovered = connect(&running).ask(&Ask::new("server/discover", json!({})));
     let capabilities = &discovered.result()["capabilities"];
@@ -176,7 +176,7 @@ fn x_01_the_extension_is_declared_and_the_old_capability_is_not() {
 }
 
 #[test]
-fn x_02_without_the_extension_an_optional_tool_runs_as_ever() {
+fn optional_task_tool_runs_synchronously_without_the_extension() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for (tool, said) in
@@ -198,7 +198,7 @@ fn x_02_without_the_extension_an_optional_tool_runs_as_ever() {
 }
 
 #[test]
-fn x_04_what_can_only_be_a_task_says_what_is_missing() {
+fn task_only_tool_without_the_extension_names_the_missing_capability() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for tool in ["only_task", "only_task_too"] {
@@ -214,7 +214,7 @@ fn x_04_what_can_only_be_a_task_says_what_is_missing() {
 }
 
 #[test]
-fn x_03_x_05_a_task_is_told_at_once_and_its_result_later() {
+fn task_is_returned_immediately_and_its_result_on_get() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let ask =
@@ -241,7 +241,7 @@ fn x_03_x_05_a_task_is_told_at_once_and_its_result_later() {
 }
 
 #[test]
-fn x_03_many_tasks_that_end_at_once_are_tasks_all_the_same() {
+fn immediately_completed_calls_are_still_returned_as_tasks() {
     let running = start(server(), 2, Limits::default());
     let mut peers = [connect_to(&running, 0), connect_to(&running, 1)];
     for round in 0..50 {
@@ -258,7 +258,7 @@ fn x_03_many_tasks_that_end_at_once_are_tasks_all_the_same() {
 }
 
 #[test]
-fn x_05_every_kind_of_end_is_told() {
+fn task_status_reports_every_kind_of_completion() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let task = create(&mut peer, &call("told"));
@@ -280,7 +280,7 @@ fn x_05_every_kind_of_end_is_told() {
 }
 
 #[test]
-fn x_05_x_12_a_task_is_found_from_every_shard_by_its_id_alone() {
+fn task_is_found_from_every_shard_by_its_id() {
     const SHARDS: usize = 3;
     let running = start(server(), SHARDS, Limits::default());
     let mut peers: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
@@ -302,7 +302,7 @@ fn x_05_x_12_a_task_is_found_from_every_shard_by_its_id_alone() {
 }
 
 #[test]
-fn x_06_questions_of_a_task_are_answered_bit_by_bit_from_any_shard() {
+fn task_input_is_answered_in_parts_from_any_shard() {
     let running = start(server(), 2, Limits::default());
     let (mut owner, mut other) = (connect_to(&running, 0), connect_to(&running, 1));
     let task = create(&mut owner, &call("asks").token("p").meta(LOG_LEVEL, "debug"));
@@ -339,7 +339,7 @@ fn x_06_questions_of_a_task_are_answered_bit_by_bit_from_any_shard() {
 }
 
 #[test]
-fn x_06_blocking_and_tokio_tasks_wait_for_answers_however_early_they_ask() {
+fn blocking_and_tokio_tasks_wait_for_early_input_requests() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let tools: &[&str] = &[
@@ -363,7 +363,7 @@ fn x_06_blocking_and_tokio_tasks_wait_for_answers_however_early_they_ask() {
 }
 
 #[test]
-fn x_06_malformed_answers_are_refused() {
+fn malformed_task_input_is_rejected() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let task = create(&mut peer, &call("asks"));
@@ -379,7 +379,7 @@ fn x_06_malformed_answers_are_refused() {
 }
 
 #[test]
-fn x_07_a_cancelled_task_stops_and_stays_cancelled() {
+fn cancelled_task_stops_and_stays_cancelled() {
     let inside = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&inside);
     let tool = Tool::new("forever").task(terms()).run_async(async move |_: NoArguments, _| {
@@ -417,7 +417,7 @@ fn x_07_a_cancelled_task_stops_and_stays_cancelled() {
 }
 
 #[test]
-fn x_07_a_cancelled_task_that_waits_for_an_answer_frees_its_thread() {
+fn cancelled_task_waiting_for_input_frees_its_thread() {
     let limits = Limits { blocking_threads_max: 1, blocking_waiting_max: 1, ..Limits::default() };
     let config = Config { blocking_threads: Some(1), ..config(1, limits) };
     let running = server().build().start(&config).unwrap();
@@ -434,7 +434,7 @@ fn x_07_a_cancelled_task_that_waits_for_an_answer_frees_its_thread() {
 }
 
 #[test]
-fn x_03_x_10_what_has_spoken_may_become_a_task_and_speaks_no_more() {
+fn call_that_sent_progress_becomes_a_task_without_further_messages() {
     let tool = Tool::new("speaks").run_async(async |_: NoArguments, cx: Context| {
         cx.progress(1.0, None, None);
         sleep(Duration::from_millis(20)).await;
@@ -463,7 +463,7 @@ fn x_03_x_10_what_has_spoken_may_become_a_task_and_speaks_no_more() {
 }
 
 #[test]
-fn m_83_a_task_outlives_the_connection_it_was_asked_for_on() {
+fn task_continues_after_its_connection_closes() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let task = create(&mut peer, &Ask::call("slow", json!({"ms": 200})).can(knows()));
@@ -475,7 +475,7 @@ fn m_83_a_task_outlives_the_connection_it_was_asked_for_on() {
 }
 
 #[test]
-fn x_08_methods_that_are_gone_and_clients_that_know_no_tasks() {
+fn removed_task_methods_and_clients_without_the_extension_are_rejected() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for method in ["tasks/result", "tasks/list"] {
@@ -494,7 +494,7 @@ fn x_08_methods_that_are_gone_and_clients_that_know_no_tasks() {
 }
 
 #[test]
-fn x_09_the_header_names_the_task() {
+fn task_name_header_must_match_the_task_id() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let task = create(&mut peer, &call("at_once"));
@@ -510,7 +510,7 @@ fn x_09_the_header_names_the_task() {
 }
 
 #[test]
-fn x_12_ids_that_are_forged_or_malformed_are_unknown() {
+fn forged_or_malformed_task_ids_are_unknown() {
     let running = start(server(), 2, Limits::default());
     let other = start(server(), 2, Limits::default());
     let mut peer = connect(&running);
@@ -540,7 +540,7 @@ fn x_12_ids_that_are_forged_or_malformed_are_unknown() {
 }
 
 #[test]
-fn x_12_tasks_are_kept_for_their_time_and_not_longer() {
+fn tasks_are_kept_until_their_time_to_live() {
     let limits = Limits { task_ttl: Duration::from_secs(1), tasks_max: 2, ..Limits::default() };
     let short = TaskTerms { ttl: None, poll_interval: Duration::from_millis(10) };
     let inside = Arc::new(AtomicUsize::new(0));
@@ -594,7 +594,7 @@ fn x_12_tasks_are_kept_for_their_time_and_not_longer() {
 }
 
 #[test]
-fn tasks_max_is_told_busy_and_room_comes_back() {
+fn task_beyond_the_limit_is_rejected_and_slots_are_reused() {
     let limits = Limits { tasks_max: 3, task_ttl: Duration::from_secs(1), ..Limits::default() };
     let terms = TaskTerms { ttl: Some(Duration::from_secs(1)), poll_interval: Duration::from_millis(10) };
     let server = Server::builder("test", "0")
@@ -640,7 +640,7 @@ fn heard(peer: &mut Peer) -> Value {
 }
 
 #[test]
-fn x_10_changes_of_a_task_are_heard_on_every_shard() {
+fn task_changes_are_published_on_every_shard() {
     const SHARDS: usize = 3;
     let running = start(server(), SHARDS, Limits::default());
     let mut asker = connect_to(&running, 0);
@@ -659,7 +659,7 @@ fn x_10_changes_of_a_task_are_heard_on_every_shard() {
 }
 
 #[test]
-fn x_10_questions_answers_and_the_end_are_heard_one_after_the_other() {
+fn task_input_and_completion_events_arrive_in_order() {
     let running = start(server(), 2, Limits::default());
     let (mut asker, mut ear) = (connect_to(&running, 0), connect_to(&running, 1));
     let task = create(&mut asker, &call("asks").token("p").meta(LOG_LEVEL, "debug"));
@@ -699,7 +699,7 @@ fn x_10_questions_answers_and_the_end_are_heard_one_after_the_other() {
 }
 
 #[test]
-fn x_10_who_does_not_know_the_extension_cannot_listen_to_tasks() {
+fn task_subscription_without_the_extension_is_rejected() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let task = create(&mut peer, &call("at_once"));
@@ -713,7 +713,7 @@ fn x_10_who_does_not_know_the_extension_cannot_listen_to_tasks() {
 }
 
 #[test]
-fn x_12_an_id_of_a_server_that_had_more_shards_is_unknown() {
+fn task_id_of_a_shard_that_no_longer_exists_is_unknown() {
     let secret = std::env::temp_dir().join(format!("corelane-tasks-{}", std::process::id()));
     std::fs::File::create(&secret).unwrap().write_all(b"f3Kq8Zr1xWm5Tn7Yb2Vc9Lp4Hd6Gs0Ja").unwrap();
     let serve = |shards: usize| -> Running {

@@ -109,7 +109,7 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn imports_point_the_way_of_the_table() {
+fn module_imports_match_the_architecture_table() {
     let allowed = allowed();
     let modules: BTreeSet<String> = allowed.keys().cloned().collect();
     let mut arrows = 0;
@@ -160,7 +160,7 @@ fn import_cycles_are_found_through_reexports_and_paths() {
 }
 
 #[test]
-fn no_file_imports_one_that_imports_it() {
+fn files_have_no_import_cycles() {
     for directory in ["src", "ring/src", "loadgen/src"] {
         let imports = imports::imports(&root().join(directory), &rust_files(directory));
         assert!(imports.values().flatten().count() > 20, "the imports of {directory} are not found any more");
@@ -260,7 +260,7 @@ fn every_file_is_part_of_a_module() {
 }
 
 #[test]
-fn every_key_of_the_configuration_is_explained() {
+fn every_configuration_key_has_a_comment() {
     let defaults = corelane::Config { admin: Some(corelane::Config::ADMIN), ..Default::default() };
     let text = fs::read_to_string(root().join("corelane.toml")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -286,52 +286,112 @@ fn every_key_of_the_configuration_is_explained() {
     assert_eq!(corelane::Config::from_toml(&text).unwrap(), defaults, "corelane.toml says the defaults");
 }
 
-/// The rows of docs/CHECKLIST.md: an id, and what its last column says.
-fn checklist_rows() -> BTreeMap<String, String> {
-    let text = fs::read_to_string(root().join("docs/CHECKLIST.md")).unwrap();
-    let rows = text.lines().skip_while(|line| *line != "| id | demand | tests |").skip(2);
-    let cells = rows.take_while(|line| line.starts_with('|')).map(|line| line.split('|').collect::<Vec<_>>());
-    cells.map(|cells| (cells[1].trim().to_owned(), cells[3].trim().to_owned())).collect()
+/// A row of docs/CHECKLIST.md: one requirement of the specification.
+struct Requirement<'a> {
+    id: &'a str,
+    /// A link to the section of the specification, which names the revision.
+    section: &'a str,
+    /// Names of tests in backquotes, with remarks.
+    tests: &'a str,
 }
 
-#[test]
-fn every_demand_of_the_checklist_names_tests_that_exist() {
-    let mut tests = BTreeSet::new();
-    for path in ["src", "tests"].into_iter().flat_map(rust_files) {
-        for part in code(&path).split("#[test]").skip(1) {
-            let name = part.split("fn ").nth(1).unwrap();
-            tests.insert(name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>());
+/// The rows of the table of requirements.
+fn requirements(text: &str) -> Vec<Requirement<'_>> {
+    let rows = text.lines().skip_while(|line| *line != "| id | requirement | section | tests |").skip(2);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            Requirement { id: cells[1], section: cells[3], tests: cells[4] }
+        })
+        .collect()
+}
+
+/// The names of the tests in a source text.
+fn tests_in(code: &str) -> impl Iterator<Item = String> + '_ {
+    code.split("#[test]").skip(1).map(|part| {
+        let name = part.split("fn ").nth(1).unwrap();
+        name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    })
+}
+
+/// What is wrong with the rows: no link to a section of a revision, no test, a test that does not exist, a second row.
+fn checklist_faults(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut ids = BTreeSet::new();
+    for Requirement { id, section, tests: cell } in requirements(text) {
+        if !ids.insert(id) {
+            faults.push(format!("{id} has two rows"));
         }
-    }
-    let rows = checklist_rows();
-    assert!(rows.len() > 50, "the table in docs/CHECKLIST.md is not where it was");
-    for (id, cell) in &rows {
+        if !section.contains("](https://") || !section.contains("/20") {
+            faults.push(format!("{id} links no section of a revision"));
+        }
         let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
-        assert!(!named.is_empty(), "{id} names no test");
-        for name in named {
-            assert!(tests.contains(name), "{id}: there is no test {name}");
+        if named.is_empty() {
+            faults.push(format!("{id} names no test"));
         }
+        let missing = named.into_iter().filter(|name| !tests.contains(*name));
+        faults.extend(missing.map(|name| format!("{id}: there is no test {name}")));
     }
+    faults
+}
+
+/// The ids of the mandatory requirements without a row.
+fn requirements_without_row<'a>(checklist: &'a str, text: &str) -> Vec<&'a str> {
+    let start = checklist.find("## 0. Constant tables").expect("the checklist has no section 0");
+    let end = checklist.find("## 11. Authorization").expect("the checklist has no section 11");
+    let rows: BTreeSet<&str> = requirements(text).iter().map(|row| row.id).collect();
+    let mandatory: Vec<&str> = checklist[start..end]
+        .lines()
+        .filter(|line| line.contains("[M]") || line.contains("[!]"))
+        .filter_map(|line| line.strip_prefix("- ")?.split(' ').next())
+        .filter(|id| id.split_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok()))
+        .collect();
+    assert!(mandatory.len() > 80, "only {} mandatory requirements were found", mandatory.len());
+    mandatory.into_iter().filter(|id| !rows.contains(id)).collect()
+}
+
+fn checklist() -> String {
+    fs::read_to_string(root().join("docs/CHECKLIST.md")).unwrap()
 }
 
 #[test]
-fn every_must_of_the_checklist_has_its_row() {
+fn checklist_rows_name_a_section_and_existing_tests() {
+    let files = ["src", "ring", "loadgen", "tests"].into_iter().flat_map(rust_files);
+    let tests = files.flat_map(|path| tests_in(&code(&path)).collect::<Vec<_>>()).collect();
+    let text = checklist();
+    assert!(requirements(&text).len() > 80, "the table in docs/CHECKLIST.md was not found");
+    let faults = checklist_faults(&text, &tests);
+    assert!(faults.is_empty(), "docs/CHECKLIST.md:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn checklist_faults_are_reported() {
+    let tests = tests_in("#[test]\nfn a() {}\n#[test]\n#[ignore]\nfn b() {}").collect();
+    let faults = |row: &str| {
+        checklist_faults(
+            &format!("| id | requirement | section | tests |\n|---|---|---|---|\n{row}\n"),
+            &tests,
+        )
+    };
+    assert_eq!(faults("| B-01 | x | [s](https://a/2026-07-28/b) | `a`, `b` |"), [""; 0]);
+    assert_eq!(faults("| B-01 | x | [s](https://a/2026-07-28/b) | `c` |"), ["B-01: there is no test c"]);
+    assert_eq!(faults("| B-01 | x | [s](https://a/2026-07-28/b) | none |"), ["B-01 names no test"]);
+    assert_eq!(faults("| B-01 | x | page | `a` |"), ["B-01 links no section of a revision"]);
+}
+
+#[test]
+fn every_mandatory_requirement_has_a_checklist_row() {
     let path = root().join("../shared/mcp/checklist.md");
-    let Ok(text) = fs::read_to_string(&path) else {
+    let Ok(checklist_of_project) = fs::read_to_string(&path) else {
         missing::report("../shared/mcp/checklist.md", "only the project's developers have it");
         return;
     };
-    let start = text.find("## 0. Constant tables").expect("the checklist is not where it was");
-    let end = text.find("## 11. Authorization").expect("the checklist is not where it was");
-    let rows = checklist_rows();
-    let mut demands = 0;
-    for line in text[start..end].lines() {
-        let Some(id) = line.strip_prefix("- ").and_then(|rest| rest.split(' ').next()) else { continue };
-        let is_id = id.split_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
-        if is_id && (line.contains("[M]") || line.contains("[!]")) {
-            demands += 1;
-            assert!(rows.contains_key(id), "{id} is not in docs/CHECKLIST.md");
-        }
-    }
-    assert!(demands > 80, "the checklist is not read any more");
+    let text = checklist();
+    assert_eq!(
+        requirements_without_row(&checklist_of_project, &text),
+        [""; 0],
+        "docs/CHECKLIST.md lacks rows"
+    );
+    let shorter = text.replace("| L-50 |", "| - |");
+    assert_eq!(requirements_without_row(&checklist_of_project, &shorter), ["L-50"]);
 }

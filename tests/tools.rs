@@ -59,7 +59,7 @@ fn server() -> ServerBuilder {
 }
 
 #[test]
-fn a_panicking_tool_is_an_error_reply_and_the_shard_goes_on() {
+fn panicking_tool_returns_an_error_and_the_shard_continues() {
     let running = start(server(), Limits::default());
     let mut client = connect(&running);
     for tool in ["panic_inline", "panic_async", "panic_blocking"] {
@@ -73,7 +73,7 @@ fn a_panicking_tool_is_an_error_reply_and_the_shard_goes_on() {
 }
 
 #[test]
-fn a_failing_tool_tells_the_model_and_an_empty_result_is_one() {
+fn failing_tool_returns_is_error_and_empty_results_are_valid() {
     let running = start(server(), Limits::default());
     let mut client = connect(&running);
     let failed = client.post("", call("fail")).json()["result"].clone();
@@ -83,7 +83,7 @@ fn a_failing_tool_tells_the_model_and_an_empty_result_is_one() {
 }
 
 #[test]
-fn as_many_calls_as_the_limit_run_and_one_more_is_told_busy() {
+fn call_beyond_the_concurrency_limit_is_rejected_as_busy() {
     let limits = Limits { calls_in_flight_max: 4, ..Limits::default() };
     let running = start(server(), limits);
     let mut waiting: Vec<Client> = (0..4).map(|_| connect(&running)).collect();
@@ -102,7 +102,7 @@ fn as_many_calls_as_the_limit_run_and_one_more_is_told_busy() {
 }
 
 #[test]
-fn replies_of_async_tools_count_towards_the_outbox_too() {
+fn replies_of_async_tools_count_towards_the_outbox_limit() {
     let big = Tool::new("big").run_async(async |_: NoArguments, _| "x".repeat(1024 * 1024));
     let running = start(Server::builder("test", "0").tool(big), Limits::default());
     let mut client = connect(&running);
@@ -123,7 +123,7 @@ fn replies_of_async_tools_count_towards_the_outbox_too() {
 }
 
 #[test]
-fn a_full_blocking_queue_is_told_and_frees_its_ticket() {
+fn full_blocking_queue_rejects_the_call_and_frees_its_slot() {
     let (release, gate) = mpsc::channel::<()>();
     let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
     let hold = move |_: NoArguments, _| {
@@ -160,7 +160,7 @@ fn a_full_blocking_queue_is_told_and_frees_its_ticket() {
 }
 
 #[test]
-fn the_blocking_pool_has_as_many_threads_as_configured() {
+fn blocking_pool_has_the_configured_number_of_threads() {
     let tool = Tool::new("block").run_blocking(|_: NoArguments, _| thread::sleep(Duration::from_millis(300)));
     let any = "127.0.0.1:0".parse().unwrap();
     let config =
@@ -179,7 +179,7 @@ fn the_blocking_pool_has_as_many_threads_as_configured() {
 }
 
 #[test]
-fn twenty_blocking_calls_run_at_the_same_time_by_default() {
+fn twenty_blocking_calls_run_concurrently_by_default() {
     let all = std::sync::Arc::new(std::sync::Barrier::new(20));
     let tool = Tool::new("meet").run_blocking(move |_: NoArguments, _| {
         all.wait();
@@ -196,7 +196,7 @@ fn twenty_blocking_calls_run_at_the_same_time_by_default() {
 }
 
 #[test]
-fn a_client_that_leaves_does_not_get_in_the_way_of_its_call() {
+fn disconnected_client_leaves_its_legacy_call_running() {
     let running = start(server(), Limits::default());
     for _ in 0..10 {
         connect(&running).send(post("", call("wait")));
@@ -210,7 +210,7 @@ fn a_client_that_leaves_does_not_get_in_the_way_of_its_call() {
 }
 
 #[test]
-fn connections_are_bounded_and_accepted_again_when_some_have_gone() {
+fn connections_are_bounded_and_accepted_again_after_others_close() {
     let limits = Limits { connections_max: 10, ..Limits::default() };
     let running = start(server(), limits);
     let mut inside: Vec<Client> = (0..10).map(|_| connect(&running)).collect();
@@ -232,7 +232,7 @@ fn connections_are_bounded_and_accepted_again_when_some_have_gone() {
 }
 
 #[test]
-fn a_registry_that_cannot_be_served_is_a_start_error_that_names_the_tool() {
+fn invalid_registry_is_a_start_error_naming_the_tool() {
     let nothing = || Tool::new("same").run(|_: NoArguments, _| ());
     let told = |server: ServerBuilder| -> String {
         let config = Config { listen: vec!["127.0.0.1:0".parse().unwrap()], ..Config::default() };
@@ -324,7 +324,7 @@ impl BorrowedArguments for Wide {
 }
 
 #[test]
-fn integers_of_128_bits_are_arguments_however_a_tool_runs() {
+fn integers_of_128_bits_are_valid_arguments_for_every_kind_of_tool() {
     let runs = Arc::new(AtomicUsize::new(0));
     let run = || {
         let runs = Arc::clone(&runs);
@@ -378,7 +378,7 @@ fn integers_of_128_bits_are_arguments_however_a_tool_runs() {
 }
 
 #[test]
-fn enums_and_maps_of_any_key_are_arguments() {
+fn enums_and_maps_are_valid_arguments() {
     macro_rules! shows {
         ($server:expr, $($name:literal $type:ty),*) => {
             $server$(.tool(Tool::new($name).input::<$type>().run(|value, _| format!("{value:?}"))))*
@@ -448,7 +448,7 @@ fn lists_are_paged_with_cursors() {
 }
 
 #[test]
-fn t_09_every_kind_of_content_reaches_the_client() {
+fn every_content_type_reaches_the_client() {
     let annotations = Annotations {
         audience: vec![Role::User],
         priority: Some(0.5),
@@ -501,7 +501,7 @@ fn t_09_every_kind_of_content_reaches_the_client() {
 }
 
 #[test]
-fn t_04_t_07_tools_are_listed_as_far_as_the_revision_knows() {
+fn tools_are_listed_with_the_fields_of_the_revision() {
     let tool = Tool::new("full")
         .title("Full")
         .description("Everything")
@@ -545,7 +545,7 @@ fn t_04_t_07_tools_are_listed_as_far_as_the_revision_knows() {
 }
 
 #[test]
-fn t_10_structured_content_is_held_against_the_schema_that_promises_it() {
+fn structured_content_is_validated_against_the_output_schema() {
     let promise = || json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
     let tool = |name: &'static str, run: fn(Value, corelane::Context) -> Result<Value, String>| {
         Tool::new(name).input_schema(json!({})).output_schema(promise()).run(run)
@@ -583,7 +583,7 @@ fn t_10_structured_content_is_held_against_the_schema_that_promises_it() {
 }
 
 #[test]
-fn an_error_of_the_protocol_stays_one() {
+fn protocol_error_of_a_tool_is_a_json_rpc_error() {
     let refuse = |_: NoArguments, _: corelane::Context| -> Result<(), ProtocolError> {
         Err(ProtocolError { code: 7, message: "not today".into(), data: Some(json!({"try": "tomorrow"})) })
     };
@@ -625,7 +625,7 @@ fn endless(began: &Arc<AtomicUsize>, ended: &Arc<AtomicUsize>) -> ServerBuilder 
 }
 
 #[test]
-fn a_call_beyond_its_deadline_is_cancelled_and_told_to_the_model() {
+fn call_past_its_deadline_is_cancelled_with_is_error() {
     let ended = Arc::new(AtomicUsize::new(0));
     let brief = Tool::new("brief").deadline(Duration::from_millis(50));
     let brief = brief.run_async(async |_: NoArguments, _| std::future::pending::<String>().await);
@@ -643,7 +643,7 @@ fn a_call_beyond_its_deadline_is_cancelled_and_told_to_the_model() {
 }
 
 #[test]
-fn m_80_a_call_of_the_2026_era_ends_with_its_connection() {
+fn modern_call_is_cancelled_on_disconnect() {
     let (began, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let running = start(endless(&began, &ended), Limits::default());
     for tool in ["forever", "spin"] {
@@ -662,7 +662,7 @@ fn m_80_a_call_of_the_2026_era_ends_with_its_connection() {
 }
 
 #[test]
-fn a_call_of_the_legacy_era_outlives_its_connection() {
+fn legacy_call_continues_after_disconnect() {
     let done = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&done);
     let tool = Tool::new("finish").run_async(async move |_: NoArguments, _| {
@@ -676,7 +676,7 @@ fn a_call_of_the_legacy_era_outlives_its_connection() {
 }
 
 #[test]
-fn async_handlers_start_tasks_and_bound_their_time() {
+fn async_handlers_spawn_tasks_and_apply_timeouts() {
     let (sender, dropped) = mpsc::channel::<()>();
     let tool = Tool::new("several").run_async(async move |_: NoArguments, _| {
         let one = corelane::spawn_local(async { 1 });
@@ -701,7 +701,7 @@ fn async_handlers_start_tasks_and_bound_their_time() {
 }
 
 #[test]
-fn a_thread_whose_caller_has_gone_still_counts_as_in_flight() {
+fn blocking_thread_counts_as_in_flight_after_its_caller_disconnects() {
     let (release, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
     let hold = Tool::new("hold").run_blocking(move |_: NoArguments, _| gate.lock().unwrap().recv().unwrap());
@@ -725,7 +725,7 @@ fn a_thread_whose_caller_has_gone_still_counts_as_in_flight() {
 }
 
 #[test]
-fn each_shard_has_a_state_of_its_own() {
+fn each_shard_has_its_own_state() {
     let made = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&made);
     let server = Server::builder("test", "0")
@@ -768,7 +768,7 @@ fn each_shard_has_a_state_of_its_own() {
 }
 
 #[test]
-fn a_registry_changes_while_it_serves_and_no_request_sees_half_of_it() {
+fn registry_change_is_atomic_for_every_request() {
     // Each version is one number, in three places: both tools' names, and what they say.
     let version = |number: usize| {
         ["a", "b"].map(|letter| {
@@ -824,7 +824,7 @@ fn a_registry_changes_while_it_serves_and_no_request_sees_half_of_it() {
 }
 
 #[test]
-fn a_call_in_flight_ends_as_it_was_started_when_its_tool_is_replaced() {
+fn call_in_flight_completes_with_its_original_tool_after_replacement() {
     let slow = Tool::new("slow").output_schema(json!({"type": "object"}));
     let slow = slow.run_async(async |_: NoArguments, _| {
         time::sleep(Duration::from_secs(1)).await;
@@ -845,7 +845,7 @@ fn a_call_in_flight_ends_as_it_was_started_when_its_tool_is_replaced() {
 }
 
 #[test]
-fn arguments_that_take_too_long_to_validate_are_refused() {
+fn arguments_beyond_the_validation_budget_are_rejected() {
     let schema =
         json!({"properties": {"list": {"items": {"anyOf": [{"type": "string"}, {"type": "number"}]}}}});
     let tool = Tool::new("many").input_schema(schema).run(|_: Value, _| "fits");
@@ -865,7 +865,7 @@ fn arguments_that_take_too_long_to_validate_are_refused() {
 }
 
 #[test]
-fn a_flooding_connection_does_not_keep_others_waiting() {
+fn pipelining_connection_does_not_starve_others() {
     let running = start(server(), Limits::default());
     let flood = post("", call("nothing")).repeat(20_000);
     let flooder = connect(&running);
@@ -908,7 +908,7 @@ mod on_tokio {
     }
 
     #[test]
-    fn async_closures_on_tokio_borrow_their_context_and_what_they_capture() {
+    fn tokio_async_closures_borrow_context_and_captures() {
         let pause = Arc::new(Semaphore::new(1));
         let pauses = [(); 4].map(|()| Arc::clone(&pause));
         let [one, two, three, four] = pauses;
@@ -946,7 +946,7 @@ mod on_tokio {
     }
 
     #[test]
-    fn a_tool_on_tokio_has_its_reactor_ends_at_its_deadline_and_may_panic() {
+    fn tokio_tool_has_a_reactor_a_deadline_and_panic_isolation() {
         let ended = Arc::new(AtomicUsize::new(0));
         let dropped = Arc::clone(&ended);
         let server = Server::builder("test", "0")
@@ -993,7 +993,7 @@ impl Drop for Grumpy {
 }
 
 #[test]
-fn a_tool_that_panics_while_it_is_cancelled_hurts_nobody_and_frees_its_place() {
+fn tool_panicking_during_cancellation_frees_its_slot() {
     let tool =
         Tool::new("grumpy").deadline(Duration::from_millis(50)).run_async(async |_: NoArguments, _| {
             let _grumpy = Grumpy;
@@ -1010,7 +1010,7 @@ fn a_tool_that_panics_while_it_is_cancelled_hurts_nobody_and_frees_its_place() {
 }
 
 #[test]
-fn what_a_shard_does_when_it_starts_may_look_at_the_registry_and_change_it() {
+fn shard_start_hook_may_read_and_change_the_registry() {
     let server = Server::builder("test", "0").tool(Tool::new("first").run(|_: NoArguments, _| ()));
     let slot = Arc::new(std::sync::OnceLock::<corelane::LiveRegistry>::new());
     let registry = Arc::clone(&slot);
@@ -1035,7 +1035,7 @@ fn what_a_shard_does_when_it_starts_may_look_at_the_registry_and_change_it() {
 }
 
 #[test]
-fn a_server_may_start_again_and_its_registry_reaches_only_what_runs() {
+fn restarted_server_receives_registry_changes() {
     let server = Server::builder("test", "0").tool(Tool::new("first").run(|_: NoArguments, _| ())).build();
     let config =
         Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), ..Config::default() };
@@ -1052,7 +1052,7 @@ fn a_server_may_start_again_and_its_registry_reaches_only_what_runs() {
 }
 
 #[test]
-fn calls_that_keep_ending_do_not_keep_a_shard_from_its_other_connections() {
+fn steady_call_completions_do_not_starve_other_connections() {
     let done = Tool::new("done").run_blocking(|_: NoArguments, _| ());
     let running = start(server().tool(done), Limits::default());
     const CALLS: usize = 300;

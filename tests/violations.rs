@@ -76,7 +76,7 @@ fn check(answer: &Value, method: &str, params: &Value, text: &str) {
 }
 
 #[test]
-fn arguments_that_do_not_fit_are_explained_over_http() {
+fn invalid_arguments_are_explained_over_http() {
     let server = ServerProcess::spawn(example("violations", &["serve", "--listen", "127.0.0.1:0"]));
     let mut client = server.connect();
     for (method, params, text) in cases() {
@@ -89,7 +89,7 @@ fn arguments_that_do_not_fit_are_explained_over_http() {
 }
 
 #[test]
-fn arguments_that_do_not_fit_are_explained_on_stdio() {
+fn invalid_arguments_are_explained_on_stdio() {
     let mut command = example("violations", &["stdio"]);
     let mut server =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
