@@ -1,4 +1,4 @@
-//! The admin interface: health, readiness, metrics.
+//! Tests of the admin interface: health, readiness, metrics.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -38,7 +38,7 @@ fn text(reply: &Reply) -> String {
     String::from_utf8(reply.body.clone()).unwrap()
 }
 
-/// Samples of the Prometheus text by name and labels.
+/// Parses the samples of a Prometheus page, by name and labels.
 fn samples(text: &str) -> HashMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -49,7 +49,7 @@ fn samples(text: &str) -> HashMap<String, f64> {
         .collect()
 }
 
-/// Sum over shards of the samples whose name starts so.
+/// The sum over all shards of the samples whose name starts with `name`.
 fn sum(samples: &HashMap<String, f64>, start: &str) -> f64 {
     samples.iter().filter(|(name, _)| name.starts_with(start)).map(|(_, value)| value).sum()
 }
@@ -89,7 +89,7 @@ fn metrics_are_counted_by_method_tool_reason_and_shard() {
     assert!(sum(&samples, "corelane_connections{") >= 1.0);
     assert_eq!(sum(&samples, "corelane_requests_total{"), 50.0);
     assert_eq!(sum(&samples, "corelane_shard_up{"), 2.0);
-    assert!(get("corelane_schemas_compiled_total") >= 3.0, "the tools' schemas");
+    assert!(get("corelane_schemas_compiled_total") >= 3.0, "schemas of the tools");
     assert!(get("process_cpu_seconds_total") >= 0.0);
     assert!(get("process_resident_memory_bytes") > 1e6);
     assert!(get("process_virtual_memory_bytes") >= get("process_resident_memory_bytes"));
@@ -97,7 +97,7 @@ fn metrics_are_counted_by_method_tool_reason_and_shard() {
     assert!(get("process_threads") >= 3.0, "two shards and the admin thread");
     let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
         - get("process_start_time_seconds");
-    // The kernel rounds the time of its start to seconds.
+    // The kernel rounds the start time of a process to seconds.
     assert!((-2.0..3600.0).contains(&age), "{age} s");
     let build = text.lines().find(|line| line.starts_with("corelane_build_info{")).unwrap();
     let version = format!("{{version=\"{}\",commit=\"", env!("CARGO_PKG_VERSION"));
@@ -105,12 +105,15 @@ fn metrics_are_counted_by_method_tool_reason_and_shard() {
     assert!(build.contains("\",features=\"") && build.ends_with("\"} 1"), "{build}");
     let commit = build.split_once("commit=\"").and_then(|(_, rest)| rest.split('"').next()).unwrap();
     let is_hexadecimal = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-    // A package that was unpacked without `.git` may have none.
+    // A package unpacked without `.git` may have no revision.
     let may_be_unknown = !std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists();
     assert!(is_hexadecimal || may_be_unknown, "{build}");
     assert_eq!(get("corelane_limit{limit=\"body_bytes_max\"}"), 4_194_304.0);
     assert_eq!(get("corelane_limit{limit=\"drain_grace\"}"), 0.25);
-    assert!(!text.contains("duration_seconds_count{tool=\"digest\""), "what nobody called has no histogram");
+    assert!(
+        !text.contains("duration_seconds_count{tool=\"digest\""),
+        "a tool without calls has no histogram"
+    );
     for reason in ["error", "timeout", "invalid_arguments", "busy", "panic", "invalid_output"] {
         assert_eq!(get(&format!("corelane_tool_errors_total{{tool=\"digest\",reason=\"{reason}\"}}")), 0.0);
     }
@@ -118,7 +121,7 @@ fn metrics_are_counted_by_method_tool_reason_and_shard() {
     for name in
         ["refusals_total{shard=\"0\",reason=\"busy\"}", "events_total{shard=\"1\",event=\"cancelled\"}"]
     {
-        assert_eq!(get(&format!("corelane_{name}")), 0.0, "it is there before it happens");
+        assert_eq!(get(&format!("corelane_{name}")), 0.0, "exported before the first event");
     }
     assert_eq!(get("corelane_request_duration_seconds_bucket{method=\"ping\",le=\"50\"}"), 10.0);
     assert!(sum(&samples, "corelane_received_bytes_total{") > 1000.0);
@@ -245,10 +248,10 @@ fn connections_are_reported_by_state() {
     let idle = connect(5, b"");
     let reading = connect(4, b"POST /mcp HTTP/1.1\r\n");
     let handling = connect(3, &post("", call("wait")));
-    // More than the sockets between them hold.
+    // More bytes than the socket buffers hold.
     let writing = connect(1, &post("", call("body")));
     let streaming = connect(2, &post(&listen.0, listen.1));
-    // A refused request: the server waits for the client to close.
+    // A rejected request: the server waits for the client to close.
     let closing = connect(1, b"nonsense\r\n\r\n");
     let expected: [(&str, f64); 6] = [
         ("idle", 5.0),
@@ -284,7 +287,7 @@ fn admin_interface_rejects_forbidden_hosts_and_origins() {
         for origin in ["http://evil.example", "null", "http://localhost:3000"] {
             let reply = ask(&running, &format!("GET {path}"), &format!("Origin: {origin}\r\n"));
             let expected = if path == "/other" && origin == "http://localhost:3000" { 404 } else { 403 };
-            assert_eq!(reply.status, expected, "{path} {origin}: pages have no business here");
+            assert_eq!(reply.status, expected, "{path} {origin}: the admin address accepts no web pages");
         }
     }
     assert_eq!(ask(&running, "GET /metrics", "Host: localhost\r\n").status, 400, "two hosts");
@@ -293,7 +296,7 @@ fn admin_interface_rejects_forbidden_hosts_and_origins() {
         assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD")), "{verb}");
     }
     let reply = ask(&running, "POST /metrics", "Content-Length: 1000000\r\n");
-    assert_eq!(reply.status, 405, "told without waiting for a body");
+    assert_eq!(reply.status, 405, "answered without waiting for a body");
     assert_eq!(get(&running, "/mcp").status, 404);
     assert_eq!(get(&running, "/healthz?verbose").status, 200);
     let malformed = Client::connect(running.admin_address().unwrap()).send("GET\r\n\r\n").read();
@@ -319,9 +322,9 @@ fn health_and_readiness_fail_for_a_stuck_shard_or_a_drain() {
         assert_eq!((reply.status, text(&reply).as_str()), (200, "ok\n"), "{path}");
         let mut head = Client::connect(running.admin_address().unwrap());
         head.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-        let mut told = String::new();
-        std::io::Read::read_to_string(&mut head.stream, &mut told).unwrap();
-        assert!(told.starts_with("HTTP/1.1 200 ") && told.ends_with("\r\n\r\n"), "no body: {told}");
+        let mut reply = String::new();
+        std::io::Read::read_to_string(&mut head.stream, &mut reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("\r\n\r\n"), "no body: {reply}");
     }
     let call = |tool: &str| {
         post(
@@ -336,7 +339,7 @@ fn health_and_readiness_fail_for_a_stuck_shard_or_a_drain() {
     assert_eq!((reply.status, text(&reply).as_str()), (503, "no answer from shard 0\n"));
     assert!(text(&get(&running, "/metrics")).contains("corelane_shard_up{shard=\"0\"} 0"));
     assert_eq!(client.read().status, 200);
-    assert_eq!(get(&running, "/healthz").status, 200, "it has come back");
+    assert_eq!(get(&running, "/healthz").status, 200, "the shard recovered");
     let metrics = text(&get(&running, "/metrics"));
     assert!(metrics.contains("corelane_events_total{shard=\"0\",event=\"slow_turn\"} 1"), "{metrics}");
     client.send(call("wait"));
@@ -345,7 +348,7 @@ fn health_and_readiness_fail_for_a_stuck_shard_or_a_drain() {
     let reply = get(&running, "/readyz");
     assert_eq!((reply.status, text(&reply).as_str()), (503, "draining\n"));
     assert_eq!(get(&running, "/healthz").status, 200);
-    assert_eq!(client.read().status, 200, "what was in flight is finished");
+    assert_eq!(client.read().status, 200, "the call in flight completes");
     running.join().unwrap();
 }
 
@@ -359,8 +362,8 @@ fn admin_connections_are_bounded_in_number_and_time() {
     for client in &mut slow {
         client.send("GET /healthz HT");
     }
-    // Connections are accepted in their order.
-    assert!(Client::connect(address).is_closed(), "one too many");
+    // Connections are accepted in order of arrival.
+    assert!(Client::connect(address).is_closed(), "beyond the limit");
     let asked = Instant::now();
     for client in &mut slow {
         assert_eq!(client.read().status, 408);
@@ -368,7 +371,7 @@ fn admin_connections_are_bounded_in_number_and_time() {
     assert!(asked.elapsed() < Duration::from_secs(5));
     drop(slow);
     eventually("room", || {
-        // One too many is closed, perhaps with its request unread, which resets it.
+        // A connection beyond the limit may be closed with its request unread, which resets it.
         let mut client = Client::connect(address);
         let _ = client.stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut reply = String::new();
@@ -404,7 +407,7 @@ fn admin_address_accepts_ip_and_configured_hosts() {
     let text = text(&get(&running, "/metrics"));
     assert!(text.contains("corelane_admin_refusals_total{reason=\"host_forbidden\"} 4"), "{text}");
     assert!(text.contains("corelane_admin_refusals_total{reason=\"head_timeout\"} 0"), "{text}");
-    // An address of the server itself is no host of the protocol's endpoint.
+    // An address of the server is not an allowed host of the protocol endpoint.
     let mut client = Client::connect(running.addresses()[0]);
     let request = String::from_utf8(support::post("", support::echo("x"))).unwrap();
     assert_eq!(client.send(request.replace("localhost", "10.1.2.3")).read().status, 403);

@@ -1,4 +1,4 @@
-//! A warm request allocates nothing.
+//! Verifies that a warm request allocates nothing.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -17,7 +17,7 @@ use serde_json::json;
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// A process has one profiler at a time.
+/// A process can have one profiler at a time.
 static PROFILED: Mutex<()> = Mutex::new(());
 
 fn blocks() -> u64 {
@@ -62,8 +62,8 @@ fn warm_server_allocates_nothing_per_request() {
     for _ in 0..100 {
         exchange(&mut stream);
     }
-    // What is left goes by time, not by request: the date once a second, a timer of the executor ten times a second, and a
-    // histogram's first value in a range.
+    // The remaining allocations depend on time, not on requests: the date once per second, an executor timer ten times
+    // per second, and the first value of a histogram in a range.
     let rounds = [(); 5].map(|()| {
         let before = blocks();
         for _ in 0..BATCHES {
@@ -80,8 +80,8 @@ fn warm_server_allocates_nothing_per_request() {
 
 #[test]
 fn first_match_of_a_backtracking_pattern_compiles_nothing() {
-    // An engine that is used the first time makes its scratch space: the same for a pattern and for the parts the library
-    // splits it into.
+    // An engine allocates its scratch space on first use, for a whole pattern as for the parts into which the library
+    // splits it.
     let _profiler = dhat::Profiler::builder().testing().build();
     let limits = Limits { schema_backtracking: true, ..Limits::default() };
     let parts = json!({"allOf": [{"pattern": "^(?:.*[0-9])"}, {"pattern": "^(?:[a-zé0-9]+$)"}, {"pattern": "^(?:.{2,}$)"}]});

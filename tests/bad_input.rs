@@ -1,5 +1,5 @@
-//! Everything that can be wrong with a request gets its status and its error, the connection goes on or ends as
-//! RFC 9112 says, and the shard serves the next one.
+//! Every kind of invalid request receives its status and error, the connection continues or closes as RFC 9112
+//! requires, and the shard serves the next request.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -10,7 +10,7 @@ use std::{io::Write, thread, time::Duration};
 use serde_json::{Value, json};
 use support::{Client, ServerProcess, echo, post};
 
-/// The server still answers, on a new connection.
+/// Checks that the server still replies on a new connection.
 fn is_unharmed(server: &ServerProcess) {
     let mut client = server.connect();
     assert_eq!(client.call("echo", json!({"message": "still here"}))["content"][0]["text"], "still here");
@@ -59,7 +59,7 @@ fn malformed_head_is_answered_and_closes_the_connection() {
         let reply = client.send(bytes).read();
         let start: String = bytes.chars().take(120).collect();
         assert_eq!((reply.status, reply.header("connection")), (*status, Some("close")), "{start:?}");
-        assert!(reply.json().get("id").is_none(), "B-04");
+        assert!(reply.json().get("id").is_none(), "the error has no id");
         assert!(client.is_closed(), "{start:?}");
     }
     is_unharmed(&server);
@@ -98,7 +98,7 @@ fn rejection_reaches_a_client_that_is_still_sending() {
             thread::sleep(Duration::from_millis(1));
         }
     });
-    assert_eq!(client.read().status, 413, "not lost to a reset");
+    assert_eq!(client.read().status, 413, "the reply is not lost to a reset");
     writing.join().unwrap();
     is_unharmed(&server);
     server.stop();
@@ -125,7 +125,7 @@ fn wrong_path_or_verb_without_a_body_keeps_the_connection_open() {
     assert_eq!((head.status, head.header("content-length")), (405, Some("0")), "a reply to HEAD has no body");
     let evil =
         request("POST", "/mcp", "Content-Type: application/json\r\n").replace("localhost", "evil.example");
-    assert_eq!(client.send(evil).read().status, 403, "O-03");
+    assert_eq!(client.send(evil).read().status, 403, "forbidden host");
     assert_eq!(client.post("Origin: http://localhost:3000\r\n", echo("x")).status, 200);
     for (headers, status) in [
         ("Content-Type: text/plain\r\n", 415),
@@ -134,7 +134,7 @@ fn wrong_path_or_verb_without_a_body_keeps_the_connection_open() {
         for body in ["", "{", "{}"] {
             let mut client = server.connect();
             client.send(request("POST", "/mcp", &format!("{headers}Content-Length: 2\r\n")) + body);
-            assert_eq!(client.read().status, status, "told before the body is there: {body:?}");
+            assert_eq!(client.read().status, status, "rejected before the body arrived: {body:?}");
             assert!(client.is_closed());
         }
     }
@@ -150,7 +150,7 @@ fn body_that_is_not_json_is_a_parse_error() {
     for body in ["", "{", "nonsense", "{\"a\":1,}", "\u{feff}{}", "{}{}", "\"\u{1}\"", &deep, &deep_object] {
         let reply = client.post("", body);
         assert_eq!((reply.status, reply.error_code()), (400, -32700), "{:.40}", body);
-        assert!(reply.json().get("id").is_none(), "B-04");
+        assert!(reply.json().get("id").is_none(), "the error has no id");
     }
     let invalid_utf8 = client.post("", b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}");
     assert_eq!((invalid_utf8.status, invalid_utf8.error_code()), (400, -32700));
@@ -168,7 +168,7 @@ fn json_beyond_its_limits_is_rejected_and_counted_by_reason() {
     let ping = |member: &str| format!(r#"{{"jsonrpc":"2.0","id":7,"method":"ping","params":{{{member}}}}}"#);
     let digits = |count: usize| ping(&format!(r#""x":0.{}"#, "1".repeat(count - 2)));
     let key = |count: usize| ping(&format!(r#""{}":1"#, "k".repeat(count)));
-    // The five members and the four names outside take ten values, the array and its name two.
+    // The five members and the four names outside count as ten values, the array and its name as two.
     let nodes = |count: usize| ping(&format!(r#""x":[{}1]"#, "1,".repeat(count - 12)));
     let depth = |count: usize| ping(&format!(r#""x":{}{}"#, "[".repeat(count - 2), "]".repeat(count - 2)));
     for (fits, beyond, code, id) in [
@@ -196,7 +196,7 @@ fn json_beyond_its_limits_is_rejected_and_counted_by_reason() {
     assert_eq!(client.post("", many("1000")).status, 200);
     assert_eq!(client.post("", many("500")).error_code(), -32600);
     let two_ids = client.post("", r#"{"jsonrpc":"2.0","id":1,"id":1,"method":"ping"}"#);
-    assert_eq!((two_ids.error_code(), two_ids.json().get("id")), (-32600, None), "B-04");
+    assert_eq!((two_ids.error_code(), two_ids.json().get("id")), (-32600, None), "the error has no id");
     is_unharmed(&server);
     let stats = server.stop();
     for (reason, count) in [
@@ -216,7 +216,11 @@ fn invalid_calls_are_distinguished_by_cause() {
     let mut client = server.connect();
     for era in [Client::legacy, Client::modern] {
         let unknown = era(&mut client, "tools/call", json!({"name": "nope", "arguments": {}}));
-        assert_eq!((unknown.status, unknown.error_code()), (200, -32602), "T-11");
+        assert_eq!(
+            (unknown.status, unknown.error_code()),
+            (200, -32602),
+            "an unknown tool is a protocol error"
+        );
         assert_eq!(unknown.json()["error"]["message"], "Unknown tool: nope");
         for params in [json!({}), json!({"name": 1}), json!({"name": "echo", "arguments": []})] {
             let reply = era(&mut client, "tools/call", params.clone());
@@ -224,10 +228,10 @@ fn invalid_calls_are_distinguished_by_cause() {
             assert!(matches!(reply.error_code(), -32602 | -32020), "{params}");
         }
         let cursor = era(&mut client, "tools/list", json!({"cursor": "nonsense"}));
-        assert_eq!(cursor.error_code(), -32602, "G-01");
+        assert_eq!(cursor.error_code(), -32602, "an invalid cursor");
     }
     let wrong = client.call("add", json!({"a": "x", "c": 1}));
-    assert_eq!(wrong["isError"], true, "T-11: the model can mend it");
+    assert_eq!(wrong["isError"], true, "a result that the model can correct");
     let text = wrong["content"][0]["text"].as_str().unwrap();
     for part in ["/a: ", "\"b\"", "\"c\""] {
         assert!(text.contains(part), "{part} is not in {text}");
@@ -235,7 +239,7 @@ fn invalid_calls_are_distinguished_by_cause() {
     assert_eq!(
         client.call("echo", Value::Null)["isError"],
         true,
-        "null counts as absent, which the tool names"
+        "null counts as absent, and the tool names the field"
     );
     server.stop();
 }
@@ -272,9 +276,9 @@ fn slow_heads_and_bodies_time_out() {
     head.send("POST /mcp HTTP/1.1\r\nHo");
     let mut body = server.connect();
     body.send("POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\nab");
-    // A byte now and then does not prolong a head.
+    // A trickle of bytes does not extend the header timeout.
     for _ in 0..5 {
-        // Shorter than the time for a head, which these exceed together.
+        // Shorter than the header timeout; their sum exceeds it.
         thread::sleep(Duration::from_millis(500));
         head.send("x");
     }
@@ -320,7 +324,7 @@ fn hostile_connections_leave_no_memory_or_descriptors() {
     is_unharmed(&server);
     let (memory, descriptors) = baseline.unwrap();
     assert_eq!(server.descriptors(), descriptors);
-    // The kernel gives memory out in pages of up to 2 MiB, so a little growth says nothing; this much would.
+    // The kernel grants memory in pages of up to 2 MiB, so small growth proves nothing; growth beyond this bound does.
     let grown = server.status("VmRSS").saturating_sub(memory) * 1024;
     let each = grown / ((ROUNDS - WARM) * CROWD) as u64;
     assert!(each < 512, "{each} bytes left behind by each connection");

@@ -1,4 +1,4 @@
-//! Official clients against the real binary. They are installed once, under `target/clients`, at the versions pinned
+//! Official clients against the real binary. They are installed once, below `target/clients`, at the versions pinned
 //! beside the scripts in `tests/clients`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
@@ -14,7 +14,7 @@ use std::{
 
 use support::{ServerProcess, corelane, example};
 
-/// What every client says of its session in `mode`, a line a step; a script ends at the first thing that is wrong.
+/// The expected output of every client for a session in `mode`, one line per step; a script exits at its first failure.
 fn steps(client: &str, session: &str, mode: &str) -> Vec<String> {
     let is_legacy = matches!(mode, "v1" | "legacy");
     let mut steps = vec![if is_legacy { "start 2025-11-25" } else { "start 2026-07-28" }];
@@ -32,19 +32,19 @@ fn steps(client: &str, session: &str, mode: &str) -> Vec<String> {
     steps.into_iter().map(|step| format!("{client} {mode}: {step}")).collect()
 }
 
-/// Runs a client in each mode: with the demo server and with the talking one, over HTTP, one server for all of them, and
-/// over standard input and output, a server for each.
+/// Runs a client in both modes with the demo server and with the `talking` example: over HTTP with one server for all
+/// clients, over standard input and output with one server each.
 fn sessions(client: &str, modes: &[&str], command: impl Fn() -> Command) {
     let session = |session: &str, mode: &str, target: &Command| {
         let mut command = command();
         command.args([session, mode]).arg(target.get_program()).args(target.get_args());
-        // Those servers hear of no admin address either.
+        // These servers have no admin address either.
         command.env("CORELANE_ADMIN", "none");
-        let said = run(&mut command);
-        print!("{said}");
-        assert_eq!(said.lines().collect::<Vec<_>>(), steps(client, session, mode));
+        let stdout = run(&mut command);
+        print!("{stdout}");
+        assert_eq!(stdout.lines().collect::<Vec<_>>(), steps(client, session, mode));
     };
-    // Lists of several pages.
+    // Forces lists of several pages.
     let pages = cache(client).join("pages.toml");
     fs::write(&pages, "[limits]\nlist_page_items_max = 2\n").unwrap();
     let pages = pages.to_str().unwrap();
@@ -58,7 +58,7 @@ fn sessions(client: &str, modes: &[&str], command: impl Fn() -> Command) {
         session("talking", mode, &example("talking", &["stdio", "--config", pages]));
     }
     demo.stop();
-    // A call that was cancelled counts for a minute if it was not: then the drain would take ten seconds.
+    // A call that was not cancelled would run for a minute, and the drain would take ten seconds.
     let began = Instant::now();
     talking.stop();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -98,7 +98,7 @@ fn python_sdk_completes_its_sessions() {
 
 #[test]
 fn rust_sdk_completes_its_sessions() {
-    // Built here, because cargo builds no other package's binary for a test.
+    // Built here, because cargo builds no binary of another package for a test.
     sessions("rust", &["legacy", "auto", "pinned"], || {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -107,11 +107,11 @@ fn rust_sdk_completes_its_sessions() {
     });
 }
 
-/// The command line of the MCP Inspector, in both eras, over both transports.
+/// Runs the command line of the MCP Inspector, in both eras, over both transports.
 #[test]
 fn inspector_lists_and_calls_tools() {
     let directory = npm("inspector");
-    // It needs a newer node than distributions have, so that is pinned beside it.
+    // The Inspector needs a newer Node.js than distributions ship, so Node.js is pinned beside it.
     let packages = fs::read_dir(directory.join("node_modules")).unwrap();
     let node = packages.map(|package| package.unwrap().path().join("bin/node")).find(|node| node.exists());
     let script = "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js";
@@ -121,12 +121,12 @@ fn inspector_lists_and_calls_tools() {
         inspector.arg(directory.join(script)).arg("--cli");
         inspector.arg(target.get_program()).args(target.get_args());
         inspector.args(["--format", "json", "--protocol-era", era]).args(arguments);
-        // It keeps files there, and hands the environment on.
+        // The Inspector keeps files there, and passes its environment to the server.
         inspector.env("HOME", &directory).env("CORELANE_ADMIN", "none");
-        let said = run(&mut inspector);
-        let said: serde_json::Value =
-            serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
-        said.get("result").unwrap_or(&said).clone()
+        let stdout = run(&mut inspector);
+        let response: serde_json::Value =
+            serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"));
+        response.get("result").unwrap_or(&response).clone()
     };
     for era in ["legacy", "modern"] {
         for target in [Command::new(server.url()), corelane(&["stdio"])] {
@@ -144,7 +144,7 @@ fn inspector_lists_and_calls_tools() {
     server.stop();
 }
 
-/// A directory with what a client's manifest names, from npm.
+/// Installs the npm packages of a client's manifest, and returns the directory.
 fn npm(client: &str) -> PathBuf {
     let (directory, source) = (cache(client), sources(client));
     for file in ["package.json", "package-lock.json"] {
@@ -168,7 +168,7 @@ fn cache(client: &str) -> PathBuf {
     directory
 }
 
-/// Installs unless what is there came from the same pins.
+/// Runs the installation unless the present one was made from the same pins.
 fn install(directory: &Path, pins: &str, install: impl FnOnce()) {
     let stamp = directory.join("installed");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == pins) {
@@ -182,8 +182,8 @@ fn run(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test.sh installs what the tests need"));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{said}{complained}", output.status);
-    said
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{stdout}{stderr}", output.status);
+    stdout
 }

@@ -1,4 +1,4 @@
-//! Where a setting may stand, what wins, and what an operator is told about a mistake.
+//! Sources of a setting, their precedence, and the errors that an operator receives.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -16,26 +16,26 @@ use std::{
 use serde_json::{Value, json};
 use support::{ServerProcess, corelane, echo, example, post};
 
-/// A configuration file with a name of its own, for tests run side by side.
+/// Writes a configuration file with a unique name, because tests run in parallel.
 fn file(name: &str, text: &str) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
     fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
-/// Runs to the end: exit code, stdout and stderr.
-fn told(mut command: Command) -> (Option<i32>, String, String) {
+/// Runs a command to its end: exit code, stdout and stderr.
+fn run(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// What `serve` and `check` say about a file, which is the same.
+/// The error that both `serve` and `check` report for a file.
 fn mistake(name: &str, text: &str) -> String {
     let path = file(name, text);
-    let (code, stdout, stderr) = told(corelane(&["check", &path]));
+    let (code, stdout, stderr) = run(corelane(&["check", &path]));
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-    let served = told(corelane(&["serve", "--config", &path, "--listen", "127.0.0.1:0"]));
+    let served = run(corelane(&["serve", "--config", &path, "--listen", "127.0.0.1:0"]));
     assert_eq!(served, (code, stdout, stderr.clone()));
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     let line = stderr.trim_end().strip_prefix(&format!("error: {path}: "));
@@ -75,7 +75,10 @@ fn flag_overrides_environment_which_overrides_file() {
     let (address, ready, stdout, stderr) = start(&environment, &[]);
     assert_eq!(address, "127.0.0.3");
     assert!(ready.contains("(3 shards on core 0)"), "{ready}");
-    assert!(stdout.contains("connections"), "what the environment leaves out is the file's: {stdout:?}");
+    assert!(
+        stdout.contains("connections"),
+        "the file supplies what the environment does not set: {stdout:?}"
+    );
     assert!(
         stderr.starts_with("listening on http://127.0.0.5:") && stderr.lines().count() == 1,
         "{stderr:?}"
@@ -90,16 +93,16 @@ fn flag_overrides_environment_which_overrides_file() {
 
 #[test]
 fn check_prints_a_configuration_that_checks_identically() {
-    let (code, defaults, stderr) = told(corelane(&["check", "corelane.toml"]));
+    let (code, defaults, stderr) = run(corelane(&["check", "corelane.toml"]));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let path = file(
         "round-trip",
         "[server]\ncpus = \"0\"\nspin_us = 0\nadmin = \"none\"\n[http]\nallowed_hosts = [\"a:1\"]\n\
          [limits]\nhead_timeout = \"1500ms\"\nheaders_max = 50",
     );
-    let (code, printed, _) = told(corelane(&["check", &path]));
+    let (code, printed, _) = run(corelane(&["check", &path]));
     assert_eq!(code, Some(0));
-    let (code, again, _) = told(corelane(&["check", &file("round-trip-again", &printed)]));
+    let (code, again, _) = run(corelane(&["check", &file("round-trip-again", &printed)]));
     assert_eq!((code, &again), (Some(0), &printed));
     let changed: Vec<&str> = printed.lines().filter(|line| !defaults.contains(line)).collect();
     assert_eq!(
@@ -138,10 +141,10 @@ fn configuration_errors_name_key_line_and_remedy() {
 #[test]
 fn check_lists_all_errors_and_serve_counts_them() {
     let path = file("many", "[limits]\nheaders_max = 0\nfoo = 1\nhead_timeout = \"0s\"");
-    let (code, _, lines) = told(corelane(&["check", &path]));
+    let (code, _, lines) = run(corelane(&["check", &path]));
     assert_eq!((code, lines.lines().count()), (Some(1), 3), "{lines}");
     assert!(lines.lines().all(|line| line.starts_with("error: ")), "{lines}");
-    let (code, _, line) = told(corelane(&["serve", "--config", &path]));
+    let (code, _, line) = run(corelane(&["serve", "--config", &path]));
     assert_eq!((code, line.lines().count()), (Some(1), 1), "{line}");
     assert!(line.contains("2 more") && line.contains("check"), "{line}");
 }
@@ -149,7 +152,7 @@ fn check_lists_all_errors_and_serve_counts_them() {
 #[test]
 fn missing_configuration_file_is_named() {
     for arguments in [["check", "/nowhere.toml"].as_slice(), &["serve", "--config", "/nowhere.toml"]] {
-        let (code, _, line) = told(corelane(arguments));
+        let (code, _, line) = run(corelane(arguments));
         assert_eq!((code, line.lines().count()), (Some(1), 1), "{line}");
         assert!(line.contains("/nowhere.toml") && line.contains("No such file"), "{line}");
     }
@@ -157,7 +160,7 @@ fn missing_configuration_file_is_named() {
 
 #[test]
 fn non_loopback_address_needs_allowed_hosts() {
-    let (code, _, line) = told(corelane(&["serve", "--listen", "0.0.0.0:0"]));
+    let (code, _, line) = run(corelane(&["serve", "--listen", "0.0.0.0:0"]));
     assert_eq!((code, line.lines().count()), (Some(1), 1), "{line}");
     assert!(line.contains("[http] allowed_hosts") && line.contains("loopback"), "{line}");
 
@@ -215,7 +218,7 @@ fn server_serves_and_exits_with_an_unread_stderr() {
     let ready = lines.next().unwrap().unwrap();
     let started = lines.next().unwrap().unwrap();
     let admin = support::admin_address(&started).unwrap_or_else(|| panic!("{started}"));
-    // More than the pipe holds: what the server writes from here on waits.
+    // More than the pipe holds: later writes of the server block.
     let (stuck, filled) = std::sync::mpsc::channel();
     thread::spawn(move || while stuck.send(()).is_ok() && writer.write_all(&[b'x'; 1024]).is_ok() {});
     while filled.recv_timeout(Duration::from_millis(300)).is_ok() {}
@@ -230,23 +233,23 @@ fn server_serves_and_exits_with_an_unread_stderr() {
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert_eq!(client.read().status, 200);
     drop(client);
-    // One that waits for its log never ends.
+    // A server that waits for its log would never exit.
     let status = support::exit_status(&mut child, Duration::from_secs(10));
     assert!(status.success(), "{status}");
 }
 
 #[test]
 fn server_built_on_the_library_prints_its_own_name_and_version() {
-    let (code, version, _) = told(example("hello", &["--version"]));
+    let (code, version, _) = run(example("hello", &["--version"]));
     assert_eq!((code, version.as_str()), (Some(0), "hello 1.0.0\n"));
-    let (code, help, _) = told(example("hello", &["--help"]));
+    let (code, help, _) = run(example("hello", &["--help"]));
     assert_eq!(code, Some(0));
     assert!(help.contains("Usage: hello") && !help.contains("corelane"), "{help}");
-    let (_, version, _) = told(corelane(&["--version"]));
+    let (_, version, _) = run(corelane(&["--version"]));
     assert_eq!(version, format!("corelane {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-/// The cores that the thread of the first shard may run on, and those of the process.
+/// The cores on which the thread of the first shard may run, and those of the process.
 fn cores_of_a_shard(arguments: &[&str]) -> (String, String) {
     let server = ServerProcess::start(arguments);
     let cores = |directory: &std::path::Path| {
@@ -337,8 +340,8 @@ fn hosts_origins_key_and_log_format_have_flags_and_variables() {
         let (_, _, stderr) = server.wait(Duration::from_secs(15));
         assert!(stderr.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{stderr}");
     }
-    let (code, _, told) = told(corelane(&["serve", "--allowed-hosts", "https://a.example"]));
-    assert!(code == Some(2) && told.contains("has a scheme"), "{told}");
+    let (code, _, run) = run(corelane(&["serve", "--allowed-hosts", "https://a.example"]));
+    assert!(code == Some(2) && run.contains("has a scheme"), "{run}");
 }
 
 #[test]
@@ -347,7 +350,7 @@ fn start_errors_are_json_when_the_log_is() {
         ["serve", "--log-format", "json", "--listen", "0.0.0.0:0"],
         ["serve", "--log-format", "json", "--config", "/nowhere.toml"],
     ] {
-        let (code, _, line) = told(corelane(&arguments));
+        let (code, _, line) = run(corelane(&arguments));
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!((code, &line["level"]), (Some(1), &json!("ERROR")));
         assert!(line["message"].as_str().unwrap().contains("remedy"), "{line}");
@@ -360,7 +363,7 @@ fn check_reports_each_error_of_serve_on_its_own_line() {
         "unstartable",
         "[server]\nlisten = [\"0.0.0.0:0\", \"tcp://0.0.0.0:0\"]\ncpus = \"4000\"\n[security]\nsecret_file = \"/nowhere.key\"",
     );
-    let (code, stdout, stderr) = told(corelane(&["check", &path]));
+    let (code, stdout, stderr) = run(corelane(&["check", &path]));
     assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(1), "", 4), "{stderr}");
     for words in [
         ["server.cpus (line 3)", "core 4000"],

@@ -1,5 +1,6 @@
-//! llhttp's request cases through the framer: the same are refused, the same number of requests is read from the others, with as
-//! long bodies. And every rule of HTTP that keeps two readers from disagreeing, against the real binary.
+//! Compares the framer with the request cases of llhttp: both reject the same cases, and read the same number of
+//! requests with equal body lengths from the others. Checks every rule of HTTP that prevents request smuggling against
+//! the real binary.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -21,13 +22,13 @@ use support::ServerProcess;
 #[derive(Debug, Default)]
 struct Case {
     name: String,
-    /// `request`, or a mode of llhttp that lets more pass.
+    /// `request`, or a lenient mode of llhttp.
     kind: String,
     input: Vec<u8>,
     log: String,
 }
 
-/// Undoes the escapes of the cases, as llhttp's own test runner does.
+/// Decodes the escapes of the cases, as the test runner of llhttp does.
 fn unescape(text: &str) -> Vec<u8> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.replace("\\\n", "").replace('\n', "\r\n");
@@ -54,7 +55,7 @@ fn unescape(text: &str) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// The cases of one file: a heading, a comment that says which parser, the request, the parser's log.
+/// Parses the cases of one file: a heading, a comment that names the parser, the request, the log of the parser.
 fn cases(name: &str, text: &str) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
@@ -83,11 +84,11 @@ fn cases(name: &str, text: &str) -> Vec<Case> {
     cases
 }
 
-/// What a reader makes of a case.
+/// The result of parsing a case.
 #[derive(Debug, PartialEq)]
 enum Verdict {
     Refused(String),
-    /// The lengths of the bodies of the requests that were complete.
+    /// Body lengths of the complete requests.
     Accepted(Vec<usize>),
 }
 
@@ -100,7 +101,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// llhttp's, from its log. That it pauses where it is told to, or hands over to another protocol, is no refusal.
+/// The result of llhttp, from its log. A pause that the case requests and an upgrade to another protocol are not
+/// rejections.
 fn theirs(case: &Case) -> Verdict {
     let mut bodies = Vec::new();
     let mut body = 0;
@@ -124,7 +126,8 @@ fn theirs(case: &Case) -> Verdict {
     Verdict::Accepted(bodies)
 }
 
-/// Most cases have no Host, which llhttp does not ask for. Without one added all they would show is that we do.
+/// Most cases have no Host, which llhttp does not require. Without an added one every such case would fail for that
+/// reason alone.
 fn with_hosts(case: &Case) -> Vec<u8> {
     let versions = case.log.lines().filter_map(|line| line.strip_suffix(" version complete"));
     let mut places: Vec<usize> =
@@ -146,7 +149,7 @@ fn with_hosts(case: &Case) -> Vec<u8> {
     input
 }
 
-/// Writes down what the framer makes of a connection.
+/// Records the result of the framer for a connection.
 #[derive(Default)]
 struct Reader {
     bodies: Vec<usize>,
@@ -158,7 +161,7 @@ impl Handler for Reader {
         true
     }
 
-    /// A connection that is not to be kept is not read on, as in the server.
+    /// As in the server, nothing is read after a request that closes the connection.
     fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
         match request {
             Ok(request) => {
@@ -173,7 +176,7 @@ impl Handler for Reader {
     }
 }
 
-/// Ours, for the input cut into pieces of a length.
+/// The result of the framer for the input in pieces of `length` bytes.
 fn ours(input: &[u8], piece_length: usize) -> Verdict {
     let limits = Limits::default();
     let mut framer = Framer::default();
@@ -201,7 +204,7 @@ fn framer_matches_llhttp() {
             let theirs = theirs(&case);
             let input = with_hosts(&case);
             let mut ours = ours_in_any_pieces(&case, &input);
-            // A head that breaks off is judged when it ends.
+            // A truncated head is judged at the end of input.
             if let (Verdict::Refused(_), Verdict::Accepted(_)) = (&theirs, &ours) {
                 ours = ours_in_any_pieces(&case, &[&input, b"\r\n\r\n".as_slice()].concat());
             }
@@ -218,7 +221,7 @@ fn framer_matches_llhttp() {
         }
     }
     assert_eq!((alike, count), (129, 166));
-    corpora::compare("HTTP: llhttp says otherwise", &differences, true);
+    corpora::compare("HTTP: llhttp differs", &differences, true);
 }
 
 fn ours_in_any_pieces(case: &Case, input: &[u8]) -> Verdict {
@@ -234,7 +237,7 @@ fn escapes_of_the_corpus_are_decoded() {
     assert_eq!(unescape("a\\tb\\\nc\nd\\x41\\101\\q\n"), b"a\tbc\r\ndAA\\q");
 }
 
-/// What two readers could take for different requests, by the rule that it breaks.
+/// Inputs that two readers could frame differently, by the rule they violate.
 fn ambiguous() -> Vec<(&'static str, u16, String)> {
     let mut cases = Vec::new();
     let host = "Host: localhost\r\nContent-Type: application/json\r\n";
@@ -383,22 +386,18 @@ fn ambiguous() -> Vec<(&'static str, u16, String)> {
 fn ambiguous_framing_is_answered_once_and_closes_the_connection() {
     let server = ServerProcess::start(&["--shards", "1"]);
     let valid = support::post("", support::echo("smuggled"));
-    assert_eq!(
-        server.connect().send(&valid).read().status,
-        200,
-        "the request behind each case is a right one"
-    );
+    assert_eq!(server.connect().send(&valid).read().status, 200, "the request after each case is valid");
     let mut wrong = Vec::new();
     let cases = ambiguous();
     for (rule, status, bytes) in &cases {
         let mut all = bytes.clone().into_bytes();
         all.extend_from_slice(&valid);
-        // At once, and with the smuggled request coming later.
+        // Sent at once, and with the smuggled request delayed.
         for cut in [all.len(), bytes.len(), 1] {
             let mut client = server.connect();
             client.send(&all[..cut]);
             if cut < all.len() {
-                // A pause, so that most of the parts are read one by one.
+                // A pause makes the server read most parts separately.
                 std::thread::sleep(std::time::Duration::from_millis(1));
                 let _ = std::io::Write::write_all(&mut client.stream, &all[cut..]);
             }

@@ -1,4 +1,4 @@
-//! JSONTestSuite over HTTP: what is not JSON is a parse error, what is JSON is anything else.
+//! JSONTestSuite over HTTP: invalid JSON is a parse error, valid JSON is any other error.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -22,9 +22,9 @@ fn json_parser_matches_jsontestsuite() {
     let mut implementation_defined = Vec::new();
     let mut wrong = Vec::new();
     for (name, path) in corpora::files(&directory, "json") {
-        // A revision without batches, for many of them are arrays.
+        // A revision without batches, because many documents are arrays.
         let reply = client.post("MCP-Protocol-Version: 2025-11-25\r\n", fs::read(path).unwrap());
-        assert_eq!(reply.status, 400, "{name}: none of them is a JSON-RPC message");
+        assert_eq!(reply.status, 400, "{name}: no document is a JSON-RPC message");
         let code = reply.error_code();
         let kind = name.chars().next().unwrap();
         *counts.entry(kind).or_default() += 1;
@@ -37,7 +37,7 @@ fn json_parser_matches_jsontestsuite() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     println!("{counts:?}");
-    // The registry's copy lacks the 25 documents that are not UTF-8.
+    // The copy in the registry lacks the 25 documents that are not UTF-8.
     let is_whole = counts == [('i', 35), ('n', 188), ('y', 95)].into();
     assert!(is_whole || counts == [('i', 22), ('n', 176), ('y', 95)].into(), "{counts:?}");
     corpora::compare("JSON: implementation-defined", &implementation_defined, is_whole);

@@ -1,4 +1,4 @@
-//! JSON-Schema-Test-Suite through the tape: the verdicts are those of `jsonschema` over serde_json, and those the suite
+//! JSON-Schema-Test-Suite on the tape: verdicts equal those of `jsonschema` over serde_json and those the suite
 //! expects.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
@@ -17,14 +17,14 @@ use corelane::{
 };
 use serde_json::{Value, json};
 
-/// What became of the cases of one part of the suite.
+/// Results of the cases of one part of the suite.
 #[derive(Debug, Default, PartialEq)]
 struct Counts {
     cases: usize,
     as_expected: usize,
-    /// Their schema refers to the suite's own server, or is of a dialect that server describes.
+    /// The schema refers to the server of the suite, or uses a dialect that the server describes.
     remote: usize,
-    /// Their schema does not compile for another reason, or their verdict is another.
+    /// The schema does not compile for another reason, or the verdict differs.
     otherwise: usize,
 }
 
@@ -41,7 +41,7 @@ fn reference(schema: &Value, limits: &Limits) -> Option<jsonschema::Validator> {
         .ok()
 }
 
-/// The schema as an operator of that draft would write it. The suite names the draft by the directory alone.
+/// Adds the `$schema` that an operator would write for that draft. The suite names the draft by its directory only.
 fn with_dialect(schema: &Value, draft: &str) -> Value {
     let mut schema = schema.clone();
     if let (Value::Object(members), "draft7") = (&mut schema, draft) {
@@ -57,7 +57,7 @@ fn run(directory: &std::path::Path, draft: &str) -> (Counts, Counts, Vec<String>
     for (name, path) in corpora::files(&directory.join("tests").join(draft), "json") {
         let text = fs::read(path).unwrap();
         let groups: Vec<Value> = serde_json::from_slice(&text).unwrap();
-        // The instances are read from the file itself: serde_json would have written numbers anew.
+        // The instances are taken from the file itself, because serde_json would reformat numbers.
         let mut padded = text.clone();
         padded.resize(text.len() + 64, 0);
         let mut decoder = Decoder::new(&limits);
@@ -69,11 +69,11 @@ fn run(directory: &std::path::Path, draft: &str) -> (Counts, Counts, Vec<String>
             let ours = Validator::compile(&schema, &limits);
             let theirs = reference(&schema, &limits);
             let place = format!("{draft}/{name}: {}", group["description"]);
-            let told = ours.as_ref().err().map(ToString::to_string).unwrap_or_default();
-            let is_remote = told.contains("is outside the schema") || told.contains("unknown dialect");
-            assert_eq!(ours.is_ok(), theirs.is_some(), "{place}: {told}");
+            let error = ours.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let is_remote = error.contains("is outside the schema") || error.contains("unknown dialect");
+            assert_eq!(ours.is_ok(), theirs.is_some(), "{place}: {error}");
             if is_remote {
-                assert!(schema.to_string().contains("localhost:1234"), "{place}: {told}");
+                assert!(schema.to_string().contains("localhost:1234"), "{place}: {error}");
             }
             let tests = element(document.root(), number).get("tests").unwrap();
             for (number, case) in group["tests"].as_array().unwrap().iter().enumerate() {
@@ -111,7 +111,7 @@ fn schema_validation_matches_the_json_schema_test_suite() {
     let Some(directory) = corpora::directory("json-schema") else { return };
     let mut differences = Vec::new();
     let counts = |cases, as_expected, remote, otherwise| Counts { cases, as_expected, remote, otherwise };
-    // The newest copy, and the one in the registry.
+    // The newest copy, and the copy in the registry.
     let newest = [
         ("draft2020-12", counts(1299, 1250, 49, 0), counts(926, 533, 5, 388)),
         ("draft7", counts(927, 904, 23, 0), counts(794, 736, 2, 56)),

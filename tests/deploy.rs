@@ -1,5 +1,5 @@
-//! The deployment pack in deploy/ against the real binary: what can run here runs, the rest is read.
-//! A tool that is not installed is named and its part left out, unless `CI` is set: then it is a failure.
+//! The deployment files in deploy/ with the real binary: whatever can run here runs, the rest is parsed. A missing
+//! program is reported and its part skipped, or fails where `CI` is set.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -28,7 +28,7 @@ fn deploy(name: &str) -> String {
     fs::read_to_string(root().join("deploy").join(name)).unwrap()
 }
 
-/// A directory of its own for each test.
+/// A separate directory for each test.
 fn scratch(name: &str) -> PathBuf {
     let directory = env::temp_dir().join(format!("corelane-deploy-{}-{name}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
@@ -42,7 +42,7 @@ fn run(command: &mut Command) -> (bool, String) {
     (output.status.success(), text)
 }
 
-/// Whether the command can be started; what is missing is named, and is a failure in CI.
+/// Whether the command can be started. A missing program is reported, and fails where `CI` is set.
 fn is_installed(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
@@ -61,12 +61,12 @@ fn sbin() -> String {
     format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap())
 }
 
-/// Debian's own interpreter, which has the packages that apt installs.
+/// The Python interpreter of Debian, which has the packages installed by apt.
 fn python() -> &'static str {
     if Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" }
 }
 
-/// The server behind the container's filter, without these system calls.
+/// The server under the container's seccomp filter, without these system calls.
 fn contained(without: &[&str]) -> Command {
     let mut command = corelane(&[]);
     let settings: Vec<_> =
@@ -159,15 +159,15 @@ fn service_manager_is_notified_of_ready_and_stopping() {
     let mut command = corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1"]);
     command.env("NOTIFY_SOCKET", &path);
     let server = ServerProcess::spawn(command);
-    let told = || {
+    let notifications = || {
         let mut bytes = [0; 256];
         let length = manager.recv(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes[..length]).into_owned()
     };
-    assert!(told().lines().any(|line| line == "READY=1"));
+    assert!(notifications().lines().any(|line| line == "READY=1"));
     server.connect().post("", echo("served when ready"));
     server.signal("-TERM");
-    assert!(told().lines().any(|line| line == "STOPPING=1"));
+    assert!(notifications().lines().any(|line| line == "STOPPING=1"));
     assert!(server.wait(PATIENCE).0.success());
     fs::remove_dir_all(path.parent().unwrap()).unwrap();
 }
@@ -179,14 +179,14 @@ fn systemd_unit_is_valid() {
     }
     let directory = scratch("systemd");
     let unit = directory.join("corelane.service");
-    // The binary is not installed where the unit expects it.
+    // The binary is not installed at the path named by the unit.
     fs::write(
         &unit,
         deploy("corelane.service").replace("/usr/local/bin/corelane", env!("CARGO_BIN_EXE_corelane")),
     )
     .unwrap();
     let (succeeded, text) = run(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit));
-    // Notes on other units of this machine come with it.
+    // The output includes remarks on other units of this machine.
     assert!(succeeded && !text.contains("corelane.service:"), "{text}");
     fs::remove_dir_all(directory).unwrap();
 }
@@ -213,8 +213,8 @@ fn dockerfile_copies_existing_files_and_its_commands_parse() {
             _ => {}
         }
     }
-    assert!(copied > 3 && user, "nothing is copied, or the last stage runs as root");
-    // Everything the manifest names must be in the build's context.
+    assert!(copied > 3 && user, "too few files are copied, or the last stage runs as root");
+    // Every file that the manifest names must be in the build context.
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     for member in ["loadgen", "tests/clients/rust"] {
         assert!(
@@ -251,7 +251,7 @@ fn prometheus_accepts_the_scrape_configuration() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A proxy in front of a server, until it is dropped.
+/// A proxy in front of a server; stopped on drop.
 struct Proxy {
     process: Child,
     directory: PathBuf,
@@ -271,7 +271,7 @@ fn free_port() -> u16 {
 }
 
 impl Proxy {
-    /// A certificate in `certificate.pem` and `key.pem`, both in `both.pem`.
+    /// Creates a certificate: `certificate.pem` and `key.pem`, both in `both.pem`.
     fn certificate(directory: &Path) {
         let mut openssl = Command::new("openssl");
         openssl.args([
@@ -321,9 +321,9 @@ impl Proxy {
         curl
     }
 
-    /// A tool is called, and a stream's event arrives while the stream is open.
+    /// Calls a tool, and reads an event of a stream while the stream is open.
     fn carries_calls_and_streams(&self) {
-        // A proxy that checks its server first answers 503 until it has.
+        // A proxy with health checks replies 503 until the first check succeeds.
         let mut text = String::new();
         eventually("the proxy's check", || {
             (_, text) = run(&mut self.curl("", &echo("through the proxy")));
@@ -357,7 +357,7 @@ impl Proxy {
     }
 }
 
-/// A server that answers to the samples' name.
+/// A server that accepts the host name of the samples.
 fn proxied(directory: &Path, admin: &str) -> ServerProcess {
     let settings = directory.join("corelane.toml");
     fs::write(&settings, "[http]\nallowed_hosts = [\"mcp.example.com\"]\n").unwrap();

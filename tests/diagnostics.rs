@@ -1,4 +1,4 @@
-//! What the compiler says about handlers that return what no reply can be made of.
+//! Compiler errors for handlers whose return types cannot be converted to a reply.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -41,12 +41,12 @@ fn handlers(returned: [&str; 5]) -> String {
     returned.iter().fold(HANDLERS.to_owned(), |source, returned| source.replacen("$returned", returned, 1))
 }
 
-/// Where cargo puts the libraries that this test is linked with.
+/// The directory where cargo puts the libraries linked with this test.
 fn libraries() -> PathBuf {
     env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
-/// The library as it was built last.
+/// The most recently built library.
 fn library() -> PathBuf {
     let built = fs::read_dir(libraries()).unwrap().map(|entry| entry.unwrap().path());
     let is_library = |path: &PathBuf| {
@@ -58,7 +58,7 @@ fn library() -> PathBuf {
     built.filter(is_library).max_by_key(age).unwrap()
 }
 
-/// Compiles a program as far as it takes to find out whether it is one. What the compiler says if not.
+/// Type-checks a program. Returns the compiler output on failure.
 fn compile(name: &str, source: &str) -> Result<(), String> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = directory.join(format!("diagnostics_{name}.rs"));
@@ -78,9 +78,9 @@ fn compile(name: &str, source: &str) -> Result<(), String> {
 
 #[test]
 fn unsupported_return_type_error_names_supported_types() {
-    // What is refused below is refused for what it returns.
+    // The programs below are rejected only for their return types.
     assert_eq!(compile("fine", &handlers(["1", "\"\"", "\"\"", "vec![\"\"]", "()"])), Ok(()));
-    let told = compile("wrong_reply", &handlers(["Mine"; 5])).unwrap_err();
+    let errors = compile("wrong_reply", &handlers(["Mine"; 5])).unwrap_err();
     for expected in [
         "a tool cannot return `Mine`",
         "a prompt cannot return `Mine`",
@@ -92,19 +92,19 @@ fn unsupported_return_type_error_names_supported_types() {
         "cannot be made a completion",
         "return a text",
     ] {
-        assert!(told.contains(expected), "{expected}: {told}");
+        assert!(errors.contains(expected), "{expected}: {errors}");
     }
-    assert_eq!(told.matches("error[E0277]").count(), 5, "{told}");
+    assert_eq!(errors.matches("error[E0277]").count(), 5, "{errors}");
 }
 
 #[test]
 fn unsupported_error_type_error_names_supported_types() {
-    let told = compile("wrong_error", &handlers(["Err::<String, _>(Mine)"; 5])).unwrap_err();
+    let errors = compile("wrong_error", &handlers(["Err::<String, _>(Mine)"; 5])).unwrap_err();
     for expected in [
         "`Mine` cannot be the error of a handler",
         "cannot be displayed",
         "return `CallError`, any `std::error::Error`, a text, or `anyhow::Error`",
     ] {
-        assert!(told.contains(expected), "{expected}: {told}");
+        assert!(errors.contains(expected), "{expected}: {errors}");
     }
 }

@@ -1,4 +1,4 @@
-//! The examples do what their files say.
+//! Tests of the examples: each behaves as its file documents.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -7,7 +7,7 @@ mod support;
 use serde_json::json;
 use support::{Client, ServerProcess, example};
 
-/// An example that serves.
+/// Starts an example that serves.
 fn serve(name: &str) -> (ServerProcess, Client) {
     let server = ServerProcess::spawn(example(name, &["serve", "--listen", "127.0.0.1:0", "--shards", "1"]));
     let client = server.connect();
@@ -117,8 +117,8 @@ fn fetch_uses_an_http_client_on_tokio() {
     let (server, mut client) = serve("fetch");
     let (page, _) = serve("hello");
     let missing = client.call("fetch", json!({"url": format!("http://{}/nothing", page.address)}));
-    let told = missing["content"][0]["text"].as_str().unwrap();
-    assert!(missing["isError"] == true && told.contains("404"), "{told}");
+    let text = missing["content"][0]["text"].as_str().unwrap();
+    assert!(missing["isError"] == true && text.contains("404"), "{text}");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let answering = std::thread::spawn(move || {

@@ -1,5 +1,5 @@
-//! Damaged requests and broken connections by the thousand: the process lives, nothing stays behind, and the next right
-//! request is answered. `CORELANE_FLOOD` says how many, `CORELANE_FLOOD_SEED` which.
+//! Thousands of malformed requests and broken connections: the process survives, nothing leaks, and the next valid
+//! request is answered. `CORELANE_FLOOD` sets their number, `CORELANE_FLOOD_SEED` the seed.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -23,10 +23,10 @@ use support::{
 
 const REQUESTS: u64 = 30_000;
 const CLIENTS: u64 = 2;
-/// What a process of a few megabytes may keep: pages of up to 2 MiB that its allocator has touched.
+/// Memory that a process of a few megabytes may retain: pages of up to 2 MiB touched by its allocator.
 const GROWTH_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// SplitMix64: the same seed, the same flood.
+/// SplitMix64: the same seed produces the same flood.
 struct Random(u64);
 
 impl Random {
@@ -38,7 +38,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `bound`; 0 for 0.
+    /// A number below `bound`; 0 for a bound of 0.
     fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % (bound.max(1) as u64)).unwrap()
     }
@@ -53,7 +53,7 @@ impl Random {
     }
 }
 
-/// Right requests of all kinds.
+/// Valid requests of all kinds.
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (method, params) in [
@@ -166,7 +166,7 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// Statuses of the replies, which must be whole but for the last; panics at anything else.
+/// Parses the statuses of the replies. All but the last must be complete; panics otherwise.
 fn statuses(mut replies: &[u8]) -> Vec<u16> {
     let mut statuses = Vec::new();
     while let Some(end) = replies.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -176,7 +176,7 @@ fn statuses(mut replies: &[u8]) -> Vec<u16> {
         let length: usize = length.map_or(0, |length| length.parse().unwrap());
         assert!(length > 0 || matches!(status, 100 | 202 | 405 | 404 | 403), "{head}");
         let body = &replies[end + 4..];
-        // A reply to HEAD has none, whatever its length is.
+        // A reply to HEAD has no body, whatever its content length.
         if length > 0 {
             assert!(body.len() >= length, "a reply is cut short: {head}");
             check_message(NEWEST_LEGACY, &serde_json::from_slice(&body[..length]).unwrap());
@@ -188,39 +188,39 @@ fn statuses(mut replies: &[u8]) -> Vec<u16> {
     statuses
 }
 
-/// One connection with one damaged request on it; how it ended.
+/// Opens one connection and sends one malformed request. Returns how the connection ended.
 fn attack(address: SocketAddr, bytes: &[u8], random: &mut Random) -> Result<Vec<u16>, ErrorKind> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(9))).unwrap();
-    // Gone at once when it is dropped: a million connections would use up the ports otherwise.
+    // Reset on drop: a million connections would exhaust the ports otherwise.
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     let (first, rest) = bytes.split_at(random.below(bytes.len() + 1));
-    // The server may have refused already.
-    let told = |error: std::io::Error| error.kind();
+    // The server may have rejected the request already.
+    let kind = |error: std::io::Error| error.kind();
     match random.below(10) {
-        // Reset before, within and behind a request.
+        // Resets the connection before, within and after a request.
         0 => return Ok(vec![]),
-        1 => return stream.write_all(first).map(|()| vec![]).map_err(told),
-        2 => return stream.write_all(bytes).map(|()| vec![]).map_err(told),
+        1 => return stream.write_all(first).map(|()| vec![]).map_err(kind),
+        2 => return stream.write_all(bytes).map(|()| vec![]).map_err(kind),
         3 => {
-            stream.write_all(first).map_err(told)?;
-            stream.write_all(rest).map_err(told)?;
+            stream.write_all(first).map_err(kind)?;
+            stream.write_all(rest).map_err(kind)?;
         }
-        _ => stream.write_all(bytes).map_err(told)?,
+        _ => stream.write_all(bytes).map_err(kind)?,
     }
-    stream.shutdown(Shutdown::Write).map_err(told)?;
+    stream.shutdown(Shutdown::Write).map_err(kind)?;
     let mut replies = Vec::new();
     match stream.read_to_end(&mut replies) {
         Ok(_) => Ok(statuses(&replies)),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            panic!("no answer and no end")
+            panic!("neither a reply nor an end")
         }
         Err(error) => Err(error.kind()),
     }
 }
 
-/// Sends `count` damaged requests and counts how they ended.
+/// Sends `count` malformed requests and counts the outcomes.
 fn flood(address: SocketAddr, seed: u64, count: u64) -> BTreeMap<String, u64> {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
@@ -262,7 +262,7 @@ fn flood(address: SocketAddr, seed: u64, count: u64) -> BTreeMap<String, u64> {
     all
 }
 
-/// Connections the kernel still holds for the server's port, but for those that are past.
+/// Connections to the server's port that the kernel still holds, except those in TIME_WAIT.
 fn connections(address: SocketAddr) -> usize {
     const PAST: [&str; 2] = ["06", "0A"];
     let port = format!(":{:04X}", address.port());
@@ -280,7 +280,7 @@ fn flood_of_malformed_requests_leaves_no_residue() {
     let count = variable("CORELANE_FLOOD", REQUESTS);
     let seed = variable("CORELANE_FLOOD_SEED", 1);
     let server = ServerProcess::start(&["--shards", "1", "--stats"]);
-    // Warm: every buffer and table has been needed once.
+    // Warm-up: every buffer and table is used once.
     flood(server.address, !seed, 5000);
     let settled = |server: &ServerProcess| {
         eventually("the end of all connections", || connections(server.address) == 0);
@@ -303,7 +303,7 @@ fn flood_of_malformed_requests_leaves_no_residue() {
     assert_eq!(client.call("echo", json!({"message": "still here"}))["content"][0]["text"], "still here");
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     drop(client);
-    // Where a part of a head and a reset came at once, the kernel may tell of the head alone: that connection is there until its
-    // time is up, and ending waits for it.
+    // When part of a head and a reset arrive together, the kernel may report the head only. That connection remains
+    // until its timeout, and the drain waits for it.
     println!("{}", server.stop());
 }

@@ -1,5 +1,5 @@
-//! Calls that need input (checklist M-40 to M-49): they end with their questions, and start again with the answers; between
-//! two rounds nothing is held.
+//! Calls that return `input_required` and are retried with the answers; no state is held between the rounds.
+//! <https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr>
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -40,14 +40,14 @@ fn form(message: &str) -> Form<Name> {
     Form::new(message)
 }
 
-fn said(name: &Elicited<Name>) -> String {
+fn name_of(name: &Elicited<Name>) -> String {
     match name {
         Elicited::Accepted(name) => name.name.clone(),
         other => other.action().to_owned(),
     }
 }
 
-/// Two answers that are waited for together.
+/// Two answers awaited together.
 async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
     let (mut a, mut b) = (std::pin::pin!(a), std::pin::pin!(b));
     let (mut of_a, mut of_b) = (None, None);
@@ -76,28 +76,28 @@ fn server() -> ServerBuilder {
         .tool(shard_tool())
         .tool(Tool::new("once").run_async(async |_: NoArguments, cx: Context| {
             let name = cx.elicit(form("Your name?").key("user_name")).await?;
-            Ok::<_, AskError>(format!("Hello, {}", said(&name)))
+            Ok::<_, AskError>(format!("Hello, {}", name_of(&name)))
         }))
         .tool(Tool::new("other").run_async(async |_: NoArguments, cx: Context| {
             let name = cx.elicit(form("Your name?").key("user_name")).await?;
-            Ok::<_, AskError>(format!("Other, {}", said(&name)))
+            Ok::<_, AskError>(format!("Other, {}", name_of(&name)))
         }))
         .tool(Tool::new("about").input::<Topic>().run_async(async |about: Topic, cx: Context| {
             let name = cx.elicit(form("Who?").key("user_name")).await?;
-            Ok::<_, AskError>(format!("{} of {}", said(&name), about.topic))
+            Ok::<_, AskError>(format!("{} of {}", name_of(&name), about.topic))
         }))
         .tool(Tool::new("twice").run_async(async |_: NoArguments, cx: Context| {
             let first = cx.elicit(form("First?")).await?;
             let second = cx.elicit(form("Second?")).await?;
             let third = cx.elicit(form("Third?").key("third")).await?;
-            Ok::<_, CallError>(format!("{}, {}, {}", said(&first), said(&second), said(&third)))
+            Ok::<_, CallError>(format!("{}, {}, {}", name_of(&first), name_of(&second), name_of(&third)))
         }))
         .tool(Tool::new("at_once").run_async(async |_: NoArguments, cx: Context| {
             let (name, roots) =
                 both(cx.elicit(form("Your name?").key("name")), cx.ask(ListRoots::default().key("roots")))
                     .await;
             let (name, roots) = (name?, roots?);
-            Ok::<_, AskError>(format!("{} in {}", said(&name), roots[0].uri))
+            Ok::<_, AskError>(format!("{} in {}", name_of(&name), roots[0].uri))
         }))
         .tool(Tool::new("page").run_async(async |_: NoArguments, cx: Context| {
             let agreed = cx.elicit(Page::new("Pay", "https://example.com/pay").key("pay")).await?;
@@ -117,22 +117,22 @@ fn server() -> ServerBuilder {
             cx.progress(1.0, None, None);
             let name = cx.elicit(form("Your name?").key("user_name")).await?;
             cx.progress(2.0, None, None);
-            Ok::<_, AskError>(said(&name))
+            Ok::<_, AskError>(name_of(&name))
         }))
         .tool(Tool::new("blocking").run_blocking(|_: NoArguments, cx| blocking(&cx)))
         .tool(Tool::new("stubborn").run_blocking(|_: NoArguments, cx| {
-            // Whatever it says after a question that nobody has answered, the question is the result.
+            // An unanswered input request is the result of the call, whatever the handler returns after it.
             let _ = cx.block_on(cx.elicit(form("Your name?").key("user_name")));
             "not this"
         }))
         .prompt(Prompt::new("ask").arguments::<Topic>().run_async(async |about: Topic, cx: Context| {
             let name = cx.elicit(form("Who?").key("user_name")).await?;
-            Ok::<_, AskError>(format!("{} on {}", said(&name), about.topic))
+            Ok::<_, AskError>(format!("{} on {}", name_of(&name), about.topic))
         }))
         .prompt(Prompt::new("ask_blocking").run_blocking(|_: NoArguments, cx| blocking(&cx)))
         .resource(Resource::new("test://ask", "ask").run_async(async |_uri, cx: Context| {
             let name = cx.elicit(form("Who?").key("user_name")).await?;
-            Ok::<_, AskError>(Contents::text(said(&name)))
+            Ok::<_, AskError>(Contents::text(name_of(&name)))
         }))
         .resource(
             Resource::new("test://ask/blocking", "ask").run_blocking(|_uri, cx: RemoteContext| blocking(&cx)),
@@ -141,7 +141,7 @@ fn server() -> ServerBuilder {
     let server = server.tool(Tool::new("tokio").run_tokio(|_: NoArguments, cx| async move {
         let first = cx.elicit(form("First?").key("user_name")).await?;
         let second = cx.elicit(form("Second?").key("second")).await?;
-        Ok::<_, CallError>(format!("{} and {}", said(&first), said(&second)))
+        Ok::<_, CallError>(format!("{} and {}", name_of(&first), name_of(&second)))
     }));
     server
 }
@@ -149,7 +149,7 @@ fn server() -> ServerBuilder {
 fn blocking(cx: &RemoteContext) -> Result<String, CallError> {
     let first = cx.block_on(cx.elicit(form("First?").key("user_name")))?;
     let second = cx.block_on(cx.elicit(form("Second?").key("second")))?;
-    Ok(format!("{} and {}", said(&first), said(&second)))
+    Ok(format!("{} and {}", name_of(&first), name_of(&second)))
 }
 
 fn ask(tool: &str) -> Ask {
@@ -160,7 +160,7 @@ fn accept(name: &str) -> Value {
     json!({"action": "accept", "content": {"name": name}})
 }
 
-/// A round that asks: what, by keys; and the state.
+/// Calls and expects `input_required`: the input requests by key, and the request state.
 #[track_caller]
 fn asked(answer: &Answer) -> (Value, Value) {
     let result = answer.result();
@@ -176,7 +176,7 @@ fn asked(answer: &Answer) -> (Value, Value) {
     (result["inputRequests"].clone(), result["requestState"].clone())
 }
 
-/// The same again, with answers.
+/// The retry: the same request with answers.
 fn retry(ask: &Ask, state: &Value, responses: Value) -> Ask {
     ask.clone().id("retry").with("requestState", state.clone()).with("inputResponses", responses)
 }
@@ -204,7 +204,7 @@ fn call_that_needs_input_is_retried_with_the_answer() {
         (answer.result()["resultType"].as_str(), answer.text().as_str()),
         (Some("complete"), "Hello, Ann")
     );
-    // Not single-use: nothing is kept that would know (checklist M-46).
+    // Request state is not single-use: no record of its use is kept.
     let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": accept("Bob")})));
     assert_eq!(answer.text(), "Hello, Bob");
     let metrics = end(running);
@@ -229,7 +229,7 @@ fn request_state_carries_answers_of_earlier_rounds() {
     let (second, state) = asked(&peer.ask(&retry(&ask("twice"), &state, json!({key(&first): accept("a")}))));
     assert_eq!(second.as_object().unwrap().len(), 1, "{second}");
     assert_eq!(second[key(&second)]["params"]["message"], "Second?");
-    assert_ne!(key(&first), key(&second), "unique in the call");
+    assert_ne!(key(&first), key(&second), "keys are unique in the call");
     let (third, state) = asked(&peer.ask(&retry(&ask("twice"), &state, json!({key(&second): accept("b")}))));
     assert_eq!(key(&third), "third");
     let answer = peer.ask(&retry(&ask("twice"), &state, json!({"third": accept("c")})));
@@ -246,7 +246,7 @@ fn several_input_requests_are_sent_in_one_result() {
     assert_eq!(requests["roots"]["method"], "roots/list");
     assert_eq!(requests["name"]["method"], "elicitation/create");
     let roots = json!({"roots": [{"uri": "file:///home", "name": "home"}]});
-    // One of the two: the other is asked for again (checklist M-47).
+    // One answer of two: the missing one is requested again.
     let (left, state) = asked(&peer.ask(&retry(&whole, &state, json!({"roots": roots}))));
     assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
     let answer = peer.ask(&retry(&whole, &state, json!({"name": accept("Ann")})));
@@ -294,14 +294,14 @@ fn malformed_input_responses_are_rejected_and_missing_ones_requested_again() {
         let (again, _) = asked(&peer.ask(&retry(&ask("once"), &state, responses.clone())));
         assert!(again.get("user_name").is_some(), "{responses}");
     }
-    // Unknown ones beside the right one are ignored.
+    // Unknown answers beside the expected one are ignored.
     let answer = peer.ask(&retry(
         &ask("once"),
         &state,
         json!({"user_name": accept("Ann"), "x": {"action": "accept"}, "": {}}),
     ));
     assert_eq!(answer.text(), "Hello, Ann");
-    // And an answer that was malformed does not stay.
+    // A malformed answer is not remembered.
     let wrong = json!({"user_name": {"action": "perhaps"}});
     let (_, state) = asked(&peer.ask(&retry(&ask("once"), &state, wrong)));
     let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": accept("Eve")})));
@@ -353,9 +353,9 @@ fn forged_or_foreign_request_state_is_rejected() {
     for wrong in [json!(7), json!({}), json!([text])] {
         refuse(ask("once"), &wrong);
     }
-    // What cannot ask does not take states either.
+    // Methods without `input_required` reject request state too.
     refuse(Ask::call("shard", json!({})), &json!("forged"));
-    // The right ones are still good.
+    // The valid states are still accepted.
     assert_eq!(peer.ask(&retry(&about("tea"), &of_about, answers.clone())).text(), "Ann of tea");
     end(running);
     end(elsewhere);
@@ -398,7 +398,7 @@ fn input_is_requested_only_for_capabilities_declared_in_the_request() {
         #[cfg(feature = "tokio")]
         ("tokio", json!({}), json!({"elicitation": {"form": {}}})),
     ] {
-        // It declared everything a moment ago: that counts for nothing (checklist M-07).
+        // Capabilities declared in an earlier request do not count.
         let all = json!({"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}});
         asked(&peer.ask(&Ask::call(tool, json!({})).can(all)));
         let answer = peer.ask(&Ask::call(tool, json!({})).can(declared.clone()));
@@ -408,7 +408,7 @@ fn input_is_requested_only_for_capabilities_declared_in_the_request() {
     for ask in [Ask::new("prompts/get", json!({"name": "ask_blocking"})), Ask::read("test://ask")] {
         assert_eq!(peer.ask(&ask).refused(), (400, -32021), "{}", ask.method);
     }
-    // Of two questions asked at once, the one that cannot be asked is not.
+    // Of two input requests at once, the undeclared one is not sent.
     let half = Ask::call("at_once", json!({})).can(json!({"elicitation": {}}));
     let (requests, state) = asked(&peer.ask(&half));
     assert_eq!(requests.as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
@@ -428,7 +428,7 @@ fn url_elicitation_and_sampling_follow_the_revision() {
     assert_eq!(
         requests,
         json!({"pay": {"method": "elicitation/create", "params": params}}),
-        "no id since 2026"
+        "no elicitation id since 2026-07-28"
     );
     support::schema::check_modern("InputRequests", &requests);
     for action in ["accept", "decline", "cancel"] {
@@ -541,13 +541,13 @@ fn lists_are_complete_and_every_result_has_a_type() {
     {
         let plain = Ask::new(method, json!({})).can(json!({"elicitation": {}}));
         for ask in [plain.clone(), retry(&plain, &state, json!({"user_name": accept("Ann")}))] {
-            assert_eq!(peer.ask(&ask).result()["resultType"], "complete", "B-06: {method}");
+            assert_eq!(peer.ask(&ask).result()["resultType"], "complete", "{method}");
         }
     }
     end(running);
 }
 
-/// A key that outlives a process.
+/// A key file that outlives a process.
 struct SecretFile(PathBuf);
 
 impl SecretFile {
@@ -582,7 +582,7 @@ fn no_state_is_held_between_rounds() {
     let key = requests.as_object().unwrap().keys().next().unwrap().clone();
     drop(two);
     end(running);
-    // And by another process with the same key.
+    // On another process with the same key.
     let running = secret.start(1);
     let mut peer = connect(&running);
     let (_, state) = asked(&peer.ask(&retry(&ask("twice"), &state, json!({key: accept("b")}))));
@@ -597,7 +597,7 @@ fn call_that_returned_input_required_frees_its_slot() {
     let count = Arc::clone(&begun);
     let tool = Tool::new("asks").run_async(async move |_: NoArguments, cx: Context| {
         count.fetch_add(1, Ordering::SeqCst);
-        cx.elicit(form("Who?")).await.map(|name| said(&name))
+        cx.elicit(form("Who?")).await.map(|name| name_of(&name))
     });
     let limits = Limits { calls_in_flight_max: 2, ..Limits::default() };
     let running = start(Server::builder("test", "0").tool(tool), 1, limits);

@@ -1,4 +1,4 @@
-//! What clients of other makers send, and must be answered: over HTTP, newline-delimited JSON and stdio, in both eras.
+//! Input of third-party clients that must be accepted: over HTTP, newline-delimited JSON and stdio, in both eras.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -20,7 +20,7 @@ use support::{
 const MODERN: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}"#;
 const LEGACY: &str = "2025-11-25";
 
-/// A client over one transport, in one era; what it sends is written by the test, byte for byte.
+/// A client over one transport, in one era; each test writes its input byte for byte.
 struct Wire {
     name: &'static str,
     is_modern: bool,
@@ -43,7 +43,7 @@ impl Wire {
         }
     }
 
-    /// The text of the next answer; of a stream of events, its last message.
+    /// The text of the next reply; of an event stream, its last message.
     fn answer(&mut self) -> String {
         match &mut self.io {
             Io::Http { client, .. } => String::from_utf8(client.read().body).unwrap(),
@@ -55,7 +55,7 @@ impl Wire {
         }
     }
 
-    /// A request whose id and parameters are JSON texts; the envelope of the era is added.
+    /// A request whose id and parameters are JSON texts; adds the metadata of the era.
     fn request(&mut self, id: &str, method: &str, params: &str) {
         let mut headers = String::new();
         let mut params = params.to_owned();
@@ -101,7 +101,7 @@ impl Wire {
     }
 }
 
-/// Servers for every transport, ended with it.
+/// Servers for every transport, stopped with this value.
 struct Servers {
     http: ServerProcess,
     tcp: ServerProcess,
@@ -189,7 +189,7 @@ fn uri_from_encode_uri_component_matches_its_template() {
     }
 }
 
-/// A batch of 2025-03-26 whose calls end at different times; the second notification has no answer.
+/// A batch of 2025-03-26 whose calls end at different times; the second notification has no response.
 fn batch() -> Value {
     let call = |id: i64, name: &str, arguments: Value| json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": name, "arguments": arguments}});
     json!([
@@ -226,7 +226,7 @@ fn pending_batch_is_one_json_array_for_a_client_without_event_streams() {
         ["application/json", "application/json, text/event-stream;q=0", "*/*, text/event-stream;q=0.0"]
     {
         let mut client = server.connect();
-        // The connection goes on, and what is pipelined behind the batch is answered behind it.
+        // The connection continues, and a request pipelined after the batch is answered after it.
         let ping = r#"{"jsonrpc":"2.0","id":9,"method":"ping"}"#;
         client.send(raw("1.1", &format!("Accept: {accept}\r\n"), &body)).send(raw("1.1", "", ping));
         assert_whole_batch(&client.read());
@@ -260,7 +260,7 @@ fn http_1_0_client_never_gets_a_chunk() {
             assert!(client.is_closed(), "{connection}{accept}");
         }
     }
-    // Nor does a request for a stream.
+    // A request for a stream is not chunked either.
     let session = Session::open(server.address, LEGACY, json!({})).id;
     let mut client = server.connect();
     client.send(format!(
@@ -348,7 +348,7 @@ fn version_header_that_is_not_a_date_is_unsupported() {
     server.stop();
 }
 
-/// Integers that are not written as digits only, and their values.
+/// Integers in other notations than plain digits, and their values.
 const WRITTEN: [(&str, i64); 8] = [
     ("1.0", 1),
     ("1e3", 1000),
@@ -368,7 +368,7 @@ fn integral_number_id_is_echoed_byte_for_byte() {
         for (id, _) in
             WRITTEN.into_iter().chain([("18446744073709551615.0", 0), ("-9223372036854775808e0", 0)])
         {
-            // With an escape before it, so that no text stands where it was received.
+            // An escape before the id moves the decoded text from where it was received.
             for (method, params) in [
                 ("tools/call", call),
                 ("tools/call", r#"{"name":"\u0061dd","arguments":{"a":1.0,"b":2e0}}"#),
@@ -402,7 +402,7 @@ fn integral_number_id_is_echoed_byte_for_byte() {
             "{}",
             "[1]",
         ] {
-            // One above a double's range is no JSON to some.
+            // One above the range of a double is not valid JSON for some parsers.
             let answer = wire.ask_text(id, "tools/list", "{}");
             let answer: Value = serde_json::from_str(&answer).unwrap();
             assert_eq!(answer.get("id"), None, "{} {id}: {answer}", wire.name);
@@ -446,17 +446,17 @@ fn request_is_cancelled_by_the_value_of_its_id() {
                 Io::Lines { .. } => {
                     wire.request(id, "tools/call", sleep);
                     wire.send("", &cancel);
-                    // What comes next is the answer to what comes next.
+                    // The next line is the reply to the next request.
                     let next = wire.ask_text("7", "tools/list", "{}");
                     assert!(next.contains(r#""id":7,"#), "{} {id}: {next}", wire.name);
                 }
-                // In the 2026 era a call over HTTP ends with its connection.
+                // In the 2026 era a call over HTTP is cancelled with its connection.
                 Io::Http { .. } if wire.is_modern => {}
                 Io::Http { session, .. } => {
                     let mut other = servers.http.connect();
                     let session = session.clone();
                     wire.request(id, "tools/call", sleep);
-                    // Until the call has been started there is nothing to cancel.
+                    // Until the call has started there is nothing to cancel.
                     let mut cancelled = false;
                     wire_timeout(&mut wire, Some(Duration::from_millis(50)));
                     for _ in 0..200 {
@@ -556,7 +556,7 @@ fn integral_number_token_is_a_token() {
     for mut wire in servers.wires() {
         for (token, _) in WRITTEN {
             wire.result("tools/list", &format!(r#"{{"_meta":{{"progressToken":{token}}}}}"#));
-            // With an id that is written so too.
+            // With an id in another notation too.
             let params = format!(
                 r#"{{"name":"echo","arguments":{{"message":"x"}},"_meta":{{"progressToken":{token}}}}}"#
             );
@@ -597,7 +597,7 @@ fn null_for_an_optional_parameter_counts_as_absent() {
         ] {
             wire.result(method, params);
         }
-        // Absent, and needed: the tool and the prompt report that.
+        // Absent but required: the tool and the prompt report it.
         let called = wire.result("tools/call", r#"{"name":"echo","arguments":null}"#);
         assert_eq!(called["isError"], true, "{}: {called}", wire.name);
         for (method, params) in [
@@ -674,7 +674,7 @@ fn byte_order_mark_and_blank_lines_are_skipped() {
         wire.send("", " \t\r\n\r\n   \r");
         wire.send("", "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\r\n \t \r\n");
         assert!(wire.answer().contains(r#""id":1,"result""#));
-        // Nothing was answered to what was skipped, and a later mark is no JSON.
+        // Skipped input received no reply, and a later mark is not JSON.
         wire.send("", "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}");
         assert!(wire.answer().contains("-32700"));
         assert!(wire.ask_text("3", "tools/list", "{}").contains(r#""id":3,"#));
@@ -687,7 +687,7 @@ fn byte_order_mark_and_blank_lines_are_skipped() {
             "a mark alone is a blank line"
         );
     }
-    // No request of a web page gets through behind a mark.
+    // A byte order mark does not let an HTTP request of a web page through.
     let mut wire = Wire { name: "lines", is_modern: true, io: servers.tcp() };
     wire.send("", "\u{feff}POST / HTTP/1.1");
     let Io::Lines { output, .. } = &mut wire.io else { return };
@@ -696,7 +696,7 @@ fn byte_order_mark_and_blank_lines_are_skipped() {
     assert_eq!(rest, b"");
 }
 
-/// A configuration with a key of its own, so that ids are good for more than one process.
+/// Writes a configuration with its own key, so that ids are valid in more than one process.
 fn keyed(name: &str) -> String {
     let file = |extension: &str| {
         std::env::temp_dir()
@@ -708,19 +708,19 @@ fn keyed(name: &str) -> String {
     config.display().to_string()
 }
 
-/// What another process kept of a session is unknown to this one, which serves the session all the same.
+/// Session state of another process is unknown to this process, which serves the session nevertheless.
 fn assert_foreign(session: &Session, address: std::net::SocketAddr, last: &str) {
     let there = Session { address, ..session.clone() };
     assert_eq!(there.ask(1, "ping", json!({})).status, 200);
     assert_eq!(there.ask(1, "tools/list", json!({})).status, 200);
     let resumed = there.get(Some(last));
     assert_eq!(resumed.status, 400, "an event of another process: {}", resumed.head);
-    assert_eq!(there.get(None).status, 404, "its stream is gone");
+    assert_eq!(there.get(None).status, 404, "its stream is unknown here");
     for method in ["resources/subscribe", "resources/unsubscribe"] {
         let mut reply = there.ask(1, method, json!({"uri": "demo://counter"}));
         assert_eq!((reply.status, reply.error_code()), (404, -32001), "{method}");
     }
-    // Another one begins anew, and ending the old one is no fault.
+    // A new stream starts empty, and unsubscribing from an unknown subscription is not an error.
     let fresh = Session::open(address, LEGACY, json!({}));
     assert_eq!(fresh.get(None).status, 200);
     assert_eq!(fresh.ask(1, "resources/subscribe", json!({"uri": "demo://counter"})).status, 200);
@@ -738,13 +738,13 @@ fn event_ids_are_unknown_to_another_process_with_the_same_key() {
     let last = stream.event().unwrap().id.unwrap();
     assert_eq!(session.ask(1, "resources/subscribe", json!({"uri": "demo://counter"})).status, 200);
     drop(stream);
-    assert_eq!(session.get(Some(&last)).status, 200, "the process that kept it knows it");
+    assert_eq!(session.get(Some(&last)).status, 200, "known to the process that stored it");
     let second = start();
     assert_foreign(&session, second.address, &last);
     second.stop();
     server.stop();
     let restarted = start();
-    // The event of the same number on the stream of the same place, as the old process would have counted.
+    // The first event on the first stream, which the old process would have numbered identically.
     let fresh = Session::open(restarted.address, LEGACY, json!({}));
     let own = fresh.get(None).event().unwrap().id.unwrap();
     assert_ne!(own, last);

@@ -1,5 +1,6 @@
-//! The ladder of refusals, rung by rung: the earliest failing one answers (checklist, section 2), with the code, the
-//! status and the metric it has. Test names carry the checklist's ids.
+//! Precedence of rejections: of several faults the earliest check determines the code, the status and the metric. The
+//! order is Host and Origin, path and verb, media type and JSON, JSON-RPC shape, metadata, protocol version, standard
+//! headers, method, parameters.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -18,7 +19,7 @@ fn start() -> ServerProcess {
     ServerProcess::start(&["--shards", "1", "--stats"])
 }
 
-/// Status and code of a refusal.
+/// Status and code of a rejection.
 fn refused(reply: &Reply) -> (u16, i64) {
     (reply.status, reply.error_code())
 }
@@ -58,7 +59,7 @@ fn forbidden_host_or_origin_is_rejected_before_anything_else() {
     let stats = server.stop();
     assert!(stats.contains("refused host_forbidden: 120"), "{stats}");
     assert!(stats.contains("refused origin_forbidden: 72"), "{stats}");
-    assert!(!stats.contains("tools/call"), "no tool was reached: {stats}");
+    assert!(!stats.contains("tools/call"), "no tool was called: {stats}");
 }
 
 #[test]
@@ -78,7 +79,7 @@ fn unknown_paths_and_verbs_are_rejected() {
     }
     let options = ask("OPTIONS /mcp");
     assert_eq!((options.status, options.header("allow")), (204, Some("POST, GET, DELETE, OPTIONS")));
-    assert_eq!(options.header("content-length"), None, "a 204 has none");
+    assert_eq!(options.header("content-length"), None, "a 204 has no content length");
     server.stop();
 }
 
@@ -99,7 +100,7 @@ fn preflight_lists_allowed_headers_and_methods() {
         assert!(allowed.split(", ").any(|allowed| allowed == name), "{name} is not in {allowed}");
     }
     assert!(!allowed.contains("x-evil") && !allowed.contains("a b"), "{allowed}");
-    // And every reply to that page can be read by it, refusals too.
+    // Every later reply is readable by that page, rejections too.
     let (headers, body) = echo_call();
     for (headers, status) in [(headers.clone(), 200), (headers.replace("echo", "add"), 400)] {
         let reply = client.post(&format!("Origin: {origin}\r\n{headers}"), &body);
@@ -109,7 +110,7 @@ fn preflight_lists_allowed_headers_and_methods() {
     let sleep = json!({"name": "sleep", "arguments": {"ms": 1}});
     let (headers, body) = modern("tools/call", sleep);
     let reply = client.post(&format!("Origin: {origin}\r\n{headers}"), body);
-    assert_eq!(reply.header("access-control-allow-origin"), Some(origin), "a reply that came later");
+    assert_eq!(reply.header("access-control-allow-origin"), Some(origin), "a later reply");
     let missing =
         client.send(format!("GET /x HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n")).read();
     assert_eq!((missing.status, missing.header("access-control-allow-origin")), (404, Some(origin)));
@@ -223,7 +224,7 @@ fn notifications_are_accepted_without_a_response() {
         ["MCP-Protocol-Version: 1999-01-01\r\n", "MCP-Protocol-Version: a\r\nMCP-Protocol-Version: a\r\n"]
     {
         let reply = client.post(version, initialized);
-        assert_eq!(reply.status, 400, "V-06 holds for them too: {version}");
+        assert_eq!(reply.status, 400, "an unsupported version: {version}");
         assert_eq!(reply.json().get("id"), None);
     }
     server.stop();
@@ -234,7 +235,7 @@ fn incomplete_request_metadata_is_rejected() {
     let server = start();
     let mut client = server.connect();
     let whole = json!({VERSION: "2026-07-28", CAPABILITIES: {}});
-    assert_eq!(client.post(DISCOVER, with_meta(whole.clone())).status, 200, "M-05: clientInfo is optional");
+    assert_eq!(client.post(DISCOVER, with_meta(whole.clone())).status, 200, "clientInfo is optional");
     let mut change = |key: &str, value: Option<Value>| {
         let mut meta = whole.clone();
         match value {
@@ -283,10 +284,10 @@ fn request_is_processed_independently_of_earlier_ones() {
     let (headers, body) = echo_call();
     for _ in 0..2 {
         assert_eq!(client.post(&headers, &body).status, 200);
-        // Nothing of the request before is remembered: this one has no envelope of its own.
+        // Nothing of the previous request is remembered: this one has no metadata of its own.
         let bare = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
         assert_eq!(refused(&client.post("MCP-Protocol-Version: 2026-07-28\r\n", bare)), (400, -32602));
-        assert_eq!(client.post("", bare).status, 200, "and the legacy era is served beside it (V-03)");
+        assert_eq!(client.post("", bare).status, 200, "a request without modern metadata is legacy");
     }
     server.stop();
 }
@@ -307,14 +308,18 @@ fn version_mismatch_is_reported_before_an_unsupported_version() {
     for version in data["supported"].as_array().unwrap() {
         assert!(discovered.as_array().unwrap().contains(version), "{version}");
     }
-    // A legacy revision cannot be claimed this way, so it is not offered either.
+    // A legacy revision cannot be requested this way, so it is not offered.
     let claimed = body.replace("2026-07-28", "2025-11-25");
     let reply = client.post(&headers.replace("2026-07-28", "2025-11-25"), &claimed);
     assert_eq!(refused(&reply), (400, -32022));
     assert_eq!(reply.json()["error"]["data"]["supported"], json!(["2026-07-28"]));
-    // What is missing is only looked at once the revision is known.
+    // Missing headers are checked only for a supported version.
     assert_eq!(refused(&client.post("", &future)), (400, -32022), "no headers at all");
-    assert_eq!(refused(&client.post("Mcp-Method: ping\r\n", &future)), (400, -32020), "one that contradicts");
+    assert_eq!(
+        refused(&client.post("Mcp-Method: ping\r\n", &future)),
+        (400, -32020),
+        "a header that contradicts the body"
+    );
     server.stop();
 }
 
@@ -358,7 +363,7 @@ fn standard_headers_differing_from_the_body_are_rejected() {
     ] {
         assert_eq!(client.post(&headers.replace(from, to), &body).status, 200, "{from} -> {to}");
     }
-    // The other methods with a name are held to it before they are looked at.
+    // The other methods with a name are checked before their parameters.
     for (method, key) in [("prompts/get", "name"), ("resources/read", "uri")] {
         let (headers, body) = modern(method, json!({key: "a"}));
         let named = headers.replace("Mcp-Name: a\r\n", "");
@@ -388,7 +393,7 @@ fn methods_of_the_other_era_are_not_found() {
         "unknown/method",
     ] {
         let reply = client.modern(method, json!({}));
-        assert_eq!(refused(&reply), (404, -32601), "H-07, M-21: {method}");
+        assert_eq!(refused(&reply), (404, -32601), "{method}");
         assert_eq!(reply.json()["id"], 1);
     }
     for method in
@@ -408,15 +413,15 @@ fn legacy_version_header_is_optional_and_checked() {
     for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
         assert_eq!(client.post(&format!("MCP-Protocol-Version: {version}\r\n"), list).status, 200);
     }
-    // Taken for 2025-03-26, which knows no output schema (V-07).
+    // Treated as 2025-03-26, which has no output schema.
     let assumed = client.post("", list).json();
     assert_eq!(assumed["result"]["tools"][1].get("outputSchema"), None);
-    let told = client.post("MCP-Protocol-Version: 1999-01-01\r\n", list);
-    assert_eq!(refused(&told), (400, -32000));
-    let message = told.json()["error"]["message"].as_str().unwrap().to_owned();
+    let reply = client.post("MCP-Protocol-Version: 1999-01-01\r\n", list);
+    assert_eq!(refused(&reply), (400, -32000));
+    let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("1999-01-01") && message.contains("2025-11-25"), "{message}");
     let reply = client.post("Mcp-Method: evil\r\nMcp-Name: evil\r\n", list);
-    assert_eq!(reply.status, 200, "legacy is not held to the headers of the 2026 era");
+    assert_eq!(reply.status, 200, "headers of the 2026 era are ignored in the legacy era");
     let stats = server.stop();
     assert!(stats.contains("refused unknown_legacy_version: 1"), "{stats}");
 }
@@ -440,8 +445,11 @@ fn initialize_negotiates_only_legacy_versions() {
         let completions = (agreed >= "2025-03-26").then(|| json!({}));
         assert_eq!(result["capabilities"].get("completions"), completions.as_ref(), "{asked}");
         assert_eq!(result["capabilities"]["resources"], json!({"subscribe": true, "listChanged": true}));
-        assert!(result["capabilities"].get("extensions").is_none(), "N-01: an older client knows none");
-        assert_eq!(result.get("resultType"), None, "B-06");
+        assert!(
+            result["capabilities"].get("extensions").is_none(),
+            "extensions do not exist in the legacy era"
+        );
+        assert_eq!(result.get("resultType"), None, "no result type in the legacy era");
     }
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params("2025-11-25")})
         .to_string();
@@ -453,7 +461,7 @@ fn initialize_negotiates_only_legacy_versions() {
     for params in [json!({}), json!({"protocolVersion": 1})] {
         assert_eq!(refused(&client.legacy("initialize", params)), (200, -32602));
     }
-    assert_eq!(client.legacy("ping", json!({})).json()["result"], json!({}), "L-05");
+    assert_eq!(client.legacy("ping", json!({})).json()["result"], json!({}), "an empty result");
     server.stop();
 }
 
@@ -474,19 +482,22 @@ fn discovery_and_lists_describe_the_registry() {
             "logging": {},
             "extensions": {"io.modelcontextprotocol/tasks": {}}
         }),
-        "M-21: nothing is promised that is not there"
+        "only implemented capabilities are advertised"
     );
-    assert!(discovered["ttlMs"].is_u64() && discovered["cacheScope"] == "public", "M-30");
-    assert_eq!(discovered["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "corelane", "M-08");
+    assert!(discovered["ttlMs"].is_u64() && discovered["cacheScope"] == "public", "caching hints");
+    assert_eq!(
+        discovered["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "corelane",
+        "the server names itself"
+    );
     assert!(discovered.get("serverInfo").is_none() && discovered.get("protocolVersion").is_none());
     let first = client.modern("tools/list", json!({})).body;
     for _ in 0..3 {
-        assert_eq!(server.connect().modern("tools/list", json!({})).body, first, "T-02, M-32");
+        assert_eq!(server.connect().modern("tools/list", json!({})).body, first, "equal on every connection");
     }
     for cursor in [json!("nonsense"), json!("0"), json!("+1"), json!("01"), json!("-1"), json!(1), json!("")]
     {
         let reply = client.modern("tools/list", json!({"cursor": cursor}));
-        assert_eq!(refused(&reply), (200, -32602), "G-01: {cursor}");
+        assert_eq!(refused(&reply), (200, -32602), "{cursor}");
     }
     server.stop();
 }
@@ -563,7 +574,7 @@ fn argument_headers_differing_from_the_body_are_rejected() {
         assert_eq!(call(arguments.clone(), &format!("{lines}\r\n")), -32020, "{arguments} {lines}");
     }
     let legacy = client.legacy("tools/call", json!({"name": "place", "arguments": {"region": "Hello"}}));
-    assert_eq!(legacy.status, 200, "legacy is not held to it");
+    assert_eq!(legacy.status, 200, "ignored in the legacy era");
     assert_eq!(end(running).refusals("header_mismatch"), wrong);
 }
 
@@ -585,9 +596,9 @@ fn missing_client_capability_is_named_in_the_error() {
     let reply = call(json!({"sampling": {}, "elicitation": {"form": {}}}));
     assert_eq!(reply.json()["error"]["data"]["requiredCapabilities"], json!({"elicitation": {"url": {}}}));
     assert_eq!(call(needed).status, 200);
-    assert_eq!(refused(&call(json!({}))), (400, -32021), "M-07: what was declared before does not count");
+    assert_eq!(refused(&call(json!({}))), (400, -32021), "capabilities of earlier requests do not count");
     let legacy = client.legacy("tools/call", json!({"name": "ask"}));
-    assert_eq!(refused(&legacy), (200, -32602), "the code is one of the 2026 era");
+    assert_eq!(refused(&legacy), (200, -32602), "-32021 exists only in the 2026 era");
     assert_eq!(end(running).refusals("missing_capability"), 3);
 }
 
@@ -600,8 +611,8 @@ fn call_errors_are_distinguished_by_cause() {
         assert_eq!(refused(&unknown), (200, -32602));
         assert_eq!(unknown.json()["error"]["message"], "Unknown tool: nope");
         let long = era(&mut client, "tools/call", json!({"name": "é".repeat(1000)}));
-        let told = long.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
-        assert!(told.len() < 100, "{told}");
+        let message = long.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(message.len() < 100, "{message}");
         for params in [json!({"name": "echo", "arguments": []}), json!({"name": "echo", "arguments": "x"})] {
             assert_eq!(refused(&era(&mut client, "tools/call", params.clone())), (200, -32602), "{params}");
         }
@@ -609,10 +620,14 @@ fn call_errors_are_distinguished_by_cause() {
         assert_eq!(
             (wrong.status, &wrong.json()["result"]["isError"]),
             (200, &json!(true)),
-            "the model can mend it"
+            "the model can correct it"
         );
         let extra = json!({"name": "add", "arguments": {"a": 1, "b": 2}, "task": {}, "more": [1]});
-        assert_eq!(era(&mut client, "tools/call", extra).json()["result"].get("isError"), None, "T-08, B-10");
+        assert_eq!(
+            era(&mut client, "tools/call", extra).json()["result"].get("isError"),
+            None,
+            "absent arguments and unknown fields are accepted"
+        );
     }
     for params in [json!({}), json!({"name": 1})] {
         assert_eq!(refused(&client.legacy("tools/call", params.clone())), (200, -32602), "{params}");

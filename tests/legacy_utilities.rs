@@ -1,5 +1,5 @@
-//! What legacy clients may do besides calling: set a log level, be told of progress, cancel, send several messages at once, and
-//! use whatever ids they like (checklist B-03, B-07, L-61, L-66, L-70, M-90).
+//! Utilities of the legacy era: log levels, progress, cancellation, batches, and arbitrary request ids.
+//! <https://modelcontextprotocol.io/specification/2025-11-25/basic/utilities/cancellation>
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -24,7 +24,7 @@ use support::{
 };
 
 const NEWEST: &str = "2025-11-25";
-/// What a request is taken for that says nothing.
+/// The revision assumed for a request that names none.
 const ASSUMED: &str = "2025-03-26";
 const LEVELS: [(Level, &str); 8] = [
     (Level::Debug, "debug"),
@@ -47,7 +47,7 @@ thread_local! {
     static KEPT: Cell<Option<Context>> = const { Cell::new(None) };
 }
 
-/// Counts when it is dropped.
+/// Increments a counter on drop.
 struct Dropped(Arc<AtomicUsize>);
 
 impl Drop for Dropped {
@@ -124,7 +124,7 @@ fn open(running: &Running, revision: &str) -> Session {
     Session::open(running.addresses()[0], revision, json!({}))
 }
 
-/// No session.
+/// A client without a session.
 fn stateless(address: std::net::SocketAddr) -> Session {
     Session { address, id: String::new(), revision: ASSUMED.to_owned() }
 }
@@ -139,7 +139,7 @@ fn call(id: impl Into<Value>, tool: &str, text: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": id.into(), "method": "tools/call", "params": {"name": tool, "arguments": arguments}})
 }
 
-/// What a call logs, as the client hears it.
+/// The log messages of a call that reach the client.
 fn logged(session: &Session, tool: &str) -> Vec<String> {
     let mut reply = session.call(1, tool, json!({}));
     if !reply.is_stream() {
@@ -176,7 +176,7 @@ fn log_level_filters_messages_on_every_shard_until_changed() {
         let mut refused = session.ask(1, "logging/setLevel", params.clone());
         assert_eq!((refused.status, refused.error_code()), (200, -32602), "{params}");
     }
-    assert_eq!(logged(&session, "log"), ["emergency"], "what was refused changed nothing");
+    assert_eq!(logged(&session, "log"), ["emergency"], "a rejected level changes nothing");
     end(running);
 }
 
@@ -185,14 +185,14 @@ fn inline_log_messages_reach_only_the_client_of_the_call() {
     let (running, _) = start(1, Limits::default());
     let session = open(&running, "2025-06-18");
     for round in 0..3 {
-        // The context of this call is used by later ones.
+        // Later calls use the context of this call.
         assert_eq!(session.call(1, "keep_context", json!({})).response()["result"]["content"], json!([]));
-        assert!(!session.call(2, "log_kept", json!({})).is_stream(), "the call that was meant has ended");
+        assert!(!session.call(2, "log_kept", json!({})).is_stream(), "the call of the message has ended");
         assert_eq!(logged(&session, "log_inline").len(), 7, "{round}");
         assert!(!session.call(3, "say", json!({"text": "x"})).is_stream(), "this one logs nothing");
         let failed = session.call(4, "log_and_panic", json!({})).response();
         assert_eq!(failed["error"]["code"], -32603);
-        assert!(!session.call(5, "say", json!({"text": "x"})).is_stream(), "nor what came before");
+        assert!(!session.call(5, "say", json!({"text": "x"})).is_stream(), "earlier messages are not sent");
     }
     let nobody = stateless(running.addresses()[0]);
     assert_eq!(logged(&nobody, "log_inline").len(), 7, "no session is needed");
@@ -206,8 +206,8 @@ fn session_log_levels_are_bounded_and_the_oldest_is_evicted() {
     for session in &sessions {
         session.ask(1, "logging/setLevel", json!({"level": "alert"})).response();
     }
-    let heard: Vec<usize> = sessions.iter().map(|session| logged(session, "log").len()).collect();
-    assert_eq!(heard, [7, 2, 2], "the first is as before it asked");
+    let counts: Vec<usize> = sessions.iter().map(|session| logged(session, "log").len()).collect();
+    assert_eq!(counts, [7, 2, 2], "the level of the first session was evicted");
     assert!(sessions.iter().all(|session| session.ask(1, "ping", json!({})).status == 200));
     end(running);
 }
@@ -222,9 +222,9 @@ fn progress_has_its_token_increases_and_follows_the_revision() {
         for token in [json!("t"), json!(7), json!("7"), json!(-1)] {
             let params = json!({"name": "count", "_meta": {"progressToken": token}});
             let mut reply = session.ask(1, "tools/call", params);
-            let mut told: Vec<Value> =
+            let mut messages: Vec<Value> =
                 std::iter::from_fn(|| reply.event()).filter_map(|event| event.data).collect();
-            assert!(told.pop().unwrap()["result"].is_object());
+            assert!(messages.pop().unwrap()["result"].is_object());
             let params = |progress: Value, message: &str| {
                 let mut params = json!({"progressToken": token, "progress": progress, "total": 3});
                 if has_message {
@@ -232,12 +232,12 @@ fn progress_has_its_token_increases_and_follows_the_revision() {
                 }
                 json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
             };
-            assert_eq!(told, [params(json!(1), "one"), params(json!(2.5), "more")], "{revision}");
+            assert_eq!(messages, [params(json!(1), "one"), params(json!(2.5), "more")], "{revision}");
         }
-        assert!(!session.call(1, "count", json!({})).is_stream(), "without a token nothing is told");
+        assert!(!session.call(1, "count", json!({})).is_stream(), "no progress without a token");
         let mut refused =
             session.ask(1, "tools/call", json!({"name": "count", "_meta": {"progressToken": 1.5}}));
-        assert_eq!(refused.error_code(), -32602, "B-02");
+        assert_eq!(refused.error_code(), -32602, "a token is a string or an integer");
     }
     let nobody = stateless(running.addresses()[0]);
     let params = json!({"name": "count", "_meta": {"progressToken": 1}});
@@ -254,7 +254,7 @@ fn silent_call_is_cancelled_and_its_post_ends_without_a_response() {
     let (running, dropped) = start(4, Limits::default());
     let (session, other) = (open(&running, NEWEST), open(&running, NEWEST));
     for number in 0..16 {
-        // Ids of both kinds; neither is the other.
+        // Ids of both types; a number never equals a string.
         let (id, wrong) = if number % 2 == 0 {
             (json!(number), json!(number.to_string()))
         } else {
@@ -272,9 +272,9 @@ fn silent_call_is_cancelled_and_its_post_ends_without_a_response() {
         session.notify("notifications/cancelled", json!({"requestId": wrong}));
         let without = Session { id: String::new(), ..session.clone() };
         assert_eq!(without.notify("notifications/cancelled", json!({"requestId": id})), 202);
-        // Every shard has handled them before it reports.
+        // Each shard processes its messages before it reports.
         await_calls_in_flight(&running, 1);
-        assert_eq!(dropped.load(Ordering::SeqCst), number, "none of these is it");
+        assert_eq!(dropped.load(Ordering::SeqCst), number, "no cancellation matches the call");
         assert_eq!(
             session.notify("notifications/cancelled", json!({"requestId": id, "reason": "enough"})),
             202
@@ -286,7 +286,7 @@ fn silent_call_is_cancelled_and_its_post_ends_without_a_response() {
     assert_eq!(end(running).events("cancelled"), 16);
 }
 
-/// A message whose id is written as given, on a connection of its own.
+/// Sends a message whose id is written as given, on its own connection.
 fn post_text(session: &Session, body: &str) -> Reading {
     let headers =
         format!("Accept: application/json, text/event-stream\r\nMcp-Session-Id: {}\r\n", session.id);
@@ -319,7 +319,7 @@ fn cancellation_leaves_calls_of_other_sessions_with_the_same_id() {
                 assert_eq!(call.join().unwrap(), 202, "{id} by {named}: the cancelled call's POST ends");
                 left -= 1;
                 await_calls_in_flight(&running, left);
-                // The first session again: its call has ended, and the other's is not its.
+                // The first session again: its call has ended, and the call of the other session is unaffected.
                 assert_eq!(post_text(&sessions[0], &cancel).status, 202);
                 assert_eq!(sessions[1].ask(1, "ping", json!({})).response()["result"], json!({}));
                 let ended = u32::try_from(dropped.load(Ordering::SeqCst) - before).unwrap();
@@ -341,23 +341,23 @@ fn cancelled_stream_ends_without_another_event_even_when_resumed() {
         let mut reply = ask();
         reply.message();
         cancel();
-        assert_eq!(reply.event(), None, "an event without data would be one");
-        assert!(reply.is_quiet(), "the connection goes on");
+        assert_eq!(reply.event(), None, "not even an event without data");
+        assert!(reply.is_quiet(), "the connection continues");
         let mut reply = ask();
-        let told = loop {
+        let event = loop {
             let event: Event = reply.event().unwrap();
             if event.data.is_some() {
                 break event;
             }
         };
-        let mut resumed = session.get(told.id.as_deref());
+        let mut resumed = session.get(event.id.as_deref());
         assert_eq!(resumed.status, 200);
         cancel();
         while let Some(event) = resumed.event() {
             assert_eq!(event.data, None);
         }
         eventually("the end of both", || dropped.load(Ordering::SeqCst) == 2 * number + 2);
-        assert_eq!(session.get(told.id.as_deref()).status, 400, "there is nothing to come back for");
+        assert_eq!(session.get(event.id.as_deref()).status, 400, "nothing is left to resume");
     }
     end(running);
 }
@@ -371,7 +371,7 @@ fn batch_is_accepted_without_a_session_and_rejected_by_later_revisions() {
     for headers in [accept.to_owned(), format!("{accept}MCP-Protocol-Version: 2025-03-26\r\n")] {
         let answers = nobody.post_with(&headers, &batch).json();
         let ids: Vec<&Value> = answers.as_array().unwrap().iter().map(|answer| &answer["id"]).collect();
-        assert_eq!(ids, [&json!(1), &json!("1")], "in order, with their types");
+        assert_eq!(ids, [&json!(1), &json!("1")], "in order, with their JSON types");
         assert_eq!(answers[1]["result"]["content"][0]["text"], "b");
     }
     for version in ["2024-11-05", "2025-06-18", NEWEST, "2026-07-28", "1999-01-01"] {
@@ -380,9 +380,9 @@ fn batch_is_accepted_without_a_session_and_rejected_by_later_revisions() {
     }
     for nonsense in [json!([]), json!([1]), json!([[]]), json!([{}])] {
         let mut refused = nobody.post(&nonsense);
-        let told = refused.json();
-        let error = if told.is_array() { &told[0] } else { &told };
-        assert_eq!(error["error"]["code"], -32600, "{nonsense}: {told}");
+        let reply = refused.json();
+        let error = if reply.is_array() { &reply[0] } else { &reply };
+        assert_eq!(error["error"]["code"], -32600, "{nonsense}: {reply}");
     }
     end(running);
 }
@@ -406,8 +406,8 @@ fn batch_of_a_session_may_contain_every_method() {
         let mut answers = std::collections::BTreeMap::new();
         while let Some(event) = reply.event() {
             let answer = event.data.unwrap();
-            let id = answer["id"].as_str().unwrap_or_else(|| panic!("whose is {answer}?")).to_owned();
-            assert!(answers.insert(id, answer).is_none(), "one each");
+            let id = answer["id"].as_str().unwrap_or_else(|| panic!("no id: {answer}")).to_owned();
+            assert!(answers.insert(id, answer).is_none(), "one response per request");
         }
         assert_eq!(answers.len(), 7, "{answers:?}");
         for id in ["l", "s", "p"] {
@@ -419,11 +419,11 @@ fn batch_of_a_session_may_contain_every_method() {
             (&answers["i"]["error"]["code"], &answers["?"]["error"]["code"]),
             (&json!(-32600), &json!(-32601))
         );
-        assert_eq!(logged(&session, "log"), ["alert", "emergency"], "it was set");
+        assert_eq!(logged(&session, "log"), ["alert", "emergency"], "the batch set the level");
         let gone = session.clone();
         assert_eq!(session.delete(), 204);
         let mut refused = gone.post(&json!([call(1, "say", "x")]));
-        assert_eq!((refused.status, refused.error_code()), (404, -32001), "L-55");
+        assert_eq!((refused.status, refused.error_code()), (404, -32001), "an unknown session");
     }
     end(running);
 }
@@ -440,9 +440,9 @@ fn cancelled_call_of_a_batch_leaves_the_others_answered() {
             .map(|event| event.data.unwrap()["id"].as_str().unwrap().to_owned())
             .collect();
         assert_eq!(ids, ["n", "s"].map(str::to_owned).into());
-        assert!(reply.is_quiet(), "the connection goes on");
+        assert!(reply.is_quiet(), "the connection continues");
         eventually("the handler's end", || dropped.load(Ordering::SeqCst) == number + 1);
-        // All of them: the stream ends with nothing in it.
+        // With every call cancelled the stream ends empty.
         let mut reply = session.post(&json!([call("n", "nap", "")]));
         session.notify("notifications/cancelled", json!({"requestId": "n"}));
         assert_eq!(reply.event(), None);
@@ -450,7 +450,7 @@ fn cancelled_call_of_a_batch_leaves_the_others_answered() {
     end(running);
 }
 
-/// So many clients at one time, each on its own connection, with so many requests, of which that many are sent at once.
+/// Concurrent clients with their own connections, requests of each, and requests sent at once.
 const CLIENTS: usize = 200;
 const REQUESTS: usize = 500;
 const AT_ONCE: usize = 50;

@@ -1,5 +1,6 @@
-//! Every bound of a request, over the wire: at the limit it is served, one past it is refused with the status and under the name it
-//! has. Bounds of calls and connections are in `tools.rs`, those of schemas beside the code, the admin interface's in `admin.rs`.
+//! Every limit of a request, over the wire: a request at the limit is served, a request one past it is rejected with
+//! its status and name. Limits of calls and connections are in `tools.rs`, limits of schemas beside the code, limits of
+//! the admin interface in `admin.rs`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -29,7 +30,7 @@ fn end(running: Running) -> corelane::ShardMetrics {
     running.join().unwrap()
 }
 
-/// A POST of `body` with exactly these lines between its first and its last.
+/// A POST of `body` with exactly these lines between the first and the last header line.
 fn request(target: &str, lines: &str, body: &str) -> String {
     format!(
         "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{lines}Content-Length: {}\r\n\r\n{body}",
@@ -51,7 +52,7 @@ fn chunked(body: &str, extension: &str, trailer: &str) -> String {
     format!("{head}{:x}{extension}\r\n{body}\r\n0\r\n{trailer}\r\n", body.len())
 }
 
-/// A request with `size` of what is bounded.
+/// A request with `size` of the limited quantity.
 type OfSize = fn(usize) -> String;
 
 #[test]
@@ -114,7 +115,7 @@ fn request_at_a_limit_is_served_and_one_past_it_rejected_by_name() {
             "not_json",
             Limits { json_depth_max: 100, ..all },
             |size| {
-                // The message and its params are two levels more.
+                // The message and its params are two more levels.
                 let levels = size - 200 - 2;
                 with_extra(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)))
             },
@@ -152,19 +153,19 @@ fn request_at_a_limit_is_served_and_one_past_it_rejected_by_name() {
     }
 }
 
-/// A ping in a body of so many bytes.
+/// A ping in a body of `size` bytes.
 fn padded(size: usize) -> String {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     format!("{body}{}", " ".repeat(size - body.len()))
 }
 
-/// A ping with something more in its parameters.
+/// A ping with additional parameters.
 fn with_extra(extra: &str) -> String {
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"extra":{extra}}}}}"#);
     request("/mcp", "", &body)
 }
 
-/// Values in a request's body, keys included.
+/// Values in the body of a request, keys included.
 fn count(request: &str) -> usize {
     fn values(value: &Value) -> usize {
         match value {
@@ -176,7 +177,7 @@ fn count(request: &str) -> usize {
     values(&serde_json::from_str(&request[head_bytes(request)..]).unwrap())
 }
 
-/// Sends a body in parts; what comes back, and when.
+/// Sends a body in parts. Returns the status and the time of the reply.
 fn drip(running: &Running, part: usize, parts: usize, pause: Duration) -> (u16, Duration) {
     let body = echo(&"x".repeat(part * parts));
     let bytes = post("", &body);
@@ -186,7 +187,7 @@ fn drip(running: &Running, part: usize, parts: usize, pause: Duration) -> (u16, 
     client.send(head);
     client.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
     for part in body.chunks(part) {
-        // Refused in between: then the rest is not sent.
+        // Rejected early: the rest is not sent.
         if client.stream.peek(&mut [0]).is_ok() {
             break;
         }

@@ -22,25 +22,25 @@ use support::{
     schema::{NEWEST_LEGACY, check_message},
 };
 
-/// How long anything may take on a busy machine.
+/// Time limit of every wait on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(20);
-/// How long nothing must come for it to count as nothing.
+/// Time without a message after which a connection counts as silent.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// One end of a connection of lines. A thread reads, so that a test can wait for nothing to come.
+/// One end of a connection of JSON lines. A thread reads, so that a test can wait for silence.
 struct Peer {
     input: Option<Box<dyn Write>>,
     output: Receiver<String>,
-    /// The legacy revision that was agreed on.
+    /// The negotiated legacy revision.
     revision: String,
 }
 
 impl Peer {
     fn over(input: impl Write + 'static, output: impl Read + Send + 'static) -> Self {
-        let (told, lines) = channel();
+        let (sender, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if told.send(line).is_err() {
+                if sender.send(line).is_err() {
                     break;
                 }
             }
@@ -69,14 +69,14 @@ impl Peer {
         self.send(message).next()
     }
 
-    /// The next two, a notification first: which comes first is not said.
+    /// The next two messages, a notification first; their order is unspecified.
     fn next_two(&mut self) -> [Value; 2] {
         let mut both = [self.next(), self.next()];
         both.sort_by_key(|message| message.get("id").is_some());
         both
     }
 
-    /// Opens with the legacy handshake.
+    /// Opens the connection with the legacy handshake.
     fn initialize(&mut self, version: &str, capabilities: &Value) -> &mut Self {
         let params = json!({"protocolVersion": version, "capabilities": capabilities,
             "clientInfo": {"name": "test", "version": "0"}});
@@ -86,7 +86,7 @@ impl Peer {
         self.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))
     }
 
-    /// Nothing comes.
+    /// Checks that no message arrives.
     fn is_silent(&mut self) {
         match self.output.recv_timeout(SILENCE) {
             Err(RecvTimeoutError::Timeout) => {}
@@ -94,13 +94,13 @@ impl Peer {
         }
     }
 
-    /// The end of input, as the server sees it.
+    /// Closes the input of the server.
     fn close(&mut self) -> &mut Self {
         self.input = None;
         self
     }
 
-    /// The server has ended the connection, within `limit`; nothing comes before.
+    /// Checks that the server closes the connection within `limit`, without another message.
     fn has_ended(&mut self, limit: Duration) {
         match self.output.recv_timeout(limit) {
             Err(RecvTimeoutError::Disconnected) => {}
@@ -109,7 +109,7 @@ impl Peer {
     }
 }
 
-/// A server at standard input and output.
+/// A server on standard input and output.
 struct Piped {
     child: Child,
     peer: Peer,
@@ -135,7 +135,7 @@ impl Piped {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
     }
 
-    /// Waits for the process's end: its status, and what it wrote to stderr.
+    /// Waits for the process to exit: its status, and its stderr.
     #[track_caller]
     fn wait(mut self, limit: Duration) -> (ExitStatus, String) {
         let status = exit_status(&mut self.child, limit);
@@ -144,7 +144,7 @@ impl Piped {
         (status, stderr)
     }
 
-    /// The client leaves, and the server with it, sooner than a call that is owed would let it.
+    /// Closes the input; the server exits before the deadline of a pending call.
     fn end(mut self) {
         let began = Instant::now();
         self.peer.close().has_ended(LIMIT);
@@ -206,7 +206,7 @@ fn code(answer: &Value) -> i64 {
     answer["error"]["code"].as_i64().unwrap_or_else(|| panic!("{answer}"))
 }
 
-/// A configuration of limits, in a file of its own.
+/// Writes a configuration of limits to its own file.
 fn limits(name: &str, limits: &str) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("lines-{name}.toml"));
     fs::write(&path, format!("[limits]\n{limits}\n")).unwrap();
@@ -243,9 +243,9 @@ fn line_before_initialize_must_name_a_known_revision() {
         assert_eq!(data["requested"], unknown);
         assert!(data["supported"].as_array().unwrap().contains(&json!("2026-07-28")), "{refused}");
     }
-    // None of this has made it a legacy connection.
+    // None of the above has made this a legacy connection.
     assert_eq!(code(&peer.ask(&legacy(5, "tools/list", json!({})))), -32600);
-    // Only this needs no handshake.
+    // Only this method needs no handshake.
     assert_eq!(peer.ask(&legacy(6, "ping", json!({})))["result"], json!({}));
     server.end();
 }
@@ -281,7 +281,7 @@ fn cancelled_call_is_not_answered_and_has_no_pending_reply() {
     server.peer.initialize("2025-11-25", &json!({}));
     for (id, request) in (1..).zip(ERAS) {
         server.peer.send(&request(id, "tools/call", sleep(30_000))).send(&cancel(id));
-        // What is unknown, has been answered or makes no sense is ignored.
+        // Cancellations of unknown or completed calls and malformed ones are ignored.
         server.peer.send(&cancel("nobody")).send(&cancel(0)).send(&cancel(Value::Null));
         assert_eq!(text(&server.peer.ask(&request(9, "tools/call", echo()))), "x");
     }
@@ -315,17 +315,17 @@ fn invalid_line_is_answered_without_an_id_and_the_connection_continues() {
         let refused = peer.send_text(line).send_text("\n").next();
         assert_eq!((code(&refused), refused.get("id")), (expected, None), "{line}: {refused}");
     }
-    // Empty lines are none; a carriage return belongs to the line feed.
+    // Empty lines are not messages; a carriage return is part of the line end.
     peer.send_text("\n\r\n\n").send_text(format!("{}\r\n", modern(1, "tools/list", json!({}))));
     assert_eq!(peer.next()["id"], 1);
     let whole = format!("{}\n", modern(2, "tools/list", json!({})));
     for part in whole.as_bytes().chunks(40) {
         peer.send_text(part);
-        // A pause between the parts, so that most of them are read one by one.
+        // A pause between the parts makes the server read most of them separately.
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(peer.next()["id"], 2);
-    // The last one needs no line feed.
+    // The last line needs no line feed.
     peer.send_text(modern(3, "tools/list", json!({})).to_string()).close();
     assert_eq!(peer.next()["id"], 3);
     server.end();
@@ -346,12 +346,12 @@ fn oversized_line_is_rejected_and_skipped() {
 #[test]
 fn stdout_has_only_messages_when_tools_log_or_print() {
     let mut server = Piped::start(example("talking", &["stdio", "--log", "trace"]));
-    // Every line that comes is read as a message; none comes behind the last answer either.
+    // Every line is parsed as a message; nothing follows the last response.
     for id in 0..5 {
         let turned = server.peer.ask(&modern(id, "tools/call", call("turn", json!({}))));
         assert!(text(&turned).starts_with("page "), "{turned}");
     }
-    // Somebody has to read what is logged, or the process could not end.
+    // The test must read the log, or the process could not exit.
     let mut stderr = server.child.stderr.take().unwrap();
     let reading = thread::spawn(move || {
         let mut text = String::new();
@@ -378,7 +378,7 @@ fn end_of_input_waits_for_short_calls() {
 
 #[test]
 fn end_of_input_waits_for_calls_within_the_drain_timeout() {
-    // Longer than a refused connection lingers.
+    // Longer than a rejected connection lingers.
     let config = limits("ended", "linger_timeout = \"50ms\"");
     let mut server = Piped::start(corelane(&["stdio", "--config", &config]));
     server.peer.send(&modern(1, "tools/call", sleep(1000))).close();
@@ -438,12 +438,14 @@ fn subscription_on_json_lines_is_acknowledged_notified_and_cancelled_by_id() {
     peer.send(&modern(2, "tools/call", call("grow", json!({}))));
     let messages: Vec<_> = (0..6).map(|_| peer.next()).collect();
     let notifications = messages.iter().filter(|message| message.get("id").is_none());
-    let mut told: Vec<_> = notifications
-        .map(|told| format!("{} {}", told["method"].as_str().unwrap(), told["params"]["_meta"][SUBSCRIPTION]))
+    let mut events: Vec<_> = notifications
+        .map(|events| {
+            format!("{} {}", events["method"].as_str().unwrap(), events["params"]["_meta"][SUBSCRIPTION])
+        })
         .collect();
-    told.sort_unstable();
+    events.sort_unstable();
     assert_eq!(
-        told,
+        events,
         [
             "notifications/resources/updated \"seven\"",
             "notifications/resources/updated 7",
@@ -451,7 +453,7 @@ fn subscription_on_json_lines_is_acknowledged_notified_and_cancelled_by_id() {
             "notifications/tools/list_changed 7",
         ]
     );
-    // One is cancelled, and hears no more; the other is ended by the server.
+    // One is cancelled and receives nothing more; the server ends the other.
     peer.send(&cancel(7)).send(&modern(3, "tools/call", call("turn", json!({}))));
     assert_eq!(peer.next_two()[0]["params"]["_meta"][SUBSCRIPTION], "seven");
     peer.is_silent();
@@ -472,12 +474,12 @@ fn legacy_json_lines_connection_receives_list_changes_and_subscribed_updates() {
     assert_eq!(peer.ask(&turn(1))["id"], 1);
     let page = json!({"uri": "book://page"});
     assert_eq!(peer.ask(&legacy(2, "resources/subscribe", page.clone()))["result"], json!({}));
-    let [told, _] = peer.send(&turn(3)).next_two();
-    assert_eq!(told["method"], "notifications/resources/updated");
-    assert_eq!(told["params"], page);
+    let [notification, _] = peer.send(&turn(3)).next_two();
+    assert_eq!(notification["method"], "notifications/resources/updated");
+    assert_eq!(notification["params"], page);
     assert_eq!(peer.ask(&legacy(4, "resources/unsubscribe", page))["result"], json!({}));
-    let [told, _] = peer.send(&legacy(5, "tools/call", call("grow", json!({})))).next_two();
-    assert_eq!(told["method"], "notifications/tools/list_changed");
+    let [notification, _] = peer.send(&legacy(5, "tools/call", call("grow", json!({})))).next_two();
+    assert_eq!(notification["method"], "notifications/tools/list_changed");
     assert_eq!(peer.ask(&turn(6))["id"], 6);
     peer.is_silent();
     server.end();
@@ -493,13 +495,13 @@ fn legacy_json_lines_client_answers_server_requests_during_a_call() {
         (&question["method"], &question["params"]["mode"]),
         (&json!("elicitation/create"), &json!("form"))
     );
-    // Others go on meanwhile.
+    // Other calls continue meanwhile.
     assert_eq!(peer.ask(&legacy(2, "ping", json!({})))["id"], 2);
     let accepted = json!({"action": "accept", "content": {"name": "Ann"}});
     let accept = json!({"jsonrpc": "2.0", "id": question["id"], "result": accepted});
     let answer = peer.ask(&accept);
     assert_eq!((&answer["id"], text(&answer)), (&json!(1), "Hello, Ann!"));
-    // A second answer is to no question.
+    // A second response matches no open request.
     peer.send(&accept);
     let question = peer.ask(&legacy(3, "tools/call", call("ask_roots", json!({}))));
     assert_eq!(question["method"], "roots/list");
@@ -507,7 +509,7 @@ fn legacy_json_lines_client_answers_server_requests_during_a_call() {
     let answer = peer.ask(&json!({"jsonrpc": "2.0", "id": question["id"], "error": refusal}));
     assert_eq!(answer["id"], 3);
     assert!(answer.to_string().contains("not today"), "{answer}");
-    // This it did not say it can do.
+    // The client did not declare this capability.
     let refused = peer.ask(&legacy(4, "tools/call", call("ask_model", json!({"question": "?"}))));
     assert_eq!(refused["id"], 4);
     assert!(refused.to_string().contains("sampling"), "{refused}");
@@ -527,7 +529,7 @@ fn responses_are_read_at_the_call_limit() {
     let accepted = json!({"action": "accept", "content": {"name": "Ann"}});
     let answer = peer.ask(&json!({"jsonrpc": "2.0", "id": question["id"], "result": accepted}));
     assert_eq!((&answer["id"], text(&answer)), (&json!(1), "Hello, Ann!"));
-    // There is room again.
+    // The slot is free again.
     let question = peer.ask(&legacy(4, "tools/call", call("ask_name", json!({}))));
     assert_eq!(question["method"], "elicitation/create");
     let declined = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}});
@@ -588,27 +590,27 @@ fn line_of_2025_03_26_may_be_a_batch() {
     let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
     let ping = |id: i64| legacy(id, "ping", json!({}));
     assert_eq!(ids(&peer.ask(&json!([ping(1), initialized, legacy(2, "tools/call", echo())]))), [1, 2]);
-    // What takes longer follows, and holds nothing else up.
+    // A slow call answers later and does not delay others.
     assert_eq!(ids(&peer.ask(&json!([legacy(3, "tools/call", sleep(200)), ping(4)]))), [4]);
     assert_eq!(peer.next()["id"], 3);
-    // Answers are in the order of the messages.
+    // Responses are in the order of the requests.
     let page = json!({"uri": "demo://counter"});
     assert_eq!(ids(&peer.ask(&json!([legacy(5, "resources/subscribe", page), ping(6)]))), [5, 6]);
     peer.send(&json!([initialized]));
     assert_eq!(code(&peer.ask(&json!([]))), -32600);
     peer.is_silent();
     server.end();
-    // Later revisions have none.
+    // Later revisions have no batches.
     let mut server = Piped::demo();
     server.peer.initialize("2025-06-18", &json!({}));
     assert_eq!(code(&server.peer.ask(&json!([ping(1)]))), -32600);
     server.end();
 }
 
-/// What a connection to a listener is made of.
+/// A connected socket.
 trait Socket: Read + Write + Send + Sized + 'static {
     fn copy(&self) -> Self;
-    /// Nothing more is sent.
+    /// Shuts down the sending side.
     fn end(&self);
 }
 
@@ -618,7 +620,7 @@ impl Socket for TcpStream {
     }
 
     fn end(&self) {
-        // The server may have closed before.
+        // The server may have closed the connection already.
         let _ = self.shutdown(Shutdown::Write);
     }
 }
@@ -633,7 +635,7 @@ impl Socket for UnixStream {
     }
 }
 
-/// Closes its side when it is dropped.
+/// The sending half, shut down on drop.
 struct Half<S: Socket>(S);
 
 impl<S: Socket> Write for Half<S> {
@@ -671,9 +673,9 @@ impl Listening {
         Self { server, path }
     }
 
-    /// One of each kind.
+    /// One server of each kind.
     fn both(make: impl Fn(&[&str]) -> Command) -> [Self; 2] {
-        // Not in the build's directory: its name may be too long.
+        // Not in the build directory: its path may be too long.
         let directory = std::env::temp_dir().join(format!("corelane-lines-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let name = thread::current().name().unwrap().to_owned();
@@ -705,7 +707,7 @@ fn json_lines_connections_have_separate_handshakes_and_ids() {
                 peer.send(&modern(1, "tools/call", sleep(500)));
             }
         }
-        // A cancellation reaches its own connection's call, and no other with the same id.
+        // A cancellation affects the call of its own connection only, not others with the same id.
         peers[15].send(&cancel(1));
         for peer in &mut peers[..15] {
             assert_eq!(text(&peer.next()), "slept 500 ms");
@@ -740,7 +742,7 @@ fn changes_are_published_to_json_lines_connections_on_every_shard() {
         for peer in &mut listeners {
             assert_eq!(peer.next()["method"], "notifications/tools/list_changed");
         }
-        // Those of the 2026 era are told the end, and every connection is closed.
+        // Subscriptions of the 2026 era receive their result, and every connection is closed.
         listening.server.signal("-TERM");
         for (number, peer) in listeners.iter_mut().enumerate() {
             if number % 2 == 1 {
@@ -768,7 +770,7 @@ fn flooding_connection_is_paused_and_others_continue() {
         let mut answered: Vec<_> = (0..40).map(|_| flooding.next()["id"].as_i64().unwrap()).collect();
         answered.sort_unstable();
         assert_eq!(answered, (0..40).collect::<Vec<_>>());
-        // Four at a time: forty take ten times as long as one.
+        // Four calls at a time: forty take ten times as long as one.
         assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
         assert!(others_done < Duration::from_millis(1500), "{others_done:?}");
         flooding.close().has_ended(Duration::from_secs(1));
@@ -780,7 +782,7 @@ fn flooding_connection_is_paused_and_others_continue() {
 fn half_closed_json_lines_connection_receives_its_responses() {
     for listening in Listening::demo(&limits("half", "calls_per_line_max = 2")) {
         let mut peer = listening.connect();
-        // What waits behind the first two has been asked too.
+        // The requests queued behind the first two are answered too.
         for id in 0..6 {
             peer.send(&modern(id, "tools/call", sleep(150)));
         }
@@ -796,7 +798,7 @@ fn half_closed_json_lines_connection_receives_its_responses() {
 #[test]
 fn http_request_to_json_lines_is_counted_and_reaches_no_tool() {
     let mut command = corelane(&["serve", "--listen", "tcp://127.0.0.1:0", "--shards", "1"]);
-    // The admin address's port is a free one, which the log names.
+    // The admin address uses a free port, which the log names.
     command.args(["--admin", "127.0.0.1:0", "--log", "info"]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let (mut listen, mut admin): (Option<SocketAddr>, Option<SocketAddr>) = (None, None);

@@ -1,4 +1,4 @@
-//! What a server can listen on besides HTTP over TCP, and what becomes of the sockets' files.
+//! Listeners other than HTTP over TCP, and the files of Unix sockets.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -23,7 +23,7 @@ use corelane::{
 use serde_json::json;
 use support::{Client, ServerProcess, await_figure, corelane, echo, post};
 
-/// A path of its own for each test, with nothing there. Not in the build's directory: its name may be too long.
+/// A unique unused path. Not in the build directory: its path may be too long.
 fn place(name: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("corelane-listen-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
@@ -49,7 +49,7 @@ fn http(path: &Path) -> String {
     format!("http+unix:{}", path.display())
 }
 
-/// The one line a server that could not start was ended with.
+/// The single error line of a server that could not start.
 fn refused(mut command: Command, words: &[&str]) {
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
@@ -66,17 +66,21 @@ fn unix_socket_serves_http_and_is_removed_at_exit() {
     let server = ServerProcess::spawn(serve(&[&http(&path)]));
     let line = format!("listening on {} (HTTP at /mcp, 2 shards on core", http(&path));
     assert!(server.ready.starts_with(&line), "{}", server.ready);
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600, "its user's alone");
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+        0o600,
+        "accessible to its owner only"
+    );
     let mut clients: Vec<_> = (0..20).map(|_| connect(&path)).collect();
     for client in &mut clients {
         assert_eq!(client.call("echo", json!({"message": "x"}))["content"][0]["text"], "x");
         assert_eq!(client.modern("tools/list", json!({})).status, 200);
     }
-    // More than a socket holds, there and back.
+    // More than a socket buffers in either direction.
     let large = "x".repeat(1_000_000);
     assert_eq!(clients[0].call("echo", json!({"message": large}))["content"][0]["text"], large);
     let evil = String::from_utf8(post("", echo("x"))).unwrap().replace("localhost", "evil.example");
-    assert_eq!(clients[0].send(evil).read().status, 403, "the guard is the same");
+    assert_eq!(clients[0].send(evil).read().status, 403, "hosts are checked here too");
     drop(clients);
     server.stop();
     assert!(!path.exists(), "the file is gone");
@@ -131,7 +135,7 @@ fn stale_unix_socket_is_replaced() {
     let first = ServerProcess::spawn(serve(&[&http(&path)]));
     first.signal("-KILL");
     first.wait(Duration::from_secs(10));
-    assert!(path.exists(), "a killed server leaves its file");
+    assert!(path.exists(), "a killed server does not remove its file");
     let second = ServerProcess::spawn(serve(&[&http(&path)]));
     connect(&path).call("echo", json!({"message": "x"}));
     second.stop();
@@ -148,8 +152,8 @@ fn unix_socket_in_use_is_not_replaced() {
     assert_eq!(connect(&path).call("echo", json!({"message": "x"}))["content"][0]["text"], "x");
     server.stop();
     refused(serve(&[&http(&path), &http(&path)]), &["listens there"]);
-    assert!(!path.exists(), "a server that could not start leaves nothing behind");
-    // Whoever it is: also one that never answers.
+    assert!(!path.exists(), "a server that could not start leaves no file");
+    // Any listener counts, including one that never replies.
     let other = UnixListener::bind(&path).unwrap();
     refused(serve(&[&http(&path)]), &["listens there"]);
     drop(other);
@@ -220,14 +224,17 @@ fn every_listener_is_reported_with_its_transport() {
     server.signal("-TERM");
     let (status, _, stderr) = server.wait(Duration::from_secs(15));
     assert!(status.success(), "{stderr}");
-    let told: Vec<&str> = stderr.lines().filter(|line| line.starts_with("listening on ")).collect();
-    assert_eq!(told.len(), 3, "{stderr}");
-    assert!(told[0].starts_with(&format!("listening on {} (HTTP at /mcp, ", http(&web))), "{told:?}");
-    assert!(told[1].starts_with("listening on tcp://127.0.0.1:"), "{told:?}");
-    assert!(told[1].contains(" (newline-delimited JSON, 2 shards on core"), "{told:?}");
+    let announced: Vec<&str> = stderr.lines().filter(|line| line.starts_with("listening on ")).collect();
+    assert_eq!(announced.len(), 3, "{stderr}");
     assert!(
-        told[2].starts_with(&format!("listening on {} (newline-delimited JSON, ", listen[3])),
-        "{told:?}"
+        announced[0].starts_with(&format!("listening on {} (HTTP at /mcp, ", http(&web))),
+        "{announced:?}"
+    );
+    assert!(announced[1].starts_with("listening on tcp://127.0.0.1:"), "{announced:?}");
+    assert!(announced[1].contains(" (newline-delimited JSON, 2 shards on core"), "{announced:?}");
+    assert!(
+        announced[2].starts_with(&format!("listening on {} (newline-delimited JSON, ", listen[3])),
+        "{announced:?}"
     );
     assert!(!web.exists() && !lines.exists());
 }

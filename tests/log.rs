@@ -1,4 +1,4 @@
-//! What an operator reads on stderr while the server runs.
+//! Lines on stderr of a running server.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::ServerProcess;
 
-/// The lines a server writes while `work` keeps it busy.
+/// The lines written by a server while `work` runs.
 fn lines(level: &str, work: impl FnOnce(&ServerProcess)) -> Vec<Value> {
     let server = ServerProcess::start(&["--shards", "1", "--log", level, "--log-format", "json"]);
     work(&server);
@@ -27,7 +27,7 @@ fn rejections_are_logged_at_a_limited_rate_and_the_rest_counted() {
             client.post("", "{");
         }
         client.legacy("nope", json!({}));
-        // Longer than the second that the limit of lines is about.
+        // Longer than the period of one second of the rate limit.
         std::thread::sleep(Duration::from_millis(1100));
         client.post("", "{");
     };
@@ -37,7 +37,7 @@ fn rejections_are_logged_at_a_limited_rate_and_the_rest_counted() {
     assert!((101..500).contains(&malformed.len()), "{} lines", malformed.len());
     let written = malformed.len() as u64;
     let suppressed: u64 = malformed.iter().filter_map(|line| line["suppressed"].as_u64()).sum();
-    assert_eq!(written + suppressed, 501, "nothing is lost without a word");
+    assert_eq!(written + suppressed, 501, "every suppressed line is counted");
     let unknown = of("unknown_method");
     assert_eq!((unknown.len(), &unknown[0]["shard"], &unknown[0]["level"]), (1, &json!(0), &json!("INFO")));
 }
@@ -50,7 +50,7 @@ fn client_errors_are_logged_only_at_level_debug() {
         client.legacy("nope", json!({}));
     };
     let mut lines = lines("warn", work);
-    // An unoptimised build on a busy machine is slow at times.
+    // An unoptimised build on a loaded machine can be slow.
     lines.retain(|line| line["message"] != "slow_turn");
     assert_eq!(lines, Vec::<Value>::new());
 }
@@ -69,7 +69,7 @@ fn unknown_tool_name_is_escaped_and_truncated_in_the_log() {
     let details: Vec<&str> = unknown.map(|line| line["detail"].as_str().unwrap()).collect();
     assert_eq!(details[..2], ["Unknown tool: nope", "Unknown tool: \u{1b}[31mred\nlines"]);
     assert!(details[2].starts_with("Unknown tool: xxx") && details[2].len() < 100, "{}", details[2]);
-    // As text: one line, and nothing that a terminal obeys.
+    // In the text format: one line without control characters.
     let server = ServerProcess::start(&["--shards", "1", "--log", "info"]);
     work(&server);
     server.signal("-TERM");
@@ -83,11 +83,11 @@ fn unknown_tool_name_is_escaped_and_truncated_in_the_log() {
 fn ring_messaging_support_is_logged_at_level_debug() {
     let server = ServerProcess::start(&["--shards", "1", "--log", "debug"]);
     let line = server.before.lines().find(|line| line.contains("io_uring has what is needed"));
-    // Linux has it since 5.18, and 6.1 is needed; a sandbox may lack it.
+    // Linux supports it since 5.18 and the project requires 6.1; a sandbox may deny it.
     assert!(line.is_some_and(|line| line.contains("msg_ring=")), "{}", server.before);
 }
 
-/// Takes the log of this process.
+/// Captures the log of this process.
 #[derive(Clone, Default)]
 struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 

@@ -1,5 +1,5 @@
-//! What a server asks of legacy clients (checklist L-58, E-01 to E-05): how each question looks in each revision, who can be
-//! asked, how answers find the call that waits for them, and what becomes of calls nobody answers.
+//! Server requests to legacy clients: their form in each revision, capabilities, matching of responses to calls, and
+//! calls without a response. <https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation>
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -22,7 +22,7 @@ use support::{
 };
 
 const NEWEST: &str = "2025-11-25";
-/// What a request is taken for that says nothing.
+/// The revision assumed for a request that names none.
 const ASSUMED: &str = "2025-03-26";
 const ABLE: fn() -> Value = || json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}, "roots": {}});
 
@@ -36,23 +36,23 @@ fn form(message: &str) -> Form<Which> {
     Form::<Which>::new(message)
 }
 
-/// The same questions from a handler of every kind.
+/// The same server requests from a handler of every kind.
 macro_rules! asking {
     ($server:expr, $name:literal, $ask:expr) => {
         $server
             .tool(
                 Tool::new(concat!($name, "_async"))
-                    .run_async(async |_: NoArguments, cx: Context| told(cx.ask($ask).await)),
+                    .run_async(async |_: NoArguments, cx: Context| describe(cx.ask($ask).await)),
             )
             .tool(
                 Tool::new(concat!($name, "_blocking"))
-                    .run_blocking(|_: NoArguments, cx: RemoteContext| told(cx.block_on(cx.ask($ask)))),
+                    .run_blocking(|_: NoArguments, cx: RemoteContext| describe(cx.block_on(cx.ask($ask)))),
             )
     };
 }
 
-/// What came of a question, as a text.
-fn told<A: std::fmt::Debug>(answer: Result<A, AskError>) -> String {
+/// Describes the answer or the error as text.
+fn describe<A: std::fmt::Debug>(answer: Result<A, AskError>) -> String {
     match answer {
         Ok(answer) => format!("{answer:?}"),
         Err(error) => format!("error {error:?}"),
@@ -112,7 +112,7 @@ fn open(running: &Running) -> Session {
     Session::open(running.addresses()[0], NEWEST, ABLE())
 }
 
-/// No session.
+/// A client without a session.
 fn stateless(address: std::net::SocketAddr) -> Session {
     Session { address, id: String::new(), revision: ASSUMED.to_owned() }
 }
@@ -122,7 +122,7 @@ fn end(running: Running) -> corelane::ShardMetrics {
     running.join().unwrap()
 }
 
-/// Calls a tool that asks, and answers: the question, and what came of it.
+/// Calls a tool that sends a server request and answers it. Returns the request and the result of the call.
 fn ask(session: &Session, tool: &str, result: Value) -> (Value, String) {
     let mut reply = session.call(1, tool, json!({}));
     let question = reply.message();
@@ -135,7 +135,7 @@ fn accept(n: u64) -> Value {
 }
 
 fn elicits_a_form(session: &Session, tool: &str, revision: &str) {
-    let (question, came) = ask(session, tool, json!({"action": "accept", "content": {"n": 7}}));
+    let (question, outcome) = ask(session, tool, json!({"action": "accept", "content": {"n": 7}}));
     assert_eq!((&question["jsonrpc"], &question["method"]), (&json!("2.0"), &json!("elicitation/create")));
     assert!(question["id"].is_string());
     let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
@@ -144,7 +144,7 @@ fn elicits_a_form(session: &Session, tool: &str, revision: &str) {
         params["mode"] = json!("form");
     }
     assert_eq!(question["params"], params, "{revision}");
-    assert!(came.starts_with("Accepted(") && came.contains('7'), "{came}");
+    assert!(outcome.starts_with("Accepted(") && outcome.contains('7'), "{outcome}");
 }
 
 #[test]
@@ -155,42 +155,42 @@ fn server_requests_follow_the_revision_for_every_kind_of_handler() {
         for runs in ["async", "blocking"] {
             let (form, page) = (format!("form_{runs}"), format!("page_{runs}"));
             if revision < "2025-06-18" {
-                let came = session.call(1, &form, json!({})).text();
-                assert_eq!(came, "error Unsupported(ElicitationForm)", "{revision} knows no forms");
+                let outcome = session.call(1, &form, json!({})).text();
+                assert_eq!(outcome, "error Unsupported(ElicitationForm)", "{revision} knows no forms");
             } else {
                 elicits_a_form(&session, &form, revision);
             }
             if revision < NEWEST {
-                let came = session.call(1, &page, json!({})).text();
-                assert_eq!(came, "error Unsupported(ElicitationUrl)", "{revision} knows no pages");
+                let outcome = session.call(1, &page, json!({})).text();
+                assert_eq!(outcome, "error Unsupported(ElicitationUrl)", "{revision} knows no pages");
             } else {
-                let (question, came) = ask(&session, &page, json!({"action": "accept"}));
+                let (question, outcome) = ask(&session, &page, json!({"action": "accept"}));
                 let params = &question["params"];
                 assert_eq!(
                     (&params["mode"], &params["url"]),
                     (&json!("url"), &json!("https://example.com/login"))
                 );
-                assert!(params["elicitationId"].is_string(), "E-02: {params}");
-                assert_eq!(came, "Accepted(())");
+                assert!(params["elicitationId"].is_string(), "{params}");
+                assert_eq!(outcome, "Accepted(())");
             }
-            let said = json!({"role": "assistant", "content": {"type": "text", "text": "So"}, "model": "m", "stopReason": "endTurn"});
-            let (question, came) = ask(&session, &format!("model_{runs}"), said);
+            let sampled = json!({"role": "assistant", "content": {"type": "text", "text": "So"}, "model": "m", "stopReason": "endTurn"});
+            let (question, outcome) = ask(&session, &format!("model_{runs}"), sampled);
             assert_eq!(question["method"], "sampling/createMessage");
             assert_eq!(
                 question["params"],
                 json!({"messages": [{"role": "user", "content": {"type": "text", "text": "Why?"}}], "maxTokens": 10,
                        "systemPrompt": "Be brief", "temperature": 0.5, "stopSequences": ["END"]})
             );
-            assert!(came.contains("\"So\"") && came.contains("endTurn"), "{came}");
-            let (question, came) = ask(
+            assert!(outcome.contains("\"So\"") && outcome.contains("endTurn"), "{outcome}");
+            let (question, outcome) = ask(
                 &session,
                 &format!("roots_{runs}"),
                 json!({"roots": [{"uri": "file:///a", "name": "a"}]}),
             );
             assert_eq!(question["method"], "roots/list");
-            assert!(came.contains("file:///a"), "{came}");
-            let (question, came) = ask(&session, &format!("ping_{runs}"), json!({}));
-            assert_eq!((question["method"].as_str(), came.as_str()), (Some("ping"), "()"));
+            assert!(outcome.contains("file:///a"), "{outcome}");
+            let (question, outcome) = ask(&session, &format!("ping_{runs}"), json!({}));
+            assert_eq!((question["method"].as_str(), outcome.as_str()), (Some("ping"), "()"));
         }
     }
     end(running);
@@ -201,7 +201,7 @@ fn server_requests_follow_the_revision_for_every_kind_of_handler() {
 fn tokio_handler_sends_server_requests() {
     let tool = Tool::new("tokio").run_tokio(|_: NoArguments, cx: RemoteContext| async move {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        let one = told(cx.ask(Ping).await);
+        let one = describe(cx.ask(Ping).await);
         let other = cx.ask(form("Which?")).await?.accepted().map(|answer| answer.n);
         Ok::<_, CallError>(format!("{one} {other:?}"))
     });
@@ -226,11 +226,11 @@ fn url_elicitations_have_distinct_ids() {
         .iter_mut()
         .map(|call| call.message()["params"]["elicitationId"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(ids.len(), 8, "the client keeps them apart by it: {ids:?}");
+    assert_eq!(ids.len(), 8, "the client distinguishes them by their ids: {ids:?}");
     end_with(running, &session, 8);
 }
 
-/// Ends a server whose calls wait for nothing any more.
+/// Stops a server whose calls no longer wait.
 fn end_with(running: Running, session: &Session, calls: usize) {
     for number in 0..calls {
         session.notify("notifications/cancelled", json!({"requestId": number}));
@@ -256,7 +256,7 @@ fn responses_reach_their_calls_from_any_connection() {
         .collect();
     let ids: std::collections::BTreeSet<String> = questions.iter().map(|(_, id)| id.to_string()).collect();
     assert_eq!(ids.len(), CALLS);
-    // In an order that is not theirs.
+    // In another order than they were sent.
     questions.sort_by_key(|(number, _)| number * 37 % CALLS);
     for (number, id) in &questions {
         assert_eq!(session.answer(id, accept(1000 + *number as u64)), 202);
@@ -282,14 +282,14 @@ fn call_deadline_is_paused_while_server_requests_are_open() {
             .collect();
         ids.sort_by_key(|(message, _)| message == late);
         session.answer(&ids[0].1, accept(u64::from(ids[0].0 == "other")));
-        // Longer than the call's deadline.
+        // Longer than the deadline of the call.
         thread::sleep(Duration::from_millis(600));
         session.answer(&ids[1].1, accept(u64::from(ids[1].0 == "other")));
         assert_eq!(reply.text(), "Some(0) Some(1)", "{late} was late");
     }
-    // Once they are, it does.
+    // Once all are answered, the deadline applies.
     let mut reply = session.call(1, "slow_after", json!({}));
-    // Its question waits for longer than the call's deadline.
+    // The server request waits longer than the deadline of the call.
     thread::sleep(Duration::from_millis(400));
     session.answer(&reply.message()["id"], json!({}));
     let asked = Instant::now();
@@ -316,18 +316,21 @@ fn client_responses_reach_the_handler_unchanged() {
         let id = reply.message()["id"].clone();
         let not_now = json!({"jsonrpc": "2.0", "id": id, "error": {"code": -7, "message": "not now"}});
         assert_eq!(session.post(&not_now).status, 202);
-        let came = reply.text();
-        assert!(came.contains("Refused") && came.contains("-7") && came.contains("not now"), "{came}");
+        let outcome = reply.text();
+        assert!(
+            outcome.contains("Refused") && outcome.contains("-7") && outcome.contains("not now"),
+            "{outcome}"
+        );
     }
     assert_eq!(ask(&session, "model_async", json!({"content": "a text"})).1, "error Malformed");
     assert_eq!(ask(&session, "roots_async", json!({"roots": 1})).1, "error Malformed");
-    // A handler that hands the error on.
+    // A handler that returns the error.
     let mut reply = session.call(1, "fail", json!({}));
     let id = reply.message()["id"].clone();
     session.post(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -7, "message": "not now"}}));
-    let came = reply.response();
-    assert_eq!(came["error"]["code"], -32603);
-    assert!(came["error"]["message"].as_str().unwrap().contains("not now"), "{came}");
+    let outcome = reply.response();
+    assert_eq!(outcome["error"]["code"], -32603);
+    assert!(outcome["error"]["message"].as_str().unwrap().contains("not now"), "{outcome}");
     end(running);
 }
 
@@ -385,8 +388,8 @@ fn client_without_the_capability_is_not_asked_and_the_handler_gets_the_reason() 
     let running = start(2, Limits::default());
     let address = running.addresses()[0];
     let nobody = stateless(address);
-    let came = nobody.call(1, "ping_async", json!({})).text();
-    assert!(came.contains("CannotWait") && came.contains("session"), "{came}");
+    let outcome = nobody.call(1, "ping_async", json!({})).text();
+    assert!(outcome.contains("CannotWait") && outcome.contains("session"), "{outcome}");
     for (capabilities, able) in [
         (json!({}), ["ping"].as_slice()),
         (json!({"elicitation": {}}), &["ping", "form"]),
@@ -405,7 +408,7 @@ fn client_without_the_capability_is_not_asked_and_the_handler_gets_the_reason() 
             }
         }
     }
-    // Who reads no events would never see the question.
+    // A client that accepts no event stream would not receive the request.
     let session = Session::open(address, NEWEST, ABLE());
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ping_async"}});
     let mut reply = session.post_with("Accept: application/json\r\n", &call);
@@ -430,7 +433,7 @@ fn unanswered_blocking_handler_frees_its_thread() {
     let mut reply = session.call(1, "form_blocking", json!({}));
     reply.message();
     session.notify("notifications/cancelled", json!({"requestId": 1}));
-    assert_eq!(session.call(2, "quick", json!({})).text(), "quick", "cancelled while it waits");
+    assert_eq!(session.call(2, "quick", json!({})).text(), "quick", "cancelled during the wait");
     end(running);
     end(patient);
 }
@@ -450,19 +453,19 @@ fn unanswered_blocking_calls_do_not_delay_others() {
     }
     let session = open(&running);
     assert_eq!(session.call(1, "quick", json!({})).text(), "quick");
-    // As many wait as may: one more question is refused, and the thread is free again.
+    // At the limit of waiting calls one more server request is rejected, and the thread is free again.
     let refused = session.call(2, "ping_blocking", json!({})).text();
     assert!(refused.contains("CannotWait") && refused.contains("blocking_waiting_max"), "{refused}");
     assert_eq!(session.call(3, "quick", json!({})).text(), "quick");
-    // Once one has ended, there is a place again.
+    // When one call ends, its slot is free.
     silent[0].0.notify("notifications/cancelled", json!({"requestId": 1}));
     let until = Instant::now() + Duration::from_secs(20);
     loop {
-        // A refusal comes at once, as JSON; a question begins a stream.
+        // A rejection is immediate and in JSON; a server request begins a stream.
         if session.call(4, "ping_blocking", json!({})).is_stream() {
             break;
         }
-        assert!(Instant::now() < until, "the place of a cancelled call is never free");
+        assert!(Instant::now() < until, "the slot of a cancelled call was not freed");
     }
     session.notify("notifications/cancelled", json!({"requestId": 4}));
     for (session, _reply) in &silent[1..] {
@@ -485,7 +488,7 @@ fn server_request_on_a_broken_stream_is_answered_and_the_result_replayed() {
             }
         };
         if n % 2 == 0 {
-            // As if it only sent no more: the server finds out when it writes.
+            // As if the client only closed its sending side: the server detects the disconnect when it writes.
             drop(reply);
         } else {
             reply.reset();
@@ -497,7 +500,7 @@ fn server_request_on_a_broken_stream_is_answered_and_the_result_replayed() {
     end(running);
 }
 
-/// Every question needs what it needs, and a key of one's own choice is kept.
+/// Each kind of question names its capability, and a custom key is kept.
 #[test]
 fn questions_name_the_capability_they_need() {
     assert_eq!(form("x").key("k").needs(), Form::<Which>::new("y").needs());

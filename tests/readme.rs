@@ -29,13 +29,13 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-/// The servers that a client's configuration names, under the key that its program reads.
+/// The servers in the configuration of a client, under the key that the client reads.
 fn servers(configuration: &Value) -> Vec<Value> {
     let servers = configuration.get("mcpServers").or_else(|| configuration.get("servers"));
     servers.and_then(Value::as_object).into_iter().flat_map(|servers| servers.values().cloned()).collect()
 }
 
-/// The endpoint of a server that was started without options.
+/// The endpoint of a server started without options.
 fn default_url(server: &ServerProcess) -> String {
     let path = server.ready.split_whitespace().find_map(|word| word.strip_prefix("http://")).unwrap();
     let path = &path[path.find('/').unwrap()..];

@@ -1,4 +1,5 @@
-//! What a change of the registry compiles: in a file, and so a process, of its own, because the count is the process's.
+//! Schemas compiled by a change of the registry. In a separate file, hence process, because the counter is
+//! process-wide.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +12,7 @@ fn tool(name: &str, property: Value) -> Tool {
         .run(|_, _| "done")
 }
 
-/// How many schemas `act` compiles.
+/// The number of schemas compiled by `act`.
 fn compiled(act: impl FnOnce()) -> u64 {
     let before = schema::compiled();
     act();
@@ -49,7 +50,7 @@ fn registry_change_compiles_only_new_schemas() {
     assert_eq!(add(tool("same-pattern", json!({"pattern": "^(a|b)+c"}))), 0);
     let change = |change: fn(&mut corelane::Registry)| compiled(|| registry.update(change).unwrap());
     assert_eq!(change(|_| {}), 0);
-    assert_eq!(change(|registry| _ = registry.remove::<Tool>("tool0")), 0, "all others move");
+    assert_eq!(change(|registry| _ = registry.remove::<Tool>("tool0")), 0, "all others change position");
     assert_eq!(change(|registry| registry.info.title = Some("Many".to_owned())), 0);
     assert_eq!(registry.read(|registry| registry.tools().len()), 53);
 

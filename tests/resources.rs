@@ -1,4 +1,5 @@
-//! Resources, prompts and completion, and the pages of their lists (checklist, P-01 to P-03, C-01, G-01, M-30).
+//! Resources, prompts, completion, and pagination of their lists.
+//! <https://modelcontextprotocol.io/specification/2026-07-28/server>
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -56,7 +57,7 @@ fn server() -> ServerBuilder {
         .resource(Resource::new("test://none", "none").run(|_, _| None::<String>))
         .resource(Resource::new("test://empty", "empty").run(|_, _| Vec::<Contents>::new()))
         .resource(
-            Resource::new("test://told", "told")
+            Resource::new("test://fails", "fails")
                 .run(|_, _| Err::<String, _>(CallError::Told("no luck".into()))),
         )
         .resource(Resource::new("test://own", "own").run(|_, _| {
@@ -137,7 +138,7 @@ fn server() -> ServerBuilder {
         }))
         .prompt(Prompt::new("blocking").run_blocking(|_: NoArguments, _| "blocking"))
         .prompt(
-            Prompt::new("told").run(|_: NoArguments, _| Err::<String, _>(CallError::Told("no luck".into()))),
+            Prompt::new("fails").run(|_: NoArguments, _| Err::<String, _>(CallError::Told("no luck".into()))),
         )
         .prompt(Prompt::new("panic").run_blocking(|_: NoArguments, _| -> String { panic!("inside") }))
         .prompt(
@@ -188,7 +189,7 @@ fn resources_with_text_bytes_or_several_contents_are_read() {
     assert_eq!(
         (&text["ttlMs"], &text["cacheScope"]),
         (&json!(0), &json!("private")),
-        "M-30: unless said otherwise"
+        "the defaults of caching hints"
     );
     let blob = read(&mut peer, "test://blob");
     assert_eq!(blob["contents"], json!([{"uri": "test://blob", "mimeType": "image/x", "blob": "AAH/"}]));
@@ -239,7 +240,7 @@ fn legacy_resource_results_have_no_modern_fields() {
     ] {
         let result = client.legacy(method, params).json()["result"].clone();
         for absent in ["resultType", "ttlMs", "cacheScope", "_meta"] {
-            assert!(result.get(absent).is_none(), "B-06: {method} {absent}");
+            assert!(result.get(absent).is_none(), "{method} {absent}");
         }
     }
     end(running);
@@ -279,8 +280,8 @@ fn missing_resource_has_the_error_code_of_its_era() {
 fn resource_handler_errors_reach_the_client() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let told = peer.ask(&Ask::read("test://told"));
-    assert_eq!((told.refused(), told.error()["message"].as_str()), ((200, -32603), Some("no luck")));
+    let failed = peer.ask(&Ask::read("test://fails"));
+    assert_eq!((failed.refused(), failed.error()["message"].as_str()), ((200, -32603), Some("no luck")));
     let own = peer.ask(&Ask::read("test://own"));
     assert_eq!(own.error(), &json!({"code": 4711, "message": "mine", "data": [1]}));
     for uri in ["test://panic", "test://panic/async"] {
@@ -307,7 +308,7 @@ fn templates_match_and_decode_their_variables() {
     ] {
         let result = read(&mut peer, uri);
         assert_eq!(result["contents"][0]["text"], format!("{uri} {expected}"));
-        assert_eq!(result["contents"][0]["uri"], uri, "as it was asked for");
+        assert_eq!(result["contents"][0]["uri"], uri, "as requested");
         assert_eq!((&result["ttlMs"], &result["cacheScope"]), (&json!(60_000), &json!("public")));
     }
     assert_eq!(read(&mut peer, "test://later/a/b%20c")["contents"][0]["text"], "a/b c");
@@ -415,19 +416,19 @@ fn typed_variables_and_arguments_are_parsed_from_text() {
 
 #[test]
 fn types_that_cannot_be_parsed_from_text_are_start_errors() {
-    let told = |server: ServerBuilder| {
+    let start_error = |server: ServerBuilder| {
         let error = server.build().start(&config(1, Limits::default())).err();
         error.map(|error| error.to_string()).unwrap_or_default()
     };
     let builder = || Server::builder("test", "0");
     let prompt = Prompt::new("nested").arguments::<Nested>().run(|_: Nested, _| "");
-    let error = told(builder().prompt(prompt));
+    let error = start_error(builder().prompt(prompt));
     assert!(error.contains("\"nested\"") && error.contains("`place` is a struct"), "{error}");
     let nested = ResourceTemplate::new("test://{place}", "nested").variables::<Nested>();
-    let error = told(builder().template(nested.run(|_: Read<Nested>, _| "")));
+    let error = start_error(builder().template(nested.run(|_: Read<Nested>, _| "")));
     assert!(error.contains("test://{place}") && error.contains("`place` is a struct"), "{error}");
     let misspelt = ResourceTemplate::new("test://{citty}", "misspelt").variables::<Place>();
-    let error = told(builder().template(misspelt.run(|_: Read<Place>, _| "")));
+    let error = start_error(builder().template(misspelt.run(|_: Read<Place>, _| "")));
     assert!(error.contains("`city` is required"), "{error}");
 }
 
@@ -494,7 +495,7 @@ fn unknown_prompts_and_invalid_arguments_are_rejected() {
         let reply = client.legacy("prompts/get", params.clone());
         assert_eq!((reply.status, reply.error_code()), (200, -32602), "{params}");
     }
-    for name in ["told", "panic"] {
+    for name in ["fails", "panic"] {
         assert_eq!(
             peer.ask(&Ask::new("prompts/get", json!({"name": name}))).refused(),
             (200, -32603),
@@ -554,7 +555,7 @@ fn prompt_and_template_arguments_are_completed() {
     let all = |values: &[&str]| json!({"values": values, "total": values.len(), "hasMore": false});
     assert_eq!(complete(of_prompt("review", "language", "ru")), all(&["Rust", "Ruby"]));
     assert_eq!(complete(of_prompt("review", "language", "x")), all(&[]));
-    assert_eq!(complete(of_prompt("review", "code", "x")), all(&[]), "nothing completes it");
+    assert_eq!(complete(of_prompt("review", "code", "x")), all(&[]), "the argument has no completer");
     assert_eq!(complete(of_template(TEMPLATE, "city", "BER")), all(&["Berlin", "Bern"]));
     let mut in_context = of_template(TEMPLATE, "country", "c");
     assert_eq!(complete(in_context.clone()), all(&["c|"]));
@@ -603,7 +604,7 @@ fn invalid_completion_references_are_rejected() {
         assert_eq!(answer.refused(), (200, -32602), "{params}");
     }
     end(running);
-    // Where nothing completes there is no such method, and it is not advertised.
+    // Without completers the method does not exist and is not advertised.
     let bare = Server::builder("bare", "0").prompt(Prompt::new("review").run(|_: NoArguments, _| "x"));
     let bare = start(bare, 1, Limits::default());
     let answer = connect(&bare).ask(&Ask::new("completion/complete", of_prompt("review", "x", "")));
@@ -638,7 +639,7 @@ fn advertised_capabilities_work_and_others_are_not_found() {
                     assert_eq!(declared["listChanged"], true);
                     assert!(
                         answer.result()["ttlMs"].is_u64() && answer.result()["cacheScope"] == "public",
-                        "M-30"
+                        "caching hints of lists"
                     );
                 }
                 None => assert_eq!(answer.refused(), (404, -32601), "{method}"),
@@ -651,7 +652,7 @@ fn advertised_capabilities_work_and_others_are_not_found() {
     }
 }
 
-/// Five of each kind, on pages of two.
+/// Five entries of each kind, in pages of two.
 fn paged() -> ServerBuilder {
     (0..5).fold(Server::builder("paged", "0"), |server, number| {
         server
@@ -679,7 +680,7 @@ fn start_paged(shards: usize) -> (Running, LiveRegistry) {
     (server.start(&config(shards, limits)).unwrap(), registry)
 }
 
-/// The names on a page, and the cursor behind it.
+/// The names on a page, and the next cursor.
 fn page(
     peer: &mut Peer,
     (method, member): (&'static str, &str),
@@ -701,7 +702,7 @@ fn list_pages_continue_on_any_shard() {
         let (mut names, mut cursor) = page(&mut peers[0], list, None);
         let mut pages = 1;
         while let Some(next) = cursor {
-            // Every shard has the same page behind a cursor.
+            // Every shard returns the same page for a cursor.
             let all: Vec<_> = peers.iter_mut().map(|peer| page(peer, list, Some(&next))).collect();
             assert!(all.iter().all(|page| *page == all[0]), "{all:?}");
             names.extend(all[0].0.clone());
@@ -711,7 +712,7 @@ fn list_pages_continue_on_any_shard() {
         assert_eq!(pages, 3, "{list:?}");
         let mut expected: Vec<String> = (0..5).map(|number| format!("t{number}")).collect();
         expected.extend((list.1 == "tools").then(|| "shard".to_owned()));
-        assert_eq!(names, expected, "T-02: in the order they were added");
+        assert_eq!(names, expected, "in order of registration");
     }
     end(running);
 }
@@ -737,12 +738,12 @@ fn cursor_is_valid_only_for_its_own_list_and_generation() {
         }
         let flipped = if own.starts_with('A') { "B" } else { "A" };
         refused(json!(format!("{flipped}{}", &own[1..])));
-        // Of another process.
+        // A cursor of another process.
         let (other, _registry) = start_paged(1);
         refused(page(&mut connect(&other), LISTS[number], None).1.unwrap());
         end(other);
     }
-    // A change of one list leaves the cursors of the others alone.
+    // A change of one list leaves the cursors of the others valid.
     registry.update(|registry| registry.add(Tool::new("more").run(|_: NoArguments, _| "x"))).unwrap();
     support::eventually("the change", || page(&mut peer, LISTS[0], None).1.as_ref() != Some(&cursors[0]));
     assert_eq!(peer.ask(&Ask::new("tools/list", json!({"cursor": cursors[0]}))).refused(), (200, -32602));
@@ -783,7 +784,7 @@ fn thousand_tools_are_listed() {
     }
 }
 
-/// Everything that can be said of an entry.
+/// An entry with every optional field.
 fn decorated() -> ServerBuilder {
     let icon = || Icon {
         src: "https://example.com/i.png".into(),
@@ -851,7 +852,7 @@ fn entries_are_listed_with_the_fields_of_each_revision() {
     let schemas = Schema::all();
     let revisions = LEGACY.into_iter().chain([MODERN]);
     for (number, revision) in revisions.enumerate() {
-        // By their order: which revision brought what.
+        // Ordered by revision: the fields that each revision introduced.
         let [since_03, since_06, since_25] = [number >= 1, number >= 2, number >= 3];
         let mut list = |method: &'static str, member: &str| {
             let reply = if revision == MODERN {

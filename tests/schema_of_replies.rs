@@ -1,7 +1,7 @@
-//! Every kind of reply fits the official JSON Schema of the revision it is sent in.
+//! Verifies every kind of reply against the official JSON Schema of its revision.
 //!
-//! The schemas are the specification's, `REVISION/schema.json` below `$CORELANE_SCHEMAS` or `../shared/mcp/schema`.
-//! Without them the test prints so and checks nothing; where `CI` is set it fails.
+//! The schemas are those of the specification, `REVISION/schema.json` below `$CORELANE_SCHEMAS` or
+//! `../shared/mcp/schema`. Without them the tests print a notice and check nothing; where `CI` is set they fail.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -14,7 +14,7 @@ use support::{
     schema::{MODERN, NEWEST_LEGACY, Schema, check_message},
 };
 
-/// The judge of all other tests' messages, judged.
+/// Tests the validation that all other tests use.
 #[test]
 fn recorded_message_violating_the_schema_is_detected() {
     if Schema::all().is_none() {
@@ -51,7 +51,7 @@ fn recorded_message_violating_the_schema_is_detected() {
 }
 
 impl Schema {
-    /// A reply with a result of this type to the request with id 1.
+    /// Checks a reply with a result of this type to the request with id 1.
     #[track_caller]
     fn result(&self, what: &str, name: &'static str, reply: &Reply) -> Value {
         let message = reply.json();
@@ -61,13 +61,13 @@ impl Schema {
         message["result"].clone()
     }
 
-    /// An error with this code; its id is the request's, or left out where it could not be read.
+    /// Checks an error with this code. Its id is that of the request, or absent if the id was unreadable.
     #[track_caller]
     fn error(&self, what: &str, code: i64, reply: &Reply) {
         let message = reply.json();
         let error = &message["error"];
         assert_eq!(error["code"], code, "{} {what}: {message}", self.revision);
-        // Before 2025-11-25 the schema demands an id that such a reply cannot have.
+        // Before 2025-11-25 the schema requires an id, which such a reply cannot have.
         if message.get("id").is_some() || self.revision >= "2025-11-25" {
             self.check(what, &["JSONRPCErrorResponse", "JSONRPCError"], &message);
         }
@@ -88,7 +88,7 @@ impl Schema {
     }
 }
 
-/// The demo server, with pages of two tools, one that panics, and room for one call at a time.
+/// The demo server with pages of two tools, a tool that panics, and a limit of one call at a time.
 fn start() -> Running {
     let limits = Limits { list_page_items_max: 2, calls_in_flight_max: 1, ..Limits::default() };
     let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -127,14 +127,14 @@ impl Peer {
         self.ask("tools/call", json!({"name": tool, "arguments": arguments}))
     }
 
-    /// A body as it is, under the revision's header.
+    /// Sends a body unchanged, under the header of the revision.
     fn raw(&mut self, body: &str) -> Reply {
         let header = self.header();
         self.client.post(&header, body)
     }
 }
 
-/// Runs a check in every revision, each with a connection of its own.
+/// Runs a check in every revision, each on its own connection.
 fn in_every_revision(check: impl Fn(&Schema, &mut Peer, &Running)) {
     let Some(schemas) = Schema::all() else { return };
     let running = start();
@@ -288,12 +288,12 @@ fn http_and_busy_errors_match_the_schema() {
             ("Host: localhost", "Host: evil.example", 403),
             ("Host: localhost", "Host: localhost\r\nOrigin: http://evil.example", 403),
         ] {
-            // A refused request with a body ends its connection.
+            // A rejected request with a body closes its connection.
             let reply = Client::connect(running.addresses()[0]).send(list.replace(from, to)).read();
             assert_eq!(reply.status, status, "{} {to}", schema.revision);
             schema.error(to, reply.error_code(), &reply);
         }
-        // The only place is taken by a call from elsewhere.
+        // A call of another connection takes the only slot.
         let mut elsewhere = Client::connect(running.addresses()[0]);
         elsewhere.send(peer.bytes("tools/call", json!({"name": "sleep", "arguments": {"ms": 1000}})));
         await_calls_in_flight(running, 1);

@@ -1,4 +1,4 @@
-//! The scripts' options: help before anything else, and an unknown option before minutes of building.
+//! Options of the scripts: help has no side effects, and an unknown option fails before any build.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -14,12 +14,12 @@ fn scripts() -> Vec<PathBuf> {
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let found: Vec<PathBuf> =
         files.filter(|path| path.extension().is_some_and(|extension| extension == "sh")).collect();
-    assert!(found.len() > 5, "the scripts are not where they were");
+    assert!(found.len() > 5, "too few scripts were found");
     found
 }
 
 fn output(script: &Path, argument: &str) -> Output {
-    // From elsewhere, with a PATH that has nothing to install or build with.
+    // Run from another directory, with a PATH that has no build or installation tools.
     Command::new("/bin/bash")
         .arg(script)
         .arg(argument)

@@ -1,4 +1,4 @@
-//! The binary from outside: what a client and an operator see.
+//! The binary as a black box: its behaviour towards clients and operators.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -19,15 +19,15 @@ fn serve(arguments: &[&str]) -> std::process::Command {
     command
 }
 
-/// Status of `/readyz`.
+/// The status of `/readyz`.
 fn readiness(server: &ServerProcess) -> u16 {
     Client::connect(server.admin()).send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").read().status
 }
 
-/// Waits until every shard drains, after a signal.
+/// Waits until every shard drains after a signal.
 fn await_drain(server: &ServerProcess) {
     eventually("the end of readiness", || readiness(server) == 503);
-    // The flag of each shard is set before. A shard that reports reads it in the same turn.
+    // The drain flag of each shard is set before. A shard that reports reads the flag in the same turn.
     figure(server.admin(), "corelane_connections");
 }
 
@@ -50,13 +50,13 @@ fn demo_tools_reply_in_both_eras() {
         let block = json!([{"type": "text", "text": text}]);
         let legacy = client.legacy("tools/call", params.clone()).json();
         assert_eq!(legacy["result"]["content"], block);
-        assert_eq!(legacy["result"].get("resultType"), None, "B-06: legacy results have none");
+        assert_eq!(legacy["result"].get("resultType"), None, "legacy results have no result type");
         let modern = client.modern("tools/call", params).json();
         assert_eq!((&modern["jsonrpc"], &modern["id"]), (&json!("2.0"), &json!(1)));
         assert_eq!(modern["result"]["content"], block);
-        assert_eq!(modern["result"]["resultType"], "complete", "B-06");
+        assert_eq!(modern["result"]["resultType"], "complete", "a complete result");
         let info = &modern["result"]["_meta"]["io.modelcontextprotocol/serverInfo"];
-        assert_eq!(info["name"], "corelane", "M-08");
+        assert_eq!(info["name"], "corelane", "the server names itself");
         if tool == "add" {
             assert_eq!(modern["result"]["structuredContent"], json!({"sum": 42.5}));
         }
@@ -96,8 +96,8 @@ fn legacy_initialize_negotiates_a_revision() {
         assert_eq!(result["capabilities"]["tools"], json!({"listChanged": true}));
     }
     let accepted = client.post("", r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-    assert_eq!((accepted.status, accepted.body.len()), (202, 0), "L-02");
-    assert_eq!(client.legacy("ping", json!({})).json()["result"], json!({}), "L-05");
+    assert_eq!((accepted.status, accepted.body.len()), (202, 0), "accepted without a body");
+    assert_eq!(client.legacy("ping", json!({})).json()["result"], json!({}), "an empty result");
     server.stop();
 }
 
@@ -177,7 +177,7 @@ fn blocking_tool_does_not_delay_other_calls() {
     }
     busy.stream.set_nonblocking(true).unwrap();
     let waiting = std::io::Read::read(&mut busy.stream, &mut [0; 1]);
-    assert_eq!(waiting.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the digest is still at work");
+    assert_eq!(waiting.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the digest is still running");
     busy.stream.set_nonblocking(false).unwrap();
     assert_eq!(busy.read().status, 200);
     server.stop();
@@ -210,7 +210,7 @@ fn connection_close_header_ends_the_connection() {
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":50}}}"#,
     ));
     half.stream.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(half.read().status, 200, "who closed its side first is still answered");
+    assert_eq!(half.read().status, 200, "a half-closed connection receives its reply");
     assert!(half.is_closed());
     server.stop();
 }
@@ -225,7 +225,7 @@ fn sigterm_drains_calls_in_flight_and_exits_with_zero() {
         busy.send(post("", r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":1000}}}"#));
         await_figure(server.admin(), "corelane_calls_in_flight", 1.0);
         server.signal(signal);
-        assert!(idle.is_closed(), "an idle connection is closed in order");
+        assert!(idle.is_closed(), "an idle connection is closed without a reset");
         let reply = busy.read();
         assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
         assert_eq!(reply.json()["id"], 7);
@@ -235,7 +235,7 @@ fn sigterm_drains_calls_in_flight_and_exits_with_zero() {
         assert_eq!(status.code(), Some(0));
         assert!(stderr.lines().all(|line| line.contains(" INFO ")), "{stderr}");
         assert!(stdout.contains("tools/call                2"), "--stats: {stdout}");
-        assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+        assert!(std::net::TcpStream::connect(address).is_err(), "the listener is closed");
     }
 }
 
@@ -246,13 +246,14 @@ fn drain_does_not_wait_for_an_idle_client() {
     socket.set_recv_buffer_size(64 * 1024).unwrap();
     socket.connect(&server.address.into()).unwrap();
     let mut client = Client::over(std::net::TcpStream::from(socket));
-    // More than the sockets take while nobody reads: the reply has begun when the signal comes, and cannot end before it.
+    // More than the socket buffers hold while the client does not read: the reply has begun at the signal and cannot
+    // complete before the client reads.
     client.send(post("", echo(&"x".repeat(3_900_000))));
     assert_eq!(client.stream.peek(&mut [0]).unwrap(), 1);
     server.signal("-TERM");
     await_drain(&server);
     assert_eq!(client.read().status, 200);
-    // The client stays, and says nothing more.
+    // The client stays connected and sends nothing more.
     let (status, _, _) = server.wait(Duration::from_secs(4));
     assert_eq!(status.code(), Some(0));
     drop(client);
@@ -265,7 +266,7 @@ fn second_signal_exits_immediately() {
     busy.send(post("", r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":60000}}}"#));
     await_figure(server.admin(), "corelane_calls_in_flight", 1.0);
     server.signal("-INT");
-    // At once it would be the same one, heard twice.
+    // A second signal at once would count as an echo of the first.
     server.signal("-INT");
     // Beyond the time in which a second signal counts as an echo of the first.
     thread::sleep(Duration::from_millis(500));
@@ -307,7 +308,7 @@ fn idle_server_uses_no_cpu() {
         client.call("echo", json!({"message": "x"}));
     }
     let before = settled("the time of the processor", || server.cpu_time());
-    // The time that is measured.
+    // The measured interval.
     thread::sleep(Duration::from_secs(2));
     let used = server.cpu_time() - before;
     assert!(used <= Duration::from_millis(20), "{used:?} of CPU in two idle seconds");
@@ -328,7 +329,11 @@ fn drain_bounds_the_wait_for_a_partial_request() {
     server.signal("-TERM");
     await_drain(&server);
     finished.send(&bytes[40..]);
-    assert_eq!(finished.read().json()["result"]["content"][0]["text"], "late", "it may still come");
+    assert_eq!(
+        finished.read().json()["result"]["content"][0]["text"],
+        "late",
+        "completed within the grace period"
+    );
     assert_eq!(half.read().status, 408);
     drop(half);
     let (status, _, _) = server.wait(Duration::from_secs(15));

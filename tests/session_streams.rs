@@ -1,5 +1,5 @@
-//! The streams of legacy sessions (checklist L-23, L-24, L-46, L-50, L-60, L-62): who hears what, what is kept for whom, and
-//! for how long.
+//! Event streams of legacy sessions: which session receives which events, replay, and bounds of the replay buffer.
+//! <https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#listening-for-messages-from-the-server>
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -23,7 +23,7 @@ use support::{
 };
 
 const NEWEST: &str = "2025-11-25";
-/// What a request is taken for that says nothing.
+/// The revision assumed for a request that names none.
 const ASSUMED: &str = "2025-03-26";
 const UPDATED: &str = "notifications/resources/updated";
 
@@ -76,7 +76,7 @@ fn touch(session: &Session) {
     session.call("t", "touch", json!({})).response();
 }
 
-/// No session.
+/// A client without a session.
 fn stateless(address: std::net::SocketAddr) -> Session {
     Session { address, id: String::new(), revision: ASSUMED.to_owned() }
 }
@@ -87,7 +87,7 @@ fn end(running: Running) -> corelane::ShardMetrics {
 }
 
 /// The next event with data.
-fn told(stream: &mut Reading) -> Event {
+fn next_event(stream: &mut Reading) -> Event {
     loop {
         let event = stream.event().expect("the stream has ended");
         if event.data.is_some() {
@@ -100,24 +100,24 @@ fn method(event: &Event) -> &str {
     event.data.as_ref().unwrap()["method"].as_str().unwrap_or("")
 }
 
-/// The text of a reply so far, which has these words.
+/// The text of a reply up to and including `words`.
 fn read_until(raw: &mut std::net::TcpStream, words: &str) -> String {
     let mut text = String::new();
     while !text.contains(words) {
         let mut part = [0; 4096];
         let count = raw.read(&mut part).unwrap();
-        assert!(count > 0, "it ended: {text}");
+        assert!(count > 0, "the reply ended: {text}");
         text.push_str(std::str::from_utf8(&part[..count]).unwrap());
     }
     text
 }
 
-/// The number of an event in its stream.
+/// The number of an event within its stream.
 fn number(event: &Event) -> u64 {
     event.id.as_ref().unwrap().rsplit('-').next().unwrap().parse().unwrap()
 }
 
-/// A connection to every shard.
+/// One connection to every shard.
 fn one_each(running: &Running, shards: usize) -> BTreeMap<String, Client> {
     let mut clients = BTreeMap::new();
     for _ in 0..2000 {
@@ -149,7 +149,7 @@ fn session_stream_requires_accept_and_session_id() {
     assert_eq!(
         Reading::of(session.address, NEWEST, &head).status,
         400,
-        "its end could not be told from a cut"
+        "an unchunked reply cannot be distinguished from a broken one"
     );
     end(running);
 }
@@ -159,7 +159,7 @@ fn resource_update_reaches_the_session_stream_for_every_shard_combination() {
     const SHARDS: usize = 4;
     let running = start(SHARDS, Limits::default());
     let mut clients = one_each(&running, SHARDS);
-    // Homes and connections are spread by chance: so many make every combination likely.
+    // Sessions and connections are distributed at random; this number makes every combination likely.
     let mut streams: Vec<(Session, Reading)> = (0..48)
         .map(|_| {
             let session = open(&running);
@@ -177,14 +177,14 @@ fn resource_update_reaches_the_session_stream_for_every_shard_combination() {
     }
     for (number, (_, stream)) in streams.iter_mut().enumerate() {
         for _ in 0..SHARDS {
-            let event = told(stream);
+            let event = next_event(stream);
             assert_eq!(event.data.unwrap()["params"], json!({"uri": "test://a"}));
         }
-        assert!(number % 12 != 0 || stream.is_quiet(), "once each");
+        assert!(number % 12 != 0 || stream.is_quiet(), "each event is sent once");
     }
     wrong.event();
     deaf.event();
-    assert!(wrong.is_quiet() && deaf.is_quiet(), "who did not ask hears nothing");
+    assert!(wrong.is_quiet() && deaf.is_quiet(), "a session without a subscription receives nothing");
     end(running);
 }
 
@@ -198,8 +198,8 @@ fn unsubscribed_session_receives_no_updates() {
         subscribe(&session, "test://a");
         subscribe(&session, "test://a");
         touch(&session);
-        told(&mut stream);
-        assert!(stream.is_quiet(), "twice is once");
+        next_event(&mut stream);
+        assert!(stream.is_quiet(), "a second subscription has no effect");
         let gone = session.ask(1, "resources/unsubscribe", json!({"uri": "test://a"})).response();
         assert_eq!(gone["result"], json!({}));
         touch(&session);
@@ -227,7 +227,7 @@ fn list_changes_are_sent_without_a_subscription() {
         registry.update(change).unwrap();
         for stream in &mut streams {
             let expected = format!("notifications/{expected}/list_changed");
-            assert_eq!(told(stream).data.unwrap(), json!({"jsonrpc": "2.0", "method": expected}));
+            assert_eq!(next_event(stream).data.unwrap(), json!({"jsonrpc": "2.0", "method": expected}));
         }
     }
     streams.iter_mut().for_each(|stream| assert!(stream.is_quiet()));
@@ -248,11 +248,11 @@ fn rapid_changes_are_coalesced_and_the_last_is_delivered() {
     registry.update(|registry| registry.replace(Tool::new("last").run(|_: NoArguments, _cx| ""))).unwrap();
     for stream in &mut streams {
         let mut resources = 0;
-        // The tool was changed last, and is told of with or after all resources.
-        while method(&told(stream)) == "notifications/resources/list_changed" {
+        // The tool was changed last; its notification comes with or after those of the resources.
+        while method(&next_event(stream)) == "notifications/resources/list_changed" {
             resources += 1;
         }
-        // Lists that are told at one time have an order of their own.
+        // Simultaneous changes of several lists have a fixed order.
         resources += i32::from(!stream.is_quiet());
         assert!((1..=50).contains(&resources), "{resources}");
     }
@@ -281,7 +281,8 @@ fn buffered_events_are_replayed_on_reconnect() {
     end(running);
 }
 
-/// Leaves a stream, has that many changes come, and comes back: how many are told, and the number of the last.
+/// Closes a stream, publishes `changes` updates, and resumes. Returns the number of replayed events and the number of
+/// the last.
 fn number_of_last_after(
     running: &Running,
     session: &Session,
@@ -305,7 +306,7 @@ fn number_of_last_after(
     assert_eq!(stream.status, 200);
     let (mut count, mut last) = (0, 0);
     while count == 0 || last < 43 {
-        let event = told(&mut stream);
+        let event = next_event(&mut stream);
         assert!(number(&event) > last, "in order");
         (count, last) = (count + 1, number(&event));
     }
@@ -322,29 +323,29 @@ fn resumed_stream_replays_only_its_own_messages() {
         subscribe(&session, "test://a");
         let mut own = session.get(None);
         let mut reply = session.call("talk", "talk", json!({}));
-        let began = told(&mut reply);
+        let began = next_event(&mut reply);
         touch(&session);
-        let mut said = vec![began.clone()];
-        while said.last().is_some_and(|event| !method(event).is_empty()) {
-            said.push(told(&mut reply));
+        let mut events = vec![began.clone()];
+        while events.last().is_some_and(|event| !method(event).is_empty()) {
+            events.push(next_event(&mut reply));
         }
-        assert_eq!(reply.event(), None, "L-22: behind the response it ends");
-        let logged = said.iter().filter(|event| method(event) == "notifications/message").count();
-        assert_eq!((logged, said.len()), (3, 4), "{said:?}");
-        let update = told(&mut own);
+        assert_eq!(reply.event(), None, "the stream ends after the response");
+        let logged = events.iter().filter(|event| method(event) == "notifications/message").count();
+        assert_eq!((logged, events.len()), (3, 4), "{events:?}");
+        let update = next_event(&mut own);
         assert_eq!(method(&update), UPDATED);
-        assert!(own.is_quiet(), "what is said on one stream is not said on another");
+        assert!(own.is_quiet(), "a message of one stream is not sent on another");
         touch(&session);
         touch(&session);
         let mut resumed = session.get(update.id.as_deref());
         for expected in [2, 3] {
-            let event = told(&mut resumed);
+            let event = next_event(&mut resumed);
             assert_eq!((method(&event), number(&event)), (UPDATED, expected));
         }
         assert!(resumed.is_quiet());
         let mut resumed = session.get(began.id.as_deref());
         let rest: Vec<Event> = std::iter::from_fn(|| resumed.event()).collect();
-        assert_eq!(rest, said[1..], "the same events under the same ids, and then its end");
+        assert_eq!(rest, events[1..], "the same events under the same ids, then the end of the stream");
         let prefix = |event: &Event| event.id.as_ref().unwrap().rsplit_once('-').unwrap().0.to_owned();
         assert_ne!(prefix(&update), prefix(&began), "ids of two streams differ");
     }
@@ -358,7 +359,7 @@ fn unknown_last_event_id_is_rejected() {
     subscribe(&session, "test://a");
     let mut stream = session.get(None);
     touch(&session);
-    let id = told(&mut stream).id.unwrap();
+    let id = next_event(&mut stream).id.unwrap();
     let (place, last) = id.rsplit_once('-').unwrap();
     let parts: Vec<&str> = id.split('-').collect();
     let beyond = format!("{place}-{}", last.parse::<u64>().unwrap() + 1);
@@ -368,11 +369,11 @@ fn unknown_last_event_id_is_rejected() {
         let mut refused = session.get(Some(&unknown));
         assert_eq!((refused.status, refused.error_code()), (400, -32600), "{unknown}");
     }
-    assert_eq!(other.get(Some(&id)).status, 400, "another session's");
+    assert_eq!(other.get(Some(&id)).status, 400, "a stream of another session");
     let twice = format!("Accept: text/event-stream\r\nLast-Event-ID: {id}\r\nLast-Event-ID: {id}\r\n");
     assert_eq!(session.get_with(&twice).status, 400);
     touch(&session);
-    assert_eq!(method(&told(&mut stream)), UPDATED, "none of them has taken the stream over");
+    assert_eq!(method(&next_event(&mut stream)), UPDATED, "rejected requests do not detach the stream");
     end(running);
 }
 
@@ -384,18 +385,18 @@ fn resumed_stream_detaches_its_previous_connection() {
         subscribe(&session, "test://a");
         let mut before = session.get(None);
         touch(&session);
-        let id = told(&mut before).id.unwrap();
+        let id = next_event(&mut before).id.unwrap();
         let mut after = session.get(Some(&id));
-        assert_eq!(after.status, 200, "its client need not wait until the server knows that it had left");
+        assert_eq!(after.status, 200, "a client can reconnect before the server detects the disconnect");
         while let Some(event) = before.event() {
-            assert_eq!(event.data, None, "L-46");
+            assert_eq!(event.data, None, "only a priming event");
         }
         drop(before);
-        // Only the later one is left, whatever the number of the socket that has gone.
+        // Only the later connection remains, whatever the descriptor number of the closed one.
         await_figure(running.admin_address().unwrap(), "corelane_connections", 1.0);
         touch(&session);
-        assert_eq!(method(&told(&mut after)), UPDATED);
-        assert_eq!(session.get(None).status, 409, "it is carried");
+        assert_eq!(method(&next_event(&mut after)), UPDATED);
+        assert_eq!(session.get(None).status, 409, "the stream has a connection");
     }
     end(running);
 }
@@ -433,8 +434,8 @@ fn closed_streams_free_their_slots() {
         ids.push(primed.id.unwrap());
     }
     assert_eq!(session.get(ids.last().map(String::as_str)).text(), "talked");
-    assert_eq!(session.get(ids.first().map(String::as_str)).status, 400, "the oldest is forgotten");
-    assert_eq!(session.get(None).status, 200, "the session's own finds room too");
+    assert_eq!(session.get(ids.first().map(String::as_str)).status, 400, "the oldest stream was evicted");
+    assert_eq!(session.get(None).status, 200, "the stream of the session is accepted too");
     end(running);
 }
 
@@ -455,13 +456,17 @@ fn sessions_without_streams_are_evicted() {
         assert!(held.iter().all(|(_, stream)| stream.status == 200));
         let late = open(&running);
         let mut busy = late.get(None);
-        assert_eq!((busy.status, busy.error_code()), (503, -32000), "those in use stay");
+        assert_eq!(
+            (busy.status, busy.error_code()),
+            (503, -32000),
+            "streams with a connection are not evicted"
+        );
         held.pop();
         eventually("room", || late.get(None).status == 200);
         for (session, stream) in &mut held {
             subscribe(session, "test://a");
             touch(session);
-            assert_eq!(method(&told(stream)), UPDATED, "they were not disturbed");
+            assert_eq!(method(&next_event(stream)), UPDATED, "undisturbed by the rejection");
         }
         end(running);
     };
@@ -473,7 +478,7 @@ fn sessions_without_streams_are_evicted() {
 #[test]
 fn subscriptions_of_a_session_are_bounded_and_slots_are_reused() {
     let limits = Limits { subscription_topics_max: 1, ..Limits::default() };
-    // With one shard every session is at home where it is asked; with three most are asked elsewhere.
+    // With one shard every session is local; with three most sessions are on another shard.
     for shards in [1, 3] {
         let running = start(shards, limits);
         for _ in 0..6 {
@@ -500,13 +505,13 @@ fn deleted_session_closes_its_stream() {
         let mut stream = session.get(None);
         assert_eq!(session.delete(), 204);
         while stream.event().is_some() {}
-        assert!(stream.is_quiet(), "the connection goes on");
+        assert!(stream.is_quiet(), "the connection continues");
         let session = open(&running);
         let mut stream = session.get_with("Accept: text/event-stream\r\nConnection: close\r\n");
         assert_eq!((stream.status, stream.header("connection")), (200, Some("close")));
         session.delete();
         while stream.event().is_some() {}
-        assert!(stream.is_closed(), "as it was asked to");
+        assert!(stream.is_closed(), "as requested");
     }
     end(running);
 }
@@ -550,7 +555,7 @@ fn clients_that_cannot_resume_are_not_disconnected() {
     subscribe(&older, "test://a");
     let mut stream = older.get(None);
     touch(&older);
-    assert_eq!(method(&stream.event().unwrap()), UPDATED, "not primed either");
+    assert_eq!(method(&stream.event().unwrap()), UPDATED, "without a priming event");
     end(running);
 }
 
@@ -581,7 +586,11 @@ fn no_bytes_follow_a_stream_closed_at_drain() {
     for (raw, text) in raws.iter_mut().zip(&mut texts) {
         raw.read_to_string(text).unwrap();
         assert!(text.contains(UPDATED), "{text}");
-        assert_eq!(text.find("\r\n0\r\n\r\n"), Some(text.len() - 7), "its end is the last of it: {text}");
+        assert_eq!(
+            text.find("\r\n0\r\n\r\n"),
+            Some(text.len() - 7),
+            "nothing follows the last chunk: {text}"
+        );
     }
     let answered: Value = calling.join().unwrap();
     assert!(answered["result"].is_object(), "{answered}");

@@ -1,4 +1,5 @@
-//! Legacy sessions (checklist, section 10): their ids, their streams, what is asked of their clients, on every shard.
+//! Legacy sessions on every shard: ids, event streams, and server requests.
+//! <https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -21,7 +22,7 @@ use support::{
 };
 
 const NEWEST: &str = "2025-11-25";
-/// What a request is taken for that says nothing.
+/// The revision assumed for a request that names none.
 const ASSUMED: &str = "2025-03-26";
 const ABLE: fn() -> Value = || json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}, "roots": {}});
 
@@ -31,9 +32,9 @@ struct Name {
 }
 
 async fn greet(cx: &Context) -> Result<String, CallError> {
-    let said = cx.elicit(Form::<Name>::new("Name?")).await?;
-    Ok(match said.action() {
-        "accept" => format!("Hello, {}!", said.accepted().unwrap().name),
+    let answer = cx.elicit(Form::<Name>::new("Name?")).await?;
+    Ok(match answer.action() {
+        "accept" => format!("Hello, {}!", answer.accepted().unwrap().name),
         other => other.to_owned(),
     })
 }
@@ -42,9 +43,9 @@ fn server() -> Server {
     let server = Server::builder("sessions", "0")
         .tool(Tool::new("greet").run_async(async |_: NoArguments, cx| greet(&cx).await))
         .tool(Tool::new("greet_blocking").run_blocking(|_: NoArguments, cx| {
-            let said = cx.block_on(cx.elicit(Form::<Name>::new("Name?")))?;
+            let answer = cx.block_on(cx.elicit(Form::<Name>::new("Name?")))?;
             Ok::<_, CallError>(
-                said.accepted().map_or_else(String::new, |said| format!("Hello, {}!", said.name)),
+                answer.accepted().map_or_else(String::new, |answer| format!("Hello, {}!", answer.name)),
             )
         }))
         .tool(Tool::new("model").run_async(async |_: NoArguments, cx| {
@@ -111,7 +112,7 @@ fn await_detached(running: &Running) {
     await_figure(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
 }
 
-/// So many connections reach every one of four shards, but for one time in a thousand.
+/// This number of connections reaches each of four shards except with a probability of 0.1 %.
 const MANY: usize = 32;
 
 #[test]
@@ -124,7 +125,7 @@ fn session_id_is_visible_ascii_random_and_valid_on_every_shard() {
     for number in 0..MANY {
         assert_eq!(session.call(number, "echo", json!({"name": "x"})).text(), "x");
     }
-    // A modern request has no session, whatever it says.
+    // A modern request has no session, whatever its headers contain.
     let (headers, body) = support::modern("server/discover", json!({}));
     let headers = format!("{headers}Mcp-Session-Id: nonsense\r\n");
     let reply = support::Client::connect(running.addresses()[0]).post(&headers, body);
@@ -149,7 +150,11 @@ fn unknown_and_deleted_sessions_are_rejected_on_every_shard() {
     }
     assert_eq!(session.delete(), 204);
     for _ in 0..MANY {
-        assert_eq!(session.ask(1, "ping", json!({})).status, 404, "every shard has let go before the reply");
+        assert_eq!(
+            session.ask(1, "ping", json!({})).status,
+            404,
+            "every shard has removed the session before the reply"
+        );
     }
     assert_eq!(session.delete(), 404);
     assert!(end(running).refusals("unknown_session") > MANY as u64);
@@ -157,7 +162,7 @@ fn unknown_and_deleted_sessions_are_rejected_on_every_shard() {
 
 #[test]
 fn session_expires_at_its_maximum_age() {
-    // In whole seconds: from one to two pass until it expires.
+    // The expiry has a resolution of one second: the session expires between one and two seconds.
     let running = start(1, Limits { session_ttl: Duration::from_secs(2), ..Limits::default() });
     let began = Instant::now();
     let session = open(&running);
@@ -181,10 +186,13 @@ fn negotiated_version_overrides_a_known_version_header() {
     for version in ["2024-11-05", "2025-03-26", "2025-06-18", NEWEST].into_iter().cycle().take(MANY) {
         let mut reply = greet(&older, version);
         let question = reply.message();
-        assert_eq!(question["params"].get("mode"), None, "2025-06-18 knows no modes: {version}");
+        assert_eq!(question["params"].get("mode"), None, "2025-06-18 has no modes: {version}");
         older.answer(&question["id"], json!({"action": "decline"}));
         assert_eq!(reply.text(), "decline");
-        assert!(greet(&unable, version).response()["error"].is_object(), "what it cannot do it still cannot");
+        assert!(
+            greet(&unable, version).response()["error"].is_object(),
+            "a header does not add capabilities"
+        );
     }
     let mut unknown = greet(&older, "1999-01-01");
     assert_eq!((unknown.status, unknown.error_code()), (400, -32000));
@@ -199,7 +207,7 @@ fn deleted_sessions_are_remembered_up_to_a_limit() {
     for _ in 0..4 {
         let statuses: Vec<u16> =
             sessions.iter().map(|session| session.ask(1, "ping", json!({})).status).collect();
-        assert_eq!(statuses, [200, 404, 404, 404], "the oldest is forgotten, with nothing but its name");
+        assert_eq!(statuses, [200, 404, 404, 404], "only the id of the oldest is evicted");
     }
     end(running);
 }
@@ -226,8 +234,8 @@ fn session_methods_without_a_session_are_rejected() {
     ] {
         assert!(without.ask(1, method, params).response()["result"].is_object(), "{method}");
     }
-    let told = without.call(1, "greet", json!({})).response();
-    assert!(told["error"]["message"].as_str().unwrap().contains("capability"), "{told}");
+    let response = without.call(1, "greet", json!({})).response();
+    assert!(response["error"]["message"].as_str().unwrap().contains("capability"), "{response}");
     end(running);
 }
 
@@ -258,7 +266,7 @@ fn session_ids_signed_by_a_secret_file_survive_restart_and_resharding() {
         assert!(if all { known == 40 } else { known < 40 }, "{shards}: {known}");
         server.stop();
     }
-    // Two at a time are as one: what one opened, the other knows.
+    // Two processes share the key: each accepts the ids of the other.
     let (one, other) = (start("2"), start("2"));
     for _ in 0..8 {
         let session = Session::open(one.address, NEWEST, json!({}));
@@ -270,9 +278,12 @@ fn session_ids_signed_by_a_secret_file_survive_restart_and_resharding() {
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
     let refused = |why: &str| {
         let output = support::corelane(&arguments).output().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1));
-        assert!(told.contains("secret_file") && told.contains(why) && told.lines().count() == 1, "{told}");
+        assert!(
+            stderr.contains("secret_file") && stderr.contains(why) && stderr.lines().count() == 1,
+            "{stderr}"
+        );
     };
     fs::write(&file, "short").unwrap();
     refused("32 bytes");
@@ -317,8 +328,11 @@ fn resource_updates_reach_subscribed_sessions_across_shards() {
         registry
             .update(|registry| registry.replace(Tool::new(format!("t{round}")).run(|_, _cx| "")))
             .unwrap();
-        let told = stream.message();
-        assert_eq!(told["method"], "notifications/tools/list_changed", "L-62; no longer of the resource");
+        let notification = stream.message();
+        assert_eq!(
+            notification["method"], "notifications/tools/list_changed",
+            "a list change, and no resource update after unsubscribing"
+        );
         registry
             .update(|registry| {
                 registry.replace(Prompt::new(format!("p{round}")).run(|_: NoArguments, _cx| ""))
@@ -356,9 +370,9 @@ fn missed_events_are_replayed_on_one_stream() {
         assert_eq!(resumed.message()["method"], "notifications/resources/updated");
         session.call(5, "touch", json!({})).response();
         let last = resumed.event().unwrap();
-        assert!(last.id.unwrap() > id, "it goes on");
+        assert!(last.id.unwrap() > id, "the numbers continue");
         let other = open(&running);
-        assert_eq!(other.get(Some(&id)).status, 400, "another session's");
+        assert_eq!(other.get(Some(&id)).status, 400, "a stream of another session");
         assert_eq!(session.get(Some("nonsense")).status, 400);
     }
     end(running);
@@ -376,7 +390,7 @@ fn server_requests_are_sent_on_the_call_stream_and_answered_from_any_connection(
         let answer = json!({"action": "accept", "content": {"name": format!("n{number}")}});
         assert_eq!(session.answer(&question["id"], answer.clone()), 202);
         assert_eq!(reply.text(), format!("Hello, n{number}!"));
-        assert_eq!(session.answer(&question["id"], answer), 202, "one too many is dropped");
+        assert_eq!(session.answer(&question["id"], answer), 202, "a second answer is dropped");
     }
     let mut reply = session.call("m", "model", json!({}));
     let question = reply.message();
@@ -384,12 +398,12 @@ fn server_requests_are_sent_on_the_call_stream_and_answered_from_any_connection(
         (&question["method"], &question["params"]["maxTokens"]),
         (&json!("sampling/createMessage"), &json!(10))
     );
-    let said = json!({"role": "assistant", "content": {"type": "text", "text": "Because"}, "model": "m"});
-    session.answer(&question["id"], said);
+    let message = json!({"role": "assistant", "content": {"type": "text", "text": "Because"}, "model": "m"});
+    session.answer(&question["id"], message);
     assert_eq!(reply.text(), "Because");
     let mut reply = session.call("p", "open_page", json!({}));
     let question = reply.message();
-    assert!(question["params"]["elicitationId"].is_string(), "E-02: {question}");
+    assert!(question["params"]["elicitationId"].is_string(), "{question}");
     session.answer(&question["id"], json!({"action": "decline"}));
     assert_eq!(reply.text(), "decline");
     let mut reply = session.call("a", "alive", json!({}));
@@ -414,7 +428,7 @@ fn responses_to_unknown_requests_are_rejected() {
     let mut reply = session.call(1, "greet", json!({}));
     let question = reply.message();
     let answer = json!({"action": "cancel"});
-    assert_eq!(other.answer(&question["id"], answer.clone()), 400, "it was not asked");
+    assert_eq!(other.answer(&question["id"], answer.clone()), 400, "the request was sent to another session");
     for id in [json!("nonsense"), json!(1), json!("")] {
         assert_eq!(session.answer(&id, answer.clone()), 400, "{id}");
     }
@@ -423,8 +437,8 @@ fn responses_to_unknown_requests_are_rejected() {
     assert_eq!(session.answer(&question["id"], answer), 202);
     assert_eq!(reply.text(), "cancel");
     let unable = Session::open(running.addresses()[0], NEWEST, json!({}));
-    let told = unable.call(1, "greet", json!({})).response();
-    assert!(told["error"]["message"].as_str().unwrap().contains("elicitation"), "M-43: {told}");
+    let response = unable.call(1, "greet", json!({})).response();
+    assert!(response["error"]["message"].as_str().unwrap().contains("elicitation"), "{response}");
     assert!(end(running).refusals("unknown_request") >= 5);
 }
 
@@ -439,7 +453,7 @@ fn unanswered_server_request_ends_its_call_at_the_deadline() {
     let session = open(&running);
     let mut reply = session.call(1, "greet", json!({}));
     let question = reply.message();
-    // The call's own deadline, which this exceeds, does not run while its client thinks.
+    // The deadline of the call does not run while the client prepares its answer; the wait is longer.
     thread::sleep(Duration::from_millis(200));
     session.answer(&question["id"], json!({"action": "decline"}));
     assert_eq!(reply.text(), "decline");
@@ -461,9 +475,9 @@ fn log_messages_follow_the_session_level_on_every_shard() {
     for number in 0..MANY {
         let mut reply = session.call(number, "log", json!({}));
         let expected = json!({"level": "error", "logger": "part", "data": {"bad": 1}});
-        assert_eq!(reply.message()["params"], expected, "and not the debug message");
+        assert_eq!(reply.message()["params"], expected, "without the debug message");
         assert_eq!(reply.text(), "logged");
-        assert!(!silent.call(number, "log", json!({})).is_stream(), "another session's level is its own");
+        assert!(!silent.call(number, "log", json!({})).is_stream(), "sessions have separate levels");
     }
     end(running);
 }
@@ -475,18 +489,18 @@ fn call_is_cancelled_only_from_connections_of_its_session() {
     for number in 0..12 {
         let params = json!({"name": "wait", "arguments": {}, "_meta": {"progressToken": number}});
         let mut reply = session.ask(number, "tools/call", params);
-        let told = reply.message();
-        assert_eq!(told["params"]["progressToken"], number);
+        let progress = reply.message();
+        assert_eq!(progress["params"]["progressToken"], number);
         let cancel = json!({"requestId": number, "reason": "enough"});
         assert_eq!(other.notify("notifications/cancelled", cancel.clone()), 202);
         // Every shard has handled it before it reports.
         let in_flight = figure(running.admin_address().unwrap(), "corelane_calls_in_flight");
-        assert_eq!(in_flight, 1.0, "another session's id is another id");
+        assert_eq!(in_flight, 1.0, "ids of other sessions are distinct");
         assert_eq!(session.notify("notifications/cancelled", cancel), 202);
         while reply.event().is_some_and(|event| event.data.is_none()) {}
     }
     for params in [json!({"requestId": 999}), json!({}), json!({"requestId": 1.5})] {
-        assert_eq!(session.notify("notifications/cancelled", params), 202, "unknown ones are ignored");
+        assert_eq!(session.notify("notifications/cancelled", params), 202, "unknown ids are ignored");
     }
     assert_eq!(end(running).events("cancelled"), 12);
 }
@@ -506,7 +520,7 @@ fn long_call_releases_its_connection_and_is_resumed() {
             }
         };
         assert_eq!(session.get(Some(&last)).text(), "polled");
-        // A connection that is cut is no different.
+        // A broken connection behaves the same.
         session.ask("l", "logging/setLevel", json!({"level": "debug"})).response();
         let mut reply = session.call("cut", "cut", json!({}));
         let began = loop {
@@ -612,6 +626,6 @@ fn session_streams_send_keep_alives_and_end_at_drain() {
     running.stopper().drain();
     std::io::Read::read_to_end(&mut raw, &mut bytes).unwrap();
     let text = String::from_utf8(bytes).unwrap();
-    assert!(text.ends_with("0\r\n\r\n"), "in order: {text}");
+    assert!(text.ends_with("0\r\n\r\n"), "a complete reply: {text}");
     running.join().unwrap();
 }

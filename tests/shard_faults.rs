@@ -1,5 +1,5 @@
-//! What must not end a shard: many requests that time out at once, times beyond any clock, a panic in the middle of a turn,
-//! a client that subscribes without end.
+//! Conditions that a shard must survive: many simultaneous timeouts, time limits beyond the range of the clock, a panic
+//! within a turn, a client that subscribes without end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -26,7 +26,7 @@ use tracing::{
     span,
 };
 
-/// How long anything may take on a busy machine.
+/// Time limit of every wait on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn start(server: &Server, shards: usize, limits: Limits) -> Running {
@@ -37,7 +37,7 @@ fn start(server: &Server, shards: usize, limits: Limits) -> Running {
 #[test]
 fn thousands_of_simultaneous_cross_shard_timeouts_are_answered() {
     const CONNECTIONS: usize = 3000;
-    /// Bytes of each thread's stack. An unoptimised shard needs half of it; one frame for each request would need more.
+    /// Stack size of each thread in bytes. An unoptimised shard needs half; one frame per request would exceed it.
     const STACK: &str = "786432";
     if env::var("RUST_MIN_STACK").as_deref() != Ok(STACK) {
         // Read once, before the first thread: only another process has threads of that size.
@@ -80,7 +80,7 @@ fn thousands_of_simultaneous_cross_shard_timeouts_are_answered() {
         assert!(line.starts_with("HTTP/1.1 "), "{line:?}");
         timed_out += usize::from(line.contains(" 503 "));
     }
-    // The kernel deals connections out to the shards about evenly.
+    // The kernel distributes connections over the shards about evenly.
     assert!(timed_out > CONNECTIONS / 10, "{timed_out} timed out");
     drop(waiting);
     assert_eq!(Client::connect(address).legacy("ping", json!({})).status, 200);
@@ -150,7 +150,7 @@ fn maximum_time_limits_do_not_overflow_the_clock() {
     running.join().unwrap();
 }
 
-/// A log that cannot take one of the lines: it panics on the shard's thread, outside every handler.
+/// A log that panics on one line, on the thread of the shard, outside every handler.
 struct Panics;
 
 struct Text(String);
@@ -192,7 +192,7 @@ fn panic_in_a_connection_closes_only_that_connection() {
         guilty.set_read_timeout(Some(PATIENCE)).unwrap();
         guilty.write_all(b"POST /mcp HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n").unwrap();
         let mut rest = Vec::new();
-        // The end, or a reset where something was left unread.
+        // The end, or a reset if unread data remained.
         let _ = guilty.read_to_end(&mut rest);
         assert!(rest.is_empty());
     }
@@ -230,7 +230,7 @@ fn legacy_subscriptions_of_a_json_lines_connection_are_bounded_and_slots_are_reu
         assert_eq!(subscribe("resources/subscribe", item), None);
     }
     assert_eq!(subscribe("resources/subscribe", 3), Some(-32603));
-    assert_eq!(subscribe("resources/subscribe", 1), None, "it hears of this one already");
+    assert_eq!(subscribe("resources/subscribe", 1), None, "already subscribed to this URI");
     assert_eq!(subscribe("resources/unsubscribe", 1), None);
     assert_eq!(subscribe("resources/subscribe", 3), None);
     running.stopper().drain();
@@ -266,12 +266,12 @@ fn topics_of_a_json_lines_connection_are_bounded() {
         output.read_line(&mut line).unwrap();
         serde_json::from_str::<serde_json::Value>(&line).unwrap()["error"]["code"].as_i64()
     };
-    assert_eq!(listen(2, 2), Some(-32603), "four in one subscription");
+    assert_eq!(listen(2, 2), Some(-32603), "four topics in one subscription");
     assert_eq!(listen(1, 1), None);
-    assert_eq!(listen(2, 0), Some(-32603), "four in two");
+    assert_eq!(listen(2, 0), Some(-32603), "four topics in two subscriptions");
     assert_eq!(listen(0, 1), None);
     assert_eq!(listen(1, 0), Some(-32603));
-    assert_eq!(listen(0, 0), None, "lists are no more than there are");
+    assert_eq!(listen(0, 0), None, "list topics are not limited");
     running.stopper().drain();
     assert_eq!(running.join().unwrap().refusals("too_many_subscriptions"), 3);
 }
@@ -306,7 +306,7 @@ fn empty_subscriptions_of_a_json_lines_connection_are_bounded() {
     for id in 64..70 {
         assert!(ask(listen(id), true).contains("-32603"), "{id}");
     }
-    // Room comes back.
+    // The slots are free again.
     ask(
         json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"_meta": meta, "requestId": 3}}),
         false,

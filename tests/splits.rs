@@ -1,5 +1,5 @@
-//! However a stream of requests is cut into pieces, and wherever a call makes it wait, the replies are the same to the byte; but
-//! a request that is refused by its head ends the connection where its body is still to come.
+//! Replies are identical to the byte however the request stream is split and wherever calls make it wait, except that a
+//! request rejected by its head closes the connection while its body is pending.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -33,17 +33,17 @@ struct Lane {
     limits: Limits,
 }
 
-/// What a connection was sent, and where its input stands at the end.
+/// The output of a connection, and the state of its input at the end.
 #[derive(Debug, PartialEq)]
 struct Transcript {
     replies: String,
     end: &'static str,
 }
 
-/// A connection's requests, some of which take their time.
+/// The requests of a connection, some of which take time.
 struct Waiting<'a> {
     requests: Requests<'a>,
-    /// The requests, by number, behind which the connection waits as behind a call.
+    /// Indexes of the requests after which the connection waits as for a call.
     pauses: &'a [usize],
     number: usize,
     /// Waits for every body.
@@ -88,8 +88,8 @@ impl Lane {
         Self { pipeline, limits }
     }
 
-    /// Feeds pieces to a new connection. Behind a request after which it pauses it waits until the next piece has come, or
-    /// the one behind that.
+    /// Feeds pieces to a new connection. After a request that pauses the connection, resumes with the next piece or the
+    /// one after it.
     fn transcript(&mut self, pieces: &[&[u8]], pauses: &[usize], is_patient: bool) -> Transcript {
         let Self { pipeline, limits } = self;
         let mut framer = Framer::default();
@@ -111,7 +111,7 @@ impl Lane {
                 Progress::Paused => framer.hold(piece, Box::default),
                 _ => {
                     let mut padded = piece.to_vec();
-                    // What the kernel left there.
+                    // Bytes that the kernel still holds.
                     padded.resize(piece.len() + PADDING_BYTES, b'7');
                     progress = framer.receive(&mut padded, piece.len(), limits, &mut handler);
                 }
@@ -127,7 +127,7 @@ impl Lane {
             Progress::Paused => "paused",
             Progress::Stopped => "stopped",
         };
-        // No two sessions have the same id.
+        // Session ids are unique.
         let replies = String::from_utf8(out).unwrap();
         let replies = replies.split("\r\n").map(|line| match line.split_once("Mcp-Session-Id: ") {
             Some((before, id)) => format!("{before}Mcp-Session-Id: {} characters", id.trim().len()),
@@ -137,7 +137,7 @@ impl Lane {
     }
 }
 
-/// Whether a connection that was not willing to wait for a body has got the same replies, up to the refusal that ended it.
+/// Whether a connection without waiting for bodies has the same replies up to the rejection that closed it.
 fn is_cut_short(impatient: &Transcript, patient: &Transcript) -> bool {
     const GUARDED: [&str; 4] = ["403 ", "404 ", "405 ", "415 "];
     let (before, last) = impatient.replies.rsplit_once("HTTP/1.1 ").unwrap_or_default();
@@ -147,7 +147,7 @@ fn is_cut_short(impatient: &Transcript, patient: &Transcript) -> bool {
         && patient.replies.starts_with(before)
 }
 
-/// A body, and the header lines that belong to it.
+/// A body and its header lines.
 fn message() -> impl Strategy<Value = (String, String)> {
     let text = prop_oneof![4 => "[ -~]{0,30}", 1 => any::<String>()];
     let id = prop_oneof![
@@ -218,7 +218,7 @@ fn message() -> impl Strategy<Value = (String, String)> {
     prop_oneof![9 => shaped, 1 => shapeless.prop_map(|body| (String::new(), body))]
 }
 
-/// A request that is right as HTTP, most of the time.
+/// A request that is valid HTTP most of the time.
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let start = prop_oneof![
         12 => Just("POST /mcp HTTP/1.1\r\nHost: localhost\r\n"),
@@ -260,7 +260,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// What is no request.
+/// Input that is not a request.
 fn nonsense() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         "[ -~\r\n]{0,60}".prop_map(String::into_bytes),
@@ -279,7 +279,7 @@ fn nonsense() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A few requests, one behind the other, some of them damaged.
+/// A few requests in sequence, some of them malformed.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![12 => request(), 1 => nonsense()];
     let damage = prop::option::weighted(0.2, (any::<Index>(), any::<u8>()));
@@ -304,7 +304,7 @@ fn replies_are_independent_of_how_input_is_split() {
     let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
     let cuts = prop_oneof![
         19 => prop::collection::vec(any::<Index>(), 1..12),
-        // A byte at a time, as it comes out below.
+        // Empty: the input is cut after every byte.
         1 => Just(Vec::new()),
     ];
     let pauses = prop::collection::vec(1_usize..6, 0..3);
@@ -327,7 +327,7 @@ fn replies_are_independent_of_how_input_is_split() {
             let text = String::from_utf8_lossy(&bytes);
             prop_assert_eq!(&lane.transcript(&pieces, &[], true), &whole, "{:?}", text);
             prop_assert_eq!(&lane.transcript(&pieces, &pauses, true), &whole, "{:?}", text);
-            // In the server a body that is still to come is not waited for where the head is refused.
+            // The server does not wait for a pending body when the head is rejected.
             let served = lane.transcript(&pieces, &pauses, false);
             prop_assert!(
                 served == whole || is_cut_short(&served, &whole),
@@ -340,6 +340,6 @@ fn replies_are_independent_of_how_input_is_split() {
         })
         .unwrap();
     let [pieces, good, bad] = totals.into_inner();
-    println!("{pieces} pieces, {good} replies to right requests, {bad} refusals");
-    assert!(good > 5000 && bad > 5000, "the streams are too much alike: {good} {bad}");
+    println!("{pieces} pieces, {good} replies to valid requests, {bad} rejections");
+    assert!(good > 5000 && bad > 5000, "too little variety: {good} {bad}");
 }

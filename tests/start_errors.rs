@@ -1,4 +1,4 @@
-//! What an operator is told when the server cannot start: one line, the remedy in it, exit code 1; 2 for usage.
+//! Start errors: one line with its remedy and exit code 1; exit code 2 for usage errors.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -9,13 +9,13 @@ use std::{net::TcpListener, process::Command};
 use support::{ServerProcess, corelane};
 
 /// Runs to the end: exit code and stderr.
-fn told(mut command: Command) -> (Option<i32>, String) {
+fn run(mut command: Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-fn one_line(told: (Option<i32>, String), words: &[&str]) {
-    let (code, text) = told;
+fn one_line(output: (Option<i32>, String), words: &[&str]) {
+    let (code, text) = output;
     assert_eq!(code, Some(1), "{text}");
     assert!(text.starts_with("error: ") && text.lines().count() == 1, "{text}");
     for word in words {
@@ -27,31 +27,31 @@ fn one_line(told: (Option<i32>, String), words: &[&str]) {
 fn port_in_use_is_named_in_the_start_error() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
-    one_line(told(corelane(&["serve", "--listen", &address])), &[&address, "in use", "--listen"]);
-    // Shards share a port by SO_REUSEPORT; two servers must not.
+    one_line(run(corelane(&["serve", "--listen", &address])), &[&address, "in use", "--listen"]);
+    // Shards share a port with SO_REUSEPORT; two servers must not.
     let server = ServerProcess::start(&["--shards", "1"]);
     let address = server.address.to_string();
-    one_line(told(corelane(&["serve", "--listen", &address])), &[&address, "in use", "--listen"]);
+    one_line(run(corelane(&["serve", "--listen", &address])), &[&address, "in use", "--listen"]);
 }
 
 #[test]
 fn unavailable_core_is_named_in_the_start_error() {
     one_line(
-        told(corelane(&["serve", "--listen", "127.0.0.1:0", "--cpus", "0,4000"])),
+        run(corelane(&["serve", "--listen", "127.0.0.1:0", "--cpus", "0,4000"])),
         &["core 4000", "available: 0", "--cpus"],
     );
 }
 
 #[test]
 fn non_loopback_address_without_allowed_hosts_is_rejected() {
-    one_line(told(corelane(&["serve", "--listen", "0.0.0.0:0"])), &["0.0.0.0:0", "allowed_hosts"]);
-    one_line(told(corelane(&["serve", "--listen", "[::]:0"])), &["[::]:0", "loopback"]);
+    one_line(run(corelane(&["serve", "--listen", "0.0.0.0:0"])), &["0.0.0.0:0", "allowed_hosts"]);
+    one_line(run(corelane(&["serve", "--listen", "[::]:0"])), &["[::]:0", "loopback"]);
 }
 
 #[test]
 fn duplicate_listen_address_is_rejected() {
     one_line(
-        told(corelane(&["serve", "--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"])),
+        run(corelane(&["serve", "--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"])),
         &["127.0.0.1:1", "remedy"],
     );
 }
@@ -66,11 +66,11 @@ fn insufficient_locked_memory_is_reported_with_its_remedy() {
         "--listen",
         "127.0.0.1:0",
     ]);
-    one_line(told(command), &["65536 bytes", "ulimit -l"]);
+    one_line(run(command), &["65536 bytes", "ulimit -l"]);
 }
 
-/// `strace` stands in for a seccomp filter, and for a kernel that has run out of something: it makes the system call fail as
-/// they do. Seccomp profiles answer with EPERM or with ENOSYS.
+/// `strace` simulates a seccomp filter and a kernel without resources: it makes the system call fail in the same way.
+/// Seccomp profiles return EPERM or ENOSYS.
 #[test]
 fn denied_io_uring_is_reported_with_cause_and_remedy() {
     let profile = "--security-opt seccomp=deploy/seccomp.json";
@@ -88,13 +88,13 @@ fn denied_io_uring_is_reported_with_cause_and_remedy() {
             command.args(["-e", &format!("inject=io_uring_setup:error={errno}")]);
             command.arg(env!("CARGO_BIN_EXE_corelane")).args(arguments);
             command.env("CORELANE_ADMIN", "none").stdin(std::process::Stdio::null());
-            one_line(told(command), &words);
+            one_line(run(command), &words);
         }
     }
 }
 
-/// A server run by a user that may lock 8 MiB, as most may. The kernel counts what all processes
-/// of a user lock together, so each test names a user of its own.
+/// A server run by a user with the common limit of 8 MiB of locked memory. The kernel sums locked memory over all
+/// processes of a user, so each test uses a separate user.
 fn as_user(user: &str, shards: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args([
@@ -118,7 +118,7 @@ fn sixteen_shards_start_with_eight_mebibytes_of_locked_memory() {
 
 #[test]
 fn excess_locked_memory_is_reported_with_need_limit_and_remedy() {
-    one_line(told(as_user("65532", "200")), &["200 shards", "8192 KiB", "ulimit -l", "--shards"]);
+    one_line(run(as_user("65532", "200")), &["200 shards", "8192 KiB", "ulimit -l", "--shards"]);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn low_descriptor_limit_is_reported_with_need_limit_and_remedy() {
             command.arg(format!("--nofile={descriptors}:{descriptors}"));
             command.arg(env!("CARGO_BIN_EXE_corelane")).args(arguments);
             command.env("CORELANE_ADMIN", "none").stdin(std::process::Stdio::null());
-            one_line(told(command), &["1 shards", &format!("may have {descriptors} "), "ulimit -n 32"]);
+            one_line(run(command), &["1 shards", &format!("may have {descriptors} "), "ulimit -n 32"]);
         }
     }
     for descriptors in [32, 64] {
@@ -164,12 +164,12 @@ fn usage_error_exits_with_two_and_prints_usage() {
         &["sevre"],
         &[],
     ] {
-        let (code, text) = told(corelane(arguments));
+        let (code, text) = run(corelane(arguments));
         assert_eq!(code, Some(2), "{arguments:?}: {text}");
         assert!(text.contains("--help") || text.contains("Usage"), "{arguments:?}: {text}");
     }
-    let (_, text) = told(corelane(&["serve", "--lisen", "127.0.0.1:0"]));
-    assert!(text.contains("--listen"), "the nearest name is offered: {text}");
+    let (_, text) = run(corelane(&["serve", "--lisen", "127.0.0.1:0"]));
+    assert!(text.contains("--listen"), "the nearest name is suggested: {text}");
 }
 
 #[test]
@@ -187,10 +187,10 @@ fn descriptor_limit_below_the_need_of_shards_is_a_start_error() {
         command.env("CORELANE_ADMIN", "none").env("CORELANE_LOG", "off");
         let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
         let status = support::exit_status(&mut child, std::time::Duration::from_secs(20));
-        let mut told = String::new();
-        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut told).unwrap();
-        assert_eq!(status.code(), Some(1), "{descriptors}: {told}");
-        assert!(told.lines().any(|line| line.starts_with("error: ")), "{descriptors}: {told}");
+        let mut stderr = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
+        assert_eq!(status.code(), Some(1), "{descriptors}: {stderr}");
+        assert!(stderr.lines().any(|line| line.starts_with("error: ")), "{descriptors}: {stderr}");
     }
 }
 
@@ -199,7 +199,7 @@ fn unsafe_secret_file_is_rejected_and_not_overwritten() {
     use std::{fs, os::unix::fs::PermissionsExt, path::Path};
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let serve = |path: &str| {
-        told(corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--secret-file", path]))
+        run(corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--secret-file", path]))
     };
     let key = |name: &str, bytes: &[u8], mode: u32| {
         let path = directory.join(name);
@@ -221,13 +221,13 @@ fn unsafe_secret_file_is_rejected_and_not_overwritten() {
     one_line(serve("/nowhere/a.key"), &["No such file", "make a key"]);
     let (code, text) = serve("/proc/self/mem");
     assert!(code == Some(1) && !text.contains("> /proc"), "{text}");
-    // The warning is written before the server fails to start for another reason.
+    // The warning is written before the start fails for another reason.
     let readable = key("readable.key", good, 0o644);
-    let (code, told) =
-        told(corelane(&["serve", "--listen", "127.0.0.1:0", "--cpus", "4000", "--secret-file", &readable]));
-    assert_eq!(code, Some(1), "{told}");
+    let (code, stderr) =
+        run(corelane(&["serve", "--listen", "127.0.0.1:0", "--cpus", "4000", "--secret-file", &readable]));
+    assert_eq!(code, Some(1), "{stderr}");
     assert!(
-        told.contains("WARN") && told.contains("can be read by others") && told.contains("chmod 600"),
-        "{told}"
+        stderr.contains("WARN") && stderr.contains("can be read by others") && stderr.contains("chmod 600"),
+        "{stderr}"
     );
 }

@@ -1,4 +1,4 @@
-//! The server at standard input and output.
+//! The server on standard input and output.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -16,8 +16,8 @@ use support::{
     schema::{NEWEST_LEGACY, check_message},
 };
 
-/// Runs to the end without input: exit code, stdout and stderr.
-fn told(mut command: Command) -> (Option<i32>, String, String) {
+/// Runs a command to its end without input: exit code, stdout and stderr.
+fn run(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
@@ -25,8 +25,8 @@ fn told(mut command: Command) -> (Option<i32>, String, String) {
 
 #[test]
 fn end_of_input_ends_the_process_and_stdout_has_only_messages() {
-    assert_eq!(told(corelane(&["stdio"])), (Some(0), String::new(), String::new()));
-    let (code, stdout, stderr) = told(corelane(&["stdio", "--log", "info"]));
+    assert_eq!(run(corelane(&["stdio"])), (Some(0), String::new(), String::new()));
+    let (code, stdout, stderr) = run(corelane(&["stdio", "--log", "info"]));
     assert_eq!((code, stdout.as_str()), (Some(0), ""));
     assert!(stderr.contains("started") && !stderr.contains("listening"), "{stderr}");
 }
@@ -34,29 +34,29 @@ fn end_of_input_ends_the_process_and_stdout_has_only_messages() {
 #[test]
 fn stdio_server_has_an_admin_interface_only_when_configured() {
     let mut command = corelane(&["stdio", "--log", "info", "--config", "corelane.toml"]);
-    // Neither the file's nor the environment's: many servers are started this way.
+    // Neither the file nor the environment enables it, because many servers are started this way.
     command.env("CORELANE_ADMIN", "127.0.0.1:0");
-    let (code, _, stderr) = told(command);
+    let (code, _, stderr) = run(command);
     assert_eq!(code, Some(0), "{stderr}");
     assert!(!stderr.contains("admin"), "{stderr}");
-    let (code, _, stderr) = told(corelane(&["stdio", "--log", "info", "--admin", "127.0.0.1:0"]));
+    let (code, _, stderr) = run(corelane(&["stdio", "--log", "info", "--admin", "127.0.0.1:0"]));
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stderr.contains("admin=127.0.0.1:"), "{stderr}");
 }
 
 #[test]
 fn stdio_configuration_error_is_printed_on_one_line() {
-    let (code, stdout, stderr) = told(corelane(&["stdio", "--config", "/nowhere.toml"]));
+    let (code, stdout, stderr) = run(corelane(&["stdio", "--config", "/nowhere.toml"]));
     assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(1), "", 1), "{stderr}");
     assert!(stderr.contains("/nowhere.toml"), "{stderr}");
 }
 
-/// A running `corelane stdio`, asked line by line.
+/// A running `corelane stdio`, driven line by line.
 struct Process {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
-    /// The legacy revision that was agreed on.
+    /// The negotiated legacy revision.
     revision: String,
 }
 
@@ -69,15 +69,17 @@ impl Process {
         Self { child, input, output, revision: NEWEST_LEGACY.to_owned() }
     }
 
-    fn say(&mut self, line: &str) {
+    fn send(&mut self, line: &str) {
         writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
     fn ask(&mut self, id: impl Into<Value>, method: &str, params: Value) {
-        self.say(&json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": params}).to_string());
+        self.send(
+            &json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": params}).to_string(),
+        );
     }
 
-    /// As a client of 2026-07-28.
+    /// Sends a request of 2026-07-28.
     fn modern(&mut self, id: impl Into<Value>, method: &str, mut params: Value) {
         params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -90,13 +92,13 @@ impl Process {
         let params = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
         revision.clone_into(&mut self.revision);
         self.ask("hello", "initialize", params);
-        assert_eq!(self.hear()["result"]["protocolVersion"], revision);
-        self.say(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        assert_eq!(self.receive()["result"]["protocolVersion"], revision);
+        self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     }
 
-    fn hear(&mut self) -> Value {
+    fn receive(&mut self) -> Value {
         let mut line = String::new();
-        assert!(self.output.read_line(&mut line).unwrap() > 0, "it has ended");
+        assert!(self.output.read_line(&mut line).unwrap() > 0, "the server has exited");
         self.checked(&line)
     }
 
@@ -106,7 +108,7 @@ impl Process {
         message
     }
 
-    /// The end of its input: what else it says, and its exit code.
+    /// Closes the input: the remaining output and the exit code.
     fn end(mut self) -> (Vec<Value>, Option<i32>) {
         drop(self.input.take());
         let lines: Vec<String> = self.output.by_ref().lines().map(Result::unwrap).collect();
@@ -119,28 +121,32 @@ impl Process {
 fn era_is_decided_for_each_line() {
     let mut process = Process::start(&[]);
     process.ask(1, "tools/list", json!({}));
-    assert_eq!(process.hear()["error"]["code"], -32600, "L-02: a handshake must come first");
+    assert_eq!(process.receive()["error"]["code"], -32600, "a handshake must come first");
     process.ask(2, "ping", json!({}));
-    assert_eq!(process.hear()["result"], json!({}));
+    assert_eq!(process.receive()["result"], json!({}));
     process.modern(3, "server/discover", json!({}));
-    assert_eq!(process.hear()["result"]["supportedVersions"][0], "2026-07-28", "S-06: without any header");
+    assert_eq!(process.receive()["result"]["supportedVersions"][0], "2026-07-28", "without any header");
     let meta = json!({"io.modelcontextprotocol/protocolVersion": "2099-01-01", "io.modelcontextprotocol/clientCapabilities": {}});
     process.ask(4, "tools/list", json!({"_meta": meta}));
-    assert_eq!(process.hear()["error"]["code"], -32022);
+    assert_eq!(process.receive()["error"]["code"], -32022);
     process.ask(5, "tools/list", json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}));
-    assert_eq!(process.hear()["error"]["code"], -32602);
+    assert_eq!(process.receive()["error"]["code"], -32602);
     process.shake_hands("2025-06-18");
     process.ask(6, "tools/call", json!({"name": "echo", "arguments": {"message": "old"}}));
-    let old = process.hear();
+    let old = process.receive();
     assert_eq!((&old["id"], old["result"].get("resultType")), (&json!(6), None));
     process.modern("7", "tools/call", json!({"name": "echo", "arguments": {"message": "new"}}));
-    let new = process.hear();
+    let new = process.receive();
     assert_eq!((&new["id"], &new["result"]["resultType"]), (&json!("7"), &json!("complete")));
-    process.say("nonsense");
-    let refused = process.hear();
-    assert_eq!((&refused["error"]["code"], refused.get("id")), (&json!(-32700), None), "S-09");
-    process.say(r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#);
-    assert_eq!(process.hear()["error"]["code"], -32600, "B-07");
+    process.send("nonsense");
+    let refused = process.receive();
+    assert_eq!(
+        (&refused["error"]["code"], refused.get("id")),
+        (&json!(-32700), None),
+        "a parse error has no id"
+    );
+    process.send(r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#);
+    assert_eq!(process.receive()["error"]["code"], -32600, "no batches");
     assert_eq!(process.end(), (vec![], Some(0)));
 }
 
@@ -153,23 +159,23 @@ fn calls_on_stdio_are_answered_on_completion_and_never_after_cancellation() {
     process.ask("long", "tools/call", sleep(60_000));
     process.modern("modern", "tools/call", sleep(60_000));
     process.ask("quick", "tools/call", sleep(1));
-    assert_eq!(process.hear()["id"], "quick");
+    assert_eq!(process.receive()["id"], "quick");
     for id in ["long", "modern", "never asked"] {
-        process.say(
+        process.send(
             &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}})
                 .to_string(),
         );
     }
-    assert_eq!(process.hear()["id"], "slow");
+    assert_eq!(process.receive()["id"], "slow");
     process.ask("last", "ping", json!({}));
-    assert_eq!(process.hear()["id"], "last");
-    // What was cancelled is never heard of; what runs when the input ends is answered, if it is done soon.
+    assert_eq!(process.receive()["id"], "last");
+    // A cancelled call is never answered; a call in flight at the end of input is answered if it completes soon.
     process.ask("soon", "tools/call", sleep(200));
     process.ask("too late", "tools/call", sleep(60_000));
     let began = Instant::now();
     let (rest, code) = process.end();
     assert_eq!((rest.len(), &rest[0]["id"], code), (1, &json!("soon"), Some(0)));
-    assert!(began.elapsed() < Duration::from_secs(20), "S-04");
+    assert!(began.elapsed() < Duration::from_secs(20), "the process exits before the call ends");
 }
 
 #[test]
@@ -177,21 +183,21 @@ fn subscriptions_of_both_eras_share_a_connection() {
     let mut process = Process::start(&[]);
     process.shake_hands("2025-11-25");
     process.ask(1, "resources/subscribe", json!({"uri": "demo://counter"}));
-    assert_eq!(process.hear()["result"], json!({}));
+    assert_eq!(process.receive()["result"], json!({}));
     process.modern(
         "l",
         "subscriptions/listen",
         json!({"notifications": {"resourceSubscriptions": ["demo://counter"]}}),
     );
-    assert_eq!(process.hear()["method"], "notifications/subscriptions/acknowledged");
+    assert_eq!(process.receive()["method"], "notifications/subscriptions/acknowledged");
     process.ask(2, "tools/call", json!({"name": "touch", "arguments": {"uri": "demo://counter"}}));
-    let mut told: Vec<Value> = (0..3).map(|_| process.hear()).collect();
-    told.retain(|message| message["method"] == "notifications/resources/updated");
-    let ids: Vec<&Value> = told
+    let mut updates: Vec<Value> = (0..3).map(|_| process.receive()).collect();
+    updates.retain(|message| message["method"] == "notifications/resources/updated");
+    let ids: Vec<&Value> = updates
         .iter()
         .map(|message| &message["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"])
         .collect();
-    assert!(ids.len() == 2 && ids.contains(&&Value::Null) && ids.contains(&&json!("l")), "{told:?}");
+    assert!(ids.len() == 2 && ids.contains(&&Value::Null) && ids.contains(&&json!("l")), "{updates:?}");
     let (_, code) = process.end();
     assert_eq!(code, Some(0));
 }
@@ -224,8 +230,8 @@ fn json_lines_over_sockets_match_stdio_and_reject_http() {
             ask(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#),
             "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n"
         );
-        assert!(ask("POST / HTTP/1.1").is_empty(), "closed: another's page must not call tools");
-        // A half-closed connection has its answer.
+        assert!(ask("POST / HTTP/1.1").is_empty(), "closed: web pages must not call tools");
+        // A half-closed connection receives its reply.
         let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
         write!(stream, r#"{{"jsonrpc":"2.0","id":8,"method":"ping"}}"#).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();

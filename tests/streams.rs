@@ -1,5 +1,5 @@
-//! Replies that become streams of events: progress, log messages, their framing, and what becomes of the connection and of
-//! the call (checklist M-80, M-90, M-95, H-03 to H-11).
+//! Replies that become event streams: progress, log messages, framing, and the state of the connection and the call.
+//! <https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#receiving-messages>
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -24,7 +24,7 @@ use support::{
     peer::{Answer, Ask, Event, LOG_LEVEL, Peer, connect, end, start},
 };
 
-/// What every kind of handler says: grows, stands still, goes back, is not a number, grows.
+/// Progress values reported by every kind of handler: increasing, equal, decreasing, not a number, increasing.
 macro_rules! steps {
     ($cx:expr) => {{
         for (progress, total, message) in [
@@ -111,7 +111,7 @@ fn ask(tool: &str) -> Ask {
     Ask::call(tool, json!({}))
 }
 
-/// The progress an answer reports.
+/// The progress values in a reply.
 fn progress(answer: &Answer) -> Vec<Value> {
     answer.notes().iter().map(|note| note["params"].clone()).collect()
 }
@@ -153,7 +153,7 @@ fn call_without_a_token_sends_no_progress_and_replies_in_json() {
         assert_eq!((answer.messages.len(), answer.text().as_str()), (1, "done"));
     }
     let answer = peer.ask(&ask("silent").token("p").meta(LOG_LEVEL, "debug"));
-    assert_eq!((answer.is_stream, answer.text().as_str()), (false, "silence"), "nothing was said");
+    assert_eq!((answer.is_stream, answer.text().as_str()), (false, "silence"), "no notification was sent");
     end(running);
 }
 
@@ -195,11 +195,11 @@ fn log_messages_are_sent_only_at_the_level_of_the_request() {
             [("debug", 0), ("info", 1), ("notice", 2), ("warning", 2), ("error", 3), ("emergency", 3)]
         {
             let answer = peer.ask(&ask(tool).meta(LOG_LEVEL, level));
-            let told: Vec<Value> = answer.notes().iter().map(|note| note["params"].clone()).collect();
+            let messages: Vec<Value> = answer.notes().iter().map(|note| note["params"].clone()).collect();
             assert!(answer.notes().iter().all(|note| note["method"] == "notifications/message"));
-            assert_eq!(told, all[from..], "{tool} {level}");
+            assert_eq!(messages, all[from..], "{tool} {level}");
         }
-        // A request before it named a level: it is no session (checklist M-01).
+        // A request before it named a level, which does not persist: there is no session.
         let answer = peer.ask(&ask(tool).token("p"));
         assert_eq!((answer.is_stream, answer.messages.len()), (false, 1), "{tool}");
     }
@@ -215,13 +215,17 @@ fn error_after_the_stream_began_is_its_last_event() {
     assert!(fails.is_stream);
     assert_eq!((fails.refused(), fails.messages.len()), ((200, -32021), 2));
     let plain = peer.ask(&ask("fails"));
-    assert_eq!((plain.is_stream, plain.refused()), (false, (400, -32021)), "before it a status can say so");
+    assert_eq!(
+        (plain.is_stream, plain.refused()),
+        (false, (400, -32021)),
+        "before the stream began the error has a status"
+    );
     let panics = peer.ask(&ask("panics").token("p"));
     assert_eq!((panics.is_stream, panics.refused(), panics.messages.len()), (true, (200, -32603), 2));
     let hangs = peer.ask(&ask("hangs").token("p"));
     assert_eq!((hangs.is_stream, hangs.messages.len()), (true, 2));
     assert_eq!(hangs.result()["isError"], true);
-    assert_eq!(peer.ask(&ask("inline")).text(), "done", "the connection goes on");
+    assert_eq!(peer.ask(&ask("inline")).text(), "done", "the connection continues");
     let metrics = end(running);
     assert_eq!((metrics.refusals("tool_panicked"), metrics.refusals("deadline")), (1, 1));
 }
@@ -236,7 +240,7 @@ fn connection_continues_after_a_stream_with_responses_in_order() {
             if number % 3 == 2 { ask } else { ask.token(format!("t{number}")) }
         })
         .collect();
-    // All at once: they wait behind one another.
+    // Pipelined: each waits for the one before it.
     asked.iter().for_each(|ask| {
         peer.send(ask.bytes());
     });
@@ -297,7 +301,7 @@ fn http_1_0_stream_is_not_chunked() {
         assert_eq!(answer.header("transfer-encoding"), None, "{tool}");
         assert!(peer.is_closed(), "{tool}");
     }
-    // There is no other way to answer this one.
+    // HTTP/1.0 has no other way to end this reply.
     let mut peer = connect(&running);
     let listen = Ask::listen(json!({"toolsListChanged": true})).http_1_0();
     peer.send(listen.bytes());
@@ -351,8 +355,8 @@ fn slow_call_sends_keep_alives_on_its_stream() {
         };
         assert_eq!(answer["result"]["content"][0]["text"], "slept");
         assert!(signs >= 2, "{signs}");
-        assert_eq!(peer.event(), None, "the stream ends with the answer");
-        // Idle for longer than the time between signs of life, which is what is tested: it is there still.
+        assert_eq!(peer.event(), None, "the stream ends with the response");
+        // Idle for longer than the keep-alive interval under test: the connection is still open.
         thread::sleep(Duration::from_millis(400));
     }
     end(running);
@@ -361,7 +365,7 @@ fn slow_call_sends_keep_alives_on_its_stream() {
 #[test]
 fn thousand_messages_arrive_in_order_before_the_response() {
     const COUNT: u32 = 1000;
-    let say =
+    let report =
         |cx: &corelane::RemoteContext| (1..=COUNT).for_each(|step| cx.progress(f64::from(step), None, None));
     let server = Server::builder("test", "0")
         .tool(Tool::new("inline").run(|_: NoArguments, cx| {
@@ -375,24 +379,24 @@ fn thousand_messages_arrive_in_order_before_the_response() {
                 }
             }
         }))
-        .tool(Tool::new("blocking").run_blocking(move |_: NoArguments, cx| say(&cx)));
+        .tool(Tool::new("blocking").run_blocking(move |_: NoArguments, cx| report(&cx)));
     let running = start(server, 1, Limits::default());
-    // Several at once, so that their messages lie between one another.
+    // Several calls at once, so that their messages interleave.
     thread::scope(|scope| {
         for tool in ["inline", "async", "blocking", "async", "blocking"] {
             let running = &running;
             scope.spawn(move || {
                 let answer = connect(running).ask(&ask(tool).token(tool));
-                let told: Vec<u64> =
+                let progress: Vec<u64> =
                     answer.notes().iter().map(|note| note["params"]["progress"].as_u64().unwrap()).collect();
-                assert!(told.iter().copied().eq(1..=u64::from(COUNT)), "{tool}: {told:?}");
+                assert!(progress.iter().copied().eq(1..=u64::from(COUNT)), "{tool}: {progress:?}");
             });
         }
     });
     end(running);
 }
 
-/// Counts itself out when it is dropped.
+/// Decrements a counter on drop.
 struct Guest(Arc<AtomicUsize>);
 
 impl Guest {
@@ -469,7 +473,7 @@ fn closed_stream_cancels_its_call() {
     assert_eq!(metrics.events("cancelled"), 3 * kinds.len() as u64);
 }
 
-/// Without naming tokio, which is no dependency of the tests.
+/// Avoids a dependency of the tests on tokio.
 #[cfg(feature = "tokio")]
 async fn tokio_sleep() {
     let until = Instant::now() + Duration::from_millis(5);
@@ -504,11 +508,11 @@ fn slow_reader_of_a_call_stream_is_disconnected_and_counted() {
     let mut peer = connect(&running);
     peer.open(&ask("talks").token("p"));
     assert_eq!(peer.message()["params"]["progress"], 1);
-    // It reads no more.
+    // The client stops reading.
     let mut other = connect(&running);
     let asked = Instant::now();
     while inside.load(Ordering::SeqCst) == 1 {
-        assert_eq!(other.ask(&ask("shard")).text(), "0", "nobody else waits");
+        assert_eq!(other.ask(&ask("shard")).text(), "0", "other connections are served");
         assert!(asked.elapsed() < Duration::from_secs(20));
         thread::sleep(Duration::from_millis(5));
     }
@@ -558,7 +562,7 @@ fn cancelled_notification_over_http_is_accepted_and_ignored() {
     let reply = Client::connect(running.addresses()[0])
         .post("MCP-Protocol-Version: 2026-07-28\r\n", body.to_string());
     assert_eq!((reply.status, reply.body.len()), (202, 0));
-    assert_eq!(waiting.message()["result"]["isError"], true, "the deadline ended it");
+    assert_eq!(waiting.message()["result"]["isError"], true, "ended by its deadline");
     end(running);
 }
 

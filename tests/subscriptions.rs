@@ -1,5 +1,5 @@
-//! `subscriptions/listen`: what is acknowledged, what is heard of, on which shard ever it happens, and how it ends (checklist
-//! M-60 to M-69).
+//! `subscriptions/listen`: acknowledgment, delivery from every shard, and the end of a subscription.
+//! <https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -28,7 +28,7 @@ struct Uri {
     uri: String,
 }
 
-/// One of everything, and tools that tell of a changed resource from wherever they run.
+/// One entry of each kind, and tools that publish an update of a resource from every kind of thread.
 fn server() -> ServerBuilder {
     let server = Server::builder("test", "0")
         .tool(shard_tool())
@@ -67,7 +67,7 @@ fn everything() -> Value {
     })
 }
 
-/// Opens a subscription; what was acknowledged. Its id is what every message of it carries.
+/// Opens a subscription and returns the acknowledged filter. Every message of the subscription carries its id.
 #[track_caller]
 fn listen(peer: &mut Peer, filter: Value, id: impl Into<Value>) -> Value {
     let id = id.into();
@@ -78,9 +78,9 @@ fn listen(peer: &mut Peer, filter: Value, id: impl Into<Value>) -> Value {
     first["params"]["notifications"].clone()
 }
 
-/// The next message: which method, and of which URI.
+/// The next notification: its method and its URI.
 #[track_caller]
-fn heard(peer: &mut Peer, id: impl Into<Value>) -> (String, Value) {
+fn next_notification(peer: &mut Peer, id: impl Into<Value>) -> (String, Value) {
     let message = peer.message();
     assert_eq!(message["params"]["_meta"], json!({SUBSCRIPTION: id.into()}), "{message}");
     (message["method"].as_str().unwrap().to_owned(), message["params"]["uri"].clone())
@@ -88,7 +88,7 @@ fn heard(peer: &mut Peer, id: impl Into<Value>) -> (String, Value) {
 
 #[track_caller]
 fn expect_update(peer: &mut Peer, id: impl Into<Value>, uri: &str) {
-    assert_eq!(heard(peer, id), ("notifications/resources/updated".to_owned(), json!(uri)));
+    assert_eq!(next_notification(peer, id), ("notifications/resources/updated".to_owned(), json!(uri)));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn missing_or_invalid_subscription_filter_is_rejected() {
     }
     let answer = peer.ask(&Ask::new("subscriptions/listen", json!({})));
     assert_eq!(answer.refused(), (200, -32602));
-    // A member that is null counts as absent.
+    // A null member counts as absent.
     let absent = json!({"toolsListChanged": null, "resourceSubscriptions": null, "promptsListChanged": true});
     assert_eq!(listen(&mut peer, absent, 1), json!({"promptsListChanged": true}));
     end(running);
@@ -143,7 +143,7 @@ fn acknowledgment_lists_only_supported_topics() {
         json!({"resourceSubscriptions": ["b", "a"]})
     );
     end(running);
-    // What is not offered is not heard of (checklist M-69).
+    // Unsupported topics are not acknowledged.
     let bare = start(Server::builder("bare", "0").tool(shard_tool()), 1, Limits::default());
     let capabilities =
         connect(&bare).ask(&Ask::new("server/discover", json!({}))).result()["capabilities"].clone();
@@ -179,9 +179,9 @@ fn topics_outside_the_filter_are_not_delivered() {
 fn resource_updates_reach_streams_on_every_shard() {
     const SHARDS: usize = 4;
     let (running, registry) = start_live(server(), SHARDS, Limits::default());
-    let mut ears: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
-    for (shard, ear) in ears.iter_mut().enumerate() {
-        listen(ear, everything(), shard);
+    let mut listeners: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
+    for (shard, listener) in listeners.iter_mut().enumerate() {
+        listen(listener, everything(), shard);
     }
     let tools: &[&str] = &[
         "inline",
@@ -195,17 +195,17 @@ fn resource_updates_reach_streams_on_every_shard() {
         for tool in tools {
             for uri in ["test://a", "test://of/b"] {
                 teller.ask(&Ask::call(tool, json!({"uri": uri}))).result();
-                for (shard, ear) in ears.iter_mut().enumerate() {
-                    expect_update(ear, shard, uri);
+                for (shard, listener) in listeners.iter_mut().enumerate() {
+                    expect_update(listener, shard, uri);
                 }
             }
         }
     }
-    // And from a thread that is nobody's.
+    // From a thread that belongs to no shard.
     thread::spawn(move || registry.resource_updated("test://a")).join().unwrap();
-    for (shard, ear) in ears.iter_mut().enumerate() {
-        expect_update(ear, shard, "test://a");
-        ear.expect_quiet(Duration::from_millis(20));
+    for (shard, listener) in listeners.iter_mut().enumerate() {
+        expect_update(listener, shard, "test://a");
+        listener.expect_quiet(Duration::from_millis(20));
     }
     end(running);
 }
@@ -216,7 +216,7 @@ fn simultaneous_updates_are_coalesced() {
     let (mut reader, mut writer) = (connect(&running), connect(&running));
     listen(&mut reader, everything(), 1);
     let touch = |uri: &str| Ask::call("inline", json!({"uri": uri})).bytes();
-    // As much as one segment holds, so that the server reads it at once.
+    // At most one segment, so that the server reads all requests at once.
     let touches = ["test://a", "test://a", "test://of/b", "test://a"].map(touch).concat();
     writer.send(touches);
     for uri in ["test://a", "test://of/b", "test://a"] {
@@ -229,13 +229,13 @@ fn simultaneous_updates_are_coalesced() {
 #[test]
 fn resource_read_after_an_update_returns_new_content() {
     let running = start(demo::server(), 2, Limits::default());
-    let mut ear = connect(&running);
-    listen(&mut ear, json!({"resourceSubscriptions": ["demo://counter"]}), 1);
+    let mut listener = connect(&running);
+    listen(&mut listener, json!({"resourceSubscriptions": ["demo://counter"]}), 1);
     let mut client = connect(&running);
     for count in 1..=20 {
         let touched = client.ask(&Ask::call("touch", json!({"uri": "demo://counter"})));
         assert_eq!(touched.text(), count.to_string());
-        expect_update(&mut ear, 1, "demo://counter");
+        expect_update(&mut listener, 1, "demo://counter");
         let read = client.ask(&Ask::read("demo://counter"));
         assert_eq!(read.result()["contents"][0]["text"], count.to_string());
     }
@@ -246,14 +246,14 @@ fn resource_read_after_an_update_returns_new_content() {
 fn list_changes_are_published_after_every_shard_applied_them() {
     const SHARDS: usize = 3;
     let (running, registry) = start_live(server(), SHARDS, Limits::default());
-    let mut ears: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
+    let mut listeners: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
     let mut askers: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
-    for ear in &mut ears {
-        listen(ear, everything(), "e");
+    for listener in &mut listeners {
+        listen(listener, everything(), "e");
     }
-    let told = |ears: &mut Vec<Peer>, method: &str| {
-        for ear in ears {
-            assert_eq!(heard(ear, "e").0, format!("notifications/{method}/list_changed"));
+    let expect_list_change = |listeners: &mut Vec<Peer>, method: &str| {
+        for listener in listeners {
+            assert_eq!(next_notification(listener, "e").0, format!("notifications/{method}/list_changed"));
         }
     };
     let mut listed = |method: &'static str, member: &str, key: &str, name: &str| {
@@ -267,30 +267,30 @@ fn list_changes_are_published_after_every_shard_applied_them() {
         registry
             .update(|registry| registry.add(Tool::new(name.clone()).run(|_: NoArguments, _| "new")))
             .unwrap();
-        told(&mut ears, "tools");
+        expect_list_change(&mut listeners, "tools");
         assert!(listed("tools/list", "tools", "name", &name), "{round}");
         registry
             .update(|registry| registry.add(Prompt::new(name.clone()).run(|_: NoArguments, _| "new")))
             .unwrap();
-        told(&mut ears, "prompts");
+        expect_list_change(&mut listeners, "prompts");
         assert!(listed("prompts/list", "prompts", "name", &name), "{round}");
         let uri = format!("test://new/{round}");
         registry
             .update(|registry| registry.add(Resource::new(uri.clone(), "new").run(|_, _| "new")))
             .unwrap();
-        told(&mut ears, "resources");
+        expect_list_change(&mut listeners, "resources");
         assert!(listed("resources/list", "resources", "uri", &uri), "{round}");
         let template = format!("test://new{round}/{{x}}");
         registry
             .update(|registry| registry.add(ResourceTemplate::new(template.clone(), "new").run(|_, _| "new")))
             .unwrap();
-        told(&mut ears, "resources");
+        expect_list_change(&mut listeners, "resources");
         assert!(listed("resources/templates/list", "resourceTemplates", "uriTemplate", &template), "{round}");
     }
-    // A change of nothing is none; of all three, each is told once.
+    // An empty change publishes nothing; a change of all three lists publishes each once.
     registry.update(|_| ()).unwrap();
-    for ear in &mut ears {
-        ear.expect_quiet(Duration::from_millis(30));
+    for listener in &mut listeners {
+        listener.expect_quiet(Duration::from_millis(30));
     }
     registry
         .update(|registry| {
@@ -300,18 +300,18 @@ fn list_changes_are_published_after_every_shard_applied_them() {
             registry.remove::<ResourceTemplate>("test://new0/{x}").unwrap();
         })
         .unwrap();
-    for ear in &mut ears {
-        let mut methods: Vec<String> = (0..3).map(|_| heard(ear, "e").0).collect();
+    for listener in &mut listeners {
+        let mut methods: Vec<String> = (0..3).map(|_| next_notification(listener, "e").0).collect();
         methods.sort();
         let expected =
             ["prompts", "resources", "tools"].map(|list| format!("notifications/{list}/list_changed"));
         assert_eq!(methods, expected);
-        ear.expect_quiet(Duration::from_millis(30));
+        listener.expect_quiet(Duration::from_millis(30));
     }
-    // What cannot be served changes nothing.
+    // A change that fails publishes nothing.
     let wrong = registry.update(|registry| registry.add(Tool::new("shard").run(|_: NoArguments, _| "twice")));
     assert!(wrong.is_err());
-    ears[0].expect_quiet(Duration::from_millis(30));
+    listeners[0].expect_quiet(Duration::from_millis(30));
     end(running);
 }
 
@@ -320,7 +320,7 @@ fn each_subscription_of_a_client_receives_events_with_its_id() {
     let (running, registry) = start_live(server(), 2, Limits::default());
     let mut streams: Vec<Peer> = (0..8).map(|_| connect(&running)).collect();
     for (number, stream) in streams.iter_mut().enumerate() {
-        // Two of them of one id: on HTTP nothing forbids it (checklist B-03).
+        // Two subscriptions with one id, which HTTP permits.
         listen(
             stream,
             json!({"resourceSubscriptions": ["test://a"], "toolsListChanged": number % 2 == 0}),
@@ -332,7 +332,7 @@ fn each_subscription_of_a_client_receives_events_with_its_id() {
     for (number, stream) in streams.iter_mut().enumerate() {
         expect_update(stream, number / 2, "test://a");
         if number % 2 == 0 {
-            assert_eq!(heard(stream, number / 2).0, "notifications/tools/list_changed");
+            assert_eq!(next_notification(stream, number / 2).0, "notifications/tools/list_changed");
         }
         stream.expect_quiet(Duration::from_millis(10));
     }
@@ -351,7 +351,7 @@ fn subscriptions_are_bounded_and_slots_are_reused() {
     let mut first = connect(&running);
     first.open(&ask(3));
     first.message();
-    assert_eq!(peer.ask(&ask(3)).refused(), (200, -32603), "five in all");
+    assert_eq!(peer.ask(&ask(3)).refused(), (200, -32603), "five topics in total");
     let mut second = connect(&running);
     second.open(&ask(2));
     second.message();
@@ -407,27 +407,27 @@ fn idle_subscription_stream_sends_keep_alives() {
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
     registry.resource_updated("test://a");
     expect_update(&mut peer, 1, "test://a");
-    assert_eq!(peer.event(), Some(Event::Comment), "and goes on");
+    assert_eq!(peer.event(), Some(Event::Comment), "and the next keep-alive");
     end(running);
 }
 
 #[test]
 fn drain_ends_a_subscription_with_its_result() {
     let running = start(server(), 2, Limits::default());
-    let mut ears: Vec<(Value, Peer)> =
+    let mut listeners: Vec<(Value, Peer)> =
         [json!(7), json!("seven")].into_iter().map(|id| (id, connect(&running))).collect();
-    for (id, ear) in &mut ears {
-        listen(ear, everything(), id.clone());
+    for (id, listener) in &mut listeners {
+        listen(listener, everything(), id.clone());
     }
     let began = Instant::now();
     running.stopper().drain();
-    for (id, mut ear) in ears {
-        let last = ear.message();
+    for (id, mut listener) in listeners {
+        let last = listener.message();
         let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: id}});
         assert_eq!(last, json!({"jsonrpc": "2.0", "id": id, "result": expected}));
         support::schema::check_modern("SubscriptionsListenResultResponse", &last);
-        assert_eq!(ear.event(), None);
-        assert!(ear.is_closed());
+        assert_eq!(listener.event(), None);
+        assert!(listener.is_closed());
     }
     running.join().unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -447,7 +447,7 @@ fn subscription_opened_during_drain_does_not_delay_it() {
     }
     let began = Instant::now();
     running.stopper().drain();
-    // A shard that drains closes after its answer.
+    // A shard closes the connection after its reply during a drain.
     eventually("the drain", || {
         probe.ask(&Ask::call("shard", json!({}))).header("connection") == Some("close")
     });
@@ -471,7 +471,7 @@ fn reset_subscription_streams_leave_no_state() {
         let mut peers: Vec<Peer> = (0..10).map(|_| connect(&running)).collect();
         for (number, peer) in peers.iter_mut().enumerate() {
             if number % 5 == 4 {
-                // Gone before the acknowledgement was read.
+                // Reset before the acknowledgment was read.
                 peer.send(Ask::listen(everything()).bytes());
             } else {
                 listen(peer, everything(), number);
@@ -491,21 +491,21 @@ fn reset_subscription_streams_leave_no_state() {
             figure(admin, "corelane_connections") == 0.0
         });
     }
-    // Fifty topics would not fit twice.
-    let mut ears: Vec<Peer> = (0..10).map(|_| connect(&running)).collect();
-    for (number, ear) in ears.iter_mut().enumerate() {
-        listen(ear, everything(), number);
+    // Fifty topics exceed the limit if counted twice.
+    let mut listeners: Vec<Peer> = (0..10).map(|_| connect(&running)).collect();
+    for (number, listener) in listeners.iter_mut().enumerate() {
+        listen(listener, everything(), number);
     }
     registry.resource_updated("test://a");
-    for (number, ear) in ears.iter_mut().enumerate() {
-        expect_update(ear, number, "test://a");
-        ear.expect_quiet(Duration::from_millis(10));
+    for (number, listener) in listeners.iter_mut().enumerate() {
+        expect_update(listener, number, "test://a");
+        listener.expect_quiet(Duration::from_millis(10));
     }
-    drop(ears);
+    drop(listeners);
     end(running);
 }
 
-/// A connection whose reader takes little and then nothing.
+/// A connection whose reader stops after a few messages.
 fn connect_narrow(running: &Running) -> Peer {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -513,12 +513,12 @@ fn connect_narrow(running: &Running) -> Peer {
     Peer::over(socket.into())
 }
 
-/// URIs that fill a socket's buffers soon.
+/// URIs that fill the socket buffers quickly.
 fn long_uris(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("test://of/{number}/{}", "x".repeat(7000))).collect()
 }
 
-/// Limits under which these may be subscribed to.
+/// Limits that permit subscriptions to these URIs.
 fn long_uris_limits() -> Limits {
     Limits { subscription_uri_bytes_max: 8 * 1024, ..Limits::default() }
 }
@@ -538,13 +538,13 @@ fn stalled_reader_is_disconnected_without_delaying_others() {
     listen(&mut other, json!({"resourceSubscriptions": ["test://a", uris[0]]}), "quick");
     let began = Instant::now();
     while figure(admin, "corelane_connections") > 1.0 {
-        assert!(began.elapsed() < Duration::from_secs(20), "it is still there");
+        assert!(began.elapsed() < Duration::from_secs(20), "the connection is still open");
         uris.iter().for_each(|uri| registry.resource_updated(uri));
         expect_update(&mut other, "quick", &uris[0]);
-        let told = Instant::now();
+        let published = Instant::now();
         registry.resource_updated("test://a");
         expect_update(&mut other, "quick", "test://a");
-        assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+        assert!(published.elapsed() < Duration::from_secs(1), "{:?}", published.elapsed());
         thread::sleep(Duration::from_millis(20));
     }
     drop((stalled, other));
@@ -564,13 +564,13 @@ fn slow_reader_receives_the_latest_update_of_each_topic() {
         thread::sleep(Duration::from_millis(5));
     }
     registry.update(|registry| registry.remove::<Tool>("async")).unwrap();
-    // Each of them, at least once after the last change; and far fewer than there were.
+    // Each topic at least once after its last change, and far fewer notifications than changes.
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut lists = 0;
     slow.stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let total = ROUNDS * uris.len();
     loop {
-        let (method, uri) = heard(&mut slow, "slow");
+        let (method, uri) = next_notification(&mut slow, "slow");
         match uri.as_str() {
             Some(uri) => *counts.entry(uri.to_owned()).or_default() += 1,
             None => {
@@ -578,13 +578,13 @@ fn slow_reader_receives_the_latest_update_of_each_topic() {
                 lists += 1;
             }
         }
-        let told: usize = counts.values().sum();
-        assert!(told < total, "nothing was put together");
+        let received: usize = counts.values().sum();
+        assert!(received < total, "no updates were coalesced");
         if lists == 1 && counts.len() == uris.len() {
             break;
         }
     }
-    // What waits is bounded by what there is to hear of.
+    // Pending notifications are bounded by the number of topics.
     let mut rest = 0;
     while rest <= uris.len() && drained(&mut slow) {
         rest += 1;
@@ -596,7 +596,7 @@ fn slow_reader_receives_the_latest_update_of_each_topic() {
     end(running);
 }
 
-/// Whether one more message comes soon.
+/// Whether another message arrives soon.
 fn drained(peer: &mut Peer) -> bool {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         peer.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -610,15 +610,15 @@ fn overflow_between_shards_is_published_as_a_change_of_every_topic() {
     let limits = Limits { broadcast_queue_max: 16, ..Limits::default() };
     let gate = Arc::new(std::sync::Barrier::new(2));
     let held = Arc::clone(&gate);
-    // While it holds its shard, that shard takes nothing.
+    // A shard that runs an inline tool processes no commands.
     let hold = Tool::new("hold").run(move |_: NoArguments, _| {
         held.wait();
         held.wait();
     });
     let (running, registry) = start_live(server().tool(hold), 1, limits);
     let uris: Vec<String> = (0..100).map(|number| format!("test://of/{number}")).collect();
-    let mut ear = connect(&running);
-    listen(&mut ear, json!({"resourceSubscriptions": uris, "promptsListChanged": true}), 1);
+    let mut listener = connect(&running);
+    listen(&mut listener, json!({"resourceSubscriptions": uris, "promptsListChanged": true}), 1);
     let mut holder = connect(&running);
     holder.send(Ask::call("hold", json!({})).bytes());
     gate.wait();
@@ -626,7 +626,7 @@ fn overflow_between_shards_is_published_as_a_change_of_every_topic() {
     gate.wait();
     let mut missing: std::collections::BTreeSet<&str> = uris[..50].iter().map(String::as_str).collect();
     while !missing.is_empty() {
-        let (_, uri) = heard(&mut ear, 1);
+        let (_, uri) = next_notification(&mut listener, 1);
         if let Some(uri) = uri.as_str() {
             missing.remove(uri);
         }

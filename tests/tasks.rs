@@ -1,4 +1,5 @@
-//! The tasks extension, end to end (checklist ).
+//! The tasks extension, end to end.
+//! <https://github.com/modelcontextprotocol/ext-tasks/blob/main/specification/2026-07-28/tasks.md>
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -68,7 +69,7 @@ fn server() -> ServerBuilder {
             format!("blocking, cancelled: {}", cx.is_cancelled())
         }))
         .tool(
-            Tool::new("told")
+            Tool::new("returns_error")
                 .task(terms())
                 .run_async(async |_: NoArguments, _| Err::<(), _>("no luck".to_owned())),
         )
@@ -85,11 +86,12 @@ fn server() -> ServerBuilder {
         )
         .tool(Tool::new("asks").task(terms()).run_async(async |_: NoArguments, cx: Context| {
             cx.progress(1.0, None, None);
-            cx.log(corelane::Level::Error, "nobody hears this");
+            cx.log(corelane::Level::Error, "not delivered");
             let first = cx.elicit(Form::<Name>::new("First?").key("first")).await?;
             let second = cx.elicit(Form::<Name>::new("Second?").key("second")).await?;
-            let said = |name: Elicited<Name>| name.accepted().map_or("nobody".to_owned(), |name| name.name);
-            Ok::<_, CallError>(format!("{} and {}", said(first), said(second)))
+            let name_of =
+                |name: Elicited<Name>| name.accepted().map_or("nobody".to_owned(), |name| name.name);
+            Ok::<_, CallError>(format!("{} and {}", name_of(first), name_of(second)))
         }))
         .tool(Tool::new("asks_blocking").task(terms()).run_blocking(|_: NoArguments, cx| {
             let name = cx.block_on(cx.elicit(Form::<Name>::new("Who?").key("who")))?;
@@ -116,12 +118,12 @@ fn about(method: &'static str, task: &Value) -> Ask {
     Ask::new(method, json!({"taskId": task})).can(knows())
 }
 
-/// Calls what becomes a task; its id.
+/// Calls a tool that becomes a task; returns the task id.
 #[track_caller]
 fn create(peer: &mut Peer, ask: &Ask) -> Value {
     let answer = peer.ask(ask);
     assert_eq!(answer.result()["resultType"], "task", "{}", answer.last());
-    assert!(!answer.is_stream, "X-10: a task tells nothing on its request's stream");
+    assert!(!answer.is_stream, "a task sends nothing on the stream of its request");
     answer.result()["taskId"].clone()
 }
 
@@ -132,7 +134,7 @@ fn get(peer: &mut Peer, task: &Value) -> Value {
     answer.result().clone()
 }
 
-/// Asks until the task has this status.
+/// Polls until the task has this status.
 #[track_caller]
 fn wait_for(peer: &mut Peer, task: &Value, status: &str) -> Value {
     let mut last = Value::Null;
@@ -146,7 +148,7 @@ fn wait_for(peer: &mut Peer, task: &Value, status: &str) -> Value {
     last
 }
 
-/// The shape of a task, and what only some statuses have (checklist ).
+/// Checks the fields of a task, and those that only some statuses have.
 #[track_caller]
 fn check_task(view: &Value) {
     let status = view["status"].as_str().unwrap();
@@ -179,16 +181,16 @@ fn tasks_extension_is_declared_without_the_legacy_capability() {
 fn optional_task_tool_runs_synchronously_without_the_extension() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    for (tool, said) in
+    for (tool, text) in
         [("at_once", "at once"), ("by_itself", "task: false"), ("blocking", "blocking, cancelled: false")]
     {
         for capabilities in [json!({}), json!({"extensions": {}}), json!({"extensions": {TASKS: true}})] {
-            // What a client of another revision would send is not looked at.
+            // Parameters of other revisions are ignored.
             let ask = Ask::call(tool, json!({})).can(capabilities).with("task", json!({"ttl": 1000}));
             let answer = peer.ask(&ask);
             assert_eq!(
                 (answer.result()["resultType"].as_str(), answer.text().as_str()),
-                (Some("complete"), said)
+                (Some("complete"), text)
             );
         }
     }
@@ -234,9 +236,9 @@ fn task_is_returned_immediately_and_its_result_on_get() {
     assert_eq!(view["result"]["resultType"], "complete");
     support::schema::check_modern("CallToolResult", &view["result"]);
     assert_eq!(view["createdAt"], created["createdAt"]);
-    // Long enough that a time read from the clock would be another one.
+    // Long enough that a time taken from the clock would differ.
     thread::sleep(Duration::from_millis(20));
-    assert_eq!(get(&mut peer, &task), view, "and so it stays");
+    assert_eq!(get(&mut peer, &task), view, "and it does not change");
     end(running);
 }
 
@@ -248,7 +250,7 @@ fn immediately_completed_calls_are_still_returned_as_tasks() {
         for tool in ["at_once", "by_itself", "blocking"] {
             let (here, there) = (round % 2, (round + 1) % 2);
             let task = create(&mut peers[here], &call(tool));
-            // Whoever asks, and at once (checklist X-03).
+            // From any shard, immediately.
             get(&mut peers[there], &task);
             let view = wait_for(&mut peers[there], &task, "completed");
             assert!(view["result"]["content"][0]["text"].is_string(), "{view}");
@@ -261,7 +263,7 @@ fn immediately_completed_calls_are_still_returned_as_tasks() {
 fn task_status_reports_every_kind_of_completion() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let task = create(&mut peer, &call("told"));
+    let task = create(&mut peer, &call("returns_error"));
     let view = wait_for(&mut peer, &task, "completed");
     assert_eq!(
         (&view["result"]["isError"], &view["result"]["content"][0]["text"]),
@@ -315,11 +317,14 @@ fn task_input_is_answered_in_parts_from_any_shard() {
     support::schema::check_modern("InputRequests", asked);
 
     let update = |responses: Value| about("tasks/update", &task).with("inputResponses", responses);
-    // Unknown keys are ignored, and nothing at all is fine.
+    // Unknown keys are ignored, and an empty update is accepted.
     for responses in [json!({}), json!({"second": {"action": "cancel"}, "other": {"action": "accept"}})] {
-        let heard = other.ask(&update(responses));
-        assert_eq!(heard.result()["resultType"], "complete");
-        assert_eq!(heard.result().as_object().unwrap().keys().collect::<Vec<_>>(), ["resultType", "_meta"]);
+        let acknowledged = other.ask(&update(responses));
+        assert_eq!(acknowledged.result()["resultType"], "complete");
+        assert_eq!(
+            acknowledged.result().as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["resultType", "_meta"]
+        );
         assert_eq!(get(&mut owner, &task)["status"], "input_required");
     }
     other.ask(&update(json!({"first": {"action": "accept", "content": {"name": "Ada"}}}))).result();
@@ -332,7 +337,7 @@ fn task_input_is_answered_in_parts_from_any_shard() {
     owner.ask(&update(again)).result();
     let view = wait_for(&mut other, &task, "completed");
     assert_eq!(view["result"]["content"][0]["text"], "Ada and nobody");
-    // It has ended: heard, and nothing changes.
+    // The task has ended: acknowledged without effect.
     other.ask(&update(json!({"second": {"action": "accept", "content": {"name": "Eve"}}}))).result();
     assert_eq!(get(&mut owner, &task), view);
     end(running);
@@ -355,8 +360,8 @@ fn blocking_and_tokio_tasks_wait_for_early_input_requests() {
             let responses = json!({"who": {"action": "decline"}});
             peer.ask(&about("tasks/update", &task).with("inputResponses", responses)).result();
             let view = wait_for(&mut peer, &task, "completed");
-            let said = view["result"]["content"][0]["text"].as_str().unwrap();
-            assert!(said.ends_with("decline"), "{round} {tool} {said}");
+            let text = view["result"]["content"][0]["text"].as_str().unwrap();
+            assert!(text.ends_with("decline"), "{round} {tool} {text}");
         }
     }
     end(running);
@@ -373,7 +378,7 @@ fn malformed_task_input_is_rejected() {
         assert_eq!(answer.refused(), (200, -32602), "{responses}");
     }
     let answer = peer.ask(&about("tasks/update", &task));
-    assert_eq!(answer.refused(), (200, -32602), "none at all");
+    assert_eq!(answer.refused(), (200, -32602), "no responses");
     assert_eq!(wait_for(&mut peer, &task, "input_required")["status"], "input_required");
     end(running);
 }
@@ -397,14 +402,17 @@ fn cancelled_task_stops_and_stays_cancelled() {
     let (mut owner, mut other) = (connect_to(&running, 0), connect_to(&running, 1));
     let task = create(&mut owner, &call("forever"));
     eventually("its start", || inside.load(Ordering::SeqCst) == 1);
-    let heard = other.ask(&about("tasks/cancel", &task));
-    assert_eq!(heard.result().as_object().unwrap().keys().collect::<Vec<_>>(), ["resultType", "_meta"]);
+    let acknowledged = other.ask(&about("tasks/cancel", &task));
+    assert_eq!(
+        acknowledged.result().as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["resultType", "_meta"]
+    );
     let view = wait_for(&mut owner, &task, "cancelled");
     eventually("its end", || inside.load(Ordering::SeqCst) == 0);
-    // Again: heard, and nothing changes.
+    // Cancelled again: acknowledged without effect.
     owner.ask(&about("tasks/cancel", &task)).result();
     assert_eq!(get(&mut other, &task), view);
-    // One that waits for an answer, and one that has ended.
+    // A task that waits for input, and a task that has ended.
     let asking = create(&mut owner, &call("asks"));
     wait_for(&mut owner, &asking, "input_required");
     other.ask(&about("tasks/cancel", &asking)).result();
@@ -440,7 +448,7 @@ fn call_that_sent_progress_becomes_a_task_without_further_messages() {
         sleep(Duration::from_millis(20)).await;
         cx.require_task(terms())?;
         cx.progress(2.0, None, None);
-        cx.log(corelane::Level::Error, "nobody hears this");
+        cx.log(corelane::Level::Error, "not delivered");
         sleep(Duration::from_millis(20)).await;
         cx.progress(3.0, None, None);
         Ok::<_, ProtocolError>("spoken")
@@ -449,14 +457,14 @@ fn call_that_sent_progress_becomes_a_task_without_further_messages() {
     let mut peer = connect(&running);
     let answer = peer.ask(&call("speaks").token("p").meta(LOG_LEVEL, "debug"));
     assert!(answer.is_stream);
-    let told: Vec<_> = answer.notes().iter().map(|note| note["params"]["progress"].clone()).collect();
-    assert_eq!(told, [1]);
+    let progress: Vec<_> = answer.notes().iter().map(|note| note["params"]["progress"].clone()).collect();
+    assert_eq!(progress, [1]);
     assert_eq!(answer.result()["resultType"], "task");
     let task = answer.result()["taskId"].clone();
-    // The connection goes on, and hears nothing but its answers.
+    // The connection continues and receives only replies.
     let view = wait_for(&mut peer, &task, "completed");
     assert_eq!(view["result"]["content"][0]["text"], "spoken");
-    // Too late to say that a status would have been right.
+    // After the stream began the error cannot have a status.
     let answer = peer.ask(&Ask::call("speaks", json!({})).token("p"));
     assert_eq!((answer.is_stream, answer.refused()), (true, (200, -32021)));
     end(running);
@@ -562,13 +570,9 @@ fn tasks_are_kept_until_their_time_to_live() {
     let mut peer = connect(&running);
     for round in 0..2 {
         let began = Instant::now();
-        // One that ends, and one that does not: both go, and leave their places to others.
+        // One task ends, the other does not: both expire and free their slots.
         let tasks = [create(&mut peer, &call("short")), create(&mut peer, &call("long"))];
-        assert_eq!(
-            peer.ask(&call("short")).refused(),
-            (503, -32000),
-            "{round}: there is no room for a third"
-        );
+        assert_eq!(peer.ask(&call("short")).refused(), (503, -32000), "{round}: a third task is rejected");
         assert_eq!(inside.load(Ordering::SeqCst), 1);
         for task in &tasks {
             let mut found = 0;
@@ -581,7 +585,7 @@ fn tasks_are_kept_until_their_time_to_live() {
                     return false;
                 }
                 assert_eq!(answer.refused(), (200, -32602));
-                // Not earlier than was said.
+                // Not before the announced time.
                 assert!(Instant::now() - began >= Duration::from_millis(1000), "{:?}", asked - began);
                 true
             });
@@ -613,15 +617,19 @@ fn task_beyond_the_limit_is_rejected_and_slots_are_reused() {
     let busy = peer.ask(&call("kept"));
     assert_eq!(busy.refused(), (503, -32000));
     assert!(busy.header("retry-after").is_some());
-    // Where the stream has begun the status has been said.
+    // Once the stream has begun, the status has been sent.
     let busy = peer.ask(&call("asks").token("p"));
     assert_eq!((busy.is_stream, busy.refused()), (true, (200, -32000)));
-    assert_eq!(peer.ask(&Ask::call("kept", json!({}))).text(), "kept", "who knows no tasks is served");
+    assert_eq!(
+        peer.ask(&Ask::call("kept", json!({}))).text(),
+        "kept",
+        "a client without the extension is served"
+    );
     eventually("room", || peer.ask(&call("kept")).status == 200);
     end(running);
 }
 
-/// Opens a stream about tasks; what was acknowledged.
+/// Opens a subscription to tasks and returns the acknowledged filter.
 fn listen(peer: &mut Peer, tasks: &[&Value]) -> Value {
     peer.open(&Ask::listen(json!({"taskIds": tasks})).can(knows()).id("listen"));
     peer.message()["params"]["notifications"].clone()
@@ -629,7 +637,7 @@ fn listen(peer: &mut Peer, tasks: &[&Value]) -> Value {
 
 /// The next change of a task.
 #[track_caller]
-fn heard(peer: &mut Peer) -> Value {
+fn next_change(peer: &mut Peer) -> Value {
     let message = peer.message();
     assert_eq!(message["method"], "notifications/tasks", "{message}");
     let params = message["params"].clone();
@@ -646,13 +654,17 @@ fn task_changes_are_published_on_every_shard() {
     let mut asker = connect_to(&running, 0);
     let task = create(&mut asker, &Ask::call("slow", json!({"ms": 400})).can(knows()));
     let other = create(&mut asker, &Ask::call("slow", json!({"ms": 200})).can(knows()));
-    let mut ears: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
-    for ear in &mut ears {
-        assert_eq!(listen(ear, &[&task]), json!({"taskIds": [task]}));
+    let mut listeners: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
+    for listener in &mut listeners {
+        assert_eq!(listen(listener, &[&task]), json!({"taskIds": [task]}));
     }
-    for ear in &mut ears {
-        let params = heard(ear);
-        assert_eq!((&params["taskId"], &params["status"]), (&task, &json!("completed")), "not of {other}");
+    for listener in &mut listeners {
+        let params = next_change(listener);
+        assert_eq!(
+            (&params["taskId"], &params["status"]),
+            (&task, &json!("completed")),
+            "not the task {other}"
+        );
         assert_eq!(params["result"]["content"][0]["text"], "slept");
     }
     end(running);
@@ -661,39 +673,39 @@ fn task_changes_are_published_on_every_shard() {
 #[test]
 fn task_input_and_completion_events_arrive_in_order() {
     let running = start(server(), 2, Limits::default());
-    let (mut asker, mut ear) = (connect_to(&running, 0), connect_to(&running, 1));
+    let (mut asker, mut listener) = (connect_to(&running, 0), connect_to(&running, 1));
     let task = create(&mut asker, &call("asks").token("p").meta(LOG_LEVEL, "debug"));
     wait_for(&mut asker, &task, "input_required");
-    listen(&mut ear, &[&task]);
+    listen(&mut listener, &[&task]);
     let answer = |peer: &mut Peer, key: &str| {
         let responses = json!({key: {"action": "accept", "content": {"name": key}}});
         peer.ask(&about("tasks/update", &task).with("inputResponses", responses)).result().clone()
     };
     answer(&mut asker, "first");
-    // What follows closely may be told as one.
-    let mut view = heard(&mut ear);
+    // Changes in quick succession may be coalesced.
+    let mut view = next_change(&mut listener);
     if view["status"] == "working" {
-        view = heard(&mut ear);
+        view = next_change(&mut listener);
     }
     assert_eq!(view["inputRequests"].as_object().unwrap().keys().collect::<Vec<_>>(), ["second"]);
     answer(&mut asker, "second");
-    let mut view = heard(&mut ear);
+    let mut view = next_change(&mut listener);
     if view["status"] == "working" {
-        view = heard(&mut ear);
+        view = next_change(&mut listener);
     }
     assert_eq!(
         (&view["status"], &view["result"]["content"][0]["text"]),
         (&json!("completed"), &json!("first and second"))
     );
-    ear.expect_quiet(Duration::from_millis(50));
+    listener.expect_quiet(Duration::from_millis(50));
 
     let task = create(&mut asker, &call("asks"));
-    let mut ear = connect_to(&running, 1);
-    listen(&mut ear, &[&task]);
+    let mut listener = connect_to(&running, 1);
+    listen(&mut listener, &[&task]);
     asker.ask(&about("tasks/cancel", &task)).result();
-    let mut view = heard(&mut ear);
+    let mut view = next_change(&mut listener);
     while view["status"] != "cancelled" {
-        view = heard(&mut ear);
+        view = next_change(&mut listener);
     }
     end(running);
 }

@@ -1,5 +1,5 @@
-//! Guards the architecture: imports against the table in docs/ARCHITECTURE.md, `unsafe` inside its fence, sans-io modules
-//! without I/O, no file that nobody uses.
+//! Checks of the source tree: imports against the table in docs/ARCHITECTURE.md, no import cycles, `unsafe` in `ring/` only,
+//! sans-io modules without I/O, no unused file, docs/CHECKLIST.md against the tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -33,17 +33,17 @@ fn rust_files(directory: &str) -> Vec<PathBuf> {
         }
     }
     found.sort();
-    assert!(!found.is_empty(), "nothing to check in {directory}");
+    assert!(!found.is_empty(), "no source files in {directory}");
     found
 }
 
-/// The file without comments: what the compiler reads, but for strings.
+/// The content of a file without comments. A `//` within a string counts as a comment too.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// The module a file of `src` belongs to: its first path component below `src`.
+/// The module of a file of `src`: its first path component below `src`.
 fn module(path: &Path) -> String {
     let inside = path.strip_prefix(root().join("src")).unwrap();
     let first = inside.components().next().unwrap().as_os_str().to_string_lossy();
@@ -91,7 +91,7 @@ fn used_modules(code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
     used
 }
 
-/// The layer table.
+/// The modules that each module may import, from the table in docs/ARCHITECTURE.md.
 fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
     let names =
@@ -104,7 +104,7 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
             (names(cells[1]).pop_first().unwrap(), names(cells[2]))
         })
         .collect();
-    assert!(table.len() > 10, "the table in docs/ARCHITECTURE.md is not where it was");
+    assert!(table.len() > 10, "the table in docs/ARCHITECTURE.md was not found");
     table
 }
 
@@ -129,7 +129,7 @@ fn module_imports_match_the_architecture_table() {
             );
         }
     }
-    assert!(arrows > 30, "the imports are not found any more");
+    assert!(arrows > 30, "too few imports were found");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn import_cycles_are_found_through_reexports_and_paths() {
 fn files_have_no_import_cycles() {
     for directory in ["src", "ring/src", "loadgen/src"] {
         let imports = imports::imports(&root().join(directory), &rust_files(directory));
-        assert!(imports.values().flatten().count() > 20, "the imports of {directory} are not found any more");
+        assert!(imports.values().flatten().count() > 20, "too few imports of {directory} were found");
         let cycles = imports::cycles(&imports);
         for cycle in &cycles {
             let within = imports.iter().filter(|(file, _)| cycle.contains(*file));
@@ -205,12 +205,12 @@ fn unsafe_stays_inside_the_ring() {
             assert_eq!(found, 0, "{} has unsafe code", path.display());
         }
     }
-    assert!(inside > 0, "unsafe code is not found any more");
+    assert!(inside > 0, "no unsafe code was found in ring/src");
 }
 
 #[test]
 fn sans_io_modules_do_no_io() {
-    const WORLD: [&str; 11] = [
+    const FORBIDDEN: [&str; 11] = [
         "glommio",
         "io_uring",
         "crossbeam",
@@ -227,10 +227,10 @@ fn sans_io_modules_do_no_io() {
         .map(|module| format!("src/{module}"));
     let generator = ["http", "compare", "markdown"].map(|module| format!("loadgen/src/{module}"));
     for module in server.iter().chain(&generator) {
-        // A module's tests may do what it may not.
+        // The restrictions do not apply to unit tests.
         for path in rust_files(module).into_iter().filter(|path| !path.ends_with("tests.rs")) {
             let code = code(&path);
-            for word in WORLD {
+            for word in FORBIDDEN {
                 assert!(!code.contains(word), "{} names {word}", path.display());
             }
         }
@@ -255,7 +255,7 @@ fn every_file_is_part_of_a_module() {
         let parents = ["mod.rs", "lib.rs"].map(|parent| declared_in.join(parent));
         let is_declared =
             parents.iter().filter(|parent| parent.exists()).any(|parent| code(parent).contains(&declaration));
-        assert!(is_declared, "{} is not a module of anything", path.display());
+        assert!(is_declared, "{} is not declared by any module", path.display());
     }
 }
 
@@ -283,7 +283,7 @@ fn every_configuration_key_has_a_comment() {
             assert!(lines[number - 1].starts_with("# "), "{line:?} has no comment above it");
         }
     }
-    assert_eq!(corelane::Config::from_toml(&text).unwrap(), defaults, "corelane.toml says the defaults");
+    assert_eq!(corelane::Config::from_toml(&text).unwrap(), defaults, "corelane.toml contains the defaults");
 }
 
 /// A row of docs/CHECKLIST.md: one requirement of the specification.
@@ -394,4 +394,36 @@ fn every_mandatory_requirement_has_a_checklist_row() {
     );
     let shorter = text.replace("| L-50 |", "| - |");
     assert_eq!(requirements_without_row(&checklist_of_project, &shorter), ["L-50"]);
+}
+
+/// Whether a text has an id of the project's checklist (`B-02`), which readers of the code do not have.
+fn has_checklist_id(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| {
+        let bytes = word.as_bytes();
+        bytes.len() == 4
+            && bytes[0].is_ascii_uppercase()
+            && bytes[1] == b'-'
+            && bytes[2..].iter().all(u8::is_ascii_digit)
+    })
+}
+
+/// Whether the name of a test begins with an id of the project's checklist (`b_02_`).
+fn starts_with_checklist_id(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    bytes.len() > 4 && bytes[1] == b'_' && bytes[2..4].iter().all(u8::is_ascii_digit)
+}
+
+#[test]
+fn tests_cite_the_specification_by_url() {
+    for path in rust_files("tests").into_iter().filter(|path| !path.ends_with("tests/tidy.rs")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            assert!(!has_checklist_id(line), "{}:{}: {line}", path.display(), number + 1);
+        }
+        for name in tests_in(&code(&path)) {
+            assert!(!starts_with_checklist_id(&name), "{}: {name}", path.display());
+        }
+    }
+    assert!(has_checklist_id("see L-24.") && !has_checklist_id("UTF-8 and SHA-256, RFC-3986, X-1"));
+    assert!(starts_with_checklist_id("b_02_ids") && !starts_with_checklist_id("http_1_0"));
 }

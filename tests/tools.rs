@@ -1,4 +1,4 @@
-//! Tools of every kind, well and badly behaved, behind the library's builder.
+//! Tools of every kind, behaving and misbehaving, through the builder of the library.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -66,7 +66,7 @@ fn panicking_tool_returns_an_error_and_the_shard_continues() {
         let reply = client.post("", call(tool));
         assert_eq!((reply.status, reply.error_code()), (200, -32603), "{tool}");
         assert_eq!(reply.json()["id"], tool);
-        assert_eq!(reply.json()["error"]["message"], "The tool failed", "nothing of the inside is told");
+        assert_eq!(reply.json()["error"]["message"], "The tool failed", "no internal detail is disclosed");
     }
     let metrics = end(running);
     assert_eq!(metrics.refusals("tool_panicked"), 3);
@@ -97,7 +97,7 @@ fn call_beyond_the_concurrency_limit_is_rejected_as_busy() {
     for client in &mut waiting {
         assert_eq!(client.read().json()["result"]["content"][0]["text"], "waited");
     }
-    assert_eq!(connect(&running).post("", call("wait")).status, 200, "there is room again");
+    assert_eq!(connect(&running).post("", call("wait")).status, 200, "the slot is free again");
     assert_eq!(end(running).refusals("busy"), 1);
 }
 
@@ -137,12 +137,12 @@ fn full_blocking_queue_rejects_the_call_and_frees_its_slot() {
         ..Limits::default()
     };
     let running = start(Server::builder("test", "0").tool(Tool::new("hold").run_blocking(hold)), limits);
-    // More than threads and queue can take together.
+    // More calls than threads and queue hold together.
     let mut clients: Vec<Client> = (0..40).map(|_| connect(&running)).collect();
     for client in &mut clients {
         client.send(post("", call("hold")));
     }
-    // Each of them is refused, waits or runs.
+    // Each of them is rejected, queued or running.
     let admin = running.admin_address().unwrap();
     eventually("the arrival of all", || {
         figure(admin, "corelane_refusals_total") + figure(admin, "corelane_calls_in_flight") == 40.0
@@ -152,7 +152,7 @@ fn full_blocking_queue_rejects_the_call_and_frees_its_slot() {
     }
     let statuses: Vec<u16> = clients.iter_mut().map(|client| client.read().status).collect();
     let held = statuses.iter().filter(|status| **status == 200).count();
-    // Two wait at least; how many threads had taken one by then is up to the machine.
+    // At least two are queued; scheduling determines how many a thread had taken by then.
     assert!((2..40).contains(&held), "{statuses:?}");
     assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
     let metrics = end(running);
@@ -174,7 +174,7 @@ fn blocking_pool_has_the_configured_number_of_threads() {
     for client in &mut clients {
         assert_eq!(client.read().status, 200);
     }
-    assert!(asked.elapsed() < Duration::from_secs(2), "one after the other they would take twelve");
+    assert!(asked.elapsed() < Duration::from_secs(2), "sequential calls would take twelve seconds");
     end(running);
 }
 
@@ -223,7 +223,7 @@ fn connections_are_bounded_and_accepted_again_after_others_close() {
     }
     let admin = running.admin_address().unwrap();
     eventually("a refusal", || figure(admin, "corelane_refusals_total") >= 1.0);
-    assert_eq!(figure(admin, "corelane_connections"), 10.0, "no more while ten are open");
+    assert_eq!(figure(admin, "corelane_connections"), 10.0, "the limit is ten");
     drop(inside);
     for client in &mut outside {
         assert_eq!(client.read().status, 200);
@@ -234,7 +234,7 @@ fn connections_are_bounded_and_accepted_again_after_others_close() {
 #[test]
 fn invalid_registry_is_a_start_error_naming_the_tool() {
     let nothing = || Tool::new("same").run(|_: NoArguments, _| ());
-    let told = |server: ServerBuilder| -> String {
+    let start_error = |server: ServerBuilder| -> String {
         let config = Config { listen: vec!["127.0.0.1:0".parse().unwrap()], ..Config::default() };
         match server.build().start(&config) {
             Err(error @ StartError::Registry(_)) => error.to_string(),
@@ -242,17 +242,17 @@ fn invalid_registry_is_a_start_error_naming_the_tool() {
         }
     };
     let builder = || Server::builder("test", "0");
-    assert!(told(builder().tool(nothing()).tool(nothing())).contains("\"same\""));
+    assert!(start_error(builder().tool(nothing()).tool(nothing())).contains("\"same\""));
     for name in ["", "a b", "a/b", "ä", &"x".repeat(129)] {
         let tool = Tool::new(name.to_owned()).run(|_: NoArguments, _| ());
-        assert!(told(builder().tool(tool)).contains("1 to 128"), "T-06: {name:?}");
+        assert!(start_error(builder().tool(tool)).contains("1 to 128"), "{name:?}");
     }
     let tool = Tool::new("bell").description("ding\u{7}").run(|_: NoArguments, _| ());
-    assert!(told(builder().tool(tool)).contains("control characters"));
+    assert!(start_error(builder().tool(tool)).contains("control characters"));
     let tool = Tool::new("choice").input::<Choice>().run(|_, _| ());
-    assert!(told(builder().tool(tool)).contains("\"object\""), "T-04: a text is no object");
+    assert!(start_error(builder().tool(tool)).contains("\"object\""), "a string is not an object");
     let tool = Tool::new("number").input::<u32>().run(|_, _| ());
-    assert!(told(builder().tool(tool)).contains("\"object\""), "T-04");
+    assert!(start_error(builder().tool(tool)).contains("\"object\""), "the root type is an object");
 }
 
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
@@ -350,7 +350,7 @@ fn integers_of_128_bits_are_valid_arguments_for_every_kind_of_tool() {
         .collect();
     let running = start(server, Limits::default());
     let mut client = connect(&running);
-    // Escapes are undone in place, so the digits are looked for between strings that are no JSON any more.
+    // Escapes are decoded in place, so the digits are searched between strings that are no longer valid JSON.
     let request = |name: &str, numbers: &str| {
         let arguments = format!(
             r#"{{"text":"\"\",5\"","numbers":{numbers},"signed":-170141183460469231731687303715884105728}}"#
@@ -364,12 +364,12 @@ fn integers_of_128_bits_are_valid_arguments_for_every_kind_of_tool() {
         let reply = client.post("", request(name, wide)).json();
         assert_eq!(reply["result"]["content"][0]["text"], text, "{name}: {reply}");
         let refused = client.post("", request(name, "[1,340282366920938463463374607431768211456]")).json();
-        let told = refused["result"]["content"][0]["text"].as_str().unwrap();
+        let text = refused["result"]["content"][0]["text"].as_str().unwrap();
         let beginning = "Invalid arguments: /numbers/1: invalid type: floating point";
-        assert!(told.starts_with(beginning), "{name}: {refused}");
+        assert!(text.starts_with(beginning), "{name}: {refused}");
         assert_eq!(runs.load(Ordering::SeqCst), number + 1, "{name} ran once");
     }
-    // In a batch too each call runs once.
+    // In a batch each call runs once too.
     let batch = format!("[{},{}]", request("inline", "[7]"), request("inline", wide));
     let answers = client.post("", batch).json();
     assert_eq!(answers[1]["result"]["content"][0]["text"], text, "{answers}");
@@ -416,7 +416,7 @@ fn enums_and_maps_are_valid_arguments() {
     assert_eq!(reply["result"]["isError"], true, "{reply}");
     let listed = client.modern("tools/list", json!({})).json();
     for tool in listed["result"]["tools"].as_array().unwrap() {
-        assert_eq!(tool["inputSchema"]["type"], "object", "T-04: {}", tool["name"]);
+        assert_eq!(tool["inputSchema"]["type"], "object", "{}", tool["name"]);
     }
     end(running);
 }
@@ -434,7 +434,7 @@ fn lists_are_paged_with_cursors() {
     let mut pages = 0;
     loop {
         let page = client.modern("tools/list", params).json()["result"].clone();
-        assert_eq!(page["cacheScope"], "public", "M-31: the same for all pages");
+        assert_eq!(page["cacheScope"], "public", "the same on all pages");
         names.extend(page["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()));
         pages += 1;
         match page.get("nextCursor") {
@@ -443,7 +443,7 @@ fn lists_are_paged_with_cursors() {
         }
     }
     let expected: Vec<Value> = (0..25).map(|number| json!(format!("tool-{number}"))).collect();
-    assert_eq!((names, pages), (expected, 3), "G-01, T-02");
+    assert_eq!((names, pages), (expected, 3), "every tool once, in order");
     end(running);
 }
 
@@ -487,15 +487,15 @@ fn every_content_type_reaches_the_client() {
             {"type": "resource", "resource": {"uri": "file:///c", "mimeType": "application/octet-stream", "blob": "AP8="}},
         ])
     );
-    let told = client.modern("tools/call", json!({"name": "meta"})).json()["result"]["_meta"].clone();
+    let meta = client.modern("tools/call", json!({"name": "meta"})).json()["result"]["_meta"].clone();
     assert_eq!(
-        (&told["com.example/took"], &told["io.modelcontextprotocol/serverInfo"]["name"]),
+        (&meta["com.example/took"], &meta["io.modelcontextprotocol/serverInfo"]["name"]),
         (&json!(7), &json!("test"))
     );
     assert_eq!(
         client.call("meta", json!({}))["_meta"],
         json!({"com.example/took": 7}),
-        "B-06: nothing else in legacy"
+        "no other fields in the legacy era"
     );
     end(running);
 }
@@ -522,7 +522,11 @@ fn tools_are_listed_with_the_fields_of_the_revision() {
         "icons": [{"src": "https://example.com/i.png", "sizes": ["48x48"]}], "annotations": {"readOnlyHint": true},
         "_meta": {"com.example/k": "v"}
     });
-    assert_eq!(client.modern("tools/list", json!({})).json()["result"]["tools"][0], full, "J-03");
+    assert_eq!(
+        client.modern("tools/list", json!({})).json()["result"]["tools"][0],
+        full,
+        "schemas are listed verbatim"
+    );
     let mut listed = |version: &str| {
         let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
         let reply = client.post(&format!("MCP-Protocol-Version: {version}\r\n"), list).json();
@@ -566,18 +570,18 @@ fn structured_content_is_validated_against_the_output_schema() {
     assert_eq!(
         client.post("", call("kept")).json()["result"]["content"][0]["text"],
         "{\"n\":1}",
-        "T-10: and as text"
+        "also as text"
     );
     for (name, part) in [("broken", "/n"), ("later", "/n"), ("silent", "no structured content")] {
         let reply = client.post("", call(name));
         assert_eq!((reply.status, reply.error_code()), (200, -32603), "{name}");
-        let told = reply.json()["error"]["message"].as_str().unwrap().to_owned();
-        assert!(told.contains(part) && told.contains(name), "{told}");
+        let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(part) && message.contains(name), "{message}");
     }
     assert_eq!(
         client.post("", call("failed")).json()["result"]["isError"],
         true,
-        "an error promises nothing"
+        "an error has no output schema"
     );
     assert_eq!(end(running).refusals("invalid_output"), 3);
 }
@@ -595,7 +599,7 @@ fn protocol_error_of_a_tool_is_a_json_rpc_error() {
     end(running);
 }
 
-/// Counts when it is dropped.
+/// Increments a counter on drop.
 struct Dropped(Arc<AtomicUsize>);
 
 impl Drop for Dropped {
@@ -604,8 +608,8 @@ impl Drop for Dropped {
     }
 }
 
-/// Two tools that never end by themselves: one async, one blocking that looks whether it is cancelled.
-/// Tools that run until they are cancelled, and count how often they began and ended.
+/// Two tools that run until they are cancelled, one async and one blocking that polls for cancellation. Both count
+/// their starts and ends.
 fn endless(began: &Arc<AtomicUsize>, ended: &Arc<AtomicUsize>) -> ServerBuilder {
     let (one, other) = (Arc::clone(ended), Arc::clone(ended));
     let (one_began, other_began) = (Arc::clone(began), Arc::clone(began));
@@ -637,7 +641,7 @@ fn call_past_its_deadline_is_cancelled_with_is_error() {
         assert_eq!(reply["result"]["isError"], true, "{tool}");
         assert_eq!(reply["result"]["content"][0]["text"], "The tool did not answer in time");
     }
-    assert_eq!(client.post("", call("nothing")).status, 200, "the connection goes on");
+    assert_eq!(client.post("", call("nothing")).status, 200, "the connection continues");
     eventually("the end of both", || ended.load(Ordering::SeqCst) == 2);
     assert_eq!(end(running).refusals("deadline"), 3);
 }
@@ -651,7 +655,7 @@ fn modern_call_is_cancelled_on_disconnect() {
         let (headers, body) = modern("tools/call", json!({"name": tool}));
         let mut client = connect(&running);
         client.send(post(&headers, body));
-        // In flight is not yet begun.
+        // A call in flight has not necessarily started.
         eventually("its start", || began.load(Ordering::SeqCst) == before + 1);
         assert_eq!(ended.load(Ordering::SeqCst), before, "{tool} still runs");
         drop(client);
@@ -697,7 +701,7 @@ fn async_handlers_spawn_tasks_and_apply_timeouts() {
     let reply = connect(&running).post("", call("several"));
     assert_eq!(reply.json()["result"]["content"][0]["text"], "1 2 Err(Elapsed) Ok(3)");
     end(running);
-    assert_eq!(dropped.recv(), Err(mpsc::RecvError), "the task was cancelled, and the tool is gone");
+    assert_eq!(dropped.recv(), Err(mpsc::RecvError), "the task was cancelled, and the tool dropped");
 }
 
 #[test]
@@ -754,7 +758,7 @@ fn each_shard_has_its_own_state() {
         assert_eq!(state, shard);
         let expected = seen.entry(shard.to_owned()).or_default();
         *expected += 1;
-        assert_eq!(calls.parse(), Ok(*expected), "nobody else counts here");
+        assert_eq!(calls.parse(), Ok(*expected), "only this shard increments its counter");
     }
     assert!(made.load(Ordering::SeqCst) == 3 && seen.len() > 1, "{seen:?}");
     let later = connect(&running).call("later", json!({}));
@@ -769,7 +773,7 @@ fn each_shard_has_its_own_state() {
 
 #[test]
 fn registry_change_is_atomic_for_every_request() {
-    // Each version is one number, in three places: both tools' names, and what they say.
+    // Each version is one number in three places: the names of both tools, and their replies.
     let version = |number: usize| {
         ["a", "b"].map(|letter| {
             Tool::new(format!("{letter}{number}"))
@@ -795,9 +799,9 @@ fn registry_change_is_atomic_for_every_request() {
                 .unwrap();
             thread::sleep(Duration::from_millis(1));
         }
-        let told =
+        let error =
             registry.update(|registry| registry.add(Tool::new("bad name").run(|_, _| ()))).unwrap_err();
-        assert!(told.to_string().contains("bad name"), "{told}");
+        assert!(error.to_string().contains("bad name"), "{error}");
     });
     let mut clients: Vec<Client> = (0..8).map(|_| connect(&running)).collect();
     let mut newest = vec![0; clients.len()];
@@ -810,12 +814,12 @@ fn registry_change_is_atomic_for_every_request() {
                 assert_eq!(tool["name"], format!("{letter}{number}"));
                 assert_eq!(tool["description"], format!("version {number}"));
             }
-            assert!(number >= *newest, "a shard never goes back");
+            assert!(number >= *newest, "versions on a shard never decrease");
             *newest = number;
             let reply = client.legacy("tools/call", json!({"name": format!("b{number}")})).json();
             match reply["result"]["content"][0]["text"].as_str() {
                 Some(text) => assert_eq!(text, number.to_string()),
-                None => assert_eq!(reply["error"]["code"], -32602, "replaced in between"),
+                None => assert_eq!(reply["error"]["code"], -32602, "replaced between list and call"),
             }
         }
     }
@@ -885,7 +889,7 @@ fn pipelining_connection_does_not_starve_others() {
     let served = Instant::now();
     let flooded = reading.join().unwrap();
     writing.join().unwrap().unwrap();
-    assert!(served < flooded, "a hundred requests were answered before the flood of twenty thousand was");
+    assert!(served < flooded, "a hundred requests were answered before the twenty thousand pipelined ones");
     end(running);
 }
 
@@ -896,7 +900,7 @@ mod on_tokio {
 
     use super::*;
 
-    /// Borrows a call's context while it waits.
+    /// Borrows the context of a call across an await.
     async fn greet(
         cx: &RemoteContext,
         pause: &Semaphore,
@@ -915,9 +919,9 @@ mod on_tokio {
         let server = Server::builder("test", "0")
             .tool(Tool::new("tool").run_tokio(async move |_: NoArguments, cx| {
                 let cx = &cx;
-                let told = greet(cx, &one, "tool").await?;
+                let greeting = greet(cx, &one, "tool").await?;
                 cx.progress(1.0, None, None);
-                Ok::<_, tokio::sync::AcquireError>(told)
+                Ok::<_, tokio::sync::AcquireError>(greeting)
             }))
             .resource(
                 Resource::new("test://r", "r").run_tokio(async move |uri, cx| greet(&cx, &two, &uri).await),
@@ -932,7 +936,7 @@ mod on_tokio {
             );
         let running = start(server, Limits::default());
         let mut client = connect(&running);
-        // Each call has the closure's captures anew.
+        // Each call receives the captures of the closure again.
         for _ in 0..3 {
             assert_eq!(client.call("tool", json!({}))["content"][0]["text"], "tool on shard 0");
             for (uri, text) in [("test://r", "test://r on shard 0"), ("test://t/x", "x on shard 0")] {
@@ -981,7 +985,7 @@ mod on_tokio {
     }
 }
 
-/// Panics when it is dropped.
+/// Panics on drop.
 struct Grumpy;
 
 impl Drop for Grumpy {
@@ -1064,7 +1068,7 @@ fn steady_call_completions_do_not_starve_other_connections() {
     for _ in 0..20 {
         assert_eq!(other.post("", call("nothing")).status, 200);
     }
-    // Had it been kept from them, all of these would have been answered before.
+    // If the shard were starved, all of these would have been answered before.
     let mut waiting = 0;
     for client in &mut busy {
         client.stream.set_nonblocking(true).unwrap();

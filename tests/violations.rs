@@ -1,4 +1,4 @@
-//! Arguments that do not fit are answered with what would fit, and where, over HTTP and at standard input and output.
+//! Invalid arguments are answered with the expected value and its location, over HTTP and stdio.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use support::{ServerProcess, example, modern};
 
-/// Requests, and the text that their answers begin with.
+/// Requests, and the beginnings of the expected replies.
 fn cases() -> Vec<(&'static str, Value, &'static str)> {
     let tool = |name: &str, arguments: Value| json!({"name": name, "arguments": arguments});
     let mut cases = Vec::new();
@@ -42,7 +42,7 @@ fn cases() -> Vec<(&'static str, Value, &'static str)> {
     ] {
         cases.push(("tools/call", tool(name, arguments), text));
     }
-    // These fit the schema, and not the type.
+    // These match the schema but not the type.
     for name in ["inline", "borrowed", "async", "blocking"] {
         let arguments = json!({"lines": [{"count": 1}, {"count": 300}]});
         cases.push((
@@ -61,9 +61,9 @@ fn cases() -> Vec<(&'static str, Value, &'static str)> {
     cases
 }
 
-/// Checks that an answer begins as it should.
+/// Checks the beginning of a reply.
 fn check(answer: &Value, method: &str, params: &Value, text: &str) {
-    let told = if method == "tools/call" {
+    let explanation = if method == "tools/call" {
         assert_eq!(answer["result"]["isError"], true, "{answer}");
         &answer["result"]["content"][0]["text"]
     } else {
@@ -71,8 +71,8 @@ fn check(answer: &Value, method: &str, params: &Value, text: &str) {
         &answer["error"]["message"]
     };
     let wrong = if method == "resources/read" { "Invalid URI" } else { "Invalid arguments" };
-    let told = told.as_str().unwrap();
-    assert!(told.starts_with(&format!("{wrong}: {text}")), "{params}: {told}");
+    let explanation = explanation.as_str().unwrap();
+    assert!(explanation.starts_with(&format!("{wrong}: {text}")), "{params}: {explanation}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The server of `tests/violations.rs`: arguments that do not fit, in each way that is explained.
+//! The server of `tests/violations.rs`: one tool for each explained kind of invalid argument.
 
 use std::process::ExitCode;
 

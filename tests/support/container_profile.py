@@ -1,6 +1,6 @@
-"""Applies a container's seccomp profile to itself, then becomes the command: container_profile.py PROFILE [--without NAME]... -- COMMAND
+"""Applies the seccomp profile of a container to itself, then executes the command: container_profile.py PROFILE [--without NAME]... -- COMMAND
 
-A process without capabilities on this machine's architecture, as a container runtime would start it."""
+The process has no capabilities and uses the architecture of this machine, as under a container runtime."""
 
 import json
 import os
@@ -32,7 +32,7 @@ for rule in rules["syscalls"]:
             seccomp.resolve_syscall(seccomp.Arch(), name)
             filter.add_rule(ACTIONS[rule["action"]](rule), name, *arguments)
         except (ValueError, RuntimeError):
-            # This architecture, or this libseccomp, does not have it.
+            # Unknown to this architecture or to this version of libseccomp.
             if name.startswith("io_uring"):
                 raise
 filter.load()

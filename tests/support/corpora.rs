@@ -1,4 +1,4 @@
-//! Finds the corpora, which are not part of this project, and reads the tables of docs/CORPORA.md.
+//! Locates the corpora, which are not part of this project, and reads the tables of docs/CORPORA.md.
 
 #![allow(unreachable_pub)]
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
@@ -9,7 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where the copies of the corpora may be, best first: the whole ones, then what `scripts/corpora.sh` installs.
+/// Candidate directories of the corpora, best first: the complete copies, then the copies installed by
+/// `scripts/corpora.sh`.
 fn roots() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
@@ -17,7 +18,7 @@ fn roots() -> Vec<PathBuf> {
     named.into_iter().chain([root.join("../shared/corpora"), target.join("corpora")]).collect()
 }
 
-/// The directory of a corpus. `None` where there is no copy, which fails where `CI` is set.
+/// The directory of a corpus. `None` without a copy, which fails where `CI` is set.
 pub fn directory(name: &str) -> Option<PathBuf> {
     let found = roots().into_iter().map(|root| root.join(name)).find(|directory| directory.is_dir());
     if found.is_none() {
@@ -26,7 +27,7 @@ pub fn directory(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// The files below a directory that end like this, sorted, with their paths in it.
+/// The files below a directory with this suffix, sorted, with their relative paths.
 pub fn files(directory: &Path, extension: &str) -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
     let mut directories = vec![directory.to_owned()];
@@ -44,7 +45,8 @@ pub fn files(directory: &Path, extension: &str) -> Vec<(String, PathBuf)> {
     found
 }
 
-/// The table below a heading of docs/CORPORA.md: its last column says why, all others are what a test must find.
+/// The rows of the table below a heading of docs/CORPORA.md: the last column is the reason, the others are what a test
+/// must find.
 pub fn table(heading: &str) -> BTreeMap<String, String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CORPORA.md")).unwrap();
     let lines = text.lines().skip_while(|line| *line != format!("## {heading}")).skip(1);
@@ -60,7 +62,7 @@ pub fn table(heading: &str) -> BTreeMap<String, String> {
     rows.collect()
 }
 
-/// Fails unless the rows found are those of the table; where the copy `is_whole` is false, unless they are some of them.
+/// Fails unless the found rows equal those of the table; for an incomplete copy, unless they are a subset.
 pub fn compare(heading: &str, found: &[String], is_whole: bool) {
     let table = table(heading);
     let missing: Vec<_> = found.iter().filter(|row| !table.contains_key(*row)).collect();

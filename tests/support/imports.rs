@@ -1,4 +1,4 @@
-//! Which file imports which, read from the source by a parser: re-exports are followed to the file that defines the item.
+//! Imports between files, parsed from the source: re-exports are resolved to the file that defines the item.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
@@ -13,22 +13,23 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// A path of names from the crate's root.
+/// A path of names from the crate root.
 type Names = Vec<String>;
 
-/// What a file says about names.
+/// Names in a file.
 #[derive(Default)]
 struct File {
     module: Names,
-    /// Items that it defines at its top level.
+    /// Items defined at its top level.
     items: BTreeSet<String>,
-    /// Names that it uses, by their absolute paths.
+    /// Names that it uses, by absolute path.
     used: Vec<Names>,
-    /// Names that it re-exports: under which name, and what; `*` for all.
+    /// Names that it re-exports: the name, and its target; `*` for all.
     exported: Vec<(String, Names)>,
 }
 
-/// The imports between the files of a crate whose root is `directory/lib.rs`: who imports whom, as module paths.
+/// The imports between the files of a crate whose root is `directory/lib.rs`: the importing module path, and those it
+/// imports.
 pub fn imports(directory: &Path, files: &[PathBuf]) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeSet<Names> = files.iter().map(|file| module(directory, file)).collect();
     let read: BTreeMap<Names, File> = files
@@ -45,7 +46,7 @@ pub fn imports(directory: &Path, files: &[PathBuf]) -> BTreeMap<String, BTreeSet
     imports
 }
 
-/// The cycles: groups of files of which each imports every other, directly or through others of the group.
+/// The cycles: groups of files in which each file imports every other, directly or through others of the group.
 pub fn cycles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<String>> {
     let reachable = |from: &String| {
         let (mut found, mut open) = (BTreeSet::new(), vec![from]);
@@ -81,7 +82,7 @@ fn module(directory: &Path, file: &Path) -> Names {
     names
 }
 
-/// The file that defines what `path` names: the module, or where a re-export of it leads.
+/// The file that defines the item at `path`: the module, or the target of its re-export.
 fn defining(path: &Names, files: &BTreeMap<Names, File>, depth: usize) -> Option<Names> {
     let known = (0..=path.len()).rev().find(|length| files.contains_key(&path[..*length]))?;
     let (module, rest) = path.split_at(known);
@@ -127,7 +128,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// From the crate's root, if it is about this crate.
+    /// The path from the crate root, if it is within this crate.
     fn absolute(&self, names: &[String]) -> Option<Names> {
         let here = &self.file.module;
         let supers = names.iter().take_while(|name| *name == "super").count();
@@ -144,7 +145,7 @@ impl Reader<'_> {
     }
 }
 
-/// All paths of a `use`, with the name each is used under.
+/// All paths of a `use`, with their local names.
 fn flatten(tree: &UseTree, prefix: &[String], into: &mut Vec<(String, Names)>) {
     let with = |name: String| -> Names { prefix.iter().cloned().chain([name]).collect() };
     match tree {

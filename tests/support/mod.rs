@@ -1,4 +1,4 @@
-//! Starts the real binary and talks to it as bytes.
+//! Starts the real binary and exchanges bytes with it.
 
 #![allow(unreachable_pub)]
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -21,16 +21,16 @@ pub mod session;
 pub struct ServerProcess {
     child: Child,
     pub address: SocketAddr,
-    /// The admin address, of a server that [`ServerProcess::observed`] started.
+    /// The admin address, for a server started by [`ServerProcess::observed`].
     admin: Option<SocketAddr>,
-    /// The line it said so with.
+    /// The line that announced the addresses.
     pub ready: String,
-    /// What it had logged before that.
+    /// The log before that line.
     pub before: String,
     stderr: BufReader<std::process::ChildStderr>,
 }
 
-/// The bare binary with arguments, not yet started.
+/// The binary with arguments, not yet started.
 pub fn corelane(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
     command.args(arguments);
@@ -38,7 +38,7 @@ pub fn corelane(arguments: &[&str]) -> Command {
     command
 }
 
-/// An example's binary, which cargo builds beside the tests, with arguments, not yet started.
+/// The binary of an example, which cargo builds beside the tests, with arguments, not yet started.
 pub fn example(name: &str, arguments: &[&str]) -> Command {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().unwrap().parent().unwrap();
@@ -48,8 +48,8 @@ pub fn example(name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Hides the settings of whoever runs the tests, and lets many servers run at once: the admin interface has one port.
-/// A flag wins over the environment, so `--admin` still turns it on.
+/// Hides the environment of the caller, and disables the admin interface, because its port is fixed and many servers
+/// run in parallel. A flag overrides the environment, so `--admin` still enables it.
 fn at_home(command: &mut Command) {
     for name in [
         "CONFIG",
@@ -79,7 +79,7 @@ impl ServerProcess {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        // At the finest level other lines come before.
+        // At level trace other lines come first.
         let mut before = String::new();
         let line = loop {
             let mut line = String::new();
@@ -98,13 +98,13 @@ impl ServerProcess {
         Self { child, address, admin: None, ready: line, before, stderr }
     }
 
-    /// Starts a server with an admin address and a log from `info` up, which names that address.
+    /// Starts a server with an admin address and a log at level `info`, which names that address.
     pub fn observed(mut command: Command) -> Self {
         command.args(["--admin", "127.0.0.1:0", "--log", "info"]);
         let mut server = Self::spawn(command);
         while server.admin.is_none() {
             let mut line = String::new();
-            assert!(server.stderr.read_line(&mut line).unwrap() > 0, "it ended before it started");
+            assert!(server.stderr.read_line(&mut line).unwrap() > 0, "the server exited before it started");
             server.admin = admin_address(&line);
         }
         server
@@ -127,7 +127,7 @@ impl ServerProcess {
         assert!(status.success());
     }
 
-    /// Waits for the process's end: its status, its stdout, and what else it wrote to stderr.
+    /// Waits for the process to exit: its status, its stdout, and the rest of its stderr.
     #[track_caller]
     pub fn wait(mut self, limit: Duration) -> (ExitStatus, String, String) {
         let status = exit_status(&mut self.child, limit);
@@ -137,13 +137,13 @@ impl ServerProcess {
         (status, stdout, stderr)
     }
 
-    /// SIGTERM, then a clean end.
+    /// Sends SIGTERM and checks for a clean exit.
     pub fn stop(self) -> String {
         self.signal("-TERM");
         let (status, stdout, stderr) = self.wait(Duration::from_secs(15));
         assert!(status.success(), "{status} {stderr}");
-        // An unoptimised build on a busy machine is slow at times, and logs that; and its descriptors may be few.
-        // A host or an origin that a test makes up is refused with a warning.
+        // Expected warnings: an unoptimised build on a loaded machine is slow at times, descriptors may be few, and
+        // tests use forbidden hosts and origins.
         let expected =
             [" INFO ", "slow_turn", "the descriptor limit allows", "host_forbidden", "origin_forbidden"];
         let is_expected = |line: &&str| expected.iter().any(|words| line.contains(words));
@@ -156,7 +156,7 @@ impl ServerProcess {
         Client::connect(self.address)
     }
 
-    /// A figure of `/proc/PID/status`, as `VmRSS` in KiB.
+    /// A value of `/proc/PID/status`, such as `VmRSS` in KiB.
     pub fn status(&self, key: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = text.lines().find(|line| line.starts_with(key)).unwrap();
@@ -192,8 +192,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Holds whatever messages of the protocol it has against the official schema; what is not modern, against the newest
-    /// legacy revision, which these replies are the same in.
+    /// Validates the protocol messages of the reply against the official schema. Messages that are not modern are
+    /// validated against the newest legacy revision, which is identical for these replies.
     fn check(&self) {
         if self.header("content-type") == Some("application/json") {
             schema::check_message(schema::NEWEST_LEGACY, &self.json());
@@ -217,7 +217,7 @@ impl Reply {
     }
 }
 
-/// A connection that sends bytes as they are.
+/// A connection that sends bytes unchanged.
 pub struct Client<S = TcpStream> {
     pub stream: S,
     buffer: Vec<u8>,
@@ -243,7 +243,7 @@ impl<S: Read + Write> Client<S> {
         self
     }
 
-    /// Reads one reply in full; `None` when the server closed instead.
+    /// Reads one complete reply; `None` if the server closed the connection instead.
     pub fn try_read(&mut self) -> Option<Reply> {
         let head_end = loop {
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -267,7 +267,7 @@ impl<S: Read + Write> Client<S> {
         self.try_read().expect("the server closed instead of replying")
     }
 
-    /// The server has closed, without further bytes and without a reset.
+    /// Whether the server closed the connection without further bytes and without a reset.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && self.fill().is_none()
     }
@@ -284,12 +284,12 @@ impl<S: Read + Write> Client<S> {
         self.send(post(headers, body)).read()
     }
 
-    /// A legacy request.
+    /// Sends a legacy request.
     pub fn legacy(&mut self, method: &str, params: Value) -> Reply {
         self.post("", json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string())
     }
 
-    /// A 2026-07-28 request, headers and all.
+    /// Sends a request of 2026-07-28 with its headers.
     pub fn modern(&mut self, method: &str, params: Value) -> Reply {
         let (headers, body) = modern(method, params);
         self.post(&headers, body)
@@ -315,7 +315,7 @@ pub fn post(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// Header lines and body of a 2026-07-28 request.
+/// Header lines and body of a request of 2026-07-28.
 pub fn modern(method: &str, mut params: Value) -> (String, String) {
     let name = params["name"].as_str().map_or(String::new(), |name| format!("Mcp-Name: {name}\r\n"));
     params["_meta"] = json!({
@@ -326,13 +326,13 @@ pub fn modern(method: &str, mut params: Value) -> (String, String) {
     (headers, json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string())
 }
 
-/// Echo's body with a message.
+/// The body of a call of `echo` with a message.
 pub fn echo(message: &str) -> String {
     let params = json!({"name": "echo", "arguments": {"message": message}});
     json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string()
 }
 
-/// A figure of `/metrics`, added up over all shards. A shard handles what others sent it before it reports.
+/// A value of `/metrics`, summed over all shards. A shard processes commands of other shards before it reports.
 pub fn figure(admin: SocketAddr, name: &str) -> f64 {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -342,13 +342,13 @@ pub fn figure(admin: SocketAddr, name: &str) -> f64 {
     values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
-/// The admin address that a `started` line of the log names.
+/// The admin address in a `started` line of the log.
 pub fn admin_address(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(" admin=")?;
     Some(rest.split_whitespace().next()?.parse().unwrap())
 }
 
-/// Waits until something has happened.
+/// Waits until a condition holds.
 #[track_caller]
 pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
@@ -358,7 +358,7 @@ pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until a value is the same a hundred times in a row: nothing that changes it goes on.
+/// Waits until a value is the same a hundred times in a row, so that nothing still changes it.
 #[track_caller]
 pub fn settled<T: PartialEq>(what: &str, mut look: impl FnMut() -> T) -> T {
     let (mut last, mut equal) = (look(), 0);
@@ -371,7 +371,7 @@ pub fn settled<T: PartialEq>(what: &str, mut look: impl FnMut() -> T) -> T {
     last
 }
 
-/// Waits until a process has ended.
+/// Waits until a process exits.
 #[track_caller]
 pub fn exit_status(child: &mut Child, limit: Duration) -> ExitStatus {
     let until = Instant::now() + limit;
@@ -387,13 +387,13 @@ pub fn exit_status(child: &mut Child, limit: Duration) -> ExitStatus {
     }
 }
 
-/// Waits until a figure of `/metrics`, added up over all shards, has this value.
+/// Waits until a value of `/metrics`, summed over all shards, equals `value`.
 #[track_caller]
 pub fn await_figure(admin: SocketAddr, name: &str, value: f64) {
     eventually(&format!("{name} of {value}"), || figure(admin, name) == value);
 }
 
-/// Waits until as many calls are in flight. The server needs an admin address.
+/// Waits until this number of calls is in flight. The server needs an admin address.
 #[track_caller]
 pub fn await_calls_in_flight(running: &corelane::Running, count: u32) {
     let admin = running.admin_address().expect("the server has an admin address");

@@ -1,4 +1,5 @@
-//! A client of 2026-07-28: asks, reads JSON or a stream of events, and holds whatever comes against the official schema.
+//! A client of 2026-07-28: sends requests, reads JSON or event streams, and validates every message against the
+//! official schema.
 
 #![allow(unreachable_pub)]
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -34,18 +35,18 @@ pub fn connect(running: &Running) -> Peer {
     Peer::connect(running.addresses()[0])
 }
 
-/// Ends a server; what it measured.
+/// Stops a server and returns its metrics.
 pub fn end(running: Running) -> ShardMetrics {
     running.stopper().drain();
     running.join().unwrap()
 }
 
-/// Tells which shard answers, for [`connect_to`].
+/// A tool that returns the index of its shard, for [`connect_to`].
 pub fn shard_tool() -> Tool {
     Tool::new("shard").run(|_: NoArguments, cx| cx.caller().shard.to_string())
 }
 
-/// A connection of this shard.
+/// A connection to this shard.
 pub fn connect_to(running: &Running, shard: usize) -> Peer {
     for _ in 0..1000 {
         let mut peer = connect(running);
@@ -53,7 +54,7 @@ pub fn connect_to(running: &Running, shard: usize) -> Peer {
             return peer;
         }
     }
-    panic!("no connection came to shard {shard}");
+    panic!("no connection reached shard {shard}");
 }
 
 /// A request.
@@ -98,7 +99,7 @@ impl Ask {
         self
     }
 
-    /// What the client can do.
+    /// Sets the capabilities of the client.
     pub fn can(mut self, capabilities: Value) -> Self {
         self.capabilities = capabilities;
         self
@@ -124,7 +125,7 @@ impl Ask {
         self
     }
 
-    /// With one more parameter.
+    /// Adds a parameter.
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.params[key] = value.into();
         self
@@ -158,7 +159,8 @@ impl Ask {
     }
 }
 
-/// A value as a header carries it (checklist H-22).
+/// Encodes a value for a header.
+/// <https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#value-encoding>
 fn header_value(value: &str) -> String {
     if value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) && value.trim() == value {
         value.to_owned()
@@ -167,7 +169,7 @@ fn header_value(value: &str) -> String {
     }
 }
 
-/// A whole reply: notifications, and the response behind them.
+/// A complete reply: notifications, then the response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
@@ -187,7 +189,7 @@ impl Answer {
         self.messages.last().unwrap_or_else(|| panic!("no message: {}", self.head))
     }
 
-    /// What came before it.
+    /// The notifications before the response.
     pub fn notes(&self) -> &[Value] {
         &self.messages[..self.messages.len() - 1]
     }
@@ -198,7 +200,7 @@ impl Answer {
         &self.last()["result"]
     }
 
-    /// The text of a tool's first block.
+    /// The text of the first content block.
     #[track_caller]
     pub fn text(&self) -> String {
         self.result()["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{}", self.last())).to_owned()
@@ -222,7 +224,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// Something on a stream.
+/// An item of an event stream.
 #[derive(Debug, PartialEq)]
 pub enum Event {
     Message(Value),
@@ -233,7 +235,7 @@ pub enum Event {
 pub struct Peer {
     pub stream: TcpStream,
     buffer: Vec<u8>,
-    /// Of the stream at hand, without its chunks.
+    /// The current stream, without chunk framing.
     decoded: Vec<u8>,
     is_over: bool,
 }
@@ -255,14 +257,14 @@ impl Peer {
         self
     }
 
-    /// Asks, and reads the whole reply.
+    /// Sends a request and reads the complete reply.
     #[track_caller]
     pub fn ask(&mut self, ask: &Ask) -> Answer {
         self.send(ask.bytes());
         self.answer(ask)
     }
 
-    /// Reads the whole reply to what has been sent.
+    /// Reads the complete reply to the request that was sent.
     #[track_caller]
     pub fn answer(&mut self, ask: &Ask) -> Answer {
         let head = self.head();
@@ -294,7 +296,7 @@ impl Peer {
                 }
                 assert!(
                     self.decoded.is_empty(),
-                    "half an event: {:?}",
+                    "an incomplete event: {:?}",
                     String::from_utf8_lossy(&self.decoded)
                 );
             } else if !body.is_empty() {
@@ -313,7 +315,7 @@ impl Peer {
         Answer { status, head, is_stream, messages }
     }
 
-    /// Asks for what is answered with a stream, and reads its head.
+    /// Sends a request that is answered with a stream, and reads the head.
     #[track_caller]
     pub fn open(&mut self, ask: &Ask) -> String {
         self.send(ask.bytes());
@@ -337,7 +339,7 @@ impl Peer {
         String::from_utf8(self.buffer.drain(..end).collect()).unwrap()
     }
 
-    /// The next thing on the stream; `None` at its end.
+    /// The next item of the stream; `None` at its end.
     pub fn event(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.parse_event() {
@@ -349,7 +351,7 @@ impl Peer {
             if self.is_over {
                 assert!(
                     self.decoded.is_empty(),
-                    "half an event: {:?}",
+                    "an incomplete event: {:?}",
                     String::from_utf8_lossy(&self.decoded)
                 );
                 return None;
@@ -360,7 +362,7 @@ impl Peer {
         }
     }
 
-    /// The next message; the stream must not end before it.
+    /// The next message; panics at the end of the stream.
     #[track_caller]
     pub fn message(&mut self) -> Value {
         loop {
@@ -372,7 +374,7 @@ impl Peer {
         }
     }
 
-    /// Nothing but comments comes for so long.
+    /// Whether only comments arrive for this time.
     #[track_caller]
     pub fn expect_quiet(&mut self, time: Duration) {
         let until = Instant::now() + time;
@@ -397,12 +399,12 @@ impl Peer {
         self.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     }
 
-    /// The server has closed, without further bytes and without a reset.
+    /// Whether the server closed the connection without further bytes and without a reset.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && self.fill().is_none()
     }
 
-    /// Takes a chunk off the buffer, if there is a whole one.
+    /// Removes a complete chunk from the buffer, if there is one.
     fn take_chunk(&mut self) -> bool {
         if self.is_over {
             return false;
@@ -429,7 +431,7 @@ impl Peer {
             assert_eq!(text.lines().count(), 1, "{text}");
             return Some(Event::Comment);
         }
-        // One line each, no id, nothing to come back by (checklist H-06, H-11).
+        // One data line per event, and no event id, because streams are not resumable.
         let data =
             text.strip_prefix("event: message\ndata: ").unwrap_or_else(|| panic!("not an event: {text}"));
         assert_eq!(data.lines().count(), 1, "{text}");
@@ -444,7 +446,7 @@ impl Peer {
     }
 }
 
-/// Holds a notification against its type.
+/// Validates a notification against its type.
 #[track_caller]
 fn check_notification(message: &Value) {
     assert_eq!(message["jsonrpc"], "2.0", "{message}");
@@ -463,7 +465,7 @@ fn check_notification(message: &Value) {
     check_modern(name, message);
 }
 
-/// Holds whatever answers a request against its type.
+/// Validates a response against the type of its result.
 #[track_caller]
 fn check(ask: &Ask, message: &Value) {
     if message.get("method").is_some() {
@@ -499,6 +501,6 @@ fn check(ask: &Ask, message: &Value) {
     };
     check_modern(name, result);
     if ask.method != "subscriptions/listen" {
-        assert!(result["_meta"][SERVER_INFO]["name"].is_string(), "M-08: {message}");
+        assert!(result["_meta"][SERVER_INFO]["name"].is_string(), "{message}");
     }
 }

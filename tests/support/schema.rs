@@ -1,5 +1,5 @@
-//! The official JSON Schemas: `REVISION/schema.json` below `$CORELANE_SCHEMAS` or `../shared/mcp/schema`. No package registry has
-//! them. Without them nothing is validated, which fails where `CI` is set.
+//! The official JSON Schemas: `REVISION/schema.json` below `$CORELANE_SCHEMAS` or `../shared/mcp/schema`. No package
+//! registry has them. Without them nothing is validated, which fails where `CI` is set.
 
 #![allow(unreachable_pub)]
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
@@ -24,7 +24,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// All revisions' schemas, or none.
+    /// The schemas of all revisions, or none.
     pub fn all() -> Option<Vec<Self>> {
         let directory = env::var_os("CORELANE_SCHEMAS").map_or_else(
             || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/mcp/schema"),
@@ -54,7 +54,7 @@ impl Schema {
         if self.document.get("$defs").is_some() { "$defs" } else { "definitions" }
     }
 
-    /// The first of these names that the revision defines: names change between revisions.
+    /// The first of these names that the revision defines, because names change between revisions.
     pub fn definition(&self, names: &[&'static str]) -> &'static str {
         let defined = &self.document[self.definitions()];
         names
@@ -69,21 +69,21 @@ impl Schema {
         let schema = json!({
             "$schema": self.document["$schema"],
             definitions: self.document[definitions],
-            // Draft 7 ignores what stands beside a reference.
+            // Draft 7 ignores keywords beside a reference.
             "allOf": [{"$ref": format!("#/{definitions}/{name}")}],
         });
         jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
     }
 
-    /// In what the value is not of this type.
+    /// The violations of this type in the value.
     pub fn faults(&self, name: &str, value: &Value) -> Vec<String> {
         let validator = self.compile(name);
         let errors = validator.iter_errors(value);
         errors.map(|error| format!("{}: {error}", error.instance_path().as_str())).collect()
     }
 
-    /// Members of an object that its type does not name. The schemas are open, but a client that is strict, or of an
-    /// older revision, has no use for them.
+    /// Members of an object that its type does not name. The schemas are open, but strict clients and clients of older
+    /// revisions may reject such members.
     pub fn unnamed<'a>(&self, name: &str, value: &'a Value) -> Vec<&'a str> {
         let mut definition = &self.document[self.definitions()][name];
         while let Some(reference) = definition["$ref"].as_str() {
@@ -103,18 +103,18 @@ impl Schema {
     }
 }
 
-/// The schemas, and what has been compiled of them.
+/// The schemas, and the validators compiled from them.
 static SCHEMAS: LazyLock<Option<Vec<Schema>>> = LazyLock::new(Schema::all);
 type Compiled = HashMap<(&'static str, &'static str), Arc<jsonschema::Validator>>;
 static COMPILED: LazyLock<Mutex<Compiled>> = LazyLock::new(Mutex::default);
 
-/// Holds a value against a type of 2026-07-28, if there is a schema to hold it against.
+/// Validates a value against a type of 2026-07-28, if the schemas are present.
 #[track_caller]
 pub fn check_modern(name: &'static str, value: &Value) {
     check_as(MODERN, &[name], value);
 }
 
-/// Holds a value against the first of these types that the revision defines.
+/// Validates a value against the first of these types that the revision defines.
 #[track_caller]
 pub fn check_as(revision: &str, names: &[&'static str], value: &Value) {
     let Some(schemas) = &*SCHEMAS else { return };
@@ -130,8 +130,8 @@ pub fn check_as(revision: &str, names: &[&'static str], value: &Value) {
     assert!(faults.is_empty(), "{revision}: not a {name}: {faults:#?}\n{value:#}");
 }
 
-/// Holds a message of a server, or each of a batch, against its type; `legacy` is the revision of what does not show that it is modern. What a
-/// result is of is told by its members: no two types of result share those.
+/// Validates a message of a server, or each message of a batch, against its type. `legacy` is the revision of messages
+/// without modern members. The members of a result identify its type: no two types of results share them.
 #[track_caller]
 pub fn check_message(legacy: &str, message: &Value) {
     if let Some(batch) = message.as_array() {
@@ -140,15 +140,15 @@ pub fn check_message(legacy: &str, message: &Value) {
     let part = |key: &str| message.get(key);
     match (part("method"), part("id"), part("error")) {
         (Some(method), None, _) if is_modern_notification(method, message) => {
-            // The extension's schema is another one.
+            // The extension has a separate schema.
             if method != "notifications/tasks" {
                 check_as(MODERN, &["ServerNotification"], message);
             }
         }
         (Some(_), None, _) => check_as(legacy, &["ServerNotification"], message),
-        // The 2026 era knows no requests of a server.
+        // The 2026 era has no server requests.
         (Some(_), Some(_), _) => check_as(legacy, &["ServerRequest"], message),
-        // Before 2025-11-25 the schema demands an id that such a reply cannot have.
+        // Before 2025-11-25 the schema requires an id, which such a reply cannot have.
         (None, None, Some(_)) if legacy < "2025-11-25" => {
             check_as(MODERN, &["JSONRPCErrorResponse"], message)
         }
@@ -185,7 +185,7 @@ fn result_type(result: &Value) -> &'static str {
     match (found, result["resultType"].as_str()) {
         (_, Some("input_required")) => "InputRequiredResult",
         (Some((_, name)), _) => name,
-        // A task, or nothing but what every result has.
+        // A task, or a result without further members.
         (None, Some("task")) => "Result",
         (None, _) if result.get("taskId").is_some() => "Result",
         (None, Some(_)) if result.pointer("/_meta/io.modelcontextprotocol~1subscriptionId").is_some() => {
@@ -194,7 +194,7 @@ fn result_type(result: &Value) -> &'static str {
         (None, _) => {
             let rest =
                 result.as_object().unwrap().keys().filter(|key| !matches!(&***key, "_meta" | "resultType"));
-            assert_eq!(rest.count(), 0, "what result is this? {result:#}");
+            assert_eq!(rest.count(), 0, "unknown type of result: {result:#}");
             "EmptyResult"
         }
     }

@@ -1,4 +1,4 @@
-//! A legacy client with a session: posts, reads JSON or a stream of events with their ids, answers the server's questions.
+//! A legacy client with a session: posts, reads JSON or event streams with ids, answers server requests.
 
 #![allow(unreachable_pub)]
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use super::schema::check_message;
 
-/// A session, and where its server is.
+/// A session and the address of its server.
 #[derive(Clone)]
 pub struct Session {
     pub address: SocketAddr,
     pub id: String,
-    /// What was agreed on.
+    /// The negotiated revision.
     pub revision: String,
 }
 
@@ -38,11 +38,11 @@ pub struct Reading {
 pub struct Event {
     pub id: Option<String>,
     pub retry: Option<u64>,
-    /// `None`: it has no data.
+    /// `None` for an event without data.
     pub data: Option<Value>,
 }
 
-/// The handshake's parameters.
+/// The parameters of `initialize`.
 pub fn handshake(revision: &str, capabilities: Value) -> Value {
     json!({"protocolVersion": revision, "capabilities": capabilities, "clientInfo": {"name": "t", "version": "0"}})
 }
@@ -64,7 +64,7 @@ impl Session {
         if self.id.is_empty() { String::new() } else { format!("Mcp-Session-Id: {}\r\n", self.id) }
     }
 
-    /// Sends a body on a connection of its own.
+    /// Sends a body on its own connection.
     pub fn post(&self, body: &Value) -> Reading {
         self.post_with("Accept: application/json, text/event-stream\r\n", body)
     }
@@ -81,7 +81,7 @@ impl Session {
         Reading::of(self.address, &self.revision, &head)
     }
 
-    /// Asks for a stream with other header lines.
+    /// Requests a stream with other header lines.
     pub fn get_with(&self, headers: &str) -> Reading {
         let head = format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\n{headers}{}\r\n", self.headers());
         Reading::of(self.address, &self.revision, &head)
@@ -95,7 +95,7 @@ impl Session {
         self.ask(id, "tools/call", json!({"name": tool, "arguments": arguments}))
     }
 
-    /// Status of the reply.
+    /// Sends a notification; returns the status of the reply.
     pub fn notify(&self, method: &str, params: Value) -> u16 {
         self.post(&json!({"jsonrpc": "2.0", "method": method, "params": params})).status
     }
@@ -104,13 +104,13 @@ impl Session {
         self.post(&json!({"jsonrpc": "2.0", "id": id, "result": result})).status
     }
 
-    /// Opens the session's stream, or resumes one.
+    /// Opens the stream of the session, or resumes one.
     pub fn get(&self, last: Option<&str>) -> Reading {
         let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
         self.get_with(&format!("Accept: text/event-stream\r\n{last}"))
     }
 
-    /// Ends the session: the reply's status.
+    /// Deletes the session; returns the status of the reply.
     pub fn delete(&self) -> u16 {
         Reading::of(
             self.address,
@@ -169,7 +169,7 @@ impl Reading {
         message
     }
 
-    /// The response, however it comes.
+    /// The response, in JSON or on a stream.
     pub fn response(&mut self) -> Value {
         if !self.is_stream() {
             return self.json();
@@ -203,7 +203,7 @@ impl Reading {
         }
     }
 
-    /// The next event; `None` at the stream's end.
+    /// The next event; `None` at the end of the stream.
     pub fn event(&mut self) -> Option<Event> {
         assert!(self.is_stream(), "{}", self.head);
         loop {
@@ -235,19 +235,19 @@ impl Reading {
         }
     }
 
-    /// Nothing more comes for a while.
+    /// Whether nothing arrives for a while.
     pub fn is_quiet(&mut self) -> bool {
         self.wait_for(Duration::from_millis(150), |error| {
             matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
         }) == Err(true)
     }
 
-    /// Leaves with a reset, which the server cannot take for the end of what the client sends.
+    /// Closes the connection with a reset, which the server cannot mistake for a half-close.
     pub fn reset(self) {
         socket2::SockRef::from(self.reader.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// The server has closed the connection, and not only ended the reply.
+    /// Whether the server closed the connection, rather than only ended the reply.
     pub fn is_closed(&mut self) -> bool {
         self.wait_for(Duration::from_secs(2), |_| false) == Ok(0)
     }
@@ -261,7 +261,7 @@ impl Reading {
 
     fn chunk(&mut self) -> Option<()> {
         if !self.chunked {
-            // All of it is there already.
+            // All of it has been received already.
             let mut body = vec![0; std::mem::take(&mut self.length)];
             self.reader.read_exact(&mut body).unwrap();
             self.decoded.extend_from_slice(&body);

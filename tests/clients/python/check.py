@@ -1,4 +1,4 @@
-"""What the sessions are held against."""
+"""Assertions of the sessions."""
 
 
 def check(holds, what, seen=None):
@@ -7,7 +7,7 @@ def check(holds, what, seen=None):
 
 
 def text_of(result, what):
-    """The text of a result that is one text block and no error."""
+    """The text of a successful result with one text block."""
     blocks = result.content
     one_text = len(blocks) == 1 and blocks[0].type == "text"
     check(one_text and not result.is_error, f"{what}: one text block", result)

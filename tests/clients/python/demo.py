@@ -1,4 +1,4 @@
-"""A session with the demo server: every tool it has, in every way a call can end."""
+"""A session with the demo server: every tool, with every kind of result."""
 
 import asyncio
 import time
@@ -15,9 +15,9 @@ MESSAGES = [
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-async def demo(client, mode, step, _heard):
+async def demo(client, mode, step, _recorder):
     if mode == "legacy":
-        # The ping of the session: the one of Client warns that 2026-07-28 has none.
+        # The ping of the session, because the ping of Client warns that 2026-07-28 has none.
         pong = await client.session.send_ping()
         check(pong.model_dump(exclude_none=True) == {}, "an empty ping result", pong)
         step("ping")
@@ -45,7 +45,7 @@ async def demo(client, mode, step, _heard):
         check(digest == SHA256_OF_ABC, "the SHA-256 of abc", digest)
     step("digest")
 
-    # One after the other these take 6 s: half of that leaves room for a busy machine and still shows overlap.
+    # In sequence these take 6 s: half of that tolerates a loaded machine and still proves overlap.
     start = time.monotonic()
     sleeps = await asyncio.gather(*(client.call_tool("sleep", {"ms": 300}) for _ in range(20)))
     elapsed_s = time.monotonic() - start
@@ -54,7 +54,7 @@ async def demo(client, mode, step, _heard):
     check(elapsed_s < 3, "twenty sleeps overlap (under 3 s)", elapsed_s)
     step("twenty sleeps")
 
-    # A bad argument is for the model to correct, so it is a result; an unknown tool is a protocol error.
+    # An invalid argument is a result, which the model can correct; an unknown tool is a protocol error.
     for name, arguments, named in (
         ("echo", {"message": 5}, "message"),
         ("echo", {}, "message"),

@@ -1,4 +1,4 @@
-"""A session with examples/talking: whatever else than calling tools the SDK has a method for."""
+"""A session with examples/talking: every SDK method other than tool calls."""
 
 import asyncio
 import re
@@ -11,8 +11,8 @@ PAGE = "book://page"
 WAIT_S = 10
 
 
-class Heard:
-    """What the server asks and tells outside the answers to requests."""
+class Recorder:
+    """Answers the requests of the server, and records its notifications."""
 
     def __init__(self):
         self.elicited = types.ElicitResult(action="accept", content={"name": "Ann"})
@@ -20,7 +20,7 @@ class Heard:
         self.notifications = asyncio.Queue()
 
     def handlers(self):
-        """The arguments that make a client use them. `log_level` is for 2026-07-28 only."""
+        """The client arguments that install them. `log_level` applies to 2026-07-28 only."""
         return {
             "elicitation_callback": self.elicit,
             "sampling_callback": self.sample,
@@ -37,7 +37,7 @@ class Heard:
 
     async def sample(self, _context, params):
         message = params.messages[0]
-        check(message.role == "user" and params.max_tokens == 100, "what is sampled", params)
+        check(message.role == "user" and params.max_tokens == 100, "the sampling request", params)
         text = f"{message.content.text} Yes."
         content = types.TextContent(type="text", text=text)
         return types.CreateMessageResult(role="assistant", content=content, model="parrot", stop_reason="endTurn")
@@ -59,7 +59,7 @@ class Heard:
 
 
 async def failure(awaitable):
-    """The protocol's error that this ends with."""
+    """The JSON-RPC error of a request, or its result."""
     try:
         return await awaitable
     except MCPError as error:
@@ -67,7 +67,7 @@ async def failure(awaitable):
 
 
 async def list_all(client):
-    """All pages of the tools, past what the client keeps."""
+    """All pages of the tool list, bypassing the cache of the client."""
     tools, cursor = [], None
     while True:
         page = await client.list_tools(cursor=cursor, cache_mode="bypass")
@@ -78,7 +78,7 @@ async def list_all(client):
             return tools
 
 
-async def talking(client, mode, step, heard):
+async def talking(client, mode, step, recorder):
     is_legacy = mode == "legacy"
     if is_legacy:
         pong = await client.session.send_ping()
@@ -124,19 +124,19 @@ async def talking(client, mode, step, heard):
     check(chapters.values == ["middle"], "a variable completed", chapters)
     step("completion")
 
-    told = text_of(await client.call_tool("ask_name"), "ask_name")
-    check(told == "Hello, Ann!", "the name is told", told)
-    heard.elicited = types.ElicitResult(action="decline")
+    greeting = text_of(await client.call_tool("ask_name"), "ask_name")
+    check(greeting == "Hello, Ann!", "a greeting with the name", greeting)
+    recorder.elicited = types.ElicitResult(action="decline")
     declined = text_of(await client.call_tool("ask_name"), "ask_name")
-    check(declined == "No name: decline", "declining is told", declined)
+    check(declined == "No name: decline", "the declined answer", declined)
     step("elicitation")
 
     sampled = text_of(await client.call_tool("ask_model", {"question": "Are you there?"}), "ask_model")
-    check(sampled == "parrot says: Are you there? Yes.", "the model is asked", sampled)
+    check(sampled == "parrot says: Are you there? Yes.", "the sampled text", sampled)
     step("sampling")
 
     roots = text_of(await client.call_tool("ask_roots"), "ask_roots")
-    check(roots == "file:///a file:///b", "the roots are told", roots)
+    check(roots == "file:///a file:///b", "the roots", roots)
     step("roots")
 
     progress = []
@@ -147,17 +147,17 @@ async def talking(client, mode, step, heard):
     if is_legacy:
         await client.set_logging_level("info")
     counted = text_of(await client.call_tool("count", {"to": 3}, progress_callback=on_progress), "count")
-    check(counted == "counted to 3", "it counts", counted)
+    check(counted == "counted to 3", "the count", counted)
     check(progress == [(number, 3, "counting") for number in (1, 2, 3)], "progress", progress)
     step("progress")
-    check(heard.logged == [f"info counter counted {number}" for number in (1, 2, 3)], "what was logged", heard.logged)
+    check(recorder.logged == [f"info counter counted {number}" for number in (1, 2, 3)], "the log messages", recorder.logged)
     if is_legacy:
         await client.set_logging_level("error")
         await client.call_tool("count", {"to": 1})
-        check(len(heard.logged) == 3, "nothing logged below the level", heard.logged)
+        check(len(recorder.logged) == 3, "nothing logged below the level", recorder.logged)
     step("log")
 
-    # The server would count for a minute, and would not end while it does: the test that runs this watches.
+    # Uncancelled, the call would take a minute and delay the exit of the server, which the caller checks.
     has_begun = asyncio.Event()
 
     async def on_first(_done, _total, _message):
@@ -172,10 +172,10 @@ async def talking(client, mode, step, heard):
 
     if is_legacy:
         await client.subscribe_resource(PAGE)
-        await changes(client, step, heard.next)
+        await changes(client, step, recorder.next)
         await client.unsubscribe_resource(PAGE)
     else:
-        # The 2026 era has a subscription that both are told on.
+        # In the 2026 era one subscription receives both.
         async with client.listen(tools_list_changed=True, resource_subscriptions=[PAGE]) as subscription:
 
             async def next_event():
@@ -183,28 +183,28 @@ async def talking(client, mode, step, heard):
                 return getattr(event, "uri", "tools")
 
             await changes(client, step, next_event)
-    # The client ends its subscription when it comes to it, and what was told before may still be on its way.
+    # The client closes its subscription asynchronously, and earlier notifications may still be in transit.
     await client.call_tool("count", {"to": 2})
-    while not heard.notifications.empty():
-        heard.notifications.get_nowait()
+    while not recorder.notifications.empty():
+        recorder.notifications.get_nowait()
     await client.call_tool("turn")
     await client.call_tool("count", {"to": 2})
-    late = [heard.notifications.get_nowait() for _ in range(heard.notifications.qsize())]
-    check(late == [], "nothing is told after unsubscribing", late)
+    late = [recorder.notifications.get_nowait() for _ in range(recorder.notifications.qsize())]
+    check(late == [], "no notification after unsubscribing", late)
     step("unsubscribe")
 
 
 async def changes(client, step, next_event):
     page = text_of(await client.call_tool("turn"), "turn")
     updated = await next_event()
-    check(updated == PAGE, "the page has changed", updated)
+    check(updated == PAGE, "an update of the page", updated)
     turned = (await client.read_resource(PAGE, cache_mode="bypass")).contents
     check(turned[0].text == f"This is {page}.", "the new page", turned)
     step("resource updated")
 
     grown = text_of(await client.call_tool("grow"), "grow")
     changed = await next_event()
-    check(changed == "tools", "the list has changed", changed)
+    check(changed == "tools", "a change of the tool list", changed)
     names = [tool.name for tool in await list_all(client)]
     check(grown in names, f"the new tool {grown}", names)
     answered = text_of(await client.call_tool(grown), grown)

@@ -1,10 +1,10 @@
-// The official TypeScript clients use a server the way an application would.
+// Drives the official TypeScript clients as an application would.
 //
 //   node client.mjs demo|talking v1|legacy|auto|pinned URL
 //   node client.mjs demo|talking v1|legacy|auto|pinned COMMAND ARGUMENT...
 //
-// A URL is spoken to over HTTP; a command is started, and spoken to over its standard input and output. Prints a line for
-// each step and exits 0, or the reason to stderr and exits 1.
+// Connects to a URL over HTTP, or starts a command and connects to its standard input and output. Prints one line per step
+// and exits 0, or prints the error to stderr and exits 1.
 
 import { check } from './check.mjs';
 import { demo } from './demo.mjs';
@@ -14,21 +14,20 @@ const LEGACY = '2025-11-25';
 const MODERN = '2026-07-28';
 const SESSIONS = { demo, talking };
 const MODES = {
-  v1: { version: LEGACY }, // the SDK before 2.0, which knows the initialize handshake only
+  v1: { version: LEGACY }, // the SDK before 2.0, which supports only the initialize handshake
   legacy: { negotiation: 'legacy', version: LEGACY }, // the initialize handshake
-  auto: { negotiation: 'auto', version: MODERN }, // asks server/discover, would fall back to initialize
-  pinned: { negotiation: { pin: MODERN }, version: MODERN }, // asks server/discover, never falls back
+  auto: { negotiation: 'auto', version: MODERN }, // sends server/discover; falls back to initialize on failure
+  pinned: { negotiation: { pin: MODERN }, version: MODERN }, // sends server/discover; never falls back
 };
 const CAPABILITIES = { elicitation: { form: {} }, sampling: {}, roots: {} };
 const OVERALL_TIMEOUT_MS = 60_000;
 
 const [session, mode, target, ...args] = process.argv.slice(2);
 
-const step = (said) => console.log(`typescript ${mode}: ${said}`);
+const step = (name) => console.log(`typescript ${mode}: ${name}`);
 
 /**
- * What differs between the SDKs: their classes, and how handlers are named: by a method here, and there by the schema
- * of what they handle.
+ * Differences between the SDKs: their classes, and the key of a handler, which is a method name or a schema.
  */
 async function sdk() {
   if (mode === 'v1') {
@@ -65,12 +64,12 @@ async function main() {
   const transport = target.startsWith('http:')
     ? new StreamableHTTPClientTransport(new URL(target))
     : new StdioClientTransport({ command: target, args, env: process.env });
-  // What fails outside a call (the legacy event stream, a reply nobody asked for) reaches only this handler.
+  // Failures outside calls (the legacy event stream, unsolicited responses) reach only this handler.
   const strayErrors = [];
   client.onerror = (error) => strayErrors.push(error);
 
   await client.connect(transport);
-  // The first SDK tells it to its HTTP transport only; over stdio it has checked it by itself.
+  // The first SDK passes the version to its HTTP transport only; over stdio it checks the version itself.
   const negotiated = client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion ?? version;
   check(negotiated === version, `version ${version}`, negotiated);
   check(client.getServerCapabilities()?.tools, 'the tools capability', client.getServerCapabilities());
@@ -83,7 +82,7 @@ async function main() {
   step('close');
 }
 
-/** The messages of an error and of what caused it: `fetch failed` alone says too little. */
+/** The messages of an error and its causes: `fetch failed` alone is not sufficient. */
 function reasonOf(error) {
   const messages = [];
   for (let at = error; at; at = at.cause) messages.push(`${at.name}: ${at.message || at.code}`);

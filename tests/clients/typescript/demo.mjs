@@ -1,4 +1,4 @@
-// A session with the demo server: every tool it has, in every way a call can end.
+// A session with the demo server: every tool, with every kind of result.
 
 import { inspect, isDeepStrictEqual } from 'node:util';
 import { check, textOf } from './check.mjs';
@@ -45,7 +45,7 @@ export async function demo(client, { ProtocolError, mode, isLegacy, step }) {
   }
   step('digest');
 
-  // One after the other these take 6 s: half of that leaves room for a busy machine and still shows overlap.
+  // In sequence these take 6 s: half of that tolerates a loaded machine and still proves overlap.
   const start = performance.now();
   const sleeps = await Promise.all(Array.from({ length: 20 }, () => call('sleep', { ms: 300 })));
   const elapsedMs = performance.now() - start;
@@ -53,7 +53,7 @@ export async function demo(client, { ProtocolError, mode, isLegacy, step }) {
   check(elapsedMs < 3000, 'twenty sleeps overlap (under 3000 ms)', elapsedMs);
   step('twenty sleeps');
 
-  // A bad argument is for the model to correct, so it is a result; an unknown tool is a protocol error.
+  // An invalid argument is a result, which the model can correct; an unknown tool is a protocol error.
   for (const [name, args, named] of [
     ['echo', { message: 5 }, 'message'],
     ['echo', {}, 'message'],
@@ -75,7 +75,7 @@ export async function demo(client, { ProtocolError, mode, isLegacy, step }) {
   check(isInvalidParams, 'protocol error -32602 for an unknown tool', unknown);
   step('unknown tool');
 
-  // The second client would answer this from its cache.
+  // The second client would use its cache.
   const again = await client.listTools(undefined, mode === 'v1' ? undefined : { cacheMode: 'bypass' });
   check(isDeepStrictEqual(again.tools, tools), 'the same tools as before the calls', again.tools);
   step('list again');

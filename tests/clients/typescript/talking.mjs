@@ -1,4 +1,4 @@
-// A session with examples/talking: whatever else than calling tools the SDK has a method for.
+// A session with examples/talking: every SDK method other than tool calls.
 
 import { isDeepStrictEqual } from 'node:util';
 import { check, textOf } from './check.mjs';
@@ -18,7 +18,7 @@ export async function talking(client, { ProtocolError, kind, mode, isLegacy, ste
   }
   check(client.getInstructions() === 'Ask it to ask you.', 'the instructions', client.getInstructions());
 
-  // The server puts two on a page. The second SDK walks the pages itself.
+  // Pages have two tools. The second SDK requests all pages itself.
   const tools = await listAll(client, mode);
   const names = tools.map((tool) => tool.name).sort();
   const expected = ['ask_model', 'ask_name', 'ask_roots', 'count', 'grow', 'turn'];
@@ -36,7 +36,7 @@ export async function talking(client, { ProtocolError, kind, mode, isLegacy, ste
   const chapter = await client.readResource({ uri: 'book://chapter/end' });
   check(chapter.contents[0].text === 'The chapter called end.', 'the chapter read', chapter);
   const missing = await client.readResource({ uri: 'book://nothing' }).catch((error) => error);
-  const code = mode === 'v1' ? -32002 : -32602; // the second SDK renames what the legacy era called it
+  const code = mode === 'v1' ? -32002 : -32602; // the second SDK replaces the legacy code
   check(missing instanceof ProtocolError && missing.code === code, `${code} for no such resource`, missing);
   step('resources');
 
@@ -68,26 +68,26 @@ export async function talking(client, { ProtocolError, kind, mode, isLegacy, ste
     check(params.requestedSchema.properties.name.type === 'string', 'the form', params);
     return answer;
   });
-  const told = textOf(await call('ask_name'), 'ask_name');
-  check(told === 'Hello, Ann!', 'the name is told', told);
+  const greeted = textOf(await call('ask_name'), 'ask_name');
+  check(greeted === 'Hello, Ann!', 'a greeting with the name', greeted);
   answer = { action: 'decline' };
   const declined = textOf(await call('ask_name'), 'ask_name');
-  check(declined === 'No name: decline', 'declining is told', declined);
+  check(declined === 'No name: decline', 'the declined answer', declined);
   step('elicitation');
 
   client.setRequestHandler(kind('sampling/createMessage'), ({ params }) => {
     const [message] = params.messages;
-    check(message.role === 'user' && params.maxTokens === 100, 'what is sampled', params);
+    check(message.role === 'user' && params.maxTokens === 100, 'the sampling request', params);
     const text = `${[message.content].flat()[0].text} Yes.`;
     return { model: 'parrot', role: 'assistant', content: { type: 'text', text }, stopReason: 'endTurn' };
   });
   const sampled = textOf(await call('ask_model', { question: 'Are you there?' }), 'ask_model');
-  check(sampled === 'parrot says: Are you there? Yes.', 'the model is asked', sampled);
+  check(sampled === 'parrot says: Are you there? Yes.', 'the sampled text', sampled);
   step('sampling');
 
   client.setRequestHandler(kind('roots/list'), () => ({ roots: [{ uri: 'file:///a' }, { uri: 'file:///b' }] }));
   const roots = textOf(await call('ask_roots'), 'ask_roots');
-  check(roots === 'file:///a file:///b', 'the roots are told', roots);
+  check(roots === 'file:///a file:///b', 'the roots', roots);
   step('roots');
 
   const logged = [];
@@ -96,13 +96,13 @@ export async function talking(client, { ProtocolError, kind, mode, isLegacy, ste
   });
   if (isLegacy) await client.setLoggingLevel('info');
   const progress = [];
-  const counted = await call('count', { to: 3 }, { onprogress: (told) => progress.push(told) });
-  check(textOf(counted, 'count') === 'counted to 3', 'it counts', counted);
+  const counted = await call('count', { to: 3 }, { onprogress: (value) => progress.push(value) });
+  check(textOf(counted, 'count') === 'counted to 3', 'the count', counted);
   const steps = [1, 2, 3].map((number) => ({ progress: number, total: 3, message: 'counting' }));
   check(isDeepStrictEqual(progress, steps), 'progress', progress);
   step('progress');
   const lines = [1, 2, 3].map((number) => `info counter counted ${number}`);
-  check(isDeepStrictEqual(logged, lines), 'what was logged', logged);
+  check(isDeepStrictEqual(logged, lines), 'the log messages', logged);
   if (isLegacy) {
     await client.setLoggingLevel('error');
     await call('count', { to: 1 });
@@ -110,25 +110,25 @@ export async function talking(client, { ProtocolError, kind, mode, isLegacy, ste
   }
   step('log');
 
-  // The server would count for a minute, and would not end while it does: the test that runs this watches.
-  const giveUp = new AbortController();
+  // Uncancelled, the call would take a minute and delay the exit of the server, which the caller checks.
+  const abort = new AbortController();
   const cancelled = call('count', { to: 600 }, {
-    signal: giveUp.signal,
-    onprogress: () => giveUp.abort('enough'),
+    signal: abort.signal,
+    onprogress: () => abort.abort('enough'),
   }).catch((error) => error);
   check((await cancelled) instanceof Error, 'a cancelled call fails', await cancelled);
   step('cancellation');
 
-  // The 2026 era has a subscription that both are told on.
+  // In the 2026 era one subscription receives both.
   const updated = waiting();
-  client.setNotificationHandler(kind('notifications/resources/updated'), ({ params }) => updated.tell(params.uri));
+  client.setNotificationHandler(kind('notifications/resources/updated'), ({ params }) => updated.push(params.uri));
   const changed = waiting();
-  client.setNotificationHandler(kind('notifications/tools/list_changed'), () => changed.tell('changed'));
+  client.setNotificationHandler(kind('notifications/tools/list_changed'), () => changed.push('changed'));
   let subscription;
   if (isLegacy) await client.subscribeResource({ uri: PAGE });
   else subscription = await client.listen({ toolsListChanged: true, resourceSubscriptions: [PAGE] });
   const page = textOf(await call('turn'), 'turn');
-  check((await updated.next('an update')) === PAGE, 'the page has changed');
+  check((await updated.next('an update')) === PAGE, 'an update of the page');
   const turned = await client.readResource({ uri: PAGE }, mode === 'v1' ? undefined : { cacheMode: 'bypass' });
   check(turned.contents[0].text === `This is ${page}.`, 'the new page', turned);
   step('resource updated');
@@ -142,16 +142,16 @@ export async function talking(client, { ProtocolError, kind, mode, isLegacy, ste
 
   if (isLegacy) await client.unsubscribeResource({ uri: PAGE });
   else await subscription.close();
-  // Over HTTP the server hears of it when the stream is closed, which is not waited for.
+  // Over HTTP the server detects the closed stream asynchronously.
   await call('count', { to: 2 });
-  updated.forget();
+  updated.clear();
   await call('turn');
   await call('count', { to: 2 });
-  check(updated.isEmpty(), 'nothing is told after unsubscribing');
+  check(updated.isEmpty(), 'no notification after unsubscribing');
   step('unsubscribe');
 }
 
-/** All pages of the tools, past what the client keeps. */
+/** All pages of the tool list, bypassing the cache of the client. */
 async function listAll(client, mode) {
   if (mode !== 'v1') return (await client.listTools(undefined, { cacheMode: 'bypass' })).tools;
   const tools = [];
@@ -164,22 +164,22 @@ async function listAll(client, mode) {
   }
 }
 
-/** Notifications, to be waited for. */
+/** A queue of notifications that can be awaited. */
 function waiting() {
-  const told = [];
+  const queue = [];
   let wake = () => {};
-  const tell = (value) => {
-    told.push(value);
+  const push = (value) => {
+    queue.push(value);
     wake();
   };
   const next = async (what) => {
-    if (told.length === 0) {
+    if (queue.length === 0) {
       await new Promise((resolve, reject) => {
         wake = resolve;
-        setTimeout(() => reject(new Error(`${what} was not told in ${WAIT_MS} ms`)), WAIT_MS);
+        setTimeout(() => reject(new Error(`${what} was not received within ${WAIT_MS} ms`)), WAIT_MS);
       });
     }
-    return told.shift();
+    return queue.shift();
   };
-  return { tell, next, isEmpty: () => told.length === 0, forget: () => told.splice(0) };
+  return { push, next, isEmpty: () => queue.length === 0, clear: () => queue.splice(0) };
 }

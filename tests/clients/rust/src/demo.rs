@@ -1,4 +1,4 @@
-//! A session with the demo server: every tool it has, in every way a call can end.
+//! A session with the demo server: every tool, with every kind of result.
 
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,7 @@ impl Session {
         while let Some(slept) = sleeps.join_next().await {
             check(text_of(&slept??)? == "slept 300 ms", "each sleep slept", ())?;
         }
-        // One after the other these take 6 s: half of that leaves room for a busy machine and still shows overlap.
+        // In sequence these take 6 s: half of that tolerates a loaded machine and still proves overlap.
         let elapsed = start.elapsed();
         check(elapsed < Duration::from_secs(3), "twenty sleeps overlap (under 3 s)", elapsed)?;
         self.step("twenty sleeps");
@@ -74,7 +74,7 @@ impl Session {
     }
 
     async fn errors(&self) -> Checked<()> {
-        // A bad argument is for the model to correct, so it is a result; an unknown tool is a protocol error.
+        // An invalid argument is a result, which the model can correct; an unknown tool is a protocol error.
         for (tool, arguments, named) in [
             ("echo", json!({"message": 5}), "message"),
             ("echo", json!({}), "message"),

@@ -1,11 +1,11 @@
-//! The official Rust client uses a server the way an application would.
+//! Drives the official Rust client as an application would.
 //!
 //! `corelane-client-check demo|talking legacy|auto|pinned URL`
 //!
 //! `corelane-client-check demo|talking legacy|auto|pinned COMMAND ARGUMENT...`
 //!
-//! A URL is spoken to over HTTP; a command is started, and spoken to over its standard input and output. Prints a line for
-//! each step and exits 0, or the reason to stderr and exits 1.
+//! Connects to a URL over HTTP, or starts a command and connects to its standard input and output. Prints one line per step
+//! and exits 0, or prints the error to stderr and exits 1.
 
 #![forbid(unsafe_code)]
 
@@ -29,18 +29,18 @@ use talking::Talker;
 
 const OVERALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How the session starts, and the revision it must end up with.
+/// The start of a session in a mode, and the revision it must negotiate.
 fn lifecycle(mode: &str) -> Option<(ClientLifecycleMode, ProtocolVersion)> {
     let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
     match mode {
         // The initialize handshake.
         "legacy" => Some((ClientLifecycleMode::Initialize, ProtocolVersion::V_2025_11_25)),
-        // Asks server/discover, would fall back to initialize.
+        // Sends server/discover; falls back to initialize on failure.
         "auto" => Some((
             ClientLifecycleMode::Auto { preferred_versions, legacy_version: None },
             ProtocolVersion::V_2026_07_28,
         )),
-        // Asks server/discover, never falls back.
+        // Sends server/discover; never falls back.
         "pinned" => {
             Some((ClientLifecycleMode::Discover { preferred_versions }, ProtocolVersion::V_2026_07_28))
         }
@@ -55,8 +55,8 @@ struct Session {
 }
 
 impl Session {
-    fn step(&self, said: impl std::fmt::Display) {
-        println!("rust {}: {said}", self.mode);
+    fn step(&self, step: impl std::fmt::Display) {
+        println!("rust {}: {step}", self.mode);
     }
 
     async fn call(&self, tool: impl Into<String>, arguments: Value) -> Checked<CallToolResult> {
@@ -64,7 +64,7 @@ impl Session {
     }
 
     async fn start(&self, version: &ProtocolVersion) -> Checked<()> {
-        let info = self.client.peer_info().ok_or("the server says nothing of itself")?;
+        let info = self.client.peer_info().ok_or("the server sent no information about itself")?;
         check(info.protocol_version == *version, "the expected version", &info)?;
         check(info.capabilities.tools.is_some(), "the tools capability", &info)?;
         self.step(format_args!("start {version}"));
@@ -76,7 +76,7 @@ impl Session {
         Ok(())
     }
 
-    /// The tools as listed, every page, past whatever the client keeps.
+    /// All pages of the tool list, bypassing the cache of the client.
     async fn tools(&self) -> Checked<Value> {
         self.client.clear_response_cache().await;
         Ok(serde_json::to_value(self.client.list_all_tools().await?)?)

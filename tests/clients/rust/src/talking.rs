@@ -1,6 +1,6 @@
-//! A session with examples/talking: whatever else than calling tools the SDK has a method for.
+//! A session with examples/talking: every SDK method other than tool calls.
 
-// Logging, sampling and roots are on their way out, and still in use.
+// Logging, sampling and roots are deprecated and still in use.
 #![allow(deprecated)]
 
 use std::{
@@ -39,28 +39,28 @@ use crate::{
 const PAGE: &str = "book://page";
 const WAIT: Duration = Duration::from_secs(10);
 
-/// How far, of how much, and what is told of it.
+/// Progress, total and message.
 type Progress = (f64, Option<f64>, Option<String>);
 
-/// Answers what the server asks, and keeps what it tells outside the answers to requests.
+/// Answers the requests of the server, and records its notifications.
 #[derive(Clone)]
 pub(crate) struct Talker {
     declines: Arc<Mutex<bool>>,
     logged: Arc<Mutex<Vec<String>>>,
     progress: Arc<Mutex<Vec<Progress>>>,
-    tell: UnboundedSender<String>,
-    told: Arc<AsyncMutex<UnboundedReceiver<String>>>,
+    sender: UnboundedSender<String>,
+    notifications: Arc<AsyncMutex<UnboundedReceiver<String>>>,
 }
 
 impl Default for Talker {
     fn default() -> Self {
-        let (tell, told) = unbounded_channel();
+        let (sender, notifications) = unbounded_channel();
         Self {
             declines: Arc::default(),
             logged: Arc::default(),
             progress: Arc::default(),
-            tell,
-            told: Arc::new(AsyncMutex::new(told)),
+            sender,
+            notifications: Arc::new(AsyncMutex::new(notifications)),
         }
     }
 }
@@ -122,7 +122,7 @@ impl ClientHandler for Talker {
         _context: NotificationContext<RoleClient>,
     ) {
         change(&self.progress, |progress| progress.push((params.progress, params.total, params.message)));
-        let _ = self.tell.send("progress".to_owned());
+        let _ = self.sender.send("progress".to_owned());
     }
 
     async fn on_logging_message(
@@ -140,19 +140,19 @@ impl ClientHandler for Talker {
         params: ResourceUpdatedNotificationParam,
         _context: NotificationContext<RoleClient>,
     ) {
-        let _ = self.tell.send(params.uri);
+        let _ = self.sender.send(params.uri);
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        let _ = self.tell.send("tools".to_owned());
+        let _ = self.sender.send("tools".to_owned());
     }
 }
 
-/// Where a changed page and a changed list are told.
+/// The source of update notifications.
 enum Changes<'a> {
-    /// To the handler, in the legacy era.
+    /// The handler, in the legacy era.
     Handler(&'a Talker),
-    /// On a stream of its own.
+    /// A subscription stream.
     Stream(Box<Subscription>),
 }
 
@@ -163,41 +163,41 @@ impl Changes<'_> {
             Self::Stream(subscription) => match timeout(WAIT, subscription.next()).await?? {
                 Some(ServerNotification::ResourceUpdatedNotification(updated)) => Ok(updated.params.uri),
                 Some(ServerNotification::ToolListChangedNotification(_)) => Ok("tools".to_owned()),
-                other => Err(format!("a change was to be told, got {other:?}").into()),
+                other => Err(format!("expected a change, got {other:?}").into()),
             },
         }
     }
 }
 
 impl Talker {
-    /// The next thing told but progress.
+    /// The next notification other than progress.
     async fn next(&self) -> Checked<String> {
-        let mut told = self.told.lock().await;
+        let mut notifications = self.notifications.lock().await;
         loop {
-            let next = timeout(WAIT, told.recv()).await?.ok_or("nothing will be told")?;
+            let next = timeout(WAIT, notifications.recv()).await?.ok_or("no notification")?;
             if next != "progress" {
                 return Ok(next);
             }
         }
     }
 
-    async fn forget(&self) {
-        let mut told = self.told.lock().await;
-        while told.try_recv().is_ok() {}
+    async fn discard_pending(&self) {
+        let mut notifications = self.notifications.lock().await;
+        while notifications.try_recv().is_ok() {}
     }
 }
 
-/// The protocol's error that a request ends with.
+/// The code of the JSON-RPC error of a request.
 fn code_of<T: std::fmt::Debug>(outcome: Result<T, ServiceError>) -> Checked<i32> {
     match outcome {
         Err(ServiceError::McpError(error)) => Ok(error.code.0),
-        other => Err(format!("an error of the protocol, got {other:?}").into()),
+        other => Err(format!("expected a JSON-RPC error, got {other:?}").into()),
     }
 }
 
 impl Session {
     pub(crate) async fn talking(&self) -> Checked<()> {
-        let info = self.client.peer_info().ok_or("the server says nothing of itself")?;
+        let info = self.client.peer_info().ok_or("the server sent no information about itself")?;
         let instructions = info.instructions.as_deref();
         check(instructions == Some("Ask it to ask you."), "the instructions", instructions)?;
         self.pages().await?;
@@ -289,23 +289,23 @@ impl Session {
     }
 
     async fn questions(&self) -> Checked<()> {
-        let told = self.text("ask_name", json!({})).await?;
-        check(told == "Hello, Ann!", "the name is told", &told)?;
+        let greeting = self.text("ask_name", json!({})).await?;
+        check(greeting == "Hello, Ann!", "a greeting with the name", &greeting)?;
         change(&self.client.service().declines, |declines| *declines = true);
         let declined = self.text("ask_name", json!({})).await?;
-        check(declined == "No name: decline", "declining is told", &declined)?;
+        check(declined == "No name: decline", "the declined answer", &declined)?;
         self.step("elicitation");
         let sampled = self.text("ask_model", json!({"question": "Are you there?"})).await?;
-        check(sampled == "parrot says: Are you there? Yes.", "the model is asked", &sampled)?;
+        check(sampled == "parrot says: Are you there? Yes.", "the sampled text", &sampled)?;
         self.step("sampling");
         let roots = self.text("ask_roots", json!({})).await?;
-        check(roots == "file:///a file:///b", "the roots are told", &roots)?;
+        check(roots == "file:///a file:///b", "the roots", &roots)?;
         self.step("roots");
         Ok(())
     }
 
-    /// Counts, asking to be told how far it is and what is logged from `info` on: what that takes in 2026-07-28. Every request
-    /// of this SDK has a progress token.
+    /// Calls `count` with log level `info`, which 2026-07-28 sets for each request. Every request of this SDK has a progress
+    /// token.
     async fn count(&self, to: u32) -> Checked<String> {
         let mut params = call_of("count", json!({"to": to}));
         if !self.is_legacy {
@@ -328,14 +328,14 @@ impl Session {
         let talker = self.client.service();
         self.set_level(LoggingLevel::Info).await?;
         let counted = self.count(3).await?;
-        check(counted == "counted to 3", "it counts", &counted)?;
+        check(counted == "counted to 3", "the count", &counted)?;
         let expected = [1.0, 2.0, 3.0].map(|number| (number, Some(3.0), Some("counting".to_owned())));
         let progress = locked(&talker.progress);
         check(progress == expected, "progress", &progress)?;
         self.step("progress");
         let expected = [1, 2, 3].map(|number| format!("info counter counted {number}"));
         let logged = locked(&talker.logged);
-        check(logged == expected, "what was logged", &logged)?;
+        check(logged == expected, "the log messages", &logged)?;
         if self.is_legacy {
             self.set_level(LoggingLevel::Error).await?;
             self.count(1).await?;
@@ -345,15 +345,15 @@ impl Session {
         Ok(())
     }
 
-    /// The server would count for a minute, and would not end while it does: the test that runs this watches.
+    /// Uncancelled, the call would take a minute and delay the exit of the server, which the caller checks.
     async fn cancellation(&self) -> Checked<()> {
         let talker = self.client.service();
-        talker.forget().await;
+        talker.discard_pending().await;
         let request = CallToolRequest::new(call_of("count", json!({"to": 600})));
         let options = PeerRequestOptions::no_options();
         let request = ClientRequest::CallToolRequest(request);
         let call = self.client.send_cancellable_request(request, options).await?;
-        timeout(WAIT, talker.told.lock().await.recv()).await?.ok_or("no progress")?;
+        timeout(WAIT, talker.notifications.lock().await.recv()).await?.ok_or("no progress")?;
         call.cancel(Some("enough".to_owned())).await?;
         self.step("cancellation");
         Ok(())
@@ -361,7 +361,7 @@ impl Session {
 
     async fn changes(&self) -> Checked<()> {
         let talker = self.client.service();
-        talker.forget().await;
+        talker.discard_pending().await;
         let mut changes = if self.is_legacy {
             self.client.subscribe(SubscribeRequestParams::new(PAGE)).await?;
             Changes::Handler(talker)
@@ -371,14 +371,14 @@ impl Session {
         };
         let page = self.text("turn", json!({})).await?;
         let updated = changes.next().await?;
-        check(updated == PAGE, "the page has changed", &updated)?;
+        check(updated == PAGE, "an update of the page", &updated)?;
         let turned = self.read(PAGE).await?;
         check(turned == format!("This is {page}."), "the new page", &turned)?;
         self.step("resource updated");
 
         let grown = self.text("grow", json!({})).await?;
         let changed = changes.next().await?;
-        check(changed == "tools", "the list has changed", &changed)?;
+        check(changed == "tools", "a change of the tool list", &changed)?;
         let listed = self.tools().await?.to_string();
         check(listed.contains(&grown), "the new tool", &listed)?;
         let answered = self.text(&grown, json!({})).await?;
@@ -391,14 +391,14 @@ impl Session {
             }
             Changes::Stream(mut subscription) => subscription.cancel().await?,
         }
-        // Over HTTP the server hears of it when the stream is closed, which is not waited for.
+        // Over HTTP the server detects the closed stream asynchronously.
         self.count(2).await?;
-        talker.forget().await;
+        talker.discard_pending().await;
         self.text("turn", json!({})).await?;
         self.count(2).await?;
-        let mut told = talker.told.lock().await;
-        while let Ok(told) = told.try_recv() {
-            check(told == "progress", "nothing is told after unsubscribing", told.clone())?;
+        let mut notifications = talker.notifications.lock().await;
+        while let Ok(notification) = notifications.try_recv() {
+            check(notification == "progress", "no notification after unsubscribing", notification.clone())?;
         }
         self.step("unsubscribe");
         Ok(())
