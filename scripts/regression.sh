@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Usage: scripts/regression.sh [OPTION of `corelane-loadgen regression`]...
 #
-# Holds this checkout against bench/baseline/main_latest.json, instruction counts included. Exit code 0: not worse, 1: worse,
-# 2: nothing to compare with, or wrong usage.
+# Compares this checkout with bench/baseline/main_latest.json, instruction counts included. Exit code 0: no regression,
+# 1: regression, 2: no baseline, or a usage error.
 #
 # Options of `corelane-loadgen regression`:
 #   --only --repeats --duration --full --scale --url --stdio --server-core --cpus --stages --baseline --threshold --json --self-test

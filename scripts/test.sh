@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Usage: scripts/test.sh
 #
-# Runs everything that CI runs: format, lints, feature combinations, tests with the official clients, documentation, the ring
-# under AddressSanitizer. Installs what it needs on a fresh Debian or Ubuntu.
+# Runs all checks of CI: format, lints, feature combinations, tests with the official clients, documentation, the ring under
+# AddressSanitizer. Installs missing packages on a fresh Debian or Ubuntu.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/install.sh
 read_options "$@"
 no_arguments "$@"
 
-# Everything is built once here, and a small disk is enough.
+# Each target is built once, and without incremental data a small disk suffices.
 export CARGO_INCREMENTAL=0
 df -h . | tail -1
 
@@ -40,7 +40,7 @@ for features in "" cli tokio anyhow; do
   cargo clippy --no-default-features --features "$features" --lib -- -D warnings
 done
 cargo clippy --features jemalloc --bins -- -D warnings
-# What two of the tests would otherwise build while others measure time.
+# Built beforehand, because two tests would otherwise build them while others measure time.
 cargo build --package corelane-client-check
 cargo build --examples --features tokio,anyhow
 scripts/corpora.sh
@@ -48,16 +48,16 @@ cargo nextest run --workspace --features tokio,anyhow --no-fail-fast
 cargo test --workspace --features tokio,anyhow --doc
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package corelane --package corelane-ring --package corelane-loadgen
 
-# The only unsafe code, with every memory access checked. Needs a nightly compiler; without one this is not run.
+# Checks every memory access of the only unsafe code. Skipped without a nightly compiler.
 if cargo +nightly --version >/dev/null 2>&1; then
   target=$(rustc +nightly -vV | sed -n 's/^host: //p')
-  # Freed memory is held back a little only, for a test watches the process's size. loom switches stacks by itself, which the
-  # sanitizer cannot follow.
+  # The quarantine of freed memory is small, because a test measures the size of the process. Tests with loom are excluded:
+  # loom switches stacks, which the sanitizer does not support.
   RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=quarantine_size_mb=1:detect_leaks=1 CARGO_TARGET_DIR=target/asan \
     cargo +nightly nextest run --target "$target" --package corelane --package corelane-ring --lib --test ring \
     -E "not test(sleep_state)" --no-fail-fast
 else
-  echo "no nightly compiler: the ring's tests were not run under AddressSanitizer"
-  # Where CI is set, a check that was skipped is a failure.
+  echo "no nightly compiler: the tests of the ring were not run under AddressSanitizer"
+  # In CI a skipped check is a failure.
   [ -z "${CI:-}" ] || exit 1
 fi
