@@ -14,25 +14,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{ServerProcess, corelane, echo, example, post};
-
-/// Writes a configuration file with a unique name, because tests run in parallel.
-fn file(name: &str, text: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
-    fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-/// Runs a command to its end: exit code, stdout and stderr.
-fn run(mut command: Command) -> (Option<i32>, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
+use support::{ServerProcess, config_file, corelane, echo, example, post, run};
 
 /// The error that both `serve` and `check` report for a file.
 fn mistake(name: &str, text: &str) -> String {
-    let path = file(name, text);
+    let path = config_file(name, text);
     let (code, stdout, stderr) = run(corelane(&["check", &path]));
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
     let served = run(corelane(&["serve", "--config", &path, "--listen", "127.0.0.1:0"]));
@@ -44,7 +30,7 @@ fn mistake(name: &str, text: &str) -> String {
 
 #[test]
 fn flag_overrides_environment_which_overrides_file() {
-    let path = file(
+    let path = config_file(
         "precedence",
         "[server]\nlisten = [\"127.0.0.2:0\"]\nshards = 2\nstats = true\n[log]\nlevel = \"info\"",
     );
@@ -95,14 +81,14 @@ fn flag_overrides_environment_which_overrides_file() {
 fn check_prints_a_configuration_that_checks_identically() {
     let (code, defaults, stderr) = run(corelane(&["check", "corelane.toml"]));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    let path = file(
+    let path = config_file(
         "round-trip",
         "[server]\ncpus = \"0\"\nspin_us = 0\nadmin = \"none\"\n[http]\nallowed_hosts = [\"a:1\"]\n\
          [limits]\nhead_timeout = \"1500ms\"\nheaders_max = 50",
     );
     let (code, printed, _) = run(corelane(&["check", &path]));
     assert_eq!(code, Some(0));
-    let (code, again, _) = run(corelane(&["check", &file("round-trip-again", &printed)]));
+    let (code, again, _) = run(corelane(&["check", &config_file("round-trip-again", &printed)]));
     assert_eq!((code, &again), (Some(0), &printed));
     let changed: Vec<&str> = printed.lines().filter(|line| !defaults.contains(line)).collect();
     assert_eq!(
@@ -140,7 +126,7 @@ fn configuration_errors_name_key_line_and_remedy() {
 
 #[test]
 fn check_lists_all_errors_and_serve_counts_them() {
-    let path = file("many", "[limits]\nheaders_max = 0\nfoo = 1\nhead_timeout = \"0s\"");
+    let path = config_file("many", "[limits]\nheaders_max = 0\nfoo = 1\nhead_timeout = \"0s\"");
     let (code, _, lines) = run(corelane(&["check", &path]));
     assert_eq!((code, lines.lines().count()), (Some(1), 3), "{lines}");
     assert!(lines.lines().all(|line| line.starts_with("error: ")), "{lines}");
@@ -164,7 +150,7 @@ fn non_loopback_address_needs_allowed_hosts() {
     assert_eq!((code, line.lines().count()), (Some(1), 1), "{line}");
     assert!(line.contains("[http] allowed_hosts") && line.contains("loopback"), "{line}");
 
-    let path = file("hosts", "[http]\nallowed_hosts = [\"mcp.example.com\"]");
+    let path = config_file("hosts", "[http]\nallowed_hosts = [\"mcp.example.com\"]");
     let server = ServerProcess::spawn(corelane(&["serve", "--listen", "0.0.0.0:0", "--config", &path]));
     let mut client = support::Client::connect(([127, 0, 0, 1], server.address.port()).into());
     for (host, status) in [("localhost", 200), ("mcp.example.com:8080", 200), ("evil.example", 403)] {
@@ -359,7 +345,7 @@ fn start_errors_are_json_when_the_log_is() {
 
 #[test]
 fn check_reports_each_error_of_serve_on_its_own_line() {
-    let path = file(
+    let path = config_file(
         "unstartable",
         "[server]\nlisten = [\"0.0.0.0:0\", \"tcp://0.0.0.0:0\"]\ncpus = \"4000\"\n[security]\nsecret_file = \"/nowhere.key\"",
     );

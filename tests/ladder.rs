@@ -8,7 +8,7 @@ mod support;
 
 use corelane::{Capability, Config, NoArguments, Running, Server, Tool};
 use serde_json::{Value, json};
-use support::{Client, Reply, ServerProcess, modern};
+use support::{Client, Reply, ServerProcess, modern, peer::end};
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -507,11 +507,6 @@ fn running(tools: impl IntoIterator<Item = Tool>) -> Running {
     let config =
         Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), ..Config::default() };
     server.build().start(&config).unwrap()
-}
-
-fn end(running: Running) -> corelane::ShardMetrics {
-    running.stopper().drain();
-    running.join().unwrap()
 }
 
 #[test]

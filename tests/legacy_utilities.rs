@@ -19,13 +19,13 @@ use std::{
 use corelane::{Config, Context, Level, Limits, NoArguments, Resource, Running, Server, Tool, time::sleep};
 use serde_json::{Value, json};
 use support::{
-    Client, await_calls_in_flight, eventually, post,
+    Client, DropCounter, await_calls_in_flight, eventually,
+    peer::end,
+    post,
     session::{Event, Reading, Session, handshake},
 };
 
 const NEWEST: &str = "2025-11-25";
-/// The revision assumed for a request that names none.
-const ASSUMED: &str = "2025-03-26";
 const LEVELS: [(Level, &str); 8] = [
     (Level::Debug, "debug"),
     (Level::Info, "info"),
@@ -45,15 +45,6 @@ struct Say {
 thread_local! {
     /// The context of a call that has ended.
     static KEPT: Cell<Option<Context>> = const { Cell::new(None) };
-}
-
-/// Increments a counter on drop.
-struct Dropped(Arc<AtomicUsize>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 fn server(dropped: &Arc<AtomicUsize>) -> Server {
@@ -84,12 +75,12 @@ fn server(dropped: &Arc<AtomicUsize>) -> Server {
             }
         }))
         .tool(Tool::new("wait").run_async(async move |_: NoArguments, _cx| {
-            let _dropped = Dropped(Arc::clone(&quiet));
+            let _dropped = DropCounter(Arc::clone(&quiet));
             sleep(Duration::from_secs(30)).await;
             "waited"
         }))
         .tool(Tool::new("wait_loudly").run_async(async move |_: NoArguments, cx| {
-            let _dropped = Dropped(Arc::clone(&loud));
+            let _dropped = DropCounter(Arc::clone(&loud));
             cx.progress(1.0, None, None);
             sleep(Duration::from_secs(30)).await;
             "waited"
@@ -122,16 +113,6 @@ fn start(shards: usize, limits: Limits) -> (Running, Arc<AtomicUsize>) {
 
 fn open(running: &Running, revision: &str) -> Session {
     Session::open(running.addresses()[0], revision, json!({}))
-}
-
-/// A client without a session.
-fn stateless(address: std::net::SocketAddr) -> Session {
-    Session { address, id: String::new(), revision: ASSUMED.to_owned() }
-}
-
-fn end(running: Running) -> corelane::ShardMetrics {
-    running.stopper().drain();
-    running.join().unwrap()
 }
 
 fn call(id: impl Into<Value>, tool: &str, text: &str) -> Value {
@@ -194,7 +175,7 @@ fn inline_log_messages_reach_only_the_client_of_the_call() {
         assert_eq!(failed["error"]["code"], -32603);
         assert!(!session.call(5, "say", json!({"text": "x"})).is_stream(), "earlier messages are not sent");
     }
-    let nobody = stateless(running.addresses()[0]);
+    let nobody = Session::stateless(running.addresses()[0]);
     assert_eq!(logged(&nobody, "log_inline").len(), 7, "no session is needed");
     end(running);
 }
@@ -239,7 +220,7 @@ fn progress_has_its_token_increases_and_follows_the_revision() {
             session.ask(1, "tools/call", json!({"name": "count", "_meta": {"progressToken": 1.5}}));
         assert_eq!(refused.error_code(), -32602, "a token is a string or an integer");
     }
-    let nobody = stateless(running.addresses()[0]);
+    let nobody = Session::stateless(running.addresses()[0]);
     let params = json!({"name": "count", "_meta": {"progressToken": 1}});
     assert_eq!(
         nobody.ask(1, "tools/call", params).message()["params"]["progress"],
@@ -365,7 +346,7 @@ fn cancelled_stream_ends_without_another_event_even_when_resumed() {
 #[test]
 fn batch_is_accepted_without_a_session_and_rejected_by_later_revisions() {
     let (running, _) = start(2, Limits::default());
-    let nobody = stateless(running.addresses()[0]);
+    let nobody = Session::stateless(running.addresses()[0]);
     let batch = json!([call(1, "say", "a"), call("1", "say", "b")]);
     let accept = "Accept: application/json, text/event-stream\r\n";
     for headers in [accept.to_owned(), format!("{accept}MCP-Protocol-Version: 2025-03-26\r\n")] {

@@ -13,7 +13,7 @@ use std::{
 
 use corelane::{Config, Limits, Running, Server, Tool, demo};
 use serde_json::{Value, json};
-use support::{Client, echo, post};
+use support::{Client, echo, peer::end, post};
 
 fn start(limits: Limits) -> Running {
     let config =
@@ -23,11 +23,6 @@ fn start(limits: Limits) -> Running {
 
 fn connect(running: &Running) -> Client {
     Client::connect(running.addresses()[0])
-}
-
-fn end(running: Running) -> corelane::ShardMetrics {
-    running.stopper().drain();
-    running.join().unwrap()
 }
 
 /// A POST of `body` with exactly these lines between the first and the last header line.

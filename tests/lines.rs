@@ -18,7 +18,7 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{
-    Client, ServerProcess, corelane, example, exit_status,
+    Client, ServerProcess, config_file, corelane, example, exit_status,
     schema::{NEWEST_LEGACY, check_message},
 };
 
@@ -208,9 +208,14 @@ fn code(answer: &Value) -> i64 {
 
 /// Writes a configuration of limits to its own file.
 fn limits(name: &str, limits: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("lines-{name}.toml"));
-    fs::write(&path, format!("[limits]\n{limits}\n")).unwrap();
-    path.to_str().unwrap().to_owned()
+    config_file(
+        &format!("lines-{name}"),
+        &format!(
+            "[limits]
+{limits}
+"
+        ),
+    )
 }
 
 #[test]

@@ -18,12 +18,11 @@ use futures_lite::future::zip;
 use serde_json::{Value, json};
 use support::{
     await_figure,
+    peer::end,
     session::{Reading, Session},
 };
 
 const NEWEST: &str = "2025-11-25";
-/// The revision assumed for a request that names none.
-const ASSUMED: &str = "2025-03-26";
 const ABLE: fn() -> Value = || json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}, "roots": {}});
 
 #[derive(Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
@@ -110,16 +109,6 @@ fn start(shards: usize, limits: Limits) -> Running {
 
 fn open(running: &Running) -> Session {
     Session::open(running.addresses()[0], NEWEST, ABLE())
-}
-
-/// A client without a session.
-fn stateless(address: std::net::SocketAddr) -> Session {
-    Session { address, id: String::new(), revision: ASSUMED.to_owned() }
-}
-
-fn end(running: Running) -> corelane::ShardMetrics {
-    running.stopper().drain();
-    running.join().unwrap()
 }
 
 /// Calls a tool that sends a server request and answers it. Returns the request and the result of the call.
@@ -387,7 +376,7 @@ fn surplus_response_is_counted_and_dropped() {
 fn client_without_the_capability_is_not_asked_and_the_handler_gets_the_reason() {
     let running = start(2, Limits::default());
     let address = running.addresses()[0];
-    let nobody = stateless(address);
+    let nobody = Session::stateless(address);
     let outcome = nobody.call(1, "ping_async", json!({})).text();
     assert!(outcome.contains("CannotWait") && outcome.contains("session"), "{outcome}");
     for (capabilities, able) in [

@@ -11,7 +11,9 @@ use std::{
 };
 
 use serde_json::json;
-use support::{Client, ServerProcess, await_figure, corelane, echo, eventually, figure, post, settled};
+use support::{
+    Client, ServerProcess, await_figure, config_file, corelane, echo, eventually, figure, post, settled,
+};
 
 fn serve(arguments: &[&str]) -> std::process::Command {
     let mut command = corelane(&["serve", "--listen", "127.0.0.1:0"]);
@@ -388,10 +390,8 @@ fn sighup_is_logged_and_ignored() {
 
 #[test]
 fn drain_fails_readiness_first_and_keeps_listening_for_drain_delay() {
-    let config = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("drain-delay.toml");
-    std::fs::write(&config, "[limits]\ndrain_delay = \"1h\"\n").unwrap();
-    let config = config.to_str().unwrap();
-    let server = ServerProcess::observed(serve(&["--shards", "1", "--config", config]));
+    let config = config_file("drain-delay", "[limits]\ndrain_delay = \"1h\"\n");
+    let server = ServerProcess::observed(serve(&["--shards", "1", "--config", &config]));
     assert_eq!(readiness(&server), 200);
     server.signal("-TERM");
     eventually("the end of readiness", || readiness(&server) == 503);

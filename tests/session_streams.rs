@@ -19,12 +19,11 @@ use corelane::{
 use serde_json::{Value, json};
 use support::{
     Client, await_figure, eventually,
+    peer::end,
     session::{Event, Reading, Session},
 };
 
 const NEWEST: &str = "2025-11-25";
-/// The revision assumed for a request that names none.
-const ASSUMED: &str = "2025-03-26";
 const UPDATED: &str = "notifications/resources/updated";
 
 fn server() -> Server {
@@ -74,16 +73,6 @@ fn subscribe(session: &Session, uri: &str) {
 
 fn touch(session: &Session) {
     session.call("t", "touch", json!({})).response();
-}
-
-/// A client without a session.
-fn stateless(address: std::net::SocketAddr) -> Session {
-    Session { address, id: String::new(), revision: ASSUMED.to_owned() }
-}
-
-fn end(running: Running) -> corelane::ShardMetrics {
-    running.stopper().drain();
-    running.join().unwrap()
 }
 
 /// The next event with data.
@@ -541,7 +530,7 @@ fn clients_that_cannot_resume_are_not_disconnected() {
     let address = running.addresses()[0];
     let older = ["2025-06-18", "2025-03-26", "2024-11-05"]
         .map(|revision| Session::open(address, revision, json!({})));
-    for session in older.into_iter().chain([stateless(address)]) {
+    for session in older.into_iter().chain([Session::stateless(address)]) {
         let mut reply = session.call(1, "poll", json!({}));
         if !reply.is_stream() {
             assert_eq!(reply.text(), "polled");

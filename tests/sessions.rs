@@ -18,12 +18,11 @@ use corelane::{
 use serde_json::{Value, json};
 use support::{
     ServerProcess, await_figure, eventually, figure,
+    peer::end,
     session::{Session, handshake},
 };
 
 const NEWEST: &str = "2025-11-25";
-/// The revision assumed for a request that names none.
-const ASSUMED: &str = "2025-03-26";
 const ABLE: fn() -> Value = || json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}, "roots": {}});
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -100,11 +99,6 @@ fn start(shards: usize, limits: Limits) -> Running {
 
 fn open(running: &Running) -> Session {
     Session::open(running.addresses()[0], NEWEST, ABLE())
-}
-
-fn end(running: Running) -> corelane::ShardMetrics {
-    running.stopper().drain();
-    running.join().unwrap()
 }
 
 /// Waits until no stream has a connection.
@@ -215,8 +209,7 @@ fn deleted_sessions_are_remembered_up_to_a_limit() {
 #[test]
 fn session_methods_without_a_session_are_rejected() {
     let running = start(2, Limits::default());
-    let without =
-        Session { address: running.addresses()[0], id: String::new(), revision: ASSUMED.to_owned() };
+    let without = Session::stateless(running.addresses()[0]);
     for (method, params) in [
         ("logging/setLevel", json!({"level": "info"})),
         ("resources/subscribe", json!({"uri": "test://a"})),

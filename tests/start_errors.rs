@@ -8,10 +8,10 @@ use std::{net::TcpListener, process::Command};
 
 use support::{ServerProcess, corelane};
 
-/// Runs to the end: exit code and stderr.
-fn run(mut command: Command) -> (Option<i32>, String) {
-    let output = command.output().unwrap();
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+/// Runs a command to its end: exit code and stderr.
+fn run(command: Command) -> (Option<i32>, String) {
+    let (code, _, stderr) = support::run(command);
+    (code, stderr)
 }
 
 fn one_line(output: (Option<i32>, String), words: &[&str]) {

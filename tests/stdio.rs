@@ -6,22 +6,15 @@ mod support;
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 use support::{
-    corelane,
+    corelane, run,
     schema::{NEWEST_LEGACY, check_message},
 };
-
-/// Runs a command to its end without input: exit code, stdout and stderr.
-fn run(mut command: Command) -> (Option<i32>, String, String) {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
 
 #[test]
 fn end_of_input_ends_the_process_and_stdout_has_only_messages() {

@@ -20,7 +20,10 @@ use corelane::{
     Running, Server, ServerBuilder, StartError, Structured, Tool, ToolAnnotations, time,
 };
 use serde_json::{Value, json};
-use support::{Client, await_calls_in_flight, await_figure, eventually, figure, modern, post, settled};
+use support::{
+    Client, DropCounter, await_calls_in_flight, await_figure, eventually, figure, modern, peer::end, post,
+    settled,
+};
 
 fn start(server: ServerBuilder, limits: Limits) -> Running {
     server.build().start(&config(limits)).unwrap()
@@ -33,11 +36,6 @@ fn config(limits: Limits) -> Config {
 
 fn connect(running: &Running) -> Client {
     Client::connect(running.addresses()[0])
-}
-
-fn end(running: Running) -> corelane::ShardMetrics {
-    running.stopper().drain();
-    running.join().unwrap()
 }
 
 fn call(tool: &str) -> String {
@@ -599,22 +597,13 @@ fn protocol_error_of_a_tool_is_a_json_rpc_error() {
     end(running);
 }
 
-/// Increments a counter on drop.
-struct Dropped(Arc<AtomicUsize>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
 /// Two tools that run until they are cancelled, one async and one blocking that polls for cancellation. Both count
 /// their starts and ends.
 fn endless(began: &Arc<AtomicUsize>, ended: &Arc<AtomicUsize>) -> ServerBuilder {
     let (one, other) = (Arc::clone(ended), Arc::clone(ended));
     let (one_began, other_began) = (Arc::clone(began), Arc::clone(began));
     let forever = Tool::new("forever").run_async(async move |_: NoArguments, _| {
-        let _dropped = Dropped(Arc::clone(&one));
+        let _dropped = DropCounter(Arc::clone(&one));
         one_began.fetch_add(1, Ordering::SeqCst);
         std::future::pending::<String>().await
     });
@@ -961,7 +950,7 @@ mod on_tokio {
             .tool(Tool::new("panic").run_tokio(|_: NoArguments, _| async { panic!("tokio") as String }))
             .tool(Tool::new("forever").deadline(Duration::from_millis(50)).run_tokio(
                 move |_: NoArguments, _| {
-                    let dropped = Dropped(Arc::clone(&dropped));
+                    let dropped = DropCounter(Arc::clone(&dropped));
                     async move {
                         let _dropped = dropped;
                         std::future::pending::<String>().await

@@ -4,9 +4,15 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -46,6 +52,20 @@ pub fn example(name: &str, arguments: &[&str]) -> Command {
     command.args(arguments);
     at_home(&mut command);
     command
+}
+
+/// Writes a configuration file. The name must be unique, because tests run in parallel.
+pub fn config_file(name: &str, text: &str) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.toml"));
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Runs a command to its end without input: exit code, stdout and stderr.
+pub fn run(mut command: Command) -> (Option<i32>, String, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 /// Hides the environment of the caller, and disables the admin interface, because its port is fixed and many servers
@@ -398,4 +418,13 @@ pub fn await_figure(admin: SocketAddr, name: &str, value: f64) {
 pub fn await_calls_in_flight(running: &corelane::Running, count: u32) {
     let admin = running.admin_address().expect("the server has an admin address");
     await_figure(admin, "corelane_calls_in_flight", f64::from(count));
+}
+
+/// Increments a counter on drop.
+pub struct DropCounter(pub Arc<AtomicUsize>);
+
+impl Drop for DropCounter {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }

@@ -64,6 +64,11 @@ impl Session {
         if self.id.is_empty() { String::new() } else { format!("Mcp-Session-Id: {}\r\n", self.id) }
     }
 
+    /// A client without a session, under the revision that servers assume for a request without one.
+    pub fn stateless(address: SocketAddr) -> Self {
+        Self { address, id: String::new(), revision: "2025-03-26".to_owned() }
+    }
+
     /// Sends a body on its own connection.
     pub fn post(&self, body: &Value) -> Reading {
         self.post_with("Accept: application/json, text/event-stream\r\n", body)
