@@ -134,7 +134,7 @@ fn every_flag_and_variable_of_the_help_is_described() {
 
 #[test]
 fn links_lead_to_existing_files() {
-    for name in ["README.md", "docs/OPERATIONS.md"] {
+    for name in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/OPERATIONS.md"] {
         let Ok(text) = fs::read_to_string(root().join(name)) else { continue };
         let directory = root().join(name).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
