@@ -3,10 +3,12 @@
 mod backtracking;
 mod bounds;
 mod cache;
+mod error;
 mod explain;
 mod tape;
 mod validator;
 
 pub use cache::CompiledSchema;
+pub use error::{SchemaError, Violation};
 pub use tape::TapeJson;
-pub use validator::{SchemaError, Validator, Verdict, Violation, compiled};
+pub use validator::{Validator, Verdict, compiled};
