@@ -1,62 +1,16 @@
 //! The configuration file: [`RawConfig`] is what it says, [`Config`] what it means once it is known to be valid.
 
-use std::{fs, io, ops::Range, path::Path, time::Duration};
+use std::{fs, ops::Range, path::Path};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::{Admin, Config, Cores, Limits, Listen, Log, ShardPlacement, allowed, limits::Bound};
-
-/// What is wrong with a configuration file, in one line.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// There is no such file, or it may not be read.
-    #[error("cannot be read: {0}; remedy: name another file, or start without one")]
-    Unreadable(#[from] io::Error),
-    /// It is not TOML.
-    #[error("line {line} is not TOML: {reason}")]
-    Syntax {
-        /// Where.
-        line: usize,
-        /// What is wrong there.
-        reason: String,
-    },
-    /// A key nobody reads.
-    #[error("unknown key {key} (line {line}){}", .nearest.as_ref().map_or(String::new(), |name| format!("; did you mean {name}?")))]
-    UnknownKey {
-        /// The key with its table.
-        key: String,
-        /// Where.
-        line: usize,
-        /// The known key most like it.
-        nearest: Option<String>,
-    },
-    /// A value that is not what the key asks for.
-    #[error("{key} (line {line}): {reason}")]
-    WrongValue {
-        /// The key with its table.
-        key: String,
-        /// Where.
-        line: usize,
-        /// What is wrong with the value.
-        reason: String,
-    },
-    /// A value the server could not run with.
-    #[error("{key} = {value} (line {line}) is out of range: {range}")]
-    OutOfRange {
-        /// The key with its table.
-        key: String,
-        /// Where.
-        line: usize,
-        /// The value.
-        value: String,
-        /// What it may be.
-        range: String,
-    },
-    /// A configuration no file can hold.
-    #[error("cannot be written: {0}")]
-    Unwritable(#[from] toml::ser::Error),
-}
+use super::{
+    Config, allowed,
+    error::ConfigError,
+    limits::Bound,
+    raw::{RawConfig, known_keys},
+};
 
 impl Config {
     /// Reads a file.
@@ -121,19 +75,6 @@ impl Config {
     }
 }
 
-impl ConfigError {
-    /// The line it is about; none for what is about the whole file.
-    fn line(&self) -> Option<usize> {
-        match self {
-            Self::Syntax { line, .. }
-            | Self::UnknownKey { line, .. }
-            | Self::WrongValue { line, .. }
-            | Self::OutOfRange { line, .. } => Some(*line),
-            Self::Unreadable(_) | Self::Unwritable(_) => None,
-        }
-    }
-}
-
 /// Removes `table.key`, or the table where no key is named.
 fn remove(document: &mut DeTable<'_>, key: &str) {
     match key.split_once('.') {
@@ -144,148 +85,6 @@ fn remove(document: &mut DeTable<'_>, key: &str) {
         }
         None => drop(document.remove(key)),
     }
-}
-
-/// The file as it is written. Every key has a default, and is written out again whatever its value.
-#[derive(Serialize, Deserialize)]
-#[serde(default)]
-struct RawConfig {
-    server: RawServer,
-    admin: RawAdmin,
-    http: RawHttp,
-    security: RawSecurity,
-    schema: RawSchema,
-    limits: Limits,
-    log: Log,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(default)]
-struct RawServer {
-    listen: Vec<Listen>,
-    #[serde(with = "auto")]
-    shards: Option<usize>,
-    #[serde(with = "auto")]
-    cpus: Option<Cores>,
-    placement: ShardPlacement,
-    #[serde(with = "auto")]
-    spin_us: Option<u32>,
-    #[serde(with = "auto")]
-    blocking_threads: Option<usize>,
-    admin: Admin,
-    stats: bool,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct RawAdmin {
-    allowed_hosts: Vec<String>,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct RawHttp {
-    allowed_hosts: Vec<String>,
-    allowed_origins: Vec<String>,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct RawSecurity {
-    /// Empty: none.
-    secret_file: String,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct RawSchema {
-    backtracking: bool,
-}
-
-impl Default for RawConfig {
-    fn default() -> Self {
-        Self::from(&Config { admin: Some(Config::ADMIN), ..Config::default() })
-    }
-}
-
-impl Default for RawServer {
-    fn default() -> Self {
-        RawConfig::default().server
-    }
-}
-
-impl From<&Config> for RawConfig {
-    fn from(config: &Config) -> Self {
-        Self {
-            server: RawServer {
-                listen: config.listen.clone(),
-                shards: config.shards,
-                cpus: config.cpus.clone().map(Cores),
-                placement: config.placement,
-                spin_us: config
-                    .spin_before_park
-                    .map(|spin| u32::try_from(spin.as_micros()).unwrap_or(u32::MAX)),
-                blocking_threads: config.blocking_threads,
-                admin: Admin(config.admin),
-                stats: config.stats,
-            },
-            admin: RawAdmin { allowed_hosts: config.admin_allowed_hosts.clone() },
-            http: RawHttp {
-                allowed_hosts: config.allowed_hosts.clone(),
-                allowed_origins: config.allowed_origins.clone(),
-            },
-            security: RawSecurity {
-                secret_file: config
-                    .secret_file
-                    .as_ref()
-                    .map(|path| path.display().to_string())
-                    .unwrap_or_default(),
-            },
-            schema: RawSchema { backtracking: config.limits.schema_backtracking },
-            limits: config.limits,
-            log: config.log,
-        }
-    }
-}
-
-impl RawConfig {
-    fn into_config(self) -> Config {
-        let Self { server, admin, http, security, schema, limits, log } = self;
-        Config {
-            listen: server.listen,
-            shards: server.shards,
-            cpus: server.cpus.map(|Cores(cpus)| cpus),
-            placement: server.placement,
-            spin_before_park: server.spin_us.map(|spin| Duration::from_micros(spin.into())),
-            blocking_threads: server.blocking_threads,
-            stats: server.stats,
-            admin: server.admin.0,
-            admin_allowed_hosts: admin.allowed_hosts,
-            allowed_hosts: http.allowed_hosts,
-            allowed_origins: http.allowed_origins,
-            secret_file: Some(security.secret_file).filter(|path| !path.is_empty()).map(Into::into),
-            log,
-            limits: Limits { schema_backtracking: schema.backtracking, ..limits },
-        }
-    }
-
-    fn bounds(&self) -> Vec<Bound> {
-        let mut bounds = self.limits.bounds();
-        let shards = self.server.shards.unwrap_or(1);
-        bounds.push(Bound::new("server.shards", shards, &(1..=Config::SHARDS_MAX.into()), usize::to_string));
-        let spin = self.server.spin_us.unwrap_or(0);
-        bounds.push(Bound::new("server.spin_us", spin, &(0..=Config::SPIN_US_MAX), u32::to_string));
-        let threads = self.server.blocking_threads.unwrap_or(1);
-        let allowed = 1..=Config::BLOCKING_THREADS_MAX;
-        bounds.push(Bound::new("server.blocking_threads", threads, &allowed, usize::to_string));
-        bounds
-    }
-}
-
-/// Every key there is, as a tree.
-fn known_keys() -> toml::Table {
-    // Numbers, words and lists of them always have a form in TOML.
-    toml::Table::try_from(RawConfig::default()).unwrap_or_default()
 }
 
 /// The keys of a file, and what is wrong with them.
@@ -424,55 +223,14 @@ fn one_line(message: &str) -> String {
     message.trim_end().replace('\n', ", ")
 }
 
-/// A setting the server finds by itself where the file says `"auto"`.
-mod auto {
-    use std::{fmt, marker::PhantomData};
-
-    use serde::{
-        Deserialize, Deserializer, Serialize, Serializer,
-        de::{Error, IntoDeserializer, Visitor},
-    };
-
-    const AUTO: &str = "auto";
-
-    pub(super) fn serialize<T: Serialize, S: Serializer>(
-        value: &Option<T>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => value.serialize(serializer),
-            None => serializer.serialize_str(AUTO),
-        }
-    }
-
-    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<T>, D::Error> {
-        deserializer.deserialize_any(AutoOr(PhantomData))
-    }
-
-    struct AutoOr<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for AutoOr<T> {
-        type Value = Option<T>;
-
-        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("\"auto\" or a value")
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<Option<T>, E> {
-            if text == AUTO { Ok(None) } else { T::deserialize(text.into_deserializer()).map(Some) }
-        }
-
-        fn visit_i64<E: Error>(self, number: i64) -> Result<Option<T>, E> {
-            T::deserialize(number.into_deserializer()).map(Some)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use super::{
+        super::{Limits, Log, ShardPlacement},
+        *,
+    };
 
     fn told(text: &str) -> String {
         let errors = Config::from_toml(text).unwrap_err();

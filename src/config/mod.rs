@@ -2,9 +2,11 @@
 
 mod allowed;
 mod cores;
+mod error;
 mod file;
 mod limits;
 mod listen;
+mod raw;
 mod size;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "cli")]
 pub(crate) use allowed::{check_host, check_origin};
 pub use cores::Cores;
-pub use file::ConfigError;
+pub use error::ConfigError;
 pub use limits::{Limits, SchemaLimits};
 pub use listen::{Endpoint, Listen, Transport};
 

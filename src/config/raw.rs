@@ -1,0 +1,195 @@
+//! The configuration file as it is written, and its conversion.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Admin, Config, Cores, Limits, Listen, Log, ShardPlacement, limits::Bound};
+
+/// The file as it is written. Every key has a default, and is written out again whatever its value.
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawConfig {
+    pub(super) server: RawServer,
+    pub(super) admin: RawAdmin,
+    pub(super) http: RawHttp,
+    security: RawSecurity,
+    schema: RawSchema,
+    limits: Limits,
+    log: Log,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawServer {
+    pub(super) listen: Vec<Listen>,
+    #[serde(with = "auto")]
+    shards: Option<usize>,
+    #[serde(with = "auto")]
+    cpus: Option<Cores>,
+    placement: ShardPlacement,
+    #[serde(with = "auto")]
+    spin_us: Option<u32>,
+    #[serde(with = "auto")]
+    blocking_threads: Option<usize>,
+    admin: Admin,
+    stats: bool,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawAdmin {
+    pub(super) allowed_hosts: Vec<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RawHttp {
+    pub(super) allowed_hosts: Vec<String>,
+    pub(super) allowed_origins: Vec<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct RawSecurity {
+    /// Empty: none.
+    secret_file: String,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct RawSchema {
+    backtracking: bool,
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self::from(&Config { admin: Some(Config::ADMIN), ..Config::default() })
+    }
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        RawConfig::default().server
+    }
+}
+
+impl From<&Config> for RawConfig {
+    fn from(config: &Config) -> Self {
+        Self {
+            server: RawServer {
+                listen: config.listen.clone(),
+                shards: config.shards,
+                cpus: config.cpus.clone().map(Cores),
+                placement: config.placement,
+                spin_us: config
+                    .spin_before_park
+                    .map(|spin| u32::try_from(spin.as_micros()).unwrap_or(u32::MAX)),
+                blocking_threads: config.blocking_threads,
+                admin: Admin(config.admin),
+                stats: config.stats,
+            },
+            admin: RawAdmin { allowed_hosts: config.admin_allowed_hosts.clone() },
+            http: RawHttp {
+                allowed_hosts: config.allowed_hosts.clone(),
+                allowed_origins: config.allowed_origins.clone(),
+            },
+            security: RawSecurity {
+                secret_file: config
+                    .secret_file
+                    .as_ref()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+            },
+            schema: RawSchema { backtracking: config.limits.schema_backtracking },
+            limits: config.limits,
+            log: config.log,
+        }
+    }
+}
+
+impl RawConfig {
+    pub(super) fn into_config(self) -> Config {
+        let Self { server, admin, http, security, schema, limits, log } = self;
+        Config {
+            listen: server.listen,
+            shards: server.shards,
+            cpus: server.cpus.map(|Cores(cpus)| cpus),
+            placement: server.placement,
+            spin_before_park: server.spin_us.map(|spin| Duration::from_micros(spin.into())),
+            blocking_threads: server.blocking_threads,
+            stats: server.stats,
+            admin: server.admin.0,
+            admin_allowed_hosts: admin.allowed_hosts,
+            allowed_hosts: http.allowed_hosts,
+            allowed_origins: http.allowed_origins,
+            secret_file: Some(security.secret_file).filter(|path| !path.is_empty()).map(Into::into),
+            log,
+            limits: Limits { schema_backtracking: schema.backtracking, ..limits },
+        }
+    }
+
+    pub(super) fn bounds(&self) -> Vec<Bound> {
+        let mut bounds = self.limits.bounds();
+        let shards = self.server.shards.unwrap_or(1);
+        bounds.push(Bound::new("server.shards", shards, &(1..=Config::SHARDS_MAX.into()), usize::to_string));
+        let spin = self.server.spin_us.unwrap_or(0);
+        bounds.push(Bound::new("server.spin_us", spin, &(0..=Config::SPIN_US_MAX), u32::to_string));
+        let threads = self.server.blocking_threads.unwrap_or(1);
+        let allowed = 1..=Config::BLOCKING_THREADS_MAX;
+        bounds.push(Bound::new("server.blocking_threads", threads, &allowed, usize::to_string));
+        bounds
+    }
+}
+
+/// Every key there is, as a tree.
+pub(super) fn known_keys() -> toml::Table {
+    // Numbers, words and lists of them always have a form in TOML.
+    toml::Table::try_from(RawConfig::default()).unwrap_or_default()
+}
+
+/// A setting the server finds by itself where the file says `"auto"`.
+mod auto {
+    use std::{fmt, marker::PhantomData};
+
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{Error, IntoDeserializer, Visitor},
+    };
+
+    const AUTO: &str = "auto";
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Option<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => value.serialize(serializer),
+            None => serializer.serialize_str(AUTO),
+        }
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<T>, D::Error> {
+        deserializer.deserialize_any(AutoOr(PhantomData))
+    }
+
+    struct AutoOr<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for AutoOr<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("\"auto\" or a value")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Option<T>, E> {
+            if text == AUTO { Ok(None) } else { T::deserialize(text.into_deserializer()).map(Some) }
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<Option<T>, E> {
+            T::deserialize(number.into_deserializer()).map(Some)
+        }
+    }
+}
