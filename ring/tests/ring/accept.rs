@@ -1,0 +1,187 @@
+//! Accepting connections.
+
+use std::{
+    io::Write,
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use corelane_ring::{Event, RingConfig, UnixSocket};
+
+use crate::harness::{small, with_ring};
+
+#[test]
+fn a_full_table_stops_accepting_until_a_slot_is_free() {
+    with_ring(small(4, 16), async |ring, address| {
+        let clients: Vec<_> = (0..6).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut sockets = Vec::new();
+        for _ in 0..4 {
+            sockets.push(ring.accepted().await);
+        }
+        let (listener, error) = ring
+            .wait(|event| match event {
+                Event::AcceptFailed { listener, error } => Some((*listener, error.raw_os_error())),
+                _ => None,
+            })
+            .await;
+        assert_eq!(error, Some(libc::ENFILE));
+        ring.ring.close(sockets[0]);
+        ring.closed(sockets[0]).await;
+        ring.ring.resume_accept(listener);
+        let next = ring.accepted().await;
+        assert_eq!(next.index(), sockets[0].index(), "the slot is used again");
+        assert_ne!(next, sockets[0], "by another tenant");
+        drop(clients);
+    });
+}
+
+#[test]
+fn a_reset_is_an_event_and_not_an_end() {
+    with_ring(small(16, 16), async |ring, address| {
+        let client = socket2::Socket::from(TcpStream::connect(address).unwrap());
+        let socket = ring.accepted().await;
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        let errno = ring
+            .wait(|event| match event {
+                Event::ReceiveFailed { error, .. } => Some(error.raw_os_error()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(errno, Some(libc::ECONNRESET));
+        ring.ring.close(socket);
+        ring.closed(socket).await;
+        drop(TcpStream::connect(address).unwrap());
+        ring.accepted().await;
+    });
+}
+
+#[test]
+fn more_completions_than_the_queue_holds_are_not_lost() {
+    // 128 entries, 1,000 connections in one burst before the ring turns once.
+    with_ring(small(2000, 16), async |ring, address| {
+        ring.ring.turn(&mut ring.events).unwrap();
+        let clients: Vec<_> = (0..1000).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for mut client in &clients {
+            client.write_all(b"x").unwrap();
+        }
+        for _ in 0..1000 {
+            ring.accepted().await;
+        }
+        let mut bytes = 0;
+        while bytes < 1000 {
+            bytes += ring
+                .wait(|event| match event {
+                    Event::Received { buffer, .. } => Some(buffer.len()),
+                    _ => None,
+                })
+                .await;
+        }
+        assert_eq!(bytes, 1000);
+    });
+}
+
+#[test]
+fn a_unix_socket_is_accepted_from_paused_and_given_up() {
+    with_ring(small(64, 16), async |ring, _| {
+        let path = std::env::temp_dir().join(format!("corelane-ring-{}.sock", std::process::id()));
+        let unix = UnixSocket::bind(&path).unwrap();
+        // A second ring that shares it, and never accepts.
+        let _other = unix.listener().unwrap();
+        let listener = ring.ring.listen(unix.listener().unwrap());
+        let file = unix.into_file();
+        for _ in 0..10 {
+            let mut client = UnixStream::connect(&path).unwrap();
+            let socket = ring.accepted().await;
+            client.write_all(b"hello").unwrap();
+            assert_eq!(ring.received(socket, 5).await, b"hello");
+        }
+        let accepted =
+            |events: &[Event]| events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count();
+        ring.ring.pause_accept(listener);
+        ring.idle(Duration::from_millis(20)).await;
+        let mut waiting: Vec<_> = (0..5).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        ring.idle(Duration::from_millis(50)).await;
+        assert_eq!(accepted(&ring.events), 0);
+        ring.ring.resume_accept(listener);
+        for _ in 0..5 {
+            ring.accepted().await;
+        }
+        // In one turn, so that the accept is cancelled and armed again.
+        ring.ring.pause_accept(listener);
+        ring.ring.resume_accept(listener);
+        waiting.push(UnixStream::connect(&path).unwrap());
+        ring.accepted().await;
+        ring.ring.stop_listening(listener);
+        ring.idle(Duration::from_millis(20)).await;
+        let _waits = UnixStream::connect(&path).expect("the other ring's listener is open");
+        ring.idle(Duration::from_millis(50)).await;
+        assert_eq!(accepted(&ring.events), 0);
+        drop(file);
+        assert!(!path.exists());
+    });
+}
+/// Resident memory of this process, in KiB.
+fn resident_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn a_hundred_thousand_aborted_connections_leave_nothing_behind() {
+    const CYCLES: usize = 100_000;
+    const AT_ONCE: usize = 50;
+    with_ring(RingConfig { sockets_max: 256, ..RingConfig::default() }, async |ring, address| {
+        let mut baseline = None;
+        let mut done = 0;
+        while done < CYCLES {
+            let clients = thread::spawn(move || {
+                for number in 0..AT_ONCE {
+                    let mut client = TcpStream::connect(address).unwrap();
+                    // A third goes silently, a third in the middle of a request, a third with a reset.
+                    if number % 3 == 1 {
+                        let _ = client.write_all(b"POST /mcp HT");
+                    } else if number % 3 == 2 {
+                        let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
+                    }
+                }
+            });
+            let mut gone = 0;
+            while gone < AT_ONCE {
+                ring.ring.turn(&mut ring.events).unwrap();
+                if ring.events.is_empty() {
+                    ring.ring.park(Some(Instant::now() + Duration::from_secs(1)), |_| false).await.unwrap();
+                }
+                for event in std::mem::take(&mut ring.events) {
+                    match event {
+                        Event::Accepted { socket, .. } if socket.index() % 2 == 0 => {
+                            let _ = ring.ring.send(socket, b"hello".to_vec());
+                        }
+                        Event::PeerClosed { socket } | Event::ReceiveFailed { socket, .. } => {
+                            ring.ring.close(socket)
+                        }
+                        Event::Closed { .. } => gone += 1,
+                        _ => {}
+                    }
+                }
+            }
+            clients.join().unwrap();
+            done += AT_ONCE;
+            if done == CYCLES / 10 {
+                baseline = Some((descriptors(), resident_kib()));
+            }
+        }
+        let (descriptors_before, resident_before) = baseline.unwrap();
+        assert_eq!((ring.ring.sockets(), ring.ring.buffers_held()), (0, 0));
+        assert_eq!(descriptors(), descriptors_before);
+        let grown = resident_kib().saturating_sub(resident_before);
+        assert!(grown < 4096, "{grown} KiB more than after a tenth of the cycles");
+    });
+}

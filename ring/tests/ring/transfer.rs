@@ -1,0 +1,194 @@
+//! Receiving, sending and closing.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use corelane_ring::Event;
+
+use crate::harness::{small, with_ring};
+
+#[test]
+fn bytes_go_in_and_come_out() {
+    with_ring(small(16, 16), async |ring, address| {
+        let client = thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let sent: Vec<u8> = (0..100_000_u32).map(|byte| byte as u8).collect();
+            let mut reader = stream.try_clone().unwrap();
+            let expected = sent.clone();
+            let reading = thread::spawn(move || {
+                let mut read = vec![0; expected.len()];
+                reader.read_exact(&mut read).unwrap();
+                assert!(read == expected);
+            });
+            stream.write_all(&sent).unwrap();
+            reading.join().unwrap();
+        });
+        let socket = ring.accepted().await;
+        let mut echoed = 0;
+        while echoed < 100_000 {
+            let part = ring.received(socket, 1).await;
+            echoed += part.len();
+            ring.ring.send(socket, part).unwrap();
+            assert!(ring.sent(socket).await.1);
+        }
+        client.join().unwrap();
+        ring.wait(|event| matches!(event, Event::PeerClosed { .. }).then_some(())).await;
+        ring.ring.close(socket);
+        ring.closed(socket).await;
+        assert_eq!((ring.ring.sockets(), ring.ring.buffers_held()), (0, 0));
+    });
+}
+
+#[test]
+fn a_close_while_receiving_sends_fin() {
+    with_ring(small(16, 16), async |ring, address| {
+        let mut client = TcpStream::connect(address).unwrap();
+        let socket = ring.accepted().await;
+        ring.idle(Duration::from_millis(20)).await;
+        ring.ring.close(socket);
+        ring.closed(socket).await;
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "an end, not a reset");
+    });
+}
+
+#[test]
+fn late_data_never_reaches_the_slots_next_tenant() {
+    // One slot only, so that every connection is the next tenant of the same slot.
+    with_ring(small(1, 16), async |ring, address| {
+        for round in 0..200_u32 {
+            let mut client = TcpStream::connect(address).unwrap();
+            let socket = ring.accepted().await;
+            let mine = round.to_le_bytes();
+            client.write_all(&mine).unwrap();
+            assert_eq!(ring.received(socket, 4).await, mine, "only this tenant's bytes");
+            // Data on its way while the slot is being closed.
+            let late = thread::spawn(move || {
+                for _ in 0..50 {
+                    if client.write_all(b"late").is_err() {
+                        break;
+                    }
+                }
+            });
+            ring.ring.close(socket);
+            assert!(ring.ring.send(socket, vec![1]).is_err(), "a closed socket takes no buffer");
+            ring.closed(socket).await;
+            late.join().unwrap();
+            assert!(ring.ring.send(socket, vec![1]).is_err(), "nor does a stale id");
+        }
+        assert_eq!((ring.ring.sockets(), ring.ring.buffers_held()), (0, 0));
+    });
+}
+
+#[test]
+fn a_socket_takes_one_send_at_a_time_and_gives_every_buffer_back() {
+    with_ring(small(16, 16), async |ring, address| {
+        let mut client = TcpStream::connect(address).unwrap();
+        let socket = ring.accepted().await;
+        // More than the socket's buffers hold: the kernel takes it in parts.
+        let big = vec![7; 8 * 1024 * 1024];
+        ring.ring.send(socket, big).unwrap();
+        let refused = ring.ring.send(socket, vec![1, 2, 3]).unwrap_err();
+        assert_eq!(refused.0, [1, 2, 3]);
+        let reading = thread::spawn(move || {
+            let mut read = vec![0; 8 * 1024 * 1024];
+            client.read_exact(&mut read).unwrap();
+            assert!(read.iter().all(|&byte| byte == 7));
+            client
+        });
+        assert_eq!(ring.sent(socket).await, (8 * 1024 * 1024, true));
+        let client = reading.join().unwrap();
+        // A reader that never reads: closing must still get the buffer back.
+        ring.ring.send(socket, vec![9; 8 * 1024 * 1024]).unwrap();
+        ring.idle(Duration::from_millis(20)).await;
+        ring.ring.close(socket);
+        assert_eq!(ring.sent(socket).await, (8 * 1024 * 1024, false));
+        ring.closed(socket).await;
+        drop(client);
+    });
+}
+
+#[test]
+fn half_a_close_lets_the_peer_finish() {
+    with_ring(small(16, 16), async |ring, address| {
+        let mut client = TcpStream::connect(address).unwrap();
+        let socket = ring.accepted().await;
+        ring.ring.send(socket, b"bye".to_vec()).unwrap();
+        assert!(ring.sent(socket).await.1);
+        ring.ring.shutdown_write(socket);
+        let mut read = Vec::new();
+        ring.idle(Duration::from_millis(20)).await;
+        client.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"bye");
+        client.write_all(b"thanks").unwrap();
+        assert_eq!(ring.received(socket, 6).await, b"thanks");
+        drop(client);
+        ring.wait(|event| matches!(event, Event::PeerClosed { .. }).then_some(())).await;
+        ring.ring.close(socket);
+        ring.closed(socket).await;
+    });
+}
+
+#[test]
+fn a_paused_socket_makes_its_peer_wait() {
+    with_ring(small(16, 16), async |ring, address| {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        let socket = ring.accepted().await;
+        ring.ring.pause_receive(socket);
+        ring.idle(Duration::from_millis(50)).await;
+        ring.events.clear();
+        let mut written = 0;
+        while let Ok(count) = client.write(&[5; 64 * 1024]) {
+            written += count;
+            assert!(written < 64 * 1024 * 1024, "the peer was never made to wait");
+        }
+        ring.idle(Duration::from_millis(50)).await;
+        assert!(ring.events.is_empty(), "{:?}", ring.events);
+        ring.ring.resume_receive(socket);
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(ring.received(socket, written).await.len(), written, "and nothing is lost");
+    });
+}
+
+#[test]
+fn receiving_goes_on_after_the_buffers_ran_out() {
+    with_ring(small(64, 4), async |ring, address| {
+        let mut clients: Vec<_> = (0..32).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut sockets = Vec::new();
+        for _ in 0..32 {
+            sockets.push(ring.accepted().await);
+        }
+        // Thirty-two senders, four buffers, all of them held.
+        for client in &mut clients {
+            client.write_all(&[3; 1000]).unwrap();
+        }
+        let mut held = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while held.len() < 4 && Instant::now() < deadline {
+            ring.ring.turn(&mut ring.events).unwrap();
+            held.append(&mut ring.events);
+        }
+        ring.idle(Duration::from_millis(50)).await;
+        assert_eq!(ring.ring.buffers_held(), 4, "the kernel has none left");
+        let mut total: usize = 0;
+        let count = |events: Vec<Event>| -> usize {
+            events
+                .iter()
+                .map(|event| if let Event::Received { buffer, .. } = event { buffer.len() } else { 0 })
+                .sum()
+        };
+        total += count(held);
+        while total < 32_000 {
+            ring.ring.turn(&mut ring.events).unwrap();
+            total += count(std::mem::take(&mut ring.events));
+            ring.ring.park(Some(Instant::now() + Duration::from_millis(1)), |_| false).await.unwrap();
+            assert!(Instant::now() < deadline + Duration::from_secs(20), "{total} of 32,000 bytes came");
+        }
+        assert_eq!((total, ring.ring.buffers_held()), (32_000, 0));
+    });
+}
