@@ -164,6 +164,38 @@ fn write_all(
     reports: &[ShardReport],
     buckets: &[u64],
 ) -> fmt::Result {
+    write_build_info(out)?;
+    family(out, "corelane_shard_up", "gauge", "Whether the shard answered this scrape.")?;
+    for shard in 0..shards {
+        let up = u8::from(up.contains(&shard));
+        writeln!(out, "corelane_shard_up{{shard=\"{shard}\"}} {up}")?;
+    }
+    write_shard_values(out, reports)?;
+    write_connection_states(out, reports)?;
+    let busy = "corelane_shard_busy_seconds_total";
+    family(
+        out,
+        busy,
+        "counter",
+        "Time in turns that had work to do, without looking for it and without system calls.",
+    )?;
+    for report in reports {
+        writeln!(out, "{busy}{{shard=\"{}\"}} {}", report.shard, report.metrics.busy.as_secs_f64())?;
+    }
+    family(out, "corelane_refusals_total", "counter", "What was refused, by reason.")?;
+    write_counts(out, "corelane_refusals_total", "reason", reports, |metrics| &metrics.refusals)?;
+    write_tool_errors(out, reports)?;
+    family(out, "corelane_events_total", "counter", "Calls cancelled, turns that took too long.")?;
+    write_counts(out, "corelane_events_total", "event", reports, |metrics| &metrics.events)?;
+    let methods = merged(reports.iter().flat_map(|report| report.metrics.methods.iter().map(AsRef::as_ref)));
+    let help = "From bytes received to reply sent off";
+    histograms(out, "corelane_request_duration", "method", help, &methods, buckets)?;
+    let tools = merged(reports.iter().flat_map(|report| report.metrics.tools.0.iter().map(AsRef::as_ref)));
+    let help = "From bytes received to result sent off";
+    histograms(out, "corelane_tool_duration", "tool", help, &tools, buckets)
+}
+
+fn write_build_info(out: &mut String) -> fmt::Result {
     family(
         out,
         "corelane_build_info",
@@ -178,14 +210,13 @@ fn write_all(
         // Of the four the only one with free text.
         env!("CORELANE_RUSTC").replace('\\', "\\\\").replace('"', "\\\""),
         env!("CORELANE_FEATURES"),
-    )?;
-    family(out, "corelane_shard_up", "gauge", "Whether the shard answered this scrape.")?;
-    for shard in 0..shards {
-        let up = u8::from(up.contains(&shard));
-        writeln!(out, "corelane_shard_up{{shard=\"{shard}\"}} {up}")?;
-    }
-    type Figure = fn(&ShardReport) -> u64;
-    let figures: [(&str, &str, &str, Figure); 12] = [
+    )
+}
+
+/// The values with one sample a shard.
+fn write_shard_values(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
+    type Value = fn(&ShardReport) -> u64;
+    let values: [(&str, &str, &str, Value); 12] = [
         ("corelane_connections", "gauge", "Connections open.", |report| report.connections as u64),
         ("corelane_connections_accepted_total", "counter", "Connections accepted.", |report| {
             report.metrics.connections
@@ -227,12 +258,16 @@ fn write_all(
             report.metrics.sent_bytes
         }),
     ];
-    for (name, kind, help, figure) in figures {
+    for (name, kind, help, value) in values {
         family(out, name, kind, help)?;
         for report in reports {
-            writeln!(out, "{name}{{shard=\"{}\"}} {}", report.shard, figure(report))?;
+            writeln!(out, "{name}{{shard=\"{}\"}} {}", report.shard, value(report))?;
         }
     }
+    Ok(())
+}
+
+fn write_connection_states(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
     let states = "corelane_connection_states";
     family(out, states, "gauge", "Connections open, by what they do.")?;
     for report in reports {
@@ -241,23 +276,26 @@ fn write_all(
             writeln!(out, "{states}{{shard=\"{shard}\",state=\"{state}\"}} {count}")?;
         }
     }
-    let busy = "corelane_shard_busy_seconds_total";
-    family(
-        out,
-        busy,
-        "counter",
-        "Time in turns that had work to do, without looking for it and without system calls.",
-    )?;
+    Ok(())
+}
+
+/// One counter of each shard, by `label`.
+fn write_counts(
+    out: &mut String,
+    name: &str,
+    label: &str,
+    reports: &[ShardReport],
+    counts: impl Fn(&ShardMetrics) -> &BTreeMap<&'static str, u64>,
+) -> fmt::Result {
     for report in reports {
-        writeln!(out, "{busy}{{shard=\"{}\"}} {}", report.shard, report.metrics.busy.as_secs_f64())?;
-    }
-    family(out, "corelane_refusals_total", "counter", "What was refused, by reason.")?;
-    for report in reports {
-        for (reason, count) in &report.metrics.refusals {
-            let shard = report.shard;
-            writeln!(out, "corelane_refusals_total{{shard=\"{shard}\",reason=\"{reason}\"}} {count}")?;
+        for (value, count) in counts(&report.metrics) {
+            writeln!(out, "{name}{{shard=\"{}\",{label}=\"{value}\"}} {count}", report.shard)?;
         }
     }
+    Ok(())
+}
+
+fn write_tool_errors(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
     family(out, "corelane_tool_errors_total", "counter", "Calls without a good result, by tool and reason.")?;
     let mut errors = BTreeMap::<&str, [u64; ToolFailure::VARIANTS.len()]>::new();
     for row in reports.iter().flat_map(|report| report.metrics.tools.0.iter()) {
@@ -272,31 +310,7 @@ fn write_all(
             writeln!(out, "corelane_tool_errors_total{{tool=\"{tool}\",reason=\"{reason}\"}} {count}")?;
         }
     }
-    family(out, "corelane_events_total", "counter", "Calls cancelled, turns that took too long.")?;
-    for report in reports {
-        for (event, count) in &report.metrics.events {
-            let shard = report.shard;
-            writeln!(out, "corelane_events_total{{shard=\"{shard}\",event=\"{event}\"}} {count}")?;
-        }
-    }
-    let methods = merged(reports.iter().flat_map(|report| report.metrics.methods.iter().map(AsRef::as_ref)));
-    histograms(
-        out,
-        "corelane_request_duration",
-        "method",
-        "From bytes received to reply sent off",
-        &methods,
-        buckets,
-    )?;
-    let tools = merged(reports.iter().flat_map(|report| report.metrics.tools.0.iter().map(AsRef::as_ref)));
-    histograms(
-        out,
-        "corelane_tool_duration",
-        "tool",
-        "From bytes received to result sent off",
-        &tools,
-        buckets,
-    )
+    Ok(())
 }
 
 pub(super) fn family(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
