@@ -33,8 +33,8 @@ pub use tokio_runtime::TokioRuntime;
 use crate::{
     json::{Node, gave_up},
     registry::{
-        BlockingJob, CallDetails, Caller, Context, Conversation, Handler, LocalReply, RemoteContext, Reply,
-        ShardSide,
+        BlockingJob, CallDetails, Caller, Context, Conversation, Handler, InlineHandler, LocalReply,
+        RemoteContext, Reply, ShardSide,
     },
 };
 
@@ -153,18 +153,7 @@ impl Runner {
         reply: &mut Reply,
     ) -> Started {
         if let Handler::Inline(run) = handler {
-            let conversation = details
-                .map(|details| Arc::new(Conversation::held(caller.revision, caller.capabilities, *details)));
-            // A client of the 2026 era that names no level wants no log messages.
-            let inline_call = (!caller.revision.is_modern()).then(|| self.side.inline_log.begin());
-            let context = Context::inline(caller, Rc::clone(&self.side), conversation.clone(), inline_call);
-            let done = guarded(|| run(input, context, reply));
-            let logged = inline_call.and_then(|_| self.side.inline_log.end());
-            return match done {
-                Ok(()) if reply.is_error() && gave_up() => Started::NeedsDigits { unused: None },
-                Ok(()) => Started::Done(conversation.or(logged)),
-                Err(_) => Started::Panicked { unused: None },
-            };
+            return self.run_inline(&**run, input, caller, details, reply);
         }
         let Some(ticket) = ticket() else { return Started::Busy { unused: None } };
         let outlet = self.completions.remote();
@@ -220,6 +209,29 @@ impl Runner {
             Ok(started) => started,
             Err(Unprepared::NeedsDigits) => Started::NeedsDigits { unused: Some(ticket) },
             Err(Unprepared::Panicked) => Started::Panicked { unused: Some(ticket) },
+        }
+    }
+
+    #[inline]
+    fn run_inline(
+        &self,
+        run: &InlineHandler,
+        input: Node<'_>,
+        caller: Caller,
+        details: Option<Box<CallDetails>>,
+        reply: &mut Reply,
+    ) -> Started {
+        let conversation = details
+            .map(|details| Arc::new(Conversation::held(caller.revision, caller.capabilities, *details)));
+        // A client of the 2026 era that names no level wants no log messages.
+        let inline_call = (!caller.revision.is_modern()).then(|| self.side.inline_log.begin());
+        let context = Context::inline(caller, Rc::clone(&self.side), conversation.clone(), inline_call);
+        let done = guarded(|| run(input, context, reply));
+        let logged = inline_call.and_then(|_| self.side.inline_log.end());
+        match done {
+            Ok(()) if reply.is_error() && gave_up() => Started::NeedsDigits { unused: None },
+            Ok(()) => Started::Done(conversation.or(logged)),
+            Err(_) => Started::Panicked { unused: None },
         }
     }
 
