@@ -5,43 +5,48 @@ use crate::config::Limits;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the size: digits seen so far.
+    /// In the size, after this many digits.
     Size {
         digits: u8,
     },
-    /// Behind the `;` of an extension: in its name, at the start of its value, in that, in a quoted one, behind that one's
-    /// backslash, behind its end.
+    /// In the name of an extension, after its `;`.
     ExtensionName {
         is_empty: bool,
     },
+    /// After the `=` of an extension.
     ExtensionValueStart,
     ExtensionValue,
+    /// In a quoted extension value.
     Quoted,
+    /// After a backslash in a quoted extension value.
     QuotedEscape,
+    /// After the closing quote of an extension value.
     QuotedEnd,
     /// Expects the LF that ends the size line.
     SizeEnd,
     Data,
-    /// Expects the CR, then the LF, behind the data.
+    /// Expects the CR after the data.
     DataEnd,
+    /// Expects the LF after the data.
     DataEndLineFeed,
-    /// At the start of a trailer line, within one, or at the LF that ends it.
+    /// At the start of a trailer line.
     TrailerStart,
     Trailer,
+    /// Expects the LF that ends a trailer line.
     TrailerEnd,
     /// Expects the last LF.
     End,
     Done,
 }
 
-/// The most hex digits a chunk size may have.
+/// Maximum number of hex digits of a chunk size.
 const SIZE_DIGITS_MAX: u8 = 16;
 
-/// Turns the bytes of a chunked body into the body.
+/// Incremental decoder of one chunked body.
 #[derive(Debug)]
 pub(super) struct ChunkedDecoder {
     state: State,
-    /// Of the chunk at hand: its size while that is read, then what is left of it, in bytes.
+    /// In [`State::Size`] the size of the current chunk as far as it has been read, later its remaining bytes.
     left: usize,
     extension_bytes: usize,
     trailer_bytes: usize,
@@ -56,8 +61,8 @@ impl ChunkedDecoder {
         self.state == State::Done
     }
 
-    /// Appends the data in `input` to `body` and returns how many bytes were used: fewer than all of them once the
-    /// body is complete.
+    /// Appends the data in `input` to `body` and returns the number of bytes consumed, which is less than all of them once
+    /// the body is complete.
     pub(super) fn decode(
         &mut self,
         input: &[u8],
@@ -107,7 +112,7 @@ impl ChunkedDecoder {
             }
             (State::Size { digits: 1.. }, b'\r') => Ok(State::SizeEnd),
             (State::Size { digits: 1.. }, b';') => Ok(State::ExtensionName { is_empty: true }),
-            // Nobody sends the whitespace that the grammar calls bad, so none is taken here.
+            // RFC 9112 allows "bad whitespace" around extensions, but no known client sends it, so it is rejected.
             (State::ExtensionName { .. }, byte) if is_token(byte) => {
                 Ok(State::ExtensionName { is_empty: false })
             }
@@ -177,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_extensions_and_trailers_are_taken_apart() {
+    fn chunks_extensions_and_trailers_are_decoded() {
         let text = "3;a;b=c\r\nabc\r\n00a;x=\"y \\\" z\\\\\";w\r\n0123456789\r\n0\r\nTrailer: t\r\n\r\n";
         let next = "POST";
         let (body, used, done) = decode(&format!("{text}{next}")).unwrap();
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_hex_crlf_is_refused() {
+    fn malformed_chunks_are_rejected() {
         for text in [
             "\r\n",
             "g\r\n",

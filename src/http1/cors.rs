@@ -1,16 +1,16 @@
-//! What a browser must be told before it lets a page of an allowed origin talk to this server (checklist O-04; the
-//! Fetch standard, section 3.2).
+//! CORS headers for pages of an allowed origin (<https://fetch.spec.whatwg.org/#http-cors-protocol>). The MCP specification does
+//! not define them; the set of headers is the one that the official SDKs need.
 
 use super::head::{Field, RequestHead};
 
-/// The verbs the endpoint takes.
+/// HTTP methods the endpoint accepts.
 pub const METHODS: &str = "POST, GET, DELETE, OPTIONS";
 
 /// Request headers a page may set, besides `Mcp-Param-…`.
 const HEADERS: &str = "content-type, accept, authorization, mcp-protocol-version, mcp-method, mcp-name, \
                        mcp-session-id, last-event-id";
 
-/// How long a browser may remember the answer, in seconds.
+/// How long a browser may cache a preflight reply, in seconds.
 const MAX_AGE_SECONDS: u32 = 86_400;
 
 /// Header lines of every reply to an allowed origin.
@@ -33,7 +33,7 @@ pub fn preflight_headers(head: &RequestHead, bytes: &[u8]) -> String {
     lines.push_str(&format!(
         "Access-Control-Allow-Methods: {METHODS}\r\nAccess-Control-Allow-Headers: {HEADERS}"
     ));
-    // Their names are the tools' own, so those asked for are allowed by name.
+    // The names of `Mcp-Param-…` headers are defined by the tools, so each requested one is allowed by name.
     if let Field::Value(asked) = head.field(bytes, "access-control-request-headers") {
         for name in asked.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             let is_parameter = name

@@ -1,5 +1,5 @@
-//! Cuts a connection's bytes into requests: in place where a request arrived whole, in one assembly buffer where it
-//! did not. However the bytes are split, the requests are the same, and so is what is refused.
+//! Splits a connection's bytes into requests: in place where a request arrived in one part, in an assembly buffer
+//! otherwise. The requests and rejections do not depend on how the bytes are split.
 
 use super::{
     chunked::ChunkedDecoder,
@@ -8,51 +8,51 @@ use super::{
 };
 use crate::config::Limits;
 
-/// Room an in-place parser needs behind a body, in bytes.
+/// Writable bytes that an in-place parser needs after a body.
 const PADDING_BYTES: usize = 64;
 
-/// One whole request, in the buffer it arrived in.
+/// One complete request, in the buffer it was received in.
 pub struct Request<'a> {
     /// The parsed head.
     pub head: RequestHead,
     /// The bytes of the head.
     pub head_bytes: &'a [u8],
-    /// The body and 64 bytes behind it.
+    /// The body, followed by 64 bytes of padding.
     pub body: &'a mut [u8],
     /// The body's length in bytes.
     pub body_length: usize,
 }
 
-/// What the handler of a request wants next.
+/// What the framer does after a handler has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// The next request.
+    /// Handles the next request.
     Continue,
-    /// No further request before [`Framer::resume`].
+    /// Handles no further request before [`Framer::resume`].
     Pause,
-    /// No further request ever.
+    /// Handles no further request.
     Stop,
 }
 
-/// Who handles a connection's requests.
+/// Receiver of a connection's requests.
 pub trait Handler {
-    /// A head has been read and its body is yet to come: whether it is worth waiting for. If not, the refusal has been
-    /// written and nothing further is handled. May be asked again when more of the body is there.
+    /// Returns whether to receive the body of a request whose head is complete. When it returns `false` it has written the
+    /// rejection itself, and the framer stops. Called again as more of the body arrives.
     fn wants_body(&mut self, head: &RequestHead, head_bytes: &[u8]) -> bool;
 
-    /// A request is whole, or was refused; a refusal is the last call.
+    /// Handles a complete request, or a rejection; a rejection is the last call.
     fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow;
 
-    /// An empty assembly buffer for a request that is split, from [`Self::keep_assembly`] where there is one.
+    /// Returns an empty assembly buffer for a split request; implementations may reuse one from [`Self::keep_assembly`].
     fn take_assembly(&mut self) -> Box<Assembly> {
         Box::default()
     }
 
-    /// Takes an assembly buffer that is no longer needed, for another connection's request.
+    /// Accepts an assembly buffer that is no longer needed, for reuse by another connection.
     fn keep_assembly(&mut self, _assembly: Box<Assembly>) {}
 }
 
-/// Where a connection's input stands after all of it has been looked at.
+/// State of a connection's input after all received bytes have been processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Between requests.
@@ -61,33 +61,33 @@ pub enum Progress {
     Head,
     /// Inside a body.
     Body {
-        /// The client waits for `100 Continue`, and has not been told so before.
+        /// The client expects `100 Continue`, and it has not been sent for this request.
         send_continue: bool,
     },
-    /// The handler paused; there may be whole requests in the buffer.
+    /// The handler paused; the buffer may hold complete requests.
     Paused,
-    /// The handler stopped, or a request was refused.
+    /// The handler stopped, or a request was rejected.
     Stopped,
 }
 
-/// A connection's input. Eight bytes while no request is half received.
+/// Framer of one connection. Takes eight bytes unless a request is partially received.
 #[derive(Default)]
 pub struct Framer {
     assembly: Option<Box<Assembly>>,
 }
 
-/// Input that could not be handled where it was received: a split request, and what follows it.
+/// Buffered input: a split request and the bytes after it.
 #[derive(Default)]
 pub struct Assembly {
     bytes: Vec<u8>,
-    /// Bytes in front that have been handled.
+    /// Bytes at the start that have been handled.
     handled: usize,
-    /// Looking again is of no use before this many bytes are there behind `handled`.
+    /// Bytes after `handled` that the current request needs; fewer are not parsed again.
     needed: usize,
-    /// Inside a head, and no line has ended since it was last parsed: parsing it again would tell nothing new, and
-    /// doing so for every byte of a slow client would cost the square of its length.
+    /// Inside a head without a new line ending since the last parse. Parsing on every byte of a slow client would take time
+    /// quadratic in the head's length.
     awaiting_line: bool,
-    /// The request at hand waits, or waited, for `100 Continue`.
+    /// `100 Continue` has been requested for the current request.
     continue_sent: bool,
     chunked: Option<ChunkedRequest>,
 }
@@ -99,7 +99,7 @@ struct ChunkedRequest {
     body: Vec<u8>,
 }
 
-/// What the front of some bytes is.
+/// What the input starts with.
 enum Front {
     Head,
     Body {
@@ -111,11 +111,11 @@ enum Front {
         body_length: usize,
     },
     Chunked(RequestHead),
-    /// Its body is not wanted.
-    Unwanted,
+    /// A request whose body the handler does not receive.
+    Rejected,
 }
 
-fn look(input: &[u8], limits: &Limits, handler: &mut impl Handler) -> Result<Front, RejectReason> {
+fn parse_front(input: &[u8], limits: &Limits, handler: &mut impl Handler) -> Result<Front, RejectReason> {
     let Some(head) = RequestHead::parse(input, limits)? else {
         return Ok(Front::Head);
     };
@@ -129,9 +129,10 @@ fn look(input: &[u8], limits: &Limits, handler: &mut impl Handler) -> Result<Fro
         BodyFraming::Length(length) => Some(length),
         BodyFraming::Chunked => None,
     };
-    // Who asks, and for what, is looked at before a stranger's body is taken in, and before its length is.
+    // The handler checks host, origin and path first, so that no body is buffered for a forbidden request and a forbidden request
+    // with a large body is answered 403 rather than 413.
     if !handler.wants_body(&head, head_bytes) {
-        return Ok(Front::Unwanted);
+        return Ok(Front::Rejected);
     }
     match length {
         None => Ok(Front::Chunked(head)),
@@ -141,8 +142,8 @@ fn look(input: &[u8], limits: &Limits, handler: &mut impl Handler) -> Result<Fro
 }
 
 impl Framer {
-    /// Takes what arrived: `padded[..length]`, with at least 64 bytes behind it. Hands over every request that is
-    /// whole, in order, and at most one refusal, which is the last.
+    /// Processes the received bytes `padded[..length]`, which are followed by at least 64 bytes of padding. Passes every complete
+    /// request to the handler, in order, and at most one rejection, which is the last call.
     pub fn receive(
         &mut self,
         padded: &mut [u8],
@@ -157,16 +158,16 @@ impl Framer {
             if input.is_empty() {
                 return Progress::Idle;
             }
-            match look(input, limits, handler) {
+            match parse_front(input, limits, handler) {
                 Err(reason) => {
                     handler.handle(Err(reason));
                     return Progress::Stopped;
                 }
-                Ok(Front::Unwanted) => return Progress::Stopped,
+                Ok(Front::Rejected) => return Progress::Stopped,
                 Ok(Front::Whole { head, body_length }) => {
                     let rest = padded.get_mut(offset..).unwrap_or_default();
                     offset += head.length + body_length;
-                    match hand_over(rest, head, body_length, handler) {
+                    match handle_request(rest, head, body_length, handler) {
                         Flow::Continue => {}
                         Flow::Stop => return Progress::Stopped,
                         Flow::Pause => {
@@ -189,7 +190,7 @@ impl Framer {
         self.resume(limits, handler)
     }
 
-    /// Goes on with what has been received.
+    /// Continues with the buffered bytes.
     pub fn resume(&mut self, limits: &Limits, handler: &mut impl Handler) -> Progress {
         let Some(assembly) = &mut self.assembly else {
             return Progress::Idle;
@@ -205,7 +206,7 @@ impl Framer {
         progress
     }
 
-    /// Bytes held that have not been handled.
+    /// Number of buffered bytes that have not been handled.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| {
@@ -214,8 +215,8 @@ impl Framer {
         })
     }
 
-    /// Keeps bytes without looking at them: what arrives while the handler is paused. `buffer` gives the assembly buffer, if one is
-    /// needed.
+    /// Buffers bytes without processing them, as when they arrive while the handler is paused. `buffer` returns the assembly
+    /// buffer, if one is needed.
     pub fn hold(&mut self, input: &[u8], buffer: impl FnOnce() -> Box<Assembly>) {
         if !input.is_empty() {
             let assembly = self.assembly.get_or_insert_with(buffer);
@@ -225,13 +226,18 @@ impl Framer {
     }
 }
 
-/// Bytes of empty lines in front of a request, which are to be ignored (RFC 9112, section 2.2).
+/// Length of the empty lines before a request, which are ignored (<https://www.rfc-editor.org/rfc/rfc9112#section-2.2>).
 fn empty_lines(input: &[u8]) -> usize {
     input.chunks_exact(2).take_while(|line| *line == b"\r\n").count() * 2
 }
 
-/// Hands the request at the front of `padded` to its handler.
-fn hand_over(padded: &mut [u8], head: RequestHead, body_length: usize, handler: &mut impl Handler) -> Flow {
+/// Passes the request at the start of `padded` to the handler.
+fn handle_request(
+    padded: &mut [u8],
+    head: RequestHead,
+    body_length: usize,
+    handler: &mut impl Handler,
+) -> Flow {
     let Some((head_bytes, rest)) = padded.split_at_mut_checked(head.length) else {
         return Flow::Stop;
     };
@@ -242,7 +248,7 @@ fn hand_over(padded: &mut [u8], head: RequestHead, body_length: usize, handler: 
 }
 
 impl Assembly {
-    /// Empties the buffer and keeps its capacity, in bytes, unless that is over `bytes_max`.
+    /// Clears the buffer. Its capacity is kept if it is at most `bytes_max`.
     pub fn clear(&mut self, bytes_max: usize) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
@@ -256,9 +262,9 @@ impl Assembly {
         self.handled == self.bytes.len() && self.chunked.is_none()
     }
 
-    /// Drops what has been handled.
+    /// Removes the handled bytes.
     fn compact(&mut self) {
-        // Not for every request: moving all that is held each time would cost the square of it.
+        // At half of the buffer only: moving the rest after every request would take quadratic time.
         if self.handled * 2 >= self.bytes.len() {
             self.bytes.drain(..self.handled);
             self.handled = 0;
@@ -312,8 +318,8 @@ impl Assembly {
             check_partial(input, limits)?;
             return Ok(Step::Waiting(Progress::Head));
         }
-        match look(input, limits, handler)? {
-            Front::Unwanted => Ok(Step::Handled(Flow::Stop)),
+        match parse_front(input, limits, handler)? {
+            Front::Rejected => Ok(Step::Handled(Flow::Stop)),
             Front::Head => {
                 self.awaiting_line = true;
                 Ok(Step::Waiting(Progress::Head))
@@ -325,7 +331,7 @@ impl Assembly {
             Front::Whole { head, body_length } => {
                 let padded = self.bytes.get_mut(self.handled..).unwrap_or_default();
                 self.handled += head.length + body_length;
-                Ok(Step::Handled(hand_over(padded, head, body_length, handler)))
+                Ok(Step::Handled(handle_request(padded, head, body_length, handler)))
             }
             Front::Chunked(head) => {
                 let head_bytes = input.get(..head.length).unwrap_or_default().to_vec();
@@ -381,7 +387,7 @@ mod tests {
 
     use super::*;
 
-    /// Wants every body.
+    /// Receives every body.
     struct Each<F>(F);
 
     impl<F: FnMut(Result<Request<'_>, RejectReason>) -> Flow> Handler for Each<F> {
@@ -394,7 +400,7 @@ mod tests {
         }
     }
 
-    /// Feeds `input` in pieces of the given lengths and writes down what came out.
+    /// Feeds `input` in pieces of the given lengths and returns the handler's calls as text.
     fn transcript(input: &[u8], pieces: &[usize]) -> Vec<String> {
         let limits = Limits { body_bytes_max: 1000, ..Limits::default() };
         let mut framer = Framer::default();
@@ -412,7 +418,7 @@ mod tests {
                     let body = String::from_utf8_lossy(&request.body[..request.body_length]).into_owned();
                     let target =
                         String::from_utf8_lossy(request.head.target(request.head_bytes)).into_owned();
-                    // The parser writes into the body; what is behind it may be the next request.
+                    // As the parser does, which writes into the body only; the bytes after it may be the next request.
                     request.body[..request.body_length].fill(0);
                     seen.push(format!("{target} {body}"));
                     Flow::Continue
@@ -444,7 +450,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_in_any_split_give_the_same_answer(
+        fn any_split_of_any_bytes_gives_the_same_requests(
             noise in prop::collection::vec(prop::sample::select(&b"GET POST/ HTTP/1.1\r\n:Content-Length: 01a\0\xff"[..]), 0..200),
             pieces in prop::collection::vec(1_usize..50, 1..20),
         ) {
@@ -457,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_bounded_at_the_limit_and_refused_one_past_it() {
+    fn bodies_longer_than_the_limit_are_rejected() {
         let length = |bytes: usize| {
             let text =
                 format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n{}", "x".repeat(bytes));
@@ -475,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_framer_keeps_everything_until_it_is_resumed() {
+    fn paused_framer_buffers_requests_until_resume() {
         let limits = Limits::default();
         let mut framer = Framer::default();
         let mut padded = STREAM.as_bytes().to_vec();
@@ -499,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_expects_100_is_told_once() {
+    fn continue_is_requested_once_per_body() {
         let limits = Limits::default();
         let mut framer = Framer::default();
         let mut feed = |text: &str| {
@@ -519,6 +525,6 @@ mod tests {
             assert_eq!(feed("ab"), Progress::Body { send_continue: false });
             assert_eq!(feed("cd"), Progress::Idle);
         }
-        assert_eq!(feed(&format!("{head}abcd")), Progress::Idle, "the body did not wait");
+        assert_eq!(feed(&format!("{head}abcd")), Progress::Idle, "the body came with the head");
     }
 }

@@ -1,4 +1,5 @@
-//! Who may ask for what: Host and Origin (DNS rebinding, checklist O-01 and O-03), path, verb, media type.
+//! Checks of a request's head: Host and Origin against DNS rebinding, path, HTTP method, media type
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http>, "Security & Endpoint").
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,20 +8,22 @@ use super::{
     reject::RejectReason,
 };
 
-/// Where an allowed request goes.
+/// Kind of an accepted request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// A message for the MCP endpoint.
+    /// POST of a message.
     Mcp,
-    /// A legacy session's stream is asked for (checklist L-24).
+    /// GET of a legacy session's stream
+    /// (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#listening-for-messages-from-the-server>).
     Stream,
-    /// A legacy session is to end (checklist L-55).
+    /// DELETE of a legacy session
+    /// (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
     End,
-    /// A browser, or a curious person, asks what may be asked.
+    /// OPTIONS, as in the preflight request of a browser.
     Options,
 }
 
-/// Which names a server answers to, and which web pages may call it.
+/// Allowed hosts and origins.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     hosts: Vec<String>,
@@ -30,21 +33,21 @@ pub struct Names {
 }
 
 impl Names {
-    /// Loopback names always; `hosts` as `name` (any port) or `name:port`; `origins` as `scheme://host[:port]`.
-    /// `loopback_origins`: pages of this machine may call too, which is right for a server only this machine reaches.
+    /// Allows loopback hosts, and `hosts` as `name` (any port) or `name:port`; and `origins` as `scheme://host[:port]`.
+    /// `loopback_origins` allows pages of this machine as well; use it for a server that only this machine can reach.
     #[must_use]
     pub fn new(hosts: &[String], origins: &[String], loopback_origins: bool) -> Self {
         Self { hosts: hosts.to_vec(), origins: origins.to_vec(), loopback_origins, ip_literals: false }
     }
 
-    /// The same names, and every IP address, with or without a port: DNS cannot rebind an address, and probes and scrapers
-    /// reach a server by its own.
+    /// Also allows every IP address as host, with or without a port: DNS rebinding needs a name, and probes and scrapers use
+    /// the server's address.
     #[must_use]
     pub fn with_ip_literals(self) -> Self {
         Self { ip_literals: true, ..self }
     }
 
-    /// Checks who asks. Returns the host asked for; empty where HTTP/1.0 named none.
+    /// Checks Host and Origin. Returns the host, which is empty for HTTP/1.0 without Host.
     ///
     /// # Errors
     /// [`RejectReason::HostForbidden`] or [`RejectReason::OriginForbidden`].
@@ -52,7 +55,7 @@ impl Names {
         let host = match head.host(bytes) {
             Field::Value(host) if is_loopback(host) || self.has_host(host) => host,
             Field::Value(host) if self.ip_literals && is_address(host, |_| true) => host,
-            // HTTP/1.0 knows no Host; then no browser sent this.
+            // HTTP/1.0 without Host; browsers always send one.
             Field::Absent => b"",
             Field::Value(_) | Field::Repeated => return Err(RejectReason::HostForbidden),
         };
@@ -63,9 +66,9 @@ impl Names {
         }
     }
 
-    fn has_host(&self, asked: &[u8]) -> bool {
+    fn has_host(&self, host: &[u8]) -> bool {
         self.hosts.iter().map(String::as_bytes).any(|allowed| {
-            asked.split_at_checked(allowed.len()).is_some_and(|(name, rest)| {
+            host.split_at_checked(allowed.len()).is_some_and(|(name, rest)| {
                 let port = rest.strip_prefix(b":");
                 let has_port = !allowed.starts_with(b"[") && allowed.contains(&b':')
                     || allowed.starts_with(b"[") && !allowed.ends_with(b"]");
@@ -75,13 +78,13 @@ impl Names {
         })
     }
 
-    fn has_origin(&self, asked: &[u8]) -> bool {
-        self.loopback_origins && is_loopback_origin(asked)
-            || self.origins.iter().any(|allowed| asked.eq_ignore_ascii_case(allowed.as_bytes()))
+    fn has_origin(&self, origin: &[u8]) -> bool {
+        self.loopback_origins && is_loopback_origin(origin)
+            || self.origins.iter().any(|allowed| origin.eq_ignore_ascii_case(allowed.as_bytes()))
     }
 }
 
-/// The rules of the MCP endpoint.
+/// Checks of the MCP endpoint.
 #[derive(Clone, Debug)]
 pub struct Guard {
     endpoint: Vec<u8>,
@@ -89,20 +92,20 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Answers on `endpoint`, to `names`.
+    /// Accepts requests for the path `endpoint` from `names`.
     #[must_use]
     pub fn new(endpoint: &str, names: Names) -> Self {
         Self { endpoint: endpoint.as_bytes().to_vec(), names }
     }
 
-    /// Checks a head. The order is the specification's ladder: host, origin, path, verb, media type.
+    /// Checks a head: host, origin, path, HTTP method, media type, in this order.
     ///
     /// # Errors
-    /// The first rule that is broken.
+    /// The first check that fails.
     pub fn check(&self, head: &RequestHead, bytes: &[u8]) -> Result<Route, RejectReason> {
         let host = self.names.check(head, bytes)?;
         let target = head.target(bytes);
-        // What nearly all send is compared first, here and below.
+        // Fast path: nearly all clients send exactly the endpoint's path.
         if target != self.endpoint && !self.is_endpoint(path(target, host)?) {
             return Err(RejectReason::PathUnknown);
         }
@@ -123,16 +126,15 @@ impl Guard {
 }
 
 impl Guard {
-    /// Whether a path is the endpoint's, with or without a slash at its end.
+    /// Whether a path is the endpoint, with or without a trailing slash.
     fn is_endpoint(&self, path: &[u8]) -> bool {
         path == self.endpoint || path.strip_suffix(b"/").unwrap_or(path) == self.endpoint
     }
 }
 
-/// `host`, `host:port` or `[v6]:port`, of this machine itself: `localhost` or a loopback address. An address cannot be
-/// rebound by DNS.
+/// Whether `host`, `host:port` or `[v6]:port` is `localhost` or a loopback address.
 fn is_loopback(authority: &[u8]) -> bool {
-    // What most clients of this machine send.
+    // Fast path: what most local clients send.
     for name in [b"127.0.0.1".as_slice(), b"localhost"] {
         match authority.strip_prefix(name) {
             Some([]) => return true,
@@ -147,7 +149,7 @@ fn is_loopback(authority: &[u8]) -> bool {
         || is_address(authority, |address| address.is_loopback())
 }
 
-/// `v4`, `[v6]`, each with or without a port, of an address that `is_allowed`.
+/// Whether `v4` or `[v6]`, with or without a port, is an address for which `is_allowed` holds.
 fn is_address(authority: &[u8], is_allowed: impl Fn(IpAddr) -> bool) -> bool {
     let Ok(authority) = std::str::from_utf8(authority) else { return false };
     let end = if authority.starts_with('[') { authority.find(']').map_or(0, |end| end + 1) } else { 0 };
@@ -164,7 +166,7 @@ fn is_address(authority: &[u8], is_allowed: impl Fn(IpAddr) -> bool) -> bool {
     host.parse::<Ipv4Addr>().is_ok_and(|address| is_allowed(address.into()))
 }
 
-/// Digits, none at all included (RFC 3986, section 3.2.3).
+/// Up to five digits; an empty port is valid (<https://www.rfc-editor.org/rfc/rfc3986#section-3.2.3>).
 fn is_port(port: &[u8]) -> bool {
     port.len() <= "65535".len() && port.iter().all(u8::is_ascii_digit)
 }
@@ -177,10 +179,11 @@ fn is_loopback_origin(origin: &[u8]) -> bool {
     })
 }
 
-/// The target's path, without its query. An absolute target must name the same host as Host does (RFC 9112, 3.2.2).
+/// The target's path, without its query. An absolute target must name the same host as Host does
+/// (<https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2>).
 ///
 /// # Errors
-/// [`RejectReason::MalformedHead`] when they differ.
+/// [`RejectReason::MalformedHead`] when the hosts differ.
 pub fn path<'a>(target: &'a [u8], host: &[u8]) -> Result<&'a [u8], RejectReason> {
     const SCHEME: &[u8] = b"http://";
     let path = match target.split_at_checked(SCHEME.len()) {
@@ -199,11 +202,11 @@ pub fn path<'a>(target: &'a [u8], host: &[u8]) -> Result<&'a [u8], RejectReason>
 
 fn is_json(content_type: &[u8]) -> bool {
     const JSON: &[u8] = b"application/json";
-    let is_json_in_other_words = || {
+    let is_other_spelling = || {
         let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
         essence.trim_ascii_end().eq_ignore_ascii_case(JSON)
     };
-    content_type == JSON || is_json_in_other_words()
+    content_type == JSON || is_other_spelling()
 }
 
 #[cfg(test)]
@@ -224,7 +227,7 @@ mod tests {
     const JSON: &str = "Content-Type: application/json";
 
     #[test]
-    fn o_01_o_03_only_loopback_names_pass() {
+    fn only_loopback_hosts_and_origins_are_allowed_by_default() {
         for name in [
             "localhost",
             "LOCALHOST:1",
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_names_pass_and_their_lookalikes_do_not() {
+    fn configured_hosts_and_origins_are_allowed_and_lookalikes_are_not() {
         let names = || {
             let hosts = ["mcp.example", "api.example:8443", "[2001:db8::1]"].map(str::to_owned);
             Names::new(&hosts, &["https://app.example".to_owned()], false)
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn ip_literals_pass_where_they_are_allowed_and_names_do_not() {
+    fn ip_literals_are_allowed_where_configured_and_names_are_not() {
         let names = || Names::new(&[], &[], true).with_ip_literals();
         let host =
             |name: &str| check_by(names(), "POST /mcp", &format!("Host: {name}\r\n{JSON}")).map(|_| ());
@@ -331,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn path_verb_and_media_type_are_checked_in_this_order() {
+    fn path_method_and_media_type_are_checked_in_order() {
         let host = "Host: localhost:8080";
         assert_eq!(check("GET /other", host), Err(RejectReason::PathUnknown));
         assert_eq!(check("PUT /mcp", host), Err(RejectReason::VerbNotAllowed));

@@ -1,4 +1,4 @@
-//! HTTP/1.1 without I/O: bytes in, requests and refusals out; replies appended to a buffer.
+//! HTTP/1.1 without I/O: decodes requests from bytes, or rejects them, and appends replies to a buffer.
 
 mod chunked;
 mod cors;

@@ -1,8 +1,8 @@
-//! Every way HTTP refuses a request: its status, and whether the connection survives it.
+//! Reasons to reject a request at the HTTP level, with their status and effect on the connection.
 
 use super::response::Status;
 
-/// Why a request was refused before JSON was looked at.
+/// Why a request was rejected before its body was decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::VariantArray)]
 #[non_exhaustive]
 pub enum RejectReason {
@@ -14,13 +14,13 @@ pub enum RejectReason {
     HeadTooLarge,
     /// HTTP/0.9, HTTP/2 or later.
     VersionNotSupported,
-    /// HTTP/1.1 without exactly one Host (RFC 9112, section 3.2).
+    /// HTTP/1.1 without exactly one Host (<https://www.rfc-editor.org/rfc/rfc9112#section-3.2>).
     HostMissing,
     /// A Content-Length that is not a number, or given twice, or beside Transfer-Encoding.
     LengthAmbiguous,
     /// A Transfer-Encoding other than exactly one `chunked`.
     TransferEncodingUnknown,
-    /// A chunk that is not what RFC 9112, section 7.1, says.
+    /// A chunk that violates <https://www.rfc-editor.org/rfc/rfc9112#section-7.1>.
     MalformedChunk,
     /// The body is longer than the limit.
     BodyTooLarge,
@@ -30,24 +30,24 @@ pub enum RejectReason {
     HeadTimeout,
     /// The body did not arrive in time.
     BodyTimeout,
-    /// Host is not one this server answers to.
+    /// The Host header names no allowed host.
     HostForbidden,
-    /// Origin is not one this server allows.
+    /// The Origin header names no allowed origin.
     OriginForbidden,
-    /// No such path.
+    /// The path is not the endpoint's.
     PathUnknown,
-    /// The path exists and does not take this verb.
+    /// The endpoint does not support the HTTP method.
     VerbNotAllowed,
     /// The body's media type is not `application/json`.
     MediaTypeUnsupported,
     /// The body has a Content-Encoding other than `identity`.
     ContentEncodingUnsupported,
-    /// A stream is asked for by a client that reads none.
+    /// A GET whose Accept header excludes event streams.
     NotAcceptable,
 }
 
 impl RejectReason {
-    /// The status it is answered with.
+    /// Status of the reply.
     #[must_use]
     pub fn status(self) -> Status {
         match self {
@@ -69,7 +69,7 @@ impl RejectReason {
         }
     }
 
-    /// Whether it is unknown where the next request begins, so that the connection must end.
+    /// Whether the connection is closed, because the start of the next request is unknown.
     #[must_use]
     pub fn closes(self) -> bool {
         !matches!(
@@ -84,7 +84,7 @@ impl RejectReason {
         )
     }
 
-    /// The metric it is counted under.
+    /// Label of the metric that counts it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,11 +1,11 @@
-//! Replies: heads written straight into the send buffer, lengths patched in afterwards.
+//! Replies: the head is written into the send buffer first, and the body's length is filled in afterwards.
 
 use std::{
     io::Write,
     time::{Duration, SystemTime},
 };
 
-/// The statuses this server answers with.
+/// Statuses this server sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// 200
@@ -47,7 +47,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Code and reason phrase.
+    /// Status code and reason phrase.
     #[must_use]
     pub fn line(self) -> &'static str {
         match self {
@@ -73,41 +73,42 @@ impl Status {
     }
 }
 
-/// The interim reply a client may wait for before it sends its body.
+/// Interim reply for a client that sent `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Header lines of every stream of events: no cache keeps it, no proxy holds it back (checklist H-05).
+/// Header lines of every event stream. They disable caching, and buffering in reverse proxies
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#receiving-messages>).
 const EVENTS_LINES: &str =
     "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n";
 
-/// Digits left room for in a Content-Length; a body of another size is moved.
+/// Digits reserved for a Content-Length; a body whose length has another number of digits is moved.
 const LENGTH_DIGITS: usize = 3;
 
-/// Writes the heads of replies. Keeps the common one ready, date included.
+/// Writes the heads of replies. The head of a 200 with JSON is kept encoded, with its date.
 pub struct ResponseHeads {
     ok: Vec<u8>,
     date: String,
-    /// Whole seconds since 1970 of `date`.
+    /// `date` in seconds since 1970.
     second: u64,
 }
 
-/// A reply whose body is being written.
+/// Position of a reply whose body is being written.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a reply must be finished"]
 pub struct ResponseStart {
-    /// Where the reply starts in the buffer.
+    /// Offset of the reply in the buffer.
     start: usize,
-    /// Where its body starts.
+    /// Offset of its body.
     body: usize,
 }
 
 impl ResponseStart {
-    /// Takes back what has been written of the reply.
+    /// Removes what has been written of the reply.
     pub fn abandon(self, out: &mut Vec<u8>) {
         out.truncate(self.start);
     }
 
-    /// Takes the body that has been written off, for another to be written.
+    /// Removes the body that has been written and returns it.
     #[must_use]
     pub fn take_body(self, out: &mut Vec<u8>) -> Vec<u8> {
         out.split_off(self.body.min(out.len()))
@@ -115,7 +116,7 @@ impl ResponseStart {
 }
 
 impl ResponseHeads {
-    /// Heads dated `now`.
+    /// Creates heads with the date `now`.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
         let mut heads = Self { ok: Vec::new(), date: String::new(), second: u64::MAX };
@@ -123,7 +124,8 @@ impl ResponseHeads {
         heads
     }
 
-    /// Dates the heads that follow (RFC 9110, section 6.6.1). Cheap within one second.
+    /// Sets the date of the heads that follow (<https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1>). Encodes it at most once a
+    /// second.
     pub fn set_date(&mut self, now: SystemTime) {
         let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if second == self.second {
@@ -138,14 +140,14 @@ impl ResponseHeads {
         .into_bytes();
     }
 
-    /// Starts a 200 on a connection that goes on. The body is appended to `out`.
+    /// Writes the head of a 200 on a connection that stays open. The caller appends the body to `out`.
     pub fn begin(&self, out: &mut Vec<u8>) -> ResponseStart {
         let start = out.len();
         out.extend_from_slice(&self.ok);
         ResponseStart { start, body: out.len() }
     }
 
-    /// Puts the body's length in its place.
+    /// Writes the body's length into the head.
     pub fn finish(&self, out: &mut Vec<u8>, response: ResponseStart) {
         const BEHIND: usize = b"\r\n\r\n".len();
         let length = out.len() - response.body;
@@ -159,22 +161,22 @@ impl ResponseHeads {
         }
     }
 
-    /// Replaces a started reply's head: another status, or a connection that ends. `extra` is whole header lines.
+    /// Replaces the head of a started reply, to change its status or to add headers. `extra` holds complete header lines.
     pub fn finish_with(&self, out: &mut Vec<u8>, response: ResponseStart, status: Status, extra: &str) {
         let body = out.split_off(response.body);
         out.truncate(response.start);
         self.write(out, status, extra, &body);
     }
 
-    /// Writes the head of a stream of events. Chunked where the client knows chunks; else it lasts as long as the connection.
-    /// `extra` is whole header lines.
+    /// Writes the head of an event stream. Without `chunked`, for HTTP/1.0, closing the connection ends the stream.
+    /// `extra` holds complete header lines.
     pub fn write_events_head(&self, out: &mut Vec<u8>, chunked: bool, extra: &str) {
         let framing = if chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
         // Writing to a vector does not fail.
         let _ = write!(out, "HTTP/1.1 200 OK\r\nDate: {}\r\n{EVENTS_LINES}{framing}{extra}\r\n", self.date);
     }
 
-    /// Replaces a started reply by one whose body is a stream of events that has ended already.
+    /// Replaces a started reply by an event stream that is complete, with the same body.
     pub fn finish_events(&self, out: &mut Vec<u8>, response: ResponseStart, extra: &str) {
         let body = out.split_off(response.body);
         out.truncate(response.start);
@@ -187,14 +189,14 @@ impl ResponseHeads {
         out.extend_from_slice(&body);
     }
 
-    /// Writes a whole reply. Without a body no media type is named.
+    /// Writes a complete reply. Without a body it has no Content-Type.
     pub fn write(&self, out: &mut Vec<u8>, status: Status, extra: &str, body: &[u8]) {
         // Writing to a vector does not fail.
         let _ = write!(out, "HTTP/1.1 {}\r\nDate: {}\r\n", status.line(), self.date);
         if !body.is_empty() {
             out.extend_from_slice(b"Content-Type: application/json\r\n");
         }
-        // RFC 9110, section 8.6: a 204 has no length.
+        // A 204 has no Content-Length: <https://www.rfc-editor.org/rfc/rfc9110#section-8.6>
         if status != Status::NoContent {
             let _ = write!(out, "Content-Length: {}\r\n", body.len());
         }
@@ -208,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_of_any_size_are_right() {
+    fn content_length_is_correct_for_any_number_of_digits() {
         let heads = ResponseHeads::new(SystemTime::UNIX_EPOCH);
         for length in [0, 1, 99, 100, 999, 1000, 123_456] {
             let mut out = b"before".to_vec();
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_started_reply_can_change_its_status() {
+    fn started_reply_can_change_its_status() {
         let heads = ResponseHeads::new(SystemTime::UNIX_EPOCH);
         let mut out = Vec::new();
         let start = heads.begin(&mut out);

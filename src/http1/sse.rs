@@ -1,15 +1,17 @@
-//! Server-sent events (WHATWG HTML, section 9.2.6) and the chunks they travel in (RFC 9112, section 7.1; checklist H-11).
+//! Server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>) and the chunks
+//! that carry them (<https://www.rfc-editor.org/rfc/rfc9112#section-7.1>).
 
-/// A comment: nothing but a sign of life.
+/// Comment event that keeps a stream alive
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#receiving-messages>).
 pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
-/// Ends a chunked body.
+/// Last chunk of a body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Digits of a chunk's length, room for which is left until it is known.
+/// Digits reserved for a chunk's length.
 const LENGTH_DIGITS: usize = 8;
 
-/// Appends everything of an event before its data. The data is one line of JSON.
+/// Appends the part of an event before its data, which the caller appends as one line of JSON.
 pub fn begin_event(out: &mut Vec<u8>, id: Option<&str>) {
     if let Some(id) = id {
         out.extend_from_slice(b"id: ");
@@ -19,20 +21,20 @@ pub fn begin_event(out: &mut Vec<u8>, id: Option<&str>) {
     out.extend_from_slice(b"event: message\ndata: ");
 }
 
-/// Ends an event.
+/// Appends the end of an event.
 pub fn finish_event(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Appends an event with this data, a line of JSON.
+/// Appends an event with `data`, which is one line of JSON.
 pub fn write_event(out: &mut Vec<u8>, id: Option<&str>, data: &[u8]) {
     begin_event(out, id);
     out.extend_from_slice(data);
     finish_event(out);
 }
 
-/// Appends an event without data, that only tells where the stream stands, and when to come back if it ends (checklist
-/// L-23).
+/// Appends an event with empty data: its id for resumption, and the delay before a client reconnects, in milliseconds
+/// (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#sending-messages-to-the-server>).
 pub fn write_retry(out: &mut Vec<u8>, id: Option<&str>, retry_ms: Option<u128>) {
     if let Some(id) = id {
         out.extend_from_slice(format!("id: {id}\n").as_bytes());
@@ -43,7 +45,7 @@ pub fn write_retry(out: &mut Vec<u8>, id: Option<&str>, retry_ms: Option<u128>) 
     out.extend_from_slice(b"data: \n\n");
 }
 
-/// Appends what `write` appends: as a chunk, if `chunked`. Nothing at all would end the body, so it is left out.
+/// Appends what `write` appends, as one chunk if `chunked`. An empty chunk would end the body, so it is omitted.
 pub fn chunk(out: &mut Vec<u8>, chunked: bool, write: impl FnOnce(&mut Vec<u8>)) {
     if !chunked {
         write(out);
@@ -58,7 +60,7 @@ pub fn chunk(out: &mut Vec<u8>, chunked: bool, write: impl FnOnce(&mut Vec<u8>))
         out.truncate(start);
         return;
     }
-    // Leading zeros are digits like others (RFC 9112, section 7.1).
+    // A chunk size may have leading zeros: <https://www.rfc-editor.org/rfc/rfc9112#section-7.1>
     let digits = format!("{length:0LENGTH_DIGITS$x}");
     if let Some(place) = out.get_mut(start..start + LENGTH_DIGITS) {
         place.iter_mut().zip(digits.bytes()).for_each(|(place, digit)| *place = digit);
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn h_11_an_event_is_one_line_of_data() {
+    fn event_has_one_line_of_data() {
         let mut out = Vec::new();
         write_event(&mut out, None, b"{}");
         write_event(&mut out, Some("1-2"), b"[]");
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_have_their_length_and_are_never_empty() {
+    fn chunk_has_its_length_and_is_never_empty() {
         let mut out = b"before".to_vec();
         chunk(&mut out, true, |out| out.extend_from_slice(&[b'x'; 18]));
         chunk(&mut out, true, |_| {});

@@ -1,22 +1,22 @@
-//! What `httparse` accepts and this server refuses.
+//! Checks of a head beyond those of `httparse`.
 
 use std::mem::MaybeUninit;
 
 use crate::{config::Limits, http1::reject::RejectReason};
 
-/// No head may be longer, whatever the limits say: positions in it have 16 bits.
+/// Upper bound of [`Limits::head_bytes_max`]: positions in a head have 16 bits.
 pub(super) const SPAN_BYTES_MAX: usize = u16::MAX as usize;
 
-/// More headers than any limit allows; `httparse` needs the room up front.
+/// Upper bound of [`Limits::headers_max`]; `httparse` needs the memory before it parses.
 pub(super) const HEADERS_CAPACITY: usize = 128;
 
-/// What a head may not be, however little of it is there.
+/// Checks the first bytes of a head, which may be incomplete.
 pub(super) fn check_start(input: &[u8], limits: &Limits) -> Result<(), RejectReason> {
-    // A client of another protocol, TLS most likely, need not wait until it has sent something like a line.
+    // Rejects another protocol, such as TLS, before a line is complete.
     if input.first().is_some_and(|byte| !byte.is_ascii_graphic() && !matches!(byte, b'\r' | b'\n')) {
         return Err(RejectReason::MalformedHead);
     }
-    // The verb and the version around the target take less than 64 bytes.
+    // The method and the version around the target take less than 64 bytes.
     let line_bytes_max = limits.target_bytes_max + 64;
     match input.get(..=line_bytes_max) {
         Some(start) if memchr::memchr(b'\n', start).is_none() => Err(RejectReason::TargetTooLong),
@@ -24,7 +24,7 @@ pub(super) fn check_start(input: &[u8], limits: &Limits) -> Result<(), RejectRea
     }
 }
 
-/// What an incomplete head may not be already.
+/// Checks an incomplete head.
 pub(in crate::http1) fn check_partial(input: &[u8], limits: &Limits) -> Result<(), RejectReason> {
     check_start(input, limits)?;
     if input.len() > limits.head_bytes_max.min(SPAN_BYTES_MAX) {
@@ -33,8 +33,8 @@ pub(in crate::http1) fn check_partial(input: &[u8], limits: &Limits) -> Result<(
     Ok(())
 }
 
-/// Whether a head that is refused would not be without its last line, which has not ended. Then it is too early to say:
-/// bytes that come one by one are only looked at when a line ends, and the answer must not depend on how they come.
+/// Whether a malformed head is valid without its last, incomplete line. Then the rejection waits until the line is complete:
+/// a head that arrives byte by byte is only parsed when a line ends, and the result must not depend on how it is split.
 #[cold]
 pub(super) fn is_fault_of_last_line(input: &[u8]) -> bool {
     let lines = memchr::memrchr(b'\n', input).and_then(|end| input.get(..=end)).unwrap_or_default();
@@ -42,24 +42,25 @@ pub(super) fn is_fault_of_last_line(input: &[u8]) -> bool {
     httparse::Request::new(&mut []).parse_with_uninit_headers(lines, &mut headers).is_ok()
 }
 
-/// Whether the head begins with its request line, and CR LF follow right behind that line and behind each value. That leaves no room
-/// for an LF of its own. A head with a space behind a value is none of these.
+/// Whether the head begins with its request line, and CR LF directly follow that line and each value. Such a head contains no lone
+/// LF. Heads with whitespace after a value return `false`.
 pub(super) fn has_plain_line_ends(head: &[u8], request: &httparse::Request<'_, '_>) -> bool {
     const VERSION: &str = " HTTP/1.1";
-    let is_at = |end: usize| head.get(end..).is_some_and(|behind| behind.starts_with(b"\r\n"));
+    let is_at = |end: usize| head.get(end..).is_some_and(|rest| rest.starts_with(b"\r\n"));
     let end_of =
         |part: &[u8]| part.as_ptr().addr().wrapping_sub(head.as_ptr().addr()).saturating_add(part.len());
-    let (verb, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-    verb.as_ptr() == head.as_ptr()
+    let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+    method.as_ptr() == head.as_ptr()
         && is_at(end_of(target.as_bytes()).saturating_add(VERSION.len()))
         && request.headers.iter().all(|header| is_at(end_of(header.value)))
         && head.ends_with(b"\r\n\r\n")
 }
 
-/// `httparse` takes a lone LF for a line's end; RFC 9112, section 2.2, lets us refuse it, for another reader might not.
+/// Rejects a lone LF, which `httparse` accepts as a line ending. Another recipient may not, and the difference permits request
+/// smuggling (<https://www.rfc-editor.org/rfc/rfc9112#section-2.2>).
 pub(super) fn check_line_ends(head: &[u8]) -> Result<(), RejectReason> {
     let behind = head.get(1..).unwrap_or_default();
-    // Without a branch for each byte, so that the compiler can look at many at once.
+    // Without a branch per byte, so that the compiler vectorises the loop.
     let lone = head
         .iter()
         .zip(behind)
@@ -67,18 +68,18 @@ pub(super) fn check_line_ends(head: &[u8]) -> Result<(), RejectReason> {
     if lone || head.first() == Some(&b'\n') { Err(RejectReason::MalformedHead) } else { Ok(()) }
 }
 
-/// Whether what stands for the version is one of HTTP, and not of another protocol or a stray word.
-pub(super) fn names_http(input: &[u8]) -> bool {
+/// Whether the third word of the request line names an HTTP version.
+pub(super) fn is_http_version(input: &[u8]) -> bool {
     input.split(|&byte| byte == b' ').nth(2).is_some_and(|version| version.starts_with(b"HTTP/"))
 }
 
-/// The forms of RFC 9112, section 3.2; `PRI *`, by which HTTP/2 begins, is none of them. `httparse` lets bytes pass that no
-/// URI has.
-pub(super) fn is_target(target: &[u8], verb: &str) -> bool {
+/// Whether the target has one of the forms of <https://www.rfc-editor.org/rfc/rfc9112#section-3.2> and consists of ASCII, which
+/// `httparse` does not check. `PRI *`, the start of HTTP/2, has none of the forms.
+pub(super) fn is_target(target: &[u8], method: &str) -> bool {
     let form = match target {
         [b'/', ..] => true,
-        b"*" => verb == "OPTIONS",
-        _ if verb == "CONNECT" => true,
+        b"*" => method == "OPTIONS",
+        _ if method == "CONNECT" => true,
         [first, ..] => first.is_ascii_alphabetic() && memchr::memmem::find(target, b"://").is_some(),
         [] => false,
     };

@@ -1,6 +1,6 @@
-//! Where the headers lie within a head, and their values.
+//! Positions of headers within a head, and their values.
 
-/// A part of the head, by position. Heads are limited to 32 KiB, so 16 bits do.
+/// Byte range within a head, which has at most 65,535 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
     start: u16,
@@ -8,7 +8,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Where `part` lies within `whole`.
+    /// The range of `part`, a subslice of `whole`.
     pub(super) fn of(part: &[u8], whole: &[u8]) -> Self {
         let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
         let position = |offset: usize| u16::try_from(offset).unwrap_or(u16::MAX);
@@ -20,7 +20,7 @@ impl Span {
     }
 }
 
-/// A header that may stand once, as it stands in the head.
+/// Position of a header that may occur once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Located {
     #[default]
@@ -35,14 +35,14 @@ impl Located {
     }
 }
 
-/// A header that may stand once, its value without surrounding whitespace.
+/// Value of a header that may occur once, without surrounding whitespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field<'a> {
-    /// It is not there.
+    /// The header is absent.
     Absent,
-    /// Its value.
+    /// The header's value.
     Value(&'a [u8]),
-    /// It is there more than once: no value can be trusted.
+    /// The header occurs more than once; none of its values is used.
     Repeated,
 }
 
@@ -54,16 +54,16 @@ pub(super) fn field(located: Located, head: &[u8]) -> Field<'_> {
     }
 }
 
-/// Whether a token is `lower`, a name in small letters and hyphens, in any case. Without a branch for each byte, and of a length
-/// the compiler knows: no byte of a token but the letter itself becomes the letter, or the hyphen the hyphen, when its sixth
-/// bit is set.
+/// Whether a token equals `lower`, a name in lower-case letters and hyphens, in any case. Without a branch per byte, and for a
+/// length known at compile time. Setting bit 5 of a token's byte yields a letter or a hyphen of `lower` only for that letter, in
+/// either case, or that hyphen.
 pub(super) fn is_named<const LENGTH: usize>(token: &str, lower: &[u8; LENGTH]) -> bool {
     let differs = |different: u8, (byte, lower): (&u8, &u8)| different | (byte | 0x20) ^ lower;
     let token: Result<&[u8; LENGTH], _> = token.as_bytes().try_into();
     token.is_ok_and(|token| token.iter().zip(lower).fold(0, differs) == 0)
 }
 
-/// Without optional whitespace (RFC 9110, section 5.6.3) around it.
+/// Removes optional whitespace (<https://www.rfc-editor.org/rfc/rfc9110#section-5.6.3>) at both ends.
 pub(super) fn trim(value: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
@@ -71,7 +71,7 @@ pub(super) fn trim(value: &[u8]) -> &[u8] {
     value.get(start..end).unwrap_or_default()
 }
 
-/// A header's value as the log shows it: escaped, its first 100 bytes.
+/// A header's value for the log: the first 100 bytes, escaped.
 pub fn excerpt(field: Field<'_>) -> Option<String> {
     const EXCERPT_BYTES_MAX: usize = 100;
     match field {

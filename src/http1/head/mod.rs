@@ -1,4 +1,4 @@
-//! The request head: `httparse` reads it, this file keeps what the server needs and refuses what is ambiguous.
+//! Request heads: parsed by `httparse`, reduced to what the server needs; ambiguous heads are rejected.
 
 mod accept;
 mod checks;
@@ -12,14 +12,14 @@ use self::{
     accept::EventRanges,
     checks::{
         HEADERS_CAPACITY, SPAN_BYTES_MAX, check_line_ends, check_start, has_plain_line_ends,
-        is_fault_of_last_line, is_target, names_http,
+        is_fault_of_last_line, is_http_version, is_target,
     },
     field::{Located, Span, field, is_named, trim},
 };
 use super::reject::RejectReason;
 use crate::config::Limits;
 
-/// The verbs that are told apart.
+/// Request methods the server distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// GET
@@ -36,31 +36,32 @@ pub enum Method {
     Other,
 }
 
-/// How the body's end is found.
+/// Framing of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
-    /// That many bytes; none without a Content-Length.
+    /// This many bytes; 0 without a Content-Length.
     Length(usize),
     /// `Transfer-Encoding: chunked`.
     Chunked,
 }
 
-/// A parsed head. Values are positions; the accessors take the bytes it was parsed from.
+/// A parsed head. It holds positions; the accessors take the bytes it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHead {
-    /// The verb.
+    /// The request method.
     pub method: Method,
-    /// The head's length in bytes, the blank line included.
+    /// Length of the head in bytes, including the empty line.
     pub length: usize,
     /// The body's framing.
     pub framing: BodyFraming,
-    /// Whether the client wants the connection to go on.
+    /// Whether the connection is persistent.
     pub keep_alive: bool,
-    /// HTTP/1.0: a persistent connection must be announced.
+    /// The version is HTTP/1.0, in which the reply announces a persistent connection.
     pub http_1_0: bool,
-    /// The client waits for `100 Continue` before it sends the body.
+    /// The client expects `100 Continue` before it sends the body.
     pub expect_continue: bool,
-    /// The body is encoded (RFC 9110, section 8.4), which is not supported; then no media type is reported.
+    /// The body has a content coding (<https://www.rfc-editor.org/rfc/rfc9110#section-8.4>), which is not supported.
+    /// [`RequestHead::content_type`] then returns [`Field::Repeated`].
     pub is_encoded: bool,
     target: Span,
     host: Located,
@@ -75,10 +76,10 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// Parses the head at the start of `input`. `None`: more bytes are needed.
+    /// Parses the head at the start of `input`. Returns `None` while the head is incomplete.
     ///
     /// # Errors
-    /// The reason to refuse the request and close the connection.
+    /// Why the request is rejected and the connection closed.
     pub fn parse(input: &[u8], limits: &Limits) -> Result<Option<Self>, RejectReason> {
         let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
         let mut request = httparse::Request::new(&mut []);
@@ -91,7 +92,7 @@ impl RequestHead {
             Ok(httparse::Status::Partial) => return check_partial(input, limits).map(|()| None),
             Err(_) if is_fault_of_last_line(window) => return check_partial(input, limits).map(|()| None),
             Err(httparse::Error::TooManyHeaders) => return Err(RejectReason::HeadTooLarge),
-            Err(httparse::Error::Version) if names_http(window) => {
+            Err(httparse::Error::Version) if is_http_version(window) => {
                 return Err(RejectReason::VersionNotSupported);
             }
             Err(_) => return Err(RejectReason::MalformedHead),
@@ -109,13 +110,13 @@ impl RequestHead {
         if target.len() > limits.target_bytes_max {
             return Err(RejectReason::TargetTooLong);
         }
-        let verb = request.method.unwrap_or_default();
-        if !is_target(target, verb) {
+        let method_name = request.method.unwrap_or_default();
+        if !is_target(target, method_name) {
             return Err(RejectReason::MalformedHead);
         }
         let http_1_0 = request.version == Some(0);
         let mut head = Self {
-            method: method(verb),
+            method: method(method_name),
             length,
             framing: BodyFraming::Length(0),
             keep_alive: !http_1_0,
@@ -148,12 +149,12 @@ impl RequestHead {
         let mut ambiguous = false;
         let mut closes = false;
         for header in headers {
-            // `httparse` leaves no whitespace around a value.
+            // `httparse` removes the whitespace around a value.
             let (name, value) = (header.name, header.value);
             if name.len() + value.len() > limits.header_bytes_max {
                 return Err(RejectReason::HeadTooLarge);
             }
-            // The length tells most names apart before a byte is compared.
+            // The length distinguishes most names before any byte is compared.
             let located = match name.len() {
                 4 if is_named(name, b"host") => &mut self.host,
                 6 if is_named(name, b"origin") => &mut self.origin,
@@ -168,7 +169,7 @@ impl RequestHead {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
                         return Err(RejectReason::ExpectationUnknown);
                     }
-                    // A client of HTTP/1.0 would take the interim reply for the last one (RFC 9110, section 10.1.1).
+                    // HTTP/1.0 has no interim replies: <https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1>
                     self.expect_continue = !self.http_1_0;
                     continue;
                 }
@@ -196,7 +197,7 @@ impl RequestHead {
             };
             located.put(Span::of(value, bytes));
         }
-        // Whatever stands beside it (RFC 9112, section 9.3).
+        // `close` takes precedence over `keep-alive`: <https://www.rfc-editor.org/rfc/rfc9112#section-9.3>
         self.keep_alive &= !closes;
         if ambiguous {
             return Err(RejectReason::LengthAmbiguous);
@@ -212,7 +213,7 @@ impl RequestHead {
     #[inline]
     fn body_framing(&self, length: Option<usize>, chunked: bool) -> Result<BodyFraming, RejectReason> {
         match (length, chunked) {
-            // RFC 9112, section 6.1: both, or chunks in HTTP/1.0, are how requests are smuggled.
+            // Both headers, or chunks in HTTP/1.0, permit request smuggling: <https://www.rfc-editor.org/rfc/rfc9112#section-6.1>
             (Some(_), true) => Err(RejectReason::LengthAmbiguous),
             (None, true) if self.http_1_0 => Err(RejectReason::LengthAmbiguous),
             (None, true) => Ok(BodyFraming::Chunked),
@@ -224,12 +225,12 @@ impl RequestHead {
         let is_coding = |coding: &[u8]| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity");
         if value.split(|&byte| byte == b',').map(trim).any(is_coding) {
             self.is_encoded = true;
-            // The check of the media type, which every body gets, then checks the encoding too.
+            // Makes the check of the media type fail, so that an unencoded body needs no check of its own.
             self.content_type = Located::Repeated;
         }
     }
 
-    /// Whether `close` is among the options.
+    /// Applies the options of a Connection header and returns whether `close` is among them.
     fn read_connection(&mut self, value: &[u8]) -> bool {
         let mut closes = false;
         for option in value.split(|&byte| byte == b',').map(trim) {
@@ -242,18 +243,18 @@ impl RequestHead {
         closes
     }
 
-    /// Whether bytes of a body follow.
+    /// Whether a body follows.
     #[must_use]
     pub fn has_body(&self) -> bool {
         self.framing != BodyFraming::Length(0)
     }
 
-    /// Any header by its name, whatever its case. Slower than the accessors below: the head is read again.
+    /// Any header, by its name in any case. Slower than the other accessors: it parses the head again.
     #[must_use]
     pub fn field<'a>(&self, head: &'a [u8], name: &str) -> Field<'a> {
         let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
         let mut request = httparse::Request::new(&mut []);
-        // It has been parsed before.
+        // Not expected: the head has been parsed before.
         if request.parse_with_uninit_headers(head, &mut headers).is_err() {
             return Field::Absent;
         }
@@ -313,9 +314,9 @@ impl RequestHead {
         field(self.last_event_id, head)
     }
 
-    /// Whether the client accepts event streams: by the most specific range that has them, whose weight must not
-    /// be zero (RFC 9110, sections 12.4.2 and 12.5.1). Without an Accept it reads anything; one that is given twice is a list
-    /// in two parts.
+    /// Whether the client accepts event streams: the most specific media range that includes them must have a weight above zero
+    /// (<https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1>). Without an Accept header every type is accepted; several
+    /// headers form one list.
     #[must_use]
     pub fn accepts_events(&self, head: &[u8]) -> bool {
         match field(self.accept, head) {
@@ -324,7 +325,7 @@ impl RequestHead {
             Field::Repeated => {
                 let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CAPACITY];
                 let mut request = httparse::Request::new(&mut []);
-                // It has been parsed before.
+                // Not expected: the head has been parsed before.
                 if request.parse_with_uninit_headers(head, &mut headers).is_err() {
                     return true;
                 }
@@ -356,7 +357,7 @@ fn content_length(value: &[u8]) -> Result<usize, RejectReason> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(RejectReason::LengthAmbiguous);
     }
-    // More digits than a length can have is more than any limit allows.
+    // A value beyond `usize` exceeds any limit.
     let length = value
         .iter()
         .try_fold(0_usize, |sum, digit| sum.checked_mul(10)?.checked_add(usize::from(digit - b'0')));

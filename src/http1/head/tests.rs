@@ -7,7 +7,7 @@ fn parse(text: &str) -> Result<Option<RequestHead>, RejectReason> {
 }
 
 #[test]
-fn headers_are_found_whatever_their_case_and_trimmed() {
+fn header_names_match_in_any_case_and_values_are_trimmed() {
     let text = "POST /mcp HTTP/1.1\r\nhOST: a\r\nMCP-Name: \t echo \t\r\ncontent-length: 12\r\n\r\n";
     let head = parse(text).unwrap().unwrap();
     assert_eq!(head.length, text.len());
@@ -20,7 +20,7 @@ fn headers_are_found_whatever_their_case_and_trimmed() {
 }
 
 #[test]
-fn connection_options_decide_persistence() {
+fn connection_options_determine_persistence() {
     let keeps = |version: &str, option: &str| {
         parse(&format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: {option}\r\n\r\n"))
             .unwrap()
@@ -34,7 +34,7 @@ fn connection_options_decide_persistence() {
 }
 
 #[test]
-fn close_wins_over_keep_alive_wherever_it_stands() {
+fn close_takes_precedence_over_keep_alive() {
     for lines in [
         "Connection: close, keep-alive",
         "Connection: keep-alive, close",
@@ -87,7 +87,7 @@ fn accept_weight_of_zero_excludes_event_streams() {
 }
 
 #[test]
-fn what_could_be_read_in_two_ways_is_refused() {
+fn ambiguous_head_is_rejected() {
     use RejectReason as R;
     let cases = [
         ("Content-Length: 1\r\nContent-Length: 2", R::LengthAmbiguous),
@@ -129,13 +129,13 @@ fn what_could_be_read_in_two_ways_is_refused() {
         assert!(parse(&format!("{line}\r\nHost: a\r\n\r\n")).is_ok(), "{line}");
     }
     assert_eq!(parse("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), Err(R::LengthAmbiguous));
-    // RFC 9112, section 2.2: an empty line in front is to be ignored.
+    // An empty line before the request line is ignored: <https://www.rfc-editor.org/rfc/rfc9112#section-2.2>
     assert!(parse("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
     assert_eq!(parse("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(R::MalformedHead));
 }
 
 #[test]
-fn each_limit_holds_at_it_and_breaks_one_past_it() {
+fn heads_beyond_a_limit_are_rejected() {
     let limits = Limits::default();
     let target = |length: usize| {
         parse(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(length - 1))).map(|_| ())
@@ -169,7 +169,7 @@ fn each_limit_holds_at_it_and_breaks_one_past_it() {
 }
 
 #[test]
-fn an_endless_head_is_refused_before_it_ends() {
+fn endless_head_is_rejected_before_its_end() {
     assert_eq!(parse(&format!("GET /{}", "x".repeat(9000))), Err(RejectReason::TargetTooLong));
     let endless = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "X: y\r\n".repeat(7000));
     assert_eq!(parse(&endless), Err(RejectReason::HeadTooLarge));
@@ -177,7 +177,7 @@ fn an_endless_head_is_refused_before_it_ends() {
 }
 
 #[test]
-fn a_head_is_judged_by_its_whole_lines() {
+fn incomplete_last_line_is_not_judged() {
     for start in ["GET / FTP", "GET / HTTP/1.1\r\nA b", "GET / HTTP/1.1\r\nA: b\r\n c", "\0", "GET\0"] {
         let early = parse(start);
         let late = parse(&format!("{start}\r\n"));
