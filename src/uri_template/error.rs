@@ -1,64 +1,66 @@
-//! Why a text is no URI template.
+//! Errors of parsing a URI template, and the limits of templates.
 
+/// Maximum length of a template, in bytes.
 pub(super) const TEMPLATE_BYTES_MAX: usize = 4096;
+/// Maximum number of variables of a template.
 pub(super) const VARIABLES_MAX: usize = 64;
-/// Of a compiled template. The crate would allow ten times as much; only prefixes of a thousand characters need more.
+/// Maximum size of a compiled template, in bytes. A tenth of the crate's default; only prefixes of a thousand characters need more.
 pub(super) const PROGRAM_BYTES_MAX: usize = 1 << 20;
 
-/// A template that cannot be served.
+/// Why a template is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UriTemplateError {
-    /// Longer than a template may be.
+    /// The template is longer than the limit. The value is its length in bytes.
     #[error("the template has {0} bytes, more than {TEMPLATE_BYTES_MAX}")]
     Long(usize),
-    /// Resources are named by absolute URIs.
+    /// The template has no scheme; resources have absolute URIs.
     #[error("the template does not begin with a scheme and a colon")]
     Scheme,
-    /// More variables than a template may have.
+    /// The template has more variables than the limit.
     #[error("the template has more than {VARIABLES_MAX} variables")]
     Variables,
-    /// Compiles to more than is kept, as prefixes of thousands of characters do.
+    /// The compiled template is larger than the limit, as with prefixes of thousands of characters.
     #[error("the template compiles to more than {PROGRAM_BYTES_MAX} bytes")]
     Program,
-    /// A character that no URI holds.
-    #[error("at byte {at}: {character:?} cannot stand in a URI")]
+    /// A character that URIs do not contain.
+    #[error("at byte {at}: {character:?} is not allowed in a URI")]
     Character {
-        /// Where in the template.
+        /// Byte offset in the template.
         at: usize,
         /// The character.
         character: char,
     },
-    /// An operator that RFC 6570 keeps for later.
+    /// An operator that RFC 6570 reserves for extensions.
     #[error("at byte {at}: the operator {operator:?} is reserved")]
     Operator {
-        /// Where in the template.
+        /// Byte offset in the template.
         at: usize,
         /// The operator.
         operator: char,
     },
-    /// Not the name of a variable.
+    /// An invalid variable name.
     #[error("at byte {at}: {name:?} is not a variable's name")]
     Name {
-        /// Where in the template.
+        /// Byte offset in the template.
         at: usize,
-        /// What stands there.
+        /// The invalid name.
         name: String,
     },
-    /// A variable for the second time.
-    #[error("at byte {at}: the variable {name:?} stands in the template twice")]
+    /// A variable that occurs a second time.
+    #[error("at byte {at}: the variable {name:?} occurs twice")]
     Twice {
-        /// Where in the template.
+        /// Byte offset in the template.
         at: usize,
         /// The variable.
         name: String,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("at byte {at}: {reason}")]
     Syntax {
-        /// Where in the template.
+        /// Byte offset in the template.
         at: usize,
-        /// What is wrong.
+        /// Description of the error.
         reason: &'static str,
     },
 }

@@ -1,30 +1,29 @@
-//! URI templates (RFC 6570), matched against URIs: which resource a client asks for (checklist ).
+//! URI templates (<https://www.rfc-editor.org/rfc/rfc6570>) and their matches in URIs
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources#resource-templates>).
 //!
-//! Expansion loses information, so a match is a choice. What is chosen:
+//! Expansion loses information, so matching has to choose. The rules:
 //!
-//! - A value is text: percent-decoded, without control characters. `{var}` matches no `/`, yet its value may hold one
-//!   (`..%2f` is `../`), `{+var}`, `{#var}` and `{/var*}` match them as they are, and any value may be `..` or empty.
-//!   Values come from the client: whoever makes a path of one checks it first.
-//! - Absent variables are not in the result. `?`, `&` and `;` may lack any parameter, but those given stand in the
-//!   template's order. In `{a,b}` and `{/a,b}` those behind may be missing (`/x` is `a`); of `{#a,b}` and `{.a,b}` either
-//!   all stand there or none; `{a}`, and all of `{+a,b}`, always stand there, if only as the empty text.
-//! - Where a URI can be read in several ways, as by `{a}-{b}`, the leftmost value is as long as it can be. If an expression
-//!   that may be absent stands further on and could be swallowed (`{+path}{?q}`, `{name}{.suffix}`), it is as short as it
-//!   can be.
-//! - `{var:3}` matches up to three characters. `{var*}` matches a list, and its value is the list as it stands, joined by
-//!   `,`, `.` or `/`, each member decoded. `{?var*}`, `{&var*}` and `{;var*}` repeat the name, or replace it by names
-//!   that nobody foresaw: no text says that, so they are refused.
-//! - An expression without operator, or with `+`, right behind another one is refused: nothing would say where one value
-//!   ends. So is a variable that stands in a template twice.
-//! - A value may hold every character raw that RFC 3986 allows where it stands (`O'Brien`, `a@b`; in a query `/` and `?` too),
-//!   although an expansion by RFC 6570 encodes most of them: the official SDKs expand with `encodeURIComponent`, which leaves
-//!   `!'()*`. Excepted are the separator of the expression, the first character of any expression further on, and the
-//!   first character of the literal that follows; if that one is of `!'()*`, the value may hold it and is as short as it can be.
-//! - What stands between expressions, and the names of parameters, are compared as written (the scheme, too), except that
-//!   `%c3` is `%C3`.
+//! - A value is text: percent-decoded, without control characters. `{var}` matches no `/`, but its value may contain one
+//!   (`..%2f` is `../`). `{+var}`, `{#var}` and `{/var*}` match `/` as it is, and any value may be `..` or empty.
+//!   Values come from the client: validate one before using it as a path.
+//! - Absent variables are not in the result. `?`, `&` and `;` may omit any parameter, but the others must be in the
+//!   template's order. In `{a,b}` and `{/a,b}` the last ones may be missing (`/x` is `a`); of `{#a,b}` and `{.a,b}` either
+//!   all are present or none; `{a}`, and all of `{+a,b}`, are always present, possibly empty.
+//! - Where a URI has several readings, as with `{a}-{b}`, the leftmost value is the longest possible. If a later expression
+//!   that may be absent could be matched by the value (`{+path}{?q}`, `{name}{.suffix}`), the value is the shortest possible.
+//! - `{var:3}` matches up to three characters. `{var*}` matches a list, and its value is the list with its separator `,`, `.`
+//!   or `/`, each member decoded. `{?var*}`, `{&var*}` and `{;var*}` repeat the name, or replace it by arbitrary names, which
+//!   has no form as one text, so they are rejected.
+//! - An expression without operator, or with `+`, directly after another one is rejected: the end of the first value is
+//!   undefined. So is a variable that occurs in a template twice.
+//! - A value may contain every raw character that RFC 3986 allows in its position (`O'Brien`, `a@b`; in a query also `/` and
+//!   `?`), although an expansion by RFC 6570 encodes most of them: the official SDKs expand with `encodeURIComponent`, which does
+//!   not encode `!'()*`. Excepted are the separator of the expression, the first character of any later expression, and the
+//!   first character of the following literal; if that is one of `!'()*`, the value may contain it and is the shortest possible.
+//! - Literals and the names of parameters are compared as written (including the scheme), except that `%c3` equals `%C3`.
 //!
-//! The regex engine never goes back, so the time to match grows with the URI's length, whatever stands in it. The bounds
-//! are on the URI, the template and what it compiles to.
+//! The regular expression engine does not backtrack, so matching takes time linear in the URI's length. The lengths of the URI, of
+//! the template and of the compiled template are bounded.
 
 mod error;
 mod parse;
@@ -43,7 +42,7 @@ use self::{
     percent::{URI_BYTES_MAX, decode, decodes_to_text},
 };
 
-/// Of the states that a thread keeps of a template while it matches. The crate would allow twice as much.
+/// Memory for the states that the engine caches for one template, in bytes. Half of the crate's default.
 const CACHE_BYTES_MAX: usize = 1 << 20;
 
 /// A compiled URI template.
@@ -67,7 +66,7 @@ impl UriTemplate {
     /// Compiles a template.
     ///
     /// # Errors
-    /// The first thing in it that cannot be served.
+    /// The first part of the template that is invalid or not supported.
     pub fn parse(template: &str) -> Result<Self, UriTemplateError> {
         if template.len() > TEMPLATE_BYTES_MAX {
             return Err(UriTemplateError::Long(template.len()));
@@ -81,38 +80,38 @@ impl UriTemplate {
             .size_limit(PROGRAM_BYTES_MAX)
             .dfa_size_limit(CACHE_BYTES_MAX)
             .build()
-            // What `pattern` writes is well formed: it can only be too large.
+            // `pattern` returns valid expressions, so this one is too large.
             .map_err(|_| UriTemplateError::Program)?;
         Ok(Self { text: template.into(), parts, regex })
     }
 
-    /// The template as it was written.
+    /// The template's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The variables' names, in the order they stand in the template.
+    /// The variables' names, in the template's order.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         expressions(&self.parts).flat_map(|expression| &expression.variables).map(|variable| &*variable.name)
     }
 
-    /// Whether a URI is an expansion of the template. Allocates nothing but what the engine keeps for the next time, within
-    /// bounds; each clone of a template keeps its own, so that threads with a clone each share nothing that changes.
+    /// Whether a URI is an expansion of the template. Allocates only the engine's bounded cache, which later matches reuse. Each
+    /// clone of a template has its own cache, so that threads with a clone each share no mutable state.
     #[must_use]
     pub fn is_match(&self, uri: &str) -> bool {
-        is_readable(uri) && self.regex.is_match(uri)
+        is_decodable(uri) && self.regex.is_match(uri)
     }
 
-    /// The variables with their values, decoded, in the order they stand in the template, if the URI is an expansion of
-    /// it. Nothing in the values is to be trusted.
+    /// The variables with their decoded values, in the template's order, if the URI is an expansion of it. The values are untrusted
+    /// input.
     #[must_use]
     pub fn matches(&self, uri: &str) -> Option<Vec<(&str, String)>> {
         self.raw(uri)?.into_iter().map(|(name, value, _)| Some((name, decode(value)?))).collect()
     }
 
-    /// As [`matches`](Self::matches), each value also as the list it may be. An exploded one is split before it is decoded; any
-    /// other at its commas, which most operators have encoded.
+    /// As [`matches`](Self::matches), each value also as a list. An exploded value is split before it is decoded; any other at its
+    /// commas, which most operators encode.
     pub(crate) fn lists(&self, uri: &str) -> Option<Vec<(&str, String, Vec<String>)>> {
         let read = |(name, value, separator): (_, &str, Option<char>)| {
             let text = decode(value)?;
@@ -126,9 +125,9 @@ impl UriTemplate {
         self.raw(uri)?.into_iter().map(read).collect()
     }
 
-    /// The variables with their values as they stand in the URI, and what separates the members of an exploded one.
+    /// The variables with their encoded values, and the separator of the members of an exploded one.
     fn raw<'u>(&self, uri: &'u str) -> Option<Vec<(&str, &'u str, Option<char>)>> {
-        if !is_readable(uri) {
+        if !is_decodable(uri) {
             return None;
         }
         let captures = self.regex.captures(uri)?;
@@ -141,7 +140,7 @@ impl UriTemplate {
             };
             if expression.operator.is_named() {
                 let group = groups.next().flatten().unwrap_or_default();
-                // Behind the operator; no value holds a separator as it is.
+                // Without the operator. No value contains an unencoded separator.
                 let parameters = group.get(1..).unwrap_or_default().split(expression.operator.separator());
                 let mut parameters = parameters.filter(|text| !text.is_empty()).peekable();
                 for variable in &expression.variables {
@@ -162,12 +161,12 @@ impl UriTemplate {
         Some(values)
     }
 
-    /// The URI for these values, by name; those of other names are left out. The value of an exploded variable is the list
-    /// as [`matches`](Self::matches) gives it.
+    /// Expands the template with these values, by name; values of other names are ignored. The value of an exploded variable is
+    /// the list as [`matches`](Self::matches) returns it.
     ///
-    /// The template matches the URI unless a value holds control characters, or an absent one has to be there. It gives
-    /// the same values if nothing in them reads as what stands beside them, and nothing for `{+var}` or `{#var}` reads as
-    /// percent-encoding, which these leave as it is.
+    /// The template matches the URI unless a value contains control characters, or a required one is absent. It returns
+    /// the same values unless a value can be read as the text next to it, or a value of `{+var}` or `{#var}` contains
+    /// percent-encoding, which these do not encode again.
     #[must_use]
     pub fn expand<N: AsRef<str>, V: AsRef<str>>(&self, values: &[(N, V)]) -> String {
         let value_of = |variable: &Variable| {
@@ -185,7 +184,7 @@ impl UriTemplate {
     }
 }
 
-/// What stands behind the parameter's name, if that is its name.
+/// The value of `name=value` or `name`, if that is the parameter's name.
 fn value_of<'p>(parameter: &'p str, name: &str) -> Option<&'p str> {
     match parameter.strip_prefix(name)? {
         "" => Some(""),
@@ -193,9 +192,9 @@ fn value_of<'p>(parameter: &'p str, name: &str) -> Option<&'p str> {
     }
 }
 
-/// Whether a URI is short enough, and every value in it text. Looking at all of it at once is enough: what stands between
-/// values is text as well.
-fn is_readable(uri: &str) -> bool {
+/// Whether a URI is within its length limit and percent-decodes to text. Decoding all of it checks every value, because the
+/// literals between them are text as well.
+fn is_decodable(uri: &str) -> bool {
     uri.len() <= URI_BYTES_MAX && (!uri.contains('%') || decodes_to_text(uri))
 }
 

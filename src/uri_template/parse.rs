@@ -1,4 +1,4 @@
-//! From a template's text to its parts, or to why it cannot be served.
+//! Parser of templates.
 
 use super::{
     error::{UriTemplateError, VARIABLES_MAX},
@@ -22,7 +22,7 @@ pub(super) fn parse_parts(template: &str) -> Result<Vec<Part>, UriTemplateError>
             .ok_or(UriTemplateError::Syntax { at, reason: "this brace is not closed" })?;
         let expression = parse_expression(inside, at + 1, &parts)?;
         if matches!(parts.last(), Some(Part::Expression(_))) && expression.operator.first().is_none() {
-            let reason = "nothing says where the value of the expression before this one ends";
+            let reason = "the end of the value of the preceding expression is undefined";
             return Err(UriTemplateError::Syntax { at, reason });
         }
         parts.push(Part::Expression(expression));
@@ -31,15 +31,15 @@ pub(super) fn parse_parts(template: &str) -> Result<Vec<Part>, UriTemplateError>
     Ok(parts)
 }
 
-/// What a literal expands to (RFC 6570, section 3.1).
+/// The expansion of a literal (<https://www.rfc-editor.org/rfc/rfc6570#section-3.1>).
 fn parse_literal(literal: &str, start: usize) -> Result<String, UriTemplateError> {
     let mut uri = String::with_capacity(literal.len());
     for (offset, character) in literal.char_indices() {
         let at = start + offset;
         match character {
-            '}' => return Err(UriTemplateError::Syntax { at, reason: "this brace closes nothing" }),
+            '}' => return Err(UriTemplateError::Syntax { at, reason: "this brace was not opened" }),
             '%' if !begins_with_triplet(literal.get(offset..).unwrap_or_default()) => {
-                let reason = "two hexadecimal digits should follow the percent sign";
+                let reason = "the percent sign is not followed by two hexadecimal digits";
                 return Err(UriTemplateError::Syntax { at, reason });
             }
             '%' => uri.push('%'),
@@ -50,9 +50,9 @@ fn parse_literal(literal: &str, start: usize) -> Result<String, UriTemplateError
             _ => encode(character.encode_utf8(&mut [0; 4]), |_| false, false, &mut uri),
         }
     }
-    // A value begins and ends where a character does because what stands beside it does.
+    // Complete characters in literals imply complete characters in the values between them.
     if !decodes_to_text(&uri) {
-        let reason = "what is percent-encoded from here on is not text";
+        let reason = "the percent-encoded bytes from here on are not text";
         return Err(UriTemplateError::Syntax { at: start, reason });
     }
     Ok(uri)
@@ -91,7 +91,7 @@ fn parse_variable(text: &str, operator: Operator, at: usize) -> Result<Variable,
     } else if let Some((name, length)) = text.split_once(':') {
         let is_number = length.len() <= 4 && length.bytes().all(|byte| byte.is_ascii_digit());
         let length = length.parse().ok().filter(|_| is_number && !length.starts_with('0'));
-        let reason = "the length of a prefix is a number from 1 to 9999";
+        let reason = "the length of a prefix must be a number from 1 to 9999";
         (name, Modifier::Prefix(length.ok_or(UriTemplateError::Syntax { at, reason })?))
     } else {
         (text, Modifier::Whole)
@@ -100,22 +100,22 @@ fn parse_variable(text: &str, operator: Operator, at: usize) -> Result<Variable,
         return Err(UriTemplateError::Name { at, name: name.to_owned() });
     }
     if modifier == Modifier::Explode && operator.is_named() {
-        let reason = "a list of named parameters has no meaning as one value";
+        let reason = "a list of named parameters is not supported";
         return Err(UriTemplateError::Syntax { at, reason });
     }
     Ok(Variable { name: name.into(), modifier })
 }
 
-/// Letters, digits, `_`, percent-encoded text, and dots between them.
+/// Whether a name consists of letters, digits, `_` and percent-encoded text, with single dots between them.
 fn is_name(name: &str) -> bool {
-    let has_its_characters = |part: &str| {
+    let is_valid_part = |part: &str| {
         !part.is_empty()
             && part.char_indices().all(|(offset, character)| match character {
                 '%' => begins_with_triplet(part.get(offset..).unwrap_or_default()),
                 _ => character == '_' || character.is_ascii_alphanumeric(),
             })
     };
-    name.split('.').all(has_its_characters) && decodes_to_text(name)
+    name.split('.').all(is_valid_part) && decodes_to_text(name)
 }
 
 pub(super) fn has_scheme(template: &str) -> bool {

@@ -1,10 +1,10 @@
-//! What a template is made of, and what it expands to (RFC 6570, sections 2 and 3).
+//! Parts of a template, and their expansion (<https://www.rfc-editor.org/rfc/rfc6570#section-3>).
 
 use super::percent::{encode, is_reserved, is_unreserved};
 
 #[derive(Clone, Debug)]
 pub(super) enum Part {
-    /// As it stands in a URI.
+    /// Text that is already encoded for a URI.
     Literal(String),
     Expression(Expression),
 }
@@ -54,7 +54,7 @@ impl Operator {
         }
     }
 
-    /// What an expansion begins with. An expression that begins with nothing cannot be absent, but only empty.
+    /// First character of an expansion. An expression without one cannot be absent, only empty.
     pub(super) fn first(self) -> Option<char> {
         match self {
             Self::Simple | Self::Reserved => None,
@@ -77,17 +77,17 @@ impl Operator {
         }
     }
 
-    /// Whether each value stands behind its name.
+    /// Whether each value is preceded by its name.
     pub(super) fn is_named(self) -> bool {
         matches!(self, Self::Matrix | Self::Query | Self::Continuation)
     }
 
-    /// Whether reserved characters, and what is percent-encoded already, stay as they are.
+    /// Whether reserved characters and percent-encoded triplets are not encoded.
     pub(super) fn keeps_reserved(self) -> bool {
         matches!(self, Self::Reserved | Self::Fragment)
     }
 
-    /// Whether a character of a value stands in the URI as it is.
+    /// Whether a character of a value is not encoded.
     pub(super) fn keeps(self, modifier: Modifier, character: char) -> bool {
         is_unreserved(character)
             || (self.keeps_reserved() && is_reserved(character))
@@ -110,7 +110,7 @@ impl Expression {
             }
             let value = match variable.modifier {
                 Modifier::Prefix(length) => value.char_indices().nth(length).map_or(value, |(end, _)| {
-                    // `end` is where a character begins.
+                    // `end` is a character boundary.
                     value.get(..end).unwrap_or(value)
                 }),
                 Modifier::Whole | Modifier::Explode => value,

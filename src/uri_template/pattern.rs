@@ -1,4 +1,4 @@
-//! The regular expression that matches what a template expands to.
+//! The regular expression that matches the expansions of a template.
 
 use super::{
     parts::{Expression, Modifier, Operator, Part, Variable, expressions},
@@ -6,15 +6,15 @@ use super::{
 };
 
 impl Expression {
-    /// The expression as a regular expression: one group for each variable, or one for all that have names, which
-    /// [`super::UriTemplate::matches`] takes apart. `behind` is what follows; `in_query`: the expression is part of the
-    /// URI's query or fragment.
-    fn pattern(&self, behind: &[Part], in_query: bool) -> String {
+    /// The expression as a regular expression, with one group per variable, or one group for all named parameters, which
+    /// [`super::UriTemplate::matches`] splits. `rest` holds the following parts; `in_query`: the expression is part of the URI's
+    /// query or fragment.
+    fn pattern(&self, rest: &[Part], in_query: bool) -> String {
         let separator = escape(self.operator.separator());
         let first = self.operator.first().map(escape).unwrap_or_default();
         let all: Vec<String> =
-            self.variables.iter().map(|one| self.variable_pattern(one, behind, in_query)).collect();
-        // Lists take in what separates variables, unless nothing follows them.
+            self.variables.iter().map(|one| self.variable_pattern(one, rest, in_query)).collect();
+        // A list matches the separator of variables too, so it must be the last one.
         let is_separable = matches!(self.operator, Operator::Simple | Operator::Path)
             && self.variables.iter().rev().skip(1).all(|variable| variable.modifier != Modifier::Explode);
         match self.operator {
@@ -32,35 +32,35 @@ impl Expression {
         }
     }
 
-    /// Whether a value may hold the character as it is although its expansion would percent-encode it: RFC 3986 allows it in
-    /// that position, and it does not end the value.
-    fn tolerates(&self, character: char, behind: &[Part], in_query: bool) -> bool {
+    /// Whether a value may contain the raw character although its expansion would encode it: RFC 3986 allows it in that position,
+    /// and it does not end the value.
+    fn tolerates(&self, character: char, rest: &[Part], in_query: bool) -> bool {
         let is_allowed = if in_query { is_raw_in_query(character) } else { is_raw_in_path(character) };
-        // The comma separates the values of `{a,b}`, and nothing in `{a}`.
+        // The comma separates the values of `{a,b}`; `{a}` has no separator.
         let is_separated = self.operator != Operator::Simple || self.variables.len() > 1;
         let begins_another = |other: &Expression| other.operator.first() == Some(character);
-        let is_end = literal_begins_with(behind, character) && !survives_encode_uri_component(character);
+        let is_end = literal_begins_with(rest, character) && !survives_encode_uri_component(character);
         let separates = is_separated && character == self.operator.separator();
-        is_allowed && !separates && !is_end && !expressions(behind).any(begins_another)
+        is_allowed && !separates && !is_end && !expressions(rest).any(begins_another)
     }
 
-    fn variable_pattern(&self, variable: &Variable, behind: &[Part], in_query: bool) -> String {
+    fn variable_pattern(&self, variable: &Variable, rest: &[Part], in_query: bool) -> String {
         let keeps = |character: char| self.operator.keeps(variable.modifier, character);
-        let tolerates = |character: char| self.tolerates(character, behind, in_query);
+        let tolerates = |character: char| self.tolerates(character, rest, in_query);
         let kept: String =
             ('!'..='~').filter(|character| keeps(*character) || tolerates(*character)).map(escape).collect();
         let is_named = self.operator.is_named();
-        // `;var` is the empty value, `;var=` is no expansion.
+        // The empty value is `;var`; `;var=` is not an expansion.
         let least = usize::from(self.operator == Operator::Matrix);
-        let could_swallow = |other: &Expression| other.operator.first().is_some_and(keeps);
-        let could_swallow_literal = |character: char| {
-            literal_begins_with(behind, character) && !keeps(character) && tolerates(character)
+        let could_match = |other: &Expression| other.operator.first().is_some_and(keeps);
+        let could_match_literal = |character: char| {
+            literal_begins_with(rest, character) && !keeps(character) && tolerates(character)
         };
-        let is_lazy = expressions(behind).any(could_swallow) || ('!'..='~').any(could_swallow_literal);
+        let is_lazy = expressions(rest).any(could_match) || ('!'..='~').any(could_match_literal);
         let lazy = if is_lazy { "?" } else { "" };
         let value = match variable.modifier {
-            // One character is one byte, or a leading one with those that continue it: URIs with anything else have been
-            // turned away.
+            // One character: an ASCII byte, or a leading byte with its continuation bytes. URIs that do not decode to UTF-8 were
+            // rejected before.
             Modifier::Prefix(most) => {
                 format!("(?:[{kept}]|%[0-7]{HEX}|%[C-Fc-f]{HEX}(?:%[89ABab]{HEX})*){{{least},{most}}}{lazy}")
             }
@@ -79,10 +79,10 @@ const HEX: &str = "[0-9A-Fa-f]";
 
 pub(super) fn pattern(parts: &[Part]) -> String {
     let mut pattern = String::from(r"\A");
-    let mut behind = parts;
+    let mut remaining = parts;
     let mut in_query = false;
-    while let Some((part, rest)) = behind.split_first() {
-        behind = rest;
+    while let Some((part, rest)) = remaining.split_first() {
+        remaining = rest;
         match part {
             Part::Literal(literal) => {
                 in_query |= literal.contains(['?', '#']);
@@ -101,12 +101,12 @@ pub(super) fn pattern(parts: &[Part]) -> String {
     pattern
 }
 
-/// Whether the next part is a literal with this character first.
-fn literal_begins_with(behind: &[Part], character: char) -> bool {
-    matches!(behind.first(), Some(Part::Literal(literal)) if literal.starts_with(character))
+/// Whether the next part is a literal that begins with this character.
+fn literal_begins_with(rest: &[Part], character: char) -> bool {
+    matches!(rest.first(), Some(Part::Literal(literal)) if literal.starts_with(character))
 }
 
-/// The digits behind a `%` in either case.
+/// Appends a literal. Hexadecimal digits after a `%` match in either case.
 fn literal_pattern(literal: &str, pattern: &mut String) {
     let mut digits = 0_u8;
     for character in literal.chars() {
@@ -120,13 +120,13 @@ fn literal_pattern(literal: &str, pattern: &mut String) {
     }
 }
 
-/// Any of `all`, in order, each behind a separator.
+/// Any subset of `all`, in order, each preceded by a separator.
 fn any_of(all: &[String], separator: &str) -> String {
     all.iter().fold(String::new(), |pattern, one| pattern + "(?:" + separator + one + ")?")
 }
 
-/// Any of `all`, but at least one, in order, with separators between. Halving keeps the pattern short: what may follow the
-/// first one is written once for each half, not once for each variable.
+/// Any non-empty subset of `all`, in order, with separators between. Divides the list in halves: the pattern's length is
+/// O(n log n), as the alternatives after the first element are written once per half and not once per variable.
 fn some_of(all: &[String], separator: &str) -> String {
     let (left, right) = all.split_at(all.len() / 2);
     if left.is_empty() {

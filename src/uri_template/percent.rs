@@ -1,8 +1,9 @@
-//! Percent-encoding, and the characters that need none (RFC 3986, section 2).
+//! Percent-encoding (<https://www.rfc-editor.org/rfc/rfc3986#section-2>).
 
 use std::fmt::Write;
 
-/// Longer URIs match nothing. RFC 9110, section 4.1, asks for 8,000.
+/// Maximum length of a URI in bytes; longer ones match no template. RFC 9110 recommends at least 8,000
+/// (<https://www.rfc-editor.org/rfc/rfc9110#section-4.1>).
 pub(super) const URI_BYTES_MAX: usize = 8192;
 
 pub(super) fn is_unreserved(character: char) -> bool {
@@ -13,19 +14,20 @@ pub(super) fn is_reserved(character: char) -> bool {
     ":/?#[]@!$&'()*+,;=".contains(character)
 }
 
-/// Besides the unreserved ones, the characters that may stand in a segment of a path as they are (`pchar` of RFC 3986, section
-/// 3.3).
+/// Characters besides the unreserved ones that a path segment may contain unencoded (`pchar` of
+/// <https://www.rfc-editor.org/rfc/rfc3986#section-3.3>).
 pub(super) fn is_raw_in_path(character: char) -> bool {
     "!$&'()*+,;=:@".contains(character)
 }
 
-/// The same for a query and a fragment (RFC 3986, sections 3.4 and 3.5).
+/// Characters besides the unreserved ones that a query or a fragment may contain unencoded
+/// (<https://www.rfc-editor.org/rfc/rfc3986#section-3.4>).
 pub(super) fn is_raw_in_query(character: char) -> bool {
     is_raw_in_path(character) || "/?".contains(character)
 }
 
-/// Besides the unreserved ones, what ECMAScript's `encodeURIComponent` leaves as it is, with which official SDKs expand
-/// templates.
+/// Characters besides the unreserved ones that ECMAScript's `encodeURIComponent` does not encode. Official SDKs expand templates
+/// with it.
 pub(super) fn survives_encode_uri_component(character: char) -> bool {
     "!'()*".contains(character)
 }
@@ -52,7 +54,7 @@ pub(super) fn decode(value: &str) -> Option<String> {
     String::from_utf8(decoded(value).collect()).ok()
 }
 
-/// Up to the first percent sign that nothing sensible follows.
+/// The decoded bytes up to the first invalid triplet.
 fn decoded(text: &str) -> impl Iterator<Item = u8> {
     let mut bytes = text.bytes();
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());

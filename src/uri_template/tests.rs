@@ -8,7 +8,7 @@ fn template(text: &str) -> UriTemplate {
     UriTemplate::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// As `a=1 b=2`, or `-`.
+/// The matched values as `a=1 b=2`, or `-` without a match.
 fn matched(text: &str, uri: &str) -> String {
     let template = template(text);
     let values = template.matches(uri);
@@ -17,7 +17,7 @@ fn matched(text: &str, uri: &str) -> String {
     values.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }
 
-/// The values of RFC 6570, section 3.2; its lists are joined.
+/// The variables of <https://www.rfc-editor.org/rfc/rfc6570#section-3.2>, with joined lists.
 const VALUES: [(&str, &str); 18] = [
     ("dom", "example.com"),
     ("hello", "Hello World!"),
@@ -39,78 +39,81 @@ const VALUES: [(&str, &str); 18] = [
     ("r%C3%A9", "1"),
 ];
 
+/// The examples of <https://www.rfc-editor.org/rfc/rfc6570> with their expansions.
+const EXAMPLES: [(&str, &str); 65] = [
+    // Level 1 to 3 (section 1.2).
+    ("{var}", "value"),
+    ("{hello}", "Hello%20World%21"),
+    ("{+var}", "value"),
+    ("{+hello}", "Hello%20World!"),
+    ("{+path}/here", "/foo/bar/here"),
+    ("here?ref={+path}", "here?ref=/foo/bar"),
+    ("X{#var}", "X#value"),
+    ("X{#hello}", "X#Hello%20World!"),
+    ("map?{x,y}", "map?1024,768"),
+    ("{x,hello,y}", "1024,Hello%20World%21,768"),
+    ("{+x,hello,y}", "1024,Hello%20World!,768"),
+    ("{+path,x}/here", "/foo/bar,1024/here"),
+    ("{#x,hello,y}", "#1024,Hello%20World!,768"),
+    ("{#path,x}/here", "#/foo/bar,1024/here"),
+    ("X{.var}", "X.value"),
+    ("X{.x,y}", "X.1024.768"),
+    ("{/var}", "/value"),
+    ("{/var,x}/here", "/value/1024/here"),
+    ("{;x,y}", ";x=1024;y=768"),
+    ("{;x,y,empty}", ";x=1024;y=768;empty"),
+    ("{?x,y}", "?x=1024&y=768"),
+    ("{?x,y,empty}", "?x=1024&y=768&empty="),
+    ("?fixed=yes{&x}", "?fixed=yes&x=1024"),
+    ("{&x,y,empty}", "&x=1024&y=768&empty="),
+    // Level 4 (section 1.2).
+    ("{var:3}", "val"),
+    ("{var:30}", "value"),
+    ("{comma_list*}", "red,green,blue"),
+    ("{+path:6}/here", "/foo/b/here"),
+    ("{+comma_list*}", "red,green,blue"),
+    ("{#path:6}/here", "#/foo/b/here"),
+    ("X{.var:3}", "X.val"),
+    ("X{.dot_list*}", "X.red.green.blue"),
+    ("{/slash_list*}", "/red/green/blue"),
+    ("{;hello:5}", ";hello=Hello"),
+    ("{?var:3}", "?var=val"),
+    ("{&var:3}", "&var=val"),
+    // Section 3.2.
+    ("{half}", "50%25"),
+    ("O{empty}X", "OX"),
+    ("O{undef}X", "OX"),
+    ("?{x,empty}", "?1024,"),
+    ("?{x,undef}", "?1024"),
+    ("?{undef,y}", "?768"),
+    ("{+half}", "50%25"),
+    ("{base}index", "http%3A%2F%2Fexample.com%2Fhome%2Findex"),
+    ("{+base}index", "http://example.com/home/index"),
+    ("O{+empty}X", "OX"),
+    ("up{+path}{/who}", "up/foo/bar/fred"),
+    ("{#half}", "#50%25"),
+    ("foo{#empty}", "foo#"),
+    ("foo{#undef}", "foo"),
+    ("{.half,who}", ".50%25.fred"),
+    ("www{.dom*}", "www.example.com"),
+    ("X{.empty}", "X."),
+    ("X{.undef}", "X"),
+    ("{/half,who}", "/50%25/fred"),
+    ("{/who,dub}", "/fred/me%2Ftoo"),
+    ("{/var,empty}", "/value/"),
+    ("{/var,undef}", "/value"),
+    ("{/slash_list*,path:4}", "/red/green/blue/%2Ffoo"),
+    ("{;half}", ";half=50%25"),
+    ("{;v,empty,who}", ";v=6;empty;who=fred"),
+    ("{;x,y,undef}", ";x=1024;y=768"),
+    ("{?x,y,undef}", "?x=1024&y=768"),
+    ("{semi:2}", "%3B"),
+    ("é/{name.first}{?r%C3%A9}", "%C3%A9/fred?r%C3%A9=1"),
+];
+
 #[test]
-fn r_02_templates_expand_as_the_examples_of_rfc_6570() {
-    for (text, expected) in [
-        // Level 1 to 3 (section 1.2).
-        ("{var}", "value"),
-        ("{hello}", "Hello%20World%21"),
-        ("{+var}", "value"),
-        ("{+hello}", "Hello%20World!"),
-        ("{+path}/here", "/foo/bar/here"),
-        ("here?ref={+path}", "here?ref=/foo/bar"),
-        ("X{#var}", "X#value"),
-        ("X{#hello}", "X#Hello%20World!"),
-        ("map?{x,y}", "map?1024,768"),
-        ("{x,hello,y}", "1024,Hello%20World%21,768"),
-        ("{+x,hello,y}", "1024,Hello%20World!,768"),
-        ("{+path,x}/here", "/foo/bar,1024/here"),
-        ("{#x,hello,y}", "#1024,Hello%20World!,768"),
-        ("{#path,x}/here", "#/foo/bar,1024/here"),
-        ("X{.var}", "X.value"),
-        ("X{.x,y}", "X.1024.768"),
-        ("{/var}", "/value"),
-        ("{/var,x}/here", "/value/1024/here"),
-        ("{;x,y}", ";x=1024;y=768"),
-        ("{;x,y,empty}", ";x=1024;y=768;empty"),
-        ("{?x,y}", "?x=1024&y=768"),
-        ("{?x,y,empty}", "?x=1024&y=768&empty="),
-        ("?fixed=yes{&x}", "?fixed=yes&x=1024"),
-        ("{&x,y,empty}", "&x=1024&y=768&empty="),
-        // Level 4 (section 1.2).
-        ("{var:3}", "val"),
-        ("{var:30}", "value"),
-        ("{comma_list*}", "red,green,blue"),
-        ("{+path:6}/here", "/foo/b/here"),
-        ("{+comma_list*}", "red,green,blue"),
-        ("{#path:6}/here", "#/foo/b/here"),
-        ("X{.var:3}", "X.val"),
-        ("X{.dot_list*}", "X.red.green.blue"),
-        ("{/slash_list*}", "/red/green/blue"),
-        ("{;hello:5}", ";hello=Hello"),
-        ("{?var:3}", "?var=val"),
-        ("{&var:3}", "&var=val"),
-        // Section 3.2.
-        ("{half}", "50%25"),
-        ("O{empty}X", "OX"),
-        ("O{undef}X", "OX"),
-        ("?{x,empty}", "?1024,"),
-        ("?{x,undef}", "?1024"),
-        ("?{undef,y}", "?768"),
-        ("{+half}", "50%25"),
-        ("{base}index", "http%3A%2F%2Fexample.com%2Fhome%2Findex"),
-        ("{+base}index", "http://example.com/home/index"),
-        ("O{+empty}X", "OX"),
-        ("up{+path}{/who}", "up/foo/bar/fred"),
-        ("{#half}", "#50%25"),
-        ("foo{#empty}", "foo#"),
-        ("foo{#undef}", "foo"),
-        ("{.half,who}", ".50%25.fred"),
-        ("www{.dom*}", "www.example.com"),
-        ("X{.empty}", "X."),
-        ("X{.undef}", "X"),
-        ("{/half,who}", "/50%25/fred"),
-        ("{/who,dub}", "/fred/me%2Ftoo"),
-        ("{/var,empty}", "/value/"),
-        ("{/var,undef}", "/value"),
-        ("{/slash_list*,path:4}", "/red/green/blue/%2Ffoo"),
-        ("{;half}", ";half=50%25"),
-        ("{;v,empty,who}", ";v=6;empty;who=fred"),
-        ("{;x,y,undef}", ";x=1024;y=768"),
-        ("{?x,y,undef}", "?x=1024&y=768"),
-        ("{semi:2}", "%3B"),
-        ("é/{name.first}{?r%C3%A9}", "%C3%A9/fred?r%C3%A9=1"),
-    ] {
+fn templates_expand_as_the_examples_of_rfc_6570() {
+    for (text, expected) in EXAMPLES {
         let text = format!("t:{text}");
         let uri = template(&text).expand(&VALUES);
         assert_eq!(uri, format!("t:{expected}"), "{text}");
@@ -119,7 +122,7 @@ fn r_02_templates_expand_as_the_examples_of_rfc_6570() {
 }
 
 #[test]
-fn r_02_templates_match_what_they_expand_to() {
+fn templates_match_their_expansions() {
     for text in [
         "t:{var}",
         "t:{hello}/{half}",
@@ -152,7 +155,7 @@ fn r_02_templates_match_what_they_expand_to() {
 }
 
 #[test]
-fn r_02_absent_variables_are_left_out() {
+fn absent_variables_are_omitted() {
     for (text, uri, expected) in [
         ("t:x{?a,b,c}", "t:x", ""),
         ("t:x{?a,b,c}", "t:x?b=2", "b=2"),
@@ -174,7 +177,7 @@ fn r_02_absent_variables_are_left_out() {
 }
 
 #[test]
-fn r_02_a_uri_with_several_readings_has_one_meaning() {
+fn ambiguous_uri_has_one_match() {
     for (text, uri, expected) in [
         ("t:{a}-{b}", "t:1-2-3", "a=1-2 b=3"),
         ("t:{+a}/{+b}", "t:1/2/3", "a=1/2 b=3"),
@@ -191,7 +194,7 @@ fn r_02_a_uri_with_several_readings_has_one_meaning() {
     }
 }
 
-/// As ECMAScript's, in which the official SDKs for TypeScript expand templates.
+/// ECMAScript's `encodeURIComponent`, with which the official SDKs expand templates.
 fn encode_uri_component(text: &str) -> String {
     let mut encoded = String::new();
     let keeps = |character: char| character.is_ascii_alphanumeric() || "-_.!~*'()".contains(character);
@@ -220,7 +223,7 @@ fn raw_characters_that_rfc_3986_allows_match_in_every_operator() {
             ("t:{a:9}", "t:", ""),
             ("t:{a}-{b}", "t:", "-1"),
         ] {
-            // What separates parameters ends a value.
+            // The separator of parameters ends a value.
             if (text.contains("{;") && character == ';')
                 || ((text.contains("{?") || text.contains("{&")) && character == '&')
             {
@@ -238,7 +241,7 @@ fn raw_characters_that_rfc_3986_allows_match_in_every_operator() {
 }
 
 #[test]
-fn raw_character_of_the_literal_that_follows_ends_a_value() {
+fn first_character_of_following_literal_ends_a_value() {
     for (text, uri, expected) in [
         ("t:{a}:{b}", "t:1:2:3", "a=1 b=2:3"),
         ("t:{a},{b}", "t:1,2,3", "a=1 b=2,3"),
@@ -260,7 +263,7 @@ fn raw_character_of_the_literal_that_follows_ends_a_value() {
 }
 
 #[test]
-fn r_02_other_uris_do_not_match() {
+fn other_uris_do_not_match() {
     for (text, uri) in [
         ("t:{a}", "t"),
         ("t:{a}", "u:x"),
@@ -299,7 +302,7 @@ fn literals_are_compared_as_written_and_percent_encoding_in_either_case() {
 }
 
 #[test]
-fn r_05_values_are_decoded_and_hold_no_control_characters() {
+fn values_are_decoded_and_contain_no_control_characters() {
     assert_eq!(matched("t:{a}/x", "t:..%2F..%2f/x"), "a=../../");
     assert_eq!(matched("t:{a}", "t:.."), "a=..");
     assert_eq!(matched("t:{+a}", "t:../..%2fetc"), "a=../../etc");
@@ -312,12 +315,12 @@ fn r_05_values_are_decoded_and_hold_no_control_characters() {
             assert_eq!(matched(text, &uri), "-", "{text} {uri}");
         }
     }
-    // A character does not end where a value does.
+    // A character that is split between two values is rejected.
     assert_eq!(matched("t:{a}/{b}", "t:%C3/%A9"), "-");
 }
 
 #[test]
-fn r_05_long_uris_and_many_variables_are_matched_in_bounded_time() {
+fn long_uris_and_many_variables_match_in_bounded_time() {
     let list =
         |separator: &str| (0..64).map(|number| format!("v{number}")).collect::<Vec<_>>().join(separator);
     let chain = format!("t:{{{}}}", list("}-{"));
@@ -343,7 +346,7 @@ fn r_05_long_uris_and_many_variables_are_matched_in_bounded_time() {
 }
 
 #[test]
-fn r_05_templates_that_cannot_be_served_are_refused_with_a_reason() {
+fn invalid_templates_are_rejected_with_a_reason() {
     let long = format!("t:{}", "a".repeat(TEMPLATE_BYTES_MAX));
     let many = format!("t:{}", (0..65).map(|number| format!("/{{v{number}}}")).collect::<String>());
     for (text, message) in [
@@ -355,7 +358,7 @@ fn r_05_templates_that_cannot_be_served_are_refused_with_a_reason() {
         ("{scheme}://x", "the template does not begin with a scheme and a colon"),
         ("1t:{a}", "the template does not begin with a scheme and a colon"),
         ("t:{a", "at byte 2: this brace is not closed"),
-        ("t:a}", "at byte 3: this brace closes nothing"),
+        ("t:a}", "at byte 3: this brace was not opened"),
         ("t:{a{b}}", "at byte 3: \"a{b\" is not a variable's name"),
         ("t:{}", "at byte 3: the expression names no variable"),
         ("t:{?}", "at byte 3: the expression names no variable"),
@@ -371,21 +374,21 @@ fn r_05_templates_that_cannot_be_served_are_refused_with_a_reason() {
         ("t:{!a}", "at byte 3: the operator '!' is reserved"),
         ("t:{@a}", "at byte 3: the operator '@' is reserved"),
         ("t:{|a}", "at byte 3: the operator '|' is reserved"),
-        ("t:{a}/{?b,a}", "at byte 10: the variable \"a\" stands in the template twice"),
-        ("t:{a:0}", "at byte 3: the length of a prefix is a number from 1 to 9999"),
-        ("t:{a:10000}", "at byte 3: the length of a prefix is a number from 1 to 9999"),
-        ("t:{a:+1}", "at byte 3: the length of a prefix is a number from 1 to 9999"),
-        ("t:{a:}", "at byte 3: the length of a prefix is a number from 1 to 9999"),
-        ("t:{?a*}", "at byte 4: a list of named parameters has no meaning as one value"),
-        ("t:{a}{b}", "at byte 5: nothing says where the value of the expression before this one ends"),
-        ("t:{?a}{+b}", "at byte 6: nothing says where the value of the expression before this one ends"),
-        ("t:a b", "at byte 3: ' ' cannot stand in a URI"),
-        ("t:a\n", "at byte 3: '\\n' cannot stand in a URI"),
-        ("t:a\u{85}", "at byte 3: '\\u{85}' cannot stand in a URI"),
-        ("t:<a>", "at byte 2: '<' cannot stand in a URI"),
-        ("t:a%4", "at byte 3: two hexadecimal digits should follow the percent sign"),
-        ("t:{a}%C3{/b}", "at byte 5: what is percent-encoded from here on is not text"),
-        ("t:%00", "at byte 0: what is percent-encoded from here on is not text"),
+        ("t:{a}/{?b,a}", "at byte 10: the variable \"a\" occurs twice"),
+        ("t:{a:0}", "at byte 3: the length of a prefix must be a number from 1 to 9999"),
+        ("t:{a:10000}", "at byte 3: the length of a prefix must be a number from 1 to 9999"),
+        ("t:{a:+1}", "at byte 3: the length of a prefix must be a number from 1 to 9999"),
+        ("t:{a:}", "at byte 3: the length of a prefix must be a number from 1 to 9999"),
+        ("t:{?a*}", "at byte 4: a list of named parameters is not supported"),
+        ("t:{a}{b}", "at byte 5: the end of the value of the preceding expression is undefined"),
+        ("t:{?a}{+b}", "at byte 6: the end of the value of the preceding expression is undefined"),
+        ("t:a b", "at byte 3: ' ' is not allowed in a URI"),
+        ("t:a\n", "at byte 3: '\\n' is not allowed in a URI"),
+        ("t:a\u{85}", "at byte 3: '\\u{85}' is not allowed in a URI"),
+        ("t:<a>", "at byte 2: '<' is not allowed in a URI"),
+        ("t:a%4", "at byte 3: the percent sign is not followed by two hexadecimal digits"),
+        ("t:{a}%C3{/b}", "at byte 5: the percent-encoded bytes from here on are not text"),
+        ("t:%00", "at byte 0: the percent-encoded bytes from here on are not text"),
     ] {
         let error = UriTemplate::parse(text).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some(message), "{text}");
@@ -393,7 +396,7 @@ fn r_05_templates_that_cannot_be_served_are_refused_with_a_reason() {
 }
 
 #[test]
-fn a_template_tells_its_text_and_its_variables() {
+fn template_has_its_text_and_its_variables() {
     let template = template("t:{b}/{a:3}{?d,c}");
     assert_eq!(template.as_str(), "t:{b}/{a:3}{?d,c}");
     assert_eq!(template.variables().collect::<Vec<_>>(), ["b", "a", "d", "c"]);
@@ -426,7 +429,7 @@ proptest! {
             prop_assert!(template.is_match(&uri), "{} {}", text, uri);
             prop_assert_eq!(template.matches(&uri), Some(values.clone()), "{} {}", text, uri);
         }
-        // A label's values hold dots as they are, so only one of them comes back for certain.
+        // Values of labels contain unencoded dots, so only a single one is certain to match.
         let [(name, value), ..] = &values[..] else { return Ok(()) };
         let uri = format!("t:x.{}", encode_uri_component(value));
         let template = template("t:x{.a}");
@@ -434,11 +437,11 @@ proptest! {
     }
 
     #[test]
-    fn r_02_any_text_comes_back_from_its_expansion(values in prop::collection::vec("[^\\p{Cc}]{0,20}", 8)) {
+    fn any_text_matches_its_expansion(values in prop::collection::vec("[^\\p{Cc}]{0,20}", 8)) {
         let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
         let values: Vec<_> = names.into_iter().zip(values).collect();
         for text in ["t:{a}/{b,c}{/d}{;e}{?f,g}{#h}", "t:/{a,b}/x{/c,d}{?e,f}{&g,h}", "t:{;a,b,c}{?d,e,f,g,h}"] {
-            // What a fragment has percent-encoded stays as it is.
+            // Percent signs in a fragment's value are not encoded.
             if text.contains('#') && values.iter().any(|(name, value)| *name == "h" && value.contains('%')) {
                 continue;
             }
@@ -450,7 +453,7 @@ proptest! {
     }
 
     #[test]
-    fn r_02_any_parameters_may_be_absent(values in prop::collection::vec(prop::option::of("[^\\p{Cc}]{0,9}"), 9)) {
+    fn any_parameters_may_be_absent(values in prop::collection::vec(prop::option::of("[^\\p{Cc}]{0,9}"), 9)) {
         let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
         let values: Vec<_> = names.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))).collect();
         for text in ["t:x{?a,b,c,d,e,f,g,h,i}", "t:x{;a,b,c,d}{&e,f,g,h,i}"] {
@@ -460,7 +463,7 @@ proptest! {
     }
 
     #[test]
-    fn any_template_and_any_uri_have_an_answer(text in "t:[{}a-c+#./;?&:*,%3é]{0,20}", uri in "t:[a-c+#./;?&=,%4]{0,20}") {
+    fn matches_and_is_match_agree_for_any_template_and_uri(text in "t:[{}a-c+#./;?&:*,%3é]{0,20}", uri in "t:[a-c+#./;?&=,%4]{0,20}") {
         if let Ok(template) = UriTemplate::parse(&text) {
             let values = template.matches(&uri);
             prop_assert_eq!(template.is_match(&uri), values.is_some());
