@@ -1,39 +1,39 @@
-//! Bytes → tape, in place, with every allocation reused.
+//! Decoder from bytes to the tape: in place, reusing its memory.
 
 use simd_json::{Buffers, tape, tape::Tape};
 
 use super::node::Node;
 use crate::config::Limits;
 
-/// Tapes and scratch larger than this are not kept between documents, in nodes (24 bytes each).
+/// Maximum capacity of the tape kept between documents, in nodes of 24 bytes; a larger one is freed with the parser's buffers.
 const KEPT_NODES_MAX: usize = 16 * 1024;
 
-/// The most keys that are compared each with each; of more, references are sorted.
+/// Maximum number of keys that are compared pairwise; more are sorted.
 const PAIRED_KEYS_MAX: usize = 16;
 
-/// Why bytes are not a document this server reads.
+/// Why bytes are not accepted as a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotJson {
-    /// Not JSON, or nested deeper than the limit.
+    /// The bytes are not JSON, or are nested deeper than [`Limits::json_depth_max`].
     #[error("Parse error")]
     Malformed,
-    /// More values than the limit.
+    /// More values than [`Limits::json_nodes_max`].
     #[error("Too many JSON values")]
     TooManyNodes,
-    /// A number of more characters than the limit.
+    /// A number has more characters than [`Limits::json_number_digits_max`].
     #[error("A JSON number is too long")]
     NumberTooLong,
-    /// A key longer than the limit.
+    /// A key is longer than [`Limits::json_key_bytes_max`].
     #[error("A JSON key is too long")]
     KeyTooLong,
-    /// An object has two members of one name: two readers could take different ones for the truth.
+    /// An object has two members of one name, of which different parsers use different ones.
     #[error("Repeated member in a JSON object")]
     RepeatedKey,
 }
 
 impl NotJson {
-    /// The metric it is counted under.
+    /// Label of the metric that counts it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl NotJson {
     }
 }
 
-/// Parses one document after the other, reusing its memory.
+/// Decoder that reuses its memory from document to document.
 pub struct Decoder {
     buffers: Buffers,
     tape: Vec<tape::Node<'static>>,
@@ -56,21 +56,22 @@ pub struct Decoder {
     key_bytes_max: usize,
 }
 
-/// A parsed document: the tape over the bytes it was parsed from. No object in it has two members of one name.
+/// A decoded document: the tape over the bytes it was parsed from. No object in it has two members of one name.
 pub struct Document<'decoder, 'input> {
     decoder: &'decoder mut Decoder,
     tape: Tape<'input>,
 }
 
-/// Bytes that were refused.
+/// A rejected document.
 pub struct Refused<'decoder, 'input> {
-    /// Why.
+    /// Why it was rejected.
     pub reason: NotJson,
     document: Option<Document<'decoder, 'input>>,
 }
 
 impl Refused<'_, '_> {
-    /// The outermost value, if the bytes were JSON at all: good for finding out whom to answer, not for more.
+    /// The root, if the bytes were JSON. Use it only to find the id of the error reply: the document violates a limit or has
+    /// ambiguous members.
     #[must_use]
     pub fn root(&self) -> Option<Node<'_>> {
         self.document.as_ref().map(Document::root)
@@ -84,7 +85,7 @@ impl std::fmt::Debug for Refused<'_, '_> {
 }
 
 impl Decoder {
-    /// A decoder that refuses what exceeds the limits.
+    /// Creates a decoder that enforces the limits.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
@@ -97,8 +98,8 @@ impl Decoder {
         }
     }
 
-    /// Parses `padded[..length]`. Escapes are undone in place, so the bytes are not JSON any more afterwards. The
-    /// padding, 64 bytes or more behind the document, may hold anything and is left as it was.
+    /// Decodes `padded[..length]`. Unescapes strings in place, so the bytes are no longer JSON afterwards. The document is
+    /// followed by at least 64 bytes of padding with any content, which is not modified.
     ///
     /// # Errors
     /// [`Refused`], also when the padding is too short.
@@ -107,7 +108,7 @@ impl Decoder {
         padded: &'input mut [u8],
         length: usize,
     ) -> Result<Document<'decoder, 'input>, Refused<'decoder, 'input>> {
-        // The tape does not tell how a number was written, so this comes first; it also spares converting it.
+        // The tape does not contain a number's text, so this check comes first; it also avoids converting a long number.
         if has_long_number(padded.get(..length).unwrap_or_default(), self.number_digits_max) {
             return Err(Refused { reason: NotJson::NumberTooLong, document: None });
         }
@@ -116,7 +117,7 @@ impl Decoder {
         let document = Document { decoder: self, tape };
         match filled.map_err(|_| NotJson::Malformed).and_then(|()| document.check()) {
             Ok(()) => Ok(document),
-            // What was read before the fault is of no use to anybody.
+            // The tape is incomplete.
             Err(reason @ NotJson::Malformed) => Err(Refused { reason, document: None }),
             Err(reason) => Err(Refused { reason, document: Some(document) }),
         }
@@ -124,24 +125,25 @@ impl Decoder {
 }
 
 impl Document<'_, '_> {
-    /// The outermost value.
+    /// The root of the document.
     #[must_use]
     pub fn root(&self) -> Node<'_> {
         Node::root(&self.tape.0)
     }
 
-    /// What the parser does not check. Every member belongs to one object, so this is one pass, however deep.
+    /// Checks what the parser does not: number of values, length of keys, repeated keys. Takes one pass, as every member belongs to
+    /// one object.
     fn check(&self) -> Result<(), NotJson> {
         let nodes = self.tape.0.as_slice();
         if nodes.len() > self.decoder.nodes_max {
             return Err(NotJson::TooManyNodes);
         }
         let mut rest = nodes;
-        while let Some((node, behind)) = rest.split_first() {
+        while let Some((node, after)) = rest.split_first() {
             if let tape::Node::Object { len: 1.., .. } = node {
                 self.check_keys(rest)?;
             }
-            rest = behind;
+            rest = after;
         }
         Ok(())
     }
@@ -170,8 +172,8 @@ impl Document<'_, '_> {
     }
 }
 
-/// A number below 64, cheap, and different for most of the keys people put into one object: of both ends and the length, mixed by
-/// the golden ratio (Knuth, The Art of Computer Programming, section 6.4).
+/// Hash of a key, below 64, which differs for most keys of common objects. Combines the first and the last four bytes and the length
+/// by Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4).
 fn fingerprint(key: &[u8]) -> u32 {
     let [length, ..] = key.len().to_le_bytes();
     let ends = match (key.first_chunk(), key.last_chunk()) {
@@ -181,7 +183,7 @@ fn fingerprint(key: &[u8]) -> u32 {
     (ends ^ u32::from(length)).wrapping_mul(0x9E37_79B1) >> 26
 }
 
-/// The exact answer. Pairs for few keys, order for many: neither is slow, however the keys were chosen.
+/// Exact check for repeated keys: pairwise for few keys, by sorting for many, so that its time is bounded for any keys.
 #[cold]
 fn has_repeated_key(object: Node<'_>) -> bool {
     let Some(members) = object.members() else { return false };
@@ -198,16 +200,16 @@ fn is_number_part(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')
 }
 
-/// Whether a number is written with more than `digits_max` characters. So long a run of a number's characters covers one of
-/// any `digits_max + 1` places, so that only those are looked at, until one of them is part of such a run.
+/// Whether a number has more than `digits_max` characters. A run of that length covers one of any `digits_max + 1` consecutive
+/// positions, so only every `digits_max + 1`th position is inspected until one is part of such a run.
 fn has_long_number(json: &[u8], digits_max: usize) -> bool {
     if json.len() <= digits_max {
         return false;
     }
-    let in_long_run = |place: usize| {
-        let (before, behind) = json.split_at(place);
-        let ahead = behind.iter().take(digits_max + 1).take_while(|byte| is_number_part(**byte)).count();
-        // A place without a number's character is no part of a run.
+    let in_long_run = |position: usize| {
+        let (before, after) = json.split_at(position);
+        let ahead = after.iter().take(digits_max + 1).take_while(|byte| is_number_part(**byte)).count();
+        // `ahead` is 0 where the position itself is not part of a number.
         let back = before.iter().rev().take(digits_max + 1).take_while(|byte| is_number_part(**byte)).count();
         ahead > 0 && ahead + back > digits_max
     };
@@ -215,13 +217,13 @@ fn has_long_number(json: &[u8], digits_max: usize) -> bool {
         && has_long_number_outside_strings(json, digits_max)
 }
 
-/// The exact answer: the run may be part of a string.
+/// Exact check: the run may be part of a string.
 #[cold]
 fn has_long_number_outside_strings(json: &[u8], digits_max: usize) -> bool {
     let mut rest = json;
-    while let Some((&byte, behind)) = rest.split_first() {
+    while let Some((&byte, after)) = rest.split_first() {
         if byte == b'"' {
-            rest = behind_string(behind);
+            rest = after_string(after);
         } else if byte == b'-' || byte.is_ascii_digit() {
             let length = rest.iter().take_while(|byte| is_number_part(**byte)).count();
             if length > digits_max {
@@ -229,14 +231,14 @@ fn has_long_number_outside_strings(json: &[u8], digits_max: usize) -> bool {
             }
             rest = rest.get(length..).unwrap_or_default();
         } else {
-            rest = behind;
+            rest = after;
         }
     }
     false
 }
 
-/// What follows a string whose opening quote has been read.
-fn behind_string(mut rest: &[u8]) -> &[u8] {
+/// The bytes after a string; `rest` begins after its opening quote.
+fn after_string(mut rest: &[u8]) -> &[u8] {
     while let Some(position) = memchr::memchr2(b'"', b'\\', rest) {
         let is_end = rest.get(position) == Some(&b'"');
         rest = rest.get(position + if is_end { 1 } else { 2 }..).unwrap_or_default();
@@ -266,14 +268,14 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// The bytes as a receive buffer holds them: something behind them.
+    /// The bytes followed by padding, as in a receive buffer.
     fn padded(text: &str) -> (Vec<u8>, usize) {
         let mut bytes = text.as_bytes().to_vec();
         bytes.resize(text.len() + 64, b'x');
         (bytes, text.len())
     }
 
-    /// Runs `check` over the tape of `text`.
+    /// Calls `check` with the root of `text`.
     pub(crate) fn with_node<T>(text: &str, check: impl FnOnce(Node<'_>) -> T) -> T {
         let (mut bytes, length) = padded(text);
         let mut decoder = Decoder::new(&Limits::default());
@@ -297,7 +299,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_decoder_recovers_from_refusals() {
+    fn decoder_recovers_from_rejected_documents() {
         let mut decoder = small();
         assert_eq!(refused(&mut decoder, "{\"a\":"), Some(NotJson::Malformed));
         assert_eq!(refused(&mut decoder, ""), Some(NotJson::Malformed));
@@ -311,25 +313,25 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_number_is_bounded_wherever_it_stands_and_a_string_is_not() {
+    fn number_length_is_bounded_outside_strings() {
         let mut decoder = small();
         for before in 0..20 {
             let at = |value: &str| format!("{}[\"{}\",{value} ]", " ".repeat(before), "1\\\"".repeat(4));
             for fits in
                 ["123456", "-12345", "1.5e+2", "\"1234567890\"", "\"1\\\"34567890\"", "\"eeeeeeeeeee\""]
             {
-                assert_eq!(refused(&mut decoder, &at(fits)), None, "{fits} behind {before}");
+                assert_eq!(refused(&mut decoder, &at(fits)), None, "{fits} after {before}");
             }
             for long in ["1234567", "-123456", "1.5e+20", "0.00000", "12345678901234567890"] {
                 assert_eq!(
                     refused(&mut decoder, &at(long)),
                     Some(NotJson::NumberTooLong),
-                    "{long} behind {before}"
+                    "{long} after {before}"
                 );
             }
         }
         assert_eq!(refused(&mut decoder, "1234567"), Some(NotJson::NumberTooLong));
-        // So large that it is no double either.
+        // Beyond the range of a double as well.
         let limits = Limits::default();
         let digits = |count| "9".repeat(count);
         let mut decoder = Decoder::new(&limits);
@@ -341,7 +343,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_key_is_bounded_as_it_reads_not_as_it_is_written() {
+    fn key_length_is_bounded_after_unescaping() {
         let mut decoder = small();
         for fits in [r#"{"abcd":"abcde"}"#, r#"[{"x":{"\u0061bcd":1}}]"#, r#"{"ab\u00e9":1}"#] {
             assert_eq!(refused(&mut decoder, fits), None, "{fits}");
@@ -357,7 +359,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_repeated_key_is_found_at_any_place_and_depth() {
+    fn repeated_key_is_rejected_at_any_position_and_depth() {
         let mut decoder = Decoder::new(&Limits::default());
         for text in [
             r#"{"a":1,"a":1}"#,
@@ -374,7 +376,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_was_json_can_still_be_looked_at() {
+    fn rejected_json_has_a_readable_root() {
         let mut decoder = small();
         for (text, is_readable) in [(r#"{"a":1,"a":2}"#, true), (r#"{"abcde":2}"#, true), ("{", false)] {
             let (mut bytes, length) = padded(text);
@@ -385,7 +387,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn keys_are_told_apart_as_a_set_does(keys in prop::collection::vec("[a-c]{0,5}", 0..40)) {
+        fn repeated_keys_are_found_as_by_a_set(keys in prop::collection::vec("[a-c]{0,5}", 0..40)) {
             let members: Vec<_> = keys.iter().map(|key| format!("\"{key}\":[{{}}]")).collect();
             let repeated = keys.iter().collect::<HashSet<_>>().len() < keys.len();
             let text = format!("[1,{{{}}}]", members.join(","));

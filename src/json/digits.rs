@@ -1,12 +1,12 @@
-//! The digits of integers beyond 64 bits, for types that have room for them (`u128`, `i128`).
+//! Digits of integers beyond 64 bits, for `u128` and `i128`.
 //!
-//! The tape holds such an integer as the nearest double, because a tape with 128 bits to a number takes more memory and time for
-//! every document. So a document is read a second time where a type could not be read for want of digits:
+//! The tape holds such an integer as the nearest double, because a tape with 128 bits per number takes more memory and time for
+//! every document. A document is therefore decoded a second time if a type needs the digits:
 //!
-//! 1. A `u128` or `i128` meets a double that may be such an integer, and notes that here.
-//! 2. Whoever reads arguments gives up ([`give_up_for_want_of_digits`]), and the request is not answered.
-//! 3. [`Places`] finds the digits in the bytes that the document was read from.
-//! 4. While the document is handled again, they are at hand ([`Digits::install`]).
+//! 1. Deserializing a `u128` or `i128` from a double that may be such an integer fails, and sets a flag of the thread.
+//! 2. The reader of the arguments abandons the call ([`retry_with_digits`]), and no reply is sent.
+//! 3. [`Places`] finds the digits in the bytes that the document was decoded from.
+//! 4. The document is handled again with the digits installed ([`Digits::install`]).
 
 use std::cell::{Cell, RefCell};
 
@@ -14,26 +14,26 @@ use simd_json::{StaticNode, tape};
 
 use super::node::Node;
 
-/// Texts of numbers, each with what it is found by.
+/// Texts of numbers, each with its key.
 type Texts = Vec<(usize, Box<str>)>;
 
-/// What this thread knows of the document it handles.
+/// The thread's state for the document it handles.
 struct Known {
-    /// A type has met a number whose digits it needs.
+    /// A type needs the digits of a number.
     missing: Cell<bool>,
     /// Arguments were not read for that reason.
-    gave_up: Cell<bool>,
-    /// The digits by the address of the tape node, in their order; `None` where they have not been looked for.
+    is_retry: Cell<bool>,
+    /// The digits by the address of the tape node, ascending; `None` if they have not been extracted.
     digits: RefCell<Option<Texts>>,
 }
 
 thread_local! {
     static KNOWN: Known = const {
-        Known { missing: Cell::new(false), gave_up: Cell::new(false), digits: RefCell::new(None) }
+        Known { missing: Cell::new(false), is_retry: Cell::new(false), digits: RefCell::new(None) }
     };
 }
 
-/// Whether a double may be the nearest to an integer that has 128 bits, but not 64.
+/// Whether a double may be the nearest to an integer of 128 bits that is not one of 64.
 pub(super) fn may_be_wide(value: f64) -> bool {
     const SIGNED_MIN: f64 = -9_223_372_036_854_775_808.0;
     const UNSIGNED_END: f64 = 18_446_744_073_709_551_616.0;
@@ -42,7 +42,7 @@ pub(super) fn may_be_wide(value: f64) -> bool {
     (UNSIGNED_END..=WIDE_UNSIGNED_END).contains(&value) || (WIDE_SIGNED_MIN..=SIGNED_MIN).contains(&value)
 }
 
-/// Calls `read` with the digits of a number that [`may_be_wide`]. `None` if they are not known, which is noted.
+/// Calls `read` with the digits of a number that [`may_be_wide`]. Without them it returns `None`, and sets the thread's flag.
 #[cold]
 pub(super) fn with_digits<T>(number: Node<'_>, read: impl FnOnce(&str) -> T) -> Option<T> {
     KNOWN.with(|known| match &*known.digits.borrow() {
@@ -57,23 +57,24 @@ pub(super) fn with_digits<T>(number: Node<'_>, read: impl FnOnce(&str) -> T) -> 
     })
 }
 
-/// Whether arguments that could not be read should be read again with the digits of their numbers.
+/// Whether arguments that could not be read must be read again with the digits of their numbers. The result is stored for
+/// [`take_retry_with_digits`].
 #[cold]
-pub(crate) fn give_up_for_want_of_digits() -> bool {
+pub(crate) fn retry_with_digits() -> bool {
     KNOWN.with(|known| {
-        // What was looked for and not found is no reason to look again.
+        // Digits that were not found once are not searched for again.
         let is_missing = known.missing.take() && known.digits.borrow().is_none();
-        known.gave_up.set(is_missing);
+        known.is_retry.set(is_missing);
         is_missing
     })
 }
 
-/// Whether reading arguments was given up for want of digits, since this was asked last.
-pub(crate) fn gave_up() -> bool {
-    KNOWN.with(|known| known.gave_up.take())
+/// Whether [`retry_with_digits`] has returned `true` since the last call.
+pub(crate) fn take_retry_with_digits() -> bool {
+    KNOWN.with(|known| known.is_retry.take())
 }
 
-/// Whether a value has numbers whose digits a type may need, and they have not been looked for.
+/// Whether a value has numbers whose digits a type may need, and no digits are installed.
 #[must_use]
 pub fn lacks_digits(value: Node<'_>) -> bool {
     KNOWN.with(|known| known.digits.borrow().is_none())
@@ -89,19 +90,19 @@ fn number(node: &tape::Node<'_>) -> Option<bool> {
     }
 }
 
-/// What is needed to find the digits of a document's numbers in its bytes.
+/// Positions of a document's strings and numbers, with which [`Places::find`] finds the digits in its bytes.
 #[derive(Debug)]
 pub struct Places {
-    /// Addresses of the strings, in their order.
+    /// Addresses of the strings, ascending.
     strings: Vec<usize>,
-    /// How many numbers there are.
+    /// Number of numbers.
     numbers: usize,
-    /// Which of them may be wide.
+    /// Indices of the numbers that may be wide, ascending.
     wide: Vec<usize>,
 }
 
 impl Places {
-    /// The places of a whole document.
+    /// Collects the positions in a document.
     #[must_use]
     pub fn of(root: Node<'_>) -> Self {
         let mut places = Self { strings: Vec::new(), numbers: 0, wide: Vec::new() };
@@ -118,8 +119,8 @@ impl Places {
         places
     }
 
-    /// Finds the digits in the bytes that the document was read from. They are gone through from the end to the beginning: escapes
-    /// were undone in place, so where a string ends cannot be told from its beginning, but the other way round it can.
+    /// Finds the digits in the bytes that the document was decoded from. Scans from the end to the start: the strings were unescaped
+    /// in place, which leaves the end of a string unknown, but its start is on the tape.
     #[must_use]
     pub fn find(mut self, source: &[u8]) -> Digits {
         let mut digits = Digits::default();
@@ -127,7 +128,7 @@ impl Places {
         let mut rest = source;
         while let (Some(wide), Some((&byte, before))) = (self.wide.last(), rest.split_last()) {
             if byte == b'"' {
-                // Its opening quote stands before the string's first byte.
+                // Continue before the opening quote, which precedes the string's first byte.
                 let offset = self.strings.pop().and_then(|address| address.checked_sub(start + 1));
                 let Some(before) = offset.and_then(|offset| source.get(..offset)) else { break };
                 rest = before;
@@ -154,17 +155,16 @@ impl Places {
     }
 }
 
-/// Texts of a document's numbers that may be integers beyond 64 bits, each with its position among all numbers, from the last to
-/// the first.
+/// Texts of a document's numbers that may be integers beyond 64 bits, each with its index among all numbers, descending.
 #[derive(Debug, Default)]
 pub struct Digits(Texts);
 
-/// Digits are at hand until this is dropped.
+/// Guard that removes the installed digits when it is dropped.
 #[derive(Debug)]
 pub struct Installed(());
 
 impl Digits {
-    /// Has the digits at hand while the document is handled again. `root`: the document, with the same numbers.
+    /// Makes the digits available to this thread until the guard is dropped. `root` is the root of a document with the same numbers.
     #[must_use]
     pub fn install(mut self, root: Node<'_>) -> Installed {
         let numbers = root.tape().iter().enumerate().filter(|(_, node)| number(node).is_some());
@@ -210,7 +210,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn digits_are_found_whatever_strings_stand_between() {
+    fn digits_are_found_between_any_strings() {
         let wide = "340282366920938463463374607431768211455";
         for (text, position) in [
             (wide.to_owned(), 0),
@@ -225,7 +225,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn wide_integers_are_read_while_their_digits_are_at_hand_only() {
+    fn wide_integers_are_read_only_while_their_digits_are_installed() {
         let text = r#"{"a":[1,-170141183460469231731687303715884105728],"b":18446744073709551616}"#;
         let mut bytes = text.as_bytes().to_vec();
         bytes.resize(text.len() + 64, 0);
@@ -233,16 +233,21 @@ pub(super) mod tests {
         let mut decoder = Decoder::new(&Limits::default());
         let document = decoder.decode(&mut bytes, text.len()).unwrap();
         let (a, b) = (document.root().get("a").unwrap(), document.root().get("b").unwrap());
-        assert!(u128::deserialize(b).is_err() && give_up_for_want_of_digits() && gave_up() && !gave_up());
+        assert!(
+            u128::deserialize(b).is_err()
+                && retry_with_digits()
+                && take_retry_with_digits()
+                && !take_retry_with_digits()
+        );
         assert!(lacks_digits(a));
         let installed = digits.install(document.root());
         assert!(!lacks_digits(a));
         assert_eq!(Vec::<i128>::deserialize(a).unwrap(), [1, i128::MIN]);
         assert_eq!(u128::deserialize(b).unwrap(), 1 << 64);
         assert!(u64::deserialize(b).is_err() && Vec::<u128>::deserialize(a).is_err());
-        assert!(!give_up_for_want_of_digits(), "all is known");
+        assert!(!retry_with_digits(), "the digits were installed");
         drop(installed);
-        assert!(u128::deserialize(b).is_err() && give_up_for_want_of_digits());
+        assert!(u128::deserialize(b).is_err() && retry_with_digits());
     }
 
     fn any_json() -> impl Strategy<Value = String> {
@@ -301,7 +306,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn digits_are_those_of_the_text(text in any_json()) {
+        fn digits_equal_those_in_the_text(text in any_json()) {
             let wanted: Vec<(usize, String)> = numbers_of(&text)
                 .into_iter()
                 .enumerate()

@@ -1,6 +1,6 @@
-//! JSON as this server handles it: parsed in place onto a tape, read through a cursor, written by hand.
+//! JSON codec: documents are parsed in place onto a tape and read through a cursor; replies are written directly.
 //!
-//! Nothing here knows of the protocol. Strings of a [`Node`] point into the buffer the bytes were received in.
+//! Independent of the protocol. Strings of a [`Node`] point into the buffer the bytes were received in.
 
 mod decode;
 mod deserialize;
@@ -13,6 +13,6 @@ pub(crate) use decode::tests::with_node;
 pub use decode::{Decoder, Document, NotJson, Refused};
 pub use deserialize::DeserializeError;
 pub use digits::{Digits, Installed, Places, lacks_digits};
-pub(crate) use digits::{gave_up, give_up_for_want_of_digits};
+pub(crate) use digits::{retry_with_digits, take_retry_with_digits};
 pub use node::{Elements, Members, Node, Number};
 pub use write::{write_integer, write_string, write_unsigned};

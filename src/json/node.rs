@@ -2,21 +2,21 @@
 
 use simd_json::{StaticNode, tape};
 
-/// One JSON value on a tape. Copying it is free.
+/// One JSON value on a tape. Cheap to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'a> {
-    /// This value first, then the values it contains. Never empty.
+    /// The value, followed by the values it contains and by the rest of the tape. Never empty.
     nodes: &'a [tape::Node<'a>],
 }
 
 /// A JSON number as the parser read it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// A negative integer, or any that fits.
+    /// An integer, negative in most cases.
     Signed(i64),
     /// A non-negative integer.
     Unsigned(u64),
-    /// Written with a fraction or an exponent, or too large for 64 bits.
+    /// A number with a fraction or an exponent, or an integer beyond 64 bits.
     Float(f64),
 }
 
@@ -40,12 +40,12 @@ impl<'a> Node<'a> {
         Self { nodes: if nodes.is_empty() { NULL } else { nodes } }
     }
 
-    /// Calls `f` with a node of one string that is not on a tape.
+    /// Calls `f` with the node of a string that is not on a tape.
     pub fn with_string<T>(text: &str, f: impl FnOnce(Node<'_>) -> T) -> T {
         f(Node { nodes: &[tape::Node::String(text)] })
     }
 
-    /// `{}`, where nothing was sent.
+    /// An empty object, for an absent value.
     #[must_use]
     pub fn empty_object() -> Self {
         Self { nodes: EMPTY_OBJECT }
@@ -55,7 +55,7 @@ impl<'a> Node<'a> {
         self.nodes.first().copied().unwrap_or(tape::Node::Static(StaticNode::Null))
     }
 
-    /// How many tape nodes this value takes, itself included.
+    /// Number of tape nodes of this value, including itself.
     fn span(self) -> usize {
         match self.first() {
             tape::Node::Object { count, .. } | tape::Node::Array { count, .. } => count + 1,
@@ -63,7 +63,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The tape nodes of this value: itself and what it contains.
+    /// Tape nodes of this value and of the values it contains.
     pub(super) fn tape(self) -> &'a [tape::Node<'a>] {
         self.nodes.get(..self.span()).unwrap_or_default()
     }
@@ -72,13 +72,13 @@ impl<'a> Node<'a> {
         self.nodes.get(1..self.span()).unwrap_or_default()
     }
 
-    /// The value's position on the tape: distinct for distinct values, stable for one.
+    /// The value's address on the tape: unique per value, and constant.
     #[must_use]
     pub fn address(self) -> usize {
         self.nodes.as_ptr().addr()
     }
 
-    /// How many values this one consists of, keys and itself included.
+    /// Number of values in this one, including keys and itself.
     #[must_use]
     pub fn node_count(self) -> usize {
         self.span()
@@ -110,7 +110,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The string, if this is one: unescaped, in the buffer it was received in.
+    /// The unescaped string, in the buffer it was received in, if this is one.
     #[must_use]
     pub fn as_str(self) -> Option<&'a str> {
         match self.first() {
@@ -131,7 +131,7 @@ impl<'a> Node<'a> {
         matches!(self.first(), tape::Node::Array { .. })
     }
 
-    /// The members in the order they were written; `None` if this is not an object.
+    /// The members in the document's order; `None` if this is not an object.
     #[must_use]
     pub fn members(self) -> Option<Members<'a>> {
         match self.first() {
@@ -149,28 +149,28 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The member called `key`; there is one at most.
+    /// The value of the member `key`, of which there is at most one.
     #[must_use]
     pub fn get(self, key: &str) -> Option<Node<'a>> {
         self.members()?.find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 }
 
-/// Iterates over an object's members.
+/// Iterator over an object's members.
 #[derive(Clone, Debug, Default)]
 pub struct Members<'a> {
     rest: &'a [tape::Node<'a>],
     left: usize,
 }
 
-/// Iterates over an array's elements.
+/// Iterator over an array's elements.
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
     rest: &'a [tape::Node<'a>],
     left: usize,
 }
 
-/// Cuts the value that starts `rest` off it.
+/// Splits the first value off `rest`.
 #[inline]
 fn take_value<'a>(rest: &mut &'a [tape::Node<'a>]) -> Option<Node<'a>> {
     let span = Node { nodes: rest }.span();
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_walks_what_was_written() {
+    fn cursor_reads_the_written_values() {
         with_node(r#"{"a":[1,-2,{"b":1.5}],"c":"h\u00e9","d":null,"f":true}"#, |root| {
             let members: Vec<_> = root.members().unwrap().map(|(key, _)| key).collect();
             assert_eq!(members, ["a", "c", "d", "f"]);

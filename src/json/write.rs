@@ -1,6 +1,6 @@
-//! Writing JSON by hand, for replies.
+//! Encoder for strings and integers.
 
-/// Appends `text` as a JSON string, quotes included. Only what JSON demands is escaped.
+/// Appends `text` as a JSON string with its quotes. Escapes only the characters that JSON requires to be escaped.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
@@ -31,12 +31,12 @@ fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// Position of the first byte that must be escaped: eight bytes at a time, as tests on the bytes of one word.
+/// Position of the first byte that must be escaped. Tests eight bytes at a time.
 fn first_special(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    // A byte of `word` below `limit` (at most 0x80) sets the high bit of its place; a wrong high bit can only stand
-    // behind a right one, and the exact look below then finds the right one first.
+    // A byte of `word` below `limit` (at most 0x80) sets its high bit in the result. A borrow may set further high bits after a
+    // correct one; the exact search below finds the correct one first.
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
     let mut offset = 0;
     for chunk in bytes.chunks_exact(8) {
@@ -82,7 +82,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_string_reads_back_as_it_was(text in any::<String>(), plain in "[ -~]{0,40}") {
+        fn any_string_round_trips(text in any::<String>(), plain in "[ -~]{0,40}") {
             for text in [&text, &plain] {
                 let mut out = Vec::new();
                 write_string(&mut out, text);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_at_every_place_of_a_word_is_escaped() {
+    fn every_byte_is_escaped_at_every_offset_of_a_word() {
         for byte in 0..0x80_u8 {
             for before in 0..17 {
                 let text = format!("{}{}tail of it", "a".repeat(before), char::from(byte));

@@ -18,7 +18,7 @@ use super::{
     mismatch::mismatch,
     reply::{IntoReply, Reply},
 };
-use crate::json::{Node, give_up_for_want_of_digits};
+use crate::json::{Node, retry_with_digits};
 
 /// A declared tool.
 #[derive(Clone)]
@@ -324,7 +324,7 @@ fn is_object(schema: &Value, root: &Value, references_left: usize) -> bool {
 #[cold]
 #[inline(never)]
 fn unfit<'a, A: Deserialize<'a>>(arguments: Node<'a>) -> String {
-    if give_up_for_want_of_digits() {
+    if retry_with_digits() {
         return String::new();
     }
     format!("Invalid arguments: {}", mismatch::<A>(arguments))

@@ -31,7 +31,7 @@ pub(crate) use timers::{Tick, Timers, instant_after};
 pub use tokio_runtime::TokioRuntime;
 
 use crate::{
-    json::{Node, gave_up},
+    json::{Node, take_retry_with_digits},
     registry::{
         BlockingJob, CallDetails, Caller, Context, Conversation, Handler, InlineHandler, LocalReply,
         RemoteContext, Reply, ShardSide,
@@ -229,7 +229,7 @@ impl Runner {
         let done = guarded(|| run(input, context, reply));
         let logged = inline_call.and_then(|_| self.side.inline_log.end());
         match done {
-            Ok(()) if reply.is_error() && gave_up() => Started::NeedsDigits { unused: None },
+            Ok(()) if reply.is_error() && take_retry_with_digits() => Started::NeedsDigits { unused: None },
             Ok(()) => Started::Done(conversation.or(logged)),
             Err(_) => Started::Panicked { unused: None },
         }
@@ -322,7 +322,7 @@ enum Unprepared {
 /// What reads the arguments and makes work of them that has not begun.
 fn prepared<W>(prepare: impl FnOnce() -> W) -> Result<W, Unprepared> {
     match guarded(prepare) {
-        Ok(_) if gave_up() => Err(Unprepared::NeedsDigits),
+        Ok(_) if take_retry_with_digits() => Err(Unprepared::NeedsDigits),
         Ok(work) => Ok(work),
         Err(_) => Err(Unprepared::Panicked),
     }

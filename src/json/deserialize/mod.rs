@@ -1,7 +1,7 @@
-//! serde over the tape: typed arguments without a second tree; `&str` fields borrow from the receive buffer.
+//! serde deserializer over the tape: typed arguments without a second tree; `&str` fields borrow from the receive buffer.
 //!
-//! Deserializes what `serde_json` does, and also reads a number written with a fraction or an exponent as the integer it
-//! equals: JSON Schema counts `5.0` among the integers, and many clients write every number that way.
+//! Accepts the same values as `serde_json`, and in addition reads a number with a fraction or an exponent as the integer it
+//! equals: `5.0` is an integer in JSON Schema, and many clients write all numbers that way.
 
 use std::any::TypeId;
 
@@ -39,10 +39,10 @@ impl<'de> IntoDeserializer<'de, DeserializeError> for Node<'de> {
     }
 }
 
-/// The name `serde_json::value::RawValue` deserializes under, and the key its text stands behind.
+/// Name of the newtype struct that `serde_json::value::RawValue` deserializes, and key of its text.
 const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
-/// Passes a number on as it was parsed.
+/// Visits a number as it was parsed.
 fn visit_number<'de, V: Visitor<'de>>(number: Number, visitor: V) -> Result<V::Value, DeserializeError> {
     match number {
         Number::Signed(value) => visitor.visit_i64(value),
@@ -51,8 +51,8 @@ fn visit_number<'de, V: Visitor<'de>>(number: Number, visitor: V) -> Result<V::V
     }
 }
 
-/// Passes a number on as an integer where it equals one of 64 bits. An integer with more digits was rounded when it was parsed,
-/// so it stays a double; `i64::MIN` as a double may be one of those.
+/// Visits a number as an integer if it equals one of 64 bits. A larger integer was rounded when it was parsed, so it is visited as a
+/// double. So is the double `i64::MIN`, which may be a rounded one.
 fn visit_integral<'de, V: Visitor<'de>>(number: Number, visitor: V) -> Result<V::Value, DeserializeError> {
     const SIGNED_BELOW: f64 = -9_223_372_036_854_775_808.0;
     const UNSIGNED_END: f64 = 18_446_744_073_709_551_616.0;
@@ -70,11 +70,11 @@ fn visit_integral<'de, V: Visitor<'de>>(number: Number, visitor: V) -> Result<V:
     }
 }
 
-/// Whether a type keeps `5.0` apart from `5`. All others get the integer: what serde buffers for `flatten`, `untagged` and
-/// internally tagged types would not fit an integer field otherwise, and a float field takes both.
+/// Whether a type distinguishes `5.0` from `5`. All others receive the integer, because values that serde buffers for `flatten`,
+/// `untagged` and internally tagged types would otherwise not fit an integer field; a float field accepts both.
 fn keeps_fractions<T: ?Sized>() -> bool {
-    let wanted = typeid::of::<T>();
-    wanted == TypeId::of::<serde_json::Value>() || wanted == TypeId::of::<serde_json::Number>()
+    let id = typeid::of::<T>();
+    id == TypeId::of::<serde_json::Value>() || id == TypeId::of::<serde_json::Number>()
 }
 
 macro_rules! numbers {
@@ -88,7 +88,7 @@ macro_rules! numbers {
     )*};
 }
 
-/// Integers of 128 bits: of those that have more than 64 the tape has no digits.
+/// Integers of 128 bits. The tape does not have the digits of those beyond 64 bits.
 macro_rules! wide_numbers {
     ($($method:ident $visit:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
@@ -125,11 +125,11 @@ impl<'de> Deserializer<'de> for Node<'de> {
         } else if let Some(members) = self.members() {
             let mut entries = Entries { members, value: None };
             let value = visitor.visit_map(&mut entries)?;
-            all_read(entries.members.len(), value)
+            check_all_read(entries.members.len(), value)
         } else if let Some(elements) = self.elements() {
             let mut elements = Sequence(elements);
             let value = visitor.visit_seq(&mut elements)?;
-            all_read(elements.0.len(), value)
+            check_all_read(elements.0.len(), value)
         } else {
             visitor.visit_unit()
         }
@@ -181,7 +181,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
     numbers! { visit_number: deserialize_f64 }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        // The conversion would make it infinite.
+        // The conversion to `f32` would yield infinity.
         if self.as_number().is_some_and(|number| number.to_f64().abs() > f64::from(f32::MAX)) {
             return Err(de::Error::custom("number out of range"));
         }
@@ -194,8 +194,8 @@ impl<'de> Deserializer<'de> for Node<'de> {
     }
 }
 
-/// Refuses a value that is longer than its type, such as an array of three for a pair.
-fn all_read<T>(left: usize, value: T) -> Result<T, DeserializeError> {
+/// Rejects a value with more elements than its type, such as an array of three for a pair.
+fn check_all_read<T>(left: usize, value: T) -> Result<T, DeserializeError> {
     if left == 0 { Ok(value) } else { Err(DeserializeError(format!("{left} more values than expected"))) }
 }
 
@@ -220,7 +220,7 @@ impl<'de> SeqAccess<'de> for &mut Sequence<'de> {
 /// An object's members.
 struct Entries<'de> {
     members: Members<'de>,
-    /// Of the key that was read last.
+    /// The value of the last key.
     value: Option<Node<'de>>,
 }
 
@@ -243,10 +243,10 @@ impl<'de> MapAccess<'de> for &mut Entries<'de> {
     }
 }
 
-/// A member's name: a text, or the number or boolean it spells, as `serde_json` reads keys.
+/// A member's key: deserializes as a string, or as the number or boolean that it spells, as in `serde_json`.
 struct Key<'de>(&'de str);
 
-/// Reads a key as a number, where it is spelled as JSON spells one.
+/// Reads a key as a number if it is a JSON number.
 macro_rules! number_keys {
     ($($method:ident $visit:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {

@@ -25,7 +25,7 @@ struct Arguments<'a> {
 }
 
 #[test]
-fn typed_values_come_off_the_tape() {
+fn typed_values_are_read_from_the_tape() {
     let text =
         r#"{"name":"a\nb","count":7,"ratio":3,"tags":["x","y"],"note":null,"shape":{"circle":{"radius":2}}}"#;
     with_node(text, |node| {
@@ -44,7 +44,7 @@ fn typed_values_come_off_the_tape() {
 }
 
 #[test]
-fn a_whole_number_is_an_integer_however_it_is_written() {
+fn integral_number_is_an_integer_in_any_notation() {
     for text in ["7", "7.0", "0.7e1"] {
         assert_eq!(with_node(text, |node| u8::deserialize(node).unwrap()), 7, "{text}");
         assert_eq!(with_node(text, |node| Option::<i64>::deserialize(node).unwrap()), Some(7), "{text}");
@@ -56,15 +56,15 @@ fn a_whole_number_is_an_integer_however_it_is_written() {
 }
 
 #[test]
-fn a_value_that_does_not_fit_says_why() {
-    let told = with_node(r#"{"name":1}"#, |node| Arguments::deserialize(node).unwrap_err().to_string());
-    assert!(told.contains("invalid type: integer `1`"), "{told}");
-    let told =
+fn type_mismatch_has_a_reason() {
+    let message = with_node(r#"{"name":1}"#, |node| Arguments::deserialize(node).unwrap_err().to_string());
+    assert!(message.contains("invalid type: integer `1`"), "{message}");
+    let message =
         with_node(r#"{"circle":{},"point":1}"#, |node| Shape::deserialize(node).unwrap_err().to_string());
-    assert!(told.contains("one member"), "{told}");
+    assert!(message.contains("one member"), "{message}");
 }
 
-mod as_serde_json {
+mod like_serde_json {
     use std::{borrow::Cow, cell::RefCell, collections::BTreeMap, fmt::Debug};
 
     use serde::de::DeserializeOwned;
@@ -73,24 +73,24 @@ mod as_serde_json {
     use super::*;
     use crate::json::digits::tests::digits;
 
-    /// Checks that a type reads `text` from the tape as `serde_json` reads it, or that both refuse it. The digits of numbers are
-    /// at hand.
+    /// Checks that a type reads `text` from the tape as `serde_json` does, or that both return an error. The digits of numbers
+    /// are installed.
     fn same<T: DeserializeOwned + Debug>(text: &str) {
         let digits = digits(text);
         let tape = with_node(text, |node| {
-            let _at_hand = digits.install(node);
+            let _installed = digits.install(node);
             T::deserialize(node)
         });
-        let wanted = serde_json::from_str::<T>(text);
-        let is_same = match (&tape, &wanted) {
-            (Ok(tape), Ok(wanted)) => format!("{tape:?}") == format!("{wanted:?}"),
+        let expected = serde_json::from_str::<T>(text);
+        let is_same = match (&tape, &expected) {
+            (Ok(tape), Ok(expected)) => format!("{tape:?}") == format!("{expected:?}"),
             (Err(_), Err(_)) => true,
             _ => false,
         };
-        assert!(is_same, "{} from {text}: {tape:?}, not {wanted:?}", std::any::type_name::<T>());
+        assert!(is_same, "{} from {text}: {tape:?}, not {expected:?}", std::any::type_name::<T>());
     }
 
-    /// Checks that a type reads `text`, which `serde_json` refuses for its fractions, as `plain` without them.
+    /// Checks that a type reads `text`, which `serde_json` rejects because of its fractions, as `plain` without them.
     fn integral<T: DeserializeOwned + Debug>(text: &str, plain: &str) {
         let tape = with_node(text, |node| T::deserialize(node).unwrap());
         assert_eq!(format!("{tape:?}"), format!("{:?}", serde_json::from_str::<T>(plain).unwrap()), "{text}");
@@ -203,7 +203,7 @@ mod as_serde_json {
     struct Bytes(std::ffi::CString);
 
     #[test]
-    fn every_type_reads_from_the_tape_what_it_reads_from_text() {
+    fn every_type_reads_the_same_from_tape_and_text() {
         same!(bool, char, String, (), Unit, Cow<'static, str>, Box<str>, std::path::PathBuf, Bytes,
             Option<bool>, Option<Option<u8>>, Option<()>, serde_json::Value, Color, External, Untagged,
             std::net::IpAddr, RefCell<String>, Box<[u8]>
@@ -240,7 +240,7 @@ mod as_serde_json {
     }
 
     #[test]
-    fn map_keys_are_read_as_the_type_they_spell() {
+    fn map_keys_are_read_as_numbers_and_booleans() {
         same!(BTreeMap<i8, u8>, BTreeMap<i64, u8>, BTreeMap<u8, u8>, BTreeMap<u64, u8>, BTreeMap<i128, u8>,
             BTreeMap<u128, u8>, BTreeMap<bool, u8>, BTreeMap<char, u8>, BTreeMap<String, u8>, BTreeMap<Id, u8>,
             BTreeMap<Name, u8>, BTreeMap<Color, u8>, BTreeMap<Option<u8>, u8>, BTreeMap<Option<Id>, u8>,
@@ -252,7 +252,7 @@ mod as_serde_json {
     }
 
     #[test]
-    fn integral_floats_are_integers_at_every_place() {
+    fn integral_floats_are_integers_in_every_position() {
         integral::<u128>("5.0", "5");
         integral::<i128>("-5e0", "-5");
         integral::<u64>("1e18", "1000000000000000000");
@@ -281,7 +281,7 @@ mod as_serde_json {
     }
 
     #[test]
-    fn raw_values_are_written_again() {
+    fn raw_values_are_encoded_again() {
         let text = r#"{ "a": [1, 2.0, null], "b": "\u00e9" }"#;
         let raw = with_node(text, |node| Box::<RawValue>::deserialize(node).unwrap());
         assert_eq!(raw.get(), r#"{"a":[1,2.0,null],"b":"é"}"#);
