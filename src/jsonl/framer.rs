@@ -1,56 +1,56 @@
-//! Cuts a connection's bytes into lines: in place where a line arrived whole, in one assembly buffer where it did not.
-//! However the bytes are split, the lines are the same, and so is what is refused.
+//! Splits a connection's bytes into lines: in place where a line arrived in one part, in an assembly buffer otherwise.
+//! The lines and rejections do not depend on how the bytes are split.
 
 use crate::config::Limits;
 
-/// Room an in-place parser needs behind a line, in bytes.
+/// Padding that an in-place parser needs after a line, in bytes.
 const PADDING_BYTES: usize = 64;
 
-/// One whole line, in the buffer it arrived in.
+/// One complete line, in the buffer it was received in.
 #[derive(Debug)]
 pub struct Line<'a> {
-    /// The line and 64 bytes behind it, which belong to whatever comes next and must be left as they are.
+    /// The line and the 64 bytes after it, which may belong to the next line and must not be modified.
     pub padded: &'a mut [u8],
-    /// The line's length in bytes, without its ending; never zero.
+    /// Length of the line in bytes, without its ending; at least 1.
     pub length: usize,
 }
 
-/// A line is longer than [`Limits::line_bytes_max`]. What is left of it is skipped.
+/// A line is longer than [`Limits::line_bytes_max`]. The rest of the line is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Line too long")]
 pub struct LineTooLong;
 
-/// What the handler of a line wants next.
+/// What the framer does after a handler has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// The next line.
+    /// Handles the next line.
     Continue,
-    /// No further line before [`LineFramer::resume`].
+    /// Handles no further line before [`LineFramer::resume`].
     Pause,
-    /// No further line ever.
+    /// Handles no further line.
     Stop,
 }
 
-/// Who handles a connection's lines.
+/// Receiver of a connection's lines.
 pub trait Handler {
-    /// A line is whole, or is refused; the connection goes on after a refusal.
+    /// Handles a complete line, or a rejection, after which the next line follows.
     fn line(&mut self, line: Result<Line<'_>, LineTooLong>) -> Flow;
 }
 
-/// Where a connection's input stands after all of it has been looked at.
+/// State of a connection's input after all received bytes have been processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Between lines.
     Idle,
     /// Inside a line.
     Line,
-    /// The handler paused; there may be whole lines in the buffer.
+    /// The handler paused; the buffer may hold complete lines.
     Paused,
     /// The handler stopped.
     Stopped,
 }
 
-/// A connection's input. Eight bytes while no line is half received.
+/// Framer of one connection. Takes eight bytes unless a line is partially received.
 #[derive(Default)]
 pub struct LineFramer {
     assembly: Option<Box<Assembly>>,
@@ -59,18 +59,18 @@ pub struct LineFramer {
 #[derive(Default)]
 struct Assembly {
     bytes: Vec<u8>,
-    /// Bytes in front that have been handled.
+    /// Bytes at the start that have been handled.
     handled: usize,
-    /// Bytes behind `handled` that hold no newline: looking at them for each part of a long line would cost the square of
-    /// its length.
+    /// Bytes after `handled` without a newline. Searching them for each part of a long line would take time quadratic in its
+    /// length.
     searched: usize,
-    /// The line at hand has been refused.
+    /// The current line has been rejected.
     skipping: bool,
 }
 
 impl LineFramer {
-    /// Takes what arrived: `padded[..length]`, with at least 64 bytes behind it. Hands over every line that is whole, in
-    /// order. Lines end with LF or CRLF; those of nothing but blanks are skipped.
+    /// Processes the received bytes `padded[..length]`, which are followed by at least 64 bytes of padding. Passes every complete
+    /// line to the handler, in order. Lines end with LF or CRLF; blank lines are skipped.
     pub fn receive(
         &mut self,
         padded: &mut [u8],
@@ -88,7 +88,7 @@ impl LineFramer {
             let content = content_length(input, end);
             let line = padded.get_mut(offset..).unwrap_or_default();
             offset += end + 1;
-            match hand_over(line, content, limits, handler) {
+            match handle_line(line, content, limits, handler) {
                 Flow::Continue => {}
                 Flow::Stop => return Progress::Stopped,
                 Flow::Pause => {
@@ -101,7 +101,7 @@ impl LineFramer {
         self.resume(limits, handler)
     }
 
-    /// Goes on with what has been received.
+    /// Continues with the buffered bytes.
     pub fn resume(&mut self, limits: &Limits, handler: &mut impl Handler) -> Progress {
         let Some(assembly) = &mut self.assembly else {
             return Progress::Idle;
@@ -115,8 +115,8 @@ impl LineFramer {
         progress
     }
 
-    /// The input has ended: hands over what is left, and the last line though no newline ends it. If the handler pauses,
-    /// call it again instead of [`LineFramer::resume`], until it returns something else than [`Progress::Paused`].
+    /// Processes the end of the input: handles the buffered lines, and the last one even without a newline. While it returns
+    /// [`Progress::Paused`], call it again instead of [`LineFramer::resume`].
     pub fn finish(&mut self, limits: &Limits, handler: &mut impl Handler) -> Progress {
         match self.resume(limits, handler) {
             Progress::Line => {
@@ -127,13 +127,13 @@ impl LineFramer {
         }
     }
 
-    /// Bytes held that have not been handled.
+    /// Number of buffered bytes that have not been handled.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len() - assembly.handled)
     }
 
-    /// Keeps bytes without looking at them: what arrives while the handler is paused.
+    /// Buffers bytes without processing them, as when they arrive while the handler is paused.
     pub fn hold(&mut self, input: &[u8]) {
         if !input.is_empty() {
             self.assembly.get_or_insert_default().bytes.extend_from_slice(input);
@@ -146,14 +146,14 @@ impl Assembly {
         self.handled == self.bytes.len() && !self.skipping
     }
 
-    /// Drops what has been handled.
+    /// Removes the handled bytes.
     fn compact(&mut self) {
         if self.handled == self.bytes.len() {
-            // Nothing is kept of a line that is skipped, its memory least of all.
+            // Frees the memory as well, which may be large after a rejected line.
             self.bytes = Vec::new();
             self.handled = 0;
         } else if self.handled * 2 >= self.bytes.len() {
-            // Not for every line: moving all that is held each time would cost the square of it.
+            // At half of the buffer only: moving the rest after every line would take quadratic time.
             self.bytes.drain(..self.handled);
             self.handled = 0;
         }
@@ -177,8 +177,8 @@ impl Assembly {
     fn next(&mut self, length: usize, limits: &Limits, handler: &mut impl Handler) -> Step {
         let input = self.bytes.get(self.handled..length).unwrap_or_default();
         debug_assert!(self.searched <= input.len());
-        let behind = input.get(self.searched..).unwrap_or_default();
-        let Some(end) = memchr::memchr(b'\n', behind).map(|end| self.searched + end) else {
+        let rest = input.get(self.searched..).unwrap_or_default();
+        let Some(end) = memchr::memchr(b'\n', rest).map(|end| self.searched + end) else {
             return self.wait(length, limits, handler);
         };
         let content = content_length(input, end);
@@ -188,13 +188,13 @@ impl Assembly {
         if std::mem::take(&mut self.skipping) {
             return Step::Handled(Flow::Continue);
         }
-        Step::Handled(hand_over(self.bytes.get_mut(start..).unwrap_or_default(), content, limits, handler))
+        Step::Handled(handle_line(self.bytes.get_mut(start..).unwrap_or_default(), content, limits, handler))
     }
 
-    /// No line ends in what is there: refused now if it is too long already.
+    /// Handles input without a complete line; rejects the line once it is too long.
     fn wait(&mut self, length: usize, limits: &Limits, handler: &mut impl Handler) -> Step {
         let input = self.bytes.get(self.handled..length).unwrap_or_default();
-        // The carriage return of an ending does not count, and the last byte may be one.
+        // The last byte may be the carriage return of a line ending, which does not count.
         let is_too_long = content_length(input, input.len()) > limits.line_bytes_max;
         if !self.skipping && !is_too_long {
             self.searched = input.len();
@@ -222,8 +222,8 @@ fn content_length(input: &[u8], end: usize) -> usize {
     }
 }
 
-/// Hands the line at the front of `padded` to its handler.
-fn hand_over(padded: &mut [u8], length: usize, limits: &Limits, handler: &mut impl Handler) -> Flow {
+/// Passes the line at the start of `padded` to the handler.
+fn handle_line(padded: &mut [u8], length: usize, limits: &Limits, handler: &mut impl Handler) -> Flow {
     if length == 0 {
         return Flow::Continue;
     }
@@ -231,7 +231,7 @@ fn hand_over(padded: &mut [u8], length: usize, limits: &Limits, handler: &mut im
         return handler.line(Err(LineTooLong));
     }
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r');
-    // Nearly every line begins with a brace.
+    // Fast path: nearly every line begins with a brace.
     if padded.first().is_some_and(is_blank)
         && padded.get(..length).is_some_and(|line| line.iter().all(is_blank))
     {
@@ -243,8 +243,8 @@ fn hand_over(padded: &mut [u8], length: usize, limits: &Limits, handler: &mut im
     }
 }
 
-/// Whether a line is the first one of an HTTP request. Over TCP on loopback this must end the connection: a page in a browser
-/// can send a request there whose body are lines that call tools, and does not need to see the answer.
+/// Whether a line is the start of an HTTP request. On a TCP connection the caller must close the connection: a web page can send
+/// a request to loopback whose body consists of lines that call tools, and it needs no reply.
 #[must_use]
 pub fn is_http(line: &[u8]) -> bool {
     let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
@@ -257,7 +257,7 @@ mod tests {
 
     use super::*;
 
-    /// Small enough to be exceeded in a test.
+    /// Limits that are small enough to be exceeded in a test.
     fn limits() -> Limits {
         Limits { line_bytes_max: 100, ..Limits::default() }
     }
@@ -270,8 +270,8 @@ mod tests {
         }
     }
 
-    /// The line as text, or `too long`. Ruins it as a parser may, and nothing behind it.
-    fn told(line: Result<Line<'_>, LineTooLong>) -> String {
+    /// The line as text, or `too long`. Overwrites the line, as a parser may, but not the padding.
+    fn to_text(line: Result<Line<'_>, LineTooLong>) -> String {
         match line {
             Ok(Line { padded, length }) => {
                 assert_eq!(padded.len(), length + PADDING_BYTES);
@@ -289,22 +289,22 @@ mod tests {
         padded
     }
 
-    /// Feeds `input` in pieces of the given lengths, pausing at each line for which `pauses` says so, and writes down what
-    /// came out.
+    /// Feeds `input` in pieces of the given lengths, pauses at each line for which `pauses` returns `true`, and returns the
+    /// handler's calls as text.
     fn transcript(input: &[u8], pieces: &[usize], mut pauses: impl FnMut() -> bool) -> Vec<String> {
         let limits = limits();
         let mut framer = LineFramer::default();
         let mut seen = Vec::new();
         let mut each = Each(|line: Result<Line<'_>, LineTooLong>| {
-            seen.push(told(line));
+            seen.push(to_text(line));
             if pauses() { Flow::Pause } else { Flow::Continue }
         });
         let mut rest = input;
         let mut pieces = pieces.iter().copied().cycle();
         let mut progress = Progress::Idle;
         while !rest.is_empty() {
-            let (piece, behind) = rest.split_at(pieces.next().unwrap_or(rest.len()).clamp(1, rest.len()));
-            rest = behind;
+            let (piece, after) = rest.split_at(pieces.next().unwrap_or(rest.len()).clamp(1, rest.len()));
+            rest = after;
             if progress == Progress::Paused && piece.len() % 2 == 0 {
                 framer.hold(piece);
                 continue;
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_are_handed_over_where_they_landed() {
+    fn complete_lines_are_handled_in_place() {
         let mut received = padded(b"one\ntwo\r\n");
         let place = received.as_ptr_range();
         let mut framer = LineFramer::default();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_too_long_is_refused_before_its_end_and_takes_no_memory() {
+    fn line_too_long_is_rejected_before_its_end_and_not_buffered() {
         let mut framer = LineFramer::default();
         let mut refused = 0;
         let mut each = Each(|line: Result<Line<'_>, LineTooLong>| {
@@ -388,11 +388,11 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_framer_keeps_everything_until_it_is_resumed() {
+    fn paused_framer_buffers_lines_until_resume() {
         let mut framer = LineFramer::default();
         let mut seen = Vec::new();
         let mut each = Each(|line: Result<Line<'_>, LineTooLong>| {
-            seen.push(told(line));
+            seen.push(to_text(line));
             if seen.len() == 4 { Flow::Stop } else { Flow::Pause }
         });
         assert_eq!(framer.receive(&mut padded(b"1\n2\n3\n4\n5"), 9, &limits(), &mut each), Progress::Paused);
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_in_http_is_told_from_a_message() {
+    fn http_request_is_distinguished_from_a_message() {
         for line in ["POST / HTTP/1.1", "GET http://127.0.0.1:9000/ HTTP/1.0", "PRI * HTTP/2.0"] {
             assert!(is_http(line.as_bytes()), "{line}");
         }

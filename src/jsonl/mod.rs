@@ -1,4 +1,4 @@
-//! Newline-delimited JSON without I/O: bytes in, lines out.
+//! Newline-delimited JSON without I/O: splits bytes into lines.
 
 mod framer;
 
