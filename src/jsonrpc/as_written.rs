@@ -1,31 +1,32 @@
-//! Ids and progress tokens that are integers but are not written as digits only (`1.0`, `1e3`, `-0`): they are compared by value
-//! and echoed byte for byte. The tape keeps a number's value and not its text, so a document with such a number is read twice:
-//! [`Rewritten`] is the document with the text of each as a string beside it. Nothing here runs for other documents.
+//! Ids and progress tokens that are integers in another notation than plain digits (`1.0`, `1e3`, `-0`): they are compared by value
+//! and echoed byte for byte. The tape has a number's value but not its text, so a document with such a number is decoded twice:
+//! [`Rewritten`] is the document with the text of each such number in an additional member. Other documents are not affected.
 
 use crate::json::{Digits, Node, Number, Places, write_string};
 
-/// Bytes a parser needs behind a document.
+/// Padding that the decoder needs after a document, in bytes.
 const PADDING_BYTES: usize = 64;
 
-/// The least and the greatest integer that an id may be.
-const LEAST: i128 = i64::MIN as i128;
-const GREATEST: i128 = u64::MAX as i128;
+/// Minimum of an integer id.
+const ID_MIN: i128 = i64::MIN as i128;
+/// Maximum of an integer id.
+const ID_MAX: i128 = u64::MAX as i128;
 
-/// Where in a message a number may be an id, from the outside to the inside.
+/// Object of a message whose members may be ids or tokens, from the outside to the inside.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// A message, or an array of messages.
     Message,
-    /// Its `params`.
+    /// The `params` of a message.
     Params,
-    /// Their `_meta`.
+    /// The `_meta` of the params.
     Meta,
-    /// Anywhere else.
+    /// Any other object.
     Other,
 }
 
 impl Place {
-    /// The member that may be one.
+    /// Key of the member that may be an id or a token.
     fn key(self) -> Option<&'static str> {
         match self {
             Self::Message => Some("id"),
@@ -45,8 +46,8 @@ impl Place {
     }
 }
 
-/// The name of the member that holds the text of `key`. A document that was received may have one too: whatever it holds is
-/// checked as if it stood in `key`, so its sender gains nothing.
+/// Key of the member that holds the text of the member `key`. A received document may contain it too; its value is then validated
+/// like that of `key`, so a client gains nothing from it.
 fn text_key(key: &str) -> &'static str {
     match key {
         "id" => "\0id",
@@ -60,7 +61,7 @@ pub(super) fn as_written<'a>(object: Node<'a>, key: &str) -> Option<&'a str> {
     object.get(text_key(key))?.as_str()
 }
 
-/// Whether a message has an id, a request id or a progress token whose text must be known, and is not.
+/// Whether a message has an id, a request id or a progress token whose text is needed and missing.
 #[cold]
 #[must_use]
 pub fn needs_text(message: Node<'_>) -> bool {
@@ -73,11 +74,11 @@ pub fn needs_text(message: Node<'_>) -> bool {
     lacks(Some(message), Place::Message) || lacks(params, Place::Params) || lacks(meta, Place::Meta)
 }
 
-/// Whether a number may be an integer of 64 bits whose text cannot be derived from its value.
+/// Whether a number may be an integer of 64 bits whose text does not follow from its value.
 fn may_be_integer(node: Node<'_>) -> bool {
     match node.as_number() {
-        Some(Number::Float(value)) => value.fract() == 0.0 && value.abs() <= GREATEST as f64,
-        // `-0`: other integers below one are less than zero.
+        Some(Number::Float(value)) => value.fract() == 0.0 && value.abs() <= ID_MAX as f64,
+        // `-0` is the only integer below 1 that the parser reads as signed and that is not negative.
         Some(Number::Signed(0)) => true,
         _ => false,
     }
@@ -99,11 +100,11 @@ pub(super) fn integer(text: &str) -> Option<i128> {
     if digits().all(|digit| digit == b'0') {
         return exponent_of(exponent).map(|_| 0);
     }
-    // How many digits stand before the point, once it has been moved.
+    // Number of digits before the decimal point after applying the exponent.
     let before = i64::try_from(whole.len()).ok()?.checked_add(exponent_of(exponent)?)?;
     let leading = digits().take_while(|digit| *digit == b'0').count();
     let significant = before.checked_sub(i64::try_from(leading).ok()?)?;
-    // Twenty digits are all that 64 bits have.
+    // An integer of 64 bits has at most 20 digits.
     if !(1..=20).contains(&significant) {
         return None;
     }
@@ -114,10 +115,10 @@ pub(super) fn integer(text: &str) -> Option<i128> {
     let padded = digits().skip(leading).chain(std::iter::repeat(b'0')).take(significant);
     let value = padded.fold(0_i128, |value, digit| value * 10 + i128::from(digit - b'0'));
     let value = if is_negative { -value } else { value };
-    (LEAST..=GREATEST).contains(&value).then_some(value)
+    (ID_MIN..=ID_MAX).contains(&value).then_some(value)
 }
 
-/// An exponent; one that no `i64` holds is as large as one can be.
+/// Parses an exponent. One beyond `i64` is replaced by a very large one.
 fn exponent_of(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -127,17 +128,17 @@ fn exponent_of(text: &str) -> Option<i64> {
     Some(if text.starts_with('-') { -size } else { size })
 }
 
-/// A document on its way to being read again.
+/// A document encoded again, for a second decoding.
 #[derive(Debug)]
 pub struct Rewritten {
     json: Vec<u8>,
-    /// Where texts are missing: the place in `json`, and the address behind the key whose value it is.
+    /// Texts to insert: the offset in `json`, and the address after the key in the source.
     missing: Vec<(usize, usize)>,
     places: Places,
 }
 
 impl Rewritten {
-    /// Writes the document anew.
+    /// Encodes the document again.
     #[cold]
     #[must_use]
     pub fn new(root: Node<'_>) -> Self {
@@ -159,7 +160,7 @@ impl Rewritten {
         } else if node.as_number() == Some(Number::Signed(0)) {
             self.json.extend_from_slice(b"-0");
         } else {
-            // Numbers, booleans and null are always written.
+            // Encoding numbers, booleans and null does not fail.
             let written = serde_json::to_string(&match node.as_number() {
                 Some(Number::Signed(value)) => serde_json::Value::from(value),
                 Some(Number::Unsigned(value)) => value.into(),
@@ -200,19 +201,19 @@ impl Rewritten {
         }
     }
 
-    /// The document with the texts that were missing, and its length; behind it is the room that a parser needs. And the digits
-    /// that its doubles stand for. `source`: the bytes it was read from.
+    /// Inserts the texts. Returns the document with its padding, its length in bytes, and the digits of its wide numbers. `source`
+    /// holds the bytes that the document was decoded from.
     #[must_use]
     pub fn finish(mut self, source: &[u8]) -> (Vec<u8>, usize, Digits) {
         let digits = self.places.find(source);
         let start = source.as_ptr().addr();
-        // From the last to the first, so that the places before stay as they are.
-        for (place, behind_key) in self.missing.into_iter().rev() {
-            let behind = behind_key.checked_sub(start).and_then(|offset| source.get(offset..));
-            let text = number_behind_key(behind.unwrap_or_default());
-            let behind = self.json.split_off(place);
+        // From the last to the first, so that the earlier offsets remain valid.
+        for (position, key_end) in self.missing.into_iter().rev() {
+            let rest = key_end.checked_sub(start).and_then(|offset| source.get(offset..));
+            let text = number_after_key(rest.unwrap_or_default());
+            let rest = self.json.split_off(position);
             self.json.extend_from_slice(text);
-            self.json.extend_from_slice(&behind);
+            self.json.extend_from_slice(&rest);
         }
         let length = self.json.len();
         self.json.resize(length + PADDING_BYTES, 0);
@@ -220,8 +221,8 @@ impl Rewritten {
     }
 }
 
-/// The text of a member's number; `source` begins behind its key's characters. Empty if there is none.
-fn number_behind_key(source: &[u8]) -> &[u8] {
+/// The text of a member's number; empty if there is none. `source` begins after the characters of the key.
+fn number_after_key(source: &[u8]) -> &[u8] {
     let colon = source.iter().position(|&byte| byte == b':').unwrap_or(source.len());
     let value = source.get(colon + 1..).unwrap_or_default().trim_ascii_start();
     let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
@@ -237,7 +238,7 @@ mod tests {
     use crate::{config::Limits, json::Decoder};
 
     #[test]
-    fn integral_numbers_have_an_exact_value() {
+    fn integer_has_the_exact_value_of_any_notation() {
         for (text, value) in [
             ("0", 0),
             ("-0", 0),
@@ -251,10 +252,10 @@ mod tests {
             ("0.001e3", 1),
             ("-12.5e1", -125),
             ("9007199254740993.0", 9_007_199_254_740_993),
-            ("18446744073709551615.0", GREATEST),
-            ("1844674407370955161.5e1", GREATEST),
-            ("-9223372036854775808", LEAST),
-            ("-9.223372036854775808e18", LEAST),
+            ("18446744073709551615.0", ID_MAX),
+            ("1844674407370955161.5e1", ID_MAX),
+            ("-9223372036854775808", ID_MIN),
+            ("-9.223372036854775808e18", ID_MIN),
         ] {
             assert_eq!(integer(text), Some(value), "{text}");
         }
@@ -286,7 +287,7 @@ mod tests {
         }
     }
 
-    /// A document rewritten, as text.
+    /// The rewritten document, as text.
     fn rewritten(text: &str) -> String {
         let mut bytes = text.as_bytes().to_vec();
         bytes.resize(text.len() + 64, 0xff);
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn rewritten_document_has_the_texts_of_its_numbers() {
+    fn rewritten_document_has_the_texts_of_its_ids() {
         for (text, expected) in [
             (r#"{"id" : 1.50e2 ,"method":"m"}"#, r#"{"id":150.0,"\u0000id":"1.50e2","method":"m"}"#),
             (
@@ -323,7 +324,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_spelling_of_an_integer_has_its_value(value in any::<i64>(), shift in 0..30_usize) {
+        fn every_notation_of_an_integer_has_its_value(value in any::<i64>(), shift in 0..30_usize) {
             let digits = value.unsigned_abs().to_string();
             let sign = if value < 0 { "-" } else { "" };
             let padded = format!("{digits:0>31}");
@@ -336,7 +337,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_has_an_answer(text in "[-+0-9.eE]{0,12}") {
+        fn integer_agrees_with_serde_json_for_any_text(text in "[-+0-9.eE]{0,12}") {
             let parsed: Result<serde_json::Number, _> = serde_json::from_str(&text);
             if let (Ok(number), Some(value)) = (parsed, integer(&text)) {
                 prop_assert_eq!(number.as_f64(), Some(value as f64));

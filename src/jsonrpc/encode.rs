@@ -1,9 +1,9 @@
-//! Envelopes of answers.
+//! Encoders of responses.
 
 use super::id::{Id, write_id};
 use crate::json::{write_integer, write_string};
 
-/// The error codes of JSON-RPC and of MCP (checklist, section 0.1).
+/// Error codes of JSON-RPC and MCP (<https://modelcontextprotocol.io/specification/2026-07-28/basic#error-codes>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
     /// The body is not JSON.
@@ -14,21 +14,21 @@ pub enum ErrorCode {
     MethodNotFound,
     /// The method's parameters are wrong.
     InvalidParams,
-    /// Our fault.
+    /// The server failed.
     InternalError,
-    /// A header is missing or says something else than the body (2026-07-28).
+    /// A header is missing or contradicts the body (2026-07-28).
     HeaderMismatch,
-    /// The request needs something of the client that it did not declare (2026-07-28).
+    /// The request needs a client capability that it did not declare (2026-07-28).
     MissingRequiredClientCapability,
-    /// The revision asked for is not implemented (2026-07-28).
+    /// The requested protocol version is not implemented (2026-07-28).
     UnsupportedProtocolVersion,
-    /// The legacy range's generic code: too busy, or a header of the legacy era is wrong.
+    /// Generic code of the legacy range: the server is busy, or a header of the legacy era is invalid.
     Generic,
-    /// There is no such resource (before 2026-07-28).
+    /// The resource does not exist (before 2026-07-28).
     ResourceNotFound,
-    /// The legacy session has ended, or never was.
+    /// The legacy session has ended, or did not exist.
     SessionNotFound,
-    /// A code of the tool's own.
+    /// A code defined by the tool.
     Other(i64),
 }
 
@@ -53,20 +53,20 @@ impl ErrorCode {
     }
 }
 
-/// Appends everything before the result's own members, its brace included.
+/// Appends the part of a response before the members of its result.
 pub fn begin_result(out: &mut Vec<u8>, id: Id<'_>) {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     write_id(out, id);
     out.extend_from_slice(b",\"result\":{");
 }
 
-/// Closes what [`begin_result`] opened.
+/// Appends the part of a response after the members of its result.
 pub fn finish_result(out: &mut Vec<u8>) {
     out.extend_from_slice(b"}}");
 }
 
-/// Appends a whole error answer. Without an id none is written: MCP knows no null id (checklist B-04). `data` is
-/// JSON already.
+/// Appends an error response. Without an id the member is omitted, because MCP has no null id
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic#error-responses>). `data` is encoded JSON.
 pub fn write_error(
     out: &mut Vec<u8>,
     id: Option<Id<'_>>,
@@ -95,14 +95,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn b_04_an_unreadable_id_is_left_out() {
+    fn unreadable_id_is_omitted() {
         let mut out = Vec::new();
         write_error(&mut out, None, ErrorCode::ParseError, "Parse error", None);
         assert_eq!(out, br#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"}}"#);
     }
 
     #[test]
-    fn b_03_an_id_comes_back_with_its_type() {
+    fn id_is_echoed_with_its_type() {
         for (id, text) in [
             (Id::Signed(-1), "-1"),
             (Id::Unsigned(u64::MAX), "18446744073709551615"),

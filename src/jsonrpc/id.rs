@@ -5,20 +5,21 @@ use std::hash::{Hash, Hasher};
 use super::as_written::{as_written, integer};
 use crate::json::{Node, Number, write_integer, write_string, write_unsigned};
 
-/// A request's id: a string or an integer, never null (checklist B-02). Equal where its value is, however it was written.
+/// A request's id: a string or an integer, never null (<https://modelcontextprotocol.io/specification/2026-07-28/basic#requests>). Compared by value, not by
+/// notation.
 #[derive(Clone, Copy, Debug)]
 pub enum Id<'a> {
-    /// Any integer that fits 64 bits signed.
+    /// An integer within `i64`.
     Signed(i64),
-    /// Any non-negative integer that fits 64 bits.
+    /// An integer within `u64`.
     Unsigned(u64),
     /// A string.
     String(&'a str),
-    /// The text of an integer that fits 64 bits, with a fraction, an exponent or a minus sign that its value lacks.
+    /// The text of an integer of 64 bits that has a fraction or an exponent, or is `-0`.
     Written(&'a str),
 }
 
-/// An id that outlives the request it came with. Equal where its value is, and hashed by it.
+/// An id that outlives its request. Compared and hashed by value.
 #[derive(Clone, Debug)]
 pub enum OwnedId {
     /// As [`Id::Signed`].
@@ -31,17 +32,17 @@ pub enum OwnedId {
     Written(Box<str>),
 }
 
-/// What ids are compared and hashed by.
+/// Value by which ids are compared and hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IdValue<'a> {
-    /// An integer of 64 bits, signed or not.
+    /// An integer within `i64` or `u64`.
     Integer(i128),
     /// A string.
     String(&'a str),
 }
 
 impl<'a> Id<'a> {
-    /// A copy that borrows nothing.
+    /// An owned copy.
     #[must_use]
     pub fn to_owned(self) -> OwnedId {
         match self {
@@ -52,14 +53,14 @@ impl<'a> Id<'a> {
         }
     }
 
-    /// What the id is compared by.
+    /// Value by which the id is compared.
     #[must_use]
     pub fn value(self) -> IdValue<'a> {
         match self {
             Self::Signed(value) => IdValue::Integer(value.into()),
             Self::Unsigned(value) => IdValue::Integer(value.into()),
             Self::String(value) => IdValue::String(value),
-            // Checked where it was made.
+            // The text was validated when the id was read.
             Self::Written(text) => IdValue::Integer(integer(text).unwrap_or_default()),
         }
     }
@@ -77,7 +78,7 @@ impl OwnedId {
         }
     }
 
-    /// What the id is compared by.
+    /// Value by which the id is compared.
     #[must_use]
     pub fn value(&self) -> IdValue<'_> {
         self.as_id().value()
@@ -106,7 +107,7 @@ impl Hash for OwnedId {
     }
 }
 
-/// Appends an id as it came, with its type.
+/// Appends an id with its original type and notation.
 pub fn write_id(out: &mut Vec<u8>, id: Id<'_>) {
     match id {
         Id::Signed(value) => write_integer(out, value),
@@ -116,7 +117,7 @@ pub fn write_id(out: &mut Vec<u8>, id: Id<'_>) {
     }
 }
 
-/// Whether an id has the value of one that is JSON text.
+/// Whether an id equals the one that is encoded in `json`.
 #[must_use]
 pub fn has_value_of(id: Id<'_>, json: &[u8]) -> bool {
     let mut text = Vec::new();
@@ -125,18 +126,18 @@ pub fn has_value_of(id: Id<'_>, json: &[u8]) -> bool {
     text == json || number == Some(id.value())
 }
 
-/// Why a value is no id.
+/// Why a value is not a valid id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdFault {
     /// Neither a string nor an integer.
     Kind,
-    /// A number that is no integer of 64 bits.
+    /// A number that is not an integer of 64 bits.
     Range,
-    /// Longer than an id may be.
+    /// Longer than [`Limits::id_bytes_max`](crate::config::Limits::id_bytes_max).
     Long,
 }
 
-/// The id a value is, if its text can be derived from its value, as for nearly every id; else see [`read_id_member`].
+/// Reads an id whose text follows from its value, as for nearly all ids; [`read_id_member`] reads the others.
 #[must_use]
 pub fn read_id(node: Node<'_>, id_bytes_max: usize) -> Option<Id<'_>> {
     match node.as_number() {
@@ -147,10 +148,10 @@ pub fn read_id(node: Node<'_>, id_bytes_max: usize) -> Option<Id<'_>> {
     }
 }
 
-/// The id that `object[key]` is; `None` if it is absent or null.
+/// Reads the id `object[key]`; `None` if it is absent or null.
 ///
 /// # Errors
-/// What is wrong with it; [`IdFault::Range`] also where [`needs_text`](super::needs_text) was not called before.
+/// [`IdFault`]; [`IdFault::Range`] also if the document [`needs_text`](super::needs_text) and has not been rewritten.
 pub fn read_id_member<'a>(
     object: Node<'a>,
     key: &str,
@@ -165,7 +166,7 @@ pub fn read_id_member<'a>(
     }
 }
 
-/// The ids that [`read_id`] does not read.
+/// Reads the ids that [`read_id`] does not.
 #[cold]
 pub(super) fn read_uncommon_id<'a>(
     object: Node<'a>,

@@ -1,30 +1,30 @@
-//! One message: a request, a notification or a response.
+//! Messages: requests, notifications and responses.
 
 use super::id::{Id, IdFault, read_id, read_uncommon_id};
 use crate::json::Node;
 
-/// A message with the shape JSON-RPC demands.
+/// A valid JSON-RPC message.
 #[derive(Clone, Copy, Debug)]
 pub enum Message<'a> {
-    /// Wants an answer.
+    /// A request, which gets a response.
     Request {
-        /// Echoed in the answer.
+        /// The id, echoed in the response.
         id: Id<'a>,
-        /// What is wanted.
+        /// The requested method.
         method: &'a str,
         /// An object, if there.
         params: Option<Node<'a>>,
     },
-    /// Wants none.
+    /// A notification, which gets no response.
     Notification {
-        /// What happened.
+        /// The notification's name.
         method: &'a str,
         /// An object, if there.
         params: Option<Node<'a>>,
     },
     /// A result or an error.
     Response {
-        /// What it answers; `None` where that could not be read.
+        /// The id of the request; `None` if the sender could not read it.
         id: Option<Id<'a>>,
         /// The result; absent in an error.
         result: Option<Node<'a>>,
@@ -33,20 +33,20 @@ pub enum Message<'a> {
     },
 }
 
-/// Why JSON is not a message. Carries the id where one could be read, for the answer.
+/// Why a JSON value is not a message, with the id for the error response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed<'a> {
-    /// The id, if it is a valid one.
+    /// The id, if it is valid.
     pub id: Option<Id<'a>>,
-    /// One short sentence.
+    /// Message of the error response.
     pub reason: &'static str,
 }
 
 impl<'a> Message<'a> {
-    /// Reads a message off the tape. An id of more than `id_bytes_max` bytes is none.
+    /// Reads a message from the tape. An id of more than `id_bytes_max` bytes is invalid.
     ///
     /// # Errors
-    /// [`Malformed`]: answered with -32600.
+    /// [`Malformed`], for which the caller sends -32600.
     pub fn read(root: Node<'a>, id_bytes_max: usize) -> Result<Self, Malformed<'a>> {
         let Some(members) = root.members() else {
             let reason = if root.is_array() { "Batches are not supported" } else { "Not a JSON-RPC message" };
@@ -84,13 +84,13 @@ impl<'a> Message<'a> {
                 IdFault::Long => "id has more bytes than limits.id_bytes_max",
             }));
         }
-        // Anything but a request or a notification without a fault.
+        // Fast path: a request or a notification skips the checks of responses.
         if result.is_some() || error.is_some() || name.is_none() {
-            // Optional members that are null are absent; a result is not optional where there is no error.
-            let is_there = |node: &Node<'_>| !node.is_null();
-            method = method.filter(is_there);
-            error = error.filter(is_there);
-            result = result.filter(|result| is_there(result) || method.or(error).is_none());
+            // Optional members that are null count as absent; a result is required where there is no error.
+            let is_present = |node: &Node<'_>| !node.is_null();
+            method = method.filter(is_present);
+            error = error.filter(is_present);
+            result = result.filter(|result| is_present(result) || method.or(error).is_none());
             match (method, result, error) {
                 (None, None, None) => return Err(malformed("method is missing")),
                 (None, Some(_), Some(_)) => {
@@ -98,7 +98,7 @@ impl<'a> Message<'a> {
                 }
                 (None, ..) => return Ok(Self::Response { id: read_id, result, error }),
                 (Some(_), None, None) => {}
-                // Two readers could take it for different things.
+                // Ambiguous: recipients could treat it as either.
                 (Some(_), ..) => return Err(malformed("a message cannot be a request and a response")),
             }
         }
@@ -116,7 +116,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Whom to answer about a document that was refused: its id, if it has exactly one and a valid one.
+/// The id for the error response to a rejected document, if it has exactly one `id` and that is valid.
 #[must_use]
 pub fn answerable_id(root: Node<'_>, id_bytes_max: usize) -> Option<Id<'_>> {
     let mut ids = root.members()?.filter(|(key, _)| *key == "id");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn b_02_ids_are_strings_or_integers() {
+    fn ids_are_strings_or_integers() {
         for (text, id) in [
             ("1", Id::Unsigned(1)),
             ("-9223372036854775808", Id::Signed(i64::MIN)),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn id_longer_than_the_limit_is_refused_without_id() {
+    fn id_longer_than_the_limit_is_rejected_without_id() {
         let long = "é".repeat(512);
         read(&format!(r#"{{"jsonrpc":"2.0","id":"{long}","method":"m"}}"#), |message| {
             assert!(matches!(message, Ok(Message::Request { id: Id::String(text), .. }) if text == long));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_that_are_not_messages_are_named() {
+    fn malformed_messages_are_rejected_with_a_reason() {
         for (text, reason, id) in [
             ("[]", "Batches are not supported", None),
             ("1", "Not a JSON-RPC message", None),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_document_is_answered_to_its_only_id() {
+    fn rejected_document_has_the_id_of_its_only_id_member() {
         for (text, id) in [
             (r#"{"id":7,"a":1,"a":2}"#, Some(Id::Unsigned(7))),
             (r#"{"a":{"id":3},"a":2,"id":"x"}"#, Some(Id::String("x"))),

@@ -1,4 +1,5 @@
-//! JSON-RPC 2.0 envelopes (MCP specification, basic/index): from the tape to messages, from results to bytes.
+//! JSON-RPC 2.0 envelopes: messages are read from the tape, replies are encoded
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/basic#messages>).
 
 mod as_written;
 mod encode;
