@@ -1,4 +1,4 @@
-//! Patterns that only an engine that backtracks can match, and the strings they may be matched against.
+//! Patterns that require backtracking, and the strings they may be matched against.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 use super::tape::{MatchCosts, match_cost};
 use crate::{config::SchemaLimits, json::Node};
 
-/// The patterns of a schema that backtrack, by the strings they are matched against. A pattern counts once, whatever
-/// refers to it.
+/// Numbers of backtracking patterns of a schema, by the strings they are matched against. A pattern counts once, however often it
+/// is referred to.
 pub(super) struct Backtracking {
     steps_max: usize,
-    /// For keys: `patternProperties`.
+    /// Patterns for keys: `patternProperties`.
     of_keys: usize,
-    /// For names: `propertyNames`.
+    /// Patterns for names: `propertyNames`.
     of_names: usize,
-    /// For any string of the value.
+    /// Patterns for any string of the value.
     of_strings: usize,
-    /// For strings that are, or are in an array that is, the property of this name.
+    /// Patterns for strings that are the property of this name, or are in an array that is.
     of_properties: BTreeMap<Box<str>, usize>,
 }
 
-/// What the patterns of a subschema are matched against.
+/// Strings that the patterns of a subschema are matched against.
 #[derive(Clone, Copy)]
 enum Target<'a> {
     Names,
@@ -32,7 +32,7 @@ enum Target<'a> {
 }
 
 impl Backtracking {
-    /// Finds the patterns. The schema's depth has been checked before.
+    /// Counts the patterns. Recursive: the schema's depth has been checked before.
     pub(super) fn of(schema: &Value, limits: &SchemaLimits) -> Self {
         let mut found = Self {
             steps_max: limits.backtrack_steps_max,
@@ -42,7 +42,7 @@ impl Backtracking {
             of_properties: BTreeMap::new(),
         };
         found.collect(schema, Target::Strings, has_plain_references(schema), limits);
-        // A reference may apply a definition to names.
+        // A definition may be applied to names through a reference.
         if has_key(schema, "propertyNames") {
             found.of_names = found.of_names.saturating_add(found.of_strings);
         }
@@ -88,8 +88,8 @@ impl Backtracking {
         }
     }
 
-    /// What matching the strings of a value costs; `None` where each pattern's match against each of them may cost `cost_max` or
-    /// more, in values looked at.
+    /// Costs of matching the strings of a value; `None` if one match of each pattern against each of them may cost `cost_max` or
+    /// more. The unit is one visited value.
     pub(super) fn costs(&self, value: Node<'_>, cost_max: usize) -> Option<MatchCosts> {
         let mut costs = MatchCosts {
             steps_max: self.steps_max,
@@ -100,8 +100,8 @@ impl Backtracking {
         };
         let of_names = self.of_keys.saturating_add(self.of_names);
         let mut cost: usize = 0;
-        let mut left = vec![(value, None)];
-        while let Some((value, property)) = left.pop() {
+        let mut stack = vec![(value, None)];
+        while let Some((value, property)) = stack.pop() {
             if let Some(text) = value.as_str() {
                 let own = property.and_then(|name: &str| self.of_properties.get(name)).copied();
                 if own.is_some() && !costs.of_all {
@@ -112,24 +112,24 @@ impl Backtracking {
             }
             for (key, member) in value.members().into_iter().flatten() {
                 cost = cost.saturating_add(match_cost(self.steps_max, key).saturating_mul(of_names));
-                left.push((member, Some(key)));
+                stack.push((member, Some(key)));
             }
             if cost >= cost_max {
                 return None;
             }
-            left.extend(value.elements().into_iter().flatten().map(|element| (element, property)));
+            stack.extend(value.elements().into_iter().flatten().map(|element| (element, property)));
         }
         costs.candidates.sort_unstable();
         Some(costs)
     }
 }
 
-/// A string that no [`Sequence`] decides, as long as the longest that one asks for.
+/// A character and a count of a string that no [`Sequence`] decides without an engine.
 const UNDECIDED: (&str, usize) = ("é", 1001);
 
-/// Compiles what the library would compile at the first match of a string that is not ASCII, which is a shard's. It splits a pattern
-/// that begins with lookaheads into parts, and decides some of these without an engine as long as a string is ASCII. Schemas
-/// that are built with this cache share the engines.
+/// Compiles the engines that the library would otherwise compile on a shard, at the first match of a string that is not ASCII. The
+/// library splits a pattern that begins with lookaheads into parts, some of which need no engine for ASCII. Schemas that are
+/// built with the returned cache share the engines.
 pub(super) fn compile_ahead(schema: &Value) -> PatternCache {
     let cache = PatternCache::new();
     compile_parts(schema, &cache);
@@ -164,18 +164,18 @@ fn is_sequence(pattern: &str) -> bool {
 fn compile_part(part: &str, cache: &PatternCache) {
     let options = jsonschema::options().with_pattern_cache(cache.clone());
     if let Ok(validator) = options.build(&json!({"pattern": part})) {
-        // Whatever it says: its engine has been needed.
+        // The result does not matter: the match compiles the engine.
         let _ = validator.is_valid(&Value::String(UNDECIDED.0.repeat(UNDECIDED.1)));
     }
 }
 
-/// Whether the linear engine cannot match a pattern.
+/// Whether the linear-time engine does not support a pattern.
 fn backtracks(pattern: &str, limits: &SchemaLimits) -> bool {
     let options = PatternOptions::regex().size_limit(limits.pattern_bytes_max);
     jsonschema::options().with_pattern_options(options).build(&json!({"pattern": pattern})).is_err()
 }
 
-/// Whether every reference leads to the root or to a definition as a whole, never into a property.
+/// Whether every reference names the root or a whole definition, and none a part of one.
 fn has_plain_references(schema: &Value) -> bool {
     match schema {
         Value::Object(members) => members.iter().all(|(key, value)| match (key.as_str(), value) {

@@ -1,4 +1,4 @@
-//! What a schema costs, found out before it is compiled.
+//! Measures of a schema, checked against the limits before it is compiled.
 
 use std::collections::HashMap;
 
@@ -6,43 +6,43 @@ use serde_json::Value;
 
 use crate::config::SchemaLimits;
 
-/// Subschemas a schema may have, for each one of the limit, when everything it refers to is put in its place: twenty that each
-/// refer twice to the next are a million, and all of them may be applied to a single value.
-const UNFOLDING_MAX: usize = 16;
+/// Maximum number of subschemas after all references are expanded, as a multiple of the limit. Twenty subschemas of which each refers
+/// twice to the next expand to a million, all of which may apply to a single value.
+const EXPANSION_FACTOR_MAX: usize = 16;
 
-/// Nesting a schema may have, for each level of the limit, when everything it refers to is put in its place.
-const UNFOLDED_DEPTH_MAX: usize = 4;
+/// Maximum depth after all references are expanded, as a multiple of the limit.
+const EXPANDED_DEPTH_FACTOR_MAX: usize = 4;
 
-/// The measures of a schema within the limits.
+/// Measures of a schema that is within the limits.
 pub(super) struct Bounds {
-    /// Objects and booleans.
+    /// Number of objects and booleans.
     pub(super) subschemas: usize,
-    /// How deep the schema is before it comes back to itself, if it does.
+    /// Depth of the schema up to its recursive references, if it has any.
     pub(super) recursive: Option<usize>,
 }
 
 impl Bounds {
-    /// Measures a schema; the error says which limit it exceeds.
+    /// Measures a schema. The error names the exceeded limit.
     pub(super) fn of(schema: &Value, limits: &SchemaLimits) -> Result<Self, String> {
         let subschemas = count(schema, limits)?;
-        let mut unfolding = Unfolding::new(schema, limits);
-        let unfolded = unfolding.measure(schema, 0);
-        if unfolded.subschemas > unfolding.subschemas_max || unfolded.depth > unfolding.depth_max {
+        let mut expansion = Expansion::new(schema, limits);
+        let expanded = expansion.measure(schema, 0);
+        if expanded.subschemas > expansion.subschemas_max || expanded.depth > expansion.depth_max {
             return Err(format!(
-                "its references unfold to more than {} subschemas, or deeper than {} levels",
-                unfolding.subschemas_max, unfolding.depth_max
+                "its references expand to more than {} subschemas, or deeper than {} levels",
+                expansion.subschemas_max, expansion.depth_max
             ));
         }
-        Ok(Self { subschemas, recursive: unfolding.is_recursive.then_some(unfolded.depth) })
+        Ok(Self { subschemas, recursive: expansion.is_recursive.then_some(expanded.depth) })
     }
 }
 
-/// Counts the objects and booleans of a schema, which are its subschemas and some others, with neither recursion nor more
-/// steps than the limits allow.
+/// Counts the objects and booleans of a schema, a superset of its subschemas. Iterative, with a number of steps bounded by the
+/// limits.
 fn count(schema: &Value, limits: &SchemaLimits) -> Result<usize, String> {
     let mut subschemas: usize = 0;
-    let mut left = vec![(schema, 1_usize)];
-    while let Some((value, depth)) = left.pop() {
+    let mut stack = vec![(schema, 1_usize)];
+    while let Some((value, depth)) = stack.pop() {
         if matches!(value, Value::Object(_) | Value::Array(_)) && depth > limits.depth_max {
             return Err(format!("nested deeper than {} levels", limits.depth_max));
         }
@@ -51,35 +51,35 @@ fn count(schema: &Value, limits: &SchemaLimits) -> Result<usize, String> {
             return Err(format!("more than {} subschemas", limits.subschemas_max));
         }
         match value {
-            Value::Object(members) => left.extend(members.values().map(|value| (value, depth + 1))),
-            Value::Array(elements) => left.extend(elements.iter().map(|value| (value, depth + 1))),
+            Value::Object(members) => stack.extend(members.values().map(|value| (value, depth + 1))),
+            Value::Array(elements) => stack.extend(elements.iter().map(|value| (value, depth + 1))),
             _ => {}
         }
     }
     Ok(subschemas)
 }
 
-/// Counts subschemas as [`count`] does, with whatever they refer to in its place, but for what they are part of.
-struct Unfolding<'a> {
+/// Measures a schema with its references expanded, except those to an enclosing subschema.
+struct Expansion<'a> {
     root: &'a Value,
-    /// What has an anchor or an identifier.
+    /// Subschemas by their anchors and identifiers.
     named: HashMap<&'a str, &'a Value>,
-    /// By address. None while it is being measured.
-    measured: HashMap<usize, Option<Unfolded>>,
+    /// Measures by address; `None` while the subschema is being measured.
+    measured: HashMap<usize, Option<Expanded>>,
     subschemas_max: usize,
     depth_max: usize,
-    /// A reference has led back to where it is part of.
+    /// A reference leads to an enclosing subschema.
     is_recursive: bool,
 }
 
-/// A part of a schema with everything in its place.
+/// Measures of a subschema with its references expanded.
 #[derive(Clone, Copy)]
-struct Unfolded {
+struct Expanded {
     subschemas: usize,
     depth: usize,
 }
 
-impl Unfolded {
+impl Expanded {
     fn with(self, part: Self) -> Self {
         Self {
             subschemas: self.subschemas.saturating_add(part.subschemas),
@@ -88,20 +88,20 @@ impl Unfolded {
     }
 }
 
-impl<'a> Unfolding<'a> {
+impl<'a> Expansion<'a> {
     fn new(root: &'a Value, limits: &SchemaLimits) -> Self {
         let mut named = HashMap::new();
-        let mut left = vec![root];
-        while let Some(value) = left.pop() {
+        let mut stack = vec![root];
+        while let Some(value) = stack.pop() {
             match value {
                 Value::Object(members) => {
                     let names = ["$id", "id", "$anchor", "$dynamicAnchor"].map(|key| members.get(key));
                     named.extend(
                         names.into_iter().flatten().filter_map(Value::as_str).map(|name| (name, value)),
                     );
-                    left.extend(members.values());
+                    stack.extend(members.values());
                 }
-                Value::Array(elements) => left.extend(elements),
+                Value::Array(elements) => stack.extend(elements),
                 _ => {}
             }
         }
@@ -109,36 +109,36 @@ impl<'a> Unfolding<'a> {
             root,
             named,
             measured: HashMap::new(),
-            subschemas_max: limits.subschemas_max.saturating_mul(UNFOLDING_MAX),
-            depth_max: limits.depth_max.saturating_mul(UNFOLDED_DEPTH_MAX),
+            subschemas_max: limits.subschemas_max.saturating_mul(EXPANSION_FACTOR_MAX),
+            depth_max: limits.depth_max.saturating_mul(EXPANDED_DEPTH_FACTOR_MAX),
             is_recursive: false,
         }
     }
 
-    /// Whatever lies too deep counts as too many.
-    fn measure(&mut self, value: &'a Value, depth: usize) -> Unfolded {
+    /// Measures a subschema. Beyond the maximum depth it returns the maximum count.
+    fn measure(&mut self, value: &'a Value, depth: usize) -> Expanded {
         if depth > self.depth_max {
-            return Unfolded { subschemas: usize::MAX, depth: 0 };
+            return Expanded { subschemas: usize::MAX, depth: 0 };
         }
         let members = match value {
             Value::Object(members) => members,
             Value::Array(elements) => {
-                return elements.iter().fold(Unfolded { subschemas: 0, depth: 1 }, |sum, element| {
+                return elements.iter().fold(Expanded { subschemas: 0, depth: 1 }, |sum, element| {
                     sum.with(self.measure(element, depth + 1))
                 });
             }
-            Value::Bool(_) => return Unfolded { subschemas: 1, depth: 1 },
-            _ => return Unfolded { subschemas: 0, depth: 0 },
+            Value::Bool(_) => return Expanded { subschemas: 1, depth: 1 },
+            _ => return Expanded { subschemas: 0, depth: 0 },
         };
         let address = std::ptr::from_ref(value).addr();
         if let Some(measured) = self.measured.get(&address) {
             self.is_recursive |= measured.is_none();
-            return measured.unwrap_or(Unfolded { subschemas: 1, depth: 0 });
+            return measured.unwrap_or(Expanded { subschemas: 1, depth: 0 });
         }
         self.measured.insert(address, None);
-        let mut sum = Unfolded { subschemas: 1, depth: 1 };
+        let mut sum = Expanded { subschemas: 1, depth: 1 };
         for (key, part) in members {
-            // Definitions are not applied where they stand.
+            // Definitions apply only where they are referred to.
             if !matches!(key.as_str(), "$defs" | "definitions") {
                 sum = sum.with(self.measure(part, depth + 1));
             }
@@ -152,7 +152,7 @@ impl<'a> Unfolding<'a> {
         sum
     }
 
-    /// What a reference names, as far as that can be told without resolving identifiers against each other.
+    /// The subschema that a reference names. Relative identifiers are not resolved.
     fn target(&self, reference: &str) -> Option<&'a Value> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let base = if base.is_empty() { self.root } else { self.named.get(base).copied()? };

@@ -1,4 +1,4 @@
-//! Validators shared by equal schemas, for the whole process.
+//! Process-wide cache of validators by schema text.
 
 use std::{
     collections::HashMap,
@@ -10,20 +10,20 @@ use serde_json::Value;
 use super::{SchemaError, Validator};
 use crate::config::SchemaLimits;
 
-/// Entries the table has before the first removal of those whose validator is gone.
+/// Number of entries at which dropped validators are first removed from the table.
 const ENTRIES_MIN: usize = 64;
 
-/// The validators in use, by the text of their schema. Looked into when a registry is compiled, never by a request.
+/// Validators in use, by the text of their schema. Accessed when a registry is compiled, never by a request.
 #[derive(Default)]
 struct Table {
     by_text: HashMap<Box<str>, Vec<Entry>>,
-    /// At this many texts those without a validator are removed.
+    /// Number of texts at which dropped validators are removed.
     cleanup_at: usize,
 }
 
 struct Entry {
     limits: SchemaLimits,
-    /// 0 where all shards share the validator.
+    /// The shard that uses the validator; 0 if all shards share it.
     shard: usize,
     validator: Weak<Validator>,
 }
@@ -31,8 +31,8 @@ struct Entry {
 impl Table {
     fn find(&self, text: &str, limits: &SchemaLimits, shard: usize) -> Option<Arc<Validator>> {
         let entries = self.by_text.get(text)?;
-        let is_asked_for = |entry: &&Entry| entry.shard == shard && entry.limits == *limits;
-        entries.iter().filter(is_asked_for).find_map(|entry| entry.validator.upgrade())
+        let matches = |entry: &&Entry| entry.shard == shard && entry.limits == *limits;
+        entries.iter().filter(matches).find_map(|entry| entry.validator.upgrade())
     }
 
     fn insert(&mut self, text: String, limits: &SchemaLimits, shard: usize, validator: &Arc<Validator>) {
@@ -51,30 +51,30 @@ impl Table {
 
 static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
 
-/// The validator of a schema: one in use, or a new one.
+/// Returns the validator of a schema from the table, or compiles it.
 fn shared(schema: &Value, limits: &SchemaLimits, shard: usize) -> Result<Arc<Validator>, SchemaError> {
     let text = schema.to_string();
-    // An entry is whole before it is inserted, so a panic leaves nothing half done.
+    // A panic while the lock is held leaves the table valid, so poisoning is ignored.
     let lock = || TABLE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(validator) = lock().find(&text, limits, shard) {
         return Ok(validator);
     }
-    // Without the lock: two threads may compile the same schema at once, and either validator will do.
+    // Compiles without the lock: two threads may compile the same schema at once, and either result is valid.
     let validator = Arc::new(Validator::compile_within(schema, limits, false)?);
     lock().insert(text, limits, shard, &validator);
     Ok(validator)
 }
 
-/// The validators of one schema: one for all shards, or one for each shard where a validator has state that threads would
-/// contend for.
+/// Validators of one schema: one for all shards, or one per shard if the validator has inner state that threads would contend
+/// for.
 pub struct CompiledSchema {
     limits: SchemaLimits,
-    /// By shard; a single one if all shards share it.
+    /// Validators by shard; a single one if all shards share it.
     validators: Mutex<Vec<Option<Arc<Validator>>>>,
 }
 
 impl CompiledSchema {
-    /// Compiles a schema, unless an equal one is in use with the same limits.
+    /// Compiles a schema, or reuses the validator of an equal one with the same limits.
     ///
     /// # Errors
     /// As [`Validator::compile`].
@@ -83,10 +83,10 @@ impl CompiledSchema {
         Ok(Self { limits: *limits, validators })
     }
 
-    /// The validator that a shard uses. `schema` is the one this was compiled from.
+    /// The validator for a shard. `schema` must be the one that this was compiled from.
     ///
     /// # Errors
-    /// As [`Validator::compile`]; there are none where the schema has been compiled before.
+    /// As [`Validator::compile`]; not expected, because the schema has been compiled before.
     pub fn validator(&self, schema: &Value, shard: usize) -> Result<Validator, SchemaError> {
         let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Some(first)) = validators.first()
@@ -102,8 +102,8 @@ impl CompiledSchema {
             validators.resize(shard.saturating_add(1), None);
         }
         let validator = Validator::clone(&own);
-        if let Some(place) = validators.get_mut(shard) {
-            *place = Some(own);
+        if let Some(slot) = validators.get_mut(shard) {
+            *slot = Some(own);
         }
         Ok(validator)
     }
@@ -128,8 +128,8 @@ mod tests {
         assert!(!Arc::ptr_eq(&one, &shared(&schema("a"), &narrow, 0).unwrap()), "other limits");
         let gone = Arc::downgrade(&one);
         drop((one, same));
-        assert!(gone.upgrade().is_none(), "the table owns nothing");
-        // Entries of schemas that are gone do not add up.
+        assert!(gone.upgrade().is_none(), "the table holds weak references");
+        // Entries of dropped validators are removed.
         for number in 0..1000 {
             shared(&schema(&number.to_string()), &limits, 0).unwrap();
         }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn validators_with_a_pattern_are_compiled_once_for_each_shard_and_others_once_for_all() {
+    fn validators_with_patterns_are_compiled_once_per_shard_and_others_once() {
         let limits = Limits::default().schema();
         for (schema, has_state) in [
             (json!({"type": "string"}), false),

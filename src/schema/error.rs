@@ -1,19 +1,19 @@
-//! Errors of compiling a schema, and violations of a compiled one.
+//! Errors of compiling a schema, and violations of a schema.
 
 use std::fmt;
 
 use jsonschema::{ReferencingError, ValidationError, error::ValidationErrorKind};
 
-/// Characters of a violation's path, and of its reason.
+/// Maximum length of a violation's path, and of its reason, in characters.
 pub(super) const TEXT_CHARS_MAX: usize = 300;
 
-/// A tool's schema cannot be used.
+/// Why a schema is rejected.
 #[derive(Debug, thiserror::Error)]
-#[error("invalid JSON Schema at {}: {reason}", path_for_people(path))]
+#[error("invalid JSON Schema at {}: {reason}", display_path(path))]
 pub struct SchemaError {
     /// JSON pointer into the schema; empty for its root.
     pub path: String,
-    /// What is wrong there.
+    /// What is wrong at `path`.
     pub reason: String,
 }
 
@@ -22,52 +22,52 @@ impl SchemaError {
         Self { path: String::new(), reason }
     }
 
-    pub(super) fn of_dialect(dialect: &str) -> Self {
+    pub(super) fn unknown_dialect(dialect: &str) -> Self {
         Self {
             path: "/$schema".to_owned(),
-            reason: shortened(format!(
-                "unknown dialect {dialect:?}: 2020-12, 2019-09, draft 7, 6 and 4 are known"
+            reason: truncate(format!(
+                "unknown dialect {dialect:?}: 2020-12, 2019-09, draft 7, 6 and 4 are supported"
             )),
         }
     }
 
-    /// The library's error, in words that name the remedy. `backtracking`: such patterns are allowed.
-    pub(super) fn of_build(error: &ValidationError<'_>, backtracking: bool) -> Self {
+    /// Converts an error of the library and adds the remedy. `backtracking`: patterns that backtrack are supported.
+    pub(super) fn from_library(error: &ValidationError<'_>, backtracking: bool) -> Self {
         Self {
             path: error.instance_path().as_str().to_owned(),
-            reason: shortened(explain(error, backtracking)),
+            reason: truncate(describe(error, backtracking)),
         }
     }
 }
 
-/// One way in which a value does not fit.
+/// One violation of a schema by a value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// JSON pointer into the value; empty for the whole of it.
+    /// JSON pointer into the value; empty for its root.
     pub path: String,
-    /// What is wrong there.
+    /// What is wrong at `path`.
     pub reason: String,
 }
 
 impl Violation {
-    /// A violation; what is longer than a reader needs of either text is cut off.
+    /// Creates a violation; both texts are truncated to [`TEXT_CHARS_MAX`].
     pub(crate) fn new(path: String, reason: String) -> Self {
-        Self { path: shortened(path), reason: shortened(reason) }
+        Self { path: truncate(path), reason: truncate(reason) }
     }
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", path_for_people(&self.path), self.reason)
+        write!(formatter, "{}: {}", display_path(&self.path), self.reason)
     }
 }
 
-/// An empty pointer is right, and invisible.
-fn path_for_people(path: &str) -> &str {
+/// A JSON pointer for a message; `(root)` for the empty one.
+fn display_path(path: &str) -> &str {
     if path.is_empty() { "(root)" } else { path }
 }
 
-/// Whether a schema was refused for one of its patterns.
+/// Whether the error concerns a pattern of the schema.
 pub(super) fn is_about_a_pattern(error: &ValidationError<'_>) -> bool {
     match error.kind() {
         ValidationErrorKind::PropertyNames { error } => is_about_a_pattern(error),
@@ -76,7 +76,7 @@ pub(super) fn is_about_a_pattern(error: &ValidationError<'_>) -> bool {
     }
 }
 
-/// The first construct of a pattern that only an engine that backtracks can match.
+/// The first construct of a pattern that requires backtracking.
 pub(super) fn backtracking_construct(pattern: &str) -> Option<&'static str> {
     let mut rest = pattern;
     let mut in_class = false;
@@ -110,26 +110,26 @@ pub(super) fn backtracking_construct(pattern: &str) -> Option<&'static str> {
     None
 }
 
-fn explain(error: &ValidationError<'_>, backtracking: bool) -> String {
+fn describe(error: &ValidationError<'_>, backtracking: bool) -> String {
     match error.kind() {
-        // Checklist J-02.
+        // Nothing is fetched: <https://modelcontextprotocol.io/specification/2026-07-28/basic#json-schema-usage>, "$ref Resolution".
         ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) => {
             format!("{uri:?} is outside the schema: nothing is read from the network or from files")
         }
-        ValidationErrorKind::PropertyNames { error } => explain(error, backtracking),
+        ValidationErrorKind::PropertyNames { error } => describe(error, backtracking),
         ValidationErrorKind::Format { format } if format == "regex" => {
             let pattern = error.instance().as_str().unwrap_or_default();
             match backtracking_construct(pattern) {
                 Some(construct) if !backtracking => format!(
                     "pattern {:?} uses {construct}: only patterns that match in linear time are supported; remedy: write it \
                      without, or set [schema] backtracking = true",
-                    shortened(pattern.to_owned())
+                    truncate(pattern.to_owned())
                 ),
-                // The library translates no named reference, unless a lookahead or a lookbehind comes before it.
+                // The library supports a named backreference only after a lookahead or a lookbehind.
                 Some(_) if pattern.contains("\\k<") => format!(
                     "pattern {:?} uses a named backreference, which is not supported; remedy: refer to the group by its \
                      number, as \\1",
-                    shortened(pattern.to_owned())
+                    truncate(pattern.to_owned())
                 ),
                 _ => error.to_string(),
             }
@@ -138,8 +138,8 @@ fn explain(error: &ValidationError<'_>, backtracking: bool) -> String {
     }
 }
 
-/// No more of a text than a reader needs: it may repeat what the client sent.
-fn shortened(mut text: String) -> String {
+/// Truncates a text, which may repeat input of the client, to [`TEXT_CHARS_MAX`] characters.
+fn truncate(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
         text.truncate(end);
         text.push('…');

@@ -1,4 +1,4 @@
-//! What does not fit, in words that a model can act on. Only for values that are not valid.
+//! Messages of violations, written so that a model can correct its arguments.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -8,26 +8,26 @@ use jsonschema::{
 };
 use serde_json::Value;
 
-/// How deep in branches of branches an explanation goes.
-const BRANCHES_DEEP_MAX: usize = 4;
+/// Maximum depth of nested `anyOf` and `oneOf` in an explanation.
+const BRANCH_DEPTH_MAX: usize = 4;
 
-/// Violations of the closest branch that are reported, at most.
+/// Maximum number of reported violations of the closest branch.
 const BRANCH_VIOLATIONS_MAX: usize = 3;
 
-/// Values, types or unknown names that are listed, at most: the list of an enum may be as long as its schema, and that of unknown
-/// names as long as the client likes.
+/// Maximum number of listed values, types or unknown names. An enum may be as long as its schema, and the number of unknown names is
+/// chosen by the client.
 const LISTED_MAX: usize = 32;
 
-/// Names of arguments this similar (Jaro-Winkler) are suggested.
+/// Minimum Jaro-Winkler similarity of a suggested argument name.
 const SIMILARITY_MIN: f64 = 0.75;
 
-/// The names of properties that a schema declares, by the JSON pointer of the subschema.
+/// Names of the properties that each subschema declares.
 pub(super) type KnownNames = Box<[Known]>;
 
-/// A subschema's JSON pointer, and the properties it names.
+/// A subschema's JSON pointer, and the names of its properties.
 type Known = (Box<str>, Box<[Box<str>]>);
 
-/// Collects the names of properties. The schema's depth has been checked before.
+/// Collects the names of properties. Recursive: the schema's depth has been checked before.
 pub(super) fn known_names(schema: &Value) -> KnownNames {
     let mut known = Vec::new();
     collect(schema, &mut String::new(), &mut known);
@@ -59,22 +59,22 @@ fn collect(schema: &Value, pointer: &mut String, known: &mut Vec<Known>) {
 
 /// Explains one violation.
 pub(super) fn explain(error: &ValidationError<'_>, known: &KnownNames) -> String {
-    explain_within(error, known, BRANCHES_DEEP_MAX)
+    explain_within(error, known, BRANCH_DEPTH_MAX)
 }
 
-fn explain_within(error: &ValidationError<'_>, known: &KnownNames, deep: usize) -> String {
+fn explain_within(error: &ValidationError<'_>, known: &KnownNames, depth_left: usize) -> String {
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-            let told = unexpected.iter().take(LISTED_MAX).map(|name| match similar(error, name, known) {
+            let names = unexpected.iter().take(LISTED_MAX).map(|name| match similar(error, name, known) {
                 Some(similar) => format!("unknown argument {name:?}, did you mean {similar:?}?"),
                 None => format!("unknown argument {name:?}"),
             });
-            let mut told = told.collect::<Vec<_>>().join("; ");
+            let mut text = names.collect::<Vec<_>>().join("; ");
             if unexpected.len() > LISTED_MAX {
-                told.push_str("; …");
+                text.push_str("; …");
             }
-            told
+            text
         }
         ValidationErrorKind::FalseSchema => {
             let path = error.instance_path().as_str();
@@ -89,9 +89,9 @@ fn explain_within(error: &ValidationError<'_>, known: &KnownNames, deep: usize) 
             format!("must be {values}")
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }
-            if deep > 0 =>
+            if depth_left > 0 =>
         {
-            branches(error, context, known, deep - 1)
+            branches(error, context, known, depth_left - 1)
         }
         ValidationErrorKind::BacktrackLimitExceeded { .. } => {
             "matching a pattern takes more steps than schema_backtrack_steps_max allows".to_owned()
@@ -100,15 +100,15 @@ fn explain_within(error: &ValidationError<'_>, known: &KnownNames, deep: usize) 
     }
 }
 
-/// What a value must be that fits none of several branches.
+/// Describes a value that is valid for none of several branches.
 fn branches(
     error: &ValidationError<'_>,
     context: &[Vec<ValidationError<'static>>],
     known: &KnownNames,
-    deep: usize,
+    depth_left: usize,
 ) -> String {
     let here = error.instance_path();
-    // A choice of values: an enum with or without null, or types.
+    // A choice of values or types, such as an enum with null.
     let mut values = Allowed::default();
     let is_choice = context.iter().all(|branch| {
         branch.iter().any(|error| error.instance_path() == here && add_allowed(error, &mut values))
@@ -116,7 +116,7 @@ fn branches(
     if is_choice && !values.listed.is_empty() {
         return format!("must be {values}");
     }
-    // Objects distinguished by the value of a member: where no branch has this value, all values are reported.
+    // Objects distinguished by the value of a member, which no branch accepts: all accepted values are listed.
     let mut tags: Option<(&str, Allowed)> = None;
     let is_tagged = context.iter().all(|branch| {
         branch.iter().any(|error| match tags.as_mut() {
@@ -144,27 +144,27 @@ fn branches(
         (other_type, other_tag, branch.len())
     });
     let Some(closest) = closest else { return error.masked_with("the value").to_string() };
-    let told = closest.iter().take(BRANCH_VIOLATIONS_MAX).map(|error| {
-        let reason = explain_within(error, known, deep);
+    let reasons = closest.iter().take(BRANCH_VIOLATIONS_MAX).map(|error| {
+        let reason = explain_within(error, known, depth_left);
         if error.instance_path() == here { reason } else { format!("{} {reason}", error.instance_path()) }
     });
     format!(
         "fits none of {} alternatives; of the closest: {}",
         context.len(),
-        told.collect::<Vec<_>>().join(", ")
+        reasons.collect::<Vec<_>>().join(", ")
     )
 }
 
-/// Values and types that would fit.
+/// Valid values and types.
 #[derive(Default)]
 struct Allowed {
     listed: BTreeSet<String>,
-    /// There are more than [`LISTED_MAX`].
+    /// More than [`LISTED_MAX`] were added.
     is_cut: bool,
 }
 
 impl Allowed {
-    /// Adds as many as are listed; no more are written out.
+    /// Adds values up to [`LISTED_MAX`]; the others are not formatted.
     fn add<T>(&mut self, values: impl IntoIterator<Item = T>, written: impl Fn(T) -> String) {
         for value in values {
             if self.listed.len() >= LISTED_MAX {
@@ -185,7 +185,7 @@ impl fmt::Display for Allowed {
     }
 }
 
-/// Adds the values or types that a violation names. False if it names none.
+/// Adds the valid values or types that a violation names. Returns `false` if it names none.
 fn add_allowed(error: &ValidationError<'_>, values: &mut Allowed) -> bool {
     match error.kind() {
         ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => values.add([*kind], named),
@@ -197,7 +197,7 @@ fn add_allowed(error: &ValidationError<'_>, values: &mut Allowed) -> bool {
     true
 }
 
-/// A type, as a message names it.
+/// A type with its article.
 fn named(kind: JsonType) -> String {
     match kind {
         JsonType::Null => "null".to_owned(),
@@ -217,7 +217,7 @@ fn add_value(error: &ValidationError<'_>, values: &mut Allowed) -> bool {
     true
 }
 
-/// The property that an unknown one is most similar to.
+/// The known property that is most similar to an unknown one.
 fn similar<'a>(error: &ValidationError<'_>, name: &str, known: &'a KnownNames) -> Option<&'a str> {
     let path = error.schema_path().as_str();
     let (parent, _) = path.rsplit_once('/')?;

@@ -1,4 +1,4 @@
-//! JSON Schema over the tape: compiled once per schema text, validated without another JSON tree.
+//! JSON Schema validation on the tape. A schema is compiled once per text; validation builds no JSON tree.
 
 mod backtracking;
 mod bounds;

@@ -1,4 +1,4 @@
-//! `jsonschema`'s representation traits over a tape cursor.
+//! Implementation of `jsonschema`'s representation traits for the tape.
 
 use std::{
     borrow::Cow,
@@ -13,75 +13,74 @@ use serde_json::Value;
 
 use crate::json::{Elements, Members, Node, Number};
 
-/// The tape as a representation of JSON.
+/// The tape as a representation of JSON for `jsonschema`.
 pub struct TapeJson;
 
 thread_local! {
-    /// Values that may still be looked at. The library hands nothing of ours through to a node, and cannot be interrupted:
-    /// this is how a validation ends that would take forever.
-    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// Remaining work, in visited values. Bounds a validation: the library passes no context to nodes and cannot be interrupted.
+    static WORK_LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
     /// See [`with_whole_copies`].
     static COPIES_WHOLE: Cell<bool> = const { Cell::new(false) };
     /// See [`with_match_costs`].
     static COUNTS_MATCHES: Cell<bool> = const { Cell::new(false) };
     static MATCH_COSTS: RefCell<Option<MatchCosts>> = const { RefCell::new(None) };
-    /// The node at hand is the name of a member.
+    /// The current node is the name of a member.
     static IS_NAME: Cell<bool> = const { Cell::new(false) };
-    /// Strings that keywords have got.
+    /// Number of strings that keywords have read.
     #[cfg(test)]
     pub(super) static STRINGS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// What the strings of one value cost each time a keyword gets one, because a pattern may be matched against it.
+/// Costs of the strings of one value, charged each time a keyword reads one, because a pattern may be matched against it.
 pub(super) struct MatchCosts {
-    /// Steps that one match may take.
+    /// Maximum steps of one match.
     pub(super) steps_max: usize,
-    /// Every string may be matched.
+    /// Whether every string may be matched.
     pub(super) of_all: bool,
-    /// The addresses of the strings that may be matched, ascending; not used where all may be.
+    /// Addresses of the strings that may be matched, ascending; unused with `of_all`.
     pub(super) candidates: Vec<usize>,
-    /// Patterns of `patternProperties`, which are matched against each name that an iteration over the members yields.
+    /// Number of patterns of `patternProperties`, which are matched against each name of an iteration over the members.
     pub(super) of_keys: usize,
-    /// Whether a member's name may be matched as `propertyNames` applies to it.
+    /// Whether a member's name may be matched because of `propertyNames`.
     pub(super) of_names: bool,
 }
 
-/// Steps of the backtracking engine that count as one value looked at.
+/// Steps of the backtracking engine that cost as much as one visited value.
 const STEPS_PER_VALUE: usize = 2;
 
-/// A step may scan the rest of the string with the linear engine: this many bytes count as one more step.
+/// Bytes that cost one more step, because a step may scan the rest of the string with the linear-time engine.
 const BYTES_PER_STEP: usize = 256;
 
-/// What one match of a pattern against `text` costs at most, in values looked at.
+/// Maximum cost of one match of a pattern against `text`, in visited values.
 pub(super) fn match_cost(steps_max: usize, text: &str) -> usize {
     steps_max.saturating_mul(1 + text.len() / BYTES_PER_STEP) / STEPS_PER_VALUE
 }
 
 impl MatchCosts {
-    /// Whether the work suffices for a match against this string, if there may be one.
-    fn spend_for(&self, node: Node<'_>, text: &str) -> bool {
+    /// Charges a match against this string, if it may be matched. Returns whether work remains.
+    fn charge_match(&self, node: Node<'_>, text: &str) -> bool {
         let is_candidate = if IS_NAME.get() {
             self.of_names
         } else {
             self.of_all || self.candidates.binary_search(&node.address()).is_ok()
         };
-        !is_candidate || spend(match_cost(self.steps_max, text))
+        !is_candidate || charge(match_cost(self.steps_max, text))
     }
 
-    /// Whether the work suffices for the matches against all names of an object.
-    fn spend_for_keys(&self, members: &Members<'_>) -> bool {
+    /// Charges the matches against all names of an object. Returns whether work remains.
+    fn charge_keys(&self, members: &Members<'_>) -> bool {
         self.of_keys == 0
             || members
                 .clone()
-                .all(|(key, _)| spend(match_cost(self.steps_max, key).saturating_mul(self.of_keys)))
+                .all(|(key, _)| charge(match_cost(self.steps_max, key).saturating_mul(self.of_keys)))
     }
 }
 
-/// Calls `validate`, with each look at a string and at the names of an object counted into its work as `costs` says. The library
-/// matches a pattern each time it gets a string, and it may validate a value again up to 63 times where a match exceeded its
-/// steps, so no count that is made before can be a bound.
+/// Calls `validate`, and charges `costs` for each read of a string and of an object's names. The library matches a pattern each time
+/// it reads a string, and validates a value again up to 63 times after a match that exceeded its steps, so the work cannot be
+/// bounded in advance.
 pub(super) fn with_match_costs<T>(costs: MatchCosts, validate: impl FnOnce() -> T) -> T {
-    /// Ends it also where `validate` panics.
+    /// Resets the thread's state, also if `validate` panics.
     struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {
@@ -96,22 +95,22 @@ pub(super) fn with_match_costs<T>(costs: MatchCosts, validate: impl FnOnce() -> 
     validate()
 }
 
-/// Whether the work suffices for what `costs` says.
-fn spend_for_matches(costs: impl FnOnce(&MatchCosts) -> bool) -> bool {
-    MATCH_COSTS.with_borrow(|found| found.as_ref().is_none_or(costs))
+/// Charges the installed costs through `charge`. Returns whether work remains.
+fn charge_matches(charge: impl FnOnce(&MatchCosts) -> bool) -> bool {
+    MATCH_COSTS.with_borrow(|found| found.as_ref().is_none_or(charge))
 }
 
-/// Calls `validate`, which may look at `work_max` values, however often each. Beyond that they all seem to be empty, which ends
-/// any validation soon, and what it then says is worth nothing: see [`is_exhausted`].
+/// Calls `validate` with work for `work_max` visited values. Further values appear to be empty, which ends the validation soon; its
+/// result is then invalid, see [`is_exhausted`].
 pub(super) fn with_work<T>(work_max: usize, validate: impl FnOnce() -> T) -> T {
-    LEFT.set(work_max);
+    WORK_LEFT.set(work_max);
     let validated = validate();
-    LEFT.set(usize::MAX);
+    WORK_LEFT.set(usize::MAX);
     validated
 }
 
-/// Calls `explain`, for which a copy of a value is true even if the work is used up. The library takes the place of a match that it
-/// could not finish out of such a copy, and panics where it is not there.
+/// Calls `explain`, for which copies of values are complete even without remaining work. The library looks up the position of an
+/// unfinished match in such a copy, and panics if the copy lacks it.
 pub(super) fn with_whole_copies<T>(explain: impl FnOnce() -> T) -> T {
     COPIES_WHOLE.set(true);
     let explained = explain();
@@ -119,34 +118,30 @@ pub(super) fn with_whole_copies<T>(explain: impl FnOnce() -> T) -> T {
     explained
 }
 
-/// Whether the validation under way has used up its work.
+/// Whether the current validation has no work left.
 pub(super) fn is_exhausted() -> bool {
-    LEFT.get() == 0
+    WORK_LEFT.get() == 0
 }
 
-/// Whether so many more values may be looked at.
-fn spend(values: usize) -> bool {
-    let left = LEFT.get().saturating_sub(values);
-    LEFT.set(left);
+/// Charges visited values. Returns whether work remains.
+fn charge(values: usize) -> bool {
+    let left = WORK_LEFT.get().saturating_sub(values);
+    WORK_LEFT.set(left);
     left > 0
 }
 
-/// The string of a node, empty where the work does not suffice.
+/// The string of a node; empty without remaining work.
 #[cold]
 #[inline(never)]
 fn counted_string<'a>(node: Node<'_>, text: &'a str) -> &'a str {
-    if spend_for_matches(|costs| costs.spend_for(node, text)) { text } else { "" }
+    if charge_matches(|costs| costs.charge_match(node, text)) { text } else { "" }
 }
 
-/// The members of an object, none where the work does not suffice.
+/// The members of an object; none without remaining work.
 #[cold]
 #[inline(never)]
 fn counted_members<'a>(members: &Members<'a>) -> Members<'a> {
-    if spend_for_matches(|costs| costs.spend_for_keys(members)) {
-        members.clone()
-    } else {
-        Members::default()
-    }
+    if charge_matches(|costs| costs.charge_keys(members)) { members.clone() } else { Members::default() }
 }
 
 impl Json for TapeJson {
@@ -154,7 +149,7 @@ impl Json for TapeJson {
     type PreparedKey = Box<str>;
     type StringBuffer = ();
 
-    /// A lookup is a scan over the members, so one pass over them is preferred to a few lookups.
+    /// A lookup scans the members, so the library should prefer one pass over them to a few lookups.
     const KEYS_PER_LOOKUP: usize = 8;
     const ACYCLIC: bool = true;
 
@@ -199,7 +194,7 @@ impl JsonNumber for Number {
         Cow::Owned(match *self {
             Self::Signed(value) => value.into(),
             Self::Unsigned(value) => value.into(),
-            // The parser refuses what is not finite.
+            // The parser rejects numbers that are not finite.
             Self::Float(value) => serde_json::Number::from_f64(value).unwrap_or_else(|| 0.into()),
         })
     }
@@ -222,14 +217,14 @@ impl<'a> JsonNode<'a, TapeJson> for Node<'a> {
     type Number = Number;
 
     fn as_object(&self) -> Option<TapeObject<'a>> {
-        self.members().filter(|members| spend(members.len() + 1)).map(TapeObject)
+        self.members().filter(|members| charge(members.len() + 1)).map(TapeObject)
     }
 
     fn as_array(&self) -> Option<TapeArray<'a>> {
-        self.elements().filter(|elements| spend(elements.len() + 1)).map(TapeArray)
+        self.elements().filter(|elements| charge(elements.len() + 1)).map(TapeArray)
     }
 
-    /// For patterns above all, so this is where a match is counted; lengths and equality do without.
+    /// Charges a match: the library calls this mainly for patterns. Lengths and equality do not use it.
     fn as_string(&self) -> Option<Cow<'a, str>> {
         let text = self.as_str()?;
         #[cfg(test)]
@@ -270,7 +265,7 @@ impl<'a> JsonNode<'a, TapeJson> for Node<'a> {
     }
 
     fn to_value(&self) -> Cow<'a, Value> {
-        if !spend(self.node_count()) && !COPIES_WHOLE.get() {
+        if !charge(self.node_count()) && !COPIES_WHOLE.get() {
             return Cow::Owned(Value::Null);
         }
         Cow::Owned(copy(*self))
@@ -340,7 +335,7 @@ mod tests {
     use crate::{config::Limits, json::Decoder};
 
     #[test]
-    fn the_adapter_keeps_jsonschemas_own_contract() {
+    fn tape_conforms_to_jsonschemas_contract() {
         let mut bytes = serde_json::to_vec(&conformance::document()).unwrap();
         let length = bytes.len();
         bytes.resize(length + 64, 0);

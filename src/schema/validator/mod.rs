@@ -1,4 +1,4 @@
-//! A compiled schema.
+//! Compiled schemas.
 
 use std::sync::{
     Arc,
@@ -20,75 +20,76 @@ use crate::{
     json::{Decoder, Node},
 };
 
-/// Schemas compiled since the process began, those that were refused included.
+/// Number of schemas compiled since the process started, including rejected ones.
 static COMPILED: AtomicU64 = AtomicU64::new(0);
 
-/// How many schemas have been compiled since the process began, those that were refused included.
+/// Number of schemas compiled since the process started, including rejected ones.
 #[must_use]
 pub fn compiled() -> u64 {
     COMPILED.load(Ordering::Relaxed)
 }
 
-/// A schema, compiled: draft 2020-12 unless its `$schema` names 2019-09, 7, 6 or 4. Patterns match in linear time;
-/// references to the network or to files are refused. A copy shares what was compiled.
+/// A compiled schema: draft 2020-12, or 2019-09, 7, 6 or 4 if `$schema` names it
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic#schema-dialect>). Patterns match in linear time unless backtracking is
+/// enabled; references to the network or to files are rejected. A clone shares the compiled schema.
 #[derive(Clone)]
 pub struct Validator {
     compiled: jsonschema::Validator<TapeJson>,
-    /// It has regular expressions, whose scratch space threads would contend for.
+    /// Whether it has regular expressions, whose scratch space threads would contend for.
     has_state: bool,
-    /// For messages.
+    /// Property names, for messages.
     known: Arc<KnownNames>,
     subschemas: usize,
     work_max: usize,
-    /// What most schemas have no use for.
+    /// Additional checks, which few schemas need.
     extra: Option<Arc<Extra>>,
 }
 
-/// What a schema needs checked before a value is held against it.
+/// Data for the checks of a value before its validation.
 struct Extra {
-    /// See [`Bounds`].
+    /// [`Bounds::recursive`].
     recursive: Option<usize>,
     backtracking: Option<Backtracking>,
 }
 
-/// What a validation came to.
+/// Result of a validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The value fits.
+    /// The value is valid.
     Fits,
-    /// It does not.
+    /// The value is invalid.
     Unfit,
-    /// Finding out would take more work than the limit.
+    /// The validation exceeds the limit of its work.
     TooMuchWork,
 }
 
-/// Violations reported at most: the client needs a hint, not a flood.
+/// Maximum number of reported violations.
 const VIOLATIONS_MAX: usize = 16;
 
-/// The library recurses, and through a recursive schema again for each level of the value: this many levels of the one times
-/// levels of the other fit the stack of a shard, 2 MiB, twice over even without optimisation.
+/// Maximum product of the depth of a recursive schema and the depth of a value. The library recurses through the schema for each
+/// level of the value. This many levels take less than half of a shard's stack of 2 MiB, even without optimisation.
 const VALIDATING_LEVELS_MAX: usize = 4096;
 
-/// As above, for finding out what does not fit.
+/// As [`VALIDATING_LEVELS_MAX`], for collecting violations.
 const EXPLAINING_LEVELS_MAX: usize = 1024;
 
-/// Values looked at, at most, to find out what does not fit, if the value does not consist of more. Of two recursive branches the library explains each in each, so that
-/// the work doubles with every level of the value.
+/// Maximum work of collecting violations, in visited values, unless twice the value's size is more. Of two recursive branches the
+/// library explains each within each, so that the work doubles with every level of the value.
 const EXPLAINING_WORK_MAX: usize = 50_000;
 
-/// What the parser reads beyond its input.
+/// Padding that the decoder needs after its input, in bytes.
 const PADDING_BYTES: usize = 64;
 
 impl Validator {
     /// Compiles a schema.
     ///
     /// # Errors
-    /// When the schema is not valid, exceeds a limit, is of an unknown dialect, or refers to something outside itself.
+    /// The schema is invalid, exceeds a limit, has an unknown dialect, or refers to another document.
     pub fn compile(schema: &Value, limits: &Limits) -> Result<Self, SchemaError> {
         Self::compile_within(schema, &limits.schema(), false)
     }
 
-    /// Compiles a schema whose formats are checked too, whatever its dialect.
+    /// Compiles a schema whose `format` keywords are validated in every dialect.
     ///
     /// # Errors
     /// As [`Validator::compile`].
@@ -105,7 +106,7 @@ impl Validator {
         let Bounds { subschemas, recursive } = Bounds::of(schema, limits).map_err(SchemaError::at_root)?;
         if Draft::default().detect(schema) == Draft::Unknown {
             let dialect = schema.get("$schema").and_then(Value::as_str).unwrap_or_default();
-            return Err(SchemaError::of_dialect(dialect));
+            return Err(SchemaError::unknown_dialect(dialect));
         }
         let options = || {
             let options = jsonschema::options_for::<TapeJson>().offline();
@@ -124,7 +125,7 @@ impl Validator {
             }
             built => built,
         };
-        let compiled = compiled.map_err(|error| SchemaError::of_build(&error, limits.backtracking))?;
+        let compiled = compiled.map_err(|error| SchemaError::from_library(&error, limits.backtracking))?;
         let extra = (recursive.is_some() || backtracking.is_some())
             .then(|| Arc::new(Extra { recursive, backtracking }));
         let has_state = has_patterns(schema);
@@ -132,35 +133,34 @@ impl Validator {
         Ok(Self { compiled, has_state, known, subschemas, work_max: limits.work_max, extra })
     }
 
-    /// Whether threads that use it at once would contend for its inner state.
+    /// Whether concurrent use by several threads would contend for inner state.
     pub(super) fn has_state(&self) -> bool {
         self.has_state
     }
 
-    /// How many subschemas there are, the whole one included. Counts whatever could be one, so it is no less than there
-    /// are; one that is referred to from several places counts once.
+    /// Upper bound of the number of subschemas, including the root. One that is referred to several times counts once.
     #[must_use]
     pub fn subschemas(&self) -> usize {
         self.subschemas
     }
 
-    /// Whether the value fits; stops at the first violation. What takes more work than the limit does not fit.
+    /// Whether the value is valid; stops at the first violation. Returns `false` if the validation exceeds the limit of its work.
     #[must_use]
     pub fn is_valid(&self, value: Node<'_>) -> bool {
         self.judge(value) == Verdict::Fits
     }
 
-    /// Whether the value fits, or would take more work than the limit to find out.
+    /// Validates the value.
     #[must_use]
     pub fn judge(&self, value: Node<'_>) -> Verdict {
         match &self.extra {
-            None => self.judge_at_once(value),
+            None => self.judge_directly(value),
             Some(extra) => self.judge_with(extra, value),
         }
     }
 
     #[inline]
-    fn judge_at_once(&self, value: Node<'_>) -> Verdict {
+    fn judge_directly(&self, value: Node<'_>) -> Verdict {
         with_work(self.work_max, || match self.compiled.is_valid(value) {
             _ if is_exhausted() => Verdict::TooMuchWork,
             true => Verdict::Fits,
@@ -168,22 +168,23 @@ impl Validator {
         })
     }
 
-    /// Out of line: most schemas need none of it.
+    /// Validates with the additional checks. Out of line, because few schemas need them.
     #[cold]
     #[inline(never)]
     fn judge_with(&self, extra: &Extra, value: Node<'_>) -> Verdict {
         extra
-            .validate(value, VALIDATING_LEVELS_MAX, self.work_max, || self.judge_at_once(value))
+            .validate(value, VALIDATING_LEVELS_MAX, self.work_max, || self.judge_directly(value))
             .unwrap_or(Verdict::TooMuchWork)
     }
 
-    /// Whether a value that is not on a tape fits. One nested deeper than a request may be by default does not.
+    /// Whether a value that is not on a tape is valid. Returns `false` for one nested deeper than the default of
+    /// [`Limits::json_depth_max`].
     #[must_use]
     pub fn allows(&self, value: &Value) -> bool {
         let mut bytes = value.to_string().into_bytes();
         let length = bytes.len();
         bytes.resize(length + PADDING_BYTES, 0);
-        // Whoever made the value bounded it.
+        // The value was created by the server, so its size needs no limit.
         let limits = Limits {
             json_nodes_max: length,
             json_number_digits_max: length,
@@ -193,12 +194,12 @@ impl Validator {
         Decoder::new(&limits).decode(&mut bytes, length).is_ok_and(|document| self.is_valid(document.root()))
     }
 
-    /// What does not fit, sixteen violations at most. Slower than [`Validator::is_valid`], and to be asked of what is not valid
-    /// only: where there is too much to look at, it says so.
+    /// Collects up to 16 violations of an invalid value. Slower than [`Validator::is_valid`]. If the work exceeds its limit, the only
+    /// violation states that.
     #[must_use]
     pub fn violations(&self, value: Node<'_>) -> Vec<Violation> {
         let beyond = || {
-            let reason = "too large or too nested to say what does not fit".to_owned();
+            let reason = "too large or too deeply nested to list its violations".to_owned();
             Violation { path: String::new(), reason }
         };
         let backtracks = self.extra.as_ref().is_some_and(|extra| extra.backtracking.is_some());
@@ -210,7 +211,7 @@ impl Validator {
             with_work(work_max, || {
                 let mut violations = Vec::new();
                 for error in self.compiled.iter_errors(value).take(VIOLATIONS_MAX) {
-                    // What is found behind that point is not true.
+                    // Errors after the end of the work are not reliable.
                     if is_exhausted() {
                         break;
                     }
@@ -234,7 +235,8 @@ impl Validator {
 }
 
 impl Extra {
-    /// Calls `validate`, unless the value is too deep for the schema or its strings may take too many steps to match.
+    /// Calls `validate`, unless the value is too deep for the schema or its strings may take too many steps to match; then it returns
+    /// `None`.
     fn validate<T>(
         &self,
         value: Node<'_>,
@@ -252,7 +254,7 @@ impl Extra {
     }
 }
 
-/// Whether there may be regular expressions. The schema's depth has been checked before.
+/// Whether a schema may contain regular expressions. Recursive: the schema's depth has been checked before.
 fn has_patterns(schema: &Value) -> bool {
     match schema {
         Value::Object(members) => members.iter().any(|(key, value)| {
@@ -263,15 +265,15 @@ fn has_patterns(schema: &Value) -> bool {
     }
 }
 
-/// Levels of a value, itself included.
+/// Depth of a value; a scalar has depth 1.
 fn depth(value: Node<'_>) -> usize {
     let mut deepest = 0;
-    let mut left = vec![(value, 1)];
-    while let Some((value, depth)) = left.pop() {
+    let mut stack = vec![(value, 1)];
+    while let Some((value, depth)) = stack.pop() {
         deepest = deepest.max(depth);
         let members = value.members().into_iter().flatten().map(|(_, member)| member);
         let inner = members.chain(value.elements().into_iter().flatten());
-        left.extend(inner.filter(|inner| inner.node_count() > 1).map(|inner| (inner, depth + 1)));
+        stack.extend(inner.filter(|inner| inner.node_count() > 1).map(|inner| (inner, depth + 1)));
     }
     deepest
 }

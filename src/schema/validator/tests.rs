@@ -24,7 +24,7 @@ fn violations(schema: &Value, instance: &Value) -> Vec<Violation> {
 }
 
 #[test]
-fn each_violation_names_its_path() {
+fn violation_has_its_path() {
     let schema = json!({
         "type": "object",
         "properties": {"a": {"type": "number"}, "b": {"items": {"maxLength": 2}}, "c": true},
@@ -38,7 +38,7 @@ fn each_violation_names_its_path() {
 }
 
 #[test]
-fn violations_name_what_would_fit() {
+fn violation_lists_valid_values() {
     let schema = json!({
         "properties": {
             "city": {"type": "string"},
@@ -58,7 +58,7 @@ fn violations_name_what_would_fit() {
             "inner": {"type": "object", "properties": {"street": {}}, "additionalProperties": false}
         }
     });
-    for (value, path, told) in [
+    for (value, path, message) in [
         (json!({"unit": "metrical"}), "/unit", "must be one of \"imperial\", \"metric\", null"),
         (json!({"citty": "Ulm"}), "", "unknown argument \"citty\", did you mean \"city\"?"),
         (json!({"zzz": 1}), "", "unknown argument \"zzz\""),
@@ -70,7 +70,7 @@ fn violations_name_what_would_fit() {
     ] {
         let found = violations(&schema, &value);
         let [violation] = found.as_slice() else { panic!("{found:?}") };
-        assert!(violation.path == path && violation.reason.contains(told), "{value}: {violation:?}");
+        assert!(violation.path == path && violation.reason.contains(message), "{value}: {violation:?}");
     }
     let many: Vec<String> = (0..1000).map(|number| format!("value {number}")).collect();
     let found = violations(&json!({"anyOf": [{"enum": many}, {"type": "null"}]}), &json!("x"));
@@ -78,7 +78,7 @@ fn violations_name_what_would_fit() {
 }
 
 #[test]
-fn long_lists_are_cut_before_they_are_written() {
+fn long_lists_are_truncated_before_they_are_formatted() {
     let listed = |schema: &Value, value: &Value| {
         let found = violations(schema, value);
         let [violation] = found.as_slice() else { panic!("{found:?}") };
@@ -96,20 +96,20 @@ fn long_lists_are_cut_before_they_are_written() {
         numbers.iter().map(|number| (number.to_string(), json!(1))).collect();
     let strict = json!({"additionalProperties": false});
     let found = violations(&strict, &Value::Object(unknown));
-    // The text is cut again.
+    // The reason is truncated as well.
     assert!(!found[0].reason.contains("\"32\""), "{found:?}");
 }
 
 #[test]
-fn j_02_a_reference_to_elsewhere_is_refused_when_compiling_and_says_so() {
+fn external_reference_is_rejected_with_a_reason() {
     for reference in ["http://169.254.169.254/", "file:///etc/passwd", "other.json", "urn:x:y"] {
         for schema in [
             json!({"$ref": reference}),
             json!({"properties": {"a": {"items": {"$ref": reference}}}}),
             json!({"$dynamicRef": reference}),
         ] {
-            let told = compile(&schema).err().unwrap().to_string();
-            assert!(told.contains("nothing is read from the network or from files"), "{told}");
+            let message = compile(&schema).err().unwrap().to_string();
+            assert!(message.contains("nothing is read from the network or from files"), "{message}");
         }
     }
     let inside = json!({"$ref": "#/$defs/a", "$defs": {"a": {"$anchor": "b", "type": "string"}}});
@@ -118,7 +118,7 @@ fn j_02_a_reference_to_elsewhere_is_refused_when_compiling_and_says_so() {
 }
 
 #[test]
-fn j_01_a_dialect_is_known_or_refused_by_name() {
+fn unknown_dialect_is_rejected_by_name() {
     let of = |dialect: &str| compile(&json!({"$schema": dialect}));
     for known in [
         "https://json-schema.org/draft/2020-12/schema",
@@ -132,14 +132,14 @@ fn j_01_a_dialect_is_known_or_refused_by_name() {
     for unknown in
         ["https://json-schema.org/draft/2099-01/schema", "http://169.254.169.254/x", "nonsense", ""]
     {
-        let told = of(unknown).err().unwrap().to_string();
-        assert!(told.starts_with("invalid JSON Schema at /$schema: unknown dialect"), "{told}");
+        let message = of(unknown).err().unwrap().to_string();
+        assert!(message.starts_with("invalid JSON Schema at /$schema: unknown dialect"), "{message}");
     }
 }
 
 #[test]
-fn what_is_wrong_with_a_schema_is_told_with_its_place() {
-    for (schema, told) in [
+fn schema_error_has_its_path() {
+    for (schema, message) in [
         (json!({"type": "no such type"}), "/type: "),
         (json!({"properties": {"a": {"pattern": "(a)\\1"}}}), "/properties/a/pattern: "),
         (json!({"properties": {"a": {"minLength": -1}}}), "/properties/a/minLength: "),
@@ -147,7 +147,7 @@ fn what_is_wrong_with_a_schema_is_told_with_its_place() {
         (json!({"$ref": "#/$defs/none"}), ": "),
     ] {
         let text = compile(&schema).err().unwrap().to_string();
-        assert!(text.starts_with(&format!("invalid JSON Schema at {told}")) || told == ": ", "{text}");
+        assert!(text.starts_with(&format!("invalid JSON Schema at {message}")) || message == ": ", "{text}");
         assert!(text.len() < 500, "{text}");
     }
 }
@@ -159,8 +159,8 @@ fn backtracking() -> Limits {
     Limits { schema_backtracking: true, ..Limits::default() }
 }
 
-/// A schema for each place of a pattern, and around `text` a value that has it there.
-fn places(pattern: &str, text: &str) -> [(Value, Value); 8] {
+/// Schemas with the pattern in each possible position, with values that have `text` in that position.
+fn with_pattern(pattern: &str, text: &str) -> [(Value, Value); 8] {
     [
         (json!({"properties": {"a": {"pattern": pattern}}}), json!({"a": text})),
         (json!({"properties": {"a": {"items": {"pattern": pattern}}}}), json!({"a": [text]})),
@@ -182,7 +182,7 @@ fn places(pattern: &str, text: &str) -> [(Value, Value); 8] {
     ]
 }
 
-fn judge(schema: &Value, instance: &Value, limits: &Limits) -> (Verdict, String) {
+fn validate(schema: &Value, instance: &Value, limits: &Limits) -> (Verdict, String) {
     let validator = Validator::compile(schema, limits).unwrap();
     let mut bytes = serde_json::to_vec(instance).unwrap();
     let length = bytes.len();
@@ -193,7 +193,7 @@ fn judge(schema: &Value, instance: &Value, limits: &Limits) -> (Verdict, String)
 }
 
 #[test]
-fn patterns_that_need_backtracking_are_refused_with_the_construct() {
+fn backtracking_pattern_is_rejected_with_its_construct() {
     for (pattern, construct, fits, unfit) in [
         (ZOD_EMAIL, "a lookahead", "ann@example.com", "ann..b@example.com"),
         ("^(?!\\.)[a-z]+$", "a lookahead", "abc", ".abc"),
@@ -203,50 +203,53 @@ fn patterns_that_need_backtracking_are_refused_with_the_construct() {
         ("(a)\\1", "a backreference", "aa", "ab"),
         ("(?<x>a)\\1", "a backreference", "aa", "ab"),
     ] {
-        for (schema, value) in places(pattern, fits) {
+        for (schema, value) in with_pattern(pattern, fits) {
             let Err(error) = compile(&schema) else { panic!("{schema} is accepted") };
             assert!(error.reason.contains(&format!("uses {construct}")), "{schema}: {error}");
             assert!(error.reason.contains("set [schema] backtracking = true"), "{schema}: {error}");
-            assert_eq!(judge(&schema, &value, &backtracking()).0, Verdict::Fits, "{schema}");
+            assert_eq!(validate(&schema, &value, &backtracking()).0, Verdict::Fits, "{schema}");
         }
-        for (schema, value) in places(pattern, unfit) {
-            let (verdict, told) = judge(&schema, &value, &backtracking());
-            assert!(verdict == Verdict::Unfit && told != "[]", "{schema}: {verdict:?}, {told}");
+        for (schema, value) in with_pattern(pattern, unfit) {
+            let (verdict, message) = validate(&schema, &value, &backtracking());
+            assert!(verdict == Verdict::Unfit && message != "[]", "{schema}: {verdict:?}, {message}");
         }
     }
-    for (schema, _) in places("(?<x>a)\\k<x>", "") {
+    for (schema, _) in with_pattern("(?<x>a)\\k<x>", "") {
         assert!(compile(&schema).err().unwrap().reason.contains("uses a backreference"));
-        let told = Validator::compile(&schema, &backtracking()).err().unwrap().to_string();
-        assert!(told.contains("named backreference") && told.contains("by its number"), "{told}");
+        let message = Validator::compile(&schema, &backtracking()).err().unwrap().to_string();
+        assert!(message.contains("named backreference") && message.contains("by its number"), "{message}");
     }
     assert_eq!(backtracking_construct("[(?=]\\(?=\\\\1"), None);
     let linear = Validator::compile(&json!({"pattern": "^(a|b)+c"}), &backtracking()).unwrap();
-    assert!(linear.extra.is_none(), "costs nothing more");
+    assert!(linear.extra.is_none(), "no additional checks");
     assert!(Validator::compile(&json!({"pattern": "(?=a"}), &backtracking()).is_err());
 }
 
 #[test]
-fn a_match_that_takes_more_steps_than_the_limit_is_a_violation() {
+fn match_beyond_the_step_limit_is_a_violation() {
     let text = format!("{}!", "a".repeat(200));
-    for (schema, value) in places("^(?:(?=a)a+)+$", &text) {
-        let (verdict, told) = judge(&schema, &value, &backtracking());
-        assert!(verdict == Verdict::Unfit && told.contains("schema_backtrack_steps_max"), "{schema}: {told}");
+    for (schema, value) in with_pattern("^(?:(?=a)a+)+$", &text) {
+        let (verdict, message) = validate(&schema, &value, &backtracking());
+        assert!(
+            verdict == Verdict::Unfit && message.contains("schema_backtrack_steps_max"),
+            "{schema}: {message}"
+        );
     }
     for pattern in ["^(?=(a+)+$)", "^(?=(a|a)+$)b"] {
-        for (schema, value) in places(pattern, &text) {
+        for (schema, value) in with_pattern(pattern, &text) {
             let limits = backtracking();
-            assert_eq!(judge(&schema, &value, &limits).0, Verdict::Unfit, "{schema}");
+            assert_eq!(validate(&schema, &value, &limits).0, Verdict::Unfit, "{schema}");
         }
     }
-    // The library copies the value to find the place of the match, even when its work is used up.
+    // The library copies the value to find the position of the match, even without remaining work.
     let schema = json!({"items": {"anyOf": vec![json!({"pattern": "^(?:(?=a)a+)+$"}); 20]}});
     let many: Vec<Value> = (0..20).map(|number| json!(format!("{text}{number}"))).collect();
     let limits = Limits { validation_work_max: 1_000_000_000, ..backtracking() };
-    assert!(judge(&schema, &json!(many), &limits).1.contains("schema_backtrack_steps_max"));
+    assert!(validate(&schema, &json!(many), &limits).1.contains("schema_backtrack_steps_max"));
 }
 
 #[test]
-fn strings_that_may_take_too_many_steps_are_refused_before_they_are_matched() {
+fn strings_that_may_exceed_the_step_limit_are_rejected_before_matching() {
     for (count, verdict) in [(10, Verdict::Fits), (100, Verdict::TooMuchWork)] {
         let texts: Vec<String> = (0..count).map(|number| format!("u{number}@example.com")).collect();
         let names: Value = texts.iter().map(|text| (text.clone(), json!(1))).collect();
@@ -260,19 +263,19 @@ fn strings_that_may_take_too_many_steps_are_refused_before_they_are_matched() {
             (json!({"propertyNames": {"pattern": ZOD_EMAIL}}), names.clone()),
             (json!({"propertyNames": {"$ref": "#/$defs/a"}, "$defs": {"a": {"pattern": ZOD_EMAIL}}}), names),
         ] {
-            assert_eq!(judge(&schema, &value, &backtracking()).0, verdict, "{schema}, {count}");
+            assert_eq!(validate(&schema, &value, &backtracking()).0, verdict, "{schema}, {count}");
         }
     }
     let schema = json!({"properties": {"mail": {"pattern": ZOD_EMAIL}, "text": {"type": "string"}}});
     let value = |mail: &str| json!({"mail": mail, "text": "x".repeat(100_000)});
-    assert_eq!(judge(&schema, &value("a@example.com"), &backtracking()).0, Verdict::Fits, "no candidate");
+    assert_eq!(validate(&schema, &value("a@example.com"), &backtracking()).0, Verdict::Fits, "no candidate");
     let long = value(&"a".repeat(100_000));
-    assert_eq!(judge(&schema, &long, &backtracking()).0, Verdict::TooMuchWork);
+    assert_eq!(validate(&schema, &long, &backtracking()).0, Verdict::TooMuchWork);
 }
 
 #[test]
-fn matches_beyond_their_steps_are_not_tried_again_beyond_the_work_limit() {
-    // The library tries each outcome of the slow matches, 64 times at most, and matches the others again each time.
+fn matches_beyond_the_step_limit_are_repeated_within_the_work_limit() {
+    // The library tries each outcome of the slow matches, up to 64 times, and repeats the other matches each time.
     let (slow, fast) = (format!("{}!", "a".repeat(200)), "aa");
     let texts: Vec<String> = (0..40)
         .map(|number| if number < 6 { format!("{slow}{number}") } else { format!("{fast}{number}") })
@@ -289,39 +292,39 @@ fn matches_beyond_their_steps_are_not_tried_again_beyond_the_work_limit() {
         (json!({"items": {"not": {"not": pattern}}}), json!(texts)),
         (json!({"propertyNames": pattern}), names.clone()),
         (json!({"patternProperties": {"^(?:(?=a)a+)+$|^aa[0-9]+$": {}}}), names),
-        // A pattern is counted once before, and matched as often as it is referred to.
+        // The pattern counts once in advance, and is matched once per reference.
         (referring, json!({"a": vec![fast; 40]})),
     ] {
         let strings_max = limits.validation_work_max / (limits.schema_backtrack_steps_max / 2);
         crate::schema::tape::STRINGS.set(0);
-        let (verdict, told) = judge(&schema, &value, &limits);
+        let (verdict, message) = validate(&schema, &value, &limits);
         let strings = crate::schema::tape::STRINGS.get();
-        assert_eq!(verdict, Verdict::TooMuchWork, "{schema}: {told}");
-        // Once to judge, and once with a fifth more to explain.
+        assert_eq!(verdict, Verdict::TooMuchWork, "{schema}: {message}");
+        // Once to validate, and once more, with a fifth more work, to explain.
         assert!(strings <= strings_max * 2 + strings_max / 5, "{schema}: {strings} strings");
     }
 }
 
 #[test]
-fn a_schema_is_bounded_in_depth_in_subschemas_and_in_its_patterns() {
+fn schema_beyond_a_limit_is_rejected() {
     let limits = Limits {
         schema_depth_max: 5,
         schema_subschemas_max: 4,
         schema_pattern_bytes_max: 10_000,
         ..Limits::default()
     };
-    let told = |schema: &Value| Validator::compile(schema, &limits).err().map(|error| error.to_string());
+    let message = |schema: &Value| Validator::compile(schema, &limits).err().map(|error| error.to_string());
     let deep = |arrays: usize| {
         let nested = (0..arrays).fold(json!(1), |inner, _| json!([inner]));
         json!({"properties": {"a": {"const": nested}}})
     };
-    assert_eq!(told(&deep(2)), None);
-    assert!(told(&deep(3)).unwrap().contains("(root): nested deeper than 5 levels"));
-    assert_eq!(told(&json!({"allOf": [true, true, {}]})), None);
-    assert!(told(&json!({"allOf": [true, true, {}, true]})).unwrap().contains("more than 4 subschemas"));
-    assert_eq!(told(&json!({"pattern": "^a{100}$"})), None);
-    assert!(told(&json!({"pattern": "^a{1000}{1000}$"})).unwrap().contains("/pattern"));
-    assert!(told(&json!({"patternProperties": {"^a{1000}{1000}$": 1}})).is_some());
+    assert_eq!(message(&deep(2)), None);
+    assert!(message(&deep(3)).unwrap().contains("(root): nested deeper than 5 levels"));
+    assert_eq!(message(&json!({"allOf": [true, true, {}]})), None);
+    assert!(message(&json!({"allOf": [true, true, {}, true]})).unwrap().contains("more than 4 subschemas"));
+    assert_eq!(message(&json!({"pattern": "^a{100}$"})), None);
+    assert!(message(&json!({"pattern": "^a{1000}{1000}$"})).unwrap().contains("/pattern"));
+    assert!(message(&json!({"patternProperties": {"^a{1000}{1000}$": 1}})).is_some());
     assert_eq!(Validator::compile(&json!(true), &limits).unwrap().subschemas(), 1);
     assert_eq!(Validator::compile(&json!({"not": {"uniqueItems": true}}), &limits).unwrap().subschemas(), 3);
 
@@ -334,7 +337,7 @@ fn a_schema_is_bounded_in_depth_in_subschemas_and_in_its_patterns() {
     assert!(Validator::compile(&wide(limits.schema_subschemas_max + 1), &limits).is_err());
 }
 
-/// A tree of two kinds of nodes, as an internally tagged enum gives it.
+/// Schema of a tree with two kinds of nodes, as generated for an internally tagged enum.
 fn recursive() -> Value {
     let kind = |kind: &str| {
         json!({
@@ -347,7 +350,7 @@ fn recursive() -> Value {
 }
 
 #[test]
-fn nesting_does_not_multiply_the_work_of_a_recursive_schema() {
+fn recursive_schema_with_nested_value_is_validated_in_bounded_time() {
     let schema = recursive();
     let tree = |leaf: &str| {
         (0..60).fold(
@@ -361,7 +364,7 @@ fn nesting_does_not_multiply_the_work_of_a_recursive_schema() {
 }
 
 #[test]
-fn what_takes_more_work_than_the_limit_does_not_fit() {
+fn validation_beyond_the_work_limit_is_invalid() {
     let limits = Limits { validation_work_max: 100, ..Limits::default() };
     let validator = Validator::compile(&json!({"items": {"type": "integer"}}), &limits).unwrap();
     for (count, fits) in [(90, true), (110, false), (90, true)] {
@@ -375,7 +378,7 @@ fn what_takes_more_work_than_the_limit_does_not_fit() {
 }
 
 #[test]
-fn references_that_unfold_without_end_in_sight_are_refused() {
+fn references_that_expand_beyond_the_limit_are_rejected() {
     let doubling = |levels: usize, to: fn(usize) -> String| {
         let definition = |level: usize| {
             let name =
@@ -389,8 +392,8 @@ fn references_that_unfold_without_end_in_sight_are_refused() {
     let anchor: fn(usize) -> String = |level| format!("#a{level}");
     for to in [pointer, anchor] {
         assert!(compile(&doubling(8, to)).is_ok());
-        let told = compile(&doubling(30, to)).err().unwrap().to_string();
-        assert!(told.contains("unfold to more than 32000"), "{told}");
+        let message = compile(&doubling(30, to)).err().unwrap().to_string();
+        assert!(message.contains("expand to more than 32000"), "{message}");
     }
     let chain = |levels: usize| {
         let definitions: serde_json::Map<_, _> = (0..levels)
@@ -408,12 +411,12 @@ fn references_that_unfold_without_end_in_sight_are_refused() {
         "properties": (0..500).map(|name| (format!("p{name}"), json!({"$ref": "#/$defs/a"}))).collect::<Value>(),
         "$defs": {"a": {"properties": {"x": {"type": "string"}, "y": {"minimum": 1}, "z": {}}}}
     });
-    assert!(compile(&often).is_ok(), "what is used in many places is none of these");
+    assert!(compile(&often).is_ok(), "many references do not multiply each other");
 }
 
 #[test]
-fn the_deepest_value_in_the_deepest_recursive_schema_fits_the_stack() {
-    // A test's thread has as much as a shard: 2 MiB, and frames are larger without optimisation.
+fn deepest_value_in_deepest_recursive_schema_does_not_overflow_the_stack() {
+    // A test's thread has the stack of a shard, 2 MiB, and frames are larger without optimisation.
     let chain = |length: usize| {
         let mut definitions: serde_json::Map<_, _> = (0..length)
             .map(|link| (link.to_string(), json!({"anyOf": [{"$ref": format!("#/$defs/{}", link + 1)}]})))
@@ -430,7 +433,7 @@ fn the_deepest_value_in_the_deepest_recursive_schema_fits_the_stack() {
         let validator = compile(&chain(length)).unwrap();
         assert!(validator.extra.as_ref().is_some_and(|extra| extra.recursive.is_some()));
         for levels in [2, 9, 30, levels_max] {
-            // What is told is told by the library, or it is that nothing can be told.
+            // The violation is the library's, or states that there is too much to list.
             assert_eq!(violations(&chain(length), &nested(levels, json!(1))).len(), 1);
         }
     }
