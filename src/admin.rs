@@ -319,7 +319,7 @@ impl Answer<'_> {
         write_admin_refusals(&mut text, counts);
         let help = "Schemas compiled since the process began.";
         write_counter(&mut text, "corelane_schemas_compiled_total", help, crate::schema::compiled());
-        write_limits(&mut text, &self.shared.limits.figures());
+        write_limits(&mut text, &self.shared.limits.to_numbers());
         write_process(&mut text);
         text
     }

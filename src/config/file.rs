@@ -165,7 +165,7 @@ impl Keys<'_> {
 
     /// What the types leave open.
     fn check(&mut self, raw: &RawConfig, wrong: &[String]) {
-        for Bound { key, value, range, .. } in raw.bounds().into_iter().filter(|bound| !bound.is_kept) {
+        for Bound { key, value, range, .. } in raw.bounds().into_iter().filter(|bound| !bound.is_valid) {
             self.errors.push(ConfigError::OutOfRange { line: self.line(&key), key, value, range });
         }
         let lists: [(_, _, fn(&str) -> _); 3] = [
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn the_defaults_are_within_their_bounds() {
         for bound in RawConfig::default().bounds() {
-            assert!(bound.is_kept, "{} = {}: {}", bound.key, bound.value, bound.range);
+            assert!(bound.is_valid, "{} = {}: {}", bound.key, bound.value, bound.range);
         }
     }
 

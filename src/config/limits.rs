@@ -1,187 +1,208 @@
-//! Every bound of the server, in one place.
+//! Limits of the server.
 
 use std::{ops::RangeInclusive, time::Duration};
 
 use humantime_serde::re::humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
-/// Bounds. What happens at each is said beside it; the default is meant for the open network.
+/// All limits of a server. Each field states what happens beyond the limit; the defaults suit the open network.
+///
+/// The last sentence of each field states how a change can take effect. "Change: live." marks a value that is read for each
+/// connection, request or turn, so that a command to the shards can replace it while the server runs. "Change: restart." marks a value
+/// that sizes a table or a queue, or that is copied at the start or into compiled registries. Today no command changes limits: all
+/// of them are read at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Request head with its blank line, 65,535 at most; 431 and close.
+    /// Request head with its empty line, in bytes, at most 65,535. Beyond it: 431 and close. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub head_bytes_max: usize,
-    /// Request target; 414 and close.
+    /// Request target, in bytes. Beyond it: 414 and close. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub target_bytes_max: usize,
-    /// One header, name and value; 431 and close.
+    /// One header, name and value, in bytes. Beyond it: 431 and close. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub header_bytes_max: usize,
-    /// Number of headers, 128 at most; 431 and close.
+    /// Number of headers, at most 128. Beyond it: 431 and close. Change: live.
     pub headers_max: usize,
-    /// Body, decoded; 413 and close.
+    /// Decoded body, in bytes. Beyond it: 413 and close. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub body_bytes_max: usize,
-    /// All chunk extensions of one body; 413 and close.
+    /// All chunk extensions of one body, in bytes. Beyond it: 413 and close. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub chunk_extension_bytes_max: usize,
-    /// All trailers of one body; 431 and close.
+    /// All trailers of one body, in bytes. Beyond it: 431 and close. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub trailer_bytes_max: usize,
-    /// A line of newline-delimited JSON without its ending; an error, and the rest of the line is skipped.
+    /// A line of newline-delimited JSON without its ending, in bytes. Beyond it: an error, and the rest of the line is
+    /// skipped. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub line_bytes_max: usize,
-    /// Nesting of a JSON document; -32700.
+    /// Nesting of a JSON document. Beyond it: -32700. The parser's buffers are created with it. Change: restart.
     pub json_depth_max: usize,
-    /// Values in a JSON document, keys included; -32600.
+    /// Values in a JSON document, including keys. Beyond it: -32600. Change: live.
     pub json_nodes_max: usize,
-    /// Characters of a number in a JSON document; -32600.
+    /// Characters of a number in a JSON document. Beyond it: -32600. Change: live.
     pub json_number_digits_max: usize,
-    /// A key in a JSON document, in bytes; -32600.
+    /// A key in a JSON document, in bytes. Beyond it: -32600. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub json_key_bytes_max: usize,
-    /// A JSON-RPC id or a progress token, in bytes; -32600 without id, -32602 for a token.
+    /// A JSON-RPC id or a progress token, in bytes. Beyond it: -32600 without id; -32602 for a token. Change: live.
     pub id_bytes_max: usize,
-    /// Nesting of a tool's schema; the server does not start, the registry does not change.
+    /// Nesting of a tool's schema. Beyond it: the server does not start, or the registry does not change.
+    /// Change: restart.
     pub schema_depth_max: usize,
-    /// Subschemas of a tool's schema, all objects and booleans counted; as above.
+    /// Subschemas of a tool's schema, counted as its objects and booleans. Beyond it: as for `schema_depth_max`.
+    /// Change: restart.
     pub schema_subschemas_max: usize,
-    /// Memory of a compiled pattern, in bytes; as above.
+    /// Memory of a compiled pattern, in bytes. Beyond it: as for `schema_depth_max`. Change: restart.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub schema_pattern_bytes_max: usize,
     /// Whether patterns with a lookahead, a lookbehind or a backreference are supported: `[schema] backtracking`.
+    /// Change: restart.
     #[serde(skip)]
     pub schema_backtracking: bool,
-    /// Steps of one match of such a pattern; a string that takes more is answered with an `isError` result. Each match counts as
-    /// half as many values against `validation_work_max`: before the first of them, a pattern once for each string it may be
-    /// matched against, and then one by one.
+    /// Steps of one match of such a pattern. Beyond it: an `isError` result. A match is charged to
+    /// `validation_work_max` as half as many visited values: once in advance for each pattern and each string it may be
+    /// matched against, and again for each match. Change: restart.
     pub schema_backtrack_steps_max: usize,
-    /// Values looked at to validate one call's arguments, one that is looked at twice counted twice; more is answered with
-    /// an `isError` result, for the shard would be busy with nothing else. The default takes a few milliseconds.
+    /// Values visited to validate the arguments of one call, counted per visit. Beyond it: an `isError` result, because
+    /// the shard would process nothing else meanwhile. The default takes a few milliseconds. Change: restart.
     pub validation_work_max: usize,
-    /// JSON values, keys included, of arguments that are validated on the shard. Larger arguments are validated on the blocking
-    /// pool, while the shard serves other connections.
+    /// JSON values, keys included, of arguments that are validated on the shard. Beyond it: they are validated on the blocking
+    /// pool, while the shard serves other connections. Change: live.
     pub validation_inline_values_max: usize,
-    /// Items of one page of a list; the rest is behind a cursor.
+    /// Items in one page of a list; further items are on the next page. The pages are encoded when the registry is
+    /// compiled. Change: restart.
     pub list_page_items_max: usize,
-    /// Connections of one shard; further ones wait in the kernel's backlog until a tenth has gone. The descriptor limit
-    /// of the process bounds it too, for each shard by itself.
+    /// Connections of one shard. Beyond it: new ones wait in the kernel's backlog until a tenth of them has closed.
+    /// Also bounded, per shard, by the process's limit of file descriptors. Change: restart.
     pub connections_max: u32,
-    /// As many more may be accepted while accepting is being paused; beyond them a connection is closed at once.
+    /// Connections above `connections_max` that may be accepted before accepting is paused. Beyond it: closed at once.
+    /// Change: restart.
     pub connections_reserve: u32,
-    /// Requests of one connection handled in one turn; the rest wait until these are answered, and everybody else has had
-    /// a turn.
+    /// Requests of one connection handled in one turn of the shard. Beyond it: they wait until these have been answered
+    /// and the other connections had their turn. Change: live.
     pub requests_per_turn_max: usize,
-    /// Unhandled bytes of a connection with a call in flight; more are left in the socket until it is done.
+    /// Unhandled bytes of a connection with a call in flight. Beyond it: nothing is received until the call is done.
+    /// Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub pipelined_bytes_max: usize,
-    /// Unsent bytes of a connection; no further request of it is handled before they are fewer.
+    /// Unsent bytes of a connection. Beyond it: its next request waits until the client has received some.
+    /// Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub outbox_bytes_max: usize,
-    /// Calls in flight on one shard; a further one is answered "busy".
+    /// Calls in flight on one shard. Beyond it: a call is answered "busy". Change: restart.
     pub calls_in_flight_max: usize,
-    /// Calls waiting for a thread of the blocking pool, over all shards; a further one is answered "busy".
+    /// Calls of all shards that wait for a thread of the blocking pool. Beyond it: a call is answered "busy".
+    /// Change: restart.
     pub blocking_queue_max: usize,
-    /// Threads of the blocking pool whose handlers do not wait for a client; further calls wait in the queue. The pool has
-    /// `blocking_threads` of them from the start, even where that is more, and starts others as calls wait for 10 ms while
-    /// fewer than `blocking_threads` of its threads compute; those end after 10 s without a call.
+    /// Threads of the blocking pool, without those whose handler waits for a client. Beyond it: calls wait in the
+    /// queue. The pool always has `blocking_threads` threads, even if that is more. It starts another one when a call
+    /// has waited for 10 ms while fewer than `blocking_threads` threads compute; that thread ends after 10 s without a
+    /// call. Change: restart.
     pub blocking_threads_max: usize,
-    /// Blocking handlers that wait for an answer of their client, over all shards. Each holds a thread beyond
-    /// `blocking_threads_max`; a further question fails with [`AskError::CannotWait`](crate::AskError::CannotWait).
+    /// Blocking handlers of all shards that wait for an answer of their client. Each occupies a thread in addition to
+    /// `blocking_threads_max`. Beyond it: a client request fails with
+    /// [`AskError::CannotWait`](crate::AskError::CannotWait). Change: restart.
     pub blocking_waiting_max: usize,
-    /// Legacy sessions of one shard of which something is kept: a stream, subscriptions; one more is answered "busy"
-    /// unless an idle one can go.
+    /// Legacy sessions of one shard that have a stream or subscriptions. Beyond it: an idle one is removed, or the
+    /// request is answered "busy". Change: restart.
     pub sessions_kept_max: usize,
-    /// Legacy sessions of which every shard remembers that they ended, or which log messages they want; the oldest is
-    /// forgotten.
+    /// Legacy sessions whose end or log level each shard stores. Beyond it: the oldest entry is removed.
+    /// Change: restart.
     pub session_notes_max: usize,
-    /// From the opening of a legacy session to its end; 404 from then on, and the client opens another.
+    /// Lifetime of a legacy session. After it: 404, and the client initializes another session. Change: restart.
     #[serde(with = "humantime_serde")]
     pub session_ttl: Duration,
-    /// Resources and tasks that all subscriptions of one connection hear of, and resources that one legacy session or legacy
-    /// connection of lines subscribes to; one more is answered -32603.
+    /// Resources and tasks in all subscriptions of one connection, and resources that one legacy session or one legacy
+    /// JSON-lines connection subscribes to. Beyond it: -32603. Change: live.
     pub subscription_topics_max: usize,
-    /// One such URI, and the id of one such task; a longer one is answered -32602.
+    /// A URI or a task id in a subscription, in bytes. Beyond it: -32602. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub subscription_uri_bytes_max: usize,
-    /// Subscriptions that are open at one time on one connection of lines; one more is answered -32603.
+    /// Open subscriptions of one JSON-lines connection. Beyond it: -32603. Change: live.
     pub subscriptions_per_connection_max: usize,
-    /// Things all subscriptions of one shard hear of; one more is answered -32603.
+    /// Topics in all subscriptions of one shard. Beyond it: -32603. Change: restart.
     pub subscriptions_max: usize,
-    /// Between two signs of life on a stream that has nothing to tell.
+    /// Interval of keep-alive comments on an idle stream. Change: live.
     #[serde(with = "humantime_serde")]
     pub stream_keep_alive: Duration,
-    /// Streams of legacy sessions on one shard that can be resumed; the oldest is forgotten.
+    /// Resumable streams of legacy sessions on one shard. Beyond it: the oldest is removed. Change: restart.
     pub replay_streams_max: usize,
-    /// Bytes of one such stream that are kept; the oldest event is forgotten.
+    /// Replay buffer of one such stream, in bytes. Beyond it: the oldest event is removed. Change: restart.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub replay_bytes_max: usize,
-    /// Messages from other shards that wait; beyond them events are told as "everything has changed", and requests are
-    /// answered "busy".
+    /// Queued messages from other shards. Beyond it: an event is replaced by "everything may have changed", and a
+    /// request is answered "busy". Change: restart.
     pub broadcast_queue_max: usize,
-    /// What running calls of one shard have said and has not been sent; further progress and log messages are dropped.
+    /// Queued progress and log notifications of one shard's calls. Beyond it: they are dropped. Change: restart.
     pub notes_queue_max: usize,
-    /// Calls in flight on one connection of lines; further lines are left in the socket until one is done, or has a question for
-    /// the client.
+    /// Calls in flight on one JSON-lines connection. Beyond it: nothing is received until a call is done or sends a
+    /// request to the client. Change: live.
     pub calls_per_line_max: usize,
-    /// Messages in one batch (2025-03-26); -32600.
+    /// Messages in one batch (2025-03-26). Beyond it: -32600. Change: live.
     pub batch_messages_max: usize,
-    /// From a question to a client to its answer; then the call that asked is cancelled.
+    /// Time for a client to answer a request of the server. After it: the call that sent the request is cancelled.
+    /// Change: live.
     #[serde(with = "humantime_serde")]
     pub question_timeout: Duration,
-    /// How long a call that needs input may be retried; -32602 from then on.
+    /// Lifetime of the state of a call that returned `input_required`. After it: -32602. Change: live.
     #[serde(with = "humantime_serde")]
     pub request_state_ttl: Duration,
-    /// Tasks one shard keeps, those that have ended included; one more is answered "busy".
+    /// Tasks stored by one shard, including ended ones. Beyond it: a call is answered "busy". Change: restart.
     pub tasks_max: usize,
-    /// How long a task is kept that does not say so itself.
+    /// Time a task is stored if neither its client nor its tool sets another. Change: restart.
     #[serde(with = "humantime_serde")]
     pub task_ttl: Duration,
-    /// From a head's first byte to its last; 408 and close.
+    /// Time to receive a head, from its first byte. After it: 408 and close. Change: live.
     #[serde(with = "humantime_serde")]
     pub head_timeout: Duration,
-    /// From one part of a body to the next; 408 and close.
+    /// Time between two parts of a body. After it: 408 and close. Change: live.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
-    /// From a body's first byte to its last; 408 and close.
+    /// Time to receive a body, from its first byte. After it: 408 and close. Change: live.
     #[serde(with = "humantime_serde")]
     pub body_total_timeout: Duration,
-    /// Bytes per second a body must come in at, once it has taken longer than `body_timeout`; 408 and close.
+    /// Minimum rate of a body, in bytes per second, once it has taken longer than `body_timeout`. Below it: 408 and
+    /// close. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub body_bytes_per_second_min: usize,
-    /// Between two requests; close.
+    /// Time between two requests. After it: close. Change: live.
     #[serde(with = "humantime_serde")]
     pub keep_alive_timeout: Duration,
-    /// Without progress in sending; close.
+    /// Time without progress in sending. After it: close. Change: live.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
-    /// How long a connection that was refused something is read, and what it sends thrown away, so that the refusal
-    /// is not lost to a reset.
+    /// Time during which the input of a connection is discarded after a rejection, so that a TCP reset does not destroy
+    /// the reply. After it: close. Change: live.
     #[serde(with = "humantime_serde")]
     pub linger_timeout: Duration,
-    /// From the start of a tool's call to its end; then it is cancelled and answered with an `isError` result. A tool may
-    /// set its own.
+    /// Duration of a tool's call, unless the tool sets its own. After it: the call is cancelled and answered with an
+    /// `isError` result. Compiled into each tool. Change: restart.
     #[serde(with = "humantime_serde")]
     pub call_deadline: Duration,
-    /// A turn of a shard that takes longer is logged and counted: some inline tool takes its neighbours' time.
+    /// Duration of a shard's turn. Beyond it: the turn is logged and counted, because an inline tool delays the other
+    /// requests of the shard. Change: live.
     #[serde(with = "humantime_serde")]
     pub turn_slow: Duration,
-    /// Lines a second that one shard logs of one kind; further ones are counted and told in one line.
+    /// Log lines of one kind that one shard writes in a second. Beyond it: they are counted, and the next line reports
+    /// their number. Change: restart.
     pub log_lines_per_second_max: u32,
-    /// Log lines that wait for stderr to take them; further ones are dropped, and told how many.
+    /// Log lines that wait for stderr. Beyond it: they are dropped, and the next line reports their number.
+    /// Change: restart.
     pub log_lines_queued_max: usize,
-    /// Connections of the admin interface at one time; a further one is closed at once.
+    /// Concurrent connections of the admin interface. Beyond it: closed at once. Change: restart.
     pub admin_connections_max: usize,
-    /// How long an idle connection is kept when the server ends, for a request that may be on its way.
+    /// Time an idle connection stays open during a drain, for a request that may be in transit. Change: live.
     #[serde(with = "humantime_serde")]
     pub drain_grace: Duration,
-    /// From SIGINT or SIGTERM, when `/readyz` turns 503, to the drain: the listeners stay open meanwhile, so that a load
-    /// balancer can take the server out first.
+    /// Time from SIGINT or SIGTERM, when `/readyz` turns 503, to the drain. The listeners stay open during it, so that
+    /// a load balancer can remove the server first. Change: restart.
     #[serde(with = "humantime_serde")]
     pub drain_delay: Duration,
-    /// How long calls in flight may take to finish when the server ends, or when a client of lines has ended its input; then
-    /// they are cancelled and named in the log.
+    /// Time for calls in flight to finish during a drain, or after a JSON-lines client has ended its input. After it:
+    /// they are cancelled and named in the log. Change: restart.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
 }
@@ -256,14 +277,15 @@ impl Default for Limits {
     }
 }
 
-/// One setting beside the range it must be in.
+/// A setting and its valid range.
 pub(super) struct Bound {
     pub(super) key: String,
     pub(super) value: String,
     pub(super) range: String,
-    pub(super) is_kept: bool,
-    /// The value as a number, if it is one: durations in seconds.
-    figure: Option<f64>,
+    /// Whether the value is within the range.
+    pub(super) is_valid: bool,
+    /// The value as a number; durations in seconds. `None` for settings that are not limits.
+    number: Option<f64>,
 }
 
 impl Bound {
@@ -271,78 +293,79 @@ impl Bound {
         key: impl Into<String>,
         value: T,
         range: &RangeInclusive<T>,
-        told: impl Fn(&T) -> String,
+        format: impl Fn(&T) -> String,
     ) -> Self {
         Self {
             key: key.into(),
-            value: told(&value),
-            range: format!("{} to {}", told(range.start()), told(range.end())),
-            is_kept: range.contains(&value),
-            figure: None,
+            value: format(&value),
+            range: format!("{} to {}", format(range.start()), format(range.end())),
+            is_valid: range.contains(&value),
+            number: None,
         }
     }
 }
 
-/// A setting with a range.
+/// A type of setting.
 trait Setting: PartialOrd + Sized {
-    fn told(&self) -> String;
+    /// The value as in the configuration file.
+    fn format(&self) -> String;
 
-    /// As a number: durations in seconds.
-    fn figure(&self) -> f64;
+    /// The value as a number; durations in seconds.
+    fn to_number(&self) -> f64;
 }
 
 impl Setting for usize {
-    fn told(&self) -> String {
+    fn format(&self) -> String {
         self.to_string()
     }
 
-    fn figure(&self) -> f64 {
+    fn to_number(&self) -> f64 {
         *self as f64
     }
 }
 
 impl Setting for bool {
-    fn told(&self) -> String {
+    fn format(&self) -> String {
         self.to_string()
     }
 
-    fn figure(&self) -> f64 {
+    fn to_number(&self) -> f64 {
         f64::from(u8::from(*self))
     }
 }
 
 impl Setting for u32 {
-    fn told(&self) -> String {
+    fn format(&self) -> String {
         self.to_string()
     }
 
-    fn figure(&self) -> f64 {
+    fn to_number(&self) -> f64 {
         f64::from(*self)
     }
 }
 
 impl Setting for Duration {
-    fn told(&self) -> String {
+    fn format(&self) -> String {
         format_duration(*self).to_string()
     }
 
-    fn figure(&self) -> f64 {
+    fn to_number(&self) -> f64 {
         self.as_secs_f64()
     }
 }
 
-/// Takes `Limits` apart without `..`, so that no field goes without a range.
+/// Destructures `Limits` without `..`, so that a field without a range does not compile.
 macro_rules! bounds {
     ($limits:expr, $($field:ident: $range:expr,)*) => {{
         let Limits { $($field),* } = *$limits;
         vec![$({
-            let bound = Bound::new(concat!("limits.", stringify!($field)), $field, &$range, Setting::told);
-            Bound { figure: Some($field.figure()), ..bound }
+            let bound = Bound::new(concat!("limits.", stringify!($field)), $field, &$range, Setting::format);
+            Bound { number: Some($field.to_number()), ..bound }
         }),*]
     }};
 }
 
-/// The limits that a compiled schema depends on. Each is described with the field of [`Limits`] it is taken from.
+/// Limits that a compiled schema depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SchemaLimits {
     /// [`Limits::schema_depth_max`]
@@ -360,7 +383,7 @@ pub struct SchemaLimits {
 }
 
 impl Limits {
-    /// What a compiled schema depends on.
+    /// The limits that a compiled schema depends on.
     #[must_use]
     pub fn schema(&self) -> SchemaLimits {
         SchemaLimits {
@@ -373,20 +396,20 @@ impl Limits {
         }
     }
 
-    /// Every limit by its key, as a number: durations in seconds.
+    /// Every limit by its key, as a number; durations in seconds.
     #[must_use]
-    pub fn figures(&self) -> Vec<(String, f64)> {
+    pub fn to_numbers(&self) -> Vec<(String, f64)> {
         let key = |bound: &Bound| bound.key.trim_start_matches("limits.").to_owned();
-        self.bounds().iter().filter_map(|bound| Some((key(bound), bound.figure?))).collect()
+        self.bounds().iter().filter_map(|bound| Some((key(bound), bound.number?))).collect()
     }
 
-    /// Every bound with the range an operator may move it in: wide, but nothing a server could not run with.
+    /// Every limit with its valid range: all values with which a server can run. Longer than 70 lines because it has one row per limit.
     pub(super) fn bounds(&self) -> Vec<Bound> {
         const GIB: usize = 1 << 30;
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        const MOMENT: Duration = Duration::from_millis(1);
+        const MILLISECOND: Duration = Duration::from_millis(1);
         bounds! { self,
-            // A head's places are kept in 16 bits, its headers in an array of 128.
+            // Positions in a head have 16 bits; its headers are parsed into an array of 128.
             head_bytes_max: 256..=65_535,
             target_bytes_max: 64..=65_535,
             header_bytes_max: 256..=65_535,
@@ -395,7 +418,7 @@ impl Limits {
             chunk_extension_bytes_max: 0..=GIB,
             trailer_bytes_max: 0..=65_535,
             line_bytes_max: 1024..=GIB,
-            // Documents and schemas are walked on the stack.
+            // Documents and schemas are processed recursively.
             json_depth_max: 8..=128,
             json_nodes_max: 64..=100_000_000,
             json_number_digits_max: 32..=65_535,
@@ -409,7 +432,7 @@ impl Limits {
             validation_work_max: 1000..=1_000_000_000,
             validation_inline_values_max: 16..=100_000_000,
             list_page_items_max: 1..=1_000_000,
-            // The kernel's bound on a table of direct descriptors.
+            // The kernel's maximum for a table of direct descriptors.
             connections_max: 1..=1 << 20,
             connections_reserve: 1..=65_535,
             requests_per_turn_max: 1..=1_000_000,
@@ -426,33 +449,58 @@ impl Limits {
             subscription_uri_bytes_max: 64..=65_535,
             subscriptions_per_connection_max: 1..=1_000_000,
             subscriptions_max: 1..=100_000_000,
-            stream_keep_alive: MOMENT..=DAY,
+            stream_keep_alive: MILLISECOND..=DAY,
             replay_streams_max: 1..=1_000_000,
             replay_bytes_max: 1024..=GIB,
             broadcast_queue_max: 16..=1_000_000,
             notes_queue_max: 16..=10_000_000,
             calls_per_line_max: 1..=1_000_000,
             batch_messages_max: 1..=100_000,
-            question_timeout: MOMENT..=DAY,
-            request_state_ttl: MOMENT..=DAY * 365,
+            question_timeout: MILLISECOND..=DAY,
+            request_state_ttl: MILLISECOND..=DAY * 365,
             tasks_max: 1..=10_000_000,
             task_ttl: Duration::from_secs(1)..=DAY * 365,
-            head_timeout: MOMENT..=DAY,
-            body_timeout: MOMENT..=DAY,
-            body_total_timeout: MOMENT..=DAY,
+            head_timeout: MILLISECOND..=DAY,
+            body_timeout: MILLISECOND..=DAY,
+            body_total_timeout: MILLISECOND..=DAY,
             body_bytes_per_second_min: 0..=GIB,
-            keep_alive_timeout: MOMENT..=DAY,
-            write_timeout: MOMENT..=DAY,
-            linger_timeout: MOMENT..=DAY,
-            call_deadline: MOMENT..=DAY,
-            turn_slow: MOMENT..=DAY,
+            keep_alive_timeout: MILLISECOND..=DAY,
+            write_timeout: MILLISECOND..=DAY,
+            linger_timeout: MILLISECOND..=DAY,
+            call_deadline: MILLISECOND..=DAY,
+            turn_slow: MILLISECOND..=DAY,
             log_lines_per_second_max: 1..=1_000_000,
             log_lines_queued_max: 16..=1_000_000,
             admin_connections_max: 1..=10_000,
             drain_grace: Duration::ZERO..=DAY,
             drain_delay: Duration::ZERO..=DAY,
-            // Zero: whatever is in flight is given up at once.
+            // Zero: calls in flight are cancelled at once.
             drain_timeout: Duration::ZERO..=DAY,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_limit_states_how_it_changes() {
+        let source = include_str!("limits.rs");
+        let fields =
+            source.split("pub struct Limits {").nth(1).and_then(|rest| rest.split("\n}\n").next()).unwrap();
+        let (mut count, mut documentation) = (0, "");
+        for line in fields.lines().map(str::trim) {
+            if line.starts_with("///") {
+                documentation = line;
+            } else if let Some(field) = line.strip_prefix("pub ") {
+                let is_stated =
+                    ["Change: live.", "Change: restart."].iter().any(|end| documentation.ends_with(end));
+                assert!(
+                    is_stated,
+                    "the documentation of {field:?} ends with neither Change: live. nor Change: restart."
+                );
+                (count, documentation) = (count + 1, "");
+            }
+        }
+        assert_eq!(count, super::Limits::default().bounds().len(), "every field is found");
     }
 }
