@@ -1,4 +1,4 @@
-//! Entries of the lists of hosts and origins: refused where they are read rather than never matched.
+//! Validation of allowed hosts and origins: rejects entries that no request could match.
 
 use std::num::NonZeroU16;
 
@@ -7,7 +7,7 @@ use fluent_uri::{
     component::{Authority, Host},
 };
 
-/// `name`, `name:port`, and addresses likewise.
+/// Checks an entry of the form `name` or `name:port`, where the name may be an IP address.
 pub(crate) fn check_host(entry: &str) -> Result<(), String> {
     if entry.contains("://") {
         return Err(format!("{entry:?} has a scheme; write it as name or name:port"));
@@ -21,7 +21,7 @@ pub(crate) fn check_host(entry: &str) -> Result<(), String> {
         .ok_or_else(|| format!("{entry:?} is not a host; write it as name or name:port"))
 }
 
-/// `scheme://host[:port]`, as a browser sends it.
+/// Checks an entry of the form `scheme://host[:port]`, as browsers send it.
 pub(crate) fn check_origin(entry: &str) -> Result<(), String> {
     if entry == "null" {
         return Err("\"null\" is refused, for any page can have this origin; name the page's own".to_owned());
@@ -39,7 +39,7 @@ pub(crate) fn check_origin(entry: &str) -> Result<(), String> {
 }
 
 fn is_host_and_port(authority: Authority<'_>) -> bool {
-    // The grammar of an authority allows names that no browser and no client sends.
+    // The URI grammar allows names that no client sends.
     let is_name = match authority.host_parsed() {
         Host::RegName(name) => {
             let name = name.as_str();
@@ -82,13 +82,16 @@ mod tests {
             "ü",
             "%41",
         ] {
-            let told = check_host(entry).unwrap_err();
-            assert!(told.contains(&format!("{entry:?}")) && told.contains("name:port"), "{entry}: {told}");
+            let message = check_host(entry).unwrap_err();
+            assert!(
+                message.contains(&format!("{entry:?}")) && message.contains("name:port"),
+                "{entry}: {message}"
+            );
         }
     }
 
     #[test]
-    fn origins_are_what_browsers_send() {
+    fn origins_have_the_form_that_browsers_send() {
         for entry in [
             "https://app.example.com",
             "http://app.example.com:8443",
@@ -110,8 +113,8 @@ mod tests {
             ("https://app.example.com:443", "without"),
             ("http://app.example.com:80", "without"),
         ] {
-            let told = check_origin(entry).unwrap_err();
-            assert!(told.contains(reason), "{entry}: {told}");
+            let message = check_origin(entry).unwrap_err();
+            assert!(message.contains(reason), "{entry}: {message}");
         }
     }
 }

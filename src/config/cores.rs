@@ -1,4 +1,4 @@
-//! Lists of cores, as they are written.
+//! Lists of cores.
 
 use std::str::FromStr;
 
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_cores_are_read_or_refused_with_a_reason() {
+    fn invalid_list_of_cores_is_rejected_with_a_reason() {
         assert_eq!("0,2-5".parse::<Cores>().unwrap().0, [0, 2, 3, 4, 5]);
         assert_eq!(String::from(Cores(vec![5, 0])), "5,0");
         for (text, reason) in [
@@ -67,8 +67,8 @@ mod tests {
             ("1,0-2", "named twice"),
             ("0-99999", "end at"),
         ] {
-            let told = text.parse::<Cores>().unwrap_err();
-            assert!(told.contains(reason), "{text}: {told}");
+            let message = text.parse::<Cores>().unwrap_err();
+            assert!(message.contains(reason), "{text}: {message}");
         }
     }
 }

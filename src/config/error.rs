@@ -1,60 +1,60 @@
-//! Errors of a configuration file.
+//! Errors of reading and writing a configuration file.
 
 use std::io;
 
-/// What is wrong with a configuration file, in one line.
+/// One error of a configuration file; its message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is no such file, or it may not be read.
+    /// The file does not exist or cannot be read.
     #[error("cannot be read: {0}; remedy: name another file, or start without one")]
     Unreadable(#[from] io::Error),
-    /// It is not TOML.
+    /// The file is not TOML.
     #[error("line {line} is not TOML: {reason}")]
     Syntax {
-        /// Where.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong there.
+        /// Description of the error.
         reason: String,
     },
-    /// A key nobody reads.
+    /// A key that does not exist.
     #[error("unknown key {key} (line {line}){}", .nearest.as_ref().map_or(String::new(), |name| format!("; did you mean {name}?")))]
     UnknownKey {
-        /// The key with its table.
+        /// The key, preceded by its table.
         key: String,
-        /// Where.
+        /// Line number, from 1.
         line: usize,
-        /// The known key most like it.
+        /// The most similar key.
         nearest: Option<String>,
     },
-    /// A value that is not what the key asks for.
+    /// A value of the wrong type or form.
     #[error("{key} (line {line}): {reason}")]
     WrongValue {
-        /// The key with its table.
+        /// The key, preceded by its table.
         key: String,
-        /// Where.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong with the value.
+        /// Description of the error.
         reason: String,
     },
-    /// A value the server could not run with.
+    /// A value outside its range.
     #[error("{key} = {value} (line {line}) is out of range: {range}")]
     OutOfRange {
-        /// The key with its table.
+        /// The key, preceded by its table.
         key: String,
-        /// Where.
+        /// Line number, from 1.
         line: usize,
         /// The value.
         value: String,
-        /// What it may be.
+        /// The valid range.
         range: String,
     },
-    /// A configuration no file can hold.
+    /// A configuration that has no form in TOML.
     #[error("cannot be written: {0}")]
     Unwritable(#[from] toml::ser::Error),
 }
 
 impl ConfigError {
-    /// The line it is about; none for what is about the whole file.
+    /// Line of the error; `None` for errors of the whole file.
     pub(super) fn line(&self) -> Option<usize> {
         match self {
             Self::Syntax { line, .. }

@@ -1,4 +1,4 @@
-//! The configuration file: [`RawConfig`] is what it says, [`Config`] what it means once it is known to be valid.
+//! Reader of the configuration file: [`RawConfig`] is its content, [`Config`] the validated configuration.
 
 use std::{fs, ops::Range, path::Path};
 
@@ -16,15 +16,15 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All errors of the file, by line.
     pub fn read(path: &Path) -> Result<Self, Vec<ConfigError>> {
         Self::from_toml(&fs::read_to_string(path).map_err(|error| vec![error.into()])?)
     }
 
-    /// Reads the text of a file. What it leaves out has the default of the command line, [`Config::ADMIN`] included.
+    /// Reads the text of a file. Missing keys have the defaults of the command line, including [`Config::ADMIN`].
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All errors of the text, by line.
     pub fn from_toml(text: &str) -> Result<Self, Vec<ConfigError>> {
         let syntax = |error: toml::de::Error| {
             vec![ConfigError::Syntax {
@@ -34,19 +34,19 @@ impl Config {
         };
         let document = DeTable::parse(text).map_err(syntax)?;
         let mut keys = Keys { text, found: Vec::new(), errors: Vec::new() };
-        keys.gather("", document.get_ref(), &known_keys());
+        keys.collect("", document.get_ref(), &known_keys());
         let mut wrong: Vec<String> = Vec::new();
         loop {
-            // Without the keys whose values are of another type, to find what is wrong with the others.
+            // Deserializes without the keys whose values have a wrong type, to find the errors of the others.
             let mut rest = document.clone();
             wrong.iter().for_each(|key| remove(rest.get_mut(), key));
             match RawConfig::deserialize(Deserializer::from(rest)) {
                 Ok(raw) => {
-                    keys.check(&raw, &wrong);
+                    keys.check_values(&raw, &wrong);
                     keys.errors.sort_by_key(ConfigError::line);
                     return if keys.errors.is_empty() { Ok(raw.into_config()) } else { Err(keys.errors) };
                 }
-                Err(error) => match keys.refuse(&error) {
+                Err(error) => match keys.add_type_error(&error) {
                     Some(key) if !wrong.contains(&key) => wrong.push(key),
                     _ => {
                         keys.errors.sort_by_key(ConfigError::line);
@@ -57,25 +57,25 @@ impl Config {
         }
     }
 
-    /// The line of a file's text that sets `key`, as `security.secret_file`; none where the text does not.
+    /// Line of the text that sets `key`, such as `security.secret_file`; `None` if no line does.
     #[cfg(feature = "cli")]
     pub(crate) fn line_of_key(text: &str, key: &str) -> Option<usize> {
         let document = DeTable::parse(text).ok()?;
         let mut keys = Keys { text, found: Vec::new(), errors: Vec::new() };
-        keys.gather("", document.get_ref(), &known_keys());
-        keys.found.iter().find(|found| found.name == key).map(|found| line_of(text, found.place.start))
+        keys.collect("", document.get_ref(), &known_keys());
+        keys.found.iter().find(|found| found.name == key).map(|found| line_of(text, found.span.start))
     }
 
-    /// The file that says all of this.
+    /// Encodes the configuration as a file.
     ///
     /// # Errors
-    /// When a value has no form in TOML.
+    /// A value has no form in TOML.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         Ok(toml::to_string(&RawConfig::from(self))?)
     }
 }
 
-/// Removes `table.key`, or the table where no key is named.
+/// Removes `table.key`, or a whole table if `key` has no dot.
 fn remove(document: &mut DeTable<'_>, key: &str) {
     match key.split_once('.') {
         Some((table, key)) => {
@@ -87,7 +87,7 @@ fn remove(document: &mut DeTable<'_>, key: &str) {
     }
 }
 
-/// The keys of a file, and what is wrong with them.
+/// Keys of a file, and its errors.
 struct Keys<'a> {
     text: &'a str,
     found: Vec<Key>,
@@ -95,15 +95,15 @@ struct Keys<'a> {
 }
 
 struct Key {
-    /// With its table: `limits.json_depth_max`.
+    /// The key with its table, such as `limits.json_depth_max`.
     name: String,
-    /// From the key to the end of its value.
-    place: Range<usize>,
+    /// Byte range from the key to the end of its value.
+    span: Range<usize>,
 }
 
 impl Keys<'_> {
-    /// Notes the known keys of a table and refuses the others.
-    fn gather(&mut self, prefix: &str, table: &DeTable<'_>, known: &toml::Table) {
+    /// Collects the known keys of a table, and adds an error for each of the others.
+    fn collect(&mut self, prefix: &str, table: &DeTable<'_>, known: &toml::Table) {
         let mut pairs: Vec<_> = table.iter().collect();
         pairs.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in pairs {
@@ -116,34 +116,33 @@ impl Keys<'_> {
                     key: name,
                 }),
                 (Some(toml::Value::Table(known)), DeValue::Table(table)) => {
-                    self.gather(&format!("{name}."), table, known);
+                    self.collect(&format!("{name}."), table, known);
                 }
                 (Some(toml::Value::Table(_)), _) => self.errors.push(ConfigError::WrongValue {
                     reason: format!("is a table; write [{name}] and its keys below"),
                     line: line_of(self.text, start),
                     key: name,
                 }),
-                (Some(_), _) => self.found.push(Key { name, place: start..value.span().end }),
+                (Some(_), _) => self.found.push(Key { name, span: start..value.span().end }),
             }
         }
     }
 
     fn line(&self, name: &str) -> usize {
-        let place = self.found.iter().find(|key| key.name == name).map_or(0, |key| key.place.start);
+        let place = self.found.iter().find(|key| key.name == name).map_or(0, |key| key.span.start);
         line_of(self.text, place)
     }
 
-    /// What serde says of a value, with the key in place of the type.
-    /// Returns the key.
-    fn refuse(&mut self, error: &toml::de::Error) -> Option<String> {
+    /// Adds serde's error for a value, with the key's range instead of its type. Returns the key.
+    fn add_type_error(&mut self, error: &toml::de::Error) -> Option<String> {
         let place = error.span().map_or(0, |span| span.start);
         let line = line_of(self.text, place);
         let mut reason = one_line(error.message());
         for number in ["usize", "u32"] {
             reason = reason.replace(&format!("expected {number}"), "expected a whole number");
         }
-        let Some(key) = self.found.iter().find(|key| key.place.contains(&place)) else {
-            // A table that is none has been refused already, in better words.
+        let Some(key) = self.found.iter().find(|key| key.span.contains(&place)) else {
+            // A value in place of a table already has a clearer error.
             let table = self.errors.iter().find_map(|error| match error {
                 ConfigError::WrongValue { key, line: at, .. } if *at == line && !key.contains('.') => {
                     Some(key.clone())
@@ -163,8 +162,8 @@ impl Keys<'_> {
         Some(key)
     }
 
-    /// What the types leave open.
-    fn check(&mut self, raw: &RawConfig, wrong: &[String]) {
+    /// Adds errors of values that their types allow.
+    fn check_values(&mut self, raw: &RawConfig, wrong: &[String]) {
         for Bound { key, value, range, .. } in raw.bounds().into_iter().filter(|bound| !bound.is_valid) {
             self.errors.push(ConfigError::OutOfRange { line: self.line(&key), key, value, range });
         }
@@ -192,10 +191,10 @@ impl Keys<'_> {
     }
 }
 
-/// The known key most like `key`: alone where it belongs to the same table, with its own table otherwise.
+/// The known key that is most similar to `key`: without its table if that is the same, otherwise with it.
 fn nearest(prefix: &str, key: &str) -> Option<String> {
-    /// Below it two words have too little in common; clap's own threshold.
-    const LIKENESS_MIN: f64 = 0.7;
+    /// Minimum similarity of a suggestion; the threshold that clap uses.
+    const SIMILARITY_MIN: f64 = 0.7;
     let known = known_keys();
     let mut names: Vec<(String, String)> = Vec::new();
     for (table, keys) in &known {
@@ -204,13 +203,13 @@ fn nearest(prefix: &str, key: &str) -> Option<String> {
             names.push((format!("{table}."), name.clone()));
         }
     }
-    // A key's own table counts a little more than the others.
-    let likeness =
+    // Keys of the same table are preferred slightly.
+    let similarity =
         |table: &str, name: &str| strsim::jaro_winkler(key, name) + if table == prefix { 0.05 } else { 0.0 };
     names
         .into_iter()
-        .map(|(table, name)| (likeness(&table, &name), table, name))
-        .filter(|(likeness, ..)| *likeness > LIKENESS_MIN)
+        .map(|(table, name)| (similarity(&table, &name), table, name))
+        .filter(|(similarity, ..)| *similarity > SIMILARITY_MIN)
         .max_by(|(left, ..), (right, ..)| left.total_cmp(right))
         .map(|(_, table, name)| if table == prefix { name } else { format!("{table}{name}") })
 }
@@ -232,26 +231,26 @@ mod tests {
         *,
     };
 
-    fn told(text: &str) -> String {
+    fn messages(text: &str) -> String {
         let errors = Config::from_toml(text).unwrap_err();
         errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
-    fn an_empty_file_says_the_defaults_of_the_command_line() {
+    fn empty_file_has_the_defaults_of_the_command_line() {
         let of_command_line = Config { admin: Some(Config::ADMIN), ..Config::default() };
         assert_eq!(Config::from_toml("").unwrap(), of_command_line);
     }
 
     #[test]
-    fn the_defaults_are_within_their_bounds() {
+    fn defaults_are_within_their_ranges() {
         for bound in RawConfig::default().bounds() {
             assert!(bound.is_valid, "{} = {}: {}", bound.key, bound.value, bound.range);
         }
     }
 
     #[test]
-    fn what_is_written_reads_back_the_same() {
+    fn written_configuration_reads_back_the_same() {
         let backtracking = Config::from_toml("[schema]\nbacktracking = true").unwrap();
         assert!(backtracking.limits.schema_backtracking);
         assert_eq!(Config::from_toml(&backtracking.to_toml().unwrap()).unwrap(), backtracking);
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_named_with_the_nearest_known_one() {
+    fn unknown_key_is_rejected_with_the_most_similar_one() {
         for (text, line) in [
             (
                 "[limits]\n\njson_dept_max = 1",
@@ -294,12 +293,12 @@ mod tests {
             ),
             ("[log]\nqqq = 1", "unknown key log.qqq (line 2)"),
         ] {
-            assert_eq!(told(text), line);
+            assert_eq!(messages(text), line);
         }
     }
 
     #[test]
-    fn values_of_another_type_are_refused_by_key_and_line() {
+    fn value_of_another_type_is_rejected_with_key_and_line() {
         for (text, words) in [
             (
                 "[limits]\njson_depth_max = \"deep\"",
@@ -329,16 +328,16 @@ mod tests {
             ("a = ", vec!["line 1 is not TOML"]),
             ("[log]\nlevel = 1\nlevel = 2", vec!["line 3 is not TOML", "duplicate"]),
         ] {
-            let told = told(text);
-            assert!(!told.contains('\n'), "{told}");
+            let messages = messages(text);
+            assert!(!messages.contains('\n'), "{messages}");
             for word in words {
-                assert!(told.contains(word), "{word:?} is not in {told:?}");
+                assert!(messages.contains(word), "{word:?} is not in {messages:?}");
             }
         }
     }
 
     #[test]
-    fn values_out_of_range_are_refused_with_the_range() {
+    fn value_out_of_range_is_rejected_with_the_range() {
         for (text, line) in [
             (
                 "[limits]\nhead_bytes_max = 65536",
@@ -355,24 +354,24 @@ mod tests {
                 "server.spin_us = 1000001 (line 2) is out of range: 0 to 1000000",
             ),
         ] {
-            assert_eq!(told(text), line);
+            assert_eq!(messages(text), line);
         }
-        let several = told(
+        let several = messages(
             "[server]\nshards = true\nlisten = [\"x\"]\n[limits]\nheaders_max = \"a\"\nhead_timeout = 1\nfoo = 1\n\
              json_depth_max = 1\n[log]\nlevel = 3",
         );
         let lines: Vec<bool> = several
             .lines()
             .zip([2, 3, 5, 6, 7, 8, 10])
-            .map(|(told, line)| told.contains(&format!("(line {line})")))
+            .map(|(messages, line)| messages.contains(&format!("(line {line})")))
             .collect();
         assert_eq!(lines, [true; 7], "{several}");
         let sizes =
             Config::from_toml("[limits]\nbody_bytes_max = \"8MiB\"\noutbox_bytes_max = 4096").unwrap();
         assert_eq!((sizes.limits.body_bytes_max, sizes.limits.outbox_bytes_max), (8 << 20, 4096));
-        assert!(told("[limits]\nbody_bytes_max = \"8 parsecs\"").contains("\"4MiB\""));
-        assert_eq!(told("[limits]\nheaders_max = 0\nhead_timeout = \"9d\"\nfoo = 1").lines().count(), 3);
-        let hosts = told("[http]\nallowed_hosts = [\"ok\", \"https://a\"]\nallowed_origins = [\"null\"]");
+        assert!(messages("[limits]\nbody_bytes_max = \"8 parsecs\"").contains("\"4MiB\""));
+        assert_eq!(messages("[limits]\nheaders_max = 0\nhead_timeout = \"9d\"\nfoo = 1").lines().count(), 3);
+        let hosts = messages("[http]\nallowed_hosts = [\"ok\", \"https://a\"]\nallowed_origins = [\"null\"]");
         assert!(hosts.starts_with("http.allowed_hosts (line 2): \"https://a\" has a scheme"), "{hosts}");
         assert!(hosts.contains("\nhttp.allowed_origins (line 3): \"null\" is refused"), "{hosts}");
     }

@@ -1,4 +1,4 @@
-//! Where a server listens, as it is written: `127.0.0.1:8080`, `unix:/run/tools.sock`.
+//! Addresses to listen on, in their textual form: `127.0.0.1:8080`, `unix:/run/tools.sock`.
 
 use std::{
     fmt,
@@ -9,40 +9,40 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// How the connections of a listener speak.
+/// Protocol of a listener's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Streamable HTTP.
     Http,
-    /// Newline-delimited JSON: one message a line, as over stdio.
+    /// Newline-delimited JSON: one message per line, as over stdio.
     Lines,
 }
 
-/// What a listening socket is bound to.
+/// Address of a listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// An address with a port; port 0 takes a free one.
+    /// An address with a port; port 0 selects a free one.
     Tcp(SocketAddr),
-    /// A socket's file, of [`Endpoint::PATH_BYTES_MAX`] bytes at most.
+    /// A socket file, whose path has at most [`Endpoint::PATH_BYTES_MAX`] bytes.
     Unix(PathBuf),
 }
 
 impl Endpoint {
-    /// The longest path of a Unix socket, in bytes: the kernel's field for it less the zero that ends it.
+    /// Maximum length of a Unix socket's path, in bytes: the kernel's `sun_path` without the terminating zero.
     pub const PATH_BYTES_MAX: usize = 107;
 }
 
-/// One place a server listens, and what is spoken there.
+/// An address to listen on, with its protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// What is spoken.
+    /// The protocol.
     pub transport: Transport,
-    /// Where.
+    /// The address.
     pub endpoint: Endpoint,
 }
 
 impl Listen {
-    /// Whether only this machine can reach it.
+    /// Whether only this machine can connect.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match &self.endpoint {
@@ -53,7 +53,7 @@ impl Listen {
 }
 
 impl From<SocketAddr> for Listen {
-    /// HTTP at this address.
+    /// Listens for HTTP on this address.
     fn from(address: SocketAddr) -> Self {
         Self { transport: Transport::Http, endpoint: Endpoint::Tcp(address) }
     }
@@ -82,7 +82,7 @@ impl FromStr for Listen {
             (Transport::Lines, tcp(text, address)?)
         } else {
             let address = match text.strip_prefix(HTTP) {
-                // As the line `listening on …` prints it.
+                // The form that the line `listening on …` prints.
                 Some(rest) => rest.strip_suffix(ENDPOINT).or(rest.strip_suffix('/')).unwrap_or(rest),
                 None => text,
             };
@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
-/// Refuses a text while it is read, so that the error has its line and not that of the list it is in.
+/// Parses the text during deserialization, so that the error has the line of the entry and not that of the list.
 struct Text;
 
 impl de::Visitor<'_> for Text {
@@ -125,7 +125,7 @@ const HTTP_UNIX: &str = "http+unix:";
 const TCP: &str = "tcp://";
 const UNIX: &str = "unix:";
 
-/// The forms there are, for whoever wrote another.
+/// The valid forms, for error messages.
 const FORMS: &str = "ADDR:PORT or http://ADDR:PORT, http+unix:PATH, tcp://ADDR:PORT, unix:PATH";
 
 fn tcp(text: &str, address: &str) -> Result<Endpoint, String> {
@@ -134,7 +134,7 @@ fn tcp(text: &str, address: &str) -> Result<Endpoint, String> {
     Ok(Endpoint::Tcp(address))
 }
 
-/// `ADDR:PORT`, where `localhost` stands for 127.0.0.1.
+/// Parses `ADDR:PORT`, where `localhost` is 127.0.0.1.
 pub(super) fn address_of(text: &str) -> Option<SocketAddr> {
     match text.rsplit_once(':') {
         Some((name, port)) if name.eq_ignore_ascii_case("localhost") => {
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_is_read_and_written() {
+    fn every_form_is_parsed_and_formatted() {
         let address: SocketAddr = "127.0.0.1:8080".parse().unwrap();
         let path = || Endpoint::Unix(PathBuf::from("run/a b.sock"));
         for (text, transport, endpoint, written) in [
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_in_one_line_with_the_forms_there_are() {
+    fn invalid_address_is_rejected_with_the_valid_forms() {
         let long = format!("unix:/{}", "x".repeat(Endpoint::PATH_BYTES_MAX));
         for (text, reason) in [
             ("", "\"\""),
@@ -209,9 +209,9 @@ mod tests {
             ("unix:/a\0b", "not the path"),
             (&long, "108 bytes long"),
         ] {
-            let told = text.parse::<Listen>().unwrap_err();
-            assert!(told.contains(reason) && told.ends_with(FORMS), "{text}: {told}");
-            assert!(!told.contains('\n'), "{told}");
+            let message = text.parse::<Listen>().unwrap_err();
+            assert!(message.contains(reason) && message.ends_with(FORMS), "{text}: {message}");
+            assert!(!message.contains('\n'), "{message}");
         }
         assert!(long[..long.len() - 1].parse::<Listen>().is_ok(), "at the bound");
     }

@@ -1,4 +1,4 @@
-//! What an operator decides: read from the command line, the environment and a file, and valid from then on.
+//! Validated configuration, from the command line, the environment and a file.
 
 mod allowed;
 mod cores;
@@ -20,66 +20,65 @@ pub use error::ConfigError;
 pub use limits::{Limits, SchemaLimits};
 pub use listen::{Endpoint, Listen, Transport};
 
-/// How a server runs. The defaults serve on loopback with one shard per available core.
+/// Configuration of a server. By default it serves on loopback with one shard per available core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where to listen; port 0 takes a free one.
+    /// Addresses to listen on; port 0 selects a free one.
     pub listen: Vec<Listen>,
-    /// Number of shards. Without it: one per core of `cpus`, or fewer where a CPU quota allows fewer
-    /// ([`std::thread::available_parallelism`]). May exceed the cores: shards then share them.
+    /// Number of shards. `None`: one per core of `cpus`, or fewer if a CPU quota allows fewer
+    /// ([`std::thread::available_parallelism`]). May exceed the number of cores; shards then share cores.
     pub shards: Option<usize>,
-    /// Cores to pin shards to; all available ones without it.
+    /// Cores to pin shards to. `None`: all available cores.
     pub cpus: Option<Vec<usize>>,
-    /// Whether shards stay on their cores.
+    /// Whether shards are pinned to cores.
     pub placement: ShardPlacement,
-    /// How long a shard looks for work before it sleeps. Without it: [`Config::SPIN`] where each shard has a core of
-    /// its own, zero where shards share one.
+    /// Time a shard polls for work before it sleeps. `None`: [`Config::SPIN`] if each shard has its own core, otherwise zero.
     pub spin_before_park: Option<Duration>,
-    /// Threads of the blocking pool that are always there; [`Limits::blocking_threads_max`] bounds those that come and go.
-    /// Without it: one for each core without a shard, [`Config::BLOCKING_THREADS`] at least.
+    /// Permanent threads of the blocking pool; [`Limits::blocking_threads_max`] bounds the temporary ones. `None`: one per core without
+    /// a shard, and at least [`Config::BLOCKING_THREADS`].
     pub blocking_threads: Option<usize>,
-    /// Print latency histograms when the server ends.
+    /// Whether to print latency histograms when the server exits.
     pub stats: bool,
-    /// Where `/healthz`, `/readyz` and `/metrics` are served; `None`: nowhere.
+    /// Address of `/healthz`, `/readyz` and `/metrics`; `None` disables them.
     pub admin: Option<SocketAddr>,
-    /// Hosts the admin address answers to besides `allowed_hosts`, loopback names and IP addresses.
+    /// Hosts allowed on the admin address, in addition to `allowed_hosts`, loopback names and IP addresses.
     pub admin_allowed_hosts: Vec<String>,
-    /// Hosts this server answers to besides loopback names: `name` on any port, or `name:port`.
+    /// Hosts allowed in addition to loopback names: `name` with any port, or `name:port`.
     pub allowed_hosts: Vec<String>,
-    /// Origins browsers may call from, as `https://app.example.com`, besides those of this machine where every address
-    /// listened on is a loopback one.
+    /// Origins from which browsers may send requests, such as `https://app.example.com`. Loopback origins are also allowed if the
+    /// server listens on loopback addresses only.
     pub allowed_origins: Vec<String>,
-    /// A file with the key that signs session ids, cursors and request states: at least 32 bytes. Without it a key is made up
-    /// at every start, and what was signed before is not known any more.
+    /// File with the key that signs session ids, cursors and request states, of at least 32 bytes. `None`: a random key per start,
+    /// which makes the tokens of the previous run invalid.
     pub secret_file: Option<PathBuf>,
-    /// What the command line logs. Who calls [`Server::serve`](crate::Server::serve) brings a subscriber instead.
+    /// Log of the command line. A program that calls [`Server::serve`](crate::Server::serve) installs its own subscriber.
     pub log: Log,
-    /// Every bound.
+    /// Limits.
     pub limits: Limits,
 }
 
 impl Config {
-    /// Where a server listens unless told otherwise.
+    /// Default address of a server.
     pub const LISTEN: SocketAddr =
         SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 8080));
 
-    /// Where the admin interface of the command line is served unless told otherwise.
+    /// Default address of the admin interface of the command line.
     pub const ADMIN: SocketAddr =
         SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9464));
 
-    /// Threads of the blocking pool that are always there where every core has a shard.
+    /// Minimum of the default of `blocking_threads`.
     pub const BLOCKING_THREADS: usize = 4;
 
-    /// The most threads the pool may be given from the start.
+    /// Maximum of `blocking_threads`.
     pub const BLOCKING_THREADS_MAX: usize = 1024;
 
-    /// The measured default of `spin_before_park` (docs/DECISIONS.md).
+    /// Default of `spin_before_park`, chosen by measurement (docs/DECISIONS.md).
     pub const SPIN: Duration = Duration::from_micros(50);
 
-    /// The most shards the command line starts.
+    /// Maximum of `shards` on the command line.
     pub(crate) const SHARDS_MAX: u16 = 1024;
 
-    /// The longest spin of the command line, in microseconds.
+    /// Maximum of `spin_before_park` on the command line, in microseconds.
     pub(crate) const SPIN_US_MAX: u32 = 1_000_000;
 }
 
@@ -104,64 +103,64 @@ impl Default for Config {
     }
 }
 
-/// Whether shards stay on their cores.
+/// Whether shards are pinned to cores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum ShardPlacement {
-    /// Pinned where `cpus` names cores, or where every core has a shard; not pinned where there are fewer shards than cores,
-    /// so that several servers do not meet on the first ones.
+    /// Pinned if `cpus` is set, or if every core has a shard. Not pinned if there are fewer shards than cores, so that several
+    /// servers do not share the first cores.
     #[default]
     Auto,
-    /// Pinned to the cores of `cpus` in turn, or to those available.
+    /// Pinned to the cores of `cpus` in turn, or to the available ones.
     Cores,
-    /// Not pinned: they run on any core the process may use, whatever `cpus` is.
+    /// Not pinned, even if `cpus` is set.
     None,
 }
 
-/// What is logged, and how.
+/// Level and format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Log {
-    /// The least severe lines that are written.
+    /// Minimum severity of the lines that are written.
     pub level: LogLevel,
-    /// What a line looks like.
+    /// Format of a line.
     pub format: LogFormat,
 }
 
-/// How severe a line is.
+/// Severity of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Nothing at all.
+    /// No lines.
     Off,
-    /// Something failed that should not.
+    /// Failures of the server.
     Error,
-    /// Something an operator should look into.
+    /// Conditions that an operator should check.
     #[default]
     Warn,
-    /// Starts and ends, and what was refused to clients.
+    /// Starts, exits and rejected requests.
     Info,
     /// Tools whose results are errors.
     Debug,
-    /// Everything.
+    /// All lines.
     Trace,
 }
 
-/// What a line of the log looks like.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Where the admin interface is served, as it is written: an address, or `none`.
+/// Address of the admin interface as it is configured: an address, or `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Admin(pub(crate) Option<SocketAddr>);

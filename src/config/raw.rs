@@ -1,4 +1,4 @@
-//! The configuration file as it is written, and its conversion.
+//! Schema of the configuration file, and its conversion to [`Config`].
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Admin, Config, Cores, Limits, Listen, Log, ShardPlacement, limits::Bound};
 
-/// The file as it is written. Every key has a default, and is written out again whatever its value.
+/// The configuration file. Every key has a default, and every key is written.
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct RawConfig {
@@ -52,7 +52,7 @@ pub(super) struct RawHttp {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct RawSecurity {
-    /// Empty: none.
+    /// Path of the file; empty without one.
     secret_file: String,
 }
 
@@ -142,13 +142,13 @@ impl RawConfig {
     }
 }
 
-/// Every key there is, as a tree.
+/// All keys, as a tree.
 pub(super) fn known_keys() -> toml::Table {
-    // Numbers, words and lists of them always have a form in TOML.
+    // The defaults consist of numbers, strings and lists, which have a form in TOML.
     toml::Table::try_from(RawConfig::default()).unwrap_or_default()
 }
 
-/// A setting the server finds by itself where the file says `"auto"`.
+/// Serialization of a setting that may be `"auto"`, for which the server determines the value.
 mod auto {
     use std::{fmt, marker::PhantomData};
 

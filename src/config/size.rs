@@ -1,10 +1,10 @@
-//! Sizes as they are written: a number of bytes, or a text with a unit.
+//! Sizes in the configuration file: a number of bytes, or a text with a unit.
 
 use std::fmt;
 
 use serde::{Deserializer, de};
 
-/// Bytes in each unit: powers of 1000 (SI) and of 1024 (IEC 80000-13).
+/// Bytes per unit: powers of 1000 (SI) and of 1024 (IEC 80000-13).
 const UNITS: [(&str, u64); 9] = [
     ("", 1),
     ("b", 1),
@@ -44,7 +44,7 @@ impl de::Visitor<'_> for Size {
     }
 }
 
-/// A decimal number, a unit, and spaces between them. None where that is no whole number of bytes.
+/// Parses a decimal number and a unit, with optional spaces between them. `None` unless it is a whole number of bytes.
 fn parse(text: &str) -> Option<usize> {
     let text = text.trim();
     let end = text
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_numbers_with_a_unit() {
+    fn size_is_a_number_with_a_unit() {
         for (text, bytes) in [
             ("0", 0),
             ("4096", 4096),
