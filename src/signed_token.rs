@@ -1,21 +1,22 @@
-//! What clients carry for the server and cannot change: session ids, cursors, request states, ids of tasks and of the
-//! server's own requests. Signed with HMAC-SHA-256 (RFC 2104), written as base64url without padding (RFC 4648, section 5).
+//! Signed tokens that clients return unchanged: session ids, cursors, request states, ids of tasks and of client requests.
+//! Signed with HMAC-SHA-256 (<https://www.rfc-editor.org/rfc/rfc2104>), encoded as base64url without padding
+//! (<https://www.rfc-editor.org/rfc/rfc4648#section-5>).
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// Bytes of a signature: half of the digest, as RFC 2104, section 5 allows.
+/// Length of a signature in bytes: half of the digest (<https://www.rfc-editor.org/rfc/rfc2104#section-5>).
 pub const TAG_BYTES: usize = 16;
 
-/// What a text was signed for. One cannot be passed off as another.
+/// Kind of a token. A token of one kind is invalid as any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A legacy session's id.
     Session = 1,
-    /// A place in a list.
+    /// A cursor of a list.
     Cursor,
-    /// What a call that needs input has learnt so far.
+    /// The state of a call that returned `input_required`.
     RequestState,
     /// A task's id.
     Task,
@@ -23,7 +24,7 @@ pub enum Purpose {
     ServerRequest,
 }
 
-/// The key. Whoever has it can make what this server believes.
+/// Signing key. Keep it secret: it creates tokens that the server accepts.
 #[derive(Clone)]
 pub struct Secret {
     mac: Hmac<Sha256>,
@@ -36,22 +37,22 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// The key made of these bytes; 32 or more that nobody can guess.
+    /// Derives the key from at least 32 secret random bytes.
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
         use sha2::Digest;
-        // Of the size HMAC takes as it is, whatever the length.
+        // Hashing maps a key of any length to a fixed size below HMAC's block size.
         let key = Sha256::digest(key);
         Self { mac: <Hmac<Sha256> as hmac::digest::KeyInit>::new(&hmac_key(key.as_slice())) }
     }
 
-    /// The signature of `payload` for one purpose, together with what it is bound to but does not carry.
+    /// Signs `payload` for one kind of token. `bound` holds values that the signature covers and the token does not contain.
     #[must_use]
     pub fn sign(&self, purpose: Purpose, payload: &[u8], bound: &[&[u8]]) -> [u8; TAG_BYTES] {
         let mut mac = self.mac.clone();
         mac.update(&[purpose as u8]);
         for part in std::iter::once(&payload).chain(bound) {
-            // The length first, so that no two lists of parts read alike.
+            // Each part is preceded by its length, so that different lists of parts have different encodings.
             mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             mac.update(part);
         }
@@ -61,7 +62,7 @@ impl Secret {
         tag
     }
 
-    /// `payload` and its signature as text.
+    /// Encodes `payload` and its signature as a token.
     #[must_use]
     pub fn seal(&self, purpose: Purpose, payload: &[u8], bound: &[&[u8]]) -> String {
         let mut bytes = payload.to_vec();
@@ -69,20 +70,21 @@ impl Secret {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The payload of a text that [`Secret::seal`] wrote for the same purpose, bound to the same; `None` for any other text.
+    /// Verifies a token that [`Secret::seal`] created for the same kind and the same `bound` values, and returns its payload. `None`
+    /// for any other text.
     #[must_use]
     pub fn open(&self, purpose: Purpose, text: &[u8], bound: &[&[u8]]) -> Option<Vec<u8>> {
         let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let tag = bytes.split_off(bytes.len().checked_sub(TAG_BYTES)?);
         let expected = self.sign(purpose, &bytes, bound);
-        // In a time that does not depend on where they differ.
+        // Constant-time comparison.
         let difference =
             tag.iter().zip(expected).fold(0, |difference, (one, other)| difference | (one ^ other));
         (std::hint::black_box(difference) == 0).then_some(bytes)
     }
 }
 
-/// A key as HMAC's type wants it: a block, filled up with zeros (RFC 2104, section 2).
+/// Pads a key with zeros to HMAC's block size (<https://www.rfc-editor.org/rfc/rfc2104#section-2>).
 fn hmac_key(key: &[u8]) -> hmac::digest::Key<Hmac<Sha256>> {
     let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
     block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sealed_opens_for_its_purpose_and_its_binding_only() {
+    fn token_is_valid_for_its_kind_and_bound_values_only() {
         let secret = Secret::new(b"key");
         let text = secret.seal(Purpose::Cursor, b"payload", &[b"a", b"b"]);
         assert_eq!(secret.open(Purpose::Cursor, text.as_bytes(), &[b"a", b"b"]).unwrap(), b"payload");
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn any_change_of_a_sealed_text_is_noticed() {
+    fn modified_token_is_rejected() {
         let secret = Secret::new(b"key");
         let text = secret.seal(Purpose::Task, b"1234567", &[]);
         for place in 0..text.len() {
