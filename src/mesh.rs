@@ -1,5 +1,5 @@
-//! The one crossing between shards: events for whoever subscribed, and what concerns the state another shard keeps. A bounded
-//! queue for each shard; nothing that answers an ordinary request comes through here.
+//! Messages between shards: events for subscribers, and requests for state that another shard owns. Each shard has a bounded queue.
+//! Ordinary requests are handled without it.
 
 use std::{
     sync::{
@@ -19,127 +19,127 @@ use crate::{
     runtime::Ticket,
 };
 
-/// What one shard tells another.
+/// Message to a shard.
 pub enum Message {
-    /// Something has changed.
+    /// An event for subscribers.
     Event(Arc<Event>),
-    /// Do this, and answer.
+    /// A request from another shard.
     Ask {
-        /// Who asks.
+        /// The requesting shard.
         from: u16,
-        /// Under what the answer is expected.
+        /// Ticket of the answer.
         ticket: Ticket,
-        /// What is to be done.
+        /// The request.
         request: Request,
     },
-    /// It is done, or not.
+    /// The answer to a request.
     Answer {
-        /// What was asked.
+        /// Ticket of the request.
         ticket: Ticket,
-        /// What it came to.
+        /// The answer.
         answer: Answer,
     },
-    /// A client has answered a question of a call that runs here.
+    /// A client's answer to a request of a call on the receiving shard.
     ClientAnswer(ClientAnswer),
-    /// A legacy client does not want an answer any more.
+    /// A legacy client has cancelled a request.
     Cancel(SessionKey, OwnedId),
-    /// Events of a stream that is kept elsewhere, for a connection here.
+    /// Events of a stream owned by another shard, for a connection of the receiving shard.
     Stream {
         /// The connection.
         socket: SocketId,
-        /// Whole events.
+        /// Complete encoded events.
         events: Vec<u8>,
-        /// The stream has ended with them.
+        /// Whether the stream ends with these events.
         ended: bool,
     },
-    /// The connection that carried a stream kept here has gone.
+    /// The connection of a stream owned by the receiving shard has closed.
     Detached {
         /// The stream.
         stream: StreamId,
-        /// Whose connection it was: sockets of two shards may have the same number.
+        /// The connection's shard: socket ids are unique per shard only.
         from: u16,
         /// The connection.
         socket: SocketId,
     },
 }
 
-/// What is asked of the shard that keeps something.
+/// Request to the shard that owns some state.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Remember which log messages a session wants.
+    /// Set the log level of a session.
     SetLevel(SessionKey, Level),
-    /// Remember that a session has ended, and let go of what is its.
+    /// Mark a session as ended, and remove its state.
     End(SessionKey),
-    /// A session wants to hear of a resource.
+    /// Subscribe a session to a resource.
     Subscribe(Session, String),
-    /// Or no more.
+    /// Unsubscribe a session from a resource.
     Unsubscribe(Session, String),
-    /// Something about a task.
+    /// A request for a task.
     Task(TaskRequest),
-    /// A connection is to carry a session's stream.
+    /// Attach a connection to a stream of a session.
     Attach {
-        /// Whose.
+        /// The session.
         session: Session,
-        /// The connection, at the shard that asks.
+        /// The connection, on the requesting shard.
         socket: SocketId,
-        /// Which stream, and what was last seen of it; the session's own from now on without.
+        /// The stream to resume, and the last event the client received; `None` attaches to the session's own stream.
         resume: Option<(StreamId, u64)>,
     },
 }
 
-/// What that came to.
+/// Answer to a [`Request`].
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// Done.
+    /// The request succeeded.
     Done,
-    /// How the task is.
+    /// State of the task.
     Task(Box<TaskView>),
-    /// What was asked for is not there.
+    /// The session, stream or task does not exist.
     Unknown,
-    /// The session has its stream already.
+    /// The stream already has a connection.
     Taken,
-    /// There is no room.
+    /// A limit of the shard is reached.
     Full,
-    /// The session hears of as many things as one may.
+    /// The session has the maximum number of subscriptions.
     TooMany,
-    /// A stream is carried from now on: this much of it at once, and whether that is all.
+    /// The connection is attached to the stream: the encoded events to replay, and whether the stream has ended.
     Attached(StreamId, Vec<u8>, bool),
 }
 
-/// Names a stream that can be resumed: who keeps it, and where.
+/// Id of a resumable stream: the owning shard, a slot and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamId {
-    /// The shard that keeps it.
+    /// The owning shard.
     pub shard: u16,
-    /// Its place there.
+    /// The slot's index.
     pub index: u32,
-    /// Which of the streams that had this place.
+    /// The slot's generation, which distinguishes the streams that used the slot.
     pub generation: u32,
 }
 
-/// One shard's queue.
+/// Queue of one shard.
 pub struct Mailbox {
     queue: ArrayQueue<Message>,
-    /// An event was lost for want of room.
+    /// Whether an event was dropped because the queue was full.
     missed: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Mailbox {
-    /// A queue of at most `capacity` messages; `wake` tells its shard to look.
+    /// Creates a queue of at most `capacity` messages. `wake` wakes its shard after a push.
     #[must_use]
     pub fn new(capacity: usize, wake: Box<dyn Fn() + Send + Sync>) -> Self {
         Self { queue: ArrayQueue::new(capacity.max(1)), missed: AtomicBool::new(false), wake }
     }
 
-    /// Puts a message in. `false`: there is no room.
+    /// Enqueues a message. Returns `false` if the queue is full.
     pub fn post(&self, message: Message) -> bool {
-        let is_taken = self.queue.push(message).is_ok();
+        let is_queued = self.queue.push(message).is_ok();
         (self.wake)();
-        is_taken
+        is_queued
     }
 
-    /// Puts an event in; where there is no room, all that hear of anything here hear that everything may have changed.
+    /// Enqueues an event. If the queue is full, the shard later notifies every subscriber that all of its topics may have changed.
     pub fn publish(&self, event: &Arc<Event>) {
         if self.queue.push(Message::Event(Arc::clone(event))).is_err() {
             self.missed.store(true, Ordering::Release);
@@ -147,32 +147,32 @@ impl Mailbox {
         (self.wake)();
     }
 
-    /// The next message.
+    /// Removes the next message.
     #[must_use]
     pub fn take(&self) -> Option<Message> {
         self.queue.pop()
     }
 
-    /// Messages in it.
+    /// Number of queued messages.
     #[must_use]
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether there is anything in it.
+    /// Whether there is neither a message nor a dropped event.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty() && !self.missed.load(Ordering::Acquire)
     }
 
-    /// Whether an event was lost since this was last asked.
+    /// Whether an event was dropped since the last call.
     #[must_use]
     pub fn take_missed(&self) -> bool {
         self.missed.load(Ordering::Relaxed) && self.missed.swap(false, Ordering::Acquire)
     }
 }
 
-/// The queues of all shards of a server, set once all have started; and the id of this run of it.
+/// Queues of all shards of a server, set when all shards have started, and the id of this instance.
 #[derive(Clone)]
 pub struct Broadcast {
     mailboxes: Arc<OnceLock<Vec<Arc<Mailbox>>>>,
@@ -180,12 +180,12 @@ pub struct Broadcast {
 }
 
 impl Default for Broadcast {
-    /// Of a new instance.
+    /// Creates the id of a new instance.
     fn default() -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let [a, b, c, d, ..] = since.as_secs().to_le_bytes();
         let mut node = [0; 5];
-        // Without randomness the epoch still distinguishes one run from the next.
+        // If no random bytes are available, the epoch still distinguishes the instances of one machine.
         let _ = getrandom::fill(&mut node);
         let instance = Instance { epoch: u32::from_le_bytes([a, b, c, d]), node };
         Self { mailboxes: Arc::default(), instance }
@@ -193,29 +193,29 @@ impl Default for Broadcast {
 }
 
 impl Broadcast {
-    /// The instance whose shards these are.
+    /// The instance's id.
     #[must_use]
     pub fn instance(&self) -> Instance {
         self.instance
     }
 
-    /// Once, by whoever started the shards.
+    /// Sets the queues, once, after the shards have started.
     pub fn connect(&self, mailboxes: Vec<Arc<Mailbox>>) {
         let _ = self.mailboxes.set(mailboxes);
     }
 
-    /// All queues, in the order of the shards.
+    /// The queues by shard.
     #[must_use]
     pub fn mailboxes(&self) -> &[Arc<Mailbox>] {
         self.mailboxes.get().map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Tells one shard. `false`: it has no room, or there is no such shard.
+    /// Sends a message to a shard. Returns `false` if its queue is full or the shard does not exist.
     pub fn post(&self, shard: u16, message: Message) -> bool {
         self.mailboxes().get(usize::from(shard)).is_some_and(|mailbox| mailbox.post(message))
     }
 
-    /// Tells all shards of an event: one message for each.
+    /// Sends an event to all shards, as one shared message each.
     pub fn publish(&self, event: Event) {
         let event = Arc::new(event);
         self.mailboxes().iter().for_each(|mailbox| mailbox.publish(&event));
