@@ -1,4 +1,4 @@
-//! Ending a call before it has ended by itself.
+//! Cancellation of pending calls.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,19 +11,19 @@ use std::{
     task::{Poll, Waker},
 };
 
-/// Cancels one call. What follows is a completion all the same, so that a call ends exactly once.
+/// Handle that cancels one call. A cancelled call still ends with one completion.
 pub enum Cancel {
-    /// A task on this thread: dropped at once.
+    /// A task on this thread; it is dropped at once.
     Task(Rc<LocalCancel>),
-    /// A job on another thread: asked to stop, for nothing can make it.
+    /// A job on another thread; it sees the flag and stops cooperatively.
     Job(Arc<AtomicBool>),
-    /// A task of the tokio runtime: dropped where it next waits.
+    /// A task of the tokio runtime; it is dropped when it next awaits.
     #[cfg(feature = "tokio")]
     Tokio(Arc<AtomicBool>, Arc<tokio::sync::Notify>),
 }
 
 impl Cancel {
-    /// Cancels the call; more than once does no harm.
+    /// Cancels the call. Idempotent.
     pub fn cancel(&self) {
         match self {
             Self::Task(cancel) => cancel.cancel(),
@@ -37,7 +37,7 @@ impl Cancel {
     }
 }
 
-/// The flag of a task on this thread.
+/// Cancellation flag of a task on this thread.
 #[derive(Default)]
 pub struct LocalCancel {
     cancelled: Cell<bool>,
@@ -52,7 +52,7 @@ impl LocalCancel {
         }
     }
 
-    /// Resolves when the call is cancelled.
+    /// Completes when the call is cancelled.
     pub(super) async fn cancelled(&self) {
         poll_fn(|context| {
             if self.cancelled.get() {

@@ -1,4 +1,4 @@
-//! How calls that run beside the requests reach their shard: what they say meanwhile, and their end.
+//! Queue from pending calls to their shard: messages of running calls, and completions.
 
 use std::{
     cell::RefCell,
@@ -13,76 +13,76 @@ use crossbeam_queue::ArrayQueue;
 use super::Unfinished;
 use crate::registry::{Note, Reply};
 
-/// Names a pending call of one shard: its place, and which of the calls that had this place.
+/// Id of a pending call of one shard: a slot and its generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    /// The place.
+    /// The slot's index.
     pub index: u32,
-    /// Which one.
+    /// The slot's generation, which distinguishes the calls that used the slot.
     pub generation: u32,
 }
 
 /// A pending call that has ended.
 pub struct Completed {
-    /// Which call.
+    /// The call.
     pub ticket: Ticket,
-    /// What it came to.
+    /// The reply, or why there is none.
     pub outcome: Result<Reply, Unfinished>,
 }
 
-/// What a pending call has to tell.
+/// Event of a pending call.
 pub enum CallEvent {
-    /// It says something.
+    /// A message of a running call.
     Said(Ticket, Note),
-    /// It has ended.
+    /// The call has ended.
     Ended(Completed),
 }
 
-/// One shard's inbox of its calls.
+/// Queue of one shard's call events.
 pub struct Completions {
-    /// Ends of tasks on this thread.
+    /// Completions of tasks on this thread.
     local: RefCell<VecDeque<Completed>>,
     remote: RemoteCompletions,
-    /// An end that waits until what was said before it has been heard: that many notes.
+    /// A completion that is returned after this many messages, which were queued before it.
     held: RefCell<Option<(Completed, usize)>>,
-    /// The shard's task, when it sleeps.
+    /// Waker of the shard's task while it sleeps.
     sleeper: RefCell<Option<Waker>>,
 }
 
-/// The part of it that other threads see.
+/// The part of the queue that other threads use.
 #[derive(Clone)]
 pub struct RemoteCompletions {
-    ends: Arc<ArrayQueue<Completed>>,
-    notes: Arc<ArrayQueue<(Ticket, Note)>>,
+    completed: Arc<ArrayQueue<Completed>>,
+    messages: Arc<ArrayQueue<(Ticket, Note)>>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl RemoteCompletions {
-    /// Hands an ended call to its shard. The queue holds as many as a shard may have in flight, so it has room.
+    /// Queues a completion. The queue has room for all calls that a shard may have in flight.
     pub(super) fn push(&self, completed: Completed) {
-        let refused = self.ends.push(completed);
+        let refused = self.completed.push(completed);
         debug_assert!(refused.is_ok(), "more completions than calls in flight");
         (self.wake)();
     }
 
-    /// Hands over what a call says, if there is room.
-    pub(super) fn say(&self, ticket: Ticket, note: Note) -> bool {
-        let is_taken = self.notes.push((ticket, note)).is_ok();
+    /// Queues a message of a call. Returns `false` if the queue is full.
+    pub(super) fn push_message(&self, ticket: Ticket, message: Note) -> bool {
+        let is_queued = self.messages.push((ticket, message)).is_ok();
         (self.wake)();
-        is_taken
+        is_queued
     }
 }
 
 impl Completions {
-    /// An inbox for at most `calls_max` calls in flight, and `notes_max` notes of theirs. `wake` is called after a push from
-    /// another thread.
+    /// Creates a queue for at most `calls_max` calls in flight and `messages_max` messages. `wake` is called after a push from another
+    /// thread.
     #[must_use]
-    pub fn new(calls_max: usize, notes_max: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Rc<Self> {
+    pub fn new(calls_max: usize, messages_max: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Rc<Self> {
         Rc::new(Self {
             local: RefCell::new(VecDeque::new()),
             remote: RemoteCompletions {
-                ends: Arc::new(ArrayQueue::new(calls_max.max(1))),
-                notes: Arc::new(ArrayQueue::new(notes_max.max(1))),
+                completed: Arc::new(ArrayQueue::new(calls_max.max(1))),
+                messages: Arc::new(ArrayQueue::new(messages_max.max(1))),
                 wake,
             },
             held: RefCell::new(None),
@@ -101,25 +101,25 @@ impl Completions {
         }
     }
 
-    /// The next thing a call has to tell. What it said comes before its end.
+    /// Removes the next event. The messages of a call precede its completion.
     #[must_use]
     pub fn pop(&self) -> Option<CallEvent> {
-        let said = |(ticket, note)| CallEvent::Said(ticket, note);
+        let message_event = |(ticket, note)| CallEvent::Said(ticket, note);
         if let Some((ended, left)) = self.held.take() {
-            // Others may go on talking: those that were there are enough.
-            let note = if left > 0 { self.remote.notes.pop() } else { None };
-            return Some(match note {
-                Some(note) => {
+            // Only the messages that were queued before the completion; other calls may push more meanwhile.
+            let message = if left > 0 { self.remote.messages.pop() } else { None };
+            return Some(match message {
+                Some(message) => {
                     self.held.replace(Some((ended, left - 1)));
-                    said(note)
+                    message_event(message)
                 }
                 None => CallEvent::Ended(ended),
             });
         }
-        let ended = self.local.borrow_mut().pop_front().or_else(|| self.remote.ends.pop());
-        let Some(ended) = ended else { return self.remote.notes.pop().map(said) };
-        // What it said before it ended is there by now.
-        match self.remote.notes.len() {
+        let ended = self.local.borrow_mut().pop_front().or_else(|| self.remote.completed.pop());
+        let Some(ended) = ended else { return self.remote.messages.pop().map(message_event) };
+        // The messages that the call sent before its end are in the queue by now.
+        match self.remote.messages.len() {
             0 => Some(CallEvent::Ended(ended)),
             left => {
                 self.held.replace(Some((ended, left)));
@@ -128,16 +128,16 @@ impl Completions {
         }
     }
 
-    /// Whether there is anything.
+    /// Whether an event is queued.
     #[must_use]
     pub fn has_any(&self) -> bool {
         !self.local.borrow().is_empty()
-            || !self.remote.ends.is_empty()
-            || !self.remote.notes.is_empty()
+            || !self.remote.completed.is_empty()
+            || !self.remote.messages.is_empty()
             || self.held.borrow().is_some()
     }
 
-    /// Whether there is anything; if not, the task is woken when something comes from this thread.
+    /// Whether an event is queued. If not, the task is woken when a task of this thread ends.
     pub fn is_ready(&self, context: &mut Context<'_>) -> bool {
         let is_ready = self.has_any();
         if !is_ready {

@@ -1,4 +1,4 @@
-//! What async handlers need of their shard's executor: time, and tasks beside their own.
+//! Timers and local tasks for async handlers.
 
 use std::{
     future::Future,
@@ -9,20 +9,20 @@ use std::{
 
 use futures_lite::FutureExt;
 
-/// Resolves after this long, or a little later: the shard's timers have a resolution of a millisecond.
+/// Completes after `duration`, with a resolution of a millisecond.
 ///
 /// # Panics
-/// When polled outside an async handler's thread. On tokio its own timers are to be used.
+/// When polled outside a shard's thread. Handlers on tokio use tokio's timers.
 pub async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
 }
 
-/// The time was over before the future was ready.
+/// The timeout elapsed before the future completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the time is over")]
 pub struct Elapsed;
 
-/// The future's output, if it is ready within this time; else the future is dropped.
+/// Returns the future's output if it completes within `duration`; otherwise drops the future.
 ///
 /// # Errors
 /// [`Elapsed`].
@@ -48,12 +48,12 @@ pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> 
     async { Ok(future.await) }.or(elapsed).await
 }
 
-/// A task on a shard's thread. It is cancelled when this is dropped; awaiting it gives its output.
+/// A task on a shard's thread. Dropping the handle cancels the task; awaiting it returns the task's output.
 #[must_use = "a task is cancelled when it is dropped; `detach` lets it run"]
 pub struct LocalTask<T>(glommio::Task<T>);
 
 impl<T> LocalTask<T> {
-    /// Lets the task run to its end. A shard that has such tasks ends without waiting for them.
+    /// Detaches the task, which then runs to its end. A shard exits without waiting for detached tasks.
     pub fn detach(self) {
         drop(self.0.detach());
     }
@@ -67,10 +67,10 @@ impl<T> Future for LocalTask<T> {
     }
 }
 
-/// Starts a task on the thread of the shard that calls this, for an async handler that does several things at a time.
+/// Spawns a task on the current shard's thread, for an async handler that runs several futures concurrently.
 ///
 /// # Panics
-/// Outside an async handler's thread. On tokio its own `spawn` is to be used.
+/// Outside a shard's thread. Handlers on tokio use `tokio::spawn`.
 pub fn spawn_local<T: 'static>(future: impl Future<Output = T> + 'static) -> LocalTask<T> {
     LocalTask(glommio::spawn_local(future))
 }

@@ -1,7 +1,7 @@
-//! Runs what is offered: inline on the core, as a task beside the requests, on a thread of the blocking pool, or on tokio.
+//! Runs handlers: inline on the shard, as a task of the shard's executor, on a thread of the blocking pool, or on tokio.
 //!
-//! Whatever a handler does, its panic ends here: it is a reply, not the end of a shard. A call that was started ends exactly
-//! once, with a [`Completed`], also when it was cancelled.
+//! A handler's panic is caught here and becomes an error reply. Every pending call ends with exactly one [`Completed`], also if
+//! it is cancelled.
 
 mod cancel;
 mod completions;
@@ -38,52 +38,52 @@ use crate::{
     },
 };
 
-/// Why a call gave no reply.
+/// Why a call ended without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfinished {
-    /// The tool panicked.
+    /// The handler panicked.
     Panicked,
-    /// It was cancelled.
+    /// The call was cancelled.
     Cancelled,
-    /// It ends with a question, and starts again with the answer.
+    /// The call returned `input_required`; it starts again with the client's answer.
     InputRequired,
 }
 
-/// What became of a call that was started.
+/// Result of starting a call.
 pub enum Started {
-    /// The reply is there; and what was said before, if anything could be.
+    /// The reply is complete. Holds the notifications of the call, if it could send any.
     Done(Option<Arc<Conversation>>),
     /// The handler panicked.
     Panicked {
         /// The ticket that was not used.
         unused: Option<Ticket>,
     },
-    /// The reply will come through the shard's [`Completions`], under this ticket.
+    /// The reply will arrive in the shard's [`Completions`] with this ticket.
     Pending(Ticket, Cancel, Arc<Conversation>),
-    /// No room: no ticket was to be had, or the pool's queue is full and the ticket was not used.
+    /// A limit is reached: there is no ticket, or the pool's queue is full and the ticket was not used.
     Busy {
         /// The ticket that was not used.
         unused: Option<Ticket>,
     },
-    /// The arguments could not be read without the digits of their numbers, so the handler has not run: the document is to be
-    /// handled again with its [`Digits`](crate::json::Digits).
+    /// The handler has not run, because its arguments need the digits of their numbers. The caller handles the document again with
+    /// its [`Digits`](crate::json::Digits).
     NeedsDigits {
         /// The ticket that was not used.
         unused: Option<Ticket>,
     },
 }
 
-/// Where tools run that do not run on a shard.
+/// Thread pools for handlers that do not run on a shard.
 #[derive(Clone, Default)]
 pub struct OffShard {
-    /// For blocking tools; without it they are answered "busy".
+    /// Pool for blocking handlers; without it their calls are answered "busy".
     pub pool: Option<BlockingPool>,
-    /// For tools on tokio; without it they are answered "busy".
+    /// Runtime for handlers on tokio; without it their calls are answered "busy".
     #[cfg(feature = "tokio")]
     pub tokio: Option<TokioRuntime>,
 }
 
-/// One shard's way of running handlers.
+/// Runner of one shard's calls.
 pub struct Runner {
     completions: Rc<Completions>,
     off_shard: OffShard,
@@ -91,28 +91,28 @@ pub struct Runner {
     tasks: Cell<bool>,
 }
 
-/// What runs beside the requests, before it is started.
-struct Beside {
+/// Ticket and client channel of a call that does not run inline.
+struct CallHandle {
     ticket: Ticket,
     conversation: Arc<Conversation>,
 }
 
 impl Runner {
-    /// A runner for a shard with this side.
+    /// Creates the runner of a shard.
     #[must_use]
     pub fn new(completions: Rc<Completions>, off_shard: OffShard, side: ShardSide) -> Self {
         let tasks = Cell::new(side.state.is_some());
         Self { completions, off_shard, side: Rc::new(side), tasks }
     }
 
-    /// Where replies of pending calls arrive.
+    /// The queue of replies of pending calls.
     #[must_use]
     pub fn completions(&self) -> &Rc<Completions> {
         &self.completions
     }
 
-    /// Whether tasks may run on this thread's executor: from the first async call on, or from the start where the shard has
-    /// a state. A handler may have detached a task that outlives its call.
+    /// Whether tasks may exist on this thread's executor: `true` after the first async call, and always if the shard has a state. A
+    /// handler may have detached a task that outlives its call.
     #[must_use]
     pub fn may_have_tasks(&self) -> bool {
         self.tasks.get()
@@ -141,8 +141,8 @@ impl Runner {
         Some(Cancel::Job(cancelled))
     }
 
-    /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]; `ticket` names the call if it
-    /// is not done at once.
+    /// Starts a call. `reply` is empty and is filled if the result is [`Started::Done`]; `ticket` allocates a ticket for a call that
+    /// does not run inline.
     pub fn start(
         &self,
         handler: &Handler,
@@ -156,8 +156,8 @@ impl Runner {
             return self.run_inline(&**run, input, caller, details, reply);
         }
         let Some(ticket) = ticket() else { return Started::Busy { unused: None } };
-        let outlet = self.completions.remote();
-        let carrier = Box::new(move |note| outlet.say(ticket, note));
+        let sender = self.completions.remote();
+        let carrier = Box::new(move |message| sender.push_message(ticket, message));
         let details = *details.unwrap_or_default();
         let becomes_task = details.task;
         let mut conversation = Conversation::carried(caller.revision, caller.capabilities, details, carrier);
@@ -166,10 +166,10 @@ impl Runner {
         }
         let conversation = Arc::new(conversation);
         if let Some(terms) = becomes_task {
-            // What the handler would do first, done for it: it may ask at once, on a thread of its own.
+            // Before the handler starts, because on another thread it may send a client request at once.
             let _ = conversation.become_task(terms);
         }
-        let beside = Beside { ticket, conversation: Arc::clone(&conversation) };
+        let call = CallHandle { ticket, conversation: Arc::clone(&conversation) };
         let remote_context = || {
             let cancelled = Arc::new(AtomicBool::new(false));
             let publisher = self.side.publisher.clone();
@@ -181,25 +181,25 @@ impl Runner {
             );
             (context, cancelled)
         };
-        // The handler itself, before its work begins, is the tool's code too.
+        // Creating the work runs code of the handler, which may panic.
         let started = match handler {
             Handler::Inline(_) => return Started::Busy { unused: Some(ticket) },
             Handler::Async(run) => {
                 let context = Context::new(caller, Rc::clone(&self.side), Some(Arc::clone(&conversation)));
-                prepared(|| run(input, context)).map(|work| self.spawn(work, beside))
+                prepare_work(|| run(input, context)).map(|work| self.spawn(work, call))
             }
             Handler::Blocking(run) => {
                 let (context, cancelled) = remote_context();
-                prepared(|| run(input, context)).map(|work| self.submit_handler(work, cancelled, beside))
+                prepare_work(|| run(input, context)).map(|work| self.submit_handler(work, cancelled, call))
             }
             #[cfg(feature = "tokio")]
             Handler::Tokio(run) => {
                 let (context, cancelled) = remote_context();
-                prepared(|| run(input, context)).map(|work| match &self.off_shard.tokio {
+                prepare_work(|| run(input, context)).map(|work| match &self.off_shard.tokio {
                     Some(tokio) => {
-                        let home = self.completions.remote();
-                        let cancel = tokio.spawn(work, cancelled, &beside, home);
-                        Started::Pending(ticket, cancel, beside.conversation)
+                        let completions = self.completions.remote();
+                        let cancel = tokio.spawn(work, cancelled, &call, completions);
+                        Started::Pending(ticket, cancel, call.conversation)
                     }
                     None => Started::Busy { unused: Some(ticket) },
                 })
@@ -207,8 +207,8 @@ impl Runner {
         };
         match started {
             Ok(started) => started,
-            Err(Unprepared::NeedsDigits) => Started::NeedsDigits { unused: Some(ticket) },
-            Err(Unprepared::Panicked) => Started::Panicked { unused: Some(ticket) },
+            Err(PrepareError::NeedsDigits) => Started::NeedsDigits { unused: Some(ticket) },
+            Err(PrepareError::Panicked) => Started::Panicked { unused: Some(ticket) },
         }
     }
 
@@ -223,10 +223,10 @@ impl Runner {
     ) -> Started {
         let conversation = details
             .map(|details| Arc::new(Conversation::held(caller.revision, caller.capabilities, *details)));
-        // A client of the 2026 era that names no level wants no log messages.
+        // A client of 2026-07-28 that names no level gets no log messages.
         let inline_call = (!caller.revision.is_modern()).then(|| self.side.inline_log.begin());
         let context = Context::inline(caller, Rc::clone(&self.side), conversation.clone(), inline_call);
-        let done = guarded(|| run(input, context, reply));
+        let done = catch_panic(|| run(input, context, reply));
         let logged = inline_call.and_then(|_| self.side.inline_log.end());
         match done {
             Ok(()) if reply.is_error() && take_retry_with_digits() => Started::NeedsDigits { unused: None },
@@ -235,31 +235,31 @@ impl Runner {
         }
     }
 
-    fn spawn(&self, work: LocalReply, beside: Beside) -> Started {
+    fn spawn(&self, work: LocalReply, call: CallHandle) -> Started {
         self.tasks.set(true);
-        let Beside { ticket, conversation } = beside;
+        let CallHandle { ticket, conversation } = call;
         let completions = Rc::clone(&self.completions);
         let cancel = Rc::new(LocalCancel::default());
         let cancelled = Rc::clone(&cancel);
-        let talk = Arc::clone(&conversation);
+        let channel = Arc::clone(&conversation);
         glommio::spawn_local(async move {
-            let outcome = finish(work, talk, cancelled.cancelled()).await;
+            let outcome = finish(work, channel, cancelled.cancelled()).await;
             completions.push(Completed { ticket, outcome });
         })
         .detach();
         Started::Pending(ticket, Cancel::Task(cancel), conversation)
     }
 
-    fn submit_handler(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, beside: Beside) -> Started {
-        let Beside { ticket, conversation } = beside;
+    fn submit_handler(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, call: CallHandle) -> Started {
+        let CallHandle { ticket, conversation } = call;
         let Some(pool) = &self.off_shard.pool else {
             return Started::Busy { unused: Some(ticket) };
         };
-        let talk = Arc::clone(&conversation);
-        // A handler that has hit upon a question says something for the sake of form only.
+        let channel = Arc::clone(&conversation);
+        // The reply of a handler with an unanswered client request is a placeholder.
         let work = Box::new(move || {
             let reply = work();
-            if talk.has_unanswered() { Err(Unfinished::InputRequired) } else { Ok(reply) }
+            if channel.has_unanswered() { Err(Unfinished::InputRequired) } else { Ok(reply) }
         });
         match pool.submit(work, Arc::clone(&cancelled), ticket, self.completions.remote()) {
             Ok(()) => Started::Pending(ticket, Cancel::Job(cancelled), conversation),
@@ -268,7 +268,7 @@ impl Runner {
     }
 }
 
-/// What a task's work comes to, unless it is cancelled before. Whichever is first; the other is dropped.
+/// Runs a task's work until it ends or is cancelled, and drops the other future.
 async fn finish(
     work: impl Future<Output = Reply> + Unpin,
     conversation: Arc<Conversation>,
@@ -283,8 +283,8 @@ async fn finish(
     finished.or(cancelled).await
 }
 
-/// A handler's work: it ends where it has hit upon a question that nobody has answered yet; and its panic while it is dropped
-/// half done ends here.
+/// A handler's work. Ends when the handler waits for a client request that has no answer. Catches panics of dropping unfinished
+/// work.
 struct Guarded<W> {
     work: Option<W>,
     conversation: Arc<Conversation>,
@@ -308,26 +308,27 @@ impl<W: Future<Output = Reply> + Unpin> Future for Guarded<W> {
 impl<W> Drop for Guarded<W> {
     fn drop(&mut self) {
         let work = self.work.take();
-        // Nobody is told: the call has ended already.
-        let _ = guarded(|| drop(work));
+        // The call has already ended, so the panic is not reported.
+        let _ = catch_panic(|| drop(work));
     }
 }
 
-/// Why there is no work of a handler.
-enum Unprepared {
+/// Why a handler's work was not created.
+enum PrepareError {
     Panicked,
     NeedsDigits,
 }
 
-/// What reads the arguments and makes work of them that has not begun.
-fn prepared<W>(prepare: impl FnOnce() -> W) -> Result<W, Unprepared> {
-    match guarded(prepare) {
-        Ok(_) if take_retry_with_digits() => Err(Unprepared::NeedsDigits),
+/// Calls `prepare`, which reads the arguments and creates the handler's work.
+fn prepare_work<W>(prepare: impl FnOnce() -> W) -> Result<W, PrepareError> {
+    match catch_panic(prepare) {
+        Ok(_) if take_retry_with_digits() => Err(PrepareError::NeedsDigits),
         Ok(work) => Ok(work),
-        Err(_) => Err(Unprepared::Panicked),
+        Err(_) => Err(PrepareError::Panicked),
     }
 }
 
-fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Unfinished> {
+/// Calls `run` and catches its panic.
+fn catch_panic<T>(run: impl FnOnce() -> T) -> Result<T, Unfinished> {
     std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| Unfinished::Panicked)
 }

@@ -1,8 +1,9 @@
-//! The blocking pool: a bounded queue and threads that come and go, off the shards' cores where there are others.
+//! Blocking pool: a bounded queue and a variable number of threads, which run outside the shards' cores if there are other cores.
 //!
-//! A fixed number of threads is always there. A supervisor thread starts more, up to a maximum, once a job has waited for
-//! [`WAIT_MAX`], unless as many threads as are always there compute: more would only take turns with them. Those end when they have had no job for a while. A thread whose handler waits for its client does not
-//! count towards that maximum, so clients that do not answer cannot keep other calls from running.
+//! A fixed number of threads is permanent. A supervisor thread starts temporary ones, up to a maximum, when a job has waited for
+//! [`WAIT_MAX`], unless as many threads compute as are permanent; more would only compete with them. A temporary thread ends
+//! when it has been idle for a while. A thread whose handler waits for its client does not count towards the maximum, so clients
+//! that do not answer cannot block other calls.
 
 use std::{
     io,
@@ -23,40 +24,40 @@ use super::{
 };
 use crate::registry::{Reply, WaitGauge};
 
-/// What is done on a thread.
+/// Work of one job.
 pub(super) type Work = Box<dyn FnOnce() -> Result<Reply, Unfinished> + Send>;
 
-/// A job that has waited this long gets a thread of its own, up to the maximum.
+/// Time a job waits before a temporary thread is started for it.
 const WAIT_MAX: Duration = Duration::from_millis(10);
 
-/// Nice value of threads that share the shards' cores: a shard has about ten times the weight of one of them.
+/// Nice value of threads that share the shards' cores. A shard then has about ten times the weight of such a thread.
 const SHARED_CORE_NICE: i32 = 10;
 
 struct Job {
     work: Work,
     cancelled: Arc<AtomicBool>,
     ticket: Ticket,
-    home: RemoteCompletions,
+    completions: RemoteCompletions,
 }
 
-/// Sizes of a pool, and where its threads run.
+/// Sizes and cores of a pool.
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
-    /// Threads that are always there; at least one.
+    /// Number of permanent threads; at least 1.
     pub threads: usize,
-    /// The most threads whose handlers do not wait for a client; at least `threads`.
+    /// Maximum number of threads whose handlers do not wait for a client; at least `threads`.
     pub threads_max: usize,
-    /// The most threads whose handlers do; beyond it a question is refused.
+    /// Maximum number of threads whose handlers wait for a client. Beyond it a client request fails.
     pub waiting_max: usize,
-    /// The most jobs that wait for a thread; beyond it a job is refused.
+    /// Maximum number of queued jobs. Beyond it a job is rejected.
     pub queue_max: usize,
-    /// A thread beyond `threads` ends after this long without a job.
+    /// Idle time after which a temporary thread ends.
     pub idle_max: Duration,
-    /// Cores without a shard, to which threads are pinned in turn. Empty: threads run anywhere, at nice 10.
+    /// Cores without a shard, to which threads are pinned in turn. If empty, threads run on any core at nice 10.
     pub cores: Vec<usize>,
 }
 
-/// A handle to the pool; its threads end when the last handle is gone and the queue is empty.
+/// Handle of the pool. Its threads end when the last handle has been dropped and the queue is empty.
 #[derive(Clone)]
 pub struct BlockingPool(Arc<Handle>);
 
@@ -72,25 +73,25 @@ impl Drop for Handle {
     }
 }
 
-/// What the pool's threads and its handles share.
+/// State shared by the pool's threads and its handles.
 struct Shared {
     config: PoolConfig,
-    /// Threads there are.
+    /// Number of threads.
     threads: AtomicUsize,
-    /// Their ids.
+    /// Ids of the threads.
     ids: Mutex<Vec<Pid>>,
-    /// Threads that wait for a job.
+    /// Number of threads that wait for a job.
     idle: AtomicUsize,
-    /// Threads whose handler waits for its client.
+    /// Number of threads whose handler waits for its client.
     waiting: AtomicUsize,
-    /// Jobs taken from the queue so far.
+    /// Number of jobs taken from the queue so far.
     taken: AtomicU64,
-    /// Threads started so far: the next one's number.
+    /// Number of threads started so far, which numbers the next one.
     started: AtomicUsize,
     supervisor: OnceLock<Thread>,
-    /// The supervisor watches the queue.
+    /// Whether the supervisor watches the queue.
     is_watched: AtomicBool,
-    /// The last handle is gone.
+    /// Whether the last handle has been dropped.
     ended: AtomicBool,
 }
 
@@ -98,7 +99,7 @@ impl BlockingPool {
     /// Starts a pool.
     ///
     /// # Errors
-    /// When one of its first threads cannot be started.
+    /// A permanent thread cannot be started.
     pub fn start(config: PoolConfig) -> io::Result<Self> {
         let (jobs, queue) = bounded(config.queue_max);
         let threads = config.threads.max(1);
@@ -115,7 +116,7 @@ impl BlockingPool {
             is_watched: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
-        // From here on its end is the threads' end.
+        // From here on, dropping the pool ends the threads.
         let pool = Self(Arc::new(Handle { jobs, shared: Arc::clone(&shared) }));
         for _ in 0..threads {
             shared.start_thread(&queue, true)?;
@@ -124,21 +125,21 @@ impl BlockingPool {
         let supervisor = thread::Builder::new()
             .name("blocking-pool".to_owned())
             .spawn(move || supervised.supervise(&queue))?;
-        // Set once. The supervisor finds a job queued before it when it starts.
+        // Set once. The supervisor checks the queue when it starts, so a job queued before is not lost.
         let _ = shared.supervisor.set(supervisor.thread().clone());
         Ok(pool)
     }
 
-    /// Queues a job whose reply goes home under `ticket`. Gives the ticket back when the queue is full.
+    /// Queues a job whose completion is pushed to `completions`. Returns the ticket if the queue is full.
     pub(super) fn submit(
         &self,
         work: Work,
         cancelled: Arc<AtomicBool>,
         ticket: Ticket,
-        home: RemoteCompletions,
+        completions: RemoteCompletions,
     ) -> Result<(), Ticket> {
         let Handle { jobs, shared } = &*self.0;
-        jobs.try_send(Job { work, cancelled, ticket, home }).map_err(|refused| match refused {
+        jobs.try_send(Job { work, cancelled, ticket, completions }).map_err(|refused| match refused {
             TrySendError::Full(job) | TrySendError::Disconnected(job) => job.ticket,
         })?;
         if shared.idle.load(SeqCst) < jobs.len() {
@@ -147,24 +148,24 @@ impl BlockingPool {
         Ok(())
     }
 
-    /// Reads the pool's figures without keeping it.
+    /// Returns an observer that does not keep the pool alive.
     #[must_use]
     pub fn observer(&self) -> PoolObserver {
         PoolObserver(Arc::downgrade(&self.0))
     }
 
-    /// Counts the threads whose handlers wait for their clients.
+    /// Returns the gauge of threads whose handlers wait for their clients.
     pub(super) fn wait_gauge(&self) -> Arc<dyn WaitGauge> {
         Arc::clone(&self.0.shared) as Arc<dyn WaitGauge>
     }
 }
 
-/// Reads a pool's figures from any thread; the pool ends as if there were none.
+/// Observer of a pool's load, for any thread. Does not keep the pool alive.
 #[derive(Clone, Default)]
 pub struct PoolObserver(Weak<Handle>);
 
 impl PoolObserver {
-    /// The pool's figures now. `None`: there is no pool, or it has ended.
+    /// The current load; `None` if there is no pool or it has ended.
     #[must_use]
     pub fn load(&self) -> Option<PoolLoad> {
         let handle = self.0.upgrade()?;
@@ -178,16 +179,16 @@ impl PoolObserver {
     }
 }
 
-/// A pool's figures.
+/// Load of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLoad {
-    /// Jobs that wait for a thread.
+    /// Number of queued jobs.
     pub queued: usize,
-    /// Threads there are.
+    /// Number of threads.
     pub threads: usize,
-    /// Threads without a job.
+    /// Number of threads without a job.
     pub idle: usize,
-    /// Threads whose handler waits for its client.
+    /// Number of threads whose handler waits for its client.
     pub waiting: usize,
 }
 
@@ -196,7 +197,7 @@ impl WaitGauge for Shared {
         let more = |waiting: usize| (waiting < self.config.waiting_max).then_some(waiting + 1);
         let is_admitted = self.waiting.fetch_update(SeqCst, SeqCst, more).is_ok();
         if is_admitted {
-            // A job may be waiting for the place that is free now.
+            // A thread may be started now for a queued job.
             self.watch();
         }
         is_admitted
@@ -208,7 +209,7 @@ impl WaitGauge for Shared {
 }
 
 impl Shared {
-    /// Makes the supervisor watch the queue until it is empty.
+    /// Wakes the supervisor, which then watches the queue until it is empty.
     fn watch(&self) {
         if !self.is_watched.swap(true, SeqCst) {
             self.wake_supervisor();
@@ -221,7 +222,7 @@ impl Shared {
         }
     }
 
-    /// How many threads may be started now.
+    /// Number of threads that may be started now.
     fn room(&self) -> usize {
         let allowed = self.config.threads_max + self.waiting.load(SeqCst);
         allowed.saturating_sub(self.threads.load(SeqCst))
@@ -231,24 +232,24 @@ impl Shared {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many threads compute, or wait for a processor. 0 where `/proc` cannot be read.
+    /// Number of threads that compute or wait for a processor; 0 if `/proc` cannot be read.
     fn running(&self) -> usize {
         let is_running = |id: &Pid| {
             let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", id.as_raw_nonzero()));
-            // The state follows the name, which may contain anything.
+            // The state follows the name in parentheses, which may contain any characters.
             stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('R')))
         };
         let ids = self.ids().clone();
         ids.iter().filter(|id| is_running(id)).count()
     }
 
-    /// Starts threads for jobs that wait, until the last handle is gone.
+    /// Starts threads for waiting jobs, until the last handle is dropped.
     fn supervise(self: &Arc<Self>, queue: &Receiver<Job>) {
         let mut has_failed = false;
         while !self.ended.load(SeqCst) {
             if queue.is_empty() {
                 self.is_watched.store(false, SeqCst);
-                // One that came meanwhile found the flag set, and woke nobody.
+                // A job queued before the flag was cleared has not woken the supervisor.
                 if queue.is_empty() {
                     thread::park();
                     continue;
@@ -256,7 +257,7 @@ impl Shared {
             }
             let (queued, taken) = (queue.len(), self.taken.load(SeqCst));
             thread::sleep(WAIT_MAX);
-            // The queue is first in, first out: those not taken from its front have waited all the time.
+            // The queue is first in, first out: the jobs that were not taken meanwhile have waited all the time.
             let taken = self.taken.load(SeqCst).saturating_sub(taken);
             let overdue = queued.saturating_sub(usize::try_from(taken).unwrap_or(usize::MAX));
             let mut start = overdue.min(self.room());
@@ -295,7 +296,7 @@ impl Shared {
                 Some(&id) => {
                     core_affinity::set_for_current(core_affinity::CoreId { id });
                 }
-                // Only more weight can be forbidden.
+                // Raising the nice value is always permitted.
                 None => drop(rustix::process::setpriority_process(None, SHARED_CORE_NICE)),
             }
             let id = gettid();
@@ -321,12 +322,12 @@ impl Shared {
             self.idle.fetch_sub(1, SeqCst);
             let Ok(job) = job else { return };
             self.taken.fetch_add(1, SeqCst);
-            // A job that was queued just now may have counted on this thread.
+            // A job queued meanwhile may have counted this thread as idle.
             if !queue.is_empty() {
                 self.watch();
             }
             run(job);
-            // Handlers whose clients have answered may have taken the pool beyond its maximum.
+            // The pool may exceed its maximum after waiting handlers have received their answers.
             let is_surplus =
                 || self.threads.load(SeqCst) > self.config.threads_max + self.waiting.load(SeqCst);
             if !is_permanent && is_surplus() {
@@ -337,14 +338,14 @@ impl Shared {
 }
 
 fn run(job: Job) {
-    // Nobody waits for it any more: the thread is for the next one.
+    // A cancelled job is dropped without running.
     let outcome = if job.cancelled.load(SeqCst) {
-        let _ = super::guarded(|| drop(job.work));
+        let _ = super::catch_panic(|| drop(job.work));
         Err(Unfinished::Cancelled)
     } else {
-        super::guarded(job.work).unwrap_or_else(Err)
+        super::catch_panic(job.work).unwrap_or_else(Err)
     };
-    job.home.push(Completed { ticket: job.ticket, outcome });
+    job.completions.push(Completed { ticket: job.ticket, outcome });
 }
 
 #[cfg(test)]
@@ -370,7 +371,7 @@ mod tests {
     fn until(condition: impl Fn() -> bool) {
         let began = Instant::now();
         while !condition() {
-            assert!(began.elapsed() < Duration::from_secs(20), "the condition never holds");
+            assert!(began.elapsed() < Duration::from_secs(20), "the condition did not hold within 20 s");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn pool_with_waiting_jobs_grows_to_its_maximum_and_shrinks_when_idle() {
+    fn pool_grows_to_its_maximum_and_shrinks_when_idle() {
         let pool = BlockingPool::start(config()).unwrap();
         let completions = Completions::new(100, 1, Arc::new(|| ()));
         let barrier = Arc::new(Barrier::new(3));
@@ -403,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_handlers_have_threads_beyond_the_maximum_up_to_a_bound() {
+    fn waiting_handlers_have_additional_threads_up_to_their_limit() {
         let pool = BlockingPool::start(PoolConfig { threads_max: 1, ..config() }).unwrap();
         let completions = Completions::new(100, 1, Arc::new(|| ()));
         let (answer, answers) = bounded::<()>(0);

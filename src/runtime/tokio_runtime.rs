@@ -1,4 +1,4 @@
-//! A small tokio runtime off the shards' cores, for tools that use the ecosystem's clients.
+//! A tokio runtime outside the shards' cores, for handlers that use libraries built on tokio.
 
 use std::{
     io,
@@ -11,24 +11,24 @@ use std::{
 use tokio::{runtime::Runtime, sync::Notify};
 
 use super::{
-    Beside,
+    CallHandle,
     cancel::Cancel,
     completions::{Completed, RemoteCompletions},
     finish,
 };
 use crate::registry::RemoteReply;
 
-/// A handle to the runtime; it ends when the last handle is gone, without waiting for its tasks.
+/// Handle of the runtime, which shuts down without waiting for its tasks when the last handle is dropped.
 #[derive(Clone)]
 pub struct TokioRuntime {
-    runtime: Arc<Ending>,
+    runtime: Arc<ShutdownOnDrop>,
 }
 
-/// The runtime, until it is dropped.
-struct Ending(Option<Runtime>);
+/// The runtime, with its shutdown on drop.
+struct ShutdownOnDrop(Option<Runtime>);
 
-impl Drop for Ending {
-    /// A runtime waits for its blocking tasks when it is dropped, and must not be dropped inside a task.
+impl Drop for ShutdownOnDrop {
+    /// Shuts down in the background: dropping a runtime waits for its blocking tasks, and panics inside a task.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -37,10 +37,10 @@ impl Drop for Ending {
 }
 
 impl TokioRuntime {
-    /// Starts a runtime with `threads` threads, pinned in turn to `cores`, or to none if that is empty.
+    /// Starts a runtime with `threads` threads, which are pinned in turn to `cores` unless that is empty.
     ///
     /// # Errors
-    /// When a thread cannot be started.
+    /// A thread cannot be started.
     pub fn start(threads: usize, cores: &[usize]) -> io::Result<Self> {
         let cores = cores.to_vec();
         let started = AtomicUsize::new(0);
@@ -55,23 +55,23 @@ impl TokioRuntime {
                 }
             })
             .build()?;
-        Ok(Self { runtime: Arc::new(Ending(Some(runtime))) })
+        Ok(Self { runtime: Arc::new(ShutdownOnDrop(Some(runtime))) })
     }
 
-    /// Starts a task whose reply goes home under `ticket`.
+    /// Spawns a task whose completion is pushed to `completions`.
     pub(super) fn spawn(
         &self,
         work: RemoteReply,
         cancelled: Arc<AtomicBool>,
-        beside: &Beside,
-        home: RemoteCompletions,
+        call: &CallHandle,
+        completions: RemoteCompletions,
     ) -> Cancel {
         let notify = Arc::new(Notify::new());
         let notified = Arc::clone(&notify);
-        let (ticket, conversation) = (beside.ticket, Arc::clone(&beside.conversation));
+        let (ticket, conversation) = (call.ticket, Arc::clone(&call.conversation));
         let task = async move {
             let outcome = finish(work, conversation, notified.notified()).await;
-            home.push(Completed { ticket, outcome });
+            completions.push(Completed { ticket, outcome });
         };
         if let Some(runtime) = &self.runtime.0 {
             runtime.spawn(task);
