@@ -1,4 +1,4 @@
-//! The log of the command line, on stderr, and a bound on how often a line is written.
+//! Log of the command line, on stderr, and a rate limit of log lines.
 
 use std::time::{Duration, Instant};
 #[cfg(feature = "cli")]
@@ -18,20 +18,19 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 #[cfg(feature = "cli")]
 use crate::config::{Log, LogFormat, LogLevel};
 
-/// Starts the log for the whole process. Lines wait for a thread of their own to write them, so that whoever reads stderr
-/// slowly delays no shard; beyond `lines_queued_max` they are dropped. What waits is written when the value returned is
-/// dropped.
+/// Starts the log of the process. A separate thread writes the lines, so that a slow reader of stderr delays no shard. Beyond
+/// `lines_queued_max` queued lines they are dropped. Dropping the returned guard writes the queued lines.
 #[cfg(feature = "cli")]
 pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
-    let lost = Arc::new(OnceLock::new());
-    let writer = TellsLoss { inner: io::stderr(), lost: lost.clone(), told: 0 };
+    let dropped = Arc::new(OnceLock::new());
+    let writer = LossReporter { inner: io::stderr(), dropped: dropped.clone(), reported: 0 };
     let (queue, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(lines_queued_max)
         .lossy(true)
         .thread_name("log")
         .finish(writer);
-    // Nothing has been logged yet, so the writer has not asked.
-    let _ = lost.set(queue.error_counter());
+    // Nothing has been logged yet, so the writer has not read the counter.
+    let _ = dropped.set(queue.error_counter());
     let level = match log.level {
         LogLevel::Off => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
@@ -41,7 +40,7 @@ pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let lines = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(queue);
-    // A program that brought a subscriber keeps it.
+    // A subscriber that the program has installed stays in place.
     let _ = match log.format {
         LogFormat::Text => tracing::subscriber::set_global_default(lines.finish()),
         LogFormat::Json => tracing::subscriber::set_global_default(lines.json().flatten_event(true).finish()),
@@ -52,15 +51,15 @@ pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
 
 #[cfg(feature = "cli")]
 thread_local! {
-    /// The stack of this thread's last panic, where the log does not have it yet.
+    /// Backtrace of this thread's last panic, unless it has been logged.
     static LAST_PANIC: Cell<Option<Backtrace>> = const { Cell::new(None) };
 }
 
-/// Sets a hook that logs each panic, and then calls the hook of the program, if it set one. The standard hook would write to
-/// stderr itself, and a tool may panic on a shard.
+/// Installs a panic hook that logs each panic, and then calls the program's hook, if there is one. The standard hook would write to
+/// stderr from the shard on which a tool panicked.
 ///
-/// With `RUST_BACKTRACE` the line has the stack. Without that variable the stack is only kept, its names unresolved, for
-/// [`take_backtrace`]: whether the panic is a fault of the server's is known where it is caught.
+/// With `RUST_BACKTRACE` the line contains the backtrace. Without that variable the backtrace is captured without symbols for
+/// [`take_backtrace`]: the code that catches the panic logs it if the server is at fault.
 #[cfg(feature = "cli")]
 fn log_panics() {
     let program = program_hook();
@@ -69,11 +68,11 @@ fn log_panics() {
     panic::set_hook(Box::new(move |info| {
         let text = info.to_string().replace('\n', " ");
         let remedy = remedy(&text);
-        // Captured if RUST_BACKTRACE is set.
+        // Disabled unless RUST_BACKTRACE is set.
         let backtrace = Backtrace::capture();
         let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
         if is_kept {
-            // The thread's locals may be gone.
+            // The thread's local storage may have been destroyed.
             let _ = LAST_PANIC.try_with(|last| last.set(Some(Backtrace::force_capture())));
         }
         error!(remedy, backtrace, "{text}");
@@ -83,8 +82,8 @@ fn log_panics() {
     }));
 }
 
-/// The stack of the calling thread's last panic. None where it has been logged, where `RUST_BACKTRACE` forbids it, and in a
-/// program that does not use [`Server::main`](crate::Server::main): there its own hook reports panics.
+/// Backtrace of the calling thread's last panic. `None` if it has been logged, if `RUST_BACKTRACE` disables it, and in a
+/// program that does not use [`Server::main`](crate::Server::main), whose own hook reports panics.
 #[cfg(feature = "cli")]
 pub(crate) fn take_backtrace() -> Option<String> {
     LAST_PANIC.take().map(|backtrace| backtrace.to_string())
@@ -95,7 +94,7 @@ pub(crate) fn take_backtrace() -> Option<String> {
     None
 }
 
-/// What helps against a panic, where that is known: tokio's resources panic on a thread that is none of tokio's.
+/// Remedy for a panic, if one is known: tokio's resources panic on threads outside a tokio runtime.
 #[cfg(feature = "cli")]
 fn remedy(panic: &str) -> Option<&'static str> {
     let is_tokio = panic.contains("there is no reactor running") || panic.contains("context of a Tokio");
@@ -105,36 +104,37 @@ fn remedy(panic: &str) -> Option<&'static str> {
 #[cfg(feature = "cli")]
 type PanicHook = Box<dyn Fn(&panic::PanicHookInfo<'_>) + Sync + Send>;
 
-/// The hook that the program set; none where it is the standard one.
+/// The panic hook that the program has installed; `None` if it is the standard one.
 #[cfg(feature = "cli")]
 fn program_hook() -> Option<PanicHook> {
     let hook = panic::take_hook();
-    // Now there is none, so this one is the standard one.
+    // No hook is installed now, so this call returns the standard one.
     let standard = panic::take_hook();
     #[allow(
         ambiguous_wide_pointer_comparisons,
-        reason = "the addresses of what has no size say nothing, the tables do"
+        reason = "hooks without captures have no distinct address, but their vtables differ"
     )]
     let is_standard = std::ptr::eq(&raw const *hook, &raw const *standard);
     (!is_standard).then_some(hook)
 }
 
-/// Stderr as the log's thread sees it: before a line, it tells how many were lost.
+/// Writer of the log's thread, which reports the number of dropped lines before the next line.
 #[cfg(feature = "cli")]
-struct TellsLoss<W> {
+struct LossReporter<W> {
     inner: W,
-    lost: Arc<OnceLock<ErrorCounter>>,
-    told: usize,
+    dropped: Arc<OnceLock<ErrorCounter>>,
+    /// Number of dropped lines that have been reported.
+    reported: usize,
 }
 
 #[cfg(feature = "cli")]
-impl<W: Write> Write for TellsLoss<W> {
+impl<W: Write> Write for LossReporter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let lost = self.lost.get().map_or(0, ErrorCounter::dropped_lines);
-        if lost > self.told {
-            // Queued like any other line, so that it looks like any other.
-            warn!(lines = lost - self.told, "log lines were lost: stderr is read too slowly");
-            self.told = lost;
+        let dropped = self.dropped.get().map_or(0, ErrorCounter::dropped_lines);
+        if dropped > self.reported {
+            // Queued like any other line, so that it has the same format.
+            warn!(lines = dropped - self.reported, "log lines were dropped: stderr is read too slowly");
+            self.reported = dropped;
         }
         self.inner.write(line)
     }
@@ -144,7 +144,7 @@ impl<W: Write> Write for TellsLoss<W> {
     }
 }
 
-/// Lets so many lines of each kind through in a second and counts the others.
+/// Rate limit per kind of log line, which counts the suppressed lines.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     lines_per_second_max: u32,
@@ -154,20 +154,20 @@ pub struct RateLimit {
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     name: &'static str,
-    /// When the second at hand began.
+    /// Start of the current second.
     since: Instant,
     written: u32,
     suppressed: u64,
 }
 
 impl RateLimit {
-    /// At most `lines_per_second_max` lines of one kind in a second that begins with its first line.
+    /// Admits at most `lines_per_second_max` lines of one kind in a second, which begins with its first line.
     #[must_use]
     pub fn new(lines_per_second_max: u32) -> Self {
         Self { lines_per_second_max, kinds: Vec::new() }
     }
 
-    /// Whether a line of this kind may be written now, and how many were not since the last that was.
+    /// Returns whether a line of this kind may be written now: `Some` with the number of lines suppressed since the last one, or `None`.
     pub fn admit(&mut self, kind: &'static str, now: Instant) -> Option<u64> {
         const SECOND: Duration = Duration::from_secs(1);
         let position = self.kinds.iter().position(|known| known.name == kind).unwrap_or_else(|| {
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_lets_so_many_lines_through_and_the_next_tells_the_rest() {
+    fn lines_beyond_the_rate_are_suppressed_and_counted() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut limit = RateLimit::new(2);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_do_not_count_against_each_other() {
+    fn kinds_have_separate_rates() {
         let now = Instant::now();
         let mut limit = RateLimit::new(1);
         assert_eq!(limit.admit("a", now), Some(0));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stands_still_or_a_limit_of_none_admits_nothing_more() {
+    fn rate_of_zero_admits_no_line() {
         let now = Instant::now();
         let mut limit = RateLimit::new(0);
         assert_eq!(limit.admit("a", now), None);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn hook_of_the_program_is_told_from_the_standard_one() {
+    fn program_hook_is_distinguished_from_the_standard_one() {
         assert!(program_hook().is_none());
         panic::set_hook(Box::new(|_| ()));
         assert!(program_hook().is_some());
@@ -238,18 +238,18 @@ mod tests {
 
     #[test]
     fn panic_of_a_tokio_resource_has_a_remedy() {
-        let told = "there is no reactor running, must be called from the context of a Tokio 1.x runtime";
-        assert!(remedy(told).unwrap().contains("run_tokio"));
+        let message = "there is no reactor running, must be called from the context of a Tokio 1.x runtime";
+        assert!(remedy(message).unwrap().contains("run_tokio"));
         assert_eq!(remedy("index out of bounds"), None);
     }
 
     #[test]
-    fn stack_of_a_panic_is_taken_after_it_was_caught_and_names_who_panicked() {
+    fn backtrace_of_a_caught_panic_names_the_function() {
         #[inline(never)]
         fn culprit() {
             panic!("on purpose");
         }
-        // Whoever runs the tests may have set it.
+        // The environment of the tests may set it.
         if std::env::var_os("RUST_BACKTRACE").is_some() || std::env::var_os("RUST_LIB_BACKTRACE").is_some() {
             return;
         }
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(take_backtrace(), None, "it has been taken");
     }
 
-    /// Stands for a stderr nobody reads: it takes a line each time it is told to.
+    /// Mock of a stderr that is not read: it accepts one line per message in `go`.
     struct Stuck {
         go: mpsc::Receiver<()>,
         out: mpsc::Sender<String>,
@@ -278,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_stderr_blocks_nobody_and_what_was_lost_is_told() {
+    fn stuck_stderr_does_not_block_and_dropped_lines_are_reported() {
         let ((go, going), (out, written)) = (mpsc::channel(), mpsc::channel());
-        let lost = Arc::new(OnceLock::new());
-        let writer = TellsLoss { inner: Stuck { go: going, out }, lost: lost.clone(), told: 0 };
+        let dropped = Arc::new(OnceLock::new());
+        let writer = LossReporter { inner: Stuck { go: going, out }, dropped: dropped.clone(), reported: 0 };
         let (queue, guard) = NonBlockingBuilder::default().buffered_lines_limit(4).lossy(true).finish(writer);
-        lost.set(queue.error_counter()).unwrap();
+        dropped.set(queue.error_counter()).unwrap();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(queue).finish();
-        // For the writer's thread too, which tells the loss. No other test of this process logs.
+        // Global, because the writer's thread logs too. No other test of this process logs.
         tracing::subscriber::set_global_default(subscriber).unwrap();
         let before = Instant::now();
         for number in 0..100 {
@@ -293,19 +293,19 @@ mod tests {
         }
         assert!(before.elapsed() < Duration::from_secs(5));
         drop(go);
-        // The writer may have begun before the last line was logged: then it tells the loss in parts, each with the next line.
-        let (mut lines, mut lost) = (0, 0);
-        while lines + lost < 100 {
-            assert!(before.elapsed() < Duration::from_secs(20), "{lines} lines and {lost} lost ones");
+        // If the writer has begun before the last line was logged, it reports the dropped lines in several parts.
+        let (mut lines, mut dropped) = (0, 0);
+        while lines + dropped < 100 {
+            assert!(before.elapsed() < Duration::from_secs(20), "{lines} lines and {dropped} dropped ones");
             tracing::info!("another line");
             while let Ok(line) = written.recv_timeout(Duration::from_millis(50)) {
                 lines += usize::from(line.contains("line number="));
-                let told = line.split("lines=").nth(1).and_then(|rest| rest.trim().parse::<usize>().ok());
-                assert_eq!(told.is_some(), line.contains("lines were lost"), "{line}");
-                lost += told.unwrap_or(0);
+                let reported = line.split("lines=").nth(1).and_then(|rest| rest.trim().parse::<usize>().ok());
+                assert_eq!(reported.is_some(), line.contains("lines were dropped"), "{line}");
+                dropped += reported.unwrap_or(0);
             }
         }
-        assert!(lines >= 4 && lost > 0, "{lines} lines and {lost} lost ones");
+        assert!(lines >= 4 && dropped > 0, "{lines} lines and {dropped} dropped ones");
         drop(guard);
     }
 }

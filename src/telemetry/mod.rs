@@ -1,4 +1,4 @@
-//! What an operator sees of a server: its log and its metrics.
+//! Log and metrics.
 
 pub mod log;
 pub mod metrics;

@@ -1,4 +1,4 @@
-//! What a shard measures: latencies by method and by tool, refusals by reason. Recorded in line, merged when asked for.
+//! Metrics of a shard: latencies by method and by tool, rejections by reason. Recorded inline, merged on a scrape.
 
 mod process;
 mod prometheus;
@@ -15,23 +15,23 @@ pub use prometheus::{
     write_limits, write_prometheus,
 };
 
-/// Precision of the latencies of methods, which are few, and of tools, which may be many: buckets for each power of two, as a
-/// power of two. Latencies are off by at most 0.1 % and 0.8 %.
+/// Precision of the histograms of methods, which are few: 2^10 buckets per power of two, an error of at most 0.1 %.
 const METHOD_PRECISION: u32 = 10;
+/// Precision of the histograms of tools, which may be many: 2^7 buckets per power of two, an error of at most 0.8 %.
 const TOOL_PRECISION: u32 = 7;
 
-/// Where the calls of a shard's tools are counted, by the tools' positions. A clone shares it.
+/// Series of a shard's tools, by the tools' positions. A clone shares them.
 #[derive(Clone, Default)]
 pub struct ToolSeries(Arc<[Arc<Series>]>);
 
 impl ToolSeries {
-    /// Empty ones, for tools of these names.
+    /// Creates empty series for tools with these names.
     #[must_use]
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         Self::default().with(names.into_iter().map(|name| (name, None)))
     }
 
-    /// Those of other tools: each with its name, and the position of the series here that it goes on with.
+    /// Creates the series of other tools, given their names and, for a tool that continues an existing series, that series' position.
     #[must_use]
     pub fn with<'a>(&self, tools: impl IntoIterator<Item = (&'a str, Option<usize>)>) -> Self {
         let series =
@@ -43,15 +43,15 @@ impl ToolSeries {
     }
 }
 
-/// One shard's measurements. A clone shares the latencies with the shard, which goes on recording: it costs as much however
-/// many tools there are and however much has been measured.
+/// Metrics of one shard. A clone shares the latencies with the shard, which continues recording; its cost depends neither on the
+/// number of tools nor on the number of samples.
 #[derive(Clone)]
 pub struct ShardMetrics {
     methods: Arc<[Arc<Series>]>,
     tools: ToolSeries,
-    /// Tools with answers noted in this turn.
+    /// Positions of tools with replies noted in the current turn.
     noted_tools: Vec<usize>,
-    /// The same, of tools that have been replaced since.
+    /// Series with replies noted in the current turn whose tools have been replaced since.
     noted_before: Vec<Arc<Series>>,
     refusals: BTreeMap<&'static str, u64>,
     events: BTreeMap<&'static str, u64>,
@@ -62,7 +62,7 @@ pub struct ShardMetrics {
 }
 
 impl ShardMetrics {
-    /// Empty measurements with one histogram per method; the other functions take the method's position.
+    /// Creates empty metrics with one histogram per method. The other functions take a method's position.
     #[must_use]
     pub fn new<'a>(methods: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl ShardMetrics {
         }
     }
 
-    /// Reports these reasons and events from the start, as 0.
+    /// Declares reasons and events, which are then reported even while their count is 0.
     pub fn declare(
         &mut self,
         refusals: impl IntoIterator<Item = &'static str>,
@@ -89,49 +89,48 @@ impl ShardMetrics {
         events.into_iter().for_each(|event| _ = self.events.entry(event).or_default());
     }
 
-    /// Counts the calls of tools there from now on. Returns where they were counted before, to be freed elsewhere. The work
-    /// does not depend on the number of tools.
+    /// Replaces the series of tools, and returns the previous ones, to be freed by the caller. Takes constant time.
     pub fn set_tools(&mut self, tools: ToolSeries) -> ToolSeries {
         let noted = self.noted_tools.drain(..).filter_map(|position| self.tools.0.get(position));
         self.noted_before.extend(noted.map(Arc::clone));
         std::mem::replace(&mut self.tools, tools)
     }
 
-    /// Where the calls of tools are counted.
+    /// The series of tools.
     #[must_use]
     pub fn tools(&self) -> &ToolSeries {
         &self.tools
     }
 
-    /// Counts one answer of a method that took `latency`.
+    /// Records a reply of a method that took `latency`.
     pub fn record(&mut self, method: usize, latency: Duration) {
         if let Some(latencies) = self.methods.get(method) {
             latencies.record(nanoseconds(latency), 1);
         }
     }
 
-    /// Counts one answer of a tool that took `latency`. The name counts where the tools have changed since.
+    /// Records a reply of a tool that took `latency`. Ignored if the tools have changed and the position now has another name.
     pub fn record_tool(&mut self, position: usize, name: &str, latency: Duration) {
         if let Some(latencies) = self.tools.0.get(position).filter(|latencies| *latencies.name == *name) {
             latencies.record(nanoseconds(latency), 1);
         }
     }
 
-    /// Counts one failed call of a tool. The name counts where the tools have changed since.
+    /// Counts a failed call of a tool. Ignored if the tools have changed and the position now has another name.
     pub fn tool_failed(&mut self, position: usize, name: &str, failure: ToolFailure) {
         if let Some(latencies) = self.tools.0.get(position).filter(|latencies| *latencies.name == *name) {
             latencies.fail(failure);
         }
     }
 
-    /// Notes one answer of this turn. All of a turn's answers leave together, when it ends.
+    /// Notes a reply of the current turn, whose latency is known at its end, when all replies of the turn are sent.
     pub fn note(&mut self, method: usize) {
         if let Some(latencies) = self.methods.get(method) {
             latencies.note();
         }
     }
 
-    /// Notes one answer of a tool in this turn.
+    /// Notes a reply of a tool in the current turn.
     pub fn note_tool(&mut self, position: usize) {
         if let Some(latencies) = self.tools.0.get(position)
             && latencies.note()
@@ -140,14 +139,14 @@ impl ShardMetrics {
         }
     }
 
-    /// The names of tools with answers noted in this turn, `max` at most.
+    /// Names of tools with replies noted in the current turn, at most `max`.
     #[must_use]
     pub fn noted_tools(&self, max: usize) -> Vec<&str> {
         let noted = self.noted_tools.iter().filter_map(|position| self.tools.0.get(*position));
         self.noted_before.iter().chain(noted).map(|tool| tool.name.as_ref()).take(max).collect()
     }
 
-    /// Counts the answers noted in a turn that took `latency`.
+    /// Records the replies noted in a turn that took `latency`.
     pub fn record_noted(&mut self, latency: Duration) {
         self.busy += latency;
         let nanoseconds = nanoseconds(latency);
@@ -164,12 +163,12 @@ impl ShardMetrics {
         }
     }
 
-    /// Counts a refusal.
+    /// Counts a rejection.
     pub fn refuse(&mut self, reason: &'static str) {
         *self.refusals.entry(reason).or_default() += 1;
     }
 
-    /// Counts something worth knowing that is no refusal.
+    /// Counts an event that is not a rejection.
     pub fn event(&mut self, event: &'static str) {
         *self.events.entry(event).or_default() += 1;
     }
@@ -189,19 +188,19 @@ impl ShardMetrics {
         self.sent_bytes += bytes as u64;
     }
 
-    /// How often something was refused for `reason`.
+    /// Number of rejections for `reason`.
     #[must_use]
     pub fn refusals(&self, reason: &str) -> u64 {
         self.refusals.get(reason).copied().unwrap_or(0)
     }
 
-    /// How often `event` was counted.
+    /// Count of `event`.
     #[must_use]
     pub fn events(&self, event: &str) -> u64 {
         self.events.get(event).copied().unwrap_or(0)
     }
 
-    /// Adds another shard's measurements.
+    /// Adds the metrics of another shard.
     pub fn merge(&mut self, other: &Self) {
         for (latencies, others) in self.methods.iter().zip(other.methods.iter()) {
             latencies.merge(others);
@@ -273,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_merge_into_one_table() {
+    fn metrics_of_shards_merge_into_one_table() {
         let mut one = ShardMetrics::new(["a", "b"]);
         let mut two = ShardMetrics::new(["a", "b"]);
         one.record(0, Duration::from_micros(10));
@@ -284,12 +283,12 @@ mod tests {
         let table = one.to_string();
         assert!(table.contains("a                         2       10.0       30.0"), "{table}");
         assert!(table.contains("refused busy: 1"), "{table}");
-        assert!(!table.contains("\nb "), "methods nobody called are left out: {table}");
+        assert!(!table.contains("\nb "), "methods without calls are omitted: {table}");
         assert_eq!(one.refusals("busy"), 1);
     }
 
     #[test]
-    fn a_clone_shares_the_latencies_whatever_was_measured() {
+    fn clone_shares_the_latencies() {
         let mut metrics = ShardMetrics::new(["a"]);
         metrics.set_tools(ToolSeries::new(["t"]));
         (0..40).for_each(|power| metrics.record(0, Duration::from_nanos(1 << power)));
@@ -303,12 +302,12 @@ mod tests {
     }
 
     #[test]
-    fn tools_keep_their_figures_when_the_list_changes() {
+    fn tools_keep_their_series_when_the_list_changes() {
         let mut metrics = ShardMetrics::new([]);
         let before = ToolSeries::new(["old", "kept"]);
         metrics.set_tools(before.clone());
         metrics.note_tool(1);
-        // In the middle of a turn.
+        // Within a turn.
         let after = before.with([("new", None), ("other", None), ("kept", Some(1))]);
         assert!(Arc::ptr_eq(&metrics.set_tools(after).0, &before.0), "freed by the caller");
         metrics.note_tool(2);

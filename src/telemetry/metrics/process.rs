@@ -1,11 +1,11 @@
-//! The process as Prometheus' own clients report it
-//! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>), from `/proc/self`.
+//! Standard process metrics of Prometheus
+//! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>), read from `/proc/self`.
 
 use std::fmt::{self, Write};
 
 use super::prometheus::family;
 
-/// Appends the `process_` metrics. Those that `/proc` does not have are left out.
+/// Appends the `process_` metrics. Those that cannot be read are omitted.
 pub fn write_process(out: &mut String) {
     // Writing to a string does not fail.
     let _ = write_all(out);
@@ -34,7 +34,7 @@ fn write_all(out: &mut String) -> fmt::Result {
         LimitValue::Unlimited => f64::INFINITY,
     });
     let resident = stat.as_ref().map(|stat| stat.rss.saturating_mul(procfs::page_size()) as f64);
-    let figures = [
+    let metrics = [
         ("process_cpu_seconds_total", "counter", "User and system processor time, in seconds.", cpu),
         ("process_resident_memory_bytes", "gauge", "Resident memory, in bytes.", resident),
         (
@@ -48,10 +48,10 @@ fn write_all(out: &mut String) -> fmt::Result {
         ("process_start_time_seconds", "gauge", "When the process started, in seconds since 1970.", started),
         ("process_threads", "gauge", "Threads.", stat.as_ref().map(|stat| stat.num_threads as f64)),
     ];
-    for (name, kind, help, figure) in figures {
-        if let Some(figure) = figure {
+    for (name, kind, help, value) in metrics {
+        if let Some(value) = value {
             family(out, name, kind, help)?;
-            writeln!(out, "{name} {figure}")?;
+            writeln!(out, "{name} {value}")?;
         }
     }
     Ok(())

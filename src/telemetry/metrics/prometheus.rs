@@ -1,4 +1,4 @@
-//! Measurements as Prometheus reads them (text format 0.0.4).
+//! Encoder of Prometheus' text format 0.0.4.
 
 use std::{
     collections::BTreeMap,
@@ -10,55 +10,54 @@ use strum::VariantArray;
 
 use super::{Distribution, Series, ShardMetrics, ToolFailure};
 
-/// What an open connection does.
+/// State of an open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ConnectionState {
     /// Between two requests.
     Idle,
-    /// A request has begun to arrive.
+    /// A request is partially received.
     Reading,
-    /// Calls of it are in flight.
+    /// A call is in flight.
     Handling,
-    /// Its client has not taken all of a reply yet.
+    /// A reply has not been sent completely.
     Writing,
-    /// It carries a stream of events that has no end of its own.
+    /// An event stream without a defined end is attached.
     Streaming,
-    /// Its last reply has been written, and the client has not closed.
+    /// The last reply has been sent, and the client has not closed.
     Closing,
 }
 
-/// How many connections are in each state, in the order of [`ConnectionState`].
+/// Number of connections in each state, in the order of [`ConnectionState`].
 pub type ConnectionStates = [usize; ConnectionState::VARIANTS.len()];
 
-/// What one shard says of itself.
+/// Report of one shard.
 pub struct ShardReport {
-    /// Which shard.
+    /// The shard's number.
     pub shard: usize,
-    /// What it has measured since its start.
+    /// Metrics since the start.
     pub metrics: ShardMetrics,
-    /// Connections open now.
+    /// Number of open connections.
     pub connections: usize,
-    /// The same by state. Counted over several turns, so that the sum may differ.
+    /// Open connections by state. Counted over several turns, so their sum may differ from `connections`.
     pub connection_states: ConnectionStates,
-    /// Calls in flight now.
+    /// Number of calls in flight.
     pub calls_in_flight: usize,
-    /// Subscriptions open, and legacy sessions with one.
+    /// Number of open subscriptions, and of legacy sessions with subscriptions.
     pub listeners: usize,
-    /// What subscriptions hear of, over all of them.
+    /// Number of topics in all subscriptions.
     pub subscribed: usize,
-    /// Legacy sessions of which a stream or subscriptions are kept.
+    /// Number of legacy sessions with a stream or subscriptions.
     pub sessions_kept: usize,
-    /// Streams that can be resumed.
+    /// Number of resumable streams.
     pub replay_streams: usize,
-    /// Streams among them that have a connection.
+    /// Number of resumable streams with a connection.
     pub replay_streams_attached: usize,
-    /// Tasks kept, those that have ended included.
+    /// Number of stored tasks, including ended ones.
     pub tasks: usize,
 }
 
-/// Upper bounds of the buckets, in nanoseconds: 1 µs to 100,000 s. Those up to `call_deadline` are written, up to 10 s
-/// in any case.
+/// Upper bounds of the buckets, in nanoseconds: 1 µs to 100,000 s. Those up to 10 s and up to `call_deadline` are written.
 const BUCKETS_NS: [u64; 34] = [
     1_000,
     2_000,
@@ -95,11 +94,12 @@ const BUCKETS_NS: [u64; 34] = [
     50_000_000_000_000,
     100_000_000_000_000,
 ];
+/// Number of buckets up to 10 s.
 const BUCKETS_MIN: usize = 22;
 
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
-/// Appends the latest reports of `shards` shards; those in `up` answered this scrape. The buckets of latencies cover
+/// Appends the latest reports of `shards` shards, of which those in `up` answered this scrape. The buckets of latencies cover
 /// `call_deadline`.
 pub fn write_prometheus(
     out: &mut String,
@@ -114,7 +114,7 @@ pub fn write_prometheus(
     let _ = write_all(out, shards, up, reports, buckets);
 }
 
-/// Appends the limits in force, so that whoever reads the measurements knows under which they were made.
+/// Appends the limits in force, which give context to the metrics.
 pub fn write_limits(out: &mut String, limits: &[(String, f64)]) {
     let written =
         family(out, "corelane_limit", "gauge", "Limits in force; durations in seconds.").and_then(|()| {
@@ -125,11 +125,11 @@ pub fn write_limits(out: &mut String, limits: &[(String, f64)]) {
     debug_assert!(written.is_ok(), "writing to a string does not fail");
 }
 
-/// Appends how many requests the admin address refused, by reason.
+/// Appends the number of requests rejected by the admin address, by reason.
 pub fn write_admin_refusals(out: &mut String, counts: impl Iterator<Item = (&'static str, u64)>) {
     let name = "corelane_admin_refusals_total";
     // Writing to a string does not fail.
-    let _ = family(out, name, "counter", "Requests the admin address refused, by reason.");
+    let _ = family(out, name, "counter", "Requests rejected by the admin address, by reason.");
     for (reason, count) in counts {
         let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
     }
@@ -173,88 +173,72 @@ fn write_all(
     write_shard_values(out, reports)?;
     write_connection_states(out, reports)?;
     let busy = "corelane_shard_busy_seconds_total";
-    family(
-        out,
-        busy,
-        "counter",
-        "Time in turns that had work to do, without looking for it and without system calls.",
-    )?;
+    family(out, busy, "counter", "Time of turns with work, without polling and system calls.")?;
     for report in reports {
         writeln!(out, "{busy}{{shard=\"{}\"}} {}", report.shard, report.metrics.busy.as_secs_f64())?;
     }
-    family(out, "corelane_refusals_total", "counter", "What was refused, by reason.")?;
+    family(out, "corelane_refusals_total", "counter", "Rejections, by reason.")?;
     write_counts(out, "corelane_refusals_total", "reason", reports, |metrics| &metrics.refusals)?;
     write_tool_errors(out, reports)?;
-    family(out, "corelane_events_total", "counter", "Calls cancelled, turns that took too long.")?;
+    family(out, "corelane_events_total", "counter", "Cancelled calls, slow turns and other events.")?;
     write_counts(out, "corelane_events_total", "event", reports, |metrics| &metrics.events)?;
     let methods = merged(reports.iter().flat_map(|report| report.metrics.methods.iter().map(AsRef::as_ref)));
-    let help = "From bytes received to reply sent off";
+    let help = "Time from received bytes to sent reply";
     histograms(out, "corelane_request_duration", "method", help, &methods, buckets)?;
     let tools = merged(reports.iter().flat_map(|report| report.metrics.tools.0.iter().map(AsRef::as_ref)));
-    let help = "From bytes received to result sent off";
+    let help = "Time from received bytes to sent result";
     histograms(out, "corelane_tool_duration", "tool", help, &tools, buckets)
 }
 
 fn write_build_info(out: &mut String) -> fmt::Result {
-    family(
-        out,
-        "corelane_build_info",
-        "gauge",
-        "Always 1; what the server was built from is in the labels.",
-    )?;
+    family(out, "corelane_build_info", "gauge", "Always 1; the labels describe the build.")?;
     writeln!(
         out,
         "corelane_build_info{{version=\"{}\",commit=\"{}\",rustc=\"{}\",features=\"{}\"}} 1",
         env!("CARGO_PKG_VERSION"),
         env!("CORELANE_COMMIT"),
-        // Of the four the only one with free text.
+        // The only label with free text.
         env!("CORELANE_RUSTC").replace('\\', "\\\\").replace('"', "\\\""),
         env!("CORELANE_FEATURES"),
     )
 }
 
-/// The values with one sample a shard.
+/// Writes the metrics with one sample per shard.
 fn write_shard_values(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
     type Value = fn(&ShardReport) -> u64;
     let values: [(&str, &str, &str, Value); 12] = [
-        ("corelane_connections", "gauge", "Connections open.", |report| report.connections as u64),
-        ("corelane_connections_accepted_total", "counter", "Connections accepted.", |report| {
+        ("corelane_connections", "gauge", "Open connections.", |report| report.connections as u64),
+        ("corelane_connections_accepted_total", "counter", "Accepted connections.", |report| {
             report.metrics.connections
         }),
         ("corelane_calls_in_flight", "gauge", "Calls of async and blocking tools in flight.", |report| {
             report.calls_in_flight as u64
         }),
-        ("corelane_listeners", "gauge", "Subscriptions open, and legacy sessions with one.", |report| {
-            report.listeners as u64
-        }),
-        ("corelane_subscribed", "gauge", "What subscriptions hear of, over all of them.", |report| {
-            report.subscribed as u64
-        }),
-        ("corelane_sessions_kept", "gauge", "Legacy sessions of which something is kept.", |report| {
+        (
+            "corelane_listeners",
+            "gauge",
+            "Open subscriptions, and legacy sessions with subscriptions.",
+            |report| report.listeners as u64,
+        ),
+        ("corelane_subscribed", "gauge", "Topics in all subscriptions.", |report| report.subscribed as u64),
+        ("corelane_sessions_kept", "gauge", "Legacy sessions with a stream or subscriptions.", |report| {
             report.sessions_kept as u64
         }),
-        ("corelane_replay_streams", "gauge", "Streams that can be resumed.", |report| {
-            report.replay_streams as u64
+        ("corelane_replay_streams", "gauge", "Resumable streams.", |report| report.replay_streams as u64),
+        ("corelane_replay_streams_attached", "gauge", "Resumable streams with a connection.", |report| {
+            report.replay_streams_attached as u64
         }),
-        (
-            "corelane_replay_streams_attached",
-            "gauge",
-            "Streams among them that have a connection.",
-            |report| report.replay_streams_attached as u64,
-        ),
-        ("corelane_tasks", "gauge", "Tasks kept, those that have ended included.", |report| {
-            report.tasks as u64
-        }),
+        ("corelane_tasks", "gauge", "Stored tasks, including ended ones.", |report| report.tasks as u64),
         (
             "corelane_requests_total",
             "counter",
-            "Messages answered, without requests refused before their body was read.",
+            "Answered messages, without requests rejected before their body was received.",
             |report| report.metrics.methods.iter().map(|row| row.distribution().len()).sum(),
         ),
         ("corelane_received_bytes_total", "counter", "Bytes received from clients.", |report| {
             report.metrics.received_bytes
         }),
-        ("corelane_sent_bytes_total", "counter", "Bytes given to the kernel for clients.", |report| {
+        ("corelane_sent_bytes_total", "counter", "Bytes passed to the kernel for clients.", |report| {
             report.metrics.sent_bytes
         }),
     ];
@@ -269,7 +253,7 @@ fn write_shard_values(out: &mut String, reports: &[ShardReport]) -> fmt::Result 
 
 fn write_connection_states(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
     let states = "corelane_connection_states";
-    family(out, states, "gauge", "Connections open, by what they do.")?;
+    family(out, states, "gauge", "Open connections, by state.")?;
     for report in reports {
         for (state, count) in ConnectionState::VARIANTS.iter().zip(report.connection_states) {
             let (shard, state) = (report.shard, <&str>::from(state));
@@ -279,7 +263,7 @@ fn write_connection_states(out: &mut String, reports: &[ShardReport]) -> fmt::Re
     Ok(())
 }
 
-/// One counter of each shard, by `label`.
+/// Writes the counters of each shard, by `label`.
 fn write_counts(
     out: &mut String,
     name: &str,
@@ -296,7 +280,7 @@ fn write_counts(
 }
 
 fn write_tool_errors(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
-    family(out, "corelane_tool_errors_total", "counter", "Calls without a good result, by tool and reason.")?;
+    family(out, "corelane_tool_errors_total", "counter", "Failed calls, by tool and reason.")?;
     let mut errors = BTreeMap::<&str, [u64; ToolFailure::VARIANTS.len()]>::new();
     for row in reports.iter().flat_map(|report| report.metrics.tools.0.iter()) {
         let counts = errors.entry(&row.name).or_default();
@@ -317,7 +301,7 @@ pub(super) fn family(out: &mut String, name: &str, kind: &str, help: &str) -> fm
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
-/// The latencies of all shards, by name; names without any are left out.
+/// Latencies of all shards by name; names without samples are omitted.
 fn merged<'a>(rows: impl Iterator<Item = &'a Series>) -> BTreeMap<&'a str, Distribution> {
     let mut merged = BTreeMap::<&str, Distribution>::new();
     for row in rows {
@@ -329,7 +313,7 @@ fn merged<'a>(rows: impl Iterator<Item = &'a Series>) -> BTreeMap<&'a str, Distr
     merged
 }
 
-/// As a histogram, to be aggregated over servers, and as quantiles, for eyes.
+/// Writes latencies as a histogram, which can be aggregated over servers, and as quantiles for direct reading.
 fn histograms(
     out: &mut String,
     name: &str,
@@ -385,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_are_cumulative_and_a_silent_shard_is_down() {
+    fn buckets_are_cumulative_and_an_unresponsive_shard_is_down() {
         let mut metrics = ShardMetrics::new(["ping"]);
         for latency in [3, 7, 7, 20_000_000] {
             metrics.record(0, Duration::from_micros(latency));

@@ -1,4 +1,4 @@
-//! Latencies and failures under one name: written by one shard, read by any thread meanwhile.
+//! Latencies and failures of one method or tool: written by one shard, read concurrently by any thread.
 
 use std::{
     collections::BTreeMap,
@@ -8,40 +8,40 @@ use std::{
     },
 };
 
-/// Latencies are kept up to two to this power, in nanoseconds: 39 hours.
+/// Maximum latency is 2^47 ns, which is 39 hours.
 const LATENCY_BITS_MAX: u32 = 47;
 
-/// Why a call of a tool gave no good result.
+/// Why a call of a tool failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ToolFailure {
-    /// Its result has `isError`.
+    /// The result has `isError`.
     Error,
-    /// It did not answer before its deadline.
+    /// The call exceeded its deadline.
     Timeout,
-    /// Its arguments did not fit its schema, or were too many to validate.
+    /// The arguments do not match the schema, or exceed the limit of validation work.
     InvalidArguments,
-    /// There was no room for the call.
+    /// A limit of calls was reached.
     Busy,
-    /// It panicked.
+    /// The handler panicked.
     Panic,
-    /// Its result does not fit the schema it promises.
+    /// The result does not match the output schema.
     InvalidOutput,
 }
 
-/// The number of [`ToolFailure`]s.
+/// Number of variants of [`ToolFailure`].
 const FAILURES: usize = 6;
 
-/// A histogram with buckets of equal width within each power of two, and counters. One thread writes: a load and a store
-/// count, without a locked instruction.
+/// Histogram with buckets of equal width within each power of two, and counters. Only one thread writes, so an increment is a load
+/// and a store without a locked instruction.
 pub(super) struct Series {
     pub(super) name: Box<str>,
-    /// Each power of two has two to this power buckets.
+    /// Each power of two has `2^precision` buckets.
     precision: u32,
-    /// The buckets of each power of two, made when one of them is first used.
+    /// Buckets of each power of two, allocated on first use.
     powers: Box<[OnceLock<Box<[AtomicU64]>>]>,
     sum_ns: AtomicU64,
-    /// Answers of the turn at hand, not yet in the histogram.
+    /// Replies of the current turn, not yet in the histogram.
     noted: AtomicU64,
     failures: [AtomicU64; FAILURES],
 }
@@ -58,11 +58,11 @@ impl Series {
         }
     }
 
-    /// Adds `count` answers that took as long.
+    /// Records `count` replies with the same latency.
     pub(super) fn record(&self, nanoseconds: u64, count: u64) {
         let nanoseconds = nanoseconds.min((1 << LATENCY_BITS_MAX) - 1);
         let bits = u64::BITS - nanoseconds.leading_zeros();
-        // Bits below the resolution of the buckets.
+        // Number of bits below the buckets' resolution.
         let shift = bits.saturating_sub(self.precision + 1);
         let first = if shift == 0 { 0 } else { 1 << self.precision };
         let Some(power) = self.powers.get(shift as usize) else { return };
@@ -76,14 +76,14 @@ impl Series {
         }
     }
 
-    /// Notes an answer of this turn. Whether it is the first.
+    /// Notes a reply of the current turn. Returns whether it is the first.
     pub(super) fn note(&self) -> bool {
         let noted = self.noted.load(Relaxed);
         self.noted.store(noted + 1, Relaxed);
         noted == 0
     }
 
-    /// Adds the answers noted.
+    /// Records the noted replies.
     pub(super) fn record_noted(&self, nanoseconds: u64) {
         let noted = self.noted.load(Relaxed);
         if noted > 0 {
@@ -110,7 +110,7 @@ impl Series {
         self.failures.iter().zip(&other.failures).for_each(|(to, from)| add(to, from.load(Relaxed)));
     }
 
-    /// What has been recorded.
+    /// A copy of the histogram.
     pub(super) fn distribution(&self) -> Distribution {
         let mut distribution = Distribution { sum_ns: self.sum_ns.load(Relaxed), ..Distribution::default() };
         for (shift, buckets) in
@@ -128,15 +128,15 @@ impl Series {
     }
 }
 
-/// The only writer's addition.
+/// Increments a counter that has a single writer.
 fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
 }
 
-/// How often which latencies were recorded.
+/// Counts of recorded latencies.
 #[derive(Default)]
 pub(super) struct Distribution {
-    /// By the highest value of the bucket, in nanoseconds.
+    /// Counts by the highest value of the bucket, in nanoseconds.
     pub(super) counts: BTreeMap<u64, u64>,
     pub(super) sum_ns: u64,
 }
@@ -158,7 +158,7 @@ impl Distribution {
             .for_each(|(highest, count)| *self.counts.entry(highest).or_default() += count);
     }
 
-    /// The highest value of the bucket in which this part of all values ends, in nanoseconds.
+    /// The highest value, in nanoseconds, of the bucket that contains the quantile.
     pub(super) fn value_at_quantile(&self, quantile: f64) -> u64 {
         let wanted = ((self.len() as f64 * quantile).ceil() as u64).max(1);
         let mut seen = 0;
