@@ -1,4 +1,4 @@
-//! Accepting: listeners, multishot accepts, and their pauses.
+//! Accepting: listeners, multishot accepts, pausing and resuming.
 
 use std::{os::fd::AsRawFd, ptr};
 
@@ -14,7 +14,7 @@ use super::{
 };
 
 impl Ring {
-    /// Takes over a listener and accepts from it.
+    /// Takes ownership of a listener and accepts from it.
     pub fn listen(&mut self, listener: impl Into<Listener>) -> ListenerId {
         let id = ListenerId(u32::try_from(self.listeners.len()).unwrap_or(u32::MAX));
         let socket = Some(listener.into());
@@ -23,7 +23,8 @@ impl Ring {
         id
     }
 
-    /// Leaves new connections in the kernel's backlog. Some may still be accepted until the cancel is through.
+    /// Stops accepting, so that new connections wait in the kernel's backlog. Some may still be accepted until the cancellation
+    /// completes.
     pub fn pause_accept(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.get_mut(id.0 as usize) else {
             return;
@@ -40,7 +41,7 @@ impl Ring {
         }
     }
 
-    /// Accepts (again).
+    /// Starts accepting again.
     pub fn resume_accept(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.get_mut(id.0 as usize) else {
             return;
@@ -52,8 +53,8 @@ impl Ring {
                 listener.accepting = Accepting::Armed;
                 let descriptor = types::Fd(socket.descriptor.as_raw_fd());
                 let accept = if socket.shared {
-                    // Of those who wait at one socket the kernel wakes the first, and a multishot never leaves its place:
-                    // it would get all connections. One that comes again lines up behind the others.
+                    // The kernel wakes the first waiter of a socket, and a multishot accept stays the first one: it would get all
+                    // connections. A single accept is queued after those of the other rings.
                     opcode::Accept::new(descriptor, ptr::null_mut(), ptr::null_mut())
                         .file_index(Some(types::DestinationSlot::auto_target()))
                         .build()
@@ -67,13 +68,13 @@ impl Ring {
         }
     }
 
-    /// Gives the listener up: new connections are refused by the kernel. The accept under way keeps the socket open
-    /// until its cancel is through.
+    /// Closes the listener, so that the kernel refuses new connections. The socket stays open until the cancellation of its accept
+    /// completes.
     pub fn stop_listening(&mut self, id: ListenerId) {
         self.pause_accept(id);
         if let Some(listener) = self.listeners.get_mut(id.0 as usize) {
             listener.stopped = true;
-            // Otherwise an accept that names its descriptor is under way: it goes with the final completion.
+            // Otherwise an accept uses the descriptor, which is closed with the final completion.
             if listener.accepting == Accepting::Paused {
                 listener.socket = None;
             }
@@ -108,7 +109,7 @@ impl Ring {
         match error {
             _ if resume => self.resume_accept(id),
             _ if cancelled => {}
-            // The peer gave up while it waited, or the multishot ended after a good accept.
+            // The peer aborted the connection, or the multishot ended after a successful accept.
             ..=0 | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => self.resume_accept(id),
             _ => events.push(Event::AcceptFailed { listener: id, error: os_error(result) }),
         }

@@ -1,4 +1,4 @@
-//! The ring of provided buffers: the kernel picks one when bytes arrive, the owner gives it back by dropping it.
+//! Ring of provided buffers: the kernel selects one when bytes arrive, and its owner returns it by dropping it.
 
 use std::{
     cell::Cell,
@@ -10,14 +10,13 @@ use std::{
 
 use io_uring::Submitter;
 
-/// Room behind every received byte that belongs to the buffer and holds no data: an in-place JSON parser may read
-/// past the end of its input by this much.
+/// Writable bytes after the received ones in every buffer: an in-place JSON parser may read this far past the end of its input.
 pub const PADDING_BYTES: usize = 64;
 
-/// The one buffer group of a ring.
+/// The buffer group of a ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
 
-/// A buffer on offer, as the kernel reads it: `struct io_uring_buf` of Linux's `io_uring.h`. In the first entry of a ring the last
+/// An available buffer, as the kernel reads it: `struct io_uring_buf` of Linux's `io_uring.h`. In the first entry of a ring the last
 /// field is the ring's tail (`struct io_uring_buf_ring`).
 #[repr(C)]
 struct Entry {
@@ -29,7 +28,7 @@ struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 16 && std::mem::offset_of!(Entry, tail) == 14);
 
-/// Anonymous memory from `mmap`: page-aligned, zeroed, returned on drop.
+/// Anonymous memory from `mmap`: page-aligned, zeroed, unmapped on drop.
 struct Pages {
     start: NonNull<u8>,
     length: usize,
@@ -37,7 +36,7 @@ struct Pages {
 
 impl Pages {
     fn new(length: usize) -> io::Result<Self> {
-        // SAFETY: a fresh anonymous mapping; no existing memory is named.
+        // SAFETY: a new anonymous mapping, which affects no existing memory.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -58,12 +57,13 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by `new` with this length, and whoever borrowed from it is gone.
+        // SAFETY: the mapping was created by `new` with this length, and no borrow of it is left.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }
 }
 
-/// The buffers and the ring of entries that offers them to the kernel.
+/// The buffers, and the ring of entries that makes them available to the kernel. A buffer is either available or held by exactly one
+/// [`ReceivedBuffer`].
 pub(super) struct BufferPool {
     /// `count` entries of 16 bytes; the tail lives in the first one's reserved field.
     entries: Pages,
@@ -71,13 +71,12 @@ pub(super) struct BufferPool {
     count: u16,
     stride: usize,
     tail: Cell<u16>,
-    /// Buffers that are not on offer: held by somebody on this side.
+    /// Number of buffers that are held by a [`ReceivedBuffer`].
     held: Cell<u16>,
 }
 
 impl BufferPool {
-    /// `count` (a power of two) buffers of `stride` bytes each, of which the last [`PADDING_BYTES`] are never
-    /// received into.
+    /// Creates `count` (a power of two) buffers of `stride` bytes each, of which the last [`PADDING_BYTES`] receive no data.
     pub(super) fn new(count: u16, stride: usize) -> io::Result<Rc<Self>> {
         if !count.is_power_of_two() || stride <= PADDING_BYTES || u32::try_from(stride).is_err() {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -96,14 +95,14 @@ impl BufferPool {
         Ok(Rc::new(pool))
     }
 
-    /// Tells the kernel of the pool. The caller keeps the pool alive until the ring has no operation left.
+    /// Registers the pool with the kernel. The caller keeps the pool alive until the ring has no operation left.
     pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
         let address = self.entries.start.as_ptr() as u64;
         // SAFETY: the entries are page-aligned, zeroed and sized for `count`; the ring's owner keeps them alive.
         unsafe { submitter.register_buf_ring_with_flags(address, self.count, BUFFER_GROUP, 0) }
     }
 
-    /// How many buffers somebody on this side holds.
+    /// Number of held buffers.
     pub(super) fn held(&self) -> u16 {
         self.held.get()
     }
@@ -112,10 +111,10 @@ impl BufferPool {
         self.count
     }
 
-    /// Takes over a buffer that the kernel has filled.
+    /// Takes a buffer that the kernel has filled.
     ///
     /// # Panics
-    /// When the kernel names a buffer that does not exist, or more bytes than one holds.
+    /// The buffer does not exist, or `length` exceeds its capacity; in debug builds also if the buffer is held already.
     pub(super) fn take(self: &Rc<Self>, id: u16, length: usize) -> ReceivedBuffer {
         assert!(id < self.count && length <= self.stride - PADDING_BYTES, "{length} bytes in buffer {id}");
         self.held.set(self.held.get() + 1);
@@ -135,7 +134,7 @@ impl BufferPool {
         let capacity = u32::try_from(self.stride - PADDING_BYTES).unwrap_or(0);
         // SAFETY: `position < count`, so the offset stays inside the entries.
         let entry = unsafe { self.entries.start.cast::<Entry>().add(position) }.as_ptr();
-        // The fields are written one by one and no reference to the entry is made: the kernel may read the first one's tail.
+        // The fields are written individually, without a reference to the entry: the kernel may read the tail in the first one.
         // SAFETY: the entry is aligned, alive, and not read by the kernel before the tail has passed it.
         unsafe { (*entry).address = address };
         // SAFETY: as above.
@@ -147,16 +146,16 @@ impl BufferPool {
         self.shared_tail().store(self.tail.get(), Ordering::Release);
     }
 
-    /// The tail that the kernel reads: how many buffers have been offered, modulo 2^16.
+    /// The tail that the kernel reads: the number of buffers made available, modulo 2^16.
     fn shared_tail(&self) -> &AtomicU16 {
         let first = self.entries.start.cast::<Entry>().as_ptr();
-        // SAFETY: the first entry is aligned and lives as long as the pool. The field is zeroed memory at first, and an atomic that
-        // this side writes through here only.
+        // SAFETY: the first entry is aligned and lives as long as the pool. The field is initialised, because the memory is zeroed, and
+        // the process writes it only through this reference.
         unsafe { &(*first).tail }
     }
 }
 
-/// Received bytes in the buffer the kernel wrote them to. Dropping it offers the buffer to the kernel again.
+/// Received bytes, in the buffer the kernel wrote them to. Dropping it returns the buffer to the kernel.
 pub struct ReceivedBuffer {
     pool: Rc<BufferPool>,
     id: u16,
@@ -164,13 +163,13 @@ pub struct ReceivedBuffer {
 }
 
 impl ReceivedBuffer {
-    /// How many bytes arrived.
+    /// Number of received bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether nothing arrived; does not happen in an [`super::Event::Received`].
+    /// Whether no bytes were received; always `false` in [`super::Event::Received`].
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.length == 0
@@ -179,16 +178,16 @@ impl ReceivedBuffer {
     /// The received bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: this value owns the buffer: the kernel does not touch it before it is given back, `&self` allows
-        // readers only, and every byte is initialised (zeroed pages).
+        // SAFETY: this value owns the buffer: the kernel does not access it before it is given back, `&self` permits
+        // only reads, and every byte is initialised (zeroed pages).
         unsafe { std::slice::from_raw_parts(self.pool.start_of(self.id).as_ptr(), self.length) }
     }
 
-    /// The received bytes and [`PADDING_BYTES`] behind them.
+    /// The received bytes, followed by [`PADDING_BYTES`] of padding.
     pub fn padded_mut(&mut self) -> &mut [u8] {
         let length = self.length + PADDING_BYTES;
-        // SAFETY: as in `bytes`, and `&mut self` makes this the only reference; `take` was given a length that
-        // leaves room for the padding inside the stride.
+        // SAFETY: as in `bytes`, and `&mut self` makes this the only reference; `take` has checked that the length
+        // leaves room for the padding within the stride.
         unsafe { std::slice::from_raw_parts_mut(self.pool.start_of(self.id).as_ptr(), length) }
     }
 }
@@ -214,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_buffer_is_on_offer_again_and_padding_is_writable() {
+    fn dropped_buffer_is_available_again_and_padding_is_writable() {
         let pool = BufferPool::new(8, 256).unwrap();
         assert_eq!(pool.held(), 0);
         let mut buffer = pool.take(5, 192);
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_sizes_are_refused() {
+    fn invalid_sizes_are_rejected() {
         assert!(BufferPool::new(6, 256).is_err());
         assert!(BufferPool::new(8, PADDING_BYTES).is_err());
     }

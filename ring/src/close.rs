@@ -1,4 +1,4 @@
-//! Closing: of one socket, and of all when the ring is dropped.
+//! Closing of one socket, and of all sockets when the ring is dropped.
 
 use std::{
     rc::Rc,
@@ -11,21 +11,22 @@ use super::{
     event::Event,
     operation::{Kind, Tag},
     ring::Ring,
-    slots::{Receive, SocketId, Tenancy},
+    slots::{Receive, SlotState, SocketId},
     sources::Accepting,
 };
 
-/// How long dropping a ring waits for the kernel to let go of its buffers, per attempt and in attempts.
+/// Time per attempt that dropping a ring waits for its operations to complete.
 const DROP_WAIT: Duration = Duration::from_millis(20);
+/// Maximum number of these attempts.
 const DROP_ATTEMPTS: u32 = 100;
 
 impl Ring {
-    /// Ends the connection: cancels what is under way, waits for its final completions, then closes, which sends FIN.
-    /// No event but [`Event::Sent`] (of a send in flight) and [`Event::Closed`] will name `id` again.
+    /// Closes the connection: cancels its operations, waits for their final completions, and closes the socket, which sends FIN.
+    /// Only [`Event::Sent`] (of a send in flight) and [`Event::Closed`] follow for `id`.
     pub fn close(&mut self, id: SocketId) {
         let Some(slot) = self.slots.open(id) else { return };
-        slot.tenancy = Tenancy::Closing;
-        slot.receive_wanted = false;
+        slot.state = SlotState::Closing;
+        slot.rearm_receive = false;
         if slot.is_quiet() {
             self.submit_close(id);
             return;
@@ -42,28 +43,28 @@ impl Ring {
     }
 
     pub(super) fn submit_close(&mut self, id: SocketId) {
-        let Some(slot) = self.slots.tenant(id) else { return };
+        let Some(slot) = self.slots.get(id) else { return };
         debug_assert!(slot.is_quiet());
-        slot.tenancy = Tenancy::CloseSubmitted;
+        slot.state = SlotState::CloseSubmitted;
         let entry = opcode::Close::new(types::Fixed(id.index)).build();
         self.push(entry, Tag::new(Kind::Close, id.index, id.generation));
     }
 
     pub(super) fn close_if_quiet(&mut self, id: SocketId) {
         let quiet =
-            self.slots.tenant(id).is_some_and(|slot| slot.tenancy == Tenancy::Closing && slot.is_quiet());
+            self.slots.get(id).is_some_and(|slot| slot.state == SlotState::Closing && slot.is_quiet());
         if quiet {
             self.submit_close(id);
         }
     }
 
-    /// A cancel that found nothing although its target is still under way leaves one sure means of closing:
-    /// shutting the socket down ends both directions.
+    /// Handles a cancellation that found no operation although its target has not completed: shutting down both directions of the
+    /// socket ends the operation in any case.
     pub(super) fn complete_cancel(&mut self, id: SocketId, result: i32) {
-        let Some(slot) = self.slots.tenant(id).filter(|_| result < 0) else {
+        let Some(slot) = self.slots.get(id).filter(|_| result < 0) else {
             return;
         };
-        if slot.tenancy == Tenancy::Closing && !slot.is_quiet() {
+        if slot.state == SlotState::Closing && !slot.is_quiet() {
             if slot.shutdowns == 0 {
                 self.submit_shutdown(id, Kind::ShutdownBoth, libc::SHUT_RDWR);
             }
@@ -72,7 +73,7 @@ impl Ring {
         }
     }
 
-    /// Cancels all operations and reaps until none is left. `false` if the kernel did not let go in time.
+    /// Cancels all operations and reaps until none is left. Returns `false` if some did not complete in time.
     pub(super) fn cancel_all(&mut self) -> bool {
         self.close_all();
         self.ended = true;
@@ -82,7 +83,7 @@ impl Ring {
                 return true;
             }
             let everything = types::CancelBuilder::any();
-            // Nothing left to cancel is an error here, and fine.
+            // Fails if there is nothing to cancel.
             let _ = self
                 .ring
                 .submitter()
@@ -102,15 +103,15 @@ impl Ring {
         false
     }
 
-    /// Closes every socket. Cancelling one operation by its name is a look-up, cancelling all of them is a walk through
-    /// all of them for each: minutes, with tens of thousands.
+    /// Closes every socket. Cancelling one operation by its user data is a lookup in the kernel; cancelling all operations at once is
+    /// quadratic and takes minutes with tens of thousands of sockets.
     pub(super) fn close_all(&mut self) {
         for id in self.slots.open_ids() {
             self.close(id);
         }
         let mut events = Vec::new();
         let until = Instant::now() + DROP_WAIT * DROP_ATTEMPTS;
-        while self.slots.tenants() > 0 && Instant::now() < until {
+        while self.slots.occupied() > 0 && Instant::now() < until {
             if self.turn(&mut events).is_err() {
                 return;
             }
@@ -123,7 +124,7 @@ impl Ring {
         }
     }
 
-    /// As `complete`, but nothing is armed again.
+    /// As [`Ring::complete`], without arming operations again.
     pub(super) fn complete_last(&mut self, user_data: u64, result: i32, flags: u32, events: &mut Vec<Event>) {
         let tag = Tag::from_user_data(user_data);
         match tag {
@@ -132,12 +133,12 @@ impl Ring {
                     listener.accepting = Accepting::Cancelling { resume: false };
                 }
             }
-            // These carry no slot's number.
+            // The index of these is not a slot.
             Some(Tag { kind: Kind::Install | Kind::Connect, .. }) => {}
             Some(Tag { index, generation, .. }) => {
                 if let Some(slot) = self.slots.open(SocketId { index, generation }) {
-                    slot.receive_wanted = false;
-                    slot.tenancy = Tenancy::Closing;
+                    slot.rearm_receive = false;
+                    slot.state = SlotState::Closing;
                 }
             }
             None => {}
@@ -149,7 +150,7 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         if !self.cancel_all() {
-            // The kernel may still read from or write to these: leaking them is the only sound thing to do.
+            // The kernel may still access this memory, so it is leaked.
             std::mem::forget(Rc::clone(&self.pool));
             self.slots.take_in_flight().for_each(std::mem::forget);
             std::mem::forget(std::mem::take(&mut self.alarm_after));

@@ -1,17 +1,17 @@
-//! Sizes of a ring.
+//! Configuration of a ring.
 
-/// Sizes of a ring. All of them are fixed once it is built.
+/// Sizes of a ring, which are fixed when it is created.
 #[derive(Clone, Copy, Debug)]
 pub struct RingConfig {
-    /// Direct descriptors: the most sockets this ring can hold. At most the soft `RLIMIT_NOFILE`.
+    /// Number of direct descriptors, which is the maximum number of sockets; at most the soft `RLIMIT_NOFILE`.
     pub sockets_max: u32,
-    /// Entries of the submission queue; what does not fit waits on this side.
+    /// Entries of the submission queue; further ones wait in a queue of the process.
     pub submission_entries: u32,
-    /// Entries of the completion queue; the kernel keeps what does not fit and posts it later.
+    /// Entries of the completion queue; the kernel stores further ones and posts them later.
     pub completion_entries: u32,
-    /// Provided buffers, a power of two.
+    /// Number of provided buffers, a power of two.
     pub buffers: u16,
-    /// Size of a provided buffer in bytes, padding included.
+    /// Size of a provided buffer in bytes, including its padding.
     pub buffer_bytes: usize,
 }
 
@@ -21,7 +21,7 @@ impl Default for RingConfig {
             sockets_max: 1024,
             submission_entries: 4096,
             completion_entries: 16_384,
-            // More or larger buffers cost throughput: the set no longer stays in the core's cache.
+            // More or larger buffers reduce the throughput, because they do not fit the core's cache.
             buffers: 1024,
             buffer_bytes: 2048,
         }
@@ -29,7 +29,7 @@ impl Default for RingConfig {
 }
 
 impl RingConfig {
-    /// Bytes that the kernel counts as locked for such a ring (Linux 6.14 and newer; older ones count fewer).
+    /// Bytes that the kernel accounts as locked memory for the ring (Linux 6.14 and newer; older ones account fewer).
     #[must_use]
     pub fn locked_bytes(&self) -> u64 {
         const PAGE: u64 = 4096;
@@ -39,7 +39,7 @@ impl RingConfig {
         const BUFFER: u64 = 16;
         let submissions = u64::from(self.submission_entries);
         let queues = u64::from(self.completion_entries) * COMPLETION + submissions * SUBMISSION_INDEX;
-        // Both queues share a mapping, with a head of less than a page.
+        // Both queues share a mapping, with a header of less than a page.
         (submissions * SUBMISSION).next_multiple_of(PAGE)
             + (queues + 1).next_multiple_of(PAGE)
             + (u64::from(self.buffers) * BUFFER).next_multiple_of(PAGE)

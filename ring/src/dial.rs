@@ -1,5 +1,5 @@
-//! A socket's way from a file descriptor into the ring's table, and to its peer if it has none yet. The server only accepts,
-//! and adopts the socket behind stdio; the load generator dials.
+//! Connecting sockets, and adopting connected ones: a file descriptor becomes a direct descriptor. The server adopts the socket that
+//! bridges stdio; the load generator connects.
 
 use std::{
     os::fd::{AsRawFd, OwnedFd},
@@ -16,38 +16,38 @@ use super::{
     ring::Ring,
 };
 
-/// Asks the kernel to choose the slot: `IORING_FILE_INDEX_ALLOC`.
+/// Makes the kernel choose the slot: `IORING_FILE_INDEX_ALLOC`.
 const ANY_SLOT: i32 = -1;
 
 impl Ring {
-    /// Connects a socket, which costs no file descriptor from then on. [`Event::Connected`] or
-    /// [`Event::ConnectFailed`] will name `token`. What is to be set on the socket, or bound, is set before.
+    /// Connects a socket, whose options and local address the caller has set. The socket then uses no file descriptor.
+    /// [`Event::Connected`] or [`Event::ConnectFailed`] with `token` follows.
     pub fn connect(&mut self, socket: Socket, address: SockAddr, token: u64) {
         self.install(OwnedFd::from(socket), Some(address), token);
     }
 
-    /// Abandons connects under this token that are under way. [`Event::ConnectFailed`] reports `ECANCELED`, unless the
-    /// connect ends first.
+    /// Cancels the pending connects with this token. [`Event::ConnectFailed`] with `ECANCELED` follows, unless the connect completes
+    /// first.
     pub fn cancel_connect(&mut self, token: u64) {
         let dials = self.dials.dials.iter().zip(0..);
-        let is_wanted = |dial: &Option<Dial>| dial.as_ref().is_some_and(|dial| dial.token == token);
-        let keys: Vec<u32> = dials.filter(|(dial, _)| is_wanted(dial)).map(|(_, key)| key).collect();
+        let has_token = |dial: &Option<Dial>| dial.as_ref().is_some_and(|dial| dial.token == token);
+        let keys: Vec<u32> = dials.filter(|(dial, _)| has_token(dial)).map(|(_, key)| key).collect();
         for key in keys {
             let connect = Tag::new(Kind::Connect, key, 0).user_data();
             self.push(opcode::AsyncCancel::new(connect).build(), Tag::new(Kind::Cancel, u32::MAX, 0));
         }
     }
 
-    /// Takes over a socket that is connected, which costs no file descriptor from then on. [`Event::Connected`] or
-    /// [`Event::ConnectFailed`] will name `token`.
+    /// Takes ownership of a connected socket, which then uses no file descriptor. [`Event::Connected`] or
+    /// [`Event::ConnectFailed`] with `token` follows.
     pub fn adopt(&mut self, socket: OwnedFd, token: u64) {
         self.install(socket, None, token);
     }
 
     fn install(&mut self, descriptor: OwnedFd, address: Option<SockAddr>, token: u64) {
-        let place = Box::new(AtomicI32::new(descriptor.as_raw_fd()));
-        let pointer = place.as_ptr().cast_const();
-        let dial = Dial { token, descriptor: Some(descriptor), place, address: address.map(Box::new) };
+        let number = Box::new(AtomicI32::new(descriptor.as_raw_fd()));
+        let pointer = number.as_ptr().cast_const();
+        let dial = Dial { token, descriptor: Some(descriptor), number, address: address.map(Box::new) };
         let key = self.dials.insert(dial);
         let install = opcode::FilesUpdate::new(pointer, 1).offset(ANY_SLOT).build();
         self.push(install, Tag::new(Kind::Install, key, 0));
@@ -56,7 +56,7 @@ impl Ring {
     pub(super) fn complete_install(&mut self, key: u32, result: i32, events: &mut Vec<Event>) {
         let Some(dial) = self.dials.get_mut(key) else { return };
         dial.descriptor = None;
-        let slot = u32::try_from(dial.place.load(Ordering::Acquire)).ok().filter(|_| result == 1);
+        let slot = u32::try_from(dial.number.load(Ordering::Acquire)).ok().filter(|_| result == 1);
         let Some(slot) = slot else {
             self.fail_dial(key, result.min(-1), events);
             return;
@@ -72,9 +72,9 @@ impl Ring {
 
     pub(super) fn complete_connect(&mut self, key: u32, result: i32, events: &mut Vec<Event>) {
         let Some(dial) = self.dials.get_mut(key) else { return };
-        let Ok(slot) = u32::try_from(dial.place.load(Ordering::Acquire)) else { return };
+        let Ok(slot) = u32::try_from(dial.number.load(Ordering::Acquire)) else { return };
         if result < 0 {
-            // Nobody has heard of the slot, so nobody has to hear that it is free again.
+            // The owner has not received an event for the slot, so its close produces none either.
             let discard = opcode::Close::new(types::Fixed(slot)).build();
             self.push(discard, Tag::new(Kind::Discard, slot, 0));
             self.fail_dial(key, result, events);
@@ -91,7 +91,7 @@ impl Ring {
         }
     }
 
-    /// What the kernel may still read from or write to.
+    /// Leaks the memory of pending connects, which the kernel may still access.
     pub(super) fn forget_dials(&mut self) {
         std::mem::forget(std::mem::take(&mut self.dials));
     }

@@ -1,10 +1,10 @@
-//! Connections of this side that are under way.
+//! Table of pending connects.
 
 use std::{os::fd::OwnedFd, sync::atomic::AtomicI32};
 
 use socket2::SockAddr;
 
-/// Connections on their way, by the number their operations carry.
+/// Pending connects, by the key in their operations' user data. A free key has no entry.
 #[derive(Default)]
 pub(super) struct Dials {
     pub(super) dials: Vec<Option<Dial>>,
@@ -12,22 +12,22 @@ pub(super) struct Dials {
 }
 
 pub(super) struct Dial {
-    /// The owner's name for it.
+    /// The owner's token.
     pub(super) token: u64,
-    /// Kept until the table has it; closed then, for the table keeps the socket open.
+    /// The file descriptor, closed once the socket is in the table of direct descriptors.
     pub(super) descriptor: Option<OwnedFd>,
-    /// The descriptor's number going in, the slot's coming out: the kernel reads and writes it.
-    pub(super) place: Box<AtomicI32>,
-    /// The kernel reads it while the connect is under way. `None`: the socket is connected already.
+    /// The file descriptor's number, which the kernel replaces by the slot's index.
+    pub(super) number: Box<AtomicI32>,
+    /// The peer's address, which the kernel reads until the connect completes. `None` if the socket is connected already.
     pub(super) address: Option<Box<SockAddr>>,
 }
 
 impl Dials {
     pub(super) fn insert(&mut self, dial: Dial) -> u32 {
         if let Some(key) = self.free.pop()
-            && let Some(place) = self.dials.get_mut(key as usize)
+            && let Some(entry) = self.dials.get_mut(key as usize)
         {
-            *place = Some(dial);
+            *entry = Some(dial);
             return key;
         }
         self.dials.push(Some(dial));

@@ -1,4 +1,4 @@
-//! What happens to sockets.
+//! Events of sockets.
 
 use std::io;
 
@@ -7,79 +7,80 @@ use super::{
     slots::{ListenerId, SocketId},
 };
 
-/// What happened, in the order it happened for each socket.
+/// Event of a ring. The events of one socket are in the order in which they occurred.
 #[derive(Debug)]
 pub enum Event {
     /// A connection was accepted; its receive is armed.
     Accepted {
-        /// The listener it came through.
+        /// The listener that accepted it.
         listener: ListenerId,
-        /// The new tenant.
+        /// The new socket.
         socket: SocketId,
     },
-    /// A connection this side asked for, or brought along, is there; its receive is armed.
+    /// A socket was connected or adopted; its receive is armed.
     Connected {
-        /// The name given to [`Ring::connect`](crate::Ring::connect) or [`Ring::adopt`](crate::Ring::adopt).
+        /// The token passed to [`Ring::connect`](crate::Ring::connect) or [`Ring::adopt`](crate::Ring::adopt).
         token: u64,
-        /// The new tenant.
+        /// The new socket.
         socket: SocketId,
     },
-    /// A connection this side asked for has failed.
+    /// Connecting or adopting a socket failed.
     ConnectFailed {
-        /// The name given to [`Ring::connect`](crate::Ring::connect) or [`Ring::adopt`](crate::Ring::adopt).
+        /// The token passed to [`Ring::connect`](crate::Ring::connect) or [`Ring::adopt`](crate::Ring::adopt).
         token: u64,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// Accepting has stopped by itself, for want of slots or memory; [`Ring::resume_accept`](crate::Ring::resume_accept) starts it again.
+    /// Accepting has stopped because of an error, such as a lack of slots or memory;
+    /// [`Ring::resume_accept`](crate::Ring::resume_accept) starts it again.
     AcceptFailed {
-        /// The listener that no longer accepts.
+        /// The listener.
         listener: ListenerId,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// Bytes arrived.
+    /// Bytes were received.
     Received {
-        /// Whose bytes.
+        /// The socket.
         socket: SocketId,
-        /// The bytes, in place.
+        /// The received bytes, in the kernel's buffer.
         buffer: ReceivedBuffer,
     },
-    /// The peer will send no more.
+    /// The peer has shut down its sending side.
     PeerClosed {
-        /// Who.
+        /// The socket.
         socket: SocketId,
     },
-    /// Receiving failed, as on a reset: nothing more will arrive.
+    /// Receiving failed, for example because of a reset; no more bytes follow.
     ReceiveFailed {
-        /// Who.
+        /// The socket.
         socket: SocketId,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// The kernel is done with a buffer.
+    /// A send has completed.
     Sent {
-        /// To whom.
+        /// The socket.
         socket: SocketId,
         /// The buffer given to [`Ring::send`](crate::Ring::send).
         buffer: Vec<u8>,
-        /// `Ok` when every byte of it was taken.
+        /// `Ok` if all bytes were sent.
         outcome: io::Result<()>,
     },
-    /// A part of a large buffer has been taken; the rest is on its way.
+    /// A part of a large buffer has been sent; the rest follows.
     SendProgressed {
-        /// To whom.
+        /// The socket.
         socket: SocketId,
     },
-    /// The descriptor is closed and its slot free.
+    /// The socket is closed and its slot is free.
     Closed {
-        /// Who is gone.
+        /// The socket.
         socket: SocketId,
     },
 }
 
 impl Event {
-    /// The socket it is about, if it is about one.
+    /// The event's socket, if it has one.
     #[must_use]
     pub fn socket(&self) -> Option<SocketId> {
         match self {
@@ -96,7 +97,7 @@ impl Event {
     }
 }
 
-/// The error behind a completion's negative result.
+/// The error of a completion with a negative result.
 pub(super) fn os_error(result: i32) -> io::Error {
     io::Error::from_raw_os_error(-result)
 }

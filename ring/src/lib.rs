@@ -1,12 +1,12 @@
 //! Sockets by io_uring completion on a glommio executor's thread: the only `unsafe` of corelane.
 //!
-//! glommio schedules, this ring moves bytes. One [`Ring`] belongs to one thread. It accepts into *direct
-//! descriptors* (a socket costs no file descriptor), receives into a ring of provided buffers (an idle socket
-//! holds no buffer) and owns every buffer it sends until the kernel has let go of it.
+//! glommio schedules tasks, the ring does I/O. One [`Ring`] belongs to one thread. It accepts into *direct descriptors* (a socket
+//! uses no file descriptor), receives into a ring of provided buffers (an idle socket holds no buffer) and owns every buffer
+//! of a send until the kernel has completed it.
 //!
-//! The interface is safe: a [`SocketId`] carries a generation, so a stale one is refused rather than reaching the
-//! slot's next tenant; a [`ReceivedBuffer`] goes back to the kernel only when it is dropped; a send takes its
-//! buffer by value and hands it back in [`Event::Sent`].
+//! The interface is safe: a [`SocketId`] contains a generation, so a stale id is rejected instead of naming the next socket of its
+//! slot; a [`ReceivedBuffer`] returns to the kernel only when it is dropped; a send takes its buffer by value and returns it in
+//! [`Event::Sent`].
 //!
 //! ```text
 //! listen ─► Accepted ─┐

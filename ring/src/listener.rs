@@ -1,4 +1,4 @@
-//! Listening sockets. Over TCP one per shard and address, sharing the port; a Unix socket is one for all shards.
+//! Listening sockets. Each shard has its own TCP listener per address, on a shared port; all shards share one Unix socket.
 
 use std::{
     fs::{self, File, Permissions},
@@ -13,17 +13,17 @@ use std::{
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// Connections the kernel holds for us before it drops new ones.
+/// Length of the kernel's queue of connections that have not been accepted.
 const BACKLOG: i32 = 4096;
 
-/// Who may connect to a Unix socket: its user.
+/// Mode of a Unix socket: only its user may connect.
 const USER_ONLY: u32 = 0o600;
 
 /// A listening socket that a ring can accept from.
 #[derive(Debug)]
 pub struct Listener {
     pub(super) descriptor: OwnedFd,
-    /// Other rings accept from the same socket.
+    /// Whether other rings accept from the same socket.
     pub(super) shared: bool,
 }
 
@@ -33,11 +33,11 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// Binds and listens with `SO_REUSEPORT`, so that each shard has a listener of its own on one port. Accepted sockets
-/// inherit `TCP_NODELAY`.
+/// Binds and listens with `SO_REUSEPORT`, so that each shard has its own listener on one port. Accepted sockets inherit
+/// `TCP_NODELAY`.
 ///
 /// # Errors
-/// What `bind` and `listen` say: a taken port, an address that is not ours, no permission.
+/// The error of `bind` or `listen`: the port is in use, the address is not local, or permission is denied.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_port(true)?;
@@ -48,7 +48,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A listening Unix socket, and the file that leads to it.
+/// A listening Unix socket and its file.
 #[derive(Debug)]
 pub struct UnixSocket {
     socket: Socket,
@@ -56,15 +56,15 @@ pub struct UnixSocket {
 }
 
 impl UnixSocket {
-    /// Binds to a path and listens there; only this user may connect. What a server that is gone left behind is replaced.
+    /// Binds to a path and listens on it; only this user may connect. Replaces the socket file of a server that no longer runs.
     ///
     /// # Errors
-    /// `AddrInUse` when somebody listens there, `AlreadyExists` when something else than a socket is there, and what
-    /// `bind` says: no such directory, no permission, a path too long.
+    /// `AddrInUse` if a server listens on the path, `AlreadyExists` if the path is not a socket, or the error of `bind`: the
+    /// directory does not exist, permission is denied, or the path is too long.
     pub fn bind(path: &Path) -> io::Result<Self> {
         let address = SockAddr::unix(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // The file takes its mode from the socket, so at no moment may anybody else connect.
+        // The file inherits the socket's mode, so at no time can another user connect.
         File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(USER_ONLY))?;
         if let Err(error) = socket.bind(&address) {
             if error.kind() != io::ErrorKind::AddrInUse {
@@ -78,34 +78,34 @@ impl UnixSocket {
         Ok(Self { socket, file })
     }
 
-    /// One more way to accept from it, for one more ring.
+    /// Creates a listener for one more ring.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// The process has no file descriptor left.
     pub fn listener(&self) -> io::Result<Listener> {
         Ok(Listener { descriptor: self.socket.as_fd().try_clone_to_owned()?, shared: true })
     }
 
-    /// The file, once there are listeners enough.
+    /// Returns the file, after all listeners have been created.
     #[must_use]
     pub fn into_file(self) -> SocketFile {
         self.file
     }
 }
 
-/// A socket's file. Dropping this removes it, unless another one has taken its place.
+/// A socket's file. Dropping it removes the file, unless the path now has another file.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     identity: Identity,
 }
 
-/// Device, inode and time of making, in seconds and nanoseconds: an inode's number is soon given out again.
+/// Device, inode, and modification time in seconds and nanoseconds: inode numbers are reused.
 type Identity = (u64, u64, i64, i64);
 
 impl SocketFile {
     fn new(path: &Path) -> io::Result<Self> {
-        // The working directory may be another one when the server ends.
+        // The working directory may change before the file is removed.
         let path = absolute(path)?;
         let identity = identity(&path)?;
         Ok(Self { path, identity })
@@ -115,7 +115,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // Nobody is left to be told.
+            // An error cannot be reported here.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -126,21 +126,21 @@ fn identity(path: &Path) -> io::Result<Identity> {
     Ok((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
 }
 
-/// Removes a socket nobody listens on.
+/// Removes a socket file without a listener.
 fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Not to wait for a server whose backlog is full.
+    // Non-blocking, as the backlog of a running server may be full.
     probe.set_nonblocking(true)?;
     match probe.connect(address).map_err(|error| error.raw_os_error()) {
         Err(Some(libc::ECONNREFUSED)) => fs::remove_file(path),
         Err(Some(error @ (libc::EACCES | libc::EPERM | libc::ENOENT))) => {
             Err(io::Error::from_raw_os_error(error))
         }
-        // It answered, or would if it were not busy, or it is a socket of another type.
-        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "a server listens there")),
+        // Connected, or the backlog is full, or the socket has another type.
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "a server listens on the path")),
     }
 }
 
@@ -150,8 +150,8 @@ mod tests {
 
     use super::*;
 
-    /// A path of its own for each test.
-    fn place(name: &str) -> PathBuf {
+    /// Returns an unused path.
+    fn unused_path(name: &str) -> PathBuf {
         let directory = std::env::temp_dir().join(format!("corelane-listener-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join(name);
@@ -160,8 +160,8 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_its_users_alone_and_its_file_goes_with_it() {
-        let path = place("mode");
+    fn socket_is_private_to_its_user_and_its_file_is_removed() {
+        let path = unused_path("mode");
         let socket = UnixSocket::bind(&path).unwrap();
         let listener = socket.listener().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
@@ -172,39 +172,39 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
-        let path = place("stale");
-        // Bound and closed: the file stays and nobody listens.
+    fn stale_socket_is_replaced_and_a_live_one_is_not() {
+        let path = unused_path("stale");
+        // Bound and closed: the file remains without a listener.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let live = UnixSocket::bind(&path).unwrap();
         assert_eq!(UnixSocket::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        UnixStream::connect(&path).expect("the live one was left alone");
+        UnixStream::connect(&path).expect("the live socket is not replaced");
         drop(live);
         assert!(!path.exists());
     }
 
     #[test]
-    fn what_is_no_socket_is_left_alone() {
-        let path = place("file");
+    fn other_file_is_not_replaced() {
+        let path = unused_path("file");
         fs::write(&path, "precious").unwrap();
         assert_eq!(UnixSocket::bind(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-        let link = place("link");
+        let link = unused_path("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert_eq!(UnixSocket::bind(&link).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        let datagram = place("datagram");
+        let datagram = unused_path("datagram");
         let _bound = std::os::unix::net::UnixDatagram::bind(&datagram).unwrap();
         assert_eq!(UnixSocket::bind(&datagram).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
-    fn the_file_of_a_successor_is_not_removed() {
-        let path = place("successor");
+    fn file_of_a_later_socket_is_not_removed() {
+        let path = unused_path("successor");
         let first = UnixSocket::bind(&path).unwrap();
         fs::remove_file(&path).unwrap();
         let second = UnixSocket::bind(&path).unwrap();
         drop(first);
-        UnixStream::connect(&path).expect("the second one's file is there");
+        UnixStream::connect(&path).expect("the second socket's file exists");
         drop(second);
         assert!(!path.exists());
     }

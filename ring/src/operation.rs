@@ -1,6 +1,6 @@
-//! What the 64 bits of `user_data` say of an operation: its kind, and the slot and tenant it was made for.
+//! Encoding of an operation's identity in the 64 bits of `user_data`: kind, slot and generation.
 
-/// The kinds of operation the ring submits. The value is the top byte of `user_data`.
+/// Kind of an operation. The value is the top byte of `user_data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
@@ -12,12 +12,12 @@ pub(super) enum Kind {
     Cancel = 6,
     Close = 7,
     Timer = 8,
-    /// The poll of the eventfd that other threads write to.
+    /// Poll of the eventfd that other threads write to.
     Woken = 10,
-    /// A descriptor on its way into the table of direct descriptors.
+    /// Installation of a file descriptor in the table of direct descriptors.
     Install = 11,
     Connect = 12,
-    /// The close of a slot that never had a tenant.
+    /// Close of a slot that was never reported to the owner.
     Discard = 13,
 }
 
@@ -41,10 +41,10 @@ impl Kind {
     }
 }
 
-/// Generations wrap after this many tenants of one slot: bits 32 to 55 of `user_data`.
+/// Mask of a generation: bits 32 to 55 of `user_data`. Generations wrap.
 pub(super) const GENERATION_MASK: u32 = 0x00ff_ffff;
 
-/// One operation's identity: `kind` (8 bits), `generation` (24 bits), `index` (32 bits).
+/// Identity of an operation: `kind` (8 bits), `generation` (24 bits), `index` (32 bits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag {
     pub(super) kind: Kind,
@@ -61,7 +61,7 @@ impl Tag {
         (u64::from(self.kind as u8) << 56) | (u64::from(self.generation) << 32) | u64::from(self.index)
     }
 
-    /// `None` for bits no operation of ours can carry.
+    /// Decodes `user_data`; `None` if no operation of the ring has it.
     pub(super) fn from_user_data(bits: u64) -> Option<Self> {
         let generation = u32::try_from((bits >> 32) & u64::from(GENERATION_MASK)).ok()?;
         let index = u32::try_from(bits & u64::from(u32::MAX)).ok()?;
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_survives_the_kernel() {
+    fn tag_round_trips_through_user_data() {
         for kind in (1..=13).filter(|kind| *kind != 9) {
             let kind = Kind::from_bits(kind).unwrap();
             let tag = Tag::new(kind, u32::MAX, 0x1234_5678);

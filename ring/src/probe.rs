@@ -1,4 +1,4 @@
-//! What the kernel allows, asked before anything starts: each refusal is one line with its remedy.
+//! Probe of the kernel before the start. Each missing feature is a one-line error with its remedy.
 
 use std::{
     io::{self, Write},
@@ -9,41 +9,41 @@ use std::{
 
 use io_uring::{IoUring, Probe, opcode};
 
-/// glommio locks this much memory for each executor's rings, in bytes.
+/// Memory that glommio locks for each executor's rings, in bytes.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
-/// How long, and how often, a ring is tried again that the kernel has no memory for.
+/// Time for which creating a ring is retried after `ENOMEM`.
 const MEMORY_RETRY_MAX: Duration = Duration::from_secs(1);
+/// Interval of these retries.
 const MEMORY_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Why this machine, or this container, cannot run a ring.
+/// Why the machine or container cannot run a ring.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// `io_uring_setup` is refused and the sysctl says so.
+    /// `io_uring_setup` is disabled by the sysctl.
     #[error(
         "io_uring is disabled on this machine (kernel.io_uring_disabled = {0}), and corelane needs it for HTTP and stdio alike; remedy: sysctl -w kernel.io_uring_disabled=0{group}", group = if *.0 == 1 { ", or set kernel.io_uring_group to a group of this user" } else { "" }
     )]
     DisabledBySysctl(u8),
-    /// `io_uring_setup` is refused although the sysctl allows it and the kernel has it: a seccomp filter, as container
-    /// defaults have.
+    /// `io_uring_setup` is denied although the sysctl allows it and the kernel supports it, as by a container's default seccomp filter.
     #[error(
         "io_uring is forbidden for this process ({0}; Linux {kernel} has it), probably by a container's seccomp profile, and corelane needs it for HTTP and stdio alike; remedy: run with a profile that allows io_uring_setup, io_uring_enter and io_uring_register, such as deploy/seccomp.json (docker run --security-opt seccomp=deploy/seccomp.json)", kernel = kernel_release()
     )]
     Forbidden(#[source] io::Error),
-    /// No io_uring, or one without the flags and operations used.
+    /// The kernel has no io_uring, or lacks flags or operations that the ring uses.
     #[error("the kernel ({0}) is too old: Linux 6.1 or newer is needed; remedy: upgrade the kernel")]
     KernelTooOld(String),
-    /// A kernel that is new enough lacks a flag or an operation.
+    /// The kernel is new enough and lacks a flag or an operation.
     #[error(
         "the kernel ({kernel}) is new enough and refuses what corelane needs of io_uring ({0}); remedy: a kernel with the whole of io_uring, or a sandbox that passes it on", kernel = kernel_release()
     )]
     Unsupported(io::Error),
-    /// A ring cannot be made although `RLIMIT_MEMLOCK` would allow one.
+    /// A ring cannot be created although `RLIMIT_MEMLOCK` permits one.
     #[error(
         "the kernel has no memory for a ring: this user's processes have locked nearly all of what they may ({0} bytes, RLIMIT_MEMLOCK), or the machine or its container has no memory left; remedy: ulimit -l {kib} (systemd: LimitMEMLOCK={kib}K, Docker: --ulimit memlock={bytes}), or end other processes", kib = .0.saturating_mul(2) / 1024, bytes = .0.saturating_mul(2)
     )]
     MemlockUsedUp(u64),
-    /// No descriptor is left for a ring.
+    /// The process has no file descriptor left for a ring.
     #[error(
         "no descriptor is left for a ring: the process may have {0} (RLIMIT_NOFILE); remedy: ulimit -n 1024 (systemd: LimitNOFILE=1024)"
     )]
@@ -51,22 +51,22 @@ pub enum ProbeError {
     /// `RLIMIT_MEMLOCK` is too small for the rings.
     #[error("the locked-memory limit is {0} bytes and {MEMLOCK_BYTES_MIN} are needed; remedy: ulimit -l {kib}, or LimitMEMLOCK={kib}K in the systemd unit", kib = 8 * MEMLOCK_BYTES_MIN / 1024)]
     MemlockTooSmall(u64),
-    /// Anything else the kernel said.
+    /// Any other error of the kernel.
     #[error("io_uring could not be set up: {0}; remedy: look for the reason in the kernel's log (dmesg)")]
     Other(#[source] io::Error),
 }
 
-/// What the kernel can do beyond what is needed.
+/// Optional features of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Optional {
-    /// One ring can post a completion to another (`IORING_OP_MSG_RING`).
+    /// Whether a ring can post a completion to another ring (`IORING_OP_MSG_RING`).
     pub msg_ring: bool,
 }
 
-/// Asks the kernel for everything the ring and the executor need. Returns what else it can do.
+/// Checks that the kernel supports all that the ring and the executor need. Returns its optional features.
 ///
 /// # Errors
-/// The first thing that is missing.
+/// The first missing feature.
 pub fn probe() -> Result<Optional, ProbeError> {
     let memlock = raise_memlock_limit().map_err(ProbeError::Other)?;
     if memlock < MEMLOCK_BYTES_MIN {
@@ -95,11 +95,11 @@ pub fn probe() -> Result<Optional, ProbeError> {
     }
 }
 
-/// Makes a ring, or what needs one. The memory of rings that are gone is still counted for a moment, so where there is not
-/// enough it is tried again for a second.
+/// Calls `make`, which creates a ring, and retries it after `ENOMEM` for up to a second: the kernel releases the locked memory of closed
+/// rings with a delay.
 ///
 /// # Errors
-/// The last error of `make`; every other one than `ENOMEM` at once.
+/// The last error of `make`; errors other than `ENOMEM` are not retried.
 pub fn retry_for_memory<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let until = Instant::now() + MEMORY_RETRY_MAX;
     loop {
@@ -112,7 +112,8 @@ pub fn retry_for_memory<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Resul
     }
 }
 
-/// Raises the soft limit of locked memory to the hard one and returns it, in bytes. It counts all processes of the user.
+/// Raises the soft limit of locked memory to the hard one and returns it, in bytes. The limit applies to all processes of the user
+/// together.
 ///
 /// # Errors
 /// The error of `getrlimit`.
@@ -127,11 +128,10 @@ pub fn raise_memlock_limit() -> io::Result<u64> {
     Ok(if refused { memlock.rlim_cur } else { raised.rlim_cur })
 }
 
-/// Raises the soft descriptor limit to the hard one and returns it: a ring's table of direct descriptors is bounded
-/// by it.
+/// Raises the soft limit of file descriptors to the hard one and returns it. It also bounds a ring's table of direct descriptors.
 ///
 /// # Errors
-/// What `getrlimit` or `setrlimit` say.
+/// The error of `getrlimit` or `setrlimit`.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut descriptors = limit(libc::RLIMIT_NOFILE)?;
     descriptors.rlim_cur = descriptors.rlim_max;
@@ -142,29 +142,29 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(descriptors.rlim_cur)
 }
 
-/// Takes standard output for the caller alone. What anybody else prints to it goes to standard error from here on.
+/// Returns standard output for exclusive use, and redirects all other output to standard error.
 ///
 /// # Errors
-/// When the process has no descriptor left.
+/// The process has no file descriptor left.
 pub fn divert_stdout() -> io::Result<OwnedFd> {
     let mut stdout = io::stdout().lock();
     stdout.flush()?;
     let taken = stdout.as_fd().try_clone_to_owned()?;
     let (from, to) = (io::stderr().as_raw_fd(), stdout.as_raw_fd());
-    // SAFETY: both are open for as long as the process is, and nobody owns the one that is replaced.
+    // SAFETY: both descriptors stay open as long as the process runs, and no value owns the one that is replaced.
     if unsafe { libc::dup2(from, to) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(taken)
 }
 
-/// Says why the kernel refuses a ring.
+/// Converts an error of creating a ring to its explanation.
 #[must_use]
 pub fn explain(error: io::Error) -> ProbeError {
     explain_with(error, std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok())
 }
 
-/// `otherwise`, unless the kernel's release is reason enough.
+/// Returns `otherwise`, or [`ProbeError::KernelTooOld`] if the kernel is.
 fn too_old_or(otherwise: ProbeError) -> ProbeError {
     const MINIMUM: (u32, u32) = (6, 1);
     let release = kernel_release();
@@ -180,7 +180,7 @@ fn explain_with(error: io::Error, sysctl: Option<String>) -> ProbeError {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) if disabled > 0 => ProbeError::DisabledBySysctl(disabled),
         Some(libc::EPERM | libc::EACCES) => ProbeError::Forbidden(error),
-        // Seccomp profiles answer with either.
+        // Seccomp profiles return either error.
         Some(libc::ENOSYS) => too_old_or(ProbeError::Forbidden(error)),
         Some(libc::EINVAL) => too_old_or(ProbeError::Unsupported(error)),
         Some(libc::ENOMEM) => limit(libc::RLIMIT_MEMLOCK)
@@ -209,21 +209,21 @@ fn limit(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
 mod tests {
     use super::*;
 
-    fn told(errno: i32, sysctl: &str) -> String {
+    fn message(errno: i32, sysctl: &str) -> String {
         explain_with(io::Error::from_raw_os_error(errno), Some(sysctl.to_owned())).to_string()
     }
 
     #[test]
-    fn each_refusal_is_one_line_with_a_remedy() {
+    fn each_error_is_one_line_with_a_remedy() {
         for (line, word) in [
-            (told(libc::EPERM, "2\n"), "sysctl -w kernel.io_uring_disabled=0"),
-            (told(libc::EPERM, "0\n"), "seccomp"),
-            (told(libc::EPERM, "1\n"), "kernel.io_uring_group"),
-            (told(libc::ENOSYS, "0\n"), "seccomp=deploy/seccomp.json"),
-            (told(libc::EINVAL, "0\n"), "new enough"),
-            (told(libc::ENOMEM, "0\n"), "ulimit -l"),
-            (told(libc::EMFILE, "0\n"), "ulimit -n"),
-            (told(libc::EIO, "0\n"), "remedy"),
+            (message(libc::EPERM, "2\n"), "sysctl -w kernel.io_uring_disabled=0"),
+            (message(libc::EPERM, "0\n"), "seccomp"),
+            (message(libc::EPERM, "1\n"), "kernel.io_uring_group"),
+            (message(libc::ENOSYS, "0\n"), "seccomp=deploy/seccomp.json"),
+            (message(libc::EINVAL, "0\n"), "new enough"),
+            (message(libc::ENOMEM, "0\n"), "ulimit -l"),
+            (message(libc::EMFILE, "0\n"), "ulimit -n"),
+            (message(libc::EIO, "0\n"), "remedy"),
             (ProbeError::KernelTooOld("5.10.0".to_owned()).to_string(), "6.1"),
             (ProbeError::MemlockTooSmall(65536).to_string(), "ulimit -l 4096"),
         ] {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_passes() {
+    fn probe_passes_on_this_machine() {
         probe().unwrap();
     }
 }

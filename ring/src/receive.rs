@@ -1,4 +1,4 @@
-//! Receiving: multishot, into provided buffers, with pauses.
+//! Receiving: multishot receives into provided buffers, pausing and resuming.
 
 use io_uring::{cqueue, opcode, types};
 
@@ -7,36 +7,36 @@ use super::{
     event::{Event, os_error},
     operation::{Kind, Tag},
     ring::Ring,
-    slots::{Receive, SocketId, Tenancy},
+    slots::{Receive, SlotState, SocketId},
 };
 
 impl Ring {
-    /// Stops receiving, so that the peer's window fills. A few buffers may still arrive.
+    /// Stops receiving, so that the peer's window fills. A few buffers may still be received.
     pub fn pause_receive(&mut self, id: SocketId) {
         let Some(slot) = self.slots.open(id) else { return };
-        slot.receive_wanted = false;
+        slot.rearm_receive = false;
         self.cancel_receive(id);
     }
 
-    /// Receives (again).
+    /// Starts receiving again.
     pub fn resume_receive(&mut self, id: SocketId) {
         let Some(slot) = self.slots.open(id) else { return };
-        slot.receive_wanted = true;
+        slot.rearm_receive = true;
         self.arm_receive(id);
     }
 
-    pub(super) fn feed_starved(&mut self) {
+    pub(super) fn rearm_starved(&mut self) {
         if self.starved.is_empty() || self.pool.held() >= self.pool_low_water() {
             return;
         }
         for id in std::mem::take(&mut self.starved) {
-            if self.slots.open(id).is_some_and(|slot| slot.receive_wanted) {
+            if self.slots.open(id).is_some_and(|slot| slot.rearm_receive) {
                 self.arm_receive(id);
             }
         }
     }
 
-    /// Receives that ended for want of buffers are armed again once half of the buffers are back.
+    /// Number of held buffers below which receives that ended for lack of buffers are armed again.
     pub(super) fn pool_low_water(&self) -> u16 {
         (self.pool.count() / 2).max(1)
     }
@@ -51,7 +51,7 @@ impl Ring {
     }
 
     pub(super) fn cancel_receive(&mut self, id: SocketId) {
-        let Some(slot) = self.slots.tenant(id).filter(|slot| slot.receive == Receive::Armed) else {
+        let Some(slot) = self.slots.get(id).filter(|slot| slot.receive == Receive::Armed) else {
             return;
         };
         slot.receive = Receive::Cancelling;
@@ -67,11 +67,11 @@ impl Ring {
         events: &mut Vec<Event>,
     ) {
         let length = usize::try_from(result).unwrap_or(0);
-        // Taken first: whatever becomes of it, dropping it gives the buffer back.
+        // Taken before any return, because dropping it returns the buffer.
         let buffer = cqueue::buffer_select(flags).map(|buffer| self.pool.take(buffer, length));
         let last = !cqueue::more(flags);
-        let Some(slot) = self.slots.tenant(id) else { return };
-        let open = slot.tenancy == Tenancy::Open;
+        let Some(slot) = self.slots.get(id) else { return };
+        let open = slot.state == SlotState::Open;
         if last {
             slot.receive = match -result {
                 0 => Receive::Ended,
@@ -79,7 +79,7 @@ impl Ring {
                 _ => Receive::Ended,
             };
         }
-        let wanted = slot.receive_wanted;
+        let rearms = slot.rearm_receive;
         let ended = slot.receive == Receive::Ended;
         match (open, result) {
             (false, _) => self.close_if_quiet(id),
@@ -94,7 +94,7 @@ impl Ring {
             }
             (true, _) => {}
         }
-        if open && last && wanted && !ended {
+        if open && last && rearms && !ended {
             if -result == libc::ENOBUFS {
                 self.starved.push_back(id);
             } else {

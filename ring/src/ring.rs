@@ -1,4 +1,4 @@
-//! The ring itself: submits in batches, reaps in batches, and turns completions into events.
+//! The ring: submits and reaps in batches, and converts completions to events.
 
 use std::{collections::VecDeque, io, os::fd::AsRawFd, rc::Rc, time::Instant};
 
@@ -15,43 +15,44 @@ use super::{
     wake::Parker,
 };
 
-/// A turn that reaped this much will find much more: then ask for everything at once.
+/// Number of completions in a turn from which the next turn requests [`REAP_MANY`] at once.
 const REAP_MANY_FROM: usize = 16;
-/// Completions asked for when asking for everything.
+/// Number of completions requested in a busy turn.
 const REAP_MANY: usize = 256;
+/// A zero timeout.
 static AT_ONCE: types::Timespec = types::Timespec::new();
 
-/// A completion ring for sockets. Lives on the thread of one glommio executor.
+/// Completion ring for sockets, on the thread of one glommio executor.
 pub struct Ring {
     pub(super) ring: IoUring,
     pub(super) pool: Rc<BufferPool>,
     pub(super) slots: SlotTable,
     pub(super) listeners: Vec<Source>,
     pub(super) dials: Dials,
-    /// Entries that found the submission queue full.
+    /// Entries that did not fit the submission queue.
     pub(super) backlog: VecDeque<squeue::Entry>,
-    /// Sockets whose receive ended for want of buffers.
+    /// Sockets whose receive ended for lack of buffers.
     pub(super) starved: VecDeque<SocketId>,
     pub(super) completions: Vec<(u64, i32, u32)>,
     pub(super) last_batch: usize,
-    /// Moving average of the batches that were not empty.
+    /// Moving average of the sizes of non-empty batches.
     pub(super) usual_batch: usize,
-    /// Operations whose final completion is still to come.
+    /// Number of operations without their final completion.
     pub(super) outstanding: usize,
     pub(super) parker: Option<Parker>,
-    /// Everything is being cancelled: nothing is armed again.
+    /// The ring is being dropped, and no operation is armed again.
     pub(super) ended: bool,
-    /// The earliest instant a timer of ours will wake the thread.
+    /// Time of the pending timer.
     pub(super) alarm: Option<Instant>,
-    /// The kernel copies it when the timer is submitted, which parking does at once.
+    /// Timeout of the timer. The kernel copies it on submission, which follows at once in [`Ring::park`].
     pub(super) alarm_after: Box<types::Timespec>,
 }
 
 impl Ring {
-    /// Builds a ring on the calling thread, which must run a glommio executor.
+    /// Creates a ring on the calling thread, which must run a glommio executor.
     ///
     /// # Errors
-    /// What the kernel says; [`super::probe`] explains it better, beforehand.
+    /// The kernel's error; [`super::explain`] converts it to an explanation.
     pub fn new(config: RingConfig) -> io::Result<Self> {
         let ring: IoUring = IoUring::builder()
             .setup_cqsize(config.completion_entries)
@@ -87,24 +88,24 @@ impl Ring {
         Ok(ring)
     }
 
-    /// How many sockets have a slot, those on their way out included.
+    /// Number of sockets, including those that are being closed.
     #[must_use]
     pub fn sockets(&self) -> usize {
-        self.slots.tenants()
+        self.slots.occupied()
     }
 
-    /// How many provided buffers are in the hands of this side.
+    /// Number of provided buffers held by [`ReceivedBuffer`](crate::ReceivedBuffer)s.
     #[must_use]
     pub fn buffers_held(&self) -> u16 {
         self.pool.held()
     }
 
-    /// One turn: submits what was queued, reaps what is ready, appends what happened to `events`.
+    /// Runs one turn: submits the queued entries, reaps the completions, and appends their events to `events`.
     ///
     /// # Errors
-    /// When the kernel refuses to go on; the ring is of no more use then.
+    /// The kernel's error, after which the ring cannot be used.
     pub fn turn(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        self.feed_starved();
+        self.rearm_starved();
         self.flush_backlog();
         if self.has_kernel_work() {
             self.enter()?;
@@ -124,16 +125,16 @@ impl Ring {
         Ok(())
     }
 
-    /// Submits what was queued without reaping, for whoever cannot wait for the turn's end.
+    /// Submits the queued entries without reaping, before the end of the turn.
     ///
     /// # Errors
     /// As [`Ring::turn`].
     pub fn submit(&mut self) -> io::Result<()> {
         self.flush_backlog();
-        tolerate(self.ring.submit().map(drop))
+        ignore_transient(self.ring.submit().map(drop))
     }
 
-    /// How many completions the last turn reaped.
+    /// Number of completions reaped by the last turn.
     #[must_use]
     pub fn last_batch(&self) -> usize {
         self.last_batch
@@ -145,7 +146,7 @@ impl Ring {
         !self.ring.completion().is_empty()
     }
 
-    /// Whether an enter would do anything: the shared flags tell without a system call.
+    /// Whether entering the kernel would have an effect, according to the shared flags; takes no system call.
     pub(super) fn has_kernel_work(&mut self) -> bool {
         let submission = self.ring.submission();
         !submission.is_empty() || submission.taskrun() || submission.cq_overflow()
@@ -159,10 +160,10 @@ impl Ring {
             let queued = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
             const GET_EVENTS: u32 = 1;
             // SAFETY: no signal mask is passed, and every queued entry points to memory that a slot, a dial, the
-            // pool or this ring keeps until its completion.
+            // pool or this ring keeps until the entry's completion.
             unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) }.map(drop)
         };
-        tolerate(result)
+        ignore_transient(result)
     }
 
     pub(super) fn push(&mut self, entry: squeue::Entry, tag: Tag) {
@@ -174,12 +175,12 @@ impl Ring {
     }
 
     pub(super) fn offer(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: what the entry points to is owned by a slot (sends), by a dial (connects) or by this ring (timers)
-        // until completion.
+        // SAFETY: the memory that the entry points to is owned by a slot (sends), by a dial (connects) or by this ring (timers)
+        // until the completion.
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
-    /// Moves what waited into the submission queue, submitting when that is full.
+    /// Moves the backlog to the submission queue, and submits when that is full.
     pub(super) fn flush_backlog(&mut self) {
         while let Some(entry) = self.backlog.pop_front() {
             if !self.offer(&entry) {
@@ -193,7 +194,7 @@ impl Ring {
 
     pub(super) fn complete(&mut self, user_data: u64, result: i32, flags: u32, events: &mut Vec<Event>) {
         let Some(tag) = Tag::from_user_data(user_data) else {
-            debug_assert!(false, "a completion nobody asked for: {user_data:#x}");
+            debug_assert!(false, "completion of an unknown operation: {user_data:#x}");
             return;
         };
         let last = !cqueue::more(flags);
@@ -206,7 +207,7 @@ impl Ring {
             Kind::Send => self.complete_send(id, result, events),
             Kind::Accept => self.complete_accept(ListenerId(tag.index), result, last, events),
             Kind::Close => {
-                // A failed close of a direct descriptor means that the slot was empty: as good as closed.
+                // A failed close of a direct descriptor means that the slot was empty, so it counts as closed.
                 if self.slots.vacate(id) {
                     events.push(Event::Closed { socket: id });
                 }
@@ -221,7 +222,7 @@ impl Ring {
         }
     }
 
-    /// Gives a slot its tenant, and receives.
+    /// Creates the socket of a slot, and arms its receive.
     pub(super) fn admit(&mut self, index: u32, events: &mut Vec<Event>) -> SocketId {
         let (socket, evicted) = self.slots.occupy(index);
         if let Some(evicted) = evicted {
@@ -232,10 +233,10 @@ impl Ring {
     }
 }
 
-/// What an enter may say without anything being wrong.
-pub(super) fn tolerate(result: io::Result<()>) -> io::Result<()> {
+/// Ignores the transient errors of entering the kernel.
+pub(super) fn ignore_transient(result: io::Result<()>) -> io::Result<()> {
     match result.as_ref().map_err(io::Error::raw_os_error) {
-        // ETIME: fewer than asked for were ready. EBUSY and EAGAIN: reap first, submit with the next turn.
+        // ETIME: fewer completions than requested. EBUSY and EAGAIN: completions must be reaped before the next submission.
         Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
         _ => result,
     }

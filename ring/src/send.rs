@@ -1,4 +1,4 @@
-//! Sending, and the end of what is sent.
+//! Sending, and shutting down the sending side.
 
 use std::io;
 
@@ -8,17 +8,17 @@ use super::{
     event::{Event, os_error},
     operation::{Kind, Tag},
     ring::Ring,
-    slots::{InFlight, Refused, SocketId, Tenancy},
+    slots::{InFlight, Refused, SlotState, SocketId},
 };
 
-/// A large buffer is sent in parts of this many bytes, so that its owner sees it move.
+/// Maximum bytes per send operation. A larger buffer is sent in parts, so that its owner observes progress.
 const SEND_SLICE_BYTES: usize = 256 * 1024;
 
 impl Ring {
-    /// Sends a buffer, in full, with the next turn. [`Event::Sent`] gives the buffer back.
+    /// Sends a whole buffer; the next turn submits it. [`Event::Sent`] returns the buffer.
     ///
     /// # Errors
-    /// [`Refused`] returns the buffer when the socket is not open or has a send in flight.
+    /// [`Refused`] returns the buffer if the socket is not open or has a send in flight.
     pub fn send(&mut self, id: SocketId, buffer: Vec<u8>) -> Result<(), Refused> {
         let Some(slot) = self.slots.open(id).filter(|slot| slot.send.is_none()) else {
             return Err(Refused(buffer));
@@ -28,7 +28,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Sends FIN after what has been sent, and goes on receiving.
+    /// Sends FIN after the sent bytes; receiving continues.
     pub fn shutdown_write(&mut self, id: SocketId) {
         if self.slots.open(id).is_some_and(|slot| slot.shutdowns == 0) {
             self.submit_shutdown(id, Kind::ShutdownWrite, libc::SHUT_WR);
@@ -36,12 +36,12 @@ impl Ring {
     }
 
     pub(super) fn submit_send(&mut self, id: SocketId) {
-        let Some(send) = self.slots.tenant(id).and_then(|slot| slot.send.as_ref()) else {
+        let Some(send) = self.slots.get(id).and_then(|slot| slot.send.as_ref()) else {
             return;
         };
         let rest = send.buffer.get(send.sent..).unwrap_or_default();
         let length = u32::try_from(rest.len().min(SEND_SLICE_BYTES)).unwrap_or(u32::MAX);
-        // MSG_WAITALL has the kernel retry a short send; MSG_NOSIGNAL spares us SIGPIPE.
+        // With MSG_WAITALL the kernel retries a short send; MSG_NOSIGNAL prevents SIGPIPE.
         let entry = opcode::Send::new(types::Fixed(id.index), rest.as_ptr(), length)
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
             .build();
@@ -49,16 +49,16 @@ impl Ring {
     }
 
     pub(super) fn submit_shutdown(&mut self, id: SocketId, kind: Kind, how: i32) {
-        let Some(slot) = self.slots.tenant(id) else { return };
+        let Some(slot) = self.slots.get(id) else { return };
         slot.shutdowns += 1;
         let entry = opcode::Shutdown::new(types::Fixed(id.index), how).build();
         self.push(entry, Tag::new(kind, id.index, id.generation));
     }
 
     pub(super) fn complete_send(&mut self, id: SocketId, result: i32, events: &mut Vec<Event>) {
-        let Some(slot) = self.slots.tenant(id) else { return };
+        let Some(slot) = self.slots.get(id) else { return };
         let Some(send) = slot.send.as_mut() else { return };
-        let closing = slot.tenancy != Tenancy::Open;
+        let closing = slot.state != SlotState::Open;
         send.sent += usize::try_from(result).unwrap_or(0);
         let rest = send.buffer.len().saturating_sub(send.sent);
         let retry = result > 0 || matches!(-result, libc::EINTR | libc::EAGAIN);
@@ -79,10 +79,10 @@ impl Ring {
     }
 
     pub(super) fn complete_shutdown(&mut self, id: SocketId, kind: Kind) {
-        let Some(slot) = self.slots.tenant(id) else { return };
+        let Some(slot) = self.slots.get(id) else { return };
         slot.shutdowns = slot.shutdowns.saturating_sub(1);
-        if slot.tenancy == Tenancy::Closing && !slot.is_quiet() && kind == Kind::ShutdownWrite {
-            // A cancel that failed meanwhile left the sure means of closing to this moment.
+        if slot.state == SlotState::Closing && !slot.is_quiet() && kind == Kind::ShutdownWrite {
+            // A cancellation that failed meanwhile requires the shutdown of both directions.
             self.submit_shutdown(id, Kind::ShutdownBoth, libc::SHUT_RDWR);
         } else {
             self.close_if_quiet(id);

@@ -1,4 +1,4 @@
-//! Sleeping: in the ring, or in the executor while it has tasks.
+//! Sleeping of a shard's thread: in the ring, or in the executor while that has tasks.
 
 use std::{
     future::poll_fn,
@@ -12,24 +12,25 @@ use io_uring::{opcode, types};
 
 use super::{
     operation::{Kind, Tag},
-    ring::{Ring, tolerate},
+    ring::{Ring, ignore_transient},
     wake::Waker,
 };
 
-/// How long a doze gathers completions, in microseconds, and how many at most.
+/// Time for which a wait gathers completions, in microseconds.
 const GATHER_US: u32 = 20;
+/// Maximum number of gathered completions.
 const GATHERED_MAX: usize = 32;
 
 impl Ring {
-    /// A handle with which any thread wakes this one.
+    /// Returns a handle with which any thread wakes this one.
     #[must_use]
     #[allow(clippy::expect_used, reason = "the parker is taken by drop alone")]
     pub fn waker(&self) -> Waker {
         self.parker.as_ref().expect("the parker lives as long as the ring").waker()
     }
 
-    /// Sleeps in the kernel, and the executor with it, until a completion is ready or `limit` has passed: one system
-    /// call, where parking takes several. Wakers do not end it.
+    /// Blocks the thread, including its executor, until a completion is ready or `limit` has elapsed. Takes one system call, where
+    /// [`Ring::park`] takes several. Wakers do not end it.
     ///
     /// # Errors
     /// As [`Ring::turn`].
@@ -37,8 +38,8 @@ impl Ring {
         self.block(Some(limit))
     }
 
-    /// As [`Ring::doze`], but a waker ends it too, and without a `limit` nothing else does. `ready` is called once, after
-    /// wakers have begun to write: whatever was queued before is seen by it.
+    /// As [`Ring::doze`], but a waker ends the wait too, and `limit` is optional. `ready` is called once, after the wakers have been
+    /// enabled: it returns `true` if work was queued before.
     ///
     /// # Errors
     /// As [`Ring::turn`].
@@ -54,30 +55,30 @@ impl Ring {
     }
 
     pub(super) fn block(&mut self, limit: Option<Duration>) -> io::Result<()> {
-        self.feed_starved();
+        self.rearm_starved();
         self.flush_backlog();
         let limit = limit.map(types::Timespec::from);
         let mut until = types::SubmitArgs::new();
         if let Some(limit) = &limit {
             until = until.timespec(limit);
         }
-        let mut wanted = 1;
-        // Waking for each completion of a burst costs more than it gains: gather some of the next batch, for a moment.
+        let mut requested = 1;
+        // Waking for each completion of a burst is inefficient, so the kernel gathers a part of the usual batch for a short time.
         if self.ring.params().is_feature_min_timeout() {
-            wanted = (self.usual_batch / 2).clamp(1, GATHERED_MAX);
-            if wanted > 1 {
+            requested = (self.usual_batch / 2).clamp(1, GATHERED_MAX);
+            if requested > 1 {
                 until = until.min_wait_usec(GATHER_US);
             }
         }
         if limit.is_none() {
-            // A gathering wait without a limit would wait for all that are wanted.
-            wanted = 1;
+            // Without a limit, a gathering wait would wait for all requested completions.
+            requested = 1;
         }
-        tolerate(self.ring.submitter().submit_with_args(wanted, &until).map(drop))
+        ignore_transient(self.ring.submitter().submit_with_args(requested, &until).map(drop))
     }
 
-    /// Sleeps until a completion is ready, a waker is used, `until` has come or `ready` says so; at times for less. `ready` is asked
-    /// again each time the executor polls, so a local task that wakes this one is heard.
+    /// Parks in the executor until a completion is ready, a waker is used, `until` is reached or `ready` returns `true`; may return
+    /// earlier. `ready` is called at each poll of the executor, so that a local task can wake the caller.
     ///
     /// # Errors
     /// As [`Ring::turn`].
@@ -93,13 +94,13 @@ impl Ring {
             parker.announce_in_executor();
         }
         self.ring.completion().enable_eventfd();
-        // What completed before the eventfd was on would not signal it: look once more. And whatever the kernel has not
-        // taken yet would never wake anybody.
-        self.feed_starved();
+        // Completions from before the eventfd was enabled do not signal it, and entries that were not submitted never complete, so both
+        // are checked once more.
+        self.rearm_starved();
         self.flush_backlog();
-        let looked = self.enter();
-        let settled = !self.has_completions() && self.backlog.is_empty() && !self.has_kernel_work();
-        if let Some(parker) = self.parker.as_mut().filter(|_| looked.is_ok() && settled) {
+        let entered = self.enter();
+        let is_idle = !self.has_completions() && self.backlog.is_empty() && !self.has_kernel_work();
+        if let Some(parker) = self.parker.as_mut().filter(|_| entered.is_ok() && is_idle) {
             poll_fn(|context| if ready(context) { Poll::Ready(()) } else { parker.poll_signalled(context) })
                 .await;
         }
@@ -107,21 +108,21 @@ impl Ring {
             parker.awake();
         }
         self.ring.completion().disable_eventfd();
-        looked
+        entered
     }
 
-    /// Cancels everything, waits for the kernel to let go, and frees what parking holds.
+    /// Cancels all operations, waits for their completion, and closes the parker.
     pub async fn shut_down(mut self) {
         let parker = self.parker.take();
         drop(self);
         if let Some(parker) = parker {
             parker.close();
-            // The executor has one round to take the read's end. It is not waited for.
+            // Gives the executor one round to process the end of the read, without waiting for it.
             futures_lite::future::yield_now().await;
         }
     }
 
-    /// Has the eventfd polled that wakers write to.
+    /// Arms the poll of the eventfd that wakers write to.
     pub(super) fn arm_wake(&mut self) {
         let Some(descriptor) = self.parker.as_ref().map(|parker| parker.polled().as_raw_fd()) else { return };
         let readable = u32::from(libc::POLLIN.unsigned_abs());

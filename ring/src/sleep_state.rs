@@ -1,22 +1,22 @@
-//! Where a thread sleeps, so that a waker signals it there, and only then.
+//! State of a sleeping thread, by which a waker signals it where it sleeps, and only if it sleeps.
 //!
-//! The sleeper announces its place, then looks for work a last time; a waker queues work, then looks for the place. A fence on both
-//! sides, between the write and the read, orders the two: at least one of them sees what the other wrote, so no work is left behind
-//! by a thread that sleeps.
+//! The sleeper announces where it sleeps, then checks for work once more; a waker queues work, then reads the state. A fence on
+//! both sides, between the write and the read, guarantees that at least one of them sees the other's write, so no work is left
+//! in the queue of a sleeping thread.
 
 #[cfg(not(test))]
 use std::sync::atomic::{AtomicU8, Ordering, fence};
 
-// The unit tests explore every interleaving.
+// The unit tests explore all interleavings.
 #[cfg(test)]
 use loom::sync::atomic::{AtomicU8, Ordering, fence};
 
-/// What a thread waits in.
+/// Where a thread sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Its own ring.
+pub(super) enum SleepsIn {
+    /// In its ring.
     Ring,
-    /// The executor.
+    /// In the executor.
     Executor,
 }
 
@@ -34,30 +34,30 @@ impl Default for SleepState {
 }
 
 impl SleepState {
-    /// From here on [`Self::wake`] names this place. The caller looks for work once more before it sleeps.
-    pub(super) fn announce(&self, place: Place) {
-        let state = match place {
-            Place::Ring => IN_RING,
-            Place::Executor => IN_EXECUTOR,
+    /// Announces where the thread will sleep, which [`Self::wake`] then returns. The caller checks for work once more before it sleeps.
+    pub(super) fn announce(&self, site: SleepsIn) {
+        let state = match site {
+            SleepsIn::Ring => IN_RING,
+            SleepsIn::Executor => IN_EXECUTOR,
         };
         self.0.store(state, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// The sleeper is awake: it looks for work before it sleeps again.
+    /// Announces that the thread is awake. It checks for work before it sleeps again.
     pub(super) fn end(&self) {
         self.0.store(AWAKE, Ordering::Relaxed);
     }
 
-    /// Where the sleeper must be signalled, if it sleeps and nobody else does so. The caller has queued its work before.
-    pub(super) fn wake(&self) -> Option<Place> {
+    /// Returns where to signal the thread, if it sleeps and no other waker has signalled it. The caller has queued its work before.
+    pub(super) fn wake(&self) -> Option<SleepsIn> {
         fence(Ordering::SeqCst);
         if self.0.load(Ordering::Relaxed) == AWAKE {
             return None;
         }
         match self.0.swap(AWAKE, Ordering::Relaxed) {
-            IN_RING => Some(Place::Ring),
-            IN_EXECUTOR => Some(Place::Executor),
+            IN_RING => Some(SleepsIn::Ring),
+            IN_EXECUTOR => Some(SleepsIn::Executor),
             _ => None,
         }
     }
@@ -75,14 +75,14 @@ mod tests {
 
     use super::*;
 
-    /// A queue by its length, and an eventfd by whether it was written to.
+    /// Model of a queue, by its length, and of an eventfd, by whether it was written.
     struct Shared {
         sleep: SleepState,
         queued: AtomicUsize,
         signalled: AtomicBool,
     }
 
-    /// Two wakers, each of which queues one thing, beside a sleeper that announces itself.
+    /// Two wakers, each of which queues one item, and a sleeper that announces itself.
     #[test]
     fn sleeper_is_signalled_or_sees_the_work_in_every_interleaving() {
         loom::model(|| {
@@ -96,31 +96,31 @@ mod tests {
                     let shared = Arc::clone(&shared);
                     thread::spawn(move || {
                         shared.queued.fetch_add(1, Ordering::Release);
-                        if let Some(place) = shared.sleep.wake() {
-                            assert_eq!(place, Place::Ring);
+                        if let Some(site) = shared.sleep.wake() {
+                            assert_eq!(site, SleepsIn::Ring);
                             shared.signalled.store(true, Ordering::Release);
                         }
                     })
                 })
                 .collect();
-            shared.sleep.announce(Place::Ring);
+            shared.sleep.announce(SleepsIn::Ring);
             let seen = shared.queued.load(Ordering::Acquire);
             wakers.into_iter().for_each(|waker| waker.join().unwrap());
             let is_signalled = shared.signalled.load(Ordering::Acquire);
-            assert!(seen == 2 || is_signalled, "{seen} of 2 seen, and nobody wakes the sleeper");
+            assert!(seen == 2 || is_signalled, "{seen} of 2 items seen, and the sleeper is not signalled");
         });
     }
 
-    /// What a sleeper that is awake finds by itself is not signalled.
+    /// A thread that is awake finds its work without a signal.
     #[test]
     fn thread_that_is_awake_is_not_signalled() {
         loom::model(|| {
             let sleep = SleepState::default();
             assert_eq!(sleep.wake(), None);
-            sleep.announce(Place::Executor);
-            assert_eq!(sleep.wake(), Some(Place::Executor));
+            sleep.announce(SleepsIn::Executor);
+            assert_eq!(sleep.wake(), Some(SleepsIn::Executor));
             assert_eq!(sleep.wake(), None, "one signal is enough");
-            sleep.announce(Place::Ring);
+            sleep.announce(SleepsIn::Ring);
             sleep.end();
             assert_eq!(sleep.wake(), None);
         });

@@ -1,8 +1,8 @@
-//! The slot table: what this side knows of each direct descriptor, and of each listener.
+//! Table of slots: the state of each direct descriptor.
 
 use super::operation::GENERATION_MASK;
 
-/// Names one tenant of one slot. A stale id is refused everywhere, so it can be kept without care.
+/// Id of a socket: a slot and its generation. Every function rejects a stale id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SocketId {
     pub(super) index: u32,
@@ -10,53 +10,53 @@ pub struct SocketId {
 }
 
 impl SocketId {
-    /// The slot's position: dense, reused after [`super::Event::Closed`], fit for indexing a slab.
+    /// Index of the slot: small, reused after [`super::Event::Closed`], suitable for indexing a slab.
     #[must_use]
     pub fn index(self) -> usize {
         self.index as usize
     }
 }
 
-/// Names one listener of a ring.
+/// Id of a listener of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerId(pub(super) u32);
 
 impl ListenerId {
-    /// The listener's position in the order of [`super::Ring::listen`].
+    /// Index of the listener, in the order of [`super::Ring::listen`].
     #[must_use]
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// The ring did not take the buffer: the socket is gone or closing, or a send is already in flight.
+/// A buffer that was not sent, because the socket is closed or closing, or has a send in flight.
 #[derive(Debug)]
 pub struct Refused(pub Vec<u8>);
 
-/// Where a slot's tenant stands.
+/// State of a slot's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tenancy {
+pub(super) enum SlotState {
     Vacant,
     Open,
-    /// `close` was called; waiting for the receive's and the send's final completions.
+    /// `close` was called; waiting for the final completions of the receive and the send.
     Closing,
-    /// The close itself is with the kernel.
+    /// The close has been submitted.
     CloseSubmitted,
 }
 
-/// Where a slot's multishot receive stands.
+/// State of a slot's multishot receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receive {
-    /// Not with the kernel; may be armed.
+    /// Not submitted; may be armed.
     Idle,
     Armed,
-    /// A cancel is under way; the final completion is still to come.
+    /// Being cancelled, without its final completion.
     Cancelling,
-    /// End of stream or an error: nothing will ever come again.
+    /// Ended by the end of the stream or an error.
     Ended,
 }
 
-/// A send the kernel has not finished with.
+/// A send that has not completed.
 pub(super) struct InFlight {
     pub(super) buffer: Vec<u8>,
     pub(super) sent: usize,
@@ -64,12 +64,12 @@ pub(super) struct InFlight {
 
 pub(super) struct Slot {
     pub(super) generation: u32,
-    pub(super) tenancy: Tenancy,
+    pub(super) state: SlotState,
     pub(super) receive: Receive,
-    /// Whether the owner wants to receive: decides if an ended multishot is armed again.
-    pub(super) receive_wanted: bool,
+    /// Whether an ended multishot receive is armed again.
+    pub(super) rearm_receive: bool,
     pub(super) send: Option<InFlight>,
-    /// Shutdowns with the kernel. They run on a worker thread, so a close must wait for them.
+    /// Number of submitted shutdowns. The kernel runs them on a worker thread, so a close must wait for them.
     pub(super) shutdowns: u8,
 }
 
@@ -79,97 +79,98 @@ impl Slot {
     fn vacant() -> Self {
         Self {
             generation: 0,
-            tenancy: Tenancy::Vacant,
+            state: SlotState::Vacant,
             receive: Receive::Idle,
-            receive_wanted: false,
+            rearm_receive: false,
             send: None,
             shutdowns: 0,
         }
     }
 
-    /// No operation of this tenant is with the kernel, so the descriptor may be closed.
+    /// Whether no operation of the socket is submitted, so that its descriptor may be closed.
     pub(super) fn is_quiet(&self) -> bool {
         matches!(self.receive, Receive::Idle | Receive::Ended) && self.send.is_none() && self.shutdowns == 0
     }
 }
 
-/// All slots of a ring, by direct descriptor.
+/// Slots of a ring, by direct descriptor. Only a quiet slot becomes vacant: operations never outlive their socket.
 pub(super) struct SlotTable {
     slots: Vec<Slot>,
-    tenants: usize,
+    occupied: usize,
 }
 
 impl SlotTable {
-    /// Room for `sockets_max` slots, set aside at once: growing would copy the table and leave its old places
-    /// behind. Pages are only taken as slots are used.
+    /// Creates a table with capacity for `sockets_max` slots, because growing it would copy the slots and fragment the memory. Pages are
+    /// allocated as slots are used.
     pub(super) fn new(sockets_max: u32) -> Self {
-        Self { slots: Vec::with_capacity(sockets_max as usize), tenants: 0 }
+        Self { slots: Vec::with_capacity(sockets_max as usize), occupied: 0 }
     }
 
-    pub(super) fn tenants(&self) -> usize {
-        self.tenants
+    pub(super) fn occupied(&self) -> usize {
+        self.occupied
     }
 
-    /// The slot, if `id` still is its tenant.
-    pub(super) fn tenant(&mut self, id: SocketId) -> Option<&mut Slot> {
+    /// The slot of `id`, unless `id` is stale.
+    pub(super) fn get(&mut self, id: SocketId) -> Option<&mut Slot> {
         self.slots
             .get_mut(id.index())
-            .filter(|slot| slot.generation == id.generation && slot.tenancy != Tenancy::Vacant)
+            .filter(|slot| slot.generation == id.generation && slot.state != SlotState::Vacant)
     }
 
-    /// The slot, if `id` is its tenant and has not been closed.
+    /// The slot of `id`, if its socket is open.
     pub(super) fn open(&mut self, id: SocketId) -> Option<&mut Slot> {
-        self.tenant(id).filter(|slot| slot.tenancy == Tenancy::Open)
+        self.get(id).filter(|slot| slot.state == SlotState::Open)
     }
 
-    /// Everybody who has not been closed.
+    /// Ids of all open sockets.
     pub(super) fn open_ids(&self) -> Vec<SocketId> {
         let slots = (0..).zip(&self.slots);
-        let open = slots.filter(|(_, slot)| slot.tenancy == Tenancy::Open);
+        let open = slots.filter(|(_, slot)| slot.state == SlotState::Open);
         open.map(|(index, slot)| SocketId { index, generation: slot.generation }).collect()
     }
 
-    /// Gives the slot a new tenant. If a close was with the kernel, the kernel's reuse of the slot tells that it
-    /// has happened although its completion is still to come: the evicted tenant is returned.
+    /// Creates the socket of a slot. If a close was submitted, the kernel's reuse of the slot implies that it has been executed, although
+    /// its completion has not been reaped; then the id of the closed socket is returned too.
     ///
     /// # Panics
-    /// When the slot has a tenant that was not being closed: two connections would share one descriptor.
+    /// The slot has a socket that was not being closed, so two connections would share one descriptor; or operations of the closed
+    /// socket are submitted.
     pub(super) fn occupy(&mut self, index: u32) -> (SocketId, Option<SocketId>) {
         let position = index as usize;
         if position >= self.slots.len() {
             self.slots.resize_with(position + 1, Slot::vacant);
         }
         let evicted = match self.slots.get(position) {
-            Some(slot) if slot.tenancy == Tenancy::CloseSubmitted => {
+            Some(slot) if slot.state == SlotState::CloseSubmitted => {
                 let id = SocketId { index, generation: slot.generation };
                 self.vacate(id);
                 Some(id)
             }
             _ => None,
         };
-        self.tenants += 1;
+        self.occupied += 1;
         let mut generation = 0;
         if let Some(slot) = self.slots.get_mut(position) {
-            assert_eq!(slot.tenancy, Tenancy::Vacant, "the kernel gave out a slot in use");
-            assert!(slot.is_quiet(), "operations of the last tenant are under way");
-            slot.tenancy = Tenancy::Open;
+            assert_eq!(slot.state, SlotState::Vacant, "the kernel reused a slot in use");
+            assert!(slot.is_quiet(), "operations of the last socket are submitted");
+            slot.state = SlotState::Open;
             slot.receive = Receive::Idle;
-            slot.receive_wanted = true;
+            slot.rearm_receive = true;
             generation = slot.generation;
         }
         (SocketId { index, generation }, evicted)
     }
 
-    /// Ends a tenancy; `false` if `id` was not the tenant.
+    /// Makes the slot of `id` vacant. Returns `false` if `id` is stale.
     pub(super) fn vacate(&mut self, id: SocketId) -> bool {
-        let Some(slot) = self.tenant(id) else { return false };
-        slot.tenancy = Tenancy::Vacant;
+        let Some(slot) = self.get(id) else { return false };
+        slot.state = SlotState::Vacant;
         slot.generation = slot.generation.wrapping_add(1) & GENERATION_MASK;
-        self.tenants -= 1;
+        self.occupied -= 1;
         true
     }
 
-    /// Buffers the kernel may still read from.
+    /// Removes the buffers of sends that have not completed.
     pub(super) fn take_in_flight(&mut self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.slots.iter_mut().filter_map(|slot| slot.send.take()).map(|send| send.buffer)
     }
@@ -180,37 +181,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_id_never_reaches_the_next_tenant() {
+    fn stale_id_is_rejected() {
         let mut table = SlotTable::new(8);
         let (first, _) = table.occupy(3);
         assert!(table.open(first).is_some());
         assert!(table.vacate(first));
-        assert!(table.tenant(first).is_none());
+        assert!(table.get(first).is_none());
         let (second, evicted) = table.occupy(3);
         assert_eq!(evicted, None);
         assert_ne!(first, second);
         assert!(table.open(first).is_none());
         assert!(table.open(second).is_some());
-        assert!(!table.vacate(first), "a second close completion changes nothing");
-        assert_eq!(table.tenants(), 1);
+        assert!(!table.vacate(first), "a second close completion has no effect");
+        assert_eq!(table.occupied(), 1);
     }
 
     #[test]
-    #[should_panic(expected = "the kernel gave out a slot in use")]
-    fn second_tenant_of_an_open_slot_panics() {
+    #[should_panic(expected = "the kernel reused a slot in use")]
+    fn open_slot_reused_panics() {
         let mut table = SlotTable::new(8);
         table.occupy(3);
         table.occupy(3);
     }
 
     #[test]
-    fn a_slot_reused_before_its_close_completes_evicts_the_old_tenant() {
+    fn slot_reused_before_its_close_completes_returns_the_closed_socket() {
         let mut table = SlotTable::new(8);
         let (first, _) = table.occupy(0);
-        table.tenant(first).unwrap().tenancy = Tenancy::CloseSubmitted;
+        table.get(first).unwrap().state = SlotState::CloseSubmitted;
         let (second, evicted) = table.occupy(0);
         assert_eq!(evicted, Some(first));
         assert!(table.open(second).is_some());
-        assert_eq!(table.tenants(), 1);
+        assert_eq!(table.occupied(), 1);
     }
 }

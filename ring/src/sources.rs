@@ -1,4 +1,4 @@
-//! What this side knows of each listener.
+//! State of each listener.
 
 use super::listener::Listener;
 
@@ -6,7 +6,7 @@ use super::listener::Listener;
 pub(super) enum Accepting {
     Paused,
     Armed,
-    /// A cancel is under way; armed again once it is through, if so wanted.
+    /// Being cancelled; armed again after that if `resume`.
     Cancelling {
         resume: bool,
     },

@@ -1,4 +1,4 @@
-//! Sleeping and being woken: two eventfds, one that the ring itself polls and one that the executor reads.
+//! Waking a shard's thread through two eventfds: the ring polls one, the executor reads the other.
 
 use std::{
     fs::File,
@@ -13,9 +13,9 @@ use std::{
 
 use glommio::io::BufferedFile;
 
-use super::sleep_state::{Place, SleepState};
+use super::sleep_state::{SleepState, SleepsIn};
 
-/// Wakes a ring's thread from any thread. Cheap when the thread is awake: a fence and a load.
+/// Handle that wakes a ring's thread from any thread. Costs a fence and a load while the thread is awake.
 #[derive(Clone)]
 pub struct Waker {
     shared: Arc<Shared>,
@@ -24,33 +24,33 @@ pub struct Waker {
 struct Shared {
     sleep: SleepState,
     /// Wakes a thread that is blocked in its ring. Never read: the multishot poll completes at each write, and the
-    /// counter cannot overflow in the life of a process.
+    /// counter of 64 bits does not overflow.
     polled: File,
     /// Wakes a thread that is parked in the executor. The ring signals it too, on each completion.
     read: File,
 }
 
 impl Waker {
-    /// Makes the sleeper look at its queues. Push to the queue first, then wake.
+    /// Makes the thread check its queues. Push to the queue first, then wake.
     pub fn wake(&self) {
         let mut event = match self.shared.sleep.wake() {
-            Some(Place::Ring) => &self.shared.polled,
-            Some(Place::Executor) => &self.shared.read,
+            Some(SleepsIn::Ring) => &self.shared.polled,
+            Some(SleepsIn::Executor) => &self.shared.read,
             None => return,
         };
-        // An eventfd's write fails only when its counter would overflow: then it is readable already.
+        // Writing to an eventfd fails only if its counter would overflow; then it is readable already.
         let _ = event.write(&1_u64.to_ne_bytes());
     }
 }
 
 type Read = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The sleeping side.
+/// The sleeping thread's side.
 ///
-/// glommio 0.9 parks although a task is runnable when its preemption timer fires before the first task of a round has
-/// run (`executor::run_task_queues` returns `false` then, as it does when nothing is runnable). So a thread sleeps in its
-/// own ring where it can, and in glommio only while tasks of the executor are alive; the executor needs a preemption
-/// timer that is far longer than any pause of the thread.
+/// glommio 0.9 parks with a runnable task if its preemption timer fires before the first task of a round has run
+/// (`executor::run_task_queues` then returns `false`, as if no task were runnable). A thread therefore sleeps in its own ring
+/// where possible, and in glommio only while tasks of the executor exist; the executor needs a preemption timer that is far longer
+/// than any pause of the thread.
 pub struct Parker {
     waker: Waker,
     reader: Rc<BufferedFile>,
@@ -58,10 +58,10 @@ pub struct Parker {
 }
 
 impl Parker {
-    /// Makes the eventfds. Must be called on a glommio executor's thread.
+    /// Creates the eventfds. Must be called on a glommio executor's thread.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// The process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
         let (polled, read) = (eventfd()?, eventfd()?);
         let reader = read.try_clone()?;
@@ -72,7 +72,7 @@ impl Parker {
         Ok(Self { waker: Waker { shared: Arc::new(shared) }, reader: Rc::new(reader), read: None })
     }
 
-    /// A handle for other threads and tasks.
+    /// Returns a handle for other threads and tasks.
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.waker.clone()
@@ -88,27 +88,27 @@ impl Parker {
         &self.waker.shared.read
     }
 
-    /// From here on [`Waker::wake`] ends a wait in the ring. Look for work once more after this, before sleeping.
+    /// Makes [`Waker::wake`] end a wait in the ring. Check for work once more after this call and before sleeping.
     pub(super) fn announce_in_ring(&self) {
-        self.waker.shared.sleep.announce(Place::Ring);
+        self.waker.shared.sleep.announce(SleepsIn::Ring);
     }
 
     /// As [`Parker::announce_in_ring`], for a thread that parks in the executor.
     pub(super) fn announce_in_executor(&self) {
-        self.waker.shared.sleep.announce(Place::Executor);
+        self.waker.shared.sleep.announce(SleepsIn::Executor);
     }
 
     pub(super) fn awake(&self) {
         self.waker.shared.sleep.end();
     }
 
-    /// Resolves when the executor's eventfd has been signalled.
+    /// Completes when the executor's eventfd has been signalled.
     pub(super) fn poll_signalled(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let reader = &self.reader;
         let read = self.read.get_or_insert_with(|| {
             let reader = Rc::clone(reader);
             Box::pin(async move {
-                // What the counter says does not matter, nor does a failed read: the turn loop looks by itself.
+                // Neither the counter nor an error matters: the turn loop checks its queues in any case.
                 let _ = reader.read_at(0, size_of::<u64>()).await;
             })
         });
@@ -121,7 +121,7 @@ impl Parker {
         }
     }
 
-    /// Ends the read under way, if there is one, and lets the executor close the eventfd. Waits for neither, so it cannot
+    /// Ends the pending read, if there is one, and lets the executor close the eventfd. Waits for neither, so it cannot
     /// hang: the executor keeps the read's buffer until its completion.
     pub fn close(self) {
         let mut event = &self.waker.shared.read;
@@ -135,6 +135,6 @@ fn eventfd() -> io::Result<OwnedFd> {
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a fresh descriptor that nobody else owns.
+    // SAFETY: a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

@@ -13,7 +13,7 @@ use corelane_ring::{Event, RingConfig, UnixSocket};
 use crate::harness::{small, with_ring};
 
 #[test]
-fn a_full_table_stops_accepting_until_a_slot_is_free() {
+fn full_table_stops_accepting_until_a_slot_is_free() {
     with_ring(small(4, 16), async |ring, address| {
         let clients: Vec<_> = (0..6).map(|_| TcpStream::connect(address).unwrap()).collect();
         let mut sockets = Vec::new();
@@ -31,14 +31,14 @@ fn a_full_table_stops_accepting_until_a_slot_is_free() {
         ring.closed(sockets[0]).await;
         ring.ring.resume_accept(listener);
         let next = ring.accepted().await;
-        assert_eq!(next.index(), sockets[0].index(), "the slot is used again");
-        assert_ne!(next, sockets[0], "by another tenant");
+        assert_eq!(next.index(), sockets[0].index(), "the slot is reused");
+        assert_ne!(next, sockets[0], "with another generation");
         drop(clients);
     });
 }
 
 #[test]
-fn a_reset_is_an_event_and_not_an_end() {
+fn reset_is_a_receive_error_and_accepting_continues() {
     with_ring(small(16, 16), async |ring, address| {
         let client = socket2::Socket::from(TcpStream::connect(address).unwrap());
         let socket = ring.accepted().await;
@@ -59,8 +59,8 @@ fn a_reset_is_an_event_and_not_an_end() {
 }
 
 #[test]
-fn more_completions_than_the_queue_holds_are_not_lost() {
-    // 128 entries, 1,000 connections in one burst before the ring turns once.
+fn completions_beyond_the_queue_are_not_lost() {
+    // 1,000 connections in one burst, before a turn of a ring with 128 entries.
     with_ring(small(2000, 16), async |ring, address| {
         ring.ring.turn(&mut ring.events).unwrap();
         let clients: Vec<_> = (0..1000).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -84,11 +84,11 @@ fn more_completions_than_the_queue_holds_are_not_lost() {
 }
 
 #[test]
-fn a_unix_socket_is_accepted_from_paused_and_given_up() {
+fn unix_listener_is_paused_resumed_and_stopped() {
     with_ring(small(64, 16), async |ring, _| {
         let path = std::env::temp_dir().join(format!("corelane-ring-{}.sock", std::process::id()));
         let unix = UnixSocket::bind(&path).unwrap();
-        // A second ring that shares it, and never accepts.
+        // A second ring that shares the socket and never accepts.
         let _other = unix.listener().unwrap();
         let listener = ring.ring.listen(unix.listener().unwrap());
         let file = unix.into_file();
@@ -109,21 +109,21 @@ fn a_unix_socket_is_accepted_from_paused_and_given_up() {
         for _ in 0..5 {
             ring.accepted().await;
         }
-        // In one turn, so that the accept is cancelled and armed again.
+        // Both in one turn, so that the accept is cancelled and armed again.
         ring.ring.pause_accept(listener);
         ring.ring.resume_accept(listener);
         waiting.push(UnixStream::connect(&path).unwrap());
         ring.accepted().await;
         ring.ring.stop_listening(listener);
         ring.idle(Duration::from_millis(20)).await;
-        let _waits = UnixStream::connect(&path).expect("the other ring's listener is open");
+        let _waits = UnixStream::connect(&path).expect("the listener of the other ring is open");
         ring.idle(Duration::from_millis(50)).await;
         assert_eq!(accepted(&ring.events), 0);
         drop(file);
         assert!(!path.exists());
     });
 }
-/// Resident memory of this process, in KiB.
+/// Resident memory of the process, in KiB.
 fn resident_kib() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -135,7 +135,7 @@ fn descriptors() -> usize {
 }
 
 #[test]
-fn a_hundred_thousand_aborted_connections_leave_nothing_behind() {
+fn aborted_connections_leak_neither_descriptors_nor_memory() {
     const CYCLES: usize = 100_000;
     const AT_ONCE: usize = 50;
     with_ring(RingConfig { sockets_max: 256, ..RingConfig::default() }, async |ring, address| {
@@ -145,7 +145,7 @@ fn a_hundred_thousand_aborted_connections_leave_nothing_behind() {
             let clients = thread::spawn(move || {
                 for number in 0..AT_ONCE {
                     let mut client = TcpStream::connect(address).unwrap();
-                    // A third goes silently, a third in the middle of a request, a third with a reset.
+                    // A third closes silently, a third within a request, a third with a reset.
                     if number % 3 == 1 {
                         let _ = client.write_all(b"POST /mcp HT");
                     } else if number % 3 == 2 {

@@ -1,4 +1,4 @@
-//! Connecting to an address, and adopting connected sockets.
+//! Connecting sockets, and adopting connected ones.
 
 use std::{
     io::{Read, Write},
@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::harness::{small, with_ring};
 
-fn dialling(from: Option<SocketAddr>) -> Socket {
+fn unconnected(from: Option<SocketAddr>) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     if let Some(from) = from {
         socket.bind(&SockAddr::from(from)).unwrap();
@@ -21,12 +21,12 @@ fn dialling(from: Option<SocketAddr>) -> Socket {
 }
 
 #[test]
-fn a_dialled_connection_carries_bytes_both_ways_from_the_address_it_was_bound_to() {
+fn connected_socket_sends_and_receives_from_its_bound_address() {
     with_ring(small(16, 16), async |ring, _| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        ring.ring.connect(dialling(Some("127.0.0.9:0".parse().unwrap())), address.into(), 7);
-        let socket = ring.dialled(7).await.unwrap();
+        ring.ring.connect(unconnected(Some("127.0.0.9:0".parse().unwrap())), address.into(), 7);
+        let socket = ring.connected(7).await.unwrap();
         let (mut peer, from) = listener.accept().unwrap();
         assert_eq!(from.ip().to_string(), "127.0.0.9");
         ring.ring.send(socket, b"there".to_vec()).unwrap();
@@ -44,58 +44,58 @@ fn a_dialled_connection_carries_bytes_both_ways_from_the_address_it_was_bound_to
 }
 
 #[test]
-fn a_refused_dial_says_so_and_leaves_its_slot() {
+fn refused_connect_fails_and_frees_its_slot() {
     with_ring(small(4, 16), async |ring, address| {
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let closed_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for round in 0..20 {
-            ring.ring.connect(dialling(None), nobody.into(), round);
-            let error = ring.dialled(round).await.unwrap_err();
+            ring.ring.connect(unconnected(None), closed_port.into(), round);
+            let error = ring.connected(round).await.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
         }
-        // Both ends of this one take a slot of the four.
-        ring.ring.connect(dialling(None), address.into(), 99);
-        ring.dialled(99).await.unwrap();
+        // Both ends of the connection occupy one of the four slots.
+        ring.ring.connect(unconnected(None), address.into(), 99);
+        ring.connected(99).await.unwrap();
         ring.accepted().await;
         assert_eq!(ring.ring.sockets(), 2);
     });
 }
 
 #[test]
-fn dialled_connections_take_no_descriptors_and_a_full_table_refuses() {
+fn connected_sockets_use_no_descriptor_and_a_full_table_rejects() {
     with_ring(RingConfig { sockets_max: 40, ..small(40, 16) }, async |ring, address| {
         let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        // Both ends are in this table.
-        for name in 0..20 {
-            ring.ring.connect(dialling(None), address.into(), name);
-            ring.dialled(name).await.unwrap();
+        // Both ends occupy a slot of the ring.
+        for token in 0..20 {
+            ring.ring.connect(unconnected(None), address.into(), token);
+            ring.connected(token).await.unwrap();
             ring.accepted().await;
         }
         let before = descriptors();
-        ring.ring.connect(dialling(None), address.into(), 20);
-        assert!(ring.dialled(20).await.is_err());
+        ring.ring.connect(unconnected(None), address.into(), 20);
+        assert!(ring.connected(20).await.is_err());
         assert_eq!(ring.ring.sockets(), 40);
-        assert!(descriptors() <= before, "a dial keeps its descriptor");
+        assert!(descriptors() <= before, "the connect keeps its file descriptor");
     });
 }
 
 #[test]
-fn a_ring_dropped_while_it_dials_lets_go() {
+fn ring_with_pending_connects_is_dropped() {
     with_ring(small(16, 16), async |ring, address| {
-        for name in 0..8 {
-            ring.ring.connect(dialling(None), address.into(), name);
+        for token in 0..8 {
+            ring.ring.connect(unconnected(None), address.into(), token);
         }
-        // The harness shuts the ring down with all of them under way.
+        // The harness shuts the ring down with all of them pending.
     });
 }
 
 #[test]
-fn an_adopted_connection_carries_bytes_both_ways_and_keeps_no_descriptor() {
+fn adopted_socket_sends_and_receives_and_uses_no_descriptor() {
     with_ring(small(16, 16), async |ring, _| {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let before = descriptors();
         ring.ring.adopt(ours.into(), 5);
-        let socket = ring.dialled(5).await.unwrap();
+        let socket = ring.connected(5).await.unwrap();
         assert_eq!(descriptors(), before - 1);
         theirs.write_all(b"there").unwrap();
         assert_eq!(ring.received(socket, 5).await, b"there");
@@ -110,12 +110,12 @@ fn an_adopted_connection_carries_bytes_both_ways_and_keeps_no_descriptor() {
 }
 
 #[test]
-fn what_cannot_be_adopted_is_told_by_its_name() {
+fn adoption_into_a_full_table_fails() {
     with_ring(small(1, 16), async |ring, _| {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ring.ring.adopt(ours.into(), 1);
-        ring.dialled(1).await.unwrap();
+        ring.connected(1).await.unwrap();
         ring.ring.adopt(theirs.into(), 2);
-        assert!(ring.dialled(2).await.is_err(), "the table is full");
+        assert!(ring.connected(2).await.is_err(), "the table is full");
     });
 }

@@ -1,4 +1,4 @@
-//! A ring on an executor's thread, driven by a test.
+//! Harness: a ring on an executor's thread, driven by a test.
 
 use std::{
     net::SocketAddr,
@@ -8,7 +8,7 @@ use std::{
 use corelane_ring::{Event, Ring, RingConfig, SocketId, bind};
 use glommio::{LocalExecutorBuilder, Placement};
 
-/// Runs `test` on an executor's thread, with a ring that listens.
+/// Runs `test` on an executor's thread, with a listening ring and the listener's address.
 pub(crate) fn with_ring<T: Send + 'static>(
     config: RingConfig,
     test: impl AsyncFnOnce(&mut Harness, SocketAddr) -> T + Send + 'static,
@@ -36,7 +36,7 @@ pub(crate) struct Harness {
 }
 
 impl Harness {
-    /// Turns the ring until an event satisfies `pick`; the others stay in order.
+    /// Turns the ring until `pick` returns a value for an event; the other events keep their order.
     pub(crate) async fn wait<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -46,7 +46,7 @@ impl Harness {
             }
             self.ring.turn(&mut self.events).unwrap();
             if self.events.is_empty() {
-                assert!(Instant::now() < deadline, "nothing happened in 20 s");
+                assert!(Instant::now() < deadline, "no event within 20 s");
                 let soon = Some(Instant::now() + Duration::from_millis(50));
                 self.ring.park(soon, |_| false).await.unwrap();
             }
@@ -61,7 +61,7 @@ impl Harness {
         .await
     }
 
-    /// Receives until `length` bytes have come.
+    /// Receives at least `length` bytes.
     pub(crate) async fn received(&mut self, from: SocketId, length: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         while bytes.len() < length {
@@ -76,8 +76,9 @@ impl Harness {
         bytes
     }
 
-    pub(crate) async fn closed(&mut self, who: SocketId) {
-        self.wait(|event| matches!(event, Event::Closed { socket } if *socket == who).then_some(())).await;
+    pub(crate) async fn closed(&mut self, closing: SocketId) {
+        self.wait(|event| matches!(event, Event::Closed { socket } if *socket == closing).then_some(()))
+            .await;
     }
 
     pub(crate) async fn sent(&mut self, to: SocketId) -> (usize, bool) {
@@ -88,7 +89,7 @@ impl Harness {
         .await
     }
 
-    /// Turns for a while, without waiting for anything.
+    /// Turns the ring for `time`.
     pub(crate) async fn idle(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -97,11 +98,11 @@ impl Harness {
         }
     }
 
-    /// The outcome of the dial of this name.
-    pub(crate) async fn dialled(&mut self, name: u64) -> std::io::Result<SocketId> {
+    /// Waits for the outcome of the connect or adoption with this token.
+    pub(crate) async fn connected(&mut self, expected: u64) -> std::io::Result<SocketId> {
         self.wait(|event| match event {
-            Event::Connected { token, socket } if *token == name => Some(Ok(*socket)),
-            Event::ConnectFailed { token, error } if *token == name => {
+            Event::Connected { token, socket } if *token == expected => Some(Ok(*socket)),
+            Event::ConnectFailed { token, error } if *token == expected => {
                 Some(Err(std::io::Error::from(error.kind())))
             }
             _ => None,

@@ -1,5 +1,4 @@
-//! The ring against real sockets: what it promises to the shard, one test a promise. Runs under AddressSanitizer too
-//! (scripts/test.sh).
+//! Tests of the ring with real sockets. They also run under AddressSanitizer (scripts/test.sh).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -12,7 +12,7 @@ use corelane_ring::Event;
 use crate::harness::{small, with_ring};
 
 #[test]
-fn bytes_go_in_and_come_out() {
+fn received_bytes_are_echoed() {
     with_ring(small(16, 16), async |ring, address| {
         let client = thread::spawn(move || {
             let mut stream = TcpStream::connect(address).unwrap();
@@ -44,7 +44,7 @@ fn bytes_go_in_and_come_out() {
 }
 
 #[test]
-fn a_close_while_receiving_sends_fin() {
+fn close_while_receiving_sends_fin() {
     with_ring(small(16, 16), async |ring, address| {
         let mut client = TcpStream::connect(address).unwrap();
         let socket = ring.accepted().await;
@@ -52,21 +52,21 @@ fn a_close_while_receiving_sends_fin() {
         ring.ring.close(socket);
         ring.closed(socket).await;
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "an end, not a reset");
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "the end of the stream, not a reset");
     });
 }
 
 #[test]
-fn late_data_never_reaches_the_slots_next_tenant() {
-    // One slot only, so that every connection is the next tenant of the same slot.
+fn late_data_is_not_received_by_the_next_connection_of_the_slot() {
+    // With one slot, every connection reuses the slot of the previous one.
     with_ring(small(1, 16), async |ring, address| {
         for round in 0..200_u32 {
             let mut client = TcpStream::connect(address).unwrap();
             let socket = ring.accepted().await;
             let mine = round.to_le_bytes();
             client.write_all(&mine).unwrap();
-            assert_eq!(ring.received(socket, 4).await, mine, "only this tenant's bytes");
-            // Data on its way while the slot is being closed.
+            assert_eq!(ring.received(socket, 4).await, mine, "only the bytes of this connection");
+            // Data in transit while the slot is being closed.
             let late = thread::spawn(move || {
                 for _ in 0..50 {
                     if client.write_all(b"late").is_err() {
@@ -75,21 +75,21 @@ fn late_data_never_reaches_the_slots_next_tenant() {
                 }
             });
             ring.ring.close(socket);
-            assert!(ring.ring.send(socket, vec![1]).is_err(), "a closed socket takes no buffer");
+            assert!(ring.ring.send(socket, vec![1]).is_err(), "a closed socket rejects the buffer");
             ring.closed(socket).await;
             late.join().unwrap();
-            assert!(ring.ring.send(socket, vec![1]).is_err(), "nor does a stale id");
+            assert!(ring.ring.send(socket, vec![1]).is_err(), "a stale id is rejected");
         }
         assert_eq!((ring.ring.sockets(), ring.ring.buffers_held()), (0, 0));
     });
 }
 
 #[test]
-fn a_socket_takes_one_send_at_a_time_and_gives_every_buffer_back() {
+fn second_send_is_rejected_and_every_buffer_is_returned() {
     with_ring(small(16, 16), async |ring, address| {
         let mut client = TcpStream::connect(address).unwrap();
         let socket = ring.accepted().await;
-        // More than the socket's buffers hold: the kernel takes it in parts.
+        // More than the socket's buffers hold, so the kernel sends it in parts.
         let big = vec![7; 8 * 1024 * 1024];
         ring.ring.send(socket, big).unwrap();
         let refused = ring.ring.send(socket, vec![1, 2, 3]).unwrap_err();
@@ -102,7 +102,7 @@ fn a_socket_takes_one_send_at_a_time_and_gives_every_buffer_back() {
         });
         assert_eq!(ring.sent(socket).await, (8 * 1024 * 1024, true));
         let client = reading.join().unwrap();
-        // A reader that never reads: closing must still get the buffer back.
+        // The peer does not read; closing must still return the buffer.
         ring.ring.send(socket, vec![9; 8 * 1024 * 1024]).unwrap();
         ring.idle(Duration::from_millis(20)).await;
         ring.ring.close(socket);
@@ -113,7 +113,7 @@ fn a_socket_takes_one_send_at_a_time_and_gives_every_buffer_back() {
 }
 
 #[test]
-fn half_a_close_lets_the_peer_finish() {
+fn half_closed_connection_receives_the_rest() {
     with_ring(small(16, 16), async |ring, address| {
         let mut client = TcpStream::connect(address).unwrap();
         let socket = ring.accepted().await;
@@ -134,7 +134,7 @@ fn half_a_close_lets_the_peer_finish() {
 }
 
 #[test]
-fn a_paused_socket_makes_its_peer_wait() {
+fn paused_socket_blocks_its_peer() {
     with_ring(small(16, 16), async |ring, address| {
         let mut client = TcpStream::connect(address).unwrap();
         client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -145,25 +145,25 @@ fn a_paused_socket_makes_its_peer_wait() {
         let mut written = 0;
         while let Ok(count) = client.write(&[5; 64 * 1024]) {
             written += count;
-            assert!(written < 64 * 1024 * 1024, "the peer was never made to wait");
+            assert!(written < 64 * 1024 * 1024, "the peer is never blocked");
         }
         ring.idle(Duration::from_millis(50)).await;
         assert!(ring.events.is_empty(), "{:?}", ring.events);
         ring.ring.resume_receive(socket);
         client.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(ring.received(socket, written).await.len(), written, "and nothing is lost");
+        assert_eq!(ring.received(socket, written).await.len(), written, "no byte is lost");
     });
 }
 
 #[test]
-fn receiving_goes_on_after_the_buffers_ran_out() {
+fn receiving_resumes_after_buffers_are_exhausted() {
     with_ring(small(64, 4), async |ring, address| {
         let mut clients: Vec<_> = (0..32).map(|_| TcpStream::connect(address).unwrap()).collect();
         let mut sockets = Vec::new();
         for _ in 0..32 {
             sockets.push(ring.accepted().await);
         }
-        // Thirty-two senders, four buffers, all of them held.
+        // 32 senders and four buffers, all of which are held.
         for client in &mut clients {
             client.write_all(&[3; 1000]).unwrap();
         }
@@ -174,7 +174,7 @@ fn receiving_goes_on_after_the_buffers_ran_out() {
             held.append(&mut ring.events);
         }
         ring.idle(Duration::from_millis(50)).await;
-        assert_eq!(ring.ring.buffers_held(), 4, "the kernel has none left");
+        assert_eq!(ring.ring.buffers_held(), 4, "the kernel has no buffer left");
         let mut total: usize = 0;
         let count = |events: Vec<Event>| -> usize {
             events
@@ -187,7 +187,7 @@ fn receiving_goes_on_after_the_buffers_ran_out() {
             ring.ring.turn(&mut ring.events).unwrap();
             total += count(std::mem::take(&mut ring.events));
             ring.ring.park(Some(Instant::now() + Duration::from_millis(1)), |_| false).await.unwrap();
-            assert!(Instant::now() < deadline + Duration::from_secs(20), "{total} of 32,000 bytes came");
+            assert!(Instant::now() < deadline + Duration::from_secs(20), "{total} of 32,000 bytes received");
         }
         assert_eq!((total, ring.ring.buffers_held()), (32_000, 0));
     });

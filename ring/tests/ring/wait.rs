@@ -15,7 +15,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use crate::harness::{small, with_ring};
 
 #[test]
-fn a_parked_ring_that_nobody_wakes_sleeps() {
+fn parked_ring_without_a_wake_up_sleeps_until_its_limit() {
     with_ring(small(16, 16), async |ring, _| {
         for _ in 0..5 {
             ring.ring.turn(&mut ring.events).unwrap();
@@ -27,7 +27,7 @@ fn a_parked_ring_that_nobody_wakes_sleeps() {
 }
 
 #[test]
-fn a_thread_without_a_ring_wakes_a_parked_one() {
+fn thread_without_a_ring_wakes_a_parked_ring() {
     with_ring(small(16, 16), async |ring, _| {
         for _ in 0..100 {
             let waker = ring.ring.waker();
@@ -48,11 +48,11 @@ fn a_thread_without_a_ring_wakes_a_parked_one() {
 }
 
 #[test]
-fn waiting_ring_with_a_short_preemption_timer_hears_every_wake() {
+fn waiting_ring_with_a_short_preemption_timer_loses_no_wake_up() {
     const WAKES: usize = 1000;
     let queued = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    // glommio parks with a runnable task when its timer fires before the first task of a round has run. So an executor may not
-    // even begin, and then another one is tried; and this one is not asked for a further round when the ring is dropped.
+    // glommio parks with a runnable task if its timer fires before the first task of a round has run. An executor may therefore
+    // never start its task, and then another one is tried; and the ring is dropped without a further round of the executor.
     let begin = || {
         let (woken, wakes) = std::sync::mpsc::channel();
         let (waker_of, wakers) = std::sync::mpsc::channel();
@@ -63,7 +63,7 @@ fn waiting_ring_with_a_short_preemption_timer_hears_every_wake() {
             .spawn(move || async move {
                 let mut ring = Ring::new(small(16, 16)).unwrap();
                 let mut events = Vec::new();
-                // Nobody waits for an executor that begins late.
+                // The test has abandoned an executor that starts late.
                 if waker_of.send(ring.waker()).is_err() {
                     return;
                 }
@@ -81,7 +81,7 @@ fn waiting_ring_with_a_short_preemption_timer_hears_every_wake() {
     let (waker, wakes, sleeper) = (0..20).find_map(|_| begin()).expect("no executor began");
     for wake in 0..WAKES {
         if wake % 10 == 0 {
-            // So that it sleeps; most of the others race with its falling asleep.
+            // Lets the thread sleep; most of the other wake-ups race with its falling asleep.
             thread::sleep(Duration::from_millis(1));
         }
         queued.fetch_add(1, Ordering::SeqCst);
@@ -92,7 +92,7 @@ fn waiting_ring_with_a_short_preemption_timer_hears_every_wake() {
 }
 
 #[test]
-fn waiting_ring_that_nobody_wakes_blocks_until_its_limit() {
+fn waiting_ring_without_a_wake_up_blocks_until_its_limit() {
     with_ring(small(16, 16), async |ring, _| {
         ring.ring.turn(&mut ring.events).unwrap();
         for _ in 0..5 {
@@ -104,9 +104,9 @@ fn waiting_ring_that_nobody_wakes_blocks_until_its_limit() {
 }
 
 #[test]
-fn ring_shuts_down_while_a_read_of_its_eventfd_is_under_way() {
+fn ring_shuts_down_with_a_pending_read_of_its_eventfd() {
     with_ring(small(16, 16), async |ring, _| {
-        // Leaves the executor's read behind.
+        // Leaves the executor's read pending.
         ring.ring.park(Some(Instant::now() + Duration::from_millis(20)), |_| false).await.unwrap();
         let _ = futures_lite::future::poll_once(
             ring.ring.park(Some(Instant::now() + Duration::from_secs(20)), |_| false),
