@@ -73,6 +73,8 @@ pub(super) struct BufferPool {
     tail: Cell<u16>,
     /// Number of buffers that are held by a [`ReceivedBuffer`].
     held: Cell<u16>,
+    /// Whether each buffer is held; updated in debug builds only.
+    is_held: Box<[Cell<bool>]>,
 }
 
 impl BufferPool {
@@ -88,6 +90,7 @@ impl BufferPool {
             stride,
             tail: Cell::new(0),
             held: Cell::new(count),
+            is_held: vec![Cell::new(true); usize::from(count)].into(),
         };
         for id in 0..count {
             pool.give_back(id);
@@ -117,8 +120,14 @@ impl BufferPool {
     /// The buffer does not exist, or `length` exceeds its capacity; in debug builds also if the buffer is held already.
     pub(super) fn take(self: &Rc<Self>, id: u16, length: usize) -> ReceivedBuffer {
         assert!(id < self.count && length <= self.stride - PADDING_BYTES, "{length} bytes in buffer {id}");
+        debug_assert!(!self.set_held(id, true), "buffer {id} is held already");
         self.held.set(self.held.get() + 1);
         ReceivedBuffer { pool: Rc::clone(self), id, length }
+    }
+
+    /// Records whether a buffer is held, and returns whether it was.
+    fn set_held(&self, id: u16, is_held: bool) -> bool {
+        self.is_held.get(usize::from(id)).is_some_and(|held| held.replace(is_held))
     }
 
     fn start_of(&self, id: u16) -> NonNull<u8> {
@@ -141,6 +150,7 @@ impl BufferPool {
         unsafe { (*entry).length = capacity };
         // SAFETY: as above.
         unsafe { (*entry).id = id };
+        debug_assert!(self.set_held(id, false), "buffer {id} is available already");
         self.tail.set(tail.wrapping_add(1));
         self.held.set(self.held.get() - 1);
         self.shared_tail().store(self.tail.get(), Ordering::Release);
@@ -235,6 +245,22 @@ mod tests {
     #[should_panic(expected = "1 bytes in buffer 8")]
     fn buffer_that_does_not_exist_panics() {
         BufferPool::new(8, 256).unwrap().take(8, 1);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "buffer 5 is held already")]
+    fn second_owner_of_a_buffer_panics() {
+        let pool = BufferPool::new(8, 256).unwrap();
+        let _first = pool.take(5, 1);
+        pool.take(5, 1);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "buffer 5 is available already")]
+    fn available_buffer_given_back_panics() {
+        BufferPool::new(8, 256).unwrap().give_back(5);
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl Dials {
         if let Some(key) = self.free.pop()
             && let Some(entry) = self.dials.get_mut(key as usize)
         {
+            debug_assert!(entry.is_none(), "key {key} is in use");
             *entry = Some(dial);
             return key;
         }
@@ -42,5 +43,34 @@ impl Dials {
         let dial = self.dials.get_mut(key as usize)?.take()?;
         self.free.push(key);
         Some(dial)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dial(token: u64) -> Dial {
+        Dial { token, descriptor: None, number: Box::default(), address: None }
+    }
+
+    #[test]
+    fn key_is_reused_after_its_dial_was_removed() {
+        let mut dials = Dials::default();
+        assert_eq!((dials.insert(dial(1)), dials.insert(dial(2))), (0, 1));
+        assert!(dials.remove(0).is_some_and(|dial| dial.token == 1));
+        assert!(dials.remove(0).is_none());
+        assert_eq!(dials.insert(dial(3)), 0);
+        assert!(dials.get_mut(0).is_some_and(|dial| dial.token == 3));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "key 0 is in use")]
+    fn free_key_with_a_dial_panics() {
+        let mut dials = Dials::default();
+        let key = dials.insert(dial(1));
+        dials.free.push(key);
+        dials.insert(dial(2));
     }
 }

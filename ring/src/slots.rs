@@ -164,6 +164,7 @@ impl SlotTable {
     /// Makes the slot of `id` vacant. Returns `false` if `id` is stale.
     pub(super) fn vacate(&mut self, id: SocketId) -> bool {
         let Some(slot) = self.get(id) else { return false };
+        debug_assert!(slot.is_quiet(), "operations of the socket are submitted");
         slot.state = SlotState::Vacant;
         slot.generation = slot.generation.wrapping_add(1) & GENERATION_MASK;
         self.occupied -= 1;
@@ -202,6 +203,26 @@ mod tests {
         let mut table = SlotTable::new(8);
         table.occupy(3);
         table.occupy(3);
+    }
+
+    #[test]
+    #[should_panic(expected = "operations of the last socket are submitted")]
+    fn slot_reused_during_an_operation_panics() {
+        let mut table = SlotTable::new(8);
+        let (socket, _) = table.occupy(3);
+        table.vacate(socket);
+        table.slots[3].receive = Receive::Armed;
+        table.occupy(3);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "operations of the socket are submitted")]
+    fn slot_vacated_during_a_send_panics() {
+        let mut table = SlotTable::new(8);
+        let (socket, _) = table.occupy(3);
+        table.get(socket).unwrap().send = Some(InFlight { buffer: Vec::new(), sent: 0 });
+        table.vacate(socket);
     }
 
     #[test]
