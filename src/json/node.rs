@@ -159,6 +159,7 @@ impl<'a> Node<'a> {
 /// Iterator over an object's members.
 #[derive(Clone, Debug, Default)]
 pub struct Members<'a> {
+    /// The remaining keys and values; empty if and only if `left` is 0.
     rest: &'a [tape::Node<'a>],
     left: usize,
 }
@@ -166,6 +167,7 @@ pub struct Members<'a> {
 /// Iterator over an array's elements.
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
+    /// The remaining values; empty if and only if `left` is 0.
     rest: &'a [tape::Node<'a>],
     left: usize,
 }
@@ -184,6 +186,7 @@ impl<'a> Iterator for Members<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        debug_assert_eq!(self.rest.is_empty(), self.left == 0, "{} members left", self.left);
         let (tape::Node::String(key), behind) = self.rest.split_first()? else {
             return None;
         };
@@ -203,6 +206,7 @@ impl<'a> Iterator for Elements<'a> {
     type Item = Node<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        debug_assert_eq!(self.rest.is_empty(), self.left == 0, "{} elements left", self.left);
         if self.rest.is_empty() {
             return None;
         }
@@ -238,5 +242,19 @@ mod tests {
             assert_eq!(root.get("f").unwrap().as_bool(), Some(true));
             assert!(root.get("e").is_none());
         });
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "1 members left")]
+    fn object_with_fewer_members_than_counted_panics() {
+        Members { rest: &[], left: 1 }.next();
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "0 elements left")]
+    fn array_with_more_elements_than_counted_panics() {
+        Elements { rest: NULL, left: 0 }.next();
     }
 }
