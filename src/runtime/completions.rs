@@ -60,8 +60,8 @@ pub struct RemoteCompletions {
 impl RemoteCompletions {
     /// Queues a completion. The queue has room for all calls that a shard may have in flight.
     pub(super) fn push(&self, completed: Completed) {
-        let refused = self.completed.push(completed);
-        debug_assert!(refused.is_ok(), "more completions than calls in flight");
+        let pushed = self.completed.push(completed);
+        debug_assert!(pushed.is_ok(), "more completions than calls in flight");
         (self.wake)();
     }
 
@@ -144,5 +144,37 @@ impl Completions {
             *self.sleeper.borrow_mut() = Some(context.waker().clone());
         }
         is_ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_precede_the_completion_of_their_call() {
+        let completions = Completions::new(2, 4, Arc::new(|| ()));
+        let remote = completions.remote();
+        let ticket = |index| Ticket { index, generation: 0 };
+        assert!(remote.push_message(ticket(0), Note::Message(Vec::new())));
+        remote.push(Completed { ticket: ticket(0), outcome: Ok(Reply::default()) });
+        assert!(remote.push_message(ticket(1), Note::Message(Vec::new())));
+        let events: Vec<_> = std::iter::from_fn(|| completions.pop())
+            .map(|event| match event {
+                CallEvent::Said(ticket, _) => (ticket.index, false),
+                CallEvent::Ended(completed) => (completed.ticket.index, true),
+            })
+            .collect();
+        assert_eq!(events, [(0, false), (1, false), (0, true)]);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "more completions than calls in flight")]
+    fn completion_beyond_the_calls_in_flight_panics() {
+        let remote = Completions::new(1, 1, Arc::new(|| ())).remote();
+        for _ in 0..2 {
+            remote.push(Completed { ticket: Ticket::default(), outcome: Ok(Reply::default()) });
+        }
     }
 }

@@ -204,7 +204,8 @@ impl WaitGauge for Shared {
     }
 
     fn end(&self) {
-        self.waiting.fetch_sub(1, SeqCst);
+        let waiting = self.waiting.fetch_sub(1, SeqCst);
+        debug_assert!(waiting > 0, "a handler that does not wait ends waiting");
     }
 }
 
@@ -425,5 +426,12 @@ mod tests {
         answer.send(()).unwrap();
         until(|| pool.0.shared.threads.load(SeqCst) == 1);
         assert!(pool.wait_gauge().begin());
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "a handler that does not wait ends waiting")]
+    fn end_of_waiting_without_its_begin_panics() {
+        BlockingPool::start(config()).unwrap().wait_gauge().end();
     }
 }
