@@ -30,7 +30,7 @@ pub enum ToolFailure {
 }
 
 /// Number of variants of [`ToolFailure`].
-const FAILURES: usize = 6;
+const FAILURES: usize = <ToolFailure as strum::VariantArray>::VARIANTS.len();
 
 /// Histogram with buckets of equal width within each power of two, and counters. Only one thread writes, so an increment is a load
 /// and a store without a locked instruction.
