@@ -44,7 +44,9 @@ cargo clippy --features jemalloc --bins -- -D warnings
 cargo build --package corelane-client-check
 cargo build --examples --features tokio,anyhow
 scripts/corpora.sh
-cargo nextest run --workspace --features tokio,anyhow --no-fail-fast
+cargo nextest run --workspace --features tokio,anyhow --no-fail-fast -E "not binary(public_api)"
+# Compiles the library with a nightly compiler: not while other tests measure time.
+cargo nextest run --workspace --features tokio,anyhow --test public_api
 cargo test --workspace --features tokio,anyhow --doc
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package corelane --package corelane-ring --package corelane-loadgen
 
@@ -53,7 +55,7 @@ if cargo +nightly --version >/dev/null 2>&1; then
   target=$(rustc +nightly -vV | sed -n 's/^host: //p')
   # The quarantine of freed memory is small, because a test measures the size of the process. Tests with loom are excluded:
   # loom switches stacks, which the sanitizer does not support.
-  RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=quarantine_size_mb=1:detect_leaks=1 CARGO_TARGET_DIR=target/asan \
+  RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=quarantine_size_mb=1:detect_leaks=1 CARGO_TARGET_DIR=target/nightly \
     cargo +nightly nextest run --target "$target" --package corelane --package corelane-ring --lib --test ring \
     -E "not test(sleep_state)" --no-fail-fast
 else
