@@ -1,0 +1,35 @@
+//! `check`: finds the mistakes of a configuration file without listening.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+use crate::{
+    config::{Config, ConfigError},
+    server::Server,
+};
+
+pub(super) fn check(server: &Server, path: &Path) -> Result<(), Vec<String>> {
+    let source = fs::read_to_string(path).map_err(|error| in_file(path, &[error.into()]))?;
+    let config = Config::from_toml(&source).map_err(|errors| in_file(path, &errors))?;
+    let mistakes: Vec<String> = server
+        .check(&config)
+        .into_iter()
+        .map(|error| {
+            let line = error.key().and_then(|key| Some((key, Config::line_of_key(&source, key)?)));
+            let place = line.map(|(key, line)| format!("{key} (line {line}): ")).unwrap_or_default();
+            format!("{}: {place}{error}", path.display())
+        })
+        .collect();
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let text = config.to_toml().map_err(|error| in_file(path, &[error]))?;
+    io::stdout().write_all(text.as_bytes()).map_err(|error| vec![format!("cannot print: {error}")])
+}
+
+pub(super) fn in_file(path: &Path, errors: &[ConfigError]) -> Vec<String> {
+    errors.iter().map(|error| format!("{}: {error}", path.display())).collect()
+}

@@ -1,0 +1,160 @@
+//! The command line: the same for the bare binary and for every server built on the library.
+
+mod check;
+mod options;
+mod serve;
+mod stdio;
+
+use std::{ffi::OsStr, path::PathBuf, process::ExitCode, time::SystemTime};
+
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
+use humantime_serde::re::humantime::format_rfc3339_micros;
+
+use self::{
+    check::{check, in_file},
+    serve::ServeArguments,
+    stdio::StdioArguments,
+};
+use crate::{
+    config::{Config, ConfigError, LogFormat},
+    server::{Server, ServerBuilder, StartError},
+    telemetry::log,
+};
+
+#[derive(Parser)]
+#[command(about = "Serves the Model Context Protocol")]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Serve MCP over HTTP, or as newline-delimited JSON over sockets, until Ctrl-C or SIGTERM
+    Serve(ServeArguments),
+    /// Serve the one client at standard input and output until it closes its end
+    Stdio(StdioArguments),
+    /// Check a configuration file and print what it comes to, defaults included
+    Check {
+        /// The file
+        config: PathBuf,
+    },
+}
+
+/// Environment variables that are set and empty count as unset.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty =
+        |variable: Option<&OsStr>| variable.and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    ["serve", "stdio"].into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |subcommand| {
+            subcommand.mut_args(|argument| {
+                if is_empty(argument.get_env()) { argument.env(Resettable::Reset) } else { argument }
+            })
+        })
+    })
+}
+
+impl ServerBuilder {
+    /// [`Server::main`] of the server that was declared.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        self.build().main()
+    }
+}
+
+impl Server {
+    /// Does what the process's arguments say: the command line of the `corelane` binary, for this server.
+    #[must_use]
+    pub fn main(&self) -> ExitCode {
+        let info = self.registry().read(|registry| registry.info.clone());
+        let command = without_empty_variables(Arguments::command().name(info.name).version(info.version));
+        let arguments =
+            Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+        let mut format = LogFormat::Text;
+        let told = match arguments.action {
+            Action::Serve(arguments) => {
+                let path = arguments.config.clone();
+                format = arguments.log.log_format.unwrap_or_default();
+                serve(path, arguments.into_config(), |config| {
+                    format = config.log.format;
+                    self.serve(config)
+                })
+            }
+            Action::Stdio(arguments) => {
+                let path = arguments.config.clone();
+                format = arguments.log.log_format.unwrap_or_default();
+                serve(path, arguments.into_config(), |config| {
+                    format = config.log.format;
+                    self.serve_stdio(config)
+                })
+            }
+            Action::Check { config } => check(self, &config),
+        };
+        match told {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(lines) => {
+                for line in lines {
+                    match format {
+                        LogFormat::Text => eprintln!("error: {line}"),
+                        LogFormat::Json => eprintln!("{}", json_line(&line)),
+                    }
+                }
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn serve(
+    path: Option<PathBuf>,
+    config: Result<Config, Vec<ConfigError>>,
+    serve: impl FnOnce(&Config) -> Result<(), StartError>,
+) -> Result<(), Vec<String>> {
+    let path = path.unwrap_or_default();
+    let config = config.map_err(|errors| {
+        // Whoever starts a server is told one line, whatever the number of mistakes.
+        let more = match errors.len().saturating_sub(1) {
+            0 => String::new(),
+            more => format!(" (and {more} more: check {} lists them)", path.display()),
+        };
+        in_file(&path, &errors).into_iter().take(1).map(|line| line + &more).collect::<Vec<_>>()
+    })?;
+    // Until the end of the server, so that its last lines are written.
+    let _log = log::start(config.log, config.limits.log_lines_queued_max);
+    serve(&config).map_err(|error| vec![error.to_string()])
+}
+
+/// An error line as the log writes it in JSON.
+fn json_line(message: &str) -> String {
+    let now = format_rfc3339_micros(SystemTime::now()).to_string();
+    serde_json::json!({"timestamp": now, "level": "ERROR", "message": message}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_admin_address_has_a_default_and_can_be_turned_off() {
+        for (arguments, admin) in [
+            (&["", "serve"][..], Some(Config::ADMIN)),
+            (&["", "serve", "--admin", "none"], None),
+            (&["", "serve", "--admin", "[::1]:1"], Some("[::1]:1".parse().unwrap())),
+        ] {
+            // Not what the environment of whoever runs the tests says.
+            let command = Arguments::command().mut_subcommand("serve", |serve| {
+                serve.mut_args(|argument| argument.env(clap::builder::Resettable::Reset))
+            });
+            let matches = command.get_matches_from(arguments);
+            let Action::Serve(serve) = Arguments::from_arg_matches(&matches).unwrap().action else {
+                panic!("serve was asked for");
+            };
+            assert_eq!(serve.into_config().unwrap().admin, admin, "{arguments:?}");
+        }
+    }
+}
