@@ -1,0 +1,58 @@
+//! One connection of the admin interface.
+
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    time::Instant,
+};
+
+use super::{response::Answer, shared::Shared};
+use crate::{
+    http1::{Framer, RejectReason},
+    runtime::instant_after,
+};
+
+/// Bytes read at a time, and the room an in-place parser wants behind them.
+const READ_BYTES: usize = 4096;
+const PADDING_BYTES: usize = 64;
+
+/// Answers one request and closes: nobody asks often.
+pub(super) fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    let until = instant_after(Instant::now(), shared.limits.head_timeout);
+    stream.set_write_timeout(Some(shared.limits.write_timeout))?;
+    let mut framer = Framer::default();
+    let mut answer = Answer { shared, reply: None };
+    let mut buffer = vec![0; READ_BYTES + PADDING_BYTES];
+    while answer.reply.is_none() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            answer.reject(RejectReason::HeadTimeout, None);
+            break;
+        }
+        stream.set_read_timeout(Some(left))?;
+        let received = match stream.read(buffer.get_mut(..READ_BYTES).unwrap_or_default()) {
+            Ok(0) => return Ok(()),
+            Ok(received) => received,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        framer.receive(&mut buffer, received, &shared.limits, &mut answer);
+    }
+    let reply = answer.reply.unwrap_or_default();
+    stream.write_all(&reply)?;
+    // What the client may still be sending must not reset the connection before the reply has arrived.
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let until = instant_after(Instant::now(), shared.limits.linger_timeout);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        stream.set_read_timeout(Some(left))?;
+        if stream.read(&mut buffer)? == 0 {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! `/metrics`.
+
+use std::{sync::PoisonError, time::Instant};
+
+use strum::VariantArray;
+
+use super::shared::{REPORT_TIMEOUT, Shared};
+use crate::{
+    http1::RejectReason,
+    runtime::PoolObserver,
+    shard::ShardHandle,
+    telemetry::metrics::{
+        ShardReport, write_admin_refusals, write_counter, write_gauge, write_limits, write_process,
+        write_prometheus,
+    },
+};
+
+pub(super) fn metrics(shared: &Shared) -> String {
+    // As they are before the shards are woken to report, which empties them.
+    let mailboxes: Vec<_> = shared.shards.iter().map(|shard| shard.mailbox().len()).enumerate().collect();
+    let mut reports = shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
+    let fresh = ask(&shared.shards);
+    let up: Vec<usize> = fresh.iter().map(|report| report.shard).collect();
+    reports.retain(|report| !up.contains(&report.shard));
+    reports.extend(fresh);
+    reports.sort_by_key(|report| report.shard);
+    let mut text = String::new();
+    let call_deadline = shared.limits.call_deadline;
+    write_prometheus(&mut text, shared.shards.len(), &up, &reports, call_deadline);
+    let help = "Messages of other shards that wait for this one.";
+    write_gauge(&mut text, "corelane_mailbox_messages", help, "shard", mailboxes);
+    write_pool(&mut text, &shared.pool);
+    let refusals = shared.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+    let counts =
+        RejectReason::VARIANTS.iter().map(|reason| reason.name()).zip(refusals.counts.iter().copied());
+    write_admin_refusals(&mut text, counts);
+    let help = "Schemas compiled since the process began.";
+    write_counter(&mut text, "corelane_schemas_compiled_total", help, crate::schema::compiled());
+    write_limits(&mut text, &shared.limits.figures());
+    write_process(&mut text);
+    text
+}
+
+fn write_pool(out: &mut String, pool: &PoolObserver) {
+    let Some(load) = pool.load() else { return };
+    let depth = [("blocking", load.queued)];
+    write_gauge(out, "corelane_queue_depth", "Calls that wait for a thread of their pool.", "queue", depth);
+    // The three are read one after another.
+    let running = load.threads.saturating_sub(load.idle).saturating_sub(load.waiting);
+    let threads = [("idle", load.idle), ("running", running), ("waiting_for_client", load.waiting)];
+    let help = "Threads of the blocking pool, by what they do.";
+    write_gauge(out, "corelane_blocking_threads", help, "state", threads);
+}
+
+/// Asks all shards at once.
+fn ask(shards: &[ShardHandle]) -> Vec<ShardReport> {
+    let asked: Vec<_> = shards.iter().map(ShardHandle::report).collect();
+    let until = Instant::now() + REPORT_TIMEOUT;
+    asked.into_iter().filter_map(|report| report.recv_deadline(until).ok()).collect()
+}
