@@ -12,19 +12,19 @@ use crate::{
     runtime::instant_after,
 };
 
-/// Bytes read at a time, and the room an in-place parser wants behind them.
+/// Bytes read at a time, and the padding that the in-place JSON parser needs behind them.
 const READ_BYTES: usize = 4096;
 const PADDING_BYTES: usize = 64;
 
-/// Answers one request and closes: nobody asks often.
+/// Reads one request, writes its response and closes. No keep-alive: requests are rare.
 pub(super) fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
-    let until = instant_after(Instant::now(), shared.limits.head_timeout);
+    let deadline = instant_after(Instant::now(), shared.limits.head_timeout);
     stream.set_write_timeout(Some(shared.limits.write_timeout))?;
     let mut framer = Framer::default();
     let mut answer = Answer { shared, reply: None };
     let mut buffer = vec![0; READ_BYTES + PADDING_BYTES];
     while answer.reply.is_none() {
-        let left = until.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             answer.reject(RejectReason::HeadTimeout, None);
             break;
@@ -42,11 +42,11 @@ pub(super) fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     }
     let reply = answer.reply.unwrap_or_default();
     stream.write_all(&reply)?;
-    // What the client may still be sending must not reset the connection before the reply has arrived.
+    // Unread bytes would reset the connection when it is closed, and the client could lose the response: read them first.
     stream.shutdown(std::net::Shutdown::Write)?;
-    let until = instant_after(Instant::now(), shared.limits.linger_timeout);
+    let deadline = instant_after(Instant::now(), shared.limits.linger_timeout);
     loop {
-        let left = until.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(());
         }

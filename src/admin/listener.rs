@@ -13,23 +13,23 @@ use std::{
 
 use super::{
     connection::serve,
-    shared::{Refusals, Shared},
+    shared::{Rejections, Shared},
 };
 use crate::{config::Limits, http1::Names, runtime::PoolObserver, shard::ShardHandle};
 
-/// The admin interface, until it is dropped.
+/// The running admin interface. Dropping it closes the listening socket and joins the listening thread.
 pub(crate) struct Admin {
     address: SocketAddr,
     shared: Arc<Shared>,
     listener: socket2::Socket,
-    accepting: Option<JoinHandle<()>>,
+    accept_thread: Option<JoinHandle<()>>,
 }
 
 impl Admin {
-    /// Serves what `shards` and the blocking `pool` measure on `listener`.
+    /// Serves the health and the metrics of `shards` and of the blocking `pool` on `listener`.
     ///
     /// # Errors
-    /// When a thread cannot be started.
+    /// The listening thread cannot be started, or the socket cannot be duplicated.
     pub(crate) fn start(
         listener: TcpListener,
         names: Names,
@@ -44,25 +44,25 @@ impl Admin {
             shards,
             pool,
             reports: Mutex::default(),
-            refusals: Mutex::new(Refusals::new(limits.log_lines_per_second_max)),
+            rejections: Mutex::new(Rejections::new(limits.log_lines_per_second_max)),
             connections: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
-        let ending = socket2::Socket::from(listener.try_clone()?);
-        let accepting = thread::Builder::new().name("admin".to_owned()).spawn({
+        let shutdown = socket2::Socket::from(listener.try_clone()?);
+        let accept_thread = thread::Builder::new().name("admin".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             move || accept(&listener, &shared)
         })?;
-        Ok(Self { address, shared, listener: ending, accepting: Some(accepting) })
+        Ok(Self { address, shared, listener: shutdown, accept_thread: Some(accept_thread) })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on `/readyz` says that the server is ending.
+    /// Makes `/readyz` answer 503 from now on.
     pub(crate) fn drain(&self) {
         self.shared.draining.store(true, Ordering::Relaxed);
     }
@@ -71,18 +71,20 @@ impl Admin {
 impl Drop for Admin {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
-        // On Linux this ends an accept that waits.
+        // On Linux this interrupts a blocked accept.
         let _ = self.listener.shutdown(std::net::Shutdown::Both);
-        if let Some(accepting) = self.accepting.take() {
-            let _ = accepting.join();
+        if let Some(thread) = self.accept_thread.take() {
+            let _ = thread.join();
         }
     }
 }
 
+/// Accepts connections, each on a thread of its own, until `ended` is set. Connections beyond `admin_connections_max` are
+/// closed.
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     while !shared.ended.load(Ordering::Relaxed) {
         let Ok((stream, _)) = listener.accept() else {
-            // Out of descriptors, or ended: not in a circle.
+            // Out of descriptors, or shut down: pause, so that the loop does not spin.
             thread::sleep(Duration::from_millis(10));
             continue;
         };
@@ -93,7 +95,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let served = thread::Builder::new().name("admin-connection".to_owned()).spawn({
             let shared = Arc::clone(shared);
             move || {
-                // Whoever asks sees that the connection ended.
+                // An I/O error closes the connection; there is nobody to report it to.
                 let _ = serve(stream, &shared);
                 shared.connections.fetch_sub(1, Ordering::Relaxed);
             }

@@ -15,11 +15,12 @@ use crate::{
     },
 };
 
+/// Collects the metrics of every shard and of the process, in the Prometheus text format.
 pub(super) fn metrics(shared: &Shared) -> String {
-    // As they are before the shards are woken to report, which empties them.
+    // Read first: the shards drain their mailboxes when they are woken to report.
     let mailboxes: Vec<_> = shared.shards.iter().map(|shard| shard.mailbox().len()).enumerate().collect();
     let mut reports = shared.reports.lock().unwrap_or_else(PoisonError::into_inner);
-    let fresh = ask(&shared.shards);
+    let fresh = collect_reports(&shared.shards);
     let up: Vec<usize> = fresh.iter().map(|report| report.shard).collect();
     reports.retain(|report| !up.contains(&report.shard));
     reports.extend(fresh);
@@ -27,14 +28,14 @@ pub(super) fn metrics(shared: &Shared) -> String {
     let mut text = String::new();
     let call_deadline = shared.limits.call_deadline;
     write_prometheus(&mut text, shared.shards.len(), &up, &reports, call_deadline);
-    let help = "Messages of other shards that wait for this one.";
+    let help = "Messages of other shards that this one has not read yet.";
     write_gauge(&mut text, "corelane_mailbox_messages", help, "shard", mailboxes);
     write_pool(&mut text, &shared.pool);
-    let refusals = shared.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+    let rejections = shared.rejections.lock().unwrap_or_else(PoisonError::into_inner);
     let counts =
-        RejectReason::VARIANTS.iter().map(|reason| reason.name()).zip(refusals.counts.iter().copied());
+        RejectReason::VARIANTS.iter().map(|reason| reason.name()).zip(rejections.counts.iter().copied());
     write_admin_refusals(&mut text, counts);
-    let help = "Schemas compiled since the process began.";
+    let help = "Schemas compiled since the process started.";
     write_counter(&mut text, "corelane_schemas_compiled_total", help, crate::schema::compiled());
     write_limits(&mut text, &shared.limits.figures());
     write_process(&mut text);
@@ -45,16 +46,16 @@ fn write_pool(out: &mut String, pool: &PoolObserver) {
     let Some(load) = pool.load() else { return };
     let depth = [("blocking", load.queued)];
     write_gauge(out, "corelane_queue_depth", "Calls that wait for a thread of their pool.", "queue", depth);
-    // The three are read one after another.
+    // The counts are not read atomically, hence the saturation.
     let running = load.threads.saturating_sub(load.idle).saturating_sub(load.waiting);
     let threads = [("idle", load.idle), ("running", running), ("waiting_for_client", load.waiting)];
     let help = "Threads of the blocking pool, by what they do.";
     write_gauge(out, "corelane_blocking_threads", help, "state", threads);
 }
 
-/// Asks all shards at once.
-fn ask(shards: &[ShardHandle]) -> Vec<ShardReport> {
-    let asked: Vec<_> = shards.iter().map(ShardHandle::report).collect();
-    let until = Instant::now() + REPORT_TIMEOUT;
-    asked.into_iter().filter_map(|report| report.recv_deadline(until).ok()).collect()
+/// Requests a report of every shard and returns those that come within [`REPORT_TIMEOUT`].
+fn collect_reports(shards: &[ShardHandle]) -> Vec<ShardReport> {
+    let requested: Vec<_> = shards.iter().map(ShardHandle::report).collect();
+    let deadline = Instant::now() + REPORT_TIMEOUT;
+    requested.into_iter().filter_map(|report| report.recv_deadline(deadline).ok()).collect()
 }

@@ -1,5 +1,5 @@
-//! `/healthz`, `/livez`, `/readyz` and `/metrics`, on an address of their own and on threads of their own, so that they answer when
-//! the shards are busy, and cost them nothing but a copy of their figures.
+//! The admin interface: `/healthz`, `/livez`, `/readyz` and `/metrics` over HTTP/1.1, on an address of its own. Served from
+//! dedicated threads, so the endpoints respond even when every shard is saturated; a shard only copies its metrics.
 
 mod connection;
 mod health;

@@ -1,4 +1,4 @@
-//! What the threads of the admin interface share.
+//! State that the threads of the admin interface share.
 
 use std::{
     sync::{
@@ -19,21 +19,22 @@ use crate::{
     telemetry::{log::RateLimit, metrics::ShardReport},
 };
 
-/// How long a shard may take to say how it is.
+/// How long a shard may take to report before it counts as unresponsive.
 pub(super) const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Refused requests of the admin address, by reason, and how often they are logged.
-pub(super) struct Refusals {
+/// Rejected requests of the admin address, counted by reason, and the rate limit of their log lines.
+pub(super) struct Rejections {
     pub(super) counts: Vec<u64>,
     log: RateLimit,
 }
 
-impl Refusals {
+impl Rejections {
     pub(super) fn new(lines_per_second_max: u32) -> Self {
         Self { counts: vec![0; RejectReason::VARIANTS.len()], log: RateLimit::new(lines_per_second_max) }
     }
 
-    /// Counts and logs a refused request. `head` names the host and the origin of one that was read.
+    /// Counts and logs a rejected request. `head`: the request's head with its bytes, if it was read; the log line then has the
+    /// host and the origin.
     pub(super) fn add(&mut self, reason: RejectReason, head: Option<(&RequestHead, &[u8])>) {
         let index = RejectReason::VARIANTS.iter().position(|known| *known == reason);
         if let Some(count) = index.and_then(|index| self.counts.get_mut(index)) {
@@ -45,20 +46,24 @@ impl Refusals {
         let origin = head.and_then(|(head, bytes)| excerpt(head.origin(bytes)));
         let remedy =
             (reason == RejectReason::HostForbidden).then_some("add the host to [admin] allowed_hosts");
-        warn!(reason = reason.name(), host, origin, suppressed, remedy, "admin request refused");
+        warn!(reason = reason.name(), host, origin, suppressed, remedy, "admin request rejected");
     }
 }
 
+/// Shared by the listening thread and the threads of the connections.
 pub(super) struct Shared {
     pub(super) names: Names,
     pub(super) limits: Limits,
     pub(super) shards: Vec<ShardHandle>,
     pub(super) pool: PoolObserver,
-    /// What each shard said last, for a scrape it misses: counters must not go back. Held while shards are asked, so that they
-    /// are asked once at a time.
+    /// The last report of each shard, used where a shard misses a scrape: counters must not decrease. Locked while shards
+    /// report, so that one scrape at a time requests reports.
     pub(super) reports: Mutex<Vec<ShardReport>>,
-    pub(super) refusals: Mutex<Refusals>,
+    pub(super) rejections: Mutex<Rejections>,
+    /// Open connections; at most `limits.admin_connections_max`.
     pub(super) connections: AtomicUsize,
+    /// `/readyz` answers 503.
     pub(super) draining: AtomicBool,
+    /// The listening thread ends.
     pub(super) ended: AtomicBool,
 }
