@@ -1,4 +1,4 @@
-//! `check`: finds the mistakes of a configuration file without listening.
+//! `check`: validates a configuration file without opening a socket.
 
 use std::{
     fs,
@@ -11,6 +11,10 @@ use crate::{
     server::Server,
 };
 
+/// Prints the effective configuration of the file at `path`.
+///
+/// # Errors
+/// A line for each mistake, with its key and its line in the file where they are known.
 pub(super) fn check(server: &Server, path: &Path) -> Result<(), Vec<String>> {
     let source = fs::read_to_string(path).map_err(|error| in_file(path, &[error.into()]))?;
     let config = Config::from_toml(&source).map_err(|errors| in_file(path, &errors))?;
@@ -30,6 +34,7 @@ pub(super) fn check(server: &Server, path: &Path) -> Result<(), Vec<String>> {
     io::stdout().write_all(text.as_bytes()).map_err(|error| vec![format!("cannot print: {error}")])
 }
 
+/// A line for each error, with the path in front.
 pub(super) fn in_file(path: &Path, errors: &[ConfigError]) -> Vec<String> {
     errors.iter().map(|error| format!("{}: {error}", path.display())).collect()
 }

@@ -34,7 +34,7 @@ enum Action {
     Serve(ServeArguments),
     /// Serve the one client at standard input and output until it closes its end
     Stdio(StdioArguments),
-    /// Check a configuration file and print what it comes to, defaults included
+    /// Check a configuration file and print the effective configuration, defaults included
     Check {
         /// The file
         config: PathBuf,
@@ -55,7 +55,7 @@ fn without_empty_variables(command: Command) -> Command {
 }
 
 impl ServerBuilder {
-    /// [`Server::main`] of the server that was declared.
+    /// Builds the server and runs [`Server::main`].
     #[must_use]
     pub fn main(self) -> ExitCode {
         self.build().main()
@@ -63,7 +63,8 @@ impl ServerBuilder {
 }
 
 impl Server {
-    /// Does what the process's arguments say: the command line of the `corelane` binary, for this server.
+    /// Runs the command line of the `corelane` binary for this server: parses the process's arguments, and serves or checks.
+    /// Errors go to stderr, one a line; wrong usage exits with 2.
     #[must_use]
     pub fn main(&self) -> ExitCode {
         let info = self.registry().read(|registry| registry.info.clone());
@@ -71,11 +72,11 @@ impl Server {
         let arguments =
             Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
         let mut format = LogFormat::Text;
-        let told = match arguments.action {
+        let result = match arguments.action {
             Action::Serve(arguments) => {
                 let path = arguments.config.clone();
                 format = arguments.log.log_format.unwrap_or_default();
-                serve(path, arguments.into_config(), |config| {
+                run(path, arguments.into_config(), |config| {
                     format = config.log.format;
                     self.serve(config)
                 })
@@ -83,14 +84,14 @@ impl Server {
             Action::Stdio(arguments) => {
                 let path = arguments.config.clone();
                 format = arguments.log.log_format.unwrap_or_default();
-                serve(path, arguments.into_config(), |config| {
+                run(path, arguments.into_config(), |config| {
                     format = config.log.format;
                     self.serve_stdio(config)
                 })
             }
             Action::Check { config } => check(self, &config),
         };
-        match told {
+        match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(lines) => {
                 for line in lines {
@@ -105,26 +106,30 @@ impl Server {
     }
 }
 
-fn serve(
+/// Runs `serve` with the configuration, while the log is written to stderr.
+///
+/// # Errors
+/// One line: the first mistake of the configuration, or why the server failed.
+fn run(
     path: Option<PathBuf>,
     config: Result<Config, Vec<ConfigError>>,
     serve: impl FnOnce(&Config) -> Result<(), StartError>,
 ) -> Result<(), Vec<String>> {
     let path = path.unwrap_or_default();
     let config = config.map_err(|errors| {
-        // Whoever starts a server is told one line, whatever the number of mistakes.
+        // A failed start is one line, whatever the number of mistakes.
         let more = match errors.len().saturating_sub(1) {
             0 => String::new(),
             more => format!(" (and {more} more: check {} lists them)", path.display()),
         };
         in_file(&path, &errors).into_iter().take(1).map(|line| line + &more).collect::<Vec<_>>()
     })?;
-    // Until the end of the server, so that its last lines are written.
+    // Dropped last: flushes the log.
     let _log = log::start(config.log, config.limits.log_lines_queued_max);
     serve(&config).map_err(|error| vec![error.to_string()])
 }
 
-/// An error line as the log writes it in JSON.
+/// An error in the format of the JSON log.
 fn json_line(message: &str) -> String {
     let now = format_rfc3339_micros(SystemTime::now()).to_string();
     serde_json::json!({"timestamp": now, "level": "ERROR", "message": message}).to_string()
@@ -135,24 +140,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_well_formed() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn the_admin_address_has_a_default_and_can_be_turned_off() {
+    fn admin_address_has_a_default_and_can_be_turned_off() {
         for (arguments, admin) in [
             (&["", "serve"][..], Some(Config::ADMIN)),
             (&["", "serve", "--admin", "none"], None),
             (&["", "serve", "--admin", "[::1]:1"], Some("[::1]:1".parse().unwrap())),
         ] {
-            // Not what the environment of whoever runs the tests says.
+            // The environment of the test run must not count.
             let command = Arguments::command().mut_subcommand("serve", |serve| {
                 serve.mut_args(|argument| argument.env(clap::builder::Resettable::Reset))
             });
             let matches = command.get_matches_from(arguments);
             let Action::Serve(serve) = Arguments::from_arg_matches(&matches).unwrap().action else {
-                panic!("serve was asked for");
+                panic!("not parsed as serve");
             };
             assert_eq!(serve.into_config().unwrap().admin, admin, "{arguments:?}");
         }

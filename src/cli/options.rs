@@ -8,7 +8,7 @@ use crate::config::{self, LogFormat, LogLevel};
 
 #[derive(Args)]
 pub(super) struct SecretFileOptions {
-    /// File with the key that signs session ids, cursors and request states [default: a key of its own at every start]
+    /// File with the key that signs session ids, cursors and request states [default: a random key at every start]
     #[arg(long, value_name = "FILE", env = "CORELANE_SECRET_FILE")]
     pub(super) secret_file: Option<PathBuf>,
 }
@@ -19,12 +19,13 @@ pub(super) struct LogOptions {
     #[arg(long, value_name = "LEVEL", env = "CORELANE_LOG")]
     pub(super) log: Option<LogLevel>,
 
-    /// What a line of the log looks like [default: text]
+    /// Format of the log's lines [default: text]
     #[arg(long, value_name = "FORMAT", env = "CORELANE_LOG_FORMAT")]
     pub(super) log_format: Option<LogFormat>,
 }
 
 impl LogOptions {
+    /// The log settings of `base`, replaced where an option was given.
     pub(super) fn over(self, base: config::Log) -> config::Log {
         config::Log { level: self.log.unwrap_or(base.level), format: self.log_format.unwrap_or(base.format) }
     }

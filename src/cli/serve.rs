@@ -1,4 +1,4 @@
-//! `serve`: its arguments, and the configuration they make.
+//! The arguments of `serve`, and the configuration they make.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,14 +7,14 @@ use clap::Args;
 use super::options::{LogOptions, SecretFileOptions};
 use crate::config::{Admin, Config, ConfigError, Cores, Listen, ShardPlacement, check_host, check_origin};
 
-/// What is given here or in the environment wins over the file; all of it may be left out.
+/// Options and environment variables take precedence over the file; all are optional.
 #[derive(Args)]
 pub(super) struct ServeArguments {
     /// Configuration file [default: none]; corelane.toml in the source shows every key
     #[arg(long, value_name = "FILE", env = "CORELANE_CONFIG")]
     pub(super) config: Option<PathBuf>,
 
-    /// Where to listen [default: 127.0.0.1:8080]: ADDR:PORT or http+unix:PATH for HTTP, tcp://ADDR:PORT or unix:PATH for
+    /// Address to listen on [default: 127.0.0.1:8080]: ADDR:PORT or http+unix:PATH for HTTP, tcp://ADDR:PORT or unix:PATH for
     /// newline-delimited JSON; may be given more than once, port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", env = "CORELANE_LISTEN", value_delimiter = ',')]
     listen: Vec<Listen>,
@@ -32,7 +32,7 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "PLACEMENT", env = "CORELANE_PLACEMENT")]
     placement: Option<ShardPlacement>,
 
-    /// Microseconds a shard looks for work before it sleeps [default: 50, or 0 where shards share a core]
+    /// Microseconds a shard polls for work before it sleeps [default: 50, or 0 where shards share a core]
     #[arg(long, value_name = "MICROSECONDS",
         value_parser = clap::value_parser!(u32).range(..=i64::from(Config::SPIN_US_MAX)))]
     spin_us: Option<u32>,
@@ -41,12 +41,12 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "ADDR:PORT", env = "CORELANE_ADMIN")]
     admin: Option<Admin>,
 
-    /// Hosts to answer to besides loopback names: NAME or NAME:PORT [default: none]
+    /// Hosts to accept besides loopback names: NAME or NAME:PORT [default: none]
     #[arg(long, value_name = "HOST", env = "CORELANE_ALLOWED_HOSTS", value_delimiter = ',', alias = "allowed-host",
         value_parser = host)]
     allowed_hosts: Vec<String>,
 
-    /// Origins whose pages may call: SCHEME://HOST or SCHEME://HOST:PORT [default: none]
+    /// Origins of web pages that may call: SCHEME://HOST or SCHEME://HOST:PORT [default: none]
     #[arg(long, value_name = "ORIGIN", env = "CORELANE_ALLOWED_ORIGINS", value_delimiter = ',', alias = "allowed-origin",
         value_parser = origin)]
     allowed_origins: Vec<String>,
@@ -71,7 +71,7 @@ fn origin(text: &str) -> Result<String, String> {
 }
 
 impl ServeArguments {
-    /// Flags and environment over file over defaults.
+    /// Merges the sources: options and environment over file over defaults.
     pub(super) fn into_config(self) -> Result<Config, Vec<ConfigError>> {
         let base = match &self.config {
             Some(path) => Config::read(path)?,

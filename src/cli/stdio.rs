@@ -1,4 +1,4 @@
-//! `stdio`: its arguments, and the configuration they make.
+//! The arguments of `stdio`, and the configuration they make.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,11 @@ use clap::Args;
 use super::options::{LogOptions, SecretFileOptions};
 use crate::config::{Admin, Config, ConfigError};
 
-/// Likewise. Who starts a server this way may start many: what there can be only one of, it does not take from anywhere else.
+/// Options and environment variables take precedence over the file. A client may start many servers this way, so what only one
+/// process can have, such as an admin address, comes from options alone.
 #[derive(Args)]
 pub(super) struct StdioArguments {
-    /// Configuration file [default: none]; where to listen, and the admin interface, are not taken from it
+    /// Configuration file [default: none]; its listen and admin addresses are not used
     #[arg(long, value_name = "FILE", env = "CORELANE_CONFIG")]
     pub(super) config: Option<PathBuf>,
 
