@@ -1,4 +1,4 @@
-//! Declaring a server.
+//! `Server` and its builder.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -8,17 +8,17 @@ use crate::{
     registry::{Icon, Prompt, Registry, Resource, ResourceTemplate, ServerInfo, ShardState, Tool},
 };
 
-/// Makes each shard's state.
+/// Creates the state of a shard from the shard's number.
 pub(super) type StateFactory = Arc<dyn Fn(usize) -> ShardState + Send + Sync>;
 
-/// A server, ready to be run.
+/// A declared server, ready to serve.
 #[derive(Clone)]
 pub struct Server {
     pub(super) registry: LiveRegistry,
     pub(super) state: Option<StateFactory>,
 }
 
-/// Declares a server.
+/// Builder of a [`Server`].
 #[derive(Clone)]
 pub struct ServerBuilder {
     pub(super) registry: Registry,
@@ -32,7 +32,7 @@ impl Server {
         ServerBuilder { registry: Registry::new(info), state: None }
     }
 
-    /// What it offers, now and while it runs.
+    /// A handle to the registry, valid before the server runs and while it does.
     #[must_use]
     pub fn registry(&self) -> LiveRegistry {
         self.registry.clone()
@@ -54,7 +54,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds a template of resources. The first that a URI matches reads it.
+    /// Adds a resource template. A URI that matches several is read by the one that was added first.
     #[must_use]
     pub fn template(mut self, template: ResourceTemplate) -> Self {
         self.registry.add(template);
@@ -68,43 +68,44 @@ impl ServerBuilder {
         self
     }
 
-    /// Declares an extension (checklist N-01): an id with a prefix, as `com.example/foo`, and its settings.
+    /// Declares an extension by its id, which has a prefix as in `com.example/foo`, with its settings
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning#extension-negotiation>).
     #[must_use]
     pub fn extension(mut self, id: impl Into<String>, settings: serde_json::Value) -> Self {
         self.registry.declare_extension(id, settings);
         self
     }
 
-    /// What people call the server.
+    /// Sets the display name.
     #[must_use]
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.registry.info.title = Some(title.into());
         self
     }
 
-    /// What the server is for, for people.
+    /// Describes the server to people.
     #[must_use]
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.registry.info.description = Some(text.into());
         self
     }
 
-    /// Where to read more about the server.
+    /// Sets the URL of the server's website.
     #[must_use]
     pub fn website_url(mut self, url: impl Into<String>) -> Self {
         self.registry.info.website_url = Some(url.into());
         self
     }
 
-    /// Adds a picture of the server.
+    /// Adds an icon.
     #[must_use]
     pub fn icon(mut self, icon: Icon) -> Self {
         self.registry.info.icons.push(icon);
         self
     }
 
-    /// Gives each shard a state of its own, made on its thread by `make` from the shard's number; tools that run there
-    /// reach it by [`Context::state`](crate::Context::state). Nothing in it needs a lock.
+    /// Gives each shard a state of its own, created by `make` from the shard's number on the shard's thread. Inline and async
+    /// handlers read it by [`Context::state`](crate::Context::state); it needs no lock.
     ///
     /// ```
     /// use std::cell::Cell;
@@ -125,14 +126,14 @@ impl ServerBuilder {
         self
     }
 
-    /// How to use this server, for the model.
+    /// Instructions to the model on how to use this server.
     #[must_use]
     pub fn instructions(mut self, text: impl Into<String>) -> Self {
         self.registry.info.instructions = Some(text.into());
         self
     }
 
-    /// The server.
+    /// Builds the server.
     #[must_use]
     pub fn build(self) -> Server {
         Server { registry: LiveRegistry::new(self.registry), state: self.state }
@@ -141,7 +142,7 @@ impl ServerBuilder {
     /// Serves until SIGINT or SIGTERM: [`Server::serve`].
     ///
     /// # Errors
-    /// When it cannot start.
+    /// The server cannot start, or stopped with a failure.
     pub fn serve(self, config: &Config) -> Result<(), StartError> {
         self.build().serve(config)
     }

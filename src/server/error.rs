@@ -1,4 +1,4 @@
-//! Why a server does not start.
+//! Errors of starting and running a server.
 
 use std::{io, net::SocketAddr};
 
@@ -6,48 +6,48 @@ use corelane_ring::ProbeError;
 
 use crate::{config::Listen, registry::RegistryError};
 
-/// Why a server could not start, or go on. One line, with what to do about it where that is known.
+/// Why a server did not start, or stopped with a failure. Displays as one line, with the remedy where one is known.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The machine or its container lacks something.
+    /// io_uring is missing, forbidden or restricted on this machine or in this container.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// The tools cannot be served.
+    /// The registry cannot be served.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// A core that is not there.
+    /// The configuration names a core that the process cannot use.
     #[error("core {core} is not available (available: {available}); remedy: name other cores with --cpus")]
     CoreAbsent {
-        /// The core asked for.
+        /// The configured core.
         core: usize,
-        /// Those that are there.
+        /// The cores that can be used, separated by commas.
         available: String,
     },
-    /// No shards, or no address.
+    /// No shards, or no address, are configured.
     #[error("nothing to serve: {0}")]
     Nothing(&'static str),
-    /// The address cannot be listened on.
+    /// Listening on an address failed.
     #[error("cannot listen on {listen}: {reason}; remedy: {remedy}")]
     Listen {
-        /// Where.
+        /// The address.
         listen: Listen,
-        /// What the kernel said.
+        /// The error of the kernel.
         reason: io::Error,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// The address of the admin interface cannot be listened on.
+    /// Listening on the admin address failed.
     #[error("cannot listen on {address} for the admin interface: {reason}; remedy: {remedy}")]
     ListenAdmin {
         /// The address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The error of the kernel.
         reason: io::Error,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// Other machines could reach the server, and it does not know by which names.
+    /// A non-loopback address is configured for HTTP without `allowed_hosts`.
     #[error(
         "{0} is not a loopback address, and the hosts to answer to are unknown; remedy: configure [http] allowed_hosts, or \
          listen on loopback"
@@ -56,20 +56,20 @@ pub enum StartError {
     /// The key in `[security] secret_file` cannot be used.
     #[error("cannot use secret_file {path}: {reason}; remedy: {remedy}")]
     Secret {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
-    /// Other machines could reach the server, and nothing in newline-delimited JSON says whom they mean to reach.
+    /// A non-loopback address is configured for newline-delimited JSON, which has no host to check.
     #[error(
         "tcp://{0} is not a loopback address, and anybody who reaches it could call tools; remedy: listen on loopback behind \
          a proxy that knows its clients, or serve HTTP"
     )]
     LinesNotLoopback(SocketAddr),
-    /// The shards' rings take more memory than this user may lock.
+    /// The rings of the shards need more locked memory than RLIMIT_MEMLOCK allows.
     #[error(
         "cannot lock the memory of {shards} shards: they need {need_kib} KiB, and this user's processes may lock {limit_kib} \
          KiB together (RLIMIT_MEMLOCK), enough for {fit} shards where nothing else is locked; remedy: ulimit -l {need_kib} \
@@ -78,38 +78,38 @@ pub enum StartError {
         need_bytes = need_kib.saturating_mul(1024)
     )]
     Memlock {
-        /// How many there are to be.
+        /// Configured number of shards.
         shards: usize,
-        /// What they lock, in KiB.
+        /// Memory that they lock, in KiB.
         need_kib: u64,
         /// The limit in force, in KiB.
         limit_kib: u64,
     },
-    /// The process may not have as many descriptors as the shards need.
+    /// The shards need more descriptors than RLIMIT_NOFILE allows.
     #[error(
         "{shards} shards need about {need} descriptors, and the process may have {limit} (RLIMIT_NOFILE); remedy: ulimit -n \
          {need} (systemd: LimitNOFILE={need}, Docker: --ulimit nofile={need}), or fewer --shards"
     )]
     Descriptors {
-        /// How many there are to be.
+        /// Configured number of shards.
         shards: usize,
-        /// What they need.
+        /// Descriptors that they need.
         need: u64,
         /// The limit in force.
         limit: u64,
     },
-    /// A thread, a ring or a signal handler could not be made.
+    /// Creating a thread, a ring or a signal handler failed.
     #[error("cannot start {what}: {reason}")]
     Resource {
-        /// What.
+        /// The resource.
         what: &'static str,
-        /// What the kernel said.
+        /// The error of the kernel.
         reason: String,
     },
 }
 
 impl StartError {
-    /// The setting it is about.
+    /// Key of the setting that the error is about.
     #[cfg(feature = "cli")]
     pub(crate) fn key(&self) -> Option<&'static str> {
         match self {
@@ -122,6 +122,7 @@ impl StartError {
     }
 }
 
+/// [`StartError::Resource`] of any error.
 pub(super) fn resource(what: &'static str, reason: &dyn std::fmt::Display) -> StartError {
     StartError::Resource { what, reason: reason.to_string() }
 }

@@ -1,4 +1,4 @@
-//! From a configuration to a server that runs.
+//! Starts a server from a configuration.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,22 +23,22 @@ use crate::{
     signed_token::Secret,
 };
 
-/// A thread of the blocking pool beyond the fixed number ends after this long without a call.
+/// A thread of the blocking pool beyond the fixed number exits after this time without a call.
 const BLOCKING_IDLE_MAX: Duration = Duration::from_secs(10);
 
-/// Threads of the tokio runtime where no core is free of shards.
+/// Minimum number of threads of the tokio runtime.
 #[cfg(feature = "tokio")]
 const TOKIO_THREADS_MIN: usize = 2;
 
 impl Server {
-    /// Everything that would keep a server of this configuration from starting and can be found without listening: cores,
-    /// addresses, the key, the registry.
+    /// Errors that a start with this configuration would fail with, as far as they can be found without opening a socket:
+    /// cores, addresses, the key, the registry.
     #[cfg(feature = "cli")]
     pub(crate) fn check(&self, config: &Config) -> Vec<StartError> {
         let mut errors: Vec<_> = Placements::choose(config).err().into_iter().collect();
         errors.extend(config.listen.iter().filter_map(|listen| check_reach(listen, config).err()));
         errors.extend(repeated(&config.listen));
-        match secret(config) {
+        match signing_key(config) {
             Ok(secret) => {
                 let snapshot = self
                     .registry
@@ -53,7 +53,7 @@ impl Server {
     /// Starts serving and returns at once.
     ///
     /// # Errors
-    /// When it cannot start.
+    /// The server cannot start.
     pub fn start(&self, config: &Config) -> Result<Running, StartError> {
         check_descriptors(config)?;
         let secret = self.prepare(config)?;
@@ -62,15 +62,19 @@ impl Server {
         self.launch(config, &secret, placement, listening)
     }
 
-    /// Whether the registry can be served on this machine: found out here, and told in one line, rather than on a shard.
-    /// What signs what clients carry.
+    /// Checks that the registry compiles and that the machine has io_uring, so that an error is reported before a shard starts.
+    /// Returns the signing key.
     pub(super) fn prepare(&self, config: &Config) -> Result<Secret, StartError> {
-        let secret = secret(config)?;
+        let secret = signing_key(config)?;
         self.registry.read(|registry| Snapshot::build(registry, &config.limits, &secret).map(drop))?;
         probe()?;
         Ok(secret)
     }
 
+    /// Starts the blocking pool, the shards and the admin interface.
+    ///
+    /// # Errors
+    /// The first failure; everything that did start has then been stopped.
     pub(super) fn launch(
         &self,
         config: &Config,
@@ -87,7 +91,7 @@ impl Server {
         let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
         let admin_hosts = [config.allowed_hosts.as_slice(), &config.admin_allowed_hosts].concat();
         let admin_names = Names::new(&admin_hosts, &config.allowed_origins, is_local).with_ip_literals();
-        let off_shard = off_shard(&placement.free, config)?;
+        let off_shard = start_worker_pools(&placement.free, config)?;
         let pool = off_shard.pool.as_ref().map(BlockingPool::observer).unwrap_or_default();
         let broadcast = Broadcast::default();
         let addresses = listeners.iter().filter_map(|listen| match listen {
@@ -105,7 +109,7 @@ impl Server {
                 sockets_max(descriptors, &config.limits).saturating_sub(config.limits.connections_reserve),
             ),
         };
-        // All shards share the encoded lists. Without them a shard finds out itself what cannot be served.
+        // Encoded once, shared by all shards. Where that fails, a shard reports the same error when it builds its snapshot.
         let mut encoded: Option<Arc<EncodedLists>> = None;
         let plan = |registry: &Arc<Registry>, number| ShardPlan {
             number,
@@ -142,7 +146,7 @@ impl Server {
             Ok(()) => Ok(running),
             Err(error) => {
                 running.stopper().drain();
-                // The first failure is the one to be told.
+                // The first failure is the one to report.
                 let _ = running.join();
                 Err(error)
             }
@@ -150,8 +154,8 @@ impl Server {
     }
 }
 
-/// The key that signs what clients carry: from its file, or one that nobody knows and that ends with the server.
-fn secret(config: &Config) -> Result<Secret, StartError> {
+/// The key that signs session ids, cursors and request states: from `secret_file`, or a random one.
+fn signing_key(config: &Config) -> Result<Secret, StartError> {
     if let Some(path) = &config.secret_file {
         return Ok(Secret::new(&read_secret(path)?));
     }
@@ -160,8 +164,8 @@ fn secret(config: &Config) -> Result<Secret, StartError> {
     Ok(Secret::new(&key))
 }
 
-/// Where tools run that do not run on a shard: on the cores that are free of them, if there are any.
-fn off_shard(free: &[usize], config: &Config) -> Result<OffShard, StartError> {
+/// Starts the blocking pool and, with the feature `tokio`, the tokio runtime, on the cores without a shard where there are any.
+fn start_worker_pools(free: &[usize], config: &Config) -> Result<OffShard, StartError> {
     let threads = config.blocking_threads.unwrap_or(free.len().max(Config::BLOCKING_THREADS));
     let pool = PoolConfig {
         threads,

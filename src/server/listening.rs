@@ -1,4 +1,4 @@
-//! The listening sockets of a server: bound before any shard runs, so that what is wrong with one is told in a line.
+//! The listening sockets of a server, bound before any shard runs, so that an error is reported in one line.
 
 use std::{
     io,
@@ -16,18 +16,21 @@ use crate::{
     shard::Sources,
 };
 
-/// What a server's connections come from.
+/// The listening sockets, or the one adopted socket, of all shards.
 pub(super) struct Listening {
-    /// Real ports where port 0 was asked for.
+    /// The configured addresses, with the real port where port 0 was configured.
     pub(super) listeners: Vec<Listen>,
-    /// For each shard.
+    /// The sockets of each shard.
     pub(super) sources: Vec<Sources>,
-    /// Each shard keeps all of them until it ends: they go with the last one.
+    /// Socket files, which every shard holds until it exits: the last one to exit removes them.
     pub(super) files: Vec<Arc<SocketFile>>,
 }
 
 impl Listening {
-    /// Listens for each shard on everything the configuration names.
+    /// Opens a listener for each shard on every configured address.
+    ///
+    /// # Errors
+    /// No address is configured, an address may not be exposed, or listening fails.
     pub(super) fn open(config: &Config, shards: usize) -> Result<Self, StartError> {
         if config.listen.is_empty() {
             return Err(StartError::Nothing("no address"));
@@ -49,7 +52,7 @@ impl Listening {
         Ok(listening)
     }
 
-    /// One shard, which serves a connection that is there already.
+    /// Sources of one shard that serves a single connection, which is already open.
     pub(super) fn adopt(socket: OwnedFd) -> Self {
         let sources = Sources { listeners: Vec::new(), adopted: Some(socket) };
         Self { listeners: Vec::new(), sources: vec![sources], files: Vec::new() }
@@ -66,7 +69,7 @@ impl Listening {
 
     fn add_tcp(&mut self, mut address: SocketAddr, transport: Transport) -> io::Result<SocketAddr> {
         if address.port() != 0 {
-            // Shards share the port; another server must not be let in, or let us in, by the same means.
+            // Shards share the port by SO_REUSEPORT. A bind without it fails where another server has the port.
             drop(TcpListener::bind(address)?);
         }
         for sources in &mut self.sources {
@@ -87,7 +90,10 @@ impl Listening {
     }
 }
 
-/// Whether an address that other machines can reach may be listened on.
+/// Checks that an address that other machines can reach may be listened on.
+///
+/// # Errors
+/// [`StartError::LinesNotLoopback`] or [`StartError::NotLoopback`].
 pub(super) fn check_reach(wanted: &Listen, config: &Config) -> Result<(), StartError> {
     match (&wanted.endpoint, wanted.transport) {
         (Endpoint::Tcp(_), _) if wanted.is_local() => Ok(()),
@@ -99,20 +105,20 @@ pub(super) fn check_reach(wanted: &Listen, config: &Config) -> Result<(), StartE
     }
 }
 
-/// Endpoints that are named more than once; port 0 is another port each time.
+/// The error for the first endpoint that is configured twice; port 0 never counts as repeated.
 #[cfg(feature = "cli")]
 pub(super) fn repeated(listen: &[Listen]) -> Option<StartError> {
-    let again = listen.iter().enumerate().find(|(index, wanted)| {
+    let repeated = listen.iter().enumerate().find(|(index, wanted)| {
         let is_free = matches!(wanted.endpoint, Endpoint::Tcp(address) if address.port() == 0);
         !is_free && listen.iter().take(*index).any(|before| before.endpoint == wanted.endpoint)
     });
-    again.map(|(_, wanted)| {
+    repeated.map(|(_, wanted)| {
         let reason = io::Error::from(io::ErrorKind::AddrInUse);
         StartError::Listen { listen: wanted.clone(), reason, remedy: "name each address once" }
     })
 }
 
-/// Listens for the admin interface.
+/// Opens the listening socket of the admin interface.
 pub(super) fn listen_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).map_err(|reason| StartError::ListenAdmin {
         address,
@@ -124,6 +130,7 @@ pub(super) fn listen_admin(address: SocketAddr) -> Result<TcpListener, StartErro
     })
 }
 
+/// The remedy for a failure to listen.
 pub(super) fn remedy(endpoint: &Endpoint, reason: &io::Error) -> &'static str {
     match (endpoint, reason.kind()) {
         (Endpoint::Tcp(_), io::ErrorKind::AddrInUse) => {

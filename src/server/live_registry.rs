@@ -1,4 +1,4 @@
-//! The registry of a server that runs: changed from any thread, served by every shard.
+//! The registry of a running server: changed from any thread, served by every shard.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,8 +11,8 @@ use crate::{
     signed_token::Secret,
 };
 
-/// A handle to a server's registry. Get it before the server runs ([`Server::registry`](crate::Server::registry)), hand
-/// it to tools or threads.
+/// A handle to a server's registry, from [`Server::registry`](crate::Server::registry). Clones share the registry and can
+/// be moved into tools and threads.
 ///
 /// ```
 /// use corelane::{Server, Tool};
@@ -25,17 +25,17 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct LiveRegistry {
     shared: Arc<Mutex<Shared>>,
-    /// Held while a change is made.
-    changing: Arc<Mutex<()>>,
+    /// Locked during an update: updates are serialized.
+    updating: Arc<Mutex<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
     registry: Arc<Registry>,
-    /// `registry`, compiled for one shard with the limits and the secret below, once it has changed.
+    /// `registry`, compiled for one shard with the limits and the secret below; `None` before the first update.
     compiled: Option<Snapshot>,
-    /// How often it has changed.
-    changes: u64,
+    /// Number of updates.
+    updates: u64,
     limits: Limits,
     secret: Option<Secret>,
     broadcast: Broadcast,
@@ -51,33 +51,33 @@ impl std::fmt::Debug for Shared {
 impl LiveRegistry {
     pub(crate) fn new(registry: Registry) -> Self {
         let shared = Shared { registry: Arc::new(registry), ..Shared::default() };
-        Self { shared: Arc::new(Mutex::new(shared)), changing: Arc::default() }
+        Self { shared: Arc::new(Mutex::new(shared)), updating: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        // What a panicking `change` leaves behind was a copy.
+        // `change` works on a copy, so a panic in it leaves no partial state behind the lock.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the registry.
-    pub fn read<T>(&self, look: impl FnOnce(&Registry) -> T) -> T {
+    /// Calls `read` with the registry as it is now. The registry is not locked meanwhile.
+    pub fn read<T>(&self, read: impl FnOnce(&Registry) -> T) -> T {
         let registry = Arc::clone(&self.lock().registry);
-        look(&registry)
+        read(&registry)
     }
 
-    /// Changes the registry. What is new is compiled here, on the calling thread; then every shard takes it up
-    /// between two requests, within a turn of its own. So a request is answered from the old one or from the new one, and
-    /// for a moment two shards may differ. Calls in flight end as they were started.
+    /// Updates the registry. New entries are compiled on the calling thread; then each shard swaps its snapshot between two
+    /// requests. A request is answered from the old registry or from the new one, never from a mix; two shards may differ for
+    /// about one turn. Calls in flight finish with the handler they started with.
     ///
-    /// Changes come one after the other: `change` must not change the registry itself. Compiling takes a moment, so a tool
-    /// that changes the registry is better a blocking one.
+    /// Updates are serialized: an update from within `change` deadlocks. Compiling takes up to milliseconds per tool, so a
+    /// tool that updates the registry should be a blocking one.
     ///
-    /// Clients of the 2026 era may keep a list for as long as its `ttlMs` says, a minute.
+    /// Clients of revision 2026-07-28 may cache a list for its `ttlMs`, one minute.
     ///
     /// # Errors
-    /// When the changed registry cannot be served: then nothing has changed.
+    /// The changed registry cannot be served; it then remains as it was.
     pub fn update<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> Result<T, RegistryError> {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _serialized = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = self.read(Registry::clone);
         let value = change(&mut changed);
         let changed = Arc::new(changed);
@@ -94,7 +94,7 @@ impl LiveRegistry {
                 shared.broadcast.clone(),
             )
         };
-        // One at least, so that a mistake is found also while nothing runs.
+        // At least one snapshot is built, so that errors are found even where no shard runs.
         let first_shard = shards.first().map_or(0, ShardHandle::number);
         let before: Vec<Option<Snapshot>> =
             shards.iter().map(|shard| shard.newest().map(|served| served.snapshot)).collect();
@@ -119,19 +119,19 @@ impl LiveRegistry {
         }
         let mut shared = self.lock();
         let replaced = (shared.compiled.replace(compiled), std::mem::replace(&mut shared.registry, changed));
-        shared.changes += 1;
+        shared.updates += 1;
         drop(shared);
         drop(replaced);
         Ok(value)
     }
 
-    /// Tells the subscribers of a resource, on all shards, that it has changed; from any thread.
+    /// Notifies the subscribers of a resource, on all shards, that it has changed. Can be called from any thread.
     pub fn resource_updated(&self, uri: &str) {
         let broadcast = self.lock().broadcast.clone();
         broadcast.publish(Event::resource_updated(uri));
     }
 
-    /// Starts shards with what is registered now, and changes them from then on.
+    /// Starts shards with the current registry and attaches them, so that they receive later updates.
     pub(crate) fn attach<E: From<RegistryError>>(
         &self,
         limits: &Limits,
@@ -139,16 +139,16 @@ impl LiveRegistry {
         broadcast: &Broadcast,
         start: impl FnOnce(&Arc<Registry>) -> Result<Vec<ShardHandle>, E>,
     ) -> Result<(), E> {
-        let (registry, changes) = {
+        let (registry, updates) = {
             let shared = self.lock();
-            (Arc::clone(&shared.registry), shared.changes)
+            (Arc::clone(&shared.registry), shared.updates)
         };
-        // Without a lock: what a shard does when it starts may look at the registry.
+        // Without a lock: a shard's state factory may read the registry.
         let started = start(&registry)?;
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _serialized = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = Arc::clone(&self.lock().registry);
-        if self.lock().changes != changes {
-            // Nobody has seen the one before.
+        if self.lock().updates != updates {
+            // No client has seen the older snapshot, so no list counts as changed.
             let takeover = Takeover::new(Default::default(), started.len(), broadcast.clone());
             for shard in &started {
                 let snapshot = Snapshot::build_for(&newest, limits, secret, shard.number(), None, None)?;
@@ -166,7 +166,7 @@ impl LiveRegistry {
 }
 
 impl Shared {
-    /// The key cursors are signed with; while nothing is served, any will do.
+    /// The key that signs cursors; a constant one while no shard runs, since no client sees them.
     fn secret(&self) -> Secret {
         self.secret.clone().unwrap_or_else(|| Secret::new(b""))
     }

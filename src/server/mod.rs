@@ -1,4 +1,5 @@
-//! Starts shards and the blocking pool, waits for signals, drains, joins: the only place that makes threads.
+//! Server lifecycle: builds the server, opens the listeners, starts shards and the blocking pool, waits for signals, drains and
+//! joins.
 
 mod builder;
 mod error;

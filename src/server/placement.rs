@@ -1,30 +1,35 @@
-//! Which core each shard runs on.
+//! Assigns shards to cores.
 
 use std::{num::NonZero, thread};
 
 use super::error::StartError;
 use crate::config::{Config, ShardPlacement};
 
-/// Which core each shard runs on, and which are left.
+/// The cores of the shards, and the cores that remain for other threads.
 pub(super) struct Placements {
-    /// One for each shard; of no meaning where they are not pinned.
+    /// The core of each shard; meaningless unless `pinned`.
     pub(super) shards: Vec<usize>,
-    /// Where shards that are not pinned may run: all that the process may use.
+    /// Cores that the process may use, where shards are not pinned; else empty.
     pub(super) any: Vec<usize>,
+    /// Cores without a shard, where shards are pinned; else empty.
     pub(super) free: Vec<usize>,
-    /// Some shards share a core.
+    /// There are more shards than cores.
     pub(super) shared: bool,
-    /// Shards stay on their cores.
+    /// Each shard is pinned to its core.
     pub(super) pinned: bool,
 }
 
-/// One shard for each core that the process may use, or fewer where a CPU quota (cgroup) allows fewer.
+/// Default number of shards: the cores that the process may use, or fewer where a CPU quota (cgroup) allows fewer.
 pub(super) fn default_shards(config: &Config) -> usize {
     let allowed = thread::available_parallelism().map_or(1, NonZero::get);
     config.cpus.as_ref().map_or(allowed, |cpus| cpus.len().min(allowed.max(1)))
 }
 
 impl Placements {
+    /// Assigns the configured number of shards to the configured cores.
+    ///
+    /// # Errors
+    /// A configured core is not available, or there are no shards.
     pub(super) fn choose(config: &Config) -> Result<Self, StartError> {
         let available: Vec<usize> =
             core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
@@ -39,7 +44,7 @@ impl Placements {
         let pinned = match config.placement {
             ShardPlacement::Cores => true,
             ShardPlacement::None => false,
-            // Fewer shards than cores: other servers choose too, and all would choose the first cores.
+            // Fewer shards than cores are not pinned: several such servers would all pin to the first cores.
             ShardPlacement::Auto => config.cpus.is_some() || count >= cores.len(),
         };
         let shared = count > cores.len();
@@ -51,13 +56,14 @@ impl Placements {
         Ok(Self { shards, any: Vec::new(), free, shared, pinned })
     }
 
-    /// For a process that is one of many and has no core of its own: it goes where there is room, unless configured otherwise, and
-    /// does not spin.
-    pub(super) fn one_of_many(config: &Config) -> Result<Self, StartError> {
+    /// Placement of a server on stdio, one of many processes on the machine: an unpinned shard counts as sharing its core,
+    /// so it does not spin.
+    pub(super) fn for_stdio(config: &Config) -> Result<Self, StartError> {
         let chosen = Self::choose(config)?;
         Ok(Self { shared: chosen.shared || !chosen.pinned, ..chosen })
     }
 
+    /// The text in parentheses of the ready line, for example `2 shards on cores 0,1`.
     pub(super) fn describe(&self) -> String {
         let mut cores = if self.pinned { self.shards.clone() } else { self.any.clone() };
         cores.sort_unstable();

@@ -1,4 +1,4 @@
-//! A server that runs, and its end.
+//! A running server: its shards, how to stop it, and its end.
 
 use std::{
     io,
@@ -13,9 +13,9 @@ use glommio::{ExecutorJoinHandle, Placement};
 
 use super::{
     error::{StartError, resource},
-    machine::no_executor,
+    machine::executor_error,
     placement::Placements,
-    shard_thread::{Fellows, ShardPlan, Unstarted, spawn},
+    shard_thread::{ShardGroup, ShardPlan, Unstarted, spawn},
 };
 use crate::{
     admin::Admin,
@@ -27,12 +27,13 @@ use crate::{
     telemetry::metrics::ShardMetrics,
 };
 
-/// How long, and how often, an executor is tried again that the kernel has no memory for.
+/// How long creating an executor is retried when the kernel has no memory for it.
 const EXECUTOR_RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// Time between two attempts.
 const EXECUTOR_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A server that runs. Dropping this does not end it: [`Stopper::drain`] does, and [`Running::join`] waits for the end.
+/// A running server. Dropping this does not stop it: [`Stopper::drain`] does, and [`Running::join`] waits until it has stopped.
 pub struct Running {
     pub(super) listeners: Vec<Listen>,
     pub(super) addresses: Vec<SocketAddr>,
@@ -40,11 +41,11 @@ pub struct Running {
     pub(super) handles: Vec<ShardHandle>,
     pub(super) shards: Vec<ExecutorJoinHandle<io::Result<ShardMetrics>>>,
     pub(super) admin: Option<Arc<Admin>>,
-    /// Connections of one shard that the descriptor limit leaves room for.
+    /// Connections of one shard that the descriptor limit allows.
     pub(super) connections_allowed: Option<u32>,
 }
 
-/// Ends a running server from any thread.
+/// Stops a running server, from any thread.
 #[derive(Clone)]
 pub struct Stopper {
     pub(super) handles: Vec<ShardHandle>,
@@ -52,14 +53,14 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// From now on `/readyz` answers 503; everything else goes on.
+    /// Makes `/readyz` answer 503 from now on, and nothing else: requests are still served.
     pub fn unready(&self) {
         if let Some(admin) = self.admin.upgrade() {
             admin.drain();
         }
     }
 
-    /// Takes no more connections, finishes what is in flight, ends.
+    /// Starts the drain: closes the listeners, finishes calls in flight, then stops.
     pub fn drain(&self) {
         self.unready();
         self.handles.iter().for_each(ShardHandle::drain);
@@ -67,31 +68,35 @@ impl Stopper {
 }
 
 impl Running {
-    /// Where it listens; real ports where port 0 was asked for.
+    /// The addresses it listens on, with the real port where port 0 was configured.
     #[must_use]
     pub fn listeners(&self) -> &[Listen] {
         &self.listeners
     }
 
-    /// The TCP addresses among them that speak HTTP.
+    /// The TCP addresses that serve HTTP.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Where its admin interface listens, if it has one.
+    /// The address of the admin interface, if there is one.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address())
     }
 
+    /// Starts all shards and returns their handles by number.
+    ///
+    /// # Errors
+    /// The first failure; shards that did start are then among `self.handles`.
     pub(super) fn start_shards(
         &mut self,
         placement: &Placements,
         mut plan: impl FnMut(&Arc<Registry>, usize) -> ShardPlan,
         registry: &Arc<Registry>,
     ) -> Result<Vec<ShardHandle>, StartError> {
-        let fellows = Fellows::default();
+        let group = ShardGroup::default();
         let shards = placement.shards.len();
         let mut unstarted: Vec<Unstarted> = Vec::new();
         for (number, &core) in placement.shards.iter().enumerate() {
@@ -102,43 +107,43 @@ impl Running {
                 plan: Arc::new(Mutex::new(Some(plan(registry, number)))),
             });
         }
-        // The memory of executors that are gone is still counted for a moment.
-        let until = Instant::now() + EXECUTOR_RETRY_MAX;
+        // The kernel frees the locked memory of closed rings late.
+        let deadline = Instant::now() + EXECUTOR_RETRY_MAX;
         let failed = loop {
-            let (ready, failed) = self.start_some(&mut unstarted, shards, &fellows);
-            // Also after a failure: the shards that did start must be ended.
+            let (ready, failed) = self.start_some(&mut unstarted, shards, &group);
+            // Also after a failure: the caller must stop the shards that did start.
             self.handles.extend(ready);
             match failed {
-                Some(StartError::Memlock { .. }) if Instant::now() < until && !unstarted.is_empty() => {
+                Some(StartError::Memlock { .. }) if Instant::now() < deadline && !unstarted.is_empty() => {
                     thread::sleep(EXECUTOR_RETRY_INTERVAL);
                 }
                 failed => break failed,
             }
         };
-        // They come as they are ready; messages are addressed by their numbers.
+        // Shards report in any order; mesh messages are addressed by shard number.
         self.handles.sort_by_key(ShardHandle::number);
         match failed {
             Some(error) => Err(error),
             None => {
-                fellows.set(self.handles.clone());
+                group.set(self.handles.clone());
                 Ok(self.handles.clone())
             }
         }
     }
 
-    /// Starts those that have not been: the handles of those that run, and the first failure. Where the executor could not be
-    /// made the shard stays among them.
+    /// Starts the shards in `unstarted`. Returns the handles of those that run, and the first failure. A shard whose
+    /// executor could not be created stays in `unstarted`.
     pub(super) fn start_some(
         &mut self,
         unstarted: &mut Vec<Unstarted>,
         shards: usize,
-        fellows: &Fellows,
+        group: &ShardGroup,
     ) -> (Vec<ShardHandle>, Option<StartError>) {
         let (started, results) = unbounded();
         let (mut handles, mut failed) = (Vec::new(), None);
         let mut joins = Vec::new();
         for shard in unstarted.iter() {
-            match spawn(shard, shards, started.clone(), fellows.clone()) {
+            match spawn(shard, shards, started.clone(), group.clone()) {
                 Ok(join) => joins.push(join),
                 Err(error) => {
                     failed = Some(error);
@@ -147,7 +152,7 @@ impl Running {
             }
         }
         drop(started);
-        // Each thread sends one result, or ends without.
+        // Each thread sends one result, or exits without one.
         for result in results {
             match result {
                 Ok(handle) => handles.push(handle),
@@ -160,7 +165,7 @@ impl Running {
                 continue;
             }
             let reason = join.join().err();
-            failed = failed.or_else(|| Some(no_executor(reason, shards)));
+            failed = failed.or_else(|| Some(executor_error(reason, shards)));
             unstarted.push(shard);
         }
         (handles, failed)
@@ -180,7 +185,7 @@ impl Running {
         Ok(())
     }
 
-    /// A handle that ends it.
+    /// A handle that stops the server.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper {
@@ -189,10 +194,10 @@ impl Running {
         }
     }
 
-    /// Waits for its end. Returns what all shards measured.
+    /// Waits until the server has stopped. Returns the merged metrics of all shards.
     ///
     /// # Errors
-    /// When a shard failed.
+    /// A shard failed: its thread panicked, or the kernel rejected an operation of its ring.
     pub fn join(self) -> Result<ShardMetrics, StartError> {
         let mut all: Option<ShardMetrics> = None;
         for shard in self.shards {

@@ -1,4 +1,4 @@
-//! The file with the key that signs session ids, cursors and request states.
+//! Reads the key that signs session ids, cursors and request states from `secret_file`.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,27 +11,27 @@ use tracing::warn;
 
 use super::error::StartError;
 
-/// The shortest key that signs, in bytes.
+/// Minimum length of a key, in bytes.
 pub(super) const SECRET_BYTES_MIN: usize = 32;
 
-/// The longest file that is read, in bytes: a longer one is not a key.
+/// Maximum length of the file, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
-/// A key repeats a pattern if it is one of up to this many bytes, over and over.
+/// Maximum length, in bytes, of a pattern whose repetition makes a key weak.
 const PATTERN_BYTES_MAX: usize = 16;
 
-/// A key has at least so many distinct bytes: 32 random hexadecimal digits have 10 or more in all but one of a thousand cases,
-/// and fewer than 6 never.
+/// Minimum number of distinct bytes in a key. 32 random hexadecimal digits have at least 10 in 999 of 1,000 cases; fewer than 6
+/// do not occur in practice.
 const DISTINCT_BYTES_MIN: usize = 6;
 
-/// Permission bits of group and others.
+/// Read and write permission bits of group and others.
 const OTHERS_READ: u32 = 0o044;
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Reads the key in `path`, without white space around it. Others who may read it are warned of.
+/// Reads the key in the file at `path`, without the white space around it. Logs a warning if group or others may read the file.
 ///
 /// # Errors
-/// When it cannot be read, is no regular file, can be written by others, or holds no key that is hard to guess.
+/// The file cannot be read, is not a regular file, can be written by others, or its key is too short, too long or weak.
 pub(super) fn read_secret(path: &Path) -> Result<Vec<u8>, StartError> {
     let shown = path.display().to_string();
     let refuse = |reason: String, remedy: String| StartError::Secret { path: shown.clone(), reason, remedy };
@@ -40,7 +40,7 @@ pub(super) fn read_secret(path: &Path) -> Result<Vec<u8>, StartError> {
         "make a key in another file: (umask 077; head -c 32 /dev/urandom | base64 > FILE), and name that"
             .to_owned()
     };
-    // A FIFO would otherwise hold up the start until somebody writes to it.
+    // Opening a FIFO would otherwise block until another process opens it for writing.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
     let file = opened.map_err(|error| {
         let remedy = match error.kind() {
@@ -83,7 +83,7 @@ fn read_bounded(file: &File) -> io::Result<Vec<u8>> {
     Ok(key)
 }
 
-/// Why a key is easy to guess, if it is.
+/// Why a key is weak; `None` if it is not.
 fn weakness(key: &[u8]) -> Option<String> {
     if key.len() < SECRET_BYTES_MIN {
         return Some(format!("{} bytes, fewer than {SECRET_BYTES_MIN} bytes", key.len()));
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_without_entropy_are_weak_and_random_ones_are_not() {
+    fn keys_without_entropy_are_weak() {
         for (key, reason) in [
             (&[0_u8; 32][..], "equal"),
             (&[b'a'; 64], "equal"),
@@ -125,8 +125,8 @@ mod tests {
             (&(0..32).collect::<Vec<u8>>(), "count"),
             (b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", "2 distinct"),
         ] {
-            let told = weakness(key).unwrap_or_else(|| panic!("{key:?} is accepted"));
-            assert!(told.contains(reason), "{told}");
+            let text = weakness(key).unwrap_or_else(|| panic!("{key:?} is accepted"));
+            assert!(text.contains(reason), "{text}");
         }
         for key in [
             &b"pZ7p1sC2hA0Z3C0vK9mJw5o8v3m1pX2y"[..],

@@ -1,4 +1,4 @@
-//! Serving until a signal: what the command line does.
+//! Serves until a signal arrives, then drains.
 
 use std::{
     thread,
@@ -27,10 +27,10 @@ use crate::{
     telemetry::metrics::ShardMetrics,
 };
 
-/// A second signal within this long of the first is the same one, heard twice.
-const SIGNAL_ECHO: Duration = Duration::from_millis(250);
+/// A second signal within this time of the first counts as the same one: shells signal a process and then its group.
+const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
-/// Connections of a server that has one client. A table for a hundred thousand would be set aside for nothing.
+/// Maximum connections on stdio, which has one client; the default would reserve a table of 100,000 slots.
 const STDIO_CONNECTIONS: u32 = 16;
 
 impl Server {
@@ -38,14 +38,14 @@ impl Server {
     /// Reports `READY=1` and `STOPPING=1` to the service manager that `NOTIFY_SOCKET` names, if any (sd_notify(3)).
     ///
     /// # Errors
-    /// When it cannot start.
+    /// The server cannot start, or stopped with a failure.
     pub fn serve(&self, config: &Config) -> Result<(), StartError> {
         check_descriptors(config)?;
         let signals = signals()?;
         let running = self.start(config)?;
         for listen in &running.listeners {
             let line = start_line(listen, &running.placement);
-            // Scripts wait for this line, in these words, whatever the format of the log.
+            // Printed whatever the format of the log: scripts wait for this line.
             eprintln!("{line}");
             if config.log.format == LogFormat::Json {
                 info!("{line}");
@@ -59,16 +59,16 @@ impl Server {
         Ok(())
     }
 
-    /// Serves the one client at standard input and output until it closes its end, or until SIGINT or SIGTERM; then
-    /// drains. One shard, on whatever core is free unless `cpus` says otherwise; nothing is listened on but the admin
-    /// address, if there is one. What tools print to standard output goes to standard error.
+    /// Serves the one client at standard input and output until standard input ends, or until SIGINT or SIGTERM; then
+    /// drains. Runs one shard, which is not pinned unless `cpus` is set, and opens no listener but the admin address, if
+    /// one is configured. Standard output of tools is redirected to standard error.
     ///
     /// # Errors
-    /// When it cannot start.
+    /// The server cannot start, or stopped with a failure.
     pub fn serve_stdio(&self, config: &Config) -> Result<(), StartError> {
         let limits = Limits {
             connections_max: config.limits.connections_max.min(STDIO_CONNECTIONS),
-            // Nobody balances the load of one client.
+            // The delay is for load balancers; stdio has none.
             drain_delay: Duration::ZERO,
             ..config.limits
         };
@@ -76,13 +76,13 @@ impl Server {
         check_descriptors(config)?;
         let signals = signals()?;
         let secret = self.prepare(config)?;
-        let placement = Placements::one_of_many(config)?;
+        let placement = Placements::for_stdio(config)?;
         let (socket, bridge) =
             stdio::bridge().map_err(|error| resource("with standard input and output", &error))?;
         let running = self.launch(config, &secret, placement, Listening::adopt(socket.into()))?;
         let metrics = self.run(running, signals, &limits)?;
         if let Err(error) = bridge.join(limits.write_timeout) {
-            warn!(%error, "what was left to write to standard output is lost");
+            warn!(%error, "output to the client was lost: standard output was closed or blocked");
         }
         if config.stats {
             eprint!("{metrics}");
@@ -90,7 +90,10 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for the end, by a signal or otherwise.
+    /// Waits until the server has stopped, and drains it at the first signal. A second signal exits at once.
+    ///
+    /// # Errors
+    /// A shard failed, or the signal thread could not be started.
     fn run(
         &self,
         running: Running,
@@ -135,9 +138,7 @@ impl Server {
                             first = Some(Instant::now());
                             drain_after(drain_delay, drain_timeout, signal, &stop);
                         }
-                        // Whoever signals a process and then its group means it once.
-                        Some(first) if first.elapsed() < SIGNAL_ECHO => {}
-                        // The second signal is meant.
+                        Some(first) if first.elapsed() < SIGNAL_DEBOUNCE => {}
                         Some(_) => std::process::exit(128 + signal),
                     }
                 }
@@ -146,13 +147,13 @@ impl Server {
         let metrics = running.join()?;
         info!("drain ended");
         watcher.close();
-        // Nothing is left to panic in there.
+        // A panic of the signal thread has been logged, and the server has stopped anyway.
         let _ = signalled.join();
         Ok(metrics)
     }
 }
 
-/// What an operator, and a script, is told of a listener that is ready.
+/// The line that reports a ready listener, on stderr. Its wording is stable: scripts wait for it.
 fn start_line(listen: &Listen, placement: &str) -> String {
     match (listen.transport, &listen.endpoint) {
         (Transport::Http, Endpoint::Tcp(_)) => {
@@ -172,8 +173,8 @@ fn notify_service_manager(state: &[NotifyState]) {
     }
 }
 
-/// Announces the end at once, and begins the drain after `delay`: on a thread of its own, so that a second signal is handled
-/// meanwhile.
+/// Makes the server unready at once and starts the drain after `delay`, on a thread of its own, so that a second signal is
+/// still handled.
 fn drain_after(delay: Duration, drain_timeout: Duration, signal: i32, stop: &Stopper) {
     if delay.is_zero() {
         info!(signal, ?drain_timeout, "drain began");
@@ -193,6 +194,7 @@ fn drain_after(delay: Duration, drain_timeout: Duration, signal: i32, stop: &Sto
     }
 }
 
+/// Registers the handlers of SIGHUP, SIGINT and SIGTERM.
 fn signals() -> Result<Signals, StartError> {
     Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| resource("signal handling", &error))
 }

@@ -1,4 +1,4 @@
-//! A shard's thread: its executor, and what it builds there.
+//! A shard's thread: its executor, and the shard built on it.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use tracing::error;
 use super::{
     builder::StateFactory,
     error::StartError,
-    machine::{SHARD_RING, no_executor, refused, too_few_descriptors},
+    machine::{SHARD_RING, executor_error, system_error, too_few_descriptors},
 };
 use crate::{
     config::Config,
@@ -30,28 +30,28 @@ use crate::{
     telemetry::{log, metrics::ShardMetrics},
 };
 
-/// The one endpoint.
+/// Path of the MCP endpoint.
 pub(super) const ENDPOINT: &str = "/mcp";
 
-/// glommio allocates this much for file I/O on each executor, in bytes; a shard reads nothing but an eventfd.
+/// Buffer memory of glommio for file I/O on each executor, in bytes; a shard reads only an eventfd through it.
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 
 /// Entries of glommio's own rings.
 const EXECUTOR_RING_DEPTH: usize = 32;
 
-/// How long an executor without a task looks for one before it sleeps. Just long enough for the shard's look at the
-/// executor's timers, which waits for a microsecond.
+/// How long an executor without a runnable task spins before it parks. Just long enough for the one-microsecond wait in
+/// which the shard runs the executor's timers.
 const EXECUTOR_SPIN: Duration = Duration::from_micros(10);
 
-/// How long glommio lets tasks run before it polls its rings. When this timer fires before the first task of a round has
-/// run, glommio 0.9 parks although a task is runnable: it must be longer than any pause of a thread.
+/// How long glommio runs tasks before it polls its rings. Where this timer fires before the first task of a round has run,
+/// glommio 0.9 parks although a task is runnable, so it must be longer than any pause of a thread.
 const EXECUTOR_PREEMPTION: Duration = Duration::from_secs(60);
 
-/// What a shard's thread needs to build its shard.
+/// Inputs from which a shard's thread builds its shard.
 pub(super) struct ShardPlan {
     pub(super) number: usize,
     pub(super) registry: Arc<Registry>,
-    /// Encoded from `registry`.
+    /// The lists of `registry`, encoded once for all shards.
     pub(super) encoded: Option<Arc<EncodedLists>>,
     pub(super) state: Option<StateFactory>,
     pub(super) config: Config,
@@ -66,28 +66,31 @@ pub(super) struct ShardPlan {
     pub(super) broadcast: Broadcast,
 }
 
-/// A shard whose thread is to be started.
+/// A shard whose thread has not been started.
 pub(super) struct Unstarted {
     pub(super) number: usize,
     pub(super) core: Placement,
-    /// Taken by the shard's thread once its executor runs.
+    /// Taken by the shard's thread once its executor runs; still there if the executor could not be created.
     pub(super) plan: Arc<Mutex<Option<ShardPlan>>>,
 }
 
-/// Starts a shard's thread.
+/// Starts a shard's thread, which sends the shard's handle or its error to `started`.
+///
+/// # Errors
+/// The executor could not be created.
 pub(super) fn spawn(
     shard: &Unstarted,
     shards: usize,
     started: Sender<Result<ShardHandle, StartError>>,
-    fellows: Fellows,
+    group: ShardGroup,
 ) -> Result<ExecutorJoinHandle<io::Result<ShardMetrics>>, StartError> {
     let name = format!("shard-{}", shard.number);
     let (core, plan) = (shard.core.clone(), Arc::clone(&shard.plan));
     let run = move || async move {
-        // In a statement of its own, so that the lock is not held from here on.
+        // A statement of its own, so that the lock is released before the shard runs.
         let plan = plan.lock().unwrap_or_else(PoisonError::into_inner).take();
         match plan {
-            Some(plan) => plan.run(started, fellows).await,
+            Some(plan) => plan.run(started, group).await,
             None => Ok(ShardMetrics::new([])),
         }
     };
@@ -100,31 +103,32 @@ pub(super) fn spawn(
             .preempt_timer(EXECUTOR_PREEMPTION)
             .spawn(run)
     };
-    // glommio reads the machine's cores from files, and panics when it may not open one more.
+    // glommio reads the machine's topology from files, and panics when it cannot open one.
     match panic::catch_unwind(AssertUnwindSafe(spawn)) {
         Ok(Ok(shard)) => Ok(shard),
-        Ok(Err(error)) => Err(no_executor(Some(error), shards)),
+        Ok(Err(error)) => Err(executor_error(Some(error), shards)),
         Err(_) => Err(too_few_descriptors(shards)),
     }
 }
 
-/// All shards of a server, for the one that fails: a server with a lane less would look well and refuse a part of its
-/// clients, so the others are told to end too.
+/// The handles of all shards of a server. When one shard exits, the others drain: a server with a shard less would look healthy
+/// and reject a part of its clients.
 #[derive(Clone, Default)]
-pub(super) struct Fellows(Arc<OnceLock<Vec<ShardHandle>>>);
+pub(super) struct ShardGroup(Arc<OnceLock<Vec<ShardHandle>>>);
 
-/// Tells a shard's fellows when it ends, and everybody else who has its handle.
-pub(super) struct LastWill(Fellows, ShardHandle);
+/// Marks a shard as ended and drains the shards of its group, when dropped.
+pub(super) struct DrainOnDrop(ShardGroup, ShardHandle);
 
-impl Fellows {
+impl ShardGroup {
+    /// Sets the handles, once all shards run.
     pub(super) fn set(&self, handles: Vec<ShardHandle>) {
-        // Set once, by the one that started them.
+        // Set once, by `Running::start_shards`.
         let _ = self.0.set(handles);
     }
 }
 
-impl Drop for LastWill {
-    /// Also when the shard's thread panics.
+impl Drop for DrainOnDrop {
+    /// Runs also when the shard's thread panics.
     fn drop(&mut self) {
         self.1.end();
         for handle in self.0.0.get().into_iter().flatten() {
@@ -134,10 +138,14 @@ impl Drop for LastWill {
 }
 
 impl ShardPlan {
-    pub(super) async fn run(
+    /// Builds the shard, sends its handle or its error, and runs it until it has drained.
+    ///
+    /// # Errors
+    /// The kernel rejected an operation of the ring.
+    async fn run(
         self,
         started: Sender<Result<ShardHandle, StartError>>,
-        fellows: Fellows,
+        group: ShardGroup,
     ) -> io::Result<ShardMetrics> {
         let _files = self.files.clone();
         let number = self.number;
@@ -145,7 +153,7 @@ impl ShardPlan {
             Ok((shard, handle)) => {
                 let _ = started.send(Ok(handle.clone()));
                 drop(started);
-                let _will = LastWill(fellows, handle);
+                let _drain = DrainOnDrop(group, handle);
                 AssertUnwindSafe(shard.run()).catch_unwind().await.unwrap_or_else(|panic| {
                     let backtrace = log::take_backtrace();
                     error!(shard = number, backtrace, "shard_panicked: its thread ends, the server drains");
@@ -159,11 +167,12 @@ impl ShardPlan {
         }
     }
 
-    pub(super) fn build(self) -> Result<(Shard, ShardHandle), StartError> {
+    /// Builds the shard on the thread that will run it.
+    fn build(self) -> Result<(Shard, ShardHandle), StartError> {
         let limits = self.config.limits;
         let build = || Ring::new(RingConfig { sockets_max: self.sockets_max, ..SHARD_RING });
-        let ring =
-            corelane_ring::retry_for_memory(build).map_err(|error| refused("a ring", error, self.shards))?;
+        let ring = corelane_ring::retry_for_memory(build)
+            .map_err(|error| system_error("a ring", error, self.shards))?;
         let handle = ShardHandle::new(self.number, &ring, limits.broadcast_queue_max);
         let waker = ring.waker();
         let wake = Arc::new(move || waker.wake());

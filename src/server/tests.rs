@@ -1,4 +1,4 @@
-//! The errors of a start, against the operator's guide.
+//! Compares the start errors with the table of docs/OPERATIONS.md.
 
 use std::{io, net::SocketAddr};
 
@@ -17,12 +17,12 @@ use crate::{
     registry::Tool,
 };
 
-/// The texts that the guide names an error by, as patterns: `…` stands for anything, N and M for numbers.
+/// The error texts of the guide's table, as patterns: `…` matches anything, N and M match numbers.
 fn rows() -> Vec<(String, Regex)> {
     let guide = include_str!("../../docs/OPERATIONS.md");
     let rows = guide.lines().skip_while(|line| *line != "| the line says | cause | remedy |").skip(2);
     let cells = rows.map_while(|row| row.strip_prefix("| ")?.split(" | ").next());
-    // What stands in backticks.
+    // The texts in backticks.
     let texts = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
     texts
         .map(|text| {
@@ -37,7 +37,7 @@ fn rows() -> Vec<(String, Regex)> {
         .collect()
 }
 
-/// Errors of every kind. A kind that is added does not compile until it is in here.
+/// Errors of every variant. A new variant does not compile until it is matched here.
 fn errors() -> Vec<StartError> {
     let probe = |errno| StartError::from(corelane_ring::explain(io::Error::from_raw_os_error(errno)));
     let address: SocketAddr = "192.0.2.1:80".parse().unwrap();
@@ -121,7 +121,7 @@ fn operations_guide_quotes_every_start_error_as_it_is_written() {
     let rows = rows();
     assert!(rows.len() > 20, "the table in docs/OPERATIONS.md is not where it was");
     for (text, pattern) in &rows {
-        assert!(written.iter().any(|error| pattern.is_match(error)), "no start error says `{text}`");
+        assert!(written.iter().any(|error| pattern.is_match(error)), "no start error matches `{text}`");
     }
     for error in written {
         assert!(rows.iter().any(|(_, pattern)| pattern.is_match(&error)), "no row for: {error}");
