@@ -1,4 +1,4 @@
-//! What the bare binary serves: one of each kind, so that a newcomer sees each answer.
+//! The server of the bare binary: one tool of each kind, a resource, a template and a prompt, to try the features with.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use crate::{
 #[derive(Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Echo<'a> {
-    /// What to say back
+    /// Text to return
     message: &'a str,
 }
 
@@ -54,15 +54,15 @@ struct Sleep {
 #[derive(Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Digest {
-    /// What to hash
+    /// Text to hash
     text: String,
-    /// How often: each further round hashes the digest before it
+    /// Number of rounds: each further one hashes the digest before it
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 10_000_000))]
     rounds: u32,
 }
 
-/// The resource that `touch` advances.
+/// URI of the resource that `touch` increments.
 const COUNTER: &str = "demo://counter";
 
 #[derive(Deserialize, JsonSchema)]
@@ -154,12 +154,12 @@ pub fn server() -> ServerBuilder {
         )
 }
 
-/// What a client may offer for a name.
+/// Completions of `name`.
 const NAMES: [&str; 3] = ["Ada", "Alan", "Grace"];
 
 fn add(arguments: &Add) -> Result<Structured<Sum>, &'static str> {
     let sum = arguments.a + arguments.b;
-    // JSON knows no infinity.
+    // JSON has no infinity.
     if sum.is_finite() { Ok(Structured(Sum { sum })) } else { Err("the sum is out of range") }
 }
 

@@ -1,9 +1,8 @@
 //! corelane: a Model Context Protocol server that gives each core its own lane.
 //!
-//! A lane, or *shard*, is one pinned thread with everything it needs: a [glommio] executor, an io_uring of its
-//! own that accepts, receives and sends by completion, its connections, its copy of the registered tools. Schemas are
-//! compiled once per process, or once per shard where they have a pattern. No two shards write to the same memory on the path
-//! of a request.
+//! A lane, or *shard*, is one pinned thread with a [glommio] executor, an io_uring of its own that accepts, receives and
+//! sends by completion, its connections, and its copy of the registered tools. Schemas are compiled once per process, or once
+//! per shard where they have a pattern. No two shards write to the same memory on the path of a request.
 //!
 //! ```no_run
 //! use corelane::{Server, Tool};
@@ -31,27 +30,28 @@
 //! |---|---|---|---|
 //! | 1 | accept | [`corelane_ring`] | listener → direct descriptor → slab entry |
 //! | 2 | receive | [`corelane_ring`] → `shard` | a provided buffer with bytes |
-//! | 3 | frame | `http1::Framer` | bytes → head + body, in place; assembled once if split (`jsonl::LineFramer` where lines are spoken) |
+//! | 3 | frame | `http1::Framer` | bytes → head + body, in place; assembled once if split (`jsonl::LineFramer` for newline-delimited JSON) |
 //! | 4 | guard | `http1::Guard` | head → allowed, or a `http1::RejectReason` with its status |
 //! | 5 | decode | `json::Decoder`, `jsonrpc::Message` | body → tape → message |
 //! | 6 | era and route | `mcp::route` | message + headers → `mcp::Outcome` |
-//! | 7 | validate | `schema::Validator` | arguments on the tape → ok, or a result that names each path |
-//! | 8 | run | `runtime::Runner` | inline: reply now; async and blocking: the reply comes back to its shard |
+//! | 7 | validate | `schema::Validator` | arguments on the tape → valid, or an `isError` result with the path of each violation |
+//! | 8 | run | `runtime::Runner` | inline: reply now; async and blocking: the reply is returned to the shard later |
 //! | 9 | encode | `registry::Reply`, `http1::ResponseHeads` | reply → bytes in the send buffer |
 //! | 10 | send | `shard` → [`corelane_ring`] | one send in flight per connection, one system call per turn |
 //!
 //! # Threads
 //!
-//! One per shard, pinned; a few for blocking tools and for tokio, off the shards' cores where there are others; one for signals; one
-//! that writes the `telemetry::log`; two that copy for stdio; and the one that called [`Server::serve`], which waits.
+//! One thread per shard, pinned; the threads of the blocking pool and of tokio, on other cores than the shards where there are
+//! any; one for signals; one that writes the `telemetry::log`; two that copy for stdio; the threads of the admin interface; and
+//! the caller of [`Server::serve`], which waits.
 //!
 //! # Invariants
 //!
 //! 1. A buffer the kernel may touch is owned by the ring until its completion.
-//! 2. A connection's id carries a generation: a stale one reaches nobody.
-//! 3. What `http1`, `jsonl`, `json`, `jsonrpc`, `mcp`, `registry` and `schema` decide depends on their arguments only.
-//! 4. Every queue, buffer and wait has its bound in [`Limits`].
-//! 5. `unsafe` stands in [`corelane_ring`] and nowhere else.
+//! 2. A connection's id carries a generation: a stale id finds no connection.
+//! 3. `http1`, `jsonl`, `json`, `jsonrpc`, `mcp`, `registry` and `schema` do no I/O: results depend on the arguments only.
+//! 4. Every queue, buffer and wait is bounded by a field of [`Limits`].
+//! 5. `unsafe` code is in [`corelane_ring`] only.
 
 #![forbid(unsafe_code)]
 
@@ -62,7 +62,7 @@ compile_error!(
      (deploy/seccomp.json)"
 );
 
-// From what the rest is built on to the command line; docs/ARCHITECTURE.md says what each may import.
+// Lowest layer first; docs/ARCHITECTURE.md lists what each module may import.
 pub mod config;
 mod signed_token;
 mod json;
@@ -88,7 +88,7 @@ mod cli;
 #[doc(hidden)]
 pub mod demo;
 
-/// What this package's own benches and tests look into. No part of the public interface.
+/// Internals for this package's benches and tests. Not part of the public API; changes without notice.
 #[doc(hidden)]
 pub mod internals {
     pub mod http1 {
@@ -152,8 +152,8 @@ pub use registry::{
     ToolBuilder,
 };
 pub use runtime::{LocalTask, spawn_local};
-/// The version of schemars that [`ToolBuilder::input`] takes schemas from. With it a server needs no dependency on
-/// schemars of its own, and cannot have a second version of it: name the crate to the derive, as below for both.
+/// The version of schemars that [`ToolBuilder::input`] derives schemas with. A server that uses this re-export needs no
+/// dependency on schemars of its own, and cannot end up with a second version of it; the derives need the crate's path:
 ///
 /// ```
 /// use corelane::{Server, Tool};
@@ -170,7 +170,7 @@ pub use runtime::{LocalTask, spawn_local};
 ///     .build();
 /// ```
 pub use schemars;
-/// The version of serde that tools' arguments and results are read and written with. Types that derive from it need
+/// The version of serde that reads arguments and writes results. Types that derive from it need
 /// `#[serde(crate = "corelane::serde")]`; the example is at [`schemars`].
 pub use serde;
 pub use server::{LiveRegistry, Running, Server, ServerBuilder, StartError, Stopper};
