@@ -1,28 +1,28 @@
-//! How long, and for whom, a result may be kept.
+//! Caching hints (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/caching>).
 
 use std::time::Duration;
 
-/// How long, and for whom, what was read may be kept (checklist M-30).
+/// How long clients may cache a resource, and whether the copy may be shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cache {
-    /// How long; not at all without a change.
+    /// How long; zero by default.
     pub ttl: Duration,
-    /// For whom.
+    /// Who may use the cached copy.
     pub scope: CacheScope,
 }
 
-/// For whom something may be kept.
+/// Who may use a cached copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheScope {
-    /// For whoever asked.
+    /// The client that made the request.
     #[default]
     Private,
-    /// For everybody.
+    /// Any client.
     Public,
 }
 
 impl CacheScope {
-    /// The string on the wire.
+    /// The value of `cacheScope` in the protocol.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,27 +1,27 @@
-//! What a client can do, as it says with every request of the 2026 era (checklist M-10).
+//! Capabilities of clients (<https://modelcontextprotocol.io/specification/2026-07-28/schema#clientcapabilities>).
 
 use serde_json::{Value, json};
 
 use crate::json::Node;
 
-/// Something a tool may need of the client.
+/// A client capability that a tool may require.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
-    /// `sampling`: asks its model.
+    /// `sampling`: requests to the client's model.
     Sampling,
-    /// `sampling.tools`: asks its model, with tools.
+    /// `sampling.tools`: requests to the client's model with tools.
     SamplingTools,
-    /// `elicitation.form`: asks the person to fill in a form.
+    /// `elicitation.form`: forms for the user.
     ElicitationForm,
-    /// `elicitation.url`: sends the person to a page.
+    /// `elicitation.url`: pages for the user.
     ElicitationUrl,
-    /// `roots`: tells its directories.
+    /// `roots`: the client's roots.
     Roots,
-    /// `extensions["io.modelcontextprotocol/tasks"]`: comes back for the results of tasks.
+    /// `extensions["io.modelcontextprotocol/tasks"]`: polls the results of tasks.
     Tasks,
 }
 
-/// The tasks extension's id (SEP-2663).
+/// Id of the tasks extension (SEP-2663).
 pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// A set of capabilities.
@@ -42,7 +42,7 @@ impl Capability {
         1 << self as u8
     }
 
-    /// The member of `ClientCapabilities` that declares it, and the one inside that.
+    /// The member of `ClientCapabilities` that declares it, and the member inside, if any.
     fn members(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Sampling => ("sampling", None),
@@ -65,7 +65,8 @@ impl Capabilities {
                 let has = |inner: &str| value.get(inner).is_some_and(Node::is_object);
                 let declared = match capability.members().1 {
                     None => true,
-                    // Nothing said inside `elicitation` means forms (checklist M-10).
+                    // An empty `elicitation` declares forms
+                    // (<https://modelcontextprotocol.io/specification/2026-07-28/client/elicitation#capabilities>).
                     Some("form") => has("form") || !has("url"),
                     Some(inner) => has(inner),
                 };
@@ -77,43 +78,43 @@ impl Capabilities {
         read
     }
 
-    /// The set with one more.
+    /// The set with one more capability.
     #[must_use]
     pub fn with(self, capability: Capability) -> Self {
         Self(self.0 | capability.bit())
     }
 
-    /// Whether it is in the set.
+    /// Whether the capability is in the set.
     #[must_use]
     pub fn has(self, capability: Capability) -> bool {
         self.0 & capability.bit() != 0
     }
 
-    /// As a byte, to be put where a set cannot be.
+    /// The set as a byte.
     #[must_use]
     pub fn bits(self) -> u8 {
         self.0
     }
 
-    /// The set that a byte from [`Capabilities::bits`] stands for.
+    /// The set of a byte from [`Capabilities::bits`].
     #[must_use]
     pub fn from_bits(bits: u8) -> Self {
         Self(bits)
     }
 
-    /// Those of `self` that `other` lacks.
+    /// The capabilities of `self` that are not in `other`.
     #[must_use]
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// As a `ClientCapabilities` object.
+    /// The set as a `ClientCapabilities` object.
     #[must_use]
     pub fn to_json(self) -> Value {
         let mut object = json!({});
@@ -136,7 +137,7 @@ mod tests {
     use crate::json::with_node;
 
     #[test]
-    fn m_10_capabilities_are_read_and_an_empty_elicitation_means_forms() {
+    fn empty_elicitation_capability_declares_forms() {
         for (text, expected) in [
             ("{}", vec![]),
             (

@@ -1,4 +1,4 @@
-//! What is declared becomes what runs; what cannot be served is refused here, once, rather than request by request.
+//! Compiles declarations into the entries of a snapshot, and rejects those that cannot be served.
 
 use std::{
     collections::HashMap,
@@ -33,24 +33,24 @@ use crate::{
     uri_template::UriTemplate,
 };
 
-/// What a registry declares, and what a shard runs of it.
+/// A kind of declaration, and its compiled form.
 pub(super) trait Compile: Entry {
-    /// What a shard runs.
+    /// The compiled form.
     type Compiled;
 
-    /// The list it stands in.
+    /// The list that has this kind.
     const LIST: List;
 
     /// The declarations of this kind, in the order they are listed.
     fn declared(registry: &Registry) -> &[Self];
 
-    /// The declaration's address: copies share it, others do not as long as they live.
+    /// Address of the shared declaration: equal for clones, different for other declarations that are alive.
     fn address(&self) -> usize;
 
-    /// The declaration as it is listed.
+    /// The encoded list items, by revision.
     fn items(&self, limits: &Limits) -> Result<Items, RegistryError>;
 
-    /// What the shard runs.
+    /// Compiles the declaration for a shard.
     fn compile(
         &self,
         position: usize,
@@ -58,16 +58,16 @@ pub(super) trait Compile: Entry {
         shard: usize,
     ) -> Result<Arc<Self::Compiled>, RegistryError>;
 
-    /// Whether what was compiled can be run at this position.
+    /// Whether an entry compiled earlier can be used at this position.
     fn fits(_compiled: &Self::Compiled, _position: usize) -> bool {
         true
     }
 }
 
-/// Where declarations were in the list before this one: almost always where they are now.
+/// Positions of the declarations in the previous registry; almost always the same as now.
 pub(super) struct Before<'a, E> {
     entries: &'a [E],
-    /// Positions by address, once a declaration is not found where it is now.
+    /// Positions by address; built when the first declaration is not at its old position.
     by_address: Option<HashMap<usize, usize, FixedState>>,
 }
 
@@ -76,23 +76,23 @@ impl<'a, E: Compile> Before<'a, E> {
         Self { entries: registry.map_or(&[], E::declared), by_address: None }
     }
 
-    /// Whether nothing has changed.
+    /// Whether the declarations are the same.
     pub(super) fn is_same(&self, entries: &[E]) -> bool {
         entries.len() == self.entries.len() && self.is_start_of(entries)
     }
 
-    /// Whether nothing has changed but that there are more.
+    /// Whether the previous declarations are a prefix of these.
     pub(super) fn is_start_of(&self, entries: &[E]) -> bool {
         entries.len() >= self.entries.len()
             && self.entries.iter().zip(entries).all(|(one, other)| one.address() == other.address())
     }
 
-    /// How many there were.
+    /// Number of previous declarations.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Where the declaration that is at `position` now was before.
+    /// Previous position of the declaration that is at `position` now.
     pub(super) fn position(&mut self, position: usize, entry: &E) -> Option<usize> {
         let address = entry.address();
         if self.entries.get(position).is_some_and(|before| before.address() == address) {
@@ -218,9 +218,9 @@ impl Compile for ResourceTemplate {
     }
 }
 
-/// Compiles a tool, unless that has been done.
+/// The compiled form of a tool, from the cache where the limits are the same.
 fn tool(tool: &Tool, limits: &Limits) -> Result<Arc<CompiledTool>, RegistryError> {
-    // What is in there is whole, or not there.
+    // A panic cannot leave a partial value behind the lock.
     let mut compiled = tool.description.compiled.0.lock().unwrap_or_else(PoisonError::into_inner);
     match &*compiled {
         Some(compiled) if compiled.limits == ToolLimits::of(limits) => Ok(Arc::clone(compiled)),
@@ -263,7 +263,7 @@ fn compile_tool(tool: &Tool, limits: &Limits) -> Result<CompiledTool, RegistryEr
     })
 }
 
-/// A tool as a shard runs it.
+/// A tool compiled for a shard, from the cache where it has the same position.
 fn registered_tool(
     tool: &Tool,
     position: usize,
@@ -271,7 +271,7 @@ fn registered_tool(
     shard: usize,
 ) -> Result<Arc<RegisteredTool>, RegistryError> {
     let compiled = self::tool(tool, limits)?;
-    // What is in there is whole, or not there.
+    // A panic cannot leave a partial value behind the lock.
     let mut registered = compiled.registered.lock().unwrap_or_else(PoisonError::into_inner);
     if registered.len() <= shard {
         registered.resize(shard.saturating_add(1), None);
@@ -299,8 +299,8 @@ fn registered_tool(
         header_params: compiled.header_params.clone(),
         requires: description.requires,
     });
-    if let Some(place) = registered.get_mut(shard) {
-        *place = Some(Arc::clone(&new));
+    if let Some(slot) = registered.get_mut(shard) {
+        *slot = Some(Arc::clone(&new));
     }
     Ok(new)
 }
@@ -395,11 +395,13 @@ fn completers<'a>(
     Ok(Completers { arguments })
 }
 
-/// The longest time that can be declared: as long as a session may last.
+/// Maximum of any declared duration: the maximum lifetime of a session.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Minimum of a deadline and of a task's time to live.
 const DEADLINE_MIN: Duration = Duration::from_millis(1);
 
-/// How long a call of `of` may take.
+/// Checks the range of a deadline of the entry `of`.
 pub(super) fn check_deadline(of: &str, deadline: Duration) -> Result<(), RegistryError> {
     check_duration(of, "deadline", deadline, DEADLINE_MIN)
 }
@@ -459,7 +461,7 @@ pub(super) fn check_extensions(extensions: &Map<String, Value>) -> Result<(), Re
     }
 }
 
-/// A callable as it is registered: what most of them have in common.
+/// A callable with default caching, without an output schema and without task terms.
 fn callable(
     kind: Kind,
     name: &str,

@@ -1,4 +1,4 @@
-//! What is compiled of a tool, once for all its copies and all shards.
+//! The compiled form of a tool, shared by all its clones and all shards.
 
 use std::{
     sync::{Arc, Mutex},
@@ -24,17 +24,17 @@ impl ToolLimits {
     }
 }
 
-/// What is compiled of a tool, shared by its copies and by all shards.
+/// The compiled form of a tool, shared by its clones and by all shards.
 pub(super) struct CompiledTool {
     pub(super) limits: ToolLimits,
     pub(super) input: CompiledSchema,
     pub(super) output: Option<CompiledSchema>,
     pub(super) header_params: Vec<HeaderParam>,
     pub(super) items: Items,
-    /// As the shards last ran it, by shard: most tools stay as they are when a registry changes.
+    /// The tool as last compiled for each shard, by shard: most tools do not change when a registry does.
     pub(super) registered: Mutex<Vec<Option<Arc<RegisteredTool>>>>,
 }
 
-/// What has been compiled of a tool with the limits last used.
+/// Cache of the compiled form of a tool, for the limits last used.
 #[derive(Default)]
 pub(super) struct CompiledOnce(pub(super) Mutex<Option<Arc<CompiledTool>>>);

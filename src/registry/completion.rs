@@ -1,4 +1,5 @@
-//! Completion: what a client may offer a person who fills in a prompt's argument or a template's variable (checklist C-01).
+//! Completion of prompt arguments and template variables
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/completion>).
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -10,21 +11,21 @@ use super::{
 };
 use crate::json::Node;
 
-/// What is to be completed.
+/// A completion request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completing {
-    /// What has been typed so far.
+    /// The text typed so far.
     pub value: String,
-    /// The other arguments, as far as they are filled in.
+    /// The other arguments that have been filled in.
     pub arguments: BTreeMap<String, String>,
 }
 
-/// The values a person may choose from, the best first.
+/// Suggested values, the best first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
-    /// No more than a hundred are sent.
+    /// The values; the first 100 are sent.
     pub values: Vec<String>,
-    /// How many there are in all, if these are not all.
+    /// Total number of values, where `values` does not have all.
     pub total: Option<usize>,
 }
 
@@ -40,17 +41,17 @@ impl<T: Into<String>> From<Vec<T>> for Completion {
     }
 }
 
-/// What a completer may return.
+/// Types that a completer may return.
 #[diagnostic::on_unimplemented(
     message = "a completer cannot return `{Self}`",
     label = "cannot be made a completion",
     note = "return a `Vec` of texts, `Completion`, or an `Option` or a `Result` of these"
 )]
 pub trait IntoCompletion {
-    /// The values, or why there are none.
+    /// Converts to the values.
     ///
     /// # Errors
-    /// What the client is told.
+    /// The error that is sent to the client.
     fn into_completion(self) -> Result<Completion, ProtocolError>;
 }
 
@@ -66,7 +67,7 @@ impl<T: Into<String>> IntoCompletion for Vec<T> {
     }
 }
 
-/// No values, where there is nothing.
+/// `None` is an empty completion.
 impl<T: IntoCompletion> IntoCompletion for Option<T> {
     fn into_completion(self) -> Result<Completion, ProtocolError> {
         self.map_or_else(|| Ok(Completion::default()), IntoCompletion::into_completion)
@@ -79,7 +80,7 @@ impl<T: IntoCompletion, E: HandlerError> IntoCompletion for Result<T, E> {
     }
 }
 
-/// How one argument is completed.
+/// The completer of one argument.
 #[derive(Clone)]
 pub struct Completer {
     pub(super) argument: Cow<'static, str>,
@@ -93,7 +94,7 @@ impl std::fmt::Debug for Completer {
 }
 
 impl Completer {
-    /// Completes by a fast function: runs on the core, before the next request.
+    /// Completes by a function that runs inline on the shard. Must not block.
     pub fn new<F, R>(argument: impl Into<Cow<'static, str>>, complete: F) -> Self
     where
         F: Fn(Completing, Context) -> R + Send + Sync + 'static,
@@ -102,7 +103,7 @@ impl Completer {
         Self { argument: argument.into(), handler: convert().inline(complete) }
     }
 
-    /// Completes by a task on the shard's executor.
+    /// Completes by an async function that runs on the shard's executor.
     pub fn new_async<F, R>(argument: impl Into<Cow<'static, str>>, complete: F) -> Self
     where
         F: AsyncFn(Completing, Context) -> R + Send + Sync + 'static,
@@ -111,7 +112,7 @@ impl Completer {
         Self { argument: argument.into(), handler: convert().local(complete) }
     }
 
-    /// Completes on a thread of the blocking pool.
+    /// Completes by a function that runs on the blocking pool.
     pub fn new_blocking<F, R>(argument: impl Into<Cow<'static, str>>, complete: F) -> Self
     where
         F: Fn(Completing, RemoteContext) -> R + Send + Sync + 'static,
@@ -120,7 +121,7 @@ impl Completer {
         Self { argument: argument.into(), handler: convert().blocking(complete) }
     }
 
-    /// Completes by those of some values that start with what has been typed, whatever the case.
+    /// Completes with those of `values` that start with the typed text, ignoring case.
     pub fn of(
         argument: impl Into<Cow<'static, str>>,
         values: impl IntoIterator<Item = impl Into<String>>,
@@ -137,8 +138,8 @@ impl Completer {
 fn convert<R: IntoCompletion + 'static>() -> Convert<Completing, R> {
     Convert {
         read: Arc::new(|params| Ok((read(params), ()))),
-        refuse: |reply, told| reply.fail(ProtocolError::invalid_params(told)),
-        put: |said: R, (), reply: &mut Reply| match said.into_completion() {
+        refuse: |reply, message| reply.fail(ProtocolError::invalid_params(message)),
+        put: |value: R, (), reply: &mut Reply| match value.into_completion() {
             Ok(completion) => {
                 reply.completion(completion.values.iter().map(String::as_str), completion.total);
             }
@@ -147,7 +148,7 @@ fn convert<R: IntoCompletion + 'static>() -> Convert<Completing, R> {
     }
 }
 
-/// Reads the parameters of `completion/complete`, whose shape has been checked.
+/// Reads the parameters of `completion/complete`, whose structure has been validated.
 fn read(params: Node<'_>) -> Completing {
     let value = params.get("argument").and_then(|argument| argument.get("value")?.as_str());
     let arguments = params.get("context").and_then(|context| context.get("arguments")?.members());

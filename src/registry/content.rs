@@ -1,4 +1,4 @@
-//! Content blocks (MCP specification, server/tools, "Tool Result").
+//! Content blocks (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#tool-result>).
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
@@ -17,44 +17,44 @@ use super::{info::Icon, revision::Revision};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Content {
     pub(super) block: Map<String, Value>,
-    /// The first revision that knows this kind of block.
+    /// The first revision with this type of block.
     pub(super) since: Revision,
-    /// What older clients get instead, as text.
+    /// Text that clients of older revisions get instead.
     pub(super) instead: String,
 }
 
-/// Whom a block is for, and how much it matters. Members left empty are not sent.
+/// Audience, priority and age of a block. Empty members are not sent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Annotations {
-    /// For people, for the model, or for both.
+    /// The user, the model, or both.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub audience: Vec<Role>,
-    /// From 0, optional, to 1, required.
+    /// Importance, from 0 (optional) to 1 (required).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<f64>,
-    /// ISO 8601, as `2026-07-28T12:00:00Z`.
+    /// Time of the last change in ISO 8601, for example `2026-07-28T12:00:00Z`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<String>,
 }
 
 impl Annotations {
-    /// As an object, as far as `revision` knows it.
+    /// The JSON object, with the members that `revision` has.
     pub(super) fn describe(&self, revision: Revision) -> Value {
         let known = Self {
             last_modified: self.last_modified.clone().filter(|_| revision.has_meta()),
             ..self.clone()
         };
-        // A struct of plain members is always written.
+        // Serializing a struct of plain members does not fail.
         serde_json::to_value(known).unwrap_or_default()
     }
 }
 
-/// Who reads a block.
+/// The reader of a block, or the author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// The person.
+    /// The user.
     User,
     /// The model.
     Assistant,
@@ -78,7 +78,7 @@ impl Content {
         Self::new("text", Revision::V2024_11_05, String::new()).with("text", text.into())
     }
 
-    /// A picture, as bytes of `mime_type`.
+    /// An image, as bytes of `mime_type`.
     #[must_use]
     pub fn image(data: &[u8], mime_type: &str) -> Self {
         Self::new("image", Revision::V2024_11_05, String::new())
@@ -86,7 +86,7 @@ impl Content {
             .with("mimeType", mime_type)
     }
 
-    /// Sound, as bytes of `mime_type`. Clients older than 2025-03-26 are told in words that there is some.
+    /// Audio, as bytes of `mime_type`. Clients of revisions before 2025-03-26 get a text block that names the type.
     #[must_use]
     pub fn audio(data: &[u8], mime_type: &str) -> Self {
         Self::new("audio", Revision::V2025_03_26, format!("[audio, {mime_type}]"))
@@ -94,7 +94,7 @@ impl Content {
             .with("mimeType", mime_type)
     }
 
-    /// A link to a resource. Clients older than 2025-06-18 get its name and URI as text.
+    /// A link to a resource. Clients of revisions before 2025-06-18 get its name and URI as text.
     #[must_use]
     pub fn resource_link(uri: &str, name: &str) -> Self {
         Self::new("resource_link", Revision::V2025_06_18, format!("{name}: {uri}"))
@@ -102,14 +102,14 @@ impl Content {
             .with("name", name)
     }
 
-    /// A resource with its text.
+    /// An embedded resource with its text.
     #[must_use]
     pub fn resource_text(uri: &str, mime_type: &str, text: &str) -> Self {
         let resource = serde_json::json!({"uri": uri, "mimeType": mime_type, "text": text});
         Self::new("resource", Revision::V2024_11_05, String::new()).with("resource", resource)
     }
 
-    /// A resource with its bytes.
+    /// An embedded resource with its bytes.
     #[must_use]
     pub fn resource_blob(uri: &str, mime_type: &str, data: &[u8]) -> Self {
         let blob = BASE64_STANDARD.encode(data);
@@ -117,10 +117,10 @@ impl Content {
         Self::new("resource", Revision::V2024_11_05, String::new()).with("resource", resource)
     }
 
-    /// Says whom the block is for.
+    /// Sets the annotations.
     #[must_use]
     pub fn annotations(self, annotations: Annotations) -> Self {
-        // A struct of plain members is always written.
+        // Serializing a struct of plain members does not fail.
         let annotations = serde_json::to_value(annotations).unwrap_or_default();
         self.with("annotations", annotations)
     }
@@ -136,7 +136,7 @@ impl Content {
     }
 }
 
-/// A link to a resource, with every member of the specification (MCP specification, schema, `ResourceLink`).
+/// A link to a resource, with all members of `ResourceLink` (<https://modelcontextprotocol.io/specification/2026-07-28/schema#resourcelink>).
 ///
 /// ```
 /// use corelane::{NoArguments, ResourceLink, Tool};
@@ -153,48 +153,48 @@ impl Content {
 pub struct ResourceLink(Content);
 
 impl ResourceLink {
-    /// A link to what clients read by `uri`, and programs call `name`.
+    /// Creates a link to the resource at `uri`, with the programmatic name `name`.
     #[must_use]
     pub fn new(uri: &str, name: &str) -> Self {
         Self(Content::resource_link(uri, name))
     }
 
-    /// The name people see.
+    /// Sets the display name.
     #[must_use]
     pub fn title(self, title: impl Into<String>) -> Self {
         Self(self.0.with("title", title.into()))
     }
 
-    /// What it holds, for people and for the model.
+    /// Describes the resource to people and to the model.
     #[must_use]
     pub fn description(self, description: impl Into<String>) -> Self {
         Self(self.0.with("description", description.into()))
     }
 
-    /// Its media type.
+    /// Sets the media type.
     #[must_use]
     pub fn mime_type(self, mime_type: impl Into<String>) -> Self {
         Self(self.0.with("mimeType", mime_type.into()))
     }
 
-    /// Its size in bytes, before any encoding.
+    /// Sets the size in bytes, before any encoding.
     #[must_use]
     pub fn size(self, bytes: u64) -> Self {
         Self(self.0.with("size", bytes))
     }
 
-    /// Adds a picture that clients may show.
+    /// Adds an icon.
     #[must_use]
     pub fn icon(mut self, icon: Icon) -> Self {
         let icons = self.0.block.entry("icons").or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(icons) = icons {
-            // A struct of plain members is always written.
+            // Serializing a struct of plain members does not fail.
             icons.push(serde_json::to_value(icon).unwrap_or_default());
         }
         self
     }
 
-    /// Says whom it is for.
+    /// Sets the annotations.
     #[must_use]
     pub fn annotations(self, annotations: Annotations) -> Self {
         Self(self.0.annotations(annotations))

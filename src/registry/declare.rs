@@ -1,7 +1,7 @@
-//! What tools, prompts, resources and templates are described by alike.
+//! Builder methods that tools, prompts, resources and templates have in common.
 
-/// The ways in which whatever is declared may be described, for a builder with a `description`: what its description tells,
-/// and what its deadline bounds.
+/// Implements the common methods for a builder with a field `description`. The arguments are the documentation of
+/// `description` and of `deadline`.
 macro_rules! ways_to_describe {
     ($description:literal, $deadline:literal) => {
         #[doc = $description]
@@ -11,21 +11,21 @@ macro_rules! ways_to_describe {
             self
         }
 
-        /// The name people see.
+        /// Sets the display name.
         #[must_use]
         pub fn title(mut self, title: impl Into<Cow<'static, str>>) -> Self {
             self.description.title = Some(title.into());
             self
         }
 
-        /// Adds a picture that clients may show.
+        /// Adds an icon.
         #[must_use]
         pub fn icon(mut self, icon: Icon) -> Self {
             self.description.icons.push(icon);
             self
         }
 
-        /// Adds a member to its `_meta`.
+        /// Adds a member to the `_meta` of the list item.
         #[must_use]
         pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
             self.description.meta.insert(key.into(), value.into());

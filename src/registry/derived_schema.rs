@@ -1,15 +1,15 @@
-//! Schemas derived from types, as they are listed.
+//! Prepares schemas derived from types for lists.
 
 use serde_json::Value;
 
-/// Formats that schemars derives and JSON Schema does not define; the range they stand for is in the schema too.
+/// Formats that schemars derives and JSON Schema does not define. The schema has the range of these types as well.
 const DERIVED_FORMATS: [&str; 15] = [
     "int8", "int16", "int32", "int64", "int128", "int", "uint8", "uint16", "uint32", "uint64", "uint128",
     "uint", "float", "double", "char",
 ];
 
-/// A derived schema without what is of no use to a client: its type's name, the dialect, which is the default, and formats that
-/// clients may refuse.
+/// A derived schema without the members that clients do not need: the type's name, the default dialect, and formats that
+/// clients may reject.
 pub(super) fn listable(mut schema: Value) -> Value {
     if let Value::Object(members) = &mut schema {
         members.shift_remove("title");
@@ -30,7 +30,7 @@ fn remove_derived_formats(schema: &mut Value) {
                 members.shift_remove("format");
             }
             for (key, value) in members.iter_mut() {
-                // These hold values.
+                // The values of these keywords are not schemas.
                 if !matches!(key.as_str(), "const" | "default" | "enum" | "examples") {
                     remove_derived_formats(value);
                 }

@@ -1,10 +1,10 @@
-//! Tools, resources, templates and prompts as their lists show them, as far as a revision knows them.
+//! List items of tools, resources, templates and prompts, with the members that a revision has.
 
 use serde_json::{Map, Value};
 
 use super::{info::put_icons, prompt::Prompt, resource::ResourceDescription, revision::Revision, tool::Tool};
 
-/// An object of the members a revision knows.
+/// Builder of a list item for a revision.
 struct Described {
     object: Map<String, Value>,
     revision: Revision,
@@ -44,7 +44,7 @@ impl Described {
     }
 }
 
-/// A tool. Schemas go out as they came in (checklist J-03).
+/// The list item of a tool. Schemas are sent verbatim (<https://modelcontextprotocol.io/specification/2026-07-28/basic#json-schema-usage>).
 pub(super) fn tool(tool: &Tool, revision: Revision) -> Value {
     let tool = &tool.description;
     let mut described = Described::new(revision, "name", &tool.name);
@@ -52,12 +52,13 @@ pub(super) fn tool(tool: &Tool, revision: Revision) -> Value {
     described.put("description", tool.text.as_deref());
     described.icons(&tool.icons);
     described.put("inputSchema", Some(tool.input_schema.clone()));
-    // Before 2026-07-28 only objects may be promised (checklist T-04).
+    // Before 2026-07-28 the root of an output schema must be an object
+    // (<https://modelcontextprotocol.io/specification/2025-11-25/server/tools#output-schema>).
     let is_object = |schema: &&Value| schema.get("type").and_then(Value::as_str) == Some("object");
     let listable =
         |schema: &&Value| revision.is_modern() || (revision.has_structured_content() && is_object(schema));
     described.put("outputSchema", tool.output_schema.as_ref().filter(listable).cloned());
-    // A struct of booleans and a string is always written.
+    // Serializing a struct of booleans and a string does not fail.
     let annotations = tool.annotations.as_ref().filter(|_| revision.has_annotations());
     described.put(
         "annotations",
@@ -67,7 +68,7 @@ pub(super) fn tool(tool: &Tool, revision: Revision) -> Value {
     described.finish()
 }
 
-/// A prompt.
+/// The list item of a prompt.
 pub(super) fn prompt(prompt: &Prompt, revision: Revision) -> Value {
     let prompt = &prompt.description;
     let mut described = Described::new(revision, "name", &prompt.name);
@@ -88,7 +89,7 @@ pub(super) fn prompt(prompt: &Prompt, revision: Revision) -> Value {
     described.finish()
 }
 
-/// A resource, under `uri`, or a template, under `uriTemplate`.
+/// The list item of a resource or of a template; `key` is `uri` or `uriTemplate`.
 pub(super) fn resource(key: &str, resource: &ResourceDescription, revision: Revision) -> Value {
     let mut described = Described::new(revision, key, &resource.uri);
     described.put("name", Some(resource.name.as_ref()));
@@ -97,7 +98,7 @@ pub(super) fn resource(key: &str, resource: &ResourceDescription, revision: Revi
     described.icons(&resource.icons);
     described.put("mimeType", resource.mime_type.as_deref());
     described.put("size", resource.size);
-    // A struct of plain members is always written.
+    // Serializing a struct of plain members does not fail.
     let annotations = resource.annotations.as_ref().map(|annotations| annotations.describe(revision));
     described.put("annotations", annotations);
     described.meta(&resource.meta);

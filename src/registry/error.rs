@@ -1,4 +1,4 @@
-//! Errors of handlers, and what a client gets of each.
+//! Errors of handlers, and their encoding for clients.
 
 use std::{any::Any, error::Error, fmt};
 
@@ -9,36 +9,38 @@ use super::{
     revision::Revision,
 };
 
-/// An error of the protocol rather than of the tool: the client's program is told, not the model. Most failures of a
-/// tool are better told to the model, by returning any other error.
+/// A JSON-RPC error, which the client's program handles. Most failures of a tool should reach the model instead: return any
+/// other error, and the result has `isError`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct ProtocolError {
     /// JSON-RPC error code. Codes of your own belong outside -32768 to -32000.
     pub code: i64,
-    /// One short sentence.
+    /// A short sentence.
     pub message: String,
-    /// Anything that helps.
+    /// Further information.
     pub data: Option<Value>,
 }
 
 impl ProtocolError {
-    /// -32602: the request's parameters are wrong in a way no schema can tell.
+    /// -32602: the parameters are invalid in a way that the schema cannot express.
     pub fn invalid_params(message: impl Into<String>) -> Self {
         Self { code: -32602, message: message.into(), data: None }
     }
 
-    /// -32603: it is the server's fault.
+    /// -32603: an internal error of the server.
     pub fn internal(message: impl Into<String>) -> Self {
         Self { code: -32603, message: message.into(), data: None }
     }
 }
 
-/// -32002: the code for a resource that is not there, before 2026-07-28; from then on it is -32602 (checklist R-04).
+/// -32002: the code for a missing resource before 2026-07-28, which uses -32602
+/// (<https://modelcontextprotocol.io/specification/2025-11-25/server/resources#error-handling>,
+/// <https://modelcontextprotocol.io/specification/2026-07-28/server/resources#error-handling>).
 const RESOURCE_NOT_FOUND: i64 = -32002;
 
 impl ProtocolError {
-    /// There is no resource of this URI.
+    /// No resource has this URI.
     #[must_use]
     pub fn resource_not_found(uri: &str) -> Self {
         Self {
@@ -48,7 +50,7 @@ impl ProtocolError {
         }
     }
 
-    /// The code a client of this revision knows it by.
+    /// The code of this error in a revision.
     #[must_use]
     pub fn code_for(&self, revision: Revision) -> i64 {
         let is_renamed = self.code == RESOURCE_NOT_FOUND && revision.is_modern();
@@ -56,27 +58,28 @@ impl ProtocolError {
     }
 }
 
-/// Why a question was not answered. In a handler's result it becomes what the client must be told.
+/// Why a request to the client has no result. As the error of a handler it becomes the matching JSON-RPC error.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum AskError {
-    /// The client did not say that it can do this (checklist M-43).
+    /// The client did not declare the capability
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr>).
     Unsupported(Capability),
-    /// The call cannot wait: it runs inline, or it is a legacy client's without a session.
+    /// The call cannot wait: it runs inline, or belongs to a legacy client without a session.
     CannotWait(&'static str),
     /// The client answered with an error.
     Refused {
-        /// Its code.
+        /// Code of the error.
         code: i64,
-        /// Its message.
+        /// Message of the error.
         message: String,
     },
-    /// The client answered with something else than what was asked for.
+    /// The client's result does not match the request.
     Malformed,
-    /// No answer came in time, or the client has gone.
+    /// No response arrived in time, or the client disconnected.
     NoAnswer,
-    /// The call is to end here: its result will be the question (2026-07-28). Only blocking handlers see this; they hand
-    /// it on.
+    /// The call must return now, with `input_required` as its result (2026-07-28). Only blocking handlers get this error;
+    /// they must return it.
     InputRequired,
 }
 
@@ -102,7 +105,7 @@ impl From<AskError> for ProtocolError {
 }
 
 impl ProtocolError {
-    /// -32021: the request needs something of the client that it did not declare.
+    /// -32021: the request needs a client capability that was not declared.
     #[must_use]
     pub fn missing_capability(capability: Capability) -> Self {
         let needed = Capabilities::default().with(capability).to_json();
@@ -114,18 +117,18 @@ impl ProtocolError {
     }
 }
 
-/// The error of a handler: a result for the model, or an error of the protocol. `?` makes one of any error. It holds an error
-/// and is none itself, so that it can be made of all others; [`CallError::into_error`] gives one back.
+/// The error of a handler: text for the model, or a JSON-RPC error. `?` converts any error to it. The type holds an error
+/// and does not implement `Error`, so that every `Error` converts to it; [`CallError::into_error`] converts back.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallError {
-    /// Told to the model, in a result with `isError`.
+    /// Sent to the model, in a result with `isError`.
     Told(String),
-    /// Told to the client's program.
+    /// Sent to the client's program, as a JSON-RPC error.
     Protocol(ProtocolError),
 }
 
 impl CallError {
-    /// The error it holds, for functions that return another error type, such as `anyhow::Error`.
+    /// The error that it holds, for functions that return another error type, such as `anyhow::Error`.
     ///
     /// ```
     /// use corelane::{CallError, ProtocolError};
@@ -141,7 +144,7 @@ impl CallError {
         }
     }
 
-    /// For requests whose failures only the client's program sees.
+    /// The JSON-RPC error for requests whose results cannot carry `isError`.
     pub(super) fn into_protocol(self) -> ProtocolError {
         match self {
             Self::Told(text) => ProtocolError::internal(text),
@@ -149,7 +152,7 @@ impl CallError {
         }
     }
 
-    /// An error with what caused it, unless it is one of the protocol.
+    /// The text of an error with its causes, or the JSON-RPC error that it is.
     fn of(error: &(dyn Error + 'static)) -> Self {
         if let Some(error) = error.downcast_ref::<ProtocolError>() {
             return Self::Protocol(error.clone());
@@ -160,11 +163,11 @@ impl CallError {
         let mut text = error.to_string();
         let mut next = error.source();
         while let Some(source) = next {
-            let told = source.to_string();
-            // Some errors end with their cause's text.
-            if !text.ends_with(&told) {
+            let cause = source.to_string();
+            // Some errors already end with the text of their cause.
+            if !text.ends_with(&cause) {
                 text.push_str(": ");
-                text.push_str(&told);
+                text.push_str(&cause);
             }
             next = source.source();
         }
@@ -187,9 +190,9 @@ impl<E: Error + 'static> From<E> for CallError {
     }
 }
 
-/// What a handler's `Result` may hold as its error: alike for tools, resources, templates, prompts and completers. Implemented for
-/// all that can be displayed: [`CallError`], [`ProtocolError`] and [`AskError`] keep their codes, also inside a boxed error or
-/// an `anyhow::Error` (feature `anyhow`), whose whole chain is sent; of any other value its text is.
+/// Error types of handlers: of tools, resources, templates, prompts and completers. Implemented for every type with `Display`:
+/// [`CallError`], [`ProtocolError`] and [`AskError`] keep their codes, also inside a boxed error or an `anyhow::Error` (feature
+/// `anyhow`). Of a boxed error and an `anyhow::Error` the text of the whole chain is sent, of any other value its text.
 ///
 /// ```
 /// use corelane::{NoArguments, Tool};
@@ -210,11 +213,11 @@ impl<E: Error + 'static> From<E> for CallError {
     note = "return `CallError`, any `std::error::Error`, a text, or `anyhow::Error`"
 )]
 pub trait HandlerError {
-    /// The error that the client gets.
+    /// Converts to the error that is sent to the client.
     fn into_call_error(self) -> CallError;
 }
 
-// Else the compiler names the missing `Display` only, and not the message above.
+// Without this the compiler reports the missing `Display` instead of the message above.
 #[diagnostic::do_not_recommend]
 impl<E: fmt::Display + 'static> HandlerError for E {
     fn into_call_error(self) -> CallError {
@@ -236,7 +239,7 @@ impl<E: fmt::Display + 'static> HandlerError for E {
         }
         #[cfg(feature = "anyhow")]
         if let Some(error) = error.downcast_ref::<anyhow::Error>() {
-            // Also one that was given a context.
+            // `anyhow` finds the type also under a context.
             if let Some(error) = error.downcast_ref::<ProtocolError>() {
                 return CallError::Protocol(error.clone());
             }
@@ -267,40 +270,40 @@ mod tests {
 
     const CHAIN: &str = "cannot read the configuration: the file is locked: invalid digit found in string";
 
-    fn kept(error: impl HandlerError) -> CallError {
+    fn converted(error: impl HandlerError) -> CallError {
         error.into_call_error()
     }
 
     #[test]
-    fn errors_tell_their_chain_and_those_of_the_protocol_keep_their_code() {
+    fn error_text_has_the_chain_and_protocol_errors_keep_their_code() {
         let invalid = || ProtocolError::invalid_params("no such page");
         let protocol = CallError::Protocol(invalid());
-        let told = |text: &str| CallError::Told(text.to_owned());
-        assert_eq!(CallError::from(outer()), told(CHAIN));
-        assert_eq!(kept(Box::<dyn Error + Send + Sync>::from(outer())), told(CHAIN));
-        assert_eq!(kept(Box::<dyn Error>::from(outer())), told(CHAIN));
-        assert_eq!(kept("text"), told("text"));
-        assert_eq!(kept("text".to_owned()), told("text"));
+        let text = |text: &str| CallError::Told(text.to_owned());
+        assert_eq!(CallError::from(outer()), text(CHAIN));
+        assert_eq!(converted(Box::<dyn Error + Send + Sync>::from(outer())), text(CHAIN));
+        assert_eq!(converted(Box::<dyn Error>::from(outer())), text(CHAIN));
+        assert_eq!(converted("text"), text("text"));
+        assert_eq!(converted("text".to_owned()), text("text"));
         assert_eq!(CallError::from(invalid()), protocol);
-        assert_eq!(kept(invalid()), protocol);
-        assert_eq!(kept(protocol.clone()), protocol);
-        assert_eq!(kept(protocol.clone().into_error()), protocol);
+        assert_eq!(converted(invalid()), protocol);
+        assert_eq!(converted(protocol.clone()), protocol);
+        assert_eq!(converted(protocol.clone().into_error()), protocol);
         let no_answer = CallError::Protocol(AskError::NoAnswer.into());
         assert_eq!(CallError::from(AskError::NoAnswer), no_answer);
-        assert_eq!(kept(AskError::NoAnswer), no_answer);
+        assert_eq!(converted(AskError::NoAnswer), no_answer);
     }
 
     #[test]
     #[cfg(feature = "anyhow")]
-    fn anyhow_errors_tell_their_chain_and_those_of_the_protocol_keep_their_code() {
+    fn anyhow_error_text_has_the_chain_and_protocol_errors_keep_their_code() {
         use anyhow::Context;
         let chain = format!("at start: {CHAIN}");
-        assert_eq!(kept(Err::<(), _>(outer()).context("at start").unwrap_err()), CallError::Told(chain));
+        assert_eq!(converted(Err::<(), _>(outer()).context("at start").unwrap_err()), CallError::Told(chain));
         let invalid = || ProtocolError::invalid_params("no such page");
-        assert_eq!(kept(anyhow::Error::from(invalid())), CallError::Protocol(invalid()));
-        assert_eq!(kept(anyhow::Error::from(invalid()).context("on")), CallError::Protocol(invalid()));
+        assert_eq!(converted(anyhow::Error::from(invalid())), CallError::Protocol(invalid()));
+        assert_eq!(converted(anyhow::Error::from(invalid()).context("on")), CallError::Protocol(invalid()));
         assert_eq!(
-            kept(anyhow::Error::from(AskError::NoAnswer)),
+            converted(anyhow::Error::from(AskError::NoAnswer)),
             CallError::Protocol(AskError::NoAnswer.into())
         );
     }

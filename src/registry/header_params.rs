@@ -1,19 +1,20 @@
-//! `x-mcp-header`: arguments that a client repeats in a header (checklist H-30 to H-34).
+//! `x-mcp-header`: arguments that a client mirrors in a header
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#x-mcp-header>).
 
 use serde_json::{Map, Value};
 
 use super::RegistryError;
 
-/// One argument that is repeated in a header.
+/// An argument that is mirrored in a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderParam {
-    /// The header's whole name, as `Mcp-Param-Region`.
+    /// The full name of the header, for example `Mcp-Param-Region`.
     pub header: String,
-    /// Where the argument stands: a key for each level.
+    /// Path of the argument: a key for each level.
     pub path: Vec<String>,
 }
 
-/// Keywords with one subschema.
+/// Keywords whose value is a schema.
 const SCHEMAS: [&str; 11] = [
     "items",
     "additionalItems",
@@ -27,28 +28,30 @@ const SCHEMAS: [&str; 11] = [
     "then",
     "else",
 ];
-/// Keywords with a list of subschemas.
+
+/// Keywords whose value is a list of schemas.
 const LISTS: [&str; 5] = ["allOf", "anyOf", "oneOf", "prefixItems", "items"];
-/// Keywords with subschemas by name.
+
+/// Keywords whose value is a map of schemas.
 const MAPS: [&str; 5] = ["$defs", "definitions", "patternProperties", "dependentSchemas", "dependencies"];
 
-/// Finds the annotated properties of a tool's input schema. The schema's depth has been checked before.
+/// Finds the annotated properties of a tool's input schema. The caller has checked the depth of the schema.
 ///
 /// # Errors
-/// [`RegistryError::HeaderParam`]: an annotation that clients would drop the tool for (checklist H-31).
+/// [`RegistryError::HeaderParam`]: an annotation is invalid; clients would drop the tool.
 pub(super) fn find(tool: &str, schema: &Value) -> Result<Vec<HeaderParam>, RegistryError> {
     let mut found = Vec::new();
-    let refused = |reason| RegistryError::HeaderParam { tool: tool.to_owned(), reason };
-    walk(schema, Some(&mut Vec::new()), &mut found).map_err(refused)?;
+    let invalid = |reason| RegistryError::HeaderParam { tool: tool.to_owned(), reason };
+    walk(schema, Some(&mut Vec::new()), &mut found).map_err(invalid)?;
     for (number, param) in found.iter().enumerate() {
         if found.iter().take(number).any(|other| other.header.eq_ignore_ascii_case(&param.header)) {
-            return Err(refused("two properties name the same header"));
+            return Err(invalid("two properties name the same header"));
         }
     }
     Ok(found)
 }
 
-/// `path` is where `schema` stands if it is reached by `properties` alone.
+/// Collects the annotations of `schema` and of its subschemas. `path`: the path of `schema`, if `properties` alone lead to it.
 fn walk(
     schema: &Value,
     mut path: Option<&mut Vec<String>>,
@@ -97,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn h_30_annotated_properties_are_found_at_any_depth_of_properties() {
+    fn annotated_properties_are_found_at_any_depth() {
         let schema = json!({"type": "object", "properties": {
             "region": {"type": "string", "x-mcp-header": "Region"},
             "x-mcp-header": {"type": "string"},
@@ -115,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn h_31_annotations_that_clients_would_refuse_are_refused_at_registration() {
+    fn invalid_annotations_are_rejected_at_registration() {
         let property = |property: Value| json!({"type": "object", "properties": {"a": property}});
         for (schema, part) in [
             (property(json!({"type": "string", "x-mcp-header": ""})), "token"),
@@ -136,8 +139,8 @@ mod tests {
                 "same header",
             ),
         ] {
-            let told = find("t", &schema).unwrap_err().to_string();
-            assert!(told.contains(part), "{schema}: {told}");
+            let error = find("t", &schema).unwrap_err().to_string();
+            assert!(error.contains(part), "{schema}: {error}");
         }
     }
 }

@@ -1,50 +1,50 @@
-//! Who a server is, and the decoration servers and tools share.
+//! Name, version and icons of a server.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::revision::Revision;
 
-/// `_meta` key of results that tells who answered.
+/// `_meta` key of results that carries the server's name and version.
 pub(super) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
-/// The server as clients see it. Texts left empty are not sent.
+/// The server's identity, as sent to clients. Empty members are not sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerInfo {
-    /// What programs call it.
+    /// The programmatic name.
     pub name: String,
-    /// Its version.
+    /// The version.
     pub version: String,
-    /// What people call it.
+    /// The display name.
     pub title: Option<String>,
-    /// What it is for, for people.
+    /// The description for people.
     pub description: Option<String>,
-    /// Where to read more.
+    /// URL of the website.
     pub website_url: Option<String>,
-    /// Pictures of it.
+    /// The icons.
     pub icons: Vec<Icon>,
-    /// How to use it, for the model.
+    /// Instructions to the model on how to use the server.
     pub instructions: Option<String>,
 }
 
-/// A picture that clients may show (MCP specification, schema, `Icon`).
+/// An icon that clients may show (<https://modelcontextprotocol.io/specification/2026-07-28/schema#icon>).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Icon {
     /// An `https:` or `data:` URI.
     pub src: String,
-    /// Its media type.
+    /// The media type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
-    /// As `48x48`, or `any`.
+    /// Sizes such as `48x48`, or `any`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<String>,
-    /// The background it is made for.
+    /// The background that it is designed for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub theme: Option<Theme>,
 }
 
-/// A background.
+/// The background of an icon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Theme {
@@ -55,7 +55,7 @@ pub enum Theme {
 }
 
 impl ServerInfo {
-    /// As an `Implementation` object, as far as `revision` knows it.
+    /// The `Implementation` object, with the members that `revision` has.
     pub(super) fn describe(&self, revision: Revision) -> Value {
         let mut info = Map::new();
         info.insert("name".into(), self.name.as_str().into());
@@ -79,12 +79,12 @@ impl ServerInfo {
 
 pub(super) fn put_icons(object: &mut Map<String, Value>, icons: &[Icon]) {
     if !icons.is_empty() {
-        // Structs of strings are always written.
+        // Serializing structs of strings does not fail.
         object.insert("icons".into(), serde_json::to_value(icons).unwrap_or_default());
     }
 }
 
-/// Adds the members of `more`, an object.
+/// Adds the members of the object `more`.
 pub(super) fn append(result: &mut Map<String, Value>, more: &Value) {
     if let Value::Object(more) = more {
         result.extend(more.clone());

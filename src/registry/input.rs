@@ -1,5 +1,6 @@
-//! What a server may ask of a client: forms and pages for the person, a completion of its model, its directories
-//! (checklist E-01 to E-05). The same questions in both eras; how they travel differs.
+//! Requests that a server may send to a client: elicitation, sampling, roots, ping
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/client/elicitation>, <https://modelcontextprotocol.io/specification/2026-07-28/client/sampling>,
+//! <https://modelcontextprotocol.io/specification/2026-07-28/client/roots>). The same in both eras; the transport differs.
 
 use std::marker::PhantomData;
 
@@ -15,48 +16,48 @@ use super::{
 };
 use crate::{config::SchemaLimits, schema::Validator};
 
-/// One question as it is sent: `method` and `params` of the request.
+/// The `method` and `params` of a request to the client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InputRequest {
     /// `elicitation/create`, `sampling/createMessage`, `roots/list` or `ping`.
     pub method: &'static str,
-    /// Its parameters: an object.
+    /// The parameters: an object.
     pub params: Value,
 }
 
-/// Something to ask a client, and how its answer is read.
+/// A request to the client, and the parser of its result.
 pub trait Question {
-    /// What the answer comes to.
+    /// The parsed result.
     type Answer;
 
-    /// What the call knows the question by: a retried request brings the answer under this key. Without one it is numbered.
+    /// Key of the question within the call: a retried request carries the answer under this key. Without one it is numbered.
     fn key(&self) -> Option<&str> {
         None
     }
 
-    /// What the client must be able to do; nothing, for a ping.
+    /// Capability that the client must have; none for a ping.
     fn needs(&self) -> Option<Capability>;
 
-    /// The request, as `revision` knows it. `id`: a name for the question that the client has not heard before.
+    /// The request in the form of `revision`. `id`: an identifier that is unique for the client.
     fn request(&self, revision: Revision, id: &str) -> InputRequest;
 
-    /// Reads an answer. `None`: it is not what was asked for. `limits`: those of the schema it may be held against.
+    /// Parses a result; `None` where it is malformed or does not match the question. `limits` bound its validation.
     fn read(&self, answer: &Value, limits: &SchemaLimits) -> Option<Self::Answer>;
 }
 
-/// What a person said to a form or a page.
+/// The user's response to a form or a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Elicited<T> {
-    /// Filled in, or agreed to.
+    /// Submitted, or agreed to.
     Accepted(T),
-    /// Refused.
+    /// Declined explicitly.
     Declined,
-    /// Closed without an answer.
+    /// Dismissed without a choice.
     Cancelled,
 }
 
 impl<T> Elicited<T> {
-    /// What was filled in, if it was.
+    /// The submitted value, if the user accepted.
     #[must_use]
     pub fn accepted(self) -> Option<T> {
         match self {
@@ -65,7 +66,7 @@ impl<T> Elicited<T> {
         }
     }
 
-    /// The action's name on the wire.
+    /// The value of `action` in the protocol.
     #[must_use]
     pub fn action(&self) -> &'static str {
         match self {
@@ -76,7 +77,8 @@ impl<T> Elicited<T> {
     }
 }
 
-/// A form for the person: flat, of texts, numbers, booleans and choices. Never for secrets (checklist E-03).
+/// A form for the user: a flat object of strings, numbers, booleans and enums. Must not ask for secrets
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/client/elicitation>).
 ///
 /// ```
 /// use corelane::Form;
@@ -97,13 +99,13 @@ pub struct Form<T> {
 }
 
 impl<T: JsonSchema> Form<T> {
-    /// A form with a field for each of `T`'s.
+    /// Creates a form with the fields of `T`.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
         let mut schema = listable(settings.into_generator().into_root_schema_for::<T>().to_value());
         if let Value::Object(members) = &mut schema {
-            // Clients read the properties and what is required; a form is no place for the rest.
+            // The protocol allows no other members.
             members.retain(|key, _| matches!(key.as_str(), "type" | "properties" | "required"));
         }
         Self { key: None, message: message.into(), schema, answer: PhantomData }
@@ -111,21 +113,21 @@ impl<T: JsonSchema> Form<T> {
 }
 
 impl<T> Form<T> {
-    /// A form with a schema written by hand: an object whose properties are flat.
+    /// Creates a form with a hand-written schema: an object whose properties are primitive.
     #[must_use]
     pub fn with_schema(message: impl Into<String>, schema: Value) -> Self {
         Self { key: None, message: message.into(), schema, answer: PhantomData }
     }
 
-    /// What the call knows the question by; unique in the call.
+    /// Sets the key of the question, unique within the call.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Whether the content is valid for the form. A schema that is none, or that exceeds the limits, allows nothing, nor does one
-    /// with a pattern that backtracks where the operator does not allow it.
+    /// Whether the content is valid for the form. A schema that is invalid, exceeds the limits, or has a backtracking
+    /// pattern where the operator does not allow it, accepts nothing.
     fn allows(&self, content: &Value, limits: &SchemaLimits) -> bool {
         Validator::with_formats(&self.schema, limits).is_ok_and(|validator| validator.allows(content))
     }
@@ -144,7 +146,7 @@ impl<T: DeserializeOwned> Question for Form<T> {
 
     fn request(&self, revision: Revision, _id: &str) -> InputRequest {
         let mut params = json!({"message": self.message, "requestedSchema": self.schema});
-        // Before 2025-11-25 there was only one mode, and no name for it.
+        // Revisions before 2025-11-25 have no `mode`.
         if revision >= Revision::V2025_11_25
             && let Value::Object(members) = &mut params
         {
@@ -158,7 +160,7 @@ impl<T: DeserializeOwned> Question for Form<T> {
             "accept" => {
                 let content = answer.get("content").filter(|content| !content.is_null());
                 let content = content.cloned().unwrap_or_else(|| Value::Object(Map::new()));
-                // The client should have checked (checklist E-01); it is not believed.
+                // Clients should validate the content, but need not.
                 self.allows(&content, limits).then_some(())?;
                 Elicited::Accepted(T::deserialize(content).ok()?)
             }
@@ -169,7 +171,7 @@ impl<T: DeserializeOwned> Question for Form<T> {
     }
 }
 
-/// A page for the person to open: for what the model and the client must not see.
+/// A web page for the user to open, for data that the model and the client must not see.
 #[derive(Clone, Debug)]
 pub struct Page {
     key: Option<String>,
@@ -178,13 +180,13 @@ pub struct Page {
 }
 
 impl Page {
-    /// Asks the person to open `url`.
+    /// Asks the user to open `url`.
     #[must_use]
     pub fn new(message: impl Into<String>, url: impl Into<String>) -> Self {
         Self { key: None, message: message.into(), url: url.into() }
     }
 
-    /// What the call knows the question by; unique in the call.
+    /// Sets the key of the question, unique within the call.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -193,7 +195,7 @@ impl Page {
 }
 
 impl Question for Page {
-    /// Accepted: the person agreed to open the page. What happens there is between the page and the server.
+    /// Accepted: the user agreed to open the page. The protocol does not report what happens there.
     type Answer = Elicited<()>;
 
     fn key(&self) -> Option<&str> {
@@ -206,7 +208,8 @@ impl Question for Page {
 
     fn request(&self, revision: Revision, id: &str) -> InputRequest {
         let mut params = json!({"mode": "url", "message": self.message, "url": self.url});
-        // Only this revision names them (checklist E-02).
+        // Only revision 2025-11-25 has `elicitationId`
+        // (<https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation#url-mode-elicitation-requests>).
         if revision == Revision::V2025_11_25
             && let Value::Object(members) = &mut params
         {
@@ -225,7 +228,7 @@ impl Question for Page {
     }
 }
 
-/// A question to the client's model. Members left out are the client's choice.
+/// A request to the client's model. The client chooses the members that are left out.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sampling {
@@ -244,19 +247,19 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Asks for at most `max_tokens` tokens.
+    /// Creates a request for at most `max_tokens` tokens.
     #[must_use]
     pub fn new(max_tokens: u32) -> Self {
         Self { max_tokens, ..Self::default() }
     }
 
-    /// Asks a user's question: [`Sampling::new`] with one message.
+    /// Creates a request with one user message.
     #[must_use]
     pub fn question(text: impl Into<String>, max_tokens: u32) -> Self {
         Self::new(max_tokens).message(Role::User, Content::text(text))
     }
 
-    /// What the call knows the question by; unique in the call.
+    /// Sets the key of the question, unique within the call.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -270,28 +273,28 @@ impl Sampling {
         self
     }
 
-    /// What the model is told before the messages.
+    /// Sets the system prompt.
     #[must_use]
     pub fn system_prompt(mut self, text: impl Into<String>) -> Self {
         self.system_prompt = Some(text.into());
         self
     }
 
-    /// How freely the model chooses its words.
+    /// Sets the sampling temperature.
     #[must_use]
     pub fn temperature(mut self, temperature: f64) -> Self {
         self.temperature = Some(temperature);
         self
     }
 
-    /// Where the model is to stop; may be said repeatedly.
+    /// Adds a stop sequence.
     #[must_use]
     pub fn stop_sequence(mut self, text: impl Into<String>) -> Self {
         self.stop_sequences.push(text.into());
         self
     }
 
-    /// `ModelPreferences` as the specification's schema has them.
+    /// Sets `modelPreferences`, in the form of the specification's schema.
     #[must_use]
     pub fn model_preferences(mut self, preferences: Value) -> Self {
         self.model_preferences = Some(preferences);
@@ -299,16 +302,16 @@ impl Sampling {
     }
 }
 
-/// What the client's model said.
+/// The response of the client's model.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sampled {
     /// A content block, or a list of them.
     pub content: Value,
-    /// Which model it was.
+    /// Name of the model.
     #[serde(default)]
     pub model: String,
-    /// Why it stopped: `endTurn`, `stopSequence`, `maxTokens`, or the client's own word.
+    /// Why it stopped: `endTurn`, `stopSequence`, `maxTokens`, or a value of the client's own.
     #[serde(default)]
     pub stop_reason: Option<String>,
 }
@@ -334,7 +337,7 @@ impl Question for Sampling {
     }
 
     fn request(&self, _revision: Revision, _id: &str) -> InputRequest {
-        // A struct of plain members is always written.
+        // Serializing a struct of plain members does not fail.
         InputRequest {
             method: "sampling/createMessage",
             params: serde_json::to_value(self).unwrap_or_default(),
@@ -347,14 +350,14 @@ impl Question for Sampling {
     }
 }
 
-/// Which directories the client works in.
+/// Requests the client's roots.
 #[derive(Clone, Debug, Default)]
 pub struct ListRoots {
     key: Option<String>,
 }
 
 impl ListRoots {
-    /// What the call knows the question by; unique in the call.
+    /// Sets the key of the question, unique within the call.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -362,12 +365,12 @@ impl ListRoots {
     }
 }
 
-/// A directory, or another place, that the client works in.
+/// A root: a directory or file that the server may work with.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Root {
     /// A `file:` URI.
     pub uri: String,
-    /// What people call it.
+    /// The display name.
     #[serde(default)]
     pub name: Option<String>,
 }
@@ -392,7 +395,7 @@ impl Question for ListRoots {
     }
 }
 
-/// Whether the client is there. Clients of the 2026 era know no such question.
+/// A liveness check of the client. Revision 2026-07-28 has no ping.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ping;
 
@@ -418,7 +421,7 @@ mod tests {
     use crate::config::Limits;
 
     #[test]
-    fn e_01_an_answer_is_held_against_the_forms_schema() {
+    fn accepted_content_is_validated_against_the_form_schema() {
         let schema = json!({
             "type": "object",
             "properties": {
@@ -443,7 +446,7 @@ mod tests {
         ] {
             assert!(!accepted(content.clone()), "{content}");
         }
-        // Nothing needs to fit where nothing was accepted.
+        // Content is not validated where the form was declined.
         assert_eq!(
             form.read(&json!({"action": "decline", "content": {"age": 1}}), &limits),
             Some(Elicited::Declined)
@@ -451,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forms_schema_is_compiled_within_the_operators_limits() {
+    fn form_schema_is_compiled_within_the_limits() {
         let default = Limits::default().schema();
         let backtracking = SchemaLimits { backtracking: true, ..default };
         let few_bytes = SchemaLimits { pattern_bytes_max: 1024, ..default };

@@ -1,6 +1,7 @@
-//! Severities of log messages to clients (RFC 5424, section 6.2.1; checklist M-95, L-61).
+//! Severities of log messages to clients (RFC 5424, section 6.2.1;
+//! <https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/logging>).
 
-/// How severe a log message is. More severe ones compare greater.
+/// The severity of a log message. More severe levels compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are RFC 5424's")]
 pub enum Level {
@@ -15,8 +16,8 @@ pub enum Level {
 }
 
 impl Level {
-    /// The least severe messages that a legacy client gets which never set a level: the choice is the server's then
-    /// (checklist L-61).
+    /// Minimum severity for a legacy client that has not set a level, which the specification leaves to the server
+    /// (<https://modelcontextprotocol.io/specification/2025-11-25/server/utilities/logging>).
     pub const LEGACY_DEFAULT: Self = Self::Info;
 
     const ALL: [Self; 8] = [
@@ -30,7 +31,7 @@ impl Level {
         Self::Emergency,
     ];
 
-    /// The string on the wire.
+    /// The value of `level` in the protocol.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,13 +46,13 @@ impl Level {
         }
     }
 
-    /// The level a string on the wire names.
+    /// Parses a value of `level`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.as_str() == text)
     }
 
-    /// As a small number.
+    /// Position in the order of severity, from 0.
     #[must_use]
     pub fn index(self) -> u8 {
         self as u8

@@ -1,4 +1,5 @@
-//! Lists, encoded page by page when the registry is compiled, so that answering one is a copy (checklist G-01).
+//! Lists, encoded page by page when the registry is compiled, so that a response is a copy
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/pagination>).
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::{
     signed_token::{Purpose, Secret},
 };
 
-/// The lists there are.
+/// The lists of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum List {
     /// `tools/list`
@@ -24,7 +25,7 @@ pub enum List {
     Prompts,
 }
 
-/// How long clients may keep a list, in milliseconds (checklist M-30).
+/// How long clients may cache a list, in milliseconds (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/caching>).
 pub(super) const LIST_TTL_MS: u64 = 60_000;
 
 impl List {
@@ -41,72 +42,73 @@ impl List {
         }
     }
 
+    /// Position in [`List::ALL`].
     pub(super) fn index(self) -> usize {
         self as usize
     }
 }
 
-/// A set of lists: those that have changed, or that somebody wants to hear of.
+/// A set of lists. Resources and templates count as one list, since they share a notification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lists(u8);
 
 impl Lists {
-    /// The set with one more. Templates are told of as resources.
+    /// The set with one more list.
     #[must_use]
     pub fn with(self, list: List) -> Self {
-        let told = if list == List::Templates { List::Resources } else { list };
-        Self(self.0 | 1 << told as u8)
+        let notified = if list == List::Templates { List::Resources } else { list };
+        Self(self.0 | 1 << notified as u8)
     }
 
-    /// Whether it is in the set.
+    /// Whether the list is in the set.
     #[must_use]
     pub fn has(self, list: List) -> bool {
         Self::default().with(list).0 & self.0 != 0
     }
 
-    /// Those in both sets.
+    /// The lists in both sets.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Those in either set.
+    /// The lists in either set.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Those of `self` that are not in `other`.
+    /// The lists of `self` that are not in `other`.
     #[must_use]
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// As a byte, to be put where a set cannot be.
+    /// The set as a byte.
     #[must_use]
     pub fn bits(self) -> u8 {
         self.0
     }
 
-    /// The set that a byte from [`Lists::bits`] stands for.
+    /// The set of a byte from [`Lists::bits`].
     #[must_use]
     pub fn from_bits(bits: u8) -> Self {
         Self(bits)
     }
 
-    /// Each with the notification that tells of its change.
+    /// The lists of the set, one per notification.
     pub fn iter(self) -> impl Iterator<Item = List> {
         [List::Tools, List::Resources, List::Prompts].into_iter().filter(move |list| self.has(*list))
     }
 }
 
-/// One item of a list as a revision shows it, encoded once.
+/// One item of a list in the form of one or more revisions.
 pub(super) struct Item {
     text: Box<str>,
     digest: [u8; 32],
@@ -115,7 +117,7 @@ pub(super) struct Item {
 /// One item of a list, by revision.
 pub(super) type Items = Arc<[Arc<Item>; Revision::ALL.len()]>;
 
-/// Encodes an item. Revisions that show it alike share one text.
+/// Encodes an item. Adjacent revisions with the same form share the text.
 pub(super) fn items(describe: impl Fn(Revision) -> Value) -> Items {
     let mut last: Option<Arc<Item>> = None;
     Arc::new(Revision::ALL.map(|revision| {
@@ -132,8 +134,8 @@ pub(super) fn items(describe: impl Fn(Revision) -> Value) -> Items {
     }))
 }
 
-/// The items of one page, encoded. Shared by all snapshots in which the same items are a page, and by the pages of all
-/// revisions that show them alike.
+/// The items of one page, encoded. Shared by the snapshots in which the same items are a page, and by the revisions with
+/// the same form.
 #[derive(Debug, PartialEq, Eq)]
 struct Chunk {
     /// The items, with commas between them.
@@ -147,16 +149,16 @@ type Chunks = Arc<[Arc<Chunk>; Revision::ALL.len()]>;
 fn encode_chunk(items: &[Items]) -> Chunks {
     let mut last: Option<(Vec<&Arc<Item>>, Arc<Chunk>)> = None;
     Arc::new(Revision::ALL.map(|revision| {
-        let shown: Vec<&Arc<Item>> = items.iter().filter_map(|item| item.get(revision.index())).collect();
+        let items: Vec<&Arc<Item>> = items.iter().filter_map(|item| item.get(revision.index())).collect();
         let is_same =
-            |before: &[&Arc<Item>]| before.iter().zip(&shown).all(|(before, item)| Arc::ptr_eq(before, item));
+            |before: &[&Arc<Item>]| before.iter().zip(&items).all(|(before, item)| Arc::ptr_eq(before, item));
         let chunk = match &last {
             Some((before, chunk)) if is_same(before) => Arc::clone(chunk),
             _ => {
-                let bytes: usize = shown.iter().map(|item| item.text.len() + 1).sum();
+                let bytes: usize = items.iter().map(|item| item.text.len() + 1).sum();
                 let mut text = Vec::with_capacity(bytes);
                 let mut digest = Sha256::new();
-                for (number, item) in shown.iter().enumerate() {
+                for (number, item) in items.iter().enumerate() {
                     if number > 0 {
                         text.push(b',');
                     }
@@ -166,7 +168,7 @@ fn encode_chunk(items: &[Items]) -> Chunks {
                 Arc::new(Chunk { text: text.into(), digest: digest.finalize().into() })
             }
         };
-        last = Some((shown, Arc::clone(&chunk)));
+        last = Some((items, Arc::clone(&chunk)));
         chunk
     }))
 }
@@ -179,16 +181,17 @@ pub(super) struct EncodedList {
     pages: [Arc<Pages>; Revision::ALL.len()],
 }
 
-/// What the pages of a list depend on besides its items.
+/// Inputs of the pages of a list besides its items.
 pub(super) struct PageSettings<'a> {
+    /// Maximum items per page.
     pub(super) items_max: usize,
-    /// The members of every result of the 2026 era, without braces.
+    /// The `_meta` member of every result of revision 2026-07-28, without braces.
     pub(super) meta: &'a [u8],
     pub(super) secret: &'a Secret,
 }
 
 impl EncodedList {
-    /// Encodes the pages that are not the same in `before`, a list of the same kind with as many items to a page.
+    /// Encodes a list. Reuses the pages that are the same in `before`, a list of the same kind with the same `items_max`.
     pub(super) fn encode(
         list: List,
         items: Vec<Items>,
@@ -208,18 +211,18 @@ impl EncodedList {
         }
         let mut last: Option<(Vec<&Arc<Chunk>>, Arc<Pages>)> = None;
         let pages = Revision::ALL.map(|revision| {
-            let shown: Vec<&Arc<Chunk>> =
+            let chunks: Vec<&Arc<Chunk>> =
                 chunks.iter().filter_map(|chunks| chunks.get(revision.index())).collect();
-            // Legacy revisions that show every item alike have the same pages.
+            // Legacy revisions with the same items have the same pages.
             let is_same = |before: &[&Arc<Chunk>]| {
                 !revision.is_modern()
-                    && before.iter().zip(&shown).all(|(before, chunk)| Arc::ptr_eq(before, chunk))
+                    && before.iter().zip(&chunks).all(|(before, chunk)| Arc::ptr_eq(before, chunk))
             };
             let pages = match &last {
                 Some((before, pages)) if is_same(before) => Arc::clone(pages),
-                _ => Arc::new(Pages::encode(list, &shown, revision, settings)),
+                _ => Arc::new(Pages::encode(list, &chunks, revision, settings)),
             };
-            last = Some((shown, Arc::clone(&pages)));
+            last = Some((chunks, Arc::clone(&pages)));
             pages
         });
         Self { items, chunks, pages }
@@ -230,12 +233,12 @@ impl EncodedList {
         self.items.get(position)
     }
 
-    /// The page a cursor asks for, the first without one: members of the result without braces, in three parts.
+    /// The page that a cursor names, or the first page: the members of the result without braces, in three parts.
     pub(super) fn page(&self, revision: Revision, cursor: Option<&str>) -> Option<[&[u8]; 3]> {
         self.pages.get(revision.index())?.page(cursor)
     }
 
-    /// Whether clients are shown the same.
+    /// Whether the pages are equal for every revision.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.pages == other.pages
     }
@@ -248,23 +251,23 @@ fn is_same(one: &[Items], other: &[Items]) -> bool {
 /// The pages of one list for one revision.
 #[derive(Debug, PartialEq, Eq)]
 struct Pages {
-    /// What stands before the items.
+    /// The bytes before the items.
     head: Vec<u8>,
     pages: Vec<Page>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Page {
-    /// What asks for it; the first is asked for without one.
+    /// The cursor; empty for the first page.
     cursor: String,
     items: Arc<Chunk>,
-    /// What stands behind the items.
+    /// The bytes after the items.
     tail: Vec<u8>,
 }
 
 impl Pages {
-    /// Encodes a list. A cursor is good for exactly this list: after a change it is refused, rather than skipping an item or
-    /// showing one twice.
+    /// Encodes a list. A cursor is bound to the content of the list: after a change it is rejected, so that no item is
+    /// skipped or repeated.
     fn encode(list: List, chunks: &[&Arc<Chunk>], revision: Revision, settings: &PageSettings<'_>) -> Self {
         let mut whole = Sha256::new();
         whole.update(list.member());
@@ -288,8 +291,8 @@ impl Pages {
                 write_string(&mut tail, &cursor(number + 1));
             }
             if revision.is_modern() {
-                let told = format!(",\"ttlMs\":{LIST_TTL_MS},\"cacheScope\":\"public\",");
-                tail.extend_from_slice(told.as_bytes());
+                let hints = format!(",\"ttlMs\":{LIST_TTL_MS},\"cacheScope\":\"public\",");
+                tail.extend_from_slice(hints.as_bytes());
                 tail.extend_from_slice(settings.meta);
             }
             let cursor = if number == 0 { String::new() } else { cursor(number) };

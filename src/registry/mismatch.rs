@@ -1,23 +1,24 @@
-//! Why a value does not fit a type, and where: for values that fit the schema, or that have none.
+//! Reports where and why a value does not deserialize to a type, for values that are valid for the schema or have none.
 
 use serde::{Deserialize, Deserializer};
 use serde_path_to_error::{Path, Segment};
 
 use crate::schema::Violation;
 
-/// Why a value cannot be read, behind the JSON pointer of the part that does not fit, in one line. Reads it once more, noting the way
-/// to its parts, which takes allocations: for values that could not be read only.
+/// One line with the JSON pointer of the part that does not deserialize, and the reason. Deserializes the value a second
+/// time while tracking the path, which allocates: call it only after deserialization has failed.
 #[cold]
 #[inline(never)]
 pub(super) fn mismatch<'de, T: Deserialize<'de>>(value: impl Deserializer<'de>) -> String {
     match serde_path_to_error::deserialize::<_, T>(value) {
         Err(error) => Violation::new(pointer(error.path()), error.into_inner().to_string()).to_string(),
-        // A type that decides by something else than the value.
-        Ok(_) => "(root): the value was refused".to_owned(),
+        // The type's `Deserialize` depends on more than the value.
+        Ok(_) => "(root): the value was rejected".to_owned(),
     }
 }
 
-/// A path as a JSON pointer (RFC 6901). It ends where serde reads from a copy: in flattened, untagged and internally tagged types.
+/// A path as a JSON pointer (RFC 6901). It ends where serde buffers a value: in flattened, untagged and internally tagged
+/// types.
 fn pointer(path: &Path) -> String {
     let mut pointer = String::new();
     for segment in path {
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code, reason = "what is read is not looked at")]
+    #[allow(dead_code, reason = "deserialized only")]
     struct Order {
         lines: Vec<Line>,
         ship: Option<Ship>,
@@ -50,22 +51,22 @@ mod tests {
     }
 
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code, reason = "what is read is not looked at")]
+    #[allow(dead_code, reason = "deserialized only")]
     struct Line {
         count: u8,
     }
 
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "lowercase")]
-    #[allow(dead_code, reason = "what is read is not looked at")]
+    #[allow(dead_code, reason = "deserialized only")]
     enum Ship {
         Home { street: String },
         Shop,
     }
 
     #[test]
-    fn a_value_that_does_not_fit_is_told_with_its_json_pointer() {
-        let told = |text: &str| {
+    fn mismatch_has_the_json_pointer_and_the_reason() {
+        let message = |text: &str| {
             let mut deserializer = serde_json::Deserializer::from_str(text);
             mismatch::<Order>(&mut deserializer)
         };
@@ -76,9 +77,9 @@ mod tests {
             (r#"{"lines":[],"ship":"moon"}"#, "/ship: unknown variant `moon`"),
             ("{}", "(root): missing field `lines`"),
         ] {
-            assert!(told(text).starts_with(beginning), "{text}: {}", told(text));
+            assert!(message(text).starts_with(beginning), "{text}: {}", message(text));
         }
-        let long = told(&format!(r#"{{"lines":[],"ship":"{}"}}"#, "x".repeat(10_000)));
+        let long = message(&format!(r#"{{"lines":[],"ship":"{}"}}"#, "x".repeat(10_000)));
         assert!(long.chars().count() < 400, "{long}");
     }
 }

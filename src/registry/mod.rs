@@ -1,4 +1,4 @@
-//! What a server offers: tools, resources and prompts as they are declared, and the snapshot a shard serves from.
+//! Tools, resources, templates and prompts: as they are declared, and compiled into the snapshot that a shard serves from.
 
 mod cache;
 mod callable;
@@ -55,10 +55,10 @@ pub use revision::Revision;
 pub use snapshot::{EncodedLists, Snapshot};
 pub use tool::{BorrowedArguments, NoArguments, Tool, ToolAnnotations, ToolBuilder};
 
-/// Everything a server offers, before it is compiled.
+/// Everything a server offers, as declared.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    /// Who we are.
+    /// Name, version and description of the server.
     pub info: ServerInfo,
     tools: Vec<Tool>,
     resources: Vec<Resource>,
@@ -68,12 +68,12 @@ pub struct Registry {
     extensions: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Something a registry keeps, each under a name of its own.
+/// A kind of registry entry, identified by a key that is unique within the kind.
 pub trait Entry: Sized {
-    /// What it is found by.
+    /// The key: a name, a URI or a URI template.
     fn key(&self) -> &str;
 
-    /// Where a registry keeps its kind.
+    /// The entries of this kind.
     fn entries(registry: &mut Registry) -> &mut Vec<Self>;
 }
 
@@ -99,7 +99,7 @@ entries! {
 }
 
 impl Registry {
-    /// Of a server that offers nothing yet.
+    /// An empty registry.
     #[must_use]
     pub fn new(info: ServerInfo) -> Self {
         Self { info, ..Self::default() }
@@ -129,17 +129,17 @@ impl Registry {
         &self.prompts
     }
 
-    /// Adds a tool, a resource, a template or a prompt behind the others of its kind. Two of one name are refused when the
-    /// registry is compiled.
+    /// Adds a tool, a resource, a template or a prompt behind the others of its kind. Two entries with one key are rejected
+    /// when the registry is compiled ([`RegistryError::Duplicate`]).
     pub fn add<E: Entry>(&mut self, entry: E) {
         E::entries(self).push(entry);
     }
 
-    /// Puts something in the place of the one with its name, or behind the others. Returns the one it replaced.
+    /// Replaces the entry with the same key, at its position, or adds the entry behind the others. Returns the replaced entry.
     pub fn replace<E: Entry>(&mut self, entry: E) -> Option<E> {
         let entries = E::entries(self);
         match entries.iter_mut().find(|other| other.key() == entry.key()) {
-            Some(place) => Some(std::mem::replace(place, entry)),
+            Some(slot) => Some(std::mem::replace(slot, entry)),
             None => {
                 entries.push(entry);
                 None
@@ -147,101 +147,106 @@ impl Registry {
         }
     }
 
-    /// Takes out what has this name: `registry.remove::<Tool>("old")`.
+    /// Removes the entry with this key, for example `registry.remove::<Tool>("old")`.
     pub fn remove<E: Entry>(&mut self, key: &str) -> Option<E> {
         let entries = E::entries(self);
         let position = entries.iter().position(|entry| entry.key() == key)?;
         Some(entries.remove(position))
     }
 
-    /// Declares an extension (checklist N-01): an id with a prefix, as `com.example/foo`, and its settings.
+    /// Declares an extension by its id, which has a prefix as in `com.example/foo`, with its settings
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning#extension-negotiation>).
     pub fn declare_extension(&mut self, id: impl Into<String>, settings: serde_json::Value) {
         self.extensions.insert(id.into(), settings);
     }
 }
 
-/// A registry that cannot be served.
+/// Why a registry cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// Names are 1 to 128 of `A-Z a-z 0-9 _ - .` (checklist T-06).
+    /// A name is not 1 to 128 of `A-Z a-z 0-9 _ - .`
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#tool-names>).
     #[error("name {0:?} is not 1 to 128 of A-Z a-z 0-9 _ - .")]
     Name(String),
-    /// Two tools, resources, templates or prompts share a name.
+    /// Two tools, resources, templates or prompts have the same key.
     #[error("two of a kind are called {0:?}")]
     Duplicate(String),
-    /// Control characters would reach the model.
+    /// A title or a description has control characters, which would reach the model.
     #[error("the title or description of {0:?} holds control characters")]
     Text(String),
-    /// A URI that is none (RFC 3986).
+    /// The URI of a resource is not valid (RFC 3986).
     #[error("{0:?} is not a URI with a scheme")]
     Uri(String),
-    /// A template that cannot be compiled.
+    /// A URI template does not compile (RFC 6570).
     #[error("template {template:?}: {source}")]
     Template {
         /// The template.
         template: String,
-        /// What is wrong.
+        /// The error.
         source: crate::uri_template::UriTemplateError,
     },
-    /// A time that is too short or too long to be meant.
+    /// A duration is too short or too long.
     #[error("{of:?}: {what} is {value:?}; it must be from {min:?} to {max:?}")]
     OutOfRange {
-        /// The tool, resource, template or prompt.
+        /// Key of the tool, resource, template or prompt.
         of: String,
-        /// Which of its settings.
+        /// Name of the setting.
         what: &'static str,
-        /// What it was set to.
+        /// Value of the setting.
         value: std::time::Duration,
-        /// The least it may be.
+        /// Minimum.
         min: std::time::Duration,
-        /// The most it may be.
+        /// Maximum.
         max: std::time::Duration,
     },
-    /// Arguments or variables of a type that can never be read from texts.
+    /// The handler of a prompt or of a template takes a type that cannot be deserialized from strings.
     #[error("{of:?} takes texts, and its type cannot be read from them: {reason}")]
     Arguments {
-        /// The prompt or the template.
+        /// Name of the prompt, or the template.
         of: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// A completer of something that is no argument.
+    /// A completer names an argument that does not exist.
     #[error("{of:?} has no argument {argument:?} that could be completed")]
     Completer {
-        /// The prompt or the template.
+        /// Name of the prompt, or the template.
         of: String,
         /// The argument.
         argument: String,
     },
-    /// An inline tool cannot become a task.
+    /// An inline tool is declared as a task.
     #[error("tool {0:?} runs inline, so it cannot be a task")]
     InlineTask(String),
-    /// An extension's id must have a prefix (checklist N-01).
+    /// An extension's id has no prefix
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning#extension-negotiation>).
     #[error("extension {0:?} has no prefix, as com.example/ would be")]
     Extension(String),
-    /// An icon that is no `https:` or `data:` URI.
+    /// An icon's source is neither an `https:` nor a `data:` URI.
     #[error("an icon of {0:?} is neither an https: nor a data: URI")]
     Icon(String),
-    /// The schema does not compile.
+    /// A schema does not compile.
     #[error("tool {tool:?}: {which}: {source}")]
     Schema {
         /// The tool's name.
         tool: String,
         /// `inputSchema` or `outputSchema`.
         which: &'static str,
-        /// What is wrong.
+        /// The error.
         source: crate::schema::SchemaError,
     },
-    /// The input schema must describe an object (checklist T-04).
+    /// The root of an input schema does not have `"type": "object"`
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#tool>).
     #[error("tool {0:?}: inputSchema must have \"type\": \"object\" at its root")]
     NotObject(String),
-    /// An `x-mcp-header` annotation that clients would drop the tool for (checklist H-31).
+    /// An `x-mcp-header` annotation is invalid; clients would drop the tool
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#x-mcp-header>).
     #[error("tool {tool:?}: x-mcp-header: {reason}")]
     HeaderParam {
         /// The tool's name.
         tool: String,
-        /// What is wrong.
+        /// The reason.
         reason: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! Declaring a prompt (MCP specification, server/prompts; checklist P-01 to P-03).
+//! `Prompt` and its builder (<https://modelcontextprotocol.io/specification/2026-07-28/server/prompts>).
 
 use std::{borrow::Cow, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -22,12 +22,12 @@ use super::{
 /// A declared prompt.
 #[derive(Clone)]
 pub struct Prompt {
-    /// Shared by the copies of a declaration: a registry that changes compiles and encodes only what is new.
+    /// Shared by clones, which a registry recognizes as unchanged by its address.
     pub(super) description: Arc<PromptDescription>,
     pub(super) handler: Handler,
 }
 
-/// What clients are told of a prompt.
+/// The declaration of a prompt, except for its handler.
 pub(super) struct PromptDescription {
     pub(super) name: Cow<'static, str>,
     pub(super) title: Option<Cow<'static, str>>,
@@ -37,27 +37,27 @@ pub(super) struct PromptDescription {
     pub(super) meta: Map<String, Value>,
     pub(super) completers: Vec<Completer>,
     pub(super) deadline: Option<Duration>,
-    /// Why the handler's type can never be read from the arguments.
+    /// Why the handler's type cannot be deserialized from the arguments; reported when the registry is compiled.
     pub(super) unreadable: Option<String>,
 }
 
-/// One argument of a prompt: a text.
+/// An argument of a prompt. Its value is a string.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PromptArgument {
-    /// What programs call it.
+    /// The programmatic name.
     pub name: String,
-    /// What people call it.
+    /// The display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What it is for.
+    /// The description.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Whether it must be given.
+    /// Whether it is required.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
 }
 
-/// The messages a prompt comes to.
+/// The messages of a prompt, with its arguments filled in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Messages {
     description: Option<String>,
@@ -65,27 +65,27 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// None yet.
+    /// An empty list of messages.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Says what they are for.
+    /// Sets the description.
     #[must_use]
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.description = Some(text.into());
         self
     }
 
-    /// Adds something the user says.
+    /// Adds a message of the user.
     #[must_use]
     pub fn user(mut self, content: impl Into<Content>) -> Self {
         self.messages.push((Role::User, content.into()));
         self
     }
 
-    /// Adds something the model says.
+    /// Adds a message of the model.
     #[must_use]
     pub fn assistant(mut self, content: impl Into<Content>) -> Self {
         self.messages.push((Role::Assistant, content.into()));
@@ -93,17 +93,17 @@ impl Messages {
     }
 }
 
-/// What a prompt may return.
+/// Types that a prompt may return.
 #[diagnostic::on_unimplemented(
     message = "a prompt cannot return `{Self}`",
     label = "cannot be made messages",
     note = "return a text, `Content`, `Vec<Content>`, `Messages`, or a `Result` of these"
 )]
 pub trait IntoMessages {
-    /// The messages, or why there are none.
+    /// Converts to the messages.
     ///
     /// # Errors
-    /// What the client is told.
+    /// The error that is sent to the client.
     fn into_messages(self) -> Result<Messages, ProtocolError>;
 }
 
@@ -113,35 +113,35 @@ impl IntoMessages for Messages {
     }
 }
 
-/// One message of the user's.
+/// One message of the user.
 impl IntoMessages for &str {
     fn into_messages(self) -> Result<Messages, ProtocolError> {
         Ok(Messages::new().user(self))
     }
 }
 
-/// One message of the user's.
+/// One message of the user.
 impl IntoMessages for String {
     fn into_messages(self) -> Result<Messages, ProtocolError> {
         Ok(Messages::new().user(self))
     }
 }
 
-/// One message of the user's.
+/// One message of the user.
 impl IntoMessages for Content {
     fn into_messages(self) -> Result<Messages, ProtocolError> {
         Ok(Messages::new().user(self))
     }
 }
 
-/// One message of the user's.
+/// One message of the user.
 impl IntoMessages for Cow<'_, str> {
     fn into_messages(self) -> Result<Messages, ProtocolError> {
         Ok(Messages::new().user(self))
     }
 }
 
-/// A message of the user's for each.
+/// One message of the user for each item.
 impl<T: Into<Content>> IntoMessages for Vec<T> {
     fn into_messages(self) -> Result<Messages, ProtocolError> {
         Ok(self.into_iter().fold(Messages::new(), Messages::user))
@@ -161,7 +161,7 @@ impl std::fmt::Debug for Prompt {
 }
 
 impl Prompt {
-    /// Starts declaring a prompt. The name is what clients call it by, as a tool's.
+    /// Starts the declaration of a prompt with this name: 1 to 128 of `A-Z a-z 0-9 _ - .`.
     #[allow(clippy::new_ret_no_self, reason = "a prompt without a handler is none")]
     pub fn new(name: impl Into<Cow<'static, str>>) -> PromptBuilder<NoArguments> {
         let description = PromptDescription {
@@ -178,14 +178,14 @@ impl Prompt {
         PromptBuilder { description, arguments: PhantomData }
     }
 
-    /// What clients call it by.
+    /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.description.name
     }
 }
 
-/// A prompt being declared, with arguments of type `A`.
+/// Builder of a [`Prompt`] with arguments of type `A`.
 pub struct PromptBuilder<A> {
     description: PromptDescription,
     arguments: PhantomData<fn(A)>,
@@ -193,13 +193,13 @@ pub struct PromptBuilder<A> {
 
 impl<A> PromptBuilder<A> {
     ways_to_describe!(
-        "What the prompt is for.",
-        "How long filling it in may take, instead of `limits.call_deadline`."
+        "Describes the prompt to people and to the model.",
+        "Sets the deadline of `prompts/get`, instead of `limits.call_deadline`."
     );
 
-    /// Takes arguments of type `T`, a struct: each field is one, with its description; those that are not `Option`s are
-    /// required. Clients send texts; numbers, booleans, characters and enums of plain names are read from them. A type with
-    /// other fields is refused with the registry.
+    /// Sets the type of the arguments: a struct, of which each field is an argument with its description. Fields that are
+    /// not `Option` are required. Clients send strings; numbers, booleans, characters and enums of unit variants are parsed
+    /// from them. A type with other fields is rejected when the registry is compiled.
     ///
     /// ```
     /// #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -232,7 +232,7 @@ impl<A> PromptBuilder<A> {
         PromptBuilder { description: self.description, arguments: PhantomData }
     }
 
-    /// Takes one more argument, for prompts that take them as a map:
+    /// Adds an argument, for prompts that take their arguments as a map:
     /// `PromptBuilder<BTreeMap<String, String>>`.
     #[must_use]
     pub fn argument(
@@ -243,7 +243,7 @@ impl<A> PromptBuilder<A> {
         PromptBuilder { description: self.description, arguments: PhantomData }
     }
 
-    /// Says how an argument is completed.
+    /// Adds the completer of an argument.
     #[must_use]
     pub fn complete(mut self, completer: Completer) -> Self {
         self.description.completers.push(completer);
@@ -261,11 +261,11 @@ impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
                     })
                 };
                 let arguments: A =
-                    text::read(arguments).map_err(|told| format!("Invalid arguments: {told}"))?;
+                    text::read(arguments).map_err(|message| format!("Invalid arguments: {message}"))?;
                 Ok((arguments, ()))
             }),
-            refuse: |reply, told| reply.fail(ProtocolError::invalid_params(told)),
-            put: |said: R, (), reply: &mut Reply| match said.into_messages() {
+            refuse: |reply, message| reply.fail(ProtocolError::invalid_params(message)),
+            put: |value: R, (), reply: &mut Reply| match value.into_messages() {
                 Ok(Messages { description, messages }) => {
                     if let Some(description) = description {
                         reply.describe(description);
@@ -285,7 +285,7 @@ impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
         Prompt { description: Arc::new(self.description), handler }
     }
 
-    /// Fast: runs on the core, before the next request. Must not block.
+    /// Sets a handler that runs inline on the shard. Must not block.
     pub fn run<F, R>(self, run: F) -> Prompt
     where
         F: Fn(A, Context) -> R + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! What is declared, compiled for a shard.
+//! Registry entries, compiled for a shard.
 
 use super::{callable::SharedCallable, capability::Capabilities, header_params::HeaderParam};
 use crate::{schema::Validator, uri_template::UriTemplate};
@@ -12,32 +12,32 @@ pub struct RegisteredTool {
 }
 
 impl RegisteredTool {
-    /// What runs.
+    /// The handler with its settings.
     #[must_use]
     pub fn callable(&self) -> &SharedCallable {
         &self.callable
     }
 
-    /// The compiled schema of its arguments.
+    /// The validator of its arguments.
     #[must_use]
     pub fn input(&self) -> &Validator {
         &self.input
     }
 
-    /// Arguments that clients repeat in headers.
+    /// Arguments that clients mirror in headers.
     #[must_use]
     pub fn header_params(&self) -> &[HeaderParam] {
         &self.header_params
     }
 
-    /// What the client must be able to do.
+    /// Capabilities that the client must have.
     #[must_use]
     pub fn requires(&self) -> Capabilities {
         self.requires
     }
 }
 
-/// A prompt with what its arguments must be.
+/// A prompt with its required arguments.
 pub struct RegisteredPrompt {
     pub(super) callable: SharedCallable,
     pub(super) required: Vec<Box<str>>,
@@ -45,32 +45,32 @@ pub struct RegisteredPrompt {
 }
 
 impl RegisteredPrompt {
-    /// What runs.
+    /// The handler with its settings.
     #[must_use]
     pub fn callable(&self) -> &SharedCallable {
         &self.callable
     }
 
-    /// The arguments that must be given.
+    /// Names of the required arguments.
     pub fn required(&self) -> impl Iterator<Item = &str> {
         self.required.iter().map(AsRef::as_ref)
     }
 
-    /// Its arguments, with how they are completed.
+    /// Its arguments, with their completers.
     #[must_use]
     pub fn completers(&self) -> &Completers {
         &self.completers
     }
 }
 
-/// The arguments of a prompt or the variables of a template, each with what completes it, if something does.
+/// The arguments of a prompt or the variables of a template, each with its completer, if it has one.
 #[derive(Default)]
 pub struct Completers {
     pub(super) arguments: Vec<(Box<str>, Option<SharedCallable>)>,
 }
 
 impl Completers {
-    /// Whether there is such an argument, and what completes it.
+    /// The completer of an argument: `None` if there is no such argument, `Some(None)` if it has no completer.
     #[must_use]
     pub fn find(&self, argument: &str) -> Option<Option<&SharedCallable>> {
         let found = self.arguments.iter().find(|(name, _)| **name == *argument)?;
@@ -78,7 +78,7 @@ impl Completers {
     }
 }
 
-/// A template, compiled.
+/// A resource template, compiled.
 pub(super) struct RegisteredTemplate {
     pub(super) template: UriTemplate,
     pub(super) callable: SharedCallable,

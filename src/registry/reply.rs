@@ -1,4 +1,4 @@
-//! What a handler says, encoded as it says it.
+//! The result of a handler, encoded while the handler writes it.
 
 use std::borrow::Cow;
 
@@ -13,36 +13,36 @@ use super::{
 };
 use crate::json::{write_string, write_unsigned};
 
-/// A handler's result: for a tool content blocks, structured content, and whether it is an error; for a prompt its
-/// messages, for a resource its contents. Reused between calls, so that a warm call allocates nothing.
+/// The result of a handler: content blocks, structured content and `isError` of a tool, messages of a prompt, or contents of a
+/// resource. Reused between calls, so that a warm call allocates nothing.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// Content blocks as JSON, one behind the other, each followed by what older clients get instead of it, if they do.
+    /// Content blocks as JSON, each followed by its fallback for older revisions, if it has one.
     content: Vec<u8>,
     blocks: Vec<Block>,
-    /// JSON; empty if there is none. For a completion, its members.
+    /// Structured content as JSON, or the members of a completion; empty if there is none.
     structured: Vec<u8>,
     structured_is_object: bool,
-    /// A prompt's.
+    /// Description of a prompt.
     description: Option<String>,
     meta: Map<String, Value>,
     is_error: bool,
     failure: Option<ProtocolError>,
 }
 
-/// Where a block ends in `content`.
+/// End of a block in `content`.
 #[derive(Clone, Copy, Debug)]
 struct Block {
     since: Revision,
     end: usize,
-    /// Where what stands for it with older clients ends.
+    /// End of its fallback for revisions before `since`; equal to `end` if it has none.
     instead_end: usize,
 }
 
-/// The most values of one completion (checklist C-01).
+/// Maximum values of one completion (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/completion>).
 pub const COMPLETIONS_MAX: usize = 100;
 
-/// Memory kept between calls, in bytes.
+/// Maximum memory of each buffer kept between calls, in bytes.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 impl Reply {
@@ -52,9 +52,9 @@ impl Reply {
         self.end_block(Revision::V2024_11_05);
     }
 
-    /// Adds a block of any kind.
+    /// Adds a content block.
     pub fn push(&mut self, content: Content) {
-        // Writing a map of values to a vector does not fail.
+        // Serializing a map of values to a vector does not fail.
         let _ = serde_json::to_writer(&mut self.content, &content.block);
         self.end_block(content.since);
         if content.since > Revision::V2024_11_05 {
@@ -65,8 +65,9 @@ impl Reply {
         }
     }
 
-    /// Sets the structured content, and adds a text block with the same JSON for clients that know no structure
-    /// (checklist T-10). A value serde cannot write makes the reply an error; a number that is not finite becomes null.
+    /// Sets the structured content, and adds a text block with the same JSON for clients without structured content
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#structured-content>). A value that does not serialize makes the
+    /// reply an error; a number that is not finite becomes null.
     pub fn structured<T: Serialize + ?Sized>(&mut self, value: &T) {
         if self.structured_only(value) {
             let text = String::from_utf8(std::mem::take(&mut self.structured)).unwrap_or_default();
@@ -75,7 +76,7 @@ impl Reply {
         }
     }
 
-    /// As [`structured`](Self::structured), without the text block. Whether it could be written.
+    /// [`structured`](Self::structured) without the text block. Returns whether the value could be serialized.
     fn structured_only<T: Serialize + ?Sized>(&mut self, value: &T) -> bool {
         self.structured.clear();
         match serde_json::to_writer(&mut self.structured, value) {
@@ -97,7 +98,7 @@ impl Reply {
             Role::Assistant => b"{\"role\":\"assistant\",\"content\":",
         };
         self.content.extend_from_slice(before);
-        // Writing a map of values to a vector does not fail.
+        // Serializing a map of values to a vector does not fail.
         let _ = serde_json::to_writer(&mut self.content, &content.block);
         self.content.push(b'}');
         self.end_block(content.since);
@@ -111,19 +112,19 @@ impl Reply {
         }
     }
 
-    /// Says what a prompt is for, once it is filled in.
+    /// Sets the description of a prompt's messages.
     pub fn describe(&mut self, text: impl Into<String>) {
         self.description = Some(text.into());
     }
 
-    /// Adds a part of a resource: an object of `ResourceContents`.
+    /// Adds an item of `contents`: a `ResourceContents` object.
     pub(super) fn contents(&mut self, contents: &Map<String, Value>) {
         let _ = serde_json::to_writer(&mut self.content, contents);
         self.end_block(Revision::V2024_11_05);
     }
 
-    /// Sets the values of a completion, of which there may be more: `total`, if that is known. No more than
-    /// [`COMPLETIONS_MAX`] are sent.
+    /// Sets the values of a completion, of which the first [`COMPLETIONS_MAX`] are sent. `total`: the number of all values,
+    /// where `values` does not have all.
     pub(super) fn completion<'a>(
         &mut self,
         values: impl ExactSizeIterator<Item = &'a str>,
@@ -146,20 +147,20 @@ impl Reply {
         self.structured.extend_from_slice(more);
     }
 
-    /// Makes the reply an error with this text, whatever it was before.
+    /// Replaces the reply by an error for the model.
     pub fn error(&mut self, text: &str) {
         self.clear();
         self.is_error = true;
         self.text(text);
     }
 
-    /// Makes the call fail with an error of the protocol.
+    /// Replaces the reply by a JSON-RPC error.
     pub fn fail(&mut self, error: ProtocolError) {
         self.clear();
         self.failure = Some(error);
     }
 
-    /// Adds a member to the result's `_meta`, or replaces it. The server's own key is the server's.
+    /// Adds or replaces a member of the result's `_meta`. The key of the server's info is ignored: the server sets it.
     pub fn meta(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let key = key.into();
         if key != SERVER_INFO {
@@ -167,38 +168,38 @@ impl Reply {
         }
     }
 
-    /// Whether this is an error the model is told of.
+    /// Whether the result has `isError`.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.is_error
     }
 
-    /// The error of the protocol, if the call failed with one.
+    /// The JSON-RPC error, if the call failed with one.
     #[must_use]
     pub fn failure(&self) -> Option<&ProtocolError> {
         self.failure.as_ref()
     }
 
-    /// The structured content: JSON; empty if there is none.
+    /// The structured content as JSON; empty if there is none.
     #[must_use]
     pub fn structured_json(&self) -> &[u8] {
         &self.structured
     }
 
-    /// What the tool put into the result's `_meta`.
+    /// Members that the handler added to the result's `_meta`.
     #[must_use]
     pub fn meta_members(&self) -> &Map<String, Value> {
         &self.meta
     }
 
-    /// Empties the reply and keeps its memory.
+    /// Clears the reply and keeps its memory, up to 64 KiB per buffer.
     pub fn clear(&mut self) {
         for buffer in [&mut self.content, &mut self.structured] {
             buffer.clear();
             buffer.shrink_to(KEPT_BYTES_MAX);
         }
         self.blocks.clear();
-        // To clear a map is work even where it is empty.
+        // Clearing an empty map costs instructions.
         if !self.meta.is_empty() {
             self.meta.clear();
         }
@@ -208,7 +209,7 @@ impl Reply {
         self.failure = None;
     }
 
-    /// Appends the members of a `GetPromptResult`, without braces and without `_meta`, as far as `revision` knows them.
+    /// Appends the members of a `GetPromptResult` that `revision` has, without braces and `_meta`.
     pub fn write_prompt(&self, out: &mut Vec<u8>, revision: Revision) {
         if let Some(description) = &self.description {
             out.extend_from_slice(b"\"description\":");
@@ -220,27 +221,27 @@ impl Reply {
         out.push(b']');
     }
 
-    /// Appends the members of a `ReadResourceResult`, without braces, `_meta` and what is said about caching.
+    /// Appends the members of a `ReadResourceResult`, without braces, `_meta` and caching hints.
     pub fn write_contents(&self, out: &mut Vec<u8>, revision: Revision) {
         out.extend_from_slice(b"\"contents\":[");
         self.write_blocks(out, revision);
         out.push(b']');
     }
 
-    /// Appends the members of a `CompleteResult`, without braces and without `_meta`.
+    /// Appends the members of a `CompleteResult`, without braces and `_meta`.
     pub fn write_completion(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\"completion\":{");
         out.extend_from_slice(&self.structured);
         out.push(b'}');
     }
 
-    /// Whether there is no block in it.
+    /// Whether the reply has no content blocks.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 
-    /// Appends the members of a `CallToolResult`, without braces and without `_meta`, as far as `revision` knows them.
+    /// Appends the members of a `CallToolResult` that `revision` has, without braces and `_meta`.
     pub fn write(&self, out: &mut Vec<u8>, revision: Revision) {
         out.extend_from_slice(b"\"content\":[");
         self.write_blocks(out, revision);
@@ -256,15 +257,15 @@ impl Reply {
         }
     }
 
-    /// Appends the blocks, each in the form `revision` knows.
+    /// Appends the blocks, or their fallbacks, separated by commas.
     fn write_blocks(&self, out: &mut Vec<u8>, revision: Revision) {
         let mut start = 0;
         for (number, block) in self.blocks.iter().enumerate() {
             if number > 0 {
                 out.push(b',');
             }
-            let place = if block.since <= revision { start..block.end } else { block.end..block.instead_end };
-            out.extend_from_slice(self.content.get(place).unwrap_or_default());
+            let range = if block.since <= revision { start..block.end } else { block.end..block.instead_end };
+            out.extend_from_slice(self.content.get(range).unwrap_or_default());
             start = block.instead_end;
         }
     }
@@ -281,8 +282,8 @@ impl Reply {
     }
 }
 
-/// What a tool may return: `()`, a text, a number or a `bool`; [`Content`] or a `Vec` of it; [`Structured`] or a JSON value, also
-/// behind blocks that stand for it; an `Option` or a `Result` of these; a whole [`Reply`].
+/// Types that a tool may return: `()`, a string, a number or a `bool`; [`Content`] or a `Vec` of it; [`Structured`] or a
+/// JSON value; a pair of blocks and [`Structured`]; an `Option` or a `Result` of these; a [`Reply`].
 ///
 /// ```
 /// use corelane::{NoArguments, Structured, Tool};
@@ -299,11 +300,11 @@ impl Reply {
             these"
 )]
 pub trait IntoReply {
-    /// Puts the value into an empty reply.
+    /// Writes the value to an empty reply.
     fn into_reply(self, reply: &mut Reply);
 }
 
-/// Structured content: any value serde can write.
+/// Structured content: any serializable value.
 #[derive(Clone, Copy, Debug)]
 pub struct Structured<T>(pub T);
 
@@ -335,7 +336,7 @@ impl IntoReply for Content {
     }
 }
 
-/// A block for each: of [`Content`], links and texts.
+/// One block for each item.
 impl<T: Into<Content>> IntoReply for Vec<T> {
     fn into_reply(self, reply: &mut Reply) {
         for content in self {
@@ -350,14 +351,14 @@ impl<T: Serialize> IntoReply for Structured<T> {
     }
 }
 
-/// Raw JSON is structured content.
+/// A JSON value is structured content.
 impl IntoReply for Value {
     fn into_reply(self, reply: &mut Reply) {
         reply.structured(&self);
     }
 }
 
-/// An error becomes a result with `isError`, its text for the model to read; one of the protocol stays one.
+/// An error becomes a result with `isError` and its text; a [`ProtocolError`] becomes a JSON-RPC error.
 impl<T: IntoReply, E: HandlerError> IntoReply for Result<T, E> {
     fn into_reply(self, reply: &mut Reply) {
         match self.map_err(HandlerError::into_call_error) {
@@ -368,7 +369,7 @@ impl<T: IntoReply, E: HandlerError> IntoReply for Result<T, E> {
     }
 }
 
-/// Nothing, where there is nothing.
+/// `None` is an empty result.
 impl<T: IntoReply> IntoReply for Option<T> {
     fn into_reply(self, reply: &mut Reply) {
         if let Some(value) = self {
@@ -377,7 +378,8 @@ impl<T: IntoReply> IntoReply for Option<T> {
     }
 }
 
-/// Blocks of the first, and structured content without the text that [`Structured`] alone adds. An error in the first stays.
+/// The blocks of the first member, and structured content without the text block that [`Structured`] alone adds. Where the
+/// first is an error, there is no structured content.
 impl<T: IntoReply, S: Serialize> IntoReply for (T, Structured<S>) {
     fn into_reply(self, reply: &mut Reply) {
         self.0.into_reply(reply);
@@ -393,7 +395,7 @@ impl IntoReply for Cow<'_, str> {
     }
 }
 
-/// A text.
+/// A text block with the `Display` form.
 macro_rules! texts {
     ($($type:ty)*) => {$(
         impl IntoReply for $type {
@@ -425,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn t_09_structured_content_goes_only_where_it_is_known() {
+    fn structured_content_is_sent_to_revisions_that_have_it() {
         let object = || Structured(serde_json::json!({"sum": 2}));
         let block = r#""content":[{"type":"text","text":"{\"sum\":2}"}]"#;
         assert_eq!(written(object(), Revision::V2025_03_26), block);
@@ -440,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_replaces_what_was_said_before() {
+    fn error_replaces_earlier_content() {
         let failed: Result<String, &str> = Err("no \"luck\"");
         let expected = r#""content":[{"type":"text","text":"no \"luck\""}],"isError":true"#;
         assert_eq!(written(failed, Revision::V2026_07_28), expected);
@@ -466,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn links_say_all_that_a_resource_says() {
+    fn resource_link_has_all_members() {
         let icon = crate::registry::Icon { src: "data:,".into(), ..Default::default() };
         let annotations = crate::registry::Annotations { priority: Some(1.0), ..Default::default() };
         let link = ResourceLink::new("file:///a", "a")
@@ -485,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_a_revision_does_not_know_become_text() {
+    fn blocks_unknown_to_a_revision_become_text() {
         let blocks = || {
             vec![
                 Content::audio(b"la", "audio/wav"),

@@ -1,4 +1,5 @@
-//! Declaring resources and templates of them (MCP specification, server/resources; checklist R-01 to R-05).
+//! `Resource`, `ResourceTemplate` and their builders
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources>).
 
 use std::{borrow::Cow, collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -23,20 +24,20 @@ use crate::{json::Node, uri_template::UriTemplate};
 /// A declared resource.
 #[derive(Clone)]
 pub struct Resource {
-    /// Shared by the copies of a declaration: a registry that changes compiles and encodes only what is new.
+    /// Shared by clones, which a registry recognizes as unchanged by its address.
     pub(super) description: Arc<ResourceDescription>,
     pub(super) handler: Handler,
 }
 
-/// A declared template: resources that are not listed one by one.
+/// A declared resource template: a set of resources that are not listed one by one.
 #[derive(Clone)]
 pub struct ResourceTemplate {
-    /// Shared by the copies of a declaration: a registry that changes compiles and encodes only what is new.
+    /// Shared by clones, which a registry recognizes as unchanged by its address.
     pub(super) description: Arc<ResourceDescription>,
     pub(super) handler: Handler,
 }
 
-/// What clients are told of a resource or a template.
+/// The declaration of a resource or a template, except for its handler.
 pub(super) struct ResourceDescription {
     /// The URI, or the template.
     pub(super) uri: Cow<'static, str>,
@@ -51,14 +52,14 @@ pub(super) struct ResourceDescription {
     pub(super) cache: Cache,
     pub(super) completers: Vec<Completer>,
     pub(super) deadline: Option<Duration>,
-    /// Why the handler's type can never be read from the template's variables.
+    /// Why the handler's type cannot be deserialized from the variables; reported when the registry is compiled.
     pub(super) unreadable: Option<String>,
 }
 
-/// A part of what a resource holds: text or bytes.
+/// An item of a resource's contents: text or bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contents {
-    /// Its own URI; the one that was read if it has none.
+    /// URI of the item, if it is not the one that was read.
     uri: Option<String>,
     mime_type: Option<String>,
     data: Data,
@@ -85,21 +86,21 @@ impl Contents {
         Self { uri: None, mime_type: None, data, meta: Map::new() }
     }
 
-    /// Its media type, where it is not the resource's.
+    /// Sets the media type, where it is not that of the resource.
     #[must_use]
     pub fn mime_type(mut self, mime_type: impl Into<String>) -> Self {
         self.mime_type = Some(mime_type.into());
         self
     }
 
-    /// Its URI, where it is not the one that was read: a file of a directory, say.
+    /// Sets the URI, where it is not the one that was read: for example, that of a file in a directory.
     #[must_use]
     pub fn uri(mut self, uri: impl Into<String>) -> Self {
         self.uri = Some(uri.into());
         self
     }
 
-    /// Adds a member to its `_meta`.
+    /// Adds a member to the item's `_meta`.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.meta.insert(key.into(), value.into());
@@ -123,17 +124,17 @@ impl Contents {
     }
 }
 
-/// What reading a resource may return. `None` is a resource that is not there.
+/// Types that the handler of a resource may return. `None` is a missing resource.
 #[diagnostic::on_unimplemented(
     message = "reading a resource cannot return `{Self}`",
     label = "cannot be made contents",
     note = "return a text, `Contents`, `Vec<Contents>`, or an `Option` or a `Result` of these"
 )]
 pub trait IntoContents {
-    /// The contents, or why there are none.
+    /// Converts to the contents. `None` becomes the revision's error for a missing resource.
     ///
     /// # Errors
-    /// What the client is told; `None` becomes "not found", which every revision has its own code for.
+    /// The error that is sent to the client.
     fn into_contents(self) -> Result<Option<Vec<Contents>>, ProtocolError>;
 }
 
@@ -179,8 +180,8 @@ impl<T: IntoContents, E: HandlerError> IntoContents for Result<T, E> {
     }
 }
 
-/// What a template's handler gets: the URI that is read, and the template's variables with their escapes undone. They come
-/// from the client: a path made of them must be checked.
+/// The URI that is read, and the variables of the template, percent-decoded. The values come from the client: a handler
+/// must validate paths made from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read<V> {
     /// The URI.
@@ -222,13 +223,13 @@ impl ResourceDescription {
 }
 
 impl Resource {
-    /// Starts declaring a resource: what clients read it by, and what programs call it.
+    /// Starts the declaration of a resource with this URI and programmatic name.
     #[allow(clippy::new_ret_no_self, reason = "a resource without a handler is none")]
     pub fn new(uri: impl Into<Cow<'static, str>>, name: impl Into<Cow<'static, str>>) -> ResourceBuilder {
         ResourceBuilder { description: ResourceDescription::new(uri.into(), name.into()) }
     }
 
-    /// What clients read it by.
+    /// The URI.
     #[must_use]
     pub fn uri(&self) -> &str {
         &self.description.uri
@@ -236,7 +237,7 @@ impl Resource {
 }
 
 impl ResourceTemplate {
-    /// Starts declaring a template (RFC 6570), as `file:///logs/{date}`: what it matches, and what programs call it.
+    /// Starts the declaration of a URI template (RFC 6570), for example `file:///logs/{date}`, with its programmatic name.
     #[allow(clippy::new_ret_no_self, reason = "a template without a handler is none")]
     pub fn new(
         template: impl Into<Cow<'static, str>>,
@@ -253,40 +254,40 @@ impl ResourceTemplate {
     }
 }
 
-/// A resource being declared.
+/// Builder of a [`Resource`].
 pub struct ResourceBuilder {
     description: ResourceDescription,
 }
 
-/// A template being declared, with variables of type `V`.
+/// Builder of a [`ResourceTemplate`] with variables of type `V`.
 pub struct ResourceTemplateBuilder<V> {
     description: ResourceDescription,
     variables: PhantomData<fn(V)>,
 }
 
-/// What resources and templates are described by alike.
+/// Implements the builder methods that resources and templates have in common.
 macro_rules! describe {
     () => {
         ways_to_describe!(
-            "What it holds, for people and for the model.",
-            "How long reading may take, instead of `limits.call_deadline`."
+            "Describes the contents to people and to the model.",
+            "Sets the deadline of `resources/read`, instead of `limits.call_deadline`."
         );
 
-        /// Its media type, where its contents do not have their own.
+        /// Sets the media type of contents that do not have their own.
         #[must_use]
         pub fn mime_type(mut self, mime_type: impl Into<Cow<'static, str>>) -> Self {
             self.description.mime_type = Some(mime_type.into());
             self
         }
 
-        /// Says whom it is for.
+        /// Sets the annotations.
         #[must_use]
         pub fn annotations(mut self, annotations: Annotations) -> Self {
             self.description.annotations = Some(annotations);
             self
         }
 
-        /// How long, and for whom, what was read may be kept; not at all without this.
+        /// Sets how long clients may cache the contents, and whether a copy may be shared. Without this they are not cached.
         #[must_use]
         pub fn cache(mut self, ttl: Duration, scope: CacheScope) -> Self {
             self.description.cache = Cache { ttl, scope };
@@ -298,14 +299,14 @@ macro_rules! describe {
 impl ResourceBuilder {
     describe!();
 
-    /// Its size in bytes, before any encoding.
+    /// Sets the size in bytes, before any encoding.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.description.size = Some(bytes);
         self
     }
 
-    /// A resource that is always the same.
+    /// Sets constant contents.
     #[must_use]
     pub fn contents(self, contents: impl Into<Vec<Contents>>) -> Resource {
         let contents = contents.into();
@@ -325,7 +326,7 @@ impl ResourceBuilder {
         Resource { description: Arc::new(self.description), handler }
     }
 
-    /// Read by a fast function, which gets the URI: runs on the core, before the next request. Must not block.
+    /// Sets a handler, called with the URI, that runs inline on the shard. Must not block.
     pub fn run<F, R>(self, run: F) -> Resource
     where
         F: Fn(String, Context) -> R + Send + Sync + 'static,
@@ -341,9 +342,10 @@ impl ResourceBuilder {
 impl<V> ResourceTemplateBuilder<V> {
     describe!();
 
-    /// Takes the variables as a `T`, a struct; what is not an `Option` must be there. Numbers, booleans, characters and enums
-    /// of plain names are read from the texts that stand in the URI, and lists from what stands between commas, or between the
-    /// separators of an exploded variable. A type with other fields is refused with the registry.
+    /// Sets the type of the variables: a struct, of which fields that are not `Option` are required. Numbers, booleans,
+    /// characters and enums of unit variants are parsed from the strings in the URI, and lists from strings separated by
+    /// commas or by the separators of an exploded variable. A type with other fields is rejected when the registry is
+    /// compiled.
     ///
     /// ```
     /// #[derive(serde::Deserialize)]
@@ -361,7 +363,7 @@ impl<V> ResourceTemplateBuilder<V> {
         ResourceTemplateBuilder { description: self.description, variables: PhantomData }
     }
 
-    /// Says how a variable is completed.
+    /// Adds the completer of a variable.
     #[must_use]
     pub fn complete(mut self, completer: Completer) -> Self {
         self.description.completers.push(completer);
@@ -372,7 +374,7 @@ impl<V> ResourceTemplateBuilder<V> {
 impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
     fn convert<R: IntoContents + 'static>(&self) -> Convert<Read<V>, R, Kept> {
         let mime_type = self.description.mime_type.clone();
-        // A template that cannot be compiled is refused with the registry, before anything is read by it.
+        // A template that does not compile is rejected with the registry, so its handler never runs.
         let template = UriTemplate::parse(&self.description.uri).ok();
         let read = move |node: Node<'_>| {
             let uri = uri(node);
@@ -382,14 +384,14 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
                     .into_iter()
                     .map(|(name, value, list)| (name, Text { text: value.into(), list: Some(list) }))
             };
-            let variables = text::read(values).map_err(|told| format!("Invalid URI: {told}"))?;
+            let variables = text::read(values).map_err(|message| format!("Invalid URI: {message}"))?;
             Ok((Read { uri: uri.clone(), variables }, Kept { uri, mime_type: mime_type.clone() }))
         };
         Convert { read: Arc::new(read), refuse, put }
     }
 
     fn finish(mut self, handler: Handler) -> ResourceTemplate {
-        // A template that cannot be compiled is refused for that.
+        // A template that does not compile is rejected for that reason.
         if let Ok(template) = UriTemplate::parse(&self.description.uri) {
             let names: Vec<&str> = template.variables().collect();
             self.description.unreadable = text::unreadable::<V>(&names, true);
@@ -397,7 +399,7 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
         ResourceTemplate { description: Arc::new(self.description), handler }
     }
 
-    /// Read by a fast function: runs on the core, before the next request. Must not block.
+    /// Sets a handler that runs inline on the shard. Must not block.
     pub fn run<F, R>(self, run: F) -> ResourceTemplate
     where
         F: Fn(Read<V>, Context) -> R + Send + Sync + 'static,
@@ -414,19 +416,20 @@ fn uri(node: Node<'_>) -> String {
     node.as_str().unwrap_or_default().to_owned()
 }
 
-fn refuse(reply: &mut Reply, told: String) {
-    reply.fail(ProtocolError::invalid_params(told));
+fn refuse(reply: &mut Reply, message: String) {
+    reply.fail(ProtocolError::invalid_params(message));
 }
 
-/// What goes past a handler: what it need not say of its contents.
+/// Properties of the request that complete the handler's contents.
 struct Kept {
     uri: String,
     mime_type: Option<Cow<'static, str>>,
 }
 
-fn put<R: IntoContents>(said: R, kept: Kept, reply: &mut Reply) {
-    match said.into_contents() {
-        // Nothing at all would be taken for a resource that is empty (checklist R-04).
+fn put<R: IntoContents>(value: R, kept: Kept, reply: &mut Reply) {
+    match value.into_contents() {
+        // Empty contents would mean that the resource exists
+        // (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources#error-handling>).
         Ok(None) => reply.fail(ProtocolError::resource_not_found(&kept.uri)),
         Ok(Some(contents)) if contents.is_empty() => reply.fail(ProtocolError::resource_not_found(&kept.uri)),
         Ok(Some(contents)) => {

@@ -1,4 +1,4 @@
-//! The protocol's revisions and what each can carry.
+//! The revisions of the protocol, and the features of each.
 
 /// A revision of the MCP specification. Later ones compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,13 +20,14 @@ impl Revision {
     pub const ALL: [Self; 5] =
         [Self::V2024_11_05, Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25, Self::V2026_07_28];
 
-    /// The newest one a handshake can agree on.
+    /// The newest revision that `initialize` negotiates.
     pub const LATEST_LEGACY: Self = Self::V2025_11_25;
 
-    /// What a request without any version is taken for (checklist V-06).
+    /// The revision of a request that has none
+    /// (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#protocol-version-header>).
     pub const ASSUMED: Self = Self::V2025_03_26;
 
-    /// The string on the wire.
+    /// The value of `protocolVersion`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,14 +39,14 @@ impl Revision {
         }
     }
 
-    /// The revision a string on the wire names.
+    /// Parses a value of `protocolVersion`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         // Newest first: the most frequent one on a busy server.
         Self::ALL.into_iter().rev().find(|revision| revision.as_str().as_bytes() == text)
     }
 
-    /// Whether this is the stateless era.
+    /// Whether this is the stateless era, 2026-07-28 or later.
     #[must_use]
     pub fn is_modern(self) -> bool {
         self >= Self::V2026_07_28
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_and_revisions_agree() {
+    fn as_str_and_parse_are_inverse() {
         for (index, revision) in Revision::ALL.into_iter().enumerate() {
             assert_eq!(Revision::parse(revision.as_str().as_bytes()), Some(revision));
             assert_eq!(revision.index(), index);

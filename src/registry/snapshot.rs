@@ -1,4 +1,4 @@
-//! What one shard serves from: nothing in it changes, so nothing in it is locked.
+//! The immutable snapshot of the registry that one shard serves from, without locks.
 
 use std::{hash::BuildHasher, sync::Arc};
 
@@ -21,8 +21,7 @@ use super::{
 };
 use crate::{config::Limits, signed_token::Secret};
 
-/// Where the entries of one kind are, by name. A fast hash will do: what is in there was chosen by the server, not by its
-/// clients.
+/// Positions of the entries of one kind, by key. The hash need not resist collisions: the keys come from the server.
 #[derive(Clone, Default)]
 struct Index(HashTable<u32>);
 
@@ -31,13 +30,16 @@ fn hash(name: &str) -> u64 {
 }
 
 impl Index {
-    /// Finds the places of all entries; two of one name are refused.
+    /// Indexes all entries.
+    ///
+    /// # Errors
+    /// Two entries have one key.
     fn build<E: Compile>(
         entries: &[E],
         before: Option<&Self>,
         kept: &Before<'_, E>,
     ) -> Result<Self, RegistryError> {
-        // Names of entries that are where they were are not looked at.
+        // A prefix that has not changed is already indexed.
         let before = before.filter(|_| kept.is_start_of(entries));
         let known = before.map_or(0, |_| kept.len());
         let mut index = before.cloned().unwrap_or_default();
@@ -47,13 +49,13 @@ impl Index {
             let hashed = hash(entry.key());
             match index.0.entry(hashed, |other| name(*other) == entry.key(), |other| hash(name(*other))) {
                 Entry::Occupied(_) => return Err(RegistryError::Duplicate(entry.key().to_owned())),
-                Entry::Vacant(place) => _ = place.insert(position),
+                Entry::Vacant(slot) => _ = slot.insert(position),
             }
         }
         Ok(index)
     }
 
-    /// Finds the entry of this name.
+    /// Finds the entry with this key.
     fn find<'a, T>(
         &self,
         entries: &'a [Arc<T>],
@@ -66,7 +68,7 @@ impl Index {
     }
 }
 
-/// What is the same on every shard: encoded answers, and where each name is.
+/// The part of a snapshot that all shards share: encoded results, and the indexes.
 pub struct EncodedLists {
     registry: Arc<Registry>,
     limits: Limits,
@@ -74,21 +76,22 @@ pub struct EncodedLists {
     lists: [Arc<EncodedList>; List::ALL.len()],
     /// By list.
     indexes: [Arc<Index>; List::ALL.len()],
-    /// Lists there are, with what they hold.
+    /// Lists that the server declares a capability for.
     offers: Lists,
+    /// Whether any argument has a completer.
     completes: bool,
-    /// `"_meta":{…}` of a result that has nothing else in it.
+    /// `"_meta":{…}` of a result without other `_meta` members.
     meta: Vec<u8>,
-    /// `"io.modelcontextprotocol/serverInfo":{…}`, as the `_meta` of every result of the 2026 era carries it
-    /// (checklist M-08).
+    /// `"io.modelcontextprotocol/serverInfo":{…}`, a member of the `_meta` of every result of revision 2026-07-28
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic#meta>).
     server_info: Vec<u8>,
-    /// Result of `server/discover`: members without braces.
+    /// Result of `server/discover`: the members without braces.
     discover: Vec<u8>,
-    /// Results of `initialize` behind their `protocolVersion`, by revision: members without braces.
+    /// Results of `initialize` after their `protocolVersion`, by revision: the members without braces.
     initialize: [Vec<u8>; Revision::ALL.len()],
 }
 
-/// Everything a shard looks up or lists, compiled and encoded. A copy shares it.
+/// Everything that a shard looks up or lists, compiled and encoded. Clones share it.
 #[derive(Clone)]
 pub struct Snapshot {
     tools: Arc<[Arc<RegisteredTool>]>,
@@ -99,7 +102,7 @@ pub struct Snapshot {
     encoded: Arc<EncodedLists>,
 }
 
-/// What a list needs for its encoding.
+/// Inputs of the encoding of a list.
 struct Encoding<'a> {
     registry: &'a Registry,
     before: Option<&'a EncodedLists>,
@@ -108,7 +111,7 @@ struct Encoding<'a> {
 }
 
 impl Encoding<'_> {
-    /// Encodes a list, and finds the places of its names: only what has changed.
+    /// Encodes a list and indexes its entries. Reuses what has not changed since the previous snapshot.
     fn list<E: Compile>(&self) -> Result<(Arc<EncodedList>, Arc<Index>), RegistryError> {
         let entries = E::declared(self.registry);
         let mut kept = Before::<E>::new(self.before.map(|before| &*before.registry));
@@ -196,7 +199,7 @@ impl EncodedLists {
         self.indexes.get(list.index()).map(AsRef::as_ref)
     }
 
-    /// In which lists this differs from another.
+    /// The lists that differ from those of `other`.
     #[must_use]
     pub fn changed_since(&self, other: &Self) -> Lists {
         let differs = |list: &List| match (self.lists.get(list.index()), other.lists.get(list.index())) {
@@ -208,19 +211,19 @@ impl EncodedLists {
 }
 
 impl Snapshot {
-    /// Compiles a registry for the first shard, or for the only one.
+    /// Compiles a registry for shard 0, from nothing.
     ///
     /// # Errors
-    /// The first thing that cannot be served.
+    /// The first declaration that cannot be served.
     pub fn build(registry: &Registry, limits: &Limits, secret: &Secret) -> Result<Self, RegistryError> {
         Self::build_for(&Arc::new(registry.clone()), limits, secret, 0, None, None)
     }
 
-    /// Compiles a registry for a shard: only what no registry before it had. `before`: what the shard served before, if it did;
-    /// `encoded`: that of another shard's snapshot of the same registry, if there is one.
+    /// Compiles a registry for a shard. Reuses what has not changed since `before`, the previous snapshot of the shard, and the
+    /// `encoded` lists of another shard's snapshot of the same registry.
     ///
     /// # Errors
-    /// The first thing that cannot be served.
+    /// The first declaration that cannot be served.
     pub fn build_for(
         registry: &Arc<Registry>,
         limits: &Limits,
@@ -248,7 +251,7 @@ impl Snapshot {
         })
     }
 
-    /// The answers that are the same on every shard.
+    /// The part that all shards share.
     #[must_use]
     pub fn encoded(&self) -> &Arc<EncodedLists> {
         &self.encoded
@@ -273,7 +276,7 @@ impl Snapshot {
         index.find(&self.prompts, name, |prompt| prompt.callable.name()).map(AsRef::as_ref)
     }
 
-    /// Finds what reads a resource: its own, or that of the first template its URI matches.
+    /// Finds the callable that reads a resource: that of the resource, or of the first template that its URI matches.
     #[must_use]
     pub fn resource(&self, uri: &str) -> Option<&SharedCallable> {
         let index = self.encoded.index(List::Resources)?;
@@ -283,51 +286,52 @@ impl Snapshot {
         })
     }
 
-    /// Finds the variables of a template by the template's text.
+    /// Finds the variables of a template, with their completers, by the template's text.
     #[must_use]
     pub fn template_completers(&self, template: &str) -> Option<&Completers> {
         let found = self.templates.iter().find(|other| other.template.as_str() == template)?;
         Some(&found.completers)
     }
 
-    /// Whether a list is offered at all. Tools always are.
+    /// Whether the capability for a list is declared. That for tools always is.
     #[must_use]
     pub fn offers(&self, list: List) -> bool {
         self.encoded.offers.has(list)
     }
 
-    /// Whether anything can be completed.
+    /// Whether any argument has a completer.
     #[must_use]
     pub fn completes(&self) -> bool {
         self.encoded.completes
     }
 
-    /// One page of a list, by the cursor of the page before: members of the result without braces, in three parts.
+    /// The page of a list that a cursor names, or the first page: the members of the result without braces, in three parts.
+    /// `None` for an invalid cursor.
     #[must_use]
     pub fn page(&self, list: List, revision: Revision, cursor: Option<&str>) -> Option<[&[u8]; 3]> {
         self.encoded.lists.get(list.index())?.page(revision, cursor)
     }
 
-    /// The result of `server/discover`: members without braces.
+    /// The result of `server/discover`: the members without braces.
     #[must_use]
     pub fn discover(&self) -> &[u8] {
         &self.encoded.discover
     }
 
-    /// The result of `initialize` but for its `protocolVersion`: members without braces.
+    /// The result of `initialize` without its `protocolVersion`: the members without braces.
     #[must_use]
     pub fn initialize(&self, revision: Revision) -> &[u8] {
         self.encoded.initialize.get(revision.index()).map_or(&[], Vec::as_slice)
     }
 
-    /// The member of `_meta` that every result of the 2026 era carries.
+    /// The member of `_meta` that every result of revision 2026-07-28 carries.
     #[must_use]
     pub fn server_info(&self) -> &[u8] {
         &self.encoded.server_info
     }
 }
 
-/// What a shard's part of a snapshot is compiled from.
+/// Inputs of the compilation of a shard's part of a snapshot.
 struct Compiling<'a> {
     registry: &'a Registry,
     before: Option<&'a Snapshot>,
@@ -336,7 +340,7 @@ struct Compiling<'a> {
 }
 
 impl Compiling<'_> {
-    /// All of one kind: what the snapshot before had is taken from there.
+    /// Compiles the entries of one kind. Reuses those of the previous snapshot that have not changed.
     fn all<E: Compile>(
         &self,
         of: impl Fn(&Snapshot) -> &Arc<[Arc<E::Compiled>]>,
@@ -359,7 +363,8 @@ impl Compiling<'_> {
     }
 }
 
-/// What a server can do. Only what works is named (checklist M-21, M-69).
+/// The `ServerCapabilities` object. Only what is served is declared (<https://modelcontextprotocol.io/specification/2026-07-28/server/discover>,
+/// <https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>).
 fn capabilities(registry: &Registry, offers: Lists, completes: bool, revision: Revision) -> Value {
     let mut capabilities = Map::new();
     capabilities.insert("tools".into(), json!({"listChanged": true}));
@@ -369,7 +374,7 @@ fn capabilities(registry: &Registry, offers: Lists, completes: bool, revision: R
     if offers.has(List::Prompts) {
         capabilities.insert("prompts".into(), json!({"listChanged": true}));
     }
-    // Before 2025-03-26 there was no name for it.
+    // Revisions before 2025-03-26 have no such capability.
     if completes && revision >= Revision::V2025_03_26 {
         capabilities.insert("completions".into(), json!({}));
     }
@@ -454,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_registry_is_served_as_one_that_is_compiled_from_nothing() {
+    fn incremental_build_equals_build_from_nothing() {
         let mut registry = registry();
         let mut snapshot = following(&registry, None);
         let changes: [fn(&mut Registry); 11] = [
@@ -491,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn two_of_one_name_are_refused_however_they_came() {
+    fn duplicate_keys_are_rejected() {
         let secret = Secret::new(b"key");
         let before = following(&registry(), None);
         let duplicates: [fn(&mut Registry); 5] = [
@@ -510,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_compiles_and_encodes_only_what_is_new() {
+    fn unchanged_entries_are_reused() {
         let mut registry = registry();
         let before = following(&registry, None);
         registry.add(Prompt::new("new").run(|_, _| "x"));
@@ -541,7 +546,7 @@ mod tests {
             snapshot.page(list, Revision::V2026_07_28, None).unwrap()[1].as_ptr()
         };
         assert_eq!(text(&before, List::Tools), text(&after, List::Tools), "the first page's items");
-        // With other limits nothing is taken over.
+        // Nothing is reused with other limits.
         let limits = Limits { list_page_items_max: 3, ..Limits::default() };
         let other = Snapshot::build_for(
             &after.encoded.registry,

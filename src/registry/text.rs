@@ -1,5 +1,6 @@
-//! serde over named texts: a prompt's arguments and a template's variables become the numbers, booleans, enums and lists that a
-//! type has. What no text can become (a nested struct, a map) is found when the type is registered.
+//! Deserializes a type from named strings: the arguments of a prompt or the variables of a template. Parses numbers,
+//! booleans, enums and lists. Types that cannot be parsed from strings (nested structs, maps) are found when the type is
+//! registered.
 
 use std::borrow::Cow;
 
@@ -14,10 +15,10 @@ use serde::{
 
 use super::mismatch::mismatch;
 
-/// One text, and how it reads as a list.
+/// A string, and its form as a list.
 pub(super) struct Text<'de> {
     pub(super) text: Cow<'de, str>,
-    /// The members, if a list may be made of it; without any, an empty list.
+    /// The items, where the string may be parsed as a list.
     pub(super) list: Option<Vec<String>>,
 }
 
@@ -29,7 +30,7 @@ impl<'de> IntoDeserializer<'de, Error> for Text<'de> {
     }
 }
 
-/// The integer that a number written with a fraction or an exponent equals.
+/// The value of a whole number that is written with a fraction or an exponent.
 fn integral(text: &str) -> Option<i64> {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     let value = text.parse::<f64>().ok()?;
@@ -137,16 +138,16 @@ impl<'de> Deserializer<'de> for Text<'de> {
     }
 }
 
-/// Texts by name.
+/// Map access over named strings.
 struct Texts<'de, I> {
     texts: I,
     next: Option<(&'de str, Text<'de>)>,
 }
 
-/// Reads a type from texts by name. They are made once more if they do not fit, to find out where.
+/// Deserializes a type from named strings. Calls `texts` a second time after a failure, to find its position.
 ///
 /// # Errors
-/// What does not fit, behind its JSON pointer.
+/// The JSON pointer of the value that does not deserialize, and the reason.
 pub(super) fn read<'de, T, I>(texts: impl Fn() -> I) -> Result<T, String>
 where
     T: de::Deserialize<'de>,
@@ -172,7 +173,7 @@ impl<'de, I: Iterator<Item = (&'de str, Text<'de>)>> MapAccess<'de> for Texts<'d
     }
 }
 
-/// A type's members by name, for every kind of type.
+/// Deserializer of a map, for types of every kind.
 struct Named<M>(M);
 
 impl<'de, M: MapAccess<'de>> Deserializer<'de> for Named<M> {
@@ -200,34 +201,35 @@ impl<'de, M: MapAccess<'de>> Deserializer<'de> for Named<M> {
     }
 }
 
-/// Why a type can never be read from texts of these names, as far as one reading of sample values shows it: a value that is no
-/// text, a required name that is not there, a name that the type refuses. `takes_lists`: a text may be a list.
+/// Why a type cannot be deserialized from strings of these names: a field that is not parsed from a string, a required name
+/// that is missing, a name that the type rejects. Found by deserializing sample values, so other causes may go unnoticed.
+/// `takes_lists`: strings may be parsed as lists.
 pub(super) fn unreadable<T: DeserializeOwned>(names: &[&str], takes_lists: bool) -> Option<String> {
     let mut reason = None;
     for variant in 0..VARIANTS_TRIED {
         let sample = Sample { names, next: 0, text: SampleText { takes_lists, variant } };
         match T::deserialize(Named(sample)) {
             Ok(_) | Err(Unreadable::Value) => return None,
-            Err(Unreadable::Type(told)) => return Some(told),
-            // Another of its variants may be a plain name.
-            Err(Unreadable::Enum(told)) => reason = Some(told),
+            Err(Unreadable::Type(text)) => return Some(text),
+            // Another variant may be a unit variant.
+            Err(Unreadable::Enum(text)) => reason = Some(text),
         }
     }
     reason
 }
 
-/// The most variants of an enum that are tried.
+/// Maximum variants of an enum that are tried.
 const VARIANTS_TRIED: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
-    /// The variant that was tried holds values.
+    /// The variant that was tried has fields.
     #[error("{0}")]
     Enum(String),
-    /// The sample value did not fit; another may.
+    /// The sample value was rejected; another may be accepted.
     #[error("a sample value did not fit")]
     Value,
-    /// No value fits.
+    /// The type accepts no string.
     #[error("{0}")]
     Type(String),
 }
@@ -246,7 +248,7 @@ impl de::Error for Unreadable {
     }
 }
 
-/// Sample values by name.
+/// Map access over sample values.
 struct Sample<'n> {
     names: &'n [&'n str],
     next: usize,
@@ -272,11 +274,11 @@ impl<'de> MapAccess<'de> for Sample<'_> {
     }
 }
 
-/// A sample value of the type being deserialized, if a text can become one.
+/// Deserializer of a sample value of the requested type; fails where the type is not parsed from a string.
 #[derive(Clone, Copy)]
 struct SampleText {
     takes_lists: bool,
-    /// Which variant of an enum is tried.
+    /// Index of the enum variant that is tried.
     variant: usize,
 }
 
@@ -465,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_become_what_a_type_asks_for() {
+    fn strings_are_parsed_to_the_types_of_fields() {
         let texts = [
             ("text", "5"),
             ("small", "-5.0"),
@@ -494,14 +496,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_does_not_fit_is_named() {
+    fn error_names_the_string_that_does_not_parse() {
         fn reason<T: DeserializeOwned + std::fmt::Debug>(value: &'static str) -> String {
             read::<BTreeMap<String, T>, _>(|| [("n", text(value))].into_iter()).unwrap_err()
         }
-        for (value, says) in
+        for (value, message) in
             [("300", "/n: "), ("x", "/n: invalid type: string \"x\", expected u8"), ("", "/n: ")]
         {
-            assert!(reason::<u8>(value).starts_with(says), "{}", reason::<u8>(value));
+            assert!(reason::<u8>(value).starts_with(message), "{}", reason::<u8>(value));
         }
         assert!(reason::<Vec<u8>>("1,2,x").starts_with("/n/2: invalid type: string \"x\""));
         assert!(reason::<(u8, u8)>("1,2,3").starts_with("/n: "));
@@ -509,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_no_text_fits_are_found() {
+    fn types_that_cannot_be_parsed_are_found() {
         #[derive(Deserialize)]
         #[allow(dead_code, reason = "never read")]
         struct Nested {

@@ -1,4 +1,4 @@
-//! Declaring a tool.
+//! `Tool` and its builder.
 
 use std::{borrow::Cow, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -23,12 +23,12 @@ use crate::json::{Node, retry_with_digits};
 /// A declared tool.
 #[derive(Clone)]
 pub struct Tool {
-    /// Shared by the copies of a tool, with what has been compiled of it: a registry that changes compiles only what is new.
+    /// Shared by clones, with the compiled form: a registry recognizes an unchanged tool by the address.
     pub(super) description: Arc<Description>,
     pub(super) handler: Handler,
 }
 
-/// What clients are told of a tool, and what is asked of them.
+/// The declaration of a tool, except for its handler.
 pub(super) struct Description {
     pub(super) name: Cow<'static, str>,
     pub(super) title: Option<Cow<'static, str>>,
@@ -40,29 +40,29 @@ pub(super) struct Description {
     pub(super) meta: Map<String, Value>,
     pub(super) requires: Capabilities,
     pub(super) deadline: Option<Duration>,
-    /// Calls of clients that know tasks become tasks at once.
+    /// Terms of the task that a call becomes, where the client has the tasks extension.
     pub(super) task: Option<TaskTerms>,
     pub(super) compiled: CompiledOnce,
 }
 
-/// Hints for clients about what a tool does (checklist T-07). What is `None` is not sent; clients then assume what is
-/// said here in parentheses.
+/// Hints for clients about the behaviour of a tool (<https://modelcontextprotocol.io/specification/2026-07-28/schema#toolannotations>).
+/// A member that is `None` is not sent; clients then assume the default in parentheses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolAnnotations {
-    /// The name people see, for clients that do not know [`ToolBuilder::title`].
+    /// The display name, for clients without support for [`ToolBuilder::title`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Changes nothing (false).
+    /// Does not modify its environment (false).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_only_hint: Option<bool>,
-    /// May destroy something, if it changes anything (true).
+    /// May make destructive changes (true).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destructive_hint: Option<bool>,
-    /// A second call with the same arguments changes nothing more (false).
+    /// A second call with the same arguments has no further effect (false).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotent_hint: Option<bool>,
-    /// Reaches out into the world (true).
+    /// Interacts with external entities (true).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_world_hint: Option<bool>,
 }
@@ -74,7 +74,7 @@ impl std::fmt::Debug for Tool {
 }
 
 impl Tool {
-    /// Starts declaring a tool. The name is what clients call it by: 1 to 128 of `A-Z a-z 0-9 _ - .`.
+    /// Starts the declaration of a tool with this name: 1 to 128 of `A-Z a-z 0-9 _ - .`.
     #[allow(clippy::new_ret_no_self, reason = "a tool without a handler is none")]
     pub fn new(name: impl Into<Cow<'static, str>>) -> ToolBuilder<NoArguments> {
         let description = Description {
@@ -94,7 +94,7 @@ impl Tool {
         ToolBuilder { description, arguments: PhantomData }
     }
 
-    /// What clients call it by.
+    /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.description.name
@@ -105,7 +105,7 @@ impl Tool {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub struct NoArguments {}
 
-/// Arguments that borrow their strings from the received bytes. For inline tools: nothing is copied.
+/// Arguments that borrow their strings from the receive buffer, without a copy. For inline tools.
 ///
 /// ```
 /// use corelane::{BorrowedArguments, Tool};
@@ -128,7 +128,7 @@ pub trait BorrowedArguments {
     type Of<'a>: Deserialize<'a>;
 }
 
-/// A tool being declared, with arguments of type `A`.
+/// Builder of a [`Tool`] with arguments of type `A`.
 pub struct ToolBuilder<A> {
     description: Description,
     arguments: PhantomData<fn(A)>,
@@ -136,36 +136,37 @@ pub struct ToolBuilder<A> {
 
 impl<A> ToolBuilder<A> {
     ways_to_describe!(
-        "What the tool does, for the model.",
-        "How long a call may take, instead of `limits.call_deadline`; then it is cancelled and answered, within a tenth of a \
-         second or so. An inline tool is not interrupted; a blocking one keeps its thread until it returns."
+        "Describes the tool to the model.",
+        "Sets the deadline of a call, instead of `limits.call_deadline`. A call beyond it is cancelled and answered with an error, \
+         about 100 ms late at most. An inline tool is not interrupted; a blocking one occupies its thread until it returns."
     );
 
-    /// Hints for clients about what the tool does.
+    /// Sets hints for clients about the behaviour of the tool.
     #[must_use]
     pub fn annotations(mut self, annotations: ToolAnnotations) -> Self {
         self.description.annotations = Some(annotations);
         self
     }
 
-    /// The tool only works for clients that can do this; others are told so (checklist M-07). May be said repeatedly. Clients
-    /// older than 2026-07-28 do not say with a request what they can do, so they are always told.
+    /// Requires a client capability; may be called repeatedly. A call without it is rejected with -32021
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic>). Clients of revisions before 2026-07-28 do not send capabilities with
+    /// a request, so their calls are always rejected.
     #[must_use]
     pub fn requires(mut self, capability: Capability) -> Self {
         self.description.requires = self.description.requires.with(capability);
         self
     }
 
-    /// For what takes long: clients that know the tasks extension get a task at once, others wait for the result. With
-    /// [`ToolBuilder::requires`] and [`Capability::Tasks`] there is no waiting. Not for inline tools.
+    /// Runs calls as tasks: clients with the tasks extension get a task at once, others wait for the result. With
+    /// [`ToolBuilder::requires`] and [`Capability::Tasks`] calls of other clients are rejected. Not for inline tools.
     #[must_use]
     pub fn task(mut self, terms: TaskTerms) -> Self {
         self.description.task = Some(terms);
         self
     }
 
-    /// Takes arguments of type `T`; their schema is derived. `T` is a struct, a map, or an enum of which every variant is
-    /// written as an object.
+    /// Sets the type of the arguments and derives their schema. `T` is a struct, a map, or an enum whose variants all
+    /// serialize as objects.
     ///
     /// ```
     /// #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -191,8 +192,8 @@ impl<A> ToolBuilder<A> {
         self.with_input(listable(schema))
     }
 
-    /// Takes arguments that fit a JSON Schema written by hand, as [`serde_json::Value`] or any type that can be read
-    /// from what fits. Clients see the schema as it is; a missing root `"type": "object"` is added.
+    /// Sets a hand-written JSON Schema of the arguments, which deserialize to [`serde_json::Value`] or to any other type. The
+    /// schema is sent verbatim; a missing `"type": "object"` at the root is added.
     #[must_use]
     pub fn input_schema<T>(self, schema: Value) -> ToolBuilder<T> {
         let schema = match schema {
@@ -211,14 +212,14 @@ impl<A> ToolBuilder<A> {
         ToolBuilder { description: Description { input_schema, ..self.description }, arguments: PhantomData }
     }
 
-    /// Promises structured content of type `T`; its schema is derived. What the tool returns is held against it.
+    /// Derives the schema of the structured content from `T`. Results are validated against it.
     #[must_use]
     pub fn output<T: JsonSchema>(self) -> Self {
         let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
         self.output_schema(listable(generator.into_root_schema_for::<T>().to_value()))
     }
 
-    /// Promises structured content that fits a JSON Schema written by hand.
+    /// Sets a hand-written JSON Schema of the structured content. Results are validated against it.
     #[must_use]
     pub fn output_schema(mut self, schema: Value) -> Self {
         self.description.output_schema = Some(schema);
@@ -229,7 +230,7 @@ impl<A> ToolBuilder<A> {
         Tool { description: Arc::new(self.description), handler }
     }
 
-    /// A fast tool that borrows its arguments and writes its reply in place.
+    /// Sets a handler that borrows its arguments, writes its reply in place, and runs inline on the shard. Must not block.
     pub fn run_borrowed<F>(self, run: F) -> Tool
     where
         A: BorrowedArguments,
@@ -241,7 +242,8 @@ impl<A> ToolBuilder<A> {
         })))
     }
 
-    /// A fast tool that reads its arguments where they lie, as parsed, and writes its reply in place.
+    /// Sets a handler that reads its arguments as parsed JSON, writes its reply in place, and runs inline on the shard.
+    /// Must not block.
     ///
     /// ```
     /// use corelane::{Node, Tool};
@@ -266,12 +268,12 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
                 Ok(arguments) => Ok((arguments, ())),
                 Err(_) => Err(unfit::<A>(node)),
             }),
-            refuse: |reply, told| reply.error(&told),
-            put: |said: R, (), reply: &mut Reply| said.into_reply(reply),
+            refuse: |reply, message| reply.error(&message),
+            put: |value: R, (), reply: &mut Reply| value.into_reply(reply),
         }
     }
 
-    /// A fast tool: runs on the core, before the next request. Must not block.
+    /// Sets a handler that runs inline on the shard. Must not block.
     pub fn run<F, R>(self, run: F) -> Tool
     where
         F: Fn(A, Context) -> R + Send + Sync + 'static,
@@ -287,11 +289,12 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
     ways_to_run!(A, IntoReply, Tool, Send: [A]);
 }
 
-/// The most references that are followed to the schema of one branch.
+/// Maximum nesting of branches and references that is followed.
 const REFERENCES_MAX: usize = 16;
 
-/// Whether a schema allows objects only, and `null`, which arguments never are: an enum's has that in its branches, and a root of
-/// tools needs it itself (checklist T-04).
+/// Whether a schema accepts objects only, apart from `null`, which arguments never are. The schema of an enum has the type
+/// in its
+/// branches, while the root of an input schema needs it (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#tool>).
 fn is_object(schema: &Value, root: &Value, references_left: usize) -> bool {
     let Some(next) = references_left.checked_sub(1) else { return false };
     let branches =
@@ -319,8 +322,8 @@ fn is_object(schema: &Value, root: &Value, references_left: usize) -> bool {
     }
 }
 
-/// Why arguments that fit the schema do not fit the type: the two disagree. Empty if they are to be read again with the digits of
-/// their numbers, see [`Started::NeedsDigits`](crate::runtime::Started::NeedsDigits).
+/// Why arguments that are valid for the schema do not deserialize. Empty where they must be decoded again with the digits
+/// of their numbers, see [`Started::NeedsDigits`](crate::runtime::Started::NeedsDigits).
 #[cold]
 #[inline(never)]
 fn unfit<'a, A: Deserialize<'a>>(arguments: Node<'a>) -> String {
@@ -337,9 +340,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn derived_schemas_list_neither_title_nor_dialect_nor_formats_of_rust() {
+    fn derived_schemas_omit_title_dialect_and_rust_formats() {
         #[derive(JsonSchema)]
-        #[allow(dead_code, reason = "only its schema is looked at")]
+        #[allow(dead_code, reason = "only its schema is used")]
         struct Sizes {
             format: u64,
             list: Vec<i32>,
