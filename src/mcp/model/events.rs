@@ -1,40 +1,41 @@
-//! What clients subscribe to, and the notifications that tell of it (checklist M-60 to M-69, L-60, L-62). An event is
-//! encoded once, whoever hears of it.
+//! Topics that clients subscribe to, and the notifications of their changes
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>,
+//! <https://modelcontextprotocol.io/specification/2025-11-25/server/resources#subscriptions>). An event is encoded once for all subscribers.
 
 use std::fmt;
 
 use crate::{json::write_string, registry::List};
 
-/// Something that may change. A text, so that it can be looked up; the first letter tells its kind.
+/// A resource, a list or a task that may change. The first byte of the string is the kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Topic(Box<str>);
 
 impl Topic {
-    /// A resource, by its URI.
+    /// The topic of a resource, by its URI.
     #[must_use]
     pub fn resource(uri: &str) -> Self {
         Self(format!("r{uri}").into())
     }
 
-    /// A list.
+    /// The topic of a list.
     #[must_use]
     pub fn list(list: List) -> Self {
         Self(format!("l{}", list_method(list)).into())
     }
 
-    /// A task, by its id.
+    /// The topic of a task, by its id.
     #[must_use]
     pub fn task(id: &str) -> Self {
         Self(format!("t{id}").into())
     }
 
-    /// Whether this is a list: the others have names that clients chose.
+    /// Whether this is a list. The names of other topics come from clients.
     #[must_use]
     pub fn is_list(&self) -> bool {
         self.0.starts_with('l')
     }
 
-    /// The URI, if this is a resource.
+    /// The URI of a resource; `None` for other topics.
     #[must_use]
     pub fn as_resource(&self) -> Option<&str> {
         self.0.strip_prefix('r')
@@ -55,22 +56,22 @@ fn list_method(list: List) -> &'static str {
     }
 }
 
-/// A change, encoded for all who hear of it.
+/// A notification of a change, encoded once for all subscribers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event {
     topic: Topic,
-    /// Since 2026-07-28: everything before the subscription's id.
+    /// The message of revision 2026-07-28, up to the subscription id.
     modern: Vec<u8>,
-    /// Before it: the whole message. Empty for what is not known there.
+    /// The whole message of legacy revisions; empty where they have no such notification.
     legacy: Vec<u8>,
 }
 
-/// Closes what [`Event::modern`] leaves open behind the id: `_meta`, `params` and the message.
+/// The bytes after the subscription id: the ends of `_meta`, `params` and the message.
 const MODERN_END: &[u8] = b"}}}";
 const SUBSCRIPTION_ID: &str = "\"_meta\":{\"io.modelcontextprotocol/subscriptionId\":";
 
 impl Event {
-    /// A resource has changed.
+    /// The event of a changed resource.
     #[must_use]
     pub fn resource_updated(uri: &str) -> Self {
         let mut params = b"\"uri\":".to_vec();
@@ -78,13 +79,13 @@ impl Event {
         Self::new(Topic::resource(uri), "notifications/resources/updated", &params)
     }
 
-    /// A list has changed.
+    /// The event of a changed list.
     #[must_use]
     pub fn list_changed(list: List) -> Self {
         Self::new(Topic::list(list), list_method(list), b"")
     }
 
-    /// A task has: `task` is its members, without braces (checklist X-10).
+    /// The event of a changed task (SEP-2663, `notifications/tasks`). `task`: the members of the task, without braces.
     #[must_use]
     pub fn task_changed(id: &str, task: &[u8]) -> Self {
         let event = Self::new(Topic::task(id), "notifications/tasks", task);
@@ -110,14 +111,14 @@ impl Event {
         Self { topic, modern, legacy }
     }
 
-    /// What has changed.
+    /// The topic that has changed.
     #[must_use]
     pub fn topic(&self) -> &Topic {
         &self.topic
     }
 
-    /// Appends the message for the subscription of this id; for a legacy session, which has none, the whole is the same for
-    /// all.
+    /// Appends the message for the subscription with this id, which is JSON; `None` for a legacy session, which has no
+    /// subscription ids.
     pub fn write(&self, out: &mut Vec<u8>, subscription: Option<&[u8]>) {
         match subscription {
             Some(id) => {
@@ -130,7 +131,8 @@ impl Event {
     }
 }
 
-/// Appends the result that ends the subscription of this id, which is JSON, in order (checklist M-66).
+/// Appends the result that ends the subscription with this id, which is JSON
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>).
 pub fn write_listen_ended(out: &mut Vec<u8>, id: &[u8]) {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     out.extend_from_slice(id);
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn m_62_an_event_carries_the_subscriptions_id_with_its_type() {
+    fn event_carries_the_subscription_id_with_its_type() {
         let event = Event::resource_updated("test://\"a\"");
         let expected = |id: Value| {
             json!({"jsonrpc": "2.0", "method": "notifications/resources/updated",

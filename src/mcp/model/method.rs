@@ -1,8 +1,8 @@
-//! The methods of the protocol, and which era knows each.
+//! The methods of the protocol, and the eras of each.
 
 use crate::registry::{Kind, Revision};
 
-/// Which of the two eras, or both, know a method.
+/// The eras in which a method exists.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Eras {
     Legacy,
@@ -12,22 +12,22 @@ enum Eras {
 
 macro_rules! methods {
     ($($variant:ident $name:literal $eras:ident,)*) => {
-        /// The methods that are measured apart.
+        /// A method, as counted in metrics.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum CallMethod {
             $(
                 #[doc = concat!("`", $name, "`")]
                 $variant,
             )*
-            /// Everything that was refused, notifications, and what opens or ends a stream.
+            /// Rejected requests, notifications, and requests that open or close a stream.
             Other,
         }
 
         impl CallMethod {
-            /// All of them.
+            /// All methods.
             pub const ALL: [Self; [$(Self::$variant,)* Self::Other].len()] = [$(Self::$variant,)* Self::Other];
 
-            /// The method's name on the wire.
+            /// The name of the method in the protocol.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -36,7 +36,7 @@ macro_rules! methods {
                 }
             }
 
-            /// Only the two eras together know all methods.
+            /// Parses the name of a method that exists in the era of `revision`.
             pub(crate) fn parse(method: &str, revision: Revision) -> Option<Self> {
                 let (found, eras) = match method {
                     $($name => (Self::$variant, Eras::$eras),)*

@@ -1,4 +1,4 @@
-//! What the protocol is about: methods, events, tasks.
+//! Data types of the protocol: methods, events, tasks.
 
 pub(super) mod events;
 pub(super) mod method;

@@ -1,4 +1,4 @@
-//! A task, and what is asked of it.
+//! Tasks, and requests about them (SEP-2663).
 
 use std::{
     collections::BTreeMap,
@@ -14,21 +14,21 @@ use crate::{
     signed_token::{Purpose, Secret},
 };
 
-/// Names a task: who keeps it, and where.
+/// Identifies a task: its shard, its slot, and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TaskKey {
-    /// The shard that keeps it.
+    /// The shard that owns the task.
     pub shard: u16,
-    /// Its place there.
+    /// Index of the slot.
     pub index: u32,
-    /// Which of the tasks that had this place.
+    /// Generation of the slot.
     pub generation: u32,
-    /// What tells it from the tasks of another process.
+    /// Random number that differs between processes.
     pub nonce: u64,
 }
 
 impl TaskKey {
-    /// The id on the wire: signed, so that nobody guesses one.
+    /// The task id as sent to clients: signed, so that it cannot be guessed.
     #[must_use]
     pub fn seal(self, secret: &Secret) -> String {
         let mut payload = self.shard.to_le_bytes().to_vec();
@@ -38,7 +38,7 @@ impl TaskKey {
         secret.seal(Purpose::Task, &payload, &[])
     }
 
-    /// The task an id of this server's names.
+    /// Verifies a task id; `None` where this server did not sign it.
     #[must_use]
     pub fn open(text: &str, secret: &Secret) -> Option<Self> {
         let payload = secret.open(Purpose::Task, text.as_bytes(), &[])?;
@@ -55,28 +55,28 @@ impl TaskKey {
     }
 }
 
-/// What is asked of a task's keeper.
+/// A request about a task, for the shard that owns it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskRequest {
-    /// Which task.
+    /// The task.
     pub key: TaskKey,
-    /// What to do with it.
+    /// The action.
     pub action: TaskAction,
 }
 
-/// What is to be done with a task.
+/// The action of a request about a task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TaskAction {
-    /// Tell how it is.
+    /// Returns the status.
     Get,
-    /// Bring it answers to its questions.
+    /// Answers input requests, by their keys.
     Update(BTreeMap<String, Value>),
-    /// Give it up.
+    /// Cancels the task.
     Cancel,
 }
 
 impl TaskAction {
-    /// The method that asks for it.
+    /// The method of the request.
     #[must_use]
     pub fn method(&self) -> CallMethod {
         match self {
@@ -87,18 +87,18 @@ impl TaskAction {
     }
 }
 
-/// How a task is.
+/// The status of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TaskStatus {
-    /// It runs.
+    /// The call is running.
     Working,
-    /// It waits for answers to these questions.
+    /// The call waits for answers to these requests.
     InputRequired(BTreeMap<String, InputRequest>),
-    /// It has ended with this result: an object's members, without braces.
+    /// The call returned this result: the members of an object, without braces.
     Completed(Vec<u8>),
-    /// It has ended with this error: a JSON-RPC error object.
+    /// The call failed with this JSON-RPC error object.
     Failed(Vec<u8>),
-    /// It was given up.
+    /// The task was cancelled.
     Cancelled,
 }
 
@@ -113,32 +113,32 @@ impl TaskStatus {
         }
     }
 
-    /// Whether it will not change any more.
+    /// Whether the status is final.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Completed(_) | Self::Failed(_) | Self::Cancelled)
     }
 }
 
-/// A task, as clients see it.
+/// A task as sent to clients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskView {
-    /// Its id.
+    /// The task id.
     pub id: String,
-    /// How it is.
+    /// The status.
     pub status: TaskStatus,
-    /// Since when it is there, from 1970.
+    /// Time of creation, since the Unix epoch.
     pub created: Duration,
-    /// When it last changed, from 1970.
+    /// Time of the last change, since the Unix epoch.
     pub updated: Duration,
-    /// How long it is kept from its creation; without end if `None`.
+    /// Time to live since the creation; `None` is unlimited.
     pub ttl: Option<Duration>,
-    /// How often a client should ask.
+    /// Interval at which clients should poll.
     pub poll_interval: Duration,
 }
 
 impl TaskView {
-    /// Appends its members without braces; with what it asks or came to, if `detailed`.
+    /// Appends the members without braces; with the input requests, the result or the error if `detailed`.
     pub fn write(&self, out: &mut Vec<u8>, detailed: bool) {
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let mut member = |name: &str, text: &str| {
@@ -150,10 +150,10 @@ impl TaskView {
         };
         member("taskId", &self.id);
         member("status", self.status.as_str());
-        for (name, moment) in [("createdAt", self.created), ("lastUpdatedAt", self.updated)] {
+        for (name, time) in [("createdAt", self.created), ("lastUpdatedAt", self.updated)] {
             member(
                 name,
-                &humantime_serde::re::humantime::format_rfc3339_millis(UNIX_EPOCH + moment).to_string(),
+                &humantime_serde::re::humantime::format_rfc3339_millis(UNIX_EPOCH + time).to_string(),
             );
         }
         out.extend_from_slice(b"\"ttlMs\":");
@@ -167,15 +167,15 @@ impl TaskView {
             return;
         }
         match &self.status {
-            TaskStatus::InputRequired(asked) => {
-                let asked: Value = asked
+            TaskStatus::InputRequired(requests) => {
+                let requests: Value = requests
                     .iter()
-                    .map(|(key, asked)| {
-                        (key.clone(), json!({"method": asked.method, "params": asked.params}))
+                    .map(|(key, request)| {
+                        (key.clone(), json!({"method": request.method, "params": request.params}))
                     })
                     .collect();
                 out.extend_from_slice(b",\"inputRequests\":");
-                out.extend_from_slice(asked.to_string().as_bytes());
+                out.extend_from_slice(requests.to_string().as_bytes());
             }
             TaskStatus::Completed(members) => {
                 out.extend_from_slice(b",\"result\":{");
