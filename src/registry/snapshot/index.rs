@@ -1,0 +1,58 @@
+//! Positions of registry entries by key.
+
+use std::{hash::BuildHasher, sync::Arc};
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashTable, hash_table::Entry};
+
+use super::super::{
+    RegistryError,
+    compile::{Before, Compile},
+};
+
+/// Positions of the entries of one kind, by key. The hash need not resist collisions: the keys come from the server.
+#[derive(Clone, Default)]
+pub(super) struct Index(HashTable<u32>);
+
+fn hash(name: &str) -> u64 {
+    FixedState::default().hash_one(name)
+}
+
+impl Index {
+    /// Indexes all entries.
+    ///
+    /// # Errors
+    /// Two entries have one key.
+    pub(super) fn build<E: Compile>(
+        entries: &[E],
+        before: Option<&Self>,
+        kept: &Before<'_, E>,
+    ) -> Result<Self, RegistryError> {
+        // A prefix that has not changed is already indexed.
+        let before = before.filter(|_| kept.is_start_of(entries));
+        let known = before.map_or(0, |_| kept.len());
+        let mut index = before.cloned().unwrap_or_default();
+        let name = |position: u32| entries.get(position as usize).map_or("", E::key);
+        for (position, entry) in entries.iter().enumerate().skip(known) {
+            let position = u32::try_from(position).unwrap_or(u32::MAX);
+            let hashed = hash(entry.key());
+            match index.0.entry(hashed, |other| name(*other) == entry.key(), |other| hash(name(*other))) {
+                Entry::Occupied(_) => return Err(RegistryError::Duplicate(entry.key().to_owned())),
+                Entry::Vacant(slot) => _ = slot.insert(position),
+            }
+        }
+        Ok(index)
+    }
+
+    /// Finds the entry with this key.
+    pub(super) fn find<'a, T>(
+        &self,
+        entries: &'a [Arc<T>],
+        name: &str,
+        name_of: impl Fn(&T) -> &str,
+    ) -> Option<&'a Arc<T>> {
+        let entry = |position: &u32| entries.get(*position as usize);
+        let is_named = |position: &u32| entry(position).is_some_and(|entry| name_of(entry) == name);
+        self.0.find(hash(name), is_named).and_then(entry)
+    }
+}

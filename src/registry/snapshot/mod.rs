@@ -1,0 +1,186 @@
+//! The immutable snapshot of the registry that one shard serves from, without locks.
+
+mod encoded;
+mod index;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use self::encoded::EncodedLists;
+use super::{
+    Registry, RegistryError,
+    callable::{Callable, SharedCallable},
+    compile::{self, Before, Compile},
+    list::List,
+    prompt::Prompt,
+    registered::{Completers, RegisteredPrompt, RegisteredTemplate, RegisteredTool},
+    resource::{Resource, ResourceTemplate},
+    revision::Revision,
+    tool::Tool,
+};
+use crate::{config::Limits, signed_token::Secret};
+
+/// Everything that a shard looks up or lists, compiled and encoded. Clones share it.
+#[derive(Clone)]
+pub struct Snapshot {
+    tools: Arc<[Arc<RegisteredTool>]>,
+    prompts: Arc<[Arc<RegisteredPrompt>]>,
+    resources: Arc<[SharedCallable]>,
+    templates: Arc<[Arc<RegisteredTemplate>]>,
+    /// Shared by all shards.
+    encoded: Arc<EncodedLists>,
+}
+
+impl Snapshot {
+    /// Compiles a registry for shard 0, from nothing.
+    ///
+    /// # Errors
+    /// The first declaration that cannot be served.
+    pub fn build(registry: &Registry, limits: &Limits, secret: &Secret) -> Result<Self, RegistryError> {
+        Self::build_for(&Arc::new(registry.clone()), limits, secret, 0, None, None)
+    }
+
+    /// Compiles a registry for a shard. Reuses what has not changed since `before`, the previous snapshot of the shard, and the
+    /// `encoded` lists of another shard's snapshot of the same registry.
+    ///
+    /// # Errors
+    /// The first declaration that cannot be served.
+    pub fn build_for(
+        registry: &Arc<Registry>,
+        limits: &Limits,
+        secret: &Secret,
+        shard: usize,
+        before: Option<&Self>,
+        encoded: Option<&Arc<EncodedLists>>,
+    ) -> Result<Self, RegistryError> {
+        compile::check_icons(&registry.info.name, &registry.info.icons)?;
+        compile::check_extensions(&registry.extensions)?;
+        let before = before.filter(|before| before.encoded.limits == *limits);
+        let compiling = Compiling { registry, before, limits, shard };
+        Ok(Self {
+            tools: compiling.all::<Tool>(|before| &before.tools)?,
+            prompts: compiling.all::<Prompt>(|before| &before.prompts)?,
+            resources: compiling.all::<Resource>(|before| &before.resources)?,
+            templates: compiling.all::<ResourceTemplate>(|before| &before.templates)?,
+            encoded: match encoded {
+                Some(encoded) => Arc::clone(encoded),
+                None => {
+                    let before = before.map(|before| &*before.encoded);
+                    Arc::new(EncodedLists::build(registry, limits, secret, before)?)
+                }
+            },
+        })
+    }
+
+    /// The part that all shards share.
+    #[must_use]
+    pub fn encoded(&self) -> &Arc<EncodedLists> {
+        &self.encoded
+    }
+
+    /// Finds a tool.
+    #[must_use]
+    pub fn tool(&self, name: &str) -> Option<&Arc<RegisteredTool>> {
+        self.encoded.index(List::Tools)?.find(&self.tools, name, |tool| tool.callable.name())
+    }
+
+    /// All tools, in the order they are listed.
+    #[must_use]
+    pub fn tools(&self) -> &[Arc<RegisteredTool>] {
+        &self.tools
+    }
+
+    /// Finds a prompt.
+    #[must_use]
+    pub fn prompt(&self, name: &str) -> Option<&RegisteredPrompt> {
+        let index = self.encoded.index(List::Prompts)?;
+        index.find(&self.prompts, name, |prompt| prompt.callable.name()).map(AsRef::as_ref)
+    }
+
+    /// Finds the callable that reads a resource: that of the resource, or of the first template that its URI matches.
+    #[must_use]
+    pub fn resource(&self, uri: &str) -> Option<&SharedCallable> {
+        let index = self.encoded.index(List::Resources)?;
+        index.find(&self.resources, uri, Callable::name).or_else(|| {
+            let template = self.templates.iter().find(|template| template.template.is_match(uri))?;
+            Some(&template.callable)
+        })
+    }
+
+    /// Finds the variables of a template, with their completers, by the template's text.
+    #[must_use]
+    pub fn template_completers(&self, template: &str) -> Option<&Completers> {
+        let found = self.templates.iter().find(|other| other.template.as_str() == template)?;
+        Some(&found.completers)
+    }
+
+    /// Whether the capability for a list is declared. That for tools always is.
+    #[must_use]
+    pub fn offers(&self, list: List) -> bool {
+        self.encoded.offers.has(list)
+    }
+
+    /// Whether any argument has a completer.
+    #[must_use]
+    pub fn completes(&self) -> bool {
+        self.encoded.completes
+    }
+
+    /// The page of a list that a cursor names, or the first page: the members of the result without braces, in three parts.
+    /// `None` for an invalid cursor.
+    #[must_use]
+    pub fn page(&self, list: List, revision: Revision, cursor: Option<&str>) -> Option<[&[u8]; 3]> {
+        self.encoded.lists.get(list.index())?.page(revision, cursor)
+    }
+
+    /// The result of `server/discover`: the members without braces.
+    #[must_use]
+    pub fn discover(&self) -> &[u8] {
+        &self.encoded.discover
+    }
+
+    /// The result of `initialize` without its `protocolVersion`: the members without braces.
+    #[must_use]
+    pub fn initialize(&self, revision: Revision) -> &[u8] {
+        self.encoded.initialize.get(revision.index()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The member of `_meta` that every result of revision 2026-07-28 carries.
+    #[must_use]
+    pub fn server_info(&self) -> &[u8] {
+        &self.encoded.server_info
+    }
+}
+
+/// Inputs of the compilation of a shard's part of a snapshot.
+struct Compiling<'a> {
+    registry: &'a Registry,
+    before: Option<&'a Snapshot>,
+    limits: &'a Limits,
+    shard: usize,
+}
+
+impl Compiling<'_> {
+    /// Compiles the entries of one kind. Reuses those of the previous snapshot that have not changed.
+    fn all<E: Compile>(
+        &self,
+        of: impl Fn(&Snapshot) -> &Arc<[Arc<E::Compiled>]>,
+    ) -> Result<Arc<[Arc<E::Compiled>]>, RegistryError> {
+        let entries = E::declared(self.registry);
+        let mut kept = Before::<E>::new(self.before.map(|before| &*before.encoded.registry));
+        let before = self.before.map(of);
+        if let Some(before) = before.filter(|_| kept.is_same(entries)) {
+            return Ok(Arc::clone(before));
+        }
+        let compiled = |(position, entry): (usize, &E)| {
+            let compiled =
+                before.zip(kept.position(position, entry)).and_then(|(all, before)| all.get(before));
+            match compiled.filter(|compiled| E::fits(compiled, position)) {
+                Some(compiled) => Ok(Arc::clone(compiled)),
+                None => entry.compile(position, self.limits, self.shard),
+            }
+        };
+        entries.iter().enumerate().map(compiled).collect()
+    }
+}
