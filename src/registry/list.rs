@@ -228,6 +228,11 @@ impl EncodedList {
         Self { items, chunks, pages }
     }
 
+    /// Number of items.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// The item at a position.
     pub(super) fn item(&self, position: usize) -> Option<&Items> {
         self.items.get(position)

@@ -27,7 +27,7 @@ pub struct EncodedLists {
     /// By list.
     pub(super) lists: [Arc<EncodedList>; List::ALL.len()],
     /// By list.
-    indexes: [Arc<Index>; List::ALL.len()],
+    pub(super) indexes: [Arc<Index>; List::ALL.len()],
     /// Lists that the server declares a capability for.
     pub(super) offers: Lists,
     /// Whether any argument has a completer.
@@ -134,6 +134,26 @@ impl EncodedLists {
             meta,
             server_info,
         })
+    }
+
+    /// Checks that each list has an item per entry, and that its index has the key of each.
+    ///
+    /// # Panics
+    /// A list or an index does not match the registry.
+    pub(super) fn check_invariants(&self) {
+        self.check_list::<Tool>();
+        self.check_list::<Prompt>();
+        self.check_list::<Resource>();
+        self.check_list::<ResourceTemplate>();
+    }
+
+    fn check_list<E: Compile>(&self) {
+        let entries = E::declared(&self.registry);
+        let items = self.lists.get(E::LIST.index()).map(|list| list.len());
+        assert_eq!(items, Some(entries.len()), "{:?}: encoded items and entries", E::LIST);
+        if let Some(index) = self.index(E::LIST) {
+            index.check_invariants(entries);
+        }
     }
 
     pub(super) fn index(&self, list: List) -> Option<&Index> {

@@ -44,6 +44,20 @@ impl Index {
         Ok(index)
     }
 
+    /// Checks that every entry is indexed once, at its position.
+    ///
+    /// # Panics
+    /// An entry is not.
+    pub(super) fn check_invariants<E: Compile>(&self, entries: &[E]) {
+        assert_eq!(self.0.len(), entries.len(), "{:?}: indexed keys and entries", E::LIST);
+        for (position, entry) in entries.iter().enumerate() {
+            let has_key =
+                |other: &u32| entries.get(*other as usize).is_some_and(|other| other.key() == entry.key());
+            let indexed = self.0.find(hash(entry.key()), has_key).map(|position| *position as usize);
+            assert_eq!(indexed, Some(position), "{:?}: position of {:?}", E::LIST, entry.key());
+        }
+    }
+
     /// Finds the entry with this key.
     pub(super) fn find<'a, T>(
         &self,

@@ -1,4 +1,8 @@
 //! The immutable snapshot of the registry that one shard serves from, without locks.
+//!
+//! Invariants, which debug builds check for each snapshot that is built: the index of a list has the key of every entry
+//! once, at the position of the entry; a list has one encoded item per entry, and the snapshot one compiled entry, in the
+//! same order; a compiled tool has the position that it was compiled for.
 
 mod encoded;
 mod index;
@@ -58,7 +62,7 @@ impl Snapshot {
         compile::check_extensions(&registry.extensions)?;
         let before = before.filter(|before| before.encoded.limits == *limits);
         let compiling = Compiling { registry, before, limits, shard };
-        Ok(Self {
+        let snapshot = Self {
             tools: compiling.all::<Tool>(|before| &before.tools)?,
             prompts: compiling.all::<Prompt>(|before| &before.prompts)?,
             resources: compiling.all::<Resource>(|before| &before.resources)?,
@@ -70,7 +74,41 @@ impl Snapshot {
                     Arc::new(EncodedLists::build(registry, limits, secret, before)?)
                 }
             },
-        })
+        };
+        if cfg!(debug_assertions) {
+            snapshot.check_invariants();
+        }
+        Ok(snapshot)
+    }
+
+    /// Checks the invariants of the module's documentation.
+    ///
+    /// # Panics
+    /// One of them does not hold.
+    fn check_invariants(&self) {
+        self.encoded.check_invariants();
+        let registry = &self.encoded.registry;
+        assert_eq!(self.prompts.len(), registry.prompts().len(), "compiled and declared prompts");
+        assert_eq!(self.resources.len(), registry.resources().len(), "compiled and declared resources");
+        assert_eq!(self.templates.len(), registry.templates().len(), "compiled and declared templates");
+        let tools = self.tools.iter().map(|tool| (tool.callable.name(), tool.callable.position()));
+        let declared = registry.tools().iter().enumerate().map(|(position, tool)| (tool.name(), position));
+        assert!(tools.eq(declared), "compiled tools have other names or positions than the declared ones");
+        let prompts = self.prompts.iter().map(|prompt| prompt.callable.name());
+        assert!(
+            prompts.eq(registry.prompts().iter().map(Prompt::name)),
+            "compiled prompts are in another order"
+        );
+        let resources = self.resources.iter().map(|resource| resource.name());
+        assert!(
+            resources.eq(registry.resources().iter().map(Resource::uri)),
+            "compiled resources are in another order"
+        );
+        let templates = self.templates.iter().map(|template| template.template.as_str());
+        assert!(
+            templates.eq(registry.templates().iter().map(ResourceTemplate::template)),
+            "compiled templates are in another order"
+        );
     }
 
     /// The part that all shards share.

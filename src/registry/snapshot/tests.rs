@@ -137,3 +137,41 @@ fn unchanged_entries_are_reused() {
             .unwrap();
     assert_ne!(pages(&other), pages(&after));
 }
+
+/// Breaks an invariant of a snapshot.
+type Break = fn(&mut Snapshot);
+
+#[test]
+fn broken_invariants_are_found() {
+    fn reversed<T>(entries: &Arc<[Arc<T>]>) -> Arc<[Arc<T>]> {
+        entries.iter().rev().map(Arc::clone).collect()
+    }
+    fn encoded(snapshot: &mut Snapshot) -> &mut EncodedLists {
+        Arc::get_mut(&mut snapshot.encoded).unwrap()
+    }
+    let breaks: [(&str, Break); 8] = [
+        ("a tool at another position", |snapshot| snapshot.tools = reversed(&snapshot.tools)),
+        ("a tool too few", |snapshot| snapshot.tools = snapshot.tools.iter().skip(1).cloned().collect()),
+        ("prompts in another order", |snapshot| snapshot.prompts = reversed(&snapshot.prompts)),
+        ("resources in another order", |snapshot| snapshot.resources = reversed(&snapshot.resources)),
+        ("templates in another order", |snapshot| snapshot.templates = reversed(&snapshot.templates)),
+        ("an empty index", |snapshot| encoded(snapshot).indexes[0] = Arc::default()),
+        ("an item too many", |snapshot| {
+            let mut registry = (*snapshot.encoded.registry).clone();
+            registry.tools.pop();
+            encoded(snapshot).registry = Arc::new(registry);
+        }),
+        ("an index of another order", |snapshot| {
+            let mut registry = (*snapshot.encoded.registry).clone();
+            registry.tools.reverse();
+            encoded(snapshot).registry = Arc::new(registry);
+        }),
+    ];
+    following(&registry(), None).check_invariants();
+    for (what, break_it) in breaks {
+        let mut snapshot = following(&registry(), None);
+        break_it(&mut snapshot);
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| snapshot.check_invariants()));
+        assert!(checked.is_err(), "{what} is not found");
+    }
+}
