@@ -1,4 +1,7 @@
 //! Assigns shards to cores.
+//!
+//! Invariants: there is at least one shard; pinned shards have no common core with `free`; unpinned ones have the cores that the
+//! process may use, and leave none free.
 
 use std::{num::NonZero, thread};
 
@@ -41,6 +44,15 @@ impl Placements {
         if count == 0 || cores.is_empty() {
             return Err(StartError::Nothing("no shards"));
         }
+        let placements = Self::assign(config, available, &cores, count);
+        if cfg!(debug_assertions) {
+            placements.check_invariants();
+        }
+        Ok(placements)
+    }
+
+    /// Assigns `count` shards to `cores`, which are among those `available`.
+    fn assign(config: &Config, available: Vec<usize>, cores: &[usize], count: usize) -> Self {
         let pinned = match config.placement {
             ShardPlacement::Cores => true,
             ShardPlacement::None => false,
@@ -49,11 +61,26 @@ impl Placements {
         };
         let shared = count > cores.len();
         if !pinned {
-            return Ok(Self { shards: vec![0; count], any: available, free: Vec::new(), shared, pinned });
+            return Self { shards: vec![0; count], any: available, free: Vec::new(), shared, pinned };
         }
         let shards: Vec<usize> = cores.iter().copied().cycle().take(count).collect();
         let free = available.into_iter().filter(|core| !shards.contains(core)).collect();
-        Ok(Self { shards, any: Vec::new(), free, shared, pinned })
+        Self { shards, any: Vec::new(), free, shared, pinned }
+    }
+
+    /// Checks the invariants of the module's documentation.
+    ///
+    /// # Panics
+    /// One of them does not hold.
+    fn check_invariants(&self) {
+        assert!(!self.shards.is_empty(), "there is no shard");
+        if self.pinned {
+            assert!(self.any.is_empty(), "pinned shards run on any core");
+            assert!(self.shards.iter().all(|core| !self.free.contains(core)), "a shard's core is free");
+        } else {
+            assert!(!self.any.is_empty(), "unpinned shards have no cores");
+            assert!(self.free.is_empty(), "unpinned shards leave cores free");
+        }
     }
 
     /// Placement of a server on stdio, one of many processes on the machine: an unpinned shard counts as sharing its core,
@@ -84,4 +111,28 @@ impl Placements {
 
 fn list(cores: &[usize]) -> String {
     cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_invariants_are_found() {
+        let pinned =
+            || Placements { shards: vec![0, 1], any: vec![], free: vec![2], shared: false, pinned: true };
+        let unpinned =
+            || Placements { shards: vec![0], any: vec![0, 1], free: vec![], shared: false, pinned: false };
+        pinned().check_invariants();
+        unpinned().check_invariants();
+        for (what, broken) in [
+            ("no shard", Placements { shards: vec![], ..pinned() }),
+            ("a free core with a shard", Placements { free: vec![1], ..pinned() }),
+            ("pinned shards on any core", Placements { any: vec![3], ..pinned() }),
+            ("unpinned shards without cores", Placements { any: vec![], ..unpinned() }),
+            ("unpinned shards and a free core", Placements { free: vec![1], ..unpinned() }),
+        ] {
+            assert!(std::panic::catch_unwind(|| broken.check_invariants()).is_err(), "{what} is not found");
+        }
+    }
 }

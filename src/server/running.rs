@@ -120,11 +120,14 @@ impl Running {
                 failed => break failed,
             }
         };
-        // Shards report in any order; mesh messages are addressed by shard number.
+        // Shards report in any order.
         self.handles.sort_by_key(ShardHandle::number);
         match failed {
             Some(error) => Err(error),
             None => {
+                if cfg!(debug_assertions) {
+                    check_numbers(self.handles.iter().map(ShardHandle::number));
+                }
                 group.set(self.handles.clone());
                 Ok(self.handles.clone())
             }
@@ -211,5 +214,28 @@ impl Running {
             }
         }
         Ok(all.unwrap_or_else(|| ShardMetrics::new([])))
+    }
+}
+
+/// Checks that the shards' numbers are their positions: mesh messages are addressed by shard number.
+///
+/// # Panics
+/// A number is not its position.
+fn check_numbers(numbers: impl Iterator<Item = usize>) {
+    for (position, number) in numbers.enumerate() {
+        assert_eq!(number, position, "the handles of the shards are not in order");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_numbers;
+
+    #[test]
+    fn shards_out_of_order_are_found() {
+        check_numbers(0..3);
+        for numbers in [[1, 0, 2], [0, 2, 2], [1, 2, 3]] {
+            assert!(std::panic::catch_unwind(|| check_numbers(numbers.into_iter())).is_err(), "{numbers:?}");
+        }
     }
 }
