@@ -98,6 +98,14 @@ pub enum StartError {
         /// The limit in force.
         limit: u64,
     },
+    /// A shard stopped with a failure while the server was running.
+    #[error("shard {shard} failed: {reason}")]
+    ShardFailed {
+        /// Number of the shard.
+        shard: usize,
+        /// The reason: a panic, or an error of the kernel.
+        reason: String,
+    },
     /// Creating a thread, a ring or a signal handler failed.
     #[error("cannot start {what}: {reason}")]
     Resource {

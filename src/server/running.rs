@@ -1,6 +1,7 @@
 //! A running server: its shards, how to stop it, and its end.
 
 use std::{
+    fmt::Display,
     io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -39,7 +40,8 @@ pub struct Running {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) placement: String,
     pub(super) handles: Vec<ShardHandle>,
-    pub(super) shards: Vec<ExecutorJoinHandle<io::Result<ShardMetrics>>>,
+    /// The threads of the shards, by shard number.
+    pub(super) shards: Vec<(usize, ExecutorJoinHandle<io::Result<ShardMetrics>>)>,
     pub(super) admin: Option<Arc<Admin>>,
     /// Connections of one shard that the descriptor limit allows.
     pub(super) connections_allowed: Option<u32>,
@@ -164,7 +166,7 @@ impl Running {
         }
         for (shard, join) in std::mem::take(unstarted).into_iter().zip(joins) {
             if shard.plan.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-                self.shards.push(join);
+                self.shards.push((shard.number, join));
                 continue;
             }
             let reason = join.join().err();
@@ -203,11 +205,9 @@ impl Running {
     /// A shard failed: its thread panicked, or the kernel rejected an operation of its ring.
     pub fn join(self) -> Result<ShardMetrics, StartError> {
         let mut all: Option<ShardMetrics> = None;
-        for shard in self.shards {
-            let metrics = shard
-                .join()
-                .map_err(|error| resource("(or go on with) a shard", &error))?
-                .map_err(|error| resource("(or go on with) a ring", &error))?;
+        for (shard, thread) in self.shards {
+            let failed = |reason: &dyn Display| StartError::ShardFailed { shard, reason: reason.to_string() };
+            let metrics = thread.join().map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
             match &mut all {
                 Some(all) => all.merge(&metrics),
                 None => all = Some(metrics),

@@ -73,6 +73,7 @@ fn errors() -> Vec<StartError> {
         | StartError::LinesNotLoopback(_)
         | StartError::Memlock { .. }
         | StartError::Descriptors { .. }
+        | StartError::ShardFailed { .. }
         | StartError::Resource { .. } => (),
     };
     let errors = vec![
@@ -107,6 +108,7 @@ fn errors() -> Vec<StartError> {
         StartError::Memlock { shards: 200, need_kib: 60_000, limit_kib: 8192 },
         too_few_descriptors(8),
         resource("the blocking pool", &"out of threads"),
+        StartError::ShardFailed { shard: 3, reason: "Bad file descriptor (os error 9)".to_owned() },
     ];
     errors.iter().for_each(of_kind);
     errors
