@@ -1,6 +1,6 @@
 //! Starts a server from a configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 #[cfg(feature = "cli")]
 use super::listening::{check_reach, repeated};
@@ -83,31 +83,25 @@ impl Server {
         listening: Listening,
     ) -> Result<Running, StartError> {
         let descriptors = corelane_ring::raise_descriptor_limit()
-            .map_err(|error| resource("with the descriptor limit", &error))?;
+            .map_err(|error| resource("the server: raising the descriptor limit failed", &error))?;
+        let sockets_max = sockets_max(descriptors, &config.limits);
+        let default_spin = if placement.shared { Duration::ZERO } else { Config::SPIN };
         let Listening { listeners, sources, files } = listening;
         let mut sources = sources.into_iter();
         let admin_listener = config.admin.map(listen_admin).transpose()?;
         let is_local = listeners.iter().all(Listen::is_local);
         let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
-        let admin_hosts = [config.allowed_hosts.as_slice(), &config.admin_allowed_hosts].concat();
-        let admin_names = Names::new(&admin_hosts, &config.allowed_origins, is_local).with_ip_literals();
         let off_shard = start_worker_pools(&placement.free, config)?;
         let pool = off_shard.pool.as_ref().map(BlockingPool::observer).unwrap_or_default();
         let broadcast = Broadcast::default();
-        let addresses = listeners.iter().filter_map(|listen| match listen {
-            Listen { transport: Transport::Http, endpoint: Endpoint::Tcp(address) } => Some(*address),
-            _ => None,
-        });
         let mut running = Running {
-            addresses: addresses.collect(),
+            addresses: http_addresses(&listeners),
             listeners,
             placement: placement.describe(),
             handles: Vec::new(),
             shards: Vec::new(),
             admin: None,
-            connections_allowed: Some(
-                sockets_max(descriptors, &config.limits).saturating_sub(config.limits.connections_reserve),
-            ),
+            connections_allowed: Some(sockets_max.saturating_sub(config.limits.connections_reserve)),
         };
         // Encoded once, shared by all shards. Where that fails, a shard reports the same error when it builds its snapshot.
         let mut encoded: Option<Arc<EncodedLists>> = None;
@@ -127,12 +121,8 @@ impl Server {
             sources: sources.next().unwrap_or_default(),
             files: files.clone(),
             off_shard: off_shard.clone(),
-            spin: config.spin_before_park.unwrap_or(if placement.shared {
-                Duration::ZERO
-            } else {
-                Config::SPIN
-            }),
-            sockets_max: sockets_max(descriptors, &config.limits),
+            spin: config.spin_before_park.unwrap_or(default_spin),
+            sockets_max,
             shards: placement.shards.len(),
             secret: secret.clone(),
             broadcast: broadcast.clone(),
@@ -142,7 +132,9 @@ impl Server {
             broadcast.connect(handles.iter().map(|handle| Arc::clone(handle.mailbox())).collect());
             Ok(handles)
         });
-        match started.and_then(|()| running.start_admin(admin_listener, &admin_names, config.limits, pool)) {
+        match started.and_then(|()| {
+            running.start_admin(admin_listener, admin_names(config, is_local), config.limits, pool)
+        }) {
             Ok(()) => Ok(running),
             Err(error) => {
                 running.stopper().drain();
@@ -154,13 +146,28 @@ impl Server {
     }
 }
 
+/// The TCP addresses that serve HTTP.
+fn http_addresses(listeners: &[Listen]) -> Vec<SocketAddr> {
+    let address = |listen: &Listen| match listen {
+        Listen { transport: Transport::Http, endpoint: Endpoint::Tcp(address) } => Some(*address),
+        _ => None,
+    };
+    listeners.iter().filter_map(address).collect()
+}
+
+/// The hosts and origins that the admin interface accepts.
+fn admin_names(config: &Config, is_local: bool) -> Names {
+    let hosts = [config.allowed_hosts.as_slice(), &config.admin_allowed_hosts].concat();
+    Names::new(&hosts, &config.allowed_origins, is_local).with_ip_literals()
+}
+
 /// The key that signs session ids, cursors and request states: from `secret_file`, or a random one.
 fn signing_key(config: &Config) -> Result<Secret, StartError> {
     if let Some(path) = &config.secret_file {
         return Ok(Secret::new(&read_secret(path)?));
     }
     let mut key = [0; SECRET_BYTES_MIN];
-    getrandom::fill(&mut key).map_err(|error| resource("without randomness", &error))?;
+    getrandom::fill(&mut key).map_err(|error| resource("the server: generating a key failed", &error))?;
     Ok(Secret::new(&key))
 }
 

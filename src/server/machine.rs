@@ -82,7 +82,7 @@ fn shard_locked_bytes() -> u64 {
 /// [`StartError::Descriptors`] where it is not.
 pub(super) fn check_descriptors(config: &Config) -> Result<(), StartError> {
     let limit = corelane_ring::raise_descriptor_limit()
-        .map_err(|error| resource("with the descriptor limit", &error))?;
+        .map_err(|error| resource("the server: raising the descriptor limit failed", &error))?;
     let shards = config.shards.unwrap_or_else(|| default_shards(config));
     let StartError::Descriptors { need, .. } = too_few_descriptors(shards) else { return Ok(()) };
     // Each further listener takes one descriptor per shard.
@@ -100,7 +100,7 @@ pub(super) fn probe() -> Result<(), StartError> {
             debug!(msg_ring, "io_uring has what is needed");
             Ok(())
         }
-        Err(_) => Err(resource("the probe of io_uring", &"it panicked")),
+        Err(_) => Err(resource("the server: the probe of io_uring failed", &"it panicked")),
     }
 }
 

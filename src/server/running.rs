@@ -179,12 +179,12 @@ impl Running {
     pub(super) fn start_admin(
         &mut self,
         listener: Option<TcpListener>,
-        names: &Names,
+        names: Names,
         limits: Limits,
         pool: PoolObserver,
     ) -> Result<(), StartError> {
         if let Some(listener) = listener {
-            let admin = Admin::start(listener, names.clone(), limits, self.handles.clone(), pool);
+            let admin = Admin::start(listener, names, limits, self.handles.clone(), pool);
             self.admin = Some(Arc::new(admin.map_err(|error| resource("the admin interface", &error))?));
         }
         Ok(())

@@ -77,8 +77,8 @@ impl Server {
         let signals = signals()?;
         let secret = self.prepare(config)?;
         let placement = Placements::for_stdio(config)?;
-        let (socket, bridge) =
-            stdio::bridge().map_err(|error| resource("with standard input and output", &error))?;
+        let (socket, bridge) = stdio::bridge()
+            .map_err(|error| resource("the server: opening standard input and output failed", &error))?;
         let running = self.launch(config, &secret, placement, Listening::adopt(socket.into()))?;
         let metrics = self.run(running, signals, &limits)?;
         if let Err(error) = bridge.join(limits.write_timeout) {
@@ -143,7 +143,7 @@ impl Server {
                     }
                 }
             })
-            .map_err(|error| resource("a thread", &error))?;
+            .map_err(|error| resource("the signal thread", &error))?;
         let metrics = running.join()?;
         info!("drain ended");
         watcher.close();
