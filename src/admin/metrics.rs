@@ -37,7 +37,7 @@ pub(super) fn metrics(shared: &Shared) -> String {
     write_admin_refusals(&mut text, counts);
     let help = "Schemas compiled since the process started.";
     write_counter(&mut text, "corelane_schemas_compiled_total", help, crate::schema::compiled());
-    write_limits(&mut text, &shared.limits.figures());
+    write_limits(&mut text, &shared.limits.to_numbers());
     write_process(&mut text);
     text
 }
