@@ -8,6 +8,7 @@ use super::{
     event::{Event, os_error},
     listener::Listener,
     operation::{Kind, Tag},
+    peer_queries::name_bytes_of,
     ring::Ring,
     slots::ListenerId,
     sources::{Accepting, Source},
@@ -17,8 +18,13 @@ impl Ring {
     /// Takes ownership of a listener and accepts from it.
     pub fn listen(&mut self, listener: impl Into<Listener>) -> ListenerId {
         let id = ListenerId(u32::try_from(self.listeners.len()).unwrap_or(u32::MAX));
-        let socket = Some(listener.into());
-        self.listeners.push(Source { socket, stopped: false, accepting: Accepting::Paused });
+        let socket = listener.into();
+        self.listeners.push(Source {
+            peer_name_bytes: name_bytes_of(&socket.descriptor),
+            socket: Some(socket),
+            stopped: false,
+            accepting: Accepting::Paused,
+        });
         self.resume_accept(id);
         id
     }
@@ -89,8 +95,7 @@ impl Ring {
         events: &mut Vec<Event>,
     ) {
         if let Ok(index) = u32::try_from(result) {
-            let socket = self.admit(index, events);
-            events.push(Event::Accepted { listener: id, socket });
+            self.accept_from_peer(id, index, events);
         }
         if !last {
             return;

@@ -115,7 +115,12 @@ impl Ring {
             if self.turn(&mut events).is_err() {
                 return;
             }
-            events.clear();
+            for event in events.drain(..) {
+                // What was on its way before its socket had a tenant.
+                if let Event::Accepted { socket, .. } | Event::Connected { socket, .. } = event {
+                    self.close(socket);
+                }
+            }
             if self.last_batch == 0 {
                 let wait = types::Timespec::from(Duration::from_millis(1));
                 let until = types::SubmitArgs::new().timespec(&wait);
@@ -134,7 +139,7 @@ impl Ring {
                 }
             }
             // The index of these is not a slot.
-            Some(Tag { kind: Kind::Install | Kind::Connect, .. }) => {}
+            Some(Tag { kind: Kind::Install | Kind::Connect | Kind::PeerName, .. }) => {}
             Some(Tag { index, generation, .. }) => {
                 if let Some(slot) = self.slots.open(SocketId { index, generation }) {
                     slot.rearm_receive = false;
@@ -155,6 +160,7 @@ impl Drop for Ring {
             self.slots.take_in_flight().for_each(std::mem::forget);
             std::mem::forget(std::mem::take(&mut self.alarm_after));
             self.forget_dials();
+            self.forget_peer_queries();
         }
         let _ = self.ring.submitter().unregister_files();
     }

@@ -4,6 +4,7 @@ use std::io;
 
 use super::{
     buffers::ReceivedBuffer,
+    peer::PeerAddress,
     slots::{ListenerId, SocketId},
 };
 
@@ -16,6 +17,8 @@ pub enum Event {
         listener: ListenerId,
         /// The new socket.
         socket: SocketId,
+        /// The peer's address. `None` for a Unix socket, and where the kernel cannot be queried (before Linux 6.7).
+        peer: Option<PeerAddress>,
     },
     /// A socket was connected or adopted; its receive is armed.
     Connected {

@@ -31,7 +31,10 @@ mod dials;
 mod event;
 mod listener;
 mod operation;
+mod peer;
+mod peer_queries;
 mod probe;
+mod query_peer;
 mod receive;
 mod ring;
 mod send;
@@ -45,6 +48,7 @@ pub use buffers::{PADDING_BYTES, ReceivedBuffer};
 pub use config::RingConfig;
 pub use event::Event;
 pub use listener::{Listener, SocketFile, UnixSocket, bind};
+pub use peer::PeerAddress;
 pub use probe::{
     Optional, ProbeError, divert_stdout, explain, probe, raise_descriptor_limit, raise_memlock_limit,
     retry_for_memory,

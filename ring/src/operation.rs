@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Connect = 12,
     /// Close of a slot that was never reported to the owner.
     Discard = 13,
+    /// The query for the address of an accepted connection's peer.
+    PeerName = 14,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             11 => Self::Install,
             12 => Self::Connect,
             13 => Self::Discard,
+            14 => Self::PeerName,
             _ => return None,
         })
     }
@@ -75,7 +78,7 @@ mod tests {
 
     #[test]
     fn tag_round_trips_through_user_data() {
-        for kind in (1..=13).filter(|kind| *kind != 9) {
+        for kind in (1..=14).filter(|kind| *kind != 9) {
             let kind = Kind::from_bits(kind).unwrap();
             let tag = Tag::new(kind, u32::MAX, 0x1234_5678);
             assert_eq!(tag.generation, 0x34_5678);

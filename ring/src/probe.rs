@@ -9,6 +9,8 @@ use std::{
 
 use io_uring::{IoUring, Probe, opcode};
 
+use super::peer_queries;
+
 /// Memory that glommio locks for each executor's rings, in bytes.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
@@ -61,6 +63,8 @@ pub enum ProbeError {
 pub struct Optional {
     /// Whether a ring can post a completion to another ring (`IORING_OP_MSG_RING`).
     pub msg_ring: bool,
+    /// Accepted connections carry the address of their peer (`SOCKET_URING_OP_GETSOCKOPT`, Linux 6.7).
+    pub peer_address: bool,
 }
 
 /// Checks that the kernel supports all that the ring and the executor need. Returns its optional features.
@@ -75,7 +79,7 @@ pub fn probe() -> Result<Optional, ProbeError> {
     let build = || -> io::Result<IoUring> {
         IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(8)
     };
-    let ring = retry_for_memory(build).map_err(explain)?;
+    let mut ring = retry_for_memory(build).map_err(explain)?;
     let mut supported = Probe::new();
     ring.submitter().register_probe(&mut supported).map_err(explain)?;
     let operations = [
@@ -89,7 +93,10 @@ pub fn probe() -> Result<Optional, ProbeError> {
         opcode::PollAdd::CODE,
     ];
     if operations.into_iter().all(|code| supported.is_supported(code)) {
-        Ok(Optional { msg_ring: supported.is_supported(opcode::MsgRingData::CODE) })
+        Ok(Optional {
+            msg_ring: supported.is_supported(opcode::MsgRingData::CODE),
+            peer_address: peer_queries::is_supported(&mut ring).map_err(explain)?,
+        })
     } else {
         Err(too_old_or(ProbeError::Unsupported(io::Error::from_raw_os_error(libc::EOPNOTSUPP))))
     }

@@ -10,6 +10,7 @@ use super::{
     dials::Dials,
     event::Event,
     operation::{Kind, Tag},
+    peer_queries::{self, PeerQueries},
     slots::{ListenerId, SlotTable, SocketId},
     sources::Source,
     wake::Parker,
@@ -29,6 +30,7 @@ pub struct Ring {
     pub(super) slots: SlotTable,
     pub(super) listeners: Vec<Source>,
     pub(super) dials: Dials,
+    pub(super) peer_queries: PeerQueries,
     /// Entries that did not fit the submission queue.
     pub(super) backlog: VecDeque<squeue::Entry>,
     /// Sockets whose receive ended for lack of buffers.
@@ -54,12 +56,13 @@ impl Ring {
     /// # Errors
     /// The kernel's error; [`super::explain`] converts it to an explanation.
     pub fn new(config: RingConfig) -> io::Result<Self> {
-        let ring: IoUring = IoUring::builder()
+        let mut ring: IoUring = IoUring::builder()
             .setup_cqsize(config.completion_entries)
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .build(config.submission_entries)?;
+        let peer_queries = PeerQueries::new(peer_queries::is_supported(&mut ring)?);
         let pool = BufferPool::new(config.buffers, config.buffer_bytes)?;
         let parker = Parker::new()?;
         let submitter = ring.submitter();
@@ -72,6 +75,7 @@ impl Ring {
             slots: SlotTable::new(config.sockets_max),
             listeners: Vec::new(),
             dials: Dials::default(),
+            peer_queries,
             backlog: VecDeque::new(),
             starved: VecDeque::new(),
             completions: Vec::with_capacity(REAP_MANY),
@@ -159,8 +163,8 @@ impl Ring {
         } else {
             let queued = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
             const GET_EVENTS: u32 = 1;
-            // SAFETY: no signal mask is passed, and every queued entry points to memory that a slot, a dial, the
-            // pool or this ring keeps until the entry's completion.
+            // SAFETY: no signal mask is passed, and every queued entry points to memory that a slot, a dial, a
+            // query, the pool or this ring keeps until its completion.
             unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None) }.map(drop)
         };
         ignore_transient(result)
@@ -175,8 +179,8 @@ impl Ring {
     }
 
     pub(super) fn offer(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the memory that the entry points to is owned by a slot (sends), by a dial (connects) or by this ring (timers)
-        // until the completion.
+        // SAFETY: the memory that the entry points to is owned by a slot (sends), by a dial (connects), by a query or by this
+        // ring (timers) until the completion.
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
@@ -217,6 +221,7 @@ impl Ring {
             Kind::ShutdownWrite | Kind::ShutdownBoth => self.complete_shutdown(id, tag.kind),
             Kind::Install => self.complete_install(tag.index, result, events),
             Kind::Connect => self.complete_connect(tag.index, result, events),
+            Kind::PeerName => self.complete_peer_name(tag.index, result, events),
             Kind::Woken if last && !self.ended => self.arm_wake(),
             Kind::Woken | Kind::Discard => {}
         }

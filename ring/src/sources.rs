@@ -17,4 +17,6 @@ pub(super) struct Source {
     pub(super) socket: Option<Listener>,
     pub(super) stopped: bool,
     pub(super) accepting: Accepting,
+    /// See [`super::peer_queries::name_bytes_of`].
+    pub(super) peer_name_bytes: usize,
 }

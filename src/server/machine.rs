@@ -96,8 +96,8 @@ pub(super) fn check_descriptors(config: &Config) -> Result<(), StartError> {
 pub(super) fn probe() -> Result<(), StartError> {
     match thread::spawn(corelane_ring::probe).join() {
         Ok(probed) => {
-            let corelane_ring::Optional { msg_ring } = probed?;
-            debug!(msg_ring, "io_uring has what is needed");
+            let corelane_ring::Optional { msg_ring, peer_address } = probed?;
+            debug!(msg_ring, peer_address, "io_uring has what is needed");
             Ok(())
         }
         Err(_) => Err(resource("the server: the probe of io_uring failed", &"it panicked")),

@@ -260,7 +260,7 @@ impl Shard {
             Event::Received { socket, buffer } => self.on_received(socket, buffer),
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
             Event::SendProgressed { socket } => self.on_send_progressed(socket),
-            Event::Accepted { socket, listener } => {
+            Event::Accepted { socket, listener, .. } => {
                 let transport = self.transports.get(listener.index()).copied();
                 self.on_accepted(socket, transport.unwrap_or(Transport::Http));
             }
