@@ -34,7 +34,8 @@ mod tests {
 
     #[test]
     fn census_counts_each_slot_once_in_parts_of_any_size() {
-        let connection = |phase| Connection { phase, ..Connection::new(SocketId::default(), Tick::NEVER) };
+        let connection =
+            |phase| Connection { phase, ..Connection::new(SocketId::default(), None, Tick::NEVER) };
         let mut table: Vec<_> = [Phase::Idle, Phase::Head, Phase::Lingering, Phase::Idle, Phase::Body]
             .map(|phase| Some(connection(phase)))
             .into();

@@ -10,7 +10,7 @@ mod http1;
 mod jsonl;
 mod pipeline;
 
-use corelane_ring::SocketId;
+use corelane_ring::{PeerAddress, SocketId};
 
 pub(crate) use census::Census;
 pub use deferred::DeferredReply;
@@ -63,6 +63,8 @@ pub(crate) enum Phase {
 /// The state of one connection. An idle connection owns no buffer.
 pub(crate) struct Connection {
     pub(crate) socket: SocketId,
+    /// The peer's address. `None` for a Unix socket or an adopted one, and before Linux 6.7.
+    pub(crate) peer: Option<PeerAddress>,
     pub(crate) framer: Framer,
     /// The state of a newline-delimited connection; `None` for HTTP.
     pub(crate) json_lines: Option<Box<JsonLines>>,
@@ -90,9 +92,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: SocketId, deadline: Tick) -> Self {
+    pub(crate) fn new(socket: SocketId, peer: Option<PeerAddress>, deadline: Tick) -> Self {
         Self {
             socket,
+            peer,
             framer: Framer::default(),
             json_lines: None,
             out: Vec::new(),

@@ -7,7 +7,7 @@ use crate::{
     mcp::Event,
     mesh::Broadcast,
     registry::{Publish, Registry, RegistryError, Snapshot},
-    shard::{ShardHandle, Takeover},
+    shard::{ShardHandle, SnapshotSwap},
     signed_token::Secret,
 };
 
@@ -112,10 +112,10 @@ impl LiveRegistry {
         });
         let others: Vec<_> = others.collect::<Result<_, _>>()?;
         let lists = encoded.changed_since(first_before.encoded());
-        let takeover = Takeover::new(lists, shards.len(), broadcast);
+        let swap = SnapshotSwap::new(lists, shards.len(), broadcast);
         let compiled = first.clone();
         for (shard, snapshot) in shards.iter().zip(std::iter::once(first).chain(others)) {
-            shard.replace(snapshot, Arc::clone(&takeover));
+            shard.replace(snapshot, Arc::clone(&swap));
         }
         let mut shared = self.lock();
         let replaced = (shared.compiled.replace(compiled), std::mem::replace(&mut shared.registry, changed));
@@ -149,10 +149,10 @@ impl LiveRegistry {
         let newest = Arc::clone(&self.lock().registry);
         if self.lock().updates != updates {
             // No client has seen the older snapshot, so no list counts as changed.
-            let takeover = Takeover::new(Default::default(), started.len(), broadcast.clone());
+            let swap = SnapshotSwap::new(Default::default(), started.len(), broadcast.clone());
             for shard in &started {
                 let snapshot = Snapshot::build_for(&newest, limits, secret, shard.number(), None, None)?;
-                shard.replace(snapshot, Arc::clone(&takeover));
+                shard.replace(snapshot, Arc::clone(&swap));
             }
         }
         let mut shared = self.lock();

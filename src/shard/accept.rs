@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use corelane_ring::SocketId;
+use corelane_ring::{PeerAddress, SocketId};
 
 use super::Shard;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 impl Shard {
-    pub(super) fn on_accepted(&mut self, socket: SocketId, transport: Transport) {
+    pub(super) fn on_accepted(&mut self, socket: SocketId, peer: Option<PeerAddress>, transport: Transport) {
         self.pipeline.metrics().accept();
         let index = socket.index();
         if index >= self.connections.len() {
@@ -30,7 +30,7 @@ impl Shard {
         if let Some(slot) = self.connections.get_mut(index) {
             debug_assert!(slot.is_none(), "the ring closes a socket before its slot is reused");
             let json_lines = is_json_lines.then(|| Box::new(JsonLines::new(socket)));
-            *slot = Some(Connection { json_lines, ..Connection::new(socket, deadline) });
+            *slot = Some(Connection { json_lines, ..Connection::new(socket, peer, deadline) });
             self.live += 1;
         }
         if !is_json_lines {

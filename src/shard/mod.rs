@@ -2,11 +2,14 @@
 
 mod accept;
 mod close;
+mod commands;
 mod deliver;
-mod inbox;
+mod execute;
+mod handle;
 mod mailbox;
 mod receive;
 mod send;
+mod snapshot_swap;
 mod sources;
 
 use std::{
@@ -19,9 +22,11 @@ use std::{
 };
 
 use corelane_ring::{Event, ListenerId, Ring, SocketId};
+use crossbeam_channel::Sender;
 use glommio::timer::Timer;
 
-pub use inbox::{Served, ShardHandle, Takeover};
+pub use handle::ShardHandle;
+pub use snapshot_swap::{Served, SnapshotSwap};
 pub use sources::Sources;
 
 use crate::{
@@ -30,7 +35,7 @@ use crate::{
     delivery::DeliveryQueue,
     dispatch::Dispatcher,
     runtime::Timers,
-    telemetry::metrics::ShardMetrics,
+    telemetry::metrics::{ShardMetrics, ShardReport},
 };
 
 /// How long a shard sleeps in its ring before it computes its next deadline, and before it parks in its executor.
@@ -84,6 +89,8 @@ pub struct Shard {
     has_more: bool,
     /// The count of connections by state for the next report.
     census: Census,
+    /// Where that report goes; at most `REPORTS_MAX`.
+    reports_due: Vec<Sender<ShardReport>>,
     /// The connection whose input or delivery is being handled.
     handling: Option<SocketId>,
 }
@@ -129,6 +136,7 @@ impl Shard {
             executor_turn: now,
             has_more: false,
             census: Census::default(),
+            reports_due: Vec::new(),
             handling: None,
         }
     }
@@ -179,7 +187,7 @@ impl Shard {
             self.guarded(event.socket(), |shard| shard.on_event(event));
         }
         worked |= self.take_call_events();
-        worked |= self.take_news();
+        worked |= self.take_commands();
         self.timers.expire(self.now, due);
         for index in due.drain(..) {
             let socket = self.connections.get(index).and_then(Option::as_ref);
@@ -206,9 +214,9 @@ impl Shard {
     /// may be alive the shard parks in its executor instead; first in the ring for a moment, if no call is in flight.
     async fn sleep(&mut self) -> io::Result<()> {
         let completions = self.dispatcher().completions();
-        let inbox = Arc::clone(&self.handle.inbox);
+        let commands = Arc::clone(&self.handle.commands);
         let has_tasks = self.dispatcher().may_have_tasks();
-        let is_ready = || inbox.has_news() || completions.has_any();
+        let is_ready = || commands.is_signalled() || completions.has_any();
         if !has_tasks || self.dispatcher().calls.len() == 0 {
             self.ring.wait(Some(BRIEF_WAIT), is_ready)?;
             if self.ring.has_completions() || is_ready() {
@@ -223,7 +231,10 @@ impl Shard {
         ];
         let until = alarms.into_iter().flatten().min();
         if has_tasks {
-            return self.ring.park(until, |context| inbox.has_news() || completions.is_ready(context)).await;
+            return self
+                .ring
+                .park(until, |context| commands.is_signalled() || completions.is_ready(context))
+                .await;
         }
         let limit = until.map(|until| until.saturating_duration_since(Instant::now()).max(ALARM_MIN));
         self.ring.wait(limit, is_ready)
@@ -260,11 +271,11 @@ impl Shard {
             Event::Received { socket, buffer } => self.on_received(socket, buffer),
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
             Event::SendProgressed { socket } => self.on_send_progressed(socket),
-            Event::Accepted { socket, listener, .. } => {
+            Event::Accepted { socket, listener, peer } => {
                 let transport = self.transports.get(listener.index()).copied();
-                self.on_accepted(socket, transport.unwrap_or(Transport::Http));
+                self.on_accepted(socket, peer, transport.unwrap_or(Transport::Http));
             }
-            Event::Connected { socket, .. } => self.on_accepted(socket, Transport::Lines),
+            Event::Connected { socket, .. } => self.on_accepted(socket, None, Transport::Lines),
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, .. } => self.close(socket),
             Event::Closed { .. } => self.resume_accept(),

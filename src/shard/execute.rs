@@ -1,0 +1,76 @@
+//! Executes the commands of other threads, between two turns of a shard.
+
+use std::sync::Arc;
+
+use super::{
+    Shard,
+    commands::{COMMANDS_MAX, Command, REPORTS_MAX},
+    snapshot_swap::Served,
+};
+use crate::telemetry::metrics::{ConnectionStates, ShardReport};
+
+/// Slots of the table of connections that are counted by state in one turn; a report waits until all have been. A turn of a
+/// shard with 131,072 of them would take milliseconds.
+const SLOTS_COUNTED_PER_TURN: usize = 8192;
+
+impl Shard {
+    /// Takes the messages of other shards and executes queued commands. Whether there was anything.
+    pub(super) fn take_commands(&mut self) -> bool {
+        if !self.handle.commands.take_signal() && !std::mem::take(&mut self.has_more) {
+            return false;
+        }
+        self.take_messages();
+        let commands = Arc::clone(&self.handle.commands);
+        // Whatever was queued before the signal was taken. Later commands set it again.
+        for _ in 0..COMMANDS_MAX {
+            let Some(command) = commands.pop() else { break };
+            self.execute(command);
+        }
+        if !self.reports_due.is_empty() {
+            match self.census.advance(&self.connections, SLOTS_COUNTED_PER_TURN) {
+                Some(states) => self.send_reports(states),
+                None => self.has_more = true,
+            }
+        }
+        true
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Swap(served, swap) => {
+                let Served { snapshot, tools } = *served;
+                if let Some((snapshot, tools)) = self.pipeline.replace(snapshot, tools) {
+                    self.handle.snapshots.retire(Served { snapshot, tools });
+                }
+                swap.done();
+            }
+            Command::Report(sender) if self.reports_due.len() < REPORTS_MAX => self.reports_due.push(sender),
+            // Refused: this closes its channel. Connections are still being counted for as many as may wait.
+            Command::Report(_) => {}
+            Command::Drain => self.begin_drain(),
+        }
+    }
+
+    /// Sends every report that is due.
+    fn send_reports(&mut self, connection_states: ConnectionStates) {
+        while let Some(sender) = self.reports_due.pop() {
+            let connections = self.live;
+            let dispatcher = self.dispatcher();
+            let report = ShardReport {
+                shard: dispatcher.shard,
+                metrics: dispatcher.observer.metrics().clone(),
+                connections,
+                connection_states,
+                calls_in_flight: dispatcher.calls.len(),
+                listeners: dispatcher.state.subscriptions.listeners(),
+                subscribed: dispatcher.state.subscriptions.subscribed(),
+                sessions_kept: dispatcher.state.homes.len(),
+                replay_streams: dispatcher.state.replay.len(),
+                replay_streams_attached: dispatcher.state.replay.attached(),
+                tasks: dispatcher.state.tasks.len(),
+            };
+            // The receiver may have timed out.
+            let _ = sender.try_send(report);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A handle to a shard, for other threads.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use corelane_ring::{Ring, Waker};
+use crossbeam_channel::{Receiver, bounded};
+
+use super::{
+    commands::{Command, CommandQueue},
+    snapshot_swap::{Served, SnapshotSlots, SnapshotSwap},
+};
+use crate::{mesh::Mailbox, registry::Snapshot, telemetry::metrics::ShardReport};
+
+/// How often [`ShardHandle::is_alive`] looks for a sign of life.
+const ALIVE_POLL_INTERVAL: Duration = Duration::from_micros(200);
+
+/// A handle to a shard, for any thread.
+#[derive(Clone)]
+pub struct ShardHandle {
+    pub(super) commands: Arc<CommandQueue>,
+    pub(super) snapshots: Arc<SnapshotSlots>,
+    pub(super) mailbox: Arc<Mailbox>,
+    ended: Arc<AtomicBool>,
+    waker: Waker,
+    number: usize,
+}
+
+impl ShardHandle {
+    /// A handle to the shard of this number, which runs `ring`. Its mailbox holds at most `messages_max` messages of other shards.
+    #[must_use]
+    pub fn new(number: usize, ring: &Ring, messages_max: usize) -> Self {
+        let commands = Arc::<CommandQueue>::default();
+        let (signalled, waker) = (Arc::clone(&commands), ring.waker());
+        let wake = Box::new(move || {
+            signalled.signal();
+            waker.wake();
+        });
+        Self {
+            commands,
+            snapshots: Arc::default(),
+            mailbox: Arc::new(Mailbox::new(messages_max, wake)),
+            ended: Arc::default(),
+            waker: ring.waker(),
+            number,
+        }
+    }
+
+    /// Which shard it is.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// The queue of messages of other shards.
+    #[must_use]
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Has the shard accept no more connections, finish what is in flight, and end.
+    pub fn drain(&self) {
+        self.command(Command::Drain);
+    }
+
+    /// Sets what the shard serves from its start.
+    pub fn begin(&self, served: Served) {
+        self.snapshots.set_newest(served);
+    }
+
+    /// What the shard serves once it has executed its commands.
+    #[must_use]
+    pub fn newest(&self) -> Option<Served> {
+        self.snapshots.newest()
+    }
+
+    /// Has the shard serve this snapshot from its next turn on.
+    pub fn replace(&self, snapshot: Snapshot, swap: Arc<SnapshotSwap>) {
+        self.snapshots.free_retired();
+        let before = self.newest();
+        let served = Served::new(snapshot, before.as_ref());
+        self.snapshots.set_newest(served.clone());
+        self.command(Command::Swap(Box::new(served), swap));
+    }
+
+    /// Requests a metrics report. The channel stays empty if the shard has ended or hangs, and is closed if too many reports are
+    /// under way.
+    #[must_use]
+    pub fn report(&self) -> Receiver<ShardReport> {
+        let (sender, receiver) = bounded(1);
+        self.command(Command::Report(sender));
+        receiver
+    }
+
+    /// Whether the shard takes a signal before `until`. It need not do anything else for this.
+    #[must_use]
+    pub fn is_alive(&self, until: Instant) -> bool {
+        let taken = self.commands.signals_taken();
+        self.signal();
+        while self.commands.signals_taken() == taken {
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(ALIVE_POLL_INTERVAL);
+        }
+        true
+    }
+
+    /// Whether the shard has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Records that the shard has ended.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Queues a command and wakes the shard. A command that is refused or replaced is freed here.
+    fn command(&self, command: Command) {
+        drop(self.commands.push(command));
+        self.signal();
+    }
+
+    fn signal(&self) {
+        self.commands.signal();
+        self.waker.wake();
+    }
+}
