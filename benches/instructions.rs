@@ -32,12 +32,13 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     sync::Arc,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use clap::{Parser, ValueEnum};
 use corelane::{
-    Capabilities, Limits, Reply, Revision, demo,
+    Caller, Capabilities, Limits, Reply, Revision, demo,
+    internals::call::{RequestContext, ShardContext},
     internals::http1::{
         Flow, Framer, Guard, Handler, Names, Progress, RejectReason, Request, RequestHead, ResponseHeads,
         Route,
@@ -45,8 +46,8 @@ use corelane::{
     internals::json::Decoder,
     internals::jsonrpc::Id,
     internals::mcp::{self, CallAnswers, Headers, Outcome, Sessions, Transport, World},
-    internals::registry::{Caller, RegisteredTool, ShardSide, Snapshot},
-    internals::runtime::{Completions, OffShard, Runner, Started},
+    internals::registry::{RegisteredTool, Snapshot},
+    internals::runtime::{Completions, Runner, Started, WorkerPools},
     internals::schema::Verdict,
     internals::signed_token::Secret,
 };
@@ -403,16 +404,25 @@ fn run<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
     let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
     let runner =
-        Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
+        Runner::new(Completions::new(1, 1, Arc::new(|| {})), WorkerPools::default(), ShardContext::default());
     let revision = Revision::V2026_07_28;
     let caller = Caller { revision, capabilities: Capabilities::default(), shard: 0 };
     let mut reply = Reply::default();
-    let handler = echo.callable().handler();
+    let callable = &**echo.callable();
+    let request = RequestContext {
+        caller,
+        target: callable.shared_name(),
+        id: Id::Unsigned(1),
+        headers: None,
+        meta: None,
+        peer: None,
+        received: Instant::now(),
+    };
     let output = on_tape(&arguments(), |arguments| {
         measure.measure(|| {
             reply.clear();
-            let started = runner.start(handler, black_box(arguments), caller, None, || None, &mut reply);
-            matches!(started, Started::Done(None)) && !black_box(&reply).is_error()
+            let started = runner.start(callable, black_box(arguments), &request, None, |_| None, &mut reply);
+            matches!(started, Started::Done(messages) if messages.is_empty()) && !black_box(&reply).is_error()
         })
     });
     let mut written = Vec::new();

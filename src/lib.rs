@@ -36,7 +36,7 @@
 //! | 6 | era and route | `mcp::route` | message + headers → `mcp::Outcome` |
 //! | 7 | validate | `schema::Validator` | arguments on the tape → valid, or an `isError` result with the path of each violation |
 //! | 8 | run | `runtime::Runner` | inline: reply now; async and blocking: the reply is returned to the shard later |
-//! | 9 | encode | `registry::Reply`, `http1::ResponseHeads` | reply → bytes in the send buffer |
+//! | 9 | encode | `call::Reply`, `http1::ResponseHeads` | reply → bytes in the send buffer |
 //! | 10 | send | `shard` → [`corelane_ring`] | one send in flight per connection, one system call per turn |
 //!
 //! # Threads
@@ -49,7 +49,7 @@
 //!
 //! 1. A buffer the kernel may touch is owned by the ring until its completion.
 //! 2. A connection's id carries a generation: a stale id finds no connection.
-//! 3. `http1`, `jsonl`, `json`, `jsonrpc`, `mcp`, `registry` and `schema` do no I/O: results depend on the arguments only.
+//! 3. `http1`, `jsonl`, `json`, `jsonrpc`, `mcp`, `call`, `registry` and `schema` do no I/O: results depend on the arguments only.
 //! 4. Every queue, buffer and wait is bounded by a field of [`Limits`].
 //! 5. `unsafe` code is in [`corelane_ring`] only.
 
@@ -71,6 +71,7 @@ mod http1;
 mod jsonl;
 mod uri_template;
 mod schema;
+mod call;
 mod registry;
 mod mcp;
 mod telemetry;
@@ -91,6 +92,9 @@ pub mod demo;
 /// Internals for this package's benches and tests. Not part of the public API; changes without notice.
 #[doc(hidden)]
 pub mod internals {
+    pub mod call {
+        pub use crate::call::*;
+    }
     pub mod http1 {
         pub use crate::http1::*;
     }
@@ -140,16 +144,20 @@ pub mod time {
     pub use crate::runtime::{Elapsed, sleep, timeout};
 }
 
+pub use call::{
+    Annotations, AskError, CacheScope, CallError, Caller, Capabilities, Capability, ClientInfo, Content,
+    Context, Elicited, Form, HandlerError, Icon, InlineContext, IntoReply, Level, ListRoots, Page, Ping,
+    ProtocolError, Question, RemoteContext, Reply, ResourceLink, Revision, Role, Root, Sampled, Sampling,
+    Structured, TaskTerms, Theme,
+};
 pub use config::{Config, ConfigError, Limits, ShardPlacement};
 pub use json::Node;
+pub use jsonrpc::Id as RequestId;
 pub use registry::{
-    Annotations, AskError, BorrowedArguments, CacheScope, CallError, Caller, Capabilities, Capability,
-    Completer, Completing, Completion, Content, Contents, Context, Elicited, Form, HandlerError, Icon,
-    IntoCompletion, IntoContents, IntoMessages, IntoReply, Level, ListRoots, Messages, NoArguments, Page,
-    Ping, Prompt, PromptArgument, PromptBuilder, ProtocolError, Question, Read, Registry, RegistryError,
-    RemoteContext, Reply, Resource, ResourceBuilder, ResourceLink, ResourceTemplate, ResourceTemplateBuilder,
-    Revision, Role, Root, Sampled, Sampling, Structured, TaskTerms, Theme, Tool, ToolAnnotations,
-    ToolBuilder,
+    BorrowedArguments, Completer, Completing, Completion, Contents, IntoCompletion, IntoContents,
+    IntoMessages, Messages, NoArguments, Prompt, PromptArgument, PromptBuilder, Read, Registry,
+    RegistryError, Resource, ResourceBuilder, ResourceTemplate, ResourceTemplateBuilder, Tool,
+    ToolAnnotations, ToolBuilder,
 };
 pub use runtime::{LocalTask, spawn_local};
 /// The version of schemars that [`ToolBuilder::input`] derives schemas with. A server that uses this re-export needs no

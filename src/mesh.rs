@@ -13,9 +13,9 @@ use corelane_ring::SocketId;
 use crossbeam_queue::ArrayQueue;
 
 use crate::{
+    call::Level,
     jsonrpc::OwnedId,
     mcp::{ClientAnswer, Event, Instance, Session, SessionKey, TaskRequest, TaskView},
-    registry::Level,
     runtime::Ticket,
 };
 

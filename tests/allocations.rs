@@ -11,7 +11,10 @@ use std::{
     sync::Mutex,
 };
 
-use corelane::{Config, config::Limits, demo, internals::json::Decoder, internals::schema::Validator};
+use corelane::{
+    Config, Node, RequestId, Server, Tool, config::Limits, demo, internals::json::Decoder,
+    internals::schema::Validator,
+};
 use serde_json::json;
 
 #[global_allocator]
@@ -39,6 +42,36 @@ fn warm_canonical_request_path_allocates_nothing() {
         }
         assert_eq!(blocks() - before, 0, "allocations in 1,000 warm requests");
     }
+}
+
+#[test]
+fn an_inline_handler_reads_its_request_without_an_allocation() {
+    let _alone = PROFILED.lock();
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let tool = Tool::new("echo").input_schema::<()>(json!({})).run_raw(|_, cx, reply| {
+        let client = cx.client().unwrap();
+        let texts = [
+            cx.header("HOST").as_deref() == Some("127.0.0.1:8080"),
+            cx.header("x-absent").is_none(),
+            cx.meta("io.modelcontextprotocol/protocolVersion").and_then(Node::as_str) == Some("2026-07-28"),
+            (client.name, client.version, client.title) == ("wrk", "1", None),
+            cx.session_id().is_none(),
+            cx.request_id() == RequestId::Unsigned(1),
+            cx.peer().is_none(),
+            cx.tool() == "echo",
+            cx.extension("com.example/none").is_none(),
+        ];
+        reply.text(if texts.iter().all(|is_right| *is_right) { "all read" } else { "not all" });
+    });
+    let mut lane = lane::Lane::of(&Server::builder("test", "0").tool(tool).build());
+    let request = lane::canonical();
+    let first = lane.answer(&request).to_vec();
+    assert!(String::from_utf8_lossy(&first).contains("all read"), "{}", String::from_utf8_lossy(&first));
+    let before = blocks();
+    for _ in 0..1000 {
+        assert!(lane.answer(&request) == first.as_slice());
+    }
+    assert_eq!(blocks() - before, 0, "allocations in 1,000 warm requests");
 }
 
 #[test]

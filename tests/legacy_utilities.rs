@@ -6,7 +6,6 @@
 mod support;
 
 use std::{
-    cell::Cell,
     collections::BTreeSet,
     sync::{
         Arc,
@@ -16,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use corelane::{Config, Context, Level, Limits, NoArguments, Resource, Running, Server, Tool, time::sleep};
+use corelane::{Config, Level, Limits, NoArguments, Resource, Running, Server, Tool, time::sleep};
 use serde_json::{Value, json};
 use support::{
     Client, DropCounter, await_calls_in_flight, eventually,
@@ -42,11 +41,6 @@ struct Say {
     text: String,
 }
 
-thread_local! {
-    /// The context of a call that has ended.
-    static KEPT: Cell<Option<Context>> = const { Cell::new(None) };
-}
-
 fn server(dropped: &Arc<AtomicUsize>) -> Server {
     let (quiet, loud) = (Arc::clone(dropped), Arc::clone(dropped));
     Server::builder("utilities", "0")
@@ -55,13 +49,6 @@ fn server(dropped: &Arc<AtomicUsize>) -> Server {
         }))
         .tool(Tool::new("log_inline").run(|_: NoArguments, cx| {
             LEVELS.iter().for_each(|(level, name)| cx.log(*level, name));
-        }))
-        .tool(Tool::new("keep_context").run(|_: NoArguments, cx| KEPT.set(Some(cx))))
-        .tool(Tool::new("log_kept").run(|_: NoArguments, _cx| {
-            if let Some(kept) = KEPT.take() {
-                assert!(!kept.logs(Level::Emergency));
-                kept.log(Level::Emergency, "too late");
-            }
         }))
         .tool(Tool::new("log_and_panic").run(|_: NoArguments, cx| {
             cx.log(Level::Info, "about to panic");
@@ -166,9 +153,6 @@ fn inline_log_messages_reach_only_the_client_of_the_call() {
     let (running, _) = start(1, Limits::default());
     let session = open(&running, "2025-06-18");
     for round in 0..3 {
-        // Later calls use the context of this call.
-        assert_eq!(session.call(1, "keep_context", json!({})).response()["result"]["content"], json!([]));
-        assert!(!session.call(2, "log_kept", json!({})).is_stream(), "the call of the message has ended");
         assert_eq!(logged(&session, "log_inline").len(), 7, "{round}");
         assert!(!session.call(3, "say", json!({"text": "x"})).is_stream(), "this one logs nothing");
         let failed = session.call(4, "log_and_panic", json!({})).response();

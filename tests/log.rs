@@ -107,7 +107,7 @@ fn slow_turn_warning_names_the_tool() {
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
-    let slow = |_: corelane::NoArguments, _: corelane::Context| {
+    let slow = |_: corelane::NoArguments, _: corelane::InlineContext<'_>| {
         std::thread::sleep(Duration::from_millis(200));
         "slow"
     };

@@ -11,11 +11,12 @@ use std::{
 
 use corelane::{
     Limits, demo,
+    internals::call::ShardContext,
     internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
     internals::http1::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
     internals::mesh::Broadcast,
-    internals::registry::{ShardSide, Snapshot},
-    internals::runtime::{Completions, OffShard, Runner},
+    internals::registry::Snapshot,
+    internals::runtime::{Completions, Runner, WorkerPools},
     internals::signed_token::Secret,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
@@ -72,8 +73,11 @@ impl Lane {
             .registry()
             .read(|registry| Snapshot::build(registry, &limits, &Secret::new(b"key")))
             .unwrap();
-        let runner =
-            Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
+        let runner = Runner::new(
+            Completions::new(1, 1, Arc::new(|| {})),
+            WorkerPools::default(),
+            ShardContext::default(),
+        );
         let config = PipelineConfig {
             endpoint: "/mcp",
             names: Names::new(&[], &[], true),
@@ -95,7 +99,8 @@ impl Lane {
         let mut framer = Framer::default();
         let mut out = Vec::new();
         let mut deferred = DeferredReply::default();
-        let requests = Requests::new(pipeline, limits, SocketId::default(), &mut deferred, &mut out, 0);
+        let requests =
+            Requests::new(pipeline, limits, (SocketId::default(), None), &mut deferred, &mut out, 0);
         let mut handler = Waiting { requests, pauses, number: 0, is_patient };
         let mut progress = Progress::Idle;
         for (position, piece) in pieces.iter().enumerate() {

@@ -50,6 +50,16 @@ const KINDS: &[&str] = &[
     "tokio",
 ];
 
+/// Logs four messages, in any kind of handler.
+macro_rules! logs {
+    ($cx:ident) => {{
+        $cx.log(Level::Debug, "debug");
+        $cx.log(Level::Info, json!({"of": "info"}));
+        $cx.log_as("motor", Level::Warning, "hot");
+        $cx.log(Level::Emergency, "over");
+    }};
+}
+
 fn server() -> ServerBuilder {
     let server = Server::builder("test", "0")
         .tool(Tool::new("inline").run(|_: NoArguments, cx| steps!(cx)))
@@ -64,11 +74,11 @@ fn server() -> ServerBuilder {
             "silence"
         }))
         .tool(Tool::new("logs").run(|_: NoArguments, cx| {
-            logs(&cx);
+            logs!(cx);
             "logged"
         }))
         .tool(Tool::new("logs_async").run_async(async |_: NoArguments, cx: Context| {
-            logs(&cx);
+            logs!(cx);
             "logged"
         }))
         .tool(Tool::new("fails").run_async(async |_: NoArguments, cx: Context| {
@@ -98,13 +108,6 @@ fn server() -> ServerBuilder {
     #[cfg(feature = "tokio")]
     let server = server.tool(Tool::new("tokio").run_tokio(|_: NoArguments, cx| async move { steps!(cx) }));
     server
-}
-
-fn logs(cx: &Context) {
-    cx.log(Level::Debug, "debug");
-    cx.log(Level::Info, json!({"of": "info"}));
-    cx.log_as("motor", Level::Warning, "hot");
-    cx.log(Level::Emergency, "over");
 }
 
 fn ask(tool: &str) -> Ask {

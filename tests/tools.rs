@@ -549,7 +549,7 @@ fn tools_are_listed_with_the_fields_of_the_revision() {
 #[test]
 fn structured_content_is_validated_against_the_output_schema() {
     let promise = || json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
-    let tool = |name: &'static str, run: fn(Value, corelane::Context) -> Result<Value, String>| {
+    let tool = |name: &'static str, run: fn(Value, corelane::InlineContext<'_>) -> Result<Value, String>| {
         Tool::new(name).input_schema(json!({})).output_schema(promise()).run(run)
     };
     let later =
@@ -586,7 +586,7 @@ fn structured_content_is_validated_against_the_output_schema() {
 
 #[test]
 fn protocol_error_of_a_tool_is_a_json_rpc_error() {
-    let refuse = |_: NoArguments, _: corelane::Context| -> Result<(), ProtocolError> {
+    let refuse = |_: NoArguments, _: corelane::InlineContext<'_>| -> Result<(), ProtocolError> {
         Err(ProtocolError { code: 7, message: "not today".into(), data: Some(json!({"try": "tomorrow"})) })
     };
     let running =

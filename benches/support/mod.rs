@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use corelane::{
-    Limits, demo,
+    Limits, Server, demo,
+    internals::call::ShardContext,
     internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
     internals::http1::{Framer, Names},
     internals::mesh::Broadcast,
-    internals::registry::{ShardSide, Snapshot},
-    internals::runtime::{Completions, OffShard, Runner},
+    internals::registry::Snapshot,
+    internals::runtime::{Completions, Runner, WorkerPools},
     internals::signed_token::Secret,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
@@ -57,14 +58,21 @@ pub struct Lane {
 
 impl Lane {
     pub fn new() -> Self {
+        Self::of(&demo::server().build())
+    }
+
+    /// Answers what this server offers.
+    pub fn of(server: &Server) -> Self {
         let limits = Limits::default();
-        let server = demo::server().build();
         let snapshot = server
             .registry()
             .read(|registry| Snapshot::build(registry, &limits, &Secret::new(b"key")))
             .unwrap();
-        let runner =
-            Runner::new(Completions::new(1, 1, Arc::new(|| {})), OffShard::default(), ShardSide::default());
+        let runner = Runner::new(
+            Completions::new(1, 1, Arc::new(|| {})),
+            WorkerPools::default(),
+            ShardContext::default(),
+        );
         let config = PipelineConfig {
             endpoint: "/mcp",
             names: Names::new(&[], &[], true),
@@ -92,7 +100,8 @@ impl Lane {
         self.out.clear();
         let (pipeline, out) = (&mut self.pipeline, &mut self.out);
         let deferred = &mut self.deferred;
-        let mut requests = Requests::new(pipeline, &self.limits, SocketId::default(), deferred, out, 0);
+        let mut requests =
+            Requests::new(pipeline, &self.limits, (SocketId::default(), None), deferred, out, 0);
         self.framer.receive(&mut self.padded, request.len(), &self.limits, &mut requests);
         &self.out
     }

@@ -1,9 +1,10 @@
 //! HTTP/1.1: a request's body is a message; its disposition, or the deliveries that follow, become a reply or a stream of events.
 
-use corelane_ring::SocketId;
+use corelane_ring::{PeerAddress, SocketId};
 
 use super::{Connection, DeferredReply, Phase, Pipeline, deferred::Exchange};
 use crate::{
+    call::CallMessage,
     config::Limits,
     delivery::{AfterSend, Destination, Payload},
     dispatch::{BatchReplies, Disposition, Source},
@@ -13,7 +14,6 @@ use crate::{
     },
     jsonrpc::{ErrorCode, write_error},
     mcp::{CallMethod, Headers},
-    registry::Note,
 };
 
 /// The requests of one connection, on their way from its framer through the pipeline.
@@ -21,6 +21,7 @@ pub struct Requests<'a> {
     pipeline: &'a mut Pipeline,
     limits: &'a Limits,
     socket: SocketId,
+    peer: Option<PeerAddress>,
     deferred: &'a mut DeferredReply,
     out: &'a mut Vec<u8>,
     /// Requests handled in this turn.
@@ -37,12 +38,12 @@ impl<'a> Requests<'a> {
     pub fn new(
         pipeline: &'a mut Pipeline,
         limits: &'a Limits,
-        socket: SocketId,
+        (socket, peer): (SocketId, Option<PeerAddress>),
         deferred: &'a mut DeferredReply,
         out: &'a mut Vec<u8>,
         handled: usize,
     ) -> Self {
-        Self { pipeline, limits, socket, deferred, out, handled, has_replied: false, phase: None }
+        Self { pipeline, limits, socket, peer, deferred, out, handled, has_replied: false, phase: None }
     }
 
     /// How many were handled in this turn, whether any was handled or rejected now, and the connection's next phase.
@@ -69,7 +70,7 @@ impl Handler for Requests<'_> {
 
     fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
         self.phase = match request {
-            Ok(request) => self.pipeline.handle(request, self.socket, self.deferred, self.out),
+            Ok(request) => self.pipeline.handle(request, (self.socket, self.peer), self.deferred, self.out),
             Err(reason) => self.pipeline.reject(reason, None, self.out),
         };
         self.handled += 1;
@@ -101,7 +102,7 @@ impl Pipeline {
     fn handle(
         &mut self,
         request: Request<'_>,
-        socket: SocketId,
+        (socket, peer): (SocketId, Option<PeerAddress>),
         deferred: &mut DeferredReply,
         out: &mut Vec<u8>,
     ) -> Option<Phase> {
@@ -120,7 +121,7 @@ impl Pipeline {
             Route::Stream => dispatcher.open_stream(headers, socket, out),
             Route::End => dispatcher.end_session(headers, socket, out),
             Route::Mcp | Route::Options => {
-                let mut source = Source::Http { socket, headers, in_batch: false };
+                let mut source = Source::Http { socket, peer, headers, in_batch: false };
                 dispatcher.dispatch(decoder, &mut source, body, body_length, out)
             }
         };
@@ -184,12 +185,12 @@ impl Pipeline {
         &mut self,
         out: &mut Vec<u8>,
         response: ResponseStart,
-        notes: &[Note],
+        notes: &[CallMessage],
         exchange: Exchange<'_>,
     ) -> Option<Phase> {
         let answer = response.take_body(out);
         for note in notes {
-            if let Note::Message(message) = note {
+            if let CallMessage::Message(message) = note {
                 write_event(out, None, message);
             }
         }

@@ -1,16 +1,16 @@
 //! Newline-delimited JSON (stdio, `tcp://`, `unix:`): each line is a message, and many calls are in flight at once.
 
-use corelane_ring::SocketId;
+use corelane_ring::{PeerAddress, SocketId};
 
 use super::{Connection, Pipeline, http1::Delivered};
 use crate::{
+    call::CallMessage,
     config::Limits,
     delivery::{AfterSend, Payload},
     dispatch::{BatchReplies, Disposition, JsonLinesClient, Source},
     http1::{begin_event, chunk, finish_event},
     jsonl::{Flow, Handler, Line, LineFramer, LineTooLong, is_http},
     jsonrpc::{ErrorCode, write_error},
-    registry::Note,
 };
 
 /// The state of a newline-delimited connection.
@@ -25,8 +25,8 @@ pub(crate) struct JsonLines {
 
 impl JsonLines {
     /// The state of a new connection.
-    pub(crate) fn new(socket: SocketId) -> Self {
-        let client = JsonLinesClient::new(socket);
+    pub(crate) fn new(socket: SocketId, peer: Option<PeerAddress>) -> Self {
+        let client = JsonLinesClient::new(socket, peer);
         Self { framer: LineFramer::default(), client, pending_replies: 0, is_new: true }
     }
 }
@@ -105,7 +105,7 @@ impl Pipeline {
             Disposition::Replied(_, notes) if !notes.is_empty() => {
                 let answer = out.split_off(start);
                 for note in notes {
-                    if let Note::Message(message) = note {
+                    if let CallMessage::Message(message) = note {
                         out.extend_from_slice(&message);
                         out.push(b'\n');
                     }

@@ -3,10 +3,10 @@
 
 use super::{BatchReplies, Dispatcher, Disposition, Source, Suspension};
 use crate::{
+    call::Revision,
     json::{Elements, Node, lacks_digits},
     jsonrpc::{answerable_id, needs_text},
     mcp::{self, CallMethod, Refused},
-    registry::Revision,
 };
 
 impl Dispatcher {

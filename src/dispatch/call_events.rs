@@ -9,6 +9,7 @@ use super::{
     in_flight::{Overdue, PendingCall},
 };
 use crate::{
+    call::{CallMessage, ClientChannel, InputRequest, Kind, Reply, Revision, TaskTerms},
     delivery::{AfterSend, Destination, Payload},
     http1::Status,
     json::write_string,
@@ -17,7 +18,6 @@ use crate::{
         self, CallMethod, ClientAnswer, QuestionId, Refused, SessionKey, TaskAction, TaskKey, TaskStatus, Tie,
     },
     mesh::{Message, StreamId},
-    registry::{Conversation, InputRequest, Kind, Note, Reply, Revision, TaskTerms},
     runtime::{CallEvent, Completed, Ticket, Unfinished, instant_after},
     session::Carrier,
 };
@@ -36,7 +36,7 @@ impl Dispatcher {
     /// Takes up an event of a running call.
     pub(crate) fn on_call_event(&mut self, event: CallEvent) {
         match event {
-            CallEvent::Said(ticket, note) => self.on_note(ticket, note),
+            CallEvent::Message(ticket, note) => self.on_note(ticket, note),
             CallEvent::Ended(Completed { ticket, outcome }) => {
                 let suspended = self.calls.get_mut(ticket).and_then(|call| call.suspended.take());
                 if let Some(suspended) = suspended {
@@ -48,14 +48,14 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn on_note(&mut self, ticket: Ticket, note: Note) {
+    pub(super) fn on_note(&mut self, ticket: Ticket, note: CallMessage) {
         match note {
-            Note::Message(message) => {
+            CallMessage::Message(message) => {
                 self.send(ticket, &message);
             }
-            Note::Ask { key, request } => self.put_question(ticket, key, &request),
-            Note::Disconnect { retry } => self.disconnect(ticket, retry),
-            Note::Task(terms) => self.become_task(ticket, terms),
+            CallMessage::Ask { key, request } => self.put_question(ticket, key, &request),
+            CallMessage::Disconnect { retry } => self.disconnect(ticket, retry),
+            CallMessage::Task(terms) => self.become_task(ticket, terms),
         }
     }
 
@@ -303,7 +303,7 @@ impl Dispatcher {
         &mut self,
         ticket: Ticket,
         call: &PendingCall,
-        talk: Option<&Arc<Conversation>>,
+        talk: Option<&Arc<ClientChannel>>,
         outcome: Result<Reply, Refused>,
     ) {
         if let ReplyTo::JsonLines(socket)
@@ -330,7 +330,7 @@ impl Dispatcher {
     fn write_answer(
         &mut self,
         call: &PendingCall,
-        talk: Option<&Arc<Conversation>>,
+        talk: Option<&Arc<ClientChannel>>,
         outcome: Result<Reply, Refused>,
         out: &mut Vec<u8>,
     ) -> Status {

@@ -1,11 +1,11 @@
 //! What the connection does after a message was dispatched.
 
-use crate::{http1::Status, mesh::StreamId, registry::Note, runtime::Ticket, session::ListenerKey};
+use crate::{call::CallMessage, http1::Status, mesh::StreamId, runtime::Ticket, session::ListenerKey};
 
 /// What the connection does next. `out` is the buffer that was given to [`dispatch`](super::Dispatcher::dispatch).
 pub(crate) enum Disposition {
     /// The answer is at the end of `out`. The messages precede it.
-    Replied(Status, Vec<Note>),
+    Replied(Status, Vec<CallMessage>),
     /// As `Replied`, with 200 and the id of a session that `initialize` opened.
     SessionOpened(String),
     /// There is no answer.

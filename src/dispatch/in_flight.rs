@@ -7,20 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corelane_ring::SocketId;
+use corelane_ring::{PeerAddress, SocketId};
 use foldhash::fast::RandomState;
 
 use super::{ReplyTo, validation::Suspended};
 use crate::{
+    call::{ClientChannel, Revision, SharedCallable},
     jsonrpc::OwnedId,
     mcp::{Binding, CallMethod, SessionKey},
-    registry::{Conversation, Revision, SharedCallable},
     runtime::{Cancel, Tick, Ticket, Timers},
 };
 
 /// What is needed to answer a call when it ends.
 pub(crate) struct PendingCall {
     pub(crate) reply_to: ReplyTo,
+    pub(crate) peer: Option<PeerAddress>,
     pub(crate) callable: SharedCallable,
     pub(crate) id: OwnedId,
     pub(crate) revision: Revision,
@@ -55,7 +56,7 @@ enum State {
     Free,
     /// Filed, and not started yet.
     Filed(PendingCall),
-    Running(PendingCall, Cancel, Arc<Conversation>),
+    Running(PendingCall, Cancel, Arc<ClientChannel>),
     /// Nobody waits for it any more. It keeps its place until it has ended, for until then it takes up a thread or a place
     /// in a queue.
     Abandoned,
@@ -154,7 +155,7 @@ impl Calls {
     }
 
     /// The call runs: it can be cancelled, and will be at its deadline.
-    pub(crate) fn run(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<Conversation>, now: Instant) {
+    pub(crate) fn run(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<ClientChannel>, now: Instant) {
         let Some(entry) = self.entry(ticket) else { return };
         if let State::Filed(call) = std::mem::replace(&mut entry.state, State::Free) {
             let after = call.deadline.saturating_duration_since(now);
@@ -174,7 +175,7 @@ impl Calls {
     }
 
     /// A call that was validated runs: it is cancelled in another way.
-    pub(crate) fn run_again(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<Conversation>) {
+    pub(crate) fn run_again(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<ClientChannel>) {
         let Some(entry) = self.entry(ticket) else { return };
         match std::mem::replace(&mut entry.state, State::Free) {
             State::Running(call, ..) => entry.state = State::Running(call, cancel, talk),
@@ -212,7 +213,7 @@ impl Calls {
     }
 
     /// Takes out a call that has ended; `None` if nobody waits for it any more.
-    pub(crate) fn take(&mut self, ticket: Ticket) -> Option<(PendingCall, Option<Arc<Conversation>>)> {
+    pub(crate) fn take(&mut self, ticket: Ticket) -> Option<(PendingCall, Option<Arc<ClientChannel>>)> {
         match self.release(ticket)? {
             State::Filed(call) => Some((call, None)),
             State::Running(call, _, talk) => {
@@ -264,7 +265,7 @@ impl Calls {
     }
 
     /// The talk of a call that runs.
-    pub(crate) fn talk(&mut self, ticket: Ticket) -> Option<&Arc<Conversation>> {
+    pub(crate) fn talk(&mut self, ticket: Ticket) -> Option<&Arc<ClientChannel>> {
         match &self.entry(ticket)?.state {
             State::Running(_, _, talk) => Some(talk),
             _ => None,

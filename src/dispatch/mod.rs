@@ -17,6 +17,7 @@ mod validation;
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,6 +30,7 @@ use entropy::Entropy;
 use in_flight::{Calls, PendingCall};
 
 use crate::{
+    call::{Callable, Caller, Kind, Reply, RequestContext, Revision},
     config::Limits,
     json::{Decoder, Node},
     jsonrpc::{Id, Rewritten, needs_text},
@@ -37,7 +39,7 @@ use crate::{
         World,
     },
     mesh::{Broadcast, Request},
-    registry::{Callable, Caller, Kind, Reply, Revision, Snapshot},
+    registry::Snapshot,
     runtime::{CallEvent, Completions, Runner, Started, Ticket, instant_after},
     session::{Moment, Plane},
     signed_token::Secret,
@@ -223,18 +225,28 @@ impl Dispatcher {
         source: &Source<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
-        let Call { callable, input, id, revision, capabilities, tie, details, binding, .. } = call;
+        let Call { callable, input, id, meta, revision, capabilities, tie, details, binding, .. } = call;
         self.reply.clear();
-        let calls = &mut self.calls;
         let received = self.observer.turn_began();
-        let file_call = || {
+        let request = RequestContext {
+            caller: Caller { revision, capabilities, shard: self.shard },
+            target: callable.shared_name(),
+            id,
+            headers: source.headers(),
+            meta,
+            peer: source.peer().map(SocketAddr::from),
+            received,
+        };
+        let calls = &mut self.calls;
+        let file_call = |id| {
             if source.is_at_call_limit() {
                 return None;
             }
             calls.insert(PendingCall {
                 reply_to: source.reply_to(),
+                peer: source.peer(),
                 callable: Arc::clone(callable),
-                id: id.to_owned(),
+                id,
                 revision,
                 started: received,
                 deadline: instant_after(received, callable.deadline()),
@@ -245,11 +257,9 @@ impl Dispatcher {
                 suspended: None,
             })
         };
-        let caller = Caller { revision, capabilities, shard: self.shard };
-        let started =
-            self.runner.start(callable.handler(), input, caller, details, file_call, &mut self.reply);
+        let started = self.runner.start(callable, input, &request, details, file_call, &mut self.reply);
         let refused = match started {
-            Started::Done(conversation) => {
+            Started::Done(mut messages) => {
                 if callable.kind() == Kind::Tool {
                     self.observer.metrics().note_tool(callable.position());
                 }
@@ -258,9 +268,10 @@ impl Dispatcher {
                     self.answers.result(out, &self.snapshot, callable, id, revision, reply);
                 self.observer.answered(callable, reply, failed);
                 self.observer.metrics().note(CallMethod::from(callable.kind()) as usize);
-                let heard = conversation.filter(|_| source.accepts_streaming());
-                let notes = heard.map(|conversation| conversation.take_held()).unwrap_or_default();
-                return Ok(Disposition::Replied(status, notes));
+                if !messages.is_empty() && !source.accepts_streaming() {
+                    messages.clear();
+                }
+                return Ok(Disposition::Replied(status, messages));
             }
             Started::Pending(ticket, cancel, conversation) => {
                 calls.run(ticket, cancel, conversation, received);
@@ -278,6 +289,7 @@ impl Dispatcher {
                 free_unused(calls, unused);
                 Refused::Busy
             }
+            Started::RequestCopyTooLarge => Refused::RequestCopyTooLarge,
         };
         Ok(self.refuse(callable, id, revision, refused, out))
     }

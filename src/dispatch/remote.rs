@@ -2,12 +2,12 @@
 
 use super::{Dispatcher, Disposition, ReplyTo, in_flight::RemoteRequest, subscribe::TOO_MANY_SUBSCRIPTIONS};
 use crate::{
+    call::Revision,
     delivery::{AfterSend, Destination, Payload},
     http1::Status,
     jsonrpc::{OwnedId, begin_result, finish_result},
     mcp::{self, CallMethod, Refused, TaskRequest},
     mesh::{Answer, Broadcast, Message, Request},
-    registry::Revision,
     runtime::Ticket,
 };
 

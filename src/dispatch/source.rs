@@ -1,6 +1,6 @@
 //! Where a message came from, and where its answer goes.
 
-use corelane_ring::SocketId;
+use corelane_ring::{PeerAddress, SocketId};
 
 use crate::{
     mcp::{Handshake, Headers, TaskKey, Transport},
@@ -13,6 +13,7 @@ pub(crate) enum Source<'a> {
     /// The body of an HTTP request.
     Http {
         socket: SocketId,
+        peer: Option<PeerAddress>,
         headers: Headers<'a>,
         /// One of several messages of the body.
         in_batch: bool,
@@ -29,6 +30,7 @@ pub(crate) enum Source<'a> {
 #[derive(Debug)]
 pub(crate) struct JsonLinesClient {
     pub(crate) socket: SocketId,
+    pub(crate) peer: Option<PeerAddress>,
     /// What `initialize` agreed on.
     pub(crate) handshake: Option<Handshake>,
     /// The subscriber of its legacy subscriptions and of list changes.
@@ -39,8 +41,8 @@ pub(crate) struct JsonLinesClient {
 
 impl JsonLinesClient {
     /// A client that has sent nothing yet.
-    pub(crate) fn new(socket: SocketId) -> Self {
-        Self { socket, handshake: None, listener: None, listens: Vec::new() }
+    pub(crate) fn new(socket: SocketId, peer: Option<PeerAddress>) -> Self {
+        Self { socket, peer, handshake: None, listener: None, listens: Vec::new() }
     }
 
     /// All its subscribers.
@@ -50,6 +52,22 @@ impl JsonLinesClient {
 }
 
 impl Source<'_> {
+    /// The head of the HTTP request.
+    pub(crate) fn headers(&self) -> Option<Headers<'_>> {
+        match self {
+            Self::Http { headers, .. } => Some(*headers),
+            Self::JsonLines { .. } => None,
+        }
+    }
+
+    /// The peer's address, where it has one that the kernel reports.
+    pub(crate) fn peer(&self) -> Option<PeerAddress> {
+        match self {
+            Self::Http { peer, .. } => *peer,
+            Self::JsonLines { client, .. } => client.peer,
+        }
+    }
+
     /// The part of the source that the protocol depends on.
     #[inline]
     pub(crate) fn transport(&self) -> Transport<'_> {

@@ -2,11 +2,12 @@
 
 use super::{Dispatcher, Disposition, JsonLinesClient, Source};
 use crate::{
+    call::Revision,
     http1::Status,
     jsonrpc::{Id, OwnedId, begin_result, finish_result, has_value_of, write_id},
     mcp::{self, CallMethod, Refused, Session, SessionAction, Topic, Wanted},
     mesh::Request,
-    registry::{List, Revision},
+    registry::List,
     session::{Listener, ListenerKey},
 };
 

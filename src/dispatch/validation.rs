@@ -3,14 +3,18 @@
 //! The call is filed, and its connection waits as for any call. The receive buffer is reused, so the call keeps a copy of the
 //! document. When the verdict is there the document is decoded again on the shard and the handler runs.
 
-use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+};
 
 use super::{Dispatcher, Disposition, Source, in_flight::PendingCall};
 use crate::{
+    call::{CallDetails, Caller, Capabilities, ClientChannel, Headers, Reply, RequestContext},
+    http1::RequestHead,
     json::{Decoder, Digits, Node},
     jsonrpc::Rewritten,
     mcp::{self, Call, InvalidArguments, Refused},
-    registry::{CallDetails, Caller, Capabilities, Conversation, Reply},
     runtime::{Started, Ticket},
     schema::Validator,
 };
@@ -20,6 +24,8 @@ pub(super) struct Suspended {
     capabilities: Capabilities,
     details: Option<Box<CallDetails>>,
     schema: Validator,
+    /// A copy of the head of the HTTP request.
+    head: Option<(RequestHead, Vec<u8>)>,
     /// The document, and the padding of a decoder behind its first `length` bytes.
     document: Vec<u8>,
     length: usize,
@@ -47,6 +53,7 @@ impl Dispatcher {
             capabilities,
             details,
             schema,
+            head: source.headers().map(|Headers { head, bytes }| (*head, bytes.to_vec())),
             document: Vec::new(),
             length: 0,
             digits: None,
@@ -54,6 +61,7 @@ impl Dispatcher {
         };
         let pending = PendingCall {
             reply_to: source.reply_to(),
+            peer: source.peer(),
             callable: Arc::clone(call.callable),
             id: call.id.to_owned(),
             revision: call.revision,
@@ -96,7 +104,7 @@ impl Dispatcher {
             }
         };
         if let Some(cancel) = self.runner.submit(ticket, Arc::new(AtomicBool::new(false)), validate) {
-            let channel = Arc::new(Conversation::held(revision, capabilities, CallDetails::default()));
+            let channel = Arc::new(ClientChannel::buffered(revision, capabilities, CallDetails::default()));
             self.calls.run(ticket, cancel, channel, self.moment.monotonic);
             return Disposition::Pending(ticket);
         }
@@ -106,7 +114,7 @@ impl Dispatcher {
 
     /// The verdict on a call is there: its handler runs, or its answer says what is invalid.
     pub(super) fn resume_suspended(&mut self, ticket: Ticket, suspended: Suspended) {
-        let Suspended { capabilities, details, mut document, length, digits, verdict, .. } = suspended;
+        let Suspended { capabilities, details, head, mut document, length, digits, verdict, .. } = suspended;
         let verdict = verdict.get().cloned();
         if let Some(Err((invalid, text))) = verdict {
             let Some((call, _)) = self.calls.take(ticket) else { return };
@@ -127,19 +135,27 @@ impl Dispatcher {
             return;
         };
         let _installed = digits.map(|digits| digits.install(decoded.root()));
-        let caller = Caller { revision: call.revision, capabilities, shard: self.shard };
         let callable = Arc::clone(&call.callable);
+        let request = RequestContext {
+            caller: Caller { revision: call.revision, capabilities, shard: self.shard },
+            target: callable.shared_name(),
+            id: call.id.as_id(),
+            headers: head.as_ref().map(|(head, bytes)| Headers { head, bytes }),
+            meta: decoded.root().get("params").and_then(|params| params.get("_meta")),
+            peer: call.peer.map(SocketAddr::from),
+            received: call.started,
+        };
         let input = arguments(decoded.root());
         let mut reply = Reply::default();
-        let ticket_of = || Some(ticket);
-        match self.runner.start(callable.handler(), input, caller, details, ticket_of, &mut reply) {
+        match self.runner.start(&callable, input, &request, details, |_| Some(ticket), &mut reply) {
             Started::Pending(ticket, cancel, channel) => self.calls.run_again(ticket, cancel, channel),
-            Started::Done(channel) => {
-                for note in channel.map(|channel| channel.take_held()).unwrap_or_default() {
-                    self.on_note(ticket, note);
+            Started::Done(messages) => {
+                for message in messages {
+                    self.on_note(ticket, message);
                 }
                 self.finish_taken(ticket, Ok(reply));
             }
+            Started::RequestCopyTooLarge => self.finish_taken(ticket, Err(Refused::RequestCopyTooLarge)),
             Started::Busy { .. } => self.finish_taken(ticket, Err(Refused::Busy)),
             Started::Panicked { .. } | Started::NeedsDigits { .. } => {
                 self.finish_taken(ticket, Err(Refused::ToolPanicked));

@@ -2,6 +2,7 @@
 
 mod chunked;
 mod cors;
+mod fields;
 mod framer;
 mod guard;
 mod head;
@@ -10,6 +11,7 @@ mod response;
 mod sse;
 
 pub use cors::{METHODS, cors_headers, preflight_headers};
+pub use fields::fields;
 pub use framer::{Assembly, Flow, Framer, Handler, Progress, Request};
 pub use guard::{Guard, Names, Route, path};
 pub use head::{BodyFraming, Field, Method, RequestHead, excerpt};

@@ -1,6 +1,10 @@
 //! Ids of requests: compared by value, echoed byte for byte.
 
-use std::hash::{Hash, Hasher};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use super::as_written::{as_written, integer};
 use crate::json::{Node, Number, write_integer, write_string, write_unsigned};
@@ -19,7 +23,7 @@ pub enum Id<'a> {
     Written(&'a str),
 }
 
-/// An id that outlives its request. Compared and hashed by value.
+/// An id that outlives its request. Compared and hashed by value. Copies share the text.
 #[derive(Clone, Debug)]
 pub enum OwnedId {
     /// As [`Id::Signed`].
@@ -27,9 +31,9 @@ pub enum OwnedId {
     /// As [`Id::Unsigned`].
     Unsigned(u64),
     /// As [`Id::String`].
-    String(Box<str>),
+    String(Arc<str>),
     /// As [`Id::Written`].
-    Written(Box<str>),
+    Written(Arc<str>),
 }
 
 /// Value by which ids are compared and hashed.
@@ -82,6 +86,17 @@ impl OwnedId {
     #[must_use]
     pub fn value(&self) -> IdValue<'_> {
         self.as_id().value()
+    }
+}
+
+/// A string as it is, without quotes; an integer as it was written.
+impl fmt::Display for Id<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signed(value) => value.fmt(formatter),
+            Self::Unsigned(value) => value.fmt(formatter),
+            Self::String(text) | Self::Written(text) => text.fmt(formatter),
+        }
     }
 }
 

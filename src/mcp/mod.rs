@@ -14,7 +14,8 @@ mod router;
 mod sessions;
 mod world;
 
-pub use envelope::client::{Handshake, Headers, Tie, Transport};
+pub use crate::call::Headers;
+pub use envelope::client::{Handshake, Tie, Transport};
 pub use envelope::questions::QuestionId;
 pub use envelope::request_state::write_input_required;
 pub use methods::tasks::{write_task, write_task_acknowledged, write_task_created, write_unknown_task};

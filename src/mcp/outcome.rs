@@ -14,10 +14,10 @@ use super::{
     sessions::SessionKey,
 };
 use crate::{
+    call::{CallDetails, Capabilities, Level, Revision, SharedCallable},
     http1::Status,
     json::Node,
     jsonrpc::{Id, OwnedId},
-    registry::{CallDetails, Capabilities, Level, Revision, SharedCallable},
     schema::Validator,
 };
 
@@ -100,6 +100,8 @@ pub struct Call<'a> {
     pub schema: Option<&'a Validator>,
     /// The request's id.
     pub id: Id<'a>,
+    /// The request's `_meta`.
+    pub meta: Option<Node<'a>>,
     /// The revision the client speaks.
     pub revision: Revision,
     /// What the client can do.

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use crate::{
+    call::{Capability, ProtocolError, Revision},
     http1::Status,
     jsonrpc::ErrorCode,
-    registry::{Capability, ProtocolError, Revision},
 };
 
 /// Why a message is refused: its code, its status, and the metric it is counted under.
@@ -60,6 +60,8 @@ pub enum Refused {
     InvalidArguments,
     /// Arguments that would take too long to validate.
     ValidationWork,
+    /// The headers and `_meta` members that the call would copy exceed [`REQUEST_COPY_BYTES_MAX`](crate::call::REQUEST_COPY_BYTES_MAX).
+    RequestCopyTooLarge,
     /// As many calls in flight, or waiting, as may be.
     Busy,
     /// The tool panicked.
@@ -78,7 +80,9 @@ impl Refused {
     pub fn code(self) -> Option<ErrorCode> {
         Some(match self {
             Self::NotJson => ErrorCode::ParseError,
-            Self::BeyondLimits(_) | Self::InvalidRequest => ErrorCode::InvalidRequest,
+            Self::BeyondLimits(_) | Self::InvalidRequest | Self::RequestCopyTooLarge => {
+                ErrorCode::InvalidRequest
+            }
             Self::InvalidParams
             | Self::InvalidMethodParams
             | Self::UnknownTool
@@ -110,6 +114,7 @@ impl Refused {
             Self::NotJson
             | Self::BeyondLimits(_)
             | Self::InvalidRequest
+            | Self::RequestCopyTooLarge
             | Self::InvalidParams
             | Self::HeaderMismatch
             | Self::MissingCapability
@@ -153,6 +158,7 @@ impl Refused {
             Self::UnknownTask => "unknown_task",
             Self::InvalidArguments => "invalid_arguments",
             Self::ValidationWork => "validation_work",
+            Self::RequestCopyTooLarge => "request_copy_too_large",
             Self::Busy => "busy",
             Self::ToolPanicked => "tool_panicked",
             Self::InvalidOutput => "invalid_output",

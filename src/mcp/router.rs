@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    envelope::client::{Headers, Tie, Transport},
+    envelope::client::{Tie, Transport},
     envelope::era,
     envelope::params::Params,
     envelope::questions::QuestionId,
@@ -27,10 +27,11 @@ use super::{
     world::World,
 };
 use crate::{
+    call::{Headers, Revision},
     http1::Status,
     json::{Node, Number},
     jsonrpc::{Id, IdFault, Message, read_id_member},
-    registry::{List, Revision},
+    registry::List,
 };
 
 /// Answers a message into `out`, or says what is to be done about it.

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use foldhash::fast::RandomState;
 
 use crate::{
-    registry::{Capabilities, Level, Revision},
+    call::{Capabilities, Level, Revision},
     signed_token::{Purpose, Secret, TAG_BYTES},
 };
 
@@ -243,7 +243,7 @@ fn home(key: SessionKey, shards: u16) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::Capability;
+    use crate::call::Capability;
 
     fn sessions(shards: usize) -> Sessions {
         Sessions::new(Secret::new(b"key"), shards, 100, 4)

@@ -12,15 +12,10 @@ use serde_json::{Map, Value};
 
 use super::{
     Entry, Registry, RegistryError,
-    cache::Cache,
-    callable::{Callable, Kind, SharedCallable},
     compiled_tool::{CompiledTool, ToolLimits},
     completion::Completer,
-    conversation::TaskTerms,
     describe,
-    handler::Handler,
     header_params::{self},
-    info::Icon,
     list::{Items, List, items},
     prompt::Prompt,
     registered::{Completers, RegisteredPrompt, RegisteredTemplate, RegisteredTool},
@@ -28,6 +23,7 @@ use super::{
     tool::Tool,
 };
 use crate::{
+    call::{Cache, Callable, DeclaredReads, Handler, Icon, Kind, SharedCallable, TaskTerms},
     config::Limits,
     schema::{CompiledSchema, SchemaError},
     uri_template::UriTemplate,
@@ -292,7 +288,14 @@ fn registered_tool(
         ),
         _ => None,
     };
-    let callable = callable(Kind::Tool, name, position, &tool.handler, description.deadline, limits)?;
+    let callable = callable(
+        Kind::Tool,
+        name,
+        position,
+        &tool.handler,
+        (description.deadline, &description.reads),
+        limits,
+    )?;
     let new = Arc::new(RegisteredTool {
         callable: Arc::new(Callable { output, task: description.task, ..callable }),
         input,
@@ -326,7 +329,7 @@ fn prompt(prompt: &Prompt, position: usize, limits: &Limits) -> Result<Registere
             name,
             position,
             &prompt.handler,
-            description.deadline,
+            (description.deadline, &description.reads),
             limits,
         )?),
         required: required.map(|argument| argument.name.as_str().into()).collect(),
@@ -364,7 +367,8 @@ fn read(
     let texts = [Some(description.name.as_ref()), description.title.as_deref(), description.text.as_deref()];
     check_texts(uri, texts)?;
     check_icons(uri, &description.icons)?;
-    let callable = callable(Kind::Resource, uri, position, handler, description.deadline, limits)?;
+    let callable =
+        callable(Kind::Resource, uri, position, handler, (description.deadline, &description.reads), limits)?;
     check_duration(uri, "cache ttl", description.cache.ttl, Duration::ZERO)?;
     Ok(Arc::new(Callable { cache: description.cache, ..callable }))
 }
@@ -387,7 +391,9 @@ fn completers<'a>(
     let compiled = |argument: &&str| {
         let completer = completers.iter().find(|completer| completer.argument == **argument);
         let callable = completer
-            .map(|completer| callable(Kind::Completion, of, 0, &completer.handler, None, limits))
+            .map(|completer| {
+                callable(Kind::Completion, of, 0, &completer.handler, (None, &completer.reads), limits)
+            })
             .transpose()?;
         Ok((Box::from(*argument), callable.map(Arc::new)))
     };
@@ -467,9 +473,12 @@ fn callable(
     name: &str,
     position: usize,
     handler: &Handler,
-    deadline: Option<Duration>,
+    (deadline, reads): (Option<Duration>, &DeclaredReads),
     limits: &Limits,
 ) -> Result<Callable, RegistryError> {
+    if let Some(header) = reads.headers.iter().find(|name| !is_token(name)) {
+        return Err(RegistryError::HeaderName { of: name.to_owned(), header: header.clone().into_owned() });
+    }
     if let Some(deadline) = deadline {
         check_deadline(name, deadline)?;
     }
@@ -482,5 +491,12 @@ fn callable(
         output: None,
         cache: Cache::default(),
         task: None,
+        reads: (!reads.is_empty()).then(|| Arc::new(reads.clone())),
     })
+}
+
+/// A header's name (<https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2>).
+fn is_token(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
 }

@@ -3,13 +3,14 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use super::{
-    context::{Context, RemoteContext},
-    error::{HandlerError, ProtocolError},
-    handler::{Convert, Handler},
-    reply::Reply,
+use super::declare::impl_read_methods;
+use crate::{
+    call::{
+        Adapter, Context, DeclaredReads, Handler, HandlerError, InlineContext, ProtocolError, RemoteContext,
+        Reply,
+    },
+    json::Node,
 };
-use crate::json::Node;
 
 /// A completion request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,6 +86,7 @@ impl<T: IntoCompletion, E: HandlerError> IntoCompletion for Result<T, E> {
 pub struct Completer {
     pub(super) argument: Cow<'static, str>,
     pub(super) handler: Handler,
+    pub(super) reads: DeclaredReads,
 }
 
 impl std::fmt::Debug for Completer {
@@ -94,13 +96,19 @@ impl std::fmt::Debug for Completer {
 }
 
 impl Completer {
+    impl_read_methods!(reads);
+
+    fn with(argument: impl Into<Cow<'static, str>>, handler: Handler) -> Self {
+        Self { argument: argument.into(), handler, reads: DeclaredReads::default() }
+    }
+
     /// Completes by a function that runs inline on the shard. Must not block.
     pub fn new<F, R>(argument: impl Into<Cow<'static, str>>, complete: F) -> Self
     where
-        F: Fn(Completing, Context) -> R + Send + Sync + 'static,
+        F: Fn(Completing, InlineContext<'_>) -> R + Send + Sync + 'static,
         R: IntoCompletion + 'static,
     {
-        Self { argument: argument.into(), handler: convert().inline(complete) }
+        Self::with(argument, adapter().inline(complete))
     }
 
     /// Completes by an async function that runs on the shard's executor.
@@ -109,7 +117,7 @@ impl Completer {
         F: AsyncFn(Completing, Context) -> R + Send + Sync + 'static,
         R: IntoCompletion + 'static,
     {
-        Self { argument: argument.into(), handler: convert().local(complete) }
+        Self::with(argument, adapter().local(complete))
     }
 
     /// Completes by a function that runs on the blocking pool.
@@ -118,7 +126,7 @@ impl Completer {
         F: Fn(Completing, RemoteContext) -> R + Send + Sync + 'static,
         R: IntoCompletion + 'static,
     {
-        Self { argument: argument.into(), handler: convert().blocking(complete) }
+        Self::with(argument, adapter().blocking(complete))
     }
 
     /// Completes with those of `values` that start with the typed text, ignoring case.
@@ -135,8 +143,8 @@ impl Completer {
     }
 }
 
-fn convert<R: IntoCompletion + 'static>() -> Convert<Completing, R> {
-    Convert {
+fn adapter<R: IntoCompletion + 'static>() -> Adapter<Completing, R> {
+    Adapter {
         read: Arc::new(|params| Ok((read(params), ()))),
         refuse: |reply, message| reply.fail(ProtocolError::invalid_params(message)),
         put: |value: R, (), reply: &mut Reply| match value.into_completion() {

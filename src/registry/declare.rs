@@ -2,7 +2,7 @@
 
 /// Implements the common methods for a builder with a field `description`. The arguments are the documentation of
 /// `description` and of `deadline`.
-macro_rules! ways_to_describe {
+macro_rules! impl_describe_methods {
     ($description:literal, $deadline:literal) => {
         #[doc = $description]
         #[must_use]
@@ -41,4 +41,41 @@ macro_rules! ways_to_describe {
     };
 }
 
-pub(super) use ways_to_describe;
+/// The methods that declare what a call reads of its request, for a builder with [`DeclaredReads`](crate::call::DeclaredReads) in
+/// `$reads`.
+macro_rules! impl_read_methods {
+    ($($reads:ident).+) => {
+        /// The headers that async, blocking and tokio handlers read by [`Context::header`](crate::Context::header): a call that
+        /// outlives the received bytes copies these and nothing else. Their names and values, with what
+        /// [`Self::request_meta`] names, may have 4 KiB; a call with more is refused. An inline handler reads any header without
+        /// this. A name that is no token
+        /// ([RFC 9110, section 5.1](https://www.rfc-editor.org/rfc/rfc9110#section-5.1)) is refused with the registry. May be
+        /// called repeatedly.
+        ///
+        /// Values may be secrets (`Authorization`, `Cookie`): the server logs none of them.
+        #[must_use]
+        pub fn headers<N: Into<Cow<'static, str>>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+            self.$($reads).+.headers.extend(names.into_iter().map(Into::into));
+            self
+        }
+
+        /// The members of the request's `_meta` that async, blocking and tokio handlers read by
+        /// [`Context::meta`](crate::Context::meta), as [`Self::headers`]: copied within the same 4 KiB, in which each JSON
+        /// value has 32 bytes besides its text. May be called repeatedly.
+        #[must_use]
+        pub fn request_meta<K: Into<Cow<'static, str>>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+            self.$($reads).+.meta.extend(keys.into_iter().map(Into::into));
+            self
+        }
+
+        /// Async, blocking and tokio handlers read who the client is by [`Context::client`](crate::Context::client): as
+        /// [`Self::request_meta`] with `io.modelcontextprotocol/clientInfo`.
+        #[must_use]
+        pub fn client_info(self) -> Self {
+            self.request_meta([crate::call::CLIENT_INFO])
+        }
+    };
+}
+
+pub(super) use impl_describe_methods;
+pub(super) use impl_read_methods;

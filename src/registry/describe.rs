@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{info::put_icons, prompt::Prompt, resource::ResourceDescription, revision::Revision, tool::Tool};
+use super::{prompt::Prompt, resource::ResourceDescription, tool::Tool};
+use crate::call::{Icon, Revision, put_icons};
 
 /// Builder of a list item for a revision.
 struct Described {
@@ -27,7 +28,7 @@ impl Described {
         self.put("title", title.filter(|_| self.revision.has_titles()));
     }
 
-    fn icons(&mut self, icons: &[super::info::Icon]) {
+    fn icons(&mut self, icons: &[Icon]) {
         if self.revision.has_icons() {
             put_icons(&mut self.object, icons);
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::revision::Revision;
 use crate::{
+    call::Revision,
     json::write_string,
     signed_token::{Purpose, Secret},
 };

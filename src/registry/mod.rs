@@ -1,57 +1,30 @@
 //! Tools, resources, templates and prompts: as they are declared, and compiled into the snapshot that a shard serves from.
 
-mod cache;
-mod callable;
-mod capability;
 mod compile;
 mod compiled_tool;
 mod completion;
-mod content;
-mod context;
-mod conversation;
 mod declare;
-mod derived_schema;
 mod describe;
-mod error;
-mod handler;
 mod header_params;
 mod info;
-mod input;
-mod level;
 mod list;
 mod mismatch;
 mod prompt;
 mod registered;
-mod reply;
 mod resource;
-mod revision;
 mod snapshot;
 mod text;
 mod tool;
 
-pub use cache::{Cache, CacheScope};
-pub use callable::{Callable, Kind, SharedCallable};
-pub use capability::{Capabilities, Capability, TASKS};
 pub use completion::{Completer, Completing, Completion, IntoCompletion};
-pub use content::{Annotations, Content, ResourceLink, Role};
-pub use context::{Caller, Context, InlineLog, Publish, RemoteContext, ShardSide, ShardState};
-pub use conversation::{Asking, CallDetails, Carrier, Conversation, Note, TaskTerms, WaitGauge};
-pub use error::{AskError, CallError, HandlerError, ProtocolError};
-pub use handler::{AsyncHandler, BlockingHandler, BlockingJob, Handler, InlineHandler, LocalReply};
-#[cfg(feature = "tokio")]
-pub use handler::{RemoteReply, TokioHandler};
 pub use header_params::HeaderParam;
-pub use info::{Icon, ServerInfo, Theme};
-pub use input::{Elicited, Form, InputRequest, ListRoots, Page, Ping, Question, Root, Sampled, Sampling};
-pub use level::Level;
+pub use info::ServerInfo;
 pub use list::{List, Lists};
 pub use prompt::{IntoMessages, Messages, Prompt, PromptArgument, PromptBuilder};
 pub use registered::{Completers, RegisteredPrompt, RegisteredTool};
-pub use reply::{COMPLETIONS_MAX, IntoReply, Reply, Structured};
 pub use resource::{
     Contents, IntoContents, Read, Resource, ResourceBuilder, ResourceTemplate, ResourceTemplateBuilder,
 };
-pub use revision::Revision;
 pub use snapshot::{EncodedLists, Snapshot};
 pub use tool::{BorrowedArguments, NoArguments, Tool, ToolAnnotations, ToolBuilder};
 
@@ -248,5 +221,13 @@ pub enum RegistryError {
         tool: String,
         /// The reason.
         reason: &'static str,
+    },
+    /// A header that a handler reads must have a name that can be one.
+    #[error("{of:?} reads the header {header:?}, which is no header name (RFC 9110, section 5.1)")]
+    HeaderName {
+        /// The tool, resource, template or prompt, or that of the completer.
+        of: String,
+        /// The name.
+        header: String,
     },
 }

@@ -8,15 +8,13 @@ use serde_json::{Map, Value};
 
 use super::{
     completion::Completer,
-    content::{Content, Role},
-    context::{Context, RemoteContext},
-    declare::ways_to_describe,
-    error::{HandlerError, ProtocolError},
-    handler::{Convert, Handler, ways_to_run},
-    info::Icon,
-    reply::Reply,
+    declare::{impl_describe_methods, impl_read_methods},
     text::{self, Text},
     tool::NoArguments,
+};
+use crate::call::{
+    Adapter, Content, Context, DeclaredReads, Handler, HandlerError, Icon, InlineContext, ProtocolError,
+    RemoteContext, Reply, Role, impl_run_methods,
 };
 
 /// A declared prompt.
@@ -37,6 +35,7 @@ pub(super) struct PromptDescription {
     pub(super) meta: Map<String, Value>,
     pub(super) completers: Vec<Completer>,
     pub(super) deadline: Option<Duration>,
+    pub(super) reads: DeclaredReads,
     /// Why the handler's type cannot be deserialized from the arguments; reported when the registry is compiled.
     pub(super) unreadable: Option<String>,
 }
@@ -173,6 +172,7 @@ impl Prompt {
             meta: Map::new(),
             completers: Vec::new(),
             deadline: None,
+            reads: DeclaredReads::default(),
             unreadable: None,
         };
         PromptBuilder { description, arguments: PhantomData }
@@ -192,10 +192,12 @@ pub struct PromptBuilder<A> {
 }
 
 impl<A> PromptBuilder<A> {
-    ways_to_describe!(
+    impl_describe_methods!(
         "Describes the prompt to people and to the model.",
         "Sets the deadline of `prompts/get`, instead of `limits.call_deadline`."
     );
+
+    impl_read_methods!(description.reads);
 
     /// Sets the type of the arguments: a struct, of which each field is an argument with its description. Fields that are
     /// not `Option` are required. Clients send strings; numbers, booleans, characters and enums of unit variants are parsed
@@ -252,8 +254,8 @@ impl<A> PromptBuilder<A> {
 }
 
 impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
-    fn convert<R: IntoMessages + 'static>(&self) -> Convert<A, R> {
-        Convert {
+    fn adapter<R: IntoMessages + 'static>(&self) -> Adapter<A, R> {
+        Adapter {
             read: Arc::new(|node| {
                 let arguments = || {
                     node.members().into_iter().flatten().map(|(name, value)| {
@@ -288,12 +290,12 @@ impl<A: DeserializeOwned + 'static> PromptBuilder<A> {
     /// Sets a handler that runs inline on the shard. Must not block.
     pub fn run<F, R>(self, run: F) -> Prompt
     where
-        F: Fn(A, Context) -> R + Send + Sync + 'static,
+        F: Fn(A, InlineContext<'_>) -> R + Send + Sync + 'static,
         R: IntoMessages + 'static,
     {
-        let handler = self.convert().inline(run);
+        let handler = self.adapter().inline(run);
         self.finish(handler)
     }
 
-    ways_to_run!(A, IntoMessages, Prompt, Send: [A]);
+    impl_run_methods!(A, IntoMessages, Prompt, Send: [A]);
 }

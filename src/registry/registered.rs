@@ -1,7 +1,11 @@
 //! Registry entries, compiled for a shard.
 
-use super::{callable::SharedCallable, capability::Capabilities, header_params::HeaderParam};
-use crate::{schema::Validator, uri_template::UriTemplate};
+use super::header_params::HeaderParam;
+use crate::{
+    call::{Capabilities, SharedCallable},
+    schema::Validator,
+    uri_template::UriTemplate,
+};
 
 /// A tool with its compiled schemas.
 pub struct RegisteredTool {

@@ -8,18 +8,18 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
-    cache::{Cache, CacheScope},
     completion::Completer,
-    content::Annotations,
-    context::{Context, RemoteContext},
-    declare::ways_to_describe,
-    error::{HandlerError, ProtocolError},
-    handler::{Convert, Handler, ways_to_run},
-    info::Icon,
-    reply::Reply,
+    declare::{impl_describe_methods, impl_read_methods},
     text::{self, Text},
 };
-use crate::{json::Node, uri_template::UriTemplate};
+use crate::{
+    call::{
+        Adapter, Annotations, Cache, CacheScope, Context, DeclaredReads, Handler, HandlerError, Icon,
+        InlineContext, ProtocolError, RemoteContext, Reply, impl_run_methods,
+    },
+    json::Node,
+    uri_template::UriTemplate,
+};
 
 /// A declared resource.
 #[derive(Clone)]
@@ -52,6 +52,7 @@ pub(super) struct ResourceDescription {
     pub(super) cache: Cache,
     pub(super) completers: Vec<Completer>,
     pub(super) deadline: Option<Duration>,
+    pub(super) reads: DeclaredReads,
     /// Why the handler's type cannot be deserialized from the variables; reported when the registry is compiled.
     pub(super) unreadable: Option<String>,
 }
@@ -217,6 +218,7 @@ impl ResourceDescription {
             cache: Cache::default(),
             completers: Vec::new(),
             deadline: None,
+            reads: DeclaredReads::default(),
             unreadable: None,
         }
     }
@@ -268,10 +270,12 @@ pub struct ResourceTemplateBuilder<V> {
 /// Implements the builder methods that resources and templates have in common.
 macro_rules! describe {
     () => {
-        ways_to_describe!(
+        impl_describe_methods!(
             "Describes the contents to people and to the model.",
             "Sets the deadline of `resources/read`, instead of `limits.call_deadline`."
         );
+
+        impl_read_methods!(description.reads);
 
         /// Sets the media type of contents that do not have their own.
         #[must_use]
@@ -313,13 +317,13 @@ impl ResourceBuilder {
         self.run(move |_uri, _cx| contents.clone())
     }
 
-    fn convert<R: IntoContents + 'static>(&self) -> Convert<String, R, Kept> {
+    fn adapter<R: IntoContents + 'static>(&self) -> Adapter<String, R, Kept> {
         let mime_type = self.description.mime_type.clone();
         let read = move |node: Node<'_>| {
             let uri = uri(node);
             Ok((uri.clone(), Kept { uri, mime_type: mime_type.clone() }))
         };
-        Convert { read: Arc::new(read), refuse, put }
+        Adapter { read: Arc::new(read), refuse, put }
     }
 
     fn finish(self, handler: Handler) -> Resource {
@@ -329,14 +333,14 @@ impl ResourceBuilder {
     /// Sets a handler, called with the URI, that runs inline on the shard. Must not block.
     pub fn run<F, R>(self, run: F) -> Resource
     where
-        F: Fn(String, Context) -> R + Send + Sync + 'static,
+        F: Fn(String, InlineContext<'_>) -> R + Send + Sync + 'static,
         R: IntoContents + 'static,
     {
-        let handler = self.convert().inline(run);
+        let handler = self.adapter().inline(run);
         self.finish(handler)
     }
 
-    ways_to_run!(String, IntoContents, Resource, Send: []);
+    impl_run_methods!(String, IntoContents, Resource, Send: []);
 }
 
 impl<V> ResourceTemplateBuilder<V> {
@@ -372,7 +376,7 @@ impl<V> ResourceTemplateBuilder<V> {
 }
 
 impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
-    fn convert<R: IntoContents + 'static>(&self) -> Convert<Read<V>, R, Kept> {
+    fn adapter<R: IntoContents + 'static>(&self) -> Adapter<Read<V>, R, Kept> {
         let mime_type = self.description.mime_type.clone();
         // A template that does not compile is rejected with the registry, so its handler never runs.
         let template = UriTemplate::parse(&self.description.uri).ok();
@@ -387,7 +391,7 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
             let variables = text::read(values).map_err(|message| format!("Invalid URI: {message}"))?;
             Ok((Read { uri: uri.clone(), variables }, Kept { uri, mime_type: mime_type.clone() }))
         };
-        Convert { read: Arc::new(read), refuse, put }
+        Adapter { read: Arc::new(read), refuse, put }
     }
 
     fn finish(mut self, handler: Handler) -> ResourceTemplate {
@@ -402,14 +406,14 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
     /// Sets a handler that runs inline on the shard. Must not block.
     pub fn run<F, R>(self, run: F) -> ResourceTemplate
     where
-        F: Fn(Read<V>, Context) -> R + Send + Sync + 'static,
+        F: Fn(Read<V>, InlineContext<'_>) -> R + Send + Sync + 'static,
         R: IntoContents + 'static,
     {
-        let handler = self.convert().inline(run);
+        let handler = self.adapter().inline(run);
         self.finish(handler)
     }
 
-    ways_to_run!(Read<V>, IntoContents, ResourceTemplate, Send: [V]);
+    impl_run_methods!(Read<V>, IntoContents, ResourceTemplate, Send: [V]);
 }
 
 fn uri(node: Node<'_>) -> String {

@@ -7,17 +7,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
-    capability::{Capabilities, Capability},
     compiled_tool::CompiledOnce,
-    context::{Context, RemoteContext},
-    conversation::TaskTerms,
-    declare::ways_to_describe,
-    derived_schema::listable,
-    handler::{Convert, Handler, ways_to_run},
-    info::Icon,
+    declare::{impl_describe_methods, impl_read_methods},
     mismatch::mismatch,
-    reply::{IntoReply, Reply},
 };
+use crate::call::{
+    Adapter, Capabilities, Capability, Context, DeclaredReads, Handler, Icon, InlineContext, IntoReply,
+    RemoteContext, Reply, TaskTerms, impl_run_methods, listable,
+};
+
 use crate::json::{Node, retry_with_digits};
 
 /// A declared tool.
@@ -40,6 +38,7 @@ pub(super) struct Description {
     pub(super) meta: Map<String, Value>,
     pub(super) requires: Capabilities,
     pub(super) deadline: Option<Duration>,
+    pub(super) reads: DeclaredReads,
     /// Terms of the task that a call becomes, where the client has the tasks extension.
     pub(super) task: Option<TaskTerms>,
     pub(super) compiled: CompiledOnce,
@@ -88,6 +87,7 @@ impl Tool {
             meta: Map::new(),
             requires: Capabilities::default(),
             deadline: None,
+            reads: DeclaredReads::default(),
             task: None,
             compiled: CompiledOnce::default(),
         };
@@ -135,11 +135,13 @@ pub struct ToolBuilder<A> {
 }
 
 impl<A> ToolBuilder<A> {
-    ways_to_describe!(
+    impl_describe_methods!(
         "Describes the tool to the model.",
         "Sets the deadline of a call, instead of `limits.call_deadline`. A call beyond it is cancelled and answered with an error, \
          about 100 ms late at most. An inline tool is not interrupted; a blocking one occupies its thread until it returns."
     );
+
+    impl_read_methods!(description.reads);
 
     /// Sets hints for clients about the behaviour of the tool.
     #[must_use]
@@ -234,7 +236,7 @@ impl<A> ToolBuilder<A> {
     pub fn run_borrowed<F>(self, run: F) -> Tool
     where
         A: BorrowedArguments,
-        F: for<'a> Fn(A::Of<'a>, Context, &mut Reply) + Send + Sync + 'static,
+        F: for<'a> Fn(A::Of<'a>, InlineContext<'a>, &mut Reply) + Send + Sync + 'static,
     {
         self.finish(Handler::Inline(Arc::new(move |node, context, reply| match A::Of::deserialize(node) {
             Ok(arguments) => run(arguments, context, reply),
@@ -255,15 +257,15 @@ impl<A> ToolBuilder<A> {
     /// ```
     pub fn run_raw<F>(self, run: F) -> Tool
     where
-        F: Fn(Node<'_>, Context, &mut Reply) + Send + Sync + 'static,
+        F: Fn(Node<'_>, InlineContext<'_>, &mut Reply) + Send + Sync + 'static,
     {
         self.finish(Handler::Inline(Arc::new(run)))
     }
 }
 
 impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
-    fn convert<R: IntoReply + 'static>(&self) -> Convert<A, R> {
-        Convert {
+    fn adapter<R: IntoReply + 'static>(&self) -> Adapter<A, R> {
+        Adapter {
             read: Arc::new(|node| match A::deserialize(node) {
                 Ok(arguments) => Ok((arguments, ())),
                 Err(_) => Err(unfit::<A>(node)),
@@ -276,17 +278,17 @@ impl<A: DeserializeOwned + 'static> ToolBuilder<A> {
     /// Sets a handler that runs inline on the shard. Must not block.
     pub fn run<F, R>(self, run: F) -> Tool
     where
-        F: Fn(A, Context) -> R + Send + Sync + 'static,
+        F: Fn(A, InlineContext<'_>) -> R + Send + Sync + 'static,
         R: IntoReply,
     {
-        // Not by way of `Convert`: what is fast is worth a call less.
+        // Not by way of `Adapter`: what is fast is worth a call less.
         self.finish(Handler::Inline(Arc::new(move |node, context, reply| match A::deserialize(node) {
             Ok(arguments) => run(arguments, context).into_reply(reply),
             Err(_) => reply.error(&unfit::<A>(node)),
         })))
     }
 
-    ways_to_run!(A, IntoReply, Tool, Send: [A]);
+    impl_run_methods!(A, IntoReply, Tool, Send: [A]);
 }
 
 /// Maximum nesting of branches and references that is followed.

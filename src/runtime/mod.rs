@@ -1,7 +1,7 @@
-//! Runs handlers: inline on the shard, as a task of the shard's executor, on a thread of the blocking pool, or on tokio.
+//! Runs handlers: inline, as a task of the shard's executor, on the blocking pool, or on tokio.
 //!
-//! A handler's panic is caught here and becomes an error reply. Every pending call ends with exactly one [`Completed`], also if
-//! it is cancelled.
+//! A handler's panic is caught here and becomes an error reply. Each call that is [`Started::Pending`] ends exactly once, with a
+//! [`Completed`], also when it was cancelled.
 
 mod cancel;
 mod completions;
@@ -12,7 +12,7 @@ mod timers;
 mod tokio_runtime;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     panic::AssertUnwindSafe,
     pin::Pin,
     rc::Rc,
@@ -31,11 +31,13 @@ pub(crate) use timers::{Tick, Timers, instant_after};
 pub use tokio_runtime::TokioRuntime;
 
 use crate::{
-    json::{Node, take_retry_with_digits},
-    registry::{
-        BlockingJob, CallDetails, Caller, Context, Conversation, Handler, InlineHandler, LocalReply,
-        RemoteContext, Reply, ShardSide,
+    call::{
+        BlockingJob, CallDetails, CallMessage, Callable, Caller, ClientChannel, Context, Handler,
+        InlineContext, InlineHandler, LocalReply, OwnedRequest, RemoteContext, Reply, RequestContext,
+        ShardContext,
     },
+    json::{Node, take_retry_with_digits},
+    jsonrpc::OwnedId,
 };
 
 /// Why a call ended without a reply.
@@ -43,76 +45,78 @@ use crate::{
 pub enum Unfinished {
     /// The handler panicked.
     Panicked,
-    /// The call was cancelled.
+    /// It was cancelled.
     Cancelled,
-    /// The call returned `input_required`; it starts again with the client's answer.
+    /// The call ends with an `input_required` result, and starts again with the answer.
     InputRequired,
 }
 
-/// Result of starting a call.
+/// The result of starting a call.
 pub enum Started {
-    /// The reply is complete. Holds the notifications of the call, if it could send any.
-    Done(Option<Arc<Conversation>>),
+    /// The reply is complete. The messages go to the client before it.
+    Done(Vec<CallMessage>),
     /// The handler panicked.
     Panicked {
         /// The ticket that was not used.
         unused: Option<Ticket>,
     },
-    /// The reply will arrive in the shard's [`Completions`] with this ticket.
-    Pending(Ticket, Cancel, Arc<Conversation>),
-    /// A limit is reached: there is no ticket, or the pool's queue is full and the ticket was not used.
+    /// The reply will come through the shard's [`Completions`], under this ticket.
+    Pending(Ticket, Cancel, Arc<ClientChannel>),
+    /// What the call reads of its request exceeds [`REQUEST_COPY_BYTES_MAX`](crate::call::REQUEST_COPY_BYTES_MAX).
+    RequestCopyTooLarge,
+    /// As many calls are in flight as allowed, or the pool's queue is full.
     Busy {
         /// The ticket that was not used.
         unused: Option<Ticket>,
     },
-    /// The handler has not run, because its arguments need the digits of their numbers. The caller handles the document again with
-    /// its [`Digits`](crate::json::Digits).
+    /// The arguments could not be read without the digits of their numbers, so the handler has not run: the document is to be
+    /// handled again with its [`Digits`](crate::json::Digits).
     NeedsDigits {
         /// The ticket that was not used.
         unused: Option<Ticket>,
     },
 }
 
-/// Thread pools for handlers that do not run on a shard.
+/// The threads of handlers that do not run on a shard.
 #[derive(Clone, Default)]
-pub struct OffShard {
-    /// Pool for blocking handlers; without it their calls are answered "busy".
+pub struct WorkerPools {
+    /// For blocking handlers; without it their calls are refused as busy.
     pub pool: Option<BlockingPool>,
-    /// Runtime for handlers on tokio; without it their calls are answered "busy".
+    /// For handlers on tokio; without it their calls are refused as busy.
     #[cfg(feature = "tokio")]
     pub tokio: Option<TokioRuntime>,
 }
 
-/// Runner of one shard's calls.
+/// Starts the calls of one shard.
 pub struct Runner {
     completions: Rc<Completions>,
-    off_shard: OffShard,
-    side: Rc<ShardSide>,
+    pools: WorkerPools,
+    shard: Rc<ShardContext>,
     tasks: Cell<bool>,
 }
 
-/// Ticket and client channel of a call that does not run inline.
+/// A call that runs beside the requests, before it is started.
 struct CallHandle {
     ticket: Ticket,
-    conversation: Arc<Conversation>,
+    channel: Arc<ClientChannel>,
 }
 
 impl Runner {
-    /// Creates the runner of a shard.
+    /// A runner of handlers of one shard.
     #[must_use]
-    pub fn new(completions: Rc<Completions>, off_shard: OffShard, side: ShardSide) -> Self {
-        let tasks = Cell::new(side.state.is_some());
-        Self { completions, off_shard, side: Rc::new(side), tasks }
+    pub fn new(completions: Rc<Completions>, pools: WorkerPools, shard: ShardContext) -> Self {
+        let tasks = Cell::new(shard.state.is_some());
+        Self { completions, pools, shard: Rc::new(shard), tasks }
     }
 
-    /// The queue of replies of pending calls.
+    /// Where replies of pending calls arrive.
     #[must_use]
     pub fn completions(&self) -> &Rc<Completions> {
         &self.completions
     }
 
-    /// Whether tasks may exist on this thread's executor: `true` after the first async call, and always if the shard has a state. A
-    /// handler may have detached a task that outlives its call.
+    /// Whether tasks may run on this thread's executor: from the first async call on, or from the start where the shard has
+    /// a state. A handler may have detached a task that outlives its call.
     #[must_use]
     pub fn may_have_tasks(&self) -> bool {
         self.tasks.get()
@@ -121,7 +125,7 @@ impl Runner {
     /// Whether there is a blocking pool.
     #[must_use]
     pub fn has_pool(&self) -> bool {
-        self.off_shard.pool.is_some()
+        self.pools.pool.is_some()
     }
 
     /// Runs work of the server's own on the blocking pool, under the ticket of a call, which gets an empty reply. `None`: there
@@ -137,69 +141,48 @@ impl Runner {
             Ok(Reply::default())
         });
         let home = self.completions.remote();
-        self.off_shard.pool.as_ref()?.submit(work, Arc::clone(&cancelled), ticket, home).ok()?;
+        self.pools.pool.as_ref()?.submit(work, Arc::clone(&cancelled), ticket, home).ok()?;
         Some(Cancel::Job(cancelled))
     }
 
-    /// Starts a call. `reply` is empty and is filled if the result is [`Started::Done`]; `ticket` allocates a ticket for a call that
-    /// does not run inline.
+    /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]. `file` files a call that is not done at
+    /// once, under its id: the ticket it gets, or `None` if there is no room.
     pub fn start(
         &self,
-        handler: &Handler,
+        callable: &Callable,
         input: Node<'_>,
-        caller: Caller,
+        request: &RequestContext<'_>,
         details: Option<Box<CallDetails>>,
-        ticket: impl FnOnce() -> Option<Ticket>,
+        file: impl FnOnce(OwnedId) -> Option<Ticket>,
         reply: &mut Reply,
     ) -> Started {
+        let handler = callable.handler();
         if let Handler::Inline(run) = handler {
-            return self.run_inline(&**run, input, caller, details, reply);
+            return self.run_inline(&**run, input, request, details, reply);
         }
-        let Some(ticket) = ticket() else { return Started::Busy { unused: None } };
-        let sender = self.completions.remote();
-        let carrier = Box::new(move |message| sender.push_message(ticket, message));
-        let details = *details.unwrap_or_default();
-        let becomes_task = details.task;
-        let mut conversation = Conversation::carried(caller.revision, caller.capabilities, details, carrier);
-        if let (Handler::Blocking(_), Some(pool)) = (handler, &self.off_shard.pool) {
-            conversation = conversation.with_wait_gauge(pool.wait_gauge());
-        }
-        let conversation = Arc::new(conversation);
-        if let Some(terms) = becomes_task {
-            // Before the handler starts, because on another thread it may send a client request at once.
-            let _ = conversation.become_task(terms);
-        }
-        let call = CallHandle { ticket, conversation: Arc::clone(&conversation) };
-        let remote_context = || {
-            let cancelled = Arc::new(AtomicBool::new(false));
-            let publisher = self.side.publisher.clone();
-            let context = RemoteContext::new(
-                caller,
-                Arc::clone(&cancelled),
-                publisher,
-                Some(Arc::clone(&conversation)),
-            );
-            (context, cancelled)
-        };
-        // Creating the work runs code of the handler, which may panic.
+        let Ok(request) = request.to_owned(callable.reads()) else { return Started::RequestCopyTooLarge };
+        let Some(ticket) = file(request.id().clone()) else { return Started::Busy { unused: None } };
+        let channel = self.open_channel(handler, &request, details, ticket);
+        let handle = CallHandle { ticket, channel: Arc::clone(&channel) };
+        // The handler itself, before its work begins, is the tool's code too.
         let started = match handler {
             Handler::Inline(_) => return Started::Busy { unused: Some(ticket) },
             Handler::Async(run) => {
-                let context = Context::new(caller, Rc::clone(&self.side), Some(Arc::clone(&conversation)));
-                prepare_work(|| run(input, context)).map(|work| self.spawn(work, call))
+                let context = Context::new(request, Rc::clone(&self.shard), channel);
+                prepare_work(|| run(input, context)).map(|work| self.spawn(work, handle))
             }
             Handler::Blocking(run) => {
-                let (context, cancelled) = remote_context();
-                prepare_work(|| run(input, context)).map(|work| self.submit_handler(work, cancelled, call))
+                let (context, cancelled) = self.remote_context(request, channel);
+                prepare_work(|| run(input, context)).map(|work| self.submit_handler(work, cancelled, handle))
             }
             #[cfg(feature = "tokio")]
             Handler::Tokio(run) => {
-                let (context, cancelled) = remote_context();
-                prepare_work(|| run(input, context)).map(|work| match &self.off_shard.tokio {
+                let (context, cancelled) = self.remote_context(request, channel);
+                prepare_work(|| run(input, context)).map(|work| match &self.pools.tokio {
                     Some(tokio) => {
-                        let completions = self.completions.remote();
-                        let cancel = tokio.spawn(work, cancelled, &call, completions);
-                        Started::Pending(ticket, cancel, call.conversation)
+                        let home = self.completions.remote();
+                        let cancel = tokio.spawn(work, cancelled, &handle, home);
+                        Started::Pending(ticket, cancel, handle.channel)
                     }
                     None => Started::Busy { unused: Some(ticket) },
                 })
@@ -207,8 +190,8 @@ impl Runner {
         };
         match started {
             Ok(started) => started,
-            Err(PrepareError::NeedsDigits) => Started::NeedsDigits { unused: Some(ticket) },
-            Err(PrepareError::Panicked) => Started::Panicked { unused: Some(ticket) },
+            Err(Unprepared::NeedsDigits) => Started::NeedsDigits { unused: Some(ticket) },
+            Err(Unprepared::Panicked) => Started::Panicked { unused: Some(ticket) },
         }
     }
 
@@ -217,64 +200,97 @@ impl Runner {
         &self,
         run: &InlineHandler,
         input: Node<'_>,
-        caller: Caller,
+        request: &RequestContext<'_>,
         details: Option<Box<CallDetails>>,
         reply: &mut Reply,
     ) -> Started {
-        let conversation = details
-            .map(|details| Arc::new(Conversation::held(caller.revision, caller.capabilities, *details)));
-        // A client of 2026-07-28 that names no level gets no log messages.
-        let inline_call = (!caller.revision.is_modern()).then(|| self.side.inline_log.begin());
-        let context = Context::inline(caller, Rc::clone(&self.side), conversation.clone(), inline_call);
-        let done = catch_panic(|| run(input, context, reply));
-        let logged = inline_call.and_then(|_| self.side.inline_log.end());
-        match done {
+        let Caller { revision, capabilities, .. } = request.caller;
+        let channel = OnceCell::new();
+        if let Some(details) = details {
+            let _ = channel.set(Box::new(ClientChannel::buffered(revision, capabilities, *details)));
+        }
+        let context = InlineContext::new(request, &self.shard, &channel);
+        match catch_panic(|| run(input, context, reply)) {
             Ok(()) if reply.is_error() && take_retry_with_digits() => Started::NeedsDigits { unused: None },
-            Ok(()) => Started::Done(conversation.or(logged)),
+            Ok(()) => Started::Done(channel.get().map(|channel| channel.take_buffered()).unwrap_or_default()),
             Err(_) => Started::Panicked { unused: None },
         }
     }
 
-    fn spawn(&self, work: LocalReply, call: CallHandle) -> Started {
+    /// The channel of a call that runs beside the requests.
+    fn open_channel(
+        &self,
+        handler: &Handler,
+        request: &OwnedRequest,
+        details: Option<Box<CallDetails>>,
+        ticket: Ticket,
+    ) -> Arc<ClientChannel> {
+        let Caller { revision, capabilities, .. } = request.caller();
+        let remote = self.completions.remote();
+        let sender = Box::new(move |message| remote.send(ticket, message));
+        let details = *details.unwrap_or_default();
+        let becomes_task = details.task;
+        let mut channel = ClientChannel::queued(revision, capabilities, details, sender);
+        if let (Handler::Blocking(_), Some(pool)) = (handler, &self.pools.pool) {
+            channel = channel.with_wait_gauge(pool.wait_gauge());
+        }
+        if let Some(terms) = becomes_task {
+            // Before the handler begins, because it may send a request to the client at once, on another thread.
+            let _ = channel.become_task(terms);
+        }
+        Arc::new(channel)
+    }
+
+    fn remote_context(
+        &self,
+        request: OwnedRequest,
+        channel: Arc<ClientChannel>,
+    ) -> (RemoteContext, Arc<AtomicBool>) {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let publisher = self.shard.publisher.clone();
+        (RemoteContext::new(request, Arc::clone(&cancelled), publisher, channel), cancelled)
+    }
+
+    fn spawn(&self, work: LocalReply, handle: CallHandle) -> Started {
         self.tasks.set(true);
-        let CallHandle { ticket, conversation } = call;
+        let CallHandle { ticket, channel } = handle;
         let completions = Rc::clone(&self.completions);
         let cancel = Rc::new(LocalCancel::default());
         let cancelled = Rc::clone(&cancel);
-        let channel = Arc::clone(&conversation);
+        let waits = Arc::clone(&channel);
         glommio::spawn_local(async move {
-            let outcome = finish(work, channel, cancelled.cancelled()).await;
+            let outcome = finish(work, waits, cancelled.cancelled()).await;
             completions.push(Completed { ticket, outcome });
         })
         .detach();
-        Started::Pending(ticket, Cancel::Task(cancel), conversation)
+        Started::Pending(ticket, Cancel::Task(cancel), channel)
     }
 
-    fn submit_handler(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, call: CallHandle) -> Started {
-        let CallHandle { ticket, conversation } = call;
-        let Some(pool) = &self.off_shard.pool else {
+    fn submit_handler(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, handle: CallHandle) -> Started {
+        let CallHandle { ticket, channel } = handle;
+        let Some(pool) = &self.pools.pool else {
             return Started::Busy { unused: Some(ticket) };
         };
-        let channel = Arc::clone(&conversation);
-        // The reply of a handler with an unanswered client request is a placeholder.
+        let waits = Arc::clone(&channel);
+        // A handler that had to return for a request to the client has no result: its reply is dropped.
         let work = Box::new(move || {
             let reply = work();
-            if channel.has_unanswered() { Err(Unfinished::InputRequired) } else { Ok(reply) }
+            if waits.has_unanswered() { Err(Unfinished::InputRequired) } else { Ok(reply) }
         });
         match pool.submit(work, Arc::clone(&cancelled), ticket, self.completions.remote()) {
-            Ok(()) => Started::Pending(ticket, Cancel::Job(cancelled), conversation),
+            Ok(()) => Started::Pending(ticket, Cancel::Job(cancelled), channel),
             Err(unused) => Started::Busy { unused: Some(unused) },
         }
     }
 }
 
-/// Runs a task's work until it ends or is cancelled, and drops the other future.
+/// Drives a task's work until it ends or is cancelled, whichever is first; the other is dropped.
 async fn finish(
     work: impl Future<Output = Reply> + Unpin,
-    conversation: Arc<Conversation>,
+    channel: Arc<ClientChannel>,
     cancelled: impl Future<Output = ()>,
 ) -> Result<Reply, Unfinished> {
-    let work = Guarded { work: Some(work), conversation };
+    let work = Guarded { work: Some(work), channel };
     let finished = async { AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Err(Unfinished::Panicked)) };
     let cancelled = async {
         cancelled.await;
@@ -283,11 +299,11 @@ async fn finish(
     finished.or(cancelled).await
 }
 
-/// A handler's work. Ends when the handler waits for a client request that has no answer. Catches panics of dropping unfinished
-/// work.
+/// A handler's work: ends when the handler waits for an answer that only a retried request can bring. A panic while unfinished
+/// work is dropped is caught.
 struct Guarded<W> {
     work: Option<W>,
-    conversation: Arc<Conversation>,
+    channel: Arc<ClientChannel>,
 }
 
 impl<W: Future<Output = Reply> + Unpin> Future for Guarded<W> {
@@ -297,9 +313,7 @@ impl<W: Future<Output = Reply> + Unpin> Future for Guarded<W> {
         let Some(work) = &mut self.work else { return Poll::Pending };
         match Pin::new(work).poll(context) {
             Poll::Ready(reply) => Poll::Ready(Ok(reply)),
-            Poll::Pending if self.conversation.has_unanswered() => {
-                Poll::Ready(Err(Unfinished::InputRequired))
-            }
+            Poll::Pending if self.channel.has_unanswered() => Poll::Ready(Err(Unfinished::InputRequired)),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -308,27 +322,26 @@ impl<W: Future<Output = Reply> + Unpin> Future for Guarded<W> {
 impl<W> Drop for Guarded<W> {
     fn drop(&mut self) {
         let work = self.work.take();
-        // The call has already ended, so the panic is not reported.
+        // A panic is ignored: the call has ended already.
         let _ = catch_panic(|| drop(work));
     }
 }
 
-/// Why a handler's work was not created.
-enum PrepareError {
+/// Why a handler returned no work.
+enum Unprepared {
     Panicked,
     NeedsDigits,
 }
 
-/// Calls `prepare`, which reads the arguments and creates the handler's work.
-fn prepare_work<W>(prepare: impl FnOnce() -> W) -> Result<W, PrepareError> {
+/// Lets a handler read its arguments and return its work, which has not begun.
+fn prepare_work<W>(prepare: impl FnOnce() -> W) -> Result<W, Unprepared> {
     match catch_panic(prepare) {
-        Ok(_) if take_retry_with_digits() => Err(PrepareError::NeedsDigits),
+        Ok(_) if take_retry_with_digits() => Err(Unprepared::NeedsDigits),
         Ok(work) => Ok(work),
-        Err(_) => Err(PrepareError::Panicked),
+        Err(_) => Err(Unprepared::Panicked),
     }
 }
 
-/// Calls `run` and catches its panic.
 fn catch_panic<T>(run: impl FnOnce() -> T) -> Result<T, Unfinished> {
     std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| Unfinished::Panicked)
 }

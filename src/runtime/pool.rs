@@ -22,7 +22,7 @@ use super::{
     Unfinished,
     completions::{Completed, RemoteCompletions, Ticket},
 };
-use crate::registry::{Reply, WaitGauge};
+use crate::call::{Reply, WaitGauge};
 
 /// Work of one job.
 pub(super) type Work = Box<dyn FnOnce() -> Result<Reply, Unfinished> + Send>;

@@ -1,4 +1,4 @@
-//! A tokio runtime outside the shards' cores, for handlers that use libraries built on tokio.
+//! A small tokio runtime off the shards' cores, for tools that use the ecosystem's clients.
 
 use std::{
     io,
@@ -16,19 +16,19 @@ use super::{
     completions::{Completed, RemoteCompletions},
     finish,
 };
-use crate::registry::RemoteReply;
+use crate::call::RemoteReply;
 
-/// Handle of the runtime, which shuts down without waiting for its tasks when the last handle is dropped.
+/// A handle to the runtime; it ends when the last handle is gone, without waiting for its tasks.
 #[derive(Clone)]
 pub struct TokioRuntime {
-    runtime: Arc<ShutdownOnDrop>,
+    runtime: Arc<Ending>,
 }
 
-/// The runtime, with its shutdown on drop.
-struct ShutdownOnDrop(Option<Runtime>);
+/// The runtime, until it is dropped.
+struct Ending(Option<Runtime>);
 
-impl Drop for ShutdownOnDrop {
-    /// Shuts down in the background: dropping a runtime waits for its blocking tasks, and panics inside a task.
+impl Drop for Ending {
+    /// A runtime waits for its blocking tasks when it is dropped, and must not be dropped inside a task.
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -37,10 +37,10 @@ impl Drop for ShutdownOnDrop {
 }
 
 impl TokioRuntime {
-    /// Starts a runtime with `threads` threads, which are pinned in turn to `cores` unless that is empty.
+    /// Starts a runtime with `threads` threads, pinned in turn to `cores`, or to none if that is empty.
     ///
     /// # Errors
-    /// A thread cannot be started.
+    /// When a thread cannot be started.
     pub fn start(threads: usize, cores: &[usize]) -> io::Result<Self> {
         let cores = cores.to_vec();
         let started = AtomicUsize::new(0);
@@ -55,23 +55,23 @@ impl TokioRuntime {
                 }
             })
             .build()?;
-        Ok(Self { runtime: Arc::new(ShutdownOnDrop(Some(runtime))) })
+        Ok(Self { runtime: Arc::new(Ending(Some(runtime))) })
     }
 
-    /// Spawns a task whose completion is pushed to `completions`.
+    /// Starts a task whose reply goes home under `ticket`.
     pub(super) fn spawn(
         &self,
         work: RemoteReply,
         cancelled: Arc<AtomicBool>,
-        call: &CallHandle,
-        completions: RemoteCompletions,
+        handle: &CallHandle,
+        home: RemoteCompletions,
     ) -> Cancel {
         let notify = Arc::new(Notify::new());
         let notified = Arc::clone(&notify);
-        let (ticket, conversation) = (call.ticket, Arc::clone(&call.conversation));
+        let (ticket, channel) = (handle.ticket, Arc::clone(&handle.channel));
         let task = async move {
-            let outcome = finish(work, conversation, notified.notified()).await;
-            completions.push(Completed { ticket, outcome });
+            let outcome = finish(work, channel, notified.notified()).await;
+            home.push(Completed { ticket, outcome });
         };
         if let Some(runtime) = &self.runtime.0 {
             runtime.spawn(task);

@@ -4,8 +4,9 @@ use std::{rc::Rc, sync::Arc};
 
 use super::{error::StartError, live_registry::LiveRegistry};
 use crate::{
+    call::{Icon, ShardState},
     config::Config,
-    registry::{Icon, Prompt, Registry, Resource, ResourceTemplate, ServerInfo, ShardState, Tool},
+    registry::{Prompt, Registry, Resource, ResourceTemplate, ServerInfo, Tool},
 };
 
 /// Creates the state of a shard from the shard's number.

@@ -19,7 +19,7 @@ use crate::{
     http1::Names,
     mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
-    runtime::{BlockingPool, OffShard, PoolConfig},
+    runtime::{BlockingPool, PoolConfig, WorkerPools},
     signed_token::Secret,
 };
 
@@ -172,7 +172,7 @@ fn signing_key(config: &Config) -> Result<Secret, StartError> {
 }
 
 /// Starts the blocking pool and, with the feature `tokio`, the tokio runtime, on the cores without a shard where there are any.
-fn start_worker_pools(free: &[usize], config: &Config) -> Result<OffShard, StartError> {
+fn start_worker_pools(free: &[usize], config: &Config) -> Result<WorkerPools, StartError> {
     let threads = config.blocking_threads.unwrap_or(free.len().max(Config::BLOCKING_THREADS));
     let pool = PoolConfig {
         threads,
@@ -183,7 +183,7 @@ fn start_worker_pools(free: &[usize], config: &Config) -> Result<OffShard, Start
         cores: free.to_vec(),
     };
     let pool = BlockingPool::start(pool).map_err(|error| resource("the blocking pool", &error))?;
-    Ok(OffShard {
+    Ok(WorkerPools {
         pool: Some(pool),
         #[cfg(feature = "tokio")]
         tokio: Some(

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
+    call::Publish,
     config::Limits,
     mcp::Event,
     mesh::Broadcast,
-    registry::{Publish, Registry, RegistryError, Snapshot},
+    registry::{Registry, RegistryError, Snapshot},
     shard::{ShardHandle, SnapshotSwap},
     signed_token::Secret,
 };

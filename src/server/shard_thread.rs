@@ -19,12 +19,13 @@ use super::{
     machine::{SHARD_RING, executor_error, system_error, too_few_descriptors},
 };
 use crate::{
+    call::{Publish, ShardContext},
     config::Config,
     connection::{Pipeline, PipelineConfig},
     http1::Names,
     mesh::Broadcast,
-    registry::{EncodedLists, Publish, Registry, ShardSide, Snapshot},
-    runtime::{Completions, OffShard, Runner},
+    registry::{EncodedLists, Registry, Snapshot},
+    runtime::{Completions, Runner, WorkerPools},
     shard::{Served, Shard, ShardHandle, Sources},
     signed_token::Secret,
     telemetry::{log, metrics::ShardMetrics},
@@ -58,7 +59,7 @@ pub(super) struct ShardPlan {
     pub(super) names: Names,
     pub(super) sources: Sources,
     pub(super) files: Vec<Arc<SocketFile>>,
-    pub(super) off_shard: OffShard,
+    pub(super) off_shard: WorkerPools,
     pub(super) spin: Duration,
     pub(super) sockets_max: u32,
     pub(super) shards: usize,
@@ -181,7 +182,7 @@ impl ShardPlan {
         let snapshot = Snapshot::build_for(registry, &limits, &self.secret, self.number, None, encoded)?;
         let state = self.state.map(|make| make(self.number));
         let publisher: Arc<dyn Publish> = Arc::new(self.broadcast.clone());
-        let side = ShardSide { state, publisher: Some(publisher), ..ShardSide::default() };
+        let side = ShardContext { state, publisher: Some(publisher) };
         let runner = Runner::new(completions, self.off_shard, side);
         let pipeline_config = PipelineConfig {
             endpoint: ENDPOINT,

@@ -183,7 +183,7 @@ impl Plane {
                     None => Answer::Unknown,
                     Some((missed, ended, before)) => {
                         let mut events = replay.prime(stream, None);
-                        if !missed.is_empty() || session.revision < crate::registry::Revision::V2025_11_25 {
+                        if !missed.is_empty() || session.revision < crate::call::Revision::V2025_11_25 {
                             // Where it stands is told by what follows, and older clients read no event without data.
                             events.clear();
                         }

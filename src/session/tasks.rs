@@ -8,8 +8,8 @@ use std::{
 use serde_json::Value;
 
 use crate::{
+    call::{InputRequest, TaskTerms},
     mcp::{TaskKey, TaskStatus, TaskView},
-    registry::{InputRequest, TaskTerms},
     runtime::Ticket,
     signed_token::Secret,
 };

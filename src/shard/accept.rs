@@ -29,7 +29,7 @@ impl Shard {
         };
         if let Some(slot) = self.connections.get_mut(index) {
             debug_assert!(slot.is_none(), "the ring closes a socket before its slot is reused");
-            let json_lines = is_json_lines.then(|| Box::new(JsonLines::new(socket)));
+            let json_lines = is_json_lines.then(|| Box::new(JsonLines::new(socket, peer)));
             *slot = Some(Connection { json_lines, ..Connection::new(socket, peer, deadline) });
             self.live += 1;
         }

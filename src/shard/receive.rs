@@ -77,9 +77,10 @@ impl Shard {
         if connection.out.capacity() == 0 {
             connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
         }
-        let Connection { framer, out, handled, deferred, .. } = connection;
+        let Connection { peer, framer, out, handled, deferred, .. } = connection;
         let limits = &self.limits;
-        let mut requests = Requests::new(&mut self.pipeline, limits, socket, deferred, out, *handled);
+        let mut requests =
+            Requests::new(&mut self.pipeline, limits, (socket, *peer), deferred, out, *handled);
         let progress = match received {
             Some((padded, length)) => framer.receive(padded, length, limits, &mut requests),
             None => framer.resume(limits, &mut requests),

@@ -11,9 +11,9 @@ use super::{
     metrics::{ShardMetrics, ToolFailure},
 };
 use crate::{
+    call::{Callable, Kind, Reply},
     http1::RejectReason,
     mcp::{CallMethod, Refused},
-    registry::{Callable, Kind, Reply},
 };
 
 /// Reasons of refusals that are neither HTTP's nor the protocol's.
@@ -127,7 +127,7 @@ impl Observer {
         let level = match refused {
             Refused::ToolPanicked | Refused::InvalidOutput => Level::ERROR,
             // The client's fault.
-            Refused::InvalidArguments | Refused::ValidationWork => Level::INFO,
+            Refused::InvalidArguments | Refused::ValidationWork | Refused::RequestCopyTooLarge => Level::INFO,
             _ => Level::WARN,
         };
         self.metrics.refuse(refused.name());

@@ -2,10 +2,9 @@
 
 use crate::mcp::sessions::Session;
 use crate::{
-    http1::RequestHead,
+    call::{Capabilities, Headers, Level, Revision},
     json::Node,
     jsonrpc::Id,
-    registry::{Capabilities, Level, Revision},
 };
 
 /// How a message came.
@@ -26,15 +25,6 @@ pub struct Handshake {
     pub capabilities: Capabilities,
     /// The least severe log messages it wants.
     pub level: Option<Level>,
-}
-
-/// The headers a message is cross-checked with: the head it came with.
-#[derive(Clone, Copy, Debug)]
-pub struct Headers<'a> {
-    /// The parsed head.
-    pub head: &'a RequestHead,
-    /// The bytes it was parsed from.
-    pub bytes: &'a [u8],
 }
 
 /// Who asks, once the era is decided.

@@ -5,22 +5,20 @@ use std::borrow::Cow;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::mcp::{
-    envelope::client::{Client, Headers, Tie, Transport},
+    envelope::client::{Client, Tie, Transport},
     envelope::params::Params,
     refusal::{Refusal, Refused, names_modern, supported},
     sessions::{Session, Sessions},
 };
 use crate::{
+    call::{CLIENT_CAPABILITIES, CLIENT_INFO, Capabilities, Headers, Level, Revision},
     http1::Field,
     json::Node,
     jsonrpc::{Id, IdFault, read_id_member},
-    registry::{Capabilities, Level, Revision},
 };
 
 /// `_meta` key that names the revision; its presence makes a request one of the 2026 era.
 const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 
 /// What `_meta` says of the request, before any of it is believed.

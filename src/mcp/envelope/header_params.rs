@@ -1,7 +1,8 @@
 //! `Mcp-Param-…`: arguments that a client repeats in headers (checklist H-33).
 
-use crate::mcp::{envelope::client::Headers, envelope::era::expect, refusal::Refusal};
+use crate::mcp::{envelope::era::expect, refusal::Refusal};
 use crate::{
+    call::Headers,
     json::{Node, Number},
     registry::HeaderParam,
 };

@@ -42,4 +42,9 @@ impl<'a> Params<'a> {
     pub(crate) fn get(&self, key: &str) -> Option<Node<'a>> {
         self.whole?.get(key)
     }
+
+    /// The same without answers to earlier requests for input, for methods that have none.
+    pub(crate) fn without_input(&self) -> Self {
+        Self { input_responses: None, request_state: None, ..*self }
+    }
 }

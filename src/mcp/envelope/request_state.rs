@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 
 use crate::mcp::outcome::Binding;
 use crate::{
+    call::InputRequest,
     json::{Node, Number},
     jsonrpc::{Id, begin_result, finish_result},
-    registry::{InputRequest, Snapshot},
+    registry::Snapshot,
     signed_token::{Purpose, Secret},
 };
 

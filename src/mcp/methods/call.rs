@@ -12,10 +12,10 @@ use crate::mcp::{
     refusal::{Refusal, Refused},
 };
 use crate::{
+    call::{CallDetails, Capability, ElicitationMode, Handler, Level, SharedCallable},
     config::Limits,
     json::Node,
     jsonrpc::{Id, write_id},
-    registry::{Asking, CallDetails, Capability, Handler, Level, SharedCallable},
     schema::Validator,
     signed_token::Secret,
 };
@@ -65,17 +65,17 @@ impl<'a> Request<'a, '_> {
             }
             _ => None,
         };
-        // An inline call that brings nothing gets its conversation if it logs: see `InlineLog`.
-        let talks = client.progress_token.is_some() || client.level.is_some();
-        let extensions = client.extensions.filter(|extensions| extensions.is_object());
-        let details = (talks || resumes || !is_inline || extensions.is_some()).then(|| {
+        // An inline call that brings neither gets its channel if it logs, and reads extensions where they are.
+        let uses_channel = client.progress_token.is_some() || client.level.is_some();
+        let extensions = client.extensions.filter(|extensions| extensions.is_object() && !is_inline);
+        let details = (uses_channel || !is_inline).then(|| {
             Box::new(CallDetails {
                 progress_token: client.progress_token.map(token),
                 log_level: client.level.or((!is_modern).then_some(Level::LEGACY_DEFAULT)),
-                asking: match (is_modern, client.tie) {
-                    (true, _) => Asking::Replay,
-                    (false, Tie::Session(_) | Tie::Connection) => Asking::Wait,
-                    (false, Tie::None) => Asking::Never("the request belongs to no session"),
+                elicitation: match (is_modern, client.tie) {
+                    (true, _) => ElicitationMode::Retry,
+                    (false, Tie::Session(_) | Tie::Connection) => ElicitationMode::Await,
+                    (false, Tie::None) => ElicitationMode::Unsupported("the request belongs to no session"),
                 },
                 answers: answers.unwrap_or_default(),
                 extensions: extensions.map(object).unwrap_or_default(),
@@ -88,6 +88,7 @@ impl<'a> Request<'a, '_> {
             input,
             schema: self.schema,
             id,
+            meta: params.meta,
             revision: client.revision,
             capabilities: client.capabilities,
             tie: client.tie,

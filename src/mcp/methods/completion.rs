@@ -47,7 +47,7 @@ pub(crate) fn complete<'a>(
         let request = Request {
             client,
             id,
-            params: &Params::default(),
+            params: &params.without_input(),
             method: "completion/complete",
             name: "",
             arguments: None,

@@ -10,9 +10,9 @@ use crate::mcp::{
     world::World,
 };
 use crate::{
+    call::{Capabilities, Capability, Revision},
     json::{Node, write_string},
     jsonrpc::{Id, begin_result, finish_result},
-    registry::{Capabilities, Capability, Revision},
 };
 
 pub(crate) fn answer<'a>(

@@ -11,10 +11,11 @@ use crate::mcp::{
     world::World,
 };
 use crate::{
+    call::Capability,
     config::Limits,
     json::{Node, write_string},
     jsonrpc::{Id, write_id},
-    registry::{Capability, List, Lists, Snapshot},
+    registry::{List, Lists, Snapshot},
 };
 
 /// Reads `subscriptions/listen` (checklist M-60).

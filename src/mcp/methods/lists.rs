@@ -8,8 +8,9 @@ use crate::mcp::{
     response::refuse::refuse,
 };
 use crate::{
+    call::Revision,
     jsonrpc::{Id, begin_result, finish_result},
-    registry::{List, Revision, Snapshot},
+    registry::{List, Snapshot},
 };
 
 pub(crate) fn answer<'a>(

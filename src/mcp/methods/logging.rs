@@ -8,7 +8,7 @@ use crate::mcp::{
     refusal::{Refusal, Refused, session_needed},
     response::refuse::refuse,
 };
-use crate::{json::Node, jsonrpc::Id, registry::Level};
+use crate::{call::Level, json::Node, jsonrpc::Id};
 
 pub(crate) fn set_level<'a>(
     client: &Client<'a>,

@@ -12,9 +12,10 @@ use crate::mcp::{
     world::World,
 };
 use crate::{
+    call::Revision,
     json::Node,
     jsonrpc::Id,
-    registry::{List, Revision, Snapshot},
+    registry::{List, Snapshot},
 };
 
 pub(crate) fn read<'a>(

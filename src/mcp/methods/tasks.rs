@@ -15,9 +15,10 @@ use crate::mcp::{
     response::refuse::refuse,
 };
 use crate::{
+    call::Capability,
     json::Node,
     jsonrpc::{Id, begin_result, finish_result},
-    registry::{Capability, Snapshot},
+    registry::Snapshot,
     signed_token::Secret,
 };
 
@@ -74,7 +75,7 @@ fn unknown_task() -> Refusal {
 
 /// Refuses a request about a task that is not kept here any more.
 pub fn write_unknown_task(out: &mut Vec<u8>, id: Id<'_>, method: CallMethod) -> Outcome<'static> {
-    refuse(out, Some(id), crate::registry::Revision::V2026_07_28, method, unknown_task())
+    refuse(out, Some(id), crate::call::Revision::V2026_07_28, method, unknown_task())
 }
 
 /// Writes the answer to a call that has become a task (checklist X-03).

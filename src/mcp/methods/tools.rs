@@ -16,9 +16,10 @@ use crate::mcp::{
     world::World,
 };
 use crate::{
+    call::{Reply, Revision},
     json::{Node, write_string},
     jsonrpc::{Id, begin_result, finish_result},
-    registry::{RegisteredTool, Reply, Revision, Snapshot},
+    registry::{RegisteredTool, Snapshot},
     schema::Violation,
 };
 

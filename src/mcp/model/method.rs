@@ -1,6 +1,6 @@
 //! The methods of the protocol, and the eras of each.
 
-use crate::registry::{Kind, Revision};
+use crate::call::{Kind, Revision};
 
 /// The eras in which a method exists.
 #[derive(Clone, Copy, PartialEq, Eq)]

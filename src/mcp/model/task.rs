@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::mcp::model::method::CallMethod;
 use crate::{
+    call::InputRequest,
     json::{write_string, write_unsigned},
-    registry::InputRequest,
     signed_token::{Purpose, Secret},
 };
 

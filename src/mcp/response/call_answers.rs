@@ -5,11 +5,12 @@ use crate::mcp::{
     refusal::Refused,
 };
 use crate::{
+    call::{Callable, Kind, Reply, Revision},
     config::Limits,
     http1::Status,
     json::{Decoder, write_unsigned},
     jsonrpc::{ErrorCode, Id, begin_result, finish_result, write_error},
-    registry::{Callable, Kind, Reply, Revision, Snapshot},
+    registry::Snapshot,
     schema::Validator,
 };
 
@@ -117,6 +118,9 @@ pub fn write_call_refused(
 ) -> Status {
     let message = match (refused, kind) {
         (Refused::Busy, _) => "Server busy",
+        (Refused::RequestCopyTooLarge, _) => {
+            "The headers and _meta members that this call reads exceed 4096 bytes"
+        }
         (Refused::Deadline, Kind::Tool) => "The tool did not answer in time",
         (Refused::Deadline, _) => "No answer in time",
         (_, Kind::Tool) => "The tool failed",

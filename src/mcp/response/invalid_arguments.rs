@@ -7,9 +7,10 @@ use crate::mcp::{
     refusal::Refused,
 };
 use crate::{
+    call::Reply,
     http1::Status,
     json::Node,
-    registry::{Reply, Snapshot},
+    registry::Snapshot,
     schema::{Validator, Verdict},
 };
 

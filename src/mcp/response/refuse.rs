@@ -6,9 +6,9 @@ use crate::mcp::{
     refusal::{Refusal, Refused},
 };
 use crate::{
+    call::Revision,
     json::{self, NotJson},
     jsonrpc::{Id, answerable_id, write_error},
-    registry::Revision,
 };
 
 /// No more of a name that a client made up than this is sent back, in bytes.

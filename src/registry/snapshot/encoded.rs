@@ -7,18 +7,20 @@ use serde_json::{Map, Value, json};
 use super::{
     super::{
         Registry, RegistryError,
-        capability::TASKS,
         compile::{Before, Compile},
-        info::{SERVER_INFO, append},
+        info::append,
         list::{EncodedList, LIST_TTL_MS, List, Lists, PageSettings, members},
         prompt::Prompt,
         resource::{Resource, ResourceTemplate},
-        revision::Revision,
         tool::Tool,
     },
     index::Index,
 };
-use crate::{config::Limits, signed_token::Secret};
+use crate::{
+    call::{Revision, SERVER_INFO, TASKS},
+    config::Limits,
+    signed_token::Secret,
+};
 
 /// The part of a snapshot that all shards share: encoded results, and the indexes.
 pub struct EncodedLists {

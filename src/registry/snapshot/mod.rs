@@ -14,16 +14,18 @@ use std::sync::Arc;
 pub use self::encoded::EncodedLists;
 use super::{
     Registry, RegistryError,
-    callable::{Callable, SharedCallable},
     compile::{self, Before, Compile},
     list::List,
     prompt::Prompt,
     registered::{Completers, RegisteredPrompt, RegisteredTemplate, RegisteredTool},
     resource::{Resource, ResourceTemplate},
-    revision::Revision,
     tool::Tool,
 };
-use crate::{config::Limits, signed_token::Secret};
+use crate::{
+    call::{Callable, Revision, SharedCallable},
+    config::Limits,
+    signed_token::Secret,
+};
 
 /// Everything that a shard looks up or lists, compiled and encoded. Clones share it.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! What a call says while it runs, and what it asks: progress, log messages, questions to the client, becoming a task.
+//! The channel from a running call to its client: progress, log messages, requests to the client, becoming a task.
 
 use std::{
     collections::BTreeMap,
@@ -20,63 +20,65 @@ use super::{
 };
 use crate::config::{Limits, SchemaLimits};
 
-/// Something a call tells the server while it runs.
+/// A message of a running call to its shard.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Note {
+pub enum CallMessage {
     /// A notification for the client: a whole JSON-RPC message.
     Message(Vec<u8>),
-    /// A question for the client; its answer is brought to [`Conversation::answer`].
+    /// A request to the client; the response is passed to [`ClientChannel::answer`].
     Ask {
-        /// What the call knows it by.
+        /// Identifies the request within the call.
         key: String,
-        /// The question.
+        /// The request.
         request: InputRequest,
     },
-    /// Ends the reply's stream, not the call: the client comes back for the rest (checklist L-23).
+    /// Closes the reply's stream, not the call; the client reconnects for the rest
+    /// (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#resumability-and-redelivery>).
     Disconnect {
-        /// When, as a hint to the client.
+        /// The reconnection time that the client is given.
         retry: Duration,
     },
     /// The call goes on as a task.
     Task(TaskTerms),
 }
 
-/// On what terms a call becomes a task.
+/// The terms of a task that a call becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskTerms {
-    /// How long the task is kept, from its creation.
+    /// Time to live of the task, from its creation; `None` is the server's default.
     pub ttl: Option<Duration>,
-    /// How often a client should ask.
+    /// The interval at which clients should poll the task.
     pub poll_interval: Duration,
 }
 
-/// How a question reaches the client.
+/// How a request of a call reaches the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asking {
-    /// Not at all, and why.
-    Never(&'static str),
-    /// The call ends with it, and starts again with the answer (2026-07-28).
-    Replay,
-    /// The call waits for the answer.
-    Wait,
+pub enum ElicitationMode {
+    /// Not at all, for this reason.
+    Unsupported(&'static str),
+    /// The call ends with an `input_required` result and starts again with the answer
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr>).
+    Retry,
+    /// The call stays in flight and waits for the answer.
+    Await,
 }
 
-/// What a request brought along for its call.
+/// The parts of a request that its channel needs.
 #[derive(Clone, Debug)]
 pub struct CallDetails {
-    /// The token progress is reported under, as JSON.
+    /// The progress token, as JSON.
     pub progress_token: Option<Box<str>>,
-    /// The least severe log messages the client wants; none without one.
+    /// The lowest level of log messages that the client gets; `None` is no messages.
     pub log_level: Option<Level>,
-    /// How the client can be asked.
-    pub asking: Asking,
-    /// Answers to questions of earlier rounds, by key.
+    /// How the call can send requests to the client.
+    pub elicitation: ElicitationMode,
+    /// Answers to the requests of earlier rounds, by key.
     pub answers: BTreeMap<String, Value>,
     /// The extensions the client declared, with their settings.
     pub extensions: Map<String, Value>,
-    /// What the schemas of forms are compiled within.
+    /// Limits of the schemas of forms.
     pub schema_limits: SchemaLimits,
-    /// The call becomes a task before its handler begins.
+    /// The call becomes a task on these terms before its handler begins.
     pub task: Option<TaskTerms>,
 }
 
@@ -85,7 +87,7 @@ impl Default for CallDetails {
         Self {
             progress_token: None,
             log_level: None,
-            asking: Asking::Never("this request cannot wait for it"),
+            elicitation: ElicitationMode::Unsupported("this request cannot wait for it"),
             answers: BTreeMap::new(),
             extensions: Map::new(),
             schema_limits: Limits::default().schema(),
@@ -94,19 +96,19 @@ impl Default for CallDetails {
     }
 }
 
-/// Takes a note to the shard; `false` when there is no room for it.
-pub type Carrier = Box<dyn Fn(Note) -> bool + Send + Sync>;
+/// Sends a message to the shard; `false` when there is no room for it.
+pub type MessageSender = Box<dyn Fn(CallMessage) -> bool + Send + Sync>;
 
 /// Counts the handlers that hold a thread while they wait for their client.
 pub trait WaitGauge: Send + Sync {
-    /// A handler begins to wait; `false` when as many wait as may.
+    /// A handler begins to wait; `false` at the limit, and then it is not counted.
     fn begin(&self) -> bool;
 
-    /// One that began has ended to wait.
+    /// A handler that was counted no longer waits.
     fn end(&self);
 }
 
-/// One wait that was counted, until it ends.
+/// One counted wait; ends when it is dropped.
 struct Waiting<'a>(&'a dyn WaitGauge);
 
 impl Drop for Waiting<'_> {
@@ -115,75 +117,76 @@ impl Drop for Waiting<'_> {
     }
 }
 
-enum Outlet {
-    /// An inline call's: kept until it has ended.
-    Held(Mutex<Vec<Note>>),
-    Carried(Carrier),
+/// Where the messages of a call go.
+enum Sink {
+    /// Of an inline call: they are taken when it has returned.
+    Buffer(Mutex<Vec<CallMessage>>),
+    /// Of any other call: to the queue of its shard.
+    Queue(MessageSender),
 }
 
-/// One call's talk with its client. Shared by the handler and whoever runs it.
-pub struct Conversation {
+/// The channel between one call and its client, shared by the call's context, the table of calls in flight and the code that runs the handler.
+pub struct ClientChannel {
     revision: Revision,
     capabilities: Capabilities,
     progress_token: Option<Box<str>>,
     log_level: Option<Level>,
     extensions: Map<String, Value>,
     schema_limits: SchemaLimits,
-    outlet: Outlet,
-    /// Of a handler that holds a thread while it waits.
+    sink: Sink,
+    /// Of a blocking handler, which occupies a thread while it waits.
     wait_gauge: Option<Arc<dyn WaitGauge>>,
-    talk: Mutex<Talk>,
+    state: Mutex<ChannelState>,
 }
 
-struct Talk {
-    asking: Asking,
-    /// The last progress that was told.
+struct ChannelState {
+    elicitation: ElicitationMode,
+    /// The last progress that was sent.
     progress: f64,
-    /// Questions so far, for their numbers.
+    /// Number of requests so far, for their default keys.
     questions: u32,
     answers: BTreeMap<String, Value>,
-    /// What must be answered before the call can go on, where it is to start again.
+    /// Requests that end the call in [`ElicitationMode::Retry`], by key.
     unanswered: BTreeMap<String, InputRequest>,
-    /// Who waits for an answer.
+    /// Wakers of the requests that wait for an answer, by key.
     waiting: BTreeMap<String, Option<Waker>>,
-    /// Nobody listens any more.
+    /// The call has been detached from its client: messages are dropped, and requests fail.
     ended: bool,
 }
 
-impl std::fmt::Debug for Conversation {
+impl std::fmt::Debug for ClientChannel {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Conversation").field("revision", &self.revision).finish_non_exhaustive()
+        formatter.debug_struct("ClientChannel").field("revision", &self.revision).finish_non_exhaustive()
     }
 }
 
-impl Conversation {
-    /// Of a call that runs between two requests: what it says is kept, and it cannot wait.
+impl ClientChannel {
+    /// The channel of an inline call, whose messages are buffered until [`Self::take_buffered`].
     #[must_use]
-    pub fn held(revision: Revision, capabilities: Capabilities, details: CallDetails) -> Self {
-        let asking = Asking::Never("an inline handler cannot wait");
-        Self::new(revision, capabilities, CallDetails { asking, ..details }, Outlet::Held(Mutex::default()))
+    pub fn buffered(revision: Revision, capabilities: Capabilities, details: CallDetails) -> Self {
+        Self::new(revision, capabilities, details, Sink::Buffer(Mutex::default()))
     }
 
-    /// Of a call whose notes are carried to its shard.
+    /// The channel of a call whose messages go through `sender`.
     #[must_use]
-    pub fn carried(
+    pub fn queued(
         revision: Revision,
         capabilities: Capabilities,
         details: CallDetails,
-        carrier: Carrier,
+        sender: MessageSender,
     ) -> Self {
-        Self::new(revision, capabilities, details, Outlet::Carried(carrier))
+        Self::new(revision, capabilities, details, Sink::Queue(sender))
     }
 
-    /// The same, of a handler that holds a thread while it waits for an answer: `gauge` counts it meanwhile.
+    /// The same for a handler that occupies a thread while it waits for an answer: `gauge` counts it for that time.
     #[must_use]
     pub fn with_wait_gauge(self, gauge: Arc<dyn WaitGauge>) -> Self {
         Self { wait_gauge: Some(gauge), ..self }
     }
 
-    fn new(revision: Revision, capabilities: Capabilities, details: CallDetails, outlet: Outlet) -> Self {
-        let talk = Talk {
-            asking: details.asking,
+    fn new(revision: Revision, capabilities: Capabilities, details: CallDetails, sink: Sink) -> Self {
+        let state = ChannelState {
+            elicitation: details.elicitation,
             progress: f64::NEG_INFINITY,
             questions: 0,
             answers: details.answers,
@@ -198,50 +201,53 @@ impl Conversation {
             log_level: details.log_level,
             extensions: details.extensions,
             schema_limits: details.schema_limits,
-            outlet,
+            sink,
             wait_gauge: None,
-            talk: Mutex::new(talk),
+            state: Mutex::new(state),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Talk> {
-        self.talk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ChannelState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say(&self, note: Note) -> bool {
-        match &self.outlet {
-            Outlet::Held(notes) => {
-                notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+    fn send(&self, message: CallMessage) -> bool {
+        match &self.sink {
+            Sink::Buffer(messages) => {
+                messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
                 true
             }
-            Outlet::Carried(carrier) => carrier(note),
+            Sink::Queue(sender) => sender(message),
         }
     }
 
     fn notify(&self, method: &str, params: &Value) {
         let message = json!({"jsonrpc": "2.0", "method": method, "params": params});
-        // Where there is no room for it, the client misses one: nothing may be waited for here.
-        self.say(Note::Message(message.to_string().into_bytes()));
+        // If the queue is full, the notification is dropped: a handler must not wait here.
+        self.send(CallMessage::Message(message.to_string().into_bytes()));
     }
 
-    /// What an inline call has said.
+    /// Takes the messages of an inline call.
     #[must_use]
-    pub fn take_held(&self) -> Vec<Note> {
-        match &self.outlet {
-            Outlet::Held(notes) => std::mem::take(&mut notes.lock().unwrap_or_else(PoisonError::into_inner)),
-            Outlet::Carried(_) => Vec::new(),
+    pub fn take_buffered(&self) -> Vec<CallMessage> {
+        match &self.sink {
+            Sink::Buffer(messages) => {
+                std::mem::take(&mut messages.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Sink::Queue(_) => Vec::new(),
         }
     }
 
-    /// Tells how far the call is. Only what is more than before is told, and only to who asked (checklist M-90).
+    /// Sends a progress notification, if the request has a progress token and `progress` is more than before
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/progress>).
     pub(super) fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
         let Some(token) = &self.progress_token else { return };
         {
-            let mut talk = self.lock();
-            if talk.ended || !progress.is_finite() || progress <= talk.progress {
+            let mut state = self.lock();
+            if state.ended || !progress.is_finite() || progress <= state.progress {
                 return;
             }
-            talk.progress = progress;
+            state.progress = progress;
         }
         let mut params = Map::new();
         // It was JSON when it came.
@@ -261,7 +267,8 @@ impl Conversation {
         self.log_level.is_some_and(|least| level >= least)
     }
 
-    /// Sends a log message, if the client wants any of its level (checklist M-95).
+    /// Sends a log message, if the client gets messages of this level
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/logging>).
     pub(super) fn log(&self, level: Level, logger: Option<&str>, data: &(impl Serialize + ?Sized)) {
         if !self.logs(level) || self.lock().ended {
             return;
@@ -271,14 +278,14 @@ impl Conversation {
         if let Some(logger) = logger {
             params.insert("logger".into(), logger.into());
         }
-        // What cannot be written is not told.
+        // A value that serde cannot write is sent as null.
         params.insert("data".into(), serde_json::to_value(data).unwrap_or_default());
         self.notify("notifications/message", &Value::Object(params));
     }
 
-    /// Ends the reply's stream before the call has ended.
+    /// Closes the reply's stream before the call has ended.
     pub(super) fn disconnect(&self, retry: Duration) {
-        self.say(Note::Disconnect { retry });
+        self.send(CallMessage::Disconnect { retry });
     }
 
     /// The settings of an extension, if the client declared it.
@@ -286,63 +293,61 @@ impl Conversation {
         self.extensions.get(id)
     }
 
-    /// Makes the call a task, if the client knows tasks. Whether it is one now.
+    /// Makes the call a task, if the client declared the tasks extension. Returns whether the call is a task now.
     ///
     /// # Errors
-    /// When it cannot wait.
+    /// When the shard's queue of messages is full.
     pub fn become_task(&self, terms: TaskTerms) -> Result<bool, AskError> {
         if !self.capabilities.has(Capability::Tasks) || !self.revision.is_modern() {
             return Ok(false);
         }
-        if matches!(self.outlet, Outlet::Held(_)) {
-            return Err(AskError::CannotWait("an inline handler cannot become a task"));
-        }
-        if !self.say(Note::Task(terms)) {
+        if !self.send(CallMessage::Task(terms)) {
             return Err(AskError::NoAnswer);
         }
-        // From here on there is somebody to wait: the task.
-        self.lock().asking = Asking::Wait;
+        // A task can wait: its client polls it and answers with `tasks/update`.
+        self.lock().elicitation = ElicitationMode::Await;
         Ok(true)
     }
 
-    /// Asks the client.
+    /// Sends a request to the client and waits for the answer, as [`ElicitationMode`] describes.
     pub(super) async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, AskError> {
         if let Some(needed) = question.needs().filter(|needed| !self.capabilities.has(*needed)) {
             return Err(AskError::Unsupported(needed));
         }
         let key = {
-            let mut talk = self.lock();
-            talk.questions += 1;
-            question.key().map_or_else(|| format!("question-{}", talk.questions), str::to_owned)
+            let mut state = self.lock();
+            state.questions += 1;
+            question.key().map_or_else(|| format!("question-{}", state.questions), str::to_owned)
         };
         let mut is_asked = false;
-        // Counted from the first poll that waits to the end of the question, on any thread.
+        // Counted from the first poll that waits until this future ends, on any thread.
         let mut waiting = None;
         poll_fn(|context| {
-            let mut talk = self.lock();
-            match talk.asking {
-                Asking::Never(why) => return Poll::Ready(Err(AskError::CannotWait(why))),
-                Asking::Replay => {
+            let mut state = self.lock();
+            match state.elicitation {
+                ElicitationMode::Unsupported(why) => return Poll::Ready(Err(AskError::CannotWait(why))),
+                ElicitationMode::Retry => {
                     let read = |answer| question.read(answer, &self.schema_limits);
-                    if let Some(answer) = talk.answers.get(&key).and_then(read) {
+                    if let Some(answer) = state.answers.get(&key).and_then(read) {
                         return Poll::Ready(Ok(answer));
                     }
                     if question.needs().is_none() {
                         return Poll::Ready(Err(AskError::CannotWait("this revision knows no such request")));
                     }
-                    // Whoever polls this sees that there is something to be asked, and ends the call with it.
-                    talk.unanswered
+                    // The runtime checks `has_unanswered` after each poll, and then ends the call.
+                    state
+                        .unanswered
                         .entry(key.clone())
                         .or_insert_with(|| question.request(self.revision, &key));
                     return Poll::Pending;
                 }
-                Asking::Wait => {}
+                ElicitationMode::Await => {}
             }
-            if let Some(answer) = talk.answers.remove(&key) {
-                talk.waiting.remove(&key);
+            if let Some(answer) = state.answers.remove(&key) {
+                state.waiting.remove(&key);
                 return Poll::Ready(read(&question, &answer, &self.schema_limits));
             }
-            if talk.ended {
+            if state.ended {
                 return Poll::Ready(Err(AskError::NoAnswer));
             }
             if let (Some(gauge), None) = (self.wait_gauge.as_deref(), &waiting) {
@@ -353,11 +358,11 @@ impl Conversation {
                 }
                 waiting = Some(Waiting(gauge));
             }
-            talk.waiting.insert(key.clone(), Some(context.waker().clone()));
-            drop(talk);
+            state.waiting.insert(key.clone(), Some(context.waker().clone()));
+            drop(state);
             if !std::mem::replace(&mut is_asked, true) {
                 let request = question.request(self.revision, &key);
-                if !self.say(Note::Ask { key: key.clone(), request }) {
+                if !self.send(CallMessage::Ask { key: key.clone(), request }) {
                     return Poll::Ready(Err(AskError::NoAnswer));
                 }
             }
@@ -366,52 +371,52 @@ impl Conversation {
         .await
     }
 
-    /// What must be answered before the call can go on: then it ends here, and starts again with the answers.
+    /// Takes the requests that end the call in [`ElicitationMode::Retry`].
     #[must_use]
     pub fn take_unanswered(&self) -> BTreeMap<String, InputRequest> {
         std::mem::take(&mut self.lock().unanswered)
     }
 
-    /// Whether there is any.
+    /// Whether there are requests that end the call.
     #[must_use]
     pub fn has_unanswered(&self) -> bool {
         !self.lock().unanswered.is_empty()
     }
 
-    /// All answers so far, for the next round.
+    /// All answers so far, by key: for the state of the next round.
     #[must_use]
     pub fn answers(&self) -> BTreeMap<String, Value> {
         self.lock().answers.clone()
     }
 
-    /// Brings the answer to a question: the result, or an error as `{"code": …, "message": …}`. `false` if nobody waits for
-    /// it.
+    /// Passes the client's answer to the request with this key: the result, or an error's code and message. `false` if no such
+    /// request waits.
     pub fn answer(&self, key: &str, answer: Result<Value, (i64, String)>) -> bool {
-        let mut talk = self.lock();
-        let Some(waker) = talk.waiting.remove(key) else { return false };
+        let mut state = self.lock();
+        let Some(waker) = state.waiting.remove(key) else { return false };
         let answer = match answer {
             Ok(value) => value,
             Err((code, message)) => json!({ERROR: {"code": code, "message": message}}),
         };
-        talk.answers.insert(key.to_owned(), answer);
-        drop(talk);
+        state.answers.insert(key.to_owned(), answer);
+        drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
         true
     }
 
-    /// Nobody listens any more: what is said from here on is dropped, what is asked is not answered.
+    /// Detaches the call from its client: further messages are dropped, and requests fail with [`AskError::NoAnswer`].
     pub fn end(&self) {
-        let mut talk = self.lock();
-        talk.ended = true;
-        let waiting = std::mem::take(&mut talk.waiting);
-        drop(talk);
+        let mut state = self.lock();
+        state.ended = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
         waiting.into_values().flatten().for_each(Waker::wake);
     }
 }
 
-/// Member under which a client's error is kept among the answers; no result has it.
+/// Member of an answer that holds the client's error; no result has a member of this name.
 const ERROR: &str = "\u{0}error";
 
 fn read<Q: Question>(question: &Q, answer: &Value, limits: &SchemaLimits) -> Result<Q::Answer, AskError> {
@@ -424,7 +429,7 @@ fn read<Q: Question>(question: &Q, answer: &Value, limits: &SchemaLimits) -> Res
     question.read(answer, limits).ok_or(AskError::Malformed)
 }
 
-/// Whole numbers without a fraction: easier to read, and the same to JSON.
+/// A number as JSON, without a fraction if it is whole.
 fn number(value: f64) -> Value {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     #[allow(clippy::cast_possible_truncation, reason = "whole and at most 2^53")]

@@ -10,7 +10,7 @@ const DERIVED_FORMATS: [&str; 15] = [
 
 /// A derived schema without the members that clients do not need: the type's name, the default dialect, and formats that
 /// clients may reject.
-pub(super) fn listable(mut schema: Value) -> Value {
+pub(crate) fn listable(mut schema: Value) -> Value {
     if let Value::Object(members) = &mut schema {
         members.shift_remove("title");
         members.shift_remove("$schema");

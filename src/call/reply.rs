@@ -8,10 +8,12 @@ use serde_json::{Map, Value};
 use super::{
     content::{Content, ResourceLink, Role},
     error::{CallError, HandlerError, ProtocolError},
-    info::SERVER_INFO,
     revision::Revision,
 };
 use crate::json::{write_string, write_unsigned};
+
+/// `_meta` key of results that tells who answered.
+pub(crate) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
 /// The result of a handler: content blocks, structured content and `isError` of a tool, messages of a prompt, or contents of a
 /// resource. Reused between calls, so that a warm call allocates nothing.
@@ -118,14 +120,14 @@ impl Reply {
     }
 
     /// Adds an item of `contents`: a `ResourceContents` object.
-    pub(super) fn contents(&mut self, contents: &Map<String, Value>) {
+    pub(crate) fn contents(&mut self, contents: &Map<String, Value>) {
         let _ = serde_json::to_writer(&mut self.content, contents);
         self.end_block(Revision::V2024_11_05);
     }
 
     /// Sets the values of a completion, of which the first [`COMPLETIONS_MAX`] are sent. `total`: the number of all values,
     /// where `values` does not have all.
-    pub(super) fn completion<'a>(
+    pub(crate) fn completion<'a>(
         &mut self,
         values: impl ExactSizeIterator<Item = &'a str>,
         total: Option<usize>,
@@ -469,8 +471,8 @@ mod tests {
 
     #[test]
     fn resource_link_has_all_members() {
-        let icon = crate::registry::Icon { src: "data:,".into(), ..Default::default() };
-        let annotations = crate::registry::Annotations { priority: Some(1.0), ..Default::default() };
+        let icon = crate::call::Icon { src: "data:,".into(), ..Default::default() };
+        let annotations = crate::call::Annotations { priority: Some(1.0), ..Default::default() };
         let link = ResourceLink::new("file:///a", "a")
             .title("A")
             .description("first")

@@ -1,32 +1,32 @@
-//! How what a server offers is run: inline, as a task, on a thread, on tokio; the same four ways for tools, resources,
-//! prompts and completions.
+//! Handlers of tools, resources, prompts and completers: inline, as a task of the shard, on the blocking pool, on tokio.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use super::{
     context::{Context, RemoteContext},
+    inline_context::InlineContext,
     reply::Reply,
 };
 use crate::json::Node;
 
-/// Fast: runs on the shard's core, at once.
-pub type InlineHandler = dyn Fn(Node<'_>, Context, &mut Reply) + Send + Sync;
-/// The work of an async handler: stays on the shard's thread.
+/// An inline handler: runs on the shard's thread, before the next request.
+pub type InlineHandler = dyn Fn(Node<'_>, InlineContext<'_>, &mut Reply) + Send + Sync;
+/// The future of an async handler; stays on the shard's thread.
 pub type LocalReply = Pin<Box<dyn Future<Output = Reply>>>;
-/// A task on the shard's executor.
+/// An async handler: reads its input, and returns a task for the shard's executor.
 pub type AsyncHandler = dyn Fn(Node<'_>, Context) -> LocalReply + Send + Sync;
-/// The work of a blocking handler: moves to a thread of the pool.
+/// The work of a blocking handler; moves to a thread of the pool.
 pub type BlockingJob = Box<dyn FnOnce() -> Reply + Send>;
-/// Runs on the blocking pool.
+/// A blocking handler: reads its input, and returns work for the blocking pool.
 pub type BlockingHandler = dyn Fn(Node<'_>, RemoteContext) -> BlockingJob + Send + Sync;
-/// The work of a handler on tokio: moves to a thread of its runtime.
+/// The future of a handler on tokio; moves to a thread of its runtime.
 #[cfg(feature = "tokio")]
 pub type RemoteReply = Pin<Box<dyn Future<Output = Reply> + Send>>;
-/// A task of the tokio runtime, off the shards' cores.
+/// A handler on tokio: reads its input, and returns a task for the tokio runtime.
 #[cfg(feature = "tokio")]
 pub type TokioHandler = dyn Fn(Node<'_>, RemoteContext) -> RemoteReply + Send + Sync;
 
-/// How something runs.
+/// A handler, by where it runs.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Handler {
@@ -41,75 +41,84 @@ pub enum Handler {
     Tokio(Arc<TokioHandler>),
 }
 
-/// How a handler's input is read and its output put into a reply: what differs between tools, resources, prompts and
-/// completions. `Kept` goes past the handler, from the input to the output.
-pub(super) struct Convert<In, Out, Kept = ()> {
-    /// Reads the input, or says to the client what is wrong with it.
-    pub(super) read: Read<In, Kept>,
-    /// Puts what is wrong with the input into the reply.
-    pub(super) refuse: fn(&mut Reply, String),
-    /// Puts the output into the reply.
-    pub(super) put: fn(Out, Kept, &mut Reply),
+/// Converts between a handler and the wire: reads its input, and writes its output to the reply. `Passthrough` is a value of the
+/// input that the output needs and the handler does not get.
+pub(crate) struct Adapter<In, Out, Passthrough = ()> {
+    /// Reads the input, or returns the error message for the client.
+    pub(crate) read: Read<In, Passthrough>,
+    /// Writes the error message to the reply.
+    pub(crate) refuse: fn(&mut Reply, String),
+    /// Writes the output to the reply.
+    pub(crate) put: fn(Out, Passthrough, &mut Reply),
 }
 
 /// Reads a handler's input.
-pub(super) type Read<In, Kept> = Arc<dyn Fn(Node<'_>) -> Result<(In, Kept), String> + Send + Sync>;
+pub(crate) type Read<In, Passthrough> =
+    Arc<dyn Fn(Node<'_>) -> Result<(In, Passthrough), String> + Send + Sync>;
 
-impl<In: 'static, Out: 'static, Kept: 'static> Convert<In, Out, Kept> {
-    fn answer(&self, reply: &mut Reply, input: Result<(In, Kept), String>, run: impl FnOnce(In) -> Out) {
+impl<In: 'static, Out: 'static, Passthrough: 'static> Adapter<In, Out, Passthrough> {
+    fn answer(
+        &self,
+        reply: &mut Reply,
+        input: Result<(In, Passthrough), String>,
+        run: impl FnOnce(In) -> Out,
+    ) {
         match input {
-            Ok((input, kept)) => (self.put)(run(input), kept, reply),
-            Err(told) => (self.refuse)(reply, told),
+            Ok((input, passthrough)) => (self.put)(run(input), passthrough, reply),
+            Err(message) => (self.refuse)(reply, message),
         }
     }
 
-    async fn answer_later(
+    async fn run_async(
         &self,
-        input: Result<(In, Kept), String>,
+        input: Result<(In, Passthrough), String>,
         run: impl AsyncFnOnce(In) -> Out,
     ) -> Reply {
         let mut reply = Reply::default();
         match input {
-            Ok((input, kept)) => (self.put)(run(input).await, kept, &mut reply),
-            Err(told) => (self.refuse)(&mut reply, told),
+            Ok((input, passthrough)) => (self.put)(run(input).await, passthrough, &mut reply),
+            Err(message) => (self.refuse)(&mut reply, message),
         }
         reply
     }
 
     /// Runs on the core, before the next request.
-    pub(super) fn inline(self, run: impl Fn(In, Context) -> Out + Send + Sync + 'static) -> Handler {
+    pub(crate) fn inline(
+        self,
+        run: impl Fn(In, InlineContext<'_>) -> Out + Send + Sync + 'static,
+    ) -> Handler {
         Handler::Inline(Arc::new(move |node, context, reply| {
             self.answer(reply, (self.read)(node), |input| run(input, context));
         }))
     }
 
     /// A task on the shard's executor.
-    pub(super) fn local(self, run: impl AsyncFn(In, Context) -> Out + Send + Sync + 'static) -> Handler {
+    pub(crate) fn local(self, run: impl AsyncFn(In, Context) -> Out + Send + Sync + 'static) -> Handler {
         let shared = Arc::new((self, run));
         Handler::Async(Arc::new(move |node, context| {
             let input = (shared.0.read)(node);
             let shared = Arc::clone(&shared);
             Box::pin(async move {
-                let (convert, run) = &*shared;
-                convert.answer_later(input, async |input| run(input, context).await).await
+                let (adapter, run) = &*shared;
+                adapter.run_async(input, async |input| run(input, context).await).await
             })
         }))
     }
 
     /// On a thread of the blocking pool.
-    pub(super) fn blocking(self, run: impl Fn(In, RemoteContext) -> Out + Send + Sync + 'static) -> Handler
+    pub(crate) fn blocking(self, run: impl Fn(In, RemoteContext) -> Out + Send + Sync + 'static) -> Handler
     where
         In: Send,
-        Kept: Send,
+        Passthrough: Send,
     {
         let shared = Arc::new((self, run));
         Handler::Blocking(Arc::new(move |node, context| {
             let input = (shared.0.read)(node);
             let shared = Arc::clone(&shared);
             Box::new(move || {
-                let (convert, run) = &*shared;
+                let (adapter, run) = &*shared;
                 let mut reply = Reply::default();
-                convert.answer(&mut reply, input, |input| run(input, context));
+                adapter.answer(&mut reply, input, |input| run(input, context));
                 reply
             })
         }))
@@ -119,13 +128,13 @@ impl<In: 'static, Out: 'static, Kept: 'static> Convert<In, Out, Kept> {
     /// no `Fn`, and that the futures of an `AsyncFn` are `Send` cannot be asked for yet (return type notation, rust-lang/rust
     /// 109417). Called by value, it gives a future that owns what it captured.
     #[cfg(feature = "tokio")]
-    pub(super) fn tokio<Work>(
+    pub(crate) fn tokio<Work>(
         self,
         run: impl FnOnce(In, RemoteContext) -> Work + Clone + Send + Sync + 'static,
     ) -> Handler
     where
         In: Send,
-        Kept: Send,
+        Passthrough: Send,
         Work: Future<Output = Out> + Send + 'static,
     {
         let shared = Arc::new((self, run));
@@ -133,13 +142,13 @@ impl<In: 'static, Out: 'static, Kept: 'static> Convert<In, Out, Kept> {
             let input = (shared.0.read)(node);
             let shared = Arc::clone(&shared);
             Box::pin(async move {
-                let (convert, run) = &*shared;
+                let (adapter, run) = &*shared;
                 let mut reply = Reply::default();
                 match input {
-                    Ok((input, kept)) => {
-                        (convert.put)(run.clone()(input, context).await, kept, &mut reply);
+                    Ok((input, passthrough)) => {
+                        (adapter.put)(run.clone()(input, context).await, passthrough, &mut reply);
                     }
-                    Err(told) => (convert.refuse)(&mut reply, told),
+                    Err(message) => (adapter.refuse)(&mut reply, message),
                 }
                 reply
             })
@@ -147,9 +156,9 @@ impl<In: 'static, Out: 'static, Kept: 'static> Convert<In, Out, Kept> {
     }
 }
 
-/// The ways in which whatever is declared may run, for a builder with `convert` and `finish`: its input, and what it may
-/// return.
-macro_rules! ways_to_run {
+/// The methods that set an async, blocking or tokio handler, for a builder with `adapter` and `finish`: the handler's input, and
+/// the trait of its output.
+macro_rules! impl_run_methods {
     ($input:ty, $output:path, $declared:ty, Send: [$($send:ty),*]) => {
         /// A task on the shard's executor: timers are those of [`corelane::time`](crate::time), other tasks are started by
         /// [`spawn_local`](crate::spawn_local). Dropped when the call is cancelled: at its deadline, or when a client of the 2026
@@ -159,7 +168,7 @@ macro_rules! ways_to_run {
             F: AsyncFn($input, Context) -> R + Send + Sync + 'static,
             R: $output + 'static,
         {
-            let handler = self.convert().local(run);
+            let handler = self.adapter().local(run);
             self.finish(handler)
         }
 
@@ -170,7 +179,7 @@ macro_rules! ways_to_run {
             F: Fn($input, RemoteContext) -> R + Send + Sync + 'static,
             R: $output + 'static,
         {
-            let handler = self.convert().blocking(run);
+            let handler = self.adapter().blocking(run);
             self.finish(handler)
         }
 
@@ -206,10 +215,10 @@ macro_rules! ways_to_run {
             W: Future<Output = R> + Send + 'static,
             R: $output + 'static,
         {
-            let handler = self.convert().tokio(run);
+            let handler = self.adapter().tokio(run);
             self.finish(handler)
         }
     };
 }
 
-pub(super) use ways_to_run;
+pub(crate) use impl_run_methods;

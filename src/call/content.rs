@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{info::Icon, revision::Revision};
+use super::{icon::Icon, revision::Revision};
 
 /// One block of a tool's result.
 ///
@@ -16,11 +16,11 @@ use super::{info::Icon, revision::Revision};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Content {
-    pub(super) block: Map<String, Value>,
+    pub(crate) block: Map<String, Value>,
     /// The first revision with this type of block.
-    pub(super) since: Revision,
+    pub(crate) since: Revision,
     /// Text that clients of older revisions get instead.
-    pub(super) instead: String,
+    pub(crate) instead: String,
 }
 
 /// Audience, priority and age of a block. Empty members are not sent.
@@ -40,7 +40,7 @@ pub struct Annotations {
 
 impl Annotations {
     /// The JSON object, with the members that `revision` has.
-    pub(super) fn describe(&self, revision: Revision) -> Value {
+    pub(crate) fn describe(&self, revision: Revision) -> Value {
         let known = Self {
             last_modified: self.last_modified.clone().filter(|_| revision.has_meta()),
             ..self.clone()

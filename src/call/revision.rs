@@ -58,23 +58,23 @@ impl Revision {
         self as usize
     }
 
-    pub(super) fn has_annotations(self) -> bool {
+    pub(crate) fn has_annotations(self) -> bool {
         self >= Self::V2025_03_26
     }
 
-    pub(super) fn has_structured_content(self) -> bool {
+    pub(crate) fn has_structured_content(self) -> bool {
         self >= Self::V2025_06_18
     }
 
-    pub(super) fn has_icons(self) -> bool {
+    pub(crate) fn has_icons(self) -> bool {
         self >= Self::V2025_11_25
     }
 
-    pub(super) fn has_meta(self) -> bool {
+    pub(crate) fn has_meta(self) -> bool {
         self >= Self::V2025_06_18
     }
 
-    pub(super) fn has_titles(self) -> bool {
+    pub(crate) fn has_titles(self) -> bool {
         self >= Self::V2025_06_18
     }
 }

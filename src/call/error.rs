@@ -65,7 +65,7 @@ pub enum AskError {
     /// The client did not declare the capability
     /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr>).
     Unsupported(Capability),
-    /// The call cannot wait: it runs inline, or belongs to a legacy client without a session.
+    /// The call cannot wait: it belongs to a legacy client without a session, or as many blocking handlers wait as may.
     CannotWait(&'static str),
     /// The client answered with an error.
     Refused {
@@ -145,7 +145,7 @@ impl CallError {
     }
 
     /// The JSON-RPC error for requests whose results cannot carry `isError`.
-    pub(super) fn into_protocol(self) -> ProtocolError {
+    pub(crate) fn into_protocol(self) -> ProtocolError {
         match self {
             Self::Told(text) => ProtocolError::internal(text),
             Self::Protocol(error) => error,
