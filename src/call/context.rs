@@ -113,11 +113,11 @@ impl RemoteContext {
         }
     }
 
-    /// Waits for an answer on a blocking handler's thread: `cx.block_on(cx.elicit(form))?`. Where the call is to start again
-    /// with the answer, this is [`AskError::InputRequired`]: hand it on, so that the thread is free.
+    /// Waits for an answer on a blocking handler's thread: `cx.block_on(cx.elicit(form))?`.
     ///
     /// # Errors
-    /// The question's own, and that.
+    /// Those of the request; and [`AskError::InputRequired`] where the call is to start again with the answer: the handler must
+    /// return it.
     pub fn block_on<T>(&self, answer: impl Future<Output = Result<T, AskError>>) -> Result<T, AskError> {
         struct Unpark(Thread);
         impl Wake for Unpark {
@@ -213,9 +213,9 @@ macro_rules! impl_context_methods {
                 self.channel.progress(progress, total, message);
             }
 
-            /// Sends a log message to the client, if it wants any of this level: a client of 2026-07-28 names the level with
-            /// its request, a legacy one sets it for its session, or gets messages from `info` up. No secrets, nothing of the
-            /// inside.
+            /// Sends a log message to the client, if it gets messages of this level: a client of 2026-07-28 names the lowest level
+            /// with its request, a legacy one sets it for its session, and gets messages from `info` up if it never does. Must
+            /// hold neither secrets nor internals of the server.
             pub fn log(&self, level: Level, data: impl Serialize) {
                 self.channel.log(level, None, &data);
             }
@@ -225,19 +225,19 @@ macro_rules! impl_context_methods {
                 self.channel.log(level, Some(logger), &data);
             }
 
-            /// Asks the client, and waits for the answer. In a legacy session, and in a task, the call waits. Else, since
-            /// 2026-07-28, it ends here, and *starts again* with the answer when the client has it: what comes before a
-            /// question runs once for each round, so it should change nothing, and should ask the same questions in the
-            /// same order, or name them by [`Form::key`](crate::Form::key). Several questions are asked at once by
-            /// waiting for them together.
+            /// Sends a request to the client, and waits for the answer. In a legacy session, and in a task, the call waits. Else,
+            /// since 2026-07-28, it ends here, and *starts again* with the answer when the client retries it: the code before a
+            /// request runs once for each round, so it should change nothing, and should send the same requests in the same
+            /// order, or name them by [`Form::key`](crate::Form::key). Several requests are sent at once by waiting for them
+            /// together.
             ///
             /// # Errors
-            /// When the client cannot be asked, or its answer is an error.
+            /// When the client does not support the request, the call cannot wait, or the answer is an error.
             pub async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, AskError> {
                 self.channel.ask(question).await
             }
 
-            /// Asks the person: a [`Form`](crate::Form), or a [`Page`](crate::Page) to open. As [`Self::ask`].
+            /// Asks the user for input: a [`Form`](crate::Form), or a [`Page`](crate::Page) to open. As [`Self::ask`].
             ///
             /// # Errors
             /// As [`Self::ask`].
@@ -245,7 +245,7 @@ macro_rules! impl_context_methods {
                 self.ask(form).await
             }
 
-            /// Asks the client's model. As [`Self::ask`].
+            /// Requests a completion of the client's model. As [`Self::ask`].
             ///
             /// # Errors
             /// As [`Self::ask`].
@@ -256,7 +256,7 @@ macro_rules! impl_context_methods {
                 self.ask(sampling).await
             }
 
-            /// Asks which directories the client works in. As [`Self::ask`].
+            /// Requests the directories that the client works in. As [`Self::ask`].
             ///
             /// # Errors
             /// As [`Self::ask`].
@@ -264,8 +264,8 @@ macro_rules! impl_context_methods {
                 self.ask(crate::call::ListRoots::default()).await
             }
 
-            /// Makes the call a task, if the client knows the tasks extension: it is told the task's id at once, and asks
-            /// for the result later. Whether the call is a task now; if not, it goes on as it was.
+            /// Makes the call a task, if the client declared the tasks extension: it gets the task's id at once, and polls for
+            /// the result. Returns whether the call is a task now; if not, it goes on as before.
             ///
             /// # Errors
             /// When there is no room for one more task.
@@ -273,10 +273,10 @@ macro_rules! impl_context_methods {
                 self.channel.become_task(terms)
             }
 
-            /// As [`Self::become_task`], for what can only run as one.
+            /// As [`Self::become_task`], for calls that can only run as a task.
             ///
             /// # Errors
-            /// Also when the client does not know the extension (checklist X-04).
+            /// Also when the client did not declare the extension: -32021.
             pub fn require_task(&self, terms: TaskTerms) -> Result<(), ProtocolError> {
                 if self.become_task(terms)? {
                     Ok(())
@@ -285,14 +285,15 @@ macro_rules! impl_context_methods {
                 }
             }
 
-            /// The settings of an extension, if the client declared it (checklist N-01).
+            /// The settings of an extension, if the client declared it with this request
+            /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning#extension-negotiation>).
             #[must_use]
             pub fn extension(&self, id: &str) -> Option<&Value> {
                 self.channel.extension(id)
             }
 
-            /// Ends the reply's stream of a legacy session before the call has ended, to free the connection: the client
-            /// comes back for the rest after `retry`, by the id of the last event it saw. Nothing happens elsewhere.
+            /// Closes the reply's stream of a legacy session before the call has ended, to free the connection: the client
+            /// reconnects for the rest after `retry`, with the id of the last event it received. Does nothing for other calls.
             pub fn disconnect(&self, retry: Duration) {
                 self.channel.disconnect(retry);
             }

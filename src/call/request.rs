@@ -20,8 +20,8 @@ pub(crate) const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapa
 /// The header that names a session, before 2026-07-28.
 const SESSION_ID: &str = "mcp-session-id";
 
-/// Most bytes that one call copies of its request's headers and `_meta`: names, values, and for each JSON value
-/// [`VALUE_BYTES`] on top of its text.
+/// Most bytes that one call copies of its request's headers and `_meta`: names and values, where each JSON value counts 32 bytes
+/// besides its text. Fixed while the server runs.
 pub const REQUEST_COPY_BYTES_MAX: usize = 4096;
 
 /// What a JSON value counts besides its text, in bytes.
