@@ -60,6 +60,8 @@ pub enum Message {
         from: u16,
         /// The connection.
         socket: SocketId,
+        /// It received nothing of the stream.
+        is_unused: bool,
     },
 }
 
@@ -68,7 +70,7 @@ pub enum Message {
 pub enum Request {
     /// Set the log level of a session.
     SetLevel(SessionKey, Level),
-    /// Mark a session as ended, and remove its state.
+    /// Mark a session as ended, and end and free its streams.
     End(SessionKey),
     /// Subscribe a session to a resource.
     Subscribe(Session, String),
@@ -82,7 +84,7 @@ pub enum Request {
         session: Session,
         /// The connection, on the requesting shard.
         socket: SocketId,
-        /// The stream to resume, and the last event the client received; `None` attaches to the session's own stream.
+        /// The stream to resume, and the last event the client received; `None` opens a new stream.
         resume: Option<(StreamId, u64)>,
     },
 }
@@ -96,8 +98,6 @@ pub enum Answer {
     Task(Box<TaskView>),
     /// The session, stream or task does not exist.
     Unknown,
-    /// The stream already has a connection.
-    Taken,
     /// A limit of the shard is reached.
     Full,
     /// The session has the maximum number of subscriptions.

@@ -128,7 +128,11 @@ pub struct Limits {
     /// Interval of keep-alive comments on an idle stream. Change: live.
     #[serde(with = "humantime_serde")]
     pub stream_keep_alive: Duration,
-    /// Resumable streams of legacy sessions on one shard. Beyond it: the oldest is removed. Change: restart.
+    /// Streams that one legacy session opened by GET, open or resumable. Beyond it: the oldest without a connection is freed, else
+    /// the oldest is ended. Change: restart.
+    pub session_streams_max: usize,
+    /// Streams of legacy sessions on one shard, open or resumable. Beyond it: the one that lost its connection first is freed; while
+    /// all are in use a reply stream cannot be resumed, and a further session is answered "busy". Change: restart.
     pub replay_streams_max: usize,
     /// Replay buffer of one such stream, in bytes. Beyond it: the oldest event is removed. Change: restart.
     #[serde(deserialize_with = "super::size::deserialize")]
@@ -248,6 +252,7 @@ impl Default for Limits {
             subscriptions_per_connection_max: 64,
             subscriptions_max: 1 << 18,
             stream_keep_alive: Duration::from_secs(15),
+            session_streams_max: 8,
             replay_streams_max: 1024,
             replay_bytes_max: 64 * 1024,
             broadcast_queue_max: 4096,
@@ -450,6 +455,7 @@ impl Limits {
             subscriptions_per_connection_max: 1..=1_000_000,
             subscriptions_max: 1..=100_000_000,
             stream_keep_alive: MILLISECOND..=DAY,
+            session_streams_max: 1..=64,
             replay_streams_max: 1..=1_000_000,
             replay_bytes_max: 1024..=GIB,
             broadcast_queue_max: 16..=1_000_000,

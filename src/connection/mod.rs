@@ -23,7 +23,7 @@ use crate::{
     http1::Framer,
     mesh::StreamId,
     runtime::{Tick, Ticket},
-    session::ListenerKey,
+    session::SubscriberKey,
     telemetry::metrics::ConnectionState,
 };
 
@@ -45,7 +45,7 @@ pub(crate) enum Phase {
     /// This many answers of a batch; then the next request is read.
     Batch(u32),
     /// The client to close a `subscriptions/listen` stream.
-    Listening(ListenerKey),
+    Listening(SubscriberKey),
     /// The client to close the stream of a legacy session.
     Attached(StreamId),
     /// The outbox to empty; then the next request is read. Also a connection that has used up its share of a turn.

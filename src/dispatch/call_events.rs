@@ -19,7 +19,7 @@ use crate::{
     },
     mesh::{Message, StreamId},
     runtime::{CallEvent, Completed, Ticket, Unfinished, instant_after},
-    session::Carrier,
+    session::Attachment,
 };
 
 /// Where a message of a running call goes.
@@ -71,12 +71,12 @@ impl Dispatcher {
             ReplyTo::Http { socket, stream } => {
                 if *stream == ReplyStream::Possible {
                     let session = call.session.filter(|_| call.revision == Revision::V2025_11_25);
-                    let carrier = Carrier { shard: self.state.shard, socket: *socket };
-                    let id =
-                        session.and_then(|session| self.state.replay.open(session, false, Some(carrier)));
+                    let attachment = Attachment { shard: self.state.shard, socket: *socket };
+                    let table = &mut self.state.table;
+                    let id = session.and_then(|session| table.open_reply(session, attachment));
                     *stream = id.map_or(ReplyStream::Open, ReplyStream::Resumable);
                     if let Some(id) = id {
-                        let first = self.state.replay.prime(id, None);
+                        let first = self.state.table.priming_event(id, None);
                         let to = Destination::Stream(*socket);
                         self.state.deliveries.events(to, &first, AfterSend::KeepOpen);
                     }
@@ -176,7 +176,7 @@ impl Dispatcher {
         let Some(call) = self.calls.get_mut(ticket) else { return };
         let ReplyTo::Http { socket, stream: ReplyStream::Resumable(stream) } = call.reply_to else { return };
         call.reply_to = ReplyTo::Stream(stream);
-        let last = self.state.replay.prime(stream, Some(retry.as_millis()));
+        let last = self.state.table.priming_event(stream, Some(retry.as_millis()));
         self.state.detach(stream, socket);
         self.state.deliveries.events(Destination::Stream(socket), &last, AfterSend::EndReply);
     }

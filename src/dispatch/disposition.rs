@@ -1,6 +1,6 @@
 //! What the connection does after a message was dispatched.
 
-use crate::{call::CallMessage, http1::Status, mesh::StreamId, runtime::Ticket, session::ListenerKey};
+use crate::{call::CallMessage, http1::Status, mesh::StreamId, runtime::Ticket, session::SubscriberKey};
 
 /// What the connection does next. `out` is the buffer that was given to [`dispatch`](super::Dispatcher::dispatch).
 pub(crate) enum Disposition {
@@ -13,7 +13,7 @@ pub(crate) enum Disposition {
     /// The answer is a [`Delivery`](crate::delivery::Delivery) later, under this ticket.
     Pending(Ticket),
     /// The first event of a `subscriptions/listen` stream, a JSON-RPC message, is at the end of `out`.
-    Listening(ListenerKey),
+    Listening(SubscriberKey),
     /// The first events of a session's stream are at the end of `out`. `true`: they are also the last.
     Attached(StreamId, bool),
     /// The answers to a batch.

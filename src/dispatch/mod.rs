@@ -41,7 +41,7 @@ use crate::{
     mesh::{Broadcast, Request},
     registry::Snapshot,
     runtime::{CallEvent, Completions, Runner, Started, Ticket, instant_after},
-    session::{Moment, Plane},
+    session::{Clock, SessionState},
     signed_token::Secret,
     telemetry::{metrics::ToolSeries, observer::Observer},
 };
@@ -60,7 +60,7 @@ pub(crate) struct Dispatcher {
     pub(crate) shard: usize,
     pub(crate) snapshot: Rc<Snapshot>,
     pub(crate) calls: Calls,
-    pub(crate) state: Plane,
+    pub(crate) state: SessionState,
     pub(crate) observer: Observer,
     pub(crate) sessions: Sessions,
     /// Calls that were cancelled for want of room, to be answered with the reason.
@@ -70,7 +70,7 @@ pub(crate) struct Dispatcher {
     /// The reply that inline handlers fill, reused.
     reply: Reply,
     entropy: Entropy,
-    pub(crate) moment: Moment,
+    pub(crate) moment: Clock,
     pub(crate) limits: Limits,
 }
 
@@ -95,7 +95,7 @@ impl Dispatcher {
             shard,
             snapshot: Rc::new(snapshot),
             calls: Calls::new(limits.calls_in_flight_max, now),
-            state: Plane::new(u16::try_from(shard).unwrap_or(u16::MAX), &limits, broadcast.clone()),
+            state: SessionState::new(u16::try_from(shard).unwrap_or(u16::MAX), &limits, broadcast.clone()),
             observer,
             sessions: Sessions::new(secret, shards, ttl, limits.session_notes_max).of(broadcast.instance()),
             cancelled: VecDeque::new(),
@@ -103,7 +103,7 @@ impl Dispatcher {
             answers: CallAnswers::new(&limits),
             reply: Reply::default(),
             entropy: Entropy::default(),
-            moment: Moment { monotonic: now, wall: Duration::ZERO },
+            moment: Clock { monotonic: now, wall: Duration::ZERO },
             limits,
         }
     }
@@ -111,7 +111,7 @@ impl Dispatcher {
     /// Sets the time of the turn that begins.
     pub(crate) fn begin_turn(&mut self, now: Instant, wall: Duration) {
         self.observer.begin_turn(now);
-        self.moment = Moment { monotonic: now, wall };
+        self.moment = Clock { monotonic: now, wall };
     }
 
     /// Dispatches a document: one message, or a batch. Appends the answer to `out` if it is ready. `padded` is the document in its

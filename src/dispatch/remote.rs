@@ -166,7 +166,6 @@ impl Dispatcher {
                 return self.written_refusal(mcp::write_unknown_task(out, id, method));
             }
             (Answer::Unknown | Answer::Task(_), None) => (Refused::UnknownStream, "Unknown Last-Event-ID"),
-            (Answer::Taken, _) => (Refused::StreamTaken, "Conflict: the session has a stream already"),
             (Answer::Full, _) => (Refused::Busy, SERVER_BUSY),
             (Answer::TooMany, _) => (Refused::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS),
         };

@@ -5,7 +5,7 @@ use corelane_ring::{PeerAddress, SocketId};
 use crate::{
     mcp::{Handshake, Headers, TaskKey, Transport},
     mesh::StreamId,
-    session::ListenerKey,
+    session::SubscriberKey,
 };
 
 /// The connection a message came on.
@@ -34,9 +34,9 @@ pub(crate) struct JsonLinesClient {
     /// What `initialize` agreed on.
     pub(crate) handshake: Option<Handshake>,
     /// The subscriber of its legacy subscriptions and of list changes.
-    pub(crate) listener: Option<ListenerKey>,
+    pub(crate) listener: Option<SubscriberKey>,
     /// Its open `subscriptions/listen` requests.
-    pub(crate) listens: Vec<ListenerKey>,
+    pub(crate) listens: Vec<SubscriberKey>,
 }
 
 impl JsonLinesClient {
@@ -46,7 +46,7 @@ impl JsonLinesClient {
     }
 
     /// All its subscribers.
-    pub(crate) fn listeners(&self) -> impl Iterator<Item = ListenerKey> {
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = SubscriberKey> {
         self.listens.iter().copied().chain(self.listener)
     }
 }

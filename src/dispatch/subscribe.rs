@@ -8,7 +8,7 @@ use crate::{
     mcp::{self, CallMethod, Refused, Session, SessionAction, Topic, Wanted},
     mesh::Request,
     registry::List,
-    session::{Listener, ListenerKey},
+    session::{Subscriber, SubscriberKey},
 };
 
 pub(super) const TOO_MANY_SUBSCRIPTIONS: &str = "Too many subscriptions";
@@ -41,8 +41,8 @@ impl Dispatcher {
             return self.reject_subscription(id.as_id(), Revision::V2026_07_28, CallMethod::Listen, out);
         }
         let key = match source {
-            Source::Http { socket, .. } => Listener::Stream(*socket),
-            Source::JsonLines { client, .. } => Listener::Line(client.socket),
+            Source::Http { socket, .. } => Subscriber::Stream(*socket),
+            Source::JsonLines { client, .. } => Subscriber::Line(client.socket),
         };
         let listener = self.state.subscriptions.insert(key, Some(id_as_json(id.as_id())));
         for topic in topics {
@@ -142,9 +142,11 @@ impl Dispatcher {
         }
     }
 
-    fn listener_of(&mut self, client: &mut JsonLinesClient) -> ListenerKey {
+    fn listener_of(&mut self, client: &mut JsonLinesClient) -> SubscriberKey {
         let socket = client.socket;
-        *client.listener.get_or_insert_with(|| self.state.subscriptions.insert(Listener::Line(socket), None))
+        *client
+            .listener
+            .get_or_insert_with(|| self.state.subscriptions.insert(Subscriber::Line(socket), None))
     }
 
     /// Closes the `subscriptions/listen` requests of a newline-delimited connection that have this id.

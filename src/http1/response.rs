@@ -26,8 +26,6 @@ pub enum Status {
     NotAcceptable,
     /// 408
     RequestTimeout,
-    /// 409
-    Conflict,
     /// 413
     ContentTooLarge,
     /// 414
@@ -60,7 +58,6 @@ impl Status {
             Self::MethodNotAllowed => "405 Method Not Allowed",
             Self::NotAcceptable => "406 Not Acceptable",
             Self::RequestTimeout => "408 Request Timeout",
-            Self::Conflict => "409 Conflict",
             Self::ContentTooLarge => "413 Content Too Large",
             Self::UriTooLong => "414 URI Too Long",
             Self::UnsupportedMediaType => "415 Unsupported Media Type",

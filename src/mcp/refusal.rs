@@ -46,8 +46,6 @@ pub enum Refused {
     SessionNeeded,
     /// A stream that is not there, or is another session's.
     UnknownStream,
-    /// The session has a stream already.
-    StreamTaken,
     /// Too many subscriptions, or streams.
     TooManySubscriptions,
     /// A request state that was not written by this server, not for this request, or too long ago.
@@ -92,7 +90,7 @@ impl Refused {
             | Self::UnknownTask => ErrorCode::InvalidParams,
             Self::UnknownLegacyResource => ErrorCode::ResourceNotFound,
             Self::UnknownSession => ErrorCode::SessionNotFound,
-            Self::SessionNeeded | Self::StreamTaken => ErrorCode::Generic,
+            Self::SessionNeeded => ErrorCode::Generic,
             Self::UnknownRequest | Self::UnknownStream => ErrorCode::InvalidRequest,
             Self::TooManySubscriptions => ErrorCode::InternalError,
             Self::HeaderMismatch => ErrorCode::HeaderMismatch,
@@ -124,7 +122,6 @@ impl Refused {
             | Self::UnknownRequest
             | Self::UnknownStream => Status::BadRequest,
             Self::UnknownSession => Status::NotFound,
-            Self::StreamTaken => Status::Conflict,
             Self::UnknownMethod if revision.is_modern() => Status::NotFound,
             Self::Busy => Status::ServiceUnavailable,
             _ => Status::Ok,
@@ -151,7 +148,6 @@ impl Refused {
             Self::UnknownSession => "unknown_session",
             Self::SessionNeeded => "session_needed",
             Self::UnknownStream => "unknown_stream",
-            Self::StreamTaken => "stream_taken",
             Self::TooManySubscriptions => "too_many_subscriptions",
             Self::InvalidState => "invalid_state",
             Self::UnknownRequest => "unknown_request",

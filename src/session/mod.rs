@@ -1,48 +1,57 @@
-//! What a shard keeps beyond its requests: subscriptions, streams, sessions at home here, tasks; and its part in what crosses
-//! between shards.
+//! Per-shard state that outlives a request: subscriptions, legacy sessions with their streams, tasks.
 
-mod replay;
+mod replay_buffer;
+mod stream_table;
 mod subscriber;
 mod subscriptions;
 mod table;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 
 use corelane_ring::SocketId;
 
-pub(crate) use replay::{Carrier, Replay, Sent, read_event_id};
-pub(crate) use subscriber::Listener;
-pub(crate) use subscriptions::{ListenerKey, Subscriptions};
+pub(crate) use replay_buffer::read_event_id;
+pub(crate) use stream_table::Attachment;
+pub(crate) use subscriber::Subscriber;
+pub(crate) use subscriptions::{SubscriberKey, Subscriptions};
+pub(crate) use table::SessionTable;
 
 use crate::{
+    call::Revision,
     config::Limits,
     delivery::{AfterSend, DeliveryQueue, Destination},
-    mcp::{Sessions, Topic},
+    mcp::{SessionKey, Sessions, Topic},
     mesh::{Answer, Broadcast, Message, Request, StreamId},
 };
-use table::Homes;
+use table::StreamWrite;
 use tasks::Tasks;
 
-/// The moment, by both clocks.
+/// Debug builds check the session table after each request while it has at most so many streams.
+#[cfg(debug_assertions)]
+const CHECKED_STREAMS_MAX: usize = 64;
+
+/// The time of the current turn, by both clocks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
+pub(crate) struct Clock {
     pub(crate) monotonic: Instant,
     /// Since 1970.
     pub(crate) wall: Duration,
 }
 
-impl Moment {
+impl Clock {
     pub(crate) fn both(self) -> (Instant, Duration) {
         (self.monotonic, self.wall)
     }
 }
 
-pub(crate) struct Plane {
+/// Subscriptions, sessions and tasks of one shard.
+pub(crate) struct SessionState {
     pub(crate) shard: u16,
-    pub(crate) subscriptions: Subscriptions<Listener>,
-    pub(crate) homes: Homes,
-    pub(crate) replay: Replay,
+    pub(crate) subscriptions: Subscriptions<Subscriber>,
+    pub(crate) table: SessionTable,
     pub(crate) tasks: Tasks,
     pub(crate) broadcast: Broadcast,
     subscription_topics_max: usize,
@@ -50,18 +59,12 @@ pub(crate) struct Plane {
     pub(crate) deliveries: DeliveryQueue,
 }
 
-impl Plane {
+impl SessionState {
     pub(crate) fn new(shard: u16, limits: &Limits, broadcast: Broadcast) -> Self {
         Self {
             shard,
             subscriptions: Subscriptions::new(limits.subscriptions_max),
-            homes: Homes::new(limits.sessions_kept_max),
-            replay: Replay::new(
-                shard,
-                broadcast.instance(),
-                limits.replay_streams_max,
-                limits.replay_bytes_max,
-            ),
+            table: SessionTable::new(shard, broadcast.instance(), limits),
             tasks: Tasks::new(shard, limits.tasks_max, limits.task_ttl),
             broadcast,
             subscription_topics_max: limits.subscription_topics_max,
@@ -69,49 +72,66 @@ impl Plane {
         }
     }
 
-    /// Sends an event of a stream that is kept here where it goes now.
-    pub(crate) fn forward(&mut self, id: StreamId, sent: Option<Sent>) {
-        let Some(Sent { carrier, event, ended }) = sent else { return };
-        self.carry(id, carrier, event, ended);
-    }
-
-    fn carry(&mut self, id: StreamId, carrier: Carrier, events: Vec<u8>, ended: bool) {
-        let socket = carrier.socket;
-        if carrier.shard == self.shard {
-            let then = if ended { AfterSend::EndReply } else { AfterSend::KeepOpen };
-            self.deliveries.events(Destination::Stream(socket), &events, then);
-        } else if !self.broadcast.post(carrier.shard, Message::Stream { socket, events, ended }) {
-            // It is kept: whoever comes back for it gets it.
-            self.replay.detach(id, carrier);
+    /// Passes on what the session table has for connections, here or on other shards.
+    pub(crate) fn flush(&mut self) {
+        while let Some(write) = self.table.next_write() {
+            let StreamWrite { stream, attachment, after, events, is_end } = write;
+            let socket = attachment.socket;
+            if attachment.shard == self.shard {
+                let then = if is_end { AfterSend::EndReply } else { AfterSend::KeepOpen };
+                self.deliveries.events(Destination::Stream(socket), &events, then);
+            } else {
+                let message = Message::Stream { socket, events, ended: is_end };
+                if !self.broadcast.post(attachment.shard, message) {
+                    // It goes to another connection, or waits for the next.
+                    self.table.undeliver(stream, attachment, after);
+                }
+            }
         }
     }
 
-    /// A connection of this shard carries a stream no more.
+    /// Detaches a connection of this shard from a stream, here or on another shard.
     pub(crate) fn detach(&mut self, stream: StreamId, socket: SocketId) {
+        self.post_detached(stream, socket, false);
+    }
+
+    /// Detaches a connection of this shard that closed before it received anything of the stream.
+    pub(crate) fn cancel_attach(&mut self, stream: StreamId, socket: SocketId) {
+        self.post_detached(stream, socket, true);
+    }
+
+    fn post_detached(&mut self, stream: StreamId, socket: SocketId, is_unused: bool) {
         let from = self.shard;
         if stream.shard == from {
-            self.replay.detach(stream, Carrier { shard: from, socket });
+            self.on_detached(stream, Attachment { shard: from, socket }, is_unused);
         } else {
-            self.broadcast.post(stream.shard, Message::Detached { stream, from, socket });
+            self.broadcast.post(stream.shard, Message::Detached { stream, from, socket, is_unused });
         }
     }
 
-    /// Ends a stream that nothing more is said on, not even an answer.
+    /// A connection, here or on another shard, has detached from a stream of this shard. `is_unused`: it received nothing.
+    pub(crate) fn on_detached(&mut self, stream: StreamId, gone: Attachment, is_unused: bool) {
+        if is_unused {
+            self.table.cancel_attach(stream, gone);
+        } else {
+            self.table.detach(stream, gone);
+        }
+        self.flush();
+    }
+
+    /// Ends a reply stream without an answer.
     pub(crate) fn end(&mut self, id: StreamId) {
-        let carrier = self.replay.carrier(id);
-        self.replay.close(id);
-        if let Some(carrier) = carrier {
-            self.carry(id, carrier, Vec::new(), true);
-        }
+        self.table.close(id);
+        self.flush();
     }
 
-    /// Keeps a message on a stream that is kept here, and sends it.
+    /// Appends a message to a reply stream of this shard, and sends it. `ended`: it is the last.
     pub(crate) fn push(&mut self, id: StreamId, message: &[u8], ended: bool) {
-        let sent = self.replay.push(id, message, ended);
-        self.forward(id, sent);
+        self.table.push(id, message.into(), ended);
+        self.flush();
     }
 
-    /// Tells whoever listens to a task how it is.
+    /// Publishes the state of a task to its subscribers.
     pub(crate) fn publish_task(&mut self, key: crate::mcp::TaskKey, now: Instant) {
         let Some(view) = self.tasks.view(key, now) else { return };
         let mut members = Vec::new();
@@ -119,86 +139,85 @@ impl Plane {
         self.broadcast.publish(crate::mcp::Event::task_changed(&view.id, &members));
     }
 
-    /// Does what a request asks of the state that is kept here. `from`: the shard of the connection. Answers to a task's
-    /// questions, and its end, are the caller's to pass on to the call.
+    /// Serves a request about state of this shard. `from`: the shard of the connection. The caller passes the answers to a
+    /// task's questions, and its end, on to the call.
     pub(crate) fn serve(
         &mut self,
         request: &Request,
         from: u16,
         sessions: &mut Sessions,
-        moment: Moment,
+        clock: Clock,
     ) -> Answer {
-        let Self { homes, replay, subscriptions, .. } = self;
-        match request {
+        let now = clock.wall.as_secs();
+        let answer = match request {
             Request::SetLevel(key, level) => {
                 sessions.set_level(*key, *level);
                 Answer::Done
             }
             Request::End(key) => {
                 sessions.end(*key);
-                if let Some(kept) = homes.get(*key) {
-                    let carrier = replay.carrier(kept.stream);
-                    homes.forget(*key, replay, subscriptions);
-                    if let Some(carrier) = carrier {
-                        self.carry(kept.stream, carrier, Vec::new(), true);
-                    }
-                }
+                self.remove_session(*key);
                 Answer::Done
             }
             Request::Subscribe(session, uri) => {
-                let now = moment.wall.as_secs();
-                let Some(kept) = homes.keep(session, now, replay, subscriptions) else { return Answer::Full };
+                let Self { table, subscriptions, .. } = self;
+                let Some(subscriber) = table.insert(session, now, subscriptions) else { return Answer::Full };
                 if !subscriptions.has_room(1) {
                     return Answer::Full;
                 }
                 let topic = Topic::resource(uri);
-                if !subscriptions.admits(kept.listener, &topic, self.subscription_topics_max) {
+                if !subscriptions.admits(subscriber, &topic, self.subscription_topics_max) {
                     return Answer::TooMany;
                 }
-                subscriptions.subscribe(kept.listener, topic);
+                subscriptions.subscribe(subscriber, topic);
                 Answer::Done
             }
             Request::Unsubscribe(session, uri) => {
-                if let Some(kept) = homes.get(session.key) {
-                    subscriptions.unsubscribe(kept.listener, &Topic::resource(uri));
+                if let Some(subscriber) = self.table.subscriber(session.key) {
+                    self.subscriptions.unsubscribe(subscriber, &Topic::resource(uri));
                 }
                 Answer::Done
             }
             Request::Attach { session, socket, resume } => {
-                let carrier = Carrier { shard: from, socket: *socket };
-                let (stream, after) = match resume {
-                    Some((stream, after)) => (*stream, Some(*after)),
+                let attachment = Attachment { shard: from, socket: *socket };
+                let (opened, otherwise) = match resume {
+                    Some((stream, after)) => {
+                        let resumed = self.table.resume(*stream, session.key, *after, attachment);
+                        (resumed.map(|(events, ended)| (*stream, events, ended)), Answer::Unknown)
+                    }
                     None => {
-                        let now = moment.wall.as_secs();
-                        let kept = homes.keep(session, now, replay, subscriptions);
-                        let Some(kept) = kept else { return Answer::Full };
-                        if replay.carrier(kept.stream).is_some() {
-                            return Answer::Taken;
-                        }
-                        // What came while nobody listened is not lost.
-                        (kept.stream, None)
+                        let inserted = self.table.insert(session, now, &mut self.subscriptions);
+                        let opened = inserted.and_then(|_| self.table.open(session.key, attachment));
+                        (opened.map(|(stream, events)| (stream, events, false)), Answer::Full)
                     }
                 };
-                match replay.attach(stream, session.key, after, carrier) {
-                    None => Answer::Unknown,
-                    Some((missed, ended, before)) => {
-                        let mut events = replay.prime(stream, None);
-                        if !missed.is_empty() || session.revision < crate::call::Revision::V2025_11_25 {
-                            // Where it stands is told by what follows, and older clients read no event without data.
-                            events.clear();
-                        }
-                        events.extend_from_slice(&missed);
-                        if let Some(before) = before {
-                            self.carry(stream, before, Vec::new(), true);
+                match opened {
+                    None => otherwise,
+                    Some((stream, mut events, ended)) => {
+                        // Events name the position themselves, and older clients cannot read one without data.
+                        if events.is_empty() && session.revision >= Revision::V2025_11_25 {
+                            events = self.table.priming_event(stream, None);
                         }
                         Answer::Attached(stream, events, ended)
                     }
                 }
             }
-            Request::Task(request) => match self.tasks.view(request.key, moment.monotonic) {
+            Request::Task(request) => match self.tasks.view(request.key, clock.monotonic) {
                 None => Answer::Unknown,
                 Some(view) => Answer::Task(Box::new(view.clone())),
             },
+        };
+        self.flush();
+        #[cfg(debug_assertions)]
+        if self.table.streams() <= CHECKED_STREAMS_MAX {
+            debug_assert_eq!(self.table.check_invariants(), Ok(()));
         }
+        answer
+    }
+
+    /// Ends the GET streams of a session, and frees what is kept of it. A reply stream ends with the reply.
+    fn remove_session(&mut self, key: SessionKey) {
+        self.table.remove(key, &mut self.subscriptions);
+        self.table.remove_detached_replies(key);
     }
 }

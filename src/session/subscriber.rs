@@ -1,16 +1,16 @@
-//! Who hears events.
+//! The subscriber of a subscription: where its events are sent.
 
 use corelane_ring::SocketId;
 
-use crate::mesh::StreamId;
+use crate::mcp::SessionKey;
 
-/// Who hears of an event.
+/// Where the events of a subscription are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Listener {
+pub(crate) enum Subscriber {
     /// A stream of `subscriptions/listen`.
     Stream(SocketId),
-    /// A line of this connection.
+    /// A connection of newline-delimited JSON.
     Line(SocketId),
-    /// A legacy session's stream.
-    Session(StreamId),
+    /// The newest open stream of a legacy session.
+    Session(SessionKey),
 }

@@ -1,10 +1,8 @@
-//! Who hears of what. One table for a shard: streams of the 2026 era, lines, and the legacy sessions at home here. A
-//! listener that is busy hears later, and once for several changes of one thing: nothing queues up, nobody stays behind.
+//! The subscriptions of one shard: those of `subscriptions/listen` streams, of connections of newline-delimited JSON, and of the
+//! legacy sessions at home here. A subscriber whose connection has no room keeps the newest event of each topic until it is
+//! flushed: nothing queues up behind a slow reader, and every subscriber receives the newest change.
 
-use std::{
-    collections::{HashMap, hash_map::Entry as MapEntry},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
 
@@ -13,164 +11,217 @@ use crate::{
     registry::List,
 };
 
-/// Names a listener of a table until it is removed.
+/// Names a subscriber of a table until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ListenerKey(u32);
+pub(crate) struct SubscriberKey(u32);
 
-/// The table. `K` is how the owner knows a listener.
+/// The table. `K` is how the owner names a subscriber.
 pub(crate) struct Subscriptions<K> {
-    listeners: Vec<Option<Listener<K>>>,
+    subscribers: Vec<Option<SubscriberEntry<K>>>,
     free: Vec<u32>,
-    topics: HashMap<Topic, Vec<Place>, RandomState>,
-    subscribed: usize,
+    /// Positions in `members`.
+    topics: HashMap<Topic, u32, RandomState>,
+    members: Vec<TopicMembers>,
+    free_topics: Vec<u32>,
+    /// The slot of each subscription, by subscriber and topic.
+    slots: HashMap<(u32, u32), u32, RandomState>,
     subscribed_max: usize,
 }
 
-struct Listener<K> {
+struct SubscriberEntry<K> {
     key: K,
     /// The subscription's id as JSON; none for a legacy session.
     id: Option<Box<[u8]>>,
     slots: Vec<Slot>,
-    /// How many slots have something pending.
+    /// Number of slots with a pending event.
     pending: u32,
+    /// Number of slots whose topic is a resource or a task.
+    named: usize,
 }
 
+/// A subscription, as its subscriber keeps it.
 struct Slot {
-    topic: Topic,
-    /// Where the topic's list has it.
-    place: usize,
-    /// The newest change that has not been told yet.
+    topic: u32,
+    /// Position among the members of the topic.
+    position: u32,
+    /// The newest event that was not delivered.
     pending: Option<Arc<Event>>,
 }
 
-struct Place {
-    listener: u32,
-    slot: usize,
+/// The subscribers of one topic.
+struct TopicMembers {
+    topic: Topic,
+    members: Vec<Member>,
+}
+
+struct Member {
+    subscriber: u32,
+    slot: u32,
+}
+
+/// Removes the element at `position` in constant time. Returns it, and the element that is there now.
+fn swap_remove<T>(elements: &mut Vec<T>, position: u32) -> (Option<T>, Option<&mut T>) {
+    let position = position as usize;
+    if position >= elements.len() {
+        return (None, None);
+    }
+    (Some(elements.swap_remove(position)), elements.get_mut(position))
+}
+
+/// A position in a table, all of which have fewer than 2^32 elements.
+fn position(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 impl<K: Copy> Subscriptions<K> {
-    /// A table of at most `subscribed_max` topics over all listeners.
+    /// A table of at most `subscribed_max` topics over all subscribers.
     #[must_use]
     pub(crate) fn new(subscribed_max: usize) -> Self {
         Self {
-            listeners: Vec::new(),
+            subscribers: Vec::new(),
             free: Vec::new(),
             topics: HashMap::default(),
-            subscribed: 0,
+            members: Vec::new(),
+            free_topics: Vec::new(),
+            slots: HashMap::default(),
             subscribed_max,
         }
     }
 
-    /// Adds a listener that hears of nothing yet. `id`: its subscription's, as JSON.
-    pub(crate) fn insert(&mut self, key: K, id: Option<Box<[u8]>>) -> ListenerKey {
-        let listener = Some(Listener { key, id, slots: Vec::new(), pending: 0 });
+    /// Inserts a subscriber without topics. `id`: its subscription's, as JSON.
+    pub(crate) fn insert(&mut self, key: K, id: Option<Box<[u8]>>) -> SubscriberKey {
+        let entry = Some(SubscriberEntry { key, id, slots: Vec::new(), pending: 0, named: 0 });
         if let Some(index) = self.free.pop()
-            && let Some(place) = self.listeners.get_mut(index as usize)
+            && let Some(place) = self.subscribers.get_mut(index as usize)
         {
-            *place = listener;
-            return ListenerKey(index);
+            *place = entry;
+            return SubscriberKey(index);
         }
-        self.listeners.push(listener);
-        ListenerKey(u32::try_from(self.listeners.len() - 1).unwrap_or(u32::MAX))
+        self.subscribers.push(entry);
+        SubscriberKey(position(self.subscribers.len() - 1))
+    }
+
+    fn entry(&self, subscriber: SubscriberKey) -> Option<&SubscriberEntry<K>> {
+        self.subscribers.get(subscriber.0 as usize)?.as_ref()
     }
 
     /// Whether there is room for that many more topics.
     #[must_use]
     pub(crate) fn has_room(&self, topics: usize) -> bool {
-        self.subscribed + topics <= self.subscribed_max
+        self.subscribed() + topics <= self.subscribed_max
     }
 
-    /// Resources and tasks that a listener hears of.
+    /// Number of resources and tasks that a subscriber is subscribed to.
     #[must_use]
-    pub(crate) fn named(&self, listener: ListenerKey) -> usize {
-        let entry = self.listeners.get(listener.0 as usize).and_then(Option::as_ref);
-        let slots = entry.map_or(&[][..], |entry| &entry.slots);
-        slots.iter().filter(|slot| !slot.topic.is_list()).count()
+    pub(crate) fn named(&self, subscriber: SubscriberKey) -> usize {
+        self.entry(subscriber).map_or(0, |entry| entry.named)
     }
 
-    /// Whether a listener may hear of this resource too: it does already, or hears of fewer than `resources_max`.
+    /// Whether a subscriber may subscribe to this resource: it is subscribed already, or to fewer than `resources_max`.
     #[must_use]
-    pub(crate) fn admits(&self, listener: ListenerKey, resource: &Topic, resources_max: usize) -> bool {
-        let Some(Some(entry)) = self.listeners.get(listener.0 as usize) else { return false };
-        self.named(listener) < resources_max || entry.slots.iter().any(|slot| slot.topic == *resource)
+    pub(crate) fn admits(&self, subscriber: SubscriberKey, resource: &Topic, resources_max: usize) -> bool {
+        let Some(entry) = self.entry(subscriber) else { return false };
+        let is_subscribed = || {
+            self.topics.get(resource).is_some_and(|topic| self.slots.contains_key(&(subscriber.0, *topic)))
+        };
+        entry.named < resources_max || is_subscribed()
     }
 
-    /// From now on the listener hears of this too.
-    pub(crate) fn subscribe(&mut self, listener: ListenerKey, topic: Topic) {
-        let Some(Some(entry)) = self.listeners.get_mut(listener.0 as usize) else { return };
-        if entry.slots.iter().any(|slot| slot.topic == topic) {
-            return;
-        }
-        let places = self.topics.entry(topic.clone()).or_default();
-        places.push(Place { listener: listener.0, slot: entry.slots.len() });
-        entry.slots.push(Slot { topic, place: places.len() - 1, pending: None });
-        self.subscribed += 1;
+    /// Subscribes to a topic.
+    pub(crate) fn subscribe(&mut self, subscriber: SubscriberKey, topic: Topic) {
+        let Some(Some(entry)) = self.subscribers.get_mut(subscriber.0 as usize) else { return };
+        let is_named = !topic.is_list();
+        let index = match self.topics.get(&topic) {
+            Some(index) if self.slots.contains_key(&(subscriber.0, *index)) => return,
+            Some(index) => *index,
+            None => {
+                let members = TopicMembers { topic: topic.clone(), members: Vec::new() };
+                let index = match self.free_topics.pop() {
+                    Some(index) => index,
+                    None => position(self.members.len()),
+                };
+                match self.members.get_mut(index as usize) {
+                    Some(place) => *place = members,
+                    None => self.members.push(members),
+                }
+                self.topics.insert(topic, index);
+                index
+            }
+        };
+        let Some(TopicMembers { members, .. }) = self.members.get_mut(index as usize) else { return };
+        let slot = position(entry.slots.len());
+        entry.slots.push(Slot { topic: index, position: position(members.len()), pending: None });
+        entry.named += usize::from(is_named);
+        members.push(Member { subscriber: subscriber.0, slot });
+        self.slots.insert((subscriber.0, index), slot);
     }
 
-    /// From now on it does not.
-    pub(crate) fn unsubscribe(&mut self, listener: ListenerKey, topic: &Topic) {
-        let Some(Some(entry)) = self.listeners.get_mut(listener.0 as usize) else { return };
-        let Some(position) = entry.slots.iter().position(|slot| slot.topic == *topic) else { return };
-        let slot = entry.slots.swap_remove(position);
+    /// Unsubscribes from a topic.
+    pub(crate) fn unsubscribe(&mut self, subscriber: SubscriberKey, topic: &Topic) {
+        let Some(Some(entry)) = self.subscribers.get_mut(subscriber.0 as usize) else { return };
+        let Some(index) = self.topics.get(topic) else { return };
+        let Some(place) = self.slots.get(&(subscriber.0, *index)).copied() else { return };
+        let (Some(slot), moved) = swap_remove(&mut entry.slots, place) else { return };
         entry.pending -= u32::from(slot.pending.is_some());
-        // What was last stands in its place now, and its topic must know.
-        if let Some(moved) = entry.slots.get(position)
-            && let Some(place) =
-                self.topics.get_mut(&moved.topic).and_then(|places| places.get_mut(moved.place))
-        {
-            place.slot = position;
+        entry.named -= usize::from(!topic.is_list());
+        if let Some(moved) = moved {
+            self.slots.insert((subscriber.0, moved.topic), place);
+            let members = self.members.get_mut(moved.topic as usize);
+            if let Some(member) = members.and_then(|topic| topic.members.get_mut(moved.position as usize)) {
+                member.slot = place;
+            }
         }
-        self.forget(slot);
+        self.remove_member(subscriber.0, &slot);
     }
 
-    /// Takes a listener out.
-    pub(crate) fn remove(&mut self, listener: ListenerKey) {
-        let Some(entry) = self.listeners.get_mut(listener.0 as usize).and_then(Option::take) else { return };
-        self.free.push(listener.0);
+    /// Removes a subscriber.
+    pub(crate) fn remove(&mut self, subscriber: SubscriberKey) {
+        let Some(entry) = self.subscribers.get_mut(subscriber.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        self.free.push(subscriber.0);
         for slot in entry.slots {
-            self.forget(slot);
+            self.remove_member(subscriber.0, &slot);
         }
     }
 
-    /// Takes a slot off its topic's list.
-    fn forget(&mut self, slot: Slot) {
-        self.subscribed -= 1;
-        let MapEntry::Occupied(mut topic) = self.topics.entry(slot.topic) else { return };
-        let places = topic.get_mut();
-        if slot.place < places.len() {
-            places.swap_remove(slot.place);
-        }
-        if let Some(moved) = places.get(slot.place)
-            && let Some(Some(listener)) = self.listeners.get_mut(moved.listener as usize)
-            && let Some(other) = listener.slots.get_mut(moved.slot)
+    /// Removes a subscription from the members of its topic, and the topic with its last member.
+    fn remove_member(&mut self, subscriber: u32, slot: &Slot) {
+        self.slots.remove(&(subscriber, slot.topic));
+        let Some(TopicMembers { topic, members }) = self.members.get_mut(slot.topic as usize) else { return };
+        let (_, moved) = swap_remove(members, slot.position);
+        if let Some(moved) = moved
+            && let Some(Some(entry)) = self.subscribers.get_mut(moved.subscriber as usize)
+            && let Some(other) = entry.slots.get_mut(moved.slot as usize)
         {
-            other.place = slot.place;
+            other.position = slot.position;
         }
-        if places.is_empty() {
-            topic.remove();
+        if members.is_empty() {
+            *members = Vec::new();
+            self.topics.remove(topic);
+            self.free_topics.push(slot.topic);
         }
     }
 
-    /// Tells of a change. `deliver` gets a listener and its subscription's id, and says whether it took the event; who did
-    /// not hears of it by [`Subscriptions::flush`].
+    /// Publishes an event. `deliver` gets a subscriber and its subscription's id, and returns whether it took the event;
+    /// otherwise the event is pending until [`Subscriptions::flush`].
     pub(crate) fn publish(&mut self, event: &Arc<Event>, mut deliver: impl FnMut(K, Option<&[u8]>) -> bool) {
-        let Some(places) = self.topics.get(event.topic()) else { return };
-        for place in places {
-            let Some(Some(listener)) = self.listeners.get_mut(place.listener as usize) else { continue };
-            // In order: what waits for this topic already is replaced, not overtaken.
-            let waits = listener.slots.get(place.slot).is_some_and(|slot| slot.pending.is_some());
-            if !waits && deliver(listener.key, listener.id.as_deref()) {
+        let Some(index) = self.topics.get(event.topic()) else { return };
+        let Some(TopicMembers { members, .. }) = self.members.get(*index as usize) else { return };
+        for member in members {
+            let Some(Some(entry)) = self.subscribers.get_mut(member.subscriber as usize) else { continue };
+            let Some(slot) = entry.slots.get_mut(member.slot as usize) else { continue };
+            // In order: a pending event of the topic is replaced, not overtaken.
+            if slot.pending.is_none() && deliver(entry.key, entry.id.as_deref()) {
                 continue;
             }
-            if let Some(slot) = listener.slots.get_mut(place.slot)
-                && slot.pending.replace(Arc::clone(event)).is_none()
-            {
-                listener.pending += 1;
+            if slot.pending.replace(Arc::clone(event)).is_none() {
+                entry.pending += 1;
             }
         }
     }
 
-    /// Everything may have changed: every listener hears of each of its resources and lists.
+    /// Publishes a change of every resource and list that is subscribed to.
     pub(crate) fn publish_all(&mut self, mut deliver: impl FnMut(&Arc<Event>, K, Option<&[u8]>) -> bool) {
         let events: Vec<Arc<Event>> = self
             .topics
@@ -189,40 +240,73 @@ impl<K: Copy> Subscriptions<K> {
         }
     }
 
-    /// Hands over what a listener has waited for, as far as `deliver` takes it.
+    /// Delivers the pending events of a subscriber, as far as `deliver` takes them.
     pub(crate) fn flush(
         &mut self,
-        listener: ListenerKey,
+        subscriber: SubscriberKey,
         mut deliver: impl FnMut(&Event, Option<&[u8]>) -> bool,
     ) {
-        let Some(Some(entry)) = self.listeners.get_mut(listener.0 as usize) else { return };
+        let Some(Some(entry)) = self.subscribers.get_mut(subscriber.0 as usize) else { return };
         if entry.pending == 0 {
             return;
         }
         for slot in &mut entry.slots {
-            if let Some(event) = slot.pending.take_if(|event| deliver(event, entry.id.as_deref())) {
-                drop(event);
+            if slot.pending.take_if(|event| deliver(event, entry.id.as_deref())).is_some() {
                 entry.pending -= 1;
             }
         }
     }
 
-    /// The id of a listener's subscription, as JSON.
+    /// The id of a subscriber's subscription, as JSON.
     #[must_use]
-    pub(crate) fn id(&self, listener: ListenerKey) -> Option<&[u8]> {
-        self.listeners.get(listener.0 as usize)?.as_ref()?.id.as_deref()
+    pub(crate) fn id(&self, subscriber: SubscriberKey) -> Option<&[u8]> {
+        self.entry(subscriber)?.id.as_deref()
     }
 
-    /// Listeners there are.
+    /// Number of subscribers.
     #[must_use]
     pub(crate) fn listeners(&self) -> usize {
-        self.listeners.len() - self.free.len()
+        self.subscribers.len() - self.free.len()
     }
 
-    /// Topics over all listeners.
+    /// Number of topics over all subscribers.
     #[must_use]
     pub(crate) fn subscribed(&self) -> usize {
-        self.subscribed
+        self.slots.len()
+    }
+
+    /// Checks the indexes of the table against its subscribers: the first that does not agree.
+    #[cfg(test)]
+    fn check_invariants(&self) -> Result<(), String> {
+        let (mut slots, mut named) = (0, 0);
+        for (index, entry) in self.subscribers.iter().enumerate() {
+            let Some(entry) = entry else { continue };
+            slots += entry.slots.len();
+            for (number, slot) in (0..).zip(&entry.slots) {
+                let topic = self.members.get(slot.topic as usize).ok_or("a slot has no topic")?;
+                let member = topic.members.get(slot.position as usize).ok_or("a topic lacks a member")?;
+                if (member.subscriber as usize, member.slot) != (index, number) {
+                    return Err(format!("{} has another member at {}", topic.topic, slot.position));
+                }
+                if self.slots.get(&(member.subscriber, slot.topic)) != Some(&number) {
+                    return Err(format!("{} is not indexed", topic.topic));
+                }
+                named += usize::from(!topic.topic.is_list());
+            }
+            let pending = entry.slots.iter().filter(|slot| slot.pending.is_some()).count();
+            if pending != entry.pending as usize {
+                return Err(format!("{pending} events are pending, {} counted", entry.pending));
+            }
+        }
+        let members: usize = self.members.iter().map(|topic| topic.members.len()).sum();
+        let counted: usize = self.subscribers.iter().flatten().map(|entry| entry.named).sum();
+        if (slots, slots, named) != (members, self.slots.len(), counted) {
+            return Err(format!("{slots} slots, {members} members, {} indexed", self.slots.len()));
+        }
+        if self.members.len() - self.free_topics.len() != self.topics.len() {
+            return Err("a topic without members is kept".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -232,36 +316,36 @@ mod tests {
 
     use super::*;
 
-    fn heard(subscriptions: &mut Subscriptions<u32>, uri: &str) -> Vec<u32> {
-        let mut heard = Vec::new();
+    fn receivers(subscriptions: &mut Subscriptions<u32>, uri: &str) -> Vec<u32> {
+        let mut receivers = Vec::new();
         subscriptions.publish(&Arc::new(Event::resource_updated(uri)), |key, _| {
-            heard.push(key);
+            receivers.push(key);
             true
         });
-        heard.sort_unstable();
-        heard
+        receivers.sort_unstable();
+        receivers
     }
 
     #[test]
-    fn m_63_a_listener_hears_of_what_it_asked_for_and_of_nothing_else() {
+    fn subscriber_receives_events_of_its_topics_only() {
         let mut subscriptions = Subscriptions::new(10);
         let one = subscriptions.insert(1, None);
         let two = subscriptions.insert(2, None);
         subscriptions.subscribe(one, Topic::resource("a"));
         subscriptions.subscribe(one, Topic::resource("b"));
         subscriptions.subscribe(two, Topic::resource("b"));
-        assert_eq!(heard(&mut subscriptions, "a"), [1]);
-        assert_eq!(heard(&mut subscriptions, "b"), [1, 2]);
-        assert!(heard(&mut subscriptions, "c").is_empty());
+        assert_eq!(receivers(&mut subscriptions, "a"), [1]);
+        assert_eq!(receivers(&mut subscriptions, "b"), [1, 2]);
+        assert!(receivers(&mut subscriptions, "c").is_empty());
         subscriptions.unsubscribe(one, &Topic::resource("a"));
-        assert!(heard(&mut subscriptions, "a").is_empty());
+        assert!(receivers(&mut subscriptions, "a").is_empty());
         subscriptions.remove(one);
-        assert_eq!(heard(&mut subscriptions, "b"), [2]);
+        assert_eq!(receivers(&mut subscriptions, "b"), [2]);
         assert_eq!(subscriptions.subscribed(), 1);
     }
 
     #[test]
-    fn a_busy_listener_hears_once_of_many_changes_and_never_too_little() {
+    fn busy_subscriber_receives_the_newest_event_of_each_topic_once() {
         let mut subscriptions = Subscriptions::new(10);
         let one = subscriptions.insert(1, Some((*b"7").into()));
         subscriptions.subscribe(one, Topic::resource("a"));
@@ -270,14 +354,14 @@ mod tests {
             subscriptions.publish(&Arc::new(Event::resource_updated("a")), |_, _| false);
         }
         subscriptions.publish(&Arc::new(Event::resource_updated("b")), |_, _| false);
-        let mut told = Vec::new();
+        let mut delivered = Vec::new();
         let mut room = 1;
         let mut flush = |subscriptions: &mut Subscriptions<u32>| {
             subscriptions.flush(one, |event, id| {
                 assert_eq!(id, Some(b"7".as_slice()));
                 room -= 1;
                 if room >= 0 {
-                    told.push(event.topic().to_string());
+                    delivered.push(event.topic().to_string());
                 }
                 room >= 0
             });
@@ -286,46 +370,71 @@ mod tests {
         flush(&mut subscriptions);
         flush(&mut subscriptions);
         flush(&mut subscriptions);
-        assert_eq!(told, ["a", "b"]);
+        assert_eq!(delivered, ["a", "b"]);
+    }
+
+    #[test]
+    fn violated_invariants_are_found() {
+        type Damage = fn(&mut Subscriptions<u32>);
+        let damages: [(&str, Damage); 4] = [
+            ("is not indexed", |subscriptions| subscriptions.slots.clear()),
+            ("another member", |subscriptions| subscriptions.members[0].members.swap(0, 1)),
+            ("0 events are pending", |subscriptions| {
+                subscriptions.subscribers[0].as_mut().unwrap().pending = 1;
+            }),
+            ("1 slots, 2 members", |subscriptions| subscriptions.subscribers[1] = None),
+        ];
+        for (expected, damage) in damages {
+            let mut subscriptions = Subscriptions::new(10);
+            for key in 0..2 {
+                let subscriber = subscriptions.insert(key, None);
+                subscriptions.subscribe(subscriber, Topic::resource("a"));
+            }
+            assert_eq!(subscriptions.check_invariants(), Ok(()));
+            damage(&mut subscriptions);
+            let found = subscriptions.check_invariants().unwrap_err();
+            assert!(found.contains(expected), "{found} instead of {expected}");
+        }
     }
 
     proptest! {
         /// The table against a plain set of pairs.
         #[test]
-        fn any_order_of_coming_and_going_leaves_who_is_there(
+        fn random_operations_leave_the_expected_subscriptions(
             steps in prop::collection::vec((0_u8..4, 0_u32..6, 0_u8..5), 1..200)
         ) {
             let mut subscriptions = Subscriptions::new(usize::MAX);
-            let mut keys: HashMap<u32, ListenerKey> = HashMap::new();
+            let mut keys: HashMap<u32, SubscriberKey> = HashMap::new();
             let mut pairs = std::collections::BTreeSet::new();
             for (step, key, topic) in steps {
                 let topic = Topic::resource(&topic.to_string());
                 match step {
                     0 | 1 => {
-                        let listener = *keys.entry(key).or_insert_with(|| subscriptions.insert(key, None));
-                        subscriptions.subscribe(listener, topic.clone());
+                        let subscriber = *keys.entry(key).or_insert_with(|| subscriptions.insert(key, None));
+                        subscriptions.subscribe(subscriber, topic.clone());
                         pairs.insert((topic, key));
                     }
                     2 => {
-                        if let Some(listener) = keys.get(&key) {
-                            subscriptions.unsubscribe(*listener, &topic);
+                        if let Some(subscriber) = keys.get(&key) {
+                            subscriptions.unsubscribe(*subscriber, &topic);
                             pairs.remove(&(topic, key));
                         }
                     }
                     _ => {
-                        if let Some(listener) = keys.remove(&key) {
-                            subscriptions.remove(listener);
+                        if let Some(subscriber) = keys.remove(&key) {
+                            subscriptions.remove(subscriber);
                             pairs.retain(|(_, other)| *other != key);
                         }
                     }
                 }
+                prop_assert_eq!(subscriptions.check_invariants(), Ok(()));
                 prop_assert_eq!(subscriptions.subscribed(), pairs.len());
                 prop_assert_eq!(subscriptions.listeners(), keys.len());
                 for number in 0..5 {
                     let uri = number.to_string();
                     let expected: Vec<u32> =
                         pairs.iter().filter(|(topic, _)| *topic == Topic::resource(&uri)).map(|(_, key)| *key).collect();
-                    prop_assert_eq!(heard(&mut subscriptions, &uri), expected);
+                    prop_assert_eq!(receivers(&mut subscriptions, &uri), expected);
                 }
             }
         }

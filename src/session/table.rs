@@ -1,99 +1,468 @@
-//! What a shard keeps of the legacy sessions that are at home here: a stream, and what they want to hear of. Only sessions that
-//! asked for either are in here.
+//! The legacy sessions of which something is kept on their home shard: subscriptions and the streams opened by GET, and with
+//! them the reply streams of this shard, of sessions at home anywhere.
+//!
+//! A message of a session is sent on one stream ([Multiple Connections][spec]): the newest that is open, by the time of its last
+//! GET. While none is open, the newest stream keeps the messages for the next connection, whether it resumes a stream or
+//! opens another. What was sent on a stream stays in its replay buffer and is sent again only to a connection that resumes
+//! this stream with `Last-Event-ID`.
+//!
+//! [spec]: https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#multiple-connections
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
 use super::{
-    replay::Replay,
-    subscriber::Listener,
-    subscriptions::{ListenerKey, Subscriptions},
+    stream_table::{Attachment, SessionStream, StreamKind, StreamTable},
+    subscriber::Subscriber,
+    subscriptions::{SubscriberKey, Subscriptions},
 };
 use crate::{
-    mcp::{Session, SessionKey, Topic},
+    config::Limits,
+    mcp::{Instance, Session, SessionKey, Topic},
     mesh::StreamId,
     registry::List,
 };
 
-/// A session's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
-    pub(crate) stream: StreamId,
-    pub(crate) listener: ListenerKey,
+/// Expired sessions that are freed when another one is inserted.
+const EXPIRED_PER_INSERT: usize = 16;
+
+/// Events to be written to the connection of a stream.
+pub(super) struct StreamWrite {
+    pub(super) stream: StreamId,
+    pub(super) attachment: Attachment,
+    /// Number of the last message before `events`.
+    pub(super) after: u64,
+    pub(super) events: Vec<u8>,
+    /// The stream ends on this connection.
+    pub(super) is_end: bool,
+}
+
+/// What is kept of one session.
+struct SessionEntry {
+    subscriber: SubscriberKey,
+    /// The streams opened by GET, at least one, in the order of their last GET. The newest is pinned.
+    streams: Vec<StreamId>,
+    /// Number of `streams` with a connection.
+    attached: usize,
+    /// Seconds since 1970.
     expires: u64,
+    /// Position in the order of insertion.
+    sequence: u64,
 }
 
-/// A bounded table; when it is full the oldest session without a connection goes.
-pub(crate) struct Homes {
-    sessions: HashMap<SessionKey, Kept, RandomState>,
-    order: VecDeque<SessionKey>,
+/// A bounded table. When it is full, expired sessions are freed, then the oldest of those without an open stream.
+pub(crate) struct SessionTable {
+    entries: HashMap<SessionKey, SessionEntry, RandomState>,
+    streams: StreamTable,
+    /// Sessions without an open stream, oldest first.
+    idle: BTreeMap<u64, SessionKey>,
+    /// Sessions by the time they expire at.
+    expiries: BTreeSet<(u64, SessionKey)>,
+    /// Position of the newest session.
+    sequence: u64,
     sessions_max: usize,
+    session_streams_max: usize,
+    /// What is to be written to connections, in order.
+    writes: VecDeque<StreamWrite>,
 }
 
-impl Homes {
-    pub(crate) fn new(sessions_max: usize) -> Self {
-        Self { sessions: HashMap::default(), order: VecDeque::new(), sessions_max }
+impl SessionTable {
+    pub(super) fn new(shard: u16, instance: Instance, limits: &Limits) -> Self {
+        Self {
+            entries: HashMap::default(),
+            streams: StreamTable::new(shard, instance, limits.replay_streams_max, limits.replay_bytes_max),
+            idle: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            sequence: 0,
+            sessions_max: limits.sessions_kept_max,
+            session_streams_max: limits.session_streams_max,
+            writes: VecDeque::new(),
+        }
     }
 
-    /// What is kept of a session, from now on at least its stream. `None`: there is no room.
-    pub(crate) fn keep(
+    /// Number of sessions.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Number of streams.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Number of streams with a connection.
+    pub(crate) fn streams_attached(&self) -> usize {
+        self.streams.attached()
+    }
+
+    /// The next of the events that are to be written to connections.
+    pub(super) fn next_write(&mut self) -> Option<StreamWrite> {
+        self.writes.pop_front()
+    }
+
+    /// The subscriber of a session, if anything is kept of the session.
+    pub(super) fn subscriber(&self, key: SessionKey) -> Option<SubscriberKey> {
+        self.entries.get(&key).map(|entry| entry.subscriber)
+    }
+
+    /// Inserts a session unless it is there, with a detached stream and a subscription to every list. Returns its
+    /// subscriber; `None` if there is no room. `now`: seconds since 1970.
+    pub(super) fn insert(
         &mut self,
         session: &Session,
         now: u64,
-        replay: &mut Replay,
-        subscriptions: &mut Subscriptions<Listener>,
-    ) -> Option<Kept> {
-        if let Some(kept) = self.sessions.get(&session.key) {
-            return Some(*kept);
+        subscriptions: &mut Subscriptions<Subscriber>,
+    ) -> Option<SubscriberKey> {
+        if let Some(entry) = self.entries.get(&session.key) {
+            return Some(entry.subscriber);
         }
-        // There may be no room in this table, or in one of those it leans on.
+        for _ in 0..EXPIRED_PER_INSERT {
+            let Some((_, expired)) = self.expiries.first().copied().filter(|(expires, _)| *expires <= now)
+            else {
+                break;
+            };
+            self.remove(expired, subscriptions);
+        }
         let stream = loop {
-            if self.sessions.len() < self.sessions_max
+            if self.entries.len() < self.sessions_max
                 && subscriptions.has_room(List::ALL.len())
-                && let Some(stream) = replay.open(session.key, true, None)
+                && let Some(stream) = self.insert_stream(session.key, StreamKind::Get)
             {
                 break stream;
             }
-            let is_idle = |key: &SessionKey| {
-                let kept = self.sessions.get(key);
-                kept.is_none_or(|kept| kept.expires <= now || replay.carrier(kept.stream).is_none())
-            };
-            let oldest = self.order.iter().copied().find(is_idle)?;
-            self.forget(oldest, replay, subscriptions);
+            let (_, oldest) = self.idle.first_key_value()?;
+            self.remove(*oldest, subscriptions);
         };
-        let listener = subscriptions.insert(Listener::Session(stream), None);
-        // Every legacy client hears of changed lists (checklist L-62).
+        let subscriber = subscriptions.insert(Subscriber::Session(session.key), None);
         for list in [List::Tools, List::Resources, List::Prompts] {
-            subscriptions.subscribe(listener, Topic::list(list));
+            subscriptions.subscribe(subscriber, Topic::list(list));
         }
-        let kept = Kept { stream, listener, expires: session.expires };
-        self.sessions.insert(session.key, kept);
-        self.order.push_back(session.key);
-        Some(kept)
+        self.streams.pin(stream, true);
+        self.sequence += 1;
+        let (sequence, expires) = (self.sequence, session.expires);
+        self.idle.insert(sequence, session.key);
+        self.expiries.insert((expires, session.key));
+        let entry = SessionEntry { subscriber, streams: vec![stream], attached: 0, expires, sequence };
+        self.entries.insert(session.key, entry);
+        Some(subscriber)
     }
 
-    /// What is kept of a session, if anything is.
-    pub(crate) fn get(&self, key: SessionKey) -> Option<Kept> {
-        self.sessions.get(&key).copied()
+    /// Frees a session and its streams, and ends them on their connections.
+    pub(super) fn remove(&mut self, key: SessionKey, subscriptions: &mut Subscriptions<Subscriber>) {
+        let Some(entry) = self.entries.remove(&key) else { return };
+        self.idle.remove(&entry.sequence);
+        self.expiries.remove(&(entry.expires, key));
+        subscriptions.remove(entry.subscriber);
+        for id in entry.streams {
+            self.close(id);
+        }
     }
 
-    /// Lets go of a session: what was kept of it.
-    pub(crate) fn forget(
+    /// Frees the reply streams of a session that have no connection.
+    pub(super) fn remove_detached_replies(&mut self, key: SessionKey) {
+        self.streams.remove_detached_replies(key);
+    }
+
+    /// Inserts a stream, in place of the one that has been detached the longest if there are as many as may be.
+    fn insert_stream(&mut self, session: SessionKey, kind: StreamKind) -> Option<StreamId> {
+        if self.streams.is_full() {
+            let (id, evicted) = self.streams.evict()?;
+            self.unlist(id, &evicted);
+        }
+        self.streams.insert(session, kind)
+    }
+
+    /// Takes a freed stream off the list of its session.
+    fn unlist(&mut self, id: StreamId, freed: &SessionStream) {
+        if freed.kind == StreamKind::Get
+            && let Some(entry) = self.entries.get_mut(&freed.session)
+        {
+            // At most `session_streams_max` of them.
+            entry.streams.retain(|other| *other != id);
+            if freed.attachment.is_some() {
+                entry.attached -= 1;
+                if entry.attached == 0 {
+                    self.idle.insert(entry.sequence, freed.session);
+                }
+            }
+        }
+    }
+
+    /// Frees a stream, and ends it on its connection.
+    pub(super) fn close(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.remove(id) else { return };
+        self.unlist(id, &stream);
+        if let Some(attachment) = stream.attachment {
+            self.end_on(id, attachment);
+        }
+    }
+
+    fn end_on(&mut self, stream: StreamId, attachment: Attachment) {
+        self.writes.push_back(StreamWrite { stream, attachment, after: 0, events: Vec::new(), is_end: true });
+    }
+
+    /// Sets the connection of a stream, or none. Returns the one before.
+    fn set_attachment(&mut self, id: StreamId, attachment: Option<Attachment>) -> Option<Attachment> {
+        let before = self.streams.attach(id, attachment);
+        if let Some(stream) = self.streams.get(id)
+            && stream.kind == StreamKind::Get
+            && let Some(entry) = self.entries.get_mut(&stream.session)
+        {
+            entry.attached += usize::from(attachment.is_some());
+            entry.attached -= usize::from(before.is_some());
+            if entry.attached == 0 {
+                self.idle.insert(entry.sequence, stream.session);
+            } else {
+                self.idle.remove(&entry.sequence);
+            }
+        }
+        before
+    }
+
+    /// Opens a reply stream on a connection; `None` if there is no room.
+    pub(crate) fn open_reply(&mut self, session: SessionKey, attachment: Attachment) -> Option<StreamId> {
+        let id = self.insert_stream(session, StreamKind::Reply)?;
+        self.set_attachment(id, Some(attachment));
+        Some(id)
+    }
+
+    /// Opens a stream of a session on a connection. Returns the stream and the events that waited for a connection. The session
+    /// must be in the table. Where it has as many streams as it may, or the table is full, its oldest detached stream is freed,
+    /// or the oldest of all is ended.
+    pub(super) fn open(&mut self, key: SessionKey, attachment: Attachment) -> Option<(StreamId, Vec<u8>)> {
+        let newest = *self.entries.get(&key)?.streams.last()?;
+        let id = if self.streams.get(newest).is_some_and(|stream| !stream.is_opened) {
+            newest
+        } else {
+            let unsent = self.streams.get_mut(newest)?.buffer.take_unsent();
+            let count = self.entries.get(&key)?.streams.len();
+            let room = if count < self.session_streams_max {
+                self.insert_stream(key, StreamKind::Get)
+            } else {
+                None
+            };
+            let id = match room {
+                Some(id) => id,
+                None => {
+                    let streams = &self.entries.get(&key)?.streams;
+                    let is_detached = |id: &&StreamId| {
+                        self.streams.get(**id).is_some_and(|stream| stream.attachment.is_none())
+                    };
+                    let oldest = *streams.iter().find(is_detached).or(streams.first())?;
+                    self.close(oldest);
+                    self.streams.insert(key, StreamKind::Get)?
+                }
+            };
+            unsent.into_iter().for_each(|message| self.streams.push(id, message));
+            id
+        };
+        self.make_newest(key, id);
+        self.hand_over(id, Some(attachment));
+        Some((id, self.streams.events_after(id, 0)))
+    }
+
+    /// Attaches another connection to a stream of a session, behind the event numbered `after`. Returns the later events, and
+    /// whether the stream has ended. `None`: there is no such stream, it is another session's, or has sent no such event.
+    pub(super) fn resume(
         &mut self,
+        id: StreamId,
         key: SessionKey,
-        replay: &mut Replay,
-        subscriptions: &mut Subscriptions<Listener>,
-    ) -> Option<Kept> {
-        let kept = self.sessions.remove(&key)?;
-        self.order.retain(|other| *other != key);
-        subscriptions.remove(kept.listener);
-        replay.close(kept.stream);
-        Some(kept)
+        after: u64,
+        attachment: Attachment,
+    ) -> Option<(Vec<u8>, bool)> {
+        let is_sent = |stream: &&SessionStream| stream.session == key && after <= stream.buffer.sent();
+        let stream = self.streams.get(id).filter(is_sent)?;
+        let is_ended = stream.is_ended;
+        if stream.kind == StreamKind::Get {
+            let newest = *self.entries.get(&key)?.streams.last()?;
+            if newest != id {
+                let unsent = self.streams.get_mut(newest)?.buffer.take_unsent();
+                unsent.into_iter().for_each(|message| self.streams.push(id, message));
+                self.make_newest(key, id);
+            }
+        }
+        self.hand_over(id, Some(attachment).filter(|_| !is_ended));
+        Some((self.streams.events_after(id, after), is_ended))
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.sessions.len()
+    /// Makes a stream the newest of its session.
+    fn make_newest(&mut self, key: SessionKey, id: StreamId) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if let Some(newest) = entry.streams.last() {
+            self.streams.pin(*newest, false);
+        }
+        // At most `session_streams_max` of them.
+        entry.streams.retain(|other| *other != id);
+        entry.streams.push(id);
+        self.streams.pin(id, true);
+    }
+
+    /// Attaches a connection that receives everything that was not sent, and ends the stream on the one before. `None`: the
+    /// stream has ended, and occupies no connection.
+    fn hand_over(&mut self, id: StreamId, attachment: Option<Attachment>) {
+        if let Some(before) = self.set_attachment(id, attachment) {
+            self.end_on(id, before);
+        }
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.attached_after = stream.buffer.sent();
+            stream.buffer.mark_sent();
+        }
+    }
+
+    /// Detaches a connection from a stream, unless the stream has another by now.
+    pub(super) fn detach(&mut self, id: StreamId, gone: Attachment) {
+        if self.streams.get(id).is_some_and(|stream| stream.attachment == Some(gone)) {
+            self.set_attachment(id, None);
+            self.reroute_unsent(id);
+        }
+    }
+
+    /// Detaches a connection that received nothing of what it was attached for.
+    pub(super) fn cancel_attach(&mut self, id: StreamId, gone: Attachment) {
+        if let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.attachment == Some(gone)) {
+            stream.is_opened &= stream.attached_after > 0;
+            let after = stream.attached_after;
+            self.undeliver(id, gone, after);
+        }
+    }
+
+    /// Detaches a connection that did not receive the messages after number `after`.
+    pub(super) fn undeliver(&mut self, id: StreamId, gone: Attachment, after: u64) {
+        if let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.attachment == Some(gone)) {
+            stream.buffer.mark_unsent(after);
+            self.detach(id, gone);
+        }
+    }
+
+    /// Sends what waits on a detached stream of a session on the newest that is open, or keeps it in the newest.
+    fn reroute_unsent(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.kind == StreamKind::Get) else {
+            return;
+        };
+        let key = stream.session;
+        for message in stream.buffer.take_unsent() {
+            self.send(key, message);
+        }
+    }
+
+    /// Sends a message of a session on its newest open stream, or keeps it for the next connection.
+    pub(crate) fn send(&mut self, key: SessionKey, message: Box<[u8]>) {
+        let Some(entry) = self.entries.get(&key) else { return };
+        let is_open =
+            |id: &&StreamId| self.streams.get(**id).is_some_and(|stream| stream.attachment.is_some());
+        let Some(id) = entry.streams.iter().rev().find(is_open).or(entry.streams.last()) else { return };
+        self.push(*id, message, false);
+    }
+
+    /// Appends a message to a stream, and sends it if a connection is attached. `is_end`: it is the last.
+    pub(super) fn push(&mut self, id: StreamId, message: Box<[u8]>, is_end: bool) {
+        self.streams.push(id, message);
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.is_ended |= is_end;
+        let Some(attachment) = stream.attachment else { return };
+        stream.buffer.mark_sent();
+        let after = stream.buffer.last() - 1;
+        if is_end {
+            self.set_attachment(id, None);
+        }
+        let events = self.streams.events_after(id, after);
+        self.writes.push_back(StreamWrite { stream: id, attachment, after, events, is_end });
+    }
+
+    /// An event without data that names the newest message of a stream, and the time to reconnect after.
+    pub(crate) fn priming_event(&self, id: StreamId, retry_ms: Option<u128>) -> Vec<u8> {
+        self.streams.priming_event(id, retry_ms)
+    }
+
+    /// Checks the table against its indexes: the first that does not agree. Takes time in proportion to the table's size.
+    pub(super) fn check_invariants(&self) -> Result<(), String> {
+        self.streams.check_invariants()?;
+        let mut listed = 0;
+        for (key, entry) in &self.entries {
+            let Some(newest) = entry.streams.last() else { return Err(format!("{key:x} has no stream")) };
+            if entry.streams.len() > self.session_streams_max {
+                return Err(format!("{key:x} has {} streams", entry.streams.len()));
+            }
+            let mut attached = 0;
+            for id in &entry.streams {
+                let stream =
+                    self.streams.get(*id).ok_or_else(|| format!("{key:x} lists {id:?}, which is gone"))?;
+                if stream.session != *key || stream.kind != StreamKind::Get {
+                    return Err(format!("{key:x} lists {id:?}, which is not its own"));
+                }
+                attached += usize::from(stream.attachment.is_some());
+                if stream.is_pinned() != (id == newest) {
+                    return Err(format!("{id:?} is pinned and not the newest, or the reverse"));
+                }
+                if !stream.buffer.is_sent() && (id != newest || entry.attached > 0) {
+                    return Err(format!("a message waits on {id:?}, but another stream would be next"));
+                }
+            }
+            listed += entry.streams.len();
+            if attached != entry.attached {
+                return Err(format!("{key:x}: {attached} streams are open, {} counted", entry.attached));
+            }
+            if (self.idle.get(&entry.sequence) == Some(key)) != (attached == 0) {
+                return Err(format!("{key:x} is idle and not listed as such, or the reverse"));
+            }
+            if !self.expiries.contains(&(entry.expires, *key)) {
+                return Err(format!("{key:x} is not listed by expiry"));
+            }
+        }
+        let idle = self.entries.values().filter(|entry| entry.attached == 0).count();
+        let own = self.streams.iter().filter(|(_, stream)| stream.kind == StreamKind::Get).count();
+        let counted = (self.entries.len(), idle, own);
+        let kept = (self.expiries.len(), self.idle.len(), listed);
+        if counted != kept {
+            return Err(format!("sessions, idle, streams: {counted:?} counted, {kept:?} kept"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{Capabilities, Revision};
+
+    /// A table with a session 1 that has an open stream, and a session 2 that has none.
+    fn table() -> (SessionTable, StreamId) {
+        let mut table = SessionTable::new(0, Instance::default(), &Limits::default());
+        let mut subscriptions = Subscriptions::new(100);
+        for key in [1, 2] {
+            let (revision, capabilities) = (Revision::V2025_11_25, Capabilities::default());
+            let session = Session { key, home: 0, revision, capabilities, expires: 10, is_foreign: false };
+            assert!(table.insert(&session, 0, &mut subscriptions).is_some());
+        }
+        let attachment = Attachment { shard: 0, socket: corelane_ring::SocketId::default() };
+        let (id, _) = table.open(1, attachment).unwrap();
+        assert_eq!(table.check_invariants(), Ok(()));
+        (table, id)
+    }
+
+    #[test]
+    fn violated_invariants_are_found() {
+        type Damage = fn(&mut SessionTable, StreamId);
+        let damages: [(&str, Damage); 9] = [
+            ("1 streams are open, 2 counted", |table, _| table.entries.get_mut(&1).unwrap().attached = 2),
+            ("1 has no stream", |table, _| table.entries.get_mut(&1).unwrap().streams.clear()),
+            ("which is not its own", |table, id| table.entries.get_mut(&2).unwrap().streams.insert(0, id)),
+            ("which is gone", |table, id| _ = table.streams.remove(id)),
+            ("2 is idle and not listed", |table, _| table.idle.clear()),
+            ("not listed by expiry", |table, _| table.expiries.clear()),
+            ("pinned and not the newest", |table, id| table.streams.pin(id, false)),
+            ("a message waits", |table, id| table.streams.push(id, (*b"{}").into())),
+            ("two streams have one connection", |table, id| {
+                let attachment = table.streams.get(id).unwrap().attachment.unwrap();
+                _ = table.open_reply(1, attachment);
+            }),
+        ];
+        for (expected, damage) in damages {
+            let (mut table, id) = table();
+            damage(&mut table, id);
+            let found = table.check_invariants().unwrap_err();
+            assert!(found.contains(expected), "{found} instead of {expected}");
+        }
     }
 }

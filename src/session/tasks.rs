@@ -1,7 +1,7 @@
-//! The tasks one shard keeps (checklist ): running ones and those that have ended, until their time is over.
+//! The tasks of one shard, of the extension `io.modelcontextprotocol/tasks`: running ones, and ended ones until they expire.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -16,14 +16,14 @@ use crate::{
 
 struct Task {
     view: TaskView,
-    /// The call it is, while it runs.
+    /// The call that the task is, while it runs.
     ticket: Option<Ticket>,
     nonce: u64,
-    /// From then on nobody finds it.
+    /// From then on the task is unknown to clients.
     expires: Instant,
 }
 
-struct Place {
+struct Slot {
     task: Option<Task>,
     generation: u32,
 }
@@ -31,19 +31,21 @@ struct Place {
 /// A bounded slab of tasks.
 pub(crate) struct Tasks {
     shard: u16,
-    places: Vec<Place>,
+    slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Tasks that run no more, by the time they expire at.
+    ended: BTreeSet<(Instant, u32)>,
     tasks_max: usize,
     ttl: Duration,
 }
 
 impl Tasks {
-    /// At most `tasks_max`, kept for `ttl` where they do not say how long.
+    /// At most `tasks_max` tasks, kept for `ttl` unless they set a time of their own.
     pub(crate) fn new(shard: u16, tasks_max: usize, ttl: Duration) -> Self {
-        Self { shard, places: Vec::new(), free: Vec::new(), tasks_max, ttl }
+        Self { shard, slots: Vec::new(), free: Vec::new(), ended: BTreeSet::new(), tasks_max, ttl }
     }
 
-    /// Keeps a call as a task from now on; `None` when there are as many as may be. `now` and `wall` are the same moment.
+    /// Makes a running call a task; `None` if there is no room. `now` and `wall` are the same time by two clocks.
     pub(crate) fn insert(
         &mut self,
         ticket: Ticket,
@@ -52,20 +54,20 @@ impl Tasks {
         (now, wall): (Instant, Duration),
         nonce: u64,
     ) -> Option<(TaskKey, Instant)> {
-        if self.places.len() - self.free.len() >= self.tasks_max {
-            self.forget_expired(now);
+        if self.slots.len() - self.free.len() >= self.tasks_max {
+            self.free_expired(now);
         }
         let index = match self.free.pop() {
             Some(index) => index,
-            None if self.places.len() >= self.tasks_max => return None,
+            None if self.slots.len() >= self.tasks_max => return None,
             None => {
-                self.places.push(Place { task: None, generation: 0 });
-                u32::try_from(self.places.len() - 1).ok()?
+                self.slots.push(Slot { task: None, generation: 0 });
+                u32::try_from(self.slots.len() - 1).ok()?
             }
         };
         let ttl = terms.ttl.unwrap_or(self.ttl);
-        let place = self.places.get_mut(index as usize)?;
-        let key = TaskKey { shard: self.shard, index, generation: place.generation, nonce };
+        let slot = self.slots.get_mut(index as usize)?;
+        let key = TaskKey { shard: self.shard, index, generation: slot.generation, nonce };
         let view = TaskView {
             id: key.seal(secret),
             status: TaskStatus::Working,
@@ -75,23 +77,26 @@ impl Tasks {
             poll_interval: terms.poll_interval,
         };
         let expires = crate::runtime::instant_after(now, ttl);
-        place.task = Some(Task { view, ticket: Some(ticket), nonce, expires });
+        slot.task = Some(Task { view, ticket: Some(ticket), nonce, expires });
         Some((key, expires))
     }
 
-    fn forget_expired(&mut self, now: Instant) {
-        for (index, place) in self.places.iter_mut().enumerate() {
-            if place.task.take_if(|task| task.expires <= now && task.ticket.is_none()).is_some() {
-                place.generation = place.generation.wrapping_add(1);
-                self.free.extend(u32::try_from(index));
+    fn free_expired(&mut self, now: Instant) {
+        while let Some((expires, index)) = self.ended.first().copied()
+            && expires <= now
+        {
+            self.ended.remove(&(expires, index));
+            if let Some(slot) = self.slots.get_mut(index as usize) {
+                slot.task = None;
+                slot.generation = slot.generation.wrapping_add(1);
+                self.free.push(index);
             }
         }
     }
 
     fn entry(&mut self, key: TaskKey) -> Option<&mut Task> {
-        let place =
-            self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?;
-        place.task.as_mut().filter(|task| task.nonce == key.nonce)
+        let slot = self.slots.get_mut(key.index as usize).filter(|slot| slot.generation == key.generation)?;
+        slot.task.as_mut().filter(|task| task.nonce == key.nonce)
     }
 
     fn find(&mut self, key: TaskKey, now: Instant) -> Option<&mut Task> {
@@ -103,12 +108,12 @@ impl Tasks {
         self.find(key, now).map(|task| &task.view)
     }
 
-    /// The call that a task is, while it runs.
+    /// The call of a task that runs.
     pub(crate) fn ticket(&mut self, key: TaskKey, now: Instant) -> Option<Ticket> {
         self.find(key, now)?.ticket
     }
 
-    /// One more question is to be answered.
+    /// Adds a question that the client is to answer.
     pub(crate) fn ask(
         &mut self,
         key: TaskKey,
@@ -125,7 +130,7 @@ impl Tasks {
         task.view.updated = wall;
     }
 
-    /// Takes the answers that are wanted; the rest is ignored (checklist X-06).
+    /// Takes the answers to open questions and returns them; other answers are ignored.
     pub(crate) fn answer(
         &mut self,
         key: TaskKey,
@@ -142,19 +147,111 @@ impl Tasks {
         wanted
     }
 
-    /// The task has ended, unless it had before.
+    /// Ends a task, unless it has ended before. An expired task only makes room for another.
     pub(crate) fn end(&mut self, key: TaskKey, status: TaskStatus, (now, wall): (Instant, Duration)) {
-        // Also one whose time is over: it runs no more, so its place can be another's.
         let Some(task) = self.entry(key) else { return };
         task.ticket = None;
         if task.expires > now && !task.view.status.is_terminal() {
             task.view.status = status;
             task.view.updated = wall;
         }
+        let expires = task.expires;
+        self.ended.insert((expires, key.index));
     }
 
-    /// How many there are.
+    /// Number of tasks.
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.slots.len() - self.free.len()
+    }
+
+    /// Checks the order of expiry against the tasks: the first that does not agree.
+    #[cfg(test)]
+    fn check_invariants(&self) -> Result<(), String> {
+        let mut ended = 0;
+        for (index, slot) in (0..).zip(&self.slots) {
+            let Some(task) = &slot.task else { continue };
+            let is_listed = self.ended.contains(&(task.expires, index));
+            if is_listed != task.ticket.is_none() {
+                return Err(format!("task {index} is listed as ended and runs, or the reverse"));
+            }
+            ended += usize::from(is_listed);
+        }
+        let live = self.slots.iter().filter(|slot| slot.task.is_some()).count();
+        if (live, ended) != (self.len(), self.ended.len()) {
+            return Err(format!(
+                "{live} tasks, {ended} ended; {} and {} counted",
+                self.len(),
+                self.ended.len()
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn insert(tasks: &mut Tasks, now: Instant, ttl: u64) -> Option<TaskKey> {
+        let terms = TaskTerms { ttl: Some(Duration::from_secs(ttl)), poll_interval: Duration::ZERO };
+        let inserted = tasks.insert(Ticket::default(), terms, &Secret::new(b"key"), (now, Duration::ZERO), 7);
+        inserted.map(|(key, _)| key)
+    }
+
+    fn end(tasks: &mut Tasks, key: TaskKey, now: Instant) {
+        tasks.end(key, TaskStatus::Cancelled, (now, Duration::ZERO));
+    }
+
+    #[test]
+    fn violated_invariants_are_found() {
+        let now = Instant::now();
+        let mut tasks = Tasks::new(0, 10, Duration::ZERO);
+        let key = insert(&mut tasks, now, 1).unwrap();
+        assert_eq!(tasks.check_invariants(), Ok(()));
+        tasks.ended.insert((now, 9));
+        assert!(tasks.check_invariants().is_err());
+        tasks.ended.clear();
+        end(&mut tasks, key, now);
+        assert_eq!(tasks.check_invariants(), Ok(()));
+        tasks.ended.clear();
+        assert!(tasks.check_invariants().is_err());
+    }
+
+    proptest! {
+        /// A full table frees the expired ones of the ended tasks, and no other.
+        #[test]
+        fn random_operations_free_expired_tasks_only(
+            steps in prop::collection::vec((0_u8..4, 0_u64..8, any::<prop::sample::Index>()), 1..100)
+        ) {
+            let mut now = Instant::now();
+            let mut tasks = Tasks::new(0, 4, Duration::ZERO);
+            // Key, time of expiry, and whether it has ended.
+            let mut model: Vec<(TaskKey, Instant, bool)> = Vec::new();
+            for (step, seconds, index) in steps {
+                match step {
+                    0 => now += Duration::from_secs(seconds),
+                    1 if !model.is_empty() => {
+                        let (key, _, has_ended) = index.get_mut(&mut model);
+                        *has_ended = true;
+                        end(&mut tasks, *key, now);
+                    }
+                    _ => {
+                        if model.len() == 4 {
+                            model.retain(|(_, expires, has_ended)| *expires > now || !has_ended);
+                        }
+                        let inserted = insert(&mut tasks, now, seconds);
+                        prop_assert_eq!(inserted.is_some(), model.len() < 4);
+                        model.extend(inserted.map(|key| (key, now + Duration::from_secs(seconds), false)));
+                    }
+                }
+                prop_assert_eq!(tasks.check_invariants(), Ok(()));
+                prop_assert_eq!(tasks.len(), model.len());
+                for (key, expires, _) in &model {
+                    prop_assert_eq!(tasks.view(*key, now).is_some(), *expires > now);
+                }
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     delivery::{AfterSend, Delivery, Destination, Payload},
     mcp::Event,
     runtime::Tick,
-    session::{Listener, ListenerKey},
+    session::{Subscriber, SubscriberKey},
 };
 
 impl Shard {
@@ -74,7 +74,7 @@ impl Shard {
             Delivered::Dropped => {
                 if let Payload::Attached(stream, _) = payload {
                     // Its connection closed while the other shard answered.
-                    pipeline.dispatcher.state.detach(stream, socket);
+                    pipeline.dispatcher.state.cancel_attach(stream, socket);
                 }
             }
             Delivered::Partly => self.after_part(socket, then),
@@ -161,18 +161,20 @@ impl Shard {
     fn publish_with(
         &mut self,
         publish: impl FnOnce(
-            &mut crate::session::Subscriptions<Listener>,
-            &mut dyn FnMut(&Arc<Event>, Listener, Option<&[u8]>) -> bool,
+            &mut crate::session::Subscriptions<Subscriber>,
+            &mut dyn FnMut(&Arc<Event>, Subscriber, Option<&[u8]>) -> bool,
         ),
     ) {
         let Self { pipeline, connections, dirty, .. } = self;
         let state = &mut pipeline.dispatcher.state;
-        let mut to_streams = Vec::new();
+        let table = &mut state.table;
         publish(&mut state.subscriptions, &mut |event, subscriber, id| {
             let socket = match subscriber {
-                Listener::Stream(socket) | Listener::Line(socket) => socket,
-                Listener::Session(stream) => {
-                    to_streams.push((stream, Arc::clone(event)));
+                Subscriber::Stream(socket) | Subscriber::Line(socket) => socket,
+                Subscriber::Session(key) => {
+                    let mut message = Vec::new();
+                    event.write(&mut message, None);
+                    table.send(key, message.into());
                     return true;
                 }
             };
@@ -193,11 +195,7 @@ impl Shard {
             }
             true
         });
-        for (stream, event) in to_streams {
-            let mut message = Vec::new();
-            event.write(&mut message, None);
-            state.push(stream, &message, false);
-        }
+        state.flush();
     }
 
     /// Ends the streams of all connections: the server drains.
@@ -214,7 +212,7 @@ impl Shard {
         let Self { pipeline, connections, .. } = self;
         let Some(connection) = connection_of(connections, socket) else { return };
         let state = &mut pipeline.dispatcher.state;
-        let listens: Vec<ListenerKey> = match (connection.phase, &mut connection.json_lines) {
+        let listens: Vec<SubscriberKey> = match (connection.phase, &mut connection.json_lines) {
             (Phase::Listening(listener), _) => vec![listener],
             (Phase::Attached(stream), _) => {
                 state.detach(stream, socket);

@@ -64,9 +64,9 @@ impl Shard {
                 calls_in_flight: dispatcher.calls.len(),
                 listeners: dispatcher.state.subscriptions.listeners(),
                 subscribed: dispatcher.state.subscriptions.subscribed(),
-                sessions_kept: dispatcher.state.homes.len(),
-                replay_streams: dispatcher.state.replay.len(),
-                replay_streams_attached: dispatcher.state.replay.attached(),
+                sessions_kept: dispatcher.state.table.len(),
+                replay_streams: dispatcher.state.table.streams(),
+                replay_streams_attached: dispatcher.state.table.streams_attached(),
                 tasks: dispatcher.state.tasks.len(),
             };
             // The receiver may have timed out.

@@ -8,7 +8,7 @@ use super::Shard;
 use crate::{
     delivery::{AfterSend, Destination, Payload},
     mesh::{Answer, Message, Request},
-    session::Carrier,
+    session::Attachment,
 };
 
 /// Messages of other shards that are taken in one turn; the rest wait for the next.
@@ -52,7 +52,7 @@ impl Shard {
                 if !dispatcher.state.broadcast.post(from, Message::Answer { ticket, answer }) {
                     // The request times out there, and its connection carries nothing.
                     if let Some((stream, socket)) = attached {
-                        dispatcher.state.replay.detach(stream, Carrier { shard: from, socket });
+                        dispatcher.state.on_detached(stream, Attachment { shard: from, socket }, true);
                     }
                     dispatcher.observer.metrics().event("answer_lost");
                 }
@@ -61,8 +61,8 @@ impl Shard {
             Message::ClientAnswer(answer) => dispatcher.client_answer(answer),
             Message::Cancel(session, id) => dispatcher.cancel_in_session(session, &id),
             Message::Stream { socket, events, ended } => self.deliver_stream(socket, &events, ended),
-            Message::Detached { stream, from, socket } => {
-                dispatcher.state.replay.detach(stream, Carrier { shard: from, socket });
+            Message::Detached { stream, from, socket, is_unused } => {
+                dispatcher.state.on_detached(stream, Attachment { shard: from, socket }, is_unused);
             }
         }
     }
