@@ -39,7 +39,7 @@ impl FromStr for Demand {
     fn from_str(text: &str) -> Result<Self, String> {
         let usage = || {
             format!(
-                "{text:?} is no demand; write p50, p90, p95, p99, p99.9, p99.99 or max as p99<1ms, errors as errors<0.1% or errors=0, throughput as throughput>1000"
+                "{text:?} is not a demand; use p50, p90, p95, p99, p99.9, p99.99 or max as in p99<1ms, errors as in errors<0.1% or errors=0, throughput as in throughput>1000"
             )
         };
         let split = text.find(['<', '>', '=']).ok_or_else(usage)?;

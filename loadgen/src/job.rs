@@ -143,13 +143,13 @@ fn check_schedule(plan: &Plan) -> Result<(), LoadError> {
     let most = RATE_PER_THREAD_MAX * plan.cores.len() as f64;
     if highest > most {
         return Err(LoadError::Usage(format!(
-            "no generator of {} threads keeps a schedule of {highest:e} requests a second; {most:e} is the most",
+            "a generator with {} threads cannot keep a schedule of {highest:e} requests per second; the maximum is {most:e}",
             plan.cores.len()
         )));
     }
     if highest * plan.duration.as_secs_f64() < 1.0 {
         return Err(LoadError::Usage(format!(
-            "a schedule of {highest} requests a second has none in {:?}; measure longer or ask faster",
+            "a schedule of {highest} requests per second contains no request in {:?}; increase the duration or the rate",
             plan.duration
         )));
     }
@@ -165,7 +165,7 @@ fn connect(job: &Job, engine: &Engine, context: &RunContext) -> Result<(), LoadE
         match engine.reports().recv_timeout(POLL_INTERVAL) {
             Ok(ThreadReport::Ready) => ready += 1,
             Ok(ThreadReport::Failed(reason)) => {
-                return unreachable(format!("{} connections were wanted: {reason}", job.plan.connections));
+                return unreachable(format!("{} connections were requested: {reason}", job.plan.connections));
             }
             Ok(_) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -175,7 +175,7 @@ fn connect(job: &Job, engine: &Engine, context: &RunContext) -> Result<(), LoadE
                 return Err(LoadError::Interrupted);
             }
             Err(RecvTimeoutError::Timeout) if Instant::now() > until => {
-                return unreachable(format!("{} connections are not there in time", job.plan.connections));
+                return unreachable(format!("{} connections were not open in time", job.plan.connections));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -426,11 +426,11 @@ fn generator_side(plan: &Plan, recording: &Recording, cpu_percent: f64) -> Gener
     let mut bottleneck = None;
     if busy >= BUSY_PERCENT_MAX {
         bottleneck = Some(format!(
-            "its busiest core worked {busy:.0} % of the time; give it more (--threads, --cpus)"
+            "its busiest core was busy for {busy:.0} % of the time; use more cores (--threads, --cpus)"
         ));
     } else if lag.count > 0 && lag.p99_us > LAG_US_MAX {
         bottleneck = Some(format!(
-            "requests left late although connections were free, by {:.1} ms at the 99th percentile",
+            "requests were sent late although connections were free, by {:.1} ms at the 99th percentile",
             lag.p99_us / 1e3
         ));
     }

@@ -153,11 +153,11 @@ impl TryFrom<String> for Metric {
             ["stage", name, time] => {
                 let (_, time) =
                     StageTime::ALL.into_iter().find(|(text, _)| text == time).ok_or_else(|| {
-                        format!("{text:?}: a stage has p50_ns, p95_ns, p99_ns and mean_ns, not {time}")
+                        format!("{text:?}: the statistic of a stage is p50_ns, p95_ns, p99_ns or mean_ns, not {time}")
                     })?;
                 Self::Stage { name: (*name).to_owned(), time }
             }
-            _ => return Err(format!("{text:?} is no metric")),
+            _ => return Err(format!("{text:?} is not a metric")),
         })
     }
 }

@@ -52,12 +52,12 @@ impl ServerMonitor {
     pub fn checked(target: &Target, pid: Option<i32>, admin: Option<SocketAddr>) -> Result<Self, LoadError> {
         if let Some(pid) = pid.filter(|pid| ProcessSnapshot::at(*pid).is_none()) {
             return Err(LoadError::Usage(format!(
-                "--server-pid {pid}: there is no such process, or /proc does not show it"
+                "--server-pid {pid}: no such process, or it is not visible in /proc"
             )));
         }
         if let Some(admin) = admin.filter(|admin| metrics(*admin).is_none()) {
             return Err(LoadError::Usage(format!(
-                "--admin {admin}: GET /metrics is not answered there as corelane answers it; it is the address of `corelane serve --admin`"
+                "--admin {admin}: does not serve corelane's /metrics; give the address of `corelane serve --admin`"
             )));
         }
         Ok(Self::find(target, pid, admin))

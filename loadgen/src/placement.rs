@@ -23,7 +23,7 @@ impl Placement {
     pub fn new(threads: Option<usize>, cpus: Option<Vec<usize>>) -> Result<Self, LoadError> {
         let available = available();
         if let Some(absent) = cpus.iter().flatten().find(|core| !available.contains(core)) {
-            return Err(LoadError::Usage(format!("--cpus: there is no core {absent}, only {available:?}")));
+            return Err(LoadError::Usage(format!("--cpus: no core {absent}; available: {available:?}")));
         }
         Ok(Self { threads, cpus })
     }

@@ -23,7 +23,7 @@ use crate::{
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Reason of the error if the server responds to all probes with 404.
-const WRONG_PATH: &str = "it answers 404 here; is the path right? Most servers have /mcp";
+const WRONG_PATH: &str = "it replies with status 404; is the path right? Most servers use /mcp";
 
 /// What the server's first replies contain.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ pub fn probe(target: &Target, wanted: Option<Era>, timeout: Duration) -> Result<
             Err(reason) => rejection = rejection.or(Some(reason)),
         }
     }
-    let reason = rejection.unwrap_or_else(|| "it does not answer".to_owned());
+    let reason = rejection.unwrap_or_else(|| "it does not reply".to_owned());
     Err(LoadError::NotMcp { url: target.url.clone(), reason })
 }
 
@@ -122,7 +122,7 @@ fn probe_era(target: &Target, era: Era, timeout: Duration) -> Result<Result<Prob
             return Ok(Err(WRONG_PATH.to_owned()));
         }
         let error = message.pointer("/error/message").and_then(Value::as_str).unwrap_or("no result");
-        return Ok(Err(format!("it refuses {}: {error}", era.name())));
+        return Ok(Err(format!("it rejects {}: {error}", era.name())));
     };
     let is_supported = match era {
         Era::Modern => result
@@ -132,7 +132,7 @@ fn probe_era(target: &Target, era: Era, timeout: Duration) -> Result<Result<Prob
         _ => result.get("protocolVersion").is_some(),
     };
     if !is_supported {
-        return Ok(Err(format!("it does not speak {}", era.name())));
+        return Ok(Err(format!("it does not support {}", era.name())));
     }
     let info = result
         .pointer("/_meta/io.modelcontextprotocol~1serverInfo")
@@ -181,11 +181,11 @@ fn parse_reply(head: &Head, reply: &[u8]) -> Result<Value, String> {
     match (json, head.status) {
         (Some(message), _) => Ok(message),
         (None, 404) => Err(WRONG_PATH.to_owned()),
-        (None, 401 | 403) => Err(format!("it refuses with status {}", head.status)),
+        (None, 401 | 403) => Err(format!("it rejects the request with status {}", head.status)),
         (None, 301..=308) => {
-            Err(format!("it redirects with status {}; give the address it redirects to", head.status))
+            Err(format!("it redirects with status {}; give the target of the redirection", head.status))
         }
-        (None, status) => Err(format!("it answers with status {status} and no JSON-RPC")),
+        (None, status) => Err(format!("it replies with status {status} and without JSON-RPC")),
     }
 }
 
@@ -224,7 +224,7 @@ fn read(
 ) -> Result<(Head, Vec<u8>), LoadError> {
     let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
     let not_mcp = |reason: String| LoadError::NotMcp { url: target.url.clone(), reason };
-    let timed_out = || not_mcp(format!("it does not answer within {timeout:?}"));
+    let timed_out = || not_mcp(format!("it does not reply within {timeout:?}"));
     let until = Instant::now() + timeout;
     let mut reply = ReplyReader::default();
     let mut buffer = [0; 16 * 1024];
@@ -242,7 +242,7 @@ fn read(
         if length == 0 {
             framer.end(&mut |part| reply.take(&part));
         } else if let Err(broken) = framer.receive(received, &mut |part| reply.take(&part)) {
-            let tls = if received.starts_with(&[0x15, 3]) { ", it speaks TLS" } else { "" };
+            let tls = if received.starts_with(&[0x15, 3]) { ", but TLS" } else { "" };
             return Err(not_mcp(format!("{broken}{tls}")));
         }
         if let Some(head) = reply.head {
@@ -255,7 +255,7 @@ fn read(
 }
 
 /// Reason of the error if the server closes without a reply.
-const CLOSED: &str = "it closes the connection without an answer";
+const CLOSED: &str = "it closes the connection without a reply";
 
 /// A process that receives several requests. Dropping it lets the process exit.
 struct StdioSession {
@@ -267,7 +267,8 @@ struct StdioSession {
 impl StdioSession {
     fn start(target: &Target) -> Result<Self, LoadError> {
         let unreachable = |reason: String| LoadError::Unreachable { url: target.url.clone(), reason };
-        let program = target.program().ok_or_else(|| unreachable("it is no command".to_owned()))?;
+        let program =
+            target.program().ok_or_else(|| unreachable("the target is not a command".to_owned()))?;
         let (stream, process) = program.start(&[]).map_err(|error| unreachable(error.to_string()))?;
         let stream = Some(Socket::from(OwnedFd::from(stream)));
         Ok(Self { stream, framer: Framer::lines(), process: Some(process) })

@@ -409,11 +409,11 @@ impl ResultFile {
         let broken = |reason: String| LoadError::ResultBroken { path: path.to_owned(), reason };
         let text = fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
         let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| broken(format!("no JSON: {error}")))?;
+            serde_json::from_str(&text).map_err(|error| broken(format!("not JSON: {error}")))?;
         match value.get("schema").and_then(serde_json::Value::as_str) {
             Some(SCHEMA) => {}
-            Some(other) => return Err(broken(format!("its schema is {other:?}, not {SCHEMA:?}"))),
-            None => return Err(broken("it has no schema: not a result of this program".to_owned())),
+            Some(other) => return Err(broken(format!("the schema is {other:?}, not {SCHEMA:?}"))),
+            None => return Err(broken("no schema: not a result of this program".to_owned())),
         }
         serde_json::from_value(value).map_err(|error| broken(error.to_string()))
     }

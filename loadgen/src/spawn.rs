@@ -46,7 +46,7 @@ impl SpawnedServer {
         });
         let group = match spawned {
             Ok(group) => group.map_err(|error| failed(error.to_string()))?,
-            Err(_) => return Err(failed("its thread panicked".to_owned())),
+            Err(_) => return Err(failed("the starting thread panicked".to_owned())),
         };
         let spawned = Self { group: Some(group), address };
         let until = Instant::now() + START_TIMEOUT;
@@ -56,7 +56,7 @@ impl SpawnedServer {
             }
             let ended = spawned.group.as_ref().is_none_or(ProcessGroup::has_ended);
             if ended || Instant::now() > until {
-                let last_output = last_line(&output).unwrap_or_else(|| "it said nothing".to_owned());
+                let last_output = last_line(&output).unwrap_or_else(|| "it wrote no output".to_owned());
                 return Err(failed(if ended {
                     last_output
                 } else {

@@ -43,7 +43,7 @@ impl Program {
     pub fn parse(text: &str) -> Result<Self, String> {
         let words = shlex::split(text).ok_or("a quote is not closed")?;
         if words.first().is_none_or(String::is_empty) {
-            return Err("it names no command".to_owned());
+            return Err("the command is empty".to_owned());
         }
         Ok(Self { words, cores: available() })
     }
@@ -73,7 +73,7 @@ impl Program {
             });
             starting.join()
         });
-        let group = started.map_err(|_| io::Error::other("its thread panicked"))??;
+        let group = started.map_err(|_| io::Error::other("the starting thread panicked"))??;
         Ok((ours, Process { group, stderr }))
     }
 

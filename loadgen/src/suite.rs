@@ -95,7 +95,7 @@ impl Suite {
         let target = match (&self.target, &server) {
             (Some(target), _) => target.clone(),
             (None, Some(server)) => server.target.clone(),
-            (None, None) => return Err(LoadError::Usage("there is no server".to_owned())),
+            (None, None) => return Err(LoadError::Usage("no server is given".to_owned())),
         };
         let mut runs = Vec::new();
         let repeats = if workload.kind == WorkloadKind::Idle { 1 } else { self.repeats };
@@ -157,7 +157,7 @@ impl Suite {
         }
         if workload.kind == WorkloadKind::FanOut && target.program().is_some() {
             return Err(LoadError::Unsupported(
-                "a server on stdio has one client: nothing fans out".to_owned(),
+                "a server on stdio has one client, so it cannot fan out".to_owned(),
             ));
         }
         let probe = probe(target, Some(workload.era), self.timeout)?;

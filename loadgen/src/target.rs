@@ -54,7 +54,7 @@ impl Target {
     pub fn parse(text: &str) -> Result<Self, LoadError> {
         let unusable = |reason: &str| LoadError::Usage(format!("{text:?} is not a usable address: {reason}"));
         if text.contains(char::is_control) {
-            return Err(unusable("it has control characters; it should look like http://HOST:PORT/mcp"));
+            return Err(unusable("it contains control characters; the form is http://HOST:PORT/mcp"));
         }
         if let Some(path) = text.strip_prefix(HTTP_UNIX) {
             return Self::unix(path).map_err(|reason| unusable(&reason));
@@ -64,16 +64,16 @@ impl Target {
             "http" => {}
             "https" => {
                 return Err(unusable(
-                    "TLS is not spoken here; measure the server behind the TLS proxy, at its http:// address",
+                    "TLS is not supported; measure the server behind the TLS proxy, at its http:// address",
                 ));
             }
-            _ => return Err(unusable("it should begin with http:// or http+unix:")),
+            _ => return Err(unusable("the scheme must be http:// or http+unix:")),
         }
         let split = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, behind) = rest.split_at(split);
         // The URL standard accepts these, but a user who writes them means something else.
         if authority.is_empty() || authority.contains(['@', ' ', '\\']) {
-            return Err(unusable("it should look like http://HOST:PORT/mcp"));
+            return Err(unusable("the form is http://HOST:PORT/mcp"));
         }
         let url = Url::parse(&format!("http://{rest}")).map_err(|error| unusable(&error.to_string()))?;
         let mut path = if behind.starts_with('/') { url.path() } else { "/mcp" }.to_owned();
@@ -83,7 +83,7 @@ impl Target {
         let host = url.host_str().unwrap_or_default();
         let host = url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"));
         let addresses = url.socket_addrs(|| Some(80)).map_err(|error| unusable(&error.to_string()))?;
-        let address = first_accepting(&addresses).ok_or_else(|| unusable("its host has no address"))?;
+        let address = first_accepting(&addresses).ok_or_else(|| unusable("the host has no address"))?;
         Ok(Self {
             url: format!("http://{host}{path}"),
             address: Address::Tcp(address),
@@ -96,7 +96,7 @@ impl Target {
     fn unix(path: &str) -> Result<Self, String> {
         let path = PathBuf::from(path);
         if path.as_os_str().is_empty() {
-            return Err("the path of its socket is missing".to_owned());
+            return Err("the path of the socket is missing".to_owned());
         }
         SockAddr::unix(&path).map_err(|error| error.to_string())?;
         Ok(Self {
@@ -139,7 +139,7 @@ impl Target {
         let is_too_many = self.program().is_some() && connections > PROCESSES_MAX;
         is_too_many.then(|| {
             format!(
-                "--stdio starts a process for each of {connections} connections; {PROCESSES_MAX} is the most (-c)"
+                "--stdio starts a process for each of {connections} connections; the maximum is {PROCESSES_MAX} (-c)"
             )
         })
     }
@@ -154,10 +154,10 @@ impl Target {
             let (name, value) = header.split_once(':').ok_or_else(|| unusable("write it as NAME:VALUE"))?;
             let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
             if name.is_empty() || !name.bytes().all(is_token) {
-                return Err(unusable("its name is no header's name"));
+                return Err(unusable("the name is not a header name"));
             }
             if value.contains(|character: char| character.is_control() && character != '\t') {
-                return Err(unusable("its value has control characters"));
+                return Err(unusable("the value contains control characters"));
             }
             let framing = ["content-length", "transfer-encoding", "connection"];
             if framing.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
@@ -263,10 +263,10 @@ mod tests {
         for (text, word) in [
             ("https://127.0.0.1/mcp", "TLS"),
             ("ftp://127.0.0.1/", "http://"),
-            ("http:///mcp", "look like"),
+            ("http:///mcp", "the form is"),
             ("http://127.0.0.1:99999/", "invalid port"),
             ("http+unix:", "missing"),
-            ("http://user@127.0.0.1/", "look like"),
+            ("http://user@127.0.0.1/", "the form is"),
         ] {
             let error = Target::parse(text).unwrap_err().to_string();
             assert!(error.contains(word) && !error.contains('\n'), "{text}: {error}");

@@ -60,7 +60,7 @@ impl Placeholders {
     /// A description of the invalid placeholder.
     pub fn mark(&mut self, text: &str) -> Result<String, String> {
         if text.contains([MARK_BEGIN, MARK_END]) {
-            return Err("the characters U+F8E0 and U+F8E1 cannot be sent".to_owned());
+            return Err("the characters U+F8E0 and U+F8E1 are reserved".to_owned());
         }
         let mut marked = String::with_capacity(text.len());
         let mut rest = text;
@@ -90,7 +90,7 @@ impl Placeholders {
                 }
                 _ => {
                     return Err(format!(
-                        "{{{{{name}}}}} is unknown; there are {{{{counter}}}}, {{{{random:16}}}} and {{{{pad:1024}}}}"
+                        "{{{{{name}}}}} is unknown; supported are {{{{counter}}}}, {{{{random:16}}}} and {{{{pad:1024}}}}"
                     ));
                 }
             };

@@ -180,7 +180,7 @@ fn search_finds_and_confirms_a_rate() {
     let arguments = ["saturate", &server.url, "--slo", "p50<1s", "--rate-max", "300", "--trial", "500ms"];
     let output = run(&[&arguments[..], &["--json", json.to_str().unwrap()]].concat());
     assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(output.out.contains("300 requests/s hold p50<1s"), "{}", output.out);
+    assert!(output.out.contains("p50<1s hold at 300 requests/s"), "{}", output.out);
     let none = run(&["saturate", &server.url, "--slo", "p50<1ns", "--rate-max", "64", "--trial", "200ms"]);
     assert_eq!(none.code, Some(1), "{none:?}");
 }

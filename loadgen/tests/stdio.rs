@@ -181,16 +181,16 @@ fn unusable_stdio_servers_are_errors_with_the_cause() {
         (vec!["run", "--closed", "--stdio", "sh -c 'kill -KILL $$'"], "the server ended (signal: 9"),
         (
             vec!["run", "--closed", "--stdio", "sh -c 'echo Listening; cat >/dev/null'"],
-            "a line that is no JSON-RPC message: Listening",
+            "a line that is not a JSON-RPC message: Listening",
         ),
         (
             vec!["run", "--closed", "--timeout", "300ms", "--stdio", "sleep 1000"],
-            "does not answer within 300ms",
+            "does not reply within 300ms",
         ),
         (vec!["run", "--closed", "--stdio", "server 'x"], "a quote is not closed"),
-        (vec!["run", "--closed", "--stdio", ""], "names no command"),
-        (vec!["run", "--closed", "--stdio", CORELANE, "--plain"], "--plain is HTTP"),
-        (vec!["idle", "--stdio", CORELANE], "1024 is the most"),
+        (vec!["run", "--closed", "--stdio", ""], "the command is empty"),
+        (vec!["run", "--closed", "--stdio", CORELANE, "--plain"], "--plain needs HTTP"),
+        (vec!["idle", "--stdio", CORELANE], "the maximum is 1024"),
         (vec!["storm", "--stdio", CORELANE], "--stdio has none"),
         (vec!["fanout", "--stdio", CORELANE], "has one client"),
     ];
@@ -213,7 +213,7 @@ fn unusable_stdio_servers_are_errors_with_the_cause() {
 fn failing_stdio_servers_are_counted_and_restarted() {
     for (then, kind, words) in [
         ("exit", "connection_closed", "the server ended (exit status: 7): out of order"),
-        ("babble", "reply_broken", "no JSON-RPC message: Listening on stdout"),
+        ("babble", "reply_broken", "not a JSON-RPC message: Listening on stdout"),
     ] {
         let (command, pids) = python(then, 20, then);
         let arguments =

@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     server
         .tool(
             Tool::new(fault_injection::TOOL)
-                .description("Takes the time that was planted")
+                .description("Takes the planted delay")
                 .input_schema::<()>(json!({"type": "object"}))
                 .run_raw(move |_arguments, _cx, reply| {
                     work_for(delay);

@@ -124,9 +124,9 @@ impl BudgetRow {
             (Some(max), None, None) => (Better::Lower, Some(max)),
             (None, Some(min), None) => (Better::Higher, Some(min)),
             (None, None, Some(better)) if raw.goal.is_some() => (better, None),
-            (None, None, _) => return Err("it needs max or min, or goal and better".to_owned()),
-            (Some(_), Some(_), _) => return Err("it has both max and min".to_owned()),
-            (_, _, Some(_)) => return Err("max and min say which way is better".to_owned()),
+            (None, None, _) => return Err("max or min is missing, or goal and better".to_owned()),
+            (Some(_), Some(_), _) => return Err("only one of max and min is allowed".to_owned()),
+            (_, _, Some(_)) => return Err("max or min already determine better".to_owned()),
         };
         let contestant = raw.contestant.unwrap_or_else(|| CORELANE.to_owned());
         let ratio_to = raw.ratio_to.map(|other| Other {
@@ -154,19 +154,19 @@ impl BudgetRow {
     fn check(&self) -> Result<(), String> {
         let limits = [self.bound, self.goal].into_iter().flatten();
         if limits.into_iter().any(|limit| !(limit.is_finite() && limit >= 0.0)) {
-            return Err("its limits are not numbers of at least 0".to_owned());
+            return Err("a limit is not a number of at least 0".to_owned());
         }
         let one = (&self.metric, &self.workload);
         for (metric, workload) in
             self.ratio_to.iter().map(|other| (&other.metric, &other.workload)).chain([one])
         {
             if !metric.is_of_file() && workload.is_none() {
-                return Err(format!("{metric} is measured in a workload, and it names none"));
+                return Err(format!("{metric} is measured in a workload, but the row has no workload"));
             }
         }
         match (self.goal, self.bound) {
             (Some(goal), Some(bound)) if !self.within(goal, bound) => {
-                Err(format!("its goal {goal} is looser than its budget {bound}"))
+                Err(format!("the goal {goal} is looser than the budget {bound}"))
             }
             _ => Ok(()),
         }

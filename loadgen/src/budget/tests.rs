@@ -250,20 +250,20 @@ fn scale_and_errors_are_remarks() {
 #[test]
 fn invalid_row_is_rejected() {
     for (rest, why) in [
-        ("metric = 'p95'", "it needs max or min, or goal and better"),
-        ("metric = 'p95'\ngoal = 1", "it needs max or min, or goal and better"),
-        ("metric = 'p95'\nmax = 1\nmin = 1", "both max and min"),
-        ("metric = 'p95'\nmax = 1\nbetter = 'lower'", "say which way"),
+        ("metric = 'p95'", "max or min is missing, or goal and better"),
+        ("metric = 'p95'\ngoal = 1", "max or min is missing, or goal and better"),
+        ("metric = 'p95'\nmax = 1\nmin = 1", "only one of max and min"),
+        ("metric = 'p95'\nmax = 1\nbetter = 'lower'", "already determine better"),
         ("metric = 'p95'\nmax = 1\ngoal = 2", "looser"),
-        ("metric = 'p95'\nmax = nan", "not numbers"),
-        ("metric = 'p96'\nmax = 1", "is no metric"),
+        ("metric = 'p95'\nmax = nan", "not a number"),
+        ("metric = 'p96'\nmax = 1", "is not a metric"),
         ("metric = 'p95'\nmax = 1\nunit = 'ms'", "unknown field"),
     ] {
         let error = Budget::parse(&row(rest)).unwrap_err();
         assert!(error.contains(why), "{rest}: {error}");
     }
     let no_workload = "[[row]]\nid = 'a'\nwhat = 'a'\nsource = 'goal'\nmetric = 'p95'\nmax = 1\n";
-    assert!(Budget::parse(no_workload).unwrap_err().contains("names none"));
+    assert!(Budget::parse(no_workload).unwrap_err().contains("has no workload"));
     let twice = row("metric = 'p95'\nmax = 1").repeat(2);
     assert_eq!(Budget::parse(&twice).unwrap_err(), "two rows have the id \"a\"");
 }

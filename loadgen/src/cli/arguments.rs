@@ -142,7 +142,7 @@ impl ServerArguments {
         if let Some(command) = &self.stdio {
             if plain {
                 return Err(LoadError::Usage(
-                    "--plain is HTTP, and a server on --stdio speaks none".to_owned(),
+                    "--plain needs HTTP, which a server on --stdio does not support".to_owned(),
                 ));
             }
             return Target::stdio(command);
@@ -161,7 +161,7 @@ impl ServerArguments {
 
     pub(super) fn suite(&self, id: &str, duration: Option<Duration>, scale: f64) -> Result<Suite, LoadError> {
         let workload = workloads::by_id(id).ok_or_else(|| {
-            LoadError::Usage(format!("there is no workload {id:?}; corelane-loadgen workloads lists them"))
+            LoadError::Usage(format!("no workload {id:?}; corelane-loadgen workloads lists them"))
         })?;
         self.suite_of(workload, duration, scale)
     }
@@ -208,7 +208,7 @@ fn era(text: &str) -> Result<Era, String> {
     match text {
         "2026-07-28" => Ok(Era::Modern),
         "2025-11-25" => Ok(Era::Legacy),
-        _ => Err("there are 2026-07-28 and 2025-11-25".to_owned()),
+        _ => Err("supported are 2026-07-28 and 2025-11-25".to_owned()),
     }
 }
 

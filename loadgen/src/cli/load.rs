@@ -272,7 +272,7 @@ impl Storm {
         self.output.check()?;
         let started = SystemTime::now();
         if self.server.stdio.is_some() {
-            return Err(LoadError::Usage("a storm is one of connections, and --stdio has none".to_owned()));
+            return Err(LoadError::Usage("a storm needs connections, and --stdio has none".to_owned()));
         }
         let mut job = self.server.job(&self.mix, &self.load, true)?;
         job.workload = "storm".to_owned();

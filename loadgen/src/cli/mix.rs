@@ -57,9 +57,9 @@ impl Mix {
             let (name, arguments, weight) = named_arguments(text)?;
             let is_there = probe.tools.is_empty() || probe.tools.contains(&name);
             if !is_there {
-                let there = probe.tools.join(", ");
+                let available = probe.tools.join(", ");
                 return Err(LoadError::Unsupported(format!(
-                    "the server has no tool {name:?}; it has {there}"
+                    "the server has no tool {name:?}; it has {available}"
                 )));
             }
             let operation = match arguments {
@@ -93,7 +93,7 @@ impl Mix {
             operations.push((if echo { Operation::canonical() } else { Operation::Method("tools/list") }, 1));
         }
         if operations.iter().all(|(_, weight)| *weight == 0) {
-            return Err(LoadError::Usage("every request of the mix has the weight 0".to_owned()));
+            return Err(LoadError::Usage("every request of the mix has weight 0".to_owned()));
         }
         Ok(operations)
     }
@@ -102,7 +102,7 @@ impl Mix {
 /// Parses `NAME`, `NAME={…}`, `NAME={…}=WEIGHT` or `NAME=WEIGHT`.
 fn named_arguments(text: &str) -> Result<(String, Option<String>, u32), LoadError> {
     let usage =
-        || LoadError::Usage(format!("{text:?} should look like NAME, NAME={{…}} or NAME={{…}}=WEIGHT"));
+        || LoadError::Usage(format!("{text:?} is not of the form NAME, NAME={{…}} or NAME={{…}}=WEIGHT"));
     let Some((name, rest)) = text.split_once('=') else { return Ok((text.to_owned(), None, 1)) };
     if name.is_empty() {
         return Err(usage());

@@ -162,7 +162,7 @@ impl Peers {
         if context.is_interrupted() {
             ResultFile::of_this_process(started, runs, not_run).write(&self.json)?;
             print(&format!(
-                "interrupted: nothing was held against each other; what ran is in {}\n",
+                "interrupted: nothing was compared; the completed runs are in {}\n",
                 self.json.display()
             ));
             return Ok(true);
@@ -379,9 +379,9 @@ fn compare_with_wrk(runs: &[Run]) -> String {
             let verdict = match ratio - 1.0 {
                 apart if apart.abs() <= WRK_TOLERANCE => "within 5 %",
                 apart if apart > 0.0 => {
-                    "NOT within 5 %: wrk asks less than this generator, and is its own limit"
+                    "NOT within 5 %: wrk sends less than this generator, and is the limit itself"
                 }
-                _ => "NOT within 5 %: this generator asks less than wrk",
+                _ => "NOT within 5 %: this generator sends less than wrk",
             };
             format!(
                 "generator ÷ wrk on nginx-static, {WRK_CONNECTIONS} connections: {ratio:.3} ({} ÷ {} requests/s), {verdict}\n",
@@ -389,7 +389,7 @@ fn compare_with_wrk(runs: &[Run]) -> String {
                 units::count(wrk_rate)
             )
         }
-        _ => "wrk is not there: the generator was not checked against it\n".to_owned(),
+        _ => "wrk is not installed: the generator was not compared with it\n".to_owned(),
     }
 }
 

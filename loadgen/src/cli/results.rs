@@ -55,7 +55,7 @@ impl Compare {
         print(&comparison.table());
         if !comparison.usable() {
             return Err(LoadError::Incomparable(
-                "no run of one can be held against a run of the other".to_owned(),
+                "no run of one can be compared with a run of the other".to_owned(),
             ));
         }
         Ok(!comparison.regressed())
@@ -158,7 +158,7 @@ impl Report {
             let [(_, run)] = runs.as_slice() else {
                 let count = runs.len();
                 return Err(LoadError::Usage(format!(
-                    "--hlog takes one run, these are {count}; choose with --only"
+                    "--hlog needs exactly one run, not {count}; select it with --only"
                 )));
             };
             write_whole(path, report::hlog(run)?.as_bytes())?;
@@ -198,7 +198,7 @@ impl Report {
 fn page(runs: &[(String, &Run)], files: &[ResultFile]) -> Result<String, LoadError> {
     if runs.len() > RUNS_PER_PAGE_MAX {
         return Err(LoadError::Usage(format!(
-            "a page takes {RUNS_PER_PAGE_MAX} runs, these are {}; choose workloads with --only",
+            "a page has at most {RUNS_PER_PAGE_MAX} runs, not {}; select workloads with --only",
             runs.len()
         )));
     }

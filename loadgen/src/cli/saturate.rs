@@ -89,9 +89,9 @@ impl Saturate {
         let demands: Vec<String> = self.slo.iter().map(|demand| demand.text().to_owned()).collect();
         let demands = demands.join(", ");
         match found {
-            Some(rate) => print(&format!("{} requests/s hold {demands}\n", units::count(rate))),
+            Some(rate) => print(&format!("{demands} hold at {} requests/s\n", units::count(rate))),
             None if interrupted => print("interrupted: no rate was confirmed\n"),
-            None => print(&format!("no rate was found that holds {demands}\n")),
+            None => print(&format!("no rate was found at which {demands} hold\n")),
         }
         if let Some(reason) = bottleneck.filter(|_| !interrupted) {
             print(&format!("THE GENERATOR WAS THE LIMIT above that: {reason}. The server may hold more.\n"));

@@ -50,7 +50,7 @@ pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
         Err(LoadError::Interrupted) if runs_count > 0 => {
             let runs: Vec<Run> = [without, with, again].concat();
             print(&report::terminal::runs(&runs));
-            print("interrupted: nothing was held against what was planted\n");
+            print("interrupted: the planted delay was not checked\n");
             return Ok(true);
         }
         measured => measured?,
@@ -71,9 +71,12 @@ pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
             format!("planted {planted_us:.0} µs, found {found_us:.0} µs"),
             FOUND.contains(&(found_us / planted_us)),
         ),
-        ("the comparison finds it".to_owned(), slowed.regressed()),
+        ("the comparison reports a regression".to_owned(), slowed.regressed()),
         // Only the median is checked: noise of the machine in the tail is not an error of the comparison.
-        ("nothing is found in the median where nothing is planted".to_owned(), !regressed_in(&alike, "p50")),
+        (
+            "no difference is found in the median without a planted delay".to_owned(),
+            !regressed_in(&alike, "p50"),
+        ),
     ];
     for (what, passed) in &checks {
         print(&format!("{} {what}\n", if *passed { "✓" } else { "✗" }));
@@ -85,7 +88,7 @@ pub(super) fn self_test(context: &RunContext) -> Result<bool, LoadError> {
 fn workload() -> Workload {
     Workload {
         id: "self_test",
-        description: "a tool that takes as long as was planted",
+        description: "a tool that takes the planted delay",
         era: Era::Modern,
         operations: vec![(
             Operation::Tool { name: fault_injection::TOOL.to_owned(), arguments: "{}".to_owned() },

@@ -84,7 +84,7 @@ impl SuiteArguments {
         let unknown = self.only.iter().find(|id| !all.iter().any(|workload| workload.id == **id));
         if let Some(id) = unknown {
             return Err(LoadError::Usage(format!(
-                "there is no workload {id:?}; corelane-loadgen workloads lists them"
+                "no workload {id:?}; corelane-loadgen workloads lists them"
             )));
         }
         let is_selected = |workload: &Workload| match self.only.as_slice() {
@@ -148,7 +148,7 @@ fn unusable_reasons(file: &ResultFile) -> Result<Vec<String>, LoadError> {
     let mut reasons: Vec<String> = file.runs.iter().filter_map(limit).collect();
     reasons.dedup();
     if reasons.is_empty() {
-        reasons.push(format!("no run could be held against another of its kind:\n{}", comparison.table()));
+        reasons.push(format!("no run can be compared with another one:\n{}", comparison.table()));
     }
     Ok(reasons)
 }
@@ -192,7 +192,7 @@ impl Baseline {
             print(&format!("not run: {}: {}\n", not_run.workload, not_run.reason));
         }
         if interrupted(&file, context) {
-            print(&format!("interrupted: {} was left as it is\n", self.output.display()));
+            print(&format!("interrupted: {} was not changed\n", self.output.display()));
             return Ok(true);
         }
         let mut suite_failures = suite_failures(&file);
@@ -205,7 +205,7 @@ impl Baseline {
         for failure in &suite_failures {
             print(&format!("FAILED: {failure}\n"));
         }
-        print(&format!("{} was left as it is\n", self.output.display()));
+        print(&format!("{} was not changed\n", self.output.display()));
         Ok(false)
     }
 }
@@ -254,7 +254,7 @@ impl Regression {
         }
         if interrupted(&file, context) {
             print(&report::terminal::runs(&file.runs));
-            print("interrupted: nothing was held against the baseline\n");
+            print("interrupted: nothing was compared with the baseline\n");
             return Ok(true);
         }
         let comparison = compare(&file, &baseline, &thresholds)?;
@@ -265,7 +265,7 @@ impl Regression {
         }
         if !comparison.usable() {
             return Err(LoadError::Incomparable(
-                "nothing of the baseline could be held against this run".to_owned(),
+                "no run of the baseline can be compared with this result".to_owned(),
             ));
         }
         Ok(suite_failures.is_empty() && !comparison.regressed())

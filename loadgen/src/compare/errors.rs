@@ -65,5 +65,5 @@ fn more(pair: &Pair<'_>, baseline: f64, current: f64) -> Option<String> {
     let requests = |group: &Repeats<'_>| group.runs.iter().map(|run| run.requests_count).sum::<u64>() as f64;
     let expected = baseline * requests(&pair.current) / requests(&pair.baseline).max(1.0);
     (current > expected * SHARE_FACTOR_MAX && current >= expected + MORE_COUNT_MIN)
-        .then(|| format!("as in the baseline there would be {}", units::count(expected)))
+        .then(|| format!("the baseline's share would be {}", units::count(expected)))
 }

@@ -129,7 +129,7 @@ fn row(pair: &Pair<'_>, gate: &Gate, unusable: Option<String>) -> Option<Row> {
     let unusable = unusable.or_else(|| {
         ratio.is_none().then(|| match repeats_count {
             [0, _] => format!("the baseline has no {}", gate.metric),
-            [_, 0] => format!("there is no {} now", gate.metric),
+            [_, 0] => format!("the current result has no {}", gate.metric),
             _ => format!("{} is not above 0 throughout the baseline", gate.metric),
         })
     });
@@ -139,7 +139,7 @@ fn row(pair: &Pair<'_>, gate: &Gate, unusable: Option<String>) -> Option<Row> {
         Some(ratio) => verdict(gate, &ratio, few),
     };
     let too_few = (verdict == Verdict::Unclear && few)
-        .then(|| format!("fewer than {REPEATS_COUNT_MIN} repeats tell nothing from noise"));
+        .then(|| format!("fewer than {REPEATS_COUNT_MIN} repeats cannot be distinguished from noise"));
     let [baseline, current] = [median(&baseline), median(&current)];
     Some(Row {
         workload: pair.current.name(),

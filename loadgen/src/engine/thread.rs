@@ -133,6 +133,8 @@ fn spawn(
     match panic::catch_unwind(AssertUnwindSafe(spawn)) {
         Ok(Ok(thread)) => Ok(thread),
         Ok(Err(error)) => Err(LoadError::Resource(format!("no thread on core {core}: {error}"))),
-        Err(_) => Err(LoadError::Resource("no descriptor is left; remedy: ulimit -n".to_owned())),
+        Err(_) => Err(LoadError::Resource(
+            "the process has no descriptor left; raise the limit with ulimit -n".to_owned(),
+        )),
     }
 }

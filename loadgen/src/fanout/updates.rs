@@ -43,7 +43,7 @@ impl FanOut {
             None => {
                 let excerpt = String::from_utf8_lossy(body.get(..200).unwrap_or(body)).into_owned();
                 self.failure =
-                    Some(format!("subscriptions/listen was answered with status {status}: {excerpt}"));
+                    Some(format!("the reply to subscriptions/listen has status {status}: {excerpt}"));
             }
         }
     }

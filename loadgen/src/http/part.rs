@@ -32,12 +32,12 @@ pub enum FrameError {
     #[error("the reply is not HTTP")]
     Head,
     /// The head or the body exceeds its maximum length.
-    #[error("the reply is too large")]
+    #[error("the reply exceeds the maximum length")]
     TooLarge,
     /// The body's framing is invalid.
-    #[error("the reply's body is not framed as its head says")]
+    #[error("the framing of the reply's body is invalid")]
     Body,
     /// A line that is not a JSON-RPC message.
-    #[error("its output has a line that is no JSON-RPC message: {0}")]
+    #[error("its output contains a line that is not a JSON-RPC message: {0}")]
     Line(Box<str>),
 }

@@ -91,16 +91,16 @@ pub enum ReplyError {
     #[error("status {0}")]
     Status(u16),
     /// The body is not a JSON-RPC response.
-    #[error("the body is no JSON-RPC reply")]
+    #[error("the body is not a JSON-RPC response")]
     NotJson,
     /// The id belongs to another request.
-    #[error("the reply's id is not the request's")]
+    #[error("the id of the reply is not that of the request")]
     Id,
     /// The response is a JSON-RPC error.
     #[error("a JSON-RPC error")]
     Error,
     /// The response has neither a result nor an error, or not the result of the method.
-    #[error("the reply has no such result")]
+    #[error("the response has no result of the method")]
     NoResult,
     /// The result is not complete: the server needs input.
     #[error("the result is not complete")]
@@ -109,7 +109,7 @@ pub enum ReplyError {
     #[error("the tool failed (isError)")]
     ToolError,
     /// The returned text is not the sent one.
-    #[error("the echo is not what was said")]
+    #[error("the returned text is not the sent text")]
     Echo,
 }
 
@@ -149,8 +149,7 @@ enum Id<'a> {
     Number(u64),
     #[serde(borrow)]
     Other(
-        #[allow(dead_code, reason = "an id that is no number of ours is wrong whatever it says")]
-        Cow<'a, str>,
+        #[allow(dead_code, reason = "an id that is not a number is wrong, whatever its value")] Cow<'a, str>,
     ),
 }
 

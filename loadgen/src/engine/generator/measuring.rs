@@ -85,9 +85,8 @@ impl Generator {
                 let interval = self.intervals.entry(index).or_insert_with(|| IntervalRecord::new(index));
                 interval.errors += 1;
                 interval.latency.saturating_record((end - due).max(1));
-                self.recording.error("not_sent_in_time", || {
-                    "requests that were due found no free connection in time".to_owned()
-                });
+                self.recording
+                    .error("not_sent_in_time", || "due requests had no free connection in time".to_owned());
             }
         }
     }

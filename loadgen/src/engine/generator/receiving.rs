@@ -141,7 +141,7 @@ impl Generator {
             {
                 let error = checked.err().unwrap_or(ReplyError::NoResult);
                 let excerpt = self.recording.first_error.take().unwrap_or_else(|| error.to_string());
-                let reason = format!("the first reply is wrong: {excerpt}");
+                let reason = format!("the first reply was wrong: {excerpt}");
                 if let Some(socket) = self.socket_of(index) {
                     self.fail(index, socket, "handshake_failed", &reason);
                 }
