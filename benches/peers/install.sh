@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds or installs one of the servers corelane is measured beside: benches/peers/install.sh PEER DIRECTORY
-# Everything goes into DIRECTORY, where the commands of peers.toml find it. If that fails, the reason is the
-# last line on stderr, the rest is in DIRECTORY/log.
+# Builds or installs a server that corelane is compared with: benches/peers/install.sh PEER DIRECTORY
+# All files are written to DIRECTORY, which the commands of peers.toml use. On failure the last line on stderr is the
+# reason; the full log is DIRECTORY/log.
 set -euo pipefail
 usage="usage: benches/peers/install.sh PEER DIRECTORY"
 peer=${1:?$usage}
@@ -12,13 +12,13 @@ cd "$(dirname "$0")/../.."
 cd benches/peers
 [ -d "$peer" ] || { echo "no peer $peer" >&2; exit 1; }
 
-# What is there is kept as long as it was made from the files that are here now.
+# An existing installation is reused if it was made from the current files.
 sources=$(find install.sh "$peer" -type f | sort | xargs sha256sum)
 [ "$sources" != "$(cat "$directory/installed" 2>/dev/null)" ] || exit 0
 rm -f "$directory/installed"
 
 exec 3>&2 >"$directory/log" 2>&1
-# npm ends with where its own log is, which says nothing.
+# npm's last line is the path of its own log, not the reason.
 trap 'test $? = 0 || grep -v "complete log of this run" "$directory/log" | tail -n 1 >&3' EXIT
 
 case $peer in

@@ -62,8 +62,8 @@ fn burst_p95_us(run: &Run) -> Option<f64> {
 /// The 95th percentile of the worst second, divided by the median of all seconds.
 fn steady_ratio(intervals: &[Interval]) -> Option<f64> {
     let length_s = intervals.first()?.length_s.max(1e-9);
-    let together = ((1.0 / length_s).round() as usize).max(1);
-    let p95: Option<Vec<f64>> = intervals.chunks(together).map(p95_of).collect();
+    let chunk = ((1.0 / length_s).round() as usize).max(1);
+    let p95: Option<Vec<f64>> = intervals.chunks(chunk).map(p95_of).collect();
     let p95 = p95?;
     Some(p95.iter().copied().fold(0.0, f64::max) / median(p95.iter().copied())?)
 }

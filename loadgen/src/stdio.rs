@@ -79,10 +79,10 @@ impl Program {
 
     fn cores_without(&self, generator: &[usize]) -> CpuSet {
         let mut set = CpuSet::new();
-        let known = self.cores.iter().copied().filter(|core| *core < CpuSet::MAX_CPU);
-        known.clone().filter(|core| !generator.contains(core)).for_each(|core| set.set(core));
+        let usable = self.cores.iter().copied().filter(|core| *core < CpuSet::MAX_CPU);
+        usable.clone().filter(|core| !generator.contains(core)).for_each(|core| set.set(core));
         if set.count() == 0 {
-            known.for_each(|core| set.set(core));
+            usable.for_each(|core| set.set(core));
         }
         set
     }

@@ -1,4 +1,4 @@
-// `echo` served by the TypeScript SDK v2 on node's own HTTP server, as its documentation composes it.
+// `echo` served by the TypeScript SDK v2 on node's HTTP server, composed as in its documentation.
 
 import { createServer } from 'node:http';
 import { localhostHostValidation, localhostOriginValidation, toNodeHandler } from '@modelcontextprotocol/node';
@@ -6,7 +6,7 @@ import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
 import { z } from 'zod';
 
 const port = Number(process.argv[2] ?? process.env.PORT);
-// Outside the factory, which the SDK calls for every request.
+// Created outside the factory, because the SDK calls the factory for every request.
 const inputSchema = z.strictObject({ message: z.string() });
 
 const handler = createMcpHandler(() => {

@@ -188,14 +188,14 @@ fn stage_us(row: &BudgetRow, files: &[ResultFile], time: StageTime) -> Option<f6
 }
 
 fn remarks(group: &Repeats<'_>) -> Vec<String> {
-    let whose = if group.first.contestant == CORELANE { "" } else { group.first.contestant.as_str() };
+    let prefix = if group.first.contestant == CORELANE { "" } else { group.first.contestant.as_str() };
     let scale = group.parameters().scale;
     let scaled = (scale != 1.0).then(|| format!("at scale {scale}"));
     let limit = group.bottleneck().map(|_| "the generator was the limit".to_owned());
     let errors = group.errors_total();
     let errors = (errors > 0).then(|| format!("{errors} errors"));
     let notes = [scaled, limit, errors].into_iter().flatten();
-    notes.map(|remark| if whose.is_empty() { remark } else { format!("{whose}: {remark}") }).collect()
+    notes.map(|remark| if prefix.is_empty() { remark } else { format!("{prefix}: {remark}") }).collect()
 }
 
 fn why_not(row: &BudgetRow, files: &[ResultFile], runs: Option<&Repeats<'_>>) -> String {

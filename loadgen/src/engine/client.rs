@@ -127,9 +127,9 @@ impl Client {
     /// Moves the request with this id to the front, because a process may reply in any order. An unknown id has no
     /// effect.
     pub(super) fn move_to_front(&mut self, id: Option<u64>) {
-        let place = self.in_flight.iter().position(|in_flight| id.is_some() && in_flight.id() == id);
+        let position = self.in_flight.iter().position(|in_flight| id.is_some() && in_flight.id() == id);
         if let Some(in_flight) =
-            place.filter(|place| *place > 0).and_then(|place| self.in_flight.remove(place))
+            position.filter(|position| *position > 0).and_then(|position| self.in_flight.remove(position))
         {
             self.in_flight.push_front(in_flight);
         }

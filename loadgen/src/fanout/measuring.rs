@@ -251,8 +251,8 @@ impl FanOut {
                 if socket.index() >= self.by_slot.len() {
                     self.by_slot.resize(socket.index() + 1, usize::MAX);
                 }
-                if let Some(place) = self.by_slot.get_mut(socket.index()) {
-                    *place = index;
+                if let Some(slot) = self.by_slot.get_mut(socket.index()) {
+                    *slot = index;
                 }
                 let last_update = self.streams.len() - 1;
                 if let Some(stream) = self.streams.get_mut(index) {

@@ -33,8 +33,8 @@ impl FanOut {
             *self.recording.errors.entry("connection_closed").or_default() += unanswered as u64;
             let message = "the server closed the publisher's connection before it replied";
             self.recording.first_error.get_or_insert_with(|| message.to_owned());
-            let known = self.published.len() - unanswered.min(self.published.len());
-            while self.published.len() > known
+            let answered = self.published.len() - unanswered.min(self.published.len());
+            while self.published.len() > answered
                 && self.published.last().is_some_and(|last_update| last_update.delivered == 0)
             {
                 self.published.pop();

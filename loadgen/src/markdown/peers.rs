@@ -69,10 +69,10 @@ fn throughput_table(connections_count: u32, mut groups: Vec<&Repeats<'_>>) -> St
     let rate = |group: &Repeats<'_>| group.median(&Metric::Throughput);
     groups.sort_by(|one, other| rate(other).unwrap_or(0.0).total_cmp(&rate(one).unwrap_or(0.0)));
     let ratio_to = |group: &Repeats<'_>, contestant: &str| -> Option<f64> {
-        let theirs: Vec<&&Repeats<'_>> =
+        let candidates: Vec<&&Repeats<'_>> =
             groups.iter().filter(|other| other.first.contestant == contestant).collect();
-        let same = theirs.iter().find(|other| other.first.workload == group.first.workload);
-        let other = rate(same.or(theirs.first())?)?;
+        let same = candidates.iter().find(|other| other.first.workload == group.first.workload);
+        let other = rate(same.or(candidates.first())?)?;
         (other > 0.0).then_some(rate(group)? / other)
     };
     let rows: Vec<[String; 5]> = groups

@@ -1,16 +1,16 @@
-"""Reads what the load generator wrote with the HdrHistogram project's own Python library, and prints what it found.
+"""Reads the load generator's files with the HdrHistogram project's Python library, and prints the values.
 
     check.py RUN.hlog HISTOGRAM.txt [RUN.hgrm]
 
 RUN.hlog is an interval log, HISTOGRAM.txt holds one histogram as base64, RUN.hgrm the percentile distribution of that
 histogram. Prints one JSON object:
 
-    {"hlog": {"start_s", "intervals": [{"start_s", "length_s", "tag", COUNTS}], COUNTS of all intervals together},
+    {"hlog": {"start_s", "intervals": [{"start_s", "length_s", "tag", COUNTS}], COUNTS of all intervals merged},
      "histogram": {COUNTS},
      "hgrm": {"rows", "rows_unlike"}}
 
 COUNTS are "count", "min_ns", "p50_ns", "p90_ns", "p99_ns", "p99_9_ns" and "max_ns". "rows_unlike" are the rows of
-RUN.hgrm whose value or total the library finds to be another one; an empty list is as it should be.
+RUN.hgrm whose value or total differs from the library's; the list should be empty.
 """
 
 import json
@@ -19,14 +19,14 @@ import sys
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-# The bounds the load generator records with: 1 ns to 1 h at three digits.
+# The bounds of the load generator's histograms: 1 ns to 1 h at three digits.
 BOUNDS = (1, 3_600_000_000_000, 3)
 
 NANOSECONDS_PER_MILLISECOND = 1_000_000
 
 
 def recorded(histogram):
-    """Pairs of a value and how many are no longer, as the library counts them."""
+    """Pairs of a value and the number of values up to it, from the library."""
     total = 0
     pairs = []
     for step in histogram.get_recorded_iterator():
@@ -36,10 +36,10 @@ def recorded(histogram):
 
 
 def at(pairs, per_mille):
-    """The shortest value that so many of a thousand do not exceed, as Java has it since 2.1.10.
+    """The smallest value that `per_mille` thousandths do not exceed, as in the Java library since 2.1.10.
 
-    The library's own get_value_at_percentile rounds the rank to the nearest instead, which in a histogram of few values
-    is at times the value before.
+    The library's get_value_at_percentile rounds the rank to the nearest one, which in a histogram of few values can
+    give the previous value.
     """
     count = pairs[-1][1] if pairs else 0
     rank = max(1, -(-count * per_mille // 1000))
@@ -62,7 +62,7 @@ def counts(histogram):
 def read_log(path):
     reader = HistogramLogReader(path, HdrHistogram(*BOUNDS))
     intervals = []
-    together = HdrHistogram(*BOUNDS)
+    merged = HdrHistogram(*BOUNDS)
     while (histogram := reader.get_next_interval_histogram()) is not None:
         start_ms = histogram.get_start_time_stamp()
         intervals.append(
@@ -73,26 +73,26 @@ def read_log(path):
                 **counts(histogram),
             }
         )
-        together.add(histogram)
+        merged.add(histogram)
     reader.close()
-    return {"start_s": reader.get_start_time_sec(), "intervals": intervals, **counts(together)}
+    return {"start_s": reader.get_start_time_sec(), "intervals": intervals, **counts(merged)}
 
 
 def compare_distribution(path, histogram):
-    """Holds each row against the histogram: the library steps through percentiles otherwise, so its text differs."""
+    """Checks each row against the histogram. The library uses other percentile steps, so the texts differ."""
     with open(path, encoding="utf-8") as file:
-        # As the plotter splits them: by blanks, comments and the head left out.
+        # Split at blanks like the plotter does, without comments and head.
         rows = [line.split() for line in file.read().splitlines()[2:] if not line.startswith("#")]
     pairs = recorded(histogram)
-    befores = dict(zip((value for value, _ in pairs), [0] + [total for _, total in pairs]))
+    totals_before = dict(zip((value for value, _ in pairs), [0] + [total for _, total in pairs]))
     totals = dict(pairs)
     unlike = []
     for value_ms, percentile, total, *_ in rows:
         value_ns = round(float(value_ms) * NANOSECONDS_PER_MILLISECOND)
         rank = float(percentile) * histogram.get_total_count()
-        # The percentile is printed to twelve digits, so its rank is that of a value within a thousandth.
-        is_there = value_ns in totals and befores[value_ns] < rank + 0.001 and rank - 0.001 <= totals[value_ns]
-        if not is_there or int(total) != totals[value_ns]:
+        # The percentile has twelve digits, so that its rank is exact to a thousandth.
+        is_equal = value_ns in totals and totals_before[value_ns] < rank + 0.001 and rank - 0.001 <= totals[value_ns]
+        if not is_equal or int(total) != totals[value_ns]:
             unlike.append([value_ms, percentile, total, totals.get(value_ns)])
     return {"rows": len(rows), "rows_unlike": unlike}
 

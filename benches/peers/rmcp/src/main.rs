@@ -15,7 +15,7 @@ struct Message {
     message: String,
 }
 
-// The router is kept and shared, for the macros would otherwise build it anew for every request.
+// The router is built once and shared; the macros would otherwise build one for every request.
 struct Echo {
     tools: ToolRouter<Self>,
 }

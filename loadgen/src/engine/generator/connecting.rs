@@ -34,10 +34,10 @@ impl Generator {
             // This load measures connecting; a single connection verifies that the server accepts.
             self.to_connect.truncate(1);
         }
-        let wanted = self.to_connect.len();
+        let clients = self.to_connect.len();
         // A server may close after its first reply: each connection must have been ready once, not all at the same
         // time.
-        while self.ready_once < wanted && self.failure.is_none() && !self.is_stopped() {
+        while self.ready_once < clients && self.failure.is_none() && !self.is_stopped() {
             self.turn(events)?;
             self.ring.doze(Duration::from_millis(1))?;
         }
@@ -55,8 +55,8 @@ impl Generator {
         if socket.index() >= self.by_slot.len() {
             self.by_slot.resize(socket.index() + 1, u32::MAX);
         }
-        if let Some(place) = self.by_slot.get_mut(socket.index()) {
-            *place = index;
+        if let Some(slot) = self.by_slot.get_mut(socket.index()) {
+            *slot = index;
         }
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.socket = Some(socket);
@@ -125,14 +125,14 @@ impl Generator {
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         let may_resend = client.may_resend() && self.processes.is_none();
         let mut framer = std::mem::take(&mut client.framer);
-        let proper = framer.end(&mut |part| self.on_part(index, &part));
+        let is_valid_end = framer.end(&mut |part| self.on_part(index, &part));
         // A reply that ends with the connection has already closed the client.
         let Some(client) =
             self.clients.get_mut(index as usize).filter(|client| client.state != ConnectionState::Closing)
         else {
             return;
         };
-        if proper && client.in_flight.is_empty() {
+        if is_valid_end && client.in_flight.is_empty() {
             client.failures += u32::from(client.replies == 0);
             self.close_connection(index, socket);
         } else if may_resend {
@@ -280,19 +280,22 @@ impl Generator {
         self.connecting -= 1;
         let now = self.now_ns;
         let storm = self.plan.pacing == Pacing::Storm;
-        let is_late = error.raw_os_error() == Some(ECANCELED);
+        let is_timeout = error.raw_os_error() == Some(ECANCELED);
         let Some(client) = self.clients.get_mut(index as usize) else { return };
         client.failures += 1;
         let handshake_started_ns = client.handshake_started_ns;
         let wait = backoff_ns(client.failures);
         client.state = ConnectionState::Backoff { until_ns: now + wait };
-        let message =
-            if is_late { format!("no connection within {:?}", self.plan.timeout) } else { error.to_string() };
-        if self.start_ns == 0 && (is_late || client.failures >= FAILURES_MAX_AT_START) {
+        let message = if is_timeout {
+            format!("no connection within {:?}", self.plan.timeout)
+        } else {
+            error.to_string()
+        };
+        if self.start_ns == 0 && (is_timeout || client.failures >= FAILURES_MAX_AT_START) {
             self.failure = Some(message.clone());
         }
         let kind = match error.kind() {
-            _ if is_late => "timeout",
+            _ if is_timeout => "timeout",
             io::ErrorKind::ConnectionRefused => "connection_refused",
             io::ErrorKind::AddrNotAvailable => "no_port_left",
             _ => "connect_failed",
@@ -352,7 +355,7 @@ impl Generator {
         if let Some(processes) = &self.processes {
             processes.truncate_stderr();
         }
-        let mut late = Vec::new();
+        let mut timed_out = Vec::new();
         let mut lost = Vec::new();
         for (index, client) in self.clients.iter_mut().enumerate() {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
@@ -368,13 +371,13 @@ impl Generator {
                     self.to_connect.push_back(index);
                 }
                 ConnectionState::Handshaking if client.connect_started_ns + timeout < now => {
-                    late.extend(client.socket.map(|socket| (index, socket)))
+                    timed_out.extend(client.socket.map(|socket| (index, socket)))
                 }
                 ConnectionState::Ready => {
                     if let Some(InFlight::Request { sent_ns, .. }) = client.in_flight.front()
                         && sent_ns + timeout < now
                     {
-                        late.extend(client.socket.map(|socket| (index, socket)));
+                        timed_out.extend(client.socket.map(|socket| (index, socket)));
                     }
                 }
                 _ => {}
@@ -384,7 +387,7 @@ impl Generator {
         for queued in lost {
             self.record_lost(queued.kind, queued.intended_ns, "timeout", "no reply in time");
         }
-        for (index, socket) in late {
+        for (index, socket) in timed_out {
             self.fail(index, socket, "timeout", "no reply in time");
         }
     }

@@ -91,7 +91,7 @@ impl Generator {
         }
     }
 
-    pub(super) fn mark_window(&mut self, now: u64) {
+    pub(super) fn begin_measuring(&mut self, now: u64) {
         if now >= self.window_ns.0 {
             self.busy_time.begin(now);
         }

@@ -253,7 +253,7 @@ impl Generator {
             let before = self.clock();
             let worked = self.turn(events)?;
             let now = self.now_ns;
-            self.mark_window(now);
+            self.begin_measuring(now);
             if !ended && (now >= self.window_ns.1 || self.is_stopped()) {
                 ended = true;
                 // Requests sent in this nanosecond belong to the measured time.

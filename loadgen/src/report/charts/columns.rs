@@ -34,8 +34,8 @@ impl Column {
 
 /// Merges the intervals of a run to at most [`COLUMNS_MAX`] columns.
 pub(crate) fn columns(run: &Run) -> Result<Vec<Column>, LoadError> {
-    let together = run.intervals.len().div_ceil(COLUMNS_MAX).max(1);
-    run.intervals.chunks(together).map(column).collect()
+    let chunk = run.intervals.len().div_ceil(COLUMNS_MAX).max(1);
+    run.intervals.chunks(chunk).map(column).collect()
 }
 
 fn column(intervals: &[crate::result::Interval]) -> Result<Column, LoadError> {
