@@ -1,43 +1,44 @@
-//! Tools that come and go while the server runs: `cargo run --example changing -- serve`
+//! Tools added and removed at run time: `cargo run --example changing -- serve`
 
 use std::process::ExitCode;
 
 use corelane::{Server, Tool};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
-struct Learn {
-    /// What to call the new tool
+struct Add {
+    /// Name of the new tool
     name: String,
-    /// What it shall say
-    says: String,
+    /// Reply of the new tool
+    reply: String,
 }
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
-struct Forget {
+struct Remove {
     name: String,
 }
 
 fn main() -> ExitCode {
     let server = Server::builder("changing", "1.0.0").build();
     let registry = server.registry();
-    let (learning, forgetting) = (registry.clone(), registry.clone());
-    let learn = Tool::new("learn").description("Learns a new tool").input::<Learn>().run_blocking(
-        move |Learn { name, says }, _cx| {
-            let tool = Tool::new(name).description("Learned").run(move |_, _cx| says.clone());
-            learning.update(|registry| registry.replace(tool)).map(|_| "learned")
+    let (adding, removing) = (registry.clone(), registry.clone());
+    let add = Tool::new("add_tool").description("Adds a tool").input::<Add>().run_blocking(
+        move |Add { name, reply }, _cx| {
+            let tool =
+                Tool::new(name).description("A tool added at run time").run(move |_, _cx| reply.clone());
+            adding.update(|registry| registry.replace(tool)).map(|_| "added")
         },
     );
-    let forget = Tool::new("forget").description("Forgets a tool").input::<Forget>().run_blocking(
-        move |Forget { name }, _cx| {
-            let forgotten = forgetting.update(|registry| registry.remove::<Tool>(&name));
-            forgotten.map(|tool| if tool.is_some() { "forgotten" } else { "never knew it" })
+    let remove = Tool::new("remove_tool").description("Removes a tool").input::<Remove>().run_blocking(
+        move |Remove { name }, _cx| {
+            let removed = removing.update(|registry| registry.remove::<Tool>(&name));
+            removed.map(|tool| if tool.is_some() { "removed" } else { "no such tool" })
         },
     );
-    let added = registry.update(|registry| {
-        registry.add(learn);
-        registry.add(forget);
+    let changed = registry.update(|registry| {
+        registry.add(add);
+        registry.add(remove);
     });
-    if let Err(error) = added {
+    if let Err(error) = changed {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }

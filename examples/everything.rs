@@ -1,6 +1,6 @@
-//! The server the official conformance suite tests: `cargo run --example everything -- serve`
+//! The fixtures of the official conformance suite: `cargo run --example everything -- serve`
 //!
-//! `scripts/conformance.sh --start` runs the suite against it. Names, keys and texts are the suite's.
+//! `scripts/conformance.sh --start` runs the suite against it. The suite defines names, keys and texts.
 
 use std::process::ExitCode;
 use std::{future::Future, time::Duration};
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         .into_iter()
         .fold(server, |server, add| add(server))
         .build();
-    // Tools that change the registry need it before they are in it.
+    // These tools change the registry, so they are added once it exists.
     let registry = server.registry();
     for (name, change) in
         [("test_trigger_tool_change", change_tools as Change), ("test_trigger_prompt_change", change_prompts)]
@@ -49,61 +49,58 @@ fn main() -> ExitCode {
 
 type Change = fn(&mut corelane::Registry);
 
-/// Adds a tool, or takes it out again.
+/// Adds a tool, or removes it.
 fn change_tools(registry: &mut corelane::Registry) {
     if registry.remove::<Tool>("came_and_goes").is_none() {
         registry.add(Tool::new("came_and_goes").description("Comes and goes").run(|_, _cx| "here"));
     }
 }
 
-/// Adds a prompt, or takes it out again.
+/// Adds a prompt, or removes it.
 fn change_prompts(registry: &mut corelane::Registry) {
     if registry.remove::<Prompt>("came_and_goes").is_none() {
         registry.add(Prompt::new("came_and_goes").description("Comes and goes").run(|_, _cx| "here"));
     }
 }
 
-/// Every kind of content. A text comes first, because the suite calls the first tool without arguments and expects no
-/// error.
+/// Every type of content. The first tool returns text, because the suite calls it without arguments and expects no error.
 fn contents(server: ServerBuilder) -> ServerBuilder {
     server
         .tool(
             Tool::new("test_simple_text")
-                .description("Answers with a text")
+                .description("Returns text")
                 .run(|_, _cx| "This is a simple text response for testing."),
         )
         .tool(
             Tool::new("test_image_content")
-                .description("Answers with an image")
+                .description("Returns an image")
                 .run(|_, _cx| Content::image(PNG, "image/png")),
         )
         .tool(
             Tool::new("test_audio_content")
-                .description("Answers with a sound")
+                .description("Returns audio")
                 .run(|_, _cx| Content::audio(WAV, "audio/wav")),
         )
-        .tool(Tool::new("test_embedded_resource").description("Answers with a resource").run(|_, _cx| {
+        .tool(Tool::new("test_embedded_resource").description("Returns a resource").run(|_, _cx| {
             Content::resource_text(
                 "test://embedded-resource",
                 "text/plain",
                 "This is an embedded resource content.",
             )
         }))
-        .tool(
-            Tool::new("test_multiple_content_types").description("Answers with three kinds of content").run(
-                |_, _cx| {
-                    vec![
-                        Content::text("Multiple content types test:"),
-                        Content::image(PNG, "image/png"),
-                        Content::resource_text(
-                            "test://mixed-content-resource",
-                            "application/json",
-                            r#"{"test":"data","value":123}"#,
-                        ),
-                    ]
-                },
-            ),
-        )
+        .tool(Tool::new("test_multiple_content_types").description("Returns three types of content").run(
+            |_, _cx| {
+                vec![
+                    Content::text("Multiple content types test:"),
+                    Content::image(PNG, "image/png"),
+                    Content::resource_text(
+                        "test://mixed-content-resource",
+                        "application/json",
+                        r#"{"test":"data","value":123}"#,
+                    ),
+                ]
+            },
+        ))
         .tool(
             Tool::new("test_error_handling")
                 .description("Fails")
@@ -111,7 +108,7 @@ fn contents(server: ServerBuilder) -> ServerBuilder {
         )
 }
 
-/// Schemas that no type derives: every keyword must reach the client as it stands here.
+/// Hand-written schemas: every keyword must reach the client verbatim.
 fn schemas(server: ServerBuilder) -> ServerBuilder {
     let contact = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -140,48 +137,47 @@ fn schemas(server: ServerBuilder) -> ServerBuilder {
         .tool(
             Tool::new("json_schema_2020_12_tool")
                 .title("JSON Schema 2020-12")
-                .description("Says the contact back")
+                .description("Returns the contact")
                 .input_schema(contact)
                 .run(|arguments: Value, _cx| arguments.to_string()),
         )
         .tool(
             Tool::new("test_x_mcp_header")
-                .description("Says the region back, which a header repeats")
+                .description("Returns the region, which a header repeats")
                 .input::<Region>()
                 .run(|arguments, _cx| arguments.region),
         )
 }
 
-/// What only a request of 2026-07-28 can ask for.
+/// Fixtures for 2026-07-28 only.
 fn modern(server: ServerBuilder) -> ServerBuilder {
     server
         .tool(
             Tool::new("test_missing_capability")
-                .description("Needs a client that samples")
+                .description("Requires the sampling capability")
                 .requires(Capability::Sampling)
                 .run(|_, _cx| "Success"),
         )
-        // A tool that asks for nothing also keeps to what the suite forbids: no request to the client on the reply's
-        // stream, and no log message that the client did not ask for.
+        // The suite forbids server requests on the reply stream and unrequested log messages; these tools send neither.
         .tool(
             Tool::new("test_streaming_elicitation")
-                .description("Answers on the reply's stream")
-                .run(|_, _cx| "Nothing was asked"),
+                .description("Replies without a server request")
+                .run(|_, _cx| "No request was sent"),
         )
         .tool(
             Tool::new("test_logging_tool")
-                .description("Logs nothing unasked")
-                .run(|_, _cx| "Nothing was logged"),
+                .description("Sends no log message")
+                .run(|_, _cx| "No message was logged"),
         )
 }
 
-/// The suite's pace between two notifications.
+/// Interval between two notifications.
 const PACE: Duration = Duration::from_millis(50);
 
-/// What a tool says while it runs.
+/// Notifications during a call.
 fn talking(server: ServerBuilder) -> ServerBuilder {
     server
-        .tool(Tool::new("test_tool_with_progress").description("Tells how far it is").run_async(
+        .tool(Tool::new("test_tool_with_progress").description("Sends progress").run_async(
             async |_: NoArguments, cx| {
                 for progress in [0.0, 50.0, 100.0] {
                     cx.progress(progress, Some(100.0), None);
@@ -190,7 +186,7 @@ fn talking(server: ServerBuilder) -> ServerBuilder {
                 "done"
             },
         ))
-        .tool(Tool::new("test_tool_with_logging").description("Logs what it does").run_async(
+        .tool(Tool::new("test_tool_with_logging").description("Sends log messages").run_async(
             async |_: NoArguments, cx| {
                 cx.log(Level::Info, "Tool execution started");
                 sleep(PACE).await;
@@ -201,38 +197,38 @@ fn talking(server: ServerBuilder) -> ServerBuilder {
             },
         ))
         .tool(
-            Tool::new("test_reconnection").description("Lets its client come back for the result").run_async(
-                async |_: NoArguments, cx| {
+            Tool::new("test_reconnection")
+                .description("Disconnects the client, which resumes the stream")
+                .run_async(async |_: NoArguments, cx| {
                     cx.disconnect(Duration::from_millis(500));
                     sleep(PACE).await;
                     "Reconnection test completed successfully"
-                },
-            ),
+                }),
         )
 }
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Question {
-    /// What the model is asked
+    /// The prompt for the model
     prompt: String,
 }
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Message {
-    /// What the person is told
+    /// The message for the user
     message: String,
 }
 
-/// Questions on a legacy session's stream.
+/// Server requests on the stream of a legacy session.
 fn asking(server: ServerBuilder) -> ServerBuilder {
     server
-        .tool(Tool::new("test_sampling").description("Asks the client's model").input::<Question>().run_async(
+        .tool(Tool::new("test_sampling").description("Requests a completion from the model of the client").input::<Question>().run_async(
             async |question, cx| {
-                let said = cx.sample(Sampling::question(question.prompt, 100)).await?;
-                Ok::<_, CallError>(format!("LLM response: {}", said.text()))
+                let answer = cx.sample(Sampling::question(question.prompt, 100)).await?;
+                Ok::<_, CallError>(format!("LLM response: {}", answer.text()))
             },
         ))
-        .tool(Tool::new("test_elicitation").description("Asks the person").input::<Message>().run_async(
+        .tool(Tool::new("test_elicitation").description("Requests input from the user").input::<Message>().run_async(
             async |message, cx| {
                 let schema = json!({
                     "type": "object",
@@ -242,10 +238,10 @@ fn asking(server: ServerBuilder) -> ServerBuilder {
                     },
                     "required": ["username", "email"]
                 });
-                told("User response", &ask(&cx, &message.message, schema).await?)
+                describe("User response", &ask(&cx, &message.message, schema).await?)
             },
         ))
-        .tool(Tool::new("test_elicitation_sep1034_defaults").description("Asks with defaults").run_async(
+        .tool(Tool::new("test_elicitation_sep1034_defaults").description("Requests input with defaults").run_async(
             async |_: NoArguments, cx| {
                 let schema = json!({"type": "object", "properties": {
                     "name": {"type": "string", "default": "John Doe"},
@@ -254,10 +250,10 @@ fn asking(server: ServerBuilder) -> ServerBuilder {
                     "status": {"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
                     "verified": {"type": "boolean", "default": true}
                 }});
-                told("Elicitation completed", &ask(&cx, "Please review these values", schema).await?)
+                describe("Elicitation completed", &ask(&cx, "Please review these values", schema).await?)
             },
         ))
-        .tool(Tool::new("test_elicitation_sep1330_enums").description("Asks for choices").run_async(
+        .tool(Tool::new("test_elicitation_sep1330_enums").description("Requests choices").run_async(
             async |_: NoArguments, cx| {
                 let options = ["option1", "option2", "option3"];
                 let titled = json!([
@@ -273,20 +269,20 @@ fn asking(server: ServerBuilder) -> ServerBuilder {
                     "untitledMulti": {"type": "array", "items": {"type": "string", "enum": options}},
                     "titledMulti": {"type": "array", "items": {"anyOf": titled}}
                 }});
-                told("Elicitation completed", &ask(&cx, "Please choose", schema).await?)
+                describe("Elicitation completed", &ask(&cx, "Please choose", schema).await?)
             },
         ))
 }
 
-/// Asks the person to fill in a form.
+/// Requests a form from the user.
 async fn ask(cx: &Context, message: &str, schema: Value) -> Result<Elicited<Value>, CallError> {
     Ok(cx.elicit(Form::<Value>::with_schema(message, schema)).await?)
 }
 
-/// What the person said, as a text.
-fn told(what: &str, said: &Elicited<Value>) -> Result<String, CallError> {
-    let content = said.clone().accepted().unwrap_or_default();
-    Ok(format!("{what}: action={}, content={content}", said.action()))
+/// Formats an answer as text.
+fn describe(what: &str, answer: &Elicited<Value>) -> Result<String, CallError> {
+    let content = answer.clone().accepted().unwrap_or_default();
+    Ok(format!("{what}: action={}, content={content}", answer.action()))
 }
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -304,22 +300,22 @@ struct Confirmed {
     ok: bool,
 }
 
-/// The person's name, under the key the suite answers.
+/// Requests the name of the user, under the key that the suite answers.
 async fn user_name(cx: &Context) -> Result<String, CallError> {
-    let said = cx.elicit(Form::<Name>::new("What is your name?").key("user_name")).await?;
-    Ok(said.accepted().map_or_else(|| "stranger".to_owned(), |said| said.name))
+    let answer = cx.elicit(Form::<Name>::new("What is your name?").key("user_name")).await?;
+    Ok(answer.accepted().map_or_else(|| "stranger".to_owned(), |answer| answer.name))
 }
 
 async fn confirmed(cx: &Context) -> Result<bool, CallError> {
-    let said = cx.elicit(Form::<Confirmed>::new("Please confirm").key("confirm")).await?;
-    Ok(said.accepted().is_some_and(|said| said.ok))
+    let answer = cx.elicit(Form::<Confirmed>::new("Please confirm").key("confirm")).await?;
+    Ok(answer.accepted().is_some_and(|answer| answer.ok))
 }
 
 fn names(roots: &[Root]) -> String {
     roots.iter().map(|root| root.name.as_deref().unwrap_or(&root.uri)).collect::<Vec<_>>().join(", ")
 }
 
-/// Waits for two answers together, so that both are asked for at once.
+/// Awaits two answers together, so that both are requested at once.
 async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
     futures_lite::future::zip(one, other).await
 }
@@ -359,14 +355,14 @@ fn input(server: ServerBuilder) -> ServerBuilder {
             let color =
                 cx.elicit(Form::<Color>::new("Step 2: What is your favorite color?").key("step2")).await?;
             let (name, color) =
-                (name.accepted().map(|said| said.name), color.accepted().map(|said| said.color));
+                (name.accepted().map(|answer| answer.name), color.accepted().map(|answer| answer.color));
             Ok::<_, CallError>(format!("{} likes {}", name.unwrap_or_default(), color.unwrap_or_default()))
         }))
         .tool(ask("test_input_required_result_capabilities").run_async(async |_: NoArguments, cx| {
-            // Whatever the client can do.
+            // Uses a capability that the client declared.
             if cx.caller().capabilities.has(Capability::Sampling) {
-                let said = cx.sample(Sampling::question("Say something", 100).key("question")).await?;
-                return Ok(said.text().to_owned());
+                let answer = cx.sample(Sampling::question("Say something", 100).key("question")).await?;
+                return Ok(answer.text().to_owned());
             }
             Ok::<_, CallError>(format!("Hello, {}!", user_name(&cx).await?))
         }))
@@ -383,7 +379,7 @@ struct Delete {
     filename: String,
 }
 
-/// How the suite's tasks are kept.
+/// Retention of tasks, and the poll interval.
 const TERMS: TaskTerms =
     TaskTerms { ttl: Some(Duration::from_secs(300)), poll_interval: Duration::from_millis(100) };
 
@@ -392,13 +388,13 @@ fn tasks(server: ServerBuilder) -> ServerBuilder {
     server
         .tool(
             Tool::new("greet")
-                .description("Greets at once")
+                .description("Greets immediately")
                 .input::<Name>()
                 .run(|arguments, _cx| format!("Hello, {}!", arguments.name)),
         )
         .tool(
             Tool::new("slow_compute")
-                .description("Takes its time")
+                .description("Computes for some seconds")
                 .input::<Compute>()
                 .deadline(Duration::from_secs(120))
                 .task(TERMS)
@@ -415,24 +411,24 @@ fn tasks(server: ServerBuilder) -> ServerBuilder {
             },
         ))
         .tool(
-            Tool::new("protocol_error_job").description("Fails in the protocol").task(TERMS).run_async(
+            Tool::new("protocol_error_job").description("Fails with a protocol error").task(TERMS).run_async(
                 async |_: NoArguments, _cx| Err::<(), _>(ProtocolError::internal("The job broke")),
             ),
         )
         .tool(
             Tool::new("confirm_delete")
-                .description("Asks before it deletes")
+                .description("Requests confirmation before deleting")
                 .input::<Delete>()
                 .task(TERMS)
                 .run_async(async |arguments, cx| {
                     let question = format!("Delete {}?", arguments.filename);
                     let schema = json!({"type": "object", "properties": {"confirm": {"type": "boolean"}}});
-                    let said = ask(&cx, &question, schema).await?;
-                    let done = if said.accepted().is_some() { "deleted" } else { "kept" };
+                    let answer = ask(&cx, &question, schema).await?;
+                    let done = if answer.accepted().is_some() { "deleted" } else { "kept" };
                     Ok::<_, CallError>(format!("{} was {done}", arguments.filename))
                 }),
         )
-        .tool(Tool::new("multi_input").description("Asks two things at once").task(TERMS).run_async(
+        .tool(Tool::new("multi_input").description("Requests two inputs at once").task(TERMS).run_async(
             async |_: NoArguments, cx| {
                 let schema = json!({"type": "object", "properties": {"value": {"type": "string"}}});
                 let (one, other) =
@@ -440,14 +436,16 @@ fn tasks(server: ServerBuilder) -> ServerBuilder {
                 Ok::<_, CallError>(format!("{} and {}", one?.action(), other?.action()))
             },
         ))
-        .tool(Tool::new("test_tool_with_task").description("Asks, then goes on as a task").run_async(
-            async |_: NoArguments, cx| {
-                let name = user_name(&cx).await?;
-                cx.become_task(TERMS)?;
-                sleep(PACE).await;
-                Ok::<_, CallError>(format!("Hello, {name}!"))
-            },
-        ))
+        .tool(
+            Tool::new("test_tool_with_task")
+                .description("Requests input, then continues as a task")
+                .run_async(async |_: NoArguments, cx| {
+                    let name = user_name(&cx).await?;
+                    cx.become_task(TERMS)?;
+                    sleep(PACE).await;
+                    Ok::<_, CallError>(format!("Hello, {name}!"))
+                }),
+        )
 }
 
 #[derive(serde::Deserialize)]
@@ -459,7 +457,7 @@ fn resources(server: ServerBuilder) -> ServerBuilder {
     server
         .resource(
             Resource::new("test://static-text", "static-text")
-                .description("A text")
+                .description("Text")
                 .mime_type("text/plain")
                 .contents([Contents::text("This is the content of the static text resource.")]),
         )
@@ -471,7 +469,7 @@ fn resources(server: ServerBuilder) -> ServerBuilder {
         )
         .resource(
             Resource::new("test://watched-resource", "watched-resource")
-                .description("A text to subscribe to")
+                .description("Text with subscriptions")
                 .mime_type("text/plain")
                 .contents([Contents::text("Watched")]),
         )
@@ -498,7 +496,7 @@ struct Two {
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Embedded {
-    /// What is embedded
+    /// URI of the embedded resource
     resource_uri: String,
 }
 

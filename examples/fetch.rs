@@ -1,4 +1,4 @@
-//! A tool that needs tokio's reactor, here for an HTTP client, on a runtime off the shards' cores:
+//! A tool that needs the reactor of tokio for an HTTP client, on a runtime off the cores of the shards:
 //! `cargo run --features tokio --example fetch -- serve`
 
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use corelane::{Server, Tool};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Fetch {
-    /// An http: address
+    /// An http: URL
     url: String,
 }
 

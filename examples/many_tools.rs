@@ -1,8 +1,8 @@
-//! What many tools cost: start time, memory, and the time of one change.
+//! Measures the cost of many tools: start time, memory, and the time of one change.
 //!
 //! `cargo run --profile quick --example many_tools [TOOLS] [SHARDS] [distinct|equal]`
 
-#![allow(clippy::unwrap_used, reason = "a measuring program")]
+#![allow(clippy::unwrap_used, reason = "a measurement program")]
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn schema(number: usize) -> Value {
     json!({
         "type": "object",
         "properties": {
-            &name: {"type": "string", "description": "Whom to greet", "maxLength": 40},
+            &name: {"type": "string", "description": "A name", "maxLength": 40},
             "code": {"type": "string", "pattern": "^[a-z]+(-[a-z0-9]+)*$"},
             "count": {"type": "integer", "minimum": 0},
             "mode": {"enum": ["fast", "slow"]}
@@ -31,14 +31,14 @@ fn tool(number: usize, schema_number: usize) -> Tool {
         .run(|_, _| "done")
 }
 
-/// Resident memory in MB, now and at its highest.
+/// Resident memory in MB, current and peak.
 fn resident() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = |key: &str| {
         let line = status.lines().find(|line| line.starts_with(key)).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
     };
-    format!("{:.0} MB resident, {:.0} MB at most", line("VmRSS"), line("VmHWM"))
+    format!("{:.0} MB resident, {:.0} MB peak", line("VmRSS"), line("VmHWM"))
 }
 
 fn main() {
@@ -65,7 +65,7 @@ fn main() {
     for number in tools..tools + 5 {
         let started = Instant::now();
         registry.update(|registry| registry.add(tool(number, number))).unwrap();
-        println!("one more: {:?}", started.elapsed());
+        println!("one more tool: {:?}", started.elapsed());
         std::thread::sleep(Duration::from_millis(50));
     }
     println!("{}", resident());

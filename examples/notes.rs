@@ -1,4 +1,4 @@
-//! Resources that change, and clients that subscribe to them: `cargo run --example notes -- serve`
+//! Changing resources and their subscribers: `cargo run --example notes -- serve`
 
 use std::{
     collections::BTreeMap,
@@ -10,9 +10,9 @@ use corelane::{Completer, Completion, Resource, ResourceTemplate, Server, Tool};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Note {
-    /// What it is called
+    /// Title of the note
     title: String,
-    /// What it says
+    /// Text of the note
     text: String,
 }
 
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         .tool(Tool::new("write").description("Writes a note").input::<Note>().run(move |note, cx| {
             let uri = format!("note://{}", note.title);
             writing.write().unwrap_or_else(PoisonError::into_inner).insert(note.title, note.text);
-            // Whoever subscribed, on whatever core, hears of it.
+            // Notifies every subscriber, on every core.
             cx.resource_updated(&uri);
             cx.resource_updated("note://");
             uri
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
                     let notes = completing.read().unwrap_or_else(PoisonError::into_inner);
                     notes.keys().filter(|title| title.starts_with(&typed.value)).cloned().collect()
                 }))
-                // A note that is not there is "not found", in every revision's own words.
+                // `None` becomes the "not found" error of the revision.
                 .run(move |read, _cx| {
                     let notes = reading.read().unwrap_or_else(PoisonError::into_inner);
                     notes.get(&read.variables.title).cloned()

@@ -1,4 +1,4 @@
-//! Prompts with arguments, completed as they are typed: `cargo run --example prompts -- serve`
+//! Prompts with argument completion: `cargo run --example prompts -- serve`
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ struct Review {
     language: String,
     /// The code
     code: String,
-    /// What to look at above all
+    /// The main aspect of the review
     focus: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Schemas and JSON written by hand, for tools whose shape is only known when the program runs:
+//! Hand-written schemas and raw JSON, for tools that are defined at run time:
 //! `cargo run --example raw -- serve`
 
 use std::process::ExitCode;
@@ -13,18 +13,18 @@ fn main() -> ExitCode {
         "required": ["table"]
     });
     Server::builder("raw", "1.0.0")
-        // A value in, a value out.
+        // Arguments and result as JSON values.
         .tool(
             Tool::new("query")
-                .description("Pretends to query a table")
+                .description("Returns an empty result for a table")
                 .input_schema(schema)
                 .output_schema(json!({"type": "object", "required": ["rows"]}))
                 .run(|arguments: Value, _cx| json!({"from": arguments.get("table"), "rows": []})),
         )
-        // Nothing is copied: the arguments are read where they were received.
+        // The arguments are read from the receive buffer without a copy.
         .tool(
             Tool::new("depth")
-                .description("How deep its arguments go")
+                .description("Returns the nesting depth of its arguments")
                 .input_schema::<()>(json!({}))
                 .run_raw(|arguments, _cx, reply| reply.text(&depth(arguments).to_string())),
         )

@@ -1,4 +1,4 @@
-//! Structured results: a type is the promise, and what clients see of it: `cargo run --example structured -- serve`
+//! Structured results with an output schema derived from a type: `cargo run --example structured -- serve`
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use corelane::{Server, Structured, Tool, ToolAnnotations};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Text {
-    /// What to count
+    /// The text
     text: String,
 }
 

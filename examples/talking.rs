@@ -1,6 +1,6 @@
-//! A server that talks with its client while it works: `cargo run --example talking -- serve`, or `-- stdio`
+//! Handlers that communicate with their client: `cargo run --example talking -- serve`, or `-- stdio`
 //!
-//! It asks the person, the model and the client; tells how far a call is; changes what it offers while it runs.
+//! Elicitation, sampling and roots; progress and log messages; resource updates and a tool added at run time.
 
 use std::{
     process::ExitCode,
@@ -18,31 +18,31 @@ use corelane::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What a person fills in.
+/// The form for the user.
 #[derive(Deserialize, JsonSchema)]
 struct Name {
-    /// What you are called
+    /// Your name
     name: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
 struct Question {
-    /// What the model is asked
+    /// The question for the model
     question: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
 struct Count {
-    /// How far to count
+    /// The last number
     #[schemars(range(min = 1, max = 600))]
     to: u32,
 }
 
 #[derive(Deserialize, JsonSchema)]
 struct Greet {
-    /// Who is greeted
+    /// The name of the person
     name: String,
-    /// In which language
+    /// The language of the greeting
     language: Option<String>,
 }
 
@@ -55,45 +55,51 @@ fn main() -> ExitCode {
     let turned = Arc::clone(&page);
     let server = Server::builder("talking", "1.0.0")
         .instructions("Ask it to ask you.")
-        .tool(Tool::new("ask_name").description("Asks the person for a name").run_async(async |_, cx| {
-            let said = match cx.elicit(Form::<Name>::new("What is your name?")).await? {
+        .tool(Tool::new("ask_name").description("Requests a name from the user").run_async(async |_, cx| {
+            let greeting = match cx.elicit(Form::<Name>::new("What is your name?")).await? {
                 Elicited::Accepted(name) => format!("Hello, {}!", name.name),
                 refused => format!("No name: {}", refused.action()),
             };
-            Ok::<_, AskError>(said)
+            Ok::<_, AskError>(greeting)
         }))
-        .tool(Tool::new("ask_model").description("Asks the client's model").input::<Question>().run_async(
-            async |arguments, cx| {
-                let said = cx.sample(Sampling::question(arguments.question, 100)).await;
-                said.map(|said| format!("{} says: {}", said.model, said.text()))
-            },
-        ))
-        // A blocking tool asks too: it waits on its own thread.
-        .tool(Tool::new("ask_roots").description("Asks where the client works").run_blocking(|_, cx| {
+        .tool(
+            Tool::new("ask_model")
+                .description("Requests a completion from the model of the client")
+                .input::<Question>()
+                .run_async(async |arguments, cx| {
+                    let sampled = cx.sample(Sampling::question(arguments.question, 100)).await;
+                    sampled.map(|sampled| format!("{} says: {}", sampled.model, sampled.text()))
+                }),
+        )
+        // A blocking tool waits for the answer on its thread.
+        .tool(Tool::new("ask_roots").description("Requests the roots of the client").run_blocking(|_, cx| {
             cx.block_on(cx.roots())
                 .map(|roots| roots.into_iter().map(|root| root.uri).collect::<Vec<_>>().join(" "))
         }))
-        // A tenth of a second for each number, unless the client cancels the call.
-        .tool(Tool::new("count").description("Counts, and tells how far it is").input::<Count>().run_async(
-            async |arguments, cx| {
-                for number in 1..=arguments.to {
-                    cx.progress(number.into(), Some(arguments.to.into()), Some("counting"));
-                    cx.log_as("counter", Level::Info, format!("counted {number}"));
-                    corelane::time::sleep(Duration::from_millis(100)).await;
-                }
-                format!("counted to {}", arguments.to)
-            },
-        ))
-        .tool(Tool::new("turn").description("Turns the page, and tells the readers").run(move |_, cx| {
+        // Takes a tenth of a second per number unless the client cancels the call.
+        .tool(
+            Tool::new("count")
+                .description("Counts with progress and log messages")
+                .input::<Count>()
+                .run_async(async |arguments, cx| {
+                    for number in 1..=arguments.to {
+                        cx.progress(number.into(), Some(arguments.to.into()), Some("counting"));
+                        cx.log_as("counter", Level::Info, format!("counted {number}"));
+                        corelane::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    format!("counted to {}", arguments.to)
+                }),
+        )
+        .tool(Tool::new("turn").description("Turns the page and notifies subscribers").run(move |_, cx| {
             let number = turned.fetch_add(1, Ordering::Relaxed) + 1;
-            // Goes to standard error when standard output is the client's.
+            // Written to standard error if standard output is the transport.
             println!("turned to page {number}");
             cx.resource_updated(PAGE);
             format!("page {number}")
         }))
         .resource(
             Resource::new(PAGE, "page")
-                .description("The open page")
+                .description("The current page")
                 .mime_type("text/plain")
                 .run(move |_uri, _cx| format!("This is page {}.", page.load(Ordering::Relaxed))),
         )
@@ -115,8 +121,8 @@ fn main() -> ExitCode {
                 }),
         )
         .build();
-    // Changing the registry takes a moment, so a blocking tool does it. Every shard takes the change up; clients that
-    // listen are told that the list has changed.
+    // A registry change compiles schemas, so a blocking tool makes it. Every shard applies the change, and subscribed clients
+    // receive a `list_changed` notification.
     let registry = server.registry();
     let growing = registry.clone();
     let grown = AtomicU32::new(0);

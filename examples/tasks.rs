@@ -1,4 +1,4 @@
-//! A tool that takes long: a task for clients that know tasks, a wait with progress for the others:
+//! A long call: a task for clients with the tasks extension, a wait with progress for others:
 //! `cargo run --example tasks -- serve`
 
 use std::{process::ExitCode, time::Duration};
@@ -7,18 +7,18 @@ use corelane::{CallError, Form, Server, TaskTerms, Tool, time::sleep};
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Bake {
-    /// How many loaves
+    /// Number of loaves
     #[schemars(range(max = 1000))]
     loaves: u32,
 }
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Sure {
-    /// Whether to go on
+    /// Whether to continue
     sure: bool,
 }
 
-/// Kept for an hour; ask every half second.
+/// Tasks are kept for an hour; clients poll every half second.
 const TERMS: TaskTerms =
     TaskTerms { ttl: Some(Duration::from_secs(3600)), poll_interval: Duration::from_millis(500) };
 
@@ -26,10 +26,10 @@ fn main() -> ExitCode {
     Server::builder("bakery", "1.0.0")
         .tool(Tool::new("bake").description("Bakes bread").input::<Bake>().task(TERMS).run_async(
             async |bake, cx| {
-                // In a task this waits for the answer, and the task says so; else the call does.
+                // In a task this sets the status `input_required` and waits; otherwise the call waits or returns `input_required`.
                 if bake.loaves > 100 {
                     let form = Form::<Sure>::new(format!("Really {} loaves?", bake.loaves));
-                    if !cx.elicit(form).await?.accepted().is_some_and(|said| said.sure) {
+                    if !cx.elicit(form).await?.accepted().is_some_and(|answer| answer.sure) {
                         return Ok("nothing was baked".to_owned());
                     }
                 }

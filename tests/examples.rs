@@ -50,12 +50,12 @@ fn state_counts_per_shard() {
 #[test]
 fn changing_adds_and_removes_a_tool() {
     let (server, mut client) = serve("changing");
-    let learned = client.call("learn", json!({"name": "moo", "says": "Moo!"}));
-    assert_eq!(learned["content"][0]["text"], "learned");
+    let added = client.call("add_tool", json!({"name": "moo", "reply": "Moo!"}));
+    assert_eq!(added["content"][0]["text"], "added");
     assert_eq!(client.call("moo", json!({}))["content"][0]["text"], "Moo!");
-    let refused = client.call("learn", json!({"name": "no such name!", "says": ""}));
+    let refused = client.call("add_tool", json!({"name": "no such name!", "reply": ""}));
     assert_eq!(refused["isError"], true);
-    assert_eq!(client.call("forget", json!({"name": "moo"}))["content"][0]["text"], "forgotten");
+    assert_eq!(client.call("remove_tool", json!({"name": "moo"}))["content"][0]["text"], "removed");
     assert_eq!(client.legacy("tools/call", json!({"name": "moo"})).error_code(), -32602);
     server.stop();
 }
