@@ -1,4 +1,4 @@
-//! Sets what `corelane_build_info` reports: `CORELANE_COMMIT`, `CORELANE_RUSTC` and `CORELANE_FEATURES`.
+//! Sets the values of `corelane_build_info`: `CORELANE_COMMIT`, `CORELANE_RUSTC` and `CORELANE_FEATURES`.
 
 use std::{
     env, fs,
@@ -11,7 +11,7 @@ const COMMIT_BYTES_MAX: usize = 128;
 
 fn main() {
     println!("cargo::rerun-if-env-changed=CORELANE_COMMIT");
-    // Without such a line a change of any file would run this again.
+    // Without this line a change of any file would run the script again.
     println!("cargo::rerun-if-changed=build.rs");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let given = env::var("CORELANE_COMMIT").ok().filter(|commit| !commit.is_empty());
@@ -38,20 +38,20 @@ fn main() {
     println!("cargo::rustc-env=CORELANE_FEATURES={}", features.join(","));
 }
 
-/// The commit that is checked out in `root`. Runs this again when that changes.
+/// The commit checked out in `root`. Runs the script again when it changes.
 fn git_commit(root: &Path) -> Option<String> {
-    // A package that was unpacked inside of another repository is not of that repository's commit.
+    // The commit of an enclosing repository does not apply to a package unpacked within it.
     if !root.join(".git").exists() {
         return None;
     }
-    // Nothing of the repository is run by these, whoever owns it.
+    // Safe for repositories of any owner, because these commands execute nothing from the repository.
     let git = |arguments: &[&str]| {
         output(Command::new("git").args(["-c", "safe.directory=*", "-C"]).arg(root).args(arguments))
     };
     let commit = git(&["rev-parse", "--verify", "HEAD"])?;
     let branch = git(&["rev-parse", "--symbolic-full-name", "HEAD"]).unwrap_or_default();
-    // A file that is not there would run this at each build. The log of HEAD grows with each commit, where a branch that was
-    // packed has no file of its own yet.
+    // A missing file would run the script at each build. The log of HEAD grows with each commit, even while the branch is packed
+    // and has no file.
     for name in ["HEAD", "logs/HEAD", "packed-refs", &branch] {
         let path = git(&["rev-parse", "--git-path", name]).map(|path| root.join(path));
         if let Some(path) = path.filter(|path| path.is_file()) {
@@ -61,14 +61,14 @@ fn git_commit(root: &Path) -> Option<String> {
     Some(commit)
 }
 
-/// The commit that `cargo package` noted in a package.
+/// The commit that `cargo package` recorded in a package.
 fn packaged_commit(root: &Path) -> Option<String> {
-    let noted = fs::read_to_string(root.join(".cargo_vcs_info.json")).ok()?;
-    let (_, rest) = noted.split_once("\"sha1\"")?;
+    let recorded = fs::read_to_string(root.join(".cargo_vcs_info.json")).ok()?;
+    let (_, rest) = recorded.split_once("\"sha1\"")?;
     rest.split('"').nth(1).map(str::to_owned)
 }
 
-/// What a command prints, in one line; nothing where it fails.
+/// The first line of the output of a command; `None` if it fails.
 fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
