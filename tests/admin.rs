@@ -17,7 +17,7 @@ use std::{
 use corelane::{Config, Limits, NoArguments, Running, Server, StartError, Tool, demo};
 use serde_json::json;
 use support::{
-    Client, Reply, await_calls_in_flight, await_figure, eventually, modern, post, session::Session,
+    Client, Reply, await_calls_in_flight, await_metric, eventually, modern, post, session::Session,
 };
 
 fn config() -> Config {
@@ -66,8 +66,8 @@ fn metrics_are_counted_by_method_tool_reason_and_shard() {
         client.call("echo", json!({}));
     }
     let kept = Client::connect(running.addresses()[0]);
-    await_figure(running.admin_address().unwrap(), "corelane_connections_accepted_total", 11.0);
-    await_figure(running.admin_address().unwrap(), "corelane_connections", 1.0);
+    await_metric(running.admin_address().unwrap(), "corelane_connections_accepted_total", 11.0);
+    await_metric(running.admin_address().unwrap(), "corelane_connections", 1.0);
     let reply = get(&running, "/metrics");
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let text = text(&reply);
@@ -370,7 +370,7 @@ fn admin_connections_are_bounded_in_number_and_time() {
     }
     assert!(asked.elapsed() < Duration::from_secs(5));
     drop(slow);
-    eventually("room", || {
+    eventually("a free slot", || {
         // A connection beyond the limit may be closed with its request unread, which resets it.
         let mut client = Client::connect(address);
         let _ = client.stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");

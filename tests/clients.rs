@@ -179,9 +179,9 @@ fn install(directory: &Path, pins: &str, install: impl FnOnce()) {
 }
 
 fn run(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/test.sh installs what the tests need"));
+    let output = command.output().unwrap_or_else(|error| {
+        panic!("{command:?}: {error}; scripts/test.sh installs the required programs")
+    });
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}\n{stdout}{stderr}", output.status);

@@ -215,7 +215,7 @@ fn server_serves_and_exits_with_an_unread_stderr() {
         "",
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":1000}}}"#,
     ));
-    support::await_figure(admin, "corelane_calls_in_flight", 1.0);
+    support::await_metric(admin, "corelane_calls_in_flight", 1.0);
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert_eq!(client.read().status, 200);
     drop(client);

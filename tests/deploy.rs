@@ -18,7 +18,7 @@ use std::{
 use serde_json::{Value, json};
 use support::{ServerProcess, corelane, echo, eventually, modern};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -155,7 +155,7 @@ fn seccomp_profile_denies_what_the_container_default_denies() {
 fn service_manager_is_notified_of_ready_and_stopping() {
     let path = scratch("notify").join("socket");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(WAIT_MAX)).unwrap();
     let mut command = corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1"]);
     command.env("NOTIFY_SOCKET", &path);
     let server = ServerProcess::spawn(command);
@@ -168,7 +168,7 @@ fn service_manager_is_notified_of_ready_and_stopping() {
     server.connect().post("", echo("served when ready"));
     server.signal("-TERM");
     assert!(notifications().lines().any(|line| line == "STOPPING=1"));
-    assert!(server.wait(PATIENCE).0.success());
+    assert!(server.wait(WAIT_MAX).0.success());
     fs::remove_dir_all(path.parent().unwrap()).unwrap();
 }
 

@@ -296,7 +296,7 @@ fn flood_of_malformed_requests_leaves_no_residue() {
     assert_eq!(descriptors_after, descriptors);
     assert!(memory_after < memory + GROWTH_BYTES_MAX, "{memory} -> {memory_after}");
     for status in ["200", "400", "403", "404", "405", "415", "501", "505"] {
-        assert!(ends.contains_key(status), "the flood never gets a {status}: {ends:?}");
+        assert!(ends.contains_key(status), "the flood never received a {status}: {ends:?}");
     }
     let asked = Instant::now();
     let mut client = server.connect();

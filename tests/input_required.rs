@@ -22,7 +22,7 @@ use corelane::{
 use serde_json::{Value, json};
 use support::{
     eventually,
-    peer::{Answer, Ask, Peer, config, connect, connect_to, end, shard_tool, start},
+    peer::{Answer, Peer, PeerRequest, config, connect, connect_to, end, shard_tool, start},
 };
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -152,8 +152,8 @@ fn blocking(cx: &RemoteContext) -> Result<String, CallError> {
     Ok(format!("{} and {}", name_of(&first), name_of(&second)))
 }
 
-fn ask(tool: &str) -> Ask {
-    Ask::call(tool, json!({})).can(json!({"elicitation": {}}))
+fn ask(tool: &str) -> PeerRequest {
+    PeerRequest::call(tool, json!({})).can(json!({"elicitation": {}}))
 }
 
 fn accept(name: &str) -> Value {
@@ -177,7 +177,7 @@ fn asked(answer: &Answer) -> (Value, Value) {
 }
 
 /// The retry: the same request with answers.
-fn retry(ask: &Ask, state: &Value, responses: Value) -> Ask {
+fn retry(ask: &PeerRequest, state: &Value, responses: Value) -> PeerRequest {
     ask.clone().id("retry").with("requestState", state.clone()).with("inputResponses", responses)
 }
 
@@ -185,7 +185,7 @@ fn retry(ask: &Ask, state: &Value, responses: Value) -> Ask {
 fn call_that_needs_input_is_retried_with_the_answer() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let (requests, state) = asked(&peer.ask(&ask("once")));
+    let (requests, state) = asked(&peer.request(&ask("once")));
     assert_eq!(
         requests,
         json!({"user_name": {"method": "elicitation/create", "params": {
@@ -199,13 +199,13 @@ fn call_that_needs_input_is_retried_with_the_answer() {
         }}})
     );
     support::schema::check_modern("InputRequests", &requests);
-    let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": accept("Ann")})));
+    let answer = peer.request(&retry(&ask("once"), &state, json!({"user_name": accept("Ann")})));
     assert_eq!(
         (answer.result()["resultType"].as_str(), answer.text().as_str()),
         (Some("complete"), "Hello, Ann")
     );
     // Request state is not single-use: no record of its use is kept.
-    let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": accept("Bob")})));
+    let answer = peer.request(&retry(&ask("once"), &state, json!({"user_name": accept("Bob")})));
     assert_eq!(answer.text(), "Hello, Bob");
     let metrics = end(running);
     assert_eq!(metrics.events("input_required"), 1);
@@ -215,7 +215,7 @@ fn call_that_needs_input_is_retried_with_the_answer() {
 fn answers_without_request_state_are_accepted_when_the_key_is_known() {
     let running = start(server(), 1, Limits::default());
     let first = ask("once").with("inputResponses", json!({"user_name": accept("Ann")}));
-    assert_eq!(connect(&running).ask(&first).text(), "Hello, Ann");
+    assert_eq!(connect(&running).request(&first).text(), "Hello, Ann");
     end(running);
 }
 
@@ -223,16 +223,18 @@ fn answers_without_request_state_are_accepted_when_the_key_is_known() {
 fn request_state_carries_answers_of_earlier_rounds() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let (first, state) = asked(&peer.ask(&ask("twice")));
+    let (first, state) = asked(&peer.request(&ask("twice")));
     let key = |requests: &Value| requests.as_object().unwrap().keys().next().unwrap().clone();
     assert_eq!(first[key(&first)]["params"]["message"], "First?");
-    let (second, state) = asked(&peer.ask(&retry(&ask("twice"), &state, json!({key(&first): accept("a")}))));
+    let (second, state) =
+        asked(&peer.request(&retry(&ask("twice"), &state, json!({key(&first): accept("a")}))));
     assert_eq!(second.as_object().unwrap().len(), 1, "{second}");
     assert_eq!(second[key(&second)]["params"]["message"], "Second?");
     assert_ne!(key(&first), key(&second), "keys are unique in the call");
-    let (third, state) = asked(&peer.ask(&retry(&ask("twice"), &state, json!({key(&second): accept("b")}))));
+    let (third, state) =
+        asked(&peer.request(&retry(&ask("twice"), &state, json!({key(&second): accept("b")}))));
     assert_eq!(key(&third), "third");
-    let answer = peer.ask(&retry(&ask("twice"), &state, json!({"third": accept("c")})));
+    let answer = peer.request(&retry(&ask("twice"), &state, json!({"third": accept("c")})));
     assert_eq!(answer.text(), "a, b, c");
     end(running);
 }
@@ -241,15 +243,15 @@ fn request_state_carries_answers_of_earlier_rounds() {
 fn several_input_requests_are_sent_in_one_result() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let whole = Ask::call("at_once", json!({})).can(json!({"elicitation": {}, "roots": {}}));
-    let (requests, state) = asked(&peer.ask(&whole));
+    let whole = PeerRequest::call("at_once", json!({})).can(json!({"elicitation": {}, "roots": {}}));
+    let (requests, state) = asked(&peer.request(&whole));
     assert_eq!(requests["roots"]["method"], "roots/list");
     assert_eq!(requests["name"]["method"], "elicitation/create");
     let roots = json!({"roots": [{"uri": "file:///home", "name": "home"}]});
     // One answer of two: the missing one is requested again.
-    let (left, state) = asked(&peer.ask(&retry(&whole, &state, json!({"roots": roots}))));
+    let (left, state) = asked(&peer.request(&retry(&whole, &state, json!({"roots": roots}))));
     assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
-    let answer = peer.ask(&retry(&whole, &state, json!({"name": accept("Ann")})));
+    let answer = peer.request(&retry(&whole, &state, json!({"name": accept("Ann")})));
     assert_eq!(answer.text(), "Ann in file:///home");
     end(running);
 }
@@ -258,9 +260,9 @@ fn several_input_requests_are_sent_in_one_result() {
 fn declined_and_cancelled_elicitations_reach_the_handler() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let (_, state) = asked(&peer.ask(&ask("once")));
+    let (_, state) = asked(&peer.request(&ask("once")));
     for action in ["decline", "cancel"] {
-        let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": {"action": action}})));
+        let answer = peer.request(&retry(&ask("once"), &state, json!({"user_name": {"action": action}})));
         assert_eq!(answer.text(), format!("Hello, {action}"));
     }
     end(running);
@@ -270,7 +272,7 @@ fn declined_and_cancelled_elicitations_reach_the_handler() {
 fn malformed_input_responses_are_rejected_and_missing_ones_requested_again() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let (_, state) = asked(&peer.ask(&ask("once")));
+    let (_, state) = asked(&peer.request(&ask("once")));
     for responses in [
         json!([]),
         json!("x"),
@@ -280,7 +282,7 @@ fn malformed_input_responses_are_rejected_and_missing_ones_requested_again() {
         json!({"user_name": ["accept"]}),
         json!({"user_name": accept("Ann"), "other": null}),
     ] {
-        let answer = peer.ask(&retry(&ask("once"), &state, responses.clone()));
+        let answer = peer.request(&retry(&ask("once"), &state, responses.clone()));
         assert_eq!(answer.refused(), (200, -32602), "{responses}");
     }
     for responses in [
@@ -291,11 +293,11 @@ fn malformed_input_responses_are_rejected_and_missing_ones_requested_again() {
         json!({"user_name": {"action": "accept"}}),
         json!({"user_name": {"action": "accept", "content": {"name": 7}}}),
     ] {
-        let (again, _) = asked(&peer.ask(&retry(&ask("once"), &state, responses.clone())));
+        let (again, _) = asked(&peer.request(&retry(&ask("once"), &state, responses.clone())));
         assert!(again.get("user_name").is_some(), "{responses}");
     }
     // Unknown answers beside the expected one are ignored.
-    let answer = peer.ask(&retry(
+    let answer = peer.request(&retry(
         &ask("once"),
         &state,
         json!({"user_name": accept("Ann"), "x": {"action": "accept"}, "": {}}),
@@ -303,8 +305,8 @@ fn malformed_input_responses_are_rejected_and_missing_ones_requested_again() {
     assert_eq!(answer.text(), "Hello, Ann");
     // A malformed answer is not remembered.
     let wrong = json!({"user_name": {"action": "perhaps"}});
-    let (_, state) = asked(&peer.ask(&retry(&ask("once"), &state, wrong)));
-    let answer = peer.ask(&retry(&ask("once"), &state, json!({"user_name": accept("Eve")})));
+    let (_, state) = asked(&peer.request(&retry(&ask("once"), &state, wrong)));
+    let answer = peer.request(&retry(&ask("once"), &state, json!({"user_name": accept("Eve")})));
     assert_eq!(answer.text(), "Hello, Eve");
     end(running);
 }
@@ -315,18 +317,20 @@ fn forged_or_foreign_request_state_is_rejected() {
     let elsewhere = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let answers = json!({"user_name": accept("Ann")});
-    let (_, state) = asked(&peer.ask(&ask("once")));
-    let about = |topic: &str| Ask::call("about", json!({"topic": topic})).can(json!({"elicitation": {}}));
+    let (_, state) = asked(&peer.request(&ask("once")));
+    let about =
+        |topic: &str| PeerRequest::call("about", json!({"topic": topic})).can(json!({"elicitation": {}}));
     let prompt = |topic: &str| {
-        Ask::new("prompts/get", json!({"name": "ask", "arguments": {"topic": topic}}))
+        PeerRequest::new("prompts/get", json!({"name": "ask", "arguments": {"topic": topic}}))
             .can(json!({"elicitation": {}}))
     };
-    let (_, of_about) = asked(&peer.ask(&about("tea")));
-    let (_, of_prompt) = asked(&peer.ask(&prompt("tea")));
-    let (_, of_resource) = asked(&peer.ask(&Ask::read("test://ask").can(json!({"elicitation": {}}))));
-    let (_, foreign) = asked(&connect(&elsewhere).ask(&ask("once")));
-    let mut refuse = |ask: Ask, state: &Value| {
-        let answer = peer.ask(&retry(&ask, state, answers.clone()));
+    let (_, of_about) = asked(&peer.request(&about("tea")));
+    let (_, of_prompt) = asked(&peer.request(&prompt("tea")));
+    let (_, of_resource) =
+        asked(&peer.request(&PeerRequest::read("test://ask").can(json!({"elicitation": {}}))));
+    let (_, foreign) = asked(&connect(&elsewhere).request(&ask("once")));
+    let mut refuse = |ask: PeerRequest, state: &Value| {
+        let answer = peer.request(&retry(&ask, state, answers.clone()));
         assert_eq!(answer.refused(), (200, -32602), "{} {state}", ask.params);
     };
     refuse(ask("other"), &state);
@@ -336,9 +340,9 @@ fn forged_or_foreign_request_state_is_rejected() {
     refuse(prompt("coffee"), &of_prompt);
     refuse(prompt("tea"), &of_about);
     refuse(about("tea"), &of_prompt);
-    refuse(Ask::read("test://ask/blocking").can(json!({"elicitation": {}})), &of_resource);
+    refuse(PeerRequest::read("test://ask/blocking").can(json!({"elicitation": {}})), &of_resource);
     refuse(
-        Ask::call("once", json!({})).can(json!({"elicitation": {}})).with("arguments", json!({})),
+        PeerRequest::call("once", json!({})).can(json!({"elicitation": {}})).with("arguments", json!({})),
         &of_about,
     );
     let text = state.as_str().unwrap();
@@ -354,9 +358,9 @@ fn forged_or_foreign_request_state_is_rejected() {
         refuse(ask("once"), &wrong);
     }
     // Methods without `input_required` reject request state too.
-    refuse(Ask::call("shard", json!({})), &json!("forged"));
+    refuse(PeerRequest::call("shard", json!({})), &json!("forged"));
     // The valid states are still accepted.
-    assert_eq!(peer.ask(&retry(&about("tea"), &of_about, answers.clone())).text(), "Ann of tea");
+    assert_eq!(peer.request(&retry(&about("tea"), &of_about, answers.clone())).text(), "Ann of tea");
     end(running);
     end(elsewhere);
 }
@@ -368,10 +372,10 @@ fn request_state_expires_at_its_time_to_live() {
         let running = start(server(), 1, limits);
         let mut peer = connect(&running);
         let began = Instant::now();
-        let (_, state) = asked(&peer.ask(&ask("once")));
+        let (_, state) = asked(&peer.request(&ask("once")));
         let again = retry(&ask("once"), &state, json!({"user_name": accept("Ann")}));
         eventually("its expiry", || {
-            let answer = peer.ask(&again);
+            let answer = peer.request(&again);
             if answer.error().is_null() {
                 assert_eq!(answer.text(), "Hello, Ann");
                 return false;
@@ -400,19 +404,21 @@ fn input_is_requested_only_for_capabilities_declared_in_the_request() {
     ] {
         // Capabilities declared in an earlier request do not count.
         let all = json!({"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}});
-        asked(&peer.ask(&Ask::call(tool, json!({})).can(all)));
-        let answer = peer.ask(&Ask::call(tool, json!({})).can(declared.clone()));
+        asked(&peer.request(&PeerRequest::call(tool, json!({})).can(all)));
+        let answer = peer.request(&PeerRequest::call(tool, json!({})).can(declared.clone()));
         assert_eq!(answer.refused(), (400, -32021), "{tool} {declared}");
         assert_eq!(answer.error()["data"], json!({"requiredCapabilities": needed}), "{tool} {declared}");
     }
-    for ask in [Ask::new("prompts/get", json!({"name": "ask_blocking"})), Ask::read("test://ask")] {
-        assert_eq!(peer.ask(&ask).refused(), (400, -32021), "{}", ask.method);
+    for ask in
+        [PeerRequest::new("prompts/get", json!({"name": "ask_blocking"})), PeerRequest::read("test://ask")]
+    {
+        assert_eq!(peer.request(&ask).refused(), (400, -32021), "{}", ask.method);
     }
     // Of two input requests at once, the undeclared one is not sent.
-    let half = Ask::call("at_once", json!({})).can(json!({"elicitation": {}}));
-    let (requests, state) = asked(&peer.ask(&half));
+    let half = PeerRequest::call("at_once", json!({})).can(json!({"elicitation": {}}));
+    let (requests, state) = asked(&peer.request(&half));
     assert_eq!(requests.as_object().unwrap().keys().collect::<Vec<_>>(), ["name"]);
-    let answer = peer.ask(&retry(&half, &state, json!({"name": accept("Ann")})));
+    let answer = peer.request(&retry(&half, &state, json!({"name": accept("Ann")})));
     assert_eq!(answer.refused(), (400, -32021));
     assert_eq!(answer.error()["data"], json!({"requiredCapabilities": {"roots": {}}}));
     end(running);
@@ -422,8 +428,8 @@ fn input_is_requested_only_for_capabilities_declared_in_the_request() {
 fn url_elicitation_and_sampling_follow_the_revision() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let page = Ask::call("page", json!({})).can(json!({"elicitation": {"url": {}}}));
-    let (requests, state) = asked(&peer.ask(&page));
+    let page = PeerRequest::call("page", json!({})).can(json!({"elicitation": {"url": {}}}));
+    let (requests, state) = asked(&peer.request(&page));
     let params = json!({"mode": "url", "message": "Pay", "url": "https://example.com/pay"});
     assert_eq!(
         requests,
@@ -432,11 +438,11 @@ fn url_elicitation_and_sampling_follow_the_revision() {
     );
     support::schema::check_modern("InputRequests", &requests);
     for action in ["accept", "decline", "cancel"] {
-        let answer = peer.ask(&retry(&page, &state, json!({"pay": {"action": action}})));
+        let answer = peer.request(&retry(&page, &state, json!({"pay": {"action": action}})));
         assert_eq!(answer.text(), action);
     }
-    let sample = Ask::call("sample", json!({})).can(json!({"sampling": {}}));
-    let (requests, state) = asked(&peer.ask(&sample));
+    let sample = PeerRequest::call("sample", json!({})).can(json!({"sampling": {}}));
+    let (requests, state) = asked(&peer.request(&sample));
     support::schema::check_modern("InputRequests", &requests);
     let request = &requests["model"];
     assert_eq!(request["method"], "sampling/createMessage");
@@ -452,14 +458,14 @@ fn url_elicitation_and_sampling_follow_the_revision() {
         })
     );
     let response = json!({"role": "assistant", "content": {"type": "text", "text": "42"}, "model": "m"});
-    assert_eq!(peer.ask(&retry(&sample, &state, json!({"model": response}))).text(), "42");
+    assert_eq!(peer.request(&retry(&sample, &state, json!({"model": response}))).text(), "42");
     end(running);
 }
 
 #[test]
 fn ping_of_the_client_is_an_error_in_the_2026_era() {
     let running = start(server(), 1, Limits::default());
-    let answer = connect(&running).ask(&ask("ping"));
+    let answer = connect(&running).request(&ask("ping"));
     assert_eq!(answer.refused(), (200, -32603));
     end(running);
 }
@@ -469,24 +475,24 @@ fn prompts_and_resources_return_input_required() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let can = json!({"elicitation": {}});
-    let prompt =
-        Ask::new("prompts/get", json!({"name": "ask", "arguments": {"topic": "tea"}})).can(can.clone());
-    let (requests, state) = asked(&peer.ask(&prompt));
+    let prompt = PeerRequest::new("prompts/get", json!({"name": "ask", "arguments": {"topic": "tea"}}))
+        .can(can.clone());
+    let (requests, state) = asked(&peer.request(&prompt));
     assert_eq!(requests["user_name"]["params"]["message"], "Who?");
-    let answer = peer.ask(&retry(&prompt, &state, json!({"user_name": accept("Ann")})));
+    let answer = peer.request(&retry(&prompt, &state, json!({"user_name": accept("Ann")})));
     assert_eq!(answer.result()["messages"][0]["content"]["text"], "Ann on tea");
-    let read = Ask::read("test://ask").can(can.clone());
-    let (_, state) = asked(&peer.ask(&read));
-    let answer = peer.ask(&retry(&read, &state, json!({"user_name": accept("Ann")})));
+    let read = PeerRequest::read("test://ask").can(can.clone());
+    let (_, state) = asked(&peer.request(&read));
+    let answer = peer.request(&retry(&read, &state, json!({"user_name": accept("Ann")})));
     assert_eq!(answer.result()["contents"], json!([{"uri": "test://ask", "text": "Ann"}]));
     for ask in [
-        Ask::new("prompts/get", json!({"name": "ask_blocking"})).can(can.clone()),
-        Ask::read("test://ask/blocking").can(can),
+        PeerRequest::new("prompts/get", json!({"name": "ask_blocking"})).can(can.clone()),
+        PeerRequest::read("test://ask/blocking").can(can),
     ] {
-        let (_, state) = asked(&peer.ask(&ask));
-        let (left, state) = asked(&peer.ask(&retry(&ask, &state, json!({"user_name": accept("Ann")}))));
+        let (_, state) = asked(&peer.request(&ask));
+        let (left, state) = asked(&peer.request(&retry(&ask, &state, json!({"user_name": accept("Ann")}))));
         assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["second"]);
-        let answer = peer.ask(&retry(&ask, &state, json!({"second": accept("Bob")})));
+        let answer = peer.request(&retry(&ask, &state, json!({"second": accept("Bob")})));
         assert!(answer.result().to_string().contains("Ann and Bob"), "{}", answer.result());
     }
     end(running);
@@ -503,17 +509,17 @@ fn blocking_and_tokio_handlers_request_input_in_sequence() {
     ];
     for tool in tools {
         for _ in 0..20 {
-            let (first, state) = asked(&peer.ask(&ask(tool)));
+            let (first, state) = asked(&peer.request(&ask(tool)));
             assert_eq!(first["user_name"]["params"]["message"], "First?");
             let (second, state) =
-                asked(&peer.ask(&retry(&ask(tool), &state, json!({"user_name": accept("A")}))));
+                asked(&peer.request(&retry(&ask(tool), &state, json!({"user_name": accept("A")}))));
             assert_eq!(second["second"]["params"]["message"], "Second?");
-            let answer = peer.ask(&retry(&ask(tool), &state, json!({"second": {"action": "decline"}})));
+            let answer = peer.request(&retry(&ask(tool), &state, json!({"second": {"action": "decline"}})));
             assert_eq!(answer.text(), "A and decline", "{tool}");
         }
     }
-    let (_, state) = asked(&peer.ask(&ask("stubborn")));
-    let answer = peer.ask(&retry(&ask("stubborn"), &state, json!({"user_name": accept("A")})));
+    let (_, state) = asked(&peer.request(&ask("stubborn")));
+    let answer = peer.request(&retry(&ask("stubborn"), &state, json!({"user_name": accept("A")})));
     assert_eq!(answer.text(), "not this");
     end(running);
 }
@@ -523,10 +529,10 @@ fn input_required_result_ends_an_event_stream() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let asking = ask("speaks_first").token("p");
-    let answer = peer.ask(&asking);
+    let answer = peer.request(&asking);
     assert_eq!((answer.is_stream, answer.notes().len()), (true, 1));
     let (_, state) = asked(&answer);
-    let answer = peer.ask(&retry(&asking, &state, json!({"user_name": accept("Ann")})));
+    let answer = peer.request(&retry(&asking, &state, json!({"user_name": accept("Ann")})));
     assert_eq!((answer.notes().len(), answer.text().as_str()), (2, "Ann"));
     end(running);
 }
@@ -535,13 +541,13 @@ fn input_required_result_ends_an_event_stream() {
 fn lists_are_complete_and_every_result_has_a_type() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let (_, state) = asked(&peer.ask(&ask("once")));
+    let (_, state) = asked(&peer.request(&ask("once")));
     for method in
         ["tools/list", "prompts/list", "resources/list", "resources/templates/list", "server/discover"]
     {
-        let plain = Ask::new(method, json!({})).can(json!({"elicitation": {}}));
+        let plain = PeerRequest::new(method, json!({})).can(json!({"elicitation": {}}));
         for ask in [plain.clone(), retry(&plain, &state, json!({"user_name": accept("Ann")}))] {
-            assert_eq!(peer.ask(&ask).result()["resultType"], "complete", "{method}");
+            assert_eq!(peer.request(&ask).result()["resultType"], "complete", "{method}");
         }
     }
     end(running);
@@ -574,19 +580,19 @@ fn no_state_is_held_between_rounds() {
     let secret = SecretFile::new("rounds");
     let running = secret.start(3);
     let (mut one, mut two) = (connect_to(&running, 0), connect_to(&running, 2));
-    let (requests, state) = asked(&one.ask(&ask("twice")));
+    let (requests, state) = asked(&one.request(&ask("twice")));
     let key = requests.as_object().unwrap().keys().next().unwrap().clone();
     drop(one);
     // On another shard, and on another connection.
-    let (requests, state) = asked(&two.ask(&retry(&ask("twice"), &state, json!({key: accept("a")}))));
+    let (requests, state) = asked(&two.request(&retry(&ask("twice"), &state, json!({key: accept("a")}))));
     let key = requests.as_object().unwrap().keys().next().unwrap().clone();
     drop(two);
     end(running);
     // On another process with the same key.
     let running = secret.start(1);
     let mut peer = connect(&running);
-    let (_, state) = asked(&peer.ask(&retry(&ask("twice"), &state, json!({key: accept("b")}))));
-    let answer = peer.ask(&retry(&ask("twice"), &state, json!({"third": accept("c")})));
+    let (_, state) = asked(&peer.request(&retry(&ask("twice"), &state, json!({key: accept("b")}))));
+    let answer = peer.request(&retry(&ask("twice"), &state, json!({"third": accept("c")})));
     assert_eq!(answer.text(), "a, b, c");
     end(running);
 }
@@ -604,7 +610,7 @@ fn call_that_returned_input_required_frees_its_slot() {
     let mut peers: Vec<Peer> = (0..10).map(|_| connect(&running)).collect();
     for _ in 0..10 {
         for peer in &mut peers {
-            asked(&peer.ask(&ask("asks")));
+            asked(&peer.request(&ask("asks")));
         }
     }
     assert_eq!(begun.load(Ordering::SeqCst), 100);

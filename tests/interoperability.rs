@@ -84,14 +84,14 @@ impl Wire {
     }
 
     #[track_caller]
-    fn ask(&mut self, method: &str, params: &str) -> Value {
+    fn exchange(&mut self, method: &str, params: &str) -> Value {
         let text = self.ask_text("1", method, params);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}: {text}", self.name))
     }
 
     #[track_caller]
     fn result(&mut self, method: &str, params: &str) -> Value {
-        let answer = self.ask(method, params);
+        let answer = self.exchange(method, params);
         assert!(answer["result"].is_object(), "{} {method} {params}: {answer}", self.name);
         answer["result"].clone()
     }
@@ -184,7 +184,7 @@ fn uri_from_encode_uri_component_matches_its_template() {
         }
         for uri in ["a/b", "a?b", "a#b", "a[b"] {
             let params = json!({"uri": format!("demo://greeting/{uri}")}).to_string();
-            assert!(wire.ask("resources/read", &params)["error"].is_object(), "{} {uri}", wire.name);
+            assert!(wire.exchange("resources/read", &params)["error"].is_object(), "{} {uri}", wire.name);
         }
     }
 }
@@ -232,7 +232,7 @@ fn pending_batch_is_one_json_array_for_a_client_without_event_streams() {
         assert_whole_batch(&client.read());
         assert_eq!(client.read().json()["id"], 9, "{accept}");
     }
-    let mut reading = support::session::Reading::of(
+    let mut reading = support::session::SessionReply::of(
         server.address,
         "2025-03-26",
         &raw("1.1", "Accept: application/json, text/event-stream;q=0.5\r\n", &body),
@@ -564,7 +564,7 @@ fn integral_number_token_is_a_token() {
             assert!(answer.contains(r#""id":5e0,"result""#), "{} {token}: {answer}", wire.name);
         }
         for token in ["1.5", "true", "{}", "[]", "1e30", "18446744073709551616.0"] {
-            let answer = wire.ask("tools/list", &format!(r#"{{"_meta":{{"progressToken":{token}}}}}"#));
+            let answer = wire.exchange("tools/list", &format!(r#"{{"_meta":{{"progressToken":{token}}}}}"#));
             assert_eq!(answer["error"]["code"], -32602, "{} {token}: {answer}", wire.name);
         }
     }
@@ -606,7 +606,7 @@ fn null_for_an_optional_parameter_counts_as_absent() {
             ("tools/call", r#"{"name":null}"#),
             ("resources/read", r#"{"uri":null}"#),
         ] {
-            let answer = wire.ask(method, params);
+            let answer = wire.exchange(method, params);
             assert_eq!(answer["error"]["code"], -32602, "{} {method} {params}: {answer}", wire.name);
         }
         if wire.is_modern {
@@ -711,21 +711,21 @@ fn keyed(name: &str) -> String {
 /// Session state of another process is unknown to this process, which serves the session nevertheless.
 fn assert_foreign(session: &Session, address: std::net::SocketAddr, last: &str) {
     let there = Session { address, ..session.clone() };
-    assert_eq!(there.ask(1, "ping", json!({})).status, 200);
-    assert_eq!(there.ask(1, "tools/list", json!({})).status, 200);
+    assert_eq!(there.request(1, "ping", json!({})).status, 200);
+    assert_eq!(there.request(1, "tools/list", json!({})).status, 200);
     let resumed = there.get(Some(last));
     assert_eq!(resumed.status, 400, "an event of another process: {}", resumed.head);
     assert_eq!(there.get(None).status, 404, "its stream is unknown here");
     for method in ["resources/subscribe", "resources/unsubscribe"] {
-        let mut reply = there.ask(1, method, json!({"uri": "demo://counter"}));
+        let mut reply = there.request(1, method, json!({"uri": "demo://counter"}));
         assert_eq!((reply.status, reply.error_code()), (404, -32001), "{method}");
     }
     // A new stream starts empty, and unsubscribing from an unknown subscription is not an error.
     let fresh = Session::open(address, LEGACY, json!({}));
     assert_eq!(fresh.get(None).status, 200);
-    assert_eq!(fresh.ask(1, "resources/subscribe", json!({"uri": "demo://counter"})).status, 200);
+    assert_eq!(fresh.request(1, "resources/subscribe", json!({"uri": "demo://counter"})).status, 200);
     assert_eq!(there.delete(), 204);
-    assert_eq!(there.ask(1, "ping", json!({})).status, 404);
+    assert_eq!(there.request(1, "ping", json!({})).status, 404);
 }
 
 #[test]
@@ -736,7 +736,7 @@ fn event_ids_are_unknown_to_another_process_with_the_same_key() {
     let session = Session::open(server.address, LEGACY, json!({}));
     let mut stream = session.get(None);
     let last = stream.event().unwrap().id.unwrap();
-    assert_eq!(session.ask(1, "resources/subscribe", json!({"uri": "demo://counter"})).status, 200);
+    assert_eq!(session.request(1, "resources/subscribe", json!({"uri": "demo://counter"})).status, 200);
     drop(stream);
     assert_eq!(session.get(Some(&last)).status, 200, "known to the process that stored it");
     let second = start();

@@ -21,7 +21,7 @@ use support::{
     Client, DropCounter, await_calls_in_flight, eventually,
     peer::end,
     post,
-    session::{Event, Reading, Session, handshake},
+    session::{Event, Session, SessionReply, handshake},
 };
 
 const NEWEST: &str = "2025-11-25";
@@ -130,10 +130,10 @@ fn log_level_filters_messages_on_every_shard_until_changed() {
     let session = open(&running, "2025-06-18");
     let unasked: Vec<&str> = LEVELS[1..].iter().map(|(_, name)| *name).collect();
     for tool in ["log", "log_inline", "log_inline"] {
-        assert_eq!(logged(&session, tool), unasked, "{tool}: from info up without being asked");
+        assert_eq!(logged(&session, tool), unasked, "{tool}: from level info by default");
     }
     for (number, (_, level)) in LEVELS.iter().enumerate() {
-        let set = session.ask("s", "logging/setLevel", json!({"level": level})).response();
+        let set = session.request("s", "logging/setLevel", json!({"level": level})).response();
         assert_eq!(set, json!({"jsonrpc": "2.0", "id": "s", "result": {}}));
         let expected: Vec<&str> = LEVELS[number..].iter().map(|(_, name)| *name).collect();
         for tool in ["log", "log_inline", "log", "log_inline", "log", "log_inline"] {
@@ -141,7 +141,7 @@ fn log_level_filters_messages_on_every_shard_until_changed() {
         }
     }
     for params in [json!({"level": "WARNING"}), json!({"level": 3}), json!({}), json!({"level": ""})] {
-        let mut refused = session.ask(1, "logging/setLevel", params.clone());
+        let mut refused = session.request(1, "logging/setLevel", params.clone());
         assert_eq!((refused.status, refused.error_code()), (200, -32602), "{params}");
     }
     assert_eq!(logged(&session, "log"), ["emergency"], "a rejected level changes nothing");
@@ -169,11 +169,11 @@ fn session_log_levels_are_bounded_and_the_oldest_is_evicted() {
     let (running, _) = start(2, Limits { session_notes_max: 2, ..Limits::default() });
     let sessions: Vec<Session> = (0..3).map(|_| open(&running, NEWEST)).collect();
     for session in &sessions {
-        session.ask(1, "logging/setLevel", json!({"level": "alert"})).response();
+        session.request(1, "logging/setLevel", json!({"level": "alert"})).response();
     }
     let counts: Vec<usize> = sessions.iter().map(|session| logged(session, "log").len()).collect();
     assert_eq!(counts, [7, 2, 2], "the level of the first session was evicted");
-    assert!(sessions.iter().all(|session| session.ask(1, "ping", json!({})).status == 200));
+    assert!(sessions.iter().all(|session| session.request(1, "ping", json!({})).status == 200));
     end(running);
 }
 
@@ -186,7 +186,7 @@ fn progress_has_its_token_increases_and_follows_the_revision() {
         let session = open(&running, revision);
         for token in [json!("t"), json!(7), json!("7"), json!(-1)] {
             let params = json!({"name": "count", "_meta": {"progressToken": token}});
-            let mut reply = session.ask(1, "tools/call", params);
+            let mut reply = session.request(1, "tools/call", params);
             let mut messages: Vec<Value> =
                 std::iter::from_fn(|| reply.event()).filter_map(|event| event.data).collect();
             assert!(messages.pop().unwrap()["result"].is_object());
@@ -201,13 +201,13 @@ fn progress_has_its_token_increases_and_follows_the_revision() {
         }
         assert!(!session.call(1, "count", json!({})).is_stream(), "no progress without a token");
         let mut refused =
-            session.ask(1, "tools/call", json!({"name": "count", "_meta": {"progressToken": 1.5}}));
+            session.request(1, "tools/call", json!({"name": "count", "_meta": {"progressToken": 1.5}}));
         assert_eq!(refused.error_code(), -32602, "a token is a string or an integer");
     }
     let nobody = Session::stateless(running.addresses()[0]);
     let params = json!({"name": "count", "_meta": {"progressToken": 1}});
     assert_eq!(
-        nobody.ask(1, "tools/call", params).message()["params"]["progress"],
+        nobody.request(1, "tools/call", params).message()["params"]["progress"],
         1,
         "no session is needed"
     );
@@ -252,11 +252,11 @@ fn silent_call_is_cancelled_and_its_post_ends_without_a_response() {
 }
 
 /// Sends a message whose id is written as given, on its own connection.
-fn post_text(session: &Session, body: &str) -> Reading {
+fn post_text(session: &Session, body: &str) -> SessionReply {
     let headers =
         format!("Accept: application/json, text/event-stream\r\nMcp-Session-Id: {}\r\n", session.id);
     let request = String::from_utf8(post(&headers, body)).unwrap();
-    Reading::of(session.address, &session.revision, &request)
+    SessionReply::of(session.address, &session.revision, &request)
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn cancellation_leaves_calls_of_other_sessions_with_the_same_id() {
                 await_calls_in_flight(&running, left);
                 // The first session again: its call has ended, and the call of the other session is unaffected.
                 assert_eq!(post_text(&sessions[0], &cancel).status, 202);
-                assert_eq!(sessions[1].ask(1, "ping", json!({})).response()["result"], json!({}));
+                assert_eq!(sessions[1].request(1, "ping", json!({})).response()["result"], json!({}));
                 let ended = u32::try_from(dropped.load(Ordering::SeqCst) - before).unwrap();
                 assert_eq!(ended, 2 - left, "{id} by {named}");
             }
@@ -300,8 +300,9 @@ fn cancelled_stream_ends_without_another_event_even_when_resumed() {
     let (running, dropped) = start(3, Limits::default());
     for number in 0..6 {
         let session = open(&running, NEWEST);
-        let ask =
-            || session.ask("w", "tools/call", json!({"name": "wait_loudly", "_meta": {"progressToken": 1}}));
+        let ask = || {
+            session.request("w", "tools/call", json!({"name": "wait_loudly", "_meta": {"progressToken": 1}}))
+        };
         let cancel = || session.notify("notifications/cancelled", json!({"requestId": "w"}));
         let mut reply = ask();
         reply.message();
@@ -415,7 +416,7 @@ fn cancelled_call_of_a_batch_leaves_the_others_answered() {
     end(running);
 }
 
-/// Concurrent clients with their own connections, requests of each, and requests sent at once.
+/// Concurrent clients with separate connections, requests per client, and requests pipelined together.
 const CLIENTS: usize = 200;
 const REQUESTS: usize = 500;
 const AT_ONCE: usize = 50;

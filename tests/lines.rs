@@ -59,13 +59,13 @@ impl Peer {
 
     /// The next line, which is a message.
     fn next(&mut self) -> Value {
-        let line = self.output.recv_timeout(LIMIT).expect("no line came");
+        let line = self.output.recv_timeout(LIMIT).expect("no line received");
         let message: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         check_message(&self.revision, &message);
         message
     }
 
-    fn ask(&mut self, message: &Value) -> Value {
+    fn request(&mut self, message: &Value) -> Value {
         self.send(message).next()
     }
 
@@ -81,7 +81,7 @@ impl Peer {
         let params = json!({"protocolVersion": version, "capabilities": capabilities,
             "clientInfo": {"name": "test", "version": "0"}});
         version.clone_into(&mut self.revision);
-        let agreed = self.ask(&legacy(0, "initialize", params));
+        let agreed = self.request(&legacy(0, "initialize", params));
         assert_eq!(agreed["result"]["protocolVersion"], version, "{agreed}");
         self.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))
     }
@@ -237,21 +237,21 @@ fn requests_are_answered_in_order_of_completion() {
 fn line_before_initialize_must_name_a_known_revision() {
     let mut server = Piped::demo();
     let peer = &mut server.peer;
-    assert_eq!(code(&peer.ask(&legacy(1, "tools/list", json!({})))), -32600);
-    assert_eq!(code(&peer.ask(&modern_as(&json!(7), 2, "tools/list", json!({})))), -32602);
+    assert_eq!(code(&peer.request(&legacy(1, "tools/list", json!({})))), -32600);
+    assert_eq!(code(&peer.request(&modern_as(&json!(7), 2, "tools/list", json!({})))), -32602);
     let bare = json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}});
-    assert_eq!(code(&peer.ask(&legacy(3, "tools/list", bare))), -32602);
+    assert_eq!(code(&peer.request(&legacy(3, "tools/list", bare))), -32602);
     for unknown in ["2099-01-01", "2025-11-25"] {
-        let refused = peer.ask(&modern_as(&json!(unknown), 4, "tools/list", json!({})));
+        let refused = peer.request(&modern_as(&json!(unknown), 4, "tools/list", json!({})));
         assert_eq!(code(&refused), -32022);
         let data = &refused["error"]["data"];
         assert_eq!(data["requested"], unknown);
         assert!(data["supported"].as_array().unwrap().contains(&json!("2026-07-28")), "{refused}");
     }
     // None of the above has made this a legacy connection.
-    assert_eq!(code(&peer.ask(&legacy(5, "tools/list", json!({})))), -32600);
+    assert_eq!(code(&peer.request(&legacy(5, "tools/list", json!({})))), -32600);
     // Only this method needs no handshake.
-    assert_eq!(peer.ask(&legacy(6, "ping", json!({})))["result"], json!({}));
+    assert_eq!(peer.request(&legacy(6, "ping", json!({})))["result"], json!({}));
     server.end();
 }
 
@@ -261,21 +261,21 @@ fn eras_alternate_on_one_connection() {
         let mut server = Piped::demo();
         let peer = &mut server.peer;
         if discovers_first {
-            let discovered = peer.ask(&modern(1, "server/discover", json!({})));
+            let discovered = peer.request(&modern(1, "server/discover", json!({})));
             assert_eq!(discovered["result"]["supportedVersions"][0], "2026-07-28", "{discovered}");
         }
         peer.initialize("2025-06-18", &json!({}));
-        let discovered = peer.ask(&modern(2, "server/discover", json!({})));
+        let discovered = peer.request(&modern(2, "server/discover", json!({})));
         assert_eq!(discovered["result"]["resultType"], "complete");
         for round in 0..3 {
-            let old = peer.ask(&legacy(10 + round, "tools/list", json!({})));
+            let old = peer.request(&legacy(10 + round, "tools/list", json!({})));
             assert!(old["result"]["tools"].is_array() && old["result"].get("resultType").is_none(), "{old}");
-            let new = peer.ask(&modern(20 + round, "tools/list", json!({})));
+            let new = peer.request(&modern(20 + round, "tools/list", json!({})));
             assert_eq!(new["result"]["resultType"], "complete");
         }
-        assert_eq!(peer.ask(&legacy(30, "ping", json!({})))["result"], json!({}));
+        assert_eq!(peer.request(&legacy(30, "ping", json!({})))["result"], json!({}));
         // The 2026 era has no ping.
-        assert_eq!(code(&peer.ask(&modern(31, "ping", json!({})))), -32601);
+        assert_eq!(code(&peer.request(&modern(31, "ping", json!({})))), -32601);
         server.end();
     }
 }
@@ -288,7 +288,7 @@ fn cancelled_call_is_not_answered_and_has_no_pending_reply() {
         server.peer.send(&request(id, "tools/call", sleep(30_000))).send(&cancel(id));
         // Cancellations of unknown or completed calls and malformed ones are ignored.
         server.peer.send(&cancel("nobody")).send(&cancel(0)).send(&cancel(Value::Null));
-        assert_eq!(text(&server.peer.ask(&request(9, "tools/call", echo()))), "x");
+        assert_eq!(text(&server.peer.request(&request(9, "tools/call", echo()))), "x");
     }
     server.peer.is_silent();
     server.end();
@@ -301,7 +301,7 @@ fn cancelled_calls_free_their_slots_of_the_connection() {
     for id in 0..20 {
         server.peer.send(&modern(id, "tools/call", sleep(30_000))).send(&cancel(id));
     }
-    assert_eq!(text(&server.peer.ask(&modern(99, "tools/call", echo()))), "x");
+    assert_eq!(text(&server.peer.request(&modern(99, "tools/call", echo()))), "x");
     server.end();
 }
 
@@ -344,7 +344,7 @@ fn oversized_line_is_rejected_and_skipped() {
         let refused = server.peer.send_text(format!("{}\n", "x".repeat(length))).next();
         assert_eq!((code(&refused), refused.get("id")), (-32600, None), "{refused}");
     }
-    assert_eq!(server.peer.ask(&modern(1, "tools/list", json!({})))["id"], 1);
+    assert_eq!(server.peer.request(&modern(1, "tools/list", json!({})))["id"], 1);
     server.end();
 }
 
@@ -353,7 +353,7 @@ fn stdout_has_only_messages_when_tools_log_or_print() {
     let mut server = Piped::start(example("talking", &["stdio", "--log", "trace"]));
     // Every line is parsed as a message; nothing follows the last response.
     for id in 0..5 {
-        let turned = server.peer.ask(&modern(id, "tools/call", call("turn", json!({}))));
+        let turned = server.peer.request(&modern(id, "tools/call", call("turn", json!({}))));
         assert!(text(&turned).starts_with("page "), "{turned}");
     }
     // The test must read the log, or the process could not exit.
@@ -398,7 +398,11 @@ fn calls_beyond_the_drain_timeout_are_cancelled_and_named() {
     for signalled in [false, true] {
         let mut server = Piped::start(corelane(&["stdio", "--config", &config]));
         server.peer.send(&modern(1, "tools/call", sleep(60_000)));
-        assert_eq!(server.peer.ask(&modern(2, "tools/list", json!({})))["id"], 2, "the call is in flight");
+        assert_eq!(
+            server.peer.request(&modern(2, "tools/list", json!({})))["id"],
+            2,
+            "the call is in flight"
+        );
         if signalled {
             server.terminate();
         } else {
@@ -415,7 +419,7 @@ fn calls_beyond_the_drain_timeout_are_cancelled_and_named() {
 fn sigterm_completes_calls_in_flight_on_stdio() {
     let mut server = Piped::demo();
     server.peer.send(&modern(1, "tools/call", sleep(600)));
-    assert_eq!(server.peer.ask(&modern(2, "tools/list", json!({})))["id"], 2);
+    assert_eq!(server.peer.request(&modern(2, "tools/list", json!({})))["id"], 2);
     server.terminate();
     assert_eq!(text(&server.peer.next()), "slept 600 ms");
     server.peer.has_ended(LIMIT);
@@ -435,7 +439,7 @@ fn subscription_on_json_lines_is_acknowledged_notified_and_cancelled_by_id() {
     let mut server = Piped::talking();
     let peer = &mut server.peer;
     for id in [json!(7), json!("seven")] {
-        let acknowledged = peer.ask(&listen(id.clone()));
+        let acknowledged = peer.request(&listen(id.clone()));
         assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged");
         assert_eq!(acknowledged["params"]["_meta"][SUBSCRIPTION], id);
     }
@@ -476,16 +480,16 @@ fn legacy_json_lines_connection_receives_list_changes_and_subscribed_updates() {
     let peer = &mut server.peer;
     peer.initialize("2025-11-25", &json!({}));
     let turn = |id: i64| legacy(id, "tools/call", call("turn", json!({})));
-    assert_eq!(peer.ask(&turn(1))["id"], 1);
+    assert_eq!(peer.request(&turn(1))["id"], 1);
     let page = json!({"uri": "book://page"});
-    assert_eq!(peer.ask(&legacy(2, "resources/subscribe", page.clone()))["result"], json!({}));
+    assert_eq!(peer.request(&legacy(2, "resources/subscribe", page.clone()))["result"], json!({}));
     let [notification, _] = peer.send(&turn(3)).next_two();
     assert_eq!(notification["method"], "notifications/resources/updated");
     assert_eq!(notification["params"], page);
-    assert_eq!(peer.ask(&legacy(4, "resources/unsubscribe", page))["result"], json!({}));
+    assert_eq!(peer.request(&legacy(4, "resources/unsubscribe", page))["result"], json!({}));
     let [notification, _] = peer.send(&legacy(5, "tools/call", call("grow", json!({})))).next_two();
     assert_eq!(notification["method"], "notifications/tools/list_changed");
-    assert_eq!(peer.ask(&turn(6))["id"], 6);
+    assert_eq!(peer.request(&turn(6))["id"], 6);
     peer.is_silent();
     server.end();
 }
@@ -495,27 +499,27 @@ fn legacy_json_lines_client_answers_server_requests_during_a_call() {
     let mut server = Piped::talking();
     let peer = &mut server.peer;
     peer.initialize("2025-11-25", &json!({"elicitation": {}, "roots": {}}));
-    let question = peer.ask(&legacy(1, "tools/call", call("ask_name", json!({}))));
+    let question = peer.request(&legacy(1, "tools/call", call("ask_name", json!({}))));
     assert_eq!(
         (&question["method"], &question["params"]["mode"]),
         (&json!("elicitation/create"), &json!("form"))
     );
     // Other calls continue meanwhile.
-    assert_eq!(peer.ask(&legacy(2, "ping", json!({})))["id"], 2);
+    assert_eq!(peer.request(&legacy(2, "ping", json!({})))["id"], 2);
     let accepted = json!({"action": "accept", "content": {"name": "Ann"}});
     let accept = json!({"jsonrpc": "2.0", "id": question["id"], "result": accepted});
-    let answer = peer.ask(&accept);
+    let answer = peer.request(&accept);
     assert_eq!((&answer["id"], text(&answer)), (&json!(1), "Hello, Ann!"));
     // A second response matches no open request.
     peer.send(&accept);
-    let question = peer.ask(&legacy(3, "tools/call", call("ask_roots", json!({}))));
+    let question = peer.request(&legacy(3, "tools/call", call("ask_roots", json!({}))));
     assert_eq!(question["method"], "roots/list");
     let refusal = json!({"code": -32603, "message": "not today"});
-    let answer = peer.ask(&json!({"jsonrpc": "2.0", "id": question["id"], "error": refusal}));
+    let answer = peer.request(&json!({"jsonrpc": "2.0", "id": question["id"], "error": refusal}));
     assert_eq!(answer["id"], 3);
     assert!(answer.to_string().contains("not today"), "{answer}");
     // The client did not declare this capability.
-    let refused = peer.ask(&legacy(4, "tools/call", call("ask_model", json!({"question": "?"}))));
+    let refused = peer.request(&legacy(4, "tools/call", call("ask_model", json!({"question": "?"}))));
     assert_eq!(refused["id"], 4);
     assert!(refused.to_string().contains("sampling"), "{refused}");
     server.end();
@@ -527,18 +531,18 @@ fn responses_are_read_at_the_call_limit() {
     let mut server = Piped::start(example("talking", &["stdio", "--config", &config]));
     let peer = &mut server.peer;
     peer.initialize("2025-11-25", &json!({"elicitation": {}}));
-    let question = peer.ask(&legacy(1, "tools/call", call("ask_name", json!({}))));
-    let refused = peer.ask(&legacy(2, "tools/call", call("ask_name", json!({}))));
+    let question = peer.request(&legacy(1, "tools/call", call("ask_name", json!({}))));
+    let refused = peer.request(&legacy(2, "tools/call", call("ask_name", json!({}))));
     assert_eq!((&refused["id"], code(&refused)), (&json!(2), -32000));
-    assert_eq!(peer.ask(&legacy(3, "ping", json!({})))["id"], 3);
+    assert_eq!(peer.request(&legacy(3, "ping", json!({})))["id"], 3);
     let accepted = json!({"action": "accept", "content": {"name": "Ann"}});
-    let answer = peer.ask(&json!({"jsonrpc": "2.0", "id": question["id"], "result": accepted}));
+    let answer = peer.request(&json!({"jsonrpc": "2.0", "id": question["id"], "result": accepted}));
     assert_eq!((&answer["id"], text(&answer)), (&json!(1), "Hello, Ann!"));
     // The slot is free again.
-    let question = peer.ask(&legacy(4, "tools/call", call("ask_name", json!({}))));
+    let question = peer.request(&legacy(4, "tools/call", call("ask_name", json!({}))));
     assert_eq!(question["method"], "elicitation/create");
     let declined = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}});
-    assert_eq!(peer.ask(&declined)["id"], 4);
+    assert_eq!(peer.request(&declined)["id"], 4);
     server.end();
 }
 
@@ -548,13 +552,13 @@ fn call_that_needs_input_is_retried_on_json_lines() {
     let can = json!({"elicitation": {"form": {}}});
     let mut params = call("ask_name", json!({}));
     params["_meta"] = json!({"io.modelcontextprotocol/clientCapabilities": can});
-    let asked = server.peer.ask(&modern(1, "tools/call", params.clone()))["result"].clone();
+    let asked = server.peer.request(&modern(1, "tools/call", params.clone()))["result"].clone();
     assert_eq!(asked["resultType"], "input_required", "{asked}");
     let (key, question) = asked["inputRequests"].as_object().unwrap().iter().next().unwrap();
     assert_eq!(question["method"], "elicitation/create");
     params["inputResponses"] = json!({key: {"action": "accept", "content": {"name": "Ann"}}});
     params["requestState"] = asked["requestState"].clone();
-    let answer = server.peer.ask(&modern(2, "tools/call", params));
+    let answer = server.peer.request(&modern(2, "tools/call", params));
     assert_eq!((&answer["id"], text(&answer)), (&json!(2), "Hello, Ann!"));
     server.end();
 }
@@ -564,7 +568,7 @@ fn progress_and_log_messages_precede_the_response() {
     let mut server = Piped::talking();
     server.peer.initialize("2025-11-25", &json!({}));
     let level = legacy(1, "logging/setLevel", json!({"level": "info"}));
-    assert_eq!(server.peer.ask(&level)["result"], json!({}));
+    assert_eq!(server.peer.request(&level)["result"], json!({}));
     for request in ERAS {
         let mut params = call("count", json!({"to": 2}));
         params["_meta"] = json!({"progressToken": "p", "io.modelcontextprotocol/logLevel": "info"});
@@ -594,21 +598,21 @@ fn line_of_2025_03_26_may_be_a_batch() {
     peer.initialize("2025-03-26", &json!({}));
     let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
     let ping = |id: i64| legacy(id, "ping", json!({}));
-    assert_eq!(ids(&peer.ask(&json!([ping(1), initialized, legacy(2, "tools/call", echo())]))), [1, 2]);
+    assert_eq!(ids(&peer.request(&json!([ping(1), initialized, legacy(2, "tools/call", echo())]))), [1, 2]);
     // A slow call answers later and does not delay others.
-    assert_eq!(ids(&peer.ask(&json!([legacy(3, "tools/call", sleep(200)), ping(4)]))), [4]);
+    assert_eq!(ids(&peer.request(&json!([legacy(3, "tools/call", sleep(200)), ping(4)]))), [4]);
     assert_eq!(peer.next()["id"], 3);
     // Responses are in the order of the requests.
     let page = json!({"uri": "demo://counter"});
-    assert_eq!(ids(&peer.ask(&json!([legacy(5, "resources/subscribe", page), ping(6)]))), [5, 6]);
+    assert_eq!(ids(&peer.request(&json!([legacy(5, "resources/subscribe", page), ping(6)]))), [5, 6]);
     peer.send(&json!([initialized]));
-    assert_eq!(code(&peer.ask(&json!([]))), -32600);
+    assert_eq!(code(&peer.request(&json!([]))), -32600);
     peer.is_silent();
     server.end();
     // Later revisions have no batches.
     let mut server = Piped::demo();
     server.peer.initialize("2025-06-18", &json!({}));
-    assert_eq!(code(&server.peer.ask(&json!([ping(1)]))), -32600);
+    assert_eq!(code(&server.peer.request(&json!([ping(1)]))), -32600);
     server.end();
 }
 
@@ -708,7 +712,7 @@ fn json_lines_connections_have_separate_handshakes_and_ids() {
                 peer.initialize("2025-11-25", &json!({}));
                 peer.send(&legacy(1, "tools/call", sleep(500)));
             } else {
-                assert_eq!(code(&peer.ask(&legacy(1, "tools/list", json!({})))), -32600);
+                assert_eq!(code(&peer.request(&legacy(1, "tools/list", json!({})))), -32600);
                 peer.send(&modern(1, "tools/call", sleep(500)));
             }
         }
@@ -733,17 +737,17 @@ fn changes_are_published_to_json_lines_connections_on_every_shard() {
             if number % 2 == 0 {
                 peer.initialize("2025-11-25", &json!({}));
                 let page = json!({"uri": "book://page"});
-                assert_eq!(peer.ask(&legacy(1, "resources/subscribe", page))["result"], json!({}));
+                assert_eq!(peer.request(&legacy(1, "resources/subscribe", page))["result"], json!({}));
             } else {
-                assert_eq!(peer.ask(&listen(1))["params"]["_meta"][SUBSCRIPTION], 1);
+                assert_eq!(peer.request(&listen(1))["params"]["_meta"][SUBSCRIPTION], 1);
             }
         }
         let mut changing = listening.connect();
-        assert_eq!(changing.ask(&modern(1, "tools/call", call("turn", json!({}))))["id"], 1);
+        assert_eq!(changing.request(&modern(1, "tools/call", call("turn", json!({}))))["id"], 1);
         for peer in &mut listeners {
             assert_eq!(peer.next()["method"], "notifications/resources/updated");
         }
-        assert_eq!(changing.ask(&modern(2, "tools/call", call("grow", json!({}))))["id"], 2);
+        assert_eq!(changing.request(&modern(2, "tools/call", call("grow", json!({}))))["id"], 2);
         for peer in &mut listeners {
             assert_eq!(peer.next()["method"], "notifications/tools/list_changed");
         }
@@ -769,7 +773,7 @@ fn flooding_connection_is_paused_and_others_continue() {
             flooding.send(&modern(id, "tools/call", sleep(150)));
         }
         for peer in &mut others {
-            assert_eq!(text(&peer.ask(&modern(1, "tools/call", echo()))), "x");
+            assert_eq!(text(&peer.request(&modern(1, "tools/call", echo()))), "x");
         }
         let others_done = began.elapsed();
         let mut answered: Vec<_> = (0..40).map(|_| flooding.next()["id"].as_i64().unwrap()).collect();

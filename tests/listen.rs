@@ -21,7 +21,7 @@ use corelane::{
     config::{Endpoint, Listen, Transport},
 };
 use serde_json::json;
-use support::{Client, ServerProcess, await_figure, corelane, echo, post};
+use support::{Client, ServerProcess, await_metric, corelane, echo, post};
 
 /// A unique unused path. Not in the build directory: its path may be too long.
 fn place(name: &str) -> PathBuf {
@@ -83,7 +83,7 @@ fn unix_socket_serves_http_and_is_removed_at_exit() {
     assert_eq!(clients[0].send(evil).read().status, 403, "hosts are checked here too");
     drop(clients);
     server.stop();
-    assert!(!path.exists(), "the file is gone");
+    assert!(!path.exists(), "the file is removed");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn drain_over_a_unix_socket_completes_calls_in_flight() {
         "",
         r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":1000}}}"#,
     ));
-    await_figure(server.admin(), "corelane_calls_in_flight", 1.0);
+    await_metric(server.admin(), "corelane_calls_in_flight", 1.0);
     server.signal("-TERM");
     let reply = busy.read();
     assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));

@@ -17,9 +17,9 @@ use corelane::{
 use futures_lite::future::zip;
 use serde_json::{Value, json};
 use support::{
-    await_figure,
+    await_metric,
     peer::end,
-    session::{Reading, Session},
+    session::{Session, SessionReply},
 };
 
 const NEWEST: &str = "2025-11-25";
@@ -209,7 +209,7 @@ fn tokio_handler_sends_server_requests() {
 fn url_elicitations_have_distinct_ids() {
     let running = start(2, Limits::default());
     let session = open(&running);
-    let mut calls: Vec<Reading> =
+    let mut calls: Vec<SessionReply> =
         (0..8).map(|number| session.call(number, "page_async", json!({}))).collect();
     let ids: std::collections::BTreeSet<String> = calls
         .iter_mut()
@@ -232,7 +232,7 @@ fn responses_reach_their_calls_from_any_connection() {
     const CALLS: usize = 64;
     let running = start(4, Limits::default());
     let session = open(&running);
-    let mut calls: Vec<Reading> =
+    let mut calls: Vec<SessionReply> =
         (0..CALLS).map(|number| session.call(number, "which", json!({"n": number}))).collect();
     let mut questions: Vec<(usize, Value)> = calls
         .iter_mut()
@@ -481,7 +481,7 @@ fn server_request_on_a_broken_stream_is_answered_and_the_result_replayed() {
             drop(reply);
         } else {
             reply.reset();
-            await_figure(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
+            await_metric(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
         }
         assert_eq!(session.answer(&question.data.as_ref().unwrap()["id"], accept(n)), 202);
         assert_eq!(session.get(question.id.as_deref()).text(), format!("{n} Some({n})"));

@@ -15,7 +15,7 @@ use corelane::{
 use serde_json::{Value, json};
 use support::{
     Client,
-    peer::{Ask, Peer, config, connect, connect_to, end, shard_tool, start},
+    peer::{Peer, PeerRequest, config, connect, connect_to, end, shard_tool, start},
     schema::{LEGACY, MODERN, Schema},
 };
 
@@ -174,7 +174,7 @@ fn server() -> ServerBuilder {
 }
 
 fn read(peer: &mut Peer, uri: &str) -> Value {
-    peer.ask(&Ask::read(uri)).result().clone()
+    peer.request(&PeerRequest::read(uri)).result().clone()
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn missing_resource_has_the_error_code_of_its_era() {
         "",
         "test://é \"quoted\"",
     ] {
-        let answer = peer.ask(&Ask::read(uri));
+        let answer = peer.request(&PeerRequest::read(uri));
         assert_eq!(answer.refused(), (200, -32602), "{uri}");
         assert_eq!(answer.error()["data"], json!({"uri": uri}));
         let reply = client.legacy("resources/read", json!({"uri": uri}));
@@ -269,7 +269,7 @@ fn missing_resource_has_the_error_code_of_its_era() {
         assert_eq!(reply.json()["error"]["data"], json!({"uri": uri}));
     }
     for params in [json!({}), json!({"uri": 7}), json!({"uri": null}), json!({"uri": ["test://text"]})] {
-        let answer = peer.ask(&Ask::new("resources/read", params.clone()));
+        let answer = peer.request(&PeerRequest::new("resources/read", params.clone()));
         assert_eq!(answer.refused(), (200, -32602), "{params}");
         assert_eq!(client.legacy("resources/read", params).error_code(), -32602);
     }
@@ -280,16 +280,16 @@ fn missing_resource_has_the_error_code_of_its_era() {
 fn resource_handler_errors_reach_the_client() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let failed = peer.ask(&Ask::read("test://fails"));
+    let failed = peer.request(&PeerRequest::read("test://fails"));
     assert_eq!((failed.refused(), failed.error()["message"].as_str()), ((200, -32603), Some("no luck")));
-    let own = peer.ask(&Ask::read("test://own"));
+    let own = peer.request(&PeerRequest::read("test://own"));
     assert_eq!(own.error(), &json!({"code": 4711, "message": "mine", "data": [1]}));
     for uri in ["test://panic", "test://panic/async"] {
-        let panicked = peer.ask(&Ask::read(uri));
+        let panicked = peer.request(&PeerRequest::read(uri));
         assert_eq!(panicked.refused(), (200, -32603), "{uri}");
         assert!(!panicked.error()["message"].as_str().unwrap().contains("inside"), "{uri}");
     }
-    let slow = peer.ask(&Ask::read("test://slow"));
+    let slow = peer.request(&PeerRequest::read("test://slow"));
     assert_eq!(slow.refused(), (200, -32603));
     assert_eq!(read(&mut peer, "test://fixed")["contents"][0]["text"], "always");
     let metrics = end(running);
@@ -314,7 +314,7 @@ fn templates_match_and_decode_their_variables() {
     assert_eq!(read(&mut peer, "test://later/a/b%20c")["contents"][0]["text"], "a/b c");
     assert_eq!(read(&mut peer, "test://thread/x")["contents"][0]["text"], "x");
     for uri in ["test://of/%FF", "test://of/%00", "test://of/%zz", "test://of/Bern?country=a&country=b"] {
-        assert_eq!(peer.ask(&Ask::read(uri)).refused(), (200, -32602), "{uri}");
+        assert_eq!(peer.request(&PeerRequest::read(uri)).refused(), (200, -32602), "{uri}");
     }
     end(running);
 }
@@ -389,7 +389,7 @@ fn typed_variables_and_arguments_are_parsed_from_text() {
         assert_eq!(reply["result"]["contents"][0]["text"], text, "{uri}");
     }
     for (uri, name) in [("test://typed/x", "count"), ("test://typed/1?order=sideways", "order")] {
-        let answer = peer.ask(&Ask::read(uri));
+        let answer = peer.request(&PeerRequest::read(uri));
         assert_eq!(answer.refused(), (200, -32602), "{uri}");
         assert!(answer.error()["message"].as_str().unwrap().contains(name), "{uri}: {}", answer.error());
     }
@@ -402,13 +402,13 @@ fn typed_variables_and_arguments_are_parsed_from_text() {
     });
     for (arguments, text) in [(arguments, all), (json!({"count": "5"}), few)] {
         let params = json!({"name": "typed", "arguments": arguments});
-        let result = peer.ask(&Ask::new("prompts/get", params.clone())).result().clone();
+        let result = peer.request(&PeerRequest::new("prompts/get", params.clone())).result().clone();
         assert_eq!(result["messages"][0]["content"]["text"], text);
         let reply = legacy.legacy("prompts/get", params).json();
         assert_eq!(reply["result"]["messages"][0]["content"]["text"], text);
     }
     let params = json!({"name": "typed", "arguments": {"count": "5", "flag": "maybe"}});
-    let answer = peer.ask(&Ask::new("prompts/get", params));
+    let answer = peer.request(&PeerRequest::new("prompts/get", params));
     assert_eq!(answer.refused(), (200, -32602));
     assert!(answer.error()["message"].as_str().unwrap().contains("flag"), "{}", answer.error());
     end(running);
@@ -436,7 +436,7 @@ fn types_that_cannot_be_parsed_from_text_are_start_errors() {
 fn prompt_arguments_are_substituted() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let mut get = |params: Value| peer.ask(&Ask::new("prompts/get", params)).result().clone();
+    let mut get = |params: Value| peer.request(&PeerRequest::new("prompts/get", params)).result().clone();
     let text = |role: &str, text: &str| json!({"role": role, "content": {"type": "text", "text": text}});
     let review =
         get(json!({"name": "review", "arguments": {"code": "x", "language": "Rust", "more": "is let be"}}));
@@ -490,14 +490,14 @@ fn unknown_prompts_and_invalid_arguments_are_rejected() {
         json!({"name": "review", "arguments": null}),
         json!({"name": "map", "arguments": {"b": "1"}}),
     ] {
-        let answer = peer.ask(&Ask::new("prompts/get", params.clone()));
+        let answer = peer.request(&PeerRequest::new("prompts/get", params.clone()));
         assert_eq!(answer.refused(), (200, -32602), "{params}");
         let reply = client.legacy("prompts/get", params.clone());
         assert_eq!((reply.status, reply.error_code()), (200, -32602), "{params}");
     }
     for name in ["fails", "panic"] {
         assert_eq!(
-            peer.ask(&Ask::new("prompts/get", json!({"name": name}))).refused(),
+            peer.request(&PeerRequest::new("prompts/get", json!({"name": name}))).refused(),
             (200, -32603),
             "{name}"
         );
@@ -549,7 +549,7 @@ fn prompt_and_template_arguments_are_completed() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let mut complete = |params: Value| {
-        let answer = peer.ask(&Ask::new("completion/complete", params));
+        let answer = peer.request(&PeerRequest::new("completion/complete", params));
         answer.result()["completion"].clone()
     };
     let all = |values: &[&str]| json!({"values": values, "total": values.len(), "hasMore": false});
@@ -600,14 +600,15 @@ fn invalid_completion_references_are_rejected() {
         json!({"ref": reference, "argument": argument, "context": {"arguments": "x"}}),
         of_prompt("completes", "fails", ""),
     ] {
-        let answer = peer.ask(&Ask::new("completion/complete", params.clone()));
+        let answer = peer.request(&PeerRequest::new("completion/complete", params.clone()));
         assert_eq!(answer.refused(), (200, -32602), "{params}");
     }
     end(running);
     // Without completers the method does not exist and is not advertised.
     let bare = Server::builder("bare", "0").prompt(Prompt::new("review").run(|_: NoArguments, _| "x"));
     let bare = start(bare, 1, Limits::default());
-    let answer = connect(&bare).ask(&Ask::new("completion/complete", of_prompt("review", "x", "")));
+    let answer =
+        connect(&bare).request(&PeerRequest::new("completion/complete", of_prompt("review", "x", "")));
     assert_eq!(answer.refused(), (404, -32601));
     end(bare);
 }
@@ -629,11 +630,11 @@ fn advertised_capabilities_work_and_others_are_not_found() {
     ] {
         let running = start(server, 1, Limits::default());
         let mut peer = connect(&running);
-        let discovered = peer.ask(&Ask::new("server/discover", json!({})));
+        let discovered = peer.request(&PeerRequest::new("server/discover", json!({})));
         let capabilities = &discovered.result()["capabilities"];
         assert_eq!(discovered.result()["cacheScope"], "public");
         for (capability, method) in methods {
-            let answer = peer.ask(&Ask::new(method, json!({})));
+            let answer = peer.request(&PeerRequest::new(method, json!({})));
             match capabilities.get(capability) {
                 Some(declared) => {
                     assert_eq!(declared["listChanged"], true);
@@ -646,7 +647,7 @@ fn advertised_capabilities_work_and_others_are_not_found() {
             }
         }
         if capabilities.get("resources").is_none() {
-            assert_eq!(peer.ask(&Ask::read("test://x")).refused(), (404, -32601));
+            assert_eq!(peer.request(&PeerRequest::read("test://x")).refused(), (404, -32601));
         }
         end(running);
     }
@@ -687,7 +688,7 @@ fn page(
     cursor: Option<&Value>,
 ) -> (Vec<String>, Option<Value>) {
     let params = cursor.map_or(json!({}), |cursor| json!({"cursor": cursor}));
-    let answer = peer.ask(&Ask::new(method, params));
+    let answer = peer.request(&PeerRequest::new(method, params));
     let entries = answer.result()[member].as_array().unwrap();
     let names = entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()).collect();
     (names, answer.result().get("nextCursor").cloned())
@@ -724,7 +725,7 @@ fn cursor_is_valid_only_for_its_own_list_and_generation() {
     let cursors: Vec<Value> = LISTS.iter().map(|list| page(&mut peer, *list, None).1.unwrap()).collect();
     for (number, (method, _)) in LISTS.into_iter().enumerate() {
         let mut refused = |cursor: Value| {
-            let answer = peer.ask(&Ask::new(method, json!({"cursor": cursor})));
+            let answer = peer.request(&PeerRequest::new(method, json!({"cursor": cursor})));
             assert_eq!(answer.refused(), (200, -32602), "{method} {cursor}");
         };
         for (other, cursor) in cursors.iter().enumerate() {
@@ -746,7 +747,10 @@ fn cursor_is_valid_only_for_its_own_list_and_generation() {
     // A change of one list leaves the cursors of the others valid.
     registry.update(|registry| registry.add(Tool::new("more").run(|_: NoArguments, _| "x"))).unwrap();
     support::eventually("the change", || page(&mut peer, LISTS[0], None).1.as_ref() != Some(&cursors[0]));
-    assert_eq!(peer.ask(&Ask::new("tools/list", json!({"cursor": cursors[0]}))).refused(), (200, -32602));
+    assert_eq!(
+        peer.request(&PeerRequest::new("tools/list", json!({"cursor": cursors[0]}))).refused(),
+        (200, -32602)
+    );
     for (list, cursor) in LISTS.into_iter().zip(&cursors).skip(1) {
         assert_eq!(page(&mut peer, list, Some(cursor)).0, ["t2", "t3"]);
     }
@@ -779,7 +783,7 @@ fn thousand_tools_are_listed() {
             }
             assert_eq!((count, &names), (pages, &expected));
         }
-        assert_eq!(peer.ask(&Ask::call("tool-0999", json!({"city": "Bern"}))).text(), "x");
+        assert_eq!(peer.request(&PeerRequest::call("tool-0999", json!({"city": "Bern"}))).text(), "x");
         end(running);
     }
 }
@@ -912,11 +916,11 @@ fn extension_is_declared_with_a_prefixed_id_and_visible_to_handlers() {
     let server = Server::builder("test", "0").extension("com.example/colour", json!({"v": 1})).tool(tool);
     let running = start(server, 1, Limits::default());
     let mut peer = connect(&running);
-    let discovered = peer.ask(&Ask::new("server/discover", json!({})));
+    let discovered = peer.request(&PeerRequest::new("server/discover", json!({})));
     assert_eq!(discovered.result()["capabilities"]["extensions"]["com.example/colour"], json!({"v": 1}));
-    assert_eq!(peer.ask(&Ask::call("colour", json!({}))).text(), "none");
+    assert_eq!(peer.request(&PeerRequest::call("colour", json!({}))).text(), "none");
     let able = json!({"extensions": {"com.example/colour": {"is": "red"}}});
-    assert_eq!(peer.ask(&Ask::call("colour", json!({})).can(able)).text(), "\"red\"");
+    assert_eq!(peer.request(&PeerRequest::call("colour", json!({})).can(able)).text(), "\"red\"");
     end(running);
     let nameless = Server::builder("test", "0").extension("colour", json!({})).build();
     let refused = nameless.start(&config(1, Limits::default())).err().unwrap().to_string();

@@ -118,13 +118,13 @@ impl Peer {
         format!("MCP-Protocol-Version: {}\r\n", self.revision)
     }
 
-    fn ask(&mut self, method: &str, params: Value) -> Reply {
+    fn request(&mut self, method: &str, params: Value) -> Reply {
         let bytes = self.bytes(method, params);
         self.client.send(bytes).read()
     }
 
     fn call(&mut self, tool: &str, arguments: Value) -> Reply {
-        self.ask("tools/call", json!({"name": tool, "arguments": arguments}))
+        self.request("tools/call", json!({"name": tool, "arguments": arguments}))
     }
 
     /// Sends a body unchanged, under the header of the revision.
@@ -163,15 +163,15 @@ fn discovery_and_initialize_results_match_the_schema() {
     in_every_revision(|schema, peer, _| {
         if schema.is_modern() {
             let discovered =
-                schema.result("discover", "DiscoverResult", &peer.ask("server/discover", json!({})));
+                schema.result("discover", "DiscoverResult", &peer.request("server/discover", json!({})));
             assert_eq!(discovered["instructions"], "Try echo");
             return;
         }
         let info = json!({"name": "test", "version": "0"});
         let params = json!({"protocolVersion": schema.revision, "capabilities": {}, "clientInfo": info});
-        let agreed = schema.result("initialize", "InitializeResult", &peer.ask("initialize", params));
+        let agreed = schema.result("initialize", "InitializeResult", &peer.request("initialize", params));
         assert_eq!(agreed["protocolVersion"], schema.revision);
-        let pong = schema.result("ping", "EmptyResult", &peer.ask("ping", json!({})));
+        let pong = schema.result("ping", "EmptyResult", &peer.request("ping", json!({})));
         assert_eq!(pong, json!({}));
     });
 }
@@ -182,7 +182,7 @@ fn list_pages_match_the_schema() {
         let mut params = json!({});
         let mut names = Vec::new();
         loop {
-            let page = schema.result("tools/list", "ListToolsResult", &peer.ask("tools/list", params));
+            let page = schema.result("tools/list", "ListToolsResult", &peer.request("tools/list", params));
             for tool in page["tools"].as_array().unwrap() {
                 schema.check("a tool", &["Tool"], tool);
                 for part in ["inputSchema", "outputSchema"] {
@@ -225,14 +225,14 @@ fn method_errors_match_the_schema() {
     in_every_revision(|schema, peer, _| {
         schema.error("unknown tool", -32602, &peer.call("no-such-tool", json!({})));
         schema.error("arguments", -32602, &peer.call("echo", json!([])));
-        schema.error("no name", -32602, &peer.ask("tools/call", json!({})));
-        schema.error("cursor", -32602, &peer.ask("tools/list", json!({"cursor": "no"})));
-        schema.error("unknown method", -32601, &peer.ask("no/such", json!({})));
+        schema.error("no name", -32602, &peer.request("tools/call", json!({})));
+        schema.error("cursor", -32602, &peer.request("tools/list", json!({"cursor": "no"})));
+        schema.error("unknown method", -32601, &peer.request("no/such", json!({})));
         let removed = if schema.is_modern() { "ping" } else { "server/discover" };
-        schema.error("the other era's method", -32601, &peer.ask(removed, json!({})));
+        schema.error("the other era's method", -32601, &peer.request(removed, json!({})));
         schema.error("panic", -32603, &peer.call("panic", json!({})));
         if !schema.is_modern() {
-            schema.error("initialize", -32602, &peer.ask("initialize", json!({})));
+            schema.error("initialize", -32602, &peer.request("initialize", json!({})));
         }
     });
 }

@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::json;
 use support::{
-    Client, ServerProcess, await_figure, config_file, corelane, echo, eventually, figure, post, settled,
+    Client, ServerProcess, await_metric, config_file, corelane, echo, eventually, metric, post, settled,
 };
 
 fn serve(arguments: &[&str]) -> std::process::Command {
@@ -30,7 +30,7 @@ fn readiness(server: &ServerProcess) -> u16 {
 fn await_drain(server: &ServerProcess) {
     eventually("the end of readiness", || readiness(server) == 503);
     // The drain flag of each shard is set before. A shard that reports reads the flag in the same turn.
-    figure(server.admin(), "corelane_connections");
+    metric(server.admin(), "corelane_connections");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn pipelining_client_that_does_not_read_is_paused_without_loss() {
             std::io::Write::write_all(&mut writer, &request).unwrap();
         }
     });
-    settled("the bytes sent", || figure(server.admin(), "corelane_sent_bytes_total"));
+    settled("the bytes sent", || metric(server.admin(), "corelane_sent_bytes_total"));
     let held = server.status("VmRSS");
     for _ in 0..REQUESTS {
         assert_eq!(client.read().body.len(), 8073);
@@ -225,7 +225,7 @@ fn sigterm_drains_calls_in_flight_and_exits_with_zero() {
         idle.call("echo", json!({"message": "x"}));
         let mut busy = server.connect();
         busy.send(post("", r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":1000}}}"#));
-        await_figure(server.admin(), "corelane_calls_in_flight", 1.0);
+        await_metric(server.admin(), "corelane_calls_in_flight", 1.0);
         server.signal(signal);
         assert!(idle.is_closed(), "an idle connection is closed without a reset");
         let reply = busy.read();
@@ -266,7 +266,7 @@ fn second_signal_exits_immediately() {
     let server = ServerProcess::observed(serve(&[]));
     let mut busy = server.connect();
     busy.send(post("", r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":60000}}}"#));
-    await_figure(server.admin(), "corelane_calls_in_flight", 1.0);
+    await_metric(server.admin(), "corelane_calls_in_flight", 1.0);
     server.signal("-INT");
     // A second signal at once would count as an echo of the first.
     server.signal("-INT");
@@ -326,7 +326,7 @@ fn drain_bounds_the_wait_for_a_partial_request() {
     let mut finished = server.connect();
     let bytes = post("", echo("late"));
     finished.send(&bytes[..40]);
-    await_figure(server.admin(), "corelane_received_bytes_total", (head.len() + 40) as f64);
+    await_metric(server.admin(), "corelane_received_bytes_total", (head.len() + 40) as f64);
     let asked = Instant::now();
     server.signal("-TERM");
     await_drain(&server);
@@ -400,5 +400,5 @@ fn drain_fails_readiness_first_and_keeps_listening_for_drain_delay() {
     std::thread::sleep(Duration::from_millis(400));
     server.signal("-TERM");
     let (status, _, _) = server.wait(Duration::from_secs(15));
-    assert_eq!(status.code(), Some(128 + 15), "the second signal ends it at once");
+    assert_eq!(status.code(), Some(128 + 15), "the second signal exits immediately");
 }

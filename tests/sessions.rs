@@ -17,7 +17,7 @@ use corelane::{
 };
 use serde_json::{Value, json};
 use support::{
-    ServerProcess, await_figure, eventually, figure,
+    ServerProcess, await_metric, eventually, metric,
     peer::end,
     session::{Session, handshake},
 };
@@ -103,7 +103,7 @@ fn open(running: &Running) -> Session {
 
 /// Waits until no stream has a connection.
 fn await_detached(running: &Running) {
-    await_figure(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
+    await_metric(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
 }
 
 /// This number of connections reaches each of four shards except with a probability of 0.1 %.
@@ -134,18 +134,18 @@ fn unknown_and_deleted_sessions_are_rejected_on_every_shard() {
     let foreign = Session { id: open(&start(1, Limits::default())).id, ..session.clone() };
     let forged = Session { id: session.id.replace(|_: char| true, "A"), ..session.clone() };
     for unknown in [foreign, forged, Session { id: "nonsense".to_owned(), ..session.clone() }] {
-        let mut reply = unknown.ask(1, "tools/list", json!({}));
+        let mut reply = unknown.request(1, "tools/list", json!({}));
         assert_eq!((reply.status, reply.error_code()), (404, -32001));
         assert_eq!((unknown.get(None).status, unknown.delete()), (404, 404));
         assert_eq!(unknown.notify("notifications/initialized", json!({})), 404);
     }
     for _ in 0..MANY {
-        assert_eq!(session.ask(1, "ping", json!({})).status, 200);
+        assert_eq!(session.request(1, "ping", json!({})).status, 200);
     }
     assert_eq!(session.delete(), 204);
     for _ in 0..MANY {
         assert_eq!(
-            session.ask(1, "ping", json!({})).status,
+            session.request(1, "ping", json!({})).status,
             404,
             "every shard has removed the session before the reply"
         );
@@ -160,8 +160,8 @@ fn session_expires_at_its_maximum_age() {
     let running = start(1, Limits { session_ttl: Duration::from_secs(2), ..Limits::default() });
     let began = Instant::now();
     let session = open(&running);
-    assert_eq!(session.ask(1, "ping", json!({})).status, 200);
-    eventually("its expiry", || session.ask(1, "ping", json!({})).status == 404);
+    assert_eq!(session.request(1, "ping", json!({})).status, 200);
+    eventually("its expiry", || session.request(1, "ping", json!({})).status == 404);
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
     end(running);
 }
@@ -200,7 +200,7 @@ fn deleted_sessions_are_remembered_up_to_a_limit() {
     assert!(sessions.iter().all(|session| session.delete() == 204));
     for _ in 0..4 {
         let statuses: Vec<u16> =
-            sessions.iter().map(|session| session.ask(1, "ping", json!({})).status).collect();
+            sessions.iter().map(|session| session.request(1, "ping", json!({})).status).collect();
         assert_eq!(statuses, [200, 404, 404, 404], "only the id of the oldest is evicted");
     }
     end(running);
@@ -215,7 +215,7 @@ fn session_methods_without_a_session_are_rejected() {
         ("resources/subscribe", json!({"uri": "test://a"})),
         ("resources/unsubscribe", json!({"uri": "test://a"})),
     ] {
-        let mut reply = without.ask(1, method, params);
+        let mut reply = without.request(1, method, params);
         assert_eq!((reply.status, reply.error_code()), (400, -32000), "{method}");
     }
     assert_eq!((without.get(None).status, without.delete()), (400, 400));
@@ -225,7 +225,7 @@ fn session_methods_without_a_session_are_rejected() {
         ("prompts/get", json!({"name": "p"})),
         ("ping", json!({})),
     ] {
-        assert!(without.ask(1, method, params).response()["result"].is_object(), "{method}");
+        assert!(without.request(1, method, params).response()["result"].is_object(), "{method}");
     }
     let response = without.call(1, "greet", json!({})).response();
     assert!(response["error"]["message"].as_str().unwrap().contains("capability"), "{response}");
@@ -248,13 +248,13 @@ fn session_ids_signed_by_a_secret_file_survive_restart_and_resharding() {
         let server = start(shards);
         let statuses = sessions.iter().map(|session| {
             let session = Session { address: server.address, ..session.clone() };
-            session.ask(1, "ping", json!({})).status
+            session.request(1, "ping", json!({})).status
         });
         let statuses: Vec<u16> = statuses.collect();
         let known = statuses.iter().filter(|status| **status == 200).count();
         assert!(
             statuses.iter().all(|status| matches!(status, 200 | 404)),
-            "never a wrong answer: {statuses:?}"
+            "an unexpected status: {statuses:?}"
         );
         assert!(if all { known == 40 } else { known < 40 }, "{shards}: {known}");
         server.stop();
@@ -264,7 +264,7 @@ fn session_ids_signed_by_a_secret_file_survive_restart_and_resharding() {
     for _ in 0..8 {
         let session = Session::open(one.address, NEWEST, json!({}));
         let there = Session { address: other.address, ..session };
-        assert_eq!(there.ask(1, "ping", json!({})).status, 200);
+        assert_eq!(there.request(1, "ping", json!({})).status, 200);
     }
     one.stop();
     other.stop();
@@ -311,12 +311,12 @@ fn resource_updates_reach_subscribed_sessions_across_shards() {
         let session = open(&running);
         let mut stream = session.get(None);
         assert_eq!((stream.status, stream.is_stream()), (200, true));
-        let subscribed = session.ask("s", "resources/subscribe", json!({"uri": "test://a"})).response();
+        let subscribed = session.request("s", "resources/subscribe", json!({"uri": "test://a"})).response();
         assert_eq!(subscribed, json!({"jsonrpc": "2.0", "id": "s", "result": {}}));
         session.call(1, "touch", json!({})).response();
         let updated = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "test://a"}});
         assert_eq!(stream.message(), updated);
-        session.ask(2, "resources/unsubscribe", json!({"uri": "test://a"})).response();
+        session.request(2, "resources/unsubscribe", json!({"uri": "test://a"})).response();
         session.call(3, "touch", json!({})).response();
         registry
             .update(|registry| registry.replace(Tool::new(format!("t{round}")).run(|_, _cx| "")))
@@ -333,7 +333,8 @@ fn resource_updates_reach_subscribed_sessions_across_shards() {
             .unwrap();
         assert_eq!(stream.message()["method"], "notifications/prompts/list_changed");
     }
-    let unknown = open(&running).ask(1, "resources/subscribe", json!({"uri": "test://none"})).error_code();
+    let unknown =
+        open(&running).request(1, "resources/subscribe", json!({"uri": "test://none"})).error_code();
     assert_eq!(unknown, -32002);
     end(running);
 }
@@ -343,7 +344,7 @@ fn missed_events_are_replayed_on_one_stream() {
     let running = start(3, Limits::default());
     for _ in 0..8 {
         let session = open(&running);
-        session.ask(1, "resources/subscribe", json!({"uri": "test://a"})).response();
+        session.request(1, "resources/subscribe", json!({"uri": "test://a"})).response();
         let mut stream = session.get(None);
         session.call(2, "touch", json!({})).response();
         let first = loop {
@@ -459,10 +460,10 @@ fn unanswered_server_request_ends_its_call_at_the_deadline() {
 fn log_messages_follow_the_session_level_on_every_shard() {
     let running = start(4, Limits::default());
     let (session, silent) = (open(&running), open(&running));
-    assert_eq!(session.ask(1, "logging/setLevel", json!({"level": "loud"})).error_code(), -32602);
-    let set = session.ask(2, "logging/setLevel", json!({"level": "warning"})).response();
+    assert_eq!(session.request(1, "logging/setLevel", json!({"level": "loud"})).error_code(), -32602);
+    let set = session.request(2, "logging/setLevel", json!({"level": "warning"})).response();
     assert_eq!(set["result"], json!({}));
-    let set = silent.ask(2, "logging/setLevel", json!({"level": "alert"})).response();
+    let set = silent.request(2, "logging/setLevel", json!({"level": "alert"})).response();
     assert_eq!(set["result"], json!({}));
     for number in 0..MANY {
         let mut reply = session.call(number, "log", json!({}));
@@ -480,13 +481,13 @@ fn call_is_cancelled_only_from_connections_of_its_session() {
     let (session, other) = (open(&running), open(&running));
     for number in 0..12 {
         let params = json!({"name": "wait", "arguments": {}, "_meta": {"progressToken": number}});
-        let mut reply = session.ask(number, "tools/call", params);
+        let mut reply = session.request(number, "tools/call", params);
         let progress = reply.message();
         assert_eq!(progress["params"]["progressToken"], number);
         let cancel = json!({"requestId": number, "reason": "enough"});
         assert_eq!(other.notify("notifications/cancelled", cancel.clone()), 202);
         // Every shard has handled it before it reports.
-        let in_flight = figure(running.admin_address().unwrap(), "corelane_calls_in_flight");
+        let in_flight = metric(running.admin_address().unwrap(), "corelane_calls_in_flight");
         assert_eq!(in_flight, 1.0, "ids of other sessions are distinct");
         assert_eq!(session.notify("notifications/cancelled", cancel), 202);
         while reply.event().is_some_and(|event| event.data.is_none()) {}
@@ -513,7 +514,7 @@ fn long_call_releases_its_connection_and_is_resumed() {
         };
         assert_eq!(session.get(Some(&last)).text(), "polled");
         // A broken connection behaves the same.
-        session.ask("l", "logging/setLevel", json!({"level": "debug"})).response();
+        session.request("l", "logging/setLevel", json!({"level": "debug"})).response();
         let mut reply = session.call("cut", "cut", json!({}));
         let began = loop {
             let event = reply.event().unwrap();

@@ -27,7 +27,7 @@ use tracing::{
 };
 
 /// Time limit of every wait on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_secs(120);
 
 fn start(server: &Server, shards: usize, limits: Limits) -> Running {
     let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()];
@@ -74,7 +74,7 @@ fn thousands_of_simultaneous_cross_shard_timeouts_are_answered() {
     }
     let mut timed_out = 0;
     for connection in &mut waiting {
-        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        connection.set_read_timeout(Some(WAIT_MAX)).unwrap();
         let mut line = String::new();
         BufReader::new(connection).read_line(&mut line).unwrap();
         assert!(line.starts_with("HTTP/1.1 "), "{line:?}");
@@ -189,7 +189,7 @@ fn panic_in_a_connection_closes_only_that_connection() {
     assert_eq!(other.legacy("ping", json!({})).status, 200);
     for _ in 0..3 {
         let mut guilty = TcpStream::connect(address).unwrap();
-        guilty.set_read_timeout(Some(PATIENCE)).unwrap();
+        guilty.set_read_timeout(Some(WAIT_MAX)).unwrap();
         guilty.write_all(b"POST /mcp HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n").unwrap();
         let mut rest = Vec::new();
         // The end, or a reset if unread data remained.
@@ -212,7 +212,7 @@ fn legacy_subscriptions_of_a_json_lines_connection_are_bounded_and_slots_are_reu
     let running = Server::builder("bounded", "0").template(item).build().start(&config).unwrap();
     let Endpoint::Tcp(address) = running.listeners()[0].endpoint else { panic!("no address") };
     let mut input = TcpStream::connect(address).unwrap();
-    input.set_read_timeout(Some(PATIENCE)).unwrap();
+    input.set_read_timeout(Some(WAIT_MAX)).unwrap();
     let mut output = BufReader::new(input.try_clone().unwrap());
     let mut ask = |method: &str, params: serde_json::Value| {
         let message = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
@@ -246,7 +246,7 @@ fn topics_of_a_json_lines_connection_are_bounded() {
     let running = Server::builder("bounded", "0").resource(resource).build().start(&config).unwrap();
     let Endpoint::Tcp(address) = running.listeners()[0].endpoint else { panic!("no address") };
     let mut input = TcpStream::connect(address).unwrap();
-    input.set_read_timeout(Some(PATIENCE)).unwrap();
+    input.set_read_timeout(Some(WAIT_MAX)).unwrap();
     let mut output = BufReader::new(input.try_clone().unwrap());
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -281,7 +281,7 @@ fn empty_subscriptions_of_a_json_lines_connection_are_bounded() {
     let server =
         ServerProcess::spawn(support::corelane(&["serve", "--listen", "tcp://127.0.0.1:0", "--shards", "1"]));
     let mut input = TcpStream::connect(server.address).unwrap();
-    input.set_read_timeout(Some(PATIENCE)).unwrap();
+    input.set_read_timeout(Some(WAIT_MAX)).unwrap();
     let mut output = BufReader::new(input.try_clone().unwrap());
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",

@@ -66,7 +66,7 @@ impl Process {
         writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    fn ask(&mut self, id: impl Into<Value>, method: &str, params: Value) {
+    fn request(&mut self, id: impl Into<Value>, method: &str, params: Value) {
         self.send(
             &json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": params}).to_string(),
         );
@@ -78,13 +78,13 @@ impl Process {
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientCapabilities": {}
         });
-        self.ask(id, method, params);
+        self.request(id, method, params);
     }
 
     fn shake_hands(&mut self, revision: &str) {
         let params = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}});
         revision.clone_into(&mut self.revision);
-        self.ask("hello", "initialize", params);
+        self.request("hello", "initialize", params);
         assert_eq!(self.receive()["result"]["protocolVersion"], revision);
         self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     }
@@ -113,19 +113,23 @@ impl Process {
 #[test]
 fn era_is_decided_for_each_line() {
     let mut process = Process::start(&[]);
-    process.ask(1, "tools/list", json!({}));
+    process.request(1, "tools/list", json!({}));
     assert_eq!(process.receive()["error"]["code"], -32600, "a handshake must come first");
-    process.ask(2, "ping", json!({}));
+    process.request(2, "ping", json!({}));
     assert_eq!(process.receive()["result"], json!({}));
     process.modern(3, "server/discover", json!({}));
     assert_eq!(process.receive()["result"]["supportedVersions"][0], "2026-07-28", "without any header");
     let meta = json!({"io.modelcontextprotocol/protocolVersion": "2099-01-01", "io.modelcontextprotocol/clientCapabilities": {}});
-    process.ask(4, "tools/list", json!({"_meta": meta}));
+    process.request(4, "tools/list", json!({"_meta": meta}));
     assert_eq!(process.receive()["error"]["code"], -32022);
-    process.ask(5, "tools/list", json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}));
+    process.request(
+        5,
+        "tools/list",
+        json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}),
+    );
     assert_eq!(process.receive()["error"]["code"], -32602);
     process.shake_hands("2025-06-18");
-    process.ask(6, "tools/call", json!({"name": "echo", "arguments": {"message": "old"}}));
+    process.request(6, "tools/call", json!({"name": "echo", "arguments": {"message": "old"}}));
     let old = process.receive();
     assert_eq!((&old["id"], old["result"].get("resultType")), (&json!(6), None));
     process.modern("7", "tools/call", json!({"name": "echo", "arguments": {"message": "new"}}));
@@ -148,10 +152,10 @@ fn calls_on_stdio_are_answered_on_completion_and_never_after_cancellation() {
     let mut process = Process::start(&[]);
     process.shake_hands("2025-11-25");
     let sleep = |ms: u32| json!({"name": "sleep", "arguments": {"ms": ms}});
-    process.ask("slow", "tools/call", sleep(300));
-    process.ask("long", "tools/call", sleep(60_000));
+    process.request("slow", "tools/call", sleep(300));
+    process.request("long", "tools/call", sleep(60_000));
     process.modern("modern", "tools/call", sleep(60_000));
-    process.ask("quick", "tools/call", sleep(1));
+    process.request("quick", "tools/call", sleep(1));
     assert_eq!(process.receive()["id"], "quick");
     for id in ["long", "modern", "never asked"] {
         process.send(
@@ -160,11 +164,11 @@ fn calls_on_stdio_are_answered_on_completion_and_never_after_cancellation() {
         );
     }
     assert_eq!(process.receive()["id"], "slow");
-    process.ask("last", "ping", json!({}));
+    process.request("last", "ping", json!({}));
     assert_eq!(process.receive()["id"], "last");
     // A cancelled call is never answered; a call in flight at the end of input is answered if it completes soon.
-    process.ask("soon", "tools/call", sleep(200));
-    process.ask("too late", "tools/call", sleep(60_000));
+    process.request("soon", "tools/call", sleep(200));
+    process.request("too late", "tools/call", sleep(60_000));
     let began = Instant::now();
     let (rest, code) = process.end();
     assert_eq!((rest.len(), &rest[0]["id"], code), (1, &json!("soon"), Some(0)));
@@ -175,7 +179,7 @@ fn calls_on_stdio_are_answered_on_completion_and_never_after_cancellation() {
 fn subscriptions_of_both_eras_share_a_connection() {
     let mut process = Process::start(&[]);
     process.shake_hands("2025-11-25");
-    process.ask(1, "resources/subscribe", json!({"uri": "demo://counter"}));
+    process.request(1, "resources/subscribe", json!({"uri": "demo://counter"}));
     assert_eq!(process.receive()["result"], json!({}));
     process.modern(
         "l",
@@ -183,7 +187,7 @@ fn subscriptions_of_both_eras_share_a_connection() {
         json!({"notifications": {"resourceSubscriptions": ["demo://counter"]}}),
     );
     assert_eq!(process.receive()["method"], "notifications/subscriptions/acknowledged");
-    process.ask(2, "tools/call", json!({"name": "touch", "arguments": {"uri": "demo://counter"}}));
+    process.request(2, "tools/call", json!({"name": "touch", "arguments": {"uri": "demo://counter"}}));
     let mut updates: Vec<Value> = (0..3).map(|_| process.receive()).collect();
     updates.retain(|message| message["method"] == "notifications/resources/updated");
     let ids: Vec<&Value> = updates

@@ -19,8 +19,11 @@ use corelane::{
 };
 use serde_json::{Value, json};
 use support::{
-    eventually, figure,
-    peer::{Ask, Event, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start},
+    eventually, metric,
+    peer::{
+        Event, LOG_LEVEL, Peer, PeerRequest, SUBSCRIPTION, config, connect, connect_to, end, shard_tool,
+        start,
+    },
 };
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -71,7 +74,7 @@ fn everything() -> Value {
 #[track_caller]
 fn listen(peer: &mut Peer, filter: Value, id: impl Into<Value>) -> Value {
     let id = id.into();
-    peer.open(&Ask::listen(filter).id(id.clone()));
+    peer.open(&PeerRequest::listen(filter).id(id.clone()));
     let first = peer.message();
     assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{first}");
     assert_eq!(first["params"]["_meta"], json!({SUBSCRIPTION: id}), "{first}");
@@ -105,10 +108,10 @@ fn missing_or_invalid_subscription_filter_is_rejected() {
         json!({"resourceSubscriptions": "test://a"}),
         json!({"resourceSubscriptions": [1]}),
     ] {
-        let answer = peer.ask(&Ask::listen(filter.clone()));
+        let answer = peer.request(&PeerRequest::listen(filter.clone()));
         assert_eq!((answer.refused(), answer.is_stream), ((200, -32602), false), "{filter}");
     }
-    let answer = peer.ask(&Ask::new("subscriptions/listen", json!({})));
+    let answer = peer.request(&PeerRequest::new("subscriptions/listen", json!({})));
     assert_eq!(answer.refused(), (200, -32602));
     // A null member counts as absent.
     let absent = json!({"toolsListChanged": null, "resourceSubscriptions": null, "promptsListChanged": true});
@@ -122,7 +125,7 @@ fn first_message_acknowledges_the_subscription_with_its_id() {
     for id in [json!(7), json!("7"), json!(0), json!(-3), json!(u64::MAX), json!(""), json!("a \"b\"\n")] {
         let mut peer = connect(&running);
         assert_eq!(listen(&mut peer, everything(), id.clone()), everything(), "{id}");
-        connect(&running).ask(&Ask::call("inline", json!({"uri": "test://a"})));
+        connect(&running).request(&PeerRequest::call("inline", json!({"uri": "test://a"})));
         expect_update(&mut peer, id, "test://a");
     }
     end(running);
@@ -146,7 +149,8 @@ fn acknowledgment_lists_only_supported_topics() {
     // Unsupported topics are not acknowledged.
     let bare = start(Server::builder("bare", "0").tool(shard_tool()), 1, Limits::default());
     let capabilities =
-        connect(&bare).ask(&Ask::new("server/discover", json!({}))).result()["capabilities"].clone();
+        connect(&bare).request(&PeerRequest::new("server/discover", json!({}))).result()["capabilities"]
+            .clone();
     assert!(capabilities.get("resources").is_none() && capabilities.get("prompts").is_none());
     assert_eq!(listen(&mut connect(&bare), everything(), 1), json!({"toolsListChanged": true}));
     end(bare);
@@ -156,7 +160,8 @@ fn acknowledgment_lists_only_supported_topics() {
 fn topics_outside_the_filter_are_not_delivered() {
     let (running, registry) = start_live(server(), 2, Limits::default());
     let mut tools = connect(&running);
-    let ask = Ask::listen(json!({"toolsListChanged": true})).id("t").token("p").meta(LOG_LEVEL, "debug");
+    let ask =
+        PeerRequest::listen(json!({"toolsListChanged": true})).id("t").token("p").meta(LOG_LEVEL, "debug");
     tools.open(&ask);
     assert_eq!(tools.message()["params"]["notifications"], json!({"toolsListChanged": true}));
     let mut one = connect(&running);
@@ -194,7 +199,7 @@ fn resource_updates_reach_streams_on_every_shard() {
         let mut teller = connect_to(&running, shard);
         for tool in tools {
             for uri in ["test://a", "test://of/b"] {
-                teller.ask(&Ask::call(tool, json!({"uri": uri}))).result();
+                teller.request(&PeerRequest::call(tool, json!({"uri": uri}))).result();
                 for (shard, listener) in listeners.iter_mut().enumerate() {
                     expect_update(listener, shard, uri);
                 }
@@ -215,7 +220,7 @@ fn simultaneous_updates_are_coalesced() {
     let running = start(server(), 1, Limits::default());
     let (mut reader, mut writer) = (connect(&running), connect(&running));
     listen(&mut reader, everything(), 1);
-    let touch = |uri: &str| Ask::call("inline", json!({"uri": uri})).bytes();
+    let touch = |uri: &str| PeerRequest::call("inline", json!({"uri": uri})).bytes();
     // At most one segment, so that the server reads all requests at once.
     let touches = ["test://a", "test://a", "test://of/b", "test://a"].map(touch).concat();
     writer.send(touches);
@@ -233,10 +238,10 @@ fn resource_read_after_an_update_returns_new_content() {
     listen(&mut listener, json!({"resourceSubscriptions": ["demo://counter"]}), 1);
     let mut client = connect(&running);
     for count in 1..=20 {
-        let touched = client.ask(&Ask::call("touch", json!({"uri": "demo://counter"})));
+        let touched = client.request(&PeerRequest::call("touch", json!({"uri": "demo://counter"})));
         assert_eq!(touched.text(), count.to_string());
         expect_update(&mut listener, 1, "demo://counter");
-        let read = client.ask(&Ask::read("demo://counter"));
+        let read = client.request(&PeerRequest::read("demo://counter"));
         assert_eq!(read.result()["contents"][0]["text"], count.to_string());
     }
     end(running);
@@ -258,7 +263,7 @@ fn list_changes_are_published_after_every_shard_applied_them() {
     };
     let mut listed = |method: &'static str, member: &str, key: &str, name: &str| {
         askers.iter_mut().all(|asker| {
-            let answer = asker.ask(&Ask::new(method, json!({})));
+            let answer = asker.request(&PeerRequest::new(method, json!({})));
             answer.result()[member].as_array().unwrap().iter().any(|entry| entry[key] == name)
         })
     };
@@ -344,23 +349,23 @@ fn subscriptions_are_bounded_and_slots_are_reused() {
     let limits = Limits { subscription_topics_max: 3, subscriptions_max: 5, ..Limits::default() };
     let (running, registry) = start_live(server(), 1, limits);
     let uris = |count: usize| (0..count).map(|number| format!("test://of/{number}")).collect::<Vec<_>>();
-    let ask = |count: usize| Ask::listen(json!({"resourceSubscriptions": uris(count)}));
+    let ask = |count: usize| PeerRequest::listen(json!({"resourceSubscriptions": uris(count)}));
     let mut peer = connect(&running);
-    let answer = peer.ask(&ask(4));
+    let answer = peer.request(&ask(4));
     assert_eq!((answer.refused(), answer.is_stream), ((200, -32603), false));
     let mut first = connect(&running);
     first.open(&ask(3));
     first.message();
-    assert_eq!(peer.ask(&ask(3)).refused(), (200, -32603), "five topics in total");
+    assert_eq!(peer.request(&ask(3)).refused(), (200, -32603), "five topics in total");
     let mut second = connect(&running);
     second.open(&ask(2));
     second.message();
-    assert_eq!(peer.ask(&ask(1)).refused(), (200, -32603));
+    assert_eq!(peer.request(&ask(1)).refused(), (200, -32603));
     registry.resource_updated("test://of/0");
     expect_update(&mut first, 1, "test://of/0");
     expect_update(&mut second, 1, "test://of/0");
     drop(first);
-    eventually("room", || {
+    eventually("a free slot", || {
         let mut peer = connect(&running);
         peer.send(ask(3).bytes());
         let mut start = [0; 1024];
@@ -379,15 +384,15 @@ fn oversized_uri_or_task_id_is_not_stored() {
     let mut peer = connect(&running);
     let able = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
     for name in ["resourceSubscriptions", "taskIds"] {
-        let ask = Ask::listen(json!({name: [text(100), text(101)]})).can(able.clone());
-        let answer = peer.ask(&ask);
+        let ask = PeerRequest::listen(json!({name: [text(100), text(101)]})).can(able.clone());
+        let answer = peer.request(&ask);
         assert_eq!(answer.refused(), (200, -32602), "{name}");
         assert!(answer.error()["message"].as_str().unwrap().contains("subscription_uri_bytes_max"), "{name}");
     }
     listen(&mut peer, json!({"resourceSubscriptions": [text(100)]}), 1);
     let session = support::session::Session::open(running.addresses()[0], "2025-11-25", json!({}));
     for (length, is_kept) in [(100, true), (101, false)] {
-        let reply = session.ask(1, "resources/subscribe", json!({"uri": text(length)})).response();
+        let reply = session.request(1, "resources/subscribe", json!({"uri": text(length)})).response();
         assert_eq!(reply["error"]["code"].as_i64(), (!is_kept).then_some(-32602), "{reply}");
     }
     end(running);
@@ -443,13 +448,13 @@ fn subscription_opened_during_drain_does_not_delay_it() {
     let running = start(server(), 1, limits);
     let (mut peer, mut probe) = (connect(&running), connect(&running));
     for peer in [&mut peer, &mut probe] {
-        peer.ask(&Ask::call("shard", json!({}))).result();
+        peer.request(&PeerRequest::call("shard", json!({}))).result();
     }
     let began = Instant::now();
     running.stopper().drain();
     // A shard closes the connection after its reply during a drain.
     eventually("the drain", || {
-        probe.ask(&Ask::call("shard", json!({}))).header("connection") == Some("close")
+        probe.request(&PeerRequest::call("shard", json!({}))).header("connection") == Some("close")
     });
     listen(&mut peer, everything(), 5);
     assert_eq!(peer.message()["result"]["_meta"][SUBSCRIPTION], 5);
@@ -472,7 +477,7 @@ fn reset_subscription_streams_leave_no_state() {
         for (number, peer) in peers.iter_mut().enumerate() {
             if number % 5 == 4 {
                 // Reset before the acknowledgment was read.
-                peer.send(Ask::listen(everything()).bytes());
+                peer.send(PeerRequest::listen(everything()).bytes());
             } else {
                 listen(peer, everything(), number);
             }
@@ -488,7 +493,7 @@ fn reset_subscription_streams_leave_no_state() {
         drop(peers);
         registry.resource_updated("test://a");
         eventually(&format!("round {round}: the end of all"), || {
-            figure(admin, "corelane_connections") == 0.0
+            metric(admin, "corelane_connections") == 0.0
         });
     }
     // Fifty topics exceed the limit if counted twice.
@@ -537,7 +542,7 @@ fn stalled_reader_is_disconnected_without_delaying_others() {
     let mut other = connect(&running);
     listen(&mut other, json!({"resourceSubscriptions": ["test://a", uris[0]]}), "quick");
     let began = Instant::now();
-    while figure(admin, "corelane_connections") > 1.0 {
+    while metric(admin, "corelane_connections") > 1.0 {
         assert!(began.elapsed() < Duration::from_secs(20), "the connection is still open");
         uris.iter().for_each(|uri| registry.resource_updated(uri));
         expect_update(&mut other, "quick", &uris[0]);
@@ -620,7 +625,7 @@ fn overflow_between_shards_is_published_as_a_change_of_every_topic() {
     let mut listener = connect(&running);
     listen(&mut listener, json!({"resourceSubscriptions": uris, "promptsListChanged": true}), 1);
     let mut holder = connect(&running);
-    holder.send(Ask::call("hold", json!({})).bytes());
+    holder.send(PeerRequest::call("hold", json!({})).bytes());
     gate.wait();
     uris[..50].iter().for_each(|uri| registry.resource_updated(uri));
     gate.wait();

@@ -22,7 +22,10 @@ use corelane::{
 use serde_json::{Value, json};
 use support::{
     eventually,
-    peer::{Answer, Ask, LOG_LEVEL, Peer, SUBSCRIPTION, config, connect, connect_to, end, shard_tool, start},
+    peer::{
+        Answer, LOG_LEVEL, Peer, PeerRequest, SUBSCRIPTION, config, connect, connect_to, end, shard_tool,
+        start,
+    },
 };
 
 const TASKS: &str = "io.modelcontextprotocol/tasks";
@@ -106,22 +109,22 @@ fn server() -> ServerBuilder {
     server
 }
 
-fn knows() -> Value {
+fn with_tasks() -> Value {
     json!({"elicitation": {}, "extensions": {TASKS: {}}})
 }
 
-fn call(tool: &str) -> Ask {
-    Ask::call(tool, json!({})).can(knows())
+fn call(tool: &str) -> PeerRequest {
+    PeerRequest::call(tool, json!({})).can(with_tasks())
 }
 
-fn about(method: &'static str, task: &Value) -> Ask {
-    Ask::new(method, json!({"taskId": task})).can(knows())
+fn about(method: &'static str, task: &Value) -> PeerRequest {
+    PeerRequest::new(method, json!({"taskId": task})).can(with_tasks())
 }
 
 /// Calls a tool that becomes a task; returns the task id.
 #[track_caller]
-fn create(peer: &mut Peer, ask: &Ask) -> Value {
-    let answer = peer.ask(ask);
+fn create(peer: &mut Peer, ask: &PeerRequest) -> Value {
+    let answer = peer.request(ask);
     assert_eq!(answer.result()["resultType"], "task", "{}", answer.last());
     assert!(!answer.is_stream, "a task sends nothing on the stream of its request");
     answer.result()["taskId"].clone()
@@ -129,7 +132,7 @@ fn create(peer: &mut Peer, ask: &Ask) -> Value {
 
 #[track_caller]
 fn get(peer: &mut Peer, task: &Value) -> Value {
-    let answer = peer.ask(&about("tasks/get", task));
+    let answer = peer.request(&about("tasks/get", task));
     check_task(answer.result());
     answer.result().clone()
 }
@@ -170,7 +173,7 @@ fn check_task(view: &Value) {
 #[test]
 fn tasks_extension_is_declared_without_the_legacy_capability() {
     let running = start(server(), 1, Limits::default());
-    let discovered = connect(&running).ask(&Ask::new("server/discover", json!({})));
+    let discovered = connect(&running).request(&PeerRequest::new("server/discover", json!({})));
     let capabilities = &discovered.result()["capabilities"];
     assert_eq!(capabilities["extensions"][TASKS], json!({}));
     assert!(capabilities.get("tasks").is_none(), "{capabilities}");
@@ -186,8 +189,8 @@ fn optional_task_tool_runs_synchronously_without_the_extension() {
     {
         for capabilities in [json!({}), json!({"extensions": {}}), json!({"extensions": {TASKS: true}})] {
             // Parameters of other revisions are ignored.
-            let ask = Ask::call(tool, json!({})).can(capabilities).with("task", json!({"ttl": 1000}));
-            let answer = peer.ask(&ask);
+            let ask = PeerRequest::call(tool, json!({})).can(capabilities).with("task", json!({"ttl": 1000}));
+            let answer = peer.request(&ask);
             assert_eq!(
                 (answer.result()["resultType"].as_str(), answer.text().as_str()),
                 (Some("complete"), text)
@@ -204,7 +207,7 @@ fn task_only_tool_without_the_extension_names_the_missing_capability() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for tool in ["only_task", "only_task_too"] {
-        let answer = peer.ask(&Ask::call(tool, json!({})));
+        let answer = peer.request(&PeerRequest::call(tool, json!({})));
         assert_eq!(answer.refused(), (400, -32021), "{tool}");
         let needed = &answer.error()["data"]["requiredCapabilities"];
         assert_eq!(needed, &json!({"extensions": {TASKS: {}}}), "{tool}");
@@ -219,10 +222,13 @@ fn task_only_tool_without_the_extension_names_the_missing_capability() {
 fn task_is_returned_immediately_and_its_result_on_get() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let ask =
-        Ask::call("slow", json!({"ms": 300})).can(knows()).id("the-call").token("p").meta(LOG_LEVEL, "debug");
+    let ask = PeerRequest::call("slow", json!({"ms": 300}))
+        .can(with_tasks())
+        .id("the-call")
+        .token("p")
+        .meta(LOG_LEVEL, "debug");
     let asked = Instant::now();
-    let created = peer.ask(&ask);
+    let created = peer.request(&ask);
     assert!(asked.elapsed() < Duration::from_millis(250), "{:?}", asked.elapsed());
     assert!(!created.is_stream);
     let created = created.result();
@@ -287,7 +293,8 @@ fn task_is_found_from_every_shard_by_its_id() {
     let running = start(server(), SHARDS, Limits::default());
     let mut peers: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
     for owner in 0..SHARDS {
-        let task = create(&mut peers[owner], &Ask::call("slow", json!({"ms": 100})).can(knows()));
+        let task =
+            create(&mut peers[owner], &PeerRequest::call("slow", json!({"ms": 100})).can(with_tasks()));
         for peer in &mut peers {
             assert_eq!(get(peer, &task)["taskId"], task);
         }
@@ -319,7 +326,7 @@ fn task_input_is_answered_in_parts_from_any_shard() {
     let update = |responses: Value| about("tasks/update", &task).with("inputResponses", responses);
     // Unknown keys are ignored, and an empty update is accepted.
     for responses in [json!({}), json!({"second": {"action": "cancel"}, "other": {"action": "accept"}})] {
-        let acknowledged = other.ask(&update(responses));
+        let acknowledged = other.request(&update(responses));
         assert_eq!(acknowledged.result()["resultType"], "complete");
         assert_eq!(
             acknowledged.result().as_object().unwrap().keys().collect::<Vec<_>>(),
@@ -327,18 +334,18 @@ fn task_input_is_answered_in_parts_from_any_shard() {
         );
         assert_eq!(get(&mut owner, &task)["status"], "input_required");
     }
-    other.ask(&update(json!({"first": {"action": "accept", "content": {"name": "Ada"}}}))).result();
+    other.request(&update(json!({"first": {"action": "accept", "content": {"name": "Ada"}}}))).result();
     eventually("the second question", || get(&mut other, &task)["inputRequests"].get("second").is_some());
     let view = get(&mut owner, &task);
-    assert_eq!(view["inputRequests"].as_object().unwrap().len(), 1, "only what is outstanding: {view}");
+    assert_eq!(view["inputRequests"].as_object().unwrap().len(), 1, "only outstanding requests: {view}");
     // The first has been answered already.
     let again =
         json!({"first": {"action": "accept", "content": {"name": "Eve"}}, "second": {"action": "decline"}});
-    owner.ask(&update(again)).result();
+    owner.request(&update(again)).result();
     let view = wait_for(&mut other, &task, "completed");
     assert_eq!(view["result"]["content"][0]["text"], "Ada and nobody");
     // The task has ended: acknowledged without effect.
-    other.ask(&update(json!({"second": {"action": "accept", "content": {"name": "Eve"}}}))).result();
+    other.request(&update(json!({"second": {"action": "accept", "content": {"name": "Eve"}}}))).result();
     assert_eq!(get(&mut owner, &task), view);
     end(running);
 }
@@ -358,7 +365,7 @@ fn blocking_and_tokio_tasks_wait_for_early_input_requests() {
             let view = wait_for(&mut peer, &task, "input_required");
             assert_eq!(view["inputRequests"]["who"]["params"]["message"], "Who?", "{round}");
             let responses = json!({"who": {"action": "decline"}});
-            peer.ask(&about("tasks/update", &task).with("inputResponses", responses)).result();
+            peer.request(&about("tasks/update", &task).with("inputResponses", responses)).result();
             let view = wait_for(&mut peer, &task, "completed");
             let text = view["result"]["content"][0]["text"].as_str().unwrap();
             assert!(text.ends_with("decline"), "{round} {tool} {text}");
@@ -374,10 +381,10 @@ fn malformed_task_input_is_rejected() {
     let task = create(&mut peer, &call("asks"));
     for responses in [json!(null), json!([]), json!("x"), json!({"first": null}), json!({"first": "accept"})]
     {
-        let answer = peer.ask(&about("tasks/update", &task).with("inputResponses", responses.clone()));
+        let answer = peer.request(&about("tasks/update", &task).with("inputResponses", responses.clone()));
         assert_eq!(answer.refused(), (200, -32602), "{responses}");
     }
-    let answer = peer.ask(&about("tasks/update", &task));
+    let answer = peer.request(&about("tasks/update", &task));
     assert_eq!(answer.refused(), (200, -32602), "no responses");
     assert_eq!(wait_for(&mut peer, &task, "input_required")["status"], "input_required");
     end(running);
@@ -388,21 +395,21 @@ fn cancelled_task_stops_and_stays_cancelled() {
     let inside = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&inside);
     let tool = Tool::new("forever").task(terms()).run_async(async move |_: NoArguments, _| {
-        struct Guest(Arc<AtomicUsize>);
-        impl Drop for Guest {
+        struct ActiveCount(Arc<AtomicUsize>);
+        impl Drop for ActiveCount {
             fn drop(&mut self) {
                 self.0.fetch_sub(1, Ordering::SeqCst);
             }
         }
         count.fetch_add(1, Ordering::SeqCst);
-        let _guest = Guest(Arc::clone(&count));
+        let _guest = ActiveCount(Arc::clone(&count));
         sleep(Duration::from_secs(600)).await;
     });
     let running = start(server().tool(tool), 2, Limits::default());
     let (mut owner, mut other) = (connect_to(&running, 0), connect_to(&running, 1));
     let task = create(&mut owner, &call("forever"));
     eventually("its start", || inside.load(Ordering::SeqCst) == 1);
-    let acknowledged = other.ask(&about("tasks/cancel", &task));
+    let acknowledged = other.request(&about("tasks/cancel", &task));
     assert_eq!(
         acknowledged.result().as_object().unwrap().keys().collect::<Vec<_>>(),
         ["resultType", "_meta"]
@@ -410,16 +417,16 @@ fn cancelled_task_stops_and_stays_cancelled() {
     let view = wait_for(&mut owner, &task, "cancelled");
     eventually("its end", || inside.load(Ordering::SeqCst) == 0);
     // Cancelled again: acknowledged without effect.
-    owner.ask(&about("tasks/cancel", &task)).result();
+    owner.request(&about("tasks/cancel", &task)).result();
     assert_eq!(get(&mut other, &task), view);
     // A task that waits for input, and a task that has ended.
     let asking = create(&mut owner, &call("asks"));
     wait_for(&mut owner, &asking, "input_required");
-    other.ask(&about("tasks/cancel", &asking)).result();
+    other.request(&about("tasks/cancel", &asking)).result();
     wait_for(&mut other, &asking, "cancelled");
     let ended = create(&mut owner, &call("at_once"));
     let view = wait_for(&mut owner, &ended, "completed");
-    other.ask(&about("tasks/cancel", &ended)).result();
+    other.request(&about("tasks/cancel", &ended)).result();
     assert_eq!(get(&mut owner, &ended), view);
     end(running);
 }
@@ -433,9 +440,9 @@ fn cancelled_task_waiting_for_input_frees_its_thread() {
     for round in 0..5 {
         let task = create(&mut peer, &call("asks_blocking"));
         wait_for(&mut peer, &task, "input_required");
-        peer.ask(&about("tasks/cancel", &task)).result();
+        peer.request(&about("tasks/cancel", &task)).result();
         wait_for(&mut peer, &task, "cancelled");
-        let answer = peer.ask(&Ask::call("blocking", json!({})));
+        let answer = peer.request(&PeerRequest::call("blocking", json!({})));
         assert_eq!(answer.text(), "blocking, cancelled: false", "{round}");
     }
     end(running);
@@ -455,7 +462,7 @@ fn call_that_sent_progress_becomes_a_task_without_further_messages() {
     });
     let running = start(server().tool(tool), 1, Limits::default());
     let mut peer = connect(&running);
-    let answer = peer.ask(&call("speaks").token("p").meta(LOG_LEVEL, "debug"));
+    let answer = peer.request(&call("speaks").token("p").meta(LOG_LEVEL, "debug"));
     assert!(answer.is_stream);
     let progress: Vec<_> = answer.notes().iter().map(|note| note["params"]["progress"].clone()).collect();
     assert_eq!(progress, [1]);
@@ -465,7 +472,7 @@ fn call_that_sent_progress_becomes_a_task_without_further_messages() {
     let view = wait_for(&mut peer, &task, "completed");
     assert_eq!(view["result"]["content"][0]["text"], "spoken");
     // After the stream began the error cannot have a status.
-    let answer = peer.ask(&Ask::call("speaks", json!({})).token("p"));
+    let answer = peer.request(&PeerRequest::call("speaks", json!({})).token("p"));
     assert_eq!((answer.is_stream, answer.refused()), (true, (200, -32021)));
     end(running);
 }
@@ -474,7 +481,7 @@ fn call_that_sent_progress_becomes_a_task_without_further_messages() {
 fn task_continues_after_its_connection_closes() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let task = create(&mut peer, &Ask::call("slow", json!({"ms": 200})).can(knows()));
+    let task = create(&mut peer, &PeerRequest::call("slow", json!({"ms": 200})).can(with_tasks()));
     drop(peer);
     let mut peer = connect(&running);
     assert_eq!(get(&mut peer, &task)["status"], "working");
@@ -487,12 +494,15 @@ fn removed_task_methods_and_clients_without_the_extension_are_rejected() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for method in ["tasks/result", "tasks/list"] {
-        assert_eq!(peer.ask(&Ask::new(method, json!({"taskId": "x"})).can(knows())).refused(), (404, -32601));
+        assert_eq!(
+            peer.request(&PeerRequest::new(method, json!({"taskId": "x"})).can(with_tasks())).refused(),
+            (404, -32601)
+        );
     }
     let task = create(&mut peer, &call("at_once"));
     for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
         for capabilities in [json!({}), json!({"extensions": {}}), json!({"tasks": {}})] {
-            let answer = peer.ask(&about(method, &task).can(capabilities));
+            let answer = peer.request(&about(method, &task).can(capabilities));
             assert_eq!(answer.refused(), (400, -32021), "{method}");
             let needed = &answer.error()["data"]["requiredCapabilities"];
             assert_eq!(needed, &json!({"extensions": {TASKS: {}}}));
@@ -534,11 +544,11 @@ fn forged_or_malformed_task_ids_are_unknown() {
     forged.extend((0..text.len()).step_by(7).map(flipped));
     for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
         for id in &forged {
-            let answer = peer.ask(&about(method, id).with("inputResponses", json!({})));
+            let answer = peer.request(&about(method, id).with("inputResponses", json!({})));
             assert_eq!(answer.refused(), (200, -32602), "{method} {id}");
         }
         for id in [json!(7), json!(null), json!({})] {
-            let answer = peer.ask(&about(method, &id).with("inputResponses", json!({})));
+            let answer = peer.request(&about(method, &id).with("inputResponses", json!({})));
             assert_eq!(answer.refused(), (200, -32602), "{method} {id}");
         }
     }
@@ -556,14 +566,14 @@ fn tasks_are_kept_until_their_time_to_live() {
     let server = server()
         .tool(Tool::new("short").task(short).run_async(async |_: NoArguments, _| "short"))
         .tool(Tool::new("long").task(short).run_async(async move |_: NoArguments, _| {
-            struct Guest(Arc<AtomicUsize>);
-            impl Drop for Guest {
+            struct ActiveCount(Arc<AtomicUsize>);
+            impl Drop for ActiveCount {
                 fn drop(&mut self) {
                     self.0.fetch_sub(1, Ordering::SeqCst);
                 }
             }
             count.fetch_add(1, Ordering::SeqCst);
-            let _guest = Guest(Arc::clone(&count));
+            let _guest = ActiveCount(Arc::clone(&count));
             sleep(Duration::from_secs(600)).await;
         }));
     let running = start(server, 1, limits);
@@ -572,13 +582,17 @@ fn tasks_are_kept_until_their_time_to_live() {
         let began = Instant::now();
         // One task ends, the other does not: both expire and free their slots.
         let tasks = [create(&mut peer, &call("short")), create(&mut peer, &call("long"))];
-        assert_eq!(peer.ask(&call("short")).refused(), (503, -32000), "{round}: a third task is rejected");
+        assert_eq!(
+            peer.request(&call("short")).refused(),
+            (503, -32000),
+            "{round}: a third task is rejected"
+        );
         assert_eq!(inside.load(Ordering::SeqCst), 1);
         for task in &tasks {
             let mut found = 0;
             eventually("its expiry", || {
                 let asked = Instant::now();
-                let answer = peer.ask(&about("tasks/get", task));
+                let answer = peer.request(&about("tasks/get", task));
                 if answer.error().is_null() {
                     assert_eq!(answer.result()["ttlMs"], 1000);
                     found += 1;
@@ -591,7 +605,7 @@ fn tasks_are_kept_until_their_time_to_live() {
             });
             assert!(found > 0 || task != &tasks[0], "{round}");
         }
-        eventually("the end of what ran", || inside.load(Ordering::SeqCst) == 0);
+        eventually("the end of the running calls", || inside.load(Ordering::SeqCst) == 0);
     }
     let metrics = end(running);
     assert_eq!(metrics.refusals("busy"), 2);
@@ -614,24 +628,24 @@ fn task_beyond_the_limit_is_rejected_and_slots_are_reused() {
     for _ in 0..3 {
         create(&mut peer, &call("kept"));
     }
-    let busy = peer.ask(&call("kept"));
+    let busy = peer.request(&call("kept"));
     assert_eq!(busy.refused(), (503, -32000));
     assert!(busy.header("retry-after").is_some());
     // Once the stream has begun, the status has been sent.
-    let busy = peer.ask(&call("asks").token("p"));
+    let busy = peer.request(&call("asks").token("p"));
     assert_eq!((busy.is_stream, busy.refused()), (true, (200, -32000)));
     assert_eq!(
-        peer.ask(&Ask::call("kept", json!({}))).text(),
+        peer.request(&PeerRequest::call("kept", json!({}))).text(),
         "kept",
         "a client without the extension is served"
     );
-    eventually("room", || peer.ask(&call("kept")).status == 200);
+    eventually("a free slot", || peer.request(&call("kept")).status == 200);
     end(running);
 }
 
 /// Opens a subscription to tasks and returns the acknowledged filter.
 fn listen(peer: &mut Peer, tasks: &[&Value]) -> Value {
-    peer.open(&Ask::listen(json!({"taskIds": tasks})).can(knows()).id("listen"));
+    peer.open(&PeerRequest::listen(json!({"taskIds": tasks})).can(with_tasks()).id("listen"));
     peer.message()["params"]["notifications"].clone()
 }
 
@@ -652,8 +666,8 @@ fn task_changes_are_published_on_every_shard() {
     const SHARDS: usize = 3;
     let running = start(server(), SHARDS, Limits::default());
     let mut asker = connect_to(&running, 0);
-    let task = create(&mut asker, &Ask::call("slow", json!({"ms": 400})).can(knows()));
-    let other = create(&mut asker, &Ask::call("slow", json!({"ms": 200})).can(knows()));
+    let task = create(&mut asker, &PeerRequest::call("slow", json!({"ms": 400})).can(with_tasks()));
+    let other = create(&mut asker, &PeerRequest::call("slow", json!({"ms": 200})).can(with_tasks()));
     let mut listeners: Vec<Peer> = (0..SHARDS).map(|shard| connect_to(&running, shard)).collect();
     for listener in &mut listeners {
         assert_eq!(listen(listener, &[&task]), json!({"taskIds": [task]}));
@@ -679,7 +693,7 @@ fn task_input_and_completion_events_arrive_in_order() {
     listen(&mut listener, &[&task]);
     let answer = |peer: &mut Peer, key: &str| {
         let responses = json!({key: {"action": "accept", "content": {"name": key}}});
-        peer.ask(&about("tasks/update", &task).with("inputResponses", responses)).result().clone()
+        peer.request(&about("tasks/update", &task).with("inputResponses", responses)).result().clone()
     };
     answer(&mut asker, "first");
     // Changes in quick succession may be coalesced.
@@ -702,7 +716,7 @@ fn task_input_and_completion_events_arrive_in_order() {
     let task = create(&mut asker, &call("asks"));
     let mut listener = connect_to(&running, 1);
     listen(&mut listener, &[&task]);
-    asker.ask(&about("tasks/cancel", &task)).result();
+    asker.request(&about("tasks/cancel", &task)).result();
     let mut view = next_change(&mut listener);
     while view["status"] != "cancelled" {
         view = next_change(&mut listener);
@@ -715,11 +729,11 @@ fn task_subscription_without_the_extension_is_rejected() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let task = create(&mut peer, &call("at_once"));
-    let answer = peer.ask(&Ask::listen(json!({"taskIds": [task], "toolsListChanged": true})));
+    let answer = peer.request(&PeerRequest::listen(json!({"taskIds": [task], "toolsListChanged": true})));
     assert_eq!(answer.refused(), (400, -32021));
     assert_eq!(answer.error()["data"]["requiredCapabilities"], json!({"extensions": {TASKS: {}}}));
     for filter in [json!({"taskIds": "x"}), json!({"taskIds": [1]}), json!({"taskIds": {}})] {
-        assert_eq!(peer.ask(&Ask::listen(filter).can(knows())).refused(), (200, -32602));
+        assert_eq!(peer.request(&PeerRequest::listen(filter).can(with_tasks())).refused(), (200, -32602));
     }
     end(running);
 }
@@ -739,7 +753,7 @@ fn task_id_of_a_shard_that_no_longer_exists_is_unknown() {
         let running = serve(shards);
         for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
             let answer: Answer =
-                connect(&running).ask(&about(method, &task).with("inputResponses", json!({})));
+                connect(&running).request(&about(method, &task).with("inputResponses", json!({})));
             assert_eq!(answer.refused(), (200, -32602), "{method} of {shards}");
         }
         end(running);

@@ -21,7 +21,7 @@ use corelane::{
 };
 use serde_json::{Value, json};
 use support::{
-    Client, DropCounter, await_calls_in_flight, await_figure, eventually, figure, modern, peer::end, post,
+    Client, DropCounter, await_calls_in_flight, await_metric, eventually, metric, modern, peer::end, post,
     settled,
 };
 
@@ -109,7 +109,7 @@ fn replies_of_async_tools_count_towards_the_outbox_limit() {
         client.send(post("", call("big")));
     }
     let admin = running.admin_address().unwrap();
-    settled("the bytes sent", || figure(admin, "corelane_sent_bytes_total"));
+    settled("the bytes sent", || metric(admin, "corelane_sent_bytes_total"));
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let resident = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     let kib: usize = resident.split_whitespace().nth(1).unwrap().parse().unwrap();
@@ -143,7 +143,7 @@ fn full_blocking_queue_rejects_the_call_and_frees_its_slot() {
     // Each of them is rejected, queued or running.
     let admin = running.admin_address().unwrap();
     eventually("the arrival of all", || {
-        figure(admin, "corelane_refusals_total") + figure(admin, "corelane_calls_in_flight") == 40.0
+        metric(admin, "corelane_refusals_total") + metric(admin, "corelane_calls_in_flight") == 40.0
     });
     for _ in 0..40 {
         release.send(()).unwrap();
@@ -200,8 +200,8 @@ fn disconnected_client_leaves_its_legacy_call_running() {
         connect(&running).send(post("", call("wait")));
     }
     let admin = running.admin_address().unwrap();
-    await_figure(admin, "corelane_connections_accepted_total", 10.0);
-    await_figure(admin, "corelane_connections", 0.0);
+    await_metric(admin, "corelane_connections_accepted_total", 10.0);
+    await_metric(admin, "corelane_connections", 0.0);
     await_calls_in_flight(&running, 0);
     assert_eq!(connect(&running).post("", call("nothing")).status, 200);
     end(running);
@@ -220,8 +220,8 @@ fn connections_are_bounded_and_accepted_again_after_others_close() {
         client.send(post("", call("nothing")));
     }
     let admin = running.admin_address().unwrap();
-    eventually("a refusal", || figure(admin, "corelane_refusals_total") >= 1.0);
-    assert_eq!(figure(admin, "corelane_connections"), 10.0, "the limit is ten");
+    eventually("a refusal", || metric(admin, "corelane_refusals_total") >= 1.0);
+    assert_eq!(metric(admin, "corelane_connections"), 10.0, "the limit is ten");
     drop(inside);
     for client in &mut outside {
         assert_eq!(client.read().status, 200);
@@ -706,14 +706,14 @@ fn blocking_thread_counts_as_in_flight_after_its_caller_disconnects() {
     await_calls_in_flight(&running, 1);
     drop(client);
     let admin = running.admin_address().unwrap();
-    eventually("the connection's end", || figure(admin, "corelane_connections") == 0.0);
+    eventually("the connection's end", || metric(admin, "corelane_connections") == 0.0);
     let refused = connect(&running).post("", call("wait"));
     assert_eq!(
         (refused.status, refused.error_code(), refused.header("retry-after")),
         (503, -32000, Some("1"))
     );
     release.send(()).unwrap();
-    eventually("room", || connect(&running).post("", call("wait")).status == 200);
+    eventually("a free slot", || connect(&running).post("", call("wait")).status == 200);
     end(running);
 }
 
@@ -975,9 +975,9 @@ mod on_tokio {
 }
 
 /// Panics on drop.
-struct Grumpy;
+struct PanicsOnDrop;
 
-impl Drop for Grumpy {
+impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
         if !thread::panicking() {
             panic!("dropped");
@@ -989,7 +989,7 @@ impl Drop for Grumpy {
 fn tool_panicking_during_cancellation_frees_its_slot() {
     let tool =
         Tool::new("grumpy").deadline(Duration::from_millis(50)).run_async(async |_: NoArguments, _| {
-            let _grumpy = Grumpy;
+            let _grumpy = PanicsOnDrop;
             std::future::pending::<String>().await
         });
     let limits = Limits { calls_in_flight_max: 1, ..Limits::default() };
@@ -997,7 +997,7 @@ fn tool_panicking_during_cancellation_frees_its_slot() {
     let mut client = connect(&running);
     for _ in 0..3 {
         assert_eq!(client.call("grumpy", json!({}))["isError"], true);
-        eventually("room", || connect(&running).post("", call("wait")).status == 200);
+        eventually("a free slot", || connect(&running).post("", call("wait")).status == 200);
     }
     end(running);
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "what is read is not looked at")]
+#[allow(dead_code, reason = "only deserialised")]
 struct Weather {
     city: String,
     unit: Option<Unit>,
@@ -24,13 +24,13 @@ enum Unit {
 
 /// Stricter than the schema of its tools.
 #[derive(Deserialize)]
-#[allow(dead_code, reason = "what is read is not looked at")]
+#[allow(dead_code, reason = "only deserialised")]
 struct Order {
     lines: Vec<Line>,
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code, reason = "what is read is not looked at")]
+#[allow(dead_code, reason = "only deserialised")]
 struct Line {
     count: u8,
 }
@@ -40,7 +40,7 @@ impl BorrowedArguments for Order {
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[allow(dead_code, reason = "what is read is not looked at")]
+#[allow(dead_code, reason = "only deserialised")]
 struct Lines {
     lines: u8,
 }

@@ -353,7 +353,7 @@ pub fn echo(message: &str) -> String {
 }
 
 /// A value of `/metrics`, summed over all shards. A shard processes commands of other shards before it reports.
-pub fn figure(admin: SocketAddr, name: &str) -> f64 {
+pub fn metric(admin: SocketAddr, name: &str) -> f64 {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut text = String::new();
@@ -373,7 +373,7 @@ pub fn admin_address(line: &str) -> Option<SocketAddr> {
 pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !happened() {
-        assert!(Instant::now() < until, "{what} did not happen");
+        assert!(Instant::now() < until, "timeout waiting for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -382,7 +382,7 @@ pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
 #[track_caller]
 pub fn settled<T: PartialEq>(what: &str, mut look: impl FnMut() -> T) -> T {
     let (mut last, mut equal) = (look(), 0);
-    eventually(&format!("the end of changes of {what}"), || {
+    eventually(&format!("a stable value of {what}"), || {
         let now = look();
         equal = if now == last { equal + 1 } else { 0 };
         last = now;
@@ -409,15 +409,15 @@ pub fn exit_status(child: &mut Child, limit: Duration) -> ExitStatus {
 
 /// Waits until a value of `/metrics`, summed over all shards, equals `value`.
 #[track_caller]
-pub fn await_figure(admin: SocketAddr, name: &str, value: f64) {
-    eventually(&format!("{name} of {value}"), || figure(admin, name) == value);
+pub fn await_metric(admin: SocketAddr, name: &str, value: f64) {
+    eventually(&format!("{name} of {value}"), || metric(admin, name) == value);
 }
 
 /// Waits until this number of calls is in flight. The server needs an admin address.
 #[track_caller]
 pub fn await_calls_in_flight(running: &corelane::Running, count: u32) {
     let admin = running.admin_address().expect("the server has an admin address");
-    await_figure(admin, "corelane_calls_in_flight", f64::from(count));
+    await_metric(admin, "corelane_calls_in_flight", f64::from(count));
 }
 
 /// Increments a counter on drop.

@@ -50,7 +50,7 @@ pub fn shard_tool() -> Tool {
 pub fn connect_to(running: &Running, shard: usize) -> Peer {
     for _ in 0..1000 {
         let mut peer = connect(running);
-        if peer.ask(&Ask::call("shard", json!({}))).text() == shard.to_string() {
+        if peer.request(&PeerRequest::call("shard", json!({}))).text() == shard.to_string() {
             return peer;
         }
     }
@@ -59,7 +59,7 @@ pub fn connect_to(running: &Running, shard: usize) -> Peer {
 
 /// A request.
 #[derive(Clone)]
-pub struct Ask {
+pub struct PeerRequest {
     pub method: &'static str,
     pub params: Value,
     id: Value,
@@ -69,7 +69,7 @@ pub struct Ask {
     version: &'static str,
 }
 
-impl Ask {
+impl PeerRequest {
     pub fn new(method: &'static str, params: Value) -> Self {
         Self {
             method,
@@ -259,14 +259,14 @@ impl Peer {
 
     /// Sends a request and reads the complete reply.
     #[track_caller]
-    pub fn ask(&mut self, ask: &Ask) -> Answer {
+    pub fn request(&mut self, ask: &PeerRequest) -> Answer {
         self.send(ask.bytes());
         self.answer(ask)
     }
 
     /// Reads the complete reply to the request that was sent.
     #[track_caller]
-    pub fn answer(&mut self, ask: &Ask) -> Answer {
+    pub fn answer(&mut self, ask: &PeerRequest) -> Answer {
         let head = self.head();
         let status = head[9..12].parse().unwrap();
         let is_stream =
@@ -317,7 +317,7 @@ impl Peer {
 
     /// Sends a request that is answered with a stream, and reads the head.
     #[track_caller]
-    pub fn open(&mut self, ask: &Ask) -> String {
+    pub fn open(&mut self, ask: &PeerRequest) -> String {
         self.send(ask.bytes());
         let head = self.head();
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -467,7 +467,7 @@ fn check_notification(message: &Value) {
 
 /// Validates a response against the type of its result.
 #[track_caller]
-fn check(ask: &Ask, message: &Value) {
+fn check(ask: &PeerRequest, message: &Value) {
     if message.get("method").is_some() {
         return check_notification(message);
     }

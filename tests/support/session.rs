@@ -23,7 +23,7 @@ pub struct Session {
 }
 
 /// One reply being read.
-pub struct Reading {
+pub struct SessionReply {
     reader: BufReader<TcpStream>,
     pub status: u16,
     pub head: String,
@@ -50,7 +50,7 @@ pub fn handshake(revision: &str, capabilities: Value) -> Value {
 impl Session {
     pub fn open(address: SocketAddr, revision: &str, capabilities: Value) -> Self {
         let without = Self { address, id: String::new(), revision: revision.to_owned() };
-        let mut reply = without.ask(1, "initialize", handshake(revision, capabilities));
+        let mut reply = without.request(1, "initialize", handshake(revision, capabilities));
         assert_eq!(reply.status, 200, "{}", reply.head);
         let id =
             reply.header("mcp-session-id").unwrap_or_else(|| panic!("no session: {}", reply.head)).to_owned();
@@ -70,12 +70,12 @@ impl Session {
     }
 
     /// Sends a body on its own connection.
-    pub fn post(&self, body: &Value) -> Reading {
+    pub fn post(&self, body: &Value) -> SessionReply {
         self.post_with("Accept: application/json, text/event-stream\r\n", body)
     }
 
     /// As [`Session::post`], with other header lines.
-    pub fn post_with(&self, headers: &str, body: &Value) -> Reading {
+    pub fn post_with(&self, headers: &str, body: &Value) -> SessionReply {
         let body = body.to_string();
         let head = format!(
             "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -83,21 +83,21 @@ impl Session {
             self.headers(),
             body.len()
         );
-        Reading::of(self.address, &self.revision, &head)
+        SessionReply::of(self.address, &self.revision, &head)
     }
 
     /// Requests a stream with other header lines.
-    pub fn get_with(&self, headers: &str) -> Reading {
+    pub fn get_with(&self, headers: &str) -> SessionReply {
         let head = format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\n{headers}{}\r\n", self.headers());
-        Reading::of(self.address, &self.revision, &head)
+        SessionReply::of(self.address, &self.revision, &head)
     }
 
-    pub fn ask(&self, id: impl Into<Value>, method: &str, params: Value) -> Reading {
+    pub fn request(&self, id: impl Into<Value>, method: &str, params: Value) -> SessionReply {
         self.post(&json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": params}))
     }
 
-    pub fn call(&self, id: impl Into<Value>, tool: &str, arguments: Value) -> Reading {
-        self.ask(id, "tools/call", json!({"name": tool, "arguments": arguments}))
+    pub fn call(&self, id: impl Into<Value>, tool: &str, arguments: Value) -> SessionReply {
+        self.request(id, "tools/call", json!({"name": tool, "arguments": arguments}))
     }
 
     /// Sends a notification; returns the status of the reply.
@@ -110,14 +110,14 @@ impl Session {
     }
 
     /// Opens the stream of the session, or resumes one.
-    pub fn get(&self, last: Option<&str>) -> Reading {
+    pub fn get(&self, last: Option<&str>) -> SessionReply {
         let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
         self.get_with(&format!("Accept: text/event-stream\r\n{last}"))
     }
 
     /// Deletes the session; returns the status of the reply.
     pub fn delete(&self) -> u16 {
-        Reading::of(
+        SessionReply::of(
             self.address,
             &self.revision,
             &format!("DELETE /mcp HTTP/1.1\r\nHost: localhost\r\n{}\r\n", self.headers()),
@@ -126,7 +126,7 @@ impl Session {
     }
 }
 
-impl Reading {
+impl SessionReply {
     pub fn of(address: SocketAddr, revision: &str, request: &str) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
