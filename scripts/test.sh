@@ -45,8 +45,8 @@ cargo build --package corelane-client-check
 cargo build --examples --features tokio,anyhow
 scripts/corpora.sh
 cargo nextest run --workspace --features tokio,anyhow --no-fail-fast -E "not binary(public_api)"
-# Compiles the library with a nightly compiler: not while other tests measure time.
-cargo nextest run --workspace --features tokio,anyhow --test public_api
+# Compiles the library with a nightly compiler, so not while other tests measure time; prints where it is skipped.
+cargo nextest run --workspace --features tokio,anyhow --test public_api --no-capture
 cargo test --workspace --features tokio,anyhow --doc
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package corelane --package corelane-ring --package corelane-loadgen
 
