@@ -129,19 +129,19 @@ impl Keys<'_> {
     }
 
     fn line(&self, name: &str) -> usize {
-        let place = self.found.iter().find(|key| key.name == name).map_or(0, |key| key.span.start);
-        line_of(self.text, place)
+        let offset = self.found.iter().find(|key| key.name == name).map_or(0, |key| key.span.start);
+        line_of(self.text, offset)
     }
 
     /// Adds serde's error for a value, with the key's range instead of its type. Returns the key.
     fn add_type_error(&mut self, error: &toml::de::Error) -> Option<String> {
-        let place = error.span().map_or(0, |span| span.start);
-        let line = line_of(self.text, place);
+        let offset = error.span().map_or(0, |span| span.start);
+        let line = line_of(self.text, offset);
         let mut reason = one_line(error.message());
         for number in ["usize", "u32"] {
             reason = reason.replace(&format!("expected {number}"), "expected a whole number");
         }
-        let Some(key) = self.found.iter().find(|key| key.span.contains(&place)) else {
+        let Some(key) = self.found.iter().find(|key| key.span.contains(&offset)) else {
             // A value in place of a table already has a clearer error.
             let table = self.errors.iter().find_map(|error| match error {
                 ConfigError::WrongValue { key, line: at, .. } if *at == line && !key.contains('.') => {

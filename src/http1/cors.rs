@@ -34,8 +34,8 @@ pub fn preflight_headers(head: &RequestHead, bytes: &[u8]) -> String {
         "Access-Control-Allow-Methods: {METHODS}\r\nAccess-Control-Allow-Headers: {HEADERS}"
     ));
     // The names of `Mcp-Param-…` headers are defined by the tools, so each requested one is allowed by name.
-    if let Field::Value(asked) = head.field(bytes, "access-control-request-headers") {
-        for name in asked.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+    if let Field::Value(requested) = head.field(bytes, "access-control-request-headers") {
+        for name in requested.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
             let is_parameter = name
                 .split_at_checked(b"mcp-param-".len())
                 .is_some_and(|(prefix, _)| prefix.eq_ignore_ascii_case(b"mcp-param-"));

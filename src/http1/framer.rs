@@ -409,8 +409,8 @@ mod tests {
         let mut pieces = pieces.iter().copied().cycle();
         let mut stopped = false;
         while !rest.is_empty() && !stopped {
-            let (piece, behind) = rest.split_at(pieces.next().unwrap_or(rest.len()).clamp(1, rest.len()));
-            rest = behind;
+            let (piece, after) = rest.split_at(pieces.next().unwrap_or(rest.len()).clamp(1, rest.len()));
+            rest = after;
             let mut padded = piece.to_vec();
             padded.resize(piece.len() + PADDING_BYTES, 0xee);
             let mut each = Each(|request: Result<Request<'_>, RejectReason>| match request {

@@ -146,15 +146,15 @@ impl ResponseHeads {
 
     /// Writes the body's length into the head.
     pub fn finish(&self, out: &mut Vec<u8>, response: ResponseStart) {
-        const BEHIND: usize = b"\r\n\r\n".len();
+        const HEAD_END_BYTES: usize = b"\r\n\r\n".len();
         let length = out.len() - response.body;
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(length).as_bytes();
-        let place = response.body - BEHIND - LENGTH_DIGITS..response.body - BEHIND;
-        if let Some(place) = out.get_mut(place.clone()).filter(|place| place.len() == digits.len()) {
-            place.copy_from_slice(digits);
+        let range = response.body - HEAD_END_BYTES - LENGTH_DIGITS..response.body - HEAD_END_BYTES;
+        if let Some(field) = out.get_mut(range.clone()).filter(|field| field.len() == digits.len()) {
+            field.copy_from_slice(digits);
         } else {
-            out.splice(place, digits.iter().copied());
+            out.splice(range, digits.iter().copied());
         }
     }
 

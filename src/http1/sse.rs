@@ -62,8 +62,8 @@ pub fn chunk(out: &mut Vec<u8>, chunked: bool, write: impl FnOnce(&mut Vec<u8>))
     }
     // A chunk size may have leading zeros: <https://www.rfc-editor.org/rfc/rfc9112#section-7.1>
     let digits = format!("{length:0LENGTH_DIGITS$x}");
-    if let Some(place) = out.get_mut(start..start + LENGTH_DIGITS) {
-        place.iter_mut().zip(digits.bytes()).for_each(|(place, digit)| *place = digit);
+    if let Some(length_field) = out.get_mut(start..start + LENGTH_DIGITS) {
+        length_field.iter_mut().zip(digits.bytes()).for_each(|(byte, digit)| *byte = digit);
     }
     out.extend_from_slice(b"\r\n");
 }

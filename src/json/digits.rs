@@ -307,12 +307,12 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn digits_equal_those_in_the_text(text in any_json()) {
-            let wanted: Vec<(usize, String)> = numbers_of(&text)
+            let expected: Vec<(usize, String)> = numbers_of(&text)
                 .into_iter()
                 .enumerate()
                 .filter(|(_, number)| may_be_wide(number.parse().unwrap()) && number.parse::<i64>().is_err())
                 .collect();
-            prop_assert_eq!(digits_of(&text), wanted);
+            prop_assert_eq!(digits_of(&text), expected);
         }
     }
 }

@@ -176,8 +176,8 @@ pub struct Elements<'a> {
 #[inline]
 fn take_value<'a>(rest: &mut &'a [tape::Node<'a>]) -> Option<Node<'a>> {
     let span = Node { nodes: rest }.span();
-    let (value, behind) = rest.split_at_checked(span)?;
-    *rest = behind;
+    let (value, after) = rest.split_at_checked(span)?;
+    *rest = after;
     Some(Node { nodes: value })
 }
 
@@ -187,10 +187,10 @@ impl<'a> Iterator for Members<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         debug_assert_eq!(self.rest.is_empty(), self.left == 0, "{} members left", self.left);
-        let (tape::Node::String(key), behind) = self.rest.split_first()? else {
+        let (tape::Node::String(key), after) = self.rest.split_first()? else {
             return None;
         };
-        self.rest = behind;
+        self.rest = after;
         self.left = self.left.saturating_sub(1);
         Some((key, take_value(&mut self.rest)?))
     }

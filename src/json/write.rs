@@ -5,13 +5,13 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
     while let Some(position) = first_special(rest) {
-        let (plain, behind) = rest.split_at(position);
+        let (plain, after) = rest.split_at(position);
         out.extend_from_slice(plain);
-        let Some((&special, behind)) = behind.split_first() else {
+        let Some((&special, after)) = after.split_first() else {
             break;
         };
         escape(out, special);
-        rest = behind;
+        rest = after;
     }
     out.extend_from_slice(rest);
     out.push(b'"');

@@ -361,10 +361,10 @@ mod tests {
     #[test]
     fn complete_lines_are_handled_in_place() {
         let mut received = padded(b"one\ntwo\r\n");
-        let place = received.as_ptr_range();
+        let buffer = received.as_ptr_range();
         let mut framer = LineFramer::default();
         let mut each = Each(|line: Result<Line<'_>, LineTooLong>| {
-            assert!(place.contains(&line.unwrap().padded.as_ptr()));
+            assert!(buffer.contains(&line.unwrap().padded.as_ptr()));
             Flow::Continue
         });
         assert_eq!(framer.receive(&mut received, 9, &limits(), &mut each), Progress::Idle);
@@ -397,8 +397,8 @@ mod tests {
         });
         assert_eq!(framer.receive(&mut padded(b"1\n2\n3\n4\n5"), 9, &limits(), &mut each), Progress::Paused);
         framer.hold(b"\n");
-        for left in [8, 6] {
-            assert_eq!(framer.buffered_bytes(), left);
+        for remaining in [8, 6] {
+            assert_eq!(framer.buffered_bytes(), remaining);
             assert_eq!(framer.resume(&limits(), &mut each), Progress::Paused);
         }
         assert_eq!(framer.resume(&limits(), &mut each), Progress::Stopped);

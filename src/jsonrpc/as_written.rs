@@ -14,7 +14,7 @@ const ID_MAX: i128 = u64::MAX as i128;
 
 /// Object of a message whose members may be ids or tokens, from the outside to the inside.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Scope {
     /// A message, or an array of messages.
     Message,
     /// The `params` of a message.
@@ -25,7 +25,7 @@ enum Place {
     Other,
 }
 
-impl Place {
+impl Scope {
     /// Key of the member that may be an id or a token.
     fn key(self) -> Option<&'static str> {
         match self {
@@ -36,7 +36,7 @@ impl Place {
         }
     }
 
-    /// The place of a member's value.
+    /// The scope of a member's value.
     fn of_member(self, key: &str) -> Self {
         match (self, key) {
             (Self::Message, "params") => Self::Params,
@@ -65,13 +65,13 @@ pub(super) fn as_written<'a>(object: Node<'a>, key: &str) -> Option<&'a str> {
 #[cold]
 #[must_use]
 pub fn needs_text(message: Node<'_>) -> bool {
-    let lacks = |object: Option<Node<'_>>, place: Place| {
-        let (Some(object), Some(key)) = (object, place.key()) else { return false };
+    let lacks = |object: Option<Node<'_>>, scope: Scope| {
+        let (Some(object), Some(key)) = (object, scope.key()) else { return false };
         object.get(key).is_some_and(may_be_integer) && as_written(object, key).is_none()
     };
     let params = message.get("params");
     let meta = params.and_then(|params| params.get("_meta"));
-    lacks(Some(message), Place::Message) || lacks(params, Place::Params) || lacks(meta, Place::Meta)
+    lacks(Some(message), Scope::Message) || lacks(params, Scope::Params) || lacks(meta, Scope::Meta)
 }
 
 /// Whether a number may be an integer of 64 bits whose text does not follow from its value.
@@ -143,18 +143,18 @@ impl Rewritten {
     #[must_use]
     pub fn new(root: Node<'_>) -> Self {
         let mut rewritten = Self { json: Vec::new(), missing: Vec::new(), places: Places::of(root) };
-        rewritten.write(root, Place::Message);
+        rewritten.write(root, Scope::Message);
         rewritten
     }
 
-    fn write(&mut self, node: Node<'_>, place: Place) {
+    fn write(&mut self, node: Node<'_>, scope: Scope) {
         if let Some(members) = node.members() {
             self.write_all(b'{', b'}', members, |rewritten, (key, value)| {
-                rewritten.write_member(key, value, place);
+                rewritten.write_member(key, value, scope);
             });
         } else if let Some(elements) = node.elements() {
-            let place = if place == Place::Message { place } else { Place::Other };
-            self.write_all(b'[', b']', elements, |rewritten, element| rewritten.write(element, place));
+            let scope = if scope == Scope::Message { scope } else { Scope::Other };
+            self.write_all(b'[', b']', elements, |rewritten, element| rewritten.write(element, scope));
         } else if let Some(text) = node.as_str() {
             write_string(&mut self.json, text);
         } else if node.as_number() == Some(Number::Signed(0)) {
@@ -188,11 +188,11 @@ impl Rewritten {
         self.json.push(close);
     }
 
-    fn write_member(&mut self, key: &str, value: Node<'_>, place: Place) {
+    fn write_member(&mut self, key: &str, value: Node<'_>, scope: Scope) {
         write_string(&mut self.json, key);
         self.json.push(b':');
-        self.write(value, place.of_member(key));
-        if place.key() == Some(key) && may_be_integer(value) {
+        self.write(value, scope.of_member(key));
+        if scope.key() == Some(key) && may_be_integer(value) {
             self.json.push(b',');
             write_string(&mut self.json, text_key(key));
             self.json.extend_from_slice(b":\"");

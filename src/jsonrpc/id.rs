@@ -9,8 +9,8 @@ use std::{
 use super::as_written::{as_written, integer};
 use crate::json::{Node, Number, write_integer, write_string, write_unsigned};
 
-/// A request's id: a string or an integer, never null (<https://modelcontextprotocol.io/specification/2026-07-28/basic#requests>). Compared by value, not by
-/// notation.
+/// A request's id: a string or an integer, never null
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic#requests>). Compared by value, not by notation.
 #[derive(Clone, Copy, Debug)]
 pub enum Id<'a> {
     /// An integer within `i64`.

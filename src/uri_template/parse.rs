@@ -12,12 +12,12 @@ pub(super) fn parse_parts(template: &str) -> Result<Vec<Part>, UriTemplateError>
     while !rest.is_empty() {
         let at = template.len() - rest.len();
         let Some(opened) = rest.strip_prefix('{') else {
-            let (literal, behind) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
+            let (literal, after) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
             parts.push(Part::Literal(parse_literal(literal, at)?));
-            rest = behind;
+            rest = after;
             continue;
         };
-        let (inside, behind) = opened
+        let (inside, after) = opened
             .split_once('}')
             .ok_or(UriTemplateError::Syntax { at, reason: "this brace is not closed" })?;
         let expression = parse_expression(inside, at + 1, &parts)?;
@@ -26,7 +26,7 @@ pub(super) fn parse_parts(template: &str) -> Result<Vec<Part>, UriTemplateError>
             return Err(UriTemplateError::Syntax { at, reason });
         }
         parts.push(Part::Expression(expression));
-        rest = behind;
+        rest = after;
     }
     Ok(parts)
 }

@@ -66,7 +66,7 @@ fn decoded(text: &str) -> impl Iterator<Item = u8> {
 
 pub(super) fn decodes_to_text(text: &str) -> bool {
     let mut buffer = [0; URI_BYTES_MAX];
-    let length = buffer.iter_mut().zip(decoded(text)).map(|(place, byte)| *place = byte).count();
+    let length = buffer.iter_mut().zip(decoded(text)).map(|(slot, byte)| *slot = byte).count();
     let text = buffer.get(..length).and_then(|bytes| std::str::from_utf8(bytes).ok());
     text.is_some_and(|text| !text.contains(char::is_control))
 }

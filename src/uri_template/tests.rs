@@ -424,7 +424,7 @@ proptest! {
             ("t:{+a}/{b}/{c:20}", "t:<a>/<b>/<c>"),
             ("t:{a}/{b}{#c}", "t:<a>/<b>#<c>"),
         ] {
-            let uri = encoded.iter().fold(uri.to_owned(), |uri, (place, value)| uri.replace(place.as_str(), value));
+            let uri = encoded.iter().fold(uri.to_owned(), |uri, (variable, value)| uri.replace(variable.as_str(), value));
             let template = template(text);
             prop_assert!(template.is_match(&uri), "{} {}", text, uri);
             prop_assert_eq!(template.matches(&uri), Some(values.clone()), "{} {}", text, uri);

@@ -59,11 +59,11 @@ pub(super) fn has_plain_line_ends(head: &[u8], request: &httparse::Request<'_, '
 /// Rejects a lone LF, which `httparse` accepts as a line ending. Another recipient may not, and the difference permits request
 /// smuggling (<https://www.rfc-editor.org/rfc/rfc9112#section-2.2>).
 pub(super) fn check_line_ends(head: &[u8]) -> Result<(), RejectReason> {
-    let behind = head.get(1..).unwrap_or_default();
+    let next_bytes = head.get(1..).unwrap_or_default();
     // Without a branch per byte, so that the compiler vectorises the loop.
     let lone = head
         .iter()
-        .zip(behind)
+        .zip(next_bytes)
         .fold(false, |lone, (before, byte)| lone | ((*byte == b'\n') & (*before != b'\r')));
     if lone || head.first() == Some(&b'\n') { Err(RejectReason::MalformedHead) } else { Ok(()) }
 }

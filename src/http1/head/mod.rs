@@ -178,8 +178,7 @@ impl RequestHead {
                     continue;
                 }
                 14 if is_named(name, b"content-length") => {
-                    let repeated = length.replace(content_length(value)?).is_some();
-                    ambiguous |= repeated;
+                    ambiguous |= length.replace(content_length(value)?).is_some();
                     continue;
                 }
                 16 if is_named(name, b"content-encoding") => {
