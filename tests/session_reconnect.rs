@@ -10,8 +10,8 @@ use std::time::Duration;
 use corelane::{Config, Level, Limits, NoArguments, Resource, Running, Server, Tool, time::sleep};
 use serde_json::json;
 use support::{
-    await_figure,
-    session::{Event, Reading, Session},
+    await_metric,
+    session::{Event, Session, SessionReply},
 };
 
 /// Homes and connections are spread over the shards by chance; so many sessions make every combination likely.
@@ -47,12 +47,12 @@ fn stop(running: Running) {
 /// A session that is subscribed to a resource.
 fn open(running: &Running) -> Session {
     let session = Session::open(running.addresses()[0], "2025-11-25", json!({}));
-    session.ask(1, "resources/subscribe", json!({"uri": "test://a"})).response();
+    session.request(1, "resources/subscribe", json!({"uri": "test://a"})).response();
     session
 }
 
 /// A stream of the session, and the id of the event that it begins with.
-fn get(session: &Session) -> (Reading, String) {
+fn get(session: &Session) -> (SessionReply, String) {
     let mut stream = session.get(None);
     assert_eq!(stream.status, 200, "{}", stream.head);
     let first = stream.event().unwrap();
@@ -65,14 +65,14 @@ fn touch(session: &Session) {
 }
 
 /// The next event, which is an update.
-fn updated(stream: &mut Reading) -> Event {
+fn updated(stream: &mut SessionReply) -> Event {
     let event = stream.event().expect("the stream has ended");
     assert_eq!(event.data.as_ref().unwrap()["method"], "notifications/resources/updated");
     event
 }
 
 fn await_streams(running: &Running, open: usize) {
-    await_figure(running.admin_address().unwrap(), "corelane_replay_streams_attached", open as f64);
+    await_metric(running.admin_address().unwrap(), "corelane_replay_streams_attached", open as f64);
 }
 
 #[test]
@@ -97,11 +97,11 @@ fn message_is_sent_on_the_newest_open_stream_only() {
     let running = start(Limits::default());
     for _ in 0..SESSIONS {
         let session = open(&running);
-        let mut streams: Vec<Reading> = (0..3).map(|_| get(&session).0).collect();
+        let mut streams: Vec<SessionReply> = (0..3).map(|_| get(&session).0).collect();
         while let Some(mut newest) = streams.pop() {
             touch(&session);
             updated(&mut newest);
-            assert!(newest.is_quiet() && streams.iter_mut().all(Reading::is_quiet));
+            assert!(newest.is_quiet() && streams.iter_mut().all(SessionReply::is_quiet));
             drop(newest);
             await_streams(&running, streams.len());
         }
@@ -153,7 +153,7 @@ fn stream_beyond_the_limit_ends_the_oldest_in_order() {
     let running = start(Limits::default());
     for _ in 0..SESSIONS {
         let session = open(&running);
-        let mut streams: Vec<(Reading, String)> = (0..8).map(|_| get(&session)).collect();
+        let mut streams: Vec<(SessionReply, String)> = (0..8).map(|_| get(&session)).collect();
         let (mut ninth, _) = get(&session);
         let (mut oldest, id) = streams.remove(0);
         assert_eq!(oldest.event(), None);
@@ -194,8 +194,8 @@ fn delete_ends_every_stream_of_the_session_and_calls_in_flight_are_answered() {
     let running = start(Limits::default());
     for _ in 0..SESSIONS {
         let session = open(&running);
-        session.ask(2, "logging/setLevel", json!({"level": "debug"})).response();
-        let mut streams: Vec<(Reading, String)> = (0..3).map(|_| get(&session)).collect();
+        session.request(2, "logging/setLevel", json!({"level": "debug"})).response();
+        let mut streams: Vec<(SessionReply, String)> = (0..3).map(|_| get(&session)).collect();
         let mut call = session.call(3, "talk", json!({}));
         let begun = call.event().unwrap();
         assert_eq!(session.delete(), 204);

@@ -18,9 +18,9 @@ use corelane::{
 };
 use serde_json::{Value, json};
 use support::{
-    Client, await_figure, eventually,
+    Client, await_metric, eventually,
     peer::end,
-    session::{Event, Reading, Session},
+    session::{Event, Session, SessionReply},
 };
 
 const NEWEST: &str = "2025-11-25";
@@ -67,7 +67,7 @@ fn open(running: &Running) -> Session {
 }
 
 fn subscribe(session: &Session, uri: &str) {
-    let reply = session.ask("s", "resources/subscribe", json!({"uri": uri})).response();
+    let reply = session.request("s", "resources/subscribe", json!({"uri": uri})).response();
     assert_eq!(reply["result"], json!({}), "{reply}");
 }
 
@@ -76,7 +76,7 @@ fn touch(session: &Session) {
 }
 
 /// The next event with data.
-fn next_event(stream: &mut Reading) -> Event {
+fn next_event(stream: &mut SessionReply) -> Event {
     loop {
         let event = stream.event().expect("the stream has ended");
         if event.data.is_some() {
@@ -117,7 +117,7 @@ fn one_each(running: &Running, shards: usize) -> BTreeMap<String, Client> {
             return clients;
         }
     }
-    panic!("only {:?} of {shards} shards answer", clients.keys());
+    panic!("only {:?} of {shards} shards replied", clients.keys());
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn session_stream_requires_accept_and_session_id() {
         open(&running).id
     );
     assert_eq!(
-        Reading::of(session.address, NEWEST, &head).status,
+        SessionReply::of(session.address, NEWEST, &head).status,
         400,
         "an unchunked reply cannot be distinguished from a broken one"
     );
@@ -149,7 +149,7 @@ fn resource_update_reaches_the_session_stream_for_every_shard_combination() {
     let running = start(SHARDS, Limits::default());
     let mut clients = one_each(&running, SHARDS);
     // Sessions and connections are distributed at random; this number makes every combination likely.
-    let mut streams: Vec<(Session, Reading)> = (0..48)
+    let mut streams: Vec<(Session, SessionReply)> = (0..48)
         .map(|_| {
             let session = open(&running);
             let stream = session.get(None);
@@ -189,7 +189,7 @@ fn unsubscribed_session_receives_no_updates() {
         touch(&session);
         next_event(&mut stream);
         assert!(stream.is_quiet(), "a second subscription has no effect");
-        let gone = session.ask(1, "resources/unsubscribe", json!({"uri": "test://a"})).response();
+        let gone = session.request(1, "resources/unsubscribe", json!({"uri": "test://a"})).response();
         assert_eq!(gone["result"], json!({}));
         touch(&session);
         assert!(stream.is_quiet());
@@ -202,7 +202,7 @@ fn list_changes_are_sent_without_a_subscription() {
     let server = server();
     let registry = server.registry();
     let running = server.start(&config(3, Limits::default())).unwrap();
-    let mut streams: Vec<Reading> = (0..12).map(|_| open(&running).get(None)).collect();
+    let mut streams: Vec<SessionReply> = (0..12).map(|_| open(&running).get(None)).collect();
     streams.iter_mut().for_each(|stream| drop(stream.event()));
     type Change = fn(&mut Registry);
     let changes: [(&str, Change); 3] = [
@@ -228,7 +228,7 @@ fn rapid_changes_are_coalesced_and_the_last_is_delivered() {
     let server = server();
     let registry = server.registry();
     let running = server.start(&config(3, Limits::default())).unwrap();
-    let mut streams: Vec<Reading> = (0..6).map(|_| open(&running).get(None)).collect();
+    let mut streams: Vec<SessionReply> = (0..6).map(|_| open(&running).get(None)).collect();
     streams.iter_mut().for_each(|stream| drop(stream.event()));
     for number in 0..50 {
         let uri = format!("test://{number}");
@@ -270,9 +270,9 @@ fn buffered_events_are_replayed_on_reconnect() {
 }
 
 /// Closes a stream, publishes `changes` updates, and opens another stream. Returns the number of its events.
-fn count_after(running: &Running, session: &Session, stream: Reading, changes: usize) -> u64 {
+fn count_after(running: &Running, session: &Session, stream: SessionReply, changes: usize) -> u64 {
     drop(stream);
-    await_figure(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
+    await_metric(running.admin_address().unwrap(), "corelane_replay_streams_attached", 0.0);
     for _ in 0..changes {
         touch(session);
     }
@@ -292,7 +292,7 @@ fn resumed_stream_replays_only_its_own_messages() {
     let running = start(3, Limits::default());
     for _ in 0..8 {
         let session = open(&running);
-        session.ask(1, "logging/setLevel", json!({"level": "debug"})).response();
+        session.request(1, "logging/setLevel", json!({"level": "debug"})).response();
         subscribe(&session, "test://a");
         let mut own = session.get(None);
         let mut reply = session.call("talk", "talk", json!({}));
@@ -366,7 +366,7 @@ fn resumed_stream_detaches_its_previous_connection() {
         }
         drop(before);
         // Only the later connection remains, whatever the descriptor number of the closed one.
-        await_figure(running.admin_address().unwrap(), "corelane_connections", 1.0);
+        await_metric(running.admin_address().unwrap(), "corelane_connections", 1.0);
         touch(&session);
         assert_eq!(method(&next_event(&mut after)), UPDATED);
         assert_eq!(session.get(None).status, 200, "another stream besides");
@@ -391,7 +391,7 @@ fn closed_streams_free_their_slots() {
     let limits = Limits { replay_streams_max: 4, ..Limits::default() };
     let running = start(1, limits);
     let session = open(&running);
-    session.ask(1, "logging/setLevel", json!({"level": "debug"})).response();
+    session.request(1, "logging/setLevel", json!({"level": "debug"})).response();
     let mut ids = Vec::new();
     for call in 0..12 {
         let mut reply = session.call(call, "talk", json!({}));
@@ -413,7 +413,7 @@ fn sessions_without_streams_are_evicted() {
         for _ in 0..12 {
             subscribe(&open(&running), "test://a");
         }
-        let mut held: Vec<(Session, Reading)> = (0..3)
+        let mut held: Vec<(Session, SessionReply)> = (0..3)
             .map(|_| {
                 let session = open(&running);
                 let stream = session.get(None);
@@ -429,7 +429,7 @@ fn sessions_without_streams_are_evicted() {
             "streams with a connection are not evicted"
         );
         held.pop();
-        eventually("room", || late.get(None).status == 200);
+        eventually("a free slot", || late.get(None).status == 200);
         for (session, stream) in &mut held {
             subscribe(session, "test://a");
             touch(session);
@@ -451,7 +451,7 @@ fn subscriptions_of_a_session_are_bounded_and_slots_are_reused() {
         for _ in 0..6 {
             let (session, other) = (open(&running), open(&running));
             subscribe(&session, "test://a");
-            let ask = |method: &str, uri: &str| session.ask(1, method, json!({"uri": uri}));
+            let ask = |method: &str, uri: &str| session.request(1, method, json!({"uri": uri}));
             let mut refused = ask("resources/subscribe", "test://b");
             assert_eq!((refused.status, refused.error_code()), (200, -32603));
             subscribe(&session, "test://a");
@@ -487,7 +487,7 @@ fn deleted_session_closes_its_stream() {
 fn streamed_reply_honours_connection_close() {
     let running = start(1, Limits::default());
     let session = open(&running);
-    session.ask(1, "logging/setLevel", json!({"level": "debug"})).response();
+    session.request(1, "logging/setLevel", json!({"level": "debug"})).response();
     let call =
         |tool: &str| json!({"jsonrpc": "2.0", "id": tool, "method": "tools/call", "params": {"name": tool}});
     let accept = "Accept: application/json, text/event-stream\r\n";
@@ -497,7 +497,7 @@ fn streamed_reply_honours_connection_close() {
         assert!(reply.is_closed(), "{tool}");
         let mut reply = session.post_with(accept, &call(tool));
         while reply.event().is_some() {}
-        assert!(reply.is_quiet(), "{tool}: the connection goes on");
+        assert!(reply.is_quiet(), "{tool}: the connection continues");
     }
     end(running);
 }

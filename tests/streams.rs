@@ -21,7 +21,7 @@ use corelane::{
 use serde_json::{Value, json};
 use support::{
     Client, eventually, modern,
-    peer::{Answer, Ask, Event, LOG_LEVEL, Peer, connect, end, start},
+    peer::{Answer, Event, LOG_LEVEL, Peer, PeerRequest, connect, end, start},
 };
 
 /// Progress values reported by every kind of handler: increasing, equal, decreasing, not a number, increasing.
@@ -110,8 +110,8 @@ fn server() -> ServerBuilder {
     server
 }
 
-fn ask(tool: &str) -> Ask {
-    Ask::call(tool, json!({}))
+fn ask(tool: &str) -> PeerRequest {
+    PeerRequest::call(tool, json!({}))
 }
 
 /// The progress values in a reply.
@@ -125,7 +125,7 @@ fn progress_is_sent_for_a_token_and_only_increases() {
     let mut peer = connect(&running);
     for tool in KINDS {
         for token in [json!("p1"), json!(7), json!(-1), json!(""), json!("1")] {
-            let answer = peer.ask(&ask(tool).token(token.clone()));
+            let answer = peer.request(&ask(tool).token(token.clone()));
             assert!(answer.is_stream, "{tool}");
             assert_eq!(
                 progress(&answer),
@@ -147,7 +147,7 @@ fn call_without_a_token_sends_no_progress_and_replies_in_json() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     for tool in KINDS {
-        let answer = peer.ask(&ask(tool));
+        let answer = peer.request(&ask(tool));
         assert_eq!(
             (answer.is_stream, answer.header("content-type")),
             (false, Some("application/json")),
@@ -155,7 +155,7 @@ fn call_without_a_token_sends_no_progress_and_replies_in_json() {
         );
         assert_eq!((answer.messages.len(), answer.text().as_str()), (1, "done"));
     }
-    let answer = peer.ask(&ask("silent").token("p").meta(LOG_LEVEL, "debug"));
+    let answer = peer.request(&ask("silent").token("p").meta(LOG_LEVEL, "debug"));
     assert_eq!((answer.is_stream, answer.text().as_str()), (false, "silence"), "no notification was sent");
     end(running);
 }
@@ -164,7 +164,7 @@ fn call_without_a_token_sends_no_progress_and_replies_in_json() {
 fn progress_token_must_be_a_string_or_integer() {
     let running = start(server(), 1, Limits::default());
     for token in [json!(1.5), json!(true), json!({}), json!([])] {
-        let answer = connect(&running).ask(&ask("inline").token(token.clone()));
+        let answer = connect(&running).request(&ask("inline").token(token.clone()));
         assert_eq!(answer.refused(), (200, -32602), "{token}");
     }
     end(running);
@@ -174,10 +174,10 @@ fn progress_token_must_be_a_string_or_integer() {
 fn resources_and_prompts_send_progress() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let read = peer.ask(&Ask::read("test://steps").token("r"));
+    let read = peer.request(&PeerRequest::read("test://steps").token("r"));
     assert_eq!(progress(&read), [json!({"progressToken": "r", "progress": 1})]);
     assert_eq!(read.result()["contents"][0]["text"], "read");
-    let prompt = peer.ask(&Ask::new("prompts/get", json!({"name": "steps"})).token("s"));
+    let prompt = peer.request(&PeerRequest::new("prompts/get", json!({"name": "steps"})).token("s"));
     assert_eq!(progress(&prompt), [json!({"progressToken": "s", "progress": 1})]);
     assert_eq!(prompt.result()["messages"][0]["content"]["text"], "said");
     end(running);
@@ -197,16 +197,16 @@ fn log_messages_are_sent_only_at_the_level_of_the_request() {
         for (level, from) in
             [("debug", 0), ("info", 1), ("notice", 2), ("warning", 2), ("error", 3), ("emergency", 3)]
         {
-            let answer = peer.ask(&ask(tool).meta(LOG_LEVEL, level));
+            let answer = peer.request(&ask(tool).meta(LOG_LEVEL, level));
             let messages: Vec<Value> = answer.notes().iter().map(|note| note["params"].clone()).collect();
             assert!(answer.notes().iter().all(|note| note["method"] == "notifications/message"));
             assert_eq!(messages, all[from..], "{tool} {level}");
         }
         // A request before it named a level, which does not persist: there is no session.
-        let answer = peer.ask(&ask(tool).token("p"));
+        let answer = peer.request(&ask(tool).token("p"));
         assert_eq!((answer.is_stream, answer.messages.len()), (false, 1), "{tool}");
     }
-    assert_eq!(peer.ask(&ask("logs").meta(LOG_LEVEL, "verbose")).error()["code"], -32602);
+    assert_eq!(peer.request(&ask("logs").meta(LOG_LEVEL, "verbose")).error()["code"], -32602);
     end(running);
 }
 
@@ -214,21 +214,21 @@ fn log_messages_are_sent_only_at_the_level_of_the_request() {
 fn error_after_the_stream_began_is_its_last_event() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let fails = peer.ask(&ask("fails").token("p"));
+    let fails = peer.request(&ask("fails").token("p"));
     assert!(fails.is_stream);
     assert_eq!((fails.refused(), fails.messages.len()), ((200, -32021), 2));
-    let plain = peer.ask(&ask("fails"));
+    let plain = peer.request(&ask("fails"));
     assert_eq!(
         (plain.is_stream, plain.refused()),
         (false, (400, -32021)),
         "before the stream began the error has a status"
     );
-    let panics = peer.ask(&ask("panics").token("p"));
+    let panics = peer.request(&ask("panics").token("p"));
     assert_eq!((panics.is_stream, panics.refused(), panics.messages.len()), (true, (200, -32603), 2));
-    let hangs = peer.ask(&ask("hangs").token("p"));
+    let hangs = peer.request(&ask("hangs").token("p"));
     assert_eq!((hangs.is_stream, hangs.messages.len()), (true, 2));
     assert_eq!(hangs.result()["isError"], true);
-    assert_eq!(peer.ask(&ask("inline")).text(), "done", "the connection continues");
+    assert_eq!(peer.request(&ask("inline")).text(), "done", "the connection continues");
     let metrics = end(running);
     assert_eq!((metrics.refusals("tool_panicked"), metrics.refusals("deadline")), (1, 1));
 }
@@ -237,7 +237,7 @@ fn error_after_the_stream_began_is_its_last_event() {
 fn connection_continues_after_a_stream_with_responses_in_order() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
-    let asked: Vec<Ask> = (0..60)
+    let asked: Vec<PeerRequest> = (0..60)
         .map(|number| {
             let ask = ask(KINDS[number % KINDS.len()]).id(number);
             if number % 3 == 2 { ask } else { ask.token(format!("t{number}")) }
@@ -264,7 +264,7 @@ fn stream_with_connection_close_ends_the_connection() {
     let running = start(server(), 1, Limits::default());
     for tool in KINDS {
         let mut peer = connect(&running);
-        let answer = peer.ask(&ask(tool).token("p").header("Connection: close"));
+        let answer = peer.request(&ask(tool).token("p").header("Connection: close"));
         assert_eq!((answer.is_stream, answer.header("connection")), (true, Some("close")), "{tool}");
         peer.stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert!(peer.is_closed(), "{tool}");
@@ -286,7 +286,7 @@ fn events_are_sent_only_to_clients_that_accept_them() {
     ] {
         for tool in KINDS.iter().chain(&["logs", "logs_async"]) {
             let asked = ask(tool).token("p").meta(LOG_LEVEL, "debug").header(&format!("Accept: {accept}"));
-            let answer = peer.ask(&asked);
+            let answer = peer.request(&asked);
             assert_eq!(answer.is_stream, streams, "{tool} {accept}");
             assert_eq!(answer.messages.len() > 1, streams, "{tool} {accept}");
         }
@@ -299,14 +299,14 @@ fn http_1_0_stream_is_not_chunked() {
     let running = start(server(), 1, Limits::default());
     for tool in KINDS.iter().chain(&["logs", "logs_async"]) {
         let mut peer = connect(&running);
-        let answer = peer.ask(&ask(tool).token("p").meta(LOG_LEVEL, "debug").http_1_0());
+        let answer = peer.request(&ask(tool).token("p").meta(LOG_LEVEL, "debug").http_1_0());
         assert_eq!((answer.status, answer.is_stream, answer.messages.len()), (200, false, 1), "{tool}");
         assert_eq!(answer.header("transfer-encoding"), None, "{tool}");
         assert!(peer.is_closed(), "{tool}");
     }
     // HTTP/1.0 has no other way to end this reply.
     let mut peer = connect(&running);
-    let listen = Ask::listen(json!({"toolsListChanged": true})).http_1_0();
+    let listen = PeerRequest::listen(json!({"toolsListChanged": true})).http_1_0();
     peer.send(listen.bytes());
     let mut reply = String::new();
     std::io::Read::read_to_string(&mut peer.stream, &mut reply).unwrap();
@@ -389,7 +389,7 @@ fn thousand_messages_arrive_in_order_before_the_response() {
         for tool in ["inline", "async", "blocking", "async", "blocking"] {
             let running = &running;
             scope.spawn(move || {
-                let answer = connect(running).ask(&ask(tool).token(tool));
+                let answer = connect(running).request(&ask(tool).token(tool));
                 let progress: Vec<u64> =
                     answer.notes().iter().map(|note| note["params"]["progress"].as_u64().unwrap()).collect();
                 assert!(progress.iter().copied().eq(1..=u64::from(COUNT)), "{tool}: {progress:?}");
@@ -400,16 +400,16 @@ fn thousand_messages_arrive_in_order_before_the_response() {
 }
 
 /// Decrements a counter on drop.
-struct Guest(Arc<AtomicUsize>);
+struct ActiveCount(Arc<AtomicUsize>);
 
-impl Guest {
+impl ActiveCount {
     fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(count))
     }
 }
 
-impl Drop for Guest {
+impl Drop for ActiveCount {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -421,14 +421,14 @@ fn closed_stream_cancels_its_call() {
     let (one, two) = (Arc::clone(&inside), Arc::clone(&inside));
     let server = Server::builder("test", "0")
         .tool(Tool::new("async").run_async(async move |_: NoArguments, cx: Context| {
-            let _guest = Guest::new(&one);
+            let _guest = ActiveCount::new(&one);
             for step in 1_u32.. {
                 cx.progress(f64::from(step), None, None);
                 sleep(Duration::from_millis(5)).await;
             }
         }))
         .tool(Tool::new("blocking").run_blocking(move |_: NoArguments, cx| {
-            let _guest = Guest::new(&two);
+            let _guest = ActiveCount::new(&two);
             for step in 1_u32.. {
                 if cx.is_cancelled() {
                     break;
@@ -441,7 +441,7 @@ fn closed_stream_cancels_its_call() {
     let server = {
         let three = Arc::clone(&inside);
         server.tool(Tool::new("tokio").run_tokio(move |_: NoArguments, cx| {
-            let guest = Guest::new(&three);
+            let guest = ActiveCount::new(&three);
             async move {
                 let _guest = guest;
                 for step in 1_u32.. {
@@ -499,7 +499,7 @@ fn slow_reader_of_a_call_stream_is_disconnected_and_counted() {
     let inside = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&inside);
     let tool = Tool::new("talks").run_async(async move |_: NoArguments, cx: Context| {
-        let _guest = Guest::new(&count);
+        let _guest = ActiveCount::new(&count);
         let text = "x".repeat(64 * 1024);
         for step in 1_u32.. {
             cx.progress(f64::from(step), None, Some(&text));
@@ -515,7 +515,7 @@ fn slow_reader_of_a_call_stream_is_disconnected_and_counted() {
     let mut other = connect(&running);
     let asked = Instant::now();
     while inside.load(Ordering::SeqCst) == 1 {
-        assert_eq!(other.ask(&ask("shard")).text(), "0", "other connections are served");
+        assert_eq!(other.request(&ask("shard")).text(), "0", "other connections are served");
         assert!(asked.elapsed() < Duration::from_secs(20));
         thread::sleep(Duration::from_millis(5));
     }
@@ -549,7 +549,7 @@ fn session_headers_are_ignored_in_the_2026_era() {
     let running = start(server(), 1, Limits::default());
     let mut peer = connect(&running);
     let asked = ask("async").token("p").header("Mcp-Session-Id: of-another-era").header("Last-Event-ID: 7");
-    let answer = peer.ask(&asked);
+    let answer = peer.request(&asked);
     assert_eq!((answer.status, answer.is_stream), (200, true));
     assert_eq!(answer.header("mcp-session-id"), None);
     end(running);

@@ -424,7 +424,7 @@ impl SessionTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{Capabilities, Revision};
+    use crate::call::{Capabilities, Revision};
 
     /// A table with a session 1 that has an open stream, and a session 2 that has none.
     fn table() -> (SessionTable, StreamId) {

@@ -9,10 +9,10 @@ use super::{
     replay_buffer::read_event_id, stream_table::Attachment, subscriptions::Subscriptions, table::SessionTable,
 };
 use crate::{
+    call::{Capabilities, Revision},
     config::Limits,
     mcp::{Instance, Session, SessionKey},
     mesh::StreamId,
-    registry::{Capabilities, Revision},
     session::Subscriber,
 };
 
