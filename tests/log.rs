@@ -1,10 +1,13 @@
 //! Lines on stderr of a running server.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use support::ServerProcess;
@@ -146,4 +149,94 @@ fn rejected_hosts_and_origins_are_warnings_with_the_value() {
     assert_eq!((&hosts[0]["level"], &hosts[0]["detail"]), (&json!("WARN"), &json!("mcp.evil.example")));
     let origins = of("origin_forbidden");
     assert_eq!((origins.len(), &origins[0]["detail"]), (1, &json!("https://page.evil.example")));
+}
+
+/// The lines of a kind, without those of other shards' work.
+fn of_kind<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["message"] == kind).collect()
+}
+
+#[test]
+fn line_about_a_request_has_peer_method_tool_id_code_status_and_duration() {
+    let peer = std::sync::Mutex::new(None);
+    let long_id = "i".repeat(500);
+    let work = |server: &ServerProcess| {
+        let mut client = server.connect();
+        *peer.lock().unwrap() = Some(client.stream.local_addr().unwrap().to_string());
+        // An unknown method; invalid arguments; a call past no deadline that its handler ends with an error.
+        client.legacy("nope", json!({}));
+        client.call("add", json!({"a": "one"}));
+        client.call("touch", json!({"uri": "demo://other"}));
+        let body = json!({"jsonrpc": "2.0", "id": long_id, "method": "nope"});
+        client.post("", body.to_string());
+        // No message at all.
+        client.send("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n").read();
+    };
+    let lines = lines("debug", work);
+    let peer = peer.into_inner().unwrap();
+    // Before Linux 6.7 a shard does not have the address.
+    let peer = if corelane_ring::probe().unwrap().peer_address { json!(peer) } else { Value::Null };
+    let unknown = of_kind(&lines, "unknown_method");
+    assert_eq!(unknown.len(), 2, "{lines:#?}");
+    let fields = |line: &Value| ["peer", "method", "tool", "code", "status"].map(|field| line[field].clone());
+    let is_timed = |line: &Value| line["duration_us"].as_u64().is_some();
+    assert_eq!(fields(unknown[0]), [peer.clone(), Value::Null, Value::Null, json!(-32601), json!(200)]);
+    assert!(is_timed(unknown[0]) && unknown[0]["id"].is_string(), "{}", unknown[0]);
+    let cut = unknown[1]["id"].as_str().unwrap();
+    assert!(cut.len() < 80 && cut.ends_with('…'), "{cut}");
+    let invalid = of_kind(&lines, "invalid_arguments")[0];
+    assert_eq!(fields(invalid), [peer.clone(), json!("tools/call"), json!("add"), Value::Null, json!(200)]);
+    assert!(is_timed(invalid) && invalid["id"].is_string(), "{invalid}");
+    let failed = of_kind(&lines, "tool_error")[0];
+    assert_eq!((&failed["peer"], &failed["tool"], is_timed(failed)), (&peer, &json!("touch"), true));
+    let path = of_kind(&lines, "path_unknown");
+    assert_eq!(
+        path.iter().map(|line| (&line["peer"], &line["status"])).collect::<Vec<_>>(),
+        [(&peer, &json!(404))]
+    );
+}
+
+#[test]
+fn call_that_ends_after_its_request_is_logged_with_the_same_fields() {
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("call_deadline.toml");
+    std::fs::write(&directory, "[limits]\ncall_deadline = \"100ms\"").unwrap();
+    let path = directory.to_str().unwrap();
+    let server =
+        ServerProcess::start(&["--shards", "1", "--log", "info", "--log-format", "json", "--config", path]);
+    let mut client = server.connect();
+    let local = client.stream.local_addr().unwrap().to_string();
+    client.call("sleep", json!({"ms": 5000}));
+    server.signal("-TERM");
+    let (_, _, stderr) = server.wait(Duration::from_secs(15));
+    let lines: Vec<Value> = stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let line = of_kind(&lines, "deadline");
+    assert_eq!(
+        (line.len(), &line[0]["tool"], &line[0]["method"]),
+        (1, &json!("sleep"), &json!("tools/call"))
+    );
+    assert!(line[0]["duration_us"].as_u64().unwrap() >= 100_000, "{}", line[0]);
+    if corelane_ring::probe().unwrap().peer_address {
+        assert_eq!(line[0]["peer"], local);
+    }
+}
+
+fn head_timeout_is_logged_with_the_peers_address() {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("head_timeout.toml");
+    std::fs::write(&path, "[limits]\nhead_timeout = \"200ms\"").unwrap();
+    let path = path.to_str().unwrap();
+    let server =
+        ServerProcess::start(&["--shards", "1", "--log", "info", "--log-format", "json", "--config", path]);
+    let mut client = std::net::TcpStream::connect(server.address).unwrap();
+    client.write_all(b"POST /mcp HT").unwrap();
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 408 "), "{reply}");
+    server.signal("-TERM");
+    let (_, _, stderr) = server.wait(Duration::from_secs(15));
+    let mut lines = stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let line = lines.find(|line| line["message"] == "head_timeout").expect("no line about the timeout");
+    // Before Linux 6.7 a shard does not have the address.
+    if corelane_ring::probe().unwrap().peer_address {
+        assert_eq!(line["peer"], client.local_addr().unwrap().to_string(), "{line}");
+    }
 }

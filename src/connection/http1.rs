@@ -14,6 +14,7 @@ use crate::{
     },
     jsonrpc::{ErrorCode, write_error},
     mcp::{CallMethod, Headers},
+    telemetry::observer::RequestFields,
 };
 
 /// The requests of one connection, on their way from its framer through the pipeline.
@@ -364,9 +365,10 @@ impl Pipeline {
             (RejectReason::OriginForbidden, Some((head, bytes))) => head.origin(bytes),
             _ => Field::Absent,
         };
+        let request = RequestFields { status: Some(reason.status()), ..RequestFields::default() };
         match excerpt(forbidden) {
-            Some(name) => self.dispatcher.observer.forbidden(reason.name(), &name),
-            None => self.dispatcher.observer.refused(reason.name(), None),
+            Some(name) => self.dispatcher.observer.forbidden(reason.name(), request, &name),
+            None => self.dispatcher.observer.refused(reason.name(), request, None),
         }
         // The end of a rejected request's body is not looked for.
         let can_go_on = head.is_some_and(|(head, _)| head.keep_alive && !head.http_1_0 && !head.has_body());

@@ -58,7 +58,7 @@ impl Handler for Lines<'_> {
             Ok(Line { padded, length })
                 if self.client.handshake.is_none() && is_http(padded.get(..length).unwrap_or_default()) =>
             {
-                self.pipeline.rejected("lines_not_http");
+                self.pipeline.rejected("lines_not_http", self.client.peer);
                 return Flow::Stop;
             }
             Ok(Line { padded, length }) => {
@@ -68,7 +68,7 @@ impl Handler for Lines<'_> {
                 *self.pending_replies += pending as usize;
             }
             Err(LineTooLong) => {
-                self.pipeline.rejected("line_too_long");
+                self.pipeline.rejected("line_too_long", self.client.peer);
                 write_error(self.out, None, ErrorCode::InvalidRequest, "Line too long", None);
                 self.out.push(b'\n');
             }

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use corelane_ring::PeerAddress;
+
 use crate::{
     config::Limits,
     dispatch::{Dispatcher, DispatcherConfig},
@@ -14,7 +16,10 @@ use crate::{
     registry::Snapshot,
     runtime::Runner,
     signed_token::Secret,
-    telemetry::metrics::{ShardMetrics, ToolSeries},
+    telemetry::{
+        metrics::{ShardMetrics, ToolSeries},
+        observer::RequestFields,
+    },
 };
 
 /// The largest spare assembly buffer that is kept, in bytes.
@@ -77,9 +82,10 @@ impl Pipeline {
         self.dispatcher.observer.end_turn(slow);
     }
 
-    /// Counts and logs a rejection that is the client's fault.
-    pub(crate) fn rejected(&mut self, reason: &'static str) {
-        self.dispatcher.observer.refused(reason, None);
+    /// Records a connection that is closed, or input that is dropped, by the client's fault.
+    pub(crate) fn rejected(&mut self, reason: &'static str, peer: Option<PeerAddress>) {
+        self.dispatcher.observer.set_peer(peer);
+        self.dispatcher.observer.refused(reason, RequestFields::default(), None);
     }
 
     /// From now on every reply closes its connection.

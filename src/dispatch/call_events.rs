@@ -20,6 +20,7 @@ use crate::{
     mesh::{Message, StreamId},
     runtime::{CallEvent, Completed, Ticket, Unfinished, instant_after},
     session::Attachment,
+    telemetry::observer::RequestFields,
 };
 
 /// Where a message of a running call goes.
@@ -339,12 +340,19 @@ impl Dispatcher {
             ReplyTo::Task(_) => Id::Unsigned(0),
             _ => call.id.as_id(),
         };
+        self.observer.set_peer(call.peer);
         let (callable, kind) = (&call.callable, call.callable.kind());
         let status = match outcome {
             Ok(reply) => {
                 let (status, told) =
                     self.answers.result(out, &self.snapshot, callable, id, call.revision, &reply);
-                self.observer.answered(callable, &reply, told);
+                self.observer.answered(
+                    callable,
+                    &reply,
+                    told,
+                    call.revision,
+                    (call.id.as_id(), call.started),
+                );
                 status
             }
             Err(Refused::InputRequired) => {
@@ -365,7 +373,8 @@ impl Dispatcher {
                 Status::Ok
             }
             Err(refused) => {
-                self.observer.call_refused(refused, callable);
+                let request = RequestFields::of_call(callable, call.id.as_id(), call.started);
+                self.observer.call_refused(refused, callable, request, call.revision);
                 mcp::write_call_refused(out, &self.snapshot, kind, id, call.revision, refused)
             }
         };

@@ -33,7 +33,7 @@ use crate::{
     call::{Callable, Caller, Kind, Reply, RequestContext, Revision},
     config::Limits,
     json::{Decoder, Node},
-    jsonrpc::{Id, Rewritten, needs_text},
+    jsonrpc::{ErrorCode, Id, OwnedId, Rewritten, needs_text},
     mcp::{
         self, Call, CallAnswers, CallMethod, Handshake, Headers, Outcome, Refused, Session, Sessions, Tie,
         World,
@@ -43,7 +43,10 @@ use crate::{
     runtime::{CallEvent, Completions, Runner, Started, Ticket, instant_after},
     session::{Clock, SessionState},
     signed_token::Secret,
-    telemetry::{metrics::ToolSeries, observer::Observer},
+    telemetry::{
+        metrics::ToolSeries,
+        observer::{Observer, RequestFields},
+    },
 };
 
 /// What a dispatcher is built with.
@@ -211,7 +214,8 @@ impl Dispatcher {
             && let Err(invalid) = mcp::validate(schema, call.input)
         {
             let status = mcp::write_invalid_arguments(out, &snapshot, &call, schema, invalid);
-            self.observer.call_refused(invalid.reason(), call.callable);
+            let request = RequestFields::of_call(call.callable, call.id, self.observer.turn_began());
+            self.observer.call_refused(invalid.reason(), call.callable, request, call.revision);
             self.observer.metrics().note(CallMethod::from(call.callable.kind()) as usize);
             return Ok(Disposition::Replied(status, Vec::new()));
         }
@@ -266,7 +270,7 @@ impl Dispatcher {
                 let reply = &self.reply;
                 let (status, failed) =
                     self.answers.result(out, &self.snapshot, callable, id, revision, reply);
-                self.observer.answered(callable, reply, failed);
+                self.observer.answered(callable, reply, failed, revision, (id, received));
                 self.observer.metrics().note(CallMethod::from(callable.kind()) as usize);
                 if !messages.is_empty() && !source.accepts_streaming() {
                     messages.clear();
@@ -304,7 +308,8 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Disposition {
         let kind = callable.kind();
-        self.observer.call_refused(refused, callable);
+        let request = RequestFields::of_call(callable, id, self.observer.turn_began());
+        self.observer.call_refused(refused, callable, request, revision);
         self.observer.metrics().note(CallMethod::from(kind) as usize);
         let status = mcp::write_call_refused(out, &self.snapshot, kind, id, revision, refused);
         Disposition::Replied(status, Vec::new())
@@ -367,8 +372,18 @@ impl Dispatcher {
 
     /// Counts and logs an error that was written.
     pub(crate) fn reject(&mut self, outcome: Outcome<'_>) -> Disposition {
-        let Outcome::Refused(status, method, reason, message) = outcome else { return Disposition::NoReply };
-        self.observer.refused(reason.name(), Some(&message));
+        let Outcome::Refused(status, method, reason, message, id) = outcome else {
+            return Disposition::NoReply;
+        };
+        let request = RequestFields {
+            method: Some(method),
+            id: id.as_ref().map(OwnedId::as_id),
+            code: reason.code().map(ErrorCode::number),
+            status: Some(status),
+            started: Some(self.observer.turn_began()),
+            ..RequestFields::default()
+        };
+        self.observer.refused(reason.name(), request, Some(&message));
         self.observer.metrics().note(method as usize);
         Disposition::Replied(status, Vec::new())
     }
@@ -392,7 +407,8 @@ impl Dispatcher {
         let now = self.moment.wall.as_secs();
         let found = mcp::require_session(&mut self.sessions, now, headers, out);
         found.map_err(|(status, reason)| {
-            self.observer.refused(reason.name(), None);
+            let request = RequestFields { status: Some(status), ..RequestFields::default() };
+            self.observer.refused(reason.name(), request, None);
             self.observer.metrics().note(CallMethod::Other as usize);
             Disposition::Replied(status, Vec::new())
         })

@@ -5,10 +5,11 @@ use crate::{
     call::Revision,
     delivery::{AfterSend, Destination, Payload},
     http1::Status,
-    jsonrpc::{OwnedId, begin_result, finish_result},
+    jsonrpc::{ErrorCode, OwnedId, begin_result, finish_result},
     mcp::{self, CallMethod, Refused, TaskRequest},
     mesh::{Answer, Broadcast, Message, Request},
     runtime::Ticket,
+    telemetry::observer::RequestFields,
 };
 
 impl Dispatcher {
@@ -122,7 +123,16 @@ impl Dispatcher {
     /// No other shard answered in time.
     pub(super) fn remote_timed_out(&mut self, ticket: Ticket, remote: &RemoteRequest) {
         let Some(socket) = remote.reply_to.socket() else { return };
-        self.observer.refused(Refused::Busy.name(), None);
+        self.observer.set_peer(None);
+        let request = RequestFields {
+            method: Some(remote.method),
+            id: remote.id.as_ref().map(OwnedId::as_id),
+            code: Refused::Busy.code().map(ErrorCode::number),
+            status: Some(Status::ServiceUnavailable),
+            started: Some(remote.started),
+            ..RequestFields::default()
+        };
+        self.observer.refused(Refused::Busy.name(), request, None);
         self.observer.metrics().record(remote.method as usize, remote.started.elapsed());
         let id = remote.id.as_ref().map(OwnedId::as_id);
         let deliveries = &mut self.state.deliveries;
@@ -174,8 +184,17 @@ impl Dispatcher {
 
     /// As [`Self::reject`], for a request whose latency is recorded by the caller.
     fn written_refusal(&mut self, outcome: mcp::Outcome<'_>) -> Disposition {
-        let mcp::Outcome::Refused(status, _, reason, message) = outcome else { return Disposition::NoReply };
-        self.observer.refused(reason.name(), Some(&message));
+        let mcp::Outcome::Refused(status, method, reason, message, id) = outcome else {
+            return Disposition::NoReply;
+        };
+        let request = RequestFields {
+            method: Some(method),
+            id: id.as_ref().map(OwnedId::as_id),
+            code: reason.code().map(ErrorCode::number),
+            status: Some(status),
+            ..RequestFields::default()
+        };
+        self.observer.refused(reason.name(), request, Some(&message));
         Disposition::Replied(status, Vec::new())
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     mcp::{self, Call, InvalidArguments, Refused},
     runtime::{Started, Ticket},
     schema::Validator,
+    telemetry::observer::RequestFields,
 };
 
 /// What a call needs to go on once its arguments were validated.
@@ -118,7 +119,9 @@ impl Dispatcher {
         let verdict = verdict.get().cloned();
         if let Some(Err((invalid, text))) = verdict {
             let Some((call, _)) = self.calls.take(ticket) else { return };
-            self.observer.call_refused(invalid.reason(), &call.callable);
+            self.observer.set_peer(call.peer);
+            let request = RequestFields::of_call(&call.callable, call.id.as_id(), call.started);
+            self.observer.call_refused(invalid.reason(), &call.callable, request, call.revision);
             let mut reply = Reply::default();
             reply.error(&text);
             self.finish_call(ticket, &call, None, Ok(reply));

@@ -45,6 +45,12 @@ pub enum Status {
 }
 
 impl Status {
+    /// The status code.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        self.line().get(..3).and_then(|code| code.parse().ok()).unwrap_or_default()
+    }
+
     /// Status code and reason phrase.
     #[must_use]
     pub fn line(self) -> &'static str {

@@ -28,7 +28,7 @@ pub enum Outcome<'a> {
     /// As [`Outcome::Reply`], to a handshake. Over HTTP a session has been opened, of this id.
     Agreed(Handshake, Option<String>),
     /// The refusal is in the buffer. The text is its message, which names what the client asked for, cut.
-    Refused(Status, CallMethod, Refused, Cow<'static, str>),
+    Refused(Status, CallMethod, Refused, Cow<'static, str>, Option<OwnedId>),
     /// Nothing is answered: 202.
     Accepted,
     /// Run this.

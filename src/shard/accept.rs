@@ -44,7 +44,7 @@ impl Shard {
         }
         if self.is_accepting && self.live >= self.connections_max {
             self.is_accepting = false;
-            self.pipeline.rejected("connections_max");
+            self.dispatcher().observer.limited("connections_max");
             for listener in &self.listeners {
                 self.ring.pause_accept(*listener);
             }
@@ -57,7 +57,7 @@ impl Shard {
             Some(libc::ENFILE | libc::EMFILE) => "accept_no_descriptor",
             _ => "accept_failed",
         };
-        self.pipeline.rejected(reason);
+        self.dispatcher().observer.limited(reason);
         self.accept_retry_at = Some(self.now + ACCEPT_RETRY);
     }
 

@@ -53,7 +53,8 @@ impl Shard {
             return;
         }
         if connection.write_deadline <= connection.deadline {
-            self.pipeline.rejected("write_timeout");
+            let peer = connection.peer;
+            self.pipeline.rejected("write_timeout", peer);
             self.close(socket);
             return;
         }
@@ -72,6 +73,7 @@ impl Shard {
                 return;
             }
         };
+        self.pipeline.dispatcher.observer.set_peer(connection.peer);
         let phase = self.pipeline.reject(reason, None, &mut connection.out);
         debug_assert_eq!(phase, Some(Phase::Closing { linger: true }));
         connection.phase = Phase::Closing { linger: true };

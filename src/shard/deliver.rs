@@ -87,7 +87,8 @@ impl Shard {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         if then == AfterSend::KeepOpen && connection.out.len() > self.limits.outbox_bytes_max {
             // A client that reads too slowly may resume its stream.
-            self.pipeline.rejected("slow_reader");
+            let peer = connection.peer;
+            self.pipeline.rejected("slow_reader", peer);
             self.close(socket);
             return;
         }

@@ -280,7 +280,7 @@ impl Shard {
             Event::ReceiveFailed { socket, .. } => self.close(socket),
             Event::Closed { .. } => self.resume_accept(),
             Event::ConnectFailed { .. } => {
-                self.pipeline.rejected("adopt_failed");
+                self.dispatcher().observer.limited("adopt_failed");
                 self.begin_drain();
             }
             Event::AcceptFailed { error, .. } => self.on_accept_failed(&error),

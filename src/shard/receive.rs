@@ -77,6 +77,7 @@ impl Shard {
         if connection.out.capacity() == 0 {
             connection.out = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEND_BUFFER_BYTES));
         }
+        self.pipeline.dispatcher.observer.set_peer(connection.peer);
         let Connection { peer, framer, out, handled, deferred, .. } = connection;
         let limits = &self.limits;
         let mut requests =
@@ -156,6 +157,7 @@ impl Shard {
             connection.out = spare.pop().unwrap_or_default();
         }
         let peer_closed = connection.peer_closed;
+        pipeline.dispatcher.observer.set_peer(connection.peer);
         let Connection { json_lines: Some(json_lines), out, handled, .. } = connection else { return };
         let JsonLines { framer, client, pending_replies, is_new } = &mut **json_lines;
         let mut lines = Lines { pipeline, limits, client, pending_replies, is_new, out, handled: *handled };

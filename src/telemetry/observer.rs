@@ -1,7 +1,11 @@
-//! What a shard counts and writes into the log: each kind of line a bounded number of times a second, and nothing at all for a
-//! level nobody listens to.
+//! Counters and log lines of one shard. Lines of one kind are limited per second; a line below the log level costs nothing.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use corelane_ring::PeerAddress;
 
 use strum::{IntoEnumIterator, VariantArray};
 use tracing::{Level, level_filters::LevelFilter};
@@ -11,8 +15,9 @@ use super::{
     metrics::{ShardMetrics, ToolFailure},
 };
 use crate::{
-    call::{Callable, Kind, Reply},
-    http1::RejectReason,
+    call::{Callable, Kind, Reply, Revision},
+    http1::{RejectReason, Status},
+    jsonrpc::{ErrorCode, Id},
     mcp::{CallMethod, Refused},
 };
 
@@ -47,12 +52,53 @@ pub(crate) struct Observer {
     limit: RateLimit,
     /// When the turn at hand began: latencies of its answers count from here.
     turn_began: Instant,
+    /// The peer of the connection whose input, delivery or call is being handled.
+    peer: Option<PeerAddress>,
 }
 
 /// Names of tools in the line about a slow turn.
 const SLOW_TOOLS_MAX: usize = 8;
 
-/// Writes a line at a level that is only known here; tracing wants it known when compiling.
+/// Bytes of a request id in a log line.
+const ID_BYTES_MAX: usize = 64;
+
+/// The fields of a log line about a request. Fields are absent where the request did not get that far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RequestFields<'a> {
+    /// The method it calls.
+    pub(crate) method: Option<CallMethod>,
+    /// The tool, prompt or resource that it calls.
+    pub(crate) tool: Option<&'a str>,
+    /// Its id.
+    pub(crate) id: Option<Id<'a>>,
+    /// The code of the JSON-RPC error.
+    pub(crate) code: Option<i64>,
+    /// The HTTP status.
+    pub(crate) status: Option<Status>,
+    /// When it was received, for its duration so far.
+    pub(crate) started: Option<Instant>,
+}
+
+impl<'a> RequestFields<'a> {
+    /// The fields of a call.
+    pub(crate) fn of_call(callable: &'a Callable, id: Id<'a>, started: Instant) -> Self {
+        Self {
+            method: Some(CallMethod::from(callable.kind())),
+            tool: Some(callable.name()),
+            id: Some(id),
+            started: Some(started),
+            ..Self::default()
+        }
+    }
+
+    /// The same, answered with this error.
+    pub(crate) fn failed(self, refused: Refused, revision: Revision) -> Self {
+        let code = refused.code().map(ErrorCode::number);
+        Self { code, status: Some(refused.status(revision)), ..self }
+    }
+}
+
+/// Writes a line at a level that is known at run time; tracing needs a constant.
 macro_rules! line {
     ($level:expr, $($field:tt)*) => {
         match $level {
@@ -72,7 +118,7 @@ impl Observer {
         let mcp =
             Refused::iter().map(Refused::name).filter(|name| !name.is_empty() && *name != "input_required");
         metrics.declare(http.chain(mcp).chain(SHARD_REFUSALS), EVENTS);
-        Self { shard, metrics, limit: RateLimit::new(lines_per_second_max), turn_began: now }
+        Self { shard, metrics, limit: RateLimit::new(lines_per_second_max), turn_began: now, peer: None }
     }
 
     pub(crate) fn metrics(&mut self) -> &mut ShardMetrics {
@@ -95,15 +141,27 @@ impl Observer {
             let tools = self.metrics.noted_tools(SLOW_TOOLS_MAX).join(", ");
             let tools = Some(tools.as_str()).filter(|tools| !tools.is_empty());
             self.metrics.event("slow_turn");
-            self.write(Level::WARN, "slow_turn", tools, Some(&format!("{} ms", took.as_millis())));
+            self.write_slow_turn(tools, &format!("{} ms", took.as_millis()));
         }
         self.metrics.record_noted(took);
     }
 
-    /// Something was refused to a client whose fault it is. `detail`: what it was, in short.
-    pub(crate) fn refused(&mut self, reason: &'static str, detail: Option<&str>) {
+    /// Sets the peer that the following lines about requests name.
+    #[inline]
+    pub(crate) fn set_peer(&mut self, peer: Option<PeerAddress>) {
+        self.peer = peer;
+    }
+
+    /// Records a rejected request (client error). `detail`: the reason, or the value that is wrong, in short.
+    pub(crate) fn refused(&mut self, reason: &'static str, request: RequestFields<'_>, detail: Option<&str>) {
         self.metrics.refuse(reason);
-        self.write(Level::INFO, reason, None, detail);
+        self.write_request(Level::INFO, reason, request, detail);
+    }
+
+    /// Records that a limit of the shard or the machine was reached, independent of a request.
+    pub(crate) fn limited(&mut self, reason: &'static str) {
+        self.metrics.refuse(reason);
+        self.write(Level::INFO, reason, None);
     }
 
     /// Counts and logs a panic while one connection was handled: a fault of the server, so its stack is logged.
@@ -116,14 +174,20 @@ impl Observer {
         tracing::error!(shard, detail, backtrace = log::take_backtrace(), suppressed, "{KIND}");
     }
 
-    /// A request names a host or an origin that is not allowed: the line names it, so that an operator can allow it.
-    pub(crate) fn forbidden(&mut self, reason: &'static str, name: &str) {
+    /// Records a request whose host or origin is not allowed. The line names it, so that an operator can allow it.
+    pub(crate) fn forbidden(&mut self, reason: &'static str, request: RequestFields<'_>, name: &str) {
         self.metrics.refuse(reason);
-        self.write(Level::WARN, reason, None, Some(name));
+        self.write_request(Level::WARN, reason, request, Some(name));
     }
 
-    /// A call got no result of its handler's.
-    pub(crate) fn call_refused(&mut self, refused: Refused, callable: &Callable) {
+    /// Records a call that its handler did not answer.
+    pub(crate) fn call_refused(
+        &mut self,
+        refused: Refused,
+        callable: &Callable,
+        request: RequestFields<'_>,
+        revision: Revision,
+    ) {
         let level = match refused {
             Refused::ToolPanicked | Refused::InvalidOutput => Level::ERROR,
             // The client's fault.
@@ -142,18 +206,29 @@ impl Observer {
         if let Some(failure) = failure.filter(|_| callable.kind() == Kind::Tool) {
             self.metrics.tool_failed(callable.position(), callable.name(), failure);
         }
-        self.write(level, refused.name(), Some(callable.name()), None);
+        self.write_request(level, refused.name(), request.failed(refused, revision), None);
     }
 
-    /// A handler has answered; `refused` if its answer was.
-    pub(crate) fn answered(&mut self, callable: &Callable, reply: &Reply, refused: Option<Refused>) {
+    /// Records a handler's answer if it is an error. `refused`: the answer was replaced by this error.
+    #[inline]
+    pub(crate) fn answered<'a>(
+        &mut self,
+        callable: &'a Callable,
+        reply: &Reply,
+        refused: Option<Refused>,
+        revision: Revision,
+        (id, started): (Id<'a>, Instant),
+    ) {
         if let Some(refused) = refused {
-            self.call_refused(refused, callable);
+            let request = RequestFields::of_call(callable, id, started);
+            self.call_refused(refused, callable, request, revision);
         } else if reply.is_error() || reply.failure().is_some() {
             if callable.kind() == Kind::Tool {
                 self.metrics.tool_failed(callable.position(), callable.name(), ToolFailure::Error);
             }
-            self.write(Level::DEBUG, "tool_error", Some(callable.name()), None);
+            let code = reply.failure().map(|failure| failure.code_for(revision));
+            let request = RequestFields::of_call(callable, id, started);
+            self.write_request(Level::DEBUG, "tool_error", RequestFields { code, ..request }, None);
         }
     }
 
@@ -169,18 +244,57 @@ impl Observer {
         let named = names.get(..NAMES_MAX).unwrap_or(names).join(", ");
         let detail =
             format!("not done within limits.drain_timeout, cancelled without an answer: {named}{more}");
-        self.write(Level::WARN, "calls_abandoned", None, Some(&detail));
+        self.write(Level::WARN, "calls_abandoned", Some(&detail));
     }
 
-    fn write(&mut self, level: Level, kind: &'static str, tool: Option<&str>, detail: Option<&str>) {
-        if level > LevelFilter::current() {
-            return;
-        }
-        let Some(suppressed) = self.limit.admit(kind, self.turn_began) else {
-            return;
-        };
+    fn write_slow_turn(&mut self, tool: Option<&str>, detail: &str) {
+        let Some(suppressed) = self.admit(Level::WARN, "slow_turn") else { return };
         let shard = self.shard;
-        let suppressed = (suppressed > 0).then_some(suppressed);
-        line!(level, shard, tool, detail, suppressed, "{kind}");
+        tracing::warn!(shard, tool, detail, suppressed, "slow_turn");
     }
+
+    fn write(&mut self, level: Level, kind: &'static str, detail: Option<&str>) {
+        let Some(suppressed) = self.admit(level, kind) else { return };
+        let shard = self.shard;
+        line!(level, shard, detail, suppressed, "{kind}");
+    }
+
+    fn write_request(
+        &mut self,
+        level: Level,
+        kind: &'static str,
+        request: RequestFields<'_>,
+        detail: Option<&str>,
+    ) {
+        let Some(suppressed) = self.admit(level, kind) else { return };
+        let RequestFields { method, tool, id, code, status, started } = request;
+        let shard = self.shard;
+        let peer = self.peer.map(|peer| tracing::field::display(SocketAddr::from(peer)));
+        let method = method.filter(|method| *method != CallMethod::Other).map(CallMethod::as_str);
+        let id = id.map(id_excerpt);
+        let id = id.as_deref();
+        let status = status.map(Status::code);
+        let duration_us =
+            started.map(|started| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        line!(level, shard, peer, method, tool, id, code, status, duration_us, detail, suppressed, "{kind}");
+    }
+
+    /// Whether a line may be written: the number of lines of its kind that were suppressed before it, if there are any.
+    fn admit(&mut self, level: Level, kind: &'static str) -> Option<Option<u64>> {
+        if level > LevelFilter::current() {
+            return None;
+        }
+        let suppressed = self.limit.admit(kind, self.turn_began)?;
+        Some((suppressed > 0).then_some(suppressed))
+    }
+}
+
+/// An id as JSON, which escapes control characters, cut to [`ID_BYTES_MAX`].
+fn id_excerpt(id: Id<'_>) -> String {
+    let mut text = id.to_string();
+    if text.len() > ID_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(ID_BYTES_MAX));
+        text.push('…');
+    }
+    text
 }

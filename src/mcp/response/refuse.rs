@@ -26,7 +26,7 @@ pub(crate) fn refuse<'a>(
     if let Some(code) = reason.code() {
         write_error(out, id, code, &message, data.as_deref());
     }
-    Outcome::Refused(reason.status(revision), method, reason, message)
+    Outcome::Refused(reason.status(revision), method, reason, message, id.map(Id::to_owned))
 }
 
 /// Answers a body that is not JSON, or JSON beyond the limits.
