@@ -3,24 +3,24 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// A picture that clients may show (MCP specification, schema, `Icon`).
+/// An icon that clients may show (<https://modelcontextprotocol.io/specification/2026-07-28/schema#icon>).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Icon {
     /// An `https:` or `data:` URI.
     pub src: String,
-    /// Its media type.
+    /// The media type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
-    /// As `48x48`, or `any`.
+    /// Sizes such as `48x48`, or `any`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<String>,
-    /// The background it is made for.
+    /// The background that it is designed for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub theme: Option<Theme>,
 }
 
-/// A background.
+/// The background of an icon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Theme {
@@ -32,7 +32,7 @@ pub enum Theme {
 
 pub(crate) fn put_icons(object: &mut Map<String, Value>, icons: &[Icon]) {
     if !icons.is_empty() {
-        // Structs of strings are always written.
+        // Serializing structs of strings does not fail.
         object.insert("icons".into(), serde_json::to_value(icons).unwrap_or_default());
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::json::{write_string, write_unsigned};
 
-/// `_meta` key of results that tells who answered.
+/// `_meta` key of results that carries the server's name and version.
 pub(crate) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
 /// The result of a handler: content blocks, structured content and `isError` of a tool, messages of a prompt, or contents of a
