@@ -14,7 +14,7 @@ use super::{ReplyTo, validation::Suspended};
 use crate::{
     call::{ClientChannel, Revision, SharedCallable},
     jsonrpc::OwnedId,
-    mcp::{Binding, CallMethod, SessionKey},
+    mcp::{CallMethod, RequestFingerprint, SessionKey},
     runtime::{Cancel, Tick, Ticket, Timers},
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct PendingCall {
     /// The legacy session it belongs to.
     pub(crate) session: Option<SessionKey>,
     /// What a request state of it would be bound to.
-    pub(crate) binding: Option<Box<Binding>>,
+    pub(crate) binding: Option<Box<RequestFingerprint>>,
     /// Its questions that are not answered yet: number and key.
     pub(crate) questions: Vec<(u32, String)>,
     pub(crate) asked: u32,

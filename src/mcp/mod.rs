@@ -22,7 +22,7 @@ pub use methods::tasks::{write_task, write_task_acknowledged, write_task_created
 pub use model::events::{Event, Topic, write_listen_ended};
 pub use model::method::CallMethod;
 pub use model::task::{TaskAction, TaskKey, TaskRequest, TaskStatus, TaskView};
-pub use outcome::{Binding, Call, ClientAnswer, Outcome, SessionAction, Wanted};
+pub use outcome::{Call, ClientAnswer, Outcome, RequestFingerprint, SessionAction, Wanted};
 pub use refusal::Refused;
 pub use response::call_answers::{CallAnswers, write_call_refused};
 pub use response::invalid_arguments::{

@@ -108,12 +108,12 @@ pub struct Call<'a> {
     pub capabilities: Capabilities,
     /// What ties it to other requests.
     pub tie: Tie,
-    /// What it may say and ask while it runs; nothing, if that was not asked for.
+    /// The parts of the request that its channel needs; `None` of an inline call that asks for no notifications.
     pub details: Option<Box<CallDetails>>,
-    /// What a request state would be bound to; needed only where the client can be asked. Boxed, for most calls are moved
+    /// Binds the request state, where the call may end with a request to the client. Boxed, because most calls are moved
     /// without it.
-    pub binding: Option<Box<Binding>>,
+    pub binding: Option<Box<RequestFingerprint>>,
 }
 
-/// Stands for a method and its parameters: a request state is good for the same only.
-pub type Binding = [u8; 32];
+/// SHA-256 of a method and its parameters, which a request state is bound to.
+pub type RequestFingerprint = [u8; 32];

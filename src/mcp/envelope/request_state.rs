@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::mcp::outcome::Binding;
+use crate::mcp::outcome::RequestFingerprint;
 use crate::{
     call::InputRequest,
     json::{Node, Number},
@@ -23,8 +23,8 @@ struct State {
     answers: BTreeMap<String, Value>,
 }
 
-/// What a request state is bound to.
-pub(crate) fn binding(method: &str, name: &str, arguments: Option<Node<'_>>) -> Binding {
+/// The fingerprint of a request, which its state is bound to.
+pub(crate) fn fingerprint(method: &str, name: &str, arguments: Option<Node<'_>>) -> RequestFingerprint {
     let mut digest = Sha256::new();
     put(&mut digest, b'm', method.as_bytes());
     put(&mut digest, b'n', name.as_bytes());
@@ -74,7 +74,7 @@ fn put_value(digest: &mut Sha256, value: Node<'_>) {
 pub(crate) fn answers(
     secret: &Secret,
     now: u64,
-    binding: &Binding,
+    binding: &RequestFingerprint,
     state: Option<&str>,
     responses: Option<Node<'_>>,
 ) -> Option<BTreeMap<String, Value>> {
@@ -102,7 +102,7 @@ pub fn write_input_required(
     secret: &Secret,
     id: Id<'_>,
     expires: u64,
-    binding: &Binding,
+    binding: &RequestFingerprint,
     round: (&BTreeMap<String, InputRequest>, BTreeMap<String, Value>),
 ) {
     let (asked, answers) = round;
@@ -129,8 +129,8 @@ mod tests {
     use super::*;
     use crate::json::with_node;
 
-    fn bound(method: &str, name: &str, arguments: &str) -> Binding {
-        with_node(arguments, |arguments| binding(method, name, Some(arguments)))
+    fn bound(method: &str, name: &str, arguments: &str) -> RequestFingerprint {
+        with_node(arguments, |arguments| fingerprint(method, name, Some(arguments)))
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
         let binding = bound("tools/call", "a", "{}");
         let payload = br#"{"expires":100,"answers":{"k":{"action":"accept"}}}"#;
         let state = secret.seal(Purpose::RequestState, payload, &[&binding]);
-        let opened = |secret: &Secret, now, binding: &Binding, state: &str| {
+        let opened = |secret: &Secret, now, binding: &RequestFingerprint, state: &str| {
             answers(secret, now, binding, Some(state), None).map(|answers| answers.len())
         };
         assert_eq!(opened(&secret, 99, &binding, &state), Some(1));

@@ -1,5 +1,4 @@
-//! What a request brings along for what it runs: where progress is told, which log messages are wanted, how the client can
-//! be asked, the answers of earlier rounds.
+//! From a checked request to a call: progress token, log level, elicitation mode, and the answers of earlier rounds.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,8 +19,8 @@ use crate::{
     signed_token::Secret,
 };
 
-/// A checked request, becoming a call.
-pub(crate) struct Request<'a, 'p> {
+/// A request whose parameters have been checked, before it becomes a call.
+pub(crate) struct CallRequest<'a, 'p> {
     pub(crate) client: &'p Client<'a>,
     pub(crate) id: Id<'a>,
     pub(crate) params: &'p Params<'a>,
@@ -35,7 +34,7 @@ pub(crate) struct Request<'a, 'p> {
     pub(crate) limits: &'p Limits,
 }
 
-impl<'a> Request<'a, '_> {
+impl<'a> CallRequest<'a, '_> {
     /// The call of this callable with this input.
     pub(crate) fn run(
         self,
@@ -53,11 +52,11 @@ impl<'a> Request<'a, '_> {
         let can_be_asked = is_modern && !is_inline && !client.capabilities.is_empty();
         let binding = (resumes || can_be_asked).then(|| {
             let arguments = self.arguments.filter(|arguments| !arguments.is_null());
-            Box::new(request_state::binding(self.method, self.name, arguments))
+            Box::new(request_state::fingerprint(self.method, self.name, arguments))
         });
         let answers = match &binding {
             Some(binding) if resumes => {
-                let state = texts(params)?;
+                let state = retry_state(params)?;
                 let responses = params.input_responses.filter(|responses| !responses.is_null());
                 let answers = request_state::answers(secret, now, binding, state, responses);
                 let invalid = || Refusal::new(Refused::InvalidState, "Invalid requestState");
@@ -98,8 +97,8 @@ impl<'a> Request<'a, '_> {
     }
 }
 
-/// Checks the shape of what a retried request brings (checklist M-47); returns its state.
-fn texts<'a>(params: &Params<'a>) -> Result<Option<&'a str>, Refusal> {
+/// Checks `inputResponses` and `requestState` of a retried request; returns the state.
+fn retry_state<'a>(params: &Params<'a>) -> Result<Option<&'a str>, Refusal> {
     let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
     if let Some(responses) = params.input_responses.filter(|responses| !responses.is_null()) {
         let members =

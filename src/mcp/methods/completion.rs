@@ -3,7 +3,7 @@
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
-    methods::call::Request,
+    methods::call::CallRequest,
     model::method::CallMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
@@ -44,7 +44,7 @@ pub(crate) fn complete<'a>(
             return Ok(Outcome::Reply(CallMethod::Complete));
         };
         let client = &Client { capabilities: Default::default(), ..*client };
-        let request = Request {
+        let request = CallRequest {
             client,
             id,
             params: &params.without_input(),

@@ -3,7 +3,7 @@
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
-    methods::call::Request,
+    methods::call::CallRequest,
     model::method::CallMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
@@ -39,7 +39,7 @@ pub(crate) fn get<'a>(
             return Err(invalid(format!("Missing required argument: {missing}")));
         }
         let arguments_sent = params.arguments;
-        let request = Request {
+        let request = CallRequest {
             client,
             id,
             params,

@@ -3,7 +3,7 @@
 use crate::mcp::{
     envelope::client::{Client, Tie},
     envelope::params::Params,
-    methods::call::Request,
+    methods::call::CallRequest,
     methods::listen::check_length,
     model::method::CallMethod,
     outcome::{Outcome, SessionAction},
@@ -29,7 +29,7 @@ pub(crate) fn read<'a>(
     let run = || {
         let (uri, node) = uri(params)?;
         let found = world.snapshot.resource(uri).ok_or_else(|| not_found(uri, revision))?;
-        let request = Request {
+        let request = CallRequest {
             client,
             id,
             params,

@@ -8,7 +8,7 @@ use crate::mcp::{
     envelope::client::{Client, Transport},
     envelope::header_params,
     envelope::params::Params,
-    methods::call::Request,
+    methods::call::CallRequest,
     model::method::CallMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
@@ -36,7 +36,7 @@ pub(crate) fn call<'a>(
         let (tool, arguments) = find(world.snapshot, client, transport, params)?;
         let name = tool.callable().name();
         let arguments_sent = params.arguments;
-        let request = Request {
+        let request = CallRequest {
             client,
             id,
             params,
