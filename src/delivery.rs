@@ -30,8 +30,8 @@ pub(crate) struct Delivery {
 pub(crate) enum Destination {
     /// The connection that waits for the answer to this call or request.
     Reply(SocketId, Ticket),
-    /// The connection that carries a session's stream.
-    Stream(SocketId),
+    /// The connection that a stream of a session is attached to.
+    Stream(SocketId, StreamId),
     /// Every subscriber on this shard.
     Subscribers,
 }
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn payloads_are_the_bytes_that_were_written_for_them() {
         let mut queue = DeliveryQueue::default();
-        let to = Destination::Stream(SocketId::default());
+        let to = Destination::Stream(SocketId::default(), StreamId { shard: 0, index: 0, generation: 0 });
         queue.message(to, b"one");
         queue.events(to, b"", AfterSend::EndReply);
         queue.message(to, b"three");
@@ -148,7 +148,10 @@ mod tests {
     #[should_panic(expected = "the bytes of a queued delivery are dropped")]
     fn clearing_a_queue_that_is_not_drained_panics() {
         let mut queue = DeliveryQueue::default();
-        queue.message(Destination::Stream(SocketId::default()), b"one");
+        queue.message(
+            Destination::Stream(SocketId::default(), StreamId { shard: 0, index: 0, generation: 0 }),
+            b"one",
+        );
         queue.clear();
     }
 }

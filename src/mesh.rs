@@ -45,6 +45,8 @@ pub enum Message {
     Cancel(SessionKey, OwnedId),
     /// Events of a stream owned by another shard, for a connection of the receiving shard.
     Stream {
+        /// The stream.
+        stream: StreamId,
         /// The connection.
         socket: SocketId,
         /// Complete encoded events.
@@ -62,6 +64,16 @@ pub enum Message {
         socket: SocketId,
         /// It received nothing of the stream.
         is_unused: bool,
+    },
+    /// A connection is attached to a stream owned by the receiving shard. It is ended if the owner does not know of it, because
+    /// a message between the two shards was lost for lack of room.
+    CheckAttached {
+        /// The stream.
+        stream: StreamId,
+        /// The shard of the connection.
+        from: u16,
+        /// The connection.
+        socket: SocketId,
     },
 }
 

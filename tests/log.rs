@@ -220,6 +220,7 @@ fn call_that_ends_after_its_request_is_logged_with_the_same_fields() {
     }
 }
 
+#[test]
 fn head_timeout_is_logged_with_the_peers_address() {
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("head_timeout.toml");
     std::fs::write(&path, "[limits]\nhead_timeout = \"200ms\"").unwrap();

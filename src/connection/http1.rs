@@ -256,7 +256,8 @@ impl Pipeline {
         match (connection.phase, to) {
             (Phase::Calling { ticket, .. }, Destination::Reply(_, answered)) if ticket == answered => {}
             (Phase::Batch(_), Destination::Reply(..)) => {}
-            (Phase::Calling { .. } | Phase::Attached(_), Destination::Stream(_)) => {}
+            (Phase::Calling { .. }, Destination::Stream(..)) => {}
+            (Phase::Attached(attached), Destination::Stream(_, stream)) if attached == stream => {}
             _ => return Delivered::Dropped,
         }
         if let Phase::Batch(left) = connection.phase {

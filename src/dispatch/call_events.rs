@@ -78,7 +78,7 @@ impl Dispatcher {
                     *stream = id.map_or(ReplyStream::Open, ReplyStream::Resumable);
                     if let Some(id) = id {
                         let first = self.state.table.priming_event(id, None);
-                        let to = Destination::Stream(*socket);
+                        let to = Destination::Stream(*socket, id);
                         self.state.deliveries.events(to, &first, AfterSend::KeepOpen);
                     }
                 }
@@ -179,7 +179,7 @@ impl Dispatcher {
         call.reply_to = ReplyTo::Stream(stream);
         let last = self.state.table.priming_event(stream, Some(retry.as_millis()));
         self.state.detach(stream, socket);
-        self.state.deliveries.events(Destination::Stream(socket), &last, AfterSend::EndReply);
+        self.state.deliveries.events(Destination::Stream(socket, stream), &last, AfterSend::EndReply);
     }
 
     /// The call goes on as a task: whoever waits is told where to ask for it (checklist X-03).

@@ -79,9 +79,9 @@ impl SessionState {
             let socket = attachment.socket;
             if attachment.shard == self.shard {
                 let then = if is_end { AfterSend::EndReply } else { AfterSend::KeepOpen };
-                self.deliveries.events(Destination::Stream(socket), &events, then);
+                self.deliveries.events(Destination::Stream(socket, stream), &events, then);
             } else {
-                let message = Message::Stream { socket, events, ended: is_end };
+                let message = Message::Stream { stream, socket, events, ended: is_end };
                 if !self.broadcast.post(attachment.shard, message) {
                     // It goes to another connection, or waits for the next.
                     self.table.undeliver(stream, attachment, after);
@@ -117,6 +117,21 @@ impl SessionState {
             self.table.detach(stream, gone);
         }
         self.flush();
+    }
+
+    /// Has the shard of a stream check that the stream is attached to this connection of this shard.
+    pub(crate) fn check_attached(&mut self, stream: StreamId, socket: SocketId) {
+        if stream.shard != self.shard {
+            // If the queue is full, the next check will do.
+            self.broadcast.post(stream.shard, Message::CheckAttached { stream, from: self.shard, socket });
+        }
+    }
+
+    /// Ends a connection of another shard, unless the stream is attached to it.
+    pub(crate) fn on_check_attached(&mut self, stream: StreamId, from: u16, socket: SocketId) {
+        if self.table.attachment(stream) != Some(Attachment { shard: from, socket }) {
+            self.broadcast.post(from, Message::Stream { stream, socket, events: Vec::new(), ended: true });
+        }
     }
 
     /// Ends a reply stream without an answer.

@@ -96,6 +96,11 @@ impl SessionTable {
         self.streams.attached()
     }
 
+    /// The connection of a stream.
+    pub(super) fn attachment(&self, id: StreamId) -> Option<Attachment> {
+        self.streams.get(id)?.attachment
+    }
+
     /// The next of the events that are to be written to connections.
     pub(super) fn next_write(&mut self) -> Option<StreamWrite> {
         self.writes.pop_front()

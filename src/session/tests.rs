@@ -1,19 +1,24 @@
 //! The session table and its streams: routing of messages, replay, bounds; and the table after random operations.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use corelane_ring::SocketId;
 use proptest::prelude::*;
 
 use super::{
-    replay_buffer::read_event_id, stream_table::Attachment, subscriptions::Subscriptions, table::SessionTable,
+    Clock, SessionState, Subscriber, replay_buffer::read_event_id, stream_table::Attachment,
+    subscriptions::Subscriptions, table::SessionTable,
 };
 use crate::{
     call::{Capabilities, Revision},
     config::Limits,
-    mcp::{Instance, Session, SessionKey},
-    mesh::StreamId,
-    session::Subscriber,
+    mcp::{Instance, Session, SessionKey, Sessions},
+    mesh::{Answer, Broadcast, Mailbox, Message, Request, StreamId},
+    signed_token::Secret,
 };
 
 const INSTANCE: Instance = Instance { epoch: 7, node: [1, 2, 3, 4, 5] };
@@ -246,6 +251,42 @@ fn message_that_reached_no_connection_is_sent_again() {
         tables.table.cancel_attach(id, attachment(connection));
     }
     assert_eq!((tables.table.streams(), tables.table.streams_attached()), (1, 0));
+}
+
+#[test]
+fn message_for_a_shard_whose_queue_is_full_is_kept_and_its_connection_is_ended_later() {
+    let broadcast = Broadcast::default();
+    let mailbox = || Arc::new(Mailbox::new(1, Box::new(|| {})));
+    broadcast.connect(vec![mailbox(), mailbox()]);
+    let limits = Limits::default();
+    let mut home = SessionState::new(0, &limits, broadcast.clone());
+    let mut sessions = Sessions::new(Secret::new(b"key"), 2, 100, 4);
+    let (revision, capabilities) = (Revision::V2025_11_25, Capabilities::default());
+    let session = Session { key: 1, home: 0, revision, capabilities, expires: 10, is_foreign: false };
+    let clock = Clock { monotonic: Instant::now(), wall: Duration::ZERO };
+    let socket = SocketId::default();
+    let mut attach = |home: &mut SessionState, from| {
+        let request = Request::Attach { session, socket, resume: None };
+        match home.serve(&request, from, &mut sessions, clock) {
+            Answer::Attached(stream, events, false) => (stream, data(&events).concat()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (stream, _) = attach(&mut home, 1);
+    for message in [b"a", b"b"] {
+        home.table.send(1, (*message).into());
+        home.flush();
+    }
+    let remote = &broadcast.mailboxes()[1];
+    let Some(Message::Stream { events, ended: false, .. }) = remote.take() else { panic!("nothing is sent") };
+    assert_eq!(data(&events), ["a"]);
+    home.on_check_attached(stream, 1, socket);
+    let Some(Message::Stream { ended: true, .. }) = remote.take() else { panic!("it is not ended") };
+    let (newer, events) = attach(&mut home, 0);
+    assert_eq!(events, "b", "it found no room, and was not sent");
+    home.check_attached(newer, socket);
+    home.on_check_attached(newer, 0, socket);
+    assert!(broadcast.mailboxes().iter().all(|mailbox| mailbox.is_empty()), "it is attached");
 }
 
 /// What the server has sent, as its clients see it.

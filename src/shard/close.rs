@@ -95,6 +95,11 @@ impl Shard {
             chunk(&mut connection.out, true, |out| out.extend_from_slice(KEEP_ALIVE));
             self.mark(socket);
         }
+        if let Some(Connection { phase: Phase::Attached(stream), .. }) =
+            connection_of(&mut self.connections, socket)
+        {
+            self.pipeline.dispatcher.state.check_attached(*stream, socket);
+        }
         self.schedule_keep_alive(socket);
     }
 

@@ -48,7 +48,7 @@ impl Shard {
                 }
                 return;
             }
-            Destination::Reply(socket, _) | Destination::Stream(socket) => socket,
+            Destination::Reply(socket, _) | Destination::Stream(socket, _) => socket,
         };
         self.handling = Some(socket);
         let Self { pipeline, connections, delivering, spare, .. } = self;
@@ -72,9 +72,15 @@ impl Shard {
         });
         match delivered {
             Delivered::Dropped => {
-                if let Payload::Attached(stream, _) = payload {
-                    // Its connection closed while the other shard answered.
-                    pipeline.dispatcher.state.cancel_attach(stream, socket);
+                let state = &mut pipeline.dispatcher.state;
+                match (payload, to) {
+                    // The connection closed while the other shard answered.
+                    (Payload::Attached(stream, _), _) => state.cancel_attach(stream, socket),
+                    // The stream's shard has missed that the connection closed.
+                    (_, Destination::Stream(_, stream)) if then == AfterSend::KeepOpen => {
+                        state.detach(stream, socket);
+                    }
+                    _ => {}
                 }
             }
             Delivered::Partly => self.after_part(socket, then),

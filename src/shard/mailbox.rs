@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use corelane_ring::SocketId;
-
 use super::Shard;
 use crate::{
     delivery::{AfterSend, Destination, Payload},
@@ -60,16 +58,16 @@ impl Shard {
             Message::Answer { ticket, answer } => dispatcher.on_remote_answer(ticket, answer),
             Message::ClientAnswer(answer) => dispatcher.client_answer(answer),
             Message::Cancel(session, id) => dispatcher.cancel_in_session(session, &id),
-            Message::Stream { socket, events, ended } => self.deliver_stream(socket, &events, ended),
+            Message::Stream { stream, socket, events, ended } => {
+                let then = if ended { AfterSend::EndReply } else { AfterSend::KeepOpen };
+                dispatcher.state.deliveries.events(Destination::Stream(socket, stream), &events, then);
+            }
+            Message::CheckAttached { stream, from, socket } => {
+                dispatcher.state.on_check_attached(stream, from, socket);
+            }
             Message::Detached { stream, from, socket, is_unused } => {
                 dispatcher.state.on_detached(stream, Attachment { shard: from, socket }, is_unused);
             }
         }
-    }
-
-    /// Events of a stream that another shard keeps.
-    fn deliver_stream(&mut self, socket: SocketId, events: &[u8], is_over: bool) {
-        let then = if is_over { AfterSend::EndReply } else { AfterSend::KeepOpen };
-        self.dispatcher().state.deliveries.events(Destination::Stream(socket), events, then);
     }
 }
