@@ -1,6 +1,8 @@
-//! Legacy sessions (checklist L-55, O-05). An id is signed and says what any shard needs to serve a request of it, so that
-//! opening one costs no memory; what must be remembered of some sessions, that they have ended or which log messages they
-//! want, is noted on every shard, in bounded tables.
+//! Legacy sessions ([Session Management][spec]). A session id is signed and contains what any shard needs to serve a request of
+//! the session, so that a session takes no memory. Two facts are recorded on every shard, in a bounded table: that a session
+//! has ended, and its log level.
+//!
+//! [spec]: https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,10 +16,10 @@ use crate::{
 /// Names a session: the random part of its id.
 pub type SessionKey = u128;
 
-/// One run of one server process: what it kept is unknown to the next run, and to other processes with the same key.
+/// One run of one server process. State that it keeps is not available to the next run, or to other processes with the same key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Instance {
-    /// When it started, in seconds since 1970, without what 32 bits do not hold.
+    /// Time of the start: the low 32 bits of the seconds since 1970.
     pub epoch: u32,
     /// The node: random bytes.
     pub node: [u8; 5],
@@ -39,76 +41,78 @@ impl std::fmt::Display for Instance {
     }
 }
 
-/// A session, as its id tells it.
+/// A session, as decoded from its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Which one.
+    /// The random part of the id.
     pub key: SessionKey,
-    /// The shard that keeps its subscriptions and its stream.
+    /// The shard that keeps the session's subscriptions and GET streams.
     pub home: u16,
-    /// What the handshake agreed on.
+    /// The protocol version that was negotiated.
     pub revision: Revision,
-    /// What the client said it can do.
+    /// The capabilities that the client declared.
     pub capabilities: Capabilities,
-    /// When it ends, in seconds since 1970.
+    /// Time of expiry, in seconds since 1970.
     pub expires: u64,
-    /// Another instance opened it: whatever that one keeps of it, a stream or subscriptions, is unknown here.
+    /// Another instance opened the session, and its streams and subscriptions are not available here.
     pub is_foreign: bool,
 }
 
-/// The layout of an id: version, home, revision, capabilities, end, key, instance.
+/// The layout of an id: version, home, revision, capabilities, expiry, key, instance.
 const PAYLOAD_BYTES: usize = 1 + 2 + 1 + 1 + 8 + 16 + Instance::BYTES;
 const ID_BYTES: usize = (PAYLOAD_BYTES + TAG_BYTES) / 3 * 4;
 const VERSION: u8 = 2;
 
-const _: () = assert!((PAYLOAD_BYTES + TAG_BYTES).is_multiple_of(3), "no byte of an id is half used");
+const _: () =
+    assert!((PAYLOAD_BYTES + TAG_BYTES).is_multiple_of(3), "the base64 of an id has no partial group");
 
-/// Ids whose signature has been checked, so that a busy session's is not checked each time.
+/// Slots of the cache of ids whose signature was verified.
 const VERIFIED: usize = 512;
 
-/// What a shard knows of sessions.
+/// Opens and verifies session ids on one shard.
 pub struct Sessions {
     secret: Secret,
     instance: Instance,
     shards: u16,
     ttl_seconds: u64,
     verified: Vec<Option<([u8; ID_BYTES], Session)>>,
-    notes: HashMap<SessionKey, Note, RandomState>,
-    /// The keys of `notes`, oldest first.
-    noted: VecDeque<SessionKey>,
-    notes_max: usize,
+    records: HashMap<SessionKey, SessionRecord, RandomState>,
+    /// The keys of `records`, oldest first.
+    recorded: VecDeque<SessionKey>,
+    records_max: usize,
 }
 
+/// What is recorded of a session.
 #[derive(Clone, Copy, Debug, Default)]
-struct Note {
+struct SessionRecord {
     ended: bool,
     level: Option<Level>,
 }
 
 impl Sessions {
-    /// For one of `shards` shards, all of which have the same secret. Sessions last for `ttl_seconds`; of `notes_max` of them
-    /// something is remembered.
+    /// For one of `shards` shards, all of which have the same secret. Sessions expire after `ttl_seconds`; at most `records_max`
+    /// of them have a record.
     #[must_use]
-    pub fn new(secret: Secret, shards: usize, ttl_seconds: u64, notes_max: usize) -> Self {
+    pub fn new(secret: Secret, shards: usize, ttl_seconds: u64, records_max: usize) -> Self {
         Self {
             secret,
             instance: Instance::default(),
             shards: u16::try_from(shards).unwrap_or(u16::MAX).max(1),
             ttl_seconds,
             verified: vec![None; VERIFIED],
-            notes: HashMap::default(),
-            noted: VecDeque::new(),
-            notes_max: notes_max.max(1),
+            records: HashMap::default(),
+            recorded: VecDeque::new(),
+            records_max: records_max.max(1),
         }
     }
 
-    /// The same, of this instance.
+    /// Sets the instance.
     #[must_use]
     pub fn of(self, instance: Instance) -> Self {
         Self { instance, ..self }
     }
 
-    /// The instance that opens them.
+    /// The instance that opens sessions.
     #[must_use]
     pub fn instance(&self) -> Instance {
         self.instance
@@ -120,7 +124,7 @@ impl Sessions {
         &self.secret
     }
 
-    /// Opens a session: its id. `entropy` must be unguessable.
+    /// Opens a session and returns its id. `entropy` must be unguessable; `now` is in seconds since 1970.
     #[must_use]
     pub fn open(
         &self,
@@ -142,30 +146,30 @@ impl Sessions {
         self.secret.seal(Purpose::Session, &payload, &[])
     }
 
-    /// The session an id names; `None` for one that was never opened, has ended, or has grown too old.
+    /// Verifies an id and returns its session; `None` if the session was never opened, has ended or has expired.
     #[must_use]
     pub fn verify(&mut self, id: &[u8], now: u64) -> Option<Session> {
         let id: [u8; ID_BYTES] = id.try_into().ok()?;
-        let session = match self.remembered(&id) {
+        let session = match self.cached(&id) {
             Some(session) => session,
             None => {
-                let session = self.read(&id)?;
-                if let Some(place) = self.verified.get_mut(place(&id)) {
-                    *place = Some((id, session));
+                let session = self.decode(&id)?;
+                if let Some(cached) = self.verified.get_mut(slot(&id)) {
+                    *cached = Some((id, session));
                 }
                 session
             }
         };
-        let ended = self.notes.get(&session.key).is_some_and(|note| note.ended);
+        let ended = self.records.get(&session.key).is_some_and(|record| record.ended);
         (session.expires > now && !ended).then_some(session)
     }
 
-    fn remembered(&self, id: &[u8; ID_BYTES]) -> Option<Session> {
-        let (other, session) = self.verified.get(place(id))?.as_ref()?;
+    fn cached(&self, id: &[u8; ID_BYTES]) -> Option<Session> {
+        let (other, session) = self.verified.get(slot(id))?.as_ref()?;
         (other == id).then_some(*session)
     }
 
-    fn read(&self, id: &[u8; ID_BYTES]) -> Option<Session> {
+    fn decode(&self, id: &[u8; ID_BYTES]) -> Option<Session> {
         let payload = self.secret.open(Purpose::Session, id, &[])?;
         let payload: [u8; PAYLOAD_BYTES] = payload.try_into().ok()?;
         let [version, home_low, home_high, revision, capabilities, rest @ ..] = payload;
@@ -179,49 +183,49 @@ impl Sessions {
             expires: u64::from_le_bytes(expires.try_into().ok()?),
             is_foreign: instance != self.instance.bytes(),
         };
-        // Fewer shards than when it was opened: nobody keeps what it left there.
+        // With fewer shards than when the session was opened, its home may not exist.
         (version == VERSION && session.home < self.shards).then_some(session)
     }
 
-    /// The least severe log messages a session wants, if it said so.
+    /// The log level of a session, if the client has set one.
     #[must_use]
     pub fn level(&self, key: SessionKey) -> Option<Level> {
-        self.notes.get(&key)?.level
+        self.records.get(&key)?.level
     }
 
-    /// From now on the session wants these log messages.
+    /// Sets the log level of a session.
     pub fn set_level(&mut self, key: SessionKey, level: Level) {
-        self.note(key).level = Some(level);
+        self.record(key).level = Some(level);
     }
 
-    /// The session has ended. Whether that was news.
+    /// Ends a session. Returns whether it had not ended before.
     pub fn end(&mut self, key: SessionKey) -> bool {
-        !std::mem::replace(&mut self.note(key).ended, true)
+        !std::mem::replace(&mut self.record(key).ended, true)
     }
 
-    /// How many sessions something is remembered of.
+    /// Number of sessions with a record.
     #[must_use]
-    pub fn noted(&self) -> usize {
-        self.notes.len()
+    pub fn recorded(&self) -> usize {
+        self.records.len()
     }
 
-    fn note(&mut self, key: SessionKey) -> &mut Note {
-        if !self.notes.contains_key(&key) {
-            // The oldest is forgotten: a session that ended that many others ago would be served again, to whoever has its
-            // id; nothing but its name was ever kept of it.
-            if self.noted.len() >= self.notes_max
-                && let Some(oldest) = self.noted.pop_front()
+    fn record(&mut self, key: SessionKey) -> &mut SessionRecord {
+        if !self.records.contains_key(&key) {
+            // The oldest record is dropped. If its session had ended, its id is valid again until it expires; but the streams
+            // and subscriptions of the session were freed.
+            if self.recorded.len() >= self.records_max
+                && let Some(oldest) = self.recorded.pop_front()
             {
-                self.notes.remove(&oldest);
+                self.records.remove(&oldest);
             }
-            self.noted.push_back(key);
+            self.recorded.push_back(key);
         }
-        self.notes.entry(key).or_default()
+        self.records.entry(key).or_default()
     }
 }
 
-/// Where an id is remembered: its key is random, so a part of it will do.
-fn place(id: &[u8; ID_BYTES]) -> usize {
+/// The slot of an id in the cache: a hash of a part of its key, which is random.
+fn slot(id: &[u8; ID_BYTES]) -> usize {
     let random = id.iter().skip(24).take(8).fold(0_u64, |hash, byte| hash << 7 ^ u64::from(*byte));
     usize::try_from(random.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).unwrap_or_default() % VERIFIED
 }
@@ -262,7 +266,7 @@ mod tests {
         assert!(id.bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "{id}");
         let session = sessions.verify(id.as_bytes(), 1000).unwrap();
         assert_eq!((session.revision, session.capabilities), (Revision::V2025_06_18, able));
-        assert_eq!(sessions.verify(id.as_bytes(), 1000), Some(session), "also from memory");
+        assert_eq!(sessions.verify(id.as_bytes(), 1000), Some(session), "also from the cache");
         assert_eq!(sessions.verify(id.as_bytes(), 1099), Some(session));
         assert_eq!(sessions.verify(id.as_bytes(), 1100), None, "too old");
     }
@@ -289,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn session_of_another_instance_is_known_and_foreign() {
+    fn session_of_another_instance_is_valid_and_foreign() {
         let of = |epoch, node| sessions(1).of(Instance { epoch, node: [node; 5] });
         let id = of(1, 1).open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1));
         for (epoch, node, is_foreign) in [(1, 1, false), (2, 1, true), (1, 2, true)] {
@@ -299,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_spread_and_most_stay_where_they_are_when_a_shard_comes() {
+    fn homes_are_balanced_and_few_move_when_a_shard_is_added() {
         let mut counts = [0; 4];
         let mut moved = 0;
         for number in 0..10_000 {
@@ -314,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_shards_know_nothing_of_the_sessions_of_those_that_are_gone() {
+    fn sessions_of_removed_shards_are_unknown() {
         let many = sessions(8);
         let mut few = sessions(2);
         let ids = (0..100)
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_of_sessions_is_bounded() {
+    fn session_records_are_bounded() {
         let mut sessions = sessions(1);
         let id = sessions.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1));
         let key = sessions.verify(id.as_bytes(), 0).unwrap().key;
@@ -332,10 +336,10 @@ mod tests {
         assert_eq!(sessions.level(key), Some(Level::Error));
         assert!(sessions.end(key));
         assert!(!sessions.end(key));
-        assert_eq!(sessions.verify(id.as_bytes(), 0), None, "although its signature was remembered");
+        assert_eq!(sessions.verify(id.as_bytes(), 0), None, "although its signature was cached");
         for number in 0..1000 {
             sessions.end(number);
         }
-        assert_eq!(sessions.noted(), 4);
+        assert_eq!(sessions.recorded(), 4);
     }
 }
