@@ -23,7 +23,7 @@ use crate::{
     call::Revision,
     config::Limits,
     delivery::{AfterSend, DeliveryQueue, Destination},
-    mcp::{SessionKey, Sessions, Topic},
+    mcp::{Session, SessionKey, Sessions, Topic},
     mesh::{Answer, Broadcast, Message, Request, StreamId},
 };
 use table::StreamWrite;
@@ -194,28 +194,7 @@ impl SessionState {
                 Answer::Done
             }
             Request::Attach { session, socket, resume } => {
-                let attachment = Attachment { shard: from, socket: *socket };
-                let (opened, otherwise) = match resume {
-                    Some((stream, after)) => {
-                        let resumed = self.table.resume(*stream, session.key, *after, attachment);
-                        (resumed.map(|(events, ended)| (*stream, events, ended)), Answer::Unknown)
-                    }
-                    None => {
-                        let inserted = self.table.insert(session, now, &mut self.subscriptions);
-                        let opened = inserted.and_then(|_| self.table.open(session.key, attachment));
-                        (opened.map(|(stream, events)| (stream, events, false)), Answer::Full)
-                    }
-                };
-                match opened {
-                    None => otherwise,
-                    Some((stream, mut events, ended)) => {
-                        // Events name the position themselves, and older clients cannot read one without data.
-                        if events.is_empty() && session.revision >= Revision::V2025_11_25 {
-                            events = self.table.priming_event(stream, None);
-                        }
-                        Answer::Attached(stream, events, ended)
-                    }
-                }
+                self.attach(session, Attachment { shard: from, socket: *socket }, *resume, now)
             }
             Request::Task(request) => match self.tasks.view(request.key, clock.monotonic) {
                 None => Answer::Unknown,
@@ -228,6 +207,34 @@ impl SessionState {
             debug_assert_eq!(self.table.check_invariants(), Ok(()));
         }
         answer
+    }
+
+    /// Attaches a connection to a new stream of a session, or to the one it resumes after an event. `now`: seconds since 1970.
+    fn attach(
+        &mut self,
+        session: &Session,
+        attachment: Attachment,
+        resume: Option<(StreamId, u64)>,
+        now: u64,
+    ) -> Answer {
+        let (stream, mut events, ended) = match resume {
+            Some((stream, after)) => {
+                let resumed = self.table.resume(stream, session.key, after, attachment);
+                let Some((events, ended)) = resumed else { return Answer::Unknown };
+                (stream, events, ended)
+            }
+            None => {
+                let inserted = self.table.insert(session, now, &mut self.subscriptions);
+                let opened = inserted.and_then(|_| self.table.open(session.key, attachment));
+                let Some((stream, events)) = opened else { return Answer::Full };
+                (stream, events, false)
+            }
+        };
+        // An event with data has an id itself, and older clients cannot read one without data.
+        if events.is_empty() && session.revision >= Revision::V2025_11_25 {
+            events = self.table.priming_event(stream, None);
+        }
+        Answer::Attached(stream, events, ended)
     }
 
     /// Ends the GET streams of a session, and frees what is kept of it. A reply stream ends with the reply.
