@@ -176,7 +176,7 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
         match root.elements() {
-            Some(messages) if messages.len() > 0 && self.takes_batches(source) => {
+            Some(messages) if messages.len() > 0 && self.accepts_batches(source) => {
                 self.dispatch_batch(source, messages, out)
             }
             _ => self.dispatch_message(source, root, can_suspend, out),
@@ -414,9 +414,9 @@ impl Dispatcher {
         })
     }
 
-    fn takes_batches(&mut self, source: &Source<'_>) -> bool {
+    fn accepts_batches(&mut self, source: &Source<'_>) -> bool {
         let snapshot = Rc::clone(&self.snapshot);
-        self.with_world(&snapshot, |world| mcp::takes_batches(world, source.transport()))
+        self.with_world(&snapshot, |world| mcp::accepts_batches(world, source.transport()))
     }
 
     fn with_world<'a, T>(

@@ -1,8 +1,8 @@
-//! The protocol, without I/O: which era a message belongs to, which method it calls, what is answered.
+//! The protocol, without I/O: decides the era of a message, routes it to its method, and encodes replies.
 //!
-//! A message is either answered here, into the buffer given, or becomes an [`Outcome`] that says what is to be done first: a
-//! [`Outcome::Run`] is run by the caller, who writes the result with [`CallAnswers`]. The tables a shard keeps are here too:
-//! [`Sessions`]. Time and randomness come in with [`World`].
+//! [`route`] either encodes the reply into a buffer or returns an [`Outcome`] that the caller carries out: for example, the
+//! caller runs an [`Outcome::Run`] and encodes its result with [`CallAnswers`]. [`Sessions`] holds the records of legacy
+//! sessions on one shard. Time and randomness are inputs, passed in [`World`].
 
 mod envelope;
 mod methods;
@@ -29,6 +29,6 @@ pub use response::invalid_arguments::{
     InvalidArguments, invalid_arguments_text, validate, write_invalid_arguments,
 };
 pub use response::refuse::{write_not_json, write_refused};
-pub use router::{require_session, route, takes_batches};
+pub use router::{accepts_batches, require_session, route};
 pub use sessions::{Instance, Session, SessionKey, Sessions};
 pub use world::World;

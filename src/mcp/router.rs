@@ -1,4 +1,4 @@
-//! From a message to its method, or to the error the ladder demands.
+//! The router: dispatches a decoded message to its method, or encodes the error of the first check that fails.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -34,39 +34,40 @@ use crate::{
     registry::List,
 };
 
-/// Answers a message into `out`, or says what is to be done about it.
+/// Routes a message: encodes the reply into `out`, or returns what the caller has to do.
 pub fn route<'a>(
     world: &mut World<'a, '_>,
     transport: Transport<'_>,
     root: Node<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    // Until the era is decided, for the status of a refusal does not depend on it.
+    // The revision for errors before the era is decided: their HTTP status does not depend on it.
     let any = Revision::ASSUMED;
     let (id, method, whole) = match Message::read(root, world.limits.id_bytes_max) {
         Ok(Message::Request { id, method, params }) => (id, method, params),
         Ok(Message::Notification { method, params }) => {
-            return match notified(world, transport, method, params) {
+            return match notification(world, transport, method, params) {
                 Ok(outcome) => outcome,
                 Err(refusal) => refuse(out, None, any, CallMethod::Other, refusal),
             };
         }
         Ok(Message::Response { id, result, error }) => {
-            return match answered(world, transport, id, result, error) {
+            return match response(world, transport, id, result, error) {
                 Ok(answer) => Outcome::Answered(answer),
                 Err(refusal) => refuse(out, None, any, CallMethod::Other, refusal),
             };
         }
         Err(malformed) => {
-            // An array is no message, but if its session has gone the client must hear that (checklist L-55).
-            let unknown = match transport {
+            // The status of an unknown session takes precedence over that of a batch
+            // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
+            let unknown_session = match transport {
                 Transport::Http(headers) if root.elements().is_some() => {
                     era::session(headers, world.sessions, world.now).err()
                 }
                 _ => None,
             };
-            let malformed_too = || Refusal::new(Refused::InvalidRequest, malformed.reason);
-            let refusal = unknown.unwrap_or_else(malformed_too);
+            let invalid = || Refusal::new(Refused::InvalidRequest, malformed.reason);
+            let refusal = unknown_session.unwrap_or_else(invalid);
             return refuse(out, malformed.id, any, CallMethod::Other, refusal);
         }
     };
@@ -75,13 +76,12 @@ pub fn route<'a>(
     let client = match era::client(transport, world.sessions, world.now, method, &params, id_bytes_max) {
         Ok(client) => client,
         Err(refusal) => {
-            // What is wrong with the rest of `_meta` is no fault of the envelope, so its status is the method's own.
             return refuse(out, Some(id), any, CallMethod::Other, refusal);
         }
     };
     let snapshot = world.snapshot;
     let revision = client.revision;
-    let known = CallMethod::parse(method, revision).filter(|method| resources::offered(snapshot, *method));
+    let known = CallMethod::parse(method, revision).filter(|method| resources::is_offered(snapshot, *method));
     let Some(method) = known else {
         let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
         return refuse(out, Some(id), revision, CallMethod::Other, refusal);
@@ -117,15 +117,15 @@ pub fn route<'a>(
     }
 }
 
-/// Of all that clients tell, one thing matters here: that an answer is not wanted any more (checklist L-66, M-81).
-/// Everything else is accepted and dropped (H-02).
-fn notified<'a>(
+/// Handles a notification. `notifications/cancelled` cancels a request
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/cancellation>); all others are accepted and ignored.
+fn notification<'a>(
     world: &mut World<'a, '_>,
     transport: Transport<'_>,
     method: &str,
     params: Option<Node<'a>>,
 ) -> Result<Outcome<'a>, Refusal> {
-    era::notified(transport)?;
+    era::check_notification(transport)?;
     let tie = match transport {
         Transport::Http(headers) => match era::session(headers, world.sessions, world.now)? {
             Some(session) => Tie::Session(session),
@@ -139,22 +139,23 @@ fn notified<'a>(
     let id_bytes_max = world.limits.id_bytes_max;
     let id = match params.map(|params| read_id_member(params, "requestId", id_bytes_max)) {
         Some(Ok(id)) => id,
-        // What is malformed is ignored, like what is unknown or has ended.
+        // A malformed id is ignored, as is the id of an unknown or completed request.
         None | Some(Err(IdFault::Kind)) => None,
         Some(Err(IdFault::Range)) => {
             return Err(Refusal::new(Refused::InvalidRequest, "requestId must be an integer of 64 bits"));
         }
         Some(Err(IdFault::Long)) => {
-            let told = "requestId has more bytes than limits.id_bytes_max";
-            return Err(Refusal::new(Refused::InvalidRequest, told));
+            let message = "requestId has more bytes than limits.id_bytes_max";
+            return Err(Refusal::new(Refused::InvalidRequest, message));
         }
     };
     let id = id.filter(|_| tie != Tie::None);
     Ok(id.map_or(Outcome::Accepted, |id| Outcome::Cancelled(tie, id.to_owned())))
 }
 
-/// An answer to a question of ours; to anything else there is none (checklist B-08, L-58).
-fn answered(
+/// Handles a response. Only legacy clients send responses, and only to requests that this server has made
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns>).
+fn response(
     world: &mut World<'_, '_>,
     transport: Transport<'_>,
     id: Option<Id<'_>>,
@@ -189,32 +190,33 @@ fn answered(
     Ok(ClientAnswer { question, session, answer })
 }
 
-/// Whether an array of messages is taken (checklist B-07, L-70): in 2025-03-26, which knows them, and without any sign of a
-/// later revision.
+/// Whether batches are accepted: in revision 2025-03-26, and without a session and version header
+/// (<https://modelcontextprotocol.io/specification/2025-03-26/basic#batching>).
 #[must_use]
-pub fn takes_batches(world: &mut World<'_, '_>, transport: Transport<'_>) -> bool {
-    let knows = |revision: Revision| revision == Revision::V2025_03_26;
+pub fn accepts_batches(world: &mut World<'_, '_>, transport: Transport<'_>) -> bool {
+    let has_batches = |revision: Revision| revision == Revision::V2025_03_26;
     match transport {
-        Transport::Line(handshake) => handshake.is_some_and(|handshake| knows(handshake.revision)),
+        Transport::Line(handshake) => handshake.is_some_and(|handshake| has_batches(handshake.revision)),
         Transport::Http(headers) => match era::session(headers, world.sessions, world.now) {
-            Ok(Some(session)) => knows(session.revision),
-            Ok(None) => era::version(headers).is_none_or(|version| version.is_some_and(knows)),
+            Ok(Some(session)) => has_batches(session.revision),
+            Ok(None) => era::version(headers).is_none_or(|version| version.is_some_and(has_batches)),
             Err(_) => false,
         },
     }
 }
 
-/// The session that a request which is no message must name; else the refusal is in the buffer.
+/// The session of an HTTP request that carries no message (`GET` and `DELETE`).
 ///
 /// # Errors
-/// 400 without one or with a version that is not known, 404 for a session that is not known.
+/// 400 without a session id or with an unsupported version, 404 for an unknown session. The error is in `out`.
 pub fn require_session(
     sessions: &mut Sessions,
     now: u64,
     headers: Headers<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Session, (Status, Refused)> {
-    let found = era::notified(Transport::Http(headers)).and_then(|()| era::session(headers, sessions, now));
+    let found =
+        era::check_notification(Transport::Http(headers)).and_then(|()| era::session(headers, sessions, now));
     let refusal = match found.and_then(|session| session.ok_or_else(session_needed)) {
         Ok(session) => return Ok(session),
         Err(refusal) => refusal,

@@ -13,10 +13,10 @@ use crate::{
     signed_token::{Purpose, Secret, TAG_BYTES},
 };
 
-/// Names a session: the random part of its id.
+/// Key of a session: the random part of its id.
 pub type SessionKey = u128;
 
-/// One run of one server process. State that it keeps is not available to the next run, or to other processes with the same key.
+/// Identifies one run of a server process. Its state is not available to later runs or to other processes with the same key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Instance {
     /// Time of the start: the low 32 bits of the seconds since 1970.
@@ -90,7 +90,7 @@ struct SessionRecord {
 }
 
 impl Sessions {
-    /// For one of `shards` shards, all of which have the same secret. Sessions expire after `ttl_seconds`; at most `records_max`
+    /// The table of one of `shards` shards, all of which have the same signing key. Sessions expire after `ttl_seconds`; at most `records_max`
     /// of them have a record.
     #[must_use]
     pub fn new(secret: Secret, shards: usize, ttl_seconds: u64, records_max: usize) -> Self {
@@ -118,7 +118,7 @@ impl Sessions {
         self.instance
     }
 
-    /// The key everything is signed with.
+    /// The signing key.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.secret
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn l_55_an_id_is_visible_ascii_and_says_what_was_agreed_on() {
+    fn id_is_visible_ascii_and_contains_the_negotiated_revision() {
         let mut sessions = sessions(4);
         let able = Capabilities::default().with(Capability::Sampling).with(Capability::Roots);
         let id = sessions.open(Revision::V2025_06_18, able, 1000, entropy(1));
@@ -268,11 +268,11 @@ mod tests {
         assert_eq!((session.revision, session.capabilities), (Revision::V2025_06_18, able));
         assert_eq!(sessions.verify(id.as_bytes(), 1000), Some(session), "also from the cache");
         assert_eq!(sessions.verify(id.as_bytes(), 1099), Some(session));
-        assert_eq!(sessions.verify(id.as_bytes(), 1100), None, "too old");
+        assert_eq!(sessions.verify(id.as_bytes(), 1100), None, "expired");
     }
 
     #[test]
-    fn o_05_forged_and_foreign_ids_are_unknown() {
+    fn forged_and_foreign_session_ids_are_rejected() {
         let mut sessions = sessions(1);
         let id = sessions.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1));
         for place in 0..id.len() {
@@ -324,7 +324,10 @@ mod tests {
         let ids = (0..100)
             .map(|number| many.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(number)));
         let known = ids.filter(|id| few.verify(id.as_bytes(), 0).is_some()).count();
-        assert!((10..50).contains(&known), "a quarter has its home on the two: {known}");
+        assert!(
+            (10..50).contains(&known),
+            "a quarter of the sessions has its home on the two shards: {known}"
+        );
     }
 
     #[test]

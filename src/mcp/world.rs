@@ -1,18 +1,18 @@
-//! What an answer depends on besides the message.
+//! The inputs of the router besides the message.
 
 use super::sessions::Sessions;
 use crate::{config::Limits, registry::Snapshot};
 
-/// What answering depends on besides the message.
+/// The inputs of the router besides the message.
 pub struct World<'a, 's> {
-    /// What is offered.
+    /// The registry.
     pub snapshot: &'a Snapshot,
-    /// What is known of legacy sessions; also what signs.
+    /// The records of legacy sessions, and the signing key.
     pub sessions: &'s mut Sessions,
-    /// Seconds since 1970.
+    /// The time, in seconds since 1970.
     pub now: u64,
-    /// Bytes nobody can guess.
+    /// A source of unguessable bytes.
     pub entropy: &'s mut dyn FnMut() -> [u8; 16],
-    /// Every bound.
+    /// The configured limits.
     pub limits: &'s Limits,
 }

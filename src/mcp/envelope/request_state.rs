@@ -1,5 +1,6 @@
-//! Calls that need input (checklist M-40 to M-49): the state a client carries from one round to the next. It holds the
-//! answers so far; it is signed, expires, and is good for the same method with the same parameters only.
+//! The `requestState` of calls that need input. It contains the answers so far; it is signed, expires, and is valid for the same
+//! method with the same parameters only
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr#server-requirements-basic-workflow>).
 
 use std::collections::BTreeMap;
 
@@ -18,12 +19,12 @@ use crate::{
 
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// When it is not good any more, in seconds since 1970.
+    /// Time of expiry, in seconds since 1970.
     expires: u64,
     answers: BTreeMap<String, Value>,
 }
 
-/// The fingerprint of a request, which its state is bound to.
+/// Computes the fingerprint of a request, which its state is bound to.
 pub(crate) fn fingerprint(method: &str, name: &str, arguments: Option<Node<'_>>) -> RequestFingerprint {
     let mut digest = Sha256::new();
     put(&mut digest, b'm', method.as_bytes());
@@ -40,7 +41,7 @@ fn put(digest: &mut Sha256, kind: u8, bytes: &[u8]) {
     digest.update(bytes);
 }
 
-/// The order of members tells nothing, so it is not part of it. As deep as the decoder lets a document be.
+/// Hashes a value, independent of the order of members. The decoder bounds the recursion depth.
 fn put_value(digest: &mut Sha256, value: Node<'_>) {
     if let Some(members) = value.members() {
         let mut members: Vec<_> = members.collect();
@@ -69,8 +70,8 @@ fn put_value(digest: &mut Sha256, value: Node<'_>) {
     }
 }
 
-/// The answers a request brings: those of its state, and over them its own. `None`: the state is not ours, not for this
-/// request, or too old.
+/// The answers of a request: those of its state, overridden by its `inputResponses`. `None` if the state is forged, belongs to
+/// another request or has expired.
 pub(crate) fn answers(
     secret: &Secret,
     now: u64,
@@ -95,7 +96,7 @@ pub(crate) fn answers(
     Some(answers)
 }
 
-/// Writes the answer to a call that needs input: what is asked, and the state that brings it back here.
+/// Encodes an `input_required` result. `round` holds the requests to the client and the answers so far.
 pub fn write_input_required(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
@@ -105,18 +106,18 @@ pub fn write_input_required(
     binding: &RequestFingerprint,
     round: (&BTreeMap<String, InputRequest>, BTreeMap<String, Value>),
 ) {
-    let (asked, answers) = round;
+    let (requests, answers) = round;
     let request = |request: &InputRequest| json!({"method": request.method, "params": request.params});
-    let asked: Value = asked.iter().map(|(key, asked)| (key.clone(), request(asked))).collect();
+    let requests: Value = requests.iter().map(|(key, input)| (key.clone(), request(input))).collect();
     let state = State { expires, answers };
-    // Values that came as JSON are always written.
+    // Serialization of JSON values does not fail.
     let state = serde_json::to_vec(&state).unwrap_or_default();
     let state = secret.seal(Purpose::RequestState, &state, &[binding]);
     begin_result(out, id);
     out.extend_from_slice(b"\"resultType\":\"input_required\",\"inputRequests\":");
-    out.extend_from_slice(asked.to_string().as_bytes());
+    out.extend_from_slice(requests.to_string().as_bytes());
     out.extend_from_slice(b",\"requestState\":\"");
-    // Of letters, digits, hyphens and underscores.
+    // The state is base64url, so it needs no escaping.
     out.extend_from_slice(state.as_bytes());
     out.extend_from_slice(b"\",\"_meta\":{");
     out.extend_from_slice(snapshot.server_info());
@@ -134,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn m_45_a_state_is_bound_to_its_method_and_its_parameters() {
+    fn state_is_bound_to_its_method_and_parameters() {
         let one = bound("tools/call", "a", r#"{"x":1,"y":[true,"z"]}"#);
-        assert_eq!(one, bound("tools/call", "a", r#"{"y":[true,"z"],"x":1}"#), "order tells nothing");
+        assert_eq!(one, bound("tools/call", "a", r#"{"y":[true,"z"],"x":1}"#), "member order is irrelevant");
         for (method, name, arguments) in [
             ("prompts/get", "a", r#"{"x":1,"y":[true,"z"]}"#),
             ("tools/call", "b", r#"{"x":1,"y":[true,"z"]}"#),
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn m_45_m_46_forged_expired_and_foreign_states_are_refused() {
+    fn forged_expired_and_foreign_states_are_rejected() {
         let secret = Secret::new(b"key");
         let binding = bound("tools/call", "a", "{}");
         let payload = br#"{"expires":100,"answers":{"k":{"action":"accept"}}}"#;
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn m_44_answers_of_earlier_rounds_are_kept_and_new_ones_win() {
+    fn answers_of_earlier_rounds_are_overridden_by_new_ones() {
         let secret = Secret::new(b"key");
         let binding = bound("tools/call", "a", "{}");
         let payload = br#"{"expires":100,"answers":{"a":1,"b":2}}"#;

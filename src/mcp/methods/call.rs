@@ -1,4 +1,4 @@
-//! From a checked request to a call: progress token, log level, elicitation mode, and the answers of earlier rounds.
+//! Builds a call from a request: progress token, log level, elicitation mode, and the answers of earlier rounds.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,17 +25,19 @@ pub(crate) struct CallRequest<'a, 'p> {
     pub(crate) id: Id<'a>,
     pub(crate) params: &'p Params<'a>,
     pub(crate) method: &'static str,
-    /// What the method names: a tool, a prompt, a URI.
+    /// The name of the tool or prompt, or the URI of the resource.
     pub(crate) name: &'a str,
-    /// What else the answers of an earlier round depend on.
+    /// The arguments, which are part of the fingerprint that the request state is bound to.
     pub(crate) arguments: Option<Node<'a>>,
-    /// What the input is validated against.
+    /// The schema of the input; `None` without one.
     pub(crate) schema: Option<&'a Validator>,
     pub(crate) limits: &'p Limits,
 }
 
 impl<'a> CallRequest<'a, '_> {
-    /// The call of this callable with this input.
+    /// Builds the call of `callable` with `input`.
+    ///
+    /// Errors if the request state or the input responses of a retried request are invalid.
     pub(crate) fn run(
         self,
         callable: &'a SharedCallable,
@@ -49,8 +51,8 @@ impl<'a> CallRequest<'a, '_> {
         let resumes = is_modern
             && (params.input_responses.is_some() || params.request_state.is_some())
             && [params.input_responses, params.request_state].iter().flatten().any(|node| !node.is_null());
-        let can_be_asked = is_modern && !is_inline && !client.capabilities.is_empty();
-        let binding = (resumes || can_be_asked).then(|| {
+        let can_require_input = is_modern && !is_inline && !client.capabilities.is_empty();
+        let binding = (resumes || can_require_input).then(|| {
             let arguments = self.arguments.filter(|arguments| !arguments.is_null());
             Box::new(request_state::fingerprint(self.method, self.name, arguments))
         });
@@ -64,7 +66,8 @@ impl<'a> CallRequest<'a, '_> {
             }
             _ => None,
         };
-        // An inline call that brings neither gets its channel if it logs, and reads extensions where they are.
+        // An inline call without a progress token and a log level receives a channel when it first logs, and reads the
+        // extensions from the request.
         let uses_channel = client.progress_token.is_some() || client.level.is_some();
         let extensions = client.extensions.filter(|extensions| extensions.is_object() && !is_inline);
         let details = (uses_channel || !is_inline).then(|| {
@@ -99,7 +102,7 @@ impl<'a> CallRequest<'a, '_> {
 
 /// Checks `inputResponses` and `requestState` of a retried request; returns the state.
 fn retry_state<'a>(params: &Params<'a>) -> Result<Option<&'a str>, Refusal> {
-    let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
+    let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
     if let Some(responses) = params.input_responses.filter(|responses| !responses.is_null()) {
         let members =
             responses.members().ok_or_else(|| invalid("params.inputResponses must be an object"))?;
@@ -116,7 +119,7 @@ fn retry_state<'a>(params: &Params<'a>) -> Result<Option<&'a str>, Refusal> {
     }
 }
 
-/// A progress token as JSON.
+/// Encodes a progress token as JSON.
 fn token(token: Id<'_>) -> Box<str> {
     let mut text = Vec::new();
     write_id(&mut text, token);

@@ -1,4 +1,4 @@
-//! `server/discover` (2026-07-28).
+//! `server/discover` (<https://modelcontextprotocol.io/specification/2026-07-28/server/discover>).
 
 use crate::mcp::{model::method::CallMethod, outcome::Outcome};
 use crate::{

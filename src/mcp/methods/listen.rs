@@ -1,4 +1,4 @@
-//! `subscriptions/listen`.
+//! `subscriptions/listen` (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>).
 
 use crate::mcp::{
     envelope::client::Client,
@@ -18,7 +18,7 @@ use crate::{
     registry::{List, Lists, Snapshot},
 };
 
-/// Reads `subscriptions/listen` (checklist M-60).
+/// Handles `subscriptions/listen`.
 pub(crate) fn listen<'a>(
     world: &World<'a, '_>,
     client: &Client<'a>,
@@ -27,7 +27,7 @@ pub(crate) fn listen<'a>(
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
     match read(world.snapshot, client, id, params, world.limits) {
-        Ok(wanted) => Outcome::Listen(wanted),
+        Ok(request) => Outcome::Listen(request),
         Err(refusal) => refuse(out, Some(id), client.revision, CallMethod::Listen, refusal),
     }
 }
@@ -39,33 +39,33 @@ fn read(
     params: &Params<'_>,
     limits: &Limits,
 ) -> Result<Wanted, Refusal> {
-    let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
+    let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
     let filter = params
         .get("notifications")
         .filter(|filter| filter.is_object())
         .ok_or_else(|| invalid("params.notifications must be an object"))?;
-    let is_there = |node: &Node<'_>| !node.is_null();
+    let is_present = |node: &Node<'_>| !node.is_null();
     let mut lists = Lists::default();
     for (name, list) in [
         ("toolsListChanged", List::Tools),
         ("promptsListChanged", List::Prompts),
         ("resourcesListChanged", List::Resources),
     ] {
-        match filter.get(name).filter(is_there).map(|wanted| wanted.as_bool()) {
+        match filter.get(name).filter(is_present).map(|value| value.as_bool()) {
             None | Some(Some(false)) => {}
-            // What is not offered is not heard of either; the acknowledgement says so.
+            // A list that is not offered is left out of the acknowledgment.
             Some(Some(true)) if snapshot.offers(list) => lists = lists.with(list),
             Some(Some(true)) => {}
             Some(None) => return Err(invalid("a filter of params.notifications must be a boolean")),
         }
     }
     let uris_max = limits.subscription_topics_max;
-    let texts = |name: &str, told: &'static str| -> Result<Vec<String>, Refusal> {
-        let Some(listed) = filter.get(name).filter(is_there) else { return Ok(Vec::new()) };
-        let elements = listed.elements().ok_or_else(|| invalid(told))?;
+    let texts = |name: &str, message: &'static str| -> Result<Vec<String>, Refusal> {
+        let Some(listed) = filter.get(name).filter(is_present) else { return Ok(Vec::new()) };
+        let elements = listed.elements().ok_or_else(|| invalid(message))?;
         let mut texts = Vec::with_capacity(elements.len().min(uris_max));
         for element in elements {
-            let text = element.as_str().ok_or_else(|| invalid(told))?;
+            let text = element.as_str().ok_or_else(|| invalid(message))?;
             if !texts.iter().any(|other| other == text) {
                 if texts.len() >= uris_max {
                     return Err(Refusal::new(
@@ -126,11 +126,13 @@ fn read(
     Ok(Wanted { id: id.to_owned(), topics: topics.collect(), acknowledged })
 }
 
-/// Whether a URI or a task's id is short enough to be kept.
+/// Checks the length of a URI or task id.
+///
+/// Errors if it exceeds `limits.subscription_uri_bytes_max`.
 pub(crate) fn check_length(topic: &str, limits: &Limits) -> Result<(), Refusal> {
     if topic.len() <= limits.subscription_uri_bytes_max {
         return Ok(());
     }
-    let told = "a URI or a task id has more bytes than limits.subscription_uri_bytes_max";
-    Err(Refusal::new(Refused::InvalidMethodParams, told))
+    let message = "a URI or a task id has more bytes than limits.subscription_uri_bytes_max";
+    Err(Refusal::new(Refused::InvalidMethodParams, message))
 }

@@ -1,4 +1,5 @@
-//! The four lists: pages that were encoded when the registry was compiled (checklist G-01).
+//! The four lists, whose pages were encoded when the registry was compiled
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/pagination>).
 
 use crate::mcp::{
     envelope::params::Params,
@@ -24,7 +25,7 @@ pub(crate) fn answer<'a>(
 ) -> Outcome<'a> {
     let page = match params.cursor.filter(|cursor| !cursor.is_null()) {
         None => snapshot.page(list, revision, None),
-        // An empty one is one too, and none of ours.
+        // An empty cursor is invalid.
         Some(cursor) => cursor.as_str().and_then(|cursor| snapshot.page(list, revision, Some(cursor))),
     };
     let Some(page) = page else {

@@ -1,4 +1,4 @@
-//! `logging/setLevel` (legacy; checklist L-61).
+//! `logging/setLevel` (<https://modelcontextprotocol.io/specification/2025-11-25/server/utilities/logging#setting-log-level>).
 
 use crate::mcp::{
     envelope::client::{Client, Tie},

@@ -1,4 +1,4 @@
-//! `ping` (legacy): exactly `{}`.
+//! `ping` (<https://modelcontextprotocol.io/specification/2025-11-25/basic/utilities/ping>): the result is `{}`.
 
 use crate::jsonrpc::{Id, begin_result, finish_result};
 use crate::mcp::{model::method::CallMethod, outcome::Outcome};

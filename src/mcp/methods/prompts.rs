@@ -1,4 +1,4 @@
-//! `prompts/get` (checklist P-02, P-03).
+//! `prompts/get` (<https://modelcontextprotocol.io/specification/2026-07-28/server/prompts#getting-a-prompt>).
 
 use crate::mcp::{
     envelope::client::Client,
@@ -7,7 +7,7 @@ use crate::mcp::{
     model::method::CallMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
-    response::refuse::{refuse, shortened},
+    response::refuse::{refuse, truncate},
     world::World,
 };
 use crate::{json::Node, jsonrpc::Id};
@@ -21,20 +21,20 @@ pub(crate) fn get<'a>(
 ) -> Outcome<'a> {
     let revision = client.revision;
     let run = || {
-        let invalid = |told: String| Refusal::new(Refused::InvalidMethodParams, told);
+        let invalid = |message: String| Refusal::new(Refused::InvalidMethodParams, message);
         let name = params.name.and_then(Node::as_str);
         let name = name.ok_or_else(|| invalid("params.name must be a string".to_owned()))?;
-        let unknown = || Refusal::new(Refused::UnknownPrompt, format!("Unknown prompt: {}", shortened(name)));
+        let unknown = || Refusal::new(Refused::UnknownPrompt, format!("Unknown prompt: {}", truncate(name)));
         let prompt = world.snapshot.prompt(name).ok_or_else(unknown)?;
-        let is_there = |node: &Node<'_>| !node.is_null();
-        let arguments = params.arguments.filter(is_there).unwrap_or_else(Node::empty_object);
+        let is_present = |node: &Node<'_>| !node.is_null();
+        let arguments = params.arguments.filter(is_present).unwrap_or_else(Node::empty_object);
         let members = arguments.members();
         let mut members = members.ok_or_else(|| invalid("params.arguments must be an object".to_owned()))?;
-        if let Some((key, _)) = members.find(|(_, value)| value.as_str().is_none() && is_there(value)) {
-            return Err(invalid(format!("Argument {} must be a string", shortened(key))));
+        if let Some((key, _)) = members.find(|(_, value)| value.as_str().is_none() && is_present(value)) {
+            return Err(invalid(format!("Argument {} must be a string", truncate(key))));
         }
         if let Some(missing) =
-            prompt.required().find(|required| arguments.get(required).filter(is_there).is_none())
+            prompt.required().find(|required| arguments.get(required).filter(is_present).is_none())
         {
             return Err(invalid(format!("Missing required argument: {missing}")));
         }

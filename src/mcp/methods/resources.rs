@@ -1,4 +1,5 @@
-//! `resources/read`, `resources/subscribe` and `resources/unsubscribe`; the lists are in [`lists`](crate::mcp::methods::lists).
+//! `resources/read` (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources>), `resources/subscribe` and `resources/unsubscribe`
+//! (<https://modelcontextprotocol.io/specification/2025-11-25/server/resources#subscriptions>).
 
 use crate::mcp::{
     envelope::client::{Client, Tie},
@@ -44,7 +45,7 @@ pub(crate) fn read<'a>(
     run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ResourcesRead, refusal))
 }
 
-/// What a legacy session wants to hear of, or no more.
+/// Handles `resources/subscribe` and `resources/unsubscribe`.
 pub(crate) fn subscribe<'a>(
     world: &World<'a, '_>,
     client: &Client<'a>,
@@ -59,7 +60,8 @@ pub(crate) fn subscribe<'a>(
             return Err(session_needed());
         }
         if client.tie.session().is_some_and(|session| session.is_foreign) {
-            // What it subscribed to is kept elsewhere, or was: its client opens another session (checklist L-55).
+            // The subscriptions of a session are kept by the process that opened it. On 404 the client opens another session
+            // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
             return Err(Refusal::new(Refused::UnknownSession, "Session not found"));
         }
         if method == CallMethod::Unsubscribe {
@@ -81,15 +83,17 @@ fn uri<'a>(params: &Params<'a>) -> Result<(&'a str, Node<'a>), Refusal> {
     Ok((node.as_str().ok_or_else(invalid)?, node))
 }
 
-/// Every revision has its own code for it (checklist R-04).
+/// The error for an unknown resource; its code depends on the era
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources#error-handling>).
 fn not_found(uri: &str, revision: Revision) -> Refusal {
     let reason = if revision.is_modern() { Refused::UnknownResource } else { Refused::UnknownLegacyResource };
     let data = Some(serde_json::json!({"uri": uri}).to_string());
     Refusal { data, ..Refusal::new(reason, "Resource not found") }
 }
 
-/// Whether a list is there at all: methods of what is not offered are not found (checklist M-21).
-pub(crate) fn offered(snapshot: &Snapshot, method: CallMethod) -> bool {
+/// Whether the registry has the capability of a method. A method whose capability is not declared is not found
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/server/discover>).
+pub(crate) fn is_offered(snapshot: &Snapshot, method: CallMethod) -> bool {
     match method {
         CallMethod::ResourcesList
         | CallMethod::TemplatesList

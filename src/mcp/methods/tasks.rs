@@ -1,4 +1,5 @@
-//! The tasks extension (SEP-2663; checklist ): reading its requests, writing its results.
+//! The requests and results of the tasks extension
+//! (<https://github.com/modelcontextprotocol/ext-tasks/blob/main/specification/2026-07-28/tasks.md>).
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ use crate::{
     signed_token::Secret,
 };
 
-/// Reads `tasks/get`, `tasks/update` and `tasks/cancel`.
+/// Handles `tasks/get`, `tasks/update` and `tasks/cancel`.
 pub(crate) fn request<'a>(
     method: CallMethod,
     secret: &Secret,
@@ -43,7 +44,7 @@ fn read(
     client: &Client<'_>,
     params: &Params<'_>,
 ) -> Result<TaskRequest, Refusal> {
-    let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
+    let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
     if !client.capabilities.has(Capability::Tasks) {
         return Err(missing_capability(Capability::Tasks));
     }
@@ -73,22 +74,22 @@ fn unknown_task() -> Refusal {
     Refusal::new(Refused::UnknownTask, "Unknown task")
 }
 
-/// Refuses a request about a task that is not kept here any more.
+/// Encodes the error for a task that does not exist or has expired.
 pub fn write_unknown_task(out: &mut Vec<u8>, id: Id<'_>, method: CallMethod) -> Outcome<'static> {
     refuse(out, Some(id), crate::call::Revision::V2026_07_28, method, unknown_task())
 }
 
-/// Writes the answer to a call that has become a task (checklist X-03).
+/// Encodes the result of a call that became a task.
 pub fn write_task_created(out: &mut Vec<u8>, snapshot: &Snapshot, id: Id<'_>, task: &TaskView) {
     write_task_result(out, snapshot, id, "task", |out| task.write(out, false));
 }
 
-/// Writes the answer to `tasks/get`.
+/// Encodes the result of `tasks/get`.
 pub fn write_task(out: &mut Vec<u8>, snapshot: &Snapshot, id: Id<'_>, task: &TaskView) {
     write_task_result(out, snapshot, id, "complete", |out| task.write(out, true));
 }
 
-/// Writes the answer to `tasks/update` and `tasks/cancel`: that it was heard.
+/// Encodes the result of `tasks/update` and `tasks/cancel`.
 pub fn write_task_acknowledged(out: &mut Vec<u8>, snapshot: &Snapshot, id: Id<'_>) {
     write_task_result(out, snapshot, id, "complete", |_| {});
 }

@@ -1,4 +1,4 @@
-//! What is written when a tool has run, or could not.
+//! Encoding of the replies to calls.
 
 use crate::mcp::{
     methods::tools::{explain, write_call_result, write_result_members},
@@ -14,24 +14,25 @@ use crate::{
     schema::Validator,
 };
 
-/// Room an in-place parser needs behind a document, in bytes.
+/// Padding that the in-place decoder needs after a document, in bytes.
 const PADDING_BYTES: usize = 64;
 
-/// Writes the answers to calls. Holds structured content against the schema that promised it, with memory of its own.
+/// Encoder of the replies to calls. Validates structured content against the output schema of the tool.
 pub struct CallAnswers {
     decoder: Decoder,
     scratch: Vec<u8>,
 }
 
 impl CallAnswers {
-    /// Results are decoded within the same bounds as requests.
+    /// An encoder that decodes structured content within the limits of requests.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self { decoder: Decoder::new(limits), scratch: Vec::new() }
     }
 
-    /// Writes what was said; or, where a tool broke its promise, that it did, and says so. The status is 200 but for what the
-    /// client lacks (checklist H-08).
+    /// Encodes the reply of a handler, or an error if its structured content violates the output schema. The status is 400 for
+    /// a missing client capability, else 200
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/schema#missingrequiredclientcapabilityerror>).
     pub fn result(
         &mut self,
         out: &mut Vec<u8>,
@@ -53,9 +54,9 @@ impl CallAnswers {
             };
         }
         if let Some(output) = callable.output().filter(|_| !reply.is_error())
-            && let Err(why) = self.check(output, reply.structured_json())
+            && let Err(reason) = self.check(output, reply.structured_json())
         {
-            let message = format!("Tool {} broke its outputSchema: {why}", callable.name());
+            let message = format!("Tool {} broke its outputSchema: {reason}", callable.name());
             write_error(out, Some(id), ErrorCode::InternalError, &message, None);
             return (Status::Ok, Some(Refused::InvalidOutput));
         }
@@ -97,7 +98,7 @@ impl CallAnswers {
     }
 }
 
-/// How long what was read may be kept, and for whom (checklist M-30).
+/// Appends the cache hints of a resource (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/caching>).
 fn write_cache(out: &mut Vec<u8>, callable: &Callable) {
     let cache = callable.cache();
     out.extend_from_slice(b",\"ttlMs\":");
@@ -107,7 +108,8 @@ fn write_cache(out: &mut Vec<u8>, callable: &Callable) {
     out.push(b'"');
 }
 
-/// Writes the answer to a call that gave no result: no room, a panic, out of time. Nothing of the inside is told.
+/// Encodes the reply to a call without a result: rejected as busy, panicked, or past its deadline. The message contains no
+/// internal details.
 pub fn write_call_refused(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
@@ -126,7 +128,7 @@ pub fn write_call_refused(
         (_, Kind::Tool) => "The tool failed",
         _ => "Internal error",
     };
-    // Only a tool's result can be an error.
+    // Only the result of a tool can have `isError`.
     let code = refused.code().or_else(|| (kind != Kind::Tool).then_some(ErrorCode::InternalError));
     match code {
         Some(code) => write_error(out, Some(id), code, message, None),

@@ -1,5 +1,5 @@
 //! Arguments that do not match a tool's schema: an error that the model can read and correct
-//! (<https://modelcontextprotocol.io/specification/draft/server/tools#error-handling>).
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#error-handling>).
 
 use crate::mcp::{
     methods::tools::{explain, write_call_result},
@@ -14,7 +14,7 @@ use crate::{
     schema::{Validator, Verdict},
 };
 
-/// Why a call does not run.
+/// Why arguments are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidArguments {
     /// The arguments violate the schema.
@@ -24,7 +24,7 @@ pub enum InvalidArguments {
 }
 
 impl InvalidArguments {
-    /// The error that the call is counted as.
+    /// The kind of the error.
     #[must_use]
     pub fn reason(self) -> Refused {
         match self {
@@ -47,7 +47,7 @@ pub fn validate(schema: &Validator, input: Node<'_>) -> Result<(), InvalidArgume
     }
 }
 
-/// The text of the answer to a call whose arguments are invalid. It names the path of each violation.
+/// The text of the error for invalid arguments. Names the path of each violation.
 #[must_use]
 pub fn invalid_arguments_text(schema: &Validator, input: Node<'_>, invalid: InvalidArguments) -> String {
     match invalid {
@@ -58,7 +58,7 @@ pub fn invalid_arguments_text(schema: &Validator, input: Node<'_>, invalid: Inva
     }
 }
 
-/// Writes the answer to a call whose arguments are invalid.
+/// Encodes the reply to a call whose arguments are invalid.
 pub fn write_invalid_arguments(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,

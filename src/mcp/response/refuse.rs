@@ -1,4 +1,4 @@
-//! Answers that refuse.
+//! Encoding of errors.
 
 use crate::mcp::{
     model::method::CallMethod,
@@ -11,10 +11,10 @@ use crate::{
     jsonrpc::{Id, answerable_id, write_error},
 };
 
-/// No more of a name that a client made up than this is sent back, in bytes.
-const NAME_BYTES_TOLD: usize = 64;
+/// Maximum length of a client's name in an error message, in bytes.
+const NAME_BYTES_MAX: usize = 64;
 
-/// Writes a refusal.
+/// Encodes an error.
 pub(crate) fn refuse<'a>(
     out: &mut Vec<u8>,
     id: Option<Id<'_>>,
@@ -29,7 +29,7 @@ pub(crate) fn refuse<'a>(
     Outcome::Refused(reason.status(revision), method, reason, message, id.map(Id::to_owned))
 }
 
-/// Answers a body that is not JSON, or JSON beyond the limits.
+/// Encodes the error for a body that is not JSON or exceeds a limit.
 pub fn write_not_json<'a>(
     out: &mut Vec<u8>,
     refused: &json::Refused<'_, '_>,
@@ -44,7 +44,7 @@ pub fn write_not_json<'a>(
     refuse(out, id, Revision::ASSUMED, CallMethod::Other, refusal)
 }
 
-/// Refuses something outside the protocol's methods: a stream, a session's end, a batch.
+/// Encodes the error for a request that is not a method: for a stream, the end of a session, or a batch.
 pub fn write_refused<'a>(
     out: &mut Vec<u8>,
     id: Option<Id<'_>>,
@@ -56,11 +56,11 @@ pub fn write_refused<'a>(
     refuse(out, id, revision, method, Refusal::new(reason, message))
 }
 
-/// A name as it is told in an error.
-pub(crate) fn shortened(name: &str) -> std::borrow::Cow<'_, str> {
-    let end = name.floor_char_boundary(NAME_BYTES_TOLD);
+/// Truncates a client's name for an error message.
+pub(crate) fn truncate(name: &str) -> std::borrow::Cow<'_, str> {
+    let end = name.floor_char_boundary(NAME_BYTES_MAX);
     match name.split_at_checked(end) {
-        Some((told, rest)) if !rest.is_empty() => format!("{told}…").into(),
+        Some((start, rest)) if !rest.is_empty() => format!("{start}…").into(),
         _ => name.into(),
     }
 }
