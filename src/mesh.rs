@@ -24,7 +24,7 @@ pub enum Message {
     /// An event for subscribers.
     Event(Arc<Event>),
     /// A request from another shard.
-    Ask {
+    Request {
         /// The requesting shard.
         from: u16,
         /// Ticket of the answer.

@@ -153,18 +153,18 @@ impl Pipeline {
                 Some(Phase::Calling { ticket, is_streaming: false })
             }
             Disposition::Batch(replies) => self.reply_to_batch(replies, response, exchange, deferred, out),
-            Disposition::Listening(listener) if exchange.http_1_0 => {
-                self.dispatcher.state.subscriptions.remove(listener);
+            Disposition::Listening(subscriber) if exchange.http_1_0 => {
+                self.dispatcher.state.subscriptions.remove(subscriber);
                 response.abandon(out);
                 self.reject(RejectReason::VersionNotSupported, None, out)
             }
-            Disposition::Listening(listener) => {
+            Disposition::Listening(subscriber) => {
                 let acknowledged = response.take_body(out);
                 response.abandon(out);
                 self.begin_events(out, exchange);
                 chunk(out, true, |out| write_event(out, None, &acknowledged));
                 *deferred = DeferredReply::new(exchange, None);
-                Some(Phase::Listening(listener))
+                Some(Phase::Listening(subscriber))
             }
             Disposition::Attached(stream, is_over) => {
                 let events = response.take_body(out);

@@ -85,7 +85,7 @@ impl Pipeline {
     /// Whether a connection with this many pending replies is read no further until there is one. It is, where a call waits for
     /// an answer of its client.
     pub(crate) fn is_at_call_limit(&self, socket: SocketId, pending: usize, limits: &Limits) -> bool {
-        pending >= limits.calls_per_line_max && !self.dispatcher.calls.asks(socket)
+        pending >= limits.calls_per_line_max && !self.dispatcher.calls.has_open_question(socket)
     }
 
     /// Answers a line into `out`; every answer ends with a line feed. Returns how many answers are deliveries later.

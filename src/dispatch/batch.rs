@@ -42,12 +42,12 @@ impl Dispatcher {
                     Disposition::NotAcceptable => {
                         self.reject_plain(out, Refused::InvalidRequest, "Not in a batch");
                     }
-                    Disposition::Listening(listener) => {
+                    Disposition::Listening(subscriber) => {
                         out.truncate(start);
                         if let Source::JsonLines { client, .. } = source {
-                            client.listens.retain(|other| *other != listener);
+                            client.listens.retain(|other| *other != subscriber);
                         }
-                        self.state.subscriptions.remove(listener);
+                        self.state.subscriptions.remove(subscriber);
                         self.reject_plain(out, Refused::InvalidRequest, "Not in a batch");
                     }
                     _ => {}

@@ -37,24 +37,24 @@ impl Dispatcher {
     /// Takes up an event of a running call.
     pub(crate) fn on_call_event(&mut self, event: CallEvent) {
         match event {
-            CallEvent::Message(ticket, note) => self.on_note(ticket, note),
+            CallEvent::Message(ticket, message) => self.on_call_message(ticket, message),
             CallEvent::Ended(Completed { ticket, outcome }) => {
                 let suspended = self.calls.get_mut(ticket).and_then(|call| call.suspended.take());
                 if let Some(suspended) = suspended {
                     self.resume_suspended(ticket, *suspended);
-                } else if let Some((call, talk)) = self.calls.take(ticket) {
-                    self.finish_call(ticket, &call, talk.as_ref(), outcome.map_err(refusal));
+                } else if let Some((call, channel)) = self.calls.take(ticket) {
+                    self.finish_call(ticket, &call, channel.as_ref(), outcome.map_err(error_kind));
                 }
             }
         }
     }
 
-    pub(super) fn on_note(&mut self, ticket: Ticket, note: CallMessage) {
-        match note {
+    pub(super) fn on_call_message(&mut self, ticket: Ticket, message: CallMessage) {
+        match message {
             CallMessage::Message(message) => {
                 self.send(ticket, &message);
             }
-            CallMessage::Ask { key, request } => self.put_question(ticket, key, &request),
+            CallMessage::Ask { key, request } => self.send_client_request(ticket, key, &request),
             CallMessage::Disconnect { retry } => self.disconnect(ticket, retry),
             CallMessage::Task(terms) => self.become_task(ticket, terms),
         }
@@ -104,19 +104,19 @@ impl Dispatcher {
     }
 
     /// Asks the client a call's question.
-    fn put_question(&mut self, ticket: Ticket, key: String, request: &InputRequest) {
-        let moment = self.moment;
+    fn send_client_request(&mut self, ticket: Ticket, key: String, request: &InputRequest) {
+        let clock = self.clock;
         let secret = self.sessions.secret().clone();
         let timeout = self.limits.question_timeout;
         let shard = self.state.shard;
         let Some(call) = self.calls.get_mut(ticket) else { return };
         if let ReplyTo::Task(task) = call.reply_to {
-            self.state.tasks.ask(task, key, request.clone(), moment.both());
-            self.state.publish_task(task, moment.monotonic);
+            self.state.tasks.ask(task, key, request.clone(), clock.both());
+            self.state.publish_task(task, clock.monotonic);
             return;
         }
-        let number = call.asked;
-        call.asked += 1;
+        let number = call.requests_made;
+        call.requests_made += 1;
         call.questions.push((number, key.clone()));
         let question = QuestionId { shard, index: ticket.index, generation: ticket.generation, number };
         let id = question.seal(&secret, call.session, self.state.broadcast.instance());
@@ -133,13 +133,13 @@ impl Dispatcher {
         message.extend_from_slice(params.to_string().as_bytes());
         message.push(b'}');
         if self.send(ticket, &message) {
-            self.calls.set_deadline(ticket, moment.monotonic, instant_after(moment.monotonic, timeout));
-        } else if let Some(talk) = self.calls.talk(ticket) {
-            talk.answer(&key, Err((0, "the client cannot be reached".to_owned())));
+            self.calls.set_deadline(ticket, clock.monotonic, instant_after(clock.monotonic, timeout));
+        } else if let Some(channel) = self.calls.channel(ticket) {
+            channel.answer(&key, Err((0, "the client cannot be reached".to_owned())));
         }
     }
 
-    /// Brings a client's answer to the call that asked, here or elsewhere.
+    /// Brings a client's answer to the call that requests, here or elsewhere.
     pub(crate) fn client_answer(&mut self, answer: ClientAnswer) {
         let question = answer.question;
         if question.shard != self.state.shard {
@@ -149,7 +149,7 @@ impl Dispatcher {
             return;
         }
         let ticket = Ticket { index: question.index, generation: question.generation };
-        let now = self.moment.monotonic;
+        let now = self.clock.monotonic;
         let key = self.calls.get_mut(ticket).filter(|call| call.session == answer.session).and_then(|call| {
             let position = call.questions.iter().position(|(number, _)| *number == question.number)?;
             let key = call.questions.swap_remove(position).1;
@@ -165,8 +165,8 @@ impl Dispatcher {
         if let Some(deadline) = deadline {
             self.calls.set_deadline(ticket, now, deadline);
         }
-        if let Some(talk) = self.calls.talk(ticket) {
-            talk.answer(&key, answer.answer);
+        if let Some(channel) = self.calls.channel(ticket) {
+            channel.answer(&key, answer.answer);
         }
     }
 
@@ -184,25 +184,25 @@ impl Dispatcher {
 
     /// The call goes on as a task: whoever waits is told where to ask for it (checklist X-03).
     fn become_task(&mut self, ticket: Ticket, terms: TaskTerms) {
-        let moment = self.moment;
+        let clock = self.clock;
         let nonce = u64::from_le_bytes(self.entropy.take());
         let Some(call) = self.calls.get(ticket) else { return };
         if matches!(call.reply_to, ReplyTo::Task(_)) {
             return;
         }
         let secret = self.sessions.secret();
-        let kept = self.state.tasks.insert(ticket, terms, secret, moment.both(), nonce);
+        let kept = self.state.tasks.insert(ticket, terms, secret, clock.both(), nonce);
         let Some((key, expires)) = kept else {
-            if let Some(call) = self.calls.abandon(ticket) {
+            if let Some(call) = self.calls.cancel(ticket) {
                 self.cancelled.push_back((ticket, call, Refused::Busy));
             }
             return;
         };
-        self.calls.set_deadline(ticket, moment.monotonic, expires);
+        self.calls.set_deadline(ticket, clock.monotonic, expires);
         let Some(call) = self.calls.get_mut(ticket) else { return };
         let reply_to = std::mem::replace(&mut call.reply_to, ReplyTo::Task(key));
         let id = call.id.clone();
-        if let Some(view) = self.state.tasks.view(key, moment.monotonic) {
+        if let Some(view) = self.state.tasks.view(key, clock.monotonic) {
             let mut out = Vec::new();
             mcp::write_task_created(&mut out, &self.snapshot, id.as_id(), view);
             self.reply(ticket, reply_to, Status::Ok, &out);
@@ -212,7 +212,7 @@ impl Dispatcher {
     /// Delivers an answer, which is empty where the client gets none.
     fn reply(&mut self, ticket: Ticket, to: ReplyTo, status: Status, answer: &[u8]) {
         match to {
-            ReplyTo::Task(key) => self.end_task(key, answer),
+            ReplyTo::Task(key) => self.complete_task(key, answer),
             ReplyTo::Stream(stream) | ReplyTo::Http { stream: ReplyStream::Resumable(stream), .. } => {
                 self.state.push(stream, answer, true);
             }
@@ -227,28 +227,28 @@ impl Dispatcher {
 
     /// Does to a task what a client asks for.
     pub(crate) fn task_action(&mut self, key: TaskKey, action: &TaskAction) {
-        let moment = self.moment;
+        let clock = self.clock;
         match action {
             TaskAction::Get => {}
             TaskAction::Update(answers) => {
-                let ticket = self.state.tasks.ticket(key, moment.monotonic);
-                let wanted = self.state.tasks.answer(key, answers.clone(), moment.both());
-                if wanted.is_empty() {
+                let ticket = self.state.tasks.ticket(key, clock.monotonic);
+                let accepted = self.state.tasks.answer(key, answers.clone(), clock.both());
+                if accepted.is_empty() {
                     return;
                 }
-                for (question, answer) in wanted {
-                    if let Some(talk) = ticket.and_then(|ticket| self.calls.talk(ticket)) {
-                        talk.answer(&question, Ok(answer));
+                for (question, answer) in accepted {
+                    if let Some(channel) = ticket.and_then(|ticket| self.calls.channel(ticket)) {
+                        channel.answer(&question, Ok(answer));
                     }
                 }
-                self.state.publish_task(key, moment.monotonic);
+                self.state.publish_task(key, clock.monotonic);
             }
             TaskAction::Cancel => {
-                if let Some(ticket) = self.state.tasks.ticket(key, moment.monotonic) {
-                    self.calls.abandon(ticket);
-                    self.state.tasks.end(key, TaskStatus::Cancelled, moment.both());
+                if let Some(ticket) = self.state.tasks.ticket(key, clock.monotonic) {
+                    self.calls.cancel(ticket);
+                    self.state.tasks.end(key, TaskStatus::Cancelled, clock.both());
                     self.observer.metrics().event("cancelled");
-                    self.state.publish_task(key, moment.monotonic);
+                    self.state.publish_task(key, clock.monotonic);
                 }
             }
         }
@@ -285,7 +285,7 @@ impl Dispatcher {
 
     /// Cancels a call. Its connection, if one waits for the answer, gets an empty one.
     fn cancel_call(&mut self, ticket: Ticket) {
-        let Some(call) = self.calls.abandon(ticket) else { return };
+        let Some(call) = self.calls.cancel(ticket) else { return };
         self.observer.metrics().event("cancelled");
         match call.reply_to {
             ReplyTo::Stream(stream) | ReplyTo::Http { stream: ReplyStream::Resumable(stream), .. } => {
@@ -304,7 +304,7 @@ impl Dispatcher {
         &mut self,
         ticket: Ticket,
         call: &PendingCall,
-        talk: Option<&Arc<ClientChannel>>,
+        channel: Option<&Arc<ClientChannel>>,
         outcome: Result<Reply, Refused>,
     ) {
         if let ReplyTo::JsonLines(socket)
@@ -315,7 +315,7 @@ impl Dispatcher {
         {
             // The usual case: straight into the bytes of the queue.
             let mut deliveries = std::mem::take(&mut self.state.deliveries);
-            let (range, status) = deliveries.write(|out| self.write_answer(call, talk, outcome, out));
+            let (range, status) = deliveries.write(|out| self.write_answer(call, channel, outcome, out));
             debug_assert!(self.state.deliveries.is_empty(), "an answer is one delivery");
             self.state.deliveries = deliveries;
             let to = Destination::Reply(socket, ticket);
@@ -323,7 +323,7 @@ impl Dispatcher {
             return;
         }
         let mut answer = Vec::new();
-        let status = self.write_answer(call, talk, outcome, &mut answer);
+        let status = self.write_answer(call, channel, outcome, &mut answer);
         self.reply(ticket, call.reply_to, status, &answer);
     }
 
@@ -331,7 +331,7 @@ impl Dispatcher {
     fn write_answer(
         &mut self,
         call: &PendingCall,
-        talk: Option<&Arc<ClientChannel>>,
+        channel: Option<&Arc<ClientChannel>>,
         outcome: Result<Reply, Refused>,
         out: &mut Vec<u8>,
     ) -> Status {
@@ -344,30 +344,26 @@ impl Dispatcher {
         let (callable, kind) = (&call.callable, call.callable.kind());
         let status = match outcome {
             Ok(reply) => {
-                let (status, told) =
+                let (status, error) =
                     self.answers.result(out, &self.snapshot, callable, id, call.revision, &reply);
                 self.observer.answered(
                     callable,
                     &reply,
-                    told,
+                    error,
                     call.revision,
                     (call.id.as_id(), call.started),
                 );
                 status
             }
             Err(Refused::InputRequired) => {
-                let asked = talk.map(|talk| talk.take_unanswered()).unwrap_or_default();
-                let answers = talk.map(|talk| talk.answers()).unwrap_or_default();
+                let requests = channel.map(|channel| channel.take_unanswered()).unwrap_or_default();
+                let answers = channel.map(|channel| channel.answers()).unwrap_or_default();
                 // Rather a moment too late than too early.
-                let expires = self
-                    .moment
-                    .wall
-                    .saturating_add(self.limits.request_state_ttl)
-                    .as_secs()
-                    .saturating_add(1);
+                let expires =
+                    self.clock.wall.saturating_add(self.limits.request_state_ttl).as_secs().saturating_add(1);
                 let binding = call.binding.as_deref().copied().unwrap_or_default();
                 let secret = self.sessions.secret();
-                let round = (&asked, answers);
+                let round = (&requests, answers);
                 mcp::write_input_required(out, &self.snapshot, secret, id, expires, &binding, round);
                 self.observer.metrics().event("input_required");
                 Status::Ok
@@ -387,7 +383,7 @@ impl Dispatcher {
     }
 
     /// Ends a task with what its call came to.
-    pub(crate) fn end_task(&mut self, key: TaskKey, answer: &[u8]) {
+    pub(crate) fn complete_task(&mut self, key: TaskKey, answer: &[u8]) {
         const RESULT: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{";
         const ERROR: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":0,\"error\":";
         let cut =
@@ -396,9 +392,9 @@ impl Dispatcher {
             (Some(members), _) => TaskStatus::Completed(members),
             (None, error) => TaskStatus::Failed(error.unwrap_or_default()),
         };
-        let moment = self.moment;
-        self.state.tasks.end(key, status, moment.both());
-        self.state.publish_task(key, moment.monotonic);
+        let clock = self.clock;
+        self.state.tasks.end(key, status, clock.both());
+        self.state.publish_task(key, clock.monotonic);
     }
 
     /// Answers the calls and requests whose deadline has passed, and cancels them.
@@ -408,7 +404,7 @@ impl Dispatcher {
                 self.finish_call(ticket, &call, None, Err(refused));
                 continue;
             }
-            match self.calls.next_overdue(self.moment.monotonic) {
+            match self.calls.next_overdue(self.clock.monotonic) {
                 Some(Overdue::Call(ticket, call)) => {
                     self.finish_call(ticket, &call, None, Err(Refused::Deadline));
                 }
@@ -425,9 +421,9 @@ impl Dispatcher {
     }
 
     /// The connection that waits for a call has closed. In a session that can resume, the answer is kept for its client.
-    pub(crate) fn abandon(&mut self, ticket: Ticket) {
+    pub(crate) fn detach_call(&mut self, ticket: Ticket) {
         if self.ends_with_connection(ticket) {
-            if self.calls.abandon(ticket).is_some() {
+            if self.calls.cancel(ticket).is_some() {
                 self.observer.metrics().event("cancelled");
             }
             return;
@@ -442,7 +438,7 @@ impl Dispatcher {
 }
 
 /// The error that answers a call without a reply.
-fn refusal(unfinished: Unfinished) -> Refused {
+fn error_kind(unfinished: Unfinished) -> Refused {
     match unfinished {
         Unfinished::Panicked => Refused::ToolPanicked,
         Unfinished::Cancelled => Refused::Deadline,

@@ -1,4 +1,4 @@
-//! Calls in flight on one shard, and requests that wait for another shard.
+//! InFlightCalls in flight on one shard, and requests that wait for another shard.
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +34,7 @@ pub(crate) struct PendingCall {
     pub(crate) binding: Option<Box<RequestFingerprint>>,
     /// Its questions that are not answered yet: number and key.
     pub(crate) questions: Vec<(u32, String)>,
-    pub(crate) asked: u32,
+    pub(crate) requests_made: u32,
     /// What it goes on with when its arguments were validated off the shard.
     pub(super) suspended: Option<Box<Suspended>>,
 }
@@ -59,7 +59,7 @@ enum State {
     Running(PendingCall, Cancel, Arc<ClientChannel>),
     /// Nobody waits for it any more. It keeps its place until it has ended, for until then it takes up a thread or a place
     /// in a queue.
-    Abandoned,
+    Cancelled,
     Remote(RemoteRequest),
 }
 
@@ -73,9 +73,9 @@ struct Entry {
 }
 
 /// A bounded slab of pending calls, with their deadlines.
-pub(crate) struct Calls {
+pub(crate) struct InFlightCalls {
     entries: Vec<Entry>,
-    free: Vec<u32>,
+    free_slots: Vec<u32>,
     capacity: usize,
     timers: Timers,
     due: Vec<usize>,
@@ -91,11 +91,11 @@ pub(crate) enum Overdue {
     Remote(Ticket, RemoteRequest),
 }
 
-impl Calls {
+impl InFlightCalls {
     pub(crate) fn new(capacity: usize, now: Instant) -> Self {
         Self {
             entries: Vec::new(),
-            free: Vec::new(),
+            free_slots: Vec::new(),
             capacity,
             timers: Timers::new(now, capacity),
             due: Vec::new(),
@@ -104,8 +104,8 @@ impl Calls {
         }
     }
 
-    fn put(&mut self, state: State) -> Option<Ticket> {
-        if let Some(index) = self.free.pop() {
+    fn allocate(&mut self, state: State) -> Option<Ticket> {
+        if let Some(index) = self.free_slots.pop() {
             let entry = self.entries.get_mut(index as usize)?;
             entry.state = state;
             return Some(Ticket { index, generation: entry.generation });
@@ -125,18 +125,18 @@ impl Calls {
 
     /// Files a call; `None` when as many are in flight as may be.
     pub(crate) fn insert(&mut self, call: PendingCall) -> Option<Ticket> {
-        self.put(State::Filed(call))
+        self.allocate(State::Filed(call))
     }
 
     /// Files a request that waits for another shard; `None` when as many are in flight as may be.
-    pub(crate) fn wait(&mut self, remote: RemoteRequest, now: Instant) -> Option<Ticket> {
-        let ticket = self.put(State::Remote(remote))?;
+    pub(crate) fn insert_remote(&mut self, remote: RemoteRequest, now: Instant) -> Option<Ticket> {
+        let ticket = self.allocate(State::Remote(remote))?;
         self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, REMOTE_TIMEOUT));
         Some(ticket)
     }
 
     /// Whether a call of this connection of lines waits for its client's answer.
-    pub(crate) fn asks(&self, line: SocketId) -> bool {
+    pub(crate) fn has_open_question(&self, line: SocketId) -> bool {
         self.running_of_line(line).any(|(_, call)| !call.questions.is_empty())
     }
 
@@ -155,7 +155,7 @@ impl Calls {
     }
 
     /// The call runs: it can be cancelled, and will be at its deadline.
-    pub(crate) fn run(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<ClientChannel>, now: Instant) {
+    pub(crate) fn run(&mut self, ticket: Ticket, cancel: Cancel, channel: Arc<ClientChannel>, now: Instant) {
         let Some(entry) = self.entry(ticket) else { return };
         if let State::Filed(call) = std::mem::replace(&mut entry.state, State::Free) {
             let after = call.deadline.saturating_duration_since(now);
@@ -167,7 +167,7 @@ impl Calls {
             let line_hash = line.map(|line| self.hasher.hash_one(line));
             if let Some(entry) = self.entry(ticket) {
                 (entry.hash, entry.line_hash) = (hash, line_hash);
-                entry.state = State::Running(call, cancel, talk);
+                entry.state = State::Running(call, cancel, channel);
             }
             self.index.extend(hash.into_iter().chain(line_hash).map(|hash| (hash, ticket.index)));
             self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, after));
@@ -175,10 +175,10 @@ impl Calls {
     }
 
     /// A call that was validated runs: it is cancelled in another way.
-    pub(crate) fn run_again(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<ClientChannel>) {
+    pub(crate) fn replace_running(&mut self, ticket: Ticket, cancel: Cancel, channel: Arc<ClientChannel>) {
         let Some(entry) = self.entry(ticket) else { return };
         match std::mem::replace(&mut entry.state, State::Free) {
-            State::Running(call, ..) => entry.state = State::Running(call, cancel, talk),
+            State::Running(call, ..) => entry.state = State::Running(call, cancel, channel),
             other => entry.state = other,
         }
     }
@@ -198,7 +198,7 @@ impl Calls {
         }
     }
 
-    fn release(&mut self, ticket: Ticket) -> Option<State> {
+    fn free(&mut self, ticket: Ticket) -> Option<State> {
         let entry = self.entry(ticket)?;
         let state = std::mem::replace(&mut entry.state, State::Free);
         if matches!(state, State::Free) {
@@ -208,24 +208,24 @@ impl Calls {
         let hashes = [entry.hash.take(), entry.line_hash.take()];
         self.unindex(ticket.index, hashes);
         self.timers.cancel(ticket.index as usize);
-        self.free.push(ticket.index);
+        self.free_slots.push(ticket.index);
         Some(state)
     }
 
     /// Takes out a call that has ended; `None` if nobody waits for it any more.
     pub(crate) fn take(&mut self, ticket: Ticket) -> Option<(PendingCall, Option<Arc<ClientChannel>>)> {
-        match self.release(ticket)? {
+        match self.free(ticket)? {
             State::Filed(call) => Some((call, None)),
-            State::Running(call, _, talk) => {
-                talk.end();
-                Some((call, Some(talk)))
+            State::Running(call, _, channel) => {
+                channel.end();
+                Some((call, Some(channel)))
             }
-            State::Free | State::Abandoned | State::Remote(_) => None,
+            State::Free | State::Cancelled | State::Remote(_) => None,
         }
     }
 
     /// One shard has answered: the request, once all have.
-    pub(crate) fn take_answered(&mut self, ticket: Ticket) -> Option<RemoteRequest> {
+    pub(crate) fn take_complete(&mut self, ticket: Ticket) -> Option<RemoteRequest> {
         match &mut self.entry(ticket)?.state {
             State::Remote(remote) => {
                 remote.left = remote.left.saturating_sub(1);
@@ -235,7 +235,7 @@ impl Calls {
             }
             _ => return None,
         }
-        match self.release(ticket)? {
+        match self.free(ticket)? {
             State::Remote(remote) => Some(remote),
             _ => None,
         }
@@ -243,7 +243,7 @@ impl Calls {
 
     /// Frees the slot of a request to other shards. Their answers are ignored.
     pub(crate) fn free_remote(&mut self, ticket: Ticket) {
-        self.release(ticket);
+        self.free(ticket);
     }
 
     /// The call, if somebody waits for it.
@@ -260,14 +260,14 @@ impl Calls {
     pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut PendingCall> {
         match &mut self.entry(ticket)?.state {
             State::Filed(call) | State::Running(call, ..) => Some(call),
-            State::Free | State::Abandoned | State::Remote(_) => None,
+            State::Free | State::Cancelled | State::Remote(_) => None,
         }
     }
 
-    /// The talk of a call that runs.
-    pub(crate) fn talk(&mut self, ticket: Ticket) -> Option<&Arc<ClientChannel>> {
+    /// The channel of a call that runs.
+    pub(crate) fn channel(&mut self, ticket: Ticket) -> Option<&Arc<ClientChannel>> {
         match &self.entry(ticket)?.state {
-            State::Running(_, _, talk) => Some(talk),
+            State::Running(_, _, channel) => Some(channel),
             _ => None,
         }
     }
@@ -301,18 +301,18 @@ impl Calls {
             let reply_to = match &entry.state {
                 State::Filed(call) | State::Running(call, ..) => &call.reply_to,
                 State::Remote(remote) => &remote.reply_to,
-                State::Free | State::Abandoned => return None,
+                State::Free | State::Cancelled => return None,
             };
-            let is_its = reply_to.socket() == Some(socket);
-            is_its.then_some(Ticket { index: u32::try_from(index).ok()?, generation: entry.generation })
+            let is_waiting = reply_to.socket() == Some(socket);
+            is_waiting.then_some(Ticket { index: u32::try_from(index).ok()?, generation: entry.generation })
         };
         self.entries.iter().enumerate().filter_map(of_socket).collect()
     }
 
     /// Cancels a call that runs, and frees the slot of one that does not: its answer has no recipient.
-    pub(crate) fn end_unanswered(&mut self, ticket: Ticket) {
-        if self.abandon(ticket).is_none() {
-            self.release(ticket);
+    pub(crate) fn cancel_or_free(&mut self, ticket: Ticket) {
+        if self.cancel(ticket).is_none() {
+            self.free(ticket);
         }
     }
 
@@ -331,17 +331,17 @@ impl Calls {
     }
 
     /// Cancels a call that runs: from here on nobody waits for it.
-    pub(crate) fn abandon(&mut self, ticket: Ticket) -> Option<PendingCall> {
+    pub(crate) fn cancel(&mut self, ticket: Ticket) -> Option<PendingCall> {
         let entry = self.entry(ticket)?;
         if !matches!(entry.state, State::Running(..)) {
             return None;
         }
-        let state = std::mem::replace(&mut entry.state, State::Abandoned);
+        let state = std::mem::replace(&mut entry.state, State::Cancelled);
         let hashes = [entry.hash.take(), entry.line_hash.take()];
         self.unindex(ticket.index, hashes);
         match state {
-            State::Running(call, cancel, talk) => {
-                talk.end();
+            State::Running(call, cancel, channel) => {
+                channel.end();
                 cancel.cancel();
                 Some(call)
             }
@@ -360,7 +360,7 @@ impl Calls {
             let deadline = match &entry.state {
                 State::Remote(remote) => remote.started + REMOTE_TIMEOUT,
                 State::Filed(call) | State::Running(call, ..) => call.deadline,
-                State::Free | State::Abandoned => continue,
+                State::Free | State::Cancelled => continue,
             };
             if now < deadline {
                 // Beyond the wheel's horizon, or another call by now.
@@ -369,23 +369,23 @@ impl Calls {
                 continue;
             }
             if matches!(entry.state, State::Remote(_)) {
-                if let Some(State::Remote(remote)) = self.release(ticket) {
+                if let Some(State::Remote(remote)) = self.free(ticket) {
                     return Some(Overdue::Remote(ticket, remote));
                 }
                 continue;
             }
-            return self.abandon(ticket).map(|call| Overdue::Call(ticket, call));
+            return self.cancel(ticket).map(|call| Overdue::Call(ticket, call));
         }
         None
     }
 
-    /// When [`Calls::next_overdue`] will next have something, if ever.
+    /// When [`InFlightCalls::next_overdue`] will next have something, if ever.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers.next()
     }
 
     /// How many calls are in flight.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.entries.len() - self.free_slots.len()
     }
 }

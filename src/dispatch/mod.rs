@@ -27,7 +27,7 @@ pub(crate) use disposition::{BatchReplies, Disposition};
 pub(crate) use source::{JsonLinesClient, ReplyStream, ReplyTo, Source};
 
 use entropy::Entropy;
-use in_flight::{Calls, PendingCall};
+use in_flight::{InFlightCalls, PendingCall};
 
 use crate::{
     call::{Callable, Caller, Kind, Reply, RequestContext, Revision},
@@ -62,18 +62,18 @@ pub(crate) struct DispatcherConfig {
 pub(crate) struct Dispatcher {
     pub(crate) shard: usize,
     pub(crate) snapshot: Rc<Snapshot>,
-    pub(crate) calls: Calls,
+    pub(crate) calls: InFlightCalls,
     pub(crate) state: SessionState,
     pub(crate) observer: Observer,
     pub(crate) sessions: Sessions,
-    /// Calls that were cancelled for want of room, to be answered with the reason.
+    /// InFlightCalls that were cancelled for want of room, to be answered with the reason.
     cancelled: VecDeque<(Ticket, PendingCall, Refused)>,
     runner: Runner,
     answers: CallAnswers,
     /// The reply that inline handlers fill, reused.
     reply: Reply,
     entropy: Entropy,
-    pub(crate) moment: Clock,
+    pub(crate) clock: Clock,
     pub(crate) limits: Limits,
 }
 
@@ -97,7 +97,7 @@ impl Dispatcher {
         Self {
             shard,
             snapshot: Rc::new(snapshot),
-            calls: Calls::new(limits.calls_in_flight_max, now),
+            calls: InFlightCalls::new(limits.calls_in_flight_max, now),
             state: SessionState::new(u16::try_from(shard).unwrap_or(u16::MAX), &limits, broadcast.clone()),
             observer,
             sessions: Sessions::new(secret, shards, ttl, limits.session_notes_max).of(broadcast.instance()),
@@ -106,7 +106,7 @@ impl Dispatcher {
             answers: CallAnswers::new(&limits),
             reply: Reply::default(),
             entropy: Entropy::default(),
-            moment: Clock { monotonic: now, wall: Duration::ZERO },
+            clock: Clock { monotonic: now, wall: Duration::ZERO },
             limits,
         }
     }
@@ -114,7 +114,7 @@ impl Dispatcher {
     /// Sets the time of the turn that begins.
     pub(crate) fn begin_turn(&mut self, now: Instant, wall: Duration) {
         self.observer.begin_turn(now);
-        self.moment = Clock { monotonic: now, wall };
+        self.clock = Clock { monotonic: now, wall };
     }
 
     /// Dispatches a document: one message, or a batch. Appends the answer to `out` if it is ready. `padded` is the document in its
@@ -193,7 +193,8 @@ impl Dispatcher {
     ) -> Result<Disposition, Suspension> {
         let start = out.len();
         let snapshot = Rc::clone(&self.snapshot);
-        let outcome = self.with_world(&snapshot, |world| mcp::route(world, source.transport(), root, out));
+        let outcome =
+            self.with_router_context(&snapshot, |context| mcp::route(context, source.transport(), root, out));
         let call = match outcome {
             Outcome::Run(call) => call,
             // A message that cannot be read without the text of a number may be read with it.
@@ -257,7 +258,7 @@ impl Dispatcher {
                 session: tie.session().map(|session| session.key),
                 binding,
                 questions: Vec::new(),
-                asked: 0,
+                requests_made: 0,
                 suspended: None,
             })
         };
@@ -277,8 +278,8 @@ impl Dispatcher {
                 }
                 return Ok(Disposition::Replied(status, messages));
             }
-            Started::Pending(ticket, cancel, conversation) => {
-                calls.run(ticket, cancel, conversation, received);
+            Started::Pending(ticket, cancel, channel) => {
+                calls.run(ticket, cancel, channel, received);
                 return Ok(Disposition::Pending(ticket));
             }
             Started::NeedsDigits { unused } => {
@@ -336,10 +337,10 @@ impl Dispatcher {
                 Disposition::NoReply
             }
             Outcome::Task(id, request) => {
-                let keeper = request.key.shard;
+                let owner = request.key.shard;
                 let method = request.action.method();
                 let id = Some(id.to_owned());
-                self.ask(keeper, Request::Task(request), (id, method), source.reply_to(), out)
+                self.request_shard(owner, Request::Task(request), (id, method), source.reply_to(), out)
             }
         }
     }
@@ -404,7 +405,7 @@ impl Dispatcher {
         headers: Headers<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Session, Disposition> {
-        let now = self.moment.wall.as_secs();
+        let now = self.clock.wall.as_secs();
         let found = mcp::require_session(&mut self.sessions, now, headers, out);
         found.map_err(|(status, reason)| {
             let request = RequestFields { status: Some(status), ..RequestFields::default() };
@@ -416,18 +417,18 @@ impl Dispatcher {
 
     fn accepts_batches(&mut self, source: &Source<'_>) -> bool {
         let snapshot = Rc::clone(&self.snapshot);
-        self.with_world(&snapshot, |world| mcp::accepts_batches(world, source.transport()))
+        self.with_router_context(&snapshot, |context| mcp::accepts_batches(context, source.transport()))
     }
 
-    fn with_world<'a, T>(
+    fn with_router_context<'a, T>(
         &mut self,
         snapshot: &'a Snapshot,
-        use_it: impl FnOnce(&mut World<'a, '_>) -> T,
+        function: impl FnOnce(&mut World<'a, '_>) -> T,
     ) -> T {
-        let Self { sessions, entropy, moment, limits, .. } = self;
+        let Self { sessions, entropy, clock, limits, .. } = self;
         let mut entropy = || entropy.take();
-        let now = moment.wall.as_secs();
-        use_it(&mut World { snapshot, sessions, now, entropy: &mut entropy, limits })
+        let now = clock.wall.as_secs();
+        function(&mut World { snapshot, sessions, now, entropy: &mut entropy, limits })
     }
 
     /// The queue of events of calls that run on this shard.
@@ -447,7 +448,7 @@ impl Dispatcher {
 }
 
 /// Frees the slot of a call that did not start.
-fn free_unused(calls: &mut Calls, unused: Option<Ticket>) {
+fn free_unused(calls: &mut InFlightCalls, unused: Option<Ticket>) {
     if let Some(unused) = unused {
         drop(calls.take(unused));
     }

@@ -18,10 +18,10 @@ impl Dispatcher {
         shard == self.state.shard || usize::from(shard) < self.state.broadcast.mailboxes().len()
     }
 
-    /// Has `keeper` serve a request: at once, if that is this shard. `about`: the id of the JSON-RPC request and its method.
-    pub(crate) fn ask(
+    /// Has `owner` serve a request: at once, if that is this shard. `about`: the id of the JSON-RPC request and its method.
+    pub(crate) fn request_shard(
         &mut self,
-        keeper: u16,
+        owner: u16,
         request: Request,
         about: (Option<OwnedId>, CallMethod),
         reply_to: ReplyTo,
@@ -30,19 +30,19 @@ impl Dispatcher {
         let (id, method) = about;
         let started = self.observer.turn_began();
         let remote = RemoteRequest { reply_to, id, method, started, left: 1 };
-        let is_gone = matches!(request, Request::Task(_)) && !self.has_shard(keeper);
-        if is_gone || keeper == self.state.shard {
-            let answer = if is_gone { Answer::Unknown } else { self.serve(&request, keeper) };
-            return self.answer_now(&remote, answer, out);
+        let is_gone = matches!(request, Request::Task(_)) && !self.has_shard(owner);
+        if is_gone || owner == self.state.shard {
+            let answer = if is_gone { Answer::Unknown } else { self.serve(&request, owner) };
+            return self.reply_now(&remote, answer, out);
         }
         let from = self.state.shard;
-        self.wait(remote, out, |broadcast, ticket| {
-            broadcast.post(keeper, Message::Ask { from, ticket, request })
+        self.post_remote(remote, out, |broadcast, ticket| {
+            broadcast.post(owner, Message::Request { from, ticket, request })
         })
     }
 
     /// Has every shard serve a request; the answer is complete when all have answered.
-    pub(crate) fn ask_all(
+    pub(crate) fn request_all_shards(
         &mut self,
         request: Request,
         about: (Option<OwnedId>, CallMethod),
@@ -56,17 +56,17 @@ impl Dispatcher {
         let others = self.state.broadcast.mailboxes().len().saturating_sub(1);
         let remote = RemoteRequest { reply_to, id, method, started, left: others };
         if others == 0 {
-            return self.answer_now(&remote, answer, out);
+            return self.reply_now(&remote, answer, out);
         }
-        self.wait(remote, out, |broadcast, ticket| {
+        self.post_remote(remote, out, |broadcast, ticket| {
             // Where one mailbox is full others may have served it: a repeated request does no harm.
-            (0..=u16::try_from(others).unwrap_or(u16::MAX))
-                .filter(|shard| *shard != from)
-                .all(|shard| broadcast.post(shard, Message::Ask { from, ticket, request: request.clone() }))
+            (0..=u16::try_from(others).unwrap_or(u16::MAX)).filter(|shard| *shard != from).all(|shard| {
+                broadcast.post(shard, Message::Request { from, ticket, request: request.clone() })
+            })
         })
     }
 
-    fn answer_now(&mut self, remote: &RemoteRequest, answer: Answer, out: &mut Vec<u8>) -> Disposition {
+    fn reply_now(&mut self, remote: &RemoteRequest, answer: Answer, out: &mut Vec<u8>) -> Disposition {
         let disposition = self.write_remote_answer(remote, answer, out);
         if matches!(disposition, Disposition::Replied(..)) {
             self.observer.metrics().note(remote.method as usize);
@@ -75,14 +75,14 @@ impl Dispatcher {
     }
 
     /// Files a request and posts it. `post` returns `false` if a mailbox is full.
-    fn wait(
+    fn post_remote(
         &mut self,
         remote: RemoteRequest,
         out: &mut Vec<u8>,
         post: impl FnOnce(&Broadcast, Ticket) -> bool,
     ) -> Disposition {
         let (id, method) = (remote.id.clone(), remote.method);
-        if let Some(ticket) = self.calls.wait(remote, self.moment.monotonic) {
+        if let Some(ticket) = self.calls.insert_remote(remote, self.clock.monotonic) {
             if post(&self.state.broadcast, ticket) {
                 return Disposition::Pending(ticket);
             }
@@ -94,7 +94,7 @@ impl Dispatcher {
 
     /// Serves a request of this shard or another from the state that is kept here.
     pub(crate) fn serve(&mut self, request: &Request, from: u16) -> Answer {
-        let answer = self.state.serve(request, from, &mut self.sessions, self.moment);
+        let answer = self.state.serve(request, from, &mut self.sessions, self.clock);
         if let (Request::Task(TaskRequest { key, action }), Answer::Task(_)) = (request, &answer) {
             self.task_action(*key, action);
         }
@@ -103,7 +103,7 @@ impl Dispatcher {
 
     /// Another shard has answered. Delivers the answer once all have.
     pub(crate) fn on_remote_answer(&mut self, ticket: Ticket, answer: Answer) {
-        let Some(remote) = self.calls.take_answered(ticket) else { return };
+        let Some(remote) = self.calls.take_complete(ticket) else { return };
         // Only a connection waits for another shard.
         let Some(socket) = remote.reply_to.socket() else { return };
         let mut out = Vec::new();
@@ -173,17 +173,17 @@ impl Dispatcher {
                 return Disposition::Attached(stream, ended);
             }
             (Answer::Unknown, Some(id)) => {
-                return self.written_refusal(mcp::write_unknown_task(out, id, method));
+                return self.record_error(mcp::write_unknown_task(out, id, method));
             }
             (Answer::Unknown | Answer::Task(_), None) => (Refused::UnknownStream, "Unknown Last-Event-ID"),
             (Answer::Full, _) => (Refused::Busy, SERVER_BUSY),
             (Answer::TooMany, _) => (Refused::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS),
         };
-        self.written_refusal(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, text))
+        self.record_error(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, text))
     }
 
     /// As [`Self::reject`], for a request whose latency is recorded by the caller.
-    fn written_refusal(&mut self, outcome: mcp::Outcome<'_>) -> Disposition {
+    fn record_error(&mut self, outcome: mcp::Outcome<'_>) -> Disposition {
         let mcp::Outcome::Refused(status, method, reason, message, id) = outcome else {
             return Disposition::NoReply;
         };

@@ -44,9 +44,9 @@ impl Dispatcher {
             // Another instance keeps its state. Its client opens a new session and subscribes again.
             return self.reject_plain(out, Refused::UnknownSession, "Session not found");
         }
-        let keeper = resume.map_or(session.home, |(stream, _)| stream.shard);
+        let owner = resume.map_or(session.home, |(stream, _)| stream.shard);
         let request = Request::Attach { session, socket, resume };
-        self.ask(keeper, request, (None, CallMethod::Other), waits(socket), out)
+        self.request_shard(owner, request, (None, CallMethod::Other), pending_reply(socket), out)
     }
 
     /// Ends a session on every shard.
@@ -59,13 +59,13 @@ impl Dispatcher {
         match self.session(headers, out) {
             Ok(session) => {
                 let request = Request::End(session.key);
-                self.ask_all(request, (None, CallMethod::Other), waits(socket), out)
+                self.request_all_shards(request, (None, CallMethod::Other), pending_reply(socket), out)
             }
             Err(disposition) => disposition,
         }
     }
 }
 
-fn waits(socket: SocketId) -> ReplyTo {
+fn pending_reply(socket: SocketId) -> ReplyTo {
     ReplyTo::Http { socket, stream: ReplyStream::Unsupported }
 }

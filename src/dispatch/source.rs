@@ -34,7 +34,7 @@ pub(crate) struct JsonLinesClient {
     /// What `initialize` agreed on.
     pub(crate) handshake: Option<Handshake>,
     /// The subscriber of its legacy subscriptions and of list changes.
-    pub(crate) listener: Option<SubscriberKey>,
+    pub(crate) subscriber: Option<SubscriberKey>,
     /// Its open `subscriptions/listen` requests.
     pub(crate) listens: Vec<SubscriberKey>,
 }
@@ -42,12 +42,12 @@ pub(crate) struct JsonLinesClient {
 impl JsonLinesClient {
     /// A client that has sent nothing yet.
     pub(crate) fn new(socket: SocketId, peer: Option<PeerAddress>) -> Self {
-        Self { socket, peer, handshake: None, listener: None, listens: Vec::new() }
+        Self { socket, peer, handshake: None, subscriber: None, listens: Vec::new() }
     }
 
     /// All its subscribers.
-    pub(crate) fn listeners(&self) -> impl Iterator<Item = SubscriberKey> {
-        self.listens.iter().copied().chain(self.listener)
+    pub(crate) fn subscribers(&self) -> impl Iterator<Item = SubscriberKey> {
+        self.listens.iter().copied().chain(self.subscriber)
     }
 }
 

@@ -33,7 +33,7 @@ impl Dispatcher {
         let listens = if let Source::JsonLines { client, .. } = source { &client.listens[..] } else { &[] };
         let subscriptions = &self.state.subscriptions;
         let named = topics.iter().filter(|topic| !topic.is_list()).count();
-        let named = listens.iter().fold(named, |named, listener| named + subscriptions.named(*listener));
+        let named = listens.iter().fold(named, |named, subscriber| named + subscriptions.named(*subscriber));
         if listens.len() >= self.limits.subscriptions_per_connection_max
             || named > self.limits.subscription_topics_max
             || !subscriptions.has_room(topics.len().max(1))
@@ -44,17 +44,17 @@ impl Dispatcher {
             Source::Http { socket, .. } => Subscriber::Stream(*socket),
             Source::JsonLines { client, .. } => Subscriber::Line(client.socket),
         };
-        let listener = self.state.subscriptions.insert(key, Some(id_as_json(id.as_id())));
+        let subscriber = self.state.subscriptions.insert(key, Some(id_as_json(id.as_id())));
         for topic in topics {
-            self.state.subscriptions.subscribe(listener, topic);
+            self.state.subscriptions.subscribe(subscriber, topic);
         }
         if let Source::JsonLines { client, .. } = source {
-            client.listens.push(listener);
+            client.listens.push(subscriber);
         } else {
             self.observer.metrics().note(CallMethod::Listen as usize);
         }
         out.extend_from_slice(&acknowledged);
-        Disposition::Listening(listener)
+        Disposition::Listening(subscriber)
     }
 
     fn reject_subscription(
@@ -81,13 +81,13 @@ impl Dispatcher {
         let home = session.home;
         match action {
             SessionAction::SetLevel(level) => {
-                self.ask_all(Request::SetLevel(session.key, level), about, source.reply_to(), out)
+                self.request_all_shards(Request::SetLevel(session.key, level), about, source.reply_to(), out)
             }
             SessionAction::Subscribe(uri) => {
-                self.ask(home, Request::Subscribe(session, uri), about, source.reply_to(), out)
+                self.request_shard(home, Request::Subscribe(session, uri), about, source.reply_to(), out)
             }
             SessionAction::Unsubscribe(uri) => {
-                self.ask(home, Request::Unsubscribe(session, uri), about, source.reply_to(), out)
+                self.request_shard(home, Request::Unsubscribe(session, uri), about, source.reply_to(), out)
             }
         }
     }
@@ -112,17 +112,17 @@ impl Dispatcher {
                 let topic = Topic::resource(&uri);
                 let topics_max = self.limits.subscription_topics_max;
                 let has_room = self.state.subscriptions.has_room(1);
-                let listener = has_room.then(|| self.listener_of(client));
-                let admitted = listener
-                    .filter(|listener| self.state.subscriptions.admits(*listener, &topic, topics_max));
-                let Some(listener) = admitted else {
+                let subscriber = has_room.then(|| self.subscriber_of(client));
+                let admitted = subscriber
+                    .filter(|subscriber| self.state.subscriptions.admits(*subscriber, &topic, topics_max));
+                let Some(subscriber) = admitted else {
                     return self.reject_subscription(id, Revision::LATEST_LEGACY, method, out);
                 };
-                self.state.subscriptions.subscribe(listener, topic);
+                self.state.subscriptions.subscribe(subscriber, topic);
             }
             SessionAction::Unsubscribe(uri) => {
-                if let Some(listener) = client.listener {
-                    self.state.subscriptions.unsubscribe(listener, &Topic::resource(&uri));
+                if let Some(subscriber) = client.subscriber {
+                    self.state.subscriptions.unsubscribe(subscriber, &Topic::resource(&uri));
                 }
             }
         }
@@ -134,28 +134,28 @@ impl Dispatcher {
 
     /// Subscribes a legacy client to changes of the lists, as `initialize` promises it.
     pub(super) fn subscribe_to_lists(&mut self, client: &mut JsonLinesClient) {
-        if client.listener.is_none() {
-            let listener = self.listener_of(client);
+        if client.subscriber.is_none() {
+            let subscriber = self.subscriber_of(client);
             for list in List::ALL {
-                self.state.subscriptions.subscribe(listener, Topic::list(list));
+                self.state.subscriptions.subscribe(subscriber, Topic::list(list));
             }
         }
     }
 
-    fn listener_of(&mut self, client: &mut JsonLinesClient) -> SubscriberKey {
+    fn subscriber_of(&mut self, client: &mut JsonLinesClient) -> SubscriberKey {
         let socket = client.socket;
         *client
-            .listener
+            .subscriber
             .get_or_insert_with(|| self.state.subscriptions.insert(Subscriber::Line(socket), None))
     }
 
     /// Closes the `subscriptions/listen` requests of a newline-delimited connection that have this id.
     pub(super) fn close_listens(&mut self, client: &mut JsonLinesClient, id: &OwnedId) {
         let subscriptions = &mut self.state.subscriptions;
-        client.listens.retain(|listener| {
-            let is_named = subscriptions.id(*listener).is_some_and(|other| has_value_of(id.as_id(), other));
+        client.listens.retain(|subscriber| {
+            let is_named = subscriptions.id(*subscriber).is_some_and(|other| has_value_of(id.as_id(), other));
             if is_named {
-                subscriptions.remove(*listener);
+                subscriptions.remove(*subscriber);
             }
             !is_named
         });

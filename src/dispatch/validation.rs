@@ -71,7 +71,7 @@ impl Dispatcher {
             session: call.tie.session().map(|session| session.key),
             binding: call.binding,
             questions: Vec::new(),
-            asked: 0,
+            requests_made: 0,
             suspended: Some(Box::new(suspended)),
         };
         self.calls.insert(pending)
@@ -106,7 +106,7 @@ impl Dispatcher {
         };
         if let Some(cancel) = self.runner.submit(ticket, Arc::new(AtomicBool::new(false)), validate) {
             let channel = Arc::new(ClientChannel::buffered(revision, capabilities, CallDetails::default()));
-            self.calls.run(ticket, cancel, channel, self.moment.monotonic);
+            self.calls.run(ticket, cancel, channel, self.clock.monotonic);
             return Disposition::Pending(ticket);
         }
         let Some((call, _)) = self.calls.take(ticket) else { return Disposition::NoReply };
@@ -151,10 +151,10 @@ impl Dispatcher {
         let input = arguments(decoded.root());
         let mut reply = Reply::default();
         match self.runner.start(&callable, input, &request, details, |_| Some(ticket), &mut reply) {
-            Started::Pending(ticket, cancel, channel) => self.calls.run_again(ticket, cancel, channel),
+            Started::Pending(ticket, cancel, channel) => self.calls.replace_running(ticket, cancel, channel),
             Started::Done(messages) => {
                 for message in messages {
-                    self.on_note(ticket, message);
+                    self.on_call_message(ticket, message);
                 }
                 self.finish_taken(ticket, Ok(reply));
             }

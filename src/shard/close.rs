@@ -134,17 +134,17 @@ impl Shard {
     fn detach(&mut self, connection: &Connection) {
         let dispatcher = &mut self.pipeline.dispatcher;
         match connection.phase {
-            Phase::Calling { ticket, .. } => dispatcher.abandon(ticket),
-            Phase::Listening(listener) => dispatcher.state.subscriptions.remove(listener),
+            Phase::Calling { ticket, .. } => dispatcher.detach_call(ticket),
+            Phase::Listening(subscriber) => dispatcher.state.subscriptions.remove(subscriber),
             Phase::Attached(stream) => dispatcher.state.detach(stream, connection.socket),
             _ => {}
         }
         if let Some(lines) = &connection.json_lines {
-            for listener in lines.client.listeners() {
-                dispatcher.state.subscriptions.remove(listener);
+            for subscriber in lines.client.subscribers() {
+                dispatcher.state.subscriptions.remove(subscriber);
             }
             for ticket in dispatcher.calls.of_line(connection.socket) {
-                if dispatcher.calls.abandon(ticket).is_some() {
+                if dispatcher.calls.cancel(ticket).is_some() {
                     dispatcher.observer.metrics().event("cancelled");
                 }
             }

@@ -220,7 +220,7 @@ impl Shard {
         let Some(connection) = connection_of(connections, socket) else { return };
         let state = &mut pipeline.dispatcher.state;
         let listens: Vec<SubscriberKey> = match (connection.phase, &mut connection.json_lines) {
-            (Phase::Listening(listener), _) => vec![listener],
+            (Phase::Listening(subscriber), _) => vec![subscriber],
             (Phase::Attached(stream), _) => {
                 state.detach(stream, socket);
                 Vec::new()
@@ -228,11 +228,11 @@ impl Shard {
             (_, Some(lines)) => std::mem::take(&mut lines.client.listens),
             _ => return,
         };
-        for listener in listens {
-            if let Some(id) = state.subscriptions.id(listener) {
+        for subscriber in listens {
+            if let Some(id) = state.subscriptions.id(subscriber) {
                 append_message(connection, |out| crate::mcp::write_listen_ended(out, id));
             }
-            state.subscriptions.remove(listener);
+            state.subscriptions.remove(subscriber);
         }
         if connection.json_lines.is_some() {
             self.resume_lines(socket);

@@ -29,7 +29,7 @@ impl Shard {
     }
 
     fn on_message(&mut self, message: Message) {
-        if matches!(message, Message::Ask { .. }) {
+        if matches!(message, Message::Request { .. }) {
             // A subscription gets no event that was published before it.
             self.drain_deliveries();
         }
@@ -39,7 +39,7 @@ impl Shard {
                 let deliveries = &mut dispatcher.state.deliveries;
                 deliveries.push(Destination::Subscribers, Payload::Event(event), AfterSend::KeepOpen);
             }
-            Message::Ask { from, ticket, request } => {
+            Message::Request { from, ticket, request } => {
                 let answer = dispatcher.serve(&request, from);
                 let attached = match (&request, &answer) {
                     (Request::Attach { socket, .. }, Answer::Attached(stream, ..)) => {

@@ -261,7 +261,7 @@ impl Shard {
         let dispatcher = self.dispatcher();
         dispatcher.observer.panicked(text.unwrap_or("no message"));
         for ticket in dispatcher.calls.of_socket(socket) {
-            dispatcher.calls.end_unanswered(ticket);
+            dispatcher.calls.cancel_or_free(ticket);
         }
         self.close(socket);
     }
