@@ -1,4 +1,4 @@
-//! Batches of JSON-RPC messages, which 2025-03-26 knows
+//! Batches of JSON-RPC messages, in revision 2025-03-26
 //! (<https://modelcontextprotocol.io/specification/2025-03-26/basic#batching>).
 
 use super::{BatchReplies, Dispatcher, Disposition, Source, Suspension};
@@ -20,7 +20,7 @@ impl Dispatcher {
         if messages.len() > self.limits.batch_messages_max {
             return Ok(self.reject_plain(out, Refused::InvalidRequest, "Too many messages in a batch"));
         }
-        // No message may have run when another one turns out to need the text.
+        // Checked for all messages first: none may run before dispatch is suspended for the text of another.
         if messages.clone().any(|message| needs_text(message) || lacks_digits(message)) {
             return Err(Suspension::NeedsText);
         }

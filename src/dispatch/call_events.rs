@@ -1,4 +1,4 @@
-//! What calls say while they run, what is answered to them, and how they end.
+//! Events of running calls: notifications and requests to the client, responses of the client, cancellation and completion.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,18 +23,18 @@ use crate::{
     telemetry::observer::RequestFields,
 };
 
-/// Where a message of a running call goes.
+/// The route of a notification or request that a running call sends.
 enum NotificationRoute {
-    /// The connection that waits for the answer.
+    /// The connection of the request.
     Connection(SocketId),
-    /// A replay buffer.
+    /// The replay buffer of a stream.
     Stream(StreamId),
-    /// Nowhere: the client cannot be reached before the answer.
+    /// None: no message can reach the client before the reply.
     None,
 }
 
 impl Dispatcher {
-    /// Takes up an event of a running call.
+    /// Handles an event of a running call.
     pub(crate) fn on_call_event(&mut self, event: CallEvent) {
         match event {
             CallEvent::Message(ticket, message) => self.on_call_message(ticket, message),
@@ -60,8 +60,8 @@ impl Dispatcher {
         }
     }
 
-    /// Where messages of a call go that precede its answer. The first makes a reply over HTTP a stream of events, which can be
-    /// resumed in a session of 2025-11-25
+    /// The route of messages that precede the reply of a call. The first message turns a reply over HTTP into an event stream,
+    /// which is resumable in a session of 2025-11-25
     /// (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#resumability-and-redelivery>).
     fn notification_route(&mut self, ticket: Ticket) -> NotificationRoute {
         let Some(call) = self.calls.get_mut(ticket) else { return NotificationRoute::None };
@@ -91,7 +91,7 @@ impl Dispatcher {
         }
     }
 
-    /// Sends a message that precedes the answer of a call. Returns `false` if the client cannot be reached.
+    /// Sends a message that precedes the reply of a call. Returns `false` if the call has no route to its client.
     fn send(&mut self, ticket: Ticket, message: &[u8]) -> bool {
         match self.notification_route(ticket) {
             NotificationRoute::Stream(stream) => self.state.push(stream, message, false),
@@ -103,7 +103,7 @@ impl Dispatcher {
         true
     }
 
-    /// Asks the client a call's question.
+    /// Sends a request of a call to its client.
     fn send_client_request(&mut self, ticket: Ticket, key: String, request: &InputRequest) {
         let clock = self.clock;
         let secret = self.sessions.secret().clone();
@@ -126,7 +126,8 @@ impl Dispatcher {
         write_string(&mut message, request.method);
         message.extend_from_slice(b",\"params\":");
         let mut params = request.params.clone();
-        // The call's own name for it is another call's too (checklist E-02).
+        // The handler's `elicitationId` is not unique among calls; the request id is
+        // (<https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation>).
         if let Some(name) = params.get_mut("elicitationId") {
             *name = id.into();
         }
@@ -139,7 +140,7 @@ impl Dispatcher {
         }
     }
 
-    /// Brings a client's answer to the call that requests, here or elsewhere.
+    /// Passes a response of the client to its call, on this shard or another.
     pub(crate) fn client_answer(&mut self, answer: ClientAnswer) {
         let question = answer.question;
         if question.shard != self.state.shard {
@@ -153,11 +154,11 @@ impl Dispatcher {
         let key = self.calls.get_mut(ticket).filter(|call| call.session == answer.session).and_then(|call| {
             let position = call.questions.iter().position(|(number, _)| *number == question.number)?;
             let key = call.questions.swap_remove(position).1;
-            // While another one is open, the call's time does not run.
+            // The deadline of the call is suspended while it awaits another response.
             let deadline = call.questions.is_empty().then(|| instant_after(now, call.callable.deadline()));
             Some((key, deadline))
         });
-        // A second answer, or one to a call that has ended.
+        // A duplicate response, or the call has ended.
         let Some((key, deadline)) = key else {
             self.observer.metrics().event("answer_unexpected");
             return;
@@ -170,9 +171,9 @@ impl Dispatcher {
         }
     }
 
-    /// Ends a reply's stream before the call has ended. Its client resumes the stream.
+    /// Ends the event stream of a reply before the call has ended. The client resumes the stream.
     fn disconnect(&mut self, ticket: Ticket, retry: Duration) {
-        // The stream begins, so that there is something to resume.
+        // Starts the stream, which the client needs to resume it.
         self.notification_route(ticket);
         let Some(call) = self.calls.get_mut(ticket) else { return };
         let ReplyTo::Http { socket, stream: ReplyStream::Resumable(stream) } = call.reply_to else { return };
@@ -182,7 +183,8 @@ impl Dispatcher {
         self.state.deliveries.events(Destination::Stream(socket, stream), &last, AfterSend::EndReply);
     }
 
-    /// The call goes on as a task: whoever waits is told where to ask for it (checklist X-03).
+    /// Turns a call into a task, and replies with the task id
+    /// (<https://github.com/modelcontextprotocol/ext-tasks/blob/main/specification/2026-07-28/tasks.md>).
     fn become_task(&mut self, ticket: Ticket, terms: TaskTerms) {
         let clock = self.clock;
         let nonce = u64::from_le_bytes(self.entropy.take());
@@ -209,7 +211,7 @@ impl Dispatcher {
         }
     }
 
-    /// Delivers an answer, which is empty where the client gets none.
+    /// Delivers an encoded reply; `answer` is empty if the client receives none.
     fn reply(&mut self, ticket: Ticket, to: ReplyTo, status: Status, answer: &[u8]) {
         match to {
             ReplyTo::Task(key) => self.complete_task(key, answer),
@@ -225,7 +227,7 @@ impl Dispatcher {
         }
     }
 
-    /// Does to a task what a client asks for.
+    /// Applies an action to a task of this shard.
     pub(crate) fn task_action(&mut self, key: TaskKey, action: &TaskAction) {
         let clock = self.clock;
         match action {
@@ -254,8 +256,8 @@ impl Dispatcher {
         }
     }
 
-    /// Cancels a request whose answer a client does not want any more: of a session wherever it runs, of a newline-delimited
-    /// connection a call or a `subscriptions/listen`.
+    /// Cancels a request after `notifications/cancelled`: in a session a call on any shard, on a newline-delimited connection a
+    /// call or a `subscriptions/listen`.
     pub(crate) fn cancel(&mut self, tie: Tie, id: &OwnedId, source: &mut Source<'_>) {
         match (tie, source) {
             (Tie::Session(session), _) => {
@@ -276,14 +278,14 @@ impl Dispatcher {
         }
     }
 
-    /// As [`Self::cancel`], for the calls of a session that run on this shard.
+    /// As [`Self::cancel`], for a call of a session on this shard.
     pub(crate) fn cancel_in_session(&mut self, key: SessionKey, id: &OwnedId) {
         if let Some(ticket) = self.calls.find(Some(key), None, id) {
             self.cancel_call(ticket);
         }
     }
 
-    /// Cancels a call. Its connection, if one waits for the answer, gets an empty one.
+    /// Cancels a call. An attached connection receives an empty reply.
     fn cancel_call(&mut self, ticket: Ticket) {
         let Some(call) = self.calls.cancel(ticket) else { return };
         self.observer.metrics().event("cancelled");
@@ -299,7 +301,7 @@ impl Dispatcher {
         }
     }
 
-    /// Answers a call that has ended.
+    /// Encodes and delivers the reply of a call that has ended.
     pub(crate) fn finish_call(
         &mut self,
         ticket: Ticket,
@@ -313,7 +315,7 @@ impl Dispatcher {
             stream: ReplyStream::Unsupported | ReplyStream::Possible | ReplyStream::Open,
         } = call.reply_to
         {
-            // The usual case: straight into the bytes of the queue.
+            // The common case: encodes the reply directly into the delivery queue.
             let mut deliveries = std::mem::take(&mut self.state.deliveries);
             let (range, status) = deliveries.write(|out| self.write_answer(call, channel, outcome, out));
             debug_assert!(self.state.deliveries.is_empty(), "an answer is one delivery");
@@ -327,7 +329,7 @@ impl Dispatcher {
         self.reply(ticket, call.reply_to, status, &answer);
     }
 
-    /// Writes the answer of a call that has ended, and records its latency.
+    /// Encodes the reply of a call that has ended, and records its latency.
     fn write_answer(
         &mut self,
         call: &PendingCall,
@@ -335,7 +337,7 @@ impl Dispatcher {
         outcome: Result<Reply, Refused>,
         out: &mut Vec<u8>,
     ) -> Status {
-        // A task's result has no envelope of its own.
+        // The id of a task's reply is a placeholder: `complete_task` removes the envelope.
         let id = match call.reply_to {
             ReplyTo::Task(_) => Id::Unsigned(0),
             _ => call.id.as_id(),
@@ -358,7 +360,7 @@ impl Dispatcher {
             Err(Refused::InputRequired) => {
                 let requests = channel.map(|channel| channel.take_unanswered()).unwrap_or_default();
                 let answers = channel.map(|channel| channel.answers()).unwrap_or_default();
-                // Rather a moment too late than too early.
+                // Rounded up to whole seconds.
                 let expires =
                     self.clock.wall.saturating_add(self.limits.request_state_ttl).as_secs().saturating_add(1);
                 let binding = call.binding.as_deref().copied().unwrap_or_default();
@@ -382,7 +384,7 @@ impl Dispatcher {
         status
     }
 
-    /// Ends a task with what its call came to.
+    /// Completes a task with the encoded reply of its call.
     pub(crate) fn complete_task(&mut self, key: TaskKey, answer: &[u8]) {
         const RESULT: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{";
         const ERROR: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":0,\"error\":";
@@ -397,7 +399,7 @@ impl Dispatcher {
         self.state.publish_task(key, clock.monotonic);
     }
 
-    /// Answers the calls and requests whose deadline has passed, and cancels them.
+    /// Cancels and answers the calls and requests past their deadlines.
     pub(crate) fn expire(&mut self) {
         loop {
             if let Some((ticket, call, refused)) = self.cancelled.pop_front() {
@@ -414,13 +416,15 @@ impl Dispatcher {
         }
     }
 
-    /// Whether the end of its connection is the end of a call: in the 2026 era it is (checklist M-80); before, a client
-    /// that has closed its side may still wait for the answer.
+    /// Whether a call is cancelled when its connection closes: in the 2026 era
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#cancellation>). A legacy client
+    /// that has closed its side may still await the reply.
     pub(crate) fn ends_with_connection(&self, ticket: Ticket) -> bool {
         self.calls.get(ticket).is_some_and(|call| call.revision.is_modern())
     }
 
-    /// The connection that waits for a call has closed. In a session that can resume, the answer is kept for its client.
+    /// Detaches a call from its connection, which has closed: cancels it in the 2026 era; in a resumable stream, the reply goes to
+    /// the replay buffer.
     pub(crate) fn detach_call(&mut self, ticket: Ticket) {
         if self.ends_with_connection(ticket) {
             if self.calls.cancel(ticket).is_some() {
@@ -437,7 +441,7 @@ impl Dispatcher {
     }
 }
 
-/// The error that answers a call without a reply.
+/// The kind of error that is sent for a call without a reply.
 fn error_kind(unfinished: Unfinished) -> Refused {
     match unfinished {
         Unfinished::Panicked => Refused::ToolPanicked,

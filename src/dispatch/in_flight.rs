@@ -1,4 +1,4 @@
-//! InFlightCalls in flight on one shard, and requests that wait for another shard.
+//! Calls in flight on one shard, and requests that await responses of other shards.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use std::{
 use corelane_ring::{PeerAddress, SocketId};
 use foldhash::fast::RandomState;
 
-use super::{ReplyTo, validation::Suspended};
+use super::{ReplyTo, suspended::SuspendedCall};
 use crate::{
     call::{ClientChannel, Revision, SharedCallable},
     jsonrpc::OwnedId,
@@ -18,7 +18,7 @@ use crate::{
     runtime::{Cancel, Tick, Ticket, Timers},
 };
 
-/// What is needed to answer a call when it ends.
+/// The state that encodes and delivers the reply of a call when it ends.
 pub(crate) struct PendingCall {
     pub(crate) reply_to: ReplyTo,
     pub(crate) peer: Option<PeerAddress>,
@@ -26,39 +26,39 @@ pub(crate) struct PendingCall {
     pub(crate) id: OwnedId,
     pub(crate) revision: Revision,
     pub(crate) started: Instant,
-    /// When it has taken too long.
+    /// Time at which the call is cancelled.
     pub(crate) deadline: Instant,
-    /// The legacy session it belongs to.
+    /// The legacy session of the call.
     pub(crate) session: Option<SessionKey>,
-    /// What a request state of it would be bound to.
+    /// The fingerprint that a request state of the call is bound to.
     pub(crate) binding: Option<Box<RequestFingerprint>>,
-    /// Its questions that are not answered yet: number and key.
+    /// Requests to the client without a response: number and key.
     pub(crate) questions: Vec<(u32, String)>,
+    /// Number of requests to the client so far.
     pub(crate) requests_made: u32,
-    /// What it goes on with when its arguments were validated off the shard.
-    pub(super) suspended: Option<Box<Suspended>>,
+    /// The state to resume the call with, if its arguments are validated off the shard.
+    pub(super) suspended: Option<Box<SuspendedCall>>,
 }
 
-/// A request that waits for the answers of other shards.
+/// A request that awaits responses of other shards.
 pub(crate) struct RemoteRequest {
     pub(crate) reply_to: ReplyTo,
     pub(crate) id: Option<OwnedId>,
     pub(crate) method: CallMethod,
     pub(crate) started: Instant,
-    /// Shards that have not answered yet.
+    /// Number of shards that have not responded.
     pub(crate) left: usize,
 }
 
-/// How long another shard may take to answer.
+/// Maximum time for the response of another shard.
 const REMOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
 enum State {
     Free,
-    /// Filed, and not started yet.
+    /// A call that has a slot and has not started.
     Filed(PendingCall),
     Running(PendingCall, Cancel, Arc<ClientChannel>),
-    /// Nobody waits for it any more. It keeps its place until it has ended, for until then it takes up a thread or a place
-    /// in a queue.
+    /// A cancelled call. It keeps its slot until it has ended, because it occupies a thread or a place in a queue until then.
     Cancelled,
     Remote(RemoteRequest),
 }
@@ -66,9 +66,9 @@ enum State {
 struct Entry {
     state: State,
     generation: u32,
-    /// Where a running call stands in the index, if it can be named by a client.
+    /// The key of a running call in the index, if a client can cancel it by its id.
     hash: Option<u64>,
-    /// As `hash`, for the connection of lines that it came on.
+    /// The key in the index for the newline-delimited connection of the call.
     line_hash: Option<u64>,
 }
 
@@ -79,13 +79,13 @@ pub(crate) struct InFlightCalls {
     capacity: usize,
     timers: Timers,
     due: Vec<usize>,
-    /// Running calls by whose they are and by their id, hashed: what a cancellation names. Those of lines also by their
-    /// connection, hashed. Whoever looks compares what is found.
+    /// Slots of running calls, by the hash of session or connection and request id, which a cancellation contains; those of
+    /// newline-delimited connections also by the hash of the connection. Lookups compare the values because hashes collide.
     index: BTreeSet<(u64, u32)>,
     hasher: RandomState,
 }
 
-/// What has taken too long.
+/// A call or request past its deadline.
 pub(crate) enum Overdue {
     Call(Ticket, PendingCall),
     Remote(Ticket, RemoteRequest),
@@ -123,24 +123,24 @@ impl InFlightCalls {
         (entry.generation == ticket.generation).then_some(entry)
     }
 
-    /// Files a call; `None` when as many are in flight as may be.
+    /// Allocates a slot for a call; `None` if the maximum number of calls is in flight.
     pub(crate) fn insert(&mut self, call: PendingCall) -> Option<Ticket> {
         self.allocate(State::Filed(call))
     }
 
-    /// Files a request that waits for another shard; `None` when as many are in flight as may be.
+    /// Allocates a slot for a request to other shards; `None` if the maximum number of calls is in flight.
     pub(crate) fn insert_remote(&mut self, remote: RemoteRequest, now: Instant) -> Option<Ticket> {
         let ticket = self.allocate(State::Remote(remote))?;
         self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, REMOTE_TIMEOUT));
         Some(ticket)
     }
 
-    /// Whether a call of this connection of lines waits for its client's answer.
+    /// Whether a call of a newline-delimited connection awaits a response of the client.
     pub(crate) fn has_open_question(&self, line: SocketId) -> bool {
         self.running_of_line(line).any(|(_, call)| !call.questions.is_empty())
     }
 
-    /// The calls that run and whose answers are lines of this connection.
+    /// The running calls of a newline-delimited connection.
     fn running_of_line(&self, line: SocketId) -> impl Iterator<Item = (Ticket, &PendingCall)> {
         let hash = self.hasher.hash_one(line);
         self.index.range((hash, 0)..=(hash, u32::MAX)).filter_map(move |&(_, index)| {
@@ -154,12 +154,12 @@ impl InFlightCalls {
         })
     }
 
-    /// The call runs: it can be cancelled, and will be at its deadline.
+    /// Marks a call as running: it can be cancelled, and is cancelled at its deadline.
     pub(crate) fn run(&mut self, ticket: Ticket, cancel: Cancel, channel: Arc<ClientChannel>, now: Instant) {
         let Some(entry) = self.entry(ticket) else { return };
         if let State::Filed(call) = std::mem::replace(&mut entry.state, State::Free) {
             let after = call.deadline.saturating_duration_since(now);
-            // Only what a client can name: a call of a session, or of a connection of lines.
+            // Only calls of a session or of a newline-delimited connection can be cancelled by id.
             let line = if let ReplyTo::JsonLines(socket) = call.reply_to { Some(socket) } else { None };
             let hash = (call.session.is_some() || line.is_some()).then(|| {
                 self.hasher.hash_one((call.session, line.filter(|_| call.session.is_none()), &call.id))
@@ -174,7 +174,7 @@ impl InFlightCalls {
         }
     }
 
-    /// A call that was validated runs: it is cancelled in another way.
+    /// Replaces the cancellation handle and the channel of a running call, whose handler starts after validation.
     pub(crate) fn replace_running(&mut self, ticket: Ticket, cancel: Cancel, channel: Arc<ClientChannel>) {
         let Some(entry) = self.entry(ticket) else { return };
         match std::mem::replace(&mut entry.state, State::Free) {
@@ -183,7 +183,7 @@ impl InFlightCalls {
         }
     }
 
-    /// Gives a call another deadline.
+    /// Changes the deadline of a call.
     pub(crate) fn set_deadline(&mut self, ticket: Ticket, now: Instant, deadline: Instant) {
         if let Some(call) = self.get_mut(ticket) {
             call.deadline = deadline;
@@ -198,6 +198,7 @@ impl InFlightCalls {
         }
     }
 
+    /// Frees a slot and returns its state.
     fn free(&mut self, ticket: Ticket) -> Option<State> {
         let entry = self.entry(ticket)?;
         let state = std::mem::replace(&mut entry.state, State::Free);
@@ -212,7 +213,7 @@ impl InFlightCalls {
         Some(state)
     }
 
-    /// Takes out a call that has ended; `None` if nobody waits for it any more.
+    /// Frees the slot of a call that has ended and returns the call; `None` if the call was cancelled.
     pub(crate) fn take(&mut self, ticket: Ticket) -> Option<(PendingCall, Option<Arc<ClientChannel>>)> {
         match self.free(ticket)? {
             State::Filed(call) => Some((call, None)),
@@ -224,7 +225,7 @@ impl InFlightCalls {
         }
     }
 
-    /// One shard has answered: the request, once all have.
+    /// Records the response of one shard; returns the request when all shards have responded.
     pub(crate) fn take_complete(&mut self, ticket: Ticket) -> Option<RemoteRequest> {
         match &mut self.entry(ticket)?.state {
             State::Remote(remote) => {
@@ -241,12 +242,12 @@ impl InFlightCalls {
         }
     }
 
-    /// Frees the slot of a request to other shards. Their answers are ignored.
+    /// Frees the slot of a request to other shards. Their responses are ignored.
     pub(crate) fn free_remote(&mut self, ticket: Ticket) {
         self.free(ticket);
     }
 
-    /// The call, if somebody waits for it.
+    /// The call, unless it was cancelled or has ended.
     pub(crate) fn get(&self, ticket: Ticket) -> Option<&PendingCall> {
         let entry = self.entries.get(ticket.index as usize)?;
         match &entry.state {
@@ -264,7 +265,7 @@ impl InFlightCalls {
         }
     }
 
-    /// The channel of a call that runs.
+    /// The channel of a running call.
     pub(crate) fn channel(&mut self, ticket: Ticket) -> Option<&Arc<ClientChannel>> {
         match &self.entry(ticket)?.state {
             State::Running(_, _, channel) => Some(channel),
@@ -272,7 +273,7 @@ impl InFlightCalls {
         }
     }
 
-    /// The call of this session, or of this connection, with this id.
+    /// The running call with this id, of a session or of a newline-delimited connection.
     pub(crate) fn find(
         &self,
         session: Option<SessionKey>,
@@ -295,7 +296,7 @@ impl InFlightCalls {
         })
     }
 
-    /// Everything whose answer this connection waits for. Looks at all calls.
+    /// The calls and requests whose reply goes to a connection. Iterates over all slots.
     pub(crate) fn of_socket(&self, socket: SocketId) -> Vec<Ticket> {
         let of_socket = |(index, entry): (usize, &Entry)| {
             let reply_to = match &entry.state {
@@ -309,19 +310,19 @@ impl InFlightCalls {
         self.entries.iter().enumerate().filter_map(of_socket).collect()
     }
 
-    /// Cancels a call that runs, and frees the slot of one that does not: its answer has no recipient.
+    /// Cancels a running call, or frees the slot of one that does not run, because its reply has no recipient.
     pub(crate) fn cancel_or_free(&mut self, ticket: Ticket) {
         if self.cancel(ticket).is_none() {
             self.free(ticket);
         }
     }
 
-    /// The calls whose answers are lines of this connection.
+    /// The tickets of the running calls of a newline-delimited connection.
     pub(crate) fn of_line(&self, line: SocketId) -> Vec<Ticket> {
         self.running_of_line(line).map(|(ticket, _)| ticket).collect()
     }
 
-    /// What is called by each call that runs.
+    /// The name of the tool, prompt or resource of each running call.
     pub(crate) fn running(&self) -> Vec<String> {
         let name = |entry: &Entry| match &entry.state {
             State::Running(call, ..) => Some(call.callable.name().to_owned()),
@@ -330,7 +331,7 @@ impl InFlightCalls {
         self.entries.iter().filter_map(name).collect()
     }
 
-    /// Cancels a call that runs: from here on nobody waits for it.
+    /// Cancels a running call and returns it; `None` if it does not run. Its slot is freed when its handler returns.
     pub(crate) fn cancel(&mut self, ticket: Ticket) -> Option<PendingCall> {
         let entry = self.entry(ticket)?;
         if !matches!(entry.state, State::Running(..)) {
@@ -349,7 +350,7 @@ impl InFlightCalls {
         }
     }
 
-    /// A call whose deadline has passed: cancelled; or a request no other shard has answered in time.
+    /// The next call past its deadline, which is cancelled, or the next request without a response in time.
     pub(crate) fn next_overdue(&mut self, now: Instant) -> Option<Overdue> {
         if self.due.is_empty() {
             self.timers.expire(now, &mut self.due);
@@ -363,7 +364,7 @@ impl InFlightCalls {
                 State::Free | State::Cancelled => continue,
             };
             if now < deadline {
-                // Beyond the wheel's horizon, or another call by now.
+                // The deadline is beyond the horizon of the timer wheel, or the slot has been reused.
                 let at: Tick = self.timers.tick_after(now, deadline - now);
                 self.timers.schedule(index, at);
                 continue;
@@ -379,12 +380,12 @@ impl InFlightCalls {
         None
     }
 
-    /// When [`InFlightCalls::next_overdue`] will next have something, if ever.
+    /// Earliest time at which [`InFlightCalls::next_overdue`] can return a call; `None` without a deadline.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// How many calls are in flight.
+    /// Number of slots in use.
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free_slots.len()
     }

@@ -1,8 +1,8 @@
 //! Dispatches one message, independent of its transport: decode → route → validate → run → encode.
 //!
-//! [`Dispatcher::dispatch`] is the whole order. The protocol's decision about a message is an [`Outcome`]; what the connection
-//! does next is a [`Disposition`]. An answer that is ready is in the caller's buffer; one that comes later, and everything else
-//! that must reach a client, is a [`Delivery`](crate::delivery::Delivery).
+//! [`Dispatcher::dispatch`] performs these steps. The router returns an [`Outcome`]; a [`Disposition`] is what the connection does
+//! next. An immediate reply is in the caller's buffer. A later reply and every other message to a client is a
+//! [`Delivery`](crate::delivery::Delivery).
 
 mod batch;
 pub(crate) mod call_events;
@@ -13,6 +13,7 @@ mod remote;
 mod session_requests;
 mod source;
 mod subscribe;
+mod suspended;
 mod validation;
 
 use std::{
@@ -49,7 +50,7 @@ use crate::{
     },
 };
 
-/// What a dispatcher is built with.
+/// Configuration of a dispatcher.
 pub(crate) struct DispatcherConfig {
     pub(crate) shard: usize,
     pub(crate) shards: usize,
@@ -58,7 +59,7 @@ pub(crate) struct DispatcherConfig {
     pub(crate) limits: Limits,
 }
 
-/// Everything one shard needs to dispatch messages, but for the decoder.
+/// Dispatcher of one shard. The decoder is separate because a decoded document borrows it.
 pub(crate) struct Dispatcher {
     pub(crate) shard: usize,
     pub(crate) snapshot: Rc<Snapshot>,
@@ -66,20 +67,20 @@ pub(crate) struct Dispatcher {
     pub(crate) state: SessionState,
     pub(crate) observer: Observer,
     pub(crate) sessions: Sessions,
-    /// InFlightCalls that were cancelled for want of room, to be answered with the reason.
+    /// Calls that were cancelled at a limit, to be answered with the error.
     cancelled: VecDeque<(Ticket, PendingCall, Refused)>,
     runner: Runner,
     answers: CallAnswers,
-    /// The reply that inline handlers fill, reused.
+    /// The reply that inline handlers fill; its allocations are reused.
     reply: Reply,
     entropy: Entropy,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
 }
 
-/// Why a document is not dispatched where it was received.
+/// Why the dispatch of a document is suspended.
 enum Suspension {
-    /// Nothing was done: the document holds a number whose digits, as text, must be read first.
+    /// Nothing was done: the document contains a number that must be read as text first.
     NeedsText,
     /// The arguments of this call are validated off the shard.
     Validation(Ticket),
@@ -144,7 +145,7 @@ impl Dispatcher {
         }
     }
 
-    /// As [`Self::dispatch`], with the text of every number at hand.
+    /// As [`Self::dispatch`], with the text of every number.
     #[cold]
     fn dispatch_rewritten(
         &mut self,
@@ -159,14 +160,14 @@ impl Dispatcher {
             Ok(document) => {
                 let root = document.root();
                 let _installed = digits.install(root);
-                // Every text is there.
+                // A rewritten document contains the text of every number, so dispatch cannot be suspended.
                 self.dispatch_document(source, root, false, out).unwrap_or(Disposition::NoReply)
             }
             Err(rejected) => self.reject(mcp::write_not_json(out, &rejected, self.limits.id_bytes_max)),
         }
     }
 
-    /// `can_suspend`: whether a call may be validated off the shard.
+    /// Dispatches a decoded document. `can_suspend`: whether a call may be validated off the shard.
     #[inline(always)]
     fn dispatch_document(
         &mut self,
@@ -183,7 +184,7 @@ impl Dispatcher {
         }
     }
 
-    /// Routes one message, validates and runs what it calls, and encodes the answer if it is ready.
+    /// Routes one message, validates and runs its call, and encodes the reply if it is ready.
     fn dispatch_message(
         &mut self,
         source: &mut Source<'_>,
@@ -197,7 +198,7 @@ impl Dispatcher {
             self.with_router_context(&snapshot, |context| mcp::route(context, source.transport(), root, out));
         let call = match outcome {
             Outcome::Run(call) => call,
-            // A message that cannot be read without the text of a number may be read with it.
+            // The message may be valid when its numbers are read as text.
             Outcome::Refused(..) if needs_text(root) => {
                 out.truncate(start);
                 return Err(Suspension::NeedsText);
@@ -223,7 +224,7 @@ impl Dispatcher {
         self.run(call, source, out)
     }
 
-    /// Runs a call whose input is valid, and encodes its answer if it is ready.
+    /// Runs a call whose input is valid, and encodes its reply if it is ready.
     fn run(
         &mut self,
         call: Call<'_>,
@@ -299,7 +300,7 @@ impl Dispatcher {
         Ok(self.refuse(callable, id, revision, refused, out))
     }
 
-    /// Answers a call whose handler gave no reply.
+    /// Encodes the error for a call without a reply.
     fn refuse(
         &mut self,
         callable: &Callable,
@@ -316,7 +317,7 @@ impl Dispatcher {
         Disposition::Replied(status, Vec::new())
     }
 
-    /// Does what a message that calls no handler asks for.
+    /// Carries out the outcome of a message that calls no handler.
     fn act(&mut self, outcome: Outcome<'_>, source: &mut Source<'_>, out: &mut Vec<u8>) -> Disposition {
         match outcome {
             Outcome::Reply(method) => self.replied(method),
@@ -345,7 +346,7 @@ impl Dispatcher {
         }
     }
 
-    /// A handshake was answered.
+    /// Records the handshake of a newline-delimited connection, or opens a session.
     fn initialized(
         &mut self,
         handshake: Handshake,
@@ -371,7 +372,7 @@ impl Dispatcher {
         Disposition::Replied(crate::http1::Status::Ok, Vec::new())
     }
 
-    /// Counts and logs an error that was written.
+    /// Counts and logs an error that was encoded.
     pub(crate) fn reject(&mut self, outcome: Outcome<'_>) -> Disposition {
         let Outcome::Refused(status, method, reason, message, id) = outcome else {
             return Disposition::NoReply;
@@ -389,7 +390,7 @@ impl Dispatcher {
         Disposition::Replied(status, Vec::new())
     }
 
-    /// Rejects a request that calls no method of the protocol.
+    /// Encodes the error for an HTTP request that calls no method.
     pub(crate) fn reject_plain(
         &mut self,
         out: &mut Vec<u8>,
@@ -399,7 +400,7 @@ impl Dispatcher {
         self.reject(mcp::write_refused(out, None, Revision::ASSUMED, CallMethod::Other, reason, message))
     }
 
-    /// Verifies the session that a request without a message must name.
+    /// Verifies the session of an HTTP request without a message.
     pub(crate) fn session(
         &mut self,
         headers: Headers<'_>,

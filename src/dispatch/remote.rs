@@ -1,4 +1,4 @@
-//! Requests about state that another shard keeps: sessions, streams, tasks.
+//! Requests for state that another shard owns: sessions, streams, tasks.
 
 use super::{Dispatcher, Disposition, ReplyTo, in_flight::RemoteRequest, subscribe::TOO_MANY_SUBSCRIPTIONS};
 use crate::{
@@ -13,12 +13,13 @@ use crate::{
 };
 
 impl Dispatcher {
-    /// Whether there is a shard of this number. A token of a server with more shards may name one that is gone.
+    /// Whether a shard of this number exists. Tokens signed when the server had more shards may name others.
     pub(crate) fn has_shard(&self, shard: u16) -> bool {
         shard == self.state.shard || usize::from(shard) < self.state.broadcast.mailboxes().len()
     }
 
-    /// Has `owner` serve a request: at once, if that is this shard. `about`: the id of the JSON-RPC request and its method.
+    /// Sends a request to the shard `owner`, or serves it immediately if that is this shard. `about`: the id of the JSON-RPC request
+    /// and its method.
     pub(crate) fn request_shard(
         &mut self,
         owner: u16,
@@ -41,7 +42,7 @@ impl Dispatcher {
         })
     }
 
-    /// Has every shard serve a request; the answer is complete when all have answered.
+    /// Sends a request to every shard; the reply is sent when all have responded.
     pub(crate) fn request_all_shards(
         &mut self,
         request: Request,
@@ -59,7 +60,7 @@ impl Dispatcher {
             return self.reply_now(&remote, answer, out);
         }
         self.post_remote(remote, out, |broadcast, ticket| {
-            // Where one mailbox is full others may have served it: a repeated request does no harm.
+            // If one mailbox is full, other shards may have served the request, which is idempotent.
             (0..=u16::try_from(others).unwrap_or(u16::MAX)).filter(|shard| *shard != from).all(|shard| {
                 broadcast.post(shard, Message::Request { from, ticket, request: request.clone() })
             })
@@ -74,7 +75,7 @@ impl Dispatcher {
         disposition
     }
 
-    /// Files a request and posts it. `post` returns `false` if a mailbox is full.
+    /// Allocates a slot for a request and posts it. `post` returns `false` if a mailbox is full.
     fn post_remote(
         &mut self,
         remote: RemoteRequest,
@@ -92,7 +93,7 @@ impl Dispatcher {
         self.reject(mcp::write_refused(out, id, Revision::ASSUMED, method, Refused::Busy, SERVER_BUSY))
     }
 
-    /// Serves a request of this shard or another from the state that is kept here.
+    /// Serves a request, of this shard or another, from the state of this shard.
     pub(crate) fn serve(&mut self, request: &Request, from: u16) -> Answer {
         let answer = self.state.serve(request, from, &mut self.sessions, self.clock);
         if let (Request::Task(TaskRequest { key, action }), Answer::Task(_)) = (request, &answer) {
@@ -101,10 +102,10 @@ impl Dispatcher {
         answer
     }
 
-    /// Another shard has answered. Delivers the answer once all have.
+    /// Records the response of another shard. Delivers the reply when all have responded.
     pub(crate) fn on_remote_answer(&mut self, ticket: Ticket, answer: Answer) {
         let Some(remote) = self.calls.take_complete(ticket) else { return };
-        // Only a connection waits for another shard.
+        // Only requests of connections are sent to other shards.
         let Some(socket) = remote.reply_to.socket() else { return };
         let mut out = Vec::new();
         let disposition = self.write_remote_answer(&remote, answer, &mut out);
@@ -120,7 +121,7 @@ impl Dispatcher {
         deliveries.push(Destination::Reply(socket, ticket), payload, then);
     }
 
-    /// No other shard answered in time.
+    /// Encodes and delivers the error for a request without a response in time.
     pub(super) fn remote_timed_out(&mut self, ticket: Ticket, remote: &RemoteRequest) {
         let Some(socket) = remote.reply_to.socket() else { return };
         self.observer.set_peer(None);
@@ -143,7 +144,7 @@ impl Dispatcher {
         deliveries.push(Destination::Reply(socket, ticket), payload, AfterSend::EndReply);
     }
 
-    /// Writes the answer of the shard that keeps the state.
+    /// Encodes the reply for the response of the shard that owns the state.
     fn write_remote_answer(
         &mut self,
         remote: &RemoteRequest,

@@ -1,4 +1,4 @@
-//! Requests of a legacy session that are no message: GET opens a stream, DELETE ends the session
+//! HTTP requests of a legacy session without a message: GET opens a stream, DELETE ends the session
 //! (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports>).
 
 use corelane_ring::SocketId;
@@ -41,7 +41,7 @@ impl Dispatcher {
             return self.reject_plain(out, Refused::InvalidRequest, "A stream needs HTTP/1.1");
         }
         if session.is_foreign {
-            // Another instance keeps its state. Its client opens a new session and subscribes again.
+            // Another instance owns the state of the session. The client opens a new session and subscribes again.
             return self.reject_plain(out, Refused::UnknownSession, "Session not found");
         }
         let owner = resume.map_or(session.home, |(stream, _)| stream.shard);

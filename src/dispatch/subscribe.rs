@@ -1,4 +1,4 @@
-//! Subscriptions, log levels and cancellations: what a client asks for that changes the state of its session or connection.
+//! Requests that change the state of a session or connection: subscriptions, log levels and cancellations.
 
 use super::{Dispatcher, Disposition, JsonLinesClient, Source};
 use crate::{
@@ -15,7 +15,7 @@ pub(super) const TOO_MANY_SUBSCRIPTIONS: &str = "Too many subscriptions";
 
 impl Dispatcher {
     /// Opens a `subscriptions/listen` stream
-    /// (<https://modelcontextprotocol.io/specification/draft/basic/utilities/subscriptions>).
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>).
     pub(super) fn listen(
         &mut self,
         wanted: Wanted,
@@ -29,7 +29,7 @@ impl Dispatcher {
         {
             return Disposition::NotAcceptable;
         }
-        // An HTTP connection has one stream; a newline-delimited one has many, some of them without a topic.
+        // An HTTP connection has one subscription; a newline-delimited one can have many, including some without topics.
         let listens = if let Source::JsonLines { client, .. } = source { &client.listens[..] } else { &[] };
         let subscriptions = &self.state.subscriptions;
         let named = topics.iter().filter(|topic| !topic.is_list()).count();
@@ -68,7 +68,7 @@ impl Dispatcher {
         self.reject(mcp::write_refused(out, Some(id), revision, method, reason, TOO_MANY_SUBSCRIPTIONS))
     }
 
-    /// Acts for a legacy session over HTTP, on the shards that keep its state.
+    /// Carries out an action on a legacy session over HTTP, on the shards that own its state.
     pub(super) fn act_for_session(
         &mut self,
         id: Id<'_>,
@@ -92,7 +92,7 @@ impl Dispatcher {
         }
     }
 
-    /// Acts for a newline-delimited connection, which is a session by itself.
+    /// Carries out an action on a newline-delimited connection, which has the state of a session.
     pub(super) fn act_for_connection(
         &mut self,
         id: Id<'_>,
@@ -132,7 +132,7 @@ impl Dispatcher {
         Disposition::Replied(Status::Ok, Vec::new())
     }
 
-    /// Subscribes a legacy client to changes of the lists, as `initialize` promises it.
+    /// Subscribes a legacy client to changes of the lists, which the `listChanged` capabilities declare.
     pub(super) fn subscribe_to_lists(&mut self, client: &mut JsonLinesClient) {
         if client.subscriber.is_none() {
             let subscriber = self.subscriber_of(client);

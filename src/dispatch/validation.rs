@@ -1,41 +1,26 @@
 //! Validation of large arguments on the blocking pool: the shard serves other connections meanwhile.
 //!
-//! The call is filed, and its connection waits as for any call. The receive buffer is reused, so the call keeps a copy of the
-//! document. When the verdict is there the document is decoded again on the shard and the handler runs.
+//! The call has a slot and a pending reply like any other. The receive buffer is reused, so the call holds a copy of the document.
+//! After validation, the document is decoded again on the shard and the handler runs.
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
 };
 
-use super::{Dispatcher, Disposition, Source, in_flight::PendingCall};
+use super::{
+    Dispatcher, Disposition, Source,
+    in_flight::PendingCall,
+    suspended::{SuspendedCall, Verdict},
+};
 use crate::{
-    call::{CallDetails, Caller, Capabilities, ClientChannel, Headers, Reply, RequestContext},
-    http1::RequestHead,
-    json::{Decoder, Digits, Node},
+    call::{CallDetails, Caller, ClientChannel, Headers, Reply, RequestContext},
+    json::{Decoder, Node},
     jsonrpc::Rewritten,
-    mcp::{self, Call, InvalidArguments, Refused},
+    mcp::{self, Call, Refused},
     runtime::{Started, Ticket},
-    schema::Validator,
     telemetry::observer::RequestFields,
 };
-
-/// What a call needs to go on once its arguments were validated.
-pub(super) struct Suspended {
-    capabilities: Capabilities,
-    details: Option<Box<CallDetails>>,
-    schema: Validator,
-    /// A copy of the head of the HTTP request.
-    head: Option<(RequestHead, Vec<u8>)>,
-    /// The document, and the padding of a decoder behind its first `length` bytes.
-    document: Vec<u8>,
-    length: usize,
-    digits: Option<Digits>,
-    verdict: Verdict,
-}
-
-/// The result of a validation, with the text of the answer if the arguments are invalid. Written once, on the pool.
-type Verdict = Arc<OnceLock<Result<(), (InvalidArguments, String)>>>;
 
 impl Dispatcher {
     /// Whether the arguments of a call are validated on the pool.
@@ -46,11 +31,11 @@ impl Dispatcher {
             && self.runner.has_pool()
     }
 
-    /// Files a call that is validated on the pool. `None`: as many calls as may be are in flight.
+    /// Allocates a slot for a call that is validated on the pool; `None` if the maximum number of calls is in flight.
     pub(super) fn file_suspended(&mut self, call: Call<'_>, source: &Source<'_>) -> Option<Ticket> {
         let schema = call.schema?.clone();
         let Call { capabilities, details, .. } = call;
-        let suspended = Suspended {
+        let suspended = SuspendedCall {
             capabilities,
             details,
             schema,
@@ -77,7 +62,7 @@ impl Dispatcher {
         self.calls.insert(pending)
     }
 
-    /// Validates the arguments of a filed call on the pool.
+    /// Validates the arguments of a suspended call on the pool.
     pub(super) fn validate_off_shard(
         &mut self,
         ticket: Ticket,
@@ -113,9 +98,10 @@ impl Dispatcher {
         self.refuse(&call.callable, call.id.as_id(), call.revision, Refused::Busy, out)
     }
 
-    /// The verdict on a call is there: its handler runs, or its answer says what is invalid.
-    pub(super) fn resume_suspended(&mut self, ticket: Ticket, suspended: Suspended) {
-        let Suspended { capabilities, details, head, mut document, length, digits, verdict, .. } = suspended;
+    /// Resumes a call after validation: runs its handler, or replies with the violations.
+    pub(super) fn resume_suspended(&mut self, ticket: Ticket, suspended: SuspendedCall) {
+        let SuspendedCall { capabilities, details, head, mut document, length, digits, verdict, .. } =
+            suspended;
         let verdict = verdict.get().cloned();
         if let Some(Err((invalid, text))) = verdict {
             let Some((call, _)) = self.calls.take(ticket) else { return };
