@@ -45,7 +45,7 @@ use corelane::{
     },
     internals::json::Decoder,
     internals::jsonrpc::Id,
-    internals::mcp::{self, CallAnswers, Headers, Outcome, Sessions, Transport, World},
+    internals::mcp::{self, CallAnswers, Headers, Outcome, RouterContext, Sessions, Transport},
     internals::registry::{RegisteredTool, Snapshot},
     internals::runtime::{Completions, Runner, Started, WorkerPools},
     internals::schema::Verdict,
@@ -376,7 +376,7 @@ fn route<M: Measure>(measure: M) -> M::Output {
     let echo = snapshot.tool("echo").unwrap();
     let mut sessions = Sessions::new(Secret::new(b"key"), 1, 100, 100);
     let mut entropy = || [0; 16];
-    let mut world = World {
+    let mut context = RouterContext {
         snapshot: &snapshot,
         sessions: &mut sessions,
         now: 0,
@@ -385,7 +385,7 @@ fn route<M: Measure>(measure: M) -> M::Output {
     };
     measure.measure(|| {
         let transport = Transport::Http(Headers { head: black_box(&head), bytes: black_box(&bytes) });
-        match mcp::route(&mut world, transport, black_box(document.root()), &mut out) {
+        match mcp::route(&mut context, transport, black_box(document.root()), &mut out) {
             Outcome::Run(call) => Arc::ptr_eq(call.callable, echo.callable()) && call.id == Id::Unsigned(1),
             _ => false,
         }

@@ -13,7 +13,7 @@ use crate::{
         ResponseStart, Route, Status, chunk, cors_headers, excerpt, preflight_headers, write_event,
     },
     jsonrpc::{ErrorCode, write_error},
-    mcp::{CallMethod, Headers},
+    mcp::{Headers, RpcMethod},
     telemetry::observer::RequestFields,
 };
 
@@ -404,7 +404,7 @@ impl Pipeline {
     fn preflight(&mut self, headers: Headers<'_>, out: &mut Vec<u8>) -> Option<Phase> {
         let exchange = exchange(headers);
         let mut lines = preflight_headers(headers.head, headers.bytes);
-        self.metrics().note(CallMethod::Other as usize);
+        self.metrics().note(RpcMethod::Other as usize);
         lines.push_str(&self.header_lines(exchange));
         self.heads.write(out, Status::NoContent, &lines, &[]);
         self.after(exchange)

@@ -6,7 +6,7 @@ use crate::{
     call::Revision,
     json::{Elements, Node, lacks_digits},
     jsonrpc::{answerable_id, needs_text},
-    mcp::{self, CallMethod, Refused},
+    mcp::{self, Refused, RpcMethod},
 };
 
 impl Dispatcher {
@@ -34,7 +34,7 @@ impl Dispatcher {
             if message.get("method").and_then(Node::as_str) == Some("initialize") {
                 let id = answerable_id(message, self.limits.id_bytes_max);
                 let text = "initialize must not be in a batch";
-                let (method, reason) = (CallMethod::Initialize, Refused::InvalidRequest);
+                let (method, reason) = (RpcMethod::Initialize, Refused::InvalidRequest);
                 self.reject(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, text));
             } else {
                 match self.dispatch_message(source, message, false, out)? {

@@ -15,7 +15,8 @@ use crate::{
     json::write_string,
     jsonrpc::{Id, OwnedId},
     mcp::{
-        self, CallMethod, ClientAnswer, QuestionId, Refused, SessionKey, TaskAction, TaskKey, TaskStatus, Tie,
+        self, Affinity, ClientAnswer, QuestionId, Refused, RpcMethod, SessionKey, TaskAction, TaskKey,
+        TaskStatus,
     },
     mesh::{Message, StreamId},
     runtime::{CallEvent, Completed, Ticket, Unfinished, instant_after},
@@ -258,9 +259,9 @@ impl Dispatcher {
 
     /// Cancels a request after `notifications/cancelled`: in a session a call on any shard, on a newline-delimited connection a
     /// call or a `subscriptions/listen`.
-    pub(crate) fn cancel(&mut self, tie: Tie, id: &OwnedId, source: &mut Source<'_>) {
-        match (tie, source) {
-            (Tie::Session(session), _) => {
+    pub(crate) fn cancel(&mut self, affinity: Affinity, id: &OwnedId, source: &mut Source<'_>) {
+        match (affinity, source) {
+            (Affinity::Session(session), _) => {
                 self.cancel_in_session(session.key, id);
                 for shard in 0..u16::try_from(self.state.broadcast.mailboxes().len()).unwrap_or(u16::MAX) {
                     if shard != self.state.shard
@@ -294,7 +295,7 @@ impl Dispatcher {
                 self.state.end(stream);
             }
             ReplyTo::Http { .. } | ReplyTo::JsonLines(_) => {
-                self.observer.metrics().note(CallMethod::Other as usize);
+                self.observer.metrics().note(RpcMethod::Other as usize);
                 self.reply(ticket, call.reply_to, Status::Accepted, &[]);
             }
             ReplyTo::Task(_) => {}
@@ -377,7 +378,7 @@ impl Dispatcher {
             }
         };
         let latency = call.started.elapsed();
-        self.observer.metrics().record(CallMethod::from(kind) as usize, latency);
+        self.observer.metrics().record(RpcMethod::from(kind) as usize, latency);
         if kind == Kind::Tool {
             self.observer.metrics().record_tool(callable.position(), callable.name(), latency);
         }

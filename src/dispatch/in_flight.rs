@@ -14,7 +14,7 @@ use super::{ReplyTo, suspended::SuspendedCall};
 use crate::{
     call::{ClientChannel, Revision, SharedCallable},
     jsonrpc::OwnedId,
-    mcp::{CallMethod, RequestFingerprint, SessionKey},
+    mcp::{RequestFingerprint, RpcMethod, SessionKey},
     runtime::{Cancel, Tick, Ticket, Timers},
 };
 
@@ -44,7 +44,7 @@ pub(crate) struct PendingCall {
 pub(crate) struct RemoteRequest {
     pub(crate) reply_to: ReplyTo,
     pub(crate) id: Option<OwnedId>,
-    pub(crate) method: CallMethod,
+    pub(crate) method: RpcMethod,
     pub(crate) started: Instant,
     /// Number of shards that have not responded.
     pub(crate) left: usize,

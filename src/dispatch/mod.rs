@@ -36,8 +36,8 @@ use crate::{
     json::{Decoder, Node},
     jsonrpc::{ErrorCode, Id, OwnedId, Rewritten, needs_text},
     mcp::{
-        self, Call, CallAnswers, CallMethod, Handshake, Headers, Outcome, Refused, Session, Sessions, Tie,
-        World,
+        self, Affinity, Call, CallAnswers, Handshake, Headers, Outcome, Refused, RouterContext, RpcMethod,
+        Session, Sessions,
     },
     mesh::{Broadcast, Request},
     registry::Snapshot,
@@ -218,7 +218,7 @@ impl Dispatcher {
             let status = mcp::write_invalid_arguments(out, &snapshot, &call, schema, invalid);
             let request = RequestFields::of_call(call.callable, call.id, self.observer.turn_began());
             self.observer.call_refused(invalid.reason(), call.callable, request, call.revision);
-            self.observer.metrics().note(CallMethod::from(call.callable.kind()) as usize);
+            self.observer.metrics().note(RpcMethod::from(call.callable.kind()) as usize);
             return Ok(Disposition::Replied(status, Vec::new()));
         }
         self.run(call, source, out)
@@ -231,7 +231,7 @@ impl Dispatcher {
         source: &Source<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
-        let Call { callable, input, id, meta, revision, capabilities, tie, details, binding, .. } = call;
+        let Call { callable, input, id, meta, revision, capabilities, affinity, details, binding, .. } = call;
         self.reply.clear();
         let received = self.observer.turn_began();
         let request = RequestContext {
@@ -256,7 +256,7 @@ impl Dispatcher {
                 revision,
                 started: received,
                 deadline: instant_after(received, callable.deadline()),
-                session: tie.session().map(|session| session.key),
+                session: affinity.session().map(|session| session.key),
                 binding,
                 questions: Vec::new(),
                 requests_made: 0,
@@ -273,7 +273,7 @@ impl Dispatcher {
                 let (status, failed) =
                     self.answers.result(out, &self.snapshot, callable, id, revision, reply);
                 self.observer.answered(callable, reply, failed, revision, (id, received));
-                self.observer.metrics().note(CallMethod::from(callable.kind()) as usize);
+                self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
                 if !messages.is_empty() && !source.accepts_streaming() {
                     messages.clear();
                 }
@@ -312,7 +312,7 @@ impl Dispatcher {
         let kind = callable.kind();
         let request = RequestFields::of_call(callable, id, self.observer.turn_began());
         self.observer.call_refused(refused, callable, request, revision);
-        self.observer.metrics().note(CallMethod::from(kind) as usize);
+        self.observer.metrics().note(RpcMethod::from(kind) as usize);
         let status = mcp::write_call_refused(out, &self.snapshot, kind, id, revision, refused);
         Disposition::Replied(status, Vec::new())
     }
@@ -323,18 +323,18 @@ impl Dispatcher {
             Outcome::Reply(method) => self.replied(method),
             Outcome::Run(_) | Outcome::Accepted => Disposition::NoReply,
             refused @ Outcome::Refused(..) => self.reject(refused),
-            Outcome::Agreed(handshake, session) => self.initialized(handshake, session, source),
+            Outcome::Initialized(handshake, session) => self.initialized(handshake, session, source),
             Outcome::Listen(wanted) => self.listen(wanted, source, out),
-            Outcome::Tied(id, Tie::Session(session), action) => {
+            Outcome::SessionCommand(id, Affinity::Session(session), action) => {
                 self.act_for_session(id, session, action, source, out)
             }
-            Outcome::Tied(id, _, action) => self.act_for_connection(id, action, source, out),
+            Outcome::SessionCommand(id, _, action) => self.act_for_connection(id, action, source, out),
             Outcome::Answered(answer) => {
                 self.client_answer(answer);
                 Disposition::NoReply
             }
-            Outcome::Cancelled(tie, id) => {
-                self.cancel(tie, &id, source);
+            Outcome::Cancelled(affinity, id) => {
+                self.cancel(affinity, &id, source);
                 Disposition::NoReply
             }
             Outcome::Task(id, request) => {
@@ -354,20 +354,20 @@ impl Dispatcher {
         source: &mut Source<'_>,
     ) -> Disposition {
         if let Source::JsonLines { client, .. } = source {
-            self.observer.metrics().note(CallMethod::Initialize as usize);
+            self.observer.metrics().note(RpcMethod::Initialize as usize);
             client.handshake = Some(handshake);
             self.subscribe_to_lists(client);
         }
         match session {
             Some(id) => {
-                self.observer.metrics().note(CallMethod::Initialize as usize);
+                self.observer.metrics().note(RpcMethod::Initialize as usize);
                 Disposition::SessionOpened(id)
             }
             None => Disposition::Replied(crate::http1::Status::Ok, Vec::new()),
         }
     }
 
-    fn replied(&mut self, method: CallMethod) -> Disposition {
+    fn replied(&mut self, method: RpcMethod) -> Disposition {
         self.observer.metrics().note(method as usize);
         Disposition::Replied(crate::http1::Status::Ok, Vec::new())
     }
@@ -397,7 +397,7 @@ impl Dispatcher {
         reason: Refused,
         message: &'static str,
     ) -> Disposition {
-        self.reject(mcp::write_refused(out, None, Revision::ASSUMED, CallMethod::Other, reason, message))
+        self.reject(mcp::write_refused(out, None, Revision::ASSUMED, RpcMethod::Other, reason, message))
     }
 
     /// Verifies the session of an HTTP request without a message.
@@ -411,7 +411,7 @@ impl Dispatcher {
         found.map_err(|(status, reason)| {
             let request = RequestFields { status: Some(status), ..RequestFields::default() };
             self.observer.refused(reason.name(), request, None);
-            self.observer.metrics().note(CallMethod::Other as usize);
+            self.observer.metrics().note(RpcMethod::Other as usize);
             Disposition::Replied(status, Vec::new())
         })
     }
@@ -424,12 +424,12 @@ impl Dispatcher {
     fn with_router_context<'a, T>(
         &mut self,
         snapshot: &'a Snapshot,
-        function: impl FnOnce(&mut World<'a, '_>) -> T,
+        function: impl FnOnce(&mut RouterContext<'a, '_>) -> T,
     ) -> T {
         let Self { sessions, entropy, clock, limits, .. } = self;
         let mut entropy = || entropy.take();
         let now = clock.wall.as_secs();
-        function(&mut World { snapshot, sessions, now, entropy: &mut entropy, limits })
+        function(&mut RouterContext { snapshot, sessions, now, entropy: &mut entropy, limits })
     }
 
     /// The queue of events of calls that run on this shard.

@@ -6,7 +6,7 @@ use crate::{
     delivery::{AfterSend, Destination, Payload},
     http1::Status,
     jsonrpc::{ErrorCode, OwnedId, begin_result, finish_result},
-    mcp::{self, CallMethod, Refused, TaskRequest},
+    mcp::{self, Refused, RpcMethod, TaskRequest},
     mesh::{Answer, Broadcast, Message, Request},
     runtime::Ticket,
     telemetry::observer::RequestFields,
@@ -24,7 +24,7 @@ impl Dispatcher {
         &mut self,
         owner: u16,
         request: Request,
-        about: (Option<OwnedId>, CallMethod),
+        about: (Option<OwnedId>, RpcMethod),
         reply_to: ReplyTo,
         out: &mut Vec<u8>,
     ) -> Disposition {
@@ -46,7 +46,7 @@ impl Dispatcher {
     pub(crate) fn request_all_shards(
         &mut self,
         request: Request,
-        about: (Option<OwnedId>, CallMethod),
+        about: (Option<OwnedId>, RpcMethod),
         reply_to: ReplyTo,
         out: &mut Vec<u8>,
     ) -> Disposition {
@@ -162,7 +162,7 @@ impl Dispatcher {
             // A session has ended.
             (Answer::Done, None) => return Disposition::Replied(Status::NoContent, Vec::new()),
             (Answer::Task(view), Some(id)) => {
-                if method == CallMethod::TasksGet {
+                if method == RpcMethod::TasksGet {
                     mcp::write_task(out, &self.snapshot, id, &view);
                 } else {
                     mcp::write_task_acknowledged(out, &self.snapshot, id);

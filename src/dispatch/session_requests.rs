@@ -6,7 +6,7 @@ use corelane_ring::SocketId;
 use super::{Dispatcher, Disposition, ReplyStream, ReplyTo};
 use crate::{
     http1::Field,
-    mcp::{CallMethod, Headers, Refused},
+    mcp::{Headers, Refused, RpcMethod},
     mesh::Request,
     session::read_event_id,
 };
@@ -46,7 +46,7 @@ impl Dispatcher {
         }
         let owner = resume.map_or(session.home, |(stream, _)| stream.shard);
         let request = Request::Attach { session, socket, resume };
-        self.request_shard(owner, request, (None, CallMethod::Other), pending_reply(socket), out)
+        self.request_shard(owner, request, (None, RpcMethod::Other), pending_reply(socket), out)
     }
 
     /// Ends a session on every shard.
@@ -59,7 +59,7 @@ impl Dispatcher {
         match self.session(headers, out) {
             Ok(session) => {
                 let request = Request::End(session.key);
-                self.request_all_shards(request, (None, CallMethod::Other), pending_reply(socket), out)
+                self.request_all_shards(request, (None, RpcMethod::Other), pending_reply(socket), out)
             }
             Err(disposition) => disposition,
         }

@@ -5,7 +5,7 @@ use crate::{
     call::Revision,
     http1::Status,
     jsonrpc::{Id, OwnedId, begin_result, finish_result, has_value_of, write_id},
-    mcp::{self, CallMethod, Refused, Session, SessionAction, Topic, Wanted},
+    mcp::{self, Refused, RpcMethod, Session, SessionAction, SubscriptionRequest, Topic},
     mesh::Request,
     registry::List,
     session::{Subscriber, SubscriberKey},
@@ -18,11 +18,11 @@ impl Dispatcher {
     /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>).
     pub(super) fn listen(
         &mut self,
-        wanted: Wanted,
+        wanted: SubscriptionRequest,
         source: &mut Source<'_>,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let Wanted { id, topics, acknowledged } = wanted;
+        let SubscriptionRequest { id, topics, acknowledged } = wanted;
         if let Source::Http { headers, .. } = source
             && !headers.head.http_1_0
             && !headers.head.accepts_events(headers.bytes)
@@ -38,7 +38,7 @@ impl Dispatcher {
             || named > self.limits.subscription_topics_max
             || !subscriptions.has_room(topics.len().max(1))
         {
-            return self.reject_subscription(id.as_id(), Revision::V2026_07_28, CallMethod::Listen, out);
+            return self.reject_subscription(id.as_id(), Revision::V2026_07_28, RpcMethod::Listen, out);
         }
         let key = match source {
             Source::Http { socket, .. } => Subscriber::Stream(*socket),
@@ -51,7 +51,7 @@ impl Dispatcher {
         if let Source::JsonLines { client, .. } = source {
             client.listens.push(subscriber);
         } else {
-            self.observer.metrics().note(CallMethod::Listen as usize);
+            self.observer.metrics().note(RpcMethod::Listen as usize);
         }
         out.extend_from_slice(&acknowledged);
         Disposition::Listening(subscriber)
@@ -61,7 +61,7 @@ impl Dispatcher {
         &mut self,
         id: Id<'_>,
         revision: Revision,
-        method: CallMethod,
+        method: RpcMethod,
         out: &mut Vec<u8>,
     ) -> Disposition {
         let reason = Refused::TooManySubscriptions;

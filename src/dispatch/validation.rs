@@ -53,7 +53,7 @@ impl Dispatcher {
             revision: call.revision,
             started: self.observer.turn_began(),
             deadline: crate::runtime::instant_after(self.observer.turn_began(), call.callable.deadline()),
-            session: call.tie.session().map(|session| session.key),
+            session: call.affinity.session().map(|session| session.key),
             binding: call.binding,
             questions: Vec::new(),
             requests_made: 0,

@@ -2,7 +2,7 @@
 //!
 //! [`route`] either encodes the reply into a buffer or returns an [`Outcome`] that the caller carries out: for example, the
 //! caller runs an [`Outcome::Run`] and encodes its result with [`CallAnswers`]. [`Sessions`] holds the records of legacy
-//! sessions on one shard. Time and randomness are inputs, passed in [`World`].
+//! sessions on one shard. Time and randomness are inputs, passed in [`RouterContext`].
 
 mod envelope;
 mod methods;
@@ -12,17 +12,17 @@ mod refusal;
 mod response;
 mod router;
 mod sessions;
-mod world;
+mod router_context;
 
 pub use crate::call::Headers;
-pub use envelope::client::{Handshake, Tie, Transport};
+pub use envelope::client::{Affinity, Handshake, Transport};
 pub use envelope::questions::QuestionId;
 pub use envelope::request_state::write_input_required;
 pub use methods::tasks::{write_task, write_task_acknowledged, write_task_created, write_unknown_task};
 pub use model::events::{Event, Topic, write_listen_ended};
-pub use model::method::CallMethod;
+pub use model::method::RpcMethod;
 pub use model::task::{TaskAction, TaskKey, TaskRequest, TaskStatus, TaskView};
-pub use outcome::{Call, ClientAnswer, Outcome, RequestFingerprint, SessionAction, Wanted};
+pub use outcome::{Call, ClientAnswer, Outcome, RequestFingerprint, SessionAction, SubscriptionRequest};
 pub use refusal::Refused;
 pub use response::call_answers::{CallAnswers, write_call_refused};
 pub use response::invalid_arguments::{
@@ -30,5 +30,5 @@ pub use response::invalid_arguments::{
 };
 pub use response::refuse::{write_not_json, write_refused};
 pub use router::{accepts_batches, require_session, route};
+pub use router_context::RouterContext;
 pub use sessions::{Instance, Session, SessionKey, Sessions};
-pub use world::World;

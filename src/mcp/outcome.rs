@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::{
-    envelope::client::{Handshake, Tie},
+    envelope::client::{Affinity, Handshake},
     envelope::questions::QuestionId,
     model::events::Topic,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     model::task::TaskRequest,
     refusal::Refused,
     sessions::SessionKey,
@@ -24,30 +24,30 @@ use crate::{
 /// The outcome of routing a message.
 pub enum Outcome<'a> {
     /// The reply is in the buffer; HTTP status 200.
-    Reply(CallMethod),
+    Reply(RpcMethod),
     /// The reply to `initialize` is in the buffer. Contains the id of the session that was opened, over HTTP.
-    Agreed(Handshake, Option<String>),
+    Initialized(Handshake, Option<String>),
     /// The error is in the buffer. The text is its message, in which names from the client are truncated.
-    Refused(Status, CallMethod, Refused, Cow<'static, str>, Option<OwnedId>),
+    Refused(Status, RpcMethod, Refused, Cow<'static, str>, Option<OwnedId>),
     /// A notification without a reply; HTTP status 202.
     Accepted,
     /// Run this call.
     Run(Call<'a>),
     /// Open a subscription (2026-07-28).
-    Listen(Wanted),
+    Listen(SubscriptionRequest),
     /// Carry out this action on a legacy session, or on a connection, and reply afterwards.
-    Tied(Id<'a>, Tie, SessionAction),
+    SessionCommand(Id<'a>, Affinity, SessionAction),
     /// A response of the client to a request of a call.
     Answered(ClientAnswer),
     /// Cancel this request (`notifications/cancelled`).
-    Cancelled(Tie, OwnedId),
+    Cancelled(Affinity, OwnedId),
     /// Forward this request to the shard that owns the task.
     Task(Id<'a>, TaskRequest),
 }
 
 /// A `subscriptions/listen` request, without the notification types that the registry does not offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct SubscriptionRequest {
     /// The id of the subscription, which is the id of the request.
     pub id: OwnedId,
     /// The topics of the subscription.
@@ -71,11 +71,11 @@ pub enum SessionAction {
 impl SessionAction {
     /// The method of the request.
     #[must_use]
-    pub fn method(&self) -> CallMethod {
+    pub fn method(&self) -> RpcMethod {
         match self {
-            Self::SetLevel(_) => CallMethod::SetLevel,
-            Self::Subscribe(_) => CallMethod::Subscribe,
-            Self::Unsubscribe(_) => CallMethod::Unsubscribe,
+            Self::SetLevel(_) => RpcMethod::SetLevel,
+            Self::Subscribe(_) => RpcMethod::Subscribe,
+            Self::Unsubscribe(_) => RpcMethod::Unsubscribe,
         }
     }
 }
@@ -108,7 +108,7 @@ pub struct Call<'a> {
     /// The capabilities that the client declared.
     pub capabilities: Capabilities,
     /// The session or connection of the request.
-    pub tie: Tie,
+    pub affinity: Affinity,
     /// The parts of the request that the client channel needs; `None` for an inline call that requests no notifications.
     pub details: Option<Box<CallDetails>>,
     /// The fingerprint that binds the request state; `None` if the call cannot return `input_required`. Boxed because most

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    envelope::client::{Tie, Transport},
+    envelope::client::{Affinity, Transport},
     envelope::era,
     envelope::params::Params,
     envelope::questions::QuestionId,
@@ -19,12 +19,12 @@ use super::{
     methods::resources,
     methods::tasks,
     methods::tools,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::{ClientAnswer, Outcome},
     refusal::{Refusal, Refused, session_needed},
     response::refuse::refuse,
+    router_context::RouterContext,
     sessions::{Session, Sessions},
-    world::World,
 };
 use crate::{
     call::{Headers, Revision},
@@ -36,25 +36,25 @@ use crate::{
 
 /// Routes a message: encodes the reply into `out`, or returns what the caller has to do.
 pub fn route<'a>(
-    world: &mut World<'a, '_>,
+    context: &mut RouterContext<'a, '_>,
     transport: Transport<'_>,
     root: Node<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
     // The revision for errors before the era is decided: their HTTP status does not depend on it.
     let any = Revision::ASSUMED;
-    let (id, method, whole) = match Message::read(root, world.limits.id_bytes_max) {
+    let (id, method, whole) = match Message::read(root, context.limits.id_bytes_max) {
         Ok(Message::Request { id, method, params }) => (id, method, params),
         Ok(Message::Notification { method, params }) => {
-            return match notification(world, transport, method, params) {
+            return match notification(context, transport, method, params) {
                 Ok(outcome) => outcome,
-                Err(refusal) => refuse(out, None, any, CallMethod::Other, refusal),
+                Err(refusal) => refuse(out, None, any, RpcMethod::Other, refusal),
             };
         }
         Ok(Message::Response { id, result, error }) => {
-            return match response(world, transport, id, result, error) {
+            return match response(context, transport, id, result, error) {
                 Ok(answer) => Outcome::Answered(answer),
-                Err(refusal) => refuse(out, None, any, CallMethod::Other, refusal),
+                Err(refusal) => refuse(out, None, any, RpcMethod::Other, refusal),
             };
         }
         Err(malformed) => {
@@ -62,57 +62,57 @@ pub fn route<'a>(
             // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
             let unknown_session = match transport {
                 Transport::Http(headers) if root.elements().is_some() => {
-                    era::session(headers, world.sessions, world.now).err()
+                    era::session(headers, context.sessions, context.now).err()
                 }
                 _ => None,
             };
             let invalid = || Refusal::new(Refused::InvalidRequest, malformed.reason);
             let refusal = unknown_session.unwrap_or_else(invalid);
-            return refuse(out, malformed.id, any, CallMethod::Other, refusal);
+            return refuse(out, malformed.id, any, RpcMethod::Other, refusal);
         }
     };
     let params = Params::read(whole);
-    let id_bytes_max = world.limits.id_bytes_max;
-    let client = match era::client(transport, world.sessions, world.now, method, &params, id_bytes_max) {
+    let id_bytes_max = context.limits.id_bytes_max;
+    let client = match era::client(transport, context.sessions, context.now, method, &params, id_bytes_max) {
         Ok(client) => client,
         Err(refusal) => {
-            return refuse(out, Some(id), any, CallMethod::Other, refusal);
+            return refuse(out, Some(id), any, RpcMethod::Other, refusal);
         }
     };
-    let snapshot = world.snapshot;
+    let snapshot = context.snapshot;
     let revision = client.revision;
-    let known = CallMethod::parse(method, revision).filter(|method| resources::is_offered(snapshot, *method));
+    let known = RpcMethod::parse(method, revision).filter(|method| resources::is_offered(snapshot, *method));
     let Some(method) = known else {
         let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
-        return refuse(out, Some(id), revision, CallMethod::Other, refusal);
+        return refuse(out, Some(id), revision, RpcMethod::Other, refusal);
     };
     let list = |list, out| lists::answer(snapshot, list, method, revision, id, &params, out);
     match method {
-        CallMethod::ToolsCall => tools::call(world, &client, transport, id, &params, out),
-        CallMethod::ToolsList => list(List::Tools, out),
-        CallMethod::ResourcesList => list(List::Resources, out),
-        CallMethod::TemplatesList => list(List::Templates, out),
-        CallMethod::PromptsList => list(List::Prompts, out),
-        CallMethod::ResourcesRead => resources::read(world, &client, id, &params, out),
-        CallMethod::PromptsGet => prompts::get(world, &client, id, &params, out),
-        CallMethod::Complete => {
+        RpcMethod::ToolsCall => tools::call(context, &client, transport, id, &params, out),
+        RpcMethod::ToolsList => list(List::Tools, out),
+        RpcMethod::ResourcesList => list(List::Resources, out),
+        RpcMethod::TemplatesList => list(List::Templates, out),
+        RpcMethod::PromptsList => list(List::Prompts, out),
+        RpcMethod::ResourcesRead => resources::read(context, &client, id, &params, out),
+        RpcMethod::PromptsGet => prompts::get(context, &client, id, &params, out),
+        RpcMethod::Complete => {
             let whole = whole.unwrap_or_else(Node::empty_object);
-            completion::complete(world, &client, id, (whole, &params), out)
+            completion::complete(context, &client, id, (whole, &params), out)
         }
-        CallMethod::Discover => discover::answer(snapshot, id, out),
-        CallMethod::Listen => listen::listen(world, &client, id, &params, out),
-        CallMethod::TasksGet | CallMethod::TasksUpdate | CallMethod::TasksCancel => {
-            tasks::request(method, world.sessions.secret(), &client, id, &params, out)
+        RpcMethod::Discover => discover::answer(snapshot, id, out),
+        RpcMethod::Listen => listen::listen(context, &client, id, &params, out),
+        RpcMethod::TasksGet | RpcMethod::TasksUpdate | RpcMethod::TasksCancel => {
+            tasks::request(method, context.sessions.secret(), &client, id, &params, out)
         }
-        CallMethod::Initialize => initialize::answer(world, transport, id, &params, out),
-        CallMethod::Ping => ping::answer(id, out),
-        CallMethod::SetLevel => logging::set_level(&client, id, &params, out),
-        CallMethod::Subscribe | CallMethod::Unsubscribe => {
-            resources::subscribe(world, &client, id, method, &params, out)
+        RpcMethod::Initialize => initialize::answer(context, transport, id, &params, out),
+        RpcMethod::Ping => ping::answer(id, out),
+        RpcMethod::SetLevel => logging::set_level(&client, id, &params, out),
+        RpcMethod::Subscribe | RpcMethod::Unsubscribe => {
+            resources::subscribe(context, &client, id, method, &params, out)
         }
-        CallMethod::Other => {
+        RpcMethod::Other => {
             let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
-            refuse(out, Some(id), revision, CallMethod::Other, refusal)
+            refuse(out, Some(id), revision, RpcMethod::Other, refusal)
         }
     }
 }
@@ -120,23 +120,23 @@ pub fn route<'a>(
 /// Handles a notification. `notifications/cancelled` cancels a request
 /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/cancellation>); all others are accepted and ignored.
 fn notification<'a>(
-    world: &mut World<'a, '_>,
+    context: &mut RouterContext<'a, '_>,
     transport: Transport<'_>,
     method: &str,
     params: Option<Node<'a>>,
 ) -> Result<Outcome<'a>, Refusal> {
     era::check_notification(transport)?;
-    let tie = match transport {
-        Transport::Http(headers) => match era::session(headers, world.sessions, world.now)? {
-            Some(session) => Tie::Session(session),
-            None => Tie::None,
+    let affinity = match transport {
+        Transport::Http(headers) => match era::session(headers, context.sessions, context.now)? {
+            Some(session) => Affinity::Session(session),
+            None => Affinity::None,
         },
-        Transport::Line(_) => Tie::Connection,
+        Transport::Line(_) => Affinity::Connection,
     };
     if method != "notifications/cancelled" {
         return Ok(Outcome::Accepted);
     }
-    let id_bytes_max = world.limits.id_bytes_max;
+    let id_bytes_max = context.limits.id_bytes_max;
     let id = match params.map(|params| read_id_member(params, "requestId", id_bytes_max)) {
         Some(Ok(id)) => id,
         // A malformed id is ignored, as is the id of an unknown or completed request.
@@ -149,14 +149,14 @@ fn notification<'a>(
             return Err(Refusal::new(Refused::InvalidRequest, message));
         }
     };
-    let id = id.filter(|_| tie != Tie::None);
-    Ok(id.map_or(Outcome::Accepted, |id| Outcome::Cancelled(tie, id.to_owned())))
+    let id = id.filter(|_| affinity != Affinity::None);
+    Ok(id.map_or(Outcome::Accepted, |id| Outcome::Cancelled(affinity, id.to_owned())))
 }
 
 /// Handles a response. Only legacy clients send responses, and only to requests that this server has made
 /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns>).
 fn response(
-    world: &mut World<'_, '_>,
+    context: &mut RouterContext<'_, '_>,
     transport: Transport<'_>,
     id: Option<Id<'_>>,
     result: Option<Node<'_>>,
@@ -165,13 +165,13 @@ fn response(
     let unexpected = || Refusal::new(Refused::UnknownRequest, "Unexpected response");
     let session = match transport {
         Transport::Http(headers) => {
-            let session = era::session(headers, world.sessions, world.now)?;
+            let session = era::session(headers, context.sessions, context.now)?;
             Some(session.ok_or_else(unexpected)?.key)
         }
         Transport::Line(_) => None,
     };
     let Some(Id::String(id)) = id else { return Err(unexpected()) };
-    let question = QuestionId::open(id, world.sessions.secret(), session, world.sessions.instance());
+    let question = QuestionId::open(id, context.sessions.secret(), session, context.sessions.instance());
     let question = question.ok_or_else(unexpected)?;
     let answer = match (result, error) {
         (Some(result), _) if result.is_object() => Ok(Value::deserialize(result).unwrap_or_default()),
@@ -193,11 +193,11 @@ fn response(
 /// Whether batches are accepted: in revision 2025-03-26, and without a session and version header
 /// (<https://modelcontextprotocol.io/specification/2025-03-26/basic#batching>).
 #[must_use]
-pub fn accepts_batches(world: &mut World<'_, '_>, transport: Transport<'_>) -> bool {
+pub fn accepts_batches(context: &mut RouterContext<'_, '_>, transport: Transport<'_>) -> bool {
     let has_batches = |revision: Revision| revision == Revision::V2025_03_26;
     match transport {
         Transport::Line(handshake) => handshake.is_some_and(|handshake| has_batches(handshake.revision)),
-        Transport::Http(headers) => match era::session(headers, world.sessions, world.now) {
+        Transport::Http(headers) => match era::session(headers, context.sessions, context.now) {
             Ok(Some(session)) => has_batches(session.revision),
             Ok(None) => era::version(headers).is_none_or(|version| version.is_some_and(has_batches)),
             Err(_) => false,
@@ -222,6 +222,6 @@ pub fn require_session(
         Err(refusal) => refusal,
     };
     let reason = refusal.reason;
-    refuse(out, None, Revision::ASSUMED, CallMethod::Other, refusal);
+    refuse(out, None, Revision::ASSUMED, RpcMethod::Other, refusal);
     Err((reason.status(Revision::ASSUMED), reason))
 }

@@ -18,7 +18,7 @@ use crate::{
     call::{Callable, Kind, Reply, Revision},
     http1::{RejectReason, Status},
     jsonrpc::{ErrorCode, Id},
-    mcp::{CallMethod, Refused},
+    mcp::{Refused, RpcMethod},
 };
 
 /// Reasons of refusals that are neither HTTP's nor the protocol's.
@@ -66,7 +66,7 @@ const ID_BYTES_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RequestFields<'a> {
     /// The method it calls.
-    pub(crate) method: Option<CallMethod>,
+    pub(crate) method: Option<RpcMethod>,
     /// The tool, prompt or resource that it calls.
     pub(crate) tool: Option<&'a str>,
     /// Its id.
@@ -83,7 +83,7 @@ impl<'a> RequestFields<'a> {
     /// The fields of a call.
     pub(crate) fn of_call(callable: &'a Callable, id: Id<'a>, started: Instant) -> Self {
         Self {
-            method: Some(CallMethod::from(callable.kind())),
+            method: Some(RpcMethod::from(callable.kind())),
             tool: Some(callable.name()),
             id: Some(id),
             started: Some(started),
@@ -112,7 +112,7 @@ macro_rules! line {
 
 impl Observer {
     pub(crate) fn new(shard: usize, lines_per_second_max: u32, now: Instant) -> Self {
-        let mut metrics = ShardMetrics::new(CallMethod::ALL.map(CallMethod::as_str));
+        let mut metrics = ShardMetrics::new(RpcMethod::ALL.map(RpcMethod::as_str));
         let http = RejectReason::VARIANTS.iter().map(|reason| reason.name());
         // A limit of JSON has no name of its own among these.
         let mcp =
@@ -270,7 +270,7 @@ impl Observer {
         let RequestFields { method, tool, id, code, status, started } = request;
         let shard = self.shard;
         let peer = self.peer.map(|peer| tracing::field::display(SocketAddr::from(peer)));
-        let method = method.filter(|method| *method != CallMethod::Other).map(CallMethod::as_str);
+        let method = method.filter(|method| *method != RpcMethod::Other).map(RpcMethod::as_str);
         let id = id.map(id_excerpt);
         let id = id.as_deref();
         let status = status.map(Status::code);

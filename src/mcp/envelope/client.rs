@@ -32,7 +32,7 @@ pub struct Handshake {
 pub(crate) struct Client<'a> {
     pub(crate) revision: Revision,
     pub(crate) capabilities: Capabilities,
-    pub(crate) tie: Tie,
+    pub(crate) affinity: Affinity,
     pub(crate) level: Option<Level>,
     /// The token for progress notifications.
     pub(crate) progress_token: Option<Id<'a>>,
@@ -42,7 +42,7 @@ pub(crate) struct Client<'a> {
 
 /// The state that a request shares with other requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tie {
+pub enum Affinity {
     /// None: the request is independent of all others.
     None,
     /// The state of a legacy session.
@@ -57,7 +57,7 @@ impl Client<'_> {
         Self {
             revision,
             capabilities: Capabilities::default(),
-            tie: Tie::None,
+            affinity: Affinity::None,
             level: None,
             progress_token: None,
             extensions: None,
@@ -65,7 +65,7 @@ impl Client<'_> {
     }
 }
 
-impl Tie {
+impl Affinity {
     /// The session, if there is one.
     #[must_use]
     pub fn session(self) -> Option<Session> {

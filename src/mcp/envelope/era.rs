@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::mcp::{
-    envelope::client::{Client, Tie, Transport},
+    envelope::client::{Affinity, Client, Transport},
     envelope::params::Params,
     refusal::{Refusal, Refused, names_modern, supported},
     sessions::{Session, Sessions},
@@ -139,7 +139,7 @@ pub(crate) fn client<'a>(
     Ok(Client {
         revision,
         capabilities: capabilities.map(Capabilities::read).unwrap_or_default(),
-        tie: Tie::None,
+        affinity: Affinity::None,
         level,
         progress_token: envelope.progress_token(id_bytes_max)?,
         extensions: capabilities.and_then(|capabilities| capabilities.get("extensions")),
@@ -217,12 +217,12 @@ fn legacy<'a>(
         Transport::Http(headers) => legacy_by_headers(headers, sessions, now, method)?,
         Transport::Line(Some(handshake)) => Client {
             capabilities: handshake.capabilities,
-            tie: Tie::Connection,
+            affinity: Affinity::Connection,
             level: handshake.level,
             ..Client::legacy(handshake.revision)
         },
         Transport::Line(None) if matches!(method, "initialize" | "ping") => {
-            Client { tie: Tie::Connection, ..Client::legacy(Revision::LATEST_LEGACY) }
+            Client { affinity: Affinity::Connection, ..Client::legacy(Revision::LATEST_LEGACY) }
         }
         // <https://modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle#initialization>
         Transport::Line(None) => {
@@ -268,7 +268,7 @@ fn legacy_by_headers<'a>(
         // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#protocol-version-header>).
         Some(session) => Ok(Client {
             capabilities: session.capabilities,
-            tie: Tie::Session(session),
+            affinity: Affinity::Session(session),
             level: sessions.level(session.key),
             ..Client::legacy(session.revision)
         }),

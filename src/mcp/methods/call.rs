@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::mcp::{
-    envelope::client::{Client, Tie},
+    envelope::client::{Affinity, Client},
     envelope::params::Params,
     envelope::request_state,
     outcome::{Call, Outcome},
@@ -74,10 +74,12 @@ impl<'a> CallRequest<'a, '_> {
             Box::new(CallDetails {
                 progress_token: client.progress_token.map(token),
                 log_level: client.level.or((!is_modern).then_some(Level::LEGACY_DEFAULT)),
-                elicitation: match (is_modern, client.tie) {
+                elicitation: match (is_modern, client.affinity) {
                     (true, _) => ElicitationMode::Retry,
-                    (false, Tie::Session(_) | Tie::Connection) => ElicitationMode::Await,
-                    (false, Tie::None) => ElicitationMode::Unsupported("the request belongs to no session"),
+                    (false, Affinity::Session(_) | Affinity::Connection) => ElicitationMode::Await,
+                    (false, Affinity::None) => {
+                        ElicitationMode::Unsupported("the request belongs to no session")
+                    }
                 },
                 answers: answers.unwrap_or_default(),
                 extensions: extensions.map(object).unwrap_or_default(),
@@ -93,7 +95,7 @@ impl<'a> CallRequest<'a, '_> {
             meta: params.meta,
             revision: client.revision,
             capabilities: client.capabilities,
-            tie: client.tie,
+            affinity: client.affinity,
             details,
             binding,
         }))

@@ -4,11 +4,11 @@ use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
     methods::call::CallRequest,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
     response::refuse::{refuse, truncate},
-    world::World,
+    router_context::RouterContext,
 };
 use crate::{
     json::Node,
@@ -18,7 +18,7 @@ use crate::{
 
 /// Handles `completion/complete`. `whole` is all of `params`, which is the input of a completer.
 pub(crate) fn complete<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
     (whole, params): (Node<'a>, &Params<'a>),
@@ -26,7 +26,7 @@ pub(crate) fn complete<'a>(
 ) -> Outcome<'a> {
     let revision = client.revision;
     let run = |out: &mut Vec<u8>| {
-        let (completers, argument) = find(world.snapshot, params)?;
+        let (completers, argument) = find(context.snapshot, params)?;
         let unknown = || invalid(format!("Unknown argument: {}", truncate(argument)));
         let Some(completer) = completers.find(argument).ok_or_else(unknown)? else {
             // The argument has no completer: no values.
@@ -37,11 +37,11 @@ pub(crate) fn complete<'a>(
             out.extend_from_slice(b"\"completion\":{\"values\":[],\"total\":0,\"hasMore\":false}");
             if revision.is_modern() {
                 out.extend_from_slice(b",\"_meta\":{");
-                out.extend_from_slice(world.snapshot.server_info());
+                out.extend_from_slice(context.snapshot.server_info());
                 out.push(b'}');
             }
             finish_result(out);
-            return Ok(Outcome::Reply(CallMethod::Complete));
+            return Ok(Outcome::Reply(RpcMethod::Complete));
         };
         let client = &Client { capabilities: Default::default(), ..*client };
         let request = CallRequest {
@@ -52,11 +52,11 @@ pub(crate) fn complete<'a>(
             name: "",
             arguments: None,
             schema: None,
-            limits: world.limits,
+            limits: context.limits,
         };
-        request.run(completer, whole, world.sessions.secret(), world.now)
+        request.run(completer, whole, context.sessions.secret(), context.now)
     };
-    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::Complete, refusal))
+    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, RpcMethod::Complete, refusal))
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {

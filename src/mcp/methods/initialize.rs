@@ -4,11 +4,11 @@
 use crate::mcp::{
     envelope::client::{Handshake, Transport},
     envelope::params::Params,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
     response::refuse::refuse,
-    world::World,
+    router_context::RouterContext,
 };
 use crate::{
     call::{Capabilities, Capability, Revision},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(crate) fn answer<'a>(
-    world: &mut World<'a, '_>,
+    context: &mut RouterContext<'a, '_>,
     transport: Transport<'_>,
     id: Id<'_>,
     params: &Params<'_>,
@@ -25,7 +25,7 @@ pub(crate) fn answer<'a>(
 ) -> Outcome<'a> {
     let Some(requested) = params.get("protocolVersion").and_then(Node::as_str) else {
         let refusal = Refusal::new(Refused::InvalidMethodParams, "params.protocolVersion must be a string");
-        return refuse(out, Some(id), Revision::LATEST_LEGACY, CallMethod::Initialize, refusal);
+        return refuse(out, Some(id), Revision::LATEST_LEGACY, RpcMethod::Initialize, refusal);
     };
     let negotiated = Revision::parse(requested.as_bytes())
         .filter(|revision| !revision.is_modern())
@@ -34,17 +34,17 @@ pub(crate) fn answer<'a>(
     out.extend_from_slice(b"\"protocolVersion\":");
     write_string(out, negotiated.as_str());
     out.push(b',');
-    out.extend_from_slice(world.snapshot.initialize(negotiated));
+    out.extend_from_slice(context.snapshot.initialize(negotiated));
     finish_result(out);
     let handshake = handshake(negotiated, params);
     let session = match transport {
         Transport::Http(_) => {
-            let entropy = (world.entropy)();
-            Some(world.sessions.open(negotiated, handshake.capabilities, world.now, entropy))
+            let entropy = (context.entropy)();
+            Some(context.sessions.open(negotiated, handshake.capabilities, context.now, entropy))
         }
         Transport::Line(_) => None,
     };
-    Outcome::Agreed(handshake, session)
+    Outcome::Initialized(handshake, session)
 }
 
 /// The result of the negotiation: the revision and the client's capabilities under it.

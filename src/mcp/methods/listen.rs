@@ -4,11 +4,11 @@ use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
     model::events::Topic,
-    model::method::CallMethod,
-    outcome::{Outcome, Wanted},
+    model::method::RpcMethod,
+    outcome::{Outcome, SubscriptionRequest},
     refusal::{Refusal, Refused, missing_capability},
     response::refuse::refuse,
-    world::World,
+    router_context::RouterContext,
 };
 use crate::{
     call::Capability,
@@ -20,15 +20,15 @@ use crate::{
 
 /// Handles `subscriptions/listen`.
 pub(crate) fn listen<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'_>,
     params: &Params<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    match read(world.snapshot, client, id, params, world.limits) {
+    match read(context.snapshot, client, id, params, context.limits) {
         Ok(request) => Outcome::Listen(request),
-        Err(refusal) => refuse(out, Some(id), client.revision, CallMethod::Listen, refusal),
+        Err(refusal) => refuse(out, Some(id), client.revision, RpcMethod::Listen, refusal),
     }
 }
 
@@ -38,7 +38,7 @@ fn read(
     id: Id<'_>,
     params: &Params<'_>,
     limits: &Limits,
-) -> Result<Wanted, Refusal> {
+) -> Result<SubscriptionRequest, Refusal> {
     let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
     let filter = params
         .get("notifications")
@@ -123,7 +123,7 @@ fn read(
         .map(Topic::list)
         .chain(uris.iter().map(|uri| Topic::resource(uri)))
         .chain(tasks.iter().map(|id| Topic::task(id)));
-    Ok(Wanted { id: id.to_owned(), topics: topics.collect(), acknowledged })
+    Ok(SubscriptionRequest { id: id.to_owned(), topics: topics.collect(), acknowledged })
 }
 
 /// Checks the length of a URI or task id.

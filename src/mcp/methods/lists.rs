@@ -3,7 +3,7 @@
 
 use crate::mcp::{
     envelope::params::Params,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
     response::refuse::refuse,
@@ -17,7 +17,7 @@ use crate::{
 pub(crate) fn answer<'a>(
     snapshot: &Snapshot,
     list: List,
-    method: CallMethod,
+    method: RpcMethod,
     revision: Revision,
     id: Id<'_>,
     params: &Params<'_>,

@@ -4,16 +4,16 @@ use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
     methods::call::CallRequest,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
     response::refuse::{refuse, truncate},
-    world::World,
+    router_context::RouterContext,
 };
 use crate::{json::Node, jsonrpc::Id};
 
 pub(crate) fn get<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,
@@ -25,7 +25,7 @@ pub(crate) fn get<'a>(
         let name = params.name.and_then(Node::as_str);
         let name = name.ok_or_else(|| invalid("params.name must be a string".to_owned()))?;
         let unknown = || Refusal::new(Refused::UnknownPrompt, format!("Unknown prompt: {}", truncate(name)));
-        let prompt = world.snapshot.prompt(name).ok_or_else(unknown)?;
+        let prompt = context.snapshot.prompt(name).ok_or_else(unknown)?;
         let is_present = |node: &Node<'_>| !node.is_null();
         let arguments = params.arguments.filter(is_present).unwrap_or_else(Node::empty_object);
         let members = arguments.members();
@@ -47,9 +47,9 @@ pub(crate) fn get<'a>(
             name,
             arguments: arguments_sent,
             schema: None,
-            limits: world.limits,
+            limits: context.limits,
         };
-        request.run(prompt.callable(), arguments, world.sessions.secret(), world.now)
+        request.run(prompt.callable(), arguments, context.sessions.secret(), context.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::PromptsGet, refusal))
+    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, RpcMethod::PromptsGet, refusal))
 }

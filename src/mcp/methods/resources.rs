@@ -2,15 +2,15 @@
 //! (<https://modelcontextprotocol.io/specification/2025-11-25/server/resources#subscriptions>).
 
 use crate::mcp::{
-    envelope::client::{Client, Tie},
+    envelope::client::{Affinity, Client},
     envelope::params::Params,
     methods::call::CallRequest,
     methods::listen::check_length,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::{Outcome, SessionAction},
     refusal::{Refusal, Refused, session_needed},
     response::refuse::refuse,
-    world::World,
+    router_context::RouterContext,
 };
 use crate::{
     call::Revision,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(crate) fn read<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,
@@ -29,7 +29,7 @@ pub(crate) fn read<'a>(
     let revision = client.revision;
     let run = || {
         let (uri, node) = uri(params)?;
-        let found = world.snapshot.resource(uri).ok_or_else(|| not_found(uri, revision))?;
+        let found = context.snapshot.resource(uri).ok_or_else(|| not_found(uri, revision))?;
         let request = CallRequest {
             client,
             id,
@@ -38,41 +38,41 @@ pub(crate) fn read<'a>(
             name: uri,
             arguments: None,
             schema: None,
-            limits: world.limits,
+            limits: context.limits,
         };
-        request.run(found, node, world.sessions.secret(), world.now)
+        request.run(found, node, context.sessions.secret(), context.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ResourcesRead, refusal))
+    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, RpcMethod::ResourcesRead, refusal))
 }
 
 /// Handles `resources/subscribe` and `resources/unsubscribe`.
 pub(crate) fn subscribe<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
-    method: CallMethod,
+    method: RpcMethod,
     params: &Params<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
     let read = || {
         let (uri, _) = uri(params)?;
-        if client.tie == Tie::None {
+        if client.affinity == Affinity::None {
             return Err(session_needed());
         }
-        if client.tie.session().is_some_and(|session| session.is_foreign) {
+        if client.affinity.session().is_some_and(|session| session.is_foreign) {
             // The subscriptions of a session are kept by the process that opened it. On 404 the client opens another session
             // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
             return Err(Refusal::new(Refused::UnknownSession, "Session not found"));
         }
-        if method == CallMethod::Unsubscribe {
+        if method == RpcMethod::Unsubscribe {
             return Ok(SessionAction::Unsubscribe(uri.to_owned()));
         }
-        check_length(uri, world.limits)?;
-        world.snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
+        check_length(uri, context.limits)?;
+        context.snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
         Ok(SessionAction::Subscribe(uri.to_owned()))
     };
     match read() {
-        Ok(action) => Outcome::Tied(id, client.tie, action),
+        Ok(action) => Outcome::SessionCommand(id, client.affinity, action),
         Err(refusal) => refuse(out, Some(id), client.revision, method, refusal),
     }
 }
@@ -93,15 +93,15 @@ fn not_found(uri: &str, revision: Revision) -> Refusal {
 
 /// Whether the registry has the capability of a method. A method whose capability is not declared is not found
 /// (<https://modelcontextprotocol.io/specification/2026-07-28/server/discover>).
-pub(crate) fn is_offered(snapshot: &Snapshot, method: CallMethod) -> bool {
+pub(crate) fn is_offered(snapshot: &Snapshot, method: RpcMethod) -> bool {
     match method {
-        CallMethod::ResourcesList
-        | CallMethod::TemplatesList
-        | CallMethod::ResourcesRead
-        | CallMethod::Subscribe
-        | CallMethod::Unsubscribe => snapshot.offers(List::Resources),
-        CallMethod::PromptsList | CallMethod::PromptsGet => snapshot.offers(List::Prompts),
-        CallMethod::Complete => snapshot.completes(),
+        RpcMethod::ResourcesList
+        | RpcMethod::TemplatesList
+        | RpcMethod::ResourcesRead
+        | RpcMethod::Subscribe
+        | RpcMethod::Unsubscribe => snapshot.offers(List::Resources),
+        RpcMethod::PromptsList | RpcMethod::PromptsGet => snapshot.offers(List::Prompts),
+        RpcMethod::Complete => snapshot.completes(),
         _ => true,
     }
 }

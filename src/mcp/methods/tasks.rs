@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     model::task::{TaskAction, TaskKey, TaskRequest, TaskView},
     outcome::Outcome,
     refusal::{Refusal, Refused, missing_capability},
@@ -25,7 +25,7 @@ use crate::{
 
 /// Handles `tasks/get`, `tasks/update` and `tasks/cancel`.
 pub(crate) fn request<'a>(
-    method: CallMethod,
+    method: RpcMethod,
     secret: &Secret,
     client: &Client<'a>,
     id: Id<'a>,
@@ -39,7 +39,7 @@ pub(crate) fn request<'a>(
 }
 
 fn read(
-    method: CallMethod,
+    method: RpcMethod,
     secret: &Secret,
     client: &Client<'_>,
     params: &Params<'_>,
@@ -54,7 +54,7 @@ fn read(
         .ok_or_else(|| invalid("params.taskId must be a string"))?;
     let key = TaskKey::open(id, secret).ok_or_else(unknown_task)?;
     let action = match method {
-        CallMethod::TasksUpdate => {
+        RpcMethod::TasksUpdate => {
             let answers = params.input_responses.and_then(Node::members);
             let answers = answers.ok_or_else(|| invalid("params.inputResponses must be an object"))?;
             let read = |(key, answer): (&str, Node<'_>)| {
@@ -64,7 +64,7 @@ fn read(
             let answers: Option<BTreeMap<String, Value>> = answers.map(read).collect();
             TaskAction::Update(answers.ok_or_else(|| invalid("an input response must be an object"))?)
         }
-        CallMethod::TasksCancel => TaskAction::Cancel,
+        RpcMethod::TasksCancel => TaskAction::Cancel,
         _ => TaskAction::Get,
     };
     Ok(TaskRequest { key, action })
@@ -75,7 +75,7 @@ fn unknown_task() -> Refusal {
 }
 
 /// Encodes the error for a task that does not exist or has expired.
-pub fn write_unknown_task(out: &mut Vec<u8>, id: Id<'_>, method: CallMethod) -> Outcome<'static> {
+pub fn write_unknown_task(out: &mut Vec<u8>, id: Id<'_>, method: RpcMethod) -> Outcome<'static> {
     refuse(out, Some(id), crate::call::Revision::V2026_07_28, method, unknown_task())
 }
 

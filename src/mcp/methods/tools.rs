@@ -9,11 +9,11 @@ use crate::mcp::{
     envelope::header_params,
     envelope::params::Params,
     methods::call::CallRequest,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
     response::refuse::{refuse, truncate},
-    world::World,
+    router_context::RouterContext,
 };
 use crate::{
     call::{Reply, Revision},
@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(crate) fn call<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     transport: Transport<'_>,
     id: Id<'a>,
@@ -33,7 +33,7 @@ pub(crate) fn call<'a>(
 ) -> Outcome<'a> {
     let revision = client.revision;
     let run = || {
-        let (tool, arguments) = find(world.snapshot, client, transport, params)?;
+        let (tool, arguments) = find(context.snapshot, client, transport, params)?;
         let name = tool.callable().name();
         let arguments_sent = params.arguments;
         let request = CallRequest {
@@ -44,11 +44,11 @@ pub(crate) fn call<'a>(
             name,
             arguments: arguments_sent,
             schema: Some(tool.input()),
-            limits: world.limits,
+            limits: context.limits,
         };
-        request.run(tool.callable(), arguments, world.sessions.secret(), world.now)
+        request.run(tool.callable(), arguments, context.sessions.secret(), context.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ToolsCall, refusal))
+    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, RpcMethod::ToolsCall, refusal))
 }
 
 /// Finds the tool and its arguments.

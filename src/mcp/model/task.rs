@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::mcp::model::method::CallMethod;
+use crate::mcp::model::method::RpcMethod;
 use crate::{
     call::InputRequest,
     json::{write_string, write_unsigned},
@@ -78,11 +78,11 @@ pub enum TaskAction {
 impl TaskAction {
     /// The method of the request.
     #[must_use]
-    pub fn method(&self) -> CallMethod {
+    pub fn method(&self) -> RpcMethod {
         match self {
-            Self::Get => CallMethod::TasksGet,
-            Self::Update(_) => CallMethod::TasksUpdate,
-            Self::Cancel => CallMethod::TasksCancel,
+            Self::Get => RpcMethod::TasksGet,
+            Self::Update(_) => RpcMethod::TasksUpdate,
+            Self::Cancel => RpcMethod::TasksCancel,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Encoding of errors.
 
 use crate::mcp::{
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::Outcome,
     refusal::{Refusal, Refused},
 };
@@ -19,7 +19,7 @@ pub(crate) fn refuse<'a>(
     out: &mut Vec<u8>,
     id: Option<Id<'_>>,
     revision: Revision,
-    method: CallMethod,
+    method: RpcMethod,
     refusal: Refusal,
 ) -> Outcome<'a> {
     let Refusal { reason, message, data } = refusal;
@@ -41,7 +41,7 @@ pub fn write_not_json<'a>(
     };
     let id = refused.root().and_then(|root| answerable_id(root, id_bytes_max));
     let refusal = Refusal::new(reason, refused.reason.to_string());
-    refuse(out, id, Revision::ASSUMED, CallMethod::Other, refusal)
+    refuse(out, id, Revision::ASSUMED, RpcMethod::Other, refusal)
 }
 
 /// Encodes the error for a request that is not a method: for a stream, the end of a session, or a batch.
@@ -49,7 +49,7 @@ pub fn write_refused<'a>(
     out: &mut Vec<u8>,
     id: Option<Id<'_>>,
     revision: Revision,
-    method: CallMethod,
+    method: RpcMethod,
     reason: Refused,
     message: &'static str,
 ) -> Outcome<'a> {

@@ -4,7 +4,7 @@ use super::sessions::Sessions;
 use crate::{config::Limits, registry::Snapshot};
 
 /// The inputs of the router besides the message.
-pub struct World<'a, 's> {
+pub struct RouterContext<'a, 's> {
     /// The registry.
     pub snapshot: &'a Snapshot,
     /// The records of legacy sessions, and the signing key.
