@@ -48,7 +48,7 @@ use corelane::{
     internals::mcp::{self, CallAnswers, Headers, Outcome, RouterContext, Sessions, Transport},
     internals::registry::{RegisteredTool, Snapshot},
     internals::runtime::{Completions, Runner, Started, WorkerPools},
-    internals::schema::Verdict,
+    internals::schema::Validation,
     internals::signed_token::Secret,
 };
 use operations::{Measure, decode, description, format_thousands, name, on_tape, padded, selected, validate};
@@ -396,7 +396,7 @@ fn validate_echo<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
     let validator = snapshot.tool("echo").unwrap().input();
     on_tape(&arguments(), |arguments| {
-        measure.measure(|| validator.judge(black_box(arguments)) == Verdict::Fits)
+        measure.measure(|| validator.validate(black_box(arguments)) == Validation::Valid)
     })
 }
 

@@ -31,7 +31,7 @@ use corelane::{
     internals::jsonrpc::Id,
     internals::mcp::CallAnswers,
     internals::registry::{ServerInfo, Snapshot},
-    internals::schema::{Validator, Verdict},
+    internals::schema::{Validation, Validator},
     internals::signed_token::Secret,
 };
 use hdrhistogram::Histogram;
@@ -342,7 +342,7 @@ fn compile_and_validate<M: Measure>(count: usize, measure: M) -> M::Output {
     on_tape(&arguments, |arguments| {
         measure.measure(|| {
             let validator = Validator::compile(black_box(&schema), &limits);
-            validator.is_ok_and(|validator| validator.judge(black_box(arguments)) == Verdict::Fits)
+            validator.is_ok_and(|validator| validator.validate(black_box(arguments)) == Validation::Valid)
         })
     })
 }

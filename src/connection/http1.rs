@@ -369,7 +369,7 @@ impl Pipeline {
         let request = RequestFields { status: Some(reason.status()), ..RequestFields::default() };
         match excerpt(forbidden) {
             Some(name) => self.dispatcher.observer.forbidden(reason.name(), request, &name),
-            None => self.dispatcher.observer.refused(reason.name(), request, None),
+            None => self.dispatcher.observer.rejected(reason.name(), request, None),
         }
         // The end of a rejected request's body is not looked for.
         let can_go_on = head.is_some_and(|(head, _)| head.keep_alive && !head.http_1_0 && !head.has_body());

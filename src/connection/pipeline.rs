@@ -85,7 +85,7 @@ impl Pipeline {
     /// Records a connection that is closed, or input that is dropped, by the client's fault.
     pub(crate) fn rejected(&mut self, reason: &'static str, peer: Option<PeerAddress>) {
         self.dispatcher.observer.set_peer(peer);
-        self.dispatcher.observer.refused(reason, RequestFields::default(), None);
+        self.dispatcher.observer.rejected(reason, RequestFields::default(), None);
     }
 
     /// From now on every reply closes its connection.

@@ -6,7 +6,7 @@ use crate::{
     call::Revision,
     json::{Elements, Node, lacks_digits},
     jsonrpc::{answerable_id, needs_text},
-    mcp::{self, Refused, RpcMethod},
+    mcp::{self, ErrorKind, RpcMethod},
 };
 
 impl Dispatcher {
@@ -18,7 +18,7 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
         if messages.len() > self.limits.batch_messages_max {
-            return Ok(self.reject_plain(out, Refused::InvalidRequest, "Too many messages in a batch"));
+            return Ok(self.reject_plain(out, ErrorKind::InvalidRequest, "Too many messages in a batch"));
         }
         // Checked for all messages first: none may run before dispatch is suspended for the text of another.
         if messages.clone().any(|message| needs_text(message) || lacks_digits(message)) {
@@ -34,13 +34,13 @@ impl Dispatcher {
             if message.get("method").and_then(Node::as_str) == Some("initialize") {
                 let id = answerable_id(message, self.limits.id_bytes_max);
                 let text = "initialize must not be in a batch";
-                let (method, reason) = (RpcMethod::Initialize, Refused::InvalidRequest);
-                self.reject(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, text));
+                let (method, reason) = (RpcMethod::Initialize, ErrorKind::InvalidRequest);
+                self.reject(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, text));
             } else {
                 match self.dispatch_message(source, message, false, out)? {
                     Disposition::Pending(_) => replies.pending += 1,
                     Disposition::NotAcceptable => {
-                        self.reject_plain(out, Refused::InvalidRequest, "Not in a batch");
+                        self.reject_plain(out, ErrorKind::InvalidRequest, "Not in a batch");
                     }
                     Disposition::Listening(subscriber) => {
                         out.truncate(start);
@@ -48,7 +48,7 @@ impl Dispatcher {
                             client.listens.retain(|other| *other != subscriber);
                         }
                         self.state.subscriptions.remove(subscriber);
-                        self.reject_plain(out, Refused::InvalidRequest, "Not in a batch");
+                        self.reject_plain(out, ErrorKind::InvalidRequest, "Not in a batch");
                     }
                     _ => {}
                 }

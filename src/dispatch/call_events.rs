@@ -15,7 +15,7 @@ use crate::{
     json::write_string,
     jsonrpc::{Id, OwnedId},
     mcp::{
-        self, Affinity, ClientAnswer, QuestionId, Refused, RpcMethod, SessionKey, TaskAction, TaskKey,
+        self, Affinity, ClientAnswer, ErrorKind, QuestionId, RpcMethod, SessionKey, TaskAction, TaskKey,
         TaskStatus,
     },
     mesh::{Message, StreamId},
@@ -197,7 +197,7 @@ impl Dispatcher {
         let kept = self.state.tasks.insert(ticket, terms, secret, clock.both(), nonce);
         let Some((key, expires)) = kept else {
             if let Some(call) = self.calls.cancel(ticket) {
-                self.cancelled.push_back((ticket, call, Refused::Busy));
+                self.cancelled.push_back((ticket, call, ErrorKind::Busy));
             }
             return;
         };
@@ -308,7 +308,7 @@ impl Dispatcher {
         ticket: Ticket,
         call: &PendingCall,
         channel: Option<&Arc<ClientChannel>>,
-        outcome: Result<Reply, Refused>,
+        outcome: Result<Reply, ErrorKind>,
     ) {
         if let ReplyTo::JsonLines(socket)
         | ReplyTo::Http {
@@ -335,7 +335,7 @@ impl Dispatcher {
         &mut self,
         call: &PendingCall,
         channel: Option<&Arc<ClientChannel>>,
-        outcome: Result<Reply, Refused>,
+        outcome: Result<Reply, ErrorKind>,
         out: &mut Vec<u8>,
     ) -> Status {
         // The id of a task's reply is a placeholder: `complete_task` removes the envelope.
@@ -358,7 +358,7 @@ impl Dispatcher {
                 );
                 status
             }
-            Err(Refused::InputRequired) => {
+            Err(ErrorKind::InputRequired) => {
                 let requests = channel.map(|channel| channel.take_unanswered()).unwrap_or_default();
                 let answers = channel.map(|channel| channel.answers()).unwrap_or_default();
                 // Rounded up to whole seconds.
@@ -371,10 +371,10 @@ impl Dispatcher {
                 self.observer.metrics().event("input_required");
                 Status::Ok
             }
-            Err(refused) => {
+            Err(error) => {
                 let request = RequestFields::of_call(callable, call.id.as_id(), call.started);
-                self.observer.call_refused(refused, callable, request, call.revision);
-                mcp::write_call_refused(out, &self.snapshot, kind, id, call.revision, refused)
+                self.observer.call_rejected(error, callable, request, call.revision);
+                mcp::write_call_error(out, &self.snapshot, kind, id, call.revision, error)
             }
         };
         let latency = call.started.elapsed();
@@ -403,13 +403,13 @@ impl Dispatcher {
     /// Cancels and answers the calls and requests past their deadlines.
     pub(crate) fn expire(&mut self) {
         loop {
-            if let Some((ticket, call, refused)) = self.cancelled.pop_front() {
-                self.finish_call(ticket, &call, None, Err(refused));
+            if let Some((ticket, call, error)) = self.cancelled.pop_front() {
+                self.finish_call(ticket, &call, None, Err(error));
                 continue;
             }
             match self.calls.next_overdue(self.clock.monotonic) {
                 Some(Overdue::Call(ticket, call)) => {
-                    self.finish_call(ticket, &call, None, Err(Refused::Deadline));
+                    self.finish_call(ticket, &call, None, Err(ErrorKind::Deadline));
                 }
                 Some(Overdue::Remote(ticket, remote)) => self.remote_timed_out(ticket, &remote),
                 None => return,
@@ -443,10 +443,10 @@ impl Dispatcher {
 }
 
 /// The kind of error that is sent for a call without a reply.
-fn error_kind(unfinished: Unfinished) -> Refused {
+fn error_kind(unfinished: Unfinished) -> ErrorKind {
     match unfinished {
-        Unfinished::Panicked => Refused::ToolPanicked,
-        Unfinished::Cancelled => Refused::Deadline,
-        Unfinished::InputRequired => Refused::InputRequired,
+        Unfinished::Panicked => ErrorKind::ToolPanicked,
+        Unfinished::Cancelled => ErrorKind::Deadline,
+        Unfinished::InputRequired => ErrorKind::InputRequired,
     }
 }

@@ -36,7 +36,7 @@ use crate::{
     json::{Decoder, Node},
     jsonrpc::{ErrorCode, Id, OwnedId, Rewritten, needs_text},
     mcp::{
-        self, Affinity, Call, CallAnswers, Handshake, Headers, Outcome, Refused, RouterContext, RpcMethod,
+        self, Affinity, Call, CallAnswers, ErrorKind, Handshake, Headers, Outcome, RouterContext, RpcMethod,
         Session, Sessions,
     },
     mesh::{Broadcast, Request},
@@ -68,7 +68,7 @@ pub(crate) struct Dispatcher {
     pub(crate) observer: Observer,
     pub(crate) sessions: Sessions,
     /// Calls that were cancelled at a limit, to be answered with the error.
-    cancelled: VecDeque<(Ticket, PendingCall, Refused)>,
+    cancelled: VecDeque<(Ticket, PendingCall, ErrorKind)>,
     runner: Runner,
     answers: CallAnswers,
     /// The reply that inline handlers fill; its allocations are reused.
@@ -135,7 +135,7 @@ impl Dispatcher {
                 Err(suspension) => (suspension, Rewritten::new(document.root())),
             },
             Err(rejected) => {
-                return self.reject(mcp::write_not_json(out, &rejected, self.limits.id_bytes_max));
+                return self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max));
             }
         };
         let original = padded.get(..length).unwrap_or_default();
@@ -163,7 +163,7 @@ impl Dispatcher {
                 // A rewritten document contains the text of every number, so dispatch cannot be suspended.
                 self.dispatch_document(source, root, false, out).unwrap_or(Disposition::NoReply)
             }
-            Err(rejected) => self.reject(mcp::write_not_json(out, &rejected, self.limits.id_bytes_max)),
+            Err(rejected) => self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max)),
         }
     }
 
@@ -199,7 +199,7 @@ impl Dispatcher {
         let call = match outcome {
             Outcome::Run(call) => call,
             // The message may be valid when its numbers are read as text.
-            Outcome::Refused(..) if needs_text(root) => {
+            Outcome::Rejected(..) if needs_text(root) => {
                 out.truncate(start);
                 return Err(Suspension::NeedsText);
             }
@@ -209,7 +209,7 @@ impl Dispatcher {
             let (callable, id, revision) = (call.callable, call.id, call.revision);
             return match self.file_suspended(call, source) {
                 Some(ticket) => Err(Suspension::Validation(ticket)),
-                None => Ok(self.refuse(callable, id, revision, Refused::Busy, out)),
+                None => Ok(self.reject_call(callable, id, revision, ErrorKind::Busy, out)),
             };
         }
         if let Some(schema) = call.schema
@@ -217,7 +217,7 @@ impl Dispatcher {
         {
             let status = mcp::write_invalid_arguments(out, &snapshot, &call, schema, invalid);
             let request = RequestFields::of_call(call.callable, call.id, self.observer.turn_began());
-            self.observer.call_refused(invalid.reason(), call.callable, request, call.revision);
+            self.observer.call_rejected(invalid.reason(), call.callable, request, call.revision);
             self.observer.metrics().note(RpcMethod::from(call.callable.kind()) as usize);
             return Ok(Disposition::Replied(status, Vec::new()));
         }
@@ -264,7 +264,7 @@ impl Dispatcher {
             })
         };
         let started = self.runner.start(callable, input, &request, details, file_call, &mut self.reply);
-        let refused = match started {
+        let error = match started {
             Started::Done(mut messages) => {
                 if callable.kind() == Kind::Tool {
                     self.observer.metrics().note_tool(callable.position());
@@ -289,31 +289,31 @@ impl Dispatcher {
             }
             Started::Panicked { unused } => {
                 free_unused(calls, unused);
-                Refused::ToolPanicked
+                ErrorKind::ToolPanicked
             }
             Started::Busy { unused } => {
                 free_unused(calls, unused);
-                Refused::Busy
+                ErrorKind::Busy
             }
-            Started::RequestCopyTooLarge => Refused::RequestCopyTooLarge,
+            Started::RequestCopyTooLarge => ErrorKind::RequestCopyTooLarge,
         };
-        Ok(self.refuse(callable, id, revision, refused, out))
+        Ok(self.reject_call(callable, id, revision, error, out))
     }
 
     /// Encodes the error for a call without a reply.
-    fn refuse(
+    fn reject_call(
         &mut self,
         callable: &Callable,
         id: Id<'_>,
         revision: Revision,
-        refused: Refused,
+        error: ErrorKind,
         out: &mut Vec<u8>,
     ) -> Disposition {
         let kind = callable.kind();
         let request = RequestFields::of_call(callable, id, self.observer.turn_began());
-        self.observer.call_refused(refused, callable, request, revision);
+        self.observer.call_rejected(error, callable, request, revision);
         self.observer.metrics().note(RpcMethod::from(kind) as usize);
-        let status = mcp::write_call_refused(out, &self.snapshot, kind, id, revision, refused);
+        let status = mcp::write_call_error(out, &self.snapshot, kind, id, revision, error);
         Disposition::Replied(status, Vec::new())
     }
 
@@ -322,7 +322,7 @@ impl Dispatcher {
         match outcome {
             Outcome::Reply(method) => self.replied(method),
             Outcome::Run(_) | Outcome::Accepted => Disposition::NoReply,
-            refused @ Outcome::Refused(..) => self.reject(refused),
+            error @ Outcome::Rejected(..) => self.reject(error),
             Outcome::Initialized(handshake, session) => self.initialized(handshake, session, source),
             Outcome::Listen(wanted) => self.listen(wanted, source, out),
             Outcome::SessionCommand(id, Affinity::Session(session), action) => {
@@ -374,7 +374,7 @@ impl Dispatcher {
 
     /// Counts and logs an error that was encoded.
     pub(crate) fn reject(&mut self, outcome: Outcome<'_>) -> Disposition {
-        let Outcome::Refused(status, method, reason, message, id) = outcome else {
+        let Outcome::Rejected(status, method, reason, message, id) = outcome else {
             return Disposition::NoReply;
         };
         let request = RequestFields {
@@ -385,7 +385,7 @@ impl Dispatcher {
             started: Some(self.observer.turn_began()),
             ..RequestFields::default()
         };
-        self.observer.refused(reason.name(), request, Some(&message));
+        self.observer.rejected(reason.name(), request, Some(&message));
         self.observer.metrics().note(method as usize);
         Disposition::Replied(status, Vec::new())
     }
@@ -394,10 +394,10 @@ impl Dispatcher {
     pub(crate) fn reject_plain(
         &mut self,
         out: &mut Vec<u8>,
-        reason: Refused,
+        reason: ErrorKind,
         message: &'static str,
     ) -> Disposition {
-        self.reject(mcp::write_refused(out, None, Revision::ASSUMED, RpcMethod::Other, reason, message))
+        self.reject(mcp::write_rejection(out, None, Revision::ASSUMED, RpcMethod::Other, reason, message))
     }
 
     /// Verifies the session of an HTTP request without a message.
@@ -410,7 +410,7 @@ impl Dispatcher {
         let found = mcp::require_session(&mut self.sessions, now, headers, out);
         found.map_err(|(status, reason)| {
             let request = RequestFields { status: Some(status), ..RequestFields::default() };
-            self.observer.refused(reason.name(), request, None);
+            self.observer.rejected(reason.name(), request, None);
             self.observer.metrics().note(RpcMethod::Other as usize);
             Disposition::Replied(status, Vec::new())
         })

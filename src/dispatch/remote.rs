@@ -6,7 +6,7 @@ use crate::{
     delivery::{AfterSend, Destination, Payload},
     http1::Status,
     jsonrpc::{ErrorCode, OwnedId, begin_result, finish_result},
-    mcp::{self, Refused, RpcMethod, TaskRequest},
+    mcp::{self, ErrorKind, RpcMethod, TaskRequest},
     mesh::{Answer, Broadcast, Message, Request},
     runtime::Ticket,
     telemetry::observer::RequestFields,
@@ -90,7 +90,7 @@ impl Dispatcher {
             self.calls.free_remote(ticket);
         }
         let id = id.as_ref().map(OwnedId::as_id);
-        self.reject(mcp::write_refused(out, id, Revision::ASSUMED, method, Refused::Busy, SERVER_BUSY))
+        self.reject(mcp::write_rejection(out, id, Revision::ASSUMED, method, ErrorKind::Busy, SERVER_BUSY))
     }
 
     /// Serves a request, of this shard or another, from the state of this shard.
@@ -128,17 +128,17 @@ impl Dispatcher {
         let request = RequestFields {
             method: Some(remote.method),
             id: remote.id.as_ref().map(OwnedId::as_id),
-            code: Refused::Busy.code().map(ErrorCode::number),
+            code: ErrorKind::Busy.code().map(ErrorCode::number),
             status: Some(Status::ServiceUnavailable),
             started: Some(remote.started),
             ..RequestFields::default()
         };
-        self.observer.refused(Refused::Busy.name(), request, None);
+        self.observer.rejected(ErrorKind::Busy.name(), request, None);
         self.observer.metrics().record(remote.method as usize, remote.started.elapsed());
         let id = remote.id.as_ref().map(OwnedId::as_id);
         let deliveries = &mut self.state.deliveries;
         let (range, _) = deliveries.write(|out| {
-            mcp::write_refused(out, id, Revision::ASSUMED, remote.method, Refused::Busy, SERVER_BUSY);
+            mcp::write_rejection(out, id, Revision::ASSUMED, remote.method, ErrorKind::Busy, SERVER_BUSY);
         });
         let payload = Payload::Reply(Status::ServiceUnavailable, range);
         deliveries.push(Destination::Reply(socket, ticket), payload, AfterSend::EndReply);
@@ -176,16 +176,16 @@ impl Dispatcher {
             (Answer::Unknown, Some(id)) => {
                 return self.record_error(mcp::write_unknown_task(out, id, method));
             }
-            (Answer::Unknown | Answer::Task(_), None) => (Refused::UnknownStream, "Unknown Last-Event-ID"),
-            (Answer::Full, _) => (Refused::Busy, SERVER_BUSY),
-            (Answer::TooMany, _) => (Refused::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS),
+            (Answer::Unknown | Answer::Task(_), None) => (ErrorKind::UnknownStream, "Unknown Last-Event-ID"),
+            (Answer::Full, _) => (ErrorKind::Busy, SERVER_BUSY),
+            (Answer::TooMany, _) => (ErrorKind::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS),
         };
-        self.record_error(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, text))
+        self.record_error(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, text))
     }
 
     /// As [`Self::reject`], for a request whose latency is recorded by the caller.
     fn record_error(&mut self, outcome: mcp::Outcome<'_>) -> Disposition {
-        let mcp::Outcome::Refused(status, method, reason, message, id) = outcome else {
+        let mcp::Outcome::Rejected(status, method, reason, message, id) = outcome else {
             return Disposition::NoReply;
         };
         let request = RequestFields {
@@ -195,7 +195,7 @@ impl Dispatcher {
             status: Some(status),
             ..RequestFields::default()
         };
-        self.observer.refused(reason.name(), request, Some(&message));
+        self.observer.rejected(reason.name(), request, Some(&message));
         Disposition::Replied(status, Vec::new())
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     call::Revision,
     http1::Status,
     jsonrpc::{Id, OwnedId, begin_result, finish_result, has_value_of, write_id},
-    mcp::{self, Refused, RpcMethod, Session, SessionAction, SubscriptionRequest, Topic},
+    mcp::{self, ErrorKind, RpcMethod, Session, SessionAction, SubscriptionRequest, Topic},
     mesh::Request,
     registry::List,
     session::{Subscriber, SubscriberKey},
@@ -64,8 +64,8 @@ impl Dispatcher {
         method: RpcMethod,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let reason = Refused::TooManySubscriptions;
-        self.reject(mcp::write_refused(out, Some(id), revision, method, reason, TOO_MANY_SUBSCRIPTIONS))
+        let reason = ErrorKind::TooManySubscriptions;
+        self.reject(mcp::write_rejection(out, Some(id), revision, method, reason, TOO_MANY_SUBSCRIPTIONS))
     }
 
     /// Carries out an action on a legacy session over HTTP, on the shards that own its state.

@@ -21,8 +21,8 @@ pub(super) struct SuspendedCall {
     pub(super) document: Vec<u8>,
     pub(super) length: usize,
     pub(super) digits: Option<Digits>,
-    pub(super) verdict: Verdict,
+    pub(super) result: ValidationResult,
 }
 
 /// The result of a validation, with the text of the answer if the arguments are invalid. Written once, on the pool.
-pub(super) type Verdict = Arc<OnceLock<Result<(), (InvalidArguments, String)>>>;
+pub(super) type ValidationResult = Arc<OnceLock<Result<(), (InvalidArguments, String)>>>;

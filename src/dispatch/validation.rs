@@ -11,13 +11,13 @@ use std::{
 use super::{
     Dispatcher, Disposition, Source,
     in_flight::PendingCall,
-    suspended::{SuspendedCall, Verdict},
+    suspended::{SuspendedCall, ValidationResult},
 };
 use crate::{
     call::{CallDetails, Caller, ClientChannel, Headers, Reply, RequestContext},
     json::{Decoder, Node},
     jsonrpc::Rewritten,
-    mcp::{self, Call, Refused},
+    mcp::{self, Call, ErrorKind},
     runtime::{Started, Ticket},
     telemetry::observer::RequestFields,
 };
@@ -43,7 +43,7 @@ impl Dispatcher {
             document: Vec::new(),
             length: 0,
             digits: None,
-            verdict: Verdict::default(),
+            result: ValidationResult::default(),
         };
         let pending = PendingCall {
             reply_to: source.reply_to(),
@@ -75,7 +75,7 @@ impl Dispatcher {
         let Some(call) = self.calls.get_mut(ticket) else { return Disposition::NoReply };
         let revision = call.revision;
         let Some(suspended) = &mut call.suspended else { return Disposition::NoReply };
-        let (schema, verdict) = (suspended.schema.clone(), Arc::clone(&suspended.verdict));
+        let (schema, result) = (suspended.schema.clone(), Arc::clone(&suspended.result));
         let mut copy = document.clone();
         (suspended.document, suspended.length, suspended.digits) = (document, length, Some(digits));
         let capabilities = suspended.capabilities;
@@ -83,7 +83,7 @@ impl Dispatcher {
             let mut decoder = Decoder::new(&limits);
             if let Ok(document) = decoder.decode(&mut copy, length) {
                 let input = arguments(document.root());
-                let _ = verdict.set(
+                let _ = result.set(
                     mcp::validate(&schema, input)
                         .map_err(|invalid| (invalid, mcp::invalid_arguments_text(&schema, input, invalid))),
                 );
@@ -95,19 +95,19 @@ impl Dispatcher {
             return Disposition::Pending(ticket);
         }
         let Some((call, _)) = self.calls.take(ticket) else { return Disposition::NoReply };
-        self.refuse(&call.callable, call.id.as_id(), call.revision, Refused::Busy, out)
+        self.reject_call(&call.callable, call.id.as_id(), call.revision, ErrorKind::Busy, out)
     }
 
     /// Resumes a call after validation: runs its handler, or replies with the violations.
     pub(super) fn resume_suspended(&mut self, ticket: Ticket, suspended: SuspendedCall) {
-        let SuspendedCall { capabilities, details, head, mut document, length, digits, verdict, .. } =
+        let SuspendedCall { capabilities, details, head, mut document, length, digits, result, .. } =
             suspended;
-        let verdict = verdict.get().cloned();
-        if let Some(Err((invalid, text))) = verdict {
+        let result = result.get().cloned();
+        if let Some(Err((invalid, text))) = result {
             let Some((call, _)) = self.calls.take(ticket) else { return };
             self.observer.set_peer(call.peer);
             let request = RequestFields::of_call(&call.callable, call.id.as_id(), call.started);
-            self.observer.call_refused(invalid.reason(), &call.callable, request, call.revision);
+            self.observer.call_rejected(invalid.reason(), &call.callable, request, call.revision);
             let mut reply = Reply::default();
             reply.error(&text);
             self.finish_call(ticket, &call, None, Ok(reply));
@@ -115,11 +115,11 @@ impl Dispatcher {
         }
         let mut decoder = Decoder::new(&self.limits);
         // The document was decoded before, within the same limits.
-        let decoded = decoder.decode(&mut document, length).ok().filter(|_| verdict.is_some());
+        let decoded = decoder.decode(&mut document, length).ok().filter(|_| result.is_some());
         let Some((decoded, call)) = decoded.zip(self.calls.get(ticket)) else {
             let call = self.calls.take(ticket);
             if let Some((call, _)) = call {
-                self.finish_call(ticket, &call, None, Err(Refused::ToolPanicked));
+                self.finish_call(ticket, &call, None, Err(ErrorKind::ToolPanicked));
             }
             return;
         };
@@ -144,15 +144,15 @@ impl Dispatcher {
                 }
                 self.finish_taken(ticket, Ok(reply));
             }
-            Started::RequestCopyTooLarge => self.finish_taken(ticket, Err(Refused::RequestCopyTooLarge)),
-            Started::Busy { .. } => self.finish_taken(ticket, Err(Refused::Busy)),
+            Started::RequestCopyTooLarge => self.finish_taken(ticket, Err(ErrorKind::RequestCopyTooLarge)),
+            Started::Busy { .. } => self.finish_taken(ticket, Err(ErrorKind::Busy)),
             Started::Panicked { .. } | Started::NeedsDigits { .. } => {
-                self.finish_taken(ticket, Err(Refused::ToolPanicked));
+                self.finish_taken(ticket, Err(ErrorKind::ToolPanicked));
             }
         }
     }
 
-    fn finish_taken(&mut self, ticket: Ticket, outcome: Result<Reply, Refused>) {
+    fn finish_taken(&mut self, ticket: Ticket, outcome: Result<Reply, ErrorKind>) {
         if let Some((call, channel)) = self.calls.take(ticket) {
             self.finish_call(ticket, &call, channel.as_ref(), outcome);
         }

@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::{
     envelope::client::{Affinity, Handshake},
     envelope::questions::QuestionId,
+    error::ErrorKind,
     model::events::Topic,
     model::method::RpcMethod,
     model::task::TaskRequest,
-    refusal::Refused,
     sessions::SessionKey,
 };
 use crate::{
@@ -28,7 +28,7 @@ pub enum Outcome<'a> {
     /// The reply to `initialize` is in the buffer. Contains the id of the session that was opened, over HTTP.
     Initialized(Handshake, Option<String>),
     /// The error is in the buffer. The text is its message, in which names from the client are truncated.
-    Refused(Status, RpcMethod, Refused, Cow<'static, str>, Option<OwnedId>),
+    Rejected(Status, RpcMethod, ErrorKind, Cow<'static, str>, Option<OwnedId>),
     /// A notification without a reply; HTTP status 202.
     Accepted,
     /// Run this call.

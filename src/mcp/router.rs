@@ -8,6 +8,7 @@ use super::{
     envelope::era,
     envelope::params::Params,
     envelope::questions::QuestionId,
+    error::{ErrorKind, RequestError, session_needed},
     methods::completion,
     methods::discover,
     methods::initialize,
@@ -21,8 +22,7 @@ use super::{
     methods::tools,
     model::method::RpcMethod,
     outcome::{ClientAnswer, Outcome},
-    refusal::{Refusal, Refused, session_needed},
-    response::refuse::refuse,
+    response::error::reject,
     router_context::RouterContext,
     sessions::{Session, Sessions},
 };
@@ -48,13 +48,13 @@ pub fn route<'a>(
         Ok(Message::Notification { method, params }) => {
             return match notification(context, transport, method, params) {
                 Ok(outcome) => outcome,
-                Err(refusal) => refuse(out, None, any, RpcMethod::Other, refusal),
+                Err(error) => reject(out, None, any, RpcMethod::Other, error),
             };
         }
         Ok(Message::Response { id, result, error }) => {
             return match response(context, transport, id, result, error) {
                 Ok(answer) => Outcome::Answered(answer),
-                Err(refusal) => refuse(out, None, any, RpcMethod::Other, refusal),
+                Err(error) => reject(out, None, any, RpcMethod::Other, error),
             };
         }
         Err(malformed) => {
@@ -66,25 +66,25 @@ pub fn route<'a>(
                 }
                 _ => None,
             };
-            let invalid = || Refusal::new(Refused::InvalidRequest, malformed.reason);
-            let refusal = unknown_session.unwrap_or_else(invalid);
-            return refuse(out, malformed.id, any, RpcMethod::Other, refusal);
+            let invalid = || RequestError::new(ErrorKind::InvalidRequest, malformed.reason);
+            let error = unknown_session.unwrap_or_else(invalid);
+            return reject(out, malformed.id, any, RpcMethod::Other, error);
         }
     };
     let params = Params::read(whole);
     let id_bytes_max = context.limits.id_bytes_max;
     let client = match era::client(transport, context.sessions, context.now, method, &params, id_bytes_max) {
         Ok(client) => client,
-        Err(refusal) => {
-            return refuse(out, Some(id), any, RpcMethod::Other, refusal);
+        Err(error) => {
+            return reject(out, Some(id), any, RpcMethod::Other, error);
         }
     };
     let snapshot = context.snapshot;
     let revision = client.revision;
     let known = RpcMethod::parse(method, revision).filter(|method| resources::is_offered(snapshot, *method));
     let Some(method) = known else {
-        let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
-        return refuse(out, Some(id), revision, RpcMethod::Other, refusal);
+        let error = RequestError::new(ErrorKind::UnknownMethod, "Method not found");
+        return reject(out, Some(id), revision, RpcMethod::Other, error);
     };
     let list = |list, out| lists::answer(snapshot, list, method, revision, id, &params, out);
     match method {
@@ -111,8 +111,8 @@ pub fn route<'a>(
             resources::subscribe(context, &client, id, method, &params, out)
         }
         RpcMethod::Other => {
-            let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
-            refuse(out, Some(id), revision, RpcMethod::Other, refusal)
+            let error = RequestError::new(ErrorKind::UnknownMethod, "Method not found");
+            reject(out, Some(id), revision, RpcMethod::Other, error)
         }
     }
 }
@@ -124,7 +124,7 @@ fn notification<'a>(
     transport: Transport<'_>,
     method: &str,
     params: Option<Node<'a>>,
-) -> Result<Outcome<'a>, Refusal> {
+) -> Result<Outcome<'a>, RequestError> {
     era::check_notification(transport)?;
     let affinity = match transport {
         Transport::Http(headers) => match era::session(headers, context.sessions, context.now)? {
@@ -142,11 +142,14 @@ fn notification<'a>(
         // A malformed id is ignored, as is the id of an unknown or completed request.
         None | Some(Err(IdFault::Kind)) => None,
         Some(Err(IdFault::Range)) => {
-            return Err(Refusal::new(Refused::InvalidRequest, "requestId must be an integer of 64 bits"));
+            return Err(RequestError::new(
+                ErrorKind::InvalidRequest,
+                "requestId must be an integer of 64 bits",
+            ));
         }
         Some(Err(IdFault::Long)) => {
             let message = "requestId has more bytes than limits.id_bytes_max";
-            return Err(Refusal::new(Refused::InvalidRequest, message));
+            return Err(RequestError::new(ErrorKind::InvalidRequest, message));
         }
     };
     let id = id.filter(|_| affinity != Affinity::None);
@@ -161,8 +164,8 @@ fn response(
     id: Option<Id<'_>>,
     result: Option<Node<'_>>,
     error: Option<Node<'_>>,
-) -> Result<ClientAnswer, Refusal> {
-    let unexpected = || Refusal::new(Refused::UnknownRequest, "Unexpected response");
+) -> Result<ClientAnswer, RequestError> {
+    let unexpected = || RequestError::new(ErrorKind::UnknownRequest, "Unexpected response");
     let session = match transport {
         Transport::Http(headers) => {
             let session = era::session(headers, context.sessions, context.now)?;
@@ -175,7 +178,7 @@ fn response(
     let question = question.ok_or_else(unexpected)?;
     let answer = match (result, error) {
         (Some(result), _) if result.is_object() => Ok(Value::deserialize(result).unwrap_or_default()),
-        (Some(_), _) => return Err(Refusal::new(Refused::InvalidRequest, "result must be an object")),
+        (Some(_), _) => return Err(RequestError::new(ErrorKind::InvalidRequest, "result must be an object")),
         (None, error) => {
             let part = |key: &str| error.and_then(|error| error.get(key));
             let code = match part("code").and_then(Node::as_number) {
@@ -214,14 +217,14 @@ pub fn require_session(
     now: u64,
     headers: Headers<'_>,
     out: &mut Vec<u8>,
-) -> Result<Session, (Status, Refused)> {
+) -> Result<Session, (Status, ErrorKind)> {
     let found =
         era::check_notification(Transport::Http(headers)).and_then(|()| era::session(headers, sessions, now));
-    let refusal = match found.and_then(|session| session.ok_or_else(session_needed)) {
+    let error = match found.and_then(|session| session.ok_or_else(session_needed)) {
         Ok(session) => return Ok(session),
-        Err(refusal) => refusal,
+        Err(error) => error,
     };
-    let reason = refusal.reason;
-    refuse(out, None, Revision::ASSUMED, RpcMethod::Other, refusal);
+    let reason = error.reason;
+    reject(out, None, Revision::ASSUMED, RpcMethod::Other, error);
     Err((reason.status(Revision::ASSUMED), reason))
 }

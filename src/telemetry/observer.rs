@@ -18,7 +18,7 @@ use crate::{
     call::{Callable, Kind, Reply, Revision},
     http1::{RejectReason, Status},
     jsonrpc::{ErrorCode, Id},
-    mcp::{Refused, RpcMethod},
+    mcp::{ErrorKind, RpcMethod},
 };
 
 /// Reasons of refusals that are neither HTTP's nor the protocol's.
@@ -92,9 +92,9 @@ impl<'a> RequestFields<'a> {
     }
 
     /// The same, answered with this error.
-    pub(crate) fn failed(self, refused: Refused, revision: Revision) -> Self {
-        let code = refused.code().map(ErrorCode::number);
-        Self { code, status: Some(refused.status(revision)), ..self }
+    pub(crate) fn failed(self, error: ErrorKind, revision: Revision) -> Self {
+        let code = error.code().map(ErrorCode::number);
+        Self { code, status: Some(error.status(revision)), ..self }
     }
 }
 
@@ -115,8 +115,9 @@ impl Observer {
         let mut metrics = ShardMetrics::new(RpcMethod::ALL.map(RpcMethod::as_str));
         let http = RejectReason::VARIANTS.iter().map(|reason| reason.name());
         // A limit of JSON has no name of its own among these.
-        let mcp =
-            Refused::iter().map(Refused::name).filter(|name| !name.is_empty() && *name != "input_required");
+        let mcp = ErrorKind::iter()
+            .map(ErrorKind::name)
+            .filter(|name| !name.is_empty() && *name != "input_required");
         metrics.declare(http.chain(mcp).chain(SHARD_REFUSALS), EVENTS);
         Self { shard, metrics, limit: RateLimit::new(lines_per_second_max), turn_began: now, peer: None }
     }
@@ -153,7 +154,12 @@ impl Observer {
     }
 
     /// Records a rejected request (client error). `detail`: the reason, or the value that is wrong, in short.
-    pub(crate) fn refused(&mut self, reason: &'static str, request: RequestFields<'_>, detail: Option<&str>) {
+    pub(crate) fn rejected(
+        &mut self,
+        reason: &'static str,
+        request: RequestFields<'_>,
+        detail: Option<&str>,
+    ) {
         self.metrics.refuse(reason);
         self.write_request(Level::INFO, reason, request, detail);
     }
@@ -181,47 +187,49 @@ impl Observer {
     }
 
     /// Records a call that its handler did not answer.
-    pub(crate) fn call_refused(
+    pub(crate) fn call_rejected(
         &mut self,
-        refused: Refused,
+        error: ErrorKind,
         callable: &Callable,
         request: RequestFields<'_>,
         revision: Revision,
     ) {
-        let level = match refused {
-            Refused::ToolPanicked | Refused::InvalidOutput => Level::ERROR,
+        let level = match error {
+            ErrorKind::ToolPanicked | ErrorKind::InvalidOutput => Level::ERROR,
             // The client's fault.
-            Refused::InvalidArguments | Refused::ValidationWork | Refused::RequestCopyTooLarge => Level::INFO,
+            ErrorKind::InvalidArguments | ErrorKind::ValidationWork | ErrorKind::RequestCopyTooLarge => {
+                Level::INFO
+            }
             _ => Level::WARN,
         };
-        self.metrics.refuse(refused.name());
-        let failure = match refused {
-            Refused::Deadline => Some(ToolFailure::Timeout),
-            Refused::InvalidArguments | Refused::ValidationWork => Some(ToolFailure::InvalidArguments),
-            Refused::Busy => Some(ToolFailure::Busy),
-            Refused::ToolPanicked => Some(ToolFailure::Panic),
-            Refused::InvalidOutput => Some(ToolFailure::InvalidOutput),
+        self.metrics.refuse(error.name());
+        let failure = match error {
+            ErrorKind::Deadline => Some(ToolFailure::Timeout),
+            ErrorKind::InvalidArguments | ErrorKind::ValidationWork => Some(ToolFailure::InvalidArguments),
+            ErrorKind::Busy => Some(ToolFailure::Busy),
+            ErrorKind::ToolPanicked => Some(ToolFailure::Panic),
+            ErrorKind::InvalidOutput => Some(ToolFailure::InvalidOutput),
             _ => None,
         };
         if let Some(failure) = failure.filter(|_| callable.kind() == Kind::Tool) {
             self.metrics.tool_failed(callable.position(), callable.name(), failure);
         }
-        self.write_request(level, refused.name(), request.failed(refused, revision), None);
+        self.write_request(level, error.name(), request.failed(error, revision), None);
     }
 
-    /// Records a handler's answer if it is an error. `refused`: the answer was replaced by this error.
+    /// Records a handler's answer if it is an error. `error`: the answer was replaced by this error.
     #[inline]
     pub(crate) fn answered<'a>(
         &mut self,
         callable: &'a Callable,
         reply: &Reply,
-        refused: Option<Refused>,
+        error: Option<ErrorKind>,
         revision: Revision,
         (id, started): (Id<'a>, Instant),
     ) {
-        if let Some(refused) = refused {
+        if let Some(error) = error {
             let request = RequestFields::of_call(callable, id, started);
-            self.call_refused(refused, callable, request, revision);
+            self.call_rejected(error, callable, request, revision);
         } else if reply.is_error() || reply.failure().is_some() {
             if callable.kind() == Kind::Tool {
                 self.metrics.tool_failed(callable.position(), callable.name(), ToolFailure::Error);

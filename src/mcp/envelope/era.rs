@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use crate::mcp::{
     envelope::client::{Affinity, Client, Transport},
     envelope::params::Params,
-    refusal::{Refusal, Refused, names_modern, supported},
+    error::{ErrorKind, RequestError, names_modern, supported},
     sessions::{Session, Sessions},
 };
 use crate::{
@@ -57,8 +57,8 @@ impl<'a> Envelope<'a> {
 
     /// Validates the required members and returns the version that `claim` contains
     /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic#meta>).
-    fn validate(&self, claim: Node<'a>) -> Result<&'a str, Refusal> {
-        let invalid = |message: &'static str| Refusal::new(Refused::InvalidParams, message);
+    fn validate(&self, claim: Node<'a>) -> Result<&'a str, RequestError> {
+        let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidParams, message);
         let claim = claim
             .as_str()
             .ok_or_else(|| invalid("_meta io.modelcontextprotocol/protocolVersion must be a string"))?;
@@ -83,7 +83,7 @@ impl<'a> Envelope<'a> {
     }
 
     /// The progress token, a string or an integer (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/progress>).
-    fn progress_token(&self, bytes_max: usize) -> Result<Option<Id<'a>>, Refusal> {
+    fn progress_token(&self, bytes_max: usize) -> Result<Option<Id<'a>>, RequestError> {
         let (Some(_), Some(whole)) = (self.progress_token, self.whole) else { return Ok(None) };
         read_id_member(whole, "progressToken", bytes_max).map_err(|fault| {
             let message = match fault {
@@ -92,7 +92,7 @@ impl<'a> Envelope<'a> {
                 }
                 IdFault::Long => "_meta progressToken has more bytes than limits.id_bytes_max",
             };
-            Refusal::new(Refused::InvalidMethodParams, message)
+            RequestError::new(ErrorKind::InvalidMethodParams, message)
         })
     }
 }
@@ -116,7 +116,7 @@ pub(crate) fn client<'a>(
     method: &str,
     params: &Params<'a>,
     id_bytes_max: usize,
-) -> Result<Client<'a>, Refusal> {
+) -> Result<Client<'a>, RequestError> {
     let envelope = Envelope::read(params.meta);
     let mut legacy = || legacy(transport, sessions, now, method, &envelope, id_bytes_max);
     let Some(claim) = envelope.protocol_version else {
@@ -131,7 +131,7 @@ pub(crate) fn client<'a>(
     let known = Revision::parse(claim.as_bytes()).filter(|revision| revision.is_modern());
     let revision = match transport {
         // JSON lines have no headers (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stdio>).
-        Transport::Line(_) => known.ok_or_else(|| Refusal::unsupported(claim))?,
+        Transport::Line(_) => known.ok_or_else(|| RequestError::unsupported(claim))?,
         Transport::Http(headers) => cross_check(headers, claim, known, method, params)?,
     };
     let capabilities = envelope.client_capabilities;
@@ -153,7 +153,7 @@ fn cross_check(
     known: Option<Revision>,
     method: &str,
     params: &Params<'_>,
-) -> Result<Revision, Refusal> {
+) -> Result<Revision, RequestError> {
     let version = version_header(headers)?;
     let called = headers.head.mcp_method(headers.bytes);
     // Order of precedence: contradiction of the body, unsupported version, missing header.
@@ -163,7 +163,7 @@ fn cross_check(
     if !matches!(called, Field::Absent) && called != Field::Value(method.as_bytes()) {
         return Err(mismatch("Mcp-Method header does not match method"));
     }
-    let revision = known.ok_or_else(|| Refusal::unsupported(claim))?;
+    let revision = known.ok_or_else(|| RequestError::unsupported(claim))?;
     if version.is_none() {
         return Err(mismatch("MCP-Protocol-Version header is missing"));
     }
@@ -180,7 +180,7 @@ fn cross_check(
 
 /// Checks the version header of a notification; the other standard headers are required of requests only
 /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#sending-messages>).
-pub(crate) fn check_notification(transport: Transport<'_>) -> Result<(), Refusal> {
+pub(crate) fn check_notification(transport: Transport<'_>) -> Result<(), RequestError> {
     let Transport::Http(headers) = transport else { return Ok(()) };
     match version_header(headers)? {
         Some(version) if Revision::parse(version).is_none() => Err(unsupported_legacy(version)),
@@ -197,7 +197,7 @@ pub(crate) fn version(headers: Headers<'_>) -> Option<Option<Revision>> {
     }
 }
 
-fn version_header(headers: Headers<'_>) -> Result<Option<&[u8]>, Refusal> {
+fn version_header(headers: Headers<'_>) -> Result<Option<&[u8]>, RequestError> {
     match headers.head.protocol_version(headers.bytes) {
         Field::Value(value) => Ok(Some(value)),
         Field::Absent => Ok(None),
@@ -212,7 +212,7 @@ fn legacy<'a>(
     method: &str,
     envelope: &Envelope<'a>,
     id_bytes_max: usize,
-) -> Result<Client<'a>, Refusal> {
+) -> Result<Client<'a>, RequestError> {
     let mut client = match transport {
         Transport::Http(headers) => legacy_by_headers(headers, sessions, now, method)?,
         Transport::Line(Some(handshake)) => Client {
@@ -226,7 +226,7 @@ fn legacy<'a>(
         }
         // <https://modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle#initialization>
         Transport::Line(None) => {
-            return Err(Refusal::new(Refused::InvalidRequest, "initialize must come first"));
+            return Err(RequestError::new(ErrorKind::InvalidRequest, "initialize must come first"));
         }
     };
     client.progress_token = envelope.progress_token(id_bytes_max)?;
@@ -238,7 +238,7 @@ fn legacy_by_headers<'a>(
     sessions: &mut Sessions,
     now: u64,
     method: &str,
-) -> Result<Client<'a>, Refusal> {
+) -> Result<Client<'a>, RequestError> {
     // The handshake negotiates in its body; its headers are ignored.
     if method == "initialize" {
         return Ok(Client::legacy(Revision::LATEST_LEGACY));
@@ -251,8 +251,8 @@ fn legacy_by_headers<'a>(
     };
     match version {
         _ if is_modern => {
-            return Err(Refusal::new(
-                Refused::InvalidParams,
+            return Err(RequestError::new(
+                ErrorKind::InvalidParams,
                 format!("params._meta must have {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"),
             ));
         }
@@ -280,34 +280,34 @@ pub(crate) fn session(
     headers: Headers<'_>,
     sessions: &mut Sessions,
     now: u64,
-) -> Result<Option<Session>, Refusal> {
+) -> Result<Option<Session>, RequestError> {
     match headers.head.mcp_session_id(headers.bytes) {
         Field::Absent => Ok(None),
         Field::Value(id) => {
-            let unknown = || Refusal::new(Refused::UnknownSession, "Session not found");
+            let unknown = || RequestError::new(ErrorKind::UnknownSession, "Session not found");
             sessions.verify(id, now).map(Some).ok_or_else(unknown)
         }
         Field::Repeated => {
-            Err(Refusal::new(Refused::InvalidRequest, "Mcp-Session-Id is given more than once"))
+            Err(RequestError::new(ErrorKind::InvalidRequest, "Mcp-Session-Id is given more than once"))
         }
     }
 }
 
 /// The error for an unsupported version in a legacy request. The legacy era has no error code for it, so the message lists the
 /// supported versions, as in the official SDKs.
-fn unsupported_legacy(version: &[u8]) -> Refusal {
+fn unsupported_legacy(version: &[u8]) -> RequestError {
     let version = String::from_utf8_lossy(version.get(..VERSION_BYTES_MAX).unwrap_or(version));
     let supported = supported().join(", ");
     let message =
         format!("Bad Request: Unsupported protocol version: {version} (supported versions: {supported})");
-    Refusal::new(Refused::UnknownLegacyVersion, message)
+    RequestError::new(ErrorKind::UnknownLegacyVersion, message)
 }
 
 /// Maximum length of a client's version in an error message, in bytes.
 const VERSION_BYTES_MAX: usize = 64;
 
-fn mismatch(message: impl Into<Cow<'static, str>>) -> Refusal {
-    Refusal::new(Refused::HeaderMismatch, message)
+fn mismatch(message: impl Into<Cow<'static, str>>) -> RequestError {
+    RequestError::new(ErrorKind::HeaderMismatch, message)
 }
 
 /// Checks a header that repeats a part of the body, literally or as `=?base64?…?=`
@@ -316,7 +316,7 @@ pub(crate) fn expect(
     header: Field<'_>,
     name: &str,
     equals: impl FnOnce(&[u8]) -> bool,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     match header {
         Field::Absent => Err(mismatch(format!("{name} header is missing"))),
         Field::Repeated => Err(mismatch(format!("{name} header is given more than once"))),

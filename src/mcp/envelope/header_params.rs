@@ -1,7 +1,7 @@
 //! `Mcp-Param-*` headers, which repeat arguments of a tool
 //! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#custom-headers-from-tool-parameters>).
 
-use crate::mcp::{envelope::era::expect, refusal::Refusal};
+use crate::mcp::{envelope::era::expect, error::RequestError};
 use crate::{
     call::Headers,
     json::{Node, Number},
@@ -14,7 +14,7 @@ pub(crate) fn check(
     params: &[HeaderParam],
     headers: Headers<'_>,
     arguments: Node<'_>,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     for param in params {
         let argument = param.path.iter().try_fold(arguments, |node, key| node.get(key));
         let Some(argument) = argument.filter(|argument| is_scalar(*argument)) else {

@@ -7,8 +7,8 @@ use crate::mcp::{
     envelope::client::{Affinity, Client},
     envelope::params::Params,
     envelope::request_state,
+    error::{ErrorKind, RequestError},
     outcome::{Call, Outcome},
-    refusal::{Refusal, Refused},
 };
 use crate::{
     call::{CallDetails, Capability, ElicitationMode, Handler, Level, SharedCallable},
@@ -44,7 +44,7 @@ impl<'a> CallRequest<'a, '_> {
         input: Node<'a>,
         secret: &Secret,
         now: u64,
-    ) -> Result<Outcome<'a>, Refusal> {
+    ) -> Result<Outcome<'a>, RequestError> {
         let Self { client, id, params, .. } = self;
         let is_modern = client.revision.is_modern();
         let is_inline = matches!(callable.handler(), Handler::Inline(_));
@@ -61,7 +61,7 @@ impl<'a> CallRequest<'a, '_> {
                 let state = retry_state(params)?;
                 let responses = params.input_responses.filter(|responses| !responses.is_null());
                 let answers = request_state::answers(secret, now, binding, state, responses);
-                let invalid = || Refusal::new(Refused::InvalidState, "Invalid requestState");
+                let invalid = || RequestError::new(ErrorKind::InvalidState, "Invalid requestState");
                 Some(answers.ok_or_else(invalid)?)
             }
             _ => None,
@@ -103,8 +103,8 @@ impl<'a> CallRequest<'a, '_> {
 }
 
 /// Checks `inputResponses` and `requestState` of a retried request; returns the state.
-fn retry_state<'a>(params: &Params<'a>) -> Result<Option<&'a str>, Refusal> {
-    let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
+fn retry_state<'a>(params: &Params<'a>) -> Result<Option<&'a str>, RequestError> {
+    let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     if let Some(responses) = params.input_responses.filter(|responses| !responses.is_null()) {
         let members =
             responses.members().ok_or_else(|| invalid("params.inputResponses must be an object"))?;

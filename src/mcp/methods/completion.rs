@@ -3,11 +3,11 @@
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
+    error::{ErrorKind, RequestError},
     methods::call::CallRequest,
     model::method::RpcMethod,
     outcome::Outcome,
-    refusal::{Refusal, Refused},
-    response::refuse::{refuse, truncate},
+    response::error::{reject, truncate},
     router_context::RouterContext,
 };
 use crate::{
@@ -56,15 +56,18 @@ pub(crate) fn complete<'a>(
         };
         request.run(completer, whole, context.sessions.secret(), context.now)
     };
-    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, RpcMethod::Complete, refusal))
+    run(out).unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::Complete, error))
 }
 
-fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
-    Refusal::new(Refused::InvalidMethodParams, message)
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> RequestError {
+    RequestError::new(ErrorKind::InvalidMethodParams, message)
 }
 
 /// Finds the completers that `ref` names, and the name of the argument to complete.
-fn find<'s, 'a>(snapshot: &'s Snapshot, params: &Params<'a>) -> Result<(&'s Completers, &'a str), Refusal> {
+fn find<'s, 'a>(
+    snapshot: &'s Snapshot,
+    params: &Params<'a>,
+) -> Result<(&'s Completers, &'a str), RequestError> {
     let reference = params.get("ref").filter(|reference| reference.is_object());
     let reference = reference.ok_or_else(|| invalid("params.ref must be an object"))?;
     let text = |object: Node<'a>, key: &str| object.get(key).and_then(Node::as_str);

@@ -4,10 +4,10 @@
 use crate::mcp::{
     envelope::client::{Handshake, Transport},
     envelope::params::Params,
+    error::{ErrorKind, RequestError},
     model::method::RpcMethod,
     outcome::Outcome,
-    refusal::{Refusal, Refused},
-    response::refuse::refuse,
+    response::error::reject,
     router_context::RouterContext,
 };
 use crate::{
@@ -24,8 +24,9 @@ pub(crate) fn answer<'a>(
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
     let Some(requested) = params.get("protocolVersion").and_then(Node::as_str) else {
-        let refusal = Refusal::new(Refused::InvalidMethodParams, "params.protocolVersion must be a string");
-        return refuse(out, Some(id), Revision::LATEST_LEGACY, RpcMethod::Initialize, refusal);
+        let error =
+            RequestError::new(ErrorKind::InvalidMethodParams, "params.protocolVersion must be a string");
+        return reject(out, Some(id), Revision::LATEST_LEGACY, RpcMethod::Initialize, error);
     };
     let negotiated = Revision::parse(requested.as_bytes())
         .filter(|revision| !revision.is_modern())

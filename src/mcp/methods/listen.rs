@@ -3,11 +3,11 @@
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
+    error::{ErrorKind, RequestError, missing_capability},
     model::events::Topic,
     model::method::RpcMethod,
     outcome::{Outcome, SubscriptionRequest},
-    refusal::{Refusal, Refused, missing_capability},
-    response::refuse::refuse,
+    response::error::reject,
     router_context::RouterContext,
 };
 use crate::{
@@ -28,7 +28,7 @@ pub(crate) fn listen<'a>(
 ) -> Outcome<'a> {
     match read(context.snapshot, client, id, params, context.limits) {
         Ok(request) => Outcome::Listen(request),
-        Err(refusal) => refuse(out, Some(id), client.revision, RpcMethod::Listen, refusal),
+        Err(error) => reject(out, Some(id), client.revision, RpcMethod::Listen, error),
     }
 }
 
@@ -38,8 +38,8 @@ fn read(
     id: Id<'_>,
     params: &Params<'_>,
     limits: &Limits,
-) -> Result<SubscriptionRequest, Refusal> {
-    let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
+) -> Result<SubscriptionRequest, RequestError> {
+    let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     let filter = params
         .get("notifications")
         .filter(|filter| filter.is_object())
@@ -60,7 +60,7 @@ fn read(
         }
     }
     let uris_max = limits.subscription_topics_max;
-    let texts = |name: &str, message: &'static str| -> Result<Vec<String>, Refusal> {
+    let texts = |name: &str, message: &'static str| -> Result<Vec<String>, RequestError> {
         let Some(listed) = filter.get(name).filter(is_present) else { return Ok(Vec::new()) };
         let elements = listed.elements().ok_or_else(|| invalid(message))?;
         let mut texts = Vec::with_capacity(elements.len().min(uris_max));
@@ -68,8 +68,8 @@ fn read(
             let text = element.as_str().ok_or_else(|| invalid(message))?;
             if !texts.iter().any(|other| other == text) {
                 if texts.len() >= uris_max {
-                    return Err(Refusal::new(
-                        Refused::TooManySubscriptions,
+                    return Err(RequestError::new(
+                        ErrorKind::TooManySubscriptions,
                         "Too many subscriptions in one request",
                     ));
                 }
@@ -129,10 +129,10 @@ fn read(
 /// Checks the length of a URI or task id.
 ///
 /// Errors if it exceeds `limits.subscription_uri_bytes_max`.
-pub(crate) fn check_length(topic: &str, limits: &Limits) -> Result<(), Refusal> {
+pub(crate) fn check_length(topic: &str, limits: &Limits) -> Result<(), RequestError> {
     if topic.len() <= limits.subscription_uri_bytes_max {
         return Ok(());
     }
     let message = "a URI or a task id has more bytes than limits.subscription_uri_bytes_max";
-    Err(Refusal::new(Refused::InvalidMethodParams, message))
+    Err(RequestError::new(ErrorKind::InvalidMethodParams, message))
 }

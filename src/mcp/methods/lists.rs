@@ -3,10 +3,10 @@
 
 use crate::mcp::{
     envelope::params::Params,
+    error::{ErrorKind, RequestError},
     model::method::RpcMethod,
     outcome::Outcome,
-    refusal::{Refusal, Refused},
-    response::refuse::refuse,
+    response::error::reject,
 };
 use crate::{
     call::Revision,
@@ -29,8 +29,8 @@ pub(crate) fn answer<'a>(
         Some(cursor) => cursor.as_str().and_then(|cursor| snapshot.page(list, revision, Some(cursor))),
     };
     let Some(page) = page else {
-        let refusal = Refusal::new(Refused::InvalidMethodParams, "Invalid cursor");
-        return refuse(out, Some(id), revision, method, refusal);
+        let error = RequestError::new(ErrorKind::InvalidMethodParams, "Invalid cursor");
+        return reject(out, Some(id), revision, method, error);
     };
     begin_result(out, id);
     page.iter().for_each(|part| out.extend_from_slice(part));

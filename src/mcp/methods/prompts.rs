@@ -3,11 +3,11 @@
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
+    error::{ErrorKind, RequestError},
     methods::call::CallRequest,
     model::method::RpcMethod,
     outcome::Outcome,
-    refusal::{Refusal, Refused},
-    response::refuse::{refuse, truncate},
+    response::error::{reject, truncate},
     router_context::RouterContext,
 };
 use crate::{json::Node, jsonrpc::Id};
@@ -21,10 +21,11 @@ pub(crate) fn get<'a>(
 ) -> Outcome<'a> {
     let revision = client.revision;
     let run = || {
-        let invalid = |message: String| Refusal::new(Refused::InvalidMethodParams, message);
+        let invalid = |message: String| RequestError::new(ErrorKind::InvalidMethodParams, message);
         let name = params.name.and_then(Node::as_str);
         let name = name.ok_or_else(|| invalid("params.name must be a string".to_owned()))?;
-        let unknown = || Refusal::new(Refused::UnknownPrompt, format!("Unknown prompt: {}", truncate(name)));
+        let unknown =
+            || RequestError::new(ErrorKind::UnknownPrompt, format!("Unknown prompt: {}", truncate(name)));
         let prompt = context.snapshot.prompt(name).ok_or_else(unknown)?;
         let is_present = |node: &Node<'_>| !node.is_null();
         let arguments = params.arguments.filter(is_present).unwrap_or_else(Node::empty_object);
@@ -51,5 +52,5 @@ pub(crate) fn get<'a>(
         };
         request.run(prompt.callable(), arguments, context.sessions.secret(), context.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, RpcMethod::PromptsGet, refusal))
+    run().unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::PromptsGet, error))
 }

@@ -4,12 +4,12 @@
 use crate::mcp::{
     envelope::client::{Affinity, Client},
     envelope::params::Params,
+    error::{ErrorKind, RequestError, session_needed},
     methods::call::CallRequest,
     methods::listen::check_length,
     model::method::RpcMethod,
     outcome::{Outcome, SessionAction},
-    refusal::{Refusal, Refused, session_needed},
-    response::refuse::refuse,
+    response::error::reject,
     router_context::RouterContext,
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(crate) fn read<'a>(
         };
         request.run(found, node, context.sessions.secret(), context.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, RpcMethod::ResourcesRead, refusal))
+    run().unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::ResourcesRead, error))
 }
 
 /// Handles `resources/subscribe` and `resources/unsubscribe`.
@@ -62,7 +62,7 @@ pub(crate) fn subscribe<'a>(
         if client.affinity.session().is_some_and(|session| session.is_foreign) {
             // The subscriptions of a session are kept by the process that opened it. On 404 the client opens another session
             // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
-            return Err(Refusal::new(Refused::UnknownSession, "Session not found"));
+            return Err(RequestError::new(ErrorKind::UnknownSession, "Session not found"));
         }
         if method == RpcMethod::Unsubscribe {
             return Ok(SessionAction::Unsubscribe(uri.to_owned()));
@@ -73,22 +73,23 @@ pub(crate) fn subscribe<'a>(
     };
     match read() {
         Ok(action) => Outcome::SessionCommand(id, client.affinity, action),
-        Err(refusal) => refuse(out, Some(id), client.revision, method, refusal),
+        Err(error) => reject(out, Some(id), client.revision, method, error),
     }
 }
 
-fn uri<'a>(params: &Params<'a>) -> Result<(&'a str, Node<'a>), Refusal> {
-    let invalid = || Refusal::new(Refused::InvalidMethodParams, "params.uri must be a string");
+fn uri<'a>(params: &Params<'a>) -> Result<(&'a str, Node<'a>), RequestError> {
+    let invalid = || RequestError::new(ErrorKind::InvalidMethodParams, "params.uri must be a string");
     let node = params.uri.ok_or_else(invalid)?;
     Ok((node.as_str().ok_or_else(invalid)?, node))
 }
 
 /// The error for an unknown resource; its code depends on the era
 /// (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources#error-handling>).
-fn not_found(uri: &str, revision: Revision) -> Refusal {
-    let reason = if revision.is_modern() { Refused::UnknownResource } else { Refused::UnknownLegacyResource };
+fn not_found(uri: &str, revision: Revision) -> RequestError {
+    let reason =
+        if revision.is_modern() { ErrorKind::UnknownResource } else { ErrorKind::UnknownLegacyResource };
     let data = Some(serde_json::json!({"uri": uri}).to_string());
-    Refusal { data, ..Refusal::new(reason, "Resource not found") }
+    RequestError { data, ..RequestError::new(reason, "Resource not found") }
 }
 
 /// Whether the registry has the capability of a method. A method whose capability is not declared is not found

@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
+    error::{ErrorKind, RequestError, missing_capability},
     model::method::RpcMethod,
     model::task::{TaskAction, TaskKey, TaskRequest, TaskView},
     outcome::Outcome,
-    refusal::{Refusal, Refused, missing_capability},
-    response::refuse::refuse,
+    response::error::reject,
 };
 use crate::{
     call::Capability,
@@ -34,7 +34,7 @@ pub(crate) fn request<'a>(
 ) -> Outcome<'a> {
     match read(method, secret, client, params) {
         Ok(request) => Outcome::Task(id, request),
-        Err(refusal) => refuse(out, Some(id), client.revision, method, refusal),
+        Err(error) => reject(out, Some(id), client.revision, method, error),
     }
 }
 
@@ -43,8 +43,8 @@ fn read(
     secret: &Secret,
     client: &Client<'_>,
     params: &Params<'_>,
-) -> Result<TaskRequest, Refusal> {
-    let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
+) -> Result<TaskRequest, RequestError> {
+    let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     if !client.capabilities.has(Capability::Tasks) {
         return Err(missing_capability(Capability::Tasks));
     }
@@ -70,13 +70,13 @@ fn read(
     Ok(TaskRequest { key, action })
 }
 
-fn unknown_task() -> Refusal {
-    Refusal::new(Refused::UnknownTask, "Unknown task")
+fn unknown_task() -> RequestError {
+    RequestError::new(ErrorKind::UnknownTask, "Unknown task")
 }
 
 /// Encodes the error for a task that does not exist or has expired.
 pub fn write_unknown_task(out: &mut Vec<u8>, id: Id<'_>, method: RpcMethod) -> Outcome<'static> {
-    refuse(out, Some(id), crate::call::Revision::V2026_07_28, method, unknown_task())
+    reject(out, Some(id), crate::call::Revision::V2026_07_28, method, unknown_task())
 }
 
 /// Encodes the result of a call that became a task.

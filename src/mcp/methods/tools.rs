@@ -8,11 +8,11 @@ use crate::mcp::{
     envelope::client::{Client, Transport},
     envelope::header_params,
     envelope::params::Params,
+    error::{ErrorKind, RequestError},
     methods::call::CallRequest,
     model::method::RpcMethod,
     outcome::Outcome,
-    refusal::{Refusal, Refused},
-    response::refuse::{refuse, truncate},
+    response::error::{reject, truncate},
     router_context::RouterContext,
 };
 use crate::{
@@ -48,7 +48,7 @@ pub(crate) fn call<'a>(
         };
         request.run(tool.callable(), arguments, context.sessions.secret(), context.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, RpcMethod::ToolsCall, refusal))
+    run().unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::ToolsCall, error))
 }
 
 /// Finds the tool and its arguments.
@@ -59,10 +59,10 @@ fn find<'a>(
     client: &Client<'_>,
     transport: Transport<'_>,
     params: &Params<'a>,
-) -> Result<(&'a Arc<RegisteredTool>, Node<'a>), Refusal> {
-    let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
+) -> Result<(&'a Arc<RegisteredTool>, Node<'a>), RequestError> {
+    let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     let name = params.name.and_then(Node::as_str).ok_or_else(|| invalid("params.name must be a string"))?;
-    let unknown = || Refusal::new(Refused::UnknownTool, format!("Unknown tool: {}", truncate(name)));
+    let unknown = || RequestError::new(ErrorKind::UnknownTool, format!("Unknown tool: {}", truncate(name)));
     let tool = snapshot.tool(name).ok_or_else(unknown)?;
     let mut arguments = params.arguments.unwrap_or_else(Node::empty_object);
     if !arguments.is_object() {
@@ -86,9 +86,9 @@ fn find<'a>(
     let data = Some(serde_json::json!({"requiredCapabilities": needed}).to_string());
     // Only the 2026 era defines the error code.
     Err(if client.revision.is_modern() {
-        Refusal { data, ..Refusal::new(Refused::MissingCapability, message) }
+        RequestError { data, ..RequestError::new(ErrorKind::MissingCapability, message) }
     } else {
-        Refusal { data, ..Refusal::new(Refused::InvalidMethodParams, message) }
+        RequestError { data, ..RequestError::new(ErrorKind::InvalidMethodParams, message) }
     })
 }
 

@@ -1,8 +1,8 @@
 //! Encoding of the replies to calls.
 
 use crate::mcp::{
+    error::ErrorKind,
     methods::tools::{explain, write_call_result, write_result_members},
-    refusal::Refused,
 };
 use crate::{
     call::{Callable, Kind, Reply, Revision},
@@ -41,14 +41,14 @@ impl CallAnswers {
         id: Id<'_>,
         revision: Revision,
         reply: &Reply,
-    ) -> (Status, Option<Refused>) {
+    ) -> (Status, Option<ErrorKind>) {
         if let Some(failure) = reply.failure() {
             let code = failure.code_for(revision);
             let data = failure.data.as_ref().map(ToString::to_string);
             write_error(out, Some(id), ErrorCode::Other(code), &failure.message, data.as_deref());
             let lacks = code == ErrorCode::MissingRequiredClientCapability.number() && revision.is_modern();
             return if lacks {
-                (Status::BadRequest, Some(Refused::MissingCapability))
+                (Status::BadRequest, Some(ErrorKind::MissingCapability))
             } else {
                 (Status::Ok, None)
             };
@@ -58,7 +58,7 @@ impl CallAnswers {
         {
             let message = format!("Tool {} broke its outputSchema: {reason}", callable.name());
             write_error(out, Some(id), ErrorCode::InternalError, &message, None);
-            return (Status::Ok, Some(Refused::InvalidOutput));
+            return (Status::Ok, Some(ErrorKind::InvalidOutput));
         }
         match callable.kind() {
             Kind::Tool => write_call_result(out, snapshot, id, revision, reply),
@@ -87,10 +87,8 @@ impl CallAnswers {
         self.scratch.clear();
         self.scratch.extend_from_slice(json);
         self.scratch.resize(json.len() + PADDING_BYTES, 0);
-        let document = self
-            .decoder
-            .decode(&mut self.scratch, json.len())
-            .map_err(|refused| refused.reason.to_string())?;
+        let document =
+            self.decoder.decode(&mut self.scratch, json.len()).map_err(|error| error.reason.to_string())?;
         if output.is_valid(document.root()) {
             return Ok(());
         }
@@ -110,26 +108,26 @@ fn write_cache(out: &mut Vec<u8>, callable: &Callable) {
 
 /// Encodes the reply to a call without a result: rejected as busy, panicked, or past its deadline. The message contains no
 /// internal details.
-pub fn write_call_refused(
+pub fn write_call_error(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
     kind: Kind,
     id: Id<'_>,
     revision: Revision,
-    refused: Refused,
+    error: ErrorKind,
 ) -> Status {
-    let message = match (refused, kind) {
-        (Refused::Busy, _) => "Server busy",
-        (Refused::RequestCopyTooLarge, _) => {
+    let message = match (error, kind) {
+        (ErrorKind::Busy, _) => "Server busy",
+        (ErrorKind::RequestCopyTooLarge, _) => {
             "The headers and _meta members that this call reads exceed 4096 bytes"
         }
-        (Refused::Deadline, Kind::Tool) => "The tool did not answer in time",
-        (Refused::Deadline, _) => "No answer in time",
+        (ErrorKind::Deadline, Kind::Tool) => "The tool did not answer in time",
+        (ErrorKind::Deadline, _) => "No answer in time",
         (_, Kind::Tool) => "The tool failed",
         _ => "Internal error",
     };
     // Only the result of a tool can have `isError`.
-    let code = refused.code().or_else(|| (kind != Kind::Tool).then_some(ErrorCode::InternalError));
+    let code = error.code().or_else(|| (kind != Kind::Tool).then_some(ErrorCode::InternalError));
     match code {
         Some(code) => write_error(out, Some(id), code, message, None),
         None => {
@@ -138,5 +136,5 @@ pub fn write_call_refused(
             write_call_result(out, snapshot, id, revision, &reply);
         }
     }
-    refused.status(revision)
+    error.status(revision)
 }

@@ -2,16 +2,16 @@
 //! (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#error-handling>).
 
 use crate::mcp::{
+    error::ErrorKind,
     methods::tools::{explain, write_call_result},
     outcome::Call,
-    refusal::Refused,
 };
 use crate::{
     call::Reply,
     http1::Status,
     json::Node,
     registry::Snapshot,
-    schema::{Validator, Verdict},
+    schema::{Validation, Validator},
 };
 
 /// Why arguments are invalid.
@@ -20,16 +20,16 @@ pub enum InvalidArguments {
     /// The arguments violate the schema.
     Violations,
     /// Validation would take more work than the limit allows.
-    TooMuchWork,
+    BudgetExceeded,
 }
 
 impl InvalidArguments {
     /// The kind of the error.
     #[must_use]
-    pub fn reason(self) -> Refused {
+    pub fn reason(self) -> ErrorKind {
         match self {
-            Self::Violations => Refused::InvalidArguments,
-            Self::TooMuchWork => Refused::ValidationWork,
+            Self::Violations => ErrorKind::InvalidArguments,
+            Self::BudgetExceeded => ErrorKind::ValidationWork,
         }
     }
 }
@@ -40,10 +40,10 @@ impl InvalidArguments {
 /// If the input violates the schema, or cannot be validated within the limit.
 #[inline]
 pub fn validate(schema: &Validator, input: Node<'_>) -> Result<(), InvalidArguments> {
-    match schema.judge(input) {
-        Verdict::Fits => Ok(()),
-        Verdict::Unfit => Err(InvalidArguments::Violations),
-        Verdict::TooMuchWork => Err(InvalidArguments::TooMuchWork),
+    match schema.validate(input) {
+        Validation::Valid => Ok(()),
+        Validation::Invalid => Err(InvalidArguments::Violations),
+        Validation::BudgetExceeded => Err(InvalidArguments::BudgetExceeded),
     }
 }
 
@@ -54,7 +54,7 @@ pub fn invalid_arguments_text(schema: &Validator, input: Node<'_>, invalid: Inva
         InvalidArguments::Violations => {
             format!("Invalid arguments: {}", explain(&schema.violations(input)))
         }
-        InvalidArguments::TooMuchWork => "Invalid arguments: too many values to validate".to_owned(),
+        InvalidArguments::BudgetExceeded => "Invalid arguments: too many values to validate".to_owned(),
     }
 }
 

@@ -2,4 +2,4 @@
 
 pub(super) mod call_answers;
 pub(super) mod invalid_arguments;
-pub(super) mod refuse;
+pub(super) mod error;

@@ -11,7 +11,7 @@ use crate::{
 /// The kind of an error: determines its JSON-RPC code, its HTTP status and its metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumIter)]
 #[non_exhaustive]
-pub enum Refused {
+pub enum ErrorKind {
     /// The body is not JSON, or nested too deeply.
     NotJson,
     /// JSON that exceeds a limit; contains the metric label.
@@ -72,7 +72,7 @@ pub enum Refused {
     InputRequired,
 }
 
-impl Refused {
+impl ErrorKind {
     /// The code of the JSON-RPC error; `None` for errors that are reported to the model in a result.
     #[must_use]
     pub fn code(self) -> Option<ErrorCode> {
@@ -166,15 +166,15 @@ impl Refused {
 
 /// An error that is sent to the client: kind, message and data.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) reason: Refused,
+pub(super) struct RequestError {
+    pub(super) reason: ErrorKind,
     pub(super) message: Cow<'static, str>,
     /// The `data` member, as JSON.
     pub(super) data: Option<String>,
 }
 
-impl Refusal {
-    pub(super) fn new(reason: Refused, message: impl Into<Cow<'static, str>>) -> Self {
+impl RequestError {
+    pub(super) fn new(reason: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, message: message.into(), data: None }
     }
 
@@ -186,7 +186,7 @@ impl Refusal {
         }
         let data = serde_json::json!({"supported": supported, "requested": requested});
         Self {
-            reason: Refused::UnsupportedVersion,
+            reason: ErrorKind::UnsupportedVersion,
             message: "Unsupported protocol version".into(),
             data: Some(data.to_string()),
         }
@@ -210,13 +210,16 @@ fn is_date(version: &[u8]) -> bool {
 }
 
 /// The error for a request that needs a session and names none.
-pub(super) fn session_needed() -> Refusal {
-    Refusal::new(Refused::SessionNeeded, "Bad Request: Mcp-Session-Id header is required")
+pub(super) fn session_needed() -> RequestError {
+    RequestError::new(ErrorKind::SessionNeeded, "Bad Request: Mcp-Session-Id header is required")
 }
 
 /// The error for a request whose client did not declare a required capability
 /// (<https://modelcontextprotocol.io/specification/2026-07-28/schema#missingrequiredclientcapabilityerror>).
-pub(super) fn missing_capability(capability: Capability) -> Refusal {
+pub(super) fn missing_capability(capability: Capability) -> RequestError {
     let ProtocolError { message, data, .. } = ProtocolError::missing_capability(capability);
-    Refusal { data: data.map(|data| data.to_string()), ..Refusal::new(Refused::MissingCapability, message) }
+    RequestError {
+        data: data.map(|data| data.to_string()),
+        ..RequestError::new(ErrorKind::MissingCapability, message)
+    }
 }

@@ -1,13 +1,13 @@
 //! Encoding of errors.
 
 use crate::mcp::{
+    error::{ErrorKind, RequestError},
     model::method::RpcMethod,
     outcome::Outcome,
-    refusal::{Refusal, Refused},
 };
 use crate::{
     call::Revision,
-    json::{self, NotJson},
+    json::{self, DecodeError},
     jsonrpc::{Id, answerable_id, write_error},
 };
 
@@ -15,45 +15,45 @@ use crate::{
 const NAME_BYTES_MAX: usize = 64;
 
 /// Encodes an error.
-pub(crate) fn refuse<'a>(
+pub(crate) fn reject<'a>(
     out: &mut Vec<u8>,
     id: Option<Id<'_>>,
     revision: Revision,
     method: RpcMethod,
-    refusal: Refusal,
+    error: RequestError,
 ) -> Outcome<'a> {
-    let Refusal { reason, message, data } = refusal;
+    let RequestError { reason, message, data } = error;
     if let Some(code) = reason.code() {
         write_error(out, id, code, &message, data.as_deref());
     }
-    Outcome::Refused(reason.status(revision), method, reason, message, id.map(Id::to_owned))
+    Outcome::Rejected(reason.status(revision), method, reason, message, id.map(Id::to_owned))
 }
 
 /// Encodes the error for a body that is not JSON or exceeds a limit.
-pub fn write_not_json<'a>(
+pub fn write_decode_error<'a>(
     out: &mut Vec<u8>,
-    refused: &json::Refused<'_, '_>,
+    rejected: &json::Rejected<'_, '_>,
     id_bytes_max: usize,
 ) -> Outcome<'a> {
-    let reason = match refused.reason {
-        NotJson::Malformed => Refused::NotJson,
-        beyond => Refused::BeyondLimits(beyond.name()),
+    let reason = match rejected.reason {
+        DecodeError::Malformed => ErrorKind::NotJson,
+        beyond => ErrorKind::BeyondLimits(beyond.name()),
     };
-    let id = refused.root().and_then(|root| answerable_id(root, id_bytes_max));
-    let refusal = Refusal::new(reason, refused.reason.to_string());
-    refuse(out, id, Revision::ASSUMED, RpcMethod::Other, refusal)
+    let id = rejected.root().and_then(|root| answerable_id(root, id_bytes_max));
+    let error = RequestError::new(reason, rejected.reason.to_string());
+    reject(out, id, Revision::ASSUMED, RpcMethod::Other, error)
 }
 
 /// Encodes the error for a request that is not a method: for a stream, the end of a session, or a batch.
-pub fn write_refused<'a>(
+pub fn write_rejection<'a>(
     out: &mut Vec<u8>,
     id: Option<Id<'_>>,
     revision: Revision,
     method: RpcMethod,
-    reason: Refused,
+    reason: ErrorKind,
     message: &'static str,
 ) -> Outcome<'a> {
-    refuse(out, id, revision, method, Refusal::new(reason, message))
+    reject(out, id, revision, method, RequestError::new(reason, message))
 }
 
 /// Truncates a client's name for an error message.
