@@ -49,7 +49,7 @@ use corelane::{
     internals::registry::{RegisteredTool, Snapshot},
     internals::runtime::{Completions, Runner, Started, WorkerPools},
     internals::schema::Validation,
-    internals::signed_token::Secret,
+    internals::signed_token::SigningKey,
 };
 use operations::{Measure, decode, description, format_thousands, name, on_tape, padded, selected, validate};
 use serde_json::{Map, Value, json};
@@ -356,7 +356,7 @@ fn snapshot() -> Snapshot {
     let server = demo::server().build();
     server
         .registry()
-        .read(|registry| Snapshot::build(registry, &Limits::default(), &Secret::new(b"key")))
+        .read(|registry| Snapshot::build(registry, &Limits::default(), &SigningKey::new(b"key")))
         .unwrap()
 }
 
@@ -374,7 +374,7 @@ fn route<M: Measure>(measure: M) -> M::Output {
     let document = decoder.decode(&mut body, length).unwrap();
     let (snapshot, mut out) = (snapshot(), Vec::new());
     let echo = snapshot.tool("echo").unwrap();
-    let mut sessions = Sessions::new(Secret::new(b"key"), 1, 100, 100);
+    let mut sessions = Sessions::new(SigningKey::new(b"key"), 1, 100, 100);
     let mut entropy = || [0; 16];
     let mut context = RouterContext {
         snapshot: &snapshot,

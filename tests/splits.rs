@@ -17,7 +17,7 @@ use corelane::{
     internals::mesh::Broadcast,
     internals::registry::Snapshot,
     internals::runtime::{Completions, Runner, WorkerPools},
-    internals::signed_token::Secret,
+    internals::signed_token::SigningKey,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
 use proptest::{
@@ -71,7 +71,7 @@ impl Lane {
         let server = demo::server().build();
         let snapshot = server
             .registry()
-            .read(|registry| Snapshot::build(registry, &limits, &Secret::new(b"key")))
+            .read(|registry| Snapshot::build(registry, &limits, &SigningKey::new(b"key")))
             .unwrap();
         let runner = Runner::new(
             Completions::new(1, 1, Arc::new(|| {})),
@@ -83,7 +83,7 @@ impl Lane {
             names: Names::new(&[], &[], true),
             shard: 0,
             shards: 1,
-            secret: Secret::new(b"key"),
+            signing_key: SigningKey::new(b"key"),
             broadcast: Broadcast::default(),
             limits: &limits,
         };

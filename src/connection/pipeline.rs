@@ -15,7 +15,7 @@ use crate::{
     mesh::Broadcast,
     registry::Snapshot,
     runtime::Runner,
-    signed_token::Secret,
+    signed_token::SigningKey,
     telemetry::{
         metrics::{ShardMetrics, ToolSeries},
         observer::RequestFields,
@@ -36,7 +36,7 @@ pub struct PipelineConfig<'a> {
     /// How many shards there are.
     pub shards: usize,
     /// The key of session ids, cursors and request states; the same for all shards.
-    pub secret: Secret,
+    pub signing_key: SigningKey,
     /// Reaches the other shards.
     pub broadcast: Broadcast,
     /// Every bound.
@@ -59,8 +59,8 @@ impl Pipeline {
     /// A pipeline that serves `snapshot`.
     #[must_use]
     pub fn new(config: PipelineConfig<'_>, snapshot: Snapshot, runner: Runner) -> Self {
-        let PipelineConfig { endpoint, names, shard, shards, secret, broadcast, limits } = config;
-        let dispatcher = DispatcherConfig { shard, shards, secret, broadcast, limits: *limits };
+        let PipelineConfig { endpoint, names, shard, shards, signing_key, broadcast, limits } = config;
+        let dispatcher = DispatcherConfig { shard, shards, signing_key, broadcast, limits: *limits };
         Self {
             guard: Guard::new(endpoint, names),
             decoder: Decoder::new(limits),

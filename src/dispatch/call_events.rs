@@ -107,7 +107,7 @@ impl Dispatcher {
     /// Sends a request of a call to its client.
     fn send_client_request(&mut self, ticket: Ticket, key: String, request: &InputRequest) {
         let clock = self.clock;
-        let secret = self.sessions.secret().clone();
+        let signing_key = self.sessions.signing_key().clone();
         let timeout = self.limits.question_timeout;
         let shard = self.state.shard;
         let Some(call) = self.calls.get_mut(ticket) else { return };
@@ -120,7 +120,7 @@ impl Dispatcher {
         call.requests_made += 1;
         call.questions.push((number, key.clone()));
         let question = QuestionId { shard, index: ticket.index, generation: ticket.generation, number };
-        let id = question.seal(&secret, call.session, self.state.broadcast.instance());
+        let id = question.sign(&signing_key, call.session, self.state.broadcast.instance());
         let mut message = b"{\"jsonrpc\":\"2.0\",\"id\":".to_vec();
         write_string(&mut message, &id);
         message.extend_from_slice(b",\"method\":");
@@ -193,8 +193,8 @@ impl Dispatcher {
         if matches!(call.reply_to, ReplyTo::Task(_)) {
             return;
         }
-        let secret = self.sessions.secret();
-        let kept = self.state.tasks.insert(ticket, terms, secret, clock.both(), nonce);
+        let signing_key = self.sessions.signing_key();
+        let kept = self.state.tasks.insert(ticket, terms, signing_key, clock.both(), nonce);
         let Some((key, expires)) = kept else {
             if let Some(call) = self.calls.cancel(ticket) {
                 self.cancelled.push_back((ticket, call, ErrorKind::Busy));
@@ -365,9 +365,9 @@ impl Dispatcher {
                 let expires =
                     self.clock.wall.saturating_add(self.limits.request_state_ttl).as_secs().saturating_add(1);
                 let binding = call.binding.as_deref().copied().unwrap_or_default();
-                let secret = self.sessions.secret();
+                let signing_key = self.sessions.signing_key();
                 let round = (&requests, answers);
-                mcp::write_input_required(out, &self.snapshot, secret, id, expires, &binding, round);
+                mcp::write_input_required(out, &self.snapshot, signing_key, id, expires, &binding, round);
                 self.observer.metrics().event("input_required");
                 Status::Ok
             }

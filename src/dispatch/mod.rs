@@ -43,7 +43,7 @@ use crate::{
     registry::Snapshot,
     runtime::{CallEvent, Completions, Runner, Started, Ticket, instant_after},
     session::{Clock, SessionState},
-    signed_token::Secret,
+    signed_token::SigningKey,
     telemetry::{
         metrics::ToolSeries,
         observer::{Observer, RequestFields},
@@ -54,7 +54,7 @@ use crate::{
 pub(crate) struct DispatcherConfig {
     pub(crate) shard: usize,
     pub(crate) shards: usize,
-    pub(crate) secret: Secret,
+    pub(crate) signing_key: SigningKey,
     pub(crate) broadcast: Broadcast,
     pub(crate) limits: Limits,
 }
@@ -89,7 +89,7 @@ enum Suspension {
 impl Dispatcher {
     /// A dispatcher that serves `snapshot`.
     pub(crate) fn new(config: DispatcherConfig, snapshot: Snapshot, runner: Runner) -> Self {
-        let DispatcherConfig { shard, shards, secret, broadcast, limits } = config;
+        let DispatcherConfig { shard, shards, signing_key, broadcast, limits } = config;
         let now = Instant::now();
         let mut observer = Observer::new(shard, limits.log_lines_per_second_max, now);
         let names = snapshot.tools().iter().map(|tool| tool.callable().name());
@@ -101,7 +101,8 @@ impl Dispatcher {
             calls: InFlightCalls::new(limits.calls_in_flight_max, now),
             state: SessionState::new(u16::try_from(shard).unwrap_or(u16::MAX), &limits, broadcast.clone()),
             observer,
-            sessions: Sessions::new(secret, shards, ttl, limits.session_notes_max).of(broadcast.instance()),
+            sessions: Sessions::new(signing_key, shards, ttl, limits.session_notes_max)
+                .of(broadcast.instance()),
             cancelled: VecDeque::new(),
             runner,
             answers: CallAnswers::new(&limits),

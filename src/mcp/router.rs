@@ -102,7 +102,7 @@ pub fn route<'a>(
         RpcMethod::Discover => discover::answer(snapshot, id, out),
         RpcMethod::Listen => listen::listen(context, &client, id, &params, out),
         RpcMethod::TasksGet | RpcMethod::TasksUpdate | RpcMethod::TasksCancel => {
-            tasks::request(method, context.sessions.secret(), &client, id, &params, out)
+            tasks::request(method, context.sessions.signing_key(), &client, id, &params, out)
         }
         RpcMethod::Initialize => initialize::answer(context, transport, id, &params, out),
         RpcMethod::Ping => ping::answer(id, out),
@@ -174,7 +174,8 @@ fn response(
         Transport::Line(_) => None,
     };
     let Some(Id::String(id)) = id else { return Err(unexpected()) };
-    let question = QuestionId::open(id, context.sessions.secret(), session, context.sessions.instance());
+    let question =
+        QuestionId::verify(id, context.sessions.signing_key(), session, context.sessions.instance());
     let question = question.ok_or_else(unexpected)?;
     let answer = match (result, error) {
         (Some(result), _) if result.is_object() => Ok(Value::deserialize(result).unwrap_or_default()),

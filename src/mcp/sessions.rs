@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 
 use crate::{
     call::{Capabilities, Level, Revision},
-    signed_token::{Purpose, Secret, TAG_BYTES},
+    signed_token::{SigningKey, TAG_BYTES, TokenKind},
 };
 
 /// Key of a session: the random part of its id.
@@ -71,7 +71,7 @@ const VERIFIED: usize = 512;
 
 /// Opens and verifies session ids on one shard.
 pub struct Sessions {
-    secret: Secret,
+    signing_key: SigningKey,
     instance: Instance,
     shards: u16,
     ttl_seconds: u64,
@@ -93,9 +93,9 @@ impl Sessions {
     /// The table of one of `shards` shards, all of which have the same signing key. Sessions expire after `ttl_seconds`; at most `records_max`
     /// of them have a record.
     #[must_use]
-    pub fn new(secret: Secret, shards: usize, ttl_seconds: u64, records_max: usize) -> Self {
+    pub fn new(signing_key: SigningKey, shards: usize, ttl_seconds: u64, records_max: usize) -> Self {
         Self {
-            secret,
+            signing_key,
             instance: Instance::default(),
             shards: u16::try_from(shards).unwrap_or(u16::MAX).max(1),
             ttl_seconds,
@@ -120,8 +120,8 @@ impl Sessions {
 
     /// The signing key.
     #[must_use]
-    pub fn secret(&self) -> &Secret {
-        &self.secret
+    pub fn signing_key(&self) -> &SigningKey {
+        &self.signing_key
     }
 
     /// Opens a session and returns its id. `entropy` must be unguessable; `now` is in seconds since 1970.
@@ -143,7 +143,7 @@ impl Sessions {
         payload.extend_from_slice(&now.saturating_add(self.ttl_seconds).to_le_bytes());
         payload.extend_from_slice(&entropy);
         payload.extend_from_slice(&self.instance.bytes());
-        self.secret.seal(Purpose::Session, &payload, &[])
+        self.signing_key.sign(TokenKind::Session, &payload, &[])
     }
 
     /// Verifies an id and returns its session; `None` if the session was never opened, has ended or has expired.
@@ -170,7 +170,7 @@ impl Sessions {
     }
 
     fn decode(&self, id: &[u8; ID_BYTES]) -> Option<Session> {
-        let payload = self.secret.open(Purpose::Session, id, &[])?;
+        let payload = self.signing_key.verify(TokenKind::Session, id, &[])?;
         let payload: [u8; PAYLOAD_BYTES] = payload.try_into().ok()?;
         let [version, home_low, home_high, revision, capabilities, rest @ ..] = payload;
         let (expires, rest) = rest.split_at_checked(8)?;
@@ -250,7 +250,7 @@ mod tests {
     use crate::call::Capability;
 
     fn sessions(shards: usize) -> Sessions {
-        Sessions::new(Secret::new(b"key"), shards, 100, 4)
+        Sessions::new(SigningKey::new(b"key"), shards, 100, 4)
     }
 
     fn entropy(number: u64) -> [u8; 16] {
@@ -280,7 +280,7 @@ mod tests {
             forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
             assert_eq!(sessions.verify(&forged, 0), None, "{place}");
         }
-        let foreign = Sessions::new(Secret::new(b"other"), 1, 100, 4).open(
+        let foreign = Sessions::new(SigningKey::new(b"other"), 1, 100, 4).open(
             Revision::V2025_11_25,
             Capabilities::default(),
             0,

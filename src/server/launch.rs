@@ -20,7 +20,7 @@ use crate::{
     mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{BlockingPool, PoolConfig, WorkerPools},
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
 /// A thread of the blocking pool beyond the fixed number exits after this time without a call.
@@ -39,10 +39,10 @@ impl Server {
         errors.extend(config.listen.iter().filter_map(|listen| check_reach(listen, config).err()));
         errors.extend(repeated(&config.listen));
         match signing_key(config) {
-            Ok(secret) => {
+            Ok(signing_key) => {
                 let snapshot = self
                     .registry
-                    .read(|registry| Snapshot::build(registry, &config.limits, &secret).map(drop));
+                    .read(|registry| Snapshot::build(registry, &config.limits, &signing_key).map(drop));
                 errors.extend(snapshot.err().map(StartError::from));
             }
             Err(error) => errors.push(error),
@@ -56,19 +56,19 @@ impl Server {
     /// The server cannot start.
     pub fn start(&self, config: &Config) -> Result<Running, StartError> {
         check_descriptors(config)?;
-        let secret = self.prepare(config)?;
+        let signing_key = self.prepare(config)?;
         let placement = Placements::choose(config)?;
         let listening = Listening::open(config, placement.shards.len())?;
-        self.launch(config, &secret, placement, listening)
+        self.launch(config, &signing_key, placement, listening)
     }
 
     /// Checks that the registry compiles and that the machine has io_uring, so that an error is reported before a shard starts.
     /// Returns the signing key.
-    pub(super) fn prepare(&self, config: &Config) -> Result<Secret, StartError> {
-        let secret = signing_key(config)?;
-        self.registry.read(|registry| Snapshot::build(registry, &config.limits, &secret).map(drop))?;
+    pub(super) fn prepare(&self, config: &Config) -> Result<SigningKey, StartError> {
+        let signing_key = signing_key(config)?;
+        self.registry.read(|registry| Snapshot::build(registry, &config.limits, &signing_key).map(drop))?;
         probe()?;
-        Ok(secret)
+        Ok(signing_key)
     }
 
     /// Starts the blocking pool, the shards and the admin interface.
@@ -78,7 +78,7 @@ impl Server {
     pub(super) fn launch(
         &self,
         config: &Config,
-        secret: &Secret,
+        signing_key: &SigningKey,
         placement: Placements,
         listening: Listening,
     ) -> Result<Running, StartError> {
@@ -110,7 +110,8 @@ impl Server {
             registry: Arc::clone(registry),
             encoded: {
                 if encoded.is_none() {
-                    let built = Snapshot::build_for(registry, &config.limits, secret, number, None, None);
+                    let built =
+                        Snapshot::build_for(registry, &config.limits, signing_key, number, None, None);
                     encoded = built.ok().map(|snapshot| Arc::clone(snapshot.encoded()));
                 }
                 encoded.clone()
@@ -124,10 +125,10 @@ impl Server {
             spin: config.spin_before_park.unwrap_or(default_spin),
             sockets_max,
             shards: placement.shards.len(),
-            secret: secret.clone(),
+            signing_key: signing_key.clone(),
             broadcast: broadcast.clone(),
         };
-        let started = self.registry.attach(&config.limits, secret, &broadcast, |registry| {
+        let started = self.registry.attach(&config.limits, signing_key, &broadcast, |registry| {
             let handles = running.start_shards(&placement, plan, registry)?;
             broadcast.connect(handles.iter().map(|handle| Arc::clone(handle.mailbox())).collect());
             Ok(handles)
@@ -162,13 +163,13 @@ fn admin_names(config: &Config, is_local: bool) -> Names {
 }
 
 /// The key that signs session ids, cursors and request states: from `secret_file`, or a random one.
-fn signing_key(config: &Config) -> Result<Secret, StartError> {
+fn signing_key(config: &Config) -> Result<SigningKey, StartError> {
     if let Some(path) = &config.secret_file {
-        return Ok(Secret::new(&read_secret(path)?));
+        return Ok(SigningKey::new(&read_secret(path)?));
     }
     let mut key = [0; SECRET_BYTES_MIN];
     getrandom::fill(&mut key).map_err(|error| resource("the server: generating a key failed", &error))?;
-    Ok(Secret::new(&key))
+    Ok(SigningKey::new(&key))
 }
 
 /// Starts the blocking pool and, with the feature `tokio`, the tokio runtime, on the cores without a shard where there are any.

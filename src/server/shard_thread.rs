@@ -27,7 +27,7 @@ use crate::{
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{Completions, Runner, WorkerPools},
     shard::{Served, Shard, ShardHandle, Sources},
-    signed_token::Secret,
+    signed_token::SigningKey,
     telemetry::{log, metrics::ShardMetrics},
 };
 
@@ -63,7 +63,7 @@ pub(super) struct ShardPlan {
     pub(super) spin: Duration,
     pub(super) sockets_max: u32,
     pub(super) shards: usize,
-    pub(super) secret: Secret,
+    pub(super) signing_key: SigningKey,
     pub(super) broadcast: Broadcast,
 }
 
@@ -179,7 +179,7 @@ impl ShardPlan {
         let wake = Arc::new(move || waker.wake());
         let completions = Completions::new(limits.calls_in_flight_max, limits.notes_queue_max, wake);
         let (registry, encoded) = (&self.registry, self.encoded.as_ref());
-        let snapshot = Snapshot::build_for(registry, &limits, &self.secret, self.number, None, encoded)?;
+        let snapshot = Snapshot::build_for(registry, &limits, &self.signing_key, self.number, None, encoded)?;
         let state = self.state.map(|make| make(self.number));
         let publisher: Arc<dyn Publish> = Arc::new(self.broadcast.clone());
         let side = ShardContext { state, publisher: Some(publisher) };
@@ -189,7 +189,7 @@ impl ShardPlan {
             names: self.names,
             shard: self.number,
             shards: self.shards,
-            secret: self.secret,
+            signing_key: self.signing_key,
             broadcast: self.broadcast,
             limits: &limits,
         };

@@ -11,7 +11,7 @@ use crate::{
     call::{InputRequest, TaskTerms},
     mcp::{TaskKey, TaskStatus, TaskView},
     runtime::Ticket,
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
 struct Task {
@@ -50,7 +50,7 @@ impl Tasks {
         &mut self,
         ticket: Ticket,
         terms: TaskTerms,
-        secret: &Secret,
+        signing_key: &SigningKey,
         (now, wall): (Instant, Duration),
         nonce: u64,
     ) -> Option<(TaskKey, Instant)> {
@@ -69,7 +69,7 @@ impl Tasks {
         let slot = self.slots.get_mut(index as usize)?;
         let key = TaskKey { shard: self.shard, index, generation: slot.generation, nonce };
         let view = TaskView {
-            id: key.seal(secret),
+            id: key.sign(signing_key),
             status: TaskStatus::Working,
             created: wall,
             updated: wall,
@@ -196,7 +196,8 @@ mod tests {
 
     fn insert(tasks: &mut Tasks, now: Instant, ttl: u64) -> Option<TaskKey> {
         let terms = TaskTerms { ttl: Some(Duration::from_secs(ttl)), poll_interval: Duration::ZERO };
-        let inserted = tasks.insert(Ticket::default(), terms, &Secret::new(b"key"), (now, Duration::ZERO), 7);
+        let inserted =
+            tasks.insert(Ticket::default(), terms, &SigningKey::new(b"key"), (now, Duration::ZERO), 7);
         inserted.map(|(key, _)| key)
     }
 

@@ -124,7 +124,7 @@ mod tests {
         config::Limits,
         mesh::{Broadcast, Mailbox, Message},
         registry::{List, Lists, Registry, Snapshot},
-        signed_token::Secret,
+        signed_token::SigningKey,
     };
 
     fn report() -> (Command, Receiver<ShardReport>) {
@@ -134,7 +134,7 @@ mod tests {
 
     fn swap(swap: &Arc<SnapshotSwap>) -> Command {
         let snapshot =
-            Snapshot::build(&Registry::default(), &Limits::default(), &Secret::new(b"key")).unwrap();
+            Snapshot::build(&Registry::default(), &Limits::default(), &SigningKey::new(b"key")).unwrap();
         Command::Swap(Box::new(Served::new(snapshot, None)), Arc::clone(swap))
     }
 

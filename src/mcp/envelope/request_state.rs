@@ -14,7 +14,7 @@ use crate::{
     json::{Node, Number},
     jsonrpc::{Id, begin_result, finish_result},
     registry::Snapshot,
-    signed_token::{Purpose, Secret},
+    signed_token::{SigningKey, TokenKind},
 };
 
 #[derive(Serialize, Deserialize)]
@@ -73,7 +73,7 @@ fn put_value(digest: &mut Sha256, value: Node<'_>) {
 /// The answers of a request: those of its state, overridden by its `inputResponses`. `None` if the state is forged, belongs to
 /// another request or has expired.
 pub(crate) fn answers(
-    secret: &Secret,
+    signing_key: &SigningKey,
     now: u64,
     binding: &RequestFingerprint,
     state: Option<&str>,
@@ -82,7 +82,7 @@ pub(crate) fn answers(
     let mut answers = match state {
         None => BTreeMap::new(),
         Some(text) => {
-            let payload = secret.open(Purpose::RequestState, text.as_bytes(), &[binding])?;
+            let payload = signing_key.verify(TokenKind::RequestState, text.as_bytes(), &[binding])?;
             let state: State = serde_json::from_slice(&payload).ok()?;
             if state.expires <= now {
                 return None;
@@ -100,7 +100,7 @@ pub(crate) fn answers(
 pub fn write_input_required(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
-    secret: &Secret,
+    signing_key: &SigningKey,
     id: Id<'_>,
     expires: u64,
     binding: &RequestFingerprint,
@@ -112,7 +112,7 @@ pub fn write_input_required(
     let state = State { expires, answers };
     // Serialization of JSON values does not fail.
     let state = serde_json::to_vec(&state).unwrap_or_default();
-    let state = secret.seal(Purpose::RequestState, &state, &[binding]);
+    let state = signing_key.sign(TokenKind::RequestState, &state, &[binding]);
     begin_result(out, id);
     out.extend_from_slice(b"\"resultType\":\"input_required\",\"inputRequests\":");
     out.extend_from_slice(requests.to_string().as_bytes());
@@ -152,28 +152,28 @@ mod tests {
 
     #[test]
     fn forged_expired_and_foreign_states_are_rejected() {
-        let secret = Secret::new(b"key");
+        let signing_key = SigningKey::new(b"key");
         let binding = bound("tools/call", "a", "{}");
         let payload = br#"{"expires":100,"answers":{"k":{"action":"accept"}}}"#;
-        let state = secret.seal(Purpose::RequestState, payload, &[&binding]);
-        let opened = |secret: &Secret, now, binding: &RequestFingerprint, state: &str| {
-            answers(secret, now, binding, Some(state), None).map(|answers| answers.len())
+        let state = signing_key.sign(TokenKind::RequestState, payload, &[&binding]);
+        let opened = |signing_key: &SigningKey, now, binding: &RequestFingerprint, state: &str| {
+            answers(signing_key, now, binding, Some(state), None).map(|answers| answers.len())
         };
-        assert_eq!(opened(&secret, 99, &binding, &state), Some(1));
-        assert_eq!(opened(&secret, 100, &binding, &state), None);
-        assert_eq!(opened(&Secret::new(b"other"), 99, &binding, &state), None);
-        assert_eq!(opened(&secret, 99, &bound("tools/call", "a", "[]"), &state), None);
-        assert_eq!(opened(&secret, 99, &binding, &format!("{state}-TAMPERED")), None);
+        assert_eq!(opened(&signing_key, 99, &binding, &state), Some(1));
+        assert_eq!(opened(&signing_key, 100, &binding, &state), None);
+        assert_eq!(opened(&SigningKey::new(b"other"), 99, &binding, &state), None);
+        assert_eq!(opened(&signing_key, 99, &bound("tools/call", "a", "[]"), &state), None);
+        assert_eq!(opened(&signing_key, 99, &binding, &format!("{state}-TAMPERED")), None);
     }
 
     #[test]
     fn answers_of_earlier_rounds_are_overridden_by_new_ones() {
-        let secret = Secret::new(b"key");
+        let signing_key = SigningKey::new(b"key");
         let binding = bound("tools/call", "a", "{}");
         let payload = br#"{"expires":100,"answers":{"a":1,"b":2}}"#;
-        let state = secret.seal(Purpose::RequestState, payload, &[&binding]);
+        let state = signing_key.sign(TokenKind::RequestState, payload, &[&binding]);
         let all = with_node(r#"{"b":3,"c":4}"#, |responses| {
-            answers(&secret, 0, &binding, Some(&state), Some(responses)).unwrap()
+            answers(&signing_key, 0, &binding, Some(&state), Some(responses)).unwrap()
         });
         assert_eq!(json!(all), json!({"a": 1, "b": 3, "c": 4}));
     }

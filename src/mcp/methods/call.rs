@@ -16,7 +16,7 @@ use crate::{
     json::Node,
     jsonrpc::{Id, write_id},
     schema::Validator,
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
 /// A request whose parameters have been checked, before it becomes a call.
@@ -42,7 +42,7 @@ impl<'a> CallRequest<'a, '_> {
         self,
         callable: &'a SharedCallable,
         input: Node<'a>,
-        secret: &Secret,
+        signing_key: &SigningKey,
         now: u64,
     ) -> Result<Outcome<'a>, RequestError> {
         let Self { client, id, params, .. } = self;
@@ -60,7 +60,7 @@ impl<'a> CallRequest<'a, '_> {
             Some(binding) if resumes => {
                 let state = retry_state(params)?;
                 let responses = params.input_responses.filter(|responses| !responses.is_null());
-                let answers = request_state::answers(secret, now, binding, state, responses);
+                let answers = request_state::answers(signing_key, now, binding, state, responses);
                 let invalid = || RequestError::new(ErrorKind::InvalidState, "Invalid requestState");
                 Some(answers.ok_or_else(invalid)?)
             }

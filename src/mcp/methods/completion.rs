@@ -54,7 +54,7 @@ pub(crate) fn complete<'a>(
             schema: None,
             limits: context.limits,
         };
-        request.run(completer, whole, context.sessions.secret(), context.now)
+        request.run(completer, whole, context.sessions.signing_key(), context.now)
     };
     run(out).unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::Complete, error))
 }

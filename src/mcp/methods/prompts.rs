@@ -50,7 +50,7 @@ pub(crate) fn get<'a>(
             schema: None,
             limits: context.limits,
         };
-        request.run(prompt.callable(), arguments, context.sessions.secret(), context.now)
+        request.run(prompt.callable(), arguments, context.sessions.signing_key(), context.now)
     };
     run().unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::PromptsGet, error))
 }

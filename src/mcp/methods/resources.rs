@@ -40,7 +40,7 @@ pub(crate) fn read<'a>(
             schema: None,
             limits: context.limits,
         };
-        request.run(found, node, context.sessions.secret(), context.now)
+        request.run(found, node, context.sessions.signing_key(), context.now)
     };
     run().unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::ResourcesRead, error))
 }

@@ -20,19 +20,19 @@ use crate::{
     json::Node,
     jsonrpc::{Id, begin_result, finish_result},
     registry::Snapshot,
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
 /// Handles `tasks/get`, `tasks/update` and `tasks/cancel`.
 pub(crate) fn request<'a>(
     method: RpcMethod,
-    secret: &Secret,
+    signing_key: &SigningKey,
     client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    match read(method, secret, client, params) {
+    match read(method, signing_key, client, params) {
         Ok(request) => Outcome::Task(id, request),
         Err(error) => reject(out, Some(id), client.revision, method, error),
     }
@@ -40,7 +40,7 @@ pub(crate) fn request<'a>(
 
 fn read(
     method: RpcMethod,
-    secret: &Secret,
+    signing_key: &SigningKey,
     client: &Client<'_>,
     params: &Params<'_>,
 ) -> Result<TaskRequest, RequestError> {
@@ -52,7 +52,7 @@ fn read(
         .get("taskId")
         .and_then(Node::as_str)
         .ok_or_else(|| invalid("params.taskId must be a string"))?;
-    let key = TaskKey::open(id, secret).ok_or_else(unknown_task)?;
+    let key = TaskKey::verify(id, signing_key).ok_or_else(unknown_task)?;
     let action = match method {
         RpcMethod::TasksUpdate => {
             let answers = params.input_responses.and_then(Node::members);

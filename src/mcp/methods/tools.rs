@@ -46,7 +46,7 @@ pub(crate) fn call<'a>(
             schema: Some(tool.input()),
             limits: context.limits,
         };
-        request.run(tool.callable(), arguments, context.sessions.secret(), context.now)
+        request.run(tool.callable(), arguments, context.sessions.signing_key(), context.now)
     };
     run().unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::ToolsCall, error))
 }
