@@ -40,8 +40,8 @@ use corelane::{
     Caller, Capabilities, Limits, Reply, Revision, demo,
     internals::call::{RequestContext, ShardContext},
     internals::http1::{
-        Flow, Framer, Guard, Handler, Names, Progress, RejectReason, Request, RequestHead, ResponseHeads,
-        Route,
+        AllowedHosts, Flow, Framer, Handler, Progress, RejectReason, Request, RequestGuard, RequestHead,
+        ResponseHeads, Route,
     },
     internals::json::Decoder,
     internals::jsonrpc::Id,
@@ -347,7 +347,7 @@ fn frame<M: Measure>(measure: M) -> M::Output {
 fn guard<M: Measure>(measure: M) -> M::Output {
     let (bytes, _) = split(&canonical());
     let head = RequestHead::parse(&bytes, &Limits::default()).unwrap().unwrap();
-    let guard = Guard::new("/mcp", Names::new(&[], &[], true));
+    let guard = RequestGuard::new("/mcp", AllowedHosts::new(&[], &[], true));
     measure.measure(|| guard.check(black_box(&head), black_box(&bytes)) == Ok(Route::Mcp))
 }
 

@@ -13,7 +13,7 @@ use corelane::{
     Limits, demo,
     internals::call::ShardContext,
     internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
-    internals::http1::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
+    internals::http1::{AllowedHosts, Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
     internals::mesh::Broadcast,
     internals::registry::Snapshot,
     internals::runtime::{Completions, Runner, WorkerPools},
@@ -80,7 +80,7 @@ impl Lane {
         );
         let config = PipelineConfig {
             endpoint: "/mcp",
-            names: Names::new(&[], &[], true),
+            allowed_hosts: AllowedHosts::new(&[], &[], true),
             shard: 0,
             shards: 1,
             signing_key: SigningKey::new(b"key"),

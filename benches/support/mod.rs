@@ -8,7 +8,7 @@ use corelane::{
     Limits, Server, demo,
     internals::call::ShardContext,
     internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
-    internals::http1::{Framer, Names},
+    internals::http1::{AllowedHosts, Framer},
     internals::mesh::Broadcast,
     internals::registry::Snapshot,
     internals::runtime::{Completions, Runner, WorkerPools},
@@ -75,7 +75,7 @@ impl Lane {
         );
         let config = PipelineConfig {
             endpoint: "/mcp",
-            names: Names::new(&[], &[], true),
+            allowed_hosts: AllowedHosts::new(&[], &[], true),
             shard: 0,
             shards: 1,
             signing_key: SigningKey::new(b"key"),

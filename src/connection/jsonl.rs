@@ -32,7 +32,7 @@ impl JsonLines {
 }
 
 /// The lines of one connection, on their way from its framer through the pipeline.
-pub(crate) struct Lines<'a> {
+pub(crate) struct JsonLinesHandler<'a> {
     pub(crate) pipeline: &'a mut Pipeline,
     pub(crate) limits: &'a Limits,
     pub(crate) client: &'a mut JsonLinesClient,
@@ -42,7 +42,7 @@ pub(crate) struct Lines<'a> {
     pub(crate) handled: usize,
 }
 
-impl Handler for Lines<'_> {
+impl Handler for JsonLinesHandler<'_> {
     fn line(&mut self, mut line: Result<Line<'_>, LineTooLong>) -> Flow {
         if std::mem::replace(self.is_new, false)
             && let Ok(first) = &mut line

@@ -73,7 +73,7 @@ impl Source<'_> {
     pub(crate) fn transport(&self) -> Transport<'_> {
         match self {
             Self::Http { headers, .. } => Transport::Http(*headers),
-            Self::JsonLines { client, .. } => Transport::Line(client.handshake),
+            Self::JsonLines { client, .. } => Transport::JsonLines(client.handshake),
         }
     }
 

@@ -42,7 +42,7 @@ impl Dispatcher {
         }
         let key = match source {
             Source::Http { socket, .. } => Subscriber::Stream(*socket),
-            Source::JsonLines { client, .. } => Subscriber::Line(client.socket),
+            Source::JsonLines { client, .. } => Subscriber::JsonLines(client.socket),
         };
         let subscriber = self.state.subscriptions.insert(key, Some(id_as_json(id.as_id())));
         for topic in topics {
@@ -146,7 +146,7 @@ impl Dispatcher {
         let socket = client.socket;
         *client
             .subscriber
-            .get_or_insert_with(|| self.state.subscriptions.insert(Subscriber::Line(socket), None))
+            .get_or_insert_with(|| self.state.subscriptions.insert(Subscriber::JsonLines(socket), None))
     }
 
     /// Closes the `subscriptions/listen` requests of a newline-delimited connection that have this id.

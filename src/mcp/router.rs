@@ -131,7 +131,7 @@ fn notification<'a>(
             Some(session) => Affinity::Session(session),
             None => Affinity::None,
         },
-        Transport::Line(_) => Affinity::Connection,
+        Transport::JsonLines(_) => Affinity::Connection,
     };
     if method != "notifications/cancelled" {
         return Ok(Outcome::Accepted);
@@ -171,7 +171,7 @@ fn response(
             let session = era::session(headers, context.sessions, context.now)?;
             Some(session.ok_or_else(unexpected)?.key)
         }
-        Transport::Line(_) => None,
+        Transport::JsonLines(_) => None,
     };
     let Some(Id::String(id)) = id else { return Err(unexpected()) };
     let question =
@@ -200,7 +200,7 @@ fn response(
 pub fn accepts_batches(context: &mut RouterContext<'_, '_>, transport: Transport<'_>) -> bool {
     let has_batches = |revision: Revision| revision == Revision::V2025_03_26;
     match transport {
-        Transport::Line(handshake) => handshake.is_some_and(|handshake| has_batches(handshake.revision)),
+        Transport::JsonLines(handshake) => handshake.is_some_and(|handshake| has_batches(handshake.revision)),
         Transport::Http(headers) => match era::session(headers, context.sessions, context.now) {
             Ok(Some(session)) => has_batches(session.revision),
             Ok(None) => era::version(headers).is_none_or(|version| version.is_some_and(has_batches)),

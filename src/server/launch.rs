@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{Config, Endpoint, Listen, Transport},
-    http1::Names,
+    http1::AllowedHosts,
     mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{BlockingPool, PoolConfig, WorkerPools},
@@ -90,7 +90,7 @@ impl Server {
         let mut sources = sources.into_iter();
         let admin_listener = config.admin.map(listen_admin).transpose()?;
         let is_local = listeners.iter().all(Listen::is_local);
-        let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
+        let allowed_hosts = AllowedHosts::new(&config.allowed_hosts, &config.allowed_origins, is_local);
         let off_shard = start_worker_pools(&placement.free, config)?;
         let pool = off_shard.pool.as_ref().map(BlockingPool::observer).unwrap_or_default();
         let broadcast = Broadcast::default();
@@ -118,7 +118,7 @@ impl Server {
             },
             state: self.state.clone(),
             config: config.clone(),
-            names: names.clone(),
+            allowed_hosts: allowed_hosts.clone(),
             sources: sources.next().unwrap_or_default(),
             files: files.clone(),
             off_shard: off_shard.clone(),
@@ -134,7 +134,7 @@ impl Server {
             Ok(handles)
         });
         match started.and_then(|()| {
-            running.start_admin(admin_listener, admin_names(config, is_local), config.limits, pool)
+            running.start_admin(admin_listener, admin_allowed_hosts(config, is_local), config.limits, pool)
         }) {
             Ok(()) => Ok(running),
             Err(error) => {
@@ -157,9 +157,9 @@ fn http_addresses(listeners: &[Listen]) -> Vec<SocketAddr> {
 }
 
 /// The hosts and origins that the admin interface accepts.
-fn admin_names(config: &Config, is_local: bool) -> Names {
+fn admin_allowed_hosts(config: &Config, is_local: bool) -> AllowedHosts {
     let hosts = [config.allowed_hosts.as_slice(), &config.admin_allowed_hosts].concat();
-    Names::new(&hosts, &config.allowed_origins, is_local).with_ip_literals()
+    AllowedHosts::new(&hosts, &config.allowed_origins, is_local).with_ip_literals()
 }
 
 /// The key that signs session ids, cursors and request states: from `secret_file`, or a random one.

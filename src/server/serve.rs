@@ -162,7 +162,7 @@ fn start_line(listen: &Listen, placement: &str) -> String {
         (Transport::Http, Endpoint::Unix(_)) => {
             format!("listening on {listen} (HTTP at {ENDPOINT}, {placement})")
         }
-        (Transport::Lines, _) => format!("listening on {listen} (newline-delimited JSON, {placement})"),
+        (Transport::JsonLines, _) => format!("listening on {listen} (newline-delimited JSON, {placement})"),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     call::{Publish, ShardContext},
     config::Config,
     connection::{Pipeline, PipelineConfig},
-    http1::Names,
+    http1::AllowedHosts,
     mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{Completions, Runner, WorkerPools},
@@ -56,7 +56,7 @@ pub(super) struct ShardPlan {
     pub(super) encoded: Option<Arc<EncodedLists>>,
     pub(super) state: Option<StateFactory>,
     pub(super) config: Config,
-    pub(super) names: Names,
+    pub(super) allowed_hosts: AllowedHosts,
     pub(super) sources: Sources,
     pub(super) files: Vec<Arc<SocketFile>>,
     pub(super) off_shard: WorkerPools,
@@ -186,7 +186,7 @@ impl ShardPlan {
         let runner = Runner::new(completions, self.off_shard, side);
         let pipeline_config = PipelineConfig {
             endpoint: ENDPOINT,
-            names: self.names,
+            allowed_hosts: self.allowed_hosts,
             shard: self.number,
             shards: self.shards,
             signing_key: self.signing_key,

@@ -21,7 +21,7 @@ impl Shard {
         if index >= self.connections.len() {
             self.connections.resize_with(index + 1, || None);
         }
-        let is_json_lines = transport == Transport::Lines;
+        let is_json_lines = transport == Transport::JsonLines;
         let deadline = if is_json_lines {
             Tick::NEVER
         } else {

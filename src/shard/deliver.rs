@@ -177,7 +177,7 @@ impl Shard {
         let table = &mut state.table;
         publish(&mut state.subscriptions, &mut |event, subscriber, id| {
             let socket = match subscriber {
-                Subscriber::Stream(socket) | Subscriber::Line(socket) => socket,
+                Subscriber::Stream(socket) | Subscriber::JsonLines(socket) => socket,
                 Subscriber::Session(key) => {
                     let mut message = Vec::new();
                     event.write(&mut message, None);

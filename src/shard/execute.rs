@@ -45,7 +45,7 @@ impl Shard {
                 swap.done();
             }
             Command::Report(sender) if self.reports_due.len() < REPORTS_MAX => self.reports_due.push(sender),
-            // ErrorKind: this closes its channel. Connections are still being counted for as many as may wait.
+            // Rejected: dropping the sender closes its channel. Connections are still being counted for as many as may wait.
             Command::Report(_) => {}
             Command::Drain => self.begin_drain(),
         }

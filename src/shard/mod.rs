@@ -275,7 +275,7 @@ impl Shard {
                 let transport = self.transports.get(listener.index()).copied();
                 self.on_accepted(socket, peer, transport.unwrap_or(Transport::Http));
             }
-            Event::Connected { socket, .. } => self.on_accepted(socket, None, Transport::Lines),
+            Event::Connected { socket, .. } => self.on_accepted(socket, None, Transport::JsonLines),
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, .. } => self.close(socket),
             Event::Closed { .. } => self.resume_accept(),

@@ -13,7 +13,7 @@ pub enum Transport<'a> {
     /// HTTP, with the headers of the request.
     Http(Headers<'a>),
     /// JSON lines, with the handshake of the connection, if there was one.
-    Line(Option<Handshake>),
+    JsonLines(Option<Handshake>),
 }
 
 /// The result of the `initialize` handshake of a connection.

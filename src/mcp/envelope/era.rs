@@ -131,7 +131,7 @@ pub(crate) fn client<'a>(
     let known = Revision::parse(claim.as_bytes()).filter(|revision| revision.is_modern());
     let revision = match transport {
         // JSON lines have no headers (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stdio>).
-        Transport::Line(_) => known.ok_or_else(|| RequestError::unsupported(claim))?,
+        Transport::JsonLines(_) => known.ok_or_else(|| RequestError::unsupported(claim))?,
         Transport::Http(headers) => cross_check(headers, claim, known, method, params)?,
     };
     let capabilities = envelope.client_capabilities;
@@ -215,17 +215,17 @@ fn legacy<'a>(
 ) -> Result<Client<'a>, RequestError> {
     let mut client = match transport {
         Transport::Http(headers) => legacy_by_headers(headers, sessions, now, method)?,
-        Transport::Line(Some(handshake)) => Client {
+        Transport::JsonLines(Some(handshake)) => Client {
             capabilities: handshake.capabilities,
             affinity: Affinity::Connection,
             level: handshake.level,
             ..Client::legacy(handshake.revision)
         },
-        Transport::Line(None) if matches!(method, "initialize" | "ping") => {
+        Transport::JsonLines(None) if matches!(method, "initialize" | "ping") => {
             Client { affinity: Affinity::Connection, ..Client::legacy(Revision::LATEST_LEGACY) }
         }
         // <https://modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle#initialization>
-        Transport::Line(None) => {
+        Transport::JsonLines(None) => {
             return Err(RequestError::new(ErrorKind::InvalidRequest, "initialize must come first"));
         }
     };

@@ -43,7 +43,7 @@ pub(crate) fn answer<'a>(
             let entropy = (context.entropy)();
             Some(context.sessions.open(negotiated, handshake.capabilities, context.now, entropy))
         }
-        Transport::Line(_) => None,
+        Transport::JsonLines(_) => None,
     };
     Outcome::Initialized(handshake, session)
 }
