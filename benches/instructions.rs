@@ -442,7 +442,7 @@ fn encode<M: Measure>(measure: M) -> M::Output {
     let mut out = Vec::with_capacity(4096);
     measure.measure(|| {
         out.clear();
-        let response = heads.begin(&mut out);
+        let response = heads.reserve(&mut out);
         let (id, revision) = (black_box(Id::Unsigned(1)), Revision::V2026_07_28);
         let (_, refused) =
             answers.result(&mut out, &snapshot, echo.callable(), id, revision, black_box(&reply));

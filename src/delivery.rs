@@ -5,8 +5,9 @@
 //! event, chunk, line feed). Draining never re-enters dispatch: a connection whose reply is complete reads its next request
 //! after the queue is empty.
 //!
-//! The queue is empty at the end of every turn. What one turn can put into it is bounded by the completions and the messages
-//! of other shards that the turn takes, and by the limits on calls, subscriptions and streams.
+//! The queue is empty at the end of every turn. A turn puts a bounded number of deliveries into it: at most one for each call
+//! event and each message of another shard that it takes, one for each call that is overdue, and, since an event is drained before
+//! the next one is taken, one for each session that subscribed to one topic.
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 

@@ -106,10 +106,17 @@ fn call(client: &mut Client, tool: &str, headers: impl AsRef<[u8]>, meta: Value)
     client.send(request).read()
 }
 
+/// The address that the server knows a client by: none before Linux 6.7.
+fn peer(client: &Client) -> Value {
+    let is_known = corelane_ring::probe().unwrap().peer_address;
+    if is_known { json!(client.stream.local_addr().unwrap().to_string()) } else { Value::Null }
+}
+
 #[test]
 fn every_kind_of_handler_reads_a_modern_http_request() {
     let server = start();
     let mut client = server.connect();
+    let peer = peer(&client);
     for Reporter { method, mut params, name, kind } in reporters() {
         let headers = format!("{HEADERS}{}", modern_headers(method, &params));
         params["_meta"] = modern_meta();
@@ -124,7 +131,7 @@ fn every_kind_of_handler_reads_a_modern_http_request() {
             "client": ["tester", "2", "A tester"],
             "session": null,
             "id": "r-7",
-            "peer": null,
+            "peer": peer,
             "tool": name,
             "revision": "2026-07-28",
         });
@@ -138,6 +145,7 @@ fn every_kind_of_handler_reads_a_legacy_http_request() {
     let server = start();
     let session = Session::open(server.address, NEWEST_LEGACY, json!({}));
     let mut client = server.connect();
+    let peer = peer(&client);
     for Reporter { method, mut params, name, kind } in reporters() {
         let ask = |client: &mut Client, headers: &str, params: &Value| {
             let body = json!({"jsonrpc": "2.0", "id": 12, "method": method, "params": params}).to_string();
@@ -151,7 +159,7 @@ fn every_kind_of_handler_reads_a_legacy_http_request() {
             "client": null,
             "session": session.id,
             "id": "12",
-            "peer": null,
+            "peer": peer,
             "tool": name,
             "revision": NEWEST_LEGACY,
         });

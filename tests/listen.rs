@@ -146,16 +146,19 @@ fn stale_unix_socket_is_replaced() {
 fn unix_socket_in_use_is_not_replaced() {
     let path = place("live.sock");
     let server = ServerProcess::spawn(serve(&[&http(&path)]));
-    refused(serve(&[&http(&path)]), &[path.to_str().unwrap(), "listens there", "stop", "--listen"]);
+    refused(
+        serve(&[&http(&path)]),
+        &[path.to_str().unwrap(), "a server listens on the path", "stop", "--listen"],
+    );
     let unix = format!("unix:{}", path.display());
-    refused(serve(&[&unix]), &[&unix, "listens there"]);
+    refused(serve(&[&unix]), &[&unix, "a server listens on the path"]);
     assert_eq!(connect(&path).call("echo", json!({"message": "x"}))["content"][0]["text"], "x");
     server.stop();
-    refused(serve(&[&http(&path), &http(&path)]), &["listens there"]);
+    refused(serve(&[&http(&path), &http(&path)]), &["a server listens on the path"]);
     assert!(!path.exists(), "a server that could not start leaves no file");
     // Any listener counts, including one that never replies.
     let other = UnixListener::bind(&path).unwrap();
-    refused(serve(&[&http(&path)]), &["listens there"]);
+    refused(serve(&[&http(&path)]), &["a server listens on the path"]);
     drop(other);
 }
 
@@ -163,7 +166,7 @@ fn unix_socket_in_use_is_not_replaced() {
 fn invalid_socket_path_is_reported_with_its_remedy() {
     let path = place("plain.txt");
     fs::write(&path, "precious").unwrap();
-    refused(serve(&[&http(&path)]), &["no socket is there", "remove it", "--listen"]);
+    refused(serve(&[&http(&path)]), &["is not a socket", "remove it", "--listen"]);
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     let nowhere = place("nowhere/a.sock");
     refused(serve(&[&http(&nowhere)]), &["No such file", "make the directory"]);

@@ -36,9 +36,10 @@ mod tests {
     fn census_counts_each_slot_once_in_parts_of_any_size() {
         let connection =
             |phase| Connection { phase, ..Connection::new(SocketId::default(), None, Tick::NEVER) };
-        let mut table: Vec<_> = [Phase::Idle, Phase::Head, Phase::Lingering, Phase::Idle, Phase::Body]
-            .map(|phase| Some(connection(phase)))
-            .into();
+        let mut table: Vec<_> =
+            [Phase::Idle, Phase::Head, Phase::Lingering, Phase::Idle, Phase::Body { started: Tick::NEVER }]
+                .map(|phase| Some(connection(phase)))
+                .into();
         table.insert(2, None);
         let mut census = Census::default();
         for slots in 1..8 {

@@ -9,16 +9,15 @@ pub(crate) struct Exchange<'a> {
     pub(crate) origin: Option<&'a [u8]>,
 }
 
-/// An [`Exchange`] whose reply is pending, and the answers to its batch. Owns memory only for what is rare.
+/// An [`Exchange`] whose reply is pending, and the answers to its batch. The usual exchange, HTTP/1.1 that keeps the connection open
+/// without an origin, takes no memory.
 #[derive(Debug, Default)]
-pub struct DeferredReply {
+pub struct DeferredReply(Option<Box<Unusual>>);
+
+#[derive(Debug)]
+struct Unusual {
     keep_alive: bool,
     http_1_0: bool,
-    rare: Option<Box<Rare>>,
-}
-
-#[derive(Debug, Default)]
-struct Rare {
     origin: Option<Box<[u8]>>,
     /// The answers to a batch whose client accepts no stream: they are sent together.
     answers: Option<Vec<Vec<u8>>>,
@@ -28,24 +27,30 @@ impl DeferredReply {
     /// Keeps an exchange.
     pub(crate) fn new(exchange: Exchange<'_>, answers: Option<Vec<Vec<u8>>>) -> Self {
         let Exchange { keep_alive, http_1_0, origin } = exchange;
-        let is_rare = origin.is_some() || answers.is_some();
-        let rare = is_rare.then(|| Box::new(Rare { origin: origin.map(Box::from), answers }));
-        Self { keep_alive, http_1_0, rare }
+        let is_usual = keep_alive && !http_1_0 && origin.is_none() && answers.is_none();
+        let origin = origin.map(Box::from);
+        Self((!is_usual).then(|| Box::new(Unusual { keep_alive, http_1_0, origin, answers })))
     }
 
     /// The exchange.
     pub(crate) fn exchange(&self) -> Exchange<'_> {
-        let origin = self.rare.as_ref().and_then(|rare| rare.origin.as_deref());
-        Exchange { keep_alive: self.keep_alive, http_1_0: self.http_1_0, origin }
+        match &self.0 {
+            None => Exchange { keep_alive: true, http_1_0: false, origin: None },
+            Some(unusual) => Exchange {
+                keep_alive: unusual.keep_alive,
+                http_1_0: unusual.http_1_0,
+                origin: unusual.origin.as_deref(),
+            },
+        }
     }
 
     /// The answers to a batch that are sent together.
     pub(crate) fn answers(&mut self) -> Option<&mut Vec<Vec<u8>>> {
-        self.rare.as_mut()?.answers.as_mut()
+        self.0.as_mut()?.answers.as_mut()
     }
 
-    /// Whether nothing is kept on the heap.
+    /// Whether nothing is kept.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rare.is_none()
+        self.0.is_none()
     }
 }

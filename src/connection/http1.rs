@@ -10,7 +10,7 @@ use crate::{
     dispatch::{BatchReplies, Disposition, Source},
     http1::{
         Assembly, Field, Flow, Handler, LAST_CHUNK, METHODS, Method, RejectReason, Request, RequestHead,
-        ResponseStart, Route, Status, chunk, cors_headers, excerpt, preflight_headers, write_event,
+        ReservedHead, Route, Status, chunk, cors_headers, excerpt, preflight_headers, write_event,
     },
     jsonrpc::{ErrorCode, write_error},
     mcp::{Headers, RpcMethod},
@@ -26,7 +26,7 @@ pub struct Requests<'a> {
     deferred: &'a mut DeferredReply,
     out: &'a mut Vec<u8>,
     /// Requests handled in this turn.
-    handled: usize,
+    handled: u32,
     /// Whether a request was handled or rejected.
     has_replied: bool,
     /// The phase that the last one put the connection into, if it does not go on.
@@ -42,13 +42,13 @@ impl<'a> Requests<'a> {
         (socket, peer): (SocketId, Option<PeerAddress>),
         deferred: &'a mut DeferredReply,
         out: &'a mut Vec<u8>,
-        handled: usize,
+        handled: u32,
     ) -> Self {
         Self { pipeline, limits, socket, peer, deferred, out, handled, has_replied: false, phase: None }
     }
 
     /// How many were handled in this turn, whether any was handled or rejected now, and the connection's next phase.
-    pub(crate) fn finish(self) -> (usize, bool, Option<Phase>) {
+    pub(crate) fn finish(self) -> (u32, bool, Option<Phase>) {
         (self.handled, self.has_replied, self.phase)
     }
 }
@@ -76,7 +76,7 @@ impl Handler for Requests<'_> {
         };
         self.handled += 1;
         self.has_replied = true;
-        let has_used_its_share = self.handled >= self.limits.requests_per_turn_max
+        let has_used_its_share = self.handled as usize >= self.limits.requests_per_turn_max
             || self.out.len() > self.limits.outbox_bytes_max;
         match self.phase {
             None if has_used_its_share => Flow::Pause,
@@ -116,7 +116,7 @@ impl Pipeline {
         if route == Route::Options {
             return self.preflight(headers, out);
         }
-        let response = self.heads.begin(out);
+        let response = self.heads.reserve(out);
         let Self { dispatcher, decoder, .. } = self;
         let disposition = match route {
             Route::Stream => dispatcher.open_stream(headers, socket, out),
@@ -133,7 +133,7 @@ impl Pipeline {
     fn reply(
         &mut self,
         disposition: Disposition,
-        response: ResponseStart,
+        response: ReservedHead,
         exchange: Exchange<'_>,
         deferred: &mut DeferredReply,
         out: &mut Vec<u8>,
@@ -148,19 +148,19 @@ impl Pipeline {
             }
             Disposition::NoReply => self.finish(out, response, Status::Accepted, exchange, ""),
             Disposition::Pending(ticket) => {
-                response.abandon(out);
+                response.cancel(out);
                 *deferred = DeferredReply::new(exchange, None);
                 Some(Phase::Calling { ticket, is_streaming: false })
             }
             Disposition::Batch(replies) => self.reply_to_batch(replies, response, exchange, deferred, out),
             Disposition::Listening(subscriber) if exchange.http_1_0 => {
                 self.dispatcher.state.subscriptions.remove(subscriber);
-                response.abandon(out);
+                response.cancel(out);
                 self.reject(RejectReason::VersionNotSupported, None, out)
             }
             Disposition::Listening(subscriber) => {
                 let acknowledged = response.take_body(out);
-                response.abandon(out);
+                response.cancel(out);
                 self.begin_events(out, exchange);
                 chunk(out, true, |out| write_event(out, None, &acknowledged));
                 *deferred = DeferredReply::new(exchange, None);
@@ -168,14 +168,14 @@ impl Pipeline {
             }
             Disposition::Attached(stream, is_over) => {
                 let events = response.take_body(out);
-                response.abandon(out);
+                response.cancel(out);
                 self.begin_events(out, exchange);
                 write_events(out, &events, is_over);
                 *deferred = DeferredReply::new(exchange, None);
-                if is_over { self.after(exchange) } else { Some(Phase::Attached(stream)) }
+                if is_over { self.after(exchange) } else { Some(Phase::attached(stream)) }
             }
             Disposition::NotAcceptable => {
-                response.abandon(out);
+                response.cancel(out);
                 self.reject(RejectReason::NotAcceptable, None, out)
             }
         }
@@ -185,7 +185,7 @@ impl Pipeline {
     fn finish_with_notes(
         &mut self,
         out: &mut Vec<u8>,
-        response: ResponseStart,
+        response: ReservedHead,
         notes: &[CallMessage],
         exchange: Exchange<'_>,
     ) -> Option<Phase> {
@@ -205,7 +205,7 @@ impl Pipeline {
     fn reply_to_batch(
         &mut self,
         replies: BatchReplies,
-        response: ResponseStart,
+        response: ReservedHead,
         exchange: Exchange<'_>,
         deferred: &mut DeferredReply,
         out: &mut Vec<u8>,
@@ -214,7 +214,7 @@ impl Pipeline {
         if pending == 0 {
             return self.finish_batch(out, response, &answers, exchange);
         }
-        response.abandon(out);
+        response.cancel(out);
         if !accepts_streaming {
             *deferred = DeferredReply::new(exchange, Some(answers));
             return Some(Phase::Batch(pending));
@@ -231,7 +231,7 @@ impl Pipeline {
     fn finish_batch(
         &self,
         out: &mut Vec<u8>,
-        response: ResponseStart,
+        response: ReservedHead,
         answers: &[Vec<u8>],
         exchange: Exchange<'_>,
     ) -> Option<Phase> {
@@ -257,7 +257,7 @@ impl Pipeline {
             (Phase::Calling { ticket, .. }, Destination::Reply(_, answered)) if ticket == answered => {}
             (Phase::Batch(_), Destination::Reply(..)) => {}
             (Phase::Calling { .. }, Destination::Stream(..)) => {}
-            (Phase::Attached(attached), Destination::Stream(_, stream)) if attached == stream => {}
+            (phase, Destination::Stream(_, stream)) if phase.stream() == Some(stream) => {}
             _ => return Delivered::Dropped,
         }
         if let Phase::Batch(left) = connection.phase {
@@ -265,7 +265,7 @@ impl Pipeline {
         }
         match payload {
             Payload::Reply(status, _) if connection.phase.waits_for_head() => {
-                let response = self.heads.begin(&mut connection.out);
+                let response = self.heads.reserve(&mut connection.out);
                 connection.out.extend_from_slice(bytes);
                 let exchange = connection.deferred.exchange();
                 let phase = self.finish(&mut connection.out, response, *status, exchange, "");
@@ -283,7 +283,7 @@ impl Pipeline {
             }
             Payload::Attached(stream, _) => {
                 self.begin_stream(connection);
-                connection.phase = Phase::Attached(*stream);
+                connection.phase = Phase::attached(*stream);
                 chunk(&mut connection.out, true, |out| out.extend_from_slice(bytes));
             }
             Payload::Event(_) | Payload::AllTopics => {}
@@ -331,7 +331,7 @@ impl Pipeline {
         let exchange = deferred.exchange();
         let next = match answers {
             Some(answers) if is_collected => {
-                let response = self.heads.begin(out);
+                let response = self.heads.reserve(out);
                 self.finish_batch(out, response, &answers, exchange)
             }
             _ => {
@@ -414,7 +414,7 @@ impl Pipeline {
     fn finish(
         &self,
         out: &mut Vec<u8>,
-        response: ResponseStart,
+        response: ReservedHead,
         status: Status,
         exchange: Exchange<'_>,
         more: &str,

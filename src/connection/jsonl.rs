@@ -39,7 +39,7 @@ pub(crate) struct JsonLinesHandler<'a> {
     pub(crate) pending_replies: &'a mut usize,
     pub(crate) is_new: &'a mut bool,
     pub(crate) out: &'a mut Vec<u8>,
-    pub(crate) handled: usize,
+    pub(crate) handled: u32,
 }
 
 impl Handler for JsonLinesHandler<'_> {
@@ -74,7 +74,7 @@ impl Handler for JsonLinesHandler<'_> {
             }
         }
         self.handled += 1;
-        let has_used_its_share = self.handled >= self.limits.requests_per_turn_max
+        let has_used_its_share = self.handled as usize >= self.limits.requests_per_turn_max
             || self.out.len() > self.limits.outbox_bytes_max
             || self.pipeline.is_at_call_limit(self.client.socket, *self.pending_replies, self.limits);
         if has_used_its_share { Flow::Pause } else { Flow::Continue }

@@ -9,6 +9,7 @@ mod deferred;
 mod http1;
 mod jsonl;
 mod pipeline;
+mod wire;
 
 use corelane_ring::{PeerAddress, SocketId};
 
@@ -18,6 +19,7 @@ pub(crate) use http1::Delivered;
 pub use http1::Requests;
 pub(crate) use jsonl::{JsonLines, JsonLinesHandler, append_message, deliver_line};
 pub use pipeline::{Pipeline, PipelineConfig};
+pub(crate) use wire::Wire;
 
 use crate::{
     http1::Framer,
@@ -34,8 +36,8 @@ pub(crate) enum Phase {
     Idle,
     /// The rest of a head.
     Head,
-    /// The rest of a body.
-    Body,
+    /// The rest of a body, of which the first part arrived at `started`.
+    Body { started: Tick },
     /// The answer to a call or a request; then the next request is read.
     Calling {
         ticket: Ticket,
@@ -46,8 +48,8 @@ pub(crate) enum Phase {
     Batch(u32),
     /// The client to close a `subscriptions/listen` stream.
     Listening(SubscriberKey),
-    /// The client to close the stream of a legacy session.
-    Attached(StreamId),
+    /// The client to close the stream of a legacy session: [`Phase::stream`]. Its id is not one field, which would be larger.
+    Attached { shard: u16, index: u32, generation: u32 },
     /// The outbox to empty; then the next request is read. Also a connection that has used up its share of a turn.
     Congested,
     /// The outbox to empty; then the connection closes.
@@ -60,11 +62,29 @@ pub(crate) enum Phase {
     Lingering,
 }
 
+impl Phase {
+    /// The phase of a connection that a stream is attached to.
+    pub(crate) fn attached(stream: StreamId) -> Self {
+        let StreamId { shard, index, generation } = stream;
+        Self::Attached { shard, index, generation }
+    }
+
+    /// The stream that is attached to the connection.
+    pub(crate) fn stream(self) -> Option<StreamId> {
+        match self {
+            Self::Attached { shard, index, generation } => Some(StreamId { shard, index, generation }),
+            _ => None,
+        }
+    }
+}
+
 /// The state of one connection. An idle connection owns no buffer.
 pub(crate) struct Connection {
     pub(crate) socket: SocketId,
     /// The peer's address. `None` for a Unix socket or an adopted one, and before Linux 6.7.
     pub(crate) peer: Option<PeerAddress>,
+    /// The layer between the protocol and the socket.
+    pub(crate) wire: Wire,
     pub(crate) framer: Framer,
     /// The state of a newline-delimited connection; `None` for HTTP.
     pub(crate) json_lines: Option<Box<JsonLines>>,
@@ -73,12 +93,10 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// When the phase has lasted too long.
     pub(crate) deadline: Tick,
-    /// When the first part of the body at hand arrived.
-    pub(crate) body_started: Tick,
     /// When the send in flight has lasted too long.
     pub(crate) write_deadline: Tick,
     /// Requests handled in this turn.
-    pub(crate) handled: usize,
+    pub(crate) handled: u32,
     /// The ring owns a buffer to send.
     pub(crate) is_sending: bool,
     /// Listed for flushing at the end of the turn.
@@ -96,12 +114,12 @@ impl Connection {
         Self {
             socket,
             peer,
+            wire: Wire::Plain,
             framer: Framer::default(),
             json_lines: None,
             out: Vec::new(),
             phase: Phase::Idle,
             deadline,
-            body_started: Tick::NEVER,
             write_deadline: Tick::NEVER,
             handled: 0,
             is_sending: false,
@@ -121,20 +139,20 @@ impl Connection {
     pub(crate) fn state(&self) -> ConnectionState {
         match self.phase {
             Phase::Closing { .. } | Phase::Lingering => ConnectionState::Closing,
-            Phase::Listening(_) | Phase::Attached(_) => ConnectionState::Streaming,
+            Phase::Listening(_) | Phase::Attached { .. } => ConnectionState::Streaming,
             Phase::Calling { .. } | Phase::Batch(_) => ConnectionState::Handling,
             Phase::Congested if !self.is_sending && self.pending_replies() > 0 => ConnectionState::Handling,
             Phase::Congested => ConnectionState::Writing,
-            Phase::Idle | Phase::Head | Phase::Body if self.is_sending => ConnectionState::Writing,
+            Phase::Idle | Phase::Head | Phase::Body { .. } if self.is_sending => ConnectionState::Writing,
             Phase::Idle if self.pending_replies() > 0 => ConnectionState::Handling,
             Phase::Idle => ConnectionState::Idle,
-            Phase::Head | Phase::Body => ConnectionState::Reading,
+            Phase::Head | Phase::Body { .. } => ConnectionState::Reading,
         }
     }
 
     /// Whether requests are handled as they arrive.
     pub(crate) fn is_reading(&self) -> bool {
-        matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body)
+        matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body { .. })
     }
 
     /// Whether an event can be written now. Otherwise the subscriber gets the newest one later.
@@ -157,7 +175,7 @@ impl Connection {
     }
 
     fn is_streaming(&self) -> bool {
-        matches!(self.phase, Phase::Listening(_) | Phase::Attached(_))
+        matches!(self.phase, Phase::Listening(_) | Phase::Attached { .. })
     }
 }
 
@@ -165,4 +183,39 @@ impl Connection {
 const EVENTS_BYTES_MAX: usize = 16 * 1024;
 
 /// Bounds what an idle connection costs.
-const _: () = assert!(size_of::<Option<Connection>>() <= 128);
+const _: () = assert!(size_of::<Option<Connection>>() <= 104);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deferred::Exchange;
+
+    fn connection(phase: Phase) -> Connection {
+        Connection { phase, ..Connection::new(SocketId::default(), None, Tick::NEVER) }
+    }
+
+    const CALLING: Phase = Phase::Calling { ticket: Ticket { index: 0, generation: 0 }, is_streaming: false };
+
+    #[test]
+    #[should_panic(expected = "waits for a single answer")]
+    fn newline_delimited_connection_in_a_phase_of_http_panics() {
+        let json_lines = Some(Box::new(JsonLines::new(SocketId::default(), None)));
+        Connection { json_lines, ..connection(CALLING) }.check_invariants();
+    }
+
+    #[test]
+    #[should_panic(expected = "keeps the head of one")]
+    fn deferred_reply_of_an_idle_connection_panics() {
+        let exchange = Exchange { keep_alive: false, http_1_0: false, origin: None };
+        let deferred = DeferredReply::new(exchange, None);
+        Connection { deferred, ..connection(Phase::Idle) }.check_invariants();
+    }
+
+    #[test]
+    fn stream_of_a_phase_is_the_one_that_was_attached() {
+        let stream = StreamId { shard: u16::MAX, index: 7, generation: u32::MAX };
+        assert_eq!(Phase::attached(stream).stream(), Some(stream));
+        assert_eq!(CALLING.stream(), None);
+        connection(Phase::attached(stream)).check_invariants();
+    }
+}

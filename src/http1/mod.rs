@@ -16,5 +16,5 @@ pub use framer::{Assembly, Flow, Framer, Handler, Progress, Request};
 pub use guard::{AllowedHosts, RequestGuard, Route, path};
 pub use head::{BodyFraming, Field, Method, RequestHead, excerpt};
 pub use reject::RejectReason;
-pub use response::{CONTINUE, ResponseHeads, ResponseStart, Status};
+pub use response::{CONTINUE, ReservedHead, ResponseHeads, Status};
 pub use sse::{KEEP_ALIVE, LAST_CHUNK, begin_event, chunk, finish_event, write_event, write_retry};

@@ -95,19 +95,19 @@ pub struct ResponseHeads {
     second: u64,
 }
 
-/// Position of a reply whose body is being written.
+/// Room for the head of a reply whose body is being written behind it.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a reply must be finished"]
-pub struct ResponseStart {
+pub struct ReservedHead {
     /// Offset of the reply in the buffer.
     start: usize,
     /// Offset of its body.
     body: usize,
 }
 
-impl ResponseStart {
-    /// Removes what has been written of the reply.
-    pub fn abandon(self, out: &mut Vec<u8>) {
+impl ReservedHead {
+    /// Removes the room and what has been written of the body.
+    pub fn cancel(self, out: &mut Vec<u8>) {
         out.truncate(self.start);
     }
 
@@ -143,29 +143,37 @@ impl ResponseHeads {
         .into_bytes();
     }
 
-    /// Writes the head of a 200 on a connection that stays open. The caller appends the body to `out`.
-    pub fn begin(&self, out: &mut Vec<u8>) -> ResponseStart {
+    /// Reserves room for the head of the most common reply. The caller appends the body to `out`, and writes the head when the
+    /// status is known.
+    pub fn reserve(&self, out: &mut Vec<u8>) -> ReservedHead {
         let start = out.len();
-        out.extend_from_slice(&self.ok);
-        ResponseStart { start, body: out.len() }
+        out.resize(start + self.ok.len(), 0);
+        ReservedHead { start, body: out.len() }
     }
 
-    /// Writes the body's length into the head.
-    pub fn finish(&self, out: &mut Vec<u8>, response: ResponseStart) {
+    /// Writes the head of a 200 on a connection that stays open.
+    pub fn finish(&self, out: &mut Vec<u8>, reply: ReservedHead) {
         const HEAD_END_BYTES: usize = b"\r\n\r\n".len();
-        let length = out.len() - response.body;
+        let length = out.len() - reply.body;
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(length).as_bytes();
-        let range = response.body - HEAD_END_BYTES - LENGTH_DIGITS..response.body - HEAD_END_BYTES;
-        if let Some(field) = out.get_mut(range.clone()).filter(|field| field.len() == digits.len()) {
-            field.copy_from_slice(digits);
-        } else {
-            out.splice(range, digits.iter().copied());
+        let (before, behind) = self.ok.split_at(self.ok.len() - HEAD_END_BYTES - LENGTH_DIGITS);
+        match out.get_mut(reply.start..reply.body) {
+            Some(head) if digits.len() == LENGTH_DIGITS && head.len() == self.ok.len() => {
+                head.copy_from_slice(&self.ok);
+                let (_, field) = head.split_at_mut(before.len());
+                field.iter_mut().zip(digits).for_each(|(to, from)| *to = *from);
+            }
+            _ => {
+                let behind = behind.get(LENGTH_DIGITS..).unwrap_or_default();
+                let head = before.iter().chain(digits).chain(behind).copied();
+                out.splice(reply.start..reply.body, head);
+            }
         }
     }
 
-    /// Replaces the head of a started reply, to change its status or to add headers. `extra` holds complete header lines.
-    pub fn finish_with(&self, out: &mut Vec<u8>, response: ResponseStart, status: Status, extra: &str) {
+    /// Writes the head of a reply with another status or with further headers. `extra` holds complete header lines.
+    pub fn finish_with(&self, out: &mut Vec<u8>, response: ReservedHead, status: Status, extra: &str) {
         let body = out.split_off(response.body);
         out.truncate(response.start);
         self.write(out, status, extra, &body);
@@ -179,8 +187,8 @@ impl ResponseHeads {
         let _ = write!(out, "HTTP/1.1 200 OK\r\nDate: {}\r\n{EVENTS_LINES}{framing}{extra}\r\n", self.date);
     }
 
-    /// Replaces a started reply by an event stream that is complete, with the same body.
-    pub fn finish_events(&self, out: &mut Vec<u8>, response: ResponseStart, extra: &str) {
+    /// Writes the head of an event stream that is complete.
+    pub fn finish_events(&self, out: &mut Vec<u8>, response: ReservedHead, extra: &str) {
         let body = out.split_off(response.body);
         out.truncate(response.start);
         let _ = write!(
@@ -217,7 +225,7 @@ mod tests {
         let heads = ResponseHeads::new(SystemTime::UNIX_EPOCH);
         for length in [0, 1, 99, 100, 999, 1000, 123_456] {
             let mut out = b"before".to_vec();
-            let start = heads.begin(&mut out);
+            let start = heads.reserve(&mut out);
             out.resize(out.len() + length, b'x');
             heads.finish(&mut out, start);
             let text = String::from_utf8(out).unwrap();
@@ -237,7 +245,7 @@ mod tests {
     fn started_reply_can_change_its_status() {
         let heads = ResponseHeads::new(SystemTime::UNIX_EPOCH);
         let mut out = Vec::new();
-        let start = heads.begin(&mut out);
+        let start = heads.reserve(&mut out);
         out.extend_from_slice(b"{}");
         heads.finish_with(&mut out, start, Status::NotFound, "Connection: close\r\n");
         let text = String::from_utf8(out).unwrap();

@@ -21,7 +21,7 @@ impl Shard {
         // connection.
         let cancels = match connection.phase {
             Phase::Calling { ticket, .. } => self.pipeline.dispatcher.ends_with_connection(ticket),
-            Phase::Listening(_) | Phase::Attached(_) => true,
+            Phase::Listening(_) | Phase::Attached { .. } => true,
             _ => false,
         };
         let waits = connection.is_sending
@@ -60,8 +60,8 @@ impl Shard {
         }
         let reason = match connection.phase {
             Phase::Head => RejectReason::HeadTimeout,
-            Phase::Body => RejectReason::BodyTimeout,
-            Phase::Calling { .. } | Phase::Batch(_) | Phase::Listening(_) | Phase::Attached(_) => {
+            Phase::Body { .. } => RejectReason::BodyTimeout,
+            Phase::Calling { .. } | Phase::Batch(_) | Phase::Listening(_) | Phase::Attached { .. } => {
                 self.send_keep_alive(socket);
                 return;
             }
@@ -91,14 +91,13 @@ impl Shard {
     /// Sends a comment on a stream that is silent.
     fn send_keep_alive(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let phase = connection.phase;
         if !connection.is_sending && connection.out.is_empty() {
             chunk(&mut connection.out, true, |out| out.extend_from_slice(KEEP_ALIVE));
             self.mark(socket);
         }
-        if let Some(Connection { phase: Phase::Attached(stream), .. }) =
-            connection_of(&mut self.connections, socket)
-        {
-            self.pipeline.dispatcher.state.check_attached(*stream, socket);
+        if let Some(stream) = phase.stream() {
+            self.pipeline.dispatcher.state.check_attached(stream, socket);
         }
         self.schedule_keep_alive(socket);
     }
@@ -136,8 +135,10 @@ impl Shard {
         match connection.phase {
             Phase::Calling { ticket, .. } => dispatcher.detach_call(ticket),
             Phase::Listening(subscriber) => dispatcher.state.subscriptions.remove(subscriber),
-            Phase::Attached(stream) => dispatcher.state.detach(stream, connection.socket),
             _ => {}
+        }
+        if let Some(stream) = connection.phase.stream() {
+            dispatcher.state.detach(stream, connection.socket);
         }
         if let Some(lines) = &connection.json_lines {
             for subscriber in lines.client.subscribers() {
@@ -170,7 +171,7 @@ impl Shard {
                 // Closed with its last answer.
                 Phase::Idle if connection.pending_replies() > 0 => continue,
                 Phase::Idle => idle,
-                Phase::Head | Phase::Body => half,
+                Phase::Head | Phase::Body { .. } => half,
                 _ => continue,
             };
             connection.deadline = connection.deadline.min(soon);

@@ -99,7 +99,7 @@ impl Shard {
             return;
         }
         let is_stream =
-            matches!(connection.phase, Phase::Calling { is_streaming: true, .. } | Phase::Attached(_));
+            matches!(connection.phase, Phase::Calling { is_streaming: true, .. } | Phase::Attached { .. });
         if is_stream && connection.deadline == Tick::NEVER {
             self.schedule_keep_alive(socket);
         }
@@ -118,7 +118,7 @@ impl Shard {
         connection.handled += 1;
         connection.deferred = DeferredReply::default();
         connection.deadline = Tick::NEVER;
-        let has_used_its_share = connection.handled >= self.limits.requests_per_turn_max
+        let has_used_its_share = connection.handled as usize >= self.limits.requests_per_turn_max
             || connection.out.len() > self.limits.outbox_bytes_max;
         if !keep_alive || is_draining {
             connection.phase = Phase::Closing { linger: connection.is_paused || is_draining };
@@ -221,8 +221,8 @@ impl Shard {
         let state = &mut pipeline.dispatcher.state;
         let listens: Vec<SubscriberKey> = match (connection.phase, &mut connection.json_lines) {
             (Phase::Listening(subscriber), _) => vec![subscriber],
-            (Phase::Attached(stream), _) => {
-                state.detach(stream, socket);
+            (phase @ Phase::Attached { .. }, _) => {
+                phase.stream().into_iter().for_each(|stream| state.detach(stream, socket));
                 Vec::new()
             }
             (_, Some(lines)) => std::mem::take(&mut lines.client.listens),

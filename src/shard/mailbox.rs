@@ -29,9 +29,13 @@ impl Shard {
     }
 
     fn on_message(&mut self, message: Message) {
-        if matches!(message, Message::Request { .. }) {
+        let has_sessions = self.dispatcher().state.table.len() > 0;
+        match message {
             // A subscription gets no event that was published before it.
-            self.drain_deliveries();
+            Message::Request { .. } => self.drain_deliveries(),
+            // An event is copied for each session: one at a time bounds the queue.
+            Message::Event(_) if has_sessions => self.drain_deliveries(),
+            _ => {}
         }
         let dispatcher = &mut self.pipeline.dispatcher;
         match message {

@@ -19,37 +19,32 @@ impl Shard {
     pub(super) fn on_received(&mut self, socket: SocketId, mut buffer: ReceivedBuffer) {
         self.pipeline.metrics().receive(buffer.len());
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let length = buffer.len();
+        let (padded, length) = connection.wire.decode(buffer.padded_mut(), length);
         match connection.phase {
-            Phase::Closing { .. } | Phase::Lingering => return,
-            Phase::Idle | Phase::Head | Phase::Body => {}
+            Phase::Closing { .. } | Phase::Lingering => {}
             Phase::Calling { .. }
             | Phase::Congested
             | Phase::Batch(_)
             | Phase::Listening(_)
-            | Phase::Attached(_) => {
-                self.hold(socket, &buffer);
-                return;
+            | Phase::Attached { .. } => self.hold(socket, padded.get(..length).unwrap_or_default()),
+            Phase::Idle | Phase::Head | Phase::Body { .. } if connection.json_lines.is_some() => {
+                self.advance_lines(socket, Some((padded, length)));
             }
-        }
-        let length = buffer.len();
-        let received = Some((buffer.padded_mut(), length));
-        if connection.json_lines.is_some() {
-            self.advance_lines(socket, received);
-        } else {
-            self.advance(socket, received);
+            Phase::Idle | Phase::Head | Phase::Body { .. } => self.advance(socket, Some((padded, length))),
         }
     }
 
     /// Keeps bytes that a connection cannot handle yet. Beyond the limit the rest stays in the socket.
-    fn hold(&mut self, socket: SocketId, buffer: &ReceivedBuffer) {
+    fn hold(&mut self, socket: SocketId, received: &[u8]) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let buffered = match &mut connection.json_lines {
             Some(lines) => {
-                lines.framer.hold(buffer.bytes());
+                lines.framer.hold(received);
                 lines.framer.buffered_bytes()
             }
             None => {
-                connection.framer.hold(buffer.bytes(), || self.pipeline.take_assembly());
+                connection.framer.hold(received, || self.pipeline.take_assembly());
                 connection.framer.buffered_bytes()
             }
         };
@@ -103,7 +98,7 @@ impl Shard {
             }
             (
                 Progress::Paused,
-                Some(phase @ (Phase::Batch(_) | Phase::Listening(_) | Phase::Attached(_))),
+                Some(phase @ (Phase::Batch(_) | Phase::Listening(_) | Phase::Attached { .. })),
             ) => (phase, Some(limits.stream_keep_alive)),
             (Progress::Paused, _) => (Phase::Congested, None),
             (Progress::Stopped, next) => {
@@ -119,15 +114,16 @@ impl Shard {
                 if send_continue {
                     connection.out.extend_from_slice(CONTINUE);
                 }
-                if connection.phase != Phase::Body || has_replied {
-                    connection.body_started = self.timers.tick_after(self.now, Duration::ZERO);
-                }
-                (Phase::Body, None)
+                let started = match connection.phase {
+                    Phase::Body { started } if !has_replied => started,
+                    _ => self.timers.tick_after(self.now, Duration::ZERO),
+                };
+                (Phase::Body { started }, None)
             }
         };
         // A head's time runs from its first byte: the bytes that follow do not prolong it, another request does.
-        if phase == Phase::Body {
-            connection.deadline = body_deadline(&self.timers, self.now, connection, limits);
+        if let Phase::Body { started } = phase {
+            connection.deadline = body_deadline(&self.timers, self.now, started, connection, limits);
         } else if has_replied || connection.phase != Phase::Head || phase != Phase::Head {
             connection.deadline = match timeout {
                 Some(timeout) => self.timers.tick_after(self.now, timeout),
@@ -142,7 +138,7 @@ impl Shard {
         }
         connection.check_invariants();
         self.timers.schedule(socket.index(), connection.deadline);
-        if is_draining && matches!(phase, Phase::Listening(_) | Phase::Attached(_)) {
+        if is_draining && matches!(phase, Phase::Listening(_) | Phase::Attached { .. }) {
             self.end_streams_of(socket);
         }
         self.mark(socket);
@@ -184,10 +180,16 @@ impl Shard {
 }
 
 /// When a body has taken too long: no part of it for a while, or too little of it, or simply too long.
-fn body_deadline(timers: &Timers, now: Instant, connection: &Connection, limits: &Limits) -> Tick {
+fn body_deadline(
+    timers: &Timers,
+    now: Instant,
+    started: Tick,
+    connection: &Connection,
+    limits: &Limits,
+) -> Tick {
     let received = connection.framer.buffered_bytes() / limits.body_bytes_per_second_min.max(1);
     let earned = Duration::from_secs(u64::try_from(received).unwrap_or(u64::MAX));
-    let started = timers.instant(connection.body_started);
+    let started = timers.instant(started);
     timers
         .tick_after(now, limits.body_timeout)
         .min(timers.tick_after(started, limits.body_timeout.saturating_add(earned)))

@@ -34,7 +34,7 @@ impl Shard {
             connection.is_sending = true;
             connection.write_deadline = self.timers.tick_after(self.now, self.limits.write_timeout);
             self.timers.schedule(socket.index(), connection.write_deadline);
-            let out = std::mem::take(&mut connection.out);
+            let out = connection.wire.encode(std::mem::take(&mut connection.out));
             self.pipeline.metrics().send(out.len());
             if self.ring.send(socket, out).is_err() {
                 self.close(socket);
