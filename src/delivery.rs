@@ -13,7 +13,11 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use corelane_ring::SocketId;
 
-use crate::{http1::Status, mcp::Event, mesh::StreamId, runtime::Ticket};
+use crate::{
+    http1::Status,
+    mcp::{Event, StreamId},
+    runtime::Ticket,
+};
 
 /// The largest buffer that is kept from one turn to the next, in bytes.
 const SPARE_BYTES_MAX: usize = 256 * 1024;

@@ -23,7 +23,7 @@ pub(crate) use wire::Wire;
 
 use crate::{
     http1::Framer,
-    mesh::StreamId,
+    mcp::StreamId,
     runtime::{Tick, Ticket},
     session::SubscriberKey,
     telemetry::metrics::ConnectionState,

@@ -15,10 +15,10 @@ use crate::{
     json::write_string,
     jsonrpc::{Id, OwnedId},
     mcp::{
-        self, Affinity, ClientAnswer, ErrorKind, QuestionId, RpcMethod, SessionKey, TaskAction, TaskKey,
-        TaskStatus,
+        self, Affinity, ClientAnswer, ErrorKind, QuestionId, RpcMethod, SessionKey, StreamId, TaskAction,
+        TaskKey, TaskStatus,
     },
-    mesh::{Message, StreamId},
+    mesh::Message,
     runtime::{CallEvent, Completed, Ticket, Unfinished, instant_after},
     session::Attachment,
     telemetry::observer::RequestFields,

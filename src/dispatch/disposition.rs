@@ -1,6 +1,6 @@
 //! The actions of a connection after a message was dispatched.
 
-use crate::{call::CallMessage, http1::Status, mesh::StreamId, runtime::Ticket, session::SubscriberKey};
+use crate::{call::CallMessage, http1::Status, mcp::StreamId, runtime::Ticket, session::SubscriberKey};
 
 /// The next action of the connection. `out` is the buffer that was given to [`dispatch`](super::Dispatcher::dispatch).
 pub(crate) enum Disposition {

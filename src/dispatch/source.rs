@@ -3,8 +3,7 @@
 use corelane_ring::{PeerAddress, SocketId};
 
 use crate::{
-    mcp::{Handshake, Headers, TaskKey, Transport},
-    mesh::StreamId,
+    mcp::{Handshake, Headers, StreamId, TaskKey, Transport},
     session::SubscriberKey,
 };
 

@@ -22,6 +22,7 @@ pub use error::ErrorKind;
 pub use methods::tasks::{write_task, write_task_acknowledged, write_task_created, write_unknown_task};
 pub use model::events::{Event, Topic, write_listen_ended};
 pub use model::method::RpcMethod;
+pub use model::stream::StreamId;
 pub use model::task::{TaskAction, TaskKey, TaskRequest, TaskStatus, TaskView};
 pub use outcome::{Call, ClientAnswer, Outcome, RequestFingerprint, SessionAction, SubscriptionRequest};
 pub use response::call_answers::{CallAnswers, write_call_error};

@@ -23,8 +23,8 @@ use crate::{
     call::Revision,
     config::Limits,
     delivery::{AfterSend, DeliveryQueue, Destination},
-    mcp::{Session, SessionKey, Sessions, Topic},
-    mesh::{Answer, Broadcast, Message, Request, StreamId},
+    mcp::{Session, SessionKey, Sessions, StreamId, Topic},
+    mesh::{Answer, Broadcast, Message, Request},
 };
 use table::StreamWrite;
 use tasks::Tasks;

@@ -5,7 +5,10 @@
 
 use std::collections::VecDeque;
 
-use crate::{http1::write_event, mcp::Instance, mesh::StreamId};
+use crate::{
+    http1::write_event,
+    mcp::{Instance, StreamId},
+};
 
 /// Bytes that an event counts beyond its message: its id and the framing.
 const EVENT_OVERHEAD_BYTES: usize = 64;

@@ -8,8 +8,7 @@ use corelane_ring::SocketId;
 use super::replay_buffer::{ReplayBuffer, event_id};
 use crate::{
     http1::write_retry,
-    mcp::{Instance, SessionKey},
-    mesh::StreamId,
+    mcp::{Instance, SessionKey, StreamId},
 };
 
 /// The connection that a stream is sent on, on this shard or another.

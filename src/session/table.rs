@@ -19,8 +19,7 @@ use super::{
 };
 use crate::{
     config::Limits,
-    mcp::{Instance, Session, SessionKey, Topic},
-    mesh::StreamId,
+    mcp::{Instance, Session, SessionKey, StreamId, Topic},
     registry::List,
 };
 

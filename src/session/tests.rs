@@ -16,8 +16,8 @@ use super::{
 use crate::{
     call::{Capabilities, Revision},
     config::Limits,
-    mcp::{Instance, Session, SessionKey, Sessions},
-    mesh::{Answer, Broadcast, Mailbox, Message, Request, StreamId},
+    mcp::{Instance, Session, SessionKey, Sessions, StreamId},
+    mesh::{Answer, Broadcast, Mailbox, Message, Request},
     signed_token::SigningKey,
 };
 
