@@ -87,7 +87,17 @@ fn read(
     if !tasks.is_empty() && !client.capabilities.has(Capability::Tasks) {
         return Err(missing_capability(Capability::Tasks));
     }
+    let acknowledged = acknowledgement(id, lists, &uris, &tasks);
+    let topics = lists
+        .iter()
+        .map(Topic::list)
+        .chain(uris.iter().map(|uri| Topic::resource(uri)))
+        .chain(tasks.iter().map(|id| Topic::task(id)));
+    Ok(SubscriptionRequest { id: id.to_owned(), topics: topics.collect(), acknowledged })
+}
 
+/// The first message of the stream: what of the request is subscribed to.
+fn acknowledgement(id: Id<'_>, lists: Lists, uris: &[String], tasks: &[String]) -> Vec<u8> {
     let mut acknowledged =
         b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{\
                              \"_meta\":{\"io.modelcontextprotocol/subscriptionId\":"
@@ -111,19 +121,14 @@ fn read(
         member(&mut acknowledged, name);
         acknowledged.extend_from_slice(b"true");
     }
-    for (name, texts) in [("resourceSubscriptions", &uris), ("taskIds", &tasks)] {
+    for (name, texts) in [("resourceSubscriptions", uris), ("taskIds", tasks)] {
         if !texts.is_empty() {
             member(&mut acknowledged, name);
             acknowledged.extend_from_slice(serde_json::json!(texts).to_string().as_bytes());
         }
     }
     acknowledged.extend_from_slice(b"}}}");
-    let topics = lists
-        .iter()
-        .map(Topic::list)
-        .chain(uris.iter().map(|uri| Topic::resource(uri)))
-        .chain(tasks.iter().map(|id| Topic::task(id)));
-    Ok(SubscriptionRequest { id: id.to_owned(), topics: topics.collect(), acknowledged })
+    acknowledged
 }
 
 /// Checks the length of a URI or task id.
