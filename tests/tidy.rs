@@ -1,4 +1,5 @@
-//! Checks of the source tree: imports against the table in docs/ARCHITECTURE.md and its order, no import cycles, `unsafe` in `ring/` only, sans-io modules without I/O, no unused file, docs/CHECKLIST.md against the
+//! Checks of the source tree: imports against the table in docs/ARCHITECTURE.md and its order, no import cycles, the size of
+//! files and functions, `unsafe` in `ring/` only, sans-io modules without I/O, no unused file, docs/CHECKLIST.md against the
 //! tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -13,6 +14,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+use syn::visit::{self, Visit};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -270,6 +273,83 @@ fn loadgen_modules_import_only_modules_declared_before_them() {
             assert!(layer(other) <= layer(file), "{file} imports {other}, which is declared later");
         }
     }
+}
+
+/// The most lines of a file, and of a function without a reason in a comment `// Long: …` above it.
+const FILE_LINES_MAX: usize = 600;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// The functions of a source text that have more lines than the limit, each with its number of lines.
+fn long_functions(text: &str) -> Vec<(String, usize)> {
+    struct Functions<'a> {
+        lines: Vec<&'a str>,
+        long: Vec<(String, usize)>,
+    }
+    impl Functions<'_> {
+        fn function(&mut self, signature: &syn::Signature, block: &syn::Block) {
+            let first = signature.fn_token.span.start().line;
+            let lines = block.brace_token.span.close().end().line + 1 - first;
+            let above = self.lines[..first - 1].iter().rev().map(|line| line.trim_start());
+            let has_reason = above
+                .take_while(|line| line.starts_with("//") || line.starts_with("#["))
+                .any(|line| line.strip_prefix("// Long: ").is_some_and(|reason| reason.len() > 10));
+            if lines > FUNCTION_LINES_MAX && !has_reason {
+                self.long.push((signature.ident.to_string(), lines));
+            }
+        }
+    }
+    impl<'ast> Visit<'ast> for Functions<'_> {
+        fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+            self.function(&item.sig, &item.block);
+            visit::visit_item_fn(self, item);
+        }
+        fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+            self.function(&item.sig, &item.block);
+            visit::visit_impl_item_fn(self, item);
+        }
+        fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
+            if let Some(block) = &item.default {
+                self.function(&item.sig, block);
+            }
+            visit::visit_trait_item_fn(self, item);
+        }
+    }
+    let mut functions = Functions { lines: text.lines().collect(), long: Vec::new() };
+    functions.visit_file(&syn::parse_file(text).unwrap());
+    functions.long
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let mut faults = Vec::new();
+    for path in ["src", "ring/src", "loadgen/src"].into_iter().flat_map(rust_files) {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().count();
+        if lines > FILE_LINES_MAX {
+            faults.push(format!("{} has {lines} lines", path.display()));
+        }
+        let long = long_functions(&text);
+        faults.extend(
+            long.into_iter().map(|(name, lines)| format!("{}: {name} has {lines} lines", path.display())),
+        );
+    }
+    assert!(
+        faults.is_empty(),
+        "split what is more than one idea, or state the reason:\n{}",
+        faults.join("\n")
+    );
+}
+
+#[test]
+fn long_functions_are_found() {
+    let body = "    f();\n".repeat(FUNCTION_LINES_MAX - 2);
+    assert_eq!(long_functions(&format!("fn f() {{\n{body}}}\n")), []);
+    let long = format!("fn f() {{\n{body}    f();\n}}\n");
+    let found = [("f".to_owned(), FUNCTION_LINES_MAX + 1)];
+    assert_eq!(long_functions(&long), found);
+    assert_eq!(long_functions(&format!("/// Doc.\n// Long: one table of methods.\n#[inline]\n{long}")), []);
+    assert_eq!(long_functions(&format!("// Long: one table of methods.\n\n{long}")), found);
+    assert_eq!(long_functions(&format!("impl X {{\n{long}}}\ntrait T {{\n{long}}}\n")).len(), 2);
 }
 
 #[test]

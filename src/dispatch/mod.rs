@@ -225,6 +225,7 @@ impl Dispatcher {
         self.run(call, source, out)
     }
 
+    // Long: one value for each part of a call, and one arm for each result of starting it.
     /// Runs a call whose input is valid, and encodes its reply if it is ready.
     fn run(
         &mut self,

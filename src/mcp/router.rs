@@ -34,6 +34,7 @@ use crate::{
     registry::List,
 };
 
+// Long: one arm for each kind of message, and one for each method.
 /// Routes a message: encodes the reply into `out`, or returns what the caller has to do.
 pub fn route<'a>(
     context: &mut RouterContext<'a, '_>,
