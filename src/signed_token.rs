@@ -110,10 +110,10 @@ mod tests {
     fn modified_token_is_rejected() {
         let key = SigningKey::new(b"key");
         let text = key.sign(TokenKind::Task, b"1234567", &[]);
-        for place in 0..text.len() {
+        for index in 0..text.len() {
             let mut forged = text.clone().into_bytes();
-            forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
-            assert_eq!(key.verify(TokenKind::Task, &forged, &[]), None, "{place}");
+            forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
+            assert_eq!(key.verify(TokenKind::Task, &forged, &[]), None, "{index}");
         }
         for length in 0..text.len() {
             assert_eq!(key.verify(TokenKind::Task, &text.as_bytes()[..length], &[]), None, "{length}");

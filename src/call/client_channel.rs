@@ -38,7 +38,7 @@ pub enum CallMessage {
         /// The reconnection time that the client is given.
         retry: Duration,
     },
-    /// The call goes on as a task.
+    /// The call becomes a task.
     Task(TaskTerms),
 }
 

@@ -364,10 +364,10 @@ impl Dispatcher {
                 // Rounded up to whole seconds.
                 let expires =
                     self.clock.wall.saturating_add(self.limits.request_state_ttl).as_secs().saturating_add(1);
-                let binding = call.binding.as_deref().copied().unwrap_or_default();
+                let fingerprint = call.fingerprint.as_deref().copied().unwrap_or_default();
                 let signing_key = self.sessions.signing_key();
                 let round = (&requests, answers);
-                mcp::write_input_required(out, &self.snapshot, signing_key, id, expires, &binding, round);
+                mcp::write_input_required(out, &self.snapshot, signing_key, id, expires, &fingerprint, round);
                 self.observer.metrics().event("input_required");
                 Status::Ok
             }

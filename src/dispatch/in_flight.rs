@@ -31,7 +31,7 @@ pub(crate) struct PendingCall {
     /// The legacy session of the call.
     pub(crate) session: Option<SessionKey>,
     /// The fingerprint that a request state of the call is bound to.
-    pub(crate) binding: Option<Box<RequestFingerprint>>,
+    pub(crate) fingerprint: Option<Box<RequestFingerprint>>,
     /// Requests to the client without a response: number and key.
     pub(crate) questions: Vec<(u32, String)>,
     /// Number of requests to the client so far.

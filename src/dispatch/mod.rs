@@ -233,7 +233,9 @@ impl Dispatcher {
         source: &Source<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
-        let Call { callable, input, id, meta, revision, capabilities, affinity, details, binding, .. } = call;
+        let Call {
+            callable, input, id, meta, revision, capabilities, affinity, details, fingerprint, ..
+        } = call;
         self.reply.clear();
         let received = self.observer.turn_began();
         let request = RequestContext {
@@ -259,7 +261,7 @@ impl Dispatcher {
                 started: received,
                 deadline: instant_after(received, callable.deadline()),
                 session: affinity.session().map(|session| session.key),
-                binding,
+                fingerprint,
                 questions: Vec::new(),
                 requests_made: 0,
                 suspended: None,
@@ -326,7 +328,7 @@ impl Dispatcher {
             Outcome::Run(_) | Outcome::Accepted => Disposition::NoReply,
             error @ Outcome::Rejected(..) => self.reject(error),
             Outcome::Initialized(handshake, session) => self.initialized(handshake, session, source),
-            Outcome::Listen(wanted) => self.listen(wanted, source, out),
+            Outcome::Listen(request) => self.listen(request, source, out),
             Outcome::SessionCommand(id, Affinity::Session(session), action) => {
                 self.act_for_session(id, session, action, source, out)
             }

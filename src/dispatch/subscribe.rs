@@ -18,11 +18,11 @@ impl Dispatcher {
     /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>).
     pub(super) fn listen(
         &mut self,
-        wanted: SubscriptionRequest,
+        request: SubscriptionRequest,
         source: &mut Source<'_>,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let SubscriptionRequest { id, topics, acknowledged } = wanted;
+        let SubscriptionRequest { id, topics, acknowledged } = request;
         if let Source::Http { headers, .. } = source
             && !headers.head.http_1_0
             && !headers.head.accepts_events(headers.bytes)

@@ -54,7 +54,7 @@ impl Dispatcher {
             started: self.observer.turn_began(),
             deadline: crate::runtime::instant_after(self.observer.turn_began(), call.callable.deadline()),
             session: call.affinity.session().map(|session| session.key),
-            binding: call.binding,
+            fingerprint: call.fingerprint,
             questions: Vec::new(),
             requests_made: 0,
             suspended: Some(Box::new(suspended)),

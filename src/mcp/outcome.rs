@@ -113,7 +113,7 @@ pub struct Call<'a> {
     pub details: Option<Box<CallDetails>>,
     /// The fingerprint that binds the request state; `None` if the call cannot return `input_required`. Boxed because most
     /// calls are moved without one.
-    pub binding: Option<Box<RequestFingerprint>>,
+    pub fingerprint: Option<Box<RequestFingerprint>>,
 }
 
 /// SHA-256 of a method and its parameters, which a request state is bound to.

@@ -82,8 +82,9 @@ pub fn route<'a>(
     };
     let snapshot = context.snapshot;
     let revision = client.revision;
-    let known = RpcMethod::parse(method, revision).filter(|method| resources::is_offered(snapshot, *method));
-    let Some(method) = known else {
+    let offered =
+        RpcMethod::parse(method, revision).filter(|method| resources::is_offered(snapshot, *method));
+    let Some(method) = offered else {
         let error = RequestError::new(ErrorKind::UnknownMethod, "Method not found");
         return reject(out, Some(id), revision, RpcMethod::Other, error);
     };

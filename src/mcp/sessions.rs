@@ -275,10 +275,10 @@ mod tests {
     fn forged_and_foreign_session_ids_are_rejected() {
         let mut sessions = sessions(1);
         let id = sessions.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1));
-        for place in 0..id.len() {
+        for index in 0..id.len() {
             let mut forged = id.clone().into_bytes();
-            forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
-            assert_eq!(sessions.verify(&forged, 0), None, "{place}");
+            forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
+            assert_eq!(sessions.verify(&forged, 0), None, "{index}");
         }
         let foreign = Sessions::new(SigningKey::new(b"other"), 1, 100, 4).open(
             Revision::V2025_11_25,

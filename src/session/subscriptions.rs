@@ -92,9 +92,9 @@ impl<K: Copy> Subscriptions<K> {
     pub(crate) fn insert(&mut self, key: K, id: Option<Box<[u8]>>) -> SubscriberKey {
         let entry = Some(SubscriberEntry { key, id, slots: Vec::new(), pending: 0, named: 0 });
         if let Some(index) = self.free.pop()
-            && let Some(place) = self.subscribers.get_mut(index as usize)
+            && let Some(slot) = self.subscribers.get_mut(index as usize)
         {
-            *place = entry;
+            *slot = entry;
             return SubscriberKey(index);
         }
         self.subscribers.push(entry);
@@ -141,7 +141,7 @@ impl<K: Copy> Subscriptions<K> {
                     None => position(self.members.len()),
                 };
                 match self.members.get_mut(index as usize) {
-                    Some(place) => *place = members,
+                    Some(slot) => *slot = members,
                     None => self.members.push(members),
                 }
                 self.topics.insert(topic, index);
@@ -160,15 +160,15 @@ impl<K: Copy> Subscriptions<K> {
     pub(crate) fn unsubscribe(&mut self, subscriber: SubscriberKey, topic: &Topic) {
         let Some(Some(entry)) = self.subscribers.get_mut(subscriber.0 as usize) else { return };
         let Some(index) = self.topics.get(topic) else { return };
-        let Some(place) = self.slots.get(&(subscriber.0, *index)).copied() else { return };
-        let (Some(slot), moved) = swap_remove(&mut entry.slots, place) else { return };
+        let Some(position) = self.slots.get(&(subscriber.0, *index)).copied() else { return };
+        let (Some(slot), moved) = swap_remove(&mut entry.slots, position) else { return };
         entry.pending -= u32::from(slot.pending.is_some());
         entry.named -= usize::from(!topic.is_list());
         if let Some(moved) = moved {
-            self.slots.insert((subscriber.0, moved.topic), place);
+            self.slots.insert((subscriber.0, moved.topic), position);
             let members = self.members.get_mut(moved.topic as usize);
             if let Some(member) = members.and_then(|topic| topic.members.get_mut(moved.position as usize)) {
-                member.slot = place;
+                member.slot = position;
             }
         }
         self.remove_member(subscriber.0, &slot);

@@ -168,7 +168,7 @@ impl SessionTable {
         self.streams.remove_detached_replies(key);
     }
 
-    /// Inserts a stream, in place of the one that has been detached the longest if there are as many as may be.
+    /// Inserts a stream. At the maximum number, it replaces the stream that has been detached the longest.
     fn insert_stream(&mut self, session: SessionKey, kind: StreamKind) -> Option<StreamId> {
         if self.streams.is_full() {
             let (id, evicted) = self.streams.evict()?;

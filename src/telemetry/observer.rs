@@ -21,7 +21,7 @@ use crate::{
     mcp::{ErrorKind, RpcMethod},
 };
 
-/// Reasons of refusals that are neither HTTP's nor the protocol's.
+/// Reasons of rejections that neither HTTP nor the protocol define.
 const SHARD_REFUSALS: [&str; 8] = [
     "accept_failed",
     "accept_no_descriptor",
@@ -33,7 +33,7 @@ const SHARD_REFUSALS: [&str; 8] = [
     "write_timeout",
 ];
 
-/// What is counted that is no refusal.
+/// Counted events that are not rejections.
 const EVENTS: [&str; 9] = [
     "answer_lost",
     "answer_unexpected",
@@ -50,32 +50,32 @@ pub(crate) struct Observer {
     shard: usize,
     metrics: ShardMetrics,
     limit: RateLimit,
-    /// When the turn at hand began: latencies of its answers count from here.
+    /// Start of the current turn, from which the latencies of its replies are measured.
     turn_began: Instant,
     /// The peer of the connection whose input, delivery or call is being handled.
     peer: Option<PeerAddress>,
 }
 
-/// Names of tools in the line about a slow turn.
+/// Maximum number of tool names in the line about a slow turn.
 const SLOW_TOOLS_MAX: usize = 8;
 
-/// Bytes of a request id in a log line.
+/// Maximum length of a request id in a log line, in bytes.
 const ID_BYTES_MAX: usize = 64;
 
 /// The fields of a log line about a request. Fields are absent where the request did not get that far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RequestFields<'a> {
-    /// The method it calls.
+    /// The method.
     pub(crate) method: Option<RpcMethod>,
-    /// The tool, prompt or resource that it calls.
+    /// The tool, prompt or resource.
     pub(crate) tool: Option<&'a str>,
-    /// Its id.
+    /// The id.
     pub(crate) id: Option<Id<'a>>,
     /// The code of the JSON-RPC error.
     pub(crate) code: Option<i64>,
     /// The HTTP status.
     pub(crate) status: Option<Status>,
-    /// When it was received, for its duration so far.
+    /// Time of receipt, for the duration.
     pub(crate) started: Option<Instant>,
 }
 
@@ -91,14 +91,14 @@ impl<'a> RequestFields<'a> {
         }
     }
 
-    /// The same, answered with this error.
+    /// The same fields, with the code and status of an error.
     pub(crate) fn failed(self, error: ErrorKind, revision: Revision) -> Self {
         let code = error.code().map(ErrorCode::number);
         Self { code, status: Some(error.status(revision)), ..self }
     }
 }
 
-/// Writes a line at a level that is known at run time; tracing needs a constant.
+/// Writes a line at a level that is chosen at run time; tracing needs a constant.
 macro_rules! line {
     ($level:expr, $($field:tt)*) => {
         match $level {
@@ -114,7 +114,7 @@ impl Observer {
     pub(crate) fn new(shard: usize, lines_per_second_max: u32, now: Instant) -> Self {
         let mut metrics = ShardMetrics::new(RpcMethod::ALL.map(RpcMethod::as_str));
         let http = RejectReason::VARIANTS.iter().map(|reason| reason.name());
-        // A limit of JSON has no name of its own among these.
+        // Limits of JSON are not declared here: each has its own name.
         let mcp = ErrorKind::iter()
             .map(ErrorKind::name)
             .filter(|name| !name.is_empty() && *name != "input_required");
@@ -134,7 +134,7 @@ impl Observer {
         self.turn_began = now;
     }
 
-    /// A turn's answers are on their way. One that took longer than `slow` is worth a word.
+    /// Ends a turn whose replies were sent: records their latencies, and logs a turn that took longer than `slow`.
     pub(crate) fn end_turn(&mut self, slow: Duration) {
         let took = self.turn_began.elapsed();
         if took > slow {
@@ -186,7 +186,7 @@ impl Observer {
         self.write_request(Level::WARN, reason, request, Some(name));
     }
 
-    /// Records a call that its handler did not answer.
+    /// Records a call without a reply of its handler.
     pub(crate) fn call_rejected(
         &mut self,
         error: ErrorKind,
@@ -196,7 +196,7 @@ impl Observer {
     ) {
         let level = match error {
             ErrorKind::ToolPanicked | ErrorKind::InvalidOutput => Level::ERROR,
-            // The client's fault.
+            // A client error.
             ErrorKind::InvalidArguments | ErrorKind::ValidationWork | ErrorKind::RequestCopyTooLarge => {
                 Level::INFO
             }
@@ -217,7 +217,7 @@ impl Observer {
         self.write_request(level, error.name(), request.failed(error, revision), None);
     }
 
-    /// Records a handler's answer if it is an error. `error`: the answer was replaced by this error.
+    /// Records the reply of a handler if it is an error. `error`: the error that replaced the reply.
     #[inline]
     pub(crate) fn answered<'a>(
         &mut self,
@@ -240,7 +240,7 @@ impl Observer {
         }
     }
 
-    /// Calls of a client that waited for them, but no longer than a drain may take, are cancelled without an answer.
+    /// Logs calls that are cancelled without a reply, because their connection is closed after the time limit of a drain.
     pub(crate) fn abandoned(&mut self, names: &[String]) {
         const NAMES_MAX: usize = 10;
         if names.is_empty() {
@@ -287,7 +287,7 @@ impl Observer {
         line!(level, shard, peer, method, tool, id, code, status, duration_us, detail, suppressed, "{kind}");
     }
 
-    /// Whether a line may be written: the number of lines of its kind that were suppressed before it, if there are any.
+    /// Whether a line may be written; returns the number of suppressed lines of its kind.
     fn admit(&mut self, level: Level, kind: &'static str) -> Option<Option<u64>> {
         if level > LevelFilter::current() {
             return None;
@@ -297,7 +297,7 @@ impl Observer {
     }
 }
 
-/// An id as JSON, which escapes control characters, cut to [`ID_BYTES_MAX`].
+/// Encodes an id as JSON, which escapes control characters, and truncates it to [`ID_BYTES_MAX`].
 fn id_excerpt(id: Id<'_>) -> String {
     let mut text = id.to_string();
     if text.len() > ID_BYTES_MAX {

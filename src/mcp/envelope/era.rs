@@ -128,11 +128,11 @@ pub(crate) fn client<'a>(
         Ok(claim) if method == "initialize" && !names_modern(claim.as_bytes()) => return legacy(),
         claim => claim?,
     };
-    let known = Revision::parse(claim.as_bytes()).filter(|revision| revision.is_modern());
+    let supported = Revision::parse(claim.as_bytes()).filter(|revision| revision.is_modern());
     let revision = match transport {
         // JSON lines have no headers (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stdio>).
-        Transport::JsonLines(_) => known.ok_or_else(|| RequestError::unsupported(claim))?,
-        Transport::Http(headers) => cross_check(headers, claim, known, method, params)?,
+        Transport::JsonLines(_) => supported.ok_or_else(|| RequestError::unsupported(claim))?,
+        Transport::Http(headers) => cross_check(headers, claim, supported, method, params)?,
     };
     let capabilities = envelope.client_capabilities;
     let level = envelope.log_level.and_then(Node::as_str).and_then(Level::parse);
@@ -150,7 +150,7 @@ pub(crate) fn client<'a>(
 fn cross_check(
     headers: Headers<'_>,
     claim: &str,
-    known: Option<Revision>,
+    supported: Option<Revision>,
     method: &str,
     params: &Params<'_>,
 ) -> Result<Revision, RequestError> {
@@ -163,7 +163,7 @@ fn cross_check(
     if !matches!(called, Field::Absent) && called != Field::Value(method.as_bytes()) {
         return Err(mismatch("Mcp-Method header does not match method"));
     }
-    let revision = known.ok_or_else(|| RequestError::unsupported(claim))?;
+    let revision = supported.ok_or_else(|| RequestError::unsupported(claim))?;
     if version.is_none() {
         return Err(mismatch("MCP-Protocol-Version header is missing"));
     }

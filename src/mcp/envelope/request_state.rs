@@ -75,14 +75,14 @@ fn put_value(digest: &mut Sha256, value: Node<'_>) {
 pub(crate) fn answers(
     signing_key: &SigningKey,
     now: u64,
-    binding: &RequestFingerprint,
+    fingerprint: &RequestFingerprint,
     state: Option<&str>,
     responses: Option<Node<'_>>,
 ) -> Option<BTreeMap<String, Value>> {
     let mut answers = match state {
         None => BTreeMap::new(),
         Some(text) => {
-            let payload = signing_key.verify(TokenKind::RequestState, text.as_bytes(), &[binding])?;
+            let payload = signing_key.verify(TokenKind::RequestState, text.as_bytes(), &[fingerprint])?;
             let state: State = serde_json::from_slice(&payload).ok()?;
             if state.expires <= now {
                 return None;
@@ -103,7 +103,7 @@ pub fn write_input_required(
     signing_key: &SigningKey,
     id: Id<'_>,
     expires: u64,
-    binding: &RequestFingerprint,
+    fingerprint: &RequestFingerprint,
     round: (&BTreeMap<String, InputRequest>, BTreeMap<String, Value>),
 ) {
     let (requests, answers) = round;
@@ -112,7 +112,7 @@ pub fn write_input_required(
     let state = State { expires, answers };
     // Serialization of JSON values does not fail.
     let state = serde_json::to_vec(&state).unwrap_or_default();
-    let state = signing_key.sign(TokenKind::RequestState, &state, &[binding]);
+    let state = signing_key.sign(TokenKind::RequestState, &state, &[fingerprint]);
     begin_result(out, id);
     out.extend_from_slice(b"\"resultType\":\"input_required\",\"inputRequests\":");
     out.extend_from_slice(requests.to_string().as_bytes());
@@ -130,14 +130,18 @@ mod tests {
     use super::*;
     use crate::json::with_node;
 
-    fn bound(method: &str, name: &str, arguments: &str) -> RequestFingerprint {
+    fn fingerprint_of(method: &str, name: &str, arguments: &str) -> RequestFingerprint {
         with_node(arguments, |arguments| fingerprint(method, name, Some(arguments)))
     }
 
     #[test]
     fn state_is_bound_to_its_method_and_parameters() {
-        let one = bound("tools/call", "a", r#"{"x":1,"y":[true,"z"]}"#);
-        assert_eq!(one, bound("tools/call", "a", r#"{"y":[true,"z"],"x":1}"#), "member order is irrelevant");
+        let one = fingerprint_of("tools/call", "a", r#"{"x":1,"y":[true,"z"]}"#);
+        assert_eq!(
+            one,
+            fingerprint_of("tools/call", "a", r#"{"y":[true,"z"],"x":1}"#),
+            "member order is irrelevant"
+        );
         for (method, name, arguments) in [
             ("prompts/get", "a", r#"{"x":1,"y":[true,"z"]}"#),
             ("tools/call", "b", r#"{"x":1,"y":[true,"z"]}"#),
@@ -146,34 +150,34 @@ mod tests {
             ("tools/call", "a", r#"{"x":1,"y":[true],"z":null}"#),
             ("tools/call", "a", r#"{"x":1,"y":[[true,"z"]]}"#),
         ] {
-            assert_ne!(one, bound(method, name, arguments), "{method} {name} {arguments}");
+            assert_ne!(one, fingerprint_of(method, name, arguments), "{method} {name} {arguments}");
         }
     }
 
     #[test]
     fn forged_expired_and_foreign_states_are_rejected() {
         let signing_key = SigningKey::new(b"key");
-        let binding = bound("tools/call", "a", "{}");
+        let fingerprint = fingerprint_of("tools/call", "a", "{}");
         let payload = br#"{"expires":100,"answers":{"k":{"action":"accept"}}}"#;
-        let state = signing_key.sign(TokenKind::RequestState, payload, &[&binding]);
-        let opened = |signing_key: &SigningKey, now, binding: &RequestFingerprint, state: &str| {
-            answers(signing_key, now, binding, Some(state), None).map(|answers| answers.len())
+        let state = signing_key.sign(TokenKind::RequestState, payload, &[&fingerprint]);
+        let opened = |signing_key: &SigningKey, now, fingerprint: &RequestFingerprint, state: &str| {
+            answers(signing_key, now, fingerprint, Some(state), None).map(|answers| answers.len())
         };
-        assert_eq!(opened(&signing_key, 99, &binding, &state), Some(1));
-        assert_eq!(opened(&signing_key, 100, &binding, &state), None);
-        assert_eq!(opened(&SigningKey::new(b"other"), 99, &binding, &state), None);
-        assert_eq!(opened(&signing_key, 99, &bound("tools/call", "a", "[]"), &state), None);
-        assert_eq!(opened(&signing_key, 99, &binding, &format!("{state}-TAMPERED")), None);
+        assert_eq!(opened(&signing_key, 99, &fingerprint, &state), Some(1));
+        assert_eq!(opened(&signing_key, 100, &fingerprint, &state), None);
+        assert_eq!(opened(&SigningKey::new(b"other"), 99, &fingerprint, &state), None);
+        assert_eq!(opened(&signing_key, 99, &fingerprint_of("tools/call", "a", "[]"), &state), None);
+        assert_eq!(opened(&signing_key, 99, &fingerprint, &format!("{state}-TAMPERED")), None);
     }
 
     #[test]
     fn answers_of_earlier_rounds_are_overridden_by_new_ones() {
         let signing_key = SigningKey::new(b"key");
-        let binding = bound("tools/call", "a", "{}");
+        let fingerprint = fingerprint_of("tools/call", "a", "{}");
         let payload = br#"{"expires":100,"answers":{"a":1,"b":2}}"#;
-        let state = signing_key.sign(TokenKind::RequestState, payload, &[&binding]);
+        let state = signing_key.sign(TokenKind::RequestState, payload, &[&fingerprint]);
         let all = with_node(r#"{"b":3,"c":4}"#, |responses| {
-            answers(&signing_key, 0, &binding, Some(&state), Some(responses)).unwrap()
+            answers(&signing_key, 0, &fingerprint, Some(&state), Some(responses)).unwrap()
         });
         assert_eq!(json!(all), json!({"a": 1, "b": 3, "c": 4}));
     }

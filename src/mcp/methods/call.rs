@@ -52,15 +52,15 @@ impl<'a> CallRequest<'a, '_> {
             && (params.input_responses.is_some() || params.request_state.is_some())
             && [params.input_responses, params.request_state].iter().flatten().any(|node| !node.is_null());
         let can_require_input = is_modern && !is_inline && !client.capabilities.is_empty();
-        let binding = (resumes || can_require_input).then(|| {
+        let fingerprint = (resumes || can_require_input).then(|| {
             let arguments = self.arguments.filter(|arguments| !arguments.is_null());
             Box::new(request_state::fingerprint(self.method, self.name, arguments))
         });
-        let answers = match &binding {
-            Some(binding) if resumes => {
+        let answers = match &fingerprint {
+            Some(fingerprint) if resumes => {
                 let state = retry_state(params)?;
                 let responses = params.input_responses.filter(|responses| !responses.is_null());
-                let answers = request_state::answers(signing_key, now, binding, state, responses);
+                let answers = request_state::answers(signing_key, now, fingerprint, state, responses);
                 let invalid = || RequestError::new(ErrorKind::InvalidState, "Invalid requestState");
                 Some(answers.ok_or_else(invalid)?)
             }
@@ -97,7 +97,7 @@ impl<'a> CallRequest<'a, '_> {
             capabilities: client.capabilities,
             affinity: client.affinity,
             details,
-            binding,
+            fingerprint,
         }))
     }
 }
