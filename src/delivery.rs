@@ -56,7 +56,7 @@ pub(crate) enum Payload {
 /// The action on the connection after a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterSend {
-    /// More will come.
+    /// Further deliveries follow.
     KeepOpen,
     /// One of its pending replies is complete.
     EndReply,

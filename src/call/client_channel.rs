@@ -407,7 +407,7 @@ impl ClientChannel {
     }
 
     /// Detaches the call from its client: further messages are dropped, and requests fail with [`AskError::NoAnswer`].
-    pub fn end(&self) {
+    pub fn close(&self) {
         let mut state = self.lock();
         state.ended = true;
         let waiting = std::mem::take(&mut state.waiting);

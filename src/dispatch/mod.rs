@@ -208,7 +208,7 @@ impl Dispatcher {
         };
         if can_suspend && self.is_validated_off_shard(&call) {
             let (callable, id, revision) = (call.callable, call.id, call.revision);
-            return match self.file_suspended(call, source) {
+            return match self.insert_suspended(call, source) {
                 Some(ticket) => Err(Suspension::Validation(ticket)),
                 None => Ok(self.reject_call(callable, id, revision, ErrorKind::Busy, out)),
             };
@@ -402,7 +402,7 @@ impl Dispatcher {
     }
 
     /// Encodes the error for an HTTP request that calls no method.
-    pub(crate) fn reject_plain(
+    pub(crate) fn reject_request(
         &mut self,
         out: &mut Vec<u8>,
         reason: ErrorKind,

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn full_queue_refuses_one_more_report_at_once() {
+    fn full_queue_rejects_a_further_report() {
         let swapped = SnapshotSwap::new(Lists::default(), 1, Broadcast::default());
         let (queue, receivers) = full(&swapped);
         let (command, refused) = report();
