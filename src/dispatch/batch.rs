@@ -18,7 +18,7 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
         if messages.len() > self.limits.batch_messages_max {
-            return Ok(self.reject_plain(out, ErrorKind::InvalidRequest, "Too many messages in a batch"));
+            return Ok(self.reject_request(out, ErrorKind::InvalidRequest, "Too many messages in a batch"));
         }
         // Checked for all messages first: none may run before dispatch is suspended for the text of another.
         if messages.clone().any(|message| needs_text(message) || lacks_digits(message)) {
@@ -40,7 +40,7 @@ impl Dispatcher {
                 match self.dispatch_message(source, message, false, out)? {
                     Disposition::Pending(_) => replies.pending += 1,
                     Disposition::NotAcceptable => {
-                        self.reject_plain(out, ErrorKind::InvalidRequest, "Not in a batch");
+                        self.reject_request(out, ErrorKind::InvalidRequest, "Not in a batch");
                     }
                     Disposition::Listening(subscriber) => {
                         out.truncate(start);
@@ -48,7 +48,7 @@ impl Dispatcher {
                             client.listens.retain(|other| *other != subscriber);
                         }
                         self.state.subscriptions.remove(subscriber);
-                        self.reject_plain(out, ErrorKind::InvalidRequest, "Not in a batch");
+                        self.reject_request(out, ErrorKind::InvalidRequest, "Not in a batch");
                     }
                     _ => {}
                 }

@@ -218,7 +218,7 @@ impl InFlightCalls {
         match self.free(ticket)? {
             State::Filed(call) => Some((call, None)),
             State::Running(call, _, channel) => {
-                channel.end();
+                channel.close();
                 Some((call, Some(channel)))
             }
             State::Free | State::Cancelled | State::Remote(_) => None,
@@ -342,7 +342,7 @@ impl InFlightCalls {
         self.unindex(ticket.index, hashes);
         match state {
             State::Running(call, cancel, channel) => {
-                channel.end();
+                channel.close();
                 cancel.cancel();
                 Some(call)
             }

@@ -208,7 +208,7 @@ impl Dispatcher {
         };
         if can_suspend && self.is_validated_off_shard(&call) {
             let (callable, id, revision) = (call.callable, call.id, call.revision);
-            return match self.file_suspended(call, source) {
+            return match self.insert_suspended(call, source) {
                 Some(ticket) => Err(Suspension::Validation(ticket)),
                 None => Ok(self.reject_call(callable, id, revision, ErrorKind::Busy, out)),
             };
@@ -376,8 +376,17 @@ impl Dispatcher {
         Disposition::Replied(crate::http1::Status::Ok, Vec::new())
     }
 
-    /// Counts and logs an error that was encoded.
+    /// Counts and logs an error that was encoded, and the latency of its request.
     pub(crate) fn reject(&mut self, outcome: Outcome<'_>) -> Disposition {
+        if let Outcome::Rejected(_, method, ..) = &outcome {
+            self.observer.metrics().note(*method as usize);
+        }
+        let received = self.observer.turn_began();
+        self.record_error(outcome, Some(received))
+    }
+
+    /// As [`Self::reject`], for a request whose latency is recorded by the caller.
+    fn record_error(&mut self, outcome: Outcome<'_>, started: Option<Instant>) -> Disposition {
         let Outcome::Rejected(status, method, reason, message, id) = outcome else {
             return Disposition::NoReply;
         };
@@ -386,16 +395,15 @@ impl Dispatcher {
             id: id.as_ref().map(OwnedId::as_id),
             code: reason.code().map(ErrorCode::number),
             status: Some(status),
-            started: Some(self.observer.turn_began()),
+            started,
             ..RequestFields::default()
         };
         self.observer.rejected(reason.name(), request, Some(&message));
-        self.observer.metrics().note(method as usize);
         Disposition::Replied(status, Vec::new())
     }
 
     /// Encodes the error for an HTTP request that calls no method.
-    pub(crate) fn reject_plain(
+    pub(crate) fn reject_request(
         &mut self,
         out: &mut Vec<u8>,
         reason: ErrorKind,

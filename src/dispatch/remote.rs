@@ -5,11 +5,10 @@ use crate::{
     call::Revision,
     delivery::{AfterSend, Destination, Payload},
     http1::Status,
-    jsonrpc::{ErrorCode, OwnedId, begin_result, finish_result},
+    jsonrpc::{OwnedId, begin_result, finish_result},
     mcp::{self, ErrorKind, RpcMethod, TaskRequest},
     mesh::{Answer, Broadcast, Message, Request},
     runtime::Ticket,
-    telemetry::observer::RequestFields,
 };
 
 impl Dispatcher {
@@ -125,23 +124,14 @@ impl Dispatcher {
     pub(super) fn remote_timed_out(&mut self, ticket: Ticket, remote: &RemoteRequest) {
         let Some(socket) = remote.reply_to.socket() else { return };
         self.observer.set_peer(None);
-        let request = RequestFields {
-            method: Some(remote.method),
-            id: remote.id.as_ref().map(OwnedId::as_id),
-            code: ErrorKind::Busy.code().map(ErrorCode::number),
-            status: Some(Status::ServiceUnavailable),
-            started: Some(remote.started),
-            ..RequestFields::default()
-        };
-        self.observer.rejected(ErrorKind::Busy.name(), request, None);
-        self.observer.metrics().record(remote.method as usize, remote.started.elapsed());
         let id = remote.id.as_ref().map(OwnedId::as_id);
-        let deliveries = &mut self.state.deliveries;
-        let (range, _) = deliveries.write(|out| {
-            mcp::write_rejection(out, id, Revision::ASSUMED, remote.method, ErrorKind::Busy, SERVER_BUSY);
+        let (range, outcome) = self.state.deliveries.write(|out| {
+            mcp::write_rejection(out, id, Revision::ASSUMED, remote.method, ErrorKind::Busy, SERVER_BUSY)
         });
+        self.record_error(outcome, Some(remote.started));
+        self.observer.metrics().record(remote.method as usize, remote.started.elapsed());
         let payload = Payload::Reply(Status::ServiceUnavailable, range);
-        deliveries.push(Destination::Reply(socket, ticket), payload, AfterSend::EndReply);
+        self.state.deliveries.push(Destination::Reply(socket, ticket), payload, AfterSend::EndReply);
     }
 
     /// Encodes the reply for the response of the shard that owns the state.
@@ -174,29 +164,13 @@ impl Dispatcher {
                 return Disposition::Attached(stream, ended);
             }
             (Answer::Unknown, Some(id)) => {
-                return self.record_error(mcp::write_unknown_task(out, id, method));
+                return self.record_error(mcp::write_unknown_task(out, id, method), None);
             }
             (Answer::Unknown | Answer::Task(_), None) => (ErrorKind::UnknownStream, "Unknown Last-Event-ID"),
             (Answer::Full, _) => (ErrorKind::Busy, SERVER_BUSY),
             (Answer::TooMany, _) => (ErrorKind::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS),
         };
-        self.record_error(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, text))
-    }
-
-    /// As [`Self::reject`], for a request whose latency is recorded by the caller.
-    fn record_error(&mut self, outcome: mcp::Outcome<'_>) -> Disposition {
-        let mcp::Outcome::Rejected(status, method, reason, message, id) = outcome else {
-            return Disposition::NoReply;
-        };
-        let request = RequestFields {
-            method: Some(method),
-            id: id.as_ref().map(OwnedId::as_id),
-            code: reason.code().map(ErrorCode::number),
-            status: Some(status),
-            ..RequestFields::default()
-        };
-        self.observer.rejected(reason.name(), request, Some(&message));
-        Disposition::Replied(status, Vec::new())
+        self.record_error(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, text), None)
     }
 }
 

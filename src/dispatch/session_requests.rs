@@ -29,20 +29,22 @@ impl Dispatcher {
                 let resume = read_event_id(self.state.broadcast.instance(), id);
                 match resume.filter(|(stream, _)| self.has_shard(stream.shard)) {
                     Some(resume) => Some(resume),
-                    None => return self.reject_plain(out, ErrorKind::UnknownStream, "Unknown Last-Event-ID"),
+                    None => {
+                        return self.reject_request(out, ErrorKind::UnknownStream, "Unknown Last-Event-ID");
+                    }
                 }
             }
             Field::Repeated => {
                 let text = "Last-Event-ID is given more than once";
-                return self.reject_plain(out, ErrorKind::UnknownStream, text);
+                return self.reject_request(out, ErrorKind::UnknownStream, text);
             }
         };
         if headers.head.http_1_0 {
-            return self.reject_plain(out, ErrorKind::InvalidRequest, "A stream needs HTTP/1.1");
+            return self.reject_request(out, ErrorKind::InvalidRequest, "A stream needs HTTP/1.1");
         }
         if session.is_foreign {
             // Another instance owns the state of the session. The client opens a new session and subscribes again.
-            return self.reject_plain(out, ErrorKind::UnknownSession, "Session not found");
+            return self.reject_request(out, ErrorKind::UnknownSession, "Session not found");
         }
         let owner = resume.map_or(session.home, |(stream, _)| stream.shard);
         let request = Request::Attach { session, socket, resume };

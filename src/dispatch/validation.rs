@@ -32,7 +32,7 @@ impl Dispatcher {
     }
 
     /// Allocates a slot for a call that is validated on the pool; `None` if the maximum number of calls is in flight.
-    pub(super) fn file_suspended(&mut self, call: Call<'_>, source: &Source<'_>) -> Option<Ticket> {
+    pub(super) fn insert_suspended(&mut self, call: Call<'_>, source: &Source<'_>) -> Option<Ticket> {
         let schema = call.schema?.clone();
         let Call { capabilities, details, .. } = call;
         let suspended = SuspendedCall {

@@ -182,7 +182,7 @@ impl RequestError {
         let mut supported = supported();
         // Legacy revisions are supported, but not when named in `_meta`.
         if supported.contains(&requested) {
-            supported.retain(|version| names_modern(version.as_bytes()));
+            supported.retain(|version| is_modern_version(version.as_bytes()));
         }
         let data = serde_json::json!({"supported": supported, "requested": requested});
         Self {
@@ -198,7 +198,7 @@ pub(super) fn supported() -> Vec<&'static str> {
 }
 
 /// Whether a version is a date of 2026-07-28 or later, supported or not. Dates are compared as text.
-pub(super) fn names_modern(version: &[u8]) -> bool {
+pub(super) fn is_modern_version(version: &[u8]) -> bool {
     version >= Revision::V2026_07_28.as_str().as_bytes() && is_date(version)
 }
 

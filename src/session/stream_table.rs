@@ -62,7 +62,7 @@ pub(super) struct StreamTable {
     instance: Instance,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Streams that are neither attached nor pinned, in the order in which they became so.
+    /// Streams that are neither attached nor pinned, longest first.
     evictable: BTreeMap<u64, u32>,
     /// Newest key of `evictable`.
     sequence: u64,

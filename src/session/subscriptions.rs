@@ -39,7 +39,7 @@ struct SubscriberEntry<K> {
     named: usize,
 }
 
-/// A subscription, as its subscriber keeps it.
+/// A subscription in the list of its subscriber.
 struct Slot {
     topic: u32,
     /// Position among the members of the topic.
@@ -203,7 +203,7 @@ impl<K: Copy> Subscriptions<K> {
         }
     }
 
-    /// Publishes an event. `deliver` gets a subscriber and its subscription's id, and returns whether it took the event;
+    /// Publishes an event. `deliver` receives a subscriber and the id of its subscription, and returns whether it took the event;
     /// otherwise the event is pending until [`Subscriptions::flush`].
     pub(crate) fn publish(&mut self, event: &Arc<Event>, mut deliver: impl FnMut(K, Option<&[u8]>) -> bool) {
         let Some(index) = self.topics.get(event.topic()) else { return };
@@ -240,7 +240,7 @@ impl<K: Copy> Subscriptions<K> {
         }
     }
 
-    /// Delivers the pending events of a subscriber, as far as `deliver` takes them.
+    /// Delivers the pending events of a subscriber until `deliver` rejects one.
     pub(crate) fn flush(
         &mut self,
         subscriber: SubscriberKey,

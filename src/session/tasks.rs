@@ -19,7 +19,7 @@ struct Task {
     /// The call that the task is, while it runs.
     ticket: Option<Ticket>,
     nonce: u64,
-    /// From then on the task is unknown to clients.
+    /// Time of expiry, after which the task is unknown to clients.
     expires: Instant,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// At most `tasks_max` tasks, kept for `ttl` unless they set a time of their own.
+    /// At most `tasks_max` tasks, kept for `ttl` unless their terms set another time.
     pub(crate) fn new(shard: u16, tasks_max: usize, ttl: Duration) -> Self {
         Self { shard, slots: Vec::new(), free: Vec::new(), ended: BTreeSet::new(), tasks_max, ttl }
     }

@@ -66,7 +66,7 @@ impl Shard {
             }
             _ => {
                 if connection.pending_replies() > 0 {
-                    self.log_abandoned(socket);
+                    self.log_unfinished_calls(socket);
                 }
                 self.close(socket);
                 return;
@@ -102,12 +102,12 @@ impl Shard {
     }
 
     /// Logs the calls in flight of a newline-delimited connection that is closed after the time limit of a drain.
-    fn log_abandoned(&mut self, socket: SocketId) {
+    fn log_unfinished_calls(&mut self, socket: SocketId) {
         let dispatcher = self.dispatcher();
         let tickets = dispatcher.calls.of_line(socket);
         let names = tickets.iter().filter_map(|ticket| Some(dispatcher.calls.get(*ticket)?.callable.name()));
         let names: Vec<String> = names.map(ToOwned::to_owned).collect();
-        dispatcher.observer.abandoned(&names);
+        dispatcher.observer.calls_unfinished(&names);
     }
 
     /// Closes a connection with its calls, subscriptions and streams.

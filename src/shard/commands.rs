@@ -122,10 +122,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Limits,
         mesh::{Broadcast, Mailbox, Message},
-        registry::{List, Lists, Registry, Snapshot},
-        signed_token::SigningKey,
+        registry::{List, Lists, Snapshot},
     };
 
     fn report() -> (Command, Receiver<ShardReport>) {
@@ -134,12 +132,10 @@ mod tests {
     }
 
     fn swap(swap: &Arc<SnapshotSwap>) -> Command {
-        let snapshot =
-            Snapshot::build(&Registry::default(), &Limits::default(), &SigningKey::new(b"key")).unwrap();
-        Command::Swap(Box::new(Served::new(snapshot, None)), Arc::clone(swap))
+        Command::Swap(Box::new(Served::new(Snapshot::empty(), None)), Arc::clone(swap))
     }
 
-    /// A queue in which every place is taken, and who waits for its reports.
+    /// A full queue, and the receivers of its reports.
     fn full(swapped: &Arc<SnapshotSwap>) -> (CommandQueue, Vec<Receiver<ShardReport>>) {
         let queue = CommandQueue::default();
         let mut receivers = Vec::new();
@@ -165,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn full_queue_refuses_one_more_report_at_once() {
+    fn full_queue_rejects_a_further_report() {
         let swapped = SnapshotSwap::new(Lists::default(), 1, Broadcast::default());
         let (queue, receivers) = full(&swapped);
         let (command, refused) = report();

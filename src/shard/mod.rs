@@ -171,7 +171,7 @@ impl Shard {
             }
         }
         let running = self.dispatcher().calls.running();
-        self.dispatcher().observer.abandoned(&running);
+        self.dispatcher().observer.calls_unfinished(&running);
         let metrics = std::mem::replace(self.pipeline.metrics(), ShardMetrics::new([]));
         self.ring.shut_down().await;
         Ok(metrics)

@@ -241,7 +241,7 @@ impl Observer {
     }
 
     /// Logs calls that are cancelled without a reply, because their connection is closed after the time limit of a drain.
-    pub(crate) fn abandoned(&mut self, names: &[String]) {
+    pub(crate) fn calls_unfinished(&mut self, names: &[String]) {
         const NAMES_MAX: usize = 10;
         if names.is_empty() {
             return;

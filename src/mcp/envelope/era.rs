@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use crate::mcp::{
     envelope::client::{Affinity, Client, Transport},
     envelope::params::Params,
-    error::{ErrorKind, RequestError, names_modern, supported},
+    error::{ErrorKind, RequestError, is_modern_version, supported},
     sessions::{Session, Sessions},
 };
 use crate::{
@@ -125,7 +125,7 @@ pub(crate) fn client<'a>(
     // `initialize` does not exist in the 2026 era: unless its envelope is valid, it is a legacy handshake.
     let claim = match envelope.validate(claim) {
         Err(_) if method == "initialize" => return legacy(),
-        Ok(claim) if method == "initialize" && !names_modern(claim.as_bytes()) => return legacy(),
+        Ok(claim) if method == "initialize" && !is_modern_version(claim.as_bytes()) => return legacy(),
         claim => claim?,
     };
     let supported = Revision::parse(claim.as_bytes()).filter(|revision| revision.is_modern());
@@ -247,7 +247,7 @@ fn legacy_by_headers<'a>(
     let named = version.map(Revision::parse);
     let is_modern = match named {
         Some(Some(revision)) => revision.is_modern(),
-        Some(None) | None => version.is_some_and(names_modern),
+        Some(None) | None => version.is_some_and(is_modern_version),
     };
     match version {
         _ if is_modern => {

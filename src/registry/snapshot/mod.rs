@@ -51,6 +51,12 @@ impl Snapshot {
         Self::build_for(&Arc::new(registry.clone()), limits, signing_key, 0, None, None)
     }
 
+    /// The snapshot of an empty registry.
+    #[cfg(test)]
+    pub(crate) fn empty() -> Self {
+        Self::build(&Registry::default(), &Limits::default(), &SigningKey::new(b"key")).unwrap()
+    }
+
     /// Compiles a registry for a shard. Reuses what has not changed since `before`, the previous snapshot of the shard, and the
     /// `encoded` lists of another shard's snapshot of the same registry.
     ///
