@@ -1,7 +1,8 @@
 //! The request that a call came with: borrowed while its bytes are there, and the parts that outlive them.
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
+use corelane_ring::PeerAddress;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -66,7 +67,7 @@ pub struct RequestContext<'a> {
     /// `params._meta`.
     pub meta: Option<Node<'a>>,
     /// The other end of the connection, where it has an address.
-    pub peer: Option<SocketAddr>,
+    pub peer: Option<PeerAddress>,
     /// When the turn that received it began.
     pub received: Instant,
 }
@@ -204,7 +205,7 @@ pub struct OwnedRequest {
     caller: Caller,
     target: Arc<str>,
     id: OwnedId,
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) peer: Option<PeerAddress>,
     /// Only of what reads any.
     fields: Option<Arc<CopiedFields>>,
 }

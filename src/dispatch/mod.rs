@@ -17,7 +17,6 @@ mod validation;
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -194,7 +193,7 @@ impl Dispatcher {
         let start = out.len();
         let snapshot = Rc::clone(&self.snapshot);
         let outcome = self.with_world(&snapshot, |world| mcp::route(world, source.transport(), root, out));
-        let call = match outcome {
+        let mut call = match outcome {
             Outcome::Run(call) => call,
             // A message that cannot be read without the text of a number may be read with it.
             Outcome::Refused(..) if needs_text(root) => {
@@ -219,17 +218,18 @@ impl Dispatcher {
             self.observer.metrics().note(CallMethod::from(call.callable.kind()) as usize);
             return Ok(Disposition::Replied(status, Vec::new()));
         }
-        self.run(call, source, out)
+        self.run(&mut call, source, out)
     }
 
     /// Runs a call whose input is valid, and encodes its answer if it is ready.
     fn run(
         &mut self,
-        call: Call<'_>,
+        call: &mut Call<'_>,
         source: &Source<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
-        let Call { callable, input, id, meta, revision, capabilities, tie, details, binding, .. } = call;
+        let Call { callable, input, id, meta, revision, capabilities, tie, .. } = *call;
+        let (details, fingerprint) = (call.details.take(), &mut call.binding);
         self.reply.clear();
         let received = self.observer.turn_began();
         let request = RequestContext {
@@ -238,7 +238,7 @@ impl Dispatcher {
             id,
             headers: source.headers(),
             meta,
-            peer: source.peer().map(SocketAddr::from),
+            peer: source.peer(),
             received,
         };
         let calls = &mut self.calls;
@@ -255,7 +255,7 @@ impl Dispatcher {
                 started: received,
                 deadline: instant_after(received, callable.deadline()),
                 session: tie.session().map(|session| session.key),
-                binding,
+                binding: fingerprint.take(),
                 questions: Vec::new(),
                 asked: 0,
                 suspended: None,

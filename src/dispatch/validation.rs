@@ -3,10 +3,7 @@
 //! The call is filed, and its connection waits as for any call. The receive buffer is reused, so the call keeps a copy of the
 //! document. When the verdict is there the document is decoded again on the shard and the handler runs.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
-};
+use std::sync::{Arc, OnceLock, atomic::AtomicBool};
 
 use super::{Dispatcher, Disposition, Source, in_flight::PendingCall};
 use crate::{
@@ -145,7 +142,7 @@ impl Dispatcher {
             id: call.id.as_id(),
             headers: head.as_ref().map(|(head, bytes)| Headers { head, bytes }),
             meta: decoded.root().get("params").and_then(|params| params.get("_meta")),
-            peer: call.peer.map(SocketAddr::from),
+            peer: call.peer,
             received: call.started,
         };
         let input = arguments(decoded.root());

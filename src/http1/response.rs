@@ -154,21 +154,20 @@ impl ResponseHeads {
     /// Writes the head of a 200 on a connection that stays open.
     pub fn finish(&self, out: &mut Vec<u8>, reply: ReservedHead) {
         const HEAD_END_BYTES: usize = b"\r\n\r\n".len();
-        let length = out.len() - reply.body;
         let mut digits = itoa::Buffer::new();
-        let digits = digits.format(length).as_bytes();
-        let (before, behind) = self.ok.split_at(self.ok.len() - HEAD_END_BYTES - LENGTH_DIGITS);
-        match out.get_mut(reply.start..reply.body) {
-            Some(head) if digits.len() == LENGTH_DIGITS && head.len() == self.ok.len() => {
-                head.copy_from_slice(&self.ok);
-                let (_, field) = head.split_at_mut(before.len());
-                field.iter_mut().zip(digits).for_each(|(to, from)| *to = *from);
-            }
-            _ => {
-                let behind = behind.get(LENGTH_DIGITS..).unwrap_or_default();
-                let head = before.iter().chain(digits).chain(behind).copied();
-                out.splice(reply.start..reply.body, head);
-            }
+        let digits = digits.format(out.len() - reply.body).as_bytes();
+        let length_at = self.ok.len() - HEAD_END_BYTES - LENGTH_DIGITS;
+        if digits.len() != LENGTH_DIGITS {
+            move_body(out, reply, length_at + digits.len() + HEAD_END_BYTES);
+        }
+        let Some(head) = out.get_mut(reply.start..) else { return };
+        if let Some((head, rest)) = head.split_at_mut_checked(length_at)
+            && let Some((field, end)) = rest.split_at_mut_checked(digits.len())
+            && let (Some(before), Some(end)) = (self.ok.get(..length_at), end.get_mut(..HEAD_END_BYTES))
+        {
+            head.copy_from_slice(before);
+            field.copy_from_slice(digits);
+            end.copy_from_slice(b"\r\n\r\n");
         }
     }
 
@@ -213,6 +212,19 @@ impl ResponseHeads {
         }
         let _ = write!(out, "{extra}\r\n");
         out.extend_from_slice(body);
+    }
+}
+
+/// Moves a body so that its head has room for `head_bytes`.
+#[cold]
+fn move_body(out: &mut Vec<u8>, reply: ReservedHead, head_bytes: usize) {
+    let reserved = reply.body - reply.start;
+    if head_bytes < reserved {
+        out.drain(reply.start..reply.start + (reserved - head_bytes));
+    } else {
+        let (end, more) = (out.len(), head_bytes - reserved);
+        out.resize(end + more, 0);
+        out.copy_within(reply.body..end, reply.body + more);
     }
 }
 
