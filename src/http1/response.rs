@@ -1,6 +1,7 @@
 //! Replies: the head is written into the send buffer first, and the body's length is filled in afterwards.
 
 use std::{
+    cell::Cell,
     io::Write,
     time::{Duration, SystemTime},
 };
@@ -84,12 +85,15 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const EVENTS_LINES: &str =
     "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n";
 
-/// Digits reserved for a Content-Length; a body whose length has another number of digits is moved.
-const LENGTH_DIGITS: usize = 3;
+/// The last bytes of a head whose body's length is yet to be written.
+const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Writes the heads of replies. The head of a 200 with JSON is kept encoded, with its date.
 pub struct ResponseHeads {
+    /// All but the length of the body and [`HEAD_END`].
     ok: Vec<u8>,
+    /// Digits of the last body's length: replies of one server are of similar sizes.
+    length_digits: Cell<usize>,
     date: String,
     /// `date` in seconds since 1970.
     second: u64,
@@ -122,7 +126,8 @@ impl ResponseHeads {
     /// Creates heads with the date `now`.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
-        let mut heads = Self { ok: Vec::new(), date: String::new(), second: u64::MAX };
+        let mut heads =
+            Self { ok: Vec::new(), length_digits: Cell::new(3), date: String::new(), second: u64::MAX };
         heads.set_date(now);
         heads
     }
@@ -137,37 +142,37 @@ impl ResponseHeads {
         self.second = second;
         self.date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
         self.ok = format!(
-            "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: 000\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: ",
             self.date
         )
         .into_bytes();
     }
 
-    /// Reserves room for the head of the most common reply. The caller appends the body to `out`, and writes the head when the
+    /// Reserves room for the head of a 200 with a body of the usual size. The caller appends the body to `out`, and writes the head when the
     /// status is known.
     pub fn reserve(&self, out: &mut Vec<u8>) -> ReservedHead {
         let start = out.len();
-        out.resize(start + self.ok.len(), 0);
+        out.resize(start + self.ok.len() + self.length_digits.get() + HEAD_END.len(), 0);
         ReservedHead { start, body: out.len() }
     }
 
     /// Writes the head of a 200 on a connection that stays open.
     pub fn finish(&self, out: &mut Vec<u8>, reply: ReservedHead) {
-        const HEAD_END_BYTES: usize = b"\r\n\r\n".len();
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(out.len() - reply.body).as_bytes();
-        let length_at = self.ok.len() - HEAD_END_BYTES - LENGTH_DIGITS;
-        if digits.len() != LENGTH_DIGITS {
-            move_body(out, reply, length_at + digits.len() + HEAD_END_BYTES);
+        let head_bytes = self.ok.len() + digits.len() + HEAD_END.len();
+        if reply.body - reply.start != head_bytes {
+            move_body(out, reply, head_bytes);
+            self.length_digits.set(digits.len());
         }
-        let Some(head) = out.get_mut(reply.start..) else { return };
-        if let Some((head, rest)) = head.split_at_mut_checked(length_at)
-            && let Some((field, end)) = rest.split_at_mut_checked(digits.len())
-            && let (Some(before), Some(end)) = (self.ok.get(..length_at), end.get_mut(..HEAD_END_BYTES))
+        if let Some((head, rest)) =
+            out.get_mut(reply.start..).and_then(|head| head.split_at_mut_checked(self.ok.len()))
+            && let Some((length, rest)) = rest.split_at_mut_checked(digits.len())
+            && let Some(end) = rest.get_mut(..HEAD_END.len())
         {
-            head.copy_from_slice(before);
-            field.copy_from_slice(digits);
-            end.copy_from_slice(b"\r\n\r\n");
+            head.copy_from_slice(&self.ok);
+            length.copy_from_slice(digits);
+            end.copy_from_slice(HEAD_END);
         }
     }
 
