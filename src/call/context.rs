@@ -191,7 +191,7 @@ macro_rules! impl_context_methods {
             /// The other end of the connection; `None` where it has no IP address, or where that is not known.
             #[must_use]
             pub fn peer(&self) -> Option<SocketAddr> {
-                self.request.peer
+                self.request.peer.map(SocketAddr::from)
             }
 
             /// The name of the tool or the prompt that was called, the URI or the template of the resource that is read; of a

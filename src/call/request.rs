@@ -1,7 +1,8 @@
 //! The request of a call: borrowed while its bytes are valid, and the parts that outlive them.
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
+use corelane_ring::PeerAddress;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -66,7 +67,7 @@ pub struct RequestContext<'a> {
     /// `params._meta`.
     pub meta: Option<Node<'a>>,
     /// The address of the peer; `None` if it has none.
-    pub peer: Option<SocketAddr>,
+    pub peer: Option<PeerAddress>,
     /// Start of the turn that received the request.
     pub received: Instant,
 }
@@ -204,7 +205,7 @@ pub struct OwnedRequest {
     caller: Caller,
     target: Arc<str>,
     id: OwnedId,
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) peer: Option<PeerAddress>,
     /// `None` if the callable reads none.
     fields: Option<Arc<CopiedFields>>,
 }

@@ -107,12 +107,12 @@ impl Pipeline {
         deferred: &mut DeferredReply,
         out: &mut Vec<u8>,
     ) -> Option<Phase> {
-        let Request { head, head_bytes, body, body_length, .. } = request;
-        let route = match self.guard.check(&head, head_bytes) {
+        let Request { ref head, head_bytes, body, body_length } = request;
+        let route = match self.guard.check(head, head_bytes) {
             Ok(route) => route,
-            Err(reason) => return self.reject(reason, Some((&head, head_bytes)), out),
+            Err(reason) => return self.reject(reason, Some((head, head_bytes)), out),
         };
-        let headers = Headers { head: &head, bytes: head_bytes };
+        let headers = Headers { head, bytes: head_bytes };
         if route == Route::Options {
             return self.preflight(headers, out);
         }

@@ -18,7 +18,6 @@ mod validation;
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -197,7 +196,7 @@ impl Dispatcher {
         let snapshot = Rc::clone(&self.snapshot);
         let outcome =
             self.with_router_context(&snapshot, |context| mcp::route(context, source.transport(), root, out));
-        let call = match outcome {
+        let mut call = match outcome {
             Outcome::Run(call) => call,
             // The message may be valid when its numbers are read as text.
             Outcome::Rejected(..) if needs_text(root) => {
@@ -222,20 +221,19 @@ impl Dispatcher {
             self.observer.metrics().note(RpcMethod::from(call.callable.kind()) as usize);
             return Ok(Disposition::Replied(status, Vec::new()));
         }
-        self.run(call, source, out)
+        self.run(&mut call, source, out)
     }
 
     // Long: one value for each part of a call, and one arm for each result of starting it.
     /// Runs a call whose input is valid, and encodes its reply if it is ready.
     fn run(
         &mut self,
-        call: Call<'_>,
+        call: &mut Call<'_>,
         source: &Source<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
-        let Call {
-            callable, input, id, meta, revision, capabilities, affinity, details, fingerprint, ..
-        } = call;
+        let Call { callable, input, id, meta, revision, capabilities, affinity, .. } = *call;
+        let (details, fingerprint) = (call.details.take(), &mut call.fingerprint);
         self.reply.clear();
         let received = self.observer.turn_began();
         let request = RequestContext {
@@ -244,7 +242,7 @@ impl Dispatcher {
             id,
             headers: source.headers(),
             meta,
-            peer: source.peer().map(SocketAddr::from),
+            peer: source.peer(),
             received,
         };
         let calls = &mut self.calls;
@@ -261,7 +259,7 @@ impl Dispatcher {
                 started: received,
                 deadline: instant_after(received, callable.deadline()),
                 session: affinity.session().map(|session| session.key),
-                fingerprint,
+                fingerprint: fingerprint.take(),
                 questions: Vec::new(),
                 requests_made: 0,
                 suspended: None,

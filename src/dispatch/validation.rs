@@ -3,10 +3,7 @@
 //! The call has a slot and a pending reply like any other. The receive buffer is reused, so the call holds a copy of the document.
 //! After validation, the document is decoded again on the shard and the handler runs.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use super::{
     Dispatcher, Disposition, Source,
@@ -131,7 +128,7 @@ impl Dispatcher {
             id: call.id.as_id(),
             headers: head.as_ref().map(|(head, bytes)| Headers { head, bytes }),
             meta: decoded.root().get("params").and_then(|params| params.get("_meta")),
-            peer: call.peer.map(SocketAddr::from),
+            peer: call.peer,
             received: call.started,
         };
         let input = arguments(decoded.root());

@@ -1,6 +1,7 @@
 //! Replies: the head is written into the send buffer first, and the body's length is filled in afterwards.
 
 use std::{
+    cell::Cell,
     io::Write,
     time::{Duration, SystemTime},
 };
@@ -84,12 +85,15 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const EVENTS_LINES: &str =
     "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n";
 
-/// Digits reserved for a Content-Length; a body whose length has another number of digits is moved.
-const LENGTH_DIGITS: usize = 3;
+/// The last bytes of a head whose body's length is yet to be written.
+const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Writes the heads of replies. The head of a 200 with JSON is kept encoded, with its date.
 pub struct ResponseHeads {
+    /// All but the length of the body and [`HEAD_END`].
     ok: Vec<u8>,
+    /// Digits of the last body's length: replies of one server are of similar sizes.
+    length_digits: Cell<usize>,
     date: String,
     /// `date` in seconds since 1970.
     second: u64,
@@ -122,7 +126,8 @@ impl ResponseHeads {
     /// Creates heads with the date `now`.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
-        let mut heads = Self { ok: Vec::new(), date: String::new(), second: u64::MAX };
+        let mut heads =
+            Self { ok: Vec::new(), length_digits: Cell::new(3), date: String::new(), second: u64::MAX };
         heads.set_date(now);
         heads
     }
@@ -137,38 +142,37 @@ impl ResponseHeads {
         self.second = second;
         self.date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
         self.ok = format!(
-            "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: 000\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: ",
             self.date
         )
         .into_bytes();
     }
 
-    /// Reserves room for the head of the most common reply. The caller appends the body to `out`, and writes the head when the
+    /// Reserves room for the head of a 200 with a body of the usual size. The caller appends the body to `out`, and writes the head when the
     /// status is known.
     pub fn reserve(&self, out: &mut Vec<u8>) -> ReservedHead {
         let start = out.len();
-        out.resize(start + self.ok.len(), 0);
+        out.resize(start + self.ok.len() + self.length_digits.get() + HEAD_END.len(), 0);
         ReservedHead { start, body: out.len() }
     }
 
     /// Writes the head of a 200 on a connection that stays open.
     pub fn finish(&self, out: &mut Vec<u8>, reply: ReservedHead) {
-        const HEAD_END_BYTES: usize = b"\r\n\r\n".len();
-        let length = out.len() - reply.body;
         let mut digits = itoa::Buffer::new();
-        let digits = digits.format(length).as_bytes();
-        let (before, behind) = self.ok.split_at(self.ok.len() - HEAD_END_BYTES - LENGTH_DIGITS);
-        match out.get_mut(reply.start..reply.body) {
-            Some(head) if digits.len() == LENGTH_DIGITS && head.len() == self.ok.len() => {
-                head.copy_from_slice(&self.ok);
-                let (_, field) = head.split_at_mut(before.len());
-                field.iter_mut().zip(digits).for_each(|(to, from)| *to = *from);
-            }
-            _ => {
-                let behind = behind.get(LENGTH_DIGITS..).unwrap_or_default();
-                let head = before.iter().chain(digits).chain(behind).copied();
-                out.splice(reply.start..reply.body, head);
-            }
+        let digits = digits.format(out.len() - reply.body).as_bytes();
+        let head_bytes = self.ok.len() + digits.len() + HEAD_END.len();
+        if reply.body - reply.start != head_bytes {
+            move_body(out, reply, head_bytes);
+            self.length_digits.set(digits.len());
+        }
+        if let Some((head, rest)) =
+            out.get_mut(reply.start..).and_then(|head| head.split_at_mut_checked(self.ok.len()))
+            && let Some((length, rest)) = rest.split_at_mut_checked(digits.len())
+            && let Some(end) = rest.get_mut(..HEAD_END.len())
+        {
+            head.copy_from_slice(&self.ok);
+            length.copy_from_slice(digits);
+            end.copy_from_slice(HEAD_END);
         }
     }
 
@@ -213,6 +217,19 @@ impl ResponseHeads {
         }
         let _ = write!(out, "{extra}\r\n");
         out.extend_from_slice(body);
+    }
+}
+
+/// Moves a body so that its head has room for `head_bytes`.
+#[cold]
+fn move_body(out: &mut Vec<u8>, reply: ReservedHead, head_bytes: usize) {
+    let reserved = reply.body - reply.start;
+    if head_bytes < reserved {
+        out.drain(reply.start..reply.start + (reserved - head_bytes));
+    } else {
+        let (end, more) = (out.len(), head_bytes - reserved);
+        out.resize(end + more, 0);
+        out.copy_within(reply.body..end, reply.body + more);
     }
 }
 
