@@ -40,16 +40,16 @@ use corelane::{
     Caller, Capabilities, Limits, Reply, Revision, demo,
     internals::call::{RequestContext, ShardContext},
     internals::http1::{
-        Flow, Framer, Guard, Handler, Names, Progress, RejectReason, Request, RequestHead, ResponseHeads,
-        Route,
+        AllowedHosts, Flow, Framer, Handler, Progress, RejectReason, Request, RequestGuard, RequestHead,
+        ResponseHeads, Route,
     },
     internals::json::Decoder,
     internals::jsonrpc::Id,
-    internals::mcp::{self, CallAnswers, Headers, Outcome, Sessions, Transport, World},
+    internals::mcp::{self, CallAnswers, Headers, Outcome, RouterContext, Sessions, Transport},
     internals::registry::{RegisteredTool, Snapshot},
     internals::runtime::{Completions, Runner, Started, WorkerPools},
-    internals::schema::Verdict,
-    internals::signed_token::Secret,
+    internals::schema::Validation,
+    internals::signed_token::SigningKey,
 };
 use operations::{Measure, decode, description, format_thousands, name, on_tape, padded, selected, validate};
 use serde_json::{Map, Value, json};
@@ -347,7 +347,7 @@ fn frame<M: Measure>(measure: M) -> M::Output {
 fn guard<M: Measure>(measure: M) -> M::Output {
     let (bytes, _) = split(&canonical());
     let head = RequestHead::parse(&bytes, &Limits::default()).unwrap().unwrap();
-    let guard = Guard::new("/mcp", Names::new(&[], &[], true));
+    let guard = RequestGuard::new("/mcp", AllowedHosts::new(&[], &[], true));
     measure.measure(|| guard.check(black_box(&head), black_box(&bytes)) == Ok(Route::Mcp))
 }
 
@@ -356,7 +356,7 @@ fn snapshot() -> Snapshot {
     let server = demo::server().build();
     server
         .registry()
-        .read(|registry| Snapshot::build(registry, &Limits::default(), &Secret::new(b"key")))
+        .read(|registry| Snapshot::build(registry, &Limits::default(), &SigningKey::new(b"key")))
         .unwrap()
 }
 
@@ -374,9 +374,9 @@ fn route<M: Measure>(measure: M) -> M::Output {
     let document = decoder.decode(&mut body, length).unwrap();
     let (snapshot, mut out) = (snapshot(), Vec::new());
     let echo = snapshot.tool("echo").unwrap();
-    let mut sessions = Sessions::new(Secret::new(b"key"), 1, 100, 100);
+    let mut sessions = Sessions::new(SigningKey::new(b"key"), 1, 100, 100);
     let mut entropy = || [0; 16];
-    let mut world = World {
+    let mut context = RouterContext {
         snapshot: &snapshot,
         sessions: &mut sessions,
         now: 0,
@@ -385,7 +385,7 @@ fn route<M: Measure>(measure: M) -> M::Output {
     };
     measure.measure(|| {
         let transport = Transport::Http(Headers { head: black_box(&head), bytes: black_box(&bytes) });
-        match mcp::route(&mut world, transport, black_box(document.root()), &mut out) {
+        match mcp::route(&mut context, transport, black_box(document.root()), &mut out) {
             Outcome::Run(call) => Arc::ptr_eq(call.callable, echo.callable()) && call.id == Id::Unsigned(1),
             _ => false,
         }
@@ -396,7 +396,7 @@ fn validate_echo<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
     let validator = snapshot.tool("echo").unwrap().input();
     on_tape(&arguments(), |arguments| {
-        measure.measure(|| validator.judge(black_box(arguments)) == Verdict::Fits)
+        measure.measure(|| validator.validate(black_box(arguments)) == Validation::Valid)
     })
 }
 

@@ -31,8 +31,8 @@ use corelane::{
     internals::jsonrpc::Id,
     internals::mcp::CallAnswers,
     internals::registry::{ServerInfo, Snapshot},
-    internals::schema::{Validator, Verdict},
-    internals::signed_token::Secret,
+    internals::schema::{Validation, Validator},
+    internals::signed_token::SigningKey,
 };
 use hdrhistogram::Histogram;
 use operations::{
@@ -317,7 +317,7 @@ fn body_of_call(count: usize) -> Vec<u8> {
 
 /// The cost of a tool that replies with a text: the escaped text, and the result around it.
 fn encode<M: Measure>(measure: M) -> M::Output {
-    let snapshot = Snapshot::build(&registry(1), &Limits::default(), &Secret::new(b"key")).unwrap();
+    let snapshot = Snapshot::build(&registry(1), &Limits::default(), &SigningKey::new(b"key")).unwrap();
     let tool = snapshot.tools().first().unwrap();
     let mut answers = CallAnswers::new(&Limits::default());
     let (mut reply, mut out) = (Reply::default(), Vec::with_capacity(4096));
@@ -342,7 +342,7 @@ fn compile_and_validate<M: Measure>(count: usize, measure: M) -> M::Output {
     on_tape(&arguments, |arguments| {
         measure.measure(|| {
             let validator = Validator::compile(black_box(&schema), &limits);
-            validator.is_ok_and(|validator| validator.judge(black_box(arguments)) == Verdict::Fits)
+            validator.is_ok_and(|validator| validator.validate(black_box(arguments)) == Validation::Valid)
         })
     })
 }
@@ -366,7 +366,7 @@ fn registry(tools: usize) -> Registry {
 fn find_tool<M: Measure>(tools: usize, measure: M) -> M::Output {
     /// A stride that is coprime to the numbers of tools.
     const STRIDE: usize = 389;
-    let snapshot = Snapshot::build(&registry(tools), &Limits::default(), &Secret::new(b"key")).unwrap();
+    let snapshot = Snapshot::build(&registry(tools), &Limits::default(), &SigningKey::new(b"key")).unwrap();
     let order = (0..tools).map(|number| number * STRIDE % tools);
     let wanted: Vec<(String, usize)> = order.map(|number| (tool_name(number), number)).collect();
     let mut turns = wanted.iter().cycle();

@@ -13,7 +13,11 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use corelane_ring::SocketId;
 
-use crate::{http1::Status, mcp::Event, mesh::StreamId, runtime::Ticket};
+use crate::{
+    http1::Status,
+    mcp::{Event, StreamId},
+    runtime::Ticket,
+};
 
 /// The largest buffer that is kept from one turn to the next, in bytes.
 const SPARE_BYTES_MAX: usize = 256 * 1024;
@@ -26,7 +30,7 @@ pub(crate) struct Delivery {
     pub(crate) then: AfterSend,
 }
 
-/// Where a delivery goes. A connection that has closed, or waits for something else by now, drops it.
+/// The destination of a delivery. It is dropped if the connection has closed or no longer awaits it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     /// The connection that waits for the answer to this call or request.
@@ -42,9 +46,9 @@ pub(crate) enum Destination {
 pub(crate) enum Payload {
     /// A JSON-RPC message that precedes the answer.
     Message(Range<usize>),
-    /// Whole server-sent events, ids included, as a replay buffer keeps them.
+    /// Whole server-sent events, ids included, as stored in a replay buffer.
     Events(Range<usize>),
-    /// An answer: its status and its body, which is empty where the client gets none.
+    /// A reply: its status and its body, which is empty if the client receives none.
     Reply(Status, Range<usize>),
     /// A session's stream that this connection carries from now on, and the events it begins with.
     Attached(StreamId, Range<usize>),
@@ -54,12 +58,12 @@ pub(crate) enum Payload {
     AllTopics,
 }
 
-/// What becomes of the connection.
+/// The action on the connection after a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterSend {
-    /// More will come.
+    /// Further deliveries follow.
     KeepOpen,
-    /// One of the answers it waits for is complete.
+    /// One of its pending replies is complete.
     EndReply,
 }
 

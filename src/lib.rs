@@ -26,32 +26,40 @@
 //!
 //! # Life of a request
 //!
+//! `docs/ARCHITECTURE.md` names the functions of each stage, and the file in which something is or is to be added.
+//!
 //! | # | stage | where | in → out |
 //! |---|---|---|---|
-//! | 1 | accept | [`corelane_ring`] | listener → direct descriptor → slab entry |
-//! | 2 | receive | [`corelane_ring`] → `shard` | a provided buffer with bytes |
-//! | 3 | frame | `http1::Framer` | bytes → head + body, in place; assembled once if split (`jsonl::LineFramer` for newline-delimited JSON) |
-//! | 4 | guard | `http1::Guard` | head → allowed, or a `http1::RejectReason` with its status |
-//! | 5 | decode | `json::Decoder`, `jsonrpc::Message` | body → tape → message |
-//! | 6 | era and route | `mcp::route` | message + headers → `mcp::Outcome` |
-//! | 7 | validate | `schema::Validator` | arguments on the tape → valid, or an `isError` result with the path of each violation |
-//! | 8 | run | `runtime::Runner` | inline: reply now; async and blocking: the reply is returned to the shard later |
-//! | 9 | encode | `call::Reply`, `http1::ResponseHeads` | reply → bytes in the send buffer |
-//! | 10 | send | `shard` → [`corelane_ring`] | one send in flight per connection, one system call per turn |
+//! | 1 | accept | [`corelane_ring`] → `shard/accept.rs` | listener → direct descriptor → connection, or refused by a limit |
+//! | 2 | receive | [`corelane_ring`] → `shard/receive.rs` → `connection/wire.rs` | a provided buffer with bytes |
+//! | 3 | frame | `http1/framer.rs` | bytes → head and body, in place; assembled once if split (`jsonl/framer.rs` for newline-delimited JSON) |
+//! | 4 | guard | `http1/guard.rs` | head → allowed, or a rejection with its status |
+//! | 5 | decode | `dispatch` → `json`, `jsonrpc` | body → document → message |
+//! | 6 | route | `dispatch` → `mcp/router.rs` | message and headers → what to run or to do, or an error |
+//! | 7 | validate | `dispatch` → `schema` | arguments → valid, or an `isError` result with the path of each violation |
+//! | 8 | run | `dispatch` → `runtime` | inline: a reply now; async, blocking and tokio: a delivery later |
+//! | 9 | encode | `mcp/response`; head: `http1/response.rs` | reply → bytes in the outbox |
+//! | 10 | send | `shard/send.rs` → [`corelane_ring`] | one send in flight per connection, one system call per turn |
+//! | | deliver | `delivery.rs` → `shard/deliver.rs` | what comes later, from calls and other shards → outboxes, at one point of the turn |
+//! | | between shards | `mesh.rs` | an event, encoded once → the subscribers of every shard |
+//! | | measure | `telemetry` | counters, histograms and log lines of the shard |
 //!
 //! # Threads
 //!
-//! One thread per shard, pinned; the threads of the blocking pool and of tokio, on other cores than the shards where there are
-//! any; one for signals; one that writes the `telemetry::log`; two that copy for stdio; the threads of the admin interface; and
-//! the caller of [`Server::serve`], which waits.
+//! One thread per shard, pinned; the threads of the blocking pool and of tokio, on other cores than the shards if there are
+//! any; one for signals; one that writes the log; two that copy for stdio; the threads of the admin interface; and the caller
+//! of [`Server::serve`], which waits.
 //!
 //! # Invariants
 //!
 //! 1. A buffer the kernel may touch is owned by the ring until its completion.
 //! 2. A connection's id carries a generation: a stale id finds no connection.
-//! 3. `http1`, `jsonl`, `json`, `jsonrpc`, `mcp`, `call`, `registry` and `schema` do no I/O: results depend on the arguments only.
+//! 3. `http1`, `jsonl`, `json`, `jsonrpc`, `uri_template`, `schema`, `call`, `registry` and `mcp` do no I/O: results depend on the
+//!    arguments only.
 //! 4. Every queue, buffer and wait is bounded by a field of [`Limits`].
-//! 5. `unsafe` code is in [`corelane_ring`] only.
+//! 5. A call in flight ends once; its slot is not reused before.
+//! 6. A module imports only modules that are declared before it.
+//! 7. `unsafe` code is in [`corelane_ring`] only.
 
 #![forbid(unsafe_code)]
 
@@ -62,7 +70,7 @@ compile_error!(
      (deploy/seccomp.json)"
 );
 
-// Lowest layer first; docs/ARCHITECTURE.md lists what each module may import.
+// Lowest first: a module may import only modules above it, and of those the ones that docs/ARCHITECTURE.md lists.
 pub mod config;
 mod signed_token;
 mod json;

@@ -15,7 +15,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::{
     call::Level,
     jsonrpc::OwnedId,
-    mcp::{ClientAnswer, Event, Instance, Session, SessionKey, TaskRequest, TaskView},
+    mcp::{ClientAnswer, Event, Instance, Session, SessionKey, StreamId, TaskRequest, TaskView},
     runtime::Ticket,
 };
 
@@ -24,7 +24,7 @@ pub enum Message {
     /// An event for subscribers.
     Event(Arc<Event>),
     /// A request from another shard.
-    Ask {
+    Request {
         /// The requesting shard.
         from: u16,
         /// Ticket of the answer.
@@ -116,17 +116,6 @@ pub enum Answer {
     TooMany,
     /// The connection is attached to the stream: the encoded events to replay, and whether the stream has ended.
     Attached(StreamId, Vec<u8>, bool),
-}
-
-/// Id of a resumable stream: the owning shard, a slot and its generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamId {
-    /// The owning shard.
-    pub shard: u16,
-    /// The slot's index.
-    pub index: u32,
-    /// The slot's generation, which distinguishes the streams that used the slot.
-    pub generation: u32,
 }
 
 /// Queue of one shard.

@@ -11,7 +11,7 @@ pub const TAG_BYTES: usize = 16;
 
 /// Kind of a token. A token of one kind is invalid as any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum TokenKind {
     /// A legacy session's id.
     Session = 1,
     /// A cursor of a list.
@@ -26,17 +26,17 @@ pub enum Purpose {
 
 /// Signing key. Keep it secret: it creates tokens that the server accepts.
 #[derive(Clone)]
-pub struct Secret {
+pub struct SigningKey {
     mac: Hmac<Sha256>,
 }
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for SigningKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Secret")
+        formatter.write_str("SigningKey")
     }
 }
 
-impl Secret {
+impl SigningKey {
     /// Derives the key from at least 32 secret random bytes.
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
@@ -48,9 +48,9 @@ impl Secret {
 
     /// Signs `payload` for one kind of token. `bound` holds values that the signature covers and the token does not contain.
     #[must_use]
-    pub fn sign(&self, purpose: Purpose, payload: &[u8], bound: &[&[u8]]) -> [u8; TAG_BYTES] {
+    fn tag(&self, kind: TokenKind, payload: &[u8], bound: &[&[u8]]) -> [u8; TAG_BYTES] {
         let mut mac = self.mac.clone();
-        mac.update(&[purpose as u8]);
+        mac.update(&[kind as u8]);
         for part in std::iter::once(&payload).chain(bound) {
             // Each part is preceded by its length, so that different lists of parts have different encodings.
             mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
@@ -64,19 +64,19 @@ impl Secret {
 
     /// Encodes `payload` and its signature as a token.
     #[must_use]
-    pub fn seal(&self, purpose: Purpose, payload: &[u8], bound: &[&[u8]]) -> String {
+    pub fn sign(&self, kind: TokenKind, payload: &[u8], bound: &[&[u8]]) -> String {
         let mut bytes = payload.to_vec();
-        bytes.extend_from_slice(&self.sign(purpose, payload, bound));
+        bytes.extend_from_slice(&self.tag(kind, payload, bound));
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Verifies a token that [`Secret::seal`] created for the same kind and the same `bound` values, and returns its payload. `None`
+    /// Verifies a token that [`SigningKey::sign`] created for the same kind and the same `bound` values, and returns its payload. `None`
     /// for any other text.
     #[must_use]
-    pub fn open(&self, purpose: Purpose, text: &[u8], bound: &[&[u8]]) -> Option<Vec<u8>> {
+    pub fn verify(&self, kind: TokenKind, text: &[u8], bound: &[&[u8]]) -> Option<Vec<u8>> {
         let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let tag = bytes.split_off(bytes.len().checked_sub(TAG_BYTES)?);
-        let expected = self.sign(purpose, &bytes, bound);
+        let expected = self.tag(kind, &bytes, bound);
         // Constant-time comparison.
         let difference =
             tag.iter().zip(expected).fold(0, |difference, (one, other)| difference | (one ^ other));
@@ -97,27 +97,27 @@ mod tests {
 
     #[test]
     fn token_is_valid_for_its_kind_and_bound_values_only() {
-        let secret = Secret::new(b"key");
-        let text = secret.seal(Purpose::Cursor, b"payload", &[b"a", b"b"]);
-        assert_eq!(secret.open(Purpose::Cursor, text.as_bytes(), &[b"a", b"b"]).unwrap(), b"payload");
-        assert_eq!(secret.open(Purpose::Session, text.as_bytes(), &[b"a", b"b"]), None);
-        assert_eq!(secret.open(Purpose::Cursor, text.as_bytes(), &[b"ab", b""]), None);
-        assert_eq!(secret.open(Purpose::Cursor, text.as_bytes(), &[b"a"]), None);
-        assert_eq!(Secret::new(b"other").open(Purpose::Cursor, text.as_bytes(), &[b"a", b"b"]), None);
+        let key = SigningKey::new(b"key");
+        let text = key.sign(TokenKind::Cursor, b"payload", &[b"a", b"b"]);
+        assert_eq!(key.verify(TokenKind::Cursor, text.as_bytes(), &[b"a", b"b"]).unwrap(), b"payload");
+        assert_eq!(key.verify(TokenKind::Session, text.as_bytes(), &[b"a", b"b"]), None);
+        assert_eq!(key.verify(TokenKind::Cursor, text.as_bytes(), &[b"ab", b""]), None);
+        assert_eq!(key.verify(TokenKind::Cursor, text.as_bytes(), &[b"a"]), None);
+        assert_eq!(SigningKey::new(b"other").verify(TokenKind::Cursor, text.as_bytes(), &[b"a", b"b"]), None);
     }
 
     #[test]
     fn modified_token_is_rejected() {
-        let secret = Secret::new(b"key");
-        let text = secret.seal(Purpose::Task, b"1234567", &[]);
-        for place in 0..text.len() {
+        let key = SigningKey::new(b"key");
+        let text = key.sign(TokenKind::Task, b"1234567", &[]);
+        for index in 0..text.len() {
             let mut forged = text.clone().into_bytes();
-            forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
-            assert_eq!(secret.open(Purpose::Task, &forged, &[]), None, "{place}");
+            forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
+            assert_eq!(key.verify(TokenKind::Task, &forged, &[]), None, "{index}");
         }
         for length in 0..text.len() {
-            assert_eq!(secret.open(Purpose::Task, &text.as_bytes()[..length], &[]), None, "{length}");
+            assert_eq!(key.verify(TokenKind::Task, &text.as_bytes()[..length], &[]), None, "{length}");
         }
-        assert_eq!(secret.open(Purpose::Task, format!("{text}=").as_bytes(), &[]), None);
+        assert_eq!(key.verify(TokenKind::Task, format!("{text}=").as_bytes(), &[]), None);
     }
 }

@@ -329,7 +329,7 @@ fn a_header_that_is_no_token_is_refused_at_start() {
         corelane::internals::registry::Snapshot::build(
             registry,
             &Limits::default(),
-            &corelane::internals::signed_token::Secret::new(b"key"),
+            &corelane::internals::signed_token::SigningKey::new(b"key"),
         )
         .map(drop)
     }) {

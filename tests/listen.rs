@@ -254,7 +254,7 @@ fn running_server_reports_its_bound_ports() {
     assert_eq!(Listen::from(running.addresses()[0]), *http);
     assert_eq!(running.addresses().len(), 1);
     let Endpoint::Tcp(address) = lines.endpoint else { panic!("{lines}") };
-    assert_eq!((lines.transport, address.port() != 0), (Transport::Lines, true));
+    assert_eq!((lines.transport, address.port() != 0), (Transport::JsonLines, true));
     running.stopper().drain();
     running.join().unwrap();
 }

@@ -13,11 +13,11 @@ use corelane::{
     Limits, demo,
     internals::call::ShardContext,
     internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
-    internals::http1::{Flow, Framer, Handler, Names, Progress, RejectReason, Request, RequestHead},
+    internals::http1::{AllowedHosts, Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
     internals::mesh::Broadcast,
     internals::registry::Snapshot,
     internals::runtime::{Completions, Runner, WorkerPools},
-    internals::signed_token::Secret,
+    internals::signed_token::SigningKey,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
 use proptest::{
@@ -71,7 +71,7 @@ impl Lane {
         let server = demo::server().build();
         let snapshot = server
             .registry()
-            .read(|registry| Snapshot::build(registry, &limits, &Secret::new(b"key")))
+            .read(|registry| Snapshot::build(registry, &limits, &SigningKey::new(b"key")))
             .unwrap();
         let runner = Runner::new(
             Completions::new(1, 1, Arc::new(|| {})),
@@ -80,10 +80,10 @@ impl Lane {
         );
         let config = PipelineConfig {
             endpoint: "/mcp",
-            names: Names::new(&[], &[], true),
+            allowed_hosts: AllowedHosts::new(&[], &[], true),
             shard: 0,
             shards: 1,
-            secret: Secret::new(b"key"),
+            signing_key: SigningKey::new(b"key"),
             broadcast: Broadcast::default(),
             limits: &limits,
         };

@@ -1,5 +1,6 @@
-//! Checks of the source tree: imports against the table in docs/ARCHITECTURE.md, no import cycles, `unsafe` in `ring/` only,
-//! sans-io modules without I/O, no unused file, docs/CHECKLIST.md against the tests.
+//! Checks of the source tree: imports against the table in docs/ARCHITECTURE.md and its order, no import cycles, the size of
+//! files and functions, `unsafe` in `ring/` only, sans-io modules without I/O, no unused file, docs/CHECKLIST.md against the
+//! tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -13,6 +14,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+use syn::visit::{self, Visit};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -43,100 +46,177 @@ fn code(path: &Path) -> String {
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// The module of a file of `src`: its first path component below `src`.
-fn module(path: &Path) -> String {
-    let inside = path.strip_prefix(root().join("src")).unwrap();
-    let first = inside.components().next().unwrap().as_os_str().to_string_lossy();
-    first.trim_end_matches(".rs").to_owned()
+/// A row of the table of modules in docs/ARCHITECTURE.md, which lists lower modules first.
+struct Row {
+    module: String,
+    may_use: BTreeSet<String>,
 }
 
-/// `crate::a::b` and the `a`s of `crate::{a::…, b::…}`.
-fn used_modules(code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
-    let mut used = BTreeSet::new();
-    if code.contains("corelane_ring") {
-        used.insert("ring".to_owned());
-    }
-    for (position, _) in code.match_indices("crate::") {
-        let rest = &code[position + "crate::".len()..];
-        let mut depth = 0;
-        let group = rest.find(|character: char| match character {
-            '{' => {
-                depth += 1;
-                false
-            }
-            '}' => {
-                depth -= 1;
-                depth == 0
-            }
-            ';' => true,
-            _ => false,
-        });
-        let paths = if rest.starts_with('{') { &rest[1..group.unwrap()] } else { rest };
-        let mut depth = 0;
-        for part in paths.split_inclusive(['{', '}', ',']) {
-            if depth == 0 {
-                let name: String =
-                    part.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                if modules.contains(&name) {
-                    used.insert(name);
-                }
-            }
-            depth += part.matches('{').count();
-            depth -= part.matches('}').count().min(depth);
-            if !rest.starts_with('{') {
-                break;
-            }
-        }
-    }
-    used
-}
-
-/// The modules that each module may import, from the table in docs/ARCHITECTURE.md.
-fn allowed() -> BTreeMap<String, BTreeSet<String>> {
-    let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+/// The rows of the table of modules in a text.
+fn module_table(text: &str) -> Vec<Row> {
     let names =
-        |cell: &str| -> BTreeSet<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+        |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
     let rows = text.lines().skip_while(|line| *line != "| module | may use | what it is |").skip(2);
-    let table: BTreeMap<_, _> = rows
-        .take_while(|line| line.starts_with('|'))
+    rows.take_while(|line| line.starts_with('|'))
         .map(|line| {
             let cells: Vec<&str> = line.split('|').collect();
-            (names(cells[1]).pop_first().unwrap(), names(cells[2]))
+            Row { module: names(cells[1]).remove(0), may_use: names(cells[2]).into_iter().collect() }
         })
-        .collect();
-    assert!(table.len() > 10, "the table in docs/ARCHITECTURE.md was not found");
-    table
+        .collect()
 }
 
-#[test]
-fn module_imports_match_the_architecture_table() {
-    let allowed = allowed();
-    let modules: BTreeSet<String> = allowed.keys().cloned().collect();
-    let mut arrows = 0;
-    for path in rust_files("src") {
-        let module = module(&path);
-        if module == "lib" {
+fn architecture_table() -> Vec<Row> {
+    let rows = module_table(&fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap());
+    assert!(rows.len() > 20, "the table in docs/ARCHITECTURE.md was not found");
+    rows
+}
+
+/// The top-level module of a module path.
+fn top(path: &str) -> &str {
+    path.split("::").next().unwrap()
+}
+
+/// What contradicts the order of the rows: a row that lists a module which is not above it in the table, an import that the
+/// row of its module does not list, a listed module that is not imported. `imports` has module paths of files. The files `lib`
+/// and `main`, which are above all modules, may import everything and be imported by nothing.
+fn layer_faults(rows: &[Row], imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut lower = BTreeSet::new();
+    let mut unused: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for Row { module, may_use } in rows {
+        let not_lower = may_use.iter().filter(|other| !lower.contains(*other));
+        faults.extend(not_lower.map(|other| format!("{module} lists {other}, which is not a lower row")));
+        unused.extend(may_use.iter().map(|other| (module.as_str(), other.as_str())));
+        lower.insert(module.clone());
+    }
+    for (file, others) in imports.iter().filter(|(file, _)| !["lib", "main"].contains(&top(file))) {
+        let Some(row) = rows.iter().find(|row| row.module == top(file)) else {
+            faults.push(format!("{file} is in no row"));
             continue;
-        }
-        let may_use =
-            allowed.get(&module).unwrap_or_else(|| panic!("{module} is not in docs/ARCHITECTURE.md"));
-        for used in used_modules(&code(&path), &modules) {
-            arrows += 1;
-            assert!(
-                used == module || may_use.contains(&used),
-                "{}: {module} may not use {used}",
-                path.display()
-            );
+        };
+        for other in others.iter().map(|other| top(other)).filter(|other| *other != row.module) {
+            unused.remove(&(row.module.as_str(), other));
+            if !row.may_use.contains(other) {
+                faults.push(format!("{file} imports {other}, which {} does not list", row.module));
+            }
         }
     }
-    assert!(arrows > 30, "too few imports were found");
+    faults.extend(
+        unused.iter().map(|(module, other)| format!("{module} lists {other} and does not import it")),
+    );
+    faults
+}
+
+/// The code of a file without its unit tests.
+fn code_without_tests(path: &Path) -> String {
+    let code = code(path);
+    code.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned()
+}
+
+/// The files of `src` that are not unit tests.
+fn source_files() -> Vec<PathBuf> {
+    rust_files("src").into_iter().filter(|path| !path.ends_with("tests.rs")).collect()
 }
 
 #[test]
-fn imports_are_found_in_every_form() {
-    let modules = ["a", "b", "c", "d"].map(str::to_owned).into();
-    let code = "use crate::{\n    a::{X, b::Y},\n    c,\n};\nfn f() { crate::d::g(); other::b::h(); }";
-    assert_eq!(used_modules(code, &modules), ["a", "c", "d"].map(str::to_owned).into());
+fn modules_import_lower_modules_only() {
+    let files = source_files();
+    let mut imports = imports::imports(&root().join("src"), &files);
+    for path in files.iter().filter(|path| code_without_tests(path).contains("corelane_ring")) {
+        let module = imports::module_path(&root().join("src"), path);
+        imports.get_mut(&module).unwrap().insert("ring".to_owned());
+    }
+    // The demo imports the crate's root, so that it uses the public API only.
+    let demo = imports.get_mut("demo").unwrap();
+    assert!(demo.remove("lib"), "the demo does not use the crate's root");
+    let demo = code(&root().join("src/demo.rs"));
+    for Row { module, .. } in architecture_table() {
+        assert!(!demo.contains(&format!("crate::{module}::")), "the demo uses {module} past the public API");
+    }
+    let faults = layer_faults(&architecture_table(), &imports);
+    assert!(faults.is_empty(), "docs/ARCHITECTURE.md and the imports disagree:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn imports_against_the_order_of_modules_are_reported() {
+    let table = |rows: [&str; 3]| {
+        module_table(&format!("| module | may use | what it is |\n|---|---|---|\n{}\n", rows.join("\n")))
+    };
+    let imports: BTreeMap<String, BTreeSet<String>> =
+        [("b::inner", vec!["a::x"]), ("c", vec!["a", "b"]), ("lib", vec!["c"])]
+            .map(|(file, others)| (file.to_owned(), others.into_iter().map(str::to_owned).collect()))
+            .into();
+    let faults = |rows| layer_faults(&table(rows), &imports);
+    assert_eq!(faults(["| `a` | | |", "| `b` | `a` | |", "| `c` | `a`, `b` | |"]), [""; 0]);
+    assert_eq!(
+        faults(["| `b` | `a` | |", "| `a` | | |", "| `c` | `a`, `b` | |"]),
+        ["b lists a, which is not a lower row"]
+    );
+    assert_eq!(
+        faults(["| `a` | | |", "| `b` | | |", "| `c` | `a`, `b` | |"]),
+        ["b::inner imports a, which b does not list"]
+    );
+    assert_eq!(
+        faults(["| `a` | | |", "| `d` | `a` | |", "| `c` | `a`, `b` | |"]),
+        ["c lists b, which is not a lower row", "b::inner is in no row", "d lists a and does not import it"]
+    );
+}
+
+/// What a document names in backquotes and does not exist: files and folders, with the root or `src/` as the base, and
+/// functions of a file in lists such as `file.rs`: `first`, `Type::second`.
+fn dead_names(text: &str) -> Vec<String> {
+    let mut dead = Vec::new();
+    let mut listed: Option<PathBuf> = None;
+    let mut parts = text.split('`');
+    let mut between = parts.next().unwrap_or_default();
+    while let (Some(name), Some(next)) = (parts.next(), parts.next()) {
+        let is_path = name.ends_with(".rs") || name.ends_with('/') && !name.contains("//");
+        if is_path && !name.starts_with(['/', '.']) && !name.contains(' ') {
+            let file =
+                [root().join(name), root().join("src").join(name)].into_iter().find(|path| path.exists());
+            if file.is_none() {
+                dead.push(name.to_owned());
+            }
+            listed = file.filter(|_| next.starts_with(": "));
+        } else if let Some(file) = &listed {
+            let follows = [":", ",", "\\*,"].contains(&between.trim_end());
+            let function = name.rsplit("::").next().unwrap();
+            if !follows {
+                listed = None;
+            } else if !code(file).contains(&format!("fn {function}")) {
+                dead.push(format!("{name} of {}", file.display()));
+            }
+        }
+        between = next;
+    }
+    dead
+}
+
+#[test]
+fn files_and_functions_that_the_documentation_names_exist() {
+    for document in ["docs/ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        assert_eq!(dead_names(&text), [""; 0], "{document}");
+    }
+    let known = "`shard/mod.rs`: `guarded`, `on_event`; `mcp/envelope/era.rs`: `Envelope::read`\\*, `expect`; `ring/`";
+    assert_eq!(dead_names(known), [""; 0]);
+    let dead =
+        "`shard/none.rs`, `none/`, `shard/mod.rs`: `guarded`\\*, `nothing`. `Phase` of `connection/mod.rs`";
+    let function = format!("nothing of {}", root().join("src/shard/mod.rs").display());
+    assert_eq!(dead_names(dead), ["shard/none.rs", "none/", function.as_str()]);
+}
+
+#[test]
+fn modules_are_declared_in_the_order_of_the_architecture_table() {
+    let lib = code(&root().join("src/lib.rs"));
+    let declared: Vec<&str> = lib
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'))
+        .collect();
+    let rows = architecture_table();
+    let rows: Vec<&str> =
+        rows.iter().map(|row| row.module.as_str()).filter(|module| *module != "ring").collect();
+    assert_eq!(declared, rows, "src/lib.rs and docs/ARCHITECTURE.md");
 }
 
 #[test]
@@ -154,8 +234,13 @@ fn import_cycles_are_found_through_reexports_and_paths() {
         write("a/inner.rs", "pub struct A;\nfn f() { crate::b::g() }\n"),
         write("b.rs", "use crate::a::A;\nuse super::c::C;\npub fn g() {}\n"),
         write("c.rs", "pub struct C;\n#[cfg(test)]\nmod tests { use crate::b::g; }\n"),
+        write("d.rs", "pub use crate::a::A;\n"),
+        write("e.rs", "use crate::{a::{A, self}, c};\nfn f() { super::d::A; other::b::h(); }\n"),
     ];
-    let cycles = imports::cycles(&imports::imports(&directory, &files));
+    let imports = imports::imports(&directory, &files);
+    assert_eq!(imports["d"], ["a::inner".to_owned()].into());
+    assert_eq!(imports["e"], ["a", "a::inner", "c"].map(str::to_owned).into());
+    let cycles = imports::cycles(&imports);
     assert_eq!(cycles, [["a::inner", "b"].map(str::to_owned).into()], "c imports b in its tests only");
 }
 
@@ -188,6 +273,83 @@ fn loadgen_modules_import_only_modules_declared_before_them() {
             assert!(layer(other) <= layer(file), "{file} imports {other}, which is declared later");
         }
     }
+}
+
+/// The most lines of a file, and of a function without a reason in a comment `// Long: …` above it.
+const FILE_LINES_MAX: usize = 600;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// The functions of a source text that have more lines than the limit, each with its number of lines.
+fn long_functions(text: &str) -> Vec<(String, usize)> {
+    struct Functions<'a> {
+        lines: Vec<&'a str>,
+        long: Vec<(String, usize)>,
+    }
+    impl Functions<'_> {
+        fn function(&mut self, signature: &syn::Signature, block: &syn::Block) {
+            let first = signature.fn_token.span.start().line;
+            let lines = block.brace_token.span.close().end().line + 1 - first;
+            let above = self.lines[..first - 1].iter().rev().map(|line| line.trim_start());
+            let has_reason = above
+                .take_while(|line| line.starts_with("//") || line.starts_with("#["))
+                .any(|line| line.strip_prefix("// Long: ").is_some_and(|reason| reason.len() > 10));
+            if lines > FUNCTION_LINES_MAX && !has_reason {
+                self.long.push((signature.ident.to_string(), lines));
+            }
+        }
+    }
+    impl<'ast> Visit<'ast> for Functions<'_> {
+        fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+            self.function(&item.sig, &item.block);
+            visit::visit_item_fn(self, item);
+        }
+        fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+            self.function(&item.sig, &item.block);
+            visit::visit_impl_item_fn(self, item);
+        }
+        fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
+            if let Some(block) = &item.default {
+                self.function(&item.sig, block);
+            }
+            visit::visit_trait_item_fn(self, item);
+        }
+    }
+    let mut functions = Functions { lines: text.lines().collect(), long: Vec::new() };
+    functions.visit_file(&syn::parse_file(text).unwrap());
+    functions.long
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let mut faults = Vec::new();
+    for path in ["src", "ring/src", "loadgen/src"].into_iter().flat_map(rust_files) {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().count();
+        if lines > FILE_LINES_MAX {
+            faults.push(format!("{} has {lines} lines", path.display()));
+        }
+        let long = long_functions(&text);
+        faults.extend(
+            long.into_iter().map(|(name, lines)| format!("{}: {name} has {lines} lines", path.display())),
+        );
+    }
+    assert!(
+        faults.is_empty(),
+        "split what is more than one idea, or state the reason:\n{}",
+        faults.join("\n")
+    );
+}
+
+#[test]
+fn long_functions_are_found() {
+    let body = "    f();\n".repeat(FUNCTION_LINES_MAX - 2);
+    assert_eq!(long_functions(&format!("fn f() {{\n{body}}}\n")), []);
+    let long = format!("fn f() {{\n{body}    f();\n}}\n");
+    let found = [("f".to_owned(), FUNCTION_LINES_MAX + 1)];
+    assert_eq!(long_functions(&long), found);
+    assert_eq!(long_functions(&format!("/// Doc.\n// Long: one table of methods.\n#[inline]\n{long}")), []);
+    assert_eq!(long_functions(&format!("// Long: one table of methods.\n\n{long}")), found);
+    assert_eq!(long_functions(&format!("impl X {{\n{long}}}\ntrait T {{\n{long}}}\n")).len(), 2);
 }
 
 #[test]

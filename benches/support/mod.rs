@@ -8,11 +8,11 @@ use corelane::{
     Limits, Server, demo,
     internals::call::ShardContext,
     internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
-    internals::http1::{Framer, Names},
+    internals::http1::{AllowedHosts, Framer},
     internals::mesh::Broadcast,
     internals::registry::Snapshot,
     internals::runtime::{Completions, Runner, WorkerPools},
-    internals::signed_token::Secret,
+    internals::signed_token::SigningKey,
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
 
@@ -66,7 +66,7 @@ impl Lane {
         let limits = Limits::default();
         let snapshot = server
             .registry()
-            .read(|registry| Snapshot::build(registry, &limits, &Secret::new(b"key")))
+            .read(|registry| Snapshot::build(registry, &limits, &SigningKey::new(b"key")))
             .unwrap();
         let runner = Runner::new(
             Completions::new(1, 1, Arc::new(|| {})),
@@ -75,10 +75,10 @@ impl Lane {
         );
         let config = PipelineConfig {
             endpoint: "/mcp",
-            names: Names::new(&[], &[], true),
+            allowed_hosts: AllowedHosts::new(&[], &[], true),
             shard: 0,
             shards: 1,
-            secret: Secret::new(b"key"),
+            signing_key: SigningKey::new(b"key"),
             broadcast: Broadcast::default(),
             limits: &limits,
         };

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use corelane::{
     Limits,
     internals::json::{Decoder, Node},
-    internals::schema::{Validator, Verdict},
+    internals::schema::{Validation, Validator},
 };
 use corelane_ring::PADDING_BYTES;
 use serde::Deserialize;
@@ -77,7 +77,7 @@ pub fn validate<M: Measure>(count: usize, measure: M) -> M::Output {
     let (schema, arguments) = strings(count);
     let validator = Validator::compile(&schema, &Limits::default()).unwrap();
     on_tape(&arguments, |arguments| {
-        measure.measure(|| validator.judge(black_box(arguments)) == Verdict::Fits)
+        measure.measure(|| validator.validate(black_box(arguments)) == Validation::Valid)
     })
 }
 

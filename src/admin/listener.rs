@@ -15,7 +15,7 @@ use super::{
     connection::serve,
     shared::{Rejections, Shared},
 };
-use crate::{config::Limits, http1::Names, runtime::PoolObserver, shard::ShardHandle};
+use crate::{config::Limits, http1::AllowedHosts, runtime::PoolObserver, shard::ShardHandle};
 
 /// The running admin interface. Dropping it closes the listening socket and joins the listening thread.
 pub(crate) struct Admin {
@@ -32,14 +32,14 @@ impl Admin {
     /// The listening thread cannot be started, or the socket cannot be duplicated.
     pub(crate) fn start(
         listener: TcpListener,
-        names: Names,
+        allowed_hosts: AllowedHosts,
         limits: Limits,
         shards: Vec<ShardHandle>,
         pool: PoolObserver,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            names,
+            allowed_hosts,
             limits,
             shards,
             pool,

@@ -43,7 +43,7 @@ impl Answer<'_> {
 
     /// Checks host, path, method and origin, in this order, and sets the response.
     fn answer(&mut self, head: &RequestHead, bytes: &[u8]) -> Result<(), RejectReason> {
-        let host = self.shared.names.check(head, bytes)?;
+        let host = self.shared.allowed_hosts.check(head, bytes)?;
         let path = path(head.target(bytes), host)?;
         if !matches!(path, b"/healthz" | b"/livez" | b"/readyz" | b"/metrics") {
             return Err(RejectReason::PathUnknown);

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::{
     config::Limits,
-    http1::{Names, RejectReason, RequestHead, excerpt},
+    http1::{AllowedHosts, RejectReason, RequestHead, excerpt},
     runtime::PoolObserver,
     shard::ShardHandle,
     telemetry::{log::RateLimit, metrics::ShardReport},
@@ -52,7 +52,7 @@ impl Rejections {
 
 /// Shared by the listening thread and the threads of the connections.
 pub(super) struct Shared {
-    pub(super) names: Names,
+    pub(super) allowed_hosts: AllowedHosts,
     pub(super) limits: Limits,
     pub(super) shards: Vec<ShardHandle>,
     pub(super) pool: PoolObserver,

@@ -38,7 +38,7 @@ pub enum CallMessage {
         /// The reconnection time that the client is given.
         retry: Duration,
     },
-    /// The call goes on as a task.
+    /// The call becomes a task.
     Task(TaskTerms),
 }
 
@@ -117,11 +117,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Where the messages of a call go.
+/// The destination of the messages of a call.
 enum Sink {
-    /// Of an inline call: they are taken when it has returned.
+    /// A buffer, for an inline call: the messages are taken when it has returned.
     Buffer(Mutex<Vec<CallMessage>>),
-    /// Of any other call: to the queue of its shard.
+    /// The queue of the shard, for any other call.
     Queue(MessageSender),
 }
 
@@ -134,7 +134,7 @@ pub struct ClientChannel {
     extensions: Map<String, Value>,
     schema_limits: SchemaLimits,
     sink: Sink,
-    /// Of a blocking handler, which occupies a thread while it waits.
+    /// Counts a blocking handler, which occupies a thread while it waits; `None` for others.
     wait_gauge: Option<Arc<dyn WaitGauge>>,
     state: Mutex<ChannelState>,
 }
@@ -250,7 +250,7 @@ impl ClientChannel {
             state.progress = progress;
         }
         let mut params = Map::new();
-        // It was JSON when it came.
+        // The token was encoded as JSON when the request was received.
         params.insert("progressToken".into(), serde_json::from_str(token).unwrap_or_default());
         params.insert("progress".into(), number(progress));
         if let Some(total) = total.filter(|total| total.is_finite()) {
@@ -267,7 +267,7 @@ impl ClientChannel {
         self.log_level.is_some_and(|least| level >= least)
     }
 
-    /// Sends a log message, if the client gets messages of this level
+    /// Sends a log message, if the client receives messages of this level
     /// (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/logging>).
     pub(super) fn log(&self, level: Level, logger: Option<&str>, data: &(impl Serialize + ?Sized)) {
         if !self.logs(level) || self.lock().ended {
@@ -407,7 +407,7 @@ impl ClientChannel {
     }
 
     /// Detaches the call from its client: further messages are dropped, and requests fail with [`AskError::NoAnswer`].
-    pub fn end(&self) {
+    pub fn close(&self) {
         let mut state = self.lock();
         state.ended = true;
         let waiting = std::mem::take(&mut state.waiting);

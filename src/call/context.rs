@@ -265,7 +265,7 @@ macro_rules! impl_context_methods {
             }
 
             /// Makes the call a task, if the client declared the tasks extension: it gets the task's id at once, and polls for
-            /// the result. Returns whether the call is a task now; if not, it goes on as before.
+            /// the result. Returns whether the call is a task now; if not, it continues as before.
             ///
             /// # Errors
             /// When there is no room for one more task.

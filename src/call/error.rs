@@ -65,7 +65,7 @@ pub enum AskError {
     /// The client did not declare the capability
     /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr>).
     Unsupported(Capability),
-    /// The call cannot wait: it belongs to a legacy client without a session, or as many blocking handlers wait as may.
+    /// The call cannot wait: it belongs to a legacy client without a session, or the maximum number of blocking handlers waits.
     CannotWait(&'static str),
     /// The client answered with an error.
     Refused {

@@ -30,7 +30,7 @@ use crate::{json::Node, jsonrpc::Id};
 pub struct InlineContext<'a> {
     request: &'a RequestContext<'a>,
     shard: &'a ShardContext,
-    /// Created with the first log message, where the request asks for nothing that needs it earlier.
+    /// Created with the first log message, unless the request has a progress token or a log level.
     channel: &'a OnceCell<Box<ClientChannel>>,
 }
 
@@ -41,8 +41,8 @@ impl std::fmt::Debug for InlineContext<'_> {
 }
 
 impl<'a> InlineContext<'a> {
-    /// The context of a call. `channel` is empty if the request asks neither for progress nor for log messages; messages that a
-    /// legacy client gets unasked fill it.
+    /// The context of a call. `channel` is empty if the request has neither a progress token nor a log level; log messages that a
+    /// legacy client receives by default fill it.
     #[must_use]
     pub fn new(
         request: &'a RequestContext<'a>,

@@ -1,4 +1,4 @@
-//! The request that a call came with: borrowed while its bytes are there, and the parts that outlive them.
+//! The request of a call: borrowed while its bytes are valid, and the parts that outlive them.
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
@@ -16,26 +16,26 @@ use crate::{
 /// `_meta` member that describes the client program
 /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic#meta>).
 pub(crate) const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
-/// `_meta` member that lists what the client can do.
+/// `_meta` member with the capabilities of the client.
 pub(crate) const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// The header that names a session, before 2026-07-28.
 const SESSION_ID: &str = "mcp-session-id";
 
-/// Most bytes that one call copies of its request's headers and `_meta`: names and values, where each JSON value counts 32 bytes
-/// besides its text. Fixed while the server runs.
+/// Maximum number of bytes that one call copies of its request's headers and `_meta`: names and values, with 32 bytes for each
+/// JSON value in addition to its text. Fixed while the server runs.
 pub const REQUEST_COPY_BYTES_MAX: usize = 4096;
 
-/// What a JSON value counts besides its text, in bytes.
+/// Bytes counted for a JSON value in addition to its text.
 const VALUE_BYTES: usize = 32;
 
 /// The protocol revision and the capabilities of the client that calls, and the shard that runs the call.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
-    /// The protocol revision the client speaks.
+    /// The protocol revision of the request.
     pub revision: Revision,
-    /// What the client can do, as far as it said so: with this request, or in its session's handshake.
+    /// The capabilities that the client declared, with this request or in the handshake of its session.
     pub capabilities: Capabilities,
-    /// The shard that took the call.
+    /// The shard that received the call.
     pub shard: usize,
 }
 
@@ -50,25 +50,25 @@ pub struct ClientInfo<'a> {
     pub title: Option<&'a str>,
 }
 
-/// One request that calls something: built once by dispatch, passed by reference, without an allocation.
+/// The request of a call: built once by dispatch, passed by reference, without an allocation.
 ///
 /// The authenticated principal, the flags that apply to the request and its stage marks become fields here as soon as something
 /// reads them: borrowed or `Copy`, so that a request that does not use them pays nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
-    /// Who calls.
+    /// The client.
     pub caller: Caller,
-    /// The name of what is called, as it was declared: see [`Callable::name`](super::Callable::name).
+    /// The declared name of the callable: see [`Callable::name`](super::Callable::name).
     pub target: &'a Arc<str>,
     /// The id of the request.
     pub id: Id<'a>,
-    /// The head it came with; `None` on a connection of newline-delimited JSON.
+    /// The head of the HTTP request; `None` on a newline-delimited connection.
     pub headers: Option<Headers<'a>>,
     /// `params._meta`.
     pub meta: Option<Node<'a>>,
-    /// The other end of the connection, where it has an address.
+    /// The address of the peer; `None` if it has none.
     pub peer: Option<PeerAddress>,
-    /// When the turn that received it began.
+    /// Start of the turn that received the request.
     pub received: Instant,
 }
 
@@ -110,10 +110,10 @@ impl<'a> RequestContext<'a> {
         capabilities.get("extensions")?.get(id)
     }
 
-    /// What a call that outlives the request's bytes keeps of it: `reads` are copied.
+    /// Copies the parts that a call needs after the request's bytes are gone: those in `reads`.
     ///
     /// # Errors
-    /// When they have more than [`REQUEST_COPY_BYTES_MAX`] bytes.
+    /// If they have more than [`REQUEST_COPY_BYTES_MAX`] bytes.
     pub fn to_owned(&self, reads: Option<&Arc<DeclaredReads>>) -> Result<OwnedRequest, CopyTooLarge> {
         let fields = reads.map(|reads| CopiedFields::copy(self, reads).map(Arc::new)).transpose()?;
         Ok(OwnedRequest {
@@ -126,7 +126,7 @@ impl<'a> RequestContext<'a> {
     }
 }
 
-/// What a call reads of its request exceeds [`REQUEST_COPY_BYTES_MAX`].
+/// The parts that a call copies exceed [`REQUEST_COPY_BYTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopyTooLarge;
 
@@ -166,7 +166,7 @@ impl CopiedFields {
             let Some(value) = request.meta(key) else { return Ok(None) };
             left =
                 left.checked_sub(key.len()).and_then(|left| left_behind(value, left)).ok_or(CopyTooLarge)?;
-            // A tree of plain values is always read.
+            // Deserializing a tree of plain values does not fail.
             Ok(Some(Value::deserialize(value).unwrap_or_default()))
         };
         let meta = reads.meta.iter().map(member).collect::<Result<_, _>>()?;
@@ -184,7 +184,7 @@ impl CopiedFields {
     }
 }
 
-/// What is left of `left` bytes when a value has been copied; `None`: it has more. As deep as the decoder lets a document be.
+/// The rest of `left` bytes after a value was copied; `None` if the value is larger. The decoder bounds the recursion depth.
 fn left_behind(value: Node<'_>, left: usize) -> Option<usize> {
     let left = left.checked_sub(VALUE_BYTES)?;
     if let Some(text) = value.as_str() {
@@ -206,18 +206,18 @@ pub struct OwnedRequest {
     target: Arc<str>,
     id: OwnedId,
     pub(super) peer: Option<PeerAddress>,
-    /// Only of what reads any.
+    /// `None` if the callable reads none.
     fields: Option<Arc<CopiedFields>>,
 }
 
 impl OwnedRequest {
-    /// Who calls.
+    /// The client.
     #[must_use]
     pub fn caller(&self) -> Caller {
         self.caller
     }
 
-    /// The id of the request. A copy of it shares its text.
+    /// The id of the request. Clones share its text.
     #[must_use]
     pub fn id(&self) -> &OwnedId {
         &self.id

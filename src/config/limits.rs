@@ -408,7 +408,8 @@ impl Limits {
         self.bounds().iter().filter_map(|bound| Some((key(bound), bound.number?))).collect()
     }
 
-    /// Every limit with its valid range: all values with which a server can run. Longer than 70 lines because it has one row per limit.
+    // Long: one row for each limit.
+    /// Every limit with its valid range: all values with which a server can run.
     pub(super) fn bounds(&self) -> Vec<Bound> {
         const GIB: usize = 1 << 30;
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);

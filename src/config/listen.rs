@@ -15,7 +15,7 @@ pub enum Transport {
     /// Streamable HTTP.
     Http,
     /// Newline-delimited JSON: one message per line, as over stdio.
-    Lines,
+    JsonLines,
 }
 
 /// Address of a listening socket.
@@ -64,8 +64,8 @@ impl fmt::Display for Listen {
         match (self.transport, &self.endpoint) {
             (Transport::Http, Endpoint::Tcp(address)) => write!(formatter, "{address}"),
             (Transport::Http, Endpoint::Unix(path)) => write!(formatter, "{HTTP_UNIX}{}", path.display()),
-            (Transport::Lines, Endpoint::Tcp(address)) => write!(formatter, "{TCP}{address}"),
-            (Transport::Lines, Endpoint::Unix(path)) => write!(formatter, "{UNIX}{}", path.display()),
+            (Transport::JsonLines, Endpoint::Tcp(address)) => write!(formatter, "{TCP}{address}"),
+            (Transport::JsonLines, Endpoint::Unix(path)) => write!(formatter, "{UNIX}{}", path.display()),
         }
     }
 }
@@ -77,9 +77,9 @@ impl FromStr for Listen {
         let (transport, endpoint) = if let Some(path) = text.strip_prefix(HTTP_UNIX) {
             (Transport::Http, unix(path)?)
         } else if let Some(path) = text.strip_prefix(UNIX) {
-            (Transport::Lines, unix(path)?)
+            (Transport::JsonLines, unix(path)?)
         } else if let Some(address) = text.strip_prefix(TCP) {
-            (Transport::Lines, tcp(text, address)?)
+            (Transport::JsonLines, tcp(text, address)?)
         } else {
             let address = match text.strip_prefix(HTTP) {
                 // The form that the line `listening on …` prints.
@@ -173,10 +173,10 @@ mod tests {
             ("http://127.0.0.1:8080/", Transport::Http, Endpoint::Tcp(address), "127.0.0.1:8080"),
             ("localhost:8080", Transport::Http, Endpoint::Tcp(address), "127.0.0.1:8080"),
             ("http://localhost:8080/mcp", Transport::Http, Endpoint::Tcp(address), "127.0.0.1:8080"),
-            ("tcp://localhost:8080", Transport::Lines, Endpoint::Tcp(address), "tcp://127.0.0.1:8080"),
-            ("tcp://127.0.0.1:8080", Transport::Lines, Endpoint::Tcp(address), "tcp://127.0.0.1:8080"),
+            ("tcp://localhost:8080", Transport::JsonLines, Endpoint::Tcp(address), "tcp://127.0.0.1:8080"),
+            ("tcp://127.0.0.1:8080", Transport::JsonLines, Endpoint::Tcp(address), "tcp://127.0.0.1:8080"),
             ("http+unix:run/a b.sock", Transport::Http, path(), "http+unix:run/a b.sock"),
-            ("unix:run/a b.sock", Transport::Lines, path(), "unix:run/a b.sock"),
+            ("unix:run/a b.sock", Transport::JsonLines, path(), "unix:run/a b.sock"),
         ] {
             let listen: Listen = text.parse().unwrap();
             assert_eq!(listen, Listen { transport, endpoint }, "{text}");

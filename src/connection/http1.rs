@@ -13,7 +13,7 @@ use crate::{
         ReservedHead, Route, Status, chunk, cors_headers, excerpt, preflight_headers, write_event,
     },
     jsonrpc::{ErrorCode, write_error},
-    mcp::{CallMethod, Headers},
+    mcp::{Headers, RpcMethod},
     telemetry::observer::RequestFields,
 };
 
@@ -153,18 +153,18 @@ impl Pipeline {
                 Some(Phase::Calling { ticket, is_streaming: false })
             }
             Disposition::Batch(replies) => self.reply_to_batch(replies, response, exchange, deferred, out),
-            Disposition::Listening(listener) if exchange.http_1_0 => {
-                self.dispatcher.state.subscriptions.remove(listener);
+            Disposition::Listening(subscriber) if exchange.http_1_0 => {
+                self.dispatcher.state.subscriptions.remove(subscriber);
                 response.cancel(out);
                 self.reject(RejectReason::VersionNotSupported, None, out)
             }
-            Disposition::Listening(listener) => {
+            Disposition::Listening(subscriber) => {
                 let acknowledged = response.take_body(out);
                 response.cancel(out);
                 self.begin_events(out, exchange);
                 chunk(out, true, |out| write_event(out, None, &acknowledged));
                 *deferred = DeferredReply::new(exchange, None);
-                Some(Phase::Listening(listener))
+                Some(Phase::Listening(subscriber))
             }
             Disposition::Attached(stream, is_over) => {
                 let events = response.take_body(out);
@@ -369,7 +369,7 @@ impl Pipeline {
         let request = RequestFields { status: Some(reason.status()), ..RequestFields::default() };
         match excerpt(forbidden) {
             Some(name) => self.dispatcher.observer.forbidden(reason.name(), request, &name),
-            None => self.dispatcher.observer.refused(reason.name(), request, None),
+            None => self.dispatcher.observer.rejected(reason.name(), request, None),
         }
         // The end of a rejected request's body is not looked for.
         let can_go_on = head.is_some_and(|(head, _)| head.keep_alive && !head.http_1_0 && !head.has_body());
@@ -404,7 +404,7 @@ impl Pipeline {
     fn preflight(&mut self, headers: Headers<'_>, out: &mut Vec<u8>) -> Option<Phase> {
         let exchange = exchange(headers);
         let mut lines = preflight_headers(headers.head, headers.bytes);
-        self.metrics().note(CallMethod::Other as usize);
+        self.metrics().note(RpcMethod::Other as usize);
         lines.push_str(&self.header_lines(exchange));
         self.heads.write(out, Status::NoContent, &lines, &[]);
         self.after(exchange)

@@ -32,7 +32,7 @@ impl JsonLines {
 }
 
 /// The lines of one connection, on their way from its framer through the pipeline.
-pub(crate) struct Lines<'a> {
+pub(crate) struct JsonLinesHandler<'a> {
     pub(crate) pipeline: &'a mut Pipeline,
     pub(crate) limits: &'a Limits,
     pub(crate) client: &'a mut JsonLinesClient,
@@ -42,7 +42,7 @@ pub(crate) struct Lines<'a> {
     pub(crate) handled: u32,
 }
 
-impl Handler for Lines<'_> {
+impl Handler for JsonLinesHandler<'_> {
     fn line(&mut self, mut line: Result<Line<'_>, LineTooLong>) -> Flow {
         if std::mem::replace(self.is_new, false)
             && let Ok(first) = &mut line
@@ -85,7 +85,7 @@ impl Pipeline {
     /// Whether a connection with this many pending replies is read no further until there is one. It is, where a call waits for
     /// an answer of its client.
     pub(crate) fn is_at_call_limit(&self, socket: SocketId, pending: usize, limits: &Limits) -> bool {
-        pending >= limits.calls_per_line_max && !self.dispatcher.calls.asks(socket)
+        pending >= limits.calls_per_line_max && !self.dispatcher.calls.has_open_question(socket)
     }
 
     /// Answers a line into `out`; every answer ends with a line feed. Returns how many answers are deliveries later.

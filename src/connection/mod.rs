@@ -17,13 +17,13 @@ pub(crate) use census::Census;
 pub use deferred::DeferredReply;
 pub(crate) use http1::Delivered;
 pub use http1::Requests;
-pub(crate) use jsonl::{JsonLines, Lines, append_message, deliver_line};
+pub(crate) use jsonl::{JsonLines, JsonLinesHandler, append_message, deliver_line};
 pub use pipeline::{Pipeline, PipelineConfig};
 pub(crate) use wire::Wire;
 
 use crate::{
     http1::Framer,
-    mesh::StreamId,
+    mcp::StreamId,
     runtime::{Tick, Ticket},
     session::SubscriberKey,
     telemetry::metrics::ConnectionState,

@@ -10,12 +10,12 @@ use corelane_ring::PeerAddress;
 use crate::{
     config::Limits,
     dispatch::{Dispatcher, DispatcherConfig},
-    http1::{Assembly, Guard, Names, ResponseHeads},
+    http1::{AllowedHosts, Assembly, RequestGuard, ResponseHeads},
     json::Decoder,
     mesh::Broadcast,
     registry::Snapshot,
     runtime::Runner,
-    signed_token::Secret,
+    signed_token::SigningKey,
     telemetry::{
         metrics::{ShardMetrics, ToolSeries},
         observer::RequestFields,
@@ -30,13 +30,13 @@ pub struct PipelineConfig<'a> {
     /// The path of the endpoint.
     pub endpoint: &'a str,
     /// The allowed hosts and origins.
-    pub names: Names,
+    pub allowed_hosts: AllowedHosts,
     /// The number of this shard.
     pub shard: usize,
     /// How many shards there are.
     pub shards: usize,
     /// The key of session ids, cursors and request states; the same for all shards.
-    pub secret: Secret,
+    pub signing_key: SigningKey,
     /// Reaches the other shards.
     pub broadcast: Broadcast,
     /// Every bound.
@@ -45,7 +45,7 @@ pub struct PipelineConfig<'a> {
 
 /// One shard's guard, decoder, dispatcher and response heads.
 pub struct Pipeline {
-    pub(super) guard: Guard,
+    pub(super) guard: RequestGuard,
     pub(super) decoder: Decoder,
     pub(super) heads: ResponseHeads,
     pub(crate) dispatcher: Dispatcher,
@@ -59,10 +59,11 @@ impl Pipeline {
     /// A pipeline that serves `snapshot`.
     #[must_use]
     pub fn new(config: PipelineConfig<'_>, snapshot: Snapshot, runner: Runner) -> Self {
-        let PipelineConfig { endpoint, names, shard, shards, secret, broadcast, limits } = config;
-        let dispatcher = DispatcherConfig { shard, shards, secret, broadcast, limits: *limits };
+        let PipelineConfig { endpoint, allowed_hosts, shard, shards, signing_key, broadcast, limits } =
+            config;
+        let dispatcher = DispatcherConfig { shard, shards, signing_key, broadcast, limits: *limits };
         Self {
-            guard: Guard::new(endpoint, names),
+            guard: RequestGuard::new(endpoint, allowed_hosts),
             decoder: Decoder::new(limits),
             heads: ResponseHeads::new(SystemTime::now()),
             dispatcher: Dispatcher::new(dispatcher, snapshot, runner),
@@ -85,7 +86,7 @@ impl Pipeline {
     /// Records a connection that is closed, or input that is dropped, by the client's fault.
     pub(crate) fn rejected(&mut self, reason: &'static str, peer: Option<PeerAddress>) {
         self.dispatcher.observer.set_peer(peer);
-        self.dispatcher.observer.refused(reason, RequestFields::default(), None);
+        self.dispatcher.observer.rejected(reason, RequestFields::default(), None);
     }
 
     /// From now on every reply closes its connection.

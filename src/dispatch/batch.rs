@@ -1,4 +1,4 @@
-//! Batches of JSON-RPC messages, which 2025-03-26 knows
+//! Batches of JSON-RPC messages, in revision 2025-03-26
 //! (<https://modelcontextprotocol.io/specification/2025-03-26/basic#batching>).
 
 use super::{BatchReplies, Dispatcher, Disposition, Source, Suspension};
@@ -6,7 +6,7 @@ use crate::{
     call::Revision,
     json::{Elements, Node, lacks_digits},
     jsonrpc::{answerable_id, needs_text},
-    mcp::{self, CallMethod, Refused},
+    mcp::{self, ErrorKind, RpcMethod},
 };
 
 impl Dispatcher {
@@ -18,9 +18,9 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
         if messages.len() > self.limits.batch_messages_max {
-            return Ok(self.reject_plain(out, Refused::InvalidRequest, "Too many messages in a batch"));
+            return Ok(self.reject_request(out, ErrorKind::InvalidRequest, "Too many messages in a batch"));
         }
-        // No message may have run when another one turns out to need the text.
+        // Checked for all messages first: none may run before dispatch is suspended for the text of another.
         if messages.clone().any(|message| needs_text(message) || lacks_digits(message)) {
             return Err(Suspension::NeedsText);
         }
@@ -34,21 +34,21 @@ impl Dispatcher {
             if message.get("method").and_then(Node::as_str) == Some("initialize") {
                 let id = answerable_id(message, self.limits.id_bytes_max);
                 let text = "initialize must not be in a batch";
-                let (method, reason) = (CallMethod::Initialize, Refused::InvalidRequest);
-                self.reject(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, text));
+                let (method, reason) = (RpcMethod::Initialize, ErrorKind::InvalidRequest);
+                self.reject(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, text));
             } else {
                 match self.dispatch_message(source, message, false, out)? {
                     Disposition::Pending(_) => replies.pending += 1,
                     Disposition::NotAcceptable => {
-                        self.reject_plain(out, Refused::InvalidRequest, "Not in a batch");
+                        self.reject_request(out, ErrorKind::InvalidRequest, "Not in a batch");
                     }
-                    Disposition::Listening(listener) => {
+                    Disposition::Listening(subscriber) => {
                         out.truncate(start);
                         if let Source::JsonLines { client, .. } = source {
-                            client.listens.retain(|other| *other != listener);
+                            client.listens.retain(|other| *other != subscriber);
                         }
-                        self.state.subscriptions.remove(listener);
-                        self.reject_plain(out, Refused::InvalidRequest, "Not in a batch");
+                        self.state.subscriptions.remove(subscriber);
+                        self.reject_request(out, ErrorKind::InvalidRequest, "Not in a batch");
                     }
                     _ => {}
                 }

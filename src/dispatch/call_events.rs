@@ -1,4 +1,4 @@
-//! What calls say while they run, what is answered to them, and how they end.
+//! Events of running calls: notifications and requests to the client, responses of the client, cancellation and completion.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,53 +15,54 @@ use crate::{
     json::write_string,
     jsonrpc::{Id, OwnedId},
     mcp::{
-        self, CallMethod, ClientAnswer, QuestionId, Refused, SessionKey, TaskAction, TaskKey, TaskStatus, Tie,
+        self, Affinity, ClientAnswer, ErrorKind, QuestionId, RpcMethod, SessionKey, StreamId, TaskAction,
+        TaskKey, TaskStatus,
     },
-    mesh::{Message, StreamId},
+    mesh::Message,
     runtime::{CallEvent, Completed, Ticket, Unfinished, instant_after},
     session::Attachment,
     telemetry::observer::RequestFields,
 };
 
-/// Where a message of a running call goes.
+/// The route of a notification or request that a running call sends.
 enum NotificationRoute {
-    /// The connection that waits for the answer.
+    /// The connection of the request.
     Connection(SocketId),
-    /// A replay buffer.
+    /// The replay buffer of a stream.
     Stream(StreamId),
-    /// Nowhere: the client cannot be reached before the answer.
+    /// None: no message can reach the client before the reply.
     None,
 }
 
 impl Dispatcher {
-    /// Takes up an event of a running call.
+    /// Handles an event of a running call.
     pub(crate) fn on_call_event(&mut self, event: CallEvent) {
         match event {
-            CallEvent::Message(ticket, note) => self.on_note(ticket, note),
+            CallEvent::Message(ticket, message) => self.on_call_message(ticket, message),
             CallEvent::Ended(Completed { ticket, outcome }) => {
                 let suspended = self.calls.get_mut(ticket).and_then(|call| call.suspended.take());
                 if let Some(suspended) = suspended {
                     self.resume_suspended(ticket, *suspended);
-                } else if let Some((call, talk)) = self.calls.take(ticket) {
-                    self.finish_call(ticket, &call, talk.as_ref(), outcome.map_err(refusal));
+                } else if let Some((call, channel)) = self.calls.take(ticket) {
+                    self.finish_call(ticket, &call, channel.as_ref(), outcome.map_err(error_kind));
                 }
             }
         }
     }
 
-    pub(super) fn on_note(&mut self, ticket: Ticket, note: CallMessage) {
-        match note {
+    pub(super) fn on_call_message(&mut self, ticket: Ticket, message: CallMessage) {
+        match message {
             CallMessage::Message(message) => {
                 self.send(ticket, &message);
             }
-            CallMessage::Ask { key, request } => self.put_question(ticket, key, &request),
+            CallMessage::Ask { key, request } => self.send_client_request(ticket, key, &request),
             CallMessage::Disconnect { retry } => self.disconnect(ticket, retry),
             CallMessage::Task(terms) => self.become_task(ticket, terms),
         }
     }
 
-    /// Where messages of a call go that precede its answer. The first makes a reply over HTTP a stream of events, which can be
-    /// resumed in a session of 2025-11-25
+    /// The route of messages that precede the reply of a call. The first message turns a reply over HTTP into an event stream,
+    /// which is resumable in a session of 2025-11-25
     /// (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#resumability-and-redelivery>).
     fn notification_route(&mut self, ticket: Ticket) -> NotificationRoute {
         let Some(call) = self.calls.get_mut(ticket) else { return NotificationRoute::None };
@@ -91,7 +92,7 @@ impl Dispatcher {
         }
     }
 
-    /// Sends a message that precedes the answer of a call. Returns `false` if the client cannot be reached.
+    /// Sends a message that precedes the reply of a call. Returns `false` if the call has no route to its client.
     fn send(&mut self, ticket: Ticket, message: &[u8]) -> bool {
         match self.notification_route(ticket) {
             NotificationRoute::Stream(stream) => self.state.push(stream, message, false),
@@ -103,43 +104,44 @@ impl Dispatcher {
         true
     }
 
-    /// Asks the client a call's question.
-    fn put_question(&mut self, ticket: Ticket, key: String, request: &InputRequest) {
-        let moment = self.moment;
-        let secret = self.sessions.secret().clone();
+    /// Sends a request of a call to its client.
+    fn send_client_request(&mut self, ticket: Ticket, key: String, request: &InputRequest) {
+        let clock = self.clock;
+        let signing_key = self.sessions.signing_key().clone();
         let timeout = self.limits.question_timeout;
         let shard = self.state.shard;
         let Some(call) = self.calls.get_mut(ticket) else { return };
         if let ReplyTo::Task(task) = call.reply_to {
-            self.state.tasks.ask(task, key, request.clone(), moment.both());
-            self.state.publish_task(task, moment.monotonic);
+            self.state.tasks.ask(task, key, request.clone(), clock.both());
+            self.state.publish_task(task, clock.monotonic);
             return;
         }
-        let number = call.asked;
-        call.asked += 1;
+        let number = call.requests_made;
+        call.requests_made += 1;
         call.questions.push((number, key.clone()));
         let question = QuestionId { shard, index: ticket.index, generation: ticket.generation, number };
-        let id = question.seal(&secret, call.session, self.state.broadcast.instance());
+        let id = question.sign(&signing_key, call.session, self.state.broadcast.instance());
         let mut message = b"{\"jsonrpc\":\"2.0\",\"id\":".to_vec();
         write_string(&mut message, &id);
         message.extend_from_slice(b",\"method\":");
         write_string(&mut message, request.method);
         message.extend_from_slice(b",\"params\":");
         let mut params = request.params.clone();
-        // The call's own name for it is another call's too (checklist E-02).
+        // The handler's `elicitationId` is not unique among calls; the request id is
+        // (<https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation>).
         if let Some(name) = params.get_mut("elicitationId") {
             *name = id.into();
         }
         message.extend_from_slice(params.to_string().as_bytes());
         message.push(b'}');
         if self.send(ticket, &message) {
-            self.calls.set_deadline(ticket, moment.monotonic, instant_after(moment.monotonic, timeout));
-        } else if let Some(talk) = self.calls.talk(ticket) {
-            talk.answer(&key, Err((0, "the client cannot be reached".to_owned())));
+            self.calls.set_deadline(ticket, clock.monotonic, instant_after(clock.monotonic, timeout));
+        } else if let Some(channel) = self.calls.channel(ticket) {
+            channel.answer(&key, Err((0, "the client cannot be reached".to_owned())));
         }
     }
 
-    /// Brings a client's answer to the call that asked, here or elsewhere.
+    /// Passes a response of the client to its call, on this shard or another.
     pub(crate) fn client_answer(&mut self, answer: ClientAnswer) {
         let question = answer.question;
         if question.shard != self.state.shard {
@@ -149,15 +151,15 @@ impl Dispatcher {
             return;
         }
         let ticket = Ticket { index: question.index, generation: question.generation };
-        let now = self.moment.monotonic;
+        let now = self.clock.monotonic;
         let key = self.calls.get_mut(ticket).filter(|call| call.session == answer.session).and_then(|call| {
             let position = call.questions.iter().position(|(number, _)| *number == question.number)?;
             let key = call.questions.swap_remove(position).1;
-            // While another one is open, the call's time does not run.
+            // The deadline of the call is suspended while it awaits another response.
             let deadline = call.questions.is_empty().then(|| instant_after(now, call.callable.deadline()));
             Some((key, deadline))
         });
-        // A second answer, or one to a call that has ended.
+        // A duplicate response, or the call has ended.
         let Some((key, deadline)) = key else {
             self.observer.metrics().event("answer_unexpected");
             return;
@@ -165,14 +167,14 @@ impl Dispatcher {
         if let Some(deadline) = deadline {
             self.calls.set_deadline(ticket, now, deadline);
         }
-        if let Some(talk) = self.calls.talk(ticket) {
-            talk.answer(&key, answer.answer);
+        if let Some(channel) = self.calls.channel(ticket) {
+            channel.answer(&key, answer.answer);
         }
     }
 
-    /// Ends a reply's stream before the call has ended. Its client resumes the stream.
+    /// Ends the event stream of a reply before the call has ended. The client resumes the stream.
     fn disconnect(&mut self, ticket: Ticket, retry: Duration) {
-        // The stream begins, so that there is something to resume.
+        // Starts the stream, which the client needs to resume it.
         self.notification_route(ticket);
         let Some(call) = self.calls.get_mut(ticket) else { return };
         let ReplyTo::Http { socket, stream: ReplyStream::Resumable(stream) } = call.reply_to else { return };
@@ -182,37 +184,38 @@ impl Dispatcher {
         self.state.deliveries.events(Destination::Stream(socket, stream), &last, AfterSend::EndReply);
     }
 
-    /// The call goes on as a task: whoever waits is told where to ask for it (checklist X-03).
+    /// Turns a call into a task, and replies with the task id
+    /// (<https://github.com/modelcontextprotocol/ext-tasks/blob/main/specification/2026-07-28/tasks.md>).
     fn become_task(&mut self, ticket: Ticket, terms: TaskTerms) {
-        let moment = self.moment;
+        let clock = self.clock;
         let nonce = u64::from_le_bytes(self.entropy.take());
         let Some(call) = self.calls.get(ticket) else { return };
         if matches!(call.reply_to, ReplyTo::Task(_)) {
             return;
         }
-        let secret = self.sessions.secret();
-        let kept = self.state.tasks.insert(ticket, terms, secret, moment.both(), nonce);
+        let signing_key = self.sessions.signing_key();
+        let kept = self.state.tasks.insert(ticket, terms, signing_key, clock.both(), nonce);
         let Some((key, expires)) = kept else {
-            if let Some(call) = self.calls.abandon(ticket) {
-                self.cancelled.push_back((ticket, call, Refused::Busy));
+            if let Some(call) = self.calls.cancel(ticket) {
+                self.cancelled.push_back((ticket, call, ErrorKind::Busy));
             }
             return;
         };
-        self.calls.set_deadline(ticket, moment.monotonic, expires);
+        self.calls.set_deadline(ticket, clock.monotonic, expires);
         let Some(call) = self.calls.get_mut(ticket) else { return };
         let reply_to = std::mem::replace(&mut call.reply_to, ReplyTo::Task(key));
         let id = call.id.clone();
-        if let Some(view) = self.state.tasks.view(key, moment.monotonic) {
+        if let Some(view) = self.state.tasks.view(key, clock.monotonic) {
             let mut out = Vec::new();
             mcp::write_task_created(&mut out, &self.snapshot, id.as_id(), view);
             self.reply(ticket, reply_to, Status::Ok, &out);
         }
     }
 
-    /// Delivers an answer, which is empty where the client gets none.
+    /// Delivers an encoded reply; `answer` is empty if the client receives none.
     fn reply(&mut self, ticket: Ticket, to: ReplyTo, status: Status, answer: &[u8]) {
         match to {
-            ReplyTo::Task(key) => self.end_task(key, answer),
+            ReplyTo::Task(key) => self.complete_task(key, answer),
             ReplyTo::Stream(stream) | ReplyTo::Http { stream: ReplyStream::Resumable(stream), .. } => {
                 self.state.push(stream, answer, true);
             }
@@ -225,40 +228,40 @@ impl Dispatcher {
         }
     }
 
-    /// Does to a task what a client asks for.
+    /// Applies an action to a task of this shard.
     pub(crate) fn task_action(&mut self, key: TaskKey, action: &TaskAction) {
-        let moment = self.moment;
+        let clock = self.clock;
         match action {
             TaskAction::Get => {}
             TaskAction::Update(answers) => {
-                let ticket = self.state.tasks.ticket(key, moment.monotonic);
-                let wanted = self.state.tasks.answer(key, answers.clone(), moment.both());
-                if wanted.is_empty() {
+                let ticket = self.state.tasks.ticket(key, clock.monotonic);
+                let accepted = self.state.tasks.answer(key, answers.clone(), clock.both());
+                if accepted.is_empty() {
                     return;
                 }
-                for (question, answer) in wanted {
-                    if let Some(talk) = ticket.and_then(|ticket| self.calls.talk(ticket)) {
-                        talk.answer(&question, Ok(answer));
+                for (question, answer) in accepted {
+                    if let Some(channel) = ticket.and_then(|ticket| self.calls.channel(ticket)) {
+                        channel.answer(&question, Ok(answer));
                     }
                 }
-                self.state.publish_task(key, moment.monotonic);
+                self.state.publish_task(key, clock.monotonic);
             }
             TaskAction::Cancel => {
-                if let Some(ticket) = self.state.tasks.ticket(key, moment.monotonic) {
-                    self.calls.abandon(ticket);
-                    self.state.tasks.end(key, TaskStatus::Cancelled, moment.both());
+                if let Some(ticket) = self.state.tasks.ticket(key, clock.monotonic) {
+                    self.calls.cancel(ticket);
+                    self.state.tasks.end(key, TaskStatus::Cancelled, clock.both());
                     self.observer.metrics().event("cancelled");
-                    self.state.publish_task(key, moment.monotonic);
+                    self.state.publish_task(key, clock.monotonic);
                 }
             }
         }
     }
 
-    /// Cancels a request whose answer a client does not want any more: of a session wherever it runs, of a newline-delimited
-    /// connection a call or a `subscriptions/listen`.
-    pub(crate) fn cancel(&mut self, tie: Tie, id: &OwnedId, source: &mut Source<'_>) {
-        match (tie, source) {
-            (Tie::Session(session), _) => {
+    /// Cancels a request after `notifications/cancelled`: in a session a call on any shard, on a newline-delimited connection a
+    /// call or a `subscriptions/listen`.
+    pub(crate) fn cancel(&mut self, affinity: Affinity, id: &OwnedId, source: &mut Source<'_>) {
+        match (affinity, source) {
+            (Affinity::Session(session), _) => {
                 self.cancel_in_session(session.key, id);
                 for shard in 0..u16::try_from(self.state.broadcast.mailboxes().len()).unwrap_or(u16::MAX) {
                     if shard != self.state.shard
@@ -276,36 +279,36 @@ impl Dispatcher {
         }
     }
 
-    /// As [`Self::cancel`], for the calls of a session that run on this shard.
+    /// As [`Self::cancel`], for a call of a session on this shard.
     pub(crate) fn cancel_in_session(&mut self, key: SessionKey, id: &OwnedId) {
         if let Some(ticket) = self.calls.find(Some(key), None, id) {
             self.cancel_call(ticket);
         }
     }
 
-    /// Cancels a call. Its connection, if one waits for the answer, gets an empty one.
+    /// Cancels a call. An attached connection receives an empty reply.
     fn cancel_call(&mut self, ticket: Ticket) {
-        let Some(call) = self.calls.abandon(ticket) else { return };
+        let Some(call) = self.calls.cancel(ticket) else { return };
         self.observer.metrics().event("cancelled");
         match call.reply_to {
             ReplyTo::Stream(stream) | ReplyTo::Http { stream: ReplyStream::Resumable(stream), .. } => {
                 self.state.end(stream);
             }
             ReplyTo::Http { .. } | ReplyTo::JsonLines(_) => {
-                self.observer.metrics().note(CallMethod::Other as usize);
+                self.observer.metrics().note(RpcMethod::Other as usize);
                 self.reply(ticket, call.reply_to, Status::Accepted, &[]);
             }
             ReplyTo::Task(_) => {}
         }
     }
 
-    /// Answers a call that has ended.
+    /// Encodes and delivers the reply of a call that has ended.
     pub(crate) fn finish_call(
         &mut self,
         ticket: Ticket,
         call: &PendingCall,
-        talk: Option<&Arc<ClientChannel>>,
-        outcome: Result<Reply, Refused>,
+        channel: Option<&Arc<ClientChannel>>,
+        outcome: Result<Reply, ErrorKind>,
     ) {
         if let ReplyTo::JsonLines(socket)
         | ReplyTo::Http {
@@ -313,9 +316,9 @@ impl Dispatcher {
             stream: ReplyStream::Unsupported | ReplyStream::Possible | ReplyStream::Open,
         } = call.reply_to
         {
-            // The usual case: straight into the bytes of the queue.
+            // The common case: encodes the reply directly into the delivery queue.
             let mut deliveries = std::mem::take(&mut self.state.deliveries);
-            let (range, status) = deliveries.write(|out| self.write_answer(call, talk, outcome, out));
+            let (range, status) = deliveries.write(|out| self.write_answer(call, channel, outcome, out));
             debug_assert!(self.state.deliveries.is_empty(), "an answer is one delivery");
             self.state.deliveries = deliveries;
             let to = Destination::Reply(socket, ticket);
@@ -323,19 +326,19 @@ impl Dispatcher {
             return;
         }
         let mut answer = Vec::new();
-        let status = self.write_answer(call, talk, outcome, &mut answer);
+        let status = self.write_answer(call, channel, outcome, &mut answer);
         self.reply(ticket, call.reply_to, status, &answer);
     }
 
-    /// Writes the answer of a call that has ended, and records its latency.
+    /// Encodes the reply of a call that has ended, and records its latency.
     fn write_answer(
         &mut self,
         call: &PendingCall,
-        talk: Option<&Arc<ClientChannel>>,
-        outcome: Result<Reply, Refused>,
+        channel: Option<&Arc<ClientChannel>>,
+        outcome: Result<Reply, ErrorKind>,
         out: &mut Vec<u8>,
     ) -> Status {
-        // A task's result has no envelope of its own.
+        // The id of a task's reply is a placeholder: `complete_task` removes the envelope.
         let id = match call.reply_to {
             ReplyTo::Task(_) => Id::Unsigned(0),
             _ => call.id.as_id(),
@@ -344,50 +347,46 @@ impl Dispatcher {
         let (callable, kind) = (&call.callable, call.callable.kind());
         let status = match outcome {
             Ok(reply) => {
-                let (status, told) =
+                let (status, error) =
                     self.answers.result(out, &self.snapshot, callable, id, call.revision, &reply);
                 self.observer.answered(
                     callable,
                     &reply,
-                    told,
+                    error,
                     call.revision,
                     (call.id.as_id(), call.started),
                 );
                 status
             }
-            Err(Refused::InputRequired) => {
-                let asked = talk.map(|talk| talk.take_unanswered()).unwrap_or_default();
-                let answers = talk.map(|talk| talk.answers()).unwrap_or_default();
-                // Rather a moment too late than too early.
-                let expires = self
-                    .moment
-                    .wall
-                    .saturating_add(self.limits.request_state_ttl)
-                    .as_secs()
-                    .saturating_add(1);
-                let binding = call.binding.as_deref().copied().unwrap_or_default();
-                let secret = self.sessions.secret();
-                let round = (&asked, answers);
-                mcp::write_input_required(out, &self.snapshot, secret, id, expires, &binding, round);
+            Err(ErrorKind::InputRequired) => {
+                let requests = channel.map(|channel| channel.take_unanswered()).unwrap_or_default();
+                let answers = channel.map(|channel| channel.answers()).unwrap_or_default();
+                // Rounded up to whole seconds.
+                let expires =
+                    self.clock.wall.saturating_add(self.limits.request_state_ttl).as_secs().saturating_add(1);
+                let fingerprint = call.fingerprint.as_deref().copied().unwrap_or_default();
+                let signing_key = self.sessions.signing_key();
+                let round = (&requests, answers);
+                mcp::write_input_required(out, &self.snapshot, signing_key, id, expires, &fingerprint, round);
                 self.observer.metrics().event("input_required");
                 Status::Ok
             }
-            Err(refused) => {
+            Err(error) => {
                 let request = RequestFields::of_call(callable, call.id.as_id(), call.started);
-                self.observer.call_refused(refused, callable, request, call.revision);
-                mcp::write_call_refused(out, &self.snapshot, kind, id, call.revision, refused)
+                self.observer.call_rejected(error, callable, request, call.revision);
+                mcp::write_call_error(out, &self.snapshot, kind, id, call.revision, error)
             }
         };
         let latency = call.started.elapsed();
-        self.observer.metrics().record(CallMethod::from(kind) as usize, latency);
+        self.observer.metrics().record(RpcMethod::from(kind) as usize, latency);
         if kind == Kind::Tool {
             self.observer.metrics().record_tool(callable.position(), callable.name(), latency);
         }
         status
     }
 
-    /// Ends a task with what its call came to.
-    pub(crate) fn end_task(&mut self, key: TaskKey, answer: &[u8]) {
+    /// Completes a task with the encoded reply of its call.
+    pub(crate) fn complete_task(&mut self, key: TaskKey, answer: &[u8]) {
         const RESULT: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{";
         const ERROR: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":0,\"error\":";
         let cut =
@@ -396,21 +395,21 @@ impl Dispatcher {
             (Some(members), _) => TaskStatus::Completed(members),
             (None, error) => TaskStatus::Failed(error.unwrap_or_default()),
         };
-        let moment = self.moment;
-        self.state.tasks.end(key, status, moment.both());
-        self.state.publish_task(key, moment.monotonic);
+        let clock = self.clock;
+        self.state.tasks.end(key, status, clock.both());
+        self.state.publish_task(key, clock.monotonic);
     }
 
-    /// Answers the calls and requests whose deadline has passed, and cancels them.
+    /// Cancels and answers the calls and requests past their deadlines.
     pub(crate) fn expire(&mut self) {
         loop {
-            if let Some((ticket, call, refused)) = self.cancelled.pop_front() {
-                self.finish_call(ticket, &call, None, Err(refused));
+            if let Some((ticket, call, error)) = self.cancelled.pop_front() {
+                self.finish_call(ticket, &call, None, Err(error));
                 continue;
             }
-            match self.calls.next_overdue(self.moment.monotonic) {
+            match self.calls.next_overdue(self.clock.monotonic) {
                 Some(Overdue::Call(ticket, call)) => {
-                    self.finish_call(ticket, &call, None, Err(Refused::Deadline));
+                    self.finish_call(ticket, &call, None, Err(ErrorKind::Deadline));
                 }
                 Some(Overdue::Remote(ticket, remote)) => self.remote_timed_out(ticket, &remote),
                 None => return,
@@ -418,16 +417,18 @@ impl Dispatcher {
         }
     }
 
-    /// Whether the end of its connection is the end of a call: in the 2026 era it is (checklist M-80); before, a client
-    /// that has closed its side may still wait for the answer.
+    /// Whether a call is cancelled when its connection closes: in the 2026 era
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#cancellation>). A legacy client
+    /// that has closed its side may still await the reply.
     pub(crate) fn ends_with_connection(&self, ticket: Ticket) -> bool {
         self.calls.get(ticket).is_some_and(|call| call.revision.is_modern())
     }
 
-    /// The connection that waits for a call has closed. In a session that can resume, the answer is kept for its client.
-    pub(crate) fn abandon(&mut self, ticket: Ticket) {
+    /// Detaches a call from its connection, which has closed: cancels it in the 2026 era; in a resumable stream, the reply goes to
+    /// the replay buffer.
+    pub(crate) fn detach_call(&mut self, ticket: Ticket) {
         if self.ends_with_connection(ticket) {
-            if self.calls.abandon(ticket).is_some() {
+            if self.calls.cancel(ticket).is_some() {
                 self.observer.metrics().event("cancelled");
             }
             return;
@@ -441,11 +442,11 @@ impl Dispatcher {
     }
 }
 
-/// The error that answers a call without a reply.
-fn refusal(unfinished: Unfinished) -> Refused {
+/// The kind of error that is sent for a call without a reply.
+fn error_kind(unfinished: Unfinished) -> ErrorKind {
     match unfinished {
-        Unfinished::Panicked => Refused::ToolPanicked,
-        Unfinished::Cancelled => Refused::Deadline,
-        Unfinished::InputRequired => Refused::InputRequired,
+        Unfinished::Panicked => ErrorKind::ToolPanicked,
+        Unfinished::Cancelled => ErrorKind::Deadline,
+        Unfinished::InputRequired => ErrorKind::InputRequired,
     }
 }

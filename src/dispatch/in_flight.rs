@@ -1,4 +1,4 @@
-//! Calls in flight on one shard, and requests that wait for another shard.
+//! Calls in flight on one shard, and requests that await responses of other shards.
 
 use std::{
     collections::BTreeSet,
@@ -10,15 +10,15 @@ use std::{
 use corelane_ring::{PeerAddress, SocketId};
 use foldhash::fast::RandomState;
 
-use super::{ReplyTo, validation::Suspended};
+use super::{ReplyTo, suspended::SuspendedCall};
 use crate::{
     call::{ClientChannel, Revision, SharedCallable},
     jsonrpc::OwnedId,
-    mcp::{CallMethod, RequestFingerprint, SessionKey},
+    mcp::{RequestFingerprint, RpcMethod, SessionKey},
     runtime::{Cancel, Tick, Ticket, Timers},
 };
 
-/// What is needed to answer a call when it ends.
+/// The state that encodes and delivers the reply of a call when it ends.
 pub(crate) struct PendingCall {
     pub(crate) reply_to: ReplyTo,
     pub(crate) peer: Option<PeerAddress>,
@@ -26,76 +26,76 @@ pub(crate) struct PendingCall {
     pub(crate) id: OwnedId,
     pub(crate) revision: Revision,
     pub(crate) started: Instant,
-    /// When it has taken too long.
+    /// Time at which the call is cancelled.
     pub(crate) deadline: Instant,
-    /// The legacy session it belongs to.
+    /// The legacy session of the call.
     pub(crate) session: Option<SessionKey>,
-    /// What a request state of it would be bound to.
-    pub(crate) binding: Option<Box<RequestFingerprint>>,
-    /// Its questions that are not answered yet: number and key.
+    /// The fingerprint that a request state of the call is bound to.
+    pub(crate) fingerprint: Option<Box<RequestFingerprint>>,
+    /// Requests to the client without a response: number and key.
     pub(crate) questions: Vec<(u32, String)>,
-    pub(crate) asked: u32,
-    /// What it goes on with when its arguments were validated off the shard.
-    pub(super) suspended: Option<Box<Suspended>>,
+    /// Number of requests to the client so far.
+    pub(crate) requests_made: u32,
+    /// The state to resume the call with, if its arguments are validated off the shard.
+    pub(super) suspended: Option<Box<SuspendedCall>>,
 }
 
-/// A request that waits for the answers of other shards.
+/// A request that awaits responses of other shards.
 pub(crate) struct RemoteRequest {
     pub(crate) reply_to: ReplyTo,
     pub(crate) id: Option<OwnedId>,
-    pub(crate) method: CallMethod,
+    pub(crate) method: RpcMethod,
     pub(crate) started: Instant,
-    /// Shards that have not answered yet.
+    /// Number of shards that have not responded.
     pub(crate) left: usize,
 }
 
-/// How long another shard may take to answer.
+/// Maximum time for the response of another shard.
 const REMOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
 enum State {
     Free,
-    /// Filed, and not started yet.
+    /// A call that has a slot and has not started.
     Filed(PendingCall),
     Running(PendingCall, Cancel, Arc<ClientChannel>),
-    /// Nobody waits for it any more. It keeps its place until it has ended, for until then it takes up a thread or a place
-    /// in a queue.
-    Abandoned,
+    /// A cancelled call. It keeps its slot until it has ended, because it occupies a thread or a place in a queue until then.
+    Cancelled,
     Remote(RemoteRequest),
 }
 
 struct Entry {
     state: State,
     generation: u32,
-    /// Where a running call stands in the index, if it can be named by a client.
+    /// The key of a running call in the index, if a client can cancel it by its id.
     hash: Option<u64>,
-    /// As `hash`, for the connection of lines that it came on.
+    /// The key in the index for the newline-delimited connection of the call.
     line_hash: Option<u64>,
 }
 
 /// A bounded slab of pending calls, with their deadlines.
-pub(crate) struct Calls {
+pub(crate) struct InFlightCalls {
     entries: Vec<Entry>,
-    free: Vec<u32>,
+    free_slots: Vec<u32>,
     capacity: usize,
     timers: Timers,
     due: Vec<usize>,
-    /// Running calls by whose they are and by their id, hashed: what a cancellation names. Those of lines also by their
-    /// connection, hashed. Whoever looks compares what is found.
+    /// Slots of running calls, by the hash of session or connection and request id, which a cancellation contains; those of
+    /// newline-delimited connections also by the hash of the connection. Lookups compare the values because hashes collide.
     index: BTreeSet<(u64, u32)>,
     hasher: RandomState,
 }
 
-/// What has taken too long.
+/// A call or request past its deadline.
 pub(crate) enum Overdue {
     Call(Ticket, PendingCall),
     Remote(Ticket, RemoteRequest),
 }
 
-impl Calls {
+impl InFlightCalls {
     pub(crate) fn new(capacity: usize, now: Instant) -> Self {
         Self {
             entries: Vec::new(),
-            free: Vec::new(),
+            free_slots: Vec::new(),
             capacity,
             timers: Timers::new(now, capacity),
             due: Vec::new(),
@@ -104,8 +104,8 @@ impl Calls {
         }
     }
 
-    fn put(&mut self, state: State) -> Option<Ticket> {
-        if let Some(index) = self.free.pop() {
+    fn allocate(&mut self, state: State) -> Option<Ticket> {
+        if let Some(index) = self.free_slots.pop() {
             let entry = self.entries.get_mut(index as usize)?;
             entry.state = state;
             return Some(Ticket { index, generation: entry.generation });
@@ -123,24 +123,24 @@ impl Calls {
         (entry.generation == ticket.generation).then_some(entry)
     }
 
-    /// Files a call; `None` when as many are in flight as may be.
+    /// Allocates a slot for a call; `None` if the maximum number of calls is in flight.
     pub(crate) fn insert(&mut self, call: PendingCall) -> Option<Ticket> {
-        self.put(State::Filed(call))
+        self.allocate(State::Filed(call))
     }
 
-    /// Files a request that waits for another shard; `None` when as many are in flight as may be.
-    pub(crate) fn wait(&mut self, remote: RemoteRequest, now: Instant) -> Option<Ticket> {
-        let ticket = self.put(State::Remote(remote))?;
+    /// Allocates a slot for a request to other shards; `None` if the maximum number of calls is in flight.
+    pub(crate) fn insert_remote(&mut self, remote: RemoteRequest, now: Instant) -> Option<Ticket> {
+        let ticket = self.allocate(State::Remote(remote))?;
         self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, REMOTE_TIMEOUT));
         Some(ticket)
     }
 
-    /// Whether a call of this connection of lines waits for its client's answer.
-    pub(crate) fn asks(&self, line: SocketId) -> bool {
+    /// Whether a call of a newline-delimited connection awaits a response of the client.
+    pub(crate) fn has_open_question(&self, line: SocketId) -> bool {
         self.running_of_line(line).any(|(_, call)| !call.questions.is_empty())
     }
 
-    /// The calls that run and whose answers are lines of this connection.
+    /// The running calls of a newline-delimited connection.
     fn running_of_line(&self, line: SocketId) -> impl Iterator<Item = (Ticket, &PendingCall)> {
         let hash = self.hasher.hash_one(line);
         self.index.range((hash, 0)..=(hash, u32::MAX)).filter_map(move |&(_, index)| {
@@ -154,12 +154,12 @@ impl Calls {
         })
     }
 
-    /// The call runs: it can be cancelled, and will be at its deadline.
-    pub(crate) fn run(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<ClientChannel>, now: Instant) {
+    /// Marks a call as running: it can be cancelled, and is cancelled at its deadline.
+    pub(crate) fn run(&mut self, ticket: Ticket, cancel: Cancel, channel: Arc<ClientChannel>, now: Instant) {
         let Some(entry) = self.entry(ticket) else { return };
         if let State::Filed(call) = std::mem::replace(&mut entry.state, State::Free) {
             let after = call.deadline.saturating_duration_since(now);
-            // Only what a client can name: a call of a session, or of a connection of lines.
+            // Only calls of a session or of a newline-delimited connection can be cancelled by id.
             let line = if let ReplyTo::JsonLines(socket) = call.reply_to { Some(socket) } else { None };
             let hash = (call.session.is_some() || line.is_some()).then(|| {
                 self.hasher.hash_one((call.session, line.filter(|_| call.session.is_none()), &call.id))
@@ -167,23 +167,23 @@ impl Calls {
             let line_hash = line.map(|line| self.hasher.hash_one(line));
             if let Some(entry) = self.entry(ticket) {
                 (entry.hash, entry.line_hash) = (hash, line_hash);
-                entry.state = State::Running(call, cancel, talk);
+                entry.state = State::Running(call, cancel, channel);
             }
             self.index.extend(hash.into_iter().chain(line_hash).map(|hash| (hash, ticket.index)));
             self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, after));
         }
     }
 
-    /// A call that was validated runs: it is cancelled in another way.
-    pub(crate) fn run_again(&mut self, ticket: Ticket, cancel: Cancel, talk: Arc<ClientChannel>) {
+    /// Replaces the cancellation handle and the channel of a running call, whose handler starts after validation.
+    pub(crate) fn replace_running(&mut self, ticket: Ticket, cancel: Cancel, channel: Arc<ClientChannel>) {
         let Some(entry) = self.entry(ticket) else { return };
         match std::mem::replace(&mut entry.state, State::Free) {
-            State::Running(call, ..) => entry.state = State::Running(call, cancel, talk),
+            State::Running(call, ..) => entry.state = State::Running(call, cancel, channel),
             other => entry.state = other,
         }
     }
 
-    /// Gives a call another deadline.
+    /// Changes the deadline of a call.
     pub(crate) fn set_deadline(&mut self, ticket: Ticket, now: Instant, deadline: Instant) {
         if let Some(call) = self.get_mut(ticket) {
             call.deadline = deadline;
@@ -198,7 +198,8 @@ impl Calls {
         }
     }
 
-    fn release(&mut self, ticket: Ticket) -> Option<State> {
+    /// Frees a slot and returns its state.
+    fn free(&mut self, ticket: Ticket) -> Option<State> {
         let entry = self.entry(ticket)?;
         let state = std::mem::replace(&mut entry.state, State::Free);
         if matches!(state, State::Free) {
@@ -208,24 +209,24 @@ impl Calls {
         let hashes = [entry.hash.take(), entry.line_hash.take()];
         self.unindex(ticket.index, hashes);
         self.timers.cancel(ticket.index as usize);
-        self.free.push(ticket.index);
+        self.free_slots.push(ticket.index);
         Some(state)
     }
 
-    /// Takes out a call that has ended; `None` if nobody waits for it any more.
+    /// Frees the slot of a call that has ended and returns the call; `None` if the call was cancelled.
     pub(crate) fn take(&mut self, ticket: Ticket) -> Option<(PendingCall, Option<Arc<ClientChannel>>)> {
-        match self.release(ticket)? {
+        match self.free(ticket)? {
             State::Filed(call) => Some((call, None)),
-            State::Running(call, _, talk) => {
-                talk.end();
-                Some((call, Some(talk)))
+            State::Running(call, _, channel) => {
+                channel.close();
+                Some((call, Some(channel)))
             }
-            State::Free | State::Abandoned | State::Remote(_) => None,
+            State::Free | State::Cancelled | State::Remote(_) => None,
         }
     }
 
-    /// One shard has answered: the request, once all have.
-    pub(crate) fn take_answered(&mut self, ticket: Ticket) -> Option<RemoteRequest> {
+    /// Records the response of one shard; returns the request when all shards have responded.
+    pub(crate) fn take_complete(&mut self, ticket: Ticket) -> Option<RemoteRequest> {
         match &mut self.entry(ticket)?.state {
             State::Remote(remote) => {
                 remote.left = remote.left.saturating_sub(1);
@@ -235,18 +236,18 @@ impl Calls {
             }
             _ => return None,
         }
-        match self.release(ticket)? {
+        match self.free(ticket)? {
             State::Remote(remote) => Some(remote),
             _ => None,
         }
     }
 
-    /// Frees the slot of a request to other shards. Their answers are ignored.
+    /// Frees the slot of a request to other shards. Their responses are ignored.
     pub(crate) fn free_remote(&mut self, ticket: Ticket) {
-        self.release(ticket);
+        self.free(ticket);
     }
 
-    /// The call, if somebody waits for it.
+    /// The call, unless it was cancelled or has ended.
     pub(crate) fn get(&self, ticket: Ticket) -> Option<&PendingCall> {
         let entry = self.entries.get(ticket.index as usize)?;
         match &entry.state {
@@ -260,19 +261,19 @@ impl Calls {
     pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut PendingCall> {
         match &mut self.entry(ticket)?.state {
             State::Filed(call) | State::Running(call, ..) => Some(call),
-            State::Free | State::Abandoned | State::Remote(_) => None,
+            State::Free | State::Cancelled | State::Remote(_) => None,
         }
     }
 
-    /// The talk of a call that runs.
-    pub(crate) fn talk(&mut self, ticket: Ticket) -> Option<&Arc<ClientChannel>> {
+    /// The channel of a running call.
+    pub(crate) fn channel(&mut self, ticket: Ticket) -> Option<&Arc<ClientChannel>> {
         match &self.entry(ticket)?.state {
-            State::Running(_, _, talk) => Some(talk),
+            State::Running(_, _, channel) => Some(channel),
             _ => None,
         }
     }
 
-    /// The call of this session, or of this connection, with this id.
+    /// The running call with this id, of a session or of a newline-delimited connection.
     pub(crate) fn find(
         &self,
         session: Option<SessionKey>,
@@ -295,33 +296,33 @@ impl Calls {
         })
     }
 
-    /// Everything whose answer this connection waits for. Looks at all calls.
+    /// The calls and requests whose reply goes to a connection. Iterates over all slots.
     pub(crate) fn of_socket(&self, socket: SocketId) -> Vec<Ticket> {
         let of_socket = |(index, entry): (usize, &Entry)| {
             let reply_to = match &entry.state {
                 State::Filed(call) | State::Running(call, ..) => &call.reply_to,
                 State::Remote(remote) => &remote.reply_to,
-                State::Free | State::Abandoned => return None,
+                State::Free | State::Cancelled => return None,
             };
-            let is_its = reply_to.socket() == Some(socket);
-            is_its.then_some(Ticket { index: u32::try_from(index).ok()?, generation: entry.generation })
+            let is_waiting = reply_to.socket() == Some(socket);
+            is_waiting.then_some(Ticket { index: u32::try_from(index).ok()?, generation: entry.generation })
         };
         self.entries.iter().enumerate().filter_map(of_socket).collect()
     }
 
-    /// Cancels a call that runs, and frees the slot of one that does not: its answer has no recipient.
-    pub(crate) fn end_unanswered(&mut self, ticket: Ticket) {
-        if self.abandon(ticket).is_none() {
-            self.release(ticket);
+    /// Cancels a running call, or frees the slot of one that does not run, because its reply has no recipient.
+    pub(crate) fn cancel_or_free(&mut self, ticket: Ticket) {
+        if self.cancel(ticket).is_none() {
+            self.free(ticket);
         }
     }
 
-    /// The calls whose answers are lines of this connection.
+    /// The tickets of the running calls of a newline-delimited connection.
     pub(crate) fn of_line(&self, line: SocketId) -> Vec<Ticket> {
         self.running_of_line(line).map(|(ticket, _)| ticket).collect()
     }
 
-    /// What is called by each call that runs.
+    /// The name of the tool, prompt or resource of each running call.
     pub(crate) fn running(&self) -> Vec<String> {
         let name = |entry: &Entry| match &entry.state {
             State::Running(call, ..) => Some(call.callable.name().to_owned()),
@@ -330,18 +331,18 @@ impl Calls {
         self.entries.iter().filter_map(name).collect()
     }
 
-    /// Cancels a call that runs: from here on nobody waits for it.
-    pub(crate) fn abandon(&mut self, ticket: Ticket) -> Option<PendingCall> {
+    /// Cancels a running call and returns it; `None` if it does not run. Its slot is freed when its handler returns.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) -> Option<PendingCall> {
         let entry = self.entry(ticket)?;
         if !matches!(entry.state, State::Running(..)) {
             return None;
         }
-        let state = std::mem::replace(&mut entry.state, State::Abandoned);
+        let state = std::mem::replace(&mut entry.state, State::Cancelled);
         let hashes = [entry.hash.take(), entry.line_hash.take()];
         self.unindex(ticket.index, hashes);
         match state {
-            State::Running(call, cancel, talk) => {
-                talk.end();
+            State::Running(call, cancel, channel) => {
+                channel.close();
                 cancel.cancel();
                 Some(call)
             }
@@ -349,7 +350,7 @@ impl Calls {
         }
     }
 
-    /// A call whose deadline has passed: cancelled; or a request no other shard has answered in time.
+    /// The next call past its deadline, which is cancelled, or the next request without a response in time.
     pub(crate) fn next_overdue(&mut self, now: Instant) -> Option<Overdue> {
         if self.due.is_empty() {
             self.timers.expire(now, &mut self.due);
@@ -360,32 +361,32 @@ impl Calls {
             let deadline = match &entry.state {
                 State::Remote(remote) => remote.started + REMOTE_TIMEOUT,
                 State::Filed(call) | State::Running(call, ..) => call.deadline,
-                State::Free | State::Abandoned => continue,
+                State::Free | State::Cancelled => continue,
             };
             if now < deadline {
-                // Beyond the wheel's horizon, or another call by now.
+                // The deadline is beyond the horizon of the timer wheel, or the slot has been reused.
                 let at: Tick = self.timers.tick_after(now, deadline - now);
                 self.timers.schedule(index, at);
                 continue;
             }
             if matches!(entry.state, State::Remote(_)) {
-                if let Some(State::Remote(remote)) = self.release(ticket) {
+                if let Some(State::Remote(remote)) = self.free(ticket) {
                     return Some(Overdue::Remote(ticket, remote));
                 }
                 continue;
             }
-            return self.abandon(ticket).map(|call| Overdue::Call(ticket, call));
+            return self.cancel(ticket).map(|call| Overdue::Call(ticket, call));
         }
         None
     }
 
-    /// When [`Calls::next_overdue`] will next have something, if ever.
+    /// Earliest time at which [`InFlightCalls::next_overdue`] can return a call; `None` without a deadline.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// How many calls are in flight.
+    /// Number of slots in use.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.entries.len() - self.free_slots.len()
     }
 }

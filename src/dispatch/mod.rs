@@ -1,8 +1,8 @@
 //! Dispatches one message, independent of its transport: decode → route → validate → run → encode.
 //!
-//! [`Dispatcher::dispatch`] is the whole order. The protocol's decision about a message is an [`Outcome`]; what the connection
-//! does next is a [`Disposition`]. An answer that is ready is in the caller's buffer; one that comes later, and everything else
-//! that must reach a client, is a [`Delivery`](crate::delivery::Delivery).
+//! [`Dispatcher::dispatch`] performs these steps. The router returns an [`Outcome`]; a [`Disposition`] is what the connection does
+//! next. An immediate reply is in the caller's buffer. A later reply and every other message to a client is a
+//! [`Delivery`](crate::delivery::Delivery).
 
 mod batch;
 pub(crate) mod call_events;
@@ -13,6 +13,7 @@ mod remote;
 mod session_requests;
 mod source;
 mod subscribe;
+mod suspended;
 mod validation;
 
 use std::{
@@ -26,7 +27,7 @@ pub(crate) use disposition::{BatchReplies, Disposition};
 pub(crate) use source::{JsonLinesClient, ReplyStream, ReplyTo, Source};
 
 use entropy::Entropy;
-use in_flight::{Calls, PendingCall};
+use in_flight::{InFlightCalls, PendingCall};
 
 use crate::{
     call::{Callable, Caller, Kind, Reply, RequestContext, Revision},
@@ -34,51 +35,51 @@ use crate::{
     json::{Decoder, Node},
     jsonrpc::{ErrorCode, Id, OwnedId, Rewritten, needs_text},
     mcp::{
-        self, Call, CallAnswers, CallMethod, Handshake, Headers, Outcome, Refused, Session, Sessions, Tie,
-        World,
+        self, Affinity, Call, CallAnswers, ErrorKind, Handshake, Headers, Outcome, RouterContext, RpcMethod,
+        Session, Sessions,
     },
     mesh::{Broadcast, Request},
     registry::Snapshot,
     runtime::{CallEvent, Completions, Runner, Started, Ticket, instant_after},
     session::{Clock, SessionState},
-    signed_token::Secret,
+    signed_token::SigningKey,
     telemetry::{
         metrics::ToolSeries,
         observer::{Observer, RequestFields},
     },
 };
 
-/// What a dispatcher is built with.
+/// Configuration of a dispatcher.
 pub(crate) struct DispatcherConfig {
     pub(crate) shard: usize,
     pub(crate) shards: usize,
-    pub(crate) secret: Secret,
+    pub(crate) signing_key: SigningKey,
     pub(crate) broadcast: Broadcast,
     pub(crate) limits: Limits,
 }
 
-/// Everything one shard needs to dispatch messages, but for the decoder.
+/// Dispatcher of one shard. The decoder is separate because a decoded document borrows it.
 pub(crate) struct Dispatcher {
     pub(crate) shard: usize,
     pub(crate) snapshot: Rc<Snapshot>,
-    pub(crate) calls: Calls,
+    pub(crate) calls: InFlightCalls,
     pub(crate) state: SessionState,
     pub(crate) observer: Observer,
     pub(crate) sessions: Sessions,
-    /// Calls that were cancelled for want of room, to be answered with the reason.
-    cancelled: VecDeque<(Ticket, PendingCall, Refused)>,
+    /// Calls that were cancelled at a limit, to be answered with the error.
+    cancelled: VecDeque<(Ticket, PendingCall, ErrorKind)>,
     runner: Runner,
     answers: CallAnswers,
-    /// The reply that inline handlers fill, reused.
+    /// The reply that inline handlers fill; its allocations are reused.
     reply: Reply,
     entropy: Entropy,
-    pub(crate) moment: Clock,
+    pub(crate) clock: Clock,
     pub(crate) limits: Limits,
 }
 
-/// Why a document is not dispatched where it was received.
+/// Why the dispatch of a document is suspended.
 enum Suspension {
-    /// Nothing was done: the document holds a number whose digits, as text, must be read first.
+    /// Nothing was done: the document contains a number that must be read as text first.
     NeedsText,
     /// The arguments of this call are validated off the shard.
     Validation(Ticket),
@@ -87,7 +88,7 @@ enum Suspension {
 impl Dispatcher {
     /// A dispatcher that serves `snapshot`.
     pub(crate) fn new(config: DispatcherConfig, snapshot: Snapshot, runner: Runner) -> Self {
-        let DispatcherConfig { shard, shards, secret, broadcast, limits } = config;
+        let DispatcherConfig { shard, shards, signing_key, broadcast, limits } = config;
         let now = Instant::now();
         let mut observer = Observer::new(shard, limits.log_lines_per_second_max, now);
         let names = snapshot.tools().iter().map(|tool| tool.callable().name());
@@ -96,16 +97,17 @@ impl Dispatcher {
         Self {
             shard,
             snapshot: Rc::new(snapshot),
-            calls: Calls::new(limits.calls_in_flight_max, now),
+            calls: InFlightCalls::new(limits.calls_in_flight_max, now),
             state: SessionState::new(u16::try_from(shard).unwrap_or(u16::MAX), &limits, broadcast.clone()),
             observer,
-            sessions: Sessions::new(secret, shards, ttl, limits.session_notes_max).of(broadcast.instance()),
+            sessions: Sessions::new(signing_key, shards, ttl, limits.session_notes_max)
+                .of(broadcast.instance()),
             cancelled: VecDeque::new(),
             runner,
             answers: CallAnswers::new(&limits),
             reply: Reply::default(),
             entropy: Entropy::default(),
-            moment: Clock { monotonic: now, wall: Duration::ZERO },
+            clock: Clock { monotonic: now, wall: Duration::ZERO },
             limits,
         }
     }
@@ -113,7 +115,7 @@ impl Dispatcher {
     /// Sets the time of the turn that begins.
     pub(crate) fn begin_turn(&mut self, now: Instant, wall: Duration) {
         self.observer.begin_turn(now);
-        self.moment = Clock { monotonic: now, wall };
+        self.clock = Clock { monotonic: now, wall };
     }
 
     /// Dispatches a document: one message, or a batch. Appends the answer to `out` if it is ready. `padded` is the document in its
@@ -133,7 +135,7 @@ impl Dispatcher {
                 Err(suspension) => (suspension, Rewritten::new(document.root())),
             },
             Err(rejected) => {
-                return self.reject(mcp::write_not_json(out, &rejected, self.limits.id_bytes_max));
+                return self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max));
             }
         };
         let original = padded.get(..length).unwrap_or_default();
@@ -143,7 +145,7 @@ impl Dispatcher {
         }
     }
 
-    /// As [`Self::dispatch`], with the text of every number at hand.
+    /// As [`Self::dispatch`], with the text of every number.
     #[cold]
     fn dispatch_rewritten(
         &mut self,
@@ -158,14 +160,14 @@ impl Dispatcher {
             Ok(document) => {
                 let root = document.root();
                 let _installed = digits.install(root);
-                // Every text is there.
+                // A rewritten document contains the text of every number, so dispatch cannot be suspended.
                 self.dispatch_document(source, root, false, out).unwrap_or(Disposition::NoReply)
             }
-            Err(rejected) => self.reject(mcp::write_not_json(out, &rejected, self.limits.id_bytes_max)),
+            Err(rejected) => self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max)),
         }
     }
 
-    /// `can_suspend`: whether a call may be validated off the shard.
+    /// Dispatches a decoded document. `can_suspend`: whether a call may be validated off the shard.
     #[inline(always)]
     fn dispatch_document(
         &mut self,
@@ -175,14 +177,14 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
         match root.elements() {
-            Some(messages) if messages.len() > 0 && self.takes_batches(source) => {
+            Some(messages) if messages.len() > 0 && self.accepts_batches(source) => {
                 self.dispatch_batch(source, messages, out)
             }
             _ => self.dispatch_message(source, root, can_suspend, out),
         }
     }
 
-    /// Routes one message, validates and runs what it calls, and encodes the answer if it is ready.
+    /// Routes one message, validates and runs its call, and encodes the reply if it is ready.
     fn dispatch_message(
         &mut self,
         source: &mut Source<'_>,
@@ -192,11 +194,12 @@ impl Dispatcher {
     ) -> Result<Disposition, Suspension> {
         let start = out.len();
         let snapshot = Rc::clone(&self.snapshot);
-        let outcome = self.with_world(&snapshot, |world| mcp::route(world, source.transport(), root, out));
+        let outcome =
+            self.with_router_context(&snapshot, |context| mcp::route(context, source.transport(), root, out));
         let mut call = match outcome {
             Outcome::Run(call) => call,
-            // A message that cannot be read without the text of a number may be read with it.
-            Outcome::Refused(..) if needs_text(root) => {
+            // The message may be valid when its numbers are read as text.
+            Outcome::Rejected(..) if needs_text(root) => {
                 out.truncate(start);
                 return Err(Suspension::NeedsText);
             }
@@ -204,9 +207,9 @@ impl Dispatcher {
         };
         if can_suspend && self.is_validated_off_shard(&call) {
             let (callable, id, revision) = (call.callable, call.id, call.revision);
-            return match self.file_suspended(call, source) {
+            return match self.insert_suspended(call, source) {
                 Some(ticket) => Err(Suspension::Validation(ticket)),
-                None => Ok(self.refuse(callable, id, revision, Refused::Busy, out)),
+                None => Ok(self.reject_call(callable, id, revision, ErrorKind::Busy, out)),
             };
         }
         if let Some(schema) = call.schema
@@ -214,22 +217,23 @@ impl Dispatcher {
         {
             let status = mcp::write_invalid_arguments(out, &snapshot, &call, schema, invalid);
             let request = RequestFields::of_call(call.callable, call.id, self.observer.turn_began());
-            self.observer.call_refused(invalid.reason(), call.callable, request, call.revision);
-            self.observer.metrics().note(CallMethod::from(call.callable.kind()) as usize);
+            self.observer.call_rejected(invalid.reason(), call.callable, request, call.revision);
+            self.observer.metrics().note(RpcMethod::from(call.callable.kind()) as usize);
             return Ok(Disposition::Replied(status, Vec::new()));
         }
         self.run(&mut call, source, out)
     }
 
-    /// Runs a call whose input is valid, and encodes its answer if it is ready.
+    // Long: one value for each part of a call, and one arm for each result of starting it.
+    /// Runs a call whose input is valid, and encodes its reply if it is ready.
     fn run(
         &mut self,
         call: &mut Call<'_>,
         source: &Source<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
-        let Call { callable, input, id, meta, revision, capabilities, tie, .. } = *call;
-        let (details, fingerprint) = (call.details.take(), &mut call.binding);
+        let Call { callable, input, id, meta, revision, capabilities, affinity, .. } = *call;
+        let (details, fingerprint) = (call.details.take(), &mut call.fingerprint);
         self.reply.clear();
         let received = self.observer.turn_began();
         let request = RequestContext {
@@ -254,15 +258,15 @@ impl Dispatcher {
                 revision,
                 started: received,
                 deadline: instant_after(received, callable.deadline()),
-                session: tie.session().map(|session| session.key),
-                binding: fingerprint.take(),
+                session: affinity.session().map(|session| session.key),
+                fingerprint: fingerprint.take(),
                 questions: Vec::new(),
-                asked: 0,
+                requests_made: 0,
                 suspended: None,
             })
         };
         let started = self.runner.start(callable, input, &request, details, file_call, &mut self.reply);
-        let refused = match started {
+        let error = match started {
             Started::Done(mut messages) => {
                 if callable.kind() == Kind::Tool {
                     self.observer.metrics().note_tool(callable.position());
@@ -271,14 +275,14 @@ impl Dispatcher {
                 let (status, failed) =
                     self.answers.result(out, &self.snapshot, callable, id, revision, reply);
                 self.observer.answered(callable, reply, failed, revision, (id, received));
-                self.observer.metrics().note(CallMethod::from(callable.kind()) as usize);
+                self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
                 if !messages.is_empty() && !source.accepts_streaming() {
                     messages.clear();
                 }
                 return Ok(Disposition::Replied(status, messages));
             }
-            Started::Pending(ticket, cancel, conversation) => {
-                calls.run(ticket, cancel, conversation, received);
+            Started::Pending(ticket, cancel, channel) => {
+                calls.run(ticket, cancel, channel, received);
                 return Ok(Disposition::Pending(ticket));
             }
             Started::NeedsDigits { unused } => {
@@ -287,64 +291,64 @@ impl Dispatcher {
             }
             Started::Panicked { unused } => {
                 free_unused(calls, unused);
-                Refused::ToolPanicked
+                ErrorKind::ToolPanicked
             }
             Started::Busy { unused } => {
                 free_unused(calls, unused);
-                Refused::Busy
+                ErrorKind::Busy
             }
-            Started::RequestCopyTooLarge => Refused::RequestCopyTooLarge,
+            Started::RequestCopyTooLarge => ErrorKind::RequestCopyTooLarge,
         };
-        Ok(self.refuse(callable, id, revision, refused, out))
+        Ok(self.reject_call(callable, id, revision, error, out))
     }
 
-    /// Answers a call whose handler gave no reply.
-    fn refuse(
+    /// Encodes the error for a call without a reply.
+    fn reject_call(
         &mut self,
         callable: &Callable,
         id: Id<'_>,
         revision: Revision,
-        refused: Refused,
+        error: ErrorKind,
         out: &mut Vec<u8>,
     ) -> Disposition {
         let kind = callable.kind();
         let request = RequestFields::of_call(callable, id, self.observer.turn_began());
-        self.observer.call_refused(refused, callable, request, revision);
-        self.observer.metrics().note(CallMethod::from(kind) as usize);
-        let status = mcp::write_call_refused(out, &self.snapshot, kind, id, revision, refused);
+        self.observer.call_rejected(error, callable, request, revision);
+        self.observer.metrics().note(RpcMethod::from(kind) as usize);
+        let status = mcp::write_call_error(out, &self.snapshot, kind, id, revision, error);
         Disposition::Replied(status, Vec::new())
     }
 
-    /// Does what a message that calls no handler asks for.
+    /// Carries out the outcome of a message that calls no handler.
     fn act(&mut self, outcome: Outcome<'_>, source: &mut Source<'_>, out: &mut Vec<u8>) -> Disposition {
         match outcome {
             Outcome::Reply(method) => self.replied(method),
             Outcome::Run(_) | Outcome::Accepted => Disposition::NoReply,
-            refused @ Outcome::Refused(..) => self.reject(refused),
-            Outcome::Agreed(handshake, session) => self.initialized(handshake, session, source),
-            Outcome::Listen(wanted) => self.listen(wanted, source, out),
-            Outcome::Tied(id, Tie::Session(session), action) => {
+            error @ Outcome::Rejected(..) => self.reject(error),
+            Outcome::Initialized(handshake, session) => self.initialized(handshake, session, source),
+            Outcome::Listen(request) => self.listen(request, source, out),
+            Outcome::SessionCommand(id, Affinity::Session(session), action) => {
                 self.act_for_session(id, session, action, source, out)
             }
-            Outcome::Tied(id, _, action) => self.act_for_connection(id, action, source, out),
+            Outcome::SessionCommand(id, _, action) => self.act_for_connection(id, action, source, out),
             Outcome::Answered(answer) => {
                 self.client_answer(answer);
                 Disposition::NoReply
             }
-            Outcome::Cancelled(tie, id) => {
-                self.cancel(tie, &id, source);
+            Outcome::Cancelled(affinity, id) => {
+                self.cancel(affinity, &id, source);
                 Disposition::NoReply
             }
             Outcome::Task(id, request) => {
-                let keeper = request.key.shard;
+                let owner = request.key.shard;
                 let method = request.action.method();
                 let id = Some(id.to_owned());
-                self.ask(keeper, Request::Task(request), (id, method), source.reply_to(), out)
+                self.request_shard(owner, Request::Task(request), (id, method), source.reply_to(), out)
             }
         }
     }
 
-    /// A handshake was answered.
+    /// Records the handshake of a newline-delimited connection, or opens a session.
     fn initialized(
         &mut self,
         handshake: Handshake,
@@ -352,27 +356,36 @@ impl Dispatcher {
         source: &mut Source<'_>,
     ) -> Disposition {
         if let Source::JsonLines { client, .. } = source {
-            self.observer.metrics().note(CallMethod::Initialize as usize);
+            self.observer.metrics().note(RpcMethod::Initialize as usize);
             client.handshake = Some(handshake);
             self.subscribe_to_lists(client);
         }
         match session {
             Some(id) => {
-                self.observer.metrics().note(CallMethod::Initialize as usize);
+                self.observer.metrics().note(RpcMethod::Initialize as usize);
                 Disposition::SessionOpened(id)
             }
             None => Disposition::Replied(crate::http1::Status::Ok, Vec::new()),
         }
     }
 
-    fn replied(&mut self, method: CallMethod) -> Disposition {
+    fn replied(&mut self, method: RpcMethod) -> Disposition {
         self.observer.metrics().note(method as usize);
         Disposition::Replied(crate::http1::Status::Ok, Vec::new())
     }
 
-    /// Counts and logs an error that was written.
+    /// Counts and logs an error that was encoded, and the latency of its request.
     pub(crate) fn reject(&mut self, outcome: Outcome<'_>) -> Disposition {
-        let Outcome::Refused(status, method, reason, message, id) = outcome else {
+        if let Outcome::Rejected(_, method, ..) = &outcome {
+            self.observer.metrics().note(*method as usize);
+        }
+        let received = self.observer.turn_began();
+        self.record_error(outcome, Some(received))
+    }
+
+    /// As [`Self::reject`], for a request whose latency is recorded by the caller.
+    fn record_error(&mut self, outcome: Outcome<'_>, started: Option<Instant>) -> Disposition {
+        let Outcome::Rejected(status, method, reason, message, id) = outcome else {
             return Disposition::NoReply;
         };
         let request = RequestFields {
@@ -380,54 +393,53 @@ impl Dispatcher {
             id: id.as_ref().map(OwnedId::as_id),
             code: reason.code().map(ErrorCode::number),
             status: Some(status),
-            started: Some(self.observer.turn_began()),
+            started,
             ..RequestFields::default()
         };
-        self.observer.refused(reason.name(), request, Some(&message));
-        self.observer.metrics().note(method as usize);
+        self.observer.rejected(reason.name(), request, Some(&message));
         Disposition::Replied(status, Vec::new())
     }
 
-    /// Rejects a request that calls no method of the protocol.
-    pub(crate) fn reject_plain(
+    /// Encodes the error for an HTTP request that calls no method.
+    pub(crate) fn reject_request(
         &mut self,
         out: &mut Vec<u8>,
-        reason: Refused,
+        reason: ErrorKind,
         message: &'static str,
     ) -> Disposition {
-        self.reject(mcp::write_refused(out, None, Revision::ASSUMED, CallMethod::Other, reason, message))
+        self.reject(mcp::write_rejection(out, None, Revision::ASSUMED, RpcMethod::Other, reason, message))
     }
 
-    /// Verifies the session that a request without a message must name.
+    /// Verifies the session of an HTTP request without a message.
     pub(crate) fn session(
         &mut self,
         headers: Headers<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Session, Disposition> {
-        let now = self.moment.wall.as_secs();
+        let now = self.clock.wall.as_secs();
         let found = mcp::require_session(&mut self.sessions, now, headers, out);
         found.map_err(|(status, reason)| {
             let request = RequestFields { status: Some(status), ..RequestFields::default() };
-            self.observer.refused(reason.name(), request, None);
-            self.observer.metrics().note(CallMethod::Other as usize);
+            self.observer.rejected(reason.name(), request, None);
+            self.observer.metrics().note(RpcMethod::Other as usize);
             Disposition::Replied(status, Vec::new())
         })
     }
 
-    fn takes_batches(&mut self, source: &Source<'_>) -> bool {
+    fn accepts_batches(&mut self, source: &Source<'_>) -> bool {
         let snapshot = Rc::clone(&self.snapshot);
-        self.with_world(&snapshot, |world| mcp::takes_batches(world, source.transport()))
+        self.with_router_context(&snapshot, |context| mcp::accepts_batches(context, source.transport()))
     }
 
-    fn with_world<'a, T>(
+    fn with_router_context<'a, T>(
         &mut self,
         snapshot: &'a Snapshot,
-        use_it: impl FnOnce(&mut World<'a, '_>) -> T,
+        function: impl FnOnce(&mut RouterContext<'a, '_>) -> T,
     ) -> T {
-        let Self { sessions, entropy, moment, limits, .. } = self;
+        let Self { sessions, entropy, clock, limits, .. } = self;
         let mut entropy = || entropy.take();
-        let now = moment.wall.as_secs();
-        use_it(&mut World { snapshot, sessions, now, entropy: &mut entropy, limits })
+        let now = clock.wall.as_secs();
+        function(&mut RouterContext { snapshot, sessions, now, entropy: &mut entropy, limits })
     }
 
     /// The queue of events of calls that run on this shard.
@@ -447,7 +459,7 @@ impl Dispatcher {
 }
 
 /// Frees the slot of a call that did not start.
-fn free_unused(calls: &mut Calls, unused: Option<Ticket>) {
+fn free_unused(calls: &mut InFlightCalls, unused: Option<Ticket>) {
     if let Some(unused) = unused {
         drop(calls.take(unused));
     }

@@ -1,51 +1,51 @@
-//! Requests about state that another shard keeps: sessions, streams, tasks.
+//! Requests for state that another shard owns: sessions, streams, tasks.
 
 use super::{Dispatcher, Disposition, ReplyTo, in_flight::RemoteRequest, subscribe::TOO_MANY_SUBSCRIPTIONS};
 use crate::{
     call::Revision,
     delivery::{AfterSend, Destination, Payload},
     http1::Status,
-    jsonrpc::{ErrorCode, OwnedId, begin_result, finish_result},
-    mcp::{self, CallMethod, Refused, TaskRequest},
+    jsonrpc::{OwnedId, begin_result, finish_result},
+    mcp::{self, ErrorKind, RpcMethod, TaskRequest},
     mesh::{Answer, Broadcast, Message, Request},
     runtime::Ticket,
-    telemetry::observer::RequestFields,
 };
 
 impl Dispatcher {
-    /// Whether there is a shard of this number. A token of a server with more shards may name one that is gone.
+    /// Whether a shard of this number exists. Tokens signed when the server had more shards may name others.
     pub(crate) fn has_shard(&self, shard: u16) -> bool {
         shard == self.state.shard || usize::from(shard) < self.state.broadcast.mailboxes().len()
     }
 
-    /// Has `keeper` serve a request: at once, if that is this shard. `about`: the id of the JSON-RPC request and its method.
-    pub(crate) fn ask(
+    /// Sends a request to the shard `owner`, or serves it immediately if that is this shard. `about`: the id of the JSON-RPC request
+    /// and its method.
+    pub(crate) fn request_shard(
         &mut self,
-        keeper: u16,
+        owner: u16,
         request: Request,
-        about: (Option<OwnedId>, CallMethod),
+        about: (Option<OwnedId>, RpcMethod),
         reply_to: ReplyTo,
         out: &mut Vec<u8>,
     ) -> Disposition {
         let (id, method) = about;
         let started = self.observer.turn_began();
         let remote = RemoteRequest { reply_to, id, method, started, left: 1 };
-        let is_gone = matches!(request, Request::Task(_)) && !self.has_shard(keeper);
-        if is_gone || keeper == self.state.shard {
-            let answer = if is_gone { Answer::Unknown } else { self.serve(&request, keeper) };
-            return self.answer_now(&remote, answer, out);
+        let is_gone = matches!(request, Request::Task(_)) && !self.has_shard(owner);
+        if is_gone || owner == self.state.shard {
+            let answer = if is_gone { Answer::Unknown } else { self.serve(&request, owner) };
+            return self.reply_now(&remote, answer, out);
         }
         let from = self.state.shard;
-        self.wait(remote, out, |broadcast, ticket| {
-            broadcast.post(keeper, Message::Ask { from, ticket, request })
+        self.post_remote(remote, out, |broadcast, ticket| {
+            broadcast.post(owner, Message::Request { from, ticket, request })
         })
     }
 
-    /// Has every shard serve a request; the answer is complete when all have answered.
-    pub(crate) fn ask_all(
+    /// Sends a request to every shard; the reply is sent when all have responded.
+    pub(crate) fn request_all_shards(
         &mut self,
         request: Request,
-        about: (Option<OwnedId>, CallMethod),
+        about: (Option<OwnedId>, RpcMethod),
         reply_to: ReplyTo,
         out: &mut Vec<u8>,
     ) -> Disposition {
@@ -56,17 +56,17 @@ impl Dispatcher {
         let others = self.state.broadcast.mailboxes().len().saturating_sub(1);
         let remote = RemoteRequest { reply_to, id, method, started, left: others };
         if others == 0 {
-            return self.answer_now(&remote, answer, out);
+            return self.reply_now(&remote, answer, out);
         }
-        self.wait(remote, out, |broadcast, ticket| {
-            // Where one mailbox is full others may have served it: a repeated request does no harm.
-            (0..=u16::try_from(others).unwrap_or(u16::MAX))
-                .filter(|shard| *shard != from)
-                .all(|shard| broadcast.post(shard, Message::Ask { from, ticket, request: request.clone() }))
+        self.post_remote(remote, out, |broadcast, ticket| {
+            // If one mailbox is full, other shards may have served the request, which is idempotent.
+            (0..=u16::try_from(others).unwrap_or(u16::MAX)).filter(|shard| *shard != from).all(|shard| {
+                broadcast.post(shard, Message::Request { from, ticket, request: request.clone() })
+            })
         })
     }
 
-    fn answer_now(&mut self, remote: &RemoteRequest, answer: Answer, out: &mut Vec<u8>) -> Disposition {
+    fn reply_now(&mut self, remote: &RemoteRequest, answer: Answer, out: &mut Vec<u8>) -> Disposition {
         let disposition = self.write_remote_answer(remote, answer, out);
         if matches!(disposition, Disposition::Replied(..)) {
             self.observer.metrics().note(remote.method as usize);
@@ -74,37 +74,37 @@ impl Dispatcher {
         disposition
     }
 
-    /// Files a request and posts it. `post` returns `false` if a mailbox is full.
-    fn wait(
+    /// Allocates a slot for a request and posts it. `post` returns `false` if a mailbox is full.
+    fn post_remote(
         &mut self,
         remote: RemoteRequest,
         out: &mut Vec<u8>,
         post: impl FnOnce(&Broadcast, Ticket) -> bool,
     ) -> Disposition {
         let (id, method) = (remote.id.clone(), remote.method);
-        if let Some(ticket) = self.calls.wait(remote, self.moment.monotonic) {
+        if let Some(ticket) = self.calls.insert_remote(remote, self.clock.monotonic) {
             if post(&self.state.broadcast, ticket) {
                 return Disposition::Pending(ticket);
             }
             self.calls.free_remote(ticket);
         }
         let id = id.as_ref().map(OwnedId::as_id);
-        self.reject(mcp::write_refused(out, id, Revision::ASSUMED, method, Refused::Busy, SERVER_BUSY))
+        self.reject(mcp::write_rejection(out, id, Revision::ASSUMED, method, ErrorKind::Busy, SERVER_BUSY))
     }
 
-    /// Serves a request of this shard or another from the state that is kept here.
+    /// Serves a request, of this shard or another, from the state of this shard.
     pub(crate) fn serve(&mut self, request: &Request, from: u16) -> Answer {
-        let answer = self.state.serve(request, from, &mut self.sessions, self.moment);
+        let answer = self.state.serve(request, from, &mut self.sessions, self.clock);
         if let (Request::Task(TaskRequest { key, action }), Answer::Task(_)) = (request, &answer) {
             self.task_action(*key, action);
         }
         answer
     }
 
-    /// Another shard has answered. Delivers the answer once all have.
+    /// Records the response of another shard. Delivers the reply when all have responded.
     pub(crate) fn on_remote_answer(&mut self, ticket: Ticket, answer: Answer) {
-        let Some(remote) = self.calls.take_answered(ticket) else { return };
-        // Only a connection waits for another shard.
+        let Some(remote) = self.calls.take_complete(ticket) else { return };
+        // Only requests of connections are sent to other shards.
         let Some(socket) = remote.reply_to.socket() else { return };
         let mut out = Vec::new();
         let disposition = self.write_remote_answer(&remote, answer, &mut out);
@@ -120,30 +120,21 @@ impl Dispatcher {
         deliveries.push(Destination::Reply(socket, ticket), payload, then);
     }
 
-    /// No other shard answered in time.
+    /// Encodes and delivers the error for a request without a response in time.
     pub(super) fn remote_timed_out(&mut self, ticket: Ticket, remote: &RemoteRequest) {
         let Some(socket) = remote.reply_to.socket() else { return };
         self.observer.set_peer(None);
-        let request = RequestFields {
-            method: Some(remote.method),
-            id: remote.id.as_ref().map(OwnedId::as_id),
-            code: Refused::Busy.code().map(ErrorCode::number),
-            status: Some(Status::ServiceUnavailable),
-            started: Some(remote.started),
-            ..RequestFields::default()
-        };
-        self.observer.refused(Refused::Busy.name(), request, None);
-        self.observer.metrics().record(remote.method as usize, remote.started.elapsed());
         let id = remote.id.as_ref().map(OwnedId::as_id);
-        let deliveries = &mut self.state.deliveries;
-        let (range, _) = deliveries.write(|out| {
-            mcp::write_refused(out, id, Revision::ASSUMED, remote.method, Refused::Busy, SERVER_BUSY);
+        let (range, outcome) = self.state.deliveries.write(|out| {
+            mcp::write_rejection(out, id, Revision::ASSUMED, remote.method, ErrorKind::Busy, SERVER_BUSY)
         });
+        self.record_error(outcome, Some(remote.started));
+        self.observer.metrics().record(remote.method as usize, remote.started.elapsed());
         let payload = Payload::Reply(Status::ServiceUnavailable, range);
-        deliveries.push(Destination::Reply(socket, ticket), payload, AfterSend::EndReply);
+        self.state.deliveries.push(Destination::Reply(socket, ticket), payload, AfterSend::EndReply);
     }
 
-    /// Writes the answer of the shard that keeps the state.
+    /// Encodes the reply for the response of the shard that owns the state.
     fn write_remote_answer(
         &mut self,
         remote: &RemoteRequest,
@@ -161,7 +152,7 @@ impl Dispatcher {
             // A session has ended.
             (Answer::Done, None) => return Disposition::Replied(Status::NoContent, Vec::new()),
             (Answer::Task(view), Some(id)) => {
-                if method == CallMethod::TasksGet {
+                if method == RpcMethod::TasksGet {
                     mcp::write_task(out, &self.snapshot, id, &view);
                 } else {
                     mcp::write_task_acknowledged(out, &self.snapshot, id);
@@ -173,29 +164,13 @@ impl Dispatcher {
                 return Disposition::Attached(stream, ended);
             }
             (Answer::Unknown, Some(id)) => {
-                return self.written_refusal(mcp::write_unknown_task(out, id, method));
+                return self.record_error(mcp::write_unknown_task(out, id, method), None);
             }
-            (Answer::Unknown | Answer::Task(_), None) => (Refused::UnknownStream, "Unknown Last-Event-ID"),
-            (Answer::Full, _) => (Refused::Busy, SERVER_BUSY),
-            (Answer::TooMany, _) => (Refused::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS),
+            (Answer::Unknown | Answer::Task(_), None) => (ErrorKind::UnknownStream, "Unknown Last-Event-ID"),
+            (Answer::Full, _) => (ErrorKind::Busy, SERVER_BUSY),
+            (Answer::TooMany, _) => (ErrorKind::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS),
         };
-        self.written_refusal(mcp::write_refused(out, id, Revision::ASSUMED, method, reason, text))
-    }
-
-    /// As [`Self::reject`], for a request whose latency is recorded by the caller.
-    fn written_refusal(&mut self, outcome: mcp::Outcome<'_>) -> Disposition {
-        let mcp::Outcome::Refused(status, method, reason, message, id) = outcome else {
-            return Disposition::NoReply;
-        };
-        let request = RequestFields {
-            method: Some(method),
-            id: id.as_ref().map(OwnedId::as_id),
-            code: reason.code().map(ErrorCode::number),
-            status: Some(status),
-            ..RequestFields::default()
-        };
-        self.observer.refused(reason.name(), request, Some(&message));
-        Disposition::Replied(status, Vec::new())
+        self.record_error(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, text), None)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Requests of a legacy session that are no message: GET opens a stream, DELETE ends the session
+//! HTTP requests of a legacy session without a message: GET opens a stream, DELETE ends the session
 //! (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports>).
 
 use corelane_ring::SocketId;
@@ -6,7 +6,7 @@ use corelane_ring::SocketId;
 use super::{Dispatcher, Disposition, ReplyStream, ReplyTo};
 use crate::{
     http1::Field,
-    mcp::{CallMethod, Headers, Refused},
+    mcp::{ErrorKind, Headers, RpcMethod},
     mesh::Request,
     session::read_event_id,
 };
@@ -29,24 +29,26 @@ impl Dispatcher {
                 let resume = read_event_id(self.state.broadcast.instance(), id);
                 match resume.filter(|(stream, _)| self.has_shard(stream.shard)) {
                     Some(resume) => Some(resume),
-                    None => return self.reject_plain(out, Refused::UnknownStream, "Unknown Last-Event-ID"),
+                    None => {
+                        return self.reject_request(out, ErrorKind::UnknownStream, "Unknown Last-Event-ID");
+                    }
                 }
             }
             Field::Repeated => {
                 let text = "Last-Event-ID is given more than once";
-                return self.reject_plain(out, Refused::UnknownStream, text);
+                return self.reject_request(out, ErrorKind::UnknownStream, text);
             }
         };
         if headers.head.http_1_0 {
-            return self.reject_plain(out, Refused::InvalidRequest, "A stream needs HTTP/1.1");
+            return self.reject_request(out, ErrorKind::InvalidRequest, "A stream needs HTTP/1.1");
         }
         if session.is_foreign {
-            // Another instance keeps its state. Its client opens a new session and subscribes again.
-            return self.reject_plain(out, Refused::UnknownSession, "Session not found");
+            // Another instance owns the state of the session. The client opens a new session and subscribes again.
+            return self.reject_request(out, ErrorKind::UnknownSession, "Session not found");
         }
-        let keeper = resume.map_or(session.home, |(stream, _)| stream.shard);
+        let owner = resume.map_or(session.home, |(stream, _)| stream.shard);
         let request = Request::Attach { session, socket, resume };
-        self.ask(keeper, request, (None, CallMethod::Other), waits(socket), out)
+        self.request_shard(owner, request, (None, RpcMethod::Other), pending_reply(socket), out)
     }
 
     /// Ends a session on every shard.
@@ -59,13 +61,13 @@ impl Dispatcher {
         match self.session(headers, out) {
             Ok(session) => {
                 let request = Request::End(session.key);
-                self.ask_all(request, (None, CallMethod::Other), waits(socket), out)
+                self.request_all_shards(request, (None, RpcMethod::Other), pending_reply(socket), out)
             }
             Err(disposition) => disposition,
         }
     }
 }
 
-fn waits(socket: SocketId) -> ReplyTo {
+fn pending_reply(socket: SocketId) -> ReplyTo {
     ReplyTo::Http { socket, stream: ReplyStream::Unsupported }
 }

@@ -1,53 +1,52 @@
-//! Where a message came from, and where its answer goes.
+//! The source of a message and the destination of its reply.
 
 use corelane_ring::{PeerAddress, SocketId};
 
 use crate::{
-    mcp::{Handshake, Headers, TaskKey, Transport},
-    mesh::StreamId,
+    mcp::{Handshake, Headers, StreamId, TaskKey, Transport},
     session::SubscriberKey,
 };
 
-/// The connection a message came on.
+/// The source of a message.
 pub(crate) enum Source<'a> {
     /// The body of an HTTP request.
     Http {
         socket: SocketId,
         peer: Option<PeerAddress>,
         headers: Headers<'a>,
-        /// One of several messages of the body.
+        /// Whether the message is part of a batch.
         in_batch: bool,
     },
     /// A line of newline-delimited JSON.
     JsonLines {
         client: &'a mut JsonLinesClient,
-        /// Whether the connection has as many calls in flight as it may.
+        /// Whether the connection has its maximum number of calls in flight.
         is_at_call_limit: bool,
     },
 }
 
-/// The client of a newline-delimited connection. Its session is the connection.
+/// The client of a newline-delimited connection, which has the state of a session.
 #[derive(Debug)]
 pub(crate) struct JsonLinesClient {
     pub(crate) socket: SocketId,
     pub(crate) peer: Option<PeerAddress>,
-    /// What `initialize` agreed on.
+    /// The result of `initialize`.
     pub(crate) handshake: Option<Handshake>,
     /// The subscriber of its legacy subscriptions and of list changes.
-    pub(crate) listener: Option<SubscriberKey>,
+    pub(crate) subscriber: Option<SubscriberKey>,
     /// Its open `subscriptions/listen` requests.
     pub(crate) listens: Vec<SubscriberKey>,
 }
 
 impl JsonLinesClient {
-    /// A client that has sent nothing yet.
+    /// A client before its first message.
     pub(crate) fn new(socket: SocketId, peer: Option<PeerAddress>) -> Self {
-        Self { socket, peer, handshake: None, listener: None, listens: Vec::new() }
+        Self { socket, peer, handshake: None, subscriber: None, listens: Vec::new() }
     }
 
-    /// All its subscribers.
-    pub(crate) fn listeners(&self) -> impl Iterator<Item = SubscriberKey> {
-        self.listens.iter().copied().chain(self.listener)
+    /// All subscribers of the client.
+    pub(crate) fn subscribers(&self) -> impl Iterator<Item = SubscriberKey> {
+        self.listens.iter().copied().chain(self.subscriber)
     }
 }
 
@@ -60,7 +59,7 @@ impl Source<'_> {
         }
     }
 
-    /// The peer's address, where it has one that the kernel reports.
+    /// The peer's address; `None` if the kernel reports none.
     pub(crate) fn peer(&self) -> Option<PeerAddress> {
         match self {
             Self::Http { peer, .. } => *peer,
@@ -73,12 +72,11 @@ impl Source<'_> {
     pub(crate) fn transport(&self) -> Transport<'_> {
         match self {
             Self::Http { headers, .. } => Transport::Http(*headers),
-            Self::JsonLines { client, .. } => Transport::Line(client.handshake),
+            Self::JsonLines { client, .. } => Transport::JsonLines(client.handshake),
         }
     }
 
-    /// Whether messages can precede the answer: the client reads a stream of events, or lines. Not free: the Accept header
-    /// is a list.
+    /// Whether messages can precede the reply: over an event stream or JSON lines. Parses the list in the `Accept` header.
     pub(crate) fn accepts_streaming(&self) -> bool {
         match self {
             Self::Http { headers, .. } => {
@@ -88,12 +86,12 @@ impl Source<'_> {
         }
     }
 
-    /// Whether the connection may have no further call in flight.
+    /// Whether the connection has its maximum number of calls in flight.
     pub(crate) fn is_at_call_limit(&self) -> bool {
         matches!(self, Self::JsonLines { is_at_call_limit: true, .. })
     }
 
-    /// Where an answer goes that comes later.
+    /// The destination of a later reply.
     pub(crate) fn reply_to(&self) -> ReplyTo {
         match self {
             Self::Http { socket, in_batch, .. } => {
@@ -109,34 +107,34 @@ impl Source<'_> {
     }
 }
 
-/// Where the answer of a call goes.
+/// The destination of a reply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ReplyTo {
-    /// The HTTP connection that waits for it.
+    /// The HTTP connection of the request.
     Http { socket: SocketId, stream: ReplyStream },
-    /// A line of this connection.
+    /// A newline-delimited connection.
     JsonLines(SocketId),
-    /// A task, whose result its client fetches.
+    /// A task, whose result the client fetches.
     Task(TaskKey),
-    /// The replay buffer of a stream that its client resumes.
+    /// The replay buffer of a stream that the client resumes.
     Stream(StreamId),
 }
 
-/// Whether a reply over HTTP is a stream of events.
+/// Whether a reply over HTTP is an event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyStream {
     /// No: the client does not accept one.
     Unsupported,
-    /// It becomes one with the first message that precedes the answer.
+    /// It becomes one with the first message that precedes the reply.
     Possible,
     /// Yes, and it cannot be resumed.
     Open,
-    /// Yes, and its events are kept in this replay buffer.
+    /// Yes, and this replay buffer holds its events.
     Resumable(StreamId),
 }
 
 impl ReplyTo {
-    /// The connection, if one waits.
+    /// The connection; `None` if the reply goes to a task or replay buffer.
     pub(crate) fn socket(&self) -> Option<SocketId> {
         match self {
             Self::Http { socket, .. } | Self::JsonLines(socket) => Some(*socket),

@@ -1,11 +1,11 @@
-//! Subscriptions, log levels and cancellations: what a client asks for that changes the state of its session or connection.
+//! Requests that change the state of a session or connection: subscriptions, log levels and cancellations.
 
 use super::{Dispatcher, Disposition, JsonLinesClient, Source};
 use crate::{
     call::Revision,
     http1::Status,
     jsonrpc::{Id, OwnedId, begin_result, finish_result, has_value_of, write_id},
-    mcp::{self, CallMethod, Refused, Session, SessionAction, Topic, Wanted},
+    mcp::{self, ErrorKind, RpcMethod, Session, SessionAction, SubscriptionRequest, Topic},
     mesh::Request,
     registry::List,
     session::{Subscriber, SubscriberKey},
@@ -15,60 +15,60 @@ pub(super) const TOO_MANY_SUBSCRIPTIONS: &str = "Too many subscriptions";
 
 impl Dispatcher {
     /// Opens a `subscriptions/listen` stream
-    /// (<https://modelcontextprotocol.io/specification/draft/basic/utilities/subscriptions>).
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>).
     pub(super) fn listen(
         &mut self,
-        wanted: Wanted,
+        request: SubscriptionRequest,
         source: &mut Source<'_>,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let Wanted { id, topics, acknowledged } = wanted;
+        let SubscriptionRequest { id, topics, acknowledged } = request;
         if let Source::Http { headers, .. } = source
             && !headers.head.http_1_0
             && !headers.head.accepts_events(headers.bytes)
         {
             return Disposition::NotAcceptable;
         }
-        // An HTTP connection has one stream; a newline-delimited one has many, some of them without a topic.
+        // An HTTP connection has one subscription; a newline-delimited one can have many, including some without topics.
         let listens = if let Source::JsonLines { client, .. } = source { &client.listens[..] } else { &[] };
         let subscriptions = &self.state.subscriptions;
         let named = topics.iter().filter(|topic| !topic.is_list()).count();
-        let named = listens.iter().fold(named, |named, listener| named + subscriptions.named(*listener));
+        let named = listens.iter().fold(named, |named, subscriber| named + subscriptions.named(*subscriber));
         if listens.len() >= self.limits.subscriptions_per_connection_max
             || named > self.limits.subscription_topics_max
             || !subscriptions.has_room(topics.len().max(1))
         {
-            return self.reject_subscription(id.as_id(), Revision::V2026_07_28, CallMethod::Listen, out);
+            return self.reject_subscription(id.as_id(), Revision::V2026_07_28, RpcMethod::Listen, out);
         }
         let key = match source {
             Source::Http { socket, .. } => Subscriber::Stream(*socket),
-            Source::JsonLines { client, .. } => Subscriber::Line(client.socket),
+            Source::JsonLines { client, .. } => Subscriber::JsonLines(client.socket),
         };
-        let listener = self.state.subscriptions.insert(key, Some(id_as_json(id.as_id())));
+        let subscriber = self.state.subscriptions.insert(key, Some(id_as_json(id.as_id())));
         for topic in topics {
-            self.state.subscriptions.subscribe(listener, topic);
+            self.state.subscriptions.subscribe(subscriber, topic);
         }
         if let Source::JsonLines { client, .. } = source {
-            client.listens.push(listener);
+            client.listens.push(subscriber);
         } else {
-            self.observer.metrics().note(CallMethod::Listen as usize);
+            self.observer.metrics().note(RpcMethod::Listen as usize);
         }
         out.extend_from_slice(&acknowledged);
-        Disposition::Listening(listener)
+        Disposition::Listening(subscriber)
     }
 
     fn reject_subscription(
         &mut self,
         id: Id<'_>,
         revision: Revision,
-        method: CallMethod,
+        method: RpcMethod,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let reason = Refused::TooManySubscriptions;
-        self.reject(mcp::write_refused(out, Some(id), revision, method, reason, TOO_MANY_SUBSCRIPTIONS))
+        let reason = ErrorKind::TooManySubscriptions;
+        self.reject(mcp::write_rejection(out, Some(id), revision, method, reason, TOO_MANY_SUBSCRIPTIONS))
     }
 
-    /// Acts for a legacy session over HTTP, on the shards that keep its state.
+    /// Carries out an action on a legacy session over HTTP, on the shards that own its state.
     pub(super) fn act_for_session(
         &mut self,
         id: Id<'_>,
@@ -81,18 +81,18 @@ impl Dispatcher {
         let home = session.home;
         match action {
             SessionAction::SetLevel(level) => {
-                self.ask_all(Request::SetLevel(session.key, level), about, source.reply_to(), out)
+                self.request_all_shards(Request::SetLevel(session.key, level), about, source.reply_to(), out)
             }
             SessionAction::Subscribe(uri) => {
-                self.ask(home, Request::Subscribe(session, uri), about, source.reply_to(), out)
+                self.request_shard(home, Request::Subscribe(session, uri), about, source.reply_to(), out)
             }
             SessionAction::Unsubscribe(uri) => {
-                self.ask(home, Request::Unsubscribe(session, uri), about, source.reply_to(), out)
+                self.request_shard(home, Request::Unsubscribe(session, uri), about, source.reply_to(), out)
             }
         }
     }
 
-    /// Acts for a newline-delimited connection, which is a session by itself.
+    /// Carries out an action on a newline-delimited connection, which has the state of a session.
     pub(super) fn act_for_connection(
         &mut self,
         id: Id<'_>,
@@ -112,17 +112,17 @@ impl Dispatcher {
                 let topic = Topic::resource(&uri);
                 let topics_max = self.limits.subscription_topics_max;
                 let has_room = self.state.subscriptions.has_room(1);
-                let listener = has_room.then(|| self.listener_of(client));
-                let admitted = listener
-                    .filter(|listener| self.state.subscriptions.admits(*listener, &topic, topics_max));
-                let Some(listener) = admitted else {
+                let subscriber = has_room.then(|| self.subscriber_of(client));
+                let admitted = subscriber
+                    .filter(|subscriber| self.state.subscriptions.admits(*subscriber, &topic, topics_max));
+                let Some(subscriber) = admitted else {
                     return self.reject_subscription(id, Revision::LATEST_LEGACY, method, out);
                 };
-                self.state.subscriptions.subscribe(listener, topic);
+                self.state.subscriptions.subscribe(subscriber, topic);
             }
             SessionAction::Unsubscribe(uri) => {
-                if let Some(listener) = client.listener {
-                    self.state.subscriptions.unsubscribe(listener, &Topic::resource(&uri));
+                if let Some(subscriber) = client.subscriber {
+                    self.state.subscriptions.unsubscribe(subscriber, &Topic::resource(&uri));
                 }
             }
         }
@@ -132,30 +132,30 @@ impl Dispatcher {
         Disposition::Replied(Status::Ok, Vec::new())
     }
 
-    /// Subscribes a legacy client to changes of the lists, as `initialize` promises it.
+    /// Subscribes a legacy client to changes of the lists, which the `listChanged` capabilities declare.
     pub(super) fn subscribe_to_lists(&mut self, client: &mut JsonLinesClient) {
-        if client.listener.is_none() {
-            let listener = self.listener_of(client);
+        if client.subscriber.is_none() {
+            let subscriber = self.subscriber_of(client);
             for list in List::ALL {
-                self.state.subscriptions.subscribe(listener, Topic::list(list));
+                self.state.subscriptions.subscribe(subscriber, Topic::list(list));
             }
         }
     }
 
-    fn listener_of(&mut self, client: &mut JsonLinesClient) -> SubscriberKey {
+    fn subscriber_of(&mut self, client: &mut JsonLinesClient) -> SubscriberKey {
         let socket = client.socket;
         *client
-            .listener
-            .get_or_insert_with(|| self.state.subscriptions.insert(Subscriber::Line(socket), None))
+            .subscriber
+            .get_or_insert_with(|| self.state.subscriptions.insert(Subscriber::JsonLines(socket), None))
     }
 
     /// Closes the `subscriptions/listen` requests of a newline-delimited connection that have this id.
     pub(super) fn close_listens(&mut self, client: &mut JsonLinesClient, id: &OwnedId) {
         let subscriptions = &mut self.state.subscriptions;
-        client.listens.retain(|listener| {
-            let is_named = subscriptions.id(*listener).is_some_and(|other| has_value_of(id.as_id(), other));
+        client.listens.retain(|subscriber| {
+            let is_named = subscriptions.id(*subscriber).is_some_and(|other| has_value_of(id.as_id(), other));
             if is_named {
-                subscriptions.remove(*listener);
+                subscriptions.remove(*subscriber);
             }
             !is_named
         });

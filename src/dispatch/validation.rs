@@ -1,38 +1,23 @@
 //! Validation of large arguments on the blocking pool: the shard serves other connections meanwhile.
 //!
-//! The call is filed, and its connection waits as for any call. The receive buffer is reused, so the call keeps a copy of the
-//! document. When the verdict is there the document is decoded again on the shard and the handler runs.
+//! The call has a slot and a pending reply like any other. The receive buffer is reused, so the call holds a copy of the document.
+//! After validation, the document is decoded again on the shard and the handler runs.
 
-use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+use std::sync::{Arc, atomic::AtomicBool};
 
-use super::{Dispatcher, Disposition, Source, in_flight::PendingCall};
+use super::{
+    Dispatcher, Disposition, Source,
+    in_flight::PendingCall,
+    suspended::{SuspendedCall, ValidationResult},
+};
 use crate::{
-    call::{CallDetails, Caller, Capabilities, ClientChannel, Headers, Reply, RequestContext},
-    http1::RequestHead,
-    json::{Decoder, Digits, Node},
+    call::{CallDetails, Caller, ClientChannel, Headers, Reply, RequestContext},
+    json::{Decoder, Node},
     jsonrpc::Rewritten,
-    mcp::{self, Call, InvalidArguments, Refused},
+    mcp::{self, Call, ErrorKind},
     runtime::{Started, Ticket},
-    schema::Validator,
     telemetry::observer::RequestFields,
 };
-
-/// What a call needs to go on once its arguments were validated.
-pub(super) struct Suspended {
-    capabilities: Capabilities,
-    details: Option<Box<CallDetails>>,
-    schema: Validator,
-    /// A copy of the head of the HTTP request.
-    head: Option<(RequestHead, Vec<u8>)>,
-    /// The document, and the padding of a decoder behind its first `length` bytes.
-    document: Vec<u8>,
-    length: usize,
-    digits: Option<Digits>,
-    verdict: Verdict,
-}
-
-/// The result of a validation, with the text of the answer if the arguments are invalid. Written once, on the pool.
-type Verdict = Arc<OnceLock<Result<(), (InvalidArguments, String)>>>;
 
 impl Dispatcher {
     /// Whether the arguments of a call are validated on the pool.
@@ -43,11 +28,11 @@ impl Dispatcher {
             && self.runner.has_pool()
     }
 
-    /// Files a call that is validated on the pool. `None`: as many calls as may be are in flight.
-    pub(super) fn file_suspended(&mut self, call: Call<'_>, source: &Source<'_>) -> Option<Ticket> {
+    /// Allocates a slot for a call that is validated on the pool; `None` if the maximum number of calls is in flight.
+    pub(super) fn insert_suspended(&mut self, call: Call<'_>, source: &Source<'_>) -> Option<Ticket> {
         let schema = call.schema?.clone();
         let Call { capabilities, details, .. } = call;
-        let suspended = Suspended {
+        let suspended = SuspendedCall {
             capabilities,
             details,
             schema,
@@ -55,7 +40,7 @@ impl Dispatcher {
             document: Vec::new(),
             length: 0,
             digits: None,
-            verdict: Verdict::default(),
+            result: ValidationResult::default(),
         };
         let pending = PendingCall {
             reply_to: source.reply_to(),
@@ -65,16 +50,16 @@ impl Dispatcher {
             revision: call.revision,
             started: self.observer.turn_began(),
             deadline: crate::runtime::instant_after(self.observer.turn_began(), call.callable.deadline()),
-            session: call.tie.session().map(|session| session.key),
-            binding: call.binding,
+            session: call.affinity.session().map(|session| session.key),
+            fingerprint: call.fingerprint,
             questions: Vec::new(),
-            asked: 0,
+            requests_made: 0,
             suspended: Some(Box::new(suspended)),
         };
         self.calls.insert(pending)
     }
 
-    /// Validates the arguments of a filed call on the pool.
+    /// Validates the arguments of a suspended call on the pool.
     pub(super) fn validate_off_shard(
         &mut self,
         ticket: Ticket,
@@ -87,7 +72,7 @@ impl Dispatcher {
         let Some(call) = self.calls.get_mut(ticket) else { return Disposition::NoReply };
         let revision = call.revision;
         let Some(suspended) = &mut call.suspended else { return Disposition::NoReply };
-        let (schema, verdict) = (suspended.schema.clone(), Arc::clone(&suspended.verdict));
+        let (schema, result) = (suspended.schema.clone(), Arc::clone(&suspended.result));
         let mut copy = document.clone();
         (suspended.document, suspended.length, suspended.digits) = (document, length, Some(digits));
         let capabilities = suspended.capabilities;
@@ -95,7 +80,7 @@ impl Dispatcher {
             let mut decoder = Decoder::new(&limits);
             if let Ok(document) = decoder.decode(&mut copy, length) {
                 let input = arguments(document.root());
-                let _ = verdict.set(
+                let _ = result.set(
                     mcp::validate(&schema, input)
                         .map_err(|invalid| (invalid, mcp::invalid_arguments_text(&schema, input, invalid))),
                 );
@@ -103,22 +88,23 @@ impl Dispatcher {
         };
         if let Some(cancel) = self.runner.submit(ticket, Arc::new(AtomicBool::new(false)), validate) {
             let channel = Arc::new(ClientChannel::buffered(revision, capabilities, CallDetails::default()));
-            self.calls.run(ticket, cancel, channel, self.moment.monotonic);
+            self.calls.run(ticket, cancel, channel, self.clock.monotonic);
             return Disposition::Pending(ticket);
         }
         let Some((call, _)) = self.calls.take(ticket) else { return Disposition::NoReply };
-        self.refuse(&call.callable, call.id.as_id(), call.revision, Refused::Busy, out)
+        self.reject_call(&call.callable, call.id.as_id(), call.revision, ErrorKind::Busy, out)
     }
 
-    /// The verdict on a call is there: its handler runs, or its answer says what is invalid.
-    pub(super) fn resume_suspended(&mut self, ticket: Ticket, suspended: Suspended) {
-        let Suspended { capabilities, details, head, mut document, length, digits, verdict, .. } = suspended;
-        let verdict = verdict.get().cloned();
-        if let Some(Err((invalid, text))) = verdict {
+    /// Resumes a call after validation: runs its handler, or replies with the violations.
+    pub(super) fn resume_suspended(&mut self, ticket: Ticket, suspended: SuspendedCall) {
+        let SuspendedCall { capabilities, details, head, mut document, length, digits, result, .. } =
+            suspended;
+        let result = result.get().cloned();
+        if let Some(Err((invalid, text))) = result {
             let Some((call, _)) = self.calls.take(ticket) else { return };
             self.observer.set_peer(call.peer);
             let request = RequestFields::of_call(&call.callable, call.id.as_id(), call.started);
-            self.observer.call_refused(invalid.reason(), &call.callable, request, call.revision);
+            self.observer.call_rejected(invalid.reason(), &call.callable, request, call.revision);
             let mut reply = Reply::default();
             reply.error(&text);
             self.finish_call(ticket, &call, None, Ok(reply));
@@ -126,11 +112,11 @@ impl Dispatcher {
         }
         let mut decoder = Decoder::new(&self.limits);
         // The document was decoded before, within the same limits.
-        let decoded = decoder.decode(&mut document, length).ok().filter(|_| verdict.is_some());
+        let decoded = decoder.decode(&mut document, length).ok().filter(|_| result.is_some());
         let Some((decoded, call)) = decoded.zip(self.calls.get(ticket)) else {
             let call = self.calls.take(ticket);
             if let Some((call, _)) = call {
-                self.finish_call(ticket, &call, None, Err(Refused::ToolPanicked));
+                self.finish_call(ticket, &call, None, Err(ErrorKind::ToolPanicked));
             }
             return;
         };
@@ -148,22 +134,22 @@ impl Dispatcher {
         let input = arguments(decoded.root());
         let mut reply = Reply::default();
         match self.runner.start(&callable, input, &request, details, |_| Some(ticket), &mut reply) {
-            Started::Pending(ticket, cancel, channel) => self.calls.run_again(ticket, cancel, channel),
+            Started::Pending(ticket, cancel, channel) => self.calls.replace_running(ticket, cancel, channel),
             Started::Done(messages) => {
                 for message in messages {
-                    self.on_note(ticket, message);
+                    self.on_call_message(ticket, message);
                 }
                 self.finish_taken(ticket, Ok(reply));
             }
-            Started::RequestCopyTooLarge => self.finish_taken(ticket, Err(Refused::RequestCopyTooLarge)),
-            Started::Busy { .. } => self.finish_taken(ticket, Err(Refused::Busy)),
+            Started::RequestCopyTooLarge => self.finish_taken(ticket, Err(ErrorKind::RequestCopyTooLarge)),
+            Started::Busy { .. } => self.finish_taken(ticket, Err(ErrorKind::Busy)),
             Started::Panicked { .. } | Started::NeedsDigits { .. } => {
-                self.finish_taken(ticket, Err(Refused::ToolPanicked));
+                self.finish_taken(ticket, Err(ErrorKind::ToolPanicked));
             }
         }
     }
 
-    fn finish_taken(&mut self, ticket: Ticket, outcome: Result<Reply, Refused>) {
+    fn finish_taken(&mut self, ticket: Ticket, outcome: Result<Reply, ErrorKind>) {
         if let Some((call, channel)) = self.calls.take(ticket) {
             self.finish_call(ticket, &call, channel.as_ref(), outcome);
         }

@@ -25,14 +25,14 @@ pub enum Route {
 
 /// Allowed hosts and origins.
 #[derive(Clone, Debug, Default)]
-pub struct Names {
+pub struct AllowedHosts {
     hosts: Vec<String>,
     origins: Vec<String>,
     loopback_origins: bool,
     ip_literals: bool,
 }
 
-impl Names {
+impl AllowedHosts {
     /// Allows loopback hosts, and `hosts` as `name` (any port) or `name:port`; and `origins` as `scheme://host[:port]`.
     /// `loopback_origins` allows pages of this machine as well; use it for a server that only this machine can reach.
     #[must_use]
@@ -86,16 +86,16 @@ impl Names {
 
 /// Checks of the MCP endpoint.
 #[derive(Clone, Debug)]
-pub struct Guard {
+pub struct RequestGuard {
     endpoint: Vec<u8>,
-    names: Names,
+    allowed_hosts: AllowedHosts,
 }
 
-impl Guard {
-    /// Accepts requests for the path `endpoint` from `names`.
+impl RequestGuard {
+    /// Accepts requests for the path `endpoint` and the hosts and origins of `allowed_hosts`.
     #[must_use]
-    pub fn new(endpoint: &str, names: Names) -> Self {
-        Self { endpoint: endpoint.as_bytes().to_vec(), names }
+    pub fn new(endpoint: &str, allowed_hosts: AllowedHosts) -> Self {
+        Self { endpoint: endpoint.as_bytes().to_vec(), allowed_hosts }
     }
 
     /// Checks a head: host, origin, path, HTTP method, media type, in this order.
@@ -103,7 +103,7 @@ impl Guard {
     /// # Errors
     /// The first check that fails.
     pub fn check(&self, head: &RequestHead, bytes: &[u8]) -> Result<Route, RejectReason> {
-        let host = self.names.check(head, bytes)?;
+        let host = self.allowed_hosts.check(head, bytes)?;
         let target = head.target(bytes);
         // Fast path: nearly all clients send exactly the endpoint's path.
         if target != self.endpoint && !self.is_endpoint(path(target, host)?) {
@@ -125,7 +125,7 @@ impl Guard {
     }
 }
 
-impl Guard {
+impl RequestGuard {
     /// Whether a path is the endpoint, with or without a trailing slash.
     fn is_endpoint(&self, path: &[u8]) -> bool {
         path == self.endpoint || path.strip_suffix(b"/").unwrap_or(path) == self.endpoint
@@ -214,14 +214,14 @@ mod tests {
     use super::*;
     use crate::config::Limits;
 
-    fn check_by(names: Names, request: &str, headers: &str) -> Result<Route, RejectReason> {
+    fn check_by(allowed_hosts: AllowedHosts, request: &str, headers: &str) -> Result<Route, RejectReason> {
         let text = format!("{request} HTTP/1.1\r\n{headers}\r\n\r\n");
         let head = RequestHead::parse(text.as_bytes(), &Limits::default()).unwrap().unwrap();
-        Guard::new("/mcp", names).check(&head, text.as_bytes())
+        RequestGuard::new("/mcp", allowed_hosts).check(&head, text.as_bytes())
     }
 
     fn check(request: &str, headers: &str) -> Result<Route, RejectReason> {
-        check_by(Names::new(&[], &[], true), request, headers)
+        check_by(AllowedHosts::new(&[], &[], true), request, headers)
     }
 
     const JSON: &str = "Content-Type: application/json";
@@ -269,11 +269,11 @@ mod tests {
 
     #[test]
     fn configured_hosts_and_origins_are_allowed_and_lookalikes_are_not() {
-        let names = || {
+        let allowed_hosts = || {
             let hosts = ["mcp.example", "api.example:8443", "[2001:db8::1]"].map(str::to_owned);
-            Names::new(&hosts, &["https://app.example".to_owned()], false)
+            AllowedHosts::new(&hosts, &["https://app.example".to_owned()], false)
         };
-        let host = |name: &str| check_by(names(), "POST /mcp", &format!("Host: {name}\r\n{JSON}"));
+        let host = |name: &str| check_by(allowed_hosts(), "POST /mcp", &format!("Host: {name}\r\n{JSON}"));
         for name in ["mcp.example", "MCP.example:99", "api.example:8443", "[2001:db8::1]:80", "localhost:1"] {
             assert_eq!(host(name), Ok(Route::Mcp), "{name}");
         }
@@ -290,7 +290,11 @@ mod tests {
             assert_eq!(host(name), Err(RejectReason::HostForbidden), "{name}");
         }
         let origin = |origin: &str| {
-            check_by(names(), "POST /mcp", &format!("Host: mcp.example\r\nOrigin: {origin}\r\n{JSON}"))
+            check_by(
+                allowed_hosts(),
+                "POST /mcp",
+                &format!("Host: mcp.example\r\nOrigin: {origin}\r\n{JSON}"),
+            )
         };
         assert_eq!(origin("https://APP.example"), Ok(Route::Mcp));
         for name in
@@ -302,9 +306,10 @@ mod tests {
 
     #[test]
     fn ip_literals_are_allowed_where_configured_and_names_are_not() {
-        let names = || Names::new(&[], &[], true).with_ip_literals();
-        let host =
-            |name: &str| check_by(names(), "POST /mcp", &format!("Host: {name}\r\n{JSON}")).map(|_| ());
+        let allowed_hosts = || AllowedHosts::new(&[], &[], true).with_ip_literals();
+        let host = |name: &str| {
+            check_by(allowed_hosts(), "POST /mcp", &format!("Host: {name}\r\n{JSON}")).map(|_| ())
+        };
         for name in [
             "10.1.2.3",
             "10.1.2.3:9464",

@@ -13,7 +13,7 @@ mod sse;
 pub use cors::{METHODS, cors_headers, preflight_headers};
 pub use fields::fields;
 pub use framer::{Assembly, Flow, Framer, Handler, Progress, Request};
-pub use guard::{Guard, Names, Route, path};
+pub use guard::{AllowedHosts, RequestGuard, Route, path};
 pub use head::{BodyFraming, Field, Method, RequestHead, excerpt};
 pub use reject::RejectReason;
 pub use response::{CONTINUE, ReservedHead, ResponseHeads, Status};

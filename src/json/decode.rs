@@ -14,7 +14,7 @@ const PAIRED_KEYS_MAX: usize = 16;
 /// Why bytes are not accepted as a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NotJson {
+pub enum DecodeError {
     /// The bytes are not JSON, or are nested deeper than [`Limits::json_depth_max`].
     #[error("Parse error")]
     Malformed,
@@ -32,7 +32,7 @@ pub enum NotJson {
     RepeatedKey,
 }
 
-impl NotJson {
+impl DecodeError {
     /// Label of the metric that counts it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -63,13 +63,13 @@ pub struct Document<'decoder, 'input> {
 }
 
 /// A rejected document.
-pub struct Refused<'decoder, 'input> {
+pub struct Rejected<'decoder, 'input> {
     /// Why it was rejected.
-    pub reason: NotJson,
+    pub reason: DecodeError,
     document: Option<Document<'decoder, 'input>>,
 }
 
-impl Refused<'_, '_> {
+impl Rejected<'_, '_> {
     /// The root, if the bytes were JSON. Use it only to find the id of the error reply: the document violates a limit or has
     /// ambiguous members.
     #[must_use]
@@ -78,7 +78,7 @@ impl Refused<'_, '_> {
     }
 }
 
-impl std::fmt::Debug for Refused<'_, '_> {
+impl std::fmt::Debug for Rejected<'_, '_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.reason.fmt(formatter)
     }
@@ -102,24 +102,24 @@ impl Decoder {
     /// followed by at least 64 bytes of padding with any content, which is not modified.
     ///
     /// # Errors
-    /// [`Refused`], also when the padding is too short.
+    /// [`Rejected`], also when the padding is too short.
     pub fn decode<'decoder, 'input>(
         &'decoder mut self,
         padded: &'input mut [u8],
         length: usize,
-    ) -> Result<Document<'decoder, 'input>, Refused<'decoder, 'input>> {
+    ) -> Result<Document<'decoder, 'input>, Rejected<'decoder, 'input>> {
         // The tape does not contain a number's text, so this check comes first; it also avoids converting a long number.
         if has_long_number(padded.get(..length).unwrap_or_default(), self.number_digits_max) {
-            return Err(Refused { reason: NotJson::NumberTooLong, document: None });
+            return Err(Rejected { reason: DecodeError::NumberTooLong, document: None });
         }
         let mut tape: Tape<'input> = Tape(std::mem::take(&mut self.tape)).reset();
         let filled = simd_json::fill_tape_padded(padded, length, &mut self.buffers, &mut tape);
         let document = Document { decoder: self, tape };
-        match filled.map_err(|_| NotJson::Malformed).and_then(|()| document.check()) {
+        match filled.map_err(|_| DecodeError::Malformed).and_then(|()| document.check()) {
             Ok(()) => Ok(document),
             // The tape is incomplete.
-            Err(reason @ NotJson::Malformed) => Err(Refused { reason, document: None }),
-            Err(reason) => Err(Refused { reason, document: Some(document) }),
+            Err(reason @ DecodeError::Malformed) => Err(Rejected { reason, document: None }),
+            Err(reason) => Err(Rejected { reason, document: Some(document) }),
         }
     }
 }
@@ -133,10 +133,10 @@ impl Document<'_, '_> {
 
     /// Checks what the parser does not: number of values, length of keys, repeated keys. Takes one pass, as every member belongs to
     /// one object.
-    fn check(&self) -> Result<(), NotJson> {
+    fn check(&self) -> Result<(), DecodeError> {
         let nodes = self.tape.0.as_slice();
         if nodes.len() > self.decoder.nodes_max {
-            return Err(NotJson::TooManyNodes);
+            return Err(DecodeError::TooManyNodes);
         }
         let mut rest = nodes;
         while let Some((node, after)) = rest.split_first() {
@@ -148,7 +148,7 @@ impl Document<'_, '_> {
         Ok(())
     }
 
-    fn check_keys(&self, nodes: &[tape::Node<'_>]) -> Result<(), NotJson> {
+    fn check_keys(&self, nodes: &[tape::Node<'_>]) -> Result<(), DecodeError> {
         let Some((tape::Node::Object { len, .. }, mut rest)) = nodes.split_first() else { return Ok(()) };
         let mut seen = 0_u64;
         let mut suspicious = false;
@@ -166,9 +166,9 @@ impl Document<'_, '_> {
             rest = rest.get(span..).unwrap_or_default();
         }
         if longest > self.decoder.key_bytes_max {
-            return Err(NotJson::KeyTooLong);
+            return Err(DecodeError::KeyTooLong);
         }
-        if suspicious && has_repeated_key(Node::root(nodes)) { Err(NotJson::RepeatedKey) } else { Ok(()) }
+        if suspicious && has_repeated_key(Node::root(nodes)) { Err(DecodeError::RepeatedKey) } else { Ok(()) }
     }
 }
 
@@ -283,7 +283,7 @@ pub(crate) mod tests {
         check(document.root())
     }
 
-    fn refused(decoder: &mut Decoder, text: &str) -> Option<NotJson> {
+    fn rejection(decoder: &mut Decoder, text: &str) -> Option<DecodeError> {
         let (mut bytes, length) = padded(text);
         decoder.decode(&mut bytes, length).err().map(|refused| refused.reason)
     }
@@ -301,15 +301,15 @@ pub(crate) mod tests {
     #[test]
     fn decoder_recovers_from_rejected_documents() {
         let mut decoder = small();
-        assert_eq!(refused(&mut decoder, "{\"a\":"), Some(NotJson::Malformed));
-        assert_eq!(refused(&mut decoder, ""), Some(NotJson::Malformed));
-        assert_eq!(refused(&mut decoder, &"[".repeat(100_000)), Some(NotJson::Malformed));
-        assert_eq!(refused(&mut decoder, "[1,2,3,4,5,6,7,8,9]"), None);
-        assert_eq!(refused(&mut decoder, "[1,2,3,4,5,6,7,8,9,10]"), Some(NotJson::TooManyNodes));
-        assert_eq!(refused(&mut decoder, &format!("{}{}", "[".repeat(8), "]".repeat(8))), None);
+        assert_eq!(rejection(&mut decoder, "{\"a\":"), Some(DecodeError::Malformed));
+        assert_eq!(rejection(&mut decoder, ""), Some(DecodeError::Malformed));
+        assert_eq!(rejection(&mut decoder, &"[".repeat(100_000)), Some(DecodeError::Malformed));
+        assert_eq!(rejection(&mut decoder, "[1,2,3,4,5,6,7,8,9]"), None);
+        assert_eq!(rejection(&mut decoder, "[1,2,3,4,5,6,7,8,9,10]"), Some(DecodeError::TooManyNodes));
+        assert_eq!(rejection(&mut decoder, &format!("{}{}", "[".repeat(8), "]".repeat(8))), None);
         let deeper = format!("{}{}", "[".repeat(9), "]".repeat(9));
-        assert_eq!(refused(&mut decoder, &deeper), Some(NotJson::Malformed));
-        assert_eq!(refused(&mut decoder, "1"), None);
+        assert_eq!(rejection(&mut decoder, &deeper), Some(DecodeError::Malformed));
+        assert_eq!(rejection(&mut decoder, "1"), None);
     }
 
     #[test]
@@ -320,25 +320,25 @@ pub(crate) mod tests {
             for fits in
                 ["123456", "-12345", "1.5e+2", "\"1234567890\"", "\"1\\\"34567890\"", "\"eeeeeeeeeee\""]
             {
-                assert_eq!(refused(&mut decoder, &at(fits)), None, "{fits} after {before}");
+                assert_eq!(rejection(&mut decoder, &at(fits)), None, "{fits} after {before}");
             }
             for long in ["1234567", "-123456", "1.5e+20", "0.00000", "12345678901234567890"] {
                 assert_eq!(
-                    refused(&mut decoder, &at(long)),
-                    Some(NotJson::NumberTooLong),
+                    rejection(&mut decoder, &at(long)),
+                    Some(DecodeError::NumberTooLong),
                     "{long} after {before}"
                 );
             }
         }
-        assert_eq!(refused(&mut decoder, "1234567"), Some(NotJson::NumberTooLong));
+        assert_eq!(rejection(&mut decoder, "1234567"), Some(DecodeError::NumberTooLong));
         // Beyond the range of a double as well.
         let limits = Limits::default();
         let digits = |count| "9".repeat(count);
         let mut decoder = Decoder::new(&limits);
         let fraction = |count: usize| format!("0.{}", digits(count - 2));
-        assert_eq!(refused(&mut decoder, &fraction(limits.json_number_digits_max)), None);
+        assert_eq!(rejection(&mut decoder, &fraction(limits.json_number_digits_max)), None);
         for text in [fraction(limits.json_number_digits_max + 1), digits(limits.json_number_digits_max + 1)] {
-            assert_eq!(refused(&mut decoder, &text), Some(NotJson::NumberTooLong));
+            assert_eq!(rejection(&mut decoder, &text), Some(DecodeError::NumberTooLong));
         }
     }
 
@@ -346,16 +346,19 @@ pub(crate) mod tests {
     fn key_length_is_bounded_after_unescaping() {
         let mut decoder = small();
         for fits in [r#"{"abcd":"abcde"}"#, r#"[{"x":{"\u0061bcd":1}}]"#, r#"{"ab\u00e9":1}"#] {
-            assert_eq!(refused(&mut decoder, fits), None, "{fits}");
+            assert_eq!(rejection(&mut decoder, fits), None, "{fits}");
         }
         for long in [r#"{"abcde":1}"#, r#"[{"x":{"abcde":1}}]"#, r#"{"abc\u00e9":1}"#] {
-            assert_eq!(refused(&mut decoder, long), Some(NotJson::KeyTooLong), "{long}");
+            assert_eq!(rejection(&mut decoder, long), Some(DecodeError::KeyTooLong), "{long}");
         }
         let limits = Limits::default();
         let mut decoder = Decoder::new(&limits);
         let key = |count: usize| format!(r#"{{"{}":1}}"#, "k".repeat(count));
-        assert_eq!(refused(&mut decoder, &key(limits.json_key_bytes_max)), None);
-        assert_eq!(refused(&mut decoder, &key(limits.json_key_bytes_max + 1)), Some(NotJson::KeyTooLong));
+        assert_eq!(rejection(&mut decoder, &key(limits.json_key_bytes_max)), None);
+        assert_eq!(
+            rejection(&mut decoder, &key(limits.json_key_bytes_max + 1)),
+            Some(DecodeError::KeyTooLong)
+        );
     }
 
     #[test]
@@ -368,10 +371,10 @@ pub(crate) mod tests {
             r#"{"a":1,"\u0061":2}"#,
             r#"{"":1,"":2}"#,
         ] {
-            assert_eq!(refused(&mut decoder, text), Some(NotJson::RepeatedKey), "{text}");
+            assert_eq!(rejection(&mut decoder, text), Some(DecodeError::RepeatedKey), "{text}");
         }
         for text in [r#"{"a":{"a":{"a":"a"}},"A":1}"#, r#"[{"a":1},{"a":1}]"#, "{}", r#"{"a":"b","b":"a"}"#] {
-            assert_eq!(refused(&mut decoder, text), None, "{text}");
+            assert_eq!(rejection(&mut decoder, text), None, "{text}");
         }
     }
 
@@ -392,7 +395,7 @@ pub(crate) mod tests {
             let repeated = keys.iter().collect::<HashSet<_>>().len() < keys.len();
             let text = format!("[1,{{{}}}]", members.join(","));
             let mut decoder = Decoder::new(&Limits::default());
-            prop_assert_eq!(refused(&mut decoder, &text), repeated.then_some(NotJson::RepeatedKey));
+            prop_assert_eq!(rejection(&mut decoder, &text), repeated.then_some(DecodeError::RepeatedKey));
         }
     }
 }

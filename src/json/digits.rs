@@ -4,7 +4,7 @@
 //! every document. A document is therefore decoded a second time if a type needs the digits:
 //!
 //! 1. Deserializing a `u128` or `i128` from a double that may be such an integer fails, and sets a flag of the thread.
-//! 2. The reader of the arguments abandons the call ([`retry_with_digits`]), and no reply is sent.
+//! 2. The reader of the arguments aborts the call ([`retry_with_digits`]), and no reply is sent.
 //! 3. [`Places`] finds the digits in the bytes that the document was decoded from.
 //! 4. The document is handled again with the digits installed ([`Digits::install`]).
 

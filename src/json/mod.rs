@@ -10,7 +10,7 @@ mod write;
 
 #[cfg(test)]
 pub(crate) use decode::tests::with_node;
-pub use decode::{Decoder, Document, NotJson, Refused};
+pub use decode::{DecodeError, Decoder, Document, Rejected};
 pub use deserialize::DeserializeError;
 pub use digits::{Digits, Installed, Places, lacks_digits};
 pub(crate) use digits::{retry_with_digits, take_retry_with_digits};

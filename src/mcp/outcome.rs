@@ -1,16 +1,16 @@
-//! What becomes of a message, and which method it called.
+//! The outcomes of routing a message.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
 use super::{
-    envelope::client::{Handshake, Tie},
+    envelope::client::{Affinity, Handshake},
     envelope::questions::QuestionId,
+    error::ErrorKind,
     model::events::Topic,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     model::task::TaskRequest,
-    refusal::Refused,
     sessions::SessionKey,
 };
 use crate::{
@@ -21,42 +21,43 @@ use crate::{
     schema::Validator,
 };
 
-/// What is to be done with a message.
+/// The outcome of routing a message.
 pub enum Outcome<'a> {
-    /// The answer is in the buffer: 200.
-    Reply(CallMethod),
-    /// As [`Outcome::Reply`], to a handshake. Over HTTP a session has been opened, of this id.
-    Agreed(Handshake, Option<String>),
-    /// The refusal is in the buffer. The text is its message, which names what the client asked for, cut.
-    Refused(Status, CallMethod, Refused, Cow<'static, str>, Option<OwnedId>),
-    /// Nothing is answered: 202.
+    /// The reply is in the buffer; HTTP status 200.
+    Reply(RpcMethod),
+    /// The reply to `initialize` is in the buffer. Contains the id of the session that was opened, over HTTP.
+    Initialized(Handshake, Option<String>),
+    /// The error is in the buffer. The text is its message, in which names from the client are truncated.
+    Rejected(Status, RpcMethod, ErrorKind, Cow<'static, str>, Option<OwnedId>),
+    /// A notification without a reply; HTTP status 202.
     Accepted,
-    /// Run this.
+    /// Run this call.
     Run(Call<'a>),
-    /// Open a stream of notifications (2026-07-28).
-    Listen(Wanted),
-    /// Do this for a legacy session, or for a connection, and then answer.
-    Tied(Id<'a>, Tie, SessionAction),
-    /// A client has answered a question.
+    /// Open a subscription (2026-07-28).
+    Listen(SubscriptionRequest),
+    /// Carry out this action on a legacy session, or on a connection, and reply afterwards.
+    SessionCommand(Id<'a>, Affinity, SessionAction),
+    /// A response of the client to a request of a call.
     Answered(ClientAnswer),
-    /// A legacy client does not want the answer to this request any more.
-    Cancelled(Tie, OwnedId),
-    /// Ask whoever keeps the task.
+    /// Cancel this request (`notifications/cancelled`).
+    Cancelled(Affinity, OwnedId),
+    /// Forward this request to the shard that owns the task.
     Task(Id<'a>, TaskRequest),
 }
 
-/// What a `subscriptions/listen` asks for, as far as it will be heard.
+/// A `subscriptions/listen` request, without the notification types that the registry does not offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// The subscription's id: the request's.
+pub struct SubscriptionRequest {
+    /// The id of the subscription, which is the id of the request.
     pub id: OwnedId,
-    /// What it hears of.
+    /// The topics of the subscription.
     pub topics: Vec<Topic>,
-    /// The message that says so, which is the first one (checklist M-61).
+    /// The acknowledgment, which is the first message of the subscription
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>).
     pub acknowledged: Vec<u8>,
 }
 
-/// What a legacy session asks of whoever keeps its state.
+/// An action on the state of a legacy session, or of a connection that has made a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionAction {
     /// `logging/setLevel`
@@ -68,51 +69,51 @@ pub enum SessionAction {
 }
 
 impl SessionAction {
-    /// The method that asks for it.
+    /// The method of the request.
     #[must_use]
-    pub fn method(&self) -> CallMethod {
+    pub fn method(&self) -> RpcMethod {
         match self {
-            Self::SetLevel(_) => CallMethod::SetLevel,
-            Self::Subscribe(_) => CallMethod::Subscribe,
-            Self::Unsubscribe(_) => CallMethod::Unsubscribe,
+            Self::SetLevel(_) => RpcMethod::SetLevel,
+            Self::Subscribe(_) => RpcMethod::Subscribe,
+            Self::Unsubscribe(_) => RpcMethod::Unsubscribe,
         }
     }
 }
 
-/// A client's answer to a question of a call.
+/// A client's response to a request of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientAnswer {
-    /// The question.
+    /// The id of the request.
     pub question: QuestionId,
-    /// The session that answers, if one does.
+    /// The session that sent the response; `None` over JSON lines.
     pub session: Option<SessionKey>,
-    /// The result, or an error's code and message.
+    /// The result, or the code and message of the error.
     pub answer: Result<Value, (i64, String)>,
 }
 
-/// Something to be run, once its input is valid.
+/// A call that can run once its input has been validated.
 pub struct Call<'a> {
-    /// What.
+    /// The handler and its description.
     pub callable: &'a SharedCallable,
-    /// Its input, on the tape.
+    /// The input, in the decoded request.
     pub input: Node<'a>,
-    /// What the input is validated against.
+    /// The schema of the input; `None` without one.
     pub schema: Option<&'a Validator>,
-    /// The request's id.
+    /// The id of the request.
     pub id: Id<'a>,
-    /// The request's `_meta`.
+    /// The `_meta` of the request.
     pub meta: Option<Node<'a>>,
-    /// The revision the client speaks.
+    /// The protocol version of the request.
     pub revision: Revision,
-    /// What the client can do.
+    /// The capabilities that the client declared.
     pub capabilities: Capabilities,
-    /// What ties it to other requests.
-    pub tie: Tie,
-    /// The parts of the request that its channel needs; `None` of an inline call that asks for no notifications.
+    /// The session or connection of the request.
+    pub affinity: Affinity,
+    /// The parts of the request that the client channel needs; `None` for an inline call that requests no notifications.
     pub details: Option<Box<CallDetails>>,
-    /// Binds the request state, where the call may end with a request to the client. Boxed, because most calls are moved
-    /// without it.
-    pub binding: Option<Box<RequestFingerprint>>,
+    /// The fingerprint that binds the request state; `None` if the call cannot return `input_required`. Boxed because most
+    /// calls are moved without one.
+    pub fingerprint: Option<Box<RequestFingerprint>>,
 }
 
 /// SHA-256 of a method and its parameters, which a request state is bound to.

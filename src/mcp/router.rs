@@ -1,13 +1,14 @@
-//! From a message to its method, or to the error the ladder demands.
+//! The router: dispatches a decoded message to its method, or encodes the error of the first check that fails.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    envelope::client::{Tie, Transport},
+    envelope::client::{Affinity, Transport},
     envelope::era,
     envelope::params::Params,
     envelope::questions::QuestionId,
+    error::{ErrorKind, RequestError, session_needed},
     methods::completion,
     methods::discover,
     methods::initialize,
@@ -19,12 +20,11 @@ use super::{
     methods::resources,
     methods::tasks,
     methods::tools,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::{ClientAnswer, Outcome},
-    refusal::{Refusal, Refused, session_needed},
-    response::refuse::refuse,
+    response::error::reject,
+    router_context::RouterContext,
     sessions::{Session, Sessions},
-    world::World,
 };
 use crate::{
     call::{Headers, Revision},
@@ -34,147 +34,154 @@ use crate::{
     registry::List,
 };
 
-/// Answers a message into `out`, or says what is to be done about it.
+// Long: one arm for each kind of message, and one for each method.
+/// Routes a message: encodes the reply into `out`, or returns what the caller has to do.
 pub fn route<'a>(
-    world: &mut World<'a, '_>,
+    context: &mut RouterContext<'a, '_>,
     transport: Transport<'_>,
     root: Node<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    // Until the era is decided, for the status of a refusal does not depend on it.
+    // The revision for errors before the era is decided: their HTTP status does not depend on it.
     let any = Revision::ASSUMED;
-    let (id, method, whole) = match Message::read(root, world.limits.id_bytes_max) {
+    let (id, method, whole) = match Message::read(root, context.limits.id_bytes_max) {
         Ok(Message::Request { id, method, params }) => (id, method, params),
         Ok(Message::Notification { method, params }) => {
-            return match notified(world, transport, method, params) {
+            return match notification(context, transport, method, params) {
                 Ok(outcome) => outcome,
-                Err(refusal) => refuse(out, None, any, CallMethod::Other, refusal),
+                Err(error) => reject(out, None, any, RpcMethod::Other, error),
             };
         }
         Ok(Message::Response { id, result, error }) => {
-            return match answered(world, transport, id, result, error) {
+            return match response(context, transport, id, result, error) {
                 Ok(answer) => Outcome::Answered(answer),
-                Err(refusal) => refuse(out, None, any, CallMethod::Other, refusal),
+                Err(error) => reject(out, None, any, RpcMethod::Other, error),
             };
         }
         Err(malformed) => {
-            // An array is no message, but if its session has gone the client must hear that (checklist L-55).
-            let unknown = match transport {
+            // The status of an unknown session takes precedence over that of a batch
+            // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
+            let unknown_session = match transport {
                 Transport::Http(headers) if root.elements().is_some() => {
-                    era::session(headers, world.sessions, world.now).err()
+                    era::session(headers, context.sessions, context.now).err()
                 }
                 _ => None,
             };
-            let malformed_too = || Refusal::new(Refused::InvalidRequest, malformed.reason);
-            let refusal = unknown.unwrap_or_else(malformed_too);
-            return refuse(out, malformed.id, any, CallMethod::Other, refusal);
+            let invalid = || RequestError::new(ErrorKind::InvalidRequest, malformed.reason);
+            let error = unknown_session.unwrap_or_else(invalid);
+            return reject(out, malformed.id, any, RpcMethod::Other, error);
         }
     };
     let params = Params::read(whole);
-    let id_bytes_max = world.limits.id_bytes_max;
-    let client = match era::client(transport, world.sessions, world.now, method, &params, id_bytes_max) {
+    let id_bytes_max = context.limits.id_bytes_max;
+    let client = match era::client(transport, context.sessions, context.now, method, &params, id_bytes_max) {
         Ok(client) => client,
-        Err(refusal) => {
-            // What is wrong with the rest of `_meta` is no fault of the envelope, so its status is the method's own.
-            return refuse(out, Some(id), any, CallMethod::Other, refusal);
+        Err(error) => {
+            return reject(out, Some(id), any, RpcMethod::Other, error);
         }
     };
-    let snapshot = world.snapshot;
+    let snapshot = context.snapshot;
     let revision = client.revision;
-    let known = CallMethod::parse(method, revision).filter(|method| resources::offered(snapshot, *method));
-    let Some(method) = known else {
-        let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
-        return refuse(out, Some(id), revision, CallMethod::Other, refusal);
+    let offered =
+        RpcMethod::parse(method, revision).filter(|method| resources::is_offered(snapshot, *method));
+    let Some(method) = offered else {
+        let error = RequestError::new(ErrorKind::UnknownMethod, "Method not found");
+        return reject(out, Some(id), revision, RpcMethod::Other, error);
     };
     let list = |list, out| lists::answer(snapshot, list, method, revision, id, &params, out);
     match method {
-        CallMethod::ToolsCall => tools::call(world, &client, transport, id, &params, out),
-        CallMethod::ToolsList => list(List::Tools, out),
-        CallMethod::ResourcesList => list(List::Resources, out),
-        CallMethod::TemplatesList => list(List::Templates, out),
-        CallMethod::PromptsList => list(List::Prompts, out),
-        CallMethod::ResourcesRead => resources::read(world, &client, id, &params, out),
-        CallMethod::PromptsGet => prompts::get(world, &client, id, &params, out),
-        CallMethod::Complete => {
+        RpcMethod::ToolsCall => tools::call(context, &client, transport, id, &params, out),
+        RpcMethod::ToolsList => list(List::Tools, out),
+        RpcMethod::ResourcesList => list(List::Resources, out),
+        RpcMethod::TemplatesList => list(List::Templates, out),
+        RpcMethod::PromptsList => list(List::Prompts, out),
+        RpcMethod::ResourcesRead => resources::read(context, &client, id, &params, out),
+        RpcMethod::PromptsGet => prompts::get(context, &client, id, &params, out),
+        RpcMethod::Complete => {
             let whole = whole.unwrap_or_else(Node::empty_object);
-            completion::complete(world, &client, id, (whole, &params), out)
+            completion::complete(context, &client, id, (whole, &params), out)
         }
-        CallMethod::Discover => discover::answer(snapshot, id, out),
-        CallMethod::Listen => listen::listen(world, &client, id, &params, out),
-        CallMethod::TasksGet | CallMethod::TasksUpdate | CallMethod::TasksCancel => {
-            tasks::request(method, world.sessions.secret(), &client, id, &params, out)
+        RpcMethod::Discover => discover::answer(snapshot, id, out),
+        RpcMethod::Listen => listen::listen(context, &client, id, &params, out),
+        RpcMethod::TasksGet | RpcMethod::TasksUpdate | RpcMethod::TasksCancel => {
+            tasks::request(method, context.sessions.signing_key(), &client, id, &params, out)
         }
-        CallMethod::Initialize => initialize::answer(world, transport, id, &params, out),
-        CallMethod::Ping => ping::answer(id, out),
-        CallMethod::SetLevel => logging::set_level(&client, id, &params, out),
-        CallMethod::Subscribe | CallMethod::Unsubscribe => {
-            resources::subscribe(world, &client, id, method, &params, out)
+        RpcMethod::Initialize => initialize::answer(context, transport, id, &params, out),
+        RpcMethod::Ping => ping::answer(id, out),
+        RpcMethod::SetLevel => logging::set_level(&client, id, &params, out),
+        RpcMethod::Subscribe | RpcMethod::Unsubscribe => {
+            resources::subscribe(context, &client, id, method, &params, out)
         }
-        CallMethod::Other => {
-            let refusal = Refusal::new(Refused::UnknownMethod, "Method not found");
-            refuse(out, Some(id), revision, CallMethod::Other, refusal)
+        RpcMethod::Other => {
+            let error = RequestError::new(ErrorKind::UnknownMethod, "Method not found");
+            reject(out, Some(id), revision, RpcMethod::Other, error)
         }
     }
 }
 
-/// Of all that clients tell, one thing matters here: that an answer is not wanted any more (checklist L-66, M-81).
-/// Everything else is accepted and dropped (H-02).
-fn notified<'a>(
-    world: &mut World<'a, '_>,
+/// Handles a notification. `notifications/cancelled` cancels a request
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/cancellation>); all others are accepted and ignored.
+fn notification<'a>(
+    context: &mut RouterContext<'a, '_>,
     transport: Transport<'_>,
     method: &str,
     params: Option<Node<'a>>,
-) -> Result<Outcome<'a>, Refusal> {
-    era::notified(transport)?;
-    let tie = match transport {
-        Transport::Http(headers) => match era::session(headers, world.sessions, world.now)? {
-            Some(session) => Tie::Session(session),
-            None => Tie::None,
+) -> Result<Outcome<'a>, RequestError> {
+    era::check_notification(transport)?;
+    let affinity = match transport {
+        Transport::Http(headers) => match era::session(headers, context.sessions, context.now)? {
+            Some(session) => Affinity::Session(session),
+            None => Affinity::None,
         },
-        Transport::Line(_) => Tie::Connection,
+        Transport::JsonLines(_) => Affinity::Connection,
     };
     if method != "notifications/cancelled" {
         return Ok(Outcome::Accepted);
     }
-    let id_bytes_max = world.limits.id_bytes_max;
+    let id_bytes_max = context.limits.id_bytes_max;
     let id = match params.map(|params| read_id_member(params, "requestId", id_bytes_max)) {
         Some(Ok(id)) => id,
-        // What is malformed is ignored, like what is unknown or has ended.
+        // A malformed id is ignored, as is the id of an unknown or completed request.
         None | Some(Err(IdFault::Kind)) => None,
         Some(Err(IdFault::Range)) => {
-            return Err(Refusal::new(Refused::InvalidRequest, "requestId must be an integer of 64 bits"));
+            return Err(RequestError::new(
+                ErrorKind::InvalidRequest,
+                "requestId must be an integer of 64 bits",
+            ));
         }
         Some(Err(IdFault::Long)) => {
-            let told = "requestId has more bytes than limits.id_bytes_max";
-            return Err(Refusal::new(Refused::InvalidRequest, told));
+            let message = "requestId has more bytes than limits.id_bytes_max";
+            return Err(RequestError::new(ErrorKind::InvalidRequest, message));
         }
     };
-    let id = id.filter(|_| tie != Tie::None);
-    Ok(id.map_or(Outcome::Accepted, |id| Outcome::Cancelled(tie, id.to_owned())))
+    let id = id.filter(|_| affinity != Affinity::None);
+    Ok(id.map_or(Outcome::Accepted, |id| Outcome::Cancelled(affinity, id.to_owned())))
 }
 
-/// An answer to a question of ours; to anything else there is none (checklist B-08, L-58).
-fn answered(
-    world: &mut World<'_, '_>,
+/// Handles a response. Only legacy clients send responses, and only to requests that this server has made
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns>).
+fn response(
+    context: &mut RouterContext<'_, '_>,
     transport: Transport<'_>,
     id: Option<Id<'_>>,
     result: Option<Node<'_>>,
     error: Option<Node<'_>>,
-) -> Result<ClientAnswer, Refusal> {
-    let unexpected = || Refusal::new(Refused::UnknownRequest, "Unexpected response");
+) -> Result<ClientAnswer, RequestError> {
+    let unexpected = || RequestError::new(ErrorKind::UnknownRequest, "Unexpected response");
     let session = match transport {
         Transport::Http(headers) => {
-            let session = era::session(headers, world.sessions, world.now)?;
+            let session = era::session(headers, context.sessions, context.now)?;
             Some(session.ok_or_else(unexpected)?.key)
         }
-        Transport::Line(_) => None,
+        Transport::JsonLines(_) => None,
     };
     let Some(Id::String(id)) = id else { return Err(unexpected()) };
-    let question = QuestionId::open(id, world.sessions.secret(), session, world.sessions.instance());
+    let question =
+        QuestionId::verify(id, context.sessions.signing_key(), session, context.sessions.instance());
     let question = question.ok_or_else(unexpected)?;
     let answer = match (result, error) {
         (Some(result), _) if result.is_object() => Ok(Value::deserialize(result).unwrap_or_default()),
-        (Some(_), _) => return Err(Refusal::new(Refused::InvalidRequest, "result must be an object")),
+        (Some(_), _) => return Err(RequestError::new(ErrorKind::InvalidRequest, "result must be an object")),
         (None, error) => {
             let part = |key: &str| error.and_then(|error| error.get(key));
             let code = match part("code").and_then(Node::as_number) {
@@ -189,37 +196,38 @@ fn answered(
     Ok(ClientAnswer { question, session, answer })
 }
 
-/// Whether an array of messages is taken (checklist B-07, L-70): in 2025-03-26, which knows them, and without any sign of a
-/// later revision.
+/// Whether batches are accepted: in revision 2025-03-26, and without a session and version header
+/// (<https://modelcontextprotocol.io/specification/2025-03-26/basic#batching>).
 #[must_use]
-pub fn takes_batches(world: &mut World<'_, '_>, transport: Transport<'_>) -> bool {
-    let knows = |revision: Revision| revision == Revision::V2025_03_26;
+pub fn accepts_batches(context: &mut RouterContext<'_, '_>, transport: Transport<'_>) -> bool {
+    let has_batches = |revision: Revision| revision == Revision::V2025_03_26;
     match transport {
-        Transport::Line(handshake) => handshake.is_some_and(|handshake| knows(handshake.revision)),
-        Transport::Http(headers) => match era::session(headers, world.sessions, world.now) {
-            Ok(Some(session)) => knows(session.revision),
-            Ok(None) => era::version(headers).is_none_or(|version| version.is_some_and(knows)),
+        Transport::JsonLines(handshake) => handshake.is_some_and(|handshake| has_batches(handshake.revision)),
+        Transport::Http(headers) => match era::session(headers, context.sessions, context.now) {
+            Ok(Some(session)) => has_batches(session.revision),
+            Ok(None) => era::version(headers).is_none_or(|version| version.is_some_and(has_batches)),
             Err(_) => false,
         },
     }
 }
 
-/// The session that a request which is no message must name; else the refusal is in the buffer.
+/// The session of an HTTP request that carries no message (`GET` and `DELETE`).
 ///
 /// # Errors
-/// 400 without one or with a version that is not known, 404 for a session that is not known.
+/// 400 without a session id or with an unsupported version, 404 for an unknown session. The error is in `out`.
 pub fn require_session(
     sessions: &mut Sessions,
     now: u64,
     headers: Headers<'_>,
     out: &mut Vec<u8>,
-) -> Result<Session, (Status, Refused)> {
-    let found = era::notified(Transport::Http(headers)).and_then(|()| era::session(headers, sessions, now));
-    let refusal = match found.and_then(|session| session.ok_or_else(session_needed)) {
+) -> Result<Session, (Status, ErrorKind)> {
+    let found =
+        era::check_notification(Transport::Http(headers)).and_then(|()| era::session(headers, sessions, now));
+    let error = match found.and_then(|session| session.ok_or_else(session_needed)) {
         Ok(session) => return Ok(session),
-        Err(refusal) => refusal,
+        Err(error) => error,
     };
-    let reason = refusal.reason;
-    refuse(out, None, Revision::ASSUMED, CallMethod::Other, refusal);
+    let reason = error.reason;
+    reject(out, None, Revision::ASSUMED, RpcMethod::Other, error);
     Err((reason.status(Revision::ASSUMED), reason))
 }

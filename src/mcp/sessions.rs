@@ -10,13 +10,13 @@ use foldhash::fast::RandomState;
 
 use crate::{
     call::{Capabilities, Level, Revision},
-    signed_token::{Purpose, Secret, TAG_BYTES},
+    signed_token::{SigningKey, TAG_BYTES, TokenKind},
 };
 
-/// Names a session: the random part of its id.
+/// Key of a session: the random part of its id.
 pub type SessionKey = u128;
 
-/// One run of one server process. State that it keeps is not available to the next run, or to other processes with the same key.
+/// Identifies one run of a server process. Its state is not available to later runs or to other processes with the same key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Instance {
     /// Time of the start: the low 32 bits of the seconds since 1970.
@@ -71,7 +71,7 @@ const VERIFIED: usize = 512;
 
 /// Opens and verifies session ids on one shard.
 pub struct Sessions {
-    secret: Secret,
+    signing_key: SigningKey,
     instance: Instance,
     shards: u16,
     ttl_seconds: u64,
@@ -90,12 +90,12 @@ struct SessionRecord {
 }
 
 impl Sessions {
-    /// For one of `shards` shards, all of which have the same secret. Sessions expire after `ttl_seconds`; at most `records_max`
+    /// The table of one of `shards` shards, all of which have the same signing key. Sessions expire after `ttl_seconds`; at most `records_max`
     /// of them have a record.
     #[must_use]
-    pub fn new(secret: Secret, shards: usize, ttl_seconds: u64, records_max: usize) -> Self {
+    pub fn new(signing_key: SigningKey, shards: usize, ttl_seconds: u64, records_max: usize) -> Self {
         Self {
-            secret,
+            signing_key,
             instance: Instance::default(),
             shards: u16::try_from(shards).unwrap_or(u16::MAX).max(1),
             ttl_seconds,
@@ -118,10 +118,10 @@ impl Sessions {
         self.instance
     }
 
-    /// The key everything is signed with.
+    /// The signing key.
     #[must_use]
-    pub fn secret(&self) -> &Secret {
-        &self.secret
+    pub fn signing_key(&self) -> &SigningKey {
+        &self.signing_key
     }
 
     /// Opens a session and returns its id. `entropy` must be unguessable; `now` is in seconds since 1970.
@@ -143,7 +143,7 @@ impl Sessions {
         payload.extend_from_slice(&now.saturating_add(self.ttl_seconds).to_le_bytes());
         payload.extend_from_slice(&entropy);
         payload.extend_from_slice(&self.instance.bytes());
-        self.secret.seal(Purpose::Session, &payload, &[])
+        self.signing_key.sign(TokenKind::Session, &payload, &[])
     }
 
     /// Verifies an id and returns its session; `None` if the session was never opened, has ended or has expired.
@@ -170,7 +170,7 @@ impl Sessions {
     }
 
     fn decode(&self, id: &[u8; ID_BYTES]) -> Option<Session> {
-        let payload = self.secret.open(Purpose::Session, id, &[])?;
+        let payload = self.signing_key.verify(TokenKind::Session, id, &[])?;
         let payload: [u8; PAYLOAD_BYTES] = payload.try_into().ok()?;
         let [version, home_low, home_high, revision, capabilities, rest @ ..] = payload;
         let (expires, rest) = rest.split_at_checked(8)?;
@@ -250,7 +250,7 @@ mod tests {
     use crate::call::Capability;
 
     fn sessions(shards: usize) -> Sessions {
-        Sessions::new(Secret::new(b"key"), shards, 100, 4)
+        Sessions::new(SigningKey::new(b"key"), shards, 100, 4)
     }
 
     fn entropy(number: u64) -> [u8; 16] {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn l_55_an_id_is_visible_ascii_and_says_what_was_agreed_on() {
+    fn id_is_visible_ascii_and_contains_the_negotiated_revision() {
         let mut sessions = sessions(4);
         let able = Capabilities::default().with(Capability::Sampling).with(Capability::Roots);
         let id = sessions.open(Revision::V2025_06_18, able, 1000, entropy(1));
@@ -268,19 +268,19 @@ mod tests {
         assert_eq!((session.revision, session.capabilities), (Revision::V2025_06_18, able));
         assert_eq!(sessions.verify(id.as_bytes(), 1000), Some(session), "also from the cache");
         assert_eq!(sessions.verify(id.as_bytes(), 1099), Some(session));
-        assert_eq!(sessions.verify(id.as_bytes(), 1100), None, "too old");
+        assert_eq!(sessions.verify(id.as_bytes(), 1100), None, "expired");
     }
 
     #[test]
-    fn o_05_forged_and_foreign_ids_are_unknown() {
+    fn forged_and_foreign_session_ids_are_rejected() {
         let mut sessions = sessions(1);
         let id = sessions.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1));
-        for place in 0..id.len() {
+        for index in 0..id.len() {
             let mut forged = id.clone().into_bytes();
-            forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
-            assert_eq!(sessions.verify(&forged, 0), None, "{place}");
+            forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
+            assert_eq!(sessions.verify(&forged, 0), None, "{index}");
         }
-        let foreign = Sessions::new(Secret::new(b"other"), 1, 100, 4).open(
+        let foreign = Sessions::new(SigningKey::new(b"other"), 1, 100, 4).open(
             Revision::V2025_11_25,
             Capabilities::default(),
             0,
@@ -324,7 +324,10 @@ mod tests {
         let ids = (0..100)
             .map(|number| many.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(number)));
         let known = ids.filter(|id| few.verify(id.as_bytes(), 0).is_some()).count();
-        assert!((10..50).contains(&known), "a quarter has its home on the two: {known}");
+        assert!(
+            (10..50).contains(&known),
+            "a quarter of the sessions has its home on the two shards: {known}"
+        );
     }
 
     #[test]

@@ -45,11 +45,11 @@ macro_rules! impl_describe_methods {
 /// `$reads`.
 macro_rules! impl_read_methods {
     ($($reads:ident).+) => {
-        /// The headers that async, blocking and tokio handlers read by [`Context::header`](crate::Context::header): a call that
+        /// Declares the headers that async, blocking and tokio handlers read by [`Context::header`](crate::Context::header): a call that
         /// outlives the received bytes copies these and nothing else. Their names and values, with what
-        /// [`Self::request_meta`] names, may have 4 KiB; a call with more is refused. An inline handler reads any header without
-        /// this. A name that is no token
-        /// ([RFC 9110, section 5.1](https://www.rfc-editor.org/rfc/rfc9110#section-5.1)) is refused with the registry. May be
+        /// [`Self::request_meta`] names, may have 4 KiB; a call with more is rejected. An inline handler reads any header without
+        /// this. A name that is not a token
+        /// ([RFC 9110, section 5.1](https://www.rfc-editor.org/rfc/rfc9110#section-5.1)) makes the registry invalid. May be
         /// called repeatedly.
         ///
         /// Values may be secrets (`Authorization`, `Cookie`): the server logs none of them.
@@ -59,7 +59,7 @@ macro_rules! impl_read_methods {
             self
         }
 
-        /// The members of the request's `_meta` that async, blocking and tokio handlers read by
+        /// Declares the members of the request's `_meta` that async, blocking and tokio handlers read by
         /// [`Context::meta`](crate::Context::meta), as [`Self::headers`]: copied within the same 4 KiB, in which each JSON
         /// value has 32 bytes besides its text. May be called repeatedly.
         #[must_use]
@@ -68,7 +68,7 @@ macro_rules! impl_read_methods {
             self
         }
 
-        /// Async, blocking and tokio handlers read who the client is by [`Context::client`](crate::Context::client): as
+        /// Declares that async, blocking and tokio handlers read [`Context::client`](crate::Context::client): as
         /// [`Self::request_meta`] with `io.modelcontextprotocol/clientInfo`.
         #[must_use]
         pub fn client_info(self) -> Self {

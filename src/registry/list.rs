@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     call::Revision,
     json::write_string,
-    signed_token::{Purpose, Secret},
+    signed_token::{SigningKey, TokenKind},
 };
 
 /// The lists of the protocol.
@@ -187,7 +187,7 @@ pub(super) struct PageSettings<'a> {
     pub(super) items_max: usize,
     /// The `_meta` member of every result of revision 2026-07-28, without braces.
     pub(super) meta: &'a [u8],
-    pub(super) secret: &'a Secret,
+    pub(super) signing_key: &'a SigningKey,
 }
 
 impl EncodedList {
@@ -280,7 +280,7 @@ impl Pages {
         let whole = whole.finalize();
         let cursor = |page: usize| {
             let page = u32::try_from(page).unwrap_or(u32::MAX).to_le_bytes();
-            settings.secret.seal(Purpose::Cursor, &page, &[&whole])
+            settings.signing_key.sign(TokenKind::Cursor, &page, &[&whole])
         };
         let mut head = Vec::new();
         if revision.is_modern() {

@@ -15,7 +15,7 @@ use std::{
 pub enum Cancel {
     /// A task on this thread; it is dropped at once.
     Task(Rc<LocalCancel>),
-    /// A job on another thread; it sees the flag and stops cooperatively.
+    /// A job on another thread; it polls the flag and stops cooperatively.
     Job(Arc<AtomicBool>),
     /// A task of the tokio runtime; it is dropped when it next awaits.
     #[cfg(feature = "tokio")]

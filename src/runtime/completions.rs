@@ -1,4 +1,4 @@
-//! How calls that run beside the requests reach their shard: what they say meanwhile, and their end.
+//! The queues by which pending calls send their messages and completions to their shard.
 
 use std::{
     cell::RefCell,
@@ -13,43 +13,43 @@ use crossbeam_queue::ArrayQueue;
 use super::Unfinished;
 use crate::call::{CallMessage, Reply};
 
-/// Names a pending call of one shard: its place, and which of the calls that had this place.
+/// Identifies a pending call of one shard: its slot and the generation of the slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    /// The place.
+    /// Index of the slot.
     pub index: u32,
-    /// Which one.
+    /// Generation of the slot.
     pub generation: u32,
 }
 
 /// A pending call that has ended.
 pub struct Completed {
-    /// Which call.
+    /// Ticket of the call.
     pub ticket: Ticket,
-    /// What it came to.
+    /// The reply, or the reason without one.
     pub outcome: Result<Reply, Unfinished>,
 }
 
-/// What a pending call has to tell.
+/// An event of a pending call.
 pub enum CallEvent {
-    /// It says something.
+    /// A message of the call.
     Message(Ticket, CallMessage),
-    /// It has ended.
+    /// The call has ended.
     Ended(Completed),
 }
 
-/// One shard's inbox of its calls.
+/// Queue of events of the pending calls of one shard.
 pub struct Completions {
-    /// Ends of tasks on this thread.
+    /// Completions of tasks on this thread.
     local: RefCell<VecDeque<Completed>>,
     remote: RemoteCompletions,
-    /// An end that waits until what was said before it has been heard: that many messages.
+    /// A completion that is held until the messages queued before it were taken, and the number of these.
     held: RefCell<Option<(Completed, usize)>>,
-    /// The shard's task, when it sleeps.
+    /// The waker of the shard's task, while it sleeps.
     sleeper: RefCell<Option<Waker>>,
 }
 
-/// The part of it that other threads see.
+/// The part of the queue that other threads push to.
 #[derive(Clone)]
 pub struct RemoteCompletions {
     ends: Arc<ArrayQueue<Completed>>,
@@ -58,24 +58,24 @@ pub struct RemoteCompletions {
 }
 
 impl RemoteCompletions {
-    /// Hands an ended call to its shard. The queue holds as many as a shard may have in flight, so it has room.
+    /// Queues the completion of a call. The queue has a place for each call in flight, so there is room.
     pub(super) fn push(&self, completed: Completed) {
-        let refused = self.ends.push(completed);
-        debug_assert!(refused.is_ok(), "more completions than calls in flight");
+        let pushed = self.ends.push(completed);
+        debug_assert!(pushed.is_ok(), "more completions than calls in flight");
         (self.wake)();
     }
 
-    /// Hands over what a call says, if there is room.
+    /// Queues a message of a call. Returns `false` if there is no room.
     pub(super) fn send(&self, ticket: Ticket, message: CallMessage) -> bool {
-        let is_taken = self.messages.push((ticket, message)).is_ok();
+        let is_queued = self.messages.push((ticket, message)).is_ok();
         (self.wake)();
-        is_taken
+        is_queued
     }
 }
 
 impl Completions {
-    /// An inbox for at most `calls_max` calls in flight, and `notes_max` messages of theirs. `wake` is called after a push from
-    /// another thread.
+    /// A queue for at most `calls_max` calls in flight and `notes_max` messages. `wake` is called after a push from another
+    /// thread.
     #[must_use]
     pub fn new(calls_max: usize, notes_max: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Rc<Self> {
         Rc::new(Self {
@@ -101,12 +101,12 @@ impl Completions {
         }
     }
 
-    /// The next thing a call has to tell. What it said comes before its end.
+    /// Removes the next event. The messages of a call precede its completion.
     #[must_use]
     pub fn pop(&self) -> Option<CallEvent> {
         let event = |(ticket, message)| CallEvent::Message(ticket, message);
         if let Some((ended, left)) = self.held.take() {
-            // Others may go on talking: those that were there are enough.
+            // Other calls may queue more messages meanwhile: only those that were queued before the completion are taken.
             let message = if left > 0 { self.remote.messages.pop() } else { None };
             return Some(match message {
                 Some(message) => {
@@ -118,7 +118,7 @@ impl Completions {
         }
         let ended = self.local.borrow_mut().pop_front().or_else(|| self.remote.ends.pop());
         let Some(ended) = ended else { return self.remote.messages.pop().map(event) };
-        // What it said before it ended is there by now.
+        // The call has queued all its messages before its completion.
         match self.remote.messages.len() {
             0 => Some(CallEvent::Ended(ended)),
             left => {
@@ -128,7 +128,7 @@ impl Completions {
         }
     }
 
-    /// Whether there is anything.
+    /// Whether an event is queued.
     #[must_use]
     pub fn has_any(&self) -> bool {
         !self.local.borrow().is_empty()
@@ -137,7 +137,7 @@ impl Completions {
             || self.held.borrow().is_some()
     }
 
-    /// Whether there is anything; if not, the task is woken when something comes from this thread.
+    /// Whether an event is queued; if not, the task is woken when a task of this thread ends.
     pub fn is_ready(&self, context: &mut Context<'_>) -> bool {
         let is_ready = self.has_any();
         if !is_ready {

@@ -45,7 +45,7 @@ use crate::{
 pub enum Unfinished {
     /// The handler panicked.
     Panicked,
-    /// It was cancelled.
+    /// The call was cancelled.
     Cancelled,
     /// The call ends with an `input_required` result, and starts again with the answer.
     InputRequired,
@@ -64,7 +64,7 @@ pub enum Started {
     Pending(Ticket, Cancel, Arc<ClientChannel>),
     /// What the call reads of its request exceeds [`REQUEST_COPY_BYTES_MAX`](crate::call::REQUEST_COPY_BYTES_MAX).
     RequestCopyTooLarge,
-    /// As many calls are in flight as allowed, or the pool's queue is full.
+    /// The maximum number of calls is in flight, or the pool's queue is full.
     Busy {
         /// The ticket that was not used.
         unused: Option<Ticket>,
@@ -80,9 +80,9 @@ pub enum Started {
 /// The threads of handlers that do not run on a shard.
 #[derive(Clone, Default)]
 pub struct WorkerPools {
-    /// For blocking handlers; without it their calls are refused as busy.
+    /// For blocking handlers; without it their calls are rejected as busy.
     pub pool: Option<BlockingPool>,
-    /// For handlers on tokio; without it their calls are refused as busy.
+    /// For handlers on tokio; without it their calls are rejected as busy.
     #[cfg(feature = "tokio")]
     pub tokio: Option<TokioRuntime>,
 }
@@ -95,7 +95,7 @@ pub struct Runner {
     tasks: Cell<bool>,
 }
 
-/// A call that runs beside the requests, before it is started.
+/// A pending call before it is started.
 struct CallHandle {
     ticket: Ticket,
     channel: Arc<ClientChannel>,
@@ -109,7 +109,7 @@ impl Runner {
         Self { completions, pools, shard: Rc::new(shard), tasks }
     }
 
-    /// Where replies of pending calls arrive.
+    /// The queue of events of pending calls.
     #[must_use]
     pub fn completions(&self) -> &Rc<Completions> {
         &self.completions
@@ -128,8 +128,8 @@ impl Runner {
         self.pools.pool.is_some()
     }
 
-    /// Runs work of the server's own on the blocking pool, under the ticket of a call, which gets an empty reply. `None`: there
-    /// is no room in the queue, or no pool.
+    /// Runs internal work on the blocking pool, under the ticket of a call, which receives an empty reply. `None` if the queue is
+    /// full or there is no pool.
     pub fn submit(
         &self,
         ticket: Ticket,
@@ -145,8 +145,8 @@ impl Runner {
         Some(Cancel::Job(cancelled))
     }
 
-    /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]. `file` files a call that is not done at
-    /// once, under its id: the ticket it gets, or `None` if there is no room.
+    /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]. `file` allocates
+    /// the slot of a pending call with its id, and returns `None` if there is no room.
     pub fn start(
         &self,
         callable: &Callable,
@@ -164,7 +164,7 @@ impl Runner {
         let Some(ticket) = file(request.id().clone()) else { return Started::Busy { unused: None } };
         let channel = self.open_channel(handler, &request, details, ticket);
         let handle = CallHandle { ticket, channel: Arc::clone(&channel) };
-        // The handler itself, before its work begins, is the tool's code too.
+        // The handler is code of the tool and may panic before its work begins.
         let started = match handler {
             Handler::Inline(_) => return Started::Busy { unused: Some(ticket) },
             Handler::Async(run) => {
@@ -217,7 +217,7 @@ impl Runner {
         }
     }
 
-    /// The channel of a call that runs beside the requests.
+    /// Creates the channel of a pending call.
     fn open_channel(
         &self,
         handler: &Handler,
@@ -235,7 +235,7 @@ impl Runner {
             channel = channel.with_wait_gauge(pool.wait_gauge());
         }
         if let Some(terms) = becomes_task {
-            // Before the handler begins, because it may send a request to the client at once, on another thread.
+            // Before the handler begins, because it may immediately send a request to the client from another thread.
             let _ = channel.become_task(terms);
         }
         Arc::new(channel)
@@ -333,7 +333,7 @@ enum Unprepared {
     NeedsDigits,
 }
 
-/// Lets a handler read its arguments and return its work, which has not begun.
+/// Calls a handler, which reads its arguments and returns its work.
 fn prepare_work<W>(prepare: impl FnOnce() -> W) -> Result<W, Unprepared> {
     match catch_panic(prepare) {
         Ok(_) if take_retry_with_digits() => Err(Unprepared::NeedsDigits),

@@ -1,7 +1,7 @@
-//! A timer wheel: one entry a connection, moved only when it must fire earlier than it stands.
+//! A timer wheel with one entry per connection, which is moved only to fire earlier than scheduled.
 //!
-//! A connection's deadline mostly moves away with each request. The wheel does not follow: the entry fires where it
-//! stands, and whoever owns the deadline schedules it again.
+//! Requests usually postpone the deadline of their connection. The entry is not moved: it fires at the earlier time, and the
+//! owner of the deadline schedules it again.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ const TICK: Duration = Duration::from_millis(64);
 const SLOTS: usize = 2048;
 const NONE: u32 = u32::MAX;
 
-/// So far ahead that it is never reached, and still representable.
+/// A time far enough ahead that it is never reached, and still representable.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// `now + after`, or a time that is never reached where the sum is not representable.
@@ -32,16 +32,16 @@ impl Tick {
 struct Entry {
     previous: u32,
     next: u32,
-    /// When it fires; [`Tick::NEVER`] when it is not on the wheel.
+    /// The tick at which the entry fires; [`Tick::NEVER`] when it is not on the wheel.
     at: Tick,
 }
 
 const OFF: Entry = Entry { previous: NONE, next: NONE, at: Tick::NEVER };
 
-/// The wheel. Entries are named by small integers, as slots of a slab are.
+/// The wheel. Entries are identified by small integers, such as the indices of a slab.
 pub(crate) struct Timers {
     start: Instant,
-    /// Everything before this tick has fired.
+    /// All entries before this tick have fired.
     now: u32,
     heads: Box<[u32; SLOTS]>,
     entries: Vec<Entry>,
@@ -66,18 +66,18 @@ impl Timers {
         Tick(u32::try_from(ticks).unwrap_or(u32::MAX - 1).min(u32::MAX - 1))
     }
 
-    /// When a tick begins.
+    /// Start of a tick.
     pub(crate) fn instant(&self, tick: Tick) -> Instant {
         self.start + TICK * tick.0
     }
 
-    /// The last tick that is over.
+    /// The last tick that has passed.
     pub(crate) fn tick_before(&self, now: Instant) -> Tick {
         let ticks = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
         Tick(u32::try_from(ticks).unwrap_or(u32::MAX - 1))
     }
 
-    /// Sees to it that `index` fires at `at` or before.
+    /// Schedules `index` to fire at `at` or before.
     pub(crate) fn schedule(&mut self, index: usize, at: Tick) {
         if index >= self.entries.len() {
             self.entries.resize(index + 1, OFF);
@@ -106,7 +106,7 @@ impl Timers {
         self.scheduled += 1;
     }
 
-    /// Takes `index` off the wheel.
+    /// Removes `index` from the wheel.
     pub(crate) fn cancel(&mut self, index: usize) {
         self.unlink(index);
     }
@@ -127,14 +127,14 @@ impl Timers {
         }
     }
 
-    /// Appends everything that is due to `due`.
+    /// Appends all due entries to `due`.
     pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<usize>) {
         let Tick(today) = self.tick_before(now);
         if self.scheduled == 0 {
             self.now = self.now.max(today);
             return;
         }
-        // One turn of the wheel passes every entry, however long ago the last look was.
+        // One turn of the wheel passes every entry, however long ago the previous call was.
         let turn = today.min(self.now.saturating_add(SLOTS as u32));
         while self.now < turn {
             let position = self.now as usize % SLOTS;
@@ -147,7 +147,7 @@ impl Timers {
         self.now = self.now.max(today);
     }
 
-    /// When [`Timers::expire`] will next have something, if ever.
+    /// Earliest time at which [`Timers::expire`] can return an entry; `None` if the wheel is empty.
     pub(crate) fn next(&self) -> Option<Instant> {
         if self.scheduled == 0 {
             return None;
@@ -156,7 +156,7 @@ impl Timers {
         let tick = slots
             .into_iter()
             .find(|tick| self.heads.get(*tick as usize % SLOTS).is_some_and(|head| *head != NONE));
-        // A slot fires once its tick is over.
+        // A slot fires when its tick has passed.
         tick.map(|tick| self.start + TICK * tick.saturating_add(1))
     }
 }

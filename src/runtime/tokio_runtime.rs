@@ -18,7 +18,7 @@ use super::{
 };
 use crate::call::RemoteReply;
 
-/// A handle to the runtime; it ends when the last handle is gone, without waiting for its tasks.
+/// A handle to the runtime, which ends when the last handle is dropped, without waiting for its tasks.
 #[derive(Clone)]
 pub struct TokioRuntime {
     runtime: Arc<Ending>,
@@ -58,7 +58,7 @@ impl TokioRuntime {
         Ok(Self { runtime: Arc::new(Ending(Some(runtime))) })
     }
 
-    /// Starts a task whose reply goes home under `ticket`.
+    /// Starts a task whose reply is sent to the shard under `ticket`.
     pub(super) fn spawn(
         &self,
         work: RemoteReply,

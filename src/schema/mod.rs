@@ -11,4 +11,4 @@ mod validator;
 pub use cache::CompiledSchema;
 pub use error::{SchemaError, Violation};
 pub use tape::TapeJson;
-pub use validator::{Validator, Verdict, compiled};
+pub use validator::{Validation, Validator, compiled};

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     config::{Config, Endpoint, Listen, Transport},
-    http1::Names,
+    http1::AllowedHosts,
     mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{BlockingPool, PoolConfig, WorkerPools},
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
 /// A thread of the blocking pool beyond the fixed number exits after this time without a call.
@@ -39,10 +39,10 @@ impl Server {
         errors.extend(config.listen.iter().filter_map(|listen| check_reach(listen, config).err()));
         errors.extend(repeated(&config.listen));
         match signing_key(config) {
-            Ok(secret) => {
+            Ok(signing_key) => {
                 let snapshot = self
                     .registry
-                    .read(|registry| Snapshot::build(registry, &config.limits, &secret).map(drop));
+                    .read(|registry| Snapshot::build(registry, &config.limits, &signing_key).map(drop));
                 errors.extend(snapshot.err().map(StartError::from));
             }
             Err(error) => errors.push(error),
@@ -56,19 +56,19 @@ impl Server {
     /// The server cannot start.
     pub fn start(&self, config: &Config) -> Result<Running, StartError> {
         check_descriptors(config)?;
-        let secret = self.prepare(config)?;
+        let signing_key = self.prepare(config)?;
         let placement = Placements::choose(config)?;
         let listening = Listening::open(config, placement.shards.len())?;
-        self.launch(config, &secret, placement, listening)
+        self.launch(config, &signing_key, placement, listening)
     }
 
     /// Checks that the registry compiles and that the machine has io_uring, so that an error is reported before a shard starts.
     /// Returns the signing key.
-    pub(super) fn prepare(&self, config: &Config) -> Result<Secret, StartError> {
-        let secret = signing_key(config)?;
-        self.registry.read(|registry| Snapshot::build(registry, &config.limits, &secret).map(drop))?;
+    pub(super) fn prepare(&self, config: &Config) -> Result<SigningKey, StartError> {
+        let signing_key = signing_key(config)?;
+        self.registry.read(|registry| Snapshot::build(registry, &config.limits, &signing_key).map(drop))?;
         probe()?;
-        Ok(secret)
+        Ok(signing_key)
     }
 
     /// Starts the blocking pool, the shards and the admin interface.
@@ -78,7 +78,7 @@ impl Server {
     pub(super) fn launch(
         &self,
         config: &Config,
-        secret: &Secret,
+        signing_key: &SigningKey,
         placement: Placements,
         listening: Listening,
     ) -> Result<Running, StartError> {
@@ -90,7 +90,7 @@ impl Server {
         let mut sources = sources.into_iter();
         let admin_listener = config.admin.map(listen_admin).transpose()?;
         let is_local = listeners.iter().all(Listen::is_local);
-        let names = Names::new(&config.allowed_hosts, &config.allowed_origins, is_local);
+        let allowed_hosts = AllowedHosts::new(&config.allowed_hosts, &config.allowed_origins, is_local);
         let off_shard = start_worker_pools(&placement.free, config)?;
         let pool = off_shard.pool.as_ref().map(BlockingPool::observer).unwrap_or_default();
         let broadcast = Broadcast::default();
@@ -110,30 +110,31 @@ impl Server {
             registry: Arc::clone(registry),
             encoded: {
                 if encoded.is_none() {
-                    let built = Snapshot::build_for(registry, &config.limits, secret, number, None, None);
+                    let built =
+                        Snapshot::build_for(registry, &config.limits, signing_key, number, None, None);
                     encoded = built.ok().map(|snapshot| Arc::clone(snapshot.encoded()));
                 }
                 encoded.clone()
             },
             state: self.state.clone(),
             config: config.clone(),
-            names: names.clone(),
+            allowed_hosts: allowed_hosts.clone(),
             sources: sources.next().unwrap_or_default(),
             files: files.clone(),
             off_shard: off_shard.clone(),
             spin: config.spin_before_park.unwrap_or(default_spin),
             sockets_max,
             shards: placement.shards.len(),
-            secret: secret.clone(),
+            signing_key: signing_key.clone(),
             broadcast: broadcast.clone(),
         };
-        let started = self.registry.attach(&config.limits, secret, &broadcast, |registry| {
+        let started = self.registry.attach(&config.limits, signing_key, &broadcast, |registry| {
             let handles = running.start_shards(&placement, plan, registry)?;
             broadcast.connect(handles.iter().map(|handle| Arc::clone(handle.mailbox())).collect());
             Ok(handles)
         });
         match started.and_then(|()| {
-            running.start_admin(admin_listener, admin_names(config, is_local), config.limits, pool)
+            running.start_admin(admin_listener, admin_allowed_hosts(config, is_local), config.limits, pool)
         }) {
             Ok(()) => Ok(running),
             Err(error) => {
@@ -156,19 +157,19 @@ fn http_addresses(listeners: &[Listen]) -> Vec<SocketAddr> {
 }
 
 /// The hosts and origins that the admin interface accepts.
-fn admin_names(config: &Config, is_local: bool) -> Names {
+fn admin_allowed_hosts(config: &Config, is_local: bool) -> AllowedHosts {
     let hosts = [config.allowed_hosts.as_slice(), &config.admin_allowed_hosts].concat();
-    Names::new(&hosts, &config.allowed_origins, is_local).with_ip_literals()
+    AllowedHosts::new(&hosts, &config.allowed_origins, is_local).with_ip_literals()
 }
 
 /// The key that signs session ids, cursors and request states: from `secret_file`, or a random one.
-fn signing_key(config: &Config) -> Result<Secret, StartError> {
+fn signing_key(config: &Config) -> Result<SigningKey, StartError> {
     if let Some(path) = &config.secret_file {
-        return Ok(Secret::new(&read_secret(path)?));
+        return Ok(SigningKey::new(&read_secret(path)?));
     }
     let mut key = [0; SECRET_BYTES_MIN];
     getrandom::fill(&mut key).map_err(|error| resource("the server: generating a key failed", &error))?;
-    Ok(Secret::new(&key))
+    Ok(SigningKey::new(&key))
 }
 
 /// Starts the blocking pool and, with the feature `tokio`, the tokio runtime, on the cores without a shard where there are any.

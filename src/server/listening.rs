@@ -97,7 +97,7 @@ impl Listening {
 pub(super) fn check_reach(wanted: &Listen, config: &Config) -> Result<(), StartError> {
     match (&wanted.endpoint, wanted.transport) {
         (Endpoint::Tcp(_), _) if wanted.is_local() => Ok(()),
-        (Endpoint::Tcp(address), Transport::Lines) => Err(StartError::LinesNotLoopback(*address)),
+        (Endpoint::Tcp(address), Transport::JsonLines) => Err(StartError::LinesNotLoopback(*address)),
         (Endpoint::Tcp(address), Transport::Http) if config.allowed_hosts.is_empty() => {
             Err(StartError::NotLoopback(*address))
         }

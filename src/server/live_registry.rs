@@ -9,7 +9,7 @@ use crate::{
     mesh::Broadcast,
     registry::{Registry, RegistryError, Snapshot},
     shard::{ShardHandle, SnapshotSwap},
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
 /// A handle to a server's registry, from [`Server::registry`](crate::Server::registry). Clones share the registry and can
@@ -33,12 +33,12 @@ pub struct LiveRegistry {
 #[derive(Default)]
 struct Shared {
     registry: Arc<Registry>,
-    /// `registry`, compiled for one shard with the limits and the secret below; `None` before the first update.
+    /// `registry`, compiled for one shard with the limits and the signing key below; `None` before the first update.
     compiled: Option<Snapshot>,
     /// Number of updates.
     updates: u64,
     limits: Limits,
-    secret: Option<Secret>,
+    signing_key: Option<SigningKey>,
     broadcast: Broadcast,
     shards: Vec<ShardHandle>,
 }
@@ -82,16 +82,16 @@ impl LiveRegistry {
         let mut changed = self.read(Registry::clone);
         let value = change(&mut changed);
         let changed = Arc::new(changed);
-        let (registry, compiled, shards, limits, secret, broadcast) = {
+        let (registry, compiled, shards, limits, signing_key, broadcast) = {
             let mut shared = self.lock();
             shared.shards.retain(|shard| !shard.has_ended());
-            let secret = shared.secret();
+            let signing_key = shared.signing_key();
             (
                 Arc::clone(&shared.registry),
                 shared.compiled.clone(),
                 shared.shards.clone(),
                 shared.limits,
-                secret,
+                signing_key,
                 shared.broadcast.clone(),
             )
         };
@@ -103,13 +103,21 @@ impl LiveRegistry {
             Some(Some(before)) => before.clone(),
             _ => match compiled {
                 Some(compiled) => compiled,
-                None => Snapshot::build(&registry, &limits, &secret)?,
+                None => Snapshot::build(&registry, &limits, &signing_key)?,
             },
         };
-        let first = Snapshot::build_for(&changed, &limits, &secret, first_shard, Some(&first_before), None)?;
+        let first =
+            Snapshot::build_for(&changed, &limits, &signing_key, first_shard, Some(&first_before), None)?;
         let encoded = first.encoded();
         let others = shards.iter().zip(&before).skip(1).map(|(shard, before)| {
-            Snapshot::build_for(&changed, &limits, &secret, shard.number(), before.as_ref(), Some(encoded))
+            Snapshot::build_for(
+                &changed,
+                &limits,
+                &signing_key,
+                shard.number(),
+                before.as_ref(),
+                Some(encoded),
+            )
         });
         let others: Vec<_> = others.collect::<Result<_, _>>()?;
         let lists = encoded.changed_since(first_before.encoded());
@@ -136,7 +144,7 @@ impl LiveRegistry {
     pub(crate) fn attach<E: From<RegistryError>>(
         &self,
         limits: &Limits,
-        secret: &Secret,
+        signing_key: &SigningKey,
         broadcast: &Broadcast,
         start: impl FnOnce(&Arc<Registry>) -> Result<Vec<ShardHandle>, E>,
     ) -> Result<(), E> {
@@ -152,7 +160,7 @@ impl LiveRegistry {
             // No client has seen the older snapshot, so no list counts as changed.
             let swap = SnapshotSwap::new(Default::default(), started.len(), broadcast.clone());
             for shard in &started {
-                let snapshot = Snapshot::build_for(&newest, limits, secret, shard.number(), None, None)?;
+                let snapshot = Snapshot::build_for(&newest, limits, signing_key, shard.number(), None, None)?;
                 shard.replace(snapshot, Arc::clone(&swap));
             }
         }
@@ -160,7 +168,7 @@ impl LiveRegistry {
         shared.shards.extend(started);
         shared.compiled = None;
         shared.limits = *limits;
-        shared.secret = Some(secret.clone());
+        shared.signing_key = Some(signing_key.clone());
         shared.broadcast = broadcast.clone();
         Ok(())
     }
@@ -168,8 +176,8 @@ impl LiveRegistry {
 
 impl Shared {
     /// The key that signs cursors; a constant one while no shard runs, since no client sees them.
-    fn secret(&self) -> Secret {
-        self.secret.clone().unwrap_or_else(|| Secret::new(b""))
+    fn signing_key(&self) -> SigningKey {
+        self.signing_key.clone().unwrap_or_else(|| SigningKey::new(b""))
     }
 }
 

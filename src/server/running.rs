@@ -21,7 +21,7 @@ use super::{
 use crate::{
     admin::Admin,
     config::{Limits, Listen},
-    http1::Names,
+    http1::AllowedHosts,
     registry::Registry,
     runtime::PoolObserver,
     shard::ShardHandle,
@@ -179,12 +179,12 @@ impl Running {
     pub(super) fn start_admin(
         &mut self,
         listener: Option<TcpListener>,
-        names: Names,
+        allowed_hosts: AllowedHosts,
         limits: Limits,
         pool: PoolObserver,
     ) -> Result<(), StartError> {
         if let Some(listener) = listener {
-            let admin = Admin::start(listener, names, limits, self.handles.clone(), pool);
+            let admin = Admin::start(listener, allowed_hosts, limits, self.handles.clone(), pool);
             self.admin = Some(Arc::new(admin.map_err(|error| resource("the admin interface", &error))?));
         }
         Ok(())

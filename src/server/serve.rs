@@ -75,11 +75,11 @@ impl Server {
         let config = &Config { shards: Some(1), limits, ..config.clone() };
         check_descriptors(config)?;
         let signals = signals()?;
-        let secret = self.prepare(config)?;
+        let signing_key = self.prepare(config)?;
         let placement = Placements::for_stdio(config)?;
         let (socket, bridge) = stdio::bridge()
             .map_err(|error| resource("the server: opening standard input and output failed", &error))?;
-        let running = self.launch(config, &secret, placement, Listening::adopt(socket.into()))?;
+        let running = self.launch(config, &signing_key, placement, Listening::adopt(socket.into()))?;
         let metrics = self.run(running, signals, &limits)?;
         if let Err(error) = bridge.join(limits.write_timeout) {
             warn!(%error, "output to the client was lost: standard output was closed or blocked");
@@ -162,7 +162,7 @@ fn start_line(listen: &Listen, placement: &str) -> String {
         (Transport::Http, Endpoint::Unix(_)) => {
             format!("listening on {listen} (HTTP at {ENDPOINT}, {placement})")
         }
-        (Transport::Lines, _) => format!("listening on {listen} (newline-delimited JSON, {placement})"),
+        (Transport::JsonLines, _) => format!("listening on {listen} (newline-delimited JSON, {placement})"),
     }
 }
 

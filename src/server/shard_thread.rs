@@ -22,12 +22,12 @@ use crate::{
     call::{Publish, ShardContext},
     config::Config,
     connection::{Pipeline, PipelineConfig},
-    http1::Names,
+    http1::AllowedHosts,
     mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{Completions, Runner, WorkerPools},
     shard::{Served, Shard, ShardHandle, Sources},
-    signed_token::Secret,
+    signed_token::SigningKey,
     telemetry::{log, metrics::ShardMetrics},
 };
 
@@ -56,14 +56,14 @@ pub(super) struct ShardPlan {
     pub(super) encoded: Option<Arc<EncodedLists>>,
     pub(super) state: Option<StateFactory>,
     pub(super) config: Config,
-    pub(super) names: Names,
+    pub(super) allowed_hosts: AllowedHosts,
     pub(super) sources: Sources,
     pub(super) files: Vec<Arc<SocketFile>>,
     pub(super) off_shard: WorkerPools,
     pub(super) spin: Duration,
     pub(super) sockets_max: u32,
     pub(super) shards: usize,
-    pub(super) secret: Secret,
+    pub(super) signing_key: SigningKey,
     pub(super) broadcast: Broadcast,
 }
 
@@ -179,17 +179,17 @@ impl ShardPlan {
         let wake = Arc::new(move || waker.wake());
         let completions = Completions::new(limits.calls_in_flight_max, limits.notes_queue_max, wake);
         let (registry, encoded) = (&self.registry, self.encoded.as_ref());
-        let snapshot = Snapshot::build_for(registry, &limits, &self.secret, self.number, None, encoded)?;
+        let snapshot = Snapshot::build_for(registry, &limits, &self.signing_key, self.number, None, encoded)?;
         let state = self.state.map(|make| make(self.number));
         let publisher: Arc<dyn Publish> = Arc::new(self.broadcast.clone());
         let side = ShardContext { state, publisher: Some(publisher) };
         let runner = Runner::new(completions, self.off_shard, side);
         let pipeline_config = PipelineConfig {
             endpoint: ENDPOINT,
-            names: self.names,
+            allowed_hosts: self.allowed_hosts,
             shard: self.number,
             shards: self.shards,
-            secret: self.secret,
+            signing_key: self.signing_key,
             broadcast: self.broadcast,
             limits: &limits,
         };

@@ -37,6 +37,7 @@ fn rows() -> Vec<(String, Regex)> {
         .collect()
 }
 
+// Long: one value for each variant.
 /// Errors of every variant. A new variant does not compile until it is matched here.
 fn errors() -> Vec<StartError> {
     let probe = |errno| StartError::from(corelane_ring::explain(io::Error::from_raw_os_error(errno)));

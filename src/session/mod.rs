@@ -23,8 +23,8 @@ use crate::{
     call::Revision,
     config::Limits,
     delivery::{AfterSend, DeliveryQueue, Destination},
-    mcp::{Session, SessionKey, Sessions, Topic},
-    mesh::{Answer, Broadcast, Message, Request, StreamId},
+    mcp::{Session, SessionKey, Sessions, StreamId, Topic},
+    mesh::{Answer, Broadcast, Message, Request},
 };
 use table::StreamWrite;
 use tasks::Tasks;
@@ -71,7 +71,7 @@ impl SessionState {
         }
     }
 
-    /// Passes on what the session table has for connections, here or on other shards.
+    /// Delivers the queued events of the session table to connections, of this shard or others.
     pub(crate) fn flush(&mut self) {
         while let Some(write) = self.table.next_write() {
             let StreamWrite { stream, attachment, after, events, is_end } = write;
@@ -82,7 +82,7 @@ impl SessionState {
             } else {
                 let message = Message::Stream { stream, socket, events, ended: is_end };
                 if !self.broadcast.post(attachment.shard, message) {
-                    // It goes to another connection, or waits for the next.
+                    // The event is sent on another connection, or stays in the replay buffer for the next.
                     self.table.undeliver(stream, attachment, after);
                 }
             }
@@ -235,7 +235,7 @@ impl SessionState {
         Answer::Attached(stream, events, ended)
     }
 
-    /// Ends the GET streams of a session, and frees what is kept of it. A reply stream ends with the reply.
+    /// Ends the GET streams of a session, and frees its state. A reply stream ends with the reply.
     fn remove_session(&mut self, key: SessionKey) {
         self.table.remove(key, &mut self.subscriptions);
         self.table.remove_detached_replies(key);

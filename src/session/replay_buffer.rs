@@ -5,7 +5,10 @@
 
 use std::collections::VecDeque;
 
-use crate::{http1::write_event, mcp::Instance, mesh::StreamId};
+use crate::{
+    http1::write_event,
+    mcp::{Instance, StreamId},
+};
 
 /// Bytes that an event counts beyond its message: its id and the framing.
 const EVENT_OVERHEAD_BYTES: usize = 64;
@@ -70,7 +73,7 @@ impl ReplayBuffer {
         taken
     }
 
-    /// The events of stream `id` after number `after`, as far as they are kept.
+    /// The events of stream `id` after number `after`, if the buffer still holds them.
     pub(super) fn events_after(&self, after: u64, instance: Instance, id: StreamId) -> Vec<u8> {
         let first = self.last + 1 - self.messages.len() as u64;
         let skipped = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
@@ -83,7 +86,7 @@ impl ReplayBuffer {
     }
 }
 
-/// The id of an event: the instance that keeps the stream, the stream, and the event's number in it.
+/// The id of an event: the instance that owns the stream, the stream, and the event's number in it.
 pub(super) fn event_id(instance: Instance, id: StreamId, number: u64) -> String {
     format!("{instance}-{}-{}-{}-{number}", id.shard, id.index, id.generation)
 }

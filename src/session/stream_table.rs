@@ -8,8 +8,7 @@ use corelane_ring::SocketId;
 use super::replay_buffer::{ReplayBuffer, event_id};
 use crate::{
     http1::write_retry,
-    mcp::{Instance, SessionKey},
-    mesh::StreamId,
+    mcp::{Instance, SessionKey, StreamId},
 };
 
 /// The connection that a stream is sent on, on this shard or another.
@@ -63,7 +62,7 @@ pub(super) struct StreamTable {
     instance: Instance,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Streams that are neither attached nor pinned, in the order in which they became so.
+    /// Streams that are neither attached nor pinned, longest first.
     evictable: BTreeMap<u64, u32>,
     /// Newest key of `evictable`.
     sequence: u64,

@@ -10,7 +10,7 @@ pub(crate) enum Subscriber {
     /// A stream of `subscriptions/listen`.
     Stream(SocketId),
     /// A connection of newline-delimited JSON.
-    Line(SocketId),
+    JsonLines(SocketId),
     /// The newest open stream of a legacy session.
     Session(SessionKey),
 }

@@ -39,7 +39,7 @@ struct SubscriberEntry<K> {
     named: usize,
 }
 
-/// A subscription, as its subscriber keeps it.
+/// A subscription in the list of its subscriber.
 struct Slot {
     topic: u32,
     /// Position among the members of the topic.
@@ -92,9 +92,9 @@ impl<K: Copy> Subscriptions<K> {
     pub(crate) fn insert(&mut self, key: K, id: Option<Box<[u8]>>) -> SubscriberKey {
         let entry = Some(SubscriberEntry { key, id, slots: Vec::new(), pending: 0, named: 0 });
         if let Some(index) = self.free.pop()
-            && let Some(place) = self.subscribers.get_mut(index as usize)
+            && let Some(slot) = self.subscribers.get_mut(index as usize)
         {
-            *place = entry;
+            *slot = entry;
             return SubscriberKey(index);
         }
         self.subscribers.push(entry);
@@ -141,7 +141,7 @@ impl<K: Copy> Subscriptions<K> {
                     None => position(self.members.len()),
                 };
                 match self.members.get_mut(index as usize) {
-                    Some(place) => *place = members,
+                    Some(slot) => *slot = members,
                     None => self.members.push(members),
                 }
                 self.topics.insert(topic, index);
@@ -160,15 +160,15 @@ impl<K: Copy> Subscriptions<K> {
     pub(crate) fn unsubscribe(&mut self, subscriber: SubscriberKey, topic: &Topic) {
         let Some(Some(entry)) = self.subscribers.get_mut(subscriber.0 as usize) else { return };
         let Some(index) = self.topics.get(topic) else { return };
-        let Some(place) = self.slots.get(&(subscriber.0, *index)).copied() else { return };
-        let (Some(slot), moved) = swap_remove(&mut entry.slots, place) else { return };
+        let Some(position) = self.slots.get(&(subscriber.0, *index)).copied() else { return };
+        let (Some(slot), moved) = swap_remove(&mut entry.slots, position) else { return };
         entry.pending -= u32::from(slot.pending.is_some());
         entry.named -= usize::from(!topic.is_list());
         if let Some(moved) = moved {
-            self.slots.insert((subscriber.0, moved.topic), place);
+            self.slots.insert((subscriber.0, moved.topic), position);
             let members = self.members.get_mut(moved.topic as usize);
             if let Some(member) = members.and_then(|topic| topic.members.get_mut(moved.position as usize)) {
-                member.slot = place;
+                member.slot = position;
             }
         }
         self.remove_member(subscriber.0, &slot);
@@ -203,7 +203,7 @@ impl<K: Copy> Subscriptions<K> {
         }
     }
 
-    /// Publishes an event. `deliver` gets a subscriber and its subscription's id, and returns whether it took the event;
+    /// Publishes an event. `deliver` receives a subscriber and the id of its subscription, and returns whether it took the event;
     /// otherwise the event is pending until [`Subscriptions::flush`].
     pub(crate) fn publish(&mut self, event: &Arc<Event>, mut deliver: impl FnMut(K, Option<&[u8]>) -> bool) {
         let Some(index) = self.topics.get(event.topic()) else { return };
@@ -240,7 +240,7 @@ impl<K: Copy> Subscriptions<K> {
         }
     }
 
-    /// Delivers the pending events of a subscriber, as far as `deliver` takes them.
+    /// Delivers the pending events of a subscriber until `deliver` rejects one.
     pub(crate) fn flush(
         &mut self,
         subscriber: SubscriberKey,

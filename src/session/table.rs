@@ -19,8 +19,7 @@ use super::{
 };
 use crate::{
     config::Limits,
-    mcp::{Instance, Session, SessionKey, Topic},
-    mesh::StreamId,
+    mcp::{Instance, Session, SessionKey, StreamId, Topic},
     registry::List,
 };
 
@@ -111,7 +110,7 @@ impl SessionTable {
         self.entries.get(&key).map(|entry| entry.subscriber)
     }
 
-    /// Inserts a session unless it is there, with a detached stream and a subscription to every list. Returns its
+    /// Inserts a session unless it exists, with a detached stream and a subscription to every list. Returns its
     /// subscriber; `None` if there is no room. `now`: seconds since 1970.
     pub(super) fn insert(
         &mut self,
@@ -169,7 +168,7 @@ impl SessionTable {
         self.streams.remove_detached_replies(key);
     }
 
-    /// Inserts a stream, in place of the one that has been detached the longest if there are as many as may be.
+    /// Inserts a stream. At the maximum number, it replaces the stream that has been detached the longest.
     fn insert_stream(&mut self, session: SessionKey, kind: StreamKind) -> Option<StreamId> {
         if self.streams.is_full() {
             let (id, evicted) = self.streams.evict()?;
@@ -323,7 +322,7 @@ impl SessionTable {
         }
     }
 
-    /// Detaches a connection that received nothing of what it was attached for.
+    /// Detaches a connection that received no event of its stream.
     pub(super) fn cancel_attach(&mut self, id: StreamId, gone: Attachment) {
         if let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.attachment == Some(gone)) {
             stream.is_opened &= stream.attached_after > 0;
@@ -340,7 +339,7 @@ impl SessionTable {
         }
     }
 
-    /// Sends what waits on a detached stream of a session on the newest that is open, or keeps it in the newest.
+    /// Moves the unsent events of a detached stream to the newest open stream of the session, or else to the newest.
     fn reroute_unsent(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.kind == StreamKind::Get) else {
             return;
@@ -351,7 +350,7 @@ impl SessionTable {
         }
     }
 
-    /// Sends a message of a session on its newest open stream, or keeps it for the next connection.
+    /// Sends a message of a session on its newest open stream, or stores it for the next connection.
     pub(crate) fn send(&mut self, key: SessionKey, message: Box<[u8]>) {
         let Some(entry) = self.entries.get(&key) else { return };
         let is_open =

@@ -11,7 +11,7 @@ use crate::{
     call::{InputRequest, TaskTerms},
     mcp::{TaskKey, TaskStatus, TaskView},
     runtime::Ticket,
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
 struct Task {
@@ -19,7 +19,7 @@ struct Task {
     /// The call that the task is, while it runs.
     ticket: Option<Ticket>,
     nonce: u64,
-    /// From then on the task is unknown to clients.
+    /// Time of expiry, after which the task is unknown to clients.
     expires: Instant,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// At most `tasks_max` tasks, kept for `ttl` unless they set a time of their own.
+    /// At most `tasks_max` tasks, kept for `ttl` unless their terms set another time.
     pub(crate) fn new(shard: u16, tasks_max: usize, ttl: Duration) -> Self {
         Self { shard, slots: Vec::new(), free: Vec::new(), ended: BTreeSet::new(), tasks_max, ttl }
     }
@@ -50,7 +50,7 @@ impl Tasks {
         &mut self,
         ticket: Ticket,
         terms: TaskTerms,
-        secret: &Secret,
+        signing_key: &SigningKey,
         (now, wall): (Instant, Duration),
         nonce: u64,
     ) -> Option<(TaskKey, Instant)> {
@@ -69,7 +69,7 @@ impl Tasks {
         let slot = self.slots.get_mut(index as usize)?;
         let key = TaskKey { shard: self.shard, index, generation: slot.generation, nonce };
         let view = TaskView {
-            id: key.seal(secret),
+            id: key.sign(signing_key),
             status: TaskStatus::Working,
             created: wall,
             updated: wall,
@@ -196,7 +196,8 @@ mod tests {
 
     fn insert(tasks: &mut Tasks, now: Instant, ttl: u64) -> Option<TaskKey> {
         let terms = TaskTerms { ttl: Some(Duration::from_secs(ttl)), poll_interval: Duration::ZERO };
-        let inserted = tasks.insert(Ticket::default(), terms, &Secret::new(b"key"), (now, Duration::ZERO), 7);
+        let inserted =
+            tasks.insert(Ticket::default(), terms, &SigningKey::new(b"key"), (now, Duration::ZERO), 7);
         inserted.map(|(key, _)| key)
     }
 

@@ -16,9 +16,9 @@ use super::{
 use crate::{
     call::{Capabilities, Revision},
     config::Limits,
-    mcp::{Instance, Session, SessionKey, Sessions},
-    mesh::{Answer, Broadcast, Mailbox, Message, Request, StreamId},
-    signed_token::Secret,
+    mcp::{Instance, Session, SessionKey, Sessions, StreamId},
+    mesh::{Answer, Broadcast, Mailbox, Message, Request},
+    signed_token::SigningKey,
 };
 
 const INSTANCE: Instance = Instance { epoch: 7, node: [1, 2, 3, 4, 5] };
@@ -260,7 +260,7 @@ fn message_for_a_shard_whose_queue_is_full_is_kept_and_its_connection_is_ended_l
     broadcast.connect(vec![mailbox(), mailbox()]);
     let limits = Limits::default();
     let mut home = SessionState::new(0, &limits, broadcast.clone());
-    let mut sessions = Sessions::new(Secret::new(b"key"), 2, 100, 4);
+    let mut sessions = Sessions::new(SigningKey::new(b"key"), 2, 100, 4);
     let (revision, capabilities) = (Revision::V2025_11_25, Capabilities::default());
     let session = Session { key: 1, home: 0, revision, capabilities, expires: 10, is_foreign: false };
     let clock = Clock { monotonic: Instant::now(), wall: Duration::ZERO };

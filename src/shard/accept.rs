@@ -1,4 +1,4 @@
-//! New connections, and when to accept no more.
+//! Accepting connections, and pausing at the limit.
 
 use std::{io, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     runtime::Tick,
 };
 
-/// A failed accept is tried again after this.
+/// Delay after which a failed accept is retried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 impl Shard {
@@ -21,7 +21,7 @@ impl Shard {
         if index >= self.connections.len() {
             self.connections.resize_with(index + 1, || None);
         }
-        let is_json_lines = transport == Transport::Lines;
+        let is_json_lines = transport == Transport::JsonLines;
         let deadline = if is_json_lines {
             Tick::NEVER
         } else {
@@ -52,7 +52,7 @@ impl Shard {
     }
 
     pub(super) fn on_accept_failed(&mut self, error: &io::Error) {
-        // Only one listener has stopped. Pausing all is simpler, and it is for a moment.
+        // Only one listener has failed. Pausing all is simpler, and the pause is short.
         let reason = match error.raw_os_error() {
             Some(libc::ENFILE | libc::EMFILE) => "accept_no_descriptor",
             _ => "accept_failed",
@@ -61,7 +61,7 @@ impl Shard {
         self.accept_retry_at = Some(self.now + ACCEPT_RETRY);
     }
 
-    /// Accepts again once a tenth of the connections has closed.
+    /// Resumes accepting when a tenth of the connections has closed.
     pub(super) fn resume_accept(&mut self) {
         if !self.is_accepting && self.drain_until.is_none() && self.live * 10 <= self.connections_max * 9 {
             self.is_accepting = true;

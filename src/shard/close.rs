@@ -1,4 +1,4 @@
-//! How connections end: closed by the peer, by a timer, or by a drain.
+//! Closing of connections: by the peer, by a timer, or by a drain.
 
 use corelane_ring::SocketId;
 
@@ -17,7 +17,7 @@ impl Shard {
             self.on_lines_ended(socket);
             return;
         }
-        // A peer may close its sending side first and still wait for the answer; not for a call that ends with its
+        // A peer may close its sending side and still await the reply, except of a call that is cancelled with its
         // connection.
         let cancels = match connection.phase {
             Phase::Calling { ticket, .. } => self.pipeline.dispatcher.ends_with_connection(ticket),
@@ -32,8 +32,7 @@ impl Shard {
         }
     }
 
-    /// The peer of a newline-delimited connection has ended its input. Its requests are answered, for as long as a drain may
-    /// take.
+    /// Handles the end of input of a newline-delimited connection. Its requests are answered within the time limit of a drain.
     fn on_lines_ended(&mut self, socket: SocketId) {
         let soon = self.timers.tick_after(self.now, self.limits.drain_timeout);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
@@ -67,7 +66,7 @@ impl Shard {
             }
             _ => {
                 if connection.pending_replies() > 0 {
-                    self.log_abandoned(socket);
+                    self.log_unfinished_calls(socket);
                 }
                 self.close(socket);
                 return;
@@ -88,7 +87,7 @@ impl Shard {
         self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
     }
 
-    /// Sends a comment on a stream that is silent.
+    /// Sends a comment on an idle stream.
     fn send_keep_alive(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let phase = connection.phase;
@@ -102,17 +101,16 @@ impl Shard {
         self.schedule_keep_alive(socket);
     }
 
-    /// A newline-delimited connection closes although calls of it are in flight: its peer waited for as long as a drain may
-    /// take.
-    fn log_abandoned(&mut self, socket: SocketId) {
+    /// Logs the calls in flight of a newline-delimited connection that is closed after the time limit of a drain.
+    fn log_unfinished_calls(&mut self, socket: SocketId) {
         let dispatcher = self.dispatcher();
         let tickets = dispatcher.calls.of_line(socket);
         let names = tickets.iter().filter_map(|ticket| Some(dispatcher.calls.get(*ticket)?.callable.name()));
         let names: Vec<String> = names.map(ToOwned::to_owned).collect();
-        dispatcher.observer.abandoned(&names);
+        dispatcher.observer.calls_unfinished(&names);
     }
 
-    /// Closes a connection, and what it has open with it.
+    /// Closes a connection with its calls, subscriptions and streams.
     pub(super) fn close(&mut self, socket: SocketId) {
         if connection_of(&mut self.connections, socket).is_none() {
             return;
@@ -129,23 +127,23 @@ impl Shard {
         }
     }
 
-    /// Ends the calls, subscriptions and streams of a connection that closes.
+    /// Cancels or detaches the calls, subscriptions and streams of a connection that closes.
     fn detach(&mut self, connection: &Connection) {
         let dispatcher = &mut self.pipeline.dispatcher;
         match connection.phase {
-            Phase::Calling { ticket, .. } => dispatcher.abandon(ticket),
-            Phase::Listening(listener) => dispatcher.state.subscriptions.remove(listener),
+            Phase::Calling { ticket, .. } => dispatcher.detach_call(ticket),
+            Phase::Listening(subscriber) => dispatcher.state.subscriptions.remove(subscriber),
             _ => {}
         }
         if let Some(stream) = connection.phase.stream() {
             dispatcher.state.detach(stream, connection.socket);
         }
         if let Some(lines) = &connection.json_lines {
-            for listener in lines.client.listeners() {
-                dispatcher.state.subscriptions.remove(listener);
+            for subscriber in lines.client.subscribers() {
+                dispatcher.state.subscriptions.remove(subscriber);
             }
             for ticket in dispatcher.calls.of_line(connection.socket) {
-                if dispatcher.calls.abandon(ticket).is_some() {
+                if dispatcher.calls.cancel(ticket).is_some() {
                     dispatcher.observer.metrics().event("cancelled");
                 }
             }
@@ -161,14 +159,14 @@ impl Shard {
         for listener in &self.listeners {
             self.ring.stop_listening(*listener);
         }
-        // A client that has just been answered may have sent its next request: it is answered once more, with the end of the
-        // connection announced. Half a request is not waited for as long as at other times.
+        // A client that has just received a reply may have sent its next request: it is answered with `Connection: close`. A
+        // partial request has a shorter time limit than usual.
         let idle = self.timers.tick_after(self.now, self.limits.drain_grace);
         let half = self.timers.tick_after(self.now, self.limits.linger_timeout);
         self.end_streams();
         for connection in self.connections.iter_mut().flatten() {
             let soon = match connection.phase {
-                // Closed with its last answer.
+                // Closes after its last reply.
                 Phase::Idle if connection.pending_replies() > 0 => continue,
                 Phase::Idle => idle,
                 Phase::Head | Phase::Body { .. } => half,
@@ -179,7 +177,7 @@ impl Shard {
         }
     }
 
-    /// Whether a drain has ended, in order or in time.
+    /// Whether a drain has ended: no connection is open, or its time limit has passed.
     pub(super) fn is_drained(&self) -> bool {
         self.drain_until
             .is_some_and(|until| self.now >= until || (self.live == 0 && self.ring.sockets() == 0))

@@ -1,4 +1,4 @@
-//! The commands that other threads give to a shard: one bounded queue for each shard. Messages of other shards are in the mailbox.
+//! Commands of other threads to a shard, in one bounded queue per shard. Messages of other shards are in the mailbox.
 
 use std::{
     collections::VecDeque,
@@ -14,25 +14,25 @@ use crossbeam_channel::Sender;
 use super::snapshot_swap::{Served, SnapshotSwap};
 use crate::telemetry::metrics::ShardReport;
 
-/// Reports that one shard queues at one time. The admin interface requests one at a time.
+/// Maximum number of queued report requests. The admin interface requests one at a time.
 pub(super) const REPORTS_MAX: usize = 16;
 
-/// The most commands that one queue holds: the places of all kinds.
+/// Capacity of the queue: the sum of the places of all kinds.
 pub(super) const COMMANDS_MAX: usize = REPORTS_MAX + 2;
 
-/// A command to a shard. Each kind has places of its own in the queue, so none takes the place of another.
+/// A command to a shard. Each kind has reserved places in the queue.
 pub(super) enum Command {
     /// Serve another snapshot from the next request on. One place: the newest replaces the one that is queued, which is then
     /// never served here.
     Swap(Box<Served>, Arc<SnapshotSwap>),
-    /// Send a metrics report. [`REPORTS_MAX`] places: one more is refused at once, which closes its channel.
+    /// Send a metrics report. [`REPORTS_MAX`] places: a further request is rejected, which closes its channel.
     Report(Sender<ShardReport>),
-    /// Accept no more connections, finish what is in flight, end. One place: a second drain adds nothing to the first.
+    /// Accept no more connections, finish the calls in flight, end. One place: further drains have no effect.
     Drain,
 }
 
 impl Command {
-    /// How many commands of this kind a queue holds.
+    /// Number of places of this kind.
     fn places(&self) -> usize {
         match self {
             Self::Swap(..) | Self::Drain => 1,
@@ -40,7 +40,7 @@ impl Command {
         }
     }
 
-    /// Takes the place of `queued`, a command of the same kind, where its kind has no other. Returns the command that will not be
+    /// Replaces `queued`, a command of the same kind, unless the kind is never replaced. Returns the command that will not be
     /// executed.
     fn replace(self, queued: &mut Self) -> Self {
         match (&self, &*queued) {
@@ -52,14 +52,14 @@ impl Command {
     }
 }
 
-/// The commands that a shard has not executed yet, and the signal that it has work from other threads.
+/// Queued commands of a shard, and the signal that other threads have queued work.
 #[derive(Default)]
 pub(super) struct CommandQueue {
-    /// Commands, or messages in the mailbox, wait. Set after them and taken before them, so that a busy shard reads one flag per
-    /// turn.
+    /// Whether commands or mailbox messages are queued. Set after they are queued and cleared before they are taken, so that a busy
+    /// shard reads one flag per turn.
     signalled: AtomicBool,
     commands: Mutex<VecDeque<Command>>,
-    /// How often the shard has taken the signal.
+    /// Number of signals that the shard has taken.
     signals_taken: AtomicU64,
 }
 
@@ -92,7 +92,8 @@ impl CommandQueue {
 
     /// Sets the signal. The caller wakes the shard afterwards.
     pub(super) fn signal(&self) {
-        // In one order with the sleeper's announcement: either it sees this, or its waker sees that it sleeps.
+        // Sequentially consistent with the flag that announces sleep: either the shard observes the signal, or this thread
+        // observes that the shard sleeps and wakes it.
         self.signalled.swap(true, Ordering::SeqCst);
     }
 
@@ -100,7 +101,7 @@ impl CommandQueue {
         self.signalled.load(Ordering::SeqCst)
     }
 
-    /// Clears the signal. Whether it was set.
+    /// Clears the signal. Returns whether it was set.
     pub(super) fn take_signal(&self) -> bool {
         let is_signalled = self.is_signalled() && self.signalled.swap(false, Ordering::SeqCst);
         if is_signalled {
@@ -109,7 +110,7 @@ impl CommandQueue {
         is_signalled
     }
 
-    /// How often the shard has taken the signal: a shard that runs takes each one.
+    /// Number of signals that the shard has taken. A running shard takes each one.
     pub(super) fn signals_taken(&self) -> u64 {
         self.signals_taken.load(Ordering::Relaxed)
     }
@@ -121,10 +122,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Limits,
         mesh::{Broadcast, Mailbox, Message},
-        registry::{List, Lists, Registry, Snapshot},
-        signed_token::Secret,
+        registry::{List, Lists, Snapshot},
     };
 
     fn report() -> (Command, Receiver<ShardReport>) {
@@ -133,12 +132,10 @@ mod tests {
     }
 
     fn swap(swap: &Arc<SnapshotSwap>) -> Command {
-        let snapshot =
-            Snapshot::build(&Registry::default(), &Limits::default(), &Secret::new(b"key")).unwrap();
-        Command::Swap(Box::new(Served::new(snapshot, None)), Arc::clone(swap))
+        Command::Swap(Box::new(Served::new(Snapshot::empty(), None)), Arc::clone(swap))
     }
 
-    /// A queue in which every place is taken, and who waits for its reports.
+    /// A full queue, and the receivers of its reports.
     fn full(swapped: &Arc<SnapshotSwap>) -> (CommandQueue, Vec<Receiver<ShardReport>>) {
         let queue = CommandQueue::default();
         let mut receivers = Vec::new();
@@ -164,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn full_queue_refuses_one_more_report_at_once() {
+    fn full_queue_rejects_a_further_report() {
         let swapped = SnapshotSwap::new(Lists::default(), 1, Broadcast::default());
         let (queue, receivers) = full(&swapped);
         let (command, refused) = report();

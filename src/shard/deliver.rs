@@ -74,9 +74,9 @@ impl Shard {
             Delivered::Dropped => {
                 let state = &mut pipeline.dispatcher.state;
                 match (payload, to) {
-                    // The connection closed while the other shard answered.
+                    // The connection closed before the other shard responded.
                     (Payload::Attached(stream, _), _) => state.cancel_attach(stream, socket),
-                    // The stream's shard has missed that the connection closed.
+                    // The message that the connection has closed did not reach the shard of the stream.
                     (_, Destination::Stream(_, stream)) if then == AfterSend::KeepOpen => {
                         state.detach(stream, socket);
                     }
@@ -88,11 +88,11 @@ impl Shard {
         }
     }
 
-    /// A part of a reply or a stream was written.
+    /// Handles a part of a reply or a stream that was written.
     fn after_part(&mut self, socket: SocketId, then: AfterSend) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         if then == AfterSend::KeepOpen && connection.out.len() > self.limits.outbox_bytes_max {
-            // A client that reads too slowly may resume its stream.
+            // The client reads too slowly; it can resume the stream.
             let peer = connection.peer;
             self.pipeline.rejected("slow_reader", peer);
             self.close(socket);
@@ -106,7 +106,7 @@ impl Shard {
         self.mark(socket);
     }
 
-    /// An answer that came later is complete.
+    /// Handles the completion of a later reply.
     fn after_reply(&mut self, socket: SocketId, keep_alive: bool) {
         self.mark(socket);
         let is_draining = self.drain_until.is_some();
@@ -130,7 +130,7 @@ impl Shard {
         }
     }
 
-    /// Whether a connection may read its next request. A newline-delimited one is listed once for every answer.
+    /// Whether a connection may read its next request. A newline-delimited one is listed once for every reply.
     fn can_resume(&mut self, socket: SocketId) -> bool {
         let Self { pipeline, connections, limits, .. } = self;
         connection_of(connections, socket).is_some_and(|connection| {
@@ -140,7 +140,7 @@ impl Shard {
         })
     }
 
-    /// A newline-delimited connection has a pending reply less.
+    /// Decrements the pending replies of a newline-delimited connection.
     pub(super) fn resume_lines(&mut self, socket: SocketId) {
         let is_draining = self.drain_until.is_some();
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
@@ -160,7 +160,7 @@ impl Shard {
         });
     }
 
-    /// Writes an event for every topic, since some were lost.
+    /// Writes an event for every topic after events were dropped.
     fn publish_all(&mut self) {
         self.publish_with(|subscriptions, write| subscriptions.publish_all(write));
     }
@@ -177,7 +177,7 @@ impl Shard {
         let table = &mut state.table;
         publish(&mut state.subscriptions, &mut |event, subscriber, id| {
             let socket = match subscriber {
-                Subscriber::Stream(socket) | Subscriber::Line(socket) => socket,
+                Subscriber::Stream(socket) | Subscriber::JsonLines(socket) => socket,
                 Subscriber::Session(key) => {
                     let mut message = Vec::new();
                     event.write(&mut message, None);
@@ -193,7 +193,7 @@ impl Shard {
             append_message(connection, |out| event.write(out, id));
             let (before, written) = connection.out.split_at(start);
             if before.ends_with(written) {
-                // The same event is there, unsent.
+                // The same event is queued and unsent.
                 connection.out.truncate(start);
             }
             if !connection.is_dirty {
@@ -205,7 +205,7 @@ impl Shard {
         state.flush();
     }
 
-    /// Ends the streams of all connections: the server drains.
+    /// Ends the streams of all connections for a drain.
     pub(super) fn end_streams(&mut self) {
         let sockets: Vec<SocketId> =
             self.connections.iter().flatten().map(|connection| connection.socket).collect();
@@ -214,13 +214,13 @@ impl Shard {
         }
     }
 
-    /// Ends the streams of a connection in order: a `subscriptions/listen` with its result.
+    /// Ends the streams of a connection: a `subscriptions/listen` with its result.
     pub(super) fn end_streams_of(&mut self, socket: SocketId) {
         let Self { pipeline, connections, .. } = self;
         let Some(connection) = connection_of(connections, socket) else { return };
         let state = &mut pipeline.dispatcher.state;
         let listens: Vec<SubscriberKey> = match (connection.phase, &mut connection.json_lines) {
-            (Phase::Listening(listener), _) => vec![listener],
+            (Phase::Listening(subscriber), _) => vec![subscriber],
             (phase @ Phase::Attached { .. }, _) => {
                 phase.stream().into_iter().for_each(|stream| state.detach(stream, socket));
                 Vec::new()
@@ -228,11 +228,11 @@ impl Shard {
             (_, Some(lines)) => std::mem::take(&mut lines.client.listens),
             _ => return,
         };
-        for listener in listens {
-            if let Some(id) = state.subscriptions.id(listener) {
+        for subscriber in listens {
+            if let Some(id) = state.subscriptions.id(subscriber) {
                 append_message(connection, |out| crate::mcp::write_listen_ended(out, id));
             }
-            state.subscriptions.remove(listener);
+            state.subscriptions.remove(subscriber);
         }
         if connection.json_lines.is_some() {
             self.resume_lines(socket);

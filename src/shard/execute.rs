@@ -1,4 +1,4 @@
-//! Executes the commands of other threads, between two turns of a shard.
+//! Execution of the commands of other threads, between two turns of a shard.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use super::{
 };
 use crate::telemetry::metrics::{ConnectionStates, ShardReport};
 
-/// Slots of the table of connections that are counted by state in one turn; a report waits until all have been. A turn of a
-/// shard with 131,072 of them would take milliseconds.
+/// Slots of the connection table that are counted by state in one turn; a report is sent when all were counted. Counting
+/// 131,072 slots in one turn would take milliseconds.
 const SLOTS_COUNTED_PER_TURN: usize = 8192;
 
 impl Shard {
-    /// Takes the messages of other shards and executes queued commands. Whether there was anything.
+    /// Handles the messages of other shards and executes queued commands. Returns whether there were any.
     pub(super) fn take_commands(&mut self) -> bool {
         if !self.handle.commands.take_signal() && !std::mem::take(&mut self.has_more) {
             return false;
         }
         self.take_messages();
         let commands = Arc::clone(&self.handle.commands);
-        // Whatever was queued before the signal was taken. Later commands set it again.
+        // Commands queued before the signal was taken. Later commands set it again.
         for _ in 0..COMMANDS_MAX {
             let Some(command) = commands.pop() else { break };
             self.execute(command);
@@ -45,13 +45,13 @@ impl Shard {
                 swap.done();
             }
             Command::Report(sender) if self.reports_due.len() < REPORTS_MAX => self.reports_due.push(sender),
-            // Refused: this closes its channel. Connections are still being counted for as many as may wait.
+            // Rejected, because the maximum number of reports is due: dropping the sender closes its channel.
             Command::Report(_) => {}
             Command::Drain => self.begin_drain(),
         }
     }
 
-    /// Sends every report that is due.
+    /// Sends all due reports.
     fn send_reports(&mut self, connection_states: ConnectionStates) {
         while let Some(sender) = self.reports_due.pop() {
             let connections = self.live;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{mesh::Mailbox, registry::Snapshot, telemetry::metrics::ShardReport};
 
-/// How often [`ShardHandle::is_alive`] looks for a sign of life.
+/// Interval at which [`ShardHandle::is_alive`] checks the taken signals.
 const ALIVE_POLL_INTERVAL: Duration = Duration::from_micros(200);
 
 /// A handle to a shard, for any thread.
@@ -52,35 +52,35 @@ impl ShardHandle {
         }
     }
 
-    /// Which shard it is.
+    /// Number of the shard.
     #[must_use]
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// The queue of messages of other shards.
+    /// The mailbox: messages of other shards.
     #[must_use]
     pub fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
 
-    /// Has the shard accept no more connections, finish what is in flight, and end.
+    /// Starts the drain: the shard accepts no more connections, finishes the calls in flight, and ends.
     pub fn drain(&self) {
         self.command(Command::Drain);
     }
 
-    /// Sets what the shard serves from its start.
+    /// Sets the snapshot that the shard serves from its start.
     pub fn begin(&self, served: Served) {
         self.snapshots.set_newest(served);
     }
 
-    /// What the shard serves once it has executed its commands.
+    /// The snapshot that the shard serves after executing its queued commands.
     #[must_use]
     pub fn newest(&self) -> Option<Served> {
         self.snapshots.newest()
     }
 
-    /// Has the shard serve this snapshot from its next turn on.
+    /// Makes the shard serve this snapshot from its next turn on.
     pub fn replace(&self, snapshot: Snapshot, swap: Arc<SnapshotSwap>) {
         self.snapshots.free_retired();
         let before = self.newest();
@@ -90,7 +90,7 @@ impl ShardHandle {
     }
 
     /// Requests a metrics report. The channel stays empty if the shard has ended or hangs, and is closed if too many reports are
-    /// under way.
+    /// due.
     #[must_use]
     pub fn report(&self) -> Receiver<ShardReport> {
         let (sender, receiver) = bounded(1);
@@ -98,7 +98,7 @@ impl ShardHandle {
         receiver
     }
 
-    /// Whether the shard takes a signal before `until`. It need not do anything else for this.
+    /// Whether the shard takes a signal before `until`, which shows that its loop runs.
     #[must_use]
     pub fn is_alive(&self, until: Instant) -> bool {
         let taken = self.commands.signals_taken();
@@ -123,7 +123,7 @@ impl ShardHandle {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// Queues a command and wakes the shard. A command that is refused or replaced is freed here.
+    /// Queues a command and wakes the shard. A rejected or replaced command is freed by the calling thread.
     fn command(&self, command: Command) {
         drop(self.commands.push(command));
         self.signal();

@@ -1,4 +1,4 @@
-//! Messages of other shards.
+//! Handling of messages of other shards.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     session::Attachment,
 };
 
-/// Messages of other shards that are taken in one turn; the rest wait for the next.
+/// Maximum number of messages handled in one turn; the rest are handled in the next.
 const MESSAGES_PER_TURN: usize = 1024;
 
 impl Shard {
@@ -24,15 +24,15 @@ impl Shard {
             let Some(message) = mailbox.take() else { break };
             self.on_message(message);
         }
-        // The rest is taken in the next turn.
+        // The rest is handled in the next turn.
         self.has_more = !mailbox.is_empty();
     }
 
     fn on_message(&mut self, message: Message) {
         let has_sessions = self.dispatcher().state.table.len() > 0;
         match message {
-            // A subscription gets no event that was published before it.
-            Message::Ask { .. } => self.drain_deliveries(),
+            // A subscription receives no event that was published before it.
+            Message::Request { .. } => self.drain_deliveries(),
             // An event is copied for each session: one at a time bounds the queue.
             Message::Event(_) if has_sessions => self.drain_deliveries(),
             _ => {}
@@ -43,7 +43,7 @@ impl Shard {
                 let deliveries = &mut dispatcher.state.deliveries;
                 deliveries.push(Destination::Subscribers, Payload::Event(event), AfterSend::KeepOpen);
             }
-            Message::Ask { from, ticket, request } => {
+            Message::Request { from, ticket, request } => {
                 let answer = dispatcher.serve(&request, from);
                 let attached = match (&request, &answer) {
                     (Request::Attach { socket, .. }, Answer::Attached(stream, ..)) => {
@@ -52,7 +52,7 @@ impl Shard {
                     _ => None,
                 };
                 if !dispatcher.state.broadcast.post(from, Message::Answer { ticket, answer }) {
-                    // The request times out there, and its connection carries nothing.
+                    // The request times out on its shard, and the connection is not attached.
                     if let Some((stream, socket)) = attached {
                         dispatcher.state.on_detached(stream, Attachment { shard: from, socket }, true);
                     }

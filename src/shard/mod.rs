@@ -1,4 +1,4 @@
-//! One core: its ring, its connections, its turn loop. Acts on what the layers below decide.
+//! A shard: the ring, the connections and the turn loop of one core.
 
 mod accept;
 mod close;
@@ -38,34 +38,34 @@ use crate::{
     telemetry::metrics::{ShardMetrics, ShardReport},
 };
 
-/// How long a shard sleeps in its ring before it computes its next deadline, and before it parks in its executor.
+/// Maximum time that a shard sleeps in its ring before it computes its next deadline, and before it parks in its executor.
 const BRIEF_WAIT: Duration = Duration::from_micros(500);
 
 /// While calls are in flight the executor polls its timers and its I/O this often, however busy the shard is. By itself
 /// it would poll them only when its preemption timer fires, which takes seconds.
 const EXECUTOR_TURN: Duration = Duration::from_millis(1);
 
-/// The same while no call is in flight: a task that a handler has detached may be left.
+/// The same interval while no call is in flight: a task that a handler has detached may be alive.
 const EXECUTOR_TURN_IDLE: Duration = Duration::from_millis(100);
 
 /// The shortest sleep until a deadline.
 const ALARM_MIN: Duration = Duration::from_millis(1);
 
-/// Call events taken in one turn; the rest wait for the next.
+/// Maximum number of call events handled in one turn; the rest are handled in the next.
 const CALL_EVENTS_PER_TURN: usize = 256;
 
-/// One core's lane.
+/// A shard.
 pub struct Shard {
     ring: Ring,
     pipeline: Pipeline,
     handle: ShardHandle,
     limits: Limits,
-    /// How long the shard looks for work before it sleeps.
+    /// Time that the shard polls for work before it sleeps.
     spin: Duration,
     listeners: Vec<ListenerId>,
     /// The transport of each listener's connections.
     transports: Vec<Transport>,
-    /// The shard serves one connection that it was given, and ends with it.
+    /// Whether the shard serves one adopted connection, and ends with it.
     adopts: bool,
     connections: Vec<Option<Connection>>,
     connections_max: usize,
@@ -83,13 +83,13 @@ pub struct Shard {
     to_resume: VecDeque<SocketId>,
     now: Instant,
     drain_until: Option<Instant>,
-    /// When the executor last polled its timers.
+    /// Time at which the executor last polled its timers.
     executor_turn: Instant,
-    /// Messages of other shards, or connections to count, are left over from the last turn.
+    /// Whether messages of other shards, or connections to count, are left from the last turn.
     has_more: bool,
     /// The count of connections by state for the next report.
     census: Census,
-    /// Where that report goes; at most `REPORTS_MAX`.
+    /// Recipients of that report; at most `REPORTS_MAX`.
     reports_due: Vec<Sender<ShardReport>>,
     /// The connection whose input or delivery is being handled.
     handling: Option<SocketId>,
@@ -120,7 +120,7 @@ impl Shard {
             handle,
             limits,
             spin,
-            // Address space of the size of the ring's table; memory is taken page by page.
+            // Reserves address space for the size of the ring's table; memory is allocated page by page.
             connections: Vec::with_capacity(sockets_max as usize),
             connections_max: table.min(limits.connections_max).max(1) as usize,
             live: 0,
@@ -141,7 +141,7 @@ impl Shard {
         }
     }
 
-    /// Serves until a drain has ended. Returns the metrics.
+    /// Runs the shard until a drain has ended. Returns the metrics.
     ///
     /// # Errors
     /// If the ring fails.
@@ -171,14 +171,14 @@ impl Shard {
             }
         }
         let running = self.dispatcher().calls.running();
-        self.dispatcher().observer.abandoned(&running);
+        self.dispatcher().observer.calls_unfinished(&running);
         let metrics = std::mem::replace(self.pipeline.metrics(), ShardMetrics::new([]));
         self.ring.shut_down().await;
         Ok(metrics)
     }
 
-    /// Handles what the ring reported, what calls and other threads have sent, and what is due; then sends. Returns whether there
-    /// was anything.
+    /// Runs one turn: handles events of the ring, of calls and of other threads, and due timers; then flushes. Returns whether
+    /// there was work.
     fn turn(&mut self, events: &mut Vec<Event>, due: &mut Vec<usize>) -> bool {
         self.now = Instant::now();
         self.pipeline.begin_turn(self.now, SystemTime::now());
@@ -199,7 +199,7 @@ impl Shard {
         loop {
             self.drain_deliveries();
             worked |= self.flush();
-            // A connection whose outbox was empty has read on.
+            // A connection whose outbox was empty has read its next request.
             if self.dispatcher().state.deliveries.is_empty() {
                 break;
             }
@@ -211,7 +211,7 @@ impl Shard {
     }
 
     /// Sleeps until there is work: blocked in the ring, one system call, which stops the executor's tasks too. While tasks
-    /// may be alive the shard parks in its executor instead; first in the ring for a moment, if no call is in flight.
+    /// may be alive the shard parks in its executor instead; first briefly in the ring, if no call is in flight.
     async fn sleep(&mut self) -> io::Result<()> {
         let completions = self.dispatcher().completions();
         let commands = Arc::clone(&self.handle.commands);
@@ -240,7 +240,7 @@ impl Shard {
         self.ring.wait(limit, is_ready)
     }
 
-    /// Runs `work` for one connection. A panic drops that connection and its calls; where no connection is concerned it ends
+    /// Runs `work` for one connection. A panic drops that connection and its calls; without a connection it ends
     /// the shard, and the server drains. Returns whether `work` returned.
     fn guarded(&mut self, socket: Option<SocketId>, work: impl FnOnce(&mut Self)) -> bool {
         let outer = std::mem::replace(&mut self.handling, socket);
@@ -261,7 +261,7 @@ impl Shard {
         let dispatcher = self.dispatcher();
         dispatcher.observer.panicked(text.unwrap_or("no message"));
         for ticket in dispatcher.calls.of_socket(socket) {
-            dispatcher.calls.end_unanswered(ticket);
+            dispatcher.calls.cancel_or_free(ticket);
         }
         self.close(socket);
     }
@@ -275,7 +275,7 @@ impl Shard {
                 let transport = self.transports.get(listener.index()).copied();
                 self.on_accepted(socket, peer, transport.unwrap_or(Transport::Http));
             }
-            Event::Connected { socket, .. } => self.on_accepted(socket, None, Transport::Lines),
+            Event::Connected { socket, .. } => self.on_accepted(socket, None, Transport::JsonLines),
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, .. } => self.close(socket),
             Event::Closed { .. } => self.resume_accept(),
@@ -289,7 +289,7 @@ impl Shard {
 
     fn take_call_events(&mut self) -> bool {
         let mut worked = false;
-        // Bounded: an event may start the next call, whose events would be taken too.
+        // Bounded, because an event may start the next call, which queues further events.
         for _ in 0..CALL_EVENTS_PER_TURN {
             let Some(event) = self.dispatcher().next_event() else { break };
             worked = true;

@@ -7,7 +7,7 @@ use corelane_ring::{ReceivedBuffer, SocketId};
 use super::{Shard, connection_of};
 use crate::{
     config::Limits,
-    connection::{Connection, JsonLines, Lines, Phase, Requests},
+    connection::{Connection, JsonLines, JsonLinesHandler, Phase, Requests},
     http1::{CONTINUE, Progress},
     jsonl,
     runtime::{Tick, Timers},
@@ -156,7 +156,8 @@ impl Shard {
         pipeline.dispatcher.observer.set_peer(connection.peer);
         let Connection { json_lines: Some(json_lines), out, handled, .. } = connection else { return };
         let JsonLines { framer, client, pending_replies, is_new } = &mut **json_lines;
-        let mut lines = Lines { pipeline, limits, client, pending_replies, is_new, out, handled: *handled };
+        let mut lines =
+            JsonLinesHandler { pipeline, limits, client, pending_replies, is_new, out, handled: *handled };
         let progress = match received {
             Some((padded, length)) => framer.receive(padded, length, limits, &mut lines),
             None if peer_closed => framer.finish(limits, &mut lines),

@@ -95,14 +95,14 @@ impl Shard {
     fn flush_pending_events(&mut self, socket: SocketId) {
         let Self { pipeline, connections, .. } = self;
         let Some(connection) = connection_of(connections, socket) else { return };
-        let listeners: Vec<_> = match (connection.phase, &connection.json_lines) {
-            (Phase::Listening(listener), _) => vec![listener],
-            (_, Some(lines)) => lines.client.listeners().collect(),
+        let subscribers: Vec<_> = match (connection.phase, &connection.json_lines) {
+            (Phase::Listening(subscriber), _) => vec![subscriber],
+            (_, Some(lines)) => lines.client.subscribers().collect(),
             _ => return,
         };
         let subscriptions = &mut pipeline.dispatcher.state.subscriptions;
-        for listener in listeners {
-            subscriptions.flush(listener, |event, id| {
+        for subscriber in subscribers {
+            subscriptions.flush(subscriber, |event, id| {
                 let has_room = connection.has_room_for_events();
                 if has_room {
                     append_message(connection, |out| event.write(out, id));

@@ -1,4 +1,4 @@
-//! What a shard serves, and how a change of the registry reaches all shards.
+//! The snapshot that a shard serves, and the swap of the snapshots of all shards after a change of the registry.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -12,17 +12,17 @@ use crate::{
     telemetry::metrics::ToolSeries,
 };
 
-/// What a shard serves, and where it counts the calls of its tools. A copy shares both.
+/// The snapshot that a shard serves, and the call counters of its tools. Clones share both.
 #[derive(Clone)]
 pub struct Served {
-    /// What it serves.
+    /// The snapshot.
     pub snapshot: Snapshot,
-    /// By the tools' positions.
+    /// Counters, by the positions of the tools.
     pub tools: ToolSeries,
 }
 
 impl Served {
-    /// What a shard is to serve: tools that were there before, by their names, are counted on.
+    /// Pairs a snapshot with counters; tools that `before` contains by name keep their counters.
     pub(super) fn new(snapshot: Snapshot, before: Option<&Self>) -> Self {
         let names = snapshot.tools().iter().map(|tool| tool.callable().name());
         let Some(before) = before else {
@@ -33,7 +33,7 @@ impl Served {
             return Self { snapshot, tools: before.tools.clone() };
         }
         let tools = before.tools.with(snapshot.tools().iter().enumerate().map(|(position, tool)| {
-            // Almost all are where they were: then nothing of them is looked at.
+            // Most tools keep their position: comparing the pointers is enough.
             if tools_before.get(position).is_some_and(|before| Arc::ptr_eq(before, tool)) {
                 return ("", Some(position));
             }
@@ -44,12 +44,12 @@ impl Served {
     }
 }
 
-/// What a shard serves, as the thread that changes it sees it.
+/// The snapshots of a shard, for the threads that change the registry.
 #[derive(Default)]
 pub(super) struct SnapshotSlots {
-    /// What the shard serves once it has executed its commands. The next change is derived from it.
+    /// The snapshot that the shard serves after executing its queued commands. The next change is derived from it.
     newest: Mutex<Option<Served>>,
-    /// What the shard served before. Freeing it takes time, so the thread that makes the next change does it.
+    /// The previous snapshot of the shard. Freeing it takes time, so the thread that makes the next change does it.
     retired: Mutex<Option<Served>>,
 }
 
@@ -63,8 +63,8 @@ impl SnapshotSlots {
         drop(before);
     }
 
-    /// Keeps what the shard no longer serves until another thread frees it. Only two changes in a row without a thread between
-    /// them would free one here.
+    /// Stores the previous snapshot until another thread frees it. It is freed here only if two swaps follow each other without a
+    /// call of [`Self::free_retired`].
     pub(super) fn retire(&self, served: Served) {
         let before = self.retired.lock().unwrap_or_else(PoisonError::into_inner).replace(served);
         drop(before);

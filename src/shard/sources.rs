@@ -1,4 +1,4 @@
-//! Where a shard's connections come from.
+//! The listeners and the adopted connection of a shard.
 
 use std::os::fd::OwnedFd;
 
@@ -6,20 +6,20 @@ use corelane_ring::{Listener, ListenerId, Ring};
 
 use crate::config::Transport;
 
-/// The name of the adopted connection in its ring's events: there is one at most.
+/// Token of the adopted connection in the events of the ring; there is at most one.
 const ADOPTED: u64 = 0;
 
-/// Where a shard's connections come from.
+/// The sources of a shard's connections.
 #[derive(Default)]
 pub struct Sources {
-    /// Each with what the connections it accepts speak.
+    /// The listeners, each with the transport of its connections.
     pub listeners: Vec<(Listener, Transport)>,
-    /// A connected socket whose peer speaks newline-delimited JSON. A shard that is given one ends when it is closed.
+    /// A connected socket with newline-delimited JSON. A shard with an adopted socket ends when the socket is closed.
     pub adopted: Option<OwnedFd>,
 }
 
 impl Sources {
-    /// Lets the ring accept. Returns the listeners, and by their order what their connections speak.
+    /// Starts accepting. Returns the listeners and, in the same order, the transports of their connections.
     pub(super) fn open(self, ring: &mut Ring) -> (Vec<ListenerId>, Vec<Transport>) {
         if let Some(socket) = self.adopted {
             ring.adopt(socket, ADOPTED);

@@ -18,10 +18,10 @@ use crate::{
     call::{Callable, Kind, Reply, Revision},
     http1::{RejectReason, Status},
     jsonrpc::{ErrorCode, Id},
-    mcp::{CallMethod, Refused},
+    mcp::{ErrorKind, RpcMethod},
 };
 
-/// Reasons of refusals that are neither HTTP's nor the protocol's.
+/// Reasons of rejections that neither HTTP nor the protocol define.
 const SHARD_REFUSALS: [&str; 8] = [
     "accept_failed",
     "accept_no_descriptor",
@@ -33,7 +33,7 @@ const SHARD_REFUSALS: [&str; 8] = [
     "write_timeout",
 ];
 
-/// What is counted that is no refusal.
+/// Counted events that are not rejections.
 const EVENTS: [&str; 9] = [
     "answer_lost",
     "answer_unexpected",
@@ -50,32 +50,32 @@ pub(crate) struct Observer {
     shard: usize,
     metrics: ShardMetrics,
     limit: RateLimit,
-    /// When the turn at hand began: latencies of its answers count from here.
+    /// Start of the current turn, from which the latencies of its replies are measured.
     turn_began: Instant,
     /// The peer of the connection whose input, delivery or call is being handled.
     peer: Option<PeerAddress>,
 }
 
-/// Names of tools in the line about a slow turn.
+/// Maximum number of tool names in the line about a slow turn.
 const SLOW_TOOLS_MAX: usize = 8;
 
-/// Bytes of a request id in a log line.
+/// Maximum length of a request id in a log line, in bytes.
 const ID_BYTES_MAX: usize = 64;
 
 /// The fields of a log line about a request. Fields are absent where the request did not get that far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RequestFields<'a> {
-    /// The method it calls.
-    pub(crate) method: Option<CallMethod>,
-    /// The tool, prompt or resource that it calls.
+    /// The method.
+    pub(crate) method: Option<RpcMethod>,
+    /// The tool, prompt or resource.
     pub(crate) tool: Option<&'a str>,
-    /// Its id.
+    /// The id.
     pub(crate) id: Option<Id<'a>>,
     /// The code of the JSON-RPC error.
     pub(crate) code: Option<i64>,
     /// The HTTP status.
     pub(crate) status: Option<Status>,
-    /// When it was received, for its duration so far.
+    /// Time of receipt, for the duration.
     pub(crate) started: Option<Instant>,
 }
 
@@ -83,7 +83,7 @@ impl<'a> RequestFields<'a> {
     /// The fields of a call.
     pub(crate) fn of_call(callable: &'a Callable, id: Id<'a>, started: Instant) -> Self {
         Self {
-            method: Some(CallMethod::from(callable.kind())),
+            method: Some(RpcMethod::from(callable.kind())),
             tool: Some(callable.name()),
             id: Some(id),
             started: Some(started),
@@ -91,14 +91,14 @@ impl<'a> RequestFields<'a> {
         }
     }
 
-    /// The same, answered with this error.
-    pub(crate) fn failed(self, refused: Refused, revision: Revision) -> Self {
-        let code = refused.code().map(ErrorCode::number);
-        Self { code, status: Some(refused.status(revision)), ..self }
+    /// The same fields, with the code and status of an error.
+    pub(crate) fn failed(self, error: ErrorKind, revision: Revision) -> Self {
+        let code = error.code().map(ErrorCode::number);
+        Self { code, status: Some(error.status(revision)), ..self }
     }
 }
 
-/// Writes a line at a level that is known at run time; tracing needs a constant.
+/// Writes a line at a level that is chosen at run time; tracing needs a constant.
 macro_rules! line {
     ($level:expr, $($field:tt)*) => {
         match $level {
@@ -112,11 +112,12 @@ macro_rules! line {
 
 impl Observer {
     pub(crate) fn new(shard: usize, lines_per_second_max: u32, now: Instant) -> Self {
-        let mut metrics = ShardMetrics::new(CallMethod::ALL.map(CallMethod::as_str));
+        let mut metrics = ShardMetrics::new(RpcMethod::ALL.map(RpcMethod::as_str));
         let http = RejectReason::VARIANTS.iter().map(|reason| reason.name());
-        // A limit of JSON has no name of its own among these.
-        let mcp =
-            Refused::iter().map(Refused::name).filter(|name| !name.is_empty() && *name != "input_required");
+        // Limits of JSON are not declared here: each has its own name.
+        let mcp = ErrorKind::iter()
+            .map(ErrorKind::name)
+            .filter(|name| !name.is_empty() && *name != "input_required");
         metrics.declare(http.chain(mcp).chain(SHARD_REFUSALS), EVENTS);
         Self { shard, metrics, limit: RateLimit::new(lines_per_second_max), turn_began: now, peer: None }
     }
@@ -133,7 +134,7 @@ impl Observer {
         self.turn_began = now;
     }
 
-    /// A turn's answers are on their way. One that took longer than `slow` is worth a word.
+    /// Ends a turn whose replies were sent: records their latencies, and logs a turn that took longer than `slow`.
     pub(crate) fn end_turn(&mut self, slow: Duration) {
         let took = self.turn_began.elapsed();
         if took > slow {
@@ -153,7 +154,12 @@ impl Observer {
     }
 
     /// Records a rejected request (client error). `detail`: the reason, or the value that is wrong, in short.
-    pub(crate) fn refused(&mut self, reason: &'static str, request: RequestFields<'_>, detail: Option<&str>) {
+    pub(crate) fn rejected(
+        &mut self,
+        reason: &'static str,
+        request: RequestFields<'_>,
+        detail: Option<&str>,
+    ) {
         self.metrics.refuse(reason);
         self.write_request(Level::INFO, reason, request, detail);
     }
@@ -180,48 +186,50 @@ impl Observer {
         self.write_request(Level::WARN, reason, request, Some(name));
     }
 
-    /// Records a call that its handler did not answer.
-    pub(crate) fn call_refused(
+    /// Records a call without a reply of its handler.
+    pub(crate) fn call_rejected(
         &mut self,
-        refused: Refused,
+        error: ErrorKind,
         callable: &Callable,
         request: RequestFields<'_>,
         revision: Revision,
     ) {
-        let level = match refused {
-            Refused::ToolPanicked | Refused::InvalidOutput => Level::ERROR,
-            // The client's fault.
-            Refused::InvalidArguments | Refused::ValidationWork | Refused::RequestCopyTooLarge => Level::INFO,
+        let level = match error {
+            ErrorKind::ToolPanicked | ErrorKind::InvalidOutput => Level::ERROR,
+            // A client error.
+            ErrorKind::InvalidArguments | ErrorKind::ValidationWork | ErrorKind::RequestCopyTooLarge => {
+                Level::INFO
+            }
             _ => Level::WARN,
         };
-        self.metrics.refuse(refused.name());
-        let failure = match refused {
-            Refused::Deadline => Some(ToolFailure::Timeout),
-            Refused::InvalidArguments | Refused::ValidationWork => Some(ToolFailure::InvalidArguments),
-            Refused::Busy => Some(ToolFailure::Busy),
-            Refused::ToolPanicked => Some(ToolFailure::Panic),
-            Refused::InvalidOutput => Some(ToolFailure::InvalidOutput),
+        self.metrics.refuse(error.name());
+        let failure = match error {
+            ErrorKind::Deadline => Some(ToolFailure::Timeout),
+            ErrorKind::InvalidArguments | ErrorKind::ValidationWork => Some(ToolFailure::InvalidArguments),
+            ErrorKind::Busy => Some(ToolFailure::Busy),
+            ErrorKind::ToolPanicked => Some(ToolFailure::Panic),
+            ErrorKind::InvalidOutput => Some(ToolFailure::InvalidOutput),
             _ => None,
         };
         if let Some(failure) = failure.filter(|_| callable.kind() == Kind::Tool) {
             self.metrics.tool_failed(callable.position(), callable.name(), failure);
         }
-        self.write_request(level, refused.name(), request.failed(refused, revision), None);
+        self.write_request(level, error.name(), request.failed(error, revision), None);
     }
 
-    /// Records a handler's answer if it is an error. `refused`: the answer was replaced by this error.
+    /// Records the reply of a handler if it is an error. `error`: the error that replaced the reply.
     #[inline]
     pub(crate) fn answered<'a>(
         &mut self,
         callable: &'a Callable,
         reply: &Reply,
-        refused: Option<Refused>,
+        error: Option<ErrorKind>,
         revision: Revision,
         (id, started): (Id<'a>, Instant),
     ) {
-        if let Some(refused) = refused {
+        if let Some(error) = error {
             let request = RequestFields::of_call(callable, id, started);
-            self.call_refused(refused, callable, request, revision);
+            self.call_rejected(error, callable, request, revision);
         } else if reply.is_error() || reply.failure().is_some() {
             if callable.kind() == Kind::Tool {
                 self.metrics.tool_failed(callable.position(), callable.name(), ToolFailure::Error);
@@ -232,8 +240,8 @@ impl Observer {
         }
     }
 
-    /// Calls of a client that waited for them, but no longer than a drain may take, are cancelled without an answer.
-    pub(crate) fn abandoned(&mut self, names: &[String]) {
+    /// Logs calls that are cancelled without a reply, because their connection is closed after the time limit of a drain.
+    pub(crate) fn calls_unfinished(&mut self, names: &[String]) {
         const NAMES_MAX: usize = 10;
         if names.is_empty() {
             return;
@@ -270,7 +278,7 @@ impl Observer {
         let RequestFields { method, tool, id, code, status, started } = request;
         let shard = self.shard;
         let peer = self.peer.map(|peer| tracing::field::display(SocketAddr::from(peer)));
-        let method = method.filter(|method| *method != CallMethod::Other).map(CallMethod::as_str);
+        let method = method.filter(|method| *method != RpcMethod::Other).map(RpcMethod::as_str);
         let id = id.map(id_excerpt);
         let id = id.as_deref();
         let status = status.map(Status::code);
@@ -279,7 +287,7 @@ impl Observer {
         line!(level, shard, peer, method, tool, id, code, status, duration_us, detail, suppressed, "{kind}");
     }
 
-    /// Whether a line may be written: the number of lines of its kind that were suppressed before it, if there are any.
+    /// Whether a line may be written; returns the number of suppressed lines of its kind.
     fn admit(&mut self, level: Level, kind: &'static str) -> Option<Option<u64>> {
         if level > LevelFilter::current() {
             return None;
@@ -289,7 +297,7 @@ impl Observer {
     }
 }
 
-/// An id as JSON, which escapes control characters, cut to [`ID_BYTES_MAX`].
+/// Encodes an id as JSON, which escapes control characters, and truncates it to [`ID_BYTES_MAX`].
 fn id_excerpt(id: Id<'_>) -> String {
     let mut text = id.to_string();
     if text.len() > ID_BYTES_MAX {

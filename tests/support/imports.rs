@@ -29,7 +29,7 @@ struct File {
 }
 
 /// The imports between the files of a crate whose root is `directory/lib.rs`: the importing module path, and those it
-/// imports.
+/// imports. A re-export counts as an import of the file that re-exports if its target is in another top-level module.
 pub fn imports(directory: &Path, files: &[PathBuf]) -> BTreeMap<String, BTreeSet<String>> {
     let modules: BTreeSet<Names> = files.iter().map(|file| module(directory, file)).collect();
     let read: BTreeMap<Names, File> = files
@@ -40,7 +40,10 @@ pub fn imports(directory: &Path, files: &[PathBuf]) -> BTreeMap<String, BTreeSet
     let mut imports = BTreeMap::new();
     for file in read.values() {
         let named = |path: &Names| defining(path, &read, 0);
-        let others = file.used.iter().filter_map(named).filter(|other| *other != file.module);
+        let exported = file.exported.iter().map(|(_, target)| target);
+        let exported =
+            exported.filter(|target| !file.module.is_empty() && target.first() != file.module.first());
+        let others = file.used.iter().chain(exported).filter_map(named).filter(|other| *other != file.module);
         imports.insert(display(&file.module), others.map(|other| display(&other)).collect());
     }
     imports
@@ -64,6 +67,11 @@ pub fn cycles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<Stri
         }
     }
     cycles.into_iter().collect()
+}
+
+/// The module path of a file.
+pub fn module_path(directory: &Path, file: &Path) -> String {
+    display(&module(directory, file))
 }
 
 fn display(module: &[String]) -> String {

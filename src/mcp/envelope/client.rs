@@ -1,4 +1,4 @@
-//! Who sends a message, and how it came.
+//! The transport of a message, and the client that sent it.
 
 use crate::mcp::sessions::Session;
 use crate::{
@@ -7,57 +7,57 @@ use crate::{
     jsonrpc::Id,
 };
 
-/// How a message came.
+/// The transport of a message, with what the transport contributes to the protocol.
 #[derive(Clone, Copy, Debug)]
 pub enum Transport<'a> {
-    /// As a request's body.
+    /// HTTP, with the headers of the request.
     Http(Headers<'a>),
-    /// As a line; the handshake that came before on the same connection, if one did (checklist S-06b).
-    Line(Option<Handshake>),
+    /// JSON lines, with the handshake of the connection, if there was one.
+    JsonLines(Option<Handshake>),
 }
 
-/// What a handshake on a connection agreed on.
+/// The result of the `initialize` handshake of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake {
-    /// The revision.
+    /// The negotiated revision.
     pub revision: Revision,
-    /// What the client can do.
+    /// The capabilities that the client declared.
     pub capabilities: Capabilities,
-    /// The least severe log messages it wants.
+    /// The minimum level of log messages, if the client has set one.
     pub level: Option<Level>,
 }
 
-/// Who asks, once the era is decided.
+/// The client of a request, once the era is decided.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client<'a> {
     pub(crate) revision: Revision,
     pub(crate) capabilities: Capabilities,
-    pub(crate) tie: Tie,
+    pub(crate) affinity: Affinity,
     pub(crate) level: Option<Level>,
-    /// What progress is reported under.
+    /// The token for progress notifications.
     pub(crate) progress_token: Option<Id<'a>>,
-    /// The extensions it declared.
+    /// The extensions that the client declared.
     pub(crate) extensions: Option<Node<'a>>,
 }
 
-/// What ties a request to others.
+/// The state that a request shares with other requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tie {
-    /// Nothing: it is served by itself.
+pub enum Affinity {
+    /// None: the request is independent of all others.
     None,
-    /// A legacy session.
+    /// The state of a legacy session.
     Session(Session),
-    /// The connection it came on, a line's.
+    /// The state of its connection (JSON lines).
     Connection,
 }
 
 impl Client<'_> {
-    /// A legacy client that nothing more is known of.
+    /// A legacy client without a session and capabilities.
     pub(crate) fn legacy(revision: Revision) -> Self {
         Self {
             revision,
             capabilities: Capabilities::default(),
-            tie: Tie::None,
+            affinity: Affinity::None,
             level: None,
             progress_token: None,
             extensions: None,
@@ -65,8 +65,8 @@ impl Client<'_> {
     }
 }
 
-impl Tie {
-    /// The session's name, if there is a session.
+impl Affinity {
+    /// The session, if there is one.
     #[must_use]
     pub fn session(self) -> Option<Session> {
         match self {

@@ -1,13 +1,15 @@
-//! Which era a message belongs to: the body decides, the headers are cross-checked (checklist, section 2).
+//! The era of a message: the body decides, and the headers are checked against it
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning>,
+//! <https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#server-validation>).
 
 use std::borrow::Cow;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::mcp::{
-    envelope::client::{Client, Tie, Transport},
+    envelope::client::{Affinity, Client, Transport},
     envelope::params::Params,
-    refusal::{Refusal, Refused, names_modern, supported},
+    error::{ErrorKind, RequestError, is_modern_version, supported},
     sessions::{Session, Sessions},
 };
 use crate::{
@@ -21,10 +23,10 @@ use crate::{
 const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 
-/// What `_meta` says of the request, before any of it is believed.
+/// The members of `_meta` that describe a request, before they are validated.
 #[derive(Clone, Copy, Debug, Default)]
 struct Envelope<'a> {
-    /// All of it.
+    /// All of `_meta`.
     whole: Option<Node<'a>>,
     protocol_version: Option<Node<'a>>,
     client_capabilities: Option<Node<'a>>,
@@ -53,9 +55,10 @@ impl<'a> Envelope<'a> {
         read
     }
 
-    /// The revision claimed, once the rest of the envelope is as it must be (checklist M-04 to M-06).
-    fn validate(&self, claim: Node<'a>) -> Result<&'a str, Refusal> {
-        let invalid = |message: &'static str| Refusal::new(Refused::InvalidParams, message);
+    /// Validates the required members and returns the version that `claim` contains
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic#meta>).
+    fn validate(&self, claim: Node<'a>) -> Result<&'a str, RequestError> {
+        let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidParams, message);
         let claim = claim
             .as_str()
             .ok_or_else(|| invalid("_meta io.modelcontextprotocol/protocolVersion must be a string"))?;
@@ -63,7 +66,7 @@ impl<'a> Envelope<'a> {
             return Err(invalid("_meta io.modelcontextprotocol/clientCapabilities must be an object"));
         }
         let is_text = |info: Node<'_>, key| info.get(key).is_some_and(|value| value.as_str().is_some());
-        // What is null is absent: looked at last, for nobody sends it.
+        // `null` counts as absent. It is checked last because clients rarely send it.
         if self
             .client_info
             .is_some_and(|info| (!is_text(info, "name") || !is_text(info, "version")) && !info.is_null())
@@ -79,23 +82,24 @@ impl<'a> Envelope<'a> {
         Ok(claim)
     }
 
-    /// The token, which must be a text or an integer (checklist B-02, M-90).
-    fn progress_token(&self, bytes_max: usize) -> Result<Option<Id<'a>>, Refusal> {
+    /// The progress token, a string or an integer (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/progress>).
+    fn progress_token(&self, bytes_max: usize) -> Result<Option<Id<'a>>, RequestError> {
         let (Some(_), Some(whole)) = (self.progress_token, self.whole) else { return Ok(None) };
         read_id_member(whole, "progressToken", bytes_max).map_err(|fault| {
-            let told = match fault {
+            let message = match fault {
                 IdFault::Kind | IdFault::Range => {
                     "_meta progressToken must be a string or an integer of 64 bits"
                 }
                 IdFault::Long => "_meta progressToken has more bytes than limits.id_bytes_max",
             };
-            Refusal::new(Refused::InvalidMethodParams, told)
+            RequestError::new(ErrorKind::InvalidMethodParams, message)
         })
     }
 }
 
-/// The body parameter that the Mcp-Name header must repeat, for the methods that have one (checklist, section 0.3).
-fn named_by<'a>(method: &str, params: &Params<'a>) -> Option<Option<&'a str>> {
+/// The parameter that the `Mcp-Name` header repeats; the outer `None` for methods without one
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http>).
+fn name_parameter<'a>(method: &str, params: &Params<'a>) -> Option<Option<&'a str>> {
     match method {
         "tools/call" | "prompts/get" => Some(params.name.and_then(Node::as_str)),
         "resources/read" => Some(params.uri.and_then(Node::as_str)),
@@ -104,7 +108,7 @@ fn named_by<'a>(method: &str, params: &Params<'a>) -> Option<Option<&'a str>> {
     }
 }
 
-/// Decides who asks (rungs 5 to 7 of the ladder).
+/// Decides the era of a request and reads its client.
 pub(crate) fn client<'a>(
     transport: Transport<'_>,
     sessions: &mut Sessions,
@@ -112,78 +116,79 @@ pub(crate) fn client<'a>(
     method: &str,
     params: &Params<'a>,
     id_bytes_max: usize,
-) -> Result<Client<'a>, Refusal> {
+) -> Result<Client<'a>, RequestError> {
     let envelope = Envelope::read(params.meta);
     let mut legacy = || legacy(transport, sessions, now, method, &envelope, id_bytes_max);
     let Some(claim) = envelope.protocol_version else {
         return legacy();
     };
-    // A handshake never reaches the modern era: without a claim that is right in all parts it is a legacy one.
+    // `initialize` does not exist in the 2026 era: unless its envelope is valid, it is a legacy handshake.
     let claim = match envelope.validate(claim) {
         Err(_) if method == "initialize" => return legacy(),
-        Ok(claim) if method == "initialize" && !names_modern(claim.as_bytes()) => return legacy(),
+        Ok(claim) if method == "initialize" && !is_modern_version(claim.as_bytes()) => return legacy(),
         claim => claim?,
     };
-    let known = Revision::parse(claim.as_bytes()).filter(|revision| revision.is_modern());
+    let supported = Revision::parse(claim.as_bytes()).filter(|revision| revision.is_modern());
     let revision = match transport {
-        // No layer of headers there (checklist S-05).
-        Transport::Line(_) => known.ok_or_else(|| Refusal::unsupported(claim))?,
-        Transport::Http(headers) => cross_check(headers, claim, known, method, params)?,
+        // JSON lines have no headers (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stdio>).
+        Transport::JsonLines(_) => supported.ok_or_else(|| RequestError::unsupported(claim))?,
+        Transport::Http(headers) => cross_check(headers, claim, supported, method, params)?,
     };
     let capabilities = envelope.client_capabilities;
     let level = envelope.log_level.and_then(Node::as_str).and_then(Level::parse);
     Ok(Client {
         revision,
         capabilities: capabilities.map(Capabilities::read).unwrap_or_default(),
-        tie: Tie::None,
+        affinity: Affinity::None,
         level,
         progress_token: envelope.progress_token(id_bytes_max)?,
         extensions: capabilities.and_then(|capabilities| capabilities.get("extensions")),
     })
 }
 
-/// Holds the headers against the body.
+/// Checks the headers against the body and returns the revision.
 fn cross_check(
     headers: Headers<'_>,
     claim: &str,
-    known: Option<Revision>,
+    supported: Option<Revision>,
     method: &str,
     params: &Params<'_>,
-) -> Result<Revision, Refusal> {
+) -> Result<Revision, RequestError> {
     let version = version_header(headers)?;
     let called = headers.head.mcp_method(headers.bytes);
-    // What contradicts the body is worse than a revision nobody knows, and that is worse than what is missing.
+    // Order of precedence: contradiction of the body, unsupported version, missing header.
     if version.is_some_and(|version| version != claim.as_bytes()) {
         return Err(mismatch("MCP-Protocol-Version header does not match _meta"));
     }
     if !matches!(called, Field::Absent) && called != Field::Value(method.as_bytes()) {
         return Err(mismatch("Mcp-Method header does not match method"));
     }
-    let revision = known.ok_or_else(|| Refusal::unsupported(claim))?;
+    let revision = supported.ok_or_else(|| RequestError::unsupported(claim))?;
     if version.is_none() {
         return Err(mismatch("MCP-Protocol-Version header is missing"));
     }
     if called == Field::Absent {
         return Err(mismatch("Mcp-Method header is missing"));
     }
-    // A body without the parameter is a worse fault, told by the method itself.
-    if let Some(Some(name)) = named_by(method, params) {
+    // The method reports a missing parameter.
+    if let Some(Some(name)) = name_parameter(method, params) {
         let header = headers.head.mcp_name(headers.bytes);
         expect(header, "Mcp-Name", |value| value == name.as_bytes())?;
     }
     Ok(revision)
 }
 
-/// Checks what is known of a notification: nothing but its version, for no header is defined for one (checklist H-02).
-pub(crate) fn notified(transport: Transport<'_>) -> Result<(), Refusal> {
+/// Checks the version header of a notification; the other standard headers are required of requests only
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#sending-messages>).
+pub(crate) fn check_notification(transport: Transport<'_>) -> Result<(), RequestError> {
     let Transport::Http(headers) = transport else { return Ok(()) };
     match version_header(headers)? {
-        Some(version) if Revision::parse(version).is_none() => Err(unknown(version)),
+        Some(version) if Revision::parse(version).is_none() => Err(unsupported_legacy(version)),
         _ => Ok(()),
     }
 }
 
-/// The revision the header names, if it names one this server knows; `None` without the header.
+/// The revision of the version header: `None` without the header, `Some(None)` if the version is unsupported.
 pub(crate) fn version(headers: Headers<'_>) -> Option<Option<Revision>> {
     match headers.head.protocol_version(headers.bytes) {
         Field::Absent => None,
@@ -192,7 +197,7 @@ pub(crate) fn version(headers: Headers<'_>) -> Option<Option<Revision>> {
     }
 }
 
-fn version_header(headers: Headers<'_>) -> Result<Option<&[u8]>, Refusal> {
+fn version_header(headers: Headers<'_>) -> Result<Option<&[u8]>, RequestError> {
     match headers.head.protocol_version(headers.bytes) {
         Field::Value(value) => Ok(Some(value)),
         Field::Absent => Ok(None),
@@ -207,21 +212,21 @@ fn legacy<'a>(
     method: &str,
     envelope: &Envelope<'a>,
     id_bytes_max: usize,
-) -> Result<Client<'a>, Refusal> {
+) -> Result<Client<'a>, RequestError> {
     let mut client = match transport {
         Transport::Http(headers) => legacy_by_headers(headers, sessions, now, method)?,
-        Transport::Line(Some(handshake)) => Client {
+        Transport::JsonLines(Some(handshake)) => Client {
             capabilities: handshake.capabilities,
-            tie: Tie::Connection,
+            affinity: Affinity::Connection,
             level: handshake.level,
             ..Client::legacy(handshake.revision)
         },
-        Transport::Line(None) if matches!(method, "initialize" | "ping") => {
-            Client { tie: Tie::Connection, ..Client::legacy(Revision::LATEST_LEGACY) }
+        Transport::JsonLines(None) if matches!(method, "initialize" | "ping") => {
+            Client { affinity: Affinity::Connection, ..Client::legacy(Revision::LATEST_LEGACY) }
         }
-        // Checklist L-02.
-        Transport::Line(None) => {
-            return Err(Refusal::new(Refused::InvalidRequest, "initialize must come first"));
+        // <https://modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle#initialization>
+        Transport::JsonLines(None) => {
+            return Err(RequestError::new(ErrorKind::InvalidRequest, "initialize must come first"));
         }
     };
     client.progress_token = envelope.progress_token(id_bytes_max)?;
@@ -233,8 +238,8 @@ fn legacy_by_headers<'a>(
     sessions: &mut Sessions,
     now: u64,
     method: &str,
-) -> Result<Client<'a>, Refusal> {
-    // The handshake negotiates by its body; its headers, if there, are ignored.
+) -> Result<Client<'a>, RequestError> {
+    // The handshake negotiates in its body; its headers are ignored.
     if method == "initialize" {
         return Ok(Client::legacy(Revision::LATEST_LEGACY));
     }
@@ -242,81 +247,88 @@ fn legacy_by_headers<'a>(
     let named = version.map(Revision::parse);
     let is_modern = match named {
         Some(Some(revision)) => revision.is_modern(),
-        Some(None) | None => version.is_some_and(names_modern),
+        Some(None) | None => version.is_some_and(is_modern_version),
     };
     match version {
         _ if is_modern => {
-            return Err(Refusal::new(
-                Refused::InvalidParams,
+            return Err(RequestError::new(
+                ErrorKind::InvalidParams,
                 format!("params._meta must have {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"),
             ));
         }
         _ => {}
     }
     let named = match (version, named) {
-        (Some(version), Some(None)) => return Err(unknown(version)),
+        (Some(version), Some(None)) => return Err(unsupported_legacy(version)),
         (_, named) => named.flatten().unwrap_or(Revision::ASSUMED),
     };
     match session(headers, sessions, now)? {
         None => Ok(Client::legacy(named)),
-        // What was agreed on holds, whatever known revision the header names (checklist V-06).
+        // The negotiated revision applies, although the header may name another supported one
+        // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#protocol-version-header>).
         Some(session) => Ok(Client {
             capabilities: session.capabilities,
-            tie: Tie::Session(session),
+            affinity: Affinity::Session(session),
             level: sessions.level(session.key),
             ..Client::legacy(session.revision)
         }),
     }
 }
 
-/// The session a request names.
+/// The session of a request; `None` if the request names none.
 pub(crate) fn session(
     headers: Headers<'_>,
     sessions: &mut Sessions,
     now: u64,
-) -> Result<Option<Session>, Refusal> {
+) -> Result<Option<Session>, RequestError> {
     match headers.head.mcp_session_id(headers.bytes) {
         Field::Absent => Ok(None),
         Field::Value(id) => {
-            let unknown = || Refusal::new(Refused::UnknownSession, "Session not found");
+            let unknown = || RequestError::new(ErrorKind::UnknownSession, "Session not found");
             sessions.verify(id, now).map(Some).ok_or_else(unknown)
         }
         Field::Repeated => {
-            Err(Refusal::new(Refused::InvalidRequest, "Mcp-Session-Id is given more than once"))
+            Err(RequestError::new(ErrorKind::InvalidRequest, "Mcp-Session-Id is given more than once"))
         }
     }
 }
 
-/// A client of the legacy era knows no code for this, so the message says everything, as the official SDKs' does.
-fn unknown(version: &[u8]) -> Refusal {
-    let version = String::from_utf8_lossy(version.get(..VERSION_BYTES_TOLD).unwrap_or(version));
+/// The error for an unsupported version in a legacy request. The legacy era has no error code for it, so the message lists the
+/// supported versions, as in the official SDKs.
+fn unsupported_legacy(version: &[u8]) -> RequestError {
+    let version = String::from_utf8_lossy(version.get(..VERSION_BYTES_MAX).unwrap_or(version));
     let supported = supported().join(", ");
-    let told =
+    let message =
         format!("Bad Request: Unsupported protocol version: {version} (supported versions: {supported})");
-    Refusal::new(Refused::UnknownLegacyVersion, told)
+    RequestError::new(ErrorKind::UnknownLegacyVersion, message)
 }
 
-/// No more of what a client sent than this is sent back, in bytes.
-const VERSION_BYTES_TOLD: usize = 64;
+/// Maximum length of a client's version in an error message, in bytes.
+const VERSION_BYTES_MAX: usize = 64;
 
-fn mismatch(message: impl Into<Cow<'static, str>>) -> Refusal {
-    Refusal::new(Refused::HeaderMismatch, message)
+fn mismatch(message: impl Into<Cow<'static, str>>) -> RequestError {
+    RequestError::new(ErrorKind::HeaderMismatch, message)
 }
 
-/// Checks a header that repeats a part of the body, perhaps as `=?base64?…?=` (checklist H-20 to H-23).
-pub(crate) fn expect(header: Field<'_>, name: &str, fits: impl FnOnce(&[u8]) -> bool) -> Result<(), Refusal> {
+/// Checks a header that repeats a part of the body, literally or as `=?base64?…?=`
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#value-encoding>).
+pub(crate) fn expect(
+    header: Field<'_>,
+    name: &str,
+    equals: impl FnOnce(&[u8]) -> bool,
+) -> Result<(), RequestError> {
     match header {
         Field::Absent => Err(mismatch(format!("{name} header is missing"))),
         Field::Repeated => Err(mismatch(format!("{name} header is given more than once"))),
         Field::Value(value) => match decode(value) {
             None => Err(mismatch(format!("{name} header is malformed"))),
-            Some(decoded) if fits(&decoded) => Ok(()),
+            Some(decoded) if equals(&decoded) => Ok(()),
             Some(_) => Err(mismatch(format!("{name} header does not match the body"))),
         },
     }
 }
 
-/// Undoes `=?base64?…?=`; anything else is taken literally.
+/// Decodes `=?base64?…?=`; any other value is literal.
 fn decode(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let encoded = value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?="));
     match encoded {

@@ -1,19 +1,20 @@
-//! `Mcp-Param-…`: arguments that a client repeats in headers (checklist H-33).
+//! `Mcp-Param-*` headers, which repeat arguments of a tool
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#custom-headers-from-tool-parameters>).
 
-use crate::mcp::{envelope::era::expect, refusal::Refusal};
+use crate::mcp::{envelope::era::expect, error::RequestError};
 use crate::{
     call::Headers,
     json::{Node, Number},
     registry::HeaderParam,
 };
 
-/// Checks every argument that is there against its header. Arguments that are not there, and headers nobody asked for,
-/// are not looked at; an argument of another type than the schema's is refused by the schema.
+/// Checks each annotated argument that is present against its header. Absent arguments and unrelated headers are ignored. The
+/// type of an argument is validated with the schema.
 pub(crate) fn check(
     params: &[HeaderParam],
     headers: Headers<'_>,
     arguments: Node<'_>,
-) -> Result<(), Refusal> {
+) -> Result<(), RequestError> {
     for param in params {
         let argument = param.path.iter().try_fold(arguments, |node, key| node.get(key));
         let Some(argument) = argument.filter(|argument| is_scalar(*argument)) else {
@@ -38,7 +39,7 @@ fn equals(argument: Node<'_>, value: &[u8]) -> bool {
     }
     let Some(value) = std::str::from_utf8(value).ok() else { return false };
     let Some(number) = argument.as_number() else { return false };
-    // `42.0` is 42: numbers are compared as such, and exactly where both are written as integers.
+    // Numbers are compared by value (`42.0` equals `42`), exactly where both are written as integers.
     let whole = match number {
         Number::Signed(number) => Some(i128::from(number)),
         Number::Unsigned(number) => Some(i128::from(number)),
@@ -51,5 +52,5 @@ fn equals(argument: Node<'_>, value: &[u8]) -> bool {
     }
 }
 
-/// Up to here a double holds every integer.
+/// The largest integer below which a double represents every integer.
 const EXACT_MAX: f64 = 9_007_199_254_740_991.0;

@@ -1,4 +1,4 @@
-//! What surrounds a method: who asks, in which era, with what headers, `_meta` and states.
+//! The parts of a message outside its method: era, headers, `_meta` and request state.
 
 pub(super) mod client;
 pub(super) mod era;

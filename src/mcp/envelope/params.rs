@@ -1,8 +1,8 @@
-//! The members of `params` that are read.
+//! The members of `params`.
 
 use crate::json::Node;
 
-/// The members of `params` this server reads, found in one pass.
+/// The members of `params` that methods use, found in one pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Params<'a> {
     pub(crate) meta: Option<Node<'a>>,
@@ -12,7 +12,7 @@ pub(crate) struct Params<'a> {
     pub(crate) uri: Option<Node<'a>>,
     pub(crate) input_responses: Option<Node<'a>>,
     pub(crate) request_state: Option<Node<'a>>,
-    /// All of them, for what few methods read.
+    /// All of `params`, for the members that few methods use.
     whole: Option<Node<'a>>,
 }
 
@@ -38,12 +38,12 @@ impl<'a> Params<'a> {
         read
     }
 
-    /// Any of them by its name.
+    /// A member by its name.
     pub(crate) fn get(&self, key: &str) -> Option<Node<'a>> {
         self.whole?.get(key)
     }
 
-    /// The same without answers to earlier requests for input, for methods that have none.
+    /// The same parameters without `inputResponses` and `requestState`, for methods that cannot return `input_required`.
     pub(crate) fn without_input(&self) -> Self {
         Self { input_responses: None, request_state: None, ..*self }
     }

@@ -1,44 +1,46 @@
-//! The ids of the server's own requests to legacy clients (checklist L-58). Signed, so that an answer to a request that was
-//! never made is refused by any shard, and bound to the session that was asked.
+//! The ids of the server's requests to legacy clients. An id is signed, so that every shard rejects responses to requests that
+//! were never made, and bound to the session of the request
+//! (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#sending-messages-to-the-server>).
 
 use crate::mcp::sessions::{Instance, SessionKey};
-use crate::signed_token::{Purpose, Secret};
+use crate::signed_token::{SigningKey, TokenKind};
 
-/// Names a question: who asked it, and which of its questions it is.
+/// The id of a request to a client: its call, and its number among the requests of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuestionId {
-    /// The shard the call runs on.
+    /// The shard of the call.
     pub shard: u16,
-    /// The call's place there.
+    /// The slot of the call.
     pub index: u32,
-    /// Which of the calls that had this place.
+    /// The generation of the slot.
     pub generation: u32,
-    /// Which question of the call.
+    /// The number of the request in its call.
     pub number: u32,
 }
 
 impl QuestionId {
-    /// The id on the wire: good for this session of this instance.
+    /// Encodes the id, valid in `session` of `instance` only.
     #[must_use]
-    pub fn seal(self, secret: &Secret, session: Option<SessionKey>, instance: Instance) -> String {
+    pub fn sign(self, signing_key: &SigningKey, session: Option<SessionKey>, instance: Instance) -> String {
         let mut payload = self.shard.to_le_bytes().to_vec();
         for part in [self.index, self.generation, self.number] {
             payload.extend_from_slice(&part.to_le_bytes());
         }
         let session = session.unwrap_or_default().to_le_bytes();
-        secret.seal(Purpose::ServerRequest, &payload, &[&session, &instance.bytes()])
+        signing_key.sign(TokenKind::ServerRequest, &payload, &[&session, &instance.bytes()])
     }
 
-    /// The question an id of this server's names.
+    /// Verifies and decodes an id; `None` if this server did not sign it for `session` and `instance`.
     #[must_use]
-    pub fn open(
+    pub fn verify(
         text: &str,
-        secret: &Secret,
+        signing_key: &SigningKey,
         session: Option<SessionKey>,
         instance: Instance,
     ) -> Option<Self> {
         let bound = session.unwrap_or_default().to_le_bytes();
-        let payload = secret.open(Purpose::ServerRequest, text.as_bytes(), &[&bound, &instance.bytes()])?;
+        let payload =
+            signing_key.verify(TokenKind::ServerRequest, text.as_bytes(), &[&bound, &instance.bytes()])?;
         let (shard, rest) = payload.split_first_chunk()?;
         let (index, rest) = rest.split_first_chunk()?;
         let (generation, rest) = rest.split_first_chunk()?;
@@ -57,16 +59,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn l_58_an_answer_is_good_for_its_question_and_its_session_only() {
-        let secret = Secret::new(b"key");
+    fn request_id_is_valid_for_its_session_and_instance_only() {
+        let signing_key = SigningKey::new(b"key");
         let question = QuestionId { shard: 1, index: 2, generation: 3, number: 4 };
         let instance = Instance { epoch: 1, node: [2; 5] };
-        let text = question.seal(&secret, Some(7), instance);
-        assert_eq!(QuestionId::open(&text, &secret, Some(7), instance), Some(question));
-        assert_eq!(QuestionId::open(&text, &secret, Some(8), instance), None);
-        assert_eq!(QuestionId::open(&text, &secret, None, instance), None);
-        assert_eq!(QuestionId::open("s-1", &secret, Some(7), instance), None);
+        let text = question.sign(&signing_key, Some(7), instance);
+        assert_eq!(QuestionId::verify(&text, &signing_key, Some(7), instance), Some(question));
+        assert_eq!(QuestionId::verify(&text, &signing_key, Some(8), instance), None);
+        assert_eq!(QuestionId::verify(&text, &signing_key, None, instance), None);
+        assert_eq!(QuestionId::verify("s-1", &signing_key, Some(7), instance), None);
         let later = Instance { epoch: 2, ..instance };
-        assert_eq!(QuestionId::open(&text, &secret, Some(7), later), None, "another run's");
+        assert_eq!(QuestionId::verify(&text, &signing_key, Some(7), later), None, "id of another instance");
     }
 }

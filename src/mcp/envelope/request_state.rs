@@ -1,5 +1,6 @@
-//! Calls that need input (checklist M-40 to M-49): the state a client carries from one round to the next. It holds the
-//! answers so far; it is signed, expires, and is good for the same method with the same parameters only.
+//! The `requestState` of calls that need input. It contains the answers so far; it is signed, expires, and is valid for the same
+//! method with the same parameters only
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr#server-requirements-basic-workflow>).
 
 use std::collections::BTreeMap;
 
@@ -13,17 +14,17 @@ use crate::{
     json::{Node, Number},
     jsonrpc::{Id, begin_result, finish_result},
     registry::Snapshot,
-    signed_token::{Purpose, Secret},
+    signed_token::{SigningKey, TokenKind},
 };
 
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// When it is not good any more, in seconds since 1970.
+    /// Time of expiry, in seconds since 1970.
     expires: u64,
     answers: BTreeMap<String, Value>,
 }
 
-/// The fingerprint of a request, which its state is bound to.
+/// Computes the fingerprint of a request, which its state is bound to.
 pub(crate) fn fingerprint(method: &str, name: &str, arguments: Option<Node<'_>>) -> RequestFingerprint {
     let mut digest = Sha256::new();
     put(&mut digest, b'm', method.as_bytes());
@@ -40,7 +41,7 @@ fn put(digest: &mut Sha256, kind: u8, bytes: &[u8]) {
     digest.update(bytes);
 }
 
-/// The order of members tells nothing, so it is not part of it. As deep as the decoder lets a document be.
+/// Hashes a value, independent of the order of members. The decoder bounds the recursion depth.
 fn put_value(digest: &mut Sha256, value: Node<'_>) {
     if let Some(members) = value.members() {
         let mut members: Vec<_> = members.collect();
@@ -69,19 +70,19 @@ fn put_value(digest: &mut Sha256, value: Node<'_>) {
     }
 }
 
-/// The answers a request brings: those of its state, and over them its own. `None`: the state is not ours, not for this
-/// request, or too old.
+/// The answers of a request: those of its state, overridden by its `inputResponses`. `None` if the state is forged, belongs to
+/// another request or has expired.
 pub(crate) fn answers(
-    secret: &Secret,
+    signing_key: &SigningKey,
     now: u64,
-    binding: &RequestFingerprint,
+    fingerprint: &RequestFingerprint,
     state: Option<&str>,
     responses: Option<Node<'_>>,
 ) -> Option<BTreeMap<String, Value>> {
     let mut answers = match state {
         None => BTreeMap::new(),
         Some(text) => {
-            let payload = secret.open(Purpose::RequestState, text.as_bytes(), &[binding])?;
+            let payload = signing_key.verify(TokenKind::RequestState, text.as_bytes(), &[fingerprint])?;
             let state: State = serde_json::from_slice(&payload).ok()?;
             if state.expires <= now {
                 return None;
@@ -95,28 +96,28 @@ pub(crate) fn answers(
     Some(answers)
 }
 
-/// Writes the answer to a call that needs input: what is asked, and the state that brings it back here.
+/// Encodes an `input_required` result. `round` holds the requests to the client and the answers so far.
 pub fn write_input_required(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
-    secret: &Secret,
+    signing_key: &SigningKey,
     id: Id<'_>,
     expires: u64,
-    binding: &RequestFingerprint,
+    fingerprint: &RequestFingerprint,
     round: (&BTreeMap<String, InputRequest>, BTreeMap<String, Value>),
 ) {
-    let (asked, answers) = round;
+    let (requests, answers) = round;
     let request = |request: &InputRequest| json!({"method": request.method, "params": request.params});
-    let asked: Value = asked.iter().map(|(key, asked)| (key.clone(), request(asked))).collect();
+    let requests: Value = requests.iter().map(|(key, input)| (key.clone(), request(input))).collect();
     let state = State { expires, answers };
-    // Values that came as JSON are always written.
+    // Serialization of JSON values does not fail.
     let state = serde_json::to_vec(&state).unwrap_or_default();
-    let state = secret.seal(Purpose::RequestState, &state, &[binding]);
+    let state = signing_key.sign(TokenKind::RequestState, &state, &[fingerprint]);
     begin_result(out, id);
     out.extend_from_slice(b"\"resultType\":\"input_required\",\"inputRequests\":");
-    out.extend_from_slice(asked.to_string().as_bytes());
+    out.extend_from_slice(requests.to_string().as_bytes());
     out.extend_from_slice(b",\"requestState\":\"");
-    // Of letters, digits, hyphens and underscores.
+    // The state is base64url, so it needs no escaping.
     out.extend_from_slice(state.as_bytes());
     out.extend_from_slice(b"\",\"_meta\":{");
     out.extend_from_slice(snapshot.server_info());
@@ -129,14 +130,18 @@ mod tests {
     use super::*;
     use crate::json::with_node;
 
-    fn bound(method: &str, name: &str, arguments: &str) -> RequestFingerprint {
+    fn fingerprint_of(method: &str, name: &str, arguments: &str) -> RequestFingerprint {
         with_node(arguments, |arguments| fingerprint(method, name, Some(arguments)))
     }
 
     #[test]
-    fn m_45_a_state_is_bound_to_its_method_and_its_parameters() {
-        let one = bound("tools/call", "a", r#"{"x":1,"y":[true,"z"]}"#);
-        assert_eq!(one, bound("tools/call", "a", r#"{"y":[true,"z"],"x":1}"#), "order tells nothing");
+    fn state_is_bound_to_its_method_and_parameters() {
+        let one = fingerprint_of("tools/call", "a", r#"{"x":1,"y":[true,"z"]}"#);
+        assert_eq!(
+            one,
+            fingerprint_of("tools/call", "a", r#"{"y":[true,"z"],"x":1}"#),
+            "member order is irrelevant"
+        );
         for (method, name, arguments) in [
             ("prompts/get", "a", r#"{"x":1,"y":[true,"z"]}"#),
             ("tools/call", "b", r#"{"x":1,"y":[true,"z"]}"#),
@@ -145,34 +150,34 @@ mod tests {
             ("tools/call", "a", r#"{"x":1,"y":[true],"z":null}"#),
             ("tools/call", "a", r#"{"x":1,"y":[[true,"z"]]}"#),
         ] {
-            assert_ne!(one, bound(method, name, arguments), "{method} {name} {arguments}");
+            assert_ne!(one, fingerprint_of(method, name, arguments), "{method} {name} {arguments}");
         }
     }
 
     #[test]
-    fn m_45_m_46_forged_expired_and_foreign_states_are_refused() {
-        let secret = Secret::new(b"key");
-        let binding = bound("tools/call", "a", "{}");
+    fn forged_expired_and_foreign_states_are_rejected() {
+        let signing_key = SigningKey::new(b"key");
+        let fingerprint = fingerprint_of("tools/call", "a", "{}");
         let payload = br#"{"expires":100,"answers":{"k":{"action":"accept"}}}"#;
-        let state = secret.seal(Purpose::RequestState, payload, &[&binding]);
-        let opened = |secret: &Secret, now, binding: &RequestFingerprint, state: &str| {
-            answers(secret, now, binding, Some(state), None).map(|answers| answers.len())
+        let state = signing_key.sign(TokenKind::RequestState, payload, &[&fingerprint]);
+        let opened = |signing_key: &SigningKey, now, fingerprint: &RequestFingerprint, state: &str| {
+            answers(signing_key, now, fingerprint, Some(state), None).map(|answers| answers.len())
         };
-        assert_eq!(opened(&secret, 99, &binding, &state), Some(1));
-        assert_eq!(opened(&secret, 100, &binding, &state), None);
-        assert_eq!(opened(&Secret::new(b"other"), 99, &binding, &state), None);
-        assert_eq!(opened(&secret, 99, &bound("tools/call", "a", "[]"), &state), None);
-        assert_eq!(opened(&secret, 99, &binding, &format!("{state}-TAMPERED")), None);
+        assert_eq!(opened(&signing_key, 99, &fingerprint, &state), Some(1));
+        assert_eq!(opened(&signing_key, 100, &fingerprint, &state), None);
+        assert_eq!(opened(&SigningKey::new(b"other"), 99, &fingerprint, &state), None);
+        assert_eq!(opened(&signing_key, 99, &fingerprint_of("tools/call", "a", "[]"), &state), None);
+        assert_eq!(opened(&signing_key, 99, &fingerprint, &format!("{state}-TAMPERED")), None);
     }
 
     #[test]
-    fn m_44_answers_of_earlier_rounds_are_kept_and_new_ones_win() {
-        let secret = Secret::new(b"key");
-        let binding = bound("tools/call", "a", "{}");
+    fn answers_of_earlier_rounds_are_overridden_by_new_ones() {
+        let signing_key = SigningKey::new(b"key");
+        let fingerprint = fingerprint_of("tools/call", "a", "{}");
         let payload = br#"{"expires":100,"answers":{"a":1,"b":2}}"#;
-        let state = secret.seal(Purpose::RequestState, payload, &[&binding]);
+        let state = signing_key.sign(TokenKind::RequestState, payload, &[&fingerprint]);
         let all = with_node(r#"{"b":3,"c":4}"#, |responses| {
-            answers(&secret, 0, &binding, Some(&state), Some(responses)).unwrap()
+            answers(&signing_key, 0, &fingerprint, Some(&state), Some(responses)).unwrap()
         });
         assert_eq!(json!(all), json!({"a": 1, "b": 3, "c": 4}));
     }

@@ -1,14 +1,14 @@
-//! From a checked request to a call: progress token, log level, elicitation mode, and the answers of earlier rounds.
+//! Builds a call from a request: progress token, log level, elicitation mode, and the answers of earlier rounds.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::mcp::{
-    envelope::client::{Client, Tie},
+    envelope::client::{Affinity, Client},
     envelope::params::Params,
     envelope::request_state,
+    error::{ErrorKind, RequestError},
     outcome::{Call, Outcome},
-    refusal::{Refusal, Refused},
 };
 use crate::{
     call::{CallDetails, Capability, ElicitationMode, Handler, Level, SharedCallable},
@@ -16,7 +16,7 @@ use crate::{
     json::Node,
     jsonrpc::{Id, write_id},
     schema::Validator,
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
 /// A request whose parameters have been checked, before it becomes a call.
@@ -25,56 +25,61 @@ pub(crate) struct CallRequest<'a, 'p> {
     pub(crate) id: Id<'a>,
     pub(crate) params: &'p Params<'a>,
     pub(crate) method: &'static str,
-    /// What the method names: a tool, a prompt, a URI.
+    /// The name of the tool or prompt, or the URI of the resource.
     pub(crate) name: &'a str,
-    /// What else the answers of an earlier round depend on.
+    /// The arguments, which are part of the fingerprint that the request state is bound to.
     pub(crate) arguments: Option<Node<'a>>,
-    /// What the input is validated against.
+    /// The schema of the input; `None` without one.
     pub(crate) schema: Option<&'a Validator>,
     pub(crate) limits: &'p Limits,
 }
 
 impl<'a> CallRequest<'a, '_> {
-    /// The call of this callable with this input.
+    /// Builds the call of `callable` with `input`.
+    ///
+    /// Errors if the request state or the input responses of a retried request are invalid.
     pub(crate) fn run(
         self,
         callable: &'a SharedCallable,
         input: Node<'a>,
-        secret: &Secret,
+        signing_key: &SigningKey,
         now: u64,
-    ) -> Result<Outcome<'a>, Refusal> {
+    ) -> Result<Outcome<'a>, RequestError> {
         let Self { client, id, params, .. } = self;
         let is_modern = client.revision.is_modern();
         let is_inline = matches!(callable.handler(), Handler::Inline(_));
         let resumes = is_modern
             && (params.input_responses.is_some() || params.request_state.is_some())
             && [params.input_responses, params.request_state].iter().flatten().any(|node| !node.is_null());
-        let can_be_asked = is_modern && !is_inline && !client.capabilities.is_empty();
-        let binding = (resumes || can_be_asked).then(|| {
+        let can_require_input = is_modern && !is_inline && !client.capabilities.is_empty();
+        let fingerprint = (resumes || can_require_input).then(|| {
             let arguments = self.arguments.filter(|arguments| !arguments.is_null());
             Box::new(request_state::fingerprint(self.method, self.name, arguments))
         });
-        let answers = match &binding {
-            Some(binding) if resumes => {
+        let answers = match &fingerprint {
+            Some(fingerprint) if resumes => {
                 let state = retry_state(params)?;
                 let responses = params.input_responses.filter(|responses| !responses.is_null());
-                let answers = request_state::answers(secret, now, binding, state, responses);
-                let invalid = || Refusal::new(Refused::InvalidState, "Invalid requestState");
+                let answers = request_state::answers(signing_key, now, fingerprint, state, responses);
+                let invalid = || RequestError::new(ErrorKind::InvalidState, "Invalid requestState");
                 Some(answers.ok_or_else(invalid)?)
             }
             _ => None,
         };
-        // An inline call that brings neither gets its channel if it logs, and reads extensions where they are.
+        // An inline call without a progress token and a log level receives a channel when it first logs, and reads the
+        // extensions from the request.
         let uses_channel = client.progress_token.is_some() || client.level.is_some();
         let extensions = client.extensions.filter(|extensions| extensions.is_object() && !is_inline);
         let details = (uses_channel || !is_inline).then(|| {
             Box::new(CallDetails {
                 progress_token: client.progress_token.map(token),
                 log_level: client.level.or((!is_modern).then_some(Level::LEGACY_DEFAULT)),
-                elicitation: match (is_modern, client.tie) {
+                elicitation: match (is_modern, client.affinity) {
                     (true, _) => ElicitationMode::Retry,
-                    (false, Tie::Session(_) | Tie::Connection) => ElicitationMode::Await,
-                    (false, Tie::None) => ElicitationMode::Unsupported("the request belongs to no session"),
+                    (false, Affinity::Session(_) | Affinity::Connection) => ElicitationMode::Await,
+                    (false, Affinity::None) => {
+                        ElicitationMode::Unsupported("the request belongs to no session")
+                    }
                 },
                 answers: answers.unwrap_or_default(),
                 extensions: extensions.map(object).unwrap_or_default(),
@@ -90,16 +95,16 @@ impl<'a> CallRequest<'a, '_> {
             meta: params.meta,
             revision: client.revision,
             capabilities: client.capabilities,
-            tie: client.tie,
+            affinity: client.affinity,
             details,
-            binding,
+            fingerprint,
         }))
     }
 }
 
 /// Checks `inputResponses` and `requestState` of a retried request; returns the state.
-fn retry_state<'a>(params: &Params<'a>) -> Result<Option<&'a str>, Refusal> {
-    let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
+fn retry_state<'a>(params: &Params<'a>) -> Result<Option<&'a str>, RequestError> {
+    let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     if let Some(responses) = params.input_responses.filter(|responses| !responses.is_null()) {
         let members =
             responses.members().ok_or_else(|| invalid("params.inputResponses must be an object"))?;
@@ -116,7 +121,7 @@ fn retry_state<'a>(params: &Params<'a>) -> Result<Option<&'a str>, Refusal> {
     }
 }
 
-/// A progress token as JSON.
+/// Encodes a progress token as JSON.
 fn token(token: Id<'_>) -> Box<str> {
     let mut text = Vec::new();
     write_id(&mut text, token);

@@ -1,14 +1,14 @@
-//! `completion/complete` (checklist C-01).
+//! `completion/complete` (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/completion>).
 
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
+    error::{ErrorKind, RequestError},
     methods::call::CallRequest,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::Outcome,
-    refusal::{Refusal, Refused},
-    response::refuse::{refuse, shortened},
-    world::World,
+    response::error::{reject, truncate},
+    router_context::RouterContext,
 };
 use crate::{
     json::Node,
@@ -16,9 +16,9 @@ use crate::{
     registry::{Completers, Snapshot},
 };
 
-/// `whole`: all of `params`, which is what a completer reads.
+/// Handles `completion/complete`. `whole` is all of `params`, which is the input of a completer.
 pub(crate) fn complete<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
     (whole, params): (Node<'a>, &Params<'a>),
@@ -26,10 +26,10 @@ pub(crate) fn complete<'a>(
 ) -> Outcome<'a> {
     let revision = client.revision;
     let run = |out: &mut Vec<u8>| {
-        let (completers, argument) = find(world.snapshot, params)?;
-        let unknown = || invalid(format!("Unknown argument: {}", shortened(argument)));
+        let (completers, argument) = find(context.snapshot, params)?;
+        let unknown = || invalid(format!("Unknown argument: {}", truncate(argument)));
         let Some(completer) = completers.find(argument).ok_or_else(unknown)? else {
-            // There is nothing to choose from.
+            // The argument has no completer: no values.
             begin_result(out, id);
             if revision.is_modern() {
                 out.extend_from_slice(b"\"resultType\":\"complete\",");
@@ -37,11 +37,11 @@ pub(crate) fn complete<'a>(
             out.extend_from_slice(b"\"completion\":{\"values\":[],\"total\":0,\"hasMore\":false}");
             if revision.is_modern() {
                 out.extend_from_slice(b",\"_meta\":{");
-                out.extend_from_slice(world.snapshot.server_info());
+                out.extend_from_slice(context.snapshot.server_info());
                 out.push(b'}');
             }
             finish_result(out);
-            return Ok(Outcome::Reply(CallMethod::Complete));
+            return Ok(Outcome::Reply(RpcMethod::Complete));
         };
         let client = &Client { capabilities: Default::default(), ..*client };
         let request = CallRequest {
@@ -52,19 +52,22 @@ pub(crate) fn complete<'a>(
             name: "",
             arguments: None,
             schema: None,
-            limits: world.limits,
+            limits: context.limits,
         };
-        request.run(completer, whole, world.sessions.secret(), world.now)
+        request.run(completer, whole, context.sessions.signing_key(), context.now)
     };
-    run(out).unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::Complete, refusal))
+    run(out).unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::Complete, error))
 }
 
-fn invalid(told: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
-    Refusal::new(Refused::InvalidMethodParams, told)
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> RequestError {
+    RequestError::new(ErrorKind::InvalidMethodParams, message)
 }
 
-/// Whose argument is completed, and which.
-fn find<'s, 'a>(snapshot: &'s Snapshot, params: &Params<'a>) -> Result<(&'s Completers, &'a str), Refusal> {
+/// Finds the completers that `ref` names, and the name of the argument to complete.
+fn find<'s, 'a>(
+    snapshot: &'s Snapshot,
+    params: &Params<'a>,
+) -> Result<(&'s Completers, &'a str), RequestError> {
     let reference = params.get("ref").filter(|reference| reference.is_object());
     let reference = reference.ok_or_else(|| invalid("params.ref must be an object"))?;
     let text = |object: Node<'a>, key: &str| object.get(key).and_then(Node::as_str);
@@ -72,10 +75,10 @@ fn find<'s, 'a>(snapshot: &'s Snapshot, params: &Params<'a>) -> Result<(&'s Comp
     let argument = argument.and_then(|argument| text(argument, "name"));
     let argument =
         argument.ok_or_else(|| invalid("params.argument must have a name and a value, both strings"))?;
-    let is_there = |node: &Node<'_>| !node.is_null();
-    if params.get("context").filter(is_there).is_some_and(|context| {
+    let is_present = |node: &Node<'_>| !node.is_null();
+    if params.get("context").filter(is_present).is_some_and(|context| {
         !context.is_object()
-            || context.get("arguments").filter(is_there).is_some_and(|arguments| !arguments.is_object())
+            || context.get("arguments").filter(is_present).is_some_and(|arguments| !arguments.is_object())
     }) {
         return Err(invalid("params.context.arguments must be an object"));
     }
@@ -83,12 +86,12 @@ fn find<'s, 'a>(snapshot: &'s Snapshot, params: &Params<'a>) -> Result<(&'s Comp
         Some("ref/prompt") => {
             let name = text(reference, "name").ok_or_else(|| invalid("params.ref.name must be a string"))?;
             let prompt = snapshot.prompt(name);
-            prompt.ok_or_else(|| invalid(format!("Unknown prompt: {}", shortened(name))))?.completers()
+            prompt.ok_or_else(|| invalid(format!("Unknown prompt: {}", truncate(name))))?.completers()
         }
         Some("ref/resource") => {
             let uri = text(reference, "uri").ok_or_else(|| invalid("params.ref.uri must be a string"))?;
             let completers = snapshot.template_completers(uri);
-            completers.ok_or_else(|| invalid(format!("Unknown resource template: {}", shortened(uri))))?
+            completers.ok_or_else(|| invalid(format!("Unknown resource template: {}", truncate(uri))))?
         }
         _ => return Err(invalid("params.ref.type must be ref/prompt or ref/resource")),
     };

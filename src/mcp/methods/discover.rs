@@ -1,6 +1,6 @@
-//! `server/discover` (2026-07-28).
+//! `server/discover` (<https://modelcontextprotocol.io/specification/2026-07-28/server/discover>).
 
-use crate::mcp::{model::method::CallMethod, outcome::Outcome};
+use crate::mcp::{model::method::RpcMethod, outcome::Outcome};
 use crate::{
     jsonrpc::{Id, begin_result, finish_result},
     registry::Snapshot,
@@ -10,5 +10,5 @@ pub(crate) fn answer<'a>(snapshot: &Snapshot, id: Id<'_>, out: &mut Vec<u8>) -> 
     begin_result(out, id);
     out.extend_from_slice(snapshot.discover());
     finish_result(out);
-    Outcome::Reply(CallMethod::Discover)
+    Outcome::Reply(RpcMethod::Discover)
 }

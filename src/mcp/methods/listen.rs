@@ -1,14 +1,14 @@
-//! `subscriptions/listen`.
+//! `subscriptions/listen` (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>).
 
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
+    error::{ErrorKind, RequestError, missing_capability},
     model::events::Topic,
-    model::method::CallMethod,
-    outcome::{Outcome, Wanted},
-    refusal::{Refusal, Refused, missing_capability},
-    response::refuse::refuse,
-    world::World,
+    model::method::RpcMethod,
+    outcome::{Outcome, SubscriptionRequest},
+    response::error::reject,
+    router_context::RouterContext,
 };
 use crate::{
     call::Capability,
@@ -18,17 +18,17 @@ use crate::{
     registry::{List, Lists, Snapshot},
 };
 
-/// Reads `subscriptions/listen` (checklist M-60).
+/// Handles `subscriptions/listen`.
 pub(crate) fn listen<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'_>,
     params: &Params<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    match read(world.snapshot, client, id, params, world.limits) {
-        Ok(wanted) => Outcome::Listen(wanted),
-        Err(refusal) => refuse(out, Some(id), client.revision, CallMethod::Listen, refusal),
+    match read(context.snapshot, client, id, params, context.limits) {
+        Ok(request) => Outcome::Listen(request),
+        Err(error) => reject(out, Some(id), client.revision, RpcMethod::Listen, error),
     }
 }
 
@@ -38,38 +38,38 @@ fn read(
     id: Id<'_>,
     params: &Params<'_>,
     limits: &Limits,
-) -> Result<Wanted, Refusal> {
-    let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
+) -> Result<SubscriptionRequest, RequestError> {
+    let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     let filter = params
         .get("notifications")
         .filter(|filter| filter.is_object())
         .ok_or_else(|| invalid("params.notifications must be an object"))?;
-    let is_there = |node: &Node<'_>| !node.is_null();
+    let is_present = |node: &Node<'_>| !node.is_null();
     let mut lists = Lists::default();
     for (name, list) in [
         ("toolsListChanged", List::Tools),
         ("promptsListChanged", List::Prompts),
         ("resourcesListChanged", List::Resources),
     ] {
-        match filter.get(name).filter(is_there).map(|wanted| wanted.as_bool()) {
+        match filter.get(name).filter(is_present).map(|value| value.as_bool()) {
             None | Some(Some(false)) => {}
-            // What is not offered is not heard of either; the acknowledgement says so.
+            // A list that is not offered is left out of the acknowledgment.
             Some(Some(true)) if snapshot.offers(list) => lists = lists.with(list),
             Some(Some(true)) => {}
             Some(None) => return Err(invalid("a filter of params.notifications must be a boolean")),
         }
     }
     let uris_max = limits.subscription_topics_max;
-    let texts = |name: &str, told: &'static str| -> Result<Vec<String>, Refusal> {
-        let Some(listed) = filter.get(name).filter(is_there) else { return Ok(Vec::new()) };
-        let elements = listed.elements().ok_or_else(|| invalid(told))?;
+    let texts = |name: &str, message: &'static str| -> Result<Vec<String>, RequestError> {
+        let Some(listed) = filter.get(name).filter(is_present) else { return Ok(Vec::new()) };
+        let elements = listed.elements().ok_or_else(|| invalid(message))?;
         let mut texts = Vec::with_capacity(elements.len().min(uris_max));
         for element in elements {
-            let text = element.as_str().ok_or_else(|| invalid(told))?;
+            let text = element.as_str().ok_or_else(|| invalid(message))?;
             if !texts.iter().any(|other| other == text) {
                 if texts.len() >= uris_max {
-                    return Err(Refusal::new(
-                        Refused::TooManySubscriptions,
+                    return Err(RequestError::new(
+                        ErrorKind::TooManySubscriptions,
                         "Too many subscriptions in one request",
                     ));
                 }
@@ -87,7 +87,17 @@ fn read(
     if !tasks.is_empty() && !client.capabilities.has(Capability::Tasks) {
         return Err(missing_capability(Capability::Tasks));
     }
+    let acknowledged = acknowledgement(id, lists, &uris, &tasks);
+    let topics = lists
+        .iter()
+        .map(Topic::list)
+        .chain(uris.iter().map(|uri| Topic::resource(uri)))
+        .chain(tasks.iter().map(|id| Topic::task(id)));
+    Ok(SubscriptionRequest { id: id.to_owned(), topics: topics.collect(), acknowledged })
+}
 
+/// The first message of the stream: what of the request is subscribed to.
+fn acknowledgement(id: Id<'_>, lists: Lists, uris: &[String], tasks: &[String]) -> Vec<u8> {
     let mut acknowledged =
         b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{\
                              \"_meta\":{\"io.modelcontextprotocol/subscriptionId\":"
@@ -111,26 +121,23 @@ fn read(
         member(&mut acknowledged, name);
         acknowledged.extend_from_slice(b"true");
     }
-    for (name, texts) in [("resourceSubscriptions", &uris), ("taskIds", &tasks)] {
+    for (name, texts) in [("resourceSubscriptions", uris), ("taskIds", tasks)] {
         if !texts.is_empty() {
             member(&mut acknowledged, name);
             acknowledged.extend_from_slice(serde_json::json!(texts).to_string().as_bytes());
         }
     }
     acknowledged.extend_from_slice(b"}}}");
-    let topics = lists
-        .iter()
-        .map(Topic::list)
-        .chain(uris.iter().map(|uri| Topic::resource(uri)))
-        .chain(tasks.iter().map(|id| Topic::task(id)));
-    Ok(Wanted { id: id.to_owned(), topics: topics.collect(), acknowledged })
+    acknowledged
 }
 
-/// Whether a URI or a task's id is short enough to be kept.
-pub(crate) fn check_length(topic: &str, limits: &Limits) -> Result<(), Refusal> {
+/// Checks the length of a URI or task id.
+///
+/// Errors if it exceeds `limits.subscription_uri_bytes_max`.
+pub(crate) fn check_length(topic: &str, limits: &Limits) -> Result<(), RequestError> {
     if topic.len() <= limits.subscription_uri_bytes_max {
         return Ok(());
     }
-    let told = "a URI or a task id has more bytes than limits.subscription_uri_bytes_max";
-    Err(Refusal::new(Refused::InvalidMethodParams, told))
+    let message = "a URI or a task id has more bytes than limits.subscription_uri_bytes_max";
+    Err(RequestError::new(ErrorKind::InvalidMethodParams, message))
 }

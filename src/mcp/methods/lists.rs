@@ -1,11 +1,12 @@
-//! The four lists: pages that were encoded when the registry was compiled (checklist G-01).
+//! The four lists, whose pages were encoded when the registry was compiled
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/pagination>).
 
 use crate::mcp::{
     envelope::params::Params,
-    model::method::CallMethod,
+    error::{ErrorKind, RequestError},
+    model::method::RpcMethod,
     outcome::Outcome,
-    refusal::{Refusal, Refused},
-    response::refuse::refuse,
+    response::error::reject,
 };
 use crate::{
     call::Revision,
@@ -16,7 +17,7 @@ use crate::{
 pub(crate) fn answer<'a>(
     snapshot: &Snapshot,
     list: List,
-    method: CallMethod,
+    method: RpcMethod,
     revision: Revision,
     id: Id<'_>,
     params: &Params<'_>,
@@ -24,12 +25,12 @@ pub(crate) fn answer<'a>(
 ) -> Outcome<'a> {
     let page = match params.cursor.filter(|cursor| !cursor.is_null()) {
         None => snapshot.page(list, revision, None),
-        // An empty one is one too, and none of ours.
+        // An empty cursor is invalid.
         Some(cursor) => cursor.as_str().and_then(|cursor| snapshot.page(list, revision, Some(cursor))),
     };
     let Some(page) = page else {
-        let refusal = Refusal::new(Refused::InvalidMethodParams, "Invalid cursor");
-        return refuse(out, Some(id), revision, method, refusal);
+        let error = RequestError::new(ErrorKind::InvalidMethodParams, "Invalid cursor");
+        return reject(out, Some(id), revision, method, error);
     };
     begin_result(out, id);
     page.iter().for_each(|part| out.extend_from_slice(part));

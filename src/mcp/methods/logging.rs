@@ -1,12 +1,12 @@
-//! `logging/setLevel` (legacy; checklist L-61).
+//! `logging/setLevel` (<https://modelcontextprotocol.io/specification/2025-11-25/server/utilities/logging#setting-log-level>).
 
 use crate::mcp::{
-    envelope::client::{Client, Tie},
+    envelope::client::{Affinity, Client},
     envelope::params::Params,
-    model::method::CallMethod,
+    error::{ErrorKind, RequestError, session_needed},
+    model::method::RpcMethod,
     outcome::{Outcome, SessionAction},
-    refusal::{Refusal, Refused, session_needed},
-    response::refuse::refuse,
+    response::error::reject,
 };
 use crate::{call::Level, json::Node, jsonrpc::Id};
 
@@ -17,10 +17,12 @@ pub(crate) fn set_level<'a>(
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
     let level = params.get("level").and_then(Node::as_str).and_then(Level::parse);
-    let refusal = match (level, client.tie) {
-        (None, _) => Refusal::new(Refused::InvalidMethodParams, "params.level is not a log level"),
-        (Some(_), Tie::None) => session_needed(),
-        (Some(level), tie) => return Outcome::Tied(id, tie, SessionAction::SetLevel(level)),
+    let error = match (level, client.affinity) {
+        (None, _) => RequestError::new(ErrorKind::InvalidMethodParams, "params.level is not a log level"),
+        (Some(_), Affinity::None) => session_needed(),
+        (Some(level), affinity) => {
+            return Outcome::SessionCommand(id, affinity, SessionAction::SetLevel(level));
+        }
     };
-    refuse(out, Some(id), client.revision, CallMethod::SetLevel, refusal)
+    reject(out, Some(id), client.revision, RpcMethod::SetLevel, error)
 }

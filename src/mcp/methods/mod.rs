@@ -1,4 +1,4 @@
-//! A file for each method, or for a family of methods.
+//! The methods: one file for each method or group of methods.
 
 pub(super) mod call;
 pub(super) mod completion;

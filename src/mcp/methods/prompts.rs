@@ -1,19 +1,19 @@
-//! `prompts/get` (checklist P-02, P-03).
+//! `prompts/get` (<https://modelcontextprotocol.io/specification/2026-07-28/server/prompts#getting-a-prompt>).
 
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
+    error::{ErrorKind, RequestError},
     methods::call::CallRequest,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::Outcome,
-    refusal::{Refusal, Refused},
-    response::refuse::{refuse, shortened},
-    world::World,
+    response::error::{reject, truncate},
+    router_context::RouterContext,
 };
 use crate::{json::Node, jsonrpc::Id};
 
 pub(crate) fn get<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,
@@ -21,20 +21,21 @@ pub(crate) fn get<'a>(
 ) -> Outcome<'a> {
     let revision = client.revision;
     let run = || {
-        let invalid = |told: String| Refusal::new(Refused::InvalidMethodParams, told);
+        let invalid = |message: String| RequestError::new(ErrorKind::InvalidMethodParams, message);
         let name = params.name.and_then(Node::as_str);
         let name = name.ok_or_else(|| invalid("params.name must be a string".to_owned()))?;
-        let unknown = || Refusal::new(Refused::UnknownPrompt, format!("Unknown prompt: {}", shortened(name)));
-        let prompt = world.snapshot.prompt(name).ok_or_else(unknown)?;
-        let is_there = |node: &Node<'_>| !node.is_null();
-        let arguments = params.arguments.filter(is_there).unwrap_or_else(Node::empty_object);
+        let unknown =
+            || RequestError::new(ErrorKind::UnknownPrompt, format!("Unknown prompt: {}", truncate(name)));
+        let prompt = context.snapshot.prompt(name).ok_or_else(unknown)?;
+        let is_present = |node: &Node<'_>| !node.is_null();
+        let arguments = params.arguments.filter(is_present).unwrap_or_else(Node::empty_object);
         let members = arguments.members();
         let mut members = members.ok_or_else(|| invalid("params.arguments must be an object".to_owned()))?;
-        if let Some((key, _)) = members.find(|(_, value)| value.as_str().is_none() && is_there(value)) {
-            return Err(invalid(format!("Argument {} must be a string", shortened(key))));
+        if let Some((key, _)) = members.find(|(_, value)| value.as_str().is_none() && is_present(value)) {
+            return Err(invalid(format!("Argument {} must be a string", truncate(key))));
         }
         if let Some(missing) =
-            prompt.required().find(|required| arguments.get(required).filter(is_there).is_none())
+            prompt.required().find(|required| arguments.get(required).filter(is_present).is_none())
         {
             return Err(invalid(format!("Missing required argument: {missing}")));
         }
@@ -47,9 +48,9 @@ pub(crate) fn get<'a>(
             name,
             arguments: arguments_sent,
             schema: None,
-            limits: world.limits,
+            limits: context.limits,
         };
-        request.run(prompt.callable(), arguments, world.sessions.secret(), world.now)
+        request.run(prompt.callable(), arguments, context.sessions.signing_key(), context.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::PromptsGet, refusal))
+    run().unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::PromptsGet, error))
 }

@@ -1,15 +1,16 @@
-//! `resources/read`, `resources/subscribe` and `resources/unsubscribe`; the lists are in [`lists`](crate::mcp::methods::lists).
+//! `resources/read` (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources>), `resources/subscribe` and `resources/unsubscribe`
+//! (<https://modelcontextprotocol.io/specification/2025-11-25/server/resources#subscriptions>).
 
 use crate::mcp::{
-    envelope::client::{Client, Tie},
+    envelope::client::{Affinity, Client},
     envelope::params::Params,
+    error::{ErrorKind, RequestError, session_needed},
     methods::call::CallRequest,
     methods::listen::check_length,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::{Outcome, SessionAction},
-    refusal::{Refusal, Refused, session_needed},
-    response::refuse::refuse,
-    world::World,
+    response::error::reject,
+    router_context::RouterContext,
 };
 use crate::{
     call::Revision,
@@ -19,7 +20,7 @@ use crate::{
 };
 
 pub(crate) fn read<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,
@@ -28,7 +29,7 @@ pub(crate) fn read<'a>(
     let revision = client.revision;
     let run = || {
         let (uri, node) = uri(params)?;
-        let found = world.snapshot.resource(uri).ok_or_else(|| not_found(uri, revision))?;
+        let found = context.snapshot.resource(uri).ok_or_else(|| not_found(uri, revision))?;
         let request = CallRequest {
             client,
             id,
@@ -37,67 +38,71 @@ pub(crate) fn read<'a>(
             name: uri,
             arguments: None,
             schema: None,
-            limits: world.limits,
+            limits: context.limits,
         };
-        request.run(found, node, world.sessions.secret(), world.now)
+        request.run(found, node, context.sessions.signing_key(), context.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ResourcesRead, refusal))
+    run().unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::ResourcesRead, error))
 }
 
-/// What a legacy session wants to hear of, or no more.
+/// Handles `resources/subscribe` and `resources/unsubscribe`.
 pub(crate) fn subscribe<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
-    method: CallMethod,
+    method: RpcMethod,
     params: &Params<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
     let read = || {
         let (uri, _) = uri(params)?;
-        if client.tie == Tie::None {
+        if client.affinity == Affinity::None {
             return Err(session_needed());
         }
-        if client.tie.session().is_some_and(|session| session.is_foreign) {
-            // What it subscribed to is kept elsewhere, or was: its client opens another session (checklist L-55).
-            return Err(Refusal::new(Refused::UnknownSession, "Session not found"));
+        if client.affinity.session().is_some_and(|session| session.is_foreign) {
+            // The subscriptions of a session are kept by the process that opened it. On 404 the client opens another session
+            // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
+            return Err(RequestError::new(ErrorKind::UnknownSession, "Session not found"));
         }
-        if method == CallMethod::Unsubscribe {
+        if method == RpcMethod::Unsubscribe {
             return Ok(SessionAction::Unsubscribe(uri.to_owned()));
         }
-        check_length(uri, world.limits)?;
-        world.snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
+        check_length(uri, context.limits)?;
+        context.snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
         Ok(SessionAction::Subscribe(uri.to_owned()))
     };
     match read() {
-        Ok(action) => Outcome::Tied(id, client.tie, action),
-        Err(refusal) => refuse(out, Some(id), client.revision, method, refusal),
+        Ok(action) => Outcome::SessionCommand(id, client.affinity, action),
+        Err(error) => reject(out, Some(id), client.revision, method, error),
     }
 }
 
-fn uri<'a>(params: &Params<'a>) -> Result<(&'a str, Node<'a>), Refusal> {
-    let invalid = || Refusal::new(Refused::InvalidMethodParams, "params.uri must be a string");
+fn uri<'a>(params: &Params<'a>) -> Result<(&'a str, Node<'a>), RequestError> {
+    let invalid = || RequestError::new(ErrorKind::InvalidMethodParams, "params.uri must be a string");
     let node = params.uri.ok_or_else(invalid)?;
     Ok((node.as_str().ok_or_else(invalid)?, node))
 }
 
-/// Every revision has its own code for it (checklist R-04).
-fn not_found(uri: &str, revision: Revision) -> Refusal {
-    let reason = if revision.is_modern() { Refused::UnknownResource } else { Refused::UnknownLegacyResource };
+/// The error for an unknown resource; its code depends on the era
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources#error-handling>).
+fn not_found(uri: &str, revision: Revision) -> RequestError {
+    let reason =
+        if revision.is_modern() { ErrorKind::UnknownResource } else { ErrorKind::UnknownLegacyResource };
     let data = Some(serde_json::json!({"uri": uri}).to_string());
-    Refusal { data, ..Refusal::new(reason, "Resource not found") }
+    RequestError { data, ..RequestError::new(reason, "Resource not found") }
 }
 
-/// Whether a list is there at all: methods of what is not offered are not found (checklist M-21).
-pub(crate) fn offered(snapshot: &Snapshot, method: CallMethod) -> bool {
+/// Whether the registry has the capability of a method. A method whose capability is not declared is not found
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/server/discover>).
+pub(crate) fn is_offered(snapshot: &Snapshot, method: RpcMethod) -> bool {
     match method {
-        CallMethod::ResourcesList
-        | CallMethod::TemplatesList
-        | CallMethod::ResourcesRead
-        | CallMethod::Subscribe
-        | CallMethod::Unsubscribe => snapshot.offers(List::Resources),
-        CallMethod::PromptsList | CallMethod::PromptsGet => snapshot.offers(List::Prompts),
-        CallMethod::Complete => snapshot.completes(),
+        RpcMethod::ResourcesList
+        | RpcMethod::TemplatesList
+        | RpcMethod::ResourcesRead
+        | RpcMethod::Subscribe
+        | RpcMethod::Unsubscribe => snapshot.offers(List::Resources),
+        RpcMethod::PromptsList | RpcMethod::PromptsGet => snapshot.offers(List::Prompts),
+        RpcMethod::Complete => snapshot.completes(),
         _ => true,
     }
 }

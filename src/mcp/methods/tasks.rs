@@ -1,4 +1,5 @@
-//! The tasks extension (SEP-2663; checklist ): reading its requests, writing its results.
+//! The requests and results of the tasks extension
+//! (<https://github.com/modelcontextprotocol/ext-tasks/blob/main/specification/2026-07-28/tasks.md>).
 
 use std::collections::BTreeMap;
 
@@ -8,42 +9,42 @@ use serde_json::Value;
 use crate::mcp::{
     envelope::client::Client,
     envelope::params::Params,
-    model::method::CallMethod,
+    error::{ErrorKind, RequestError, missing_capability},
+    model::method::RpcMethod,
     model::task::{TaskAction, TaskKey, TaskRequest, TaskView},
     outcome::Outcome,
-    refusal::{Refusal, Refused, missing_capability},
-    response::refuse::refuse,
+    response::error::reject,
 };
 use crate::{
     call::Capability,
     json::Node,
     jsonrpc::{Id, begin_result, finish_result},
     registry::Snapshot,
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
-/// Reads `tasks/get`, `tasks/update` and `tasks/cancel`.
+/// Handles `tasks/get`, `tasks/update` and `tasks/cancel`.
 pub(crate) fn request<'a>(
-    method: CallMethod,
-    secret: &Secret,
+    method: RpcMethod,
+    signing_key: &SigningKey,
     client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,
     out: &mut Vec<u8>,
 ) -> Outcome<'a> {
-    match read(method, secret, client, params) {
+    match read(method, signing_key, client, params) {
         Ok(request) => Outcome::Task(id, request),
-        Err(refusal) => refuse(out, Some(id), client.revision, method, refusal),
+        Err(error) => reject(out, Some(id), client.revision, method, error),
     }
 }
 
 fn read(
-    method: CallMethod,
-    secret: &Secret,
+    method: RpcMethod,
+    signing_key: &SigningKey,
     client: &Client<'_>,
     params: &Params<'_>,
-) -> Result<TaskRequest, Refusal> {
-    let invalid = |told: &'static str| Refusal::new(Refused::InvalidMethodParams, told);
+) -> Result<TaskRequest, RequestError> {
+    let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     if !client.capabilities.has(Capability::Tasks) {
         return Err(missing_capability(Capability::Tasks));
     }
@@ -51,9 +52,9 @@ fn read(
         .get("taskId")
         .and_then(Node::as_str)
         .ok_or_else(|| invalid("params.taskId must be a string"))?;
-    let key = TaskKey::open(id, secret).ok_or_else(unknown_task)?;
+    let key = TaskKey::verify(id, signing_key).ok_or_else(unknown_task)?;
     let action = match method {
-        CallMethod::TasksUpdate => {
+        RpcMethod::TasksUpdate => {
             let answers = params.input_responses.and_then(Node::members);
             let answers = answers.ok_or_else(|| invalid("params.inputResponses must be an object"))?;
             let read = |(key, answer): (&str, Node<'_>)| {
@@ -63,32 +64,32 @@ fn read(
             let answers: Option<BTreeMap<String, Value>> = answers.map(read).collect();
             TaskAction::Update(answers.ok_or_else(|| invalid("an input response must be an object"))?)
         }
-        CallMethod::TasksCancel => TaskAction::Cancel,
+        RpcMethod::TasksCancel => TaskAction::Cancel,
         _ => TaskAction::Get,
     };
     Ok(TaskRequest { key, action })
 }
 
-fn unknown_task() -> Refusal {
-    Refusal::new(Refused::UnknownTask, "Unknown task")
+fn unknown_task() -> RequestError {
+    RequestError::new(ErrorKind::UnknownTask, "Unknown task")
 }
 
-/// Refuses a request about a task that is not kept here any more.
-pub fn write_unknown_task(out: &mut Vec<u8>, id: Id<'_>, method: CallMethod) -> Outcome<'static> {
-    refuse(out, Some(id), crate::call::Revision::V2026_07_28, method, unknown_task())
+/// Encodes the error for a task that does not exist or has expired.
+pub fn write_unknown_task(out: &mut Vec<u8>, id: Id<'_>, method: RpcMethod) -> Outcome<'static> {
+    reject(out, Some(id), crate::call::Revision::V2026_07_28, method, unknown_task())
 }
 
-/// Writes the answer to a call that has become a task (checklist X-03).
+/// Encodes the result of a call that became a task.
 pub fn write_task_created(out: &mut Vec<u8>, snapshot: &Snapshot, id: Id<'_>, task: &TaskView) {
     write_task_result(out, snapshot, id, "task", |out| task.write(out, false));
 }
 
-/// Writes the answer to `tasks/get`.
+/// Encodes the result of `tasks/get`.
 pub fn write_task(out: &mut Vec<u8>, snapshot: &Snapshot, id: Id<'_>, task: &TaskView) {
     write_task_result(out, snapshot, id, "complete", |out| task.write(out, true));
 }
 
-/// Writes the answer to `tasks/update` and `tasks/cancel`: that it was heard.
+/// Encodes the result of `tasks/update` and `tasks/cancel`.
 pub fn write_task_acknowledged(out: &mut Vec<u8>, snapshot: &Snapshot, id: Id<'_>) {
     write_task_result(out, snapshot, id, "complete", |_| {});
 }

@@ -1,4 +1,4 @@
-//! `tools/call`.
+//! `tools/call` (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#calling-tools>).
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::mcp::{
     envelope::client::{Client, Transport},
     envelope::header_params,
     envelope::params::Params,
+    error::{ErrorKind, RequestError},
     methods::call::CallRequest,
-    model::method::CallMethod,
+    model::method::RpcMethod,
     outcome::Outcome,
-    refusal::{Refusal, Refused},
-    response::refuse::{refuse, shortened},
-    world::World,
+    response::error::{reject, truncate},
+    router_context::RouterContext,
 };
 use crate::{
     call::{Reply, Revision},
@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(crate) fn call<'a>(
-    world: &World<'a, '_>,
+    context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     transport: Transport<'_>,
     id: Id<'a>,
@@ -33,7 +33,7 @@ pub(crate) fn call<'a>(
 ) -> Outcome<'a> {
     let revision = client.revision;
     let run = || {
-        let (tool, arguments) = find(world.snapshot, client, transport, params)?;
+        let (tool, arguments) = find(context.snapshot, client, transport, params)?;
         let name = tool.callable().name();
         let arguments_sent = params.arguments;
         let request = CallRequest {
@@ -44,23 +44,25 @@ pub(crate) fn call<'a>(
             name,
             arguments: arguments_sent,
             schema: Some(tool.input()),
-            limits: world.limits,
+            limits: context.limits,
         };
-        request.run(tool.callable(), arguments, world.sessions.secret(), world.now)
+        request.run(tool.callable(), arguments, context.sessions.signing_key(), context.now)
     };
-    run().unwrap_or_else(|refusal| refuse(out, Some(id), revision, CallMethod::ToolsCall, refusal))
+    run().unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::ToolsCall, error))
 }
 
-/// Which tool is called with what, and whether this client may.
+/// Finds the tool and its arguments.
+///
+/// Errors if the parameters are invalid, a header contradicts an argument, or the client lacks a required capability.
 fn find<'a>(
     snapshot: &'a Snapshot,
     client: &Client<'_>,
     transport: Transport<'_>,
     params: &Params<'a>,
-) -> Result<(&'a Arc<RegisteredTool>, Node<'a>), Refusal> {
-    let invalid = |message: &'static str| Refusal::new(Refused::InvalidMethodParams, message);
+) -> Result<(&'a Arc<RegisteredTool>, Node<'a>), RequestError> {
+    let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     let name = params.name.and_then(Node::as_str).ok_or_else(|| invalid("params.name must be a string"))?;
-    let unknown = || Refusal::new(Refused::UnknownTool, format!("Unknown tool: {}", shortened(name)));
+    let unknown = || RequestError::new(ErrorKind::UnknownTool, format!("Unknown tool: {}", truncate(name)));
     let tool = snapshot.tool(name).ok_or_else(unknown)?;
     let mut arguments = params.arguments.unwrap_or_else(Node::empty_object);
     if !arguments.is_object() {
@@ -69,7 +71,7 @@ fn find<'a>(
         }
         arguments = Node::empty_object();
     }
-    // Legacy clients are never held to these headers, and lines have none.
+    // Legacy revisions do not define these headers, and JSON lines have no headers.
     if let Transport::Http(headers) = transport
         && client.revision.is_modern()
     {
@@ -80,17 +82,17 @@ fn find<'a>(
         return Ok((tool, arguments));
     }
     let needed = missing.to_json();
-    let told = format!("Missing required client capability: {needed}");
+    let message = format!("Missing required client capability: {needed}");
     let data = Some(serde_json::json!({"requiredCapabilities": needed}).to_string());
-    // The code is one of the 2026 era.
+    // Only the 2026 era defines the error code.
     Err(if client.revision.is_modern() {
-        Refusal { data, ..Refusal::new(Refused::MissingCapability, told) }
+        RequestError { data, ..RequestError::new(ErrorKind::MissingCapability, message) }
     } else {
-        Refusal { data, ..Refusal::new(Refused::InvalidMethodParams, told) }
+        RequestError { data, ..RequestError::new(ErrorKind::InvalidMethodParams, message) }
     })
 }
 
-/// Writes the answer to a call that was run.
+/// Encodes the result of a call.
 pub(crate) fn write_call_result(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
@@ -103,7 +105,7 @@ pub(crate) fn write_call_result(
     finish_result(out);
 }
 
-/// Appends a result's members: what every result of the era has, around those of `write`.
+/// Appends the members of a result: those that every result of the era has, and those that `write` appends.
 pub(crate) fn write_result_members(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
@@ -128,7 +130,7 @@ pub(crate) fn write_result_members(
     out.push(b'}');
 }
 
-/// Appends what a handler has put into `_meta`, behind the server's `own`.
+/// Appends the `_meta` members that the handler set, after the server's `own`.
 fn write_meta_members(out: &mut Vec<u8>, own: &[u8], more: &Map<String, Value>) {
     for (number, (key, value)) in more.iter().enumerate() {
         if number > 0 || !own.is_empty() {
@@ -140,7 +142,7 @@ fn write_meta_members(out: &mut Vec<u8>, own: &[u8], more: &Map<String, Value>) 
     }
 }
 
-/// What does not fit, and where, in one line.
+/// Formats violations in one line.
 pub(crate) fn explain(violations: &[Violation]) -> String {
     violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

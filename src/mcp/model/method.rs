@@ -14,7 +14,7 @@ macro_rules! methods {
     ($($variant:ident $name:literal $eras:ident,)*) => {
         /// A method, as counted in metrics.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum CallMethod {
+        pub enum RpcMethod {
             $(
                 #[doc = concat!("`", $name, "`")]
                 $variant,
@@ -23,7 +23,7 @@ macro_rules! methods {
             Other,
         }
 
-        impl CallMethod {
+        impl RpcMethod {
             /// All methods.
             pub const ALL: [Self; [$(Self::$variant,)* Self::Other].len()] = [$(Self::$variant,)* Self::Other];
 
@@ -70,7 +70,7 @@ methods! {
     Unsubscribe "resources/unsubscribe" Legacy,
 }
 
-impl From<Kind> for CallMethod {
+impl From<Kind> for RpcMethod {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::Tool => Self::ToolsCall,

@@ -1,5 +1,6 @@
-//! Data types of the protocol: methods, events, tasks.
+//! Data types of the protocol: methods, events, streams, tasks.
 
 pub(super) mod events;
 pub(super) mod method;
+pub(super) mod stream;
 pub(super) mod task;

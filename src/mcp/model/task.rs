@@ -7,11 +7,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::mcp::model::method::CallMethod;
+use crate::mcp::model::method::RpcMethod;
 use crate::{
     call::InputRequest,
     json::{write_string, write_unsigned},
-    signed_token::{Purpose, Secret},
+    signed_token::{SigningKey, TokenKind},
 };
 
 /// Identifies a task: its shard, its slot, and its generation.
@@ -30,18 +30,18 @@ pub struct TaskKey {
 impl TaskKey {
     /// The task id as sent to clients: signed, so that it cannot be guessed.
     #[must_use]
-    pub fn seal(self, secret: &Secret) -> String {
+    pub fn sign(self, signing_key: &SigningKey) -> String {
         let mut payload = self.shard.to_le_bytes().to_vec();
         payload.extend_from_slice(&self.index.to_le_bytes());
         payload.extend_from_slice(&self.generation.to_le_bytes());
         payload.extend_from_slice(&self.nonce.to_le_bytes());
-        secret.seal(Purpose::Task, &payload, &[])
+        signing_key.sign(TokenKind::Task, &payload, &[])
     }
 
     /// Verifies a task id; `None` where this server did not sign it.
     #[must_use]
-    pub fn open(text: &str, secret: &Secret) -> Option<Self> {
-        let payload = secret.open(Purpose::Task, text.as_bytes(), &[])?;
+    pub fn verify(text: &str, signing_key: &SigningKey) -> Option<Self> {
+        let payload = signing_key.verify(TokenKind::Task, text.as_bytes(), &[])?;
         let (shard, rest) = payload.split_first_chunk()?;
         let (index, rest) = rest.split_first_chunk()?;
         let (generation, rest) = rest.split_first_chunk()?;
@@ -78,11 +78,11 @@ pub enum TaskAction {
 impl TaskAction {
     /// The method of the request.
     #[must_use]
-    pub fn method(&self) -> CallMethod {
+    pub fn method(&self) -> RpcMethod {
         match self {
-            Self::Get => CallMethod::TasksGet,
-            Self::Update(_) => CallMethod::TasksUpdate,
-            Self::Cancel => CallMethod::TasksCancel,
+            Self::Get => RpcMethod::TasksGet,
+            Self::Update(_) => RpcMethod::TasksUpdate,
+            Self::Cancel => RpcMethod::TasksCancel,
         }
     }
 }

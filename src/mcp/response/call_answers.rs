@@ -1,8 +1,8 @@
-//! What is written when a tool has run, or could not.
+//! Encoding of the replies to calls.
 
 use crate::mcp::{
+    error::ErrorKind,
     methods::tools::{explain, write_call_result, write_result_members},
-    refusal::Refused,
 };
 use crate::{
     call::{Callable, Kind, Reply, Revision},
@@ -14,24 +14,25 @@ use crate::{
     schema::Validator,
 };
 
-/// Room an in-place parser needs behind a document, in bytes.
+/// Padding that the in-place decoder needs after a document, in bytes.
 const PADDING_BYTES: usize = 64;
 
-/// Writes the answers to calls. Holds structured content against the schema that promised it, with memory of its own.
+/// Encoder of the replies to calls. Validates structured content against the output schema of the tool.
 pub struct CallAnswers {
     decoder: Decoder,
     scratch: Vec<u8>,
 }
 
 impl CallAnswers {
-    /// Results are decoded within the same bounds as requests.
+    /// An encoder that decodes structured content within the limits of requests.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self { decoder: Decoder::new(limits), scratch: Vec::new() }
     }
 
-    /// Writes what was said; or, where a tool broke its promise, that it did, and says so. The status is 200 but for what the
-    /// client lacks (checklist H-08).
+    /// Encodes the reply of a handler, or an error if its structured content violates the output schema. The status is 400 for
+    /// a missing client capability, else 200
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/schema#missingrequiredclientcapabilityerror>).
     pub fn result(
         &mut self,
         out: &mut Vec<u8>,
@@ -40,24 +41,24 @@ impl CallAnswers {
         id: Id<'_>,
         revision: Revision,
         reply: &Reply,
-    ) -> (Status, Option<Refused>) {
+    ) -> (Status, Option<ErrorKind>) {
         if let Some(failure) = reply.failure() {
             let code = failure.code_for(revision);
             let data = failure.data.as_ref().map(ToString::to_string);
             write_error(out, Some(id), ErrorCode::Other(code), &failure.message, data.as_deref());
             let lacks = code == ErrorCode::MissingRequiredClientCapability.number() && revision.is_modern();
             return if lacks {
-                (Status::BadRequest, Some(Refused::MissingCapability))
+                (Status::BadRequest, Some(ErrorKind::MissingCapability))
             } else {
                 (Status::Ok, None)
             };
         }
         if let Some(output) = callable.output().filter(|_| !reply.is_error())
-            && let Err(why) = self.check(output, reply.structured_json())
+            && let Err(reason) = self.check(output, reply.structured_json())
         {
-            let message = format!("Tool {} broke its outputSchema: {why}", callable.name());
+            let message = format!("Tool {} broke its outputSchema: {reason}", callable.name());
             write_error(out, Some(id), ErrorCode::InternalError, &message, None);
-            return (Status::Ok, Some(Refused::InvalidOutput));
+            return (Status::Ok, Some(ErrorKind::InvalidOutput));
         }
         match callable.kind() {
             Kind::Tool => write_call_result(out, snapshot, id, revision, reply),
@@ -86,10 +87,8 @@ impl CallAnswers {
         self.scratch.clear();
         self.scratch.extend_from_slice(json);
         self.scratch.resize(json.len() + PADDING_BYTES, 0);
-        let document = self
-            .decoder
-            .decode(&mut self.scratch, json.len())
-            .map_err(|refused| refused.reason.to_string())?;
+        let document =
+            self.decoder.decode(&mut self.scratch, json.len()).map_err(|error| error.reason.to_string())?;
         if output.is_valid(document.root()) {
             return Ok(());
         }
@@ -97,7 +96,7 @@ impl CallAnswers {
     }
 }
 
-/// How long what was read may be kept, and for whom (checklist M-30).
+/// Appends the cache hints of a resource (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/caching>).
 fn write_cache(out: &mut Vec<u8>, callable: &Callable) {
     let cache = callable.cache();
     out.extend_from_slice(b",\"ttlMs\":");
@@ -107,27 +106,28 @@ fn write_cache(out: &mut Vec<u8>, callable: &Callable) {
     out.push(b'"');
 }
 
-/// Writes the answer to a call that gave no result: no room, a panic, out of time. Nothing of the inside is told.
-pub fn write_call_refused(
+/// Encodes the reply to a call without a result: rejected as busy, panicked, or past its deadline. The message contains no
+/// internal details.
+pub fn write_call_error(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
     kind: Kind,
     id: Id<'_>,
     revision: Revision,
-    refused: Refused,
+    error: ErrorKind,
 ) -> Status {
-    let message = match (refused, kind) {
-        (Refused::Busy, _) => "Server busy",
-        (Refused::RequestCopyTooLarge, _) => {
+    let message = match (error, kind) {
+        (ErrorKind::Busy, _) => "Server busy",
+        (ErrorKind::RequestCopyTooLarge, _) => {
             "The headers and _meta members that this call reads exceed 4096 bytes"
         }
-        (Refused::Deadline, Kind::Tool) => "The tool did not answer in time",
-        (Refused::Deadline, _) => "No answer in time",
+        (ErrorKind::Deadline, Kind::Tool) => "The tool did not answer in time",
+        (ErrorKind::Deadline, _) => "No answer in time",
         (_, Kind::Tool) => "The tool failed",
         _ => "Internal error",
     };
-    // Only a tool's result can be an error.
-    let code = refused.code().or_else(|| (kind != Kind::Tool).then_some(ErrorCode::InternalError));
+    // Only the result of a tool can have `isError`.
+    let code = error.code().or_else(|| (kind != Kind::Tool).then_some(ErrorCode::InternalError));
     match code {
         Some(code) => write_error(out, Some(id), code, message, None),
         None => {
@@ -136,5 +136,5 @@ pub fn write_call_refused(
             write_call_result(out, snapshot, id, revision, &reply);
         }
     }
-    refused.status(revision)
+    error.status(revision)
 }

@@ -1,35 +1,35 @@
 //! Arguments that do not match a tool's schema: an error that the model can read and correct
-//! (<https://modelcontextprotocol.io/specification/draft/server/tools#error-handling>).
+//! (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#error-handling>).
 
 use crate::mcp::{
+    error::ErrorKind,
     methods::tools::{explain, write_call_result},
     outcome::Call,
-    refusal::Refused,
 };
 use crate::{
     call::Reply,
     http1::Status,
     json::Node,
     registry::Snapshot,
-    schema::{Validator, Verdict},
+    schema::{Validation, Validator},
 };
 
-/// Why a call does not run.
+/// Why arguments are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidArguments {
     /// The arguments violate the schema.
     Violations,
     /// Validation would take more work than the limit allows.
-    TooMuchWork,
+    BudgetExceeded,
 }
 
 impl InvalidArguments {
-    /// The error that the call is counted as.
+    /// The kind of the error.
     #[must_use]
-    pub fn reason(self) -> Refused {
+    pub fn reason(self) -> ErrorKind {
         match self {
-            Self::Violations => Refused::InvalidArguments,
-            Self::TooMuchWork => Refused::ValidationWork,
+            Self::Violations => ErrorKind::InvalidArguments,
+            Self::BudgetExceeded => ErrorKind::ValidationWork,
         }
     }
 }
@@ -40,25 +40,25 @@ impl InvalidArguments {
 /// If the input violates the schema, or cannot be validated within the limit.
 #[inline]
 pub fn validate(schema: &Validator, input: Node<'_>) -> Result<(), InvalidArguments> {
-    match schema.judge(input) {
-        Verdict::Fits => Ok(()),
-        Verdict::Unfit => Err(InvalidArguments::Violations),
-        Verdict::TooMuchWork => Err(InvalidArguments::TooMuchWork),
+    match schema.validate(input) {
+        Validation::Valid => Ok(()),
+        Validation::Invalid => Err(InvalidArguments::Violations),
+        Validation::BudgetExceeded => Err(InvalidArguments::BudgetExceeded),
     }
 }
 
-/// The text of the answer to a call whose arguments are invalid. It names the path of each violation.
+/// The text of the error for invalid arguments. Names the path of each violation.
 #[must_use]
 pub fn invalid_arguments_text(schema: &Validator, input: Node<'_>, invalid: InvalidArguments) -> String {
     match invalid {
         InvalidArguments::Violations => {
             format!("Invalid arguments: {}", explain(&schema.violations(input)))
         }
-        InvalidArguments::TooMuchWork => "Invalid arguments: too many values to validate".to_owned(),
+        InvalidArguments::BudgetExceeded => "Invalid arguments: too many values to validate".to_owned(),
     }
 }
 
-/// Writes the answer to a call whose arguments are invalid.
+/// Encodes the reply to a call whose arguments are invalid.
 pub fn write_invalid_arguments(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,

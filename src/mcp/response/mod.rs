@@ -1,5 +1,5 @@
-//! Answers that do not depend on a method.
+//! Encoding of results and errors of all methods.
 
 pub(super) mod call_answers;
 pub(super) mod invalid_arguments;
-pub(super) mod refuse;
+pub(super) mod error;

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     call::{Revision, SERVER_INFO, TASKS},
     config::Limits,
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
 /// The part of a snapshot that all shards share: encoded results, and the indexes.
@@ -85,14 +85,14 @@ impl EncodedLists {
     pub(super) fn build(
         registry: &Arc<Registry>,
         limits: &Limits,
-        secret: &Secret,
+        signing_key: &SigningKey,
         before: Option<&Self>,
     ) -> Result<Self, RegistryError> {
         let info = json!({SERVER_INFO: registry.info.describe(Revision::V2026_07_28)});
         let server_info = members(&info);
         let whole_meta = json!({"_meta": info});
         let meta = members(&whole_meta);
-        let settings = PageSettings { items_max: limits.list_page_items_max, meta: &meta, secret };
+        let settings = PageSettings { items_max: limits.list_page_items_max, meta: &meta, signing_key };
         let encoding = Encoding { registry, before, limits, settings };
         let (tools, tools_index) = encoding.list::<Tool>()?;
         let (prompts, prompts_index) = encoding.list::<Prompt>()?;

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     call::{Callable, Revision, SharedCallable},
     config::Limits,
-    signed_token::Secret,
+    signed_token::SigningKey,
 };
 
 /// Everything that a shard looks up or lists, compiled and encoded. Clones share it.
@@ -43,8 +43,18 @@ impl Snapshot {
     ///
     /// # Errors
     /// The first declaration that cannot be served.
-    pub fn build(registry: &Registry, limits: &Limits, secret: &Secret) -> Result<Self, RegistryError> {
-        Self::build_for(&Arc::new(registry.clone()), limits, secret, 0, None, None)
+    pub fn build(
+        registry: &Registry,
+        limits: &Limits,
+        signing_key: &SigningKey,
+    ) -> Result<Self, RegistryError> {
+        Self::build_for(&Arc::new(registry.clone()), limits, signing_key, 0, None, None)
+    }
+
+    /// The snapshot of an empty registry.
+    #[cfg(test)]
+    pub(crate) fn empty() -> Self {
+        Self::build(&Registry::default(), &Limits::default(), &SigningKey::new(b"key")).unwrap()
     }
 
     /// Compiles a registry for a shard. Reuses what has not changed since `before`, the previous snapshot of the shard, and the
@@ -55,7 +65,7 @@ impl Snapshot {
     pub fn build_for(
         registry: &Arc<Registry>,
         limits: &Limits,
-        secret: &Secret,
+        signing_key: &SigningKey,
         shard: usize,
         before: Option<&Self>,
         encoded: Option<&Arc<EncodedLists>>,
@@ -73,7 +83,7 @@ impl Snapshot {
                 Some(encoded) => Arc::clone(encoded),
                 None => {
                     let before = before.map(|before| &*before.encoded);
-                    Arc::new(EncodedLists::build(registry, limits, secret, before)?)
+                    Arc::new(EncodedLists::build(registry, limits, signing_key, before)?)
                 }
             },
         };

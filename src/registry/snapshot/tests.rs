@@ -21,8 +21,8 @@ fn limits() -> Limits {
 }
 
 fn following(registry: &Registry, before: Option<&Snapshot>) -> Snapshot {
-    let secret = Secret::new(b"key");
-    Snapshot::build_for(&Arc::new(registry.clone()), &limits(), &secret, 0, before, None).unwrap()
+    let signing_key = SigningKey::new(b"key");
+    Snapshot::build_for(&Arc::new(registry.clone()), &limits(), &signing_key, 0, before, None).unwrap()
 }
 
 /// All pages of all lists, by cursor.
@@ -86,7 +86,7 @@ fn incremental_build_equals_build_from_nothing() {
 
 #[test]
 fn duplicate_keys_are_rejected() {
-    let secret = Secret::new(b"key");
+    let signing_key = SigningKey::new(b"key");
     let before = following(&registry(), None);
     let duplicates: [fn(&mut Registry); 5] = [
         |registry| registry.add(Tool::new("tool3").run(|_, _| "x")),
@@ -98,7 +98,7 @@ fn duplicate_keys_are_rejected() {
     for duplicate in duplicates {
         let mut registry = (*before.encoded.registry).clone();
         duplicate(&mut registry);
-        let built = Snapshot::build_for(&Arc::new(registry), &limits(), &secret, 0, Some(&before), None);
+        let built = Snapshot::build_for(&Arc::new(registry), &limits(), &signing_key, 0, Some(&before), None);
         assert!(matches!(built, Err(RegistryError::Duplicate(_))));
     }
 }
@@ -132,9 +132,15 @@ fn unchanged_entries_are_reused() {
     assert_eq!(text(&before, List::Tools), text(&after, List::Tools), "the first page's items");
     // Nothing is reused with other limits.
     let limits = Limits { list_page_items_max: 3, ..Limits::default() };
-    let other =
-        Snapshot::build_for(&after.encoded.registry, &limits, &Secret::new(b"key"), 0, Some(&after), None)
-            .unwrap();
+    let other = Snapshot::build_for(
+        &after.encoded.registry,
+        &limits,
+        &SigningKey::new(b"key"),
+        0,
+        Some(&after),
+        None,
+    )
+    .unwrap();
     assert_ne!(pages(&other), pages(&after));
 }
 

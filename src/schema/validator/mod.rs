@@ -54,13 +54,13 @@ struct Extra {
 
 /// Result of a validation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Validation {
     /// The value is valid.
-    Fits,
+    Valid,
     /// The value is invalid.
-    Unfit,
+    Invalid,
     /// The validation exceeds the limit of its work.
-    TooMuchWork,
+    BudgetExceeded,
 }
 
 /// Maximum number of reported violations.
@@ -147,34 +147,34 @@ impl Validator {
     /// Whether the value is valid; stops at the first violation. Returns `false` if the validation exceeds the limit of its work.
     #[must_use]
     pub fn is_valid(&self, value: Node<'_>) -> bool {
-        self.judge(value) == Verdict::Fits
+        self.validate(value) == Validation::Valid
     }
 
     /// Validates the value.
     #[must_use]
-    pub fn judge(&self, value: Node<'_>) -> Verdict {
+    pub fn validate(&self, value: Node<'_>) -> Validation {
         match &self.extra {
-            None => self.judge_directly(value),
-            Some(extra) => self.judge_with(extra, value),
+            None => self.validate_directly(value),
+            Some(extra) => self.validate_with(extra, value),
         }
     }
 
     #[inline]
-    fn judge_directly(&self, value: Node<'_>) -> Verdict {
+    fn validate_directly(&self, value: Node<'_>) -> Validation {
         with_work(self.work_max, || match self.compiled.is_valid(value) {
-            _ if is_exhausted() => Verdict::TooMuchWork,
-            true => Verdict::Fits,
-            false => Verdict::Unfit,
+            _ if is_exhausted() => Validation::BudgetExceeded,
+            true => Validation::Valid,
+            false => Validation::Invalid,
         })
     }
 
     /// Validates with the additional checks. Out of line, because few schemas need them.
     #[cold]
     #[inline(never)]
-    fn judge_with(&self, extra: &Extra, value: Node<'_>) -> Verdict {
+    fn validate_with(&self, extra: &Extra, value: Node<'_>) -> Validation {
         extra
-            .validate(value, VALIDATING_LEVELS_MAX, self.work_max, || self.judge_directly(value))
-            .unwrap_or(Verdict::TooMuchWork)
+            .validate(value, VALIDATING_LEVELS_MAX, self.work_max, || self.validate_directly(value))
+            .unwrap_or(Validation::BudgetExceeded)
     }
 
     /// Whether a value that is not on a tape is valid. Returns `false` for one nested deeper than the default of

@@ -182,14 +182,14 @@ fn with_pattern(pattern: &str, text: &str) -> [(Value, Value); 8] {
     ]
 }
 
-fn validate(schema: &Value, instance: &Value, limits: &Limits) -> (Verdict, String) {
+fn validate(schema: &Value, instance: &Value, limits: &Limits) -> (Validation, String) {
     let validator = Validator::compile(schema, limits).unwrap();
     let mut bytes = serde_json::to_vec(instance).unwrap();
     let length = bytes.len();
     bytes.resize(length + 64, 0);
     let mut decoder = Decoder::new(limits);
     let document = decoder.decode(&mut bytes, length).unwrap();
-    (validator.judge(document.root()), format!("{:?}", validator.violations(document.root())))
+    (validator.validate(document.root()), format!("{:?}", validator.violations(document.root())))
 }
 
 #[test]
@@ -207,11 +207,11 @@ fn backtracking_pattern_is_rejected_with_its_construct() {
             let Err(error) = compile(&schema) else { panic!("{schema} is accepted") };
             assert!(error.reason.contains(&format!("uses {construct}")), "{schema}: {error}");
             assert!(error.reason.contains("set [schema] backtracking = true"), "{schema}: {error}");
-            assert_eq!(validate(&schema, &value, &backtracking()).0, Verdict::Fits, "{schema}");
+            assert_eq!(validate(&schema, &value, &backtracking()).0, Validation::Valid, "{schema}");
         }
         for (schema, value) in with_pattern(pattern, unfit) {
             let (verdict, message) = validate(&schema, &value, &backtracking());
-            assert!(verdict == Verdict::Unfit && message != "[]", "{schema}: {verdict:?}, {message}");
+            assert!(verdict == Validation::Invalid && message != "[]", "{schema}: {verdict:?}, {message}");
         }
     }
     for (schema, _) in with_pattern("(?<x>a)\\k<x>", "") {
@@ -231,14 +231,14 @@ fn match_beyond_the_step_limit_is_a_violation() {
     for (schema, value) in with_pattern("^(?:(?=a)a+)+$", &text) {
         let (verdict, message) = validate(&schema, &value, &backtracking());
         assert!(
-            verdict == Verdict::Unfit && message.contains("schema_backtrack_steps_max"),
+            verdict == Validation::Invalid && message.contains("schema_backtrack_steps_max"),
             "{schema}: {message}"
         );
     }
     for pattern in ["^(?=(a+)+$)", "^(?=(a|a)+$)b"] {
         for (schema, value) in with_pattern(pattern, &text) {
             let limits = backtracking();
-            assert_eq!(validate(&schema, &value, &limits).0, Verdict::Unfit, "{schema}");
+            assert_eq!(validate(&schema, &value, &limits).0, Validation::Invalid, "{schema}");
         }
     }
     // The library copies the value to find the position of the match, even without remaining work.
@@ -250,7 +250,7 @@ fn match_beyond_the_step_limit_is_a_violation() {
 
 #[test]
 fn strings_that_may_exceed_the_step_limit_are_rejected_before_matching() {
-    for (count, verdict) in [(10, Verdict::Fits), (100, Verdict::TooMuchWork)] {
+    for (count, verdict) in [(10, Validation::Valid), (100, Validation::BudgetExceeded)] {
         let texts: Vec<String> = (0..count).map(|number| format!("u{number}@example.com")).collect();
         let names: Value = texts.iter().map(|text| (text.clone(), json!(1))).collect();
         for (schema, value) in [
@@ -268,9 +268,13 @@ fn strings_that_may_exceed_the_step_limit_are_rejected_before_matching() {
     }
     let schema = json!({"properties": {"mail": {"pattern": ZOD_EMAIL}, "text": {"type": "string"}}});
     let value = |mail: &str| json!({"mail": mail, "text": "x".repeat(100_000)});
-    assert_eq!(validate(&schema, &value("a@example.com"), &backtracking()).0, Verdict::Fits, "no candidate");
+    assert_eq!(
+        validate(&schema, &value("a@example.com"), &backtracking()).0,
+        Validation::Valid,
+        "no candidate"
+    );
     let long = value(&"a".repeat(100_000));
-    assert_eq!(validate(&schema, &long, &backtracking()).0, Verdict::TooMuchWork);
+    assert_eq!(validate(&schema, &long, &backtracking()).0, Validation::BudgetExceeded);
 }
 
 #[test]
@@ -299,7 +303,7 @@ fn matches_beyond_the_step_limit_are_repeated_within_the_work_limit() {
         crate::schema::tape::STRINGS.set(0);
         let (verdict, message) = validate(&schema, &value, &limits);
         let strings = crate::schema::tape::STRINGS.get();
-        assert_eq!(verdict, Verdict::TooMuchWork, "{schema}: {message}");
+        assert_eq!(verdict, Validation::BudgetExceeded, "{schema}: {message}");
         // Once to validate, and once more, with a fifth more work, to explain.
         assert!(strings <= strings_max * 2 + strings_max / 5, "{schema}: {strings} strings");
     }

@@ -1,4 +1,4 @@
-//! Why a message is refused.
+//! The errors of messages, with their JSON-RPC codes, HTTP statuses and metric labels.
 
 use std::borrow::Cow;
 
@@ -8,29 +8,29 @@ use crate::{
     jsonrpc::ErrorCode,
 };
 
-/// Why a message is refused: its code, its status, and the metric it is counted under.
+/// The kind of an error: determines its JSON-RPC code, its HTTP status and its metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumIter)]
 #[non_exhaustive]
-pub enum Refused {
+pub enum ErrorKind {
     /// The body is not JSON, or nested too deeply.
     NotJson,
-    /// JSON beyond a limit, counted under this name.
+    /// JSON that exceeds a limit; contains the metric label.
     BeyondLimits(&'static str),
-    /// JSON, but no message.
+    /// JSON that is not a JSON-RPC message.
     InvalidRequest,
-    /// The envelope of the 2026 era is incomplete: the only wrong parameters that have a status of their own.
+    /// The `_meta` of a 2026-era request is incomplete: the only invalid parameters that are answered with status 400.
     InvalidParams,
-    /// A header is missing, or contradicts the body.
+    /// A header is missing or contradicts the body.
     HeaderMismatch,
-    /// The client lacks what the tool needs.
+    /// The client did not declare a capability that the tool requires.
     MissingCapability,
-    /// The body names a revision nobody here knows.
+    /// The body names an unsupported protocol version.
     UnsupportedVersion,
-    /// A header of the legacy era does.
+    /// The header of a legacy request names an unsupported protocol version.
     UnknownLegacyVersion,
     /// No such method in this era.
     UnknownMethod,
-    /// The method's own parameters are wrong.
+    /// The parameters of the method are invalid.
     InvalidMethodParams,
     /// No such tool.
     UnknownTool,
@@ -38,42 +38,42 @@ pub enum Refused {
     UnknownPrompt,
     /// No such resource.
     UnknownResource,
-    /// No such resource, before 2026-07-28: the code is another.
+    /// No such resource, in the legacy era, which has a different code for it.
     UnknownLegacyResource,
     /// No such session, or it has ended.
     UnknownSession,
-    /// The method belongs to a session, and the request names none.
+    /// The method needs a session and the request names none.
     SessionNeeded,
-    /// A stream that is not there, or is another session's.
+    /// The stream does not exist or belongs to another session.
     UnknownStream,
-    /// Too many subscriptions, or streams.
+    /// Too many subscriptions or streams.
     TooManySubscriptions,
-    /// A request state that was not written by this server, not for this request, or too long ago.
+    /// The request state is forged, belongs to another request or has expired.
     InvalidState,
-    /// A response to a request this server never made.
+    /// A response to a request that this server has not made.
     UnknownRequest,
     /// No such task.
     UnknownTask,
-    /// Arguments that do not fit the tool's schema: for the model to mend.
+    /// The arguments violate the schema of the tool; reported in a result so that the model can correct them.
     InvalidArguments,
-    /// Arguments that would take too long to validate.
+    /// Validating the arguments exceeds the work limit.
     ValidationWork,
     /// The headers and `_meta` members that the call would copy exceed [`REQUEST_COPY_BYTES_MAX`](crate::call::REQUEST_COPY_BYTES_MAX).
     RequestCopyTooLarge,
-    /// As many calls in flight, or waiting, as may be.
+    /// The number of calls in flight or queued is at its limit.
     Busy,
     /// The tool panicked.
     ToolPanicked,
-    /// The tool's result does not fit the schema it promises.
+    /// The result violates the tool's `outputSchema`.
     InvalidOutput,
-    /// The tool did not answer in time.
+    /// The call exceeded its deadline.
     Deadline,
-    /// No refusal: the call ends with a question.
+    /// Not an error: the call returned `input_required`.
     InputRequired,
 }
 
-impl Refused {
-    /// The code of the JSON-RPC error; none for what is told to the model in a result.
+impl ErrorKind {
+    /// The code of the JSON-RPC error; `None` for errors that are reported to the model in a result.
     #[must_use]
     pub fn code(self) -> Option<ErrorCode> {
         Some(match self {
@@ -105,7 +105,7 @@ impl Refused {
         })
     }
 
-    /// The HTTP status it is answered with.
+    /// The HTTP status of the reply.
     #[must_use]
     pub fn status(self, revision: Revision) -> Status {
         match self {
@@ -128,7 +128,7 @@ impl Refused {
         }
     }
 
-    /// The metric it is counted under.
+    /// The metric label.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -164,29 +164,29 @@ impl Refused {
     }
 }
 
-/// Why a message is refused.
+/// An error that is sent to the client: kind, message and data.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) reason: Refused,
+pub(super) struct RequestError {
+    pub(super) reason: ErrorKind,
     pub(super) message: Cow<'static, str>,
-    /// JSON.
+    /// The `data` member, as JSON.
     pub(super) data: Option<String>,
 }
 
-impl Refusal {
-    pub(super) fn new(reason: Refused, message: impl Into<Cow<'static, str>>) -> Self {
+impl RequestError {
+    pub(super) fn new(reason: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, message: message.into(), data: None }
     }
 
     pub(super) fn unsupported(requested: &str) -> Self {
         let mut supported = supported();
-        // A revision of the legacy era is served, but not to who claims it in `_meta`.
+        // Legacy revisions are supported, but not when named in `_meta`.
         if supported.contains(&requested) {
-            supported.retain(|version| names_modern(version.as_bytes()));
+            supported.retain(|version| is_modern_version(version.as_bytes()));
         }
         let data = serde_json::json!({"supported": supported, "requested": requested});
         Self {
-            reason: Refused::UnsupportedVersion,
+            reason: ErrorKind::UnsupportedVersion,
             message: "Unsupported protocol version".into(),
             data: Some(data.to_string()),
         }
@@ -197,25 +197,29 @@ pub(super) fn supported() -> Vec<&'static str> {
     Revision::ALL.iter().rev().map(|revision| revision.as_str()).collect()
 }
 
-/// Whether a version is 2026-07-28 or later, known or not: dates compare as text. What is no date is no revision.
-pub(super) fn names_modern(version: &[u8]) -> bool {
+/// Whether a version is a date of 2026-07-28 or later, supported or not. Dates are compared as text.
+pub(super) fn is_modern_version(version: &[u8]) -> bool {
     version >= Revision::V2026_07_28.as_str().as_bytes() && is_date(version)
 }
 
-/// `YYYY-MM-DD`, with a month and a day that can be.
+/// Whether a version has the form `YYYY-MM-DD`, with a month of 01 to 12 and a day of 01 to 31.
 fn is_date(version: &[u8]) -> bool {
     let &[y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = version else { return false };
     let is_digits = [y0, y1, y2, y3, m0, m1, d0, d1].iter().all(u8::is_ascii_digit);
     is_digits && (b"01"..=b"12").contains(&&[m0, m1]) && (b"01"..=b"31").contains(&&[d0, d1])
 }
 
-/// A request that only makes sense in a session.
-pub(super) fn session_needed() -> Refusal {
-    Refusal::new(Refused::SessionNeeded, "Bad Request: Mcp-Session-Id header is required")
+/// The error for a request that needs a session and names none.
+pub(super) fn session_needed() -> RequestError {
+    RequestError::new(ErrorKind::SessionNeeded, "Bad Request: Mcp-Session-Id header is required")
 }
 
-/// What a request needs and its client does not have (checklist M-07).
-pub(super) fn missing_capability(capability: Capability) -> Refusal {
+/// The error for a request whose client did not declare a required capability
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/schema#missingrequiredclientcapabilityerror>).
+pub(super) fn missing_capability(capability: Capability) -> RequestError {
     let ProtocolError { message, data, .. } = ProtocolError::missing_capability(capability);
-    Refusal { data: data.map(|data| data.to_string()), ..Refusal::new(Refused::MissingCapability, message) }
+    RequestError {
+        data: data.map(|data| data.to_string()),
+        ..RequestError::new(ErrorKind::MissingCapability, message)
+    }
 }

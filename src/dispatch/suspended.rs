@@ -1,0 +1,28 @@
+//! The state of a call whose arguments are being validated off the shard.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::{
+    call::{CallDetails, Capabilities},
+    http1::RequestHead,
+    json::Digits,
+    mcp::InvalidArguments,
+    schema::Validator,
+};
+
+/// The state to resume a call with after its arguments were validated.
+pub(super) struct SuspendedCall {
+    pub(super) capabilities: Capabilities,
+    pub(super) details: Option<Box<CallDetails>>,
+    pub(super) schema: Validator,
+    /// A copy of the head of the HTTP request.
+    pub(super) head: Option<(RequestHead, Vec<u8>)>,
+    /// The document, and the padding of a decoder behind its first `length` bytes.
+    pub(super) document: Vec<u8>,
+    pub(super) length: usize,
+    pub(super) digits: Option<Digits>,
+    pub(super) result: ValidationResult,
+}
+
+/// The result of a validation, with the text of the answer if the arguments are invalid. Written once, on the pool.
+pub(super) type ValidationResult = Arc<OnceLock<Result<(), (InvalidArguments, String)>>>;
