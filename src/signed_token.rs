@@ -70,8 +70,8 @@ impl SigningKey {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Verifies a token that [`SigningKey::sign`] created for the same kind and the same `bound` values, and returns its payload. `None`
-    /// for any other text.
+    /// Verifies a token that [`SigningKey::sign`] created for the same kind and the same `bound` values, and returns its
+    /// payload. `None` for any other text.
     #[must_use]
     pub fn verify(&self, kind: TokenKind, text: &[u8], bound: &[&[u8]]) -> Option<Vec<u8>> {
         let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;

@@ -90,8 +90,8 @@ struct SessionRecord {
 }
 
 impl Sessions {
-    /// The table of one of `shards` shards, all of which have the same signing key. Sessions expire after `ttl_seconds`; at most `records_max`
-    /// of them have a record.
+    /// The table of one of `shards` shards, all of which have the same signing key. Sessions expire after `ttl_seconds`; at
+    /// most `records_max` of them have a record.
     #[must_use]
     pub fn new(signing_key: SigningKey, shards: usize, ttl_seconds: u64, records_max: usize) -> Self {
         Self {

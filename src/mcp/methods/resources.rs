@@ -1,4 +1,5 @@
-//! `resources/read` (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources>), `resources/subscribe` and `resources/unsubscribe`
+//! `resources/read` (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources>),
+//! `resources/subscribe` and `resources/unsubscribe`
 //! (<https://modelcontextprotocol.io/specification/2025-11-25/server/resources#subscriptions>).
 
 use crate::mcp::{
