@@ -9,7 +9,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) origin: Option<&'a [u8]>,
 }
 
-/// An [`Exchange`] whose reply is pending, and the answers to its batch. The usual exchange, HTTP/1.1 that keeps the connection open
+/// An exchange whose reply is pending, and the answers to its batch. The usual exchange, HTTP/1.1 that keeps the connection open
 /// without an origin, takes no memory.
 #[derive(Debug, Default)]
 pub struct DeferredReply(Option<Box<Unusual>>);

@@ -194,18 +194,17 @@ impl Dispatcher {
     ) -> Result<Disposition, Suspension> {
         let start = out.len();
         let snapshot = Rc::clone(&self.snapshot);
-        let outcome =
+        let mut outcome =
             self.with_router_context(&snapshot, |context| mcp::route(context, source.transport(), root, out));
-        let mut call = match outcome {
-            Outcome::Run(call) => call,
+        let Outcome::Run(call) = &mut outcome else {
             // The message may be valid when its numbers are read as text.
-            Outcome::Rejected(..) if needs_text(root) => {
+            if matches!(outcome, Outcome::Rejected(..)) && needs_text(root) {
                 out.truncate(start);
                 return Err(Suspension::NeedsText);
             }
-            outcome => return Ok(self.act(outcome, source, out)),
+            return Ok(self.act(outcome, source, out));
         };
-        if can_suspend && self.is_validated_off_shard(&call) {
+        if can_suspend && self.is_validated_off_shard(call) {
             let (callable, id, revision) = (call.callable, call.id, call.revision);
             return match self.insert_suspended(call, source) {
                 Some(ticket) => Err(Suspension::Validation(ticket)),
@@ -215,13 +214,13 @@ impl Dispatcher {
         if let Some(schema) = call.schema
             && let Err(invalid) = mcp::validate(schema, call.input)
         {
-            let status = mcp::write_invalid_arguments(out, &snapshot, &call, schema, invalid);
+            let status = mcp::write_invalid_arguments(out, &snapshot, call, schema, invalid);
             let request = RequestFields::of_call(call.callable, call.id, self.observer.turn_began());
             self.observer.call_rejected(invalid.reason(), call.callable, request, call.revision);
             self.observer.metrics().note(RpcMethod::from(call.callable.kind()) as usize);
             return Ok(Disposition::Replied(status, Vec::new()));
         }
-        self.run(&mut call, source, out)
+        self.run(call, source, out)
     }
 
     // Long: one value for each part of a call, and one arm for each result of starting it.

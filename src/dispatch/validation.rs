@@ -29,12 +29,11 @@ impl Dispatcher {
     }
 
     /// Allocates a slot for a call that is validated on the pool; `None` if the maximum number of calls is in flight.
-    pub(super) fn insert_suspended(&mut self, call: Call<'_>, source: &Source<'_>) -> Option<Ticket> {
+    pub(super) fn insert_suspended(&mut self, call: &mut Call<'_>, source: &Source<'_>) -> Option<Ticket> {
         let schema = call.schema?.clone();
-        let Call { capabilities, details, .. } = call;
         let suspended = SuspendedCall {
-            capabilities,
-            details,
+            capabilities: call.capabilities,
+            details: call.details.take(),
             schema,
             head: source.headers().map(|Headers { head, bytes }| (*head, bytes.to_vec())),
             document: Vec::new(),
@@ -51,7 +50,7 @@ impl Dispatcher {
             started: self.observer.turn_began(),
             deadline: crate::runtime::instant_after(self.observer.turn_began(), call.callable.deadline()),
             session: call.affinity.session().map(|session| session.key),
-            fingerprint: call.fingerprint,
+            fingerprint: call.fingerprint.take(),
             questions: Vec::new(),
             requests_made: 0,
             suspended: Some(Box::new(suspended)),

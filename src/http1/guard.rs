@@ -1,7 +1,10 @@
 //! Checks of a request's head: Host and Origin against DNS rebinding, path, HTTP method, media type
 //! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http>, "Security & Endpoint").
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    cell::RefCell,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use super::{
     head::{Field, Method, RequestHead},
@@ -89,13 +92,19 @@ impl AllowedHosts {
 pub struct RequestGuard {
     endpoint: Vec<u8>,
     allowed_hosts: AllowedHosts,
+    /// The last host that was allowed, which most requests name again; at most [`LAST_HOST_BYTES_MAX`].
+    last_host: RefCell<Vec<u8>>,
 }
+
+/// The longest host that is kept for comparison, in bytes.
+const LAST_HOST_BYTES_MAX: usize = 64;
 
 impl RequestGuard {
     /// Accepts requests for the path `endpoint` and the hosts and origins of `allowed_hosts`.
     #[must_use]
     pub fn new(endpoint: &str, allowed_hosts: AllowedHosts) -> Self {
-        Self { endpoint: endpoint.as_bytes().to_vec(), allowed_hosts }
+        let last_host = RefCell::new(Vec::with_capacity(LAST_HOST_BYTES_MAX));
+        Self { endpoint: endpoint.as_bytes().to_vec(), allowed_hosts, last_host }
     }
 
     /// Checks a head: host, origin, path, HTTP method, media type, in this order.
@@ -103,7 +112,7 @@ impl RequestGuard {
     /// # Errors
     /// The first check that fails.
     pub fn check(&self, head: &RequestHead, bytes: &[u8]) -> Result<Route, RejectReason> {
-        let host = self.allowed_hosts.check(head, bytes)?;
+        let host = self.check_host(head, bytes)?;
         let target = head.target(bytes);
         // Fast path: nearly all clients send exactly the endpoint's path.
         if target != self.endpoint && !self.is_endpoint(path(target, host)?) {
@@ -126,6 +135,24 @@ impl RequestGuard {
 }
 
 impl RequestGuard {
+    /// Checks host and origin, by a comparison where the last request without an origin had the same host.
+    #[inline]
+    fn check_host<'a>(&self, head: &RequestHead, bytes: &'a [u8]) -> Result<&'a [u8], RejectReason> {
+        if let (Field::Value(host), Field::Absent) = (head.host(bytes), head.origin(bytes))
+            && !host.is_empty()
+            && *self.last_host.borrow() == host
+        {
+            return Ok(host);
+        }
+        let host = self.allowed_hosts.check(head, bytes)?;
+        if host.len() <= LAST_HOST_BYTES_MAX {
+            let mut last_host = self.last_host.borrow_mut();
+            last_host.clear();
+            last_host.extend_from_slice(host);
+        }
+        Ok(host)
+    }
+
     /// Whether a path is the endpoint, with or without a trailing slash.
     fn is_endpoint(&self, path: &[u8]) -> bool {
         path == self.endpoint || path.strip_suffix(b"/").unwrap_or(path) == self.endpoint
@@ -225,6 +252,26 @@ mod tests {
     }
 
     const JSON: &str = "Content-Type: application/json";
+
+    #[test]
+    fn host_that_was_allowed_allows_no_other_host_and_no_foreign_origin() {
+        let guard = RequestGuard::new("/mcp", AllowedHosts::new(&[], &[], true));
+        let check = |headers: &str| {
+            let text = format!("POST /mcp HTTP/1.1\r\n{headers}\r\n{JSON}\r\n\r\n");
+            let head = RequestHead::parse(text.as_bytes(), &Limits::default()).unwrap().unwrap();
+            guard.check(&head, text.as_bytes())
+        };
+        let long = format!("Host: 127.0.0.1:{}", "0".repeat(LAST_HOST_BYTES_MAX));
+        for _ in 0..2 {
+            assert_eq!(check("Host: localhost:80"), Ok(Route::Mcp));
+            assert_eq!(check("Host: localhost:80"), Ok(Route::Mcp), "again");
+            for other in ["Host: localhost:80x", "Host: localhost.evil", "Host: evil.example", &long] {
+                assert_eq!(check(other), Err(RejectReason::HostForbidden), "{other}");
+            }
+            let foreign = "Host: localhost:80\r\nOrigin: http://evil.example";
+            assert_eq!(check(foreign), Err(RejectReason::OriginForbidden));
+        }
+    }
 
     #[test]
     fn only_loopback_hosts_and_origins_are_allowed_by_default() {
