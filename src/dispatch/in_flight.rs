@@ -389,4 +389,82 @@ impl InFlightCalls {
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free_slots.len()
     }
+
+    /// Asserts that the free slots are exactly the entries without a call, and that the index names running calls only. Takes time in
+    /// proportion to the table.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        let mut free: Vec<u32> = self.free_slots.clone();
+        free.sort_unstable();
+        free.dedup();
+        assert_eq!(free.len(), self.free_slots.len(), "a slot is free twice");
+        let is_free = |entry: &&Entry| matches!(entry.state, State::Free);
+        assert_eq!(self.entries.iter().filter(is_free).count(), free.len(), "a free slot is not listed");
+        let is_listed_free = |index: &u32| {
+            self.entries.get(*index as usize).is_some_and(|entry| matches!(entry.state, State::Free))
+        };
+        assert!(free.iter().all(is_listed_free), "a slot in use is listed as free");
+        let is_running = |(hash, index): &(u64, u32)| {
+            self.entries.get(*index as usize).is_some_and(|entry| {
+                matches!(entry.state, State::Running(..))
+                    && [entry.hash, entry.line_hash].contains(&Some(*hash))
+            })
+        };
+        assert!(self.index.iter().all(is_running), "the index names a call that does not run");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::ReplyStream;
+
+    fn calls() -> InFlightCalls {
+        InFlightCalls::new(2, Instant::now())
+    }
+
+    fn remote() -> RemoteRequest {
+        let reply_to = ReplyTo::Http { socket: SocketId::default(), stream: ReplyStream::Unsupported };
+        RemoteRequest { reply_to, id: None, method: RpcMethod::Other, started: Instant::now(), left: 2 }
+    }
+
+    #[test]
+    fn request_to_other_shards_is_complete_with_the_last_response_and_frees_its_slot() {
+        let mut calls = calls();
+        let now = Instant::now();
+        let first = calls.insert_remote(remote(), now).unwrap();
+        let second = calls.insert_remote(remote(), now).unwrap();
+        assert!(calls.insert_remote(remote(), now).is_none(), "both slots are in use");
+        assert!(calls.take_complete(first).is_none(), "one shard is left");
+        assert!(calls.take_complete(first).is_some());
+        assert!(calls.take_complete(first).is_none(), "the ticket is stale");
+        let third = calls.insert_remote(remote(), now).unwrap();
+        assert_eq!((third.index, calls.len()), (first.index, 2));
+        assert_ne!(third.generation, first.generation);
+        calls.free_remote(second);
+        calls.free_remote(second);
+        calls.check_invariants();
+        assert_eq!(calls.len(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "a slot in use is listed as free")]
+    fn slot_in_use_that_is_listed_as_free_panics() {
+        let mut calls = calls();
+        let now = Instant::now();
+        let ticket = calls.insert_remote(remote(), now).unwrap();
+        let other = calls.insert_remote(remote(), now).unwrap();
+        calls.free_remote(other);
+        calls.free_slots = vec![ticket.index];
+        calls.check_invariants();
+    }
+
+    #[test]
+    #[should_panic(expected = "the index names a call that does not run")]
+    fn index_entry_of_a_request_that_does_not_run_panics() {
+        let mut calls = calls();
+        let ticket = calls.insert_remote(remote(), Instant::now()).unwrap();
+        calls.index.insert((7, ticket.index));
+        calls.check_invariants();
+    }
 }
