@@ -347,7 +347,7 @@ fn frame<M: Measure>(measure: M) -> M::Output {
 fn guard<M: Measure>(measure: M) -> M::Output {
     let (bytes, _) = split(&canonical());
     let head = RequestHead::parse(&bytes, &Limits::default()).unwrap().unwrap();
-    let guard = RequestGuard::new("/mcp", AllowedHosts::new(&[], &[], true));
+    let mut guard = RequestGuard::new("/mcp", AllowedHosts::new(&[], &[], true));
     measure.measure(|| guard.check(black_box(&head), black_box(&bytes)) == Ok(Route::Mcp))
 }
 

@@ -1,10 +1,7 @@
 //! Checks of a request's head: Host and Origin against DNS rebinding, path, HTTP method, media type
 //! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http>, "Security & Endpoint").
 
-use std::{
-    cell::RefCell,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
     head::{Field, Method, RequestHead},
@@ -93,7 +90,7 @@ pub struct RequestGuard {
     endpoint: Vec<u8>,
     allowed_hosts: AllowedHosts,
     /// The last host that was allowed, which most requests name again; at most [`LAST_HOST_BYTES_MAX`].
-    last_host: RefCell<Vec<u8>>,
+    last_host: Vec<u8>,
 }
 
 /// The longest host that is kept for comparison, in bytes.
@@ -103,7 +100,7 @@ impl RequestGuard {
     /// Accepts requests for the path `endpoint` and the hosts and origins of `allowed_hosts`.
     #[must_use]
     pub fn new(endpoint: &str, allowed_hosts: AllowedHosts) -> Self {
-        let last_host = RefCell::new(Vec::with_capacity(LAST_HOST_BYTES_MAX));
+        let last_host = Vec::with_capacity(LAST_HOST_BYTES_MAX);
         Self { endpoint: endpoint.as_bytes().to_vec(), allowed_hosts, last_host }
     }
 
@@ -111,7 +108,7 @@ impl RequestGuard {
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn check(&self, head: &RequestHead, bytes: &[u8]) -> Result<Route, RejectReason> {
+    pub fn check(&mut self, head: &RequestHead, bytes: &[u8]) -> Result<Route, RejectReason> {
         let host = self.check_host(head, bytes)?;
         let target = head.target(bytes);
         // Fast path: nearly all clients send exactly the endpoint's path.
@@ -137,18 +134,17 @@ impl RequestGuard {
 impl RequestGuard {
     /// Checks host and origin, by a comparison where the last request without an origin had the same host.
     #[inline]
-    fn check_host<'a>(&self, head: &RequestHead, bytes: &'a [u8]) -> Result<&'a [u8], RejectReason> {
+    fn check_host<'a>(&mut self, head: &RequestHead, bytes: &'a [u8]) -> Result<&'a [u8], RejectReason> {
         if let (Field::Value(host), Field::Absent) = (head.host(bytes), head.origin(bytes))
             && !host.is_empty()
-            && *self.last_host.borrow() == host
+            && self.last_host == host
         {
             return Ok(host);
         }
         let host = self.allowed_hosts.check(head, bytes)?;
         if host.len() <= LAST_HOST_BYTES_MAX {
-            let mut last_host = self.last_host.borrow_mut();
-            last_host.clear();
-            last_host.extend_from_slice(host);
+            self.last_host.clear();
+            self.last_host.extend_from_slice(host);
         }
         Ok(host)
     }
@@ -255,8 +251,8 @@ mod tests {
 
     #[test]
     fn host_that_was_allowed_allows_no_other_host_and_no_foreign_origin() {
-        let guard = RequestGuard::new("/mcp", AllowedHosts::new(&[], &[], true));
-        let check = |headers: &str| {
+        let mut guard = RequestGuard::new("/mcp", AllowedHosts::new(&[], &[], true));
+        let mut check = |headers: &str| {
             let text = format!("POST /mcp HTTP/1.1\r\n{headers}\r\n{JSON}\r\n\r\n");
             let head = RequestHead::parse(text.as_bytes(), &Limits::default()).unwrap().unwrap();
             guard.check(&head, text.as_bytes())
