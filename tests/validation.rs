@@ -67,6 +67,23 @@ fn list(last: &Value) -> Value {
     json!({"list": list})
 }
 
+/// A tool that occupies a thread of the pool: entered, and until it may leave.
+fn hold() -> (Tool, Arc<Barrier>, Arc<Barrier>) {
+    let (entered, leave) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (inside, out) = (Arc::clone(&entered), Arc::clone(&leave));
+    let tool = Tool::new("hold").run_blocking(move |_: NoArguments, _| {
+        inside.wait();
+        out.wait();
+        "held"
+    });
+    (tool, entered, leave)
+}
+
+fn call(tool: &str, arguments: Value) -> Vec<u8> {
+    let params = json!({"name": tool, "arguments": arguments});
+    post("", json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string())
+}
+
 #[test]
 fn large_arguments_reach_a_handler_of_each_kind_unchanged() {
     let running = start(server(), Limits::default());
@@ -102,26 +119,19 @@ fn invalid_large_arguments_are_answered_with_the_path_of_each_violation() {
             assert!(text.starts_with("Invalid arguments: ") && text.contains(path), "{text}");
         }
     }
+    // Each is counted once, and not also as an error of the handler.
+    let metrics = support::metric(running.admin_address().unwrap(), "corelane_tool_errors_total");
+    assert_eq!(metrics, 6.0);
     assert_eq!(end(running).refusals("invalid_arguments"), 6);
 }
 
 #[test]
 fn shard_serves_other_connections_while_large_arguments_wait_for_the_pool() {
-    let (entered, leave) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
-    let (inside, out) = (Arc::clone(&entered), Arc::clone(&leave));
-    let hold = Tool::new("hold").run_blocking(move |_: NoArguments, _| {
-        inside.wait();
-        out.wait();
-        "held"
-    });
+    let (hold, entered, leave) = hold();
     let limits = Limits { blocking_threads_max: 1, ..Limits::default() };
     let running = start(server().tool(hold), limits);
     let connect = || Client::connect(running.addresses()[0]);
     let (mut holding, mut waiting, mut other) = (connect(), connect(), connect());
-    let call = |tool: &str, arguments: Value| {
-        let params = json!({"name": tool, "arguments": arguments});
-        post("", json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string())
-    };
     holding.send(call("hold", json!({})));
     entered.wait();
     waiting.send(call("inline", list(&json!(5))));
@@ -135,21 +145,11 @@ fn shard_serves_other_connections_while_large_arguments_wait_for_the_pool() {
 
 #[test]
 fn large_arguments_that_find_no_room_in_the_queue_of_the_pool_are_refused_as_busy() {
-    let (entered, leave) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
-    let (inside, out) = (Arc::clone(&entered), Arc::clone(&leave));
-    let hold = Tool::new("hold").run_blocking(move |_: NoArguments, _| {
-        inside.wait();
-        out.wait();
-        "held"
-    });
+    let (hold, entered, leave) = hold();
     let limits = Limits { blocking_threads_max: 1, blocking_queue_max: 1, ..Limits::default() };
     let running = start(server().tool(hold), limits);
     let connect = || Client::connect(running.addresses()[0]);
     let (mut holding, mut queued, mut refused) = (connect(), connect(), connect());
-    let call = |tool: &str, arguments: Value| {
-        let params = json!({"name": tool, "arguments": arguments});
-        post("", json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string())
-    };
     holding.send(call("hold", json!({})));
     entered.wait();
     queued.send(call("inline", list(&json!(5))));

@@ -213,7 +213,7 @@ impl Dispatcher {
     }
 
     /// Delivers an encoded reply; `answer` is empty if the client receives none.
-    fn reply(&mut self, ticket: Ticket, to: ReplyTo, status: Status, answer: &[u8]) {
+    pub(super) fn reply(&mut self, ticket: Ticket, to: ReplyTo, status: Status, answer: &[u8]) {
         match to {
             ReplyTo::Task(key) => self.complete_task(key, answer),
             ReplyTo::Stream(stream) | ReplyTo::Http { stream: ReplyStream::Resumable(stream), .. } => {
@@ -377,12 +377,18 @@ impl Dispatcher {
                 mcp::write_call_error(out, &self.snapshot, kind, id, call.revision, error)
             }
         };
+        self.record_latency(call);
+        status
+    }
+
+    /// Records the latency of a call that was answered.
+    pub(super) fn record_latency(&mut self, call: &PendingCall) {
+        let (callable, kind) = (&call.callable, call.callable.kind());
         let latency = call.started.elapsed();
         self.observer.metrics().record(RpcMethod::from(kind) as usize, latency);
         if kind == Kind::Tool {
             self.observer.metrics().record_tool(callable.position(), callable.name(), latency);
         }
-        status
     }
 
     /// Completes a task with the encoded reply of its call.

@@ -28,6 +28,7 @@ pub(crate) use source::{JsonLinesClient, ReplyStream, ReplyTo, Source};
 
 use entropy::Entropy;
 use in_flight::{InFlightCalls, PendingCall};
+use suspended::SuspendedCall;
 
 use crate::{
     call::{Callable, Caller, Kind, Reply, RequestContext, Revision},
@@ -231,8 +232,8 @@ impl Dispatcher {
         source: &Source<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
-        let Call { callable, input, id, meta, revision, capabilities, affinity, .. } = *call;
-        let (details, fingerprint) = (call.details.take(), &mut call.fingerprint);
+        let Call { callable, input, id, meta, revision, capabilities, .. } = *call;
+        let details = call.details.take();
         self.reply.clear();
         let received = self.observer.turn_began();
         let request = RequestContext {
@@ -245,26 +246,8 @@ impl Dispatcher {
             received,
         };
         let calls = &mut self.calls;
-        let file_call = |id| {
-            if source.is_at_call_limit() {
-                return None;
-            }
-            calls.insert(PendingCall {
-                reply_to: source.reply_to(),
-                peer: source.peer(),
-                callable: Arc::clone(callable),
-                id,
-                revision,
-                started: received,
-                deadline: instant_after(received, callable.deadline()),
-                session: affinity.session().map(|session| session.key),
-                fingerprint: fingerprint.take(),
-                questions: Vec::new(),
-                requests_made: 0,
-                suspended: None,
-            })
-        };
-        let started = self.runner.start(callable, input, &request, details, file_call, &mut self.reply);
+        let insert = |id| insert_call(calls, call, source, id, received, None);
+        let started = self.runner.start(callable, input, &request, details, insert, &mut self.reply);
         let error = match started {
             Started::Done(mut messages) => {
                 if callable.kind() == Kind::Tool {
@@ -455,6 +438,34 @@ impl Dispatcher {
     pub(crate) fn next_event(&self) -> Option<CallEvent> {
         self.runner.completions().pop()
     }
+}
+
+/// Inserts a call into the table. `None` if its connection or the shard has as many in flight as allowed.
+fn insert_call(
+    calls: &mut InFlightCalls,
+    call: &mut Call<'_>,
+    source: &Source<'_>,
+    id: OwnedId,
+    received: Instant,
+    suspended: Option<Box<SuspendedCall>>,
+) -> Option<Ticket> {
+    if source.is_at_call_limit() {
+        return None;
+    }
+    calls.insert(PendingCall {
+        reply_to: source.reply_to(),
+        peer: source.peer(),
+        callable: Arc::clone(call.callable),
+        id,
+        revision: call.revision,
+        started: received,
+        deadline: instant_after(received, call.callable.deadline()),
+        session: call.affinity.session().map(|session| session.key),
+        fingerprint: call.fingerprint.take(),
+        questions: Vec::new(),
+        requests_made: 0,
+        suspended,
+    })
 }
 
 /// Frees the slot of a call that did not start.

@@ -6,8 +6,7 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use super::{
-    Dispatcher, Disposition, Source,
-    in_flight::PendingCall,
+    Dispatcher, Disposition, Source, insert_call,
     suspended::{SuspendedCall, ValidationResult},
 };
 use crate::{
@@ -41,21 +40,8 @@ impl Dispatcher {
             digits: None,
             result: ValidationResult::default(),
         };
-        let pending = PendingCall {
-            reply_to: source.reply_to(),
-            peer: source.peer(),
-            callable: Arc::clone(call.callable),
-            id: call.id.to_owned(),
-            revision: call.revision,
-            started: self.observer.turn_began(),
-            deadline: crate::runtime::instant_after(self.observer.turn_began(), call.callable.deadline()),
-            session: call.affinity.session().map(|session| session.key),
-            fingerprint: call.fingerprint.take(),
-            questions: Vec::new(),
-            requests_made: 0,
-            suspended: Some(Box::new(suspended)),
-        };
-        self.calls.insert(pending)
+        let (id, received) = (call.id.to_owned(), self.observer.turn_began());
+        insert_call(&mut self.calls, call, source, id, received, Some(Box::new(suspended)))
     }
 
     /// Validates the arguments of a suspended call on the pool.
@@ -106,7 +92,11 @@ impl Dispatcher {
             self.observer.call_rejected(invalid.reason(), &call.callable, request, call.revision);
             let mut reply = Reply::default();
             reply.error(&text);
-            self.finish_call(ticket, &call, None, Ok(reply));
+            let (mut out, id) = (Vec::new(), call.id.as_id());
+            let (status, _) =
+                self.answers.result(&mut out, &self.snapshot, &call.callable, id, call.revision, &reply);
+            self.record_latency(&call);
+            self.reply(ticket, call.reply_to, status, &out);
             return;
         }
         let mut decoder = Decoder::new(&self.limits);
