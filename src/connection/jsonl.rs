@@ -150,7 +150,7 @@ pub(crate) fn deliver_line(
     if then == AfterSend::KeepOpen {
         return Delivered::Partly;
     }
-    debug_assert!(lines.pending_replies > 0, "an answer nobody waits for");
+    debug_assert!(lines.pending_replies > 0, "a reply without a pending request");
     lines.pending_replies = lines.pending_replies.saturating_sub(1);
     Delivered::Complete { keep_alive: true }
 }
