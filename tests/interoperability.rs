@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use support::{
     Client, Reply, ServerProcess, corelane, post,
     session::{Session, handshake},
+    uninterrupted,
 };
 
 const MODERN: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}"#;
@@ -482,7 +483,7 @@ fn wire_timeout(wire: &mut Wire, limit: Option<Duration>) {
 }
 
 fn has_bytes(wire: &Wire) -> bool {
-    matches!(&wire.io, Io::Http { client, .. } if client.stream.peek(&mut [0]).is_ok_and(|count| count > 0))
+    matches!(&wire.io, Io::Http { client, .. } if uninterrupted(|| client.stream.peek(&mut [0])).is_ok_and(|count| count > 0))
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use corelane::{Config, Limits, Running, Server, Tool, demo};
 use serde_json::{Value, json};
-use support::{Client, echo, peer::end, post};
+use support::{Client, echo, peer::end, post, uninterrupted};
 
 fn start(limits: Limits) -> Running {
     let config =
@@ -183,7 +183,7 @@ fn drip(running: &Running, part: usize, parts: usize, pause: Duration) -> (u16, 
     client.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
     for part in body.chunks(part) {
         // Rejected early: the rest is not sent.
-        if client.stream.peek(&mut [0]).is_ok() {
+        if uninterrupted(|| client.stream.peek(&mut [0])).is_ok() {
             break;
         }
         client.send(part);

@@ -13,6 +13,7 @@ use std::{
 use serde_json::json;
 use support::{
     Client, ServerProcess, await_metric, config_file, corelane, echo, eventually, metric, post, settled,
+    uninterrupted,
 };
 
 fn serve(arguments: &[&str]) -> std::process::Command {
@@ -251,7 +252,7 @@ fn drain_does_not_wait_for_an_idle_client() {
     // More than the socket buffers hold while the client does not read: the reply has begun at the signal and cannot
     // complete before the client reads.
     client.send(post("", echo(&"x".repeat(3_900_000))));
-    assert_eq!(client.stream.peek(&mut [0]).unwrap(), 1);
+    assert_eq!(uninterrupted(|| client.stream.peek(&mut [0])).unwrap(), 1);
     server.signal("-TERM");
     await_drain(&server);
     assert_eq!(client.read().status, 200);
@@ -401,4 +402,18 @@ fn drain_fails_readiness_first_and_keeps_listening_for_drain_delay() {
     server.signal("-TERM");
     let (status, _, _) = server.wait(Duration::from_secs(15));
     assert_eq!(status.code(), Some(128 + 15), "the second signal exits immediately");
+}
+
+/// Stopping and continuing a process interrupts reads of sockets with a timeout (signal(7)).
+#[test]
+fn admin_request_survives_a_stopped_and_continued_process() {
+    let server = ServerProcess::observed(serve(&["--shards", "1"]));
+    let mut client = Client::connect(server.admin());
+    client.send("GET /healthz HTTP/1.1\r\n");
+    thread::sleep(Duration::from_millis(100));
+    server.signal("-STOP");
+    thread::sleep(Duration::from_millis(50));
+    server.signal("-CONT");
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(client.send("Host: localhost\r\n\r\n").read().status, 200);
 }

@@ -21,6 +21,7 @@ use support::{
     Client, await_metric, eventually,
     peer::end,
     session::{Event, Session, SessionReply},
+    uninterrupted,
 };
 
 const NEWEST: &str = "2025-11-25";
@@ -94,7 +95,7 @@ fn read_until(raw: &mut std::net::TcpStream, words: &str) -> String {
     let mut text = String::new();
     while !text.contains(words) {
         let mut part = [0; 4096];
-        let count = raw.read(&mut part).unwrap();
+        let count = uninterrupted(|| raw.read(&mut part)).unwrap();
         assert!(count > 0, "the reply ended: {text}");
         text.push_str(std::str::from_utf8(&part[..count]).unwrap());
     }

@@ -24,6 +24,7 @@ use support::{
         Event, LOG_LEVEL, Peer, PeerRequest, SUBSCRIPTION, config, connect, connect_to, end, shard_tool,
         start,
     },
+    uninterrupted,
 };
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -369,7 +370,7 @@ fn subscriptions_are_bounded_and_slots_are_reused() {
         let mut peer = connect(&running);
         peer.send(ask(3).bytes());
         let mut start = [0; 1024];
-        let count = peer.stream.read(&mut start).unwrap();
+        let count = uninterrupted(|| peer.stream.read(&mut start)).unwrap();
         String::from_utf8_lossy(&start[..count]).contains("text/event-stream")
     });
     let metrics = end(running);

@@ -234,10 +234,13 @@ fn read(
             .filter(|left| !left.is_zero())
             .ok_or_else(timed_out)?;
         stream.set_read_timeout(Some(left)).map_err(|error| unreachable(error.to_string()))?;
-        let length = stream.read(&mut buffer).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => timed_out(),
-            _ => unreachable(error.to_string()),
-        })?;
+        let length = match stream.read(&mut buffer) {
+            Ok(length) => length,
+            // A socket with a timeout returns EINTR where the process is stopped and continued (signal(7)).
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Err(timed_out()),
+            Err(error) => return Err(unreachable(error.to_string())),
+        };
         let received = buffer.get(..length).unwrap_or_default();
         if length == 0 {
             framer.end(&mut |part| reply.take(&part));

@@ -33,9 +33,7 @@ pub(super) fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let received = match stream.read(buffer.get_mut(..READ_BYTES).unwrap_or_default()) {
             Ok(0) => return Ok(()),
             Ok(received) => received,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                continue;
-            }
+            Err(error) if is_retried(&error) => continue,
             Err(error) => return Err(error),
         };
         framer.receive(&mut buffer, received, &shared.limits, &mut answer);
@@ -51,8 +49,16 @@ pub(super) fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             return Ok(());
         }
         stream.set_read_timeout(Some(left))?;
-        if stream.read(&mut buffer)? == 0 {
-            return Ok(());
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Err(error) if !is_retried(&error) => return Err(error),
+            _ => {}
         }
     }
+}
+
+/// Whether a read is repeated until its deadline. A socket with a timeout returns EINTR where the process is stopped and
+/// continued, even without a signal handler (signal(7)).
+fn is_retried(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }

@@ -294,7 +294,7 @@ impl<S: Read + Write> Client<S> {
 
     fn fill(&mut self) -> Option<()> {
         let mut part = [0; 16 * 1024];
-        let count = self.stream.read(&mut part).unwrap();
+        let count = uninterrupted(|| self.stream.read(&mut part)).unwrap();
         self.buffer.extend_from_slice(&part[..count]);
         (count > 0).then_some(())
     }
@@ -320,6 +320,17 @@ impl<S: Read + Write> Client<S> {
         let reply = self.legacy("tools/call", json!({"name": tool, "arguments": arguments}));
         assert_eq!(reply.status, 200);
         reply.json()["result"].clone()
+    }
+}
+
+/// Repeats a socket operation that a signal interrupts. A socket with a timeout returns EINTR where the process is
+/// stopped and continued, even without a signal handler (signal(7)).
+pub fn uninterrupted<T>(mut attempt: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use corelane::{Config, Limits, NoArguments, Running, ServerBuilder, ShardMetrics, Tool};
 use serde_json::{Map, Value, json};
 
-use super::schema::check_modern;
+use super::{schema::check_modern, uninterrupted};
 
 pub const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -389,7 +389,7 @@ impl Peer {
             }
             self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
             let mut part = [0; 4096];
-            match self.stream.read(&mut part) {
+            match uninterrupted(|| self.stream.read(&mut part)) {
                 Ok(0) => panic!("closed"),
                 Ok(count) => self.buffer.extend_from_slice(&part[..count]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
@@ -440,7 +440,7 @@ impl Peer {
 
     fn fill(&mut self) -> Option<()> {
         let mut part = [0; 16 * 1024];
-        let count = self.stream.read(&mut part).unwrap();
+        let count = uninterrupted(|| self.stream.read(&mut part)).unwrap();
         self.buffer.extend_from_slice(&part[..count]);
         (count > 0).then_some(())
     }

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::schema::check_message;
+use super::{schema::check_message, uninterrupted};
 
 /// A session and the address of its server.
 #[derive(Clone)]
@@ -259,7 +259,8 @@ impl SessionReply {
 
     fn wait_for(&mut self, limit: Duration, is_expected: fn(&std::io::Error) -> bool) -> Result<usize, bool> {
         self.reader.get_ref().set_read_timeout(Some(limit)).unwrap();
-        let came = self.reader.fill_buf().map(<[u8]>::len).map_err(|error| is_expected(&error));
+        let came =
+            uninterrupted(|| self.reader.fill_buf().map(<[u8]>::len)).map_err(|error| is_expected(&error));
         self.reader.get_ref().set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         came
     }
