@@ -46,6 +46,7 @@ use corelane::{
     internals::json::Decoder,
     internals::jsonrpc::Id,
     internals::mcp::{self, CallAnswers, Headers, Outcome, RouterContext, Sessions, Transport},
+    internals::peer::NoRoom,
     internals::registry::{RegisteredTool, Snapshot},
     internals::runtime::{Completions, Runner, Started, WorkerPools},
     internals::schema::Validation,
@@ -421,7 +422,14 @@ fn run<M: Measure>(measure: M) -> M::Output {
     let output = on_tape(&arguments(), |arguments| {
         measure.measure(|| {
             reply.clear();
-            let started = runner.start(callable, black_box(arguments), &request, None, |_| None, &mut reply);
+            let started = runner.start(
+                callable,
+                black_box(arguments),
+                &request,
+                None,
+                |_| Err(NoRoom::Full),
+                &mut reply,
+            );
             matches!(started, Started::Done(messages) if messages.is_empty()) && !black_box(&reply).is_error()
         })
     });

@@ -73,6 +73,7 @@ compile_error!(
 // Lowest first: a module may import only modules above it, and of those the ones that docs/ARCHITECTURE.md lists.
 pub mod config;
 mod signed_token;
+mod peer;
 mod json;
 mod jsonrpc;
 mod http1;
@@ -120,6 +121,9 @@ pub mod internals {
     }
     pub mod mesh {
         pub use crate::mesh::*;
+    }
+    pub mod peer {
+        pub use crate::peer::NoRoom;
     }
     pub mod registry {
         pub use crate::registry::*;

@@ -94,6 +94,13 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// Calls in flight on one shard. Beyond it: a call is answered "busy". Change: restart.
     pub calls_in_flight_max: usize,
+    /// Share of a shard's table that one peer (an IPv4 address, or an IPv6 /64 network) may use while other peers use the table and
+    /// it is half full, in percent. Beyond it: the peer's request is refused as `peer_share`. A peer that uses a table alone may
+    /// fill all but a sixteenth of it. Change: restart.
+    pub peer_share_percent: u32,
+    /// Legacy calls of one peer that go on although their connection has closed, in percent of `calls_in_flight_max`. Beyond it: the
+    /// oldest is cancelled. Change: restart.
+    pub peer_orphans_percent: u32,
     /// Calls of all shards that wait for a thread of the blocking pool. Beyond it: a call is answered "busy".
     /// Change: restart.
     pub blocking_queue_max: usize,
@@ -241,6 +248,8 @@ impl Default for Limits {
             pipelined_bytes_max: 64 * 1024,
             outbox_bytes_max: 1024 * 1024,
             calls_in_flight_max: 4096,
+            peer_share_percent: 25,
+            peer_orphans_percent: 5,
             blocking_queue_max: 1024,
             blocking_threads_max: 64,
             blocking_waiting_max: 1024,
@@ -445,6 +454,8 @@ impl Limits {
             pipelined_bytes_max: 1024..=GIB,
             outbox_bytes_max: 1024..=GIB,
             calls_in_flight_max: 1..=1_000_000,
+            peer_share_percent: 1..=100,
+            peer_orphans_percent: 1..=100,
             blocking_queue_max: 1..=1_000_000,
             blocking_threads_max: 1..=1024,
             blocking_waiting_max: 0..=65_535,

@@ -445,6 +445,28 @@ impl Dispatcher {
             call.reply_to = ReplyTo::Stream(stream);
             self.state.detach(stream, socket);
         }
+        self.orphan_call(ticket);
+    }
+
+    /// Counts a legacy call that goes on although its client has closed the connection, or its side of it. Cancels the oldest of
+    /// them if the peer has too many.
+    pub(crate) fn orphan_call(&mut self, ticket: Ticket) {
+        self.calls.orphan(ticket);
+        while let Some(oldest) = self.calls.excess_orphan(ticket) {
+            let is_resumed = match self.calls.get(oldest).map(|call| call.reply_to) {
+                Some(ReplyTo::Stream(stream)) => self.state.table.attachment(stream).is_some(),
+                Some(ReplyTo::Http { socket, stream: ReplyStream::Resumable(stream) }) => {
+                    let closed = Attachment { shard: self.state.shard, socket };
+                    self.state.table.attachment(stream).is_some_and(|attachment| attachment != closed)
+                }
+                _ => false,
+            };
+            if is_resumed {
+                self.calls.adopt_orphan(oldest);
+            } else if let Some(call) = self.calls.cancel(oldest) {
+                self.cancelled.push_back((oldest, call, ErrorKind::OrphanLimit));
+            }
+        }
     }
 }
 

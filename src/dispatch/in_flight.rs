@@ -1,7 +1,7 @@
 //! Calls in flight on one shard, and requests that await responses of other shards.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     hash::BuildHasher,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,14 +13,18 @@ use foldhash::fast::RandomState;
 use super::{ReplyTo, suspended::SuspendedCall};
 use crate::{
     call::{ClientChannel, Revision, SharedCallable},
+    config::Limits,
     jsonrpc::OwnedId,
     mcp::{RequestFingerprint, RpcMethod, SessionKey},
+    peer::{NoRoom, PeerKey, Shares},
     runtime::{Cancel, Tick, Ticket, Timers},
 };
 
 /// The state that encodes and delivers the reply of a call when it ends.
 pub(crate) struct PendingCall {
     pub(crate) reply_to: ReplyTo,
+    /// Whether the call is part of a batch over HTTP.
+    pub(crate) in_batch: bool,
     pub(crate) peer: Option<PeerAddress>,
     pub(crate) callable: SharedCallable,
     pub(crate) id: OwnedId,
@@ -43,6 +47,7 @@ pub(crate) struct PendingCall {
 /// A request that awaits responses of other shards.
 pub(crate) struct RemoteRequest {
     pub(crate) reply_to: ReplyTo,
+    pub(crate) peer: Option<PeerAddress>,
     pub(crate) id: Option<OwnedId>,
     pub(crate) method: RpcMethod,
     pub(crate) started: Instant,
@@ -66,21 +71,32 @@ enum State {
 struct Entry {
     state: State,
     generation: u32,
+    /// The peer that the slot is counted for.
+    peer: PeerKey,
+    /// The number of a running call whose connection has closed.
+    orphan: Option<u64>,
     /// The key of a running call in the index, if a client can cancel it by its id.
     hash: Option<u64>,
-    /// The key in the index for the newline-delimited connection of the call.
-    line_hash: Option<u64>,
+    /// The key in the index for the connection of the call, if that can have several.
+    connection_hash: Option<u64>,
 }
 
 /// A bounded slab of pending calls, with their deadlines.
 pub(crate) struct InFlightCalls {
     entries: Vec<Entry>,
     free_slots: Vec<u32>,
-    capacity: usize,
+    /// The slots in use by peer.
+    shares: Shares,
+    /// Running calls whose connection has closed: peer, number, slot. The numbers of a peer are in the order of closing.
+    orphans: BTreeSet<(PeerKey, u64, u32)>,
+    orphans_seen: u64,
+    /// The orphans by peer.
+    orphan_counts: HashMap<PeerKey, usize, RandomState>,
+    orphans_per_peer_max: usize,
     timers: Timers,
     due: Vec<usize>,
     /// Slots of running calls, by the hash of session or connection and request id, which a cancellation contains; those of
-    /// newline-delimited connections also by the hash of the connection. Lookups compare the values because hashes collide.
+    /// newline-delimited connections and of batches also by the hash of the connection. Lookups compare the values because hashes collide.
     index: BTreeSet<(u64, u32)>,
     hasher: RandomState,
 }
@@ -92,11 +108,17 @@ pub(crate) enum Overdue {
 }
 
 impl InFlightCalls {
-    pub(crate) fn new(capacity: usize, now: Instant) -> Self {
+    pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
+        let capacity = limits.calls_in_flight_max;
+        let orphans_max = capacity.saturating_mul(limits.peer_orphans_percent as usize) / 100;
         Self {
             entries: Vec::new(),
             free_slots: Vec::new(),
-            capacity,
+            shares: Shares::new(capacity as u64, limits.peer_share_percent),
+            orphans: BTreeSet::new(),
+            orphans_seen: 0,
+            orphan_counts: HashMap::default(),
+            orphans_per_peer_max: orphans_max.max(1),
             timers: Timers::new(now, capacity),
             due: Vec::new(),
             index: BTreeSet::new(),
@@ -104,18 +126,21 @@ impl InFlightCalls {
         }
     }
 
-    fn allocate(&mut self, state: State) -> Option<Ticket> {
-        if let Some(index) = self.free_slots.pop() {
-            let entry = self.entries.get_mut(index as usize)?;
-            entry.state = state;
-            return Some(Ticket { index, generation: entry.generation });
+    fn allocate(&mut self, state: State, peer: Option<PeerAddress>) -> Result<Ticket, NoRoom> {
+        let peer = PeerKey::new(peer);
+        let index = match self.free_slots.last() {
+            Some(index) => *index,
+            None => u32::try_from(self.entries.len()).map_err(|_| NoRoom::Full)?,
+        };
+        self.shares.take(peer, 1)?;
+        if self.free_slots.pop().is_none() {
+            let (hash, connection_hash, orphan) = (None, None, None);
+            self.entries.push(Entry { state, generation: 0, peer, orphan, hash, connection_hash });
+            return Ok(Ticket { index, generation: 0 });
         }
-        if self.entries.len() >= self.capacity {
-            return None;
-        }
-        let index = u32::try_from(self.entries.len()).ok()?;
-        self.entries.push(Entry { state, generation: 0, hash: None, line_hash: None });
-        Some(Ticket { index, generation: 0 })
+        let entry = self.entries.get_mut(index as usize).ok_or(NoRoom::Full)?;
+        (entry.state, entry.peer) = (state, peer);
+        Ok(Ticket { index, generation: entry.generation })
     }
 
     fn entry(&mut self, ticket: Ticket) -> Option<&mut Entry> {
@@ -123,30 +148,38 @@ impl InFlightCalls {
         (entry.generation == ticket.generation).then_some(entry)
     }
 
-    /// Allocates a slot for a call; `None` if the maximum number of calls is in flight.
-    pub(crate) fn insert(&mut self, call: PendingCall) -> Option<Ticket> {
-        self.allocate(State::Filed(call))
+    /// Allocates a slot for a call.
+    ///
+    /// # Errors
+    /// The maximum number of calls is in flight, or the peer has its share of them.
+    pub(crate) fn insert(&mut self, call: PendingCall) -> Result<Ticket, NoRoom> {
+        let peer = call.peer;
+        self.allocate(State::Filed(call), peer)
     }
 
-    /// Allocates a slot for a request to other shards; `None` if the maximum number of calls is in flight.
-    pub(crate) fn insert_remote(&mut self, remote: RemoteRequest, now: Instant) -> Option<Ticket> {
-        let ticket = self.allocate(State::Remote(remote))?;
+    /// Allocates a slot for a request to other shards.
+    ///
+    /// # Errors
+    /// As for [`Self::insert`].
+    pub(crate) fn insert_remote(&mut self, remote: RemoteRequest, now: Instant) -> Result<Ticket, NoRoom> {
+        let peer = remote.peer;
+        let ticket = self.allocate(State::Remote(remote), peer)?;
         self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, REMOTE_TIMEOUT));
-        Some(ticket)
+        Ok(ticket)
     }
 
     /// Whether a call of a newline-delimited connection awaits a response of the client.
     pub(crate) fn has_open_question(&self, line: SocketId) -> bool {
-        self.running_of_line(line).any(|(_, call)| !call.questions.is_empty())
+        self.running_of(line).any(|(_, call)| !call.questions.is_empty())
     }
 
-    /// The running calls of a newline-delimited connection.
-    fn running_of_line(&self, line: SocketId) -> impl Iterator<Item = (Ticket, &PendingCall)> {
-        let hash = self.hasher.hash_one(line);
+    /// The running calls of a newline-delimited connection, or of a batch.
+    fn running_of(&self, connection: SocketId) -> impl Iterator<Item = (Ticket, &PendingCall)> {
+        let hash = self.hasher.hash_one(connection);
         self.index.range((hash, 0)..=(hash, u32::MAX)).filter_map(move |&(_, index)| {
             let entry = self.entries.get(index as usize)?;
             match &entry.state {
-                State::Running(call, ..) if matches!(call.reply_to, ReplyTo::JsonLines(socket) if socket == line) => {
+                State::Running(call, ..) if call.reply_to.socket() == Some(connection) => {
                     Some((Ticket { index, generation: entry.generation }, call))
                 }
                 _ => None,
@@ -164,12 +197,13 @@ impl InFlightCalls {
             let hash = (call.session.is_some() || line.is_some()).then(|| {
                 self.hasher.hash_one((call.session, line.filter(|_| call.session.is_none()), &call.id))
             });
-            let line_hash = line.map(|line| self.hasher.hash_one(line));
+            let connection = if call.in_batch { call.reply_to.socket() } else { line };
+            let connection_hash = connection.map(|connection| self.hasher.hash_one(connection));
             if let Some(entry) = self.entry(ticket) {
-                (entry.hash, entry.line_hash) = (hash, line_hash);
+                (entry.hash, entry.connection_hash) = (hash, connection_hash);
                 entry.state = State::Running(call, cancel, channel);
             }
-            self.index.extend(hash.into_iter().chain(line_hash).map(|hash| (hash, ticket.index)));
+            self.index.extend(hash.into_iter().chain(connection_hash).map(|hash| (hash, ticket.index)));
             self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, after));
         }
     }
@@ -200,13 +234,16 @@ impl InFlightCalls {
 
     /// Frees a slot and returns its state.
     fn free(&mut self, ticket: Ticket) -> Option<State> {
+        self.adopt_orphan(ticket);
         let entry = self.entry(ticket)?;
         let state = std::mem::replace(&mut entry.state, State::Free);
         if matches!(state, State::Free) {
             return None;
         }
         entry.generation = entry.generation.wrapping_add(1);
-        let hashes = [entry.hash.take(), entry.line_hash.take()];
+        let hashes = [entry.hash.take(), entry.connection_hash.take()];
+        let peer = entry.peer;
+        self.shares.give(peer, 1);
         self.unindex(ticket.index, hashes);
         self.timers.cancel(ticket.index as usize);
         self.free_slots.push(ticket.index);
@@ -317,9 +354,47 @@ impl InFlightCalls {
         }
     }
 
-    /// The tickets of the running calls of a newline-delimited connection.
-    pub(crate) fn of_line(&self, line: SocketId) -> Vec<Ticket> {
-        self.running_of_line(line).map(|(ticket, _)| ticket).collect()
+    /// The tickets of the running calls of a newline-delimited connection, or of a batch.
+    pub(crate) fn of_connection(&self, connection: SocketId) -> Vec<Ticket> {
+        self.running_of(connection).map(|(ticket, _)| ticket).collect()
+    }
+
+    /// Records that the connection of a running call has closed, and that the call goes on.
+    pub(crate) fn orphan(&mut self, ticket: Ticket) {
+        let number = self.orphans_seen;
+        let Some(entry) = self.entry(ticket) else { return };
+        if entry.orphan.is_some() || !matches!(entry.state, State::Running(..)) {
+            return;
+        }
+        entry.orphan = Some(number);
+        let peer = entry.peer;
+        self.orphans_seen += 1;
+        self.orphans.insert((peer, number, ticket.index));
+        *self.orphan_counts.entry(peer).or_default() += 1;
+    }
+
+    /// Records that the call has a connection again, or has ended.
+    pub(crate) fn adopt_orphan(&mut self, ticket: Ticket) {
+        let Some(entry) = self.entry(ticket) else { return };
+        let Some(number) = entry.orphan.take() else { return };
+        let peer = entry.peer;
+        self.orphans.remove(&(peer, number, ticket.index));
+        if let Some(count) = self.orphan_counts.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.orphan_counts.remove(&peer);
+            }
+        }
+    }
+
+    /// The oldest call without a connection of a call's peer, if that has more of them than allowed.
+    pub(crate) fn excess_orphan(&self, ticket: Ticket) -> Option<Ticket> {
+        let peer = self.entries.get(ticket.index as usize)?.peer;
+        if *self.orphan_counts.get(&peer)? <= self.orphans_per_peer_max {
+            return None;
+        }
+        let (_, _, index) = *self.orphans.range((peer, 0, 0)..).next()?;
+        Some(Ticket { index, generation: self.entries.get(index as usize)?.generation })
     }
 
     /// The name of the tool, prompt or resource of each running call.
@@ -333,12 +408,13 @@ impl InFlightCalls {
 
     /// Cancels a running call and returns it; `None` if it does not run. Its slot is freed when its handler returns.
     pub(crate) fn cancel(&mut self, ticket: Ticket) -> Option<PendingCall> {
+        self.adopt_orphan(ticket);
         let entry = self.entry(ticket)?;
         if !matches!(entry.state, State::Running(..)) {
             return None;
         }
         let state = std::mem::replace(&mut entry.state, State::Cancelled);
-        let hashes = [entry.hash.take(), entry.line_hash.take()];
+        let hashes = [entry.hash.take(), entry.connection_hash.take()];
         self.unindex(ticket.index, hashes);
         match state {
             State::Running(call, cancel, channel) => {
@@ -407,10 +483,23 @@ impl InFlightCalls {
         let is_running = |(hash, index): &(u64, u32)| {
             self.entries.get(*index as usize).is_some_and(|entry| {
                 matches!(entry.state, State::Running(..))
-                    && [entry.hash, entry.line_hash].contains(&Some(*hash))
+                    && [entry.hash, entry.connection_hash].contains(&Some(*hash))
             })
         };
         assert!(self.index.iter().all(is_running), "the index names a call that does not run");
+        assert_eq!(self.shares.total(), self.len() as u64, "the shares are not the slots in use");
+        let is_orphan = |(peer, number, index): &(PeerKey, u64, u32)| {
+            self.entries.get(*index as usize).is_some_and(|entry| {
+                matches!(entry.state, State::Running(..))
+                    && (entry.peer, entry.orphan) == (*peer, Some(*number))
+            })
+        };
+        assert!(self.orphans.iter().all(is_orphan), "a call that does not run has no connection");
+        assert_eq!(
+            self.orphan_counts.values().sum::<usize>(),
+            self.orphans.len(),
+            "the orphans of a peer are not counted"
+        );
     }
 }
 
@@ -420,12 +509,19 @@ mod tests {
     use crate::dispatch::ReplyStream;
 
     fn calls() -> InFlightCalls {
-        InFlightCalls::new(2, Instant::now())
+        InFlightCalls::new(&Limits { calls_in_flight_max: 2, ..Limits::default() }, Instant::now())
     }
 
     fn remote() -> RemoteRequest {
         let reply_to = ReplyTo::Http { socket: SocketId::default(), stream: ReplyStream::Unsupported };
-        RemoteRequest { reply_to, id: None, method: RpcMethod::Other, started: Instant::now(), left: 2 }
+        RemoteRequest {
+            reply_to,
+            peer: None,
+            id: None,
+            method: RpcMethod::Other,
+            started: Instant::now(),
+            left: 2,
+        }
     }
 
     #[test]
@@ -434,7 +530,7 @@ mod tests {
         let now = Instant::now();
         let first = calls.insert_remote(remote(), now).unwrap();
         let second = calls.insert_remote(remote(), now).unwrap();
-        assert!(calls.insert_remote(remote(), now).is_none(), "both slots are in use");
+        assert!(calls.insert_remote(remote(), now).is_err(), "both slots are in use");
         assert!(calls.take_complete(first).is_none(), "one shard is left");
         assert!(calls.take_complete(first).is_some());
         assert!(calls.take_complete(first).is_none(), "the ticket is stale");

@@ -40,6 +40,7 @@ use crate::{
         Session, Sessions,
     },
     mesh::{Broadcast, Request},
+    peer::NoRoom,
     registry::Snapshot,
     runtime::{CallEvent, Completions, Runner, Started, Ticket, instant_after},
     session::{Clock, SessionState},
@@ -98,7 +99,7 @@ impl Dispatcher {
         Self {
             shard,
             snapshot: Rc::new(snapshot),
-            calls: InFlightCalls::new(limits.calls_in_flight_max, now),
+            calls: InFlightCalls::new(&limits, now),
             state: SessionState::new(u16::try_from(shard).unwrap_or(u16::MAX), &limits, broadcast.clone()),
             observer,
             sessions: Sessions::new(signing_key, shards, ttl, limits.session_notes_max)
@@ -208,8 +209,8 @@ impl Dispatcher {
         if can_suspend && self.is_validated_off_shard(call) {
             let (callable, id, revision) = (call.callable, call.id, call.revision);
             return match self.insert_suspended(call, source) {
-                Some(ticket) => Err(Suspension::Validation(ticket)),
-                None => Ok(self.reject_call(callable, id, revision, ErrorKind::Busy, out)),
+                Ok(ticket) => Err(Suspension::Validation(ticket)),
+                Err(reason) => Ok(self.reject_call(callable, id, revision, reason.into(), out)),
             };
         }
         if let Some(schema) = call.schema
@@ -275,9 +276,9 @@ impl Dispatcher {
                 free_unused(calls, unused);
                 ErrorKind::ToolPanicked
             }
-            Started::Busy { unused } => {
+            Started::Busy { unused, reason } => {
                 free_unused(calls, unused);
-                ErrorKind::Busy
+                reason.into()
             }
             Started::RequestCopyTooLarge => ErrorKind::RequestCopyTooLarge,
         };
@@ -440,7 +441,7 @@ impl Dispatcher {
     }
 }
 
-/// Inserts a call into the table. `None` if its connection or the shard has as many in flight as allowed.
+/// Inserts a call into the table, unless its connection, its peer or the shard has as many in flight as allowed.
 fn insert_call(
     calls: &mut InFlightCalls,
     call: &mut Call<'_>,
@@ -448,12 +449,13 @@ fn insert_call(
     id: OwnedId,
     received: Instant,
     suspended: Option<Box<SuspendedCall>>,
-) -> Option<Ticket> {
+) -> Result<Ticket, NoRoom> {
     if source.is_at_call_limit() {
-        return None;
+        return Err(NoRoom::Full);
     }
     calls.insert(PendingCall {
         reply_to: source.reply_to(),
+        in_batch: source.is_in_batch(),
         peer: source.peer(),
         callable: Arc::clone(call.callable),
         id,

@@ -29,7 +29,8 @@ impl Dispatcher {
     ) -> Disposition {
         let (id, method) = about;
         let started = self.observer.turn_began();
-        let remote = RemoteRequest { reply_to, id, method, started, left: 1 };
+        let peer = self.observer.peer();
+        let remote = RemoteRequest { reply_to, peer, id, method, started, left: 1 };
         let is_gone = matches!(request, Request::Task(_)) && !self.has_shard(owner);
         if is_gone || owner == self.state.shard {
             let answer = if is_gone { Answer::Unknown } else { self.serve(&request, owner) };
@@ -54,7 +55,8 @@ impl Dispatcher {
         let from = self.state.shard;
         let answer = self.serve(&request, from);
         let others = self.state.broadcast.mailboxes().len().saturating_sub(1);
-        let remote = RemoteRequest { reply_to, id, method, started, left: others };
+        let peer = self.observer.peer();
+        let remote = RemoteRequest { reply_to, peer, id, method, started, left: others };
         if others == 0 {
             return self.reply_now(&remote, answer, out);
         }
@@ -82,14 +84,16 @@ impl Dispatcher {
         post: impl FnOnce(&Broadcast, Ticket) -> bool,
     ) -> Disposition {
         let (id, method) = (remote.id.clone(), remote.method);
-        if let Some(ticket) = self.calls.insert_remote(remote, self.clock.monotonic) {
-            if post(&self.state.broadcast, ticket) {
-                return Disposition::Pending(ticket);
+        let reason = match self.calls.insert_remote(remote, self.clock.monotonic) {
+            Ok(ticket) if post(&self.state.broadcast, ticket) => return Disposition::Pending(ticket),
+            Ok(ticket) => {
+                self.calls.free_remote(ticket);
+                ErrorKind::Busy
             }
-            self.calls.free_remote(ticket);
-        }
+            Err(reason) => reason.into(),
+        };
         let id = id.as_ref().map(OwnedId::as_id);
-        self.reject(mcp::write_rejection(out, id, Revision::ASSUMED, method, ErrorKind::Busy, SERVER_BUSY))
+        self.reject(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, SERVER_BUSY))
     }
 
     /// Serves a request, of this shard or another, from the state of this shard.
@@ -123,7 +127,7 @@ impl Dispatcher {
     /// Encodes and delivers the error for a request without a response in time.
     pub(super) fn remote_timed_out(&mut self, ticket: Ticket, remote: &RemoteRequest) {
         let Some(socket) = remote.reply_to.socket() else { return };
-        self.observer.set_peer(None);
+        self.observer.set_peer(remote.peer);
         let id = remote.id.as_ref().map(OwnedId::as_id);
         let (range, outcome) = self.state.deliveries.write(|out| {
             mcp::write_rejection(out, id, Revision::ASSUMED, remote.method, ErrorKind::Busy, SERVER_BUSY)

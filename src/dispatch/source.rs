@@ -86,6 +86,11 @@ impl Source<'_> {
         }
     }
 
+    /// Whether the message is part of a batch over HTTP.
+    pub(crate) fn is_in_batch(&self) -> bool {
+        matches!(self, Self::Http { in_batch: true, .. })
+    }
+
     /// Whether the connection has its maximum number of calls in flight.
     pub(crate) fn is_at_call_limit(&self) -> bool {
         matches!(self, Self::JsonLines { is_at_call_limit: true, .. })

@@ -14,6 +14,7 @@ use crate::{
     json::{Decoder, Node},
     jsonrpc::Rewritten,
     mcp::{self, Call, ErrorKind},
+    peer::NoRoom,
     runtime::{Started, Ticket},
     telemetry::observer::RequestFields,
 };
@@ -27,9 +28,13 @@ impl Dispatcher {
             && self.runner.has_pool()
     }
 
-    /// Allocates a slot for a call that is validated on the pool; `None` if the maximum number of calls is in flight.
-    pub(super) fn insert_suspended(&mut self, call: &mut Call<'_>, source: &Source<'_>) -> Option<Ticket> {
-        let schema = call.schema?.clone();
+    /// Allocates a slot for a call that is validated on the pool, unless there is no room.
+    pub(super) fn insert_suspended(
+        &mut self,
+        call: &mut Call<'_>,
+        source: &Source<'_>,
+    ) -> Result<Ticket, NoRoom> {
+        let schema = call.schema.ok_or(NoRoom::Full)?.clone();
         let suspended = SuspendedCall {
             capabilities: call.capabilities,
             details: call.details.take(),
@@ -122,7 +127,7 @@ impl Dispatcher {
         };
         let input = arguments(decoded.root());
         let mut reply = Reply::default();
-        match self.runner.start(&callable, input, &request, details, |_| Some(ticket), &mut reply) {
+        match self.runner.start(&callable, input, &request, details, |_| Ok(ticket), &mut reply) {
             Started::Pending(ticket, cancel, channel) => self.calls.replace_running(ticket, cancel, channel),
             Started::Done(messages) => {
                 for message in messages {
@@ -131,7 +136,7 @@ impl Dispatcher {
                 self.finish_taken(ticket, Ok(reply));
             }
             Started::RequestCopyTooLarge => self.finish_taken(ticket, Err(ErrorKind::RequestCopyTooLarge)),
-            Started::Busy { .. } => self.finish_taken(ticket, Err(ErrorKind::Busy)),
+            Started::Busy { reason, .. } => self.finish_taken(ticket, Err(reason.into())),
             Started::Panicked { .. } | Started::NeedsDigits { .. } => {
                 self.finish_taken(ticket, Err(ErrorKind::ToolPanicked));
             }

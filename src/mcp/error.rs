@@ -6,6 +6,7 @@ use crate::{
     call::{Capability, ProtocolError, Revision},
     http1::Status,
     jsonrpc::ErrorCode,
+    peer::NoRoom,
 };
 
 /// The kind of an error: determines its JSON-RPC code, its HTTP status and its metric label.
@@ -62,6 +63,10 @@ pub enum ErrorKind {
     RequestCopyTooLarge,
     /// The number of calls in flight or queued is at its limit.
     Busy,
+    /// The peer uses its share of a table that others use too.
+    PeerShare,
+    /// A call whose connection has closed was cancelled, because its peer has too many of them.
+    OrphanLimit,
     /// The tool panicked.
     ToolPanicked,
     /// The result violates the tool's `outputSchema`.
@@ -96,7 +101,9 @@ impl ErrorKind {
             Self::HeaderMismatch => ErrorCode::HeaderMismatch,
             Self::MissingCapability => ErrorCode::MissingRequiredClientCapability,
             Self::UnsupportedVersion => ErrorCode::UnsupportedProtocolVersion,
-            Self::UnknownLegacyVersion | Self::Busy => ErrorCode::Generic,
+            Self::UnknownLegacyVersion | Self::Busy | Self::PeerShare | Self::OrphanLimit => {
+                ErrorCode::Generic
+            }
             Self::UnknownMethod => ErrorCode::MethodNotFound,
             Self::ToolPanicked | Self::InvalidOutput => ErrorCode::InternalError,
             Self::InvalidArguments | Self::ValidationWork | Self::Deadline | Self::InputRequired => {
@@ -123,7 +130,7 @@ impl ErrorKind {
             | Self::UnknownStream => Status::BadRequest,
             Self::UnknownSession => Status::NotFound,
             Self::UnknownMethod if revision.is_modern() => Status::NotFound,
-            Self::Busy => Status::ServiceUnavailable,
+            Self::Busy | Self::PeerShare | Self::OrphanLimit => Status::ServiceUnavailable,
             _ => Status::Ok,
         }
     }
@@ -156,10 +163,21 @@ impl ErrorKind {
             Self::ValidationWork => "validation_work",
             Self::RequestCopyTooLarge => "request_copy_too_large",
             Self::Busy => "busy",
+            Self::PeerShare => "peer_share",
+            Self::OrphanLimit => "orphan_limit",
             Self::ToolPanicked => "tool_panicked",
             Self::InvalidOutput => "invalid_output",
             Self::Deadline => "deadline",
             Self::InputRequired => "input_required",
+        }
+    }
+}
+
+impl From<NoRoom> for ErrorKind {
+    fn from(reason: NoRoom) -> Self {
+        match reason {
+            NoRoom::Full => Self::Busy,
+            NoRoom::Share => Self::PeerShare,
         }
     }
 }

@@ -38,6 +38,7 @@ use crate::{
     },
     json::{Node, take_retry_with_digits},
     jsonrpc::OwnedId,
+    peer::NoRoom,
 };
 
 /// Why a call ended without a reply.
@@ -68,6 +69,8 @@ pub enum Started {
     Busy {
         /// The ticket that was not used.
         unused: Option<Ticket>,
+        /// The reason.
+        reason: NoRoom,
     },
     /// The arguments could not be read without the digits of their numbers, so the handler has not run: the document is to be
     /// handled again with its [`Digits`](crate::json::Digits).
@@ -146,14 +149,14 @@ impl Runner {
     }
 
     /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]. `file` allocates
-    /// the slot of a pending call with its id, and returns `None` if there is no room.
+    /// the slot of a pending call with its id, unless there is no room.
     pub fn start(
         &self,
         callable: &Callable,
         input: Node<'_>,
         request: &RequestContext<'_>,
         details: Option<Box<CallDetails>>,
-        file: impl FnOnce(OwnedId) -> Option<Ticket>,
+        file: impl FnOnce(OwnedId) -> Result<Ticket, NoRoom>,
         reply: &mut Reply,
     ) -> Started {
         let handler = callable.handler();
@@ -161,12 +164,15 @@ impl Runner {
             return self.run_inline(&**run, input, request, details, reply);
         }
         let Ok(request) = request.to_owned(callable.reads()) else { return Started::RequestCopyTooLarge };
-        let Some(ticket) = file(request.id().clone()) else { return Started::Busy { unused: None } };
+        let ticket = match file(request.id().clone()) {
+            Ok(ticket) => ticket,
+            Err(reason) => return Started::Busy { unused: None, reason },
+        };
         let channel = self.open_channel(handler, &request, details, ticket);
         let handle = CallHandle { ticket, channel: Arc::clone(&channel) };
         // The handler is code of the tool and may panic before its work begins.
         let started = match handler {
-            Handler::Inline(_) => return Started::Busy { unused: Some(ticket) },
+            Handler::Inline(_) => return Started::Busy { unused: Some(ticket), reason: NoRoom::Full },
             Handler::Async(run) => {
                 let context = Context::new(request, Rc::clone(&self.shard), channel);
                 prepare_work(|| run(input, context)).map(|work| self.spawn(work, handle))
@@ -184,7 +190,7 @@ impl Runner {
                         let cancel = tokio.spawn(work, cancelled, &handle, home);
                         Started::Pending(ticket, cancel, handle.channel)
                     }
-                    None => Started::Busy { unused: Some(ticket) },
+                    None => Started::Busy { unused: Some(ticket), reason: NoRoom::Full },
                 })
             }
         };
@@ -269,7 +275,7 @@ impl Runner {
     fn submit_handler(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, handle: CallHandle) -> Started {
         let CallHandle { ticket, channel } = handle;
         let Some(pool) = &self.pools.pool else {
-            return Started::Busy { unused: Some(ticket) };
+            return Started::Busy { unused: Some(ticket), reason: NoRoom::Full };
         };
         let waits = Arc::clone(&channel);
         // A handler that had to return for a request to the client has no result: its reply is dropped.
@@ -279,7 +285,7 @@ impl Runner {
         });
         match pool.submit(work, Arc::clone(&cancelled), ticket, self.completions.remote()) {
             Ok(()) => Started::Pending(ticket, Cancel::Job(cancelled), channel),
-            Err(unused) => Started::Busy { unused: Some(unused) },
+            Err(unused) => Started::Busy { unused: Some(unused), reason: NoRoom::Full },
         }
     }
 }

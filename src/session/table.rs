@@ -96,7 +96,7 @@ impl SessionTable {
     }
 
     /// The connection of a stream.
-    pub(super) fn attachment(&self, id: StreamId) -> Option<Attachment> {
+    pub(crate) fn attachment(&self, id: StreamId) -> Option<Attachment> {
         self.streams.get(id)?.attachment
     }
 

@@ -29,6 +29,17 @@ impl Shard {
             || matches!(connection.phase, Phase::Calling { .. } | Phase::Batch(_) | Phase::Congested);
         if !waits || cancels || connection.phase == Phase::Lingering {
             self.close(socket);
+            return;
+        }
+        let dispatcher = &mut self.pipeline.dispatcher;
+        match connection.phase {
+            Phase::Calling { ticket, .. } => dispatcher.orphan_call(ticket),
+            Phase::Batch(_) => {
+                for ticket in dispatcher.calls.of_connection(socket) {
+                    dispatcher.orphan_call(ticket);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -104,7 +115,7 @@ impl Shard {
     /// Logs the calls in flight of a newline-delimited connection that is closed after the time limit of a drain.
     fn log_unfinished_calls(&mut self, socket: SocketId) {
         let dispatcher = self.dispatcher();
-        let tickets = dispatcher.calls.of_line(socket);
+        let tickets = dispatcher.calls.of_connection(socket);
         let names = tickets.iter().filter_map(|ticket| Some(dispatcher.calls.get(*ticket)?.callable.name()));
         let names: Vec<String> = names.map(ToOwned::to_owned).collect();
         dispatcher.observer.calls_unfinished(&names);
@@ -132,6 +143,11 @@ impl Shard {
         let dispatcher = &mut self.pipeline.dispatcher;
         match connection.phase {
             Phase::Calling { ticket, .. } => dispatcher.detach_call(ticket),
+            Phase::Batch(_) => {
+                for ticket in dispatcher.calls.of_connection(connection.socket) {
+                    dispatcher.detach_call(ticket);
+                }
+            }
             Phase::Listening(subscriber) => dispatcher.state.subscriptions.remove(subscriber),
             _ => {}
         }
@@ -142,7 +158,7 @@ impl Shard {
             for subscriber in lines.client.subscribers() {
                 dispatcher.state.subscriptions.remove(subscriber);
             }
-            for ticket in dispatcher.calls.of_line(connection.socket) {
+            for ticket in dispatcher.calls.of_connection(connection.socket) {
                 if dispatcher.calls.cancel(ticket).is_some() {
                     dispatcher.observer.metrics().event("cancelled");
                 }

@@ -147,6 +147,11 @@ impl Observer {
         self.metrics.record_noted(took);
     }
 
+    /// The peer of the connection whose input, delivery or call is being handled.
+    pub(crate) fn peer(&self) -> Option<PeerAddress> {
+        self.peer
+    }
+
     /// Sets the peer that the following lines about requests name.
     #[inline]
     pub(crate) fn set_peer(&mut self, peer: Option<PeerAddress>) {
@@ -206,7 +211,7 @@ impl Observer {
         let failure = match error {
             ErrorKind::Deadline => Some(ToolFailure::Timeout),
             ErrorKind::InvalidArguments | ErrorKind::ValidationWork => Some(ToolFailure::InvalidArguments),
-            ErrorKind::Busy => Some(ToolFailure::Busy),
+            ErrorKind::Busy | ErrorKind::PeerShare | ErrorKind::OrphanLimit => Some(ToolFailure::Busy),
             ErrorKind::ToolPanicked => Some(ToolFailure::Panic),
             ErrorKind::InvalidOutput => Some(ToolFailure::InvalidOutput),
             _ => None,

@@ -245,11 +245,24 @@ pub struct Client<S = TcpStream> {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::of(TcpStream::connect(address).unwrap())
+    }
+
+    /// Connects from an address of the loopback network, which is the peer's address for the server.
+    pub fn connect_from(source: &str, address: SocketAddr) -> Self {
+        Self::of(stream_from(source, address))
+    }
+
+    fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
         Self::over(stream)
+    }
+
+    /// Closes the connection with a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 
@@ -321,6 +334,14 @@ impl<S: Read + Write> Client<S> {
         assert_eq!(reply.status, 200);
         reply.json()["result"].clone()
     }
+}
+
+/// A connection from an address of the loopback network.
+pub fn stream_from(source: &str, address: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.into()
 }
 
 /// Repeats a socket operation that a signal interrupts. A socket with a timeout returns EINTR where the process is

@@ -118,6 +118,8 @@ pub fn write_call_error(
 ) -> Status {
     let message = match (error, kind) {
         (ErrorKind::Busy, _) => "Server busy",
+        (ErrorKind::PeerShare, _) => "Too many calls of this client are in flight",
+        (ErrorKind::OrphanLimit, _) => "Too many calls of this client go on without a connection",
         (ErrorKind::RequestCopyTooLarge, _) => {
             "The headers and _meta members that this call reads exceed 4096 bytes"
         }

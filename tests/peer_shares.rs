@@ -1,0 +1,184 @@
+//! One client cannot use up a table that all clients of a shard share. A second client, from another address, is served.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{net::SocketAddr, time::Duration};
+
+use corelane::{Config, Context, Limits, ListRoots, NoArguments, Running, Server, Tool, time};
+use serde_json::{Value, json};
+use support::{Client, await_calls_in_flight, peer::end, session::Session};
+
+/// The address of the other client.
+const OTHER: &str = "127.0.0.2";
+
+/// Maximum number of calls in flight.
+const CALLS_MAX: u32 = 64;
+
+/// Maximum number of calls in flight of a client that is alone, and of one that is not.
+const ALONE_MAX: u32 = CALLS_MAX - CALLS_MAX / 16;
+const SHARE: u32 = CALLS_MAX / 4;
+
+/// Calls of one client that go on without a connection: 5 % of [`CALLS_MAX`].
+const ORPHANS_MAX: u32 = 3;
+
+/// A server with one shard, and with tools that are not inline: one takes 20 s, one asks its client, one ends at once.
+fn start() -> Running {
+    let config = Config {
+        listen: vec!["127.0.0.1:0".parse::<SocketAddr>().unwrap().into()],
+        admin: Some("127.0.0.1:0".parse().unwrap()),
+        shards: Some(1),
+        limits: Limits {
+            calls_in_flight_max: CALLS_MAX as usize,
+            drain_timeout: Duration::from_millis(200),
+            ..Limits::default()
+        },
+        ..Config::default()
+    };
+    let hold = Tool::new("hold").run_async(async |_: NoArguments, _| {
+        time::sleep(Duration::from_secs(20)).await;
+        "held"
+    });
+    let ask = Tool::new("ask")
+        .run_async(async |_: NoArguments, cx: Context| format!("{:?}", cx.ask(ListRoots::default()).await));
+    let soon = Tool::new("soon").run_async(async |_: NoArguments, _| "done");
+    Server::builder("shares", "1").tool(hold).tool(ask).tool(soon).build().start(&config).unwrap()
+}
+
+fn call(tool: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": {}}})
+}
+
+/// Sends a request and does not read the reply.
+fn begin(address: SocketAddr, source: &str, headers: &str, body: &Value) -> Client {
+    let mut client = Client::connect_from(source, address);
+    client.send(support::post(headers, body.to_string()));
+    client
+}
+
+/// Calls a tool that ends at once from the other client.
+#[track_caller]
+fn assert_other_is_served(running: &Running) {
+    let mut other = Client::connect_from(OTHER, running.addresses()[0]);
+    let reply = other.post("", call("soon").to_string());
+    assert_eq!(reply.json()["result"]["content"][0]["text"], "done", "{}", reply.json());
+}
+
+#[test]
+fn calls_in_flight_of_one_client_leave_room_for_another() {
+    let running = start();
+    let address = running.addresses()[0];
+    let held: Vec<Client> = (0..ALONE_MAX).map(|_| begin(address, "127.0.0.1", "", &call("hold"))).collect();
+    await_calls_in_flight(&running, ALONE_MAX);
+    let mut refused = begin(address, "127.0.0.1", "", &call("hold"));
+    let refusal = refused.read();
+    assert_eq!((refusal.status, refusal.error_code()), (503, -32000), "{}", refusal.json());
+    assert_eq!(refusal.header("retry-after"), Some("1"));
+    for _ in 0..20 {
+        assert_other_is_served(&running);
+    }
+    // Legacy calls go on without their connections, the oldest of them are cancelled.
+    drop(held);
+    await_calls_in_flight(&running, ORPHANS_MAX);
+    let others: Vec<Client> =
+        (0..CALLS_MAX / 2 - ORPHANS_MAX).map(|_| begin(address, OTHER, "", &call("hold"))).collect();
+    await_calls_in_flight(&running, CALLS_MAX / 2);
+    // The table is half full, and this client has its share with the calls that go on.
+    let own: Vec<Client> =
+        (0..SHARE - ORPHANS_MAX).map(|_| begin(address, "127.0.0.1", "", &call("hold"))).collect();
+    await_calls_in_flight(&running, CALLS_MAX / 2 + SHARE - ORPHANS_MAX);
+    assert_eq!(begin(address, "127.0.0.1", "", &call("hold")).read().status, 503);
+    drop((own, others));
+    let metrics = end(running);
+    assert_eq!(metrics.refusals("peer_share"), 2);
+    assert_eq!(metrics.refusals("busy"), 0);
+}
+
+#[test]
+fn legacy_calls_of_reset_connections_are_bounded_per_client() {
+    let running = start();
+    let address = running.addresses()[0];
+    for _ in 0..3 {
+        for _ in 0..ALONE_MAX {
+            begin(address, "127.0.0.1", "", &call("hold")).reset();
+        }
+        assert_other_is_served(&running);
+        await_calls_in_flight(&running, ORPHANS_MAX);
+        assert_other_is_served(&running);
+    }
+    let metrics = end(running);
+    assert!(metrics.refusals("orphan_limit") > 0);
+    assert_eq!(metrics.refusals("peer_share"), 0);
+}
+
+#[test]
+fn batches_of_reset_connections_are_bounded_per_client() {
+    let running = start();
+    let address = running.addresses()[0];
+    let batch = Value::from(vec![call("hold"); ALONE_MAX as usize / 2]);
+    for _ in 0..6 {
+        begin(address, "127.0.0.1", "MCP-Protocol-Version: 2025-03-26\r\n", &batch).reset();
+        assert_other_is_served(&running);
+    }
+    await_calls_in_flight(&running, ORPHANS_MAX);
+    let metrics = end(running);
+    assert!(metrics.refusals("orphan_limit") > 0);
+    assert_eq!(metrics.refusals("peer_share"), 0);
+}
+
+#[test]
+fn questions_to_a_client_that_has_closed_are_bounded_per_client() {
+    let running = start();
+    let session = Session::open(running.addresses()[0], "2025-11-25", json!({"roots": {}}));
+    for _ in 0..3 * ALONE_MAX {
+        let mut call = session.call(7, "ask", json!({}));
+        // The question.
+        call.message();
+        drop(call);
+    }
+    assert_other_is_served(&running);
+    await_calls_in_flight(&running, ORPHANS_MAX);
+    assert_eq!(end(running).refusals("peer_share"), 0);
+}
+
+/// A client may close its sending side and wait for the reply: its calls count like those without a connection.
+#[test]
+fn half_closed_connections_get_their_replies_within_the_bound() {
+    let running = start();
+    let address = running.addresses()[0];
+    let begin_half = || {
+        let client = begin(address, "127.0.0.1", "", &call("hold"));
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        client
+    };
+    let mut oldest = begin_half();
+    await_calls_in_flight(&running, 1);
+    let newer: Vec<Client> = (0..ORPHANS_MAX).map(|_| begin_half()).collect();
+    let reply = oldest.read();
+    assert_eq!((reply.status, reply.error_code()), (503, -32000), "{}", reply.json());
+    await_calls_in_flight(&running, ORPHANS_MAX);
+    drop(newer);
+    end(running);
+}
+
+#[test]
+fn resumed_call_is_not_cancelled_for_lack_of_a_connection() {
+    let running = start();
+    let session = Session::open(running.addresses()[0], "2025-11-25", json!({"roots": {}}));
+    let mut first = session.call(7, "ask", json!({}));
+    let question = std::iter::from_fn(|| first.event()).find(|event| event.data.is_some()).unwrap();
+    drop(first);
+    let mut resumed = session.get(question.id.as_deref());
+    for _ in 0..2 * ORPHANS_MAX {
+        session.call(8, "ask", json!({})).message();
+    }
+    await_calls_in_flight(&running, ORPHANS_MAX + 1);
+    assert_eq!(session.answer(&question.data.unwrap()["id"], json!({"roots": []})), 202);
+    assert!(
+        resumed.message()["result"]["content"][0]["text"].as_str().unwrap().contains("Ok"),
+        "{}",
+        resumed.head
+    );
+    end(running);
+}
