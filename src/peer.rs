@@ -66,24 +66,25 @@ impl Shares {
     /// # Errors
     /// The table has no room for them, or the peer uses its share. Nothing is counted.
     pub(crate) fn take(&mut self, peer: PeerKey, units: u64) -> Result<(), NoRoom> {
-        let total = self.total.checked_add(units).filter(|total| *total <= self.capacity);
-        let total = total.ok_or(NoRoom::Full)?;
+        if units == 0 {
+            return Ok(());
+        }
+        let total = self.total.saturating_add(units);
         let own = self.of(peer).saturating_add(units);
-        if own > self.share {
-            let is_alone = self.used.len() == usize::from(self.used.contains_key(&peer));
-            let is_refused = if is_alone {
-                total > self.capacity - self.capacity / RESERVE_DIVISOR
-            } else {
-                total > self.capacity / 2
-            };
-            if is_refused {
-                return Err(NoRoom::Share);
-            }
+        let is_alone = self.used.len() == usize::from(self.used.contains_key(&peer));
+        let is_refused = match (own <= self.share, is_alone) {
+            (true, _) => false,
+            (false, true) => total > self.capacity - self.capacity / RESERVE_DIVISOR,
+            (false, false) => total > self.capacity / 2,
+        };
+        if total > self.capacity && (is_alone || !is_refused) {
+            return Err(NoRoom::Full);
+        }
+        if is_refused {
+            return Err(NoRoom::Share);
         }
         self.total = total;
-        if units > 0 {
-            self.used.insert(peer, own);
-        }
+        self.used.insert(peer, own);
         Ok(())
     }
 
@@ -100,6 +101,19 @@ impl Shares {
         if *used == 0 {
             self.used.remove(&peer);
         }
+    }
+
+    /// The peer that uses the most, if that is more than its share.
+    #[must_use]
+    pub(crate) fn heaviest(&self) -> Option<PeerKey> {
+        let (peer, used) = self.used.iter().max_by_key(|(peer, used)| (**used, **peer))?;
+        (*used > self.share).then_some(*peer)
+    }
+
+    /// Whether a peer stays within its share with `units` more.
+    #[must_use]
+    pub(crate) fn is_within_share(&self, peer: PeerKey, units: u64) -> bool {
+        self.of(peer).saturating_add(units) <= self.share
     }
 
     /// The units that are counted for a peer.
@@ -145,6 +159,7 @@ mod tests {
         assert!((0..150).all(|_| shares.take(heavy, 1).is_ok()));
         assert_eq!(shares.take(heavy, 1), Err(NoRoom::Share));
         assert!((0..10).all(|_| shares.take(peer("192.0.2.2"), 1).is_ok()));
+        assert_eq!(shares.heaviest(), Some(heavy));
         assert_eq!(shares.take(peer("192.0.2.2"), 1), Err(NoRoom::Full));
         // The heavy peer is above its share, so it gets nothing until the table is half empty.
         shares.give(heavy, 80);

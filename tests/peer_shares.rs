@@ -6,9 +6,14 @@ mod support;
 
 use std::{net::SocketAddr, time::Duration};
 
-use corelane::{Config, Context, Limits, ListRoots, NoArguments, Running, Server, Tool, time};
+use corelane::{Config, Context, Limits, ListRoots, NoArguments, Running, Server, TaskTerms, Tool, time};
 use serde_json::{Value, json};
-use support::{Client, await_calls_in_flight, peer::end, session::Session};
+use support::{
+    Client, await_calls_in_flight, eventually,
+    peer::{Peer, PeerRequest, end},
+    session::Session,
+    stream_from,
+};
 
 /// The address of the other client.
 const OTHER: &str = "127.0.0.2";
@@ -23,17 +28,25 @@ const SHARE: u32 = CALLS_MAX / 4;
 /// Calls of one client that go on without a connection: 5 % of [`CALLS_MAX`].
 const ORPHANS_MAX: u32 = 3;
 
-/// A server with one shard, and with tools that are not inline: one takes 20 s, one asks its client, one ends at once.
+/// Length of the result of a task.
+const RESULT_BYTES: usize = 10_000;
+
+/// A server with one shard, and with tools that are not inline: one takes 20 s, one asks its client, one ends at once, one becomes a
+/// task that ends at once.
 fn start() -> Running {
+    start_with(Limits {
+        calls_in_flight_max: CALLS_MAX as usize,
+        drain_timeout: Duration::from_millis(200),
+        ..Limits::default()
+    })
+}
+
+fn start_with(limits: Limits) -> Running {
     let config = Config {
         listen: vec!["127.0.0.1:0".parse::<SocketAddr>().unwrap().into()],
         admin: Some("127.0.0.1:0".parse().unwrap()),
         shards: Some(1),
-        limits: Limits {
-            calls_in_flight_max: CALLS_MAX as usize,
-            drain_timeout: Duration::from_millis(200),
-            ..Limits::default()
-        },
+        limits,
         ..Config::default()
     };
     let hold = Tool::new("hold").run_async(async |_: NoArguments, _| {
@@ -43,7 +56,10 @@ fn start() -> Running {
     let ask = Tool::new("ask")
         .run_async(async |_: NoArguments, cx: Context| format!("{:?}", cx.ask(ListRoots::default()).await));
     let soon = Tool::new("soon").run_async(async |_: NoArguments, _| "done");
-    Server::builder("shares", "1").tool(hold).tool(ask).tool(soon).build().start(&config).unwrap()
+    let terms = TaskTerms { ttl: Some(Duration::from_secs(3600)), poll_interval: Duration::from_millis(5) };
+    let large = Tool::new("task").task(terms).run_async(async |_: NoArguments, _| "x".repeat(RESULT_BYTES));
+    let server = Server::builder("shares", "1").tool(hold).tool(ask).tool(soon).tool(large);
+    server.build().start(&config).unwrap()
 }
 
 fn call(tool: &str) -> Value {
@@ -109,7 +125,6 @@ fn legacy_calls_of_reset_connections_are_bounded_per_client() {
     }
     let metrics = end(running);
     assert!(metrics.refusals("orphan_limit") > 0);
-    assert_eq!(metrics.refusals("peer_share"), 0);
 }
 
 #[test]
@@ -181,4 +196,76 @@ fn resumed_call_is_not_cancelled_for_lack_of_a_connection() {
         resumed.head
     );
     end(running);
+}
+
+const TASKS: &str = "io.modelcontextprotocol/tasks";
+
+fn connect_from(running: &Running, source: &str) -> Peer {
+    Peer::over(stream_from(source, running.addresses()[0]))
+}
+
+/// Calls a tool that becomes a task and ends; returns its id, or the status and code of the refusal.
+fn task(peer: &mut Peer) -> Result<Value, (u16, i64)> {
+    let answer = peer.request(&PeerRequest::call("task", json!({})).can(json!({"extensions": {TASKS: {}}})));
+    match answer.last().get("result") {
+        Some(result) => Ok(result["taskId"].clone()),
+        None => Err(answer.refused()),
+    }
+}
+
+/// The task, once it has ended.
+#[track_caller]
+fn ended(peer: &mut Peer, task: &Value) -> Value {
+    let ask = PeerRequest::new("tasks/get", json!({"taskId": task})).can(json!({"extensions": {TASKS: {}}}));
+    let mut view = Value::Null;
+    eventually("the end of the task", || {
+        view = peer.request(&ask).result().clone();
+        view["status"] != "working"
+    });
+    view
+}
+
+#[test]
+fn task_table_filled_by_one_client_has_room_for_another() {
+    let running = start_with(Limits { tasks_max: 64, ..Limits::default() });
+    let mut heavy = connect_from(&running, "127.0.0.1");
+    for _ in 0..60 {
+        let id = task(&mut heavy).unwrap();
+        ended(&mut heavy, &id);
+    }
+    assert_eq!(task(&mut heavy), Err((503, -32000)));
+    let mut other = connect_from(&running, OTHER);
+    for _ in 0..16 {
+        let id = task(&mut other).unwrap();
+        assert_eq!(ended(&mut other, &id)["status"], "completed");
+    }
+    assert_eq!(task(&mut other), Err((503, -32000)), "above its share");
+    let metrics = end(running);
+    assert_eq!((metrics.refusals("peer_share"), metrics.refusals("busy")), (2, 0));
+}
+
+#[test]
+fn task_results_of_one_client_leave_memory_for_those_of_another() {
+    // Room for 32 results, of which one client may keep 30.
+    let running = start_with(Limits { task_results_bytes_max: 33 * RESULT_BYTES, ..Limits::default() });
+    let mut heavy = connect_from(&running, "127.0.0.1");
+    let tasks: Vec<Value> = (0..40)
+        .map(|_| {
+            let id = task(&mut heavy).unwrap();
+            assert_eq!(ended(&mut heavy, &id)["status"], "completed");
+            id
+        })
+        .collect();
+    // The oldest results make room for newer ones.
+    let first = ended(&mut heavy, &tasks[0]);
+    assert_eq!((&first["status"], &first["error"]["code"]), (&json!("failed"), &json!(-32603)), "{first}");
+    let mut other = connect_from(&running, OTHER);
+    let kept: Vec<Value> = (0..8).map(|_| task(&mut other).unwrap()).collect();
+    for id in &kept {
+        assert_eq!(ended(&mut other, id)["status"], "completed");
+    }
+    let statuses: Vec<Value> = tasks.iter().map(|id| ended(&mut heavy, id)["status"].clone()).collect();
+    let completed = statuses.iter().filter(|status| **status == "completed").count();
+    assert!((20..=30).contains(&completed), "{completed}");
+    assert!(end(running).refusals("task_results_bytes_max") >= 10);
 }

@@ -163,6 +163,10 @@ pub struct Limits {
     pub request_state_ttl: Duration,
     /// Tasks stored by one shard, including ended ones. Beyond it: a call is answered "busy". Change: restart.
     pub tasks_max: usize,
+    /// Bytes of the results of ended tasks stored by one shard. Beyond it: results of the client that has the most are replaced by an
+    /// error, in the order in which they expire. Change: restart.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub task_results_bytes_max: usize,
     /// Time a task is stored if neither its client nor its tool sets another. Change: restart.
     #[serde(with = "humantime_serde")]
     pub task_ttl: Duration,
@@ -219,6 +223,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+    // Long: one value for each limit.
     fn default() -> Self {
         Self {
             head_bytes_max: 32 * 1024,
@@ -271,6 +276,7 @@ impl Default for Limits {
             question_timeout: Duration::from_secs(10 * 60),
             request_state_ttl: Duration::from_secs(60 * 60),
             tasks_max: 4096,
+            task_results_bytes_max: 64 << 20,
             task_ttl: Duration::from_secs(60 * 60),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
@@ -477,6 +483,7 @@ impl Limits {
             question_timeout: MILLISECOND..=DAY,
             request_state_ttl: MILLISECOND..=DAY * 365,
             tasks_max: 1..=10_000_000,
+            task_results_bytes_max: 1024..=GIB * 64,
             task_ttl: Duration::from_secs(1)..=DAY * 365,
             head_timeout: MILLISECOND..=DAY,
             body_timeout: MILLISECOND..=DAY,

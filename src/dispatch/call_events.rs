@@ -19,6 +19,7 @@ use crate::{
         TaskKey, TaskStatus,
     },
     mesh::Message,
+    peer::PeerKey,
     runtime::{CallEvent, Completed, Ticket, Unfinished, instant_after},
     session::Attachment,
     telemetry::observer::RequestFields,
@@ -194,12 +195,15 @@ impl Dispatcher {
             return;
         }
         let signing_key = self.sessions.signing_key();
-        let kept = self.state.tasks.insert(ticket, terms, signing_key, clock.both(), nonce);
-        let Some((key, expires)) = kept else {
-            if let Some(call) = self.calls.cancel(ticket) {
-                self.cancelled.push_back((ticket, call, ErrorKind::Busy));
+        let call = (ticket, PeerKey::new(call.peer));
+        let (key, expires) = match self.state.tasks.insert(call, terms, signing_key, clock.both(), nonce) {
+            Ok(inserted) => inserted,
+            Err(reason) => {
+                if let Some(call) = self.calls.cancel(ticket) {
+                    self.cancelled.push_back((ticket, call, reason.into()));
+                }
+                return;
             }
-            return;
         };
         self.calls.set_deadline(ticket, clock.monotonic, expires);
         let Some(call) = self.calls.get_mut(ticket) else { return };
@@ -249,7 +253,7 @@ impl Dispatcher {
             TaskAction::Cancel => {
                 if let Some(ticket) = self.state.tasks.ticket(key, clock.monotonic) {
                     self.calls.cancel(ticket);
-                    self.state.tasks.end(key, TaskStatus::Cancelled, clock.both());
+                    let _ = self.state.tasks.end(key, TaskStatus::Cancelled, clock.both());
                     self.observer.metrics().event("cancelled");
                     self.state.publish_task(key, clock.monotonic);
                 }
@@ -402,7 +406,9 @@ impl Dispatcher {
             (None, error) => TaskStatus::Failed(error.unwrap_or_default()),
         };
         let clock = self.clock;
-        self.state.tasks.end(key, status, clock.both());
+        for _ in 0..self.state.tasks.end(key, status, clock.both()) {
+            self.observer.limited("task_results_bytes_max");
+        }
         self.state.publish_task(key, clock.monotonic);
     }
 

@@ -64,7 +64,7 @@ impl SessionState {
             shard,
             subscriptions: Subscriptions::new(limits.subscriptions_max),
             table: SessionTable::new(shard, broadcast.instance(), limits),
-            tasks: Tasks::new(shard, limits.tasks_max, limits.task_ttl),
+            tasks: Tasks::new(shard, limits),
             broadcast,
             subscription_topics_max: limits.subscription_topics_max,
             deliveries: DeliveryQueue::default(),

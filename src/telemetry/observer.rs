@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Reasons of rejections that neither HTTP nor the protocol define.
-const SHARD_REFUSALS: [&str; 8] = [
+const SHARD_REFUSALS: [&str; 9] = [
     "accept_failed",
     "accept_no_descriptor",
     "adopt_failed",
@@ -30,6 +30,7 @@ const SHARD_REFUSALS: [&str; 8] = [
     "line_too_long",
     "lines_not_http",
     "slow_reader",
+    "task_results_bytes_max",
     "write_timeout",
 ];
 
