@@ -1,5 +1,7 @@
 //! What a connection keeps of a request whose reply comes later.
 
+use crate::mcp::Headers;
+
 /// The parts of a request that the head of its reply depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
@@ -7,6 +9,14 @@ pub(crate) struct Exchange<'a> {
     pub(crate) http_1_0: bool,
     /// The allowed origin of the web page that sent the request.
     pub(crate) origin: Option<&'a [u8]>,
+}
+
+impl<'a> Exchange<'a> {
+    /// The exchange that a request begins.
+    pub(crate) fn of(headers: Headers<'a>) -> Self {
+        let Headers { head, bytes } = headers;
+        Self { keep_alive: head.keep_alive, http_1_0: head.http_1_0, origin: head.origin(bytes).value() }
+    }
 }
 
 /// An exchange whose reply is pending, and the answers to its batch. The usual exchange, HTTP/1.1 that keeps the connection open

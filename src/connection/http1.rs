@@ -70,9 +70,30 @@ impl Handler for Requests<'_> {
     }
 
     fn handle(&mut self, request: Result<Request<'_>, RejectReason>) -> Flow {
+        let Self { pipeline, socket, peer, deferred, out, .. } = self;
         self.phase = match request {
-            Ok(request) => self.pipeline.handle(request, (self.socket, self.peer), self.deferred, self.out),
-            Err(reason) => self.pipeline.reject(reason, None, self.out),
+            Err(reason) => pipeline.reject(reason, None, out),
+            Ok(Request { ref head, head_bytes, body, body_length }) => {
+                let headers = Headers { head, bytes: head_bytes };
+                match pipeline.guard.check(head, head_bytes) {
+                    Err(reason) => pipeline.reject(reason, Some((head, head_bytes)), out),
+                    Ok(Route::Options) => pipeline.preflight(headers, out),
+                    Ok(route) => {
+                        let response = pipeline.heads.reserve(out);
+                        let Pipeline { dispatcher, decoder, .. } = &mut **pipeline;
+                        let disposition = match route {
+                            Route::Stream => dispatcher.open_stream(headers, *socket, out),
+                            Route::End => dispatcher.end_session(headers, *socket, out),
+                            Route::Mcp | Route::Options => {
+                                let mut source =
+                                    Source::Http { socket: *socket, peer: *peer, headers, in_batch: false };
+                                dispatcher.dispatch(decoder, &mut source, body, body_length, out)
+                            }
+                        };
+                        pipeline.reply(disposition, response, Exchange::of(headers), deferred, out)
+                    }
+                }
+            }
         };
         self.handled += 1;
         self.has_replied = true;
@@ -99,36 +120,6 @@ pub(crate) enum Delivered {
 }
 
 impl Pipeline {
-    /// Answers a request into `out`. Returns the connection's next phase if it does not go on with the next request.
-    fn handle(
-        &mut self,
-        request: Request<'_>,
-        (socket, peer): (SocketId, Option<PeerAddress>),
-        deferred: &mut DeferredReply,
-        out: &mut Vec<u8>,
-    ) -> Option<Phase> {
-        let Request { ref head, head_bytes, body, body_length } = request;
-        let route = match self.guard.check(head, head_bytes) {
-            Ok(route) => route,
-            Err(reason) => return self.reject(reason, Some((head, head_bytes)), out),
-        };
-        let headers = Headers { head, bytes: head_bytes };
-        if route == Route::Options {
-            return self.preflight(headers, out);
-        }
-        let response = self.heads.reserve(out);
-        let Self { dispatcher, decoder, .. } = self;
-        let disposition = match route {
-            Route::Stream => dispatcher.open_stream(headers, socket, out),
-            Route::End => dispatcher.end_session(headers, socket, out),
-            Route::Mcp | Route::Options => {
-                let mut source = Source::Http { socket, peer, headers, in_batch: false };
-                dispatcher.dispatch(decoder, &mut source, body, body_length, out)
-            }
-        };
-        self.reply(disposition, response, exchange(headers), deferred, out)
-    }
-
     /// Turns a disposition into a reply, or into a phase in which the connection waits for one.
     fn reply(
         &mut self,
@@ -402,7 +393,7 @@ impl Pipeline {
 
     /// Answers OPTIONS.
     fn preflight(&mut self, headers: Headers<'_>, out: &mut Vec<u8>) -> Option<Phase> {
-        let exchange = exchange(headers);
+        let exchange = Exchange::of(headers);
         let mut lines = preflight_headers(headers.head, headers.bytes);
         self.metrics().note(RpcMethod::Other as usize);
         lines.push_str(&self.header_lines(exchange));
@@ -465,13 +456,4 @@ fn write_events(out: &mut Vec<u8>, events: &[u8], is_over: bool) {
     if is_over {
         out.extend_from_slice(LAST_CHUNK);
     }
-}
-
-fn exchange(headers: Headers<'_>) -> Exchange<'_> {
-    let Headers { head, bytes } = headers;
-    let origin = match head.origin(bytes) {
-        Field::Value(origin) => Some(origin),
-        Field::Absent | Field::Repeated => None,
-    };
-    Exchange { keep_alive: head.keep_alive, http_1_0: head.http_1_0, origin }
 }

@@ -46,6 +46,17 @@ pub enum Field<'a> {
     Repeated,
 }
 
+impl<'a> Field<'a> {
+    /// The value of a header that occurs once.
+    #[must_use]
+    pub fn value(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Absent | Self::Repeated => None,
+        }
+    }
+}
+
 pub(super) fn field(located: Located, head: &[u8]) -> Field<'_> {
     match located {
         Located::Absent => Field::Absent,
