@@ -1,7 +1,7 @@
 //! Batches of JSON-RPC messages, in revision 2025-03-26
 //! (<https://modelcontextprotocol.io/specification/2025-03-26/basic#batching>).
 
-use super::{BatchReplies, Dispatcher, Disposition, Source, Suspension};
+use super::{BatchReplies, Dispatcher, Disposition, Part, Source, Suspension};
 use crate::{
     call::Revision,
     json::{Elements, Node, lacks_digits},
@@ -37,7 +37,7 @@ impl Dispatcher {
                 let (method, reason) = (RpcMethod::Initialize, ErrorKind::InvalidRequest);
                 self.reject(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, text));
             } else {
-                match self.dispatch_message(source, message, false, out)? {
+                match self.dispatch_message(source, message, Part::InBatch, out)? {
                     Disposition::Pending(_) => replies.pending += 1,
                     Disposition::NotAcceptable => {
                         self.reject_request(out, ErrorKind::InvalidRequest, "Not in a batch");

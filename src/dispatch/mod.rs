@@ -36,8 +36,8 @@ use crate::{
     json::{Decoder, Node},
     jsonrpc::{ErrorCode, Id, OwnedId, Rewritten, needs_text},
     mcp::{
-        self, Affinity, Call, CallAnswers, ErrorKind, Handshake, Headers, Outcome, RouterContext, RpcMethod,
-        Session, Sessions,
+        self, Affinity, Call, CallAnswers, ErrorKind, Handshake, Headers, InvalidArguments, Outcome,
+        RouterContext, RpcMethod, Session, Sessions,
     },
     mesh::{Broadcast, Request},
     peer::NoRoom,
@@ -77,6 +77,17 @@ pub(crate) struct Dispatcher {
     entropy: Entropy,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
+}
+
+/// The part of an HTTP body or a line that a message is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All of it, as received. Only this dispatch can be suspended.
+    Whole,
+    /// All of it, rewritten with the text of every number.
+    Rewritten,
+    /// A message of a batch.
+    InBatch,
 }
 
 /// Why the dispatch of a document is suspended.
@@ -132,7 +143,7 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Disposition {
         let (suspension, rewritten) = match decoder.decode(&mut *padded, length) {
-            Ok(document) => match self.dispatch_document(source, document.root(), true, out) {
+            Ok(document) => match self.dispatch_message(source, document.root(), Part::Whole, out) {
                 Ok(disposition) => return disposition,
                 Err(suspension) => (suspension, Rewritten::new(document.root())),
             },
@@ -163,41 +174,33 @@ impl Dispatcher {
                 let root = document.root();
                 let _installed = digits.install(root);
                 // A rewritten document contains the text of every number, so dispatch cannot be suspended.
-                self.dispatch_document(source, root, false, out).unwrap_or(Disposition::NoReply)
+                self.dispatch_message(source, root, Part::Rewritten, out).unwrap_or(Disposition::NoReply)
             }
             Err(rejected) => self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max)),
         }
     }
 
-    /// Dispatches a decoded document. `can_suspend`: whether a call may be validated off the shard.
-    #[inline(always)]
-    fn dispatch_document(
-        &mut self,
-        source: &mut Source<'_>,
-        root: Node<'_>,
-        can_suspend: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<Disposition, Suspension> {
-        match root.elements() {
-            Some(messages) if messages.len() > 0 && self.accepts_batches(source) => {
-                self.dispatch_batch(source, messages, out)
-            }
-            _ => self.dispatch_message(source, root, can_suspend, out),
-        }
-    }
-
-    /// Routes one message, validates and runs its call, and encodes the reply if it is ready.
+    /// Routes one message, validates and runs its call, and encodes the reply if it is ready. Dispatches each message of a batch.
     fn dispatch_message(
         &mut self,
         source: &mut Source<'_>,
         root: Node<'_>,
-        can_suspend: bool,
+        part: Part,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
         let start = out.len();
         let snapshot = Rc::clone(&self.snapshot);
-        let mut outcome =
-            self.with_router_context(&snapshot, |context| mcp::route(context, source.transport(), root, out));
+        let Self { sessions, entropy, limits, .. } = self;
+        let now = self.clock.wall.as_secs();
+        if part != Part::InBatch
+            && let Some(messages) = root.elements().filter(|messages| messages.len() > 0)
+            && mcp::accepts_batches(sessions, now, source.transport())
+        {
+            return self.dispatch_batch(source, messages, out);
+        }
+        let mut entropy = || entropy.take();
+        let mut context = RouterContext { snapshot: &snapshot, sessions, now, entropy: &mut entropy, limits };
+        let mut outcome = mcp::route(&mut context, source.transport(), root, out);
         let Outcome::Run(call) = &mut outcome else {
             // The message may be valid when its numbers are read as text.
             if matches!(outcome, Outcome::Rejected(..)) && needs_text(root) {
@@ -206,21 +209,22 @@ impl Dispatcher {
             }
             return Ok(self.act(outcome, source, out));
         };
-        if can_suspend && self.is_validated_off_shard(call) {
-            let (callable, id, revision) = (call.callable, call.id, call.revision);
-            return match self.insert_suspended(call, source) {
-                Ok(ticket) => Err(Suspension::Validation(ticket)),
-                Err(reason) => Ok(self.reject_call(callable, id, revision, reason.into(), out)),
-            };
-        }
-        if let Some(schema) = call.schema
-            && let Err(invalid) = mcp::validate(schema, call.input)
-        {
-            let status = mcp::write_invalid_arguments(out, &snapshot, call, schema, invalid);
-            let request = RequestFields::of_call(call.callable, call.id, self.observer.turn_began());
-            self.observer.call_rejected(invalid.reason(), call.callable, request, call.revision);
-            self.observer.metrics().note(RpcMethod::from(call.callable.kind()) as usize);
-            return Ok(Disposition::Replied(status, Vec::new()));
+        if let Some(schema) = call.schema {
+            let is_large = call.input.node_count() > self.limits.validation_inline_values_max;
+            if is_large && part == Part::Whole && self.runner.has_pool() {
+                let (callable, id, revision) = (call.callable, call.id, call.revision);
+                return match self.insert_suspended(call, source) {
+                    Ok(ticket) => Err(Suspension::Validation(ticket)),
+                    Err(reason) => Ok(self.reject_call(callable, id, revision, reason.into(), out)),
+                };
+            }
+            if let Some(invalid) = InvalidArguments::of(schema.validate(call.input)) {
+                let status = mcp::write_invalid_arguments(out, &snapshot, call, schema, invalid);
+                let request = RequestFields::of_call(call.callable, call.id, self.observer.turn_began());
+                self.observer.call_rejected(invalid.reason(), call.callable, request, call.revision);
+                self.observer.metrics().note(RpcMethod::from(call.callable.kind()) as usize);
+                return Ok(Disposition::Replied(status, Vec::new()));
+            }
         }
         self.run(call, source, out)
     }
@@ -407,22 +411,6 @@ impl Dispatcher {
             self.observer.metrics().note(RpcMethod::Other as usize);
             Disposition::Replied(status, Vec::new())
         })
-    }
-
-    fn accepts_batches(&mut self, source: &Source<'_>) -> bool {
-        let snapshot = Rc::clone(&self.snapshot);
-        self.with_router_context(&snapshot, |context| mcp::accepts_batches(context, source.transport()))
-    }
-
-    fn with_router_context<'a, T>(
-        &mut self,
-        snapshot: &'a Snapshot,
-        function: impl FnOnce(&mut RouterContext<'a, '_>) -> T,
-    ) -> T {
-        let Self { sessions, entropy, clock, limits, .. } = self;
-        let mut entropy = || entropy.take();
-        let now = clock.wall.as_secs();
-        function(&mut RouterContext { snapshot, sessions, now, entropy: &mut entropy, limits })
     }
 
     /// The queue of events of calls that run on this shard.

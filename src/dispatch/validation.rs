@@ -13,21 +13,13 @@ use crate::{
     call::{CallDetails, Caller, ClientChannel, Headers, Reply, RequestContext},
     json::{Decoder, Node},
     jsonrpc::Rewritten,
-    mcp::{self, Call, ErrorKind},
+    mcp::{self, Call, ErrorKind, InvalidArguments},
     peer::NoRoom,
     runtime::{Started, Ticket},
     telemetry::observer::RequestFields,
 };
 
 impl Dispatcher {
-    /// Whether the arguments of a call are validated on the pool.
-    #[inline]
-    pub(super) fn is_validated_off_shard(&self, call: &Call<'_>) -> bool {
-        call.schema.is_some()
-            && call.input.node_count() > self.limits.validation_inline_values_max
-            && self.runner.has_pool()
-    }
-
     /// Allocates a slot for a call that is validated on the pool, unless there is no room.
     pub(super) fn insert_suspended(
         &mut self,
@@ -70,10 +62,10 @@ impl Dispatcher {
             let mut decoder = Decoder::new(&limits);
             if let Ok(document) = decoder.decode(&mut copy, length) {
                 let input = arguments(document.root());
-                let _ = result.set(
-                    mcp::validate(&schema, input)
-                        .map_err(|invalid| (invalid, mcp::invalid_arguments_text(&schema, input, invalid))),
-                );
+                let _ = result.set(match InvalidArguments::of(schema.validate(input)) {
+                    None => Ok(()),
+                    Some(invalid) => Err((invalid, mcp::invalid_arguments_text(&schema, input, invalid))),
+                });
             }
         };
         if let Some(cancel) = self.runner.submit(ticket, Arc::new(AtomicBool::new(false)), validate) {

@@ -27,9 +27,7 @@ pub use model::task::{TaskAction, TaskKey, TaskRequest, TaskStatus, TaskView};
 pub use outcome::{Call, ClientAnswer, Outcome, RequestFingerprint, SessionAction, SubscriptionRequest};
 pub use response::call_answers::{CallAnswers, write_call_error};
 pub use response::error::{write_decode_error, write_rejection};
-pub use response::invalid_arguments::{
-    InvalidArguments, invalid_arguments_text, validate, write_invalid_arguments,
-};
+pub use response::invalid_arguments::{InvalidArguments, invalid_arguments_text, write_invalid_arguments};
 pub use router::{accepts_batches, require_session, route};
 pub use router_context::RouterContext;
 pub use sessions::{Instance, Session, SessionKey, Sessions};

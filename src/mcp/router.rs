@@ -199,11 +199,11 @@ fn response(
 /// Whether batches are accepted: in revision 2025-03-26, and without a session and version header
 /// (<https://modelcontextprotocol.io/specification/2025-03-26/basic#batching>).
 #[must_use]
-pub fn accepts_batches(context: &mut RouterContext<'_, '_>, transport: Transport<'_>) -> bool {
+pub fn accepts_batches(sessions: &mut Sessions, now: u64, transport: Transport<'_>) -> bool {
     let has_batches = |revision: Revision| revision == Revision::V2025_03_26;
     match transport {
         Transport::JsonLines(handshake) => handshake.is_some_and(|handshake| has_batches(handshake.revision)),
-        Transport::Http(headers) => match era::session(headers, context.sessions, context.now) {
+        Transport::Http(headers) => match era::session(headers, sessions, now) {
             Ok(Some(session)) => has_batches(session.revision),
             Ok(None) => era::version(headers).is_none_or(|version| version.is_some_and(has_batches)),
             Err(_) => false,

@@ -24,6 +24,16 @@ pub enum InvalidArguments {
 }
 
 impl InvalidArguments {
+    /// Why a validation failed; `None` if the arguments are valid.
+    #[must_use]
+    pub fn of(validation: Validation) -> Option<Self> {
+        match validation {
+            Validation::Valid => None,
+            Validation::Invalid => Some(Self::Violations),
+            Validation::BudgetExceeded => Some(Self::BudgetExceeded),
+        }
+    }
+
     /// The kind of the error.
     #[must_use]
     pub fn reason(self) -> ErrorKind {
@@ -31,19 +41,6 @@ impl InvalidArguments {
             Self::Violations => ErrorKind::InvalidArguments,
             Self::BudgetExceeded => ErrorKind::ValidationWork,
         }
-    }
-}
-
-/// Validates the input of a call against the schema of its tool.
-///
-/// # Errors
-/// If the input violates the schema, or cannot be validated within the limit.
-#[inline]
-pub fn validate(schema: &Validator, input: Node<'_>) -> Result<(), InvalidArguments> {
-    match schema.validate(input) {
-        Validation::Valid => Ok(()),
-        Validation::Invalid => Err(InvalidArguments::Violations),
-        Validation::BudgetExceeded => Err(InvalidArguments::BudgetExceeded),
     }
 }
 
