@@ -13,7 +13,7 @@ mod tokio_runtime;
 
 use std::{
     cell::{Cell, OnceCell},
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
@@ -33,8 +33,7 @@ pub use tokio_runtime::TokioRuntime;
 use crate::{
     call::{
         BlockingJob, CallDetails, CallMessage, Callable, Caller, ClientChannel, Context, Handler,
-        InlineContext, InlineHandler, LocalReply, OwnedRequest, RemoteContext, Reply, RequestContext,
-        ShardContext,
+        InlineContext, LocalReply, OwnedRequest, RemoteContext, Reply, RequestContext, ShardContext,
     },
     json::{Node, take_retry_with_digits},
     jsonrpc::OwnedId,
@@ -160,9 +159,32 @@ impl Runner {
         reply: &mut Reply,
     ) -> Started {
         let handler = callable.handler();
-        if let Handler::Inline(run) = handler {
-            return self.run_inline(&**run, input, request, details, reply);
+        let Handler::Inline(run) = handler else {
+            return self.start_pending(callable, input, request, details, file);
+        };
+        let Caller { revision, capabilities, .. } = request.caller;
+        let channel = OnceCell::new();
+        if let Some(details) = details {
+            let _ = channel.set(Box::new(ClientChannel::buffered(revision, capabilities, *details)));
         }
+        let context = InlineContext::new(request, &self.shard, &channel);
+        match catch_unwind(AssertUnwindSafe(|| run(input, context, reply))) {
+            Ok(()) if reply.is_error() && take_retry_with_digits() => Started::NeedsDigits { unused: None },
+            Ok(()) => Started::Done(channel.get().map(|channel| channel.take_buffered()).unwrap_or_default()),
+            Err(_) => Started::Panicked { unused: None },
+        }
+    }
+
+    /// Starts a call whose handler does not run inline.
+    fn start_pending(
+        &self,
+        callable: &Callable,
+        input: Node<'_>,
+        request: &RequestContext<'_>,
+        details: Option<Box<CallDetails>>,
+        file: impl FnOnce(OwnedId) -> Option<Ticket>,
+    ) -> Started {
+        let handler = callable.handler();
         let Ok(request) = request.to_owned(callable.reads()) else { return Started::RequestCopyTooLarge };
         let ticket = match file(request.id().clone()) {
             Ok(ticket) => ticket,
@@ -198,28 +220,6 @@ impl Runner {
             Ok(started) => started,
             Err(Unprepared::NeedsDigits) => Started::NeedsDigits { unused: Some(ticket) },
             Err(Unprepared::Panicked) => Started::Panicked { unused: Some(ticket) },
-        }
-    }
-
-    #[inline]
-    fn run_inline(
-        &self,
-        run: &InlineHandler,
-        input: Node<'_>,
-        request: &RequestContext<'_>,
-        details: Option<Box<CallDetails>>,
-        reply: &mut Reply,
-    ) -> Started {
-        let Caller { revision, capabilities, .. } = request.caller;
-        let channel = OnceCell::new();
-        if let Some(details) = details {
-            let _ = channel.set(Box::new(ClientChannel::buffered(revision, capabilities, *details)));
-        }
-        let context = InlineContext::new(request, &self.shard, &channel);
-        match catch_panic(|| run(input, context, reply)) {
-            Ok(()) if reply.is_error() && take_retry_with_digits() => Started::NeedsDigits { unused: None },
-            Ok(()) => Started::Done(channel.get().map(|channel| channel.take_buffered()).unwrap_or_default()),
-            Err(_) => Started::Panicked { unused: None },
         }
     }
 
@@ -349,5 +349,5 @@ fn prepare_work<W>(prepare: impl FnOnce() -> W) -> Result<W, Unprepared> {
 }
 
 fn catch_panic<T>(run: impl FnOnce() -> T) -> Result<T, Unfinished> {
-    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|_| Unfinished::Panicked)
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| Unfinished::Panicked)
 }
