@@ -352,6 +352,38 @@ fn health_and_readiness_fail_for_a_stuck_shard_or_a_drain() {
     running.join().unwrap();
 }
 
+/// Starts a server of these shards, one of which is stuck until the returned sender is dropped. Returns its number.
+fn with_stuck_shard(shards: usize) -> (Running, usize, mpsc::Sender<()>, Client) {
+    let ((begun, sticking), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
+    let released = Mutex::new(released);
+    let stick = Tool::new("stick").run(move |_: NoArguments, cx| {
+        begun.send(cx.caller().shard).unwrap();
+        _ = released.lock().unwrap().recv();
+    });
+    let server = Server::builder("test", "0").tool(stick).build();
+    let running = server.start(&Config { shards: Some(shards), ..config() }).unwrap();
+    let mut client = Client::connect(running.addresses()[0]);
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "stick"}});
+    client.send(post("", call.to_string()));
+    let stuck = sticking.recv_timeout(Duration::from_secs(20)).unwrap();
+    (running, stuck, release, client)
+}
+
+#[test]
+fn health_names_only_the_stuck_shard() {
+    let (running, stuck, release, mut client) = with_stuck_shard(4);
+    for _ in 0..2 {
+        let reply = get(&running, "/healthz");
+        assert_eq!((reply.status, text(&reply)), (503, format!("no answer from shard {stuck}\n")));
+    }
+    drop(release);
+    assert_eq!(client.read().status, 200);
+    assert_eq!(get(&running, "/healthz").status, 200);
+    drop(client);
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
 #[test]
 fn admin_connections_are_bounded_in_number_and_time() {
     let limits =

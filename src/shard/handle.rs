@@ -1,12 +1,8 @@
 //! A handle to a shard, for other threads.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use corelane_ring::{Ring, Waker};
@@ -18,8 +14,9 @@ use super::{
 };
 use crate::{mesh::Mailbox, registry::Snapshot, telemetry::metrics::ShardReport};
 
-/// Interval at which [`ShardHandle::is_alive`] checks the taken signals.
-const ALIVE_POLL_INTERVAL: Duration = Duration::from_micros(200);
+/// Number of signals that a shard had taken when it was probed.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe(u64);
 
 /// A handle to a shard, for any thread.
 #[derive(Clone)]
@@ -98,18 +95,19 @@ impl ShardHandle {
         receiver
     }
 
-    /// Whether the shard takes a signal before `until`, which shows that its loop runs.
+    /// Signals the shard. It has responded once [`Self::has_responded`] returns true for the returned probe, which shows that its
+    /// loop runs.
     #[must_use]
-    pub fn is_alive(&self, until: Instant) -> bool {
-        let taken = self.commands.signals_taken();
+    pub fn probe(&self) -> Probe {
+        let probe = Probe(self.commands.signals_taken());
         self.signal();
-        while self.commands.signals_taken() == taken {
-            if Instant::now() >= until {
-                return false;
-            }
-            thread::sleep(ALIVE_POLL_INTERVAL);
-        }
-        true
+        probe
+    }
+
+    /// Whether the shard has taken a signal since the probe.
+    #[must_use]
+    pub fn has_responded(&self, probe: Probe) -> bool {
+        self.commands.signals_taken() != probe.0
     }
 
     /// Whether the shard has ended.
