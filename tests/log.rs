@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::ServerProcess;
+use support::{ServerProcess, example};
 
 /// The lines written by a server while `work` runs.
 fn lines(level: &str, work: impl FnOnce(&ServerProcess)) -> Vec<Value> {
@@ -88,6 +88,75 @@ fn ring_messaging_support_is_logged_at_level_debug() {
     let line = server.before.lines().find(|line| line.contains("io_uring has what is needed"));
     // Linux supports it since 5.18 and the project requires 6.1; a sandbox may deny it.
     assert!(line.is_some_and(|line| line.contains("msg_ring=")), "{}", server.before);
+}
+
+/// The tools of the server of panics, which differ in how they run.
+const PANICKING: [&str; 3] = ["inline", "async", "blocking"];
+
+/// Starts the server of panics, runs `work`, and returns its stderr.
+fn stderr_of_panics(format: &str, work: impl FnOnce(&ServerProcess)) -> String {
+    let arguments =
+        ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--log", "error", "--log-format", format];
+    let server = ServerProcess::spawn(example("panics", &arguments));
+    work(&server);
+    server.signal("-TERM");
+    server.wait(Duration::from_secs(15)).2
+}
+
+/// Issue 12, A: with 30,000 calls a client wrote 30,000 lines.
+#[test]
+fn lines_about_panics_are_written_at_a_limited_rate_and_the_rest_counted() {
+    const CALLS: usize = 1500;
+    let mut began = std::time::Instant::now();
+    let stderr = stderr_of_panics("json", |server| {
+        let mut client = server.connect();
+        began = std::time::Instant::now();
+        for call in 0..CALLS {
+            client.call(PANICKING[call % PANICKING.len()], json!({"text": "on purpose"}));
+        }
+        // Longer than the period of one second of the rate limit.
+        std::thread::sleep(Duration::from_millis(1100));
+        client.call("inline", json!({"text": "on purpose"}));
+    });
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    let lines: Vec<Value> = stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (kind, all) in [("on purpose", CALLS + 1), ("tool_panicked", CALLS + 1)] {
+        let of = |line: &&Value| line["message"].as_str().unwrap().contains(kind);
+        let written: Vec<&Value> = lines.iter().filter(of).collect();
+        assert!((101..=100 * seconds).contains(&written.len()), "{} lines of {kind}", written.len());
+        let suppressed: u64 = written.iter().filter_map(|line| line["suppressed"].as_u64()).sum();
+        assert_eq!(
+            written.len() + usize::try_from(suppressed).unwrap(),
+            all,
+            "every line of {kind} is counted"
+        );
+    }
+}
+
+#[test]
+fn text_of_a_panic_cannot_begin_a_line_or_control_a_terminal() {
+    let forged = "a\r\n\0{\"level\":\"ERROR\"}\u{1b}[2K\u{85}\u{2028}\u{2029}\u{202e}\u{2066}";
+    let long = "x".repeat(100_000);
+    let work = |server: &ServerProcess| {
+        for tool in PANICKING {
+            for text in [forged, &long] {
+                server.connect().call(tool, json!({"text": text}));
+            }
+        }
+    };
+    for format in ["text", "json"] {
+        let stderr = stderr_of_panics(format, work);
+        let is_control = |letter: char| letter != '\n' && letter.is_control();
+        let reorders = |letter| matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        assert!(!stderr.contains(|letter| is_control(letter) || reorders(letter)), "{stderr:?}");
+        // Of each panic a line of the hook and one of the shard.
+        assert_eq!(stderr.lines().count(), 2 * 2 * PANICKING.len(), "{stderr}");
+        assert!(stderr.lines().all(|line| line.len() < 5000), "{stderr}");
+        match format {
+            "text" => assert!(stderr.contains(r"\u{2028}\u{2029}\u{202e}"), "{stderr}"),
+            _ => assert!(stderr.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{stderr}"),
+        }
+    }
 }
 
 /// Captures the log of this process.

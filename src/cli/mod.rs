@@ -125,7 +125,7 @@ fn run(
         in_file(&path, &errors).into_iter().take(1).map(|line| line + &more).collect::<Vec<_>>()
     })?;
     // Dropped last: flushes the log.
-    let _log = log::start(config.log, config.limits.log_lines_queued_max);
+    let _log = log::start(config.log, &config.limits);
     serve(&config).map_err(|error| vec![error.to_string()])
 }
 

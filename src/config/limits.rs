@@ -201,8 +201,8 @@ pub struct Limits {
     /// requests of the shard. Change: live.
     #[serde(with = "humantime_serde")]
     pub turn_slow: Duration,
-    /// Log lines of one kind that one shard writes in a second. Beyond it: they are counted, and the next line reports
-    /// their number. Change: restart.
+    /// Log lines of one kind that one shard writes in a second; of panics, the blocking pool and the admin interface, that
+    /// the process writes. Beyond it: they are counted, and the next line reports their number. Change: restart.
     pub log_lines_per_second_max: u32,
     /// Log lines that wait for stderr. Beyond it: they are dropped, and the next line reports their number.
     /// Change: restart.

@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -22,7 +22,10 @@ use super::{
     Unfinished,
     completions::{Completed, RemoteCompletions, Ticket},
 };
-use crate::call::{Reply, WaitGauge};
+use crate::{
+    call::{Reply, WaitGauge},
+    telemetry::log::RateLimit,
+};
 
 /// Work of one job.
 pub(super) type Work = Box<dyn FnOnce() -> Result<Reply, Unfinished> + Send>;
@@ -53,6 +56,8 @@ pub struct PoolConfig {
     pub queue_max: usize,
     /// Idle time after which a temporary thread ends.
     pub idle_max: Duration,
+    /// Maximum log lines in a second about threads that cannot be started.
+    pub log_lines_per_second_max: u32,
     /// Cores without a shard, to which threads are pinned in turn. If empty, threads run on any core at nice 10.
     pub cores: Vec<usize>,
 }
@@ -247,6 +252,7 @@ impl Shared {
     /// Starts threads for waiting jobs, until the last handle is dropped.
     fn supervise(self: &Arc<Self>, queue: &Receiver<Job>) {
         let mut has_failed = false;
+        let mut lines = RateLimit::new(self.config.log_lines_per_second_max);
         while !self.ended.load(SeqCst) {
             if queue.is_empty() {
                 self.is_watched.store(false, SeqCst);
@@ -269,22 +275,27 @@ impl Shared {
                 match self.start_thread(queue, false) {
                     Ok(()) => has_failed = false,
                     Err(error) => {
-                        if !std::mem::replace(&mut has_failed, true) {
-                            let threads = self.threads.load(SeqCst);
-                            tracing::warn!(
-                                %error,
-                                threads,
-                                threads_max = self.config.threads_max,
-                                "cannot start a thread for a blocking call that waits; remedy: raise the limit of \
-                                 threads (ulimit -u, TasksMax, the container's pids limit), or lower \
-                                 blocking_threads_max"
-                            );
+                        if !std::mem::replace(&mut has_failed, true)
+                            && let Some(suppressed) = lines.admit("pool_thread", Instant::now())
+                        {
+                            self.log_no_thread(&error, suppressed);
                         }
                         break;
                     }
                 }
             }
         }
+    }
+
+    fn log_no_thread(&self, error: &io::Error, suppressed: u64) {
+        tracing::warn!(
+            %error,
+            threads = self.threads.load(SeqCst),
+            threads_max = self.config.threads_max,
+            suppressed = (suppressed > 0).then_some(suppressed),
+            "cannot start a thread for a blocking call that waits; remedy: raise the limit of threads (ulimit -u, \
+             TasksMax, the container's pids limit), or lower blocking_threads_max"
+        );
     }
 
     fn start_thread(self: &Arc<Self>, queue: &Receiver<Job>, is_permanent: bool) -> io::Result<()> {
@@ -351,14 +362,17 @@ fn run(job: Job) {
 
 #[cfg(test)]
 mod tests {
-    use std::{rc::Rc, sync::Barrier, time::Instant};
+    use std::{rc::Rc, sync::Barrier};
 
     use super::*;
     use crate::runtime::{CallEvent, Completions};
 
     fn config() -> PoolConfig {
         let idle_max = Duration::from_millis(20);
-        PoolConfig { threads: 1, threads_max: 3, waiting_max: 2, queue_max: 100, idle_max, cores: Vec::new() }
+        let (threads, threads_max, waiting_max, queue_max) = (1, 3, 2, 100);
+        let log_lines_per_second_max = 1;
+        let cores = Vec::new();
+        PoolConfig { threads, threads_max, waiting_max, queue_max, idle_max, log_lines_per_second_max, cores }
     }
 
     fn submit(pool: &BlockingPool, completions: &Rc<Completions>, work: impl FnOnce() + Send + 'static) {

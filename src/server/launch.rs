@@ -181,6 +181,7 @@ fn start_worker_pools(free: &[usize], config: &Config) -> Result<WorkerPools, St
         waiting_max: config.limits.blocking_waiting_max,
         queue_max: config.limits.blocking_queue_max,
         idle_max: BLOCKING_IDLE_MAX,
+        log_lines_per_second_max: config.limits.log_lines_per_second_max,
         cores: free.to_vec(),
     };
     let pool = BlockingPool::start(pool).map_err(|error| resource("the blocking pool", &error))?;

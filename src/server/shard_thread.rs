@@ -156,8 +156,12 @@ impl ShardPlan {
                 drop(started);
                 let _drain = DrainOnDrop(group, handle);
                 AssertUnwindSafe(shard.run()).catch_unwind().await.unwrap_or_else(|panic| {
+                    let detail = log::panic_excerpt(log::panic_message(&*panic));
                     let backtrace = log::take_backtrace();
-                    error!(shard = number, backtrace, "shard_panicked: its thread ends, the server drains");
+                    error!(
+                        shard = number,
+                        detail, backtrace, "shard_panicked: its thread ends, the server drains"
+                    );
                     panic::resume_unwind(panic)
                 })
             }

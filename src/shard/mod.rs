@@ -35,7 +35,10 @@ use crate::{
     delivery::DeliveryQueue,
     dispatch::Dispatcher,
     runtime::Timers,
-    telemetry::metrics::{ShardMetrics, ShardReport},
+    telemetry::{
+        log::panic_message,
+        metrics::{ShardMetrics, ShardReport},
+    },
 };
 
 /// Maximum time that a shard sleeps in its ring before it computes its next deadline, and before it parks in its executor.
@@ -256,10 +259,8 @@ impl Shard {
 
     #[cold]
     fn drop_panicked(&mut self, socket: SocketId, panic: &(dyn Any + Send)) {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         let dispatcher = self.dispatcher();
-        dispatcher.observer.panicked(text.unwrap_or("no message"));
+        dispatcher.observer.panicked(panic_message(panic));
         for ticket in dispatcher.calls.of_socket(socket) {
             dispatcher.calls.cancel_or_free(ticket);
         }

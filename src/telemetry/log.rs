@@ -1,13 +1,18 @@
 //! Log of the command line, on stderr, and a rate limit of log lines.
 
-use std::time::{Duration, Instant};
+use std::{
+    any::Any,
+    time::{Duration, Instant},
+};
 #[cfg(feature = "cli")]
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
+    borrow::Cow,
     cell::Cell,
+    fmt::Write as _,
     io::{self, Write},
     panic,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 #[cfg(feature = "cli")]
@@ -16,16 +21,20 @@ use tracing::{error, level_filters::LevelFilter, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
 #[cfg(feature = "cli")]
-use crate::config::{Log, LogFormat, LogLevel};
+use crate::config::{Limits, Log, LogFormat, LogLevel};
+
+/// Maximum length of the text of a panic in a log line, in bytes. A handler may put its arguments into it.
+const PANIC_BYTES_MAX: usize = 4096;
 
 /// Starts the log of the process. A separate thread writes the lines, so that a slow reader of stderr delays no shard. Beyond
-/// `lines_queued_max` queued lines they are dropped. Dropping the returned guard writes the queued lines.
+/// `log_lines_queued_max` queued lines they are dropped. Dropping the returned guard writes the queued lines.
 #[cfg(feature = "cli")]
-pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
+pub(crate) fn start(log: Log, limits: &Limits) -> WorkerGuard {
     let dropped = Arc::new(OnceLock::new());
-    let writer = LossReporter { inner: io::stderr(), dropped: dropped.clone(), reported: 0 };
+    let writer =
+        LineWriter { inner: io::stderr(), format: log.format, dropped: dropped.clone(), reported: 0 };
     let (queue, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(lines_queued_max)
+        .buffered_lines_limit(limits.log_lines_queued_max)
         .lossy(true)
         .thread_name("log")
         .finish(writer);
@@ -45,7 +54,7 @@ pub(crate) fn start(log: Log, lines_queued_max: usize) -> WorkerGuard {
         LogFormat::Text => tracing::subscriber::set_global_default(lines.finish()),
         LogFormat::Json => tracing::subscriber::set_global_default(lines.json().flatten_event(true).finish()),
     };
-    log_panics();
+    log_panics(limits.log_lines_per_second_max);
     guard
 }
 
@@ -55,27 +64,39 @@ thread_local! {
     static LAST_PANIC: Cell<Option<Backtrace>> = const { Cell::new(None) };
 }
 
-/// Installs a panic hook that logs each panic, and then calls the program's hook, if there is one. The standard hook would write to
-/// stderr from the shard on which a tool panicked.
+/// Installs a panic hook that logs each panic, at most `lines_per_second_max` in a second in the whole process, and then calls the
+/// program's hook, if there is one. The standard hook would write to stderr from the shard on which a tool panicked.
 ///
-/// With `RUST_BACKTRACE` the line contains the backtrace. Without that variable the backtrace is captured without symbols for
-/// [`take_backtrace`]: the code that catches the panic logs it if the server is at fault.
+/// With `RUST_BACKTRACE` the line contains the backtrace. Without that variable, and where the line is suppressed, the backtrace is
+/// captured without symbols for [`take_backtrace`]: the code that catches the panic logs it if the server is at fault.
 #[cfg(feature = "cli")]
-fn log_panics() {
+fn log_panics(lines_per_second_max: u32) {
     let program = program_hook();
     let is_set = |name| std::env::var_os(name).is_some();
     let is_kept = !is_set("RUST_BACKTRACE") && !is_set("RUST_LIB_BACKTRACE");
+    let limit = Mutex::new(RateLimit::new(lines_per_second_max));
     panic::set_hook(Box::new(move |info| {
-        let text = info.to_string().replace('\n', " ");
-        let remedy = remedy(&text);
-        // Disabled unless RUST_BACKTRACE is set.
-        let backtrace = Backtrace::capture();
-        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
-        if is_kept {
+        let admitted = limit.lock().unwrap_or_else(PoisonError::into_inner).admit("panic", Instant::now());
+        // Disabled unless RUST_BACKTRACE is set. Symbols are looked up when it is written.
+        let backtrace = Some(Backtrace::capture()).filter(|it| it.status() == BacktraceStatus::Captured);
+        let (written, kept) = match admitted {
+            Some(_) => (backtrace, is_kept.then(Backtrace::force_capture)),
+            None => (None, backtrace.or_else(|| is_kept.then(Backtrace::force_capture))),
+        };
+        if let Some(kept) = kept {
             // The thread's local storage may have been destroyed.
-            let _ = LAST_PANIC.try_with(|last| last.set(Some(Backtrace::force_capture())));
+            let _ = LAST_PANIC.try_with(|last| last.set(Some(kept)));
         }
-        error!(remedy, backtrace, "{text}");
+        if let Some(suppressed) = admitted {
+            let text = panic_excerpt(&info.to_string());
+            let suppressed = (suppressed > 0).then_some(suppressed);
+            error!(
+                remedy = remedy(&text),
+                backtrace = written.map(|it| it.to_string()),
+                suppressed,
+                "{text}"
+            );
+        }
         if let Some(program) = &program {
             program(info);
         }
@@ -118,17 +139,32 @@ fn program_hook() -> Option<PanicHook> {
     (!is_standard).then_some(hook)
 }
 
-/// Writer of the log's thread, which reports the number of dropped lines before the next line.
+/// The text of a caught panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// The text of a panic as one line of at most [`PANIC_BYTES_MAX`] bytes.
+pub(crate) fn panic_excerpt(text: &str) -> String {
+    let end = text.floor_char_boundary(PANIC_BYTES_MAX);
+    let (shown, rest) = text.split_at_checked(end).unwrap_or((text, ""));
+    shown.replace('\n', " ") + if rest.is_empty() { "" } else { "…" }
+}
+
+/// Writer of the log's thread: escapes each line ([`escape`]), and reports the number of dropped lines before the next line.
 #[cfg(feature = "cli")]
-struct LossReporter<W> {
+struct LineWriter<W> {
     inner: W,
+    format: LogFormat,
     dropped: Arc<OnceLock<ErrorCounter>>,
     /// Number of dropped lines that have been reported.
     reported: usize,
 }
 
 #[cfg(feature = "cli")]
-impl<W: Write> Write for LossReporter<W> {
+impl<W: Write> Write for LineWriter<W> {
+    /// Writes one whole line, which is how the subscriber and the queue pass it on.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let dropped = self.dropped.get().map_or(0, ErrorCounter::dropped_lines);
         if dropped > self.reported {
@@ -136,12 +172,48 @@ impl<W: Write> Write for LossReporter<W> {
             warn!(lines = dropped - self.reported, "log lines were dropped: stderr is read too slowly");
             self.reported = dropped;
         }
-        self.inner.write(line)
+        match escape(line, self.format) {
+            Cow::Borrowed(line) => self.inner.write(line),
+            Cow::Owned(escaped) => self.inner.write_all(&escaped).map(|()| line.len()),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
+}
+
+/// Escapes what could end a line or change how a terminal or a viewer shows it, anywhere but in the line feed at the end: control
+/// characters (C0, DEL, C1), line and paragraph separators, and marks of the direction of text. Fields that are formatted with
+/// `Debug` have been escaped before; messages and fields that are formatted with `Display` have not. In a JSON line only strings
+/// can contain such characters.
+#[cfg(feature = "cli")]
+fn escape(line: &[u8], format: LogFormat) -> Cow<'_, [u8]> {
+    let (text, end) = line.strip_suffix(b"\n").map_or((line, ""), |text| (text, "\n"));
+    if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(line);
+    }
+    let text = String::from_utf8_lossy(text);
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(line);
+    }
+    let mut escaped = String::with_capacity(line.len() + 64);
+    for letter in text.chars() {
+        // Writing to a String does not fail.
+        let _ = match format {
+            _ if !is_escaped(letter) => escaped.write_char(letter),
+            LogFormat::Text => write!(escaped, "{}", letter.escape_default()),
+            // All of them have four digits.
+            LogFormat::Json => write!(escaped, "\\u{:04x}", u32::from(letter)),
+        };
+    }
+    Cow::Owned((escaped + end).into_bytes())
+}
+
+#[cfg(feature = "cli")]
+fn is_escaped(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Rate limit per kind of log line, which counts the suppressed lines.
@@ -253,10 +325,36 @@ mod tests {
         if std::env::var_os("RUST_BACKTRACE").is_some() || std::env::var_os("RUST_LIB_BACKTRACE").is_some() {
             return;
         }
-        log_panics();
+        log_panics(1);
         assert!(panic::catch_unwind(culprit).is_err());
         assert!(take_backtrace().unwrap().contains("culprit"));
         assert_eq!(take_backtrace(), None, "it has been taken");
+        // Beyond the rate the line is suppressed; a panic of the server is still explained.
+        assert!(panic::catch_unwind(culprit).is_err());
+        assert!(take_backtrace().unwrap().contains("culprit"));
+    }
+
+    #[test]
+    fn line_is_escaped_in_both_formats() {
+        let controls = "a\r\nb\0\t\u{1b}[31m\u{7f}\u{85}\u{2028}\u{2029}\u{202e}\u{2066}\u{61c}ü\u{200d}";
+        let of = |format| {
+            String::from_utf8(escape(format!("{controls}\n").as_bytes(), format).into_owned()).unwrap()
+        };
+        let text = r"a\r\nb\u{0}\t\u{1b}[31m\u{7f}\u{85}\u{2028}\u{2029}\u{202e}\u{2066}\u{61c}";
+        assert_eq!(of(LogFormat::Text), format!("{text}ü\u{200d}\n"));
+        let json = of(LogFormat::Json);
+        let read: String = serde_json::from_str(&format!("\"{}\"", json.trim_end())).unwrap();
+        assert_eq!(read, controls);
+        for plain in ["", "\n", "plain ~\n", "größer\n", "no line feed"] {
+            assert!(matches!(escape(plain.as_bytes(), LogFormat::Text), Cow::Borrowed(_)), "{plain}");
+        }
+    }
+
+    #[test]
+    fn text_of_a_panic_is_cut() {
+        assert_eq!(panic_excerpt("a\nb"), "a b");
+        let long = panic_excerpt(&"ü".repeat(PANIC_BYTES_MAX));
+        assert_eq!((long.len(), long.ends_with("ü…")), (PANIC_BYTES_MAX + "…".len(), true));
     }
 
     /// Mock of a stderr that is not read: it accepts one line per message in `go`.
@@ -281,7 +379,8 @@ mod tests {
     fn stuck_stderr_does_not_block_and_dropped_lines_are_reported() {
         let ((go, going), (out, written)) = (mpsc::channel(), mpsc::channel());
         let dropped = Arc::new(OnceLock::new());
-        let writer = LossReporter { inner: Stuck { go: going, out }, dropped: dropped.clone(), reported: 0 };
+        let inner = Stuck { go: going, out };
+        let writer = LineWriter { inner, format: LogFormat::Text, dropped: dropped.clone(), reported: 0 };
         let (queue, guard) = NonBlockingBuilder::default().buffered_lines_limit(4).lossy(true).finish(writer);
         dropped.set(queue.error_counter()).unwrap();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(queue).finish();

@@ -182,7 +182,7 @@ impl Observer {
         self.metrics.event(KIND);
         let Some(suppressed) = self.limit.admit(KIND, self.turn_began) else { return };
         let (shard, suppressed) = (self.shard, (suppressed > 0).then_some(suppressed));
-        let detail = format!("{}; the connection is dropped", message.replace('\n', " "));
+        let detail = format!("{}; the connection is dropped", log::panic_excerpt(message));
         tracing::error!(shard, detail, backtrace = log::take_backtrace(), suppressed, "{KIND}");
     }
 
