@@ -8,7 +8,7 @@ use crate::{
     config::Limits,
     delivery::{AfterSend, Payload},
     dispatch::{BatchReplies, Disposition, JsonLinesClient, Source},
-    http1::{begin_event, chunk, finish_event},
+    http1::{chunk, write_event_with},
     jsonl::{Flow, Handler, Line, LineFramer, LineTooLong, is_http},
     jsonrpc::{ErrorCode, write_error},
 };
@@ -161,11 +161,7 @@ pub(crate) fn append_message(connection: &mut Connection, write: impl FnOnce(&mu
         write(&mut connection.out);
         connection.out.push(b'\n');
     } else {
-        chunk(&mut connection.out, true, |out| {
-            begin_event(out, None);
-            write(out);
-            finish_event(out);
-        });
+        chunk(&mut connection.out, true, |out| write_event_with(out, None, write));
     }
 }
 

@@ -17,4 +17,4 @@ pub use guard::{AllowedHosts, RequestGuard, Route, path};
 pub use head::{BodyFraming, Field, Method, RequestHead, excerpt};
 pub use reject::RejectReason;
 pub use response::{CONTINUE, ReservedHead, ResponseHeads, Status};
-pub use sse::{KEEP_ALIVE, LAST_CHUNK, begin_event, chunk, finish_event, write_event, write_retry};
+pub use sse::{KEEP_ALIVE, LAST_CHUNK, chunk, write_event, write_event_with, write_retry};

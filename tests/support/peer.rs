@@ -427,6 +427,7 @@ impl Peer {
         let end = self.decoded.windows(2).position(|window| window == b"\n\n")?;
         let text = String::from_utf8(self.decoded.drain(..end + 2).collect()).unwrap();
         let text = text.trim_end_matches('\n');
+        assert!(!text.contains(['\r', '\u{2028}', '\u{2029}']), "a line is cut: {text:?}");
         if text.starts_with(':') {
             assert_eq!(text.lines().count(), 1, "{text}");
             return Some(Event::Comment);

@@ -214,6 +214,7 @@ impl SessionReply {
         loop {
             if let Some(end) = self.decoded.windows(2).position(|window| window == b"\n\n") {
                 let text = String::from_utf8(self.decoded.drain(..end + 2).collect()).unwrap();
+                assert!(!text.contains(['\r', '\u{2028}', '\u{2029}']), "a line is cut: {text:?}");
                 let mut event = Event { id: None, retry: None, data: None };
                 let mut is_comment = true;
                 for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with(':')) {
