@@ -37,6 +37,8 @@ pub struct Ring {
     pub(super) starved: VecDeque<SocketId>,
     pub(super) completions: Vec<(u64, i32, u32)>,
     pub(super) last_batch: usize,
+    /// Whether the last turn left no completion behind.
+    pub(super) reaped_all: bool,
     /// Moving average of the sizes of non-empty batches.
     pub(super) usual_batch: usize,
     /// Number of operations without their final completion.
@@ -80,6 +82,7 @@ impl Ring {
             starved: VecDeque::new(),
             completions: Vec::with_capacity(REAP_MANY),
             last_batch: 0,
+            reaped_all: true,
             usual_batch: 0,
             outstanding: 0,
             parker: Some(parker),
@@ -119,6 +122,7 @@ impl Ring {
             completions.push((entry.user_data(), entry.result(), entry.flags()));
         }
         self.last_batch = completions.len();
+        self.reaped_all = self.starved.is_empty() && !self.has_unreaped();
         if self.last_batch > 0 {
             self.usual_batch = (self.usual_batch * 3 + self.last_batch) / 4;
         }
@@ -144,6 +148,18 @@ impl Ring {
         self.last_batch
     }
 
+    /// Whether the last turn reaped everything that was ready: one system call reaps a bounded number of completions.
+    #[must_use]
+    pub fn has_reaped_all(&self) -> bool {
+        self.reaped_all
+    }
+
+    /// Number of operations without their final completion.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        self.outstanding
+    }
+
     /// Whether completions are waiting for the next turn.
     #[must_use]
     pub fn has_completions(&mut self) -> bool {
@@ -154,6 +170,12 @@ impl Ring {
     pub(super) fn has_kernel_work(&mut self) -> bool {
         let submission = self.ring.submission();
         !submission.is_empty() || submission.taskrun() || submission.cq_overflow()
+    }
+
+    /// Whether the kernel holds completions back until the next system call.
+    fn has_unreaped(&mut self) -> bool {
+        let submission = self.ring.submission();
+        submission.taskrun() || submission.cq_overflow()
     }
 
     pub(super) fn enter(&mut self) -> io::Result<()> {

@@ -412,12 +412,15 @@ impl Dispatcher {
         self.state.publish_task(key, clock.monotonic);
     }
 
-    /// Cancels and answers the calls and requests past their deadlines.
-    pub(crate) fn expire(&mut self) {
+    /// Answers the cancelled calls; if `overdue`, also cancels and answers the calls and requests past their deadlines.
+    pub(crate) fn expire(&mut self, overdue: bool) {
         loop {
             if let Some((ticket, call, error)) = self.cancelled.pop_front() {
                 self.finish_call(ticket, &call, None, Err(error));
                 continue;
+            }
+            if !overdue {
+                return;
             }
             match self.calls.next_overdue(self.clock.monotonic) {
                 Some(Overdue::Call(ticket, call)) => {

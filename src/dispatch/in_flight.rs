@@ -17,7 +17,7 @@ use crate::{
     jsonrpc::OwnedId,
     mcp::{RequestFingerprint, RpcMethod, SessionKey},
     peer::{NoRoom, PeerKey, Shares},
-    runtime::{Cancel, Tick, Ticket, Timers},
+    runtime::{Cancel, Tick, Ticket, Timers, instant_after},
 };
 
 /// The state that encodes and delivers the reply of a call when it ends.
@@ -223,6 +223,16 @@ impl InFlightCalls {
             call.deadline = deadline;
             let after = deadline.saturating_duration_since(now);
             self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, after));
+        }
+    }
+
+    /// Moves the deadlines of all calls and requests by the length of a pause in which none of their ends could be observed.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        self.timers.postpone(by);
+        for entry in &mut self.entries {
+            if let State::Filed(call) | State::Running(call, ..) = &mut entry.state {
+                call.deadline = instant_after(call.deadline, by);
+            }
         }
     }
 

@@ -106,6 +106,11 @@ impl Timers {
         self.scheduled += 1;
     }
 
+    /// Moves all deadlines, past and pending, by the length of a pause in which nothing could be observed.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        self.start = instant_after(self.start, by);
+    }
+
     /// Removes `index` from the wheel.
     pub(crate) fn cancel(&mut self, index: usize) {
         self.unlink(index);
@@ -214,6 +219,21 @@ mod tests {
         let far = timers.tick_after(start, Duration::from_secs(1000));
         timers.schedule(0, far);
         assert_eq!(expired(&mut timers, start + TICK * (SLOTS as u32 + 1)), [0]);
+    }
+
+    #[test]
+    fn postponed_deadlines_keep_the_time_they_had_left() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start, 8);
+        let pause = Duration::from_secs(1000);
+        timers.schedule(0, timers.tick_after(start, Duration::from_secs(10)));
+        assert!(expired(&mut timers, start + Duration::from_secs(9)).is_empty());
+        timers.postpone(pause);
+        let resumed = start + pause + Duration::from_secs(9);
+        assert!(expired(&mut timers, resumed).is_empty());
+        timers.schedule(1, timers.tick_after(resumed, Duration::from_secs(2)));
+        assert_eq!(expired(&mut timers, resumed + Duration::from_secs(1) + 2 * TICK), [0]);
+        assert_eq!(expired(&mut timers, resumed + Duration::from_secs(2) + 2 * TICK), [1]);
     }
 
     #[test]

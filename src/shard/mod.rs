@@ -34,7 +34,7 @@ use crate::{
     connection::{Census, Connection, Pipeline},
     delivery::DeliveryQueue,
     dispatch::Dispatcher,
-    runtime::Timers,
+    runtime::{Timers, instant_after},
     telemetry::{
         log::panic_message,
         metrics::{ShardMetrics, ShardReport},
@@ -56,6 +56,13 @@ const ALARM_MIN: Duration = Duration::from_millis(1);
 
 /// Maximum number of call events handled in one turn; the rest are handled in the next.
 const CALL_EVENTS_PER_TURN: usize = 256;
+
+/// A turn that begins so much later than it could have begins after a stall: the thread or the machine was stopped, or a
+/// handler held the shard.
+const STALL_MIN: Duration = Duration::from_secs(1);
+
+/// Completions that a turn counts at least against the backlog of the deadlines.
+const BACKLOG_STEP: usize = 16;
 
 /// A shard.
 pub struct Shard {
@@ -85,6 +92,10 @@ pub struct Shard {
     /// Connections whose reply is complete and that read their next request.
     to_resume: VecDeque<SocketId>,
     now: Instant,
+    /// Time by which the next turn should begin.
+    awake_by: Instant,
+    /// Completions after which deadlines are checked although more are ready; `None` while everything ready was handled.
+    backlog: Option<usize>,
     drain_until: Option<Instant>,
     /// Time at which the executor last polled its timers.
     executor_turn: Instant,
@@ -135,6 +146,8 @@ impl Shard {
             delivering: DeliveryQueue::default(),
             to_resume: VecDeque::new(),
             now,
+            awake_by: now,
+            backlog: None,
             drain_until: None,
             executor_turn: now,
             has_more: false,
@@ -183,21 +196,29 @@ impl Shard {
     /// Runs one turn: handles events of the ring, of calls and of other threads, and due timers; then flushes. Returns whether
     /// there was work.
     fn turn(&mut self, events: &mut Vec<Event>, due: &mut Vec<usize>) -> bool {
-        self.now = Instant::now();
+        let now = Instant::now();
+        if now.saturating_duration_since(self.awake_by) >= STALL_MIN {
+            self.on_stall(now.saturating_duration_since(self.now));
+        }
+        (self.now, self.awake_by) = (now, now);
         self.pipeline.begin_turn(self.now, SystemTime::now());
         let mut worked = !events.is_empty();
         for event in events.drain(..) {
             self.guarded(event.socket(), |shard| shard.on_event(event));
         }
-        worked |= self.take_call_events();
+        let call_events = self.take_call_events();
+        worked |= call_events > 0;
         worked |= self.take_commands();
-        self.timers.expire(self.now, due);
+        let is_current = self.is_current(call_events < CALL_EVENTS_PER_TURN);
+        if is_current {
+            self.timers.expire(self.now, due);
+        }
         for index in due.drain(..) {
             let socket = self.connections.get(index).and_then(Option::as_ref);
             let socket = socket.map(|connection| connection.socket);
             self.guarded(socket, |shard| shard.on_timer(index));
         }
-        self.dispatcher().expire();
+        self.dispatcher().expire(is_current);
         self.retry_accept();
         loop {
             self.drain_deliveries();
@@ -233,6 +254,7 @@ impl Shard {
             self.drain_until,
         ];
         let until = alarms.into_iter().flatten().min();
+        self.awake_by = until.unwrap_or_else(|| instant_after(self.now, Duration::MAX));
         if has_tasks {
             return self
                 .ring
@@ -288,15 +310,37 @@ impl Shard {
         }
     }
 
-    fn take_call_events(&mut self) -> bool {
-        let mut worked = false;
+    /// Handles events of calls. Returns their number.
+    fn take_call_events(&mut self) -> usize {
         // Bounded, because an event may start the next call, which queues further events.
-        for _ in 0..CALL_EVENTS_PER_TURN {
-            let Some(event) = self.dispatcher().next_event() else { break };
-            worked = true;
+        for taken in 0..CALL_EVENTS_PER_TURN {
+            let Some(event) = self.dispatcher().next_event() else { return taken };
             self.dispatcher().on_call_event(event);
         }
-        worked
+        CALL_EVENTS_PER_TURN
+    }
+
+    /// Whether deadlines may be checked in this turn: no input or event that arrived in time is still to be handled. Under
+    /// permanent load they are checked once every operation could have completed since the last check.
+    fn is_current(&mut self, took_all_events: bool) -> bool {
+        if self.ring.has_reaped_all() && took_all_events && !self.has_more {
+            self.backlog = None;
+            return true;
+        }
+        let left = self.backlog.unwrap_or_else(|| 2 * self.ring.operations());
+        let left = left.saturating_sub(self.ring.last_batch().max(BACKLOG_STEP));
+        self.backlog = (left > 0).then_some(left);
+        left == 0
+    }
+
+    /// Extends all deadlines by a time in which neither input nor the end of a call could be observed.
+    #[cold]
+    fn on_stall(&mut self, unobserved: Duration) {
+        self.timers.postpone(unobserved);
+        self.drain_until = self.drain_until.map(|until| instant_after(until, unobserved));
+        let dispatcher = self.dispatcher();
+        dispatcher.calls.postpone(unobserved);
+        dispatcher.observer.stalled(unobserved);
     }
 
     fn dispatcher(&mut self) -> &mut Dispatcher {

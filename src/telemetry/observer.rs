@@ -35,7 +35,7 @@ const SHARD_REFUSALS: [&str; 9] = [
 ];
 
 /// Counted events that are not rejections.
-const EVENTS: [&str; 9] = [
+const EVENTS: [&str; 10] = [
     "answer_lost",
     "answer_unexpected",
     "call_abandoned",
@@ -45,6 +45,7 @@ const EVENTS: [&str; 9] = [
     "events_missed",
     "input_required",
     "slow_turn",
+    "stalled",
 ];
 
 pub(crate) struct Observer {
@@ -151,6 +152,15 @@ impl Observer {
     /// The peer of the connection whose input, delivery or call is being handled.
     pub(crate) fn peer(&self) -> Option<PeerAddress> {
         self.peer
+    }
+
+    /// Counts and logs a time without a turn, by which the deadlines are extended.
+    #[cold]
+    pub(crate) fn stalled(&mut self, unobserved: Duration) {
+        self.metrics.event("stalled");
+        let detail =
+            format!("no turn for {} ms, deadlines are extended by this time", unobserved.as_millis());
+        self.write(Level::INFO, "stalled", Some(&detail));
     }
 
     /// Sets the peer that the following lines about requests name.
