@@ -107,7 +107,8 @@ pub struct Limits {
     /// Threads of the blocking pool, without those whose handler waits for a client. Beyond it: calls wait in the
     /// queue. The pool always has `blocking_threads` threads, even if that is more. It starts another one when a call
     /// has waited for 10 ms while fewer than `blocking_threads` threads compute; that thread ends after 10 s without a
-    /// call. Change: restart.
+    /// call. For each 16 of them, and at least once, a spare thread is started in addition when all are in use and a call of a
+    /// peer without a running call waits; it runs only such calls. Change: restart.
     pub blocking_threads_max: usize,
     /// Blocking handlers of all shards that wait for an answer of their client. Each occupies a thread in addition to
     /// `blocking_threads_max`. Beyond it: a client request fails with

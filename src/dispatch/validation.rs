@@ -3,7 +3,7 @@
 //! The call has a slot and a pending reply like any other. The receive buffer is reused, so the call holds a copy of the document.
 //! After validation, the document is decoded again on the shard and the handler runs.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use super::{
     Dispatcher, Disposition, Source, insert_call,
@@ -14,7 +14,7 @@ use crate::{
     json::{Decoder, Node},
     jsonrpc::Rewritten,
     mcp::{self, Call, ErrorKind, InvalidArguments},
-    peer::NoRoom,
+    peer::{NoRoom, PeerKey},
     runtime::{Started, Ticket},
     telemetry::observer::RequestFields,
 };
@@ -52,7 +52,7 @@ impl Dispatcher {
         let (document, length, digits) = rewritten.finish(original);
         let limits = self.limits;
         let Some(call) = self.calls.get_mut(ticket) else { return Disposition::NoReply };
-        let revision = call.revision;
+        let (revision, peer) = (call.revision, PeerKey::new(call.peer));
         let Some(suspended) = &mut call.suspended else { return Disposition::NoReply };
         let (schema, result) = (suspended.schema.clone(), Arc::clone(&suspended.result));
         let mut copy = document.clone();
@@ -68,13 +68,17 @@ impl Dispatcher {
                 });
             }
         };
-        if let Some(cancel) = self.runner.submit(ticket, Arc::new(AtomicBool::new(false)), validate) {
-            let channel = Arc::new(ClientChannel::buffered(revision, capabilities, CallDetails::default()));
-            self.calls.run(ticket, cancel, channel, self.clock.monotonic);
-            return Disposition::Pending(ticket);
-        }
+        let reason = match self.runner.submit(ticket, peer, validate) {
+            Ok(cancel) => {
+                let channel =
+                    Arc::new(ClientChannel::buffered(revision, capabilities, CallDetails::default()));
+                self.calls.run(ticket, cancel, channel, self.clock.monotonic);
+                return Disposition::Pending(ticket);
+            }
+            Err(reason) => reason,
+        };
         let Some((call, _)) = self.calls.take(ticket) else { return Disposition::NoReply };
-        self.reject_call(&call.callable, call.id.as_id(), call.revision, ErrorKind::Busy, out)
+        self.reject_call(&call.callable, call.id.as_id(), call.revision, reason.into(), out)
     }
 
     /// Resumes a call after validation: runs its handler, or replies with the violations.

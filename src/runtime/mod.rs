@@ -5,6 +5,7 @@
 
 mod cancel;
 mod completions;
+mod fair_queue;
 mod local;
 mod pool;
 mod timers;
@@ -25,6 +26,7 @@ use futures_lite::FutureExt;
 pub use cancel::{Cancel, LocalCancel};
 pub use completions::{CallEvent, Completed, Completions, RemoteCompletions, Ticket};
 pub use local::{Elapsed, LocalTask, sleep, spawn_local, timeout};
+use pool::Recipient;
 pub use pool::{BlockingPool, PoolConfig, PoolLoad, PoolObserver};
 pub(crate) use timers::{Tick, Timers, instant_after};
 #[cfg(feature = "tokio")]
@@ -37,7 +39,7 @@ use crate::{
     },
     json::{Node, take_retry_with_digits},
     jsonrpc::OwnedId,
-    peer::NoRoom,
+    peer::{NoRoom, PeerKey},
 };
 
 /// Why a call ended without a reply.
@@ -130,21 +132,26 @@ impl Runner {
         self.pools.pool.is_some()
     }
 
-    /// Runs internal work on the blocking pool, under the ticket of a call, which receives an empty reply. `None` if the queue is
-    /// full or there is no pool.
-    pub fn submit(
+    /// Runs internal work for a peer on the blocking pool, under the ticket of a call, which receives an empty reply.
+    ///
+    /// # Errors
+    /// The queue is full, the peer uses its share of it, or there is no pool.
+    pub(crate) fn submit(
         &self,
         ticket: Ticket,
-        cancelled: Arc<AtomicBool>,
+        peer: PeerKey,
         work: impl FnOnce() + Send + 'static,
-    ) -> Option<Cancel> {
+    ) -> Result<Cancel, NoRoom> {
         let work = Box::new(move || {
             work();
             Ok(Reply::default())
         });
-        let home = self.completions.remote();
-        self.pools.pool.as_ref()?.submit(work, Arc::clone(&cancelled), ticket, home).ok()?;
-        Some(Cancel::Job(cancelled))
+        let pool = self.pools.pool.as_ref().ok_or(NoRoom::Full)?;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let completions = self.completions.remote();
+        let recipient = Recipient { cancelled: Arc::clone(&cancelled), ticket, completions };
+        pool.submit(peer, work, recipient)?;
+        Ok(Cancel::Job(cancelled))
     }
 
     /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]. `file` allocates
@@ -182,15 +189,16 @@ impl Runner {
         input: Node<'_>,
         request: &RequestContext<'_>,
         details: Option<Box<CallDetails>>,
-        file: impl FnOnce(OwnedId) -> Option<Ticket>,
+        file: impl FnOnce(OwnedId) -> Result<Ticket, NoRoom>,
     ) -> Started {
         let handler = callable.handler();
+        let peer = PeerKey::new(request.peer);
         let Ok(request) = request.to_owned(callable.reads()) else { return Started::RequestCopyTooLarge };
         let ticket = match file(request.id().clone()) {
             Ok(ticket) => ticket,
             Err(reason) => return Started::Busy { unused: None, reason },
         };
-        let channel = self.open_channel(handler, &request, details, ticket);
+        let channel = self.open_channel(handler, &request, peer, details, ticket);
         let handle = CallHandle { ticket, channel: Arc::clone(&channel) };
         // The handler is code of the tool and may panic before its work begins.
         let started = match handler {
@@ -201,7 +209,8 @@ impl Runner {
             }
             Handler::Blocking(run) => {
                 let (context, cancelled) = self.remote_context(request, channel);
-                prepare_work(|| run(input, context)).map(|work| self.submit_handler(work, cancelled, handle))
+                let submit = |work| self.submit_handler(work, peer, cancelled, handle);
+                prepare_work(|| run(input, context)).map(submit)
             }
             #[cfg(feature = "tokio")]
             Handler::Tokio(run) => {
@@ -228,6 +237,7 @@ impl Runner {
         &self,
         handler: &Handler,
         request: &OwnedRequest,
+        peer: PeerKey,
         details: Option<Box<CallDetails>>,
         ticket: Ticket,
     ) -> Arc<ClientChannel> {
@@ -238,7 +248,7 @@ impl Runner {
         let becomes_task = details.task;
         let mut channel = ClientChannel::queued(revision, capabilities, details, sender);
         if let (Handler::Blocking(_), Some(pool)) = (handler, &self.pools.pool) {
-            channel = channel.with_wait_gauge(pool.wait_gauge());
+            channel = channel.with_wait_gauge(pool.wait_gauge(peer));
         }
         if let Some(terms) = becomes_task {
             // Before the handler begins, because it may immediately send a request to the client from another thread.
@@ -272,7 +282,13 @@ impl Runner {
         Started::Pending(ticket, Cancel::Task(cancel), channel)
     }
 
-    fn submit_handler(&self, work: BlockingJob, cancelled: Arc<AtomicBool>, handle: CallHandle) -> Started {
+    fn submit_handler(
+        &self,
+        work: BlockingJob,
+        peer: PeerKey,
+        cancelled: Arc<AtomicBool>,
+        handle: CallHandle,
+    ) -> Started {
         let CallHandle { ticket, channel } = handle;
         let Some(pool) = &self.pools.pool else {
             return Started::Busy { unused: Some(ticket), reason: NoRoom::Full };
@@ -283,9 +299,11 @@ impl Runner {
             let reply = work();
             if waits.has_unanswered() { Err(Unfinished::InputRequired) } else { Ok(reply) }
         });
-        match pool.submit(work, Arc::clone(&cancelled), ticket, self.completions.remote()) {
+        let completions = self.completions.remote();
+        let recipient = Recipient { cancelled: Arc::clone(&cancelled), ticket, completions };
+        match pool.submit(peer, work, recipient) {
             Ok(()) => Started::Pending(ticket, Cancel::Job(cancelled), channel),
-            Err(unused) => Started::Busy { unused: Some(unused), reason: NoRoom::Full },
+            Err(reason) => Started::Busy { unused: Some(ticket), reason },
         }
     }
 }

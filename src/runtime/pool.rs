@@ -4,43 +4,60 @@
 //! [`WAIT_MAX`], unless as many threads compute as are permanent; more would only compete with them. A temporary thread ends
 //! when it has been idle for a while. A thread whose handler waits for its client does not count towards the maximum, so clients
 //! that do not answer cannot block other calls.
+//!
+//! Jobs wait by peer, and the peer with the fewest running jobs is served next ([`FairQueue`]). A peer without a running job does
+//! not wait for the jobs of others either: when its job has waited for [`WAIT_MAX`], the supervisor starts a spare thread, which
+//! runs only jobs of such peers. Spare threads are not limited by the number of threads that compute.
 
 use std::{
+    cell::Cell,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
-    thread::{self, Thread},
+    thread,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use rustix::thread::{Pid, gettid};
 
 use super::{
     Unfinished,
     completions::{Completed, RemoteCompletions, Ticket},
+    fair_queue::FairQueue,
 };
 use crate::{
     call::{Reply, WaitGauge},
+    peer::{NoRoom, PeerKey},
     telemetry::log::RateLimit,
 };
 
 /// Work of one job.
 pub(super) type Work = Box<dyn FnOnce() -> Result<Reply, Unfinished> + Send>;
 
-/// Time a job waits before a temporary thread is started for it.
+/// Time a job waits before a temporary or spare thread is started for it.
 const WAIT_MAX: Duration = Duration::from_millis(10);
+
+/// Maximum number of spare threads: one for this many of `threads_max`, and at least one.
+const THREADS_PER_SPARE: usize = 16;
 
 /// Nice value of threads that share the shards' cores. A shard then has about ten times the weight of such a thread.
 const SHARED_CORE_NICE: i32 = 10;
 
+/// What a job is submitted for: the flag that cancels it, and the call that its completion ends.
+pub(super) struct Recipient {
+    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) ticket: Ticket,
+    pub(super) completions: RemoteCompletions,
+}
+
 struct Job {
     work: Work,
-    cancelled: Arc<AtomicBool>,
-    ticket: Ticket,
-    completions: RemoteCompletions,
+    recipient: Recipient,
 }
 
 /// Sizes and cores of a pool.
@@ -48,13 +65,15 @@ struct Job {
 pub struct PoolConfig {
     /// Number of permanent threads; at least 1.
     pub threads: usize,
-    /// Maximum number of threads whose handlers do not wait for a client; at least `threads`.
+    /// Maximum number of threads whose handlers do not wait for a client; at least `threads`. Spare threads are not included.
     pub threads_max: usize,
     /// Maximum number of threads whose handlers wait for a client. Beyond it a client request fails.
     pub waiting_max: usize,
     /// Maximum number of queued jobs. Beyond it a job is rejected.
     pub queue_max: usize,
-    /// Idle time after which a temporary thread ends.
+    /// Share of the queue that one peer may use while the jobs of others wait and it is half full, in percent.
+    pub peer_share_percent: u32,
+    /// Idle time after which a temporary or spare thread ends.
     pub idle_max: Duration,
     /// Maximum log lines in a second about threads that cannot be started.
     pub log_lines_per_second_max: u32,
@@ -67,37 +86,90 @@ pub struct PoolConfig {
 pub struct BlockingPool(Arc<Handle>);
 
 struct Handle {
-    jobs: Sender<Job>,
     shared: Arc<Shared>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.ended.store(true, SeqCst);
-        self.shared.wake_supervisor();
+        let shared = &self.shared;
+        shared.state().has_ended = true;
+        [&shared.job, &shared.newcomer, &shared.overdue].into_iter().for_each(Condvar::notify_all);
     }
+}
+
+/// Kind of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Permanent,
+    Temporary,
+    /// Runs only jobs of peers without a running job.
+    Spare,
+}
+
+thread_local! {
+    /// The kind of a thread of a pool. A spare thread whose handler waits for its client becomes a temporary one.
+    static KIND: Cell<Kind> = const { Cell::new(Kind::Temporary) };
 }
 
 /// State shared by the pool's threads and its handles.
 struct Shared {
     config: PoolConfig,
-    /// Number of threads.
-    threads: AtomicUsize,
+    state: Mutex<State>,
+    /// Wakes a permanent or temporary thread.
+    job: Condvar,
+    /// Wakes a spare thread.
+    newcomer: Condvar,
+    /// Wakes the supervisor.
+    overdue: Condvar,
     /// Ids of the threads.
     ids: Mutex<Vec<Pid>>,
-    /// Number of threads that wait for a job.
-    idle: AtomicUsize,
+}
+
+struct State {
+    queue: FairQueue<Job>,
+    /// Permanent and temporary threads.
+    threads: ThreadCount,
+    spares: ThreadCount,
     /// Number of threads whose handler waits for its client.
-    waiting: AtomicUsize,
+    waiting: usize,
     /// Number of jobs taken from the queue so far.
-    taken: AtomicU64,
+    taken: u64,
     /// Number of threads started so far, which numbers the next one.
-    started: AtomicUsize,
-    supervisor: OnceLock<Thread>,
+    started: usize,
     /// Whether the supervisor watches the queue.
-    is_watched: AtomicBool,
+    is_watched: bool,
     /// Whether the last handle has been dropped.
-    ended: AtomicBool,
+    has_ended: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct ThreadCount {
+    all: usize,
+    /// Those that wait for a job. A thread that was woken counts until it runs.
+    idle: usize,
+}
+
+impl State {
+    fn count(&mut self, kind: Kind) -> &mut ThreadCount {
+        match kind {
+            Kind::Permanent | Kind::Temporary => &mut self.threads,
+            Kind::Spare => &mut self.spares,
+        }
+    }
+
+    /// Whether a spare thread has a job: the next one is of a peer without a running job, and no other thread is idle.
+    fn has_newcomer(&self) -> bool {
+        self.threads.idle == 0 && self.queue.newcomer().is_some()
+    }
+
+    fn take(&mut self, kind: Kind) -> Option<(PeerKey, Job)> {
+        if kind == Kind::Spare && !self.has_newcomer() {
+            return None;
+        }
+        let taken = self.queue.take()?;
+        self.taken += 1;
+        Some(taken)
+    }
 }
 
 impl BlockingPool {
@@ -106,49 +178,57 @@ impl BlockingPool {
     /// # Errors
     /// A permanent thread cannot be started.
     pub fn start(config: PoolConfig) -> io::Result<Self> {
-        let (jobs, queue) = bounded(config.queue_max);
         let threads = config.threads.max(1);
         let config = PoolConfig { threads, threads_max: config.threads_max.max(threads), ..config };
+        let state = State {
+            queue: FairQueue::new(config.queue_max, config.peer_share_percent),
+            threads: ThreadCount::default(),
+            spares: ThreadCount::default(),
+            waiting: 0,
+            taken: 0,
+            started: 0,
+            is_watched: false,
+            has_ended: false,
+        };
         let shared = Arc::new(Shared {
             config,
-            threads: AtomicUsize::new(0),
+            state: Mutex::new(state),
+            job: Condvar::new(),
+            newcomer: Condvar::new(),
+            overdue: Condvar::new(),
             ids: Mutex::default(),
-            idle: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            taken: AtomicU64::new(0),
-            started: AtomicUsize::new(0),
-            supervisor: OnceLock::new(),
-            is_watched: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
         });
         // From here on, dropping the pool ends the threads.
-        let pool = Self(Arc::new(Handle { jobs, shared: Arc::clone(&shared) }));
+        let pool = Self(Arc::new(Handle { shared: Arc::clone(&shared) }));
         for _ in 0..threads {
-            shared.start_thread(&queue, true)?;
+            shared.start_thread(Kind::Permanent)?;
         }
-        let supervised = Arc::clone(&shared);
-        let supervisor = thread::Builder::new()
-            .name("blocking-pool".to_owned())
-            .spawn(move || supervised.supervise(&queue))?;
-        // Set once. The supervisor checks the queue when it starts, so a job queued before is not lost.
-        let _ = shared.supervisor.set(supervisor.thread().clone());
+        thread::Builder::new().name("blocking-pool".to_owned()).spawn(move || shared.supervise())?;
         Ok(pool)
     }
 
-    /// Queues a job whose completion is pushed to `completions`. Returns the ticket if the queue is full.
-    pub(super) fn submit(
-        &self,
-        work: Work,
-        cancelled: Arc<AtomicBool>,
-        ticket: Ticket,
-        completions: RemoteCompletions,
-    ) -> Result<(), Ticket> {
-        let Handle { jobs, shared } = &*self.0;
-        jobs.try_send(Job { work, cancelled, ticket, completions }).map_err(|refused| match refused {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => job.ticket,
-        })?;
-        if shared.idle.load(SeqCst) < jobs.len() {
-            shared.watch();
+    /// Queues a job of a peer. Returns the reason if the queue is full or the peer uses its share of it.
+    pub(super) fn submit(&self, peer: PeerKey, work: Work, recipient: Recipient) -> Result<(), NoRoom> {
+        let shared = &self.0.shared;
+        let mut state = shared.state();
+        if let Err((job, reason)) = state.queue.push(peer, Job { work, recipient }) {
+            // The handler's values are dropped without the lock.
+            drop(state);
+            drop(job);
+            return Err(reason);
+        }
+        let is_short = state.threads.idle < state.queue.len();
+        let wakes_thread = state.threads.idle > 0;
+        let wakes_spare = is_short && state.spares.idle > 0;
+        if is_short {
+            shared.watch(&mut state);
+        }
+        drop(state);
+        if wakes_thread {
+            shared.job.notify_one();
+        }
+        if wakes_spare {
+            shared.newcomer.notify_one();
         }
         Ok(())
     }
@@ -159,9 +239,9 @@ impl BlockingPool {
         PoolObserver(Arc::downgrade(&self.0))
     }
 
-    /// Returns the gauge of threads whose handlers wait for their clients.
-    pub(super) fn wait_gauge(&self) -> Arc<dyn WaitGauge> {
-        Arc::clone(&self.0.shared) as Arc<dyn WaitGauge>
+    /// Returns the gauge of threads whose handlers wait for their clients, for the handler of a peer.
+    pub(super) fn wait_gauge(&self, peer: PeerKey) -> Arc<dyn WaitGauge> {
+        Arc::new(PeerWait { shared: Arc::clone(&self.0.shared), peer, waits: AtomicUsize::new(0) })
     }
 }
 
@@ -174,12 +254,12 @@ impl PoolObserver {
     #[must_use]
     pub fn load(&self) -> Option<PoolLoad> {
         let handle = self.0.upgrade()?;
-        let shared = &handle.shared;
+        let state = handle.shared.state();
         Some(PoolLoad {
-            queued: handle.jobs.len(),
-            threads: shared.threads.load(SeqCst),
-            idle: shared.idle.load(SeqCst),
-            waiting: shared.waiting.load(SeqCst),
+            queued: state.queue.len(),
+            threads: state.threads.all + state.spares.all,
+            idle: state.threads.idle + state.spares.idle,
+            waiting: state.waiting,
         })
     }
 }
@@ -197,45 +277,67 @@ pub struct PoolLoad {
     pub waiting: usize,
 }
 
-impl WaitGauge for Shared {
+/// The gauge of one call. A handler that waits for its client is not a running job of its peer.
+struct PeerWait {
+    shared: Arc<Shared>,
+    peer: PeerKey,
+    /// Number of waits of the handler. It may have several on threads of its own. Changed under the lock of the state.
+    waits: AtomicUsize,
+}
+
+impl WaitGauge for PeerWait {
     fn begin(&self) -> bool {
-        let more = |waiting: usize| (waiting < self.config.waiting_max).then_some(waiting + 1);
-        let is_admitted = self.waiting.fetch_update(SeqCst, SeqCst, more).is_ok();
-        if is_admitted {
-            // A thread may be started now for a queued job.
-            self.watch();
+        let Self { shared, peer, waits } = self;
+        let mut state = shared.state();
+        if state.waiting >= shared.config.waiting_max {
+            return false;
         }
-        is_admitted
+        state.waiting += 1;
+        if KIND.get() == Kind::Spare {
+            KIND.set(Kind::Temporary);
+            state.spares.all -= 1;
+            state.threads.all += 1;
+        }
+        if waits.fetch_add(1, Relaxed) == 0 {
+            state.queue.finish(*peer);
+        }
+        // A thread may be started now for a queued job.
+        shared.watch(&mut state);
+        shared.wake_spare(&state);
+        true
     }
 
     fn end(&self) {
-        let waiting = self.waiting.fetch_sub(1, SeqCst);
-        debug_assert!(waiting > 0, "a handler that does not wait ends waiting");
+        let mut state = self.shared.state();
+        debug_assert!(state.waiting > 0, "a handler that does not wait ends waiting");
+        state.waiting = state.waiting.saturating_sub(1);
+        if self.waits.fetch_sub(1, Relaxed) == 1 {
+            state.queue.resume(self.peer);
+        }
     }
 }
 
 impl Shared {
-    /// Wakes the supervisor, which then watches the queue until it is empty.
-    fn watch(&self) {
-        if !self.is_watched.swap(true, SeqCst) {
-            self.wake_supervisor();
-        }
-    }
-
-    fn wake_supervisor(&self) {
-        if let Some(supervisor) = self.supervisor.get() {
-            supervisor.unpark();
-        }
-    }
-
-    /// Number of threads that may be started now.
-    fn room(&self) -> usize {
-        let allowed = self.config.threads_max + self.waiting.load(SeqCst);
-        allowed.saturating_sub(self.threads.load(SeqCst))
+    /// A panic leaves no state behind that the next thread could not use: handlers run without the lock.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ids(&self) -> MutexGuard<'_, Vec<Pid>> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the supervisor, which then watches the queue until it is empty.
+    fn watch(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.is_watched, true) {
+            self.overdue.notify_one();
+        }
+    }
+
+    fn wake_spare(&self, state: &State) {
+        if state.spares.idle > 0 && state.has_newcomer() {
+            self.newcomer.notify_one();
+        }
     }
 
     /// Number of threads that compute or wait for a processor; 0 if `/proc` cannot be read.
@@ -250,58 +352,70 @@ impl Shared {
     }
 
     /// Starts threads for waiting jobs, until the last handle is dropped.
-    fn supervise(self: &Arc<Self>, queue: &Receiver<Job>) {
+    fn supervise(self: &Arc<Self>) {
+        let config = &self.config;
+        let spares_max = (config.threads_max / THREADS_PER_SPARE).max(1);
         let mut has_failed = false;
-        let mut lines = RateLimit::new(self.config.log_lines_per_second_max);
-        while !self.ended.load(SeqCst) {
-            if queue.is_empty() {
-                self.is_watched.store(false, SeqCst);
-                // A job queued before the flag was cleared has not woken the supervisor.
-                if queue.is_empty() {
-                    thread::park();
-                    continue;
-                }
+        let mut lines = RateLimit::new(config.log_lines_per_second_max);
+        let mut state = self.state();
+        while !state.has_ended {
+            if state.queue.is_empty() {
+                state.is_watched = false;
+                state = self.overdue.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
-            let (queued, taken) = (queue.len(), self.taken.load(SeqCst));
+            let (queued, taken, newcomer) = (state.queue.len(), state.taken, state.queue.newcomer());
+            drop(state);
             thread::sleep(WAIT_MAX);
-            // The queue is first in, first out: the jobs that were not taken meanwhile have waited all the time.
-            let taken = self.taken.load(SeqCst).saturating_sub(taken);
-            let overdue = queued.saturating_sub(usize::try_from(taken).unwrap_or(usize::MAX));
-            let mut start = overdue.min(self.room());
+            state = self.state();
+            // Of the jobs that waited before, as many as were not taken meanwhile have waited all the time, or more.
+            let taken = usize::try_from(state.taken - taken).unwrap_or(usize::MAX);
+            let overdue = queued.saturating_sub(taken).min(state.queue.len());
+            let room = (config.threads_max + state.waiting).saturating_sub(state.threads.all);
+            let is_newcomer_overdue = newcomer.is_some() && newcomer == state.queue.newcomer();
+            let needs_spare = is_newcomer_overdue && state.spares.all < spares_max;
+            drop(state);
+            let mut start = overdue.min(room);
             if start > 0 {
-                start = start.min(self.config.threads.saturating_sub(self.running()));
+                start = start.min(config.threads.saturating_sub(self.running()));
             }
-            for _ in 0..start {
-                match self.start_thread(queue, false) {
-                    Ok(()) => has_failed = false,
-                    Err(error) => {
-                        if !std::mem::replace(&mut has_failed, true)
-                            && let Some(suppressed) = lines.admit("pool_thread", Instant::now())
-                        {
-                            self.log_no_thread(&error, suppressed);
-                        }
-                        break;
-                    }
+            let kinds = std::iter::repeat_n(Kind::Temporary, start);
+            for kind in kinds.chain((start == 0 && needs_spare).then_some(Kind::Spare)) {
+                let started = self.start_thread(kind);
+                if let Err(error) = &started
+                    && !has_failed
+                    && let Some(suppressed) = lines.admit("pool_thread", Instant::now())
+                {
+                    self.log_no_thread(error, suppressed);
+                }
+                has_failed = started.is_err();
+                if has_failed {
+                    break;
                 }
             }
+            state = self.state();
         }
     }
 
     fn log_no_thread(&self, error: &io::Error, suppressed: u64) {
+        let threads = self.state().threads.all;
         tracing::warn!(
             %error,
-            threads = self.threads.load(SeqCst),
+            threads,
             threads_max = self.config.threads_max,
             suppressed = (suppressed > 0).then_some(suppressed),
-            "cannot start a thread for a blocking call that waits; remedy: raise the limit of threads (ulimit -u, \
-             TasksMax, the container's pids limit), or lower blocking_threads_max"
+            "cannot start a thread for a blocking call that waits; remedy: raise the limit of threads (ulimit -u, TasksMax, \
+             the container's pids limit), or lower blocking_threads_max"
         );
     }
 
-    fn start_thread(self: &Arc<Self>, queue: &Receiver<Job>, is_permanent: bool) -> io::Result<()> {
-        let number = self.started.fetch_add(1, SeqCst);
-        let (shared, queue) = (Arc::clone(self), queue.clone());
-        self.threads.fetch_add(1, SeqCst);
+    fn start_thread(self: &Arc<Self>, kind: Kind) -> io::Result<()> {
+        let mut state = self.state();
+        let number = state.started;
+        state.started += 1;
+        state.count(kind).all += 1;
+        drop(state);
+        let shared = Arc::clone(self);
         let started = thread::Builder::new().name(format!("blocking-{number}")).spawn(move || {
             let cores = &shared.config.cores;
             match cores.get(number % cores.len().max(1)) {
@@ -313,51 +427,71 @@ impl Shared {
             }
             let id = gettid();
             shared.ids().push(id);
-            shared.run_jobs(&queue, is_permanent);
+            KIND.set(kind);
+            let mut finished = None;
+            while let Some((peer, job)) = shared.next_job(finished) {
+                run(job);
+                finished = Some(peer);
+            }
             shared.ids().retain(|other| *other != id);
-            shared.threads.fetch_sub(1, SeqCst);
         });
         if started.is_err() {
-            self.threads.fetch_sub(1, SeqCst);
+            self.state().count(kind).all -= 1;
         }
         started.map(drop)
     }
 
-    fn run_jobs(&self, queue: &Receiver<Job>, is_permanent: bool) {
-        loop {
-            self.idle.fetch_add(1, SeqCst);
-            let job = if is_permanent {
-                queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                queue.recv_timeout(self.config.idle_max)
-            };
-            self.idle.fetch_sub(1, SeqCst);
-            let Ok(job) = job else { return };
-            self.taken.fetch_add(1, SeqCst);
-            // A job queued meanwhile may have counted this thread as idle.
-            if !queue.is_empty() {
-                self.watch();
-            }
-            run(job);
-            // The pool may exceed its maximum after waiting handlers have received their answers.
-            let is_surplus =
-                || self.threads.load(SeqCst) > self.config.threads_max + self.waiting.load(SeqCst);
-            if !is_permanent && is_surplus() {
-                return;
-            }
+    /// Waits for the calling thread's next job, after a job of the peer `finished`. `None`: the thread ends, and is no longer counted.
+    fn next_job(&self, finished: Option<PeerKey>) -> Option<(PeerKey, Job)> {
+        let kind = KIND.get();
+        let mut state = self.state();
+        if let Some(peer) = finished {
+            state.queue.finish(peer);
         }
+        // The pool may exceed its maximum after waiting handlers have received their answers.
+        let is_surplus =
+            kind == Kind::Temporary && state.threads.all > self.config.threads_max + state.waiting;
+        let until = Instant::now() + self.config.idle_max;
+        let job = loop {
+            if !is_surplus && let Some(job) = state.take(kind) {
+                break Some(job);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if is_surplus || state.has_ended || (kind != Kind::Permanent && left.is_zero()) {
+                state.count(kind).all -= 1;
+                break None;
+            }
+            state.count(kind).idle += 1;
+            state = match kind {
+                Kind::Permanent => self.job.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Kind::Temporary => wait_for(&self.job, state, left),
+                Kind::Spare => wait_for(&self.newcomer, state, left),
+            };
+            state.count(kind).idle -= 1;
+        };
+        // A job queued meanwhile may have counted this thread as idle.
+        if !state.queue.is_empty() {
+            self.watch(&mut state);
+            self.wake_spare(&state);
+        }
+        job
     }
 }
 
-fn run(job: Job) {
+fn wait_for<'a>(condition: &Condvar, state: MutexGuard<'a, State>, limit: Duration) -> MutexGuard<'a, State> {
+    condition.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0
+}
+
+fn run(Job { work, recipient }: Job) {
+    let Recipient { cancelled, ticket, completions } = recipient;
     // A cancelled job is dropped without running.
-    let outcome = if job.cancelled.load(SeqCst) {
-        let _ = super::catch_panic(|| drop(job.work));
+    let outcome = if cancelled.load(SeqCst) {
+        let _ = super::catch_panic(|| drop(work));
         Err(Unfinished::Cancelled)
     } else {
-        super::catch_panic(job.work).unwrap_or_else(Err)
+        super::catch_panic(work).unwrap_or_else(Err)
     };
-    job.completions.push(Completed { ticket: job.ticket, outcome });
+    completions.push(Completed { ticket, outcome });
 }
 
 #[cfg(test)]
@@ -368,19 +502,38 @@ mod tests {
     use crate::runtime::{CallEvent, Completions};
 
     fn config() -> PoolConfig {
-        let idle_max = Duration::from_millis(20);
-        let (threads, threads_max, waiting_max, queue_max) = (1, 3, 2, 100);
-        let log_lines_per_second_max = 1;
-        let cores = Vec::new();
-        PoolConfig { threads, threads_max, waiting_max, queue_max, idle_max, log_lines_per_second_max, cores }
+        PoolConfig {
+            threads: 1,
+            threads_max: 3,
+            waiting_max: 2,
+            queue_max: 100,
+            peer_share_percent: 25,
+            idle_max: Duration::from_millis(20),
+            log_lines_per_second_max: 1,
+            cores: Vec::new(),
+        }
     }
 
-    fn submit(pool: &BlockingPool, completions: &Rc<Completions>, work: impl FnOnce() + Send + 'static) {
+    fn peer(number: u8) -> PeerKey {
+        PeerKey::new(corelane_ring::PeerAddress::new([192, 0, 2, number].into(), 1))
+    }
+
+    fn submit_for(
+        pool: &BlockingPool,
+        peer: PeerKey,
+        completions: &Rc<Completions>,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), NoRoom> {
         let work = Box::new(move || {
             work();
             Ok(Reply::default())
         });
-        pool.submit(work, Arc::default(), Ticket::default(), completions.remote()).unwrap();
+        let (cancelled, ticket) = (Arc::default(), Ticket::default());
+        pool.submit(peer, work, Recipient { cancelled, ticket, completions: completions.remote() })
+    }
+
+    fn submit(pool: &BlockingPool, completions: &Rc<Completions>, work: impl FnOnce() + Send + 'static) {
+        submit_for(pool, PeerKey::default(), completions, work).unwrap();
     }
 
     fn until(condition: impl Fn() -> bool) {
@@ -406,7 +559,7 @@ mod tests {
                 barrier.wait();
             });
         }
-        let threads = || pool.0.shared.threads.load(SeqCst);
+        let threads = || pool.0.shared.state().threads.all;
         let all = std::cell::Cell::new(0);
         until(|| {
             assert!(threads() <= 3);
@@ -422,30 +575,140 @@ mod tests {
     fn waiting_handlers_have_additional_threads_up_to_their_limit() {
         let pool = BlockingPool::start(PoolConfig { threads_max: 1, ..config() }).unwrap();
         let completions = Completions::new(100, 1, Arc::new(|| ()));
-        let (answer, answers) = bounded::<()>(0);
+        let (answer, answers) = crossbeam_channel::bounded::<()>(0);
         for _ in 0..2 {
-            let (gauge, answers) = (pool.wait_gauge(), answers.clone());
+            let (gauge, answers) = (pool.wait_gauge(PeerKey::default()), answers.clone());
             submit(&pool, &completions, move || {
                 assert!(gauge.begin());
                 answers.recv().unwrap();
                 gauge.end();
             });
         }
-        until(|| pool.0.shared.waiting.load(SeqCst) == 2);
-        assert!(!pool.wait_gauge().begin(), "one more than may wait");
+        until(|| pool.0.shared.state().waiting == 2);
+        assert!(!pool.wait_gauge(PeerKey::default()).begin(), "one more than may wait");
         submit(&pool, &completions, || ());
         until(|| ended(&completions) == 1);
-        assert!(pool.0.shared.threads.load(SeqCst) <= 3);
+        assert!(pool.0.shared.state().threads.all <= 3);
         answer.send(()).unwrap();
         answer.send(()).unwrap();
-        until(|| pool.0.shared.threads.load(SeqCst) == 1);
-        assert!(pool.wait_gauge().begin());
+        until(|| pool.0.shared.state().threads.all == 1);
+        assert_eq!(pool.0.shared.state().waiting, 0);
+    }
+
+    #[test]
+    fn job_of_a_newcomer_does_not_wait_for_running_jobs_of_others() {
+        // Neither where all permanent threads are in use, nor at the maximum.
+        for threads_max in [1, 3] {
+            let pool = BlockingPool::start(PoolConfig { threads_max, ..config() }).unwrap();
+            let [heavy, light] = [(); 2].map(|()| Completions::new(100, 1, Arc::new(|| ())));
+            let (end, ends) = crossbeam_channel::bounded::<()>(0);
+            for _ in 0..50 {
+                let ends = ends.clone();
+                submit_for(&pool, peer(1), &heavy, move || {
+                    let _ = ends.recv();
+                })
+                .unwrap();
+            }
+            until(|| pool.0.shared.state().taken >= threads_max as u64);
+            for _ in 0..3 {
+                submit_for(&pool, peer(2), &light, || ()).unwrap();
+                until(|| ended(&light) == 1);
+            }
+            let state = pool.0.shared.state();
+            assert_eq!((state.threads.all, state.taken), (threads_max, threads_max as u64 + 3));
+            drop(state);
+            drop(end);
+            let all = Cell::new(0);
+            until(|| {
+                all.set(all.get() + ended(&heavy));
+                all.get() == 50
+            });
+            until(|| pool.observer().load().unwrap().threads == 1);
+        }
+    }
+
+    #[test]
+    fn spare_threads_are_bounded_and_serve_one_job_of_a_peer_at_a_time() {
+        let pool = BlockingPool::start(PoolConfig { threads_max: 1, ..config() }).unwrap();
+        let completions = Completions::new(100, 1, Arc::new(|| ()));
+        let (end, ends) = crossbeam_channel::bounded::<()>(0);
+        for number in [1, 2, 3, 2, 1] {
+            let ends = ends.clone();
+            submit_for(&pool, peer(number), &completions, move || {
+                let _ = ends.recv();
+            })
+            .unwrap();
+            until(|| pool.0.shared.state().taken >= u64::from(number.min(2)));
+        }
+        // The permanent thread and one spare; longer than it takes to start another.
+        thread::sleep(WAIT_MAX * 5);
+        let load = pool.observer().load().unwrap();
+        assert_eq!((load.threads, load.queued), (2, 3));
+        drop(end);
+        let all = Cell::new(0);
+        until(|| {
+            all.set(all.get() + ended(&completions));
+            all.get() == 5
+        });
+    }
+
+    #[test]
+    fn waiting_handler_is_no_running_job_of_its_peer() {
+        let pool = BlockingPool::start(PoolConfig { threads_max: 1, ..config() }).unwrap();
+        let completions = Completions::new(100, 1, Arc::new(|| ()));
+        let (answer, answers) = crossbeam_channel::bounded::<()>(0);
+        let (gauge, answered) = (pool.wait_gauge(peer(1)), answers.clone());
+        submit_for(&pool, peer(1), &completions, move || {
+            assert!(gauge.begin());
+            let _ = answered.recv();
+            gauge.end();
+        })
+        .unwrap();
+        until(|| pool.0.shared.state().waiting == 1);
+        let (held, holds) = crossbeam_channel::bounded::<()>(0);
+        for _ in 0..2 {
+            let holds = holds.clone();
+            submit_for(&pool, peer(2), &completions, move || {
+                let _ = holds.recv();
+            })
+            .unwrap();
+        }
+        submit_for(&pool, peer(1), &completions, || ()).unwrap();
+        until(|| ended(&completions) == 1);
+        drop((answer, held));
+        let all = Cell::new(0);
+        until(|| {
+            all.set(all.get() + ended(&completions));
+            all.get() == 3
+        });
+    }
+
+    #[test]
+    fn refused_job_names_the_full_queue_or_the_share() {
+        let pool = BlockingPool::start(PoolConfig { threads_max: 1, queue_max: 16, ..config() }).unwrap();
+        let completions = Completions::new(100, 1, Arc::new(|| ()));
+        let (end, ends) = crossbeam_channel::bounded::<()>(0);
+        let held = ends.clone();
+        submit_for(&pool, peer(1), &completions, move || {
+            let _ = held.recv();
+        })
+        .unwrap();
+        until(|| pool.0.shared.state().taken == 1);
+        for _ in 0..15 {
+            let ends = ends.clone();
+            submit_for(&pool, peer(1), &completions, move || {
+                let _ = ends.recv();
+            })
+            .unwrap();
+        }
+        assert_eq!(submit_for(&pool, peer(1), &completions, || ()), Err(NoRoom::Share));
+        drop(end);
     }
 
     #[test]
     #[cfg(debug_assertions)]
     #[should_panic(expected = "a handler that does not wait ends waiting")]
     fn end_of_waiting_without_its_begin_panics() {
-        BlockingPool::start(config()).unwrap().wait_gauge().end();
+        BlockingPool::start(config()).unwrap().wait_gauge(PeerKey::default()).end();
     }
 }

@@ -180,6 +180,7 @@ fn start_worker_pools(free: &[usize], config: &Config) -> Result<WorkerPools, St
         threads_max: config.limits.blocking_threads_max,
         waiting_max: config.limits.blocking_waiting_max,
         queue_max: config.limits.blocking_queue_max,
+        peer_share_percent: config.limits.peer_share_percent,
         idle_max: BLOCKING_IDLE_MAX,
         log_lines_per_second_max: config.limits.log_lines_per_second_max,
         cores: free.to_vec(),
