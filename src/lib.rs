@@ -162,7 +162,7 @@ pub use call::{
     ProtocolError, Question, RemoteContext, Reply, ResourceLink, Revision, Role, Root, Sampled, Sampling,
     Structured, TaskTerms, Theme,
 };
-pub use config::{Config, ConfigError, Limits, ShardPlacement};
+pub use config::{Config, ConfigError, ForwardedHeader, Limits, Network, Proxy, ShardPlacement};
 pub use json::Node;
 pub use jsonrpc::Id as RequestId;
 pub use registry::{

@@ -10,7 +10,7 @@ use std::{
 };
 
 use corelane::{
-    Limits, demo,
+    Limits, Proxy, demo,
     internals::call::ShardContext,
     internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
     internals::http1::{AllowedHosts, Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
@@ -81,6 +81,7 @@ impl Lane {
         let config = PipelineConfig {
             endpoint: "/mcp",
             allowed_hosts: AllowedHosts::new(&[], &[], true),
+            proxy: Proxy::default(),
             shard: 0,
             shards: 1,
             signing_key: SigningKey::new(b"key"),

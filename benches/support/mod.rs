@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use corelane::{
-    Limits, Server, demo,
+    Limits, Proxy, Server, demo,
     internals::call::ShardContext,
     internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
     internals::http1::{AllowedHosts, Framer},
@@ -76,6 +76,7 @@ impl Lane {
         let config = PipelineConfig {
             endpoint: "/mcp",
             allowed_hosts: AllowedHosts::new(&[], &[], true),
+            proxy: Proxy::default(),
             shard: 0,
             shards: 1,
             signing_key: SigningKey::new(b"key"),

@@ -227,7 +227,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{Limits, Log, ShardPlacement},
+        super::{ForwardedHeader, Limits, Log, Proxy, ShardPlacement},
         *,
     };
 
@@ -268,6 +268,10 @@ mod tests {
             admin_allowed_hosts: vec!["m".to_owned()],
             allowed_hosts: vec!["a".to_owned(), "b:1".to_owned()],
             allowed_origins: vec!["https://a".to_owned()],
+            proxy: Proxy {
+                trusted: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+                header: ForwardedHeader::Forwarded,
+            },
             secret_file: Some("key".into()),
             log: Log { level: super::super::LogLevel::Off, format: super::super::LogFormat::Json },
             limits: Limits { turn_slow: Duration::from_millis(1500), headers_max: 8, ..Limits::default() },

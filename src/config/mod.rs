@@ -6,6 +6,7 @@ mod error;
 mod file;
 mod limits;
 mod listen;
+mod proxy;
 mod raw;
 mod size;
 
@@ -19,6 +20,7 @@ pub use cores::Cores;
 pub use error::ConfigError;
 pub use limits::{Limits, SchemaLimits};
 pub use listen::{Endpoint, Listen, Transport};
+pub use proxy::{ForwardedHeader, Network, Proxy};
 
 /// Configuration of a server. By default it serves on loopback with one shard per available core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub struct Config {
     /// Origins from which browsers may send requests, such as `https://app.example.com`. Loopback origins are also allowed if the
     /// server listens on loopback addresses only.
     pub allowed_origins: Vec<String>,
+    /// Proxies in front of the server, which state the client of a connection or request.
+    pub proxy: Proxy,
     /// File with the key that signs session ids, cursors and request states, of at least 32 bytes. `None`: a random key per start,
     /// which makes the tokens of the previous run invalid.
     pub secret_file: Option<PathBuf>,
@@ -96,6 +100,7 @@ impl Default for Config {
             admin_allowed_hosts: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            proxy: Proxy::default(),
             secret_file: None,
             log: Log::default(),
             limits: Limits::default(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Config, Cores, Limits, Listen, Log, ShardPlacement, limits::Bound};
+use super::{Admin, Config, Cores, Limits, Listen, Log, Proxy, ShardPlacement, limits::Bound};
 
 /// The configuration file. Every key has a default, and every key is written.
 #[derive(Serialize, Deserialize)]
@@ -13,6 +13,7 @@ pub(super) struct RawConfig {
     pub(super) server: RawServer,
     pub(super) admin: RawAdmin,
     pub(super) http: RawHttp,
+    proxy: Proxy,
     security: RawSecurity,
     schema: RawSchema,
     limits: Limits,
@@ -94,6 +95,7 @@ impl From<&Config> for RawConfig {
                 allowed_hosts: config.allowed_hosts.clone(),
                 allowed_origins: config.allowed_origins.clone(),
             },
+            proxy: config.proxy.clone(),
             security: RawSecurity {
                 secret_file: config
                     .secret_file
@@ -110,7 +112,7 @@ impl From<&Config> for RawConfig {
 
 impl RawConfig {
     pub(super) fn into_config(self) -> Config {
-        let Self { server, admin, http, security, schema, limits, log } = self;
+        let Self { server, admin, http, proxy, security, schema, limits, log } = self;
         Config {
             listen: server.listen,
             shards: server.shards,
@@ -123,6 +125,7 @@ impl RawConfig {
             admin_allowed_hosts: admin.allowed_hosts,
             allowed_hosts: http.allowed_hosts,
             allowed_origins: http.allowed_origins,
+            proxy,
             secret_file: Some(security.secret_file).filter(|path| !path.is_empty()).map(Into::into),
             log,
             limits: Limits { schema_backtracking: schema.backtracking, ..limits },

@@ -75,6 +75,7 @@ impl Handler for Requests<'_> {
             Err(reason) => pipeline.reject(reason, None, out),
             Ok(Request { ref head, head_bytes, body, body_length }) => {
                 let headers = Headers { head, bytes: head_bytes };
+                let peer = pipeline.client_of(*peer, head_bytes);
                 match pipeline.guard.check(head, head_bytes) {
                     Err(reason) => pipeline.reject(reason, Some((head, head_bytes)), out),
                     Ok(Route::Options) => pipeline.preflight(headers, out),
@@ -86,7 +87,7 @@ impl Handler for Requests<'_> {
                             Route::End => dispatcher.end_session(headers, *socket, out),
                             Route::Mcp | Route::Options => {
                                 let mut source =
-                                    Source::Http { socket: *socket, peer: *peer, headers, in_batch: false };
+                                    Source::Http { socket: *socket, peer, headers, in_batch: false };
                                 dispatcher.dispatch(decoder, &mut source, body, body_length, out)
                             }
                         };

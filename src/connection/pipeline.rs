@@ -8,9 +8,9 @@ use std::{
 use corelane_ring::PeerAddress;
 
 use crate::{
-    config::Limits,
+    config::{Limits, Proxy},
     dispatch::{Dispatcher, DispatcherConfig},
-    http1::{AllowedHosts, Assembly, RequestGuard, ResponseHeads},
+    http1::{AllowedHosts, Assembly, RequestGuard, ResponseHeads, client_of},
     json::Decoder,
     mesh::Broadcast,
     registry::Snapshot,
@@ -31,6 +31,8 @@ pub struct PipelineConfig<'a> {
     pub endpoint: &'a str,
     /// The allowed hosts and origins.
     pub allowed_hosts: AllowedHosts,
+    /// The proxies that may state the client of a request.
+    pub proxy: Proxy,
     /// The number of this shard.
     pub shard: usize,
     /// How many shards there are.
@@ -51,6 +53,8 @@ pub struct Pipeline {
     pub(crate) dispatcher: Dispatcher,
     /// The server is draining: every reply closes its connection.
     pub(super) is_draining: bool,
+    /// The proxies that may state the client of a request; `None` if none may.
+    proxy: Option<Proxy>,
     /// An empty buffer for the next request that is split over receive buffers: at most one, so that a warm shard allocates none.
     spare_assembly: Option<Box<Assembly>>,
 }
@@ -59,7 +63,7 @@ impl Pipeline {
     /// A pipeline that serves `snapshot`.
     #[must_use]
     pub fn new(config: PipelineConfig<'_>, snapshot: Snapshot, runner: Runner) -> Self {
-        let PipelineConfig { endpoint, allowed_hosts, shard, shards, signing_key, broadcast, limits } =
+        let PipelineConfig { endpoint, allowed_hosts, proxy, shard, shards, signing_key, broadcast, limits } =
             config;
         let dispatcher = DispatcherConfig { shard, shards, signing_key, broadcast, limits: *limits };
         Self {
@@ -68,6 +72,7 @@ impl Pipeline {
             heads: ResponseHeads::new(SystemTime::now()),
             dispatcher: Dispatcher::new(dispatcher, snapshot, runner),
             is_draining: false,
+            proxy: Some(proxy).filter(|proxy| !proxy.trusted.is_empty()),
             spare_assembly: None,
         }
     }
@@ -81,6 +86,21 @@ impl Pipeline {
     /// Ends a turn and records the latency of its replies. A turn longer than `slow` is counted and logged.
     pub fn end_turn(&mut self, slow: Duration) {
         self.dispatcher.observer.end_turn(slow);
+    }
+
+    /// Whether a connection is one of a proxy that may state its client.
+    pub(crate) fn trusts(&self, peer: Option<PeerAddress>) -> bool {
+        let trusts = |(proxy, peer): (&Proxy, PeerAddress)| proxy.trusts(peer.ip());
+        self.proxy.as_ref().zip(peer).is_some_and(trusts)
+    }
+
+    /// The client of a request: the peer of its connection, or the one that a trusted proxy states.
+    #[inline]
+    pub(super) fn client_of(&mut self, peer: Option<PeerAddress>, head_bytes: &[u8]) -> Option<PeerAddress> {
+        let (Some(proxy), Some(address)) = (&self.proxy, peer) else { return peer };
+        let client = Some(client_of(proxy, address, head_bytes));
+        self.dispatcher.observer.set_peer(client);
+        client
     }
 
     /// Records a connection that is closed, or input that is dropped, by the client's fault.

@@ -6,6 +6,8 @@
 pub(crate) enum Wire {
     /// Unchanged.
     Plain,
+    /// The first bytes may be a PROXY protocol header, which the shard removes. Then unchanged.
+    AfterProxyHeader,
 }
 
 impl Wire {
@@ -13,7 +15,7 @@ impl Wire {
     #[inline]
     pub(crate) fn decode(self, padded: &mut [u8], length: usize) -> (&mut [u8], usize) {
         match self {
-            Self::Plain => (padded, length),
+            Self::Plain | Self::AfterProxyHeader => (padded, length),
         }
     }
 
@@ -21,7 +23,7 @@ impl Wire {
     #[inline]
     pub(crate) fn encode(self, outbox: Vec<u8>) -> Vec<u8> {
         match self {
-            Self::Plain => outbox,
+            Self::Plain | Self::AfterProxyHeader => outbox,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod chunked;
 mod cors;
 mod fields;
+mod forwarded;
 mod framer;
 mod guard;
 mod head;
@@ -12,6 +13,7 @@ mod sse;
 
 pub use cors::{METHODS, cors_headers, preflight_headers};
 pub use fields::fields;
+pub(crate) use forwarded::client_of;
 pub use framer::{Assembly, Flow, Framer, Handler, Progress, Request};
 pub use guard::{AllowedHosts, RequestGuard, Route, path};
 pub use head::{BodyFraming, Field, Method, RequestHead, excerpt};

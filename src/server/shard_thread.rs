@@ -191,6 +191,7 @@ impl ShardPlan {
         let pipeline_config = PipelineConfig {
             endpoint: ENDPOINT,
             allowed_hosts: self.allowed_hosts,
+            proxy: self.config.proxy,
             shard: self.number,
             shards: self.shards,
             signing_key: self.signing_key,

@@ -7,7 +7,7 @@ use corelane_ring::{PeerAddress, SocketId};
 use super::Shard;
 use crate::{
     config::Transport,
-    connection::{Connection, JsonLines},
+    connection::{Connection, JsonLines, Wire},
     runtime::Tick,
 };
 
@@ -30,7 +30,9 @@ impl Shard {
         if let Some(slot) = self.connections.get_mut(index) {
             debug_assert!(slot.is_none(), "the ring closes a socket before its slot is reused");
             let json_lines = is_json_lines.then(|| Box::new(JsonLines::new(socket, peer)));
-            *slot = Some(Connection { json_lines, ..Connection::new(socket, peer, deadline) });
+            let is_proxied = self.pipeline.trusts(peer);
+            let wire = if is_proxied { Wire::AfterProxyHeader } else { Wire::Plain };
+            *slot = Some(Connection { json_lines, wire, ..Connection::new(socket, peer, deadline) });
             self.live += 1;
         }
         if !is_json_lines {

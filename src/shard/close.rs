@@ -4,7 +4,7 @@ use corelane_ring::SocketId;
 
 use super::{Shard, connection_of, send::keep_spare};
 use crate::{
-    connection::{Connection, Phase},
+    connection::{Connection, Phase, Wire},
     http1::{KEEP_ALIVE, RejectReason, chunk},
     runtime::{Tick, instant_after},
 };
@@ -128,6 +128,9 @@ impl Shard {
         }
         if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::take) {
             self.detach(&connection);
+            if connection.wire == Wire::AfterProxyHeader {
+                self.proxy_headers.remove(&socket);
+            }
             keep_spare(&mut self.spare, connection.out);
             self.live -= 1;
         }

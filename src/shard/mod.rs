@@ -7,6 +7,7 @@ mod deliver;
 mod execute;
 mod handle;
 mod mailbox;
+mod proxy_header;
 mod receive;
 mod send;
 mod snapshot_swap;
@@ -14,7 +15,7 @@ mod sources;
 
 use std::{
     any::Any,
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     panic::AssertUnwindSafe,
     sync::Arc,
@@ -84,6 +85,8 @@ pub struct Shard {
     is_accepting: bool,
     accept_retry_at: Option<Instant>,
     timers: Timers,
+    /// First parts of PROXY protocol headers.
+    proxy_headers: HashMap<SocketId, Vec<u8>>,
     /// Connections to flush at the end of the turn.
     dirty: Vec<SocketId>,
     spare: Vec<Vec<u8>>,
@@ -141,6 +144,7 @@ impl Shard {
             is_accepting: true,
             accept_retry_at: None,
             timers: Timers::new(now, sockets_max as usize),
+            proxy_headers: HashMap::new(),
             dirty: Vec::new(),
             spare: Vec::new(),
             delivering: DeliveryQueue::default(),

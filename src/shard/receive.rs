@@ -7,7 +7,7 @@ use corelane_ring::{ReceivedBuffer, SocketId};
 use super::{Shard, connection_of};
 use crate::{
     config::Limits,
-    connection::{Connection, JsonLines, JsonLinesHandler, Phase, Requests},
+    connection::{Connection, JsonLines, JsonLinesHandler, Phase, Requests, Wire},
     http1::{CONTINUE, Progress},
     jsonl,
     runtime::{Tick, Timers},
@@ -20,7 +20,19 @@ impl Shard {
         self.pipeline.metrics().receive(buffer.len());
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let length = buffer.len();
-        let (padded, length) = connection.wire.decode(buffer.padded_mut(), length);
+        let padded = buffer.padded_mut();
+        if connection.wire == Wire::AfterProxyHeader {
+            self.on_proxy_header(socket, padded.get(..length).unwrap_or_default());
+        } else {
+            self.on_bytes(socket, padded, length);
+        }
+    }
+
+    /// Handles the first `length` bytes of `padded`, which were received.
+    #[inline]
+    pub(super) fn on_bytes(&mut self, socket: SocketId, padded: &mut [u8], length: usize) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let (padded, length) = connection.wire.decode(padded, length);
         match connection.phase {
             Phase::Closing { .. } | Phase::Lingering => {}
             Phase::Calling { .. }

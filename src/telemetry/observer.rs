@@ -22,13 +22,14 @@ use crate::{
 };
 
 /// Reasons of rejections that neither HTTP nor the protocol define.
-const SHARD_REFUSALS: [&str; 9] = [
+const SHARD_REFUSALS: [&str; 10] = [
     "accept_failed",
     "accept_no_descriptor",
     "adopt_failed",
     "connections_max",
     "line_too_long",
     "lines_not_http",
+    "proxy_header",
     "slow_reader",
     "task_results_bytes_max",
     "write_timeout",
