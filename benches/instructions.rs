@@ -38,7 +38,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use corelane::{
     Caller, Capabilities, Limits, Reply, Revision, demo,
-    internals::call::{RequestContext, ShardContext},
+    internals::call::{Kind, RequestContext, ShardContext},
     internals::http1::{
         AllowedHosts, Flow, Framer, Handler, Progress, RejectReason, Request, RequestGuard, RequestHead,
         ResponseHeads, Route,
@@ -434,7 +434,7 @@ fn run<M: Measure>(measure: M) -> M::Output {
         })
     });
     let mut written = Vec::new();
-    reply.write(&mut written, revision);
+    reply.write(&mut written, Kind::Tool, revision);
     assert!(written == br#""content":[{"type":"text","text":"hello world"}]"#);
     output
 }

@@ -2,21 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{cache::Cache, client_channel::TaskTerms, handler::Handler, request::DeclaredReads};
+use super::{cache::Cache, client_channel::TaskTerms, handler::Handler, reply::Kind, request::DeclaredReads};
 use crate::schema::Validator;
-
-/// The method a callable serves; decides the shape of its result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `tools/call`
-    Tool,
-    /// `prompts/get`
-    Prompt,
-    /// `resources/read`
-    Resource,
-    /// `completion/complete`
-    Completion,
-}
 
 /// A handler with everything that a call of it depends on.
 pub struct Callable {

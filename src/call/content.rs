@@ -19,8 +19,8 @@ pub struct Content {
     pub(crate) block: Map<String, Value>,
     /// The first revision with this type of block.
     pub(crate) since: Revision,
-    /// Text that clients of older revisions get instead.
-    pub(crate) instead: String,
+    /// The text block that clients of older revisions get instead; `None` if `since` is the first revision.
+    pub(crate) instead: Option<Map<String, Value>>,
 }
 
 /// Audience, priority and age of a block. Empty members are not sent.
@@ -61,10 +61,16 @@ pub enum Role {
 }
 
 impl Content {
-    fn new(kind: &str, since: Revision, instead: String) -> Self {
+    /// A block that every revision has.
+    fn new(kind: &str) -> Self {
         let mut block = Map::new();
         block.insert("type".into(), kind.into());
-        Self { block, since, instead }
+        Self { block, since: Revision::V2024_11_05, instead: None }
+    }
+
+    /// A block that revisions have from `since` on. Clients of older ones get a text block.
+    fn since(since: Revision, kind: &str, instead: String) -> Self {
+        Self { since, instead: Some(Self::text(instead).block), ..Self::new(kind) }
     }
 
     fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
@@ -75,21 +81,19 @@ impl Content {
     /// Text.
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
-        Self::new("text", Revision::V2024_11_05, String::new()).with("text", text.into())
+        Self::new("text").with("text", text.into())
     }
 
     /// An image, as bytes of `mime_type`.
     #[must_use]
     pub fn image(data: &[u8], mime_type: &str) -> Self {
-        Self::new("image", Revision::V2024_11_05, String::new())
-            .with("data", BASE64_STANDARD.encode(data))
-            .with("mimeType", mime_type)
+        Self::new("image").with("data", BASE64_STANDARD.encode(data)).with("mimeType", mime_type)
     }
 
     /// Audio, as bytes of `mime_type`. Clients of revisions before 2025-03-26 get a text block that names the type.
     #[must_use]
     pub fn audio(data: &[u8], mime_type: &str) -> Self {
-        Self::new("audio", Revision::V2025_03_26, format!("[audio, {mime_type}]"))
+        Self::since(Revision::V2025_03_26, "audio", format!("[audio, {mime_type}]"))
             .with("data", BASE64_STANDARD.encode(data))
             .with("mimeType", mime_type)
     }
@@ -97,7 +101,7 @@ impl Content {
     /// A link to a resource. Clients of revisions before 2025-06-18 get its name and URI as text.
     #[must_use]
     pub fn resource_link(uri: &str, name: &str) -> Self {
-        Self::new("resource_link", Revision::V2025_06_18, format!("{name}: {uri}"))
+        Self::since(Revision::V2025_06_18, "resource_link", format!("{name}: {uri}"))
             .with("uri", uri)
             .with("name", name)
     }
@@ -106,7 +110,7 @@ impl Content {
     #[must_use]
     pub fn resource_text(uri: &str, mime_type: &str, text: &str) -> Self {
         let resource = serde_json::json!({"uri": uri, "mimeType": mime_type, "text": text});
-        Self::new("resource", Revision::V2024_11_05, String::new()).with("resource", resource)
+        Self::new("resource").with("resource", resource)
     }
 
     /// An embedded resource with its bytes.
@@ -114,7 +118,7 @@ impl Content {
     pub fn resource_blob(uri: &str, mime_type: &str, data: &[u8]) -> Self {
         let blob = BASE64_STANDARD.encode(data);
         let resource = serde_json::json!({"uri": uri, "mimeType": mime_type, "blob": blob});
-        Self::new("resource", Revision::V2024_11_05, String::new()).with("resource", resource)
+        Self::new("resource").with("resource", resource)
     }
 
     /// Sets the annotations.

@@ -21,7 +21,7 @@ mod revision;
 mod shard_context;
 
 pub use cache::{Cache, CacheScope};
-pub use callable::{Callable, Kind, SharedCallable};
+pub use callable::{Callable, SharedCallable};
 pub use capability::{Capabilities, Capability, TASKS};
 pub use client_channel::{
     CallDetails, CallMessage, ClientChannel, ElicitationMode, MessageSender, TaskTerms, WaitGauge,
@@ -41,7 +41,7 @@ pub use inline_context::InlineContext;
 pub use input::{Elicited, Form, InputRequest, ListRoots, Page, Ping, Question, Root, Sampled, Sampling};
 pub use level::Level;
 pub(crate) use reply::SERVER_INFO;
-pub use reply::{COMPLETIONS_MAX, IntoReply, Reply, Structured};
+pub use reply::{COMPLETIONS_MAX, IntoReply, Kind, Reply, Structured};
 pub(crate) use request::{CLIENT_CAPABILITIES, CLIENT_INFO};
 pub use request::{
     Caller, ClientInfo, CopyTooLarge, DeclaredReads, OwnedRequest, REQUEST_COPY_BYTES_MAX, RequestContext,

@@ -32,6 +32,19 @@ pub struct Reply {
     failure: Option<ProtocolError>,
 }
 
+/// The method that a reply belongs to; decides the shape of its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `tools/call`
+    Tool,
+    /// `prompts/get`
+    Prompt,
+    /// `resources/read`
+    Resource,
+    /// `completion/complete`
+    Completion,
+}
+
 /// End of a block in `content`.
 #[derive(Clone, Copy, Debug)]
 struct Block {
@@ -50,21 +63,29 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 impl Reply {
     /// Adds a text block.
     pub fn text(&mut self, text: &str) {
-        self.write_text(text);
-        self.end_block(Revision::V2024_11_05);
+        self.content.extend_from_slice(b"{\"type\":\"text\",\"text\":");
+        write_string(&mut self.content, text);
+        self.content.push(b'}');
+        self.end_block();
     }
 
     /// Adds a content block.
     pub fn push(&mut self, content: Content) {
-        // Serializing a map of values to a vector does not fail.
-        let _ = serde_json::to_writer(&mut self.content, &content.block);
-        self.end_block(content.since);
-        if content.since > Revision::V2024_11_05 {
-            self.write_text(&content.instead);
-            if let Some(block) = self.blocks.last_mut() {
-                block.instead_end = self.content.len();
-            }
-        }
+        self.push_within(b"", &content, b"");
+    }
+
+    /// Adds a content block between two texts, and its fallback between the same.
+    fn push_within(&mut self, before: &[u8], content: &Content, after: &[u8]) {
+        let mut write = |block: &Map<String, Value>| {
+            self.content.extend_from_slice(before);
+            // Serializing a map of values to a vector does not fail.
+            let _ = serde_json::to_writer(&mut self.content, block);
+            self.content.extend_from_slice(after);
+            self.content.len()
+        };
+        let end = write(&content.block);
+        let instead_end = content.instead.as_ref().map_or(end, write);
+        self.blocks.push(Block { since: content.since, end, instead_end });
     }
 
     /// Sets the structured content, and adds a text block with the same JSON for clients without structured content
@@ -99,19 +120,7 @@ impl Reply {
             Role::User => b"{\"role\":\"user\",\"content\":",
             Role::Assistant => b"{\"role\":\"assistant\",\"content\":",
         };
-        self.content.extend_from_slice(before);
-        // Serializing a map of values to a vector does not fail.
-        let _ = serde_json::to_writer(&mut self.content, &content.block);
-        self.content.push(b'}');
-        self.end_block(content.since);
-        if content.since > Revision::V2024_11_05 {
-            self.content.extend_from_slice(before);
-            self.write_text(&content.instead);
-            self.content.push(b'}');
-            if let Some(block) = self.blocks.last_mut() {
-                block.instead_end = self.content.len();
-            }
-        }
+        self.push_within(before, content, b"}");
     }
 
     /// Sets the description of a prompt's messages.
@@ -122,7 +131,7 @@ impl Reply {
     /// Adds an item of `contents`: a `ResourceContents` object.
     pub(crate) fn contents(&mut self, contents: &Map<String, Value>) {
         let _ = serde_json::to_writer(&mut self.content, contents);
-        self.end_block(Revision::V2024_11_05);
+        self.end_block();
     }
 
     /// Sets the values of a completion, of which the first [`COMPLETIONS_MAX`] are sent. `total`: the number of all values,
@@ -182,6 +191,12 @@ impl Reply {
         self.failure.as_ref()
     }
 
+    /// Whether the reply is an error: for the model, or of JSON-RPC.
+    #[must_use]
+    pub(crate) fn is_failed(&self) -> bool {
+        self.is_error || self.failure.is_some()
+    }
+
     /// The structured content as JSON; empty if there is none.
     #[must_use]
     pub fn structured_json(&self) -> &[u8] {
@@ -211,43 +226,45 @@ impl Reply {
         self.failure = None;
     }
 
-    /// Appends the members of a `GetPromptResult` that `revision` has, without braces and `_meta`.
-    pub fn write_prompt(&self, out: &mut Vec<u8>, revision: Revision) {
-        if let Some(description) = &self.description {
-            out.extend_from_slice(b"\"description\":");
-            write_string(out, description);
-            out.push(b',');
-        }
-        out.extend_from_slice(b"\"messages\":[");
-        self.write_blocks(out, revision);
-        out.push(b']');
-    }
-
-    /// Appends the members of a `ReadResourceResult`, without braces, `_meta` and caching hints.
-    pub fn write_contents(&self, out: &mut Vec<u8>, revision: Revision) {
-        out.extend_from_slice(b"\"contents\":[");
-        self.write_blocks(out, revision);
-        out.push(b']');
-    }
-
-    /// Appends the members of a `CompleteResult`, without braces and `_meta`.
-    pub fn write_completion(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"\"completion\":{");
-        out.extend_from_slice(&self.structured);
-        out.push(b'}');
-    }
-
     /// Whether the reply has no content blocks.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 
-    /// Appends the members of a `CallToolResult` that `revision` has, without braces and `_meta`.
-    pub fn write(&self, out: &mut Vec<u8>, revision: Revision) {
-        out.extend_from_slice(b"\"content\":[");
-        self.write_blocks(out, revision);
+    /// Appends the members of the result of `kind` that `revision` has, without braces, `_meta` and caching hints.
+    #[doc(hidden)]
+    pub fn write(&self, out: &mut Vec<u8>, kind: Kind, revision: Revision) {
+        if let (Kind::Prompt, Some(description)) = (kind, &self.description) {
+            out.extend_from_slice(b"\"description\":");
+            write_string(out, description);
+            out.push(b',');
+        }
+        let blocks: &[u8] = match kind {
+            Kind::Tool => b"\"content\":[",
+            Kind::Prompt => b"\"messages\":[",
+            Kind::Resource => b"\"contents\":[",
+            Kind::Completion => {
+                out.extend_from_slice(b"\"completion\":{");
+                out.extend_from_slice(&self.structured);
+                out.push(b'}');
+                return;
+            }
+        };
+        out.extend_from_slice(blocks);
+        let mut start = 0;
+        for (number, block) in self.blocks.iter().enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            let range = if block.since <= revision { start..block.end } else { block.end..block.instead_end };
+            out.extend_from_slice(self.content.get(range).unwrap_or_default());
+            start = block.instead_end;
+        }
         out.push(b']');
+        if kind != Kind::Tool {
+            return;
+        }
         let can_carry =
             revision.has_structured_content() && (revision.is_modern() || self.structured_is_object);
         if !self.structured.is_empty() && can_carry {
@@ -259,28 +276,10 @@ impl Reply {
         }
     }
 
-    /// Appends the blocks, or their fallbacks, separated by commas.
-    fn write_blocks(&self, out: &mut Vec<u8>, revision: Revision) {
-        let mut start = 0;
-        for (number, block) in self.blocks.iter().enumerate() {
-            if number > 0 {
-                out.push(b',');
-            }
-            let range = if block.since <= revision { start..block.end } else { block.end..block.instead_end };
-            out.extend_from_slice(self.content.get(range).unwrap_or_default());
-            start = block.instead_end;
-        }
-    }
-
-    fn write_text(&mut self, text: &str) {
-        self.content.extend_from_slice(b"{\"type\":\"text\",\"text\":");
-        write_string(&mut self.content, text);
-        self.content.push(b'}');
-    }
-
-    fn end_block(&mut self, since: Revision) {
+    /// Ends a block that every revision has.
+    fn end_block(&mut self) {
         let end = self.content.len();
-        self.blocks.push(Block { since, end, instead_end: end });
+        self.blocks.push(Block { since: Revision::V2024_11_05, end, instead_end: end });
     }
 }
 
@@ -424,7 +423,7 @@ mod tests {
         let mut reply = Reply::default();
         value.into_reply(&mut reply);
         let mut out = Vec::new();
-        reply.write(&mut out, revision);
+        reply.write(&mut out, Kind::Tool, revision);
         String::from_utf8(out).unwrap()
     }
 

@@ -348,18 +348,15 @@ impl Dispatcher {
             _ => call.id.as_id(),
         };
         self.observer.set_peer(call.peer);
-        let (callable, kind) = (&call.callable, call.callable.kind());
+        let callable = &call.callable;
         let status = match outcome {
             Ok(reply) => {
                 let (status, error) =
                     self.answers.result(out, &self.snapshot, callable, id, call.revision, &reply);
-                self.observer.answered(
-                    callable,
-                    &reply,
-                    error,
-                    call.revision,
-                    (call.id.as_id(), call.started),
-                );
+                if error.is_some() || reply.is_failed() {
+                    let request = (call.id.as_id(), call.started);
+                    self.observer.call_failed(callable, &reply, error, call.revision, request);
+                }
                 status
             }
             Err(ErrorKind::InputRequired) => {
@@ -378,7 +375,7 @@ impl Dispatcher {
             Err(error) => {
                 let request = RequestFields::of_call(callable, call.id.as_id(), call.started);
                 self.observer.call_rejected(error, callable, request, call.revision);
-                mcp::write_call_error(out, &self.snapshot, kind, id, call.revision, error)
+                self.answers.error(out, &self.snapshot, callable, id, call.revision, error)
             }
         };
         self.record_latency(call);

@@ -219,10 +219,12 @@ impl Dispatcher {
                 };
             }
             if let Some(invalid) = InvalidArguments::of(schema.validate(call.input)) {
-                let status = mcp::write_invalid_arguments(out, &snapshot, call, schema, invalid);
-                let request = RequestFields::of_call(call.callable, call.id, self.observer.turn_began());
-                self.observer.call_rejected(invalid.reason(), call.callable, request, call.revision);
-                self.observer.metrics().note(RpcMethod::from(call.callable.kind()) as usize);
+                let Call { callable, id, revision, .. } = *call;
+                self.reply.error(&mcp::invalid_arguments_text(schema, call.input, invalid));
+                let (status, _) = self.answers.result(out, &snapshot, callable, id, revision, &self.reply);
+                let request = RequestFields::of_call(callable, id, self.observer.turn_began());
+                self.observer.call_rejected(invalid.reason(), callable, request, revision);
+                self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
                 return Ok(Disposition::Replied(status, Vec::new()));
             }
         }
@@ -261,7 +263,9 @@ impl Dispatcher {
                 let reply = &self.reply;
                 let (status, failed) =
                     self.answers.result(out, &self.snapshot, callable, id, revision, reply);
-                self.observer.answered(callable, reply, failed, revision, (id, received));
+                if failed.is_some() || reply.is_failed() {
+                    self.observer.call_failed(callable, reply, failed, revision, (id, received));
+                }
                 self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
                 if !messages.is_empty() && !source.accepts_streaming() {
                     messages.clear();
@@ -298,11 +302,10 @@ impl Dispatcher {
         error: ErrorKind,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let kind = callable.kind();
         let request = RequestFields::of_call(callable, id, self.observer.turn_began());
         self.observer.call_rejected(error, callable, request, revision);
-        self.observer.metrics().note(RpcMethod::from(kind) as usize);
-        let status = mcp::write_call_error(out, &self.snapshot, kind, id, revision, error);
+        self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
+        let status = self.answers.error(out, &self.snapshot, callable, id, revision, error);
         Disposition::Replied(status, Vec::new())
     }
 

@@ -5,7 +5,7 @@ use crate::{
     call::Revision,
     delivery::{AfterSend, Destination, Payload},
     http1::Status,
-    jsonrpc::{OwnedId, begin_result, finish_result},
+    jsonrpc::{OwnedId, write_result},
     mcp::{self, ErrorKind, RpcMethod, TaskRequest},
     mesh::{Answer, Broadcast, Message, Request},
     runtime::Ticket,
@@ -149,8 +149,7 @@ impl Dispatcher {
         let method = remote.method;
         let (reason, text) = match (answer, id) {
             (Answer::Done, Some(id)) => {
-                begin_result(out, id);
-                finish_result(out);
+                write_result(out, id, |_| {});
                 return Disposition::Replied(Status::Ok, Vec::new());
             }
             // A session has ended.

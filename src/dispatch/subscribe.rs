@@ -4,7 +4,7 @@ use super::{Dispatcher, Disposition, JsonLinesClient, Source};
 use crate::{
     call::Revision,
     http1::Status,
-    jsonrpc::{Id, OwnedId, begin_result, finish_result, has_value_of, write_id},
+    jsonrpc::{Id, OwnedId, has_value_of, write_id, write_result},
     mcp::{self, ErrorKind, RpcMethod, Session, SessionAction, SubscriptionRequest, Topic},
     mesh::Request,
     registry::List,
@@ -127,8 +127,7 @@ impl Dispatcher {
             }
         }
         self.observer.metrics().note(method as usize);
-        begin_result(out, id);
-        finish_result(out);
+        write_result(out, id, |_| {});
         Disposition::Replied(Status::Ok, Vec::new())
     }
 

@@ -53,15 +53,12 @@ impl ErrorCode {
     }
 }
 
-/// Appends the part of a response before the members of its result.
-pub fn begin_result(out: &mut Vec<u8>, id: Id<'_>) {
+/// Appends a response with a result, whose members `write` appends.
+pub fn write_result(out: &mut Vec<u8>, id: Id<'_>, write: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     write_id(out, id);
     out.extend_from_slice(b",\"result\":{");
-}
-
-/// Appends the part of a response after the members of its result.
-pub fn finish_result(out: &mut Vec<u8>) {
+    write(out);
     out.extend_from_slice(b"}}");
 }
 
@@ -109,8 +106,7 @@ mod tests {
             (Id::String("1\""), r#""1\"""#),
         ] {
             let mut out = Vec::new();
-            begin_result(&mut out, id.to_owned().as_id());
-            finish_result(&mut out);
+            write_result(&mut out, id.to_owned().as_id(), |_| {});
             assert_eq!(
                 String::from_utf8(out).unwrap(),
                 format!(r#"{{"jsonrpc":"2.0","id":{text},"result":{{}}}}"#)

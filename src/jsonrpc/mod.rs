@@ -7,6 +7,6 @@ mod id;
 mod message;
 
 pub use as_written::{Rewritten, needs_text};
-pub use encode::{ErrorCode, begin_result, finish_result, write_error};
+pub use encode::{ErrorCode, write_error, write_result};
 pub use id::{Id, IdFault, IdValue, OwnedId, has_value_of, read_id, read_id_member, write_id};
 pub use message::{Malformed, Message, answerable_id};

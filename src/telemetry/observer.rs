@@ -234,9 +234,9 @@ impl Observer {
         self.write_request(level, error.name(), request.failed(error, revision), None);
     }
 
-    /// Records the reply of a handler if it is an error. `error`: the error that replaced the reply.
-    #[inline]
-    pub(crate) fn answered<'a>(
+    /// Records the reply of a handler that is an error. `error`: the error that replaced the reply.
+    #[cold]
+    pub(crate) fn call_failed<'a>(
         &mut self,
         callable: &'a Callable,
         reply: &Reply,
@@ -247,7 +247,7 @@ impl Observer {
         if let Some(error) = error {
             let request = RequestFields::of_call(callable, id, started);
             self.call_rejected(error, callable, request, revision);
-        } else if reply.is_error() || reply.failure().is_some() {
+        } else {
             if callable.kind() == Kind::Tool {
                 self.metrics.tool_failed(callable.position(), callable.name(), ToolFailure::Error);
             }

@@ -12,7 +12,7 @@ use crate::mcp::outcome::RequestFingerprint;
 use crate::{
     call::InputRequest,
     json::{Node, Number},
-    jsonrpc::{Id, begin_result, finish_result},
+    jsonrpc::{Id, write_result},
     registry::Snapshot,
     signed_token::{SigningKey, TokenKind},
 };
@@ -113,16 +113,16 @@ pub fn write_input_required(
     // Serialization of JSON values does not fail.
     let state = serde_json::to_vec(&state).unwrap_or_default();
     let state = signing_key.sign(TokenKind::RequestState, &state, &[fingerprint]);
-    begin_result(out, id);
-    out.extend_from_slice(b"\"resultType\":\"input_required\",\"inputRequests\":");
-    out.extend_from_slice(requests.to_string().as_bytes());
-    out.extend_from_slice(b",\"requestState\":\"");
-    // The state is base64url, so it needs no escaping.
-    out.extend_from_slice(state.as_bytes());
-    out.extend_from_slice(b"\",\"_meta\":{");
-    out.extend_from_slice(snapshot.server_info());
-    out.push(b'}');
-    finish_result(out);
+    write_result(out, id, |out| {
+        out.extend_from_slice(b"\"resultType\":\"input_required\",\"inputRequests\":");
+        out.extend_from_slice(requests.to_string().as_bytes());
+        out.extend_from_slice(b",\"requestState\":\"");
+        // The state is base64url, so it needs no escaping.
+        out.extend_from_slice(state.as_bytes());
+        out.extend_from_slice(b"\",\"_meta\":{");
+        out.extend_from_slice(snapshot.server_info());
+        out.push(b'}');
+    });
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::mcp::{
 };
 use crate::{
     json::Node,
-    jsonrpc::{Id, begin_result, finish_result},
+    jsonrpc::{Id, write_result},
     registry::{Completers, Snapshot},
 };
 
@@ -30,17 +30,17 @@ pub(crate) fn complete<'a>(
         let unknown = || invalid(format!("Unknown argument: {}", truncate(argument)));
         let Some(completer) = completers.find(argument).ok_or_else(unknown)? else {
             // The argument has no completer: no values.
-            begin_result(out, id);
-            if revision.is_modern() {
-                out.extend_from_slice(b"\"resultType\":\"complete\",");
-            }
-            out.extend_from_slice(b"\"completion\":{\"values\":[],\"total\":0,\"hasMore\":false}");
-            if revision.is_modern() {
-                out.extend_from_slice(b",\"_meta\":{");
-                out.extend_from_slice(context.snapshot.server_info());
-                out.push(b'}');
-            }
-            finish_result(out);
+            write_result(out, id, |out| {
+                if revision.is_modern() {
+                    out.extend_from_slice(b"\"resultType\":\"complete\",");
+                }
+                out.extend_from_slice(b"\"completion\":{\"values\":[],\"total\":0,\"hasMore\":false}");
+                if revision.is_modern() {
+                    out.extend_from_slice(b",\"_meta\":{");
+                    out.extend_from_slice(context.snapshot.server_info());
+                    out.push(b'}');
+                }
+            });
             return Ok(Outcome::Reply(RpcMethod::Complete));
         };
         let client = &Client { capabilities: Default::default(), ..*client };

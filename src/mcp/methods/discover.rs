@@ -2,13 +2,11 @@
 
 use crate::mcp::{model::method::RpcMethod, outcome::Outcome};
 use crate::{
-    jsonrpc::{Id, begin_result, finish_result},
+    jsonrpc::{Id, write_result},
     registry::Snapshot,
 };
 
 pub(crate) fn answer<'a>(snapshot: &Snapshot, id: Id<'_>, out: &mut Vec<u8>) -> Outcome<'a> {
-    begin_result(out, id);
-    out.extend_from_slice(snapshot.discover());
-    finish_result(out);
+    write_result(out, id, |out| out.extend_from_slice(snapshot.discover()));
     Outcome::Reply(RpcMethod::Discover)
 }

@@ -13,7 +13,7 @@ use crate::mcp::{
 use crate::{
     call::{Capabilities, Capability, Revision},
     json::{Node, write_string},
-    jsonrpc::{Id, begin_result, finish_result},
+    jsonrpc::{Id, write_result},
 };
 
 pub(crate) fn answer<'a>(
@@ -31,12 +31,12 @@ pub(crate) fn answer<'a>(
     let negotiated = Revision::parse(requested.as_bytes())
         .filter(|revision| !revision.is_modern())
         .unwrap_or(Revision::LATEST_LEGACY);
-    begin_result(out, id);
-    out.extend_from_slice(b"\"protocolVersion\":");
-    write_string(out, negotiated.as_str());
-    out.push(b',');
-    out.extend_from_slice(context.snapshot.initialize(negotiated));
-    finish_result(out);
+    write_result(out, id, |out| {
+        out.extend_from_slice(b"\"protocolVersion\":");
+        write_string(out, negotiated.as_str());
+        out.push(b',');
+        out.extend_from_slice(context.snapshot.initialize(negotiated));
+    });
     let handshake = handshake(negotiated, params);
     let session = match transport {
         Transport::Http(_) => {

@@ -10,7 +10,7 @@ use crate::mcp::{
 };
 use crate::{
     call::Revision,
-    jsonrpc::{Id, begin_result, finish_result},
+    jsonrpc::{Id, write_result},
     registry::{List, Snapshot},
 };
 
@@ -32,8 +32,6 @@ pub(crate) fn answer<'a>(
         let error = RequestError::new(ErrorKind::InvalidMethodParams, "Invalid cursor");
         return reject(out, Some(id), revision, method, error);
     };
-    begin_result(out, id);
-    page.iter().for_each(|part| out.extend_from_slice(part));
-    finish_result(out);
+    write_result(out, id, |out| page.iter().for_each(|part| out.extend_from_slice(part)));
     Outcome::Reply(method)
 }

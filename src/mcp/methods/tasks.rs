@@ -18,7 +18,7 @@ use crate::mcp::{
 use crate::{
     call::Capability,
     json::Node,
-    jsonrpc::{Id, begin_result, finish_result},
+    jsonrpc::{Id, write_result},
     registry::Snapshot,
     signed_token::SigningKey,
 };
@@ -101,17 +101,17 @@ fn write_task_result(
     kind: &str,
     members: impl FnOnce(&mut Vec<u8>),
 ) {
-    begin_result(out, id);
-    out.extend_from_slice(b"\"resultType\":\"");
-    out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(b"\",");
-    let before = out.len();
-    members(out);
-    if out.len() > before {
-        out.push(b',');
-    }
-    out.extend_from_slice(b"\"_meta\":{");
-    out.extend_from_slice(snapshot.server_info());
-    out.push(b'}');
-    finish_result(out);
+    write_result(out, id, |out| {
+        out.extend_from_slice(b"\"resultType\":\"");
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(b"\",");
+        let before = out.len();
+        members(out);
+        if out.len() > before {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"_meta\":{");
+        out.extend_from_slice(snapshot.server_info());
+        out.push(b'}');
+    });
 }

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use crate::mcp::{
     envelope::client::{Client, Transport},
     envelope::header_params,
@@ -16,11 +14,9 @@ use crate::mcp::{
     router_context::RouterContext,
 };
 use crate::{
-    call::{Reply, Revision},
-    json::{Node, write_string},
-    jsonrpc::{Id, begin_result, finish_result},
+    json::Node,
+    jsonrpc::Id,
     registry::{RegisteredTool, Snapshot},
-    schema::Violation,
 };
 
 pub(crate) fn call<'a>(
@@ -90,59 +86,4 @@ fn find<'a>(
     } else {
         RequestError { data, ..RequestError::new(ErrorKind::InvalidMethodParams, message) }
     })
-}
-
-/// Encodes the result of a call.
-pub(crate) fn write_call_result(
-    out: &mut Vec<u8>,
-    snapshot: &Snapshot,
-    id: Id<'_>,
-    revision: Revision,
-    reply: &Reply,
-) {
-    begin_result(out, id);
-    write_result_members(out, snapshot, revision, reply, |out| reply.write(out, revision));
-    finish_result(out);
-}
-
-/// Appends the members of a result: those that every result of the era has, and those that `write` appends.
-pub(crate) fn write_result_members(
-    out: &mut Vec<u8>,
-    snapshot: &Snapshot,
-    revision: Revision,
-    reply: &Reply,
-    write: impl FnOnce(&mut Vec<u8>),
-) {
-    if revision.is_modern() {
-        out.extend_from_slice(b"\"resultType\":\"complete\",");
-    }
-    write(out);
-    let own = if revision.is_modern() { snapshot.server_info() } else { &[] };
-    let more = reply.meta_members();
-    if own.is_empty() && more.is_empty() {
-        return;
-    }
-    out.extend_from_slice(b",\"_meta\":{");
-    out.extend_from_slice(own);
-    if !more.is_empty() {
-        write_meta_members(out, own, more);
-    }
-    out.push(b'}');
-}
-
-/// Appends the `_meta` members that the handler set, after the server's `own`.
-fn write_meta_members(out: &mut Vec<u8>, own: &[u8], more: &Map<String, Value>) {
-    for (number, (key, value)) in more.iter().enumerate() {
-        if number > 0 || !own.is_empty() {
-            out.push(b',');
-        }
-        write_string(out, key);
-        out.push(b':');
-        out.extend_from_slice(value.to_string().as_bytes());
-    }
-}
-
-/// Formats violations in one line.
-pub(crate) fn explain(violations: &[Violation]) -> String {
-    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -1,15 +1,15 @@
 //! Encoding of the replies to calls.
 
-use crate::mcp::{
-    error::ErrorKind,
-    methods::tools::{explain, write_call_result, write_result_members},
-};
+use serde_json::{Map, Value};
+
+use super::invalid_arguments::explain;
+use crate::mcp::error::ErrorKind;
 use crate::{
     call::{Callable, Kind, Reply, Revision},
     config::Limits,
     http1::Status,
-    json::{Decoder, write_unsigned},
-    jsonrpc::{ErrorCode, Id, begin_result, finish_result, write_error},
+    json::{Decoder, write_string, write_unsigned},
+    jsonrpc::{ErrorCode, Id, write_error, write_result},
     registry::Snapshot,
     schema::Validator,
 };
@@ -60,24 +60,64 @@ impl CallAnswers {
             write_error(out, Some(id), ErrorCode::InternalError, &message, None);
             return (Status::Ok, Some(ErrorKind::InvalidOutput));
         }
-        match callable.kind() {
-            Kind::Tool => write_call_result(out, snapshot, id, revision, reply),
-            kind => {
-                begin_result(out, id);
-                write_result_members(out, snapshot, revision, reply, |out| match kind {
-                    Kind::Prompt => reply.write_prompt(out, revision),
-                    Kind::Completion => reply.write_completion(out),
-                    Kind::Tool | Kind::Resource => {
-                        reply.write_contents(out, revision);
-                        if revision.is_modern() {
-                            write_cache(out, callable);
-                        }
-                    }
-                });
-                finish_result(out);
+        let is_modern = revision.is_modern();
+        write_result(out, id, |out| {
+            if is_modern {
+                out.extend_from_slice(b"\"resultType\":\"complete\",");
             }
-        }
+            reply.write(out, callable.kind(), revision);
+            if is_modern && callable.kind() == Kind::Resource {
+                write_cache(out, callable);
+            }
+            let own = if is_modern { snapshot.server_info() } else { &[] };
+            let more = reply.meta_members();
+            if own.is_empty() && more.is_empty() {
+                return;
+            }
+            out.extend_from_slice(b",\"_meta\":{");
+            out.extend_from_slice(own);
+            if !more.is_empty() {
+                write_meta_members(out, own, more);
+            }
+            out.push(b'}');
+        });
         (Status::Ok, None)
+    }
+
+    /// Encodes the reply to a call without a result: rejected as busy, panicked, or past its deadline. The message contains no
+    /// internal details.
+    pub fn error(
+        &mut self,
+        out: &mut Vec<u8>,
+        snapshot: &Snapshot,
+        callable: &Callable,
+        id: Id<'_>,
+        revision: Revision,
+        error: ErrorKind,
+    ) -> Status {
+        let kind = callable.kind();
+        let message = match (error, kind) {
+            (ErrorKind::Busy, _) => "Server busy",
+            (ErrorKind::PeerShare, _) => "Too many calls of this client are in flight",
+            (ErrorKind::OrphanLimit, _) => "Too many calls of this client go on without a connection",
+            (ErrorKind::RequestCopyTooLarge, _) => {
+                "The headers and _meta members that this call reads exceed 4096 bytes"
+            }
+            (ErrorKind::Deadline, Kind::Tool) => "The tool did not answer in time",
+            (ErrorKind::Deadline, _) => "No answer in time",
+            (_, Kind::Tool) => "The tool failed",
+            _ => "Internal error",
+        };
+        // Only the result of a tool can have `isError`.
+        let code = error.code().or_else(|| (kind != Kind::Tool).then_some(ErrorCode::InternalError));
+        if let Some(code) = code {
+            write_error(out, Some(id), code, message, None);
+        } else {
+            let mut reply = Reply::default();
+            reply.error(message);
+            self.result(out, snapshot, callable, id, revision, &reply);
+        }
+        error.status(revision)
     }
 
     fn check(&mut self, output: &Validator, json: &[u8]) -> Result<(), String> {
@@ -106,37 +146,14 @@ fn write_cache(out: &mut Vec<u8>, callable: &Callable) {
     out.push(b'"');
 }
 
-/// Encodes the reply to a call without a result: rejected as busy, panicked, or past its deadline. The message contains no
-/// internal details.
-pub fn write_call_error(
-    out: &mut Vec<u8>,
-    snapshot: &Snapshot,
-    kind: Kind,
-    id: Id<'_>,
-    revision: Revision,
-    error: ErrorKind,
-) -> Status {
-    let message = match (error, kind) {
-        (ErrorKind::Busy, _) => "Server busy",
-        (ErrorKind::PeerShare, _) => "Too many calls of this client are in flight",
-        (ErrorKind::OrphanLimit, _) => "Too many calls of this client go on without a connection",
-        (ErrorKind::RequestCopyTooLarge, _) => {
-            "The headers and _meta members that this call reads exceed 4096 bytes"
+/// Appends the `_meta` members that the handler set, after the server's `own`.
+fn write_meta_members(out: &mut Vec<u8>, own: &[u8], more: &Map<String, Value>) {
+    for (number, (key, value)) in more.iter().enumerate() {
+        if number > 0 || !own.is_empty() {
+            out.push(b',');
         }
-        (ErrorKind::Deadline, Kind::Tool) => "The tool did not answer in time",
-        (ErrorKind::Deadline, _) => "No answer in time",
-        (_, Kind::Tool) => "The tool failed",
-        _ => "Internal error",
-    };
-    // Only the result of a tool can have `isError`.
-    let code = error.code().or_else(|| (kind != Kind::Tool).then_some(ErrorCode::InternalError));
-    match code {
-        Some(code) => write_error(out, Some(id), code, message, None),
-        None => {
-            let mut reply = Reply::default();
-            reply.error(message);
-            write_call_result(out, snapshot, id, revision, &reply);
-        }
+        write_string(out, key);
+        out.push(b':');
+        out.extend_from_slice(value.to_string().as_bytes());
     }
-    error.status(revision)
 }

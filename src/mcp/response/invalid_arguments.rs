@@ -1,17 +1,10 @@
 //! Arguments that do not match a tool's schema: an error that the model can read and correct
 //! (<https://modelcontextprotocol.io/specification/2026-07-28/server/tools#error-handling>).
 
-use crate::mcp::{
-    error::ErrorKind,
-    methods::tools::{explain, write_call_result},
-    outcome::Call,
-};
+use crate::mcp::error::ErrorKind;
 use crate::{
-    call::Reply,
-    http1::Status,
     json::Node,
-    registry::Snapshot,
-    schema::{Validation, Validator},
+    schema::{Validation, Validator, Violation},
 };
 
 /// Why arguments are invalid.
@@ -55,16 +48,7 @@ pub fn invalid_arguments_text(schema: &Validator, input: Node<'_>, invalid: Inva
     }
 }
 
-/// Encodes the reply to a call whose arguments are invalid.
-pub fn write_invalid_arguments(
-    out: &mut Vec<u8>,
-    snapshot: &Snapshot,
-    call: &Call<'_>,
-    schema: &Validator,
-    invalid: InvalidArguments,
-) -> Status {
-    let mut reply = Reply::default();
-    reply.error(&invalid_arguments_text(schema, call.input, invalid));
-    write_call_result(out, snapshot, call.id, call.revision, &reply);
-    invalid.reason().status(call.revision)
+/// Formats violations in one line.
+pub(super) fn explain(violations: &[Violation]) -> String {
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
