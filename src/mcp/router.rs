@@ -5,8 +5,7 @@ use serde_json::Value;
 
 use super::{
     envelope::client::{Affinity, Transport},
-    envelope::era,
-    envelope::params::Params,
+    envelope::era::{self, Params},
     envelope::questions::QuestionId,
     error::{ErrorKind, RequestError, session_needed},
     methods::completion,
@@ -72,9 +71,8 @@ pub fn route<'a>(
             return reject(out, malformed.id, any, RpcMethod::Other, error);
         }
     };
-    let params = Params::read(whole);
-    let id_bytes_max = context.limits.id_bytes_max;
-    let client = match era::client(transport, context.sessions, context.now, method, &params, id_bytes_max) {
+    let params = Params::read(whole, context.limits.id_bytes_max);
+    let client = match era::client(transport, context.sessions, context.now, method, &params) {
         Ok(client) => client,
         Err(error) => {
             return reject(out, Some(id), any, RpcMethod::Other, error);

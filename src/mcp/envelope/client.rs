@@ -16,6 +16,16 @@ pub enum Transport<'a> {
     JsonLines(Option<Handshake>),
 }
 
+impl<'a> Transport<'a> {
+    /// The headers of the request; JSON lines have none.
+    pub(crate) fn headers(self) -> Option<Headers<'a>> {
+        match self {
+            Self::Http(headers) => Some(headers),
+            Self::JsonLines(_) => None,
+        }
+    }
+}
+
 /// The result of the `initialize` handshake of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake {

@@ -1,4 +1,4 @@
-//! The era of a message: the body decides, and the headers are checked against it
+//! The parameters of a message and its era: the body decides, and the headers are checked against it
 //! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning>,
 //! <https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#server-validation>).
 
@@ -8,7 +8,6 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::mcp::{
     envelope::client::{Affinity, Client, Transport},
-    envelope::params::Params,
     error::{ErrorKind, RequestError, is_modern_version, supported},
     sessions::{Session, Sessions},
 };
@@ -21,24 +20,51 @@ use crate::{
 
 /// `_meta` key that names the revision; its presence makes a request one of the 2026 era.
 const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// `_meta` key of the minimum level of log messages.
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 
-/// The members of `_meta` that describe a request, before they are validated.
+const VERSION_REPEATED: &str = "MCP-Protocol-Version is given more than once";
+
+/// The members of `params` and `params._meta` that methods use.
 #[derive(Clone, Copy, Debug, Default)]
-struct Envelope<'a> {
-    /// All of `_meta`.
+pub(crate) struct Params<'a> {
+    pub(crate) meta: Option<Node<'a>>,
+    pub(crate) name: Option<Node<'a>>,
+    pub(crate) arguments: Option<Node<'a>>,
+    pub(crate) cursor: Option<Node<'a>>,
+    pub(crate) uri: Option<Node<'a>>,
+    pub(crate) input_responses: Option<Node<'a>>,
+    pub(crate) request_state: Option<Node<'a>>,
+    /// All of `params`, for the members that few methods use.
     whole: Option<Node<'a>>,
     protocol_version: Option<Node<'a>>,
     client_capabilities: Option<Node<'a>>,
     client_info: Option<Node<'a>>,
     log_level: Option<Node<'a>>,
-    progress_token: Option<Node<'a>>,
+    /// The token for progress notifications, a string or an integer
+    /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/progress>).
+    progress_token: Option<Result<Id<'a>, IdFault>>,
 }
 
-impl<'a> Envelope<'a> {
-    fn read(meta: Option<Node<'a>>) -> Self {
-        let mut read = Self { whole: meta, ..Self::default() };
-        let Some(members) = meta.and_then(Node::members) else {
+impl<'a> Params<'a> {
+    /// Reads the members of `params` and of its `_meta`, each in one pass.
+    pub(crate) fn read(params: Option<Node<'a>>, id_bytes_max: usize) -> Self {
+        let mut read = Self { whole: params, ..Self::default() };
+        let Some(members) = params.and_then(Node::members) else { return read };
+        for (key, value) in members {
+            let slot = match key {
+                "_meta" => &mut read.meta,
+                "name" => &mut read.name,
+                "arguments" => &mut read.arguments,
+                "cursor" => &mut read.cursor,
+                "uri" => &mut read.uri,
+                "inputResponses" => &mut read.input_responses,
+                "requestState" => &mut read.request_state,
+                _ => continue,
+            };
+            *slot = Some(value);
+        }
+        let Some((meta, members)) = read.meta.and_then(|meta| Some((meta, meta.members()?))) else {
             return read;
         };
         for (key, value) in members {
@@ -47,7 +73,10 @@ impl<'a> Envelope<'a> {
                 CLIENT_CAPABILITIES => &mut read.client_capabilities,
                 CLIENT_INFO => &mut read.client_info,
                 LOG_LEVEL => &mut read.log_level,
-                "progressToken" => &mut read.progress_token,
+                "progressToken" => {
+                    read.progress_token = read_id_member(meta, key, id_bytes_max).transpose();
+                    continue;
+                }
                 _ => continue,
             };
             *slot = Some(value);
@@ -55,7 +84,17 @@ impl<'a> Envelope<'a> {
         read
     }
 
-    /// Validates the required members and returns the version that `claim` contains
+    /// A member by its name.
+    pub(crate) fn get(&self, key: &str) -> Option<Node<'a>> {
+        self.whole?.get(key)
+    }
+
+    /// The same parameters without `inputResponses` and `requestState`, for methods that cannot return `input_required`.
+    pub(crate) fn without_input(&self) -> Self {
+        Self { input_responses: None, request_state: None, ..*self }
+    }
+
+    /// Validates the required members of `_meta` and returns the version that `claim` contains
     /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic#meta>).
     fn validate(&self, claim: Node<'a>) -> Result<&'a str, RequestError> {
         let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidParams, message);
@@ -81,101 +120,76 @@ impl<'a> Envelope<'a> {
         }
         Ok(claim)
     }
-
-    /// The progress token, a string or an integer (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/progress>).
-    fn progress_token(&self, bytes_max: usize) -> Result<Option<Id<'a>>, RequestError> {
-        let (Some(_), Some(whole)) = (self.progress_token, self.whole) else { return Ok(None) };
-        read_id_member(whole, "progressToken", bytes_max).map_err(|fault| {
-            let message = match fault {
-                IdFault::Kind | IdFault::Range => {
-                    "_meta progressToken must be a string or an integer of 64 bits"
-                }
-                IdFault::Long => "_meta progressToken has more bytes than limits.id_bytes_max",
-            };
-            RequestError::new(ErrorKind::InvalidMethodParams, message)
-        })
-    }
 }
 
-/// The parameter that the `Mcp-Name` header repeats; the outer `None` for methods without one
-/// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http>).
-fn name_parameter<'a>(method: &str, params: &Params<'a>) -> Option<Option<&'a str>> {
-    match method {
-        "tools/call" | "prompts/get" => Some(params.name.and_then(Node::as_str)),
-        "resources/read" => Some(params.uri.and_then(Node::as_str)),
-        "tasks/get" | "tasks/update" | "tasks/cancel" => Some(params.get("taskId").and_then(Node::as_str)),
-        _ => None,
-    }
-}
-
-/// Decides the era of a request and reads its client.
+/// Decides the era of a request and reads its client. In the 2026 era, checks the headers against the body.
 pub(crate) fn client<'a>(
     transport: Transport<'_>,
     sessions: &mut Sessions,
     now: u64,
     method: &str,
     params: &Params<'a>,
-    id_bytes_max: usize,
 ) -> Result<Client<'a>, RequestError> {
-    let envelope = Envelope::read(params.meta);
-    let mut legacy = || legacy(transport, sessions, now, method, &envelope, id_bytes_max);
-    let Some(claim) = envelope.protocol_version else {
-        return legacy();
-    };
+    let mut legacy = || legacy(transport, sessions, now, method, params);
+    let Some(claim) = params.protocol_version else { return legacy() };
     // `initialize` does not exist in the 2026 era: unless its envelope is valid, it is a legacy handshake.
-    let claim = match envelope.validate(claim) {
+    let claim = match params.validate(claim) {
         Err(_) if method == "initialize" => return legacy(),
         Ok(claim) if method == "initialize" && !is_modern_version(claim.as_bytes()) => return legacy(),
         claim => claim?,
     };
+    // JSON lines have no headers (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stdio>).
+    let headers = transport.headers();
+    let version = headers.map(|headers| headers.head.protocol_version(headers.bytes));
+    let called = headers.map(|headers| headers.head.mcp_method(headers.bytes));
+    // Order of precedence: contradiction of the body, unsupported version, missing header.
+    match version {
+        Some(Field::Repeated) => return Err(mismatch(VERSION_REPEATED)),
+        Some(Field::Value(version)) if version != claim.as_bytes() => {
+            return Err(mismatch("MCP-Protocol-Version header does not match _meta"));
+        }
+        _ => {}
+    }
+    if called.is_some_and(|called| called != Field::Absent && called != Field::Value(method.as_bytes())) {
+        return Err(mismatch("Mcp-Method header does not match method"));
+    }
     let supported = Revision::parse(claim.as_bytes()).filter(|revision| revision.is_modern());
-    let revision = match transport {
-        // JSON lines have no headers (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stdio>).
-        Transport::JsonLines(_) => supported.ok_or_else(|| RequestError::unsupported(claim))?,
-        Transport::Http(headers) => cross_check(headers, claim, supported, method, params)?,
+    let revision = supported.ok_or_else(|| RequestError::unsupported(claim))?;
+    if version == Some(Field::Absent) {
+        return Err(mismatch("MCP-Protocol-Version header is missing"));
+    }
+    if called == Some(Field::Absent) {
+        return Err(mismatch("Mcp-Method header is missing"));
+    }
+    // The parameter that the `Mcp-Name` header repeats
+    // (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http>).
+    let name = match method {
+        "tools/call" | "prompts/get" => params.name,
+        "resources/read" => params.uri,
+        "tasks/get" | "tasks/update" | "tasks/cancel" => params.get("taskId"),
+        _ => None,
     };
-    let capabilities = envelope.client_capabilities;
-    let level = envelope.log_level.and_then(Node::as_str).and_then(Level::parse);
+    // The method reports a missing parameter.
+    if let (Some(headers), Some(name)) = (headers, name.and_then(Node::as_str)) {
+        expect(headers.head.mcp_name(headers.bytes), "Mcp-Name", |value| value == name.as_bytes())?;
+    }
+    let capabilities = params.client_capabilities;
     Ok(Client {
         revision,
         capabilities: capabilities.map(Capabilities::read).unwrap_or_default(),
         affinity: Affinity::None,
-        level,
-        progress_token: envelope.progress_token(id_bytes_max)?,
+        level: params.log_level.and_then(Node::as_str).and_then(Level::parse),
+        progress_token: params.progress_token.transpose().map_err(invalid_progress_token)?,
         extensions: capabilities.and_then(|capabilities| capabilities.get("extensions")),
     })
 }
 
-/// Checks the headers against the body and returns the revision.
-fn cross_check(
-    headers: Headers<'_>,
-    claim: &str,
-    supported: Option<Revision>,
-    method: &str,
-    params: &Params<'_>,
-) -> Result<Revision, RequestError> {
-    let version = version_header(headers)?;
-    let called = headers.head.mcp_method(headers.bytes);
-    // Order of precedence: contradiction of the body, unsupported version, missing header.
-    if version.is_some_and(|version| version != claim.as_bytes()) {
-        return Err(mismatch("MCP-Protocol-Version header does not match _meta"));
-    }
-    if !matches!(called, Field::Absent) && called != Field::Value(method.as_bytes()) {
-        return Err(mismatch("Mcp-Method header does not match method"));
-    }
-    let revision = supported.ok_or_else(|| RequestError::unsupported(claim))?;
-    if version.is_none() {
-        return Err(mismatch("MCP-Protocol-Version header is missing"));
-    }
-    if called == Field::Absent {
-        return Err(mismatch("Mcp-Method header is missing"));
-    }
-    // The method reports a missing parameter.
-    if let Some(Some(name)) = name_parameter(method, params) {
-        let header = headers.head.mcp_name(headers.bytes);
-        expect(header, "Mcp-Name", |value| value == name.as_bytes())?;
-    }
-    Ok(revision)
+fn invalid_progress_token(fault: IdFault) -> RequestError {
+    let message = match fault {
+        IdFault::Kind | IdFault::Range => "_meta progressToken must be a string or an integer of 64 bits",
+        IdFault::Long => "_meta progressToken has more bytes than limits.id_bytes_max",
+    };
+    RequestError::new(ErrorKind::InvalidMethodParams, message)
 }
 
 /// Checks the version header of a notification; the other standard headers are required of requests only
@@ -201,7 +215,7 @@ fn version_header(headers: Headers<'_>) -> Result<Option<&[u8]>, RequestError> {
     match headers.head.protocol_version(headers.bytes) {
         Field::Value(value) => Ok(Some(value)),
         Field::Absent => Ok(None),
-        Field::Repeated => Err(mismatch("MCP-Protocol-Version is given more than once")),
+        Field::Repeated => Err(mismatch(VERSION_REPEATED)),
     }
 }
 
@@ -210,8 +224,7 @@ fn legacy<'a>(
     sessions: &mut Sessions,
     now: u64,
     method: &str,
-    envelope: &Envelope<'a>,
-    id_bytes_max: usize,
+    params: &Params<'a>,
 ) -> Result<Client<'a>, RequestError> {
     let mut client = match transport {
         Transport::Http(headers) => legacy_by_headers(headers, sessions, now, method)?,
@@ -229,7 +242,7 @@ fn legacy<'a>(
             return Err(RequestError::new(ErrorKind::InvalidRequest, "initialize must come first"));
         }
     };
-    client.progress_token = envelope.progress_token(id_bytes_max)?;
+    client.progress_token = params.progress_token.transpose().map_err(invalid_progress_token)?;
     Ok(client)
 }
 
@@ -317,25 +330,20 @@ pub(crate) fn expect(
     name: &str,
     equals: impl FnOnce(&[u8]) -> bool,
 ) -> Result<(), RequestError> {
-    match header {
-        Field::Absent => Err(mismatch(format!("{name} header is missing"))),
-        Field::Repeated => Err(mismatch(format!("{name} header is given more than once"))),
-        Field::Value(value) => match decode(value) {
-            None => Err(mismatch(format!("{name} header is malformed"))),
-            Some(decoded) if equals(&decoded) => Ok(()),
-            Some(_) => Err(mismatch(format!("{name} header does not match the body"))),
-        },
-    }
-}
-
-/// Decodes `=?base64?…?=`; any other value is literal.
-fn decode(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let value = match header {
+        Field::Absent => return Err(mismatch(format!("{name} header is missing"))),
+        Field::Repeated => return Err(mismatch(format!("{name} header is given more than once"))),
+        Field::Value(value) => value,
+    };
     let encoded = value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?="));
-    match encoded {
-        Some(encoded) => {
-            let bytes = BASE64_STANDARD.decode(encoded).ok()?;
-            std::str::from_utf8(&bytes).is_ok().then_some(Cow::Owned(bytes))
-        }
-        None => value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')).then_some(Cow::Borrowed(value)),
+    let (is_equal, is_well_formed) = match encoded.map(|encoded| BASE64_STANDARD.decode(encoded)) {
+        Some(Ok(bytes)) => (equals(&bytes), std::str::from_utf8(&bytes).is_ok()),
+        Some(Err(_)) => (false, false),
+        None => (equals(value), value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))),
+    };
+    match (is_well_formed, is_equal) {
+        (true, true) => Ok(()),
+        (true, false) => Err(mismatch(format!("{name} header does not match the body"))),
+        (false, _) => Err(mismatch(format!("{name} header is malformed"))),
     }
 }

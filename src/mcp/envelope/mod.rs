@@ -3,6 +3,5 @@
 pub(super) mod client;
 pub(super) mod era;
 pub(super) mod header_params;
-pub(super) mod params;
 pub(super) mod questions;
 pub(super) mod request_state;

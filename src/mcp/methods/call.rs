@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::mcp::{
     envelope::client::{Affinity, Client},
-    envelope::params::Params,
+    envelope::era::Params,
     envelope::request_state,
     error::{ErrorKind, RequestError},
     outcome::{Call, Outcome},

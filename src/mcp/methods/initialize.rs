@@ -3,7 +3,7 @@
 
 use crate::mcp::{
     envelope::client::{Handshake, Transport},
-    envelope::params::Params,
+    envelope::era::Params,
     error::{ErrorKind, RequestError},
     model::method::RpcMethod,
     outcome::Outcome,

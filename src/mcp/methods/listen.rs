@@ -2,7 +2,7 @@
 
 use crate::mcp::{
     envelope::client::Client,
-    envelope::params::Params,
+    envelope::era::Params,
     error::{ErrorKind, RequestError, missing_capability},
     model::events::Topic,
     model::method::RpcMethod,

@@ -2,7 +2,7 @@
 //! (<https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/pagination>).
 
 use crate::mcp::{
-    envelope::params::Params,
+    envelope::era::Params,
     error::{ErrorKind, RequestError},
     model::method::RpcMethod,
     outcome::Outcome,

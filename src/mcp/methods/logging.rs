@@ -2,7 +2,7 @@
 
 use crate::mcp::{
     envelope::client::{Affinity, Client},
-    envelope::params::Params,
+    envelope::era::Params,
     error::{ErrorKind, RequestError, session_needed},
     model::method::RpcMethod,
     outcome::{Outcome, SessionAction},

@@ -4,7 +4,7 @@
 
 use crate::mcp::{
     envelope::client::{Affinity, Client},
-    envelope::params::Params,
+    envelope::era::Params,
     error::{ErrorKind, RequestError, session_needed},
     methods::call::CallRequest,
     methods::listen::check_length,

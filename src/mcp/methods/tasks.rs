@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::mcp::{
     envelope::client::Client,
-    envelope::params::Params,
+    envelope::era::Params,
     error::{ErrorKind, RequestError, missing_capability},
     model::method::RpcMethod,
     model::task::{TaskAction, TaskKey, TaskRequest, TaskView},

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::mcp::{
     envelope::client::{Client, Transport},
+    envelope::era::Params,
     envelope::header_params,
-    envelope::params::Params,
     error::{ErrorKind, RequestError},
     methods::call::CallRequest,
     model::method::RpcMethod,
