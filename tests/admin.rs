@@ -5,11 +5,15 @@
 mod support;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io::Write,
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     process::{Command, Stdio},
-    sync::{Mutex, mpsc},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -352,6 +356,58 @@ fn health_and_readiness_fail_for_a_stuck_shard_or_a_drain() {
     running.join().unwrap();
 }
 
+#[test]
+fn admin_connections_are_bounded_in_number_and_time() {
+    let limits =
+        Limits { admin_connections_max: 2, head_timeout: Duration::from_millis(500), ..Limits::default() };
+    let running = demo::server().build().start(&Config { limits, ..config() }).unwrap();
+    let address = running.admin_address().unwrap();
+    let half = || {
+        let mut client = Client::connect(address);
+        client.send("GET /healthz HT");
+        client
+    };
+    let (mut first, mut second) = (half(), half());
+    assert_eq!(get(&running, "/healthz").status, 200, "beyond the limit");
+    assert!(first.is_closed(), "the oldest one without a whole request is evicted");
+    assert_eq!(second.read().status, 408, "the time limit of a head");
+    let text = text(&get(&running, "/metrics"));
+    assert!(text.contains("corelane_admin_refusals_total{reason=\"connection_evicted\"} 1\n"), "{text}");
+    assert!(text.contains("corelane_admin_refusals_total{reason=\"head_timeout\"} 1\n"), "{text}");
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
+#[test]
+fn health_is_answered_while_partial_requests_fill_the_admin_port() {
+    let running = demo::server().build().start(&config()).unwrap();
+    let address = running.admin_address().unwrap();
+    let (opened, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut half: VecDeque<TcpStream> = VecDeque::new();
+            while !done.load(Ordering::Relaxed) {
+                let mut stream = TcpStream::connect(address).unwrap();
+                stream.write_all(b"GET /healthz HTTP/1.1\r\nHo").unwrap();
+                half.push_back(stream);
+                if opened.fetch_add(1, Ordering::Relaxed) > 200 {
+                    half.pop_front();
+                }
+                thread::sleep(Duration::from_micros(200));
+            }
+        });
+        eventually("more connections than the maximum", || opened.load(Ordering::Relaxed) > 32);
+        for _ in 0..100 {
+            assert_eq!(get(&running, "/healthz").status, 200);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let samples = samples(&text(&get(&running, "/metrics")));
+    assert!(samples["corelane_admin_refusals_total{reason=\"connection_evicted\"}"] > 0.0);
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
 /// Starts a server of these shards, one of which is stuck until the returned sender is dropped. Returns its number.
 fn with_stuck_shard(shards: usize) -> (Running, usize, mpsc::Sender<()>, Client) {
     let ((begun, sticking), (release, released)) = (mpsc::channel(), mpsc::channel::<()>());
@@ -385,31 +441,24 @@ fn health_names_only_the_stuck_shard() {
 }
 
 #[test]
-fn admin_connections_are_bounded_in_number_and_time() {
-    let limits =
-        Limits { admin_connections_max: 2, head_timeout: Duration::from_millis(500), ..Limits::default() };
-    let running = demo::server().build().start(&Config { limits, ..config() }).unwrap();
+fn health_is_answered_while_scrapes_wait_for_a_stuck_shard() {
+    let (running, stuck, release, mut client) = with_stuck_shard(2);
     let address = running.admin_address().unwrap();
-    let mut slow: Vec<Client> = (0..2).map(|_| Client::connect(address)).collect();
-    for client in &mut slow {
-        client.send("GET /healthz HT");
-    }
-    // Connections are accepted in order of arrival.
-    assert!(Client::connect(address).is_closed(), "beyond the limit");
-    let asked = Instant::now();
-    for client in &mut slow {
-        assert_eq!(client.read().status, 408);
-    }
-    assert!(asked.elapsed() < Duration::from_secs(5));
-    drop(slow);
-    eventually("a free slot", || {
-        // A connection beyond the limit may be closed with its request unread, which resets it.
-        let mut client = Client::connect(address);
-        let _ = client.stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let mut reply = String::new();
-        let _ = std::io::Read::read_to_string(&mut client.stream, &mut reply);
-        reply.starts_with("HTTP/1.1 200 ")
-    });
+    // Twice as many as may be open.
+    let scrape = |_| {
+        let mut scrape = Client::connect(address);
+        scrape.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        scrape
+    };
+    let mut scrapes: Vec<Client> = (0..64).map(scrape).collect();
+    let reply = get(&running, "/healthz");
+    assert_eq!((reply.status, text(&reply)), (503, format!("no answer from shard {stuck}\n")));
+    let statuses: Vec<u16> = scrapes.iter_mut().map(|scrape| scrape.read().status).collect();
+    assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    assert!(statuses.contains(&200), "{statuses:?}");
+    drop(release);
+    assert_eq!(client.read().status, 200);
+    drop((client, scrapes));
     running.stopper().drain();
     running.join().unwrap();
 }

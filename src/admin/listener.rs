@@ -1,35 +1,36 @@
-//! The admin interface's listening socket and its threads.
+//! The running admin interface, as the server holds it.
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use super::{
-    connection::serve,
+    event_loop::EventLoop,
+    pages::PageMakers,
     shared::{Rejections, Shared},
+    wake::Wake,
 };
 use crate::{config::Limits, http1::AllowedHosts, runtime::PoolObserver, shard::ShardHandle};
 
-/// The running admin interface. Dropping it closes the listening socket and joins the listening thread.
+/// The running admin interface. Dropping it closes its sockets and joins its threads.
 pub(crate) struct Admin {
     address: SocketAddr,
     shared: Arc<Shared>,
-    listener: socket2::Socket,
-    accept_thread: Option<JoinHandle<()>>,
+    wake: Arc<Wake>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Admin {
     /// Serves the health and the metrics of `shards` and of the blocking `pool` on `listener`.
     ///
     /// # Errors
-    /// The listening thread cannot be started, or the socket cannot be duplicated.
+    /// A thread cannot be started, or no descriptor is left.
     pub(crate) fn start(
         listener: TcpListener,
         allowed_hosts: AllowedHosts,
@@ -38,6 +39,7 @@ impl Admin {
         pool: PoolObserver,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
             allowed_hosts,
             limits,
@@ -45,16 +47,16 @@ impl Admin {
             pool,
             reports: Mutex::default(),
             rejections: Mutex::new(Rejections::new(limits.log_lines_per_second_max)),
-            connections: AtomicUsize::new(0),
+            connections_evicted: AtomicU64::new(0),
+            pages_refused: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
-        let shutdown = socket2::Socket::from(listener.try_clone()?);
-        let accept_thread = thread::Builder::new().name("admin".to_owned()).spawn({
-            let shared = Arc::clone(&shared);
-            move || accept(&listener, &shared)
-        })?;
-        Ok(Self { address, shared, listener: shutdown, accept_thread: Some(accept_thread) })
+        let wake = Arc::new(Wake::new()?);
+        let pages = PageMakers::start(&shared, &wake)?;
+        let event_loop = EventLoop::new(listener, Arc::clone(&shared), Arc::clone(&wake), pages);
+        let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || event_loop.run())?;
+        Ok(Self { address, shared, wake, thread: Mutex::new(Some(thread)) })
     }
 
     /// The address it listens on.
@@ -71,37 +73,9 @@ impl Admin {
 impl Drop for Admin {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
-        // On Linux this interrupts a blocked accept.
-        let _ = self.listener.shutdown(std::net::Shutdown::Both);
-        if let Some(thread) = self.accept_thread.take() {
+        self.wake.wake();
+        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
-        }
-    }
-}
-
-/// Accepts connections, each on a thread of its own, until `ended` is set. Connections beyond `admin_connections_max` are
-/// closed.
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    while !shared.ended.load(Ordering::Relaxed) {
-        let Ok((stream, _)) = listener.accept() else {
-            // Out of descriptors, or shut down: pause, so that the loop does not spin.
-            thread::sleep(Duration::from_millis(10));
-            continue;
-        };
-        if shared.connections.fetch_add(1, Ordering::Relaxed) >= shared.limits.admin_connections_max {
-            shared.connections.fetch_sub(1, Ordering::Relaxed);
-            continue;
-        }
-        let served = thread::Builder::new().name("admin-connection".to_owned()).spawn({
-            let shared = Arc::clone(shared);
-            move || {
-                // An I/O error closes the connection; there is nobody to report it to.
-                let _ = serve(stream, &shared);
-                shared.connections.fetch_sub(1, Ordering::Relaxed);
-            }
-        });
-        if served.is_err() {
-            shared.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! `/metrics`.
 
-use std::{sync::PoisonError, time::Instant};
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Instant,
+};
 
 use strum::VariantArray;
 
@@ -34,7 +37,11 @@ pub(super) fn metrics(shared: &Shared) -> String {
     let rejections = shared.rejections.lock().unwrap_or_else(PoisonError::into_inner);
     let counts =
         RejectReason::VARIANTS.iter().map(|reason| reason.name()).zip(rejections.counts.iter().copied());
-    write_admin_refusals(&mut text, counts);
+    let own = [
+        ("connection_evicted", shared.connections_evicted.load(Ordering::Relaxed)),
+        ("pages_waiting", shared.pages_refused.load(Ordering::Relaxed)),
+    ];
+    write_admin_refusals(&mut text, counts.chain(own));
     let help = "Schemas compiled since the process started.";
     write_counter(&mut text, "corelane_schemas_compiled_total", help, crate::schema::compiled());
     write_limits(&mut text, &shared.limits.to_numbers());

@@ -1,11 +1,17 @@
 //! The admin interface: `/healthz`, `/livez`, `/readyz` and `/metrics` over HTTP/1.1, on an address of its own. Served from
 //! dedicated threads, so the endpoints respond even when every shard is saturated; a shard only copies its metrics.
+//!
+//! One thread does the I/O of all connections, and one thread for each kind of page waits for the shards. A connection that has
+//! not sent a whole request never holds the place of one that has.
 
 mod connection;
+mod event_loop;
 mod health;
 mod listener;
 mod metrics;
+mod pages;
 mod response;
 mod shared;
+mod wake;
 
 pub(crate) use listener::Admin;

@@ -1,38 +1,51 @@
 //! Routes a request of the admin interface and writes its response.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::sync::PoisonError;
 
-use super::{health::health, metrics::metrics, shared::Shared};
+use super::shared::{Page, Shared};
 use crate::http1::{Field, Flow, Handler, Method, RejectReason, Request, RequestHead, Status, path};
 
 /// Handles the one request of a connection.
 pub(super) struct Answer<'a> {
     pub(super) shared: &'a Shared,
-    /// The encoded response, once there is one.
-    pub(super) reply: Option<Vec<u8>>,
+    /// The response, once the request is read.
+    pub(super) response: Option<Response>,
+}
+
+/// A response of the admin interface.
+pub(super) enum Response {
+    /// It is complete.
+    Encoded(Vec<u8>),
+    /// It has to be made.
+    Page {
+        page: Page,
+        /// Whether it has a body.
+        has_body: bool,
+    },
+}
+
+/// Encodes a response: `extra` are further header lines, each with its CRLF.
+pub(super) fn encode(status: Status, extra: &str, has_body: bool, body: &str) -> Vec<u8> {
+    let mut response = format!(
+        "HTTP/1.1 {}\r\nContent-Length: {}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+         Cache-Control: no-store\r\n{extra}Connection: close\r\n\r\n",
+        status.line(),
+        body.len()
+    );
+    if has_body {
+        response.push_str(body);
+    }
+    response.into_bytes()
 }
 
 impl Answer<'_> {
-    /// Sets the response: `extra` are further header lines, each with its CRLF.
-    fn write(&mut self, status: Status, extra: &str, has_body: bool, body: &str) {
-        let mut reply = format!(
-            "HTTP/1.1 {}\r\nContent-Length: {}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
-             Cache-Control: no-store\r\n{extra}Connection: close\r\n\r\n",
-            status.line(),
-            body.len()
-        );
-        if has_body {
-            reply.push_str(body);
-        }
-        self.reply = Some(reply.into_bytes());
-    }
-
     /// Counts the rejection and sets its response.
     pub(super) fn reject(&mut self, reason: RejectReason, head: Option<(&RequestHead, &[u8])>) {
         self.shared.rejections.lock().unwrap_or_else(PoisonError::into_inner).add(reason, head);
         let has_body = head.is_none_or(|(head, _)| head.method != Method::Head);
         let extra = if reason == RejectReason::VerbNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
-        self.write(reason.status(), extra, has_body, &format!("{}\n", reason.message()));
+        let body = format!("{}\n", reason.message());
+        self.response = Some(Response::Encoded(encode(reason.status(), extra, has_body, &body)));
     }
 
     fn handle_head(&mut self, head: &RequestHead, bytes: &[u8]) {
@@ -55,15 +68,12 @@ impl Answer<'_> {
         if head.origin(bytes) != Field::Absent {
             return Err(RejectReason::OriginForbidden);
         }
-        let (status, body) = match path {
-            b"/metrics" => (Status::Ok, metrics(self.shared)),
-            b"/healthz" | b"/livez" => health(&self.shared.shards),
-            _ if self.shared.draining.load(Ordering::Relaxed) => {
-                (Status::ServiceUnavailable, "draining\n".to_owned())
-            }
-            _ => health(&self.shared.shards),
+        let page = match path {
+            b"/metrics" => Page::Metrics,
+            b"/readyz" => Page::Readiness,
+            _ => Page::Health,
         };
-        self.write(status, "", head.method == Method::Get, &body);
+        self.response = Some(Response::Page { page, has_body: head.method == Method::Get });
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize},
+        atomic::{AtomicBool, AtomicU64},
     },
     time::{Duration, Instant},
 };
@@ -21,6 +21,17 @@ use crate::{
 
 /// How long a shard may take to report before it counts as unresponsive.
 pub(super) const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A page of the admin interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// `/healthz` and `/livez`.
+    Health,
+    /// `/readyz`.
+    Readiness,
+    /// `/metrics`.
+    Metrics,
+}
 
 /// Rejected requests of the admin address, counted by reason, and the rate limit of their log lines.
 pub(super) struct Rejections {
@@ -50,7 +61,7 @@ impl Rejections {
     }
 }
 
-/// Shared by the listening thread and the threads of the connections.
+/// Shared by the thread of the connections, the threads of the pages, and the server.
 pub(super) struct Shared {
     pub(super) allowed_hosts: AllowedHosts,
     pub(super) limits: Limits,
@@ -60,10 +71,12 @@ pub(super) struct Shared {
     /// report, so that one scrape at a time requests reports.
     pub(super) reports: Mutex<Vec<ShardReport>>,
     pub(super) rejections: Mutex<Rejections>,
-    /// Open connections; at most `limits.admin_connections_max`.
-    pub(super) connections: AtomicUsize,
+    /// Connections that were closed because a newer one needed their place.
+    pub(super) connections_evicted: AtomicU64,
+    /// Requests that were answered 503 because too many waited for the same page.
+    pub(super) pages_refused: AtomicU64,
     /// `/readyz` answers 503.
     pub(super) draining: AtomicBool,
-    /// The listening thread ends.
+    /// The thread of the connections exits.
     pub(super) ended: AtomicBool,
 }

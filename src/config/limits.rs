@@ -208,7 +208,8 @@ pub struct Limits {
     /// Log lines that wait for stderr. Beyond it: they are dropped, and the next line reports their number.
     /// Change: restart.
     pub log_lines_queued_max: usize,
-    /// Concurrent connections of the admin interface. Beyond it: closed at once. Change: restart.
+    /// Concurrent connections of the admin interface; scrapes may take half. Beyond it: a connection without a whole request is
+    /// closed for each new one. Change: restart.
     pub admin_connections_max: usize,
     /// Time an idle connection stays open during a drain, for a request that may be in transit. Change: live.
     #[serde(with = "humantime_serde")]
