@@ -114,6 +114,8 @@ pub enum Answer {
     Full,
     /// The session has the maximum number of subscriptions.
     TooMany,
+    /// The URIs of the session's subscriptions have the maximum size.
+    TooManyBytes,
     /// The connection is attached to the stream: the encoded events to replay, and whether the stream has ended.
     Attached(StreamId, Vec<u8>, bool),
 }

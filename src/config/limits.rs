@@ -129,6 +129,14 @@ pub struct Limits {
     /// A URI or a task id in a subscription, in bytes. Beyond it: -32602. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub subscription_uri_bytes_max: usize,
+    /// URIs and task ids in the subscriptions of one connection or legacy session, in bytes. Beyond it: -32603. At least
+    /// `subscription_uri_bytes_max`. Change: live.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub subscriber_bytes_max: usize,
+    /// URIs and task ids in the subscriptions of one shard, in bytes; subscribers of a topic share its name. Beyond it: -32603, or
+    /// "busy" for a legacy session. At least `subscriber_bytes_max`. Change: restart.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub subscription_bytes_max: usize,
     /// Open subscriptions of one JSON-lines connection. Beyond it: -32603. Change: live.
     pub subscriptions_per_connection_max: usize,
     /// Topics in all subscriptions of one shard. Beyond it: -32603. Change: restart.
@@ -265,6 +273,8 @@ impl Default for Limits {
             session_ttl: Duration::from_secs(24 * 60 * 60),
             subscription_topics_max: 1024,
             subscription_uri_bytes_max: 2048,
+            subscriber_bytes_max: 256 * 1024,
+            subscription_bytes_max: 64 * 1024 * 1024,
             subscriptions_per_connection_max: 64,
             subscriptions_max: 1 << 18,
             stream_keep_alive: Duration::from_secs(15),
@@ -472,6 +482,9 @@ impl Limits {
             session_ttl: Duration::from_secs(1)..=DAY * 365,
             subscription_topics_max: 1..=1_000_000,
             subscription_uri_bytes_max: 64..=65_535,
+            // A single URI must fit into the subscriptions of a client, and those of a client into the shard.
+            subscriber_bytes_max: self.subscription_uri_bytes_max..=GIB,
+            subscription_bytes_max: self.subscriber_bytes_max..=1 << 40,
             subscriptions_per_connection_max: 1..=1_000_000,
             subscriptions_max: 1..=100_000_000,
             stream_keep_alive: MILLISECOND..=DAY,

@@ -1,6 +1,6 @@
 //! Requests for state that another shard owns: sessions, streams, tasks.
 
-use super::{Dispatcher, Disposition, ReplyTo, in_flight::RemoteRequest, subscribe::TOO_MANY_SUBSCRIPTIONS};
+use super::{Dispatcher, Disposition, ReplyTo, in_flight::RemoteRequest, subscribe::{TOO_MANY_BYTES, TOO_MANY_SUBSCRIPTIONS}};
 use crate::{
     call::Revision,
     delivery::{AfterSend, Destination, Payload},
@@ -172,6 +172,7 @@ impl Dispatcher {
             (Answer::Unknown | Answer::Task(_), None) => (ErrorKind::UnknownStream, "Unknown Last-Event-ID"),
             (Answer::Full, _) => (ErrorKind::Busy, SERVER_BUSY),
             (Answer::TooMany, _) => (ErrorKind::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS),
+            (Answer::TooManyBytes, _) => (ErrorKind::SubscriptionBytes, TOO_MANY_BYTES),
         };
         self.record_error(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, text), None)
     }

@@ -8,10 +8,12 @@ use crate::{
     mcp::{self, ErrorKind, RpcMethod, Session, SessionAction, SubscriptionRequest, Topic},
     mesh::Request,
     registry::List,
-    session::{Subscriber, SubscriberKey},
+    session::{Subscriber, SubscriberKey, SubscriptionLimit, Usage},
 };
 
 pub(super) const TOO_MANY_SUBSCRIPTIONS: &str = "Too many subscriptions";
+pub(super) const TOO_MANY_BYTES: &str =
+    "The URIs and task ids of the subscriptions have more bytes than limits.subscriber_bytes_max";
 
 impl Dispatcher {
     /// Opens a `subscriptions/listen` stream
@@ -30,15 +32,15 @@ impl Dispatcher {
             return Disposition::NotAcceptable;
         }
         // An HTTP connection has one subscription; a newline-delimited one can have many, including some without topics.
-        let listens = if let Source::JsonLines { client, .. } = source { &client.listens[..] } else { &[] };
-        let subscriptions = &self.state.subscriptions;
-        let named = topics.iter().filter(|topic| !topic.is_list()).count();
-        let named = listens.iter().fold(named, |named, subscriber| named + subscriptions.named(*subscriber));
-        if listens.len() >= self.limits.subscriptions_per_connection_max
-            || named > self.limits.subscription_topics_max
-            || !subscriptions.has_room(topics.len().max(1))
-        {
-            return self.reject_subscription(id.as_id(), Revision::V2026_07_28, RpcMethod::Listen, out);
+        let listens = if let Source::JsonLines { client, .. } = source { client.listens.len() } else { 0 };
+        let used = self.usage_of(source).with(&topics);
+        let checked = if listens >= self.limits.subscriptions_per_connection_max {
+            Err(SubscriptionLimit::ClientTopics)
+        } else {
+            used.check(&self.limits).and_then(|()| self.state.subscriptions.check_room(&topics))
+        };
+        if let Err(limit) = checked {
+            return self.reject_subscription(id.as_id(), Revision::V2026_07_28, RpcMethod::Listen, limit, out);
         }
         let key = match source {
             Source::Http { socket, .. } => Subscriber::Stream(*socket),
@@ -62,10 +64,25 @@ impl Dispatcher {
         id: Id<'_>,
         revision: Revision,
         method: RpcMethod,
+        limit: SubscriptionLimit,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let reason = ErrorKind::TooManySubscriptions;
-        self.reject(mcp::write_rejection(out, Some(id), revision, method, reason, TOO_MANY_SUBSCRIPTIONS))
+        let (reason, text) = match limit {
+            SubscriptionLimit::ClientTopics | SubscriptionLimit::Shard => {
+                (ErrorKind::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS)
+            }
+            SubscriptionLimit::ClientBytes => (ErrorKind::SubscriptionBytes, TOO_MANY_BYTES),
+        };
+        self.reject(mcp::write_rejection(out, Some(id), revision, method, reason, text))
+    }
+
+    /// The topics of all subscribers of a newline-delimited connection. An HTTP connection has no other subscriber.
+    fn usage_of(&self, source: &Source<'_>) -> Usage {
+        let Source::JsonLines { client, .. } = source else { return Usage::default() };
+        let subscribers = client.listens.iter().chain(&client.subscriber);
+        subscribers.fold(Usage::default(), |used, subscriber| {
+            used.plus(self.state.subscriptions.usage(*subscriber))
+        })
     }
 
     /// Carries out an action on a legacy session over HTTP, on the shards that own its state.
@@ -100,6 +117,7 @@ impl Dispatcher {
         source: &mut Source<'_>,
         out: &mut Vec<u8>,
     ) -> Disposition {
+        let used = self.usage_of(source);
         let Source::JsonLines { client, .. } = source else { return Disposition::NoReply };
         let method = action.method();
         match action {
@@ -110,15 +128,12 @@ impl Dispatcher {
             }
             SessionAction::Subscribe(uri) => {
                 let topic = Topic::resource(&uri);
-                let topics_max = self.limits.subscription_topics_max;
-                let has_room = self.state.subscriptions.has_room(1);
-                let subscriber = has_room.then(|| self.subscriber_of(client));
-                let admitted = subscriber
-                    .filter(|subscriber| self.state.subscriptions.admits(*subscriber, &topic, topics_max));
-                let Some(subscriber) = admitted else {
-                    return self.reject_subscription(id, Revision::LATEST_LEGACY, method, out);
-                };
-                self.state.subscriptions.subscribe(subscriber, topic);
+                let subscriber = self.subscriber_of(client);
+                let subscriptions = &mut self.state.subscriptions;
+                let others = used.minus(subscriptions.usage(subscriber));
+                if let Err(limit) = subscriptions.try_subscribe(subscriber, topic, others, &self.limits) {
+                    return self.reject_subscription(id, Revision::LATEST_LEGACY, method, limit, out);
+                }
             }
             SessionAction::Unsubscribe(uri) => {
                 if let Some(subscriber) = client.subscriber {

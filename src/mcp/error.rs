@@ -49,6 +49,8 @@ pub enum ErrorKind {
     UnknownStream,
     /// Too many subscriptions or streams.
     TooManySubscriptions,
+    /// The URIs and task ids of one client's subscriptions are too large.
+    SubscriptionBytes,
     /// The request state is forged, belongs to another request or has expired.
     InvalidState,
     /// A response to a request that this server has not made.
@@ -97,7 +99,7 @@ impl ErrorKind {
             Self::UnknownSession => ErrorCode::SessionNotFound,
             Self::SessionNeeded => ErrorCode::Generic,
             Self::UnknownRequest | Self::UnknownStream => ErrorCode::InvalidRequest,
-            Self::TooManySubscriptions => ErrorCode::InternalError,
+            Self::TooManySubscriptions | Self::SubscriptionBytes => ErrorCode::InternalError,
             Self::HeaderMismatch => ErrorCode::HeaderMismatch,
             Self::MissingCapability => ErrorCode::MissingRequiredClientCapability,
             Self::UnsupportedVersion => ErrorCode::UnsupportedProtocolVersion,
@@ -156,6 +158,7 @@ impl ErrorKind {
             Self::SessionNeeded => "session_needed",
             Self::UnknownStream => "unknown_stream",
             Self::TooManySubscriptions => "too_many_subscriptions",
+            Self::SubscriptionBytes => "subscription_bytes",
             Self::InvalidState => "invalid_state",
             Self::UnknownRequest => "unknown_request",
             Self::UnknownTask => "unknown_task",

@@ -16,7 +16,7 @@ use corelane_ring::SocketId;
 pub(crate) use replay_buffer::read_event_id;
 pub(crate) use stream_table::Attachment;
 pub(crate) use subscriber::Subscriber;
-pub(crate) use subscriptions::{SubscriberKey, Subscriptions};
+pub(crate) use subscriptions::{SubscriberKey, SubscriptionLimit, Subscriptions, Usage};
 pub(crate) use table::SessionTable;
 
 use crate::{
@@ -53,7 +53,7 @@ pub(crate) struct SessionState {
     pub(crate) table: SessionTable,
     pub(crate) tasks: Tasks,
     pub(crate) broadcast: Broadcast,
-    subscription_topics_max: usize,
+    limits: Limits,
     /// What the shard delivers before its turn ends.
     pub(crate) deliveries: DeliveryQueue,
 }
@@ -62,11 +62,11 @@ impl SessionState {
     pub(crate) fn new(shard: u16, limits: &Limits, broadcast: Broadcast) -> Self {
         Self {
             shard,
-            subscriptions: Subscriptions::new(limits.subscriptions_max),
+            subscriptions: Subscriptions::new(limits.subscriptions_max, limits.subscription_bytes_max),
             table: SessionTable::new(shard, broadcast.instance(), limits),
             tasks: Tasks::new(shard, limits),
             broadcast,
-            subscription_topics_max: limits.subscription_topics_max,
+            limits: *limits,
             deliveries: DeliveryQueue::default(),
         }
     }
@@ -176,15 +176,13 @@ impl SessionState {
             Request::Subscribe(session, uri) => {
                 let Self { table, subscriptions, .. } = self;
                 let Some(subscriber) = table.insert(session, now, subscriptions) else { return Answer::Full };
-                if !subscriptions.has_room(1) {
-                    return Answer::Full;
-                }
                 let topic = Topic::resource(uri);
-                if !subscriptions.admits(subscriber, &topic, self.subscription_topics_max) {
-                    return Answer::TooMany;
+                match subscriptions.try_subscribe(subscriber, topic, Usage::default(), &self.limits) {
+                    Ok(()) => Answer::Done,
+                    Err(SubscriptionLimit::ClientTopics) => Answer::TooMany,
+                    Err(SubscriptionLimit::ClientBytes) => Answer::TooManyBytes,
+                    Err(SubscriptionLimit::Shard) => Answer::Full,
                 }
-                subscriptions.subscribe(subscriber, topic);
-                Answer::Done
             }
             Request::Unsubscribe(session, uri) => {
                 if let Some(subscriber) = self.table.subscriber(session.key) {

@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::RandomState;
 
 use crate::{
+    config::Limits,
     mcp::{Event, Topic},
     registry::List,
 };
@@ -25,7 +26,62 @@ pub(crate) struct Subscriptions<K> {
     free_topics: Vec<u32>,
     /// The slot of each subscription, by subscriber and topic.
     slots: HashMap<(u32, u32), u32, RandomState>,
+    /// Size of the URIs and task ids of all topics, each counted once: subscribers of a topic share its name.
+    bytes: usize,
     subscribed_max: usize,
+    bytes_max: usize,
+}
+
+/// A limit that a subscription would exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SubscriptionLimit {
+    /// [`Limits::subscription_topics_max`], of one client.
+    ClientTopics,
+    /// [`Limits::subscriber_bytes_max`], of one client.
+    ClientBytes,
+    /// [`Limits::subscriptions_max`] or [`Limits::subscription_bytes_max`], of the shard.
+    Shard,
+}
+
+/// Number of resources and tasks that a client is subscribed to, and the size of their URIs and ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) named: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Usage {
+    /// The usage with further topics.
+    #[must_use]
+    pub(crate) fn with<'a>(self, topics: impl IntoIterator<Item = &'a Topic>) -> Self {
+        topics.into_iter().fold(self, |Self { named, bytes }, topic| Self {
+            named: named + usize::from(!topic.is_list()),
+            bytes: bytes + topic.client_bytes(),
+        })
+    }
+
+    /// The usage of two subscribers.
+    #[must_use]
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { named: self.named + other.named, bytes: self.bytes + other.bytes }
+    }
+
+    /// The usage without that of one subscriber, which it contains.
+    #[must_use]
+    pub(crate) fn minus(self, part: Self) -> Self {
+        Self { named: self.named - part.named, bytes: self.bytes - part.bytes }
+    }
+
+    /// Checks the usage against the limits of one client.
+    pub(crate) fn check(self, limits: &Limits) -> Result<(), SubscriptionLimit> {
+        if self.named > limits.subscription_topics_max {
+            Err(SubscriptionLimit::ClientTopics)
+        } else if self.bytes > limits.subscriber_bytes_max {
+            Err(SubscriptionLimit::ClientBytes)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 struct SubscriberEntry<K> {
@@ -35,8 +91,8 @@ struct SubscriberEntry<K> {
     slots: Vec<Slot>,
     /// Number of slots with a pending event.
     pending: u32,
-    /// Number of slots whose topic is a resource or a task.
-    named: usize,
+    /// Resources and tasks among the slots.
+    usage: Usage,
 }
 
 /// A subscription in the list of its subscriber.
@@ -74,9 +130,9 @@ fn position(length: usize) -> u32 {
 }
 
 impl<K: Copy> Subscriptions<K> {
-    /// A table of at most `subscribed_max` topics over all subscribers.
+    /// A table of at most `subscribed_max` topics over all subscribers, whose URIs and task ids have at most `bytes_max` bytes.
     #[must_use]
-    pub(crate) fn new(subscribed_max: usize) -> Self {
+    pub(crate) fn new(subscribed_max: usize, bytes_max: usize) -> Self {
         Self {
             subscribers: Vec::new(),
             free: Vec::new(),
@@ -84,13 +140,15 @@ impl<K: Copy> Subscriptions<K> {
             members: Vec::new(),
             free_topics: Vec::new(),
             slots: HashMap::default(),
+            bytes: 0,
             subscribed_max,
+            bytes_max,
         }
     }
 
     /// Inserts a subscriber without topics. `id`: its subscription's, as JSON.
     pub(crate) fn insert(&mut self, key: K, id: Option<Box<[u8]>>) -> SubscriberKey {
-        let entry = Some(SubscriberEntry { key, id, slots: Vec::new(), pending: 0, named: 0 });
+        let entry = Some(SubscriberEntry { key, id, slots: Vec::new(), pending: 0, usage: Usage::default() });
         if let Some(index) = self.free.pop()
             && let Some(slot) = self.subscribers.get_mut(index as usize)
         {
@@ -111,26 +169,52 @@ impl<K: Copy> Subscriptions<K> {
         self.subscribed() + topics <= self.subscribed_max
     }
 
-    /// Number of resources and tasks that a subscriber is subscribed to.
-    #[must_use]
-    pub(crate) fn named(&self, subscriber: SubscriberKey) -> usize {
-        self.entry(subscriber).map_or(0, |entry| entry.named)
+    /// Checks whether there is room for these topics, and for the names of those without a subscriber.
+    pub(crate) fn check_room(&self, topics: &[Topic]) -> Result<(), SubscriptionLimit> {
+        let new = topics.iter().filter(|topic| !self.topics.contains_key(topic));
+        let bytes: usize = new.map(Topic::client_bytes).sum();
+        let has_room = self.has_room(topics.len().max(1)) && self.bytes + bytes <= self.bytes_max;
+        if has_room { Ok(()) } else { Err(SubscriptionLimit::Shard) }
     }
 
-    /// Whether a subscriber may subscribe to this resource: it is subscribed already, or to fewer than `resources_max`.
+    /// The resources and tasks that a subscriber is subscribed to.
     #[must_use]
-    pub(crate) fn admits(&self, subscriber: SubscriberKey, resource: &Topic, resources_max: usize) -> bool {
-        let Some(entry) = self.entry(subscriber) else { return false };
-        let is_subscribed = || {
-            self.topics.get(resource).is_some_and(|topic| self.slots.contains_key(&(subscriber.0, *topic)))
-        };
-        entry.named < resources_max || is_subscribed()
+    pub(crate) fn usage(&self, subscriber: SubscriberKey) -> Usage {
+        self.entry(subscriber).map(|entry| entry.usage).unwrap_or_default()
+    }
+
+    /// Size of the URIs and task ids of all topics, each counted once.
+    #[must_use]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a subscriber is subscribed to a topic.
+    fn is_subscribed(&self, subscriber: SubscriberKey, topic: &Topic) -> bool {
+        self.topics.get(topic).is_some_and(|topic| self.slots.contains_key(&(subscriber.0, *topic)))
+    }
+
+    /// Subscribes to a topic within the limits of the client and the shard. `others`: the usage of the other subscribers of the
+    /// client.
+    pub(crate) fn try_subscribe(
+        &mut self,
+        subscriber: SubscriberKey,
+        topic: Topic,
+        others: Usage,
+        limits: &Limits,
+    ) -> Result<(), SubscriptionLimit> {
+        if !self.is_subscribed(subscriber, &topic) {
+            self.usage(subscriber).plus(others).with([&topic]).check(limits)?;
+            self.check_room(std::slice::from_ref(&topic))?;
+            self.subscribe(subscriber, topic);
+        }
+        Ok(())
     }
 
     /// Subscribes to a topic.
     pub(crate) fn subscribe(&mut self, subscriber: SubscriberKey, topic: Topic) {
         let Some(Some(entry)) = self.subscribers.get_mut(subscriber.0 as usize) else { return };
-        let is_named = !topic.is_list();
+        let usage = entry.usage.with([&topic]);
         let index = match self.topics.get(&topic) {
             Some(index) if self.slots.contains_key(&(subscriber.0, *index)) => return,
             Some(index) => *index,
@@ -144,6 +228,7 @@ impl<K: Copy> Subscriptions<K> {
                     Some(slot) => *slot = members,
                     None => self.members.push(members),
                 }
+                self.bytes += topic.client_bytes();
                 self.topics.insert(topic, index);
                 index
             }
@@ -151,7 +236,7 @@ impl<K: Copy> Subscriptions<K> {
         let Some(TopicMembers { members, .. }) = self.members.get_mut(index as usize) else { return };
         let slot = position(entry.slots.len());
         entry.slots.push(Slot { topic: index, position: position(members.len()), pending: None });
-        entry.named += usize::from(is_named);
+        entry.usage = usage;
         members.push(Member { subscriber: subscriber.0, slot });
         self.slots.insert((subscriber.0, index), slot);
     }
@@ -163,7 +248,8 @@ impl<K: Copy> Subscriptions<K> {
         let Some(position) = self.slots.get(&(subscriber.0, *index)).copied() else { return };
         let (Some(slot), moved) = swap_remove(&mut entry.slots, position) else { return };
         entry.pending -= u32::from(slot.pending.is_some());
-        entry.named -= usize::from(!topic.is_list());
+        entry.usage.named -= usize::from(!topic.is_list());
+        entry.usage.bytes -= topic.client_bytes();
         if let Some(moved) = moved {
             self.slots.insert((subscriber.0, moved.topic), position);
             let members = self.members.get_mut(moved.topic as usize);
@@ -198,6 +284,7 @@ impl<K: Copy> Subscriptions<K> {
         }
         if members.is_empty() {
             *members = Vec::new();
+            self.bytes -= topic.client_bytes();
             self.topics.remove(topic);
             self.free_topics.push(slot.topic);
         }
@@ -278,10 +365,11 @@ impl<K: Copy> Subscriptions<K> {
     /// Checks the indexes of the table against its subscribers: the first that does not agree.
     #[cfg(test)]
     fn check_invariants(&self) -> Result<(), String> {
-        let (mut slots, mut named) = (0, 0);
+        let (mut slots, mut usage, mut counted) = (0, Usage::default(), Usage::default());
         for (index, entry) in self.subscribers.iter().enumerate() {
             let Some(entry) = entry else { continue };
             slots += entry.slots.len();
+            counted = counted.plus(entry.usage);
             for (number, slot) in (0..).zip(&entry.slots) {
                 let topic = self.members.get(slot.topic as usize).ok_or("a slot has no topic")?;
                 let member = topic.members.get(slot.position as usize).ok_or("a topic lacks a member")?;
@@ -291,7 +379,7 @@ impl<K: Copy> Subscriptions<K> {
                 if self.slots.get(&(member.subscriber, slot.topic)) != Some(&number) {
                     return Err(format!("{} is not indexed", topic.topic));
                 }
-                named += usize::from(!topic.topic.is_list());
+                usage = usage.with([&topic.topic]);
             }
             let pending = entry.slots.iter().filter(|slot| slot.pending.is_some()).count();
             if pending != entry.pending as usize {
@@ -299,9 +387,12 @@ impl<K: Copy> Subscriptions<K> {
             }
         }
         let members: usize = self.members.iter().map(|topic| topic.members.len()).sum();
-        let counted: usize = self.subscribers.iter().flatten().map(|entry| entry.named).sum();
-        if (slots, slots, named) != (members, self.slots.len(), counted) {
+        if (slots, slots, usage) != (members, self.slots.len(), counted) {
             return Err(format!("{slots} slots, {members} members, {} indexed", self.slots.len()));
+        }
+        let bytes: usize = self.topics.keys().map(Topic::client_bytes).sum();
+        if bytes != self.bytes {
+            return Err(format!("names of topics have {bytes} bytes, {} counted", self.bytes));
         }
         if self.members.len() - self.free_topics.len() != self.topics.len() {
             return Err("a topic without members is kept".to_owned());
@@ -328,7 +419,7 @@ mod tests {
 
     #[test]
     fn subscriber_receives_events_of_its_topics_only() {
-        let mut subscriptions = Subscriptions::new(10);
+        let mut subscriptions = Subscriptions::new(10, 1000);
         let one = subscriptions.insert(1, None);
         let two = subscriptions.insert(2, None);
         subscriptions.subscribe(one, Topic::resource("a"));
@@ -346,7 +437,7 @@ mod tests {
 
     #[test]
     fn busy_subscriber_receives_the_newest_event_of_each_topic_once() {
-        let mut subscriptions = Subscriptions::new(10);
+        let mut subscriptions = Subscriptions::new(10, 1000);
         let one = subscriptions.insert(1, Some((*b"7").into()));
         subscriptions.subscribe(one, Topic::resource("a"));
         subscriptions.subscribe(one, Topic::resource("b"));
@@ -374,6 +465,63 @@ mod tests {
     }
 
     #[test]
+    fn names_of_topics_are_counted_once_and_their_size_is_bounded() {
+        let limits =
+            Limits { subscription_topics_max: 3, subscriber_bytes_max: 10, ..Limits::default() };
+        let mut subscriptions = Subscriptions::new(100, 16);
+        let [one, two, three] = [1, 2, 3].map(|key| subscriptions.insert(key, None));
+        let none = Usage::default();
+        let long = || Topic::resource("test://ab");
+        for subscriber in [one, two, three, one] {
+            assert_eq!(subscriptions.try_subscribe(subscriber, long(), none, &limits), Ok(()));
+        }
+        assert_eq!((subscriptions.bytes(), subscriptions.usage(one)), (9, Usage { named: 1, bytes: 9 }));
+        let mut subscribe = |subscriber, uri: &str, others| {
+            subscriptions.try_subscribe(subscriber, Topic::resource(uri), others, &limits)
+        };
+        assert_eq!(subscribe(one, "ab", none), Err(SubscriptionLimit::ClientBytes));
+        assert_eq!(subscribe(one, "a", none), Ok(()));
+        let others = Usage { named: 2, bytes: 0 };
+        assert_eq!(subscribe(two, "", others), Err(SubscriptionLimit::ClientTopics));
+        subscriptions.remove(two);
+        subscriptions.unsubscribe(three, &long());
+        assert_eq!(subscriptions.bytes(), 10, "one subscriber is left");
+        let mut subscribe =
+            |uri: &str| subscriptions.try_subscribe(three, Topic::resource(uri), none, &limits);
+        assert_eq!(subscribe("1234567"), Err(SubscriptionLimit::Shard));
+        assert_eq!(subscribe("123456"), Ok(()));
+        subscriptions.remove(one);
+        subscriptions.remove(three);
+        assert_eq!((subscriptions.bytes(), subscriptions.check_invariants()), (0, Ok(())));
+    }
+
+    #[test]
+    fn time_of_a_subscription_does_not_depend_on_the_others() {
+        let measure = |others: usize| {
+            let mut subscriptions = Subscriptions::new(usize::MAX, usize::MAX);
+            let other = subscriptions.insert(0, None);
+            for number in 0..others {
+                subscriptions.subscribe(other, Topic::resource(&number.to_string()));
+            }
+            let started = std::time::Instant::now();
+            for _ in 0..20 {
+                let one = subscriptions.insert(1, None);
+                for number in 0..100 {
+                    subscriptions.subscribe(one, Topic::resource(&number.to_string()));
+                }
+                for number in 0..50 {
+                    subscriptions.unsubscribe(one, &Topic::resource(&number.to_string()));
+                }
+                subscriptions.remove(one);
+            }
+            started.elapsed()
+        };
+        let best = |others| (0..3).map(|_| measure(others)).min().unwrap();
+        let (few, many) = (best(100), best(60_000));
+        assert!(many < few * 30, "{few:?} beside 100 subscriptions, {many:?} beside 60,000");
+    }
+
+    #[test]
     fn violated_invariants_are_found() {
         type Damage = fn(&mut Subscriptions<u32>);
         let damages: [(&str, Damage); 4] = [
@@ -385,7 +533,7 @@ mod tests {
             ("1 slots, 2 members", |subscriptions| subscriptions.subscribers[1] = None),
         ];
         for (expected, damage) in damages {
-            let mut subscriptions = Subscriptions::new(10);
+            let mut subscriptions = Subscriptions::new(10, 1000);
             for key in 0..2 {
                 let subscriber = subscriptions.insert(key, None);
                 subscriptions.subscribe(subscriber, Topic::resource("a"));
@@ -403,7 +551,7 @@ mod tests {
         fn random_operations_leave_the_expected_subscriptions(
             steps in prop::collection::vec((0_u8..4, 0_u32..6, 0_u8..5), 1..200)
         ) {
-            let mut subscriptions = Subscriptions::new(usize::MAX);
+            let mut subscriptions = Subscriptions::new(usize::MAX, usize::MAX);
             let mut keys: HashMap<u32, SubscriberKey> = HashMap::new();
             let mut pairs = std::collections::BTreeSet::new();
             for (step, key, topic) in steps {

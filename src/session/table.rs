@@ -433,7 +433,7 @@ mod tests {
     /// A table with a session 1 that has an open stream, and a session 2 that has none.
     fn table() -> (SessionTable, StreamId) {
         let mut table = SessionTable::new(0, Instance::default(), &Limits::default());
-        let mut subscriptions = Subscriptions::new(100);
+        let mut subscriptions = Subscriptions::new(100, usize::MAX);
         for key in [1, 2] {
             let (revision, capabilities) = (Revision::V2025_11_25, Capabilities::default());
             let session = Session { key, home: 0, revision, capabilities, expires: 10, is_foreign: false };

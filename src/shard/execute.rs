@@ -64,6 +64,7 @@ impl Shard {
                 calls_in_flight: dispatcher.calls.len(),
                 listeners: dispatcher.state.subscriptions.listeners(),
                 subscribed: dispatcher.state.subscriptions.subscribed(),
+                subscription_bytes: dispatcher.state.subscriptions.bytes(),
                 sessions_kept: dispatcher.state.table.len(),
                 replay_streams: dispatcher.state.table.streams(),
                 replay_streams_attached: dispatcher.state.table.streams_attached(),

@@ -1,5 +1,9 @@
 //! `subscriptions/listen` (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>).
 
+use std::collections::HashSet;
+
+use foldhash::fast::RandomState;
+
 use crate::mcp::{
     envelope::client::Client,
     envelope::era::Params,
@@ -64,9 +68,10 @@ fn read(
         let Some(listed) = filter.get(name).filter(is_present) else { return Ok(Vec::new()) };
         let elements = listed.elements().ok_or_else(|| invalid(message))?;
         let mut texts = Vec::with_capacity(elements.len().min(uris_max));
+        let mut seen = HashSet::with_hasher(RandomState::default());
         for element in elements {
             let text = element.as_str().ok_or_else(|| invalid(message))?;
-            if !texts.iter().any(|other| other == text) {
+            if seen.insert(text) {
                 if texts.len() >= uris_max {
                     return Err(RequestError::new(
                         ErrorKind::TooManySubscriptions,

@@ -65,10 +65,10 @@ pub(crate) fn subscribe<'a>(
             // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
             return Err(RequestError::new(ErrorKind::UnknownSession, "Session not found"));
         }
+        check_length(uri, context.limits)?;
         if method == RpcMethod::Unsubscribe {
             return Ok(SessionAction::Unsubscribe(uri.to_owned()));
         }
-        check_length(uri, context.limits)?;
         context.snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
         Ok(SessionAction::Subscribe(uri.to_owned()))
     };

@@ -2,13 +2,13 @@
 //! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>,
 //! <https://modelcontextprotocol.io/specification/2025-11-25/server/resources#subscriptions>). An event is encoded once for all subscribers.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{json::write_string, registry::List};
 
-/// A resource, a list or a task that may change. The first byte of the string is the kind.
+/// A resource, a list or a task that may change. The first byte of the string is the kind. Clones share the string.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Topic(Box<str>);
+pub struct Topic(Arc<str>);
 
 impl Topic {
     /// The topic of a resource, by its URI.
@@ -33,6 +33,12 @@ impl Topic {
     #[must_use]
     pub fn is_list(&self) -> bool {
         self.0.starts_with('l')
+    }
+
+    /// Size of the URI or task id in bytes; 0 for a list, whose name does not come from a client.
+    #[must_use]
+    pub fn client_bytes(&self) -> usize {
+        if self.is_list() { 0 } else { self.0.len() - 1 }
     }
 
     /// The URI of a resource; `None` for other topics.

@@ -47,6 +47,8 @@ pub struct ShardReport {
     pub listeners: usize,
     /// Number of topics in all subscriptions.
     pub subscribed: usize,
+    /// Size of the URIs and task ids of all subscriptions.
+    pub subscription_bytes: usize,
     /// Number of legacy sessions with a stream or subscriptions.
     pub sessions_kept: usize,
     /// Number of resumable streams.
@@ -206,7 +208,7 @@ fn write_build_info(out: &mut String) -> fmt::Result {
 /// Writes the metrics with one sample per shard.
 fn write_shard_values(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
     type Value = fn(&ShardReport) -> u64;
-    let values: [(&str, &str, &str, Value); 12] = [
+    let values: [(&str, &str, &str, Value); 13] = [
         ("corelane_connections", "gauge", "Open connections.", |report| report.connections as u64),
         ("corelane_connections_accepted_total", "counter", "Accepted connections.", |report| {
             report.metrics.connections
@@ -221,6 +223,12 @@ fn write_shard_values(out: &mut String, reports: &[ShardReport]) -> fmt::Result 
             |report| report.listeners as u64,
         ),
         ("corelane_subscribed", "gauge", "Topics in all subscriptions.", |report| report.subscribed as u64),
+        (
+            "corelane_subscription_bytes",
+            "gauge",
+            "Bytes of the URIs and task ids of all subscriptions.",
+            |report| report.subscription_bytes as u64,
+        ),
         ("corelane_sessions_kept", "gauge", "Legacy sessions with a stream or subscriptions.", |report| {
             report.sessions_kept as u64
         }),
@@ -383,6 +391,7 @@ mod tests {
             calls_in_flight: 0,
             listeners: 2,
             subscribed: 3,
+            subscription_bytes: 30,
             sessions_kept: 0,
             replay_streams: 0,
             replay_streams_attached: 0,
