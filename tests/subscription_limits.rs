@@ -85,8 +85,7 @@ impl Lines {
 /// On HTTP of both eras and on newline-delimited connections.
 #[test]
 fn subscribed_uris_of_one_client_are_bounded_in_bytes() {
-    let limits =
-        Limits { subscription_uri_bytes_max: 100, subscriber_bytes_max: 250, ..Limits::default() };
+    let limits = Limits { subscription_uri_bytes_max: 100, subscriber_bytes_max: 250, ..Limits::default() };
     let running = start(limits);
     let mut peer = Peer::connect(address(&running, 0));
     let answer = peer.request(&listen(&[uri(0, 100), uri(1, 100), uri(2, 51)]));

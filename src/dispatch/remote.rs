@@ -1,6 +1,10 @@
 //! Requests for state that another shard owns: sessions, streams, tasks.
 
-use super::{Dispatcher, Disposition, ReplyTo, in_flight::RemoteRequest, subscribe::{TOO_MANY_BYTES, TOO_MANY_SUBSCRIPTIONS}};
+use super::{
+    Dispatcher, Disposition, ReplyTo,
+    in_flight::RemoteRequest,
+    subscribe::{TOO_MANY_BYTES, TOO_MANY_SUBSCRIPTIONS},
+};
 use crate::{
     call::Revision,
     delivery::{AfterSend, Destination, Payload},

@@ -40,7 +40,13 @@ impl Dispatcher {
             used.check(&self.limits).and_then(|()| self.state.subscriptions.check_room(&topics))
         };
         if let Err(limit) = checked {
-            return self.reject_subscription(id.as_id(), Revision::V2026_07_28, RpcMethod::Listen, limit, out);
+            return self.reject_subscription(
+                id.as_id(),
+                Revision::V2026_07_28,
+                RpcMethod::Listen,
+                limit,
+                out,
+            );
         }
         let key = match source {
             Source::Http { socket, .. } => Subscriber::Stream(*socket),
@@ -80,9 +86,8 @@ impl Dispatcher {
     fn usage_of(&self, source: &Source<'_>) -> Usage {
         let Source::JsonLines { client, .. } = source else { return Usage::default() };
         let subscribers = client.listens.iter().chain(&client.subscriber);
-        subscribers.fold(Usage::default(), |used, subscriber| {
-            used.plus(self.state.subscriptions.usage(*subscriber))
-        })
+        subscribers
+            .fold(Usage::default(), |used, subscriber| used.plus(self.state.subscriptions.usage(*subscriber)))
     }
 
     /// Carries out an action on a legacy session over HTTP, on the shards that own its state.

@@ -10,8 +10,18 @@ use std::{
 
 use crossbeam_queue::ArrayQueue;
 
-use super::Unfinished;
 use crate::call::{CallMessage, Reply};
+
+/// Why a call ended without a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfinished {
+    /// The handler panicked.
+    Panicked,
+    /// The call was cancelled.
+    Cancelled,
+    /// The call ends with an `input_required` result, and starts again with the answer.
+    InputRequired,
+}
 
 /// Identifies a pending call of one shard: its slot and the generation of the slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -24,7 +24,7 @@ use std::{
 use futures_lite::FutureExt;
 
 pub use cancel::{Cancel, LocalCancel};
-pub use completions::{CallEvent, Completed, Completions, RemoteCompletions, Ticket};
+pub use completions::{CallEvent, Completed, Completions, RemoteCompletions, Ticket, Unfinished};
 pub use local::{Elapsed, LocalTask, sleep, spawn_local, timeout};
 use pool::Recipient;
 pub use pool::{BlockingPool, PoolConfig, PoolLoad, PoolObserver};
@@ -41,17 +41,6 @@ use crate::{
     jsonrpc::OwnedId,
     peer::{NoRoom, PeerKey},
 };
-
-/// Why a call ended without a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfinished {
-    /// The handler panicked.
-    Panicked,
-    /// The call was cancelled.
-    Cancelled,
-    /// The call ends with an `input_required` result, and starts again with the answer.
-    InputRequired,
-}
 
 /// The result of starting a call.
 pub enum Started {

@@ -466,8 +466,7 @@ mod tests {
 
     #[test]
     fn names_of_topics_are_counted_once_and_their_size_is_bounded() {
-        let limits =
-            Limits { subscription_topics_max: 3, subscriber_bytes_max: 10, ..Limits::default() };
+        let limits = Limits { subscription_topics_max: 3, subscriber_bytes_max: 10, ..Limits::default() };
         let mut subscriptions = Subscriptions::new(100, 16);
         let [one, two, three] = [1, 2, 3].map(|key| subscriptions.insert(key, None));
         let none = Usage::default();
