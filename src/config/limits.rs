@@ -150,9 +150,15 @@ pub struct Limits {
     /// Streams of legacy sessions on one shard, open or resumable. Beyond it: the one that lost its connection first is freed; while
     /// all are in use a reply stream cannot be resumed, and a further session is answered "busy". Change: restart.
     pub replay_streams_max: usize,
-    /// Replay buffer of one such stream, in bytes. Beyond it: the oldest event is removed. Change: restart.
+    /// Replay buffer of one such stream, in bytes. Beyond it: the oldest event is removed; a larger one is not kept. A client that
+    /// resumes behind a removed event is notified that all of its topics may have changed, or gets an error in place of a
+    /// response. Change: restart.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub replay_bytes_max: usize,
+    /// Replay buffers of all streams of one shard, in bytes. Beyond it: the largest is emptied. At least `replay_bytes_max`.
+    /// Change: restart.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub replay_total_bytes_max: usize,
     /// Queued messages from other shards. Beyond it: an event is replaced by "everything may have changed", and a
     /// request is answered "busy". Change: restart.
     pub broadcast_queue_max: usize,
@@ -280,7 +286,8 @@ impl Default for Limits {
             stream_keep_alive: Duration::from_secs(15),
             session_streams_max: 8,
             replay_streams_max: 1024,
-            replay_bytes_max: 64 * 1024,
+            replay_bytes_max: 1024 * 1024,
+            replay_total_bytes_max: 64 * 1024 * 1024,
             broadcast_queue_max: 4096,
             notes_queue_max: 16_384,
             calls_per_line_max: 256,
@@ -491,6 +498,7 @@ impl Limits {
             session_streams_max: 1..=64,
             replay_streams_max: 1..=1_000_000,
             replay_bytes_max: 1024..=GIB,
+            replay_total_bytes_max: self.replay_bytes_max..=1 << 40,
             broadcast_queue_max: 16..=1_000_000,
             notes_queue_max: 16..=10_000_000,
             calls_per_line_max: 1..=1_000_000,

@@ -76,7 +76,8 @@ impl Dispatcher {
                     let session = call.session.filter(|_| call.revision == Revision::V2025_11_25);
                     let attachment = Attachment { shard: self.state.shard, socket: *socket };
                     let table = &mut self.state.table;
-                    let id = session.and_then(|session| table.open_reply(session, attachment));
+                    let request_id = || super::subscribe::id_as_json(call.id.as_id());
+                    let id = session.and_then(|session| table.open_reply(session, attachment, request_id()));
                     *stream = id.map_or(ReplyStream::Open, ReplyStream::Resumable);
                     if let Some(id) = id {
                         let first = self.state.table.priming_event(id, None);

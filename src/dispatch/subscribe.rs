@@ -181,7 +181,7 @@ impl Dispatcher {
     }
 }
 
-fn id_as_json(id: Id<'_>) -> Box<[u8]> {
+pub(super) fn id_as_json(id: Id<'_>) -> Box<[u8]> {
     let mut json = Vec::new();
     write_id(&mut json, id);
     json.into()

@@ -26,7 +26,7 @@ use crate::{
     mcp::{Session, SessionKey, Sessions, StreamId, Topic},
     mesh::{Answer, Broadcast, Message, Request},
 };
-use table::StreamWrite;
+use table::{Attached, StreamWrite};
 use tasks::Tasks;
 
 /// Debug builds check the session table after each request while it has at most so many streams.
@@ -54,6 +54,8 @@ pub(crate) struct SessionState {
     pub(crate) tasks: Tasks,
     pub(crate) broadcast: Broadcast,
     limits: Limits,
+    /// Number of streams and sessions that lost messages, since it was last reported.
+    events_missed: u64,
     /// What the shard delivers before its turn ends.
     pub(crate) deliveries: DeliveryQueue,
 }
@@ -67,12 +69,19 @@ impl SessionState {
             tasks: Tasks::new(shard, limits),
             broadcast,
             limits: *limits,
+            events_missed: 0,
             deliveries: DeliveryQueue::default(),
         }
     }
 
     /// Delivers the queued events of the session table to connections, of this shard or others.
     pub(crate) fn flush(&mut self) {
+        while let Some(key) = self.table.next_missed() {
+            self.events_missed += 1;
+            for message in self.change_of_all_topics(key) {
+                self.table.send(key, message);
+            }
+        }
         while let Some(write) = self.table.next_write() {
             let StreamWrite { stream, attachment, after, events, is_end } = write;
             let socket = attachment.socket;
@@ -213,24 +222,50 @@ impl SessionState {
         resume: Option<(StreamId, u64)>,
         now: u64,
     ) -> Answer {
-        let (stream, mut events, ended) = match resume {
+        let attached = match resume {
             Some((stream, after)) => {
                 let resumed = self.table.resume(stream, session.key, after, attachment);
-                let Some((events, ended)) = resumed else { return Answer::Unknown };
-                (stream, events, ended)
+                let Some(attached) = resumed else { return Answer::Unknown };
+                attached
             }
             None => {
                 let inserted = self.table.insert(session, now, &mut self.subscriptions);
                 let opened = inserted.and_then(|_| self.table.open(session.key, attachment));
-                let Some((stream, events)) = opened else { return Answer::Full };
-                (stream, events, false)
+                let Some(attached) = opened else { return Answer::Full };
+                attached
             }
         };
+        let Attached { stream, mut events, is_ended, is_missed } = attached;
+        if is_missed {
+            self.events_missed += 1;
+            if !is_ended {
+                for message in self.change_of_all_topics(session.key) {
+                    events.append(&mut self.table.append(stream, message));
+                }
+            }
+        }
         // An event with data has an id itself, and older clients cannot read one without data.
         if events.is_empty() && session.revision >= Revision::V2025_11_25 {
             events = self.table.priming_event(stream, None);
         }
-        Answer::Attached(stream, events, ended)
+        Answer::Attached(stream, events, is_ended)
+    }
+
+    /// The notifications that every topic of a session may have changed, for a session that lost messages.
+    fn change_of_all_topics(&self, key: SessionKey) -> Vec<Box<[u8]>> {
+        let Some(subscriber) = self.table.subscriber(key) else { return Vec::new() };
+        let mut messages = Vec::new();
+        for event in self.subscriptions.change_of_all_topics(subscriber) {
+            let mut message = Vec::new();
+            event.write(&mut message, None);
+            messages.push(message.into());
+        }
+        messages
+    }
+
+    /// Number of streams and sessions that lost messages, since the last call.
+    pub(crate) fn take_events_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.events_missed)
     }
 
     /// Ends the GET streams of a session, and frees its state. A reply stream ends with the reply.

@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// Bytes that an event counts beyond its message: its id and the framing.
-const EVENT_OVERHEAD_BYTES: usize = 64;
+pub(super) const EVENT_OVERHEAD_BYTES: usize = 64;
 
-/// Messages of one stream. Numbers start at 1 and have no gaps; the oldest messages are dropped first.
+/// The newest messages of one stream. Numbers start at 1 and have no gaps; the oldest messages are dropped first.
 #[derive(Default)]
 pub(super) struct ReplayBuffer {
     messages: VecDeque<Box<[u8]>>,
@@ -23,20 +23,56 @@ pub(super) struct ReplayBuffer {
     last: u64,
     /// Number of the newest message that was sent to a connection.
     sent: u64,
+    /// A message was dropped before it was sent, here or on the stream it was moved from.
+    is_missed: bool,
 }
 
 impl ReplayBuffer {
-    /// Appends a message. The oldest ones are dropped until at most `bytes_max` remain, or this message alone.
+    /// Appends a message. The oldest ones are dropped until at most `bytes_max` remain. A message larger than that empties the
+    /// buffer and is not kept.
     pub(super) fn push(&mut self, message: Box<[u8]>, bytes_max: usize) {
         self.last += 1;
+        if message.len() + EVENT_OVERHEAD_BYTES > bytes_max {
+            return self.clear();
+        }
         self.bytes += message.len() + EVENT_OVERHEAD_BYTES;
         self.messages.push_back(message);
         while self.bytes > bytes_max
-            && self.messages.len() > 1
             && let Some(oldest) = self.messages.pop_front()
         {
             self.bytes -= oldest.len() + EVENT_OVERHEAD_BYTES;
         }
+    }
+
+    /// Drops every message.
+    pub(super) fn clear(&mut self) {
+        self.messages = VecDeque::new();
+        self.bytes = 0;
+    }
+
+    /// Size of the messages, with [`EVENT_OVERHEAD_BYTES`] for each.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether every message after number `after` is in the buffer.
+    pub(super) fn is_complete_after(&self, after: u64) -> bool {
+        self.last - after.min(self.last) <= self.messages.len() as u64
+    }
+
+    /// Whether the newest message is in the buffer.
+    pub(super) fn holds_last(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    /// Sets that a message was dropped before it was sent.
+    pub(super) fn set_missed(&mut self) {
+        self.is_missed = true;
+    }
+
+    /// Whether a message was dropped before it was sent, since the last call.
+    pub(super) fn take_missed(&mut self) -> bool {
+        std::mem::take(&mut self.is_missed) || !self.is_complete_after(self.sent)
     }
 
     /// Number of the newest message; 0 before the first.
@@ -64,7 +100,7 @@ impl ReplayBuffer {
         self.sent = self.sent.min(after);
     }
 
-    /// Removes the messages that were not sent. Their numbers are given to the next ones.
+    /// Removes the messages that were not sent. Their numbers are given to the next ones. Call [`ReplayBuffer::take_missed`] before.
     pub(super) fn take_unsent(&mut self) -> VecDeque<Box<[u8]>> {
         let unsent = usize::try_from(self.last - self.sent).unwrap_or(usize::MAX);
         let taken = self.messages.split_off(self.messages.len().saturating_sub(unsent));
@@ -145,8 +181,24 @@ mod tests {
             data(&buffer.events_after(0, INSTANCE, ID)).iter().map(|data| data.parse().unwrap()).collect();
         assert_eq!(numbers, [99, 100]);
         assert!(buffer.events_after(100, INSTANCE, ID).is_empty());
-        buffer.push(vec![b'x'; 1000].into(), 300);
-        assert_eq!(data(&buffer.events_after(0, INSTANCE, ID)).len(), 1, "the newest always stays");
+        assert!(buffer.is_complete_after(98) && !buffer.is_complete_after(97));
+    }
+
+    #[test]
+    fn message_larger_than_the_bound_is_not_kept_and_noted_as_missed() {
+        let mut buffer = ReplayBuffer::default();
+        for message in [vec![b'x'; 10], vec![b'x'; 300 - EVENT_OVERHEAD_BYTES + 1]] {
+            buffer.push(message.into(), 300);
+        }
+        assert_eq!((buffer.bytes(), buffer.last()), (0, 2));
+        assert!(buffer.take_missed() && buffer.take_unsent().is_empty() && !buffer.take_missed());
+        buffer.push(vec![b'x'; 300 - EVENT_OVERHEAD_BYTES].into(), 300);
+        assert_eq!((buffer.bytes(), buffer.take_missed()), (300, false));
+        buffer.mark_sent();
+        buffer.push(vec![b'x'; 300].into(), 300);
+        buffer.mark_sent();
+        assert!(!buffer.take_missed(), "it was sent");
+        assert!(buffer.is_complete_after(2) && !buffer.is_complete_after(1));
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! The streams of legacy sessions on one shard: a bounded slab with generations. A stream is a session's own (opened by GET)
 //! or the reply to a call (POST); each has a replay buffer and at most one connection.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use corelane_ring::SocketId;
 
-use super::replay_buffer::{ReplayBuffer, event_id};
+use super::replay_buffer::{EVENT_OVERHEAD_BYTES, ReplayBuffer, event_id};
 use crate::{
-    http1::write_retry,
+    config::Limits,
+    http1::{write_event, write_retry},
     mcp::{Instance, SessionKey, StreamId},
 };
+
+/// The error message in place of a response that cannot be sent again, as JSON.
+const LOST_RESPONSE: &str = "\"The response is larger than limits.replay_bytes_max, or was dropped because the shard had reached \
+                             limits.replay_total_bytes_max\"";
 
 /// The connection that a stream is sent on, on this shard or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub(super) struct SessionStream {
     pub(super) session: SessionKey,
     pub(super) kind: StreamKind,
     pub(super) buffer: ReplayBuffer,
+    /// The id of the request that a reply stream answers, as JSON; empty for a stream opened by GET.
+    pub(super) request_id: Box<[u8]>,
     pub(super) attachment: Option<Attachment>,
     /// Number of the newest message that had been sent when the connection was attached.
     pub(super) attached_after: u64,
@@ -69,13 +76,18 @@ pub(super) struct StreamTable {
     /// Reply streams by session.
     replies: BTreeSet<(SessionKey, u32)>,
     attached: usize,
+    /// Streams with buffered messages, by the size of their buffer.
+    sizes: BTreeSet<(usize, u32)>,
+    /// Size of all buffers.
+    bytes: usize,
     streams_max: usize,
     bytes_max: usize,
+    total_bytes_max: usize,
 }
 
 impl StreamTable {
-    /// A table of at most `streams_max` streams, each with a replay buffer of `bytes_max`.
-    pub(super) fn new(shard: u16, instance: Instance, streams_max: usize, bytes_max: usize) -> Self {
+    /// An empty table with the limits of the streams and their replay buffers.
+    pub(super) fn new(shard: u16, instance: Instance, limits: &Limits) -> Self {
         Self {
             shard,
             instance,
@@ -85,8 +97,11 @@ impl StreamTable {
             sequence: 0,
             replies: BTreeSet::new(),
             attached: 0,
-            streams_max,
-            bytes_max,
+            sizes: BTreeSet::new(),
+            bytes: 0,
+            streams_max: limits.replay_streams_max,
+            bytes_max: limits.replay_bytes_max,
+            total_bytes_max: limits.replay_total_bytes_max,
         }
     }
 
@@ -114,7 +129,12 @@ impl StreamTable {
     }
 
     /// Inserts a detached stream; `None` if the table is full.
-    pub(super) fn insert(&mut self, session: SessionKey, kind: StreamKind) -> Option<StreamId> {
+    pub(super) fn insert(
+        &mut self,
+        session: SessionKey,
+        kind: StreamKind,
+        request_id: Box<[u8]>,
+    ) -> Option<StreamId> {
         if self.is_full() {
             return None;
         }
@@ -130,6 +150,7 @@ impl StreamTable {
             session,
             kind,
             buffer: ReplayBuffer::default(),
+            request_id,
             attachment: None,
             attached_after: 0,
             is_opened: false,
@@ -152,6 +173,7 @@ impl StreamTable {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
         self.attached -= usize::from(stream.attachment.is_some());
+        self.set_size(id.index, stream.buffer.bytes(), 0);
         if let Some(since) = stream.evictable_since {
             self.evictable.remove(&since);
         }
@@ -209,11 +231,58 @@ impl StreamTable {
         }
     }
 
-    /// Appends a message to the replay buffer of a stream.
+    /// Size of all replay buffers in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends a message to the replay buffer of a stream. Beyond the bound of all buffers the largest ones are emptied.
     pub(super) fn push(&mut self, id: StreamId, message: Box<[u8]>) {
         let bytes_max = self.bytes_max;
-        if let Some(stream) = self.get_mut(id) {
-            stream.buffer.push(message, bytes_max);
+        self.change_buffer(id, |buffer| buffer.push(message, bytes_max));
+        while self.bytes > self.total_bytes_max
+            && let Some((_, index)) = self.sizes.last().copied()
+            && let Some(slot) = self.slots.get(index as usize)
+        {
+            let largest = StreamId { shard: self.shard, index, generation: slot.generation };
+            self.change_buffer(largest, ReplayBuffer::clear);
+        }
+    }
+
+    /// As [`StreamTable::push`]; returns the event of the message.
+    pub(super) fn push_event(&mut self, id: StreamId, message: Box<[u8]>) -> Vec<u8> {
+        let number = self.get(id).map_or(0, |stream| stream.buffer.last()) + 1;
+        let mut event = Vec::with_capacity(message.len() + EVENT_OVERHEAD_BYTES);
+        write_event(&mut event, Some(&event_id(self.instance, id, number)), &message);
+        self.push(id, message);
+        event
+    }
+
+    /// Removes the messages of a stream that were not sent. Returns them, and whether others were dropped before they were sent.
+    pub(super) fn take_unsent(&mut self, id: StreamId) -> (VecDeque<Box<[u8]>>, bool) {
+        self.change_buffer(id, |buffer| {
+            let is_missed = buffer.take_missed();
+            (buffer.take_unsent(), is_missed)
+        })
+        .unwrap_or_default()
+    }
+
+    fn change_buffer<T>(&mut self, id: StreamId, change: impl FnOnce(&mut ReplayBuffer) -> T) -> Option<T> {
+        let buffer = &mut self.get_mut(id)?.buffer;
+        let before = buffer.bytes();
+        let result = change(buffer);
+        let after = buffer.bytes();
+        self.set_size(id.index, before, after);
+        Some(result)
+    }
+
+    fn set_size(&mut self, index: u32, before: usize, after: usize) {
+        if before != after {
+            self.sizes.remove(&(before, index));
+            if after > 0 {
+                self.sizes.insert((after, index));
+            }
+            self.bytes = self.bytes - before + after;
         }
     }
 
@@ -227,6 +296,19 @@ impl StreamTable {
         let mut event = Vec::new();
         let last = self.get(id).map_or(0, |stream| stream.buffer.last());
         write_retry(&mut event, Some(&event_id(self.instance, id, last)), retry_ms);
+        event
+    }
+
+    /// The last event of a reply stream whose response was dropped: an error in its place.
+    pub(super) fn lost_response(&self, id: StreamId) -> Vec<u8> {
+        let mut event = Vec::new();
+        let Some(stream) = self.get(id) else { return event };
+        let mut error = b"{\"jsonrpc\":\"2.0\",\"id\":".to_vec();
+        error.extend_from_slice(&stream.request_id);
+        error.extend_from_slice(b",\"error\":{\"code\":-32603,\"message\":");
+        error.extend_from_slice(LOST_RESPONSE.as_bytes());
+        error.extend_from_slice(b"}}");
+        write_event(&mut event, Some(&event_id(self.instance, id, stream.buffer.last())), &error);
         event
     }
 
@@ -254,7 +336,7 @@ impl StreamTable {
     /// table's size.
     pub(super) fn check_invariants(&self) -> Result<(), String> {
         let mut sockets = HashSet::new();
-        let (mut live, mut attached, mut evictable, mut replies) = (0, 0, 0, 0);
+        let (mut live, mut attached, mut evictable, mut replies, mut bytes) = (0, 0, 0, 0, 0);
         for (id, stream) in self.iter() {
             live += 1;
             attached += usize::from(stream.attachment.is_some());
@@ -268,6 +350,11 @@ impl StreamTable {
                 return Err(format!("{id:?} is at the wrong place of the order of eviction"));
             }
             evictable += usize::from(should_be);
+            let size = stream.buffer.bytes();
+            bytes += size;
+            if size > 0 && !self.sizes.contains(&(size, id.index)) {
+                return Err(format!("{id:?} is not listed by its size"));
+            }
             if stream.kind == StreamKind::Reply {
                 replies += 1;
                 if !self.replies.contains(&(stream.session, id.index)) {
@@ -278,10 +365,10 @@ impl StreamTable {
         if sockets.len() != attached {
             return Err("two streams have one connection".to_owned());
         }
-        let counted = (live, attached, evictable, replies);
-        let kept = (self.len(), self.attached, self.evictable.len(), self.replies.len());
+        let counted = (live, attached, evictable, replies, bytes);
+        let kept = (self.len(), self.attached, self.evictable.len(), self.replies.len(), self.bytes);
         if counted != kept {
-            return Err(format!("streams, attached, evictable, replies: {counted:?} counted, {kept:?} kept"));
+            return Err(format!("streams, attached, evictable, replies, bytes: {counted:?} counted, {kept:?} kept"));
         }
         Ok(())
     }

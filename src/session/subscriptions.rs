@@ -124,6 +124,14 @@ fn swap_remove<T>(elements: &mut Vec<T>, position: u32) -> (Option<T>, Option<&m
     (Some(elements.swap_remove(position)), elements.get_mut(position))
 }
 
+/// The event of a change of a resource or list; `None` for a task.
+fn change_of(topic: &Topic) -> Option<Event> {
+    match topic.as_resource() {
+        Some(uri) => Some(Event::resource_updated(uri)),
+        None => List::ALL.into_iter().find(|list| Topic::list(*list) == *topic).map(Event::list_changed),
+    }
+}
+
 /// A position in a table, all of which have fewer than 2^32 elements.
 fn position(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
@@ -310,21 +318,17 @@ impl<K: Copy> Subscriptions<K> {
 
     /// Publishes a change of every resource and list that is subscribed to.
     pub(crate) fn publish_all(&mut self, mut deliver: impl FnMut(&Arc<Event>, K, Option<&[u8]>) -> bool) {
-        let events: Vec<Arc<Event>> = self
-            .topics
-            .keys()
-            .filter_map(|topic| {
-                let list = |list: &List| Topic::list(*list) == *topic;
-                match topic.as_resource() {
-                    Some(uri) => Some(Event::resource_updated(uri)),
-                    None => List::ALL.into_iter().find(list).map(Event::list_changed),
-                }
-            })
-            .map(Arc::new)
-            .collect();
+        let events: Vec<Arc<Event>> = self.topics.keys().filter_map(change_of).map(Arc::new).collect();
         for event in &events {
             self.publish(event, |key, id| deliver(event, key, id));
         }
+    }
+
+    /// The events of a change of every resource and list that a subscriber is subscribed to.
+    pub(crate) fn change_of_all_topics(&self, subscriber: SubscriberKey) -> Vec<Event> {
+        let slots = self.entry(subscriber).map(|entry| entry.slots.as_slice()).unwrap_or_default();
+        let topics = slots.iter().filter_map(|slot| self.members.get(slot.topic as usize));
+        topics.filter_map(|topic| change_of(&topic.topic)).collect()
     }
 
     /// Delivers the pending events of a subscriber until `deliver` rejects one.

@@ -64,19 +64,32 @@ pub(crate) struct SessionTable {
     session_streams_max: usize,
     /// What is to be written to connections, in order.
     writes: VecDeque<StreamWrite>,
+    /// Sessions with an open stream that lost messages before these were sent.
+    missed: Vec<SessionKey>,
+}
+
+/// What a connection that is attached to a stream receives first.
+pub(super) struct Attached {
+    pub(super) stream: StreamId,
+    pub(super) events: Vec<u8>,
+    /// The stream has ended: nothing follows.
+    pub(super) is_ended: bool,
+    /// Messages before or among `events` were dropped.
+    pub(super) is_missed: bool,
 }
 
 impl SessionTable {
     pub(super) fn new(shard: u16, instance: Instance, limits: &Limits) -> Self {
         Self {
             entries: HashMap::default(),
-            streams: StreamTable::new(shard, instance, limits.replay_streams_max, limits.replay_bytes_max),
+            streams: StreamTable::new(shard, instance, limits),
             idle: BTreeMap::new(),
             expiries: BTreeSet::new(),
             sequence: 0,
             sessions_max: limits.sessions_kept_max,
             session_streams_max: limits.session_streams_max,
             writes: VecDeque::new(),
+            missed: Vec::new(),
         }
     }
 
@@ -95,6 +108,11 @@ impl SessionTable {
         self.streams.attached()
     }
 
+    /// Size of all replay buffers in bytes.
+    pub(crate) fn replay_bytes(&self) -> usize {
+        self.streams.bytes()
+    }
+
     /// The connection of a stream.
     pub(crate) fn attachment(&self, id: StreamId) -> Option<Attachment> {
         self.streams.get(id)?.attachment
@@ -103,6 +121,11 @@ impl SessionTable {
     /// The next of the events that are to be written to connections.
     pub(super) fn next_write(&mut self) -> Option<StreamWrite> {
         self.writes.pop_front()
+    }
+
+    /// The next of the sessions with an open stream that lost messages before these were sent.
+    pub(super) fn next_missed(&mut self) -> Option<SessionKey> {
+        self.missed.pop()
     }
 
     /// The subscriber of a session, if anything is kept of the session.
@@ -131,7 +154,7 @@ impl SessionTable {
         let stream = loop {
             if self.entries.len() < self.sessions_max
                 && subscriptions.has_room(List::ALL.len())
-                && let Some(stream) = self.insert_stream(session.key, StreamKind::Get)
+                && let Some(stream) = self.insert_stream(session.key, StreamKind::Get, Box::default())
             {
                 break stream;
             }
@@ -169,12 +192,17 @@ impl SessionTable {
     }
 
     /// Inserts a stream. At the maximum number, it replaces the stream that has been detached the longest.
-    fn insert_stream(&mut self, session: SessionKey, kind: StreamKind) -> Option<StreamId> {
+    fn insert_stream(
+        &mut self,
+        session: SessionKey,
+        kind: StreamKind,
+        request_id: Box<[u8]>,
+    ) -> Option<StreamId> {
         if self.streams.is_full() {
             let (id, evicted) = self.streams.evict()?;
             self.unlist(id, &evicted);
         }
-        self.streams.insert(session, kind)
+        self.streams.insert(session, kind, request_id)
     }
 
     /// Takes a freed stream off the list of its session.
@@ -224,25 +252,29 @@ impl SessionTable {
         before
     }
 
-    /// Opens a reply stream on a connection; `None` if there is no room.
-    pub(crate) fn open_reply(&mut self, session: SessionKey, attachment: Attachment) -> Option<StreamId> {
-        let id = self.insert_stream(session, StreamKind::Reply)?;
+    /// Opens the reply stream of a request on a connection; `None` if there is no room. `request_id`: as JSON.
+    pub(crate) fn open_reply(
+        &mut self,
+        session: SessionKey,
+        attachment: Attachment,
+        request_id: Box<[u8]>,
+    ) -> Option<StreamId> {
+        let id = self.insert_stream(session, StreamKind::Reply, request_id)?;
         self.set_attachment(id, Some(attachment));
         Some(id)
     }
 
-    /// Opens a stream of a session on a connection. Returns the stream and the events that waited for a connection. The session
-    /// must be in the table. Where it has as many streams as it may, or the table is full, its oldest detached stream is freed,
+    /// Opens a stream of a session on a connection, which receives the events that waited for one. The session must be in the table. Where it has as many streams as it may, or the table is full, its oldest detached stream is freed,
     /// or the oldest of all is ended.
-    pub(super) fn open(&mut self, key: SessionKey, attachment: Attachment) -> Option<(StreamId, Vec<u8>)> {
+    pub(super) fn open(&mut self, key: SessionKey, attachment: Attachment) -> Option<Attached> {
         let newest = *self.entries.get(&key)?.streams.last()?;
         let id = if self.streams.get(newest).is_some_and(|stream| !stream.is_opened) {
             newest
         } else {
-            let unsent = self.streams.get_mut(newest)?.buffer.take_unsent();
+            let unsent = self.streams.take_unsent(newest);
             let count = self.entries.get(&key)?.streams.len();
             let room = if count < self.session_streams_max {
-                self.insert_stream(key, StreamKind::Get)
+                self.insert_stream(key, StreamKind::Get, Box::default())
             } else {
                 None
             };
@@ -255,39 +287,67 @@ impl SessionTable {
                     };
                     let oldest = *streams.iter().find(is_detached).or(streams.first())?;
                     self.close(oldest);
-                    self.streams.insert(key, StreamKind::Get)?
+                    self.streams.insert(key, StreamKind::Get, Box::default())?
                 }
             };
-            unsent.into_iter().for_each(|message| self.streams.push(id, message));
+            self.append_unsent(id, unsent);
             id
         };
         self.make_newest(key, id);
-        self.hand_over(id, Some(attachment));
-        Some((id, self.streams.events_after(id, 0)))
+        let is_missed = self.hand_over(id, Some(attachment));
+        let events = self.streams.events_after(id, 0);
+        Some(Attached { stream: id, events, is_ended: false, is_missed })
     }
 
-    /// Attaches another connection to a stream of a session, behind the event numbered `after`. Returns the later events, and
-    /// whether the stream has ended. `None`: there is no such stream, it is another session's, or has sent no such event.
+    /// Appends messages of another stream that were not sent, and whether others were dropped there.
+    fn append_unsent(&mut self, id: StreamId, (messages, is_missed): (VecDeque<Box<[u8]>>, bool)) {
+        messages.into_iter().for_each(|message| self.streams.push(id, message));
+        if let Some(stream) = self.streams.get_mut(id).filter(|_| is_missed) {
+            stream.buffer.set_missed();
+        }
+    }
+
+    /// Attaches another connection to a stream of a session, behind the event numbered `after`. It receives the later events.
+    /// `None`: there is no such stream, it is another session's, or has sent no such event.
     pub(super) fn resume(
         &mut self,
         id: StreamId,
         key: SessionKey,
         after: u64,
         attachment: Attachment,
-    ) -> Option<(Vec<u8>, bool)> {
+    ) -> Option<Attached> {
         let is_sent = |stream: &&SessionStream| stream.session == key && after <= stream.buffer.sent();
         let stream = self.streams.get(id).filter(is_sent)?;
-        let is_ended = stream.is_ended;
-        if stream.kind == StreamKind::Get {
+        let (is_ended, kind) = (stream.is_ended, stream.kind);
+        let mut is_missed = !stream.buffer.is_complete_after(after);
+        if kind == StreamKind::Get {
             let newest = *self.entries.get(&key)?.streams.last()?;
             if newest != id {
-                let unsent = self.streams.get_mut(newest)?.buffer.take_unsent();
-                unsent.into_iter().for_each(|message| self.streams.push(id, message));
+                let unsent = self.streams.take_unsent(newest);
+                self.append_unsent(id, unsent);
                 self.make_newest(key, id);
             }
         }
-        self.hand_over(id, Some(attachment).filter(|_| !is_ended));
-        Some((self.streams.events_after(id, after), is_ended))
+        is_missed |= self.hand_over(id, Some(attachment).filter(|_| !is_ended));
+        let mut events = self.streams.events_after(id, after);
+        // Of a reply only the response counts, which is the last message.
+        if kind == StreamKind::Reply {
+            let stream = self.streams.get(id)?;
+            is_missed = is_ended && after < stream.buffer.last() && !stream.buffer.holds_last();
+            if is_missed {
+                events = self.streams.lost_response(id);
+            }
+        }
+        Some(Attached { stream: id, events, is_ended, is_missed })
+    }
+
+    /// Appends a message to an attached stream. Returns its event, which the caller sends.
+    pub(super) fn append(&mut self, id: StreamId, message: Box<[u8]>) -> Vec<u8> {
+        let event = self.streams.push_event(id, message);
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.buffer.mark_sent();
+        }
+        event
     }
 
     /// Makes a stream the newest of its session.
@@ -303,15 +363,16 @@ impl SessionTable {
     }
 
     /// Attaches a connection that receives everything that was not sent, and ends the stream on the one before. `None`: the
-    /// stream has ended, and occupies no connection.
-    fn hand_over(&mut self, id: StreamId, attachment: Option<Attachment>) {
+    /// stream has ended, and occupies no connection. Returns whether messages were dropped before they were sent.
+    fn hand_over(&mut self, id: StreamId, attachment: Option<Attachment>) -> bool {
         if let Some(before) = self.set_attachment(id, attachment) {
             self.end_on(id, before);
         }
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.attached_after = stream.buffer.sent();
-            stream.buffer.mark_sent();
-        }
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        let is_missed = stream.buffer.take_missed();
+        stream.attached_after = stream.buffer.sent();
+        stream.buffer.mark_sent();
+        is_missed
     }
 
     /// Detaches a connection from a stream, unless the stream has another by now.
@@ -345,32 +406,44 @@ impl SessionTable {
             return;
         };
         let key = stream.session;
-        for message in stream.buffer.take_unsent() {
+        let (messages, is_missed) = self.streams.take_unsent(id);
+        for message in messages {
             self.send(key, message);
         }
+        if is_missed && let Some(next) = self.next_stream(key) {
+            match self.streams.get_mut(next) {
+                Some(stream) if stream.attachment.is_some() => self.missed.push(key),
+                Some(stream) => stream.buffer.set_missed(),
+                None => {}
+            }
+        }
+    }
+
+    /// The stream for the next message of a session: the newest that is open, or else the newest.
+    fn next_stream(&self, key: SessionKey) -> Option<StreamId> {
+        let streams = &self.entries.get(&key)?.streams;
+        let is_open =
+            |id: &&StreamId| self.streams.get(**id).is_some_and(|stream| stream.attachment.is_some());
+        streams.iter().rev().find(is_open).or(streams.last()).copied()
     }
 
     /// Sends a message of a session on its newest open stream, or stores it for the next connection.
     pub(crate) fn send(&mut self, key: SessionKey, message: Box<[u8]>) {
-        let Some(entry) = self.entries.get(&key) else { return };
-        let is_open =
-            |id: &&StreamId| self.streams.get(**id).is_some_and(|stream| stream.attachment.is_some());
-        let Some(id) = entry.streams.iter().rev().find(is_open).or(entry.streams.last()) else { return };
-        self.push(*id, message, false);
+        if let Some(id) = self.next_stream(key) {
+            self.push(id, message, false);
+        }
     }
 
     /// Appends a message to a stream, and sends it if a connection is attached. `is_end`: it is the last.
     pub(super) fn push(&mut self, id: StreamId, message: Box<[u8]>, is_end: bool) {
-        self.streams.push(id, message);
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.is_ended |= is_end;
-        let Some(attachment) = stream.attachment else { return };
-        stream.buffer.mark_sent();
-        let after = stream.buffer.last() - 1;
+        let Some(attachment) = stream.attachment else { return self.streams.push(id, message) };
+        let after = stream.buffer.last();
+        let events = self.append(id, message);
         if is_end {
             self.set_attachment(id, None);
         }
-        let events = self.streams.events_after(id, after);
         self.writes.push_back(StreamWrite { stream: id, attachment, after, events, is_end });
     }
 
@@ -440,7 +513,7 @@ mod tests {
             assert!(table.insert(&session, 0, &mut subscriptions).is_some());
         }
         let attachment = Attachment { shard: 0, socket: corelane_ring::SocketId::default() };
-        let (id, _) = table.open(1, attachment).unwrap();
+        let id = table.open(1, attachment).unwrap().stream;
         assert_eq!(table.check_invariants(), Ok(()));
         (table, id)
     }
@@ -459,7 +532,7 @@ mod tests {
             ("a message waits", |table, id| table.streams.push(id, (*b"{}").into())),
             ("two streams have one connection", |table, id| {
                 let attachment = table.streams.get(id).unwrap().attachment.unwrap();
-                _ = table.open_reply(1, attachment);
+                _ = table.open_reply(1, attachment, Box::default());
             }),
         ];
         for (expected, damage) in damages {

@@ -41,8 +41,24 @@ impl Tables {
     }
 
     fn open(&mut self, key: SessionKey, connection: u16) -> (StreamId, Vec<String>) {
-        let (id, events) = self.table.open(key, attachment(connection)).unwrap();
-        (id, data(&events))
+        let attached = self.table.open(key, attachment(connection)).unwrap();
+        (attached.stream, data(&attached.events))
+    }
+
+    /// The events and whether the stream has ended.
+    fn resume(
+        &mut self,
+        id: StreamId,
+        key: SessionKey,
+        after: u64,
+        connection: u16,
+    ) -> Option<(Vec<String>, bool)> {
+        let attached = self.table.resume(id, key, after, attachment(connection))?;
+        Some((data(&attached.events), attached.is_ended))
+    }
+
+    fn open_reply(&mut self, key: SessionKey, connection: u16) -> Option<StreamId> {
+        self.table.open_reply(key, attachment(connection), (*b"7").into())
     }
 
     fn send(&mut self, key: SessionKey, message: &str) {
@@ -88,7 +104,7 @@ fn message_is_sent_on_the_newest_open_stream_only() {
     tables.table.detach(second, attachment(2));
     tables.send(1, "b");
     assert_eq!(tables.writes(), [write(1, "b")]);
-    let (resumed, _) = tables.table.resume(second, 1, 1, attachment(3)).unwrap();
+    let (resumed, _) = tables.resume(second, 1, 1, 3).unwrap();
     assert!(resumed.is_empty(), "b was sent on another stream");
     tables.send(1, "c");
     assert_eq!(tables.writes(), [write(3, "c")], "the newest GET counts, whatever the age of its stream");
@@ -100,8 +116,8 @@ fn message_is_sent_on_the_newest_open_stream_only() {
     tables.send(1, "e");
     assert_eq!(tables.writes(), []);
     assert_eq!(tables.open(1, 4).1, ["e"]);
-    let (replayed, _) = tables.table.resume(second, 1, 1, attachment(5)).unwrap();
-    assert_eq!(data(&replayed), ["c", "d"], "what the dead connection may not have delivered, and no more");
+    let (replayed, _) = tables.resume(second, 1, 1, 5).unwrap();
+    assert_eq!(replayed, ["c", "d"], "what the dead connection may not have delivered, and no more");
 }
 
 #[test]
@@ -117,9 +133,9 @@ fn message_that_waits_is_sent_on_the_stream_that_is_opened_or_resumed_first() {
         tables.table.detach(stream, attachment(connection));
     }
     tables.send(1, "b");
-    let (events, is_ended) = tables.table.resume(first, 1, 1, attachment(3)).unwrap();
-    assert_eq!((data(&events), is_ended), (vec!["b".to_owned()], false));
-    let (events, _) = tables.table.resume(second, 1, 0, attachment(4)).unwrap();
+    let (events, is_ended) = tables.resume(first, 1, 1, 3).unwrap();
+    assert_eq!((events, is_ended), (vec!["b".to_owned()], false));
+    let (events, _) = tables.resume(second, 1, 0, 4).unwrap();
     assert!(events.is_empty());
     assert_eq!(tables.writes(), []);
 }
@@ -134,9 +150,9 @@ fn stream_is_resumed_after_the_last_event_and_only_by_its_session() {
     let named = tables.table.priming_event(id, None);
     let named = std::str::from_utf8(&named).unwrap().lines().next().unwrap().strip_prefix("id: ").unwrap();
     assert_eq!(read_event_id(INSTANCE, named.as_bytes()), Some((id, 2)));
-    assert!(tables.table.resume(id, 2, 0, attachment(2)).is_none(), "another session's");
-    assert!(tables.table.resume(id, 1, 3, attachment(2)).is_none(), "no such event");
-    assert_eq!(data(&tables.table.resume(id, 1, 1, attachment(2)).unwrap().0), ["b"]);
+    assert!(tables.resume(id, 2, 0, 2).is_none(), "another session's");
+    assert!(tables.resume(id, 1, 3, 2).is_none(), "no such event");
+    assert_eq!(tables.resume(id, 1, 1, 2).unwrap().0, ["b"]);
     assert_eq!(tables.writes(), [write(1, "a"), write(1, "b"), end(1)], "the connection before is ended");
 }
 
@@ -148,7 +164,7 @@ fn stream_beyond_the_limit_replaces_the_oldest_detached_or_ends_the_oldest() {
     tables.table.detach(ids[1], attachment(2));
     tables.open(1, 4);
     assert_eq!(tables.writes(), []);
-    assert!(tables.table.resume(ids[1], 1, 0, attachment(9)).is_none(), "it was freed");
+    assert!(tables.resume(ids[1], 1, 0, 9).is_none(), "it was freed");
     tables.open(1, 5);
     assert_eq!(tables.writes(), [end(1)]);
     tables.send(1, "a");
@@ -168,16 +184,16 @@ fn stream_that_was_detached_first_makes_room_for_another() {
     let mut tables = Tables::new(Limits { replay_streams_max: 3, ..Limits::default() });
     let mut replies: Vec<StreamId> = Vec::new();
     for connection in 1..=3 {
-        replies.push(tables.table.open_reply(1, attachment(connection)).unwrap());
+        replies.push(tables.open_reply(1, connection).unwrap());
     }
-    assert_eq!(tables.table.open_reply(1, attachment(4)), None, "all are open");
+    assert_eq!(tables.open_reply(1, 4), None, "all are open");
     tables.table.push(replies[2], (*b"c").into(), true);
     tables.table.detach(replies[0], attachment(1));
     assert_eq!(tables.writes(), [(3, "c".to_owned(), true)]);
     assert!(tables.insert(2, 0));
-    assert!(tables.table.resume(replies[2], 1, 0, attachment(5)).is_none(), "it was freed");
-    let (events, is_ended) = tables.table.resume(replies[0], 1, 0, attachment(6)).unwrap();
-    assert_eq!((data(&events).len(), is_ended), (0, false));
+    assert!(tables.resume(replies[2], 1, 0, 5).is_none(), "it was freed");
+    let (events, is_ended) = tables.resume(replies[0], 1, 0, 6).unwrap();
+    assert_eq!((events.len(), is_ended), (0, false));
     assert!(!tables.insert(3, 0) || tables.table.subscriber(2).is_none(), "an idle session is freed");
     assert_eq!((tables.table.streams(), tables.table.streams_attached()), (3, 2));
 }
@@ -185,17 +201,17 @@ fn stream_that_was_detached_first_makes_room_for_another() {
 #[test]
 fn ended_reply_is_replayed_and_occupies_no_connection() {
     let mut tables = Tables::new(Limits::default());
-    let id = tables.table.open_reply(1, attachment(1)).unwrap();
+    let id = tables.open_reply(1, 1).unwrap();
     tables.table.detach(id, attachment(1));
     tables.table.push(id, (*b"a").into(), false);
     tables.table.push(id, (*b"b").into(), true);
     for _ in 0..2 {
-        let (events, is_ended) = tables.table.resume(id, 1, 0, attachment(2)).unwrap();
-        assert_eq!((data(&events).concat(), is_ended), ("ab".to_owned(), true));
+        let (events, is_ended) = tables.resume(id, 1, 0, 2).unwrap();
+        assert_eq!((events.concat(), is_ended), ("ab".to_owned(), true));
     }
     assert_eq!((tables.writes().len(), tables.table.streams_attached()), (0, 0));
-    let (events, _) = tables.table.resume(id, 1, 1, attachment(2)).unwrap();
-    assert_eq!(data(&events), ["b"]);
+    let (events, _) = tables.resume(id, 1, 1, 2).unwrap();
+    assert_eq!(events, ["b"]);
 }
 
 #[test]
@@ -207,8 +223,8 @@ fn removed_session_ends_all_its_streams_and_frees_its_detached_replies() {
     for connection in 1..=3 {
         tables.open(1, connection);
     }
-    let open = tables.table.open_reply(1, attachment(4)).unwrap();
-    let detached = tables.table.open_reply(1, attachment(5)).unwrap();
+    let open = tables.open_reply(1, 4).unwrap();
+    let detached = tables.open_reply(1, 5).unwrap();
     tables.table.detach(detached, attachment(5));
     tables.table.remove(1, &mut tables.subscriptions);
     tables.table.remove_detached_replies(1);
@@ -240,7 +256,7 @@ fn message_that_reached_no_connection_is_sent_again() {
     let lost = tables.table.next_write().unwrap();
     tables.table.undeliver(lost.stream, lost.attachment, lost.after);
     assert_eq!(tables.writes(), [write(1, "a")], "the next stream has it");
-    assert!(tables.table.resume(second, 1, 0, attachment(3)).unwrap().0.is_empty());
+    assert!(tables.resume(second, 1, 0, 3).unwrap().0.is_empty());
     tables.table.remove(1, &mut tables.subscriptions);
     tables.writes();
     tables.insert(1, 0);
@@ -287,6 +303,66 @@ fn message_for_a_shard_whose_queue_is_full_is_kept_and_its_connection_is_ended_l
     home.check_attached(newer, socket);
     home.on_check_attached(newer, 0, socket);
     assert!(broadcast.mailboxes().iter().all(|mailbox| mailbox.is_empty()), "it is attached");
+}
+
+#[test]
+fn event_larger_than_the_replay_buffer_is_sent_once_and_reported_as_missed() {
+    let mut tables = Tables::new(Limits { replay_bytes_max: 1024, ..Limits::default() });
+    let large = "x".repeat(1024);
+    tables.insert(1, 0);
+    let (id, _) = tables.open(1, 1);
+    tables.send(1, &large);
+    tables.send(1, "a");
+    assert_eq!(tables.writes(), [write(1, &large), write(1, "a")], "a connection receives it");
+    assert!(tables.table.replay_bytes() < 100);
+    for (after, is_missed) in [(0, true), (1, false), (2, false)] {
+        let attached = tables.table.resume(id, 1, after, attachment(2)).unwrap();
+        assert_eq!(attached.is_missed, is_missed, "after {after}");
+    }
+    tables.table.detach(id, attachment(2));
+    tables.send(1, &large);
+    assert!(tables.table.open(1, attachment(3)).unwrap().is_missed, "no connection was open");
+    assert!(!tables.table.open(1, attachment(4)).unwrap().is_missed, "reported once");
+}
+
+#[test]
+fn response_larger_than_the_replay_buffer_is_replaced_by_an_error() {
+    let mut tables = Tables::new(Limits { replay_bytes_max: 1024, ..Limits::default() });
+    let id = tables.open_reply(1, 1).unwrap();
+    tables.table.push(id, (*b"progress").into(), false);
+    tables.table.detach(id, attachment(1));
+    tables.table.push(id, "x".repeat(1024).as_bytes().into(), true);
+    let attached = tables.table.resume(id, 1, 1, attachment(2)).unwrap();
+    let error: serde_json::Value = serde_json::from_str(&data(&attached.events).concat()).unwrap();
+    assert_eq!((error["id"].as_u64(), error["error"]["code"].as_i64()), (Some(7), Some(-32603)));
+    assert!(attached.is_missed && attached.is_ended);
+    let attached = tables.table.resume(id, 1, 2, attachment(2)).unwrap();
+    assert_eq!((attached.events.len(), attached.is_missed), (0, false), "it was received");
+}
+
+#[test]
+fn largest_replay_buffer_is_emptied_beyond_the_bound_of_all() {
+    let limits = Limits { replay_bytes_max: 2000, replay_total_bytes_max: 4000, ..Limits::default() };
+    let mut tables = Tables::new(limits);
+    for key in 1..=40 {
+        assert!(tables.insert(key, 0));
+        tables.open(key, key as u16);
+        tables.send(key, "a");
+    }
+    for number in 0..100 {
+        tables.send(1, &format!("{number:0100}"));
+        assert!(tables.table.replay_bytes() <= 4000);
+    }
+    tables.writes();
+    let events = |tables: &mut Tables, key: u16| {
+        let stream = StreamId { shard: 3, index: u32::from(key - 1), generation: 0 };
+        tables.table.resume(stream, key.into(), 0, attachment(key + 100)).unwrap()
+    };
+    for key in 2..=40 {
+        let attached = events(&mut tables, key);
+        assert_eq!((data(&attached.events), attached.is_missed), (vec!["a".to_owned()], false));
+    }
+    assert!(events(&mut tables, 1).is_missed);
 }
 
 /// What the server has sent, as its clients see it.
@@ -352,8 +428,8 @@ proptest! {
                 }
                 (5 | 6, Some((id, key, _))) => {
                     let after = index.index(4) as u64;
-                    if let Some((events, is_ended)) = tables.table.resume(id, key, after, attachment(number)) {
-                        model.replay(id, data(&events))?;
+                    if let Some((events, is_ended)) = tables.resume(id, key, after, number) {
+                        model.replay(id, events)?;
                         if !is_ended {
                             known.push((id, key, number));
                         }
@@ -367,7 +443,7 @@ proptest! {
                     tables.table.push(id, format!("reply {number}").into_bytes().into(), is_end);
                 }
                 (10, _) => {
-                    if let Some(id) = tables.table.open_reply(key, attachment(number)) {
+                    if let Some(id) = tables.open_reply(key, number) {
                         known.push((id, key, number));
                         replies.push(id);
                     }

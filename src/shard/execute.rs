@@ -67,6 +67,7 @@ impl Shard {
                 subscription_bytes: dispatcher.state.subscriptions.bytes(),
                 sessions_kept: dispatcher.state.table.len(),
                 replay_streams: dispatcher.state.table.streams(),
+                replay_bytes: dispatcher.state.table.replay_bytes(),
                 replay_streams_attached: dispatcher.state.table.streams_attached(),
                 tasks: dispatcher.state.tasks.len(),
             };

@@ -53,6 +53,8 @@ pub struct ShardReport {
     pub sessions_kept: usize,
     /// Number of resumable streams.
     pub replay_streams: usize,
+    /// Size of the replay buffers of resumable streams.
+    pub replay_bytes: usize,
     /// Number of resumable streams with a connection.
     pub replay_streams_attached: usize,
     /// Number of stored tasks, including ended ones.
@@ -208,7 +210,7 @@ fn write_build_info(out: &mut String) -> fmt::Result {
 /// Writes the metrics with one sample per shard.
 fn write_shard_values(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
     type Value = fn(&ShardReport) -> u64;
-    let values: [(&str, &str, &str, Value); 13] = [
+    let values: [(&str, &str, &str, Value); 14] = [
         ("corelane_connections", "gauge", "Open connections.", |report| report.connections as u64),
         ("corelane_connections_accepted_total", "counter", "Accepted connections.", |report| {
             report.metrics.connections
@@ -233,6 +235,7 @@ fn write_shard_values(out: &mut String, reports: &[ShardReport]) -> fmt::Result 
             report.sessions_kept as u64
         }),
         ("corelane_replay_streams", "gauge", "Resumable streams.", |report| report.replay_streams as u64),
+        ("corelane_replay_bytes", "gauge", "Bytes buffered for replay.", |report| report.replay_bytes as u64),
         ("corelane_replay_streams_attached", "gauge", "Resumable streams with a connection.", |report| {
             report.replay_streams_attached as u64
         }),
@@ -394,6 +397,7 @@ mod tests {
             subscription_bytes: 30,
             sessions_kept: 0,
             replay_streams: 0,
+            replay_bytes: 0,
             replay_streams_attached: 0,
             tasks: 0,
         }];
