@@ -5,7 +5,7 @@ use std::{os::fd::AsRawFd, ptr};
 use io_uring::{opcode, types};
 
 use super::{
-    event::{Event, os_error},
+    event::{Arrival, Event, os_error},
     listener::Listener,
     operation::{Kind, Tag},
     peer_queries::name_bytes_of,
@@ -27,6 +27,12 @@ impl Ring {
         });
         self.resume_accept(id);
         id
+    }
+
+    /// Leaves it to the owner to arm the receive of each accepted connection, by [`Ring::resume_receive`], so that the connection
+    /// can be handed over before bytes are received.
+    pub fn hold_accepted(&mut self) {
+        self.holds_accepted = true;
     }
 
     /// Stops accepting, so that new connections wait in the kernel's backlog. Some may still be accepted until the cancellation
@@ -95,7 +101,7 @@ impl Ring {
         events: &mut Vec<Event>,
     ) {
         if let Ok(index) = u32::try_from(result) {
-            self.accept_from_peer(id, index, events);
+            self.accept_from_peer(id, index, Arrival::New, events);
         }
         if !last {
             return;

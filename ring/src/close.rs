@@ -24,7 +24,14 @@ impl Ring {
     /// Closes the connection: cancels its operations, waits for their final completions, and closes the socket, which sends FIN.
     /// Only [`Event::Sent`] (of a send in flight) and [`Event::Closed`] follow for `id`.
     pub fn close(&mut self, id: SocketId) {
+        if let Some(leaving) = self.hand_overs.get_mut(&id)
+            && self.slots.get(id).is_some_and(|slot| slot.state == SlotState::Leaving)
+        {
+            leaving.closes = true;
+            return;
+        }
         let Some(slot) = self.slots.open(id) else { return };
+        self.hand_overs.remove(&id);
         slot.state = SlotState::Closing;
         slot.rearm_receive = false;
         if slot.is_quiet() {
@@ -106,6 +113,7 @@ impl Ring {
     /// Closes every socket. Cancelling one operation by its user data is a lookup in the kernel; cancelling all operations at once is
     /// quadratic and takes minutes with tens of thousands of sockets.
     pub(super) fn close_all(&mut self) {
+        self.hand_overs.values_mut().for_each(|leaving| leaving.closes = true);
         for id in self.slots.open_ids() {
             self.close(id);
         }
@@ -139,7 +147,7 @@ impl Ring {
                 }
             }
             // The index of these is not a slot.
-            Some(Tag { kind: Kind::Install | Kind::Connect | Kind::PeerName, .. }) => {}
+            Some(Tag { kind: Kind::Install | Kind::Connect | Kind::PeerName | Kind::Arrived, .. }) => {}
             Some(Tag { index, generation, .. }) => {
                 if let Some(slot) = self.slots.open(SocketId { index, generation }) {
                     slot.rearm_receive = false;

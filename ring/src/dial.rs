@@ -82,6 +82,7 @@ impl Ring {
         }
         let Some(Dial { token, .. }) = self.dials.remove(key) else { return };
         let socket = self.admit(slot, events);
+        self.arm_receive(socket);
         events.push(Event::Connected { token, socket });
     }
 

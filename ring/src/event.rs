@@ -8,13 +8,26 @@ use super::{
     slots::{ListenerId, SocketId},
 };
 
+/// How a connection has reached a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Arrival {
+    /// A listener has accepted it: of this ring, or of one that has handed the connection over at once.
+    New = 0,
+    /// Another ring has served it before.
+    Moved = 1,
+}
+
 /// Event of a ring. The events of one socket are in the order in which they occurred.
 #[derive(Debug)]
 pub enum Event {
-    /// A connection was accepted; its receive is armed.
+    /// A connection was accepted, or handed over by another ring. Its receive is armed, unless
+    /// [`Ring::hold_accepted`](crate::Ring::hold_accepted) defers that.
     Accepted {
-        /// The listener that accepted it.
+        /// The listener that accepted it. The rings that hand sockets over to each other have the same listeners in the same order.
         listener: ListenerId,
+        /// How it has reached the ring.
+        arrival: Arrival,
         /// The new socket.
         socket: SocketId,
         /// The peer's address. `None` for a Unix socket, and where the kernel cannot be queried (before Linux 6.7).
@@ -75,6 +88,16 @@ pub enum Event {
         /// The socket.
         socket: SocketId,
     },
+    /// The socket has been handed over to another ring. [`Event::Closed`] follows.
+    HandedOver {
+        /// The socket.
+        socket: SocketId,
+    },
+    /// The socket has not been handed over; it is open and its receive is armed.
+    HandOverFailed {
+        /// The socket.
+        socket: SocketId,
+    },
     /// The socket is closed and its slot is free.
     Closed {
         /// The socket.
@@ -94,6 +117,8 @@ impl Event {
             | Self::ReceiveFailed { socket, .. }
             | Self::Sent { socket, .. }
             | Self::SendProgressed { socket }
+            | Self::HandedOver { socket }
+            | Self::HandOverFailed { socket }
             | Self::Closed { socket } => Some(*socket),
             Self::ConnectFailed { .. } | Self::AcceptFailed { .. } => None,
         }

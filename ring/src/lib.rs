@@ -29,6 +29,7 @@ mod config;
 mod dial;
 mod dials;
 mod event;
+mod hand_over;
 mod listener;
 mod operation;
 mod peer;
@@ -46,7 +47,8 @@ mod wake;
 
 pub use buffers::{PADDING_BYTES, ReceivedBuffer};
 pub use config::RingConfig;
-pub use event::Event;
+pub use event::{Arrival, Event};
+pub use hand_over::RingHandle;
 pub use listener::{Listener, SocketFile, UnixSocket, bind};
 pub use peer::PeerAddress;
 pub use probe::{

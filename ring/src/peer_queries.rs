@@ -11,6 +11,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
+    event::Arrival,
     peer::{PeerAddress, V4_BYTES, V6_BYTES},
     slots::ListenerId,
 };
@@ -41,10 +42,11 @@ pub(super) fn name_bytes_of(listener: &OwnedFd) -> usize {
 struct Query {
     name: Box<UnsafeCell<[u8; V6_BYTES]>>,
     name_bytes: usize,
-    listener: ListenerId,
-    /// The accepted connection's direct descriptor.
-    slot: u32,
+    connection: Connection,
 }
+
+/// An accepted connection: its listener, its direct descriptor, and how it has arrived.
+pub(super) type Connection = (ListenerId, u32, Arrival);
 
 /// Queries by the number that their operations carry. As many as have been under way at one time are kept for reuse.
 #[derive(Default)]
@@ -61,30 +63,25 @@ impl PeerQueries {
     }
 
     /// Returns the query's number, and where the kernel may write `name_bytes` until [`Self::finish`].
-    pub(super) fn begin(
-        &mut self,
-        listener: ListenerId,
-        slot: u32,
-        name_bytes: usize,
-    ) -> (u32, *mut [u8; V6_BYTES]) {
+    pub(super) fn begin(&mut self, connection: Connection, name_bytes: usize) -> (u32, *mut [u8; V6_BYTES]) {
         let reused = self.free.pop().and_then(|key| Some((key, self.queries.get_mut(key as usize)?)));
         if let Some((key, query)) = reused {
-            (query.listener, query.slot, query.name_bytes) = (listener, slot, name_bytes);
+            (query.connection, query.name_bytes) = (connection, name_bytes);
             return (key, query.name.get());
         }
         let name = Box::new(UnsafeCell::new([0; V6_BYTES]));
         let place = name.get();
-        self.queries.push(Query { name, name_bytes, listener, slot });
+        self.queries.push(Query { name, name_bytes, connection });
         (u32::try_from(self.queries.len() - 1).unwrap_or(u32::MAX), place)
     }
 
-    /// The listener, the direct descriptor and the peer of a query whose completion has this result.
-    pub(super) fn finish(&mut self, key: u32, result: i32) -> Option<(ListenerId, u32, Option<PeerAddress>)> {
+    /// The connection and the peer of a query whose completion has this result.
+    pub(super) fn finish(&mut self, key: u32, result: i32) -> Option<(Connection, Option<PeerAddress>)> {
         let query = self.queries.get_mut(key as usize)?;
         self.free.push(key);
         let name = query.name.get_mut();
         let name = name.get(..query.name_bytes).filter(|name| usize::try_from(result) == Ok(name.len()));
-        Some((query.listener, query.slot, name.and_then(PeerAddress::from_socket_name)))
+        Some((query.connection, name.and_then(PeerAddress::from_socket_name)))
     }
 }
 
@@ -148,12 +145,16 @@ mod tests {
     #[test]
     fn failed_query_has_no_address_and_its_place_is_reused() {
         let mut queries = PeerQueries::new(true);
-        let (first, place) = queries.begin(ListenerId(1), 2, V4_BYTES);
-        let (second, other) = queries.begin(ListenerId(3), 4, V6_BYTES);
+        let (first, place) = queries.begin((ListenerId(1), 2, Arrival::New), V4_BYTES);
+        let (second, other) = queries.begin((ListenerId(3), 4, Arrival::New), V6_BYTES);
         assert!(first != second && place != other);
-        assert_eq!(queries.finish(first, -libc::ENOTCONN), Some((ListenerId(1), 2, None)));
-        assert_eq!(queries.begin(ListenerId(5), 6, V6_BYTES), (first, place));
-        assert_eq!(queries.finish(first, V4_BYTES as i32), Some((ListenerId(5), 6, None)), "half a name");
+        assert_eq!(queries.finish(first, -libc::ENOTCONN), Some(((ListenerId(1), 2, Arrival::New), None)));
+        assert_eq!(queries.begin((ListenerId(5), 6, Arrival::New), V6_BYTES), (first, place));
+        assert_eq!(
+            queries.finish(first, V4_BYTES as i32),
+            Some(((ListenerId(5), 6, Arrival::New), None)),
+            "half a name"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! [`Event::Accepted`] carries the address and precedes every received byte.
 
 use super::{
-    event::Event,
+    event::{Arrival, Event},
     operation::{Kind, Tag},
     peer::PeerAddress,
     peer_queries::name_query,
@@ -16,20 +16,26 @@ use super::{
 
 impl Ring {
     /// Gives an accepted connection its tenant, once the peer's address is there where it has one.
-    pub(super) fn accept_from_peer(&mut self, listener: ListenerId, slot: u32, events: &mut Vec<Event>) {
+    pub(super) fn accept_from_peer(
+        &mut self,
+        listener: ListenerId,
+        slot: u32,
+        arrival: Arrival,
+        events: &mut Vec<Event>,
+    ) {
         let name_bytes = self.listeners.get(listener.index()).map_or(0, |listener| listener.peer_name_bytes);
         if name_bytes == 0 || !self.peer_queries.supported {
-            self.report_accepted(listener, slot, None, events);
+            self.report_accepted(listener, slot, arrival, None, events);
             return;
         }
-        let (key, name) = self.peer_queries.begin(listener, slot, name_bytes);
+        let (key, name) = self.peer_queries.begin((listener, slot, arrival), name_bytes);
         self.push(name_query(slot, name, name_bytes), Tag::new(Kind::PeerName, key, 0));
     }
 
     /// A connection whose address is not available, such as that of a peer whose source port is 0, is accepted without it.
     pub(super) fn complete_peer_name(&mut self, key: u32, result: i32, events: &mut Vec<Event>) {
-        if let Some((listener, slot, peer)) = self.peer_queries.finish(key, result) {
-            self.report_accepted(listener, slot, peer, events);
+        if let Some(((listener, slot, arrival), peer)) = self.peer_queries.finish(key, result) {
+            self.report_accepted(listener, slot, arrival, peer, events);
         }
     }
 
@@ -37,11 +43,15 @@ impl Ring {
         &mut self,
         listener: ListenerId,
         slot: u32,
+        arrival: Arrival,
         peer: Option<PeerAddress>,
         events: &mut Vec<Event>,
     ) {
         let socket = self.admit(slot, events);
-        events.push(Event::Accepted { listener, socket, peer });
+        if !self.holds_accepted {
+            self.arm_receive(socket);
+        }
+        events.push(Event::Accepted { listener, arrival, socket, peer });
     }
 
     /// Leaks what the kernel may still write to.

@@ -70,6 +70,9 @@ impl Ring {
         // Taken before any return, because dropping it returns the buffer.
         let buffer = cqueue::buffer_select(flags).map(|buffer| self.pool.take(buffer, length));
         let last = !cqueue::more(flags);
+        if result > 0 && !self.hand_overs.is_empty() {
+            self.keep(id, events);
+        }
         let Some(slot) = self.slots.get(id) else { return };
         let open = slot.state == SlotState::Open;
         if last {
@@ -93,6 +96,9 @@ impl Ring {
                 events.push(Event::ReceiveFailed { socket: id, error: os_error(result) });
             }
             (true, _) => {}
+        }
+        if !self.hand_overs.is_empty() {
+            self.advance_hand_over(id, events);
         }
         if open && last && rearms && !ended {
             if -result == libc::ENOBUFS {

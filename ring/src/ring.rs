@@ -1,6 +1,12 @@
 //! The ring: submits and reaps in batches, and converts completions to events.
 
-use std::{collections::VecDeque, io, os::fd::AsRawFd, rc::Rc, time::Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    os::fd::AsRawFd,
+    rc::Rc,
+    time::Instant,
+};
 
 use io_uring::{IoUring, cqueue, squeue, types};
 
@@ -9,6 +15,7 @@ use super::{
     config::RingConfig,
     dials::Dials,
     event::Event,
+    hand_over::{self, HandOver},
     operation::{Kind, Tag},
     peer_queries::{self, PeerQueries},
     slots::{ListenerId, SlotTable, SocketId},
@@ -31,6 +38,11 @@ pub struct Ring {
     pub(super) listeners: Vec<Source>,
     pub(super) dials: Dials,
     pub(super) peer_queries: PeerQueries,
+    /// Sockets that leave for other rings.
+    pub(super) hand_overs: HashMap<SocketId, HandOver>,
+    pub(super) can_hand_over: bool,
+    /// Whether the owner arms the receive of an accepted connection.
+    pub(super) holds_accepted: bool,
     /// Entries that did not fit the submission queue.
     pub(super) backlog: VecDeque<squeue::Entry>,
     /// Sockets whose receive ended for lack of buffers.
@@ -65,6 +77,7 @@ impl Ring {
             .setup_taskrun_flag()
             .build(config.submission_entries)?;
         let peer_queries = PeerQueries::new(peer_queries::is_supported(&mut ring)?);
+        let can_hand_over = hand_over::is_supported(&ring, peer_queries.supported);
         let pool = BufferPool::new(config.buffers, config.buffer_bytes)?;
         let parker = Parker::new()?;
         let submitter = ring.submitter();
@@ -78,6 +91,9 @@ impl Ring {
             listeners: Vec::new(),
             dials: Dials::default(),
             peer_queries,
+            hand_overs: HashMap::new(),
+            can_hand_over,
+            holds_accepted: false,
             backlog: VecDeque::new(),
             starved: VecDeque::new(),
             completions: Vec::with_capacity(REAP_MANY),
@@ -224,7 +240,8 @@ impl Ring {
             return;
         };
         let last = !cqueue::more(flags);
-        if last {
+        // Another ring has submitted the operation of an arrival.
+        if last && tag.kind != Kind::Arrived {
             self.outstanding = self.outstanding.saturating_sub(1);
         }
         let id = SocketId { index: tag.index, generation: tag.generation };
@@ -244,18 +261,19 @@ impl Ring {
             Kind::Install => self.complete_install(tag.index, result, events),
             Kind::Connect => self.complete_connect(tag.index, result, events),
             Kind::PeerName => self.complete_peer_name(tag.index, result, events),
+            Kind::HandOver => self.complete_hand_over(id, result, events),
+            Kind::Arrived => self.complete_arrival(tag, result, events),
             Kind::Woken if last && !self.ended => self.arm_wake(),
             Kind::Woken | Kind::Discard => {}
         }
     }
 
-    /// Creates the socket of a slot, and arms its receive.
+    /// Creates the socket of a slot.
     pub(super) fn admit(&mut self, index: u32, events: &mut Vec<Event>) -> SocketId {
         let (socket, evicted) = self.slots.occupy(index);
         if let Some(evicted) = evicted {
             events.push(Event::Closed { socket: evicted });
         }
-        self.arm_receive(socket);
         socket
     }
 }

@@ -76,6 +76,9 @@ impl Ring {
             events.push(Event::Sent { socket: id, buffer: send.buffer, outcome });
         }
         self.close_if_quiet(id);
+        if !self.hand_overs.is_empty() {
+            self.advance_hand_over(id, events);
+        }
     }
 
     pub(super) fn complete_shutdown(&mut self, id: SocketId, kind: Kind) {

@@ -38,6 +38,8 @@ pub struct Refused(pub Vec<u8>);
 pub(super) enum SlotState {
     Vacant,
     Open,
+    /// Being handed over to another ring; no other operation is submitted.
+    Leaving,
     /// `close` was called; waiting for the final completions of the receive and the send.
     Closing,
     /// The close has been submitted.

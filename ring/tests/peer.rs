@@ -56,7 +56,7 @@ impl Harness {
     async fn accepted(&mut self) -> (ListenerId, SocketId, Option<PeerAddress>) {
         self.turn().await;
         match self.events.remove(0) {
-            Event::Accepted { listener, socket, peer } => (listener, socket, peer),
+            Event::Accepted { listener, socket, peer, .. } => (listener, socket, peer),
             event => panic!("{event:?} before an accept"),
         }
     }

@@ -298,13 +298,14 @@ impl Shard {
             Event::Received { socket, buffer } => self.on_received(socket, buffer),
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
             Event::SendProgressed { socket } => self.on_send_progressed(socket),
-            Event::Accepted { socket, listener, peer } => {
+            Event::Accepted { socket, listener, peer, .. } => {
                 let transport = self.transports.get(listener.index()).copied();
                 self.on_accepted(socket, peer, transport.unwrap_or(Transport::Http));
             }
             Event::Connected { socket, .. } => self.on_accepted(socket, None, Transport::JsonLines),
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, .. } => self.close(socket),
+            Event::HandedOver { .. } | Event::HandOverFailed { .. } => {}
             Event::Closed { .. } => self.resume_accept(),
             Event::ConnectFailed { .. } => {
                 self.dispatcher().observer.limited("adopt_failed");

@@ -4,6 +4,7 @@
 
 mod accept;
 mod dial;
+mod hand_over;
 mod harness;
 mod transfer;
 mod wait;

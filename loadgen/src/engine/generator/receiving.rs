@@ -56,7 +56,11 @@ impl Generator {
                     self.on_closed(index);
                 }
             }
-            Event::SendProgressed { .. } | Event::Accepted { .. } | Event::AcceptFailed { .. } => {}
+            Event::SendProgressed { .. }
+            | Event::Accepted { .. }
+            | Event::AcceptFailed { .. }
+            | Event::HandedOver { .. }
+            | Event::HandOverFailed { .. } => {}
         }
     }
 

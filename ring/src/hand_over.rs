@@ -1,0 +1,130 @@
+//! Handing sockets over to other rings: `IORING_OP_MSG_RING` with `IORING_MSG_SEND_FD` installs a direct descriptor in another
+//! ring's table, and posts a completion there.
+//!
+//! A socket leaves between two receives: the armed receive is cancelled, a send in flight completes, and bytes that arrive before
+//! that keep the socket here. Bytes that arrive later stay in the kernel's buffer until the other ring receives them. On success the
+//! descriptor of this ring is closed; the connection remains open, because the other ring has one.
+
+use std::{
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use io_uring::{IoUring, Probe, opcode, types};
+
+use super::{
+    event::{Arrival, Event},
+    operation::{Kind, Tag},
+    ring::Ring,
+    slots::{ListenerId, Receive, Slot, SlotState, SocketId},
+};
+
+/// A ring that receives sockets of other rings, for any thread. It keeps the kernel's ring, not its sockets.
+#[derive(Clone, Debug)]
+pub struct RingHandle(Arc<OwnedFd>);
+
+/// A socket that leaves.
+pub(super) struct HandOver {
+    /// Keeps the file until the operation has completed.
+    to: RingHandle,
+    /// The user data of the completion in the other ring.
+    user_data: u64,
+    /// The owner has closed the socket while the operation was under way.
+    pub(super) closes: bool,
+}
+
+/// Whether sockets can be handed over: Linux 6.7 and newer. Kernels since 6.0 have the operation, but not all of them post it safely to a
+/// ring with deferred work; `peer_queries` is of 6.7.
+pub(super) fn is_supported(ring: &IoUring, peer_queries: bool) -> bool {
+    let mut supported = Probe::new();
+    let probed = ring.submitter().register_probe(&mut supported);
+    peer_queries && probed.is_ok() && supported.is_supported(opcode::MsgRingSendFd::CODE)
+}
+
+impl Ring {
+    /// A handle with which other rings hand sockets over to this one. `None` if the kernel cannot, or no file descriptor is left.
+    #[must_use]
+    pub fn handle(&self) -> Option<RingHandle> {
+        if !self.can_hand_over {
+            return None;
+        }
+        // SAFETY: the descriptor is open as long as `self.ring`, which is borrowed during the call.
+        let ring = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
+        Some(RingHandle(Arc::new(ring.try_clone_to_owned().ok()?)))
+    }
+
+    /// Hands a socket over to another ring, where [`Event::Accepted`] with this listener and arrival follows. Here
+    /// [`Event::HandedOver`] follows, or [`Event::HandOverFailed`] if bytes have arrived before the socket could leave, or the other
+    /// ring has no slot or has ended. Returns `false` if the socket is not open, its peer has closed, or it is leaving already.
+    pub fn hand_over(
+        &mut self,
+        id: SocketId,
+        to: &RingHandle,
+        listener: ListenerId,
+        arrival: Arrival,
+    ) -> bool {
+        let is_leaving = self.hand_overs.contains_key(&id);
+        let can_leave = |slot: &&mut Slot| !is_leaving && slot.receive != Receive::Ended;
+        let Some(slot) = self.slots.open(id).filter(can_leave) else { return false };
+        slot.rearm_receive = false;
+        let user_data = Tag::new(Kind::Arrived, listener.0, arrival as u32).user_data();
+        self.hand_overs.insert(id, HandOver { to: to.clone(), user_data, closes: false });
+        self.cancel_receive(id);
+        self.advance_hand_over(id, &mut Vec::new());
+        true
+    }
+
+    /// Submits the operation of a leaving socket once no other one is under way.
+    pub(super) fn advance_hand_over(&mut self, id: SocketId, events: &mut Vec<Event>) {
+        let Some(HandOver { to, user_data, .. }) = self.hand_overs.get(&id) else { return };
+        let Some(slot) = self.slots.open(id) else { return };
+        match slot.receive {
+            Receive::Armed | Receive::Cancelling => {}
+            Receive::Ended => self.keep(id, events),
+            Receive::Idle if slot.is_quiet() => {
+                slot.state = SlotState::Leaving;
+                let (ring, slot) = (types::Fd(to.0.as_raw_fd()), types::Fixed(id.index));
+                let any = types::DestinationSlot::auto_target();
+                let entry = opcode::MsgRingSendFd::new(ring, slot, any, *user_data).build();
+                self.push(entry, Tag::new(Kind::HandOver, id.index, id.generation));
+            }
+            Receive::Idle => {}
+        }
+    }
+
+    /// Keeps a leaving socket whose operation has not been submitted.
+    pub(super) fn keep(&mut self, id: SocketId, events: &mut Vec<Event>) {
+        let Some(slot) = self.slots.open(id) else { return };
+        if self.hand_overs.remove(&id).is_some() {
+            slot.rearm_receive = true;
+            events.push(Event::HandOverFailed { socket: id });
+            self.arm_receive(id);
+        }
+    }
+
+    pub(super) fn complete_hand_over(&mut self, id: SocketId, result: i32, events: &mut Vec<Event>) {
+        let Some(HandOver { closes, .. }) = self.hand_overs.remove(&id) else { return };
+        let Some(slot) = self.slots.get(id) else { return };
+        debug_assert_eq!(slot.state, SlotState::Leaving);
+        if result >= 0 || closes {
+            if !closes {
+                events.push(Event::HandedOver { socket: id });
+            }
+            slot.state = SlotState::Closing;
+            self.submit_close(id);
+        } else {
+            slot.state = SlotState::Open;
+            slot.rearm_receive = true;
+            events.push(Event::HandOverFailed { socket: id });
+            self.arm_receive(id);
+        }
+    }
+
+    /// Reports a socket that another ring has handed over; `result` is its slot.
+    pub(super) fn complete_arrival(&mut self, tag: Tag, result: i32, events: &mut Vec<Event>) {
+        if let Ok(slot) = u32::try_from(result) {
+            let arrival = if tag.generation == Arrival::Moved as u32 { Arrival::Moved } else { Arrival::New };
+            self.accept_from_peer(ListenerId(tag.index), slot, arrival, events);
+        }
+    }
+}
