@@ -78,43 +78,35 @@ pub fn route<'a>(
             return reject(out, Some(id), any, RpcMethod::Other, error);
         }
     };
-    let snapshot = context.snapshot;
-    let revision = client.revision;
-    let offered =
-        RpcMethod::parse(method, revision).filter(|method| resources::is_offered(snapshot, *method));
-    let Some(method) = offered else {
-        let error = RequestError::new(ErrorKind::UnknownMethod, "Method not found");
-        return reject(out, Some(id), revision, RpcMethod::Other, error);
-    };
-    let list = |list, out| lists::answer(snapshot, list, method, revision, id, &params, out);
-    match method {
-        RpcMethod::ToolsCall => tools::call(context, &client, transport, id, &params, out),
+    let (snapshot, revision) = (context.snapshot, client.revision);
+    let method = RpcMethod::parse(method, revision, snapshot);
+    let list = |list, out: &mut Vec<u8>| lists::answer(snapshot, list, method, revision, id, &params, out);
+    let routed = match method {
+        RpcMethod::ToolsCall => tools::call(context, &client, transport, id, &params),
         RpcMethod::ToolsList => list(List::Tools, out),
         RpcMethod::ResourcesList => list(List::Resources, out),
         RpcMethod::TemplatesList => list(List::Templates, out),
         RpcMethod::PromptsList => list(List::Prompts, out),
-        RpcMethod::ResourcesRead => resources::read(context, &client, id, &params, out),
-        RpcMethod::PromptsGet => prompts::get(context, &client, id, &params, out),
+        RpcMethod::ResourcesRead => resources::read(context, &client, id, &params),
+        RpcMethod::PromptsGet => prompts::get(context, &client, id, &params),
         RpcMethod::Complete => {
             let whole = whole.unwrap_or_else(Node::empty_object);
             completion::complete(context, &client, id, (whole, &params), out)
         }
-        RpcMethod::Discover => discover::answer(snapshot, id, out),
-        RpcMethod::Listen => listen::listen(context, &client, id, &params, out),
+        RpcMethod::Discover => Ok(discover::answer(snapshot, id, out)),
+        RpcMethod::Listen => listen::listen(context, &client, id, &params),
         RpcMethod::TasksGet | RpcMethod::TasksUpdate | RpcMethod::TasksCancel => {
-            tasks::request(method, context.sessions.signing_key(), &client, id, &params, out)
+            tasks::request(method, context.sessions.signing_key(), &client, id, &params)
         }
         RpcMethod::Initialize => initialize::answer(context, transport, id, &params, out),
-        RpcMethod::Ping => ping::answer(id, out),
-        RpcMethod::SetLevel => logging::set_level(&client, id, &params, out),
+        RpcMethod::Ping => Ok(ping::answer(id, out)),
+        RpcMethod::SetLevel => logging::set_level(&client, id, &params),
         RpcMethod::Subscribe | RpcMethod::Unsubscribe => {
-            resources::subscribe(context, &client, id, method, &params, out)
+            resources::subscribe(context, &client, id, method, &params)
         }
-        RpcMethod::Other => {
-            let error = RequestError::new(ErrorKind::UnknownMethod, "Method not found");
-            reject(out, Some(id), revision, RpcMethod::Other, error)
-        }
-    }
+        RpcMethod::Other => Err(RequestError::new(ErrorKind::UnknownMethod, "Method not found")),
+    };
+    routed.unwrap_or_else(|error| reject(out, Some(id), revision, method, error))
 }
 
 /// Handles a notification. `notifications/cancelled` cancels a request

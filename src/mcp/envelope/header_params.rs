@@ -8,22 +8,17 @@ use crate::{
     registry::HeaderParam,
 };
 
-/// Checks each annotated argument that is present against its header. Absent arguments and unrelated headers are ignored. The
+/// Checks an annotated argument that is present against its header. Absent arguments and unrelated headers are ignored. The
 /// type of an argument is validated with the schema.
 pub(crate) fn check(
-    params: &[HeaderParam],
+    param: &HeaderParam,
     headers: Headers<'_>,
     arguments: Node<'_>,
 ) -> Result<(), RequestError> {
-    for param in params {
-        let argument = param.path.iter().try_fold(arguments, |node, key| node.get(key));
-        let Some(argument) = argument.filter(|argument| is_scalar(*argument)) else {
-            continue;
-        };
-        let header = headers.head.field(headers.bytes, &param.header);
-        expect(header, &param.header, |value| equals(argument, value))?;
-    }
-    Ok(())
+    let argument = param.path.iter().try_fold(arguments, |node, key| node.get(key));
+    let Some(argument) = argument.filter(|argument| is_scalar(*argument)) else { return Ok(()) };
+    let header = headers.head.field(headers.bytes, &param.header);
+    expect(header, &param.header, |value| equals(argument, value))
 }
 
 fn is_scalar(argument: Node<'_>) -> bool {

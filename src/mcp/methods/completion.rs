@@ -7,7 +7,7 @@ use crate::mcp::{
     methods::call::CallRequest,
     model::method::RpcMethod,
     outcome::Outcome,
-    response::error::{reject, truncate},
+    response::error::truncate,
     router_context::RouterContext,
 };
 use crate::{
@@ -23,40 +23,37 @@ pub(crate) fn complete<'a>(
     id: Id<'a>,
     (whole, params): (Node<'a>, &Params<'a>),
     out: &mut Vec<u8>,
-) -> Outcome<'a> {
-    let revision = client.revision;
-    let run = |out: &mut Vec<u8>| {
-        let (completers, argument) = find(context.snapshot, params)?;
-        let unknown = || invalid(format!("Unknown argument: {}", truncate(argument)));
-        let Some(completer) = completers.find(argument).ok_or_else(unknown)? else {
-            // The argument has no completer: no values.
-            write_result(out, id, |out| {
-                if revision.is_modern() {
-                    out.extend_from_slice(b"\"resultType\":\"complete\",");
-                }
-                out.extend_from_slice(b"\"completion\":{\"values\":[],\"total\":0,\"hasMore\":false}");
-                if revision.is_modern() {
-                    out.extend_from_slice(b",\"_meta\":{");
-                    out.extend_from_slice(context.snapshot.server_info());
-                    out.push(b'}');
-                }
-            });
-            return Ok(Outcome::Reply(RpcMethod::Complete));
-        };
-        let client = &Client { capabilities: Default::default(), ..*client };
-        let request = CallRequest {
-            client,
-            id,
-            params: &params.without_input(),
-            method: "completion/complete",
-            name: "",
-            arguments: None,
-            schema: None,
-            limits: context.limits,
-        };
-        request.run(completer, whole, context.sessions.signing_key(), context.now)
+) -> Result<Outcome<'a>, RequestError> {
+    let (completers, argument) = find(context.snapshot, params)?;
+    let unknown = || invalid(format!("Unknown argument: {}", truncate(argument)));
+    let Some(completer) = completers.find(argument).ok_or_else(unknown)? else {
+        // The argument has no completer: no values.
+        let is_modern = client.revision.is_modern();
+        write_result(out, id, |out| {
+            if is_modern {
+                out.extend_from_slice(b"\"resultType\":\"complete\",");
+            }
+            out.extend_from_slice(b"\"completion\":{\"values\":[],\"total\":0,\"hasMore\":false}");
+            if is_modern {
+                out.extend_from_slice(b",\"_meta\":{");
+                out.extend_from_slice(context.snapshot.server_info());
+                out.push(b'}');
+            }
+        });
+        return Ok(Outcome::Reply(RpcMethod::Complete));
     };
-    run(out).unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::Complete, error))
+    let client = &Client { capabilities: Default::default(), ..*client };
+    let request = CallRequest {
+        client,
+        id,
+        params: &params.without_input(),
+        method: "completion/complete",
+        name: "",
+        arguments: None,
+        schema: None,
+        limits: context.limits,
+    };
+    request.run(completer, whole, context.sessions.signing_key(), context.now)
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> RequestError {

@@ -5,9 +5,7 @@ use crate::mcp::{
     envelope::client::{Handshake, Transport},
     envelope::era::Params,
     error::{ErrorKind, RequestError},
-    model::method::RpcMethod,
     outcome::Outcome,
-    response::error::reject,
     router_context::RouterContext,
 };
 use crate::{
@@ -22,12 +20,10 @@ pub(crate) fn answer<'a>(
     id: Id<'_>,
     params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Outcome<'a> {
-    let Some(requested) = params.get("protocolVersion").and_then(Node::as_str) else {
-        let error =
-            RequestError::new(ErrorKind::InvalidMethodParams, "params.protocolVersion must be a string");
-        return reject(out, Some(id), Revision::LATEST_LEGACY, RpcMethod::Initialize, error);
-    };
+) -> Result<Outcome<'a>, RequestError> {
+    let invalid =
+        || RequestError::new(ErrorKind::InvalidMethodParams, "params.protocolVersion must be a string");
+    let requested = params.get("protocolVersion").and_then(Node::as_str).ok_or_else(invalid)?;
     let negotiated = Revision::parse(requested.as_bytes())
         .filter(|revision| !revision.is_modern())
         .unwrap_or(Revision::LATEST_LEGACY);
@@ -45,7 +41,7 @@ pub(crate) fn answer<'a>(
         }
         Transport::JsonLines(_) => None,
     };
-    Outcome::Initialized(handshake, session)
+    Ok(Outcome::Initialized(handshake, session))
 }
 
 /// The result of the negotiation: the revision and the client's capabilities under it.

@@ -9,9 +9,7 @@ use crate::mcp::{
     envelope::era::Params,
     error::{ErrorKind, RequestError, missing_capability},
     model::events::Topic,
-    model::method::RpcMethod,
     outcome::{Outcome, SubscriptionRequest},
-    response::error::reject,
     router_context::RouterContext,
 };
 use crate::{
@@ -19,7 +17,7 @@ use crate::{
     config::Limits,
     json::{Node, write_string},
     jsonrpc::{Id, write_id},
-    registry::{List, Lists, Snapshot},
+    registry::{List, Lists},
 };
 
 /// Handles `subscriptions/listen`.
@@ -28,21 +26,8 @@ pub(crate) fn listen<'a>(
     client: &Client<'a>,
     id: Id<'_>,
     params: &Params<'a>,
-    out: &mut Vec<u8>,
-) -> Outcome<'a> {
-    match read(context.snapshot, client, id, params, context.limits) {
-        Ok(request) => Outcome::Listen(request),
-        Err(error) => reject(out, Some(id), client.revision, RpcMethod::Listen, error),
-    }
-}
-
-fn read(
-    snapshot: &Snapshot,
-    client: &Client<'_>,
-    id: Id<'_>,
-    params: &Params<'_>,
-    limits: &Limits,
-) -> Result<SubscriptionRequest, RequestError> {
+) -> Result<Outcome<'a>, RequestError> {
+    let RouterContext { snapshot, limits, .. } = *context;
     let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     let filter = params
         .get("notifications")
@@ -98,7 +83,7 @@ fn read(
         .map(Topic::list)
         .chain(uris.iter().map(|uri| Topic::resource(uri)))
         .chain(tasks.iter().map(|id| Topic::task(id)));
-    Ok(SubscriptionRequest { id: id.to_owned(), topics: topics.collect(), acknowledged })
+    Ok(Outcome::Listen(SubscriptionRequest { id: id.to_owned(), topics: topics.collect(), acknowledged }))
 }
 
 /// The first message of the stream: what of the request is subscribed to.

@@ -6,7 +6,6 @@ use crate::mcp::{
     error::{ErrorKind, RequestError},
     model::method::RpcMethod,
     outcome::Outcome,
-    response::error::reject,
 };
 use crate::{
     call::Revision,
@@ -22,16 +21,14 @@ pub(crate) fn answer<'a>(
     id: Id<'_>,
     params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Outcome<'a> {
+) -> Result<Outcome<'a>, RequestError> {
     let page = match params.cursor.filter(|cursor| !cursor.is_null()) {
         None => snapshot.page(list, revision, None),
         // An empty cursor is invalid.
         Some(cursor) => cursor.as_str().and_then(|cursor| snapshot.page(list, revision, Some(cursor))),
     };
-    let Some(page) = page else {
-        let error = RequestError::new(ErrorKind::InvalidMethodParams, "Invalid cursor");
-        return reject(out, Some(id), revision, method, error);
-    };
+    let invalid = || RequestError::new(ErrorKind::InvalidMethodParams, "Invalid cursor");
+    let page = page.ok_or_else(invalid)?;
     write_result(out, id, |out| page.iter().for_each(|part| out.extend_from_slice(part)));
-    Outcome::Reply(method)
+    Ok(Outcome::Reply(method))
 }

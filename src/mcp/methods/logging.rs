@@ -4,9 +4,7 @@ use crate::mcp::{
     envelope::client::{Affinity, Client},
     envelope::era::Params,
     error::{ErrorKind, RequestError, session_needed},
-    model::method::RpcMethod,
     outcome::{Outcome, SessionAction},
-    response::error::reject,
 };
 use crate::{call::Level, json::Node, jsonrpc::Id};
 
@@ -14,15 +12,13 @@ pub(crate) fn set_level<'a>(
     client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,
-    out: &mut Vec<u8>,
-) -> Outcome<'a> {
+) -> Result<Outcome<'a>, RequestError> {
     let level = params.get("level").and_then(Node::as_str).and_then(Level::parse);
-    let error = match (level, client.affinity) {
-        (None, _) => RequestError::new(ErrorKind::InvalidMethodParams, "params.level is not a log level"),
-        (Some(_), Affinity::None) => session_needed(),
-        (Some(level), affinity) => {
-            return Outcome::SessionCommand(id, affinity, SessionAction::SetLevel(level));
+    match (level, client.affinity) {
+        (None, _) => {
+            Err(RequestError::new(ErrorKind::InvalidMethodParams, "params.level is not a log level"))
         }
-    };
-    reject(out, Some(id), client.revision, RpcMethod::SetLevel, error)
+        (Some(_), Affinity::None) => Err(session_needed()),
+        (Some(level), affinity) => Ok(Outcome::SessionCommand(id, affinity, SessionAction::SetLevel(level))),
+    }
 }

@@ -10,40 +10,29 @@ use crate::mcp::{
     methods::listen::check_length,
     model::method::RpcMethod,
     outcome::{Outcome, SessionAction},
-    response::error::reject,
     router_context::RouterContext,
 };
-use crate::{
-    call::Revision,
-    json::Node,
-    jsonrpc::Id,
-    registry::{List, Snapshot},
-};
+use crate::{call::Revision, json::Node, jsonrpc::Id};
 
 pub(crate) fn read<'a>(
     context: &RouterContext<'a, '_>,
     client: &Client<'a>,
     id: Id<'a>,
     params: &Params<'a>,
-    out: &mut Vec<u8>,
-) -> Outcome<'a> {
-    let revision = client.revision;
-    let run = || {
-        let (uri, node) = uri(params)?;
-        let found = context.snapshot.resource(uri).ok_or_else(|| not_found(uri, revision))?;
-        let request = CallRequest {
-            client,
-            id,
-            params,
-            method: "resources/read",
-            name: uri,
-            arguments: None,
-            schema: None,
-            limits: context.limits,
-        };
-        request.run(found, node, context.sessions.signing_key(), context.now)
+) -> Result<Outcome<'a>, RequestError> {
+    let (uri, node) = uri(params)?;
+    let found = context.snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
+    let request = CallRequest {
+        client,
+        id,
+        params,
+        method: "resources/read",
+        name: uri,
+        arguments: None,
+        schema: None,
+        limits: context.limits,
     };
-    run().unwrap_or_else(|error| reject(out, Some(id), revision, RpcMethod::ResourcesRead, error))
+    request.run(found, node, context.sessions.signing_key(), context.now)
 }
 
 /// Handles `resources/subscribe` and `resources/unsubscribe`.
@@ -53,29 +42,24 @@ pub(crate) fn subscribe<'a>(
     id: Id<'a>,
     method: RpcMethod,
     params: &Params<'a>,
-    out: &mut Vec<u8>,
-) -> Outcome<'a> {
-    let read = || {
-        let (uri, _) = uri(params)?;
-        if client.affinity == Affinity::None {
-            return Err(session_needed());
-        }
-        if client.affinity.session().is_some_and(|session| session.is_foreign) {
-            // The subscriptions of a session are kept by the process that opened it. On 404 the client opens another session
-            // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
-            return Err(RequestError::new(ErrorKind::UnknownSession, "Session not found"));
-        }
-        check_length(uri, context.limits)?;
-        if method == RpcMethod::Unsubscribe {
-            return Ok(SessionAction::Unsubscribe(uri.to_owned()));
-        }
-        context.snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
-        Ok(SessionAction::Subscribe(uri.to_owned()))
-    };
-    match read() {
-        Ok(action) => Outcome::SessionCommand(id, client.affinity, action),
-        Err(error) => reject(out, Some(id), client.revision, method, error),
+) -> Result<Outcome<'a>, RequestError> {
+    let (uri, _) = uri(params)?;
+    if client.affinity == Affinity::None {
+        return Err(session_needed());
     }
+    if client.affinity.session().is_some_and(|session| session.is_foreign) {
+        // The subscriptions of a session are kept by the process that opened it. On 404 the client opens another session
+        // (<https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management>).
+        return Err(RequestError::new(ErrorKind::UnknownSession, "Session not found"));
+    }
+    check_length(uri, context.limits)?;
+    let action = if method == RpcMethod::Unsubscribe {
+        SessionAction::Unsubscribe(uri.to_owned())
+    } else {
+        context.snapshot.resource(uri).ok_or_else(|| not_found(uri, client.revision))?;
+        SessionAction::Subscribe(uri.to_owned())
+    };
+    Ok(Outcome::SessionCommand(id, client.affinity, action))
 }
 
 fn uri<'a>(params: &Params<'a>) -> Result<(&'a str, Node<'a>), RequestError> {
@@ -91,19 +75,4 @@ fn not_found(uri: &str, revision: Revision) -> RequestError {
         if revision.is_modern() { ErrorKind::UnknownResource } else { ErrorKind::UnknownLegacyResource };
     let data = Some(serde_json::json!({"uri": uri}).to_string());
     RequestError { data, ..RequestError::new(reason, "Resource not found") }
-}
-
-/// Whether the registry has the capability of a method. A method whose capability is not declared is not found
-/// (<https://modelcontextprotocol.io/specification/2026-07-28/server/discover>).
-pub(crate) fn is_offered(snapshot: &Snapshot, method: RpcMethod) -> bool {
-    match method {
-        RpcMethod::ResourcesList
-        | RpcMethod::TemplatesList
-        | RpcMethod::ResourcesRead
-        | RpcMethod::Subscribe
-        | RpcMethod::Unsubscribe => snapshot.offers(List::Resources),
-        RpcMethod::PromptsList | RpcMethod::PromptsGet => snapshot.offers(List::Prompts),
-        RpcMethod::Complete => snapshot.completes(),
-        _ => true,
-    }
 }

@@ -28,22 +28,9 @@ pub(crate) fn request<'a>(
     method: RpcMethod,
     signing_key: &SigningKey,
     client: &Client<'a>,
-    id: Id<'a>,
+    request_id: Id<'a>,
     params: &Params<'a>,
-    out: &mut Vec<u8>,
-) -> Outcome<'a> {
-    match read(method, signing_key, client, params) {
-        Ok(request) => Outcome::Task(id, request),
-        Err(error) => reject(out, Some(id), client.revision, method, error),
-    }
-}
-
-fn read(
-    method: RpcMethod,
-    signing_key: &SigningKey,
-    client: &Client<'_>,
-    params: &Params<'_>,
-) -> Result<TaskRequest, RequestError> {
+) -> Result<Outcome<'a>, RequestError> {
     let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     if !client.capabilities.has(Capability::Tasks) {
         return Err(missing_capability(Capability::Tasks));
@@ -67,7 +54,7 @@ fn read(
         RpcMethod::TasksCancel => TaskAction::Cancel,
         _ => TaskAction::Get,
     };
-    Ok(TaskRequest { key, action })
+    Ok(Outcome::Task(request_id, TaskRequest { key, action }))
 }
 
 fn unknown_task() -> RequestError {

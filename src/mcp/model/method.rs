@@ -1,6 +1,9 @@
 //! The methods of the protocol, and the eras of each.
 
-use crate::call::{Kind, Revision};
+use crate::{
+    call::{Kind, Revision},
+    registry::{List, Snapshot},
+};
 
 /// The eras in which a method exists.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -10,8 +13,18 @@ enum Eras {
     Both,
 }
 
+/// What the registry must have for a method to exist. A method whose capability is not declared is not found
+/// (<https://modelcontextprotocol.io/specification/2026-07-28/server/discover>).
+#[derive(Clone, Copy)]
+enum Needs {
+    Nothing,
+    Resources,
+    Prompts,
+    Completers,
+}
+
 macro_rules! methods {
-    ($($variant:ident $name:literal $eras:ident,)*) => {
+    ($($variant:ident $name:literal $eras:ident $needs:ident,)*) => {
         /// A method, as counted in metrics.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum RpcMethod {
@@ -36,38 +49,44 @@ macro_rules! methods {
                 }
             }
 
-            /// Parses the name of a method that exists in the era of `revision`.
-            pub(crate) fn parse(method: &str, revision: Revision) -> Option<Self> {
-                let (found, eras) = match method {
-                    $($name => (Self::$variant, Eras::$eras),)*
-                    _ => return None,
+            /// Parses the name of a method that exists in the era of `revision` and that `snapshot` offers; else [`Self::Other`].
+            pub(crate) fn parse(method: &str, revision: Revision, snapshot: &Snapshot) -> Self {
+                let (found, eras, needs) = match method {
+                    $($name => (Self::$variant, Eras::$eras, Needs::$needs),)*
+                    _ => return Self::Other,
                 };
                 let other = if revision.is_modern() { Eras::Legacy } else { Eras::Modern };
-                (eras != other).then_some(found)
+                let is_offered = match needs {
+                    Needs::Nothing => true,
+                    Needs::Resources => snapshot.offers(List::Resources),
+                    Needs::Prompts => snapshot.offers(List::Prompts),
+                    Needs::Completers => snapshot.completes(),
+                };
+                if eras != other && is_offered { found } else { Self::Other }
             }
         }
     };
 }
 
 methods! {
-    ToolsCall "tools/call" Both,
-    ToolsList "tools/list" Both,
-    ResourcesRead "resources/read" Both,
-    ResourcesList "resources/list" Both,
-    TemplatesList "resources/templates/list" Both,
-    PromptsGet "prompts/get" Both,
-    PromptsList "prompts/list" Both,
-    Complete "completion/complete" Both,
-    Discover "server/discover" Modern,
-    Listen "subscriptions/listen" Modern,
-    TasksGet "tasks/get" Modern,
-    TasksUpdate "tasks/update" Modern,
-    TasksCancel "tasks/cancel" Modern,
-    Initialize "initialize" Legacy,
-    Ping "ping" Legacy,
-    SetLevel "logging/setLevel" Legacy,
-    Subscribe "resources/subscribe" Legacy,
-    Unsubscribe "resources/unsubscribe" Legacy,
+    ToolsCall "tools/call" Both Nothing,
+    ToolsList "tools/list" Both Nothing,
+    ResourcesRead "resources/read" Both Resources,
+    ResourcesList "resources/list" Both Resources,
+    TemplatesList "resources/templates/list" Both Resources,
+    PromptsGet "prompts/get" Both Prompts,
+    PromptsList "prompts/list" Both Prompts,
+    Complete "completion/complete" Both Completers,
+    Discover "server/discover" Modern Nothing,
+    Listen "subscriptions/listen" Modern Nothing,
+    TasksGet "tasks/get" Modern Nothing,
+    TasksUpdate "tasks/update" Modern Nothing,
+    TasksCancel "tasks/cancel" Modern Nothing,
+    Initialize "initialize" Legacy Nothing,
+    Ping "ping" Legacy Nothing,
+    SetLevel "logging/setLevel" Legacy Nothing,
+    Subscribe "resources/subscribe" Legacy Resources,
+    Unsubscribe "resources/unsubscribe" Legacy Resources,
 }
 
 impl From<Kind> for RpcMethod {
