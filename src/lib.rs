@@ -74,6 +74,7 @@ compile_error!(
 pub mod config;
 mod signed_token;
 mod peer;
+mod memory;
 mod json;
 mod jsonrpc;
 mod http1;
@@ -121,6 +122,9 @@ pub mod internals {
     }
     pub mod mesh {
         pub use crate::mesh::*;
+    }
+    pub mod memory {
+        pub use crate::memory::MemoryPressure;
     }
     pub mod peer {
         pub use crate::peer::NoRoom;

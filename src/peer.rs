@@ -103,11 +103,16 @@ impl Shares {
         }
     }
 
+    /// The peer that uses the most.
+    #[must_use]
+    pub(crate) fn most(&self) -> Option<PeerKey> {
+        self.used.iter().max_by_key(|(peer, used)| (**used, **peer)).map(|(peer, _)| *peer)
+    }
+
     /// The peer that uses the most, if that is more than its share.
     #[must_use]
     pub(crate) fn heaviest(&self) -> Option<PeerKey> {
-        let (peer, used) = self.used.iter().max_by_key(|(peer, used)| (**used, **peer))?;
-        (*used > self.share).then_some(*peer)
+        self.most().filter(|peer| self.of(*peer) > self.share)
     }
 
     /// Whether a peer stays within its share with `units` more.
@@ -123,7 +128,7 @@ impl Shares {
     }
 
     /// The units that are counted for all peers.
-    #[cfg(test)]
+    #[must_use]
     pub(crate) fn total(&self) -> u64 {
         self.total
     }

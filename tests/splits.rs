@@ -14,6 +14,7 @@ use corelane::{
     internals::call::ShardContext,
     internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
     internals::http1::{AllowedHosts, Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
+    internals::memory::MemoryPressure,
     internals::mesh::Broadcast,
     internals::registry::Snapshot,
     internals::runtime::{Completions, Runner, WorkerPools},
@@ -86,6 +87,7 @@ impl Lane {
             shards: 1,
             signing_key: SigningKey::new(b"key"),
             broadcast: Broadcast::default(),
+            pressure: MemoryPressure::default(),
             limits: &limits,
         };
         let mut pipeline = Pipeline::new(config, snapshot, runner);

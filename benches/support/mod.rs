@@ -9,6 +9,7 @@ use corelane::{
     internals::call::ShardContext,
     internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
     internals::http1::{AllowedHosts, Framer},
+    internals::memory::MemoryPressure,
     internals::mesh::Broadcast,
     internals::registry::Snapshot,
     internals::runtime::{Completions, Runner, WorkerPools},
@@ -81,6 +82,7 @@ impl Lane {
             shards: 1,
             signing_key: SigningKey::new(b"key"),
             broadcast: Broadcast::default(),
+            pressure: MemoryPressure::default(),
             limits: &limits,
         };
         Self {

@@ -16,7 +16,9 @@ use super::{
     shared::{Rejections, Shared},
     wake::Wake,
 };
-use crate::{config::Limits, http1::AllowedHosts, runtime::PoolObserver, shard::ShardHandle};
+use crate::{
+    config::Limits, http1::AllowedHosts, memory::MemoryPressure, runtime::PoolObserver, shard::ShardHandle,
+};
 
 /// The running admin interface. Dropping it closes its sockets and joins its threads.
 pub(crate) struct Admin {
@@ -34,7 +36,7 @@ impl Admin {
     pub(crate) fn start(
         listener: TcpListener,
         allowed_hosts: AllowedHosts,
-        limits: Limits,
+        (limits, pressure): (Limits, MemoryPressure),
         shards: Vec<ShardHandle>,
         pool: PoolObserver,
     ) -> io::Result<Self> {
@@ -49,6 +51,7 @@ impl Admin {
             rejections: Mutex::new(Rejections::new(limits.log_lines_per_second_max)),
             connections_evicted: AtomicU64::new(0),
             pages_refused: AtomicU64::new(0),
+            pressure,
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });

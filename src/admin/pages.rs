@@ -84,11 +84,14 @@ fn make_pages(jobs: &Receiver<Job>, shared: &Shared, made: &Sender<Made>, wake: 
             Page::Health | Page::Readiness => health(&shared.shards),
         };
         for job in jobs {
-            let is_draining = job.page == Page::Readiness && shared.draining.load(Ordering::Relaxed);
-            let response = if is_draining {
-                encode(Status::ServiceUnavailable, "", job.has_body, "draining\n")
-            } else {
-                encode(status, "", job.has_body, &body)
+            let not_ready = match job.page {
+                Page::Readiness if shared.draining.load(Ordering::Relaxed) => Some("draining\n"),
+                Page::Readiness if shared.pressure.is_high() => Some("memory is nearly used up\n"),
+                _ => None,
+            };
+            let response = match not_ready {
+                Some(reason) => encode(Status::ServiceUnavailable, "", job.has_body, reason),
+                None => encode(status, "", job.has_body, &body),
             };
             if made.send((job.connection, response)).is_err() {
                 return;

@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::{
     config::Limits,
     http1::{AllowedHosts, RejectReason, RequestHead, excerpt},
+    memory::MemoryPressure,
     runtime::PoolObserver,
     shard::ShardHandle,
     telemetry::{log::RateLimit, metrics::ShardReport},
@@ -75,6 +76,8 @@ pub(super) struct Shared {
     pub(super) connections_evicted: AtomicU64,
     /// Requests that were answered 503 because too many waited for the same page.
     pub(super) pages_refused: AtomicU64,
+    /// While it is high, `/readyz` answers 503.
+    pub(super) pressure: MemoryPressure,
     /// `/readyz` answers 503.
     pub(super) draining: AtomicBool,
     /// The thread of the connections exits.

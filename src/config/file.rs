@@ -259,6 +259,7 @@ mod tests {
                 .map(|text| text.parse().unwrap())
                 .into(),
             shards: Some(3),
+            memory_max: Some(1 << 30),
             cpus: Some(vec![0, 2, 1]),
             placement: ShardPlacement::None,
             spin_before_park: Some(Duration::ZERO),

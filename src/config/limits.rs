@@ -94,6 +94,15 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// Calls in flight on one shard. Beyond it: a call is answered "busy". Change: restart.
     pub calls_in_flight_max: usize,
+    /// Bytes of the requests of a shard's calls in flight, of those that have at least 16 KiB: their arguments are copied. Beyond it: a
+    /// call is answered "busy". At most an eighth of a shard's part of `server.memory_max`. Change: restart.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub calls_bytes_max: usize,
+    /// Bytes that the connections of a shard hold in buffers, of those that hold at least 16 KiB: parts of requests, replies that
+    /// are not sent or not received. Beyond it: the connection that holds the most for the peer that holds the most is closed, or a
+    /// request is answered 503. At most half of a shard's part of `server.memory_max`. Change: restart.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub buffers_bytes_max: usize,
     /// Share of a shard's table that one peer (an IPv4 address, or an IPv6 /64 network) may use while other peers use the table and
     /// it is half full, in percent. Beyond it: the peer's request is refused as `peer_share`. A peer that uses a table alone may
     /// fill all but a sixteenth of it. Change: restart.
@@ -269,6 +278,8 @@ impl Default for Limits {
             pipelined_bytes_max: 64 * 1024,
             outbox_bytes_max: 1024 * 1024,
             calls_in_flight_max: 4096,
+            calls_bytes_max: 256 << 20,
+            buffers_bytes_max: 4 << 30,
             peer_share_percent: 25,
             peer_orphans_percent: 5,
             blocking_queue_max: 1024,
@@ -479,6 +490,8 @@ impl Limits {
             pipelined_bytes_max: 1024..=GIB,
             outbox_bytes_max: 1024..=GIB,
             calls_in_flight_max: 1..=1_000_000,
+            calls_bytes_max: 64 * 1024..=1 << 40,
+            buffers_bytes_max: 64 * 1024..=1 << 40,
             peer_share_percent: 1..=100,
             peer_orphans_percent: 1..=100,
             blocking_queue_max: 1..=1_000_000,

@@ -39,6 +39,9 @@ pub struct Config {
     /// Permanent threads of the blocking pool; [`Limits::blocking_threads_max`] bounds the temporary ones. `None`: one per core without
     /// a shard, and at least [`Config::BLOCKING_THREADS`].
     pub blocking_threads: Option<usize>,
+    /// Memory that the process may use, in bytes. Near it new work is refused and the connections that hold the most are closed.
+    /// `None`: four fifths of the memory of the machine or of its control group, whichever is less.
+    pub memory_max: Option<usize>,
     /// Whether to print latency histograms when the server exits.
     pub stats: bool,
     /// Address of `/healthz`, `/readyz` and `/metrics`; `None` disables them.
@@ -79,6 +82,9 @@ impl Config {
     /// Default of `spin_before_park`, chosen by measurement (docs/DECISIONS.md).
     pub const SPIN: Duration = Duration::from_micros(50);
 
+    /// Minimum of `memory_max` in a file, in bytes.
+    pub(crate) const MEMORY_MIN: usize = 64 << 20;
+
     /// Maximum of `shards` on the command line.
     pub(crate) const SHARDS_MAX: u16 = 1024;
 
@@ -95,6 +101,7 @@ impl Default for Config {
             placement: ShardPlacement::Auto,
             spin_before_park: None,
             blocking_threads: None,
+            memory_max: None,
             stats: false,
             admin: None,
             admin_allowed_hosts: Vec::new(),

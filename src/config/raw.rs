@@ -33,9 +33,16 @@ pub(super) struct RawServer {
     spin_us: Option<u32>,
     #[serde(with = "auto")]
     blocking_threads: Option<usize>,
+    #[serde(with = "auto")]
+    memory_max: Option<Bytes>,
     admin: Admin,
     stats: bool,
 }
+
+/// A number of bytes, or a size with a unit.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Bytes(#[serde(deserialize_with = "super::size::deserialize")] usize);
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -87,6 +94,7 @@ impl From<&Config> for RawConfig {
                     .spin_before_park
                     .map(|spin| u32::try_from(spin.as_micros()).unwrap_or(u32::MAX)),
                 blocking_threads: config.blocking_threads,
+                memory_max: config.memory_max.map(Bytes),
                 admin: Admin(config.admin),
                 stats: config.stats,
             },
@@ -120,6 +128,7 @@ impl RawConfig {
             placement: server.placement,
             spin_before_park: server.spin_us.map(|spin| Duration::from_micros(spin.into())),
             blocking_threads: server.blocking_threads,
+            memory_max: server.memory_max.map(|Bytes(bytes)| bytes),
             stats: server.stats,
             admin: server.admin.0,
             admin_allowed_hosts: admin.allowed_hosts,
@@ -139,6 +148,9 @@ impl RawConfig {
         let spin = self.server.spin_us.unwrap_or(0);
         bounds.push(Bound::new("server.spin_us", spin, &(0..=Config::SPIN_US_MAX), u32::to_string));
         let threads = self.server.blocking_threads.unwrap_or(1);
+        let Bytes(memory) = self.server.memory_max.unwrap_or(Bytes(Config::MEMORY_MIN));
+        let allowed = Config::MEMORY_MIN..=1 << 50;
+        bounds.push(Bound::new("server.memory_max", memory, &allowed, usize::to_string));
         let allowed = 1..=Config::BLOCKING_THREADS_MAX;
         bounds.push(Bound::new("server.blocking_threads", threads, &allowed, usize::to_string));
         bounds

@@ -59,6 +59,12 @@ impl DeferredReply {
         self.0.as_mut()?.answers.as_mut()
     }
 
+    /// Bytes of the answers that are kept.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        let answers = self.0.as_ref().and_then(|unusual| unusual.answers.as_ref());
+        answers.map_or(0, |answers| answers.iter().map(Vec::len).sum())
+    }
+
     /// Whether nothing is kept.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()

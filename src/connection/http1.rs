@@ -367,6 +367,9 @@ impl Pipeline {
         let can_go_on = head.is_some_and(|(head, _)| head.keep_alive && !head.http_1_0 && !head.has_body());
         let closes = reason.closes() || self.is_draining || !can_go_on;
         let mut lines = String::new();
+        if reason.status() == Status::ServiceUnavailable {
+            lines.push_str("Retry-After: 1\r\n");
+        }
         if reason == RejectReason::VerbNotAllowed {
             lines.push_str(&format!("Allow: {METHODS}\r\n"));
         }

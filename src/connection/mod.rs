@@ -150,6 +150,13 @@ impl Connection {
         }
     }
 
+    /// Bytes in the buffers of the connection, without those that the ring sends.
+    #[inline]
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        let lines = self.json_lines.as_ref().map_or(0, |lines| lines.framer.buffered_bytes());
+        self.out.len() + self.framer.buffered_bytes() + lines + self.deferred.buffered_bytes()
+    }
+
     /// Whether requests are handled as they arrive.
     pub(crate) fn is_reading(&self) -> bool {
         matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body { .. })

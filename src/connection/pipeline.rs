@@ -12,6 +12,7 @@ use crate::{
     dispatch::{Dispatcher, DispatcherConfig},
     http1::{AllowedHosts, Assembly, RequestGuard, ResponseHeads, client_of},
     json::Decoder,
+    memory::MemoryPressure,
     mesh::Broadcast,
     registry::Snapshot,
     runtime::Runner,
@@ -41,6 +42,8 @@ pub struct PipelineConfig<'a> {
     pub signing_key: SigningKey,
     /// Reaches the other shards.
     pub broadcast: Broadcast,
+    /// Whether the process is near its memory limit.
+    pub pressure: MemoryPressure,
     /// Every bound.
     pub limits: &'a Limits,
 }
@@ -63,9 +66,19 @@ impl Pipeline {
     /// A pipeline that serves `snapshot`.
     #[must_use]
     pub fn new(config: PipelineConfig<'_>, snapshot: Snapshot, runner: Runner) -> Self {
-        let PipelineConfig { endpoint, allowed_hosts, proxy, shard, shards, signing_key, broadcast, limits } =
-            config;
-        let dispatcher = DispatcherConfig { shard, shards, signing_key, broadcast, limits: *limits };
+        let PipelineConfig {
+            endpoint,
+            allowed_hosts,
+            proxy,
+            shard,
+            shards,
+            signing_key,
+            broadcast,
+            pressure,
+            limits,
+        } = config;
+        let dispatcher =
+            DispatcherConfig { shard, shards, signing_key, broadcast, pressure, limits: *limits };
         Self {
             guard: RequestGuard::new(endpoint, allowed_hosts),
             decoder: Decoder::new(limits),

@@ -20,6 +20,7 @@ impl Dispatcher {
         if messages.len() > self.limits.batch_messages_max {
             return Ok(self.reject_request(out, ErrorKind::InvalidRequest, "Too many messages in a batch"));
         }
+        self.request_bytes /= messages.len().max(1);
         // Checked for all messages first: none may run before dispatch is suspended for the text of another.
         if messages.clone().any(|message| needs_text(message) || lacks_digits(message)) {
             return Err(Suspension::NeedsText);

@@ -16,6 +16,7 @@ use crate::{
     config::Limits,
     jsonrpc::OwnedId,
     mcp::{RequestFingerprint, RpcMethod, SessionKey},
+    memory::COUNTED_MIN,
     peer::{NoRoom, PeerKey, Shares},
     runtime::{Cancel, Tick, Ticket, Timers, instant_after},
 };
@@ -73,6 +74,8 @@ struct Entry {
     generation: u32,
     /// The peer that the slot is counted for.
     peer: PeerKey,
+    /// Bytes of the request that are counted for the peer.
+    bytes: u64,
     /// The number of a running call whose connection has closed.
     orphan: Option<u64>,
     /// The key of a running call in the index, if a client can cancel it by its id.
@@ -87,6 +90,8 @@ pub(crate) struct InFlightCalls {
     free_slots: Vec<u32>,
     /// The slots in use by peer.
     shares: Shares,
+    /// The bytes of their requests by peer.
+    byte_shares: Shares,
     /// Running calls whose connection has closed: peer, number, slot. The numbers of a peer are in the order of closing.
     orphans: BTreeSet<(PeerKey, u64, u32)>,
     orphans_seen: u64,
@@ -115,6 +120,7 @@ impl InFlightCalls {
             entries: Vec::new(),
             free_slots: Vec::new(),
             shares: Shares::new(capacity as u64, limits.peer_share_percent),
+            byte_shares: Shares::new(limits.calls_bytes_max as u64, limits.peer_share_percent),
             orphans: BTreeSet::new(),
             orphans_seen: 0,
             orphan_counts: HashMap::default(),
@@ -126,20 +132,30 @@ impl InFlightCalls {
         }
     }
 
-    fn allocate(&mut self, state: State, peer: Option<PeerAddress>) -> Result<Ticket, NoRoom> {
+    fn allocate(
+        &mut self,
+        state: State,
+        peer: Option<PeerAddress>,
+        request_bytes: usize,
+    ) -> Result<Ticket, NoRoom> {
         let peer = PeerKey::new(peer);
+        let bytes = if request_bytes < COUNTED_MIN { 0 } else { request_bytes as u64 };
         let index = match self.free_slots.last() {
             Some(index) => *index,
             None => u32::try_from(self.entries.len()).map_err(|_| NoRoom::Full)?,
         };
         self.shares.take(peer, 1)?;
+        if let Err(reason) = self.byte_shares.take(peer, bytes) {
+            self.shares.give(peer, 1);
+            return Err(reason);
+        }
         if self.free_slots.pop().is_none() {
             let (hash, connection_hash, orphan) = (None, None, None);
-            self.entries.push(Entry { state, generation: 0, peer, orphan, hash, connection_hash });
+            self.entries.push(Entry { state, generation: 0, peer, bytes, orphan, hash, connection_hash });
             return Ok(Ticket { index, generation: 0 });
         }
         let entry = self.entries.get_mut(index as usize).ok_or(NoRoom::Full)?;
-        (entry.state, entry.peer) = (state, peer);
+        (entry.state, entry.peer, entry.bytes) = (state, peer, bytes);
         Ok(Ticket { index, generation: entry.generation })
     }
 
@@ -148,13 +164,13 @@ impl InFlightCalls {
         (entry.generation == ticket.generation).then_some(entry)
     }
 
-    /// Allocates a slot for a call.
+    /// Allocates a slot for a call, whose request has `request_bytes`.
     ///
     /// # Errors
-    /// The maximum number of calls is in flight, or the peer has its share of them.
-    pub(crate) fn insert(&mut self, call: PendingCall) -> Result<Ticket, NoRoom> {
+    /// The maximum number of calls is in flight, or the peer has its share of them, or of their bytes.
+    pub(crate) fn insert(&mut self, call: PendingCall, request_bytes: usize) -> Result<Ticket, NoRoom> {
         let peer = call.peer;
-        self.allocate(State::Filed(call), peer)
+        self.allocate(State::Filed(call), peer, request_bytes)
     }
 
     /// Allocates a slot for a request to other shards.
@@ -163,7 +179,7 @@ impl InFlightCalls {
     /// As for [`Self::insert`].
     pub(crate) fn insert_remote(&mut self, remote: RemoteRequest, now: Instant) -> Result<Ticket, NoRoom> {
         let peer = remote.peer;
-        let ticket = self.allocate(State::Remote(remote), peer)?;
+        let ticket = self.allocate(State::Remote(remote), peer, 0)?;
         self.timers.schedule(ticket.index as usize, self.timers.tick_after(now, REMOTE_TIMEOUT));
         Ok(ticket)
     }
@@ -252,8 +268,9 @@ impl InFlightCalls {
         }
         entry.generation = entry.generation.wrapping_add(1);
         let hashes = [entry.hash.take(), entry.connection_hash.take()];
-        let peer = entry.peer;
+        let (peer, bytes) = (entry.peer, std::mem::take(&mut entry.bytes));
         self.shares.give(peer, 1);
+        self.byte_shares.give(peer, bytes);
         self.unindex(ticket.index, hashes);
         self.timers.cancel(ticket.index as usize);
         self.free_slots.push(ticket.index);
@@ -471,6 +488,11 @@ impl InFlightCalls {
         self.timers.next()
     }
 
+    /// Whether calls of a peer are in flight.
+    pub(crate) fn has_calls_of(&self, peer: Option<PeerAddress>) -> bool {
+        self.shares.of(PeerKey::new(peer)) > 0
+    }
+
     /// Number of slots in use.
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free_slots.len()
@@ -498,6 +520,8 @@ impl InFlightCalls {
         };
         assert!(self.index.iter().all(is_running), "the index names a call that does not run");
         assert_eq!(self.shares.total(), self.len() as u64, "the shares are not the slots in use");
+        let bytes = self.entries.iter().map(|entry| entry.bytes).sum::<u64>();
+        assert_eq!(self.byte_shares.total(), bytes, "the bytes of the requests are not counted");
         let is_orphan = |(peer, number, index): &(PeerKey, u64, u32)| {
             self.entries.get(*index as usize).is_some_and(|entry| {
                 matches!(entry.state, State::Running(..))

@@ -26,6 +26,7 @@ use std::{
 pub(crate) use disposition::{BatchReplies, Disposition};
 pub(crate) use source::{JsonLinesClient, ReplyStream, ReplyTo, Source};
 
+use corelane_ring::SocketId;
 use entropy::Entropy;
 use in_flight::{InFlightCalls, PendingCall};
 use suspended::SuspendedCall;
@@ -39,6 +40,7 @@ use crate::{
         self, Affinity, Call, CallAnswers, ErrorKind, Handshake, Headers, InvalidArguments, Outcome,
         RouterContext, RpcMethod, Session, Sessions,
     },
+    memory::{MemoryBudget, MemoryPressure},
     mesh::{Broadcast, Request},
     peer::NoRoom,
     registry::Snapshot,
@@ -57,6 +59,7 @@ pub(crate) struct DispatcherConfig {
     pub(crate) shards: usize,
     pub(crate) signing_key: SigningKey,
     pub(crate) broadcast: Broadcast,
+    pub(crate) pressure: MemoryPressure,
     pub(crate) limits: Limits,
 }
 
@@ -67,11 +70,15 @@ pub(crate) struct Dispatcher {
     pub(crate) calls: InFlightCalls,
     pub(crate) state: SessionState,
     pub(crate) observer: Observer,
+    /// The buffers of the connections.
+    pub(crate) memory: MemoryBudget<SocketId>,
     pub(crate) sessions: Sessions,
     /// Calls that were cancelled at a limit, to be answered with the error.
     cancelled: VecDeque<(Ticket, PendingCall, ErrorKind)>,
     runner: Runner,
     answers: CallAnswers,
+    /// Length of the message that is dispatched, or of its part of a batch.
+    request_bytes: usize,
     /// The reply that inline handlers fill; its allocations are reused.
     reply: Reply,
     entropy: Entropy,
@@ -101,7 +108,8 @@ enum Suspension {
 impl Dispatcher {
     /// A dispatcher that serves `snapshot`.
     pub(crate) fn new(config: DispatcherConfig, snapshot: Snapshot, runner: Runner) -> Self {
-        let DispatcherConfig { shard, shards, signing_key, broadcast, limits } = config;
+        let DispatcherConfig { shard, shards, signing_key, broadcast, pressure, limits } = config;
+        let buffers = limits.buffers_bytes_max as u64;
         let now = Instant::now();
         let mut observer = Observer::new(shard, limits.log_lines_per_second_max, now);
         let names = snapshot.tools().iter().map(|tool| tool.callable().name());
@@ -113,11 +121,13 @@ impl Dispatcher {
             calls: InFlightCalls::new(&limits, now),
             state: SessionState::new(u16::try_from(shard).unwrap_or(u16::MAX), &limits, broadcast.clone()),
             observer,
+            memory: MemoryBudget::new(buffers, limits.peer_share_percent, pressure),
             sessions: Sessions::new(signing_key, shards, ttl, limits.session_notes_max)
                 .of(broadcast.instance()),
             cancelled: VecDeque::new(),
             runner,
             answers: CallAnswers::new(&limits),
+            request_bytes: 0,
             reply: Reply::default(),
             entropy: Entropy::default(),
             clock: Clock { monotonic: now, wall: Duration::ZERO },
@@ -142,6 +152,7 @@ impl Dispatcher {
         length: usize,
         out: &mut Vec<u8>,
     ) -> Disposition {
+        self.request_bytes = length;
         let (suspension, rewritten) = match decoder.decode(&mut *padded, length) {
             Ok(document) => match self.dispatch_message(source, document.root(), Part::Whole, out) {
                 Ok(disposition) => return disposition,
@@ -253,7 +264,12 @@ impl Dispatcher {
             received,
         };
         let calls = &mut self.calls;
-        let insert = |id| insert_call(calls, call, source, id, received, None);
+        let bytes = self.request_bytes;
+        let is_short = self.memory.is_high() && calls.has_calls_of(source.peer());
+        let insert = |id| match is_short {
+            true => Err(NoRoom::Full),
+            false => insert_call(calls, call, source, (id, bytes), received, None),
+        };
         let started = self.runner.start(callable, input, &request, details, insert, &mut self.reply);
         let error = match started {
             Started::Done(mut messages) => {
@@ -437,14 +453,14 @@ fn insert_call(
     calls: &mut InFlightCalls,
     call: &mut Call<'_>,
     source: &Source<'_>,
-    id: OwnedId,
+    (id, request_bytes): (OwnedId, usize),
     received: Instant,
     suspended: Option<Box<SuspendedCall>>,
 ) -> Result<Ticket, NoRoom> {
     if source.is_at_call_limit() {
         return Err(NoRoom::Full);
     }
-    calls.insert(PendingCall {
+    let pending = PendingCall {
         reply_to: source.reply_to(),
         in_batch: source.is_in_batch(),
         peer: source.peer(),
@@ -458,7 +474,8 @@ fn insert_call(
         questions: Vec::new(),
         requests_made: 0,
         suspended,
-    })
+    };
+    calls.insert(pending, request_bytes)
 }
 
 /// Frees the slot of a call that did not start.

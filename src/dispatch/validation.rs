@@ -38,7 +38,8 @@ impl Dispatcher {
             result: ValidationResult::default(),
         };
         let (id, received) = (call.id.to_owned(), self.observer.turn_began());
-        insert_call(&mut self.calls, call, source, id, received, Some(Box::new(suspended)))
+        let about = (id, self.request_bytes);
+        insert_call(&mut self.calls, call, source, about, received, Some(Box::new(suspended)))
     }
 
     /// Validates the arguments of a suspended call on the pool.

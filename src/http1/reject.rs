@@ -44,6 +44,8 @@ pub enum RejectReason {
     ContentEncodingUnsupported,
     /// A GET whose Accept header excludes event streams.
     NotAcceptable,
+    /// The memory for requests is used up.
+    MemoryShort,
 }
 
 impl RejectReason {
@@ -66,6 +68,7 @@ impl RejectReason {
             Self::VerbNotAllowed => Status::MethodNotAllowed,
             Self::MediaTypeUnsupported | Self::ContentEncodingUnsupported => Status::UnsupportedMediaType,
             Self::NotAcceptable => Status::NotAcceptable,
+            Self::MemoryShort => Status::ServiceUnavailable,
         }
     }
 
@@ -107,6 +110,7 @@ impl RejectReason {
             Self::MediaTypeUnsupported => "media_type_unsupported",
             Self::ContentEncodingUnsupported => "content_encoding_unsupported",
             Self::NotAcceptable => "not_acceptable",
+            Self::MemoryShort => "memory_max",
         }
     }
 
@@ -133,6 +137,7 @@ impl RejectReason {
             Self::MediaTypeUnsupported => "Content-Type must be application/json",
             Self::ContentEncodingUnsupported => "Content-Encoding must be identity: send the body unencoded",
             Self::NotAcceptable => "Accept must have text/event-stream",
+            Self::MemoryShort => "The memory for requests is used up, try again later",
         }
     }
 }

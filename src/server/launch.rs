@@ -9,6 +9,7 @@ use super::{
     error::{StartError, resource},
     listening::{Listening, listen_admin},
     machine::{check_descriptors, probe, sockets_max},
+    memory::{fit_limits, memory_max, watch_memory},
     placement::Placements,
     running::Running,
     secret_file::{SECRET_BYTES_MIN, read_secret},
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     config::{Config, Endpoint, Listen, Transport},
     http1::AllowedHosts,
+    memory::MemoryPressure,
     mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{BlockingPool, PoolConfig, WorkerPools},
@@ -71,6 +73,7 @@ impl Server {
         Ok(signing_key)
     }
 
+    // Long: one value for each part of a shard's plan.
     /// Starts the blocking pool, the shards and the admin interface.
     ///
     /// # Errors
@@ -84,6 +87,12 @@ impl Server {
     ) -> Result<Running, StartError> {
         let descriptors = corelane_ring::raise_descriptor_limit()
             .map_err(|error| resource("the server: raising the descriptor limit failed", &error))?;
+        let memory_max = memory_max(config);
+        let limits = fit_limits(config.limits, memory_max, placement.shards.len());
+        let config = &Config { limits, ..config.clone() };
+        let pressure = MemoryPressure::default();
+        watch_memory(memory_max, pressure.clone())
+            .map_err(|error| resource("the thread that watches the memory", &error))?;
         let sockets_max = sockets_max(descriptors, &config.limits);
         let default_spin = if placement.shared { Duration::ZERO } else { Config::SPIN };
         let Listening { listeners, sources, files } = listening;
@@ -127,6 +136,7 @@ impl Server {
             shards: placement.shards.len(),
             signing_key: signing_key.clone(),
             broadcast: broadcast.clone(),
+            pressure: pressure.clone(),
         };
         let started = self.registry.attach(&config.limits, signing_key, &broadcast, |registry| {
             let handles = running.start_shards(&placement, plan, registry)?;
@@ -134,7 +144,8 @@ impl Server {
             Ok(handles)
         });
         match started.and_then(|()| {
-            running.start_admin(admin_listener, admin_allowed_hosts(config, is_local), config.limits, pool)
+            let limits = (config.limits, pressure.clone());
+            running.start_admin(admin_listener, admin_allowed_hosts(config, is_local), limits, pool)
         }) {
             Ok(()) => Ok(running),
             Err(error) => {

@@ -7,6 +7,7 @@ mod launch;
 mod listening;
 mod live_registry;
 mod machine;
+mod memory;
 mod placement;
 mod running;
 mod secret_file;

@@ -22,6 +22,7 @@ use crate::{
     admin::Admin,
     config::{Limits, Listen},
     http1::AllowedHosts,
+    memory::MemoryPressure,
     registry::Registry,
     runtime::PoolObserver,
     shard::ShardHandle,
@@ -180,7 +181,7 @@ impl Running {
         &mut self,
         listener: Option<TcpListener>,
         allowed_hosts: AllowedHosts,
-        limits: Limits,
+        limits: (Limits, MemoryPressure),
         pool: PoolObserver,
     ) -> Result<(), StartError> {
         if let Some(listener) = listener {

@@ -23,6 +23,7 @@ use crate::{
     config::Config,
     connection::{Pipeline, PipelineConfig},
     http1::AllowedHosts,
+    memory::MemoryPressure,
     mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{Completions, Runner, WorkerPools},
@@ -65,6 +66,7 @@ pub(super) struct ShardPlan {
     pub(super) shards: usize,
     pub(super) signing_key: SigningKey,
     pub(super) broadcast: Broadcast,
+    pub(super) pressure: MemoryPressure,
 }
 
 /// A shard whose thread has not been started.
@@ -196,6 +198,7 @@ impl ShardPlan {
             shards: self.shards,
             signing_key: self.signing_key,
             broadcast: self.broadcast,
+            pressure: self.pressure,
             limits: &limits,
         };
         let mut pipeline = Pipeline::new(pipeline_config, snapshot.clone(), runner);

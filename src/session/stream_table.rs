@@ -368,7 +368,9 @@ impl StreamTable {
         let counted = (live, attached, evictable, replies, bytes);
         let kept = (self.len(), self.attached, self.evictable.len(), self.replies.len(), self.bytes);
         if counted != kept {
-            return Err(format!("streams, attached, evictable, replies, bytes: {counted:?} counted, {kept:?} kept"));
+            return Err(format!(
+                "streams, attached, evictable, replies, bytes: {counted:?} counted, {kept:?} kept"
+            ));
         }
         Ok(())
     }

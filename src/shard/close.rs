@@ -128,6 +128,7 @@ impl Shard {
         }
         if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::take) {
             self.detach(&connection);
+            self.pipeline.dispatcher.memory.release(socket);
             if connection.wire == Wire::AfterProxyHeader {
                 self.proxy_headers.remove(&socket);
             }

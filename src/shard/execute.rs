@@ -70,6 +70,7 @@ impl Shard {
                 replay_bytes: dispatcher.state.table.replay_bytes(),
                 replay_streams_attached: dispatcher.state.table.streams_attached(),
                 tasks: dispatcher.state.tasks.len(),
+                buffer_bytes: dispatcher.memory.bytes(),
             };
             // The receiver may have timed out.
             let _ = sender.try_send(report);

@@ -7,6 +7,7 @@ mod deliver;
 mod execute;
 mod handle;
 mod mailbox;
+mod memory;
 mod proxy_header;
 mod receive;
 mod send;
@@ -354,6 +355,7 @@ impl Shard {
 
     /// Lists a connection for flushing.
     fn mark(&mut self, socket: SocketId) {
+        self.count_memory(socket);
         if let Some(connection) = connection_of(&mut self.connections, socket)
             && !connection.is_dirty
         {

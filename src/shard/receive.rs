@@ -64,6 +64,7 @@ impl Shard {
             connection.is_paused = true;
             self.ring.pause_receive(socket);
         }
+        self.count_memory(socket);
     }
 
     /// Goes on with a connection that waited for an answer or for its outbox.

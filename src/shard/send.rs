@@ -36,6 +36,7 @@ impl Shard {
             self.timers.schedule(socket.index(), connection.write_deadline);
             let out = connection.wire.encode(std::mem::take(&mut connection.out));
             self.pipeline.metrics().send(out.len());
+            self.pipeline.dispatcher.memory.sending(socket, out.len());
             if self.ring.send(socket, out).is_err() {
                 self.close(socket);
             }
@@ -53,6 +54,9 @@ impl Shard {
         keep_spare(&mut self.spare, buffer);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.is_sending = false;
+        self.pipeline.dispatcher.memory.sent(socket);
+        self.count_memory(socket);
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.write_deadline = Tick::NEVER;
         if outcome.is_err() {
             self.close(socket);

@@ -59,6 +59,8 @@ pub struct ShardReport {
     pub replay_streams_attached: usize,
     /// Number of stored tasks, including ended ones.
     pub tasks: usize,
+    /// Size of the buffers of connections that are counted: those of at least 16 KiB.
+    pub buffer_bytes: u64,
 }
 
 /// Upper bounds of the buckets, in nanoseconds: 1 µs to 100,000 s. Those up to 10 s and up to `call_deadline` are written.
@@ -210,7 +212,7 @@ fn write_build_info(out: &mut String) -> fmt::Result {
 /// Writes the metrics with one sample per shard.
 fn write_shard_values(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
     type Value = fn(&ShardReport) -> u64;
-    let values: [(&str, &str, &str, Value); 14] = [
+    let values: [(&str, &str, &str, Value); 15] = [
         ("corelane_connections", "gauge", "Open connections.", |report| report.connections as u64),
         ("corelane_connections_accepted_total", "counter", "Accepted connections.", |report| {
             report.metrics.connections
@@ -225,6 +227,12 @@ fn write_shard_values(out: &mut String, reports: &[ShardReport]) -> fmt::Result 
             |report| report.listeners as u64,
         ),
         ("corelane_subscribed", "gauge", "Topics in all subscriptions.", |report| report.subscribed as u64),
+        (
+            "corelane_buffer_bytes",
+            "gauge",
+            "Bytes in buffers of connections, of at least 16 KiB.",
+            |report| report.buffer_bytes,
+        ),
         (
             "corelane_subscription_bytes",
             "gauge",
@@ -400,6 +408,7 @@ mod tests {
             replay_bytes: 0,
             replay_streams_attached: 0,
             tasks: 0,
+            buffer_bytes: 0,
         }];
         let mut out = String::new();
         write_prometheus(&mut out, 2, &[1], &reports, Duration::from_secs(30));

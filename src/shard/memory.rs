@@ -1,0 +1,61 @@
+//! The memory budget of the shard's connections.
+
+use corelane_ring::SocketId;
+
+use super::{Shard, connection_of};
+use crate::{
+    connection::Phase,
+    http1::{Framer, RejectReason},
+    memory::OverBudget,
+    peer::PeerKey,
+    runtime::Tick,
+};
+
+impl Shard {
+    /// Counts what a connection holds in buffers. Beyond the budget, another one is closed first, or this one is refused.
+    #[inline]
+    pub(super) fn count_memory(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let bytes = connection.buffered_bytes();
+        if self.pipeline.dispatcher.memory.is_affected(bytes) {
+            self.count_buffers(socket, bytes);
+        }
+    }
+
+    #[cold]
+    fn count_buffers(&mut self, socket: SocketId, bytes: usize) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let peer = PeerKey::new(connection.peer);
+        match self.pipeline.dispatcher.memory.excess(socket, bytes) {
+            Some(largest) if largest == socket => return self.refuse_memory(socket),
+            Some(largest) => self.refuse_memory(largest),
+            None => {}
+        }
+        loop {
+            match self.pipeline.dispatcher.memory.count(socket, peer, bytes) {
+                Ok(()) => return,
+                Err(OverBudget::Close(largest)) => self.refuse_memory(largest),
+                Err(OverBudget::Refuse) => return self.refuse_memory(socket),
+            }
+        }
+    }
+
+    /// Ends what needs the memory of a connection: a request that is not complete is answered 503, any other is closed.
+    fn refuse_memory(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let peer = connection.peer;
+        let is_receiving = matches!(connection.phase, Phase::Head | Phase::Body { .. });
+        if !is_receiving || connection.json_lines.is_some() || !connection.out.is_empty() {
+            self.pipeline.rejected("memory_max", peer);
+            self.close(socket);
+            return;
+        }
+        self.pipeline.dispatcher.memory.release(socket);
+        self.pipeline.dispatcher.observer.set_peer(peer);
+        connection.framer = Framer::default();
+        self.pipeline.reject(RejectReason::MemoryShort, None, &mut connection.out);
+        connection.phase = Phase::Closing { linger: true };
+        connection.deadline = Tick::NEVER;
+        self.mark(socket);
+    }
+}

@@ -1,0 +1,146 @@
+//! The memory of the process stays within its limit, whatever clients make the server hold, and other clients are served meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::{fs, io::Write, net::SocketAddr, path::PathBuf, process::Command, thread, time::Duration};
+
+use support::{Client, ServerProcess, config_file, corelane, echo, eventually, metric, post, stream_from};
+
+const MIB: u64 = 1 << 20;
+
+/// The address of the other client.
+const OTHER: &str = "127.0.0.2";
+
+fn server(name: &str, memory_max: &str) -> ServerProcess {
+    let config = config_file(name, &format!("[server]\nmemory_max = \"{memory_max}\"\n"));
+    let command = corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--config", &config]);
+    ServerProcess::observed(command)
+}
+
+/// The largest resident memory of the process so far, in bytes.
+fn peak(server: &ServerProcess) -> u64 {
+    server.status("VmHWM") * 1024
+}
+
+/// Echoes a message of a few bytes, and one of 200,000, from the other client.
+#[track_caller]
+fn assert_other_is_served(address: SocketAddr) {
+    let mut other = Client::connect_from(OTHER, address);
+    for message in ["here".to_owned(), "x".repeat(200_000)] {
+        let reply = other.post("", echo(&message));
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.json()["result"]["content"][0]["text"], *message);
+    }
+}
+
+/// Begins a request with a body of 3.9 MB and leaves its end out. The server may answer 503 before all of it was sent.
+fn half_request(address: SocketAddr) -> Client {
+    let mut client = Client::connect_from("127.0.0.1", address);
+    let request = post("", echo(&"x".repeat(3_900_000)));
+    // Fails where the server has answered and closed.
+    let _ = client.stream.write_all(&request[..request.len() - 10]);
+    client
+}
+
+#[test]
+fn half_requests_of_one_client_are_refused_before_memory_runs_out() {
+    let server = server("memory-half", "128MiB");
+    let address = server.address;
+    let mut clients: Vec<Client> = (0..40)
+        .map(|_| {
+            let client = half_request(address);
+            assert_other_is_served(address);
+            client
+        })
+        .collect();
+    // The budget is 64 MiB, of which one client may use 60.
+    let held = metric(server.admin(), "corelane_buffer_bytes");
+    assert!((40e6..63e6).contains(&held), "{held}");
+    let refused = clients.split_off(20);
+    for mut client in refused {
+        let reply = client.read();
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+        assert!(client.is_closed());
+    }
+    drop(clients);
+    eventually("the memory is returned", || metric(server.admin(), "corelane_buffer_bytes") == 0.0);
+    assert!(peak(&server) < 128 * MIB, "{}", peak(&server));
+    server.stop();
+}
+
+#[test]
+fn replies_that_a_client_does_not_read_are_dropped_before_memory_runs_out() {
+    let server = server("memory-unread", "128MiB");
+    let address = server.address;
+    let request = post("", echo(&"x".repeat(3_000_000)));
+    let clients: Vec<_> = (0..60)
+        .map(|_| {
+            let socket = stream_from("127.0.0.1", address);
+            socket2::SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
+            let mut socket = socket;
+            // A connection that was closed for lack of memory does not take the second request.
+            let _ = socket.write_all(&request).and_then(|()| socket.write_all(&request));
+            assert_other_is_served(address);
+            socket
+        })
+        .collect();
+    assert!(metric(server.admin(), "corelane_buffer_bytes") < 64.0 * 1048576.0);
+    assert!(peak(&server) < 128 * MIB, "{}", peak(&server));
+    drop(clients);
+    let metrics = server.stop();
+    drop(metrics);
+}
+
+/// A memory control group, version 1, which is removed on drop. `None` where none can be made.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    fn new(limit: u64) -> Option<Self> {
+        let path = PathBuf::from(format!("/sys/fs/cgroup/memory/corelane-test-{}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        let group = Self(path);
+        fs::write(group.0.join("memory.limit_in_bytes"), limit.to_string()).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn server_in_a_memory_group_of_512_mib_survives_300_half_requests() {
+    let Some(group) = MemoryGroup::new(512 * MIB) else {
+        eprintln!("skipped: no memory control group, version 1, can be made here");
+        return;
+    };
+    let inner = corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "2"]);
+    let mut command = Command::new("sh");
+    let join = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$@\"", group.0.display());
+    command.args(["-c", &join]).arg(inner.get_program()).args(inner.get_args());
+    for (key, value) in inner.get_envs() {
+        command.env(key, value.unwrap_or_default());
+    }
+    let server = ServerProcess::observed(command);
+    let address = server.address;
+    let clients: Vec<Client> = (0..300)
+        .map(|number| {
+            let client = half_request(address);
+            if number % 10 == 0 {
+                assert_other_is_served(address);
+            }
+            client
+        })
+        .collect();
+    assert_other_is_served(address);
+    assert!(peak(&server) < 500 * MIB, "{}", peak(&server));
+    drop(clients);
+    thread::sleep(Duration::from_millis(100));
+    assert_other_is_served(address);
+    server.stop();
+    drop(group);
+}
