@@ -208,9 +208,14 @@ impl Shard {
         (self.now, self.awake_by) = (now, now);
         self.pipeline.begin_turn(self.now, SystemTime::now());
         let mut worked = !events.is_empty();
-        for event in events.drain(..) {
-            self.guarded(event.socket(), |shard| shard.on_event(event));
-        }
+        let mut events = events.drain(..);
+        // A panic drops the connection concerned, and the other events are handled.
+        while !self.guarded(None, |shard| {
+            for event in &mut events {
+                shard.handling = event.socket();
+                shard.on_event(event);
+            }
+        }) {}
         let call_events = self.take_call_events();
         worked |= call_events > 0;
         worked |= self.take_commands();

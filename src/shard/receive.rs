@@ -78,7 +78,7 @@ impl Shard {
         }
     }
 
-    /// Handles what was received on an HTTP connection, new bytes last.
+    /// Handles what was received on an HTTP connection, new bytes last, and sets its next phase and the deadline of it.
     fn advance(&mut self, socket: SocketId, received: Option<(&mut [u8], usize)>) {
         self.handling = Some(socket);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
@@ -94,67 +94,56 @@ impl Shard {
             Some((padded, length)) => framer.receive(padded, length, limits, &mut requests),
             None => framer.resume(limits, &mut requests),
         };
-        let (handled_now, has_replied, phase) = requests.finish();
+        let (handled_now, has_replied, next) = requests.finish();
         *handled = handled_now;
-        self.settle(socket, progress, has_replied, phase);
-    }
-
-    /// Puts an HTTP connection into the phase that its input and its last request ask for.
-    fn settle(&mut self, socket: SocketId, progress: Progress, has_replied: bool, next: Option<Phase>) {
-        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
-        let limits = &self.limits;
         let is_draining = self.drain_until.is_some();
-        let (phase, timeout) = match (progress, next) {
-            (Progress::Paused, Some(phase @ Phase::Calling { .. })) => (phase, None),
-            (Progress::Paused, Some(phase @ Phase::Batch(_))) if connection.deferred.answers().is_some() => {
-                (phase, None)
-            }
-            (
-                Progress::Paused,
-                Some(phase @ (Phase::Batch(_) | Phase::Listening(_) | Phase::Attached { .. })),
-            ) => (phase, Some(limits.stream_keep_alive)),
-            (Progress::Paused, _) => (Phase::Congested, None),
-            (Progress::Stopped, next) => {
-                // A client that is drained may be sending its next request already.
-                let linger =
-                    next == Some(Phase::Closing { linger: true }) || connection.is_paused || is_draining;
-                (Phase::Closing { linger }, None)
-            }
-            (Progress::Idle, _) if is_draining => (Phase::Idle, Some(limits.drain_grace)),
-            (Progress::Idle, _) => (Phase::Idle, Some(limits.keep_alive_timeout)),
-            (Progress::Head, _) => (Phase::Head, Some(limits.head_timeout)),
-            (Progress::Body { send_continue }, _) => {
+        let before = connection.phase;
+        connection.phase = match progress {
+            Progress::Paused => next.unwrap_or(Phase::Congested),
+            // A client that is drained may be sending its next request already.
+            Progress::Stopped => Phase::Closing {
+                linger: next == Some(Phase::Closing { linger: true }) || connection.is_paused || is_draining,
+            },
+            Progress::Idle => Phase::Idle,
+            Progress::Head => Phase::Head,
+            Progress::Body { send_continue } => {
                 if send_continue {
                     connection.out.extend_from_slice(CONTINUE);
                 }
-                let started = match connection.phase {
-                    Phase::Body { started } if !has_replied => started,
-                    _ => self.timers.tick_after(self.now, Duration::ZERO),
-                };
-                (Phase::Body { started }, None)
+                match before {
+                    Phase::Body { .. } if !has_replied => before,
+                    _ => Phase::Body { started: self.timers.tick_after(self.now, Duration::ZERO) },
+                }
             }
         };
+        let timeout = match connection.phase {
+            Phase::Idle if is_draining => Some(limits.drain_grace),
+            Phase::Idle => Some(limits.keep_alive_timeout),
+            Phase::Head => Some(limits.head_timeout),
+            Phase::Batch(_) if connection.deferred.answers().is_some() => None,
+            Phase::Batch(_) | Phase::Listening(_) | Phase::Attached { .. } => Some(limits.stream_keep_alive),
+            _ => None,
+        };
         // A head's time runs from its first byte: the bytes that follow do not prolong it, another request does.
-        if let Phase::Body { started } = phase {
+        if let Phase::Body { started } = connection.phase {
             connection.deadline = body_deadline(&self.timers, self.now, started, connection, limits);
-        } else if has_replied || connection.phase != Phase::Head || phase != Phase::Head {
-            connection.deadline = match timeout {
-                Some(timeout) => self.timers.tick_after(self.now, timeout),
-                None => Tick::NEVER,
-            };
+        } else if has_replied || before != Phase::Head || connection.phase != Phase::Head {
+            connection.deadline =
+                timeout.map_or(Tick::NEVER, |timeout| self.timers.tick_after(self.now, timeout));
         }
-        connection.phase = phase;
         // Everything held was handled, and more is needed to go on.
         if connection.is_paused && connection.is_reading() {
             connection.is_paused = false;
             self.ring.resume_receive(socket);
         }
         connection.check_invariants();
-        self.timers.schedule(socket.index(), connection.deadline);
-        if is_draining && matches!(phase, Phase::Listening(_) | Phase::Attached { .. }) {
+        // The timer is scheduled when the connection is flushed.
+        if !std::mem::replace(&mut connection.is_dirty, true) {
+            self.dirty.push(socket);
+        }
+        if is_draining && matches!(connection.phase, Phase::Listening(_) | Phase::Attached { .. }) {
             self.end_streams_of(socket);
         }
-        self.mark(socket);
     }
 
     /// Handles what was received on a newline-delimited connection, new bytes last.

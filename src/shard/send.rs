@@ -15,25 +15,29 @@ const SPARE_BUFFERS_MAX: usize = 1024;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 
 impl Shard {
-    /// Sends what the turn has produced, with one send per connection. Returns whether there was anything.
+    /// Schedules the timers of the connections that the turn has changed, and sends what it has produced, with one send per
+    /// connection. Returns whether there was anything.
     pub(super) fn flush(&mut self) -> bool {
         let flushed = !self.dirty.is_empty();
         while let Some(socket) = self.dirty.pop() {
             let Some(connection) = connection_of(&mut self.connections, socket) else { continue };
             connection.is_dirty = false;
             connection.handled = 0;
+            let sends = !connection.is_sending && !connection.out.is_empty();
+            if sends {
+                connection.write_deadline = self.timers.tick_after(self.now, self.limits.write_timeout);
+            }
+            self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
             if connection.is_sending {
                 continue;
             }
-            if connection.out.is_empty() {
+            if !sends {
                 let unused = std::mem::take(&mut connection.out);
                 keep_spare(&mut self.spare, unused);
                 self.guarded(Some(socket), |shard| shard.on_outbox_empty(socket));
                 continue;
             }
             connection.is_sending = true;
-            connection.write_deadline = self.timers.tick_after(self.now, self.limits.write_timeout);
-            self.timers.schedule(socket.index(), connection.write_deadline);
             let out = connection.wire.encode(std::mem::take(&mut connection.out));
             self.pipeline.metrics().send(out.len());
             self.pipeline.dispatcher.memory.sending(socket, out.len());
