@@ -104,6 +104,9 @@ impl Reply {
         self.structured.clear();
         match serde_json::to_writer(&mut self.structured, value) {
             Ok(()) => {
+                // `RawValue` may contain them between tokens; they would end a line of newline-delimited JSON.
+                let is_line_end = |byte: &&mut u8| matches!(byte, b'\n' | b'\r');
+                self.structured.iter_mut().filter(is_line_end).for_each(|byte| *byte = b' ');
                 self.structured_is_object = self.structured.first() == Some(&b'{');
                 true
             }
@@ -440,6 +443,13 @@ mod tests {
         );
         let number = r#""content":[{"type":"text","text":"2"}],"structuredContent":2"#;
         assert_eq!(written(Structured(2), Revision::V2026_07_28), number);
+    }
+
+    #[test]
+    fn raw_structured_content_is_one_line() {
+        let raw = serde_json::value::RawValue::from_string("{\r\n\"a\":\n1}".to_owned()).unwrap();
+        let both = r#""content":[{"type":"text","text":"{  \"a\": 1}"}],"structuredContent":{  "a": 1}"#;
+        assert_eq!(written(Structured(raw), Revision::V2026_07_28), both);
     }
 
     #[test]
