@@ -82,6 +82,7 @@ mod jsonl;
 mod uri_template;
 mod schema;
 mod call;
+mod paths;
 mod registry;
 mod mcp;
 mod telemetry;
@@ -169,6 +170,7 @@ pub use call::{
 pub use config::{Config, ConfigError, ForwardedHeader, Limits, Network, Proxy, ShardPlacement};
 pub use json::Node;
 pub use jsonrpc::Id as RequestId;
+pub use paths::{open_within, path_within};
 pub use registry::{
     BorrowedArguments, Completer, Completing, Completion, Contents, IntoCompletion, IntoContents,
     IntoMessages, Messages, NoArguments, Prompt, PromptArgument, PromptBuilder, Read, Registry,

@@ -50,6 +50,11 @@ impl ProtocolError {
         }
     }
 
+    /// Whether no resource has the URI.
+    pub(crate) fn is_resource_not_found(&self) -> bool {
+        self.code == RESOURCE_NOT_FOUND
+    }
+
     /// The code of this error in a revision.
     #[must_use]
     pub fn code_for(&self, revision: Revision) -> i64 {

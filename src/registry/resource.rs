@@ -181,8 +181,9 @@ impl<T: IntoContents, E: HandlerError> IntoContents for Result<T, E> {
     }
 }
 
-/// The URI that is read, and the variables of the template, percent-decoded. The values come from the client: a handler
-/// must validate paths made from them.
+/// The URI that is read, and the variables of the template, percent-decoded once. The values come from the client: `{path}` may be
+/// `../etc/passwd`, because its value may contain an encoded `/`. A handler opens files by
+/// [`open_within`](crate::open_within), or checks paths by [`path_within`](crate::path_within).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read<V> {
     /// The URI.
@@ -240,6 +241,9 @@ impl Resource {
 
 impl ResourceTemplate {
     /// Starts the declaration of a URI template (RFC 6570), for example `file:///logs/{date}`, with its programmatic name.
+    ///
+    /// A variable is untrusted input and may contain `/` and `..`: of `file:///data/{path}` the value of `path` may be
+    /// `../etc/passwd`. Open files by [`open_within`](crate::open_within), not by a path that is joined from a variable.
     #[allow(clippy::new_ret_no_self, reason = "a template without a handler is none")]
     pub fn new(
         template: impl Into<Cow<'static, str>>,
@@ -441,6 +445,11 @@ fn put<R: IntoContents>(value: R, kept: Kept, reply: &mut Reply) {
                 reply.contents(&part.describe(&kept.uri, kept.mime_type.as_deref()));
             }
         }
-        Err(error) => reply.fail(error),
+        Err(mut error) => {
+            if error.is_resource_not_found() && error.data.is_none() {
+                error.data = ProtocolError::resource_not_found(&kept.uri).data;
+            }
+            reply.fail(error);
+        }
     }
 }

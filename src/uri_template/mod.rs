@@ -5,7 +5,7 @@
 //!
 //! - A value is text: percent-decoded, without control characters. `{var}` matches no `/`, but its value may contain one
 //!   (`..%2f` is `../`). `{+var}`, `{#var}` and `{/var*}` match `/` as it is, and any value may be `..` or empty.
-//!   Values come from the client: validate one before using it as a path.
+//!   Values come from the client: `paths.rs` opens files by them.
 //! - Absent variables are not in the result. `?`, `&` and `;` may omit any parameter, but the others must be in the
 //!   template's order. In `{a,b}` and `{/a,b}` the last ones may be missing (`/x` is `a`); of `{#a,b}` and `{.a,b}` either
 //!   all are present or none; `{a}`, and all of `{+a,b}`, are always present, possibly empty.
