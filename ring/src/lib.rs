@@ -28,6 +28,7 @@ mod close;
 mod config;
 mod dial;
 mod dials;
+mod enter;
 mod event;
 mod hand_over;
 mod listener;

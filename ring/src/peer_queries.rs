@@ -11,6 +11,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
+    enter::ignore_transient,
     event::Arrival,
     peer::{PeerAddress, V4_BYTES, V6_BYTES},
     slots::ListenerId,
@@ -131,10 +132,7 @@ pub(super) fn is_supported(ring: &mut IoUring) -> io::Result<bool> {
         if let Some(completion) = ring.completion().next() {
             return Ok(usize::try_from(completion.result()) == Ok(length));
         }
-        match submitted {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
-        }
+        ignore_transient(submitted.map(drop))?;
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     buffers::{BufferPool, PADDING_BYTES},
     config::RingConfig,
     dials::Dials,
+    enter::ignore_transient,
     event::Event,
     hand_over::{self, HandOver},
     operation::{Kind, Tag},
@@ -275,15 +276,6 @@ impl Ring {
             events.push(Event::Closed { socket: evicted });
         }
         socket
-    }
-}
-
-/// Ignores the transient errors of entering the kernel.
-pub(super) fn ignore_transient(result: io::Result<()>) -> io::Result<()> {
-    match result.as_ref().map_err(io::Error::raw_os_error) {
-        // ETIME: fewer completions than requested. EBUSY and EAGAIN: completions must be reaped before the next submission.
-        Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
-        _ => result,
     }
 }
 

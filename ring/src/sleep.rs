@@ -11,8 +11,9 @@ use std::{
 use io_uring::{opcode, types};
 
 use super::{
+    enter::ignore_transient,
     operation::{Kind, Tag},
-    ring::{Ring, ignore_transient},
+    ring::Ring,
     wake::Waker,
 };
 

@@ -3,6 +3,7 @@
 
 mod builder;
 mod error;
+mod executor;
 mod launch;
 mod listening;
 mod live_registry;

@@ -1,22 +1,21 @@
 //! A running server: its shards, how to stop it, and its end.
 
 use std::{
-    fmt::Display,
-    io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, PoisonError, Weak},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::unbounded;
-use glommio::{ExecutorJoinHandle, Placement};
+use glommio::Placement;
 
 use super::{
     error::{StartError, resource},
+    executor::message,
     machine::executor_error,
     placement::Placements,
-    shard_thread::{ShardGroup, ShardPlan, Unstarted, spawn},
+    shard_thread::{ShardGroup, ShardPlan, ThreadError, Unstarted, spawn},
 };
 use crate::{
     admin::Admin,
@@ -42,7 +41,7 @@ pub struct Running {
     pub(super) placement: String,
     pub(super) handles: Vec<ShardHandle>,
     /// The threads of the shards, by shard number.
-    pub(super) shards: Vec<(usize, ExecutorJoinHandle<io::Result<ShardMetrics>>)>,
+    pub(super) shards: Vec<(usize, JoinHandle<Result<ShardMetrics, ThreadError>>)>,
     pub(super) admin: Option<Arc<Admin>>,
     /// Connections of one shard that the descriptor limit allows.
     pub(super) connections_allowed: Option<u32>,
@@ -170,8 +169,11 @@ impl Running {
                 self.shards.push((shard.number, join));
                 continue;
             }
-            let reason = join.join().err();
-            failed = failed.or_else(|| Some(executor_error(reason, shards)));
+            let reason = match join.join() {
+                Ok(Err(ThreadError::NoExecutor(error))) => error,
+                _ => executor_error(None, shards),
+            };
+            failed = failed.or(Some(reason));
             unstarted.push(shard);
         }
         (handles, failed)
@@ -207,8 +209,13 @@ impl Running {
     pub fn join(self) -> Result<ShardMetrics, StartError> {
         let mut all: Option<ShardMetrics> = None;
         for (shard, thread) in self.shards {
-            let failed = |reason: &dyn Display| StartError::ShardFailed { shard, reason: reason.to_string() };
-            let metrics = thread.join().map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+            let failed = |reason| StartError::ShardFailed { shard, reason };
+            let metrics = match thread.join() {
+                Ok(Ok(metrics)) => metrics,
+                Ok(Err(ThreadError::Failed(reason))) => return Err(failed(reason)),
+                Ok(Err(ThreadError::NoExecutor(error))) => return Err(error),
+                Err(panic) => return Err(failed(format!("panicked: {}", message(&*panic)))),
+            };
             match &mut all {
                 Some(all) => all.merge(&metrics),
                 None => all = Some(metrics),

@@ -4,19 +4,21 @@ use std::{
     io,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use corelane_ring::{Ring, RingConfig, SocketFile};
 use crossbeam_channel::Sender;
 use futures_lite::FutureExt;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use tracing::error;
+use glommio::Placement;
+use tracing::{error, warn};
 
 use super::{
     builder::StateFactory,
     error::StartError,
-    machine::{SHARD_RING, executor_error, system_error, too_few_descriptors},
+    executor::Executor,
+    machine::{SHARD_RING, executor_error, system_error},
 };
 use crate::{
     call::{Publish, ShardContext},
@@ -29,25 +31,14 @@ use crate::{
     runtime::{Completions, Runner, WorkerPools},
     shard::{Served, Shard, ShardHandle, Sources},
     signed_token::SigningKey,
-    telemetry::{log, metrics::ShardMetrics},
+    telemetry::{
+        log::{self, RateLimit},
+        metrics::ShardMetrics,
+    },
 };
 
 /// Path of the MCP endpoint.
 pub(super) const ENDPOINT: &str = "/mcp";
-
-/// Buffer memory of glommio for file I/O on each executor, in bytes; a shard reads only an eventfd through it.
-const EXECUTOR_IO_BYTES: usize = 64 * 1024;
-
-/// Entries of glommio's own rings.
-const EXECUTOR_RING_DEPTH: usize = 32;
-
-/// How long an executor without a runnable task spins before it parks. Just long enough for the one-microsecond wait in
-/// which the shard runs the executor's timers.
-const EXECUTOR_SPIN: Duration = Duration::from_micros(10);
-
-/// How long glommio runs tasks before it polls its rings. Where this timer fires before the first task of a round has run,
-/// glommio 0.9 parks although a task is runnable, so it must be longer than any pause of a thread.
-const EXECUTOR_PREEMPTION: Duration = Duration::from_secs(60);
 
 /// Inputs from which a shard's thread builds its shard.
 pub(super) struct ShardPlan {
@@ -77,41 +68,46 @@ pub(super) struct Unstarted {
     pub(super) plan: Arc<Mutex<Option<ShardPlan>>>,
 }
 
+/// Why a shard's thread ended without metrics.
+pub(super) enum ThreadError {
+    /// The executor could not be created, and the plan was not taken.
+    NoExecutor(StartError),
+    /// The shard failed while it ran.
+    Failed(String),
+}
+
 /// Starts a shard's thread, which sends the shard's handle or its error to `started`.
 ///
 /// # Errors
-/// The executor could not be created.
+/// The thread could not be created.
 pub(super) fn spawn(
     shard: &Unstarted,
     shards: usize,
     started: Sender<Result<ShardHandle, StartError>>,
     group: ShardGroup,
-) -> Result<ExecutorJoinHandle<io::Result<ShardMetrics>>, StartError> {
-    let name = format!("shard-{}", shard.number);
+) -> Result<JoinHandle<Result<ShardMetrics, ThreadError>>, StartError> {
+    let number = shard.number;
     let (core, plan) = (shard.core.clone(), Arc::clone(&shard.plan));
-    let run = move || async move {
+    let run = move || {
+        let executor =
+            Executor::new(core).map_err(|reason| ThreadError::NoExecutor(executor_error(reason, shards)))?;
         // A statement of its own, so that the lock is released before the shard runs.
         let plan = plan.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match plan {
-            Some(plan) => plan.run(started, group).await,
-            None => Ok(ShardMetrics::new([])),
+        let Some(plan) = plan else { return Ok(ShardMetrics::new([])) };
+        let mut limit = RateLimit::new(plan.config.limits.log_lines_per_second_max);
+        let on_panic = move |message: &str| {
+            if let Some(suppressed) = limit.admit("executor_resumed", Instant::now()) {
+                let suppressed = (suppressed > 0).then_some(suppressed);
+                warn!(shard = number, detail = message, suppressed, "executor_resumed");
+            }
+        };
+        match executor.run(plan.run(started, group), on_panic) {
+            Ok(end) => end.map_err(|error| ThreadError::Failed(error.to_string())),
+            Err(message) => Err(ThreadError::Failed(message)),
         }
     };
-    let spawn = move || {
-        LocalExecutorBuilder::new(core)
-            .name(&name)
-            .io_memory(EXECUTOR_IO_BYTES)
-            .ring_depth(EXECUTOR_RING_DEPTH)
-            .spin_before_park(EXECUTOR_SPIN)
-            .preempt_timer(EXECUTOR_PREEMPTION)
-            .spawn(run)
-    };
-    // glommio reads the machine's topology from files, and panics when it cannot open one.
-    match panic::catch_unwind(AssertUnwindSafe(spawn)) {
-        Ok(Ok(shard)) => Ok(shard),
-        Ok(Err(error)) => Err(executor_error(Some(error), shards)),
-        Err(_) => Err(too_few_descriptors(shards)),
-    }
+    let name = format!("shard-{number}");
+    thread::Builder::new().name(name).spawn(run).map_err(|error| system_error("a shard", error, shards))
 }
 
 /// The handles of all shards of a server. When one shard exits, the others drain: a server with a shard less would look healthy
