@@ -17,7 +17,7 @@ use super::{
 impl Ring {
     /// Takes ownership of a listener and accepts from it.
     pub fn listen(&mut self, listener: impl Into<Listener>) -> ListenerId {
-        let id = ListenerId(u32::try_from(self.listeners.len()).unwrap_or(u32::MAX));
+        let id = ListenerId(u16::try_from(self.listeners.len()).unwrap_or(u16::MAX));
         let socket = listener.into();
         self.listeners.push(Source {
             peer_name_bytes: name_bytes_of(&socket.descriptor),
@@ -44,7 +44,7 @@ impl Ring {
         match listener.accepting {
             Accepting::Armed => {
                 listener.accepting = Accepting::Cancelling { resume: false };
-                let accept = Tag::new(Kind::Accept, id.0, 0).user_data();
+                let accept = Tag::new(Kind::Accept, id.0.into(), 0).user_data();
                 let tag = Tag::new(Kind::Cancel, u32::MAX, 0);
                 self.push(opcode::AsyncCancel::new(accept).build(), tag);
             }
@@ -73,7 +73,7 @@ impl Ring {
                 } else {
                     opcode::AcceptMulti::new(descriptor).allocate_file_index(true).build()
                 };
-                self.push(accept, Tag::new(Kind::Accept, id.0, 0));
+                self.push(accept, Tag::new(Kind::Accept, id.0.into(), 0));
             }
             Accepting::Cancelling { .. } => listener.accepting = Accepting::Cancelling { resume: true },
             Accepting::Armed => {}
@@ -101,7 +101,7 @@ impl Ring {
         events: &mut Vec<Event>,
     ) {
         if let Ok(index) = u32::try_from(result) {
-            self.accept_from_peer(id, index, Arrival::New, events);
+            self.accept_from_peer(id, index, Arrival::Accepted, events);
         }
         if !last {
             return;

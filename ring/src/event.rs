@@ -12,10 +12,12 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Arrival {
-    /// A listener has accepted it: of this ring, or of one that has handed the connection over at once.
-    New = 0,
+    /// A listener of this ring has accepted it.
+    Accepted = 0,
+    /// A listener of another ring has accepted it, and the ring has handed it over at once.
+    HandedOver = 1,
     /// Another ring has served it before.
-    Moved = 1,
+    Moved = 2,
 }
 
 /// Event of a ring. The events of one socket are in the order in which they occurred.
@@ -93,7 +95,7 @@ pub enum Event {
         /// The socket.
         socket: SocketId,
     },
-    /// The socket has not been handed over; it is open and its receive is armed.
+    /// The socket has not been handed over. Unless it was closed meanwhile, it is open and its receive is armed.
     HandOverFailed {
         /// The socket.
         socket: SocketId,

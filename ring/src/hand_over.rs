@@ -67,10 +67,21 @@ impl Ring {
         let can_leave = |slot: &&mut Slot| !is_leaving && slot.receive != Receive::Ended;
         let Some(slot) = self.slots.open(id).filter(can_leave) else { return false };
         slot.rearm_receive = false;
-        let user_data = Tag::new(Kind::Arrived, listener.0, arrival as u32).user_data();
+        let user_data = Tag::new(Kind::Arrived, listener.0.into(), arrival as u32).user_data();
         self.hand_overs.insert(id, HandOver { to: to.clone(), user_data, closes: false });
         self.cancel_receive(id);
         self.advance_hand_over(id, &mut Vec::new());
+        true
+    }
+
+    /// Keeps a socket that waits for its last operations before it leaves; no event follows. Returns `false` if the socket is not leaving,
+    /// or is on its way.
+    pub fn cancel_hand_over(&mut self, id: SocketId) -> bool {
+        let Some(slot) = self.slots.open(id).filter(|_| self.hand_overs.remove(&id).is_some()) else {
+            return false;
+        };
+        slot.rearm_receive = true;
+        self.arm_receive(id);
         true
     }
 
@@ -94,11 +105,8 @@ impl Ring {
 
     /// Keeps a leaving socket whose operation has not been submitted.
     pub(super) fn keep(&mut self, id: SocketId, events: &mut Vec<Event>) {
-        let Some(slot) = self.slots.open(id) else { return };
-        if self.hand_overs.remove(&id).is_some() {
-            slot.rearm_receive = true;
+        if self.cancel_hand_over(id) {
             events.push(Event::HandOverFailed { socket: id });
-            self.arm_receive(id);
         }
     }
 
@@ -106,25 +114,28 @@ impl Ring {
         let Some(HandOver { closes, .. }) = self.hand_overs.remove(&id) else { return };
         let Some(slot) = self.slots.get(id) else { return };
         debug_assert_eq!(slot.state, SlotState::Leaving);
-        if result >= 0 || closes {
-            if !closes {
-                events.push(Event::HandedOver { socket: id });
-            }
+        let has_left = result >= 0;
+        events.push(if has_left {
+            Event::HandedOver { socket: id }
+        } else {
+            Event::HandOverFailed { socket: id }
+        });
+        if has_left || closes {
             slot.state = SlotState::Closing;
             self.submit_close(id);
         } else {
             slot.state = SlotState::Open;
             slot.rearm_receive = true;
-            events.push(Event::HandOverFailed { socket: id });
             self.arm_receive(id);
         }
     }
 
     /// Reports a socket that another ring has handed over; `result` is its slot.
     pub(super) fn complete_arrival(&mut self, tag: Tag, result: i32, events: &mut Vec<Event>) {
-        if let Ok(slot) = u32::try_from(result) {
-            let arrival = if tag.generation == Arrival::Moved as u32 { Arrival::Moved } else { Arrival::New };
-            self.accept_from_peer(ListenerId(tag.index), slot, arrival, events);
+        if let (Ok(slot), Ok(listener)) = (u32::try_from(result), u16::try_from(tag.index)) {
+            let arrival =
+                if tag.generation == Arrival::Moved as u32 { Arrival::Moved } else { Arrival::HandedOver };
+            self.accept_from_peer(ListenerId(listener), slot, arrival, events);
         }
     }
 }

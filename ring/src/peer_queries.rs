@@ -143,14 +143,17 @@ mod tests {
     #[test]
     fn failed_query_has_no_address_and_its_place_is_reused() {
         let mut queries = PeerQueries::new(true);
-        let (first, place) = queries.begin((ListenerId(1), 2, Arrival::New), V4_BYTES);
-        let (second, other) = queries.begin((ListenerId(3), 4, Arrival::New), V6_BYTES);
+        let (first, place) = queries.begin((ListenerId(1), 2, Arrival::Accepted), V4_BYTES);
+        let (second, other) = queries.begin((ListenerId(3), 4, Arrival::Accepted), V6_BYTES);
         assert!(first != second && place != other);
-        assert_eq!(queries.finish(first, -libc::ENOTCONN), Some(((ListenerId(1), 2, Arrival::New), None)));
-        assert_eq!(queries.begin((ListenerId(5), 6, Arrival::New), V6_BYTES), (first, place));
+        assert_eq!(
+            queries.finish(first, -libc::ENOTCONN),
+            Some(((ListenerId(1), 2, Arrival::Accepted), None))
+        );
+        assert_eq!(queries.begin((ListenerId(5), 6, Arrival::Accepted), V6_BYTES), (first, place));
         assert_eq!(
             queries.finish(first, V4_BYTES as i32),
-            Some(((ListenerId(5), 6, Arrival::New), None)),
+            Some(((ListenerId(5), 6, Arrival::Accepted), None)),
             "half a name"
         );
     }

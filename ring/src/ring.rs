@@ -249,7 +249,10 @@ impl Ring {
         match tag.kind {
             Kind::Receive => self.complete_receive(id, result, flags, events),
             Kind::Send => self.complete_send(id, result, events),
-            Kind::Accept => self.complete_accept(ListenerId(tag.index), result, last, events),
+            Kind::Accept => {
+                let listener = ListenerId(u16::try_from(tag.index).unwrap_or(u16::MAX));
+                self.complete_accept(listener, result, last, events);
+            }
             Kind::Close => {
                 // A failed close of a direct descriptor means that the slot was empty, so it counts as closed.
                 if self.slots.vacate(id) {

@@ -18,8 +18,8 @@ impl SocketId {
 }
 
 /// Id of a listener of a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListenerId(pub(super) u32);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerId(pub(super) u16);
 
 impl ListenerId {
     /// Index of the listener, in the order of [`super::Ring::listen`].

@@ -83,6 +83,8 @@ pub(crate) struct Connection {
     pub(crate) socket: SocketId,
     /// The peer's address. `None` for a Unix socket or an adopted one, and before Linux 6.7.
     pub(crate) peer: Option<PeerAddress>,
+    /// Index of the listener that accepted the connection, on this shard or another one; 255 for all from that index on.
+    pub(crate) listener: u8,
     /// The layer between the protocol and the socket.
     pub(crate) wire: Wire,
     pub(crate) framer: Framer,
@@ -114,6 +116,7 @@ impl Connection {
         Self {
             socket,
             peer,
+            listener: 0,
             wire: Wire::Plain,
             framer: Framer::default(),
             json_lines: None,

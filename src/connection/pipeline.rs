@@ -96,9 +96,10 @@ impl Pipeline {
         self.heads.set_date(wall);
     }
 
-    /// Ends a turn and records the latency of its replies. A turn longer than `slow` is counted and logged.
-    pub fn end_turn(&mut self, slow: Duration) {
-        self.dispatcher.observer.end_turn(slow);
+    /// Ends a turn and records the latency of its replies. A turn longer than `slow` is counted and logged. Returns the
+    /// length of the turn.
+    pub fn end_turn(&mut self, slow: Duration) -> Duration {
+        self.dispatcher.observer.end_turn(slow)
     }
 
     /// Whether a connection is one of a proxy that may state its client.

@@ -8,6 +8,8 @@ pub(crate) enum Wire {
     Plain,
     /// The first bytes may be a PROXY protocol header, which the shard removes. Then unchanged.
     AfterProxyHeader,
+    /// Unchanged. A PROXY protocol header has stated the client.
+    WithProxyHeader,
 }
 
 impl Wire {
@@ -15,7 +17,7 @@ impl Wire {
     #[inline]
     pub(crate) fn decode(self, padded: &mut [u8], length: usize) -> (&mut [u8], usize) {
         match self {
-            Self::Plain | Self::AfterProxyHeader => (padded, length),
+            Self::Plain | Self::AfterProxyHeader | Self::WithProxyHeader => (padded, length),
         }
     }
 
@@ -23,7 +25,7 @@ impl Wire {
     #[inline]
     pub(crate) fn encode(self, outbox: Vec<u8>) -> Vec<u8> {
         match self {
-            Self::Plain | Self::AfterProxyHeader => outbox,
+            Self::Plain | Self::AfterProxyHeader | Self::WithProxyHeader => outbox,
         }
     }
 }

@@ -13,7 +13,7 @@ use corelane_ring::{Listener, SocketFile, UnixSocket};
 use super::error::StartError;
 use crate::{
     config::{Config, Endpoint, Listen, Transport},
-    shard::Sources,
+    shard::{ShardLoads, Sources},
 };
 
 /// The listening sockets, or the one adopted socket, of all shards.
@@ -35,9 +35,11 @@ impl Listening {
         if config.listen.is_empty() {
             return Err(StartError::Nothing("no address"));
         }
+        let loads = (shards > 1).then(|| ShardLoads::new(shards));
+        let sources = || Sources { loads: loads.clone(), ..Sources::default() };
         let mut listening = Self {
             listeners: Vec::new(),
-            sources: (0..shards).map(|_| Sources::default()).collect(),
+            sources: (0..shards).map(|_| sources()).collect(),
             files: Vec::new(),
         };
         for wanted in &config.listen {
@@ -54,7 +56,7 @@ impl Listening {
 
     /// Sources of one shard that serves a single connection, which is already open.
     pub(super) fn adopt(socket: OwnedFd) -> Self {
-        let sources = Sources { listeners: Vec::new(), adopted: Some(socket) };
+        let sources = Sources { adopted: Some(socket), ..Sources::default() };
         Self { listeners: Vec::new(), sources: vec![sources], files: Vec::new() }
     }
 

@@ -2,9 +2,9 @@
 
 use std::{io, time::Duration};
 
-use corelane_ring::{PeerAddress, SocketId};
+use corelane_ring::{Arrival, SocketId};
 
-use super::Shard;
+use super::{Shard, balance::Accepted};
 use crate::{
     config::Transport,
     connection::{Connection, JsonLines, Wire},
@@ -15,8 +15,13 @@ use crate::{
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 impl Shard {
-    pub(super) fn on_accepted(&mut self, socket: SocketId, peer: Option<PeerAddress>, transport: Transport) {
-        self.pipeline.metrics().accept();
+    pub(super) fn on_accepted(&mut self, socket: SocketId, accepted: Accepted, arrival: Arrival) {
+        let Accepted { peer, transport, listener } = accepted;
+        let is_new = arrival != Arrival::Moved;
+        if is_new {
+            self.pipeline.metrics().accept();
+        }
+        self.ring.resume_receive(socket);
         let index = socket.index();
         if index >= self.connections.len() {
             self.connections.resize_with(index + 1, || None);
@@ -25,14 +30,19 @@ impl Shard {
         let deadline = if is_json_lines {
             Tick::NEVER
         } else {
-            self.timers.tick_after(self.now, self.limits.head_timeout)
+            let limits = &self.limits;
+            self.timers
+                .tick_after(self.now, if is_new { limits.head_timeout } else { limits.keep_alive_timeout })
         };
         if let Some(slot) = self.connections.get_mut(index) {
             debug_assert!(slot.is_none(), "the ring closes a socket before its slot is reused");
             let json_lines = is_json_lines.then(|| Box::new(JsonLines::new(socket, peer)));
-            let is_proxied = self.pipeline.trusts(peer);
+            // A header can only be at the start, which a moved connection has passed.
+            let is_proxied = is_new && self.pipeline.trusts(peer);
             let wire = if is_proxied { Wire::AfterProxyHeader } else { Wire::Plain };
-            *slot = Some(Connection { json_lines, wire, ..Connection::new(socket, peer, deadline) });
+            let listener = u8::try_from(listener.index()).unwrap_or(u8::MAX);
+            let new = Connection::new(socket, peer, deadline);
+            *slot = Some(Connection { json_lines, wire, listener, ..new });
             self.live += 1;
         }
         if !is_json_lines {

@@ -126,6 +126,7 @@ impl Shard {
         if connection_of(&mut self.connections, socket).is_none() {
             return;
         }
+        self.cancel_leaving(socket);
         if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::take) {
             self.detach(&connection);
             self.pipeline.dispatcher.memory.release(socket);
@@ -133,7 +134,7 @@ impl Shard {
                 self.proxy_headers.remove(&socket);
             }
             keep_spare(&mut self.spare, connection.out);
-            self.live -= 1;
+            self.remove_live();
         }
         self.timers.cancel(socket.index());
         self.ring.close(socket);
@@ -175,6 +176,7 @@ impl Shard {
             return;
         }
         self.drain_until = Some(instant_after(self.now, self.limits.drain_timeout));
+        self.balancer.leave();
         self.pipeline.drain();
         for listener in &self.listeners {
             self.ring.stop_listening(*listener);
@@ -199,7 +201,9 @@ impl Shard {
 
     /// Whether a drain has ended: no connection is open, or its time limit has passed.
     pub(super) fn is_drained(&self) -> bool {
-        self.drain_until
-            .is_some_and(|until| self.now >= until || (self.live == 0 && self.ring.sockets() == 0))
+        self.drain_until.is_some_and(|until| {
+            self.now >= until
+                || (self.live == 0 && self.ring.sockets() == 0 && !self.balancer.is_awaiting_arrival())
+        })
     }
 }

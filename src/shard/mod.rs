@@ -1,10 +1,12 @@
 //! A shard: the ring, the connections and the turn loop of one core.
 
 mod accept;
+mod balance;
 mod close;
 mod commands;
 mod deliver;
 mod execute;
+mod hand_over;
 mod handle;
 mod mailbox;
 mod memory;
@@ -27,6 +29,8 @@ use corelane_ring::{Event, ListenerId, Ring, SocketId};
 use crossbeam_channel::Sender;
 use glommio::timer::Timer;
 
+use balance::Balancer;
+pub use balance::ShardLoads;
 pub use handle::ShardHandle;
 pub use snapshot_swap::{Served, SnapshotSwap};
 pub use sources::Sources;
@@ -83,6 +87,7 @@ pub struct Shard {
     connections_max: usize,
     /// Connections in the table.
     live: usize,
+    balancer: Balancer,
     is_accepting: bool,
     accept_retry_at: Option<Instant>,
     timers: Timers,
@@ -120,7 +125,7 @@ impl Shard {
         mut ring: Ring,
         pipeline: Pipeline,
         handle: ShardHandle,
-        sources: Sources,
+        mut sources: Sources,
         limits: Limits,
         spin: Duration,
         sockets_max: u32,
@@ -128,6 +133,7 @@ impl Shard {
         let now = Instant::now();
         let table = sockets_max.saturating_sub(limits.connections_reserve);
         let adopts = sources.adopted.is_some();
+        let balancer = Balancer::new(sources.loads.take(), handle.number(), &mut ring, now);
         let (listeners, transports) = sources.open(&mut ring);
         Self {
             listeners,
@@ -142,6 +148,7 @@ impl Shard {
             connections: Vec::with_capacity(sockets_max as usize),
             connections_max: table.min(limits.connections_max).max(1) as usize,
             live: 0,
+            balancer,
             is_accepting: true,
             accept_retry_at: None,
             timers: Timers::new(now, sockets_max as usize),
@@ -239,7 +246,9 @@ impl Shard {
             }
         }
         if worked {
-            self.pipeline.end_turn(self.limits.turn_slow);
+            let took = self.pipeline.end_turn(self.limits.turn_slow);
+            self.balancer.end_turn(self.now, took);
+            self.move_candidate();
         }
         worked
     }
@@ -301,17 +310,20 @@ impl Shard {
 
     fn on_event(&mut self, event: Event) {
         match event {
+            Event::Received { socket, buffer } if self.balancer.is_timed() => {
+                self.on_timed_input(socket, buffer);
+            }
             Event::Received { socket, buffer } => self.on_received(socket, buffer),
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
             Event::SendProgressed { socket } => self.on_send_progressed(socket),
-            Event::Accepted { socket, listener, peer, .. } => {
-                let transport = self.transports.get(listener.index()).copied();
-                self.on_accepted(socket, peer, transport.unwrap_or(Transport::Http));
+            Event::Accepted { socket, listener, arrival, peer } => {
+                self.on_arrival(socket, listener, arrival, peer);
             }
-            Event::Connected { socket, .. } => self.on_accepted(socket, None, Transport::JsonLines),
+            Event::Connected { socket, .. } => self.on_connected(socket),
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, .. } => self.close(socket),
-            Event::HandedOver { .. } | Event::HandOverFailed { .. } => {}
+            Event::HandedOver { socket } => self.on_handed_over(socket),
+            Event::HandOverFailed { socket } => self.on_hand_over_failed(socket),
             Event::Closed { .. } => self.resume_accept(),
             Event::ConnectFailed { .. } => {
                 self.dispatcher().observer.limited("adopt_failed");

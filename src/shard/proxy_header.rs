@@ -50,7 +50,7 @@ impl Shard {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let mut bytes = self.proxy_headers.remove(&socket).unwrap_or_default();
         bytes.extend_from_slice(received);
-        let length = match Start::read(&bytes) {
+        let (length, wire) = match Start::read(&bytes) {
             Start::Partial => {
                 self.proxy_headers.insert(socket, bytes);
                 return;
@@ -60,16 +60,16 @@ impl Shard {
                 self.close(socket);
                 return;
             }
-            Start::Absent => 0,
+            Start::Absent => (0, Wire::Plain),
             Start::Header(length, client) => {
                 connection.peer = client.or(connection.peer);
                 if let Some(lines) = &mut connection.json_lines {
                     lines.client.peer = connection.peer;
                 }
-                length
+                (length, if client.is_some() { Wire::WithProxyHeader } else { Wire::Plain })
             }
         };
-        connection.wire = Wire::Plain;
+        connection.wire = wire;
         bytes.drain(..length);
         let length = bytes.len();
         bytes.resize(length + PADDING_BYTES, 0);

@@ -1,9 +1,10 @@
 //! The listeners and the adopted connection of a shard.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use corelane_ring::{Listener, ListenerId, Ring};
 
+use super::balance::ShardLoads;
 use crate::config::Transport;
 
 /// Token of the adopted connection in the events of the ring; there is at most one.
@@ -16,6 +17,9 @@ pub struct Sources {
     pub listeners: Vec<(Listener, Transport)>,
     /// A connected socket with newline-delimited JSON. A shard with an adopted socket ends when the socket is closed.
     pub adopted: Option<OwnedFd>,
+    /// The loads of all shards of the server, which hand connections over to each other. `None`: this shard neither takes nor gives
+    /// any.
+    pub loads: Option<Arc<ShardLoads>>,
 }
 
 impl Sources {

@@ -36,12 +36,14 @@ const SHARD_REFUSALS: [&str; 10] = [
 ];
 
 /// Counted events that are not rejections.
-const EVENTS: [&str; 10] = [
+const EVENTS: [&str; 12] = [
     "answer_lost",
     "answer_unexpected",
     "call_abandoned",
     "cancel_lost",
     "cancelled",
+    "connection_handed_over",
+    "connection_moved",
     "connection_panicked",
     "events_missed",
     "input_required",
@@ -137,8 +139,9 @@ impl Observer {
         self.turn_began = now;
     }
 
-    /// Ends a turn whose replies were sent: records their latencies, and logs a turn that took longer than `slow`.
-    pub(crate) fn end_turn(&mut self, slow: Duration) {
+    /// Ends a turn whose replies were sent: records their latencies, and logs a turn that took longer than `slow`. Returns the
+    /// length of the turn.
+    pub(crate) fn end_turn(&mut self, slow: Duration) -> Duration {
         let took = self.turn_began.elapsed();
         if took > slow {
             // The tools whose calls ended in this turn; which of them took the time is not measured.
@@ -148,6 +151,7 @@ impl Observer {
             self.write_slow_turn(tools, &format!("{} ms", took.as_millis()));
         }
         self.metrics.record_noted(took);
+        took
     }
 
     /// The peer of the connection whose input, delivery or call is being handled.

@@ -48,11 +48,14 @@ pub fn shard_tool() -> Tool {
 
 /// A connection to this shard.
 pub fn connect_to(running: &Running, shard: usize) -> Peer {
+    // Held, because a new connection goes to the shard with the fewest.
+    let mut others = Vec::new();
     for _ in 0..1000 {
         let mut peer = connect(running);
         if peer.request(&PeerRequest::call("shard", json!({}))).text() == shard.to_string() {
             return peer;
         }
+        others.push(peer);
     }
     panic!("no connection reached shard {shard}");
 }

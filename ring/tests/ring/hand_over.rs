@@ -106,8 +106,8 @@ fn accepted_connection_is_served_by_another_ring_with_bytes_sent_before() {
         let mut client = TcpStream::connect(address).unwrap();
         client.write_all(b"early").unwrap();
         let (socket, listener) = accept(harness).await;
-        assert!(harness.ring.hand_over(socket, &to, listener, Arrival::New));
-        assert!(!harness.ring.hand_over(socket, &to, listener, Arrival::New), "it is leaving");
+        assert!(harness.ring.hand_over(socket, &to, listener, Arrival::HandedOver));
+        assert!(!harness.ring.hand_over(socket, &to, listener, Arrival::HandedOver), "it is leaving");
         assert!(has_left(harness, socket).await);
         harness.closed(socket).await;
         assert_eq!(harness.ring.sockets(), 0);
@@ -115,7 +115,7 @@ fn accepted_connection_is_served_by_another_ring_with_bytes_sent_before() {
     });
     // The first ring has ended.
     assert_eq!(read(&mut client, 12), "there: early");
-    assert_eq!(other.arrivals.recv().unwrap(), Arrival::New);
+    assert_eq!(other.arrivals.recv().unwrap(), Arrival::HandedOver);
     drop(client);
     other.end();
 }
@@ -182,13 +182,13 @@ fn socket_stays_where_the_other_ring_is_full_or_has_ended() {
     with_ring(small(8, 8), async move |harness, address| {
         let mut clients: Vec<_> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
         let (first, listener) = accept(harness).await;
-        assert!(harness.ring.hand_over(first, &to, listener, Arrival::New));
+        assert!(harness.ring.hand_over(first, &to, listener, Arrival::HandedOver));
         assert!(has_left(harness, first).await);
         let (second, _) = accept(harness).await;
-        assert!(harness.ring.hand_over(second, &to, listener, Arrival::New));
+        assert!(harness.ring.hand_over(second, &to, listener, Arrival::HandedOver));
         assert!(!has_left(harness, second).await, "the other ring is full");
         other.end();
-        assert!(harness.ring.hand_over(second, &to, listener, Arrival::New));
+        assert!(harness.ring.hand_over(second, &to, listener, Arrival::HandedOver));
         assert!(!has_left(harness, second).await, "the other ring has ended");
         let mut outcomes = Vec::new();
         for client in &mut clients {
@@ -220,11 +220,11 @@ fn socket_that_is_closed_while_it_leaves_is_closed_once() {
                 // Until the send has completed.
                 harness.ring.send(socket, vec![0; 1000]).unwrap();
             }
-            assert!(harness.ring.hand_over(socket, &to, listener, Arrival::New));
+            assert!(harness.ring.hand_over(socket, &to, listener, Arrival::HandedOver));
             harness.ring.close(socket);
             harness.closed(socket).await;
             assert_eq!(harness.ring.sockets(), 0);
-            assert!(!harness.ring.hand_over(socket, &to, listener, Arrival::New), "the id is stale");
+            assert!(!harness.ring.hand_over(socket, &to, listener, Arrival::HandedOver), "the id is stale");
             drop(client);
         }
         other.end();
