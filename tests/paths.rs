@@ -166,7 +166,7 @@ fn resource_that_leaves_the_root_is_not_found() {
         }
     }
     let session = Session::open(running.addresses()[0], "2025-11-25", json!({}));
-    let mut read =
+    let read =
         |uri: &str| session.request(1, "resources/read", json!({"uri": uri})).response()["error"].clone();
     assert_eq!(read("file:///deep/../secret")["code"], INVALID_PARAMS);
     let missing = read("file:///data/out");
