@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
     task::{Context, Waker},
@@ -21,6 +22,11 @@ pub enum Unfinished {
     Cancelled,
     /// The call ends with an `input_required` result, and starts again with the answer.
     InputRequired,
+}
+
+/// Runs code of a handler; a panic is caught.
+pub(super) fn catch_panic<T>(run: impl FnOnce() -> T) -> Result<T, Unfinished> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| Unfinished::Panicked)
 }
 
 /// Identifies a pending call of one shard: its slot and the generation of the slot.

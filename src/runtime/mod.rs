@@ -24,6 +24,7 @@ use std::{
 use futures_lite::FutureExt;
 
 pub use cancel::{Cancel, LocalCancel};
+use completions::catch_panic;
 pub use completions::{CallEvent, Completed, Completions, RemoteCompletions, Ticket, Unfinished};
 pub use local::{Elapsed, LocalTask, sleep, spawn_local, timeout};
 use pool::Recipient;
@@ -353,8 +354,4 @@ fn prepare_work<W>(prepare: impl FnOnce() -> W) -> Result<W, Unprepared> {
         Ok(work) => Ok(work),
         Err(_) => Err(Unprepared::Panicked),
     }
-}
-
-fn catch_panic<T>(run: impl FnOnce() -> T) -> Result<T, Unfinished> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|_| Unfinished::Panicked)
 }

@@ -29,7 +29,7 @@ use std::{
 use rustix::thread::{Pid, gettid};
 
 use super::{
-    completions::{Completed, RemoteCompletions, Ticket, Unfinished},
+    completions::{Completed, RemoteCompletions, Ticket, Unfinished, catch_panic},
     fair_queue::FairQueue,
 };
 use crate::{
@@ -488,10 +488,10 @@ fn run(Job { work, recipient }: Job) {
     let Recipient { cancelled, ticket, completions } = recipient;
     // A cancelled job is dropped without running.
     let outcome = if cancelled.load(SeqCst) {
-        let _ = super::catch_panic(|| drop(work));
+        let _ = catch_panic(|| drop(work));
         Err(Unfinished::Cancelled)
     } else {
-        super::catch_panic(work).unwrap_or_else(Err)
+        catch_panic(work).unwrap_or_else(Err)
     };
     completions.push(Completed { ticket, outcome });
 }
