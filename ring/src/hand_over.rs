@@ -5,41 +5,17 @@
 //! that keep the socket here. Bytes that arrive later stay in the kernel's buffer until the other ring receives them. On success the
 //! descriptor of this ring is closed; the connection remains open, because the other ring has one.
 
-use std::{
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
-    sync::Arc,
-};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use io_uring::{IoUring, Probe, opcode, types};
+use io_uring::{opcode, types};
 
 use super::{
     event::{Arrival, Event},
+    hand_overs::{HandOver, RingHandle},
     operation::{Kind, Tag},
     ring::Ring,
     slots::{ListenerId, Receive, Slot, SlotState, SocketId},
 };
-
-/// A ring that receives sockets of other rings, for any thread. It keeps the kernel's ring, not its sockets.
-#[derive(Clone, Debug)]
-pub struct RingHandle(Arc<OwnedFd>);
-
-/// A socket that leaves.
-pub(super) struct HandOver {
-    /// Keeps the file until the operation has completed.
-    to: RingHandle,
-    /// The user data of the completion in the other ring.
-    user_data: u64,
-    /// The owner has closed the socket while the operation was under way.
-    pub(super) closes: bool,
-}
-
-/// Whether sockets can be handed over: Linux 6.7 and newer. Kernels since 6.0 have the operation, but not all of them post it safely to a
-/// ring with deferred work; `peer_queries` is of 6.7.
-pub(super) fn is_supported(ring: &IoUring, peer_queries: bool) -> bool {
-    let mut supported = Probe::new();
-    let probed = ring.submitter().register_probe(&mut supported);
-    peer_queries && probed.is_ok() && supported.is_supported(opcode::MsgRingSendFd::CODE)
-}
 
 impl Ring {
     /// A handle with which other rings hand sockets over to this one. `None` if the kernel cannot, or no file descriptor is left.
@@ -50,7 +26,7 @@ impl Ring {
         }
         // SAFETY: the descriptor is open as long as `self.ring`, which is borrowed during the call.
         let ring = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
-        Some(RingHandle(Arc::new(ring.try_clone_to_owned().ok()?)))
+        Some(RingHandle::new(ring.try_clone_to_owned().ok()?))
     }
 
     /// Hands a socket over to another ring, where [`Event::Accepted`] with this listener and arrival follows. Here
@@ -94,7 +70,7 @@ impl Ring {
             Receive::Ended => self.keep(id, events),
             Receive::Idle if slot.is_quiet() => {
                 slot.state = SlotState::Leaving;
-                let (ring, slot) = (types::Fd(to.0.as_raw_fd()), types::Fixed(id.index));
+                let (ring, slot) = (types::Fd(to.descriptor()), types::Fixed(id.index));
                 let any = types::DestinationSlot::auto_target();
                 let entry = opcode::MsgRingSendFd::new(ring, slot, any, *user_data).build();
                 self.push(entry, Tag::new(Kind::HandOver, id.index, id.generation));

@@ -31,6 +31,7 @@ mod dials;
 mod enter;
 mod event;
 mod hand_over;
+mod hand_overs;
 mod listener;
 mod operation;
 mod peer;
@@ -49,7 +50,7 @@ mod wake;
 pub use buffers::{PADDING_BYTES, ReceivedBuffer};
 pub use config::RingConfig;
 pub use event::{Arrival, Event};
-pub use hand_over::RingHandle;
+pub use hand_overs::RingHandle;
 pub use listener::{Listener, SocketFile, UnixSocket, bind};
 pub use peer::PeerAddress;
 pub use probe::{

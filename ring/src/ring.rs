@@ -16,7 +16,7 @@ use super::{
     dials::Dials,
     enter::ignore_transient,
     event::Event,
-    hand_over::{self, HandOver},
+    hand_overs::{self, HandOver},
     operation::{Kind, Tag},
     peer_queries::{self, PeerQueries},
     slots::{ListenerId, SlotTable, SocketId},
@@ -78,7 +78,7 @@ impl Ring {
             .setup_taskrun_flag()
             .build(config.submission_entries)?;
         let peer_queries = PeerQueries::new(peer_queries::is_supported(&mut ring)?);
-        let can_hand_over = hand_over::is_supported(&ring, peer_queries.supported);
+        let can_hand_over = hand_overs::is_supported(&ring, peer_queries.supported);
         let pool = BufferPool::new(config.buffers, config.buffer_bytes)?;
         let parker = Parker::new()?;
         let submitter = ring.submitter();
