@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -26,9 +27,9 @@ use support::{
 /// Time that the slow tool holds its shard.
 const SLOW: Duration = Duration::from_millis(4);
 
-/// A server on HTTP and newline-delimited JSON, with a tool that returns the client's address, and a slow one that returns its shard.
-fn start(shards: usize) -> Running {
-    let listen = ["127.0.0.1:0", "tcp://127.0.0.1:0"].map(|listen| listen.parse().unwrap());
+/// A server on HTTP, newline-delimited JSON and a third address, with a tool that returns the client's address, and a slow one that returns its shard.
+fn start(shards: usize, third: &str) -> Running {
+    let listen = ["127.0.0.1:0", "tcp://127.0.0.1:0", third].map(|listen| listen.parse().unwrap());
     let config = Config {
         listen: listen.into(),
         admin: Some("127.0.0.1:0".parse().unwrap()),
@@ -72,7 +73,8 @@ fn eight_connections_on_four_shards_are_two_on_each() {
     if !can_hand_over() {
         return;
     }
-    let running = start(4);
+    let path = std::env::temp_dir().join(format!("corelane-balance-{}.sock", std::process::id()));
+    let running = start(4, &format!("http+unix:{}", path.display()));
     let lines = running.listeners()[1].to_string();
     let lines: SocketAddr = lines.strip_prefix("tcp://").unwrap().parse().unwrap();
     for _ in 0..ROUNDS {
@@ -101,9 +103,16 @@ fn eight_connections_on_four_shards_are_two_on_each() {
         assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
         drop(clients);
         eventually("no connection", || connections(&running).iter().sum::<usize>() == 0);
+        // And from a Unix socket, which the shards share.
+        let clients: Vec<_> = (0..8).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        eventually("eight connections", || connections(&running).iter().sum::<usize>() == 8);
+        let counts = connections(&running);
+        assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
+        drop(clients);
+        eventually("no connection", || connections(&running).iter().sum::<usize>() == 0);
     }
     let accepted = metric(running.admin_address().unwrap(), "corelane_connections_accepted_total");
-    assert_eq!(accepted, f64::from(ROUNDS * 16));
+    assert_eq!(accepted, f64::from(ROUNDS * 24));
     let metrics = end(running);
     assert!(metrics.events("connection_handed_over") > 0);
     assert_eq!(metrics.events("connection_moved"), 0);
@@ -130,7 +139,7 @@ fn slow_connections_of_one_shard_move_to_the_other() {
     if !can_hand_over() {
         return;
     }
-    let running = start(2);
+    let running = start(2, "[::1]:0");
     let slow: Vec<Peer> = (0..6).map(|_| connect_to(&running, 0)).collect();
     let stop = Arc::default();
     let (shards, calls) = load(slow, &stop);
@@ -146,10 +155,34 @@ fn slow_connections_of_one_shard_move_to_the_other() {
 }
 
 #[test]
+fn fast_connection_leaves_a_slow_one_and_keeps_its_address() {
+    if !can_hand_over() {
+        return;
+    }
+    let running = start(2, "[::1]:0");
+    let ipv6 = running.addresses()[1];
+    let mut others = Vec::new();
+    let mut fast = loop {
+        let mut peer = Peer::connect(ipv6);
+        if peer.request(&call("shard")).text() == "0" {
+            break peer;
+        }
+        others.push(peer);
+    };
+    let stop = Arc::default();
+    let (_, calls) = load(vec![connect_to(&running, 0)], &stop);
+    eventually("the other shard", || fast.request(&call("shard")).text() == "1");
+    assert_eq!(fast.request(&call("peer")).text(), fast.stream.local_addr().unwrap().to_string());
+    stop.store(true, Relaxed);
+    calls.into_iter().for_each(|calls| calls.join().unwrap());
+    assert_eq!(end(running).events("connection_moved"), 1);
+}
+
+#[test]
 #[ignore = "measures: cargo test --test shard_balance -- --ignored --nocapture"]
 fn fast_clients_beside_slow_ones_wait_as_in_the_even_case() {
     let even = |is_even: bool| {
-        let running = start(2);
+        let running = start(2, "[::1]:0");
         let slow = (0..6).map(|index| connect_to(&running, if is_even { index % 2 } else { 0 })).collect();
         let fast: Vec<Peer> = (0..4).map(|index| connect_to(&running, index % 2)).collect();
         let stop = Arc::default();
