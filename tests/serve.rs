@@ -5,7 +5,9 @@
 mod support;
 
 use std::{
+    io::{BufRead, BufReader},
     net::Shutdown,
+    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
@@ -375,6 +377,35 @@ fn drain_answers_every_request_of_a_busy_client_without_resets() {
     }
     let (status, _, _) = server.wait(Duration::from_secs(15));
     assert!(status.success());
+}
+
+#[test]
+fn of_several_starts_at_the_same_moment_exactly_one_listens() {
+    const ROUNDS: usize = 40;
+    for round in 0..ROUNDS {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listen = free.to_string();
+        let start = |_| {
+            let mut command = corelane(&["serve", "--shards", "2", "--listen", &listen]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let mut children: Vec<_> = (0..4).map(start).collect();
+        let lines: Vec<String> = children
+            .iter_mut()
+            .map(|child| {
+                let mut line = String::new();
+                BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+                line
+            })
+            .collect();
+        let listening = lines.iter().filter(|line| line.starts_with("listening on ")).count();
+        let refused = lines.iter().filter(|line| line.contains("Address already in use")).count();
+        for mut child in children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!((listening, refused), (1, 3), "round {round}: {lines:?}");
+    }
 }
 
 #[test]

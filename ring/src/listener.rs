@@ -9,9 +9,11 @@ use std::{
         unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf, absolute},
+    thread,
+    time::{Duration, Instant},
 };
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// Length of the kernel's queue of connections that have not been accepted.
 const BACKLOG: i32 = 4096;
@@ -33,14 +35,30 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// Binds and listens with `SO_REUSEPORT`, so that each shard has its own listener on one port. Accepted sockets inherit
-/// `TCP_NODELAY`.
+/// Binds and listens with `SO_REUSEPORT`, on the address of a listener of [`bind_first`], so that each shard has its own listener on
+/// one port. Accepted sockets inherit `TCP_NODELAY`.
 ///
 /// # Errors
 /// The error of `bind` or `listen`: the port is in use, the address is not local, or permission is denied.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    listen(address, true)
+}
+
+/// Binds and listens as the only socket of the port, and then sets `SO_REUSEPORT`, which lets [`bind`] add listeners. Of several
+/// processes that start at the same moment exactly one succeeds: the kernel admits one listening socket without the option, and
+/// checks it again in `listen`.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_first(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = listen(address, false)?;
+    SockRef::from(&listener).set_reuse_port(true)?;
+    Ok(listener)
+}
+
+fn listen(address: SocketAddr, shares_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shares_port)?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
@@ -63,6 +81,7 @@ impl UnixSocket {
     /// directory does not exist, permission is denied, or the path is too long.
     pub fn bind(path: &Path) -> io::Result<Self> {
         let address = SockAddr::unix(path)?;
+        let _lock = lock_directory(path);
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         // The file inherits the socket's mode, so at no time can another user connect.
         File::from(OwnedFd::from(socket.try_clone()?)).set_permissions(Permissions::from_mode(USER_ONLY))?;
@@ -126,6 +145,26 @@ fn identity(path: &Path) -> io::Result<Identity> {
     Ok((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
 }
 
+/// Time for another start to finish with the directory.
+const LOCK_MAX: Duration = Duration::from_secs(2);
+/// Interval at which the lock is tried.
+const LOCK_RETRY: Duration = Duration::from_millis(5);
+
+/// Locks the directory of a socket (flock(2)) until the returned file is dropped: a socket that is bound and does not listen yet looks
+/// stale to another process that starts. `None` where the directory cannot be read or another program keeps the lock.
+fn lock_directory(path: &Path) -> Option<File> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = File::open(parent).ok()?;
+    let until = Instant::now() + LOCK_MAX;
+    while directory.try_lock().is_err() {
+        if Instant::now() >= until {
+            return None;
+        }
+        thread::sleep(LOCK_RETRY);
+    }
+    Some(directory)
+}
+
 /// Removes a socket file without a listener.
 fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
@@ -157,6 +196,40 @@ mod tests {
         let path = directory.join(name);
         let _ = fs::remove_file(&path);
         path
+    }
+
+    /// How many of several threads that call this at the same moment succeed.
+    fn winners<T: Send>(attempt: impl Fn() -> io::Result<T> + Sync) -> usize {
+        let barrier = std::sync::Barrier::new(4);
+        let made: Vec<io::Result<T>> = thread::scope(|scope| {
+            let start = || {
+                barrier.wait();
+                attempt()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        made.iter().filter(|made| made.is_ok()).count()
+    }
+
+    #[test]
+    fn one_of_several_starts_at_the_same_moment_listens() {
+        for _ in 0..200 {
+            let free = bind_first("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap();
+            let start = || {
+                let first = bind_first(free)?;
+                // A listener of the second shard.
+                bind(free).map(|second| (first, second))
+            };
+            assert_eq!(winners(start), 1, "{free}");
+        }
+        let path = unused_path("moment");
+        for _ in 0..200 {
+            // Stale: bound and closed.
+            let _ = fs::remove_file(&path);
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            assert_eq!(winners(|| UnixSocket::bind(&path)), 1);
+        }
     }
 
     #[test]

@@ -70,12 +70,11 @@ impl Listening {
     }
 
     fn add_tcp(&mut self, mut address: SocketAddr, transport: Transport) -> io::Result<SocketAddr> {
-        if address.port() != 0 {
-            // Shards share the port by SO_REUSEPORT. A bind without it fails where another server has the port.
-            drop(TcpListener::bind(address)?);
-        }
-        for sources in &mut self.sources {
-            let listener = corelane_ring::bind(address)?;
+        for (shard, sources) in self.sources.iter_mut().enumerate() {
+            // Shards share the port by SO_REUSEPORT. The first listener has it alone until it listens, and fails where another
+            // server has the port.
+            let bind = if shard == 0 { corelane_ring::bind_first } else { corelane_ring::bind };
+            let listener = bind(address)?;
             address = listener.local_addr()?;
             sources.listeners.push((Listener::from(listener), transport));
         }
