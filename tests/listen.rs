@@ -7,6 +7,7 @@ mod support;
 use std::{
     collections::HashMap,
     fs,
+    io::{Read, Write},
     os::unix::{
         fs::PermissionsExt,
         net::{UnixListener, UnixStream},
@@ -103,6 +104,39 @@ fn drain_over_a_unix_socket_completes_calls_in_flight() {
     let (status, _, stderr) = server.wait(Duration::from_secs(10));
     assert!(status.success(), "{stderr}");
     assert!(!path.exists());
+}
+
+/// The kernel connects clients before the server accepts them. They are not lost when it stops.
+#[test]
+fn sigterm_loses_no_unix_connection_of_clients_that_open_one_per_request() {
+    let path = place("per-request.sock");
+    let server = ServerProcess::spawn(serve(&[&http(&path)]));
+    let client = |path: PathBuf| {
+        let (mut answered, mut lost) = (0, 0);
+        while let Ok(mut stream) = UnixStream::connect(&path) {
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut start = [0; 12];
+            let replied = stream.write_all(&post("", echo("x"))).and_then(|()| stream.read_exact(&mut start));
+            match replied {
+                Ok(()) if start == *b"HTTP/1.1 200" => answered += 1,
+                _ => lost += 1,
+            }
+        }
+        (answered, lost)
+    };
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || client(path))
+        })
+        .collect();
+    // Under load for a while.
+    std::thread::sleep(Duration::from_millis(200));
+    server.signal("-TERM");
+    let counts: Vec<(usize, usize)> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    assert!(counts.iter().all(|(answered, lost)| *answered > 0 && *lost == 0), "{counts:?}");
+    let (status, _, stderr) = server.wait(Duration::from_secs(15));
+    assert!(status.success(), "{stderr}");
 }
 
 #[test]

@@ -5,8 +5,8 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader},
-    net::Shutdown,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
     process::Stdio,
     thread,
     time::{Duration, Instant},
@@ -377,6 +377,52 @@ fn drain_answers_every_request_of_a_busy_client_without_resets() {
     }
     let (status, _, _) = server.wait(Duration::from_secs(15));
     assert!(status.success());
+}
+
+/// Opens a connection for each request until none can be opened. Returns how many requests were answered, and how many connections
+/// were opened and then closed without a reply.
+fn connect_per_request(address: SocketAddr) -> (usize, usize) {
+    let (mut answered, mut lost) = (0, 0);
+    let request = post("", echo("x"));
+    // During a drain the kernel ignores the first SYN, and refuses the one that the client repeats a second later.
+    while let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(20)) {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut start = [0; 12];
+        let replied = uninterrupted(|| stream.write_all(&request))
+            .and_then(|()| uninterrupted(|| stream.read_exact(&mut start)));
+        match replied {
+            Ok(()) if start == *b"HTTP/1.1 200" => answered += 1,
+            _ => lost += 1,
+        }
+    }
+    (answered, lost)
+}
+
+/// The kernel accepts connections before the server does. They are not lost when it stops.
+#[test]
+fn sigterm_resets_no_connection_of_clients_that_open_one_per_request() {
+    const SIGNALS: usize = 5;
+    // A client thread may wait long for a processor.
+    let config = config_file("connection-per-request", "[limits]\ndrain_grace = \"1s\"\n");
+    let (mut answered, mut lost) = (0, 0);
+    for _ in 0..SIGNALS {
+        let server = ServerProcess::start(&["--shards", "2", "--config", &config]);
+        let address = server.address;
+        let clients: Vec<_> = (0..8).map(|_| thread::spawn(move || connect_per_request(address))).collect();
+        // Under load for a while.
+        thread::sleep(Duration::from_millis(200));
+        server.signal("-TERM");
+        for client in clients {
+            let (of_client, lost_of_client) = client.join().unwrap();
+            answered += of_client;
+            lost += lost_of_client;
+        }
+        let (status, _, stderr) = server.wait(Duration::from_secs(15));
+        assert!(status.success(), "{stderr}");
+    }
+    println!("{answered} answered, {lost} lost in {SIGNALS} signals");
+    assert!(answered > 0);
+    assert_eq!(lost, 0, "of {answered}");
 }
 
 #[test]

@@ -80,17 +80,43 @@ impl Ring {
         }
     }
 
-    /// Closes the listener, so that the kernel refuses new connections. The socket stays open until the cancellation of its accept
-    /// completes.
+    /// Makes the kernel start no further connection to the listener. It is still accepted what is queued, and what arrives of
+    /// handshakes under way; [`Ring::stop_listening`] follows after the time that a handshake takes.
+    pub fn refuse_connections(&mut self, id: ListenerId) {
+        let listener = self.listeners.get(id.0 as usize).and_then(|listener| listener.socket.as_ref());
+        if let Some(listener) = listener {
+            // Without the filter, connections that arrive until the listener is closed are accepted like others.
+            let _ = listener.refuse_connections();
+        }
+    }
+
+    /// Closes the listener, so that the kernel refuses new connections, after the queued ones have been accepted. The socket stays
+    /// open until the cancellation of its accept completes. Call [`Ring::refuse_connections`] before.
     pub fn stop_listening(&mut self, id: ListenerId) {
         self.pause_accept(id);
         if let Some(listener) = self.listeners.get_mut(id.0 as usize) {
             listener.stopped = true;
             // Otherwise an accept uses the descriptor, which is closed with the final completion.
             if listener.accepting == Accepting::Paused {
-                listener.socket = None;
+                self.close_listener(id);
             }
         }
+    }
+
+    /// Accepts the queued connections and closes the socket.
+    fn close_listener(&mut self, id: ListenerId) {
+        let socket = self.listeners.get_mut(id.0 as usize).and_then(|listener| listener.socket.take());
+        while let Some((descriptor, peer)) = socket.as_ref().and_then(Listener::accept_queued) {
+            self.install_accepted(descriptor, id, peer);
+        }
+    }
+
+    /// Whether further [`Event::Accepted`] may come: a listener is open, or connections are on their way from the kernel.
+    #[must_use]
+    pub fn may_accept(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.socket.is_some())
+            || self.peer_queries.are_under_way()
+            || self.dials.are_under_way()
     }
 
     pub(super) fn complete_accept(
@@ -113,7 +139,9 @@ impl Ring {
         let resume = listener.accepting == Accepting::Cancelling { resume: true };
         listener.accepting = Accepting::Paused;
         if listener.stopped {
-            listener.socket = None;
+            if !self.ended {
+                self.close_listener(id);
+            }
             return;
         }
         let error = -result;

@@ -11,9 +11,11 @@ use socket2::{SockAddr, Socket};
 
 use super::{
     dials::Dial,
-    event::{Event, os_error},
+    event::{Arrival, Event, os_error},
     operation::{Kind, Tag},
+    peer::PeerAddress,
     ring::Ring,
+    slots::ListenerId,
 };
 
 /// Makes the kernel choose the slot: `IORING_FILE_INDEX_ALLOC`.
@@ -23,7 +25,7 @@ impl Ring {
     /// Connects a socket, whose options and local address the caller has set. The socket then uses no file descriptor.
     /// [`Event::Connected`] or [`Event::ConnectFailed`] with `token` follows.
     pub fn connect(&mut self, socket: Socket, address: SockAddr, token: u64) {
-        self.install(OwnedFd::from(socket), Some(address), token);
+        self.install(OwnedFd::from(socket), Some(address), token, None);
     }
 
     /// Cancels the pending connects with this token. [`Event::ConnectFailed`] with `ECANCELED` follows, unless the connect completes
@@ -41,13 +43,30 @@ impl Ring {
     /// Takes ownership of a connected socket, which then uses no file descriptor. [`Event::Connected`] or
     /// [`Event::ConnectFailed`] with `token` follows.
     pub fn adopt(&mut self, socket: OwnedFd, token: u64) {
-        self.install(socket, None, token);
+        self.install(socket, None, token, None);
     }
 
-    fn install(&mut self, descriptor: OwnedFd, address: Option<SockAddr>, token: u64) {
+    /// Takes ownership of a connection that was accepted without the ring. [`Event::Accepted`] or [`Event::AcceptFailed`] follows.
+    pub(super) fn install_accepted(
+        &mut self,
+        socket: OwnedFd,
+        listener: ListenerId,
+        peer: Option<PeerAddress>,
+    ) {
+        self.install(socket, None, 0, Some((listener, peer)));
+    }
+
+    fn install(
+        &mut self,
+        descriptor: OwnedFd,
+        address: Option<SockAddr>,
+        token: u64,
+        accepted: Option<(ListenerId, Option<PeerAddress>)>,
+    ) {
         let number = Box::new(AtomicI32::new(descriptor.as_raw_fd()));
         let pointer = number.as_ptr().cast_const();
-        let dial = Dial { token, descriptor: Some(descriptor), number, address: address.map(Box::new) };
+        let address = address.map(Box::new);
+        let dial = Dial { token, descriptor: Some(descriptor), number, address, accepted };
         let key = self.dials.insert(dial);
         let install = opcode::FilesUpdate::new(pointer, 1).offset(ANY_SLOT).build();
         self.push(install, Tag::new(Kind::Install, key, 0));
@@ -80,15 +99,24 @@ impl Ring {
             self.fail_dial(key, result, events);
             return;
         }
-        let Some(Dial { token, .. }) = self.dials.remove(key) else { return };
-        let socket = self.admit(slot, events);
-        self.arm_receive(socket);
-        events.push(Event::Connected { token, socket });
+        let Some(Dial { token, accepted, .. }) = self.dials.remove(key) else { return };
+        match accepted {
+            Some((listener, peer)) => self.report_accepted(listener, slot, Arrival::Accepted, peer, events),
+            None => {
+                let socket = self.admit(slot, events);
+                self.arm_receive(socket);
+                events.push(Event::Connected { token, socket });
+            }
+        }
     }
 
     fn fail_dial(&mut self, key: u32, result: i32, events: &mut Vec<Event>) {
-        if let Some(Dial { token, .. }) = self.dials.remove(key) {
-            events.push(Event::ConnectFailed { token, error: os_error(result) });
+        if let Some(Dial { token, accepted, .. }) = self.dials.remove(key) {
+            let error = os_error(result);
+            events.push(match accepted {
+                Some((listener, _)) => Event::AcceptFailed { listener, error },
+                None => Event::ConnectFailed { token, error },
+            });
         }
     }
 

@@ -1,8 +1,10 @@
-//! Table of pending connects.
+//! Table of pending connects and of sockets on their way to the table of direct descriptors.
 
 use std::{os::fd::OwnedFd, sync::atomic::AtomicI32};
 
 use socket2::SockAddr;
+
+use super::{peer::PeerAddress, slots::ListenerId};
 
 /// Pending connects, by the key in their operations' user data. A free key has no entry.
 #[derive(Default)]
@@ -20,6 +22,8 @@ pub(super) struct Dial {
     pub(super) number: Box<AtomicI32>,
     /// The peer's address, which the kernel reads until the connect completes. `None` if the socket is connected already.
     pub(super) address: Option<Box<SockAddr>>,
+    /// The listener that has accepted the socket, and its peer. `None` if the owner connected or adopted it.
+    pub(super) accepted: Option<(ListenerId, Option<PeerAddress>)>,
 }
 
 impl Dials {
@@ -33,6 +37,11 @@ impl Dials {
         }
         self.dials.push(Some(dial));
         u32::try_from(self.dials.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Whether an entry is pending.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.free.len() < self.dials.len()
     }
 
     pub(super) fn get_mut(&mut self, key: u32) -> Option<&mut Dial> {
@@ -51,7 +60,7 @@ mod tests {
     use super::*;
 
     fn dial(token: u64) -> Dial {
-        Dial { token, descriptor: None, number: Box::default(), address: None }
+        Dial { token, descriptor: None, number: Box::default(), address: None, accepted: None }
     }
 
     #[test]

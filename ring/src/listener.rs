@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, Permissions},
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Shutdown, SocketAddr, TcpListener},
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
@@ -13,7 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
+
+use super::peer::PeerAddress;
 
 /// Length of the kernel's queue of connections that have not been accepted.
 const BACKLOG: i32 = 4096;
@@ -27,6 +29,63 @@ pub struct Listener {
     pub(super) descriptor: OwnedFd,
     /// Whether other rings accept from the same socket.
     pub(super) shared: bool,
+}
+
+/// Classic BPF program that drops a segment with SYN and without ACK, and passes all others whole. A filter of a TCP socket is
+/// given segments from their TCP header on, whose byte 13 has the flags (RFC 9293, section 3.1).
+const DROP_SYN: [SockFilter; 5] = [
+    SockFilter::new((libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16, 0, 0, 13),
+    SockFilter::new((libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16, 0, 0, TCP_SYN | TCP_ACK),
+    SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, 1, TCP_SYN),
+    SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0),
+    SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX),
+];
+
+const TCP_SYN: u32 = 0x02;
+const TCP_ACK: u32 = 0x10;
+
+impl Listener {
+    /// Makes the kernel start no further connection, while those that it has queued stay. A TCP listener drops SYN segments, so
+    /// that a client repeats its SYN, after a second, until the listener is closed and the kernel refuses it; handshakes under
+    /// way complete. A Unix socket refuses at once, for all rings that share it.
+    ///
+    /// Closing a listener resets what is in its queue, and shutting a TCP listener down does so too (tcp(7) has no other way).
+    ///
+    /// # Errors
+    /// The process has no memory for the filter.
+    pub(super) fn refuse_connections(&self) -> io::Result<()> {
+        let socket = SockRef::from(&self.descriptor);
+        if socket.domain()? == Domain::UNIX {
+            socket.shutdown(Shutdown::Read)
+        } else {
+            // Accepted sockets inherit the filter; none of theirs is a SYN.
+            socket.attach_filter(&DROP_SYN)
+        }
+    }
+
+    /// A queued connection, after [`Self::refuse_connections`]; `None` if there is none.
+    pub(super) fn accept_queued(&self) -> Option<(OwnedFd, Option<PeerAddress>)> {
+        let socket = SockRef::from(&self.descriptor);
+        // A Unix socket that was shut down does not block; the flag would also hold for the rings that share it.
+        if !self.shared && socket.set_nonblocking(true).is_err() {
+            return None;
+        }
+        loop {
+            match socket.accept() {
+                Ok((accepted, peer)) => {
+                    let peer = peer.as_socket();
+                    return Some((
+                        accepted.into(),
+                        peer.and_then(|peer| PeerAddress::new(peer.ip(), peer.port())),
+                    ));
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR | libc::ECONNABORTED) => {}
+                    _ => return None,
+                },
+            }
+        }
+    }
 }
 
 impl From<TcpListener> for Listener {
@@ -196,6 +255,41 @@ mod tests {
         let path = directory.join(name);
         let _ = fs::remove_file(&path);
         path
+    }
+
+    /// A listener, and how to connect to it.
+    type Case = (Listener, Box<dyn Fn() -> io::Result<Socket>>);
+
+    fn cases(path: &Path, unix: &UnixSocket) -> [Case; 2] {
+        let tcp = bind_first("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = SockAddr::from(tcp.local_addr().unwrap());
+        let listener = unix.listener().unwrap();
+        let connect = |domain, address: SockAddr| -> Box<dyn Fn() -> io::Result<Socket>> {
+            Box::new(move || {
+                let socket = Socket::new(domain, Type::STREAM, None)?;
+                socket.connect_timeout(&address, std::time::Duration::from_millis(200)).map(|()| socket)
+            })
+        };
+        let unix_address = SockAddr::unix(path).unwrap();
+        [(tcp.into(), connect(Domain::IPV4, address)), (listener, connect(Domain::UNIX, unix_address))]
+    }
+
+    #[test]
+    fn queued_connections_stay_after_further_ones_are_refused() {
+        let path = unused_path("refuse");
+        let unix = UnixSocket::bind(&path).unwrap();
+        for (listener, connect) in cases(&path, &unix) {
+            let queued: Vec<Socket> = (0..3).map(|_| connect().unwrap()).collect();
+            listener.refuse_connections().unwrap();
+            assert!(connect().is_err(), "a further connection");
+            for client in &queued {
+                let (accepted, _) = listener.accept_queued().expect("queued before");
+                assert_eq!(client.send(b"x").unwrap(), 1);
+                let mut byte = [std::mem::MaybeUninit::uninit()];
+                assert_eq!(Socket::from(accepted).recv(&mut byte).unwrap(), 1);
+            }
+            assert!(listener.accept_queued().is_none(), "the queue is empty");
+        }
     }
 
     /// How many of several threads that call this at the same moment succeed.

@@ -63,6 +63,11 @@ impl PeerQueries {
         Self { supported, ..Self::default() }
     }
 
+    /// Whether a query has not completed.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.free.len() < self.queries.len()
+    }
+
     /// Returns the query's number, and where the kernel may write `name_bytes` until [`Self::finish`].
     pub(super) fn begin(&mut self, connection: Connection, name_bytes: usize) -> (u32, *mut [u8; V6_BYTES]) {
         let reused = self.free.pop().and_then(|key| Some((key, self.queries.get_mut(key as usize)?)));

@@ -39,7 +39,7 @@ impl Ring {
         }
     }
 
-    fn report_accepted(
+    pub(super) fn report_accepted(
         &mut self,
         listener: ListenerId,
         slot: u32,

@@ -8,7 +8,7 @@ use super::{Shard, balance::Accepted};
 use crate::{
     config::Transport,
     connection::{Connection, JsonLines, Wire},
-    runtime::Tick,
+    runtime::{Tick, instant_after},
 };
 
 /// Delay after which a failed accept is retried.
@@ -27,7 +27,10 @@ impl Shard {
             self.connections.resize_with(index + 1, || None);
         }
         let is_json_lines = transport == Transport::JsonLines;
-        let deadline = if is_json_lines {
+        let deadline = if self.drain_until.is_some() {
+            // Its request may be in transit.
+            self.timers.tick_after(self.now, self.limits.drain_grace)
+        } else if is_json_lines {
             Tick::NEVER
         } else {
             let limits = &self.limits;
@@ -45,12 +48,12 @@ impl Shard {
             *slot = Some(Connection { json_lines, wire, listener, ..new });
             self.live += 1;
         }
-        if !is_json_lines {
+        if deadline != Tick::NEVER {
             self.timers.schedule(index, deadline);
         }
         // Connections that were accepted before the pause took effect.
         let flood = self.connections_max + self.limits.connections_reserve as usize;
-        if self.drain_until.is_some() || self.live > flood {
+        if self.live > flood {
             self.close(socket);
             return;
         }
@@ -75,7 +78,7 @@ impl Shard {
 
     /// Resumes accepting when a tenth of the connections has closed.
     pub(super) fn resume_accept(&mut self) {
-        if !self.is_accepting && self.drain_until.is_none() && self.live * 10 <= self.connections_max * 9 {
+        if !self.is_accepting && !self.is_closed_to_new() && self.live * 10 <= self.connections_max * 9 {
             self.is_accepting = true;
             for listener in &self.listeners {
                 self.ring.resume_accept(*listener);
@@ -83,10 +86,34 @@ impl Shard {
         }
     }
 
+    /// Whether a drain has closed the listeners.
+    fn is_closed_to_new(&self) -> bool {
+        self.drain_until.is_some() && self.listen_until.is_none()
+    }
+
+    /// Starts to close the listeners for a drain. What the kernel has accepted is served; handshakes under way have
+    /// `drain_grace` to complete.
+    pub(super) fn refuse_connections(&mut self) {
+        for listener in &self.listeners {
+            self.ring.refuse_connections(*listener);
+        }
+        self.listen_until = Some(instant_after(self.now, self.limits.drain_grace));
+    }
+
+    /// Closes the listeners once the handshakes under way have had their time.
+    pub(super) fn close_listeners(&mut self) {
+        if self.listen_until.is_some_and(|until| until <= self.now) {
+            self.listen_until = None;
+            for listener in &self.listeners {
+                self.ring.stop_listening(*listener);
+            }
+        }
+    }
+
     pub(super) fn retry_accept(&mut self) {
         if self.accept_retry_at.is_some_and(|at| at <= self.now) {
             self.accept_retry_at = None;
-            if self.is_accepting && self.drain_until.is_none() {
+            if self.is_accepting && !self.is_closed_to_new() {
                 for listener in &self.listeners {
                     self.ring.resume_accept(*listener);
                 }

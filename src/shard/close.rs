@@ -178,9 +178,7 @@ impl Shard {
         self.drain_until = Some(instant_after(self.now, self.limits.drain_timeout));
         self.balancer.leave();
         self.pipeline.drain();
-        for listener in &self.listeners {
-            self.ring.stop_listening(*listener);
-        }
+        self.refuse_connections();
         // A client that has just received a reply may have sent its next request: it is answered with `Connection: close`. A
         // partial request has a shorter time limit than usual.
         let idle = self.timers.tick_after(self.now, self.limits.drain_grace);
@@ -199,11 +197,11 @@ impl Shard {
         }
     }
 
-    /// Whether a drain has ended: no connection is open, or its time limit has passed.
+    /// Whether a drain has ended: no connection is open or may come, or its time limit has passed.
     pub(super) fn is_drained(&self) -> bool {
         self.drain_until.is_some_and(|until| {
-            self.now >= until
-                || (self.live == 0 && self.ring.sockets() == 0 && !self.balancer.is_awaiting_arrival())
+            let may_arrive = self.ring.may_accept() || self.balancer.is_awaiting_arrival();
+            self.now >= until || (self.live == 0 && self.ring.sockets() == 0 && !may_arrive)
         })
     }
 }

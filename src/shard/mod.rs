@@ -106,6 +106,8 @@ pub struct Shard {
     /// Completions after which deadlines are checked although more are ready; `None` while everything ready was handled.
     backlog: Option<usize>,
     drain_until: Option<Instant>,
+    /// When a drain closes the listeners, if it has not.
+    listen_until: Option<Instant>,
     /// Time at which the executor last polled its timers.
     executor_turn: Instant,
     /// Whether messages of other shards, or connections to count, are left from the last turn.
@@ -161,6 +163,7 @@ impl Shard {
             awake_by: now,
             backlog: None,
             drain_until: None,
+            listen_until: None,
             executor_turn: now,
             has_more: false,
             census: Census::default(),
@@ -236,6 +239,7 @@ impl Shard {
             self.guarded(socket, |shard| shard.on_timer(index));
         }
         self.dispatcher().expire(is_current);
+        self.close_listeners();
         self.retry_accept();
         loop {
             self.drain_deliveries();
@@ -271,6 +275,7 @@ impl Shard {
             self.dispatcher().calls.next_deadline(),
             self.accept_retry_at,
             self.drain_until,
+            self.listen_until,
         ];
         let until = alarms.into_iter().flatten().min();
         self.awake_by = until.unwrap_or_else(|| instant_after(self.now, Duration::MAX));
