@@ -348,10 +348,13 @@ fn health_and_readiness_fail_for_a_stuck_shard_or_a_drain() {
     assert!(metrics.contains("corelane_events_total{shard=\"0\",event=\"slow_turn\"} 1"), "{metrics}");
     client.send(call("wait"));
     await_calls_in_flight(&running, 1);
-    running.stopper().drain();
+    running.stopper().unready();
     let reply = get(&running, "/readyz");
     assert_eq!((reply.status, text(&reply).as_str()), (503, "draining\n"));
     assert_eq!(get(&running, "/healthz").status, 200);
+    running.stopper().drain();
+    // Free for another process while the call is in flight.
+    drop(std::net::TcpListener::bind(running.admin_address().unwrap()).unwrap());
     assert_eq!(client.read().status, 200, "the call in flight completes");
     running.join().unwrap();
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
@@ -28,7 +28,10 @@ const ACCEPTED_PER_TURN: usize = 16;
 const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 
 pub(super) struct EventLoop {
-    listener: TcpListener,
+    /// `None` once it has been released.
+    listener: Option<TcpListener>,
+    /// Dropped when the listener is closed.
+    listening: Option<Sender<()>>,
     shared: Arc<Shared>,
     wake: Arc<Wake>,
     pages: PageMakers,
@@ -46,10 +49,12 @@ impl EventLoop {
         shared: Arc<Shared>,
         wake: Arc<Wake>,
         pages: (PageMakers, Receiver<Made>),
+        listening: Sender<()>,
     ) -> Self {
         let (pages, responses) = pages;
         Self {
-            listener,
+            listener: Some(listener),
+            listening: Some(listening),
             shared,
             wake,
             pages,
@@ -64,6 +69,11 @@ impl EventLoop {
     /// Serves until `ended` is set.
     pub(super) fn run(mut self) {
         while !self.shared.ended.load(Ordering::Relaxed) {
+            if self.shared.released.load(Ordering::Relaxed) && self.listener.is_some() {
+                self.accept(Instant::now());
+                self.listener = None;
+                self.listening = None;
+            }
             self.turn();
         }
         self.pages.join();
@@ -83,8 +93,8 @@ impl EventLoop {
             };
             polled.push(entry);
         }
-        if accepts {
-            polled.push(PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN));
+        if let Some(listener) = self.listener.as_ref().filter(|_| accepts) {
+            polled.push(PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN));
         }
         let retry = self.accept_retry_at.filter(|_| !accepts && !is_full);
         let due = self.connections.iter().filter_map(|connection| connection.deadline).chain(retry).min();
@@ -173,7 +183,8 @@ impl EventLoop {
             if self.is_full() {
                 return;
             }
-            let stream = match self.listener.accept() {
+            let Some(listener) = &self.listener else { return };
+            let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) => match error.kind() {
                     std::io::ErrorKind::WouldBlock => return,

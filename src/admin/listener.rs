@@ -8,7 +8,10 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
+
+use crossbeam_channel::{Receiver, bounded};
 
 use super::{
     event_loop::EventLoop,
@@ -25,6 +28,8 @@ pub(crate) struct Admin {
     address: SocketAddr,
     shared: Arc<Shared>,
     wake: Arc<Wake>,
+    /// Closed once the listening socket is closed.
+    listening: Receiver<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -53,16 +58,18 @@ impl Admin {
             pages_refused: AtomicU64::new(0),
             pressure,
             draining: AtomicBool::new(false),
+            released: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
         let wake = Arc::new(Wake::new()?);
         let pages = PageMakers::start(&shared, &wake)?;
-        let event_loop = EventLoop::new(listener, Arc::clone(&shared), Arc::clone(&wake), pages);
+        let (open, listening) = bounded(0);
+        let event_loop = EventLoop::new(listener, Arc::clone(&shared), Arc::clone(&wake), pages, open);
         let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || event_loop.run())?;
-        Ok(Self { address, shared, wake, thread: Mutex::new(Some(thread)) })
+        Ok(Self { address, shared, wake, listening, thread: Mutex::new(Some(thread)) })
     }
 
-    /// The address it listens on.
+    /// The address it listens on, or listened on before it was released.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -71,7 +78,19 @@ impl Admin {
     pub(crate) fn drain(&self) {
         self.shared.draining.store(true, Ordering::Relaxed);
     }
+
+    /// Closes the listening socket, so that another process can have the address, and waits until it is closed. Connections that
+    /// the kernel has queued are still served.
+    pub(crate) fn release(&self) {
+        self.shared.released.store(true, Ordering::Relaxed);
+        self.wake.wake();
+        // Closed without a message.
+        let _ = self.listening.recv_timeout(RELEASE_MAX);
+    }
 }
+
+/// Maximum time to wait until the listening socket is closed.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
 
 impl Drop for Admin {
     fn drop(&mut self) {

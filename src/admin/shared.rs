@@ -80,6 +80,8 @@ pub(super) struct Shared {
     pub(super) pressure: MemoryPressure,
     /// `/readyz` answers 503.
     pub(super) draining: AtomicBool,
+    /// The listening socket is closed; connections are served to their end.
+    pub(super) released: AtomicBool,
     /// The thread of the connections exits.
     pub(super) ended: AtomicBool,
 }

@@ -62,10 +62,13 @@ impl Stopper {
         }
     }
 
-    /// Starts the drain: closes the listeners, finishes calls in flight, then stops.
+    /// Starts the drain: closes the listeners, finishes calls in flight, then stops. The admin address is free when this returns.
     pub fn drain(&self) {
         self.unready();
         self.handles.iter().for_each(ShardHandle::drain);
+        if let Some(admin) = self.admin.upgrade() {
+            admin.release();
+        }
     }
 }
 
