@@ -393,7 +393,7 @@ fn end_of_input_waits_for_calls_within_the_drain_timeout() {
 }
 
 #[test]
-fn calls_beyond_the_drain_timeout_are_cancelled_and_named() {
+fn calls_beyond_the_drain_timeout_are_answered_with_an_error_and_named() {
     let config = limits("abandoned", "drain_timeout = \"300ms\"");
     for signalled in [false, true] {
         let mut server = Piped::start(corelane(&["stdio", "--config", &config]));
@@ -408,8 +408,10 @@ fn calls_beyond_the_drain_timeout_are_cancelled_and_named() {
         } else {
             server.peer.close();
         }
+        let answer = server.peer.next();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(-32000)), "{answer}");
         let (status, stderr) = server.wait(LIMIT);
-        assert_eq!(status.code(), Some(0), "{stderr}");
+        assert_eq!(status.code(), Some(3), "{stderr}");
         assert!(stderr.contains("calls_abandoned") && stderr.contains("sleep"), "{stderr}");
         assert!(stderr.contains("limits.drain_timeout"), "{stderr}");
     }

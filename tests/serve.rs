@@ -427,6 +427,64 @@ const SLEEP: &str =
     r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"sleep","arguments":{"ms":60000}}}"#;
 
 #[test]
+fn call_beyond_the_drain_timeout_is_answered_and_the_exit_code_is_three() {
+    let config = config_file("answered", "[limits]\ndrain_timeout = \"300ms\"\n");
+    let server = ServerProcess::observed(serve(&["--shards", "2", "--config", &config]));
+    let mut legacy = server.connect();
+    legacy.send(post("", SLEEP));
+    let mut modern = server.connect();
+    let (headers, body) = support::modern("tools/call", json!({"name": "sleep", "arguments": {"ms": 60000}}));
+    modern.send(post(&headers, body));
+    await_metric(server.admin(), "corelane_calls_in_flight", 2.0);
+    server.signal("-TERM");
+    for client in [&mut legacy, &mut modern] {
+        let reply = client.read();
+        assert_eq!((reply.status, reply.error_code()), (503, -32000));
+        assert_eq!(reply.header("connection"), Some("close"));
+        assert!(client.is_closed());
+    }
+    let (status, _, stderr) = server.wait(Duration::from_secs(15));
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("calls_abandoned") && stderr.contains("sleep"), "{stderr}");
+    assert!(stderr.ends_with("remedy: a longer drain_timeout\n"), "{stderr}");
+}
+
+#[test]
+fn client_that_has_left_does_not_hold_the_drain() {
+    let config = config_file(
+        "left",
+        "[limits]\ndrain_timeout = \"60s\"\nwrite_timeout = \"60s\"\nlinger_timeout = \"500ms\"\n",
+    );
+    let server = ServerProcess::observed(serve(&["--shards", "1", "--config", &config]));
+    // Its closed connection looks like one whose client awaits the reply.
+    let mut left = server.connect();
+    left.send(post("", SLEEP));
+    await_metric(server.admin(), "corelane_calls_in_flight", 1.0);
+    drop(left);
+    // Awaits its reply after it has closed its sending side.
+    let mut half = server.connect();
+    half.send(post("", SLEEP.replace("60000", "1500")));
+    half.stream.shutdown(Shutdown::Write).unwrap();
+    await_metric(server.admin(), "corelane_calls_in_flight", 2.0);
+    // Reads nothing of a reply that the buffers of the socket do not hold.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let mut stuck = Client::over(TcpStream::from(socket));
+    stuck.send(post("", echo(&"x".repeat(3_900_000))));
+    assert_eq!(uninterrupted(|| stuck.stream.peek(&mut [0])).unwrap(), 1);
+    server.signal("-TERM");
+    let mut reply = half.read();
+    while reply.status == 100 {
+        reply = half.read();
+    }
+    assert_eq!(reply.status, 200);
+    let (status, _, stderr) = server.wait(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    drop(stuck);
+}
+
+#[test]
 fn new_process_starts_while_the_old_one_drains() {
     let old = ServerProcess::observed(serve(&["--shards", "2"]));
     let (address, admin) = (old.address.to_string(), old.admin().to_string());

@@ -166,12 +166,13 @@ fn calls_on_stdio_are_answered_on_completion_and_never_after_cancellation() {
     assert_eq!(process.receive()["id"], "slow");
     process.request("last", "ping", json!({}));
     assert_eq!(process.receive()["id"], "last");
-    // A cancelled call is never answered; a call in flight at the end of input is answered if it completes soon.
+    // A cancelled call is never answered; a call in flight at the end of input is answered with its result if it completes soon.
     process.request("soon", "tools/call", sleep(200));
     process.request("too late", "tools/call", sleep(60_000));
     let began = Instant::now();
     let (rest, code) = process.end();
-    assert_eq!((rest.len(), &rest[0]["id"], code), (1, &json!("soon"), Some(0)));
+    assert_eq!((rest.len(), &rest[0]["id"], code), (2, &json!("soon"), Some(3)));
+    assert_eq!((&rest[1]["id"], &rest[1]["error"]["code"]), (&json!("too late"), &json!(-32000)));
     assert!(began.elapsed() < Duration::from_secs(20), "the process exits before the call ends");
 }
 

@@ -198,7 +198,8 @@ fn files_and_functions_that_the_documentation_names_exist() {
         let text = fs::read_to_string(root().join(document)).unwrap();
         assert_eq!(dead_names(&text), [""; 0], "{document}");
     }
-    let known = "`shard/mod.rs`: `guarded`, `on_event`; `mcp/envelope/era.rs`: `Params::read`\\*, `expect`; `ring/`";
+    let known =
+        "`shard/mod.rs`: `guarded`, `on_event`; `mcp/envelope/era.rs`: `Params::read`\\*, `expect`; `ring/`";
     assert_eq!(dead_names(known), [""; 0]);
     let dead =
         "`shard/none.rs`, `none/`, `shard/mod.rs`: `guarded`\\*, `nothing`. `Phase` of `connection/mod.rs`";

@@ -71,14 +71,14 @@ impl Server {
         let command = without_empty_variables(Arguments::command().name(info.name).version(info.version));
         let arguments =
             Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
-        let mut format = LogFormat::Text;
+        let (mut format, mut code) = (LogFormat::Text, ExitCode::FAILURE);
         let result = match arguments.action {
             Action::Serve(arguments) => {
                 let path = arguments.config.clone();
                 format = arguments.log.log_format.unwrap_or_default();
                 run(path, arguments.into_config(), |config| {
                     format = config.log.format;
-                    self.serve(config)
+                    self.serve(config).inspect_err(|error| code = exit_code(error))
                 })
             }
             Action::Stdio(arguments) => {
@@ -86,7 +86,7 @@ impl Server {
                 format = arguments.log.log_format.unwrap_or_default();
                 run(path, arguments.into_config(), |config| {
                     format = config.log.format;
-                    self.serve_stdio(config)
+                    self.serve_stdio(config).inspect_err(|error| code = exit_code(error))
                 })
             }
             Action::Check { config } => check(self, &config),
@@ -100,9 +100,19 @@ impl Server {
                         LogFormat::Json => eprintln!("{}", json_line(&line)),
                     }
                 }
-                ExitCode::FAILURE
+                code
             }
         }
+    }
+}
+
+/// Exit code of a server that has stopped after calls were abandoned.
+const CALLS_ABANDONED: u8 = 3;
+
+fn exit_code(error: &StartError) -> ExitCode {
+    match error {
+        StartError::CallsAbandoned { .. } => ExitCode::from(CALLS_ABANDONED),
+        _ => ExitCode::FAILURE,
     }
 }
 

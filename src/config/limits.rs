@@ -234,7 +234,8 @@ pub struct Limits {
     /// Concurrent connections of the admin interface; scrapes may take half. Beyond it: a connection without a whole request is
     /// closed for each new one. Change: restart.
     pub admin_connections_max: usize,
-    /// Time an idle connection stays open during a drain, for a request that may be in transit. Change: live.
+    /// Time an idle connection, and the handshake of a new one, may take during a drain, for a request that may be in transit.
+    /// Change: live.
     #[serde(with = "humantime_serde")]
     pub drain_grace: Duration,
     /// Time from SIGINT or SIGTERM, when `/readyz` turns 503, to the drain. The listeners stay open during it, so that
@@ -242,7 +243,7 @@ pub struct Limits {
     #[serde(with = "humantime_serde")]
     pub drain_delay: Duration,
     /// Time for calls in flight to finish during a drain, or after a JSON-lines client has ended its input. After it:
-    /// they are cancelled and named in the log. Change: restart.
+    /// they are answered with an error and named in the log, and the exit code is 3. Change: restart.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
 }

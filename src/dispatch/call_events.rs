@@ -430,6 +430,36 @@ impl Dispatcher {
         }
     }
 
+    /// Cancels these calls and answers them with [`ErrorKind::ShuttingDown`]: the time limit of a drain has passed. A call whose
+    /// client has left, because its connection is not open, is only cancelled. Returns the names of those that were answered.
+    pub(crate) fn abandon(
+        &mut self,
+        tickets: Vec<Ticket>,
+        mut is_open: impl FnMut(SocketId) -> bool,
+    ) -> Vec<String> {
+        let mut names = Vec::new();
+        for ticket in tickets {
+            if let Some(remote) = self.calls.take_remote(ticket) {
+                self.remote_timed_out(ticket, &remote);
+                continue;
+            }
+            let Some(call) = self.calls.cancel(ticket) else { continue };
+            let has_client = match call.reply_to {
+                ReplyTo::Http { socket, .. } | ReplyTo::JsonLines(socket) => is_open(socket),
+                // Its client has lost the connection, and cannot resume the stream at another instance.
+                ReplyTo::Stream(_) => false,
+                ReplyTo::Task(_) => true,
+            };
+            if has_client {
+                names.push(call.callable.name().to_owned());
+                self.finish_call(ticket, &call, None, Err(ErrorKind::ShuttingDown));
+            } else {
+                self.observer.metrics().event("cancelled");
+            }
+        }
+        names
+    }
+
     /// Whether a call is cancelled when its connection closes: in the 2026 era
     /// (<https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http#cancellation>). A legacy client
     /// that has closed its side may still await the reply.

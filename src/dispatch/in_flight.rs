@@ -424,13 +424,25 @@ impl InFlightCalls {
         Some(Ticket { index, generation: self.entries.get(index as usize)?.generation })
     }
 
-    /// The name of the tool, prompt or resource of each running call.
-    pub(crate) fn running(&self) -> Vec<String> {
-        let name = |entry: &Entry| match &entry.state {
-            State::Running(call, ..) => Some(call.callable.name().to_owned()),
-            _ => None,
+    /// The running calls, and the requests that await responses of other shards. Iterates over all slots.
+    pub(crate) fn unanswered(&self) -> Vec<Ticket> {
+        let ticket = |(index, entry): (usize, &Entry)| {
+            let is_unanswered = matches!(entry.state, State::Running(..) | State::Remote(_));
+            let index = u32::try_from(index).ok().filter(|_| is_unanswered)?;
+            Some(Ticket { index, generation: entry.generation })
         };
-        self.entries.iter().filter_map(name).collect()
+        self.entries.iter().enumerate().filter_map(ticket).collect()
+    }
+
+    /// Frees the slot of a request to other shards and returns the request, if the ticket is one of these.
+    pub(crate) fn take_remote(&mut self, ticket: Ticket) -> Option<RemoteRequest> {
+        if !matches!(self.entry(ticket)?.state, State::Remote(_)) {
+            return None;
+        }
+        match self.free(ticket)? {
+            State::Remote(remote) => Some(remote),
+            _ => None,
+        }
     }
 
     /// Cancels a running call and returns it; `None` if it does not run. Its slot is freed when its handler returns.

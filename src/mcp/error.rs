@@ -75,6 +75,8 @@ pub enum ErrorKind {
     InvalidOutput,
     /// The call exceeded its deadline.
     Deadline,
+    /// The server stops, and the call was not done within the time limit of the drain.
+    ShuttingDown,
     /// Not an error: the call returned `input_required`.
     InputRequired,
 }
@@ -103,9 +105,11 @@ impl ErrorKind {
             Self::HeaderMismatch => ErrorCode::HeaderMismatch,
             Self::MissingCapability => ErrorCode::MissingRequiredClientCapability,
             Self::UnsupportedVersion => ErrorCode::UnsupportedProtocolVersion,
-            Self::UnknownLegacyVersion | Self::Busy | Self::PeerShare | Self::OrphanLimit => {
-                ErrorCode::Generic
-            }
+            Self::UnknownLegacyVersion
+            | Self::Busy
+            | Self::PeerShare
+            | Self::OrphanLimit
+            | Self::ShuttingDown => ErrorCode::Generic,
             Self::UnknownMethod => ErrorCode::MethodNotFound,
             Self::ToolPanicked | Self::InvalidOutput => ErrorCode::InternalError,
             Self::InvalidArguments | Self::ValidationWork | Self::Deadline | Self::InputRequired => {
@@ -132,7 +136,9 @@ impl ErrorKind {
             | Self::UnknownStream => Status::BadRequest,
             Self::UnknownSession => Status::NotFound,
             Self::UnknownMethod if revision.is_modern() => Status::NotFound,
-            Self::Busy | Self::PeerShare | Self::OrphanLimit => Status::ServiceUnavailable,
+            Self::Busy | Self::PeerShare | Self::OrphanLimit | Self::ShuttingDown => {
+                Status::ServiceUnavailable
+            }
             _ => Status::Ok,
         }
     }
@@ -171,6 +177,7 @@ impl ErrorKind {
             Self::ToolPanicked => "tool_panicked",
             Self::InvalidOutput => "invalid_output",
             Self::Deadline => "deadline",
+            Self::ShuttingDown => "shutting_down",
             Self::InputRequired => "input_required",
         }
     }

@@ -106,6 +106,14 @@ pub enum StartError {
         /// The reason: a panic, or an error of the kernel.
         reason: String,
     },
+    /// The server has stopped, and calls were answered with an error because they were not done within `drain_timeout`.
+    #[error(
+        "{calls} calls were not done within limits.drain_timeout and were answered with an error; remedy: a longer drain_timeout"
+    )]
+    CallsAbandoned {
+        /// Number of calls.
+        calls: u64,
+    },
     /// Creating a thread, a ring or a signal handler failed.
     #[error("cannot start {what}: {reason}")]
     Resource {
@@ -125,6 +133,7 @@ impl StartError {
             Self::Listen { .. } | Self::NotLoopback(_) | Self::LinesNotLoopback(_) => Some("server.listen"),
             Self::ListenAdmin { .. } => Some("server.admin"),
             Self::Secret { .. } => Some("security.secret_file"),
+            Self::CallsAbandoned { .. } => Some("limits.drain_timeout"),
             _ => None,
         }
     }

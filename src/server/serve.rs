@@ -38,7 +38,8 @@ impl Server {
     /// Reports `READY=1` and `STOPPING=1` to the service manager that `NOTIFY_SOCKET` names, if any (sd_notify(3)).
     ///
     /// # Errors
-    /// The server cannot start, or stopped with a failure.
+    /// The server cannot start, or stopped with a failure. [`StartError::CallsAbandoned`] after a drain that has not completed all
+    /// calls.
     pub fn serve(&self, config: &Config) -> Result<(), StartError> {
         check_descriptors(config)?;
         let signals = signals()?;
@@ -56,7 +57,7 @@ impl Server {
         if config.stats {
             print!("{metrics}");
         }
-        Ok(())
+        check_abandoned(&metrics)
     }
 
     /// Serves the one client at standard input and output until standard input ends, or until SIGINT or SIGTERM; then
@@ -87,7 +88,7 @@ impl Server {
         if config.stats {
             eprint!("{metrics}");
         }
-        Ok(())
+        check_abandoned(&metrics)
     }
 
     /// Waits until the server has stopped, and drains it at the first signal. A second signal exits at once.
@@ -197,4 +198,12 @@ fn drain_after(delay: Duration, drain_timeout: Duration, signal: i32, stop: &Sto
 /// Registers the handlers of SIGHUP, SIGINT and SIGTERM.
 fn signals() -> Result<Signals, StartError> {
     Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| resource("signal handling", &error))
+}
+
+/// The error of a drain that has not completed all calls.
+fn check_abandoned(metrics: &ShardMetrics) -> Result<(), StartError> {
+    match metrics.events("call_abandoned") {
+        0 => Ok(()),
+        calls => Err(StartError::CallsAbandoned { calls }),
+    }
 }

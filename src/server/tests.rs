@@ -75,6 +75,7 @@ fn errors() -> Vec<StartError> {
         | StartError::Memlock { .. }
         | StartError::Descriptors { .. }
         | StartError::ShardFailed { .. }
+        | StartError::CallsAbandoned { .. }
         | StartError::Resource { .. } => (),
     };
     let errors = vec![
@@ -109,6 +110,7 @@ fn errors() -> Vec<StartError> {
         StartError::Memlock { shards: 200, need_kib: 60_000, limit_kib: 8192 },
         too_few_descriptors(8),
         resource("the blocking pool", &"out of threads"),
+        StartError::CallsAbandoned { calls: 2 },
         StartError::ShardFailed { shard: 3, reason: "Bad file descriptor (os error 9)".to_owned() },
     ];
     errors.iter().for_each(of_kind);

@@ -1,13 +1,18 @@
 //! Closing of connections: by the peer, by a timer, or by a drain.
 
+use std::time::Duration;
+
 use corelane_ring::SocketId;
 
 use super::{Shard, connection_of, send::keep_spare};
 use crate::{
     connection::{Connection, Phase, Wire},
-    http1::{KEEP_ALIVE, RejectReason, chunk},
-    runtime::{Tick, instant_after},
+    http1::{CONTINUE, KEEP_ALIVE, RejectReason, chunk},
+    runtime::{Tick, Ticket, instant_after},
 };
+
+/// Minimum time between two interim responses to a client that may have left.
+const PEER_CHECK_MIN: Duration = Duration::from_millis(100);
 
 impl Shard {
     pub(super) fn on_peer_closed(&mut self, socket: SocketId) {
@@ -71,15 +76,18 @@ impl Shard {
         let reason = match connection.phase {
             Phase::Head => RejectReason::HeadTimeout,
             Phase::Body { .. } => RejectReason::BodyTimeout,
+            Phase::Calling { is_streaming: false, .. } if connection.peer_closed => {
+                self.check_peer(socket);
+                return;
+            }
             Phase::Calling { .. } | Phase::Batch(_) | Phase::Listening(_) | Phase::Attached { .. } => {
                 self.send_keep_alive(socket);
                 return;
             }
             _ => {
-                if connection.pending_replies() > 0 {
-                    self.log_unfinished_calls(socket);
+                if connection.pending_replies() == 0 || !self.await_calls(socket) {
+                    self.close(socket);
                 }
-                self.close(socket);
                 return;
             }
         };
@@ -112,13 +120,68 @@ impl Shard {
         self.schedule_keep_alive(socket);
     }
 
-    /// Logs the calls in flight of a newline-delimited connection that is closed after the time limit of a drain.
-    fn log_unfinished_calls(&mut self, socket: SocketId) {
-        let dispatcher = self.dispatcher();
-        let tickets = dispatcher.calls.of_connection(socket);
-        let names = tickets.iter().filter_map(|ticket| Some(dispatcher.calls.get(*ticket)?.callable.name()));
-        let names: Vec<String> = names.map(ToOwned::to_owned).collect();
-        dispatcher.observer.calls_unfinished(&names);
+    /// Handles the time limit of a newline-delimited connection with calls in flight. During a drain it is that of the drain; after
+    /// it the calls are answered with an error, which closes the connection. Returns `false` if they have been.
+    fn await_calls(&mut self, socket: SocketId) -> bool {
+        let now = self.now;
+        let until = match self.drain_until {
+            Some(until) if until > now && !self.has_abandoned => until,
+            _ => {
+                let tickets = self.dispatcher().calls.of_connection(socket);
+                if tickets.is_empty() {
+                    return false;
+                }
+                self.abandon(tickets);
+                instant_after(now, self.limits.linger_timeout)
+            }
+        };
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return true };
+        connection.deadline = self.timers.tick_after(now, until.saturating_duration_since(now));
+        self.timers.schedule(socket.index(), connection.deadline);
+        true
+    }
+
+    /// Answers calls with an error, and logs them.
+    fn abandon(&mut self, tickets: Vec<Ticket>) {
+        let Self { pipeline, connections, .. } = self;
+        let dispatcher = &mut pipeline.dispatcher;
+        let names = dispatcher.abandon(tickets, |socket| connection_of(connections, socket).is_some());
+        dispatcher.observer.calls_abandoned(&names);
+    }
+
+    /// Answers the calls in flight with an error once the time limit of a drain has passed. The answers have `drain_grace` to
+    /// be sent.
+    pub(super) fn end_drain(&mut self) {
+        if self.has_abandoned || self.drain_until.is_none_or(|until| until > self.now) {
+            return;
+        }
+        self.has_abandoned = true;
+        self.drain_until = Some(instant_after(self.now, self.limits.drain_grace));
+        self.listen_until = self.listen_until.map(|_| self.now);
+        self.abandon_calls();
+    }
+
+    /// Answers all calls in flight with an error.
+    pub(super) fn abandon_calls(&mut self) {
+        let tickets = self.dispatcher().calls.unanswered();
+        self.abandon(tickets);
+    }
+
+    /// Sends an interim response (RFC 9110, section 15.2) to a client that has closed its sending side, during a drain. One that has
+    /// left resets the connection, so that its call no longer holds the drain.
+    fn check_peer(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if self.drain_until.is_none() || connection.deferred.exchange().http_1_0 {
+            connection.deadline = Tick::NEVER;
+            return;
+        }
+        if !connection.is_sending && connection.out.is_empty() {
+            connection.out.extend_from_slice(CONTINUE);
+            self.mark(socket);
+        }
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.deadline = self.timers.tick_after(self.now, self.limits.drain_grace.max(PEER_CHECK_MIN));
+        self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
     }
 
     /// Closes a connection with its calls, subscriptions and streams.
@@ -184,8 +247,14 @@ impl Shard {
         let idle = self.timers.tick_after(self.now, self.limits.drain_grace);
         let half = self.timers.tick_after(self.now, self.limits.linger_timeout);
         self.end_streams();
+        let write_limit = self.timers.tick_after(self.now, self.write_limit());
         for connection in self.connections.iter_mut().flatten() {
+            if connection.is_sending {
+                connection.write_deadline = connection.write_deadline.min(write_limit);
+                self.timers.schedule(connection.socket.index(), connection.write_deadline);
+            }
             let soon = match connection.phase {
+                Phase::Calling { is_streaming: false, .. } if connection.peer_closed => idle,
                 // Closes after its last reply.
                 Phase::Idle if connection.pending_replies() > 0 => continue,
                 Phase::Idle => idle,
@@ -193,7 +262,8 @@ impl Shard {
                 _ => continue,
             };
             connection.deadline = connection.deadline.min(soon);
-            self.timers.schedule(connection.socket.index(), connection.deadline);
+            self.timers
+                .schedule(connection.socket.index(), connection.deadline.min(connection.write_deadline));
         }
     }
 

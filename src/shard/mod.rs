@@ -106,6 +106,9 @@ pub struct Shard {
     /// Completions after which deadlines are checked although more are ready; `None` while everything ready was handled.
     backlog: Option<usize>,
     drain_until: Option<Instant>,
+    /// Whether the time limit of the drain has passed, and its calls were answered with an error; `drain_until` is then the end of
+    /// the time to send these answers.
+    has_abandoned: bool,
     /// When a drain closes the listeners, if it has not.
     listen_until: Option<Instant>,
     /// Time at which the executor last polled its timers.
@@ -163,6 +166,7 @@ impl Shard {
             awake_by: now,
             backlog: None,
             drain_until: None,
+            has_abandoned: false,
             listen_until: None,
             executor_turn: now,
             has_more: false,
@@ -201,8 +205,7 @@ impl Shard {
                 futures_lite::future::yield_now().await;
             }
         }
-        let running = self.dispatcher().calls.running();
-        self.dispatcher().observer.calls_unfinished(&running);
+        self.abandon_calls();
         let metrics = std::mem::replace(self.pipeline.metrics(), ShardMetrics::new([]));
         self.ring.shut_down().await;
         Ok(metrics)
@@ -239,6 +242,7 @@ impl Shard {
             self.guarded(socket, |shard| shard.on_timer(index));
         }
         self.dispatcher().expire(is_current);
+        self.end_drain();
         self.close_listeners();
         self.retry_accept();
         loop {

@@ -1,6 +1,6 @@
 //! The outboxes: one send in flight per connection, one system call per turn.
 
-use std::io;
+use std::{io, time::Duration};
 
 use corelane_ring::SocketId;
 
@@ -19,13 +19,14 @@ impl Shard {
     /// connection. Returns whether there was anything.
     pub(super) fn flush(&mut self) -> bool {
         let flushed = !self.dirty.is_empty();
+        let write_limit = self.write_limit();
         while let Some(socket) = self.dirty.pop() {
             let Some(connection) = connection_of(&mut self.connections, socket) else { continue };
             connection.is_dirty = false;
             connection.handled = 0;
             let sends = !connection.is_sending && !connection.out.is_empty();
             if sends {
-                connection.write_deadline = self.timers.tick_after(self.now, self.limits.write_timeout);
+                connection.write_deadline = self.timers.tick_after(self.now, write_limit);
             }
             self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
             if connection.is_sending {
@@ -48,9 +49,19 @@ impl Shard {
         flushed
     }
 
+    /// Time without progress after which a send is given up: shorter during a drain, which a client that does not read shall not
+    /// hold.
+    pub(super) fn write_limit(&self) -> Duration {
+        match self.drain_until {
+            Some(_) => self.limits.write_timeout.min(self.limits.linger_timeout),
+            None => self.limits.write_timeout,
+        }
+    }
+
     pub(super) fn on_send_progressed(&mut self, socket: SocketId) {
+        let write_limit = self.write_limit();
         if let Some(connection) = connection_of(&mut self.connections, socket) {
-            connection.write_deadline = self.timers.tick_after(self.now, self.limits.write_timeout);
+            connection.write_deadline = self.timers.tick_after(self.now, write_limit);
         }
     }
 

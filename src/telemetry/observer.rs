@@ -261,8 +261,8 @@ impl Observer {
         }
     }
 
-    /// Logs calls that are cancelled without a reply, because their connection is closed after the time limit of a drain.
-    pub(crate) fn calls_unfinished(&mut self, names: &[String]) {
+    /// Logs calls that were cancelled and answered with an error after the time limit of a drain.
+    pub(crate) fn calls_abandoned(&mut self, names: &[String]) {
         const NAMES_MAX: usize = 10;
         if names.is_empty() {
             return;
@@ -271,8 +271,7 @@ impl Observer {
         let more = names.len().saturating_sub(NAMES_MAX);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let named = names.get(..NAMES_MAX).unwrap_or(names).join(", ");
-        let detail =
-            format!("not done within limits.drain_timeout, cancelled without an answer: {named}{more}");
+        let detail = format!("not done within limits.drain_timeout, answered with an error: {named}{more}");
         self.write(Level::WARN, "calls_abandoned", Some(&detail));
     }
 
