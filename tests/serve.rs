@@ -521,6 +521,59 @@ fn new_process_starts_while_the_old_one_drains() {
 }
 
 #[test]
+fn signals_that_do_not_stop_the_server_are_ignored_and_logged_once() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    let ignored = ["USR1", "USR2", "ALRM", "VTALRM", "IO", "XFSZ"];
+    for signal in ignored.iter().chain(&["PIPE"]) {
+        for _ in 0..2 {
+            server.signal(&format!("-{signal}"));
+            // A signal that is pending is not queued again.
+            server.connect().call("echo", json!({"message": "x"}));
+        }
+    }
+    server.signal("-QUIT");
+    let (status, _, stderr) = server.wait(Duration::from_secs(15));
+    assert_eq!(status.code(), Some(0), "SIGQUIT drains: {stderr}");
+    for signal in ignored {
+        let name = format!("SIG{signal} is ignored");
+        assert_eq!(stderr.matches(&name).count(), 1, "{name}: {stderr}");
+    }
+}
+
+/// A server whose standard output and error are these, which prints as much as it can.
+fn with_output(stdout: Stdio, stderr: Stdio) -> (std::process::Child, SocketAddr) {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = corelane(&["serve", "--listen", &free.to_string(), "--stats", "--log", "trace"]);
+    let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap();
+    eventually("the start", || TcpStream::connect(free).is_ok());
+    (child, free)
+}
+
+#[test]
+fn full_or_closed_output_does_not_end_the_server() {
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let (_unread, pipe) = std::io::pipe().unwrap();
+    for (stdout, stderr) in [(full(), full()), (closed(), closed()), (full(), Stdio::from(pipe))] {
+        let (mut child, address) = with_output(stdout, stderr);
+        for number in 0..2000 {
+            let mut client = Client::connect(address);
+            // Every request is logged.
+            let name = format!("unknown-{number}-{}", "x".repeat(100));
+            assert_eq!(client.legacy("tools/call", json!({"name": name})).status, 200);
+        }
+        let terminate = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(terminate.unwrap().success());
+        let status = support::exit_status(&mut child, Duration::from_secs(20));
+        assert_eq!(status.code(), Some(0));
+    }
+}
+
+#[test]
 fn of_several_starts_at_the_same_moment_exactly_one_listens() {
     const ROUNDS: usize = 40;
     for round in 0..ROUNDS {

@@ -5,7 +5,13 @@ mod options;
 mod serve;
 mod stdio;
 
-use std::{ffi::OsStr, path::PathBuf, process::ExitCode, time::SystemTime};
+use std::{
+    ffi::OsStr,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::SystemTime,
+};
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 use humantime_serde::re::humantime::format_rfc3339_micros;
@@ -95,10 +101,12 @@ impl Server {
             Ok(()) => ExitCode::SUCCESS,
             Err(lines) => {
                 for line in lines {
-                    match format {
-                        LogFormat::Text => eprintln!("error: {line}"),
-                        LogFormat::Json => eprintln!("{}", json_line(&line)),
-                    }
+                    let line = match format {
+                        LogFormat::Text => format!("error: {line}\n"),
+                        LogFormat::Json => json_line(&line) + "\n",
+                    };
+                    // Nobody may read it.
+                    let _ = io::stderr().write_all(line.as_bytes());
                 }
                 code
             }

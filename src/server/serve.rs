@@ -1,13 +1,14 @@
 //! Serves until a signal arrives, then drains.
 
 use std::{
+    io::{self, Write},
     thread,
     time::{Duration, Instant},
 };
 
 use sd_notify::NotifyState;
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGALRM, SIGHUP, SIGINT, SIGIO, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXFSZ},
     iterator::Signals,
 };
 use tracing::{info, warn};
@@ -47,7 +48,7 @@ impl Server {
         for listen in &running.listeners {
             let line = start_line(listen, &running.placement);
             // Printed whatever the format of the log: scripts wait for this line.
-            eprintln!("{line}");
+            print_to(io::stderr(), &format!("{line}\n"));
             if config.log.format == LogFormat::Json {
                 info!("{line}");
             }
@@ -55,7 +56,7 @@ impl Server {
         notify_service_manager(&[NotifyState::Ready]);
         let metrics = self.run(running, signals, &config.limits)?;
         if config.stats {
-            print!("{metrics}");
+            print_to(io::stdout(), &metrics.to_string());
         }
         check_abandoned(&metrics)
     }
@@ -86,7 +87,7 @@ impl Server {
             warn!(%error, "output to the client was lost: standard output was closed or blocked");
         }
         if config.stats {
-            eprint!("{metrics}");
+            print_to(io::stderr(), &metrics.to_string());
         }
         check_abandoned(&metrics)
     }
@@ -128,9 +129,13 @@ impl Server {
             .name("signals".to_owned())
             .spawn(move || {
                 let mut first = None;
+                let mut ignored = Vec::new();
                 for signal in signals.forever() {
-                    if signal == SIGHUP {
-                        warn!("SIGHUP is ignored: a running server does not reload its configuration; restart it");
+                    if !DRAINING.contains(&signal) {
+                        if !ignored.contains(&signal) {
+                            ignored.push(signal);
+                            warn_ignored(signal);
+                        }
                         continue;
                     }
                     match first {
@@ -195,9 +200,31 @@ fn drain_after(delay: Duration, drain_timeout: Duration, signal: i32, stop: &Sto
     }
 }
 
-/// Registers the handlers of SIGHUP, SIGINT and SIGTERM.
+/// Signals that start the drain.
+const DRAINING: [i32; 3] = [SIGINT, SIGTERM, SIGQUIT];
+
+/// Signals that would end the process without a drain, and are ignored. SIGPIPE is ignored by the standard library, and SIGPROF belongs
+/// to profilers.
+const IGNORED: [i32; 7] = [SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGIO, SIGXFSZ];
+
+/// Registers the handlers of the signals.
 fn signals() -> Result<Signals, StartError> {
-    Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| resource("signal handling", &error))
+    Signals::new(DRAINING.iter().chain(&IGNORED)).map_err(|error| resource("signal handling", &error))
+}
+
+/// Logs an ignored signal.
+fn warn_ignored(signal: i32) {
+    if signal == SIGHUP {
+        warn!("SIGHUP is ignored: a running server does not reload its configuration; restart it");
+    } else {
+        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+        warn!(signal, "{name} is ignored; SIGTERM stops the server");
+    }
+}
+
+/// Prints to a standard stream. An error is ignored, because a stream that is closed or full must not end the server.
+fn print_to(mut stream: impl Write, text: &str) {
+    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
 }
 
 /// The error of a drain that has not completed all calls.
