@@ -85,10 +85,15 @@ pub enum Event {
         /// `Ok` if all bytes were sent.
         outcome: io::Result<()>,
     },
-    /// A part of a large buffer has been sent; the rest follows.
-    SendProgressed {
+    /// The answer to [`Ring::query_acknowledged`](crate::Ring::query_acknowledged).
+    Acknowledged {
         /// The socket.
         socket: SocketId,
+        /// Bytes that the peer has acknowledged since the connection began. Where the kernel does not count them (Unix sockets, and
+        /// before Linux 6.7), bytes that the kernel has taken over.
+        bytes: u64,
+        /// Bytes that the kernel has taken over and that are not acknowledged.
+        unacknowledged: u64,
     },
     /// The socket has been handed over to another ring. [`Event::Closed`] follows.
     HandedOver {
@@ -118,9 +123,9 @@ impl Event {
             | Self::PeerClosed { socket }
             | Self::ReceiveFailed { socket, .. }
             | Self::Sent { socket, .. }
-            | Self::SendProgressed { socket }
             | Self::HandedOver { socket }
             | Self::HandOverFailed { socket }
+            | Self::Acknowledged { socket, .. }
             | Self::Closed { socket } => Some(*socket),
             Self::ConnectFailed { .. } | Self::AcceptFailed { .. } => None,
         }

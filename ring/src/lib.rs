@@ -51,7 +51,7 @@ pub use buffers::{PADDING_BYTES, ReceivedBuffer};
 pub use config::RingConfig;
 pub use event::{Arrival, Event};
 pub use hand_overs::RingHandle;
-pub use listener::{Listener, SocketFile, UnixSocket, bind, bind_first};
+pub use listener::{KeepAlive, Listener, SocketFile, UnixSocket, bind, bind_first, keep_alive};
 pub use peer::PeerAddress;
 pub use probe::{
     Optional, ProbeError, divert_stdout, explain, probe, raise_descriptor_limit, raise_memlock_limit,

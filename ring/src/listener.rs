@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
 use super::peer::PeerAddress;
 
@@ -123,6 +123,36 @@ fn listen(address: SocketAddr, shares_port: bool) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// When the kernel gives up on a peer that has disappeared without closing its connection, while nothing is being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Time after which an idle connection is probed: whole seconds, at least one (`TCP_KEEPIDLE` of tcp(7)).
+    pub idle: Duration,
+    /// Time for which probes are repeated, in whole seconds, at least four. After it the connection fails with `ETIMEDOUT`.
+    pub unanswered: Duration,
+}
+
+/// Number of probes that remain unanswered before a connection fails.
+const PROBES: u32 = 4;
+
+/// Enables keep-alive probes for the connections of a listener: accepted sockets inherit the options.
+///
+/// `TCP_USER_TIMEOUT` is not set. The kernel applies it to peers that read slowly, too, whose window is closed most of the time, and
+/// does not restart it for the bytes that such a peer acknowledges: [`Ring::query_acknowledged`](crate::Ring::query_acknowledged).
+///
+/// # Errors
+/// The error of `setsockopt`.
+pub fn keep_alive(listener: &TcpListener, timing: KeepAlive) -> io::Result<()> {
+    const SECOND: Duration = Duration::from_secs(1);
+    /// The kernel's maximum of the time and of the interval.
+    const TIME_MAX: Duration = Duration::from_secs(32_767);
+    let options = TcpKeepalive::new()
+        .with_time(timing.idle.clamp(SECOND, TIME_MAX))
+        .with_interval((timing.unanswered / PROBES).clamp(SECOND, TIME_MAX))
+        .with_retries(PROBES);
+    SockRef::from(listener).set_tcp_keepalive(&options)
 }
 
 /// A listening Unix socket and its file.
@@ -324,6 +354,20 @@ mod tests {
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
             assert_eq!(winners(|| UnixSocket::bind(&path)), 1);
         }
+    }
+
+    #[test]
+    fn accepted_connection_inherits_the_probes_of_its_listener() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let timing = KeepAlive { idle: Duration::from_secs(15), unanswered: Duration::from_secs(10) };
+        keep_alive(&listener, timing).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let socket = SockRef::from(&accepted);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), timing.idle);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(2));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
     }
 
     #[test]

@@ -17,7 +17,8 @@ use super::{
     slots::ListenerId,
 };
 
-/// `SOCKET_URING_OP_GETSOCKOPT` and `SOCKET_URING_OP_SETSOCKOPT` of Linux's `io_uring.h`.
+/// `SOCKET_URING_OP_SIOCOUTQ`, `SOCKET_URING_OP_GETSOCKOPT` and `SOCKET_URING_OP_SETSOCKOPT` of Linux's `io_uring.h`.
+const GET_OUTPUT_QUEUE: u32 = 1;
 const GET_SOCKET_OPTION: u32 = 2;
 const SET_SOCKET_OPTION: u32 = 3;
 
@@ -98,13 +99,25 @@ pub(super) fn name_query(slot: u32, name: *mut [u8; V6_BYTES], name_bytes: usize
     into_query(opcode::SetSockOpt::new(types::Fixed(slot), SOL_SOCKET, SO_PEERNAME, name, length).build())
 }
 
+/// The entry whose result is the number of bytes that were sent on a direct descriptor and not acknowledged (`SIOCOUTQ` of tcp(7)).
+/// The kernel accesses no memory for it.
+pub(super) fn queue_query(slot: u32) -> squeue::Entry {
+    let set = opcode::SetSockOpt::new(types::Fixed(slot), 0, 0, std::ptr::null(), 0).build();
+    with_command(set, GET_OUTPUT_QUEUE)
+}
+
 /// Turns an entry that sets a socket option into the one that gets it: the crate has no opcode for this, and the two differ in
 /// their command only. The value's memory must be writable, and must live until the completion.
-fn into_query(mut set: squeue::Entry) -> squeue::Entry {
+fn into_query(set: squeue::Entry) -> squeue::Entry {
+    with_command(set, GET_SOCKET_OPTION)
+}
+
+/// Replaces the command of an entry that sets a socket option.
+fn with_command(mut set: squeue::Entry, with: u32) -> squeue::Entry {
     let command = (&raw mut set).cast::<u8>().wrapping_add(COMMAND_OFFSET).cast::<u32>();
     // SAFETY: an entry is the kernel's `struct io_uring_sqe`, 64 initialised bytes that are aligned for a u32 (asserted above), and
     // the offset is a multiple of 4 inside it.
-    let replaced = unsafe { command.replace(GET_SOCKET_OPTION) };
+    let replaced = unsafe { command.replace(with) };
     debug_assert_eq!(replaced, SET_SOCKET_OPTION);
     set
 }

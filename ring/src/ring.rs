@@ -267,6 +267,7 @@ impl Ring {
             Kind::PeerName => self.complete_peer_name(tag.index, result, events),
             Kind::HandOver => self.complete_hand_over(id, result, events),
             Kind::Arrived => self.complete_arrival(tag, result, events),
+            Kind::Unacknowledged => self.complete_acknowledged(id, result, events),
             Kind::Woken if last && !self.ended => self.arm_wake(),
             Kind::Woken | Kind::Discard => {}
         }

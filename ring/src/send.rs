@@ -7,11 +7,12 @@ use io_uring::{opcode, types};
 use super::{
     event::{Event, os_error},
     operation::{Kind, Tag},
+    peer_queries::queue_query,
     ring::Ring,
     slots::{InFlight, Refused, SlotState, SocketId},
 };
 
-/// Maximum bytes per send operation. A larger buffer is sent in parts, so that its owner observes progress.
+/// Maximum bytes per send operation, so that copying one large buffer does not hold up the other operations of the ring.
 const SEND_SLICE_BYTES: usize = 256 * 1024;
 
 impl Ring {
@@ -35,15 +36,34 @@ impl Ring {
         }
     }
 
+    /// Queries how much the peer has acknowledged; [`Event::Acknowledged`] answers. A completed send shows only that the socket's
+    /// buffer had room, and a slow peer may take minutes to empty it.
+    pub fn query_acknowledged(&mut self, id: SocketId) {
+        if self.slots.open(id).is_some() {
+            let query = queue_query(id.index);
+            self.push(query, Tag::new(Kind::Unacknowledged, id.index, id.generation));
+        }
+    }
+
+    pub(super) fn complete_acknowledged(&mut self, id: SocketId, result: i32, events: &mut Vec<Event>) {
+        let Some(slot) = self.slots.open(id) else { return };
+        // The completions of earlier sends precede this one, so `sent` belongs to the same moment as the result. On an error, such
+        // as EOPNOTSUPP, nothing is known to be unacknowledged.
+        let unacknowledged = u64::try_from(result).unwrap_or(0);
+        let bytes = slot.sent.saturating_sub(unacknowledged);
+        events.push(Event::Acknowledged { socket: id, bytes, unacknowledged });
+    }
+
     pub(super) fn submit_send(&mut self, id: SocketId) {
         let Some(send) = self.slots.get(id).and_then(|slot| slot.send.as_ref()) else {
             return;
         };
         let rest = send.buffer.get(send.sent..).unwrap_or_default();
         let length = u32::try_from(rest.len().min(SEND_SLICE_BYTES)).unwrap_or(u32::MAX);
-        // With MSG_WAITALL the kernel retries a short send; MSG_NOSIGNAL prevents SIGPIPE.
+        // MSG_NOSIGNAL prevents SIGPIPE. Without MSG_WAITALL a send completes with what the socket's buffer takes, so `Slot::sent` is
+        // exact whenever no completion is due.
         let entry = opcode::Send::new(types::Fixed(id.index), rest.as_ptr(), length)
-            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .flags(libc::MSG_NOSIGNAL)
             .build();
         self.push(entry, Tag::new(Kind::Send, id.index, id.generation));
     }
@@ -59,12 +79,13 @@ impl Ring {
         let Some(slot) = self.slots.get(id) else { return };
         let Some(send) = slot.send.as_mut() else { return };
         let closing = slot.state != SlotState::Open;
-        send.sent += usize::try_from(result).unwrap_or(0);
+        let part = usize::try_from(result).unwrap_or(0);
+        send.sent += part;
+        slot.sent = slot.sent.wrapping_add(part as u64);
         let rest = send.buffer.len().saturating_sub(send.sent);
         let retry = result > 0 || matches!(-result, libc::EINTR | libc::EAGAIN);
         if rest > 0 && retry && !closing {
             self.submit_send(id);
-            events.push(Event::SendProgressed { socket: id });
             return;
         }
         let outcome = match result {

@@ -71,6 +71,8 @@ pub(super) struct Slot {
     /// Whether an ended multishot receive is armed again.
     pub(super) rearm_receive: bool,
     pub(super) send: Option<InFlight>,
+    /// Bytes that the kernel has taken over from this socket's sends.
+    pub(super) sent: u64,
     /// Number of submitted shutdowns. The kernel runs them on a worker thread, so a close must wait for them.
     pub(super) shutdowns: u8,
 }
@@ -85,6 +87,7 @@ impl Slot {
             receive: Receive::Idle,
             rearm_receive: false,
             send: None,
+            sent: 0,
             shutdowns: 0,
         }
     }
@@ -158,6 +161,7 @@ impl SlotTable {
             slot.state = SlotState::Open;
             slot.receive = Receive::Idle;
             slot.rearm_receive = true;
+            slot.sent = 0;
             generation = slot.generation;
         }
         (SocketId { index, generation }, evicted)

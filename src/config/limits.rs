@@ -210,9 +210,14 @@ pub struct Limits {
     /// Time between two requests. After it: close. Change: live.
     #[serde(with = "humantime_serde")]
     pub keep_alive_timeout: Duration,
-    /// Time without progress in sending. After it: close. Change: live.
+    /// Time during which the peer acknowledges nothing of what is sent to it. After it: close. On a Unix socket, and before Linux
+    /// 6.7, bytes count once the socket's buffer has taken them over. The listeners are opened with it. Change: restart.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
+    /// Minimum rate at which the peer acknowledges a reply, in bytes per second, while sending takes longer than `write_timeout`; 0
+    /// for none. Averaged over `write_timeout`. Below it: close. Change: live.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub write_bytes_per_second_min: usize,
     /// Time during which the input of a connection is discarded after a rejection, so that a TCP reset does not destroy
     /// the reply. After it: close. Change: live.
     #[serde(with = "humantime_serde")]
@@ -315,6 +320,7 @@ impl Default for Limits {
             body_bytes_per_second_min: 1024,
             keep_alive_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(10),
+            write_bytes_per_second_min: 1024,
             linger_timeout: Duration::from_secs(2),
             call_deadline: Duration::from_secs(30),
             turn_slow: Duration::from_millis(100),
@@ -528,6 +534,7 @@ impl Limits {
             body_bytes_per_second_min: 0..=GIB,
             keep_alive_timeout: MILLISECOND..=DAY,
             write_timeout: MILLISECOND..=DAY,
+            write_bytes_per_second_min: 0..=GIB,
             linger_timeout: MILLISECOND..=DAY,
             call_deadline: MILLISECOND..=DAY,
             turn_slow: MILLISECOND..=DAY,

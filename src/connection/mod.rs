@@ -179,13 +179,18 @@ impl Connection {
         debug_assert!(
             self.deferred.is_empty()
                 || matches!(self.phase, Phase::Calling { .. } | Phase::Batch(_))
-                || self.is_streaming(),
+                || self.has_stream(),
             "a connection without a pending reply keeps the head of one"
         );
     }
 
-    fn is_streaming(&self) -> bool {
+    fn has_stream(&self) -> bool {
         matches!(self.phase, Phase::Listening(_) | Phase::Attached { .. })
+    }
+
+    /// Whether messages and keep-alive comments are sent now and then, and no request is awaited meanwhile.
+    pub(crate) fn is_streaming(&self) -> bool {
+        self.has_stream() || matches!(self.phase, Phase::Calling { is_streaming: true, .. })
     }
 }
 

@@ -95,7 +95,7 @@ impl Server {
             .map_err(|error| resource("the thread that watches the memory", &error))?;
         let sockets_max = sockets_max(descriptors, &config.limits);
         let default_spin = if placement.shared { Duration::ZERO } else { Config::SPIN };
-        let Listening { listeners, sources, files } = listening;
+        let Listening { listeners, sources, files, .. } = listening;
         let mut sources = sources.into_iter();
         let admin_listener = config.admin.map(listen_admin).transpose()?;
         let is_local = listeners.iter().all(Listen::is_local);

@@ -8,11 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use corelane_ring::{Listener, SocketFile, UnixSocket};
+use corelane_ring::{KeepAlive, Listener, SocketFile, UnixSocket};
 
 use super::error::StartError;
 use crate::{
-    config::{Config, Endpoint, Listen, Transport},
+    config::{Config, Endpoint, Limits, Listen, Transport},
     shard::{ShardLoads, Sources},
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Listening {
     pub(super) listeners: Vec<Listen>,
     /// The sockets of each shard.
     pub(super) sources: Vec<Sources>,
+    /// When idle TCP connections are probed.
+    keep_alive: KeepAlive,
     /// Socket files, which every shard holds until it exits: the last one to exit removes them.
     pub(super) files: Vec<Arc<SocketFile>>,
 }
@@ -40,6 +42,7 @@ impl Listening {
         let mut listening = Self {
             listeners: Vec::new(),
             sources: (0..shards).map(|_| sources()).collect(),
+            keep_alive: keep_alive(&config.limits),
             files: Vec::new(),
         };
         for wanted in &config.listen {
@@ -57,7 +60,8 @@ impl Listening {
     /// Sources of one shard that serves a single connection, which is already open.
     pub(super) fn adopt(socket: OwnedFd) -> Self {
         let sources = Sources { adopted: Some(socket), ..Sources::default() };
-        Self { listeners: Vec::new(), sources: vec![sources], files: Vec::new() }
+        let keep_alive = keep_alive(&Limits::default());
+        Self { listeners: Vec::new(), sources: vec![sources], keep_alive, files: Vec::new() }
     }
 
     fn add(&mut self, wanted: &Listen) -> io::Result<Endpoint> {
@@ -75,6 +79,7 @@ impl Listening {
             // server has the port.
             let bind = if shard == 0 { corelane_ring::bind_first } else { corelane_ring::bind };
             let listener = bind(address)?;
+            corelane_ring::keep_alive(&listener, self.keep_alive)?;
             address = listener.local_addr()?;
             sources.listeners.push((Listener::from(listener), transport));
         }
@@ -89,6 +94,10 @@ impl Listening {
         self.files.push(Arc::new(socket.into_file()));
         Ok(())
     }
+}
+
+fn keep_alive(limits: &Limits) -> KeepAlive {
+    KeepAlive { idle: limits.stream_keep_alive, unanswered: limits.write_timeout }
 }
 
 /// Checks that an address that other machines can reach may be listened on.

@@ -1,6 +1,6 @@
 //! Closing of connections: by the peer, by a timer, or by a drain.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use corelane_ring::SocketId;
 
@@ -68,9 +68,7 @@ impl Shard {
             return;
         }
         if connection.write_deadline <= connection.deadline {
-            let peer = connection.peer;
-            self.pipeline.rejected("write_timeout", peer);
-            self.close(socket);
+            self.check_send(socket);
             return;
         }
         let reason = match connection.phase {
@@ -184,6 +182,20 @@ impl Shard {
         self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
     }
 
+    /// Closes a connection whose socket has failed. The kernel's timeout means that the peer answers no probe.
+    pub(super) fn on_socket_failed(&mut self, socket: SocketId, error: &io::Error) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        // Unreachable: the last error of the network, which the kernel reports in place of the timeout.
+        if matches!(
+            error.kind(),
+            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable
+        ) {
+            let peer = connection.peer;
+            self.pipeline.rejected("peer_lost", peer);
+        }
+        self.close(socket);
+    }
+
     /// Closes a connection with its calls, subscriptions and streams.
     pub(super) fn close(&mut self, socket: SocketId) {
         if connection_of(&mut self.connections, socket).is_none() {
@@ -200,6 +212,9 @@ impl Shard {
             self.remove_live();
         }
         self.timers.cancel(socket.index());
+        if !self.slow_sends.is_empty() {
+            self.slow_sends.remove(&socket);
+        }
         self.ring.close(socket);
         if self.adopts && self.live == 0 {
             self.begin_drain();
@@ -247,7 +262,7 @@ impl Shard {
         let idle = self.timers.tick_after(self.now, self.limits.drain_grace);
         let half = self.timers.tick_after(self.now, self.limits.linger_timeout);
         self.end_streams();
-        let write_limit = self.timers.tick_after(self.now, self.write_limit());
+        let write_limit = self.timers.tick_after(self.now, self.write_check());
         for connection in self.connections.iter_mut().flatten() {
             if connection.is_sending {
                 connection.write_deadline = connection.write_deadline.min(write_limit);

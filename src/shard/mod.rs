@@ -13,6 +13,7 @@ mod memory;
 mod proxy_header;
 mod receive;
 mod send;
+mod slow_send;
 mod snapshot_swap;
 mod sources;
 
@@ -34,6 +35,8 @@ pub use balance::ShardLoads;
 pub use handle::ShardHandle;
 pub use snapshot_swap::{Served, SnapshotSwap};
 pub use sources::Sources;
+
+use slow_send::SlowSend;
 
 use crate::{
     config::{Limits, Transport},
@@ -93,6 +96,8 @@ pub struct Shard {
     timers: Timers,
     /// First parts of PROXY protocol headers.
     proxy_headers: HashMap<SocketId, Vec<u8>>,
+    /// Sends that did not complete before their first check.
+    slow_sends: HashMap<SocketId, SlowSend>,
     /// Connections to flush at the end of the turn.
     dirty: Vec<SocketId>,
     spare: Vec<Vec<u8>>,
@@ -158,6 +163,7 @@ impl Shard {
             accept_retry_at: None,
             timers: Timers::new(now, sockets_max as usize),
             proxy_headers: HashMap::new(),
+            slow_sends: HashMap::new(),
             dirty: Vec::new(),
             spare: Vec::new(),
             delivering: DeliveryQueue::default(),
@@ -324,13 +330,15 @@ impl Shard {
             }
             Event::Received { socket, buffer } => self.on_received(socket, buffer),
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
-            Event::SendProgressed { socket } => self.on_send_progressed(socket),
+            Event::Acknowledged { socket, bytes, unacknowledged } => {
+                self.on_acknowledged(socket, bytes, unacknowledged);
+            }
             Event::Accepted { socket, listener, arrival, peer } => {
                 self.on_arrival(socket, listener, arrival, peer);
             }
             Event::Connected { socket, .. } => self.on_connected(socket),
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
-            Event::ReceiveFailed { socket, .. } => self.close(socket),
+            Event::ReceiveFailed { socket, error } => self.on_socket_failed(socket, &error),
             Event::HandedOver { socket } => self.on_handed_over(socket),
             Event::HandOverFailed { socket } => self.on_hand_over_failed(socket),
             Event::Closed { .. } => self.resume_accept(),
@@ -369,6 +377,7 @@ impl Shard {
     #[cold]
     fn on_stall(&mut self, unobserved: Duration) {
         self.timers.postpone(unobserved);
+        self.slow_sends.values_mut().for_each(|send| send.postpone(unobserved));
         self.drain_until = self.drain_until.map(|until| instant_after(until, unobserved));
         let dispatcher = self.dispatcher();
         dispatcher.calls.postpone(unobserved);

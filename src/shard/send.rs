@@ -1,10 +1,13 @@
 //! The outboxes: one send in flight per connection, one system call per turn.
 
-use std::{io, time::Duration};
+use std::{collections::hash_map::Entry, io, time::Duration};
 
 use corelane_ring::SocketId;
 
-use super::{Shard, connection_of};
+use super::{
+    Shard, connection_of,
+    slow_send::{Failed, SlowSend, check_interval},
+};
 use crate::{
     connection::{Phase, append_message},
     runtime::Tick,
@@ -19,14 +22,15 @@ impl Shard {
     /// connection. Returns whether there was anything.
     pub(super) fn flush(&mut self) -> bool {
         let flushed = !self.dirty.is_empty();
-        let write_limit = self.write_limit();
+        let write_check = self.write_check();
         while let Some(socket) = self.dirty.pop() {
             let Some(connection) = connection_of(&mut self.connections, socket) else { continue };
             connection.is_dirty = false;
             connection.handled = 0;
             let sends = !connection.is_sending && !connection.out.is_empty();
-            if sends {
-                connection.write_deadline = self.timers.tick_after(self.now, write_limit);
+            // A stream may have a check pending, which frequent messages must not postpone.
+            if sends && connection.write_deadline == Tick::NEVER {
+                connection.write_deadline = self.timers.tick_after(self.now, write_check);
             }
             self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
             if connection.is_sending {
@@ -51,18 +55,53 @@ impl Shard {
 
     /// Time without progress after which a send is given up: shorter during a drain, which a client that does not read shall not
     /// hold.
-    pub(super) fn write_limit(&self) -> Duration {
+    fn write_limit(&self) -> Duration {
         match self.drain_until {
             Some(_) => self.limits.write_timeout.min(self.limits.linger_timeout),
             None => self.limits.write_timeout,
         }
     }
 
-    pub(super) fn on_send_progressed(&mut self, socket: SocketId) {
-        let write_limit = self.write_limit();
-        if let Some(connection) = connection_of(&mut self.connections, socket) {
-            connection.write_deadline = self.timers.tick_after(self.now, write_limit);
+    /// Time between two checks of a send in flight.
+    pub(super) fn write_check(&self) -> Duration {
+        check_interval(self.write_limit())
+    }
+
+    /// Queries how much of what was sent has reached the peer, and schedules the next check.
+    pub(super) fn check_send(&mut self, socket: SocketId) {
+        let write_check = self.write_check();
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.write_deadline = self.timers.tick_after(self.now, write_check);
+        self.timers.schedule(socket.index(), connection.write_deadline.min(connection.deadline));
+        self.ring.query_acknowledged(socket);
+    }
+
+    /// Judges a send in flight, or a stream whose last message has not reached its peer.
+    pub(super) fn on_acknowledged(&mut self, socket: SocketId, bytes: u64, unacknowledged: u64) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if !connection.is_sending && unacknowledged == 0 {
+            connection.write_deadline = Tick::NEVER;
+            self.slow_sends.remove(&socket);
+            return;
         }
+        let (peer, is_sending) = (connection.peer, connection.is_sending);
+        let write_limit = self.write_limit();
+        let minimum = if is_sending { self.limits.write_bytes_per_second_min } else { 0 };
+        let failed = match self.slow_sends.entry(socket) {
+            Entry::Occupied(mut send) => send.get_mut().check(self.now, bytes, write_limit, minimum),
+            Entry::Vacant(entry) => {
+                entry.insert(SlowSend::new(self.now, bytes));
+                None
+            }
+        };
+        let Some(failed) = failed else { return };
+        let reason = match failed {
+            Failed::TooSlow => "write_too_slow",
+            Failed::NoProgress if is_sending => "write_timeout",
+            Failed::NoProgress => "peer_lost",
+        };
+        self.pipeline.rejected(reason, peer);
+        self.close(socket);
     }
 
     pub(super) fn on_sent(&mut self, socket: SocketId, buffer: Vec<u8>, outcome: &io::Result<()>) {
@@ -72,9 +111,15 @@ impl Shard {
         self.pipeline.dispatcher.memory.sent(socket);
         self.count_memory(socket);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
-        connection.write_deadline = Tick::NEVER;
-        if outcome.is_err() {
-            self.close(socket);
+        // The next message of a stream may be far away, so its check takes place although the socket's buffer had room.
+        if !connection.is_streaming() {
+            connection.write_deadline = Tick::NEVER;
+            if !self.slow_sends.is_empty() {
+                self.slow_sends.remove(&socket);
+            }
+        }
+        if let Err(error) = outcome {
+            self.on_socket_failed(socket, error);
             return;
         }
         self.flush_pending_events(socket);

@@ -22,17 +22,19 @@ use crate::{
 };
 
 /// Reasons of rejections that neither HTTP nor the protocol define.
-const SHARD_REFUSALS: [&str; 10] = [
+const SHARD_REFUSALS: [&str; 12] = [
     "accept_failed",
     "accept_no_descriptor",
     "adopt_failed",
     "connections_max",
     "line_too_long",
     "lines_not_http",
+    "peer_lost",
     "proxy_header",
     "slow_reader",
     "task_results_bytes_max",
     "write_timeout",
+    "write_too_slow",
 ];
 
 /// Counted events that are not rejections.

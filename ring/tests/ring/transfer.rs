@@ -9,7 +9,7 @@ use std::{
 
 use corelane_ring::Event;
 
-use crate::harness::{small, with_ring};
+use crate::harness::{Harness, small, with_ring};
 
 #[test]
 fn received_bytes_are_echoed() {
@@ -108,6 +108,40 @@ fn second_send_is_rejected_and_every_buffer_is_returned() {
         ring.ring.close(socket);
         assert_eq!(ring.sent(socket).await, (8 * 1024 * 1024, false));
         ring.closed(socket).await;
+        drop(client);
+    });
+}
+
+#[test]
+fn acknowledged_bytes_are_those_that_the_peer_has_received() {
+    const BIG: usize = 16 * 1024 * 1024;
+    with_ring(small(16, 16), async |ring, address| {
+        let mut client = TcpStream::connect(address).unwrap();
+        let socket = ring.accepted().await;
+        let acknowledged = async |ring: &mut Harness| {
+            ring.ring.query_acknowledged(socket);
+            ring.wait(|event| match event {
+                Event::Acknowledged { bytes, unacknowledged, .. } => Some((*bytes, *unacknowledged)),
+                _ => None,
+            })
+            .await
+        };
+        assert_eq!(acknowledged(ring).await, (0, 0));
+        ring.ring.send(socket, vec![7; BIG]).unwrap();
+        ring.idle(Duration::from_millis(200)).await;
+        let (before, unacknowledged) = acknowledged(ring).await;
+        if unacknowledged == 0 {
+            eprintln!("SKIPPED: the kernel does not count acknowledged bytes (before Linux 6.7)");
+            return;
+        }
+        assert!(before > 0 && before + unacknowledged < BIG as u64, "{before} {unacknowledged}");
+        let reading = thread::spawn(move || {
+            client.read_exact(&mut vec![0; BIG]).unwrap();
+            client
+        });
+        assert_eq!(ring.sent(socket).await, (BIG, true));
+        let client = reading.join().unwrap();
+        assert_eq!(acknowledged(ring).await, (BIG as u64, 0));
         drop(client);
     });
 }

@@ -56,7 +56,7 @@ impl Generator {
                     self.on_closed(index);
                 }
             }
-            Event::SendProgressed { .. }
+            Event::Acknowledged { .. }
             | Event::Accepted { .. }
             | Event::AcceptFailed { .. }
             | Event::HandedOver { .. }
