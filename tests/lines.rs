@@ -29,14 +29,14 @@ const SILENCE: Duration = Duration::from_millis(300);
 
 /// One end of a connection of JSON lines. A thread reads, so that a test can wait for silence.
 struct Peer {
-    input: Option<Box<dyn Write>>,
+    input: Option<Box<dyn Write + Send>>,
     output: Receiver<String>,
     /// The negotiated legacy revision.
     revision: String,
 }
 
 impl Peer {
-    fn over(input: impl Write + 'static, output: impl Read + Send + 'static) -> Self {
+    fn over(input: impl Write + Send + 'static, output: impl Read + Send + 'static) -> Self {
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -834,4 +834,98 @@ fn http_request_to_json_lines_is_counted_and_reaches_no_tool() {
     assert!(counted.is_some_and(|line| line.ends_with(" 3")), "{counted:?}");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// The rest of the log of a server that is stopped.
+fn log_of(listening: Listening) -> String {
+    listening.server.signal("-TERM");
+    let (status, _, log) = listening.server.wait(LIMIT);
+    assert!(status.success(), "{status} {log}");
+    log
+}
+
+#[test]
+fn paused_slow_or_endless_line_is_answered_with_an_error_and_closed() {
+    let config = limits(
+        "line_timeout",
+        "body_timeout = \"500ms\"\nbody_total_timeout = \"2s\"\nbody_bytes_per_second_min = 1000",
+    );
+    let logged =
+        |arguments: &[&str]| corelane(&[arguments, &["--config", &config, "--log", "info"]].concat());
+    for listening in Listening::both(logged) {
+        let mut other = listening.connect();
+        let half = format!("{{\"x\":\"{}", "y".repeat(200_000));
+        let mut paused: Vec<Peer> = (0..20).map(|_| listening.connect()).collect();
+        for peer in &mut paused {
+            peer.send(&modern(1, "tools/call", echo()));
+            assert_eq!(text(&peer.next()), "x");
+            peer.send_text(&half);
+        }
+        // A part every 50 ms: 200 bytes a second are too few, and 40,000 take too long.
+        let slow = [10, 2000].map(|part| (listening.connect(), "z".repeat(part)));
+        let dripped = slow.map(|(mut peer, part)| {
+            thread::spawn(move || {
+                let began = Instant::now();
+                // Fails once the server has closed the connection.
+                while peer.input.as_mut().unwrap().write_all(part.as_bytes()).is_ok() {
+                    if let Ok(line) = peer.output.recv_timeout(Duration::from_millis(50)) {
+                        assert_eq!(code(&serde_json::from_str(&line).unwrap()), -32600, "{line}");
+                        return began.elapsed();
+                    }
+                    assert!(began.elapsed() < LIMIT, "the line is never rejected");
+                }
+                panic!("closed without an error");
+            })
+        });
+        for peer in &mut paused {
+            let refused = peer.next();
+            assert_eq!((code(&refused), &refused["error"]["message"]), (-32600, &json!("Line timeout")));
+            peer.has_ended(LIMIT);
+        }
+        let [too_slow, too_long] = dripped.map(|thread| thread.join().unwrap());
+        assert!(too_long >= Duration::from_millis(1900) && too_long > too_slow, "{too_slow:?} {too_long:?}");
+        assert_eq!(text(&other.request(&modern(1, "tools/call", echo()))), "x");
+        other.close().has_ended(LIMIT);
+        assert_eq!(log_of(listening).matches("line_timeout").count(), 22);
+    }
+}
+
+#[test]
+fn idle_json_lines_connection_is_closed_unless_a_call_or_a_subscription_is_open() {
+    for listening in Listening::demo(&limits("line_idle", "keep_alive_timeout = \"500ms\"")) {
+        let mut silent = listening.connect();
+        let mut modern_client = listening.connect();
+        assert_eq!(text(&modern_client.request(&modern(1, "tools/call", echo()))), "x");
+        let answered = Instant::now();
+        let mut calling = listening.connect();
+        calling.send(&modern(1, "tools/call", sleep(1500)));
+        let mut listens = listening.connect();
+        assert_eq!(listens.request(&listen(1))["params"]["_meta"][SUBSCRIPTION], 1);
+        let mut legacy_client = listening.connect();
+        legacy_client.initialize("2025-11-25", &json!({}));
+        silent.has_ended(LIMIT);
+        modern_client.has_ended(LIMIT);
+        assert!(answered.elapsed() >= Duration::from_millis(450), "{:?}", answered.elapsed());
+        assert_eq!(text(&calling.next()), "slept 1500 ms");
+        let answered = Instant::now();
+        calling.has_ended(LIMIT);
+        assert!(answered.elapsed() >= Duration::from_millis(400), "{:?}", answered.elapsed());
+        listens.is_silent();
+        assert_eq!(legacy_client.request(&legacy(1, "ping", json!({})))["result"], json!({}));
+        drop((listens, legacy_client));
+        listening.server.stop();
+    }
+}
+
+#[test]
+fn standard_input_has_no_timeouts() {
+    let config = limits("stdio_timeouts", "keep_alive_timeout = \"100ms\"\nbody_timeout = \"100ms\"");
+    let mut server = Piped::start(corelane(&["stdio", "--config", &config]));
+    thread::sleep(Duration::from_millis(500));
+    let line = format!("{}\n", modern(1, "tools/call", echo()));
+    let (first, rest) = line.split_at(20);
+    server.peer.send_text(first).is_silent();
+    server.peer.is_silent();
+    assert_eq!(text(&server.peer.send_text(rest).next()), "x");
+    server.end();
 }

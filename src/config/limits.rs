@@ -197,17 +197,19 @@ pub struct Limits {
     /// Time to receive a head, from its first byte. After it: 408 and close. Change: live.
     #[serde(with = "humantime_serde")]
     pub head_timeout: Duration,
-    /// Time between two parts of a body. After it: 408 and close. Change: live.
+    /// Time between two parts of a body, or of a line of newline-delimited JSON. After it: 408, or an error line, and close. Does not
+    /// apply to standard input, nor do the next two. Change: live.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
-    /// Time to receive a body, from its first byte. After it: 408 and close. Change: live.
+    /// Time to receive a body or a line, from its first byte. After it: as for `body_timeout`. Change: live.
     #[serde(with = "humantime_serde")]
     pub body_total_timeout: Duration,
-    /// Minimum rate of a body, in bytes per second, once it has taken longer than `body_timeout`. Below it: 408 and
-    /// close. Change: live.
+    /// Minimum rate of a body or a line, in bytes per second, once it has taken longer than `body_timeout`. Below it: as for
+    /// `body_timeout`. Change: live.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub body_bytes_per_second_min: usize,
-    /// Time between two requests. After it: close. Change: live.
+    /// Time between two requests. After it: close, except standard input, and newline-delimited connections with a call in flight or
+    /// a subscription, which each legacy client has to list changes. Change: live.
     #[serde(with = "humantime_serde")]
     pub keep_alive_timeout: Duration,
     /// Time during which the peer acknowledges nothing of what is sent to it. After it: close. On a Unix socket, and before Linux

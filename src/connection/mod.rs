@@ -36,7 +36,7 @@ pub(crate) enum Phase {
     Idle,
     /// The rest of a head.
     Head,
-    /// The rest of a body, of which the first part arrived at `started`.
+    /// The rest of a body or of a line, of which the first part arrived at `started`.
     Body { started: Tick },
     /// The answer to a call or a request; then the next request is read.
     Calling {

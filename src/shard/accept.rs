@@ -27,15 +27,13 @@ impl Shard {
             self.connections.resize_with(index + 1, || None);
         }
         let is_json_lines = transport == Transport::JsonLines;
-        let deadline = if self.drain_until.is_some() {
+        let deadline = match transport {
             // Its request may be in transit.
-            self.timers.tick_after(self.now, self.limits.drain_grace)
-        } else if is_json_lines {
-            Tick::NEVER
-        } else {
-            let limits = &self.limits;
-            self.timers
-                .tick_after(self.now, if is_new { limits.head_timeout } else { limits.keep_alive_timeout })
+            _ if self.drain_until.is_some() => self.timers.tick_after(self.now, self.limits.drain_grace),
+            // On standard input and output.
+            Transport::JsonLines if self.adopts => Tick::NEVER,
+            Transport::Http if is_new => self.timers.tick_after(self.now, self.limits.head_timeout),
+            _ => self.timers.tick_after(self.now, self.limits.keep_alive_timeout),
         };
         if let Some(slot) = self.connections.get_mut(index) {
             debug_assert!(slot.is_none(), "the ring closes a socket before its slot is reused");
@@ -48,9 +46,7 @@ impl Shard {
             *slot = Some(Connection { json_lines, wire, listener, ..new });
             self.live += 1;
         }
-        if deadline != Tick::NEVER {
-            self.timers.schedule(index, deadline);
-        }
+        self.timers.schedule(index, deadline);
         // Connections that were accepted before the pause took effect.
         let flood = self.connections_max + self.limits.connections_reserve as usize;
         if self.live > flood {

@@ -8,6 +8,7 @@ use super::{Shard, connection_of, send::keep_spare};
 use crate::{
     connection::{Connection, Phase, Wire},
     http1::{CONTINUE, KEEP_ALIVE, RejectReason, chunk},
+    jsonrpc::{ErrorCode, write_error},
     runtime::{Tick, Ticket, instant_after},
 };
 
@@ -54,7 +55,7 @@ impl Shard {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.deadline = soon;
         self.timers.schedule(socket.index(), soon);
-        if connection.phase == Phase::Idle {
+        if connection.is_reading() {
             self.advance_lines(socket, None);
         }
     }
@@ -71,6 +72,10 @@ impl Shard {
             self.check_send(socket);
             return;
         }
+        if connection.json_lines.is_some() && self.is_kept_or_rejected(socket) {
+            return;
+        }
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let reason = match connection.phase {
             Phase::Head => RejectReason::HeadTimeout,
             Phase::Body { .. } => RejectReason::BodyTimeout,
@@ -95,6 +100,36 @@ impl Shard {
         connection.phase = Phase::Closing { linger: true };
         connection.deadline = Tick::NEVER;
         self.mark(socket);
+    }
+
+    /// Handles the timeout of a newline-delimited connection whose client may still send. A line that arrives too slowly is rejected
+    /// as a body is. A connection with calls in flight or subscriptions is not idle. Returns `false` if it must be closed.
+    fn is_kept_or_rejected(&mut self, socket: SocketId) -> bool {
+        let is_draining = self.drain_until.is_some();
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return false };
+        let Some(lines) = &connection.json_lines else { return false };
+        match connection.phase {
+            _ if connection.peer_closed => false,
+            Phase::Body { .. } => {
+                write_error(&mut connection.out, None, ErrorCode::InvalidRequest, "Line timeout", None);
+                connection.out.push(b'\n');
+                connection.phase = Phase::Closing { linger: true };
+                connection.deadline = Tick::NEVER;
+                let peer = connection.peer;
+                self.pipeline.rejected("line_timeout", peer);
+                self.mark(socket);
+                true
+            }
+            Phase::Idle
+                if lines.pending_replies > 0
+                    || (!is_draining && lines.client.subscribers().next().is_some()) =>
+            {
+                connection.deadline = self.timers.tick_after(self.now, self.limits.keep_alive_timeout);
+                self.timers.schedule(socket.index(), connection.deadline);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Schedules the next comment of a stream.
@@ -271,7 +306,7 @@ impl Shard {
             let soon = match connection.phase {
                 Phase::Calling { is_streaming: false, .. } if connection.peer_closed => idle,
                 // Closes after its last reply.
-                Phase::Idle if connection.pending_replies() > 0 => continue,
+                _ if connection.pending_replies() > 0 => continue,
                 Phase::Idle => idle,
                 Phase::Head | Phase::Body { .. } => half,
                 _ => continue,

@@ -150,6 +150,9 @@ impl Shard {
         } else if !has_pending && (is_draining || connection.peer_closed) {
             connection.phase = Phase::Closing { linger: false };
             self.mark(socket);
+        } else if !has_pending && connection.phase == Phase::Idle && !self.adopts {
+            // Idle from this reply on. The timer is scheduled for an earlier time, and then set to this one.
+            connection.deadline = self.timers.tick_after(self.now, self.limits.keep_alive_timeout);
         }
     }
 

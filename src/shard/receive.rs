@@ -158,6 +158,7 @@ impl Shard {
         pipeline.dispatcher.observer.set_peer(connection.peer);
         let Connection { json_lines: Some(json_lines), out, handled, .. } = connection else { return };
         let JsonLines { framer, client, pending_replies, is_new } = &mut **json_lines;
+        let handled_before = *handled;
         let mut lines =
             JsonLinesHandler { pipeline, limits, client, pending_replies, is_new, out, handled: *handled };
         let progress = match received {
@@ -166,22 +167,53 @@ impl Shard {
             None => framer.resume(limits, &mut lines),
         };
         *handled = lines.handled;
-        let is_over = peer_closed && progress != jsonl::Progress::Paused && *pending_replies == 0;
-        connection.phase = match progress {
+        let has_handled = *handled != handled_before;
+        self.settle_lines(socket, progress, has_handled);
+    }
+
+    /// Puts a newline-delimited connection into the phase that its input asks for.
+    fn settle_lines(&mut self, socket: SocketId, progress: jsonl::Progress, has_handled: bool) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        let is_over = connection.peer_closed
+            && progress != jsonl::Progress::Paused
+            && connection.pending_replies() == 0;
+        let phase = match progress {
             _ if is_over => Phase::Closing { linger: false },
             jsonl::Progress::Paused => Phase::Congested,
             jsonl::Progress::Stopped => Phase::Closing { linger: false },
-            jsonl::Progress::Idle | jsonl::Progress::Line => Phase::Idle,
+            jsonl::Progress::Idle => Phase::Idle,
+            jsonl::Progress::Line => match connection.phase {
+                Phase::Body { started } if !has_handled => Phase::Body { started },
+                _ => Phase::Body { started: self.timers.tick_after(self.now, Duration::ZERO) },
+            },
         };
-        if connection.is_paused && connection.phase == Phase::Idle {
+        connection.phase = phase;
+        if connection.is_paused && connection.is_reading() {
             connection.is_paused = false;
             self.ring.resume_receive(socket);
+        }
+        // The client of an adopted connection is the parent process, which may take its time. Once the peer has closed its sending
+        // side, the deadline is that of `on_lines_ended`.
+        if !self.adopts && !connection.peer_closed {
+            connection.deadline = match phase {
+                Phase::Body { started } => {
+                    body_deadline(&self.timers, self.now, started, connection, &self.limits)
+                }
+                Phase::Idle if self.drain_until.is_none() => {
+                    self.timers.tick_after(self.now, self.limits.keep_alive_timeout)
+                }
+                Phase::Idle if connection.pending_replies() == 0 => {
+                    self.timers.tick_after(self.now, self.limits.drain_grace)
+                }
+                _ => Tick::NEVER,
+            };
+            self.timers.schedule(socket.index(), connection.deadline);
         }
         self.mark(socket);
     }
 }
 
-/// When a body has taken too long: no part of it for a while, or too little of it, or simply too long.
+/// When a body, or a line, has taken too long: no part of it for a while, or too little of it, or simply too long.
 fn body_deadline(
     timers: &Timers,
     now: Instant,
@@ -189,7 +221,11 @@ fn body_deadline(
     connection: &Connection,
     limits: &Limits,
 ) -> Tick {
-    let received = connection.framer.buffered_bytes() / limits.body_bytes_per_second_min.max(1);
+    let received = match &connection.json_lines {
+        Some(lines) => lines.framer.buffered_bytes(),
+        None => connection.framer.buffered_bytes(),
+    };
+    let received = received / limits.body_bytes_per_second_min.max(1);
     let earned = Duration::from_secs(u64::try_from(received).unwrap_or(u64::MAX));
     let started = timers.instant(started);
     timers

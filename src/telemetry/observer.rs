@@ -22,11 +22,12 @@ use crate::{
 };
 
 /// Reasons of rejections that neither HTTP nor the protocol define.
-const SHARD_REFUSALS: [&str; 12] = [
+const SHARD_REFUSALS: [&str; 13] = [
     "accept_failed",
     "accept_no_descriptor",
     "adopt_failed",
     "connections_max",
+    "line_timeout",
     "line_too_long",
     "lines_not_http",
     "peer_lost",
