@@ -228,6 +228,10 @@ pub struct Limits {
     /// `isError` result. Compiled into each tool. Change: restart.
     #[serde(with = "humantime_serde")]
     pub call_deadline: Duration,
+    /// Time in which one turn of a shard handles requests. Beyond it: the others wait for the next turn, in which peers are served in
+    /// turn; what is ready is sent first. The clock is read after at most 16 requests. Change: restart.
+    #[serde(with = "humantime_serde")]
+    pub turn_budget: Duration,
     /// Duration of a shard's turn. Beyond it: the turn is logged and counted, because an inline tool delays the other
     /// requests of the shard. Change: live.
     #[serde(with = "humantime_serde")]
@@ -325,6 +329,7 @@ impl Default for Limits {
             write_bytes_per_second_min: 1024,
             linger_timeout: Duration::from_secs(2),
             call_deadline: Duration::from_secs(30),
+            turn_budget: Duration::from_millis(1),
             turn_slow: Duration::from_millis(100),
             log_lines_per_second_max: 100,
             log_lines_queued_max: 10_000,
@@ -539,6 +544,7 @@ impl Limits {
             write_bytes_per_second_min: 0..=GIB,
             linger_timeout: MILLISECOND..=DAY,
             call_deadline: MILLISECOND..=DAY,
+            turn_budget: Duration::from_micros(10)..=DAY,
             turn_slow: MILLISECOND..=DAY,
             log_lines_per_second_max: 1..=1_000_000,
             log_lines_queued_max: 16..=1_000_000,

@@ -98,7 +98,8 @@ impl Handler for Requests<'_> {
         };
         self.handled += 1;
         self.has_replied = true;
-        let has_used_its_share = self.handled as usize >= self.limits.requests_per_turn_max
+        let has_used_its_share = self.pipeline.budget.charge()
+            || self.handled as usize >= self.limits.requests_per_turn_max
             || self.out.len() > self.limits.outbox_bytes_max;
         match self.phase {
             None if has_used_its_share => Flow::Pause,

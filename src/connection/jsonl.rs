@@ -74,7 +74,8 @@ impl Handler for JsonLinesHandler<'_> {
             }
         }
         self.handled += 1;
-        let has_used_its_share = self.handled as usize >= self.limits.requests_per_turn_max
+        let has_used_its_share = self.pipeline.budget.charge()
+            || self.handled as usize >= self.limits.requests_per_turn_max
             || self.out.len() > self.limits.outbox_bytes_max
             || self.pipeline.is_at_call_limit(self.client.socket, *self.pending_replies, self.limits);
         if has_used_its_share { Flow::Pause } else { Flow::Continue }

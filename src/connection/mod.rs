@@ -9,6 +9,7 @@ mod deferred;
 mod http1;
 mod jsonl;
 mod pipeline;
+mod turn_budget;
 mod wire;
 
 use corelane_ring::{PeerAddress, SocketId};

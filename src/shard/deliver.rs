@@ -131,7 +131,7 @@ impl Shard {
     }
 
     /// Whether a connection may read its next request. A newline-delimited one is listed once for every reply.
-    fn can_resume(&mut self, socket: SocketId) -> bool {
+    pub(super) fn can_resume(&mut self, socket: SocketId) -> bool {
         let Self { pipeline, connections, limits, .. } = self;
         connection_of(connections, socket).is_some_and(|connection| {
             let pending = connection.pending_replies();

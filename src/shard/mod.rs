@@ -8,6 +8,7 @@ mod deliver;
 mod execute;
 mod hand_over;
 mod handle;
+mod leftovers;
 mod mailbox;
 mod memory;
 mod proxy_header;
@@ -16,6 +17,7 @@ mod send;
 mod slow_send;
 mod snapshot_swap;
 mod sources;
+mod turn;
 
 use std::{
     any::Any,
@@ -36,6 +38,7 @@ pub use handle::ShardHandle;
 pub use snapshot_swap::{Served, SnapshotSwap};
 pub use sources::Sources;
 
+use leftovers::Leftovers;
 use slow_send::SlowSend;
 
 use crate::{
@@ -105,6 +108,10 @@ pub struct Shard {
     delivering: DeliveryQueue,
     /// Connections whose reply is complete and that read their next request.
     to_resume: VecDeque<SocketId>,
+    /// Connections with input that earlier turns had no time for.
+    leftovers: Leftovers,
+    /// Whether received bytes are left, because others have been left before them.
+    defers_input: bool,
     now: Instant,
     /// Time by which the next turn should begin.
     awake_by: Instant,
@@ -168,6 +175,8 @@ impl Shard {
             spare: Vec::new(),
             delivering: DeliveryQueue::default(),
             to_resume: VecDeque::new(),
+            leftovers: Leftovers::default(),
+            defers_input: false,
             now,
             awake_by: now,
             backlog: None,
@@ -226,15 +235,7 @@ impl Shard {
         }
         (self.now, self.awake_by) = (now, now);
         self.pipeline.begin_turn(self.now, SystemTime::now());
-        let mut worked = !events.is_empty();
-        let mut events = events.drain(..);
-        // A panic drops the connection concerned, and the other events are handled.
-        while !self.guarded(None, |shard| {
-            for event in &mut events {
-                shard.handling = event.socket();
-                shard.on_event(event);
-            }
-        }) {}
+        let mut worked = self.handle_input(events);
         let call_events = self.take_call_events();
         worked |= call_events > 0;
         worked |= self.take_commands();
@@ -259,6 +260,7 @@ impl Shard {
                 break;
             }
         }
+        worked |= !self.leftovers.is_empty();
         if worked {
             let took = self.pipeline.end_turn(self.limits.turn_slow);
             self.balancer.end_turn(self.now, took);
@@ -363,7 +365,7 @@ impl Shard {
     /// Whether deadlines may be checked in this turn: no input or event that arrived in time is still to be handled. Under
     /// permanent load they are checked once every operation could have completed since the last check.
     fn is_current(&mut self, took_all_events: bool) -> bool {
-        if self.ring.has_reaped_all() && took_all_events && !self.has_more {
+        if self.ring.has_reaped_all() && took_all_events && !self.has_more && self.leftovers.is_empty() {
             self.backlog = None;
             return true;
         }

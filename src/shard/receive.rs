@@ -31,6 +31,7 @@ impl Shard {
     /// Handles the first `length` bytes of `padded`, which were received.
     #[inline]
     pub(super) fn on_bytes(&mut self, socket: SocketId, padded: &mut [u8], length: usize) {
+        let has_no_time = self.has_no_time();
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let (padded, length) = connection.wire.decode(padded, length);
         match connection.phase {
@@ -40,6 +41,9 @@ impl Shard {
             | Phase::Batch(_)
             | Phase::Listening(_)
             | Phase::Attached { .. } => self.hold(socket, padded.get(..length).unwrap_or_default()),
+            Phase::Idle | Phase::Head | Phase::Body { .. } if has_no_time => {
+                self.leave_input(socket, padded.get(..length).unwrap_or_default());
+            }
             Phase::Idle | Phase::Head | Phase::Body { .. } if connection.json_lines.is_some() => {
                 self.advance_lines(socket, Some((padded, length)));
             }
@@ -48,7 +52,7 @@ impl Shard {
     }
 
     /// Keeps bytes that a connection cannot handle yet. Beyond the limit the rest stays in the socket.
-    fn hold(&mut self, socket: SocketId, received: &[u8]) {
+    pub(super) fn hold(&mut self, socket: SocketId, received: &[u8]) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let buffered = match &mut connection.json_lines {
             Some(lines) => {
@@ -67,8 +71,12 @@ impl Shard {
         self.count_memory(socket);
     }
 
-    /// Goes on with a connection that waited for an answer or for its outbox.
+    /// Goes on with a connection that waited for an answer or for its outbox: in a later turn if this one has no time left.
     pub(super) fn resume(&mut self, socket: SocketId) {
+        if self.has_no_time() {
+            self.leave(socket);
+            return;
+        }
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.phase = Phase::Idle;
         if connection.json_lines.is_some() {
@@ -207,7 +215,6 @@ impl Shard {
                 }
                 _ => Tick::NEVER,
             };
-            self.timers.schedule(socket.index(), connection.deadline);
         }
         self.mark(socket);
     }

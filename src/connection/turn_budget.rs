@@ -1,0 +1,78 @@
+//! The time in which one turn of a shard handles requests.
+
+use std::time::{Duration, Instant};
+
+/// Requests after which the clock is read again, at most.
+const CHECK_EVERY: u32 = 16;
+/// Requests after which it is read first, so that a turn with a single request does not read it.
+const FIRST_CHECK: u32 = 2;
+
+/// Counts the requests of a turn, and reads the clock after 2, 4, 8 and 16 of them, and then after every 16.
+pub(crate) struct TurnBudget {
+    limit: Duration,
+    began: Instant,
+    handled: u32,
+    /// Requests after which the clock is read; 0 once the budget is used up.
+    check_at: u32,
+}
+
+impl TurnBudget {
+    pub(super) fn new(limit: Duration, now: Instant) -> Self {
+        Self { limit, began: now, handled: 0, check_at: FIRST_CHECK }
+    }
+
+    pub(super) fn begin_turn(&mut self, now: Instant) {
+        *self = Self::new(self.limit, now);
+    }
+
+    /// Counts a request. Returns whether the budget is used up, so that further ones wait for the next turn.
+    #[inline]
+    pub(super) fn charge(&mut self) -> bool {
+        self.handled += 1;
+        self.handled >= self.check_at && self.check()
+    }
+
+    /// Whether no further request may be handled in this turn.
+    #[inline]
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.check_at == 0
+    }
+
+    #[cold]
+    fn check(&mut self) -> bool {
+        if self.is_used_up() || self.began.elapsed() >= self.limit {
+            self.check_at = 0;
+            return true;
+        }
+        self.check_at = self.handled + self.handled.min(CHECK_EVERY);
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clock_is_read_ever_more_rarely_until_every_sixteenth_request() {
+        let mut budget = TurnBudget::new(Duration::MAX, Instant::now());
+        let mut checks = Vec::new();
+        for number in 1..=64 {
+            let before = budget.check_at;
+            assert!(!budget.charge());
+            if budget.check_at != before {
+                checks.push(number);
+            }
+        }
+        assert_eq!(checks, [2, 4, 8, 16, 32, 48, 64]);
+    }
+
+    #[test]
+    fn used_up_budget_stays_used_up_until_the_next_turn() {
+        let mut budget = TurnBudget::new(Duration::ZERO, Instant::now());
+        assert!(!budget.charge() && !budget.is_used_up());
+        assert!(budget.charge() && budget.is_used_up() && budget.charge());
+        budget.begin_turn(Instant::now());
+        assert!(!budget.is_used_up());
+    }
+}

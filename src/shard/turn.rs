@@ -1,0 +1,67 @@
+//! The input that a turn handles before its budget is used up, and the order in which connections go on after that.
+
+use corelane_ring::{Event, SocketId};
+
+use super::{Shard, connection_of};
+use crate::{connection::Phase, runtime::Tick};
+
+impl Shard {
+    /// Handles events, and the input that earlier turns have left, until the turn's budget is used up. Returns whether there was
+    /// anything.
+    pub(super) fn handle_input(&mut self, events: &mut Vec<Event>) -> bool {
+        // Otherwise new input would be handled first in every turn.
+        self.defers_input = !self.leftovers.is_empty();
+        let worked = self.defers_input || !events.is_empty();
+        let mut events = events.drain(..);
+        // A panic drops the connection concerned, and the other events are handled.
+        while !self.guarded(None, |shard| {
+            for event in &mut events {
+                shard.handling = event.socket();
+                shard.on_event(event);
+            }
+        }) {}
+        if std::mem::take(&mut self.defers_input) {
+            self.handle_leftovers();
+        }
+        worked
+    }
+
+    #[cold]
+    fn handle_leftovers(&mut self) {
+        while !self.pipeline.has_used_up_turn()
+            && let Some(socket) = self.leftovers.pop()
+        {
+            self.guarded(Some(socket), |shard| {
+                if shard.can_resume(socket) {
+                    shard.resume(socket);
+                }
+            });
+        }
+    }
+
+    /// Whether input is buffered until it is the turn of its peer.
+    #[inline]
+    pub(super) fn has_no_time(&self) -> bool {
+        self.defers_input || self.pipeline.has_used_up_turn()
+    }
+
+    /// Buffers what was received on a connection until it is the turn of its peer.
+    #[cold]
+    pub(super) fn leave_input(&mut self, socket: SocketId, received: &[u8]) {
+        self.hold(socket, received);
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        connection.phase = Phase::Congested;
+        if !connection.peer_closed {
+            connection.deadline = Tick::NEVER;
+        }
+        self.leave(socket);
+    }
+
+    /// Lists a connection that may read its next request when it is the turn of its peer.
+    #[cold]
+    pub(super) fn leave(&mut self, socket: SocketId) {
+        if let Some(connection) = connection_of(&mut self.connections, socket) {
+            self.leftovers.push(socket, connection.peer);
+        }
+    }
+}
