@@ -123,6 +123,10 @@ pub struct Limits {
     /// `blocking_threads_max`. Beyond it: a client request fails with
     /// [`AskError::CannotWait`](crate::AskError::CannotWait). Change: restart.
     pub blocking_waiting_max: usize,
+    /// Stack of each thread that runs handlers, in bytes: of the shards, the blocking pool and tokio. Memory is used as far
+    /// as a stack was. Beyond it: the process is aborted. Change: restart.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub thread_stack_bytes: usize,
     /// Legacy sessions of one shard that have a stream or subscriptions. Beyond it: an idle one is removed, or the
     /// request is answered "busy". Change: restart.
     pub sessions_kept_max: usize,
@@ -297,6 +301,7 @@ impl Default for Limits {
             blocking_queue_max: 1024,
             blocking_threads_max: 64,
             blocking_waiting_max: 1024,
+            thread_stack_bytes: 2 * 1024 * 1024,
             sessions_kept_max: 16_384,
             session_notes_max: 1 << 18,
             session_ttl: Duration::from_secs(24 * 60 * 60),
@@ -511,6 +516,8 @@ impl Limits {
             blocking_queue_max: 1..=1_000_000,
             blocking_threads_max: 1..=1024,
             blocking_waiting_max: 0..=65_535,
+            // Enough for requests at the highest limits of nesting, also in a debug build.
+            thread_stack_bytes: 1 << 20..=GIB,
             sessions_kept_max: 1..=10_000_000,
             session_notes_max: 1..=100_000_000,
             session_ttl: Duration::from_secs(1)..=DAY * 365,

@@ -37,16 +37,17 @@ impl Drop for Ending {
 }
 
 impl TokioRuntime {
-    /// Starts a runtime with `threads` threads, pinned in turn to `cores`, or to none if that is empty.
+    /// Starts a runtime with `threads` threads, each with a stack of `stack_bytes`, pinned in turn to `cores`, or to none if that is empty.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(threads: usize, cores: &[usize]) -> io::Result<Self> {
+    pub fn start(threads: usize, stack_bytes: usize, cores: &[usize]) -> io::Result<Self> {
         let cores = cores.to_vec();
         let started = AtomicUsize::new(0);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("tokio")
+            .thread_stack_size(stack_bytes)
             .enable_all()
             .on_thread_start(move || {
                 let number = started.fetch_add(1, Ordering::Relaxed);

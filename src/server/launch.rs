@@ -139,7 +139,8 @@ impl Server {
             pressure: pressure.clone(),
         };
         let started = self.registry.attach(&config.limits, signing_key, &broadcast, |registry| {
-            let handles = running.start_shards(&placement, plan, registry)?;
+            let stack_bytes = config.limits.thread_stack_bytes;
+            let handles = running.start_shards(&placement, stack_bytes, plan, registry)?;
             broadcast.connect(handles.iter().map(|handle| Arc::clone(handle.mailbox())).collect());
             Ok(handles)
         });
@@ -193,6 +194,7 @@ fn start_worker_pools(free: &[usize], config: &Config) -> Result<WorkerPools, St
         queue_max: config.limits.blocking_queue_max,
         peer_share_percent: config.limits.peer_share_percent,
         idle_max: BLOCKING_IDLE_MAX,
+        stack_bytes: config.limits.thread_stack_bytes,
         log_lines_per_second_max: config.limits.log_lines_per_second_max,
         cores: free.to_vec(),
     };
@@ -200,9 +202,11 @@ fn start_worker_pools(free: &[usize], config: &Config) -> Result<WorkerPools, St
     Ok(WorkerPools {
         pool: Some(pool),
         #[cfg(feature = "tokio")]
-        tokio: Some(
-            crate::runtime::TokioRuntime::start(free.len().max(TOKIO_THREADS_MIN), free)
-                .map_err(|error| resource("the tokio runtime", &error))?,
-        ),
+        tokio: {
+            let (threads, stack_bytes) =
+                (free.len().max(TOKIO_THREADS_MIN), config.limits.thread_stack_bytes);
+            let started = crate::runtime::TokioRuntime::start(threads, stack_bytes, free);
+            Some(started.map_err(|error| resource("the tokio runtime", &error))?)
+        },
     })
 }

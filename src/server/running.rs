@@ -91,13 +91,14 @@ impl Running {
         self.admin.as_ref().map(|admin| admin.address())
     }
 
-    /// Starts all shards and returns their handles by number.
+    /// Starts all shards, each on a thread with a stack of `stack_bytes`, and returns their handles by number.
     ///
     /// # Errors
     /// The first failure; shards that did start are then among `self.handles`.
     pub(super) fn start_shards(
         &mut self,
         placement: &Placements,
+        stack_bytes: usize,
         mut plan: impl FnMut(&Arc<Registry>, usize) -> ShardPlan,
         registry: &Arc<Registry>,
     ) -> Result<Vec<ShardHandle>, StartError> {
@@ -109,6 +110,7 @@ impl Running {
             unstarted.push(Unstarted {
                 number,
                 core,
+                stack_bytes,
                 plan: Arc::new(Mutex::new(Some(plan(registry, number)))),
             });
         }

@@ -64,6 +64,8 @@ pub(super) struct ShardPlan {
 pub(super) struct Unstarted {
     pub(super) number: usize,
     pub(super) core: Placement,
+    /// Stack of the thread, in bytes.
+    pub(super) stack_bytes: usize,
     /// Taken by the shard's thread once its executor runs; still there if the executor could not be created.
     pub(super) plan: Arc<Mutex<Option<ShardPlan>>>,
 }
@@ -107,7 +109,8 @@ pub(super) fn spawn(
         }
     };
     let name = format!("shard-{number}");
-    thread::Builder::new().name(name).spawn(run).map_err(|error| system_error("a shard", error, shards))
+    let thread = thread::Builder::new().name(name).stack_size(shard.stack_bytes);
+    thread.spawn(run).map_err(|error| system_error("a shard", error, shards))
 }
 
 /// The handles of all shards of a server. When one shard exits, the others drain: a server with a shard less would look healthy

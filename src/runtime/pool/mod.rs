@@ -77,6 +77,8 @@ pub struct PoolConfig {
     pub peer_share_percent: u32,
     /// Idle time after which a temporary or spare thread ends.
     pub idle_max: Duration,
+    /// Stack of each thread, in bytes.
+    pub stack_bytes: usize,
     /// Maximum log lines in a second about threads that cannot be started.
     pub log_lines_per_second_max: u32,
     /// Cores without a shard, to which threads are pinned in turn. If empty, threads run on any core at nice 10.
@@ -418,25 +420,28 @@ impl Shared {
         state.count(kind).all += 1;
         drop(state);
         let shared = Arc::clone(self);
-        let started = thread::Builder::new().name(format!("blocking-{number}")).spawn(move || {
-            let cores = &shared.config.cores;
-            match cores.get(number % cores.len().max(1)) {
-                Some(&id) => {
-                    core_affinity::set_for_current(core_affinity::CoreId { id });
+        let started = thread::Builder::new()
+            .name(format!("blocking-{number}"))
+            .stack_size(self.config.stack_bytes)
+            .spawn(move || {
+                let cores = &shared.config.cores;
+                match cores.get(number % cores.len().max(1)) {
+                    Some(&id) => {
+                        core_affinity::set_for_current(core_affinity::CoreId { id });
+                    }
+                    // Raising the nice value is always permitted.
+                    None => drop(rustix::process::setpriority_process(None, SHARED_CORE_NICE)),
                 }
-                // Raising the nice value is always permitted.
-                None => drop(rustix::process::setpriority_process(None, SHARED_CORE_NICE)),
-            }
-            let id = gettid();
-            shared.ids().push(id);
-            KIND.set(kind);
-            let mut finished = None;
-            while let Some((peer, job)) = shared.next_job(finished) {
-                run(job);
-                finished = Some(peer);
-            }
-            shared.ids().retain(|other| *other != id);
-        });
+                let id = gettid();
+                shared.ids().push(id);
+                KIND.set(kind);
+                let mut finished = None;
+                while let Some((peer, job)) = shared.next_job(finished) {
+                    run(job);
+                    finished = Some(peer);
+                }
+                shared.ids().retain(|other| *other != id);
+            });
         if started.is_err() {
             self.state().count(kind).all -= 1;
         }

@@ -13,6 +13,7 @@ fn config() -> PoolConfig {
         queue_max: 100,
         peer_share_percent: 25,
         idle_max: Duration::from_millis(20),
+        stack_bytes: 1 << 20,
         log_lines_per_second_max: 1,
         cores: Vec::new(),
     }
