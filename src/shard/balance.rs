@@ -33,6 +33,9 @@ const WINDOWS_CURRENT: u64 = 2;
 /// Input that takes this long to handle is slow.
 const SLOW_MIN: Duration = Duration::from_millis(1);
 
+/// A shard whose turn lasts longer than this many milliseconds is stuck.
+const TURN_STUCK_MS: u64 = 100;
+
 /// Minimum part of a window in which a shard handles something, for moving a connection: one in this many.
 const BUSY_DIVISOR: u32 = 2;
 
@@ -60,6 +63,8 @@ struct Load {
     /// The delay by slow handlers in the last window, in microseconds, in the low half; the number of that window in the high
     /// half.
     delay: AtomicU64,
+    /// When the turn under way began, in milliseconds since [`ShardLoads::began`]; 0 between two turns.
+    turn: AtomicU64,
     /// Whether the shard takes connections of others.
     is_open: AtomicBool,
     /// `None` unless it does.
@@ -116,12 +121,19 @@ impl ShardLoads {
         if u64::from(window) + WINDOWS_CURRENT >= self.window(now) { delay } else { 0 }
     }
 
-    /// The other shards that take connections.
-    fn others(&self, own: usize) -> impl Iterator<Item = (usize, &Load)> {
-        self.shards
-            .iter()
-            .enumerate()
-            .filter(move |(number, load)| *number != own && load.is_open.load(Relaxed))
+    /// Milliseconds since the start, at least 1.
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// The other shards that take connections and are not stuck in a turn.
+    fn others(&self, own: usize, now: Instant) -> impl Iterator<Item = (usize, &Load)> {
+        let stuck = self.millis(now).saturating_sub(TURN_STUCK_MS);
+        let takes = move |load: &Load| {
+            let turn = load.turn.load(Relaxed);
+            load.is_open.load(Relaxed) && (turn == 0 || turn >= stuck)
+        };
+        self.shards.iter().enumerate().filter(move |(number, load)| *number != own && takes(load))
     }
 }
 
@@ -142,7 +154,7 @@ pub(super) struct Accepted {
 /// One shard's part in the distribution. Dropping it ends that part.
 pub(super) struct Balancer {
     /// `None` if the shard is alone, or the kernel cannot hand sockets over.
-    loads: Option<Arc<ShardLoads>>,
+    pub(super) loads: Option<Arc<ShardLoads>>,
     number: usize,
     leaving: HashMap<SocketId, Leaving>,
     window: Window,
@@ -179,6 +191,7 @@ impl Balancer {
             ring.hold_accepted();
             load.connections.store(0, Relaxed);
             load.delay.store(0, Relaxed);
+            load.turn.store(0, Relaxed);
             *load.ring() = handle;
             load.is_open.store(true, Relaxed);
         }
@@ -237,12 +250,12 @@ impl Balancer {
     }
 
     /// The shard that gets a newly accepted connection, which is counted for it. `None`: this one.
-    pub(super) fn choose(&self) -> Option<(usize, RingHandle)> {
+    pub(super) fn choose(&self, now: Instant) -> Option<(usize, RingHandle)> {
         let (loads, own) = (self.loads.as_ref()?, self.own()?);
         for _ in 0..CLAIM_ATTEMPTS {
             let mine = own.connections();
             let fewest = |(number, load): (usize, &Load)| (load.connections(), number);
-            let (count, target) = loads.others(self.number).map(fewest).min()?;
+            let (count, target) = loads.others(self.number, now).map(fewest).min()?;
             // One more here than there would be corrected by this connection, which is not counted yet.
             if count + mine / SLACK_DIVISOR >= mine {
                 return None;
@@ -297,6 +310,13 @@ impl Balancer {
         self.candidate = None;
     }
 
+    /// The candidate has moved. The next one is chosen when both shards have published a window since.
+    pub(super) fn end_move(&mut self, socket: SocketId) {
+        self.candidate = None;
+        self.was_slow = false;
+        self.window.slow.retain(|(other, ..)| *other != socket);
+    }
+
     /// Counts the candidate for its target.
     pub(super) fn claim_for_candidate(&self) -> Option<(usize, RingHandle)> {
         let (_, target) = self.candidate?;
@@ -326,12 +346,19 @@ impl Balancer {
         }
     }
 
+    /// A turn begins with work.
+    #[inline]
+    pub(super) fn begin_turn(&self, now: Instant) {
+        if let (Some(loads), Some(own)) = (&self.loads, self.own()) {
+            own.turn.store(loads.millis(now), Relaxed);
+        }
+    }
+
     /// Records a turn with work. At the end of a window, publishes the shard's delay and chooses a connection that moves.
     #[inline]
     pub(super) fn end_turn(&mut self, began: Instant, took: Duration) {
-        if self.loads.is_none() {
-            return;
-        }
+        let Some(own) = self.own() else { return };
+        own.turn.store(0, Relaxed);
         self.window.busy += took;
         self.window.is_timed |= took >= SLOW_MIN;
         if began.saturating_duration_since(self.window.began) >= WINDOW {
@@ -359,7 +386,7 @@ impl Balancer {
         if delay == 0 || !was_slow || !own.is_open.load(Relaxed) {
             return;
         }
-        let others = loads.others(self.number).map(|(number, load)| (loads.delay(load, now), number));
+        let others = loads.others(self.number, now).map(|(number, load)| (loads.delay(load, now), number));
         if let Some((other, target)) = others.min() {
             self.candidate = choose_move(delay, other, slow, window.fast).map(|socket| (socket, target));
         }
@@ -418,6 +445,21 @@ mod tests {
         load.delay.store(7, Relaxed);
         let after = |windows: u32| loads.began + WINDOW * windows;
         assert_eq!([0, 2, 3].map(|windows| loads.delay(load, after(windows))), [7, 7, 0]);
+    }
+
+    #[test]
+    fn shard_that_is_stuck_or_closed_takes_no_connection() {
+        let loads = ShardLoads::new(3);
+        let after = |millis: u64| loads.began + Duration::from_millis(millis);
+        let others = |now| loads.others(0, now).map(|(number, _)| number).collect::<Vec<_>>();
+        assert!(others(after(0)).is_empty());
+        loads.shards.iter().for_each(|load| load.is_open.store(true, Relaxed));
+        assert_eq!(others(after(5000)), [1, 2]);
+        loads.shards[1].turn.store(loads.millis(after(5000)), Relaxed);
+        assert_eq!(others(after(5000 + TURN_STUCK_MS)), [1, 2]);
+        assert_eq!(others(after(5001 + TURN_STUCK_MS)), [2]);
+        loads.shards[1].turn.store(0, Relaxed);
+        assert_eq!(others(after(9000)), [1, 2]);
     }
 
     /// The delays of two shards after moves in turn from the slower to the faster one, until none improves them.

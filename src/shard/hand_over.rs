@@ -32,7 +32,7 @@ impl Shard {
             return;
         }
         if self.drain_until.is_none()
-            && let Some((target, ring)) = self.balancer.choose()
+            && let Some((target, ring)) = self.balancer.choose(self.now)
         {
             if self.ring.hand_over(socket, &ring, listener, Arrival::HandedOver) {
                 self.balancer.begin_leaving(socket, Leaving { target, accepted: Some(accepted) });
@@ -59,11 +59,12 @@ impl Shard {
             return;
         }
         self.pipeline.metrics().event("connection_moved");
-        self.balancer.drop_candidate();
+        self.balancer.end_move(socket);
         if connection_of(&mut self.connections, socket).is_none() {
             return;
         }
         if let Some(connection) = self.connections.get_mut(socket.index()).and_then(Option::take) {
+            self.pipeline.dispatcher.memory.release(socket);
             keep_spare(&mut self.spare, connection.out);
             self.remove_live();
         }

@@ -235,6 +235,9 @@ impl Shard {
         }
         (self.now, self.awake_by) = (now, now);
         self.pipeline.begin_turn(self.now, SystemTime::now());
+        if !events.is_empty() {
+            self.balancer.begin_turn(now);
+        }
         let mut worked = self.handle_input(events);
         let call_events = self.take_call_events();
         worked |= call_events > 0;
