@@ -4,7 +4,7 @@
 //! meet on one shard. Two rules correct that:
 //!
 //! 1. By number: a newly accepted connection is handed to the shard with the fewest. Where a shard has many connections, a
-//!    sixteenth more is not corrected, so that a burst of accepts costs little.
+//!    quarter more is not corrected, so that a burst of accepts costs little.
 //! 2. By load: once a second a busy shard compares the delay that its slow handlers cause with that of the others, and moves one
 //!    connection between two of its requests: a slow one if that makes the larger of the two delays smaller, else another one if the
 //!    other shard is at least twice as fast.
@@ -39,8 +39,9 @@ const TURN_STUCK_MS: u64 = 100;
 /// Minimum part of a window in which a shard handles something, for moving a connection: one in this many.
 const BUSY_DIVISOR: u32 = 2;
 
-/// Minimum difference of the numbers of connections of two shards that is corrected, beside one: a part of the larger number.
-const SLACK_DIVISOR: u32 = 16;
+/// From this number of connections of a shard on, a difference of less than a quarter is not corrected. Random differences are about
+/// that large, and correcting each of them would cost a burst of accepts more than it gains.
+const EXACT_MAX: u32 = 16;
 
 /// Attempts to count a connection for the shard with the fewest while other shards do the same.
 const CLAIM_ATTEMPTS: usize = 4;
@@ -257,7 +258,8 @@ impl Balancer {
             let fewest = |(number, load): (usize, &Load)| (load.connections(), number);
             let (count, target) = loads.others(self.number, now).map(fewest).min()?;
             // One more here than there would be corrected by this connection, which is not counted yet.
-            if count + mine / SLACK_DIVISOR >= mine {
+            let slack = if mine < EXACT_MAX { 0 } else { mine / 4 };
+            if count + slack >= mine {
                 return None;
             }
             if let Some(ring) = self.claim(target, Some(count)) {
