@@ -5,13 +5,7 @@ mod options;
 mod serve;
 mod stdio;
 
-use std::{
-    ffi::OsStr,
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-    time::SystemTime,
-};
+use std::{ffi::OsStr, io, path::PathBuf, process::ExitCode, time::SystemTime};
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 use humantime_serde::re::humantime::format_rfc3339_micros;
@@ -105,8 +99,7 @@ impl Server {
                         LogFormat::Text => format!("error: {line}\n"),
                         LogFormat::Json => json_line(&line) + "\n",
                     };
-                    // Nobody may read it.
-                    let _ = io::stderr().write_all(line.as_bytes());
+                    log::print(io::stderr(), line);
                 }
                 code
             }

@@ -1,8 +1,7 @@
 //! Serves until a signal arrives, then drains.
 
 use std::{
-    io::{self, Write},
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
@@ -25,7 +24,7 @@ use super::{
 };
 use crate::{
     config::{Config, Endpoint, Limits, Listen, LogFormat, Transport},
-    telemetry::metrics::ShardMetrics,
+    telemetry::{log::print, metrics::ShardMetrics},
 };
 
 /// A second signal within this time of the first counts as the same one: shells signal a process and then its group.
@@ -48,7 +47,7 @@ impl Server {
         for listen in &running.listeners {
             let line = start_line(listen, &running.placement);
             // Printed whatever the format of the log: scripts wait for this line.
-            print_to(io::stderr(), &format!("{line}\n"));
+            print(io::stderr(), format!("{line}\n"));
             if config.log.format == LogFormat::Json {
                 info!("{line}");
             }
@@ -56,7 +55,7 @@ impl Server {
         notify_service_manager(&[NotifyState::Ready]);
         let metrics = self.run(running, signals, &config.limits)?;
         if config.stats {
-            print_to(io::stdout(), &metrics.to_string());
+            print(io::stdout(), metrics.to_string());
         }
         check_abandoned(&metrics)
     }
@@ -87,7 +86,7 @@ impl Server {
             warn!(%error, "output to the client was lost: standard output was closed or blocked");
         }
         if config.stats {
-            print_to(io::stderr(), &metrics.to_string());
+            print(io::stderr(), metrics.to_string());
         }
         check_abandoned(&metrics)
     }
@@ -220,11 +219,6 @@ fn warn_ignored(signal: i32) {
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
         warn!(signal, "{name} is ignored; SIGTERM stops the server");
     }
-}
-
-/// Prints to a standard stream. An error is ignored, because a stream that is closed or full must not end the server.
-fn print_to(mut stream: impl Write, text: &str) {
-    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
 }
 
 /// The error of a drain that has not completed all calls.

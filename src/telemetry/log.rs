@@ -2,6 +2,8 @@
 
 use std::{
     any::Any,
+    io::Write,
+    thread,
     time::{Duration, Instant},
 };
 #[cfg(feature = "cli")]
@@ -10,10 +12,11 @@ use std::{
     borrow::Cow,
     cell::Cell,
     fmt::Write as _,
-    io::{self, Write},
-    panic,
+    io, panic,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
+
+use crossbeam_channel::bounded;
 
 #[cfg(feature = "cli")]
 use tracing::{error, level_filters::LevelFilter, warn};
@@ -25,6 +28,23 @@ use crate::config::{Limits, Log, LogFormat, LogLevel};
 
 /// Maximum length of the text of a panic in a log line, in bytes. A handler may put its arguments into it.
 const PANIC_BYTES_MAX: usize = 4096;
+
+/// Maximum time to wait for a reader of standard output or error.
+const PRINT_MAX: Duration = Duration::from_secs(1);
+
+/// Prints to standard output or error. A closed or full stream loses the text, and one that nobody reads keeps the caller for
+/// [`PRINT_MAX`]: neither may end the server, or stop it from ending.
+pub(crate) fn print(mut stream: impl Write + Send + 'static, text: String) {
+    let (done, printed) = bounded::<()>(0);
+    let printing = thread::Builder::new().name("print".to_owned()).spawn(move || {
+        let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+        drop(done);
+    });
+    if printing.is_ok() {
+        // Closed without a message.
+        let _ = printed.recv_timeout(PRINT_MAX);
+    }
+}
 
 /// Starts the log of the process. A separate thread writes the lines, so that a slow reader of stderr delays no shard. Beyond
 /// `log_lines_queued_max` queued lines they are dropped. Dropping the returned guard writes the queued lines.
