@@ -463,7 +463,7 @@ fn client_that_has_left_does_not_hold_the_drain() {
     drop(left);
     // Awaits its reply after it has closed its sending side.
     let mut half = server.connect();
-    half.send(post("", SLEEP.replace("60000", "1500")));
+    half.send(post("", SLEEP.replace("60000", "4000")));
     half.stream.shutdown(Shutdown::Write).unwrap();
     await_metric(server.admin(), "corelane_calls_in_flight", 2.0);
     // Reads nothing of a reply that the buffers of the socket do not hold.
@@ -473,7 +473,13 @@ fn client_that_has_left_does_not_hold_the_drain() {
     let mut stuck = Client::over(TcpStream::from(socket));
     stuck.send(post("", echo(&"x".repeat(3_900_000))));
     assert_eq!(uninterrupted(|| stuck.stream.peek(&mut [0])).unwrap(), 1);
+    // Leaves during the drain.
+    let mut leaving = server.connect();
+    leaving.send(post("", SLEEP));
+    await_metric(server.admin(), "corelane_calls_in_flight", 3.0);
     server.signal("-TERM");
+    await_drain(&server);
+    drop(leaving);
     let mut reply = half.read();
     while reply.status == 100 {
         reply = half.read();

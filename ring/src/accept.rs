@@ -23,6 +23,7 @@ impl Ring {
             peer_name_bytes: name_bytes_of(&socket.descriptor),
             socket: Some(socket),
             stopped: false,
+            refuses: false,
             accepting: Accepting::Paused,
         });
         self.resume_accept(id);
@@ -83,10 +84,11 @@ impl Ring {
     /// Makes the kernel start no further connection to the listener. It is still accepted what is queued, and what arrives of
     /// handshakes under way; [`Ring::stop_listening`] follows after the time that a handshake takes.
     pub fn refuse_connections(&mut self, id: ListenerId) {
-        let listener = self.listeners.get(id.0 as usize).and_then(|listener| listener.socket.as_ref());
-        if let Some(listener) = listener {
+        let Some(listener) = self.listeners.get_mut(id.0 as usize) else { return };
+        if let Some(socket) = &listener.socket {
+            listener.refuses = true;
             // Without the filter, connections that arrive until the listener is closed are accepted like others.
-            let _ = listener.refuse_connections();
+            let _ = socket.refuse_connections();
         }
     }
 
@@ -148,6 +150,8 @@ impl Ring {
         match error {
             _ if resume => self.resume_accept(id),
             _ if cancelled => {}
+            // The queue of a Unix socket that was shut down is empty.
+            libc::EINVAL if listener.refuses => {}
             // The peer aborted the connection, or the multishot ended after a successful accept.
             ..=0 | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => self.resume_accept(id),
             _ => events.push(Event::AcceptFailed { listener: id, error: os_error(result) }),

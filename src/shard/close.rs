@@ -37,8 +37,9 @@ impl Shard {
             self.close(socket);
             return;
         }
+        let phase = connection.phase;
         let dispatcher = &mut self.pipeline.dispatcher;
-        match connection.phase {
+        match phase {
             Phase::Calling { ticket, .. } => dispatcher.orphan_call(ticket),
             Phase::Batch(_) => {
                 for ticket in dispatcher.calls.of_connection(socket) {
@@ -46,6 +47,9 @@ impl Shard {
                 }
             }
             _ => {}
+        }
+        if self.drain_until.is_some() && matches!(phase, Phase::Calling { .. } | Phase::Batch(_)) {
+            self.schedule_keep_alive(socket);
         }
     }
 
@@ -80,6 +84,10 @@ impl Shard {
             Phase::Head => RejectReason::HeadTimeout,
             Phase::Body { .. } => RejectReason::BodyTimeout,
             Phase::Calling { is_streaming: false, .. } if connection.peer_closed => {
+                self.check_peer(socket);
+                return;
+            }
+            Phase::Batch(_) if connection.peer_closed && connection.deferred.answers().is_some() => {
                 self.check_peer(socket);
                 return;
             }
@@ -134,8 +142,17 @@ impl Shard {
 
     /// Schedules the next comment of a stream.
     pub(super) fn schedule_keep_alive(&mut self, socket: SocketId) {
+        let is_draining = self.drain_until.is_some();
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
-        connection.deadline = self.timers.tick_after(self.now, self.limits.stream_keep_alive);
+        let interval = match is_draining && connection.peer_closed {
+            // The first send makes the kernel of a client that has left reset the connection; the second one fails.
+            true => self
+                .limits
+                .drain_grace
+                .clamp(PEER_CHECK_MIN, self.limits.stream_keep_alive.max(PEER_CHECK_MIN)),
+            false => self.limits.stream_keep_alive,
+        };
+        connection.deadline = self.timers.tick_after(self.now, interval);
         self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
     }
 
@@ -212,9 +229,7 @@ impl Shard {
             connection.out.extend_from_slice(CONTINUE);
             self.mark(socket);
         }
-        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
-        connection.deadline = self.timers.tick_after(self.now, self.limits.drain_grace.max(PEER_CHECK_MIN));
-        self.timers.schedule(socket.index(), connection.deadline.min(connection.write_deadline));
+        self.schedule_keep_alive(socket);
     }
 
     /// Closes a connection whose socket has failed. The kernel's timeout means that the peer answers no probe.
@@ -304,7 +319,7 @@ impl Shard {
                 self.timers.schedule(connection.socket.index(), connection.write_deadline);
             }
             let soon = match connection.phase {
-                Phase::Calling { is_streaming: false, .. } if connection.peer_closed => idle,
+                Phase::Calling { .. } | Phase::Batch(_) if connection.peer_closed => idle,
                 // Closes after its last reply.
                 _ if connection.pending_replies() > 0 => continue,
                 Phase::Idle => idle,
