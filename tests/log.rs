@@ -97,7 +97,9 @@ const PANICKING: [&str; 3] = ["inline", "async", "blocking"];
 fn stderr_of_panics(format: &str, work: impl FnOnce(&ServerProcess)) -> String {
     let arguments =
         ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--log", "error", "--log-format", format];
-    let server = ServerProcess::spawn(example("panics", &arguments));
+    let mut command = example("panics", &arguments);
+    command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
+    let server = ServerProcess::spawn(command);
     work(&server);
     server.signal("-TERM");
     server.wait(Duration::from_secs(15)).2

@@ -152,6 +152,7 @@ impl Shard {
         if is_draining && matches!(connection.phase, Phase::Listening(_) | Phase::Attached { .. }) {
             self.end_streams_of(socket);
         }
+        self.count_memory(socket);
     }
 
     /// Handles what was received on a newline-delimited connection, new bytes last.

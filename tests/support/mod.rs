@@ -150,11 +150,19 @@ impl ServerProcess {
     /// Waits for the process to exit: its status, its stdout, and the rest of its stderr.
     #[track_caller]
     pub fn wait(mut self, limit: Duration) -> (ExitStatus, String, String) {
-        let status = exit_status(&mut self.child, limit);
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-        self.stderr.read_to_string(&mut stderr).unwrap();
-        (status, stdout, stderr)
+        // Read while the process exits: a log that nobody reads is cut.
+        let mut stdout = self.child.stdout.take().unwrap();
+        let Self { child, stderr, .. } = &mut self;
+        let text = |stream: &mut (dyn Read + Send)| {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        };
+        std::thread::scope(|scope| {
+            let (stdout, stderr) = (scope.spawn(|| text(&mut stdout)), scope.spawn(|| text(stderr)));
+            let status = exit_status(child, limit);
+            (status, stdout.join().unwrap(), stderr.join().unwrap())
+        })
     }
 
     /// Sends SIGTERM and checks for a clean exit.
