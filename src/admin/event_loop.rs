@@ -24,6 +24,9 @@ use super::{
 /// Maximum number of connections accepted before the others are served.
 const ACCEPTED_PER_TURN: usize = 16;
 
+/// Connections that the kernel queues for a listener of the standard library.
+const BACKLOG: usize = 128;
+
 /// Delay after which a failed accept is retried.
 const ACCEPT_RETRY: Duration = Duration::from_millis(10);
 
@@ -70,7 +73,10 @@ impl EventLoop {
     pub(super) fn run(mut self) {
         while !self.shared.ended.load(Ordering::Relaxed) {
             if self.shared.released.load(Ordering::Relaxed) && self.listener.is_some() {
-                self.accept(Instant::now());
+                // As many as the kernel queues.
+                for _ in 0..BACKLOG / ACCEPTED_PER_TURN {
+                    self.accept(Instant::now());
+                }
                 self.listener = None;
                 self.listening = None;
             }
