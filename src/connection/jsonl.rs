@@ -68,9 +68,7 @@ impl Handler for JsonLinesHandler<'_> {
                 *self.pending_replies += pending as usize;
             }
             Err(LineTooLong) => {
-                self.pipeline.rejected("line_too_long", self.client.peer);
-                write_error(self.out, None, ErrorCode::InvalidRequest, "Line too long", None);
-                self.out.push(b'\n');
+                self.pipeline.reject_line("line_too_long", "Line too long", self.client.peer, self.out);
             }
         }
         self.handled += 1;
@@ -87,6 +85,19 @@ impl Pipeline {
     /// an answer of its client.
     pub(crate) fn is_at_call_limit(&self, socket: SocketId, pending: usize, limits: &Limits) -> bool {
         pending >= limits.calls_per_line_max && !self.dispatcher.calls.has_open_question(socket)
+    }
+
+    /// Rejects a line that is too long, or that arrives too slowly: an error without an id.
+    pub(crate) fn reject_line(
+        &mut self,
+        reason: &'static str,
+        message: &str,
+        peer: Option<PeerAddress>,
+        out: &mut Vec<u8>,
+    ) {
+        self.rejected(reason, peer);
+        write_error(out, None, ErrorCode::InvalidRequest, message, None);
+        out.push(b'\n');
     }
 
     /// Answers a line into `out`; every answer ends with a line feed. Returns how many answers are deliveries later.

@@ -8,7 +8,6 @@ use super::{Shard, connection_of, send::keep_spare};
 use crate::{
     connection::{Connection, Phase, Wire},
     http1::{CONTINUE, KEEP_ALIVE, RejectReason, chunk},
-    jsonrpc::{ErrorCode, write_error},
     runtime::{Tick, Ticket, instant_after},
 };
 
@@ -119,12 +118,10 @@ impl Shard {
         match connection.phase {
             _ if connection.peer_closed => false,
             Phase::Body { .. } => {
-                write_error(&mut connection.out, None, ErrorCode::InvalidRequest, "Line timeout", None);
-                connection.out.push(b'\n');
+                let peer = connection.peer;
+                self.pipeline.reject_line("line_timeout", "Line timeout", peer, &mut connection.out);
                 connection.phase = Phase::Closing { linger: true };
                 connection.deadline = Tick::NEVER;
-                let peer = connection.peer;
-                self.pipeline.rejected("line_timeout", peer);
                 self.mark(socket);
                 true
             }
