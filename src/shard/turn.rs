@@ -48,12 +48,13 @@ impl Shard {
     /// Buffers what was received on a connection until it is the turn of its peer.
     #[cold]
     pub(super) fn leave_input(&mut self, socket: SocketId, received: &[u8]) {
-        self.hold(socket, received);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.phase = Phase::Congested;
         if !connection.peer_closed {
             connection.deadline = Tick::NEVER;
         }
+        // Closes the connection if the budget of memory is exceeded.
+        self.hold(socket, received);
         self.leave(socket);
     }
 
