@@ -170,7 +170,7 @@ pub(super) struct Balancer {
 struct Window {
     began: Instant,
     busy: Duration,
-    /// Whether the time for each input is measured: from the first turn that is slow.
+    /// Whether the time for the requests of each input is measured: from the first turn that is slow.
     is_timed: bool,
     /// Slow connections: total time for their input, and its number.
     slow: Vec<(SocketId, Duration, u32)>,
@@ -331,7 +331,7 @@ impl Balancer {
         self.window.is_timed
     }
 
-    /// Records the time that a connection's input has taken.
+    /// Records the time that the requests of a connection's input have taken.
     pub(super) fn record(&mut self, socket: SocketId, took: Duration) {
         let window = &mut self.window;
         if took < SLOW_MIN {
@@ -388,9 +388,10 @@ impl Balancer {
         if delay == 0 || !was_slow || !own.is_open.load(Relaxed) {
             return;
         }
+        let fast = window.fast.filter(|fast| slow.iter().all(|(_, socket)| socket != fast));
         let others = loads.others(self.number, now).map(|(number, load)| (loads.delay(load, now), number));
         if let Some((other, target)) = others.min() {
-            self.candidate = choose_move(delay, other, slow, window.fast).map(|socket| (socket, target));
+            self.candidate = choose_move(delay, other, slow, fast).map(|socket| (socket, target));
         }
     }
 }

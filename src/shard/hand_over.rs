@@ -1,8 +1,6 @@
 //! Connections that leave for other shards, and those that arrive from them.
 
-use std::time::Instant;
-
-use corelane_ring::{Arrival, ListenerId, PeerAddress, ReceivedBuffer, SocketId};
+use corelane_ring::{Arrival, ListenerId, PeerAddress, SocketId};
 
 use super::{
     Shard,
@@ -95,13 +93,6 @@ impl Shard {
     pub(super) fn remove_live(&mut self) {
         self.live -= 1;
         self.balancer.closed();
-    }
-
-    /// Handles received bytes, and measures the time for that after a slow turn.
-    pub(super) fn on_timed_input(&mut self, socket: SocketId, buffer: ReceivedBuffer) {
-        let began = Instant::now();
-        self.on_received(socket, buffer);
-        self.balancer.record(socket, began.elapsed());
     }
 
     /// Moves the connection that was chosen at the end of the last window, if it is between two requests.

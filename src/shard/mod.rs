@@ -235,7 +235,7 @@ impl Shard {
         }
         (self.now, self.awake_by) = (now, now);
         self.pipeline.begin_turn(self.now, SystemTime::now());
-        if !events.is_empty() {
+        if !events.is_empty() || !self.leftovers.is_empty() {
             self.balancer.begin_turn(now);
         }
         let mut worked = self.handle_input(events);
@@ -330,9 +330,6 @@ impl Shard {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Received { socket, buffer } if self.balancer.is_timed() => {
-                self.on_timed_input(socket, buffer);
-            }
             Event::Received { socket, buffer } => self.on_received(socket, buffer),
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
             Event::Acknowledged { socket, bytes, unacknowledged } => {

@@ -96,6 +96,7 @@ impl Shard {
         self.pipeline.dispatcher.observer.set_peer(connection.peer);
         let Connection { peer, framer, out, handled, deferred, .. } = connection;
         let limits = &self.limits;
+        let began = self.balancer.is_timed().then(Instant::now);
         let mut requests =
             Requests::new(&mut self.pipeline, limits, (socket, *peer), deferred, out, *handled);
         let progress = match received {
@@ -103,6 +104,9 @@ impl Shard {
             None => framer.resume(limits, &mut requests),
         };
         let (handled_now, has_replied, next) = requests.finish();
+        if let Some(began) = began.filter(|_| handled_now != *handled) {
+            self.balancer.record(socket, began.elapsed());
+        }
         *handled = handled_now;
         let is_draining = self.drain_until.is_some();
         let before = connection.phase;
