@@ -30,7 +30,7 @@
 //!
 //! | # | stage | where | in → out |
 //! |---|---|---|---|
-//! | 1 | accept | [`corelane_ring`] → `shard/accept.rs` | listener → direct descriptor → connection, or refused by a limit |
+//! | 1 | accept | [`corelane_ring`] → `shard/hand_over.rs`, `shard/accept.rs` | listener → direct descriptor → connection, handed to the shard with the fewest, or refused by a limit |
 //! | 2 | receive | [`corelane_ring`] → `shard/receive.rs` → `connection/wire.rs` | a provided buffer with bytes |
 //! | 3 | frame | `http1/framer.rs` | bytes → head and body, in place; assembled once if split (`jsonl/framer.rs` for newline-delimited JSON) |
 //! | 4 | guard | `http1/guard.rs` | head → allowed, or a rejection with its status |
