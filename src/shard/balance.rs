@@ -43,6 +43,10 @@ const BUSY_DIVISOR: u32 = 2;
 /// that large, and correcting each of them would cost a burst of accepts more than it gains.
 const EXACT_MAX: u32 = 16;
 
+/// Maximum number of new connections that a shard hands over in a second. Beyond it they stay: with so many the shards have about
+/// as many each, and a burst of short connections would pay for a distribution that it does not need.
+const HAND_OVERS_PER_SECOND_MAX: u32 = 64;
+
 /// Attempts to count a connection for the shard with the fewest while other shards do the same.
 const CLAIM_ATTEMPTS: usize = 4;
 
@@ -158,6 +162,8 @@ pub(super) struct Balancer {
     pub(super) loads: Option<Arc<ShardLoads>>,
     number: usize,
     leaving: HashMap<SocketId, Leaving>,
+    /// New connections that were handed over since this time, at most a second ago when the next one is.
+    handed_over: (u32, Instant),
     window: Window,
     /// The connection that moves between two of its requests, and its target.
     candidate: Option<(SocketId, usize)>,
@@ -200,6 +206,7 @@ impl Balancer {
             loads,
             number,
             leaving: HashMap::new(),
+            handed_over: (0, now),
             window: Window::new(now),
             candidate: None,
             was_slow: false,
@@ -251,7 +258,13 @@ impl Balancer {
     }
 
     /// The shard that gets a newly accepted connection, which is counted for it. `None`: this one.
-    pub(super) fn choose(&self, now: Instant) -> Option<(usize, RingHandle)> {
+    pub(super) fn choose(&mut self, now: Instant) -> Option<(usize, RingHandle)> {
+        let (handed_over, since) = self.handed_over;
+        if now.saturating_duration_since(since) >= Duration::from_secs(1) {
+            self.handed_over = (0, now);
+        } else if handed_over >= HAND_OVERS_PER_SECOND_MAX {
+            return None;
+        }
         let (loads, own) = (self.loads.as_ref()?, self.own()?);
         for _ in 0..CLAIM_ATTEMPTS {
             let mine = own.connections();
@@ -263,6 +276,7 @@ impl Balancer {
                 return None;
             }
             if let Some(ring) = self.claim(target, Some(count)) {
+                self.handed_over.0 += 1;
                 return Some((target, ring));
             }
         }
