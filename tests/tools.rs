@@ -849,16 +849,15 @@ fn arguments_beyond_the_validation_budget_are_rejected() {
     let tool = Tool::new("many").input_schema(schema).run(|_: Value, _| "fits");
     let running = start(
         Server::builder("test", "0").tool(tool),
-        Limits { validation_work_max: 1000, ..Limits::default() },
+        Limits { validation_work_max: 20_000, ..Limits::default() },
     );
     let mut client = connect(&running);
     let mut many = |elements: usize| client.call("many", json!({"list": vec![1; elements]}));
     assert_eq!(many(100)["content"][0]["text"], "fits");
     let refused = many(1000);
-    assert_eq!(
-        (&refused["isError"], &refused["content"][0]["text"]),
-        (&json!(true), &json!("Invalid arguments: too many values to validate"))
-    );
+    let text = refused["content"][0]["text"].as_str().unwrap();
+    assert_eq!(refused["isError"], true);
+    assert!(text.starts_with("Invalid arguments: ") && text.contains("validation_work_max"), "{text}");
     assert_eq!(end(running).refusals("validation_work"), 1);
 }
 

@@ -62,16 +62,18 @@ pub struct Limits {
     /// Change: restart.
     #[serde(skip)]
     pub schema_backtracking: bool,
-    /// Steps of one match of such a pattern. Beyond it: an `isError` result. A match is charged to
-    /// `validation_work_max` as half as many visited values: once in advance for each pattern and each string it may be
-    /// matched against, and again for each match. Change: restart.
+    /// Steps of one match of such a pattern. Beyond it: an `isError` result. A step counts as 25 units of
+    /// `validation_work_max`, in advance for each string that the pattern may be matched against. Change: restart.
     pub schema_backtrack_steps_max: usize,
-    /// Values visited to validate the arguments of one call, counted per visit. Beyond it: an `isError` result, because
-    /// the shard would process nothing else meanwhile. The default takes a few milliseconds. Change: restart.
+    /// Work of validating the arguments of one call, computed before it starts from the schema and the size of the arguments. A unit is
+    /// about a nanosecond: a visited value costs about ten, a byte of a string matched against a pattern three, or sixteen for each
+    /// state of its automaton if that cannot be made deterministic. Beyond it: an `isError` result without validation. The default
+    /// takes a second at most. Change: restart.
     pub validation_work_max: usize,
-    /// JSON values, keys included, of arguments that are validated on the shard. Beyond it: they are validated on the blocking
-    /// pool, while the shard serves other connections. Change: live.
-    pub validation_inline_values_max: usize,
+    /// Work of validations on the shard, in the unit of `validation_work_max`, for one call or for one batch. Beyond it: the arguments of a
+    /// call are validated on the blocking pool, while the shard serves other connections; those of a call in a batch and the answer to
+    /// a form are refused. The default takes a millisecond at most. Change: live.
+    pub validation_inline_work_max: usize,
     /// Items in one page of a list; further items are on the next page. The pages are encoded when the registry is
     /// compiled. Change: restart.
     pub list_page_items_max: usize,
@@ -285,8 +287,8 @@ impl Default for Limits {
             schema_pattern_bytes_max: 1024 * 1024,
             schema_backtracking: false,
             schema_backtrack_steps_max: 10_000,
-            validation_work_max: 250_000,
-            validation_inline_values_max: 10_000,
+            validation_work_max: 1_000_000_000,
+            validation_inline_work_max: 1_000_000,
             list_page_items_max: 1000,
             connections_max: 131_072,
             connections_reserve: 64,
@@ -465,6 +467,15 @@ impl Limits {
         }
     }
 
+    /// The limits of the schema of a form, whose answer is validated where the handler runs.
+    #[must_use]
+    pub(crate) fn form_schema(&self) -> SchemaLimits {
+        SchemaLimits {
+            work_max: self.validation_work_max.min(self.validation_inline_work_max),
+            ..self.schema()
+        }
+    }
+
     /// Every limit by its key, as a number; durations in seconds.
     #[must_use]
     pub fn to_numbers(&self) -> Vec<(String, f64)> {
@@ -499,8 +510,8 @@ impl Limits {
             schema_pattern_bytes_max: 1024..=GIB,
             schema_backtracking: false..=true,
             schema_backtrack_steps_max: 100..=10_000_000,
-            validation_work_max: 1000..=1_000_000_000,
-            validation_inline_values_max: 16..=100_000_000,
+            validation_work_max: 1000..=1_000_000_000_000,
+            validation_inline_work_max: 1000..=1_000_000_000_000,
             list_page_items_max: 1..=1_000_000,
             // The kernel's maximum for a table of direct descriptors.
             connections_max: 1..=1 << 20,

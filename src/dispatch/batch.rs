@@ -28,6 +28,7 @@ impl Dispatcher {
         if let Source::Http { in_batch, .. } = source {
             *in_batch = true;
         }
+        self.batch_work = self.inline_work_max();
         let mut replies =
             BatchReplies { accepts_streaming: source.accepts_streaming(), ..BatchReplies::default() };
         for message in messages {

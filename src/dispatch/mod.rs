@@ -84,16 +84,18 @@ pub(crate) struct Dispatcher {
     entropy: Entropy,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
+    /// Length of the current document, an upper bound of its strings.
+    document_bytes: usize,
+    /// Work that is left for validations of the current batch.
+    batch_work: u64,
 }
 
 /// The part of an HTTP body or a line that a message is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// All of it, as received. Only this dispatch can be suspended.
+    /// All of it.
     Whole,
-    /// All of it, rewritten with the text of every number.
-    Rewritten,
-    /// A message of a batch.
+    /// A message of a batch, which is not suspended.
     InBatch,
 }
 
@@ -132,6 +134,8 @@ impl Dispatcher {
             entropy: Entropy::default(),
             clock: Clock { monotonic: now, wall: Duration::ZERO },
             limits,
+            document_bytes: 0,
+            batch_work: 0,
         }
     }
 
@@ -152,7 +156,7 @@ impl Dispatcher {
         length: usize,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        self.request_bytes = length;
+        (self.document_bytes, self.request_bytes) = (length, length);
         let (suspension, rewritten) = match decoder.decode(&mut *padded, length) {
             Ok(document) => match self.dispatch_message(source, document.root(), Part::Whole, out) {
                 Ok(disposition) => return disposition,
@@ -165,7 +169,9 @@ impl Dispatcher {
         let original = padded.get(..length).unwrap_or_default();
         match suspension {
             Suspension::NeedsText => self.dispatch_rewritten(decoder, source, rewritten, original, out),
-            Suspension::Validation(ticket) => self.validate_off_shard(ticket, rewritten, original, out),
+            Suspension::Validation(ticket) => {
+                self.validate_off_shard(ticket, rewritten.finish(original), out)
+            }
         }
     }
 
@@ -179,15 +185,26 @@ impl Dispatcher {
         original: &[u8],
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let (mut padded, length, digits) = rewritten.finish(original);
-        match decoder.decode(&mut padded, length) {
+        let (padded, length, digits) = rewritten.finish(original);
+        self.document_bytes = length;
+        let mut decoded = padded.clone();
+        let dispatched = match decoder.decode(&mut decoded, length) {
             Ok(document) => {
                 let root = document.root();
-                let _installed = digits.install(root);
-                // A rewritten document contains the text of every number, so dispatch cannot be suspended.
-                self.dispatch_message(source, root, Part::Rewritten, out).unwrap_or(Disposition::NoReply)
+                let _installed = digits.clone().install(root);
+                self.dispatch_message(source, root, Part::Whole, out)
             }
-            Err(rejected) => self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max)),
+            Err(rejected) => {
+                return self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max));
+            }
+        };
+        match dispatched {
+            Ok(disposition) => disposition,
+            Err(Suspension::Validation(ticket)) => {
+                self.validate_off_shard(ticket, (padded, length, digits), out)
+            }
+            // A rewritten document contains the text of every number.
+            Err(Suspension::NeedsText) => Disposition::NoReply,
         }
     }
 
@@ -221,22 +238,15 @@ impl Dispatcher {
             return Ok(self.act(outcome, source, out));
         };
         if let Some(schema) = call.schema {
-            let is_large = call.input.node_count() > self.limits.validation_inline_values_max;
-            if is_large && part == Part::Whole && self.runner.has_pool() {
-                let (callable, id, revision) = (call.callable, call.id, call.revision);
-                return match self.insert_suspended(call, source) {
-                    Ok(ticket) => Err(Suspension::Validation(ticket)),
-                    Err(reason) => Ok(self.reject_call(callable, id, revision, reason.into(), out)),
-                };
+            let can_suspend = part == Part::Whole;
+            let is_small =
+                can_suspend && schema.work_bound(call.input, self.document_bytes) <= self.inline_work_max();
+            if !is_small && let Some(ended) = self.validate_elsewhere(call, schema, source, can_suspend, out)
+            {
+                return ended;
             }
             if let Some(invalid) = InvalidArguments::of(schema.validate(call.input)) {
-                let Call { callable, id, revision, .. } = *call;
-                self.reply.error(&mcp::invalid_arguments_text(schema, call.input, invalid));
-                let (status, _) = self.answers.result(out, &snapshot, callable, id, revision, &self.reply);
-                let request = RequestFields::of_call(callable, id, self.observer.turn_began());
-                self.observer.call_rejected(invalid.reason(), callable, request, revision);
-                self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
-                return Ok(Disposition::Replied(status, Vec::new()));
+                return self.reject_arguments(call, schema, invalid, source, can_suspend, out);
             }
         }
         self.run(call, source, out)

@@ -1,4 +1,5 @@
-//! Validation of large arguments on the blocking pool: the shard serves other connections meanwhile.
+//! Validation of the arguments of calls: on the shard if it takes little work, else on the blocking pool, while the shard serves other
+//! connections. The work is computed before ([`Validator::work`]).
 //!
 //! The call has a slot and a pending reply like any other. The receive buffer is reused, so the call holds a copy of the document.
 //! After validation, the document is decoded again on the shard and the handler runs.
@@ -6,26 +7,108 @@
 use std::sync::Arc;
 
 use super::{
-    Dispatcher, Disposition, Source, insert_call,
+    Dispatcher, Disposition, Source, Suspension, insert_call,
     suspended::{SuspendedCall, ValidationResult},
 };
 use crate::{
     call::{CallDetails, Caller, ClientChannel, Headers, Reply, RequestContext},
-    json::{Decoder, Node},
-    jsonrpc::Rewritten,
-    mcp::{self, Call, ErrorKind, InvalidArguments},
+    json::{Decoder, Digits, Node},
+    mcp::{self, Call, ErrorKind, InvalidArguments, RpcMethod},
     peer::{NoRoom, PeerKey},
     runtime::{Started, Ticket},
+    schema::Validator,
     telemetry::observer::RequestFields,
 };
 
 impl Dispatcher {
-    /// Allocates a slot for a call that is validated on the pool, unless there is no room.
-    pub(super) fn insert_suspended(
+    /// Maximum work of validations on the shard, for one call or one batch.
+    #[inline]
+    pub(super) fn inline_work_max(&self) -> u64 {
+        self.limits.validation_inline_work_max.min(self.limits.validation_work_max) as u64
+    }
+
+    /// Suspends or refuses a call whose arguments take too much work to be validated on the shard. `None`: they do not.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn validate_elsewhere(
+        &mut self,
+        call: &mut Call<'_>,
+        schema: &Validator,
+        source: &Source<'_>,
+        can_suspend: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<Result<Disposition, Suspension>> {
+        let (invalid, work_max) = if !can_suspend {
+            (Some(InvalidArguments::BatchBudgetExceeded), self.batch_work)
+        } else if self.runner.has_pool() {
+            (None, self.inline_work_max())
+        } else {
+            (Some(InvalidArguments::BudgetExceeded), self.limits.validation_work_max as u64)
+        };
+        if let Some(work) = schema.work(call.input, work_max) {
+            self.batch_work = self.batch_work.saturating_sub(work);
+            return None;
+        }
+        Some(match invalid {
+            Some(invalid) => Ok(self.write_invalid_arguments(call, schema, invalid, out)),
+            None => self.suspend(call, source, out),
+        })
+    }
+
+    /// Answers a call with invalid arguments, or suspends it where listing the violations takes too much work for the shard.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn reject_arguments(
+        &mut self,
+        call: &mut Call<'_>,
+        schema: &Validator,
+        mut invalid: InvalidArguments,
+        source: &Source<'_>,
+        can_suspend: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Disposition, Suspension> {
+        let inline_max = self.inline_work_max();
+        if invalid == InvalidArguments::Violations && !schema.can_explain(call.input, inline_max) {
+            if can_suspend && self.runner.has_pool() {
+                return self.suspend(call, source, out);
+            }
+            invalid = InvalidArguments::UnlistedViolations;
+        }
+        Ok(self.write_invalid_arguments(call, schema, invalid, out))
+    }
+
+    fn write_invalid_arguments(
+        &mut self,
+        call: &Call<'_>,
+        schema: &Validator,
+        invalid: InvalidArguments,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let Call { callable, id, revision, .. } = *call;
+        self.reply.error(&mcp::invalid_arguments_text(schema, call.input, invalid));
+        let (status, _) = self.answers.result(out, &self.snapshot, callable, id, revision, &self.reply);
+        let request = RequestFields::of_call(callable, id, self.observer.turn_began());
+        self.observer.call_rejected(invalid.reason(), callable, request, revision);
+        self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
+        Disposition::Replied(status, Vec::new())
+    }
+
+    /// Suspends a call until its arguments have been validated on the pool.
+    fn suspend(
         &mut self,
         call: &mut Call<'_>,
         source: &Source<'_>,
-    ) -> Result<Ticket, NoRoom> {
+        out: &mut Vec<u8>,
+    ) -> Result<Disposition, Suspension> {
+        let (callable, id, revision) = (call.callable, call.id, call.revision);
+        match self.insert_suspended(call, source) {
+            Ok(ticket) => Err(Suspension::Validation(ticket)),
+            Err(reason) => Ok(self.reject_call(callable, id, revision, reason.into(), out)),
+        }
+    }
+
+    /// Allocates a slot for a call that is validated on the pool, unless there is no room.
+    fn insert_suspended(&mut self, call: &mut Call<'_>, source: &Source<'_>) -> Result<Ticket, NoRoom> {
         let schema = call.schema.ok_or(NoRoom::Full)?.clone();
         let suspended = SuspendedCall {
             capabilities: call.capabilities,
@@ -46,11 +129,9 @@ impl Dispatcher {
     pub(super) fn validate_off_shard(
         &mut self,
         ticket: Ticket,
-        rewritten: Rewritten,
-        original: &[u8],
+        (document, length, digits): (Vec<u8>, usize, Digits),
         out: &mut Vec<u8>,
     ) -> Disposition {
-        let (document, length, digits) = rewritten.finish(original);
         let limits = self.limits;
         let Some(call) = self.calls.get_mut(ticket) else { return Disposition::NoReply };
         let (revision, peer) = (call.revision, PeerKey::new(call.peer));
@@ -63,7 +144,11 @@ impl Dispatcher {
             let mut decoder = Decoder::new(&limits);
             if let Ok(document) = decoder.decode(&mut copy, length) {
                 let input = arguments(document.root());
-                let _ = result.set(match InvalidArguments::of(schema.validate(input)) {
+                let invalid = match schema.work(input, limits.validation_work_max as u64) {
+                    Some(_) => InvalidArguments::of(schema.validate(input)),
+                    None => Some(InvalidArguments::BudgetExceeded),
+                };
+                let _ = result.set(match invalid {
                     None => Ok(()),
                     Some(invalid) => Err((invalid, mcp::invalid_arguments_text(&schema, input, invalid))),
                 });

@@ -156,7 +156,7 @@ impl Places {
 }
 
 /// Texts of a document's numbers that may be integers beyond 64 bits, each with its index among all numbers, descending.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Digits(Texts);
 
 /// Guard that removes the installed digits when it is dropped.

@@ -6,6 +6,7 @@ mod decode;
 mod deserialize;
 mod digits;
 mod node;
+mod token_count;
 mod write;
 
 #[cfg(test)]

@@ -84,6 +84,13 @@ impl<'a> Node<'a> {
         self.span()
     }
 
+    /// Bytes of the strings in this value, including keys. Visits every value in it.
+    #[must_use]
+    pub fn string_bytes(self) -> usize {
+        let length = |node: &tape::Node<'_>| if let tape::Node::String(text) = node { text.len() } else { 0 };
+        self.tape().iter().map(length).sum()
+    }
+
     /// Whether this is `null`.
     #[must_use]
     pub fn is_null(self) -> bool {

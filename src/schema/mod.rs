@@ -3,6 +3,7 @@
 mod backtracking;
 mod bounds;
 mod cache;
+mod cost;
 mod error;
 mod explain;
 mod tape;

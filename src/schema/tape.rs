@@ -11,6 +11,7 @@ use jsonschema::{
 };
 use serde_json::Value;
 
+use super::cost::{BYTES_PER_STEP, VALUES_PER_STEP};
 use crate::json::{Elements, Members, Node, Number};
 
 /// The tape as a representation of JSON for `jsonschema`.
@@ -45,15 +46,9 @@ pub(super) struct MatchCosts {
     pub(super) of_names: bool,
 }
 
-/// Steps of the backtracking engine that cost as much as one visited value.
-const STEPS_PER_VALUE: usize = 2;
-
-/// Bytes that cost one more step, because a step may scan the rest of the string with the linear-time engine.
-const BYTES_PER_STEP: usize = 256;
-
 /// Maximum cost of one match of a pattern against `text`, in visited values.
 pub(super) fn match_cost(steps_max: usize, text: &str) -> usize {
-    steps_max.saturating_mul(1 + text.len() / BYTES_PER_STEP) / STEPS_PER_VALUE
+    steps_max.saturating_mul(1 + text.len() / BYTES_PER_STEP).saturating_mul(VALUES_PER_STEP)
 }
 
 impl MatchCosts {

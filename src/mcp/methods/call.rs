@@ -83,7 +83,7 @@ impl<'a> CallRequest<'a, '_> {
                 },
                 answers: answers.unwrap_or_default(),
                 extensions: extensions.map(object).unwrap_or_default(),
-                schema_limits: self.limits.schema(),
+                schema_limits: self.limits.form_schema(),
                 task: callable.task().filter(|_| client.capabilities.has(Capability::Tasks)),
             })
         });

@@ -21,13 +21,20 @@ const PADDING_BYTES: usize = 64;
 pub struct CallAnswers {
     decoder: Decoder,
     scratch: Vec<u8>,
+    work_max: usize,
+    inline_work_max: usize,
 }
 
 impl CallAnswers {
     /// An encoder that decodes structured content within the limits of requests.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        Self { decoder: Decoder::new(limits), scratch: Vec::new() }
+        Self {
+            decoder: Decoder::new(limits),
+            scratch: Vec::new(),
+            work_max: limits.validation_work_max,
+            inline_work_max: limits.validation_inline_work_max,
+        }
     }
 
     /// Encodes the reply of a handler, or an error if its structured content violates the output schema. The status is 400 for
@@ -130,10 +137,19 @@ impl CallAnswers {
         self.scratch.resize(json.len() + PADDING_BYTES, 0);
         let document =
             self.decoder.decode(&mut self.scratch, json.len()).map_err(|error| error.reason.to_string())?;
-        if output.is_valid(document.root()) {
+        let (root, inline_max) = (document.root(), self.inline_work_max as u64);
+        if output.work_bound(root, json.len()) > inline_max
+            && output.work(root, self.work_max as u64).is_none()
+        {
+            return Err("its validation takes more work than the limit validation_work_max allows".to_owned());
+        }
+        if output.is_valid(root) {
             return Ok(());
         }
-        Err(explain(&output.violations(document.root())))
+        if !output.can_explain(root, inline_max) {
+            return Err("it is invalid, and too large to list its violations".to_owned());
+        }
+        Err(explain(&output.violations(root)))
     }
 }
 

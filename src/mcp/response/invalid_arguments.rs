@@ -12,8 +12,12 @@ use crate::{
 pub enum InvalidArguments {
     /// The arguments violate the schema.
     Violations,
-    /// Validation would take more work than the limit allows.
+    /// Validation would take more work than `validation_work_max`.
     BudgetExceeded,
+    /// Validation of the calls of a batch would take more work than `validation_inline_work_max`.
+    BatchBudgetExceeded,
+    /// The arguments violate the schema, and listing the violations would take more work than `validation_inline_work_max`.
+    UnlistedViolations,
 }
 
 impl InvalidArguments {
@@ -31,8 +35,8 @@ impl InvalidArguments {
     #[must_use]
     pub fn reason(self) -> ErrorKind {
         match self {
-            Self::Violations => ErrorKind::InvalidArguments,
-            Self::BudgetExceeded => ErrorKind::ValidationWork,
+            Self::Violations | Self::UnlistedViolations => ErrorKind::InvalidArguments,
+            Self::BudgetExceeded | Self::BatchBudgetExceeded => ErrorKind::ValidationWork,
         }
     }
 }
@@ -44,7 +48,19 @@ pub fn invalid_arguments_text(schema: &Validator, input: Node<'_>, invalid: Inva
         InvalidArguments::Violations => {
             format!("Invalid arguments: {}", explain(&schema.violations(input)))
         }
-        InvalidArguments::BudgetExceeded => "Invalid arguments: too many values to validate".to_owned(),
+        InvalidArguments::BudgetExceeded => {
+            "Invalid arguments: their validation takes more work than the limit validation_work_max allows; remedy: fewer \
+             values, or shorter strings"
+                .to_owned()
+        }
+        InvalidArguments::BatchBudgetExceeded => {
+            "Invalid arguments: the validation of this batch takes more work than the limit validation_inline_work_max \
+             allows; remedy: a request of their own"
+                .to_owned()
+        }
+        InvalidArguments::UnlistedViolations => {
+            "Invalid arguments: too large to list their violations in a batch; remedy: a request of their own".to_owned()
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     backtracking::{Backtracking, compile_ahead},
     bounds::Bounds,
+    cost::{Model, VISITED_VALUE},
     error::{SchemaError, Violation, is_about_a_pattern},
     explain::{self, KnownNames},
     tape::{TapeJson, is_exhausted, with_match_costs, with_whole_copies, with_work},
@@ -40,7 +41,10 @@ pub struct Validator {
     /// Property names, for messages.
     known: Arc<KnownNames>,
     subschemas: usize,
-    work_max: usize,
+    work_max: u64,
+    /// [`Self::work_max`] in visited values, for the count while a validation runs.
+    visits_max: usize,
+    cost: Arc<Model>,
     /// Additional checks, which few schemas need.
     extra: Option<Arc<Extra>>,
 }
@@ -76,6 +80,12 @@ const EXPLAINING_LEVELS_MAX: usize = 1024;
 /// Maximum work of collecting violations, in visited values, unless twice the value's size is more. Of two recursive branches the
 /// library explains each within each, so that the work doubles with every level of the value.
 const EXPLAINING_WORK_MAX: usize = 50_000;
+
+/// Upper bound of the time of collecting violations, as a multiple of that of validating: each violation is formatted.
+const EXPLAINING_FACTOR: u64 = 25;
+
+/// Values whose violations of a recursive schema are collected on a shard.
+const EXPLAINED_INLINE_MAX: usize = 64;
 
 /// Padding that the decoder needs after its input, in bytes.
 const PADDING_BYTES: usize = 64;
@@ -130,7 +140,9 @@ impl Validator {
             .then(|| Arc::new(Extra { recursive, backtracking }));
         let has_state = has_patterns(schema);
         let known = Arc::new(explain::known_names(schema));
-        Ok(Self { compiled, has_state, known, subschemas, work_max: limits.work_max, extra })
+        let cost = Arc::new(Model::of(schema, limits));
+        let (work_max, visits_max) = (limits.work_max as u64, limits.work_max / VISITED_VALUE);
+        Ok(Self { compiled, has_state, known, subschemas, work_max, visits_max, cost, extra })
     }
 
     /// Whether concurrent use by several threads would contend for inner state.
@@ -142,6 +154,20 @@ impl Validator {
     #[must_use]
     pub fn subschemas(&self) -> usize {
         self.subschemas
+    }
+
+    /// Upper bound of [`Self::work`] for a value with the node count of `value` and at most `bytes` of strings. Does not read the
+    /// value.
+    #[inline]
+    #[must_use]
+    pub fn work_bound(&self, value: Node<'_>, bytes: usize) -> u64 {
+        self.cost.bound(value.node_count(), bytes)
+    }
+
+    /// The work of validating the value, in units of about a nanosecond; `None` if it exceeds `work_max`.
+    #[must_use]
+    pub fn work(&self, value: Node<'_>, work_max: u64) -> Option<u64> {
+        self.cost.work(value, work_max)
     }
 
     /// Whether the value is valid; stops at the first violation. Returns `false` if the validation exceeds the limit of its work.
@@ -161,7 +187,7 @@ impl Validator {
 
     #[inline]
     fn validate_directly(&self, value: Node<'_>) -> Validation {
-        with_work(self.work_max, || match self.compiled.is_valid(value) {
+        with_work(self.visits_max, || match self.compiled.is_valid(value) {
             _ if is_exhausted() => Validation::BudgetExceeded,
             true => Validation::Valid,
             false => Validation::Invalid,
@@ -173,12 +199,12 @@ impl Validator {
     #[inline(never)]
     fn validate_with(&self, extra: &Extra, value: Node<'_>) -> Validation {
         extra
-            .validate(value, VALIDATING_LEVELS_MAX, self.work_max, || self.validate_directly(value))
+            .validate(value, VALIDATING_LEVELS_MAX, self.visits_max, || self.validate_directly(value))
             .unwrap_or(Validation::BudgetExceeded)
     }
 
     /// Whether a value that is not on a tape is valid. Returns `false` for one nested deeper than the default of
-    /// [`Limits::json_depth_max`].
+    /// [`Limits::json_depth_max`], and where validation exceeds the limit of its work.
     #[must_use]
     pub fn allows(&self, value: &Value) -> bool {
         let mut bytes = value.to_string().into_bytes();
@@ -191,7 +217,26 @@ impl Validator {
             json_key_bytes_max: length,
             ..Limits::default()
         };
-        Decoder::new(&limits).decode(&mut bytes, length).is_ok_and(|document| self.is_valid(document.root()))
+        Decoder::new(&limits)
+            .decode(&mut bytes, length)
+            .is_ok_and(|document| self.validate_within(document.root(), self.work_max) == Validation::Valid)
+    }
+
+    /// Validates the value, unless the work exceeds `work_max`, which is computed before.
+    #[must_use]
+    pub fn validate_within(&self, value: Node<'_>, work_max: u64) -> Validation {
+        match self.work(value, work_max) {
+            Some(_) => self.validate(value),
+            None => Validation::BudgetExceeded,
+        }
+    }
+
+    /// Whether the violations of the value are listed within `work_max`.
+    #[must_use]
+    pub fn can_explain(&self, value: Node<'_>, work_max: u64) -> bool {
+        // The work of explaining a recursive schema may double with each level, so that it is only bounded while it is done.
+        let is_bounded = !self.cost.is_recursive() || value.node_count() <= EXPLAINED_INLINE_MAX;
+        is_bounded && self.work(value, work_max / EXPLAINING_FACTOR).is_some()
     }
 
     /// Collects up to 16 violations of an invalid value. Slower than [`Validator::is_valid`]. If the work exceeds its limit, the only
@@ -202,13 +247,16 @@ impl Validator {
             let reason = "too large or too deeply nested to list its violations".to_owned();
             Violation { path: String::new(), reason }
         };
+        if self.work(value, self.work_max / EXPLAINING_FACTOR).is_none() {
+            return vec![beyond()];
+        }
         let backtracks = self.extra.as_ref().is_some_and(|extra| extra.backtracking.is_some());
-        let mut work_max = EXPLAINING_WORK_MAX.max(value.node_count() * 2);
+        let mut visits_max = EXPLAINING_WORK_MAX.max(value.node_count() * 2);
         if backtracks {
-            work_max = work_max.saturating_add(self.work_max);
+            visits_max = visits_max.saturating_add(self.visits_max);
         }
         let explain = || {
-            with_work(work_max, || {
+            with_work(visits_max, || {
                 let mut violations = Vec::new();
                 for error in self.compiled.iter_errors(value).take(VIOLATIONS_MAX) {
                     // Errors after the end of the work are not reliable.
@@ -228,7 +276,7 @@ impl Validator {
         match &self.extra {
             None => explain(),
             Some(extra) => extra
-                .validate(value, EXPLAINING_LEVELS_MAX, self.work_max, explain)
+                .validate(value, EXPLAINING_LEVELS_MAX, self.visits_max, explain)
                 .unwrap_or_else(|| if self.is_valid(value) { Vec::new() } else { vec![beyond()] }),
         }
     }
@@ -241,7 +289,7 @@ impl Extra {
         &self,
         value: Node<'_>,
         levels_max: usize,
-        work_max: usize,
+        visits_max: usize,
         validate: impl FnOnce() -> T,
     ) -> Option<T> {
         if self.recursive.is_some_and(|levels| levels.saturating_mul(depth(value)) > levels_max) {
@@ -249,7 +297,7 @@ impl Extra {
         }
         match &self.backtracking {
             None => Some(validate()),
-            Some(patterns) => Some(with_match_costs(patterns.costs(value, work_max)?, validate)),
+            Some(patterns) => Some(with_match_costs(patterns.costs(value, visits_max)?, validate)),
         }
     }
 }

@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use super::{
-    super::error::{TEXT_CHARS_MAX, backtracking_construct},
+    super::{
+        cost::VALUES_PER_STEP,
+        error::{TEXT_CHARS_MAX, backtracking_construct},
+    },
     *,
 };
 
@@ -244,12 +247,20 @@ fn match_beyond_the_step_limit_is_a_violation() {
     // The library copies the value to find the position of the match, even without remaining work.
     let schema = json!({"items": {"anyOf": vec![json!({"pattern": "^(?:(?=a)a+)+$"}); 20]}});
     let many: Vec<Value> = (0..20).map(|number| json!(format!("{text}{number}"))).collect();
-    let limits = Limits { validation_work_max: 1_000_000_000, ..backtracking() };
+    let limits = Limits { validation_work_max: 1_000_000_000_000, ..backtracking() };
     assert!(validate(&schema, &json!(many), &limits).1.contains("schema_backtrack_steps_max"));
+}
+
+/// Limits with work for 50 matches.
+fn few_matches() -> Limits {
+    let limits = backtracking();
+    let of_match = limits.schema_backtrack_steps_max * VALUES_PER_STEP * VISITED_VALUE;
+    Limits { validation_work_max: 50 * of_match, ..limits }
 }
 
 #[test]
 fn strings_that_may_exceed_the_step_limit_are_rejected_before_matching() {
+    let limits = few_matches();
     for (count, verdict) in [(10, Validation::Valid), (100, Validation::BudgetExceeded)] {
         let texts: Vec<String> = (0..count).map(|number| format!("u{number}@example.com")).collect();
         let names: Value = texts.iter().map(|text| (text.clone(), json!(1))).collect();
@@ -263,18 +274,14 @@ fn strings_that_may_exceed_the_step_limit_are_rejected_before_matching() {
             (json!({"propertyNames": {"pattern": ZOD_EMAIL}}), names.clone()),
             (json!({"propertyNames": {"$ref": "#/$defs/a"}, "$defs": {"a": {"pattern": ZOD_EMAIL}}}), names),
         ] {
-            assert_eq!(validate(&schema, &value, &backtracking()).0, verdict, "{schema}, {count}");
+            assert_eq!(validate(&schema, &value, &limits).0, verdict, "{schema}, {count}");
         }
     }
     let schema = json!({"properties": {"mail": {"pattern": ZOD_EMAIL}, "text": {"type": "string"}}});
     let value = |mail: &str| json!({"mail": mail, "text": "x".repeat(100_000)});
-    assert_eq!(
-        validate(&schema, &value("a@example.com"), &backtracking()).0,
-        Validation::Valid,
-        "no candidate"
-    );
+    assert_eq!(validate(&schema, &value("a@example.com"), &limits).0, Validation::Valid, "no candidate");
     let long = value(&"a".repeat(100_000));
-    assert_eq!(validate(&schema, &long, &backtracking()).0, Validation::BudgetExceeded);
+    assert_eq!(validate(&schema, &long, &limits).0, Validation::BudgetExceeded);
 }
 
 #[test]
@@ -284,7 +291,7 @@ fn matches_beyond_the_step_limit_are_repeated_within_the_work_limit() {
     let texts: Vec<String> = (0..40)
         .map(|number| if number < 6 { format!("{slow}{number}") } else { format!("{fast}{number}") })
         .collect();
-    let limits = backtracking();
+    let limits = few_matches();
     let names: Value = texts.iter().map(|text| (text.clone(), json!(1))).collect();
     let pattern = json!({"pattern": "^(?:(?=a)a+)+$|^aa[0-9]+$"});
     let referring = json!({
@@ -299,7 +306,9 @@ fn matches_beyond_the_step_limit_are_repeated_within_the_work_limit() {
         // The pattern counts once in advance, and is matched once per reference.
         (referring, json!({"a": vec![fast; 40]})),
     ] {
-        let strings_max = limits.validation_work_max / (limits.schema_backtrack_steps_max / 2);
+        let strings_max = limits.validation_work_max
+            / VISITED_VALUE
+            / (limits.schema_backtrack_steps_max * VALUES_PER_STEP);
         crate::schema::tape::STRINGS.set(0);
         let (verdict, message) = validate(&schema, &value, &limits);
         let strings = crate::schema::tape::STRINGS.get();
@@ -369,7 +378,7 @@ fn recursive_schema_with_nested_value_is_validated_in_bounded_time() {
 
 #[test]
 fn validation_beyond_the_work_limit_is_invalid() {
-    let limits = Limits { validation_work_max: 100, ..Limits::default() };
+    let limits = Limits { validation_work_max: 100 * VISITED_VALUE, ..Limits::default() };
     let validator = Validator::compile(&json!({"items": {"type": "integer"}}), &limits).unwrap();
     for (count, fits) in [(90, true), (110, false), (90, true)] {
         let mut bytes = format!("[{}1]", "1,".repeat(count - 1)).into_bytes();
