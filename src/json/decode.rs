@@ -2,7 +2,10 @@
 
 use simd_json::{Buffers, tape, tape::Tape};
 
-use super::{node::Node, token_count::has_more_nodes};
+use super::{
+    node::Node,
+    token_count::{Excess, after_string, excess},
+};
 use crate::config::Limits;
 
 /// Maximum capacity of the tape kept between documents, in nodes of 24 bytes; a larger one is freed with the parser's buffers.
@@ -112,8 +115,9 @@ impl Decoder {
         if has_long_number(padded.get(..length).unwrap_or_default(), self.number_digits_max) {
             return Err(Rejected { reason: DecodeError::NumberTooLong, document: None });
         }
-        if has_more_nodes(padded.get(..length).unwrap_or_default(), self.nodes_max) {
-            return Err(Rejected { reason: DecodeError::TooManyNodes, document: None });
+        let excess = excess(padded.get(..length).unwrap_or_default(), self.nodes_max, self.depth_max);
+        if let Some(excess) = excess {
+            return Err(self.reject_unparsed(padded, excess));
         }
         let mut tape: Tape<'input> = Tape(std::mem::take(&mut self.tape)).reset();
         let filled = simd_json::fill_tape_padded(padded, length, &mut self.buffers, &mut tape);
@@ -124,6 +128,36 @@ impl Decoder {
             Err(reason @ DecodeError::Malformed) => Err(Rejected { reason, document: None }),
             Err(reason) => Err(Rejected { reason, document: Some(document) }),
         }
+    }
+
+    /// Rejects a document without parsing it. What is parsed is an object with the id alone.
+    #[cold]
+    fn reject_unparsed<'decoder, 'input>(
+        &'decoder mut self,
+        padded: &'input mut [u8],
+        excess: Excess,
+    ) -> Rejected<'decoder, 'input> {
+        const BEFORE: &[u8] = b"{\"id\":";
+        if excess.is_too_deep {
+            return Rejected { reason: DecodeError::Malformed, document: None };
+        }
+        let reason = DecodeError::TooManyNodes;
+        // The id was behind its key and in front of the values that are too many, so that it moves to the left.
+        let Some(id) = excess.id.filter(|id| id.start >= BEFORE.len()) else {
+            return Rejected { reason, document: None };
+        };
+        let end = BEFORE.len() + id.len();
+        padded.copy_within(id, BEFORE.len());
+        for (byte, new) in padded.iter_mut().zip(BEFORE) {
+            *byte = *new;
+        }
+        if let Some(byte) = padded.get_mut(end) {
+            *byte = b'}';
+        }
+        let mut tape: Tape<'input> = Tape(std::mem::take(&mut self.tape)).reset();
+        let filled = simd_json::fill_tape_padded(padded, end + 1, &mut self.buffers, &mut tape);
+        let document = Document { decoder: self, tape };
+        Rejected { reason, document: filled.is_ok().then_some(document) }
     }
 }
 
@@ -238,18 +272,6 @@ fn has_long_number_outside_strings(json: &[u8], digits_max: usize) -> bool {
         }
     }
     false
-}
-
-/// The bytes after a string; `rest` begins after its opening quote.
-fn after_string(mut rest: &[u8]) -> &[u8] {
-    while let Some(position) = memchr::memchr2(b'"', b'\\', rest) {
-        let is_end = rest.get(position) == Some(&b'"');
-        rest = rest.get(position + if is_end { 1 } else { 2 }..).unwrap_or_default();
-        if is_end {
-            return rest;
-        }
-    }
-    &[]
 }
 
 impl Drop for Document<'_, '_> {

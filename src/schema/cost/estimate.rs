@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{
     graph::{Graph, Part},
+    units::work_of_bytes,
     weights::{REMEMBERED, Weights},
-    work_of_bytes,
 };
 use crate::{config::SchemaLimits, json::Node};
 

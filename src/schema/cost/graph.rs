@@ -43,6 +43,8 @@ pub(super) struct Graph<'a> {
     matched: HashMap<&'a str, MatchWork>,
     /// Subschemas by their anchors and identifiers.
     named: HashMap<&'a str, Vec<&'a Value>>,
+    /// The root, and subschemas with an identifier: any of them may be the one that a reference without a base begins at.
+    resources: Vec<&'a Value>,
     /// Subschemas that a dynamic reference may lead to.
     dynamic: Vec<&'a Value>,
     /// The index of a subschema that stands for all, for references that cannot be resolved.
@@ -59,6 +61,7 @@ impl<'a> Graph<'a> {
             unvisited: Vec::new(),
             matched: HashMap::new(),
             named: HashMap::new(),
+            resources: vec![root],
             dynamic: Vec::new(),
             any: None,
         };
@@ -83,6 +86,11 @@ impl<'a> Graph<'a> {
                         if let Some(name) = members.get(key).and_then(Value::as_str) {
                             self.named.entry(name).or_default().push(value);
                         }
+                    }
+                    let has_id =
+                        ["$id", "id"].iter().any(|key| members.get(*key).is_some_and(Value::is_string));
+                    if has_id && !std::ptr::eq(value, self.root) {
+                        self.resources.push(value);
                     }
                     if members.contains_key("$dynamicAnchor") || members.contains_key("$recursiveAnchor") {
                         self.dynamic.push(value);
@@ -136,7 +144,6 @@ impl<'a> Graph<'a> {
     fn part(&mut self, members: &'a Map<String, Value>) -> Part<'a> {
         let (limits, matched) = (self.limits, &mut self.matched);
         let mut part = Part { times: 1, ..Part::default() };
-        let mut weights = Weights::default();
         let mut patterns: Vec<&'a str> = Vec::new();
         patterns.extend(members.get("pattern").and_then(Value::as_str));
         let properties = members.get("patternProperties").and_then(Value::as_object);
@@ -144,8 +151,7 @@ impl<'a> Graph<'a> {
         for pattern in patterns {
             matched.entry(pattern).or_insert_with(|| MatchWork::of(pattern, limits));
         }
-        weights.add(&Weights::of(members, |pattern| matched.get(pattern).copied().unwrap_or_default()), 1);
-        part.weights = weights;
+        part.weights = Weights::of(members, |pattern| matched.get(pattern).copied().unwrap_or_default());
         for (key, value) in members {
             match (key.as_str(), value) {
                 ("allOf" | "anyOf" | "oneOf", Value::Array(branches)) => {
@@ -209,7 +215,7 @@ impl<'a> Graph<'a> {
     fn found(&self, reference: &str) -> Vec<&'a Value> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let bases = match base {
-            "" => vec![self.root],
+            "" => self.resources.clone(),
             base => self.named.get(base).cloned().unwrap_or_default(),
         };
         if fragment.is_empty() || fragment.starts_with('/') {

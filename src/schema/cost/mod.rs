@@ -11,25 +11,11 @@
 mod estimate;
 mod graph;
 mod pattern;
+mod units;
 mod weights;
 
 pub(super) use estimate::Model;
-pub(super) use pattern::BYTES_PER_STEP;
-
-/// Work of one visited value, as counted while a validation runs. Less than what is computed before, which remains the tighter bound.
-pub(super) const VISITED_VALUE: usize = 4;
-
-/// Visited values that cost as much as a step of the backtracking engine.
-pub(super) const VALUES_PER_STEP: usize = weights::BACKTRACK_STEP as usize / VISITED_VALUE;
-
-/// Bytes that the weights of strings refer to.
-const BLOCK_BYTES_LOG2: u32 = 6;
-
-/// Work of `bytes` at a weight per 64 bytes.
-#[inline]
-fn work_of_bytes(bytes: usize, per_block: u64) -> u64 {
-    (bytes as u64).saturating_mul(per_block) >> BLOCK_BYTES_LOG2
-}
+pub(super) use units::{BYTES_PER_STEP, VALUES_PER_STEP, VISITED_VALUE};
 
 #[cfg(test)]
 mod tests;

@@ -9,12 +9,10 @@ use regex_automata::{
     nfa::thompson::{self, NFA},
 };
 
-use super::weights::{BACKTRACK_STEP, BLOCK_BYTES, DFA_BYTE, MATCH, NFA_STATE, NFA_STATE_BYTE, PATTERN_BYTE};
+use super::units::{
+    BACKTRACK_STEP, BLOCK_BYTES, BYTES_PER_STEP, DFA_BYTE, MATCH, NFA_STATE, NFA_STATE_BYTE, PATTERN_BYTE,
+};
 use crate::config::SchemaLimits;
-
-/// Bytes of a string that cost one more of each step of the backtracking engine, because a step may scan the rest of the string with
-/// the linear-time engine.
-pub(in crate::schema) const BYTES_PER_STEP: usize = 256;
 
 /// Maximum memory of the states of a deterministic automaton, in bytes: half of what the linear-time engine keeps, so that it never
 /// discards a state.

@@ -4,11 +4,11 @@
 
 use serde_json::{Map, Value};
 
-use super::{pattern::MatchWork, work_of_bytes};
+use super::{
+    pattern::MatchWork,
+    units::{BLOCK_BYTES, work_of_bytes},
+};
 use crate::json::{Elements, Node};
-
-/// Bytes that weights of strings refer to.
-pub(super) const BLOCK_BYTES: u64 = 1 << super::BLOCK_BYTES_LOG2;
 
 /// A visit of a value by a subschema, and the computation of this work.
 const VISIT: u64 = 8;
@@ -47,19 +47,6 @@ const FORMAT: u64 = 200;
 const FORMAT_REGEX_BLOCK: u64 = 1000;
 /// 64 bytes of a string that is decoded and parsed as JSON.
 const CONTENT_BLOCK: u64 = 2000;
-
-/// A match.
-pub(super) const MATCH: u64 = 25;
-/// A byte of the pattern, which may be a list of literals.
-pub(super) const PATTERN_BYTE: u64 = 1;
-/// A byte of the string, matched by a deterministic automaton.
-pub(super) const DFA_BYTE: u64 = 3;
-/// A state of a nondeterministic automaton, for each match.
-pub(super) const NFA_STATE: u64 = 2;
-/// A state of a nondeterministic automaton, for each byte of the string.
-pub(super) const NFA_STATE_BYTE: u64 = 16;
-/// A step of the backtracking engine.
-pub(in crate::schema) const BACKTRACK_STEP: u64 = 25;
 
 /// Work of the keywords of a subschema, by what is known of a value. Each `block` is 64 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
