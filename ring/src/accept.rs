@@ -86,9 +86,8 @@ impl Ring {
     pub fn refuse_connections(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.get_mut(id.0 as usize) else { return };
         if let Some(socket) = &listener.socket {
-            listener.refuses = true;
             // Without the filter, connections that arrive until the listener is closed are accepted like others.
-            let _ = socket.refuse_connections();
+            listener.refuses = socket.refuse_connections().is_ok();
         }
     }
 
@@ -107,8 +106,14 @@ impl Ring {
 
     /// Accepts the queued connections and closes the socket.
     fn close_listener(&mut self, id: ListenerId) {
-        let socket = self.listeners.get_mut(id.0 as usize).and_then(|listener| listener.socket.take());
-        while let Some((descriptor, peer)) = socket.as_ref().and_then(Listener::accept_queued) {
+        let Some(listener) = self.listeners.get_mut(id.0 as usize) else { return };
+        let refuses = listener.refuses;
+        let Some(socket) = listener.socket.take() else { return };
+        // The queue of a socket that other rings accept from is theirs too, and accepting from it would block.
+        if socket.shared && !refuses {
+            return;
+        }
+        while let Some((descriptor, peer)) = socket.accept_queued() {
             self.install_accepted(descriptor, id, peer);
         }
     }

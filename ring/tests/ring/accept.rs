@@ -2,13 +2,13 @@
 
 use std::{
     io::Write,
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
 };
 
-use corelane_ring::{Event, RingConfig, UnixSocket};
+use corelane_ring::{Event, RingConfig, UnixSocket, bind_first};
 
 use crate::harness::{small, with_ring};
 
@@ -183,5 +183,52 @@ fn aborted_connections_leak_neither_descriptors_nor_memory() {
         assert_eq!(descriptors(), descriptors_before);
         let grown = resident_kib().saturating_sub(resident_before);
         assert!(grown < 4096, "{grown} KiB more than after a tenth of the cycles");
+    });
+}
+
+#[test]
+fn queue_of_a_stopped_listener_is_accepted() {
+    with_ring(small(64, 16), async |ring, _| {
+        let tcp = bind_first("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = tcp.local_addr().unwrap();
+        let path = std::env::temp_dir().join(format!("corelane-ring-queue-{}.sock", std::process::id()));
+        let unix = UnixSocket::bind(&path).unwrap();
+        let listeners = [ring.ring.listen(tcp), ring.ring.listen(unix.listener().unwrap())];
+        listeners.iter().for_each(|listener| ring.ring.pause_accept(*listener));
+        ring.idle(Duration::from_millis(20)).await;
+        let over_tcp: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let over_unix: Vec<_> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        for listener in listeners {
+            ring.ring.refuse_connections(listener);
+            ring.ring.stop_listening(listener);
+        }
+        assert!(TcpStream::connect(address).is_err() && UnixStream::connect(&path).is_err());
+        for mut client in &over_tcp {
+            client.write_all(b"x").unwrap();
+        }
+        for mut client in &over_unix {
+            client.write_all(b"x").unwrap();
+        }
+        let mut peers = 0;
+        for _ in 0..6 {
+            let peer = ring
+                .wait(|event| match event {
+                    Event::Accepted { peer, .. } => Some(peer.map(SocketAddr::from)),
+                    _ => None,
+                })
+                .await;
+            let is_client = |peer| over_tcp.iter().any(|client| client.local_addr().unwrap() == peer);
+            peers += usize::from(peer.is_some_and(is_client));
+        }
+        assert_eq!(peers, 3, "with their addresses");
+        let mut bytes = 0;
+        while bytes < 6 {
+            bytes += ring
+                .wait(|event| match event {
+                    Event::Received { buffer, .. } => Some(buffer.len()),
+                    _ => None,
+                })
+                .await;
+        }
     });
 }
