@@ -7,8 +7,8 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::{
     Config, allowed,
+    bound::Bound,
     error::ConfigError,
-    limits::Bound,
     raw::{RawConfig, known_keys},
 };
 

@@ -1,6 +1,7 @@
 //! Validated configuration, from the command line, the environment and a file.
 
 mod allowed;
+mod bound;
 mod cores;
 mod error;
 mod file;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Config, Cores, Limits, Listen, Log, Proxy, ShardPlacement, limits::Bound};
+use super::{Admin, Config, Cores, Limits, Listen, Log, Proxy, ShardPlacement, bound::Bound};
 
 /// The configuration file. Every key has a default, and every key is written.
 #[derive(Serialize, Deserialize)]
