@@ -1,7 +1,7 @@
 //! Calls in flight on one shard, and requests that await responses of other shards.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     hash::BuildHasher,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 use corelane_ring::{PeerAddress, SocketId};
 use foldhash::fast::RandomState;
 
-use super::{ReplyTo, suspended::SuspendedCall};
+use super::{ReplyTo, orphans::Orphans, suspended::SuspendedCall};
 use crate::{
     call::{ClientChannel, Revision, SharedCallable},
     config::Limits,
@@ -92,12 +92,8 @@ pub(crate) struct InFlightCalls {
     shares: Shares,
     /// The bytes of their requests by peer.
     byte_shares: Shares,
-    /// Running calls whose connection has closed: peer, number, slot. The numbers of a peer are in the order of closing.
-    orphans: BTreeSet<(PeerKey, u64, u32)>,
-    orphans_seen: u64,
-    /// The orphans by peer.
-    orphan_counts: HashMap<PeerKey, usize, RandomState>,
-    orphans_per_peer_max: usize,
+    /// Running calls whose connection has closed.
+    orphans: Orphans,
     timers: Timers,
     due: Vec<usize>,
     /// Slots of running calls, by the hash of session or connection and request id, which a cancellation contains; those of
@@ -121,10 +117,7 @@ impl InFlightCalls {
             free_slots: Vec::new(),
             shares: Shares::new(capacity as u64, limits.peer_share_percent),
             byte_shares: Shares::new(limits.calls_bytes_max as u64, limits.peer_share_percent),
-            orphans: BTreeSet::new(),
-            orphans_seen: 0,
-            orphan_counts: HashMap::default(),
-            orphans_per_peer_max: orphans_max.max(1),
+            orphans: Orphans::new(orphans_max),
             timers: Timers::new(now, capacity),
             due: Vec::new(),
             index: BTreeSet::new(),
@@ -388,39 +381,29 @@ impl InFlightCalls {
 
     /// Records that the connection of a running call has closed, and that the call goes on.
     pub(crate) fn orphan(&mut self, ticket: Ticket) {
-        let number = self.orphans_seen;
         let Some(entry) = self.entry(ticket) else { return };
         if entry.orphan.is_some() || !matches!(entry.state, State::Running(..)) {
             return;
         }
-        entry.orphan = Some(number);
         let peer = entry.peer;
-        self.orphans_seen += 1;
-        self.orphans.insert((peer, number, ticket.index));
-        *self.orphan_counts.entry(peer).or_default() += 1;
+        let number = self.orphans.insert(peer, ticket.index);
+        if let Some(entry) = self.entry(ticket) {
+            entry.orphan = Some(number);
+        }
     }
 
     /// Records that the call has a connection again, or has ended.
     pub(crate) fn adopt_orphan(&mut self, ticket: Ticket) {
         let Some(entry) = self.entry(ticket) else { return };
-        let Some(number) = entry.orphan.take() else { return };
-        let peer = entry.peer;
-        self.orphans.remove(&(peer, number, ticket.index));
-        if let Some(count) = self.orphan_counts.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.orphan_counts.remove(&peer);
-            }
+        if let Some(number) = entry.orphan.take() {
+            let peer = entry.peer;
+            self.orphans.remove(peer, number, ticket.index);
         }
     }
 
     /// The oldest call without a connection of a call's peer, if that has more of them than allowed.
     pub(crate) fn excess_orphan(&self, ticket: Ticket) -> Option<Ticket> {
-        let peer = self.entries.get(ticket.index as usize)?.peer;
-        if *self.orphan_counts.get(&peer)? <= self.orphans_per_peer_max {
-            return None;
-        }
-        let (_, _, index) = *self.orphans.range((peer, 0, 0)..).next()?;
+        let index = self.orphans.excess(self.entries.get(ticket.index as usize)?.peer)?;
         Some(Ticket { index, generation: self.entries.get(index as usize)?.generation })
     }
 
@@ -534,18 +517,12 @@ impl InFlightCalls {
         assert_eq!(self.shares.total(), self.len() as u64, "the shares are not the slots in use");
         let bytes = self.entries.iter().map(|entry| entry.bytes).sum::<u64>();
         assert_eq!(self.byte_shares.total(), bytes, "the bytes of the requests are not counted");
-        let is_orphan = |(peer, number, index): &(PeerKey, u64, u32)| {
-            self.entries.get(*index as usize).is_some_and(|entry| {
+        self.orphans.check_invariants(|peer, number, index| {
+            self.entries.get(index as usize).is_some_and(|entry| {
                 matches!(entry.state, State::Running(..))
-                    && (entry.peer, entry.orphan) == (*peer, Some(*number))
+                    && (entry.peer, entry.orphan) == (peer, Some(number))
             })
-        };
-        assert!(self.orphans.iter().all(is_orphan), "a call that does not run has no connection");
-        assert_eq!(
-            self.orphan_counts.values().sum::<usize>(),
-            self.orphans.len(),
-            "the orphans of a peer are not counted"
-        );
+        });
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod call_events;
 mod disposition;
 mod entropy;
 pub(crate) mod in_flight;
+mod orphans;
 mod remote;
 mod session_requests;
 mod source;

@@ -86,6 +86,7 @@ impl Shard {
         }
     }
 
+    // Long: one arm for each result of the framer, and one for each phase.
     /// Handles what was received on an HTTP connection, new bytes last, and sets its next phase and the deadline of it.
     fn advance(&mut self, socket: SocketId, received: Option<(&mut [u8], usize)>) {
         self.handling = Some(socket);
