@@ -466,6 +466,9 @@ mod tests {
             form.read(&json!({"action": "accept", "content": {"a": text}}), limits).is_some()
         };
         let long = "a".repeat(200);
+        // The automaton of the pattern cannot be made deterministic, so that each byte may visit each of its states.
+        let (of_form, costly, text) =
+            (Limits::default().form_schema(), "^[ab]*a[ab]{501}[^ab]", format!("{}!", "ab".repeat(3200)));
         for (pattern, text, limits, is_allowed) in [
             ("^a+b?$", "aa", &default, true),
             ("^(a)\\1$", "aa", &default, false),
@@ -476,6 +479,9 @@ mod tests {
             ("^(a|b){500}$", "aa", &few_bytes, false),
             ("^a+b?$", "aa", &little_work, false),
             ("^a+b?$", "aa", &shallow, false),
+            (costly, &text, &default, true),
+            (costly, &text, &of_form, false),
+            ("^a+b?$", "aa", &of_form, true),
         ] {
             assert_eq!(read(pattern, text, limits), is_allowed, "{pattern} {limits:?}");
         }

@@ -85,8 +85,7 @@ impl<'a> Node<'a> {
     }
 
     /// Bytes of the strings in this value, including keys. Visits every value in it.
-    #[must_use]
-    pub fn string_bytes(self) -> usize {
+    pub(crate) fn string_bytes(self) -> usize {
         let length = |node: &tape::Node<'_>| if let tape::Node::String(text) = node { text.len() } else { 0 };
         self.tape().iter().map(length).sum()
     }
