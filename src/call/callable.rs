@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{cache::Cache, client_channel::TaskTerms, handler::Handler, reply::Kind, request::DeclaredReads};
+use super::{
+    cache::Cache, client_channel::TaskTerms, handler::Handler, once::OnceStates, reply::Kind,
+    request::DeclaredReads,
+};
 use crate::schema::Validator;
 
 /// A handler with everything that a call of it depends on.
@@ -16,6 +19,7 @@ pub struct Callable {
     pub(crate) cache: Cache,
     pub(crate) task: Option<TaskTerms>,
     pub(crate) reads: Option<Arc<DeclaredReads>>,
+    pub(crate) once: Option<Arc<OnceStates>>,
 }
 
 /// A callable, shared with its calls in flight, which may outlive the snapshot they were started from.
@@ -74,6 +78,12 @@ impl Callable {
     #[must_use]
     pub fn task(&self) -> Option<TaskTerms> {
         self.task
+    }
+
+    /// The used request states of a tool whose states are used once.
+    #[must_use]
+    pub fn once(&self) -> Option<&Arc<OnceStates>> {
+        self.once.as_ref()
     }
 
     /// The parts of its requests that calls copy which outlive the requests' bytes.

@@ -229,7 +229,8 @@ macro_rules! impl_context_methods {
             /// since 2026-07-28, it ends here, and *starts again* with the answer when the client retries it: the code before a
             /// request runs once for each round, so it should change nothing, and should send the same requests in the same
             /// order, or name them by [`Form::key`](crate::Form::key). Several requests are sent at once by waiting for them
-            /// together.
+            /// together. The client can repeat such a retry, also with other answers, until the state expires that it got
+            /// (`limits.request_state_ttl`, 1 h); [`ToolBuilder::once`](crate::ToolBuilder::once) prevents it.
             ///
             /// # Errors
             /// When the client does not support the request, the call cannot wait, or the answer is an error.

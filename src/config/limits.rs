@@ -189,9 +189,17 @@ pub struct Limits {
     /// Change: live.
     #[serde(with = "humantime_serde")]
     pub question_timeout: Duration,
-    /// Lifetime of the state of a call that returned `input_required`. After it: -32602. Change: live.
+    /// Lifetime of the state of a call that returned `input_required`. Until then the call may be retried with it any number of
+    /// times, unless the tool has [`ToolBuilder::once`](crate::ToolBuilder::once). After it: -32602. Change: live.
     #[serde(with = "humantime_serde")]
     pub request_state_ttl: Duration,
+    /// Used request states of one tool with [`ToolBuilder::once`](crate::ToolBuilder::once) that have not expired. Beyond it: the
+    /// oldest states count as expired. Change: live.
+    pub once_states_max: usize,
+    /// Stored outcomes of such states of one tool, in bytes. Beyond it: the oldest is removed, and its repeat gets -32602.
+    /// Change: live.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub once_bytes_max: usize,
     /// Tasks stored by one shard, including ended ones. Beyond it: a call is answered "busy". Change: restart.
     pub tasks_max: usize,
     /// Bytes of the results of ended tasks stored by one shard. Beyond it: results of the client that has the most are replaced by an
@@ -325,6 +333,8 @@ impl Default for Limits {
             batch_messages_max: 100,
             question_timeout: Duration::from_secs(10 * 60),
             request_state_ttl: Duration::from_secs(60 * 60),
+            once_states_max: 16_384,
+            once_bytes_max: 4 * 1024 * 1024,
             tasks_max: 4096,
             task_results_bytes_max: 64 << 20,
             task_ttl: Duration::from_secs(60 * 60),
@@ -474,6 +484,8 @@ impl Limits {
             batch_messages_max: 1..=100_000,
             question_timeout: MILLISECOND..=DAY,
             request_state_ttl: MILLISECOND..=DAY * 365,
+            once_states_max: 1..=10_000_000,
+            once_bytes_max: 0..=GIB,
             tasks_max: 1..=10_000_000,
             task_results_bytes_max: 1024..=GIB * 64,
             task_ttl: Duration::from_secs(1)..=DAY * 365,

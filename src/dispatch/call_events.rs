@@ -350,6 +350,7 @@ impl Dispatcher {
         };
         self.observer.set_peer(call.peer);
         let callable = &call.callable;
+        let start = out.len();
         let status = match outcome {
             Ok(reply) => {
                 let (status, error) =
@@ -368,7 +369,8 @@ impl Dispatcher {
                     self.clock.wall.saturating_add(self.limits.request_state_ttl).as_secs().saturating_add(1);
                 let fingerprint = call.fingerprint.as_deref().copied().unwrap_or_default();
                 let signing_key = self.sessions.signing_key();
-                let round = (&requests, answers);
+                let once = callable.once().map(|states| states.issue());
+                let round = (&requests, answers, once);
                 mcp::write_input_required(out, &self.snapshot, signing_key, id, expires, &fingerprint, round);
                 self.observer.metrics().event("input_required");
                 Status::Ok
@@ -379,6 +381,10 @@ impl Dispatcher {
                 self.answers.error(out, &self.snapshot, callable, id, call.revision, error)
             }
         };
+        if let Some(first_use) = &call.first_use {
+            let response = out.get(start..).unwrap_or_default();
+            first_use.complete(status, super::once::behind_id(response, id), &self.limits);
+        }
         self.record_latency(call);
         status
     }

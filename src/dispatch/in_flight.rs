@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 
 use super::{ReplyTo, orphans::Orphans, suspended::SuspendedCall};
 use crate::{
-    call::{ClientChannel, Revision, SharedCallable},
+    call::{ClientChannel, FirstUse, Revision, SharedCallable},
     config::Limits,
     jsonrpc::OwnedId,
     mcp::{RequestFingerprint, RpcMethod, SessionKey},
@@ -37,6 +37,8 @@ pub(crate) struct PendingCall {
     pub(crate) session: Option<SessionKey>,
     /// The fingerprint that a request state of the call is bound to.
     pub(crate) fingerprint: Option<Box<RequestFingerprint>>,
+    /// The use of the request state that the call was retried with, if the tool's states are used once.
+    pub(crate) first_use: Option<Box<FirstUse>>,
     /// Requests to the client without a response: number and key.
     pub(crate) questions: Vec<(u32, String)>,
     /// Number of requests to the client so far.
@@ -164,6 +166,14 @@ impl InFlightCalls {
     pub(crate) fn insert(&mut self, call: PendingCall, request_bytes: usize) -> Result<Ticket, NoRoom> {
         let peer = call.peer;
         self.allocate(State::Filed(call), peer, request_bytes)
+    }
+
+    /// The use of a request state by a call, whether it runs or not.
+    pub(crate) fn first_use(&mut self, ticket: Ticket) -> Option<&FirstUse> {
+        match &self.entry(ticket)?.state {
+            State::Filed(call) | State::Running(call, ..) => call.first_use.as_deref(),
+            _ => None,
+        }
     }
 
     /// Allocates a slot for a request to other shards.

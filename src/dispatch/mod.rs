@@ -10,6 +10,7 @@ mod disposition;
 mod entropy;
 pub(crate) mod in_flight;
 mod orphans;
+mod once;
 mod remote;
 mod session_requests;
 mod source;
@@ -238,6 +239,9 @@ impl Dispatcher {
             }
             return Ok(self.act(outcome, source, out));
         };
+        if let Some(disposition) = self.use_state(call, out) {
+            return Ok(disposition);
+        }
         if let Some(schema) = call.schema {
             let can_suspend = part == Part::Whole;
             let is_small =
@@ -265,6 +269,7 @@ impl Dispatcher {
         let details = call.details.take();
         self.reply.clear();
         let received = self.observer.turn_began();
+        let uses_state = call.first_use.is_some();
         let request = RequestContext {
             caller: Caller { revision, capabilities, shard: self.shard },
             target: callable.shared_name(),
@@ -300,6 +305,7 @@ impl Dispatcher {
                 return Ok(Disposition::Replied(status, messages));
             }
             Started::Pending(ticket, cancel, channel) => {
+                start_use(calls, Some(ticket), uses_state);
                 calls.run(ticket, cancel, channel, received);
                 return Ok(Disposition::Pending(ticket));
             }
@@ -308,6 +314,7 @@ impl Dispatcher {
                 return Err(Suspension::NeedsText);
             }
             Started::Panicked { unused } => {
+                start_use(calls, unused, uses_state);
                 free_unused(calls, unused);
                 ErrorKind::ToolPanicked
             }
@@ -482,11 +489,19 @@ fn insert_call(
         deadline: instant_after(received, call.callable.deadline()),
         session: call.affinity.session().map(|session| session.key),
         fingerprint: call.fingerprint.take(),
+        first_use: call.first_use.take(),
         questions: Vec::new(),
         requests_made: 0,
         suspended,
     };
     calls.insert(pending, request_bytes)
+}
+
+/// Marks the handler as started that uses a request state, if it does.
+fn start_use(calls: &mut InFlightCalls, ticket: Option<Ticket>, uses_state: bool) {
+    if uses_state && let Some(first_use) = ticket.and_then(|ticket| calls.first_use(ticket)) {
+        first_use.start();
+    }
 }
 
 /// Frees the slot of a call that did not start.

@@ -209,7 +209,13 @@ impl Dispatcher {
         };
         let input = arguments(decoded.root());
         let mut reply = Reply::default();
-        match self.runner.start(&callable, input, &request, details, |_| Ok(ticket), &mut reply) {
+        let started = self.runner.start(&callable, input, &request, details, |_| Ok(ticket), &mut reply);
+        if !matches!(started, Started::Busy { .. } | Started::RequestCopyTooLarge)
+            && let Some(first_use) = self.calls.first_use(ticket)
+        {
+            first_use.start();
+        }
+        match started {
             Started::Pending(ticket, cancel, channel) => self.calls.replace_running(ticket, cancel, channel),
             Started::Done(messages) => {
                 for message in messages {

@@ -63,6 +63,8 @@ pub enum ErrorKind {
     ValidationWork,
     /// The headers and `_meta` members that the call would copy exceed [`REQUEST_COPY_BYTES_MAX`](crate::call::REQUEST_COPY_BYTES_MAX).
     RequestCopyTooLarge,
+    /// The request state was used already, with other answers or without an outcome.
+    StateUsed,
     /// The number of calls in flight or queued is at its limit.
     Busy,
     /// The peer uses its share of a table that others use too.
@@ -96,6 +98,7 @@ impl ErrorKind {
             | Self::UnknownPrompt
             | Self::UnknownResource
             | Self::InvalidState
+            | Self::StateUsed
             | Self::UnknownTask => ErrorCode::InvalidParams,
             Self::UnknownLegacyResource => ErrorCode::ResourceNotFound,
             Self::UnknownSession => ErrorCode::SessionNotFound,
@@ -166,6 +169,7 @@ impl ErrorKind {
             Self::TooManySubscriptions => "too_many_subscriptions",
             Self::SubscriptionBytes => "subscription_bytes",
             Self::InvalidState => "invalid_state",
+            Self::StateUsed => "state_used",
             Self::UnknownRequest => "unknown_request",
             Self::UnknownTask => "unknown_task",
             Self::InvalidArguments => "invalid_arguments",

@@ -14,7 +14,7 @@ use super::{
     sessions::SessionKey,
 };
 use crate::{
-    call::{CallDetails, Capabilities, Level, Revision, SharedCallable},
+    call::{AnswersDigest, CallDetails, Capabilities, FirstUse, Level, OnceToken, Revision, SharedCallable},
     http1::Status,
     json::Node,
     jsonrpc::{Id, OwnedId},
@@ -114,6 +114,10 @@ pub struct Call<'a> {
     /// The fingerprint that binds the request state; `None` if the call cannot return `input_required`. Boxed because most
     /// calls are moved without one.
     pub fingerprint: Option<Box<RequestFingerprint>>,
+    /// The state that the call is retried with and its expiry, and the digest of the answers, if the tool's states are used once.
+    pub once: Option<Box<((OnceToken, u64), AnswersDigest)>>,
+    /// Set once the first use of that state has begun.
+    pub first_use: Option<Box<FirstUse>>,
 }
 
 /// SHA-256 of a method and its parameters, which a request state is bound to.

@@ -297,7 +297,12 @@ fn registered_tool(
         limits,
     )?;
     let new = Arc::new(RegisteredTool {
-        callable: Arc::new(Callable { output, task: description.task, ..callable }),
+        callable: Arc::new(Callable {
+            output,
+            task: description.task,
+            once: description.once.clone(),
+            ..callable
+        }),
         input,
         header_params: compiled.header_params.clone(),
         requires: description.requires,
@@ -492,6 +497,7 @@ fn callable(
         cache: Cache::default(),
         task: None,
         reads: (!reads.is_empty()).then(|| Arc::new(reads.clone())),
+        once: None,
     })
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::call::{
     Adapter, Capabilities, Capability, Context, DeclaredReads, Handler, Icon, InlineContext, IntoReply,
-    RemoteContext, Reply, TaskTerms, impl_run_methods, listable,
+    OnceStates, RemoteContext, Reply, TaskTerms, impl_run_methods, listable,
 };
 
 use crate::json::{Node, retry_with_digits};
@@ -41,6 +41,8 @@ pub(super) struct Description {
     pub(super) reads: DeclaredReads,
     /// Terms of the task that a call becomes, where the client has the tasks extension.
     pub(super) task: Option<TaskTerms>,
+    /// The used request states, if they are used once.
+    pub(super) once: Option<Arc<OnceStates>>,
     pub(super) compiled: CompiledOnce,
 }
 
@@ -89,6 +91,7 @@ impl Tool {
             deadline: None,
             reads: DeclaredReads::default(),
             task: None,
+            once: None,
             compiled: CompiledOnce::default(),
         };
         ToolBuilder { description, arguments: PhantomData }
@@ -164,6 +167,40 @@ impl<A> ToolBuilder<A> {
     #[must_use]
     pub fn task(mut self, terms: TaskTerms) -> Self {
         self.description.task = Some(terms);
+        self
+    }
+
+    /// Makes each request state of the tool valid for one use. A call that asks its client (`cx.elicit`, `cx.sample`, `cx.roots`) ends
+    /// with a signed `requestState` in 2026-07-28, and starts again when the client retries it with its answers. Without this, whoever
+    /// has the state may repeat the retry until the state expires (`limits.request_state_ttl`, 1 h), with any answers, and the handler
+    /// runs each time. With it:
+    ///
+    /// - A repeat with the same answers gets the stored outcome of the first, and the handler does not run; "busy" while the first runs.
+    /// - A repeat with other answers is rejected with -32602. So is one of a call that was cancelled because its client disconnected,
+    ///   since the handler may have done its work, and one whose outcome is no longer stored (`limits.once_bytes_max`).
+    /// - Answers without a state are rejected, and so are states that another process has issued, or the same one before a restart.
+    ///
+    /// A used state is stored until it expires, shared by all shards; beyond `limits.once_states_max` the oldest states count as expired.
+    /// Has no effect for inline tools, in tasks and in older revisions, where the call itself waits for its client.
+    ///
+    /// ```
+    /// use corelane::{AskError, Context, Elicited, Form, NoArguments, Tool};
+    ///
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// struct Confirmation {
+    ///     amount: u32,
+    /// }
+    ///
+    /// let tool = Tool::new("pay").once().run_async(async |_: NoArguments, cx: Context| {
+    ///     match cx.elicit(Form::<Confirmation>::new("Which amount?")).await? {
+    ///         Elicited::Accepted(confirmed) => Ok::<_, AskError>(format!("paid {}", confirmed.amount)),
+    ///         _ => Ok("not paid".to_owned()),
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.description.once = Some(Arc::default());
         self
     }
 

@@ -39,7 +39,7 @@ const SHARD_REFUSALS: [&str; 13] = [
 ];
 
 /// Counted events that are not rejections.
-const EVENTS: [&str; 12] = [
+const EVENTS: [&str; 13] = [
     "answer_lost",
     "answer_unexpected",
     "call_abandoned",
@@ -50,6 +50,7 @@ const EVENTS: [&str; 12] = [
     "connection_panicked",
     "events_missed",
     "input_required",
+    "outcome_repeated",
     "slow_turn",
     "stalled",
 ];
@@ -221,9 +222,10 @@ impl Observer {
         let level = match error {
             ErrorKind::ToolPanicked | ErrorKind::InvalidOutput => Level::ERROR,
             // A client error.
-            ErrorKind::InvalidArguments | ErrorKind::ValidationWork | ErrorKind::RequestCopyTooLarge => {
-                Level::INFO
-            }
+            ErrorKind::InvalidArguments
+            | ErrorKind::ValidationWork
+            | ErrorKind::RequestCopyTooLarge
+            | ErrorKind::StateUsed => Level::INFO,
             _ => Level::WARN,
         };
         self.metrics.refuse(error.name());

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::mcp::outcome::RequestFingerprint;
 use crate::{
-    call::InputRequest,
+    call::{AnswersDigest, InputRequest, OnceToken},
     json::{Node, Number},
     jsonrpc::{Id, write_result},
     registry::Snapshot,
@@ -22,6 +22,21 @@ struct State {
     /// Time of expiry, in seconds since 1970.
     expires: u64,
     answers: BTreeMap<String, Value>,
+    /// Set by tools whose states are used once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    once: Option<OnceToken>,
+}
+
+/// The answers of a retried request, and the token of a state that is used once with its expiry.
+pub(crate) type Resumed = (BTreeMap<String, Value>, Option<(OnceToken, u64)>);
+
+/// Computes the digest of `inputResponses`, independent of the order of members.
+pub(crate) fn responses_digest(responses: Option<Node<'_>>) -> AnswersDigest {
+    let mut digest = Sha256::new();
+    if let Some(responses) = responses {
+        put_value(&mut digest, responses);
+    }
+    digest.finalize().into()
 }
 
 /// Computes the fingerprint of a request, which its state is bound to.
@@ -78,25 +93,26 @@ pub(crate) fn answers(
     fingerprint: &RequestFingerprint,
     state: Option<&str>,
     responses: Option<Node<'_>>,
-) -> Option<BTreeMap<String, Value>> {
-    let mut answers = match state {
-        None => BTreeMap::new(),
+) -> Option<Resumed> {
+    let (mut answers, once) = match state {
+        None => (BTreeMap::new(), None),
         Some(text) => {
             let payload = signing_key.verify(TokenKind::RequestState, text.as_bytes(), &[fingerprint])?;
             let state: State = serde_json::from_slice(&payload).ok()?;
             if state.expires <= now {
                 return None;
             }
-            state.answers
+            (state.answers, state.once.map(|token| (token, state.expires)))
         }
     };
     for (key, value) in responses.and_then(Node::members).into_iter().flatten() {
         answers.insert(key.to_owned(), Value::deserialize(value).ok()?);
     }
-    Some(answers)
+    Some((answers, once))
 }
 
-/// Encodes an `input_required` result. `round` holds the requests to the client and the answers so far.
+/// Encodes an `input_required` result. `round` holds the requests to the client, the answers so far, and the token of a state that is
+/// used once.
 pub fn write_input_required(
     out: &mut Vec<u8>,
     snapshot: &Snapshot,
@@ -104,12 +120,12 @@ pub fn write_input_required(
     id: Id<'_>,
     expires: u64,
     fingerprint: &RequestFingerprint,
-    round: (&BTreeMap<String, InputRequest>, BTreeMap<String, Value>),
+    round: (&BTreeMap<String, InputRequest>, BTreeMap<String, Value>, Option<OnceToken>),
 ) {
-    let (requests, answers) = round;
+    let (requests, answers, once) = round;
     let request = |request: &InputRequest| json!({"method": request.method, "params": request.params});
     let requests: Value = requests.iter().map(|(key, input)| (key.clone(), request(input))).collect();
-    let state = State { expires, answers };
+    let state = State { expires, answers, once };
     // Serialization of JSON values does not fail.
     let state = serde_json::to_vec(&state).unwrap_or_default();
     let state = signing_key.sign(TokenKind::RequestState, &state, &[fingerprint]);
@@ -161,7 +177,7 @@ mod tests {
         let payload = br#"{"expires":100,"answers":{"k":{"action":"accept"}}}"#;
         let state = signing_key.sign(TokenKind::RequestState, payload, &[&fingerprint]);
         let opened = |signing_key: &SigningKey, now, fingerprint: &RequestFingerprint, state: &str| {
-            answers(signing_key, now, fingerprint, Some(state), None).map(|answers| answers.len())
+            answers(signing_key, now, fingerprint, Some(state), None).map(|(answers, _)| answers.len())
         };
         assert_eq!(opened(&signing_key, 99, &fingerprint, &state), Some(1));
         assert_eq!(opened(&signing_key, 100, &fingerprint, &state), None);
@@ -177,7 +193,7 @@ mod tests {
         let payload = br#"{"expires":100,"answers":{"a":1,"b":2}}"#;
         let state = signing_key.sign(TokenKind::RequestState, payload, &[&fingerprint]);
         let all = with_node(r#"{"b":3,"c":4}"#, |responses| {
-            answers(&signing_key, 0, &fingerprint, Some(&state), Some(responses)).unwrap()
+            answers(&signing_key, 0, &fingerprint, Some(&state), Some(responses)).unwrap().0
         });
         assert_eq!(json!(all), json!({"a": 1, "b": 3, "c": 4}));
     }

@@ -56,13 +56,18 @@ impl<'a> CallRequest<'a, '_> {
             let arguments = self.arguments.filter(|arguments| !arguments.is_null());
             Box::new(request_state::fingerprint(self.method, self.name, arguments))
         });
+        let mut once = None;
         let answers = match &fingerprint {
             Some(fingerprint) if resumes => {
                 let state = retry_state(params)?;
                 let responses = params.input_responses.filter(|responses| !responses.is_null());
-                let answers = request_state::answers(signing_key, now, fingerprint, state, responses);
+                let resumed = request_state::answers(signing_key, now, fingerprint, state, responses);
                 let invalid = || RequestError::new(ErrorKind::InvalidState, "Invalid requestState");
-                Some(answers.ok_or_else(invalid)?)
+                let (answers, token) = resumed.ok_or_else(invalid)?;
+                if callable.once().is_some() {
+                    once = Some((token.ok_or_else(invalid)?, request_state::responses_digest(responses)));
+                }
+                Some(answers)
             }
             _ => None,
         };
@@ -98,6 +103,8 @@ impl<'a> CallRequest<'a, '_> {
             affinity: client.affinity,
             details,
             fingerprint,
+            once: once.map(Box::new),
+            first_use: None,
         }))
     }
 }

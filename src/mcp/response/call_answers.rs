@@ -105,6 +105,7 @@ impl CallAnswers {
         let kind = callable.kind();
         let message = match (error, kind) {
             (ErrorKind::Busy, _) => "Server busy",
+            (ErrorKind::StateUsed, _) => "The requestState was used already, or is no longer known",
             (ErrorKind::ShuttingDown, _) => "The server is shutting down",
             (ErrorKind::PeerShare, _) => "Too many calls of this client are in flight",
             (ErrorKind::OrphanLimit, _) => "Too many calls of this client go on without a connection",
