@@ -39,6 +39,8 @@ pub enum Message {
         /// The answer.
         answer: Answer,
     },
+    /// A session has lost its subscriptions on its home shard. The receiving shard rejects its further requests.
+    SessionEvicted(Session),
     /// A client's answer to a request of a call on the receiving shard.
     ClientAnswer(ClientAnswer),
     /// A legacy client has cancelled a request.
@@ -96,9 +98,21 @@ pub enum Request {
         session: Session,
         /// The connection, on the requesting shard.
         socket: SocketId,
-        /// The stream to resume, and the last event the client received; `None` opens a new stream.
-        resume: Option<(StreamId, u64)>,
+        /// Which stream.
+        stream: StreamRequest,
     },
+}
+
+/// The stream of a session that a connection is attached to.
+#[derive(Clone, Copy, Debug)]
+pub enum StreamRequest {
+    /// A new one.
+    New,
+    /// The one of the last event that the client received, after this event.
+    Resume(StreamId, u64),
+    /// A new one, because the stream of the last event is unknown. The client is notified that all of its topics may have
+    /// changed.
+    Replace,
 }
 
 /// Answer to a [`Request`].

@@ -31,6 +31,7 @@ fn server() -> Server {
     Server::builder("streams", "0")
         .tool(Tool::new("shard").run(|_: NoArguments, cx| cx.caller().shard.to_string()))
         .tool(Tool::new("touch").run(|_: NoArguments, cx| cx.resource_updated("test://a")))
+        .tool(Tool::new("touch_long").run(|_: NoArguments, cx| cx.resource_updated(&long_uri())))
         .tool(Tool::new("touch_for_long").run_async(async |_: NoArguments, cx| {
             for _ in 0..300 {
                 cx.resource_updated("test://a");
@@ -51,7 +52,12 @@ fn server() -> Server {
         }))
         .resource(Resource::new("test://a", "a").run(|_, _cx| "a"))
         .resource(Resource::new("test://b", "b").run(|_, _cx| "b"))
+        .resource(Resource::new(long_uri(), "long").run(|_, _cx| "long"))
         .build()
+}
+
+fn long_uri() -> String {
+    format!("test://{}", "x".repeat(1500))
 }
 
 fn config(shards: usize, limits: Limits) -> Config {
@@ -326,29 +332,92 @@ fn resumed_stream_replays_only_its_own_messages() {
     end(running);
 }
 
+/// Official clients repeat a rejected GET with the same id, and then go on without a stream.
 #[test]
-fn unknown_last_event_id_is_rejected() {
-    let running = start(2, Limits::default());
+fn unknown_last_event_id_opens_a_new_stream_that_reports_missed_events() {
+    let running = start(3, Limits::default());
     let (session, other) = (open(&running), open(&running));
     subscribe(&session, "test://a");
     let mut stream = session.get(None);
     touch(&session);
     let id = next_event(&mut stream).id.unwrap();
+    drop(stream);
     let (place, last) = id.rsplit_once('-').unwrap();
     let parts: Vec<&str> = id.split('-').collect();
     let beyond = format!("{place}-{}", last.parse::<u64>().unwrap() + 1);
-    let shards = [format!("7-{}-{}-1", parts[1], parts[2]), format!("65535-{}-{}-1", parts[1], parts[2])];
-    let made_up = ["nonsense", "1", "0-0-0", "0-99-0-1", "-1-0-0-1", "99999-0-0-0"].map(str::to_owned);
-    for unknown in made_up.into_iter().chain(shards).chain([beyond]) {
-        let mut refused = session.get(Some(&unknown));
-        assert_eq!((refused.status, refused.error_code()), (400, -32600), "{unknown}");
+    let of_shards = (0..3).map(|shard| format!("{}-{shard}-99-0-1", parts[0]));
+    let of_others = [format!("7-{}-{}-1", parts[1], parts[2]), format!("{}-65535-{}-0-1", parts[0], parts[2])];
+    let made_up = ["nonsense", "1", "0-0-0", "-1-0-0-1", "99999-0-0-0"].map(str::to_owned);
+    for unknown in made_up.into_iter().chain(of_shards).chain(of_others).chain([beyond]) {
+        let mut stream = session.get(Some(&unknown));
+        assert_eq!(stream.status, 200, "{unknown}");
+        let changed: Vec<String> = (0..4).map(|_| method(&next_event(&mut stream)).to_owned()).collect();
+        assert!(changed.iter().any(|method| method == UPDATED), "{unknown}: {changed:?}");
+        assert_eq!(changed.iter().filter(|method| method.ends_with("list_changed")).count(), 3);
+        touch(&session);
+        assert_eq!(method(&next_event(&mut stream)), UPDATED, "{unknown}");
     }
-    assert_eq!(other.get(Some(&id)).status, 400, "a stream of another session");
+    let mut stream = other.get(Some(&id));
+    let first = next_event(&mut stream);
+    assert_ne!(method(&first), UPDATED, "a stream of another session is not resumed");
     let twice = format!("Accept: text/event-stream\r\nLast-Event-ID: {id}\r\nLast-Event-ID: {id}\r\n");
     assert_eq!(session.get_with(&twice).status, 400);
-    touch(&session);
-    assert_eq!(method(&next_event(&mut stream)), UPDATED, "rejected requests do not detach the stream");
+    drop(stream);
+    assert!(end(running).events("events_missed") >= 11);
+}
+
+#[test]
+fn every_kept_session_can_open_a_stream() {
+    let running = start(2, Limits { sessions_kept_max: 40, replay_streams_max: 1, ..Limits::default() });
+    let opened: Vec<(Session, SessionReply)> = (0..40)
+        .map(|_| {
+            let session = open(&running);
+            let stream = session.get(None);
+            (session, stream)
+        })
+        .collect();
+    assert!(opened.iter().all(|(_, stream)| stream.status == 200));
+    drop(opened);
     end(running);
+}
+
+#[test]
+fn session_whose_subscriptions_were_evicted_ends() {
+    let running = start(2, Limits { sessions_kept_max: 2, ..Limits::default() });
+    let sessions: Vec<Session> = (0..12).map(|_| open(&running)).collect();
+    for session in &sessions {
+        subscribe(session, "test://a");
+    }
+    let ended = || {
+        let statuses = sessions.iter().map(|session| session.request(1, "ping", json!({})).status);
+        statuses.filter(|status| *status == 404).count()
+    };
+    eventually("the end of all but two sessions of each shard", || ended() >= 8);
+    for session in sessions.iter().filter(|session| session.get(None).status == 200) {
+        touch(session);
+    }
+    assert!(end(running).events("session_evicted") >= 8);
+}
+
+/// The replay buffer of a stream holds 1 KiB.
+#[test]
+fn event_larger_than_the_replay_buffer_is_sent_but_not_kept() {
+    let limits = Limits { replay_bytes_max: 1024, replay_total_bytes_max: 4096, ..Limits::default() };
+    let running = start(1, limits);
+    let admin = running.admin_address().unwrap();
+    let session = open(&running);
+    let uri = long_uri();
+    subscribe(&session, &uri);
+    let mut stream = session.get(None);
+    let primed = stream.event().unwrap().id;
+    session.call(1, "touch_long", json!({})).response();
+    assert_eq!(next_event(&mut stream).data.unwrap()["params"]["uri"], uri);
+    assert!(support::metric(admin, "corelane_replay_bytes") < 1024.0);
+    let mut resumed = session.get(primed.as_deref());
+    let uris = (0..4).filter(|_| next_event(&mut resumed).data.unwrap()["params"]["uri"] == *uri).count();
+    assert_eq!(uris, 1, "the client is notified that all of its topics may have changed");
+    drop((stream, resumed));
+    assert_eq!(end(running).events("events_missed"), 1);
 }
 
 #[test]
@@ -402,7 +471,8 @@ fn closed_streams_free_their_slots() {
         ids.push(primed.id.unwrap());
     }
     assert_eq!(session.get(ids.last().map(String::as_str)).text(), "talked");
-    assert_eq!(session.get(ids.first().map(String::as_str)).status, 400, "the oldest stream was evicted");
+    let mut replaced = session.get(ids.first().map(String::as_str));
+    assert_ne!(method(&next_event(&mut replaced)), "", "the oldest stream was evicted, and another is opened");
     assert_eq!(session.get(None).status, 200, "the stream of the session is accepted too");
     end(running);
 }
@@ -439,7 +509,6 @@ fn sessions_without_streams_are_evicted() {
         end(running);
     };
     with(Limits { sessions_kept_max: 3, ..Limits::default() });
-    with(Limits { replay_streams_max: 3, ..Limits::default() });
     with(Limits { subscriptions_max: 12, ..Limits::default() });
 }
 

@@ -130,8 +130,8 @@ pub struct Limits {
     /// as a stack was. Beyond it: the process is aborted. Change: restart.
     #[serde(deserialize_with = "super::size::deserialize")]
     pub thread_stack_bytes: usize,
-    /// Legacy sessions of one shard that have a stream or subscriptions. Beyond it: an idle one is removed, or the
-    /// request is answered "busy". Change: restart.
+    /// Legacy sessions of one shard that have a stream or subscriptions. Beyond it: one without an open stream is removed, and ends if
+    /// it had subscribed to resources; or the request is answered "busy". Change: restart.
     pub sessions_kept_max: usize,
     /// Legacy sessions whose end or log level each shard stores. Beyond it: the oldest entry is removed.
     /// Change: restart.
@@ -163,8 +163,9 @@ pub struct Limits {
     /// Streams that one legacy session opened by GET, open or resumable. Beyond it: the oldest without a connection is freed, else
     /// the oldest is ended. Change: restart.
     pub session_streams_max: usize,
-    /// Streams of legacy sessions on one shard, open or resumable. Beyond it: the one that lost its connection first is freed; while
-    /// all are in use a reply stream cannot be resumed, and a further session is answered "busy". Change: restart.
+    /// Streams of legacy sessions on one shard, open or resumable, without the newest that each of `sessions_kept_max` sessions opened
+    /// by GET. Beyond it: the one that lost its connection first is freed; while all are in use a reply stream cannot be resumed, and
+    /// a further GET of a session ends one of its streams. Change: restart.
     pub replay_streams_max: usize,
     /// Replay buffer of one such stream, in bytes. Beyond it: the oldest event is removed; a larger one is not kept. A client that
     /// resumes behind a removed event is notified that all of its topics may have changed, or gets an error in place of a

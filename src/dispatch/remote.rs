@@ -103,8 +103,8 @@ impl Dispatcher {
     /// Serves a request, of this shard or another, from the state of this shard.
     pub(crate) fn serve(&mut self, request: &Request, from: u16) -> Answer {
         let answer = self.state.serve(request, from, &mut self.sessions, self.clock);
-        for _ in 0..self.state.take_events_missed() {
-            self.observer.metrics().event("events_missed");
+        for event in self.state.take_events() {
+            self.observer.metrics().event(event);
         }
         if let (Request::Task(TaskRequest { key, action }), Answer::Task(_)) = (request, &answer) {
             self.task_action(*key, action);

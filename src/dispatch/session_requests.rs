@@ -6,8 +6,8 @@ use corelane_ring::SocketId;
 use super::{Dispatcher, Disposition, ReplyStream, ReplyTo};
 use crate::{
     http1::Field,
-    mcp::{ErrorKind, Headers, RpcMethod},
-    mesh::Request,
+    mcp::{ErrorKind, Headers, RpcMethod, SessionKey, StreamId},
+    mesh::{Request, StreamRequest},
     session::read_event_id,
 };
 
@@ -23,17 +23,15 @@ impl Dispatcher {
             Ok(session) => session,
             Err(disposition) => return disposition,
         };
-        let resume = match headers.head.last_event_id(headers.bytes) {
-            Field::Absent => None,
-            Field::Value(id) => {
-                let resume = read_event_id(self.state.broadcast.instance(), id);
-                match resume.filter(|(stream, _)| self.has_shard(stream.shard)) {
-                    Some(resume) => Some(resume),
-                    None => {
-                        return self.reject_request(out, ErrorKind::UnknownStream, "Unknown Last-Event-ID");
-                    }
+        let stream = match headers.head.last_event_id(headers.bytes) {
+            Field::Absent => StreamRequest::New,
+            Field::Value(id) => match read_event_id(self.state.broadcast.instance(), id) {
+                Some((stream, after)) if self.can_resume(stream, session.key, after) => {
+                    StreamRequest::Resume(stream, after)
                 }
-            }
+                // Clients repeat a rejected request with the same id, and then go on without a stream.
+                _ => StreamRequest::Replace,
+            },
             Field::Repeated => {
                 let text = "Last-Event-ID is given more than once";
                 return self.reject_request(out, ErrorKind::UnknownStream, text);
@@ -42,13 +40,25 @@ impl Dispatcher {
         if headers.head.http_1_0 {
             return self.reject_request(out, ErrorKind::InvalidRequest, "A stream needs HTTP/1.1");
         }
-        if session.is_foreign {
+        if session.is_foreign && matches!(stream, StreamRequest::New) {
             // Another instance owns the state of the session. The client opens a new session and subscribes again.
             return self.reject_request(out, ErrorKind::UnknownSession, "Session not found");
         }
-        let owner = resume.map_or(session.home, |(stream, _)| stream.shard);
-        let request = Request::Attach { session, socket, resume };
+        let owner = match stream {
+            StreamRequest::Resume(stream, _) => stream.shard,
+            StreamRequest::New | StreamRequest::Replace => session.home,
+        };
+        let request = Request::Attach { session, socket, stream };
         self.request_shard(owner, request, (None, RpcMethod::Other), pending_reply(socket), out)
+    }
+
+    /// Whether the stream of an event may be resumed. The streams of other shards are checked there.
+    fn can_resume(&self, stream: StreamId, session: SessionKey, after: u64) -> bool {
+        if stream.shard == self.state.shard {
+            self.state.table.can_resume(stream, session, after)
+        } else {
+            self.has_shard(stream.shard)
+        }
     }
 
     /// Ends a session on every shard.

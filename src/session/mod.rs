@@ -24,7 +24,7 @@ use crate::{
     config::Limits,
     delivery::{AfterSend, DeliveryQueue, Destination},
     mcp::{Session, SessionKey, Sessions, StreamId, Topic},
-    mesh::{Answer, Broadcast, Message, Request},
+    mesh::{Answer, Broadcast, Message, Request, StreamRequest},
 };
 use table::{Attached, StreamWrite};
 use tasks::Tasks;
@@ -54,8 +54,8 @@ pub(crate) struct SessionState {
     pub(crate) tasks: Tasks,
     pub(crate) broadcast: Broadcast,
     limits: Limits,
-    /// Number of streams and sessions that lost messages, since it was last reported.
-    events_missed: u64,
+    /// Names of events to be counted.
+    events: Vec<&'static str>,
     /// What the shard delivers before its turn ends.
     pub(crate) deliveries: DeliveryQueue,
 }
@@ -69,7 +69,7 @@ impl SessionState {
             tasks: Tasks::new(shard, limits),
             broadcast,
             limits: *limits,
-            events_missed: 0,
+            events: Vec::new(),
             deliveries: DeliveryQueue::default(),
         }
     }
@@ -77,7 +77,7 @@ impl SessionState {
     /// Delivers the queued events of the session table to connections, of this shard or others.
     pub(crate) fn flush(&mut self) {
         while let Some(key) = self.table.next_missed() {
-            self.events_missed += 1;
+            self.events.push("events_missed");
             for message in self.change_of_all_topics(key) {
                 self.table.send(key, message);
             }
@@ -199,14 +199,24 @@ impl SessionState {
                 }
                 Answer::Done
             }
-            Request::Attach { session, socket, resume } => {
-                self.attach(session, Attachment { shard: from, socket: *socket }, *resume, now)
+            Request::Attach { session, socket, stream } => {
+                self.attach(session, Attachment { shard: from, socket: *socket }, *stream, now)
             }
             Request::Task(request) => match self.tasks.view(request.key, clock.monotonic) {
                 None => Answer::Unknown,
                 Some(view) => Answer::Task(Box::new(view.clone())),
             },
         };
+        while let Some(evicted) = self.table.next_evicted() {
+            self.events.push("session_evicted");
+            sessions.end(evicted.key);
+            for shard in 0..u16::try_from(self.broadcast.mailboxes().len()).unwrap_or(u16::MAX) {
+                // Where the queue is full, the session ends on the other shards only; those include its home.
+                if shard != self.shard {
+                    self.broadcast.post(shard, Message::SessionEvicted(evicted));
+                }
+            }
+        }
         self.flush();
         if cfg!(debug_assertions) && self.table.streams() <= CHECKED_STREAMS_MAX {
             debug_assert_eq!(self.table.check_invariants(), Ok(()));
@@ -219,25 +229,26 @@ impl SessionState {
         &mut self,
         session: &Session,
         attachment: Attachment,
-        resume: Option<(StreamId, u64)>,
+        stream: StreamRequest,
         now: u64,
     ) -> Answer {
-        let attached = match resume {
-            Some((stream, after)) => {
+        let attached = match stream {
+            StreamRequest::Resume(stream, after) => {
                 let resumed = self.table.resume(stream, session.key, after, attachment);
                 let Some(attached) = resumed else { return Answer::Unknown };
                 attached
             }
-            None => {
+            StreamRequest::New | StreamRequest::Replace => {
                 let inserted = self.table.insert(session, now, &mut self.subscriptions);
                 let opened = inserted.and_then(|_| self.table.open(session.key, attachment));
-                let Some(attached) = opened else { return Answer::Full };
+                let Some(mut attached) = opened else { return Answer::Full };
+                attached.is_missed |= matches!(stream, StreamRequest::Replace);
                 attached
             }
         };
         let Attached { stream, mut events, is_ended, is_missed } = attached;
         if is_missed {
-            self.events_missed += 1;
+            self.events.push("events_missed");
             if !is_ended {
                 for message in self.change_of_all_topics(session.key) {
                     events.append(&mut self.table.append(stream, message));
@@ -263,9 +274,9 @@ impl SessionState {
         messages
     }
 
-    /// Number of streams and sessions that lost messages, since the last call.
-    pub(crate) fn take_events_missed(&mut self) -> u64 {
-        std::mem::take(&mut self.events_missed)
+    /// Names of events that happened since the last call.
+    pub(crate) fn take_events(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.events)
     }
 
     /// Ends the GET streams of a session, and frees its state. A reply stream ends with the reply.

@@ -63,7 +63,7 @@ struct Slot {
     generation: u32,
 }
 
-/// The slab. When it is full, the stream that has been detached the longest is evicted.
+/// The slab. When it is full, the unpinned stream that has been detached the longest is evicted.
 pub(super) struct StreamTable {
     shard: u16,
     instance: Instance,
@@ -76,6 +76,7 @@ pub(super) struct StreamTable {
     /// Reply streams by session.
     replies: BTreeSet<(SessionKey, u32)>,
     attached: usize,
+    pinned: usize,
     /// Streams with buffered messages, by the size of their buffer.
     sizes: BTreeSet<(usize, u32)>,
     /// Size of all buffers.
@@ -97,6 +98,7 @@ impl StreamTable {
             sequence: 0,
             replies: BTreeSet::new(),
             attached: 0,
+            pinned: 0,
             sizes: BTreeSet::new(),
             bytes: 0,
             streams_max: limits.replay_streams_max,
@@ -115,9 +117,10 @@ impl StreamTable {
         self.attached
     }
 
-    /// Whether a stream must be freed before another is inserted.
+    /// Whether a stream must be freed before another is inserted. Pinned streams, one for each session in the session table, do
+    /// not count.
     pub(super) fn is_full(&self) -> bool {
-        self.len() >= self.streams_max
+        self.len() - self.pinned >= self.streams_max
     }
 
     /// Frees the stream that has been evictable the longest; `None` if every stream is attached or pinned.
@@ -128,6 +131,13 @@ impl StreamTable {
         Some((id, self.remove(id)?))
     }
 
+    /// Inserts the newest GET stream of a session, detached and pinned.
+    pub(super) fn insert_pinned(&mut self, session: SessionKey) -> Option<StreamId> {
+        let id = self.insert_unbounded(session, StreamKind::Get, Box::default())?;
+        self.pin(id, true);
+        Some(id)
+    }
+
     /// Inserts a detached stream; `None` if the table is full.
     pub(super) fn insert(
         &mut self,
@@ -135,9 +145,15 @@ impl StreamTable {
         kind: StreamKind,
         request_id: Box<[u8]>,
     ) -> Option<StreamId> {
-        if self.is_full() {
-            return None;
-        }
+        if self.is_full() { None } else { self.insert_unbounded(session, kind, request_id) }
+    }
+
+    fn insert_unbounded(
+        &mut self,
+        session: SessionKey,
+        kind: StreamKind,
+        request_id: Box<[u8]>,
+    ) -> Option<StreamId> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -173,6 +189,7 @@ impl StreamTable {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
         self.attached -= usize::from(stream.attachment.is_some());
+        self.pinned -= usize::from(stream.is_pinned);
         self.set_size(id.index, stream.buffer.bytes(), 0);
         if let Some(since) = stream.evictable_since {
             self.evictable.remove(&since);
@@ -208,7 +225,9 @@ impl StreamTable {
     /// Sets whether a stream is the newest GET stream of its session.
     pub(super) fn pin(&mut self, id: StreamId, is_pinned: bool) {
         if let Some(stream) = self.get_mut(id) {
-            stream.is_pinned = is_pinned;
+            let before = std::mem::replace(&mut stream.is_pinned, is_pinned);
+            self.pinned += usize::from(is_pinned);
+            self.pinned -= usize::from(before);
             self.update_evictable(id);
         }
     }
@@ -336,10 +355,11 @@ impl StreamTable {
     /// table's size.
     pub(super) fn check_invariants(&self) -> Result<(), String> {
         let mut sockets = HashSet::new();
-        let (mut live, mut attached, mut evictable, mut replies, mut bytes) = (0, 0, 0, 0, 0);
+        let (mut live, mut attached, mut pinned, mut evictable, mut replies, mut bytes) = (0, 0, 0, 0, 0, 0);
         for (id, stream) in self.iter() {
             live += 1;
             attached += usize::from(stream.attachment.is_some());
+            pinned += usize::from(stream.is_pinned);
             sockets.extend(stream.attachment.map(|attachment| (attachment.shard, attachment.socket)));
             if stream.is_ended && stream.attachment.is_some() {
                 return Err(format!("{id:?} has ended and is attached"));
@@ -365,11 +385,12 @@ impl StreamTable {
         if sockets.len() != attached {
             return Err("two streams have one connection".to_owned());
         }
-        let counted = (live, attached, evictable, replies, bytes);
-        let kept = (self.len(), self.attached, self.evictable.len(), self.replies.len(), self.bytes);
+        let counted = [live, attached, pinned, evictable, replies, bytes];
+        let (evictable, replies) = (self.evictable.len(), self.replies.len());
+        let kept = [self.len(), self.attached, self.pinned, evictable, replies, self.bytes];
         if counted != kept {
             return Err(format!(
-                "streams, attached, evictable, replies, bytes: {counted:?} counted, {kept:?} kept"
+                "streams, attached, pinned, evictable, replies, bytes: {counted:?} counted, {kept:?} kept"
             ));
         }
         Ok(())

@@ -39,13 +39,12 @@ pub(super) struct StreamWrite {
 
 /// What is kept of one session.
 struct SessionEntry {
+    session: Session,
     subscriber: SubscriberKey,
     /// The streams opened by GET, at least one, in the order of their last GET. The newest is pinned.
     streams: Vec<StreamId>,
     /// Number of `streams` with a connection.
     attached: usize,
-    /// Seconds since 1970.
-    expires: u64,
     /// Position in the order of insertion.
     sequence: u64,
 }
@@ -66,6 +65,8 @@ pub(crate) struct SessionTable {
     writes: VecDeque<StreamWrite>,
     /// Sessions with an open stream that lost messages before these were sent.
     missed: Vec<SessionKey>,
+    /// Sessions that lost their subscriptions in favour of others.
+    evicted: Vec<Session>,
 }
 
 /// What a connection that is attached to a stream receives first.
@@ -90,6 +91,7 @@ impl SessionTable {
             session_streams_max: limits.session_streams_max,
             writes: VecDeque::new(),
             missed: Vec::new(),
+            evicted: Vec::new(),
         }
     }
 
@@ -152,34 +154,47 @@ impl SessionTable {
             self.remove(expired, subscriptions);
         }
         let stream = loop {
-            if self.entries.len() < self.sessions_max
-                && subscriptions.has_room(List::ALL.len())
-                && let Some(stream) = self.insert_stream(session.key, StreamKind::Get, Box::default())
-            {
-                break stream;
+            if self.entries.len() < self.sessions_max && subscriptions.has_room(List::ALL.len()) {
+                break self.streams.insert_pinned(session.key)?;
             }
-            let (_, oldest) = self.idle.first_key_value()?;
-            self.remove(*oldest, subscriptions);
+            let oldest = *self.idle.first_key_value()?.1;
+            self.evict(oldest, subscriptions);
         };
         let subscriber = subscriptions.insert(Subscriber::Session(session.key), None);
         for list in [List::Tools, List::Resources, List::Prompts] {
             subscriptions.subscribe(subscriber, Topic::list(list));
         }
-        self.streams.pin(stream, true);
         self.sequence += 1;
-        let (sequence, expires) = (self.sequence, session.expires);
+        let sequence = self.sequence;
         self.idle.insert(sequence, session.key);
-        self.expiries.insert((expires, session.key));
-        let entry = SessionEntry { subscriber, streams: vec![stream], attached: 0, expires, sequence };
+        self.expiries.insert((session.expires, session.key));
+        let entry =
+            SessionEntry { session: *session, subscriber, streams: vec![stream], attached: 0, sequence };
         self.entries.insert(session.key, entry);
         Some(subscriber)
+    }
+
+    /// Frees a session in favour of another. One that had subscribed to resources must end, because its client would wait for
+    /// events that are not sent.
+    fn evict(&mut self, key: SessionKey, subscriptions: &mut Subscriptions<Subscriber>) {
+        if let Some(entry) = self.entries.get(&key)
+            && subscriptions.usage(entry.subscriber).named > 0
+        {
+            self.evicted.push(entry.session);
+        }
+        self.remove(key, subscriptions);
+    }
+
+    /// The next of the sessions that lost their subscriptions and must end.
+    pub(super) fn next_evicted(&mut self) -> Option<Session> {
+        self.evicted.pop()
     }
 
     /// Frees a session and its streams, and ends them on their connections.
     pub(super) fn remove(&mut self, key: SessionKey, subscriptions: &mut Subscriptions<Subscriber>) {
         let Some(entry) = self.entries.remove(&key) else { return };
         self.idle.remove(&entry.sequence);
-        self.expiries.remove(&(entry.expires, key));
+        self.expiries.remove(&(entry.session.expires, key));
         subscriptions.remove(entry.subscriber);
         for id in entry.streams {
             self.close(id);
@@ -287,7 +302,8 @@ impl SessionTable {
                     };
                     let oldest = *streams.iter().find(is_detached).or(streams.first())?;
                     self.close(oldest);
-                    self.streams.insert(key, StreamKind::Get, Box::default())?
+                    // In place of the freed one, or of the newest until now, which is unpinned in favour of this one.
+                    self.streams.insert_pinned(key)?
                 }
             };
             self.append_unsent(id, unsent);
@@ -316,8 +332,7 @@ impl SessionTable {
         after: u64,
         attachment: Attachment,
     ) -> Option<Attached> {
-        let is_sent = |stream: &&SessionStream| stream.session == key && after <= stream.buffer.sent();
-        let stream = self.streams.get(id).filter(is_sent)?;
+        let stream = self.streams.get(id).filter(|_| self.can_resume(id, key, after))?;
         let (is_ended, kind) = (stream.is_ended, stream.kind);
         let mut is_missed = !stream.buffer.is_complete_after(after);
         if kind == StreamKind::Get {
@@ -339,6 +354,11 @@ impl SessionTable {
             }
         }
         Some(Attached { stream: id, events, is_ended, is_missed })
+    }
+
+    /// Whether a session can resume a stream after the event numbered `after`.
+    pub(crate) fn can_resume(&self, id: StreamId, key: SessionKey, after: u64) -> bool {
+        self.streams.get(id).is_some_and(|stream| stream.session == key && after <= stream.buffer.sent())
     }
 
     /// Appends a message to an attached stream. Returns its event, which the caller sends.
@@ -483,7 +503,7 @@ impl SessionTable {
             if (self.idle.get(&entry.sequence) == Some(key)) != (attached == 0) {
                 return Err(format!("{key:x} is idle and not listed as such, or the reverse"));
             }
-            if !self.expiries.contains(&(entry.expires, *key)) {
+            if !self.expiries.contains(&(entry.session.expires, *key)) {
                 return Err(format!("{key:x} is not listed by expiry"));
             }
         }

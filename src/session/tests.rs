@@ -16,8 +16,8 @@ use super::{
 use crate::{
     call::{Capabilities, Revision},
     config::Limits,
-    mcp::{Instance, Session, SessionKey, Sessions, StreamId},
-    mesh::{Answer, Broadcast, Mailbox, Message, Request},
+    mcp::{Instance, Session, SessionKey, Sessions, StreamId, Topic},
+    mesh::{Answer, Broadcast, Mailbox, Message, Request, StreamRequest},
     signed_token::SigningKey,
 };
 
@@ -190,12 +190,34 @@ fn stream_that_was_detached_first_makes_room_for_another() {
     tables.table.push(replies[2], (*b"c").into(), true);
     tables.table.detach(replies[0], attachment(1));
     assert_eq!(tables.writes(), [(3, "c".to_owned(), true)]);
-    assert!(tables.insert(2, 0));
+    let added = tables.open_reply(1, 4).unwrap();
     assert!(tables.resume(replies[2], 1, 0, 5).is_none(), "it was freed");
     let (events, is_ended) = tables.resume(replies[0], 1, 0, 6).unwrap();
     assert_eq!((events.len(), is_ended), (0, false));
-    assert!(!tables.insert(3, 0) || tables.table.subscriber(2).is_none(), "an idle session is freed");
-    assert_eq!((tables.table.streams(), tables.table.streams_attached()), (3, 2));
+    assert_eq!(tables.open_reply(1, 7), None, "all are open");
+    for key in 2..=4 {
+        assert!(tables.insert(key, 0), "one stream of each session needs no room");
+    }
+    tables.open(2, 8);
+    tables.open(2, 9);
+    assert_eq!((tables.writes(), tables.table.streams_attached()), (vec![end(8)], 4), "a second one does");
+    tables.table.detach(added, attachment(4));
+    tables.open(2, 10);
+    assert_eq!((tables.writes(), tables.table.streams_attached()), (vec![], 4));
+}
+
+#[test]
+fn evicted_session_ends_if_it_had_subscribed_to_a_resource() {
+    let mut tables = Tables::new(Limits { sessions_kept_max: 2, ..Limits::default() });
+    for key in 1..=2 {
+        assert!(tables.insert(key, 0));
+    }
+    let subscriber = tables.table.subscriber(1).unwrap();
+    tables.subscriptions.subscribe(subscriber, Topic::resource("a"));
+    assert!(tables.insert(3, 0) && tables.insert(4, 0));
+    let evicted: Vec<SessionKey> =
+        std::iter::from_fn(|| tables.table.next_evicted()).map(|session| session.key).collect();
+    assert_eq!(evicted, [1]);
 }
 
 #[test]
@@ -282,7 +304,7 @@ fn message_for_a_shard_whose_queue_is_full_is_kept_and_its_connection_is_ended_l
     let clock = Clock { monotonic: Instant::now(), wall: Duration::ZERO };
     let socket = SocketId::default();
     let mut attach = |home: &mut SessionState, from| {
-        let request = Request::Attach { session, socket, resume: None };
+        let request = Request::Attach { session, socket, stream: StreamRequest::New };
         match home.serve(&request, from, &mut sessions, clock) {
             Answer::Attached(stream, events, false) => (stream, data(&events).concat()),
             other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Shard;
 use crate::{
     delivery::{AfterSend, Destination, Payload},
-    mesh::{Answer, Message, Request},
+    mesh::{Answer, Message, Request, StreamRequest},
     session::Attachment,
 };
 
@@ -44,7 +44,24 @@ impl Shard {
                 deliveries.push(Destination::Subscribers, Payload::Event(event), AfterSend::KeepOpen);
             }
             Message::Request { from, ticket, request } => {
-                let answer = dispatcher.serve(&request, from);
+                let mut request = request;
+                let mut answer = dispatcher.serve(&request, from);
+                if let (Request::Attach { session, stream, .. }, Answer::Unknown) = (&mut request, &answer) {
+                    // The home of the session opens another stream and answers instead.
+                    *stream = StreamRequest::Replace;
+                    let home = session.home;
+                    if usize::from(home) == dispatcher.shard {
+                        answer = dispatcher.serve(&request, from);
+                    } else if dispatcher
+                        .state
+                        .broadcast
+                        .post(home, Message::Request { from, ticket, request: request.clone() })
+                    {
+                        return;
+                    } else {
+                        answer = Answer::Full;
+                    }
+                }
                 let attached = match (&request, &answer) {
                     (Request::Attach { socket, .. }, Answer::Attached(stream, ..)) => {
                         Some((*stream, *socket))
@@ -60,6 +77,7 @@ impl Shard {
                 }
             }
             Message::Answer { ticket, answer } => dispatcher.on_remote_answer(ticket, answer),
+            Message::SessionEvicted(session) => _ = dispatcher.sessions.end(session.key),
             Message::ClientAnswer(answer) => dispatcher.client_answer(answer),
             Message::Cancel(session, id) => dispatcher.cancel_in_session(session, &id),
             Message::Stream { stream, socket, events, ended } => {

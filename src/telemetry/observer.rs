@@ -39,7 +39,7 @@ const SHARD_REFUSALS: [&str; 13] = [
 ];
 
 /// Counted events that are not rejections.
-const EVENTS: [&str; 13] = [
+const EVENTS: [&str; 14] = [
     "answer_lost",
     "answer_unexpected",
     "call_abandoned",
@@ -51,6 +51,7 @@ const EVENTS: [&str; 13] = [
     "events_missed",
     "input_required",
     "outcome_repeated",
+    "session_evicted",
     "slow_turn",
     "stalled",
 ];
