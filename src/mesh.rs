@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
@@ -15,7 +15,10 @@ use crossbeam_queue::ArrayQueue;
 use crate::{
     call::Level,
     jsonrpc::OwnedId,
-    mcp::{ClientAnswer, Event, Instance, Session, SessionKey, StreamId, TaskRequest, TaskView},
+    mcp::{
+        ClientAnswer, EndRecord, Event, Instance, Session, SessionKey, Sessions, StreamId, TaskRequest,
+        TaskView,
+    },
     runtime::Ticket,
 };
 
@@ -83,9 +86,9 @@ pub enum Message {
 #[derive(Clone, Debug)]
 pub enum Request {
     /// Set the log level of a session.
-    SetLevel(SessionKey, Level),
+    SetLevel(Session, Level),
     /// Mark a session as ended, and end and free its streams.
-    End(SessionKey),
+    End(Session),
     /// Subscribe a session to a resource.
     Subscribe(Session, String),
     /// Unsubscribe a session from a resource.
@@ -110,6 +113,8 @@ pub enum StreamRequest {
     New,
     /// The one of the last event that the client received, after this event.
     Resume(StreamId, u64),
+    /// As [`StreamRequest::Resume`], of a reply, which no other stream can replace.
+    ResumeReply(StreamId, u64),
     /// A new one, because the stream of the last event is unknown. The client is notified that all of its topics may have
     /// changed.
     Replace,
@@ -189,10 +194,19 @@ impl Mailbox {
     }
 }
 
+/// Queue of the thread that stores ends of sessions beyond the process. It answers when the record is on disk.
+pub struct EndStore {
+    /// The record, and the shard and ticket of the request to be answered.
+    pub queue: crossbeam_channel::Sender<(EndRecord, u16, Ticket)>,
+    /// The records that were stored before this run, until all shards have started.
+    pub restored: Mutex<Vec<EndRecord>>,
+}
+
 /// Queues of all shards of a server, set when all shards have started, and the id of this instance.
 #[derive(Clone)]
 pub struct Broadcast {
     mailboxes: Arc<OnceLock<Vec<Arc<Mailbox>>>>,
+    end_store: Option<Arc<EndStore>>,
     instance: Instance,
 }
 
@@ -205,7 +219,7 @@ impl Default for Broadcast {
         // If no random bytes are available, the epoch still distinguishes the instances of one machine.
         let _ = getrandom::fill(&mut node);
         let instance = Instance { epoch: u32::from_le_bytes([a, b, c, d]), node };
-        Self { mailboxes: Arc::default(), instance }
+        Self { mailboxes: Arc::default(), end_store: None, instance }
     }
 }
 
@@ -216,8 +230,40 @@ impl Broadcast {
         self.instance
     }
 
+    /// Sets where ends of sessions are stored.
+    #[must_use]
+    pub fn with_end_store(self, store: EndStore) -> Self {
+        Self { end_store: Some(Arc::new(store)), ..self }
+    }
+
+    /// Whether ends of sessions are stored.
+    #[must_use]
+    pub fn has_end_store(&self) -> bool {
+        self.end_store.is_some()
+    }
+
+    /// Stores that a session has ended, and then answers `ticket` of the shard `from`. Returns `false` if the queue is full.
+    #[must_use]
+    pub fn store_end(&self, session: &Session, from: u16, ticket: Ticket) -> bool {
+        let Session { key, peer, expires, .. } = *session;
+        let record = EndRecord::Session { key, peer, expires };
+        self.end_store.as_ref().is_some_and(|store| store.queue.try_send((record, from, ticket)).is_ok())
+    }
+
+    /// Ends the sessions that ended in earlier runs of the process.
+    pub fn restore(&self, sessions: &mut Sessions) {
+        if let Some(store) = &self.end_store {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let restored = store.restored.lock().unwrap_or_else(PoisonError::into_inner);
+            sessions.restore(&restored, now.as_secs());
+        }
+    }
+
     /// Sets the queues, once, after the shards have started.
     pub fn connect(&self, mailboxes: Vec<Arc<Mailbox>>) {
+        if let Some(store) = &self.end_store {
+            *store.restored.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
+        }
         let _ = self.mailboxes.set(mailboxes);
     }
 

@@ -28,6 +28,12 @@ impl PeerKey {
             Some(IpAddr::V6(ip)) => Self(ip.octets().first_chunk().copied().unwrap_or_default()),
         }
     }
+
+    /// The key as bytes, the same in every run of the process.
+    #[must_use]
+    pub(crate) fn bytes(self) -> [u8; 8] {
+        self.0
+    }
 }
 
 /// Why a peer gets no entry of a table.

@@ -22,6 +22,10 @@ pub enum TokenKind {
     Task,
     /// The id of a request to a client.
     ServerRequest,
+    /// The hash of a peer.
+    Peer,
+    /// A record of the file of ended sessions.
+    EndRecord,
 }
 
 /// Signing key. Keep it secret: it creates tokens that the server accepts.
@@ -60,6 +64,16 @@ impl SigningKey {
         let mut tag = [0; TAG_BYTES];
         tag.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         tag
+    }
+
+    /// The first bytes of the signature of `payload`: a keyed hash.
+    ///
+    /// `N` is at most [`TAG_BYTES`]; further bytes are zero.
+    #[must_use]
+    pub fn hash<const N: usize>(&self, kind: TokenKind, payload: &[u8]) -> [u8; N] {
+        let mut hash = [0; N];
+        hash.iter_mut().zip(self.tag(kind, payload, &[])).for_each(|(to, from)| *to = from);
+        hash
     }
 
     /// Encodes `payload` and its signature as a token.

@@ -136,7 +136,7 @@ fn subscribed_uris_of_a_shard_are_bounded_in_bytes_and_shared_between_subscriber
         |name, length| session.request(1, "resources/subscribe", json!({"uri": uri(name, length)})).status;
     assert_eq!([subscribe(0, 100), subscribe(3, 64)], [200, 503]);
     drop(peers);
-    await_metric(admin, "corelane_subscription_bytes", 100.0);
+    await_metric(admin, "corelane_subscription_bytes", 200.0);
     assert_eq!(subscribe(3, 64), 200);
     running.stopper().drain();
     running.join().unwrap();

@@ -526,11 +526,7 @@ fn long_uris(count: usize) -> Vec<String> {
 
 /// Limits that permit subscriptions to these URIs.
 fn long_uris_limits() -> Limits {
-    Limits {
-        subscription_uri_bytes_max: 8 * 1024,
-        subscriber_bytes_max: 4 * 1024 * 1024,
-        ..Limits::default()
-    }
+    Limits { subscription_uri_bytes_max: 8 * 1024, subscriber_bytes_max: 4 << 20, ..Limits::default() }
 }
 
 #[test]

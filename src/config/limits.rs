@@ -133,8 +133,8 @@ pub struct Limits {
     /// Legacy sessions of one shard that have a stream or subscriptions. Beyond it: one without an open stream is removed, and ends if
     /// it had subscribed to resources; or the request is answered "busy". Change: restart.
     pub sessions_kept_max: usize,
-    /// Legacy sessions whose end or log level each shard stores. Beyond it: the oldest entry is removed.
-    /// Change: restart.
+    /// Legacy sessions whose end or log level each shard stores. Beyond it: the peer with the most entries loses its oldest one, and if
+    /// that was an end, all sessions that this peer opened before are answered with 404. Change: restart.
     pub session_notes_max: usize,
     /// Lifetime of a legacy session. After it: 404, and the client initializes another session. Change: restart.
     #[serde(with = "humantime_serde")]

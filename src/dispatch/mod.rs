@@ -44,7 +44,7 @@ use crate::{
     },
     memory::{MemoryBudget, MemoryPressure},
     mesh::{Broadcast, Request},
-    peer::NoRoom,
+    peer::{NoRoom, PeerKey},
     registry::Snapshot,
     runtime::{CallEvent, Completions, Runner, Started, Ticket, instant_after},
     session::{Clock, SessionState},
@@ -119,6 +119,9 @@ impl Dispatcher {
         let names = snapshot.tools().iter().map(|tool| tool.callable().name());
         observer.metrics().set_tools(ToolSeries::new(names));
         let ttl = limits.session_ttl.as_secs();
+        let mut sessions =
+            Sessions::new(signing_key, shards, ttl, limits.session_notes_max).of(broadcast.instance());
+        broadcast.restore(&mut sessions);
         Self {
             shard,
             snapshot: Rc::new(snapshot),
@@ -126,8 +129,7 @@ impl Dispatcher {
             state: SessionState::new(u16::try_from(shard).unwrap_or(u16::MAX), &limits, broadcast.clone()),
             observer,
             memory: MemoryBudget::new(buffers, limits.peer_share_percent, pressure),
-            sessions: Sessions::new(signing_key, shards, ttl, limits.session_notes_max)
-                .of(broadcast.instance()),
+            sessions,
             cancelled: VecDeque::new(),
             runner,
             answers: CallAnswers::new(&limits),
@@ -349,7 +351,7 @@ impl Dispatcher {
             Outcome::Reply(method) => self.replied(method),
             Outcome::Run(_) | Outcome::Accepted => Disposition::NoReply,
             error @ Outcome::Rejected(..) => self.reject(error),
-            Outcome::Initialized(handshake, session) => self.initialized(handshake, session, source),
+            Outcome::Initialized(handshake) => self.initialized(handshake, source),
             Outcome::Listen(request) => self.listen(request, source, out),
             Outcome::SessionCommand(id, Affinity::Session(session), action) => {
                 self.act_for_session(id, session, action, source, out)
@@ -373,23 +375,21 @@ impl Dispatcher {
     }
 
     /// Records the handshake of a newline-delimited connection, or opens a session.
-    fn initialized(
-        &mut self,
-        handshake: Handshake,
-        session: Option<String>,
-        source: &mut Source<'_>,
-    ) -> Disposition {
-        if let Source::JsonLines { client, .. } = source {
-            self.observer.metrics().note(RpcMethod::Initialize as usize);
-            client.handshake = Some(handshake);
-            self.subscribe_to_lists(client);
-        }
-        match session {
-            Some(id) => {
-                self.observer.metrics().note(RpcMethod::Initialize as usize);
-                Disposition::SessionOpened(id)
+    /// Stores the result of `initialize` on a newline-delimited connection. Over HTTP, opens a session.
+    fn initialized(&mut self, handshake: Handshake, source: &mut Source<'_>) -> Disposition {
+        self.observer.metrics().note(RpcMethod::Initialize as usize);
+        match source {
+            Source::JsonLines { client, .. } => {
+                client.handshake = Some(handshake);
+                self.subscribe_to_lists(client);
+                Disposition::Replied(crate::http1::Status::Ok, Vec::new())
             }
-            None => Disposition::Replied(crate::http1::Status::Ok, Vec::new()),
+            Source::Http { peer, .. } => {
+                let Handshake { revision, capabilities, .. } = handshake;
+                let (now, peer) = (self.clock.wall.as_secs(), PeerKey::new(*peer).bytes());
+                let entropy = self.entropy.take();
+                Disposition::SessionOpened(self.sessions.open(revision, capabilities, now, entropy, &peer))
+            }
         }
     }
 

@@ -60,15 +60,23 @@ impl Dispatcher {
         let answer = self.serve(&request, from);
         let others = self.state.broadcast.mailboxes().len().saturating_sub(1);
         let peer = self.observer.peer();
-        let remote = RemoteRequest { reply_to, peer, id, method, started, left: others };
-        if others == 0 {
+        // The end of a session is stored before it is answered.
+        let ended = match &request {
+            Request::End(session) if self.state.broadcast.has_end_store() => Some(*session),
+            _ => None,
+        };
+        let left = others + usize::from(ended.is_some());
+        let remote = RemoteRequest { reply_to, peer, id, method, started, left };
+        if left == 0 {
             return self.reply_now(&remote, answer, out);
         }
         self.post_remote(remote, out, |broadcast, ticket| {
             // If one mailbox is full, other shards may have served the request, which is idempotent.
-            (0..=u16::try_from(others).unwrap_or(u16::MAX)).filter(|shard| *shard != from).all(|shard| {
-                broadcast.post(shard, Message::Request { from, ticket, request: request.clone() })
-            })
+            let is_posted =
+                (0..=u16::try_from(others).unwrap_or(u16::MAX)).filter(|shard| *shard != from).all(|shard| {
+                    broadcast.post(shard, Message::Request { from, ticket, request: request.clone() })
+                });
+            is_posted && ended.is_none_or(|session| broadcast.store_end(&session, from, ticket))
         })
     }
 

@@ -8,7 +8,7 @@ use crate::{
     http1::Field,
     mcp::{ErrorKind, Headers, RpcMethod, SessionKey, StreamId},
     mesh::{Request, StreamRequest},
-    session::read_event_id,
+    session::{is_reply_event, read_event_id},
 };
 
 impl Dispatcher {
@@ -27,7 +27,13 @@ impl Dispatcher {
             Field::Absent => StreamRequest::New,
             Field::Value(id) => match read_event_id(self.state.broadcast.instance(), id) {
                 Some((stream, after)) if self.can_resume(stream, session.key, after) => {
-                    StreamRequest::Resume(stream, after)
+                    let is_reply = is_reply_event(id);
+                    let resume = if is_reply { StreamRequest::ResumeReply } else { StreamRequest::Resume };
+                    resume(stream, after)
+                }
+                // The response is lost. Another stream would be kept open in vain for each request whose stream was freed.
+                _ if is_reply_event(id) => {
+                    return self.reject_request(out, ErrorKind::UnknownStream, "Unknown Last-Event-ID");
                 }
                 // Clients repeat a rejected request with the same id, and then go on without a stream.
                 _ => StreamRequest::Replace,
@@ -45,7 +51,7 @@ impl Dispatcher {
             return self.reject_request(out, ErrorKind::UnknownSession, "Session not found");
         }
         let owner = match stream {
-            StreamRequest::Resume(stream, _) => stream.shard,
+            StreamRequest::Resume(stream, _) | StreamRequest::ResumeReply(stream, _) => stream.shard,
             StreamRequest::New | StreamRequest::Replace => session.home,
         };
         let request = Request::Attach { session, socket, stream };
@@ -70,7 +76,7 @@ impl Dispatcher {
     ) -> Disposition {
         match self.session(headers, out) {
             Ok(session) => {
-                let request = Request::End(session.key);
+                let request = Request::End(session);
                 self.request_all_shards(request, (None, RpcMethod::Other), pending_reply(socket), out)
             }
             Err(disposition) => disposition,

@@ -103,7 +103,7 @@ impl Dispatcher {
         let home = session.home;
         match action {
             SessionAction::SetLevel(level) => {
-                self.request_all_shards(Request::SetLevel(session.key, level), about, source.reply_to(), out)
+                self.request_all_shards(Request::SetLevel(session, level), about, source.reply_to(), out)
             }
             SessionAction::Subscribe(uri) => {
                 self.request_shard(home, Request::Subscribe(session, uri), about, source.reply_to(), out)

@@ -25,8 +25,8 @@ use crate::{
 pub enum Outcome<'a> {
     /// The reply is in the buffer; HTTP status 200.
     Reply(RpcMethod),
-    /// The reply to `initialize` is in the buffer. Contains the id of the session that was opened, over HTTP.
-    Initialized(Handshake, Option<String>),
+    /// The reply to `initialize` is in the buffer. Over HTTP the caller opens a session.
+    Initialized(Handshake),
     /// The error is in the buffer. The text is its message, in which names from the client are truncated.
     Rejected(Status, RpcMethod, ErrorKind, Cow<'static, str>, Option<OwnedId>),
     /// A notification without a reply; HTTP status 202.

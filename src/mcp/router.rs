@@ -98,7 +98,7 @@ pub fn route<'a>(
         RpcMethod::TasksGet | RpcMethod::TasksUpdate | RpcMethod::TasksCancel => {
             tasks::request(method, context.sessions.signing_key(), &client, id, &params)
         }
-        RpcMethod::Initialize => initialize::answer(context, transport, id, &params, out),
+        RpcMethod::Initialize => initialize::answer(context, id, &params, out),
         RpcMethod::Ping => Ok(ping::answer(id, out)),
         RpcMethod::SetLevel => logging::set_level(&client, id, &params),
         RpcMethod::Subscribe | RpcMethod::Unsubscribe => {

@@ -1,20 +1,18 @@
 //! Legacy sessions ([Session Management][spec]). A session id is signed and contains what any shard needs to serve a request of
-//! the session, so that a session takes no memory. Two facts are recorded on every shard, in a bounded table: that a session
-//! has ended, and its log level.
+//! the session, so that a session takes no memory. Two facts are recorded on every shard, in a bounded table
+//! (`session_records.rs`): that a session has ended, and its log level.
 //!
 //! [spec]: https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management
 
-use std::collections::{HashMap, VecDeque};
-
-use foldhash::fast::RandomState;
-
+pub(in crate::mcp) use super::model::session::{Session, SessionKey};
+use super::{
+    model::session::PeerHash,
+    session_records::{EndRecord, SessionRecords},
+};
 use crate::{
     call::{Capabilities, Level, Revision},
     signed_token::{SigningKey, TAG_BYTES, TokenKind},
 };
-
-/// Key of a session: the random part of its id.
-pub type SessionKey = u128;
 
 /// Identifies one run of a server process. Its state is not available to later runs or to other processes with the same key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,27 +39,10 @@ impl std::fmt::Display for Instance {
     }
 }
 
-/// A session, as decoded from its id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// The random part of the id.
-    pub key: SessionKey,
-    /// The shard that keeps the session's subscriptions and GET streams.
-    pub home: u16,
-    /// The protocol version that was negotiated.
-    pub revision: Revision,
-    /// The capabilities that the client declared.
-    pub capabilities: Capabilities,
-    /// Time of expiry, in seconds since 1970.
-    pub expires: u64,
-    /// Another instance opened the session, and its streams and subscriptions are not available here.
-    pub is_foreign: bool,
-}
-
-/// The layout of an id: version, home, revision, capabilities, expiry, key, instance.
-const PAYLOAD_BYTES: usize = 1 + 2 + 1 + 1 + 8 + 16 + Instance::BYTES;
+/// The layout of an id: version, home, revision, capabilities, expiry, key, instance, hash of the peer.
+const PAYLOAD_BYTES: usize = 1 + 2 + 1 + 1 + 8 + 16 + Instance::BYTES + 3;
 const ID_BYTES: usize = (PAYLOAD_BYTES + TAG_BYTES) / 3 * 4;
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 const _: () =
     assert!((PAYLOAD_BYTES + TAG_BYTES).is_multiple_of(3), "the base64 of an id has no partial group");
@@ -76,17 +57,7 @@ pub struct Sessions {
     shards: u16,
     ttl_seconds: u64,
     verified: Vec<Option<([u8; ID_BYTES], Session)>>,
-    records: HashMap<SessionKey, SessionRecord, RandomState>,
-    /// The keys of `records`, oldest first.
-    recorded: VecDeque<SessionKey>,
-    records_max: usize,
-}
-
-/// What is recorded of a session.
-#[derive(Clone, Copy, Debug, Default)]
-struct SessionRecord {
-    ended: bool,
-    level: Option<Level>,
+    records: SessionRecords,
 }
 
 impl Sessions {
@@ -100,9 +71,7 @@ impl Sessions {
             shards: u16::try_from(shards).unwrap_or(u16::MAX).max(1),
             ttl_seconds,
             verified: vec![None; VERIFIED],
-            records: HashMap::default(),
-            recorded: VecDeque::new(),
-            records_max: records_max.max(1),
+            records: SessionRecords::new(records_max),
         }
     }
 
@@ -124,7 +93,8 @@ impl Sessions {
         &self.signing_key
     }
 
-    /// Opens a session and returns its id. `entropy` must be unguessable; `now` is in seconds since 1970.
+    /// Opens a session and returns its id. `entropy` must be unguessable; `now` is in seconds since 1970. `peer` identifies the
+    /// client; the id contains a keyed hash of it.
     #[must_use]
     pub fn open(
         &self,
@@ -132,6 +102,7 @@ impl Sessions {
         capabilities: Capabilities,
         now: u64,
         entropy: [u8; 16],
+        peer: &[u8],
     ) -> String {
         let key = u128::from_le_bytes(entropy);
         let home = home(key, self.shards);
@@ -143,6 +114,8 @@ impl Sessions {
         payload.extend_from_slice(&now.saturating_add(self.ttl_seconds).to_le_bytes());
         payload.extend_from_slice(&entropy);
         payload.extend_from_slice(&self.instance.bytes());
+        let peer: PeerHash = self.signing_key.hash(TokenKind::Peer, peer);
+        payload.extend_from_slice(&peer);
         self.signing_key.sign(TokenKind::Session, &payload, &[])
     }
 
@@ -160,8 +133,7 @@ impl Sessions {
                 session
             }
         };
-        let ended = self.records.get(&session.key).is_some_and(|record| record.ended);
-        (session.expires > now && !ended).then_some(session)
+        (session.expires > now && !self.records.has_ended(&session)).then_some(session)
     }
 
     fn cached(&self, id: &[u8; ID_BYTES]) -> Option<Session> {
@@ -174,13 +146,15 @@ impl Sessions {
         let payload: [u8; PAYLOAD_BYTES] = payload.try_into().ok()?;
         let [version, home_low, home_high, revision, capabilities, rest @ ..] = payload;
         let (expires, rest) = rest.split_at_checked(8)?;
-        let (key, instance) = rest.split_at_checked(16)?;
+        let (key, rest) = rest.split_at_checked(16)?;
+        let (instance, peer) = rest.split_at_checked(Instance::BYTES)?;
         let session = Session {
             key: u128::from_le_bytes(key.try_into().ok()?),
             home: u16::from_le_bytes([home_low, home_high]),
             revision: Revision::ALL.get(usize::from(revision)).copied()?,
             capabilities: Capabilities::from_bits(capabilities),
             expires: u64::from_le_bytes(expires.try_into().ok()?),
+            peer: peer.try_into().ok()?,
             is_foreign: instance != self.instance.bytes(),
         };
         // With fewer shards than when the session was opened, its home may not exist.
@@ -190,37 +164,33 @@ impl Sessions {
     /// The log level of a session, if the client has set one.
     #[must_use]
     pub fn level(&self, key: SessionKey) -> Option<Level> {
-        self.records.get(&key)?.level
+        self.records.level(key)
     }
 
-    /// Sets the log level of a session.
-    pub fn set_level(&mut self, key: SessionKey, level: Level) {
-        self.record(key).level = Some(level);
+    /// Sets the log level of a session. `now`: seconds since 1970.
+    pub fn set_level(&mut self, session: &Session, level: Level, now: u64) {
+        self.records.set_level(session, level, now);
     }
 
-    /// Ends a session. Returns whether it had not ended before.
-    pub fn end(&mut self, key: SessionKey) -> bool {
-        !std::mem::replace(&mut self.record(key).ended, true)
+    /// Ends a session. Returns whether it had not ended before. `now`: seconds since 1970.
+    pub fn end(&mut self, session: &Session, now: u64) -> bool {
+        self.records.end(session, now)
+    }
+
+    /// Ends sessions that ended in another run of the process. `now`: seconds since 1970.
+    pub fn restore(&mut self, ends: &[EndRecord], now: u64) {
+        ends.iter().for_each(|record| self.records.restore(*record, now));
+    }
+
+    /// The ends of sessions that have not expired. `now`: seconds since 1970.
+    pub fn ends(&self, now: u64) -> impl Iterator<Item = EndRecord> {
+        self.records.ends(now)
     }
 
     /// Number of sessions with a record.
     #[must_use]
     pub fn recorded(&self) -> usize {
         self.records.len()
-    }
-
-    fn record(&mut self, key: SessionKey) -> &mut SessionRecord {
-        if !self.records.contains_key(&key) {
-            // The oldest record is dropped. If its session had ended, its id is valid again until it expires; but the streams
-            // and subscriptions of the session were freed.
-            if self.recorded.len() >= self.records_max
-                && let Some(oldest) = self.recorded.pop_front()
-            {
-                self.records.remove(&oldest);
-            }
-            self.recorded.push_back(key);
-        }
-        self.records.entry(key).or_default()
     }
 }
 
@@ -262,7 +232,7 @@ mod tests {
     fn id_is_visible_ascii_and_contains_the_negotiated_revision() {
         let mut sessions = sessions(4);
         let able = Capabilities::default().with(Capability::Sampling).with(Capability::Roots);
-        let id = sessions.open(Revision::V2025_06_18, able, 1000, entropy(1));
+        let id = sessions.open(Revision::V2025_06_18, able, 1000, entropy(1), b"peer");
         assert!(id.bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "{id}");
         let session = sessions.verify(id.as_bytes(), 1000).unwrap();
         assert_eq!((session.revision, session.capabilities), (Revision::V2025_06_18, able));
@@ -274,7 +244,7 @@ mod tests {
     #[test]
     fn forged_and_foreign_session_ids_are_rejected() {
         let mut sessions = sessions(1);
-        let id = sessions.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1));
+        let id = sessions.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1), b"peer");
         for index in 0..id.len() {
             let mut forged = id.clone().into_bytes();
             forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
@@ -285,6 +255,7 @@ mod tests {
             Capabilities::default(),
             0,
             entropy(1),
+            b"peer",
         );
         assert_eq!(sessions.verify(foreign.as_bytes(), 0), None);
         for id in ["", "x", &id[1..], &format!("{id}A")] {
@@ -295,7 +266,7 @@ mod tests {
     #[test]
     fn session_of_another_instance_is_valid_and_foreign() {
         let of = |epoch, node| sessions(1).of(Instance { epoch, node: [node; 5] });
-        let id = of(1, 1).open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1));
+        let id = of(1, 1).open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1), b"peer");
         for (epoch, node, is_foreign) in [(1, 1, false), (2, 1, true), (1, 2, true)] {
             let session = of(epoch, node).verify(id.as_bytes(), 0).unwrap();
             assert_eq!(session.is_foreign, is_foreign, "{epoch} {node}");
@@ -321,8 +292,9 @@ mod tests {
     fn sessions_of_removed_shards_are_unknown() {
         let many = sessions(8);
         let mut few = sessions(2);
-        let ids = (0..100)
-            .map(|number| many.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(number)));
+        let ids = (0..100).map(|number| {
+            many.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(number), b"peer")
+        });
         let known = ids.filter(|id| few.verify(id.as_bytes(), 0).is_some()).count();
         assert!(
             (10..50).contains(&known),
@@ -333,16 +305,17 @@ mod tests {
     #[test]
     fn session_records_are_bounded() {
         let mut sessions = sessions(1);
-        let id = sessions.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1));
-        let key = sessions.verify(id.as_bytes(), 0).unwrap().key;
-        sessions.set_level(key, Level::Error);
-        assert_eq!(sessions.level(key), Some(Level::Error));
-        assert!(sessions.end(key));
-        assert!(!sessions.end(key));
+        let id = sessions.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(1), b"peer");
+        let session = sessions.verify(id.as_bytes(), 0).unwrap();
+        sessions.set_level(&session, Level::Error, 0);
+        assert_eq!(sessions.level(session.key), Some(Level::Error));
+        assert!(sessions.end(&session, 0));
+        assert!(!sessions.end(&session, 0));
         assert_eq!(sessions.verify(id.as_bytes(), 0), None, "although its signature was cached");
-        for number in 0..1000 {
-            sessions.end(number);
+        for key in 0..1000 {
+            sessions.end(&Session { key, ..session }, 0);
         }
+        assert_eq!(sessions.verify(id.as_bytes(), 0), None);
         assert_eq!(sessions.recorded(), 4);
     }
 }

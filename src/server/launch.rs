@@ -6,6 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use super::listening::{check_reach, repeated};
 use super::{
     builder::Server,
+    ended_sessions::store_ends,
     error::{StartError, resource},
     listening::{Listening, listen_admin},
     machine::{check_descriptors, probe, sockets_max},
@@ -19,7 +20,6 @@ use crate::{
     config::{Config, Endpoint, Listen, Transport},
     http1::AllowedHosts,
     memory::MemoryPressure,
-    mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{BlockingPool, PoolConfig, WorkerPools},
     signed_token::SigningKey,
@@ -102,7 +102,7 @@ impl Server {
         let allowed_hosts = AllowedHosts::new(&config.allowed_hosts, &config.allowed_origins, is_local);
         let off_shard = start_worker_pools(&placement.free, config)?;
         let pool = off_shard.pool.as_ref().map(BlockingPool::observer).unwrap_or_default();
-        let broadcast = Broadcast::default();
+        let broadcast = store_ends(config.secret_file.as_deref(), signing_key, &config.limits);
         let mut running = Running {
             addresses: http_addresses(&listeners),
             listeners,

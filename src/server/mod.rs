@@ -2,6 +2,7 @@
 //! joins.
 
 mod builder;
+mod ended_sessions;
 mod error;
 mod executor;
 mod launch;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use corelane_ring::SocketId;
 
-pub(crate) use replay_buffer::read_event_id;
+pub(crate) use replay_buffer::{is_reply_event, read_event_id};
 pub(crate) use stream_table::Attachment;
 pub(crate) use subscriber::Subscriber;
 pub(crate) use subscriptions::{SubscriberKey, SubscriptionLimit, Subscriptions, Usage};
@@ -173,13 +173,13 @@ impl SessionState {
     ) -> Answer {
         let now = clock.wall.as_secs();
         let answer = match request {
-            Request::SetLevel(key, level) => {
-                sessions.set_level(*key, *level);
+            Request::SetLevel(session, level) => {
+                sessions.set_level(session, *level, now);
                 Answer::Done
             }
-            Request::End(key) => {
-                sessions.end(*key);
-                self.remove_session(*key);
+            Request::End(session) => {
+                sessions.end(session, now);
+                self.remove_session(session.key);
                 Answer::Done
             }
             Request::Subscribe(session, uri) => {
@@ -209,7 +209,7 @@ impl SessionState {
         };
         while let Some(evicted) = self.table.next_evicted() {
             self.events.push("session_evicted");
-            sessions.end(evicted.key);
+            sessions.end(&evicted, now);
             for shard in 0..u16::try_from(self.broadcast.mailboxes().len()).unwrap_or(u16::MAX) {
                 // Where the queue is full, the session ends on the other shards only; those include its home.
                 if shard != self.shard {
@@ -233,7 +233,7 @@ impl SessionState {
         now: u64,
     ) -> Answer {
         let attached = match stream {
-            StreamRequest::Resume(stream, after) => {
+            StreamRequest::Resume(stream, after) | StreamRequest::ResumeReply(stream, after) => {
                 let resumed = self.table.resume(stream, session.key, after, attachment);
                 let Some(attached) = resumed else { return Answer::Unknown };
                 attached

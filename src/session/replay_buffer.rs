@@ -110,22 +110,33 @@ impl ReplayBuffer {
     }
 
     /// The events of stream `id` after number `after`, if the buffer still holds them.
-    pub(super) fn events_after(&self, after: u64, instance: Instance, id: StreamId) -> Vec<u8> {
+    pub(super) fn events_after(
+        &self,
+        after: u64,
+        instance: Instance,
+        id: StreamId,
+        is_reply: bool,
+    ) -> Vec<u8> {
         let first = self.last + 1 - self.messages.len() as u64;
         let skipped = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
         let mut events = Vec::new();
         for (number, message) in (first..).zip(&self.messages).skip(skipped) {
             events.reserve(message.len() + EVENT_OVERHEAD_BYTES);
-            write_event(&mut events, Some(&event_id(instance, id, number)), message);
+            write_event(&mut events, Some(&event_id(instance, id, is_reply, number)), message);
         }
         events
     }
 }
 
-/// The id of an event: the instance that owns the stream, the stream, and the event's number in it.
-pub(super) fn event_id(instance: Instance, id: StreamId, number: u64) -> String {
-    format!("{instance}-{}-{}-{}-{number}", id.shard, id.index, id.generation)
+/// The id of an event: the instance that owns the stream, the stream, and the event's number in it. The generation of a reply
+/// stream has a mark.
+pub(super) fn event_id(instance: Instance, id: StreamId, is_reply: bool, number: u64) -> String {
+    let mark = if is_reply { REPLY_MARK } else { "" };
+    format!("{instance}-{}-{}-{mark}{}-{number}", id.shard, id.index, id.generation)
 }
+
+/// Mark of a reply stream in the ids of its events.
+const REPLY_MARK: &str = "r";
 
 /// Decodes an event id of this instance: the stream and the event's number in it.
 pub(crate) fn read_event_id(instance: Instance, text: &[u8]) -> Option<(StreamId, u64)> {
@@ -138,10 +149,15 @@ pub(crate) fn read_event_id(instance: Instance, text: &[u8]) -> Option<(StreamId
     let id = StreamId {
         shard: parts.next()?.parse().ok()?,
         index: parts.next()?.parse().ok()?,
-        generation: parts.next()?.parse().ok()?,
+        generation: parts.next().map(|part| part.strip_prefix(REPLY_MARK).unwrap_or(part))?.parse().ok()?,
     };
     let number = parts.next()?.parse().ok()?;
     parts.next().is_none().then_some((id, number))
+}
+
+/// Whether an event id of any instance names a reply stream.
+pub(crate) fn is_reply_event(text: &[u8]) -> bool {
+    text.split(|byte| *byte == b'-').nth(3).is_some_and(|part| part.starts_with(REPLY_MARK.as_bytes()))
 }
 
 #[cfg(test)]
@@ -158,8 +174,12 @@ mod tests {
 
     #[test]
     fn event_ids_of_other_instances_and_malformed_ones_are_rejected() {
-        let text = event_id(INSTANCE, ID, 1);
-        assert_eq!(read_event_id(INSTANCE, text.as_bytes()), Some((ID, 1)));
+        let reply = event_id(INSTANCE, ID, true, 1);
+        let text = event_id(INSTANCE, ID, false, 1);
+        for text in [&reply, &text] {
+            assert_eq!(read_event_id(INSTANCE, text.as_bytes()), Some((ID, 1)));
+        }
+        assert!(is_reply_event(reply.as_bytes()) && !is_reply_event(text.as_bytes()));
         for text in ["", "1", "1-2-3", "1-2-3-4-5", "a-2-3-4", "1--3-4", "99999-0-0-0"] {
             assert_eq!(read_event_id(INSTANCE, format!("{INSTANCE}-{text}").as_bytes()), None, "{text}");
         }
@@ -177,10 +197,12 @@ mod tests {
         for number in 1..=100 {
             buffer.push(format!("{number:050}").into_bytes().into(), 300);
         }
-        let numbers: Vec<u32> =
-            data(&buffer.events_after(0, INSTANCE, ID)).iter().map(|data| data.parse().unwrap()).collect();
+        let numbers: Vec<u32> = data(&buffer.events_after(0, INSTANCE, ID, false))
+            .iter()
+            .map(|data| data.parse().unwrap())
+            .collect();
         assert_eq!(numbers, [99, 100]);
-        assert!(buffer.events_after(100, INSTANCE, ID).is_empty());
+        assert!(buffer.events_after(100, INSTANCE, ID, false).is_empty());
         assert!(buffer.is_complete_after(98) && !buffer.is_complete_after(97));
     }
 
@@ -215,7 +237,7 @@ mod tests {
         assert!(buffer.is_sent() && buffer.take_unsent().is_empty());
         buffer.push((*b"5").into(), 10_000);
         assert_eq!(
-            (buffer.last(), data(&buffer.events_after(1, INSTANCE, ID))),
+            (buffer.last(), data(&buffer.events_after(1, INSTANCE, ID, false))),
             (3, vec!["2".into(), "5".into()])
         );
         buffer.mark_unsent(1);

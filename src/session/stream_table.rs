@@ -272,7 +272,7 @@ impl StreamTable {
     pub(super) fn push_event(&mut self, id: StreamId, message: Box<[u8]>) -> Vec<u8> {
         let number = self.get(id).map_or(0, |stream| stream.buffer.last()) + 1;
         let mut event = Vec::with_capacity(message.len() + EVENT_OVERHEAD_BYTES);
-        write_event(&mut event, Some(&event_id(self.instance, id, number)), &message);
+        write_event(&mut event, Some(&self.event_id(id, number)), &message);
         self.push(id, message);
         event
     }
@@ -307,14 +307,20 @@ impl StreamTable {
 
     /// The events of a stream after number `after`.
     pub(super) fn events_after(&self, id: StreamId, after: u64) -> Vec<u8> {
-        self.get(id).map(|stream| stream.buffer.events_after(after, self.instance, id)).unwrap_or_default()
+        let Some(stream) = self.get(id) else { return Vec::new() };
+        stream.buffer.events_after(after, self.instance, id, stream.kind == StreamKind::Reply)
+    }
+
+    fn event_id(&self, id: StreamId, number: u64) -> String {
+        let is_reply = self.get(id).is_some_and(|stream| stream.kind == StreamKind::Reply);
+        event_id(self.instance, id, is_reply, number)
     }
 
     /// An event without data that has the id of the newest message, and the time to reconnect after.
     pub(super) fn priming_event(&self, id: StreamId, retry_ms: Option<u128>) -> Vec<u8> {
         let mut event = Vec::new();
         let last = self.get(id).map_or(0, |stream| stream.buffer.last());
-        write_retry(&mut event, Some(&event_id(self.instance, id, last)), retry_ms);
+        write_retry(&mut event, Some(&self.event_id(id, last)), retry_ms);
         event
     }
 
@@ -327,7 +333,7 @@ impl StreamTable {
         error.extend_from_slice(b",\"error\":{\"code\":-32603,\"message\":");
         error.extend_from_slice(LOST_RESPONSE.as_bytes());
         error.extend_from_slice(b"}}");
-        write_event(&mut event, Some(&event_id(self.instance, id, stream.buffer.last())), &error);
+        write_event(&mut event, Some(&self.event_id(id, stream.buffer.last())), &error);
         event
     }
 

@@ -529,7 +529,15 @@ mod tests {
         let mut subscriptions = Subscriptions::new(100, usize::MAX);
         for key in [1, 2] {
             let (revision, capabilities) = (Revision::V2025_11_25, Capabilities::default());
-            let session = Session { key, home: 0, revision, capabilities, expires: 10, is_foreign: false };
+            let session = Session {
+                key,
+                home: 0,
+                revision,
+                capabilities,
+                expires: 10,
+                peer: [0; 3],
+                is_foreign: false,
+            };
             assert!(table.insert(&session, 0, &mut subscriptions).is_some());
         }
         let attachment = Attachment { shard: 0, socket: corelane_ring::SocketId::default() };

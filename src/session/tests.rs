@@ -36,7 +36,15 @@ impl Tables {
 
     fn insert(&mut self, key: SessionKey, now: u64) -> bool {
         let (revision, capabilities) = (Revision::V2025_11_25, Capabilities::default());
-        let session = Session { key, home: 3, revision, capabilities, expires: now + 10, is_foreign: false };
+        let session = Session {
+            key,
+            home: 3,
+            revision,
+            capabilities,
+            expires: now + 10,
+            peer: [0; 3],
+            is_foreign: false,
+        };
         self.table.insert(&session, now, &mut self.subscriptions).is_some()
     }
 
@@ -300,7 +308,8 @@ fn message_for_a_shard_whose_queue_is_full_is_kept_and_its_connection_is_ended_l
     let mut home = SessionState::new(0, &limits, broadcast.clone());
     let mut sessions = Sessions::new(SigningKey::new(b"key"), 2, 100, 4);
     let (revision, capabilities) = (Revision::V2025_11_25, Capabilities::default());
-    let session = Session { key: 1, home: 0, revision, capabilities, expires: 10, is_foreign: false };
+    let session =
+        Session { key: 1, home: 0, revision, capabilities, expires: 10, peer: [0; 3], is_foreign: false };
     let clock = Clock { monotonic: Instant::now(), wall: Duration::ZERO };
     let socket = SocketId::default();
     let mut attach = |home: &mut SessionState, from| {

@@ -46,7 +46,9 @@ impl Shard {
             Message::Request { from, ticket, request } => {
                 let mut request = request;
                 let mut answer = dispatcher.serve(&request, from);
-                if let (Request::Attach { session, stream, .. }, Answer::Unknown) = (&mut request, &answer) {
+                if let (Request::Attach { session, stream, .. }, Answer::Unknown) = (&mut request, &answer)
+                    && matches!(stream, StreamRequest::Resume(..))
+                {
                     // The home of the session opens another stream and answers instead.
                     *stream = StreamRequest::Replace;
                     let home = session.home;
@@ -77,7 +79,10 @@ impl Shard {
                 }
             }
             Message::Answer { ticket, answer } => dispatcher.on_remote_answer(ticket, answer),
-            Message::SessionEvicted(session) => _ = dispatcher.sessions.end(session.key),
+            Message::SessionEvicted(session) => {
+                let now = dispatcher.clock.wall.as_secs();
+                dispatcher.sessions.end(&session, now);
+            }
             Message::ClientAnswer(answer) => dispatcher.client_answer(answer),
             Message::Cancel(session, id) => dispatcher.cancel_in_session(session, &id),
             Message::Stream { stream, socket, events, ended } => {

@@ -1,8 +1,8 @@
-//! `initialize` (legacy): negotiates a revision and, over HTTP, opens a session
+//! `initialize` (legacy): negotiates a revision. Over HTTP the caller opens a session
 //! (<https://modelcontextprotocol.io/specification/2025-11-25/basic/lifecycle#initialization>).
 
 use crate::mcp::{
-    envelope::client::{Handshake, Transport},
+    envelope::client::Handshake,
     envelope::era::Params,
     error::{ErrorKind, RequestError},
     outcome::Outcome,
@@ -15,8 +15,7 @@ use crate::{
 };
 
 pub(crate) fn answer<'a>(
-    context: &mut RouterContext<'a, '_>,
-    transport: Transport<'_>,
+    context: &RouterContext<'a, '_>,
     id: Id<'_>,
     params: &Params<'_>,
     out: &mut Vec<u8>,
@@ -34,14 +33,7 @@ pub(crate) fn answer<'a>(
         out.extend_from_slice(context.snapshot.initialize(negotiated));
     });
     let handshake = handshake(negotiated, params);
-    let session = match transport {
-        Transport::Http(_) => {
-            let entropy = (context.entropy)();
-            Some(context.sessions.open(negotiated, handshake.capabilities, context.now, entropy))
-        }
-        Transport::JsonLines(_) => None,
-    };
-    Ok(Outcome::Initialized(handshake, session))
+    Ok(Outcome::Initialized(handshake))
 }
 
 /// The result of the negotiation: the revision and the client's capabilities under it.

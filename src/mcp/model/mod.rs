@@ -2,5 +2,6 @@
 
 pub(super) mod events;
 pub(super) mod method;
+pub(super) mod session;
 pub(super) mod stream;
 pub(super) mod task;
