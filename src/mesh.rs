@@ -131,6 +131,8 @@ pub enum Answer {
     Unknown,
     /// A limit of the shard is reached.
     Full,
+    /// The peer uses its share of a table.
+    PeerShare,
     /// The session has the maximum number of subscriptions.
     TooMany,
     /// The URIs of the session's subscriptions have the maximum size.

@@ -29,6 +29,12 @@ impl PeerKey {
         }
     }
 
+    /// The key of a peer that is known by a hash only. It differs from those of addresses, of which ff00::/8 has only multicast ones.
+    #[must_use]
+    pub(crate) fn of_hash([a, b, c]: [u8; 3]) -> Self {
+        Self([0xff, 0, 0, 0, 0, a, b, c])
+    }
+
     /// The key as bytes, the same in every run of the process.
     #[must_use]
     pub(crate) fn bytes(self) -> [u8; 8] {
@@ -72,6 +78,25 @@ impl Shares {
     /// # Errors
     /// The table has no room for them, or the peer uses its share. Nothing is counted.
     pub(crate) fn take(&mut self, peer: PeerKey, units: u64) -> Result<(), NoRoom> {
+        self.check(peer, units)?;
+        self.add(peer, units);
+        Ok(())
+    }
+
+    /// Counts `units` for a peer, whether there is room or not.
+    pub(crate) fn add(&mut self, peer: PeerKey, units: u64) {
+        if units > 0 {
+            self.total = self.total.saturating_add(units);
+            let used = self.used.entry(peer).or_default();
+            *used = used.saturating_add(units);
+        }
+    }
+
+    /// Checks whether a peer may take `units`.
+    ///
+    /// # Errors
+    /// As for [`Self::take`].
+    pub(crate) fn check(&self, peer: PeerKey, units: u64) -> Result<(), NoRoom> {
         if units == 0 {
             return Ok(());
         }
@@ -86,12 +111,7 @@ impl Shares {
         if total > self.capacity && (is_alone || !is_refused) {
             return Err(NoRoom::Full);
         }
-        if is_refused {
-            return Err(NoRoom::Share);
-        }
-        self.total = total;
-        self.used.insert(peer, own);
-        Ok(())
+        if is_refused { Err(NoRoom::Share) } else { Ok(()) }
     }
 
     /// Returns `units` that were counted for a peer.

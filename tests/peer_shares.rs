@@ -6,12 +6,14 @@ mod support;
 
 use std::{net::SocketAddr, time::Duration};
 
-use corelane::{Config, Context, Limits, ListRoots, NoArguments, Running, Server, TaskTerms, Tool, time};
+use corelane::{
+    Config, Context, Limits, ListRoots, NoArguments, ResourceTemplate, Running, Server, TaskTerms, Tool, time,
+};
 use serde_json::{Value, json};
 use support::{
-    Client, await_calls_in_flight, eventually,
+    Client, Reply, await_calls_in_flight, eventually,
     peer::{Peer, PeerRequest, end},
-    session::Session,
+    session::{Session, handshake},
     stream_from,
 };
 
@@ -58,7 +60,8 @@ fn start_with(limits: Limits) -> Running {
     let soon = Tool::new("soon").run_async(async |_: NoArguments, _| "done");
     let terms = TaskTerms { ttl: Some(Duration::from_secs(3600)), poll_interval: Duration::from_millis(5) };
     let large = Tool::new("task").task(terms).run_async(async |_: NoArguments, _| "x".repeat(RESULT_BYTES));
-    let server = Server::builder("shares", "1").tool(hold).tool(ask).tool(soon).tool(large);
+    let pages = ResourceTemplate::new("page://{number}", "page").run(|_, _| "text");
+    let server = Server::builder("shares", "1").tool(hold).tool(ask).tool(soon).tool(large).template(pages);
     server.build().start(&config).unwrap()
 }
 
@@ -268,4 +271,90 @@ fn task_results_of_one_client_leave_memory_for_those_of_another() {
     let completed = statuses.iter().filter(|status| **status == "completed").count();
     assert!((20..=30).contains(&completed), "{completed}");
     assert!(end(running).refusals("task_results_bytes_max") >= 10);
+}
+
+/// A `subscriptions/listen` request for `count` pages.
+fn listen(first: usize, count: usize) -> PeerRequest {
+    let pages: Vec<String> = (first..first + count).map(|number| format!("page://{number}")).collect();
+    PeerRequest::listen(json!({"resourceSubscriptions": pages}))
+}
+
+#[test]
+fn subscriptions_of_one_client_leave_room_for_those_of_another() {
+    let running = start_with(Limits { subscriptions_max: 160, ..Limits::default() });
+    let mut heavy: Vec<Peer> = Vec::new();
+    for number in 0..15 {
+        let mut peer = connect_from(&running, "127.0.0.1");
+        peer.open(&listen(number * 10, 10));
+        heavy.push(peer);
+    }
+    let refused = connect_from(&running, "127.0.0.1").request(&listen(150, 10));
+    assert_eq!(refused.refused(), (503, -32000), "{:?}", refused.error());
+    let mut other = connect_from(&running, OTHER);
+    other.open(&listen(200, 10));
+    // A legacy session of the other client, too.
+    drop(heavy.split_off(5));
+    eventually("room for the lists", || {
+        let session = Session::open(running.addresses()[0], "2025-11-25", json!({}));
+        session.get(None).status == 200
+    });
+    assert_eq!(end(running).refusals("peer_share"), 1);
+}
+
+#[test]
+fn uris_of_one_client_leave_memory_for_those_of_another() {
+    let running = start_with(Limits {
+        subscription_uri_bytes_max: 2048,
+        subscriber_bytes_max: 16 * 1024,
+        subscription_bytes_max: 160 * 1024,
+        ..Limits::default()
+    });
+    let long = |number: usize| {
+        let pages: Vec<String> =
+            (0..10).map(|page| format!("page://{number}-{page}{}", "x".repeat(1000))).collect();
+        PeerRequest::listen(json!({"resourceSubscriptions": pages}))
+    };
+    let mut heavy: Vec<Peer> = Vec::new();
+    let refusal = loop {
+        let mut peer = connect_from(&running, "127.0.0.1");
+        peer.send(long(heavy.len()).bytes());
+        let mut status = [0; 12];
+        std::io::Read::read_exact(&mut peer.stream, &mut status).unwrap();
+        if &status[9..] != b"200" {
+            break String::from_utf8_lossy(&status[9..]).into_owned();
+        }
+        heavy.push(peer);
+    };
+    assert_eq!((refusal.as_str(), heavy.len()), ("503", 15));
+    connect_from(&running, OTHER).open(&long(100));
+    assert_eq!(end(running).refusals("peer_share"), 1);
+}
+
+/// Opens a session from an address and subscribes it to a page; returns the session's header line.
+fn subscribed_session(running: &Running, source: &str) -> String {
+    let mut client = Client::connect_from(source, running.addresses()[0]);
+    let opened = client.legacy("initialize", handshake("2025-11-25", json!({})));
+    let header = format!("Mcp-Session-Id: {}\r\n", opened.header("mcp-session-id").unwrap());
+    assert_eq!(subscribe(&mut client, &header).status, 200);
+    header
+}
+
+fn subscribe(client: &mut Client, session: &str) -> Reply {
+    let body =
+        json!({"jsonrpc": "2.0", "id": 2, "method": "resources/subscribe", "params": {"uri": "page://1"}});
+    client.post(session, body.to_string())
+}
+
+#[test]
+fn sessions_of_one_client_do_not_evict_those_of_another() {
+    let running = start_with(Limits { sessions_kept_max: 16, ..Limits::default() });
+    let kept = subscribed_session(&running, OTHER);
+    for _ in 0..40 {
+        subscribed_session(&running, "127.0.0.1");
+    }
+    let mut other = Client::connect_from(OTHER, running.addresses()[0]);
+    assert_eq!(subscribe(&mut other, &kept).status, 200, "an evicted session has ended");
+    assert!((0..3).all(|_| !subscribed_session(&running, OTHER).is_empty()));
+    assert_eq!(subscribe(&mut other, &kept).status, 200);
+    end(running);
 }

@@ -186,6 +186,7 @@ impl Dispatcher {
             }
             (Answer::Unknown | Answer::Task(_), None) => (ErrorKind::UnknownStream, "Unknown Last-Event-ID"),
             (Answer::Full, _) => (ErrorKind::Busy, SERVER_BUSY),
+            (Answer::PeerShare, _) => (ErrorKind::PeerShare, TOO_MANY_SUBSCRIPTIONS),
             (Answer::TooMany, _) => (ErrorKind::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS),
             (Answer::TooManyBytes, _) => (ErrorKind::SubscriptionBytes, TOO_MANY_BYTES),
         };

@@ -7,6 +7,7 @@ use crate::{
     jsonrpc::{Id, OwnedId, has_value_of, write_id, write_result},
     mcp::{self, ErrorKind, RpcMethod, Session, SessionAction, SubscriptionRequest, Topic},
     mesh::Request,
+    peer::PeerKey,
     registry::List,
     session::{Subscriber, SubscriberKey, SubscriptionLimit, Usage},
 };
@@ -37,7 +38,8 @@ impl Dispatcher {
         let checked = if listens >= self.limits.subscriptions_per_connection_max {
             Err(SubscriptionLimit::ClientTopics)
         } else {
-            used.check(&self.limits).and_then(|()| self.state.subscriptions.check_room(&topics))
+            used.check(&self.limits)
+                .and_then(|()| self.state.subscriptions.check_room(PeerKey::new(source.peer()), &topics))
         };
         if let Err(limit) = checked {
             return self.reject_subscription(
@@ -52,7 +54,8 @@ impl Dispatcher {
             Source::Http { socket, .. } => Subscriber::Stream(*socket),
             Source::JsonLines { client, .. } => Subscriber::JsonLines(client.socket),
         };
-        let subscriber = self.state.subscriptions.insert(key, Some(id_as_json(id.as_id())));
+        let peer = PeerKey::new(source.peer());
+        let subscriber = self.state.subscriptions.insert(key, peer, Some(id_as_json(id.as_id())));
         for topic in topics {
             self.state.subscriptions.subscribe(subscriber, topic);
         }
@@ -77,6 +80,7 @@ impl Dispatcher {
             SubscriptionLimit::ClientTopics | SubscriptionLimit::Shard => {
                 (ErrorKind::TooManySubscriptions, TOO_MANY_SUBSCRIPTIONS)
             }
+            SubscriptionLimit::PeerShare => (ErrorKind::PeerShare, TOO_MANY_SUBSCRIPTIONS),
             SubscriptionLimit::ClientBytes => (ErrorKind::SubscriptionBytes, TOO_MANY_BYTES),
         };
         self.reject(mcp::write_rejection(out, Some(id), revision, method, reason, text))
@@ -162,10 +166,8 @@ impl Dispatcher {
     }
 
     fn subscriber_of(&mut self, client: &mut JsonLinesClient) -> SubscriberKey {
-        let socket = client.socket;
-        *client
-            .subscriber
-            .get_or_insert_with(|| self.state.subscriptions.insert(Subscriber::JsonLines(socket), None))
+        let (key, peer) = (Subscriber::JsonLines(client.socket), PeerKey::new(client.peer));
+        *client.subscriber.get_or_insert_with(|| self.state.subscriptions.insert(key, peer, None))
     }
 
     /// Closes the `subscriptions/listen` requests of a newline-delimited connection that have this id.

@@ -64,7 +64,7 @@ impl SessionState {
     pub(crate) fn new(shard: u16, limits: &Limits, broadcast: Broadcast) -> Self {
         Self {
             shard,
-            subscriptions: Subscriptions::new(limits.subscriptions_max, limits.subscription_bytes_max),
+            subscriptions: Subscriptions::new(limits),
             table: SessionTable::new(shard, broadcast.instance(), limits),
             tasks: Tasks::new(shard, limits),
             broadcast,
@@ -191,6 +191,7 @@ impl SessionState {
                     Err(SubscriptionLimit::ClientTopics) => Answer::TooMany,
                     Err(SubscriptionLimit::ClientBytes) => Answer::TooManyBytes,
                     Err(SubscriptionLimit::Shard) => Answer::Full,
+                    Err(SubscriptionLimit::PeerShare) => Answer::PeerShare,
                 }
             }
             Request::Unsubscribe(session, uri) => {

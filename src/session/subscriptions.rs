@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use crate::{
     config::Limits,
     mcp::{Event, Topic},
+    peer::{NoRoom, PeerKey, Shares},
     registry::List,
 };
 
@@ -26,10 +27,11 @@ pub(crate) struct Subscriptions<K> {
     free_topics: Vec<u32>,
     /// The slot of each subscription, by subscriber and topic.
     slots: HashMap<(u32, u32), u32, RandomState>,
-    /// Size of the URIs and task ids of all topics, each counted once: subscribers of a topic share its name.
-    bytes: usize,
-    subscribed_max: usize,
-    bytes_max: usize,
+    /// The subscriptions by peer.
+    shares: Shares,
+    /// Size of the URIs and task ids of all topics, each counted once, for the peer that named it first: subscribers of a topic share
+    /// its name.
+    byte_shares: Shares,
 }
 
 /// A limit that a subscription would exceed.
@@ -41,6 +43,17 @@ pub(crate) enum SubscriptionLimit {
     ClientBytes,
     /// [`Limits::subscriptions_max`] or [`Limits::subscription_bytes_max`], of the shard.
     Shard,
+    /// The share of the client in one of these.
+    PeerShare,
+}
+
+impl From<NoRoom> for SubscriptionLimit {
+    fn from(reason: NoRoom) -> Self {
+        match reason {
+            NoRoom::Full => Self::Shard,
+            NoRoom::Share => Self::PeerShare,
+        }
+    }
 }
 
 /// Number of resources and tasks that a client is subscribed to, and the size of their URIs and ids.
@@ -86,6 +99,7 @@ impl Usage {
 
 struct SubscriberEntry<K> {
     key: K,
+    peer: PeerKey,
     /// The subscription's id as JSON; none for a legacy session.
     id: Option<Box<[u8]>>,
     slots: Vec<Slot>,
@@ -107,6 +121,8 @@ struct Slot {
 /// The subscribers of one topic.
 struct TopicMembers {
     topic: Topic,
+    /// The peer that the name is counted for.
+    peer: PeerKey,
     members: Vec<Member>,
 }
 
@@ -138,9 +154,11 @@ fn position(length: usize) -> u32 {
 }
 
 impl<K: Copy> Subscriptions<K> {
-    /// A table of at most `subscribed_max` topics over all subscribers, whose URIs and task ids have at most `bytes_max` bytes.
+    /// A table of at most [`Limits::subscriptions_max`] topics over all subscribers, whose URIs and task ids have at most
+    /// [`Limits::subscription_bytes_max`].
     #[must_use]
-    pub(crate) fn new(subscribed_max: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let shares = |capacity: usize| Shares::new(capacity as u64, limits.peer_share_percent);
         Self {
             subscribers: Vec::new(),
             free: Vec::new(),
@@ -148,15 +166,15 @@ impl<K: Copy> Subscriptions<K> {
             members: Vec::new(),
             free_topics: Vec::new(),
             slots: HashMap::default(),
-            bytes: 0,
-            subscribed_max,
-            bytes_max,
+            shares: shares(limits.subscriptions_max),
+            byte_shares: shares(limits.subscription_bytes_max),
         }
     }
 
-    /// Inserts a subscriber without topics. `id`: its subscription's, as JSON.
-    pub(crate) fn insert(&mut self, key: K, id: Option<Box<[u8]>>) -> SubscriberKey {
-        let entry = Some(SubscriberEntry { key, id, slots: Vec::new(), pending: 0, usage: Usage::default() });
+    /// Inserts a subscriber of a peer without topics. `id`: its subscription's, as JSON.
+    pub(crate) fn insert(&mut self, key: K, peer: PeerKey, id: Option<Box<[u8]>>) -> SubscriberKey {
+        let (slots, usage) = (Vec::new(), Usage::default());
+        let entry = Some(SubscriberEntry { key, peer, id, slots, pending: 0, usage });
         if let Some(index) = self.free.pop()
             && let Some(slot) = self.subscribers.get_mut(index as usize)
         {
@@ -171,18 +189,17 @@ impl<K: Copy> Subscriptions<K> {
         self.subscribers.get(subscriber.0 as usize)?.as_ref()
     }
 
-    /// Whether there is room for that many more topics.
-    #[must_use]
-    pub(crate) fn has_room(&self, topics: usize) -> bool {
-        self.subscribed() + topics <= self.subscribed_max
+    /// Checks whether there is room for that many more topics of a peer.
+    pub(crate) fn check_count(&self, peer: PeerKey, topics: usize) -> Result<(), NoRoom> {
+        self.shares.check(peer, topics as u64)
     }
 
-    /// Checks whether there is room for these topics, and for the names of those without a subscriber.
-    pub(crate) fn check_room(&self, topics: &[Topic]) -> Result<(), SubscriptionLimit> {
+    /// Checks whether there is room for these topics of a peer, and for the names of those without a subscriber.
+    pub(crate) fn check_room(&self, peer: PeerKey, topics: &[Topic]) -> Result<(), SubscriptionLimit> {
         let new = topics.iter().filter(|topic| !self.topics.contains_key(topic));
         let bytes: usize = new.map(Topic::client_bytes).sum();
-        let has_room = self.has_room(topics.len().max(1)) && self.bytes + bytes <= self.bytes_max;
-        if has_room { Ok(()) } else { Err(SubscriptionLimit::Shard) }
+        self.check_count(peer, topics.len().max(1))?;
+        Ok(self.byte_shares.check(peer, bytes as u64)?)
     }
 
     /// The resources and tasks that a subscriber is subscribed to.
@@ -193,8 +210,8 @@ impl<K: Copy> Subscriptions<K> {
 
     /// Size of the URIs and task ids of all topics, each counted once.
     #[must_use]
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    pub(crate) fn bytes(&self) -> u64 {
+        self.byte_shares.total()
     }
 
     /// Whether a subscriber is subscribed to a topic.
@@ -213,7 +230,8 @@ impl<K: Copy> Subscriptions<K> {
     ) -> Result<(), SubscriptionLimit> {
         if !self.is_subscribed(subscriber, &topic) {
             self.usage(subscriber).plus(others).with([&topic]).check(limits)?;
-            self.check_room(std::slice::from_ref(&topic))?;
+            let peer = self.entry(subscriber).map(|entry| entry.peer).unwrap_or_default();
+            self.check_room(peer, std::slice::from_ref(&topic))?;
             self.subscribe(subscriber, topic);
         }
         Ok(())
@@ -227,7 +245,7 @@ impl<K: Copy> Subscriptions<K> {
             Some(index) if self.slots.contains_key(&(subscriber.0, *index)) => return,
             Some(index) => *index,
             None => {
-                let members = TopicMembers { topic: topic.clone(), members: Vec::new() };
+                let members = TopicMembers { topic: topic.clone(), peer: entry.peer, members: Vec::new() };
                 let index = match self.free_topics.pop() {
                     Some(index) => index,
                     None => position(self.members.len()),
@@ -236,7 +254,7 @@ impl<K: Copy> Subscriptions<K> {
                     Some(slot) => *slot = members,
                     None => self.members.push(members),
                 }
-                self.bytes += topic.client_bytes();
+                self.byte_shares.add(entry.peer, topic.client_bytes() as u64);
                 self.topics.insert(topic, index);
                 index
             }
@@ -245,6 +263,7 @@ impl<K: Copy> Subscriptions<K> {
         let slot = position(entry.slots.len());
         entry.slots.push(Slot { topic: index, position: position(members.len()), pending: None });
         entry.usage = usage;
+        self.shares.add(entry.peer, 1);
         members.push(Member { subscriber: subscriber.0, slot });
         self.slots.insert((subscriber.0, index), slot);
     }
@@ -265,7 +284,8 @@ impl<K: Copy> Subscriptions<K> {
                 member.slot = position;
             }
         }
-        self.remove_member(subscriber.0, &slot);
+        let peer = entry.peer;
+        self.remove_member(subscriber.0, peer, &slot);
     }
 
     /// Removes a subscriber.
@@ -275,14 +295,17 @@ impl<K: Copy> Subscriptions<K> {
         };
         self.free.push(subscriber.0);
         for slot in entry.slots {
-            self.remove_member(subscriber.0, &slot);
+            self.remove_member(subscriber.0, entry.peer, &slot);
         }
     }
 
     /// Removes a subscription from the members of its topic, and the topic with its last member.
-    fn remove_member(&mut self, subscriber: u32, slot: &Slot) {
+    fn remove_member(&mut self, subscriber: u32, peer: PeerKey, slot: &Slot) {
         self.slots.remove(&(subscriber, slot.topic));
-        let Some(TopicMembers { topic, members }) = self.members.get_mut(slot.topic as usize) else { return };
+        self.shares.give(peer, 1);
+        let Some(TopicMembers { topic, peer, members }) = self.members.get_mut(slot.topic as usize) else {
+            return;
+        };
         let (_, moved) = swap_remove(members, slot.position);
         if let Some(moved) = moved
             && let Some(Some(entry)) = self.subscribers.get_mut(moved.subscriber as usize)
@@ -292,7 +315,7 @@ impl<K: Copy> Subscriptions<K> {
         }
         if members.is_empty() {
             *members = Vec::new();
-            self.bytes -= topic.client_bytes();
+            self.byte_shares.give(*peer, topic.client_bytes() as u64);
             self.topics.remove(topic);
             self.free_topics.push(slot.topic);
         }
@@ -395,8 +418,11 @@ impl<K: Copy> Subscriptions<K> {
             return Err(format!("{slots} slots, {members} members, {} indexed", self.slots.len()));
         }
         let bytes: usize = self.topics.keys().map(Topic::client_bytes).sum();
-        if bytes != self.bytes {
-            return Err(format!("names of topics have {bytes} bytes, {} counted", self.bytes));
+        if (slots as u64, bytes as u64) != (self.shares.total(), self.bytes()) {
+            return Err(format!(
+                "{slots} slots, names of {bytes} bytes: {:?}",
+                (&self.shares, &self.byte_shares)
+            ));
         }
         if self.members.len() - self.free_topics.len() != self.topics.len() {
             return Err("a topic without members is kept".to_owned());
@@ -411,6 +437,10 @@ mod tests {
 
     use super::*;
 
+    fn table(subscriptions_max: usize, subscription_bytes_max: usize) -> Subscriptions<u32> {
+        Subscriptions::new(&Limits { subscriptions_max, subscription_bytes_max, ..Limits::default() })
+    }
+
     fn receivers(subscriptions: &mut Subscriptions<u32>, uri: &str) -> Vec<u32> {
         let mut receivers = Vec::new();
         subscriptions.publish(&Arc::new(Event::resource_updated(uri)), |key, _| {
@@ -423,9 +453,9 @@ mod tests {
 
     #[test]
     fn subscriber_receives_events_of_its_topics_only() {
-        let mut subscriptions = Subscriptions::new(10, 1000);
-        let one = subscriptions.insert(1, None);
-        let two = subscriptions.insert(2, None);
+        let mut subscriptions = table(10, 1000);
+        let one = subscriptions.insert(1, PeerKey::default(), None);
+        let two = subscriptions.insert(2, PeerKey::default(), None);
         subscriptions.subscribe(one, Topic::resource("a"));
         subscriptions.subscribe(one, Topic::resource("b"));
         subscriptions.subscribe(two, Topic::resource("b"));
@@ -441,8 +471,8 @@ mod tests {
 
     #[test]
     fn busy_subscriber_receives_the_newest_event_of_each_topic_once() {
-        let mut subscriptions = Subscriptions::new(10, 1000);
-        let one = subscriptions.insert(1, Some((*b"7").into()));
+        let mut subscriptions = table(10, 1000);
+        let one = subscriptions.insert(1, PeerKey::default(), Some((*b"7").into()));
         subscriptions.subscribe(one, Topic::resource("a"));
         subscriptions.subscribe(one, Topic::resource("b"));
         for _ in 0..3 {
@@ -471,8 +501,8 @@ mod tests {
     #[test]
     fn names_of_topics_are_counted_once_and_their_size_is_bounded() {
         let limits = Limits { subscription_topics_max: 3, subscriber_bytes_max: 10, ..Limits::default() };
-        let mut subscriptions = Subscriptions::new(100, 16);
-        let [one, two, three] = [1, 2, 3].map(|key| subscriptions.insert(key, None));
+        let mut subscriptions = table(100, 16);
+        let [one, two, three] = [1, 2, 3].map(|key| subscriptions.insert(key, PeerKey::default(), None));
         let none = Usage::default();
         let long = || Topic::resource("test://ab");
         for subscriber in [one, two, three, one] {
@@ -501,14 +531,14 @@ mod tests {
     #[test]
     fn time_of_a_subscription_does_not_depend_on_the_others() {
         let measure = |others: usize| {
-            let mut subscriptions = Subscriptions::new(usize::MAX, usize::MAX);
-            let other = subscriptions.insert(0, None);
+            let mut subscriptions = table(1 << 40, 1 << 40);
+            let other = subscriptions.insert(0, PeerKey::default(), None);
             for number in 0..others {
                 subscriptions.subscribe(other, Topic::resource(&number.to_string()));
             }
             let started = std::time::Instant::now();
             for _ in 0..20 {
-                let one = subscriptions.insert(1, None);
+                let one = subscriptions.insert(1, PeerKey::default(), None);
                 for number in 0..100 {
                     subscriptions.subscribe(one, Topic::resource(&number.to_string()));
                 }
@@ -536,9 +566,9 @@ mod tests {
             ("1 slots, 2 members", |subscriptions| subscriptions.subscribers[1] = None),
         ];
         for (expected, damage) in damages {
-            let mut subscriptions = Subscriptions::new(10, 1000);
+            let mut subscriptions = table(10, 1000);
             for key in 0..2 {
-                let subscriber = subscriptions.insert(key, None);
+                let subscriber = subscriptions.insert(key, PeerKey::default(), None);
                 subscriptions.subscribe(subscriber, Topic::resource("a"));
             }
             assert_eq!(subscriptions.check_invariants(), Ok(()));
@@ -554,14 +584,14 @@ mod tests {
         fn random_operations_leave_the_expected_subscriptions(
             steps in prop::collection::vec((0_u8..4, 0_u32..6, 0_u8..5), 1..200)
         ) {
-            let mut subscriptions = Subscriptions::new(usize::MAX, usize::MAX);
+            let mut subscriptions = table(1 << 40, 1 << 40);
             let mut keys: HashMap<u32, SubscriberKey> = HashMap::new();
             let mut pairs = std::collections::BTreeSet::new();
             for (step, key, topic) in steps {
                 let topic = Topic::resource(&topic.to_string());
                 match step {
                     0 | 1 => {
-                        let subscriber = *keys.entry(key).or_insert_with(|| subscriptions.insert(key, None));
+                        let subscriber = *keys.entry(key).or_insert_with(|| subscriptions.insert(key, PeerKey::default(), None));
                         subscriptions.subscribe(subscriber, topic.clone());
                         pairs.insert((topic, key));
                     }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::Limits,
     mcp::{Instance, Session, SessionKey, StreamId, Topic},
+    peer::{PeerKey, Shares},
     registry::List,
 };
 
@@ -49,7 +50,8 @@ struct SessionEntry {
     sequence: u64,
 }
 
-/// A bounded table. When it is full, expired sessions are freed, then the oldest of those without an open stream.
+/// A bounded table. When it is full, expired sessions are freed, then the oldest of those without an open stream: for a peer within its
+/// share, of the peer that is most above its own; otherwise, of the same peer.
 pub(crate) struct SessionTable {
     entries: HashMap<SessionKey, SessionEntry, RandomState>,
     streams: StreamTable,
@@ -57,9 +59,12 @@ pub(crate) struct SessionTable {
     idle: BTreeMap<u64, SessionKey>,
     /// Sessions by the time they expire at.
     expiries: BTreeSet<(u64, SessionKey)>,
+    /// The sessions by the peer that opened them.
+    shares: Shares,
+    /// Those without an open stream.
+    idle_by_peer: BTreeSet<(PeerKey, u64)>,
     /// Position of the newest session.
     sequence: u64,
-    sessions_max: usize,
     session_streams_max: usize,
     /// What is to be written to connections, in order.
     writes: VecDeque<StreamWrite>,
@@ -86,8 +91,9 @@ impl SessionTable {
             streams: StreamTable::new(shard, instance, limits),
             idle: BTreeMap::new(),
             expiries: BTreeSet::new(),
+            shares: Shares::new(limits.sessions_kept_max as u64, limits.peer_share_percent),
+            idle_by_peer: BTreeSet::new(),
             sequence: 0,
-            sessions_max: limits.sessions_kept_max,
             session_streams_max: limits.session_streams_max,
             writes: VecDeque::new(),
             missed: Vec::new(),
@@ -153,25 +159,54 @@ impl SessionTable {
             };
             self.remove(expired, subscriptions);
         }
-        let stream = loop {
-            if self.entries.len() < self.sessions_max && subscriptions.has_room(List::ALL.len()) {
-                break self.streams.insert_pinned(session.key)?;
-            }
-            let oldest = *self.idle.first_key_value()?.1;
+        let peer = PeerKey::of_hash(session.peer);
+        while self
+            .shares
+            .check(peer, 1)
+            .and_then(|()| subscriptions.check_count(peer, List::ALL.len()))
+            .is_err()
+        {
+            let oldest = self.oldest_to_evict(peer)?;
             self.evict(oldest, subscriptions);
-        };
-        let subscriber = subscriptions.insert(Subscriber::Session(session.key), None);
+        }
+        let stream = self.streams.insert_pinned(session.key)?;
+        let subscriber = subscriptions.insert(Subscriber::Session(session.key), peer, None);
         for list in [List::Tools, List::Resources, List::Prompts] {
             subscriptions.subscribe(subscriber, Topic::list(list));
         }
         self.sequence += 1;
         let sequence = self.sequence;
-        self.idle.insert(sequence, session.key);
+        self.shares.add(peer, 1);
+        self.set_idle(session, sequence, true);
         self.expiries.insert((session.expires, session.key));
         let entry =
             SessionEntry { session: *session, subscriber, streams: vec![stream], attached: 0, sequence };
         self.entries.insert(session.key, entry);
         Some(subscriber)
+    }
+
+    /// The session to free in favour of one of a peer.
+    fn oldest_to_evict(&self, peer: PeerKey) -> Option<SessionKey> {
+        let is_within_share = self.shares.is_within_share(peer, 1);
+        let from = if is_within_share { self.shares.heaviest() } else { Some(peer) };
+        let of_peer = from.and_then(|from| self.idle_by_peer.range((from, 0)..=(from, u64::MAX)).next());
+        match of_peer {
+            Some((_, sequence)) => self.idle.get(sequence).copied(),
+            None if is_within_share => self.idle.first_key_value().map(|(_, key)| *key),
+            None => None,
+        }
+    }
+
+    /// Lists a session as one without an open stream, or not.
+    fn set_idle(&mut self, session: &Session, sequence: u64, is_idle: bool) {
+        let of_peer = (PeerKey::of_hash(session.peer), sequence);
+        if is_idle {
+            self.idle.insert(sequence, session.key);
+            self.idle_by_peer.insert(of_peer);
+        } else {
+            self.idle.remove(&sequence);
+            self.idle_by_peer.remove(&of_peer);
+        }
     }
 
     /// Frees a session in favour of another. One that had subscribed to resources must end, because its client would wait for
@@ -193,7 +228,8 @@ impl SessionTable {
     /// Frees a session and its streams, and ends them on their connections.
     pub(super) fn remove(&mut self, key: SessionKey, subscriptions: &mut Subscriptions<Subscriber>) {
         let Some(entry) = self.entries.remove(&key) else { return };
-        self.idle.remove(&entry.sequence);
+        self.set_idle(&entry.session, entry.sequence, false);
+        self.shares.give(PeerKey::of_hash(entry.session.peer), 1);
         self.expiries.remove(&(entry.session.expires, key));
         subscriptions.remove(entry.subscriber);
         for id in entry.streams {
@@ -230,7 +266,8 @@ impl SessionTable {
             if freed.attachment.is_some() {
                 entry.attached -= 1;
                 if entry.attached == 0 {
-                    self.idle.insert(entry.sequence, freed.session);
+                    let (session, sequence) = (entry.session, entry.sequence);
+                    self.set_idle(&session, sequence, true);
                 }
             }
         }
@@ -258,11 +295,8 @@ impl SessionTable {
         {
             entry.attached += usize::from(attachment.is_some());
             entry.attached -= usize::from(before.is_some());
-            if entry.attached == 0 {
-                self.idle.insert(entry.sequence, stream.session);
-            } else {
-                self.idle.remove(&entry.sequence);
-            }
+            let (session, sequence, is_idle) = (entry.session, entry.sequence, entry.attached == 0);
+            self.set_idle(&session, sequence, is_idle);
         }
         before
     }
@@ -511,6 +545,9 @@ impl SessionTable {
         let own = self.streams.iter().filter(|(_, stream)| stream.kind == StreamKind::Get).count();
         let counted = (self.entries.len(), idle, own);
         let kept = (self.expiries.len(), self.idle.len(), listed);
+        if (self.shares.total(), self.idle_by_peer.len()) != (self.entries.len() as u64, idle) {
+            return Err("the sessions are not counted by peer".to_owned());
+        }
         if counted != kept {
             return Err(format!("sessions, idle, streams: {counted:?} counted, {kept:?} kept"));
         }
@@ -526,7 +563,7 @@ mod tests {
     /// A table with a session 1 that has an open stream, and a session 2 that has none.
     fn table() -> (SessionTable, StreamId) {
         let mut table = SessionTable::new(0, Instance::default(), &Limits::default());
-        let mut subscriptions = Subscriptions::new(100, usize::MAX);
+        let mut subscriptions = Subscriptions::new(&Limits { subscriptions_max: 100, ..Limits::default() });
         for key in [1, 2] {
             let (revision, capabilities) = (Revision::V2025_11_25, Capabilities::default());
             let session = Session {

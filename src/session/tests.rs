@@ -31,7 +31,7 @@ struct Tables {
 impl Tables {
     fn new(limits: Limits) -> Self {
         let table = SessionTable::new(3, INSTANCE, &limits);
-        Self { table, subscriptions: Subscriptions::new(limits.subscriptions_max, usize::MAX) }
+        Self { table, subscriptions: Subscriptions::new(&limits) }
     }
 
     fn insert(&mut self, key: SessionKey, now: u64) -> bool {

@@ -48,7 +48,7 @@ pub struct ShardReport {
     /// Number of topics in all subscriptions.
     pub subscribed: usize,
     /// Size of the URIs and task ids of all subscriptions.
-    pub subscription_bytes: usize,
+    pub subscription_bytes: u64,
     /// Number of legacy sessions with a stream or subscriptions.
     pub sessions_kept: usize,
     /// Number of resumable streams.
@@ -237,7 +237,7 @@ fn write_shard_values(out: &mut String, reports: &[ShardReport]) -> fmt::Result 
             "corelane_subscription_bytes",
             "gauge",
             "Bytes of the URIs and task ids of all subscriptions.",
-            |report| report.subscription_bytes as u64,
+            |report| report.subscription_bytes,
         ),
         ("corelane_sessions_kept", "gauge", "Legacy sessions with a stream or subscriptions.", |report| {
             report.sessions_kept as u64
