@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    panic::{self, AssertUnwindSafe},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -163,7 +163,8 @@ impl ShardPlan {
                         shard = number,
                         detail, backtrace, "shard_panicked: its thread ends, the server drains"
                     );
-                    panic::resume_unwind(panic)
+                    // The executor is not to be resumed, as after a panic of its own.
+                    Err(io::Error::other(detail))
                 })
             }
             Err(error) => {

@@ -438,7 +438,8 @@ mod tests {
     use super::*;
 
     fn table(subscriptions_max: usize, subscription_bytes_max: usize) -> Subscriptions<u32> {
-        Subscriptions::new(&Limits { subscriptions_max, subscription_bytes_max, ..Limits::default() })
+        let limits = Limits { subscriptions_max, subscription_bytes_max, ..Limits::default() };
+        Subscriptions::new(&Limits { peer_share_percent: 100, ..limits })
     }
 
     fn receivers(subscriptions: &mut Subscriptions<u32>, uri: &str) -> Vec<u32> {
