@@ -75,7 +75,7 @@ impl Handler for Requests<'_> {
             Err(reason) => pipeline.reject(reason, None, out),
             Ok(Request { ref head, head_bytes, body, body_length }) => {
                 let headers = Headers { head, bytes: head_bytes };
-                let peer = pipeline.client_of(*peer, head_bytes);
+                let peer = if pipeline.has_proxies() { pipeline.client_of(*peer, head_bytes) } else { *peer };
                 match pipeline.guard.check(head, head_bytes) {
                     Err(reason) => pipeline.reject(reason, Some((head, head_bytes)), out),
                     Ok(Route::Options) => pipeline.preflight(headers, out),

@@ -118,8 +118,13 @@ impl Pipeline {
         self.proxy.as_ref().zip(peer).is_some_and(trusts)
     }
 
+    /// Whether there are proxies that may state the client of a request.
+    pub(super) fn has_proxies(&self) -> bool {
+        self.proxy.is_some()
+    }
+
     /// The client of a request: the peer of its connection, or the one that a trusted proxy states.
-    #[inline]
+    #[cold]
     pub(super) fn client_of(&mut self, peer: Option<PeerAddress>, head_bytes: &[u8]) -> Option<PeerAddress> {
         let (Some(proxy), Some(address)) = (&self.proxy, peer) else { return peer };
         let client = Some(client_of(proxy, address, head_bytes));

@@ -241,7 +241,9 @@ impl Dispatcher {
             }
             return Ok(self.act(outcome, source, out));
         };
-        if let Some(disposition) = self.use_state(call, out) {
+        if let Some(once) = call.once.take()
+            && let Some(disposition) = self.use_state(call, *once, out)
+        {
             return Ok(disposition);
         }
         if let Some(schema) = call.schema {

@@ -2,7 +2,7 @@
 
 use super::{Dispatcher, Disposition};
 use crate::{
-    call::OnceUse,
+    call::{AnswersDigest, OnceToken, OnceUse},
     jsonrpc::{Id, write_id},
     mcp::{Call, ErrorKind, RpcMethod},
 };
@@ -12,14 +12,13 @@ const BEFORE_ID: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":";
 
 impl Dispatcher {
     /// Begins the use of the state of a retried call. Returns the reply if the call does not run.
-    #[inline]
-    pub(super) fn use_state(&mut self, call: &mut Call<'_>, out: &mut Vec<u8>) -> Option<Disposition> {
-        if call.once.is_none() { None } else { self.use_state_once(call, out) }
-    }
-
     #[cold]
-    fn use_state_once(&mut self, call: &mut Call<'_>, out: &mut Vec<u8>) -> Option<Disposition> {
-        let (token, answers) = *call.once.take()?;
+    pub(super) fn use_state(
+        &mut self,
+        call: &mut Call<'_>,
+        (token, answers): ((OnceToken, u64), AnswersDigest),
+        out: &mut Vec<u8>,
+    ) -> Option<Disposition> {
         let (callable, id) = (call.callable, call.id);
         let now = self.clock.wall.as_secs();
         let error = match callable.once()?.begin(token, answers, now, self.limits.once_states_max) {

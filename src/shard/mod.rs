@@ -330,7 +330,11 @@ impl Shard {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Received { socket, buffer } => self.on_received(socket, buffer),
+            Event::Received { socket, mut buffer } => {
+                let length = buffer.len();
+                self.pipeline.metrics().receive(length);
+                self.on_received(socket, buffer.padded_mut(), length);
+            }
             Event::Sent { socket, buffer, outcome } => self.on_sent(socket, buffer, &outcome),
             Event::Acknowledged { socket, bytes, unacknowledged } => {
                 self.on_acknowledged(socket, bytes, unacknowledged);

@@ -74,7 +74,7 @@ impl Shard {
         let length = bytes.len();
         bytes.resize(length + PADDING_BYTES, 0);
         if length > 0 {
-            self.on_bytes(socket, &mut bytes, length);
+            self.on_received(socket, &mut bytes, length);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use corelane_ring::{ReceivedBuffer, SocketId};
+use corelane_ring::SocketId;
 
 use super::{Shard, connection_of};
 use crate::{
@@ -16,23 +16,14 @@ use crate::{
 const SEND_BUFFER_BYTES: usize = 1024;
 
 impl Shard {
-    pub(super) fn on_received(&mut self, socket: SocketId, mut buffer: ReceivedBuffer) {
-        self.pipeline.metrics().receive(buffer.len());
-        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
-        let length = buffer.len();
-        let padded = buffer.padded_mut();
-        if connection.wire == Wire::AfterProxyHeader {
-            self.on_proxy_header(socket, padded.get(..length).unwrap_or_default());
-        } else {
-            self.on_bytes(socket, padded, length);
-        }
-    }
-
     /// Handles the first `length` bytes of `padded`, which were received.
-    #[inline]
-    pub(super) fn on_bytes(&mut self, socket: SocketId, padded: &mut [u8], length: usize) {
+    pub(super) fn on_received(&mut self, socket: SocketId, padded: &mut [u8], length: usize) {
         let has_no_time = self.has_no_time();
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if connection.wire == Wire::AfterProxyHeader {
+            self.on_proxy_header(socket, padded.get(..length).unwrap_or_default());
+            return;
+        }
         let (padded, length) = connection.wire.decode(padded, length);
         match connection.phase {
             Phase::Closing { .. } | Phase::Lingering => {}
@@ -154,10 +145,13 @@ impl Shard {
         if !std::mem::replace(&mut connection.is_dirty, true) {
             self.dirty.push(socket);
         }
-        if is_draining && matches!(connection.phase, Phase::Listening(_) | Phase::Attached { .. }) {
+        let (phase, bytes) = (connection.phase, connection.buffered_bytes());
+        if is_draining && matches!(phase, Phase::Listening(_) | Phase::Attached { .. }) {
             self.end_streams_of(socket);
         }
-        self.count_memory(socket);
+        if self.pipeline.dispatcher.memory.is_affected(bytes) {
+            self.count_memory(socket);
+        }
     }
 
     /// Handles what was received on a newline-delimited connection, new bytes last.
