@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use corelane_ring::SocketId;
 
-use super::{
-    Dispatcher, ReplyStream, ReplyTo, Source,
-    in_flight::{Overdue, PendingCall},
-};
+use super::{Dispatcher, ReplyStream, ReplyTo, Source, in_flight::Overdue, pending::PendingCall};
 use crate::{
     call::{CallMessage, ClientChannel, InputRequest, Kind, Reply, Revision, TaskTerms},
     delivery::{AfterSend, Destination, Payload},

@@ -11,6 +11,7 @@ mod entropy;
 pub(crate) mod in_flight;
 mod orphans;
 mod once;
+mod pending;
 mod remote;
 mod session_requests;
 mod source;
@@ -30,7 +31,8 @@ pub(crate) use source::{JsonLinesClient, ReplyStream, ReplyTo, Source};
 
 use corelane_ring::SocketId;
 use entropy::Entropy;
-use in_flight::{InFlightCalls, PendingCall};
+use in_flight::InFlightCalls;
+use pending::PendingCall;
 use suspended::SuspendedCall;
 
 use crate::{

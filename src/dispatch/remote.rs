@@ -2,7 +2,7 @@
 
 use super::{
     Dispatcher, Disposition, ReplyTo,
-    in_flight::RemoteRequest,
+    pending::RemoteRequest,
     subscribe::{TOO_MANY_BYTES, TOO_MANY_SUBSCRIPTIONS},
 };
 use crate::{
