@@ -16,8 +16,8 @@ use crate::{
     call::Level,
     jsonrpc::OwnedId,
     mcp::{
-        ClientAnswer, EndRecord, Event, Instance, Session, SessionKey, Sessions, StreamId, TaskRequest,
-        TaskView,
+        ClientAnswer, EndRecord, Event, Instance, Session, SessionKey, Sessions, ShardLives, StreamId,
+        TaskRequest, TaskView,
     },
     runtime::Ticket,
 };
@@ -146,6 +146,8 @@ pub struct Mailbox {
     queue: ArrayQueue<Message>,
     /// Whether an event was dropped because the queue was full.
     missed: AtomicBool,
+    /// The shard has failed and is being restarted: requests are rejected.
+    is_down: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -153,11 +155,26 @@ impl Mailbox {
     /// Creates a queue of at most `capacity` messages. `wake` wakes its shard after a push.
     #[must_use]
     pub fn new(capacity: usize, wake: Box<dyn Fn() + Send + Sync>) -> Self {
-        Self { queue: ArrayQueue::new(capacity.max(1)), missed: AtomicBool::new(false), wake }
+        let queue = ArrayQueue::new(capacity.max(1));
+        Self { queue, missed: AtomicBool::new(false), is_down: AtomicBool::new(false), wake }
     }
 
-    /// Enqueues a message. Returns `false` if the queue is full.
+    /// Rejects requests from now on, and removes and returns all messages.
+    pub fn close(&self) -> Vec<Message> {
+        self.is_down.store(true, Ordering::SeqCst);
+        (0..self.queue.capacity()).map_while(|_| self.queue.pop()).collect()
+    }
+
+    /// Accepts requests again.
+    pub fn open(&self) {
+        self.is_down.store(false, Ordering::SeqCst);
+    }
+
+    /// Enqueues a message. Returns `false` if the queue is full, or for a request to a shard that is being restarted.
     pub fn post(&self, message: Message) -> bool {
+        if self.is_down.load(Ordering::Relaxed) && matches!(message, Message::Request { .. }) {
+            return false;
+        }
         let is_queued = self.queue.push(message).is_ok();
         (self.wake)();
         is_queued
@@ -210,6 +227,7 @@ pub struct Broadcast {
     mailboxes: Arc<OnceLock<Vec<Arc<Mailbox>>>>,
     end_store: Option<Arc<EndStore>>,
     instance: Instance,
+    lives: ShardLives,
 }
 
 impl Default for Broadcast {
@@ -221,7 +239,7 @@ impl Default for Broadcast {
         // If no random bytes are available, the epoch still distinguishes the instances of one machine.
         let _ = getrandom::fill(&mut node);
         let instance = Instance { epoch: u32::from_le_bytes([a, b, c, d]), node };
-        Self { mailboxes: Arc::default(), end_store: None, instance }
+        Self { mailboxes: Arc::default(), end_store: None, instance, lives: ShardLives::default() }
     }
 }
 
@@ -266,7 +284,14 @@ impl Broadcast {
         if let Some(store) = &self.end_store {
             *store.restored.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
         }
+        self.lives.set_shards(mailboxes.len());
         let _ = self.mailboxes.set(mailboxes);
+    }
+
+    /// The lives of the shards.
+    #[must_use]
+    pub fn lives(&self) -> &ShardLives {
+        &self.lives
     }
 
     /// The queues by shard.

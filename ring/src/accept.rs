@@ -23,7 +23,6 @@ impl Ring {
             peer_name_bytes: name_bytes_of(&socket.descriptor),
             socket: Some(socket),
             stopped: false,
-            refuses: false,
             accepting: Accepting::Paused,
         });
         self.resume_accept(id);
@@ -85,9 +84,9 @@ impl Ring {
     /// handshakes under way; [`Ring::stop_listening`] follows after the time that a handshake takes.
     pub fn refuse_connections(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.get_mut(id.0 as usize) else { return };
-        if let Some(socket) = &listener.socket {
+        if let Some(socket) = &mut listener.socket {
             // Without the filter, connections that arrive until the listener is closed are accepted like others.
-            listener.refuses = socket.refuse_connections().is_ok();
+            let _ = socket.refuse_connections();
         }
     }
 
@@ -107,10 +106,9 @@ impl Ring {
     /// Accepts the queued connections and closes the socket.
     fn close_listener(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.get_mut(id.0 as usize) else { return };
-        let refuses = listener.refuses;
         let Some(socket) = listener.socket.take() else { return };
         // The queue of a socket that other rings accept from is theirs too, and accepting from it would block.
-        if socket.shared && !refuses {
+        if socket.shared && !socket.refuses {
             return;
         }
         while let Some((descriptor, peer)) = socket.accept_queued() {
@@ -124,6 +122,20 @@ impl Ring {
         self.listeners.iter().any(|listener| listener.socket.is_some())
             || self.peer_queries.are_under_way()
             || self.dials.are_under_way()
+    }
+
+    /// Takes the sockets of all listeners out of a ring that will be dropped, so that another ring can accept from them; `None` for
+    /// a listener that has been stopped. Connections in the backlog stay there. A listener that refuses connections goes on to do
+    /// so.
+    pub fn take_listeners(&mut self) -> Vec<Option<Listener>> {
+        let ids = (0..u16::try_from(self.listeners.len()).unwrap_or(u16::MAX)).map(ListenerId);
+        ids.map(|id| {
+            self.pause_accept(id);
+            let listener = self.listeners.get_mut(id.0 as usize)?;
+            let is_stopped = std::mem::replace(&mut listener.stopped, true);
+            listener.socket.take().filter(|_| !is_stopped)
+        })
+        .collect()
     }
 
     pub(super) fn complete_accept(
@@ -156,7 +168,7 @@ impl Ring {
             _ if resume => self.resume_accept(id),
             _ if cancelled => {}
             // The queue of a Unix socket that was shut down is empty.
-            libc::EINVAL if listener.refuses => {}
+            libc::EINVAL if listener.socket.as_ref().is_some_and(|socket| socket.refuses) => {}
             // The peer aborted the connection, or the multishot ended after a successful accept.
             ..=0 | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => self.resume_accept(id),
             _ => events.push(Event::AcceptFailed { listener: id, error: os_error(result) }),

@@ -29,6 +29,8 @@ pub struct Listener {
     pub(super) descriptor: OwnedFd,
     /// Whether other rings accept from the same socket.
     pub(super) shared: bool,
+    /// The kernel starts no further connection.
+    pub(super) refuses: bool,
 }
 
 /// Classic BPF program that drops a segment with SYN and without ACK, and passes all others whole. A filter of a TCP socket is
@@ -53,14 +55,16 @@ impl Listener {
     ///
     /// # Errors
     /// The process has no memory for the filter.
-    pub(super) fn refuse_connections(&self) -> io::Result<()> {
+    pub(super) fn refuse_connections(&mut self) -> io::Result<()> {
         let socket = SockRef::from(&self.descriptor);
         if socket.domain()? == Domain::UNIX {
-            socket.shutdown(Shutdown::Read)
+            socket.shutdown(Shutdown::Read)?;
         } else {
             // Accepted sockets inherit the filter; none of theirs is a SYN.
-            socket.attach_filter(&DROP_SYN)
+            socket.attach_filter(&DROP_SYN)?;
         }
+        self.refuses = true;
+        Ok(())
     }
 
     /// A queued connection, after [`Self::refuse_connections`]; `None` if there is none.
@@ -90,7 +94,7 @@ impl Listener {
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
-        Self { descriptor: listener.into(), shared: false }
+        Self { descriptor: listener.into(), shared: false, refuses: false }
     }
 }
 
@@ -191,7 +195,8 @@ impl UnixSocket {
     /// # Errors
     /// The process has no file descriptor left.
     pub fn listener(&self) -> io::Result<Listener> {
-        Ok(Listener { descriptor: self.socket.as_fd().try_clone_to_owned()?, shared: true })
+        let descriptor = self.socket.as_fd().try_clone_to_owned()?;
+        Ok(Listener { descriptor, shared: true, refuses: false })
     }
 
     /// Returns the file, after all listeners have been created.
@@ -308,7 +313,7 @@ mod tests {
     fn queued_connections_stay_after_further_ones_are_refused() {
         let path = unused_path("refuse");
         let unix = UnixSocket::bind(&path).unwrap();
-        for (listener, connect) in cases(&path, &unix) {
+        for (mut listener, connect) in cases(&path, &unix) {
             let queued: Vec<Socket> = (0..3).map(|_| connect().unwrap()).collect();
             listener.refuse_connections().unwrap();
             assert!(connect().is_err(), "a further connection");

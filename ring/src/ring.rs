@@ -21,7 +21,7 @@ use super::{
     peer_queries::{self, PeerQueries},
     slots::{ListenerId, SlotTable, SocketId},
     sources::Source,
-    wake::Parker,
+    wake::{Parker, Waker},
 };
 
 /// Number of completions in a turn from which the next turn requests [`REAP_MANY`] at once.
@@ -71,6 +71,18 @@ impl Ring {
     /// # Errors
     /// The kernel's error; [`super::explain`] converts it to an explanation.
     pub fn new(config: RingConfig) -> io::Result<Self> {
+        Self::with_parker(config, Parker::new()?)
+    }
+
+    /// As [`Ring::new`], in the place of a ring of the same thread that has been dropped: its wakers wake this one.
+    ///
+    /// # Errors
+    /// As [`Ring::new`].
+    pub fn in_place_of(waker: &Waker, config: RingConfig) -> io::Result<Self> {
+        Self::with_parker(config, Parker::woken_by(waker)?)
+    }
+
+    fn with_parker(config: RingConfig, parker: Parker) -> io::Result<Self> {
         let mut ring: IoUring = IoUring::builder()
             .setup_cqsize(config.completion_entries)
             .setup_single_issuer()
@@ -80,7 +92,6 @@ impl Ring {
         let peer_queries = PeerQueries::new(peer_queries::is_supported(&mut ring)?);
         let can_hand_over = hand_overs::is_supported(&ring, peer_queries.supported);
         let pool = BufferPool::new(config.buffers, config.buffer_bytes)?;
-        let parker = Parker::new()?;
         let submitter = ring.submitter();
         submitter.register_files_sparse(config.sockets_max)?;
         pool.register(&submitter)?;

@@ -16,8 +16,6 @@ pub(super) struct Source {
     /// `None` once the listener has been stopped.
     pub(super) socket: Option<Listener>,
     pub(super) stopped: bool,
-    /// The kernel starts no further connection.
-    pub(super) refuses: bool,
     pub(super) accepting: Accepting,
     /// See [`super::peer_queries::name_bytes_of`].
     pub(super) peer_name_bytes: usize,

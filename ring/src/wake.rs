@@ -63,13 +63,22 @@ impl Parker {
     /// # Errors
     /// The process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
-        let (polled, read) = (eventfd()?, eventfd()?);
-        let reader = read.try_clone()?;
+        let (polled, read) = (File::from(eventfd()?), File::from(eventfd()?));
+        let shared = Arc::new(Shared { sleep: SleepState::default(), polled, read });
+        Self::woken_by(&Waker { shared })
+    }
+
+    /// As [`Parker::new`], with the eventfds of a parker that has been dropped: its wakers wake this one.
+    ///
+    /// # Errors
+    /// As [`Parker::new`].
+    pub(super) fn woken_by(waker: &Waker) -> io::Result<Self> {
+        let waker = waker.clone();
+        waker.shared.sleep.end();
+        let reader = waker.shared.read.try_clone()?;
         // SAFETY: ownership of the duplicate moves into the file.
         let reader = unsafe { BufferedFile::from_raw_fd(reader.into_raw_fd()) };
-        let shared =
-            Shared { sleep: SleepState::default(), polled: File::from(polled), read: File::from(read) };
-        Ok(Self { waker: Waker { shared: Arc::new(shared) }, reader: Rc::new(reader), read: None })
+        Ok(Self { waker, reader: Rc::new(reader), read: None })
     }
 
     /// Returns a handle for other threads and tasks.

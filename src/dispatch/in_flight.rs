@@ -63,6 +63,8 @@ pub(crate) struct InFlightCalls {
     byte_shares: Shares,
     /// Running calls whose connection has closed.
     orphans: Orphans,
+    /// The generation of new slots.
+    first_generation: u32,
     timers: Timers,
     due: Vec<usize>,
     /// Slots of running calls, by the hash of session or connection and request id, which a cancellation contains; those of
@@ -87,6 +89,7 @@ impl InFlightCalls {
             shares: Shares::new(capacity as u64, limits.peer_share_percent),
             byte_shares: Shares::new(limits.calls_bytes_max as u64, limits.peer_share_percent),
             orphans: Orphans::new(orphans_max),
+            first_generation: 0,
             timers: Timers::new(now, capacity),
             due: Vec::new(),
             index: BTreeSet::new(),
@@ -113,12 +116,18 @@ impl InFlightCalls {
         }
         if self.free_slots.pop().is_none() {
             let (hash, connection_hash, orphan) = (None, None, None);
-            self.entries.push(Entry { state, generation: 0, peer, bytes, orphan, hash, connection_hash });
-            return Ok(Ticket { index, generation: 0 });
+            let generation = self.first_generation;
+            self.entries.push(Entry { state, generation, peer, bytes, orphan, hash, connection_hash });
+            return Ok(Ticket { index, generation });
         }
         let entry = self.entries.get_mut(index as usize).ok_or(NoRoom::Full)?;
         (entry.state, entry.peer, entry.bytes) = (state, peer, bytes);
         Ok(Ticket { index, generation: entry.generation })
+    }
+
+    /// Makes tickets differ from those of the shards of this number that have failed, whose responses may come late.
+    pub(super) fn set_life(&mut self, life: u32) {
+        self.first_generation = life << 24;
     }
 
     fn entry(&mut self, ticket: Ticket) -> Option<&mut Entry> {

@@ -52,7 +52,7 @@ use crate::{
     session::{Clock, SessionState},
     signed_token::SigningKey,
     telemetry::{
-        metrics::ToolSeries,
+        metrics::{ShardMetrics, ToolSeries},
         observer::{Observer, RequestFields},
     },
 };
@@ -121,8 +121,9 @@ impl Dispatcher {
         let names = snapshot.tools().iter().map(|tool| tool.callable().name());
         observer.metrics().set_tools(ToolSeries::new(names));
         let ttl = limits.session_ttl.as_secs();
-        let mut sessions =
-            Sessions::new(signing_key, shards, ttl, limits.session_notes_max).of(broadcast.instance());
+        let mut sessions = Sessions::new(signing_key, shards, ttl, limits.session_notes_max)
+            .of(broadcast.instance())
+            .with_lives(broadcast.lives().clone());
         broadcast.restore(&mut sessions);
         Self {
             shard,
@@ -143,6 +144,23 @@ impl Dispatcher {
             document_bytes: 0,
             batch_work: 0,
         }
+    }
+
+    /// Takes the records of sessions out of a shard that ends.
+    pub(crate) fn take_sessions(&mut self) -> Sessions {
+        let empty = Sessions::new(self.sessions.signing_key().clone(), 1, 0, 1);
+        std::mem::replace(&mut self.sessions, empty)
+    }
+
+    /// Takes over the records of sessions and the counters of a shard of this number that has failed. `life`: how many of them
+    /// have failed.
+    pub(crate) fn succeed(&mut self, sessions: Sessions, metrics: ShardMetrics, life: u32) {
+        self.sessions = sessions;
+        let before = std::mem::replace(self.observer.metrics(), metrics);
+        self.observer.metrics().set_tools(before.tools().clone());
+        self.observer.metrics().event("shard_restarted");
+        self.calls.set_life(life);
+        self.state.table.set_life(life);
     }
 
     /// Sets the time of the turn that begins.

@@ -33,4 +33,4 @@ pub use response::invalid_arguments::{InvalidArguments, invalid_arguments_text};
 pub use router::{accepts_batches, require_session, route};
 pub use router_context::RouterContext;
 pub use session_records::{EndRecord, PeerGroup};
-pub use sessions::{Instance, Sessions};
+pub use sessions::{Instance, Sessions, ShardLives};

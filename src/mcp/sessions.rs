@@ -4,6 +4,11 @@
 //!
 //! [spec]: https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#session-management
 
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU8, AtomicU32, Ordering},
+};
+
 pub(in crate::mcp) use super::model::session::{Session, SessionKey};
 use super::{
     model::session::PeerHash,
@@ -27,6 +32,23 @@ impl Instance {
     /// Bytes of an instance in an id.
     const BYTES: usize = 4 + 5;
 
+    /// The instance in the ids of sessions whose home has been restarted `life` times.
+    fn with_life(self, life: u8) -> Self {
+        let [a, b, c, d, last] = self.node;
+        Self { node: [a, b, c, d, last.wrapping_add(life)], ..self }
+    }
+
+    /// The number of restarts for which [`Self::with_life`] has these bytes; `None` if they are of another instance.
+    fn life_of(self, bytes: &[u8]) -> Option<u8> {
+        let own = self.bytes();
+        let (([shared @ .., last], [of_own @ .., first]), true) =
+            ((bytes, &own[..]), bytes.len() == own.len())
+        else {
+            return None;
+        };
+        (shared == of_own).then(|| last.wrapping_sub(*first))
+    }
+
     pub(super) fn bytes(self) -> [u8; Self::BYTES] {
         let ([a, b, c, d], [e, f, g, h, i]) = (self.epoch.to_be_bytes(), self.node);
         [a, b, c, d, e, f, g, h, i]
@@ -36,6 +58,43 @@ impl Instance {
 impl std::fmt::Display for Instance {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.bytes().iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// The number of times that each shard of an instance was restarted. A session whose home was restarted since is lost.
+#[derive(Clone, Debug, Default)]
+pub struct ShardLives(Arc<OnceLock<Lives>>);
+
+#[derive(Debug)]
+struct Lives {
+    by_shard: Box<[AtomicU8]>,
+    restarts: AtomicU32,
+}
+
+impl ShardLives {
+    /// Sets the number of shards, once.
+    pub fn set_shards(&self, shards: usize) {
+        let by_shard = (0..shards).map(|_| AtomicU8::new(0)).collect();
+        let _ = self.0.set(Lives { by_shard, restarts: AtomicU32::new(0) });
+    }
+
+    /// Records that a shard has lost its state.
+    pub fn restart(&self, shard: usize) {
+        let Some(lives) = self.0.get() else { return };
+        if let Some(life) = lives.by_shard.get(shard) {
+            life.fetch_add(1, Ordering::Relaxed);
+        }
+        lives.restarts.fetch_add(1, Ordering::Release);
+    }
+
+    fn of(&self, shard: u16) -> u8 {
+        let life = self.0.get().and_then(|lives| lives.by_shard.get(usize::from(shard)));
+        life.map_or(0, |life| life.load(Ordering::Relaxed))
+    }
+
+    /// Number of restarts of all shards.
+    fn restarts(&self) -> u32 {
+        self.0.get().map_or(0, |lives| lives.restarts.load(Ordering::Acquire))
     }
 }
 
@@ -54,6 +113,9 @@ const VERIFIED: usize = 512;
 pub struct Sessions {
     signing_key: SigningKey,
     instance: Instance,
+    lives: ShardLives,
+    /// Restarts of shards when `verified` was last cleared.
+    restarts: u32,
     shards: u16,
     ttl_seconds: u64,
     verified: Vec<Option<([u8; ID_BYTES], Session)>>,
@@ -68,6 +130,8 @@ impl Sessions {
         Self {
             signing_key,
             instance: Instance::default(),
+            lives: ShardLives::default(),
+            restarts: 0,
             shards: u16::try_from(shards).unwrap_or(u16::MAX).max(1),
             ttl_seconds,
             verified: vec![None; VERIFIED],
@@ -79,6 +143,12 @@ impl Sessions {
     #[must_use]
     pub fn of(self, instance: Instance) -> Self {
         Self { instance, ..self }
+    }
+
+    /// Sets the lives of the instance's shards.
+    #[must_use]
+    pub fn with_lives(self, lives: ShardLives) -> Self {
+        Self { lives, ..self }
     }
 
     /// The instance that opens sessions.
@@ -113,7 +183,7 @@ impl Sessions {
         payload.push(capabilities.bits());
         payload.extend_from_slice(&now.saturating_add(self.ttl_seconds).to_le_bytes());
         payload.extend_from_slice(&entropy);
-        payload.extend_from_slice(&self.instance.bytes());
+        payload.extend_from_slice(&self.instance.with_life(self.lives.of(home)).bytes());
         let peer: PeerHash = self.signing_key.hash(TokenKind::Peer, peer);
         payload.extend_from_slice(&peer);
         self.signing_key.sign(TokenKind::Session, &payload, &[])
@@ -123,6 +193,11 @@ impl Sessions {
     #[must_use]
     pub fn verify(&mut self, id: &[u8], now: u64) -> Option<Session> {
         let id: [u8; ID_BYTES] = id.try_into().ok()?;
+        let restarts = self.lives.restarts();
+        if self.restarts != restarts {
+            self.restarts = restarts;
+            self.verified.fill(None);
+        }
         let session = match self.cached(&id) {
             Some(session) => session,
             None => {
@@ -148,14 +223,19 @@ impl Sessions {
         let (expires, rest) = rest.split_at_checked(8)?;
         let (key, rest) = rest.split_at_checked(16)?;
         let (instance, peer) = rest.split_at_checked(Instance::BYTES)?;
+        let home = u16::from_le_bytes([home_low, home_high]);
+        let life = self.instance.life_of(instance);
+        if life.is_some_and(|life| life != self.lives.of(home)) {
+            return None;
+        }
         let session = Session {
             key: u128::from_le_bytes(key.try_into().ok()?),
-            home: u16::from_le_bytes([home_low, home_high]),
+            home,
             revision: Revision::ALL.get(usize::from(revision)).copied()?,
             capabilities: Capabilities::from_bits(capabilities),
             expires: u64::from_le_bytes(expires.try_into().ok()?),
             peer: peer.try_into().ok()?,
-            is_foreign: instance != self.instance.bytes(),
+            is_foreign: life.is_none(),
         };
         // With fewer shards than when the session was opened, its home may not exist.
         (version == VERSION && session.home < self.shards).then_some(session)
@@ -270,6 +350,33 @@ mod tests {
         for (epoch, node, is_foreign) in [(1, 1, false), (2, 1, true), (1, 2, true)] {
             let session = of(epoch, node).verify(id.as_bytes(), 0).unwrap();
             assert_eq!(session.is_foreign, is_foreign, "{epoch} {node}");
+        }
+    }
+
+    #[test]
+    fn sessions_of_a_restarted_home_are_unknown_on_every_shard() {
+        let lives = ShardLives::default();
+        lives.set_shards(2);
+        let instance = Instance { epoch: 1, node: [255; 5] };
+        let shard = || sessions(2).of(instance).with_lives(lives.clone());
+        let (mut one, mut other) = (shard(), shard());
+        let open = |sessions: &Sessions, home: u16| {
+            (0..)
+                .map(|number| {
+                    sessions.open(Revision::V2025_11_25, Capabilities::default(), 0, entropy(number), b"peer")
+                })
+                .find(|id| sessions.decode(&id.as_bytes().try_into().unwrap()).unwrap().home == home)
+                .unwrap()
+        };
+        let (lost, kept) = (open(&one, 0), open(&one, 1));
+        assert!(one.verify(lost.as_bytes(), 0).is_some() && other.verify(lost.as_bytes(), 0).is_some());
+        lives.restart(0);
+        let later = open(&other, 0);
+        for sessions in [&mut one, &mut other] {
+            assert_eq!(sessions.verify(lost.as_bytes(), 0), None);
+            for id in [&kept, &later] {
+                assert!(!sessions.verify(id.as_bytes(), 0).unwrap().is_foreign);
+            }
         }
     }
 

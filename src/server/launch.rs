@@ -129,7 +129,7 @@ impl Server {
             config: config.clone(),
             allowed_hosts: allowed_hosts.clone(),
             sources: sources.next().unwrap_or_default(),
-            files: files.clone(),
+            _files: files.clone(),
             off_shard: off_shard.clone(),
             spin: config.spin_before_park.unwrap_or(default_spin),
             sockets_max,

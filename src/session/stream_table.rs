@@ -69,6 +69,8 @@ pub(super) struct StreamTable {
     instance: Instance,
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// The generation of new slots.
+    first_generation: u32,
     /// Streams that are neither attached nor pinned, longest first.
     evictable: BTreeMap<u64, u32>,
     /// Newest key of `evictable`.
@@ -94,6 +96,7 @@ impl StreamTable {
             instance,
             slots: Vec::new(),
             free: Vec::new(),
+            first_generation: 0,
             evictable: BTreeMap::new(),
             sequence: 0,
             replies: BTreeSet::new(),
@@ -105,6 +108,11 @@ impl StreamTable {
             bytes_max: limits.replay_bytes_max,
             total_bytes_max: limits.replay_total_bytes_max,
         }
+    }
+
+    /// Makes stream ids differ from those of the shards of this number that have failed: clients may resume their streams.
+    pub(super) fn set_life(&mut self, life: u32) {
+        self.first_generation = life << 24;
     }
 
     /// Number of streams.
@@ -157,7 +165,7 @@ impl StreamTable {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
-                self.slots.push(Slot { stream: None, generation: 0 });
+                self.slots.push(Slot { stream: None, generation: self.first_generation });
                 u32::try_from(self.slots.len() - 1).ok()?
             }
         };

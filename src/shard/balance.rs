@@ -432,6 +432,10 @@ fn micros(duration: Duration) -> u32 {
 impl Drop for Balancer {
     fn drop(&mut self) {
         self.leave();
+        // Of a shard that has failed.
+        for leaving in std::mem::take(&mut self.leaving).into_values() {
+            self.release(leaving.target);
+        }
     }
 }
 

@@ -86,6 +86,11 @@ impl CommandQueue {
         self.lock().pop_front()
     }
 
+    /// Removes the requests for reports, which closes their channels.
+    pub(super) fn reject_reports(&self) {
+        self.lock().retain(|command| !matches!(command, Command::Report(_)));
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Command>> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }

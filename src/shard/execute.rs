@@ -53,6 +53,9 @@ impl Shard {
 
     /// Sends all due reports.
     fn send_reports(&mut self, connection_states: ConnectionStates) {
+        for _ in 0..self.handle.take_executor_resumed() {
+            self.pipeline.metrics().event("executor_resumed");
+        }
         while let Some(sender) = self.reports_due.pop() {
             let connections = self.live;
             let dispatcher = self.dispatcher();

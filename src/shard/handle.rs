@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use corelane_ring::{Ring, Waker};
@@ -12,19 +12,34 @@ use super::{
     commands::{Command, CommandQueue},
     snapshot_swap::{Served, SnapshotSlots, SnapshotSwap},
 };
-use crate::{mesh::Mailbox, registry::Snapshot, telemetry::metrics::ShardReport};
+use crate::{
+    mesh::{Mailbox, Message},
+    registry::Snapshot,
+    telemetry::metrics::ShardReport,
+};
 
 /// Number of signals that a shard had taken when it was probed.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe(u64);
 
-/// A handle to a shard, for any thread.
+/// State of a shard that other threads read.
+#[derive(Default)]
+struct Status {
+    ended: AtomicBool,
+    /// The shard has failed and its successor does not run yet.
+    is_down: AtomicBool,
+    is_draining: AtomicBool,
+    /// Panics of the executor that the shard has survived and not counted.
+    executor_resumed: AtomicU32,
+}
+
+/// A handle to a shard, for any thread. It refers to the successor after the shard has failed.
 #[derive(Clone)]
 pub struct ShardHandle {
     pub(super) commands: Arc<CommandQueue>,
     pub(super) snapshots: Arc<SnapshotSlots>,
     pub(super) mailbox: Arc<Mailbox>,
-    ended: Arc<AtomicBool>,
+    status: Arc<Status>,
     waker: Waker,
     number: usize,
 }
@@ -43,7 +58,7 @@ impl ShardHandle {
             commands,
             snapshots: Arc::default(),
             mailbox: Arc::new(Mailbox::new(messages_max, wake)),
-            ended: Arc::default(),
+            status: Arc::default(),
             waker: ring.waker(),
             number,
         }
@@ -63,6 +78,7 @@ impl ShardHandle {
 
     /// Starts the drain: the shard accepts no more connections, finishes the calls in flight, and ends.
     pub fn drain(&self) {
+        self.status.is_draining.store(true, Ordering::Relaxed);
         self.command(Command::Drain);
     }
 
@@ -87,11 +103,13 @@ impl ShardHandle {
     }
 
     /// Requests a metrics report. The channel stays empty if the shard has ended or hangs, and is closed if too many reports are
-    /// due.
+    /// due or the shard is being restarted.
     #[must_use]
     pub fn report(&self) -> Receiver<ShardReport> {
         let (sender, receiver) = bounded(1);
-        self.command(Command::Report(sender));
+        if !self.is_down() {
+            self.command(Command::Report(sender));
+        }
         receiver
     }
 
@@ -113,12 +131,55 @@ impl ShardHandle {
     /// Whether the shard has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+        self.status.ended.load(Ordering::Relaxed)
     }
 
     /// Records that the shard has ended.
     pub fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+        self.status.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the shard has failed and is being restarted.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.status.is_down.load(Ordering::Acquire)
+    }
+
+    /// Whether a drain was requested.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.status.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Records that the shard has failed: reports and requests of other shards are rejected until [`Self::revive`]. Returns the
+    /// messages that were queued.
+    pub fn fail(&self) -> Vec<Message> {
+        self.status.is_down.store(true, Ordering::Release);
+        self.commands.reject_reports();
+        self.mailbox.close()
+    }
+
+    /// Records that a successor runs.
+    pub fn revive(&self) {
+        self.mailbox.open();
+        self.status.is_down.store(false, Ordering::Release);
+        // Messages may have been queued before the successor could be woken.
+        self.signal();
+    }
+
+    /// The waker of the shard's thread.
+    #[must_use]
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Records that the shard has survived a panic of its executor.
+    pub fn add_executor_resumed(&self) {
+        self.status.executor_resumed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_executor_resumed(&self) -> u32 {
+        self.status.executor_resumed.swap(0, Ordering::Relaxed)
     }
 
     /// Queues a command and wakes the shard. A rejected or replaced command is freed by the calling thread.

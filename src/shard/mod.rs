@@ -13,6 +13,7 @@ mod mailbox;
 mod memory;
 mod proxy_header;
 mod receive;
+mod remains;
 mod send;
 mod slow_send;
 mod snapshot_swap;
@@ -35,6 +36,7 @@ use glommio::timer::Timer;
 use balance::Balancer;
 pub use balance::ShardLoads;
 pub use handle::ShardHandle;
+pub use remains::Remains;
 pub use snapshot_swap::{Served, SnapshotSwap};
 pub use sources::Sources;
 
@@ -191,11 +193,11 @@ impl Shard {
         }
     }
 
-    /// Runs the shard until a drain has ended. Returns the metrics.
+    /// Runs the shard until a drain has ended.
     ///
     /// # Errors
     /// If the ring fails.
-    pub async fn run(mut self) -> io::Result<ShardMetrics> {
+    pub async fn run(&mut self) -> io::Result<()> {
         let mut events = Vec::new();
         let mut due = Vec::new();
         let mut last_work = Instant::now();
@@ -221,9 +223,21 @@ impl Shard {
             }
         }
         self.abandon_calls();
-        let metrics = std::mem::replace(self.pipeline.metrics(), ShardMetrics::new([]));
+        Ok(())
+    }
+
+    /// Closes the ring of a shard that has drained. Returns the metrics.
+    pub async fn finish(mut self) -> ShardMetrics {
+        let metrics = self.take_metrics();
         self.ring.shut_down().await;
-        Ok(metrics)
+        metrics
+    }
+
+    fn take_metrics(&mut self) -> ShardMetrics {
+        let resumed = self.handle.take_executor_resumed();
+        let metrics = self.pipeline.metrics();
+        (0..resumed).for_each(|_| metrics.event("executor_resumed"));
+        std::mem::replace(metrics, ShardMetrics::new([]))
     }
 
     /// Runs one turn: handles events of the ring, of calls and of other threads, and due timers; then flushes. Returns whether
@@ -305,7 +319,7 @@ impl Shard {
     }
 
     /// Runs `work` for one connection. A panic drops that connection and its calls; without a connection it ends
-    /// the shard, and the server drains. Returns whether `work` returned.
+    /// the shard, which is restarted. Returns whether `work` returned.
     fn guarded(&mut self, socket: Option<SocketId>, work: impl FnOnce(&mut Self)) -> bool {
         let outer = std::mem::replace(&mut self.handling, socket);
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| work(self)));

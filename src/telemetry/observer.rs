@@ -39,7 +39,7 @@ const SHARD_REFUSALS: [&str; 13] = [
 ];
 
 /// Counted events that are not rejections.
-const EVENTS: [&str; 14] = [
+const EVENTS: [&str; 16] = [
     "answer_lost",
     "answer_unexpected",
     "call_abandoned",
@@ -49,9 +49,11 @@ const EVENTS: [&str; 14] = [
     "connection_moved",
     "connection_panicked",
     "events_missed",
+    "executor_resumed",
     "input_required",
     "outcome_repeated",
     "session_evicted",
+    "shard_restarted",
     "slow_turn",
     "stalled",
 ];

@@ -232,3 +232,31 @@ fn queue_of_a_stopped_listener_is_accepted() {
         }
     });
 }
+
+#[test]
+fn taken_listeners_keep_their_queues_and_refuse_connections_as_before() {
+    with_ring(small(64, 16), async |ring, _| {
+        let tcp = bind_first("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = tcp.local_addr().unwrap();
+        let path = std::env::temp_dir().join(format!("corelane-ring-taken-{}.sock", std::process::id()));
+        let unix = UnixSocket::bind(&path).unwrap();
+        let listeners = [ring.ring.listen(tcp), ring.ring.listen(unix.listener().unwrap())];
+        listeners.iter().for_each(|listener| ring.ring.pause_accept(*listener));
+        ring.idle(Duration::from_millis(20)).await;
+        let _over_tcp: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let _over_unix: Vec<_> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        listeners.iter().for_each(|listener| ring.ring.refuse_connections(*listener));
+        // The first one is the harness's.
+        let taken: Vec<_> = ring.ring.take_listeners().into_iter().flatten().skip(1).collect();
+        assert_eq!(taken.len(), 2);
+        for listener in taken {
+            let listener = ring.ring.listen(listener);
+            ring.ring.stop_listening(listener);
+        }
+        for _ in 0..6 {
+            ring.accepted().await;
+        }
+        assert!(ring.ring.take_listeners().iter().all(Option::is_none), "all were stopped or taken");
+        assert!(TcpStream::connect(address).is_err() && UnixStream::connect(&path).is_err());
+    });
+}

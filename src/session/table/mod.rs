@@ -104,6 +104,11 @@ impl SessionTable {
         }
     }
 
+    /// Sets how many shards of this number have failed.
+    pub(crate) fn set_life(&mut self, life: u32) {
+        self.streams.set_life(life);
+    }
+
     /// Number of sessions.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
