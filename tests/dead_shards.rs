@@ -200,6 +200,22 @@ fn shards_that_are_stuck_are_reported_beside_those_that_are_restarting() {
 }
 
 #[test]
+fn panic_of_a_detached_task_ends_only_the_task() {
+    let detach = Tool::new("detach").run_async(async |_: NoArguments, _| {
+        corelane::spawn_local(async { panic!("on purpose") }).detach();
+        corelane::time::sleep(Duration::from_millis(5)).await;
+        "detached"
+    });
+    let running = start(Server::builder("detached", "0").tool(detach), 1);
+    let mut client = Client::connect(running.addresses()[0]);
+    for _ in 0..3 {
+        assert_eq!(client.call("detach", json!({}))["content"][0]["text"], "detached");
+    }
+    running.stopper().drain();
+    assert_eq!(running.join().unwrap().events("shard_restarted"), 0);
+}
+
+#[test]
 fn third_failure_within_a_minute_ends_the_server_with_its_reason() {
     let running = start(Server::builder("dying", "0"), 2);
     let address = running.addresses()[0];

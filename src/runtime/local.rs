@@ -2,8 +2,10 @@
 
 use std::{
     future::Future,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
@@ -50,7 +52,7 @@ pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> 
 
 /// A task on a shard's thread. Dropping the handle cancels the task; awaiting it returns the task's output.
 #[must_use = "a task is cancelled when it is dropped; `detach` lets it run"]
-pub struct LocalTask<T>(glommio::Task<T>);
+pub struct LocalTask<T>(glommio::Task<thread::Result<T>>);
 
 impl<T> LocalTask<T> {
     /// Detaches the task, which then runs to its end. A shard exits without waiting for detached tasks.
@@ -63,14 +65,16 @@ impl<T> Future for LocalTask<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        Pin::new(&mut self.0).poll(context)
+        let output = Pin::new(&mut self.0).poll(context);
+        output.map(|output| output.unwrap_or_else(|panic| panic::resume_unwind(panic)))
     }
 }
 
-/// Spawns a task on the current shard's thread, for an async handler that runs several futures concurrently.
+/// Spawns a task on the current shard's thread, for an async handler that runs several futures concurrently. A panic of the task
+/// continues where it is awaited, and ends a detached task.
 ///
 /// # Panics
 /// Outside a shard's thread. Handlers on tokio use `tokio::spawn`.
 pub fn spawn_local<T: 'static>(future: impl Future<Output = T> + 'static) -> LocalTask<T> {
-    LocalTask(glommio::spawn_local(future))
+    LocalTask(glommio::spawn_local(AssertUnwindSafe(future).catch_unwind()))
 }
