@@ -54,7 +54,7 @@ fn client_errors_are_logged_only_at_level_debug() {
     };
     let mut lines = lines("warn", work);
     // An unoptimised build on a loaded machine can be slow.
-    lines.retain(|line| line["message"] != "slow_turn");
+    lines.retain(|line| line["message"] != "slow_turn" && line["message"] != "shard_stuck");
     assert_eq!(lines, Vec::<Value>::new());
 }
 

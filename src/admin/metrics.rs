@@ -33,6 +33,9 @@ pub(super) fn metrics(shared: &Shared) -> String {
     write_prometheus(&mut text, shared.shards.len(), &up, &reports, call_deadline);
     let help = "Messages of other shards that this one has not read yet.";
     write_gauge(&mut text, "corelane_mailbox_messages", help, "shard", mailboxes);
+    let stuck = shared.shards.iter().map(|shard| usize::from(shard.turn().is_stuck())).enumerate();
+    let help = "Whether the shard has been in one turn for limits.turn_slow or longer.";
+    write_gauge(&mut text, "corelane_shard_stuck", help, "shard", stuck);
     write_pool(&mut text, &shared.pool);
     let rejections = shared.rejections.lock().unwrap_or_else(PoisonError::into_inner);
     let counts =

@@ -248,8 +248,8 @@ pub struct Limits {
     /// turn; what is ready is sent first. The clock is read after at most 16 requests. Change: restart.
     #[serde(with = "humantime_serde")]
     pub turn_budget: Duration,
-    /// Duration of a shard's turn. Beyond it: the turn is logged and counted, because an inline tool delays the other
-    /// requests of the shard. Change: live.
+    /// Duration of a shard's turn. Beyond it: the turn is logged while it lasts, and logged and counted when it ends, because an
+    /// inline tool delays the other requests of the shard. Change: restart.
     #[serde(with = "humantime_serde")]
     pub turn_slow: Duration,
     /// Log lines of one kind that one shard writes in a second; of panics, the blocking pool and the admin interface, that

@@ -2,6 +2,7 @@
 
 use std::{
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,6 +22,7 @@ use crate::{
     telemetry::{
         metrics::{ShardMetrics, ToolSeries},
         observer::RequestFields,
+        turn_status::TurnStatus,
     },
 };
 
@@ -92,6 +94,11 @@ impl Pipeline {
             budget: TurnBudget::new(limits.turn_budget, Instant::now()),
             spare_assembly: None,
         }
+    }
+
+    /// Publishes the calls of each turn there from now on.
+    pub fn set_turn_status(&mut self, turn: Arc<TurnStatus>) {
+        self.dispatcher.observer.set_turn_status(turn);
     }
 
     /// Starts a turn: latencies count from `now`, replies are dated `wall`.

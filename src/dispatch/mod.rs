@@ -261,6 +261,7 @@ impl Dispatcher {
             }
             return Ok(self.act(outcome, source, out));
         };
+        self.observer.call_begins(call.callable);
         if let Some(once) = call.once.take()
             && let Some(disposition) = self.use_state(call, *once, out)
         {

@@ -209,6 +209,7 @@ impl Dispatcher {
         };
         let input = arguments(decoded.root());
         let mut reply = Reply::default();
+        self.observer.call_begins(&callable);
         let started = self.runner.start(&callable, input, &request, details, |_| Ok(ticket), &mut reply);
         if !matches!(started, Started::Busy { .. } | Started::RequestCopyTooLarge)
             && let Some(first_use) = self.calls.first_use(ticket)

@@ -80,6 +80,11 @@ impl Completers {
         let found = self.arguments.iter().find(|(name, _)| **name == *argument)?;
         Some(found.1.as_ref())
     }
+
+    /// The completers.
+    pub(super) fn callables(&self) -> impl Iterator<Item = &SharedCallable> {
+        self.arguments.iter().filter_map(|(_, completer)| completer.as_ref())
+    }
 }
 
 /// A resource template, compiled.

@@ -15,6 +15,7 @@ use super::{
     running::Running,
     secret_file::{SECRET_BYTES_MIN, read_secret},
     shard_thread::ShardPlan,
+    watchdog::watch_shards,
 };
 use crate::{
     config::{Config, Endpoint, Listen, Transport},
@@ -146,7 +147,9 @@ impl Server {
         });
         match started.and_then(|()| {
             let limits = (config.limits, pressure.clone());
-            running.start_admin(admin_listener, admin_allowed_hosts(config, is_local), limits, pool)
+            running.start_admin(admin_listener, admin_allowed_hosts(config, is_local), limits, pool)?;
+            watch_shards(running.handles.clone(), &config.limits)
+                .map_err(|error| resource("the thread that watches the shards", &error))
         }) {
             Ok(()) => Ok(running),
             Err(error) => {

@@ -18,6 +18,7 @@ mod shard_thread;
 mod stdio;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 pub use builder::{Server, ServerBuilder};
 pub use error::StartError;

@@ -14,7 +14,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -22,7 +22,8 @@ use std::{
 
 use corelane_ring::{ListenerId, PeerAddress, Ring, RingHandle, SocketId};
 
-use crate::config::Transport;
+use super::handle::ShardHandle;
+use crate::{config::Transport, telemetry::turn_status::TurnStatus};
 
 /// A shard compares its load with that of the others once in this time, and moves at most one connection.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -33,8 +34,8 @@ const WINDOWS_CURRENT: u64 = 2;
 /// Input that takes this long to handle is slow.
 const SLOW_MIN: Duration = Duration::from_millis(1);
 
-/// A shard whose turn lasts longer than this many milliseconds is stuck.
-const TURN_STUCK_MS: u64 = 100;
+/// A shard whose turn lasts longer than this is handed no connection.
+const TURN_MAX: Duration = Duration::from_millis(100);
 
 /// Minimum part of a window in which a shard handles something, for moving a connection: one in this many.
 const BUSY_DIVISOR: u32 = 2;
@@ -68,8 +69,8 @@ struct Load {
     /// The delay by slow handlers in the last window, in microseconds, in the low half; the number of that window in the high
     /// half.
     delay: AtomicU64,
-    /// When the turn under way began, in milliseconds since [`ShardLoads::began`]; 0 between two turns.
-    turn: AtomicU64,
+    /// Set when the shard starts, and kept when it is restarted.
+    turn: OnceLock<Arc<TurnStatus>>,
     /// Whether the shard takes connections of others.
     is_open: AtomicBool,
     /// `None` unless it does.
@@ -126,17 +127,11 @@ impl ShardLoads {
         if u64::from(window) + WINDOWS_CURRENT >= self.window(now) { delay } else { 0 }
     }
 
-    /// Milliseconds since the start, at least 1.
-    fn millis(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX).max(1)
-    }
-
     /// The other shards that take connections and are not stuck in a turn.
     fn others(&self, own: usize, now: Instant) -> impl Iterator<Item = (usize, &Load)> {
-        let stuck = self.millis(now).saturating_sub(TURN_STUCK_MS);
         let takes = move |load: &Load| {
-            let turn = load.turn.load(Relaxed);
-            load.is_open.load(Relaxed) && (turn == 0 || turn >= stuck)
+            let is_stuck = load.turn.get().is_some_and(|turn| turn.duration(now) > TURN_MAX);
+            load.is_open.load(Relaxed) && !is_stuck
         };
         self.shards.iter().enumerate().filter(move |(number, load)| *number != own && takes(load))
     }
@@ -191,14 +186,20 @@ impl Window {
 }
 
 impl Balancer {
-    pub(super) fn new(loads: Option<Arc<ShardLoads>>, number: usize, ring: &mut Ring, now: Instant) -> Self {
+    pub(super) fn new(
+        loads: Option<Arc<ShardLoads>>,
+        shard: &ShardHandle,
+        ring: &mut Ring,
+        now: Instant,
+    ) -> Self {
+        let number = shard.number();
         let handle = loads.as_ref().and_then(|_| ring.handle());
         let loads = loads.filter(|_| handle.is_some());
         if let Some(load) = loads.as_ref().and_then(|loads| loads.shards.get(number)) {
             ring.hold_accepted();
             load.connections.store(0, Relaxed);
             load.delay.store(0, Relaxed);
-            load.turn.store(0, Relaxed);
+            load.turn.get_or_init(|| Arc::clone(shard.turn()));
             *load.ring() = handle;
             load.is_open.store(true, Relaxed);
         }
@@ -362,19 +363,12 @@ impl Balancer {
         }
     }
 
-    /// A turn begins with work.
-    #[inline]
-    pub(super) fn begin_turn(&self, now: Instant) {
-        if let (Some(loads), Some(own)) = (&self.loads, self.own()) {
-            own.turn.store(loads.millis(now), Relaxed);
-        }
-    }
-
     /// Records a turn with work. At the end of a window, publishes the shard's delay and chooses a connection that moves.
     #[inline]
     pub(super) fn end_turn(&mut self, began: Instant, took: Duration) {
-        let Some(own) = self.own() else { return };
-        own.turn.store(0, Relaxed);
+        if self.own().is_none() {
+            return;
+        }
         self.window.busy += took;
         self.window.is_timed |= took >= SLOW_MIN;
         if began.saturating_duration_since(self.window.began) >= WINDOW {
@@ -476,10 +470,11 @@ mod tests {
         assert!(others(after(0)).is_empty());
         loads.shards.iter().for_each(|load| load.is_open.store(true, Relaxed));
         assert_eq!(others(after(5000)), [1, 2]);
-        loads.shards[1].turn.store(loads.millis(after(5000)), Relaxed);
-        assert_eq!(others(after(5000 + TURN_STUCK_MS)), [1, 2]);
-        assert_eq!(others(after(5001 + TURN_STUCK_MS)), [2]);
-        loads.shards[1].turn.store(0, Relaxed);
+        let turn = loads.shards[1].turn.get_or_init(Arc::default);
+        turn.begin(after(5000));
+        assert_eq!(others(after(5000) + TURN_MAX), [1, 2]);
+        assert_eq!(others(after(5001) + TURN_MAX), [2]);
+        turn.end();
         assert_eq!(others(after(9000)), [1, 2]);
     }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     mesh::{Mailbox, Message},
     registry::Snapshot,
-    telemetry::metrics::ShardReport,
+    telemetry::{metrics::ShardReport, turn_status::TurnStatus},
 };
 
 /// Number of signals that a shard had taken when it was probed.
@@ -40,6 +40,7 @@ pub struct ShardHandle {
     pub(super) snapshots: Arc<SnapshotSlots>,
     pub(super) mailbox: Arc<Mailbox>,
     status: Arc<Status>,
+    turn: Arc<TurnStatus>,
     waker: Waker,
     number: usize,
 }
@@ -59,6 +60,7 @@ impl ShardHandle {
             snapshots: Arc::default(),
             mailbox: Arc::new(Mailbox::new(messages_max, wake)),
             status: Arc::default(),
+            turn: Arc::default(),
             waker: ring.waker(),
             number,
         }
@@ -74,6 +76,12 @@ impl ShardHandle {
     #[must_use]
     pub fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
+    }
+
+    /// The turn that the shard is in.
+    #[must_use]
+    pub fn turn(&self) -> &Arc<TurnStatus> {
+        &self.turn
     }
 
     /// Starts the drain: the shard accepts no more connections, finishes the calls in flight, and ends.

@@ -52,6 +52,7 @@ use crate::{
     telemetry::{
         log::panic_message,
         metrics::{ShardMetrics, ShardReport},
+        turn_status::TurnStatus,
     },
 };
 
@@ -142,7 +143,7 @@ impl Shard {
     #[must_use]
     pub fn new(
         mut ring: Ring,
-        pipeline: Pipeline,
+        mut pipeline: Pipeline,
         handle: ShardHandle,
         mut sources: Sources,
         limits: Limits,
@@ -152,7 +153,8 @@ impl Shard {
         let now = Instant::now();
         let table = sockets_max.saturating_sub(limits.connections_reserve);
         let adopts = sources.adopted.is_some();
-        let balancer = Balancer::new(sources.loads.take(), handle.number(), &mut ring, now);
+        pipeline.set_turn_status(Arc::clone(handle.turn()));
+        let balancer = Balancer::new(sources.loads.take(), &handle, &mut ring, now);
         let (listeners, transports) = sources.open(&mut ring);
         Self {
             listeners,
@@ -201,6 +203,7 @@ impl Shard {
         let mut events = Vec::new();
         let mut due = Vec::new();
         let mut last_work = Instant::now();
+        let _end_turn = EndTurn(Arc::clone(self.handle.turn()));
         loop {
             self.ring.turn(&mut events)?;
             let worked = self.turn(&mut events, &mut due);
@@ -248,10 +251,8 @@ impl Shard {
             self.on_stall(now.saturating_duration_since(self.now));
         }
         (self.now, self.awake_by) = (now, now);
+        self.handle.turn().begin(now);
         self.pipeline.begin_turn(self.now, SystemTime::now());
-        if !events.is_empty() || !self.leftovers.is_empty() {
-            self.balancer.begin_turn(now);
-        }
         let mut worked = self.handle_input(events);
         let call_events = self.take_call_events();
         worked |= call_events > 0;
@@ -283,6 +284,7 @@ impl Shard {
             self.balancer.end_turn(self.now, took);
             self.move_candidate();
         }
+        self.handle.turn().end();
         worked
     }
 
@@ -417,6 +419,15 @@ impl Shard {
             connection.is_dirty = true;
             self.dirty.push(socket);
         }
+    }
+}
+
+/// Ends the turn of a shard that ends or fails, when dropped.
+struct EndTurn(Arc<TurnStatus>);
+
+impl Drop for EndTurn {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -3,3 +3,4 @@
 pub mod log;
 pub mod metrics;
 pub(crate) mod observer;
+pub mod turn_status;

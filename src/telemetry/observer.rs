@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use tracing::{Level, level_filters::LevelFilter};
 use super::{
     log::{self, RateLimit},
     metrics::{ShardMetrics, ToolFailure},
+    turn_status::TurnStatus,
 };
 use crate::{
     call::{Callable, Kind, Reply, Revision},
@@ -64,6 +66,8 @@ pub(crate) struct Observer {
     limit: RateLimit,
     /// Start of the current turn, from which the latencies of its replies are measured.
     turn_began: Instant,
+    /// Where the current turn is published.
+    turn: Arc<TurnStatus>,
     /// The peer of the connection whose input, delivery or call is being handled.
     peer: Option<PeerAddress>,
 }
@@ -131,7 +135,8 @@ impl Observer {
             .map(ErrorKind::name)
             .filter(|name| !name.is_empty() && *name != "input_required");
         metrics.declare(http.chain(mcp).chain(SHARD_REFUSALS), EVENTS);
-        Self { shard, metrics, limit: RateLimit::new(lines_per_second_max), turn_began: now, peer: None }
+        let limit = RateLimit::new(lines_per_second_max);
+        Self { shard, metrics, limit, turn_began: now, turn: Arc::default(), peer: None }
     }
 
     pub(crate) fn metrics(&mut self) -> &mut ShardMetrics {
@@ -144,6 +149,17 @@ impl Observer {
 
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.turn_began = now;
+    }
+
+    /// Publishes the calls of each turn there from now on.
+    pub(crate) fn set_turn_status(&mut self, turn: Arc<TurnStatus>) {
+        self.turn = turn;
+    }
+
+    /// Publishes that a call of this callable begins, for the watchdog.
+    #[inline]
+    pub(crate) fn call_begins(&self, callable: &Callable) {
+        self.turn.start(callable);
     }
 
     /// Ends a turn whose replies were sent: records their latencies, and logs a turn that took longer than `slow`. Returns the

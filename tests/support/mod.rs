@@ -172,8 +172,14 @@ impl ServerProcess {
         assert!(status.success(), "{status} {stderr}");
         // Expected warnings: an unoptimised build on a loaded machine is slow at times, descriptors may be few, and
         // tests use forbidden hosts and origins.
-        let expected =
-            [" INFO ", "slow_turn", "the descriptor limit allows", "host_forbidden", "origin_forbidden"];
+        let expected = [
+            " INFO ",
+            "slow_turn",
+            "shard_stuck",
+            "the descriptor limit allows",
+            "host_forbidden",
+            "origin_forbidden",
+        ];
         let is_expected = |line: &&str| expected.iter().any(|words| line.contains(words));
         let unexpected: Vec<&str> = stderr.lines().filter(|line| !is_expected(line)).collect();
         assert!(unexpected.is_empty(), "{unexpected:?}");

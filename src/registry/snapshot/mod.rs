@@ -141,6 +141,17 @@ impl Snapshot {
         &self.tools
     }
 
+    /// The callables of all tools, prompts, resources, templates and their completers.
+    pub fn callables(&self) -> impl Iterator<Item = &SharedCallable> {
+        let tools = self.tools.iter().map(|tool| &tool.callable);
+        let prompts = self.prompts.iter().map(|prompt| &prompt.callable);
+        let templates = self.templates.iter().map(|template| &template.callable);
+        let completers = self.prompts.iter().map(|prompt| &prompt.completers);
+        let completers = completers.chain(self.templates.iter().map(|template| &template.completers));
+        let completers = completers.flat_map(Completers::callables);
+        tools.chain(prompts).chain(self.resources.iter()).chain(templates).chain(completers)
+    }
+
     /// Finds a prompt.
     #[must_use]
     pub fn prompt(&self, name: &str) -> Option<&RegisteredPrompt> {
