@@ -88,8 +88,12 @@ fn kill(address: SocketAddr) {
 }
 
 fn health(admin: SocketAddr) -> String {
+    get(admin, "/healthz")
+}
+
+fn get(admin: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(admin).unwrap();
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
@@ -132,6 +136,33 @@ fn failed_shard_is_restarted_and_the_others_go_on() {
     drop(waiting);
     running.stopper().drain();
     assert_eq!(running.join().unwrap().events("shard_restarted"), 1);
+}
+
+#[test]
+fn restarted_shard_takes_part_in_the_distribution_of_connections() {
+    let optional = corelane_ring::probe().unwrap();
+    if !(optional.msg_ring && optional.peer_address) {
+        return;
+    }
+    let running = start(Server::builder("balance", "0"), 2);
+    let (address, admin) = (running.addresses()[0], running.admin_address().unwrap());
+    kill(address);
+    eventually("the restart", || {
+        metric(admin, "corelane_shard_up") == 2.0 && metric(admin, "corelane_connections") == 0.0
+    });
+    let mut clients = Vec::new();
+    for _ in 0..24 {
+        let mut client = Client::connect(address);
+        assert_eq!(client.legacy("ping", json!({})).status, 200);
+        clients.push(client);
+    }
+    let metrics = get(admin, "/metrics");
+    let counts = metrics.lines().filter(|line| line.starts_with("corelane_connections{"));
+    let counts: Vec<u32> = counts.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(counts.len() == 2 && counts[0].abs_diff(counts[1]) <= 1, "{counts:?}");
+    drop(clients);
+    running.stopper().drain();
+    running.join().unwrap();
 }
 
 #[test]
