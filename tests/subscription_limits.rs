@@ -119,6 +119,8 @@ fn subscribed_uris_of_a_shard_are_bounded_in_bytes_and_shared_between_subscriber
         subscription_uri_bytes_max: 100,
         subscriber_bytes_max: 200,
         subscription_bytes_max: 300,
+        // One client may use all of them.
+        peer_share_percent: 100,
         ..Limits::default()
     };
     let running = start(limits);
