@@ -49,7 +49,7 @@ const EXACT_MAX: u32 = 16;
 const HAND_OVERS_PER_SECOND_MAX: u32 = 64;
 
 /// Attempts to count a connection for the shard with the fewest while other shards do the same.
-const CLAIM_ATTEMPTS: usize = 4;
+const CLAIM_ATTEMPTS: usize = 16;
 
 /// Maximum number of slow connections that a window distinguishes.
 const SLOW_CONNECTIONS_MAX: usize = 64;
@@ -92,6 +92,15 @@ impl Load {
 
     fn add(&self, units: u64) {
         self.connections.fetch_add(units, Relaxed);
+    }
+
+    /// Adds units if there are as many connections as `expected`, with those that arrive.
+    fn add_if(&self, expected: u32, units: u64) -> bool {
+        let more = |count: u64| {
+            let (arriving, open) = halves(count);
+            (arriving.saturating_add(open) == expected).then(|| count.wrapping_add(units))
+        };
+        self.connections.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
     /// Subtracts from one half. A shard that was restarted has counted less than others return.
@@ -246,8 +255,9 @@ impl Balancer {
     /// A connection of another shard has arrived.
     pub(super) fn arrived(&self) {
         if let Some(own) = self.own() {
-            own.add(1);
-            own.subtract(ARRIVING);
+            // In one step, so that it is not counted twice meanwhile.
+            let arrived = |count: u64| Some(count.checked_sub(ARRIVING).unwrap_or(count) + 1);
+            let _ = own.connections.fetch_update(Relaxed, Relaxed, arrived);
         }
     }
 
@@ -260,6 +270,19 @@ impl Balancer {
 
     /// The shard that gets a newly accepted connection, which is counted for it. `None`: this one.
     pub(super) fn choose(&mut self, now: Instant) -> Option<(usize, RingHandle)> {
+        let claimed = self.claim_fewest(now);
+        match claimed {
+            Some(other) => other,
+            None => {
+                self.opened();
+                None
+            }
+        }
+    }
+
+    /// Counts a connection for the shard with the fewest: this one if the inner value is `None`. The counts are compared and changed at
+    /// once, because other shards do the same. `None`: nothing is counted.
+    fn claim_fewest(&mut self, now: Instant) -> Option<Option<(usize, RingHandle)>> {
         let (handed_over, since) = self.handed_over;
         if now.saturating_duration_since(since) >= Duration::from_secs(1) {
             self.handed_over = (0, now);
@@ -274,11 +297,12 @@ impl Balancer {
             // One more here than there would be corrected by this connection, which is not counted yet.
             let slack = if mine < EXACT_MAX { 0 } else { mine / 4 };
             if count + slack >= mine {
-                return None;
-            }
-            if let Some(ring) = self.claim(target, Some(count)) {
+                if own.add_if(mine, 1) {
+                    return Some(None);
+                }
+            } else if let Some(ring) = self.claim(target, Some(count)) {
                 self.handed_over.0 += 1;
-                return Some((target, ring));
+                return Some(Some((target, ring)));
             }
         }
         None
@@ -288,13 +312,14 @@ impl Balancer {
     fn claim(&self, target: usize, expected: Option<u32>) -> Option<RingHandle> {
         let load = self.load(target)?;
         let ring = load.ring().clone()?;
-        let more = |count: u64| {
-            let (arriving, open) = halves(count);
-            let is_expected = expected.is_none_or(|expected| arriving.saturating_add(open) == expected);
-            is_expected.then(|| count + ARRIVING)
+        let is_claimed = match expected {
+            Some(expected) => load.add_if(expected, ARRIVING),
+            None => {
+                load.add(ARRIVING);
+                true
+            }
         };
-        load.connections.fetch_update(Relaxed, Relaxed, more).ok()?;
-        Some(ring)
+        is_claimed.then_some(ring)
     }
 
     /// Returns the count of a connection that has not arrived.

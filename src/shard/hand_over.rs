@@ -29,16 +29,16 @@ impl Shard {
             self.on_accepted(socket, accepted, arrival);
             return;
         }
-        if self.drain_until.is_none()
-            && let Some((target, ring)) = self.balancer.choose(self.now)
-        {
+        if self.drain_until.is_some() {
+            self.balancer.opened();
+        } else if let Some((target, ring)) = self.balancer.choose(self.now) {
             if self.ring.hand_over(socket, &ring, listener, Arrival::HandedOver) {
                 self.balancer.begin_leaving(socket, Leaving { target, accepted: Some(accepted) });
                 return;
             }
             self.balancer.release(target);
+            self.balancer.opened();
         }
-        self.balancer.opened();
         self.on_accepted(socket, accepted, arrival);
     }
 
