@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/panicking_log.rs"]
+mod panicking_log;
 mod support;
 
 use std::{
-    fmt,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{
@@ -18,46 +19,15 @@ use std::{
 };
 
 use corelane::{Config, Limits, NoArguments, Running, Server, ServerBuilder, Tool};
+use panicking_log::PanickingLog;
 use serde_json::json;
 use support::{Client, eventually, metric, post, session::Session};
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
-
-/// A log that panics at the line about a slow turn of `kill`. It is written between two connections, where a panic ends the shard.
-struct Panics;
-
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, _: &Field, value: &dyn fmt::Debug) {
-        self.0.push_str(&format!("{value:?} "));
-    }
-}
-
-impl Subscriber for Panics {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        assert!(!(text.0.contains("slow_turn") && text.0.contains("kill")), "the log is full");
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
 
 fn start(server: ServerBuilder, shards: usize) -> Running {
     static LOG: Once = Once::new();
-    LOG.call_once(|| tracing::subscriber::set_global_default(Panics).unwrap());
+    // This event is written between two connections, where a panic ends the shard.
+    let slow_kill = PanickingLog(|event| event.contains("slow_turn") && event.contains("kill"));
+    LOG.call_once(|| tracing::subscriber::set_global_default(slow_kill).unwrap());
     let kill = Tool::new("kill").run(|_: NoArguments, _| {
         thread::sleep(Duration::from_millis(20));
         "killed"

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/panicking_log.rs"]
+mod panicking_log;
 mod support;
 
 use std::{
-    env, fmt,
+    env,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     process::Command,
@@ -18,13 +20,9 @@ use corelane::{
     CacheScope, Config, Limits, NoArguments, Prompt, Resource, ResourceTemplate, Running, Server, TaskTerms,
     Tool, config::Endpoint,
 };
+use panicking_log::PanickingLog;
 use serde_json::json;
 use support::{Client, ServerProcess, session::Session};
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
 
 /// Time limit of every wait on a loaded machine.
 const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -150,38 +148,11 @@ fn maximum_time_limits_do_not_overflow_the_clock() {
     running.join().unwrap();
 }
 
-/// A log that panics on one line, on the thread of the shard, outside every handler.
-struct Panics;
-
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, _: &Field, value: &dyn fmt::Debug) {
-        self.0.push_str(&format!("{value:?} "));
-    }
-}
-
-impl Subscriber for Panics {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        assert!(!text.0.contains("host_forbidden"), "the log is full");
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
 #[test]
 fn panic_in_a_connection_closes_only_that_connection() {
-    tracing::subscriber::set_global_default(Panics).unwrap();
+    // This event is written on the thread of the shard, outside every handler.
+    let refused_host = PanickingLog(|event| event.contains("host_forbidden"));
+    tracing::subscriber::set_global_default(refused_host).unwrap();
     let echo = Tool::new("later").run_async(async |_: NoArguments, _| "done");
     let running = start(&Server::builder("panics", "0").tool(echo).build(), 1, Limits::default());
     let address = running.addresses()[0];
