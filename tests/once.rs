@@ -308,7 +308,7 @@ fn state_of_another_process_is_rejected() {
     running.into_iter().for_each(|running| drop(end(running)));
 }
 
-/// The documentation of `request_state_ttl` and of `Tool::once` says so.
+/// As the documentation of `request_state_ttl` and of `Tool::once` states.
 #[test]
 fn without_once_a_state_is_valid_any_number_of_times() {
     let paid = Arc::default();

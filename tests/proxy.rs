@@ -1,4 +1,4 @@
-//! The client behind a trusted proxy: from a PROXY protocol header, `X-Forwarded-For` or `Forwarded`, and from nobody else.
+//! The client behind a trusted proxy: from a PROXY protocol header, `X-Forwarded-For` or `Forwarded`, and from no other source.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -171,7 +171,7 @@ impl<A> ToolBuilder<A> {
     }
 
     /// Makes each request state of the tool valid for one use. A call that asks its client (`cx.elicit`, `cx.sample`, `cx.roots`) ends
-    /// with a signed `requestState` in 2026-07-28, and starts again when the client retries it with its answers. Without this, whoever
+    /// with a signed `requestState` in 2026-07-28, and starts again when the client retries it with its answers. Without this, anyone who
     /// has the state may repeat the retry until the state expires (`limits.request_state_ttl`, 1 h), with any answers, and the handler
     /// runs each time. With it:
     ///

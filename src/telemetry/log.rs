@@ -32,7 +32,7 @@ const PANIC_BYTES_MAX: usize = 4096;
 /// Maximum time to wait for a reader of standard output or error.
 const PRINT_MAX: Duration = Duration::from_secs(1);
 
-/// Prints to standard output or error. A closed or full stream loses the text, and one that nobody reads keeps the caller for
+/// Prints to standard output or error. A closed or full stream loses the text, and one that is not read keeps the caller for
 /// [`PRINT_MAX`]: neither may end the server, or stop it from ending.
 pub(crate) fn print(mut stream: impl Write + Send + 'static, text: String) {
     let (done, printed) = bounded::<()>(0);

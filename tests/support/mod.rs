@@ -150,7 +150,7 @@ impl ServerProcess {
     /// Waits for the process to exit: its status, its stdout, and the rest of its stderr.
     #[track_caller]
     pub fn wait(mut self, limit: Duration) -> (ExitStatus, String, String) {
-        // Read while the process exits: a log that nobody reads is cut.
+        // Read while the process exits: a log that is not read is cut.
         let mut stdout = self.child.stdout.take().unwrap();
         let Self { child, stderr, .. } = &mut self;
         let text = |stream: &mut (dyn Read + Send)| {
