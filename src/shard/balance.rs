@@ -160,6 +160,12 @@ pub(super) struct Accepted {
     pub(super) listener: ListenerId,
 }
 
+/// The shard for which a new connection is counted.
+enum Claim {
+    Own,
+    Other(usize, RingHandle),
+}
+
 /// One shard's part in the distribution. Dropping it ends that part.
 pub(super) struct Balancer {
     /// `None` if the shard is alone, or the kernel cannot hand sockets over.
@@ -270,9 +276,9 @@ impl Balancer {
 
     /// The shard that gets a newly accepted connection, which is counted for it. `None`: this one.
     pub(super) fn choose(&mut self, now: Instant) -> Option<(usize, RingHandle)> {
-        let claimed = self.claim_fewest(now);
-        match claimed {
-            Some(other) => other,
+        match self.claim_fewest(now) {
+            Some(Claim::Other(shard, ring)) => Some((shard, ring)),
+            Some(Claim::Own) => None,
             None => {
                 self.opened();
                 None
@@ -280,9 +286,9 @@ impl Balancer {
         }
     }
 
-    /// Counts a connection for the shard with the fewest: this one if the inner value is `None`. The counts are compared and changed at
-    /// once, because other shards do the same. `None`: nothing is counted.
-    fn claim_fewest(&mut self, now: Instant) -> Option<Option<(usize, RingHandle)>> {
+    /// Counts a connection for the shard with the fewest. The counts are compared and changed at once, because other shards do the same.
+    /// `None`: nothing is counted.
+    fn claim_fewest(&mut self, now: Instant) -> Option<Claim> {
         let (handed_over, since) = self.handed_over;
         if now.saturating_duration_since(since) >= Duration::from_secs(1) {
             self.handed_over = (0, now);
@@ -298,11 +304,11 @@ impl Balancer {
             let slack = if mine < EXACT_MAX { 0 } else { mine / 4 };
             if count + slack >= mine {
                 if own.add_if(mine, 1) {
-                    return Some(None);
+                    return Some(Claim::Own);
                 }
             } else if let Some(ring) = self.claim(target, Some(count)) {
                 self.handed_over.0 += 1;
-                return Some(Some((target, ring)));
+                return Some(Claim::Other(target, ring));
             }
         }
         None
