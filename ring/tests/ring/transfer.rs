@@ -86,27 +86,28 @@ fn late_data_is_not_received_by_the_next_connection_of_the_slot() {
 
 #[test]
 fn second_send_is_rejected_and_every_buffer_is_returned() {
+    // More than the kernel can hold for a connection (`tcp_wmem` and `tcp_rmem`), also after the peer's buffer has grown by
+    // reading, so that it is sent in parts and never completes where the peer does not read.
+    const BIG: usize = 64 * 1024 * 1024;
     with_ring(small(16, 16), async |ring, address| {
         let mut client = TcpStream::connect(address).unwrap();
         let socket = ring.accepted().await;
-        // More than the socket's buffers hold, so the kernel sends it in parts.
-        let big = vec![7; 8 * 1024 * 1024];
-        ring.ring.send(socket, big).unwrap();
+        ring.ring.send(socket, vec![7; BIG]).unwrap();
         let refused = ring.ring.send(socket, vec![1, 2, 3]).unwrap_err();
         assert_eq!(refused.0, [1, 2, 3]);
         let reading = thread::spawn(move || {
-            let mut read = vec![0; 8 * 1024 * 1024];
+            let mut read = vec![0; BIG];
             client.read_exact(&mut read).unwrap();
             assert!(read.iter().all(|&byte| byte == 7));
             client
         });
-        assert_eq!(ring.sent(socket).await, (8 * 1024 * 1024, true));
+        assert_eq!(ring.sent(socket).await, (BIG, true));
         let client = reading.join().unwrap();
         // The peer does not read; closing must still return the buffer.
-        ring.ring.send(socket, vec![9; 8 * 1024 * 1024]).unwrap();
+        ring.ring.send(socket, vec![9; BIG]).unwrap();
         ring.idle(Duration::from_millis(20)).await;
         ring.ring.close(socket);
-        assert_eq!(ring.sent(socket).await, (8 * 1024 * 1024, false));
+        assert_eq!(ring.sent(socket).await, (BIG, false));
         ring.closed(socket).await;
         drop(client);
     });
