@@ -404,8 +404,12 @@ fn validate_echo<M: Measure>(measure: M) -> M::Output {
 fn run<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
     let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
-    let runner =
-        Runner::new(Completions::new(1, 1, Arc::new(|| {})), WorkerPools::default(), ShardContext::default());
+    let runner = Runner::new(
+        Completions::new(1, 1, Arc::new(|| {})),
+        WorkerPools::default(),
+        ShardContext::default(),
+        &Limits::default(),
+    );
     let revision = Revision::V2026_07_28;
     let caller = Caller { revision, capabilities: Capabilities::default(), shard: 0 };
     let mut reply = Reply::default();

@@ -73,6 +73,7 @@ impl Lane {
             Completions::new(1, 1, Arc::new(|| {})),
             WorkerPools::default(),
             ShardContext::default(),
+            &limits,
         );
         let config = PipelineConfig {
             endpoint: "/mcp",

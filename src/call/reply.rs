@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     content::{Content, ResourceLink, Role},
     error::{CallError, HandlerError, ProtocolError},
+    output::OutputValidation,
     revision::Revision,
 };
 use crate::json::{write_string, write_unsigned};
@@ -30,6 +31,8 @@ pub struct Reply {
     meta: Map<String, Value>,
     is_error: bool,
     failure: Option<ProtocolError>,
+    /// Whether the structured content matches the output schema; `None` if it was not validated.
+    output: Option<OutputValidation>,
 }
 
 /// The method that a reply belongs to; decides the shape of its result.
@@ -206,6 +209,17 @@ impl Reply {
         &self.structured
     }
 
+    /// Stores the result of validating the structured content.
+    pub(super) fn set_output(&mut self, validation: Option<OutputValidation>) {
+        self.output = validation;
+    }
+
+    /// Whether the structured content matches the output schema; `None` if it was not validated.
+    #[must_use]
+    pub(crate) fn output(&self) -> Option<&OutputValidation> {
+        self.output.as_ref()
+    }
+
     /// Members that the handler added to the result's `_meta`.
     #[must_use]
     pub fn meta_members(&self) -> &Map<String, Value> {
@@ -227,6 +241,7 @@ impl Reply {
         self.description = None;
         self.is_error = false;
         self.failure = None;
+        self.output = None;
     }
 
     /// Whether the reply has no content blocks.

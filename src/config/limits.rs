@@ -66,14 +66,14 @@ pub struct Limits {
     /// Steps of one match of such a pattern. Beyond it: an `isError` result. A step counts as 25 units of
     /// `validation_work_max`, in advance for each string that the pattern may be matched against. Change: restart.
     pub schema_backtrack_steps_max: usize,
-    /// Work of validating the arguments of one call, computed before it starts from the schema and the size of the arguments. A unit is
-    /// about a nanosecond: a visited value costs about ten, a byte of a string matched against a pattern three, or sixteen for each
-    /// state of its automaton if that cannot be made deterministic. Beyond it: an `isError` result without validation. The default
-    /// takes a second at most. Change: restart.
+    /// Work of validating the arguments of one call, or its result, computed before it starts from the schema and the size of the value. A
+    /// unit is about a nanosecond: a visited value costs about ten, a byte of a string matched against a pattern three, or sixteen for
+    /// each state of its automaton if that cannot be made deterministic. Beyond it: an `isError` result without validation, or -32603
+    /// for a result. The default takes a second at most. Change: restart.
     pub validation_work_max: usize,
     /// Work of validations on the shard, in the unit of `validation_work_max`, for one call or for one batch. Beyond it: the arguments of a
-    /// call are validated on the blocking pool, while the shard serves other connections; those of a call in a batch and the answer to
-    /// a form are refused. The default takes a millisecond at most. Change: live.
+    /// call, and the result of any, are validated on the blocking pool, while the shard serves other connections; the arguments of a call
+    /// in a batch and the answer to a form are refused. The default takes a millisecond at most. Change: live.
     pub validation_inline_work_max: usize,
     /// Items in one page of a list; further items are on the next page. The pages are encoded when the registry is
     /// compiled. Change: restart.

@@ -41,8 +41,8 @@ impl Dispatcher {
                 let suspended = self.calls.get_mut(ticket).and_then(|call| call.suspended.take());
                 if let Some(suspended) = suspended {
                     self.resume_suspended(ticket, *suspended);
-                } else if let Some((call, channel)) = self.calls.take(ticket) {
-                    self.finish_call(ticket, &call, channel.as_ref(), outcome.map_err(error_kind));
+                } else {
+                    self.end_call(ticket, outcome.map_err(error_kind));
                 }
             }
         }
@@ -349,9 +349,9 @@ impl Dispatcher {
         let callable = &call.callable;
         let start = out.len();
         let status = match outcome {
-            Ok(reply) => {
+            Ok(mut reply) => {
                 let (status, error) =
-                    self.answers.result(out, &self.snapshot, callable, id, call.revision, &reply);
+                    self.answers.result(out, &self.snapshot, callable, id, call.revision, &mut reply);
                 if error.is_some() || reply.is_failed() {
                     let request = (call.id.as_id(), call.started);
                     self.observer.call_failed(callable, &reply, error, call.revision, request);

@@ -13,6 +13,7 @@ mod orphans;
 mod once;
 mod pending;
 mod remote;
+mod results;
 mod session_requests;
 mod source;
 mod subscribe;
@@ -313,11 +314,16 @@ impl Dispatcher {
         };
         let started = self.runner.start(callable, input, &request, details, insert, &mut self.reply);
         let error = match started {
+            Started::Done(messages)
+                if !self.answers.validate_inline(callable, &mut self.reply) && self.runner.has_pool() =>
+            {
+                return Ok(self.suspend_result(call, source, messages, out));
+            }
             Started::Done(mut messages) => {
                 if callable.kind() == Kind::Tool {
                     self.observer.metrics().note_tool(callable.position());
                 }
-                let reply = &self.reply;
+                let reply = &mut self.reply;
                 let (status, failed) =
                     self.answers.result(out, &self.snapshot, callable, id, revision, reply);
                 if failed.is_some() || reply.is_failed() {

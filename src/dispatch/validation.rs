@@ -86,7 +86,7 @@ impl Dispatcher {
     ) -> Disposition {
         let Call { callable, id, revision, .. } = *call;
         self.reply.error(&mcp::invalid_arguments_text(schema, call.input, invalid));
-        let (status, _) = self.answers.result(out, &self.snapshot, callable, id, revision, &self.reply);
+        let (status, _) = self.answers.result(out, &self.snapshot, callable, id, revision, &mut self.reply);
         let request = RequestFields::of_call(callable, id, self.observer.turn_began());
         self.observer.call_rejected(invalid.reason(), callable, request, revision);
         self.observer.metrics().note(RpcMethod::from(callable.kind()) as usize);
@@ -153,6 +153,7 @@ impl Dispatcher {
                     Some(invalid) => Err((invalid, mcp::invalid_arguments_text(&schema, input, invalid))),
                 });
             }
+            Reply::default()
         };
         let reason = match self.runner.submit(ticket, peer, validate) {
             Ok(cancel) => {
@@ -181,7 +182,7 @@ impl Dispatcher {
             reply.error(&text);
             let (mut out, id) = (Vec::new(), call.id.as_id());
             let (status, _) =
-                self.answers.result(&mut out, &self.snapshot, &call.callable, id, call.revision, &reply);
+                self.answers.result(&mut out, &self.snapshot, &call.callable, id, call.revision, &mut reply);
             self.record_latency(&call);
             self.reply(ticket, call.reply_to, status, &out);
             return;
@@ -222,19 +223,13 @@ impl Dispatcher {
                 for message in messages {
                     self.on_call_message(ticket, message);
                 }
-                self.finish_taken(ticket, Ok(reply));
+                self.end_call(ticket, Ok(reply));
             }
-            Started::RequestCopyTooLarge => self.finish_taken(ticket, Err(ErrorKind::RequestCopyTooLarge)),
-            Started::Busy { reason, .. } => self.finish_taken(ticket, Err(reason.into())),
+            Started::RequestCopyTooLarge => self.end_call(ticket, Err(ErrorKind::RequestCopyTooLarge)),
+            Started::Busy { reason, .. } => self.end_call(ticket, Err(reason.into())),
             Started::Panicked { .. } | Started::NeedsDigits { .. } => {
-                self.finish_taken(ticket, Err(ErrorKind::ToolPanicked));
+                self.end_call(ticket, Err(ErrorKind::ToolPanicked));
             }
-        }
-    }
-
-    fn finish_taken(&mut self, ticket: Ticket, outcome: Result<Reply, ErrorKind>) {
-        if let Some((call, channel)) = self.calls.take(ticket) {
-            self.finish_call(ticket, &call, channel.as_ref(), outcome);
         }
     }
 }

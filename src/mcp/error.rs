@@ -75,6 +75,8 @@ pub enum ErrorKind {
     ToolPanicked,
     /// The result violates the tool's `outputSchema`.
     InvalidOutput,
+    /// Validating the result exceeds the work limit.
+    OutputWork,
     /// The call exceeded its deadline.
     Deadline,
     /// The server stops, and the call was not done within the time limit of the drain.
@@ -114,7 +116,7 @@ impl ErrorKind {
             | Self::OrphanLimit
             | Self::ShuttingDown => ErrorCode::Generic,
             Self::UnknownMethod => ErrorCode::MethodNotFound,
-            Self::ToolPanicked | Self::InvalidOutput => ErrorCode::InternalError,
+            Self::ToolPanicked | Self::InvalidOutput | Self::OutputWork => ErrorCode::InternalError,
             Self::InvalidArguments | Self::ValidationWork | Self::Deadline | Self::InputRequired => {
                 return None;
             }
@@ -180,6 +182,7 @@ impl ErrorKind {
             Self::OrphanLimit => "orphan_limit",
             Self::ToolPanicked => "tool_panicked",
             Self::InvalidOutput => "invalid_output",
+            Self::OutputWork => "output_work",
             Self::Deadline => "deadline",
             Self::ShuttingDown => "shutting_down",
             Self::InputRequired => "input_required",

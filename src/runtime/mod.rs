@@ -36,11 +36,14 @@ pub use tokio_runtime::TokioRuntime;
 use crate::{
     call::{
         BlockingJob, CallDetails, CallMessage, Callable, Caller, ClientChannel, Context, Handler,
-        InlineContext, LocalReply, OwnedRequest, RemoteContext, Reply, RequestContext, ShardContext,
+        InlineContext, LocalReply, OutputValidator, OwnedRequest, RemoteContext, Reply, RequestContext,
+        ShardContext,
     },
+    config::Limits,
     json::{Node, take_retry_with_digits},
     jsonrpc::OwnedId,
     peer::{NoRoom, PeerKey},
+    schema::Validator,
 };
 
 /// The result of starting a call.
@@ -86,6 +89,8 @@ pub struct Runner {
     completions: Rc<Completions>,
     pools: WorkerPools,
     shard: Rc<ShardContext>,
+    /// For the validation of results on the pool.
+    limits: Arc<Limits>,
     tasks: Cell<bool>,
 }
 
@@ -98,9 +103,14 @@ struct CallHandle {
 impl Runner {
     /// A runner of handlers of one shard.
     #[must_use]
-    pub fn new(completions: Rc<Completions>, pools: WorkerPools, shard: ShardContext) -> Self {
+    pub fn new(
+        completions: Rc<Completions>,
+        pools: WorkerPools,
+        shard: ShardContext,
+        limits: &Limits,
+    ) -> Self {
         let tasks = Cell::new(shard.state.is_some());
-        Self { completions, pools, shard: Rc::new(shard), tasks }
+        Self { completions, pools, shard: Rc::new(shard), limits: Arc::new(*limits), tasks }
     }
 
     /// The queue of events of pending calls.
@@ -122,7 +132,7 @@ impl Runner {
         self.pools.pool.is_some()
     }
 
-    /// Runs internal work for a peer on the blocking pool, under the ticket of a call, which receives an empty reply.
+    /// Runs internal work for a peer on the blocking pool, under the ticket of a call, which receives the reply.
     ///
     /// # Errors
     /// The queue is full, the peer uses its share of it, or there is no pool.
@@ -130,18 +140,33 @@ impl Runner {
         &self,
         ticket: Ticket,
         peer: PeerKey,
-        work: impl FnOnce() + Send + 'static,
+        work: impl FnOnce() -> Reply + Send + 'static,
     ) -> Result<Cancel, NoRoom> {
-        let work = Box::new(move || {
-            work();
-            Ok(Reply::default())
-        });
+        let work = Box::new(move || Ok(work()));
         let pool = self.pools.pool.as_ref().ok_or(NoRoom::Full)?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let completions = self.completions.remote();
         let recipient = Recipient { cancelled: Arc::clone(&cancelled), ticket, completions };
         pool.submit(peer, work, recipient)?;
         Ok(Cancel::Job(cancelled))
+    }
+
+    /// Validates the reply of a call on the blocking pool, under the ticket of the call, which receives it again with the result.
+    ///
+    /// # Errors
+    /// As for [`Self::submit`].
+    pub(crate) fn submit_validation(
+        &self,
+        ticket: Ticket,
+        peer: PeerKey,
+        output: Validator,
+        mut reply: Reply,
+    ) -> Result<Cancel, NoRoom> {
+        let limits = Arc::clone(&self.limits);
+        self.submit(ticket, peer, move || {
+            OutputValidator::new(&limits).validate(&output, &mut reply);
+            reply
+        })
     }
 
     /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]. `file` allocates
@@ -199,7 +224,7 @@ impl Runner {
             }
             Handler::Blocking(run) => {
                 let (context, cancelled) = self.remote_context(request, channel);
-                let submit = |work| self.submit_handler(work, peer, cancelled, handle);
+                let submit = |work| self.submit_handler(work, callable.output(), peer, cancelled, handle);
                 prepare_work(|| run(input, context)).map(submit)
             }
             #[cfg(feature = "tokio")]
@@ -275,6 +300,7 @@ impl Runner {
     fn submit_handler(
         &self,
         work: BlockingJob,
+        output: Option<&Validator>,
         peer: PeerKey,
         cancelled: Arc<AtomicBool>,
         handle: CallHandle,
@@ -284,10 +310,17 @@ impl Runner {
             return Started::Busy { unused: Some(ticket), reason: NoRoom::Full };
         };
         let waits = Arc::clone(&channel);
+        let output = output.map(|output| (output.clone(), Arc::clone(&self.limits)));
         // A handler that had to return for a request to the client has no result: its reply is dropped.
         let work = Box::new(move || {
-            let reply = work();
-            if waits.has_unanswered() { Err(Unfinished::InputRequired) } else { Ok(reply) }
+            let mut reply = work();
+            if waits.has_unanswered() {
+                return Err(Unfinished::InputRequired);
+            }
+            if let Some((output, limits)) = output.filter(|_| !reply.is_failed()) {
+                OutputValidator::new(&limits).validate(&output, &mut reply);
+            }
+            Ok(reply)
         });
         let completions = self.completions.remote();
         let recipient = Recipient { cancelled: Arc::clone(&cancelled), ticket, completions };

@@ -54,6 +54,11 @@ impl Violation {
     pub(crate) fn new(path: String, reason: String) -> Self {
         Self { path: truncate(path), reason: truncate(reason) }
     }
+
+    /// Formats violations in one line.
+    pub(crate) fn join(violations: &[Self]) -> String {
+        violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
 }
 
 impl fmt::Display for Violation {

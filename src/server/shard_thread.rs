@@ -367,7 +367,7 @@ impl ShardPlan {
         let state = self.state.as_ref().map(|make| make(self.number));
         let publisher: Arc<dyn Publish> = Arc::new(self.broadcast.clone());
         let side = ShardContext { state, publisher: Some(publisher) };
-        let runner = Runner::new(completions, self.off_shard.clone(), side);
+        let runner = Runner::new(completions, self.off_shard.clone(), side, &limits);
         let pipeline_config = PipelineConfig {
             endpoint: ENDPOINT,
             allowed_hosts: self.allowed_hosts.clone(),

@@ -239,7 +239,7 @@ impl Observer {
         revision: Revision,
     ) {
         let level = match error {
-            ErrorKind::ToolPanicked | ErrorKind::InvalidOutput => Level::ERROR,
+            ErrorKind::ToolPanicked | ErrorKind::InvalidOutput | ErrorKind::OutputWork => Level::ERROR,
             // A client error.
             ErrorKind::InvalidArguments
             | ErrorKind::ValidationWork
@@ -253,7 +253,7 @@ impl Observer {
             ErrorKind::InvalidArguments | ErrorKind::ValidationWork => Some(ToolFailure::InvalidArguments),
             ErrorKind::Busy | ErrorKind::PeerShare | ErrorKind::OrphanLimit => Some(ToolFailure::Busy),
             ErrorKind::ToolPanicked => Some(ToolFailure::Panic),
-            ErrorKind::InvalidOutput => Some(ToolFailure::InvalidOutput),
+            ErrorKind::InvalidOutput | ErrorKind::OutputWork => Some(ToolFailure::InvalidOutput),
             _ => None,
         };
         if let Some(failure) = failure.filter(|_| callable.kind() == Kind::Tool) {

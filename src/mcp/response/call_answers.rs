@@ -2,43 +2,41 @@
 
 use serde_json::{Map, Value};
 
-use super::invalid_arguments::explain;
 use crate::mcp::error::ErrorKind;
 use crate::{
-    call::{Callable, Kind, Reply, Revision},
+    call::{Callable, Kind, OutputValidation, OutputValidator, Reply, Revision},
     config::Limits,
     http1::Status,
-    json::{Decoder, write_string, write_unsigned},
+    json::{write_string, write_unsigned},
     jsonrpc::{ErrorCode, Id, write_error, write_result},
     registry::Snapshot,
-    schema::Validator,
 };
-
-/// Padding that the in-place decoder needs after a document, in bytes.
-const PADDING_BYTES: usize = 64;
 
 /// Encoder of the replies to calls. Validates structured content against the output schema of the tool.
 pub struct CallAnswers {
-    decoder: Decoder,
-    scratch: Vec<u8>,
-    work_max: usize,
-    inline_work_max: usize,
+    outputs: OutputValidator,
 }
 
 impl CallAnswers {
     /// An encoder that decodes structured content within the limits of requests.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        Self {
-            decoder: Decoder::new(limits),
-            scratch: Vec::new(),
-            work_max: limits.validation_work_max,
-            inline_work_max: limits.validation_inline_work_max,
+        Self { outputs: OutputValidator::new(limits) }
+    }
+
+    /// Validates the structured content of a reply, unless it was, or there is no output schema. Returns `false` if that takes more
+    /// work than `validation_inline_work_max`.
+    #[inline]
+    pub fn validate_inline(&mut self, callable: &Callable, reply: &mut Reply) -> bool {
+        match callable.unvalidated_output(reply) {
+            None => true,
+            Some(output) => self.outputs.validate_inline(output, reply),
         }
     }
 
-    /// Encodes the reply of a handler, or an error if its structured content violates the output schema. The status is 400 for
-    /// a missing client capability, else 200
+    /// Encodes the reply of a handler, or an error if its structured content violates the output schema. It has been validated before,
+    /// or is validated now, whatever work that takes up to `validation_work_max`. The status is 400 for a missing client
+    /// capability, else 200
     /// (<https://modelcontextprotocol.io/specification/2026-07-28/schema#missingrequiredclientcapabilityerror>).
     pub fn result(
         &mut self,
@@ -47,7 +45,7 @@ impl CallAnswers {
         callable: &Callable,
         id: Id<'_>,
         revision: Revision,
-        reply: &Reply,
+        reply: &mut Reply,
     ) -> (Status, Option<ErrorKind>) {
         if let Some(failure) = reply.failure() {
             let code = failure.code_for(revision);
@@ -60,12 +58,21 @@ impl CallAnswers {
                 (Status::Ok, None)
             };
         }
-        if let Some(output) = callable.output().filter(|_| !reply.is_error())
-            && let Err(reason) = self.check(output, reply.structured_json())
-        {
+        if let Some(output) = callable.unvalidated_output(reply) {
+            self.outputs.validate(output, reply);
+        }
+        let (kind, reason) = match reply.output() {
+            None | Some(OutputValidation::Valid) => (None, ""),
+            Some(OutputValidation::Invalid(reason)) => (Some(ErrorKind::InvalidOutput), reason.as_str()),
+            Some(OutputValidation::BudgetExceeded) => (
+                Some(ErrorKind::OutputWork),
+                "its validation takes more work than the limit validation_work_max allows",
+            ),
+        };
+        if let Some(kind) = kind {
             let message = format!("Tool {} broke its outputSchema: {reason}", callable.name());
-            write_error(out, Some(id), ErrorCode::InternalError, &message, None);
-            return (Status::Ok, Some(ErrorKind::InvalidOutput));
+            write_error(out, Some(id), kind.code().unwrap_or(ErrorCode::InternalError), &message, None);
+            return (Status::Ok, Some(kind));
         }
         let is_modern = revision.is_modern();
         write_result(out, id, |out| {
@@ -124,33 +131,9 @@ impl CallAnswers {
         } else {
             let mut reply = Reply::default();
             reply.error(message);
-            self.result(out, snapshot, callable, id, revision, &reply);
+            self.result(out, snapshot, callable, id, revision, &mut reply);
         }
         error.status(revision)
-    }
-
-    fn check(&mut self, output: &Validator, json: &[u8]) -> Result<(), String> {
-        if json.is_empty() {
-            return Err("no structured content".to_owned());
-        }
-        self.scratch.clear();
-        self.scratch.extend_from_slice(json);
-        self.scratch.resize(json.len() + PADDING_BYTES, 0);
-        let document =
-            self.decoder.decode(&mut self.scratch, json.len()).map_err(|error| error.reason.to_string())?;
-        let (root, inline_max) = (document.root(), self.inline_work_max as u64);
-        if output.work_bound(root, json.len()) > inline_max
-            && output.work(root, self.work_max as u64).is_none()
-        {
-            return Err("its validation takes more work than the limit validation_work_max allows".to_owned());
-        }
-        if output.is_valid(root) {
-            return Ok(());
-        }
-        if !output.can_explain(root, inline_max) {
-            return Err("it is invalid, and too large to list its violations".to_owned());
-        }
-        Err(explain(&output.violations(root)))
     }
 }
 

@@ -46,7 +46,7 @@ impl InvalidArguments {
 pub fn invalid_arguments_text(schema: &Validator, input: Node<'_>, invalid: InvalidArguments) -> String {
     match invalid {
         InvalidArguments::Violations => {
-            format!("Invalid arguments: {}", explain(&schema.violations(input)))
+            format!("Invalid arguments: {}", Violation::join(&schema.violations(input)))
         }
         InvalidArguments::BudgetExceeded => {
             "Invalid arguments: their validation takes more work than the limit validation_work_max allows; remedy: fewer \
@@ -62,9 +62,4 @@ pub fn invalid_arguments_text(schema: &Validator, input: Node<'_>, invalid: Inva
             "Invalid arguments: too large to list their violations in a batch; remedy: a request of their own".to_owned()
         }
     }
-}
-
-/// Formats violations in one line.
-pub(super) fn explain(violations: &[Violation]) -> String {
-    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

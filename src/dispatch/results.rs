@@ -1,0 +1,78 @@
+//! Validation of the results of calls against the `outputSchema` of their tool: on the shard if it takes little work, else on the
+//! blocking pool, while the shard serves other connections. The results of blocking handlers were validated on their thread.
+
+use std::sync::Arc;
+
+use super::{Dispatcher, Disposition, Source, insert_call};
+use crate::{
+    call::{CallDetails, CallMessage, ClientChannel, Reply},
+    mcp::{Call, ErrorKind},
+    peer::{NoRoom, PeerKey},
+    runtime::{Cancel, Ticket},
+};
+
+impl Dispatcher {
+    /// Replies to a call whose handler has ended, once its result is validated.
+    pub(super) fn end_call(&mut self, ticket: Ticket, mut outcome: Result<Reply, ErrorKind>) {
+        if let Ok(reply) = &mut outcome
+            && let Some(call) = self.calls.get(ticket)
+            && !self.answers.validate_inline(&call.callable, reply)
+            && self.runner.has_pool()
+        {
+            let reply = std::mem::take(reply);
+            match self.submit_result(ticket, reply) {
+                Ok(cancel) => {
+                    if let Some(channel) = self.calls.channel(ticket).cloned() {
+                        self.calls.replace_running(ticket, cancel, channel);
+                    }
+                    return;
+                }
+                Err(reason) => outcome = Err(reason.into()),
+            }
+        }
+        if let Some((call, channel)) = self.calls.take(ticket) {
+            self.finish_call(ticket, &call, channel.as_ref(), outcome);
+        }
+    }
+
+    /// Makes an inline call pending until its result is validated on the pool. `messages` precede the reply.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn suspend_result(
+        &mut self,
+        call: &mut Call<'_>,
+        source: &Source<'_>,
+        messages: Vec<CallMessage>,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        let (callable, id, revision, capabilities) =
+            (call.callable, call.id, call.revision, call.capabilities);
+        let reply = std::mem::take(&mut self.reply);
+        let (about, received) = ((id.to_owned(), self.request_bytes), self.observer.turn_began());
+        let reason = match insert_call(&mut self.calls, call, source, about, received, None) {
+            Ok(ticket) => match self.submit_result(ticket, reply) {
+                Ok(cancel) => {
+                    let channel = ClientChannel::buffered(revision, capabilities, CallDetails::default());
+                    self.calls.run(ticket, cancel, Arc::new(channel), self.clock.monotonic);
+                    for message in messages {
+                        self.on_call_message(ticket, message);
+                    }
+                    return Disposition::Pending(ticket);
+                }
+                Err(reason) => {
+                    drop(self.calls.take(ticket));
+                    reason
+                }
+            },
+            Err(reason) => reason,
+        };
+        self.reject_call(callable, id, revision, reason.into(), out)
+    }
+
+    /// Queues the validation of a result. The reply comes back as the end of the call.
+    fn submit_result(&self, ticket: Ticket, reply: Reply) -> Result<Cancel, NoRoom> {
+        let call = self.calls.get(ticket).ok_or(NoRoom::Full)?;
+        let output = call.callable.output().ok_or(NoRoom::Full)?.clone();
+        self.runner.submit_validation(ticket, PeerKey::new(call.peer), output, reply)
+    }
+}
