@@ -43,7 +43,7 @@
 //! | protocol | [`http`], [`request`] | replies from bytes, requests to bytes |
 //! | load | [`engine`] | the generator's threads |
 //! | runs | [`progress`], [`probe`], [`monitor`], [`job`] | one run, from the first connection to its result |
-//! | workloads | [`workloads`], [`idle`], [`fanout`], [`suite`] | named runs, and runs that need more than one load |
+//! | workloads | [`workloads`], [`idle`], [`fanout`], [`suite`], [`attack`] | named runs, and runs that need more than one load |
 //! | reports | [`report`], [`compare`], [`budget`], [`markdown`] | results as text, tables and pages |
 //! | commands | [`cli`] | the command line |
 //!
@@ -90,6 +90,7 @@ pub mod workloads;
 pub mod idle;
 pub mod fanout;
 pub mod suite;
+pub mod attack;
 
 pub mod report;
 pub mod compare;

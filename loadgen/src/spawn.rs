@@ -1,6 +1,7 @@
 //! Servers that this program starts on a core of their own, and terminates before it exits.
 
 use std::{
+    fs::File,
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -20,6 +21,8 @@ const TERMINATE_TIMEOUT: Duration = Duration::from_secs(12);
 pub struct SpawnedServer {
     group: Option<ProcessGroup>,
     address: SocketAddr,
+    /// Standard output and error.
+    output: File,
 }
 
 impl SpawnedServer {
@@ -48,7 +51,7 @@ impl SpawnedServer {
             Ok(group) => group.map_err(|error| failed(error.to_string()))?,
             Err(_) => return Err(failed("the starting thread panicked".to_owned())),
         };
-        let spawned = Self { group: Some(group), address };
+        let spawned = Self { group: Some(group), address, output };
         let until = Instant::now() + START_TIMEOUT;
         loop {
             if TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok() {
@@ -56,7 +59,8 @@ impl SpawnedServer {
             }
             let ended = spawned.group.as_ref().is_none_or(ProcessGroup::has_ended);
             if ended || Instant::now() > until {
-                let last_output = last_line(&output).unwrap_or_else(|| "it wrote no output".to_owned());
+                let last_output =
+                    last_line(&spawned.output).unwrap_or_else(|| "it wrote no output".to_owned());
                 return Err(failed(if ended {
                     last_output
                 } else {
@@ -77,6 +81,23 @@ impl SpawnedServer {
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         self.group.as_ref().and_then(ProcessGroup::pid)
+    }
+
+    /// Whether the process has exited.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.group.as_ref().is_none_or(ProcessGroup::has_ended)
+    }
+
+    /// Number of bytes that the process has written to standard output and error.
+    #[must_use]
+    pub fn output_bytes(&self) -> u64 {
+        self.output.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    /// Kills the process, without its drain.
+    pub fn kill(&mut self) {
+        self.group = None;
     }
 }
 

@@ -189,6 +189,7 @@ impl Suite {
             duration,
             timeout: self.timeout,
             seed: self.seed,
+            source: None,
         };
         let monitor = ServerMonitor::find(target, None, admin);
         Ok(Job {
@@ -243,7 +244,9 @@ fn check_supported(probe: &ProbeResult, operation: &Operation, kind: WorkloadKin
         {
             missing("subscriptions")
         }
-        Operation::Tool { name, .. } if !probe.tools.contains(name) => missing(&format!("tool {name}")),
+        Operation::Tool { name, .. } | Operation::Task { name, .. } if !probe.tools.contains(name) => {
+            missing(&format!("tool {name}"))
+        }
         Operation::Resource { .. } | Operation::Method("resources/list") if !capability("resources") => {
             missing("resources")
         }
@@ -284,7 +287,7 @@ pub fn start_fixture(shards: usize, core: usize, delay: Duration) -> Result<Fixt
 }
 
 /// The fixture is built and installed beside this program.
-fn fixture_program() -> Result<PathBuf, LoadError> {
+pub(crate) fn fixture_program() -> Result<PathBuf, LoadError> {
     let own_path = std::env::current_exe().map_err(|error| LoadError::Resource(error.to_string()))?;
     let program = own_path.with_file_name("corelane-fixture");
     if program.exists() {

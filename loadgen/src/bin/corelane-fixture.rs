@@ -8,7 +8,7 @@ use std::{
 };
 
 use corelane::{Content, NoArguments, Prompt, PromptArgument, ServerBuilder, Tool, demo};
-use corelane_loadgen::{fault_injection, payloads};
+use corelane_loadgen::{attack, fault_injection, payloads};
 use serde_json::{Value, json};
 use tracing::{
     Event, Subscriber,
@@ -62,6 +62,9 @@ fn main() -> ExitCode {
         let log = tracing_subscriber::registry().with(LevelFilter::INFO).with(log).with(PanicsAt(line));
         // If a subscriber is already set, it stays.
         let _ = tracing::subscriber::set_global_default(log);
+    }
+    if std::env::var_os(attack::ATTACKS_VARIABLE).is_some() {
+        server = with_panics(attack::add_tools(server));
     }
     let delay = fault_injection::injected_delay();
     server

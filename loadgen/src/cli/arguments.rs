@@ -126,6 +126,7 @@ impl ServerArguments {
             seed: self.seed,
             interval: suite::interval("", load.duration()),
             target: target.clone(),
+            source: None,
         };
         Ok(Job {
             workload: workload_name(&plan),

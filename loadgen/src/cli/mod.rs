@@ -2,6 +2,7 @@
 
 mod mix;
 mod arguments;
+mod attack;
 mod output;
 mod print;
 mod load;
@@ -66,6 +67,8 @@ enum Command {
     Budget(results::Budget),
     /// Run other servers and corelane in turn
     Peers(peers::Peers),
+    /// Attack servers from one client address, and measure a client from another
+    Attack(attack::Attacks),
     /// Write results as pages and tables
     Report(results::Report),
 }
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Compare(command) => command.execute(&context),
         Command::Budget(command) => command.execute(),
         Command::Peers(command) => command.execute(&context),
+        Command::Attack(command) => command.execute(&context),
         Command::Report(command) => command.execute(),
     };
     match done {

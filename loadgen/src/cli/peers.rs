@@ -342,6 +342,7 @@ impl Peers {
                 timeout: Duration::from_secs(10),
                 seed: crate::suite::SEED,
                 interval: Duration::from_secs(1),
+                source: None,
             },
             probe,
             // nginx serves from a child of the started process.

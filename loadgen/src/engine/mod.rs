@@ -16,7 +16,11 @@ pub use report::ThreadReport;
 pub use thread::Engine;
 pub(crate) use thread::executor;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -59,6 +63,8 @@ pub struct Plan {
     pub interval: Duration,
     /// Whether threads may spin: not if they share a core.
     pub spin: bool,
+    /// Address from which connections are opened; by default the kernel chooses it.
+    pub source: Option<IpAddr>,
 }
 
 /// Timing of the requests.
@@ -103,6 +109,10 @@ pub fn client_socket(plan: &Plan, sequence: u32) -> io::Result<Socket> {
     };
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(source) = plan.source {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        return Ok(socket);
+    }
     if !target.is_loopback_v4() || (plan.connections < CHOOSE_PORTS_FROM && plan.pacing != Pacing::Storm) {
         return Ok(socket);
     }

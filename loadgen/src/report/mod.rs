@@ -3,6 +3,7 @@
 //! | what | for whom |
 //! |---|---|
 //! | [`terminal::run`], [`terminal::runs`] | who started the run; who looks over many |
+//! | [`terminal::attacks`], [`terminal::endured`] | who attacked a server |
 //! | [`page`] | everybody: one HTML file with charts, which needs nothing else |
 //! | [`hgrm`] | HdrHistogram's plotter |
 //! | [`hlog`] | HdrHistogram's log processor and analyser |

@@ -73,7 +73,11 @@ impl Request {
             (false, members) => format!(r#","params":{{{members}}}"#),
             (true, members) => {
                 let comma = if members.is_empty() { "" } else { "," };
-                format!(r#","params":{{{members}{comma}"_meta":{}}}"#, modern_meta())
+                let meta = match operation {
+                    Operation::Task { .. } => modern_meta_with(&json!({"extensions": {TASKS: {}}})),
+                    _ => modern_meta(),
+                };
+                format!(r#","params":{{{members}{comma}"_meta":{meta}}}"#)
             }
         };
         let before_id = br#"{"jsonrpc":"2.0","id":"#.to_vec();
@@ -115,9 +119,9 @@ impl Request {
     #[must_use]
     pub fn parameters(&self) -> RequestParameters {
         let arguments = match &self.expected.operation {
-            Operation::Tool { arguments, .. } | Operation::Prompt { arguments, .. } => {
-                Some(arguments.clone())
-            }
+            Operation::Tool { arguments, .. }
+            | Operation::Task { arguments, .. }
+            | Operation::Prompt { arguments, .. } => Some(arguments.clone()),
             _ => None,
         };
         RequestParameters {
@@ -178,13 +182,16 @@ impl Request {
     /// Renders a single request of 2026-07-28 with the given body.
     #[must_use]
     pub fn post(target: &Target, method: &str, body: &str) -> Vec<u8> {
-        let (begin, headers) = (head_begin(target), &target.headers);
-        let (version, length) = (Era::Modern.name(), body.len());
-        format!(
-            "{begin}MCP-Protocol-Version: {version}\r\nMcp-Method: {method}\r\n{headers}\
-             Content-Length: {length}\r\n\r\n{body}"
-        )
-        .into_bytes()
+        let version = Era::Modern.name();
+        let headers = format!("MCP-Protocol-Version: {version}\r\nMcp-Method: {method}\r\n");
+        Self::post_with(target, &headers, body)
+    }
+
+    /// Renders a single request with the given header lines, each with its line end, and body.
+    #[must_use]
+    pub fn post_with(target: &Target, headers: &str, body: &str) -> Vec<u8> {
+        let (begin, others, length) = (head_begin(target), &target.headers, body.len());
+        format!("{begin}{headers}{others}Content-Length: {length}\r\n\r\n{body}").into_bytes()
     }
 
     /// Whether the request may be sent again although the server may have read it (RFC 9112, section 9.3.1): a `GET`
@@ -238,7 +245,7 @@ impl Params {
                 }
                 (format!(r#""name":{},"arguments":{marked}"#, json!(name)), Some(name.clone()))
             }
-            Operation::Prompt { name, arguments } => {
+            Operation::Task { name, arguments } | Operation::Prompt { name, arguments } => {
                 let marked = marked_object(placeholders, operation, arguments)?;
                 (format!(r#""name":{},"arguments":{marked}"#, json!(name)), Some(name.clone()))
             }
@@ -317,13 +324,21 @@ fn marked_object(
     }
 }
 
+/// Name of the tasks extension.
+const TASKS: &str = "io.modelcontextprotocol/tasks";
+
 /// `_meta` of a request of 2026-07-28.
 #[must_use]
 pub fn modern_meta() -> Value {
+    modern_meta_with(&json!({}))
+}
+
+/// `_meta` of a request of 2026-07-28 of a client with these capabilities.
+fn modern_meta_with(capabilities: &Value) -> Value {
     json!({
         "io.modelcontextprotocol/protocolVersion": Era::Modern.name(),
         "io.modelcontextprotocol/clientInfo": client_info(),
-        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientCapabilities": capabilities,
     })
 }
 

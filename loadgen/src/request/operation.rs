@@ -33,6 +33,13 @@ pub enum Operation {
         /// Arguments.
         arguments: String,
     },
+    /// `tools/call` of a tool that becomes a task; the reply is the created task. The arguments are as those of a tool.
+    Task {
+        /// Name of the tool.
+        name: String,
+        /// Arguments.
+        arguments: String,
+    },
     /// `resources/read`.
     Resource {
         /// URI of the resource.
@@ -66,6 +73,7 @@ impl Operation {
     pub fn name(&self) -> String {
         match self {
             Self::Tool { name, .. } => format!("tools/call {name}"),
+            Self::Task { name, .. } => format!("task {name}"),
             Self::Resource { uri } => format!("resources/read {uri}"),
             Self::Prompt { name, .. } => format!("prompts/get {name}"),
             Self::Method(method) => (*method).to_owned(),
@@ -76,7 +84,7 @@ impl Operation {
 
     pub(super) fn method(&self) -> &'static str {
         match self {
-            Self::Tool { .. } => "tools/call",
+            Self::Tool { .. } | Self::Task { .. } => "tools/call",
             Self::Resource { .. } => "resources/read",
             Self::Prompt { .. } => "prompts/get",
             Self::Method(method) => method,

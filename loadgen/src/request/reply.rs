@@ -44,7 +44,11 @@ impl Expected {
             return Err(ReplyError::Error);
         }
         let result = reply.result.ok_or(ReplyError::NoResult)?;
-        if self.modern && result.result_type.as_deref().is_some_and(|kind| kind != "complete") {
+        let result_type = result.result_type.as_deref();
+        if matches!(self.operation, Operation::Task { .. }) {
+            return if result_type == Some("task") { Ok(()) } else { Err(ReplyError::NoTask) };
+        }
+        if self.modern && result_type.is_some_and(|kind| kind != "complete") {
             return Err(ReplyError::Incomplete);
         }
         match &self.operation {
@@ -105,6 +109,9 @@ pub enum ReplyError {
     /// The result is not complete: the server needs input.
     #[error("the result is not complete")]
     Incomplete,
+    /// The result is not a task.
+    #[error("the result is not a task")]
+    NoTask,
     /// The tool reports an error.
     #[error("the tool failed (isError)")]
     ToolError,
@@ -126,6 +133,7 @@ impl ReplyError {
             Self::Error => "jsonrpc_error",
             Self::NoResult => "reply_without_result",
             Self::Incomplete => "result_incomplete",
+            Self::NoTask => "result_without_task",
             Self::ToolError => "tool_error",
             Self::Echo => "echo_wrong",
         }

@@ -1,11 +1,13 @@
 //! The terminal report: plain text.
 
+mod attacks;
 mod grid;
 mod overview;
 
 use super::{tables, wording};
 use crate::result::Run;
 
+pub use attacks::{attacks, endured};
 pub use overview::runs;
 
 /// Writes the report of one run.

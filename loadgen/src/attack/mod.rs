@@ -1,0 +1,108 @@
+//! Attacks: one client uses up what all clients share, while a bystander from another address is served.
+//!
+//! | file | what the attacker takes |
+//! |---|---|
+//! | `tasks` | the table of tasks, and memory by their results |
+//! | `calls` | the places of calls in flight, by connections that close or reset |
+//! | `pool` | the threads and the queue of the blocking pool |
+//! | `subscriptions` | topics, bytes of URIs, session streams |
+//! | `validation` | time of the shard, by arguments that are expensive to validate or to parse |
+//! | `admin` | connections of the admin address |
+//! | `panics` | space in the log |
+//! | `buffers` | memory, by parts of requests and by replies that are not read |
+//! | `malformed` | anything, by requests that are malformed or aborted at every stage |
+//!
+//! An attack is measured against two servers on one core ([`measure`]): it is sent to the server of the bystander, and, as the
+//! control, to the other one. Both cases use the same processor time, so that the difference is what the server lets one client
+//! take from another. [`endure`] sends all attacks to one server, which may be in a memory group.
+
+mod admin;
+mod attacker;
+mod buffers;
+mod bystander;
+mod calls;
+mod endure;
+mod footprint;
+mod malformed;
+mod measure;
+mod memory_group;
+mod panics;
+mod pool;
+mod server;
+mod subscriptions;
+mod tasks;
+mod tools;
+mod validation;
+mod wire;
+
+pub use endure::{Endured, Length, endure};
+pub use footprint::Footprint;
+pub use measure::{Bars, Verdict, measure};
+pub use memory_group::MemoryGroup;
+pub use tools::{ATTACKS_VARIABLE, add_tools};
+
+use std::{path::PathBuf, time::Duration};
+
+use attacker::Attacker;
+use bystander::Bystander;
+
+use crate::placement::Placement;
+
+/// An attack of one client.
+pub struct Attack {
+    /// Its name on the command line.
+    pub id: &'static str,
+    /// What the attacker does.
+    pub description: &'static str,
+    bystander: Bystander,
+    /// Attacks until [`Attacker::is_over`].
+    run: fn(&Attacker<'_>),
+}
+
+/// Settings of all attacks.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Length of one measurement.
+    pub duration: Duration,
+    /// Number of pairs of measurements, attacked and control.
+    pub rounds: u32,
+    /// Requests of the bystander in a second.
+    pub rate_per_s: f64,
+    /// Core of the servers.
+    pub server_core: usize,
+    /// Cores of attacker and bystander.
+    pub placement: Placement,
+    /// Configuration file of the servers.
+    pub config: Option<PathBuf>,
+}
+
+/// Returns all attacks, in the order of the table of [the module](self).
+#[must_use]
+pub fn all() -> Vec<Attack> {
+    [
+        tasks::attacks(),
+        calls::attacks(),
+        pool::attacks(),
+        subscriptions::attacks(),
+        validation::attacks(),
+        admin::attacks(),
+        panics::attacks(),
+        buffers::attacks(),
+        malformed::attacks(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_of_attacks_are_unique() {
+        let mut ids: Vec<&str> = super::all().iter().map(|attack| attack.id).collect();
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+    }
+}

@@ -1,0 +1,76 @@
+//! Servers under attack.
+
+use std::{net::SocketAddr, process::Command};
+
+use super::{Footprint, MemoryGroup, Settings, tools::ATTACKS_VARIABLE};
+use crate::{
+    error::LoadError,
+    spawn::{SpawnedServer, unused_address},
+    suite::fixture_program,
+    target::Target,
+};
+
+/// A fixture server with the tools of the attacks, on one core. It is killed on drop, because calls of an attack would
+/// hold its drain.
+pub(super) struct Server {
+    process: SpawnedServer,
+    /// The endpoint of HTTP.
+    pub(super) target: Target,
+    /// The address of newline-delimited JSON.
+    pub(super) lines: SocketAddr,
+    /// The admin address.
+    pub(super) admin: SocketAddr,
+}
+
+impl Server {
+    pub(super) fn start(settings: &Settings, group: Option<&MemoryGroup>) -> Result<Self, LoadError> {
+        let (address, lines, admin) = (unused_address()?, unused_address()?, unused_address()?);
+        let mut command = Command::new(fixture_program()?);
+        for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "ADMIN", "LOG"] {
+            command.env_remove(format!("CORELANE_{name}"));
+        }
+        command
+            .env(ATTACKS_VARIABLE, "1")
+            .arg("serve")
+            .args(["--listen", &address.to_string(), "--listen", &format!("tcp://{lines}")])
+            .args(["--admin", &admin.to_string(), "--shards", "1"])
+            .args(["--cpus", &settings.server_core.to_string()])
+            // Another server shares the core.
+            .args(["--spin-us", "0"]);
+        if let Some(config) = &settings.config {
+            command.arg("--config").arg(config);
+        }
+        if let Some(group) = group {
+            command = group.wrap(&command);
+        }
+        let process = SpawnedServer::start(command, address, settings.server_core)?;
+        Ok(Self { process, target: Target::parse(&format!("http://{address}/mcp"))?, lines, admin })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.process.address()
+    }
+
+    pub(super) fn pid(&self) -> Option<i32> {
+        self.process.pid()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.process.has_ended()
+    }
+
+    /// Number of bytes of its log.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.process.output_bytes()
+    }
+
+    pub(super) fn footprint(&self) -> Option<Footprint> {
+        Footprint::of(self.pid()?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill();
+    }
+}
