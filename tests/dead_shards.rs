@@ -162,6 +162,35 @@ fn shard_that_is_restarting_is_reported_and_keeps_its_backlog() {
 }
 
 #[test]
+fn shard_that_is_restarting_gets_no_new_connections_beside_others() {
+    const CONNECTIONS: usize = 16;
+    let is_released = Arc::new(AtomicBool::new(false));
+    let (builds, released) = (AtomicUsize::new(0), Arc::clone(&is_released));
+    let server = Server::builder("beside", "0").shard_state(move |_| {
+        // The successor waits for the test.
+        while builds.load(SeqCst) >= 2 && !released.load(SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        builds.fetch_add(1, SeqCst);
+    });
+    let running = start(server, 2);
+    let address = running.addresses()[0];
+    kill(address);
+    let is_served = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream
+            .write_all(&post("", json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string()))
+            .unwrap();
+        stream.read(&mut [0; 256]).is_ok_and(|length| length > 0)
+    };
+    eventually("only the other shard to get connections", || (0..CONNECTIONS).all(|_| is_served()));
+    is_released.store(true, SeqCst);
+    running.stopper().drain();
+    running.join().unwrap();
+}
+
+#[test]
 fn shards_that_are_stuck_are_reported_beside_those_that_are_restarting() {
     let is_released = Arc::new(AtomicBool::new(false));
     let builds = AtomicUsize::new(0);
@@ -186,7 +215,7 @@ fn shards_that_are_stuck_are_reported_beside_those_that_are_restarting() {
     let (address, admin) = (running.addresses()[0], running.admin_address().unwrap());
     kill(address);
     eventually("the failure to be reported", || health(admin).contains("failed and is being restarted"));
-    // Some of them reach the other shard; the rest wait in the backlog.
+    // Those that do not reach the other shard wait in the backlog.
     let mut held: Vec<TcpStream> = (0..16).map(|_| TcpStream::connect(address).unwrap()).collect();
     held.iter_mut().for_each(|stream| stream.write_all(&call("hold")).unwrap());
     eventually("both kinds to be reported", || {

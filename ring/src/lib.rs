@@ -33,6 +33,7 @@ mod event;
 mod hand_over;
 mod hand_overs;
 mod listener;
+mod listener_group;
 mod operation;
 mod peer;
 mod peer_queries;
@@ -52,6 +53,7 @@ pub use config::RingConfig;
 pub use event::{Arrival, Event};
 pub use hand_overs::RingHandle;
 pub use listener::{KeepAlive, Listener, SocketFile, UnixSocket, bind, bind_first, keep_alive};
+pub use listener_group::ListenerGroup;
 pub use peer::PeerAddress;
 pub use probe::{
     Optional, ProbeError, divert_stdout, explain, probe, raise_descriptor_limit, raise_memlock_limit,

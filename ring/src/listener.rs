@@ -9,6 +9,7 @@ use std::{
         unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf, absolute},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -26,7 +27,8 @@ const USER_ONLY: u32 = 0o600;
 /// A listening socket that a ring can accept from.
 #[derive(Debug)]
 pub struct Listener {
-    pub(super) descriptor: OwnedFd,
+    /// Referred to by a [`ListenerGroup`](crate::ListenerGroup).
+    pub(super) descriptor: Arc<OwnedFd>,
     /// Whether other rings accept from the same socket.
     pub(super) shared: bool,
     /// The kernel starts no further connection.
@@ -94,7 +96,7 @@ impl Listener {
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
-        Self { descriptor: listener.into(), shared: false, refuses: false }
+        Self { descriptor: Arc::new(listener.into()), shared: false, refuses: false }
     }
 }
 
@@ -195,7 +197,7 @@ impl UnixSocket {
     /// # Errors
     /// The process has no file descriptor left.
     pub fn listener(&self) -> io::Result<Listener> {
-        let descriptor = self.socket.as_fd().try_clone_to_owned()?;
+        let descriptor = Arc::new(self.socket.as_fd().try_clone_to_owned()?);
         Ok(Listener { descriptor, shared: true, refuses: false })
     }
 

@@ -96,7 +96,7 @@ impl Server {
             .map_err(|error| resource("the thread that watches the memory", &error))?;
         let sockets_max = sockets_max(descriptors, &config.limits);
         let default_spin = if placement.shared { Duration::ZERO } else { Config::SPIN };
-        let Listening { listeners, sources, files, .. } = listening;
+        let Listening { listeners, sources, groups, files, .. } = listening;
         let mut sources = sources.into_iter();
         let admin_listener = config.admin.map(listen_admin).transpose()?;
         let is_local = listeners.iter().all(Listen::is_local);
@@ -148,7 +148,7 @@ impl Server {
         match started.and_then(|()| {
             let limits = (config.limits, pressure.clone());
             running.start_admin(admin_listener, admin_allowed_hosts(config, is_local), limits, pool)?;
-            watch_shards(running.handles.clone(), &config.limits)
+            watch_shards(running.handles.clone(), groups, &config.limits)
                 .map_err(|error| resource("the thread that watches the shards", &error))
         }) {
             Ok(()) => Ok(running),

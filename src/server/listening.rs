@@ -8,9 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use corelane_ring::{KeepAlive, Listener, SocketFile, UnixSocket};
+use corelane_ring::{KeepAlive, Listener, ListenerGroup, SocketFile, UnixSocket};
 
-use super::error::StartError;
+use super::{error::StartError, listener_groups::ListenerGroups};
 use crate::{
     config::{Config, Endpoint, Limits, Listen, Transport},
     shard::{ShardLoads, Sources},
@@ -22,6 +22,8 @@ pub(super) struct Listening {
     pub(super) listeners: Vec<Listen>,
     /// The sockets of each shard.
     pub(super) sources: Vec<Sources>,
+    /// The TCP listeners by address.
+    pub(super) groups: ListenerGroups,
     /// When idle TCP connections are probed.
     keep_alive: KeepAlive,
     /// Socket files, which every shard holds until it exits: the last one to exit removes them.
@@ -42,6 +44,7 @@ impl Listening {
         let mut listening = Self {
             listeners: Vec::new(),
             sources: (0..shards).map(|_| sources()).collect(),
+            groups: ListenerGroups::default(),
             keep_alive: keep_alive(&config.limits),
             files: Vec::new(),
         };
@@ -61,7 +64,13 @@ impl Listening {
     pub(super) fn adopt(socket: OwnedFd) -> Self {
         let sources = Sources { adopted: Some(socket), ..Sources::default() };
         let keep_alive = keep_alive(&Limits::default());
-        Self { listeners: Vec::new(), sources: vec![sources], keep_alive, files: Vec::new() }
+        Self {
+            listeners: Vec::new(),
+            sources: vec![sources],
+            groups: ListenerGroups::default(),
+            keep_alive,
+            files: Vec::new(),
+        }
     }
 
     fn add(&mut self, wanted: &Listen) -> io::Result<Endpoint> {
@@ -74,14 +83,21 @@ impl Listening {
     }
 
     fn add_tcp(&mut self, mut address: SocketAddr, transport: Transport) -> io::Result<SocketAddr> {
-        for (shard, sources) in self.sources.iter_mut().enumerate() {
+        let mut listeners = Vec::with_capacity(self.sources.len());
+        for shard in 0..self.sources.len() {
             // Shards share the port by SO_REUSEPORT. The first listener has it alone until it listens, and fails where another
             // server has the port.
             let bind = if shard == 0 { corelane_ring::bind_first } else { corelane_ring::bind };
             let listener = bind(address)?;
             corelane_ring::keep_alive(&listener, self.keep_alive)?;
             address = listener.local_addr()?;
-            sources.listeners.push((Listener::from(listener), transport));
+            listeners.push(Listener::from(listener));
+        }
+        if listeners.len() > 1 {
+            self.groups.add(ListenerGroup::new(&listeners));
+        }
+        for (sources, listener) in self.sources.iter_mut().zip(listeners) {
+            sources.listeners.push((listener, transport));
         }
         Ok(address)
     }

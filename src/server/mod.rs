@@ -6,6 +6,7 @@ mod ended_sessions;
 mod error;
 mod executor;
 mod launch;
+mod listener_groups;
 mod listening;
 mod live_registry;
 mod machine;

@@ -1,4 +1,4 @@
-//! The thread that reports shards that are stuck in one turn, while they are.
+//! The thread that observes which shards are stuck in one turn: it reports them, and keeps new connections from them.
 
 use std::{
     io, thread,
@@ -7,6 +7,7 @@ use std::{
 
 use tracing::warn;
 
+use super::listener_groups::ListenerGroups;
 use crate::{
     config::Limits,
     mcp::RpcMethod,
@@ -24,12 +25,16 @@ const SECOND_LINE: Duration = Duration::from_secs(1);
 const INTERVAL_MIN: Duration = Duration::from_millis(5);
 const INTERVAL_MAX: Duration = Duration::from_millis(250);
 
-/// Starts the thread. It ends when all shards have ended.
+/// Starts the thread. It ends when all shards have ended. `groups`: the listeners of the shards.
 ///
 /// # Errors
 /// The thread could not be created.
-pub(super) fn watch_shards(handles: Vec<ShardHandle>, limits: &Limits) -> io::Result<()> {
-    let mut watchdog = Watchdog::new(handles, limits);
+pub(super) fn watch_shards(
+    handles: Vec<ShardHandle>,
+    groups: ListenerGroups,
+    limits: &Limits,
+) -> io::Result<()> {
+    let mut watchdog = Watchdog::new(handles, groups, limits);
     let watch = move || {
         let mut last = Instant::now();
         while !watchdog.has_ended() {
@@ -44,6 +49,7 @@ pub(super) fn watch_shards(handles: Vec<ShardHandle>, limits: &Limits) -> io::Re
 
 struct Watchdog {
     shards: Vec<Watched>,
+    groups: ListenerGroups,
     interval: Duration,
     turn_slow: Duration,
     limit: RateLimit,
@@ -61,13 +67,16 @@ struct Observed {
     turn: Option<Turn>,
     /// How long the turn has lasted while the watchdog ran.
     lasted: Duration,
+    /// How long it had lasted the time before.
+    before: Duration,
 }
 
 impl Watchdog {
-    fn new(handles: Vec<ShardHandle>, limits: &Limits) -> Self {
+    fn new(handles: Vec<ShardHandle>, groups: ListenerGroups, limits: &Limits) -> Self {
         let watch = |handle| Watched { handle, observed: Observed::default() };
         Self {
             shards: handles.into_iter().map(watch).collect(),
+            groups,
             interval: (limits.turn_slow / 4).clamp(INTERVAL_MIN, INTERVAL_MAX),
             turn_slow: limits.turn_slow,
             limit: RateLimit::new(limits.log_lines_per_second_max),
@@ -81,8 +90,11 @@ impl Watchdog {
     /// Observes every shard, `elapsed` after the last time.
     fn observe(&mut self, now: Instant, elapsed: Duration) {
         for Watched { handle, observed } in &mut self.shards {
-            let before = observed.update(handle.turn(), now, (elapsed, self.interval));
-            let Observed { turn: Some(turn), lasted } = *observed else { continue };
+            observed.update(handle.turn(), now, (elapsed, self.interval));
+        }
+        self.direct_connections();
+        for Watched { handle, observed } in &self.shards {
+            let Observed { turn: Some(turn), lasted, before } = *observed else { continue };
             if lasted < self.turn_slow {
                 continue;
             }
@@ -95,21 +107,28 @@ impl Watchdog {
             }
         }
     }
+
+    /// Keeps new connections from the shards that cannot serve them now. A drain closes the listeners, and ends that.
+    fn direct_connections(&mut self) {
+        if self.shards.iter().any(|shard| shard.handle.is_draining()) {
+            return self.groups.reset();
+        }
+        let is_skipped = |shard: &&Watched| {
+            shard.handle.is_down() || shard.observed.turn.is_some() && shard.observed.lasted >= self.turn_slow
+        };
+        let skipped = self.shards.iter().filter(is_skipped).map(|shard| shard.handle.number());
+        self.groups.skip(skipped.collect());
+    }
 }
 
 impl Observed {
     /// Reads the turn that the shard is in, `elapsed` after the last time. At most two intervals of that count: in a longer time
-    /// the process or the machine was stopped, and the shard with it. Returns how long the turn had lasted the last time.
-    fn update(
-        &mut self,
-        status: &TurnStatus,
-        now: Instant,
-        (elapsed, interval): (Duration, Duration),
-    ) -> Duration {
+    /// the process or the machine was stopped, and the shard with it.
+    fn update(&mut self, status: &TurnStatus, now: Instant, (elapsed, interval): (Duration, Duration)) {
         let (turn, age) = (status.turn(), status.duration(now));
-        let before = if turn == self.turn { self.lasted } else { Duration::ZERO };
-        (self.turn, self.lasted) = (turn, age.min(before + elapsed.min(interval * 2)));
-        before
+        self.before = if turn == self.turn { self.lasted } else { Duration::ZERO };
+        self.lasted = age.min(self.before + elapsed.min(interval * 2));
+        self.turn = turn;
     }
 }
 
