@@ -1,4 +1,5 @@
-//! The thread that observes which shards are stuck in one turn: it reports them, and keeps new connections from them.
+//! The thread that observes which shards are stuck in one turn: it reports them, and skips them in the
+//! distribution of new connections.
 
 use std::{
     io, thread,
@@ -94,28 +95,24 @@ impl Watchdog {
         }
         self.direct_connections();
         for Watched { handle, observed } in &self.shards {
-            let Observed { turn: Some(turn), lasted, before } = *observed else { continue };
-            if lasted < self.turn_slow {
-                continue;
-            }
+            let Some(turn) = observed.stuck_turn(self.turn_slow) else { continue };
             handle.turn().set_stuck(turn);
-            let passes = |limit: Duration| before < limit && lasted >= limit;
+            let passes = |limit: Duration| observed.before < limit && observed.lasted >= limit;
             if (passes(self.turn_slow) || passes(SECOND_LINE))
                 && let Some(suppressed) = self.limit.admit("shard_stuck", now)
             {
-                report(handle, lasted, suppressed);
+                report(handle, observed.lasted, suppressed);
             }
         }
     }
 
-    /// Keeps new connections from the shards that cannot serve them now. A drain closes the listeners, and ends that.
+    /// Skips the shards that cannot serve new connections now, until a drain closes the listeners.
     fn direct_connections(&mut self) {
         if self.shards.iter().any(|shard| shard.handle.is_draining()) {
             return self.groups.reset();
         }
-        let is_skipped = |shard: &&Watched| {
-            shard.handle.is_down() || shard.observed.turn.is_some() && shard.observed.lasted >= self.turn_slow
-        };
+        let is_skipped =
+            |shard: &&Watched| shard.handle.is_down() || shard.observed.stuck_turn(self.turn_slow).is_some();
         let skipped = self.shards.iter().filter(is_skipped).map(|shard| shard.handle.number());
         self.groups.skip(skipped.collect());
     }
@@ -129,6 +126,11 @@ impl Observed {
         self.before = if turn == self.turn { self.lasted } else { Duration::ZERO };
         self.lasted = age.min(self.before + elapsed.min(interval * 2));
         self.turn = turn;
+    }
+
+    /// The turn, if it has lasted for this time.
+    fn stuck_turn(&self, turn_slow: Duration) -> Option<Turn> {
+        self.turn.filter(|_| self.lasted >= turn_slow)
     }
 }
 
