@@ -5,7 +5,7 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
@@ -29,6 +29,10 @@ const CALLS: usize = 256;
 
 /// A server of one shard. `count` is the number of expensive calls that were handled; the tool `count` returns it.
 fn start(listen: &str) -> (Running, Arc<AtomicUsize>) {
+    start_on(&[listen])
+}
+
+fn start_on(listen: &[&str]) -> (Running, Arc<AtomicUsize>) {
     let count = Arc::<AtomicUsize>::default();
     let (handled, seen) = (Arc::clone(&count), Arc::clone(&count));
     let expensive = Tool::new("expensive").run(move |_: NoArguments, _| {
@@ -40,8 +44,15 @@ fn start(listen: &str) -> (Running, Arc<AtomicUsize>) {
         "done"
     });
     let count_tool = Tool::new("count").run(move |_: NoArguments, _| seen.load(Ordering::SeqCst).to_string());
-    let config = Config { listen: vec![listen.parse().unwrap()], ..config(1, Limits::default()) };
-    let server = Server::builder("test", "0").tool(expensive).tool(count_tool);
+    let later = Tool::new("later").run_async(async |_: NoArguments, cx| {
+        cx.progress(1.0, None, None);
+        corelane::time::sleep(Duration::from_millis(1)).await;
+        "later"
+    });
+    let limits = Limits { batch_messages_max: CALLS, ..Limits::default() };
+    let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
+    let config = Config { listen, ..config(1, limits) };
+    let server = Server::builder("test", "0").tool(expensive).tool(count_tool).tool(later);
     (server.build().start(&config).unwrap(), count)
 }
 
@@ -156,4 +167,149 @@ fn requests_behind_a_used_up_turn_are_answered_during_a_drain() {
     }
     drop(clients);
     running.join().unwrap();
+}
+
+const BATCHES: &str = "MCP-Protocol-Version: 2025-03-26\r\n";
+
+/// A newline-delimited connection with batches.
+fn batching_lines(running: &Running) -> BufReader<TcpStream> {
+    let address = running.listeners()[1].to_string();
+    let stream = TcpStream::connect(address.trim_start_matches("tcp://")).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut reader = BufReader::new(stream);
+    let initialize = json!({"jsonrpc": "2.0", "id": "first", "method": "initialize", "params": {
+        "protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}});
+    writeln!(reader.get_ref(), "{initialize}").unwrap();
+    assert_eq!(next_line(&mut reader)["id"], "first");
+    reader
+}
+
+fn next_line(reader: &mut BufReader<TcpStream>) -> Value {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+fn ids(replies: &Value) -> Vec<u64> {
+    let replies = replies.as_array().unwrap_or_else(|| panic!("not an array: {replies}"));
+    replies.iter().map(|reply| reply["id"].as_u64().unwrap_or_else(|| panic!("{reply}"))).collect()
+}
+
+#[test]
+fn bystander_is_served_between_the_messages_of_a_batch() {
+    for is_http in [true, false] {
+        let (running, count) = start_on(&["127.0.0.1:0", "tcp://127.0.0.1:0"]);
+        let mut bystander = connect(&running);
+        let mut flooding = Client::connect(running.addresses()[0]);
+        let mut lines = batching_lines(&running);
+        let batch = Value::from_iter((0..CALLS).map(expensive)).to_string();
+        match is_http {
+            true => drop(flooding.send(post(BATCHES, batch))),
+            false => writeln!(lines.get_ref(), "{batch}").unwrap(),
+        }
+        support::eventually("the first expensive call", || count.load(Ordering::SeqCst) > 0);
+        assert_usual(&handled_between(&mut bystander));
+        let replies = if is_http { flooding.read().json() } else { next_line(&mut lines) };
+        assert!(ids(&replies).iter().copied().eq(0..CALLS as u64), "one array in order: {replies}");
+        drop((bystander, flooding, lines));
+        end(running);
+    }
+}
+
+/// A batch that takes several turns, with messages of each kind: notifications, errors, calls that end later, `initialize`, and
+/// numbers that are read as text. The ids are the positions; those of messages with a reply are returned.
+fn mixed_batch() -> (String, Vec<u64>) {
+    let later = |id: usize| {
+        let meta = json!({"progressToken": id});
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "later", "_meta": meta}})
+    };
+    let messages: Vec<String> = (0..40)
+        .map(|id| match id % 8 {
+            1 => json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string(),
+            3 => later(id).to_string(),
+            5 => json!({"jsonrpc": "2.0", "id": id, "method": "initialize"}).to_string(),
+            6 => json!({"jsonrpc": "2.0", "id": id, "method": "unknown \" ]},[ \\"}).to_string(),
+            7 => format!("{{\"jsonrpc\":\"2.0\",\"id\":{id}e0,\"method\":\"ping\"}}"),
+            _ => expensive(id).to_string(),
+        })
+        .collect();
+    (format!("[{}]", messages.join(" ,\t")), (0..40).filter(|id| id % 8 != 1).collect())
+}
+
+/// The messages of a stream of events, to the last chunk.
+fn events(stream: &mut TcpStream) -> Vec<Value> {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n0\r\n\r\n") {
+        let mut part = [0; 4096];
+        let count = support::uninterrupted(|| stream.read(&mut part)).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&text));
+        text.extend_from_slice(&part[..count]);
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("text/event-stream"), "{text}");
+    text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect()
+}
+
+fn sorted(mut found: Vec<u64>) -> Vec<u64> {
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn batch_that_takes_several_turns_is_answered_whole() {
+    let (running, _) = start_on(&["127.0.0.1:0", "tcp://127.0.0.1:0"]);
+    let (batch, expected) = mixed_batch();
+    let ids = |replies: &str| {
+        // `7e0` is a number of the same value.
+        let replies: Vec<Value> = serde_json::from_str(replies).unwrap_or_else(|_| panic!("{replies}"));
+        replies.iter().map(|reply| reply["id"].as_f64().unwrap() as u64).collect::<Vec<_>>()
+    };
+    // In one array where the client accepts no stream.
+    let mut client = Client::connect(running.addresses()[0]);
+    let plain = format!("{BATCHES}Accept: application/json\r\n");
+    for _ in 0..2 {
+        let reply = client.post(&plain, &batch);
+        assert_eq!(sorted(ids(&String::from_utf8(reply.body).unwrap())), expected);
+    }
+    // Else as events, and progress before the end of a call.
+    let mut streaming = Client::connect(running.addresses()[0]);
+    let accepts = format!("{BATCHES}Accept: application/json, text/event-stream\r\n");
+    streaming.send(post(&accepts, &batch));
+    let messages = events(&mut streaming.stream);
+    let found = messages.iter().filter_map(|message| message["id"].as_f64());
+    assert_eq!(sorted(found.map(|id| id as u64).collect()), expected);
+    let progress = messages.iter().filter(|message| message["method"] == "notifications/progress");
+    assert_eq!(progress.count(), expected.iter().filter(|id| *id % 8 == 3).count());
+    // Over newline-delimited JSON the calls that end later have lines of their own. The line behind the batch is answered after it.
+    let mut lines = batching_lines(&running);
+    writeln!(lines.get_ref(), "{batch}\n{}", json!({"jsonrpc": "2.0", "id": 1000, "method": "ping"}))
+        .unwrap();
+    let mut found = Vec::new();
+    loop {
+        let line = next_line(&mut lines);
+        match line["id"].as_f64() {
+            Some(1000.0) => break,
+            Some(id) => found.push(id as u64),
+            None if line.is_array() => found.extend(ids(&line.to_string())),
+            None => assert_eq!(line["method"], "notifications/progress"),
+        }
+    }
+    while found.len() < expected.len() {
+        found.extend(next_line(&mut lines)["id"].as_u64());
+    }
+    assert_eq!(sorted(found), expected);
+    drop((client, streaming, lines));
+    end(running);
+}
+
+#[test]
+fn client_that_leaves_ends_its_batch() {
+    let (running, count) = start("127.0.0.1:0");
+    let mut client = Client::connect(running.addresses()[0]);
+    client.send(post(BATCHES, Value::from_iter((0..CALLS).map(expensive)).to_string()));
+    support::eventually("the first expensive call", || count.load(Ordering::SeqCst) > 0);
+    client.reset();
+    let handled = support::settled("the number of calls", || count.load(Ordering::SeqCst));
+    assert!(handled < CALLS, "{handled}");
+    end(running);
 }

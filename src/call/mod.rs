@@ -43,9 +43,9 @@ pub use inline_context::InlineContext;
 pub use input::{Elicited, Form, InputRequest, ListRoots, Page, Ping, Question, Root, Sampled, Sampling};
 pub use level::Level;
 pub use once::{AnswersDigest, FirstUse, OnceStates, OnceToken, OnceUse};
-pub use output::{OutputValidation, OutputValidator};
+pub use output::OutputValidator;
 pub(crate) use reply::SERVER_INFO;
-pub use reply::{COMPLETIONS_MAX, IntoReply, Kind, Reply, Structured};
+pub use reply::{COMPLETIONS_MAX, IntoReply, Kind, OutputValidation, Reply, Structured};
 pub(crate) use request::{CLIENT_CAPABILITIES, CLIENT_INFO};
 pub use request::{
     Caller, ClientInfo, CopyTooLarge, DeclaredReads, OwnedRequest, REQUEST_COPY_BYTES_MAX, RequestContext,

@@ -1,6 +1,6 @@
 //! Validation of the structured content of results against the `outputSchema` of their tool.
 
-use super::reply::Reply;
+use super::reply::{OutputValidation, Reply};
 use crate::{
     config::Limits,
     json::{Decoder, Node},
@@ -12,17 +12,6 @@ const PADDING_BYTES: usize = 64;
 
 /// Work of copying and decoding a byte, in the unit of `validation_work_max`.
 const DECODING_WORK: u64 = 2;
-
-/// The result of validating the structured content of a reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OutputValidation {
-    /// It matches the schema.
-    Valid,
-    /// It does not match, for this reason.
-    Invalid(String),
-    /// Its validation takes more work than `validation_work_max`.
-    BudgetExceeded,
-}
 
 /// Validates results. Its buffers are reused, so that a warm validation allocates nothing.
 pub struct OutputValidator {

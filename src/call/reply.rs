@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use super::{
     content::{Content, ResourceLink, Role},
     error::{CallError, HandlerError, ProtocolError},
-    output::OutputValidation,
     revision::Revision,
 };
 use crate::json::{write_string, write_unsigned};
@@ -33,6 +32,17 @@ pub struct Reply {
     failure: Option<ProtocolError>,
     /// Whether the structured content matches the output schema; `None` if it was not validated.
     output: Option<OutputValidation>,
+}
+
+/// The result of validating the structured content of a reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputValidation {
+    /// It matches the schema.
+    Valid,
+    /// It does not match, for this reason.
+    Invalid(String),
+    /// Its validation takes more work than `validation_work_max`.
+    BudgetExceeded,
 }
 
 /// The method that a reply belongs to; decides the shape of its result.

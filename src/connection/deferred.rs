@@ -1,6 +1,6 @@
 //! What a connection keeps of a request whose reply comes later.
 
-use crate::mcp::Headers;
+use crate::{dispatch::BatchRest, mcp::Headers};
 
 /// The parts of a request that the head of its reply depends on.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,8 @@ struct Unusual {
     origin: Option<Box<[u8]>>,
     /// The answers to a batch whose client accepts no stream: they are sent together.
     answers: Option<Vec<Vec<u8>>>,
+    /// The messages of a batch that are not dispatched yet.
+    rest: Option<Box<BatchRest>>,
 }
 
 impl DeferredReply {
@@ -39,7 +41,38 @@ impl DeferredReply {
         let Exchange { keep_alive, http_1_0, origin } = exchange;
         let is_usual = keep_alive && !http_1_0 && origin.is_none() && answers.is_none();
         let origin = origin.map(Box::from);
-        Self((!is_usual).then(|| Box::new(Unusual { keep_alive, http_1_0, origin, answers })))
+        Self((!is_usual).then(|| Box::new(Unusual { keep_alive, http_1_0, origin, answers, rest: None })))
+    }
+
+    /// Keeps the messages of the batch that are not dispatched yet.
+    pub(crate) fn set_rest(&mut self, rest: Option<Box<BatchRest>>) {
+        if rest.is_some() {
+            let usual = || {
+                Box::new(Unusual {
+                    keep_alive: true,
+                    http_1_0: false,
+                    origin: None,
+                    answers: None,
+                    rest: None,
+                })
+            };
+            self.0.get_or_insert_with(usual).rest = rest;
+        }
+    }
+
+    /// Takes the messages of the batch that are not dispatched yet.
+    pub(crate) fn take_rest(&mut self) -> Option<Box<BatchRest>> {
+        self.0.as_mut()?.rest.take()
+    }
+
+    /// Whether messages of the batch are not dispatched yet.
+    pub(crate) fn has_rest(&self) -> bool {
+        self.0.as_ref().is_some_and(|unusual| unusual.rest.is_some())
+    }
+
+    /// Takes the answers that were to be sent together: they are sent as events instead.
+    pub(crate) fn take_answers(&mut self) -> Option<Vec<Vec<u8>>> {
+        self.0.as_mut()?.answers.take()
     }
 
     /// The exchange.
@@ -59,10 +92,11 @@ impl DeferredReply {
         self.0.as_mut()?.answers.as_mut()
     }
 
-    /// Bytes of the answers that are kept.
+    /// Bytes of the answers and messages that are kept.
     pub(crate) fn buffered_bytes(&self) -> usize {
-        let answers = self.0.as_ref().and_then(|unusual| unusual.answers.as_ref());
-        answers.map_or(0, |answers| answers.iter().map(Vec::len).sum())
+        let Some(unusual) = &self.0 else { return 0 };
+        let rest = unusual.rest.as_ref().map_or(0, |rest| rest.buffered_bytes());
+        unusual.answers.iter().flatten().map(Vec::len).sum::<usize>() + rest
     }
 
     /// Whether nothing is kept.

@@ -98,7 +98,7 @@ impl Handler for Requests<'_> {
         };
         self.handled += 1;
         self.has_replied = true;
-        let has_used_its_share = self.pipeline.budget.charge()
+        let has_used_its_share = self.pipeline.dispatcher.budget.charge()
             || self.handled as usize >= self.limits.requests_per_turn_max
             || self.out.len() > self.limits.outbox_bytes_max;
         match self.phase {
@@ -194,7 +194,7 @@ impl Pipeline {
     }
 
     /// Replies to a batch: with an array if all answers are there, else with a stream of events; with an array later where the
-    /// client accepts no stream.
+    /// client accepts no stream, or while no call of the batch is pending.
     fn reply_to_batch(
         &mut self,
         replies: BatchReplies,
@@ -203,21 +203,68 @@ impl Pipeline {
         deferred: &mut DeferredReply,
         out: &mut Vec<u8>,
     ) -> Option<Phase> {
-        let BatchReplies { answers, pending, accepts_streaming } = replies;
-        if pending == 0 {
+        let BatchReplies { answers, pending, accepts_streaming, rest } = replies;
+        // The messages that are not dispatched yet count as one reply.
+        let waiting = pending + u32::from(rest.is_some());
+        if waiting == 0 {
             return self.finish_batch(out, response, &answers, exchange);
         }
         response.cancel(out);
-        if !accepts_streaming {
-            *deferred = DeferredReply::new(exchange, Some(answers));
-            return Some(Phase::Batch(pending));
+        *deferred = DeferredReply::new(exchange, Some(answers));
+        deferred.set_rest(rest);
+        if accepts_streaming && pending > 0 {
+            self.begin_batch_events(out, deferred);
         }
-        self.begin_events(out, exchange);
+        Some(Phase::Batch(waiting))
+    }
+
+    /// Turns the reply to a batch, whose answers were to be sent together, into a stream of events.
+    fn begin_batch_events(&self, out: &mut Vec<u8>, deferred: &mut DeferredReply) {
+        let Some(answers) = deferred.take_answers() else { return };
+        self.begin_events(out, deferred.exchange());
         for answer in answers {
             chunk(out, true, |out| write_event(out, None, &answer));
         }
-        *deferred = DeferredReply::new(exchange, None);
-        Some(Phase::Batch(pending))
+    }
+
+    /// Dispatches further messages of the batch that a connection waits for.
+    pub(crate) fn continue_batch(&mut self, connection: &mut Connection) -> Delivered {
+        let Phase::Batch(waiting) = connection.phase else { return Delivered::Dropped };
+        let Some(rest) = connection.deferred.take_rest() else { return Delivered::Dropped };
+        let Self { dispatcher, decoder, .. } = self;
+        let BatchReplies { answers, pending, accepts_streaming, rest } =
+            dispatcher.continue_http_batch(decoder, connection.socket, rest);
+        let Connection { out, deferred, .. } = connection;
+        if accepts_streaming && pending > 0 {
+            self.begin_batch_events(out, deferred);
+        }
+        for answer in answers {
+            match deferred.answers() {
+                Some(answers) => answers.push(answer),
+                None => chunk(out, true, |out| write_event(out, None, &answer)),
+            }
+        }
+        let waiting = (waiting + pending).saturating_sub(u32::from(rest.is_none()));
+        deferred.set_rest(rest);
+        connection.phase = Phase::Batch(waiting);
+        if waiting == 0 { self.end_batch(connection) } else { Delivered::Partly }
+    }
+
+    /// Ends the reply to a batch.
+    fn end_batch(&self, Connection { out, deferred, .. }: &mut Connection) -> Delivered {
+        let answers = deferred.take_answers();
+        let exchange = deferred.exchange();
+        let next = match answers {
+            Some(answers) => {
+                let response = self.heads.reserve(out);
+                self.finish_batch(out, response, &answers, exchange)
+            }
+            None => {
+                out.extend_from_slice(LAST_CHUNK);
+                self.after(exchange)
+            }
+        };
+        Delivered::Complete { keep_alive: next.is_none() }
     }
 
     /// Finishes a reply to a batch all of whose answers are there.
@@ -299,20 +346,16 @@ impl Pipeline {
     ) -> Delivered {
         let Connection { out, deferred, phase, .. } = connection;
         let is_answer = matches!(payload, Payload::Reply(..));
-        let is_collected = match deferred.answers() {
-            Some(answers) => {
-                if is_answer && !bytes.is_empty() {
-                    answers.push(bytes.to_vec());
-                }
-                true
+        // Messages are only sent to a client that accepts a stream.
+        if !is_answer {
+            self.begin_batch_events(out, deferred);
+        }
+        if !bytes.is_empty() {
+            match deferred.answers() {
+                Some(answers) => answers.push(bytes.to_vec()),
+                None => chunk(out, true, |out| write_event(out, None, bytes)),
             }
-            None => {
-                if !bytes.is_empty() {
-                    chunk(out, true, |out| write_event(out, None, bytes));
-                }
-                false
-            }
-        };
+        }
         if then == AfterSend::KeepOpen {
             return Delivered::Partly;
         }
@@ -320,19 +363,7 @@ impl Pipeline {
             *phase = Phase::Batch(left - 1);
             return Delivered::Partly;
         }
-        let answers = deferred.answers().map(std::mem::take);
-        let exchange = deferred.exchange();
-        let next = match answers {
-            Some(answers) if is_collected => {
-                let response = self.heads.reserve(out);
-                self.finish_batch(out, response, &answers, exchange)
-            }
-            _ => {
-                out.extend_from_slice(LAST_CHUNK);
-                self.after(exchange)
-            }
-        };
-        Delivered::Complete { keep_alive: next.is_none() }
+        self.end_batch(connection)
     }
 
     /// Writes the head of a stream of events, unless the reply is one already.

@@ -7,7 +7,7 @@ use crate::{
     call::CallMessage,
     config::Limits,
     delivery::{AfterSend, Payload},
-    dispatch::{BatchReplies, Disposition, JsonLinesClient, Source},
+    dispatch::{BatchReplies, BatchRest, Disposition, JsonLinesClient, Source},
     http1::{chunk, write_event_with},
     jsonl::{Flow, Handler, Line, LineFramer, LineTooLong, is_http},
     jsonrpc::{ErrorCode, write_error},
@@ -21,13 +21,30 @@ pub(crate) struct JsonLines {
     pub(crate) pending_replies: usize,
     /// No line has arrived: the first may begin with a byte order mark.
     pub(crate) is_new: bool,
+    /// The batch whose last messages are not dispatched yet. The lines behind it wait.
+    pub(crate) batch: Option<LineBatch>,
+}
+
+/// A batch whose last messages are not dispatched yet.
+pub(crate) struct LineBatch {
+    rest: Box<BatchRest>,
+    /// The answers so far.
+    answers: Vec<Vec<u8>>,
 }
 
 impl JsonLines {
     /// The state of a new connection.
     pub(crate) fn new(socket: SocketId, peer: Option<PeerAddress>) -> Self {
         let client = JsonLinesClient::new(socket, peer);
-        Self { framer: LineFramer::default(), client, pending_replies: 0, is_new: true }
+        Self { framer: LineFramer::default(), client, pending_replies: 0, is_new: true, batch: None }
+    }
+
+    /// Bytes in the buffers of the input and of a batch.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        let of_batch = |LineBatch { rest, answers }: &LineBatch| {
+            rest.buffered_bytes() + answers.iter().map(Vec::len).sum::<usize>()
+        };
+        self.framer.buffered_bytes() + self.batch.as_ref().map_or(0, of_batch)
     }
 }
 
@@ -38,6 +55,7 @@ pub(crate) struct JsonLinesHandler<'a> {
     pub(crate) client: &'a mut JsonLinesClient,
     pub(crate) pending_replies: &'a mut usize,
     pub(crate) is_new: &'a mut bool,
+    pub(crate) batch: &'a mut Option<LineBatch>,
     pub(crate) out: &'a mut Vec<u8>,
     pub(crate) handled: u32,
 }
@@ -63,20 +81,48 @@ impl Handler for JsonLinesHandler<'_> {
             }
             Ok(Line { padded, length }) => {
                 let is_at_call_limit = *self.pending_replies >= self.limits.calls_per_line_max;
-                let pending =
+                let (pending, batch) =
                     self.pipeline.handle_line(padded, length, self.client, is_at_call_limit, self.out);
                 *self.pending_replies += pending as usize;
+                *self.batch = batch;
             }
             Err(LineTooLong) => {
                 self.pipeline.reject_line("line_too_long", "Line too long", self.client.peer, self.out);
             }
         }
         self.handled += 1;
-        let has_used_its_share = self.pipeline.budget.charge()
+        let has_used_its_share = self.batch.is_some()
+            || self.pipeline.dispatcher.budget.charge()
             || self.handled as usize >= self.limits.requests_per_turn_max
             || self.out.len() > self.limits.outbox_bytes_max
             || self.pipeline.is_at_call_limit(self.client.socket, *self.pending_replies, self.limits);
         if has_used_its_share { Flow::Pause } else { Flow::Continue }
+    }
+}
+
+impl JsonLinesHandler<'_> {
+    /// Dispatches further messages of an open batch. Returns whether the batch has ended, so that the next line may be handled.
+    pub(crate) fn continue_batch(&mut self) -> bool {
+        let Some(LineBatch { rest, mut answers }) = self.batch.take() else { return true };
+        let is_at_call_limit = *self.pending_replies >= self.limits.calls_per_line_max;
+        let Pipeline { dispatcher, decoder, .. } = &mut *self.pipeline;
+        let replies = dispatcher.continue_line_batch(decoder, self.client, is_at_call_limit, rest);
+        *self.pending_replies += replies.pending as usize;
+        answers.extend(replies.answers);
+        match replies.rest {
+            Some(rest) => *self.batch = Some(LineBatch { rest, answers }),
+            None => write_batch(self.out, &answers),
+        }
+        self.batch.is_none()
+    }
+}
+
+/// Appends the answers to a batch as a line.
+fn write_batch(out: &mut Vec<u8>, answers: &[Vec<u8>]) {
+    if !answers.is_empty() {
+        out.push(b'[');
+        out.extend_from_slice(&answers.join(b",".as_slice()));
+        out.extend_from_slice(b"]\n");
     }
 }
 
@@ -100,7 +146,8 @@ impl Pipeline {
         out.push(b'\n');
     }
 
-    /// Answers a line into `out`; every answer ends with a line feed. Returns how many answers are deliveries later.
+    /// Answers a line into `out`; every answer ends with a line feed. Returns how many answers are deliveries later, and the batch if a
+    /// part of it is not dispatched yet.
     fn handle_line(
         &mut self,
         padded: &mut [u8],
@@ -108,7 +155,7 @@ impl Pipeline {
         client: &mut JsonLinesClient,
         is_at_call_limit: bool,
         out: &mut Vec<u8>,
-    ) -> u32 {
+    ) -> (u32, Option<LineBatch>) {
         let start = out.len();
         let mut source = Source::JsonLines { client, is_at_call_limit };
         let disposition = self.dispatcher.dispatch(&mut self.decoder, &mut source, padded, length, out);
@@ -125,13 +172,15 @@ impl Pipeline {
                 out.extend_from_slice(&answer);
             }
             Disposition::Pending(_) => pending = 1,
-            Disposition::Batch(BatchReplies { answers, pending: later, .. }) => {
-                pending = later;
-                if !answers.is_empty() {
-                    out.push(b'[');
-                    out.extend_from_slice(&answers.join(b",".as_slice()));
-                    out.push(b']');
-                }
+            Disposition::Batch(BatchReplies { answers, pending, rest, .. }) => {
+                let batch = match rest {
+                    Some(rest) => Some(LineBatch { rest, answers }),
+                    None => {
+                        write_batch(out, &answers);
+                        None
+                    }
+                };
+                return (pending, batch);
             }
             Disposition::Replied(..)
             | Disposition::Listening(_)
@@ -143,7 +192,7 @@ impl Pipeline {
         if out.len() > start {
             out.push(b'\n');
         }
-        pending
+        (pending, None)
     }
 }
 

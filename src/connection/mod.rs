@@ -9,7 +9,6 @@ mod deferred;
 mod http1;
 mod jsonl;
 mod pipeline;
-mod turn_budget;
 mod wire;
 
 use corelane_ring::{PeerAddress, SocketId};
@@ -157,7 +156,7 @@ impl Connection {
     /// Bytes in the buffers of the connection, without those that the ring sends.
     #[inline]
     pub(crate) fn buffered_bytes(&self) -> usize {
-        let lines = self.json_lines.as_ref().map_or(0, |lines| lines.framer.buffered_bytes());
+        let lines = self.json_lines.as_ref().map_or(0, |lines| lines.buffered_bytes());
         self.out.len() + self.framer.buffered_bytes() + lines + self.deferred.buffered_bytes()
     }
 

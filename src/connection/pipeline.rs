@@ -8,7 +8,6 @@ use std::{
 
 use corelane_ring::PeerAddress;
 
-use super::turn_budget::TurnBudget;
 use crate::{
     config::{Limits, Proxy},
     dispatch::{Dispatcher, DispatcherConfig},
@@ -61,8 +60,6 @@ pub struct Pipeline {
     pub(super) is_draining: bool,
     /// The proxies that may state the client of a request; `None` if none may.
     proxy: Option<Proxy>,
-    /// The time left for requests in this turn.
-    pub(super) budget: TurnBudget,
     /// An empty buffer for the next request that is split over receive buffers: at most one, so that a warm shard allocates none.
     spare_assembly: Option<Box<Assembly>>,
 }
@@ -91,7 +88,6 @@ impl Pipeline {
             dispatcher: Dispatcher::new(dispatcher, snapshot, runner),
             is_draining: false,
             proxy: Some(proxy).filter(|proxy| !proxy.trusted.is_empty()),
-            budget: TurnBudget::new(limits.turn_budget, Instant::now()),
             spare_assembly: None,
         }
     }
@@ -103,14 +99,13 @@ impl Pipeline {
 
     /// Starts a turn: latencies count from `now`, replies are dated `wall`.
     pub fn begin_turn(&mut self, now: Instant, wall: SystemTime) {
-        self.budget.begin_turn(now);
         self.dispatcher.begin_turn(now, wall.duration_since(UNIX_EPOCH).unwrap_or_default());
         self.heads.set_date(wall);
     }
 
     /// Whether the requests that are left wait for the next turn.
     pub(crate) fn has_used_up_turn(&self) -> bool {
-        self.budget.is_used_up()
+        self.dispatcher.budget.is_used_up()
     }
 
     /// Ends a turn and records the latency of its replies. A turn longer than `slow` is counted and logged. Returns the

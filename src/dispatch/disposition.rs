@@ -1,5 +1,6 @@
 //! The actions of a connection after a message was dispatched.
 
+use super::batch_rest::BatchRest;
 use crate::{call::CallMessage, http1::Status, mcp::StreamId, runtime::Ticket, session::SubscriberKey};
 
 /// The next action of the connection. `out` is the buffer that was given to [`dispatch`](super::Dispatcher::dispatch).
@@ -30,4 +31,6 @@ pub(crate) struct BatchReplies {
     pub(crate) pending: u32,
     /// Whether the client accepts an event stream.
     pub(crate) accepts_streaming: bool,
+    /// The messages that the turn had no time for. The connection holds them and continues in a later turn.
+    pub(crate) rest: Option<Box<BatchRest>>,
 }

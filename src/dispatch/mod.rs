@@ -5,6 +5,7 @@
 //! [`Delivery`](crate::delivery::Delivery).
 
 mod batch;
+mod batch_rest;
 pub(crate) mod call_events;
 mod disposition;
 mod entropy;
@@ -18,6 +19,7 @@ mod session_requests;
 mod source;
 mod subscribe;
 mod suspended;
+mod turn_budget;
 mod validation;
 
 use std::{
@@ -27,6 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use batch_rest::BatchRest;
 pub(crate) use disposition::{BatchReplies, Disposition};
 pub(crate) use source::{JsonLinesClient, ReplyStream, ReplyTo, Source};
 
@@ -35,6 +38,7 @@ use entropy::Entropy;
 use in_flight::InFlightCalls;
 use pending::PendingCall;
 use suspended::SuspendedCall;
+use turn_budget::TurnBudget;
 
 use crate::{
     call::{Callable, Caller, Kind, Reply, RequestContext, Revision},
@@ -93,6 +97,10 @@ pub(crate) struct Dispatcher {
     document_bytes: usize,
     /// Work that is left for validations of the current batch.
     batch_work: u64,
+    /// Text of the current document behind its first bracket, if it may be a batch.
+    batch_text: Vec<u8>,
+    /// The time left for requests in this turn.
+    pub(crate) budget: TurnBudget,
 }
 
 /// The part of an HTTP body or a line that a message is.
@@ -144,6 +152,8 @@ impl Dispatcher {
             limits,
             document_bytes: 0,
             batch_work: 0,
+            batch_text: Vec::new(),
+            budget: TurnBudget::new(limits.turn_budget, now),
         }
     }
 
@@ -166,6 +176,7 @@ impl Dispatcher {
 
     /// Sets the time of the turn that begins.
     pub(crate) fn begin_turn(&mut self, now: Instant, wall: Duration) {
+        self.budget.begin_turn(now);
         self.observer.begin_turn(now);
         self.clock = Clock { monotonic: now, wall };
     }
@@ -181,9 +192,41 @@ impl Dispatcher {
         length: usize,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        (self.document_bytes, self.request_bytes) = (length, length);
+        self.request_bytes = length;
+        match padded.first() {
+            Some(b'{') => self.dispatch_document(decoder, source, (padded, length), Part::Whole, out),
+            _ => self.dispatch_array(decoder, source, (padded, length), out),
+        }
+    }
+
+    /// Dispatches a document that may be a batch.
+    #[cold]
+    #[inline(never)]
+    fn dispatch_array(
+        &mut self,
+        decoder: &mut Decoder,
+        source: &mut Source<'_>,
+        (padded, length): (&mut [u8], usize),
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        self.batch_text = batch_rest::elements(padded.get(..length).unwrap_or_default());
+        let disposition = self.dispatch_document(decoder, source, (padded, length), Part::Whole, out);
+        self.batch_text = Vec::new();
+        disposition
+    }
+
+    #[inline]
+    fn dispatch_document(
+        &mut self,
+        decoder: &mut Decoder,
+        source: &mut Source<'_>,
+        (padded, length): (&mut [u8], usize),
+        part: Part,
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        self.document_bytes = length;
         let (suspension, rewritten) = match decoder.decode(&mut *padded, length) {
-            Ok(document) => match self.dispatch_message(source, document.root(), Part::Whole, out) {
+            Ok(document) => match self.dispatch_message(source, document.root(), part, out) {
                 Ok(disposition) => return disposition,
                 Err(suspension) => (suspension, Rewritten::new(document.root())),
             },
@@ -193,21 +236,23 @@ impl Dispatcher {
         };
         let original = padded.get(..length).unwrap_or_default();
         match suspension {
-            Suspension::NeedsText => self.dispatch_rewritten(decoder, source, rewritten, original, out),
+            Suspension::NeedsText => {
+                self.dispatch_rewritten(decoder, source, (rewritten, original), part, out)
+            }
             Suspension::Validation(ticket) => {
                 self.validate_off_shard(ticket, rewritten.finish(original), out)
             }
         }
     }
 
-    /// As [`Self::dispatch`], with the text of every number.
+    /// As [`Self::dispatch_document`], with the text of every number.
     #[cold]
     fn dispatch_rewritten(
         &mut self,
         decoder: &mut Decoder,
         source: &mut Source<'_>,
-        rewritten: Rewritten,
-        original: &[u8],
+        (rewritten, original): (Rewritten, &[u8]),
+        part: Part,
         out: &mut Vec<u8>,
     ) -> Disposition {
         let (padded, length, digits) = rewritten.finish(original);
@@ -217,7 +262,7 @@ impl Dispatcher {
             Ok(document) => {
                 let root = document.root();
                 let _installed = digits.clone().install(root);
-                self.dispatch_message(source, root, Part::Whole, out)
+                self.dispatch_message(source, root, part, out)
             }
             Err(rejected) => {
                 return self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max));
@@ -245,8 +290,11 @@ impl Dispatcher {
         let snapshot = Rc::clone(&self.snapshot);
         let Self { sessions, entropy, limits, .. } = self;
         let now = self.clock.wall.as_secs();
-        if part != Part::InBatch
-            && let Some(messages) = root.elements().filter(|messages| messages.len() > 0)
+        if part == Part::InBatch {
+            if batch::is_initialize(root) {
+                return Ok(self.reject_initialize(root, out));
+            }
+        } else if let Some(messages) = root.elements().filter(|messages| messages.len() > 0)
             && mcp::accepts_batches(sessions, now, source.transport())
         {
             return self.dispatch_batch(source, messages, out);

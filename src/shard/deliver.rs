@@ -89,7 +89,7 @@ impl Shard {
     }
 
     /// Handles a part of a reply or a stream that was written.
-    fn after_part(&mut self, socket: SocketId, then: AfterSend) {
+    pub(super) fn after_part(&mut self, socket: SocketId, then: AfterSend) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         if then == AfterSend::KeepOpen && connection.out.len() > self.limits.outbox_bytes_max {
             // The client reads too slowly; it can resume the stream.
@@ -98,8 +98,11 @@ impl Shard {
             self.close(socket);
             return;
         }
-        let is_stream =
-            matches!(connection.phase, Phase::Calling { is_streaming: true, .. } | Phase::Attached { .. });
+        let is_stream = match connection.phase {
+            Phase::Calling { is_streaming, .. } => is_streaming,
+            Phase::Batch(_) => connection.deferred.answers().is_none(),
+            phase => matches!(phase, Phase::Attached { .. }),
+        };
         if is_stream && connection.deadline == Tick::NEVER {
             self.schedule_keep_alive(socket);
         }
@@ -107,7 +110,7 @@ impl Shard {
     }
 
     /// Handles the completion of a later reply.
-    fn after_reply(&mut self, socket: SocketId, keep_alive: bool) {
+    pub(super) fn after_reply(&mut self, socket: SocketId, keep_alive: bool) {
         self.mark(socket);
         let is_draining = self.drain_until.is_some();
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };

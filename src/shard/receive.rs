@@ -146,6 +146,9 @@ impl Shard {
             self.dirty.push(socket);
         }
         let (phase, bytes) = (connection.phase, connection.buffered_bytes());
+        if matches!(phase, Phase::Batch(_)) && connection.deferred.has_rest() {
+            self.leave(socket);
+        }
         if is_draining && matches!(phase, Phase::Listening(_) | Phase::Attached { .. }) {
             self.end_streams_of(socket);
         }
@@ -165,11 +168,22 @@ impl Shard {
         let peer_closed = connection.peer_closed;
         pipeline.dispatcher.observer.set_peer(connection.peer);
         let Connection { json_lines: Some(json_lines), out, handled, .. } = connection else { return };
-        let JsonLines { framer, client, pending_replies, is_new } = &mut **json_lines;
+        let JsonLines { framer, client, pending_replies, is_new, batch } = &mut **json_lines;
         let handled_before = *handled;
-        let mut lines =
-            JsonLinesHandler { pipeline, limits, client, pending_replies, is_new, out, handled: *handled };
+        let handled_now = *handled;
+        let mut lines = JsonLinesHandler {
+            pipeline,
+            limits,
+            client,
+            pending_replies,
+            is_new,
+            batch,
+            out,
+            handled: handled_now,
+        };
+        let has_ended = lines.continue_batch();
         let progress = match received {
+            _ if !has_ended => jsonl::Progress::Paused,
             Some((padded, length)) => framer.receive(padded, length, limits, &mut lines),
             None if peer_closed => framer.finish(limits, &mut lines),
             None => framer.resume(limits, &mut lines),

@@ -3,7 +3,11 @@
 use corelane_ring::{Event, SocketId};
 
 use super::{Shard, connection_of};
-use crate::{connection::Phase, runtime::Tick};
+use crate::{
+    connection::{Delivered, Phase},
+    delivery::AfterSend,
+    runtime::Tick,
+};
 
 impl Shard {
     /// Handles events, and the input that earlier turns have left, until the turn's budget is used up. Returns whether there was
@@ -34,8 +38,25 @@ impl Shard {
             self.guarded(Some(socket), |shard| {
                 if shard.can_resume(socket) {
                     shard.resume(socket);
+                } else {
+                    shard.continue_batch(socket);
                 }
             });
+        }
+    }
+
+    /// Dispatches further messages of the batch that an HTTP connection waits for.
+    fn continue_batch(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        match self.pipeline.continue_batch(connection) {
+            Delivered::Dropped => {}
+            Delivered::Partly => {
+                if connection.deferred.has_rest() {
+                    self.leave(socket);
+                }
+                self.after_part(socket, AfterSend::EndReply);
+            }
+            Delivered::Complete { keep_alive } => self.after_reply(socket, keep_alive),
         }
     }
 

@@ -17,17 +17,17 @@ pub(crate) struct TurnBudget {
 }
 
 impl TurnBudget {
-    pub(super) fn new(limit: Duration, now: Instant) -> Self {
+    pub(crate) fn new(limit: Duration, now: Instant) -> Self {
         Self { limit, began: now, handled: 0, check_at: FIRST_CHECK }
     }
 
-    pub(super) fn begin_turn(&mut self, now: Instant) {
+    pub(crate) fn begin_turn(&mut self, now: Instant) {
         *self = Self::new(self.limit, now);
     }
 
     /// Counts a request. Returns whether the budget is used up, so that further ones wait for the next turn.
     #[inline]
-    pub(super) fn charge(&mut self) -> bool {
+    pub(crate) fn charge(&mut self) -> bool {
         self.handled += 1;
         self.handled >= self.check_at && self.check()
     }
