@@ -16,8 +16,10 @@ pub(super) const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// Pause after an error, so that a server that refuses connections does not occupy the attacker.
 const ERROR_PAUSE: Duration = Duration::from_millis(1);
-/// Priority of the attacker's threads, the lowest: the bystander shares their core.
-const NICE: i32 = 19;
+/// Distance of the priority of the attacker's threads to that of the bystander, which shares their core, and the lowest
+/// priority (setpriority(2)).
+const NICE_STEP: i32 = 19;
+const NICE_MAX: i32 = 19;
 
 /// The server under attack, and the state of the attack.
 pub(super) struct Attacker<'a> {
@@ -116,6 +118,7 @@ impl Attacker<'_> {
     fn enter(&self) {
         core_affinity::set_for_current(core_affinity::CoreId { id: self.core });
         // Without an id it is the priority of the calling thread (setpriority(2), "C library/kernel differences").
-        let _ = rustix::process::setpriority_process(None, NICE);
+        let nice = rustix::process::getpriority_process(None).unwrap_or(0) + NICE_STEP;
+        let _ = rustix::process::setpriority_process(None, nice.min(NICE_MAX));
     }
 }

@@ -39,6 +39,8 @@ const CONNECTIONS: u32 = 8;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two streams of the bystander.
 const STREAM_PAUSE: Duration = Duration::from_millis(20);
+/// Part of the rate at which health is requested: each request has a connection of its own.
+const HEALTH_SHARE: f64 = 0.1;
 /// Length of the large messages of [`Bystander::LargeMessages`].
 const LARGE_BYTES: usize = 200_000;
 
@@ -93,6 +95,8 @@ impl Bystander {
             Self::Health => (Target::parse(&format!("http://{}/healthz", server.admin))?, Era::Plain),
             _ => (server.target.clone(), Era::Modern),
         };
+        let share = if self == Self::Health { HEALTH_SHARE } else { 1.0 };
+        let rate_per_s = settings.rate_per_s * share;
         let probe = probe(&target, Some(era), TIMEOUT)?;
         let requests: Result<Vec<Request>, LoadError> = self
             .operations()
@@ -108,7 +112,7 @@ impl Bystander {
                 handshake: false,
                 closes_unannounced: probe.closes_unannounced,
                 requests: requests?,
-                pacing: Pacing::steady(duration, settings.rate_per_s, Gaps::Poisson),
+                pacing: Pacing::steady(duration, rate_per_s, Gaps::Poisson),
                 connections: CONNECTIONS,
                 pipeline: 1,
                 cores: settings.placement.cores(CONNECTIONS),

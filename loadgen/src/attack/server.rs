@@ -29,6 +29,8 @@ impl Server {
         for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "ADMIN", "LOG"] {
             command.env_remove(format!("CORELANE_{name}"));
         }
+        // A backtrace takes a hundred milliseconds, and is the choice of who runs a server.
+        command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         command
             .env(ATTACKS_VARIABLE, "1")
             .arg("serve")
