@@ -1,5 +1,5 @@
-//! Checks of the documentation: files and functions that it names exist, and docs/CHECKLIST.md has the sections of the
-//! specification and existing tests.
+//! Checks of the documentation: files and functions that it names exist, docs/CHECKLIST.md has the sections of the
+//! specification and existing tests, and docs/RELIABILITY.md has existing tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -157,4 +157,65 @@ fn every_mandatory_requirement_has_a_checklist_row() {
     );
     let shorter = text.replace("| L-50 |", "| - |");
     assert_eq!(requirements_without_row(&checklist_of_project, &shorter), ["L-50"]);
+}
+
+/// The tests of the repository as docs/RELIABILITY.md names them: `file::function`, with the path of the file below `tests/`
+/// or `src/`, otherwise from the root, without `.rs`.
+fn tests_with_files() -> BTreeSet<String> {
+    let files = ["src", "ring", "loadgen", "tests"].into_iter().flat_map(rust_files);
+    let tests = files.flat_map(|path| {
+        let file = path.strip_prefix(root()).unwrap();
+        let file = ["src", "tests"].iter().find_map(|base| file.strip_prefix(base).ok()).unwrap_or(file);
+        let file = file.with_extension("").to_str().unwrap().to_owned();
+        tests_in(&code(&path)).map(|name| format!("{file}::{name}")).collect::<Vec<_>>()
+    });
+    tests.collect()
+}
+
+/// The rows of the tables of promises, each with its names in backquotes of the column of tests.
+fn promises(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let tables = text.split("| promise | test | figure |\n|---|---|---|\n").skip(1);
+    let rows = tables.flat_map(|table| table.lines().take_while(|line| line.starts_with('|')));
+    rows.map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        (cells[1], cells[2].split('`').skip(1).step_by(2).collect())
+    })
+    .collect()
+}
+
+/// What is wrong with the promises: no test, a test that does not exist. A row may also name a command that measures.
+fn reliability_faults(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (promise, names) in promises(text) {
+        let named: Vec<&str> = names.into_iter().filter(|name| !name.starts_with("cargo ")).collect();
+        if named.is_empty() {
+            faults.push(format!("{promise}: no test is named"));
+        }
+        let missing = named.into_iter().filter(|name| !tests.contains(*name));
+        faults.extend(missing.map(|name| format!("{promise}: there is no test {name}")));
+    }
+    faults
+}
+
+#[test]
+fn promises_of_reliability_name_existing_tests() {
+    let text = fs::read_to_string(root().join("docs/RELIABILITY.md")).unwrap();
+    assert!(promises(&text).len() > 40, "the tables in docs/RELIABILITY.md were not found");
+    let faults = reliability_faults(&text, &tests_with_files());
+    assert!(faults.is_empty(), "docs/RELIABILITY.md:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn promises_without_an_existing_test_are_reported() {
+    let tests = ["a::b", "c/d::e"].map(str::to_owned).into();
+    let faults = |cell: &str| {
+        reliability_faults(
+            &format!("| promise | test | figure |\n|---|---|---|\n| Kept | {cell} | |\n"),
+            &tests,
+        )
+    };
+    assert_eq!(faults("`a::b`, `c/d::e`; measured by `cargo bench`"), [""; 0]);
+    assert_eq!(faults("`a::e`"), ["Kept: there is no test a::e"]);
+    assert_eq!(faults("`b` (`a.rs`)"), ["Kept: there is no test b", "Kept: there is no test a.rs"]);
+    assert_eq!(faults("`cargo bench`"), ["Kept: no test is named"]);
 }
