@@ -44,6 +44,13 @@ pub fn corelane(arguments: &[&str]) -> Command {
     command
 }
 
+/// `corelane serve` on a free port of loopback, with arguments, not yet started.
+pub fn serve(arguments: &[&str]) -> Command {
+    let mut command = corelane(&["serve", "--listen", "127.0.0.1:0"]);
+    command.args(arguments);
+    command
+}
+
 /// The binary of an example, which cargo builds beside the tests, with arguments, not yet started.
 pub fn example(name: &str, arguments: &[&str]) -> Command {
     let test = std::env::current_exe().unwrap();
