@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::mpsc::{Receiver, Sender, channel},
     thread::{self, JoinHandle},
     time::Duration,
@@ -63,9 +63,17 @@ impl Other {
     }
 }
 
-/// Whether the kernel hands sockets over.
-fn is_supported() -> bool {
-    with_ring(small(8, 8), async |harness, _| harness.ring.handle().is_some())
+/// Runs `test` with a listening ring, the listener's address, and another ring of this configuration. Returns `None` without
+/// running it where the kernel does not hand sockets over.
+fn with_other<T: Send + 'static>(
+    config: RingConfig,
+    test: impl AsyncFnOnce(&mut Harness, SocketAddr, Other) -> T + Send + 'static,
+) -> Option<T> {
+    if !with_ring(small(8, 8), async |harness, _| harness.ring.handle().is_some()) {
+        return None;
+    }
+    let other = Other::start(config);
+    Some(with_ring(small(8, 8), async move |harness, address| test(harness, address, other).await))
 }
 
 async fn accept(harness: &mut Harness) -> (SocketId, corelane_ring::ListenerId) {
@@ -96,23 +104,22 @@ fn read(client: &mut TcpStream, length: usize) -> String {
 
 #[test]
 fn accepted_connection_is_served_by_another_ring_with_bytes_sent_before() {
-    if !is_supported() {
-        return;
-    }
-    let other = Other::start(small(8, 8));
-    let to = other.handle.clone();
-    let mut client = with_ring(small(8, 8), async move |harness, address| {
+    let served = with_other(small(8, 8), async |harness, address, other| {
         harness.ring.hold_accepted();
         let mut client = TcpStream::connect(address).unwrap();
         client.write_all(b"early").unwrap();
         let (socket, listener) = accept(harness).await;
-        assert!(harness.ring.hand_over(socket, &to, listener, Arrival::HandedOver));
-        assert!(!harness.ring.hand_over(socket, &to, listener, Arrival::HandedOver), "it is leaving");
+        assert!(harness.ring.hand_over(socket, &other.handle, listener, Arrival::HandedOver));
+        assert!(
+            !harness.ring.hand_over(socket, &other.handle, listener, Arrival::HandedOver),
+            "it is leaving"
+        );
         assert!(has_left(harness, socket).await);
         harness.closed(socket).await;
         assert_eq!(harness.ring.sockets(), 0);
-        client
+        (client, other)
     });
+    let Some((mut client, other)) = served else { return };
     // The first ring has ended.
     assert_eq!(read(&mut client, 12), "there: early");
     assert_eq!(other.arrivals.recv().unwrap(), Arrival::HandedOver);
@@ -122,18 +129,13 @@ fn accepted_connection_is_served_by_another_ring_with_bytes_sent_before() {
 
 #[test]
 fn connection_moves_after_its_reply_was_sent() {
-    if !is_supported() {
-        return;
-    }
-    let other = Other::start(small(8, 8));
-    let to = other.handle.clone();
-    with_ring(small(8, 8), async move |harness, address| {
+    with_other(small(8, 8), async |harness, address, other| {
         let mut client = TcpStream::connect(address).unwrap();
         let (socket, listener) = accept(harness).await;
         client.write_all(b"one").unwrap();
         assert_eq!(harness.received(socket, 3).await, b"one");
         harness.ring.send(socket, b"here: one".to_vec()).unwrap();
-        assert!(harness.ring.hand_over(socket, &to, listener, Arrival::Moved));
+        assert!(harness.ring.hand_over(socket, &other.handle, listener, Arrival::Moved));
         assert!(has_left(harness, socket).await);
         assert_eq!(harness.sent(socket).await, (9, true));
         client.write_all(b"two").unwrap();
@@ -146,24 +148,19 @@ fn connection_moves_after_its_reply_was_sent() {
 
 #[test]
 fn bytes_that_arrive_before_the_socket_leaves_keep_it() {
-    if !is_supported() {
-        return;
-    }
-    let other = Other::start(small(8, 8));
-    let to = other.handle.clone();
-    with_ring(small(8, 8), async move |harness, address| {
+    with_other(small(8, 8), async |harness, address, other| {
         let mut client = TcpStream::connect(address).unwrap();
         let (socket, listener) = accept(harness).await;
         client.write_all(b"one").unwrap();
         thread::sleep(Duration::from_millis(20));
         // Not reaped yet.
-        assert!(harness.ring.hand_over(socket, &to, listener, Arrival::Moved));
+        assert!(harness.ring.hand_over(socket, &other.handle, listener, Arrival::Moved));
         assert!(!has_left(harness, socket).await);
         assert_eq!(harness.received(socket, 3).await, b"one");
         client.write_all(b"two").unwrap();
         assert_eq!(harness.received(socket, 3).await, b"two");
         // Nothing of the first attempt is left.
-        assert!(harness.ring.hand_over(socket, &to, listener, Arrival::Moved));
+        assert!(harness.ring.hand_over(socket, &other.handle, listener, Arrival::Moved));
         assert!(has_left(harness, socket).await);
         client.write_all(b"three").unwrap();
         assert_eq!(read(&mut client, 12), "there: three");
@@ -174,12 +171,8 @@ fn bytes_that_arrive_before_the_socket_leaves_keep_it() {
 
 #[test]
 fn socket_stays_where_the_other_ring_is_full_or_has_ended() {
-    if !is_supported() {
-        return;
-    }
-    let other = Other::start(small(1, 8));
-    let to = other.handle.clone();
-    with_ring(small(8, 8), async move |harness, address| {
+    with_other(small(1, 8), async |harness, address, other| {
+        let to = other.handle.clone();
         let mut clients: Vec<_> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
         let (first, listener) = accept(harness).await;
         assert!(harness.ring.hand_over(first, &to, listener, Arrival::HandedOver));
@@ -207,12 +200,7 @@ fn socket_stays_where_the_other_ring_is_full_or_has_ended() {
 
 #[test]
 fn socket_that_is_closed_while_it_leaves_is_closed_once() {
-    if !is_supported() {
-        return;
-    }
-    let other = Other::start(small(8, 8));
-    let to = other.handle.clone();
-    with_ring(small(8, 8), async move |harness, address| {
+    with_other(small(8, 8), async |harness, address, other| {
         for is_waiting in [false, true] {
             let client = TcpStream::connect(address).unwrap();
             let (socket, listener) = accept(harness).await;
@@ -220,11 +208,14 @@ fn socket_that_is_closed_while_it_leaves_is_closed_once() {
                 // Until the send has completed.
                 harness.ring.send(socket, vec![0; 1000]).unwrap();
             }
-            assert!(harness.ring.hand_over(socket, &to, listener, Arrival::HandedOver));
+            assert!(harness.ring.hand_over(socket, &other.handle, listener, Arrival::HandedOver));
             harness.ring.close(socket);
             harness.closed(socket).await;
             assert_eq!(harness.ring.sockets(), 0);
-            assert!(!harness.ring.hand_over(socket, &to, listener, Arrival::HandedOver), "the id is stale");
+            assert!(
+                !harness.ring.hand_over(socket, &other.handle, listener, Arrival::HandedOver),
+                "the id is stale"
+            );
             drop(client);
         }
         other.end();
