@@ -13,7 +13,7 @@ use std::{
 
 use corelane::{Config, Limits, Running, Server, Tool, demo};
 use serde_json::{Value, json};
-use support::{Client, echo, peer::end, post, uninterrupted};
+use support::{Client, echo, peer::end, post, session::Session, uninterrupted};
 
 fn start(limits: Limits) -> Running {
     let config =
@@ -225,8 +225,8 @@ fn client_that_does_not_read_is_closed_and_counted() {
     let running = Server::builder("test", "0").tool(big).build().start(&config).unwrap();
     let call =
         json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "big"}}).to_string();
-    let mut deaf = connect(&running);
-    deaf.send(post("", &call).repeat(1000));
+    let mut slow = connect(&running);
+    slow.send(post("", &call).repeat(1000));
     let mut other = connect(&running);
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
@@ -244,5 +244,29 @@ fn idle_connection_is_closed() {
     let answered = Instant::now();
     assert!(client.is_closed());
     assert!(answered.elapsed() >= Duration::from_millis(250));
+    end(running);
+}
+
+#[test]
+fn calls_of_a_batch_count_their_part_of_its_bytes() {
+    let limits = Limits { calls_bytes_max: 64 * 1024, ..Limits::default() };
+    let running = start(limits);
+    // A call counts from 16 KiB on. Of the second batch the numbers are read as text, in a second pass.
+    for first_id in ["1", "1e0"] {
+        let session = Session::open(running.addresses()[0], "2025-03-26", json!({}));
+        let mut calls: Vec<Value> = (1..=4)
+            .map(|id| {
+                json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
+                "params": {"name": "digest", "arguments": {"text": "x".repeat(40_000)}}})
+            })
+            .collect();
+        calls[0]["id"] = serde_json::from_str(first_id).unwrap();
+        let mut answers = session.post(&json!(calls));
+        let mut busy = 0;
+        while let Some(event) = answers.event() {
+            busy += u32::from(event.data.unwrap()["error"]["code"] == -32000);
+        }
+        assert_eq!(busy, 3, "one of four calls of 40,000 bytes fits: {first_id}");
+    }
     end(running);
 }

@@ -60,7 +60,6 @@ impl Dispatcher {
         BatchRest {
             head,
             peer: source.peer(),
-            message_bytes: self.request_bytes,
             work: self.batch_work,
             ..BatchRest::behind(dispatched, std::mem::take(&mut self.batch_text))
         }
@@ -104,7 +103,7 @@ impl Dispatcher {
     ) -> BatchReplies {
         let mut replies =
             BatchReplies { accepts_streaming: source.accepts_streaming(), ..BatchReplies::default() };
-        (self.batch_work, self.request_bytes) = (rest.work, rest.message_bytes);
+        self.batch_work = rest.work;
         let mut out = Vec::new();
         while let Some(message) = rest.next_message() {
             let disposition = self.dispatch_document(decoder, source, message, Part::InBatch, &mut out);

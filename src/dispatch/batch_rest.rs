@@ -17,8 +17,6 @@ pub(crate) struct BatchRest {
     /// A copy of the head of the HTTP request.
     pub(super) head: Option<(RequestHead, Vec<u8>)>,
     pub(super) peer: Option<PeerAddress>,
-    /// Length of one message, on average.
-    pub(super) message_bytes: usize,
     /// Work that is left for the validation of arguments.
     pub(super) work: u64,
 }

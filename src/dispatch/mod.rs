@@ -1,7 +1,7 @@
 //! Dispatches one message, independent of its transport: decode → route → validate → run → encode.
 //!
-//! [`Dispatcher::dispatch`] performs these steps. The router returns an [`Outcome`]; a [`Disposition`] is what the connection does
-//! next. An immediate reply is in the caller's buffer. A later reply and every other message to a client is a
+//! [`Dispatcher::dispatch`] performs these steps. The router returns an [`Outcome`]; a [`Disposition`] is the next action of
+//! the connection. An immediate reply is in the caller's buffer. A later reply and every other message to a client is a
 //! [`Delivery`](crate::delivery::Delivery).
 
 mod batch;
@@ -86,15 +86,13 @@ pub(crate) struct Dispatcher {
     cancelled: VecDeque<(Ticket, PendingCall, ErrorKind)>,
     runner: Runner,
     answers: CallAnswers,
-    /// Length of the message that is dispatched, or of its part of a batch.
+    /// Length of the document that is dispatched, an upper bound of its strings; in a batch its part for each message.
     request_bytes: usize,
     /// The reply that inline handlers fill; its allocations are reused.
     reply: Reply,
     entropy: Entropy,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
-    /// Length of the current document, an upper bound of its strings.
-    document_bytes: usize,
     /// Work that is left for validations of the current batch.
     batch_work: u64,
     /// Text of the current document behind its first bracket, if it may be a batch.
@@ -150,7 +148,6 @@ impl Dispatcher {
             entropy: Entropy::default(),
             clock: Clock { monotonic: now, wall: Duration::ZERO },
             limits,
-            document_bytes: 0,
             batch_work: 0,
             batch_text: Vec::new(),
             budget: TurnBudget::new(limits.turn_budget, now),
@@ -192,7 +189,6 @@ impl Dispatcher {
         length: usize,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        self.request_bytes = length;
         match padded.first() {
             Some(b'{') => self.dispatch_document(decoder, source, (padded, length), Part::Whole, out),
             _ => self.dispatch_array(decoder, source, (padded, length), out),
@@ -224,7 +220,7 @@ impl Dispatcher {
         part: Part,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        self.document_bytes = length;
+        self.request_bytes = length;
         let (suspension, rewritten) = match decoder.decode(&mut *padded, length) {
             Ok(document) => match self.dispatch_message(source, document.root(), part, out) {
                 Ok(disposition) => return disposition,
@@ -256,7 +252,7 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Disposition {
         let (padded, length, digits) = rewritten.finish(original);
-        self.document_bytes = length;
+        self.request_bytes = length;
         let mut decoded = padded.clone();
         let dispatched = match decoder.decode(&mut decoded, length) {
             Ok(document) => {
@@ -319,7 +315,7 @@ impl Dispatcher {
         if let Some(schema) = call.schema {
             let can_suspend = part == Part::Whole;
             let is_small =
-                can_suspend && schema.work_bound(call.input, self.document_bytes) <= self.inline_work_max();
+                can_suspend && schema.work_bound(call.input, self.request_bytes) <= self.inline_work_max();
             if !is_small && let Some(ended) = self.validate_elsewhere(call, schema, source, can_suspend, out)
             {
                 return ended;
