@@ -18,7 +18,7 @@ use futures_lite::future::zip;
 use serde_json::{Value, json};
 use support::{
     await_metric,
-    peer::end,
+    peer::{end, observed_config},
     session::{Session, SessionReply},
 };
 
@@ -98,13 +98,8 @@ fn server() -> ServerBuilder {
         .tool(Tool::new("quick").run_blocking(|_: NoArguments, _cx| "quick"))
 }
 
-fn config(shards: usize, limits: Limits) -> Config {
-    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    Config { listen: vec![any.into()], admin: Some(any), shards: Some(shards), limits, ..Config::default() }
-}
-
 fn start(shards: usize, limits: Limits) -> Running {
-    server().build().start(&config(shards, limits)).unwrap()
+    server().build().start(&observed_config(shards, limits)).unwrap()
 }
 
 fn open(running: &Running) -> Session {
@@ -194,7 +189,7 @@ fn tokio_handler_sends_server_requests() {
         let other = cx.ask(form("Which?")).await?.accepted().map(|answer| answer.n);
         Ok::<_, CallError>(format!("{one} {other:?}"))
     });
-    let running = server().tool(tool).build().start(&config(3, Limits::default())).unwrap();
+    let running = server().tool(tool).build().start(&observed_config(3, Limits::default())).unwrap();
     let session = open(&running);
     for n in 0..20 {
         let mut reply = session.call(1, "tokio", json!({}));
@@ -409,7 +404,7 @@ fn client_without_the_capability_is_not_asked_and_the_handler_gets_the_reason() 
 fn unanswered_blocking_handler_frees_its_thread() {
     let one = Limits { blocking_threads_max: 1, blocking_waiting_max: 1, ..Limits::default() };
     let limits = Limits { question_timeout: Duration::from_millis(200), ..one };
-    let config = Config { blocking_threads: Some(1), ..config(1, limits) };
+    let config = Config { blocking_threads: Some(1), ..observed_config(1, limits) };
     let running = server().build().start(&config).unwrap();
     let session = open(&running);
     let mut reply = session.call(1, "form_blocking", json!({}));
@@ -430,7 +425,7 @@ fn unanswered_blocking_handler_frees_its_thread() {
 #[test]
 fn unanswered_blocking_calls_do_not_delay_others() {
     let limits = Limits { blocking_threads_max: 1, blocking_waiting_max: 8, ..Limits::default() };
-    let config = Config { blocking_threads: Some(1), ..config(1, limits) };
+    let config = Config { blocking_threads: Some(1), ..observed_config(1, limits) };
     let running = server().build().start(&config).unwrap();
     let tools = ["form_blocking", "page_blocking", "model_blocking", "roots_blocking", "ping_blocking"];
     let mut silent = Vec::new();

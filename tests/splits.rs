@@ -3,22 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[allow(dead_code)]
+#[path = "../benches/support/mod.rs"]
+mod lane;
+
 use std::{
     cell::RefCell,
-    sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use corelane::{
-    Limits, Proxy, demo,
-    internals::call::ShardContext,
-    internals::connection::{DeferredReply, Pipeline, PipelineConfig, Requests},
-    internals::http1::{AllowedHosts, Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
-    internals::memory::MemoryPressure,
-    internals::mesh::Broadcast,
-    internals::registry::Snapshot,
-    internals::runtime::{Completions, Runner, WorkerPools},
-    internals::signed_token::SigningKey,
+    Limits, demo,
+    internals::connection::{DeferredReply, Pipeline, Requests},
+    internals::http1::{Flow, Framer, Handler, Progress, RejectReason, Request, RequestHead},
 };
 use corelane_ring::{PADDING_BYTES, SocketId};
 use proptest::{
@@ -70,28 +67,7 @@ impl Lane {
     fn new() -> Self {
         let limits = Limits { body_bytes_max: 4096, json_nodes_max: 100, ..Limits::default() };
         let server = demo::server().build();
-        let snapshot = server
-            .registry()
-            .read(|registry| Snapshot::build(registry, &limits, &SigningKey::new(b"key")))
-            .unwrap();
-        let runner = Runner::new(
-            Completions::new(1, 1, Arc::new(|| {})),
-            WorkerPools::default(),
-            ShardContext::default(),
-            &limits,
-        );
-        let config = PipelineConfig {
-            endpoint: "/mcp",
-            allowed_hosts: AllowedHosts::new(&[], &[], true),
-            proxy: Proxy::default(),
-            shard: 0,
-            shards: 1,
-            signing_key: SigningKey::new(b"key"),
-            broadcast: Broadcast::default(),
-            pressure: MemoryPressure::default(),
-            limits: &limits,
-        };
-        let mut pipeline = Pipeline::new(config, snapshot, runner);
+        let mut pipeline = lane::pipeline(&server, &limits);
         pipeline.begin_turn(Instant::now(), SystemTime::UNIX_EPOCH);
         Self { pipeline, limits }
     }

@@ -390,19 +390,28 @@ fn malformed_task_input_is_rejected() {
     end(running);
 }
 
+/// A running handler, which is counted until it ends or is dropped.
+struct Active(Arc<AtomicUsize>);
+
+impl Active {
+    fn count(active: &Arc<AtomicUsize>) -> Self {
+        active.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(active))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn cancelled_task_stops_and_stays_cancelled() {
     let inside = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&inside);
+    let inside_handler = Arc::clone(&inside);
     let tool = Tool::new("forever").task(terms()).run_async(async move |_: NoArguments, _| {
-        struct ActiveCount(Arc<AtomicUsize>);
-        impl Drop for ActiveCount {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::SeqCst);
-            }
-        }
-        count.fetch_add(1, Ordering::SeqCst);
-        let _guest = ActiveCount(Arc::clone(&count));
+        let _active = Active::count(&inside_handler);
         sleep(Duration::from_secs(600)).await;
     });
     let running = start(server().tool(tool), 2, Limits::default());
@@ -562,18 +571,11 @@ fn tasks_are_kept_until_their_time_to_live() {
     let limits = Limits { task_ttl: Duration::from_secs(1), tasks_max: 2, ..Limits::default() };
     let short = TaskTerms { ttl: None, poll_interval: Duration::from_millis(10) };
     let inside = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&inside);
+    let inside_handler = Arc::clone(&inside);
     let server = server()
         .tool(Tool::new("short").task(short).run_async(async |_: NoArguments, _| "short"))
         .tool(Tool::new("long").task(short).run_async(async move |_: NoArguments, _| {
-            struct ActiveCount(Arc<AtomicUsize>);
-            impl Drop for ActiveCount {
-                fn drop(&mut self) {
-                    self.0.fetch_sub(1, Ordering::SeqCst);
-                }
-            }
-            count.fetch_add(1, Ordering::SeqCst);
-            let _guest = ActiveCount(Arc::clone(&count));
+            let _active = Active::count(&inside_handler);
             sleep(Duration::from_secs(600)).await;
         }));
     let running = start(server, 1, limits);

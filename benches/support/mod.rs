@@ -47,6 +47,32 @@ pub fn request(headers: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The pipeline of one shard of this server.
+pub fn pipeline(server: &Server, limits: &Limits) -> Pipeline {
+    let snapshot = server
+        .registry()
+        .read(|registry| Snapshot::build(registry, limits, &SigningKey::new(b"key")))
+        .unwrap();
+    let runner = Runner::new(
+        Completions::new(1, 1, Arc::new(|| {})),
+        WorkerPools::default(),
+        ShardContext::default(),
+        limits,
+    );
+    let config = PipelineConfig {
+        endpoint: "/mcp",
+        allowed_hosts: AllowedHosts::new(&[], &[], true),
+        proxy: Proxy::default(),
+        shard: 0,
+        shards: 1,
+        signing_key: SigningKey::new(b"key"),
+        broadcast: Broadcast::default(),
+        pressure: MemoryPressure::default(),
+        limits,
+    };
+    Pipeline::new(config, snapshot, runner)
+}
+
 /// The path from received bytes to reply bytes, with the demo tools.
 pub struct Lane {
     pipeline: Pipeline,
@@ -62,32 +88,11 @@ impl Lane {
         Self::of(&demo::server().build())
     }
 
-    /// Answers what this server offers.
+    /// The path of a shard of this server.
     pub fn of(server: &Server) -> Self {
         let limits = Limits::default();
-        let snapshot = server
-            .registry()
-            .read(|registry| Snapshot::build(registry, &limits, &SigningKey::new(b"key")))
-            .unwrap();
-        let runner = Runner::new(
-            Completions::new(1, 1, Arc::new(|| {})),
-            WorkerPools::default(),
-            ShardContext::default(),
-            &limits,
-        );
-        let config = PipelineConfig {
-            endpoint: "/mcp",
-            allowed_hosts: AllowedHosts::new(&[], &[], true),
-            proxy: Proxy::default(),
-            shard: 0,
-            shards: 1,
-            signing_key: SigningKey::new(b"key"),
-            broadcast: Broadcast::default(),
-            pressure: MemoryPressure::default(),
-            limits: &limits,
-        };
         Self {
-            pipeline: Pipeline::new(config, snapshot, runner),
+            pipeline: pipeline(server, &limits),
             limits,
             framer: Framer::default(),
             deferred: DeferredReply::default(),

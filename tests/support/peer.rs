@@ -31,6 +31,11 @@ pub fn config(shards: usize, limits: Limits) -> Config {
     Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(shards), limits, ..Config::default() }
 }
 
+/// As [`config`], with an admin address.
+pub fn observed_config(shards: usize, limits: Limits) -> Config {
+    Config { admin: Some(([127, 0, 0, 1], 0).into()), ..config(shards, limits) }
+}
+
 pub fn connect(running: &Running) -> Peer {
     Peer::connect(running.addresses()[0])
 }

@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use corelane::{
-    CallError, Config, Context, Form, Level, Limits, NoArguments, Page, Ping, Prompt, Resource, Running,
-    Sampling, Server, Tool, time::sleep,
+    CallError, Context, Form, Level, Limits, NoArguments, Page, Ping, Prompt, Resource, Running, Sampling,
+    Server, Tool, time::sleep,
 };
 use serde_json::{Value, json};
 
+pub use crate::support::peer::observed_config as config;
 use crate::support::{await_metric, session::Session};
 
 pub const NEWEST: &str = "2025-11-25";
@@ -78,11 +79,6 @@ pub fn server() -> Server {
         .resource(Resource::new("test://a", "a").run(|_, _cx| "a"))
         .prompt(Prompt::new("p").run(|_: NoArguments, _cx| "p"));
     server.build()
-}
-
-pub fn config(shards: usize, limits: Limits) -> Config {
-    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    Config { listen: vec![any.into()], admin: Some(any), shards: Some(shards), limits, ..Config::default() }
 }
 
 pub fn start(shards: usize, limits: Limits) -> Running {

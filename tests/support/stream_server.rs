@@ -5,9 +5,10 @@
 
 use std::{collections::BTreeMap, io::Read, time::Duration};
 
-use corelane::{Config, Level, Limits, NoArguments, Resource, Running, Server, Tool, time::sleep};
+use corelane::{Level, Limits, NoArguments, Resource, Running, Server, Tool, time::sleep};
 use serde_json::json;
 
+pub use crate::support::peer::observed_config as config;
 use crate::support::{
     Client,
     session::{Event, Session, SessionReply},
@@ -48,11 +49,6 @@ pub fn server() -> Server {
 
 pub fn long_uri() -> String {
     format!("test://{}", "x".repeat(1500))
-}
-
-pub fn config(shards: usize, limits: Limits) -> Config {
-    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    Config { listen: vec![any.into()], admin: Some(any), shards: Some(shards), limits, ..Config::default() }
 }
 
 pub fn start(shards: usize, limits: Limits) -> Running {
