@@ -94,7 +94,7 @@ pub fn server() -> ServerBuilder {
     Server::builder("corelane", env!("CARGO_PKG_VERSION"))
         .tool(
             Tool::new("echo")
-                .description("Says a message back")
+                .description("Returns the message")
                 .input::<Echo<'static>>()
                 .run_borrowed(|arguments, _cx, reply| reply.text(arguments.message)),
         )
@@ -119,7 +119,7 @@ pub fn server() -> ServerBuilder {
         )
         .tool(
             Tool::new("touch")
-                .description("Advances demo://counter and tells its subscribers")
+                .description("Increments demo://counter and notifies subscribers")
                 .input::<Touch<'static>>()
                 .run_borrowed(move |arguments, cx, reply| {
                     if arguments.uri != COUNTER {

@@ -32,11 +32,12 @@ struct Arguments {
 enum Action {
     /// Serve MCP over HTTP, or as newline-delimited JSON over sockets, until Ctrl-C or SIGTERM
     Serve(ServeArguments),
-    /// Serve the one client at standard input and output until it closes its end
+    /// Serve one client on standard input and output until end of input
     Stdio(StdioArguments),
     /// Check a configuration file and print the effective configuration, defaults included
     Check {
         /// The file
+        #[arg(value_name = "FILE")]
         config: PathBuf,
     },
 }

@@ -15,7 +15,7 @@ pub(super) struct ServeArguments {
     pub(super) config: Option<PathBuf>,
 
     /// Address to listen on [default: 127.0.0.1:8080]: ADDR:PORT or http+unix:PATH for HTTP, tcp://ADDR:PORT or unix:PATH for
-    /// newline-delimited JSON; may be given more than once, port 0 takes a free one
+    /// newline-delimited JSON; repeatable; port 0 selects a free port
     #[arg(long, value_name = "ADDRESS", env = "CORELANE_LISTEN", value_delimiter = ',')]
     listen: Vec<Listen>,
 
@@ -28,7 +28,7 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "LIST", env = "CORELANE_CPUS")]
     cpus: Option<Cores>,
 
-    /// Whether shards stay on their cores [default: auto, which pins them unless there are fewer than cores]
+    /// Whether shards stay on their cores [default: auto, which pins them unless there are fewer shards than cores]
     #[arg(long, value_name = "PLACEMENT", env = "CORELANE_PLACEMENT")]
     placement: Option<ShardPlacement>,
 
@@ -57,7 +57,7 @@ pub(super) struct ServeArguments {
     #[command(flatten)]
     pub(super) log: LogOptions,
 
-    /// Print latency histograms when the server ends
+    /// Print latency histograms by method, and rejections by reason, at exit
     #[arg(long)]
     stats: bool,
 }

@@ -25,7 +25,7 @@ impl FromStr for Cores {
                 None => (number(part)?, number(part)?),
             };
             if first > last {
-                return Err(format!("{part:?} runs backwards"));
+                return Err(format!("{part:?} is a descending range"));
             }
             for cpu in first..=last {
                 if cpus.contains(&cpu) {
@@ -63,7 +63,7 @@ mod tests {
         for (text, reason) in [
             ("", "not a core number"),
             ("a", "not a core number"),
-            ("3-1", "runs backwards"),
+            ("3-1", "descending range"),
             ("1,0-2", "named twice"),
             ("0-99999", "end at"),
         ] {

@@ -327,7 +327,7 @@ mod tests {
             ("[server]\nlisten = []", vec!["server.listen (line 2)", "at least one"]),
             ("[server]\nshards = \"many\"", vec!["server.shards (line 2)", "\"many\"", "1 to 1024"]),
             ("[server]\nshards = true", vec!["server.shards (line 2)", "\"auto\""]),
-            ("[server]\ncpus = \"3-1\"", vec!["server.cpus (line 2)", "runs backwards"]),
+            ("[server]\ncpus = \"3-1\"", vec!["server.cpus (line 2)", "descending range"]),
             ("[server]\nadmin = \"nowhere\"", vec!["server.admin (line 2)", "nowhere", "none"]),
             ("[log]\nlevel = \"loud\"", vec!["log.level (line 2)", "loud", "warn"]),
             ("a = ", vec!["line 1 is not TOML"]),

@@ -129,8 +129,8 @@ const UNIX: &str = "unix:";
 const FORMS: &str = "ADDR:PORT or http://ADDR:PORT, http+unix:PATH, tcp://ADDR:PORT, unix:PATH";
 
 fn tcp(text: &str, address: &str) -> Result<Endpoint, String> {
-    let address =
-        address_of(address).ok_or_else(|| format!("{text:?} is nothing to listen on; write {FORMS}"))?;
+    let address = address_of(address)
+        .ok_or_else(|| format!("{text:?} is not an address to listen on; write {FORMS}"))?;
     Ok(Endpoint::Tcp(address))
 }
 

@@ -49,8 +49,8 @@ pub enum StartError {
     },
     /// A non-loopback address is configured for HTTP without `allowed_hosts`.
     #[error(
-        "{0} is not a loopback address, and the hosts to answer to are unknown; remedy: configure [http] allowed_hosts, or \
-         listen on loopback"
+        "{0} is not a loopback address, and no allowed hosts are configured; remedy: name the hosts that clients use with \
+         --allowed-hosts ([http] allowed_hosts), or listen on loopback"
     )]
     NotLoopback(SocketAddr),
     /// The key in `[security] secret_file` cannot be used.
