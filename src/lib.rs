@@ -1,6 +1,6 @@
-//! corelane: a Model Context Protocol server that gives each core its own lane.
+//! corelane: a Model Context Protocol server with one shard per core.
 //!
-//! A lane, or *shard*, is one pinned thread with a [glommio] executor, an io_uring of its own that accepts, receives and
+//! A *shard* is one pinned thread with a [glommio] executor, an io_uring of its own that accepts, receives and
 //! sends by completion, its connections, and its copy of the registered tools. Schemas are compiled once per process, or once
 //! per shard where they have a pattern. No two shards write to the same memory on the path of a request.
 //!
@@ -163,21 +163,23 @@ pub mod time {
 
 pub use call::{
     Annotations, AskError, CacheScope, CallError, Caller, Capabilities, Capability, ClientInfo, Content,
-    Context, Elicited, Form, HandlerError, Icon, InlineContext, IntoReply, Level, ListRoots, Page, Ping,
-    ProtocolError, Question, RemoteContext, Reply, ResourceLink, Revision, Role, Root, Sampled, Sampling,
-    Structured, TaskTerms, Theme,
+    Context, Elicited, Form, HandlerError, Icon, InlineContext, InputRequest, IntoReply, Level, ListRoots,
+    Page, Ping, ProtocolError, Question, RemoteContext, Reply, ResourceLink, Revision, Role, Root, Sampled,
+    Sampling, Structured, TaskTerms, Theme,
 };
 pub use config::{Config, ConfigError, ForwardedHeader, Limits, Network, Proxy, ShardPlacement};
-pub use json::Node;
-pub use jsonrpc::Id as RequestId;
+pub use corelane_ring::ProbeError;
+pub use json::{DeserializeError, Elements, Members, Node, Number};
+pub use jsonrpc::{Id as RequestId, IdValue as RequestIdValue, OwnedId as OwnedRequestId};
 pub use paths::{open_within, path_within};
 pub use registry::{
-    BorrowedArguments, Completer, Completing, Completion, Contents, IntoCompletion, IntoContents,
-    IntoMessages, Messages, NoArguments, Prompt, PromptArgument, PromptBuilder, Read, Registry,
-    RegistryError, Resource, ResourceBuilder, ResourceTemplate, ResourceTemplateBuilder, Tool,
+    BorrowedArguments, Completer, Completing, Completion, Contents, Entry as RegistryEntry, IntoCompletion,
+    IntoContents, IntoMessages, Messages, NoArguments, Prompt, PromptArgument, PromptBuilder, Read, Registry,
+    RegistryError, Resource, ResourceBuilder, ResourceTemplate, ResourceTemplateBuilder, ServerInfo, Tool,
     ToolAnnotations, ToolBuilder,
 };
 pub use runtime::{LocalTask, spawn_local};
+pub use schema::SchemaError;
 /// The version of schemars that [`ToolBuilder::input`] derives schemas with. A server that uses this re-export needs no
 /// dependency on schemars of its own, and cannot end up with a second version of it; the derives need the crate's path:
 ///
@@ -201,3 +203,4 @@ pub use schemars;
 pub use serde;
 pub use server::{LiveRegistry, Running, Server, ServerBuilder, StartError, Stopper};
 pub use telemetry::metrics::ShardMetrics;
+pub use uri_template::UriTemplateError;

@@ -88,3 +88,32 @@ fn difference(committed: &str, listing: &str) -> String {
         .map(|line| format!("{} {line}", if committed.contains(line) { '-' } else { '+' }));
     lines.collect::<Vec<_>>().join("\n")
 }
+
+/// The paths of this crate in a listing that lead into a private module: a user cannot name these types. The types of the schema
+/// library's trait are excepted, which [`corelane::Node`] implements for the validator.
+fn unnameable_paths(listing: &str) -> BTreeSet<&str> {
+    let words = listing.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | ':'));
+    let paths = words.map(|word| word.trim_matches(':')).filter(|word| word.starts_with("corelane"));
+    let is_private = |path: &&str| {
+        let mut modules = path.split("::").skip(1).take_while(|part| part.starts_with(char::is_lowercase));
+        let is_exported = match (modules.next(), modules.next()) {
+            (None, _) | (Some("config" | "time" | "schemars" | "serde"), None) => true,
+            (Some(function), None) => path.ends_with(function),
+            _ => false,
+        } && !path.starts_with("corelane_");
+        !is_exported && !path.starts_with("corelane::schema::tape::")
+    };
+    paths.filter(is_private).collect()
+}
+
+#[test]
+fn signatures_name_only_exported_types() {
+    let committed = include_str!("../docs/public-api.txt");
+    assert_eq!(unnameable_paths(committed), BTreeSet::new());
+    let listing = "pub fn corelane::spawn_local<T>(corelane::call::Input, &corelane::Node<'a>) -> corelane::time::Elapsed\n\
+                   pub fn corelane::Node<'a>::name(self) -> corelane_ring::probe::ProbeError";
+    assert_eq!(
+        unnameable_paths(listing),
+        ["corelane::call::Input", "corelane_ring::probe::ProbeError"].into()
+    );
+}

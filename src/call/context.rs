@@ -48,7 +48,7 @@ impl std::fmt::Debug for Context {
 impl Context {
     /// The context of a call on a shard.
     #[must_use]
-    pub fn new(request: OwnedRequest, shard: Rc<ShardContext>, channel: Arc<ClientChannel>) -> Self {
+    pub(crate) fn new(request: OwnedRequest, shard: Rc<ShardContext>, channel: Arc<ClientChannel>) -> Self {
         Self { request, shard, channel }
     }
 
@@ -90,7 +90,7 @@ impl std::fmt::Debug for RemoteContext {
 impl RemoteContext {
     /// A context whose call is cancelled when `cancelled` becomes true.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         request: OwnedRequest,
         cancelled: Arc<AtomicBool>,
         publisher: Option<Arc<dyn Publish>>,

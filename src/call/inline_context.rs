@@ -44,7 +44,7 @@ impl<'a> InlineContext<'a> {
     /// The context of a call. `channel` is empty if the request has neither a progress token nor a log level; log messages that a
     /// legacy client receives by default fill it.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         request: &'a RequestContext<'a>,
         shard: &'a ShardContext,
         channel: &'a OnceCell<Box<ClientChannel>>,

@@ -90,7 +90,7 @@ impl ShardMetrics {
     }
 
     /// Replaces the series of tools, and returns the previous ones, to be freed by the caller. Takes constant time.
-    pub fn set_tools(&mut self, tools: ToolSeries) -> ToolSeries {
+    pub(crate) fn set_tools(&mut self, tools: ToolSeries) -> ToolSeries {
         let noted = self.noted_tools.drain(..).filter_map(|position| self.tools.0.get(position));
         self.noted_before.extend(noted.map(Arc::clone));
         std::mem::replace(&mut self.tools, tools)
@@ -98,7 +98,7 @@ impl ShardMetrics {
 
     /// The series of tools.
     #[must_use]
-    pub fn tools(&self) -> &ToolSeries {
+    pub(crate) fn tools(&self) -> &ToolSeries {
         &self.tools
     }
 
@@ -117,7 +117,7 @@ impl ShardMetrics {
     }
 
     /// Counts a failed call of a tool. Ignored if the tools have changed and the position now has another name.
-    pub fn tool_failed(&mut self, position: usize, name: &str, failure: ToolFailure) {
+    pub(crate) fn tool_failed(&mut self, position: usize, name: &str, failure: ToolFailure) {
         if let Some(latencies) = self.tools.0.get(position).filter(|latencies| *latencies.name == *name) {
             latencies.fail(failure);
         }
