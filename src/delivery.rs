@@ -1,4 +1,4 @@
-//! What must reach a client other than as the answer to the message at hand: one queue per shard.
+//! Deliveries: everything that must reach a client other than as the answer to the message at hand. One queue per shard.
 //!
 //! A finished call, a notification of a running one, an event, a replayed event, the answer of another shard and a timeout
 //! are all a [`Delivery`]. The shard drains the queue at one point of its turn; the connection adds the framing (head, SSE

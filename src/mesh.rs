@@ -70,7 +70,7 @@ pub enum Message {
         /// It received nothing of the stream.
         is_unused: bool,
     },
-    /// A connection is attached to a stream owned by the receiving shard. It is ended if the owner does not know of it, because
+    /// A connection is attached to a stream owned by the receiving shard. It is ended if the owner has no such stream, because
     /// a message between the two shards was lost for lack of room.
     CheckAttached {
         /// The stream.

@@ -1,4 +1,4 @@
-//! What handlers read of their request: each accessor in each kind of handler, over HTTP of both eras and at standard input and
+//! Reading a request in its handler: each accessor in each kind of handler, over HTTP of both eras and at standard input and
 //! output.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -56,7 +56,7 @@ fn reporters() -> Vec<Reporter> {
     all
 }
 
-/// What a reporter has said.
+/// The report of a handler.
 fn report(result: &Value) -> Value {
     let texts = ["/content/0/text", "/messages/0/content/text", "/contents/0/text", "/completion/values/0"];
     let text = texts.iter().find_map(|text| result.pointer(text)?.as_str());
@@ -106,7 +106,7 @@ fn call(client: &mut Client, tool: &str, headers: impl AsRef<[u8]>, meta: Value)
     client.send(request).read()
 }
 
-/// The address that the server knows a client by: none before Linux 6.7.
+/// The address of a client as the server reads it: none before Linux 6.7.
 fn peer(client: &Client) -> Value {
     let is_known = corelane_ring::probe().unwrap().peer_address;
     if is_known { json!(client.stream.local_addr().unwrap().to_string()) } else { Value::Null }

@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use source_tree::{code, root, rust_files, tests_in};
 
-/// What a document names in backquotes and does not exist: files and folders, with the root or `src/` as the base, and
+/// The names in backquotes of a document that do not exist: files and folders, with the root or `src/` as the base, and
 /// functions of a file in lists such as `file.rs`: `first`, `Type::second`.
 fn dead_names(text: &str) -> Vec<String> {
     let mut dead = Vec::new();
@@ -77,7 +77,7 @@ fn requirements(text: &str) -> Vec<Requirement<'_>> {
         .collect()
 }
 
-/// What is wrong with the rows: no link to a section of a revision, no test, a test that does not exist, a second row.
+/// The faults of the rows: no link to a section of a revision, no test, a test that does not exist, a second row.
 fn checklist_faults(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     let mut faults = Vec::new();
     let mut ids = BTreeSet::new();
@@ -183,7 +183,7 @@ fn promises(text: &str) -> Vec<(&str, Vec<&str>)> {
     .collect()
 }
 
-/// What is wrong with the promises: no test, a test that does not exist. A row may also name a command that measures.
+/// The faults of the promises: no test, a test that does not exist. A row may also name a command that measures.
 fn reliability_faults(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     let mut faults = Vec::new();
     for (promise, names) in promises(text) {

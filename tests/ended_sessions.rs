@@ -1,4 +1,4 @@
-//! What a restart with the same key keeps of legacy sessions: that one has ended, and the streams of the others.
+//! Legacy sessions after a restart with the same key: ended ones stay ended, the others open new streams.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -342,7 +342,7 @@ fn assert_foreign(session: &Session, address: std::net::SocketAddr, last: &str) 
     assert_eq!(there.request(1, "ping", json!({})).status, 200);
     assert_eq!(there.request(1, "tools/list", json!({})).status, 200);
     let resumed = there.get(Some(last));
-    // Official clients give up at an error, so that a new stream is opened.
+    // Official clients end without a stream at an error, so a new stream is opened.
     assert_eq!(resumed.status, 200, "an event of another process: {}", resumed.head);
     assert_eq!(there.get(None).status, 404, "its stream is unknown here");
     for method in ["resources/subscribe", "resources/unsubscribe"] {

@@ -1,4 +1,4 @@
-//! A server on standard input and output as a process: what it writes, and how it ends.
+//! A server on standard input and output as a process: its output, and its end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

@@ -1,4 +1,4 @@
-//! What discovery and lists state about a server: capabilities, extensions, and the fields of entries.
+//! Discovery and lists: capabilities, extensions, and the fields of entries.
 //! <https://modelcontextprotocol.io/specification/2026-07-28/server/discover>
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]

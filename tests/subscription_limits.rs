@@ -1,4 +1,4 @@
-//! Bounds of what subscriptions take from the other clients: memory of URIs, time of a shard.
+//! Bounds of the resources that subscriptions take from other clients: memory of URIs, time of a shard.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

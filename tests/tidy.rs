@@ -47,7 +47,7 @@ fn top(path: &str) -> &str {
     path.split("::").next().unwrap()
 }
 
-/// What contradicts the order of the rows: a row that lists a module which is not above it in the table, an import that the
+/// Contradictions to the order of the rows: a row that lists a module which is not above it in the table, an import that the
 /// row of its module does not list, a listed module that is not imported. `imports` has module paths of files. The files `lib`
 /// and `main`, which are above all modules, may import everything and be imported by nothing.
 fn layer_faults(rows: &[Row], imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {

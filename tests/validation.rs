@@ -1,4 +1,4 @@
-//! Large arguments are validated on the blocking pool, and what follows is as if they had been validated on the shard.
+//! Large arguments are validated on the blocking pool, with the same replies as on the shard.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 

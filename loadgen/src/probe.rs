@@ -1,4 +1,4 @@
-//! The probe: determines whether an MCP server responds, with which protocol revision, and what it offers.
+//! The probe: determines whether an MCP server responds, with which protocol revision, and which capabilities it has.
 
 use std::{
     io::{Read, Write},
@@ -25,7 +25,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 /// Reason of the error if the server responds to all probes with 404.
 const WRONG_PATH: &str = "it replies with status 404; is the path right? Most servers use /mcp";
 
-/// What the server's first replies contain.
+/// The properties of a server in its first replies.
 #[derive(Clone, Debug)]
 pub struct ProbeResult {
     /// The protocol revision to use.

@@ -233,7 +233,7 @@ pub fn interval(workload: &str, duration: Duration) -> Duration {
     decade * fits.unwrap_or(1)
 }
 
-/// Checks that the server offers what the operation needs.
+/// Checks that the server has the tools and capabilities that the operation needs.
 fn check_supported(probe: &ProbeResult, operation: &Operation, kind: WorkloadKind) -> Result<(), LoadError> {
     let server = &probe.server.name;
     let capability = |name: &str| probe.capabilities.get(name).is_some_and(Value::is_object);

@@ -53,7 +53,7 @@ impl Listener {
     /// that a client repeats its SYN, after a second, until the listener is closed and the kernel refuses it; handshakes under
     /// way complete. A Unix socket refuses at once, for all rings that share it.
     ///
-    /// Closing a listener resets what is in its queue, and shutting a TCP listener down does so too (tcp(7) has no other way).
+    /// Closing a listener resets the connections in its queue, and shutting a TCP listener down does so too (tcp(7) has no other way).
     ///
     /// # Errors
     /// The process has no memory for the filter.
@@ -131,7 +131,8 @@ fn listen(address: SocketAddr, shares_port: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// When the kernel gives up on a peer that has disappeared without closing its connection, while nothing is being sent.
+/// The times after which the kernel closes the connection of a peer that has disappeared without closing it, while nothing is
+/// being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
     /// Time after which an idle connection is probed: whole seconds, at least one (`TCP_KEEPIDLE` of tcp(7)).

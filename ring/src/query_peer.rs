@@ -54,7 +54,7 @@ impl Ring {
         events.push(Event::Accepted { listener, arrival, socket, peer });
     }
 
-    /// Leaks what the kernel may still write to.
+    /// Leaks the memory that the kernel may still write to.
     pub(super) fn forget_peer_queries(&mut self) {
         std::mem::forget(std::mem::take(&mut self.peer_queries));
     }

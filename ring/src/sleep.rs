@@ -35,11 +35,11 @@ impl Ring {
     ///
     /// # Errors
     /// As [`Ring::turn`].
-    pub fn doze(&mut self, limit: Duration) -> io::Result<()> {
+    pub fn wait_briefly(&mut self, limit: Duration) -> io::Result<()> {
         self.block(Some(limit))
     }
 
-    /// As [`Ring::doze`], but a waker ends the wait too, and `limit` is optional. `ready` is called once, after the wakers have been
+    /// As [`Ring::wait_briefly`], but a waker ends the wait too, and `limit` is optional. `ready` is called once, after the wakers have been
     /// enabled: it returns `true` if work was queued before.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ enum State {
     Lingering,
 }
 
-/// What a connection does next.
+/// The next action of a connection.
 pub(super) enum Step {
     /// It waits for its socket, or for its response.
     Wait,

@@ -1,4 +1,4 @@
-//! What a handler is given and what it returns: the context of its call, the channel to its client, requests to the client,
+//! The parameters and results of a handler: the context of its call, the channel to its client, requests to the client,
 //! the reply and its errors.
 
 mod cache;

@@ -1,4 +1,4 @@
-//! Request states of tools that are used once: which were used, with which answers, and what came of it.
+//! Request states of tools that are used once: which were used, with which answers, and their outcomes.
 //!
 //! One table per tool, shared by all shards: a retry may reach any of them. Only calls that are retried with a state lock it.
 
@@ -64,7 +64,7 @@ enum Progress {
     Lost,
 }
 
-/// What to do with a call that is retried with a state.
+/// The treatment of a call that is retried with a state.
 #[derive(Debug)]
 pub enum OnceUse {
     /// The first use. The call runs.

@@ -1,4 +1,4 @@
-//! What all handlers of one shard share.
+//! The values that all handlers of one shard share.
 
 use std::{any::Any, rc::Rc, sync::Arc};
 
@@ -11,7 +11,7 @@ pub trait Publish: Send + Sync {
     fn resource_updated(&self, uri: &str);
 }
 
-/// What all handlers of one shard share.
+/// The values that all handlers of one shard share.
 #[derive(Clone, Default)]
 pub struct ShardContext {
     /// The shard's own state.

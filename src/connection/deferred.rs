@@ -1,4 +1,4 @@
-//! What a connection keeps of a request whose reply comes later.
+//! The parts of a request that its connection keeps until a later reply.
 
 use crate::{dispatch::BatchRest, mcp::Headers};
 

@@ -110,7 +110,7 @@ impl Handler for Requests<'_> {
     }
 }
 
-/// What a delivery did to a connection.
+/// The effect of a delivery on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivered {
     /// Nothing: the connection waits for something else.

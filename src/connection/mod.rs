@@ -1,6 +1,6 @@
 //! One connection's state between two events, and the two protocols it may speak: HTTP/1.1 and newline-delimited JSON.
 //!
-//! A connection is a state machine ([`Phase`]); the shard drives it with what the ring reports, and does its I/O. A
+//! A connection is a state machine ([`Phase`]); the shard drives it with the events of the ring, and does its I/O. A
 //! [`Disposition`](crate::dispatch::Disposition) or a [`Delivery`](crate::delivery::Delivery) comes in, framed bytes are appended to
 //! the outbox, and the next phase comes out.
 
@@ -29,7 +29,7 @@ use crate::{
     telemetry::metrics::ConnectionState,
 };
 
-/// What a connection waits for.
+/// The phase of a connection: the event that it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// The first byte of the next request.
@@ -170,7 +170,7 @@ impl Connection {
         !self.is_sending && self.out.len() < EVENTS_BYTES_MAX
     }
 
-    /// Asserts what the phases promise.
+    /// Asserts the invariants of the phases.
     pub(crate) fn check_invariants(&self) {
         debug_assert!(
             !(self.json_lines.is_some() && matches!(self.phase, Phase::Calling { .. } | Phase::Batch(_))),
@@ -197,7 +197,7 @@ impl Connection {
 /// Events that are collected in an outbox before they are sent, in bytes.
 const EVENTS_BYTES_MAX: usize = 16 * 1024;
 
-/// Bounds what an idle connection costs.
+/// Bounds the memory of an idle connection.
 const _: () = assert!(size_of::<Option<Connection>>() <= 104);
 
 #[cfg(test)]

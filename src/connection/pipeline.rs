@@ -28,7 +28,7 @@ use crate::{
 /// The largest spare assembly buffer that is kept, in bytes.
 const SPARE_ASSEMBLY_BYTES_MAX: usize = 64 * 1024;
 
-/// What a pipeline is built with.
+/// Configuration of a pipeline.
 pub struct PipelineConfig<'a> {
     /// The path of the endpoint.
     pub endpoint: &'a str,

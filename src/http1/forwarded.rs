@@ -83,7 +83,7 @@ mod tests {
             ("X-Forwarded-For: 192.0.2.1, 10.0.0.3,10.0.0.2\r\n", "192.0.2.1:1000"),
             ("X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 10.0.0.2\r\n", "192.0.2.1:1000"),
             ("X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2\r\n", "192.0.2.2:1000"),
-            // A client cannot invalidate what the proxy appends to its own statement.
+            // A client cannot invalidate the part that the proxy appends to its own statement.
             ("X-Forwarded-For: \"; drop, 192.0.2.1\r\n", "192.0.2.1:1000"),
             ("X-Forwarded-For: 198.51.100.1, unknown, 10.0.0.2\r\n", "10.0.0.2:1000"),
             ("X-Forwarded-For: ,\r\n", "10.0.0.1:1000"),

@@ -23,7 +23,7 @@ pub struct Request<'a> {
     pub body_length: usize,
 }
 
-/// What the framer does after a handler has returned.
+/// The action of the framer after a handler has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// Handles the next request.
@@ -99,7 +99,7 @@ struct ChunkedRequest {
     body: Vec<u8>,
 }
 
-/// What the input starts with.
+/// The start of the input.
 enum Front {
     Head,
     Body {

@@ -20,7 +20,7 @@ pub struct Line<'a> {
 #[error("Line too long")]
 pub struct LineTooLong;
 
-/// What the framer does after a handler has returned.
+/// The action of the framer after a handler has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// Handles the next line.

@@ -34,7 +34,7 @@ use crate::{
 };
 
 // Long: one arm for each kind of message, and one for each method.
-/// Routes a message: encodes the reply into `out`, or returns what the caller has to do.
+/// Routes a message: encodes the reply into `out`, or returns the action for the caller.
 pub fn route<'a>(
     context: &mut RouterContext<'a, '_>,
     transport: Transport<'_>,

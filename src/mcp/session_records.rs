@@ -51,7 +51,7 @@ fn group([a, b, _]: PeerHash) -> PeerGroup {
     [a, b]
 }
 
-/// What is recorded of a session.
+/// The record of a session.
 #[derive(Clone, Copy, Debug)]
 struct SessionRecord {
     ended: bool,

@@ -321,11 +321,11 @@ impl ResourceBuilder {
         self.run(move |_uri, _cx| contents.clone())
     }
 
-    fn adapter<R: IntoContents + 'static>(&self) -> Adapter<String, R, Kept> {
+    fn adapter<R: IntoContents + 'static>(&self) -> Adapter<String, R, Passthrough> {
         let mime_type = self.description.mime_type.clone();
         let read = move |node: Node<'_>| {
             let uri = uri(node);
-            Ok((uri.clone(), Kept { uri, mime_type: mime_type.clone() }))
+            Ok((uri.clone(), Passthrough { uri, mime_type: mime_type.clone() }))
         };
         Adapter { read: Arc::new(read), refuse, put }
     }
@@ -380,7 +380,7 @@ impl<V> ResourceTemplateBuilder<V> {
 }
 
 impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
-    fn adapter<R: IntoContents + 'static>(&self) -> Adapter<Read<V>, R, Kept> {
+    fn adapter<R: IntoContents + 'static>(&self) -> Adapter<Read<V>, R, Passthrough> {
         let mime_type = self.description.mime_type.clone();
         // A template that does not compile is rejected with the registry, so its handler never runs.
         let template = UriTemplate::parse(&self.description.uri).ok();
@@ -393,7 +393,7 @@ impl<V: DeserializeOwned + 'static> ResourceTemplateBuilder<V> {
                     .map(|(name, value, list)| (name, Text { text: value.into(), list: Some(list) }))
             };
             let variables = text::read(values).map_err(|message| format!("Invalid URI: {message}"))?;
-            Ok((Read { uri: uri.clone(), variables }, Kept { uri, mime_type: mime_type.clone() }))
+            Ok((Read { uri: uri.clone(), variables }, Passthrough { uri, mime_type: mime_type.clone() }))
         };
         Adapter { read: Arc::new(read), refuse, put }
     }
@@ -429,25 +429,27 @@ fn refuse(reply: &mut Reply, message: String) {
 }
 
 /// Properties of the request that complete the handler's contents.
-struct Kept {
+struct Passthrough {
     uri: String,
     mime_type: Option<Cow<'static, str>>,
 }
 
-fn put<R: IntoContents>(value: R, kept: Kept, reply: &mut Reply) {
+fn put<R: IntoContents>(value: R, passthrough: Passthrough, reply: &mut Reply) {
     match value.into_contents() {
         // Empty contents would mean that the resource exists
         // (<https://modelcontextprotocol.io/specification/2026-07-28/server/resources#error-handling>).
-        Ok(None) => reply.fail(ProtocolError::resource_not_found(&kept.uri)),
-        Ok(Some(contents)) if contents.is_empty() => reply.fail(ProtocolError::resource_not_found(&kept.uri)),
+        Ok(None) => reply.fail(ProtocolError::resource_not_found(&passthrough.uri)),
+        Ok(Some(contents)) if contents.is_empty() => {
+            reply.fail(ProtocolError::resource_not_found(&passthrough.uri))
+        }
         Ok(Some(contents)) => {
             for part in contents {
-                reply.contents(&part.describe(&kept.uri, kept.mime_type.as_deref()));
+                reply.contents(&part.describe(&passthrough.uri, passthrough.mime_type.as_deref()));
             }
         }
         Err(mut error) => {
             if error.is_resource_not_found() && error.data.is_none() {
-                error.data = ProtocolError::resource_not_found(&kept.uri).data;
+                error.data = ProtocolError::resource_not_found(&passthrough.uri).data;
             }
             reply.fail(error);
         }

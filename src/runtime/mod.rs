@@ -57,7 +57,7 @@ pub enum Started {
     },
     /// The reply will come through the shard's [`Completions`], under this ticket.
     Pending(Ticket, Cancel, Arc<ClientChannel>),
-    /// What the call reads of its request exceeds [`REQUEST_COPY_BYTES_MAX`](crate::call::REQUEST_COPY_BYTES_MAX).
+    /// The parts of its request that the call reads exceed [`REQUEST_COPY_BYTES_MAX`](crate::call::REQUEST_COPY_BYTES_MAX).
     RequestCopyTooLarge,
     /// The maximum number of calls is in flight, or the pool's queue is full.
     Busy {

@@ -13,7 +13,7 @@ pub(super) const TEXT_CHARS_MAX: usize = 300;
 pub struct SchemaError {
     /// JSON pointer into the schema; empty for its root.
     pub path: String,
-    /// What is wrong at `path`.
+    /// The fault at `path`.
     pub reason: String,
 }
 
@@ -45,7 +45,7 @@ impl SchemaError {
 pub struct Violation {
     /// JSON pointer into the value; empty for its root.
     pub path: String,
-    /// What is wrong at `path`.
+    /// The fault at `path`.
     pub reason: String,
 }
 

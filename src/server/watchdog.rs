@@ -62,7 +62,7 @@ struct Watched {
     observed: Observed,
 }
 
-/// What was observed of the turn that a shard is in.
+/// An observation of the turn that a shard is in.
 #[derive(Default)]
 struct Observed {
     turn: Option<Turn>,

@@ -56,7 +56,7 @@ pub(crate) struct SessionState {
     limits: Limits,
     /// Names of events to be counted.
     events: Vec<&'static str>,
-    /// What the shard delivers before its turn ends.
+    /// The deliveries of the turn.
     pub(crate) deliveries: DeliveryQueue,
 }
 

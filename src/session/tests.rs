@@ -73,7 +73,7 @@ impl Tables {
         self.table.send(key, message.as_bytes().into());
     }
 
-    /// What is written to connections: the number of each, the data of the events, and whether the stream ends.
+    /// The writes to connections: the number of each, the data of the events, and whether the stream ends.
     fn writes(&mut self) -> Vec<(u16, String, bool)> {
         assert_eq!(self.table.check_invariants(), Ok(()));
         std::iter::from_fn(|| self.table.next_write())
@@ -396,7 +396,7 @@ fn largest_replay_buffer_is_emptied_beyond_the_bound_of_all() {
     assert!(events(&mut tables, 1).is_missed);
 }
 
-/// What the server has sent, as its clients see it.
+/// The messages that the server has sent, as its clients see them.
 #[derive(Default)]
 struct Model {
     /// Messages of each session since it was inserted.

@@ -87,7 +87,7 @@ impl Shard {
         self.drain_until.is_some() && self.listen_until.is_none()
     }
 
-    /// Starts to close the listeners for a drain. What the kernel has accepted is served; handshakes under way have
+    /// Starts to close the listeners for a drain. Connections that the kernel has accepted are served; handshakes under way have
     /// `drain_grace` to complete.
     pub(super) fn refuse_connections(&mut self) {
         for listener in &self.listeners {

@@ -182,7 +182,7 @@ pub(super) struct Balancer {
     was_slow: bool,
 }
 
-/// What a shard has handled in the last second.
+/// The load of a shard in the last second.
 struct Window {
     began: Instant,
     busy: Duration,

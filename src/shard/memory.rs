@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Shard {
-    /// Counts what a connection holds in buffers. Beyond the budget, another one is closed first, or this one is refused.
+    /// Counts the bytes that a connection holds in buffers. Beyond the budget, another one is closed first, or this one is refused.
     #[inline]
     pub(super) fn count_memory(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
@@ -40,7 +40,7 @@ impl Shard {
         }
     }
 
-    /// Ends what needs the memory of a connection: a request that is not complete is answered 503, any other is closed.
+    /// Frees the memory of a connection: a request that is not complete is answered 503; without one the connection is closed.
     fn refuse_memory(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let peer = connection.peer;

@@ -13,7 +13,7 @@ const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Maximum length of a header, in bytes: those in use have less than 1 KiB, with certificates' names and all.
 const HEADER_BYTES_MAX: usize = 4096;
 
-/// What the first bytes of a connection are.
+/// The first bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Start {
     /// The first part of a header.

@@ -78,7 +78,7 @@ impl Shard {
     }
 
     // Long: one arm for each result of the framer, and one for each phase.
-    /// Handles what was received on an HTTP connection, new bytes last, and sets its next phase and the deadline of it.
+    /// Handles the received bytes of an HTTP connection, new bytes last, and sets its next phase and the deadline of it.
     fn advance(&mut self, socket: SocketId, received: Option<(&mut [u8], usize)>) {
         self.handling = Some(socket);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
@@ -157,7 +157,7 @@ impl Shard {
         }
     }
 
-    /// Handles what was received on a newline-delimited connection, new bytes last.
+    /// Handles the received bytes of a newline-delimited connection, new bytes last.
     pub(super) fn advance_lines(&mut self, socket: SocketId, received: Option<(&mut [u8], usize)>) {
         self.handling = Some(socket);
         let Self { pipeline, connections, limits, spare, .. } = self;

@@ -67,7 +67,7 @@ impl Shard {
         check_interval(self.write_limit())
     }
 
-    /// Queries how much of what was sent has reached the peer, and schedules the next check.
+    /// Queries how many of the sent bytes have reached the peer, and schedules the next check.
     pub(super) fn check_send(&mut self, socket: SocketId) {
         let write_check = self.write_check();
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };

@@ -1,4 +1,4 @@
-//! Judges a send that takes long by what its peer acknowledges.
+//! Judges a send that takes long by the bytes that its peer acknowledges.
 
 use std::time::{Duration, Instant};
 

@@ -66,7 +66,7 @@ impl Shard {
         self.defers_input || self.pipeline.has_used_up_turn()
     }
 
-    /// Buffers what was received on a connection until it is the turn of its peer.
+    /// Buffers the received bytes of a connection until it is the turn of its peer.
     #[cold]
     pub(super) fn leave_input(&mut self, socket: SocketId, received: &[u8]) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, process::ExitCode};
 use corelane::{Completer, NoArguments, Prompt, PromptArgument, Resource, ResourceTemplate, Server, Tool};
 use serde_json::json;
 
-/// What each kind of context gives, as JSON.
+/// The values of each kind of context, as JSON.
 macro_rules! report {
     ($cx:expr) => {{
         let cx = $cx;
@@ -27,7 +27,7 @@ macro_rules! report {
     }};
 }
 
-/// Declares what the contexts that outlive the request's bytes read.
+/// Declares the headers and members that contexts which outlive the request's bytes read.
 macro_rules! reading {
     ($builder:expr) => {
         $builder
@@ -38,7 +38,7 @@ macro_rules! reading {
     };
 }
 
-/// The URIs of a template: what it is named, and the rest.
+/// The URIs of a template: its name, and the rest.
 type Variables = corelane::Read<BTreeMap<String, String>>;
 
 fn main() -> ExitCode {

@@ -149,7 +149,7 @@ impl FanOut {
         let timeout = OPEN_TIMEOUT + Duration::from_millis(self.streams.len() as u64);
         while self.listening < self.plan.connections && self.failure.is_none() {
             self.turn(&mut events)?;
-            self.ring.doze(Duration::from_millis(1))?;
+            self.ring.wait_briefly(Duration::from_millis(1))?;
             if self.interrupted.load(Ordering::Relaxed) {
                 return Ok(());
             }
@@ -206,7 +206,7 @@ impl FanOut {
             } else if self.plan.spin && self.awaits_updates() && now - worked_ns < SPIN_NS {
                 self.busy_time.add_idle(self.clock() - before);
             } else {
-                self.ring.doze(Duration::from_nanos(wait))?;
+                self.ring.wait_briefly(Duration::from_nanos(wait))?;
                 self.busy_time.add_idle(self.clock() - before);
             }
         }

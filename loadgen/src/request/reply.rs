@@ -1,4 +1,4 @@
-//! Replies: what they must match, and how they can be wrong.
+//! Replies: their required content, and their faults.
 
 use std::borrow::Cow;
 

@@ -13,7 +13,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::harness::{Harness, small, with_ring};
 
-/// Runs another ring, which answers what it receives with `there: ` and the same bytes, until `end` is dropped. Reports each
+/// Runs another ring, which answers received bytes with `there: ` and the same bytes, until `end` is dropped. Reports each
 /// arrival.
 struct Other {
     handle: RingHandle,

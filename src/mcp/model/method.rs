@@ -13,7 +13,7 @@ enum Eras {
     Both,
 }
 
-/// What the registry must have for a method to exist. A method whose capability is not declared is not found
+/// The content of the registry that a method requires. A method whose capability is not declared is not found
 /// (<https://modelcontextprotocol.io/specification/2026-07-28/server/discover>).
 #[derive(Clone, Copy)]
 enum Needs {

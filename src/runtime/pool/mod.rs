@@ -50,7 +50,7 @@ const THREADS_PER_SPARE: usize = 16;
 /// Nice value of threads that share the shards' cores. A shard then has about ten times the weight of such a thread.
 const SHARED_CORE_NICE: i32 = 10;
 
-/// What a job is submitted for: the flag that cancels it, and the call that its completion ends.
+/// The recipient of a job's completion: the flag that cancels it, and the call that its completion ends.
 pub(super) struct Recipient {
     pub(super) cancelled: Arc<AtomicBool>,
     pub(super) ticket: Ticket,

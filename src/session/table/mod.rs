@@ -3,7 +3,7 @@
 //!
 //! A message of a session is sent on one stream ([Multiple Connections][spec]): the newest that is open, by the time of its last
 //! GET. While none is open, the newest stream keeps the messages for the next connection, whether it resumes a stream or
-//! opens another. What was sent on a stream stays in its replay buffer and is sent again only to a connection that resumes
+//! opens another. A message that was sent on a stream stays in its replay buffer and is sent again only to a connection that resumes
 //! this stream with `Last-Event-ID`.
 //!
 //! [spec]: https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#multiple-connections
@@ -41,7 +41,7 @@ pub(super) struct StreamWrite {
     pub(super) is_end: bool,
 }
 
-/// What is kept of one session.
+/// The state of one session.
 struct SessionEntry {
     session: Session,
     subscriber: SubscriberKey,
@@ -69,7 +69,7 @@ pub(crate) struct SessionTable {
     /// Position of the newest session.
     sequence: u64,
     session_streams_max: usize,
-    /// What is to be written to connections, in order.
+    /// The messages to write to connections, in order.
     writes: VecDeque<StreamWrite>,
     /// Sessions with an open stream that lost messages before these were sent.
     missed: Vec<SessionKey>,
@@ -77,7 +77,7 @@ pub(crate) struct SessionTable {
     evicted: Vec<Session>,
 }
 
-/// What a connection that is attached to a stream receives first.
+/// The first messages of a connection that is attached to a stream.
 pub(super) struct Attached {
     pub(super) stream: StreamId,
     pub(super) events: Vec<u8>,

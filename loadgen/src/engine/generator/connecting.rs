@@ -39,7 +39,7 @@ impl Generator {
         // time.
         while self.ready_once < clients && self.failure.is_none() && !self.is_stopped() {
             self.turn(events)?;
-            self.ring.doze(Duration::from_millis(1))?;
+            self.ring.wait_briefly(Duration::from_millis(1))?;
         }
         Ok(())
     }

@@ -195,7 +195,7 @@ impl Generator {
                 return Ok(());
             }
             self.turn(&mut events)?;
-            self.ring.doze(Duration::from_millis(1))?;
+            self.ring.wait_briefly(Duration::from_millis(1))?;
         }
         self.begin();
         self.load(&mut events)?;
@@ -354,7 +354,7 @@ impl Generator {
         if limit == 0 {
             return Ok(());
         }
-        self.ring.doze(Duration::from_nanos(limit))
+        self.ring.wait_briefly(Duration::from_nanos(limit))
     }
 
     fn clock(&self) -> u64 {

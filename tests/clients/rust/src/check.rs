@@ -1,4 +1,4 @@
-//! What the sessions are held against.
+//! The expected results of the sessions.
 
 use std::fmt::Debug;
 
