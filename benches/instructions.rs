@@ -457,7 +457,7 @@ fn encode<M: Measure>(measure: M) -> M::Output {
         let response = heads.reserve(&mut out);
         let (id, revision) = (black_box(Id::Unsigned(1)), Revision::V2026_07_28);
         let (_, refused) =
-            answers.result(&mut out, &snapshot, echo.callable(), id, revision, black_box(&reply));
+            answers.result(&mut out, &snapshot, echo.callable(), id, revision, black_box(&mut reply));
         heads.finish(&mut out, response);
         // Compares the reply after its date.
         refused.is_none() && black_box(&out).get(60..) == expected.get(60..)

@@ -330,7 +330,7 @@ fn encode<M: Measure>(measure: M) -> M::Output {
         out.clear();
         reply.clear();
         reply.text(black_box("hello world"));
-        answers.result(&mut out, &snapshot, tool.callable(), id, Revision::V2026_07_28, &reply);
+        answers.result(&mut out, &snapshot, tool.callable(), id, Revision::V2026_07_28, &mut reply);
         black_box(&out) == expected.as_bytes()
     })
 }
