@@ -14,11 +14,6 @@ use crate::{
     mcp::{self, ErrorKind, Headers, RpcMethod},
 };
 
-/// Whether a message is a request of `initialize`, which must not be part of a batch.
-pub(super) fn is_initialize(message: Node<'_>) -> bool {
-    message.get("method").and_then(Node::as_str) == Some("initialize")
-}
-
 impl Dispatcher {
     /// Dispatches the messages of a batch, as far as the turn has time for them.
     pub(super) fn dispatch_batch(
@@ -56,13 +51,10 @@ impl Dispatcher {
 
     /// The batch that is dispatched, without its first `dispatched` messages.
     fn rest_of_batch(&mut self, dispatched: usize, source: &Source<'_>) -> BatchRest {
-        let head = source.headers().map(|Headers { head, bytes }| (*head, bytes.to_vec()));
-        BatchRest {
-            head,
-            peer: source.peer(),
-            work: self.batch_work,
-            ..BatchRest::behind(dispatched, std::mem::take(&mut self.batch_text))
-        }
+        let mut rest = BatchRest::behind(dispatched, std::mem::take(&mut self.batch_text));
+        rest.head = source.headers().map(|Headers { head, bytes }| (*head, bytes.to_vec()));
+        (rest.peer, rest.work) = (source.peer(), self.batch_work);
+        rest
     }
 
     /// Continues with a batch over HTTP, as far as the turn has time for it. Returns the replies of this turn.
@@ -147,11 +139,14 @@ impl Dispatcher {
         }
     }
 
-    /// Encodes the error for `initialize` in a batch.
-    pub(super) fn reject_initialize(&mut self, message: Node<'_>, out: &mut Vec<u8>) -> Disposition {
+    /// Encodes the error for a message that must not be part of a batch: `initialize`.
+    pub(super) fn reject_in_batch(&mut self, message: Node<'_>, out: &mut Vec<u8>) -> Option<Disposition> {
+        if message.get("method").and_then(Node::as_str) != Some("initialize") {
+            return None;
+        }
         let id = answerable_id(message, self.limits.id_bytes_max);
         let text = "initialize must not be in a batch";
         let (method, reason) = (RpcMethod::Initialize, ErrorKind::InvalidRequest);
-        self.reject(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, text))
+        Some(self.reject(mcp::write_rejection(out, id, Revision::ASSUMED, method, reason, text)))
     }
 }

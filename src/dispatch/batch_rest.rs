@@ -107,7 +107,7 @@ mod tests {
         for separator in [",", " ,\n\t"] {
             assert_eq!(messages(&format!(" [{}] ", elements.join(separator))), elements);
         }
-        let mut behind = BatchRest::behind(2, elements(b"[1, [2], 3]"));
+        let mut behind = BatchRest::behind(2, super::elements(b"[1, [2], 3]"));
         assert_eq!(behind.next_message().map(|(text, length)| text[..length].to_vec()), Some(b"3".to_vec()));
         assert_eq!(messages("[]"), [""; 0]);
         assert_eq!(messages("{}"), [""; 0]);

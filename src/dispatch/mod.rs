@@ -283,14 +283,16 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
         let start = out.len();
+        if part == Part::InBatch
+            && let Some(rejected) = self.reject_in_batch(root, out)
+        {
+            return Ok(rejected);
+        }
         let snapshot = Rc::clone(&self.snapshot);
         let Self { sessions, entropy, limits, .. } = self;
         let now = self.clock.wall.as_secs();
-        if part == Part::InBatch {
-            if batch::is_initialize(root) {
-                return Ok(self.reject_initialize(root, out));
-            }
-        } else if let Some(messages) = root.elements().filter(|messages| messages.len() > 0)
+        if part != Part::InBatch
+            && let Some(messages) = root.elements().filter(|messages| messages.len() > 0)
             && mcp::accepts_batches(sessions, now, source.transport())
         {
             return self.dispatch_batch(source, messages, out);
