@@ -135,6 +135,11 @@ impl<K: Copy + Eq + Hash> MemoryBudget<K> {
         }
     }
 
+    /// Whether the ring sends bytes of a connection that are counted.
+    pub(crate) fn is_sending(&self, socket: K) -> bool {
+        self.held.get(&socket).is_some_and(|held| held.sending > 0)
+    }
+
     /// Removes a connection.
     pub(crate) fn release(&mut self, socket: K) {
         if let Some(held) = self.held.remove(&socket) {

@@ -231,7 +231,9 @@ fn http_request_to_json_lines_is_counted_and_reaches_no_tool() {
     let evil = modern(1, "tools/call", echo());
     for verb in ["POST", "GET", "OPTIONS"] {
         let mut page = peer(TcpStream::connect(listen.unwrap()).unwrap());
-        page.send_text(format!("{verb} / HTTP/1.1\r\nHost: localhost\r\n\r\n{evil}\n")).has_ended(LIMIT);
+        page.send_text(format!("{verb} / HTTP/1.1\r\nHost: localhost\r\n\r\n{evil}\n"));
+        assert_eq!(page.next()["error"]["code"], -32600, "an error without the result of a tool");
+        page.has_ended(LIMIT);
     }
     let asked = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let metrics = String::from_utf8(Client::connect(admin.unwrap()).send(asked).read().body).unwrap();

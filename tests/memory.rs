@@ -4,9 +4,23 @@
 
 mod support;
 
-use std::{fs, io::Write, net::SocketAddr, path::PathBuf, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
-use support::{Client, ServerProcess, config_file, corelane, echo, eventually, metric, post, stream_from};
+use corelane::{Config, Limits, Running, Server};
+use serde_json::{Value, json};
+use support::{
+    Client, ServerProcess, config_file, corelane, echo, eventually, metric,
+    peer::{self, config, shard_tool},
+    post, stream_from,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -93,6 +107,65 @@ fn replies_that_a_client_does_not_read_are_dropped_before_memory_runs_out() {
     assert!(peak(&server) < 128 * MIB, "{}", peak(&server));
     drop(clients);
     end(server);
+}
+
+/// A newline-delimited connection from an address.
+fn lines_from(source: &str, running: &Running) -> BufReader<TcpStream> {
+    let address = running.listeners()[0].to_string();
+    BufReader::new(stream_from(source, address.trim_start_matches("tcp://").parse().unwrap()))
+}
+
+/// The next message; `None` at the end of the connection.
+fn next_line(lines: &mut BufReader<TcpStream>) -> Option<Value> {
+    let mut line = String::new();
+    (lines.read_line(&mut line).unwrap() > 0).then(|| serde_json::from_str(&line).unwrap())
+}
+
+#[test]
+fn half_lines_of_one_client_are_refused_with_an_error_line_before_memory_runs_out() {
+    // The lines of a slow machine take longer than the default.
+    let body_timeout = Duration::from_secs(300);
+    let limits = Limits {
+        buffers_bytes_max: 16 << 20,
+        body_timeout,
+        body_total_timeout: body_timeout,
+        ..Limits::default()
+    };
+    let listen = vec!["tcp://127.0.0.1:0".parse().unwrap()];
+    let config = Config { listen, ..config(1, limits) };
+    let running = Server::builder("test", "0").tool(shard_tool()).build().start(&config).unwrap();
+    let half_line = |source| {
+        let mut lines = lines_from(source, &running);
+        // Fails where the server has answered and closed.
+        let _ = lines.get_mut().write_all(&[b'x'; 3_500_000]);
+        lines
+    };
+    let assert_refused = |mut lines: BufReader<TcpStream>| {
+        let refused = next_line(&mut lines).unwrap();
+        assert_eq!((&refused["id"], &refused["error"]["code"]), (&Value::Null, &json!(-32600)), "{refused}");
+        assert!(refused["error"]["message"].as_str().unwrap().contains("memory"), "{refused}");
+        assert_eq!(next_line(&mut lines), None);
+    };
+    // One client may hold 15 of the 16 MiB.
+    let mut held: Vec<_> = (0..4).map(|_| half_line("127.0.0.1")).collect();
+    assert_refused(half_line("127.0.0.1"));
+    // The memory that another client needs is taken from the one that holds the most.
+    let mut other = half_line(OTHER);
+    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {}}}});
+    other.get_mut().write_all(format!("\n{ping}\n").as_bytes()).unwrap();
+    assert_eq!(next_line(&mut other).unwrap()["error"]["code"], -32700, "the end of the line has arrived");
+    assert_eq!(next_line(&mut other).unwrap()["id"], 1);
+    let closed = held.iter_mut().position(|lines| {
+        lines.get_ref().set_nonblocking(true).unwrap();
+        let has_input = lines.fill_buf().is_ok();
+        lines.get_ref().set_nonblocking(false).unwrap();
+        has_input
+    });
+    assert_refused(held.swap_remove(closed.unwrap()));
+    drop((held, other));
+    assert_eq!(peer::end(running).refusals("memory_max"), 2);
 }
 
 /// Stops the server, which may have logged that memory is nearly used up.

@@ -39,6 +39,11 @@ impl JsonLines {
         Self { framer: LineFramer::default(), client, pending_replies: 0, is_new: true, batch: None }
     }
 
+    /// Drops the input that was not handled.
+    pub(crate) fn drop_input(&mut self) {
+        (self.framer, self.batch) = (LineFramer::default(), None);
+    }
+
     /// Bytes in the buffers of the input and of a batch.
     pub(crate) fn buffered_bytes(&self) -> usize {
         let of_batch = |LineBatch { rest, answers }: &LineBatch| {
@@ -76,7 +81,8 @@ impl Handler for JsonLinesHandler<'_> {
             Ok(Line { padded, length })
                 if self.client.handshake.is_none() && is_http(padded.get(..length).unwrap_or_default()) =>
             {
-                self.pipeline.rejected("lines_not_http", self.client.peer);
+                let message = "Newline-delimited JSON is served here, not HTTP";
+                self.pipeline.reject_line("lines_not_http", message, self.client.peer, self.out);
                 return Flow::Stop;
             }
             Ok(Line { padded, length }) => {
@@ -133,7 +139,7 @@ impl Pipeline {
         pending >= limits.calls_per_line_max && !self.dispatcher.calls.has_open_question(socket)
     }
 
-    /// Rejects a line that is too long, or that arrives too slowly: an error without an id.
+    /// Rejects input that is no line, or a line that cannot be handled: an error without an id.
     pub(crate) fn reject_line(
         &mut self,
         reason: &'static str,

@@ -6,7 +6,7 @@ use super::{Shard, connection_of};
 use crate::{
     connection::Phase,
     http1::{Framer, RejectReason},
-    memory::OverBudget,
+    memory::{COUNTED_MIN, OverBudget},
     peer::PeerKey,
     runtime::Tick,
 };
@@ -40,20 +40,32 @@ impl Shard {
         }
     }
 
-    /// Frees the memory of a connection: a request that is not complete is answered 503; without one the connection is closed.
+    /// Frees the memory of a connection. Input is dropped and answered, with 503 or an error line, before the connection is closed; a
+    /// connection whose replies need the memory is closed at once.
     fn refuse_memory(&mut self, socket: SocketId) {
+        let is_sending = self.pipeline.dispatcher.memory.is_sending(socket);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let peer = connection.peer;
-        let is_receiving = matches!(connection.phase, Phase::Head | Phase::Body { .. });
-        if !is_receiving || connection.json_lines.is_some() || !connection.out.is_empty() {
+        let can_answer = match connection.phase {
+            Phase::Closing { .. } | Phase::Lingering => false,
+            _ if connection.json_lines.is_some() => !is_sending && connection.out.len() < COUNTED_MIN,
+            phase => matches!(phase, Phase::Head | Phase::Body { .. }) && connection.out.is_empty(),
+        };
+        if !can_answer {
             self.pipeline.rejected("memory_max", peer);
             self.close(socket);
             return;
         }
         self.pipeline.dispatcher.memory.release(socket);
-        self.pipeline.dispatcher.observer.set_peer(peer);
-        connection.framer = Framer::default();
-        self.pipeline.reject(RejectReason::MemoryShort, None, &mut connection.out);
+        let reason = RejectReason::MemoryShort;
+        if let Some(lines) = &mut connection.json_lines {
+            lines.drop_input();
+            self.pipeline.reject_line(reason.name(), reason.message(), peer, &mut connection.out);
+        } else {
+            self.pipeline.dispatcher.observer.set_peer(peer);
+            connection.framer = Framer::default();
+            self.pipeline.reject(reason, None, &mut connection.out);
+        }
         connection.phase = Phase::Closing { linger: true };
         connection.deadline = Tick::NEVER;
         self.mark(socket);

@@ -202,7 +202,8 @@ impl Shard {
         let phase = match progress {
             _ if is_over => Phase::Closing { linger: false },
             jsonl::Progress::Paused => Phase::Congested,
-            jsonl::Progress::Stopped => Phase::Closing { linger: false },
+            // The client may still be sending the rest of its HTTP request.
+            jsonl::Progress::Stopped => Phase::Closing { linger: !connection.peer_closed },
             jsonl::Progress::Idle => Phase::Idle,
             jsonl::Progress::Line => match connection.phase {
                 Phase::Body { started } if !has_handled => Phase::Body { started },
