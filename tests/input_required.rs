@@ -9,7 +9,7 @@ mod support;
 
 use corelane::Limits;
 use input_server::{accept, ask, asked, retry, server};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::peer::{PeerRequest, connect, end, start};
 
 #[test]
@@ -285,4 +285,23 @@ fn lists_are_complete_and_every_result_has_a_type() {
         }
     }
     end(running);
+}
+
+#[test]
+fn answer_to_a_form_that_is_costly_to_validate_is_refused_and_counted() {
+    let running = start(server(), 1, Limits { validation_inline_work_max: 1000, ..Limits::default() });
+    let mut peer = connect(&running);
+    let content: Value = (0..1000).map(|number| (format!("n{number}"), json!(number))).collect();
+    for tool in ["once", "blocking"] {
+        let (_, state) = asked(&peer.request(&ask(tool)));
+        let responses = json!({"user_name": {"action": "accept", "content": content}});
+        let refused = peer.request(&retry(&ask(tool), &state, responses));
+        assert_eq!(refused.error()["code"], -32603, "{tool}: {}", refused.last());
+        let message = refused.error()["message"].as_str().unwrap();
+        assert!(message.contains("validation_inline_work_max"), "{message}");
+        // Any other answer that does not match is asked for again.
+        let responses = json!({"user_name": {"action": "accept", "content": {"name": 7}}});
+        asked(&peer.request(&retry(&ask(tool), &state, responses)));
+    }
+    assert_eq!(end(running).refusals("answer_work"), 2);
 }

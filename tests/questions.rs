@@ -319,6 +319,21 @@ fn client_responses_reach_the_handler_unchanged() {
 }
 
 #[test]
+fn answer_to_a_form_that_is_costly_to_validate_is_refused_and_counted() {
+    let running = start(1, Limits { validation_inline_work_max: 1000, ..Limits::default() });
+    let session = open(&running);
+    let content: Value = (0..1000).map(|number| (format!("n{number}"), json!(number))).collect();
+    for tool in ["form_async", "form_blocking"] {
+        assert!(ask(&session, tool, accept(7)).1.starts_with("Accepted("), "{tool}");
+        let (_, outcome) = ask(&session, tool, json!({"action": "accept", "content": content}));
+        assert_eq!(outcome, "error BudgetExceeded", "{tool}");
+        let (_, outcome) = ask(&session, tool, json!({"action": "accept", "content": {"n": "7"}}));
+        assert_eq!(outcome, "error Malformed", "{tool}");
+    }
+    assert_eq!(end(running).refusals("answer_work"), 2);
+}
+
+#[test]
 fn malformed_response_leaves_the_server_request_open() {
     let running = start(4, Limits::default());
     let (session, other) = (open(&running), open(&running));

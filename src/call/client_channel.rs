@@ -40,6 +40,8 @@ pub enum CallMessage {
     },
     /// The call becomes a task.
     Task(TaskTerms),
+    /// An answer of the client was refused, because its validation takes more work than allowed.
+    AnswerRefused,
 }
 
 /// The terms of a task that a call becomes.
@@ -327,9 +329,10 @@ impl ClientChannel {
             match state.elicitation {
                 ElicitationMode::Unsupported(why) => return Poll::Ready(Err(AskError::CannotWait(why))),
                 ElicitationMode::Retry => {
-                    let read = |answer| question.read(answer, &self.schema_limits);
-                    if let Some(answer) = state.answers.get(&key).and_then(read) {
-                        return Poll::Ready(Ok(answer));
+                    match state.answers.get(&key).map(|answer| self.read(&question, answer)) {
+                        // A malformed answer is asked for again.
+                        None | Some(Err(AskError::Malformed)) => {}
+                        Some(answer) => return Poll::Ready(answer),
                     }
                     if question.needs().is_none() {
                         return Poll::Ready(Err(AskError::CannotWait("this revision knows no such request")));
@@ -345,7 +348,7 @@ impl ClientChannel {
             }
             if let Some(answer) = state.answers.remove(&key) {
                 state.waiting.remove(&key);
-                return Poll::Ready(read(&question, &answer, &self.schema_limits));
+                return Poll::Ready(self.read(&question, &answer));
             }
             if state.ended {
                 return Poll::Ready(Err(AskError::NoAnswer));
@@ -369,6 +372,24 @@ impl ClientChannel {
             Poll::Pending
         })
         .await
+    }
+
+    /// Reads the client's answer to a question. One that is refused for the work of its validation is reported to the shard.
+    fn read<Q: Question>(&self, question: &Q, answer: &Value) -> Result<Q::Answer, AskError> {
+        if let Some(error) = answer.get(ERROR) {
+            return Err(AskError::Refused {
+                code: error.get("code").and_then(Value::as_i64).unwrap_or_default(),
+                message: error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            });
+        }
+        if let Some(answer) = question.read(answer, &self.schema_limits) {
+            return Ok(answer);
+        }
+        if question.exceeds_limits(answer, &self.schema_limits) {
+            self.send(CallMessage::AnswerRefused);
+            return Err(AskError::BudgetExceeded);
+        }
+        Err(AskError::Malformed)
     }
 
     /// Takes the requests that end the call in [`ElicitationMode::Retry`].
@@ -418,16 +439,6 @@ impl ClientChannel {
 
 /// Member of an answer that holds the client's error; no result has a member of this name.
 const ERROR: &str = "\u{0}error";
-
-fn read<Q: Question>(question: &Q, answer: &Value, limits: &SchemaLimits) -> Result<Q::Answer, AskError> {
-    if let Some(error) = answer.get(ERROR) {
-        return Err(AskError::Refused {
-            code: error.get("code").and_then(Value::as_i64).unwrap_or_default(),
-            message: error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        });
-    }
-    question.read(answer, limits).ok_or(AskError::Malformed)
-}
 
 /// A number as JSON, without a fraction if it is whole.
 fn number(value: f64) -> Value {

@@ -81,6 +81,8 @@ pub enum AskError {
     },
     /// The client's result does not match the request.
     Malformed,
+    /// Validating the client's answer to a form takes more work than `validation_inline_work_max`.
+    BudgetExceeded,
     /// No response arrived in time, or the client disconnected.
     NoAnswer,
     /// The call must return now, with `input_required` as its result (2026-07-28). Only blocking handlers get this error;
@@ -103,6 +105,9 @@ impl From<AskError> for ProtocolError {
             AskError::CannotWait(why) => Self::internal(format!("The client cannot be asked: {why}")),
             AskError::Refused { message, .. } => Self::internal(format!("The client refused: {message}")),
             AskError::Malformed => Self::internal("The client's answer is malformed"),
+            AskError::BudgetExceeded => Self::internal(
+                "The validation of the client's answer takes more work than the limit validation_inline_work_max allows",
+            ),
             AskError::NoAnswer => Self::internal("The client did not answer"),
             AskError::InputRequired => Self::internal("Input is required"),
         }

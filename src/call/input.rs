@@ -14,7 +14,10 @@ use super::{
     derived_schema::listable,
     revision::Revision,
 };
-use crate::{config::SchemaLimits, schema::Validator};
+use crate::{
+    config::SchemaLimits,
+    schema::{Validation, Validator},
+};
 
 /// The `method` and `params` of a request to the client.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +46,11 @@ pub trait Question {
 
     /// Parses a result; `None` where it is malformed or does not match the question. `limits` bound its validation.
     fn read(&self, answer: &Value, limits: &SchemaLimits) -> Option<Self::Answer>;
+
+    /// Whether [`Self::read`] returned `None` because the validation of the result takes more work than `limits` allow.
+    fn exceeds_limits(&self, _answer: &Value, _limits: &SchemaLimits) -> bool {
+        false
+    }
 }
 
 /// The user's response to a form or a page.
@@ -126,10 +134,13 @@ impl<T> Form<T> {
         self
     }
 
-    /// Whether the content is valid for the form. A schema that is invalid, exceeds the limits, or has a backtracking
-    /// pattern where the operator does not allow it, accepts nothing.
-    fn allows(&self, content: &Value, limits: &SchemaLimits) -> bool {
-        Validator::with_formats(&self.schema, limits).is_ok_and(|validator| validator.allows(content))
+    /// Validates content. A schema that is invalid, exceeds the limits, or has a backtracking pattern where the operator does not
+    /// allow it, accepts nothing.
+    fn validate(&self, content: &Value, limits: &SchemaLimits) -> Validation {
+        match Validator::with_formats(&self.schema, limits) {
+            Ok(validator) => validator.validate_value(content),
+            Err(_) => Validation::Invalid,
+        }
     }
 }
 
@@ -161,13 +172,18 @@ impl<T: DeserializeOwned> Question for Form<T> {
                 let content = answer.get("content").filter(|content| !content.is_null());
                 let content = content.cloned().unwrap_or_else(|| Value::Object(Map::new()));
                 // Clients should validate the content, but need not.
-                self.allows(&content, limits).then_some(())?;
+                (self.validate(&content, limits) == Validation::Valid).then_some(())?;
                 Elicited::Accepted(T::deserialize(content).ok()?)
             }
             "decline" => Elicited::Declined,
             "cancel" => Elicited::Cancelled,
             _ => return None,
         })
+    }
+
+    fn exceeds_limits(&self, answer: &Value, limits: &SchemaLimits) -> bool {
+        let content = answer.get("content").filter(|_| answer.get("action").is_some_and(|it| it == "accept"));
+        content.is_some_and(|content| self.validate(content, limits) == Validation::BudgetExceeded)
     }
 }
 

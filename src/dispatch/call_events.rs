@@ -56,6 +56,12 @@ impl Dispatcher {
             CallMessage::Ask { key, request } => self.send_client_request(ticket, key, &request),
             CallMessage::Disconnect { retry } => self.disconnect(ticket, retry),
             CallMessage::Task(terms) => self.become_task(ticket, terms),
+            CallMessage::AnswerRefused => {
+                let Some(call) = self.calls.get(ticket) else { return };
+                self.observer.set_peer(call.peer);
+                let request = RequestFields::of_call(&call.callable, call.id.as_id(), call.started);
+                self.observer.rejected("answer_work", request, None);
+            }
         }
     }
 

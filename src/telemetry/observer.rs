@@ -24,10 +24,11 @@ use crate::{
 };
 
 /// Reasons of rejections that neither HTTP nor the protocol define.
-const SHARD_REFUSALS: [&str; 13] = [
+const SHARD_REFUSALS: [&str; 14] = [
     "accept_failed",
     "accept_no_descriptor",
     "adopt_failed",
+    "answer_work",
     "connections_max",
     "line_timeout",
     "line_too_long",

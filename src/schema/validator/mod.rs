@@ -203,10 +203,10 @@ impl Validator {
             .unwrap_or(Validation::BudgetExceeded)
     }
 
-    /// Whether a value that is not on a tape is valid. Returns `false` for one nested deeper than the default of
-    /// [`Limits::json_depth_max`], and where validation exceeds the limit of its work.
+    /// Validates a value that is not on a tape, unless the work exceeds the limit. One nested deeper than the default of
+    /// [`Limits::json_depth_max`] is invalid.
     #[must_use]
-    pub fn allows(&self, value: &Value) -> bool {
+    pub fn validate_value(&self, value: &Value) -> Validation {
         let mut bytes = value.to_string().into_bytes();
         let length = bytes.len();
         bytes.resize(length + PADDING_BYTES, 0);
@@ -219,7 +219,7 @@ impl Validator {
         };
         Decoder::new(&limits)
             .decode(&mut bytes, length)
-            .is_ok_and(|document| self.validate_within(document.root(), self.work_max) == Validation::Valid)
+            .map_or(Validation::Invalid, |document| self.validate_within(document.root(), self.work_max))
     }
 
     /// Validates the value, unless the work exceeds `work_max`, which is computed before.
