@@ -45,8 +45,12 @@ impl Log {
 
     /// The lines about stuck shards.
     fn stuck(&self) -> Vec<String> {
+        self.lines("shard_stuck")
+    }
+
+    fn lines(&self, kind: &str) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains("shard_stuck")).map(str::to_owned).collect()
+        text.lines().filter(|line| line.contains(kind)).map(str::to_owned).collect()
     }
 }
 
@@ -104,6 +108,52 @@ fn stuck_shard_is_reported_with_its_handler_while_it_is_stuck() {
         await_metric(admin, "corelane_shard_stuck", 0.0);
     }
     end(running);
+}
+
+#[test]
+fn async_handler_that_blocks_in_a_poll_is_reported_with_its_name() {
+    let log = Log::capture();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let hold = move || {
+        let _ = released.lock().unwrap().recv_timeout(Duration::from_secs(60));
+    };
+    let (at_once, later) = (hold.clone(), hold.clone());
+    let server = Server::builder("watchdog", "1")
+        .tool(shard_tool())
+        .tool(Tool::new("at_once").run_async(async move |_: NoArguments, _| at_once()))
+        .tool(Tool::new("later").run_async(async move |_: NoArguments, _| {
+            corelane::time::sleep(Duration::from_millis(1)).await;
+            later();
+        }))
+        .tool(Tool::new("spawning").run_async(async move |_: NoArguments, _| {
+            let hold = hold.clone();
+            corelane::spawn_local(async move { hold() }).await;
+        }));
+    let running = start(server, Limits::default());
+    let admin = running.admin_address().unwrap();
+    let (mut held, mut other) = (connect_to(&running, 0), connect_to(&running, 1));
+    for (tool, named) in
+        [("at_once", "tool=\"at_once\""), ("later", "tool=\"later\""), ("spawning", "shard_stuck")]
+    {
+        let before = log.stuck().len();
+        let of = || log.stuck().split_off(before);
+        let request = PeerRequest::call(tool, json!({}));
+        held.send(request.bytes());
+        eventually("a line at 100 ms and at 1 s", || of().len() == 2);
+        for line in of() {
+            assert!(line.contains("shard=0") && line.contains(named), "{line}");
+        }
+        assert_eq!(metric(admin, "corelane_shard_stuck"), 1.0);
+        assert_eq!(other.request(&PeerRequest::call("shard", json!({}))).text(), "1");
+        release.send(()).unwrap();
+        held.answer(&request);
+        await_metric(admin, "corelane_shard_stuck", 0.0);
+        let lines = log.lines("slow_turn");
+        let last = lines.last().unwrap();
+        assert!(last.contains("in one poll") && (last.contains(named) || tool == "spawning"), "{last}");
+    }
+    assert!(end(running).events("slow_turn") >= 3);
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Pipeline {
 
     /// Publishes the calls of each turn there from now on.
     pub fn set_turn_status(&mut self, turn: Arc<TurnStatus>) {
-        self.dispatcher.observer.set_turn_status(turn);
+        self.dispatcher.set_turn_status(turn);
     }
 
     /// Starts a turn: latencies count from `now`, replies are dated `wall`.

@@ -53,12 +53,13 @@ use crate::{
     mesh::{Broadcast, Request},
     peer::{NoRoom, PeerKey},
     registry::Snapshot,
-    runtime::{CallEvent, Completions, Runner, Started, Ticket, instant_after},
+    runtime::{CallEvent, Completions, Runner, SlowPoll, Started, Ticket, instant_after},
     session::{Clock, SessionState},
     signed_token::SigningKey,
     telemetry::{
         metrics::{ShardMetrics, ToolSeries},
         observer::{Observer, RequestFields},
+        turn_status::TurnStatus,
     },
 };
 
@@ -171,8 +172,17 @@ impl Dispatcher {
         self.state.table.set_life(life);
     }
 
+    /// Publishes the calls of each turn, and the polls of tasks, there from now on.
+    pub(crate) fn set_turn_status(&mut self, turn: Arc<TurnStatus>) {
+        self.observer.set_turn_status(Arc::clone(&turn));
+        self.runner.set_turn_status(turn);
+    }
+
     /// Sets the time of the turn that begins.
     pub(crate) fn begin_turn(&mut self, now: Instant, wall: Duration) {
+        for SlowPoll { name, took } in self.runner.take_slow_polls() {
+            self.observer.slow_poll(name.as_deref(), took);
+        }
         self.budget.begin_turn(now);
         self.observer.begin_turn(now);
         self.clock = Clock { monotonic: now, wall };

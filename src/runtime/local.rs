@@ -1,15 +1,17 @@
 //! Timers and local tasks for async handlers.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     panic::{self, AssertUnwindSafe},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     thread,
     time::Duration,
 };
 
 use futures_lite::FutureExt;
+
+use super::polls;
 
 /// Completes after `duration`, with a resolution of a millisecond.
 ///
@@ -76,5 +78,9 @@ impl<T> Future for LocalTask<T> {
 /// # Panics
 /// Outside a shard's thread. Handlers on tokio use `tokio::spawn`.
 pub fn spawn_local<T: 'static>(future: impl Future<Output = T> + 'static) -> LocalTask<T> {
-    LocalTask(glommio::spawn_local(AssertUnwindSafe(future).catch_unwind()))
+    let observer = polls::current();
+    LocalTask(glommio::spawn_local(async move {
+        let mut future = pin!(AssertUnwindSafe(future).catch_unwind());
+        poll_fn(|context| polls::observe(observer.as_deref(), None, || future.as_mut().poll(context))).await
+    }))
 }

@@ -7,6 +7,7 @@ mod cancel;
 mod completions;
 mod fair_queue;
 mod local;
+mod polls;
 mod pool;
 mod timers;
 #[cfg(feature = "tokio")]
@@ -14,8 +15,9 @@ mod tokio_runtime;
 
 use std::{
     cell::{Cell, OnceCell},
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
     task::{self, Poll},
@@ -27,6 +29,8 @@ pub use cancel::{Cancel, LocalCancel};
 use completions::catch_panic;
 pub use completions::{CallEvent, Completed, Completions, RemoteCompletions, Ticket, Unfinished};
 pub use local::{Elapsed, LocalTask, sleep, spawn_local, timeout};
+pub(crate) use polls::SlowPoll;
+use polls::{PollObserver, TaskOf};
 use pool::Recipient;
 pub use pool::{BlockingPool, PoolConfig, PoolLoad, PoolObserver};
 pub(crate) use timers::{Tick, Timers, instant_after};
@@ -44,6 +48,7 @@ use crate::{
     jsonrpc::OwnedId,
     peer::{NoRoom, PeerKey},
     schema::Validator,
+    telemetry::turn_status::TurnStatus,
 };
 
 /// The result of starting a call.
@@ -92,6 +97,8 @@ pub struct Runner {
     /// For the validation of results on the pool.
     limits: Arc<Limits>,
     tasks: Cell<bool>,
+    /// Observes the tasks; `None` until the shard publishes its turns.
+    polls: Option<Rc<PollObserver>>,
 }
 
 /// A pending call before it is started.
@@ -110,7 +117,21 @@ impl Runner {
         limits: &Limits,
     ) -> Self {
         let tasks = Cell::new(shard.state.is_some());
-        Self { completions, pools, shard: Rc::new(shard), limits: Arc::new(*limits), tasks }
+        Self { completions, pools, shard: Rc::new(shard), limits: Arc::new(*limits), tasks, polls: None }
+    }
+
+    /// Publishes the polls of tasks there from now on. Called on the thread of the shard.
+    pub(crate) fn set_turn_status(&mut self, turn: Arc<TurnStatus>) {
+        self.polls = Some(PollObserver::install(turn, self.limits.turn_slow));
+    }
+
+    /// Takes the polls that took longer than `turn_slow`.
+    #[inline]
+    pub(crate) fn take_slow_polls(&self) -> Vec<SlowPoll> {
+        match &self.polls {
+            Some(polls) if polls.has_any() => polls.take(),
+            _ => Vec::new(),
+        }
     }
 
     /// The queue of events of pending calls.
@@ -220,7 +241,8 @@ impl Runner {
             Handler::Inline(_) => return Started::Busy { unused: Some(ticket), reason: NoRoom::Full },
             Handler::Async(run) => {
                 let context = Context::new(request, Rc::clone(&self.shard), channel);
-                prepare_work(|| run(input, context)).map(|work| self.spawn(work, handle))
+                prepare_work(|| run(input, context))
+                    .map(|work| self.spawn(work, TaskOf::new(callable), handle))
             }
             Handler::Blocking(run) => {
                 let (context, cancelled) = self.remote_context(request, channel);
@@ -282,15 +304,20 @@ impl Runner {
         (RemoteContext::new(request, Arc::clone(&cancelled), publisher, channel), cancelled)
     }
 
-    fn spawn(&self, work: LocalReply, handle: CallHandle) -> Started {
+    fn spawn(&self, work: LocalReply, task: TaskOf, handle: CallHandle) -> Started {
         self.tasks.set(true);
         let CallHandle { ticket, channel } = handle;
         let completions = Rc::clone(&self.completions);
         let cancel = Rc::new(LocalCancel::default());
         let cancelled = Rc::clone(&cancel);
         let waits = Arc::clone(&channel);
+        let observer = self.polls.clone();
         glommio::spawn_local(async move {
-            let outcome = finish(work, waits, cancelled.cancelled()).await;
+            let mut ended = pin!(finish(work, waits, cancelled.cancelled()));
+            let outcome = poll_fn(|context| {
+                polls::observe(observer.as_deref(), Some(&task), || ended.as_mut().poll(context))
+            });
+            let outcome = outcome.await;
             completions.push(Completed { ticket, outcome });
         })
         .detach();

@@ -178,6 +178,13 @@ impl Observer {
         took
     }
 
+    /// Counts and logs a poll of a task that took longer than a turn should. `name`: the tool, prompt or resource.
+    #[cold]
+    pub(crate) fn slow_poll(&mut self, name: Option<&str>, took: Duration) {
+        self.metrics.event("slow_turn");
+        self.write_slow_turn(name, &format!("{} ms in one poll of a task", took.as_millis()));
+    }
+
     /// The peer of the connection whose input, delivery or call is being handled.
     pub(crate) fn peer(&self) -> Option<PeerAddress> {
         self.peer

@@ -1,4 +1,4 @@
-//! The turn that a shard is in, published for other threads.
+//! The turn that a shard is in, published for other threads. A poll of a task between two turns counts as one.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -54,7 +54,19 @@ impl TurnStatus {
     /// Records that the turn starts a call.
     #[inline]
     pub fn start(&self, callable: &Callable) {
-        self.callable.store(std::ptr::from_ref(callable).addr(), Relaxed);
+        self.start_at(Self::address(callable));
+    }
+
+    /// As [`Self::start`], of the callable with this [`Self::address`].
+    #[inline]
+    pub fn start_at(&self, address: usize) {
+        self.callable.store(address, Relaxed);
+    }
+
+    /// The address that identifies a callable.
+    #[must_use]
+    pub fn address(callable: &Callable) -> usize {
+        std::ptr::from_ref(callable).addr()
     }
 
     /// The turn under way.
@@ -73,7 +85,7 @@ impl TurnStatus {
     /// Whether this callable is the last one that the turn under way has started.
     #[must_use]
     pub fn has_started(&self, callable: &Callable) -> bool {
-        self.callable.load(Relaxed) == std::ptr::from_ref(callable).addr()
+        self.callable.load(Relaxed) == Self::address(callable)
     }
 
     /// Records that this turn is stuck.
