@@ -405,7 +405,7 @@ fn run<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
     let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
     let runner = Runner::new(
-        Completions::new(1, 1, Arc::new(|| {})),
+        Completions::new(1, 1, 1, Arc::new(|| {})),
         WorkerPools::default(),
         ShardContext::default(),
         &Limits::default(),

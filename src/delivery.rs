@@ -110,6 +110,11 @@ impl DeliveryQueue {
         self.bytes.get(range.clone()).unwrap_or_default()
     }
 
+    /// Bytes of the deliveries.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether nothing is queued.
     pub(crate) fn is_empty(&self) -> bool {
         self.deliveries.is_empty()

@@ -5,16 +5,20 @@
 mod support;
 
 use std::{
-    fs,
-    io::{BufRead, BufReader, Write},
+    env, fs,
+    io::{self, BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
-    process::Command,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
 
-use corelane::{Config, Limits, Running, Server};
+use corelane::{Config, Limits, NoArguments, Running, Server, Tool};
 use serde_json::{Value, json};
 use support::{
     Client, ServerProcess, config_file, corelane, echo, eventually, metric,
@@ -166,6 +170,75 @@ fn half_lines_of_one_client_are_refused_with_an_error_line_before_memory_runs_ou
     assert_refused(held.swap_remove(closed.unwrap()));
     drop((held, other));
     assert_eq!(peer::end(running).refusals("memory_max"), 2);
+}
+
+/// Calls that end at the same moment with large results.
+const LARGE_RESULTS: usize = 20;
+
+/// Makes this process a server that prints its addresses, and ends when its input does.
+fn serve_large_results() {
+    let started = Arc::<AtomicUsize>::default();
+    let large = Tool::new("large").run_async(async move |_: NoArguments, _| {
+        started.fetch_add(1, Ordering::SeqCst);
+        while started.load(Ordering::SeqCst) < LARGE_RESULTS {
+            corelane::time::sleep(Duration::from_millis(1)).await;
+        }
+        "x".repeat(60_000_000)
+    });
+    let admin = Some("127.0.0.1:0".parse().unwrap());
+    let config = Config { admin, memory_max: Some(512 << 20), ..config(1, Limits::default()) };
+    let server = Server::builder("test", "0").tool(large).tool(shard_tool());
+    let running = server.build().start(&config).unwrap();
+    println!("\naddresses {} {}", running.addresses()[0], running.admin_address().unwrap());
+    let _ = io::stdin().read_line(&mut String::new());
+    peer::end(running);
+}
+
+#[test]
+fn large_results_that_end_at_the_same_moment_are_refused_before_memory_runs_out() {
+    const ROLE: &str = "LARGE_RESULTS_SERVER";
+    if env::var_os(ROLE).is_some() {
+        return serve_large_results();
+    }
+    let test = "large_results_that_end_at_the_same_moment_are_refused_before_memory_runs_out";
+    let mut server = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(ROLE, "")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let addresses: Vec<SocketAddr> = loop {
+        let line = lines.next().unwrap().unwrap();
+        if let Some(addresses) = line.strip_prefix("addresses ") {
+            break addresses.split(' ').map(|address| address.parse().unwrap()).collect();
+        }
+    };
+    let call =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "large"}}).to_string();
+    let clients: Vec<Client> = (0..LARGE_RESULTS)
+        .map(|_| {
+            let mut client = Client::connect(addresses[0]);
+            client.send(post("", &call));
+            client
+        })
+        .collect();
+    eventually("the end of the calls", || metric(addresses[1], "corelane_calls_in_flight") == 0.0);
+    let mut other = Client::connect_from(OTHER, addresses[0]);
+    assert_eq!(other.call("shard", json!({}))["content"][0]["text"], "0");
+    let metrics =
+        Client::connect(addresses[1]).send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").read().body;
+    let metrics = String::from_utf8(metrics).unwrap();
+    let refused = metrics.lines().find(|line| line.contains("reason=\"result_memory\"")).unwrap();
+    let refused = refused.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+    assert!((1..LARGE_RESULTS).contains(&refused), "{refused}");
+    let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+    assert!(peak.parse::<u64>().unwrap() * 1024 < 512 * MIB, "{peak} kB");
+    drop((clients, server.stdin.take()));
+    assert!(server.wait().unwrap().success());
 }
 
 /// Stops the server, which may have logged that memory is nearly used up.

@@ -54,7 +54,7 @@ pub fn pipeline(server: &Server, limits: &Limits) -> Pipeline {
         .read(|registry| Snapshot::build(registry, limits, &SigningKey::new(b"key")))
         .unwrap();
     let runner = Runner::new(
-        Completions::new(1, 1, Arc::new(|| {})),
+        Completions::new(1, 1, 1, Arc::new(|| {})),
         WorkerPools::default(),
         ShardContext::default(),
         limits,

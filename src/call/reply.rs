@@ -213,6 +213,12 @@ impl Reply {
         self.is_error || self.failure.is_some()
     }
 
+    /// Bytes of the content.
+    #[must_use]
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.content.len() + self.structured.len()
+    }
+
     /// The structured content as JSON; empty if there is none.
     #[must_use]
     pub fn structured_json(&self) -> &[u8] {

@@ -37,7 +37,8 @@ impl Dispatcher {
     pub(crate) fn on_call_event(&mut self, event: CallEvent) {
         match event {
             CallEvent::Message(ticket, message) => self.on_call_message(ticket, message),
-            CallEvent::Ended(Completed { ticket, outcome }) => {
+            CallEvent::Ended(Completed { ticket, outcome, reserved }) => {
+                drop(reserved);
                 let suspended = self.calls.get_mut(ticket).and_then(|call| call.suspended.take());
                 if let Some(suspended) = suspended {
                     self.resume_suspended(ticket, *suspended);
@@ -522,5 +523,6 @@ fn error_kind(unfinished: Unfinished) -> ErrorKind {
         Unfinished::Panicked => ErrorKind::ToolPanicked,
         Unfinished::Cancelled => ErrorKind::Deadline,
         Unfinished::InputRequired => ErrorKind::InputRequired,
+        Unfinished::ResultMemory => ErrorKind::ResultMemory,
     }
 }

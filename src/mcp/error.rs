@@ -69,6 +69,8 @@ pub enum ErrorKind {
     Busy,
     /// The peer uses its share of a table that others use too.
     PeerShare,
+    /// The memory of results that wait to be sent is used up.
+    ResultMemory,
     /// A call whose connection has closed was cancelled, because its peer has too many of them.
     OrphanLimit,
     /// The tool panicked.
@@ -113,6 +115,7 @@ impl ErrorKind {
             Self::UnknownLegacyVersion
             | Self::Busy
             | Self::PeerShare
+            | Self::ResultMemory
             | Self::OrphanLimit
             | Self::ShuttingDown => ErrorCode::Generic,
             Self::UnknownMethod => ErrorCode::MethodNotFound,
@@ -141,7 +144,7 @@ impl ErrorKind {
             | Self::UnknownStream => Status::BadRequest,
             Self::UnknownSession => Status::NotFound,
             Self::UnknownMethod if revision.is_modern() => Status::NotFound,
-            Self::Busy | Self::PeerShare | Self::OrphanLimit | Self::ShuttingDown => {
+            Self::Busy | Self::PeerShare | Self::ResultMemory | Self::OrphanLimit | Self::ShuttingDown => {
                 Status::ServiceUnavailable
             }
             _ => Status::Ok,
@@ -179,6 +182,7 @@ impl ErrorKind {
             Self::RequestCopyTooLarge => "request_copy_too_large",
             Self::Busy => "busy",
             Self::PeerShare => "peer_share",
+            Self::ResultMemory => "result_memory",
             Self::OrphanLimit => "orphan_limit",
             Self::ToolPanicked => "tool_panicked",
             Self::InvalidOutput => "invalid_output",

@@ -11,6 +11,7 @@ use std::{
 
 use crossbeam_queue::ArrayQueue;
 
+use super::result_memory::{ResultMemory, ResultReservation};
 use crate::call::{CallMessage, Reply};
 
 /// Why a call ended without a reply.
@@ -22,6 +23,8 @@ pub enum Unfinished {
     Cancelled,
     /// The call ends with an `input_required` result, and starts again with the answer.
     InputRequired,
+    /// The memory of results that wait to be encoded is used up.
+    ResultMemory,
 }
 
 /// Runs code of a handler; a panic is caught.
@@ -44,9 +47,23 @@ pub struct Completed {
     pub ticket: Ticket,
     /// The reply, or the reason without one.
     pub outcome: Result<Reply, Unfinished>,
+    /// The memory of a large reply.
+    pub reserved: Option<ResultReservation>,
+}
+
+impl Completed {
+    /// A call that has ended. A reply that exceeds the memory of waiting results is dropped.
+    fn new(ticket: Ticket, outcome: Result<Reply, Unfinished>, memory: &ResultMemory) -> Self {
+        let bytes = outcome.as_ref().map_or(0, Reply::buffered_bytes);
+        match memory.reserve(bytes) {
+            Ok(reserved) => Self { ticket, outcome, reserved },
+            Err(()) => Self { ticket, outcome: Err(Unfinished::ResultMemory), reserved: None },
+        }
+    }
 }
 
 /// An event of a pending call.
+#[allow(clippy::large_enum_variant, reason = "moved once, and a box would be an allocation for each call")]
 pub enum CallEvent {
     /// A message of the call.
     Message(Ticket, CallMessage),
@@ -70,15 +87,21 @@ pub struct Completions {
 pub struct RemoteCompletions {
     ends: Arc<ArrayQueue<Completed>>,
     messages: Arc<ArrayQueue<(Ticket, CallMessage)>>,
+    memory: ResultMemory,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl RemoteCompletions {
     /// Queues the completion of a call. The queue has a place for each call in flight, so there is room.
-    pub(super) fn push(&self, completed: Completed) {
-        let pushed = self.ends.push(completed);
+    pub(super) fn push(&self, ticket: Ticket, outcome: Result<Reply, Unfinished>) {
+        let pushed = self.ends.push(Completed::new(ticket, outcome, &self.memory));
         debug_assert!(pushed.is_ok(), "more completions than calls in flight");
         (self.wake)();
+    }
+
+    /// Reserves the memory of a reply that waits elsewhere.
+    pub(super) fn reserve(&self, reply: &Reply) -> Result<Option<ResultReservation>, ()> {
+        self.memory.reserve(reply.buffered_bytes())
     }
 
     /// Queues a message of a call. Returns `false` if there is no room.
@@ -90,15 +113,21 @@ impl RemoteCompletions {
 }
 
 impl Completions {
-    /// A queue for at most `calls_max` calls in flight and `notes_max` messages. `wake` is called after a push from another
-    /// thread.
+    /// A queue for at most `calls_max` calls in flight, `results_bytes_max` bytes of their results, and `notes_max` messages. `wake` is
+    /// called after a push from another thread.
     #[must_use]
-    pub fn new(calls_max: usize, notes_max: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Rc<Self> {
+    pub fn new(
+        calls_max: usize,
+        results_bytes_max: usize,
+        notes_max: usize,
+        wake: Arc<dyn Fn() + Send + Sync>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             local: RefCell::new(VecDeque::new()),
             remote: RemoteCompletions {
                 ends: Arc::new(ArrayQueue::new(calls_max.max(1))),
                 messages: Arc::new(ArrayQueue::new(notes_max.max(1))),
+                memory: ResultMemory::new(results_bytes_max),
                 wake,
             },
             held: RefCell::new(None),
@@ -110,7 +139,8 @@ impl Completions {
         self.remote.clone()
     }
 
-    pub(super) fn push(&self, completed: Completed) {
+    pub(super) fn push(&self, ticket: Ticket, outcome: Result<Reply, Unfinished>) {
+        let completed = Completed::new(ticket, outcome, &self.remote.memory);
         self.local.borrow_mut().push_back(completed);
         if let Some(sleeper) = self.sleeper.borrow_mut().take() {
             sleeper.wake();

@@ -9,6 +9,7 @@ mod fair_queue;
 mod local;
 mod polls;
 mod pool;
+mod result_memory;
 mod timers;
 #[cfg(feature = "tokio")]
 mod tokio_runtime;
@@ -184,7 +185,9 @@ impl Runner {
         mut reply: Reply,
     ) -> Result<Cancel, NoRoom> {
         let limits = Arc::clone(&self.limits);
+        let reserved = self.completions.remote().reserve(&reply).map_err(|()| NoRoom::Full)?;
         self.submit(ticket, peer, move || {
+            let _reserved = reserved;
             OutputValidator::new(&limits).validate(&output, &mut reply);
             reply
         })
@@ -318,7 +321,7 @@ impl Runner {
                 polls::observe(observer.as_deref(), Some(&task), || ended.as_mut().poll(context))
             });
             let outcome = outcome.await;
-            completions.push(Completed { ticket, outcome });
+            completions.push(ticket, outcome);
         })
         .detach();
         Started::Pending(ticket, Cancel::Task(cancel), channel)

@@ -10,12 +10,7 @@ use std::{
 
 use tokio::{runtime::Runtime, sync::Notify};
 
-use super::{
-    CallHandle,
-    cancel::Cancel,
-    completions::{Completed, RemoteCompletions},
-    finish,
-};
+use super::{CallHandle, cancel::Cancel, completions::RemoteCompletions, finish};
 use crate::call::RemoteReply;
 
 /// A handle to the runtime, which ends when the last handle is dropped, without waiting for its tasks.
@@ -72,7 +67,7 @@ impl TokioRuntime {
         let (ticket, channel) = (handle.ticket, Arc::clone(&handle.channel));
         let task = async move {
             let outcome = finish(work, channel, notified.notified()).await;
-            home.push(Completed { ticket, outcome });
+            home.push(ticket, outcome);
         };
         if let Some(runtime) = &self.runtime.0 {
             runtime.spawn(task);

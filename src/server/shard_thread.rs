@@ -355,7 +355,10 @@ impl ShardPlan {
             before.unwrap_or_else(|| ShardHandle::new(self.number, &ring, limits.broadcast_queue_max));
         let waker = ring.waker();
         let wake = Arc::new(move || waker.wake());
-        let completions = Completions::new(limits.calls_in_flight_max, limits.notes_queue_max, wake);
+        // An eighth of the shard's memory, in addition to its buffers.
+        let results_bytes_max = limits.buffers_bytes_max / 4;
+        let completions =
+            Completions::new(limits.calls_in_flight_max, results_bytes_max, limits.notes_queue_max, wake);
         let newest = handle.newest();
         let snapshot = match &newest {
             Some(served) => served.snapshot.clone(),

@@ -72,6 +72,9 @@ const ALARM_MIN: Duration = Duration::from_millis(1);
 /// Maximum number of call events handled in one turn; the rest are handled in the next.
 const CALL_EVENTS_PER_TURN: usize = 256;
 
+/// Bytes of replies of calls encoded in one turn, after which the events that are left are handled in the next.
+const DELIVERED_BYTES_PER_TURN: usize = 1024 * 1024;
+
 /// A turn that begins so much later than it could have begins after a stall: the thread or the machine was stopped, or a
 /// handler held the shard.
 const STALL_MIN: Duration = Duration::from_secs(1);
@@ -378,6 +381,10 @@ impl Shard {
         for taken in 0..CALL_EVENTS_PER_TURN {
             let Some(event) = self.dispatcher().next_event() else { return taken };
             self.dispatcher().on_call_event(event);
+            // Counted as memory of connections once they are drained.
+            if self.dispatcher().state.deliveries.buffered_bytes() >= DELIVERED_BYTES_PER_TURN {
+                break;
+            }
         }
         CALL_EVENTS_PER_TURN
     }

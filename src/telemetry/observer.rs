@@ -259,7 +259,9 @@ impl Observer {
         let failure = match error {
             ErrorKind::Deadline => Some(ToolFailure::Timeout),
             ErrorKind::InvalidArguments | ErrorKind::ValidationWork => Some(ToolFailure::InvalidArguments),
-            ErrorKind::Busy | ErrorKind::PeerShare | ErrorKind::OrphanLimit => Some(ToolFailure::Busy),
+            ErrorKind::Busy | ErrorKind::PeerShare | ErrorKind::ResultMemory | ErrorKind::OrphanLimit => {
+                Some(ToolFailure::Busy)
+            }
             ErrorKind::ToolPanicked => Some(ToolFailure::Panic),
             ErrorKind::InvalidOutput | ErrorKind::OutputWork => Some(ToolFailure::InvalidOutput),
             _ => None,

@@ -112,6 +112,7 @@ impl CallAnswers {
         let kind = callable.kind();
         let message = match (error, kind) {
             (ErrorKind::Busy, _) => "Server busy",
+            (ErrorKind::ResultMemory, _) => "The memory for results is used up, try again later",
             (ErrorKind::StateUsed, _) => "The requestState was used already, or is no longer known",
             (ErrorKind::ShuttingDown, _) => "The server is shutting down",
             (ErrorKind::PeerShare, _) => "Too many calls of this client are in flight",

@@ -29,7 +29,7 @@ use std::{
 use rustix::thread::{Pid, gettid};
 
 use super::{
-    completions::{Completed, RemoteCompletions, Ticket, Unfinished, catch_panic},
+    completions::{RemoteCompletions, Ticket, Unfinished, catch_panic},
     fair_queue::FairQueue,
 };
 use crate::{
@@ -498,5 +498,5 @@ fn run(Job { work, recipient }: Job) {
     } else {
         catch_panic(work).unwrap_or_else(Err)
     };
-    completions.push(Completed { ticket, outcome });
+    completions.push(ticket, outcome);
 }

@@ -56,7 +56,7 @@ fn ended(completions: &Completions) -> usize {
 #[test]
 fn pool_grows_to_its_maximum_and_shrinks_when_idle() {
     let pool = BlockingPool::start(config()).unwrap();
-    let completions = Completions::new(100, 1, Arc::new(|| ()));
+    let completions = Completions::new(100, 1, 1, Arc::new(|| ()));
     let barrier = Arc::new(Barrier::new(3));
     for _ in 0..9 {
         let barrier = Arc::clone(&barrier);
@@ -79,7 +79,7 @@ fn pool_grows_to_its_maximum_and_shrinks_when_idle() {
 #[test]
 fn waiting_handlers_have_additional_threads_up_to_their_limit() {
     let pool = BlockingPool::start(PoolConfig { threads_max: 1, ..config() }).unwrap();
-    let completions = Completions::new(100, 1, Arc::new(|| ()));
+    let completions = Completions::new(100, 1, 1, Arc::new(|| ()));
     let (answer, answers) = crossbeam_channel::bounded::<()>(0);
     for _ in 0..2 {
         let (gauge, answers) = (pool.wait_gauge(PeerKey::default()), answers.clone());
@@ -105,7 +105,7 @@ fn job_of_a_newcomer_does_not_wait_for_running_jobs_of_others() {
     // Neither where all permanent threads are in use, nor at the maximum.
     for threads_max in [1, 3] {
         let pool = BlockingPool::start(PoolConfig { threads_max, ..config() }).unwrap();
-        let [heavy, light] = [(); 2].map(|()| Completions::new(100, 1, Arc::new(|| ())));
+        let [heavy, light] = [(); 2].map(|()| Completions::new(100, 1, 1, Arc::new(|| ())));
         let (end, ends) = crossbeam_channel::bounded::<()>(0);
         for _ in 0..50 {
             let ends = ends.clone();
@@ -135,7 +135,7 @@ fn job_of_a_newcomer_does_not_wait_for_running_jobs_of_others() {
 #[test]
 fn spare_threads_are_bounded_and_serve_one_job_of_a_peer_at_a_time() {
     let pool = BlockingPool::start(PoolConfig { threads_max: 1, ..config() }).unwrap();
-    let completions = Completions::new(100, 1, Arc::new(|| ()));
+    let completions = Completions::new(100, 1, 1, Arc::new(|| ()));
     let (end, ends) = crossbeam_channel::bounded::<()>(0);
     for number in [1, 2, 3, 2, 1] {
         let ends = ends.clone();
@@ -160,7 +160,7 @@ fn spare_threads_are_bounded_and_serve_one_job_of_a_peer_at_a_time() {
 #[test]
 fn waiting_handler_is_no_running_job_of_its_peer() {
     let pool = BlockingPool::start(PoolConfig { threads_max: 1, ..config() }).unwrap();
-    let completions = Completions::new(100, 1, Arc::new(|| ()));
+    let completions = Completions::new(100, 1, 1, Arc::new(|| ()));
     let (answer, answers) = crossbeam_channel::bounded::<()>(0);
     let (gauge, answered) = (pool.wait_gauge(peer(1)), answers.clone());
     submit_for(&pool, peer(1), &completions, move || {
@@ -191,7 +191,7 @@ fn waiting_handler_is_no_running_job_of_its_peer() {
 #[test]
 fn refused_job_names_the_full_queue_or_the_share() {
     let pool = BlockingPool::start(PoolConfig { threads_max: 1, queue_max: 16, ..config() }).unwrap();
-    let completions = Completions::new(100, 1, Arc::new(|| ()));
+    let completions = Completions::new(100, 1, 1, Arc::new(|| ()));
     let (end, ends) = crossbeam_channel::bounded::<()>(0);
     let held = ends.clone();
     submit_for(&pool, peer(1), &completions, move || {
