@@ -7,6 +7,7 @@ mod support;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
@@ -16,7 +17,7 @@ use corelane::{Config, Limits, NoArguments, Running, Server, Tool};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use support::{
-    ServerProcess, await_metric, corelane, eventually, metric,
+    Client, ServerProcess, await_metric, corelane, eventually, metric,
     peer::{Peer, PeerRequest, config, connect, connect_to, end, shard_tool},
 };
 
@@ -25,7 +26,7 @@ const CONNECTIONS: usize = 32;
 /// Ends one call of the tool `hold`.
 type Release = mpsc::Sender<()>;
 
-/// A server on two shards, with a tool that holds its shard until it is released.
+/// A server on two shards, on TCP and on a Unix socket, with a tool that holds its shard until it is released.
 fn start() -> (Running, Release) {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
@@ -40,8 +41,14 @@ fn start() -> (Running, Release) {
     });
     let server = Server::builder("stuck", "1").tool(shard_tool()).tool(hold).build();
     let limits = Limits { drain_timeout: Duration::from_secs(60), ..Limits::default() };
-    let admin = Some("127.0.0.1:0".parse().unwrap());
-    (server.start(&Config { admin, ..config(2, limits) }).unwrap(), release)
+    let mut config = Config { admin: Some("127.0.0.1:0".parse().unwrap()), ..config(2, limits) };
+    config.listen.push(format!("http+unix:{}", unix_path()).parse().unwrap());
+    (server.start(&config).unwrap(), release)
+}
+
+/// Each test has a process of its own.
+fn unix_path() -> String {
+    std::env::temp_dir().join(format!("corelane-stuck-{}.sock", std::process::id())).display().to_string()
 }
 
 fn call(tool: &str) -> PeerRequest {
@@ -95,6 +102,20 @@ fn new_connections_are_served_while_a_shard_is_stuck_and_on_both_afterwards() {
             of("0") > handed_over(admin) - before && of("1") > 0
         });
     }
+    end(running);
+}
+
+#[test]
+fn new_connections_to_a_unix_socket_are_served_while_a_shard_is_stuck() {
+    let (running, sender) = start();
+    let mut held = connect_to(&running, 0);
+    hold(&mut held, &running, 1.0);
+    for _ in 0..CONNECTIONS {
+        let stream = UnixStream::connect(unix_path()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(Client::over(stream).legacy("ping", json!({})).status, 200);
+    }
+    release(&sender, &mut held);
     end(running);
 }
 

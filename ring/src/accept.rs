@@ -80,6 +80,20 @@ impl Ring {
         }
     }
 
+    /// Accepts what is in the queue of a socket that other rings accept from, too. The kernel wakes one of them for each connection,
+    /// and this connection waits until the thread of that ring runs or another connection comes.
+    pub fn accept_queued(&mut self, id: ListenerId) {
+        let listener = self.listeners.get(id.0 as usize);
+        if listener.is_some_and(|listener| {
+            listener.accepting == Accepting::Armed
+                && listener.socket.as_ref().is_some_and(|socket| socket.shared)
+        }) {
+            // An accept begins by taking what is in the queue.
+            self.pause_accept(id);
+            self.resume_accept(id);
+        }
+    }
+
     /// Makes the kernel start no further connection to the listener. It is still accepted what is queued, and what arrives of
     /// handshakes under way; [`Ring::stop_listening`] follows after the time that a handshake takes.
     pub fn refuse_connections(&mut self, id: ListenerId) {

@@ -12,6 +12,8 @@ pub(super) struct ListenerGroups {
     groups: Vec<ListenerGroup>,
     /// The shards that get no new connections.
     skipped: Vec<usize>,
+    /// Whether all shards accept from one socket, as they do on a Unix socket.
+    pub(super) share_socket: bool,
 }
 
 impl ListenerGroups {

@@ -107,6 +107,7 @@ impl Listening {
         for sources in &mut self.sources {
             sources.listeners.push((socket.listener()?, transport));
         }
+        self.groups.share_socket = true;
         self.files.push(Arc::new(socket.into_file()));
         Ok(())
     }

@@ -106,15 +106,19 @@ impl Watchdog {
         }
     }
 
-    /// Skips the shards that cannot serve new connections now, until a drain closes the listeners.
+    /// Skips the shards that cannot serve new connections now, until a drain closes the listeners. A socket that all shards accept
+    /// from has no choice: the kernel may wake one that is skipped, and the others accept that connection.
     fn direct_connections(&mut self) {
         if self.shards.iter().any(|shard| shard.handle.is_draining()) {
             return self.groups.reset();
         }
         let is_skipped =
             |shard: &&Watched| shard.handle.is_down() || shard.observed.stuck_turn(self.turn_slow).is_some();
-        let skipped = self.shards.iter().filter(is_skipped).map(|shard| shard.handle.number());
-        self.groups.skip(skipped.collect());
+        let (skipped, others): (Vec<_>, Vec<_>) = self.shards.iter().partition(is_skipped);
+        if self.groups.share_socket && !skipped.is_empty() {
+            others.iter().for_each(|shard| shard.handle.accept_queued());
+        }
+        self.groups.skip(skipped.iter().map(|shard| shard.handle.number()).collect());
     }
 }
 

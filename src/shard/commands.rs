@@ -18,7 +18,7 @@ use crate::telemetry::metrics::ShardReport;
 pub(super) const REPORTS_MAX: usize = 16;
 
 /// Capacity of the queue: the sum of the places of all kinds.
-pub(super) const COMMANDS_MAX: usize = REPORTS_MAX + 2;
+pub(super) const COMMANDS_MAX: usize = REPORTS_MAX + 3;
 
 /// A command to a shard. Each kind has reserved places in the queue.
 pub(super) enum Command {
@@ -27,6 +27,8 @@ pub(super) enum Command {
     Swap(Box<Served>, Arc<SnapshotSwap>),
     /// Send a metrics report. [`REPORTS_MAX`] places: a further request is rejected, which closes its channel.
     Report(Sender<ShardReport>),
+    /// Accept what is in the queues of sockets that a shard which is stuck accepts from, too. One place.
+    AcceptQueued,
     /// Accept no more connections, finish the calls in flight, end. One place: further drains have no effect.
     Drain,
 }
@@ -35,7 +37,7 @@ impl Command {
     /// Number of places of this kind.
     fn places(&self) -> usize {
         match self {
-            Self::Swap(..) | Self::Drain => 1,
+            Self::Swap(..) | Self::AcceptQueued | Self::Drain => 1,
             Self::Report(_) => REPORTS_MAX,
         }
     }
@@ -150,6 +152,7 @@ mod tests {
             receivers.push(receiver);
         }
         assert!(queue.push(swap(swapped)).is_none());
+        assert!(queue.push(Command::AcceptQueued).is_none());
         assert!(queue.push(Command::Drain).is_none());
         assert_eq!(queue.lock().len(), COMMANDS_MAX);
         (queue, receivers)

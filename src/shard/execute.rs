@@ -47,6 +47,9 @@ impl Shard {
             Command::Report(sender) if self.reports_due.len() < REPORTS_MAX => self.reports_due.push(sender),
             // Rejected, because the maximum number of reports is due: dropping the sender closes its channel.
             Command::Report(_) => {}
+            Command::AcceptQueued => {
+                self.listeners.iter().for_each(|listener| self.ring.accept_queued(*listener));
+            }
             Command::Drain => self.begin_drain(),
         }
     }

@@ -90,6 +90,11 @@ impl ShardHandle {
         self.command(Command::Drain);
     }
 
+    /// Makes the shard accept the connections to Unix sockets that wait for another shard, which is stuck.
+    pub fn accept_queued(&self) {
+        self.command(Command::AcceptQueued);
+    }
+
     /// Sets the snapshot that the shard serves from its start.
     pub fn begin(&self, served: Served) {
         self.snapshots.set_newest(served);
