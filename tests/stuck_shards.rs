@@ -5,7 +5,7 @@
 mod support;
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
     sync::{Arc, Mutex, mpsc},
@@ -17,7 +17,7 @@ use corelane::{Config, Limits, NoArguments, Running, Server, Tool};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 use support::{
-    Client, ServerProcess, await_metric, corelane, eventually, metric,
+    Client, ServerProcess, await_metric, eventually, metric,
     peer::{Peer, PeerRequest, config, connect, connect_to, end, shard_tool},
 };
 
@@ -176,12 +176,8 @@ fn is_served_or_refused(address: SocketAddr) -> bool {
 
 #[test]
 fn socket_of_another_process_that_joins_the_port_gets_no_connection() {
-    let server = ServerProcess::spawn(corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "2"]));
-    let foreign = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    foreign.set_reuse_port(true).unwrap();
-    foreign.bind(&server.address.into()).unwrap();
-    foreign.listen(128).unwrap();
-    let foreign = TcpListener::from(foreign);
+    let server = ServerProcess::start(&["--shards", "2"]);
+    let foreign = join(server.address).unwrap();
     foreign.set_nonblocking(true).unwrap();
     for _ in 0..CONNECTIONS {
         let mut client = server.connect();
@@ -192,4 +188,23 @@ fn socket_of_another_process_that_joins_the_port_gets_no_connection() {
         Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
     }
     server.stop();
+}
+
+#[test]
+fn port_of_a_single_shard_cannot_be_joined() {
+    let server = ServerProcess::start(&["--shards", "1"]);
+    for address in [server.address, SocketAddr::from(([0, 0, 0, 0], server.address.port()))] {
+        assert_eq!(join(address).err().unwrap().kind(), ErrorKind::AddrInUse, "{address}");
+    }
+    server.stop();
+}
+
+/// Listens on an address that is in use, as a process of the same user can.
+fn join(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_port(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
 }

@@ -52,7 +52,7 @@ pub use buffers::{PADDING_BYTES, ReceivedBuffer};
 pub use config::RingConfig;
 pub use event::{Arrival, Event};
 pub use hand_overs::RingHandle;
-pub use listener::{KeepAlive, Listener, SocketFile, UnixSocket, bind, bind_first, keep_alive};
+pub use listener::{KeepAlive, Listener, SocketFile, UnixSocket, bind, bind_alone, bind_first, keep_alive};
 pub use listener_group::ListenerGroup;
 pub use peer::PeerAddress;
 pub use probe::{

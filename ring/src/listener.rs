@@ -109,6 +109,15 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     listen(address, true)
 }
 
+/// Binds and listens without `SO_REUSEPORT`, so that no other socket can listen on the address, nor on one that contains it or is
+/// contained in it. Otherwise as [`bind`].
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_alone(address: SocketAddr) -> io::Result<TcpListener> {
+    listen(address, false)
+}
+
 /// Binds and listens as the only socket of the port, and then sets `SO_REUSEPORT`, which lets [`bind`] add listeners. Of several
 /// processes that start at the same moment exactly one succeeds: the kernel admits one listening socket without the option, and
 /// checks it again in `listen`.
@@ -116,7 +125,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// # Errors
 /// As [`bind`].
 pub fn bind_first(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = listen(address, false)?;
+    let listener = bind_alone(address)?;
     SockRef::from(&listener).set_reuse_port(true)?;
     Ok(listener)
 }

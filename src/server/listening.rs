@@ -83,11 +83,16 @@ impl Listening {
     }
 
     fn add_tcp(&mut self, mut address: SocketAddr, transport: Transport) -> io::Result<SocketAddr> {
-        let mut listeners = Vec::with_capacity(self.sources.len());
-        for shard in 0..self.sources.len() {
+        let shards = self.sources.len();
+        let mut listeners = Vec::with_capacity(shards);
+        for shard in 0..shards {
             // Shards share the port by SO_REUSEPORT. The first listener has it alone until it listens, and fails where another
             // server has the port.
-            let bind = if shard == 0 { corelane_ring::bind_first } else { corelane_ring::bind };
+            let bind = match shard {
+                0 if shards == 1 => corelane_ring::bind_alone,
+                0 => corelane_ring::bind_first,
+                _ => corelane_ring::bind,
+            };
             let listener = bind(address)?;
             corelane_ring::keep_alive(&listener, self.keep_alive)?;
             address = listener.local_addr()?;
