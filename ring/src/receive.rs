@@ -1,6 +1,8 @@
 //! Receiving: multishot receives into provided buffers, pausing and resuming.
 
-use io_uring::{cqueue, opcode, types};
+use std::ptr;
+
+use io_uring::{cqueue, opcode, squeue, types};
 
 use super::{
     buffers::BUFFER_GROUP,
@@ -9,6 +11,10 @@ use super::{
     ring::Ring,
     slots::{Receive, SlotState, SocketId},
 };
+
+/// Number of buffers that one multishot receive may fill before the kernel turns to other sockets (`MULTISHOT_MAX_RETRY` of
+/// Linux's `io_uring/net.c`).
+const BUFFERS_PER_RECEIVE: usize = 32;
 
 impl Ring {
     /// Stops receiving, so that the peer's window fills. A few buffers may still be received.
@@ -29,9 +35,12 @@ impl Ring {
         if self.starved.is_empty() || self.pool.held() >= self.pool_low_water() {
             return;
         }
+        // With so many sockets, those that have much to receive would leave no buffer to the others, turn after turn.
+        let available = usize::from(self.pool.count() - self.pool.held());
+        let receives_once = self.starved.len() * BUFFERS_PER_RECEIVE > available / 2;
         for id in std::mem::take(&mut self.starved) {
             if self.slots.open(id).is_some_and(|slot| slot.rearm_receive) {
-                self.arm_receive(id);
+                self.arm(id, receives_once);
             }
         }
     }
@@ -42,11 +51,22 @@ impl Ring {
     }
 
     pub(super) fn arm_receive(&mut self, id: SocketId) {
+        self.arm(id, false);
+    }
+
+    /// Submits a receive: of one buffer, or of one after the other until none is available.
+    fn arm(&mut self, id: SocketId, once: bool) {
         let Some(slot) = self.slots.open(id).filter(|slot| slot.receive == Receive::Idle) else {
             return;
         };
         slot.receive = Receive::Armed;
-        let receive = opcode::RecvMulti::new(types::Fixed(id.index), BUFFER_GROUP).build();
+        let descriptor = types::Fixed(id.index);
+        let receive = if once {
+            let receive = opcode::Recv::new(descriptor, ptr::null_mut(), 0).buf_group(BUFFER_GROUP).build();
+            receive.flags(squeue::Flags::BUFFER_SELECT)
+        } else {
+            opcode::RecvMulti::new(descriptor, BUFFER_GROUP).build()
+        };
         self.push(receive, Tag::new(Kind::Receive, id.index, id.generation));
     }
 

@@ -227,3 +227,36 @@ fn receiving_resumes_after_buffers_are_exhausted() {
         assert_eq!((total, ring.ring.buffers_held()), (32_000, 0));
     });
 }
+
+#[test]
+fn few_bytes_are_received_soon_beside_many_sockets_with_more_than_all_buffers() {
+    const HEAVY: usize = 16;
+    with_ring(small(64, 64), async |ring, address| {
+        let mut heavy: Vec<_> = (0..HEAVY).map(|_| TcpStream::connect(address).unwrap()).collect();
+        for client in &mut heavy {
+            ring.accepted().await;
+            client.set_nonblocking(true).unwrap();
+        }
+        let mut light = TcpStream::connect(address).unwrap();
+        let socket = ring.accepted().await;
+        let mut turns = Vec::new();
+        for _ in 0..20 {
+            light.write_all(b"few bytes").unwrap();
+            for turn in 0..1000 {
+                // As many bytes as the sockets take, always.
+                for client in &mut heavy {
+                    while client.write(&[7; 64 * 1024]).is_ok() {}
+                }
+                ring.ring.turn(&mut ring.events).unwrap();
+                let received =
+                    |event: Event| matches!(event, Event::Received { socket: from, .. } if from == socket);
+                if ring.events.drain(..).any(received) {
+                    turns.push(turn);
+                    break;
+                }
+            }
+        }
+        turns.sort_unstable();
+        assert!(turns.len() == 20 && turns[10] <= 4, "turns until the bytes were received: {turns:?}");
+    });
+}
