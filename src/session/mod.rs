@@ -157,9 +157,8 @@ impl SessionState {
     /// Publishes the state of a task to its subscribers.
     pub(crate) fn publish_task(&mut self, key: crate::mcp::TaskKey, now: Instant) {
         let Some(view) = self.tasks.view(key, now) else { return };
-        let mut members = Vec::new();
-        view.write(&mut members, true);
-        self.broadcast.publish(crate::mcp::Event::task_changed(&view.id, &members));
+        let event = crate::mcp::Event::task_changed(&view.id, view.length(), |out| view.write(out, true));
+        self.broadcast.publish(event);
     }
 
     /// Serves a request about state of this shard. `from`: the shard of the connection. The caller passes the answers to a

@@ -91,11 +91,17 @@ impl Event {
         Self::new(Topic::list(list), list_method(list), b"")
     }
 
-    /// The event of a changed task (SEP-2663, `notifications/tasks`). `task`: the members of the task, without braces.
+    /// The event of a changed task (SEP-2663, `notifications/tasks`). `write` appends the members of the task, without braces, which
+    /// have about `length` bytes.
     #[must_use]
-    pub fn task_changed(id: &str, task: &[u8]) -> Self {
-        let event = Self::new(Topic::task(id), "notifications/tasks", task);
-        Self { legacy: Vec::new(), ..event }
+    pub fn task_changed(id: &str, length: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        const START: &[u8] = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tasks\",\"params\":{";
+        let mut modern = Vec::with_capacity(START.len() + length + 1 + SUBSCRIPTION_ID.len());
+        modern.extend_from_slice(START);
+        write(&mut modern);
+        modern.push(b',');
+        modern.extend_from_slice(SUBSCRIPTION_ID.as_bytes());
+        Self { topic: Topic::task(id), modern, legacy: Vec::new() }
     }
 
     fn new(topic: Topic, method: &str, params: &[u8]) -> Self {

@@ -137,7 +137,19 @@ pub struct TaskView {
     pub poll_interval: Duration,
 }
 
+/// Length of the members of a task beside its result or error, in bytes, and more.
+const MEMBERS_BYTES: usize = 512;
+
 impl TaskView {
+    /// About the number of bytes that [`TaskView::write`] appends.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        match &self.status {
+            TaskStatus::Completed(text) | TaskStatus::Failed(text) => text.len() + MEMBERS_BYTES,
+            TaskStatus::InputRequired(_) | TaskStatus::Working | TaskStatus::Cancelled => MEMBERS_BYTES,
+        }
+    }
+
     /// Appends the members without braces; with the input requests, the result or the error if `detailed`.
     pub fn write(&self, out: &mut Vec<u8>, detailed: bool) {
         let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
