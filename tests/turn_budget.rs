@@ -14,10 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corelane::{Config, Limits, NoArguments, Running, Server, Tool};
+use corelane::{Config, Limits, NoArguments, Running, Server, Tool, time};
 use serde_json::{Value, json};
 use support::{
-    Client,
+    Client, ServerProcess, await_calls_in_flight, await_metric, corelane, metric,
     peer::{Peer, PeerRequest, config, connect, end},
     post,
 };
@@ -312,4 +312,63 @@ fn client_that_leaves_ends_its_batch() {
     let handled = support::settled("the number of calls", || count.load(Ordering::SeqCst));
     assert!(handled < CALLS, "{handled}");
     end(running);
+}
+
+/// Number of turns that took longer than `turn_slow`, 100 ms by default.
+fn slow_turns(admin: SocketAddr) -> f64 {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let of = |line: String| Some(line.strip_prefix("corelane_events_total{")?.to_owned());
+    let values = lines.filter_map(of).filter(|line| line.contains("event=\"slow_turn\""));
+    values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+#[test]
+fn large_results_that_are_ready_together_are_encoded_in_several_turns() {
+    const RESULTS: u32 = 64;
+    let at = Instant::now() + Duration::from_secs(2);
+    let large = Tool::new("large").run_async(async move |_: NoArguments, _| {
+        time::sleep(at.saturating_duration_since(Instant::now())).await;
+        "x".repeat(1_000_000)
+    });
+    let admin = Some("127.0.0.1:0".parse().unwrap());
+    let config = Config { admin, ..config(1, Limits::default()) };
+    let running = Server::builder("test", "0").tool(large).build().start(&config).unwrap();
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "large"}});
+    let connect = |_| {
+        let mut client = Client::connect(running.addresses()[0]);
+        client.send(post("", call.to_string()));
+        client
+    };
+    let mut clients: Vec<Client> = (0..RESULTS).map(connect).collect();
+    await_calls_in_flight(&running, RESULTS);
+    let before = slow_turns(running.admin_address().unwrap());
+    clients.iter_mut().for_each(|client| assert_eq!(client.read().status, 200));
+    assert_eq!(slow_turns(running.admin_address().unwrap()), before);
+    drop(clients);
+    end(running);
+}
+
+#[test]
+fn subscriptions_of_clients_that_leave_together_are_removed_in_several_turns() {
+    const CLIENTS: usize = 128;
+    let server = ServerProcess::observed(corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1"]));
+    let clients: Vec<Peer> = (0..CLIENTS)
+        .map(|client| {
+            let uris: Vec<String> =
+                (0..1024).map(|number| format!("demo://greeting/{client}-{number}")).collect();
+            let mut peer = Peer::connect(server.address);
+            peer.open(&PeerRequest::listen(json!({"resourceSubscriptions": uris})));
+            peer
+        })
+        .collect();
+    assert!(metric(server.admin(), "corelane_subscription_bytes") > 2e6);
+    let before = slow_turns(server.admin());
+    // All of them have left when the server goes on.
+    server.signal("-STOP");
+    drop(clients);
+    server.signal("-CONT");
+    await_metric(server.admin(), "corelane_subscription_bytes", 0.0);
+    assert_eq!(slow_turns(server.admin()), before);
 }

@@ -38,7 +38,7 @@ use entropy::Entropy;
 use in_flight::InFlightCalls;
 use pending::PendingCall;
 use suspended::SuspendedCall;
-use turn_budget::TurnBudget;
+pub(crate) use turn_budget::TurnBudget;
 
 use crate::{
     call::{Callable, Caller, Kind, Reply, RequestContext, Revision},

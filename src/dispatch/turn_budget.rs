@@ -38,13 +38,14 @@ impl TurnBudget {
         self.check_at == 0
     }
 
+    /// Reads the clock. Returns whether the budget is used up.
     #[cold]
-    fn check(&mut self) -> bool {
+    pub(crate) fn check(&mut self) -> bool {
         if self.is_used_up() || self.began.elapsed() >= self.limit {
             self.check_at = 0;
             return true;
         }
-        self.check_at = self.handled + self.handled.min(CHECK_EVERY);
+        self.check_at = self.handled + self.handled.clamp(1, CHECK_EVERY);
         false
     }
 }

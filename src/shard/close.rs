@@ -14,6 +14,9 @@ use crate::{
 /// Minimum time between two interim responses to a client that may have left.
 const PEER_CHECK_MIN: Duration = Duration::from_millis(100);
 
+/// Number of topics whose removal takes no more time than a request.
+const TOPICS_FEW: usize = 16;
+
 impl Shard {
     pub(super) fn on_peer_closed(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
@@ -240,7 +243,22 @@ impl Shard {
             let peer = connection.peer;
             self.pipeline.rejected("peer_lost", peer);
         }
-        self.close(socket);
+        if !self.defers_end(socket) {
+            self.close(socket);
+        }
+    }
+
+    /// Whether a connection that has ended is closed behind others, as far as turns have time: it has a subscription to many topics,
+    /// and a client may end many such connections at once.
+    pub(super) fn defers_end(&mut self, socket: SocketId) -> bool {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return false };
+        let Phase::Listening(subscriber) = connection.phase else { return false };
+        let subscriptions = &self.pipeline.dispatcher.state.subscriptions;
+        let defers = subscriptions.usage(subscriber).named > TOPICS_FEW;
+        if defers && !std::mem::replace(&mut connection.peer_closed, true) {
+            self.ended.push_back(socket);
+        }
+        defers
     }
 
     /// Closes a connection with its calls, subscriptions and streams.

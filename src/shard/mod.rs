@@ -47,7 +47,7 @@ use crate::{
     config::{Limits, Transport},
     connection::{Census, Connection, Pipeline},
     delivery::DeliveryQueue,
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, TurnBudget},
     runtime::{Timers, instant_after},
     telemetry::{
         log::panic_message,
@@ -116,6 +116,8 @@ pub struct Shard {
     to_resume: VecDeque<SocketId>,
     /// Connections with input that earlier turns had no time for.
     leftovers: Leftovers,
+    /// Connections that have ended, and whose subscriptions earlier turns had no time to remove.
+    ended: VecDeque<SocketId>,
     /// Whether received bytes are left, because others have been left before them.
     defers_input: bool,
     now: Instant,
@@ -183,6 +185,7 @@ impl Shard {
             delivering: DeliveryQueue::default(),
             to_resume: VecDeque::new(),
             leftovers: Leftovers::default(),
+            ended: VecDeque::new(),
             defers_input: false,
             now,
             awake_by: now,
@@ -281,7 +284,7 @@ impl Shard {
                 break;
             }
         }
-        worked |= !self.leftovers.is_empty();
+        worked |= !self.leftovers.is_empty() || !self.ended.is_empty();
         if worked {
             let took = self.pipeline.end_turn(self.limits.turn_slow);
             self.balancer.end_turn(self.now, took);
@@ -362,6 +365,7 @@ impl Shard {
                 self.on_arrival(socket, listener, arrival, peer);
             }
             Event::Connected { socket, .. } => self.on_connected(socket),
+            Event::PeerClosed { socket } if self.defers_end(socket) => {}
             Event::PeerClosed { socket } => self.on_peer_closed(socket),
             Event::ReceiveFailed { socket, error } => self.on_socket_failed(socket, &error),
             Event::HandedOver { socket } => self.on_handed_over(socket),
@@ -375,14 +379,19 @@ impl Shard {
         }
     }
 
-    /// Handles events of calls. Returns their number.
+    /// Handles events of calls. Returns their number, or [`CALL_EVENTS_PER_TURN`] if some may be left.
     fn take_call_events(&mut self) -> usize {
+        let mut budget = None;
         // Bounded, because an event may start the next call, which queues further events.
         for taken in 0..CALL_EVENTS_PER_TURN {
             let Some(event) = self.dispatcher().next_event() else { return taken };
+            // A large result takes milliseconds. The time is not that of the input, so that neither waits for the other.
+            let budget =
+                budget.get_or_insert_with(|| TurnBudget::new(self.limits.turn_budget, Instant::now()));
             self.dispatcher().on_call_event(event);
             // Counted as memory of connections once they are drained.
-            if self.dispatcher().state.deliveries.buffered_bytes() >= DELIVERED_BYTES_PER_TURN {
+            let delivered = self.dispatcher().state.deliveries.buffered_bytes();
+            if budget.charge() || delivered >= DELIVERED_BYTES_PER_TURN {
                 break;
             }
         }

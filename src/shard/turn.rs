@@ -27,7 +27,21 @@ impl Shard {
         if std::mem::take(&mut self.defers_input) {
             self.handle_leftovers();
         }
+        if !self.ended.is_empty() {
+            self.close_ended();
+        }
         worked
+    }
+
+    /// Closes connections that have ended, at least one, until the turn's budget is used up.
+    #[cold]
+    fn close_ended(&mut self) {
+        while let Some(socket) = self.ended.pop_front() {
+            self.guarded(Some(socket), |shard| shard.close(socket));
+            if self.pipeline.dispatcher.budget.check() {
+                break;
+            }
+        }
     }
 
     #[cold]
