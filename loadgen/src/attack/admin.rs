@@ -1,11 +1,13 @@
 //! The admin address: connections with half a head.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::{collections::VecDeque, sync::Mutex, thread, time::Duration};
 
 use super::{Attack, Attacker, Bystander, attacker::SOURCE, wire::Connection};
 
 /// Connections held: several times the maximum of the server.
 const HELD: usize = 200;
+/// Pause between two connections: there are at most 5,000 in a second, because connecting alone is no part of the attack.
+const PAUSE: Duration = Duration::from_micros(200);
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![Attack {
@@ -22,6 +24,7 @@ fn partial_heads(attacker: &Attacker<'_>) {
         let mut connection = Connection::open(attacker.admin, SOURCE, None)?;
         connection.send(b"GET /healthz HTTP/1.1\r\nHo")?;
         attacker.count(1);
+        thread::sleep(PAUSE);
         let mut held = held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         held.push_back(connection);
         if held.len() > HELD {

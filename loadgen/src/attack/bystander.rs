@@ -34,13 +34,11 @@ use crate::{
 /// Address of the bystander.
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 /// Connections of the bystander.
-const CONNECTIONS: u32 = 8;
+const CONNECTIONS: u32 = 32;
 /// Time limit of a reply.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two streams of the bystander.
 const STREAM_PAUSE: Duration = Duration::from_millis(20);
-/// Part of the rate at which health is requested: each request has a connection of its own.
-const HEALTH_SHARE: f64 = 0.1;
 /// Length of the large messages of [`Bystander::LargeMessages`].
 const LARGE_BYTES: usize = 200_000;
 
@@ -59,7 +57,7 @@ pub(super) enum Bystander {
     Listens,
     /// Sessions with a stream, each on a connection of its own.
     SessionStreams,
-    /// Requests for health, instead of canonical ones.
+    /// Requests for health, instead of canonical ones: one after the other, each on a connection of its own.
     Health,
     /// Messages of [`LARGE_BYTES`].
     LargeMessages,
@@ -95,13 +93,18 @@ impl Bystander {
             Self::Health => (Target::parse(&format!("http://{}/healthz", server.admin))?, Era::Plain),
             _ => (server.target.clone(), Era::Modern),
         };
-        let share = if self == Self::Health { HEALTH_SHARE } else { 1.0 };
-        let rate_per_s = settings.rate_per_s * share;
+        // Idle connections of the admin address make room for new ones.
+        let is_closing = self == Self::Health;
+        let (pacing, connections) = if is_closing {
+            (Pacing::Storm, 1)
+        } else {
+            (Pacing::steady(duration, settings.rate_per_s, Gaps::Poisson), CONNECTIONS)
+        };
         let probe = probe(&target, Some(era), TIMEOUT)?;
         let requests: Result<Vec<Request>, LoadError> = self
             .operations()
             .into_iter()
-            .map(|(operation, weight)| Request::new(&target, era, operation, weight, false))
+            .map(|(operation, weight)| Request::new(&target, era, operation, weight, is_closing))
             .collect();
         Ok(Job {
             workload: String::new(),
@@ -112,8 +115,8 @@ impl Bystander {
                 handshake: false,
                 closes_unannounced: probe.closes_unannounced,
                 requests: requests?,
-                pacing: Pacing::steady(duration, rate_per_s, Gaps::Poisson),
-                connections: CONNECTIONS,
+                pacing,
+                connections,
                 pipeline: 1,
                 cores: settings.placement.cores(CONNECTIONS),
                 // Refusals count from the first moment of the attack.

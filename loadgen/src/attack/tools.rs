@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corelane::{Context, ListRoots, NoArguments, ResourceTemplate, ServerBuilder, TaskTerms, Tool};
+use corelane::{Content, Context, ListRoots, NoArguments, ResourceTemplate, ServerBuilder, TaskTerms, Tool};
 use serde_json::{Value, json};
 
 /// Environment variable of the fixture server: if it is set, there are the tools of this module and those that panic.
@@ -33,8 +33,12 @@ pub fn add_tools(server: ServerBuilder) -> ServerBuilder {
     let large = Tool::new(LARGE_TASK).task(terms).run_blocking(|_: NoArguments, _| "x".repeat(LARGE_BYTES));
     let ask = Tool::new(ASK)
         .run_async(async |_: NoArguments, cx: Context| format!("{:?}", cx.ask(ListRoots::default()).await));
-    let validated =
-        |name, schema: Value| Tool::new(name).input_schema::<Value>(schema).run(|_: Value, _| "valid");
+    // The arguments are not converted, which would take more time than their validation.
+    let validated = |name, schema: Value| {
+        Tool::new(name)
+            .input_schema::<()>(schema)
+            .run_raw(|_arguments, _cx, reply| reply.push(Content::text("valid")))
+    };
     let object_of =
         |property: &str, schema: Value| json!({"type": "object", "properties": {property: schema}});
     let branches: Vec<Value> = (0..50).map(|number| json!({"minimum": number})).collect();
