@@ -19,12 +19,16 @@ use std::{
 use crossbeam_channel::bounded;
 
 #[cfg(feature = "cli")]
-use tracing::{error, level_filters::LevelFilter, warn};
+use tracing::{error, warn};
 #[cfg(feature = "cli")]
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+#[cfg(feature = "cli")]
+use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry};
 
 #[cfg(feature = "cli")]
-use crate::config::{Limits, Log, LogFormat, LogLevel};
+use super::log_level::reloadable;
+#[cfg(feature = "cli")]
+use crate::config::{Limits, Log, LogFormat};
 
 /// Maximum length of the text of a panic in a log line, in bytes. A handler may put its arguments into it.
 const PANIC_BYTES_MAX: usize = 4096;
@@ -60,20 +64,16 @@ pub(crate) fn start(log: Log, limits: &Limits) -> WorkerGuard {
         .finish(writer);
     // Nothing has been logged yet, so the writer has not read the counter.
     let _ = dropped.set(queue.error_counter());
-    let level = match log.level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
+    let (filter, control) = reloadable(log.level);
+    let lines = fmt::layer().with_ansi(false).with_writer(queue);
+    let lines = match log.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(queue);
     // A subscriber that the program has installed stays in place.
-    let _ = match log.format {
-        LogFormat::Text => tracing::subscriber::set_global_default(lines.finish()),
-        LogFormat::Json => tracing::subscriber::set_global_default(lines.json().flatten_event(true).finish()),
-    };
+    if tracing::subscriber::set_global_default(registry().with(filter).with(lines)).is_ok() {
+        control.install();
+    }
     log_panics(limits.log_lines_per_second_max);
     guard
 }

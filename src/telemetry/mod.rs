@@ -1,6 +1,7 @@
 //! Log and metrics.
 
 pub mod log;
+pub(crate) mod log_level;
 pub mod metrics;
 pub(crate) mod observer;
 pub mod turn_status;
