@@ -7,7 +7,7 @@
 #                Without it the first build takes about 2 minutes on 2 cores.
 #
 # Options of `corelane serve`, described by `target/quick/corelane serve --help`:
-#   --config --listen --shards --cpus --placement --spin-us --admin --allowed-hosts --allowed-origins --secret-file
+#   --config --listen --shards --cpus --placement --spin-us --admin --control --allowed-hosts --allowed-origins --secret-file
 #   --log --log-format --stats
 set -euo pipefail
 cd "$(dirname "$0")/.."

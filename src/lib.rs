@@ -47,8 +47,8 @@
 //! # Threads
 //!
 //! One thread per shard, pinned; the threads of the blocking pool and of tokio, on other cores than the shards if there are
-//! any; one for signals; one that writes the log; two that copy for stdio; the threads of the admin interface; and the caller
-//! of [`Server::serve`], which waits.
+//! any; one for signals; one that writes the log; two that copy for stdio; the threads of the admin interface and of the control
+//! socket; and the caller of [`Server::serve`], which waits.
 //!
 //! # Invariants
 //!
@@ -72,6 +72,7 @@ compile_error!(
 
 // Lowest first: a module may import only modules above it, and of those the ones that docs/ARCHITECTURE.md lists.
 pub mod config;
+mod control;
 mod signed_token;
 mod peer;
 mod memory;
@@ -167,7 +168,9 @@ pub use call::{
     Page, Ping, ProtocolError, Question, RemoteContext, Reply, ResourceLink, Revision, Role, Root, Sampled,
     Sampling, Structured, TaskTerms, Theme,
 };
-pub use config::{Config, ConfigError, ForwardedHeader, Limits, Network, Proxy, ShardPlacement};
+pub use config::{
+    Config, ConfigError, ControlSocket, ForwardedHeader, Limits, Network, Proxy, ShardPlacement,
+};
 pub use corelane_ring::ProbeError;
 pub use json::{DeserializeError, Elements, Members, Node, Number};
 pub use jsonrpc::{Id as RequestId, IdValue as RequestIdValue, OwnedId as OwnedRequestId};

@@ -39,7 +39,7 @@ fn sessions(client: &str, modes: &[&str], command: impl Fn() -> Command) {
         let mut command = command();
         command.args([session, mode]).arg(target.get_program()).args(target.get_args());
         // These servers have no admin address either.
-        command.env("CORELANE_ADMIN", "none");
+        command.env("CORELANE_ADMIN", "none").env("CORELANE_CONTROL", "none");
         let stdout = run(&mut command);
         print!("{stdout}");
         assert_eq!(stdout.lines().collect::<Vec<_>>(), steps(client, session, mode));
@@ -122,7 +122,7 @@ fn inspector_lists_and_calls_tools() {
         inspector.arg(target.get_program()).args(target.get_args());
         inspector.args(["--format", "json", "--protocol-era", era]).args(arguments);
         // The Inspector keeps files there, and passes its environment to the server.
-        inspector.env("HOME", &directory).env("CORELANE_ADMIN", "none");
+        inspector.env("HOME", &directory).env("CORELANE_ADMIN", "none").env("CORELANE_CONTROL", "none");
         let stdout = run(&mut inspector);
         let response: serde_json::Value =
             serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"));

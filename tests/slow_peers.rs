@@ -110,7 +110,10 @@ fn peer_that_vanishes_without_a_fin_is_closed_and_counted() {
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
     command.arg(serve.get_program()).args(serve.get_args());
-    command.args(["--config", &config_file("vanished", limits)]).env("CORELANE_ADMIN", "none");
+    command
+        .args(["--config", &config_file("vanished", limits)])
+        .env("CORELANE_ADMIN", "none")
+        .env("CORELANE_CONTROL", "none");
     let server = ServerProcess::spawn(command);
     let inside = |program: &[&str]| {
         let mut command = Command::new("nsenter");

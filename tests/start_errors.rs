@@ -87,7 +87,10 @@ fn denied_io_uring_is_reported_with_cause_and_remedy() {
             command.args(["-f", "-q", "-o", "/dev/null", "-e", "trace=io_uring_setup"]);
             command.args(["-e", &format!("inject=io_uring_setup:error={errno}")]);
             command.arg(env!("CARGO_BIN_EXE_corelane")).args(arguments);
-            command.env("CORELANE_ADMIN", "none").stdin(std::process::Stdio::null());
+            command
+                .env("CORELANE_ADMIN", "none")
+                .env("CORELANE_CONTROL", "none")
+                .stdin(std::process::Stdio::null());
             one_line(run(command), &words);
         }
     }
@@ -105,7 +108,11 @@ fn as_user(user: &str, shards: &str) -> Command {
         "--memlock=8388608:8388608",
     ]);
     command.args([env!("CARGO_BIN_EXE_corelane"), "serve", "--listen", "127.0.0.1:0", "--shards", shards]);
-    command.env("CORELANE_ADMIN", "none").env("CORELANE_LOG", "off").current_dir("/");
+    command
+        .env("CORELANE_ADMIN", "none")
+        .env("CORELANE_CONTROL", "none")
+        .env("CORELANE_LOG", "off")
+        .current_dir("/");
     command
 }
 
@@ -128,7 +135,10 @@ fn low_descriptor_limit_is_reported_with_need_limit_and_remedy() {
             let mut command = Command::new("prlimit");
             command.arg(format!("--nofile={descriptors}:{descriptors}"));
             command.arg(env!("CARGO_BIN_EXE_corelane")).args(arguments);
-            command.env("CORELANE_ADMIN", "none").stdin(std::process::Stdio::null());
+            command
+                .env("CORELANE_ADMIN", "none")
+                .env("CORELANE_CONTROL", "none")
+                .stdin(std::process::Stdio::null());
             one_line(run(command), &["1 shards", &format!("may have {descriptors} "), "ulimit -n 32"]);
         }
     }
@@ -145,7 +155,7 @@ fn low_descriptor_limit_is_reported_with_need_limit_and_remedy() {
 fn descriptor_limit_below_connections_max_is_a_warning_with_the_number() {
     let mut command = Command::new("prlimit");
     command.args(["--nofile=1000:1000", env!("CARGO_BIN_EXE_corelane"), "serve", "--listen", "127.0.0.1:0"]);
-    command.args(["--shards", "1"]).env("CORELANE_ADMIN", "none");
+    command.args(["--shards", "1"]).env("CORELANE_ADMIN", "none").env("CORELANE_CONTROL", "none");
     let server = ServerProcess::spawn(command);
     server.signal("-TERM");
     let (_, _, stderr) = server.wait(std::time::Duration::from_secs(15));
@@ -184,7 +194,7 @@ fn descriptor_limit_below_the_need_of_shards_is_a_start_error() {
             "--shards",
             "16",
         ]);
-        command.env("CORELANE_ADMIN", "none").env("CORELANE_LOG", "off");
+        command.env("CORELANE_ADMIN", "none").env("CORELANE_CONTROL", "none").env("CORELANE_LOG", "off");
         let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
         let status = support::exit_status(&mut child, std::time::Duration::from_secs(20));
         let mut stderr = String::new();

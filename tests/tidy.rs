@@ -350,7 +350,11 @@ fn every_file_is_part_of_a_module() {
 
 #[test]
 fn every_configuration_key_has_a_comment() {
-    let defaults = corelane::Config { admin: Some(corelane::Config::ADMIN), ..Default::default() };
+    let defaults = corelane::Config {
+        admin: Some(corelane::Config::ADMIN),
+        control: corelane::ControlSocket::Auto,
+        ..Default::default()
+    };
     let text = fs::read_to_string(root().join("corelane.toml")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let keys = |toml: &str| -> Vec<String> {

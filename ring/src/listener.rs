@@ -6,7 +6,10 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        unix::{
+            fs::{FileTypeExt, MetadataExt, PermissionsExt},
+            net::UnixListener,
+        },
     },
     path::{Path, PathBuf, absolute},
     sync::Arc,
@@ -209,6 +212,12 @@ impl UnixSocket {
     pub fn listener(&self) -> io::Result<Listener> {
         let descriptor = Arc::new(self.socket.as_fd().try_clone_to_owned()?);
         Ok(Listener { descriptor, shared: true, refuses: false })
+    }
+
+    /// Returns the listening socket, for a server without a ring, and the file.
+    #[must_use]
+    pub fn into_std(self) -> (UnixListener, SocketFile) {
+        (OwnedFd::from(self.socket).into(), self.file)
     }
 
     /// Returns the file, after all listeners have been created.

@@ -129,6 +129,12 @@ impl Ring {
         self.slots.occupied()
     }
 
+    /// Number of provided buffers.
+    #[must_use]
+    pub fn buffers(&self) -> u16 {
+        self.pool.count()
+    }
+
     /// Number of provided buffers held by [`ReceivedBuffer`](crate::ReceivedBuffer)s.
     #[must_use]
     pub fn buffers_held(&self) -> u16 {

@@ -14,6 +14,7 @@ use std::{
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{
+    control::ControlRefusals,
     event_loop::EventLoop,
     pages::PageMakers,
     shared::{Rejections, Shared},
@@ -44,6 +45,7 @@ impl Admin {
         (limits, pressure): (Limits, MemoryPressure),
         shards: Vec<ShardHandle>,
         pool: PoolObserver,
+        control_refusals: Arc<ControlRefusals>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -56,6 +58,7 @@ impl Admin {
             rejections: Mutex::new(Rejections::new(limits.log_lines_per_second_max)),
             connections_evicted: AtomicU64::new(0),
             pages_refused: AtomicU64::new(0),
+            control_refusals,
             pressure,
             draining: AtomicBool::new(false),
             released: AtomicBool::new(false),

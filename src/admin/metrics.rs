@@ -44,7 +44,7 @@ pub(super) fn metrics(shared: &Shared) -> String {
         ("connection_evicted", shared.connections_evicted.load(Ordering::Relaxed)),
         ("pages_waiting", shared.pages_refused.load(Ordering::Relaxed)),
     ];
-    write_admin_refusals(&mut text, counts.chain(own));
+    write_admin_refusals(&mut text, counts.chain(own).chain(shared.control_refusals.counts()));
     let help = "Schemas compiled since the process started.";
     write_counter(&mut text, "corelane_schemas_compiled_total", help, crate::schema::compiled());
     write_limits(&mut text, &shared.limits.to_numbers());

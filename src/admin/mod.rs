@@ -3,10 +3,17 @@
 //!
 //! One thread does the I/O of all connections, and one thread for each kind of page waits for the shards. A connection that has
 //! not sent a whole request never holds the place of one that has.
+//!
+//! Nothing on this address changes the state of the server. That is done through the control socket (`control/`), a Unix socket for
+//! the user of the server and root.
 
+mod allocator;
 mod connection;
+mod control;
 mod event_loop;
 mod health;
+#[cfg(feature = "jemalloc")]
+mod jemalloc;
 mod listener;
 mod metrics;
 mod pages;
@@ -14,4 +21,5 @@ mod response;
 mod shared;
 mod wake;
 
+pub(crate) use control::{ControlListener, ControlRefusals, ControlServer, Drain, Identity};
 pub(crate) use listener::Admin;

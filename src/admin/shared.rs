@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64},
     },
     time::{Duration, Instant},
@@ -11,6 +11,7 @@ use std::{
 use strum::VariantArray;
 use tracing::warn;
 
+use super::control::ControlRefusals;
 use crate::{
     config::Limits,
     http1::{AllowedHosts, RejectReason, RequestHead, excerpt},
@@ -76,6 +77,7 @@ pub(super) struct Shared {
     pub(super) connections_evicted: AtomicU64,
     /// Requests that were answered 503 because too many waited for the same page.
     pub(super) pages_refused: AtomicU64,
+    pub(super) control_refusals: Arc<ControlRefusals>,
     /// While it is high, `/readyz` answers 503.
     pub(super) pressure: MemoryPressure,
     /// `/readyz` answers 503.

@@ -5,7 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::options::{LogOptions, SecretFileOptions};
-use crate::config::{Admin, Config, ConfigError, Cores, Listen, ShardPlacement, check_host, check_origin};
+use crate::config::{
+    Admin, Config, ConfigError, ControlSocket, Cores, Listen, ShardPlacement, check_host, check_origin,
+};
 
 /// Options and environment variables take precedence over the file; all are optional.
 #[derive(Args)]
@@ -41,6 +43,11 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "ADDR:PORT", env = "CORELANE_ADMIN")]
     admin: Option<Admin>,
 
+    /// Control socket for `ctl`: auto, none, or PATH [default: auto, which is $XDG_RUNTIME_DIR/corelane/PID.sock, else
+    /// /run/corelane/PID.sock, else /tmp/corelane-UID/PID.sock]
+    #[arg(long, value_name = "PATH", env = "CORELANE_CONTROL")]
+    control: Option<ControlSocket>,
+
     /// Hosts to accept besides loopback names: NAME or NAME:PORT [default: none]
     #[arg(long, value_name = "HOST", env = "CORELANE_ALLOWED_HOSTS", value_delimiter = ',', alias = "allowed-host",
         value_parser = host)]
@@ -75,7 +82,7 @@ impl ServeArguments {
     pub(super) fn into_config(self) -> Result<Config, Vec<ConfigError>> {
         let base = match &self.config {
             Some(path) => Config::read(path)?,
-            None => Config { admin: Some(Config::ADMIN), ..Config::default() },
+            None => Config { admin: Some(Config::ADMIN), control: ControlSocket::Auto, ..Config::default() },
         };
         Ok(Config {
             listen: if self.listen.is_empty() { base.listen } else { self.listen },
@@ -99,6 +106,7 @@ impl ServeArguments {
             },
             secret_file: self.secret.secret_file.or(base.secret_file),
             admin: self.admin.map_or(base.admin, |Admin(address)| address),
+            control: self.control.unwrap_or(base.control),
             log: self.log.over(base.log),
             ..base
         })

@@ -227,7 +227,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{ForwardedHeader, Limits, Log, Proxy, ShardPlacement},
+        super::{ControlSocket, ForwardedHeader, Limits, Log, Proxy, ShardPlacement},
         *,
     };
 
@@ -238,7 +238,8 @@ mod tests {
 
     #[test]
     fn empty_file_has_the_defaults_of_the_command_line() {
-        let of_command_line = Config { admin: Some(Config::ADMIN), ..Config::default() };
+        let of_command_line =
+            Config { admin: Some(Config::ADMIN), control: ControlSocket::Auto, ..Config::default() };
         assert_eq!(Config::from_toml("").unwrap(), of_command_line);
     }
 
@@ -266,6 +267,7 @@ mod tests {
             blocking_threads: Some(9),
             stats: true,
             admin: None,
+            control: ControlSocket::Path("/run/c.sock".into()),
             admin_allowed_hosts: vec!["m".to_owned()],
             allowed_hosts: vec!["a".to_owned(), "b:1".to_owned()],
             allowed_origins: vec!["https://a".to_owned()],

@@ -261,6 +261,15 @@ pub struct Limits {
     /// Concurrent connections of the admin interface; scrapes may take half. Beyond it: a connection without a whole request is
     /// closed for each new one. Change: restart.
     pub admin_connections_max: usize,
+    /// Concurrent connections of the control socket. Beyond it: an error line, connection closed. Change: restart.
+    pub control_connections_max: usize,
+    /// Length of a request line of the control socket, in bytes. Beyond it: an error line, connection closed. Change: restart.
+    #[serde(deserialize_with = "super::size::deserialize")]
+    pub control_request_bytes_max: usize,
+    /// Time that a connection of the control socket may take for a request line, and for reading a reply. Beyond it: an error
+    /// line, connection closed. Change: restart.
+    #[serde(with = "humantime_serde")]
+    pub control_timeout: Duration,
     /// Time an idle connection, and the handshake of a new one, may take during a drain, for a request that may be in transit.
     /// Change: live.
     #[serde(with = "humantime_serde")]
@@ -353,6 +362,9 @@ impl Default for Limits {
             log_lines_per_second_max: 100,
             log_lines_queued_max: 10_000,
             admin_connections_max: 32,
+            control_connections_max: 8,
+            control_request_bytes_max: 64 * 1024,
+            control_timeout: Duration::from_secs(10),
             drain_grace: Duration::from_millis(250),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
@@ -504,6 +516,9 @@ impl Limits {
             log_lines_per_second_max: 1..=1_000_000,
             log_lines_queued_max: 16..=1_000_000,
             admin_connections_max: 1..=10_000,
+            control_connections_max: 1..=1000,
+            control_request_bytes_max: 1024..=16 << 20,
+            control_timeout: MILLISECOND..=DAY,
             drain_grace: Duration::ZERO..=DAY,
             drain_delay: Duration::ZERO..=DAY,
             // Zero: calls in flight are cancelled at once.

@@ -2,6 +2,7 @@
 
 mod allowed;
 mod bound;
+mod control;
 mod cores;
 mod error;
 mod file;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "cli")]
 pub(crate) use allowed::{check_host, check_origin};
+pub use control::ControlSocket;
 pub use cores::Cores;
 pub use error::ConfigError;
 pub use limits::{Limits, SchemaLimits};
@@ -47,6 +49,8 @@ pub struct Config {
     pub stats: bool,
     /// Address of `/healthz`, `/readyz` and `/metrics`; `None` disables them.
     pub admin: Option<SocketAddr>,
+    /// The control socket, through which `corelane ctl` inspects the server and drains it.
+    pub control: ControlSocket,
     /// Hosts allowed on the admin address, in addition to `allowed_hosts`, loopback names and IP addresses.
     pub admin_allowed_hosts: Vec<String>,
     /// Hosts allowed in addition to loopback names: `name` with any port, or `name:port`.
@@ -105,6 +109,7 @@ impl Default for Config {
             memory_max: None,
             stats: false,
             admin: None,
+            control: ControlSocket::None,
             admin_allowed_hosts: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),

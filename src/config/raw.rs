@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Config, Cores, Limits, Listen, Log, Proxy, ShardPlacement, bound::Bound};
+use super::{Admin, Config, ControlSocket, Cores, Limits, Listen, Log, Proxy, ShardPlacement, bound::Bound};
 
 /// The configuration file. Every key has a default, and every key is written.
 #[derive(Serialize, Deserialize)]
@@ -44,9 +44,10 @@ pub(super) struct RawServer {
 #[serde(transparent)]
 struct Bytes(#[serde(deserialize_with = "super::size::deserialize")] usize);
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct RawAdmin {
+    control: ControlSocket,
     pub(super) allowed_hosts: Vec<String>,
 }
 
@@ -72,13 +73,19 @@ struct RawSchema {
 
 impl Default for RawConfig {
     fn default() -> Self {
-        Self::from(&Config { admin: Some(Config::ADMIN), ..Config::default() })
+        Self::from(&Config { admin: Some(Config::ADMIN), control: ControlSocket::Auto, ..Config::default() })
     }
 }
 
 impl Default for RawServer {
     fn default() -> Self {
         RawConfig::default().server
+    }
+}
+
+impl Default for RawAdmin {
+    fn default() -> Self {
+        RawConfig::default().admin
     }
 }
 
@@ -98,7 +105,10 @@ impl From<&Config> for RawConfig {
                 admin: Admin(config.admin),
                 stats: config.stats,
             },
-            admin: RawAdmin { allowed_hosts: config.admin_allowed_hosts.clone() },
+            admin: RawAdmin {
+                control: config.control.clone(),
+                allowed_hosts: config.admin_allowed_hosts.clone(),
+            },
             http: RawHttp {
                 allowed_hosts: config.allowed_hosts.clone(),
                 allowed_origins: config.allowed_origins.clone(),
@@ -131,6 +141,7 @@ impl RawConfig {
             memory_max: server.memory_max.map(|Bytes(bytes)| bytes),
             stats: server.stats,
             admin: server.admin.0,
+            control: admin.control,
             admin_allowed_hosts: admin.allowed_hosts,
             allowed_hosts: http.allowed_hosts,
             allowed_origins: http.allowed_origins,

@@ -160,6 +160,24 @@ impl Connection {
         self.out.len() + self.framer.buffered_bytes() + lines + self.deferred.buffered_bytes()
     }
 
+    /// Memory of the buffers of the connection in bytes, without those that the ring sends.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let lines = self.json_lines.as_ref().map_or(0, |lines| lines.framer.kept_bytes());
+        self.out.capacity() + self.framer.kept_bytes() + lines + self.deferred.buffered_bytes()
+    }
+
+    /// Frees the memory that the buffers do not need.
+    pub(crate) fn shrink(&mut self) {
+        self.framer.shrink();
+        if let Some(lines) = &mut self.json_lines {
+            lines.framer.shrink();
+        }
+        // An empty outbox with memory is in use until the end of the turn.
+        if !self.out.is_empty() {
+            self.out.shrink_to_fit();
+        }
+    }
+
     /// Whether requests are handled as they arrive.
     pub(crate) fn is_reading(&self) -> bool {
         matches!(self.phase, Phase::Idle | Phase::Head | Phase::Body { .. })

@@ -161,6 +161,16 @@ impl Pipeline {
         self.spare_assembly = Some(assembly);
     }
 
+    /// Memory of the spare assembly buffer, in bytes.
+    pub(crate) fn spare_bytes(&self) -> usize {
+        self.spare_assembly.as_ref().map_or(0, |assembly| assembly.kept_bytes())
+    }
+
+    /// Frees the spare assembly buffer.
+    pub(crate) fn free_spare(&mut self) {
+        self.spare_assembly = None;
+    }
+
     /// Serves another snapshot from the next request on. Calls in flight end as they were started. Returns the snapshot that
     /// was served before, to be freed elsewhere.
     pub(crate) fn replace(

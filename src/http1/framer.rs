@@ -215,6 +215,30 @@ impl Framer {
         })
     }
 
+    /// Memory of the buffers, in bytes.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| {
+            assembly.bytes.capacity()
+                + assembly
+                    .chunked
+                    .as_ref()
+                    .map_or(0, |chunked| chunked.body.capacity() + chunked.head_bytes.capacity())
+        })
+    }
+
+    /// Frees the memory that buffered bytes do not need.
+    pub fn shrink(&mut self) {
+        if let Some(assembly) = &mut self.assembly {
+            assembly.bytes.drain(..assembly.handled);
+            assembly.handled = 0;
+            assembly.bytes.shrink_to_fit();
+            if let Some(chunked) = &mut assembly.chunked {
+                chunked.body.shrink_to_fit();
+            }
+        }
+    }
+
     /// Buffers bytes without processing them, as when they arrive while the handler is paused. `buffer` returns the assembly
     /// buffer, if one is needed.
     pub fn hold(&mut self, input: &[u8], buffer: impl FnOnce() -> Box<Assembly>) {
@@ -248,6 +272,12 @@ fn handle_request(
 }
 
 impl Assembly {
+    /// Memory of the buffer, in bytes.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Clears the buffer. Its capacity is kept if it is at most `bytes_max`.
     pub fn clear(&mut self, bytes_max: usize) {
         let mut bytes = std::mem::take(&mut self.bytes);

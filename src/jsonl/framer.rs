@@ -133,6 +133,21 @@ impl LineFramer {
         self.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len() - assembly.handled)
     }
 
+    /// Memory of the buffer, in bytes.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.bytes.capacity())
+    }
+
+    /// Frees the memory that buffered bytes do not need.
+    pub fn shrink(&mut self) {
+        if let Some(assembly) = &mut self.assembly {
+            assembly.bytes.drain(..assembly.handled);
+            assembly.handled = 0;
+            assembly.bytes.shrink_to_fit();
+        }
+    }
+
     /// Buffers bytes without processing them, as when they arrive while the handler is paused.
     pub fn hold(&mut self, input: &[u8]) {
         if !input.is_empty() {

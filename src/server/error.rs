@@ -47,6 +47,16 @@ pub enum StartError {
         /// The remedy.
         remedy: &'static str,
     },
+    /// Listening on the control socket failed.
+    #[error("cannot listen on {path} for the control socket: {reason}; remedy: {remedy}")]
+    ListenControl {
+        /// The path.
+        path: String,
+        /// The error of the kernel.
+        reason: io::Error,
+        /// The remedy.
+        remedy: &'static str,
+    },
     /// A non-loopback address is configured for HTTP without `allowed_hosts`.
     #[error(
         "{0} is not a loopback address, and no allowed hosts are configured; remedy: name the hosts that clients use with \
@@ -132,6 +142,7 @@ impl StartError {
             Self::CoreAbsent { .. } => Some("server.cpus"),
             Self::Listen { .. } | Self::NotLoopback(_) | Self::LinesNotLoopback(_) => Some("server.listen"),
             Self::ListenAdmin { .. } => Some("server.admin"),
+            Self::ListenControl { .. } => Some("admin.control"),
             Self::Secret { .. } => Some("security.secret_file"),
             Self::CallsAbandoned { .. } => Some("limits.drain_timeout"),
             _ => None,

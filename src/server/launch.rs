@@ -6,9 +6,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use super::listening::{check_reach, repeated};
 use super::{
     builder::Server,
+    drain::DrainOnce,
     ended_sessions::store_ends,
     error::{StartError, resource},
-    listening::{Listening, listen_admin},
+    listening::{Listening, listen_admin, listen_control},
     machine::{check_descriptors, probe, sockets_max},
     memory::{fit_limits, memory_max, watch_memory},
     placement::Placements,
@@ -18,7 +19,8 @@ use super::{
     watchdog::watch_shards,
 };
 use crate::{
-    config::{Config, Endpoint, Listen, Transport},
+    admin::{ControlListener, ControlRefusals, ControlServer, Drain, Identity},
+    config::{Config, Endpoint, Limits, Listen, Transport},
     http1::AllowedHosts,
     memory::MemoryPressure,
     registry::{EncodedLists, Registry, Snapshot},
@@ -99,6 +101,7 @@ impl Server {
         let Listening { listeners, sources, groups, files, .. } = listening;
         let mut sources = sources.into_iter();
         let admin_listener = config.admin.map(listen_admin).transpose()?;
+        let control_listener = listen_control(&config.control)?;
         let is_local = listeners.iter().all(Listen::is_local);
         let allowed_hosts = AllowedHosts::new(&config.allowed_hosts, &config.allowed_origins, is_local);
         let off_shard = start_worker_pools(&placement.free, config)?;
@@ -111,6 +114,8 @@ impl Server {
             handles: Vec::new(),
             shards: Vec::new(),
             admin: None,
+            drain: None,
+            control: None,
             connections_allowed: Some(sockets_max.saturating_sub(config.limits.connections_reserve)),
         };
         // Encoded once, shared by all shards. Where that fails, a shard reports the same error when it builds its snapshot.
@@ -147,7 +152,10 @@ impl Server {
         });
         match started.and_then(|()| {
             let limits = (config.limits, pressure.clone());
-            running.start_admin(admin_listener, admin_allowed_hosts(config, is_local), limits, pool)?;
+            let refusals = Arc::<ControlRefusals>::default();
+            let hosts = admin_allowed_hosts(config, is_local);
+            running.start_admin(admin_listener, hosts, limits.clone(), pool, Arc::clone(&refusals))?;
+            self.start_control(&mut running, control_listener, limits, memory_max, refusals)?;
             watch_shards(running.handles.clone(), groups, &config.limits)
                 .map_err(|error| resource("the thread that watches the shards", &error))
         }) {
@@ -159,6 +167,34 @@ impl Server {
                 Err(error)
             }
         }
+    }
+}
+
+impl Server {
+    /// Serves the control socket, if there is one, and sets the drain that it and signals start.
+    fn start_control(
+        &self,
+        running: &mut Running,
+        listener: Option<ControlListener>,
+        (limits, pressure): (Limits, MemoryPressure),
+        memory_max: u64,
+        refusals: Arc<ControlRefusals>,
+    ) -> Result<(), StartError> {
+        let drain: Arc<dyn Drain> = Arc::new(DrainOnce::new(running.stopper(), &limits));
+        running.drain = Some(Arc::clone(&drain));
+        let Some(listener) = listener else { return Ok(()) };
+        let info = self.registry.read(|registry| registry.info.clone());
+        let identity = Identity {
+            name: info.name,
+            version: info.version,
+            listen: running.listeners.iter().map(ToString::to_string).collect(),
+            admin: running.admin_address().map(|address| address.to_string()),
+        };
+        let shards = running.handles.clone();
+        let control =
+            ControlServer::start(listener, identity, shards, (limits, pressure, memory_max), drain, refusals);
+        running.control = Some(control.map_err(|error| resource("the control socket", &error))?);
+        Ok(())
     }
 }
 

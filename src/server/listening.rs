@@ -10,9 +10,12 @@ use std::{
 
 use corelane_ring::{KeepAlive, Listener, ListenerGroup, SocketFile, UnixSocket};
 
+use tracing::warn;
+
 use super::{error::StartError, listener_groups::ListenerGroups};
 use crate::{
-    config::{Config, Endpoint, Limits, Listen, Transport},
+    admin::ControlListener,
+    config::{Config, ControlSocket, Endpoint, Limits, Listen, Transport},
     shard::{ShardLoads, Sources},
 };
 
@@ -160,6 +163,44 @@ pub(super) fn listen_admin(address: SocketAddr) -> Result<TcpListener, StartErro
         },
         reason,
     })
+}
+
+/// Opens the listening socket of the control socket. `None`: none is configured, or no directory can be used.
+///
+/// # Errors
+/// A path is configured and listening on it fails.
+pub(super) fn listen_control(socket: &ControlSocket) -> Result<Option<ControlListener>, StartError> {
+    match socket {
+        ControlSocket::None => Ok(None),
+        ControlSocket::Auto => {
+            let listener = ControlListener::in_own_directory();
+            if listener.is_none() {
+                warn!(
+                    "there is no control socket: no directory for it can be used; remedy: set XDG_RUNTIME_DIR, or --control PATH, \
+                     or --control none"
+                );
+            }
+            Ok(listener)
+        }
+        ControlSocket::Path(path) => match ControlListener::at(path) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(reason) => Err(StartError::ListenControl {
+                path: path.display().to_string(),
+                remedy: match reason.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        "stop the server that has it, or choose another path with --control"
+                    }
+                    io::ErrorKind::AlreadyExists => {
+                        "remove it if nobody needs it, or choose another path with --control"
+                    }
+                    _ => {
+                        "choose a path in a directory that this user may write to with --control, or --control none"
+                    }
+                },
+                reason,
+            }),
+        },
+    }
 }
 
 /// The remedy for a failure to listen.

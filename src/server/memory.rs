@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::{
     config::{Config, Limits},
     memory::MemoryPressure,
+    telemetry::metrics::resident_memory,
 };
 
 /// How often the resident memory is read.
@@ -100,12 +101,6 @@ fn watch(memory_max: u64, pressure: &MemoryPressure) {
         info!(resident, memory_max, "memory is available again");
         pressure.set(false);
     }
-}
-
-/// The resident memory of the process, in bytes.
-fn resident_memory() -> Option<u64> {
-    let pages = Process::myself().ok()?.statm().ok()?.resident;
-    Some(pages.saturating_mul(procfs::page_size()))
 }
 
 #[cfg(test)]

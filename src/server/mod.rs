@@ -2,6 +2,7 @@
 //! joins.
 
 mod builder;
+mod drain;
 mod ended_sessions;
 mod error;
 mod executor;

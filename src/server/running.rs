@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -18,7 +19,7 @@ use super::{
     shard_thread::{ShardGroup, ShardPlan, ThreadError, Unstarted, spawn},
 };
 use crate::{
-    admin::Admin,
+    admin::{Admin, ControlRefusals, ControlServer, Drain},
     config::{Limits, Listen},
     http1::AllowedHosts,
     memory::MemoryPressure,
@@ -43,6 +44,9 @@ pub struct Running {
     /// The threads of the shards, by shard number.
     pub(super) shards: Vec<(usize, JoinHandle<Result<ShardMetrics, ThreadError>>)>,
     pub(super) admin: Option<Arc<Admin>>,
+    /// The drain, which is started once; set when the server has started.
+    pub(super) drain: Option<Arc<dyn Drain>>,
+    pub(super) control: Option<ControlServer>,
     /// Connections of one shard that the descriptor limit allows.
     pub(super) connections_allowed: Option<u32>,
 }
@@ -190,12 +194,20 @@ impl Running {
         allowed_hosts: AllowedHosts,
         limits: (Limits, MemoryPressure),
         pool: PoolObserver,
+        control_refusals: Arc<ControlRefusals>,
     ) -> Result<(), StartError> {
         if let Some(listener) = listener {
-            let admin = Admin::start(listener, allowed_hosts, limits, self.handles.clone(), pool);
+            let handles = self.handles.clone();
+            let admin = Admin::start(listener, allowed_hosts, limits, handles, pool, control_refusals);
             self.admin = Some(Arc::new(admin.map_err(|error| resource("the admin interface", &error))?));
         }
         Ok(())
+    }
+
+    /// The path of the control socket, if there is one.
+    #[must_use]
+    pub fn control_path(&self) -> Option<&Path> {
+        self.control.as_ref().map(ControlServer::path)
     }
 
     /// A handle that stops the server.

@@ -14,11 +14,12 @@ use tracing::{info, warn};
 
 use super::{
     builder::Server,
+    drain::notify_service_manager,
     error::{StartError, resource},
     listening::Listening,
     machine::{check_descriptors, is_too_few},
     placement::Placements,
-    running::{Running, Stopper},
+    running::Running,
     shard_thread::ENDPOINT,
     stdio,
 };
@@ -121,8 +122,7 @@ impl Server {
                 u64::from(limits.connections_max) + u64::from(limits.connections_reserve) + 1
             );
         }
-        let stop = running.stopper();
-        let (drain_delay, drain_timeout) = (limits.drain_delay, limits.drain_timeout);
+        let drain = running.drain.clone();
         let watcher = signals.handle();
         let signalled = thread::Builder::new()
             .name("signals".to_owned())
@@ -139,9 +139,8 @@ impl Server {
                     }
                     match first {
                         None => {
-                            notify_service_manager(&[NotifyState::Stopping]);
                             first = Some(Instant::now());
-                            drain_after(drain_delay, drain_timeout, signal, &stop);
+                            let _ = drain.as_ref().map(|drain| drain.start(Some(signal)));
                         }
                         Some(first) if first.elapsed() < SIGNAL_DEBOUNCE => {}
                         Some(_) => std::process::exit(128 + signal),
@@ -168,34 +167,6 @@ fn start_line(listen: &Listen, placement: &str) -> String {
             format!("listening on {listen} (HTTP at {ENDPOINT}, {placement})")
         }
         (Transport::JsonLines, _) => format!("listening on {listen} (newline-delimited JSON, {placement})"),
-    }
-}
-
-/// Reports a state to systemd, where `NOTIFY_SOCKET` is set.
-fn notify_service_manager(state: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(false, state) {
-        warn!(%error, "cannot report the server's state to NOTIFY_SOCKET");
-    }
-}
-
-/// Makes the server unready at once and starts the drain after `delay`, on a thread of its own, so that a second signal is
-/// still handled.
-fn drain_after(delay: Duration, drain_timeout: Duration, signal: i32, stop: &Stopper) {
-    if delay.is_zero() {
-        info!(signal, ?drain_timeout, "drain began");
-        return stop.drain();
-    }
-    stop.unready();
-    info!(signal, ?delay, ?drain_timeout, "not ready: drain begins after drain_delay");
-    let later = stop.clone();
-    let waiting = thread::Builder::new().name("drain-delay".to_owned()).spawn(move || {
-        thread::sleep(delay);
-        info!(?drain_timeout, "drain began");
-        later.drain();
-    });
-    if waiting.is_err() {
-        warn!("drain begins without drain_delay: no thread could be started for it");
-        stop.drain();
     }
 }
 

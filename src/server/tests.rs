@@ -8,12 +8,12 @@ use regex::Regex;
 use super::{
     builder::Server,
     error::{StartError, resource},
-    listening::{self, Listening, listen_admin},
+    listening::{self, Listening, listen_admin, listen_control},
     machine::too_few_descriptors,
     secret_file::read_secret,
 };
 use crate::{
-    config::{Config, ConfigError, Listen},
+    config::{Config, ConfigError, ControlSocket, Listen},
     registry::Tool,
 };
 
@@ -69,6 +69,7 @@ fn errors() -> Vec<StartError> {
         | StartError::Nothing(_)
         | StartError::Listen { .. }
         | StartError::ListenAdmin { .. }
+        | StartError::ListenControl { .. }
         | StartError::NotLoopback(_)
         | StartError::Secret { .. }
         | StartError::LinesNotLoopback(_)
@@ -104,6 +105,7 @@ fn errors() -> Vec<StartError> {
         listen(libc::EADDRNOTAVAIL),
         listen(libc::EEXIST),
         listen_admin(address).err().unwrap(),
+        listen_control(&ControlSocket::Path("/nonexistent/c.sock".into())).err().unwrap(),
         StartError::NotLoopback(address),
         StartError::LinesNotLoopback(address),
         read_secret("/nonexistent".as_ref()).err().unwrap(),

@@ -16,8 +16,10 @@ use corelane_ring::SocketId;
 pub(crate) use replay_buffer::{is_reply_event, read_event_id};
 pub(crate) use stream_table::Attachment;
 pub(crate) use subscriber::Subscriber;
+pub(crate) use subscriptions::inspect::SubscriberUsage;
 pub(crate) use subscriptions::{SubscriberKey, SubscriptionLimit, Subscriptions, Usage};
 pub(crate) use table::SessionTable;
+pub(crate) use table::inspect::{ReadPosition, ReplayUsage, SessionUsage};
 
 use crate::{
     call::Revision,

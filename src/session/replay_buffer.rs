@@ -50,6 +50,11 @@ impl ReplayBuffer {
         self.bytes = 0;
     }
 
+    /// Number of messages.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     /// Size of the messages, with [`EVENT_OVERHEAD_BYTES`] for each.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

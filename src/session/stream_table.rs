@@ -313,6 +313,11 @@ impl StreamTable {
         }
     }
 
+    /// The streams with the largest replay buffers, largest first, without those that are empty.
+    pub(super) fn largest(&self) -> impl Iterator<Item = &SessionStream> {
+        self.sizes.iter().rev().filter_map(|(_, index)| self.slots.get(*index as usize)?.stream.as_ref())
+    }
+
     /// The events of a stream after number `after`.
     pub(super) fn events_after(&self, id: StreamId, after: u64) -> Vec<u8> {
         let Some(stream) = self.get(id) else { return Vec::new() };

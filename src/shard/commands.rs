@@ -12,13 +12,19 @@ use std::{
 use crossbeam_channel::Sender;
 
 use super::snapshot_swap::{Served, SnapshotSwap};
-use crate::telemetry::metrics::ShardReport;
+use crate::{
+    control::{Inspection, ShardInspection},
+    telemetry::metrics::ShardReport,
+};
 
 /// Maximum number of queued report requests. The admin interface requests one at a time.
 pub(super) const REPORTS_MAX: usize = 16;
 
+/// Maximum number of queued inspections, and of those under way.
+pub(super) const INSPECTIONS_MAX: usize = 8;
+
 /// Capacity of the queue: the sum of the places of all kinds.
-pub(super) const COMMANDS_MAX: usize = REPORTS_MAX + 3;
+pub(super) const COMMANDS_MAX: usize = REPORTS_MAX + INSPECTIONS_MAX + 3;
 
 /// A command to a shard. Each kind has reserved places in the queue.
 pub(super) enum Command {
@@ -29,6 +35,9 @@ pub(super) enum Command {
     Report(Sender<ShardReport>),
     /// Accept what is in the queues of sockets that a shard which is stuck accepts from, too. One place.
     AcceptQueued,
+    /// Read the tables of the shard for the control socket. [`INSPECTIONS_MAX`] places: a further one is rejected, which closes its
+    /// channel.
+    Inspect(Inspection, Sender<ShardInspection>),
     /// Accept no more connections, finish the calls in flight, end. One place: further drains have no effect.
     Drain,
 }
@@ -39,6 +48,7 @@ impl Command {
         match self {
             Self::Swap(..) | Self::AcceptQueued | Self::Drain => 1,
             Self::Report(_) => REPORTS_MAX,
+            Self::Inspect(..) => INSPECTIONS_MAX,
         }
     }
 
@@ -47,7 +57,7 @@ impl Command {
     fn replace(self, queued: &mut Self) -> Self {
         match (&self, &*queued) {
             (Self::Swap(_, newer), Self::Swap(_, older)) => newer.supersede(older),
-            (Self::Report(_), _) => return self,
+            (Self::Report(_) | Self::Inspect(..), _) => return self,
             _ => {}
         }
         mem::replace(queued, self)
@@ -88,9 +98,9 @@ impl CommandQueue {
         self.lock().pop_front()
     }
 
-    /// Removes the requests for reports, which closes their channels.
+    /// Removes the requests for reports and the inspections, which closes their channels.
     pub(super) fn reject_reports(&self) {
-        self.lock().retain(|command| !matches!(command, Command::Report(_)));
+        self.lock().retain(|command| !matches!(command, Command::Report(_) | Command::Inspect(..)));
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Command>> {
@@ -129,6 +139,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        control::View,
         mesh::{Broadcast, Mailbox, Message},
         registry::{List, Lists, Snapshot},
     };
@@ -136,6 +147,11 @@ mod tests {
     fn report() -> (Command, Receiver<ShardReport>) {
         let (sender, receiver) = bounded(1);
         (Command::Report(sender), receiver)
+    }
+
+    fn inspect() -> (Command, Receiver<ShardInspection>) {
+        let (sender, receiver) = bounded(1);
+        (Command::Inspect(Inspection { view: View::Memory, top: 1 }, sender), receiver)
     }
 
     fn swap(swap: &Arc<SnapshotSwap>) -> Command {
@@ -154,6 +170,9 @@ mod tests {
         assert!(queue.push(swap(swapped)).is_none());
         assert!(queue.push(Command::AcceptQueued).is_none());
         assert!(queue.push(Command::Drain).is_none());
+        for _ in 0..INSPECTIONS_MAX {
+            assert!(queue.push(inspect().0).is_none());
+        }
         assert_eq!(queue.lock().len(), COMMANDS_MAX);
         (queue, receivers)
     }
@@ -169,13 +188,16 @@ mod tests {
     }
 
     #[test]
-    fn full_queue_rejects_a_further_report() {
+    fn full_queue_rejects_a_further_report_or_inspection() {
         let swapped = SnapshotSwap::new(Lists::default(), 1, Broadcast::default());
         let (queue, receivers) = full(&swapped);
         let (command, refused) = report();
         assert!(matches!(queue.push(command), Some(Command::Report(_))));
         assert_eq!(refused.try_recv().err(), Some(TryRecvError::Disconnected));
         assert!(receivers.iter().all(|receiver| receiver.try_recv().err() == Some(TryRecvError::Empty)));
+        let (command, refused_inspection) = inspect();
+        assert!(matches!(queue.push(command), Some(Command::Inspect(..))));
+        assert_eq!(refused_inspection.try_recv().err(), Some(TryRecvError::Disconnected));
         assert_eq!(kinds(&queue), (1, REPORTS_MAX, 1));
     }
 

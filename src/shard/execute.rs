@@ -32,6 +32,7 @@ impl Shard {
                 None => self.has_more = true,
             }
         }
+        self.advance_inspections();
         true
     }
 
@@ -50,6 +51,7 @@ impl Shard {
             Command::AcceptQueued => {
                 self.listeners.iter().for_each(|listener| self.ring.accept_queued(*listener));
             }
+            Command::Inspect(inspection, reply) => self.inspections.begin(inspection, reply),
             Command::Drain => self.begin_drain(),
         }
     }

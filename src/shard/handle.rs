@@ -13,6 +13,7 @@ use super::{
     snapshot_swap::{Served, SnapshotSlots, SnapshotSwap},
 };
 use crate::{
+    control::{Inspection, ShardInspection},
     mesh::{Mailbox, Message},
     registry::Snapshot,
     telemetry::{metrics::ShardReport, turn_status::TurnStatus},
@@ -122,6 +123,16 @@ impl ShardHandle {
         let (sender, receiver) = bounded(1);
         if !self.is_down() {
             self.command(Command::Report(sender));
+        }
+        receiver
+    }
+
+    /// Requests an inspection. The channel stays empty if the shard has ended or hangs, and is closed if too many inspections are due
+    /// or the shard is being restarted.
+    pub(crate) fn inspect(&self, inspection: Inspection) -> Receiver<ShardInspection> {
+        let (sender, receiver) = bounded(1);
+        if !self.is_down() {
+            self.command(Command::Inspect(inspection, sender));
         }
         receiver
     }

@@ -8,6 +8,8 @@ mod deliver;
 mod execute;
 mod hand_over;
 mod handle;
+mod inspect;
+mod inspections;
 mod leftovers;
 mod mailbox;
 mod memory;
@@ -40,6 +42,7 @@ pub use remains::Remains;
 pub use snapshot_swap::{Served, SnapshotSwap};
 pub use sources::Sources;
 
+use inspections::Inspections;
 use leftovers::Leftovers;
 use slow_send::SlowSend;
 
@@ -139,6 +142,8 @@ pub struct Shard {
     census: Census,
     /// Recipients of that report; at most `REPORTS_MAX`.
     reports_due: Vec<Sender<ShardReport>>,
+    /// Inspections for the control socket that are under way.
+    inspections: Inspections,
     /// The connection whose input or delivery is being handled.
     handling: Option<SocketId>,
 }
@@ -197,6 +202,7 @@ impl Shard {
             has_more: false,
             census: Census::default(),
             reports_due: Vec::new(),
+            inspections: Inspections::default(),
             handling: None,
         }
     }

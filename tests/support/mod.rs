@@ -93,6 +93,8 @@ fn at_home(command: &mut Command) {
         command.env_remove(format!("CORELANE_{name}"));
     }
     command.env("CORELANE_ADMIN", "none");
+    // The servers of other tests are found by `ctl` otherwise.
+    command.env("CORELANE_CONTROL", "none");
 }
 
 impl ServerProcess {

@@ -141,6 +141,16 @@ impl Snapshot {
         &self.tools
     }
 
+    /// Each tool with the length of its schemas as JSON, and the number of schemas within its input schema.
+    pub fn schemas(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.encoded.registry.tools().iter().zip(self.tools.iter()).map(|(declared, compiled)| {
+            let schemas =
+                [Some(&declared.description.input_schema), declared.description.output_schema.as_ref()];
+            let bytes = schemas.into_iter().flatten().map(|schema| schema.to_string().len()).sum();
+            (declared.name(), bytes, compiled.input.subschemas())
+        })
+    }
+
     /// The callables of all tools, prompts, resources, templates and their completers.
     pub fn callables(&self) -> impl Iterator<Item = &SharedCallable> {
         let tools = self.tools.iter().map(|tool| &tool.callable);

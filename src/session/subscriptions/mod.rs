@@ -2,6 +2,7 @@
 //! legacy sessions at home here. A subscriber whose connection has no room keeps the newest event of each topic until it is
 //! flushed: nothing queues up behind a slow reader, and every subscriber receives the newest change.
 
+pub(super) mod inspect;
 #[cfg(test)]
 mod tests;
 

@@ -8,6 +8,7 @@
 //!
 //! [spec]: https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#multiple-connections
 
+pub(super) mod inspect;
 #[cfg(test)]
 mod tests;
 

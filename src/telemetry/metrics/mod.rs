@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 pub use series::ToolFailure;
 use series::{Distribution, Series};
 
-pub use process::write_process;
+pub use process::{resident_memory, write_process};
 pub use prometheus::{
     ConnectionState, ConnectionStates, ShardReport, write_admin_refusals, write_counter, write_gauge,
     write_limits, write_prometheus,
@@ -186,6 +186,18 @@ impl ShardMetrics {
     /// Counts bytes handed to the kernel to be sent.
     pub fn send(&mut self, bytes: usize) {
         self.sent_bytes += bytes as u64;
+    }
+
+    /// Number of recorded replies.
+    #[must_use]
+    pub fn replies(&self) -> u64 {
+        self.methods.iter().map(|method| method.distribution().len()).sum()
+    }
+
+    /// Time spent in turns with work.
+    #[must_use]
+    pub fn busy(&self) -> Duration {
+        self.busy
     }
 
     /// Number of rejections for `reason`.

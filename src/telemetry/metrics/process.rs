@@ -11,6 +11,14 @@ pub fn write_process(out: &mut String) {
     let _ = write_all(out);
 }
 
+/// The resident memory of the process, in bytes.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn resident_memory() -> Option<u64> {
+    let pages = procfs::process::Process::myself().ok()?.statm().ok()?.resident;
+    Some(pages.saturating_mul(procfs::page_size()))
+}
+
 #[cfg(not(target_os = "linux"))]
 fn write_all(_: &mut String) -> fmt::Result {
     Ok(())

@@ -1,0 +1,225 @@
+//! The handlers of the requests: one for each command.
+
+use std::process;
+
+use tracing::info;
+
+use super::{
+    super::allocator::allocator,
+    collect::{Inspections, collect},
+    shared::Shared,
+};
+use crate::{
+    config::LogLevel,
+    control::{
+        Allocator, Buffers, Connections, Fault, Fragmentation, LogLevels, Memory, Reply, Request, Sessions,
+        ShardStatus, Status, TOP_MAX, ToolRow, View,
+    },
+    shard::ShardHandle,
+    telemetry::{
+        log_level,
+        metrics::{ShardReport, resident_memory},
+    },
+};
+
+/// Ratio of fragmentation above which it is high.
+const FRAGMENTATION_MAX: f64 = 0.5;
+
+/// Executes a command.
+///
+/// # Errors
+/// Why it cannot be executed.
+pub(super) fn handle(request: Request, shared: &Shared) -> Result<Reply, Fault> {
+    match request {
+        Request::Status => Ok(Reply::Status(status(shared))),
+        Request::Connections { top } => Ok(Reply::Connections(connections(shared, within(top)?))),
+        Request::Sessions { top } => Ok(Reply::Sessions(sessions(shared, within(top)?))),
+        Request::Memory { top } => Ok(Reply::Memory(Box::new(memory(shared, within(top)?)))),
+        Request::Buffers { top, shrink } => Ok(Reply::Buffers(buffers(shared, within(top)?, shrink))),
+        Request::Fragmentation => Ok(Reply::Fragmentation(fragmentation(allocator()))),
+        Request::LogLevel { level } => log_level(level).map(Reply::LogLevel),
+        Request::Drain => Ok(Reply::Drain { has_started: shared.drain.start(None) }),
+    }
+}
+
+/// Checks a number of rows.
+fn within(top: usize) -> Result<usize, Fault> {
+    if top <= TOP_MAX {
+        return Ok(top);
+    }
+    Err(Fault::new("top_out_of_range", format!("top is {top}; at most {TOP_MAX} rows are returned")))
+}
+
+fn status(shared: &Shared) -> Status {
+    let (reports, _) = collect(&shared.shards, ShardHandle::report);
+    let status = |shard: &ShardHandle| {
+        let report = reports.iter().find(|(number, _)| *number == shard.number()).map(|(_, report)| report);
+        shard_status(shard, report)
+    };
+    let identity = &shared.identity;
+    Status {
+        name: identity.name.clone(),
+        version: identity.version.clone(),
+        pid: process::id(),
+        uptime_seconds: shared.started.elapsed().as_secs(),
+        listen: identity.listen.clone(),
+        admin: identity.admin.clone(),
+        log_level: log_level::level(),
+        is_draining: shared.drain.has_started() || shared.shards.iter().any(ShardHandle::is_draining),
+        is_memory_short: shared.pressure.is_high(),
+        resident_bytes: resident_memory(),
+        shards: shared.shards.iter().map(status).collect(),
+    }
+}
+
+fn shard_status(shard: &ShardHandle, report: Option<&ShardReport>) -> ShardStatus {
+    let state = match report {
+        _ if shard.has_ended() => "ended",
+        _ if shard.is_down() => "restarting",
+        None => "unresponsive",
+        Some(_) if shard.is_draining() => "draining",
+        Some(_) => "running",
+    };
+    let counted = report.map(|report| ShardStatus {
+        connections: report.connections,
+        calls_in_flight: report.calls_in_flight,
+        sessions: report.sessions_kept,
+        subscribers: report.listeners,
+        replies: report.metrics.replies(),
+        busy_seconds: report.metrics.busy().as_secs_f64(),
+        ..ShardStatus::default()
+    });
+    ShardStatus {
+        shard: shard.number(),
+        state: state.to_owned(),
+        mailbox_messages: shard.mailbox().len(),
+        ..counted.unwrap_or_default()
+    }
+}
+
+fn connections(shared: &Shared, top: usize) -> Connections {
+    let mut inspections = Inspections::collect(shared, View::Connections, top);
+    let shards = inspections.totals();
+    Connections {
+        total: shards.iter().map(|shard| shard.connections.used).sum(),
+        connections: inspections.rows(|shard| &mut shard.connections, |row| row.kept_bytes),
+        shards,
+        unresponsive: inspections.unresponsive,
+    }
+}
+
+fn sessions(shared: &Shared, top: usize) -> Sessions {
+    let mut inspections = Inspections::collect(shared, View::Sessions, top);
+    let shards = inspections.totals();
+    Sessions {
+        total: shards.iter().map(|shard| shard.sessions.used).sum(),
+        sessions: inspections
+            .rows(|shard| &mut shard.sessions, |row| row.replay_bytes + row.subscription_bytes),
+        shards,
+        unresponsive: inspections.unresponsive,
+    }
+}
+
+fn memory(shared: &Shared, top: usize) -> Memory {
+    let mut inspections = Inspections::collect(shared, View::Memory, top);
+    Memory {
+        resident_bytes: resident_memory(),
+        memory_max: shared.memory_max,
+        allocator: allocator(),
+        shards: inspections.totals(),
+        connections: inspections.rows(|shard| &mut shard.connections, |row| row.kept_bytes),
+        sessions: inspections
+            .rows(|shard| &mut shard.sessions, |row| row.replay_bytes + row.subscription_bytes),
+        subscriptions: inspections.rows(|shard| &mut shard.subscriptions, |row| row.bytes),
+        replay_buffers: inspections.rows(|shard| &mut shard.replay_buffers, |row| row.bytes),
+        tools: tools(shared, top),
+        unresponsive: inspections.unresponsive,
+    }
+}
+
+/// The tools with the largest schemas. Compiled schemas are shared by the shards.
+fn tools(shared: &Shared, top: usize) -> Vec<ToolRow> {
+    let Some(served) = shared.shards.first().and_then(ShardHandle::newest) else { return Vec::new() };
+    let row = |(name, bytes, subschemas): (&str, usize, usize)| ToolRow {
+        name: name.to_owned(),
+        schema_bytes: bytes as u64,
+        subschemas,
+    };
+    let mut tools: Vec<ToolRow> = served.snapshot.schemas().map(row).collect();
+    tools.sort_by_key(|tool| std::cmp::Reverse(tool.schema_bytes));
+    tools.truncate(top);
+    tools
+}
+
+fn buffers(shared: &Shared, top: usize, shrink: bool) -> Buffers {
+    let mut inspections = Inspections::collect(shared, View::Buffers { shrink }, top);
+    let freed_bytes = shrink.then(|| inspections.freed_bytes());
+    if let Some(freed_bytes) = freed_bytes {
+        info!(freed_bytes, "buffers were shrunk through the control socket");
+    }
+    Buffers {
+        connections: inspections.rows(|shard| &mut shard.connections, |row| row.kept_bytes - row.used_bytes),
+        shards: inspections.totals(),
+        freed_bytes,
+        unresponsive: inspections.unresponsive,
+    }
+}
+
+fn fragmentation(allocator: Option<Allocator>) -> Fragmentation {
+    let ratio = allocator.as_ref().map(|allocator| ratio(allocator.allocated, allocator.resident));
+    Fragmentation {
+        resident_bytes: resident_memory(),
+        allocator,
+        ratio,
+        is_high: ratio.is_some_and(|ratio| ratio > FRAGMENTATION_MAX),
+    }
+}
+
+/// The share of the resident memory that is not allocated.
+fn ratio(allocated: u64, resident: u64) -> f64 {
+    if resident == 0 { 0.0 } else { resident.saturating_sub(allocated) as f64 / resident as f64 }
+}
+
+fn log_level(level: Option<LogLevel>) -> Result<LogLevels, Fault> {
+    let missing = || {
+        let message = "the program that runs this server has its own log, whose level it sets itself";
+        Fault::new("log_unavailable", message)
+    };
+    let Some(level) = level else {
+        return Ok(LogLevels { level: log_level::level().ok_or_else(missing)?, before: None });
+    };
+    let before = log_level::set_level(level).ok_or_else(missing)?;
+    info!(?before, ?level, "the level of the log was changed through the control socket");
+    Ok(LogLevels { level, before: Some(before) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fragmentation_is_high_above_a_half() {
+        let of = |allocated, resident| {
+            let allocator = Allocator {
+                name: String::new(),
+                allocated,
+                active: 0,
+                resident,
+                retained: 0,
+                metadata: 0,
+                arenas: Vec::new(),
+            };
+            fragmentation(Some(allocator))
+        };
+        assert_eq!((of(50, 100).ratio, of(50, 100).is_high), (Some(0.5), false));
+        assert_eq!((of(49, 100).ratio, of(49, 100).is_high), (Some(0.51), true));
+        assert_eq!((of(0, 0).ratio, of(9, 8).ratio), (Some(0.0), Some(0.0)));
+        assert_eq!((fragmentation(None).ratio, fragmentation(None).is_high), (None, false));
+    }
+
+    #[test]
+    fn number_of_rows_is_bounded() {
+        assert_eq!(within(TOP_MAX), Ok(TOP_MAX));
+        assert_eq!(within(TOP_MAX + 1).unwrap_err().reason, "top_out_of_range");
+    }
+}
