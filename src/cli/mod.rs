@@ -1,6 +1,7 @@
 //! The command line: the same for the bare binary and for every server built on the library.
 
 mod check;
+mod ctl;
 mod options;
 mod serve;
 mod stdio;
@@ -8,10 +9,12 @@ mod stdio;
 use std::{ffi::OsStr, io, path::PathBuf, process::ExitCode, time::SystemTime};
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
+use clap_complete::{Shell, generate};
 use humantime_serde::re::humantime::format_rfc3339_micros;
 
 use self::{
     check::{check, in_file},
+    ctl::{CtlArguments, ctl},
     serve::ServeArguments,
     stdio::StdioArguments,
 };
@@ -39,6 +42,14 @@ enum Action {
         /// The file
         #[arg(value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Inspect a running server and control it
+    Ctl(CtlArguments),
+    /// Print the completions of a shell
+    #[command(after_help = "Example:\n  corelane completions bash > /etc/bash_completion.d/corelane")]
+    Completions {
+        /// The shell
+        shell: Shell,
     },
 }
 
@@ -69,9 +80,10 @@ impl Server {
     #[must_use]
     pub fn main(&self) -> ExitCode {
         let info = self.registry().read(|registry| registry.info.clone());
-        let command = without_empty_variables(Arguments::command().name(info.name).version(info.version));
+        let name = info.name.clone();
+        let mut command = without_empty_variables(Arguments::command().name(info.name).version(info.version));
         let arguments =
-            Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+            Arguments::from_arg_matches(&command.get_matches_mut()).unwrap_or_else(|error| error.exit());
         let (mut format, mut code) = (LogFormat::Text, ExitCode::FAILURE);
         let result = match arguments.action {
             Action::Serve(arguments) => {
@@ -91,6 +103,13 @@ impl Server {
                 })
             }
             Action::Check { config } => check(self, &config),
+            Action::Ctl(arguments) => ctl(&arguments),
+            Action::Completions { shell } => {
+                let mut text = Vec::new();
+                generate(shell, &mut command, name, &mut text);
+                log::print(io::stdout(), String::from_utf8_lossy(&text).into_owned());
+                Ok(())
+            }
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,78 @@
+//! The client's end of the control socket.
+
+use std::{
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+use crate::control::{Outcome, Reply, ReplyFrame, Request, RequestFrame, VERSION};
+
+/// How long a reply may take. A server answers in about a second where a shard hangs.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Maximum length of a reply, in bytes.
+const REPLY_BYTES_MAX: u64 = 64 << 20;
+
+/// Connects to a control socket.
+///
+/// # Errors
+/// The error of connect(2).
+pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(path)
+}
+
+/// An error of connecting, with its remedy.
+pub(super) fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            "no server listens on it; remedy: remove the file, or start the server".to_owned()
+        }
+        ErrorKind::PermissionDenied => {
+            "permission denied; remedy: run ctl as the user of the server or as root".to_owned()
+        }
+        ErrorKind::NotFound => {
+            "there is no such file; remedy: name the server's socket with --socket".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Sends a request and waits for the reply.
+///
+/// # Errors
+/// One line: the request was rejected, or the server closed the connection or does not answer.
+pub(super) fn exchange(stream: UnixStream, request: Request) -> Result<Reply, String> {
+    let line = exchange_lines(stream, request).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            format!("the server has not answered within {} s", REPLY_TIMEOUT.as_secs())
+        }
+        ErrorKind::UnexpectedEof => {
+            "the server closed the connection without a reply; it may have ended".to_owned()
+        }
+        _ => format!("the connection to the server failed: {error}"),
+    })?;
+    let frame: ReplyFrame = serde_json::from_slice(&line).map_err(|error| {
+        format!("the reply is not understood ({error}); remedy: use the ctl of the server's version")
+    })?;
+    match frame.outcome {
+        Outcome::Reply(reply) => Ok(reply),
+        Outcome::Error(fault) => Err(format!("{} ({})", fault.message, fault.reason)),
+    }
+}
+
+fn exchange_lines(mut stream: UnixStream, request: Request) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+    let mut line = serde_json::to_vec(&RequestFrame { version: VERSION, request })?;
+    line.push(b'\n');
+    // A server that rejects the connection closes it before it has read this, and its reply explains why.
+    let sent = stream.write_all(&line);
+    let mut reply = Vec::new();
+    BufReader::new(stream.take(REPLY_BYTES_MAX)).read_until(b'\n', &mut reply)?;
+    if reply.pop() != Some(b'\n') {
+        return Err(sent.err().unwrap_or_else(|| ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(reply)
+}

@@ -1,0 +1,141 @@
+//! `ctl`: sends one request to the control socket of a running server and prints the reply.
+
+mod client;
+mod find;
+mod show;
+mod table;
+
+use std::{io, path::PathBuf};
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    config::LogLevel,
+    control::{Reply, Request, TOP_MAX},
+    telemetry::log,
+};
+
+/// Inspects a running server and controls it, through its control socket. Exit codes: 0 done, 1 no server or the request was
+/// rejected, 2 wrong usage.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  corelane ctl status\n  corelane ctl --json memory --top 5")]
+pub(super) struct CtlArguments {
+    /// Socket of the server [default: the one of the only running server]
+    #[arg(long, value_name = "PATH", global = true)]
+    socket: Option<PathBuf>,
+
+    /// Print the reply as one line of JSON
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: CtlCommand,
+}
+
+/// One subcommand for each command of the protocol.
+#[derive(Subcommand)]
+enum CtlCommand {
+    /// Show the server and its shards
+    #[command(after_help = "Example:\n  corelane ctl status")]
+    Status,
+
+    /// List the connections that keep the most memory
+    #[command(after_help = "Example:\n  corelane ctl connections --top 50")]
+    Connections(Top),
+
+    /// List the sessions with state on the server: those of revisions before 2026-07-28 that have streams or subscriptions
+    #[command(after_help = "Example:\n  corelane ctl sessions --json")]
+    Sessions(Top),
+
+    /// Show what uses memory: budgets of the shards, the allocator, and the largest of each kind
+    #[command(after_help = "Example:\n  corelane ctl memory --top 5")]
+    Memory(Top),
+
+    /// List the connections that keep far more memory than they use, and receive buffers that were not given back
+    #[command(after_help = "Example:\n  corelane ctl buffers --shrink")]
+    Buffers {
+        #[command(flatten)]
+        top: Top,
+
+        /// Free what is not used, and the spare buffers
+        #[arg(long)]
+        shrink: bool,
+    },
+
+    /// Show the resident memory that is not allocated, of the process and of each arena; warns above 50 %
+    #[command(after_help = "Example:\n  corelane ctl fragmentation")]
+    Fragmentation,
+
+    /// Show the level of the log, or set it until the server ends
+    #[command(after_help = "Example:\n  corelane ctl log-level debug")]
+    LogLevel {
+        /// The new level
+        level: Option<LogLevel>,
+    },
+
+    /// Start the drain, as SIGTERM does: calls in flight are finished, then the server exits
+    #[command(after_help = "Example:\n  corelane ctl drain")]
+    Drain,
+}
+
+/// How many rows to list.
+#[derive(Args)]
+struct Top {
+    /// Rows of each list, largest first
+    #[arg(long, value_name = "N", default_value_t = 20,
+        value_parser = clap::value_parser!(u16).range(1..=i64::try_from(TOP_MAX).unwrap_or(i64::MAX)))]
+    top: u16,
+}
+
+impl Top {
+    fn rows(&self) -> usize {
+        self.top.into()
+    }
+}
+
+impl CtlCommand {
+    fn request(&self) -> Request {
+        match self {
+            Self::Status => Request::Status,
+            Self::Connections(top) => Request::Connections { top: top.rows() },
+            Self::Sessions(top) => Request::Sessions { top: top.rows() },
+            Self::Memory(top) => Request::Memory { top: top.rows() },
+            Self::Buffers { top, shrink } => Request::Buffers { top: top.rows(), shrink: *shrink },
+            Self::Fragmentation => Request::Fragmentation,
+            Self::LogLevel { level } => Request::LogLevel { level: *level },
+            Self::Drain => Request::Drain,
+        }
+    }
+}
+
+/// Runs a subcommand.
+///
+/// # Errors
+/// One line: there is no server, or more than one; or the request was rejected.
+pub(super) fn ctl(arguments: &CtlArguments) -> Result<(), Vec<String>> {
+    let text = reply_text(arguments).map_err(|error| vec![error])?;
+    log::print(io::stdout(), text);
+    Ok(())
+}
+
+fn reply_text(arguments: &CtlArguments) -> Result<String, String> {
+    let stream = match &arguments.socket {
+        Some(path) => client::connect(path)
+            .map_err(|error| format!("cannot connect to {}: {}", path.display(), client::explain(&error)))?,
+        None => find::only_server()?,
+    };
+    let reply = client::exchange(stream, arguments.command.request())?;
+    if arguments.json {
+        return json(&reply)
+            .map(|text| text + "\n")
+            .map_err(|error| format!("cannot encode the reply: {error}"));
+    }
+    Ok(show::show(&reply))
+}
+
+/// The content of a reply without its kind, which the command names.
+fn json(reply: &Reply) -> serde_json::Result<String> {
+    let reply = serde_json::to_value(reply)?;
+    let content = reply.as_object().and_then(|reply| reply.values().next());
+    serde_json::to_string(content.unwrap_or(&reply))
+}
