@@ -51,7 +51,7 @@ impl BatchRest {
 
     pub(super) fn is_empty(&self) -> bool {
         let rest = self.text.get(self.dispatched..).unwrap_or_default();
-        rest.iter().find(|byte| !is_separator(**byte)).is_none_or(|byte| *byte == b']')
+        rest.iter().find(|byte| !is_separator(**byte)).is_none_or(|byte| is_end(*byte))
     }
 }
 
@@ -60,7 +60,12 @@ fn is_separator(byte: u8) -> bool {
     byte == b',' || byte.is_ascii_whitespace()
 }
 
-/// The length of the element that the text of a well-formed array begins with; 0 at the closing bracket.
+/// Whether a byte ends the elements of an array: its closing bracket, or the padding behind a document that is no array.
+fn is_end(byte: u8) -> bool {
+    matches!(byte, b']' | 0)
+}
+
+/// The length of the element that the text of a well-formed array begins with; 0 at the end.
 fn value_length(text: &[u8]) -> usize {
     let (mut depth, mut is_string, mut is_escaped) = (0_usize, false, false);
     for (position, byte) in text.iter().enumerate() {
@@ -70,7 +75,7 @@ fn value_length(text: &[u8]) -> usize {
             b'"' => is_string = !is_string,
             _ if is_string => {}
             b'[' | b'{' => depth += 1,
-            b']' | b'}' if depth == 0 => return position,
+            byte if depth == 0 && is_end(*byte) => return position,
             b']' | b'}' => depth -= 1,
             byte if depth == 0 && is_separator(*byte) => return position,
             _ => {}
