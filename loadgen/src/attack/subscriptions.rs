@@ -1,6 +1,6 @@
 //! Subscriptions: their topics, the bytes of their URIs, and the streams of sessions.
 
-use std::{io, time::Duration};
+use std::{io, sync::OnceLock, time::Duration};
 
 use serde_json::json;
 
@@ -66,16 +66,17 @@ fn open_and_hold(
 }
 
 fn listens(attacker: &Attacker<'_>) {
-    let requests: Vec<Vec<u8>> = (0..LISTENS)
-        .map(|number| {
-            let uris: Vec<String> = (number * URIS..(number + 1) * URIS).map(uri).collect();
-            listen(attacker.target, &uris)
-        })
-        .collect();
+    // Each is made when it is first sent, so that the attack begins at once.
+    let requests: Vec<OnceLock<Vec<u8>>> = (0..LISTENS).map(|_| OnceLock::new()).collect();
+    let make = |number: usize| {
+        let uris: Vec<String> = (number * URIS..(number + 1) * URIS).map(uri).collect();
+        listen(attacker.target, &uris)
+    };
     attacker.repeat(1, |_| {
         open_and_hold(attacker, LISTENS, |number| {
+            let Some(request) = requests.get(number) else { return Err(io::ErrorKind::InvalidInput.into()) };
             let mut connection = attacker.connect()?;
-            connection.send(requests.get(number).map_or(&[], Vec::as_slice))?;
+            connection.send(request.get_or_init(|| make(number)))?;
             attacker.count(1);
             connection.reply()?;
             Ok(connection)

@@ -16,7 +16,7 @@ use crate::{
     attack::{self, Attack, Bars, Length, MemoryGroup, Settings, endure, measure},
     error::LoadError,
     job::RunContext,
-    placement::Placement,
+    placement::{self, Placement},
     report,
     result::{ResultFile, Run},
 };
@@ -87,6 +87,10 @@ impl Attacks {
         }
         let wanted = self.wanted(&all)?;
         self.json.as_deref().map_or(Ok(()), writable)?;
+        let (core, available) = (self.server_core, placement::available());
+        if !available.contains(&core) {
+            return Err(LoadError::Usage(format!("--server-core: no core {core}; available: {available:?}")));
+        }
         let started = SystemTime::now();
         let settings = Settings {
             duration: self.duration,
