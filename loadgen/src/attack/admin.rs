@@ -2,7 +2,12 @@
 
 use std::{collections::VecDeque, sync::Mutex, thread, time::Duration};
 
-use super::{Attack, Attacker, Bystander, attacker::SOURCE, wire::Connection};
+use super::{
+    attacker::{Attacker, SOURCE},
+    bystander::Bystander,
+    definition::Attack,
+    wire::Connection,
+};
 
 /// Connections held: several times the maximum of the server.
 const HELD: usize = 200;

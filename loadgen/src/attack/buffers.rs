@@ -5,8 +5,9 @@ use std::{collections::VecDeque, io, sync::Mutex};
 use serde_json::json;
 
 use super::{
-    Attack, Attacker, Bystander,
-    attacker::SOURCE,
+    attacker::{Attacker, SOURCE},
+    bystander::Bystander,
+    definition::Attack,
     wire::{Connection, legacy_call},
 };
 

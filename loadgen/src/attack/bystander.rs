@@ -12,8 +12,8 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 
 use super::{
-    Settings,
     server::Server,
+    settings::Settings,
     tools,
     wire::{Connection, get_stream, listen, open_session},
 };

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    Attack, Attacker, Bystander, tools,
+    attacker::Attacker,
+    bystander::Bystander,
+    definition::Attack,
+    tools,
     wire::{call, legacy_call, open_session},
 };
 use crate::request::Request;

@@ -7,9 +7,12 @@ use std::{
 };
 
 use super::{
-    Attack, Footprint, MemoryGroup, Settings,
+    definition::Attack,
+    footprint::Footprint,
     measure::{AttackRun, run_beside_attack},
+    memory_group::MemoryGroup,
     server::Server,
+    settings::Settings,
 };
 use crate::{
     error::LoadError,

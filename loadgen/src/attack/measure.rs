@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Attack, Attacker, Settings, server::Server};
+use super::{attacker::Attacker, definition::Attack, server::Server, settings::Settings};
 use crate::{
     error::LoadError,
     job::{RunContext, run_job_with},

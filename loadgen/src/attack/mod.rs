@@ -21,6 +21,7 @@ mod attacker;
 mod buffers;
 mod bystander;
 mod calls;
+mod definition;
 mod endure;
 mod footprint;
 mod malformed;
@@ -29,52 +30,20 @@ mod memory_group;
 mod panics;
 mod pool;
 mod server;
+mod settings;
 mod subscriptions;
 mod tasks;
 mod tools;
 mod validation;
 mod wire;
 
+pub use definition::Attack;
 pub use endure::{Endured, Length, endure};
 pub use footprint::Footprint;
 pub use measure::{Bars, Verdict, measure};
 pub use memory_group::MemoryGroup;
+pub use settings::Settings;
 pub use tools::{ATTACKS_VARIABLE, add_tools};
-
-use std::{path::PathBuf, time::Duration};
-
-use attacker::Attacker;
-use bystander::Bystander;
-
-use crate::placement::Placement;
-
-/// An attack of one client.
-pub struct Attack {
-    /// Its name on the command line.
-    pub id: &'static str,
-    /// What the attacker does.
-    pub description: &'static str,
-    bystander: Bystander,
-    /// Attacks until [`Attacker::is_over`].
-    run: fn(&Attacker<'_>),
-}
-
-/// Settings of all attacks.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Length of one measurement.
-    pub duration: Duration,
-    /// Number of pairs of measurements, attacked and control.
-    pub rounds: u32,
-    /// Requests of the bystander in a second.
-    pub rate_per_s: f64,
-    /// Core of the servers.
-    pub server_core: usize,
-    /// Cores of attacker and bystander.
-    pub placement: Placement,
-    /// Configuration file of the servers.
-    pub config: Option<PathBuf>,
-}
 
 /// Returns all attacks, in the order of the table of [the module](self).
 #[must_use]

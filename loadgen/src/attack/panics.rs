@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Attack, Bystander, tools, wire::legacy_call};
+use super::{bystander::Bystander, definition::Attack, tools, wire::legacy_call};
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![Attack {

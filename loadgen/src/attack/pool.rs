@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Attack, Attacker, Bystander, wire::call};
+use super::{attacker::Attacker, bystander::Bystander, definition::Attack, wire::call};
 use crate::request::modern_meta;
 
 /// Calls in flight of the attacker.

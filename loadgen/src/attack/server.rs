@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::Command};
 
-use super::{Footprint, MemoryGroup, Settings, tools::ATTACKS_VARIABLE};
+use super::{footprint::Footprint, memory_group::MemoryGroup, settings::Settings, tools::ATTACKS_VARIABLE};
 use crate::{
     error::LoadError,
     spawn::{SpawnedServer, unused_address},

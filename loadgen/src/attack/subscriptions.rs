@@ -5,7 +5,9 @@ use std::{io, sync::OnceLock, time::Duration};
 use serde_json::json;
 
 use super::{
-    Attack, Attacker, Bystander,
+    attacker::Attacker,
+    bystander::Bystander,
+    definition::Attack,
     wire::{Connection, get_stream, legacy, listen, open_session},
 };
 

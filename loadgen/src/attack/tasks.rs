@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use rand::{SeedableRng, rngs::SmallRng};
 
-use super::{Attack, Attacker, Bystander, tools};
+use super::{attacker::Attacker, bystander::Bystander, definition::Attack, tools};
 use crate::request::{Era, Operation, Request};
 
 pub(super) fn attacks() -> Vec<Attack> {

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    Attack, Attacker, Bystander, tools,
+    attacker::Attacker,
+    bystander::Bystander,
+    definition::Attack,
+    tools,
     wire::{legacy, legacy_call},
 };
 
