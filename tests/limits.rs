@@ -249,15 +249,21 @@ fn idle_connection_is_closed() {
 
 #[test]
 fn calls_of_a_batch_count_their_part_of_its_bytes() {
+    let slow = Tool::new("slow").input_schema(json!({"type": "object"})).run_blocking(|_: Value, _| {
+        thread::sleep(Duration::from_secs(2));
+        "slept"
+    });
     let limits = Limits { calls_bytes_max: 64 * 1024, ..Limits::default() };
-    let running = start(limits);
+    let config =
+        Config { listen: vec!["127.0.0.1:0".parse().unwrap()], shards: Some(1), limits, ..Config::default() };
+    let running = Server::builder("test", "0").tool(slow).build().start(&config).unwrap();
     // A call counts from 16 KiB on. Of the second batch the numbers are read as text, in a second pass.
     for first_id in ["1", "1e0"] {
         let session = Session::open(running.addresses()[0], "2025-03-26", json!({}));
         let mut calls: Vec<Value> = (1..=4)
             .map(|id| {
                 json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
-                "params": {"name": "digest", "arguments": {"text": "x".repeat(40_000)}}})
+                "params": {"name": "slow", "arguments": {"text": "x".repeat(40_000)}}})
             })
             .collect();
         calls[0]["id"] = serde_json::from_str(first_id).unwrap();
