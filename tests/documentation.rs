@@ -183,10 +183,14 @@ fn promises(text: &str) -> Vec<(&str, Vec<&str>)> {
     .collect()
 }
 
-/// The faults of the promises: no test, a test that does not exist. A row may also name a command that measures.
+/// The faults of the promises: no test, a test that does not exist, a second row. A row may also name a command that measures.
 fn reliability_faults(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     let mut faults = Vec::new();
+    let mut seen = BTreeSet::new();
     for (promise, names) in promises(text) {
+        if !seen.insert(promise) {
+            faults.push(format!("{promise}: has two rows"));
+        }
         let named: Vec<&str> = names.into_iter().filter(|name| !name.starts_with("cargo ")).collect();
         if named.is_empty() {
             faults.push(format!("{promise}: no test is named"));
@@ -218,4 +222,5 @@ fn promises_without_an_existing_test_are_reported() {
     assert_eq!(faults("`a::e`"), ["Kept: there is no test a::e"]);
     assert_eq!(faults("`b` (`a.rs`)"), ["Kept: there is no test b", "Kept: there is no test a.rs"]);
     assert_eq!(faults("`cargo bench`"), ["Kept: no test is named"]);
+    assert_eq!(faults("`a::b` | |\n| Kept | `a::b`"), ["Kept: has two rows"]);
 }
