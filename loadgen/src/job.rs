@@ -58,7 +58,7 @@ pub struct Job {
 /// Progress output and interrupt flag, shared by all runs of a command.
 #[derive(Clone, Debug)]
 pub struct RunContext {
-    /// Where progress is written.
+    /// The output of progress.
     pub progress: ProgressTarget,
     /// Set by Ctrl-C.
     pub interrupted: Arc<AtomicBool>,

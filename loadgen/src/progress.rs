@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::units;
 
-/// Where progress is written.
+/// The output of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressTarget {
     /// A progress bar on a terminal.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering, fence};
 #[cfg(test)]
 use loom::sync::atomic::{AtomicU8, Ordering, fence};
 
-/// Where a thread sleeps.
+/// The place at which a thread sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SleepsIn {
     /// In its ring.

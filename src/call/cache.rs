@@ -7,11 +7,11 @@ use std::time::Duration;
 pub struct Cache {
     /// How long; zero by default.
     pub ttl: Duration,
-    /// Who may use the cached copy.
+    /// The clients that may use the cached copy.
     pub scope: CacheScope,
 }
 
-/// Who may use a cached copy.
+/// The clients that may use a cached copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheScope {
     /// The client that made the request.

@@ -1,4 +1,4 @@
-//! What a shard is asked for, and what it returns.
+//! Inspections of a shard: the requests, and their results.
 
 use super::reply::{ConnectionRow, ReplayRow, SessionRow, ShardTotals, SubscriptionRow};
 

@@ -45,7 +45,7 @@ pub(crate) enum Request {
     Connections { top: usize },
     /// The `top` sessions that keep the most memory.
     Sessions { top: usize },
-    /// What uses memory, with the `top` largest of each kind.
+    /// The uses of memory, with the `top` largest of each kind.
     Memory { top: usize },
     /// The `top` connections that keep far more memory than they use. `shrink` frees it.
     Buffers { top: usize, shrink: bool },

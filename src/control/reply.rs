@@ -173,7 +173,7 @@ pub(crate) struct ToolRow {
     pub(crate) subschemas: usize,
 }
 
-/// What uses memory.
+/// The uses of memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Memory {
     pub(crate) resident_bytes: Option<u64>,

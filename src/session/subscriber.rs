@@ -4,7 +4,7 @@ use corelane_ring::SocketId;
 
 use crate::mcp::SessionKey;
 
-/// Where the events of a subscription are sent.
+/// The destination of the events of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subscriber {
     /// A stream of `subscriptions/listen`.

@@ -67,7 +67,7 @@ pub(crate) struct Observer {
     limit: RateLimit,
     /// Start of the current turn, from which the latencies of its replies are measured.
     turn_began: Instant,
-    /// Where the current turn is published.
+    /// The place at which the current turn is published.
     turn: Arc<TurnStatus>,
     /// The peer of the connection whose input, delivery or call is being handled.
     peer: Option<PeerAddress>,

@@ -6,7 +6,7 @@ use super::{attacker::Attacker, bystander::Bystander};
 pub struct Attack {
     /// Its name on the command line.
     pub id: &'static str,
-    /// What the attacker does.
+    /// The actions of the attacker.
     pub description: &'static str,
     pub(super) bystander: Bystander,
     /// Attacks until [`Attacker::is_over`].

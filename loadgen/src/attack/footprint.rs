@@ -2,7 +2,7 @@
 
 use procfs::process::Process;
 
-/// What a process holds at one time.
+/// The resources of a process at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Resident memory in bytes.

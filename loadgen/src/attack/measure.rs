@@ -18,7 +18,7 @@ use crate::{
     statistics::median,
 };
 
-/// What a bystander must get.
+/// The service that a bystander must get.
 #[derive(Clone, Copy, Debug)]
 pub struct Bars {
     /// Maximum ratio of the p99 beside the attack to that of the control.

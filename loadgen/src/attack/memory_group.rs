@@ -9,7 +9,7 @@ use std::{
 
 use crate::error::LoadError;
 
-/// Where the groups of both versions are mounted.
+/// The mount points of the groups of both versions.
 const V1: &str = "/sys/fs/cgroup/memory";
 const V2: &str = "/sys/fs/cgroup";
 

@@ -1,4 +1,4 @@
-//! What the attacks need of the server: tools and a resource template, which the fixture server adds.
+//! The tools and the resource template that the attacks need, which the fixture server adds.
 
 use std::time::Duration;
 

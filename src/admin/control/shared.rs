@@ -1,4 +1,4 @@
-//! What the threads of the control socket share.
+//! State that the threads of the control socket share.
 
 use std::{
     sync::{

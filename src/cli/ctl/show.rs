@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// What is shown where the allocator has no statistics.
+/// The text shown for an allocator without statistics.
 const NO_STATISTICS: &str = "not available (the program does not allocate with jemalloc)";
 
 /// Writes a reply.

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use super::{SessionTable, StreamKind};
 use crate::{mcp::SessionKey, session::subscriptions::SubscriberKey};
 
-/// What one session keeps.
+/// The state that one session keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SessionUsage {
     pub(crate) key: SessionKey,
