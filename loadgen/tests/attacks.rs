@@ -20,7 +20,7 @@ fn row<'a>(out: &'a str, attack: &str) -> Vec<&'a str> {
 #[test]
 fn every_attack_leaves_the_bystander_served() {
     let path = scratch("attacks").join("runs.json");
-    let arguments = ["attack", "all", "--rounds", "1", "--duration", "400ms", "--rate", "100"];
+    let arguments = ["attack", "all", "--rounds", "1", "--duration", "700ms", "--rate", "100"];
     let json = ["--json", path.to_str().unwrap()];
     let output = run(&[&arguments[..], &ANY_RATIO, &json].concat());
     assert_eq!(output.code, Some(0), "{output:?}");

@@ -2,13 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    attacker::Attacker,
-    bystander::Bystander,
-    definition::Attack,
-    tools,
-    wire::{legacy, legacy_call},
-};
+use super::{attacker::Attacker, bystander::Bystander, definition::Attack, tools, wire::legacy_call};
+use crate::request::Request;
 
 pub(super) fn attacks() -> Vec<Attack> {
     vec![
@@ -32,9 +27,10 @@ pub(super) fn attacks() -> Vec<Attack> {
             attacker.flood(2, 32, &[&request]);
         }),
         attack("many_values", "documents of 4 MB with 1,1,1…", |attacker| {
-            let ones = vec![1; 1_900_000];
-            let message = json!({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": ones});
-            attacker.flood(1, 1, &[&legacy(attacker.target, None, &message)]);
+            let ones = "1,".repeat(1_900_000);
+            let message =
+                format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":[{ones}1]}}");
+            attacker.flood(1, 1, &[&Request::post_with(attacker.target, "", &message)]);
         }),
     ]
 }
