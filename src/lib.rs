@@ -76,6 +76,7 @@ mod control;
 mod signed_token;
 mod peer;
 mod memory;
+mod policy;
 mod json;
 mod jsonrpc;
 mod http1;
@@ -169,12 +170,14 @@ pub use call::{
     Sampling, Structured, TaskTerms, Theme,
 };
 pub use config::{
-    Config, ConfigError, ControlSocket, ForwardedHeader, Limits, Network, Proxy, ShardPlacement,
+    Config, ConfigError, ControlSocket, ForwardedHeader, JsonBackend, Limits, Network, Performance, Proxy,
+    ShardPlacement,
 };
 pub use corelane_ring::ProbeError;
 pub use json::{DeserializeError, Elements, Members, Node, Number};
 pub use jsonrpc::{Id as RequestId, IdValue as RequestIdValue, OwnedId as OwnedRequestId};
 pub use paths::{open_within, path_within};
+pub use policy::{Flag, Flags, RestartOnly, UnknownFlag};
 pub use registry::{
     BorrowedArguments, Completer, Completing, Completion, Contents, Entry as RegistryEntry, IntoCompletion,
     IntoContents, IntoMessages, Messages, NoArguments, Prompt, PromptArgument, PromptBuilder, Read, Registry,

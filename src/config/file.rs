@@ -227,7 +227,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{ControlSocket, ForwardedHeader, Limits, Log, Proxy, ShardPlacement},
+        super::{ControlSocket, ForwardedHeader, JsonBackend, Limits, Log, Performance, Proxy, ShardPlacement},
         *,
     };
 
@@ -277,6 +277,11 @@ mod tests {
             },
             secret_file: Some("key".into()),
             log: Log { level: super::super::LogLevel::Off, format: super::super::LogFormat::Json },
+            performance: Performance {
+                json_backend: JsonBackend::Serde,
+                zero_copy: false,
+                ..Performance::default()
+            },
             limits: Limits { turn_slow: Duration::from_millis(1500), headers_max: 8, ..Limits::default() },
         };
         for config in [config, Config::default()] {
@@ -299,6 +304,10 @@ mod tests {
                 "unknown key server.allowed_hosts (line 2); did you mean http.allowed_hosts?",
             ),
             ("[log]\nqqq = 1", "unknown key log.qqq (line 2)"),
+            (
+                "[performance]\nzerocopy = false",
+                "unknown key performance.zerocopy (line 2); did you mean zero_copy?",
+            ),
         ] {
             assert_eq!(messages(text), line);
         }
@@ -331,6 +340,11 @@ mod tests {
             ("[server]\nshards = true", vec!["server.shards (line 2)", "\"auto\""]),
             ("[server]\ncpus = \"3-1\"", vec!["server.cpus (line 2)", "descending range"]),
             ("[server]\nadmin = \"nowhere\"", vec!["server.admin (line 2)", "nowhere", "none"]),
+            (
+                "[performance]\njson_backend = \"fast\"",
+                vec!["performance.json_backend (line 2)", "fast", "simd", "serde"],
+            ),
+            ("[performance]\nzero_copy = 1", vec!["performance.zero_copy (line 2)", "1", "a boolean"]),
             ("[log]\nlevel = \"loud\"", vec!["log.level (line 2)", "loud", "warn"]),
             ("a = ", vec!["line 1 is not TOML"]),
             ("[log]\nlevel = 1\nlevel = 2", vec!["line 3 is not TOML", "duplicate"]),

@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod limits;
 mod listen;
+mod performance;
 mod proxy;
 mod raw;
 mod size;
@@ -23,6 +24,7 @@ pub use cores::Cores;
 pub use error::ConfigError;
 pub use limits::{Limits, SchemaLimits};
 pub use listen::{Endpoint, Listen, Transport};
+pub use performance::{JsonBackend, Performance};
 pub use proxy::{ForwardedHeader, Network, Proxy};
 
 /// Configuration of a server. By default it serves on loopback with one shard per available core.
@@ -65,6 +67,8 @@ pub struct Config {
     pub secret_file: Option<PathBuf>,
     /// Log of the command line. A program that calls [`Server::serve`](crate::Server::serve) installs its own subscriber.
     pub log: Log,
+    /// Optimisations, each with a fallback.
+    pub performance: Performance,
     /// Limits.
     pub limits: Limits,
 }
@@ -116,6 +120,7 @@ impl Default for Config {
             proxy: Proxy::default(),
             secret_file: None,
             log: Log::default(),
+            performance: Performance::default(),
             limits: Limits::default(),
         }
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Config, ControlSocket, Cores, Limits, Listen, Log, Proxy, ShardPlacement, bound::Bound};
+use super::{
+    Admin, Config, ControlSocket, Cores, Limits, Listen, Log, Performance, Proxy, ShardPlacement, bound::Bound,
+};
 
 /// The configuration file. Every key has a default, and every key is written.
 #[derive(Serialize, Deserialize)]
@@ -16,6 +18,7 @@ pub(super) struct RawConfig {
     proxy: Proxy,
     security: RawSecurity,
     schema: RawSchema,
+    performance: Performance,
     limits: Limits,
     log: Log,
 }
@@ -122,6 +125,7 @@ impl From<&Config> for RawConfig {
                     .unwrap_or_default(),
             },
             schema: RawSchema { backtracking: config.limits.schema_backtracking },
+            performance: config.performance,
             limits: config.limits,
             log: config.log,
         }
@@ -130,7 +134,7 @@ impl From<&Config> for RawConfig {
 
 impl RawConfig {
     pub(super) fn into_config(self) -> Config {
-        let Self { server, admin, http, proxy, security, schema, limits, log } = self;
+        let Self { server, admin, http, proxy, security, schema, performance, limits, log } = self;
         Config {
             listen: server.listen,
             shards: server.shards,
@@ -148,6 +152,7 @@ impl RawConfig {
             proxy,
             secret_file: Some(security.secret_file).filter(|path| !path.is_empty()).map(Into::into),
             log,
+            performance,
             limits: Limits { schema_backtracking: schema.backtracking, ..limits },
         }
     }

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::{
     error::{StartError, resource},
-    placement::default_shards,
+    placement,
 };
 use crate::config::{Config, Limits};
 
@@ -83,7 +83,7 @@ fn shard_locked_bytes() -> u64 {
 pub(super) fn check_descriptors(config: &Config) -> Result<(), StartError> {
     let limit = corelane_ring::raise_descriptor_limit()
         .map_err(|error| resource("the server: raising the descriptor limit failed", &error))?;
-    let shards = config.shards.unwrap_or_else(|| default_shards(config));
+    let shards = placement::shards(config);
     let StartError::Descriptors { need, .. } = too_few_descriptors(shards) else { return Ok(()) };
     // Each further listener takes one descriptor per shard.
     let listeners = (config.listen.len().saturating_sub(1) as u64).saturating_mul(shards as u64);

@@ -23,9 +23,15 @@ pub(super) struct Placements {
 }
 
 /// Default number of shards: the cores that the process may use, or fewer where a CPU quota (cgroup) allows fewer.
-pub(super) fn default_shards(config: &Config) -> usize {
+fn default_shards(config: &Config) -> usize {
     let allowed = thread::available_parallelism().map_or(1, NonZero::get);
     config.cpus.as_ref().map_or(allowed, |cpus| cpus.len().min(allowed.max(1)))
+}
+
+/// Number of shards: one without `performance.server_pooling`.
+pub(super) fn shards(config: &Config) -> usize {
+    let configured = config.shards.unwrap_or_else(|| default_shards(config));
+    if config.performance.server_pooling { configured } else { configured.min(1) }
 }
 
 impl Placements {
@@ -40,7 +46,7 @@ impl Placements {
         if let Some(&core) = cores.iter().find(|core| !available.contains(core)) {
             return Err(StartError::CoreAbsent { core, available: list(&available) });
         }
-        let count = config.shards.unwrap_or_else(|| default_shards(config));
+        let count = shards(config);
         if count == 0 || cores.is_empty() {
             return Err(StartError::Nothing("no shards"));
         }
@@ -116,6 +122,17 @@ fn list(cores: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_server_pooling_there_is_one_shard() {
+        for shards in [None, Some(1), Some(7)] {
+            let mut config = Config { shards, ..Config::default() };
+            config.performance.server_pooling = false;
+            assert_eq!(Placements::choose(&config).unwrap().shards.len(), 1);
+        }
+        let config = Config { shards: Some(7), ..Config::default() };
+        assert_eq!(Placements::choose(&config).unwrap().shards.len(), 7);
+    }
 
     #[test]
     fn broken_invariants_are_found() {
