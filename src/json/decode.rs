@@ -4,9 +4,10 @@ use simd_json::{Buffers, tape, tape::Tape};
 
 use super::{
     node::Node,
+    serde_backend,
     token_count::{Excess, after_string, excess},
 };
-use crate::config::Limits;
+use crate::config::{JsonBackend, Limits};
 
 /// Maximum capacity of the tape kept between documents, in nodes of 24 bytes; a larger one is freed with the parser's buffers.
 const KEPT_NODES_MAX: usize = 16 * 1024;
@@ -53,6 +54,7 @@ impl DecodeError {
 pub struct Decoder {
     buffers: Buffers,
     tape: Vec<tape::Node<'static>>,
+    backend: JsonBackend,
     depth_max: usize,
     nodes_max: usize,
     number_digits_max: usize,
@@ -94,11 +96,32 @@ impl Decoder {
         Self {
             buffers: Buffers::with_max_depth(4096, limits.json_depth_max),
             tape: Vec::with_capacity(64),
+            backend: JsonBackend::default(),
             depth_max: limits.json_depth_max,
             nodes_max: limits.json_nodes_max,
             number_digits_max: limits.json_number_digits_max,
             key_bytes_max: limits.json_key_bytes_max,
         }
+    }
+
+    /// Sets the parser of the following documents. Both accept the same documents and make the same tape.
+    pub fn set_backend(&mut self, backend: JsonBackend) {
+        self.backend = backend;
+    }
+
+    /// Parses `padded[..length]` onto the tape.
+    #[inline]
+    fn fill<'input>(
+        &mut self,
+        padded: &'input mut [u8],
+        length: usize,
+        tape: &mut Tape<'input>,
+    ) -> Result<(), DecodeError> {
+        let is_filled = match self.backend {
+            JsonBackend::Simd => simd_json::fill_tape_padded(padded, length, &mut self.buffers, tape).is_ok(),
+            JsonBackend::Serde => serde_backend::fill(padded, length, self.depth_max, &mut tape.0).is_ok(),
+        };
+        if is_filled { Ok(()) } else { Err(DecodeError::Malformed) }
     }
 
     /// Decodes `padded[..length]`. Unescapes strings in place, so the bytes are no longer JSON afterwards. The document is
@@ -120,9 +143,9 @@ impl Decoder {
             return Err(self.reject_unparsed(padded, excess));
         }
         let mut tape: Tape<'input> = Tape(std::mem::take(&mut self.tape)).reset();
-        let filled = simd_json::fill_tape_padded(padded, length, &mut self.buffers, &mut tape);
+        let filled = self.fill(padded, length, &mut tape);
         let document = Document { decoder: self, tape };
-        match filled.map_err(|_| DecodeError::Malformed).and_then(|()| document.check()) {
+        match filled.and_then(|()| document.check()) {
             Ok(()) => Ok(document),
             // The tape is incomplete.
             Err(reason @ DecodeError::Malformed) => Err(Rejected { reason, document: None }),
@@ -155,7 +178,7 @@ impl Decoder {
             *byte = b'}';
         }
         let mut tape: Tape<'input> = Tape(std::mem::take(&mut self.tape)).reset();
-        let filled = simd_json::fill_tape_padded(padded, end + 1, &mut self.buffers, &mut tape);
+        let filled = self.fill(padded, end + 1, &mut tape);
         let document = Document { decoder: self, tape };
         Rejected { reason, document: filled.is_ok().then_some(document) }
     }

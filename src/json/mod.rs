@@ -6,6 +6,7 @@ mod decode;
 mod deserialize;
 mod digits;
 mod node;
+mod serde_backend;
 mod token_count;
 mod write;
 
