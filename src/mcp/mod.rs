@@ -21,7 +21,7 @@ pub use envelope::questions::QuestionId;
 pub use envelope::request_state::write_input_required;
 pub use error::ErrorKind;
 pub use methods::tasks::{write_task, write_task_acknowledged, write_task_created, write_unknown_task};
-pub use model::events::{Event, Topic, write_listen_ended};
+pub use model::events::{Event, Topic, events_encoded, write_listen_ended};
 pub use model::method::RpcMethod;
 pub use model::session::{PeerHash, Session, SessionKey};
 pub use model::stream::StreamId;

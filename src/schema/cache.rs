@@ -16,7 +16,7 @@ const ENTRIES_MIN: usize = 64;
 /// Validators in use, by the text of their schema. Accessed when a registry is compiled, never by a request.
 #[derive(Default)]
 struct Table {
-    by_text: HashMap<Box<str>, Vec<Entry>>,
+    by_text: HashMap<Arc<str>, Vec<Entry>>,
     /// Number of texts at which dropped validators are removed.
     cleanup_at: usize,
 }
@@ -35,7 +35,7 @@ impl Table {
         entries.iter().filter(matches).find_map(|entry| entry.validator.upgrade())
     }
 
-    fn insert(&mut self, text: String, limits: &SchemaLimits, shard: usize, validator: &Arc<Validator>) {
+    fn insert(&mut self, text: Arc<str>, limits: &SchemaLimits, shard: usize, validator: &Arc<Validator>) {
         if self.by_text.len() >= self.cleanup_at.max(ENTRIES_MIN) {
             self.by_text.retain(|_, entries| {
                 entries.retain(|entry| entry.validator.strong_count() > 0);
@@ -43,7 +43,7 @@ impl Table {
             });
             self.cleanup_at = self.by_text.len().saturating_mul(2);
         }
-        let entries = self.by_text.entry(text.into()).or_default();
+        let entries = self.by_text.entry(text).or_default();
         entries.retain(|entry| entry.validator.strong_count() > 0);
         entries.push(Entry { limits: *limits, shard, validator: Arc::downgrade(validator) });
     }
@@ -53,14 +53,15 @@ static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
 
 /// Returns the validator of a schema from the table, or compiles it.
 fn shared(schema: &Value, limits: &SchemaLimits, shard: usize) -> Result<Arc<Validator>, SchemaError> {
-    let text = schema.to_string();
+    let text: Arc<str> = schema.to_string().into();
     // A panic while the lock is held leaves the table valid, so poisoning is ignored.
     let lock = || TABLE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(validator) = lock().find(&text, limits, shard) {
         return Ok(validator);
     }
     // Compiles without the lock: two threads may compile the same schema at once, and either result is valid.
-    let validator = Arc::new(Validator::compile_within(schema, limits, false)?);
+    let validator = Validator::compile_within(schema, limits, false)?;
+    let validator = Arc::new(validator.with_source(Arc::clone(&text), *limits));
     lock().insert(text, limits, shard, &validator);
     Ok(validator)
 }
@@ -114,7 +115,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::Limits;
+    use crate::{config::Limits, json::with_node};
 
     #[test]
     fn equal_schemas_share_a_validator_until_the_last_is_dropped() {
@@ -134,6 +135,21 @@ mod tests {
             shared(&schema(&number.to_string()), &limits, 0).unwrap();
         }
         assert!(TABLE.lock().unwrap().by_text.len() < 400);
+    }
+
+    #[test]
+    fn validator_of_the_cache_can_be_compiled_again() {
+        let limits = Limits::default().schema();
+        let schema = json!({"type": "object", "properties": {"again": {"type": "string", "pattern": "^a"}}});
+        let cached = CompiledSchema::compile(&schema, &limits).unwrap().validator(&schema, 0).unwrap();
+        let again = cached.compiled_again().unwrap();
+        for value in [json!({"again": "a"}), json!({"again": "b"}), json!({"again": 1}), json!({})] {
+            let is_valid =
+                |validator: &Validator| with_node(&value.to_string(), |node| validator.is_valid(node));
+            assert_eq!(is_valid(&again), is_valid(&cached), "{value}");
+        }
+        let uncached = Validator::compile(&schema, &Limits::default()).unwrap();
+        assert!(uncached.compiled_again().is_none());
     }
 
     #[test]

@@ -2,9 +2,24 @@
 //! (<https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/subscriptions>,
 //! <https://modelcontextprotocol.io/specification/2025-11-25/server/resources#subscriptions>). An event is encoded once for all subscribers.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use crate::{json::write_string, registry::List};
+
+/// Number of events encoded since the process started.
+static ENCODED: AtomicU64 = AtomicU64::new(0);
+
+/// Number of events encoded since the process started: once for all subscribers, or for each one.
+#[must_use]
+pub fn events_encoded() -> u64 {
+    ENCODED.load(Ordering::Relaxed)
+}
 
 /// A resource, a list or a task that may change. The first byte of the string is the kind. Clones share the string.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,10 +81,20 @@ fn list_method(list: List) -> &'static str {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event {
     topic: Topic,
+    method: &'static str,
+    /// Length of the encoded members of `params` in `modern`.
+    params_bytes: usize,
     /// The message of revision 2026-07-28, up to the subscription id.
     modern: Vec<u8>,
     /// The whole message of legacy revisions; empty where they have no such notification.
     legacy: Vec<u8>,
+}
+
+/// The bytes between the method and the members of `params`.
+const PARAMS: &[u8] = b",\"params\":{";
+
+fn start_of(method: &str) -> String {
+    format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\"")
 }
 
 /// The bytes after the subscription id: the ends of `_meta`, `params` and the message.
@@ -96,18 +121,32 @@ impl Event {
     #[must_use]
     pub fn task_changed(id: &str, length: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         const START: &[u8] = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tasks\",\"params\":{";
+        ENCODED.fetch_add(1, Ordering::Relaxed);
         let mut modern = Vec::with_capacity(START.len() + length + 1 + SUBSCRIPTION_ID.len());
         modern.extend_from_slice(START);
         write(&mut modern);
+        let params_bytes = modern.len() - START.len();
         modern.push(b',');
         modern.extend_from_slice(SUBSCRIPTION_ID.as_bytes());
-        Self { topic: Topic::task(id), modern, legacy: Vec::new() }
+        let (topic, legacy) = (Topic::task(id), Vec::new());
+        Self { topic, method: "notifications/tasks", params_bytes, modern, legacy }
     }
 
-    fn new(topic: Topic, method: &str, params: &[u8]) -> Self {
-        let start = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\"").into_bytes();
+    /// The same event, encoded again: the fallback of encoding it once for all subscribers.
+    #[cold]
+    #[must_use]
+    pub fn encoded_again(&self) -> Self {
+        let params = self.modern.get(start_of(self.method).len() + PARAMS.len()..).unwrap_or_default();
+        let again =
+            Self::new(self.topic.clone(), self.method, params.get(..self.params_bytes).unwrap_or_default());
+        if self.legacy.is_empty() { Self { legacy: Vec::new(), ..again } } else { again }
+    }
+
+    fn new(topic: Topic, method: &'static str, params: &[u8]) -> Self {
+        ENCODED.fetch_add(1, Ordering::Relaxed);
+        let start = start_of(method).into_bytes();
         let mut modern = start.clone();
-        modern.extend_from_slice(b",\"params\":{");
+        modern.extend_from_slice(PARAMS);
         modern.extend_from_slice(params);
         if !params.is_empty() {
             modern.push(b',');
@@ -115,12 +154,12 @@ impl Event {
         modern.extend_from_slice(SUBSCRIPTION_ID.as_bytes());
         let mut legacy = start;
         if !params.is_empty() {
-            legacy.extend_from_slice(b",\"params\":{");
+            legacy.extend_from_slice(PARAMS);
             legacy.extend_from_slice(params);
             legacy.push(b'}');
         }
         legacy.push(b'}');
-        Self { topic, modern, legacy }
+        Self { topic, method, params_bytes: params.len(), modern, legacy }
     }
 
     /// The topic that has changed.
@@ -164,6 +203,19 @@ mod tests {
         let mut out = Vec::new();
         event.write(&mut out, subscription);
         serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn event_that_is_encoded_again_is_the_same() {
+        let before = events_encoded();
+        for event in [
+            Event::resource_updated("test://\"a\""),
+            Event::list_changed(List::Tools),
+            Event::task_changed("t", 12, |out| out.extend_from_slice(b"\"taskId\":\"t\"")),
+        ] {
+            assert_eq!(event.encoded_again(), event);
+        }
+        assert!(events_encoded() >= before + 6);
     }
 
     #[test]

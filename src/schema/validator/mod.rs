@@ -47,6 +47,14 @@ pub struct Validator {
     cost: Arc<Model>,
     /// Additional checks, which few schemas need.
     extra: Option<Arc<Extra>>,
+    source: Option<Arc<Source>>,
+}
+
+/// The schema that a validator was compiled from.
+struct Source {
+    /// Shared with the cache.
+    text: Arc<str>,
+    limits: SchemaLimits,
 }
 
 /// Data for the checks of a value before its validation.
@@ -142,7 +150,22 @@ impl Validator {
         let known = Arc::new(explain::known_names(schema));
         let cost = Arc::new(Model::of(schema, limits));
         let (work_max, visits_max) = (limits.work_max as u64, limits.work_max / VISITED_VALUE);
-        Ok(Self { compiled, has_state, known, subschemas, work_max, visits_max, cost, extra })
+        Ok(Self { compiled, has_state, known, subschemas, work_max, visits_max, cost, extra, source: None })
+    }
+
+    /// Keeps the text of the schema, for [`Self::compiled_again`].
+    pub(super) fn with_source(self, text: Arc<str>, limits: SchemaLimits) -> Self {
+        Self { source: Some(Arc::new(Source { text, limits })), ..self }
+    }
+
+    /// A validator of the same schema, compiled now: the fallback of the schema cache. `None` if the schema was not compiled through
+    /// the cache.
+    #[cold]
+    #[must_use]
+    pub fn compiled_again(&self) -> Option<Self> {
+        let Source { text, limits } = self.source.as_deref()?;
+        let schema = serde_json::from_str(text).ok()?;
+        Self::compile_within(&schema, limits, false).ok()
     }
 
     /// Whether concurrent use by several threads would contend for inner state.
