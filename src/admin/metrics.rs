@@ -10,6 +10,7 @@ use strum::VariantArray;
 use super::shared::{REPORT_TIMEOUT, Shared};
 use crate::{
     http1::RejectReason,
+    mcp::events_encoded,
     runtime::PoolObserver,
     shard::ShardHandle,
     telemetry::metrics::{
@@ -47,6 +48,8 @@ pub(super) fn metrics(shared: &Shared) -> String {
     write_admin_refusals(&mut text, counts.chain(own).chain(shared.control_refusals.counts()));
     let help = "Schemas compiled since the process started.";
     write_counter(&mut text, "corelane_schemas_compiled_total", help, crate::schema::compiled());
+    let help = "Notifications of changes encoded since the process started.";
+    write_counter(&mut text, "corelane_notifications_encoded_total", help, events_encoded());
     write_limits(&mut text, &shared.limits.to_numbers());
     write_process(&mut text);
     text

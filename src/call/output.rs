@@ -4,6 +4,7 @@ use super::reply::{OutputValidation, Reply};
 use crate::{
     config::Limits,
     json::{Decoder, Node},
+    policy::{Flag, Flags},
     schema::{Validation, Validator, Violation},
 };
 
@@ -19,6 +20,7 @@ pub struct OutputValidator {
     scratch: Vec<u8>,
     work_max: u64,
     inline_work_max: u64,
+    flags: Flags,
 }
 
 impl OutputValidator {
@@ -31,7 +33,21 @@ impl OutputValidator {
             scratch: Vec::new(),
             work_max,
             inline_work_max: work_max.min(limits.validation_inline_work_max as u64),
+            flags: Flags::default(),
         }
+    }
+
+    /// The same, with these flags.
+    #[must_use]
+    pub fn with(mut self, flags: Flags) -> Self {
+        self.set_flags(flags);
+        self
+    }
+
+    /// Sets the parser, and whether validators are compiled for each validation.
+    pub fn set_flags(&mut self, flags: Flags) {
+        self.flags = flags;
+        self.decoder.set_backend(flags.json_backend());
     }
 
     /// Validates a reply that is not an error, and stores the result in it. Returns `false`, without a result, if that takes more
@@ -39,13 +55,14 @@ impl OutputValidator {
     pub fn validate_inline(&mut self, output: &Validator, reply: &mut Reply) -> bool {
         let inline_max = self.inline_work_max;
         let bytes = reply.structured_json().len();
+        let is_cached = self.flags.is_on(Flag::SchemaCache);
         let result = if (bytes as u64).saturating_mul(DECODING_WORK) > inline_max {
             None
         } else {
             self.decoded(reply, |root| {
                 let is_small =
                     output.work_bound(root, bytes) <= inline_max || output.work(root, inline_max).is_some();
-                match is_small.then(|| output.validate(root))? {
+                match is_small.then(|| validated(output, root, is_cached))? {
                     Validation::Valid => Some(OutputValidation::Valid),
                     Validation::Invalid if !output.can_explain(root, inline_max) => None,
                     Validation::Invalid => Some(violations(output, root)),
@@ -54,7 +71,7 @@ impl OutputValidator {
             })
         };
         let is_validated = result.is_some();
-        reply.set_output(result);
+        reply.set_output(result, is_cached);
         is_validated
     }
 
@@ -62,16 +79,17 @@ impl OutputValidator {
     pub fn validate(&mut self, output: &Validator, reply: &mut Reply) {
         let work_max = self.work_max;
         let bytes = reply.structured_json().len();
+        let is_cached = self.flags.is_on(Flag::SchemaCache);
         let result = self.decoded(reply, |root| {
             let is_allowed =
                 output.work_bound(root, bytes) <= work_max || output.work(root, work_max).is_some();
-            Some(match is_allowed.then(|| output.validate(root)) {
+            Some(match is_allowed.then(|| validated(output, root, is_cached)) {
                 Some(Validation::Valid) => OutputValidation::Valid,
                 Some(Validation::Invalid) => violations(output, root),
                 Some(Validation::BudgetExceeded) | None => OutputValidation::BudgetExceeded,
             })
         });
-        reply.set_output(result);
+        reply.set_output(result, is_cached);
     }
 
     /// Decodes the structured content for `validate`. Content that is absent or cannot be decoded is invalid.
@@ -92,6 +110,13 @@ impl OutputValidator {
             Err(error) => Some(OutputValidation::Invalid(error.reason.to_string())),
         }
     }
+}
+
+/// Validates with the validator of the tool, or with one that is compiled for this.
+#[inline]
+fn validated(output: &Validator, root: Node<'_>, is_cached: bool) -> Validation {
+    let again = if is_cached { None } else { output.compiled_again() };
+    again.as_ref().unwrap_or(output).validate(root)
 }
 
 /// The result for content that violates its schema.

@@ -32,6 +32,8 @@ pub struct Reply {
     failure: Option<ProtocolError>,
     /// Whether the structured content matches the output schema; `None` if it was not validated.
     output: Option<OutputValidation>,
+    /// Whether that took a validator compiled before.
+    is_output_cached: bool,
 }
 
 /// The result of validating the structured content of a reply.
@@ -226,14 +228,20 @@ impl Reply {
     }
 
     /// Stores the result of validating the structured content.
-    pub(super) fn set_output(&mut self, validation: Option<OutputValidation>) {
-        self.output = validation;
+    pub(super) fn set_output(&mut self, validation: Option<OutputValidation>, is_cached: bool) {
+        (self.output, self.is_output_cached) = (validation, is_cached);
     }
 
     /// Whether the structured content matches the output schema; `None` if it was not validated.
     #[must_use]
     pub(crate) fn output(&self) -> Option<&OutputValidation> {
         self.output.as_ref()
+    }
+
+    /// Whether the structured content was validated with a validator compiled before; `None` if it was not validated.
+    #[must_use]
+    pub(crate) fn is_output_cached(&self) -> Option<bool> {
+        self.output.as_ref().map(|_| self.is_output_cached)
     }
 
     /// Members that the handler added to the result's `_meta`.

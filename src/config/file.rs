@@ -227,7 +227,9 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{ControlSocket, ForwardedHeader, JsonBackend, Limits, Log, Performance, Proxy, ShardPlacement},
+        super::{
+            ControlSocket, ForwardedHeader, JsonBackend, Limits, Log, Performance, Proxy, ShardPlacement,
+        },
         *,
     };
 

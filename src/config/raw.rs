@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Admin, Config, ControlSocket, Cores, Limits, Listen, Log, Performance, Proxy, ShardPlacement, bound::Bound,
+    Admin, Config, ControlSocket, Cores, Limits, Listen, Log, Performance, Proxy, ShardPlacement,
+    bound::Bound,
 };
 
 /// The configuration file. Every key has a default, and every key is written.

@@ -15,6 +15,7 @@ use crate::{
     json::Decoder,
     memory::MemoryPressure,
     mesh::Broadcast,
+    policy::Flags,
     registry::Snapshot,
     runtime::Runner,
     signed_token::SigningKey,
@@ -90,6 +91,11 @@ impl Pipeline {
             proxy: Some(proxy).filter(|proxy| !proxy.trusted.is_empty()),
             spare_assembly: None,
         }
+    }
+
+    /// Handles requests with these flags from the next one on. Calls in flight go on as they were started.
+    pub fn set_flags(&mut self, flags: Flags) {
+        self.dispatcher.set_flags(flags);
     }
 
     /// Publishes the calls of each turn there from now on.

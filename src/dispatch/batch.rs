@@ -6,15 +6,35 @@
 
 use corelane_ring::SocketId;
 
-use super::{BatchReplies, BatchRest, Dispatcher, Disposition, JsonLinesClient, Part, Source, Suspension};
+use super::{
+    BatchReplies, BatchRest, Dispatcher, Disposition, JsonLinesClient, Part, Source, Suspension,
+    batch_rest::elements,
+};
 use crate::{
     call::Revision,
+    config::JsonBackend,
     json::{Decoder, Elements, Node, lacks_digits},
     jsonrpc::{answerable_id, needs_text},
     mcp::{self, ErrorKind, Headers, RpcMethod},
 };
 
 impl Dispatcher {
+    /// Dispatches a document that may be a batch.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn dispatch_array(
+        &mut self,
+        decoder: &mut Decoder,
+        source: &mut Source<'_>,
+        (padded, length): (&mut [u8], usize),
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        self.batch_text = elements(padded.get(..length).unwrap_or_default());
+        let disposition = self.dispatch_document(decoder, source, (padded, length), Part::Whole, out);
+        self.batch_text = Vec::new();
+        disposition
+    }
+
     /// Dispatches the messages of a batch, as far as the turn has time for them.
     pub(super) fn dispatch_batch(
         &mut self,
@@ -38,8 +58,11 @@ impl Dispatcher {
         let mut replies =
             BatchReplies { accepts_streaming: source.accepts_streaming(), ..BatchReplies::default() };
         for (position, message) in (1..).zip(messages) {
+            self.batch_position = Some(position - 1);
             let start = out.len();
-            let disposition = self.dispatch_message(source, message, Part::InBatch, out)?;
+            let dispatched = self.dispatch_message(source, message, Part::InBatch, out);
+            self.batch_position = None;
+            let disposition = dispatched?;
             self.add_to_batch(&mut replies, disposition, source, start, out);
             if self.budget.charge() && position < count {
                 replies.rest = Some(Box::new(self.rest_of_batch(position, source)));
@@ -97,6 +120,7 @@ impl Dispatcher {
             BatchReplies { accepts_streaming: source.accepts_streaming(), ..BatchReplies::default() };
         self.batch_work = rest.work;
         let mut out = Vec::new();
+        decoder.set_backend(self.flags.json_backend());
         while let Some(message) = rest.next_message() {
             let disposition = self.dispatch_document(decoder, source, message, Part::InBatch, &mut out);
             self.add_to_batch(&mut replies, disposition, source, 0, &mut out);
@@ -106,6 +130,7 @@ impl Dispatcher {
                 break;
             }
         }
+        decoder.set_backend(JsonBackend::default());
         replies
     }
 

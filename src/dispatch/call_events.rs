@@ -41,7 +41,7 @@ impl Dispatcher {
                 drop(reserved);
                 let suspended = self.calls.get_mut(ticket).and_then(|call| call.suspended.take());
                 if let Some(suspended) = suspended {
-                    self.resume_suspended(ticket, *suspended);
+                    self.resume_or_wait(ticket, suspended);
                 } else {
                     self.end_call(ticket, outcome.map_err(error_kind));
                 }
@@ -214,6 +214,7 @@ impl Dispatcher {
         let Some(call) = self.calls.get_mut(ticket) else { return };
         let reply_to = std::mem::replace(&mut call.reply_to, ReplyTo::Task(key));
         let id = call.id.clone();
+        self.calls.waiting.ended(reply_to.socket());
         if let Some(view) = self.state.tasks.view(key, clock.monotonic) {
             let mut out = Vec::new();
             mcp::write_task_created(&mut out, &self.snapshot, id.as_id(), view);
@@ -420,8 +421,14 @@ impl Dispatcher {
         self.state.publish_task(key, clock.monotonic);
     }
 
-    /// Answers the cancelled calls; if `overdue`, also cancels and answers the calls and requests past their deadlines.
+    /// Answers the cancelled calls, and starts those that waited for them; if `overdue`, also cancels and answers the calls and
+    /// requests past their deadlines.
     pub(crate) fn expire(&mut self, overdue: bool) {
+        self.answer_cancelled(overdue);
+        self.start_waiting();
+    }
+
+    fn answer_cancelled(&mut self, overdue: bool) {
         loop {
             if let Some((ticket, call, error)) = self.cancelled.pop_front() {
                 self.finish_call(ticket, &call, None, Err(error));

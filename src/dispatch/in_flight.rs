@@ -14,6 +14,7 @@ use super::{
     ReplyTo,
     orphans::Orphans,
     pending::{PendingCall, RemoteRequest},
+    waiting_calls::WaitingCalls,
 };
 use crate::{
     call::{ClientChannel, FirstUse},
@@ -71,6 +72,8 @@ pub(crate) struct InFlightCalls {
     /// newline-delimited connections and of batches also by the hash of the connection. Lookups compare the values because hashes collide.
     index: BTreeSet<(u64, u32)>,
     hasher: RandomState,
+    /// Running calls that wait for another one of their connection.
+    pub(super) waiting: WaitingCalls,
 }
 
 /// A call or request past its deadline.
@@ -94,6 +97,7 @@ impl InFlightCalls {
             due: Vec::new(),
             index: BTreeSet::new(),
             hasher: RandomState::default(),
+            waiting: WaitingCalls::default(),
         }
     }
 
@@ -169,7 +173,7 @@ impl InFlightCalls {
     }
 
     /// The running calls of a newline-delimited connection, or of a batch.
-    fn running_of(&self, connection: SocketId) -> impl Iterator<Item = (Ticket, &PendingCall)> {
+    pub(super) fn running_of(&self, connection: SocketId) -> impl Iterator<Item = (Ticket, &PendingCall)> {
         let hash = self.hasher.hash_one(connection);
         self.index.range((hash, 0)..=(hash, u32::MAX)).filter_map(move |&(_, index)| {
             let entry = self.entries.get(index as usize)?;
@@ -242,9 +246,12 @@ impl InFlightCalls {
         self.adopt_orphan(ticket);
         let entry = self.entry(ticket)?;
         let state = std::mem::replace(&mut entry.state, State::Free);
-        if matches!(state, State::Free) {
-            return None;
+        match &state {
+            State::Free => return None,
+            State::Filed(call) | State::Running(call, ..) => self.waiting.ended(call.reply_to.socket()),
+            State::Cancelled | State::Remote(_) => {}
         }
+        let entry = self.entry(ticket)?;
         entry.generation = entry.generation.wrapping_add(1);
         let hashes = [entry.hash.take(), entry.connection_hash.take()];
         let (peer, bytes) = (entry.peer, std::mem::take(&mut entry.bytes));
@@ -428,6 +435,7 @@ impl InFlightCalls {
             State::Running(call, cancel, channel) => {
                 channel.close();
                 cancel.cancel();
+                self.waiting.ended(call.reply_to.socket());
                 Some(call)
             }
             _ => None,

@@ -9,6 +9,7 @@ mod batch_rest;
 pub(crate) mod call_events;
 mod disposition;
 mod entropy;
+mod fallbacks;
 pub(crate) mod in_flight;
 mod orphans;
 mod once;
@@ -21,6 +22,8 @@ mod subscribe;
 mod suspended;
 mod turn_budget;
 mod validation;
+mod waiting;
+mod waiting_calls;
 
 use std::{
     collections::VecDeque,
@@ -46,12 +49,13 @@ use crate::{
     json::{Decoder, Node},
     jsonrpc::{ErrorCode, Id, OwnedId, Rewritten, needs_text},
     mcp::{
-        self, Affinity, Call, CallAnswers, ErrorKind, Handshake, Headers, InvalidArguments, Outcome,
-        RouterContext, RpcMethod, Session, Sessions,
+        self, Affinity, Call, CallAnswers, ErrorKind, Handshake, InvalidArguments, Outcome, RouterContext,
+        RpcMethod, Sessions,
     },
     memory::{MemoryBudget, MemoryPressure},
     mesh::{Broadcast, Request},
     peer::{NoRoom, PeerKey},
+    policy::Flags,
     registry::Snapshot,
     runtime::{CallEvent, Completions, Runner, SlowPoll, Started, Ticket, instant_after},
     session::{Clock, SessionState},
@@ -94,6 +98,12 @@ pub(crate) struct Dispatcher {
     entropy: Entropy,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
+    /// The flags that requests are handled with.
+    flags: Flags,
+    /// The position of the message that is dispatched, in its batch.
+    batch_position: Option<usize>,
+    /// Calls that wait since the document that is dispatched, which they do not have yet.
+    without_document: Vec<Ticket>,
     /// Work that is left for validations of the current batch.
     batch_work: u64,
     /// Text of the current document behind its first bracket, if it may be a batch.
@@ -149,6 +159,9 @@ impl Dispatcher {
             entropy: Entropy::default(),
             clock: Clock { monotonic: now, wall: Duration::ZERO },
             limits,
+            flags: Flags::default(),
+            batch_position: None,
+            without_document: Vec::new(),
             batch_work: 0,
             batch_text: Vec::new(),
             budget: TurnBudget::new(limits.turn_budget, now),
@@ -199,26 +212,26 @@ impl Dispatcher {
         length: usize,
         out: &mut Vec<u8>,
     ) -> Disposition {
-        match padded.first() {
-            Some(b'{') => self.dispatch_document(decoder, source, (padded, length), Part::Whole, out),
-            _ => self.dispatch_array(decoder, source, (padded, length), out),
+        self.observer.metrics().flags.request(self.flags);
+        if self.flags == Flags::ALL {
+            return self.dispatch_in_place(decoder, source, (padded, length), out);
         }
+        self.dispatch_with_fallbacks(decoder, source, (padded, length), out)
     }
 
-    /// Dispatches a document that may be a batch.
-    #[cold]
-    #[inline(never)]
-    fn dispatch_array(
+    /// As [`Self::dispatch`]. The parser and the buffer are those of the flags.
+    #[inline]
+    fn dispatch_in_place(
         &mut self,
         decoder: &mut Decoder,
         source: &mut Source<'_>,
         (padded, length): (&mut [u8], usize),
         out: &mut Vec<u8>,
     ) -> Disposition {
-        self.batch_text = batch_rest::elements(padded.get(..length).unwrap_or_default());
-        let disposition = self.dispatch_document(decoder, source, (padded, length), Part::Whole, out);
-        self.batch_text = Vec::new();
-        disposition
+        match padded.first() {
+            Some(b'{') => self.dispatch_document(decoder, source, (padded, length), Part::Whole, out),
+            _ => self.dispatch_array(decoder, source, (padded, length), out),
+        }
     }
 
     #[inline]
@@ -231,21 +244,25 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Disposition {
         self.request_bytes = length;
-        let (suspension, rewritten) = match decoder.decode(&mut *padded, length) {
+        let (dispatched, rewritten) = match decoder.decode(&mut *padded, length) {
             Ok(document) => match self.dispatch_message(source, document.root(), part, out) {
-                Ok(disposition) => return disposition,
-                Err(suspension) => (suspension, Rewritten::new(document.root())),
+                Ok(disposition) if self.without_document.is_empty() => return disposition,
+                dispatched => (dispatched, Rewritten::new(document.root())),
             },
             Err(rejected) => {
                 return self.reject(mcp::write_decode_error(out, &rejected, self.limits.id_bytes_max));
             }
         };
         let original = padded.get(..length).unwrap_or_default();
-        match suspension {
-            Suspension::NeedsText => {
+        match dispatched {
+            Ok(disposition) => {
+                self.store_document(rewritten.finish(original));
+                disposition
+            }
+            Err(Suspension::NeedsText) => {
                 self.dispatch_rewritten(decoder, source, (rewritten, original), part, out)
             }
-            Suspension::Validation(ticket) => {
+            Err(Suspension::Validation(ticket)) => {
                 self.validate_off_shard(ticket, rewritten.finish(original), out)
             }
         }
@@ -275,7 +292,12 @@ impl Dispatcher {
             }
         };
         match dispatched {
-            Ok(disposition) => disposition,
+            Ok(disposition) => {
+                if !self.without_document.is_empty() {
+                    self.store_document((padded, length, digits));
+                }
+                disposition
+            }
             Err(Suspension::Validation(ticket)) => {
                 self.validate_off_shard(ticket, (padded, length, digits), out)
             }
@@ -332,7 +354,7 @@ impl Dispatcher {
             {
                 return ended;
             }
-            if let Some(invalid) = InvalidArguments::of(schema.validate(call.input)) {
+            if let Some(invalid) = InvalidArguments::of(self.validate(schema, call.input)) {
                 return self.reject_arguments(call, schema, invalid, source, can_suspend, out);
             }
         }
@@ -347,6 +369,9 @@ impl Dispatcher {
         source: &Source<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
+        if self.must_wait(call.callable.kind(), source.connection(), None) {
+            return self.wait(call, source, out);
+        }
         let Call { callable, input, id, meta, revision, capabilities, .. } = *call;
         let details = call.details.take();
         self.reply.clear();
@@ -507,32 +532,6 @@ impl Dispatcher {
         };
         self.observer.rejected(reason.name(), request, Some(&message));
         Disposition::Replied(status, Vec::new())
-    }
-
-    /// Encodes the error for an HTTP request that calls no method.
-    pub(crate) fn reject_request(
-        &mut self,
-        out: &mut Vec<u8>,
-        reason: ErrorKind,
-        message: &'static str,
-    ) -> Disposition {
-        self.reject(mcp::write_rejection(out, None, Revision::ASSUMED, RpcMethod::Other, reason, message))
-    }
-
-    /// Verifies the session of an HTTP request without a message.
-    pub(crate) fn session(
-        &mut self,
-        headers: Headers<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<Session, Disposition> {
-        let now = self.clock.wall.as_secs();
-        let found = mcp::require_session(&mut self.sessions, now, headers, out);
-        found.map_err(|(status, reason)| {
-            let request = RequestFields { status: Some(status), ..RequestFields::default() };
-            self.observer.rejected(reason.name(), request, None);
-            self.observer.metrics().note(RpcMethod::Other as usize);
-            Disposition::Replied(status, Vec::new())
-        })
     }
 
     /// The queue of events of calls that run on this shard.

@@ -5,13 +5,41 @@ use corelane_ring::SocketId;
 
 use super::{Dispatcher, Disposition, ReplyStream, ReplyTo};
 use crate::{
+    call::Revision,
     http1::Field,
-    mcp::{ErrorKind, Headers, RpcMethod, SessionKey, StreamId},
+    mcp::{self, ErrorKind, Headers, RpcMethod, Session, SessionKey, StreamId},
     mesh::{Request, StreamRequest},
     session::{is_reply_event, read_event_id},
+    telemetry::observer::RequestFields,
 };
 
 impl Dispatcher {
+    /// Encodes the error for an HTTP request that calls no method.
+    pub(crate) fn reject_request(
+        &mut self,
+        out: &mut Vec<u8>,
+        reason: ErrorKind,
+        message: &'static str,
+    ) -> Disposition {
+        self.reject(mcp::write_rejection(out, None, Revision::ASSUMED, RpcMethod::Other, reason, message))
+    }
+
+    /// Verifies the session of an HTTP request without a message.
+    pub(crate) fn session(
+        &mut self,
+        headers: Headers<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Session, Disposition> {
+        let now = self.clock.wall.as_secs();
+        let found = mcp::require_session(&mut self.sessions, now, headers, out);
+        found.map_err(|(status, reason)| {
+            let request = RequestFields { status: Some(status), ..RequestFields::default() };
+            self.observer.rejected(reason.name(), request, None);
+            self.observer.metrics().note(RpcMethod::Other as usize);
+            Disposition::Replied(status, Vec::new())
+        })
+    }
+
     /// Opens a stream of a session, or resumes one by `Last-Event-ID`.
     pub(crate) fn open_stream(
         &mut self,

@@ -86,6 +86,14 @@ impl Source<'_> {
         }
     }
 
+    /// The connection.
+    pub(crate) fn connection(&self) -> Option<SocketId> {
+        match self {
+            Self::Http { socket, .. } => Some(*socket),
+            Self::JsonLines { client, .. } => Some(client.socket),
+        }
+    }
+
     /// Whether the message is part of a batch over HTTP.
     pub(crate) fn is_in_batch(&self) -> bool {
         matches!(self, Self::Http { in_batch: true, .. })

@@ -1,4 +1,4 @@
-//! The state of a call whose arguments are being validated off the shard.
+//! The state of a call whose arguments are being validated off the shard, or that waits for another call of its connection.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,9 +17,11 @@ pub(super) struct SuspendedCall {
     pub(super) schema: Validator,
     /// A copy of the head of the HTTP request.
     pub(super) head: Option<(RequestHead, Vec<u8>)>,
-    /// The document, and the padding of a decoder behind its first `length` bytes.
-    pub(super) document: Vec<u8>,
+    /// The document, and the padding of a decoder behind its first `length` bytes. Calls of one batch share it.
+    pub(super) document: Arc<Vec<u8>>,
     pub(super) length: usize,
+    /// The position of the call in a batch.
+    pub(super) position: Option<usize>,
     pub(super) digits: Option<Digits>,
     pub(super) result: ValidationResult,
 }

@@ -108,15 +108,20 @@ impl Dispatcher {
     }
 
     /// Allocates a slot for a call that is validated on the pool, unless there is no room.
-    fn insert_suspended(&mut self, call: &mut Call<'_>, source: &Source<'_>) -> Result<Ticket, NoRoom> {
+    pub(super) fn insert_suspended(
+        &mut self,
+        call: &mut Call<'_>,
+        source: &Source<'_>,
+    ) -> Result<Ticket, NoRoom> {
         let schema = call.schema.ok_or(NoRoom::Full)?.clone();
         let suspended = SuspendedCall {
             capabilities: call.capabilities,
             details: call.details.take(),
             schema,
             head: source.headers().map(|Headers { head, bytes }| (*head, bytes.to_vec())),
-            document: Vec::new(),
+            document: Arc::default(),
             length: 0,
+            position: None,
             digits: None,
             result: ValidationResult::default(),
         };
@@ -138,10 +143,16 @@ impl Dispatcher {
         let Some(suspended) = &mut call.suspended else { return Disposition::NoReply };
         let (schema, result) = (suspended.schema.clone(), Arc::clone(&suspended.result));
         let mut copy = document.clone();
-        (suspended.document, suspended.length, suspended.digits) = (document, length, Some(digits));
+        (suspended.document, suspended.length) = (Arc::new(document), length);
+        suspended.digits = Some(digits);
         let capabilities = suspended.capabilities;
+        let backend = self.flags.json_backend();
+        let compiles_again = self.count_validation();
         let validate = move || {
+            let again = if compiles_again { schema.compiled_again() } else { None };
+            let schema = again.unwrap_or(schema);
             let mut decoder = Decoder::new(&limits);
+            decoder.set_backend(backend);
             if let Ok(document) = decoder.decode(&mut copy, length) {
                 let input = arguments(document.root());
                 let invalid = match schema.work(input, limits.validation_work_max as u64) {
@@ -170,8 +181,9 @@ impl Dispatcher {
 
     /// Resumes a call after validation: runs its handler, or replies with the violations.
     pub(super) fn resume_suspended(&mut self, ticket: Ticket, suspended: SuspendedCall) {
-        let SuspendedCall { capabilities, details, head, mut document, length, digits, result, .. } =
+        let SuspendedCall { capabilities, details, head, document, length, position, digits, result, .. } =
             suspended;
+        let mut document = Arc::unwrap_or_clone(document);
         let result = result.get().cloned();
         if let Some(Err((invalid, text))) = result {
             let Some((call, _)) = self.calls.take(ticket) else { return };
@@ -188,6 +200,7 @@ impl Dispatcher {
             return;
         }
         let mut decoder = Decoder::new(&self.limits);
+        decoder.set_backend(self.flags.json_backend());
         // The document was decoded before, within the same limits.
         let decoded = decoder.decode(&mut document, length).ok().filter(|_| result.is_some());
         let Some((decoded, call)) = decoded.zip(self.calls.get(ticket)) else {
@@ -198,17 +211,19 @@ impl Dispatcher {
             return;
         };
         let _installed = digits.map(|digits| digits.install(decoded.root()));
+        let root = decoded.root();
+        let message = position.and_then(|position| root.elements()?.nth(position)).unwrap_or(root);
         let callable = Arc::clone(&call.callable);
         let request = RequestContext {
             caller: Caller { revision: call.revision, capabilities, shard: self.shard },
             target: callable.shared_name(),
             id: call.id.as_id(),
             headers: head.as_ref().map(|(head, bytes)| Headers { head, bytes }),
-            meta: decoded.root().get("params").and_then(|params| params.get("_meta")),
+            meta: message.get("params").and_then(|params| params.get("_meta")),
             peer: call.peer,
             received: call.started,
         };
-        let input = arguments(decoded.root());
+        let input = arguments(message);
         let mut reply = Reply::default();
         self.observer.call_begins(&callable);
         let started = self.runner.start(&callable, input, &request, details, |_| Ok(ticket), &mut reply);

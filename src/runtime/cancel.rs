@@ -11,12 +11,16 @@ use std::{
     task::{Poll, Waker},
 };
 
+use super::completions::{Completions, Ticket, Unfinished};
+
 /// Handle that cancels one call. A cancelled call still ends with one completion.
 pub enum Cancel {
     /// A task on this thread; it is dropped at once.
     Task(Rc<LocalCancel>),
     /// A job on another thread; it polls the flag and stops cooperatively.
     Job(Arc<AtomicBool>),
+    /// A call that has not started; it ends at once.
+    Waiting(Rc<Completions>, Ticket),
     /// A task of the tokio runtime; it is dropped when it next awaits.
     #[cfg(feature = "tokio")]
     Tokio(Arc<AtomicBool>, Arc<tokio::sync::Notify>),
@@ -28,6 +32,9 @@ impl Cancel {
         match self {
             Self::Task(cancel) => cancel.cancel(),
             Self::Job(cancelled) => cancelled.store(true, Ordering::Relaxed),
+            Self::Waiting(completions, ticket) => {
+                completions.push(*ticket, Err(Unfinished::Cancelled));
+            }
             #[cfg(feature = "tokio")]
             Self::Tokio(cancelled, notify) => {
                 cancelled.store(true, Ordering::Relaxed);

@@ -48,6 +48,7 @@ use crate::{
     json::{Node, take_retry_with_digits},
     jsonrpc::OwnedId,
     peer::{NoRoom, PeerKey},
+    policy::Flags,
     schema::Validator,
     telemetry::turn_status::TurnStatus,
 };
@@ -97,6 +98,7 @@ pub struct Runner {
     shard: Rc<ShardContext>,
     /// For the validation of results on the pool.
     limits: Arc<Limits>,
+    flags: Cell<Flags>,
     tasks: Cell<bool>,
     /// Observes the tasks; `None` until the shard publishes its turns.
     polls: Option<Rc<PollObserver>>,
@@ -118,7 +120,20 @@ impl Runner {
         limits: &Limits,
     ) -> Self {
         let tasks = Cell::new(shard.state.is_some());
-        Self { completions, pools, shard: Rc::new(shard), limits: Arc::new(*limits), tasks, polls: None }
+        Self {
+            completions,
+            pools,
+            shard: Rc::new(shard),
+            limits: Arc::new(*limits),
+            flags: Cell::default(),
+            tasks,
+            polls: None,
+        }
+    }
+
+    /// Validates results with these flags from the next call on.
+    pub(crate) fn set_flags(&self, flags: Flags) {
+        self.flags.set(flags);
     }
 
     /// Publishes the polls of tasks there from now on. Called on the thread of the shard.
@@ -184,13 +199,18 @@ impl Runner {
         output: Validator,
         mut reply: Reply,
     ) -> Result<Cancel, NoRoom> {
-        let limits = Arc::clone(&self.limits);
+        let (limits, flags) = (Arc::clone(&self.limits), self.flags.get());
         let reserved = self.completions.remote().reserve(&reply).map_err(|()| NoRoom::Full)?;
         self.submit(ticket, peer, move || {
             let _reserved = reserved;
-            OutputValidator::new(&limits).validate(&output, &mut reply);
+            OutputValidator::new(&limits).with(flags).validate(&output, &mut reply);
             reply
         })
+    }
+
+    /// The cancellation of a call that has not started.
+    pub(crate) fn cancel_waiting(&self, ticket: Ticket) -> Cancel {
+        Cancel::Waiting(Rc::clone(&self.completions), ticket)
     }
 
     /// Starts a call. `reply` is empty and is filled when the call is [`Started::Done`]. `file` allocates
@@ -341,6 +361,7 @@ impl Runner {
         };
         let waits = Arc::clone(&channel);
         let output = output.map(|output| (output.clone(), Arc::clone(&self.limits)));
+        let flags = self.flags.get();
         // A handler that had to return for a request to the client has no result: its reply is dropped.
         let work = Box::new(move || {
             let mut reply = work();
@@ -348,7 +369,7 @@ impl Runner {
                 return Err(Unfinished::InputRequired);
             }
             if let Some((output, limits)) = output.filter(|_| !reply.is_failed()) {
-                OutputValidator::new(&limits).validate(&output, &mut reply);
+                OutputValidator::new(&limits).with(flags).validate(&output, &mut reply);
             }
             Ok(reply)
         });

@@ -25,6 +25,7 @@ use crate::{
     memory::MemoryPressure,
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{BlockingPool, PoolConfig, WorkerPools},
+    shard::FlagControl,
     signed_token::SigningKey,
 };
 
@@ -107,6 +108,7 @@ impl Server {
         let off_shard = start_worker_pools(&placement.free, config)?;
         let pool = off_shard.pool.as_ref().map(BlockingPool::observer).unwrap_or_default();
         let broadcast = store_ends(config.secret_file.as_deref(), signing_key, &config.limits);
+        let flags = FlagControl::new(config.performance.into());
         let mut running = Running {
             addresses: http_addresses(&listeners),
             listeners,
@@ -116,6 +118,7 @@ impl Server {
             admin: None,
             drain: None,
             control: None,
+            flags: flags.clone(),
             connections_allowed: Some(sockets_max.saturating_sub(config.limits.connections_reserve)),
         };
         // Encoded once, shared by all shards. Where that fails, a shard reports the same error when it builds its snapshot.
@@ -143,10 +146,12 @@ impl Server {
             signing_key: signing_key.clone(),
             broadcast: broadcast.clone(),
             pressure: pressure.clone(),
+            flags: flags.clone(),
         };
         let started = self.registry.attach(&config.limits, signing_key, &broadcast, |registry| {
             let stack_bytes = config.limits.thread_stack_bytes;
             let handles = running.start_shards(&placement, stack_bytes, plan, registry)?;
+            flags.connect(handles.clone());
             broadcast.connect(handles.iter().map(|handle| Arc::clone(handle.mailbox())).collect());
             Ok(handles)
         });

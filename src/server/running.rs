@@ -23,9 +23,10 @@ use crate::{
     config::{Limits, Listen},
     http1::AllowedHosts,
     memory::MemoryPressure,
+    policy::{Flag, Flags, RestartOnly},
     registry::Registry,
     runtime::PoolObserver,
-    shard::ShardHandle,
+    shard::{FlagControl, ShardHandle},
     telemetry::metrics::ShardMetrics,
 };
 
@@ -47,6 +48,7 @@ pub struct Running {
     /// The drain, which is started once; set when the server has started.
     pub(super) drain: Option<Arc<dyn Drain>>,
     pub(super) control: Option<ControlServer>,
+    pub(super) flags: FlagControl,
     /// Connections of one shard that the descriptor limit allows.
     pub(super) connections_allowed: Option<u32>,
 }
@@ -93,6 +95,20 @@ impl Running {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|admin| admin.address())
+    }
+
+    /// The flags of `[performance]` that are in force.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        self.flags.get()
+    }
+
+    /// Changes the position of a flag, within one turn of each shard. Connections and calls in flight go on.
+    ///
+    /// # Errors
+    /// The flag takes effect at a start only.
+    pub fn set_flag(&self, flag: Flag, is_on: bool) -> Result<(), RestartOnly> {
+        self.flags.set(flag, is_on)
     }
 
     /// Starts all shards, each on a thread with a stack of `stack_bytes`, and returns their handles by number.

@@ -32,7 +32,7 @@ use crate::{
     mesh::Broadcast,
     registry::{EncodedLists, Registry, Snapshot},
     runtime::{Completions, Runner, WorkerPools},
-    shard::{Remains, Served, Shard, ShardHandle, Sources},
+    shard::{FlagControl, Remains, Served, Shard, ShardHandle, Sources},
     signed_token::SigningKey,
     telemetry::{
         log::{self, RateLimit},
@@ -75,6 +75,7 @@ pub(super) struct ShardPlan {
     pub(super) signing_key: SigningKey,
     pub(super) broadcast: Broadcast,
     pub(super) pressure: MemoryPressure,
+    pub(super) flags: FlagControl,
 }
 
 /// A shard whose thread has not been started.
@@ -383,6 +384,7 @@ impl ShardPlan {
             limits: &limits,
         };
         let mut pipeline = Pipeline::new(pipeline_config, snapshot.clone(), runner);
+        pipeline.set_flags(self.flags.get());
         match newest {
             Some(Served { tools, .. }) => drop(pipeline.metrics().set_tools(tools)),
             None => handle.begin(Served { snapshot, tools: pipeline.metrics().tools().clone() }),

@@ -14,6 +14,7 @@ use crossbeam_channel::Sender;
 use super::snapshot_swap::{Served, SnapshotSwap};
 use crate::{
     control::{Inspection, ShardInspection},
+    policy::Flags,
     telemetry::metrics::ShardReport,
 };
 
@@ -24,7 +25,7 @@ pub(super) const REPORTS_MAX: usize = 16;
 pub(super) const INSPECTIONS_MAX: usize = 8;
 
 /// Capacity of the queue: the sum of the places of all kinds.
-pub(super) const COMMANDS_MAX: usize = REPORTS_MAX + INSPECTIONS_MAX + 3;
+pub(super) const COMMANDS_MAX: usize = REPORTS_MAX + INSPECTIONS_MAX + 4;
 
 /// A command to a shard. Each kind has reserved places in the queue.
 pub(super) enum Command {
@@ -38,6 +39,8 @@ pub(super) enum Command {
     /// Read the tables of the shard for the control socket. [`INSPECTIONS_MAX`] places: a further one is rejected, which closes its
     /// channel.
     Inspect(Inspection, Sender<ShardInspection>),
+    /// Handle requests with these flags from the next one on. One place: the newest replaces the one that is queued.
+    SetFlags(Flags),
     /// Accept no more connections, finish the calls in flight, end. One place: further drains have no effect.
     Drain,
 }
@@ -46,7 +49,7 @@ impl Command {
     /// Number of places of this kind.
     fn places(&self) -> usize {
         match self {
-            Self::Swap(..) | Self::AcceptQueued | Self::Drain => 1,
+            Self::Swap(..) | Self::AcceptQueued | Self::SetFlags(_) | Self::Drain => 1,
             Self::Report(_) => REPORTS_MAX,
             Self::Inspect(..) => INSPECTIONS_MAX,
         }
@@ -141,6 +144,7 @@ mod tests {
     use crate::{
         control::View,
         mesh::{Broadcast, Mailbox, Message},
+        policy::Flag,
         registry::{List, Lists, Snapshot},
     };
 
@@ -169,6 +173,7 @@ mod tests {
         }
         assert!(queue.push(swap(swapped)).is_none());
         assert!(queue.push(Command::AcceptQueued).is_none());
+        assert!(queue.push(Command::SetFlags(Flags::ALL)).is_none());
         assert!(queue.push(Command::Drain).is_none());
         for _ in 0..INSPECTIONS_MAX {
             assert!(queue.push(inspect().0).is_none());
@@ -240,6 +245,17 @@ mod tests {
         queued.done();
         let events = std::iter::from_fn(|| mailbox.take());
         assert_eq!(events.filter(|message| matches!(message, Message::Event(_))).count(), 2);
+    }
+
+    #[test]
+    fn newest_flags_replace_the_queued_ones() {
+        let queue = CommandQueue::default();
+        let older = Flags::ALL.with(Flag::ZeroCopy, false);
+        assert!(queue.push(Command::SetFlags(older)).is_none());
+        let replaced = queue.push(Command::SetFlags(Flags::ALL));
+        assert!(matches!(replaced, Some(Command::SetFlags(flags)) if flags == older));
+        assert!(matches!(queue.pop(), Some(Command::SetFlags(Flags::ALL))));
+        assert!(queue.pop().is_none());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{
     connection::{DeferredReply, Delivered, Phase, append_message, deliver_line},
     delivery::{AfterSend, Delivery, Destination, Payload},
     mcp::Event,
+    policy::Flag,
     runtime::Tick,
     session::{Subscriber, SubscriberKey},
 };
@@ -178,37 +179,54 @@ impl Shard {
             &mut dyn FnMut(&Arc<Event>, Subscriber, Option<&[u8]>) -> bool,
         ),
     ) {
-        let Self { pipeline, connections, dirty, .. } = self;
+        let Self { pipeline, connections, dirty, limits, .. } = self;
+        let is_batching = pipeline.dispatcher.flags().is_on(Flag::BatchNotifications);
+        let (mut written_events, mut to_send) = (0, Vec::new());
         let state = &mut pipeline.dispatcher.state;
         let table = &mut state.table;
         publish(&mut state.subscriptions, &mut |event, subscriber, id| {
+            let again = if is_batching { None } else { Some(event.encoded_again()) };
+            let event = again.as_ref().unwrap_or(event);
             let socket = match subscriber {
                 Subscriber::Stream(socket) | Subscriber::JsonLines(socket) => socket,
                 Subscriber::Session(key) => {
                     let mut message = Vec::new();
                     event.write(&mut message, None);
                     table.send(key, message.into());
+                    written_events += 1;
                     return true;
                 }
             };
             let Some(connection) = connection_of(connections, socket) else { return true };
-            if !connection.has_room_for_events() {
+            let has_room = match is_batching {
+                true => connection.has_room_for_events(),
+                false => connection.out.len() <= limits.outbox_bytes_max,
+            };
+            if !has_room {
                 return false;
             }
+            written_events += 1;
             let start = connection.out.len();
             append_message(connection, |out| event.write(out, id));
             let (before, written) = connection.out.split_at(start);
-            if before.ends_with(written) {
+            if is_batching && before.ends_with(written) {
                 // The same event is queued and unsent.
                 connection.out.truncate(start);
+                written_events -= 1;
             }
             if !connection.is_dirty {
                 connection.is_dirty = true;
                 dirty.push(socket);
             }
+            if !is_batching {
+                to_send.push(socket);
+            }
             true
         });
         state.flush();
+        pipeline.metrics().flags.notifications += written_events;
+        // Otherwise sent with what else the turn writes to the connections.
+        to_send.into_iter().for_each(|socket| self.send_outbox(socket));
     }
 
     /// Ends the streams of all connections for a drain.

@@ -52,6 +52,7 @@ impl Shard {
                 self.listeners.iter().for_each(|listener| self.ring.accept_queued(*listener));
             }
             Command::Inspect(inspection, reply) => self.inspections.begin(inspection, reply),
+            Command::SetFlags(flags) => self.pipeline.set_flags(flags),
             Command::Drain => self.begin_drain(),
         }
     }
@@ -64,8 +65,10 @@ impl Shard {
         while let Some(sender) = self.reports_due.pop() {
             let connections = self.live;
             let dispatcher = self.dispatcher();
+            dispatcher.collect_counts();
             let report = ShardReport {
                 shard: dispatcher.shard,
+                flags: dispatcher.flags(),
                 metrics: dispatcher.observer.metrics().clone(),
                 connections,
                 connection_states,

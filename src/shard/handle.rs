@@ -15,6 +15,7 @@ use super::{
 use crate::{
     control::{Inspection, ShardInspection},
     mesh::{Mailbox, Message},
+    policy::Flags,
     registry::Snapshot,
     telemetry::{metrics::ShardReport, turn_status::TurnStatus},
 };
@@ -114,6 +115,11 @@ impl ShardHandle {
         let served = Served::new(snapshot, before.as_ref());
         self.snapshots.set_newest(served.clone());
         self.command(Command::Swap(Box::new(served), swap));
+    }
+
+    /// Makes the shard handle requests with these flags from its next turn on.
+    pub(super) fn set_flags(&self, flags: Flags) {
+        self.command(Command::SetFlags(flags));
     }
 
     /// Requests a metrics report. The channel stays empty if the shard has ended or hangs, and is closed if too many reports are

@@ -6,6 +6,7 @@ mod close;
 mod commands;
 mod deliver;
 mod execute;
+mod flag_control;
 mod hand_over;
 mod handle;
 mod inspect;
@@ -37,6 +38,7 @@ use glommio::timer::Timer;
 
 use balance::Balancer;
 pub use balance::ShardLoads;
+pub use flag_control::FlagControl;
 pub use handle::ShardHandle;
 pub use remains::Remains;
 pub use snapshot_swap::{Served, SnapshotSwap};
@@ -250,6 +252,7 @@ impl Shard {
 
     fn take_metrics(&mut self) -> ShardMetrics {
         let resumed = self.handle.take_executor_resumed();
+        self.dispatcher().collect_counts();
         let metrics = self.pipeline.metrics();
         (0..resumed).for_each(|_| metrics.event("executor_resumed"));
         std::mem::replace(metrics, ShardMetrics::new([]))

@@ -42,15 +42,25 @@ impl Shard {
                 self.guarded(Some(socket), |shard| shard.on_outbox_empty(socket));
                 continue;
             }
-            connection.is_sending = true;
-            let out = connection.wire.encode(std::mem::take(&mut connection.out));
-            self.pipeline.metrics().send(out.len());
-            self.pipeline.dispatcher.memory.sending(socket, out.len());
-            if self.ring.send(socket, out).is_err() {
-                self.close(socket);
-            }
+            self.send_outbox(socket);
         }
         flushed
+    }
+
+    /// Sends the bytes in the outbox of a connection, unless a send is in flight.
+    #[inline]
+    pub(super) fn send_outbox(&mut self, socket: SocketId) {
+        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
+        if connection.is_sending || connection.out.is_empty() {
+            return;
+        }
+        connection.is_sending = true;
+        let out = connection.wire.encode(std::mem::take(&mut connection.out));
+        self.pipeline.metrics().send(out.len());
+        self.pipeline.dispatcher.memory.sending(socket, out.len());
+        if self.ring.send(socket, out).is_err() {
+            self.close(socket);
+        }
     }
 
     /// Time without progress after which a send is given up: shorter during a drain, which a client that does not read shall not
@@ -164,16 +174,19 @@ impl Shard {
             (_, Some(lines)) => lines.client.subscribers().collect(),
             _ => return,
         };
+        let mut written = 0;
         let subscriptions = &mut pipeline.dispatcher.state.subscriptions;
         for subscriber in subscribers {
             subscriptions.flush(subscriber, |event, id| {
                 let has_room = connection.has_room_for_events();
                 if has_room {
                     append_message(connection, |out| event.write(out, id));
+                    written += 1;
                 }
                 has_room
             });
         }
+        pipeline.dispatcher.observer.metrics().flags.notifications += written;
         if !connection.out.is_empty() {
             self.mark(socket);
         }

@@ -9,19 +9,32 @@ use crate::{
     http1::Status,
     json::{write_string, write_unsigned},
     jsonrpc::{ErrorCode, Id, write_error, write_result},
+    policy::Flags,
     registry::Snapshot,
 };
 
 /// Encoder of the replies to calls. Validates structured content against the output schema of the tool.
 pub struct CallAnswers {
     outputs: OutputValidator,
+    /// Validated results: with a validator compiled before, and with one compiled for them.
+    validations: [u64; 2],
 }
 
 impl CallAnswers {
     /// An encoder that decodes structured content within the limits of requests.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        Self { outputs: OutputValidator::new(limits) }
+        Self { outputs: OutputValidator::new(limits), validations: [0; 2] }
+    }
+
+    /// Validates results with these flags.
+    pub fn set_flags(&mut self, flags: Flags) {
+        self.outputs.set_flags(flags);
+    }
+
+    /// Number of validated results since the last call: with a validator compiled before, and with one compiled for them.
+    pub fn take_validations(&mut self) -> [u64; 2] {
+        std::mem::take(&mut self.validations)
     }
 
     /// Validates the structured content of a reply, unless it was, or there is no output schema. Returns `false` if that takes more
@@ -60,6 +73,10 @@ impl CallAnswers {
         }
         if let Some(output) = callable.unvalidated_output(reply) {
             self.outputs.validate(output, reply);
+        }
+        if let Some(is_cached) = reply.is_output_cached() {
+            let [hits, misses] = &mut self.validations;
+            *if is_cached { hits } else { misses } += 1;
         }
         let (kind, reason) = match reply.output() {
             None | Some(OutputValidation::Valid) => (None, ""),

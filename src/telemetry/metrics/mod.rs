@@ -1,11 +1,13 @@
 //! Metrics of a shard: latencies by method and by tool, rejections by reason. Recorded inline, merged on a scrape.
 
+mod flag_counts;
 mod process;
 mod prometheus;
 mod series;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+pub use flag_counts::FlagCounts;
 pub use series::ToolFailure;
 use series::{Distribution, Series};
 
@@ -59,6 +61,7 @@ pub struct ShardMetrics {
     received_bytes: u64,
     sent_bytes: u64,
     busy: Duration,
+    pub(crate) flags: FlagCounts,
 }
 
 impl ShardMetrics {
@@ -76,6 +79,7 @@ impl ShardMetrics {
             received_bytes: 0,
             sent_bytes: 0,
             busy: Duration::ZERO,
+            flags: FlagCounts::default(),
         }
     }
 
@@ -200,6 +204,12 @@ impl ShardMetrics {
         self.busy
     }
 
+    /// Counters of the requests that took each position of each flag.
+    #[must_use]
+    pub fn flags(&self) -> &FlagCounts {
+        &self.flags
+    }
+
     /// Number of rejections for `reason`.
     #[must_use]
     pub fn refusals(&self, reason: &str) -> u64 {
@@ -237,6 +247,7 @@ impl ShardMetrics {
         self.received_bytes += other.received_bytes;
         self.sent_bytes += other.sent_bytes;
         self.busy += other.busy;
+        self.flags.merge(&other.flags);
     }
 }
 

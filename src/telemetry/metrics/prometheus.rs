@@ -8,7 +8,8 @@ use std::{
 
 use strum::VariantArray;
 
-use super::{Distribution, Series, ShardMetrics, ToolFailure};
+use super::{Distribution, FlagCounts, Series, ShardMetrics, ToolFailure};
+use crate::policy::{Flag, Flags};
 
 /// State of an open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray, strum::IntoStaticStr)]
@@ -35,6 +36,8 @@ pub type ConnectionStates = [usize; ConnectionState::VARIANTS.len()];
 pub struct ShardReport {
     /// The shard's number.
     pub shard: usize,
+    /// Flags that requests are handled with.
+    pub flags: Flags,
     /// Metrics since the start.
     pub metrics: ShardMetrics,
     /// Number of open connections.
@@ -188,6 +191,7 @@ fn write_all(
     write_tool_errors(out, reports)?;
     family(out, "corelane_events_total", "counter", "Cancelled calls, slow turns and other events.")?;
     write_counts(out, "corelane_events_total", "event", reports, |metrics| &metrics.events)?;
+    write_flags(out, reports)?;
     let methods = merged(reports.iter().flat_map(|report| report.metrics.methods.iter().map(AsRef::as_ref)));
     let help = "Time from received bytes to sent reply";
     histograms(out, "corelane_request_duration", "method", help, &methods, buckets)?;
@@ -316,6 +320,65 @@ fn write_tool_errors(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
     Ok(())
 }
 
+/// A metric, its help, and its value on a shard.
+type FlagRow = (&'static str, &'static str, fn(&FlagCounts) -> u64);
+
+/// Writes the flags in force and the counters.
+fn write_flags(out: &mut String, reports: &[ShardReport]) -> fmt::Result {
+    const ROWS: [FlagRow; 5] = [
+        (
+            "corelane_schema_cache_hits_total",
+            "Validations with a validator that was compiled before.",
+            |counts| counts.schema_cache_hits,
+        ),
+        (
+            "corelane_schema_cache_misses_total",
+            "Validations with a validator that was compiled for them: schema_cache is off.",
+            |counts| counts.schema_cache_misses,
+        ),
+        (
+            "corelane_copied_bytes_total",
+            "Bytes of messages that were copied before they were parsed: zero_copy is off.",
+            |counts| counts.copied_bytes,
+        ),
+        (
+            "corelane_serialized_calls_total",
+            "Calls that waited for another call of their connection: async_tools is off.",
+            |counts| counts.serialized_calls,
+        ),
+        (
+            "corelane_notifications_total",
+            "Notifications of changes that were written for a subscriber.",
+            |counts| counts.notifications,
+        ),
+    ];
+    family(out, "corelane_flag", "gauge", "Whether the flag of [performance] is on.")?;
+    for report in reports {
+        for (flag, is_on) in report.flags.iter() {
+            let is_on = u8::from(is_on);
+            writeln!(out, "corelane_flag{{shard=\"{}\",flag=\"{flag}\"}} {is_on}", report.shard)?;
+        }
+    }
+    let name = "corelane_flag_requests_total";
+    family(out, name, "counter", "Messages that were handled with the flag in this position.")?;
+    for ShardReport { shard, metrics, .. } in reports {
+        for flag in Flag::ALL {
+            for is_on in [true, false] {
+                let (position, count) = (flag.position(is_on), metrics.flags.requests(*flag, is_on));
+                let labels = format!("shard=\"{shard}\",flag=\"{flag}\",position=\"{position}\"");
+                writeln!(out, "{name}{{{labels}}} {count}")?;
+            }
+        }
+    }
+    for (name, help, value) in ROWS {
+        family(out, name, "counter", help)?;
+        for ShardReport { shard, metrics, .. } in reports {
+            writeln!(out, "{name}{{shard=\"{shard}\"}} {}", value(&metrics.flags))?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn family(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
@@ -396,6 +459,7 @@ mod tests {
         metrics.refuse("busy");
         let reports = [ShardReport {
             shard: 1,
+            flags: Flags::ALL.with(Flag::ZeroCopy, false),
             metrics,
             connections: 5,
             connection_states: [2, 1, 1, 0, 1, 0],
@@ -419,6 +483,9 @@ mod tests {
             "corelane_connection_states{shard=\"1\",state=\"idle\"} 2",
             "corelane_connection_states{shard=\"1\",state=\"streaming\"} 1",
             "corelane_requests_total{shard=\"1\"} 4",
+            "corelane_flag{shard=\"1\",flag=\"zero_copy\"} 0",
+            "corelane_flag{shard=\"1\",flag=\"json_backend\"} 1",
+            "corelane_flag_requests_total{shard=\"1\",flag=\"json_backend\",position=\"serde\"} 0",
             "corelane_refusals_total{shard=\"1\",reason=\"busy\"} 1",
             "corelane_request_duration_seconds_bucket{method=\"ping\",le=\"0.000002\"} 0",
             "corelane_request_duration_seconds_bucket{method=\"ping\",le=\"0.00001\"} 3",

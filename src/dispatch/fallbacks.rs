@@ -1,0 +1,80 @@
+//! The flags that messages are handled with, and the fallbacks of those that are off. The fallback of `async_tools` is in
+//! `waiting.rs`.
+
+use super::{Dispatcher, Disposition, Source};
+use crate::{
+    config::JsonBackend,
+    json::{Decoder, Node},
+    policy::{Flag, Flags},
+    schema::{Validation, Validator},
+};
+
+/// Padding that the decoder needs after a document, in bytes.
+const PADDING_BYTES: usize = 64;
+
+impl Dispatcher {
+    /// The flags that requests are handled with.
+    pub(crate) fn flags(&self) -> Flags {
+        self.flags
+    }
+
+    /// Handles requests with these flags from the next one on.
+    pub(crate) fn set_flags(&mut self, flags: Flags) {
+        self.flags = flags;
+        self.answers.set_flags(flags);
+        self.runner.set_flags(flags);
+    }
+
+    /// Adds what is counted elsewhere to the metrics.
+    pub(crate) fn collect_counts(&mut self) {
+        let [hits, misses] = self.answers.take_validations();
+        let counts = &mut self.observer.metrics().flags;
+        counts.schema_cache_hits += hits;
+        counts.schema_cache_misses += misses;
+    }
+
+    /// As [`Self::dispatch`], with the fallbacks of the flags that are off.
+    #[cold]
+    pub(super) fn dispatch_with_fallbacks(
+        &mut self,
+        decoder: &mut Decoder,
+        source: &mut Source<'_>,
+        (padded, length): (&mut [u8], usize),
+        out: &mut Vec<u8>,
+    ) -> Disposition {
+        decoder.set_backend(self.flags.json_backend());
+        let disposition = if self.flags.is_on(Flag::ZeroCopy) {
+            self.dispatch_in_place(decoder, source, (padded, length), out)
+        } else {
+            self.observer.metrics().flags.copied_bytes += length as u64;
+            let mut copy = padded.get(..length.saturating_add(PADDING_BYTES)).unwrap_or(padded).to_vec();
+            self.dispatch_in_place(decoder, source, (&mut copy, length), out)
+        };
+        decoder.set_backend(JsonBackend::default());
+        disposition
+    }
+
+    /// Validates the arguments of a call on the shard.
+    #[inline]
+    pub(super) fn validate(&mut self, schema: &Validator, input: Node<'_>) -> Validation {
+        if self.count_validation() {
+            return self.validate_uncached(schema, input);
+        }
+        schema.validate(input)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn validate_uncached(&mut self, schema: &Validator, input: Node<'_>) -> Validation {
+        schema.compiled_again().as_ref().unwrap_or(schema).validate(input)
+    }
+
+    /// Counts a validation. Returns whether its validator is compiled for it.
+    #[inline]
+    pub(super) fn count_validation(&mut self) -> bool {
+        let counts = &mut self.observer.metrics().flags;
+        let is_hit = self.flags.is_on(Flag::SchemaCache);
+        *if is_hit { &mut counts.schema_cache_hits } else { &mut counts.schema_cache_misses } += 1;
+        !is_hit
+    }
+}
