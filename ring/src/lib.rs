@@ -26,6 +26,7 @@ mod accept;
 mod buffers;
 mod close;
 mod config;
+mod cpu_sampler;
 mod dial;
 mod dials;
 mod enter;
@@ -50,6 +51,7 @@ mod wake;
 
 pub use buffers::{PADDING_BYTES, ReceivedBuffer};
 pub use config::RingConfig;
+pub use cpu_sampler::{CpuSample, CpuSampler};
 pub use event::{Arrival, Event};
 pub use hand_overs::RingHandle;
 pub use listener::{KeepAlive, Listener, SocketFile, UnixSocket, bind, bind_alone, bind_first, keep_alive};
