@@ -74,6 +74,7 @@ compile_error!(
 pub mod config;
 mod control;
 mod signed_token;
+mod profile;
 mod peer;
 mod memory;
 mod policy;
@@ -131,6 +132,9 @@ pub mod internals {
     }
     pub mod peer {
         pub use crate::peer::NoRoom;
+    }
+    pub mod profile {
+        pub use crate::profile::*;
     }
     pub mod registry {
         pub use crate::registry::*;

@@ -1,0 +1,38 @@
+//! CPU profiles of the running process: in which functions its threads spend CPU time.
+//!
+//! [`capture`] samples threads by the clock of their CPU time and counts distinct stacks. A profile consists of addresses; symbols
+//! are resolved by the process that writes the output ([`write`]), so that the server reads no debugging information. Nothing here
+//! is on the path of a request, and nothing runs while no profile is taken.
+//!
+//! A sample contains the top of the thread's stack, which is unwound afterwards by the tables in `.eh_frame`: no frame pointers are
+//! needed, and no thread is unwound while it is interrupted.
+
+mod capture;
+mod error;
+#[cfg(feature = "cli")]
+mod flame_graph;
+#[cfg(feature = "cli")]
+mod folded;
+mod model;
+mod modules;
+mod options;
+#[cfg(feature = "cli")]
+mod output;
+mod perf;
+#[cfg(feature = "cli")]
+mod pprof;
+mod sample;
+mod sampler;
+mod stacks;
+#[cfg(feature = "cli")]
+mod symbols;
+mod threads;
+
+pub use capture::{capture, capture_from};
+pub use error::ProfileError;
+pub use model::{Frame, Profile, SampledModule, Stack};
+pub use options::ProfileOptions;
+#[cfg(feature = "cli")]
+pub use output::{ProfileFormat, ProfileOutput};
+pub use sampler::SampleSource;
+pub use threads::SampledThreads;
