@@ -72,9 +72,9 @@ compile_error!(
 
 // Lowest first: a module may import only modules above it, and of those the ones that docs/ARCHITECTURE.md lists.
 pub mod config;
-mod control;
 mod signed_token;
 mod profile;
+mod control;
 mod peer;
 mod memory;
 mod policy;

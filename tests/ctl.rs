@@ -13,7 +13,9 @@ use std::{
         net::UnixStream,
     },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -542,4 +544,83 @@ fn help_has_an_example_for_each_command_and_completions_name_them() {
     let (code, _, stderr) = run(corelane(&["ctl", "memory", "--top", "0"]));
     assert_eq!(code, Some(2), "{stderr}");
     assert!(before.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn profile_of_a_live_server_names_the_function_of_a_busy_tool() {
+    let sockets = Sockets::new("profile");
+    let server = sockets.serve(&[]);
+    let output = sockets.path("cpu.folded");
+    let ended = AtomicBool::new(false);
+    let summary = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = server.connect();
+            while !ended.load(Ordering::Relaxed) {
+                client.call("digest", json!({"text": "x".repeat(1000), "rounds": 1000}));
+            }
+        });
+        let summary = sockets.json(&["profile", "--seconds", "2", "--hz", "199", "-o", &output]);
+        ended.store(true, Ordering::Relaxed);
+        summary
+    });
+    let text = fs::read_to_string(&output).unwrap();
+    assert!(summary["samples"].as_u64() > Some(10), "{summary}");
+    let busy: Vec<_> = text.lines().filter(|line| line.contains("demo::digest")).collect();
+    assert!(!busy.is_empty() && busy.iter().all(|line| !line.starts_with("shard-")), "{text}");
+    let printed =
+        sockets.text(&["profile", "--seconds", "1", "--shard", "1", "-o", &sockets.path("cpu.svg")]);
+    assert!(printed.contains("cpu.svg: ") && printed.contains(" samples in 1."), "{printed}");
+    assert!(fs::read_to_string(sockets.path("cpu.svg")).unwrap().starts_with("<?xml"));
+    server.stop();
+}
+
+#[test]
+fn profile_that_cannot_be_taken_or_written_is_one_line_and_exit_1() {
+    let sockets = Sockets::new("noprofile");
+    let server = ServerProcess::observed(sockets.command(&[]));
+    let missing = sockets.path("missing/cpu.svg");
+    let error = sockets.error(&["profile", "--seconds", "600", "-o", &missing]);
+    assert!(error.contains("cannot write") && error.contains("missing/cpu.svg"), "{error}");
+    let error = sockets.error(&["profile", "-o", &sockets.path("cpu.png")]);
+    assert!(error.contains("--format"), "{error}");
+    let output = sockets.path("cpu.svg");
+    let error = sockets.error(&["profile", "--shard", "7", "-o", &output]);
+    assert!(error.contains("there is no shard 7") && error.contains("profile_no_shard"), "{error}");
+    // Past the limits of the command line.
+    let request = r#"{"version":1,"request":{"command":"profile","seconds":601,"hz":99,"shards":[]}}"#;
+    let replies = exchange(&sockets.only_socket(), format!("{request}\n").as_bytes());
+    assert_eq!(replies[0]["error"]["reason"], "profile_seconds", "{replies:?}");
+    assert!(!Path::new(&output).exists());
+    assert_eq!(server.connect().post("", echo("x")).status, 200);
+    assert_eq!(refused(&server, "control_command_failed"), 2.0);
+    server.signal("-TERM");
+    let (status, _, stderr) = server.wait(Duration::from_secs(20));
+    assert!(status.success(), "{status} {stderr}");
+}
+
+#[test]
+fn second_profile_is_refused_and_the_drain_ends_the_first() {
+    let sockets = Sockets::new("second");
+    let server = sockets.serve(&[]);
+    let start = |name: &str| {
+        let mut command = corelane(&["ctl", "profile", "--seconds", "600", "-o", &sockets.path(name)]);
+        command.env("CORELANE_RUNTIME_DIR", &sockets.0).stdin(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut profiles = [start("1.svg"), start("2.svg")];
+    let mut refused = None;
+    eventually("the refusal of one profile", || {
+        refused = profiles.iter_mut().position(|profile| profile.try_wait().unwrap().is_some());
+        refused.is_some()
+    });
+    let [first, second] = profiles;
+    let (mut taken, refused) = if refused == Some(0) { (second, first) } else { (first, second) };
+    let refused = refused.wait_with_output().unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(1) && error.contains("a profile is being taken"), "{error}");
+    assert!(taken.try_wait().unwrap().is_none());
+    sockets.text(&["drain"]);
+    eventually("the end of the profile", || taken.try_wait().unwrap().is_some());
+    let (status, _, stderr) = server.wait(Duration::from_secs(20));
+    assert!(status.success(), "{status} {stderr}");
 }

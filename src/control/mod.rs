@@ -27,7 +27,7 @@ pub(crate) use reply::{
     SessionRow, Sessions, ShardStatus, ShardTotals, Status, SubscriptionRow, ToolRow,
 };
 
-use crate::config::LogLevel;
+use crate::{config::LogLevel, profile::Profile};
 
 /// Version of the protocol. A request of another version is rejected.
 pub(crate) const VERSION: u32 = 1;
@@ -53,6 +53,8 @@ pub(crate) enum Request {
     Fragmentation,
     /// Reads the level of the log, or changes it.
     LogLevel { level: Option<LogLevel> },
+    /// Samples the CPU time of these shards, or of all threads where there is none, and replies after `seconds`.
+    Profile { seconds: u32, hz: u32, shards: Vec<usize> },
     /// Starts the drain, as SIGTERM does.
     Drain,
 }
@@ -68,6 +70,7 @@ pub(crate) enum Reply {
     Buffers(Buffers),
     Fragmentation(Fragmentation),
     LogLevel(LogLevels),
+    Profile(Box<Profile>),
     Drain {
         /// Whether this request started the drain. If not, it had begun before.
         has_started: bool,
@@ -158,6 +161,7 @@ mod tests {
             Request::Buffers { top: 3, shrink: true },
             Request::LogLevel { level: None },
             Request::LogLevel { level: Some(LogLevel::Debug) },
+            Request::Profile { seconds: 1, hz: 99, shards: vec![0] },
             Request::Drain,
         ] {
             let line =

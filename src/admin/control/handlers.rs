@@ -1,6 +1,6 @@
 //! The handlers of the requests: one for each command.
 
-use std::process;
+use std::{process, sync::atomic::Ordering};
 
 use tracing::info;
 
@@ -15,6 +15,7 @@ use crate::{
         Allocator, Buffers, Connections, Fault, Fragmentation, LogLevels, Memory, Reply, Request, Sessions,
         ShardStatus, Status, TOP_MAX, ToolRow, View,
     },
+    profile::{Profile, ProfileOptions, SampledThreads, capture},
     shard::ShardHandle,
     telemetry::{
         log_level,
@@ -38,8 +39,24 @@ pub(super) fn handle(request: Request, shared: &Shared) -> Result<Reply, Fault> 
         Request::Buffers { top, shrink } => Ok(Reply::Buffers(buffers(shared, within(top)?, shrink))),
         Request::Fragmentation => Ok(Reply::Fragmentation(fragmentation(allocator()))),
         Request::LogLevel { level } => log_level(level).map(Reply::LogLevel),
+        Request::Profile { seconds, hz, shards } => profile(seconds, hz, shards, shared).map(Reply::Profile),
         Request::Drain => Ok(Reply::Drain { has_started: shared.drain.start(None) }),
     }
+}
+
+/// Takes a CPU profile, until the drain starts at the latest.
+fn profile(seconds: u32, hz: u32, shards: Vec<usize>, shared: &Shared) -> Result<Box<Profile>, Fault> {
+    let threads = if shards.is_empty() { SampledThreads::All } else { SampledThreads::Shards(shards) };
+    let options = ProfileOptions { seconds, hz, threads };
+    let is_cancelled = || shared.drain.has_started() || shared.ended.load(Ordering::Relaxed);
+    let profile =
+        capture(&options, is_cancelled).map_err(|error| Fault::new(error.name(), error.to_string()))?;
+    info!(
+        samples = profile.samples,
+        milliseconds = profile.milliseconds,
+        "a CPU profile was taken through the control socket"
+    );
+    Ok(Box::new(profile))
 }
 
 /// Checks a number of rows.

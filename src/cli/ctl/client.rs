@@ -44,9 +44,10 @@ pub(super) fn explain(error: &io::Error) -> String {
 /// # Errors
 /// One line: the request was rejected, or the server closed the connection or does not answer.
 pub(super) fn exchange(stream: UnixStream, request: Request) -> Result<Reply, String> {
-    let line = exchange_lines(stream, request).map_err(|error| match error.kind() {
+    let timeout = timeout(&request);
+    let line = exchange_lines(stream, request, timeout).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("the server has not answered within {} s", REPLY_TIMEOUT.as_secs())
+            format!("the server has not answered within {} s", timeout.as_secs())
         }
         ErrorKind::UnexpectedEof => {
             "the server closed the connection without a reply; it may have ended".to_owned()
@@ -62,8 +63,16 @@ pub(super) fn exchange(stream: UnixStream, request: Request) -> Result<Reply, St
     }
 }
 
-fn exchange_lines(mut stream: UnixStream, request: Request) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+/// How long the reply to a request may take.
+fn timeout(request: &Request) -> Duration {
+    match request {
+        Request::Profile { seconds, .. } => REPLY_TIMEOUT + Duration::from_secs((*seconds).into()),
+        _ => REPLY_TIMEOUT,
+    }
+}
+
+fn exchange_lines(mut stream: UnixStream, request: Request, timeout: Duration) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
     let mut line = serde_json::to_vec(&RequestFrame { version: VERSION, request })?;
     line.push(b'\n');

@@ -2,12 +2,14 @@
 
 mod client;
 mod find;
+mod profile;
 mod show;
 mod table;
 
 use std::{io, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use profile::ProfileArguments;
 
 use crate::{
     config::LogLevel,
@@ -73,6 +75,10 @@ enum CtlCommand {
         level: Option<LogLevel>,
     },
 
+    /// Sample where the server spends CPU time, and write a flame graph, folded stacks, or a file for pprof
+    #[command(after_help = "Example:\n  corelane ctl profile --seconds 60 -o cpu.svg")]
+    Profile(ProfileArguments),
+
     /// Start the drain, as SIGTERM does: calls in flight are finished, then the server exits
     #[command(after_help = "Example:\n  corelane ctl drain")]
     Drain,
@@ -103,6 +109,7 @@ impl CtlCommand {
             Self::Buffers { top, shrink } => Request::Buffers { top: top.rows(), shrink: *shrink },
             Self::Fragmentation => Request::Fragmentation,
             Self::LogLevel { level } => Request::LogLevel { level: *level },
+            Self::Profile(profile) => profile.request(),
             Self::Drain => Request::Drain,
         }
     }
@@ -119,12 +126,20 @@ pub(super) fn ctl(arguments: &CtlArguments) -> Result<(), Vec<String>> {
 }
 
 fn reply_text(arguments: &CtlArguments) -> Result<String, String> {
+    let output = match &arguments.command {
+        // Opened first: a profile that cannot be written is not taken.
+        CtlCommand::Profile(profile) => Some(profile.open()?),
+        _ => None,
+    };
     let stream = match &arguments.socket {
         Some(path) => client::connect(path)
             .map_err(|error| format!("cannot connect to {}: {}", path.display(), client::explain(&error)))?,
         None => find::only_server()?,
     };
     let reply = client::exchange(stream, arguments.command.request())?;
+    if let (Some(output), Reply::Profile(profile)) = (output, &reply) {
+        return profile::write(output, profile, arguments.json);
+    }
     if arguments.json {
         return json(&reply)
             .map(|text| text + "\n")

@@ -26,6 +26,7 @@ pub(super) fn show(reply: &Reply) -> String {
         Reply::LogLevel(LogLevels { level, before: Some(before) }) => {
             format!("{} (before: {})\n", level_name(*level), level_name(*before))
         }
+        Reply::Profile(profile) => format!("{}\n", profile.summary()),
         Reply::Drain { has_started: true } => "the drain has begun\n".to_owned(),
         Reply::Drain { has_started: false } => "the drain had begun before\n".to_owned(),
     }
