@@ -44,15 +44,14 @@ fn is_global() -> bool {
 /// The arenas that have been used.
 fn arenas() -> Option<Vec<Arena>> {
     let mut text = Vec::with_capacity(STATISTICS_BYTES);
-    let options = Options {
-        json_format: true,
-        skip_constants: true,
-        skip_merged_arenas: true,
-        skip_bin_size_classes: true,
-        skip_large_size_classes: true,
-        skip_mutex_statistics: true,
-        ..Options::default()
-    };
+    // It has a private field.
+    let mut options = Options::default();
+    options.json_format = true;
+    options.skip_constants = true;
+    options.skip_merged_arenas = true;
+    options.skip_bin_size_classes = true;
+    options.skip_large_size_classes = true;
+    options.skip_mutex_statistics = true;
     stats_print(&mut text, options).ok()?;
     let statistics: Value = serde_json::from_slice(&text).ok()?;
     let arenas = statistics.pointer("/jemalloc/stats.arenas")?.as_object()?;
