@@ -83,8 +83,7 @@ fn show_status(status: &Status, width: Option<usize>) -> String {
             ]
         })
         .collect();
-    let head =
-        ["shard", "state", "connections", "calls", "sessions", "subscribers", "replies", "busy", "mailbox"];
+    let head = ["shard", "state", "conns", "calls", "sessions", "subs", "replies", "busy", "mailbox"];
     text.push('\n');
     text + &table(&head, 2, &rows, width)
 }
