@@ -125,6 +125,13 @@ fn next_line(lines: &mut BufReader<TcpStream>) -> Option<Value> {
     (lines.read_line(&mut line).unwrap() > 0).then(|| serde_json::from_str(&line).unwrap())
 }
 
+fn has_input(lines: &mut BufReader<TcpStream>) -> bool {
+    lines.get_ref().set_nonblocking(true).unwrap();
+    let has_input = lines.fill_buf().is_ok();
+    lines.get_ref().set_nonblocking(false).unwrap();
+    has_input
+}
+
 #[test]
 fn half_lines_of_one_client_are_refused_with_an_error_line_before_memory_runs_out() {
     // The lines of a slow machine take longer than the default.
@@ -136,7 +143,8 @@ fn half_lines_of_one_client_are_refused_with_an_error_line_before_memory_runs_ou
         ..Limits::default()
     };
     let listen = vec!["tcp://127.0.0.1:0".parse().unwrap()];
-    let config = Config { listen, ..config(1, limits) };
+    let admin = Some("127.0.0.1:0".parse().unwrap());
+    let config = Config { admin, listen, ..config(1, limits) };
     let running = Server::builder("test", "0").tool(shard_tool()).build().start(&config).unwrap();
     let half_line = |source| {
         let mut lines = lines_from(source, &running);
@@ -144,15 +152,24 @@ fn half_lines_of_one_client_are_refused_with_an_error_line_before_memory_runs_ou
         let _ = lines.get_mut().write_all(&[b'x'; 3_500_000]);
         lines
     };
-    let assert_refused = |mut lines: BufReader<TcpStream>| {
+    // The newest one, or the one that holds the most.
+    let take_refused = |held: &mut Vec<BufReader<TcpStream>>| {
+        let mut position = None;
+        eventually("a refusal", || {
+            position = held.iter_mut().position(has_input);
+            position.is_some()
+        });
+        let mut lines = held.swap_remove(position.unwrap());
         let refused = next_line(&mut lines).unwrap();
         assert_eq!((&refused["id"], &refused["error"]["code"]), (&Value::Null, &json!(-32600)), "{refused}");
         assert!(refused["error"]["message"].as_str().unwrap().contains("memory"), "{refused}");
         assert_eq!(next_line(&mut lines), None);
     };
     // One client may hold 15 of the 16 MiB.
-    let mut held: Vec<_> = (0..4).map(|_| half_line("127.0.0.1")).collect();
-    assert_refused(half_line("127.0.0.1"));
+    let mut held: Vec<_> = (0..5).map(|_| half_line("127.0.0.1")).collect();
+    take_refused(&mut held);
+    let admin = running.admin_address().unwrap();
+    eventually("the other lines are received", || metric(admin, "corelane_buffer_bytes") == 14e6);
     // The memory that another client needs is taken from the one that holds the most.
     let mut other = half_line(OTHER);
     let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"_meta": {
@@ -161,13 +178,7 @@ fn half_lines_of_one_client_are_refused_with_an_error_line_before_memory_runs_ou
     other.get_mut().write_all(format!("\n{ping}\n").as_bytes()).unwrap();
     assert_eq!(next_line(&mut other).unwrap()["error"]["code"], -32700, "the end of the line has arrived");
     assert_eq!(next_line(&mut other).unwrap()["id"], 1);
-    let closed = held.iter_mut().position(|lines| {
-        lines.get_ref().set_nonblocking(true).unwrap();
-        let has_input = lines.fill_buf().is_ok();
-        lines.get_ref().set_nonblocking(false).unwrap();
-        has_input
-    });
-    assert_refused(held.swap_remove(closed.unwrap()));
+    take_refused(&mut held);
     drop((held, other));
     assert_eq!(peer::end(running).refusals("memory_max"), 2);
 }
