@@ -8,7 +8,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use std::{
 use corelane::{Config, Limits, NoArguments, Running, Server, Tool, time};
 use serde_json::{Value, json};
 use support::{
-    Client, ServerProcess, await_calls_in_flight, await_metric, corelane, metric,
+    Client, ServerProcess, await_metric, config_file, corelane,
     peer::{Peer, PeerRequest, config, connect, end},
     post,
 };
@@ -324,51 +324,72 @@ fn slow_turns(admin: SocketAddr) -> f64 {
     values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
+/// Checks that no turn of `attempt` is slow at least once, of several times: a busy machine may interrupt a turn, but not every time.
+#[track_caller]
+fn assert_no_slow_turn<T>(admin: SocketAddr, prepare: impl Fn() -> T, attempt: impl Fn(T)) {
+    let has_none = (0..8).any(|_| {
+        let prepared = prepare();
+        let before = slow_turns(admin);
+        attempt(prepared);
+        slow_turns(admin) == before
+    });
+    assert!(has_none, "turns are slow in every attempt");
+}
+
+/// In one turn they take 30 ms or more.
 #[test]
 fn large_results_that_are_ready_together_are_encoded_in_several_turns() {
     const RESULTS: u32 = 64;
-    let at = Instant::now() + Duration::from_secs(2);
+    let at = Arc::new(Mutex::new(Instant::now()));
+    let ready_at = Arc::clone(&at);
     let large = Tool::new("large").run_async(async move |_: NoArguments, _| {
+        let at = *ready_at.lock().unwrap();
         time::sleep(at.saturating_duration_since(Instant::now())).await;
         "x".repeat(1_000_000)
     });
     let admin = Some("127.0.0.1:0".parse().unwrap());
-    let config = Config { admin, ..config(1, Limits::default()) };
-    let running = Server::builder("test", "0").tool(large).build().start(&config).unwrap();
+    let limits = Limits { turn_slow: Duration::from_millis(10), ..Limits::default() };
+    let running = Server::builder("test", "0")
+        .tool(large)
+        .build()
+        .start(&Config { admin, ..config(1, limits) })
+        .unwrap();
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "large"}});
-    let connect = |_| {
-        let mut client = Client::connect(running.addresses()[0]);
-        client.send(post("", call.to_string()));
-        client
+    let prepare = || {
+        *at.lock().unwrap() = Instant::now() + Duration::from_secs(1);
+        let connect = |_| {
+            let mut client = Client::connect(running.addresses()[0]);
+            client.send(post("", call.to_string()));
+            client
+        };
+        (0..RESULTS).map(connect).collect::<Vec<Client>>()
     };
-    let mut clients: Vec<Client> = (0..RESULTS).map(connect).collect();
-    await_calls_in_flight(&running, RESULTS);
-    let before = slow_turns(running.admin_address().unwrap());
-    clients.iter_mut().for_each(|client| assert_eq!(client.read().status, 200));
-    assert_eq!(slow_turns(running.admin_address().unwrap()), before);
-    drop(clients);
+    assert_no_slow_turn(running.admin_address().unwrap(), prepare, |mut clients| {
+        clients.iter_mut().for_each(|client| assert_eq!(client.read().status, 200));
+    });
     end(running);
 }
 
+/// In one turn it takes 50 ms or more.
 #[test]
 fn subscriptions_of_clients_that_leave_together_are_removed_in_several_turns() {
     const CLIENTS: usize = 128;
-    let server = ServerProcess::observed(corelane(&["serve", "--listen", "127.0.0.1:0", "--shards", "1"]));
-    let clients: Vec<Peer> = (0..CLIENTS)
-        .map(|client| {
-            let uris: Vec<String> =
-                (0..1024).map(|number| format!("demo://greeting/{client}-{number}")).collect();
-            let mut peer = Peer::connect(server.address);
-            peer.open(&PeerRequest::listen(json!({"resourceSubscriptions": uris})));
-            peer
-        })
-        .collect();
-    assert!(metric(server.admin(), "corelane_subscription_bytes") > 2e6);
-    let before = slow_turns(server.admin());
-    // All of them have left when the server goes on.
-    server.signal("-STOP");
-    drop(clients);
-    server.signal("-CONT");
-    await_metric(server.admin(), "corelane_subscription_bytes", 0.0);
-    assert_eq!(slow_turns(server.admin()), before);
+    let config = config_file("slow-turns", "[limits]\nturn_slow = \"5ms\"\n");
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--config", &config];
+    let server = ServerProcess::observed(corelane(&arguments));
+    let open = |client: usize| {
+        let uris: Vec<String> =
+            (0..1024).map(|number| format!("demo://greeting/{client}-{number}")).collect();
+        let mut peer = Peer::connect(server.address);
+        peer.open(&PeerRequest::listen(json!({"resourceSubscriptions": uris})));
+        peer
+    };
+    let prepare = || (0..CLIENTS).map(open).collect::<Vec<Peer>>();
+    assert_no_slow_turn(server.admin(), prepare, |clients| {
+        // All of them have left when the server goes on.
+        server.signal("-STOP");
+        drop(clients);
+        server.signal("-CONT");
+        await_metric(server.admin(), "corelane_subscription_bytes", 0.0);
+    });
 }
