@@ -204,12 +204,6 @@ impl ShardMetrics {
         self.busy
     }
 
-    /// Counters of the requests that took each position of each flag.
-    #[must_use]
-    pub fn flags(&self) -> &FlagCounts {
-        &self.flags
-    }
-
     /// Number of rejections for `reason`.
     #[must_use]
     pub fn refusals(&self, reason: &str) -> u64 {
