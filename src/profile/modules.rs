@@ -42,7 +42,7 @@ struct Mapped {
     end: u64,
     /// Start and file offset of the first executable mapping.
     code: (u64, u64),
-    /// What is added to an address of the file to get the address in memory.
+    /// The difference between an address in memory and that of the file.
     bias: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What a profile samples, and for how long.
+//! The subject and the duration of a profile.
 
 use super::threads::SampledThreads;
 
@@ -8,7 +8,7 @@ pub(super) const SECONDS_MAX: u32 = 600;
 /// Maximum samples per second of CPU time of a thread.
 pub(super) const HZ_MAX: u32 = 999;
 
-/// What a profile samples.
+/// The subject of a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProfileOptions {
     /// Its duration: 1 to 600.
