@@ -24,7 +24,7 @@ use corelane::{
 };
 use serde_json::{Value, json};
 use support::{
-    Client, ServerProcess, await_metric, config_file, corelane, echo,
+    Client, ServerProcess, await_metric, config_file, corelane, echo, eventually,
     peer::{Peer, PeerRequest, end},
     run,
 };
@@ -67,6 +67,14 @@ fn start(server: ServerBuilder, flags: Performance) -> Running {
         ..Config::default()
     };
     server.build().start(&config).unwrap()
+}
+
+/// Changes a flag, and waits until the shard has it.
+fn set(running: &Running, flag: Flag, is_on: bool) {
+    running.set_flag(flag, is_on).unwrap();
+    let admin = running.admin_address().unwrap();
+    let labels = [("flag", flag.name())];
+    eventually("the change of a flag", || sum(&metrics(admin), "corelane_flag", &labels) == u64::from(is_on));
 }
 
 fn off(flag: Flag) -> Performance {
@@ -220,7 +228,7 @@ fn flag_changes_at_run_time_without_closing_a_connection() {
     await_metric(admin, "corelane_calls_in_flight", 1.0);
     for flag in Flag::ALL.iter().filter(|flag| !flag.is_restart_only()) {
         for is_on in [false, true] {
-            running.set_flag(*flag, is_on).unwrap();
+            set(&running, *flag, is_on);
             assert_eq!(running.flags(), Flags::ALL.with(*flag, is_on));
             let before = taken(&metrics(admin), *flag, is_on);
             let labels = [("flag", flag.name())];
@@ -282,7 +290,7 @@ fn without_async_tools_a_connection_runs_one_tool_at_a_time() {
     assert!(most.swap(0, Ordering::SeqCst) > 1, "with the flag on they run at the same time");
     assert_eq!(sum(&metrics(admin), "corelane_serialized_calls_total", &[]), 0);
 
-    running.set_flag(Flag::AsyncTools, false).unwrap();
+    set(&running, Flag::AsyncTools, false);
     lines.send_all(&ten);
     lines.send(&call("inline", "echo", json!({"message": "in order"})));
     lines.send(&call("blocking", "digest", json!({"text": "abc"})));
@@ -340,9 +348,9 @@ fn waiting_call_can_be_cancelled_and_ends_with_its_connection() {
     // The flag comes on while calls wait: they still run, in order.
     lines.send_all(&[2000, 1, 1].map(|ms| call(ms, "sleep", json!({ "ms": ms }))));
     await_metric(admin, "corelane_calls_in_flight", 3.0);
-    running.set_flag(Flag::AsyncTools, true).unwrap();
+    set(&running, Flag::AsyncTools, true);
     assert_eq!(lines.ids(3), [2000, 1, 1]);
-    running.set_flag(Flag::AsyncTools, false).unwrap();
+    set(&running, Flag::AsyncTools, false);
     lines.send_all(&[0, 1, 2].map(|id| call(id, "sleep", json!({"ms": 5}))));
     drop(lines);
     await_metric(admin, "corelane_calls_in_flight", 0.0);
@@ -365,7 +373,7 @@ fn without_batch_notifications_each_subscriber_has_its_own_encoding() {
     let count = |name: &str| sum(&metrics(admin), name, &[]);
     let mut messages = Vec::new();
     for (is_on, encodings) in [(true, 1), (false, 4)] {
-        running.set_flag(Flag::BatchNotifications, is_on).unwrap();
+        set(&running, Flag::BatchNotifications, is_on);
         let before = (count("corelane_notifications_encoded_total"), count("corelane_notifications_total"));
         client.call("touch", json!({"uri": "demo://counter"}));
         messages.push(peers.iter_mut().map(Peer::message).collect::<Vec<_>>());

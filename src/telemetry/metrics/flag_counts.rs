@@ -4,19 +4,19 @@ use crate::policy::{Flag, Flags};
 
 /// Counters of one shard.
 #[derive(Clone, Debug)]
-pub struct FlagCounts {
+pub(crate) struct FlagCounts {
     /// Messages by the bits of the flags that they were handled with.
     requests: [u64; Flags::COUNT],
     /// Validations with a validator that was compiled before.
-    pub schema_cache_hits: u64,
+    pub(crate) schema_cache_hits: u64,
     /// Validations with a validator that was compiled for them.
-    pub schema_cache_misses: u64,
+    pub(crate) schema_cache_misses: u64,
     /// Bytes of messages that were copied before they were parsed.
-    pub copied_bytes: u64,
+    pub(crate) copied_bytes: u64,
     /// Calls that waited for another call of their connection.
-    pub serialized_calls: u64,
+    pub(crate) serialized_calls: u64,
     /// Notifications of changes that were written to a connection or a replay buffer.
-    pub notifications: u64,
+    pub(crate) notifications: u64,
 }
 
 impl Default for FlagCounts {
@@ -35,7 +35,7 @@ impl Default for FlagCounts {
 impl FlagCounts {
     /// Counts a message, or a batch of them.
     #[inline]
-    pub fn request(&mut self, flags: Flags) {
+    pub(crate) fn request(&mut self, flags: Flags) {
         if let Some(count) = self.requests.get_mut(usize::from(flags.bits())) {
             *count += 1;
         }
@@ -43,7 +43,7 @@ impl FlagCounts {
 
     /// Number of messages that were handled while the flag was in this position.
     #[must_use]
-    pub fn requests(&self, flag: Flag, is_on: bool) -> u64 {
+    pub(crate) fn requests(&self, flag: Flag, is_on: bool) -> u64 {
         let counted = (0..).map(Flags::from_bits).zip(self.requests);
         counted.filter(|(flags, _)| flags.is_on(flag) == is_on).map(|(_, count)| count).sum()
     }

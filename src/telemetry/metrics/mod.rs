@@ -7,7 +7,7 @@ mod series;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-pub use flag_counts::FlagCounts;
+pub(crate) use flag_counts::FlagCounts;
 pub use series::ToolFailure;
 use series::{Distribution, Series};
 
