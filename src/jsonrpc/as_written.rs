@@ -160,14 +160,13 @@ impl Rewritten {
         } else if node.as_number() == Some(Number::Signed(0)) {
             self.json.extend_from_slice(b"-0");
         } else {
-            // Encoding numbers, booleans and null does not fail.
-            let written = serde_json::to_string(&match node.as_number() {
-                Some(Number::Signed(value)) => serde_json::Value::from(value),
-                Some(Number::Unsigned(value)) => value.into(),
-                Some(Number::Float(value)) => value.into(),
-                None => node.as_bool().map_or(serde_json::Value::Null, Into::into),
-            });
-            self.json.extend_from_slice(written.unwrap_or_default().as_bytes());
+            // Encoding numbers, booleans and null into a vector does not fail.
+            let _ = match node.as_number() {
+                Some(Number::Signed(value)) => serde_json::to_writer(&mut self.json, &value),
+                Some(Number::Unsigned(value)) => serde_json::to_writer(&mut self.json, &value),
+                Some(Number::Float(value)) => serde_json::to_writer(&mut self.json, &value),
+                None => serde_json::to_writer(&mut self.json, &node.as_bool()),
+            };
         }
     }
 
