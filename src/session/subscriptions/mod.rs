@@ -5,10 +5,12 @@
 pub(super) mod inspect;
 #[cfg(test)]
 mod tests;
+mod topic_index;
 
 use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
+use topic_index::TopicIndex;
 
 use crate::{
     config::Limits,
@@ -26,7 +28,7 @@ pub(crate) struct Subscriptions<K> {
     subscribers: Vec<Option<SubscriberEntry<K>>>,
     free: Vec<u32>,
     /// Positions in `members`.
-    topics: HashMap<Topic, u32, RandomState>,
+    topics: TopicIndex,
     members: Vec<TopicMembers>,
     free_topics: Vec<u32>,
     /// The slot of each subscription, by subscriber and topic.
@@ -166,7 +168,7 @@ impl<K: Copy> Subscriptions<K> {
         Self {
             subscribers: Vec::new(),
             free: Vec::new(),
-            topics: HashMap::default(),
+            topics: TopicIndex::default(),
             members: Vec::new(),
             free_topics: Vec::new(),
             slots: HashMap::default(),
@@ -193,6 +195,11 @@ impl<K: Copy> Subscriptions<K> {
         self.subscribers.get(subscriber.0 as usize)?.as_ref()
     }
 
+    /// Position of a topic in `members`.
+    fn position_of(&self, topic: &Topic) -> Option<u32> {
+        self.topics.get(topic, |position| self.members.get(position as usize).map(|members| &members.topic))
+    }
+
     /// Checks whether there is room for that many more topics of a peer.
     pub(crate) fn check_count(&self, peer: PeerKey, topics: usize) -> Result<(), NoRoom> {
         self.shares.check(peer, topics as u64)
@@ -200,7 +207,7 @@ impl<K: Copy> Subscriptions<K> {
 
     /// Checks whether there is room for these topics of a peer, and for the names of those without a subscriber.
     pub(crate) fn check_room(&self, peer: PeerKey, topics: &[Topic]) -> Result<(), SubscriptionLimit> {
-        let new = topics.iter().filter(|topic| !self.topics.contains_key(topic));
+        let new = topics.iter().filter(|topic| self.position_of(topic).is_none());
         let bytes: usize = new.map(Topic::client_bytes).sum();
         self.check_count(peer, topics.len().max(1))?;
         Ok(self.byte_shares.check(peer, bytes as u64)?)
@@ -220,7 +227,7 @@ impl<K: Copy> Subscriptions<K> {
 
     /// Whether a subscriber is subscribed to a topic.
     fn is_subscribed(&self, subscriber: SubscriberKey, topic: &Topic) -> bool {
-        self.topics.get(topic).is_some_and(|topic| self.slots.contains_key(&(subscriber.0, *topic)))
+        self.position_of(topic).is_some_and(|topic| self.slots.contains_key(&(subscriber.0, topic)))
     }
 
     /// Subscribes to a topic within the limits of the client and the shard. `others`: the usage of the other subscribers of the
@@ -243,23 +250,24 @@ impl<K: Copy> Subscriptions<K> {
 
     /// Subscribes to a topic.
     pub(crate) fn subscribe(&mut self, subscriber: SubscriberKey, topic: Topic) {
+        let known = self.position_of(&topic);
         let Some(Some(entry)) = self.subscribers.get_mut(subscriber.0 as usize) else { return };
         let usage = entry.usage.with([&topic]);
-        let index = match self.topics.get(&topic) {
-            Some(index) if self.slots.contains_key(&(subscriber.0, *index)) => return,
-            Some(index) => *index,
+        let index = match known {
+            Some(index) if self.slots.contains_key(&(subscriber.0, index)) => return,
+            Some(index) => index,
             None => {
-                let members = TopicMembers { topic: topic.clone(), peer: entry.peer, members: Vec::new() };
                 let index = match self.free_topics.pop() {
                     Some(index) => index,
                     None => position(self.members.len()),
                 };
+                self.byte_shares.add(entry.peer, topic.client_bytes() as u64);
+                self.topics.insert(&topic, index);
+                let members = TopicMembers { topic, peer: entry.peer, members: Vec::new() };
                 match self.members.get_mut(index as usize) {
                     Some(slot) => *slot = members,
                     None => self.members.push(members),
                 }
-                self.byte_shares.add(entry.peer, topic.client_bytes() as u64);
-                self.topics.insert(topic, index);
                 index
             }
         };
@@ -274,9 +282,9 @@ impl<K: Copy> Subscriptions<K> {
 
     /// Unsubscribes from a topic.
     pub(crate) fn unsubscribe(&mut self, subscriber: SubscriberKey, topic: &Topic) {
+        let Some(index) = self.position_of(topic) else { return };
         let Some(Some(entry)) = self.subscribers.get_mut(subscriber.0 as usize) else { return };
-        let Some(index) = self.topics.get(topic) else { return };
-        let Some(position) = self.slots.get(&(subscriber.0, *index)).copied() else { return };
+        let Some(position) = self.slots.get(&(subscriber.0, index)).copied() else { return };
         let (Some(slot), moved) = swap_remove(&mut entry.slots, position) else { return };
         entry.pending -= u32::from(slot.pending.is_some());
         entry.usage.named -= usize::from(!topic.is_list());
@@ -320,7 +328,7 @@ impl<K: Copy> Subscriptions<K> {
         if members.is_empty() {
             *members = Vec::new();
             self.byte_shares.give(*peer, topic.client_bytes() as u64);
-            self.topics.remove(topic);
+            self.topics.remove(topic, slot.topic);
             self.free_topics.push(slot.topic);
         }
     }
@@ -328,8 +336,8 @@ impl<K: Copy> Subscriptions<K> {
     /// Publishes an event. `deliver` receives a subscriber and the id of its subscription, and returns whether it took the event;
     /// otherwise the event is pending until [`Subscriptions::flush`].
     pub(crate) fn publish(&mut self, event: &Arc<Event>, mut deliver: impl FnMut(K, Option<&[u8]>) -> bool) {
-        let Some(index) = self.topics.get(event.topic()) else { return };
-        let Some(TopicMembers { members, .. }) = self.members.get(*index as usize) else { return };
+        let Some(index) = self.position_of(event.topic()) else { return };
+        let Some(TopicMembers { members, .. }) = self.members.get(index as usize) else { return };
         for member in members {
             let Some(Some(entry)) = self.subscribers.get_mut(member.subscriber as usize) else { continue };
             let Some(slot) = entry.slots.get_mut(member.slot as usize) else { continue };
@@ -345,10 +353,15 @@ impl<K: Copy> Subscriptions<K> {
 
     /// Publishes a change of every resource and list that is subscribed to.
     pub(crate) fn publish_all(&mut self, mut deliver: impl FnMut(&Arc<Event>, K, Option<&[u8]>) -> bool) {
-        let events: Vec<Arc<Event>> = self.topics.keys().filter_map(change_of).map(Arc::new).collect();
+        let events: Vec<Arc<Event>> = self.names().filter_map(change_of).map(Arc::new).collect();
         for event in &events {
             self.publish(event, |key, id| deliver(event, key, id));
         }
+    }
+
+    /// The topics with a subscriber.
+    fn names(&self) -> impl Iterator<Item = &Topic> {
+        self.members.iter().filter(|topic| !topic.members.is_empty()).map(|topic| &topic.topic)
     }
 
     /// The events of a change of every resource and list that a subscriber is subscribed to.
@@ -421,7 +434,7 @@ impl<K: Copy> Subscriptions<K> {
         if (slots, slots, usage) != (members, self.slots.len(), counted) {
             return Err(format!("{slots} slots, {members} members, {} indexed", self.slots.len()));
         }
-        let bytes: usize = self.topics.keys().map(Topic::client_bytes).sum();
+        let bytes: usize = self.names().map(Topic::client_bytes).sum();
         if (slots as u64, bytes as u64) != (self.shares.total(), self.bytes()) {
             return Err(format!(
                 "{slots} slots, names of {bytes} bytes: {:?}",
