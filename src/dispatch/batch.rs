@@ -6,10 +6,7 @@
 
 use corelane_ring::SocketId;
 
-use super::{
-    BatchReplies, BatchRest, Dispatcher, Disposition, JsonLinesClient, Part, Source, Suspension,
-    batch_rest::elements,
-};
+use super::{BatchReplies, BatchRest, Dispatcher, Disposition, JsonLinesClient, Part, Source, Suspension};
 use crate::{
     call::Revision,
     config::JsonBackend,
@@ -19,22 +16,6 @@ use crate::{
 };
 
 impl Dispatcher {
-    /// Dispatches a document that may be a batch.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn dispatch_array(
-        &mut self,
-        decoder: &mut Decoder,
-        source: &mut Source<'_>,
-        (padded, length): (&mut [u8], usize),
-        out: &mut Vec<u8>,
-    ) -> Disposition {
-        self.batch_text = elements(padded.get(..length).unwrap_or_default());
-        let disposition = self.dispatch_document(decoder, source, (padded, length), Part::Whole, out);
-        self.batch_text = Vec::new();
-        disposition
-    }
-
     /// Dispatches the messages of a batch, as far as the turn has time for them.
     pub(super) fn dispatch_batch(
         &mut self,

@@ -85,6 +85,7 @@ fn value_length(text: &[u8]) -> usize {
 }
 
 /// A copy of the elements of an array, to its closing bracket; empty if the document is no array. Decoding changes the document.
+#[cold]
 pub(super) fn elements(document: &[u8]) -> Vec<u8> {
     document.trim_ascii_start().strip_prefix(b"[").map(<[u8]>::to_vec).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! The flags that messages are handled with, and the fallbacks of those that are off. The fallback of `async_tools` is in
 //! `waiting.rs`.
 
-use super::{Dispatcher, Disposition, Source};
+use super::{Dispatcher, Disposition, Part, Source};
 use crate::{
     config::JsonBackend,
     json::{Decoder, Node},
@@ -44,28 +44,21 @@ impl Dispatcher {
     ) -> Disposition {
         decoder.set_backend(self.flags.json_backend());
         let disposition = if self.flags.is_on(Flag::ZeroCopy) {
-            self.dispatch_in_place(decoder, source, (padded, length), out)
+            self.dispatch_document(decoder, source, (padded, length), Part::Whole, out)
         } else {
             self.observer.metrics().flags.copied_bytes += length as u64;
             let mut copy = padded.get(..length.saturating_add(PADDING_BYTES)).unwrap_or(padded).to_vec();
-            self.dispatch_in_place(decoder, source, (&mut copy, length), out)
+            self.dispatch_document(decoder, source, (&mut copy, length), Part::Whole, out)
         };
         decoder.set_backend(JsonBackend::default());
         disposition
     }
 
-    /// Validates the arguments of a call on the shard.
-    #[inline]
-    pub(super) fn validate(&mut self, schema: &Validator, input: Node<'_>) -> Validation {
-        if self.count_validation() {
-            return self.validate_uncached(schema, input);
-        }
-        schema.validate(input)
-    }
-
+    /// Validates the arguments of a call on the shard, with a validator that is compiled for it.
     #[cold]
     #[inline(never)]
-    fn validate_uncached(&mut self, schema: &Validator, input: Node<'_>) -> Validation {
+    pub(super) fn validate_uncached(&mut self, schema: &Validator, input: Node<'_>) -> Validation {
+        self.observer.metrics().flags.schema_cache_misses += 1;
         schema.compiled_again().as_ref().unwrap_or(schema).validate(input)
     }
 

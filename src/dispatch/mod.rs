@@ -55,7 +55,7 @@ use crate::{
     memory::{MemoryBudget, MemoryPressure},
     mesh::{Broadcast, Request},
     peer::{NoRoom, PeerKey},
-    policy::Flags,
+    policy::{Flag, Flags},
     registry::Snapshot,
     runtime::{CallEvent, Completions, Runner, SlowPoll, Started, Ticket, instant_after},
     session::{Clock, SessionState},
@@ -213,27 +213,13 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Disposition {
         self.observer.metrics().flags.request(self.flags);
-        if self.flags == Flags::ALL {
-            return self.dispatch_in_place(decoder, source, (padded, length), out);
+        if self.flags != Flags::ALL {
+            return self.dispatch_with_fallbacks(decoder, source, (padded, length), out);
         }
-        self.dispatch_with_fallbacks(decoder, source, (padded, length), out)
+        self.dispatch_document(decoder, source, (padded, length), Part::Whole, out)
     }
 
-    /// As [`Self::dispatch`]. The parser and the buffer are those of the flags.
-    #[inline]
-    fn dispatch_in_place(
-        &mut self,
-        decoder: &mut Decoder,
-        source: &mut Source<'_>,
-        (padded, length): (&mut [u8], usize),
-        out: &mut Vec<u8>,
-    ) -> Disposition {
-        match padded.first() {
-            Some(b'{') => self.dispatch_document(decoder, source, (padded, length), Part::Whole, out),
-            _ => self.dispatch_array(decoder, source, (padded, length), out),
-        }
-    }
-
+    /// Dispatches a document with the parser and from the buffer of the flags.
     #[inline]
     fn dispatch_document(
         &mut self,
@@ -244,6 +230,11 @@ impl Dispatcher {
         out: &mut Vec<u8>,
     ) -> Disposition {
         self.request_bytes = length;
+        // Decoding changes the text.
+        self.batch_text = match padded.first() {
+            Some(b'{') => Vec::new(),
+            _ => batch_rest::elements(padded.get(..length).unwrap_or_default()),
+        };
         let (dispatched, rewritten) = match decoder.decode(&mut *padded, length) {
             Ok(document) => match self.dispatch_message(source, document.root(), part, out) {
                 Ok(disposition) if self.without_document.is_empty() => return disposition,
@@ -354,7 +345,13 @@ impl Dispatcher {
             {
                 return ended;
             }
-            if let Some(invalid) = InvalidArguments::of(self.validate(schema, call.input)) {
+            let validation = if self.flags.is_on(Flag::SchemaCache) {
+                self.observer.metrics().flags.schema_cache_hits += 1;
+                schema.validate(call.input)
+            } else {
+                self.validate_uncached(schema, call.input)
+            };
+            if let Some(invalid) = InvalidArguments::of(validation) {
                 return self.reject_arguments(call, schema, invalid, source, can_suspend, out);
             }
         }
@@ -369,7 +366,7 @@ impl Dispatcher {
         source: &Source<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Disposition, Suspension> {
-        if self.must_wait(call.callable.kind(), source.connection(), None) {
+        if self.flags != Flags::ALL && self.must_wait(call.callable.kind(), source.connection(), None) {
             return self.wait(call, source, out);
         }
         let Call { callable, input, id, meta, revision, capabilities, .. } = *call;
