@@ -228,7 +228,11 @@ fn json_lines_over_sockets_match_stdio_and_reject_http() {
             ask(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#),
             "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n"
         );
-        assert!(ask("POST / HTTP/1.1").is_empty(), "closed: web pages must not call tools");
+        // Web pages must not call tools: the line is refused, and the connection closed.
+        assert!(ask("POST / HTTP/1.1").contains("not HTTP"));
+        let mut rest = String::new();
+        lines.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "");
         // A half-closed connection receives its reply.
         let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
         write!(stream, r#"{{"jsonrpc":"2.0","id":8,"method":"ping"}}"#).unwrap();
