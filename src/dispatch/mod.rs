@@ -393,7 +393,9 @@ impl Dispatcher {
         let started = self.runner.start(callable, input, &request, details, insert, &mut self.reply);
         let error = match started {
             Started::Done(messages)
-                if !self.answers.validate_inline(callable, &mut self.reply) && self.runner.has_pool() =>
+                if callable.output().is_some()
+                    && !self.answers.validate_inline(callable, &mut self.reply)
+                    && self.runner.has_pool() =>
             {
                 return Ok(self.suspend_result(call, source, messages, out));
             }
