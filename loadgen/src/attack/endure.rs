@@ -55,7 +55,7 @@ pub struct Endured {
     pub attack_requests: u64,
     /// Length of the series.
     pub elapsed: Duration,
-    /// Before the first attack, and when memory and descriptors were returned, or [`RETURN_TIMEOUT`] was over.
+    /// Before the first attack, and when memory and descriptors were returned, or `RETURN_TIMEOUT` was over.
     pub before: Footprint,
     /// See `before`.
     pub after: Footprint,
