@@ -22,8 +22,18 @@ pub(super) struct Server {
     pub(super) admin: SocketAddr,
 }
 
+/// Number of attempts to start a server.
+const STARTS: u32 = 5;
+
 impl Server {
+    /// Starts a server on unused ports. A connection of an attack may take one of them before the server listens on it; then others
+    /// are tried.
     pub(super) fn start(settings: &Settings, group: Option<&MemoryGroup>) -> Result<Self, LoadError> {
+        let started = (1..STARTS).find_map(|_| Self::start_on_unused_ports(settings, group).ok());
+        started.map_or_else(|| Self::start_on_unused_ports(settings, group), Ok)
+    }
+
+    fn start_on_unused_ports(settings: &Settings, group: Option<&MemoryGroup>) -> Result<Self, LoadError> {
         let (address, lines, admin) = (unused_address()?, unused_address()?, unused_address()?);
         let mut command = Command::new(fixture_program()?);
         for name in ["CONFIG", "LISTEN", "SHARDS", "CPUS", "ADMIN", "LOG"] {
