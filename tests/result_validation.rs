@@ -7,14 +7,13 @@ mod support;
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
-    sync::{Arc, Barrier},
     time::Duration,
 };
 
-use corelane::{Config, Limits, NoArguments, Running, Server, ServerBuilder, Structured, TaskTerms, Tool};
+use corelane::{Config, Limits, Running, Server, ServerBuilder, Structured, TaskTerms, Tool};
 use serde_json::{Value, json};
 use support::{
-    Client, await_calls_in_flight, eventually,
+    Client, await_calls_in_flight, eventually, hold,
     peer::{Peer, PeerRequest, end},
     post,
 };
@@ -86,18 +85,6 @@ fn kinds() -> Vec<&'static str> {
         kinds.push("tokio");
     }
     kinds
-}
-
-/// A tool that occupies the thread of the pool: entered, and until it may leave.
-fn hold() -> (Tool, Arc<Barrier>, Arc<Barrier>) {
-    let (entered, leave) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
-    let (inside, out) = (Arc::clone(&entered), Arc::clone(&leave));
-    let tool = Tool::new("hold").run_blocking(move |_: NoArguments, _| {
-        inside.wait();
-        out.wait();
-        "held"
-    });
-    (tool, entered, leave)
 }
 
 fn message(id: usize, tool: &str, length: usize, last: &Value) -> Value {

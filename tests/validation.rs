@@ -4,11 +4,9 @@
 
 mod support;
 
-use std::sync::{Arc, Barrier};
-
-use corelane::{Config, Limits, NoArguments, Running, Server, ServerBuilder, Tool};
+use corelane::{Config, Limits, Running, Server, ServerBuilder, Tool};
 use serde_json::{Value, json};
-use support::{Client, await_calls_in_flight, post};
+use support::{Client, await_calls_in_flight, hold, post};
 
 /// Arguments that take more work than this are validated on the pool.
 const INLINE_WORK_MAX: usize = 1000;
@@ -68,18 +66,6 @@ fn list(last: &Value) -> Value {
     let mut list = vec![json!(7); 100];
     list.push(last.clone());
     json!({"list": list})
-}
-
-/// A tool that occupies a thread of the pool: entered, and until it may leave.
-fn hold() -> (Tool, Arc<Barrier>, Arc<Barrier>) {
-    let (entered, leave) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
-    let (inside, out) = (Arc::clone(&entered), Arc::clone(&leave));
-    let tool = Tool::new("hold").run_blocking(move |_: NoArguments, _| {
-        inside.wait();
-        out.wait();
-        "held"
-    });
-    (tool, entered, leave)
 }
 
 fn call(tool: &str, arguments: Value) -> Vec<u8> {

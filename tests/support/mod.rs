@@ -10,12 +10,13 @@ use std::{
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use corelane::{NoArguments, Tool};
 use serde_json::{Value, json};
 
 pub mod missing;
@@ -482,4 +483,16 @@ impl Drop for DropCounter {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
+}
+
+/// A tool that occupies a thread of the blocking pool. Its calls meet the first barrier on entry, and the second before they end.
+pub fn hold() -> (Tool, Arc<Barrier>, Arc<Barrier>) {
+    let (entered, leave) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (inside, out) = (Arc::clone(&entered), Arc::clone(&leave));
+    let tool = Tool::new("hold").run_blocking(move |_: NoArguments, _| {
+        inside.wait();
+        out.wait();
+        "held"
+    });
+    (tool, entered, leave)
 }
