@@ -31,7 +31,7 @@ pub(crate) fn own_directories() -> impl Iterator<Item = PathBuf> {
     directories().into_iter().filter(|path| make_private(path).is_ok())
 }
 
-/// Creates a directory with mode 0700 unless it exists, and checks that nobody else can replace files in it: another user could
+/// Creates a directory with mode 0700 unless it exists, and checks that no other user can replace files in it: another user could
 /// otherwise put a socket of their own there. Existing parents are left as they are.
 fn make_private(path: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {

@@ -483,7 +483,6 @@ impl Dispatcher {
         }
     }
 
-    /// Records the handshake of a newline-delimited connection, or opens a session.
     /// Stores the result of `initialize` on a newline-delimited connection. Over HTTP, opens a session.
     fn initialized(&mut self, handshake: Handshake, source: &mut Source<'_>) -> Disposition {
         self.observer.metrics().note(RpcMethod::Initialize as usize);

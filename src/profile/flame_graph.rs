@@ -6,7 +6,7 @@ use inferno::flamegraph::{self, Options, Palette, color::MultiPalette};
 
 use super::model::Profile;
 
-/// Draws the folded stacks of a profile. A profile without samples is an image that says so.
+/// Draws the folded stacks of a profile. A profile without samples is an image with a message.
 ///
 /// # Errors
 /// That of `to`.

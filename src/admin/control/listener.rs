@@ -47,7 +47,7 @@ impl ControlListener {
     }
 }
 
-/// Removes the sockets of a directory that nobody listens on, except `own`.
+/// Removes the sockets of a directory that have no listener, except `own`.
 fn remove_stale(directory: &Path, own: &Path) {
     for path in sockets_in(directory).iter().filter(|path| *path != own) {
         if UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
