@@ -374,7 +374,7 @@ fn route<M: Measure>(measure: M) -> M::Output {
     let mut decoder = Decoder::new(&limits);
     let document = decoder.decode(&mut body, length).unwrap();
     let (snapshot, mut out) = (snapshot(), Vec::new());
-    let echo = snapshot.tool("echo").unwrap();
+    let echo = snapshot.tools().find("echo").unwrap();
     let mut sessions = Sessions::new(SigningKey::new(b"key"), 1, 100, 100);
     let mut entropy = || [0; 16];
     let mut context = RouterContext {
@@ -395,7 +395,7 @@ fn route<M: Measure>(measure: M) -> M::Output {
 
 fn validate_echo<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
-    let validator = snapshot.tool("echo").unwrap().input();
+    let validator = snapshot.tools().find("echo").unwrap().input();
     on_tape(&arguments(), |arguments| {
         measure.measure(|| validator.validate(black_box(arguments)) == Validation::Valid)
     })
@@ -403,7 +403,7 @@ fn validate_echo<M: Measure>(measure: M) -> M::Output {
 
 fn run<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
-    let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
+    let echo: &RegisteredTool = snapshot.tools().find("echo").unwrap();
     let runner = Runner::new(
         Completions::new(1, 1, 1, Arc::new(|| {})),
         WorkerPools::default(),
@@ -445,7 +445,7 @@ fn run<M: Measure>(measure: M) -> M::Output {
 
 fn encode<M: Measure>(measure: M) -> M::Output {
     let snapshot = snapshot();
-    let echo: &RegisteredTool = snapshot.tool("echo").unwrap();
+    let echo: &RegisteredTool = snapshot.tools().find("echo").unwrap();
     let heads = ResponseHeads::new(SystemTime::now());
     let mut answers = CallAnswers::new(&Limits::default());
     let mut reply = Reply::default();

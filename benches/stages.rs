@@ -372,6 +372,6 @@ fn find_tool<M: Measure>(tools: usize, measure: M) -> M::Output {
     let mut turns = wanted.iter().cycle();
     measure.measure(|| {
         let Some((name, position)) = turns.next() else { return false };
-        snapshot.tool(black_box(name)).is_some_and(|tool| tool.callable().position() == *position)
+        snapshot.tools().find(black_box(name)).is_some_and(|tool| tool.callable().position() == *position)
     })
 }

@@ -25,7 +25,7 @@ pub use registered::{Completers, RegisteredPrompt, RegisteredTool};
 pub use resource::{
     Contents, IntoContents, Read, Resource, ResourceBuilder, ResourceTemplate, ResourceTemplateBuilder,
 };
-pub use snapshot::{EncodedLists, Snapshot};
+pub use snapshot::{EncodedLists, Entries, Snapshot};
 pub use tool::{BorrowedArguments, NoArguments, Tool, ToolAnnotations, ToolBuilder};
 
 /// Everything a server offers, as declared.

@@ -29,7 +29,7 @@ impl Served {
             return Self { tools: ToolSeries::new(names), snapshot };
         };
         let tools_before = before.snapshot.tools();
-        if std::ptr::eq(tools_before, snapshot.tools()) {
+        if std::ptr::eq(&**tools_before, &**snapshot.tools()) {
             return Self { snapshot, tools: before.tools.clone() };
         }
         let tools = before.tools.with(snapshot.tools().iter().enumerate().map(|(position, tool)| {
@@ -38,7 +38,7 @@ impl Served {
                 return ("", Some(position));
             }
             let name = tool.callable().name();
-            (name, before.snapshot.tool(name).map(|before| before.callable().position()))
+            (name, tools_before.find(name).map(|before| before.callable().position()))
         }));
         Self { snapshot, tools }
     }

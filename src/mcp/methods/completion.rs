@@ -82,7 +82,7 @@ fn find<'s, 'a>(
     let completers = match text(reference, "type") {
         Some("ref/prompt") => {
             let name = text(reference, "name").ok_or_else(|| invalid("params.ref.name must be a string"))?;
-            let prompt = snapshot.prompt(name);
+            let prompt = snapshot.prompts().find(name);
             prompt.ok_or_else(|| invalid(format!("Unknown prompt: {}", truncate(name))))?.completers()
         }
         Some("ref/resource") => {

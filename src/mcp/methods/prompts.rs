@@ -22,7 +22,7 @@ pub(crate) fn get<'a>(
     let name = name.ok_or_else(|| invalid("params.name must be a string".to_owned()))?;
     let unknown =
         || RequestError::new(ErrorKind::UnknownPrompt, format!("Unknown prompt: {}", truncate(name)));
-    let prompt = context.snapshot.prompt(name).ok_or_else(unknown)?;
+    let prompt = context.snapshot.prompts().find(name).ok_or_else(unknown)?;
     let is_present = |node: &Node<'_>| !node.is_null();
     let arguments = params.arguments.filter(is_present).unwrap_or_else(Node::empty_object);
     let members = arguments.members();

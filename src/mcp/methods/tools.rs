@@ -25,7 +25,7 @@ pub(crate) fn call<'a>(
     let invalid = |message: &'static str| RequestError::new(ErrorKind::InvalidMethodParams, message);
     let name = params.name.and_then(Node::as_str).ok_or_else(|| invalid("params.name must be a string"))?;
     let unknown = || RequestError::new(ErrorKind::UnknownTool, format!("Unknown tool: {}", truncate(name)));
-    let tool = context.snapshot.tool(name).ok_or_else(unknown)?;
+    let tool = context.snapshot.tools().find(name).ok_or_else(unknown)?;
     let mut input = params.arguments.unwrap_or_else(Node::empty_object);
     if !input.is_object() {
         if !input.is_null() {

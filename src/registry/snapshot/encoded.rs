@@ -153,13 +153,17 @@ impl EncodedLists {
         let entries = E::declared(&self.registry);
         let items = self.lists.get(E::LIST.index()).map(|list| list.len());
         assert_eq!(items, Some(entries.len()), "{:?}: encoded items and entries", E::LIST);
-        if let Some(index) = self.index(E::LIST) {
-            index.check_invariants(entries);
-        }
+        self.index(E::LIST).check_invariants(entries);
     }
 
-    pub(super) fn index(&self, list: List) -> Option<&Index> {
-        self.indexes.get(list.index()).map(AsRef::as_ref)
+    pub(super) fn index(&self, list: List) -> &Arc<Index> {
+        let [tools, resources, templates, prompts] = &self.indexes;
+        match list {
+            List::Tools => tools,
+            List::Resources => resources,
+            List::Templates => templates,
+            List::Prompts => prompts,
+        }
     }
 
     /// The lists that differ from those of `other`.

@@ -1,6 +1,6 @@
-//! Positions of registry entries by key.
+//! The compiled entries of a kind, and their positions by key.
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::{hash::BuildHasher, ops::Deref, sync::Arc};
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table::Entry};
@@ -8,10 +8,12 @@ use hashbrown::{HashTable, hash_table::Entry};
 use super::super::{
     RegistryError,
     compile::{Before, Compile},
+    registered::{RegisteredPrompt, RegisteredTool},
 };
+use crate::call::Callable;
 
 /// Positions of the entries of one kind, by key. The hash need not resist collisions: the keys come from the server.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Index(HashTable<u32>);
 
 fn hash(name: &str) -> u64 {
@@ -57,16 +59,63 @@ impl Index {
             assert_eq!(indexed, Some(position), "{:?}: position of {:?}", E::LIST, entry.key());
         }
     }
+}
+
+/// A compiled entry that is found by a key.
+pub trait Keyed {
+    /// The name or URI.
+    fn key(&self) -> &str;
+}
+
+impl Keyed for RegisteredTool {
+    fn key(&self) -> &str {
+        self.callable().name()
+    }
+}
+
+impl Keyed for RegisteredPrompt {
+    fn key(&self) -> &str {
+        self.callable().name()
+    }
+}
+
+impl Keyed for Callable {
+    fn key(&self) -> &str {
+        self.name()
+    }
+}
+
+/// The compiled entries of a kind, in the order they are listed, with their index. Clones share both.
+#[derive(Debug)]
+pub struct Entries<T> {
+    pub(super) entries: Arc<[Arc<T>]>,
+    index: Arc<Index>,
+}
+
+impl<T: Keyed> Entries<T> {
+    pub(super) fn new(entries: Arc<[Arc<T>]>, index: &Arc<Index>) -> Self {
+        Self { entries, index: Arc::clone(index) }
+    }
 
     /// Finds the entry with this key.
-    pub(super) fn find<'a, T>(
-        &self,
-        entries: &'a [Arc<T>],
-        name: &str,
-        name_of: impl Fn(&T) -> &str,
-    ) -> Option<&'a Arc<T>> {
-        let entry = |position: &u32| entries.get(*position as usize);
-        let is_named = |position: &u32| entry(position).is_some_and(|entry| name_of(entry) == name);
-        self.0.find(hash(name), is_named).and_then(entry)
+    #[must_use]
+    pub fn find(&self, key: &str) -> Option<&Arc<T>> {
+        let entry = |position: &u32| self.entries.get(*position as usize);
+        let has_key = |position: &u32| entry(position).is_some_and(|entry| entry.key() == key);
+        self.index.0.find(hash(key), has_key).and_then(entry)
+    }
+}
+
+impl<T> Clone for Entries<T> {
+    fn clone(&self) -> Self {
+        Self { entries: Arc::clone(&self.entries), index: Arc::clone(&self.index) }
+    }
+}
+
+impl<T> Deref for Entries<T> {
+    type Target = [Arc<T>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.entries
     }
 }

@@ -11,7 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use self::encoded::EncodedLists;
+pub use self::{encoded::EncodedLists, index::Entries};
 use super::{
     Registry, RegistryError,
     compile::{self, Before, Compile},
@@ -30,9 +30,9 @@ use crate::{
 /// Everything that a shard looks up or lists, compiled and encoded. Clones share it.
 #[derive(Clone)]
 pub struct Snapshot {
-    tools: Arc<[Arc<RegisteredTool>]>,
-    prompts: Arc<[Arc<RegisteredPrompt>]>,
-    resources: Arc<[SharedCallable]>,
+    tools: Entries<RegisteredTool>,
+    prompts: Entries<RegisteredPrompt>,
+    resources: Entries<Callable>,
     templates: Arc<[Arc<RegisteredTemplate>]>,
     /// Shared by all shards.
     encoded: Arc<EncodedLists>,
@@ -74,18 +74,23 @@ impl Snapshot {
         compile::check_extensions(&registry.extensions)?;
         let before = before.filter(|before| before.encoded.limits == *limits);
         let compiling = Compiling { registry, before, limits, shard };
+        let tools = compiling.all::<Tool>(|before| &before.tools.entries)?;
+        let prompts = compiling.all::<Prompt>(|before| &before.prompts.entries)?;
+        let resources = compiling.all::<Resource>(|before| &before.resources.entries)?;
+        let templates = compiling.all::<ResourceTemplate>(|before| &before.templates)?;
+        let encoded = match encoded {
+            Some(encoded) => Arc::clone(encoded),
+            None => {
+                let before = before.map(|before| &*before.encoded);
+                Arc::new(EncodedLists::build(registry, limits, signing_key, before)?)
+            }
+        };
         let snapshot = Self {
-            tools: compiling.all::<Tool>(|before| &before.tools)?,
-            prompts: compiling.all::<Prompt>(|before| &before.prompts)?,
-            resources: compiling.all::<Resource>(|before| &before.resources)?,
-            templates: compiling.all::<ResourceTemplate>(|before| &before.templates)?,
-            encoded: match encoded {
-                Some(encoded) => Arc::clone(encoded),
-                None => {
-                    let before = before.map(|before| &*before.encoded);
-                    Arc::new(EncodedLists::build(registry, limits, signing_key, before)?)
-                }
-            },
+            tools: Entries::new(tools, encoded.index(List::Tools)),
+            prompts: Entries::new(prompts, encoded.index(List::Prompts)),
+            resources: Entries::new(resources, encoded.index(List::Resources)),
+            templates,
+            encoded,
         };
         if cfg!(debug_assertions) {
             snapshot.check_invariants();
@@ -129,15 +134,9 @@ impl Snapshot {
         &self.encoded
     }
 
-    /// Finds a tool.
+    /// The tools.
     #[must_use]
-    pub fn tool(&self, name: &str) -> Option<&Arc<RegisteredTool>> {
-        self.encoded.index(List::Tools)?.find(&self.tools, name, |tool| tool.callable.name())
-    }
-
-    /// All tools, in the order they are listed.
-    #[must_use]
-    pub fn tools(&self) -> &[Arc<RegisteredTool>] {
+    pub fn tools(&self) -> &Entries<RegisteredTool> {
         &self.tools
     }
 
@@ -162,18 +161,16 @@ impl Snapshot {
         tools.chain(prompts).chain(self.resources.iter()).chain(templates).chain(completers)
     }
 
-    /// Finds a prompt.
+    /// The prompts.
     #[must_use]
-    pub fn prompt(&self, name: &str) -> Option<&RegisteredPrompt> {
-        let index = self.encoded.index(List::Prompts)?;
-        index.find(&self.prompts, name, |prompt| prompt.callable.name()).map(AsRef::as_ref)
+    pub fn prompts(&self) -> &Entries<RegisteredPrompt> {
+        &self.prompts
     }
 
     /// Finds the callable that reads a resource: that of the resource, or of the first template that its URI matches.
     #[must_use]
     pub fn resource(&self, uri: &str) -> Option<&SharedCallable> {
-        let index = self.encoded.index(List::Resources)?;
-        index.find(&self.resources, uri, Callable::name).or_else(|| {
+        self.resources.find(uri).or_else(|| {
             let template = self.templates.iter().find(|template| template.template.is_match(uri))?;
             Some(&template.callable)
         })

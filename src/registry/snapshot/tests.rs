@@ -73,13 +73,13 @@ fn incremental_build_equals_build_from_nothing() {
         assert_eq!(snapshot.discover(), fresh.discover());
         assert_eq!(snapshot.encoded().changed_since(&encoded), fresh.encoded().changed_since(&encoded));
         for (position, tool) in registry.tools.iter().enumerate() {
-            let found = snapshot.tool(tool.name()).unwrap();
+            let found = snapshot.tools().find(tool.name()).unwrap();
             assert_eq!((found.callable.name(), found.callable.position()), (tool.name(), position));
         }
-        assert!(registry.prompts.iter().all(|prompt| snapshot.prompt(prompt.name()).is_some()));
+        assert!(registry.prompts.iter().all(|prompt| snapshot.prompts().find(prompt.name()).is_some()));
         assert!(registry.resources.iter().all(|resource| snapshot.resource(resource.uri()).is_some()));
         for gone in ["tool0", "prompt0"].iter().filter(|_| number == changes.len() - 1) {
-            assert!(snapshot.tool(gone).is_none() && snapshot.prompt(gone).is_none());
+            assert!(snapshot.tools().find(gone).is_none() && snapshot.prompts().find(gone).is_none());
         }
     }
 }
@@ -156,10 +156,16 @@ fn broken_invariants_are_found() {
         Arc::get_mut(&mut snapshot.encoded).unwrap()
     }
     let breaks: [(&str, Break); 8] = [
-        ("a tool at another position", |snapshot| snapshot.tools = reversed(&snapshot.tools)),
-        ("a tool too few", |snapshot| snapshot.tools = snapshot.tools.iter().skip(1).cloned().collect()),
-        ("prompts in another order", |snapshot| snapshot.prompts = reversed(&snapshot.prompts)),
-        ("resources in another order", |snapshot| snapshot.resources = reversed(&snapshot.resources)),
+        ("a tool at another position", |snapshot| snapshot.tools.entries = reversed(&snapshot.tools.entries)),
+        ("a tool too few", |snapshot| {
+            snapshot.tools.entries = snapshot.tools.iter().skip(1).cloned().collect()
+        }),
+        ("prompts in another order", |snapshot| {
+            snapshot.prompts.entries = reversed(&snapshot.prompts.entries)
+        }),
+        ("resources in another order", |snapshot| {
+            snapshot.resources.entries = reversed(&snapshot.resources.entries)
+        }),
         ("templates in another order", |snapshot| snapshot.templates = reversed(&snapshot.templates)),
         ("an empty index", |snapshot| encoded(snapshot).indexes[0] = Arc::default()),
         ("an item too many", |snapshot| {
