@@ -181,7 +181,7 @@ impl Shard {
     ) {
         let Self { pipeline, connections, dirty, limits, .. } = self;
         let is_batching = pipeline.dispatcher.flags().is_on(Flag::BatchNotifications);
-        let (mut written_events, mut to_send) = (0, Vec::new());
+        let mut written_events = 0;
         let state = &mut pipeline.dispatcher.state;
         let table = &mut state.table;
         publish(&mut state.subscriptions, &mut |event, subscriber, id| {
@@ -218,15 +218,14 @@ impl Shard {
                 connection.is_dirty = true;
                 dirty.push(socket);
             }
-            if !is_batching {
-                to_send.push(socket);
-            }
             true
         });
         state.flush();
         pipeline.metrics().flags.notifications += written_events;
         // Otherwise sent with what else the turn writes to the connections.
-        to_send.into_iter().for_each(|socket| self.send_outbox(socket));
+        if !is_batching {
+            self.flush();
+        }
     }
 
     /// Ends the streams of all connections for a drain.

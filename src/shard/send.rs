@@ -36,31 +36,21 @@ impl Shard {
             if connection.is_sending {
                 continue;
             }
+            let out = std::mem::take(&mut connection.out);
             if !sends {
-                let unused = std::mem::take(&mut connection.out);
-                keep_spare(&mut self.spare, unused);
+                keep_spare(&mut self.spare, out);
                 self.guarded(Some(socket), |shard| shard.on_outbox_empty(socket));
                 continue;
             }
-            self.send_outbox(socket);
+            connection.is_sending = true;
+            let out = connection.wire.encode(out);
+            self.pipeline.metrics().send(out.len());
+            self.pipeline.dispatcher.memory.sending(socket, out.len());
+            if self.ring.send(socket, out).is_err() {
+                self.close(socket);
+            }
         }
         flushed
-    }
-
-    /// Sends the bytes in the outbox of a connection, unless a send is in flight.
-    #[inline]
-    pub(super) fn send_outbox(&mut self, socket: SocketId) {
-        let Some(connection) = connection_of(&mut self.connections, socket) else { return };
-        if connection.is_sending || connection.out.is_empty() {
-            return;
-        }
-        connection.is_sending = true;
-        let out = connection.wire.encode(std::mem::take(&mut connection.out));
-        self.pipeline.metrics().send(out.len());
-        self.pipeline.dispatcher.memory.sending(socket, out.len());
-        if self.ring.send(socket, out).is_err() {
-            self.close(socket);
-        }
     }
 
     /// Time without progress after which a send is given up: shorter during a drain, which a client that does not read shall not
@@ -118,8 +108,10 @@ impl Shard {
         keep_spare(&mut self.spare, buffer);
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         connection.is_sending = false;
-        self.pipeline.dispatcher.memory.sent(socket);
-        self.count_memory(socket);
+        if self.pipeline.dispatcher.memory.is_counting() {
+            self.pipeline.dispatcher.memory.sent(socket);
+            self.count_memory(socket);
+        }
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         // The next message of a stream may be far away, so its check takes place although the socket's buffer had room.
         if !connection.is_streaming() {
