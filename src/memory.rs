@@ -72,10 +72,10 @@ impl<K: Copy + Eq + Hash> MemoryBudget<K> {
         Self { shares: Shares::new(bytes, percent), held: HashMap::default(), pressure }
     }
 
-    /// Whether a connection with so many bytes in its buffers is counted, or others are.
+    /// Whether any connection is counted. If none is, a connection with less than [`COUNTED_MIN`] bytes need not be.
     #[inline]
-    pub(crate) fn is_affected(&self, bytes: usize) -> bool {
-        bytes >= COUNTED_MIN || !self.held.is_empty()
+    pub(crate) fn is_counting(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Sets the bytes that a connection holds, without those that the ring sends. Where the shard is over its budget, or the process
@@ -228,7 +228,6 @@ mod tests {
     fn small_buffers_are_not_counted() {
         let mut budget = budget();
         let socket = sockets().next().unwrap();
-        assert!(!budget.is_affected(COUNTED_MIN - 1));
         budget.count(socket, peer(1), COUNTED_MIN - 1).unwrap();
         assert_eq!((budget.bytes(), budget.held.len()), (0, 0));
     }

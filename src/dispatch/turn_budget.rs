@@ -32,6 +32,16 @@ impl TurnBudget {
         self.handled >= self.check_at && self.check()
     }
 
+    /// Uses up the budget until it is begun again, so that new requests wait for those that earlier turns have left.
+    pub(crate) fn close(&mut self) {
+        self.check_at = 0;
+    }
+
+    /// Begins the budget of a turn whose requests were to wait.
+    pub(crate) fn open(&mut self) {
+        self.begin_turn(self.began);
+    }
+
     /// Whether no further request may be handled in this turn.
     #[inline]
     pub(crate) fn is_used_up(&self) -> bool {

@@ -17,7 +17,7 @@ impl Shard {
     pub(super) fn count_memory(&mut self, socket: SocketId) {
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         let bytes = connection.buffered_bytes();
-        if self.pipeline.dispatcher.memory.is_affected(bytes) {
+        if bytes >= COUNTED_MIN || self.pipeline.dispatcher.memory.is_counting() {
             self.count_buffers(socket, bytes);
         }
     }

@@ -123,8 +123,6 @@ pub struct Shard {
     leftovers: Leftovers,
     /// Connections that have ended, and whose subscriptions earlier turns had no time to remove.
     ended: VecDeque<SocketId>,
-    /// Whether received bytes are left, because others have been left before them.
-    defers_input: bool,
     now: Instant,
     /// Time by which the next turn should begin.
     awake_by: Instant,
@@ -193,7 +191,6 @@ impl Shard {
             to_resume: VecDeque::new(),
             leftovers: Leftovers::default(),
             ended: VecDeque::new(),
-            defers_input: false,
             now,
             awake_by: now,
             backlog: None,

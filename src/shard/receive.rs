@@ -10,6 +10,7 @@ use crate::{
     connection::{Connection, JsonLines, JsonLinesHandler, Phase, Requests, Wire},
     http1::{CONTINUE, Progress},
     jsonl,
+    memory::COUNTED_MIN,
     runtime::{Tick, Timers},
 };
 
@@ -18,7 +19,7 @@ const SEND_BUFFER_BYTES: usize = 1024;
 impl Shard {
     /// Handles the first `length` bytes of `padded`, which were received.
     pub(super) fn on_received(&mut self, socket: SocketId, padded: &mut [u8], length: usize) {
-        let has_no_time = self.has_no_time();
+        let has_no_time = self.pipeline.has_used_up_turn();
         let Some(connection) = connection_of(&mut self.connections, socket) else { return };
         if connection.wire == Wire::AfterProxyHeader {
             self.on_proxy_header(socket, padded.get(..length).unwrap_or_default());
@@ -64,7 +65,7 @@ impl Shard {
 
     /// Goes on with a connection that waited for an answer or for its outbox: in a later turn if this one has no time left.
     pub(super) fn resume(&mut self, socket: SocketId) {
-        if self.has_no_time() {
+        if self.pipeline.has_used_up_turn() {
             self.leave(socket);
             return;
         }
@@ -152,7 +153,7 @@ impl Shard {
         if is_draining && matches!(phase, Phase::Listening(_) | Phase::Attached { .. }) {
             self.end_streams_of(socket);
         }
-        if self.pipeline.dispatcher.memory.is_affected(bytes) {
+        if bytes >= COUNTED_MIN || self.pipeline.dispatcher.memory.is_counting() {
             self.count_memory(socket);
         }
     }

@@ -14,8 +14,11 @@ impl Shard {
     /// anything.
     pub(super) fn handle_input(&mut self, events: &mut Vec<Event>) -> bool {
         // Otherwise new input would be handled first in every turn.
-        self.defers_input = !self.leftovers.is_empty();
-        let worked = self.defers_input || !events.is_empty();
+        let defers_input = !self.leftovers.is_empty();
+        if defers_input {
+            self.pipeline.dispatcher.budget.close();
+        }
+        let worked = defers_input || !events.is_empty();
         let mut events = events.drain(..);
         // A panic drops the connection concerned, and the other events are handled.
         while !self.guarded(None, |shard| {
@@ -24,7 +27,8 @@ impl Shard {
                 shard.on_event(event);
             }
         }) {}
-        if std::mem::take(&mut self.defers_input) {
+        if defers_input {
+            self.pipeline.dispatcher.budget.open();
             self.handle_leftovers();
         }
         if !self.ended.is_empty() {
@@ -72,12 +76,6 @@ impl Shard {
             }
             Delivered::Complete { keep_alive } => self.after_reply(socket, keep_alive),
         }
-    }
-
-    /// Whether input is buffered until it is the turn of its peer.
-    #[inline]
-    pub(super) fn has_no_time(&self) -> bool {
-        self.defers_input || self.pipeline.has_used_up_turn()
     }
 
     /// Buffers the received bytes of a connection until it is the turn of its peer.
