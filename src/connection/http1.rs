@@ -131,7 +131,13 @@ impl Pipeline {
         deferred: &mut DeferredReply,
         out: &mut Vec<u8>,
     ) -> Option<Phase> {
+        let is_plain =
+            exchange.keep_alive && !self.is_draining && !exchange.http_1_0 && exchange.origin.is_none();
         match disposition {
+            Disposition::Replied(Status::Ok, notes) if is_plain && notes.is_empty() => {
+                self.heads.finish(out, response);
+                None
+            }
             Disposition::Replied(status, notes) if notes.is_empty() => {
                 self.finish(out, response, status, exchange, "")
             }
@@ -446,12 +452,6 @@ impl Pipeline {
         exchange: Exchange<'_>,
         more: &str,
     ) -> Option<Phase> {
-        let is_common =
-            exchange.keep_alive && !self.is_draining && !exchange.http_1_0 && exchange.origin.is_none();
-        if status == Status::Ok && is_common && more.is_empty() {
-            self.heads.finish(out, response);
-            return None;
-        }
         let mut lines = more.to_owned();
         if status == Status::ServiceUnavailable {
             lines.push_str("Retry-After: 1\r\n");

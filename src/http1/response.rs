@@ -176,8 +176,11 @@ impl ResponseHeads {
         }
     }
 
-    /// Writes the head of a reply with another status or with further headers. `extra` holds complete header lines.
+    /// Writes the head of a reply with any status, and with further headers. `extra` holds complete header lines.
     pub fn finish_with(&self, out: &mut Vec<u8>, response: ReservedHead, status: Status, extra: &str) {
+        if status == Status::Ok && extra.is_empty() {
+            return self.finish(out, response);
+        }
         let body = out.split_off(response.body);
         out.truncate(response.start);
         self.write(out, status, extra, &body);
